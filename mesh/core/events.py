@@ -1,0 +1,325 @@
+"""What a decision says has happened: events, past tense, each with a version in its tag.
+
+Owns the log's vocabulary. An event's meaning never changes: a new meaning is a new class with a new tag, and `evolve` keeps the old one.
+Times are milliseconds since the epoch, UTC, of the owner's clock (corrected to the broker's). JSON values are `Any` here.
+
+A log record is either an `OwnerChanged` or a `Decision`; `mesh.codec.log` has their bytes.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+from mesh.core.route import OnExpiry
+
+__all__ = [
+    "AnswerRefused",
+    "ApprovalClosed",
+    "ApprovalRequested",
+    "Cause",
+    "CommandAccepted",
+    "CommandRefused",
+    "Decision",
+    "EffectUndeliverable",
+    "Event",
+    "IncidentRaised",
+    "IncidentResolved",
+    "InputAttempted",
+    "InputDismissed",
+    "InputParked",
+    "LogRecord",
+    "OwnerChanged",
+    "RetryScheduled",
+    "StartRepeated",
+    "StepBlocked",
+    "StepSkipped",
+    "TaskDispatched",
+    "TaskFailed",
+    "TaskSucceeded",
+    "Verdict",
+    "WorkflowEnded",
+    "WorkflowForgotten",
+    "WorkflowStarted",
+]
+
+Verdict = Literal["approved", "rejected"]
+EndStatus = Literal["completed", "failed", "rejected", "cancelled"]
+
+
+class _Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="event"):
+    pass
+
+
+class WorkflowStarted(_Event, tag="WorkflowStarted.1"):
+    route: str
+    digest: str
+    run_id: str
+    key: str
+    cloud_event: dict[str, Any]  # the start event in CloudEvents' JSON format, data included
+    trace_id: str  # 32 hexadecimal digits
+    parent_span_id: str | None = None  # the upstream's span, if it sent a traceparent
+    closed_retention_s: float = 30 * 86_400.0
+
+
+class StartRepeated(_Event, tag="StartRepeated.1"):
+    """A start for a workflow that lives or lately ended: nothing changes."""
+
+    event_source: str
+    event_id: str
+    reason: str
+
+
+class TaskDispatched(_Event, tag="TaskDispatched.1"):
+    """Self-contained: the task record is a function of this event and its decision, with no route at hand."""
+
+    step: str
+    task_id: str
+    attempt: int
+    agent: str
+    input: Any
+    due_at_ms: int  # a result that reaches the broker later than this does not count
+    traceparent: str  # the span of this attempt, in the workflow's trace
+    reason: str  # why now, for people: "needs classify, duplicates: both succeeded"
+    retry_budget_from: int = (
+        1  # the attempt from which the route's `attempts` are counted (an operator's retry begins anew)
+    )
+
+
+class TaskSucceeded(_Event, tag="TaskSucceeded.1"):
+    step: str
+    task_id: str
+    attempt: int
+    output: Any
+    agent_version: str = ""
+    agent_instance: str = ""
+    duration_ms: float = 0.0
+    usage: dict[str, float] | None = None
+
+
+class TaskFailed(_Event, tag="TaskFailed.1"):
+    """An attempt failed. `kind` is `timeout` where no result came in time, `undeliverable` where the task could not be sent."""
+
+    step: str
+    task_id: str
+    attempt: int
+    kind: str
+    message: str
+    retryable: bool
+    agent_version: str = ""
+    agent_instance: str = ""
+    duration_ms: float = 0.0
+
+
+class RetryScheduled(_Event, tag="RetryScheduled.1"):
+    step: str
+    attempt: int  # the one to come
+    due_at_ms: int
+
+
+class StepSkipped(_Event, tag="StepSkipped.1"):
+    """Its `if` was false: those who need it go on. `output` is what later expressions see (an approval's payload passes through)."""
+
+    step: str
+    reason: str
+    output: Any = None
+
+
+class StepBlocked(_Event, tag="StepBlocked.1"):
+    """A step it needs was rejected or blocked: it can never run in this run."""
+
+    step: str
+    reason: str
+
+
+class ApprovalRequested(_Event, tag="ApprovalRequested.1"):
+    step: str
+    approval_id: str
+    question: str
+    payload: Any
+    digest: str  # of the payload's canonical JSON, "sha256:..."
+    role: str
+    on_expiry: OnExpiry
+    traceparent: str
+    reason: str
+    deadline_at_ms: int | None = None
+    payload_schema: dict[str, Any] | None = None
+
+
+class ApprovalClosed(_Event, tag="ApprovalClosed.1"):
+    """The one verdict of an approval, by a person, or by its deadline (`expired`)."""
+
+    step: str
+    approval_id: str
+    verdict: Verdict
+    payload: Any
+    by: str = ""  # empty where it expired
+    role: str = ""  # the role that entitled them
+    answer_id: str = ""
+    reason: str = ""
+    edited: bool = False
+    expired: bool = False
+
+
+class AnswerRefused(_Event, tag="AnswerRefused.1"):
+    """An answer that does not count. `code`: unknown, closed, late, role, digest, schema, malformed."""
+
+    approval_id: str
+    answer_id: str
+    code: str
+    message: str
+    by: str = ""
+    verdict: str = ""  # of the approval, if it is closed
+    closed: bool = False
+
+
+class IncidentRaised(_Event, tag="IncidentRaised.1"):
+    """A step needs an operator. `kind`: exhausted, non_retryable, undeliverable, expression, expired, too_large, parked."""
+
+    step: str
+    kind: str
+    message: str
+
+
+class IncidentResolved(_Event, tag="IncidentResolved.1"):
+    step: str
+    action: str  # retry
+    by: str
+
+
+class CommandAccepted(_Event, tag="CommandAccepted.1"):
+    command_id: str
+    command: str
+    by: str
+    reason: str = ""
+
+
+class CommandRefused(_Event, tag="CommandRefused.1"):
+    command_id: str
+    command: str
+    code: str  # unknown, ended, no_incident, unknown_step
+    message: str
+    by: str = ""
+
+
+class EffectUndeliverable(_Event, tag="EffectUndeliverable.1"):
+    """A record that is not a task could not be sent for good (a task's failure is a `TaskFailed` of kind `undeliverable`)."""
+
+    effect_id: str
+    topic: str
+    code: str
+    message: str
+
+
+class WorkflowEnded(_Event, tag="WorkflowEnded.1"):
+    status: EndStatus
+    reason: str
+    run_id: str
+    traceparent: str
+    output: Any = None
+    forget_at_ms: int = 0  # when the id's memory ends
+
+
+class WorkflowForgotten(_Event, tag="WorkflowForgotten.1"):
+    """The memory of a closed id ended: the same key starts afresh."""
+
+
+class InputDismissed(_Event, tag="InputDismissed.1"):
+    """An input that changes nothing: a repeated or late result, a record for an unknown workflow."""
+
+    code: str  # repeated, late, unknown, closed
+    message: str
+
+
+class InputParked(_Event, tag="InputParked.1"):
+    """An input that could not be processed, whole, as it came; it also goes to the dead letters."""
+
+    code: str
+    message: str
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: str | None  # base64
+    value: str | None  # base64
+    headers: list[tuple[str, str]]  # values in base64
+
+
+class InputAttempted(_Event, tag="InputAttempted.1"):
+    """Written before an input is touched that may have killed the owners before: should this one die too, the next parks it."""
+
+    topic: str
+    offset: int
+
+
+Event = (
+    WorkflowStarted
+    | StartRepeated
+    | TaskDispatched
+    | TaskSucceeded
+    | TaskFailed
+    | RetryScheduled
+    | StepSkipped
+    | StepBlocked
+    | ApprovalRequested
+    | ApprovalClosed
+    | AnswerRefused
+    | IncidentRaised
+    | IncidentResolved
+    | CommandAccepted
+    | CommandRefused
+    | EffectUndeliverable
+    | WorkflowEnded
+    | WorkflowForgotten
+    | InputDismissed
+    | InputParked
+    | InputAttempted
+)
+
+
+class Cause(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The input that a decision answers. `kind`: event, result, answer, command, timer, undeliverable, mark, attempt.
+
+    `id` is what `causationid` carries: the CloudEvent's id, the attempt's, the answer's, the command's. `topic`, `partition`, `offset`: the
+    record that the owner read. `source_*`: the record that ingress copied it from, for the inbox's own watermark and for `mesh event`.
+    """
+
+    kind: str
+    id: str
+    topic: str = ""
+    partition: int = -1
+    offset: int = -1
+    at_ms: int = 0  # when the broker took it from its first sender
+    source_topic: str = ""
+    source_partition: int = -1
+    source_offset: int = -1
+    source_index: int = 0  # which of the records that ingress made of one source record
+    event_source: str = ""  # CloudEvents source, for causes of kind event
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True, tag="Decision.1", tag_field="record"):
+    """One record of the log: all that one input brought about, atomically.
+
+    `positions`: for each input topic the offset of the next input to read in this partition, after this decision. `mark`: effects of decisions below this log offset are
+    acknowledged by the broker.
+    """
+
+    epoch: str
+    workflow_id: str
+    at_ms: int
+    cause: Cause
+    positions: dict[str, int]
+    mark: int
+    events: tuple[Event, ...]
+
+
+class OwnerChanged(msgspec.Struct, frozen=True, kw_only=True, tag="OwnerChanged.1", tag_field="record"):
+    """A new owner of a log partition. `token` is the epoch from here on, if this is its first occurrence."""
+
+    token: str
+    owner: str  # the router's instance, for people
+    partitions: int  # the mesh's partition count, recorded for good
+    format_level: int
+    at_ms: int
+
+
+LogRecord = Decision | OwnerChanged

@@ -1,0 +1,117 @@
+"""Ids, and the partition that an id belongs to: pure functions, so that correlation needs no look-up table.
+
+    workflow id     <route>:<key>                        issue-triage:octo/repo#12
+    run id          8 hexadecimal digits of the start    4f2a9c01
+    task id         <workflow id>/<run id>/<step>        also the idempotency key of all its attempts
+    attempt id      <task id>/<attempt>
+    approval id     <workflow id>/<run id>/<step>
+    outcome id      <workflow id>/<run id>
+
+A route's name has `[a-z0-9-]` only, so the first colon ends it; the last two slashes of a task id end the workflow id, since a run id
+and a step's name have no slash. Keys may hold anything that is printable; control characters are percent-escaped, and so is `%`.
+"""
+
+from hashlib import sha256
+from typing import NamedTuple
+
+__all__ = [
+    "TaskId",
+    "approval_id",
+    "attempt_id",
+    "escape_key",
+    "murmur2",
+    "parse_step_id",
+    "partition_of_key",
+    "route_of",
+    "run_id",
+    "span_id",
+    "task_id",
+    "trace_id",
+    "workflow_id",
+]
+
+MAX_KEY_LENGTH = 512  # characters; keeps ids readable and record keys small
+
+
+def escape_key(key: str) -> str:
+    """Percent-escape `%` and what is not printable; reversible, and the identity on ordinary keys."""
+    if key.isprintable() and "%" not in key:
+        return key
+    return "".join(
+        c if c.isprintable() and c != "%" else "".join(f"%{b:02X}" for b in c.encode("utf-8", "surrogatepass"))
+        for c in key
+    )
+
+
+def workflow_id(route: str, key: str) -> str:
+    return f"{route}:{escape_key(key)}"
+
+
+def route_of(workflow: str) -> str:
+    return workflow.partition(":")[0]
+
+
+def run_id(event_source: str, event_id: str) -> str:
+    """The run that this start event begins: the same event always begins the same run."""
+    return sha256(f"{event_source}\n{event_id}".encode("utf-8", "surrogatepass")).hexdigest()[:8]
+
+
+def task_id(workflow: str, run: str, step: str) -> str:
+    return f"{workflow}/{run}/{step}"
+
+
+approval_id = task_id
+
+
+def attempt_id(task: str, attempt: int) -> str:
+    return f"{task}/{attempt}"
+
+
+class TaskId(NamedTuple):
+    workflow_id: str
+    run_id: str
+    step: str
+
+
+def parse_step_id(text: str) -> TaskId | None:
+    """Split a task id or an approval id; None if it has not the form."""
+    parts = text.rsplit("/", 2)
+    if len(parts) != len(TaskId._fields) or ":" not in parts[0] or not all(parts):
+        return None
+    return TaskId(*parts)
+
+
+def trace_id(workflow: str, run: str) -> str:
+    """The trace of a run whose start event brought none: 32 hexadecimal digits, never all zero in practice."""
+    return sha256(f"trace\n{workflow}\n{run}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def span_id(*parts: str) -> str:
+    """A span's id as a function of what it spans, so that deciding stays pure: 16 hexadecimal digits."""
+    return sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+_M = 0x5BD1E995
+_MASK = 0xFFFFFFFF
+
+
+def murmur2(data: bytes) -> int:
+    """Kafka's murmur2 (org.apache.kafka.common.utils.Utils.murmur2), as an unsigned 32-bit number."""
+    length = len(data)
+    h = (0x9747B28C ^ length) & _MASK
+    whole = length & ~3
+    for i in range(0, whole, 4):
+        k = (int.from_bytes(data[i : i + 4], "little") * _M) & _MASK
+        k = ((k ^ (k >> 24)) * _M) & _MASK
+        h = ((h * _M) & _MASK) ^ k
+    rest = length & 3
+    if rest:
+        h ^= int.from_bytes(data[whole:], "little")
+        h = (h * _M) & _MASK
+    h = ((h ^ (h >> 13)) * _M) & _MASK
+    return h ^ (h >> 15)
+
+
+def partition_of_key(key: bytes, partitions: int) -> int:
+    """The partition in [0, `partitions`) that Kafka's default partitioner gives to `key`."""
+    return (murmur2(key) & 0x7FFFFFFF) % partitions

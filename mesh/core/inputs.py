@@ -1,0 +1,125 @@
+"""What an owner decides on: inputs, imperative where somebody wants something, past tense where something happened.
+
+`EventMatched`, `AnswerGiven` and `CommandGiven` are records of the inbox (written by ingress); `ResultReceived` is a record of the results topic (written by
+agents); `TimerDue` and `TaskUndeliverable` are made by the owner itself.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+__all__ = [
+    "AnswerGiven",
+    "CommandGiven",
+    "EventMatched",
+    "InboxInput",
+    "Input",
+    "ResultReceived",
+    "TaskError",
+    "TaskUndeliverable",
+    "TimerDue",
+    "Undeliverable",
+]
+
+
+class _Inbox(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="input"):
+    """Every inbox record says where it came from: one source record may become several (`source_index`), and the receiver keeps
+    one watermark (offset, index) for each source partition.
+    """
+
+    workflow_id: str
+    source_topic: str
+    source_partition: int
+    source_offset: int
+    source_index: int = 0
+    source_at_ms: int  # when the broker took the source record
+
+
+class EventMatched(_Inbox, tag="EventMatched.1"):
+    route: str
+    digest: str
+    key: str
+    cloud_event: dict[str, Any]
+
+
+class AnswerGiven(_Inbox, tag="AnswerGiven.1"):
+    """`answer_id`: the CloudEvent's id if the answer came as one, else `<topic>/<partition>/<offset>` of the answer's record."""
+
+    approval_id: str
+    answer_id: str
+    decision: Literal["approve", "reject"]
+    by: str
+    digest: str | None = None  # of the payload that the person saw; None: not said
+    reason: str = ""
+    payload: Any = msgspec.UNSET  # an edit
+    traceparent: str | None = None
+
+
+class CommandGiven(_Inbox, tag="CommandGiven.1"):
+    command_id: str
+    command: Literal["cancel", "retry"]
+    by: str
+    reason: str = ""
+    step: str | None = None  # retry: this step's incident; None: all of them
+
+
+InboxInput = EventMatched | AnswerGiven | CommandGiven
+
+
+class TaskError(msgspec.Struct, frozen=True, kw_only=True):
+    kind: str  # a short word: the exception's class, `timeout`, `output_invalid`, `input_invalid`
+    message: str
+    retryable: bool = True
+
+
+class ResultReceived(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A record of `mesh.results`: what became of one attempt. The contract is `topics/schemas/result.json`."""
+
+    task_id: str
+    attempt: int
+    workflow_id: str
+    status: Literal["succeeded", "failed"]
+    output: Any = None
+    error: TaskError | None = None
+    agent: str = ""
+    agent_version: str = ""
+    agent_instance: str = ""
+    duration_ms: float = 0.0
+    usage: dict[str, float] | None = None
+
+
+TimerKind = Literal["task_timeout", "retry", "approval_deadline", "forget"]
+
+
+class TimerDue(msgspec.Struct, frozen=True, kw_only=True, order=True):
+    """A time has come. Ordered by (due_at_ms, ...) for the owner's heap. One that no longer fits the state changes nothing."""
+
+    due_at_ms: int
+    workflow_id: str
+    kind: TimerKind
+    step: str = ""
+    run_id: str = ""
+    attempt: int = 0
+
+
+class TaskUndeliverable(msgspec.Struct, frozen=True, kw_only=True):
+    """A task's record could not be sent for good."""
+
+    workflow_id: str
+    task_id: str
+    attempt: int
+    code: str
+    message: str
+
+
+class Undeliverable(msgspec.Struct, frozen=True, kw_only=True):
+    """Another effect's record could not be sent for good."""
+
+    workflow_id: str
+    effect_id: str
+    topic: str
+    code: str
+    message: str
+
+
+Input = InboxInput | ResultReceived | TimerDue | TaskUndeliverable | Undeliverable

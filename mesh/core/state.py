@@ -1,0 +1,120 @@
+"""A workflow's state, and a partition's: values that `evolve` makes of decisions and nothing else.
+
+Canonical JSON of a `Workflow` (`mesh.codec.canonical`) is what two folds of the same log must agree on to the byte.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+from mesh.core.route import OnExpiry
+
+__all__ = [
+    "AgentCard",
+    "Directory",
+    "Incident",
+    "PartitionState",
+    "StepState",
+    "StepStatus",
+    "Workflow",
+    "WorkflowStatus",
+]
+
+StepStatus = Literal[
+    "running",  # a task is out
+    "retrying",  # waits for its next attempt
+    "asking",  # waits for a human
+    "incident",  # waits for an operator
+    "succeeded",
+    "skipped",
+    "rejected",
+    "blocked",
+    "cancelled",
+    "failed",
+]
+WorkflowStatus = Literal["running", "completed", "failed", "rejected", "cancelled"]
+
+FINISHED: frozenset[StepStatus] = frozenset({"succeeded", "skipped", "rejected", "blocked", "cancelled", "failed"})
+
+
+class Incident(msgspec.Struct, frozen=True, kw_only=True):
+    kind: str
+    message: str
+    raised_at_ms: int
+
+
+class StepState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A step that has begun or been settled; a step that waits for its needs has no state yet."""
+
+    status: StepStatus
+    task_id: str = ""  # or the approval's id
+    attempt: int = 0
+    retry_budget_from: int = 1
+    since_ms: int = 0  # when it took this status
+    due_at_ms: int | None = None  # time-out, next attempt, or deadline, by status
+    input: Any = None  # the task's input, or the approval's payload as asked
+    output: Any = None  # what expressions see as `steps.<name>`
+    digest: str = ""  # approval: of the payload asked
+    role: str = ""  # approval
+    on_expiry: OnExpiry | None = None  # approval
+    payload_schema: dict[str, Any] | None = None  # approval
+    incident: Incident | None = None
+    agent: str = ""
+    error: str = ""  # the last attempt's failure, `kind: message`
+
+
+class Workflow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One run of a workflow, live or lately ended. After the end, payloads are dropped (the log has them) and `forget_at_ms` is set."""
+
+    workflow_id: str
+    run_id: str
+    route: str
+    digest: str
+    key: str
+    status: WorkflowStatus
+    started_at_ms: int
+    updated_at_ms: int
+    ended_at_ms: int | None = None
+    forget_at_ms: int | None = None
+    reason: str = ""  # of the end
+    cloud_event: dict[str, Any]  # without `data` after the end
+    trace_id: str
+    parent_span_id: str | None = None
+    steps: dict[str, StepState]
+    closed_retention_s: float = 30 * 86_400.0
+
+
+class PartitionState(msgspec.Struct, kw_only=True):
+    """Everything that the fold of one log partition gives. Mutable: its owner, and the fold, are its only writers.
+
+    `watermarks`: for each source partition (`<topic>/<partition>`), the (offset, index) of the last inbox record decided.
+    """
+
+    workflows: dict[str, Workflow] = {}
+    positions: dict[str, int] = {}
+    watermarks: dict[str, tuple[int, int]] = {}
+    mark: int = 0
+
+
+class AgentCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an agent says of itself on `mesh.agents`; the contract is `topics/schemas/agent-card.json`."""
+
+    name: str
+    version: str
+    topic: str
+    description: str = ""
+    input_schema: dict[str, Any] | None = None
+    output_schema: dict[str, Any] | None = None
+    concurrency: int = 1
+    instance: str = ""
+    renewed_at: str = ""  # RFC 3339, UTC
+    expires_after_s: float = 30.0
+    stopped: bool = False
+
+
+class Directory(msgspec.Struct, frozen=True, kw_only=True):
+    """What `decide` may look up beside the state; whatever it uses it records in an event."""
+
+    roles: dict[str, frozenset[str]] = {}  # person -> roles
+    agents: dict[str, AgentCard] = {}
+    topic_prefix: str = "mesh."

@@ -1,0 +1,52 @@
+"""The names of the mesh's topics and consumer groups. Their contracts are in `topics/`."""
+
+from typing import Final
+
+__all__ = ["Topics"]
+
+
+class Topics:
+    """All names under one prefix (`mesh.` by default), so that several meshes can share a cluster."""
+
+    __slots__ = (
+        "agents",
+        "commands",
+        "definitions",
+        "dlq",
+        "events",
+        "inbox",
+        "ingress_group",
+        "log",
+        "outcomes",
+        "prefix",
+        "receipts",
+        "requests",
+        "responses",
+        "results",
+        "router_group",
+    )
+
+    def __init__(self, prefix: str = "mesh.") -> None:
+        self.prefix: Final = prefix
+        self.events: Final = prefix + "events"
+        self.inbox: Final = prefix + "inbox"
+        self.results: Final = prefix + "results"
+        self.log: Final = prefix + "log"
+        self.requests: Final = prefix + "approvals.requests"
+        self.responses: Final = prefix + "approvals.responses"
+        self.receipts: Final = prefix + "approvals.receipts"
+        self.commands: Final = prefix + "commands"
+        self.outcomes: Final = prefix + "outcomes"
+        self.agents: Final = prefix + "agents"
+        self.definitions: Final = prefix + "definitions"
+        self.dlq: Final = prefix + "dlq"
+        self.router_group: Final = prefix + "router"
+        self.ingress_group: Final = prefix + "ingress"
+
+    def tasks(self, agent: str) -> str:
+        """The topic of one agent's tasks."""
+        return f"{self.prefix}tasks.{agent}"
+
+    def agent_group(self, agent: str) -> str:
+        """The consumer group that the agent's replicas form."""
+        return f"{self.prefix}agent.{agent}"

@@ -1,0 +1,276 @@
+"""The ports: what the mesh needs of the outside world, as protocols.
+
+Owns the vocabulary between services and adapters. It must not know any broker. Adapters (`mesh.adapters.kafka`, `.sqlite`, `.memory`)
+implement it, and each passes the contract suite in `mesh.testing.broker_contract`. Everything here is bytes; meaning is the codec's.
+
+Guarantees that every `Broker` gives
+------------------------------------
+* Order: records of one partition are read in the order of their offsets; records that one caller sends to one partition, in one
+  call or in calls awaited one after the other, land in the order given. A call that is begun after another keeps that order too.
+* Offsets grow by one for each record of a partition on the brokers here; a reader must not depend on it except in the log, whose
+  partition has one legitimate writer.
+* Timestamps are the broker's (`LogAppendTime`), in milliseconds since the epoch, and do not fall within a partition by more than the
+  broker's own clock does.
+* Partition of a key: `mesh.core.ids.partition_of_key` (murmur2, as Kafka's Java client), on every broker.
+* Delivery to a group is at least once.
+"""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+__all__ = [
+    "Appended",
+    "Broker",
+    "Clock",
+    "Committed",
+    "Delivery",
+    "Entropy",
+    "GroupListener",
+    "Header",
+    "OutRecord",
+    "Reader",
+    "Record",
+    "SendFailure",
+    "Subscription",
+    "TopicInfo",
+    "TopicPartition",
+    "TopicSpec",
+]
+
+Header = tuple[str, bytes]
+
+
+class TopicPartition(NamedTuple):
+    topic: str
+    partition: int
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """A record as read. `value` None is a tombstone. `timestamp_ms`: when the broker took it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[Header, ...]
+
+
+class OutRecord(msgspec.Struct, frozen=True, gc=False):
+    """A record to send. With `partition` None the key decides (no key: any partition)."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[Header, ...] = ()
+    partition: int | None = None
+
+    def size_bytes(self) -> int:
+        """An upper estimate of what the broker counts: key, value, headers and 100 bytes of framing."""
+        size = 100 + len(self.key or b"") + len(self.value or b"")
+        for name, value in self.headers:
+            size += len(name) + len(value) + 10
+        return size
+
+
+class Delivery(StrEnum):
+    """Why a record could not be sent for good (sending it again would fail again)."""
+
+    TOPIC_MISSING = "topic_missing"
+    TOO_LARGE = "too_large"
+    REFUSED = "refused"  # the broker said no: authorisation, policy, an invalid record
+
+
+class SendFailure(msgspec.Struct, frozen=True):
+    """One record of a `send` that failed for good. `index` is its place in the call's records."""
+
+    index: int
+    code: Delivery
+    message: str
+
+
+class Appended(msgspec.Struct, frozen=True):
+    """What the broker acknowledged of an append.
+
+    `spans`: (first offset, count) in the order appended; the counts add up to the number of decisions, unless the broker refused the
+    append as a whole because the log's end was not at the expected offset (compare-and-append brokers): then `spans` is empty and
+    `refused` is true, and nothing was written. `effects_sent`: the effects went with the append, in one atomic step; else the caller
+    sends them after its check. `failures`: effects that failed for good, when `effects_sent`. `timestamp_ms`: the broker's clock at
+    the last record.
+    """
+
+    spans: tuple[tuple[int, int], ...]
+    effects_sent: bool
+    timestamp_ms: int
+    refused: bool = False
+    failures: tuple[SendFailure, ...] = ()
+
+
+class TopicSpec(msgspec.Struct, frozen=True):
+    """A topic to create. `config` uses Kafka's names (`retention.ms`, `cleanup.policy`, `message.timestamp.type`)."""
+
+    name: str
+    partitions: int
+    replicas: int = 1
+    config: dict[str, str] = {}
+
+
+class TopicInfo(msgspec.Struct, frozen=True):
+    name: str
+    partitions: int
+    config: dict[str, str] = {}
+
+
+class Committed(NamedTuple):
+    """A group's position: the offset of the next record to read, and up to 4,096 bytes of the reader's own text beside it."""
+
+    offset: int
+    metadata: str = ""
+
+
+class Reader(Protocol):
+    """Reads partitions from given offsets, outside any group."""
+
+    def assign(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Read these partitions, and no others, from these offsets on. An offset below the partition's first reads from the first."""
+        ...
+
+    async def poll(
+        self, *, max_records: int, timeout_s: float, partitions: Sequence[TopicPartition] | None = None
+    ) -> Sequence[Record]:
+        """Up to `max_records` records as soon as there are any, of `partitions` alone if given; empty after `timeout_s`.
+
+        Records of one partition stand in order; records that a call did not return come with a later one. Cancelling loses none.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+class GroupListener(Protocol):
+    """Told of changes to a group member's share. What it raises ends the subscription: the next `poll` raises it."""
+
+    async def on_assigned(self, partitions: Mapping[TopicPartition, Committed | None]) -> None:
+        """These are ours from here on; no record of them is handed out before this returns. With what the group had committed."""
+        ...
+
+    async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        """These go to another member when this returns (bounded by the session's time-out). Commits are still taken in here.
+
+        Not called for what was lost to a time-out before we knew: then another member may already have them.
+        """
+        ...
+
+
+class Subscription(Protocol):
+    """One member of a consumer group. Begins where the group committed, else at the first record."""
+
+    async def poll(self, *, max_records: int, timeout_s: float) -> Sequence[Record]:
+        """As `Reader.poll`. Must be called often enough (each `poll` also serves the membership), also while all is paused."""
+        ...
+
+    def assignment(self) -> frozenset[TopicPartition]: ...
+
+    def pause(self, partitions: Sequence[TopicPartition]) -> None:
+        """Hand out no more records of these until `resume`; nothing is lost."""
+        ...
+
+    def resume(self, partitions: Sequence[TopicPartition]) -> None: ...
+
+    async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
+        """Record the group's positions. A commit for a partition that is no longer ours is ignored, not an error."""
+        ...
+
+    async def close(self) -> None:
+        """Call `on_revoked` for what is held, leave the group, and let the others take over at once."""
+        ...
+
+
+class Broker(Protocol):
+    """A connection to one broker: a Kafka cluster, one SQLite file, or one memory broker. Opened by `mesh.wiring.open_broker`."""
+
+    max_record_bytes: int  # what `OutRecord.size_bytes` may be at the most
+
+    async def topics(self) -> Mapping[str, TopicInfo]:
+        """All topics by name."""
+        ...
+
+    async def create_topics(self, specs: Sequence[TopicSpec]) -> None:
+        """Create those that are not there; leave the others as they are."""
+        ...
+
+    async def send(self, records: Sequence[OutRecord]) -> Sequence[SendFailure]:
+        """Send, and wait until the broker has acknowledged each one. Returns those that failed for good (the others landed).
+
+        Raises `BrokerUnavailable` where the outcome of any is unknown: sending all of them again is then right.
+        """
+        ...
+
+    async def append(
+        self,
+        log: TopicPartition,
+        expected_offset: int | None,
+        decisions: Sequence[OutRecord],
+        effects: Sequence[OutRecord],
+    ) -> Appended:
+        """Append decisions to a log partition at `expected_offset`, then (where it can be one atomic step) send their effects.
+
+        With None: append wherever the log ends (`OwnerChanged` alone does so). A broker that can't compare (Kafka) appends, and the
+        caller checks the acknowledged offsets. Two calls may be under way at once for one partition; the second lands after the
+        first. Raises `BrokerUnavailable` if the outcome is unknown, `TopicMissing` if there is no such log.
+        """
+        ...
+
+    async def end_offsets(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """The offset that the next record will get, as of a moment after the call began."""
+        ...
+
+    async def begin_offsets(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """The first offset still held."""
+        ...
+
+    async def offsets_at(self, partitions: Sequence[TopicPartition], timestamp_ms: int) -> Mapping[TopicPartition, int]:
+        """The first offset whose timestamp is at or after `timestamp_ms`; the end offset where there is none."""
+        ...
+
+    async def committed(
+        self, group: str, partitions: Sequence[TopicPartition]
+    ) -> Mapping[TopicPartition, Committed | None]: ...
+
+    async def reader(self) -> Reader: ...
+
+    async def subscribe(
+        self,
+        group: str,
+        topics: Sequence[str],
+        listener: GroupListener,
+        *,
+        member: str,
+        fetch: bool = True,
+        session_timeout_s: float = 10.0,
+    ) -> Subscription:
+        """Join a group. With `fetch` false it only takes part in the sharing of partitions and hands out no record.
+
+        `member` names this process in logs and to operators. A member that is not heard of for `session_timeout_s` loses its share.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Clock(Protocol):
+    """Wall time. Waiting is asyncio's (a simulation brings its own event loop, whose time is virtual)."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since the epoch, UTC."""
+        ...
+
+
+class Entropy(Protocol):
+    """Fresh randomness: 128 bits in 32 hexadecimal digits."""
+
+    def token(self) -> str: ...
