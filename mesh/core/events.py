@@ -50,7 +50,7 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
     pass
 
 
-class WorkflowStarted(_Event, tag="WorkflowStarted.1"):
+class WorkflowStarted(_Event, tag="WorkflowStarted.1", frozen=True, kw_only=True):
     route: str
     digest: str
     run_id: str
@@ -61,7 +61,7 @@ class WorkflowStarted(_Event, tag="WorkflowStarted.1"):
     closed_retention_s: float = 30 * 86_400.0
 
 
-class StartRepeated(_Event, tag="StartRepeated.1"):
+class StartRepeated(_Event, tag="StartRepeated.1", frozen=True, kw_only=True):
     """A start for a workflow that lives or lately ended: nothing changes."""
 
     event_source: str
@@ -69,7 +69,7 @@ class StartRepeated(_Event, tag="StartRepeated.1"):
     reason: str
 
 
-class TaskDispatched(_Event, tag="TaskDispatched.1"):
+class TaskDispatched(_Event, tag="TaskDispatched.1", frozen=True, kw_only=True):
     """Self-contained: the task record is a function of this event and its decision, with no route at hand."""
 
     step: str
@@ -85,7 +85,7 @@ class TaskDispatched(_Event, tag="TaskDispatched.1"):
     )
 
 
-class TaskSucceeded(_Event, tag="TaskSucceeded.1"):
+class TaskSucceeded(_Event, tag="TaskSucceeded.1", frozen=True, kw_only=True):
     step: str
     task_id: str
     attempt: int
@@ -96,7 +96,7 @@ class TaskSucceeded(_Event, tag="TaskSucceeded.1"):
     usage: dict[str, float] | None = None
 
 
-class TaskFailed(_Event, tag="TaskFailed.1"):
+class TaskFailed(_Event, tag="TaskFailed.1", frozen=True, kw_only=True):
     """An attempt failed. `kind` is `timeout` where no result came in time, `undeliverable` where the task could not be sent."""
 
     step: str
@@ -110,13 +110,13 @@ class TaskFailed(_Event, tag="TaskFailed.1"):
     duration_ms: float = 0.0
 
 
-class RetryScheduled(_Event, tag="RetryScheduled.1"):
+class RetryScheduled(_Event, tag="RetryScheduled.1", frozen=True, kw_only=True):
     step: str
     attempt: int  # the one to come
     due_at_ms: int
 
 
-class StepSkipped(_Event, tag="StepSkipped.1"):
+class StepSkipped(_Event, tag="StepSkipped.1", frozen=True, kw_only=True):
     """Its `if` was false: those who need it go on. `output` is what later expressions see (an approval's payload passes through)."""
 
     step: str
@@ -124,14 +124,14 @@ class StepSkipped(_Event, tag="StepSkipped.1"):
     output: Any = None
 
 
-class StepBlocked(_Event, tag="StepBlocked.1"):
+class StepBlocked(_Event, tag="StepBlocked.1", frozen=True, kw_only=True):
     """A step it needs was rejected or blocked: it can never run in this run."""
 
     step: str
     reason: str
 
 
-class ApprovalRequested(_Event, tag="ApprovalRequested.1"):
+class ApprovalRequested(_Event, tag="ApprovalRequested.1", frozen=True, kw_only=True):
     step: str
     approval_id: str
     question: str
@@ -145,7 +145,7 @@ class ApprovalRequested(_Event, tag="ApprovalRequested.1"):
     payload_schema: dict[str, Any] | None = None
 
 
-class ApprovalClosed(_Event, tag="ApprovalClosed.1"):
+class ApprovalClosed(_Event, tag="ApprovalClosed.1", frozen=True, kw_only=True):
     """The one verdict of an approval, by a person, or by its deadline (`expired`)."""
 
     step: str
@@ -160,7 +160,7 @@ class ApprovalClosed(_Event, tag="ApprovalClosed.1"):
     expired: bool = False
 
 
-class AnswerRefused(_Event, tag="AnswerRefused.1"):
+class AnswerRefused(_Event, tag="AnswerRefused.1", frozen=True, kw_only=True):
     """An answer that does not count. `code`: unknown, closed, late, role, digest, schema, malformed."""
 
     approval_id: str
@@ -172,7 +172,7 @@ class AnswerRefused(_Event, tag="AnswerRefused.1"):
     closed: bool = False
 
 
-class IncidentRaised(_Event, tag="IncidentRaised.1"):
+class IncidentRaised(_Event, tag="IncidentRaised.1", frozen=True, kw_only=True):
     """A step needs an operator. `kind`: exhausted, non_retryable, undeliverable, expression, expired, too_large, parked."""
 
     step: str
@@ -180,20 +180,20 @@ class IncidentRaised(_Event, tag="IncidentRaised.1"):
     message: str
 
 
-class IncidentResolved(_Event, tag="IncidentResolved.1"):
+class IncidentResolved(_Event, tag="IncidentResolved.1", frozen=True, kw_only=True):
     step: str
     action: str  # retry
     by: str
 
 
-class CommandAccepted(_Event, tag="CommandAccepted.1"):
+class CommandAccepted(_Event, tag="CommandAccepted.1", frozen=True, kw_only=True):
     command_id: str
     command: str
     by: str
     reason: str = ""
 
 
-class CommandRefused(_Event, tag="CommandRefused.1"):
+class CommandRefused(_Event, tag="CommandRefused.1", frozen=True, kw_only=True):
     command_id: str
     command: str
     code: str  # unknown, ended, no_incident, unknown_step
@@ -201,7 +201,7 @@ class CommandRefused(_Event, tag="CommandRefused.1"):
     by: str = ""
 
 
-class EffectUndeliverable(_Event, tag="EffectUndeliverable.1"):
+class EffectUndeliverable(_Event, tag="EffectUndeliverable.1", frozen=True, kw_only=True):
     """A record that is not a task could not be sent for good (a task's failure is a `TaskFailed` of kind `undeliverable`)."""
 
     effect_id: str
@@ -210,7 +210,7 @@ class EffectUndeliverable(_Event, tag="EffectUndeliverable.1"):
     message: str
 
 
-class WorkflowEnded(_Event, tag="WorkflowEnded.1"):
+class WorkflowEnded(_Event, tag="WorkflowEnded.1", frozen=True, kw_only=True):
     status: EndStatus
     reason: str
     run_id: str
@@ -219,18 +219,18 @@ class WorkflowEnded(_Event, tag="WorkflowEnded.1"):
     forget_at_ms: int = 0  # when the id's memory ends
 
 
-class WorkflowForgotten(_Event, tag="WorkflowForgotten.1"):
+class WorkflowForgotten(_Event, tag="WorkflowForgotten.1", frozen=True, kw_only=True):
     """The memory of a closed id ended: the same key starts afresh."""
 
 
-class InputDismissed(_Event, tag="InputDismissed.1"):
+class InputDismissed(_Event, tag="InputDismissed.1", frozen=True, kw_only=True):
     """An input that changes nothing: a repeated or late result, a record for an unknown workflow."""
 
     code: str  # repeated, late, unknown, closed
     message: str
 
 
-class InputParked(_Event, tag="InputParked.1"):
+class InputParked(_Event, tag="InputParked.1", frozen=True, kw_only=True):
     """An input that could not be processed, whole, as it came; it also goes to the dead letters."""
 
     code: str
@@ -244,7 +244,7 @@ class InputParked(_Event, tag="InputParked.1"):
     headers: list[tuple[str, str]]  # values in base64
 
 
-class InputAttempted(_Event, tag="InputAttempted.1"):
+class InputAttempted(_Event, tag="InputAttempted.1", frozen=True, kw_only=True):
     """Written before an input is touched that may have killed the owners before: should this one die too, the next parks it."""
 
     topic: str

@@ -35,14 +35,14 @@ class _Inbox(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
     source_at_ms: int  # when the broker took the source record
 
 
-class EventMatched(_Inbox, tag="EventMatched.1"):
+class EventMatched(_Inbox, tag="EventMatched.1", frozen=True, kw_only=True):
     route: str
     digest: str
     key: str
     cloud_event: dict[str, Any]
 
 
-class AnswerGiven(_Inbox, tag="AnswerGiven.1"):
+class AnswerGiven(_Inbox, tag="AnswerGiven.1", frozen=True, kw_only=True):
     """`answer_id`: the CloudEvent's id if the answer came as one, else `<topic>/<partition>/<offset>` of the answer's record."""
 
     approval_id: str
@@ -55,7 +55,7 @@ class AnswerGiven(_Inbox, tag="AnswerGiven.1"):
     traceparent: str | None = None
 
 
-class CommandGiven(_Inbox, tag="CommandGiven.1"):
+class CommandGiven(_Inbox, tag="CommandGiven.1", frozen=True, kw_only=True):
     command_id: str
     command: Literal["cancel", "retry"]
     by: str

@@ -1,0 +1,1 @@
+"""What an agent author imports, by way of `mesh`: the decorator, the context, the errors."""
