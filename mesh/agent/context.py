@@ -1,0 +1,64 @@
+"""What a handler may know of the task in its hands.
+
+Owns `Context`. It must not know a broker or a record's bytes: the agent runtime makes one for each task, a test makes its own
+(`mesh.testing.FakeContext`), and a handler that is called directly without one gets `Context.local`.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Self
+
+import msgspec
+import structlog
+
+__all__ = ["Context"]
+
+_LOCAL_DEADLINE = timedelta(minutes=5)  # as the default time-out of a step
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt of one task.
+
+    `idempotency_key` is the same for all attempts of a task: pass it on to whatever must not be done twice. `deadline` is aware, UTC;
+    a result that reaches the broker later does not count. `traceparent` is the W3C trace context to hand on, empty if there is none.
+    """
+
+    agent: str
+    workflow_id: str
+    run_id: str
+    route: str
+    step: str
+    task_id: str
+    attempt: int  # from 1
+    idempotency_key: str
+    deadline: datetime
+    traceparent: str = ""
+
+    @property
+    def log(self) -> structlog.stdlib.BoundLogger:
+        """A structlog logger that names the workflow, the step, the attempt and the agent in every line."""
+        logger: structlog.stdlib.BoundLogger = structlog.get_logger("mesh.agent").bind(
+            agent=self.agent, workflow_id=self.workflow_id, step=self.step, attempt=self.attempt
+        )
+        return logger
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds until the deadline by this machine's clock, never below 0."""
+        return max(0.0, (self.deadline - datetime.now(UTC)).total_seconds())
+
+    @classmethod
+    def local(cls, agent: str) -> Self:
+        """The context of a handler that was called directly: no workflow, first attempt, five minutes."""
+        workflow_id, run_id, step = "local:call", "00000000", agent
+        task_id = f"{workflow_id}/{run_id}/{step}"
+        return cls(
+            agent=agent,
+            workflow_id=workflow_id,
+            run_id=run_id,
+            route="local",
+            step=step,
+            task_id=task_id,
+            attempt=1,
+            idempotency_key=task_id,
+            deadline=datetime.now(UTC) + _LOCAL_DEADLINE,
+        )

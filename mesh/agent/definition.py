@@ -1,0 +1,84 @@
+"""An agent as the runtime and the tests use it: a name, a handler, the types of its input and output.
+
+Owns `Agent`. It must not know a broker or a record. `mesh.agent.decorator` makes them; `mesh.services.agent_runtime` runs them; a test
+calls them as the function they were made of.
+"""
+
+from collections.abc import Callable
+from functools import cached_property, update_wrapper
+from typing import Any, Generic, Literal, TypeVar, cast
+
+from pydantic import TypeAdapter
+from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
+
+from mesh.agent.context import Context
+
+__all__ = ["Agent"]
+
+InputT = TypeVar("InputT")
+ReturnT_co = TypeVar("ReturnT_co", covariant=True)
+
+
+class Agent(Generic[InputT, ReturnT_co]):
+    """A handler with its name and types. Calling it calls the handler: `await classify(Issue(...))`, with or without a context."""
+
+    __name__: str
+    name: str
+    version: str
+    description: str
+    concurrency: int  # tasks that one process works on at once, >= 1
+    is_async: bool
+    takes_context: bool
+    handler: Callable[..., Any]
+    input_adapter: TypeAdapter[Any]
+    output_adapter: TypeAdapter[Any]
+
+    def __init__(
+        self,
+        handler: Callable[..., ReturnT_co],
+        *,
+        name: str,
+        version: str,
+        description: str,
+        concurrency: int,
+        is_async: bool,
+        takes_context: bool,
+        input_adapter: TypeAdapter[Any],
+        output_adapter: TypeAdapter[Any],
+    ) -> None:
+        self.handler = handler
+        self.name = name
+        self.version = version
+        self.description = description
+        self.concurrency = concurrency
+        self.is_async = is_async
+        self.takes_context = takes_context
+        self.input_adapter = input_adapter
+        self.output_adapter = output_adapter
+        update_wrapper(cast("Callable[..., Any]", self), handler)
+
+    def __call__(self, value: InputT, /, ctx: Context | None = None) -> ReturnT_co:
+        """What the handler returns for `value`; nothing is validated. Without `ctx` the handler gets `Context.local`."""
+        if not self.takes_context:
+            return cast("ReturnT_co", self.handler(value))
+        return cast("ReturnT_co", self.handler(value, Context.local(self.name) if ctx is None else ctx))
+
+    @cached_property
+    def input_schema(self) -> dict[str, Any] | None:
+        """The JSON Schema of what it takes; None where the type has none."""
+        return _json_schema(self.input_adapter, "validation")
+
+    @cached_property
+    def output_schema(self) -> dict[str, Any] | None:
+        """The JSON Schema of what it gives; None where the type has none."""
+        return _json_schema(self.output_adapter, "serialization")
+
+    def __repr__(self) -> str:
+        return f"<agent {self.name} {self.version}>"
+
+
+def _json_schema(adapter: TypeAdapter[Any], mode: Literal["validation", "serialization"]) -> dict[str, Any] | None:
+    try:
+        return adapter.json_schema(mode=mode)
+    except (PydanticInvalidForJsonSchema, PydanticUserError):
+        return None
