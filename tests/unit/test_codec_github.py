@@ -1,0 +1,95 @@
+"""GitHub's `issues` payloads become CloudEvents by the published mapping, or say what is missing."""
+
+from hashlib import sha256
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mesh.codec.github import issue_event, read_payload
+from mesh.errors import MalformedRecord
+
+
+def payload(**changes: Any) -> dict[str, Any]:
+    return {
+        "action": "opened",
+        "issue": {"number": 12, "title": "It stops", "body": None, "updated_at": "2026-03-01T09:30:00Z"},
+        "repository": {"full_name": "octo/repo", "url": "https://api.github.com/repos/octo/repo"},
+        **changes,
+    }
+
+
+def test_an_opened_issue_has_the_attributes_of_the_published_mapping() -> None:
+    sent = payload()
+    assert issue_event(sent, delivery="72d3162e-cc78-11e3-81ab-4c9367dc0958", raw=b"") == {
+        "specversion": "1.0",
+        "id": "72d3162e-cc78-11e3-81ab-4c9367dc0958",
+        "source": "https://api.github.com/repos/octo/repo",
+        "type": "com.github.issues.opened",
+        "subject": "12",
+        "time": "2026-03-01T09:30:00Z",
+        "datacontenttype": "application/json",
+        "data": sent,
+    }
+
+
+@pytest.mark.parametrize("action", ["opened", "labeled", "closed", "milestoned", "an_action_of_next_year"])
+def test_any_action_is_the_end_of_the_type(action: str) -> None:
+    assert issue_event(payload(action=action), delivery="1", raw=b"")["type"] == f"com.github.issues.{action}"
+
+
+@pytest.mark.parametrize("delivery", [None, ""])
+def test_without_a_delivery_the_bytes_give_the_id(delivery: str | None) -> None:
+    raw = orjson.dumps(payload())
+    assert issue_event(payload(), delivery=delivery, raw=raw)["id"] == f"sha256:{sha256(raw).hexdigest()}"
+
+
+def test_an_issue_without_a_time_is_an_event_without_one() -> None:
+    assert "time" not in issue_event(payload(issue={"number": 3}), delivery="1", raw=b"")
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"action": None}, "`action` is missing"),
+        ({"action": "Opened!"}, "`action` is 'Opened!'"),
+        ({"issue": None}, "`issue.number` is missing"),
+        ({"issue": {"number": "12"}}, "`issue.number` is '12'"),
+        ({"issue": {"number": True}}, "`issue.number` is True"),
+        ({"issue": {"number": 1, "updated_at": "yesterday"}}, "`issue.updated_at` is 'yesterday'"),
+        ({"issue": {"number": 1, "updated_at": "2026-03-01T09:30:00"}}, "`issue.updated_at`"),
+        ({"issue": {"number": 1, "updated_at": {}}}, "`issue.updated_at` is an object"),
+        ({"repository": {}}, "`repository.url` is missing"),
+        ({"repository": {"url": []}}, "`repository.url` is an array"),
+        ({"comment": {"id": 1}}, "another kind of event"),
+    ],
+)
+def test_a_payload_that_lacks_something_is_refused_by_its_name(changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(MalformedRecord) as refused:
+        issue_event(payload(**changes), delivery="72d3162e", raw=b"")
+    assert named in str(refused.value)
+    assert "72d3162e" in str(refused.value)
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"[1]", b"null", b'"text"', b"\xff\xfe"])
+def test_bytes_that_are_not_one_object_are_refused(raw: bytes) -> None:
+    with pytest.raises(MalformedRecord):
+        read_payload(raw)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 99) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["action", "issue", "repository", "x"]), JSON))
+def test_any_object_is_mapped_or_refused(sent: dict[str, Any]) -> None:
+    try:
+        event = issue_event(sent, delivery=None, raw=orjson.dumps(sent))
+    except MalformedRecord:
+        return
+    assert event["data"] == sent
