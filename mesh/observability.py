@@ -1,0 +1,378 @@
+"""Logs and traces: how a process says what it does.
+
+Owns the set-up of structlog and of OpenTelemetry, and the names that spans and their attributes have. It must not decide what is worth a log
+line or a span: the router, the agent runtime and the command line do, and they are its callers. The pure core neither logs nor traces.
+
+Traces
+------
+A span's id in the mesh is a function of the decision that opened it (`mesh.core.ids.span_id`): `TaskDispatched.traceparent` names the span
+of that attempt before anybody has started it, so that the router, the agent and a replay agree on it without speaking to each other. The
+spans of one run are therefore a tree that is known beforehand:
+
+    upstream's span                          from the event's own traceparent, if it sent one
+      └─ invoke_workflow <route>             the run, root otherwise
+           ├─ send mesh.tasks.<agent>        one attempt, dispatch to result; its id is in the task's traceparent
+           │    └─ process mesh.tasks.<agent>   the agent's own part of it
+           └─ send mesh.approvals.requests   one approval, question to verdict
+
+`record_span` emits one that is over, with exactly the ids it was promised. `live_span` opens one around running code, so that what the code does
+itself (HTTP calls, model calls) hangs beneath it. With tracing off both do nothing, and OpenTelemetry's SDK is not even imported.
+
+Names follow the OpenTelemetry semantic conventions for messaging (1.44) and for generative AI, both in development there.
+"""
+
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TextIO
+
+import structlog
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SpanExporter
+    from opentelemetry.sdk.trace.id_generator import IdGenerator
+    from opentelemetry.trace import Link, SpanContext
+    from opentelemetry.trace import Tracer as OtelTracer
+
+__all__ = [
+    "Attributes",
+    "LogFormat",
+    "SpanKind",
+    "TraceExporter",
+    "Traceparent",
+    "Tracer",
+    "configure_logging",
+    "live_span",
+    "messaging_attributes",
+    "parse_traceparent",
+    "record_span",
+    "setup_tracing",
+    "tracer_to",
+]
+
+LogFormat = Literal["auto", "console", "json"]
+TraceExporter = Literal["off", "console", "otlp"]
+SpanKind = Literal["internal", "producer", "consumer", "client", "server"]
+Attributes = Mapping[str, str | int | float | bool]
+
+NS_PER_MS = 1_000_000
+
+# What a log line above DEBUG must not hold, and what none may hold.
+PAYLOAD_KEYS = frozenset({"payload", "input", "output", "data", "value", "body", "cloud_event"})
+SECRET_KEYS = frozenset({"authorization", "api_key", "password", "secret", "sasl_password"})
+
+
+# Logs ------------------------------------------------------------------------------------------------------------------------------
+
+
+def configure_logging(*, level: str = "info", log_format: LogFormat = "auto", stream: TextIO | None = None) -> None:
+    """Set up structlog and the standard library's logging, once for a process; both write to `stream` (standard error by default).
+
+    `auto` is coloured lines for a terminal and JSON lines for anything else. `workflow_id`, `step` and `agent` come from
+    `structlog.contextvars.bound_contextvars` or from the call. Raises `ValueError` for a level that doesn't exist.
+    """
+    out = stream or sys.stderr
+    number = _level_number(level)
+    console = log_format == "console" or (log_format == "auto" and out.isatty())
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _without_secrets,
+    ]
+    if number > logging.DEBUG:
+        shared.append(_without_payloads)
+    last = _renderers(console=console, colors=out.isatty())
+    structlog.configure(
+        processors=[*shared, *last],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(file=out),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(max(number, logging.WARNING))  # libraries are heard when something is wrong, ours from `level` on
+
+
+def _level_number(level: str) -> int:
+    number = logging.getLevelNamesMapping().get(level.upper())
+    if number is None:
+        raise ValueError(f"no log level is called {level!r}: use debug, info, warning or error")
+    return number
+
+
+def _renderers(*, console: bool, colors: bool) -> list[structlog.typing.Processor]:
+    if console:
+        return [structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=32, sort_keys=False)]
+    return [
+        structlog.processors.dict_tracebacks,
+        structlog.processors.EventRenamer("message", "event"),
+        structlog.processors.JSONRenderer(),
+    ]
+
+
+def _without_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for key in SECRET_KEYS & event.keys():
+        event[key] = "***"
+    return event
+
+
+def _without_payloads(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for key in PAYLOAD_KEYS & event.keys():
+        del event[key]
+    return event
+
+
+# Traces ----------------------------------------------------------------------------------------------------------------------------
+
+
+class Traceparent(NamedTuple):
+    """W3C Trace Context, version 00: the trace, a span in it, and whether anybody records it."""
+
+    trace_id: str
+    span_id: str
+    sampled: bool = True
+
+    def __str__(self) -> str:
+        return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
+
+
+_FIELD_LENGTHS = (2, 32, 16, 2)
+_HEX = frozenset("0123456789abcdef")
+
+
+def parse_traceparent(text: str | None) -> Traceparent | None:
+    """None for what is not a traceparent; a broken one must never stop an event."""
+    fields = text.split("-") if text else []
+    parts = fields[: len(_FIELD_LENGTHS)]
+    if tuple(map(len, parts)) != _FIELD_LENGTHS or not all(_HEX.issuperset(part) for part in parts):
+        return None
+    version, trace, span, flags = parts
+    wrong_version = version == "ff" or (version == "00" and len(fields) != len(_FIELD_LENGTHS))
+    if wrong_version or not int(trace, 16) or not int(span, 16):
+        return None
+    return Traceparent(trace, span, bool(int(flags, 16) & 1))
+
+
+class Tracer:
+    """An open way for spans to leave this process. Made by `setup_tracing` or `tracer_to`; `shutdown` sends what is left."""
+
+    def __init__(self, provider: "TracerProvider", ids: "_GivenIds") -> None:
+        self._provider = provider
+        self._ids = ids
+        self.otel: OtelTracer = provider.get_tracer("mesh")
+
+    @property
+    def ids(self) -> "_GivenIds":
+        return self._ids
+
+    def flush(self, timeout_s: float = 5.0) -> bool:
+        """Send what has been recorded so far; false if that took too long."""
+        return self._provider.force_flush(int(timeout_s * 1_000))
+
+    def shutdown(self) -> None:
+        """Send what is left, and stop. Blocks for as long as the exporter does; call it last."""
+        self._provider.shutdown()
+
+
+class _GivenIds:
+    """Hands OpenTelemetry the ids it is told to; random ones otherwise.
+
+    The SDK asks for ids inside `start_span`, in the caller's thread, so what is set just before it is what it gets.
+    """
+
+    def __init__(self, otherwise: "IdGenerator") -> None:
+        self._otherwise = otherwise
+        self._given = threading.local()
+
+    @contextmanager
+    def given(self, traceparent: Traceparent) -> Iterator[None]:
+        self._given.value = traceparent
+        try:
+            yield
+        finally:
+            self._given.value = None
+
+    def generate_span_id(self) -> int:
+        given: Traceparent | None = getattr(self._given, "value", None)
+        return int(given.span_id, 16) if given else self._otherwise.generate_span_id()
+
+    def generate_trace_id(self) -> int:
+        given: Traceparent | None = getattr(self._given, "value", None)
+        return int(given.trace_id, 16) if given else self._otherwise.generate_trace_id()
+
+    def is_trace_id_random(self) -> bool:
+        """What the SDK asks before it sets the `random` flag: ours are hashes of ids, so not for level 2 of the specification."""
+        return False
+
+
+def setup_tracing(
+    service_name: str, *, exporter: TraceExporter = "off", endpoint: str | None = None, stream: TextIO | None = None
+) -> Tracer | None:
+    """Open the way for this process's spans. None (off) costs nothing: the SDK is not imported.
+
+    `otlp` sends OTLP over HTTP in batches to `endpoint` (e.g. `http://localhost:4318`; else OpenTelemetry's own environment variables
+    hold), `console` writes one JSON object a line to `stream` (standard error by default).
+    """
+    match exporter:
+        case "off":
+            return None
+        case "console":
+            return tracer_to(_console_exporter(stream or sys.stderr), service_name)
+        case "otlp":
+            return tracer_to(_otlp_exporter(endpoint), service_name)
+
+
+def tracer_to(exporter: "SpanExporter", service_name: str, *, batch: bool = True) -> Tracer:
+    """A tracer that sends to a given exporter; with `batch` false each span at once (for tests)."""
+    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - tracing that is off must not pay for the SDK
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - as above
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor  # noqa: PLC0415 - as above
+    from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator  # noqa: PLC0415 - as above
+
+    class GivenIds(_GivenIds, IdGenerator):
+        """The SDK's own class as a parent, for its sake."""
+
+    ids = GivenIds(RandomIdGenerator())
+    provider = TracerProvider(
+        resource=Resource.create({"service.name": service_name}), id_generator=ids, shutdown_on_exit=False
+    )
+    provider.add_span_processor(BatchSpanProcessor(exporter) if batch else SimpleSpanProcessor(exporter))
+    return Tracer(provider, ids)
+
+
+def _console_exporter(stream: TextIO) -> "SpanExporter":
+    from opentelemetry.sdk.trace.export import ConsoleSpanExporter  # noqa: PLC0415 - tracing that is off must not pay for it
+
+    return ConsoleSpanExporter(out=stream, formatter=lambda span: span.to_json(indent=None) + "\n")
+
+
+def _otlp_exporter(endpoint: str | None) -> "SpanExporter":
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - as above
+
+    if endpoint is None:
+        return OTLPSpanExporter()
+    return OTLPSpanExporter(endpoint=endpoint.rstrip("/") + "/v1/traces")
+
+
+def record_span(
+    tracer: Tracer | None,
+    *,
+    name: str,
+    traceparent: str,
+    start_ms: float,
+    end_ms: float,
+    parent_span_id: str | None = None,
+    attributes: Attributes | None = None,
+    kind: SpanKind = "internal",
+    links: Sequence[str] = (),
+    error: str | None = None,
+) -> None:
+    """Emit a span that is over, with exactly the trace id and span id of `traceparent`.
+
+    `parent_span_id`: 16 hexadecimal digits in the same trace; None makes it the root. `links`: traceparents of spans that it belongs with.
+    Times are milliseconds since the epoch. `error`: why it failed. Does nothing without a tracer, for a broken or an unsampled traceparent.
+    """
+    ids = parse_traceparent(traceparent) if tracer is not None else None
+    if tracer is None or ids is None or not ids.sampled:
+        return
+    from opentelemetry.trace import SpanKind as OtelKind  # noqa: PLC0415 - tracing that is off must not pay for it
+    from opentelemetry.trace import Status, StatusCode  # noqa: PLC0415 - as above
+
+    with tracer.ids.given(ids):
+        span = tracer.otel.start_span(
+            name,
+            context=_parent(ids, parent_span_id),
+            kind=OtelKind[kind.upper()],
+            attributes=attributes,
+            links=_links(links),
+            start_time=int(start_ms * NS_PER_MS),
+        )
+    if error is not None:
+        span.set_status(Status(StatusCode.ERROR, error))
+    span.end(int(max(start_ms, end_ms) * NS_PER_MS))
+
+
+def live_span(
+    tracer: Tracer | None,
+    *,
+    name: str,
+    traceparent: str | None,
+    attributes: Attributes | None = None,
+    kind: SpanKind = "consumer",
+) -> AbstractContextManager[object]:
+    """A span around running code, beneath the span that `traceparent` names; current in it, so that others nest. Nothing without a tracer."""
+    if tracer is None:
+        return nullcontext()
+    from opentelemetry.trace import SpanKind as OtelKind  # noqa: PLC0415 - tracing that is off must not pay for it
+
+    ids = parse_traceparent(traceparent)
+    return tracer.otel.start_as_current_span(
+        name, context=_parent(ids, ids.span_id) if ids else None, kind=OtelKind[kind.upper()], attributes=attributes
+    )
+
+
+def _span_context(ids: Traceparent) -> "SpanContext":
+    from opentelemetry.trace import SpanContext, TraceFlags  # noqa: PLC0415 - tracing that is off must not pay for it
+
+    return SpanContext(
+        int(ids.trace_id, 16), int(ids.span_id, 16), is_remote=True, trace_flags=TraceFlags(int(ids.sampled))
+    )
+
+
+def _parent(ids: Traceparent, parent_span_id: str | None) -> Any:
+    from opentelemetry.context import Context  # noqa: PLC0415 - tracing that is off must not pay for it
+    from opentelemetry.trace import NonRecordingSpan, set_span_in_context  # noqa: PLC0415 - as above
+
+    if parent_span_id is None:
+        return Context()
+    return set_span_in_context(NonRecordingSpan(_span_context(ids._replace(span_id=parent_span_id))), Context())
+
+
+def _links(traceparents: Sequence[str]) -> "list[Link]":
+    from opentelemetry.trace import Link  # noqa: PLC0415 - tracing that is off must not pay for it
+
+    parsed: Callable[[str], Traceparent | None] = parse_traceparent
+    return [Link(_span_context(ids)) for ids in map(parsed, traceparents) if ids is not None]
+
+
+def messaging_attributes(
+    *,
+    system: str,
+    operation: Literal["send", "receive", "process", "settle"],
+    destination: str,
+    partition: int | None = None,
+    offset: int | None = None,
+    key: str | None = None,
+    group: str | None = None,
+    message_id: str | None = None,
+    conversation_id: str | None = None,
+    batch_count: int | None = None,
+    error_type: str | None = None,
+) -> dict[str, str | int | float | bool]:
+    """Attributes of a messaging span by OpenTelemetry's names. `conversation_id` is the workflow's id. `system`: kafka, sqlite, memory."""
+    named: dict[str, str | int | None] = {
+        "messaging.system": system,
+        "messaging.operation.name": operation,
+        "messaging.operation.type": operation,
+        "messaging.destination.name": destination,
+        "messaging.destination.partition.id": None if partition is None else str(partition),
+        "messaging.kafka.offset": offset,
+        "messaging.kafka.message.key": key,
+        "messaging.consumer.group.name": group,
+        "messaging.message.id": message_id,
+        "messaging.message.conversation_id": conversation_id,
+        "messaging.batch.message_count": batch_count,
+        "error.type": error_type,
+    }
+    return {name: value for name, value in named.items() if value is not None}
