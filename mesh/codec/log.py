@@ -1,0 +1,81 @@
+"""Log records: decisions and changes of owner. The hot path of every owner and of every fold.
+
+Owns the bytes of `mesh.log`. The value is the record's JSON, whole: headers are for readers that know CloudEvents only, and reading a record back
+needs none of them. A record that can't be read is never passed over: it is `UnknownFormat`, and the owner stops.
+"""
+
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+
+from mesh.codec.cloudevents import JSON_CONTENT
+from mesh.codec.places import place
+from mesh.core.events import Decision, LogRecord, OwnerChanged
+from mesh.errors import UnknownFormat
+from mesh.ports import Header, OutRecord, Record
+
+__all__ = ["DECISION_TYPE", "OWNER_CHANGED_TYPE", "decode_log_record", "encode_decision", "encode_owner_changed"]
+
+DECISION_TYPE: Final = "mesh.log.decision.v1"
+OWNER_CHANGED_TYPE: Final = "mesh.log.owner_changed.v1"
+
+_SPECVERSION: Final[Header] = ("ce_specversion", b"1.0")
+_DECISION: Final[Header] = ("ce_type", DECISION_TYPE.encode())
+_OWNER_CHANGED: Final[Header] = ("ce_type", OWNER_CHANGED_TYPE.encode())
+_encode = msgspec.json.Encoder().encode
+_decoder: msgspec.json.Decoder[LogRecord] = msgspec.json.Decoder(LogRecord)
+
+
+@lru_cache(maxsize=4096)
+def _source(partition: int, epoch: str) -> Header:
+    """An epoch has one writer, so that source and id together name one decision."""
+    return ("ce_source", f"/mesh/log/{partition}/{epoch}".encode())
+
+
+def encode_decision(decision: Decision, *, topic: str, partition: int, traceparent: str | None = None) -> OutRecord:
+    """Key: the workflow id. The CloudEvent's id is the place of the input that was decided, or the timer's own id."""
+    cause = decision.cause
+    key = decision.workflow_id.encode()
+    cause_id = cause.id.encode()
+    headers: tuple[Header, ...] = (
+        _SPECVERSION,
+        JSON_CONTENT,
+        _DECISION,
+        _source(partition, decision.epoch),
+        ("ce_id", f"{cause.topic}/{cause.offset}".encode() if cause.topic else cause_id),
+        ("ce_correlationid", key),
+        ("ce_causationid", cause_id),
+    )
+    if traceparent is not None:
+        headers += (("traceparent", traceparent.encode()),)
+    return OutRecord(topic=topic, key=key, value=_encode(decision), headers=headers, partition=partition)
+
+
+def encode_owner_changed(change: OwnerChanged, *, topic: str, partition: int) -> OutRecord:
+    """No key: it belongs to the partition, not to a workflow."""
+    headers = (
+        _SPECVERSION,
+        JSON_CONTENT,
+        _OWNER_CHANGED,
+        _source(partition, change.token),
+        ("ce_id", change.token.encode()),
+    )
+    return OutRecord(topic=topic, key=None, value=_encode(change), headers=headers, partition=partition)
+
+
+def decode_log_record(record: Record) -> LogRecord:
+    """Raises `UnknownFormat` for a newer record and for one that holds no log record at all; the owner stops on either."""
+    if record.value is None:
+        raise UnknownFormat(_message(record, "it has no value"))
+    try:
+        return _decoder.decode(record.value)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise UnknownFormat(_message(record, str(error))) from error
+
+
+def _message(record: Record, problem: str) -> str:
+    return (
+        f"{place(record)}: this version can't read the log record ({problem}). Run the newest version of agent-mesh that wrote to "
+        "this log; if nothing newer did, another program wrote here: allow only routers to write to the log."
+    )

@@ -1,0 +1,15 @@
+"""How a record is named in messages. Called by every codec that refuses one."""
+
+from mesh.ports import Record
+
+__all__ = ["place", "place_id"]
+
+
+def place(record: Record) -> str:
+    """For people: `mesh.events, partition 3, offset 17`."""
+    return f"{record.topic}, partition {record.partition}, offset {record.offset}"
+
+
+def place_id(record: Record) -> str:
+    """For ids: `mesh.events/3/17`. The same record always has the same one."""
+    return f"{record.topic}/{record.partition}/{record.offset}"

@@ -1,0 +1,67 @@
+"""Workflow states and a partition's positions as bytes, for checkpoint files and for comparing two folds.
+
+Owns no meaning: a checkpoint is a cache, and one that can't be read is deleted, so its bytes carry no promise beyond one version.
+"""
+
+from typing import Any
+
+import msgspec
+
+from mesh.core.canonical import canonical
+from mesh.core.state import PartitionState, Workflow
+
+__all__ = [
+    "PartitionMeta",
+    "canonical_workflow",
+    "decode_meta",
+    "decode_workflow",
+    "encode_meta",
+    "encode_workflow",
+    "workflow_document",
+]
+
+
+class PartitionMeta(msgspec.Struct, frozen=True, kw_only=True):
+    """All of a `PartitionState` but its workflows, which a checkpoint keeps one a row."""
+
+    positions: dict[str, int]
+    watermarks: dict[str, tuple[int, int]]
+    mark: int
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_workflow = msgspec.json.Decoder(Workflow).decode
+_decode_meta = msgspec.json.Decoder(PartitionMeta).decode
+
+
+def encode_workflow(workflow: Workflow) -> bytes:
+    return _encode(workflow)
+
+
+def decode_workflow(value: bytes) -> Workflow:
+    """Raises `msgspec.DecodeError` where it is not a workflow of this version."""
+    return _decode_workflow(value)
+
+
+def encode_meta(state: PartitionState) -> bytes:
+    return _encode(PartitionMeta(positions=state.positions, watermarks=state.watermarks, mark=state.mark))
+
+
+def decode_meta(value: bytes) -> PartitionMeta:
+    """Raises `msgspec.DecodeError` where it is not a partition's meta of this version."""
+    return _decode_meta(value)
+
+
+def workflow_document(workflow: Workflow) -> dict[str, Any]:
+    """A workflow as JSON types.
+
+    It goes through bytes and back once, so that a live state and one read from a checkpoint are the same to the byte (3600 against 3600.0, tuple
+    against list).
+    """
+    document: dict[str, Any] = msgspec.json.decode(_encode(_decode_workflow(_encode(workflow))))
+    return document
+
+
+def canonical_workflow(workflow: Workflow) -> bytes:
+    """What two folds of one log must agree on to the byte."""
+    return canonical(workflow_document(workflow))

@@ -1,0 +1,39 @@
+"""Times on the wire: RFC 3339 text and milliseconds since the epoch, UTC. Called by the codecs alone; the core knows milliseconds only."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+__all__ = ["is_rfc3339", "parse_rfc3339", "rfc3339"]
+
+_RFC3339 = re.compile(r"(\d{4}-\d{2}-\d{2})[Tt](\d{2}:\d{2}):(\d{2})(\.\d+)?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def rfc3339(at_ms: int) -> str:
+    """`2026-11-24T09:00:00.000Z`: always UTC, always with milliseconds, so that equal times have equal text."""
+    return (_EPOCH + timedelta(milliseconds=at_ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def parse_rfc3339(text: str) -> int:
+    """Milliseconds since the epoch, cut off below one. Raises `ValueError` on anything but RFC 3339 with its offset."""
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is no RFC 3339 time, e.g. 2026-11-24T09:00:00Z")
+    day, minute, second, fraction, offset = match.groups()
+    leap = second == "60"  # RFC 3339 allows a leap second; datetime does not know it
+    whole = f"{day}T{minute}:{'59' if leap else second}{offset.upper()}"
+    try:
+        since = datetime.fromisoformat(whole) - _EPOCH
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{text!r} is no time: {error}") from error
+    ms = (since.days * 86_400 + since.seconds + leap) * 1000
+    return ms + int((fraction or ".0")[1:4].ljust(3, "0"))
+
+
+def is_rfc3339(text: str) -> bool:
+    """Whether `parse_rfc3339` takes it."""
+    try:
+        parse_rfc3339(text)
+    except ValueError:
+        return False
+    return True
