@@ -8,10 +8,21 @@ from typing import Any, Literal
 
 import msgspec
 
-from mesh.core.events import EndStatus, InputParked
+from mesh.core import ids
+from mesh.core.events import (
+    AnswerRefused,
+    ApprovalClosed,
+    ApprovalRequested,
+    ApprovalWithdrawn,
+    Decision,
+    EndStatus,
+    InputParked,
+    TaskDispatched,
+    WorkflowEnded,
+)
 from mesh.core.route import OnExpiry
 
-__all__ = ["AskApproval", "Effect", "PublishOutcome", "SendDeadLetter", "SendReceipt", "SendTask"]
+__all__ = ["AskApproval", "Effect", "PublishOutcome", "SendDeadLetter", "SendReceipt", "SendTask", "effects"]
 
 
 class SendTask(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,3 +96,122 @@ class SendDeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Effect = SendTask | AskApproval | SendReceipt | PublishOutcome | SendDeadLetter
+
+
+def effects(decision: Decision) -> list[Effect]:
+    """What leaves the router because of `decision`, in the order of its events."""
+    out: list[Effect] = []
+    for event in decision.events:
+        match event:
+            case TaskDispatched():
+                out.append(_task(decision, event))
+            case WorkflowEnded():
+                out.append(_outcome(decision, event))
+            case ApprovalRequested():
+                out.append(_request(decision, event))
+            case ApprovalClosed():
+                out.append(_receipt_of_verdict(decision, event))
+            case ApprovalWithdrawn():
+                out.append(_receipt_of_end(decision, event))
+            case AnswerRefused():
+                out.append(_receipt_of_refusal(decision, event))
+            case InputParked():
+                out.append(SendDeadLetter(workflow_id=decision.workflow_id, parked=event, at_ms=decision.at_ms))
+            case _:
+                pass
+    return out
+
+
+def _task(decision: Decision, event: TaskDispatched) -> SendTask:
+    workflow_id = decision.workflow_id
+    # `<workflow id>/<run id>/<step>`: the run is what stands between the two
+    run_id = event.task_id[len(workflow_id) + 1 : -len(event.step) - 1]
+    return SendTask(
+        workflow_id=workflow_id,
+        run_id=run_id,
+        route=ids.route_of(workflow_id),
+        step=event.step,
+        task_id=event.task_id,
+        attempt=event.attempt,
+        agent=event.agent,
+        input=event.input,
+        at_ms=decision.at_ms,
+        due_at_ms=event.due_at_ms,
+        traceparent=event.traceparent,
+    )
+
+
+def _outcome(decision: Decision, event: WorkflowEnded) -> PublishOutcome:
+    return PublishOutcome(
+        workflow_id=decision.workflow_id,
+        run_id=event.run_id,
+        route=ids.route_of(decision.workflow_id),
+        status=event.status,
+        reason=event.reason,
+        output=event.output,
+        at_ms=decision.at_ms,
+        traceparent=event.traceparent,
+    )
+
+
+def _request(decision: Decision, event: ApprovalRequested) -> AskApproval:
+    return AskApproval(
+        workflow_id=decision.workflow_id,
+        route=ids.route_of(decision.workflow_id),
+        step=event.step,
+        approval_id=event.approval_id,
+        question=event.question,
+        payload=event.payload,
+        payload_schema=event.payload_schema,
+        digest=event.digest,
+        role=event.role,
+        on_expiry=event.on_expiry,
+        deadline_at_ms=event.deadline_at_ms,
+        at_ms=decision.at_ms,
+        traceparent=event.traceparent,
+    )
+
+
+def _receipt_of_verdict(decision: Decision, event: ApprovalClosed) -> SendReceipt:
+    return SendReceipt(
+        workflow_id=decision.workflow_id,
+        approval_id=event.approval_id,
+        answer_id=event.answer_id,
+        status="closed" if event.expired else "accepted",
+        code="expired" if event.expired else "accepted",
+        message=event.reason,
+        verdict=event.verdict,
+        closed=True,
+        by=event.by,
+        at_ms=decision.at_ms,
+    )
+
+
+def _receipt_of_end(decision: Decision, event: ApprovalWithdrawn) -> SendReceipt:
+    return SendReceipt(
+        workflow_id=decision.workflow_id,
+        approval_id=event.approval_id,
+        answer_id="",
+        status="closed",
+        code="withdrawn",
+        message=event.reason,
+        verdict="",
+        closed=True,
+        by="",
+        at_ms=decision.at_ms,
+    )
+
+
+def _receipt_of_refusal(decision: Decision, event: AnswerRefused) -> SendReceipt:
+    return SendReceipt(
+        workflow_id=decision.workflow_id,
+        approval_id=event.approval_id,
+        answer_id=event.answer_id,
+        status="refused",
+        code=event.code,
+        message=event.message,
+        verdict=event.verdict,
+        closed=event.closed,
+        by=event.by,
+        at_ms=decision.at_ms,
+    )

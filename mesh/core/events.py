@@ -16,6 +16,7 @@ __all__ = [
     "AnswerRefused",
     "ApprovalClosed",
     "ApprovalRequested",
+    "ApprovalWithdrawn",
     "Cause",
     "CommandAccepted",
     "CommandRefused",
@@ -77,7 +78,7 @@ class TaskDispatched(_Event, tag="TaskDispatched.1", frozen=True, kw_only=True):
     attempt: int
     agent: str
     input: Any
-    due_at_ms: int  # a result that reaches the broker later than this does not count
+    due_at_ms: int  # with no result at the broker by then, the attempt has failed
     traceparent: str  # the span of this attempt, in the workflow's trace
     reason: str  # why now, for people: "needs classify, duplicates: both succeeded"
     retry_budget_from: int = (
@@ -158,6 +159,14 @@ class ApprovalClosed(_Event, tag="ApprovalClosed.1", frozen=True, kw_only=True):
     reason: str = ""
     edited: bool = False
     expired: bool = False
+
+
+class ApprovalWithdrawn(_Event, tag="ApprovalWithdrawn.1", frozen=True, kw_only=True):
+    """Its workflow ended, or an operator's retry asks anew: nobody's answer is wanted any more."""
+
+    step: str
+    approval_id: str
+    reason: str
 
 
 class AnswerRefused(_Event, tag="AnswerRefused.1", frozen=True, kw_only=True):
@@ -262,6 +271,7 @@ Event = (
     | StepBlocked
     | ApprovalRequested
     | ApprovalClosed
+    | ApprovalWithdrawn
     | AnswerRefused
     | IncidentRaised
     | IncidentResolved

@@ -1,0 +1,155 @@
+"""Ownership of a log partition: the log is the lock.
+
+A log partition has one legitimate writer. Whoever takes it appends `OwnerChanged` with a fresh random token, the epoch, reads the partition up to that record, and from
+then on knows the offset that its next append must get. Readers apply a decision only if its epoch is the one in force, so a deposed owner's late append is inert.
+Correctness rests on nothing else: not on group membership, sessions or clocks.
+
+    Epochs      the reader's rule: which records are effective. Every fold uses it.
+    Ownership   the writer's rule: what an acknowledgement means. Only the owner uses it.
+
+    claiming --claimed(offset)--> catching_up --caught_up()--> owning --acknowledged: as expected----------> owning
+                                                                 |--acknowledged: a gap, gap_read: inert--> owning
+                                                                 `--a new token, a refusal, anything else-> lost
+
+Both are state machines without I/O; the service around them (`mesh.services.router.owner`) reads, appends and sends. Everything that affects who owns a partition must live in this
+file, so that its real code can be explored exhaustively (`tests/unit/test_ownership_model.py`).
+
+Why a token counts at its first occurrence only: an append whose acknowledgement was lost may land twice, and its second landing must depose nobody. Why it isn't a counter: two routers that take over at
+once would choose the same number. Why it isn't the record's offset: the log could never be copied.
+"""
+
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from mesh.core.events import Decision, LogRecord, OwnerChanged
+
+__all__ = ["Epochs", "Gap", "Lost", "Ownership", "Phase"]
+
+
+class Epochs:
+    """Which epoch is in force, as one reader of a log partition has seen it so far."""
+
+    __slots__ = ("_seen", "current")
+
+    def __init__(self, seen: Iterable[str] = (), current: str = "") -> None:
+        self._seen = set(seen)
+        self.current = current
+
+    def observe(self, record: LogRecord) -> bool:
+        """Take in the next record. True if it is an effective decision, or an `OwnerChanged` that counts."""
+        if isinstance(record, Decision):
+            return record.epoch == self.current
+        if record.token in self._seen:
+            return False
+        self._seen.add(record.token)
+        self.current = record.token
+        return True
+
+    def has_seen(self, token: str) -> bool:
+        return token in self._seen
+
+    def seen(self) -> list[str]:
+        """All tokens so far, sorted: what a checkpoint keeps."""
+        return sorted(self._seen)
+
+
+class Phase(StrEnum):
+    CLAIMING = "claiming"
+    CATCHING_UP = "catching_up"
+    OWNING = "owning"
+    LOST = "lost"
+
+
+class Gap(NamedTuple):
+    """Offsets [start, stop) that somebody else's records took; they are to be read before the acknowledgement counts."""
+
+    start: int
+    stop: int
+
+
+class Lost(NamedTuple):
+    """The ownership is over: drop the partition's state, send nothing unconfirmed; take over anew only if still assigned."""
+
+    reason: str
+
+
+class Ownership:
+    """One owner's hold on one log partition.
+
+    Appends may be pipelined; acknowledgements are given in the order of the appends. `expected` is the offset that the next acknowledgement must have, `next_offset` the one that the
+    next append should get if all that is under way lands as expected.
+    """
+
+    __slots__ = ("_epochs", "expected", "in_flight", "phase", "token")
+
+    def __init__(self, token: str) -> None:
+        self.token = token
+        self.phase = Phase.CLAIMING
+        self.expected = -1
+        self.in_flight = 0
+        self._epochs = Epochs()
+
+    @property
+    def next_offset(self) -> int:
+        return self.expected + self.in_flight
+
+    def claimed(self, offset: int) -> None:
+        """`OwnerChanged` was acknowledged at `offset`: the log is to be read up to and with it."""
+        self._must_be(Phase.CLAIMING)
+        self.expected = offset + 1
+        self.phase = Phase.CATCHING_UP
+
+    def caught_up(self, epochs: Epochs) -> Lost | None:
+        """The log has been read up to our own record; `epochs` is what the fold has seen there."""
+        self._must_be(Phase.CATCHING_UP)
+        if epochs.current != self.token:
+            # our own record must be the newest token at its own offset, unless it is a late second landing of an older one
+            return self.lose("the log does not have our token in force at our own record")
+        self._epochs = Epochs(epochs.seen(), epochs.current)
+        self.phase = Phase.OWNING
+        return None
+
+    def appending(self, count: int) -> int:
+        """`count` decisions go out: the offset at which the first is expected."""
+        self._must_be(Phase.OWNING)
+        first = self.next_offset
+        self.in_flight += count
+        return first
+
+    def acknowledged(self, spans: Sequence[tuple[int, int]]) -> list[Gap] | Lost:
+        """An append's spans of (first offset, count). Gaps to be read and given to `gap_read`; none: it is confirmed as it stands."""
+        if self.phase is not Phase.OWNING:
+            return Lost(f"not owning: {self.phase}")
+        gaps: list[Gap] = []
+        for first, count in spans:
+            if first < self.expected or count < 1 or count > self.in_flight:
+                return self.lose(f"acknowledged at offset {first}, expected {self.expected}")
+            if first > self.expected:
+                gaps.append(Gap(self.expected, first))
+            self.expected = first + count
+            self.in_flight -= count
+        return gaps
+
+    def gap_read(self, gap: Gap, records: Sequence[LogRecord]) -> Lost | None:
+        """What stands in a gap, all of it, in order. Inert records alone: the acknowledgement counts."""
+        if self.phase is not Phase.OWNING:
+            return Lost(f"not owning: {self.phase}")
+        if len(records) != gap.stop - gap.start:
+            return self.lose(f"the gap [{gap.start}, {gap.stop}) could not be read whole")
+        for record in records:
+            if isinstance(record, OwnerChanged):
+                if not self._epochs.has_seen(record.token):
+                    return self.lose(f"{record.owner} took over")
+            elif record.epoch == self.token:
+                return self.lose("a decision of our own stands where none was acknowledged")
+        return None
+
+    def lose(self, reason: str) -> Lost:
+        """A refusal, a failed send, an unknown outcome, a revocation: starting afresh is always right."""
+        self.phase = Phase.LOST
+        return Lost(reason)
+
+    def _must_be(self, phase: Phase) -> None:
+        if self.phase is not phase:
+            raise RuntimeError(f"ownership {self.token[:8]} is {self.phase}, not {phase}")
