@@ -1,0 +1,63 @@
+"""The bytes of agent cards on the registry topic, which is compacted: the key is `<name>/<instance>`, the last record of a key counts.
+
+Owns the record; `topics/schemas/agent-card.json` says the same in JSON Schema. Agents write cards; routers and `mesh agents` read them.
+An agent that stops gracefully withdraws its card with a tombstone; one that dies leaves it to expire (`renewed_at + expires_after_s`).
+"""
+
+from typing import Final
+
+import msgspec
+
+from mesh.core.state import AgentCard
+from mesh.core.topics import Topics
+from mesh.errors import MalformedRecord
+from mesh.ports import Header, OutRecord, Record
+
+__all__ = ["CARD_TYPE", "decode_card", "encode_card", "withdraw_card"]
+
+CARD_TYPE: Final = "mesh.agent-card"
+
+_encoder: Final = msgspec.json.Encoder()
+_decoder: Final = msgspec.json.Decoder(AgentCard)
+
+
+def encode_card(card: AgentCard, *, topics: Topics) -> OutRecord:
+    """A card to publish, or to renew."""
+    return OutRecord(topics.agents, _key(card.name, card.instance), _encoder.encode(card), _headers(card))
+
+
+def withdraw_card(card: AgentCard, *, topics: Topics) -> OutRecord:
+    """The tombstone that takes a card off the registry."""
+    return OutRecord(topics.agents, _key(card.name, card.instance), None)
+
+
+def decode_card(record: Record) -> AgentCard:
+    """The card; of a tombstone, one that has `stopped` set and little else. Raises `MalformedRecord`."""
+    place = f"{record.topic}/{record.partition}/{record.offset}"
+    if record.value is None:
+        name, _, instance = (record.key or b"").decode("utf-8", "replace").partition("/")
+        if not name:
+            raise MalformedRecord(
+                f"the record {place} has neither key nor value (the key of an agent card is <name>/<instance>)"
+            )
+        return AgentCard(name=name, instance=instance, version="", topic="", stopped=True)
+    try:
+        return _decoder.decode(record.value)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise MalformedRecord(
+            f"the record {place} is not an agent card: {error} (topics/schemas/agent-card.json has the form)"
+        ) from error
+
+
+def _key(name: str, instance: str) -> bytes:
+    return f"{name}/{instance}".encode()
+
+
+def _headers(card: AgentCard) -> tuple[Header, ...]:
+    return (
+        ("ce_specversion", b"1.0"),
+        ("content-type", b"application/json"),
+        ("ce_type", CARD_TYPE.encode()),
+        ("ce_source", f"/mesh/agents/{card.name}".encode()),
+        ("ce_id", f"{card.name}/{card.instance}/{card.renewed_at}".encode()),
+    )

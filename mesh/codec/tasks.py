@@ -1,0 +1,239 @@
+"""The bytes of tasks and of their results: the contract between routers and agents in any language.
+
+Owns both records; `topics/schemas/task.json` and `result.json` say the same in JSON Schema, and a test holds the two together. It must
+not know what an agent does with a task. Routers call `encode_task` and `decode_result`, agents `decode_task` and `encode_result`.
+
+On the wire both are CloudEvents 1.0 in Kafka's binary mode: attributes in headers, JSON in the value. A reader here needs the value
+alone, so an agent that sends bare JSON is understood. Unknown fields are passed over, so that either side can be upgraded first.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Final
+
+import msgspec
+
+from mesh.core.effects import SendTask
+from mesh.core.ids import attempt_id
+from mesh.core.inputs import ResultReceived, TaskError
+from mesh.core.topics import Topics
+from mesh.errors import MalformedRecord
+from mesh.ports import Header, OutRecord, Record
+
+__all__ = [
+    "RESULT_TYPE",
+    "TASK_TYPE",
+    "ReplyTo",
+    "Task",
+    "decode_result",
+    "decode_task",
+    "encode_result",
+    "encode_task",
+]
+
+TASK_TYPE: Final = "mesh.task"
+RESULT_TYPE: Final = "mesh.result"
+
+_SPEC_VERSION: Final[Header] = ("ce_specversion", b"1.0")
+_JSON: Final[Header] = ("content-type", b"application/json")
+_TASK_HEADERS: Final[tuple[Header, ...]] = (
+    _SPEC_VERSION,
+    _JSON,
+    ("ce_type", TASK_TYPE.encode()),
+    ("ce_source", b"/mesh/router"),
+)
+_RESULT_HEADERS: Final[tuple[Header, ...]] = (_SPEC_VERSION, _JSON, ("ce_type", RESULT_TYPE.encode()))
+_NULL: Final = msgspec.Raw(b"null")
+
+_Name = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class ReplyTo(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the result must go: an explicit partition, since other languages' clients use other partitioners."""
+
+    topic: _Name
+    partition: Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """A record of `mesh.tasks.<agent>`: one attempt of one step.
+
+    `input` is its JSON text, so that it is decoded once, by the agent's own type. `idempotency_key` is one for all attempts. Times are
+    aware, UTC. A result that reaches the broker after `deadline_at` does not count.
+    """
+
+    task_id: _Name
+    attempt: Annotated[int, msgspec.Meta(ge=1)]
+    workflow_id: _Name
+    run_id: _Name
+    route: _Name
+    step: _Name
+    agent: _Name
+    input: msgspec.Raw
+    idempotency_key: _Name
+    created_at: Annotated[datetime, msgspec.Meta(tz=True)]
+    deadline_at: Annotated[datetime, msgspec.Meta(tz=True)]
+    reply_to: ReplyTo
+    traceparent: str = ""
+
+    @property
+    def attempt_id(self) -> str:
+        return attempt_id(self.task_id, self.attempt)
+
+
+class _TaskOut(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """As `Task`, with the input as a value."""
+
+    task_id: str
+    attempt: int
+    workflow_id: str
+    run_id: str
+    route: str
+    step: str
+    agent: str
+    input: object
+    idempotency_key: str
+    created_at: datetime
+    deadline_at: datetime
+    reply_to: ReplyTo
+    traceparent: str = ""
+
+
+class _ResultOut(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """As `ResultReceived`, with the output as JSON text."""
+
+    task_id: str
+    attempt: int
+    workflow_id: str
+    status: str
+    output: msgspec.Raw = _NULL
+    error: TaskError | None = None
+    agent: str = ""
+    agent_version: str = ""
+    agent_instance: str = ""
+    duration_ms: float = 0.0
+    usage: dict[str, float] | None = None
+
+
+_encoder: Final = msgspec.json.Encoder()
+_task_decoder: Final = msgspec.json.Decoder(Task)
+_result_decoder: Final = msgspec.json.Decoder(ResultReceived)
+
+
+def encode_task(effect: SendTask, *, topics: Topics, reply_partition: int) -> OutRecord:
+    """The task's record. Its key is the attempt's id, so that a fan-out spreads over the agent's partitions."""
+    event_id = attempt_id(effect.task_id, effect.attempt).encode()
+    value = _TaskOut(
+        task_id=effect.task_id,
+        attempt=effect.attempt,
+        workflow_id=effect.workflow_id,
+        run_id=effect.run_id,
+        route=effect.route,
+        step=effect.step,
+        agent=effect.agent,
+        input=effect.input,
+        idempotency_key=effect.task_id,
+        created_at=_utc(effect.at_ms),
+        deadline_at=_utc(effect.due_at_ms),
+        reply_to=ReplyTo(topic=topics.results, partition=reply_partition),
+        traceparent=effect.traceparent,
+    )
+    return OutRecord(
+        topics.tasks(effect.agent),
+        event_id,
+        _encoder.encode(value),
+        (
+            *_TASK_HEADERS,
+            ("ce_id", event_id),
+            ("ce_correlationid", effect.workflow_id.encode()),
+            ("traceparent", effect.traceparent.encode()),
+        ),
+    )
+
+
+def decode_task(record: Record) -> Task:
+    """Raises `MalformedRecord`, which names the record and what is wrong with it."""
+    if record.value is None:
+        raise MalformedRecord(
+            f"the task record {_place(record)} has no value (routers write none such: see who writes to this topic)"
+        )
+    try:
+        return _task_decoder.decode(record.value)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise MalformedRecord(
+            f"the record {_place(record)} is not a task: {error} (topics/schemas/task.json has the form)"
+        ) from error
+
+
+def encode_result(
+    task: Task,
+    *,
+    output: bytes | None = None,
+    error: TaskError | None = None,
+    agent_version: str,
+    agent_instance: str,
+    duration_ms: float,
+    usage: dict[str, float] | None = None,
+    traceparent: str | None = None,
+) -> OutRecord:
+    """What became of one attempt, to where the task says. `output` is JSON text; with `error` the attempt failed.
+
+    `traceparent`: the agent's own span; else the task's is handed back.
+    """
+    value = _ResultOut(
+        task_id=task.task_id,
+        attempt=task.attempt,
+        workflow_id=task.workflow_id,
+        status="succeeded" if error is None else "failed",
+        output=_NULL if output is None else msgspec.Raw(output),
+        error=error,
+        agent=task.agent,
+        agent_version=agent_version,
+        agent_instance=agent_instance,
+        duration_ms=duration_ms,
+        usage=usage,
+    )
+    cause = task.attempt_id.encode()
+    workflow_id = task.workflow_id.encode()
+    return OutRecord(
+        task.reply_to.topic,
+        workflow_id,
+        _encoder.encode(value),
+        (
+            *_RESULT_HEADERS,
+            ("ce_id", cause + b"/result"),
+            ("ce_source", b"/mesh/agents/" + task.agent.encode()),
+            ("ce_correlationid", workflow_id),
+            ("ce_causationid", cause),
+            ("traceparent", (traceparent or task.traceparent).encode()),
+        ),
+        task.reply_to.partition,
+    )
+
+
+def decode_result(record: Record) -> ResultReceived:
+    """Raises `MalformedRecord`, which names the record and what is wrong with it."""
+    if record.value is None:
+        raise MalformedRecord(f"the result record {_place(record)} has no value")
+    try:
+        result = _result_decoder.decode(record.value)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise MalformedRecord(_no_result(record, str(error))) from error
+    if result.error is None and result.status == "failed":
+        raise MalformedRecord(_no_result(record, "`status` is failed and `error` is not there"))
+    if result.error is not None and result.status == "succeeded":
+        raise MalformedRecord(_no_result(record, "`status` is succeeded and there is an `error`"))
+    if result.attempt < 1 or not result.task_id.startswith(result.workflow_id + "/"):
+        raise MalformedRecord(_no_result(record, "`task_id`, `attempt` and `workflow_id` are not those of one task"))
+    return result
+
+
+def _no_result(record: Record, trouble: str) -> str:
+    return f"the record {_place(record)} is not a result: {trouble} (topics/schemas/result.json has the form)"
+
+
+def _place(record: Record) -> str:
+    return f"{record.topic}/{record.partition}/{record.offset}"
+
+
+def _utc(at_ms: int) -> datetime:
+    return datetime.fromtimestamp(at_ms / 1000, UTC)
