@@ -24,11 +24,13 @@ Names follow the OpenTelemetry semantic conventions for messaging (1.44) and for
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import structlog
+
+from mesh.codec.cloudevents import TraceContext, parse_traceparent
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -42,12 +44,10 @@ __all__ = [
     "LogFormat",
     "SpanKind",
     "TraceExporter",
-    "Traceparent",
     "Tracer",
     "configure_logging",
     "live_span",
     "messaging_attributes",
-    "parse_traceparent",
     "record_span",
     "setup_tracing",
     "tracer_to",
@@ -136,34 +136,6 @@ def _without_payloads(_logger: Any, _method: str, event: MutableMapping[str, Any
 # Traces ----------------------------------------------------------------------------------------------------------------------------
 
 
-class Traceparent(NamedTuple):
-    """W3C Trace Context, version 00: the trace, a span in it, and whether anybody records it."""
-
-    trace_id: str
-    span_id: str
-    sampled: bool = True
-
-    def __str__(self) -> str:
-        return f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
-
-
-_FIELD_LENGTHS = (2, 32, 16, 2)
-_HEX = frozenset("0123456789abcdef")
-
-
-def parse_traceparent(text: str | None) -> Traceparent | None:
-    """None for what is not a traceparent; a broken one must never stop an event."""
-    fields = text.split("-") if text else []
-    parts = fields[: len(_FIELD_LENGTHS)]
-    if tuple(map(len, parts)) != _FIELD_LENGTHS or not all(_HEX.issuperset(part) for part in parts):
-        return None
-    version, trace, span, flags = parts
-    wrong_version = version == "ff" or (version == "00" and len(fields) != len(_FIELD_LENGTHS))
-    if wrong_version or not int(trace, 16) or not int(span, 16):
-        return None
-    return Traceparent(trace, span, bool(int(flags, 16) & 1))
-
-
 class Tracer:
     """An open way for spans to leave this process. Made by `setup_tracing` or `tracer_to`; `shutdown` sends what is left."""
 
@@ -196,19 +168,19 @@ class _GivenIds:
         self._given = threading.local()
 
     @contextmanager
-    def given(self, traceparent: Traceparent) -> Iterator[None]:
-        self._given.value = traceparent
+    def given(self, ids: TraceContext) -> Iterator[None]:
+        self._given.value = ids
         try:
             yield
         finally:
             self._given.value = None
 
     def generate_span_id(self) -> int:
-        given: Traceparent | None = getattr(self._given, "value", None)
+        given: TraceContext | None = getattr(self._given, "value", None)
         return int(given.span_id, 16) if given else self._otherwise.generate_span_id()
 
     def generate_trace_id(self) -> int:
-        given: Traceparent | None = getattr(self._given, "value", None)
+        given: TraceContext | None = getattr(self._given, "value", None)
         return int(given.trace_id, 16) if given else self._otherwise.generate_trace_id()
 
     def is_trace_id_random(self) -> bool:
@@ -322,7 +294,7 @@ def live_span(
     )
 
 
-def _span_context(ids: Traceparent) -> "SpanContext":
+def _span_context(ids: TraceContext) -> "SpanContext":
     from opentelemetry.trace import SpanContext, TraceFlags  # noqa: PLC0415 - tracing that is off must not pay for it
 
     return SpanContext(
@@ -330,7 +302,7 @@ def _span_context(ids: Traceparent) -> "SpanContext":
     )
 
 
-def _parent(ids: Traceparent, parent_span_id: str | None) -> Any:
+def _parent(ids: TraceContext, parent_span_id: str | None) -> Any:
     from opentelemetry.context import Context  # noqa: PLC0415 - tracing that is off must not pay for it
     from opentelemetry.trace import NonRecordingSpan, set_span_in_context  # noqa: PLC0415 - as above
 
@@ -342,8 +314,7 @@ def _parent(ids: Traceparent, parent_span_id: str | None) -> Any:
 def _links(traceparents: Sequence[str]) -> "list[Link]":
     from opentelemetry.trace import Link  # noqa: PLC0415 - tracing that is off must not pay for it
 
-    parsed: Callable[[str], Traceparent | None] = parse_traceparent
-    return [Link(_span_context(ids)) for ids in map(parsed, traceparents) if ids is not None]
+    return [Link(_span_context(ids)) for ids in map(parse_traceparent, traceparents) if ids is not None]
 
 
 def messaging_attributes(

@@ -16,7 +16,6 @@ from mesh.observability import (
     configure_logging,
     live_span,
     messaging_attributes,
-    parse_traceparent,
     record_span,
     setup_tracing,
     tracer_to,
@@ -96,30 +95,6 @@ def test_a_console_line_names_the_event_and_its_ids(stream: io.StringIO) -> None
 def test_an_unknown_level_is_refused() -> None:
     with pytest.raises(ValueError, match="loudest"):
         configure_logging(level="loudest")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        None,
-        "",
-        "rubbish",
-        f"ff-{TRACE}-{SPAN}-01",
-        f"00-{'0' * 32}-{SPAN}-01",
-        f"00-{TRACE}-{'0' * 16}-01",
-        f"00-{TRACE}-{SPAN}-01-more",
-        f"00-{TRACE.upper()}-{SPAN}-01",
-        f"00-{TRACE}-{SPAN}",
-    ],
-)
-def test_what_is_not_a_traceparent_is_none(text: str | None) -> None:
-    assert parse_traceparent(text) is None
-
-
-def test_a_traceparent_reads_and_writes_the_same() -> None:
-    for text in (TRACEPARENT, f"00-{TRACE}-{SPAN}-00"):
-        assert str(parse_traceparent(text)) == text
-    assert parse_traceparent(f"01-{TRACE}-{SPAN}-01-later") is not None
 
 
 def test_a_recorded_span_has_exactly_the_promised_ids_and_times(tracer: Tracer, exporter: InMemorySpanExporter) -> None:
