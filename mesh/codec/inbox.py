@@ -14,9 +14,9 @@ from mesh.ports import Header, OutRecord, Record
 __all__ = ["decode_inbox", "encode_inbox"]
 
 _SPECVERSION: Final[Header] = ("ce_specversion", b"1.0")
-_EVENT: Final[Header] = ("ce_type", b"mesh.inbox.event_matched.v1")
-_ANSWER: Final[Header] = ("ce_type", b"mesh.inbox.answer_given.v1")
-_COMMAND: Final[Header] = ("ce_type", b"mesh.inbox.command_given.v1")
+_EVENT: Final[Header] = ("ce_type", b"mesh.inbox.event_matched")
+_ANSWER: Final[Header] = ("ce_type", b"mesh.inbox.answer_given")
+_COMMAND: Final[Header] = ("ce_type", b"mesh.inbox.command_given")
 _encode = msgspec.json.Encoder().encode
 _decoder: msgspec.json.Decoder[InboxInput] = msgspec.json.Decoder(InboxInput)
 

@@ -17,8 +17,8 @@ from mesh.ports import Header, OutRecord, Record
 
 __all__ = ["DECISION_TYPE", "OWNER_CHANGED_TYPE", "decode_log_record", "encode_decision", "encode_owner_changed"]
 
-DECISION_TYPE: Final = "mesh.log.decision.v1"
-OWNER_CHANGED_TYPE: Final = "mesh.log.owner_changed.v1"
+DECISION_TYPE: Final = "mesh.log.decision"
+OWNER_CHANGED_TYPE: Final = "mesh.log.owner_changed"
 
 _SPECVERSION: Final[Header] = ("ce_specversion", b"1.0")
 _DECISION: Final[Header] = ("ce_type", DECISION_TYPE.encode())

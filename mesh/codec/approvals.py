@@ -1,0 +1,242 @@
+"""Approval requests, answers and receipts: the bytes between the mesh and the people it asks.
+
+Owns the three records of `mesh.approvals.*`; their JSON Schemas are in `topics/schemas/`. It must not judge an answer: who may give it, and whether it came in
+time, the owner decides. Routers call `encode_request`, `encode_receipt` and `decode_response`; approvers' clients the other three.
+"""
+
+from typing import Any, Final, Literal
+
+import msgspec
+
+from mesh.codec.bodies import read_body
+from mesh.codec.cloudevents import binary_headers
+from mesh.codec.places import place
+from mesh.codec.times import parse_rfc3339, rfc3339
+from mesh.core.effects import AskApproval, SendReceipt
+from mesh.core.ids import parse_step_id
+from mesh.core.inputs import AnswerGiven
+from mesh.core.route import OnExpiry
+from mesh.core.topics import Topics
+from mesh.errors import MalformedRecord
+from mesh.ports import OutRecord, Record
+
+__all__ = [
+    "RECEIPT_TYPE",
+    "REQUEST_TYPE",
+    "RESPONSE_TYPE",
+    "ApprovalRequest",
+    "Receipt",
+    "decode_receipt",
+    "decode_request",
+    "decode_response",
+    "encode_receipt",
+    "encode_request",
+    "encode_response",
+    "receipt_id",
+]
+
+REQUEST_TYPE: Final = "mesh.approval.requested"
+RESPONSE_TYPE: Final = "mesh.approval.answered"
+RECEIPT_TYPE: Final = "mesh.approval.receipt"
+
+_DECISIONS: Final[dict[str, Literal["approve", "reject"]]] = {
+    "approve": "approve",
+    "approved": "approve",
+    "reject": "reject",
+    "rejected": "reject",
+}
+_EXAMPLE: Final = '{"approval_id": "<as asked>", "decision": "approve" or "reject", "by": "<who you are>"}, and if you like "digest", "reason", "payload"'
+
+
+class ApprovalRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A record of `mesh.approvals.requests`: what a human is asked. When it was asked is the record's timestamp."""
+
+    approval_id: str
+    question: str
+    payload: Any
+    payload_schema: dict[str, Any] | None
+    digest: str  # of the payload's canonical JSON; an answer that repeats it is bound to what was shown
+    role: str
+    deadline_at: str | None  # RFC 3339; None: it stays open
+    on_expiry: OnExpiry
+
+    @property
+    def workflow_id(self) -> str:
+        parts = parse_step_id(self.approval_id)
+        return parts.workflow_id if parts else ""
+
+    @property
+    def deadline_at_ms(self) -> int | None:
+        return None if self.deadline_at is None else parse_rfc3339(self.deadline_at)
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """A record of `mesh.approvals.receipts`: what became of an answer, or of an approval that ended without one."""
+
+    approval_id: str
+    answer_id: str  # empty where no answer caused it
+    status: Literal["accepted", "refused", "closed"]
+    code: str
+    verdict: str  # approved, rejected; empty while it is open
+    closed: bool
+    message: str = ""
+    by: str = ""
+    at: str = ""  # RFC 3339
+
+
+_encode = msgspec.json.Encoder().encode
+_request_decoder: msgspec.json.Decoder[ApprovalRequest] = msgspec.json.Decoder(ApprovalRequest)
+_receipt_decoder: msgspec.json.Decoder[Receipt] = msgspec.json.Decoder(Receipt)
+
+
+def encode_request(effect: AskApproval, *, topics: Topics) -> OutRecord:
+    """Key: the workflow id. The CloudEvent's id is the approval's."""
+    deadline = effect.deadline_at_ms
+    value = ApprovalRequest(
+        approval_id=effect.approval_id,
+        question=effect.question,
+        payload=effect.payload,
+        payload_schema=effect.payload_schema,
+        digest=effect.digest,
+        role=effect.role,
+        deadline_at=None if deadline is None else rfc3339(deadline),
+        on_expiry=effect.on_expiry,
+    )
+    headers = binary_headers(
+        id=effect.approval_id,
+        source="/mesh/router",
+        type=REQUEST_TYPE,
+        workflow_id=effect.workflow_id,
+        traceparent=effect.traceparent,
+        time=rfc3339(effect.at_ms),
+    )
+    return OutRecord(topic=topics.requests, key=effect.workflow_id.encode(), value=_encode(value), headers=headers)
+
+
+def decode_request(record: Record) -> ApprovalRequest:
+    """Raises `MalformedRecord`."""
+    try:
+        request = _request_decoder.decode(record.value or b"")
+        _ = request.deadline_at_ms  # so that a reader may take it for good
+    except (ValueError, RecursionError) as error:
+        raise MalformedRecord(
+            f"{place(record)}: not an approval request ({error}); only routers may write to this topic"
+        ) from error
+    return request
+
+
+def receipt_id(effect: SendReceipt) -> str:
+    return f"{effect.approval_id}/{effect.answer_id or 'closed'}/receipt"
+
+
+def encode_receipt(effect: SendReceipt, *, topics: Topics) -> OutRecord:
+    """Key: the workflow id, so that the receipts of one approval stand in order."""
+    at = rfc3339(effect.at_ms)
+    value = Receipt(
+        approval_id=effect.approval_id,
+        answer_id=effect.answer_id,
+        status=effect.status,
+        code=effect.code,
+        verdict=effect.verdict,
+        closed=effect.closed,
+        message=effect.message,
+        by=effect.by,
+        at=at,
+    )
+    headers = binary_headers(
+        id=receipt_id(effect),
+        source="/mesh/router",
+        type=RECEIPT_TYPE,
+        workflow_id=effect.workflow_id,
+        causation_id=effect.answer_id or None,
+        time=at,
+    )
+    return OutRecord(topic=topics.receipts, key=effect.workflow_id.encode(), value=_encode(value), headers=headers)
+
+
+def decode_receipt(record: Record) -> Receipt:
+    """Raises `MalformedRecord`."""
+    try:
+        return _receipt_decoder.decode(record.value or b"")
+    except (ValueError, RecursionError) as error:
+        raise MalformedRecord(
+            f"{place(record)}: not a receipt ({error}); only routers may write to this topic"
+        ) from error
+
+
+def encode_response(
+    *,
+    topics: Topics,
+    approval_id: str,
+    decision: Literal["approve", "reject"],
+    by: str,
+    answer_id: str,
+    at_ms: int,
+    digest: str | None = None,
+    reason: str = "",
+    payload: Any = msgspec.UNSET,
+    traceparent: str | None = None,
+) -> OutRecord:
+    """A person's answer, as the mesh's own clients send it. `answer_id` is fresh for each answer; `payload` is an edit."""
+    parts = parse_step_id(approval_id)
+    workflow_id = parts.workflow_id if parts else approval_id
+    data: dict[str, Any] = {"approval_id": approval_id, "decision": decision, "by": by}
+    if digest:
+        data["digest"] = digest
+    if reason:
+        data["reason"] = reason
+    if payload is not msgspec.UNSET:
+        data["payload"] = payload
+    headers = binary_headers(
+        id=answer_id,
+        source="/mesh/approvers",
+        type=RESPONSE_TYPE,
+        workflow_id=workflow_id,
+        causation_id=approval_id,
+        traceparent=traceparent,
+        time=rfc3339(at_ms),
+    )
+    return OutRecord(topic=topics.responses, key=workflow_id.encode(), value=_encode(data), headers=headers)
+
+
+def decode_response(record: Record) -> AnswerGiven:
+    """An answer from any client, ready for the inbox, with the record as its source. `payload` null is no edit.
+
+    Raises `MalformedRecord`: which fields are missing or wrong, and what to send.
+    """
+    body = read_body(
+        record,
+        what="answer",
+        required=("approval_id", "decision", "by"),
+        optional=("digest", "reason"),
+        anything=("payload",),
+        example=_EXAMPLE,
+    )
+    data = body.data
+    decision = _DECISIONS.get(data["decision"].strip().lower())
+    if decision is None:
+        raise MalformedRecord(
+            f'{place(record)}: the answer\'s `decision` is {data["decision"]!r}; send "approve" or "reject"'
+        )
+    parts = parse_step_id(data["approval_id"])
+    if parts is None:
+        raise MalformedRecord(
+            f"{place(record)}: the answer's `approval_id` {data['approval_id']!r} is no approval's id "
+            "(<workflow id>/<run id>/<step>); copy it from the request, or from `mesh approvals`"
+        )
+    edit = data.get("payload")
+    return AnswerGiven(
+        workflow_id=parts.workflow_id,
+        source_topic=record.topic,
+        source_partition=record.partition,
+        source_offset=record.offset,
+        source_at_ms=record.timestamp_ms,
+        approval_id=data["approval_id"],
+        answer_id=body.id,
+        decision=decision,
+        by=data["by"],
+        digest=data.get("digest") or None,
+        reason=data.get("reason") or "",
+        payload=msgspec.UNSET if edit is None else edit,
+        traceparent=body.traceparent,
+    )

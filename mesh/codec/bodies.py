@@ -1,0 +1,72 @@
+"""What people send, by any client: an answer, a command. As a CloudEvent, or as bare JSON so that one short kcat line works.
+
+Owns the reading of such a record down to its checked fields. It must not know what they mean: `mesh.codec.approvals` and `mesh.codec.commands` do. A field
+nobody knows is refused rather than passed over: a misspelt `payload` would otherwise approve the unedited text.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from mesh.codec.cloudevents import decode_json, from_record, header, is_cloud_event, parse_traceparent
+from mesh.codec.places import place, place_id
+from mesh.errors import MalformedRecord
+from mesh.ports import Record
+
+__all__ = ["Body", "read_body"]
+
+
+class Body(NamedTuple):
+    """`id`: the CloudEvent's, or the record's place. `traceparent`: None unless it holds."""
+
+    data: dict[str, Any]
+    id: str
+    traceparent: str | None
+
+
+def read_body(
+    record: Record,
+    *,
+    what: str,
+    required: Sequence[str],
+    optional: Sequence[str],
+    anything: Sequence[str],
+    example: str,
+) -> Body:
+    """The fields of a record that should hold `what` ("answer"), checked: `required` are strings that say something, `optional` ones strings or
+    null, `anything` ones any JSON. Raises `MalformedRecord`, which names all that is missing or wrong and ends with `example`.
+    """
+    data, own_id, traceparent = _open(record, what)
+    if not isinstance(data, dict):
+        raise MalformedRecord(f"{place(record)}: the {what} is not a JSON object; send {example}")
+    problems = _problems(data, required, optional, anything)
+    if problems:
+        raise MalformedRecord(f"{place(record)}: the {what} does not hold: {'; '.join(problems)}. Send {example}")
+    return Body(data, own_id, traceparent if parse_traceparent(traceparent) else None)
+
+
+def _open(record: Record, what: str) -> tuple[Any, str, str | None]:
+    if is_cloud_event(record):
+        event = from_record(record)
+        trace = event.get("traceparent")
+        return event.get("data"), event["id"], trace if isinstance(trace, str) else None
+    try:
+        data = decode_json(record.value or b"", f"the {what}")
+    except MalformedRecord as error:
+        raise MalformedRecord(f"{place(record)}: {error}") from error
+    return data, place_id(record), header(record, "traceparent")
+
+
+def _problems(
+    data: dict[str, Any], required: Sequence[str], optional: Sequence[str], anything: Sequence[str]
+) -> list[str]:
+    problems = []
+    for name in required:
+        value = data.get(name)
+        if value is None or value == "":
+            problems.append(f"`{name}` is missing")
+        elif not isinstance(value, str) or not value.strip():
+            problems.append(f"`{name}` is not a string that says something")
+    problems += [f"`{name}` is not a string" for name in optional if not isinstance(data.get(name), str | None)]
+    known = {*required, *optional, *anything}
+    problems += [f"`{name}` is no field of it" for name in data if name not in known]
+    return problems

@@ -1,0 +1,89 @@
+"""Operator commands: `mesh.commands`. Operators' clients call `encode_command`, ingress calls `decode_command`.
+
+Owns the record; `topics/schemas/command.json` says the same. Whether a command is possible, the owner decides and logs.
+"""
+
+from typing import Any, Final, Literal
+
+import msgspec
+
+from mesh.codec.bodies import read_body
+from mesh.codec.cloudevents import binary_headers
+from mesh.codec.places import place
+from mesh.codec.times import rfc3339
+from mesh.core.inputs import CommandGiven
+from mesh.core.topics import Topics
+from mesh.errors import MalformedRecord
+from mesh.ports import OutRecord, Record
+
+__all__ = ["COMMAND_TYPE", "decode_command", "encode_command"]
+
+COMMAND_TYPE: Final = "mesh.command"
+_COMMANDS: Final[dict[str, Literal["cancel", "retry"]]] = {"cancel": "cancel", "retry": "retry"}
+_EXAMPLE: Final = '{"command": "cancel" or "retry", "workflow_id": "<route>:<key>", "by": "<who you are>"}, and if you like "reason", "step"'
+_encode = msgspec.json.Encoder().encode
+
+
+def encode_command(
+    *,
+    topics: Topics,
+    command: Literal["cancel", "retry"],
+    workflow_id: str,
+    by: str,
+    command_id: str,
+    at_ms: int,
+    reason: str = "",
+    step: str | None = None,
+    traceparent: str | None = None,
+) -> OutRecord:
+    """`command_id` is fresh for each command; `step`: which incident to retry, all of them without."""
+    data: dict[str, Any] = {"command": command, "workflow_id": workflow_id, "by": by}
+    if reason:
+        data["reason"] = reason
+    if step is not None:
+        data["step"] = step
+    headers = binary_headers(
+        id=command_id,
+        source="/mesh/operators",
+        type=COMMAND_TYPE,
+        workflow_id=workflow_id,
+        traceparent=traceparent,
+        time=rfc3339(at_ms),
+    )
+    return OutRecord(topic=topics.commands, key=workflow_id.encode(), value=_encode(data), headers=headers)
+
+
+def decode_command(record: Record) -> CommandGiven:
+    """A command from any client, CloudEvent or bare JSON, with the record as its source. Raises `MalformedRecord`."""
+    body = read_body(
+        record,
+        what="command",
+        required=("command", "workflow_id", "by"),
+        optional=("reason", "step"),
+        anything=(),
+        example=_EXAMPLE,
+    )
+    data = body.data
+    command = _COMMANDS.get(data["command"])
+    if command is None:
+        raise MalformedRecord(
+            f'{place(record)}: the command {data["command"]!r} is not known; send "cancel" or "retry"'
+        )
+    workflow_id: str = data["workflow_id"]
+    route, _, key = workflow_id.partition(":")
+    if not (route and key):
+        raise MalformedRecord(
+            f"{place(record)}: the command's `workflow_id` {workflow_id!r} is no workflow's id (<route>:<key>); copy it from `mesh workflows`"
+        )
+    return CommandGiven(
+        workflow_id=workflow_id,
+        source_topic=record.topic,
+        source_partition=record.partition,
+        source_offset=record.offset,
+        source_at_ms=record.timestamp_ms,
+        command_id=body.id,
+        command=command,
+        by=data["by"],
+        reason=data.get("reason") or "",
+        step=data.get("step") or None,
+    )

@@ -1,0 +1,128 @@
+"""Dead letters: records that could not be processed, as they came, with why.
+
+Owns the record of `mesh.dlq`: key, value and headers of the original are untouched, and a block of headers named `__mesh.errors.*` stands after them. A dead letter
+that is itself dead-lettered has two blocks; the last one counts. Every service may call `dead_letter`; `mesh dlq` reads with `decode_dead_letter`.
+"""
+
+from base64 import b64decode
+from typing import Final
+
+import msgspec
+
+from mesh.codec.places import place, place_id
+from mesh.core.effects import SendDeadLetter
+from mesh.core.topics import Topics
+from mesh.errors import MalformedRecord
+from mesh.ports import Header, OutRecord, Record
+
+__all__ = ["DeadLetter", "dead_letter", "dead_letter_id", "dead_letter_of_parked", "decode_dead_letter"]
+
+PREFIX: Final = "__mesh.errors."
+_FIRST: Final = PREFIX + "topic"  # begins the block
+_MAX_MESSAGE: Final = 2000  # characters: the reason must not make a record too large that was not
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """A record of `mesh.dlq`: the original, where it stood, and why it is here. Times in milliseconds since the epoch."""
+
+    original: Record
+    code: str
+    message: str
+    component: str  # which part of the mesh gave it up: ingress, router, agent
+    group: str  # the consumer group that read it
+    attempt: int
+    failed_at_ms: int
+    first_failed_at_ms: int
+
+    @property
+    def id(self) -> str:
+        """`<topic>/<partition>/<offset>` of the original."""
+        return place_id(self.original)
+
+
+def dead_letter(
+    record: Record,
+    *,
+    code: str,
+    message: str,
+    component: str,
+    group: str,
+    topics: Topics,
+    at_ms: int,
+    first_failed_at_ms: int | None = None,
+    attempt: int = 1,
+) -> OutRecord:
+    """`record` for the dead-letter topic. `code` is one short word, `message` is for people; it is cut off after 2,000 characters."""
+    first = at_ms if first_failed_at_ms is None else first_failed_at_ms
+    block = (
+        ("topic", record.topic),
+        ("partition", str(record.partition)),
+        ("offset", str(record.offset)),
+        ("timestamp", str(record.timestamp_ms)),
+        ("group", group),
+        ("component", component),
+        ("attempt", str(attempt)),
+        ("code", code),
+        ("message", message[:_MAX_MESSAGE]),
+        ("failed_at", str(at_ms)),
+        ("first_failed_at", str(first)),
+    )
+    own: tuple[Header, ...] = tuple((PREFIX + name, text.encode(errors="replace")) for name, text in block)
+    return OutRecord(topic=topics.dlq, key=record.key, value=record.value, headers=(*record.headers, *own))
+
+
+def dead_letter_of_parked(effect: SendDeadLetter, *, topics: Topics) -> OutRecord:
+    """The same for an input that the log parked."""
+    parked = effect.parked
+    record = Record(
+        topic=parked.topic,
+        partition=parked.partition,
+        offset=parked.offset,
+        timestamp_ms=parked.timestamp_ms,
+        key=None if parked.key is None else b64decode(parked.key),
+        value=None if parked.value is None else b64decode(parked.value),
+        headers=tuple((name, b64decode(value)) for name, value in parked.headers),
+    )
+    return dead_letter(
+        record,
+        code=parked.code,
+        message=parked.message,
+        component="router",
+        group=topics.router_group,
+        topics=topics,
+        at_ms=effect.at_ms,
+    )
+
+
+def dead_letter_id(effect: SendDeadLetter) -> str:
+    parked = effect.parked
+    return f"{parked.topic}/{parked.partition}/{parked.offset}/dead-letter"
+
+
+def decode_dead_letter(record: Record) -> DeadLetter:
+    """Raises `MalformedRecord` where a record has not the headers of a dead letter."""
+    starts = [index for index, (name, _) in enumerate(record.headers) if name == _FIRST]
+    if not starts:
+        raise MalformedRecord(f"{place(record)}: not a dead letter of the mesh (it has no header {_FIRST})")
+    own = {name.removeprefix(PREFIX): value.decode(errors="replace") for name, value in record.headers[starts[-1] :]}
+    try:
+        return DeadLetter(
+            original=Record(
+                topic=own["topic"],
+                partition=int(own["partition"]),
+                offset=int(own["offset"]),
+                timestamp_ms=int(own["timestamp"]),
+                key=record.key,
+                value=record.value,
+                headers=record.headers[: starts[-1]],
+            ),
+            code=own["code"],
+            message=own["message"],
+            component=own["component"],
+            group=own["group"],
+            attempt=int(own["attempt"]),
+            failed_at_ms=int(own["failed_at"]),
+            first_failed_at_ms=int(own["first_failed_at"]),
+        )
+    except (KeyError, ValueError) as error:
+        raise MalformedRecord(f"{place(record)}: a dead letter whose headers {PREFIX}* don't hold ({error})") from error

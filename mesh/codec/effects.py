@@ -1,0 +1,59 @@
+"""Effects to records, whatever their kind. The owner of a partition is its only caller, before it appends the decision.
+
+Owns nothing but the choice: each kind's bytes are its own module's. An effect's id is a function of the decision, so sending one twice shows.
+"""
+
+from typing import assert_never
+
+from mesh.codec.approvals import encode_receipt, encode_request, receipt_id
+from mesh.codec.dead_letters import dead_letter_id, dead_letter_of_parked
+from mesh.codec.outcomes import encode_outcome, outcome_id
+from mesh.codec.tasks import encode_task
+from mesh.core.effects import AskApproval, Effect, PublishOutcome, SendDeadLetter, SendReceipt, SendTask
+from mesh.core.ids import attempt_id
+from mesh.core.topics import Topics
+from mesh.ports import OutRecord
+
+__all__ = ["EffectEncoder", "effect_id"]
+
+
+class EffectEncoder:
+    """Encodes the effects of one partition; results come back to the same partition."""
+
+    __slots__ = ("_partition", "_topics")
+
+    def __init__(self, topics: Topics, partition: int) -> None:
+        self._topics = topics
+        self._partition = partition
+
+    def encode(self, effect: Effect) -> OutRecord:
+        match effect:
+            case SendTask():
+                return encode_task(effect, topics=self._topics, reply_partition=self._partition)
+            case AskApproval():
+                return encode_request(effect, topics=self._topics)
+            case SendReceipt():
+                return encode_receipt(effect, topics=self._topics)
+            case PublishOutcome():
+                return encode_outcome(effect, topics=self._topics)
+            case SendDeadLetter():
+                return dead_letter_of_parked(effect, topics=self._topics)
+            case _:
+                assert_never(effect)
+
+
+def effect_id(effect: Effect) -> str:
+    """What names an effect to its receivers, and to operators where it can't be delivered."""
+    match effect:
+        case SendTask():
+            return attempt_id(effect.task_id, effect.attempt)
+        case AskApproval():
+            return effect.approval_id
+        case SendReceipt():
+            return receipt_id(effect)
+        case PublishOutcome():
+            return outcome_id(effect)
+        case SendDeadLetter():
+            return dead_letter_id(effect)
+        case _:
+            assert_never(effect)

@@ -1,0 +1,72 @@
+"""Outcomes: the CloudEvents that tell upstream how a workflow ended (`mesh.workflow.completed`, `.failed`, `.rejected`, `.cancelled`).
+
+Owns the record of `mesh.outcomes`; `topics/schemas/outcome.json` has the data's form. Routers encode, upstream's clients decode.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from mesh.codec.cloudevents import binary_headers
+from mesh.codec.places import place
+from mesh.codec.times import rfc3339
+from mesh.core.effects import PublishOutcome
+from mesh.core.events import EndStatus
+from mesh.core.topics import Topics
+from mesh.errors import MalformedRecord
+from mesh.ports import OutRecord, Record
+
+__all__ = ["OUTCOME_TYPE_PREFIX", "Outcome", "decode_outcome", "encode_outcome", "outcome_id"]
+
+OUTCOME_TYPE_PREFIX: Final = "mesh.workflow."
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """The data of an outcome."""
+
+    workflow_id: str
+    run_id: str
+    route: str
+    status: EndStatus
+    reason: str = ""
+    output: Any = None
+
+
+_encode = msgspec.json.Encoder().encode
+_decoder: msgspec.json.Decoder[Outcome] = msgspec.json.Decoder(Outcome)
+
+
+def outcome_id(effect: PublishOutcome) -> str:
+    return f"{effect.workflow_id}/{effect.run_id}/outcome"
+
+
+def encode_outcome(effect: PublishOutcome, *, topics: Topics) -> OutRecord:
+    """Key and subject: the workflow id. Source: `/mesh/<route>`."""
+    value = Outcome(
+        workflow_id=effect.workflow_id,
+        run_id=effect.run_id,
+        route=effect.route,
+        status=effect.status,
+        reason=effect.reason,
+        output=effect.output,
+    )
+    headers = binary_headers(
+        id=outcome_id(effect),
+        source=f"/mesh/{effect.route}",
+        type=OUTCOME_TYPE_PREFIX + effect.status,
+        workflow_id=effect.workflow_id,
+        traceparent=effect.traceparent,
+        time=rfc3339(effect.at_ms),
+        subject=effect.workflow_id,
+    )
+    return OutRecord(topic=topics.outcomes, key=effect.workflow_id.encode(), value=_encode(value), headers=headers)
+
+
+def decode_outcome(record: Record) -> Outcome:
+    """Raises `MalformedRecord`."""
+    try:
+        return _decoder.decode(record.value or b"")
+    except (ValueError, RecursionError) as error:
+        raise MalformedRecord(
+            f"{place(record)}: not an outcome ({error}); only routers may write to this topic"
+        ) from error
