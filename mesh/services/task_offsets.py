@@ -1,0 +1,132 @@
+"""Which tasks of one partition are done: what a group's commit says, and what a new owner of the partition makes of it.
+
+Owns `TaskOffsets`, one for each partition that an agent holds. No I/O, no clock. The agent runtime is its only caller.
+
+A commit says "everything below this offset is done"; tasks end in any order, so the ones done above the lowest unfinished would be done again
+(and paid for again) after a crash. They go into the commit's metadata:
+
+    offsets    4   5   6   7   8   9  10
+    state      .   x   x   .   x   .          x done, . begun
+               ^ committed offset 4, metadata "t1:1+2,1+1": from 4 on, pass over 1, 2 are done, pass over 1, 1 is done
+
+At most 4,096 characters of it (Kafka's `offset.metadata.max.bytes`); what does not fit, highest first, would be done again.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from mesh.ports import Committed
+
+__all__ = ["MAX_METADATA_CHARS", "TaskOffsets"]
+
+MAX_METADATA_CHARS: Final = 4096  # Kafka's default for offset.metadata.max.bytes; the text is ASCII
+_FORMAT: Final = "t1:"
+_RUN: Final = re.compile(r"([0-9a-z]+)\+([0-9a-z]+)")
+_MAX_DIGITS: Final = 13  # of a 64-bit offset in base 36
+_DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+Span = tuple[int, int]  # [first, end)
+
+
+class TaskOffsets:
+    """Every offset below `next_offset` is either open (begun, or waiting to be) or done; `done_ahead` are done and not yet read again."""
+
+    __slots__ = ("_done_ahead", "_floor", "_next", "_open")
+
+    def __init__(self, committed: Committed | None = None) -> None:
+        self._floor = committed.offset if committed is not None else 0
+        self._next = self._floor
+        self._open: dict[int, None] = {}  # in the order of offsets, since they are opened in that order
+        self._done_ahead = _parse(committed) if committed is not None else []
+
+    @property
+    def open(self) -> Iterable[int]:
+        """The offsets that are begun and not done, ascending."""
+        return self._open.keys()
+
+    def begin(self, offset: int) -> bool:
+        """Take up the record at `offset`; false if it is done, or was taken up before. Offsets must be given in ascending order."""
+        if offset < self._next:
+            return False
+        self._next = offset + 1
+        while self._done_ahead and self._done_ahead[0][1] <= offset:
+            self._done_ahead.pop(0)
+        if self._done_ahead and self._done_ahead[0][0] <= offset:
+            return False
+        self._open[offset] = None
+        return True
+
+    def finish(self, offset: int) -> None:
+        """The task at `offset` is done: its result is at the broker, or none is owed. A second time changes nothing."""
+        self._open.pop(offset, None)
+
+    def committed(self) -> Committed:
+        """What may be committed now: everything below `offset` is done, and so is what the metadata names."""
+        lowest = next(iter(self._open), self._next)
+        spans = self._done_spans()
+        if lowest == self._next and spans and spans[0][0] == lowest:
+            lowest = spans.pop(0)[1]
+        return Committed(lowest, _metadata(lowest, spans))
+
+    def _done_spans(self) -> list[Span]:
+        """What is done above the lowest open offset: what lies between open offsets, and what an earlier owner did."""
+        spans: list[Span] = []
+        after: int | None = None
+        for offset in self._open:
+            if after is not None and offset > after:
+                spans.append((after, offset))
+            after = offset + 1
+        if after is not None and self._next > after:
+            spans.append((after, self._next))
+        for first, end in self._done_ahead:
+            _add(spans, max(first, self._next), end)
+        return spans
+
+
+def _add(spans: list[Span], first: int, end: int) -> None:
+    if first >= end:
+        return
+    if spans and spans[-1][1] == first:
+        spans[-1] = (spans[-1][0], end)
+    else:
+        spans.append((first, end))
+
+
+def _metadata(lowest: int, spans: Iterable[Span]) -> str:
+    runs: list[str] = []
+    size, at = len(_FORMAT), lowest
+    for first, end in spans:
+        run = f"{_base36(first - at)}+{_base36(end - first)}"
+        size += len(run) + 1
+        if size > MAX_METADATA_CHARS:
+            break
+        runs.append(run)
+        at = end
+    return _FORMAT + ",".join(runs) if runs else ""
+
+
+def _parse(committed: Committed) -> list[Span]:
+    """The done spans of a commit's metadata; of a text that is not ours none: then those tasks are done again, which is allowed."""
+    return list(_spans(committed.offset, committed.metadata))
+
+
+def _spans(at: int, text: str) -> Iterator[Span]:
+    if not text.startswith(_FORMAT):
+        return
+    for run in text[len(_FORMAT) :].split(","):
+        match = _RUN.fullmatch(run)
+        if match is None or len(run) > 2 * _MAX_DIGITS + 1:
+            return
+        first = at + int(match[1], 36)
+        at = first + int(match[2], 36)
+        yield first, at
+
+
+def _base36(number: int) -> str:
+    text = ""
+    while True:
+        number, digit = divmod(number, 36)
+        text = _DIGITS[digit] + text
+        if number == 0:
+            return text
