@@ -1,0 +1,15 @@
+"""The drafter: the reply that a maintainer would write first. `mesh agent agents.issue_triage.drafter`."""
+
+from agents.issue_triage.faults import demo_fault
+from agents.issue_triage.models import DraftRequest, Reply
+from agents.issue_triage.reply import compose
+from mesh import Context, agent
+
+
+@agent("drafter", concurrency=8)
+def draft(request: DraftRequest, ctx: Context) -> Reply:
+    """Write a reply that asks for what the issue lacks and links what it resembles."""
+    demo_fault("drafter", request.issue.number, ctx.attempt)
+    reply = compose(request)
+    ctx.log.info("drafted", labels=reply.labels, characters=len(reply.body))
+    return reply

@@ -1,0 +1,146 @@
+"""The duplicate finder's own memory: every issue it was shown, in one SQLite file, searched by TF-IDF cosine within a repository.
+
+Owns the file and its schema. It survives restarts, and several processes may use it at once: each call is one transaction that holds the
+write lock from its first statement. What a task was answered is kept by its idempotency key, so that a task delivered twice has one answer.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pydantic_core
+
+from agents.issue_triage.models import Duplicates, Issue, Match
+from agents.issue_triage.terms import cosine, rarity, terms_of
+
+__all__ = ["DuplicateIndex"]
+
+_SCHEMA = """
+create table if not exists issues (
+    id integer primary key,
+    repository text not null, number integer not null, title text not null, url text not null,
+    terms text not null,                       -- JSON: term to weight
+    unique (repository, number));
+create table if not exists postings (
+    repository text not null, term text not null, issue integer not null, weight real not null,
+    primary key (repository, term, issue)) without rowid;
+create table if not exists answers (
+    task text primary key, matches text not null, at integer not null default (strftime('%s', 'now'))) without rowid;
+create index if not exists answers_by_age on answers (at);
+"""
+_LOCK_WAIT_S = 15.0  # half a usual step's time-out: then the attempt fails, and is made again
+_QUERY_TERMS = 60  # of the rarest: candidates come from these, their scores from all
+_CANDIDATES = 50
+_ANSWERS_KEPT_S = 7 * 86_400  # far beyond any task's retries
+
+
+class DuplicateIndex:
+    """One index file. Opens it anew for each call, so it may be used from any thread or process."""
+
+    def __init__(self, path: Path, *, threshold: float = 0.42, most: int = 5) -> None:
+        """`threshold` in [0, 1]: matches below it are not worth a person's look. `most`: no more matches than this."""
+        self._path = path
+        self._threshold = threshold
+        self._most = most
+
+    def find(self, issue: Issue, *, task: str) -> Duplicates:
+        """Issues like this one among those shown before, which from now on include it.
+
+        The same `task` gets the same answer again. Raises `sqlite3.OperationalError` if the file stays locked.
+        """
+        with self._transaction() as db:
+            known = db.execute("select matches from answers where task = ?", (task,)).fetchone()
+            if known is not None:
+                return Duplicates.model_validate_json(known[0])
+            terms = terms_of(issue)
+            found = Duplicates(matches=self._matches(db, issue, terms))
+            _remember(db, issue, terms)
+            db.execute("insert into answers (task, matches) values (?, ?)", (task, found.model_dump_json()))
+            db.execute("delete from answers where at < strftime('%s', 'now') - ?", (_ANSWERS_KEPT_S,))
+            return found
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(self._path, timeout=_LOCK_WAIT_S, isolation_level=None)) as db:
+            db.execute("begin immediate")
+            try:
+                _make_schema(db)
+                yield db
+            except BaseException:
+                db.execute("rollback")
+                raise
+            db.execute("commit")
+
+    def _matches(self, db: sqlite3.Connection, issue: Issue, terms: Mapping[str, float]) -> list[Match]:
+        worth = _Worth(db, issue.repository)
+        candidates = _candidates(db, issue, terms, worth)
+        scored: list[Match] = []
+        for number, title, url, stored in candidates:
+            score = cosine(terms, pydantic_core.from_json(stored), worth)
+            if score >= self._threshold:
+                scored.append(Match(number=number, title=title, score=round(score, 2), url=url))
+        return sorted(scored, key=lambda match: (-match.score, match.number))[: self._most]
+
+
+class _Worth(dict[str, float]):
+    """Term to rarity in one repository, looked up when it is first asked for."""
+
+    def __init__(self, db: sqlite3.Connection, repository: str) -> None:
+        super().__init__()
+        self._db = db
+        self._repository = repository
+        (self._issues,) = db.execute("select count(*) from issues where repository = ?", (repository,)).fetchone()
+
+    def __missing__(self, term: str) -> float:
+        (with_term,) = self._db.execute(
+            "select count(*) from postings where repository = ? and term = ?", (self._repository, term)
+        ).fetchone()
+        self[term] = rarity(self._issues, with_term, term)
+        return self[term]
+
+
+def _make_schema(db: sqlite3.Connection) -> None:
+    (version,) = db.execute("pragma user_version").fetchone()
+    if version == 0:
+        for statement in _SCHEMA.split(";\n"):
+            db.execute(statement)
+        db.execute("pragma user_version = 1")
+
+
+def _candidates(
+    db: sqlite3.Connection, issue: Issue, terms: Mapping[str, float], worth: _Worth
+) -> Sequence[tuple[int, str, str, str]]:
+    """(number, title, URL, terms) of the other issues that share most with this one's rarest terms."""
+    asked = sorted(terms, key=lambda term: -terms[term] * worth[term])[:_QUERY_TERMS]
+    if not asked:
+        return []
+    values = ", ".join("(?, ?)" for _ in asked)
+    parameters = [value for term in asked for value in (term, terms[term] * worth[term] ** 2)]
+    return db.execute(
+        f"""with asked (term, worth) as (values {values})
+            select i.number, i.title, i.url, i.terms
+            from asked join postings p on p.repository = ? and p.term = asked.term join issues i on i.id = p.issue
+            where i.number <> ?
+            group by i.id order by sum(p.weight * asked.worth) desc limit ?""",  # noqa: S608 - question marks alone are put in
+        (*parameters, issue.repository, issue.number, _CANDIDATES),
+    ).fetchall()
+
+
+def _remember(db: sqlite3.Connection, issue: Issue, terms: Mapping[str, float]) -> None:
+    """Put the issue in, or its new text in place of the old one."""
+    text = pydantic_core.to_json(terms).decode()
+    db.execute(
+        """insert into issues (repository, number, title, url, terms) values (?, ?, ?, ?, ?)
+           on conflict (repository, number) do update set title = excluded.title, url = excluded.url, terms = excluded.terms""",
+        (issue.repository, issue.number, issue.title, issue.html_url, text),
+    )
+    (row,) = db.execute(
+        "select id from issues where repository = ? and number = ?", (issue.repository, issue.number)
+    ).fetchone()
+    db.execute("delete from postings where repository = ? and issue = ?", (issue.repository, row))
+    db.executemany(
+        "insert into postings (repository, term, issue, weight) values (?, ?, ?, ?)",
+        [(issue.repository, term, row, weight) for term, weight in terms.items()],
+    )

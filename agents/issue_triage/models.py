@@ -1,0 +1,102 @@
+"""What the agents of the issue desk say to each other: the types that the route passes from one to the next.
+
+Owns shapes only. An `Issue` takes GitHub's published issue object and leaves out what nobody reads.
+"""
+
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+__all__ = ["DraftRequest", "Duplicates", "Issue", "Match", "PublishRequest", "Published", "Reply", "Triage", "User"]
+
+REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+\Z")  # GitHub's `full_name`
+
+
+class User(BaseModel):
+    login: str = ""
+
+
+class Issue(BaseModel):
+    """GitHub's issue object. `body` is null where the author wrote none, `user` where the account is gone."""
+
+    number: int = Field(ge=1)
+    title: str
+    body: str | None = None
+    html_url: str = ""
+    repository_url: str = ""
+    user: User | None = None
+    author_association: str = "NONE"
+    labels: list[str] = []
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _names(cls, labels: Any) -> Any:
+        """GitHub gives a label as an object with a name; some payloads as the name alone."""
+        if not isinstance(labels, list):
+            return labels or []
+        names = (label.get("name") if isinstance(label, dict) else label for label in labels)
+        return [name for name in names if isinstance(name, str)]
+
+    @property
+    def repository(self) -> str:
+        """`owner/name` in small letters, since GitHub does not tell case apart; empty if the issue does not say."""
+        for url, before in ((self.repository_url, "/repos/"), (self.html_url.partition("/issues/")[0], "//")):
+            tail = "/".join(url.rstrip("/").rsplit("/", 2)[-2:])
+            if before in url and REPOSITORY.match(tail):
+                return tail.lower()
+        return ""
+
+
+class Triage(BaseModel):
+    """What the classifier found. `reasons` quote the evidence, strongest first."""
+
+    labels: list[str]
+    severity: Literal["low", "high"]
+    confidence: float = Field(ge=0, le=1)
+    kind: Literal["bug", "feature", "question", "documentation", "unclear"] = "unclear"
+    reasons: list[str] = []
+
+
+class Match(BaseModel):
+    number: int
+    title: str
+    score: float = Field(ge=0, le=1)
+    url: str
+
+
+class Duplicates(BaseModel):
+    """Issues of the same repository that read alike, best first."""
+
+    matches: list[Match] = []
+
+
+class DraftRequest(BaseModel):
+    issue: Issue
+    triage: Triage
+    duplicates: Duplicates = Duplicates()
+
+
+class Reply(BaseModel):
+    """What is to be posted, and what the maintainer reads, edits and approves. `body` is GitHub's Markdown."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    body: str = Field(min_length=1, max_length=60_000)  # GitHub takes 65,536 characters; the publisher adds its marker
+    labels: list[str] = []
+
+
+class PublishRequest(BaseModel):
+    """Where to post, from the event, and what, from the draft or from the maintainer's edit of it."""
+
+    repository: str = Field(pattern=REPOSITORY.pattern.replace(r"\Z", "$"))
+    number: int = Field(ge=1)
+    reply: Reply
+
+
+class Published(BaseModel):
+    """What became of a reply. `already`: an earlier delivery of the same task had posted it."""
+
+    where: Literal["github", "outbox"]
+    url: str
+    already: bool = False

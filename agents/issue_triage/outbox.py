@@ -1,0 +1,69 @@
+"""Replies in a local file, one JSON object a line: where they go when there is no GitHub to post to.
+
+Owns the file's format: `key`, `repository`, `number`, `at`, `labels`, `body`. A line is whole or it is not there.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from agents.issue_triage.locks import file_lock
+from agents.issue_triage.models import Published, PublishRequest
+
+__all__ = ["Outbox"]
+
+_LOCK_WAIT_S = 20.0
+
+
+class Outbox:
+    def __init__(self, path: Path, *, now: Callable[[], datetime]) -> None:
+        self._path = path
+        self._now = now
+
+    def publish(self, request: PublishRequest, *, key: str) -> Published:
+        """Append the reply, unless one with this key is there. Durable on return. Raises `LockBusy`."""
+        lock = self._path.with_name(self._path.name + ".lock")
+        with file_lock(lock, timeout_s=_LOCK_WAIT_S), self._path.open("a+b") as file:
+            _drop_torn_end(file)
+            already = _has(file, key)
+            if not already:
+                file.write(self._line(request, key))
+                file.flush()
+                os.fsync(file.fileno())
+        return Published(where="outbox", url=f"{self._path}#{key}", already=already)
+
+    def _line(self, request: PublishRequest, key: str) -> bytes:
+        entry = {
+            "key": key,
+            "repository": request.repository,
+            "number": request.number,
+            "at": self._now().isoformat(timespec="seconds"),
+            "labels": request.reply.labels,
+            "body": request.reply.body,
+        }
+        return json.dumps(entry, ensure_ascii=False).encode() + b"\n"
+
+
+def _drop_torn_end(file: BinaryIO) -> None:
+    """Cut off what a process that died in its write left behind: it was never reported as posted."""
+    end = file.seek(0, os.SEEK_END)
+    start = end
+    while start:
+        step = min(start, 65_536)
+        file.seek(start - step)
+        newline = file.read(step).rfind(b"\n")
+        if newline >= 0:
+            start = start - step + newline + 1
+            break
+        start -= step
+    if start < end:
+        file.truncate(start)
+
+
+def _has(file: BinaryIO, key: str) -> bool:
+    file.seek(0)
+    begins = json.dumps({"key": key})[:-1].encode() + b","
+    return any(line.startswith(begins) for line in file)
