@@ -1,0 +1,214 @@
+"""Settings: what an operator may choose, from the environment (`MESH_...`) and from command-line options, which win.
+
+Owns names, units, ranges and defaults. It must not open anything: `mesh.wiring` does, from a `Settings`. No `.env` file is read: what a process runs with is what its
+environment says. `load_settings` is the way in, since its errors name the variable and how to mend it.
+"""
+
+import os
+import re
+import socket
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from mesh.errors import SettingsInvalid
+
+__all__ = [
+    "BrokerAddress",
+    "KafkaAddress",
+    "MemoryAddress",
+    "Settings",
+    "SqliteAddress",
+    "load_settings",
+    "parse_broker_url",
+]
+
+PREFIX: Final = "MESH_"
+_KAFKA_PORT: Final = 9092
+_HOST: Final = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\s:/\[\]@?#]+)(:(?P<port>\d{1,5}))?")
+_MAX_PORT: Final = 65_535
+_CLOSE: Final = 0.85  # difflib's ratio: a typing error, not merely another name with our prefix
+
+
+# Brokers --------------------------------------------------------------------------------------------------------------------------
+
+
+class SqliteAddress(msgspec.Struct, frozen=True):
+    """One file; `path` may be relative to the working directory."""
+
+    path: Path
+
+
+class KafkaAddress(msgspec.Struct, frozen=True):
+    """`bootstrap`: `host:port` of some of the cluster's brokers."""
+
+    bootstrap: tuple[str, ...]
+
+
+class MemoryAddress(msgspec.Struct, frozen=True):
+    """A broker inside this process, for tests and simulation."""
+
+
+BrokerAddress = SqliteAddress | KafkaAddress | MemoryAddress
+
+
+def parse_broker_url(url: str) -> BrokerAddress:
+    """`sqlite://PATH` (`sqlite:///abs/olute`, `sqlite://rela/tive`), `kafka://host:port[,host:port]`, or `memory://`.
+
+    A Kafka host without port has 9092. Raises `SettingsInvalid`.
+    """
+    scheme, separator, rest = url.strip().partition("://")
+    match scheme.lower() if separator else "":
+        case "sqlite" if rest:
+            return SqliteAddress(Path(rest).expanduser())
+        case "kafka" if rest:
+            return KafkaAddress(tuple(_host_and_port(part.strip(), url) for part in rest.rstrip("/").split(",")))
+        case "memory" if not rest:
+            return MemoryAddress()
+        case _:
+            raise SettingsInvalid(
+                f"the broker {url!r} has no known form: write sqlite://PATH, kafka://HOST:PORT[,HOST:PORT] or memory:// "
+                "(in MESH_BROKER or with --broker)"
+            )
+
+
+def _host_and_port(text: str, url: str) -> str:
+    match = _HOST.fullmatch(text)
+    port = int(match["port"] or _KAFKA_PORT) if match else 0
+    if match is None or not 0 < port <= _MAX_PORT:
+        raise SettingsInvalid(
+            f"the broker {url!r} has {text!r} where HOST or HOST:PORT must stand, e.g. kafka://localhost:9092"
+        )
+    return f"{match['host']}:{port}"
+
+
+# Settings -------------------------------------------------------------------------------------------------------------------------
+
+
+def _split(value: object) -> object:
+    """`routes,more/routes` as one variable."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _instance() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split)]
+LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
+LogFormat = Annotated[Literal["auto", "console", "json"], BeforeValidator(_lower)]
+TraceExporter = Annotated[Literal["off", "console", "otlp"], BeforeValidator(_lower)]
+TopicPrefix = Annotated[str, Field(pattern=r"^([A-Za-z0-9_-]+\.)*$", max_length=100)]
+
+
+class Settings(BaseSettings):
+    """All settings of one process. Each field's variable is `MESH_` and its name in capitals. Units are in the names."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=None, env_ignore_empty=True, extra="forbid", frozen=True
+    )
+
+    broker: str = "sqlite://.mesh/mesh.db"
+    """Where everything is kept: see `parse_broker_url`."""
+    topic_prefix: TopicPrefix = "mesh."
+    """Before every topic and group; words that end in dots, so that several meshes can share a cluster."""
+    partitions: int = Field(16, ge=1, le=4096)
+    """Of inbox, results and log, in [1, 4096]. Recorded in the log at the first start and fixed from then on."""
+    task_partitions: int = Field(4, ge=1, le=4096)
+    """Of each agent's task topic: how many replicas of an agent can share its work."""
+    replicas: int = Field(1, ge=1, le=32)
+    """Copies of each topic on Kafka; 3 in production."""
+
+    data_dir: Path = Path(".mesh")
+    """Checkpoints and read models: caches, all of them."""
+    routes: Paths = (Path("routes"),)
+    """Route files, and folders of them; separated by commas in the variable."""
+    approvers: Path = Path("approvers.yaml")
+    """Who has which role."""
+    instance: str = Field(default_factory=_instance, pattern=r"^[A-Za-z0-9._-]{1,200}$")
+    """This process's name in the log and for operators; host and process id by default."""
+
+    max_event_bytes: int = Field(524_288, ge=1024, le=4_194_304)
+    """An upstream event larger than this goes to the dead letters: a decision holds it, and the tasks made of it, in one record."""
+    max_record_bytes: int = Field(4_194_304, ge=65_536, le=67_108_864)
+    """The largest record that is sent; the log's and the dead letters' `max.message.bytes` in `topics/topics.yaml` must allow it."""
+    batch_records: int = Field(1000, ge=1, le=100_000)
+    """How many records one poll takes at the most."""
+
+    session_timeout_s: float = Field(10.0, ge=1, le=300)
+    """A process not heard of for so long loses its share of the partitions."""
+    request_timeout_s: float = Field(30.0, gt=0, le=600)
+    """Bounds every wait for the broker."""
+    drain_timeout_s: float = Field(20.0, ge=0, le=3600)
+    """How long a stop, or a hand-over, waits for what is in flight."""
+    checkpoint_interval_s: float = Field(5.0, gt=0, le=3600)
+    """How often confirmed state goes to the checkpoint file; the tail of the log makes up for the rest."""
+    card_interval_s: float = Field(10.0, gt=0, le=3600)
+    """How often an agent renews its card; it counts as gone after three times that."""
+
+    heartbeat_file: Path | None = None
+    """Touched by a running service and read by `mesh health`; `<data_dir>/heartbeat` by default."""
+    heartbeat_interval_s: float = Field(5.0, gt=0, le=300)
+    """How often it is touched, by the event loop itself, so that a blocked loop shows."""
+    heartbeat_max_age_s: float = Field(30.0, gt=0, le=3600)
+    """`mesh health` fails when the file is older than this."""
+
+    log_level: LogLevel = "info"
+    log_format: LogFormat = "auto"
+    """`auto`: lines for people on a terminal, JSON elsewhere."""
+    trace_exporter: TraceExporter = "off"
+    otlp_endpoint: str | None = None
+    """Base address of an OTLP/HTTP collector; else OpenTelemetry's own variables hold."""
+
+    @property
+    def heartbeat_path(self) -> Path:
+        return self.heartbeat_file or self.data_dir / "heartbeat"
+
+
+def load_settings(**options: Any) -> Settings:
+    """Settings from the environment, with those of `options` that are not None in their stead.
+
+    Raises `SettingsInvalid`, one line a problem.
+    """
+    _refuse_misspelt(os.environ)
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        raise SettingsInvalid("\n".join(_problem(problem, given) for problem in error.errors())) from error
+    parse_broker_url(settings.broker)
+    return settings
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.upper()
+
+
+def _refuse_misspelt(environ: Mapping[str, str]) -> None:
+    known = [_variable(name) for name in Settings.model_fields]
+    for name in environ:
+        if name.startswith(PREFIX) and name not in known:
+            close = get_close_matches(name, known, n=1, cutoff=_CLOSE)
+            if close:
+                raise SettingsInvalid(
+                    f"{name} is no setting; did you mean {close[0]}? (unset it if it is not meant for the mesh)"
+                )
+
+
+def _problem(problem: Any, options: Mapping[str, Any]) -> str:
+    name = str(problem["loc"][0]) if problem["loc"] else "settings"
+    if problem["type"] == "extra_forbidden":
+        return f"{name} is no setting of the mesh; leave it out"
+    where = f"option {name} (or {_variable(name)})" if name in options else _variable(name)
+    message = problem["msg"][:1].lower() + problem["msg"][1:]
+    default = Settings.model_fields[name].default
+    return f"{where} is {problem['input']!r}: {message}; mend it, or unset it for the default ({default})"
