@@ -206,10 +206,8 @@ class _Parser:
         node = self.expression()
         if self.next.kind == "end":
             return node
-        mend = ""
-        if self.next.text in ("and", "or", "not"):
-            mend = " (write && for and, || for or, ! for not)"
-        raise wrong(f"unexpected {shown(self.next)} after the expression{mend}", self.next.start)
+        mend = "write && for and, || for or, ! for not" if self.next.text in ("and", "or", "not") else ""
+        raise wrong(f"unexpected {shown(self.next)} after the expression", self.next.start, mend)
 
     def expression(self) -> Node:
         self.depth += 1
@@ -277,7 +275,7 @@ class _Parser:
     def selected(self, target: Node) -> Node:
         token = self.take()
         if token.kind == "keyword":
-            raise wrong(f"'{token.text}' is a reserved word (write ['{token.text}'] without the dot)", token.start)
+            raise wrong(f"'{token.text}' is a reserved word", token.start, f"write ['{token.text}'] without the dot")
         if token.kind != "name":
             raise wrong(f"expected a name after '.', found {shown(token)}", token.start)
         if self.sees("("):
@@ -307,7 +305,7 @@ class _Parser:
         if token.text in RESERVED:
             raise wrong(f"'{token.text}' is a reserved word", token.start)
         if self.sees("{"):
-            raise wrong("message literals are not supported (a map is written {'key': value})", self.next.start)
+            raise wrong("message literals are not supported", self.next.start, "a map is written {'key': value}")
         return Name(name=token.text, start=token.start, end=token.end)
 
     def constant(self, token: Token, *, negative: bool) -> Node:
@@ -364,18 +362,18 @@ def _checked(call: Call) -> Node:
         other = METHODS.keys() if call.target is None else FUNCTIONS
         if function in other:
             mend = f"write value.{function}(...)" if call.target is None else f"write {function}(value)"
-        raise wrong(f"unknown function {function}() ({mend})", at)
+        raise wrong(f"unknown function {function}()", at, mend)
     takes = (1,) if call.target is None else METHODS[function]
     if len(call.args) not in takes:
         wanted = " or ".join(str(count) for count in takes)
         raise wrong(f"{function}() takes {wanted} argument{'' if wanted == '1' else 's'}, not {len(call.args)}", at)
     if call.target is not None and function in MACROS and not isinstance(call.args[0], Name):
         raise wrong(
-            f"the first argument of {function}() names the variable, e.g. {function}(item, ...)", call.args[0].start
+            f"the first argument of {function}() must name a variable", call.args[0].start, f"{function}(item, ...)"
         )
     if function != "has":
         return call
     path = call.args[0]
     if not isinstance(path, Select):
-        raise wrong("has() takes a path that ends in a dot and a name, e.g. has(event.data.label)", path.start)
+        raise wrong("has() takes a path that ends in a dot and a name", path.start, "has(event.data.label)")
     return Has(target=path.target, field=path.field, start=call.start, end=call.end)

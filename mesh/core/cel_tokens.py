@@ -16,13 +16,17 @@ KEYWORDS: Final = frozenset({"true", "false", "null", "in"})
 class ExpressionSyntaxError(Exception):
     """An expression does not hold. `column` counts characters from 1 in the text it was compiled from.
 
-    `path` leads to that text inside a template of dicts and lists, `text` is the string it stands in.
+    `message` says what is wrong, `mend` what to write instead; `path` leads to that text inside a template of dicts and lists, `text` is the string it
+    stands in.
     """
 
-    def __init__(self, message: str, column: int, *, path: tuple[str | int, ...] = (), text: str = "") -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, column: int, *, mend: str = "", path: tuple[str | int, ...] = (), text: str = ""
+    ) -> None:
+        super().__init__(message + (f" ({mend})" if mend else ""))
         self.message = message
         self.column = column
+        self.mend = mend
         self.path = path
         self.text = text
 
@@ -74,9 +78,9 @@ _MISTAKES: Final = {
 }
 
 
-def wrong(message: str, start: int) -> ExpressionSyntaxError:
+def wrong(message: str, start: int, mend: str = "") -> ExpressionSyntaxError:
     """The error for what stands at `start`, counted from 0."""
-    return ExpressionSyntaxError(message, start + 1)
+    return ExpressionSyntaxError(message, start + 1, mend=mend)
 
 
 def tokenize(source: str, start: int = 0) -> Iterator[Token]:
@@ -85,8 +89,7 @@ def tokenize(source: str, start: int = 0) -> Iterator[Token]:
     while at < len(source):
         found = _TOKEN.match(source, at)
         if found is None:
-            mend = _MISTAKES.get(source[at])
-            raise wrong(f"unexpected {source[at]!r}" + (f" ({mend})" if mend else ""), at)
+            raise wrong(f"unexpected {source[at]!r}", at, _MISTAKES.get(source[at], ""))
         token = _token(source, found)
         at = found.end() if token is None else token.end
         if token is not None:
@@ -139,7 +142,7 @@ def _unescape(raw: str, start: int) -> str:
     while (slash := raw.find("\\", at)) >= 0:
         found = _ESCAPE.match(raw, slash)
         if found is None:
-            raise wrong(f"unknown escape {raw[slash : slash + 2]} (write \\\\ for a backslash)", start + slash)
+            raise wrong(f"unknown escape {raw[slash : slash + 2]}", start + slash, "write \\\\ for a backslash")
         parts += raw[at:slash], _escaped(found, start + slash)
         at = found.end()
     parts.append(raw[at:])

@@ -199,7 +199,9 @@ class _Builder:
                 end = _closing(source, start)
                 yield self.expression(source, start, end, path)
             except ExpressionSyntaxError as error:
-                raise ExpressionSyntaxError(error.message, error.column, path=path, text=source) from error
+                raise ExpressionSyntaxError(
+                    error.message, error.column, mend=error.mend, path=path, text=source
+                ) from error
             at = end + 2
         if at < len(source):
             yield source[at:]
@@ -210,7 +212,7 @@ class _Builder:
         try:
             compiled = compile_expression(inner.strip())
         except ExpressionSyntaxError as error:
-            raise ExpressionSyntaxError(error.message, error.column + lead) from error
+            raise ExpressionSyntaxError(error.message, error.column + lead, mend=error.mend) from error
         for read in compiled.reads:
             self.reads.append(TemplateRead(path, source, read._replace(column=read.column + lead)))
         return compiled
@@ -230,7 +232,9 @@ def _closing(source: str, start: int) -> int:
             depth -= 1
         elif token.text == "}" and source.startswith("}}", token.start):
             return token.start
-    raise ExpressionSyntaxError("${{ is not closed by }} (write $${{ for the text itself)", start - len(_OPEN) + 1)
+    raise ExpressionSyntaxError(
+        "${{ is not closed by }}", start - len(_OPEN) + 1, mend="write $${{ for the text itself"
+    )
 
 
 def _text(value: Any) -> str:

@@ -1,0 +1,315 @@
+"""From a plain document to a `Route`: every rule of the route language is checked here, before a router sees it.
+
+Owns the language's keys, defaults and checks. It must not read files or know lines (`mesh.codec.route_file`), and it must be a function of the document alone: a
+stored definition compiles to an equal route in every router. `mesh.codec.route_file` and `mesh.codec.definitions` call it. docs/routes.md describes the
+language to its users.
+"""
+
+import re
+from typing import Any, Final, cast
+
+from mesh.core.canonical import digest
+from mesh.core.cel_paths import kind_of
+from mesh.core.expressions import CompiledExpression, CompiledTemplate, compile_template
+from mesh.core.route import AgentWork, ApprovalWork, OnExhausted, OnExpiry, OnRepeat, Retry, Route, Step, Trigger
+from mesh.core.route_graph import dependents_of, find_cycle, ordered, upstream_of
+from mesh.core.route_problems import Book, DocumentPath, Part, RouteProblem, RouteRefused, find_foreign, near
+from mesh.core.route_reads import Sight, check_readings
+
+__all__ = ["RouteProblem", "RouteRefused", "compile_route"]
+
+ROUTE_KEYS: Final = ("route", "on", "key", "on_repeat", "closed_retention", "steps", "output")
+TRIGGER_KEYS: Final = ("type", "if")
+STEP_KEYS: Final = ("needs", "if", "agent", "input", "timeout", "retry", "on_exhausted", "approval")
+AGENT_KEYS: Final = ("input", "timeout", "retry", "on_exhausted")
+RETRY_KEYS: Final = ("attempts", "backoff", "factor", "max_backoff", "jitter", "non_retryable")
+APPROVAL_KEYS: Final = ("ask", "payload", "role", "deadline", "on_expiry", "payload_schema")
+
+TIMEOUT_S: Final = 300.0
+CLOSED_RETENTION_S: Final = 30 * 86_400.0
+MAX_ATTEMPTS: Final = 1_000
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9-]*")
+_STEP: Final = re.compile(r"[a-z][a-z0-9_]*")
+_NAME_HINT: Final = "a-z first, then a-z, 0-9 and -"
+_STEP_HINT: Final = "a-z first, then a-z, 0-9 and _, since expressions name it; 63 at the most"
+_ROLE_HINT: Final = "name the role that may answer, such as maintainer"
+_WORK_HINT: Final = "agent: NAME for a task, or approval: {...} for a question to a person"
+_NEVER: Final = "never"
+
+
+def compile_route(document: Any) -> Route:
+    """The route that a document (JSON types: a YAML file's, or a stored definition) describes.
+
+    Raises `RouteRefused`, with every problem that was found.
+    """
+    book = Book()
+    if not isinstance(document, dict):
+        book.add((), f"a route must be a mapping, not {kind_of(document)}", "begin with route: NAME")
+        raise RouteRefused(book.problems)
+    find_foreign(document, (), book)
+    if book.problems:
+        raise RouteRefused(book.problems)
+    return _RouteCompiler(document, book).compile()
+
+
+class _RouteCompiler:
+    def __init__(self, document: dict[str, Any], book: Book) -> None:
+        self.document = document
+        self.book = book
+        self.root = Part(document, (), book)
+        self.steps = self.parts()
+        self.needs = {name: self.needs_of(step) for name, step in self.steps.items()}
+
+    def compile(self) -> Route:
+        root = self.root
+        root.check_keys(ROUTE_KEYS)
+        name = self.required_name(root, "route")
+        trigger = self.trigger()
+        key = self.key()
+        repeat = root.choice("on_repeat", ("ignore", "new_run_after_end"))
+        retention_s = root.duration("closed_retention", CLOSED_RETENTION_S)
+        steps = {step: self.step(step, part) for step, part in self.steps.items()}
+        output = root.template("output")
+        order = self.order()
+        self.check_reads(order)
+        if self.book.problems:
+            raise RouteRefused(self.book.problems)
+        return Route(
+            name=name,
+            digest=digest(self.document),
+            on=trigger,
+            key=key,
+            on_repeat=cast("OnRepeat", repeat),
+            closed_retention_s=retention_s,
+            steps={step: steps[step] for step in order},
+            dependents=dependents_of(self.needs, order),
+            output=output,
+            definition=self.document,
+        )
+
+    # --- start -----------------------------------------------------------------------------------------------------------------------
+
+    def required_name(self, part: Part, key: str) -> str:
+        if key not in part.value:
+            part.missing(key, f"{key}: NAME")
+            return ""
+        return part.name(key, _NAME, _NAME_HINT) or ""
+
+    def trigger(self) -> Trigger:
+        hint = "on: {type: com.github.issues.opened}"
+        if "on" not in self.root.value:
+            self.root.missing("on", hint)
+            return Trigger(type="")
+        on = self.root.part("on", hint)
+        if on is None:
+            return Trigger(type="")
+        on.check_keys(TRIGGER_KEYS)
+        condition = on.expression("if")
+        if "type" not in on.value:
+            on.missing("type", "the CloudEvents type that starts the route")
+            return Trigger(type="")
+        return Trigger(type=on.text("type", "the CloudEvents type that starts the route") or "", condition=condition)
+
+    def key(self) -> CompiledTemplate | None:
+        if "key" not in self.root.value:
+            return None
+        if self.root.text("key", "such as ${{ event.subject }}") is None:
+            return None
+        return self.root.template("key")
+
+    # --- steps -----------------------------------------------------------------------------------------------------------------------
+
+    def parts(self) -> dict[str, Part]:
+        if "steps" not in self.root.value:
+            self.root.missing("steps", "steps: {NAME: {agent: NAME, input: ...}}")
+            return {}
+        steps = self.root.part("steps", "steps: {NAME: {agent: NAME, input: ...}}")
+        if steps is None:
+            return {}
+        if not steps.value:
+            self.root.problem("steps", "a route needs at least one step")
+        found: dict[str, Part] = {}
+        for name in steps.value:
+            if not _STEP.fullmatch(name) or len(name) > 63:  # noqa: PLR2004 - NAME_LENGTH, as the hint says
+                self.book.add((*steps.path, name), f"a step can't be named {name[:80]}", _STEP_HINT, on_key=True)
+            part = steps.part(name, _WORK_HINT)
+            if part is not None:
+                found[name] = part
+        return found
+
+    def needs_of(self, part: Part) -> tuple[str, ...]:
+        """Those that are right; problems are noted for the others."""
+        value = part.value.get("needs", [])
+        names = [value] if isinstance(value, str) else value
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            part.problem("needs", "needs must be a step's name or a list of them", "needs: [a, b]")
+            return ()
+        itself = str(part.path[-1])
+        good: list[str] = []
+        for place, name in enumerate(names):
+            path = (*part.path, "needs") if isinstance(value, str) else (*part.path, "needs", place)
+            if name == itself:
+                self.book.add(path, f"the step {name} needs itself", "take it out of needs")
+            elif name in good:
+                self.book.add(path, f"needs names {name} twice", "once will do")
+            elif name in self.steps:
+                good.append(name)
+            elif name not in self.root.value["steps"]:
+                others = [step for step in self.root.value["steps"] if step != itself]
+                self.book.add(path, f"there is no step {name} to need", near(name, others))
+        return tuple(good)
+
+    def step(self, name: str, part: Part) -> Step:
+        part.check_keys(STEP_KEYS)
+        condition: CompiledExpression | None = part.expression("if")
+        work: AgentWork | ApprovalWork | None = None
+        if "agent" in part.value and "approval" in part.value:
+            part.problem("approval", f"the step {name} has both agent and approval", "make two steps of it")
+        elif "agent" in part.value:
+            work = self.agent(part)
+        elif "approval" in part.value:
+            work = self.approval(part)
+        else:
+            self.book.add(part.path, f"the step {name} has neither agent nor approval", _WORK_HINT)
+        # With a problem noted the step is never used, but the walk goes on to find the others.
+        return Step(name=name, needs=self.needs[name], condition=condition, work=work or _NO_WORK)
+
+    def agent(self, part: Part) -> AgentWork:
+        if "input" not in part.value:
+            part.missing("input", "what the agent gets, such as input: ${{ event.data }}")
+        return AgentWork(
+            agent=part.name("agent", _NAME, _NAME_HINT) or "",
+            input=part.template("input") or _EMPTY,
+            timeout_s=part.duration("timeout", TIMEOUT_S),
+            retry=self.retry(part),
+            on_exhausted=cast("OnExhausted", part.choice("on_exhausted", ("incident", "fail"))),
+        )
+
+    def retry(self, step: Part) -> Retry:
+        if "retry" not in step.value:
+            return Retry()
+        part = step.part("retry", "retry: {attempts: 3, backoff: 1s}")
+        if part is None:
+            return Retry()
+        part.check_keys(RETRY_KEYS)
+        usual = Retry()
+        backoff_s = part.duration("backoff", usual.backoff_s, zero=True)
+        max_backoff_s = part.duration("max_backoff", max(usual.max_backoff_s, backoff_s), zero=True)
+        if max_backoff_s < backoff_s:
+            part.problem("max_backoff", "max_backoff is less than backoff", "make it longer")
+        return Retry(
+            attempts=self.attempts(part, usual.attempts),
+            backoff_s=backoff_s,
+            factor=part.number("factor", usual.factor, 1, 100),
+            max_backoff_s=max_backoff_s,
+            jitter=part.number("jitter", usual.jitter, 0, 0.99),
+            non_retryable=self.kinds(part),
+        )
+
+    def attempts(self, part: Part, usual: int) -> int:
+        value = part.value.get("attempts", usual)
+        if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_ATTEMPTS:
+            return value
+        shown = value if isinstance(value, int | float) and not isinstance(value, bool) else kind_of(value)
+        part.problem("attempts", f"attempts can't be {shown}", f"write a whole number from 1 to {MAX_ATTEMPTS}")
+        return usual
+
+    def kinds(self, part: Part) -> frozenset[str]:
+        value = part.value.get("non_retryable", [])
+        kinds = [value] if isinstance(value, str) else value
+        if isinstance(kinds, list) and all(isinstance(kind, str) and kind for kind in kinds):
+            return frozenset(kinds)
+        part.problem("non_retryable", "non_retryable must be a list of error kinds", "non_retryable: [no_title]")
+        return frozenset()
+
+    def approval(self, step: Part) -> ApprovalWork | None:
+        for key in AGENT_KEYS:
+            if key in step.value:
+                step.problem(key, f"{key} belongs to an agent's step, not to an approval", "take it out")
+        part = step.part("approval", "approval: {ask: ..., payload: ..., role: ...}")
+        if part is None:
+            return None
+        part.check_keys(APPROVAL_KEYS)
+        for key, hint in (("ask", "the question"), ("payload", "what is to be approved"), ("role", _ROLE_HINT)):
+            if key not in part.value:
+                part.missing(key, hint)
+        if "ask" in part.value:
+            part.text("ask", "the question to the person")
+        payload = part.template("payload")
+        return ApprovalWork(
+            ask=part.template("ask") or _EMPTY,
+            payload=payload or _EMPTY,
+            role=(part.text("role", _ROLE_HINT) or "") if "role" in part.value else "",
+            deadline_s=None if part.value.get("deadline", _NEVER) == _NEVER else part.duration("deadline", 1.0),
+            on_expiry=cast("OnExpiry", part.choice("on_expiry", ("reject", "approve", "incident"))),
+            payload_schema=self.schema(part),
+            payload_from=self.payload_from(payload),
+        )
+
+    def schema(self, part: Part) -> dict[str, Any] | None:
+        schema = part.value.get("payload_schema")
+        if "payload_schema" not in part.value:
+            return None
+        if not isinstance(schema, dict):
+            part.problem("payload_schema", f"payload_schema must be a JSON Schema, not {kind_of(schema)}")
+            return None
+        from jsonschema import SchemaError  # noqa: PLC0415 - slow to load, and few routes have a schema
+        from jsonschema.validators import Draft202012Validator, validator_for  # noqa: PLC0415
+
+        path: DocumentPath = (*part.path, "payload_schema")
+        for at in _distant_references(schema, path):
+            self.book.add(at, "a $ref must point into the schema itself", "begin it with #")
+        try:
+            validator_for(schema, default=Draft202012Validator).check_schema(schema)
+        except SchemaError as error:
+            self.book.add(path + tuple(error.absolute_path), f"payload_schema is no JSON Schema: {error.message}")
+        return schema
+
+    def payload_from(self, payload: CompiledTemplate | None) -> str | None:
+        """The agent whose output the payload is, where it is exactly one step's."""
+        if payload is None or payload.whole is None or len(payload.whole.reads) != 1:
+            return None
+        path = payload.whole.reads[0].segments
+        step = self.steps.get(str(path[1])) if len(path) == 2 and path[0] == "steps" else None  # noqa: PLR2004
+        if step is None or payload.whole.source != f"steps.{path[1]}" or "agent" not in step.value:
+            return None
+        return str(step.value["agent"])
+
+    # --- the whole -------------------------------------------------------------------------------------------------------------------
+
+    def order(self) -> tuple[str, ...]:
+        cycle = find_cycle(self.needs)
+        if cycle:
+            self.book.add(
+                ("steps", cycle[0], "needs"), f"steps need each other: {' -> '.join(cycle)}", "break the cycle"
+            )
+            return ()
+        return ordered(self.needs)
+
+    def check_reads(self, order: tuple[str, ...]) -> None:
+        declared = self.root.value.get("steps")
+        sight = Sight(
+            kinds={name: "approval" if "approval" in part.value else "agent" for name, part in self.steps.items()},
+            declared=frozenset(declared) if isinstance(declared, dict) else frozenset(),
+            upstream=upstream_of(self.needs, order) if order else None,
+        )
+        check_readings(self.book, sight)
+
+
+_EMPTY: Final = compile_template(None)
+_NO_WORK: Final = AgentWork(agent="", input=_EMPTY)
+
+
+def _distant_references(schema: Any, path: DocumentPath) -> list[DocumentPath]:
+    """Where a schema points outside itself: nobody may fetch anything to validate an answer."""
+    found: list[DocumentPath] = []
+    if isinstance(schema, dict):
+        for key, value in schema.items():
+            if key in ("$ref", "$dynamicRef") and isinstance(value, str) and not value.startswith("#"):
+                found.append((*path, key))
+            found += _distant_references(value, (*path, key))
+    elif isinstance(schema, list):
+        for place, item in enumerate(schema):
+            found += _distant_references(item, (*path, place))
+    return found
