@@ -1,0 +1,168 @@
+"""The topics that a mesh needs, against those that the broker has.
+
+Owns the reading of `topics/topics.yaml`, and the comparison. It creates what is missing and changes nothing that is there: a partition count can't be lowered, raising
+one would tear workflows apart, and a topic's configuration belongs to whoever runs the cluster. `mesh topics plan` and `mesh topics apply` are its callers.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+from ruamel.yaml import YAML
+
+import mesh
+from mesh.core.topics import Topics
+from mesh.errors import OperatorError, PartitionsDiffer
+from mesh.ports import Broker, TopicInfo, TopicSpec
+
+__all__ = [
+    "CONTRACTS",
+    "Contract",
+    "Difference",
+    "apply",
+    "contracts",
+    "fixed_topics",
+    "plan",
+    "topic_specs",
+]
+
+CONTRACTS: Final = Path(mesh.__file__).parents[1] / "topics"
+"""Beside the package, in a checkout and where it is installed: `topics` is installed as package data of its own."""
+
+_MIN_REPLICAS_FOR_QUORUM: Final = 3
+
+Application = Literal["upstream", "router", "agent", "approver", "operator"]
+
+
+class Contract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One entry of `topics.yaml`. `config` is complete: the file's defaults are in it."""
+
+    name: str  # below the prefix
+    description: str
+    writers: tuple[Application, ...]
+    readers: tuple[Application, ...]
+    key: str
+    partitions: Literal["mesh", "tasks"] | int
+    messages: tuple[str, ...]  # names of schemas in `topics/schemas/`
+    config: dict[str, str]
+    group: Literal["ingress", "router", "agent"] | None = None
+    fixed: bool = False  # its partition count is the mesh's, for good
+    per_agent: bool = False
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """One way in which the broker's topics are not the contract's.
+
+    `missing`: `apply` creates it. `partitions_fixed`: nothing runs until it is mended. `partitions`, `config`: for an operator to judge; the mesh runs.
+    """
+
+    kind: Literal["missing", "partitions_fixed", "partitions", "config"]
+    topic: str
+    wanted: str
+    found: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.topic}: {self.found or 'not there'}, wanted {self.wanted}; {self.mend}"
+
+
+def contracts(folder: Path = CONTRACTS) -> tuple[Contract, ...]:
+    """All topics' contracts, in the file's order. Raises `OperatorError` if the file is not there or does not hold."""
+    path = folder / "topics.yaml"
+    try:
+        document: dict[str, Any] = YAML(typ="safe", pure=True).load(path)
+        defaults = document["defaults"]["config"]
+        entries = [{**entry, "config": {**defaults, **entry["config"]}} for entry in document["topics"]]
+        return msgspec.convert(entries, tuple[Contract, ...])
+    except (OSError, KeyError, TypeError, msgspec.ValidationError) as error:
+        raise OperatorError(
+            f"{path}: the topics' contracts can't be read ({error}); install agent-mesh anew"
+        ) from error
+
+
+def topic_specs(
+    topics: Topics, partitions: int, agents: Sequence[str], *, task_partitions: int = 4, replicas: int = 1
+) -> list[TopicSpec]:
+    """What to create: every topic of the contract, and a task topic for each of `agents`."""
+    counts = {"mesh": partitions, "tasks": task_partitions}
+    specs = []
+    for contract in contracts():
+        count = contract.partitions if isinstance(contract.partitions, int) else counts[contract.partitions]
+        config = dict(contract.config)
+        if replicas >= _MIN_REPLICAS_FOR_QUORUM:
+            config["min.insync.replicas"] = "2"
+        names = [topics.tasks(agent) for agent in agents] if contract.per_agent else [topics.prefix + contract.name]
+        specs += [TopicSpec(name=name, partitions=count, replicas=replicas, config=config) for name in names]
+    return specs
+
+
+def fixed_topics(topics: Topics) -> frozenset[str]:
+    """Those whose partition count is the mesh's, for good."""
+    return frozenset(topics.prefix + contract.name for contract in contracts() if contract.fixed)
+
+
+async def plan(broker: Broker, specs: Sequence[TopicSpec], *, topics: Topics) -> list[Difference]:
+    """What differs, in the order of `specs`; empty where the broker has all of it."""
+    there = await broker.topics()
+    fixed = fixed_topics(topics)
+    return [found for spec in specs for found in _differences(spec, there.get(spec.name), fixed=spec.name in fixed)]
+
+
+async def apply(broker: Broker, specs: Sequence[TopicSpec], *, topics: Topics) -> list[Difference]:
+    """Create what is missing, and return what differed before.
+
+    Raises `PartitionsDiffer`, and creates nothing, where a fixed topic has another partition count.
+    """
+    found = await plan(broker, specs, topics=topics)
+    wrong = [str(difference) for difference in found if difference.kind == "partitions_fixed"]
+    if wrong:
+        raise PartitionsDiffer("\n".join(wrong))
+    missing = {difference.topic for difference in found if difference.kind == "missing"}
+    if missing:
+        await broker.create_topics([spec for spec in specs if spec.name in missing])
+    return found
+
+
+def _differences(spec: TopicSpec, info: TopicInfo | None, *, fixed: bool) -> list[Difference]:
+    if info is None:
+        wanted = f"{spec.partitions} partition{'s' if spec.partitions > 1 else ''}"
+        return [
+            Difference(kind="missing", topic=spec.name, wanted=wanted, found="", mend="`mesh topics apply` creates it")
+        ]
+    found = [] if info.partitions == spec.partitions else [_of_partitions(spec, info, fixed=fixed)]
+    # A broker that does not tell an entry (SQLite keeps what it was given, no more) is not held to it.
+    return found + [
+        _of_config(spec.name, name, value, info.config[name])
+        for name, value in spec.config.items()
+        if name in info.config and info.config[name] != value
+    ]
+
+
+def _of_partitions(spec: TopicSpec, info: TopicInfo, *, fixed: bool) -> Difference:
+    if fixed:
+        mend = (
+            f"set MESH_PARTITIONS={info.partitions}, which is what this mesh began with; for another count begin a new mesh "
+            "under another MESH_TOPIC_PREFIX"
+        )
+    elif info.partitions < spec.partitions:
+        mend = f"it works as it is; to raise it: kafka-topics.sh --alter --topic {spec.name} --partitions {spec.partitions}"
+    else:
+        mend = "it works as it is"
+    return Difference(
+        kind="partitions_fixed" if fixed else "partitions",
+        topic=spec.name,
+        wanted=str(spec.partitions),
+        found=f"{info.partitions} partition{'s' if info.partitions > 1 else ''}",
+        mend=mend,
+    )
+
+
+def _of_config(topic: str, name: str, wanted: str, found: str) -> Difference:
+    return Difference(
+        kind="config",
+        topic=topic,
+        wanted=f"{name}={wanted}",
+        found=f"{name}={found}",
+        mend=f"kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config {name}={wanted}",
+    )
