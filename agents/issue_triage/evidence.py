@@ -80,8 +80,8 @@ _RULES = (
         r"\b(?:no longer|stopped|stops) (?:work|respond|sync|load)?\w*|\bwon't \w+|\bcan(?:no|')t (?:log|open|start|connect|save|install|build|run|upload|find)\b",
         negatable=False,
     ),
-    _rule("bug", 1.1, r"\bwrong(?:ly)?\b|\bincorrect(?:ly)?\b|\bunexpected(?:ly)?\b|\bgarbled\b|\bmangled\b"),
-    _rule("bug", 0.9, r"\berrors?\b|\bexceptions?\b|\bstack ?trace\b|\btraceback\b"),
+    _rule("bug", 1.1, r"\bwrong(?:ly)?\b|\btwice\b|\boff by one\b|\bincorrect(?:ly)?\b|\bunexpected(?:ly)?\b|\bgarbled\b|\bmangled\b"),
+    _rule("bug", 0.9, r"\berrors?\b|\bERR!|\bexceptions?\b|\bstack ?trace\b|\btraceback\b"),
     _rule("bug", 1.2, r"\bhangs?\b|\bhung\b|\bfreezes?\b|\bfrozen\b|\bstuck\b|\bdeadlocks?\b|\binfinite loop\b"),
     _rule(
         "bug",
@@ -95,7 +95,7 @@ _RULES = (
         r"\bregress(?:ion|ed)\b|\bused to work\b|\bworked (?:fine )?(?:in|on|with|before|until)\b|\b(?:since|after) (?:the )?(?:up(?:grad|dat)(?:e|ing)|updating)\b",
         negatable=False,
     ),
-    _rule("bug", 0.7, r"\bignor(?:es|ed)\b|\bduplicated?\b|\bmissing\b|\bleaks?\b|\btimes? out\b|\btimeout\b"),
+    _rule("bug", 0.7, r"\bignor(?:es|ed)\b|\bduplicated?\b|\bmissing\b|\bunable to\b|\boverlaps?\b|\bleaks?\b|\btimes? out\b|\btimeout\b"),
     _rule("feature", 2.2, r"\bfeature[- ]requests?\b|\benhancement\b|\bRFC\b|\bproposal\b|\bpropose\b"),
     _rule(
         "feature",
@@ -145,7 +145,7 @@ _RULES = (
     _rule(
         "question",
         1.4,
-        r"\bquestions?\b|\bwondering\b|\bI wonder\b|\bnot sure (?:how|whether|if|what|which)\b|\bconfus(?:ed|ing)\b|\bcould (?:some|any)(?:one|body)\b|\bcan (?:some|any)(?:one|body)\b|\bdoes any(?:one|body)\b",
+        r"\bquestions?\b(?! marks?)|\bwondering\b|\bI wonder\b|\bnot sure (?:how|whether|if|what|which)\b|\bconfus(?:ed|ing)\b|\bcould (?:some|any)(?:one|body)\b|\bcan (?:some|any)(?:one|body)\b|\bdoes any(?:one|body)\b",
         negatable=False,
     ),
     _rule(
@@ -180,7 +180,7 @@ _RULES = (
     _rule(
         "performance",
         1.1,
-        r"\btakes? (?:\w+ ){0,4}(?:seconds|minutes|hours|long(?:er)?|forever|ages)\b|\bbenchmarks?\b|\bprofil(?:e|er|ing)\b|\bfaster\b|\boptimi[sz](?:e|ation)\b|\bquadratic\b",
+        r"\btakes? (?:\w+ ){0,4}(?:seconds|minutes|hours|long(?:er)?|forever|ages)\b|\bbenchmarks?\b|\bprofil(?:er|ing)\b|\bprofile shows\b|\bflame ?graph\b|\bfaster\b|\boptimi[sz](?:e|ation)\b|\bquadratic\b",
     ),
     _rule("security", 2.4, r"\bvulnerabilit(?:y|ies)\b|\bCVE-\d{4}-\d+\b|\bsecurity\b|\bexploit(?:s|able|ed)?\b"),
     _rule(
@@ -190,7 +190,7 @@ _RULES = (
     ),
     _rule(
         "security",
-        1.4,
+        2.0,
         r"\b(?:leak(?:s|ed|ing)?|expos(?:es|ed|ing)|print(?:s|ed)?|log(?:s|ged|ging)?|world[- ]readable)\b.{0,60}\b(?:token|secret|password|credential|api key|private key)s?\b|\b(?:token|secret|password|credential|api key|private key)s?\b.{0,60}\b(?:leak(?:s|ed|ing)?|expos(?:es|ed)|plain ?text|in the clear|world[- ]readable|is printed|are printed|is logged|are logged)\b|\bunauthori[sz]ed access\b|\banyone can (?:read|write|delete|access)\b",
     ),
     _rule(
@@ -245,6 +245,11 @@ _RULES = (
         "high",
         2.4,
         r"\bvulnerabilit(?:y|ies)\b|\bCVE-\d{4}-\d+|\b(?:sql|command|code|shell) injection\b|\bremote code execution\b|\b(?:path|directory) traversal\b|\bprivilege escalation\b|\bauth\w* bypass\b|\bunauthori[sz]ed access\b|\banyone can (?:read|write|delete|access)\b",
+    ),
+    _rule(
+        "high",
+        2.2,
+        r"\b(?:token|secret|password|credential|api key|private key)s?\b.{0,60}\b(?:exposed|leaks?|leaked|plain ?text|in the clear|world[- ]readable)\b",
     ),
     _rule(
         "high",

@@ -16,12 +16,15 @@ from agents.issue_triage.models import Issue, Triage
 __all__ = ["triage"]
 
 _SHARPNESS = 0.9  # how far a lead in log-odds is believed; set on the labelled issues of the tests
-_SATURATION = 1.4  # log-odds of evidence that make two thirds of full trust
+_SATURATION = 1.3  # log-odds of evidence that make two thirds of full trust
 _ENOUGH_WORDS = 12
+_SUREST = 0.98  # words are never proof
 _ENGLISH_ENOUGH = 0.18  # English prose has 0.35 to 0.5 function words, other languages below 0.1
 _TOPIC_BIAS = -1.9
 _SEVERITY_BIAS = -2.2
 _LEAST_KIND = 0.8  # log-odds below which a kind is a guess
+_IMPLIED = 0.45  # of the strongest topic's and the severity's evidence that also speaks for a bug
+_TOPICS_OF_BUGS: tuple[Label, ...] = ("performance", "security", "build/ci", "crash", "regression")
 _SECOND_KIND = 0.75  # a second kind's label is given from this share of the first one's score
 _MAX_REASONS = 6
 
@@ -56,6 +59,8 @@ def _scores(evidence: Iterable[Evidence]) -> Mapping[Label, float]:
     scores: defaultdict[Label, float] = defaultdict(float)
     for one in evidence:
         scores[one.label] += one.weight
+    implied = max(scores[topic] for topic in _TOPICS_OF_BUGS) + max(0.0, scores["high"])
+    scores["bug"] += _IMPLIED * max(0.0, implied)
     return scores
 
 
@@ -65,7 +70,7 @@ def _confidence(scores: Mapping[Label, float], parts: Anatomy) -> float:
     trust = 1 - math.exp(-max(0.0, best) / _SATURATION)
     length = min(1.0, 0.6 + 0.4 * parts.prose_words / _ENOUGH_WORDS)
     language = min(1.0, 0.4 + 0.6 * parts.english / _ENGLISH_ENOUGH)
-    return share * trust * length * language
+    return min(_SUREST, share * trust * length * language)
 
 
 def _topics(scores: Mapping[Label, float]) -> list[Label]:
