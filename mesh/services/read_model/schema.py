@@ -1,0 +1,157 @@
+"""The read model's file: its tables, and how it is opened.
+
+Owns the schema. The file is a cache of what the broker holds: it may be deleted at any time, and one that is damaged or of another version is
+deleted and made anew. Several processes may use it at once; each write is one short transaction, under SQLite's own lock.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "connect",
+    "delete_file",
+    "generation",
+    "model_path",
+    "select",
+    "select_one",
+    "transaction",
+    "wipe",
+]
+
+SCHEMA_VERSION: Final = 1
+APPLICATION_ID: Final = 0x6D657368  # "mesh"
+BUSY_TIMEOUT_MS: Final = 30_000  # others hold the lock for one batch, some tens of milliseconds
+
+_TABLES: Final = """
+CREATE TABLE generation (id BLOB NOT NULL);
+INSERT INTO generation VALUES (randomblob(16));
+CREATE TABLE positions (topic TEXT, partition INTEGER, next_offset INTEGER NOT NULL, last_digest BLOB,
+    PRIMARY KEY (topic, partition)) WITHOUT ROWID;
+CREATE TABLE partitions (partition INTEGER PRIMARY KEY, meta BLOB NOT NULL, epoch TEXT NOT NULL, owner TEXT NOT NULL,
+    owner_since_ms INTEGER NOT NULL, mesh_partitions INTEGER NOT NULL, decided_at_ms INTEGER NOT NULL);
+CREATE TABLE epochs (partition INTEGER, token TEXT, PRIMARY KEY (partition, token)) WITHOUT ROWID;
+CREATE TABLE workflows (workflow_id TEXT PRIMARY KEY, partition INTEGER NOT NULL, run_id TEXT NOT NULL, route TEXT NOT NULL,
+    status TEXT NOT NULL, started_at_ms INTEGER NOT NULL, updated_at_ms INTEGER NOT NULL, ended_at_ms INTEGER,
+    reason TEXT NOT NULL, incidents INTEGER NOT NULL, forgotten INTEGER NOT NULL, state BLOB NOT NULL);
+CREATE INDEX workflows_by_status ON workflows (status, updated_at_ms);
+CREATE INDEX workflows_by_update ON workflows (updated_at_ms);
+CREATE TABLE open_steps (workflow_id TEXT, step TEXT, status TEXT NOT NULL, agent TEXT NOT NULL, role TEXT NOT NULL,
+    attempt INTEGER NOT NULL, task_id TEXT NOT NULL, since_ms INTEGER NOT NULL, due_at_ms INTEGER, incident_kind TEXT NOT NULL,
+    incident_message TEXT NOT NULL, PRIMARY KEY (workflow_id, step)) WITHOUT ROWID;
+CREATE INDEX open_steps_by_status ON open_steps (status, agent, since_ms);
+CREATE TABLE decisions (partition INTEGER NOT NULL, log_offset INTEGER NOT NULL, workflow_id TEXT NOT NULL, run_id TEXT NOT NULL,
+    at_ms INTEGER NOT NULL, record BLOB NOT NULL, UNIQUE (partition, log_offset));
+CREATE INDEX decisions_by_workflow ON decisions (workflow_id, log_offset);
+CREATE TABLE citations (topic TEXT, partition INTEGER, source_offset INTEGER, log_partition INTEGER, log_offset INTEGER,
+    PRIMARY KEY (topic, partition, source_offset, log_partition, log_offset)) WITHOUT ROWID;
+CREATE TABLE events (topic TEXT, partition INTEGER, event_offset INTEGER, at_ms INTEGER NOT NULL, event_id TEXT NOT NULL,
+    source TEXT NOT NULL, type TEXT NOT NULL, subject TEXT NOT NULL, problem TEXT NOT NULL,
+    PRIMARY KEY (topic, partition, event_offset)) WITHOUT ROWID;
+CREATE INDEX events_by_id ON events (event_id);
+CREATE TABLE approvals (approval_id TEXT PRIMARY KEY, workflow_id TEXT NOT NULL, step TEXT NOT NULL, question TEXT NOT NULL,
+    role TEXT NOT NULL, asked_at_ms INTEGER NOT NULL, deadline_at_ms INTEGER, closed_at_ms INTEGER, verdict TEXT NOT NULL,
+    closed_by TEXT NOT NULL, reason TEXT NOT NULL, request BLOB NOT NULL);
+CREATE INDEX approvals_open ON approvals (asked_at_ms) WHERE closed_at_ms IS NULL;
+CREATE INDEX approvals_by_workflow ON approvals (workflow_id);
+CREATE TABLE answers (answer_id TEXT, approval_id TEXT, at_ms INTEGER NOT NULL, status TEXT NOT NULL, code TEXT NOT NULL,
+    message TEXT NOT NULL, by TEXT NOT NULL, PRIMARY KEY (answer_id, approval_id)) WITHOUT ROWID;
+CREATE TABLE commands (command_id TEXT PRIMARY KEY, workflow_id TEXT NOT NULL, at_ms INTEGER NOT NULL, command TEXT NOT NULL,
+    by TEXT NOT NULL, accepted INTEGER NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE dead_letters (partition INTEGER, dlq_offset INTEGER, at_ms INTEGER NOT NULL, topic TEXT NOT NULL,
+    source_partition INTEGER NOT NULL, source_offset INTEGER NOT NULL, reason TEXT NOT NULL, message TEXT NOT NULL,
+    workflow_id TEXT NOT NULL, PRIMARY KEY (partition, dlq_offset)) WITHOUT ROWID;
+CREATE INDEX dead_letters_by_source ON dead_letters (topic, source_partition, source_offset);
+CREATE TABLE cards (name TEXT, instance TEXT, renewed_at_ms INTEGER NOT NULL, card BLOB NOT NULL,
+    PRIMARY KEY (name, instance)) WITHOUT ROWID;
+"""
+
+
+def model_path(data_dir: Path, broker_url: str, prefix: str) -> Path:
+    """One file for each mesh and each version of the schema, so that two versions of the tools side by side leave each other alone."""
+    mesh = sha256(f"{broker_url}\n{prefix}".encode()).hexdigest()[:12]
+    return data_dir / f"read-model-v{SCHEMA_VERSION}-{mesh}.sqlite"
+
+
+def connect(path: Path) -> apsw.Connection:
+    """Open the file, and make it anew if it is missing, damaged or of another version."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return _connect(path)
+    except (apsw.NotADBError, apsw.CorruptError):
+        delete_file(path)
+        return _connect(path)
+
+
+def _connect(path: Path) -> apsw.Connection:
+    connection = apsw.Connection(str(path))
+    try:
+        connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        connection.pragma("journal_mode", "wal")
+        connection.pragma("synchronous", "normal")
+        with transaction(connection):
+            if (
+                connection.pragma("user_version") != SCHEMA_VERSION
+                or connection.pragma("application_id") != APPLICATION_ID
+            ):
+                _make_tables(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def wipe(connection: apsw.Connection) -> None:
+    """Forget everything: the broker behind it is another one than it was. Call it outside a transaction."""
+    with transaction(connection):
+        _make_tables(connection)
+
+
+def generation(connection: apsw.Connection) -> bytes:
+    """Changes whenever the file starts over, so that other processes on it notice."""
+    row = select_one(connection, "SELECT id FROM generation")
+    found: bytes = row[0] if row else b""
+    return found
+
+
+def _make_tables(connection: apsw.Connection) -> None:
+    found = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+    for (name,) in connection.execute(found).fetchall():
+        connection.execute(f'DROP TABLE "{name}"')
+    connection.execute(_TABLES)
+    connection.pragma("user_version", SCHEMA_VERSION)
+    connection.pragma("application_id", APPLICATION_ID)
+
+
+def select(connection: apsw.Connection, sql: str, *values: Any) -> list[Any]:
+    """All rows, as tuples of what the columns hold."""
+    return connection.execute(sql, values).fetchall()
+
+
+def select_one(connection: apsw.Connection, sql: str, *values: Any) -> Any:
+    """The first row, or None."""
+    return connection.execute(sql, values).fetchone()
+
+
+@contextmanager
+def transaction(connection: apsw.Connection) -> Iterator[None]:
+    """A write transaction, whose lock is taken at once, so that what is read in it still holds when it is written."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        with suppress(apsw.Error):
+            connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def delete_file(path: Path) -> None:
+    """Delete the file and what SQLite keeps beside it."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)

@@ -1,0 +1,337 @@
+"""The read model holds what the broker holds, whatever the order of its commands, and never counts what is not effective."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+from sample_mesh import (
+    DRAFT,
+    PARTITIONS,
+    TOPICS,
+    Writer,
+    approved,
+    asked,
+    command_events,
+    event_cause,
+    partition,
+    run,
+    started,
+    workflow,
+    write_sample,
+)
+
+from mesh.adapters.memory import MemoryBroker, MemoryCluster
+from mesh.adapters.system import SystemClock
+from mesh.codec.log import decode_log_record
+from mesh.codec.state import canonical_workflow
+from mesh.core.events import Cause, WorkflowForgotten
+from mesh.core.replay import replay
+from mesh.errors import NotFound, UnknownFormat
+from mesh.ports import OutRecord, Record, TopicPartition
+from mesh.services.read_model import ReadModel, model_path, queries
+
+
+@pytest.fixture
+def cluster() -> MemoryCluster:
+    return MemoryCluster(clock=SystemClock())
+
+
+@pytest.fixture
+async def broker(cluster: MemoryCluster) -> AsyncIterator[MemoryBroker]:
+    connection = cluster.connect("test")
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return model_path(tmp_path, "memory://", "mesh.")
+
+
+def damage_file(path: Path, content: bytes | None) -> None:
+    """Replace the whole file, or with None all pages but its first."""
+    for extra in path.parent.glob(path.name + "-*"):
+        extra.unlink()
+    old = path.read_bytes()
+    path.write_bytes(old[:4096] + b"\xff" * (len(old) - 4096) if content is None else content)
+
+
+def log_records(cluster: MemoryCluster, number: int) -> Sequence[Record]:
+    return cluster.records(TopicPartition(TOPICS.log, number))
+
+
+def assert_agrees_with_replay(model: ReadModel, cluster: MemoryCluster) -> None:
+    for number in range(PARTITIONS):
+        records = log_records(cluster, number)
+        state = replay(((record.offset, decode_log_record(record)) for record in records), number)
+        for workflow_id, expected in state.workflows.items():
+            found = queries.workflow_state(model.db, workflow_id)
+            assert found is not None
+            assert canonical_workflow(found) == canonical_workflow(expected)
+
+
+async def test_its_states_are_those_of_replay_to_the_byte(
+    cluster: MemoryCluster, broker: MemoryBroker, path: Path
+) -> None:
+    await write_sample(broker)
+    async with ReadModel(broker, TOPICS, path) as model:
+        await model.catch_up()
+        assert queries.count_workflows(model.db) == {"running": 2, "completed": 1}
+        assert_agrees_with_replay(model, cluster)
+
+
+async def test_a_zombies_decision_is_not_shown(broker: MemoryBroker, path: Path) -> None:
+    await write_sample(broker)
+    async with ReadModel(broker, TOPICS, path) as model:
+        await model.catch_up()
+        assert queries.workflow_state(model.db, workflow(4)) is None
+        assert queries.decisions_of(model.db, workflow(4)) == []
+
+
+async def test_a_new_owner_counts_also_across_two_commands(
+    cluster: MemoryCluster, broker: MemoryBroker, path: Path
+) -> None:
+    writer = await write_sample(broker)
+    number = partition(workflow(1))
+    old = writer.tokens[number]
+    async with ReadModel(broker, TOPICS, path) as model:
+        await model.catch_up()
+    await writer.take_over(number, owner="router-2", token="e" * 32)
+    await writer.decide(workflow(1), Cause(kind="answer", id="zombie"), approved(1, "zombie"), token=old)
+    await writer.take_over(number, owner="router-1", token=old)  # a late second landing: it deposes nobody
+    writer.tokens[number] = "e" * 32
+    await writer.decide(workflow(1), Cause(kind="answer", id="a1"), approved(1, "a1"))
+    async with ReadModel(broker, TOPICS, path) as model:
+        await model.catch_up()
+        assert queries.answer(model.db, "zombie") is None
+        found = queries.answer(model.db, "a1")
+        assert found is not None
+        assert found.status == "accepted"
+        assert queries.partitions(model.db)[number].owner == "router-2"
+        assert_agrees_with_replay(model, cluster)
+
+
+async def test_a_second_command_reads_only_what_is_new(broker: MemoryBroker, path: Path) -> None:
+    writer = await write_sample(broker)
+    async with ReadModel(broker, TOPICS, path) as model:
+        await model.catch_up()
+    await writer.decide(workflow(1), Cause(kind="answer", id="a1"), approved(1, "a1"))
+    counts: list[int] = []
+    async with ReadModel(broker, TOPICS, path, on_progress=counts.append) as model:
+        await model.catch_up()
+    assert max(counts) == 1
+
+
+async def test_approvals_open_and_close_and_keep_what_was_asked(broker: MemoryBroker, path: Path) -> None:
+    writer = await write_sample(broker)
+    async with ReadModel(broker, TOPICS, path) as model:
+        await model.catch_up()
+        [waiting] = queries.approvals(model.db)
+        assert (waiting.workflow_id, waiting.role, waiting.question) == (workflow(1), "maintainer", "Post this reply?")
+        request = queries.approval_request(model.db, waiting.approval_id)
+        assert request is not None
+        assert request.payload == DRAFT
+        await writer.decide(workflow(1), Cause(kind="answer", id="a1"), approved(1, "a1"))
+        await model.catch_up()
+        assert queries.approvals(model.db) == []
+        [closed] = queries.approvals(model.db, open_only=False)
+        assert (closed.verdict, closed.closed_by) == ("approved", "ana@example.org")
+
+
+async def test_an_approval_that_is_asked_anew_is_open_again(broker: MemoryBroker, path: Path) -> None:
+    writer = await write_sample(broker)
+    await writer.decide(workflow(1), Cause(kind="answer", id="a1"), approved(1, "a1"))
+    await writer.decide(workflow(1), Cause(kind="command", id="c1"), asked(1, writer.now_ms))
+    async with ReadModel(broker, TOPICS, path) as model:
+        await model.catch_up()
+        assert len(queries.approvals(model.db)) == 1
+
+
+async def test_events_are_found_by_id_with_the_decisions_they_caused(broker: MemoryBroker, path: Path) -> None:
+    await write_sample(broker)
+    async with ReadModel(broker, TOPICS, path) as model:
+        await model.catch_up()
+        first, second = queries.events_by_id(model.db, "delivery-1")
+        kinds = [
+            type(queries.decisions_citing(model.db, e.topic, e.partition, e.offset)[0].decision.events[0]).__name__
+            for e in (first, second)
+        ]
+        assert kinds == ["WorkflowStarted", "StartRepeated"]
+        [unwanted] = queries.events_by_id(model.db, "delivery-9")
+        assert queries.decisions_citing(model.db, unwanted.topic, unwanted.partition, unwanted.offset) == []
+        [malformed] = queries.events_by_id(model.db, "mesh.events/0/5")
+        assert "no CloudEvent" in malformed.problem
+        assert queries.count_events(model.db, TOPICS.events) == {"seen": 6, "matched": 4, "dead_lettered": 1}
+
+
+async def test_incidents_dead_letters_and_cards_are_listed(broker: MemoryBroker, path: Path) -> None:
+    writer = await write_sample(broker)
+    async with ReadModel(broker, TOPICS, path) as model:
+        await model.catch_up()
+        [incident] = queries.open_steps(model.db, "incident")
+        assert (incident.workflow_id, incident.step, incident.incident_kind) == (workflow(3), "classify", "exhausted")
+        [letter] = queries.dead_letters(model.db)
+        assert (letter.topic, letter.source_offset, letter.code) == (TOPICS.events, 5, "malformed")
+        [card] = queries.cards(model.db)
+        assert card.is_alive(card.renewed_at_ms)
+        assert not card.is_alive(card.renewed_at_ms + 30_000)
+    await writer.send([OutRecord(TOPICS.agents, b"classifier/host-1", None)])
+    async with ReadModel(broker, TOPICS, path) as model:
+        await model.catch_up()
+        [card] = queries.cards(model.db)
+        assert card.card.stopped
+        assert card.card.version == "1.2.0"
+
+
+async def test_the_timeline_is_every_decision_in_order(broker: MemoryBroker, path: Path) -> None:
+    await write_sample(broker)
+    async with ReadModel(broker, TOPICS, path) as model:
+        await model.catch_up()
+        entries = queries.decisions_of(model.db, workflow(3))
+    kinds = [type(event).__name__ for entry in entries for event in entry.decision.events]
+    assert kinds == [
+        "WorkflowStarted",
+        "TaskDispatched",
+        "TaskFailed",
+        "RetryScheduled",
+        "TaskDispatched",
+        "TaskFailed",
+        "IncidentRaised",
+    ]
+    assert {entry.run_id for entry in entries} == {run(3)}
+
+
+async def test_a_forgotten_workflow_keeps_its_last_state_and_may_start_again(
+    cluster: MemoryCluster, broker: MemoryBroker, path: Path
+) -> None:
+    writer = await write_sample(broker)
+    await writer.decide(workflow(2), Cause(kind="timer", id="forget"), WorkflowForgotten())
+    async with ReadModel(broker, TOPICS, path) as model:
+        await model.catch_up()
+        kept = queries.workflow_state(model.db, workflow(2))
+        assert kept is not None
+        assert kept.status == "completed"
+    await writer.decide(workflow(2), event_cause(2, 8), started(2))
+    async with ReadModel(broker, TOPICS, path) as model:
+        await model.catch_up()
+        assert_agrees_with_replay(model, cluster)
+        again = queries.workflow_state(model.db, workflow(2))
+        assert again is not None
+        assert again.status == "running"
+
+
+async def test_waiting_ends_when_the_decision_arrives_and_not_before(broker: MemoryBroker, path: Path) -> None:
+    writer = await write_sample(broker)
+    async with ReadModel(broker, TOPICS, path) as model, asyncio.timeout(60):
+        assert await model.wait_until(lambda: queries.command(model.db, "c1"), timeout_s=0.05) is None
+        waiting = asyncio.create_task(model.wait_until(lambda: queries.command(model.db, "c1"), timeout_s=60))
+        await writer.decide(workflow(3), Cause(kind="command", id="c1"), command_events("c1", accepted=False))
+        refused = await waiting
+        assert refused is not None
+        assert (refused.accepted, refused.code) == (0, "no_incident")
+
+
+async def test_many_commands_at_once_on_one_file_agree(
+    cluster: MemoryCluster, broker: MemoryBroker, path: Path
+) -> None:
+    writer = await write_sample(broker)
+    for _ in range(30):
+        await writer.decide(workflow(1), Cause(kind="command", id="c"), command_events("c", accepted=False))
+
+    async def one() -> int:
+        async with ReadModel(cluster.connect("other"), TOPICS, path) as model:
+            await model.catch_up()
+            return len(queries.decisions_of(model.db, workflow(1)))
+
+    async with asyncio.timeout(60):
+        assert await asyncio.gather(*(one() for _ in range(5))) == [34] * 5
+
+
+@pytest.mark.parametrize("damage", [b"rubbish" * 2_000, b"", None])
+async def test_a_damaged_file_is_made_anew(broker: MemoryBroker, path: Path, damage: bytes | None) -> None:
+    await write_sample(broker)
+    async with ReadModel(broker, TOPICS, path) as model:
+        await model.catch_up()
+    damage_file(path, damage)
+    async with ReadModel(broker, TOPICS, path) as model:
+        await model.catch_up()
+        assert len(queries.workflows(model.db)) == 3
+
+
+async def test_a_file_of_another_version_is_made_anew(broker: MemoryBroker, path: Path) -> None:
+    await write_sample(broker)
+    async with ReadModel(broker, TOPICS, path) as model:
+        await model.catch_up()
+        model.db.pragma("user_version", 99)
+    async with ReadModel(broker, TOPICS, path) as model:
+        assert queries.workflows(model.db) == []
+        await model.catch_up()
+        assert len(queries.workflows(model.db)) == 3
+
+
+async def test_another_broker_behind_the_same_address_starts_the_file_over(broker: MemoryBroker, path: Path) -> None:
+    await write_sample(broker)
+    async with ReadModel(broker, TOPICS, path) as model:
+        await model.catch_up()
+    shorter = MemoryCluster(clock=SystemClock()).connect("other")
+    writer = Writer(shorter)
+    await writer.create_topics()
+    async with ReadModel(shorter, TOPICS, path) as model:
+        await model.catch_up()
+        assert queries.workflows(model.db) == []
+
+
+async def test_another_broker_that_is_longer_is_noticed_as_well(broker: MemoryBroker, path: Path) -> None:
+    writer = Writer(broker)
+    await writer.create_topics()
+    await writer.take_over(0)
+    await writer.take_over(1)
+    await writer.decide(workflow(7), event_cause(7, 0), started(7))
+    async with ReadModel(broker, TOPICS, path) as model:
+        await model.catch_up()
+        assert len(queries.workflows(model.db)) == 1
+    other_cluster = MemoryCluster(clock=SystemClock())
+    other = other_cluster.connect("other")
+    sample = Writer(other)
+    sample.now_ms += 5  # otherwise the very same bytes
+    sample.tokens = ["1" * 32, "2" * 32]
+    await sample.create_topics()
+    await sample.take_over(0)
+    await sample.take_over(1)
+    for number in (1, 2, 3, 5):
+        await sample.decide(workflow(number), event_cause(number, number), started(number))
+    async with ReadModel(other, TOPICS, path) as model:
+        await model.catch_up()
+        assert {row.workflow_id for row in queries.workflows(model.db)} == {workflow(n) for n in (1, 2, 3, 5)}
+        assert_agrees_with_replay(model, other_cluster)
+
+
+async def test_what_the_broker_dropped_is_not_waited_for(
+    cluster: MemoryCluster, broker: MemoryBroker, path: Path
+) -> None:
+    await write_sample(broker)
+    cluster.trim(TopicPartition(TOPICS.events, 0), 6)
+    async with ReadModel(broker, TOPICS, path) as model, asyncio.timeout(60):
+        await model.catch_up()
+        assert queries.events_by_id(model.db, "delivery-1") == []
+        assert len(queries.workflows(model.db)) == 3
+
+
+async def test_a_broker_without_a_mesh_is_named_as_such(broker: MemoryBroker, path: Path) -> None:
+    async with ReadModel(broker, TOPICS, path) as model:
+        with pytest.raises(NotFound, match="mesh topics apply"):
+            await model.catch_up()
+
+
+async def test_a_newer_log_stops_it_loudly(broker: MemoryBroker, path: Path) -> None:
+    writer = await write_sample(broker)
+    await writer.send([OutRecord(TOPICS.log, None, b'{"record": "Decision.9"}', partition=0)])
+    async with ReadModel(broker, TOPICS, path) as model:
+        with pytest.raises(UnknownFormat):
+            await model.catch_up()
+
+
+def test_each_mesh_has_a_file_of_its_own(tmp_path: Path) -> None:
+    urls = [("kafka://a:1", "mesh."), ("kafka://b:1", "mesh."), ("kafka://a:1", "other.")]
+    assert len({model_path(tmp_path, *url) for url in urls}) == 3
