@@ -243,15 +243,14 @@ class GroupCases(ContractCases):
         await drive(lambda: member.share == {a, b}, member)
         while "0.1" not in member.values:  # some may be waiting inside already
             await member.poll(max_records=1)
-        seen = member.values.count
         member.subscription.pause([a])
         before = [v for v in member.values if v.startswith("0.")]
         await _send(broker, topic, 2, "4")
-        await drive(lambda: seen("1.4") == 1, member)
+        await drive(lambda: "1.4" in member.values, member)
         await member.poll()
         assert [v for v in member.values if v.startswith("0.")] == before
         member.subscription.resume([a])
-        await drive(lambda: seen("0.4") == 1, member)
+        await drive(lambda: "0.4" in member.values, member)
         for p in "01":
             assert [v for v in member.values if v.startswith(p)] == [f"{p}.{n}" for n in "1234"]
 

@@ -1,0 +1,189 @@
+"""The cluster: topics, the records of their partitions, and what connections of several processes share.
+
+Owns landing: the one place where a record gets its offset and timestamp. Nothing here awaits, so each step is atomic. What the
+cluster does later (late landings, sessions that run out) runs as callbacks in the cluster's own context, never in a caller's, so
+that it goes on after the caller's death. Iteration is over dicts and sorted sequences alone: a run must not depend on hashes.
+"""
+
+import asyncio
+import bisect
+import contextvars
+import random
+from collections.abc import Callable, Iterable, Sequence
+
+from mesh.adapters.memory.connection import MemoryBroker
+from mesh.adapters.memory.groups import Group
+from mesh.adapters.memory.weak import WeakBehaviour
+from mesh.core.ids import partition_of_key
+from mesh.ports import Clock, Delivery, OutRecord, Record, SendFailure, TopicInfo, TopicPartition, TopicSpec
+
+__all__ = ["MemoryCluster", "Partition"]
+
+MAX_RECORD_BYTES = 1_048_588  # Kafka's default `message.max.bytes`
+
+
+class Partition:
+    """One partition's records, and the events to set when one lands."""
+
+    __slots__ = ("at", "begin", "records", "watchers")
+
+    def __init__(self, at: TopicPartition) -> None:
+        self.at = at
+        self.begin = 0
+        self.records: list[Record] = []
+        self.watchers: dict[asyncio.Event, None] = {}  # a dict, for its order
+
+    @property
+    def end(self) -> int:
+        return self.begin + len(self.records)
+
+    def read(self, offset: int, limit: int) -> list[Record]:
+        start = max(offset, self.begin) - self.begin
+        return self.records[start : start + limit]
+
+    def offset_at(self, timestamp_ms: int) -> int:
+        return self.begin + bisect.bisect_left(self.records, timestamp_ms, key=lambda r: r.timestamp_ms)
+
+    def land(self, records: Sequence[OutRecord], now_ms: int) -> int:
+        """Take the records as of now; the first one's offset."""
+        first = self.end
+        topic, number = self.at
+        if self.records:
+            now_ms = max(now_ms, self.records[-1].timestamp_ms)
+        self.records += [
+            Record(topic, number, offset, now_ms, r.key, r.value, r.headers) for offset, r in enumerate(records, first)
+        ]
+        if records:
+            for event in self.watchers:
+                event.set()
+        return first
+
+
+class MemoryCluster:
+    """A broker inside this process. Connections to it belong to simulated processes (see `connect`)."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        weak: WeakBehaviour | None = None,
+        rng: random.Random | None = None,
+        max_record_bytes: int = MAX_RECORD_BYTES,
+    ) -> None:
+        self.clock = clock
+        self.weak = weak
+        self.rng = rng if rng is not None else random.Random(0)  # noqa: S311 - chance for a simulation, no secret
+        self.max_record_bytes = max_record_bytes
+        self.groups: dict[str, Group] = {}
+        self._topics: dict[str, TopicInfo] = {}
+        self._partitions: dict[TopicPartition, Partition] = {}
+        self._keyless = 0
+        self._context = contextvars.copy_context()
+
+    def connect(self, client_id: str) -> MemoryBroker:
+        """Open a connection for one incarnation of a process; `MemoryBroker.kill` ends it as `kill -9` would."""
+        return MemoryBroker(self, client_id)
+
+    # topics and partitions
+
+    def topics(self) -> dict[str, TopicInfo]:
+        return dict(self._topics)
+
+    def create_topics(self, specs: Iterable[TopicSpec]) -> None:
+        for spec in specs:
+            if spec.name in self._topics:
+                continue
+            self._topics[spec.name] = TopicInfo(spec.name, spec.partitions, dict(spec.config))
+            for number in range(spec.partitions):
+                at = TopicPartition(spec.name, number)
+                self._partitions[at] = Partition(at)
+            for group in self.groups.values():
+                group.topic_created(spec.name)
+
+    def partition(self, at: TopicPartition) -> Partition | None:
+        return self._partitions.get(at)
+
+    def partitions_of(self, topics: Iterable[str]) -> list[TopicPartition]:
+        return sorted(
+            TopicPartition(name, number)
+            for name in topics
+            if name in self._topics
+            for number in range(self._topics[name].partitions)
+        )
+
+    def group(self, name: str) -> Group:
+        return self.groups.setdefault(name, Group(name, self))
+
+    # for tests and checkers
+
+    def records(self, at: TopicPartition) -> Sequence[Record]:
+        """What the partition holds now, without a connection: for the checks of a simulation."""
+        return tuple(self._partitions[at].records)
+
+    def trim(self, at: TopicPartition, before_offset: int) -> None:
+        """Drop the records below `before_offset`, as retention does."""
+        partition = self._partitions[at]
+        drop = max(0, min(before_offset, partition.end) - partition.begin)
+        del partition.records[:drop]
+        partition.begin += drop
+
+    # landing
+
+    def land(self, at: TopicPartition, records: Sequence[OutRecord]) -> int:
+        """Take records into a partition that exists; the first one's offset."""
+        return self._partitions[at].land(records, self.clock.now_ms())
+
+    def route(self, record: OutRecord) -> TopicPartition | Delivery:
+        """Where the record goes, or why it can't."""
+        info = self._topics.get(record.topic)
+        if info is None:
+            return Delivery.TOPIC_MISSING
+        if record.size_bytes() > self.max_record_bytes:
+            return Delivery.TOO_LARGE
+        if record.partition is not None:
+            if not 0 <= record.partition < info.partitions:
+                return Delivery.REFUSED
+            return TopicPartition(record.topic, record.partition)
+        if record.key is not None:
+            return TopicPartition(record.topic, partition_of_key(record.key, info.partitions))
+        self._keyless += 1
+        return TopicPartition(record.topic, self._keyless % info.partitions)
+
+    def sort(self, records: Sequence[OutRecord]) -> tuple[dict[TopicPartition, list[OutRecord]], list[SendFailure]]:
+        """Records by the partition they go to, and those that go nowhere."""
+        batches: dict[TopicPartition, list[OutRecord]] = {}
+        failures: list[SendFailure] = []
+        for index, record in enumerate(records):
+            where = self.route(record)
+            if isinstance(where, Delivery):
+                failures.append(SendFailure(index, where, self._explain(where, record)))
+            else:
+                batches.setdefault(where, []).append(record)
+        return batches, failures
+
+    def _explain(self, code: Delivery, record: OutRecord) -> str:
+        match code:
+            case Delivery.TOPIC_MISSING:
+                return f"topic {record.topic} is not there; create it"
+            case Delivery.TOO_LARGE:
+                return f"{record.size_bytes()} bytes for {record.topic}, at most {self.max_record_bytes} are taken"
+            case _:
+                return f"topic {record.topic} has no partition {record.partition}"
+
+    # time and chance
+
+    def later(self, delay_s: float, callback: Callable[[], None]) -> None:
+        """Run the callback in the cluster's own context, whoever lives then. A delay of 0 is the loop's next turn."""
+        loop = asyncio.get_running_loop()
+        if delay_s > 0:
+            loop.call_later(delay_s, callback, context=self._context)
+        else:
+            loop.call_soon(callback, context=self._context)
+
+    def happens(self, probability: float) -> bool:
+        return probability > 0 and self.rng.random() < probability
+
+    def latency_s(self) -> float:
+        if self.weak is None or not self.weak.latency_s[1]:
+            return 0.0
+        return self.rng.uniform(*self.weak.latency_s)

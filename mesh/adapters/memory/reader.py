@@ -1,0 +1,119 @@
+"""Reading partitions from given offsets: `MemoryReader` is the port `Reader`; `Cursor` serves group members too.
+
+Owns positions and the waking of whoever waits for records: partitions set an event when a record lands, so nobody polls in circles.
+Called by `mesh.adapters.memory.connection`.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from mesh.errors import TopicMissing
+from mesh.ports import Record, TopicPartition
+
+if TYPE_CHECKING:
+    from mesh.adapters.memory.cluster import MemoryCluster
+    from mesh.adapters.memory.connection import MemoryBroker
+
+__all__ = ["Cursor", "MemoryReader"]
+
+
+class Cursor:
+    """Where the reading of some partitions stands. `wake` is set when there may be something new."""
+
+    __slots__ = ("_cluster", "_positions", "_turn", "wake")
+
+    def __init__(self, cluster: "MemoryCluster") -> None:
+        self.wake = asyncio.Event()
+        self._cluster = cluster
+        self._positions: dict[TopicPartition, int] = {}
+        self._turn = 0
+
+    def put(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Read these too, from these offsets."""
+        for at, offset in positions.items():
+            partition = self._cluster.partition(at)
+            if partition is None:
+                raise TopicMissing(f"topic {at.topic} has no partition {at.partition} here; create the topics first")
+            self._positions[at] = offset
+            partition.watchers[self.wake] = None
+        self.wake.set()
+
+    def drop(self, partitions: Iterable[TopicPartition]) -> None:
+        """Read these no more."""
+        for at in partitions:
+            if self._positions.pop(at, None) is not None and (partition := self._cluster.partition(at)):
+                partition.watchers.pop(self.wake, None)
+
+    def clear(self) -> None:
+        self.drop(list(self._positions))
+
+    def assigned(self) -> frozenset[TopicPartition]:
+        return frozenset(self._positions)
+
+    def take(
+        self, limit: int, partitions: Sequence[TopicPartition] | None, paused: Iterable[TopicPartition]
+    ) -> list[Record]:
+        """What can be read now, each partition getting the first word in turn. Nothing awaits in here, so nothing is lost."""
+        asked = [at for at in self._positions if (partitions is None or at in partitions) and at not in paused]
+        taken: list[Record] = []
+        self._turn += 1
+        for n in range(len(asked)):
+            if len(taken) >= limit:
+                break
+            at = asked[(n + self._turn) % len(asked)]
+            partition = self._cluster.partition(at)
+            if partition is not None and (found := partition.read(self._positions[at], limit - len(taken))):
+                taken += found
+                self._positions[at] = found[-1].offset + 1
+        return taken
+
+    async def wait_for_news(self, until_s: float) -> bool:
+        """Wait until `wake` is set or the loop's time is `until_s`; false for the latter."""
+        left_s = until_s - asyncio.get_running_loop().time()
+        if left_s <= 0:
+            return False
+        try:
+            async with asyncio.timeout(left_s):
+                await self.wake.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+class MemoryReader:
+    """Reads partitions from given offsets, outside any group."""
+
+    def __init__(self, cluster: "MemoryCluster", connection: "MemoryBroker") -> None:
+        self._connection = connection
+        self._cursor = Cursor(cluster)
+
+    def assign(self, positions: Mapping[TopicPartition, int]) -> None:
+        if self._connection.is_killed:
+            return
+        self._cursor.clear()
+        self._cursor.put(positions)
+
+    async def poll(
+        self, *, max_records: int, timeout_s: float, partitions: Sequence[TopicPartition] | None = None
+    ) -> Sequence[Record]:
+        until_s = asyncio.get_running_loop().time() + timeout_s
+        await self._connection.alive()
+        await self._connection.travel()
+        while True:
+            self._cursor.wake.clear()
+            if records := self._cursor.take(max_records, partitions, ()):
+                return records
+            came = await self._cursor.wait_for_news(until_s)
+            await self._connection.alive()
+            if not came:
+                return self._cursor.take(max_records, partitions, ())
+
+    async def close(self) -> None:
+        await self._connection.alive()
+        self.abandon()
+        self._connection.forget(self)
+
+    def abandon(self) -> None:
+        """Read nothing any more: it was closed, or its process died."""
+        self._cursor.clear()

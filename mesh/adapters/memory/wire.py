@@ -1,0 +1,138 @@
+"""The wire between one connection and one partition, where Kafka's faults happen.
+
+Owns what a producer's batches go through: they land one after another; one may break (lost, unacknowledged, or late), and then the
+lane is given up with all that is behind it, as the Kafka adapter gives up a producer. What still is on the wire belongs to the
+cluster: it may land after the caller was told, and after its connection's death.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from mesh.adapters.memory.weak import WeakBehaviour
+from mesh.ports import OutRecord, TopicPartition
+
+if TYPE_CHECKING:
+    from mesh.adapters.memory.cluster import MemoryCluster
+
+__all__ = ["Batch", "Lane"]
+
+
+class Batch:
+    """Records of one call for one partition. `landed_at`: the first one's offset, or None where the outcome is unknown."""
+
+    __slots__ = ("landed_at", "records", "retried")
+
+    def __init__(self, records: Sequence[OutRecord], *, retried: bool) -> None:
+        self.records = records
+        self.retried = retried  # may land twice
+        self.landed_at: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+
+    def acknowledge(self, offset: int | None) -> None:
+        if not self.landed_at.done():
+            self.landed_at.set_result(offset)
+
+
+class Lane:
+    """The batches of one producer for one partition, in order, the first of them on its way."""
+
+    __slots__ = ("_at", "_cluster", "_gave_up", "_given_up", "_queue", "_weak")
+
+    def __init__(
+        self, cluster: "MemoryCluster", weak: WeakBehaviour, at: TopicPartition, gave_up: Callable[["Lane"], None]
+    ) -> None:
+        self._cluster = cluster
+        self._weak = weak
+        self._at = at
+        self._gave_up = gave_up
+        self._queue: list[Batch] = []
+        self._given_up = False
+
+    @property
+    def at(self) -> TopicPartition:
+        return self._at
+
+    def put(self, batch: Batch) -> None:
+        self._queue.append(batch)
+        if len(self._queue) == 1:
+            self._cluster.later(self._cluster.latency_s(), self._arrive)
+
+    def give_up(self) -> None:
+        """The producer is gone: some of what it wrote still lands, in order and late; the rest never does."""
+        chance = self._cluster.rng
+        self._land_late(self._queue[: chance.randint(0, len(self._queue))])
+        self._break()
+
+    def _arrive(self) -> None:
+        """The first batch reaches the broker, or not."""
+        if self._given_up:
+            return
+        cluster, weak, head = self._cluster, self._weak, self._queue[0]
+        if cluster.happens(weak.lost_request):
+            self._after_a_while(self._break)
+        elif cluster.happens(weak.late_landing):
+            self._after_a_while(self._give_up_with_head)
+        elif cluster.happens(weak.lost_acknowledgement):
+            cluster.land(self._at, head.records)
+            self._queue[0] = Batch([], retried=False)  # keeps the place; what is behind waits as before
+            self._after_a_while(lambda: self._break(head))
+        else:
+            offset = self._land(head)
+            cluster.later(cluster.latency_s(), lambda: self._acknowledge(offset))
+
+    def _land(self, batch: Batch) -> int | None:
+        """Land it, perhaps twice; the offset to acknowledge now, None if the second landing does it later."""
+        cluster, weak = self._cluster, self._weak
+        offset = cluster.land(self._at, batch.records)
+        if not (batch.retried and cluster.happens(weak.lands_twice)):
+            return offset
+        second_counts = cluster.happens(0.5)
+
+        def again() -> None:
+            second = cluster.land(self._at, batch.records)
+            if second_counts:
+                batch.acknowledge(second)
+
+        cluster.later(cluster.rng.uniform(0, weak.give_up_s), again)
+        return None if second_counts else offset
+
+    def _acknowledge(self, offset: int | None) -> None:
+        if self._given_up:
+            return
+        head = self._queue.pop(0)
+        if offset is not None:
+            head.acknowledge(offset)
+        if self._queue:
+            self._cluster.later(self._cluster.latency_s(), self._arrive)
+
+    def _give_up_with_head(self) -> None:
+        """As `give_up`, but the first batch is sure to land."""
+        if self._given_up:
+            return
+        self._land_late(self._queue[: self._cluster.rng.randint(1, len(self._queue))])
+        self._break()
+
+    def _land_late(self, batches: Sequence[Batch]) -> None:
+        """Land these one after another, each somewhat later than the one before."""
+        if not batches:
+            return
+        first, rest = batches[0], batches[1:]
+
+        def land() -> None:
+            self._cluster.land(self._at, first.records)
+            self._land_late(rest)
+
+        self._cluster.later(self._cluster.rng.uniform(0, self._weak.late_by_s), land)
+
+    def _break(self, *more: Batch) -> None:
+        """Tell the callers of all batches that their outcome is unknown."""
+        if self._given_up:
+            return
+        self._given_up = True
+        self._gave_up(self)
+        for batch in (*more, *self._queue):
+            batch.acknowledge(None)
+        self._queue.clear()
+
+    def _after_a_while(self, callback: Callable[[], None]) -> None:
+        self._cluster.later(self._cluster.rng.uniform(0, self._weak.give_up_s), callback)
