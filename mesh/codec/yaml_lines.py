@@ -1,0 +1,149 @@
+"""YAML 1.2 files to JSON values, with the line of every part for messages.
+
+Owns the reading of what operators write: the core schema alone (`on`, `yes` and dates are strings), no tags, no duplicate keys, and no alias that leads into
+itself. It must not know what the documents mean. `route_file` and `approvers_file` call it.
+"""
+
+import re
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+__all__ = ["DocumentPath", "Fault", "YamlDocument", "read_yaml"]
+
+DocumentPath = tuple[str | int, ...]
+
+MAX_NODES: Final = 100_000  # aliases count as often as they are used, so that a small file can't become a huge value
+_TAG: Final = "tag:yaml.org,2002:"
+_NULL: Final = frozenset({"", "~", "null", "Null", "NULL"})
+_BOOL: Final = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_INT: Final = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")  # YAML 1.2.2, 10.3.2 "Tag Resolution"
+_FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_ENDLESS: Final = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+MAX_DIGITS: Final = 400  # Python refuses to read very long numbers
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong with the YAML itself. `line` counts from 1."""
+
+    line: int
+    message: str
+
+
+class YamlDocument:
+    """One document. `value` is JSON; `faults` are those found while it was read, and leave the rest readable."""
+
+    def __init__(self) -> None:
+        self.value: Any = None
+        self.line = 1
+        self.faults: list[Fault] = []
+        self._lines: dict[DocumentPath, int] = {}
+        self._nodes = 0
+
+    def line_of(self, path: DocumentPath) -> int:
+        """The line of the part that `path` leads to, or of the nearest part around it."""
+        while path and path not in self._lines:
+            path = path[:-1]
+        return self._lines.get(path, self.line)
+
+    def read(self, root: Node) -> None:
+        self.line = root.start_mark.line + 1
+        self.value = self._value(root, (), frozenset())
+
+    def _fault(self, node: Node, message: str) -> None:
+        self.faults.append(Fault(line=node.start_mark.line + 1, message=message))
+
+    def _value(self, node: Node, path: DocumentPath, above: frozenset[int]) -> Any:
+        self._nodes += 1
+        self._lines.setdefault(path, node.start_mark.line + 1)
+        if self._nodes > MAX_NODES:
+            if self._nodes == MAX_NODES + 1:
+                self._fault(node, f"more than {MAX_NODES} values (do aliases multiply?)")
+            return None
+        if id(node) in above:
+            self._fault(node, "an alias leads into itself (write the part out)")
+            return None
+        if str(node.tag).startswith("!"):
+            self._fault(node, f"the tag {node.tag} means nothing here (take it out)")
+            return None
+        within = above | {id(node)}
+        if isinstance(node, MappingNode):
+            return self._mapping(node, path, within)
+        if isinstance(node, SequenceNode):
+            return [self._value(item, (*path, place), within) for place, item in enumerate(node.value)]
+        return _scalar(node)
+
+    def _mapping(self, node: MappingNode, path: DocumentPath, within: frozenset[int]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, ScalarNode):
+                self._fault(key_node, "a key must be a string")
+                continue
+            key = str(key_node.value)
+            if key_node.tag == _TAG + "merge":
+                self._fault(key_node, "merge keys (<<) are not part of YAML 1.2 (write the keys out)")
+            elif key in found:
+                first = self._lines[(*path, key)]
+                self._fault(key_node, f"the key {key} stands twice, first in line {first} (keep one)")
+            else:
+                if not isinstance(value_node, ScalarNode):  # people look for a block where its key stands
+                    self._lines[(*path, key)] = key_node.start_mark.line + 1
+                found[key] = self._value(value_node, (*path, key), within)
+        return found
+
+
+def _scalar(node: Node) -> Any:
+    text = str(node.value)
+    plain = getattr(node, "style", None) is None and not str(node.tag).endswith(":str")
+    return _resolved(text) if plain else text
+
+
+def _resolved(text: str) -> Any:
+    if text in _NULL:
+        return None
+    if text in _BOOL:
+        return _BOOL[text]
+    if len(text) > MAX_DIGITS:
+        return text
+    if _INT.fullmatch(text):
+        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+    if _ENDLESS.fullmatch(text):
+        return float(text.replace(".", ""))
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    return text
+
+
+def read_yaml(path: Path) -> tuple[list[YamlDocument], list[Fault]]:
+    """The file's documents, and what stopped the reading. Raises `OSError` where there is no such file."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return [], [Fault(line=1, message=f"the file is not UTF-8: {error.reason} at byte {error.start}")]
+    documents: list[YamlDocument] = []
+    try:
+        for root in YAML(typ="rt", pure=True).compose_all(text):
+            document = YamlDocument()
+            document.read(root)
+            documents.append(document)
+    except MarkedYAMLError as error:
+        return documents, [_syntax_fault(error, text)]
+    except (YAMLError, RecursionError, ValueError) as error:
+        what = "nested too deep" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        return documents, [Fault(line=1, message=f"the file is no YAML: {what}")]
+    return documents, []
+
+
+def _syntax_fault(error: MarkedYAMLError, text: str) -> Fault:
+    mark = error.problem_mark or error.context_mark
+    line = mark.line + 1 if mark else 1
+    lines = text.splitlines()
+    near = "\n".join(lines[max(0, line - 2) : line])
+    hint = " (put a value with ${{ }} in quotes)" if "${{" in near else ""
+    return Fault(
+        line=min(line, max(1, len(lines))), message=f"the file is no YAML: {error.problem or error.context}{hint}"
+    )

@@ -1,0 +1,123 @@
+"""Which routes an event starts, and with which workflow ids: ingress asks this for every event.
+
+Owns the index (by event type, so that a thousand routes cost an event of one type no more than its own) and the rules of matching: a guard that is false, or
+that can't be evaluated, is no match; a key that can't be made is a problem that somebody must see. `explain` says the same to people.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+import orjson
+
+from mesh.core.cel_paths import kind_of
+from mesh.core.ids import MAX_KEY_LENGTH, workflow_id
+from mesh.core.route import ExpressionError, Route, Scope
+
+__all__ = ["Explanation", "Match", "MatchProblem", "RouteIndex"]
+
+_NONE: Final[tuple[Route, ...]] = ()
+
+
+class Match(msgspec.Struct, frozen=True, kw_only=True):
+    """The event starts this route's workflow. `key` as the route made it, not escaped."""
+
+    route: Route
+    key: str
+    workflow_id: str
+
+
+class MatchProblem(msgspec.Struct, frozen=True, kw_only=True):
+    """The event is for this route, but it gives no workflow id. The message says why, and what to do."""
+
+    route: Route
+    message: str
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """What one route says to an event. `matched`: it starts a workflow, whose id is the reason's last word."""
+
+    route: str
+    matched: bool
+    reason: str
+
+
+class RouteIndex:
+    """Immutable: make a new one for another set of routes."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._routes = tuple(sorted(routes, key=lambda route: route.name))
+        by_type: dict[str, list[Route]] = {}
+        for route in self._routes:
+            by_type.setdefault(route.on.type, []).append(route)
+        self._by_type = {kind: tuple(found) for kind, found in by_type.items()}
+
+    def match(self, cloud_event: dict[str, Any]) -> list[Match | MatchProblem]:
+        """One entry for each route that the event is for, in the order of routes' names."""
+        scope: Scope = {"event": cloud_event}
+        routes = self._by_type.get(cloud_event.get("type", ""), _NONE)
+        return [_matched(route, scope) for route in routes if _refusal(route, scope) is None]
+
+    def explain(self, cloud_event: dict[str, Any]) -> list[Explanation]:
+        """Every route's answer, in the order of their names."""
+        scope: Scope = {"event": cloud_event}
+        return [_explained(route, scope) for route in self._routes]
+
+
+def _refusal(route: Route, scope: Scope) -> str | None:
+    """Why the guard keeps the event out; None if it does not."""
+    guard = route.on.condition
+    if guard is None:
+        return None
+    try:
+        return None if guard.is_true(scope) else f"its guard is false: {guard.source}"
+    except ExpressionError as error:
+        return f"its guard can't be evaluated: {error}"
+
+
+def _matched(route: Route, scope: Scope) -> Match | MatchProblem:
+    try:
+        key = _key(route, scope)
+    except ExpressionError as error:
+        return MatchProblem(route=route, message=f"route {route.name} can't make its key: {error}")
+    if not key.strip():
+        return MatchProblem(route=route, message=f"route {route.name} makes an empty key of this event")
+    if len(key) > MAX_KEY_LENGTH:
+        return MatchProblem(
+            route=route,
+            message=f"route {route.name} makes a key of {len(key)} characters ({MAX_KEY_LENGTH} at the most; choose less of the event)",
+        )
+    return Match(route=route, key=key, workflow_id=workflow_id(route.name, key))
+
+
+def _key(route: Route, scope: Scope) -> str:
+    """Raises `ExpressionError`."""
+    if route.key is None:
+        return _event_key(scope["event"])
+    value = route.key.render(scope)
+    if isinstance(value, str):
+        return value
+    if value is None or isinstance(value, dict | list):
+        raise ExpressionError(f"{route.key.source} is {kind_of(value)}; it must be a string, a number or a bool")
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else orjson.dumps(value).decode()
+
+
+def _event_key(event: dict[str, Any]) -> str:
+    """`<source>+<id>`, the source escaped so that no two events have the same."""
+    source = str(event.get("source", "")).replace("%", "%25").replace("+", "%2B")
+    return f"{source}+{event.get('id', '')}"
+
+
+def _explained(route: Route, scope: Scope) -> Explanation:
+    kind = scope["event"].get("type", "")
+    if kind != route.on.type:
+        return Explanation(
+            route=route.name, matched=False, reason=f"it takes events of type {route.on.type}, not {kind}"
+        )
+    refusal = _refusal(route, scope)
+    if refusal is not None:
+        return Explanation(route=route.name, matched=False, reason=refusal)
+    found = _matched(route, scope)
+    if isinstance(found, MatchProblem):
+        return Explanation(route=route.name, matched=False, reason=found.message)
+    return Explanation(route=route.name, matched=True, reason=f"it starts {found.workflow_id}")
