@@ -1,0 +1,213 @@
+"""Consumer groups in the file: members under leases, the partitions that they hold, and the positions that they committed.
+
+There is no coordinator. Every member computes, from the same rows, who should hold what (`shares`: balanced, and moving as little as it
+can); it lets go of what is not in its share, and claims what is, if nobody holds it. Both are single transactions, so a partition has
+one holder at any time. A member that is dead is removed by whoever sees it first, with all that it held; its process may have been
+stopped and go on later, and then finds its row gone.
+
+    free ── claim ──> held ── release (after on_revoked) ──> free
+                       └───── holder dead or lease over ───> free
+
+Leases stand on the machine's monotonic clock, which all processes share and nobody sets. Called by `subscription` and `broker`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+import apsw
+import msgspec
+
+from mesh.adapters.sqlite.log import Catalogue
+from mesh.adapters.sqlite.processes import Process, is_dead
+from mesh.ports import Committed
+
+__all__ = ["Groups", "Me", "Step", "shares"]
+
+_LEASE_SLACK: Final = 2.0  # a lease further off than twice its session is of another boot
+
+
+class Me(NamedTuple):
+    """A member as it joins. `id` is fresh for each joining."""
+
+    id: str
+    group_id: int
+    name: str
+    topics: tuple[str, ...]
+    session_s: float
+    process: Process
+
+
+class _Member(NamedTuple):
+    id: str
+    topics: tuple[str, ...]
+    session_s: float
+    lease_until_s: float
+    process: Process
+
+
+class Step(NamedTuple):
+    """What one member has to do next. `is_lost`: it was taken for dead, and holds nothing any more."""
+
+    is_lost: bool
+    dead: Sequence[str]
+    claim: Sequence[int]
+    release: Sequence[int]
+
+    @property
+    def is_needed(self) -> bool:
+        return bool(self.is_lost or self.dead or self.claim or self.release)
+
+
+def shares(wanted: Mapping[str, Sequence[int]], held: Mapping[int, str]) -> Mapping[str, frozenset[int]]:
+    """Who should hold what: every partition with one of those who want it, as evenly as can be, with the fewest moves.
+
+    `wanted`: what each member subscribed to, members in the order of joining. `held`: who holds what now.
+    """
+    result: dict[str, set[int]] = {member: set() for member in wanted}
+    wants = {member: frozenset(partitions) for member, partitions in wanted.items()}
+    free: list[int] = []
+    for partition in sorted(frozenset().union(*wants.values())):
+        holder = held.get(partition)
+        if holder is not None and partition in wants.get(holder, ()):
+            result[holder].add(partition)
+        else:
+            free.append(partition)
+    for partition in free:
+        takers = (member for member in wanted if partition in wants[member])
+        result[min(takers, key=lambda member: len(result[member]))].add(partition)
+    while _move_one(result, wants):
+        pass
+    return {member: frozenset(partitions) for member, partitions in result.items()}
+
+
+def _move_one(result: dict[str, set[int]], wants: Mapping[str, frozenset[int]]) -> bool:
+    """Move one partition from a member to one who has two fewer at least."""
+    for giver in sorted(result, key=lambda member: -len(result[member])):
+        for taker in sorted(result, key=lambda member: len(result[member])):
+            if len(result[giver]) - len(result[taker]) <= 1:
+                break
+            movable = result[giver] & wants[taker]
+            if movable:
+                moved = max(movable)
+                result[giver].discard(moved)
+                result[taker].add(moved)
+                return True
+    return False
+
+
+class Groups:
+    """The tables of groups. One connection, one thread; what writes is called within a transaction."""
+
+    def __init__(self, connection: apsw.Connection, catalogue: Catalogue) -> None:
+        self._connection = connection
+        self._catalogue = catalogue
+
+    def group_id(self, name: str) -> int | None:
+        found = self._connection.execute("SELECT id FROM consumer_group WHERE name = ?", (name,)).get
+        return None if found is None else int(found)
+
+    def add_group(self, name: str) -> int:
+        self._connection.execute("INSERT OR IGNORE INTO consumer_group (name) VALUES (?)", (name,))
+        found = self.group_id(name)
+        assert found is not None  # noqa: S101 - for the type checker: it was just added
+        return found
+
+    # Membership
+
+    def join(self, me: Me, now_s: float) -> None:
+        self._connection.execute(
+            "INSERT INTO member VALUES (?1, ?2, (SELECT coalesce(max(joined), 0) + 1 FROM member), ?3, ?4, ?5, ?6, ?7)",
+            (
+                *(me.id, me.group_id, me.name),
+                *(msgspec.json.encode(me.topics).decode(), me.session_s, now_s + me.session_s),
+                msgspec.json.encode(me.process).decode(),
+            ),
+        )
+
+    def renew(self, me: Me, now_s: float) -> bool:
+        """Put off the end of the lease; false if the member is gone."""
+        self._connection.execute(
+            "UPDATE member SET lease_until_s = ? WHERE id = ? AND group_id = ?",
+            (now_s + me.session_s, me.id, me.group_id),
+        )
+        return self._connection.changes() > 0
+
+    def remove(self, group_id: int, members: Iterable[str]) -> None:
+        for member in members:
+            self._connection.execute("DELETE FROM claim WHERE group_id = ? AND member_id = ?", (group_id, member))
+            self._connection.execute("DELETE FROM member WHERE id = ?", (member,))
+
+    def is_member(self, me: Me) -> bool:
+        return self._connection.execute("SELECT 1 FROM member WHERE id = ?", (me.id,)).get is not None
+
+    def next_step(self, me: Me, now_s: float) -> Step:
+        """What `me` has to do now. Reads only; the processes of other members are looked at, too."""
+        members = self._members(me.group_id)
+        if all(member.id != me.id for member in members):
+            return Step(is_lost=True, dead=(), claim=(), release=())
+        dead = [member.id for member in members if member.id != me.id and _is_over(member, now_s)]
+        alive = [member for member in members if member.id not in dead]
+        held = {at: holder for at, holder in self._claims(me.group_id).items() if holder not in dead}
+        share = shares({member.id: self._partitions(member.topics) for member in alive}, held)[me.id]
+        claim = [at for at in sorted(share) if at not in held]
+        release = [at for at, holder in sorted(held.items()) if holder == me.id and at not in share]
+        return Step(is_lost=False, dead=dead, claim=claim, release=release)
+
+    def apply(self, me: Me, step: Step) -> Mapping[int, Committed | None]:
+        """Remove the dead, and claim. Returns what was claimed with its position. (Releasing comes after the listener.)"""
+        self.remove(me.group_id, step.dead)
+        self._connection.executemany(
+            "INSERT INTO claim (group_id, partition_id, member_id) VALUES (?, ?, ?)",
+            [(me.group_id, at, me.id) for at in step.claim],
+        )
+        return {at: self.committed(me.group_id, at) for at in step.claim}
+
+    def release(self, me: Me, partitions: Iterable[int]) -> None:
+        self._connection.executemany(
+            "DELETE FROM claim WHERE group_id = ? AND partition_id = ? AND member_id = ?",
+            [(me.group_id, at, me.id) for at in partitions],
+        )
+
+    def _members(self, group_id: int) -> list[_Member]:
+        rows = self._connection.execute(
+            "SELECT id, topics, session_s, lease_until_s, process FROM member WHERE group_id = ? ORDER BY joined",
+            (group_id,),
+        )
+        return [
+            _Member(
+                *(id_, msgspec.json.decode(topics, type=tuple[str, ...]), session_s, lease_until_s),
+                msgspec.json.decode(process, type=Process),
+            )
+            for id_, topics, session_s, lease_until_s, process in rows
+        ]
+
+    def _claims(self, group_id: int) -> dict[int, str]:
+        rows = self._connection.execute("SELECT partition_id, member_id FROM claim WHERE group_id = ?", (group_id,))
+        return msgspec.convert(dict(rows), dict[int, str])
+
+    def _partitions(self, topics: Iterable[str]) -> list[int]:
+        found = (self._catalogue.find(name) for name in topics)
+        return [topic.first_id + p for topic in found if topic is not None for p in range(topic.info.partitions)]
+
+    # Positions
+
+    def commit(self, me: Me, positions: Mapping[int, Committed]) -> None:
+        """Record positions, of those partitions alone that `me` holds."""
+        self._connection.executemany(
+            "INSERT INTO position SELECT ?1, ?2, ?3, ?4 WHERE EXISTS"
+            " (SELECT 1 FROM claim WHERE group_id = ?1 AND partition_id = ?2 AND member_id = ?5)"
+            " ON CONFLICT DO UPDATE SET next_offset = excluded.next_offset, metadata = excluded.metadata",
+            [(me.group_id, at, place.offset, place.metadata, me.id) for at, place in positions.items()],
+        )
+
+    def committed(self, group_id: int, partition_id: int) -> Committed | None:
+        row = self._connection.execute(
+            "SELECT next_offset, metadata FROM position WHERE group_id = ? AND partition_id = ?",
+            (group_id, partition_id),
+        ).get
+        return None if row is None else Committed(*row)
+
+
+def _is_over(member: _Member, now_s: float) -> bool:
+    left_s = member.lease_until_s - now_s
+    return left_s <= 0 or left_s > _LEASE_SLACK * member.session_s or is_dead(member.process)

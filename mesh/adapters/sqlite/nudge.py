@@ -1,0 +1,200 @@
+"""Wakes readers in other processes after a commit, through Unix datagram sockets in a folder beside the file.
+
+A nudge is a hint: it may be lost, and a reader looks by itself every 250 ms too. Hence nothing here waits or fails: a full queue is
+nudge enough, a dead socket is removed, and where there are no such sockets the poll alone is left.
+
+What a process listens to is a number (`key`): a partition's id, or a group's with the top bit set. The keys of a commit stand in the
+datagram, so that only their readers wake. And a 64-bit mask of the keys that a process listens to stands in its socket's name, so that
+a writer does not even wake the processes that want none of them: `<random>-<mask>`, renamed as the keys change.
+"""
+
+import socket
+from array import array
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from hashlib import sha256
+from os import fsencode, getuid, scandir, stat
+from pathlib import Path
+from secrets import token_hex
+from tempfile import gettempdir
+from time import time_ns
+from typing import Final
+
+__all__ = ["Nudges", "group_key"]
+
+_NAME_BYTES: Final = 8 + 1 + 16
+_PATH_BYTES: Final = 100  # sun_path holds 108 on Linux and 104 on macOS, with a closing zero
+_MOST_KEYS: Final = 250  # past it the datagram is empty, and means all
+_FRESH_NS: Final = (
+    50_000_000  # a folder's time stamp moves in the kernel's ticks; a listing this young may miss a change
+)
+_DRAIN: Final = 64
+
+Wake = Callable[[], None]
+
+
+def group_key(group_id: int) -> int:
+    """The key under which members of a group are nudged."""
+    return 0x8000_0000 | group_id
+
+
+def _mask(keys: Iterable[int]) -> int:
+    mask = 0
+    for key in keys:
+        mask |= 1 << (key & 63)
+    return mask
+
+
+def folder_of(file: Path) -> Path:
+    """Where the sockets of `file` are: beside it, or in the temporary folder where that path would be too long."""
+    real = file.resolve()
+    beside = real.with_name(real.name + ".nudge")
+    if len(fsencode(beside)) + 1 + _NAME_BYTES <= _PATH_BYTES:
+        return beside
+    short = f"mesh-{sha256(fsencode(real)).hexdigest()[:16]}"
+    folder = Path(gettempdir()) / short
+    return folder if len(fsencode(folder)) + 1 + _NAME_BYTES <= _PATH_BYTES else Path("/tmp") / short  # noqa: S108 - its owner is checked
+
+
+class Nudges:
+    """One process' socket, and the listeners behind it. Lives in one event loop."""
+
+    def __init__(self, file: Path, loop: AbstractEventLoop) -> None:
+        self._loop = loop
+        self._folder = folder_of(file)
+        self._folder_name = str(self._folder)
+        self._listeners: dict[int, set[Wake]] = {}
+        self._token = token_hex(4)
+        self._name: str | None = None
+        self._peers: tuple[tuple[int, str], ...] = ()
+        self._peers_at = -1
+        self._receiver: socket.socket | None = None
+        self._sender: socket.socket | None = None
+        with suppress(OSError, AttributeError):  # no Unix sockets, no right to the folder: the poll is left
+            self._open()
+
+    @property
+    def is_open(self) -> bool:
+        return self._receiver is not None
+
+    def _open(self) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._folder.stat().st_uid != getuid() and not self._folder.name.endswith(".nudge"):
+            return  # somebody else's folder under our name in the temporary folder
+        self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._sender.settimeout(0)
+        receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        receiver.settimeout(0)
+        name = self._wanted_name()
+        try:
+            receiver.bind(str(self._folder / name))
+        except OSError:
+            receiver.close()
+            return
+        self._name, self._receiver = name, receiver
+        self._loop.add_reader(receiver.fileno(), self._on_readable)
+
+    # Listening
+
+    def listen(self, key: int, wake: Wake) -> None:
+        """Call `wake` after commits that touch `key`, until `unlisten`. It must be quick, and expect calls for nothing."""
+        self._listeners.setdefault(key, set()).add(wake)
+        self._rename()
+
+    def unlisten(self, key: int, wake: Wake) -> None:
+        wakes = self._listeners.get(key, set())
+        wakes.discard(wake)
+        if not wakes:
+            self._listeners.pop(key, None)
+        self._rename()
+
+    def _wanted_name(self) -> str:
+        return f"{self._token}-{_mask(self._listeners):016x}"
+
+    def _rename(self) -> None:
+        name = self._wanted_name()
+        if self._name is None or name == self._name:
+            return
+        with suppress(OSError):  # the folder was removed: the poll is left
+            (self._folder / self._name).rename(self._folder / name)
+            self._name = name
+
+    def _on_readable(self) -> None:
+        receiver = self._receiver
+        if receiver is None:
+            return
+        keys: set[int] = set()
+        for _ in range(_DRAIN):
+            try:
+                data = receiver.recv(4 * _MOST_KEYS)
+            except OSError:
+                break
+            keys.update(array("I", data) if data and len(data) % 4 == 0 else self._listeners)
+        self._wake(keys)
+
+    def _wake(self, keys: Iterable[int]) -> None:
+        listeners = self._listeners
+        for key in keys:
+            for wake in tuple(listeners.get(key, ())):
+                wake()
+
+    # Sending
+
+    def send(self, keys: Iterable[int]) -> None:
+        """Tell everybody who listens to one of these keys, here and in other processes."""
+        keys = tuple(keys)
+        self._wake(keys)
+        if self._sender is not None:
+            self._send(self._sender, keys, again=True)
+
+    def _send(self, sender: socket.socket, keys: tuple[int, ...], *, again: bool) -> None:
+        mask, data, renamed = _mask(keys), b"", False
+        for interests, path in self._others():
+            if not interests & mask:
+                continue
+            data = data or (array("I", keys).tobytes() if len(keys) <= _MOST_KEYS else b"")
+            try:
+                sender.sendto(data, path)
+            except ConnectionRefusedError:  # its process has died
+                with suppress(OSError):
+                    Path(path).unlink()
+            except FileNotFoundError:
+                renamed = True
+            except OSError:
+                continue  # its queue is full: it will wake anyway
+        if renamed:
+            self._peers_at = -1
+            if again:
+                self._send(sender, keys, again=False)
+
+    def _others(self) -> tuple[tuple[int, str], ...]:
+        try:
+            changed_at = stat(self._folder_name).st_mtime_ns  # noqa: PTH116 - at every commit, and twice as fast
+        except OSError:
+            return ()
+        if changed_at == self._peers_at:
+            return self._peers
+        self._peers_at = changed_at if time_ns() - changed_at > _FRESH_NS else -1
+        self._peers = tuple(self._list())
+        return self._peers
+
+    def _list(self) -> Iterable[tuple[int, str]]:
+        with suppress(OSError), scandir(self._folder) as entries:
+            for entry in entries:
+                token, dash, mask = entry.name.partition("-")
+                if dash and token != self._token:
+                    with suppress(ValueError):
+                        yield int(mask, 16), entry.path
+
+    def close(self) -> None:
+        if self._receiver is not None:
+            self._loop.remove_reader(self._receiver.fileno())
+            self._receiver.close()
+        if self._sender is not None:
+            self._sender.close()
+        if self._name is not None:
+            with suppress(OSError):
+                (self._folder / self._name).unlink()
+        self._receiver = self._sender = self._name = None
+        self._listeners.clear()

@@ -1,0 +1,125 @@
+"""One open file in one event loop: short transactions that never hold the loop up, and the tables behind them.
+
+SQLite is called in the loop's own thread: a commit costs tens of microseconds, a hand-over to a thread costs more. While another process
+holds the file, calls wait in asyncio and in the order in which they were begun. Called by `broker`, `reading` and `subscription`.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeVar
+
+import apsw
+
+from mesh.adapters.sqlite.groups import Groups
+from mesh.adapters.sqlite.log import Log
+from mesh.adapters.sqlite.nudge import Nudges
+from mesh.adapters.sqlite.schema import explain, is_busy, roll_back
+from mesh.errors import BrokerUnavailable
+
+__all__ = ["Store"]
+
+T = TypeVar("T")
+
+_FIRST_WAIT_S: Final = 0.0005
+_LONGEST_WAIT_S: Final = 0.02
+_BREATH_S: Final = 0.005
+
+
+class Store:
+    """The connection with its tables. `now_ms` is the broker's clock."""
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        path: Path,
+        *,
+        max_record_bytes: int,
+        busy_timeout_s: float,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._connection = connection
+        self._path = path
+        self._busy_timeout_s = busy_timeout_s
+        self.now_ms = now_ms
+        self.log = Log(connection, max_record_bytes)
+        self.groups = Groups(connection, self.log.catalogue)
+        self.nudges = Nudges(path, asyncio.get_running_loop())
+        self._turn = asyncio.Lock()
+        self._waiting = 0
+        self._breathed_at = 0.0
+        self.is_open = True
+
+    # Transactions
+
+    async def read(self, work: Callable[[], T]) -> T:
+        """Run `work`, which sees one state of the file."""
+        return await self._run(work, "BEGIN")
+
+    async def write(self, work: Callable[[], T]) -> T:
+        """Run `work` and commit; an exception of `work` rolls back. Writes take place in the order of the calls."""
+        return await self._run(work, "BEGIN IMMEDIATE")
+
+    async def _run(self, work: Callable[[], T], begin: str) -> T:
+        if not self._waiting:
+            try:
+                return self._try(work, begin)
+            except (apsw.BusyError, apsw.LockedError):
+                pass
+        self._waiting += 1
+        try:
+            async with self._turn:
+                return await self._retry(work, begin)
+        finally:
+            self._waiting -= 1
+
+    async def _retry(self, work: Callable[[], T], begin: str) -> T:
+        deadline, wait_s = time.monotonic() + self._busy_timeout_s, _FIRST_WAIT_S
+        while True:
+            try:
+                return self._try(work, begin)
+            except (apsw.BusyError, apsw.LockedError) as error:
+                if time.monotonic() > deadline:
+                    raise BrokerUnavailable(
+                        f"another process has held the mesh's file {self._path} for {self._busy_timeout_s:g} s. "
+                        "Look for a stopped or hanging process that has it open (`fuser` lists them), and end it."
+                    ) from error
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+
+    def _try(self, work: Callable[[], T], begin: str) -> T:
+        """One attempt. Raises SQLite's own busy errors, and the port's errors for the others."""
+        if not self.is_open:
+            raise BrokerUnavailable(f"this connection to {self._path} was closed")
+        execute = self._connection.execute
+        try:
+            execute(begin)
+            result = work()
+            execute("COMMIT")
+        except apsw.Error as error:
+            roll_back(self._connection)
+            if is_busy(error):
+                raise
+            raise explain(error, self._path) from error
+        except BaseException:
+            roll_back(self._connection)
+            raise
+        return result
+
+    async def breathe(self) -> None:
+        """Let the event loop's other tasks run, if they may have waited for long: calls here need not suspend by themselves."""
+        now_s = time.monotonic()
+        if now_s - self._breathed_at > _BREATH_S:
+            await asyncio.sleep(0)
+            self._breathed_at = time.monotonic()
+
+    def version(self) -> int:
+        """A number that changes when another connection has committed."""
+        return int(self._connection.pragma("data_version"))
+
+    def close(self) -> None:
+        if self.is_open:
+            self.is_open = False
+            self.nudges.close()
+            self._connection.close()
