@@ -80,7 +80,11 @@ _RULES = (
         r"\b(?:no longer|stopped|stops) (?:work|respond|sync|load)?\w*|\bwon't \w+|\bcan(?:no|')t (?:log|open|start|connect|save|install|build|run|upload|find)\b",
         negatable=False,
     ),
-    _rule("bug", 1.1, r"\bwrong(?:ly)?\b|\btwice\b|\boff by one\b|\bincorrect(?:ly)?\b|\bunexpected(?:ly)?\b|\bgarbled\b|\bmangled\b"),
+    _rule(
+        "bug",
+        1.1,
+        r"\bwrong(?:ly)?\b|\btwice\b|\boff by one\b|\bincorrect(?:ly)?\b|\bunexpected(?:ly)?\b|\bgarbled\b|\bmangled\b",
+    ),
     _rule("bug", 0.9, r"\berrors?\b|\bERR!|\bexceptions?\b|\bstack ?trace\b|\btraceback\b"),
     _rule("bug", 1.2, r"\bhangs?\b|\bhung\b|\bfreezes?\b|\bfrozen\b|\bstuck\b|\bdeadlocks?\b|\binfinite loop\b"),
     _rule(
@@ -95,7 +99,11 @@ _RULES = (
         r"\bregress(?:ion|ed)\b|\bused to work\b|\bworked (?:fine )?(?:in|on|with|before|until)\b|\b(?:since|after) (?:the )?(?:up(?:grad|dat)(?:e|ing)|updating)\b",
         negatable=False,
     ),
-    _rule("bug", 0.7, r"\bignor(?:es|ed)\b|\bduplicated?\b|\bmissing\b|\bunable to\b|\boverlaps?\b|\bleaks?\b|\btimes? out\b|\btimeout\b"),
+    _rule(
+        "bug",
+        0.7,
+        r"\bignor(?:es|ed)\b|\bduplicated?\b|\bmissing\b|\bunable to\b|\boverlaps?\b|\bleaks?\b|\btimes? out\b|\btimeout\b",
+    ),
     _rule("feature", 2.2, r"\bfeature[- ]requests?\b|\benhancement\b|\bRFC\b|\bproposal\b|\bpropose\b"),
     _rule(
         "feature",

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 __all__ = ["DraftRequest", "Duplicates", "Issue", "Match", "PublishRequest", "Published", "Reply", "Triage", "User"]
 
-REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+\Z")  # GitHub's `full_name`
+_REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*/(?!\.\.?\Z)[A-Za-z0-9_.-]+\Z")  # GitHub's `full_name`
 
 
 class User(BaseModel):
@@ -43,7 +43,7 @@ class Issue(BaseModel):
         """`owner/name` in small letters, since GitHub does not tell case apart; empty if the issue does not say."""
         for url, before in ((self.repository_url, "/repos/"), (self.html_url.partition("/issues/")[0], "//")):
             tail = "/".join(url.rstrip("/").rsplit("/", 2)[-2:])
-            if before in url and REPOSITORY.match(tail):
+            if before in url and _REPOSITORY.match(tail):
                 return tail.lower()
         return ""
 
@@ -89,9 +89,17 @@ class Reply(BaseModel):
 class PublishRequest(BaseModel):
     """Where to post, from the event, and what, from the draft or from the maintainer's edit of it."""
 
-    repository: str = Field(pattern=REPOSITORY.pattern.replace(r"\Z", "$"))
+    repository: str
     number: int = Field(ge=1)
     reply: Reply
+
+    @field_validator("repository")
+    @classmethod
+    def _is_owner_and_name(cls, repository: str) -> str:
+        """It becomes part of an address, so nothing may stand in it that could lead elsewhere."""
+        if _REPOSITORY.match(repository) is None:
+            raise ValueError(f"{repository!r} is not owner/name; pass event.data.repository.full_name")
+        return repository
 
 
 class Published(BaseModel):

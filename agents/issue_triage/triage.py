@@ -79,9 +79,9 @@ def _topics(scores: Mapping[Label, float]) -> list[Label]:
 
 def _severity(scores: Mapping[Label, float], kind: Kind) -> Literal["low", "high"]:
     """High where something is lost, exposed or unusable. A request or a question speaks of such things without having them."""
-    having = {"bug": 0.0, "question": -0.8, "feature": -1.6, "documentation": -1.2}[kind]
+    having = {"bug": 1.0, "question": 0.45, "feature": 0.35, "documentation": 0.35}[kind]
     exposed = 1.2 if scores["security"] + _TOPIC_BIAS > 0 else 0.0
-    odds = _SEVERITY_BIAS + scores["high"] - scores["low"] + having + exposed
+    odds = _SEVERITY_BIAS + having * scores["high"] + exposed - scores["low"]
     return "high" if odds > 0 else "low"
 
 
