@@ -13,12 +13,29 @@ from mesh.codec.places import place, place_id
 from mesh.core.effects import SendDeadLetter
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
-from mesh.ports import Header, OutRecord, Record
+from mesh.ports import OutRecord, Record
 
-__all__ = ["DeadLetter", "dead_letter", "dead_letter_id", "dead_letter_of_parked", "decode_dead_letter"]
+__all__ = ["HEADERS", "DeadLetter", "dead_letter", "dead_letter_id", "dead_letter_of_parked", "decode_dead_letter"]
 
 PREFIX: Final = "__mesh.errors."
-_FIRST: Final = PREFIX + "topic"  # begins the block
+HEADERS: Final = tuple(
+    PREFIX + name
+    for name in (
+        "topic",  # this and the next three: where the original stood, and when the broker took it
+        "partition",
+        "offset",
+        "timestamp",
+        "group",
+        "component",
+        "attempt",
+        "code",
+        "message",
+        "failed_at",
+        "first_failed_at",
+    )
+)
+"""The block, in its order. Numbers and times (milliseconds since the epoch) are in decimal digits."""
+_FIRST: Final = HEADERS[0]
 _MAX_MESSAGE: Final = 2000  # characters: the reason must not make a record too large that was not
 
 
@@ -54,20 +71,20 @@ def dead_letter(
 ) -> OutRecord:
     """`record` for the dead-letter topic. `code` is one short word, `message` is for people; it is cut off after 2,000 characters."""
     first = at_ms if first_failed_at_ms is None else first_failed_at_ms
-    block = (
-        ("topic", record.topic),
-        ("partition", str(record.partition)),
-        ("offset", str(record.offset)),
-        ("timestamp", str(record.timestamp_ms)),
-        ("group", group),
-        ("component", component),
-        ("attempt", str(attempt)),
-        ("code", code),
-        ("message", message[:_MAX_MESSAGE]),
-        ("failed_at", str(at_ms)),
-        ("first_failed_at", str(first)),
+    texts = (
+        record.topic,
+        str(record.partition),
+        str(record.offset),
+        str(record.timestamp_ms),
+        group,
+        component,
+        str(attempt),
+        code,
+        message[:_MAX_MESSAGE],
+        str(at_ms),
+        str(first),
     )
-    own: tuple[Header, ...] = tuple((PREFIX + name, text.encode(errors="replace")) for name, text in block)
+    own = tuple((name, text.encode(errors="replace")) for name, text in zip(HEADERS, texts, strict=True))
     return OutRecord(topic=topics.dlq, key=record.key, value=record.value, headers=(*record.headers, *own))
 
 

@@ -1,0 +1,302 @@
+"""Writes `schemas/*.json` and `asyncapi.yaml` from `topics.yaml` and from the code: `python -m topics.generate`.
+
+Owns what can be derived; `topics.yaml` is written by hand, and so are the schemas of tasks, results and agent cards (a contract with other languages that is
+older than any of our releases must not change because a class did). A test holds what is committed to what this would write.
+"""
+
+import json
+import sys
+from io import StringIO
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from ruamel.yaml import YAML
+
+from mesh.codec.approvals import ApprovalRequest, Receipt
+from mesh.codec.cloudevents import format_traceparent
+from mesh.codec.dead_letters import HEADERS
+from mesh.codec.outcomes import Outcome
+from mesh.core.events import LogRecord
+from mesh.core.inputs import InboxInput
+from mesh.services.topic_plan import Contract, contracts
+
+__all__ = ["asyncapi", "schemas"]
+
+FOLDER: Final = Path(__file__).parent
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+BINDING: Final = "0.5.0"
+# What the Kafka binding of AsyncAPI knows of a topic's configuration, and the type that it wants. The rest stands under `x-kafka-config`.
+BOUND: Final[dict[str, type]] = {
+    "cleanup.policy": list,
+    "retention.ms": int,
+    "retention.bytes": int,
+    "max.message.bytes": int,
+}
+STRING: Final = {"type": "string"}
+SOME_STRING: Final = {"type": "string", "minLength": 1}
+SOME_TEXT: Final = {"type": "string", "pattern": r"\S"}
+STRING_OR_NULL: Final = {"type": ["string", "null"]}
+
+
+# Schemas --------------------------------------------------------------------------------------------------------------------------
+
+
+def schemas() -> dict[str, dict[str, Any]]:
+    """The derived schemas by name."""
+    return {
+        "event": _event(),
+        "inbox": _of_types(
+            "Inbox record",
+            "The value of a record of mesh.inbox: an input of a partition's owner. Routers alone write and read it.",
+            InboxInput,
+        ),
+        "log-record": _of_types(
+            "Log record",
+            "The value of a record of mesh.log: a decision, or a change of owner. Tags carry a version; a reader that meets an unknown one stops.",
+            LogRecord,
+        ),
+        "approval-request": _of_types(
+            "Approval request",
+            "The value of a record of mesh.approvals.requests: what a human is asked.",
+            ApprovalRequest,
+        ),
+        "approval-response": _response(),
+        "approval-receipt": _of_types(
+            "Approval receipt",
+            "The value of a record of mesh.approvals.receipts: what became of an answer, or of an approval that ended without one.",
+            Receipt,
+        ),
+        "command": _command(),
+        "outcome": _of_types(
+            "Outcome", "The value of a record of mesh.outcomes, a CloudEvent of type mesh.workflow.<status>.", Outcome
+        ),
+    }
+
+
+def _of_types(title: str, description: str, types: Any) -> dict[str, Any]:
+    (schema,), components = msgspec.json.schema_components([types], ref_template="#/$defs/{name}")
+    return {"$schema": DIALECT, "title": title, "description": description, **schema, "$defs": components}
+
+
+def _event() -> dict[str, Any]:
+    return {
+        "$schema": DIALECT,
+        "title": "Event",
+        "description": "A CloudEvent 1.0 as a record of mesh.events holds it in structured mode. In binary mode each attribute is a header "
+        "ce_<attribute>, datacontenttype is the header content-type, and the data is the value.",
+        "type": "object",
+        "required": ["specversion", "id", "source", "type"],
+        "properties": {
+            "specversion": {"const": "1.0"},
+            "id": {
+                **SOME_STRING,
+                "description": "Unique within its source: an event with the same source and id is the same event.",
+            },
+            "source": {**SOME_STRING, "description": "A URI reference: where it happened."},
+            "type": {
+                **SOME_STRING,
+                "description": "What happened, e.g. com.github.issues.opened; routes are chosen by it.",
+            },
+            "subject": SOME_STRING,
+            "time": {**SOME_STRING, "format": "date-time", "description": "RFC 3339."},
+            "datacontenttype": SOME_STRING,
+            "dataschema": SOME_STRING,
+            "traceparent": {**STRING, "description": "W3C Trace Context: the run becomes part of this trace."},
+            "data": {"description": "Any JSON value; a string where datacontenttype is not JSON."},
+            "data_base64": {**STRING, "contentEncoding": "base64"},
+        },
+        "not": {"required": ["data", "data_base64"]},
+        "propertyNames": {"pattern": "^([a-z0-9]+|data_base64)$"},
+        "additionalProperties": {"type": ["string", "boolean", "integer"]},
+    }
+
+
+def _response() -> dict[str, Any]:
+    return {
+        "$schema": DIALECT,
+        "title": "Approval response",
+        "description": "The value of a record of mesh.approvals.responses: a person's answer. No CloudEvents headers are needed; if there are any, "
+        "ce_id is the answer's id.",
+        "type": "object",
+        "required": ["approval_id", "decision", "by"],
+        "properties": {
+            "approval_id": {**SOME_TEXT, "description": "As asked: <workflow id>/<run id>/<step>."},
+            "decision": {"enum": ["approve", "reject", "approved", "rejected"]},
+            "by": {**SOME_TEXT, "description": "Who answers; must have the role that the request names."},
+            "digest": {**STRING_OR_NULL, "description": "As asked: binds the answer to the payload that was shown."},
+            "reason": STRING_OR_NULL,
+            "payload": {
+                "description": "An edit, instead of the payload asked; must hold to payload_schema. Null: no edit."
+            },
+        },
+        "additionalProperties": False,
+    }
+
+
+def _command() -> dict[str, Any]:
+    return {
+        "$schema": DIALECT,
+        "title": "Command",
+        "description": "The value of a record of mesh.commands: an operator's command. No CloudEvents headers are needed; if there are any, ce_id is "
+        "the command's id.",
+        "type": "object",
+        "required": ["command", "workflow_id", "by"],
+        "properties": {
+            "command": {"enum": ["cancel", "retry"]},
+            "workflow_id": {**SOME_TEXT, "pattern": "^[^:]+:.", "description": "<route>:<key>"},
+            "by": SOME_TEXT,
+            "reason": STRING_OR_NULL,
+            "step": {**STRING_OR_NULL, "description": "retry: this step's incident alone."},
+        },
+        "additionalProperties": False,
+    }
+
+
+# AsyncAPI -------------------------------------------------------------------------------------------------------------------------
+
+
+def asyncapi() -> dict[str, Any]:
+    """The AsyncAPI 3 document: a channel for each topic, an operation for each application that writes or reads it."""
+    found = contracts()
+    names = sorted({message for contract in found for message in contract.messages})
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Agent mesh",
+            "version": "1",
+            "description": "Derived from topics.yaml by `python -m topics.generate`. Addresses have the default prefix, mesh.",
+        },
+        "defaultContentType": "application/json",
+        "servers": {"kafka": {"host": "localhost:9092", "protocol": "kafka"}},
+        "channels": {_channel_id(contract): _channel(contract) for contract in found},
+        "operations": {name: operation for contract in found for name, operation in _operations(contract).items()},
+        "components": {"messages": {name: _message(name, _key(found, name)) for name in names}},
+    }
+
+
+def _channel_id(contract: Contract) -> str:
+    first, *rest = contract.name.split(".")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def _channel(contract: Contract) -> dict[str, Any]:
+    binding: dict[str, Any] = {
+        "topicConfiguration": {
+            name: [contract.config[name]] if kind is list else kind(contract.config[name])
+            for name, kind in BOUND.items()
+            if name in contract.config
+        },
+        "bindingVersion": BINDING,
+    }
+    if isinstance(contract.partitions, int):
+        binding = {"partitions": contract.partitions, **binding}
+    channel: dict[str, Any] = {
+        "address": f"mesh.{contract.name}" + (".{agent}" if contract.per_agent else ""),
+        "description": contract.description,
+        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in contract.messages},
+        "bindings": {"kafka": binding},
+        "x-partitions": contract.partitions,
+        "x-kafka-config": {name: value for name, value in contract.config.items() if name not in BOUND},
+    }
+    if contract.per_agent:
+        channel["parameters"] = {"agent": {"description": "The agent's name, as routes use it."}}
+    return channel
+
+
+def _operations(contract: Contract) -> dict[str, Any]:
+    channel = _channel_id(contract)
+    title = channel[0].upper() + channel[1:]
+    operations: dict[str, Any] = {}
+    for application in contract.writers:
+        operations[f"{application}Sends{title}"] = {"action": "send", "channel": {"$ref": f"#/channels/{channel}"}}
+    for application in contract.readers:
+        operation: dict[str, Any] = {"action": "receive", "channel": {"$ref": f"#/channels/{channel}"}}
+        if contract.group is not None:
+            group = "mesh.agent." if contract.group == "agent" else f"mesh.{contract.group}"
+            shape = (
+                {"pattern": f"^{group.replace('.', chr(92) + '.')}.+$"}
+                if contract.group == "agent"
+                else {"enum": [group]}
+            )
+            operation["bindings"] = {"kafka": {"groupId": {"type": "string", **shape}, "bindingVersion": BINDING}}
+        operations[f"{application}Receives{title}"] = operation
+    return operations
+
+
+def _key(found: tuple[Contract, ...], message: str) -> str:
+    return next(contract.key for contract in found if message in contract.messages)
+
+
+def _message(name: str, key: str) -> dict[str, Any]:
+    message: dict[str, Any] = {
+        "name": name,
+        "contentType": "application/json",
+        "headers": _dead_letter_headers() if name == "dead-letter" else _cloud_event_headers(name),
+        "bindings": {"kafka": {"key": {"type": "string", "description": key}, "bindingVersion": BINDING}},
+    }
+    if (FOLDER / "schemas" / f"{name}.json").exists() or name in schemas():
+        message["payload"] = {"$ref": f"./schemas/{name}.json"}
+    return message
+
+
+def _cloud_event_headers(name: str) -> dict[str, Any]:
+    optional = name in {"event", "approval-response", "command", "task", "result", "agent-card", "definition"}
+    return {
+        "type": "object",
+        "description": "CloudEvents 1.0 in Kafka's binary mode."
+        + (" A reader here does without them, or takes structured mode." if optional else ""),
+        **({} if optional else {"required": ["ce_specversion", "ce_id", "ce_source", "ce_type"]}),
+        "properties": {
+            "ce_specversion": {"const": "1.0"},
+            "ce_id": STRING,
+            "ce_source": STRING,
+            "ce_type": STRING,
+            "content-type": STRING,
+            "ce_correlationid": {**STRING, "description": "The workflow id."},
+            "ce_causationid": {**STRING, "description": "What brought it about."},
+            "traceparent": {
+                **STRING,
+                "examples": [format_traceparent("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7")],
+            },
+        },
+    }
+
+
+def _dead_letter_headers() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "description": "The original's headers, and after them these.",
+        "required": list(HEADERS),
+        "properties": dict.fromkeys(HEADERS, STRING),
+    }
+
+
+def as_json(document: Any) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def as_yaml(document: Any) -> str:
+    yaml = YAML()
+    yaml.width = 140
+    yaml.representer.ignore_aliases = lambda *_: True
+    out = StringIO()
+    out.write("# Written by `python -m topics.generate` from topics.yaml. Do not edit.\n")
+    yaml.dump(document, out)
+    return out.getvalue()
+
+
+def files() -> dict[Path, str]:
+    """Every derived file and what it should hold."""
+    texts = {FOLDER / "schemas" / f"{name}.json": as_json(schema) for name, schema in schemas().items()}
+    return {**texts, FOLDER / "asyncapi.yaml": as_yaml(asyncapi())}
+
+
+def main() -> None:
+    for path, text in files().items():
+        path.write_text(text, encoding="utf-8")
+        sys.stdout.write(f"{path.relative_to(FOLDER.parent)}\n")
+
+
+if __name__ == "__main__":
+    main()
