@@ -15,7 +15,7 @@ Guarantees that every `Broker` gives
 * Delivery to a group is at least once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
@@ -24,6 +24,8 @@ import msgspec
 __all__ = [
     "Appended",
     "Broker",
+    "Checkpoint",
+    "CheckpointStore",
     "Clock",
     "Committed",
     "Delivery",
@@ -260,6 +262,38 @@ class Broker(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A partition's confirmed state as it was at a log offset. A cache: the log can make it anew.
+
+    `offset`: the log's next offset to read. The rest is the codec's: `epochs` and `meta` whole, workflows by id.
+    """
+
+    offset: int
+    epochs: bytes
+    meta: bytes
+    workflows: dict[str, bytes]
+
+
+class CheckpointStore(Protocol):
+    """Where one partition's checkpoint is kept, on this machine."""
+
+    def load(self) -> Checkpoint | None:
+        """The last one saved; None where there is none, or none that can be read."""
+        ...
+
+    def save(
+        self, *, offset: int, epochs: bytes, meta: bytes, changed: Mapping[str, bytes], removed: Collection[str]
+    ) -> None:
+        """Write all of it in one transaction. What is neither in `changed` nor in `removed` stays."""
+        ...
+
+    def delete(self) -> None:
+        """Forget everything."""
+        ...
+
+    def close(self) -> None: ...
 
 
 class Clock(Protocol):

@@ -1,0 +1,15 @@
+"""The router: reads events, answers and results, decides, and sends tasks, approval requests and outcomes.
+
+ingress      events, answers, commands -> the inbox of the partition they belong to
+owner        one log partition: inputs -> decisions -> log -> effects
+takeover     how partitions are taken, all new ones at once
+timers       what is due, and not before the inputs that came before it
+definitions  route versions by digest
+directory    who may answer, and which agents there are
+router       the process around them
+"""
+
+from mesh.services.router.config import RouterConfig
+from mesh.services.router.router import Router
+
+__all__ = ["Router", "RouterConfig"]

@@ -1,0 +1,41 @@
+"""Barriers: a timer that an input could beat waits until every input that reached the broker before it has been read.
+
+For results that is the end of the results partition, asked for after the time. For a person's answer there is one step more: it lies on the answers' topic until ingress has copied it. So the broker is
+asked whether the ingress group has committed beyond every answer that came before the time (it commits only what the inbox holds), and only then for the end of the inbox.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from mesh.core.topics import Topics
+from mesh.ports import Broker, TopicPartition
+from mesh.services.router.owner import Barrier, Owner
+
+__all__ = ["raise_barriers"]
+
+_CLOCK_SLACK_MS: Final = 1
+"""Broker timestamps are whole milliseconds: an answer of the deadline's own millisecond is in time."""
+
+
+async def raise_barriers(owners: Sequence[tuple[Owner, int]], broker: Broker, topics: Topics) -> None:
+    """Give each owner its barrier for the time beside it. Raises `BrokerUnavailable`."""
+    with_answers = await _answers_copied(max(up_to for _, up_to in owners), broker, topics)
+    inputs = [TopicPartition(t, owner.partition) for owner, _ in owners for t in (topics.inbox, topics.results)]
+    ends = await broker.end_offsets(inputs)
+    for owner, up_to in owners:
+        targets = {t: ends[TopicPartition(t, owner.partition)] for t in (topics.inbox, topics.results)}
+        owner.barrier = Barrier(up_to, targets, with_answers)
+
+
+async def _answers_copied(up_to_ms: int, broker: Broker, topics: Topics) -> bool:
+    info = (await broker.topics()).get(topics.responses)
+    if info is None:
+        return True
+    partitions = [TopicPartition(topics.responses, p) for p in range(info.partitions)]
+    needed = await broker.offsets_at(partitions, up_to_ms + _CLOCK_SLACK_MS)
+    begins = await broker.begin_offsets(partitions)
+    committed = await broker.committed(topics.ingress_group, partitions)
+    return all(
+        offset <= max(begins[tp], done.offset if (done := committed[tp]) is not None else 0)
+        for tp, offset in needed.items()
+    )

@@ -1,0 +1,40 @@
+"""A batch of decisions on its way: encoded, in order, with what is to be sent and remembered once the log has them."""
+
+from mesh.core.effects import Effect
+from mesh.core.events import Decision
+from mesh.core.state import Workflow
+from mesh.ports import OutRecord
+
+__all__ = ["Batch"]
+
+
+class Batch:
+    """Decisions of one partition that go to the log in one append.
+
+    `first_offset`: where the first is expected. `changed`: the workflows as they are after the last decision of the batch (None: forgotten). `positions`, `watermarks`: likewise.
+    `spans`: what tracing is to say of it, once confirmed.
+    """
+
+    __slots__ = (
+        "changed",
+        "decisions",
+        "effect_records",
+        "effects",
+        "first_offset",
+        "positions",
+        "records",
+        "watermarks",
+    )
+
+    def __init__(self) -> None:
+        self.decisions: list[Decision] = []
+        self.records: list[OutRecord] = []
+        self.effects: list[Effect] = []
+        self.effect_records: list[OutRecord] = []
+        self.changed: dict[str, Workflow | None] = {}
+        self.watermarks: dict[str, tuple[int, int]] = {}
+        self.positions: dict[str, int] = {}
+        self.first_offset = -1
+
+    def __len__(self) -> int:
+        return len(self.decisions)

@@ -1,0 +1,82 @@
+"""A partition's checkpoint: the fold of its log as of an offset, kept on this machine so that a start need not read the log from its first record.
+
+It holds confirmed state alone, and is a cache: one that can't be read is deleted, and the log makes it anew.
+"""
+
+from typing import NamedTuple
+
+import msgspec
+import structlog
+
+from mesh.codec.state import decode_meta, decode_workflow, encode_meta, encode_workflow
+from mesh.core.ownership import Epochs
+from mesh.core.replay import PartitionFold
+from mesh.core.state import PartitionState
+from mesh.ports import CheckpointStore
+from mesh.services.router.owner import Owner
+
+__all__ = ["load_fold", "save_checkpoint"]
+
+_log = structlog.get_logger()
+
+
+class _EpochsMeta(msgspec.Struct, frozen=True, kw_only=True):
+    """The reader's rule, and how the last owners fared."""
+
+    seen: list[str]
+    current: str
+    takeovers: int
+    attempted: tuple[str, int] | None
+    spans: list[tuple[int, int]]
+
+
+class Loaded(NamedTuple):
+    """`spans`: [start, stop) of the effective decisions at or after the mark that the fold has taken in already."""
+
+    fold: PartitionFold
+    spans: list[tuple[int, int]]
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_epochs = msgspec.json.Decoder(_EpochsMeta).decode
+
+
+def load_fold(partition: int, store: CheckpointStore | None) -> Loaded:
+    """The fold as it was saved, or an empty one."""
+    saved = store.load() if store is not None else None
+    if store is None or saved is None:
+        return Loaded(PartitionFold(partition), [])
+    try:
+        meta, kept = decode_meta(saved.meta), _decode_epochs(saved.epochs)
+        workflows = {name: decode_workflow(value) for name, value in saved.workflows.items()}
+    except msgspec.DecodeError as error:
+        _log.warning("checkpoint_unreadable", partition=partition, error=str(error))
+        store.delete()
+        return Loaded(PartitionFold(partition), [])
+    state = PartitionState(workflows=workflows, positions=meta.positions, watermarks=meta.watermarks, mark=meta.mark)
+    fold = PartitionFold(partition, state=state, epochs=Epochs(kept.seen, kept.current), next_offset=saved.offset)
+    fold.takeovers, fold.attempted = kept.takeovers, kept.attempted
+    return Loaded(fold, kept.spans)
+
+
+def save_checkpoint(owner: Owner, store: CheckpointStore) -> None:
+    """Write what the log has confirmed since the last time. Does nothing where there is nothing new."""
+    if not owner.dirty and owner.confirmed_offset == owner.checkpoint_offset:
+        return
+    dirty, owner.dirty = owner.dirty, {}
+    progressed = owner.confirmed_offset > owner.taken_over_at
+    kept = _EpochsMeta(
+        seen=owner.epochs.seen(),
+        current=owner.epochs.current,
+        takeovers=0 if progressed else owner.takeovers,
+        attempted=None if progressed else owner.attempted,
+        spans=list(owner.spans),
+    )
+    store.save(
+        offset=owner.confirmed_offset,
+        epochs=_encode(kept),
+        meta=encode_meta(owner.confirmed),
+        changed={name: encode_workflow(workflow) for name, workflow in dirty.items() if workflow is not None},
+        removed=[name for name, workflow in dirty.items() if workflow is None],
+    )
+    owner.checkpoint_offset = owner.confirmed_offset

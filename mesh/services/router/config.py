@@ -1,0 +1,25 @@
+"""A router's settings, as numbers with their units and reasons."""
+
+import msgspec
+
+__all__ = ["RouterConfig"]
+
+
+class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`instance` names the process in logs, in `OwnerChanged` and to its group."""
+
+    instance: str
+    partitions: int = 16
+    session_timeout_s: float = 10.0
+    max_poll_records: int = 2_000  # one poll, and so about one batch of decisions over all partitions
+    max_flights: int = 4  # appends under way for each partition; more only adds latency
+    max_backlog: int = 4_000  # inputs read and not yet decided, for each partition
+    idle_poll_s: float = 0.1  # how late a timer or a stop may be noticed while no record comes
+    checkpoint_interval_s: float = 5.0
+    drain_timeout_s: float = 10.0  # for what is under way at a stop or a revocation
+    retry_pause_s: float = 0.5  # between attempts while the broker is away
+    max_event_bytes: int = (
+        256 * 1024
+    )  # a start decision holds its event and the first steps' inputs, each perhaps whole
+    max_inbox_lag: int = 50_000  # records; beyond it ingress waits: `mesh.events` is the durable backlog
+    format_level: int = 1

@@ -1,0 +1,81 @@
+"""What `decide` may look up: who has which role, and which agents have put their card on `mesh.agents`."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from mesh.codec.cards import decode_card
+from mesh.core.state import AgentCard, Directory
+from mesh.core.topics import Topics
+from mesh.errors import BrokerUnavailable, MalformedRecord, TopicMissing
+from mesh.ports import Broker, Reader, Record, TopicPartition
+
+__all__ = ["DirectoryFollower"]
+
+_log = structlog.get_logger()
+_READ_TIMEOUT_S = 30.0
+_PAUSE_S = 0.5
+
+
+class DirectoryFollower:
+    """Follows the agent cards; `current` is always a value that a decision may keep."""
+
+    def __init__(self, broker: Broker, topics: Topics, roles: Mapping[str, frozenset[str]]) -> None:
+        self._broker = broker
+        self._topics = topics
+        self._reader: Reader | None = None
+        self._cards: dict[str, AgentCard] = {}
+        self.current = Directory(roles=dict(roles), topic_prefix=topics.prefix)
+
+    async def start(self) -> None:
+        """Read the cards that are there now."""
+        info = (await self._broker.topics()).get(self._topics.agents)
+        if info is None:
+            raise TopicMissing(f"topic {self._topics.agents} is not there: run `mesh topics apply`")
+        partitions = [TopicPartition(self._topics.agents, p) for p in range(info.partitions)]
+        positions = dict(await self._broker.begin_offsets(partitions))
+        ends = await self._broker.end_offsets(partitions)
+        self._reader = await self._broker.reader()
+        self._reader.assign(positions)
+        while any(positions[tp] < end for tp, end in ends.items()):
+            records = await self._reader.poll(max_records=1_000, timeout_s=_READ_TIMEOUT_S)
+            if not records:
+                raise BrokerUnavailable(f"{self._topics.agents} can't be read to its end; is the broker well?")
+            for record in records:
+                positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
+            self._take(records)
+
+    async def follow(self) -> None:
+        """Read cards as they come, for ever; ends when it is cancelled."""
+        if self._reader is None:
+            raise RuntimeError("the directory is not started")
+        while True:
+            try:
+                self._take(await self._reader.poll(max_records=1_000, timeout_s=5.0))
+            except BrokerUnavailable as error:
+                _log.warning("agent_cards_unread", error=str(error))
+                await asyncio.sleep(_PAUSE_S)
+
+    async def close(self) -> None:
+        if self._reader is not None:
+            await self._reader.close()
+
+    def _take(self, records: Sequence[Record]) -> None:
+        changed = False
+        for record in records:
+            if record.value is None:
+                continue
+            try:
+                card = decode_card(record)
+            except MalformedRecord as error:
+                _log.warning("agent_card_unreadable", error=str(error))
+                continue
+            known = self._cards.get(card.name)
+            if known is None or known.output_schema != card.output_schema or known.version != card.version:
+                self._cards[card.name] = card
+                changed = True
+        if changed:
+            self.current = Directory(
+                roles=self.current.roles, agents=dict(self._cards), topic_prefix=self._topics.prefix
+            )

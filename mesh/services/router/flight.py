@@ -1,0 +1,151 @@
+"""A batch on its way: append, check the acknowledgement, send the effects, move the mark on.
+
+Nothing leaves the router that the log does not hold: effects wait for their decisions' acknowledgement, and it must be exactly the expected one. Flights of one partition overlap, and
+each waits for the one before it at two points: *confirmed* (the log has it) and *done* (its effects are acknowledged), so that both happen in order.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from mesh.codec.effects import effect_id
+from mesh.codec.log import decode_log_record
+from mesh.core.effects import Effect, SendTask
+from mesh.core.inputs import TaskUndeliverable, Undeliverable
+from mesh.core.ownership import Gap, Lost
+from mesh.errors import BrokerError, BrokerUnavailable
+from mesh.ports import Broker, OutRecord, Record, SendFailure
+from mesh.services.router.batch import Batch
+
+if TYPE_CHECKING:
+    from mesh.services.router.owner import Owner
+
+__all__ = ["Flight", "begin_flight", "fly", "wait_landed"]
+
+_log = structlog.get_logger()
+_GAP_READ_TIMEOUT_S = 10.0
+
+
+class Flight:
+    """A batch's place in the order of its partition."""
+
+    __slots__ = ("batch", "confirmed", "done", "previous")
+
+    def __init__(self, batch: Batch, previous: "Flight | None") -> None:
+        loop = asyncio.get_running_loop()
+        self.batch = batch
+        self.confirmed: asyncio.Future[None] = loop.create_future()
+        self.done: asyncio.Future[None] = loop.create_future()
+        self.previous = previous
+
+    def end(self) -> None:
+        """Whatever became of it, nobody waits for it any longer."""
+        self.previous = None
+        for future in (self.confirmed, self.done):
+            if not future.done():
+                future.set_result(None)
+
+
+def begin_flight(owner: "Owner", batch: Batch) -> Flight:
+    """Take the next place. Called in the order of the batches; `fly` may then run as a task of its own."""
+    flight = Flight(batch, owner.flights[-1] if owner.flights else None)
+    owner.flights.append(flight)
+    return flight
+
+
+async def fly(broker: Broker, owner: "Owner", flight: Flight) -> None:
+    """Carry a batch through. What goes wrong with the broker ends the ownership; nothing but that is caught."""
+    try:
+        await _fly(broker, owner, flight)
+    except BrokerError as error:
+        owner.lose(str(error))
+    finally:
+        flight.end()
+        owner.flights.remove(flight)
+
+
+async def wait_landed(owner: "Owner") -> None:
+    """Wait until nothing of this owner is under way."""
+    while owner.flights:
+        await asyncio.wait([owner.flights[-1].done])
+        await asyncio.sleep(0)
+
+
+async def _fly(broker: Broker, owner: "Owner", flight: Flight) -> None:
+    batch, previous = flight.batch, flight.previous
+    appended = await broker.append(owner.log, batch.first_offset, batch.records, batch.effect_records)
+    if previous is not None:
+        await previous.confirmed
+    if owner.is_lost():
+        return
+    if appended.refused:
+        owner.lose("the log's end is not where it was left: another owner wrote to it")
+        return
+    if not await _is_expected(broker, owner, appended.spans):
+        return
+    owner.confirm(batch, appended.spans)
+    flight.confirmed.set_result(None)
+    failures = appended.failures
+    if batch.effect_records and not appended.effects_sent:
+        failures = tuple(await broker.send(batch.effect_records))
+    if previous is not None:
+        await previous.done
+    if owner.is_lost():
+        return
+    for failure in failures:
+        effect, record = batch.effects[failure.index], batch.effect_records[failure.index]
+        owner.offer_own(undeliverable(effect, record, failure))
+    first, count = appended.spans[-1]
+    owner.acknowledge_effects(first + count, had_effects=bool(batch.effect_records))
+
+
+async def _is_expected(broker: Broker, owner: "Owner", spans: tuple[tuple[int, int], ...]) -> bool:
+    """Whether the acknowledgement lets the ownership go on."""
+    gaps = owner.ownership.acknowledged(spans)
+    if isinstance(gaps, Lost):
+        owner.lose(gaps.reason)
+        return False
+    for gap in gaps:
+        records = [decode_log_record(record) for record in await _read(broker, owner, gap)]
+        lost = owner.ownership.gap_read(gap, records)
+        if lost is not None:
+            owner.lose(lost.reason)
+            return False
+    return True
+
+
+async def _read(broker: Broker, owner: "Owner", gap: Gap) -> list[Record]:
+    """What others wrote between our records."""
+    reader, records = await broker.reader(), list[Record]()
+    try:
+        reader.assign({owner.log: gap.start})
+        while len(records) < gap.stop - gap.start:
+            wanted = gap.stop - gap.start - len(records)
+            got = await reader.poll(max_records=wanted, timeout_s=_GAP_READ_TIMEOUT_S)
+            if not got:
+                raise BrokerUnavailable(f"{owner.log.topic}/{owner.log.partition} can't be read at {gap.start}")
+            records.extend(got)
+    finally:
+        await reader.close()
+    return records
+
+
+def undeliverable(effect: Effect, record: OutRecord, failure: SendFailure) -> TaskUndeliverable | Undeliverable:
+    """A send that failed for good, as the input that it becomes."""
+    _log.error("effect_undeliverable", workflow_id=effect.workflow_id, topic=record.topic, reason=failure.message)
+    if isinstance(effect, SendTask):
+        return TaskUndeliverable(
+            workflow_id=effect.workflow_id,
+            task_id=effect.task_id,
+            attempt=effect.attempt,
+            code=failure.code,
+            message=failure.message,
+        )
+    return Undeliverable(
+        workflow_id=effect.workflow_id,
+        effect_id=effect_id(effect),
+        topic=record.topic,
+        code=failure.code,
+        message=failure.message,
+    )

@@ -1,0 +1,222 @@
+"""Ingress: copies events, answers and commands into the inbox of the partition that decides on them.
+
+Any number of routers share the work as one consumer group. A crash or a rebalance may copy a record twice; it is never lost and never overtaken: copies go out in the order of their source, a
+batch is repeated until the broker has it, offsets are committed after that, and the receiver keeps one watermark for each source partition. What can't be read goes to the dead letters as it came.
+
+Ingress decides nothing: who may answer, whether a workflow lives, is for the owner to say.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import structlog
+
+from mesh.codec.approvals import decode_response
+from mesh.codec.cloudevents import from_record
+from mesh.codec.commands import decode_command
+from mesh.codec.dead_letters import dead_letter
+from mesh.codec.inbox import encode_inbox
+from mesh.core import ids
+from mesh.core.inputs import EventMatched, InboxInput
+from mesh.core.matching import MatchProblem, RouteIndex
+from mesh.core.topics import Topics
+from mesh.errors import BrokerUnavailable, RecordTooLarge, SenderError
+from mesh.ports import Broker, Clock, Committed, Delivery, OutRecord, Record, Subscription, TopicPartition
+from mesh.services.router.config import RouterConfig
+
+__all__ = ["Ingress"]
+
+_log = structlog.get_logger()
+_POLL_TIMEOUT_S: Final = 0.5
+_LAG_CHECK_S: Final = 1.0
+
+
+class Ingress:
+    """`counts`: events by what became of them since the start: matched, unwanted, malformed, ..."""
+
+    def __init__(self, broker: Broker, topics: Topics, index: RouteIndex, config: RouterConfig, clock: Clock) -> None:
+        self._broker = broker
+        self._topics = topics
+        self._index = index
+        self._config = config
+        self._clock = clock
+        self._subscription: Subscription | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._stopping = asyncio.Event()
+        self._lag_checked_at = 0.0
+        self.counts: Counter[str] = Counter()
+        self._convert: dict[str, Callable[[Record], Iterator[InboxInput | MatchProblem]]] = {
+            topics.events: self._from_event,
+            topics.responses: self._from_response,
+            topics.commands: self._from_command,
+        }
+
+    async def run(self) -> None:
+        """Copy until `stop`."""
+        self._subscription = await self._broker.subscribe(
+            self._topics.ingress_group,
+            list(self._convert),
+            self,
+            member=self._config.instance,
+            session_timeout_s=self._config.session_timeout_s,
+        )
+        try:
+            while not self._stopping.is_set():
+                await self._turn(self._subscription)
+        finally:
+            await self._subscription.close()
+
+    def stop(self) -> None:
+        """End after the batch under way."""
+        self._stopping.set()
+
+    async def on_assigned(self, partitions: Mapping[TopicPartition, Committed | None]) -> None:
+        """Nothing to prepare: copies know their place by their source."""
+
+    async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        """Let the batch under way land and be committed; one that does not in time is copied again by the next member."""
+        try:
+            await asyncio.wait_for(self._idle.wait(), self._config.drain_timeout_s)
+        except TimeoutError:
+            _log.warning("ingress_leaves_a_batch", partitions=[f"{tp.topic}/{tp.partition}" for tp in partitions])
+
+    async def _turn(self, subscription: Subscription) -> None:
+        try:
+            await self._wait_for_room(subscription)
+            records = await subscription.poll(max_records=self._config.max_poll_records, timeout_s=_POLL_TIMEOUT_S)
+        except BrokerUnavailable as error:
+            _log.warning("ingress_waits", error=str(error))
+            await asyncio.sleep(self._config.retry_pause_s)
+            return
+        if not records:
+            return
+        self._idle.clear()
+        try:
+            await self._copy(records)
+            await self._commit(subscription, records)
+        finally:
+            self._idle.set()
+
+    async def _wait_for_room(self, subscription: Subscription) -> None:
+        """Hold back while the inbox lags: new work must not bury what is under way. Answers and commands go on."""
+        now = asyncio.get_running_loop().time()
+        if now - self._lag_checked_at < _LAG_CHECK_S:
+            return
+        self._lag_checked_at = now
+        inbox = [TopicPartition(self._topics.inbox, p) for p in range(self._config.partitions)]
+        ends = await self._broker.end_offsets(inbox)
+        read = await self._broker.committed(self._topics.router_group, inbox)
+        lag = sum(end - (committed.offset if (committed := read[tp]) else 0) for tp, end in ends.items())
+        events = [tp for tp in subscription.assignment() if tp.topic == self._topics.events]
+        if lag > self._config.max_inbox_lag:
+            _log.info("ingress_holds_back", inbox_lag=lag)
+            subscription.pause(events)
+        else:
+            subscription.resume(events)
+
+    async def _copy(self, records: Sequence[Record]) -> None:
+        out: list[OutRecord] = []
+        for record in records:
+            out.extend(self._copies(record))
+        while out:
+            try:
+                failures = await self._broker.send(out)
+            except BrokerUnavailable as error:
+                # The same batch again, in the same order: what had landed is passed over by the owner's watermark.
+                _log.warning("ingress_repeats_a_batch", error=str(error), records=len(out))
+                await asyncio.sleep(self._config.retry_pause_s)
+                continue
+            for failure in failures:
+                self._must_not_fail(out[failure.index], failure.code, failure.message)
+            return
+
+    @staticmethod
+    def _must_not_fail(record: OutRecord, code: Delivery, message: str) -> None:
+        raise BrokerUnavailable(f"{record.topic} does not take a record ({code}): {message}; run `mesh topics plan`")
+
+    async def _commit(self, subscription: Subscription, records: Sequence[Record]) -> None:
+        offsets = {TopicPartition(r.topic, r.partition): Committed(r.offset + 1) for r in records}
+        try:
+            await subscription.commit(offsets)
+        except BrokerUnavailable as error:
+            _log.warning("ingress_commit_failed", error=str(error))
+
+    def _copies(self, record: Record) -> Iterator[OutRecord]:
+        """The inbox records that one source record becomes; a dead letter for what can't be read, and for each route that can't take it."""
+        try:
+            for given in self._convert[record.topic](record):
+                if isinstance(given, MatchProblem):
+                    yield self._dead_letter(record, "no_key", f"it wakes route {given.route}, but {given.message}")
+                else:
+                    yield self._addressed(given)
+        except SenderError as error:
+            code = "too_large" if isinstance(error, RecordTooLarge) else "malformed"
+            yield self._dead_letter(record, code, str(error))
+
+    def _addressed(self, given: InboxInput) -> OutRecord:
+        partition = ids.partition_of_key(given.workflow_id.encode(), self._config.partitions)
+        record = encode_inbox(given, topic=self._topics.inbox, partition=partition)
+        if record.size_bytes() > self._broker.max_record_bytes:
+            raise RecordTooLarge(
+                f"as an input it has {record.size_bytes()} bytes; send a reference to the data instead"
+            )
+        return record
+
+    def _from_event(self, record: Record) -> Iterator[InboxInput | MatchProblem]:
+        size = len(record.value or b"")
+        if size > self._config.max_event_bytes:
+            raise RecordTooLarge(
+                f"the event has {size} bytes, and the mesh takes {self._config.max_event_bytes}: send a reference to the data"
+            )
+        event = from_record(record)
+        matches = self._index.match(event)
+        self.counts["matched" if matches else "unwanted"] += 1
+        for index, match in enumerate(matches):
+            if isinstance(match, MatchProblem):
+                yield match
+                continue
+            yield EventMatched(
+                workflow_id=match.workflow_id,
+                route=match.route.name,
+                digest=match.route.digest,
+                key=match.key,
+                cloud_event=event,
+                **_source(record, index),
+            )
+
+    def _from_response(self, record: Record) -> Iterator[InboxInput]:
+        self.counts["answers"] += 1
+        yield decode_response(record)
+
+    def _from_command(self, record: Record) -> Iterator[InboxInput]:
+        self.counts["commands"] += 1
+        yield decode_command(record)
+
+    def _dead_letter(self, record: Record, code: str, message: str) -> OutRecord:
+        self.counts["dead_letters"] += 1
+        _log.warning(
+            "dead_letter", topic=record.topic, partition=record.partition, offset=record.offset, reason=message
+        )
+        return dead_letter(
+            record,
+            code=code,
+            message=message,
+            component="ingress",
+            group=self._topics.ingress_group,
+            topics=self._topics,
+            at_ms=self._clock.now_ms(),
+        )
+
+
+def _source(record: Record, index: int) -> dict[str, Any]:
+    """Where an inbox record came from: the receiver's watermark stands on it."""
+    return {
+        "source_topic": record.topic,
+        "source_partition": record.partition,
+        "source_offset": record.offset,
+        "source_index": index,
+        "source_at_ms": record.timestamp_ms,
+    }

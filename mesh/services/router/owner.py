@@ -1,0 +1,509 @@
+"""The owner of one log partition: inputs in, decisions out, effects after their acknowledgement.
+
+Owns a partition's state while it decides on it. It must not send anything that the log does not hold, and must not decide on a state that the log may not have: as soon as an
+append's outcome is anything but the expected one, all of it is dropped (`is_lost`), and the partition is taken afresh.
+
+The life of a batch, pipelined up to `max_flights` deep:
+
+    offer(records) -> next_batch(now) -> `flight.fly`: append -> acknowledgement checked -> effects sent -> mark moves on
+                      (decides on the unconfirmed state)       |                       |
+                                                   confirmed state, for the checkpoint |
+                                                                    failures: inputs of their own
+
+Everything here is synchronous, and one router's loop is its only caller. `flight` and `takeover` do the I/O.
+"""
+
+from base64 import b64encode
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+import structlog
+from msgspec.structs import replace
+
+from mesh.codec.effects import EffectEncoder
+from mesh.codec.inbox import decode_inbox
+from mesh.codec.log import encode_decision
+from mesh.codec.tasks import decode_result
+from mesh.core import ids
+from mesh.core.decide import Decided, decide
+from mesh.core.effects import effects
+from mesh.core.events import Cause, Decision, IncidentRaised, InputAttempted, InputParked
+from mesh.core.evolve import evolve
+from mesh.core.inputs import (
+    AnswerGiven,
+    CommandGiven,
+    EventMatched,
+    InboxInput,
+    Input,
+    ResultReceived,
+    TaskError,
+    TaskUndeliverable,
+    TimerDue,
+    Undeliverable,
+)
+from mesh.core.ownership import Epochs, Ownership, Phase
+from mesh.core.replay import settle
+from mesh.core.route import Route
+from mesh.core.state import Directory, PartitionState, Workflow
+from mesh.core.topics import Topics
+from mesh.errors import MalformedRecord, RecordTooLarge
+from mesh.ports import Broker, Record, TopicPartition
+from mesh.services.router.batch import Batch
+from mesh.services.router.config import RouterConfig
+from mesh.services.router.flight import Flight
+from mesh.services.router.timers import BARRIER_KINDS, Timers
+
+__all__ = ["CAREFUL_AFTER", "Barrier", "Owner"]
+
+_log = structlog.get_logger()
+
+CAREFUL_AFTER: Final = 3
+"""Owners in a row, ourselves included, without progress: then inputs are announced in the log before they are touched, one at a time."""
+
+_TIMERS_A_BATCH: Final = 1_000
+_ASK_AGAIN_MS: Final = 200  # while ingress has not copied all answers yet
+
+
+class _UnknownDigest(Exception):
+    """A route version that this router has not read yet."""
+
+
+class Barrier(NamedTuple):
+    """Every input that the broker took before `up_to_ms` stands below `targets` (offset by topic). `with_answers`: people's answers too, which ingress has copied by then."""
+
+    up_to_ms: int
+    targets: dict[str, int]
+    with_answers: bool
+
+
+class Owner:
+    """One hold on one partition. `state` is what all decisions so far give, also those under way; `confirmed_*` what the log is known to have."""
+
+    def __init__(
+        self,
+        partition: int,
+        *,
+        broker: Broker,
+        topics: Topics,
+        config: RouterConfig,
+        route_of: Callable[[str], Route | None],
+        directory: Callable[[], Directory],
+        token: str,
+    ) -> None:
+        self.partition = partition
+        self.log = TopicPartition(topics.log, partition)
+        self.ownership = Ownership(token)
+        self.state = PartitionState()
+        self.timers = Timers()
+        self.read: dict[str, int] = {}  # the next offset to read, by topic
+        self.dirty: dict[str, Workflow | None] = {}  # confirmed since the last checkpoint
+        self.confirmed = PartitionState()  # without workflows: positions, watermarks, mark
+        self.confirmed_offset = 0  # the log is known up to here
+        self.spans: deque[tuple[int, int]] = deque()  # [start, stop) of effective decisions from the confirmed mark on
+        self.taken_over_at = 0
+        self.checkpoint_offset = -1  # of the last checkpoint saved
+        self.clock_offset_ms = 0
+        self.barrier: Barrier | None = None
+        self.epochs = Epochs()  # as of the take-over, for the checkpoint
+        self.takeovers = 0
+        self.careful = False
+        self.attempted: tuple[str, int] | None = None
+        self.unknown_digests: set[str] = set()  # looked for in vain
+        self.wanted_digest: str | None = None
+        self.lost_because = ""
+        self._broker = broker
+        self._topics = topics
+        self._config = config
+        self._route_of = route_of
+        self._directory = directory
+        self._encoder = EffectEncoder(topics, partition)
+        self._results: deque[Record] = deque()
+        self._inbox: deque[Record] = deque()
+        self._own_inputs: deque[TaskUndeliverable | Undeliverable] = deque()
+        self._announced = False
+        self.flights: list[Flight] = []  # under way, in order
+        self._owes_mark = False
+
+    # What the router asks ------------------------------------------------------------------------------------------
+
+    def is_lost(self) -> bool:
+        return self.ownership.phase is Phase.LOST
+
+    @property
+    def backlog(self) -> int:
+        return len(self._results) + len(self._inbox)
+
+    @property
+    def is_stalled(self) -> bool:
+        """It has inputs, and must wait for a flight before it can decide on them."""
+        return bool(self.backlog) and len(self.flights) >= self._config.max_flights
+
+    @property
+    def wants_records(self) -> bool:
+        return self.backlog < self._config.max_backlog
+
+    def offer(self, record: Record) -> None:
+        """Take in the next record of an input topic."""
+        self.read[record.topic] = record.offset + 1
+        (self._results if record.topic == self._topics.results else self._inbox).append(record)
+
+    def lose(self, reason: str) -> None:
+        """Give up the hold: what is unconfirmed is as if it had never been."""
+        if not self.is_lost():
+            self.lost_because = reason
+            _log.warning("ownership_lost", partition=self.partition, reason=reason)
+        self.ownership.lose(reason)
+
+    # Deciding ------------------------------------------------------------------------------------------------------
+
+    def next_batch(self, now_ms: int) -> Batch | None:
+        """Decide on what has been offered and what is due. None: nothing to append.
+
+        `now_ms`: this machine's clock; it is corrected to the broker's here.
+        """
+        if self.is_lost() or len(self.flights) >= self._config.max_flights:
+            return None
+        if self.careful:
+            try:
+                return self._careful_batch(now_ms + self.clock_offset_ms)
+            except _UnknownDigest as error:
+                self.wanted_digest = str(error)
+                return None
+        batch, now_ms = Batch(), now_ms + self.clock_offset_ms
+        try:
+            self._take_own(batch, now_ms)
+            for queue in (self._results, self._inbox):
+                while queue and len(batch) < self._config.max_poll_records:
+                    self._take(batch, queue[0], now_ms)
+                    queue.popleft()
+            self._take_timers(batch, now_ms)
+        except _UnknownDigest as error:
+            self.wanted_digest = str(error)
+        return self._launch(batch)
+
+    def _launch(self, batch: Batch) -> Batch | None:
+        if not batch.decisions:
+            return None
+        batch.positions = self.state.positions
+        batch.first_offset = self.ownership.appending(len(batch))
+        if self.timers.is_overgrown:
+            self.timers.rebuild(self.state.workflows.values())
+        return batch
+
+    def _careful_batch(self, now_ms: int) -> Batch | None:
+        """One input at a time: announce it, and once the log has that, decide it.
+
+        One that an owner before us announced and did not survive is parked.
+        """
+        if self.flights:
+            return None
+        batch, record = Batch(), self._careful_head()
+        if record is None:
+            self._take_timers(batch, now_ms)
+            return self._launch(batch)
+        known = self.attempted == (record.topic, record.offset)
+        if not known:
+            self._announce(batch, record, now_ms)
+            return self._launch(batch)
+        if self._announced:
+            self._take(batch, record, now_ms)
+        else:
+            self._park(batch, record, "poison", "owners died on it time and again; it is set aside unread", now_ms)
+        (self._results if record.topic == self._topics.results else self._inbox).popleft()
+        self.careful, self.attempted, self._announced = False, None, False
+        return self._launch(batch)
+
+    def _careful_head(self) -> Record | None:
+        heads = [queue[0] for queue in (self._results, self._inbox) if queue]
+        announced = [head for head in heads if self.attempted == (head.topic, head.offset)]
+        return next(iter(announced or heads), None)
+
+    def _announce(self, batch: Batch, record: Record, now_ms: int) -> None:
+        self.attempted, self._announced = (record.topic, record.offset), True
+        cause = Cause(kind="attempt", id=f"{record.topic}/{record.partition}/{record.offset}")
+        event = InputAttempted(topic=record.topic, offset=record.offset)
+        self._emit(batch, Decided((event,), None), "", cause, now_ms)
+
+    def _take(self, batch: Batch, record: Record, now_ms: int) -> None:
+        """Decide one record, or pass over one that is decided already."""
+        if record.offset < self.state.positions.get(record.topic, 0):
+            return
+        try:
+            given, cause = self._input_of(record)
+        except MalformedRecord as error:
+            self._park(batch, record, "malformed", str(error), now_ms)
+            return
+        if given is None:
+            self._advance(record)
+            return
+        before = self.state.positions
+        self._advance(record)
+        try:
+            self._decide(batch, given, cause, now_ms)
+        except _UnknownDigest:
+            self.state.positions = before
+            raise
+        except RecordTooLarge as error:
+            self._park(batch, record, "too_large", str(error), now_ms)
+        except Exception as error:  # noqa: BLE001 - an input that can't be processed is parked, and holds up nothing else
+            _log.exception("input_parked", workflow_id=given.workflow_id, topic=record.topic, offset=record.offset)
+            self._park(batch, record, "failed", f"{type(error).__name__}: {error}", now_ms)
+
+    def _advance(self, record: Record) -> None:
+        self.state.positions = {**self.state.positions, record.topic: record.offset + 1}
+
+    def _input_of(self, record: Record) -> tuple[ResultReceived | InboxInput | None, Cause]:
+        """The input that a record holds; None for one that ingress has copied twice. Raises `MalformedRecord`."""
+        if record.topic == self._topics.results:
+            result = decode_result(record)
+            return result, Cause(
+                kind="result",
+                id=ids.attempt_id(result.task_id, result.attempt),
+                topic=record.topic,
+                partition=record.partition,
+                offset=record.offset,
+                at_ms=record.timestamp_ms,
+            )
+        given = decode_inbox(record)
+        seen = self.state.watermarks.get(f"{given.source_topic}/{given.source_partition}")
+        kind, cause_id, source = _identity(given)
+        cause = Cause(
+            kind=kind,
+            id=cause_id,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            at_ms=given.source_at_ms,
+            source_topic=given.source_topic,
+            source_partition=given.source_partition,
+            source_offset=given.source_offset,
+            source_index=given.source_index,
+            event_source=source,
+        )
+        repeated = seen is not None and (given.source_offset, given.source_index) <= seen
+        return (None if repeated else given), cause
+
+    def _take_own(self, batch: Batch, now_ms: int) -> None:
+        """Decide on what could not be sent."""
+        while self._own_inputs:
+            given = self._own_inputs[0]
+            match given:
+                case TaskUndeliverable():
+                    name = ids.attempt_id(given.task_id, given.attempt)
+                case Undeliverable():
+                    name = given.effect_id
+            self._decide_own(batch, given, Cause(kind="undeliverable", id=name), now_ms)
+            self._own_inputs.popleft()
+
+    def offer_own(self, given: TaskUndeliverable | Undeliverable) -> None:
+        """An effect could not be sent for good: that is an input of ours."""
+        self._own_inputs.append(given)
+
+    def _decide_own(
+        self, batch: Batch, given: TaskUndeliverable | Undeliverable | TimerDue, cause: Cause, now_ms: int
+    ) -> None:
+        """Decide what no record holds. It can't be parked: where it can't be processed, its step becomes an incident."""
+        try:
+            self._decide(batch, given, cause, now_ms)
+        except _UnknownDigest:
+            raise
+        except Exception as error:  # noqa: BLE001 - the outermost place for an input that no record holds
+            _log.exception("own_input_failed", workflow_id=given.workflow_id, cause=cause.id)
+            parsed = ids.parse_step_id(given.task_id) if isinstance(given, TaskUndeliverable) else None
+            step = parsed.step if parsed else given.step if isinstance(given, TimerDue) else ""
+            workflow = self.state.workflows.get(given.workflow_id)
+            if workflow is None or step not in workflow.steps or workflow.status != "running":
+                return
+            message = f"{cause.kind} {cause.id} could not be decided: {type(error).__name__}: {error}"
+            event = IncidentRaised(step=step, kind="parked", message=message[:2_000])
+            evolved = evolve(workflow, event, workflow_id=given.workflow_id, at_ms=now_ms)
+            self._emit(batch, Decided((event,), evolved), given.workflow_id, cause, now_ms)
+
+    def _take_timers(self, batch: Batch, now_ms: int) -> None:
+        """Fire what is due: what an input could still beat waits for its barrier."""
+        due = self.timers.next_due_at_ms()
+        if due is None or due > now_ms:
+            return
+        waiting = self.timers.pop_due(now_ms, self.state.workflows)
+        ready = [timer for timer in waiting if self._may_fire(timer)][:_TIMERS_A_BATCH]
+        try:
+            for timer in ready:
+                name = f"{timer.workflow_id}/{timer.run_id}/{timer.step or 'end'}/{timer.kind}/{timer.due_at_ms}"
+                self._decide_own(batch, timer, Cause(kind="timer", id=name, at_ms=timer.due_at_ms), now_ms)
+        finally:
+            self.timers.put_back(
+                waiting
+            )  # one that has fired no longer fits its workflow, and is dropped when it comes up
+
+    def _may_fire(self, timer: TimerDue) -> bool:
+        """Whether no input that came before this time can be unread."""
+        if timer.kind not in BARRIER_KINDS:
+            return True
+        barrier = self.barrier
+        if barrier is None or timer.due_at_ms > barrier.up_to_ms:
+            return False
+        if timer.kind == "approval_deadline" and not barrier.with_answers:
+            return False
+        return all(self.state.positions.get(topic, 0) >= offset for topic, offset in barrier.targets.items())
+
+    def wants_barrier(self, now_ms: int) -> int | None:
+        """The time up to which inputs must be known to be read, since a timer that they can beat is due; None: no need to ask."""
+        now_ms += self.clock_offset_ms
+        due = self.timers.next_due_at_ms()
+        if due is None or due > now_ms or self.is_lost():
+            return None
+        known = self.barrier
+        if known is None or known.up_to_ms < due:
+            return now_ms
+        if not known.with_answers and now_ms - known.up_to_ms >= _ASK_AGAIN_MS:
+            return now_ms
+        return None
+
+    def _decide(self, batch: Batch, given: Input, cause: Cause, now_ms: int) -> None:
+        """Raises `RecordTooLarge` where what follows of it can't be sent and there is no other way to decide it."""
+        workflow = self.state.workflows.get(given.workflow_id)
+        route = self._route_for(given, workflow)
+        decided = decide(workflow, given, route=route, directory=self._directory(), now_ms=now_ms)
+        if not decided.events or self._emit(batch, decided, given.workflow_id, cause, now_ms):
+            return
+        message = f"what follows of it is larger than the broker takes ({self._broker.max_record_bytes} bytes)"
+        if not (isinstance(given, ResultReceived) and given.status == "succeeded"):
+            raise RecordTooLarge(message)
+        error = TaskError(kind="too_large", message=f"{message}; let the agent return less", retryable=False)
+        failed = replace(given, status="failed", output=None, error=error)
+        self._decide(batch, failed, cause, now_ms)
+
+    def _route_for(self, given: Input, workflow: Workflow | None) -> Route | None:
+        """The definition that decides on this input."""
+        if isinstance(given, EventMatched):
+            digest = given.digest
+        elif workflow is not None and workflow.status == "running":
+            digest = workflow.digest
+        else:
+            return None
+        route = self._route_of(digest)
+        if route is None:
+            if digest in self.unknown_digests:
+                raise LookupError(
+                    f"the definition {digest} of {given.workflow_id} is not on {self._topics.definitions}; "
+                    "publish the route file that it was made of"
+                )
+            raise _UnknownDigest(digest)
+        return route
+
+    def _emit(self, batch: Batch, decided: Decided, workflow_id: str, cause: Cause, now_ms: int) -> bool:
+        """Make the decision, encode it and its effects, and take it into the state. False, and nothing happened: something of it is too large."""
+        decision = Decision(
+            epoch=self.ownership.token,
+            workflow_id=workflow_id,
+            at_ms=now_ms,
+            cause=cause,
+            positions=self.state.positions,
+            mark=self.state.mark,
+            events=decided.events,
+        )
+        record = encode_decision(decision, topic=self.log.topic, partition=self.partition)
+        limit = self._broker.max_record_bytes
+        sends = effects(decision)
+        encoded = [self._encoder.encode(effect) for effect in sends]
+        if record.size_bytes() > limit or any(out.size_bytes() > limit for out in encoded):
+            return False
+        batch.decisions.append(decision)
+        batch.records.append(record)
+        batch.effects.extend(sends)
+        batch.effect_records.extend(encoded)
+        self._settle(batch, decision, decided.workflow)
+        self._owes_mark = False
+        return True
+
+    def _settle(self, batch: Batch, decision: Decision, workflow: Workflow | None) -> None:
+        state, workflow_id = self.state, decision.workflow_id
+        settle(state, decision, workflow)
+        cause = decision.cause
+        if cause.source_topic:
+            key = f"{cause.source_topic}/{cause.source_partition}"
+            batch.watermarks[key] = (cause.source_offset, cause.source_index)
+        if workflow_id:
+            batch.changed[workflow_id] = workflow
+        if workflow is not None:
+            self._arm(decision, workflow)
+
+    def _arm(self, decision: Decision, workflow: Workflow) -> None:
+        for event in decision.events:
+            name = getattr(event, "step", None)
+            step = workflow.steps.get(name) if name else None
+            if step is not None and step.due_at_ms is not None and step.since_ms == decision.at_ms:
+                self.timers.push(step.due_at_ms, workflow.workflow_id, str(name), workflow.run_id)
+        if workflow.forget_at_ms is not None and workflow.ended_at_ms == decision.at_ms:
+            self.timers.push(workflow.forget_at_ms, workflow.workflow_id, "", workflow.run_id)
+
+    def _park(self, batch: Batch, record: Record, code: str, message: str, now_ms: int) -> None:
+        """Log the input as it came; its effect sends it to the dead letters."""
+        workflow_id = (record.key or b"").decode("utf-8", "replace")
+        self._advance(record)
+        name = f"{record.topic}/{record.partition}/{record.offset}"
+        cause = Cause(
+            kind="parked",
+            id=name,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            at_ms=record.timestamp_ms,
+        )
+        _log.error("input_parked", workflow_id=workflow_id, input=name, code=code, reason=message)
+        for value in (record.value, None):
+            parked = InputParked(
+                code=code,
+                message=message if value is not None else f"{message}; its bytes stay at {name}",
+                topic=record.topic,
+                partition=record.partition,
+                offset=record.offset,
+                timestamp_ms=record.timestamp_ms,
+                key=_base64(record.key),
+                value=_base64(value),
+                headers=[(header, _base64(content) or "") for header, content in record.headers],
+            )
+            decided = Decided((parked,), self.state.workflows.get(workflow_id))
+            if self._emit(batch, decided, workflow_id, cause, now_ms):
+                return
+
+    def acknowledge_effects(self, mark: int, *, had_effects: bool) -> None:
+        """The broker has acknowledged the effects of every decision below log offset `mark`."""
+        self.state.mark = mark
+        self._owes_mark = self._owes_mark or had_effects
+
+    def confirm(self, batch: Batch, spans: Sequence[tuple[int, int]]) -> None:
+        """The log has this batch, in these spans of (first offset, count): what it changed may be kept on disk."""
+        self.dirty.update(batch.changed)
+        self.confirmed.watermarks.update(batch.watermarks)
+        self.confirmed.positions = batch.positions
+        self.confirmed.mark = batch.decisions[-1].mark
+        self.confirmed_offset = self.ownership.expected
+        self.spans.extend((first, first + count) for first, count in spans)
+        while self.spans and self.spans[0][1] <= self.confirmed.mark:
+            self.spans.popleft()
+
+    def mark_batch(self, now_ms: int) -> Batch | None:
+        """A decision that only carries the mark, for a graceful stop; None where the log has it already."""
+        if self.is_lost() or not self._owes_mark:
+            return None
+        batch = Batch()
+        cause = Cause(kind="mark", id=f"mark/{self.partition}/{self.state.mark}")
+        self._emit(batch, Decided((), None), "", cause, now_ms + self.clock_offset_ms)
+        return self._launch(batch)
+
+
+def _identity(given: InboxInput) -> tuple[str, str, str]:
+    """Kind, id and CloudEvents source of the input, for the decision's cause."""
+    match given:
+        case EventMatched():
+            return "event", given.cloud_event["id"], given.cloud_event["source"]
+        case AnswerGiven():
+            return "answer", given.answer_id, ""
+        case CommandGiven():
+            return "command", given.command_id, ""
+
+
+def _base64(value: bytes | None) -> str | None:
+    return None if value is None else b64encode(value).decode()

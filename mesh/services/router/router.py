@@ -1,0 +1,366 @@
+"""The router process: membership, ingress, and the owners of the partitions that are ours.
+
+One loop serves all owners: one poll, one batch of decisions for each partition that has inputs, one append each, and the next poll while those are on the wire. Membership only says which partitions
+to take; who may write a partition is the log's to say (`mesh.core.ownership`).
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import structlog
+
+from mesh.core.matching import RouteIndex
+from mesh.core.route import Route
+from mesh.core.state import Workflow
+from mesh.core.topics import Topics
+from mesh.errors import BrokerError, BrokerUnavailable, PartitionsDiffer, TopicMissing
+from mesh.ports import Broker, CheckpointStore, Clock, Committed, Entropy, Reader, Record, TopicPartition
+from mesh.services.router.barrier import raise_barriers
+from mesh.services.router.checkpoint import save_checkpoint
+from mesh.services.router.config import RouterConfig
+from mesh.services.router.definitions import Definitions
+from mesh.services.router.directory import DirectoryFollower
+from mesh.services.router.flight import begin_flight, fly, wait_landed
+from mesh.services.router.ingress import Ingress
+from mesh.services.router.owner import Owner
+from mesh.services.router.takeover import take_over
+
+__all__ = ["Router"]
+
+_log = structlog.get_logger()
+
+
+class Router:
+    """One router. `run` returns after `stop`, or raises what no retry can mend (`PartitionsDiffer`, `TopicMissing`, `UnknownFormat`).
+
+    `open_checkpoint` gives the place for a partition's checkpoint; None: none are kept. `beat` is called in every turn of the loop: the process is alive.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        *,
+        topics: Topics,
+        routes: Sequence[Route],
+        roles: Mapping[str, frozenset[str]],
+        config: RouterConfig,
+        clock: Clock,
+        entropy: Entropy,
+        open_checkpoint: Callable[[int], CheckpointStore] | None = None,
+        beat: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._broker = broker
+        self._topics = topics
+        self._routes = routes
+        self._config = config
+        self._clock = clock
+        self._entropy = entropy
+        self._open_checkpoint = open_checkpoint
+        self._beat = beat
+        self._definitions = Definitions(broker, topics)
+        self._directory = DirectoryFollower(broker, topics, roles)
+        self.ingress = Ingress(broker, topics, RouteIndex(routes), config, clock)
+        self.owners: dict[int, Owner] = {}
+        self._dormant: dict[int, Owner] = {}  # revoked: their hold may still be good when they come back
+        self._desired: set[int] = set()
+        self._stores: dict[int, CheckpointStore] = {}
+        self._reassign = False
+        self._retake_at = 0.0
+        self._housekeeping_at = 0.0
+        self._saved_at: dict[int, float] = {}
+        self._background: dict[
+            str, asyncio.Task[None]
+        ] = {}  # at most one of each kind: taking over, barriers, definitions
+        self._stopping = asyncio.Event()
+        self._draining = asyncio.Event()
+        self._drained = asyncio.Event()
+        self.ready = asyncio.Event()  # the first share of partitions is owned
+
+    def stop(self) -> None:
+        """Stop gracefully: finish what is under way, write marks and checkpoints, leave the groups."""
+        self._stopping.set()
+
+    def workflows(self) -> Iterable[Workflow]:
+        """The live states, as decided so far."""
+        return [workflow for owner in self.owners.values() for workflow in owner.state.workflows.values()]
+
+    async def run(self) -> None:
+        await self._check_topics()
+        await self._definitions.start(self._routes)
+        await self._directory.start()
+        _log.info("router_starts", instance=self._config.instance, routes=[route.name for route in self._routes])
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                following = tasks.create_task(self._directory.follow())
+                copying = tasks.create_task(self.ingress.run())
+                owning = tasks.create_task(self._own())
+                tasks.create_task(self._take_part())
+                await self._stopping.wait()
+                self.ingress.stop()
+                await asyncio.wait([copying])
+                self._draining.set()
+                await asyncio.wait([owning])
+                following.cancel()
+        finally:
+            for store in self._stores.values():
+                store.close()
+            await self._definitions.close()
+            await self._directory.close()
+        _log.info("router_stopped", instance=self._config.instance)
+
+    async def _check_topics(self) -> None:
+        topics = await self._broker.topics()
+        for name in (self._topics.log, self._topics.inbox, self._topics.results):
+            info = topics.get(name)
+            if info is None:
+                raise TopicMissing(f"topic {name} is not there: run `mesh topics apply` first")
+            if info.partitions != self._config.partitions:
+                raise PartitionsDiffer(
+                    f"topic {name} has {info.partitions} partitions, and this router is set to {self._config.partitions}: "
+                    f"set MESH_PARTITIONS={info.partitions} if the log was written so; the count can't change under a log"
+                )
+
+    # Membership ------------------------------------------------------------------------------------------------------
+
+    async def _take_part(self) -> None:
+        """Take part in the sharing of partitions until everything is drained."""
+        subscription = await self._broker.subscribe(
+            self._topics.router_group,
+            [self._topics.inbox],
+            self,
+            member=self._config.instance,
+            fetch=False,
+            session_timeout_s=self._config.session_timeout_s,
+        )
+        try:
+            while not self._drained.is_set():
+                try:
+                    await subscription.poll(max_records=1, timeout_s=0.25)
+                    await subscription.commit(self._positions())
+                except BrokerUnavailable as error:
+                    _log.warning("membership_waits", error=str(error))
+                    await asyncio.sleep(self._config.retry_pause_s)
+        finally:
+            await subscription.close()
+
+    def _positions(self) -> dict[TopicPartition, Committed]:
+        """How far each inbox partition is decided and confirmed: for lag, not for correctness."""
+        inbox = self._topics.inbox
+        return {
+            TopicPartition(inbox, p): Committed(owner.confirmed.positions.get(inbox, 0))
+            for p, owner in self.owners.items()
+        }
+
+    async def on_assigned(self, partitions: Mapping[TopicPartition, Committed | None]) -> None:
+        for _, partition in partitions:
+            self._desired.add(partition)
+            owner = self._dormant.pop(partition, None)
+            if owner is not None and not owner.is_lost():
+                self.owners[partition] = owner
+                self._reassign = True
+        _log.info("partitions_assigned", partitions=sorted(p for _, p in partitions))
+
+    async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        revoked = [p for _, p in partitions]
+        _log.info("partitions_revoked", partitions=sorted(revoked))
+        self._desired.difference_update(revoked)
+        leaving = [self.owners.pop(p) for p in revoked if p in self.owners]
+        self._dormant.update((owner.partition, owner) for owner in leaving)
+        self._reassign = True
+        await self._land(leaving)
+
+    async def _land(self, owners: Sequence[Owner]) -> None:
+        """Let what is under way land, write the marks, save the checkpoints; bounded."""
+        try:
+            async with asyncio.timeout(self._config.drain_timeout_s):
+                await asyncio.gather(*(wait_landed(owner) for owner in owners))
+                await asyncio.gather(*(self._write_mark(owner) for owner in owners))
+        except TimeoutError:
+            _log.warning("drain_timed_out", partitions=[owner.partition for owner in owners if owner.flights])
+        for owner in owners:
+            self._save(owner)
+
+    async def _write_mark(self, owner: Owner) -> None:
+        batch = owner.mark_batch(self._clock.now_ms())
+        if batch is not None:
+            await fly(self._broker, owner, begin_flight(owner, batch))
+
+    # Owning ----------------------------------------------------------------------------------------------------------
+
+    async def _own(self) -> None:
+        reader = await self._broker.reader()
+        try:
+            async with asyncio.TaskGroup() as flights:
+                while not self._draining.is_set():
+                    self._beat()
+                    self._change_owners(flights, reader)
+                    try:
+                        records = await self._poll(reader)
+                    except BrokerUnavailable as error:
+                        _log.warning("inputs_unread", error=str(error))
+                        await asyncio.sleep(self._config.retry_pause_s)
+                        continue
+                    self._decide(records, flights)
+                    self._look_after(flights)
+                for task in self._background.values():
+                    task.cancel()
+            await self._land(list(self.owners.values()))
+        finally:
+            self._drained.set()
+            await reader.close()
+
+    async def _poll(self, reader: Reader) -> Sequence[Record]:
+        """The next inputs. Results come first when there is more than one poll can take."""
+        stalled = [owner.flights[0].done for owner in self.owners.values() if owner.is_stalled]
+        if stalled:
+            await asyncio.wait(stalled, timeout=self._config.idle_poll_s, return_when=asyncio.FIRST_COMPLETED)
+        hungry = [owner.partition for owner in self.owners.values() if owner.wants_records]
+        if not hungry:
+            await asyncio.sleep(0 if stalled else self._config.idle_poll_s)
+            return ()
+        results = [TopicPartition(self._topics.results, p) for p in hungry]
+        inbox = [TopicPartition(self._topics.inbox, p) for p in hungry]
+        limit = self._config.max_poll_records
+        if self._saturated:
+            first = await reader.poll(max_records=limit, timeout_s=0, partitions=results)
+            if len(first) == limit:
+                return first
+            rest = await reader.poll(max_records=limit - len(first), timeout_s=0, partitions=inbox)
+            records = [*first, *rest]
+        else:
+            timeout_s = 0.0 if any(o.backlog for o in self.owners.values()) else self._idle_s()
+            records = list(await reader.poll(max_records=limit, timeout_s=timeout_s, partitions=results + inbox))
+        self._saturated = len(records) == limit
+        await asyncio.sleep(0)
+        return records
+
+    _saturated = False
+
+    def _idle_s(self) -> float:
+        """How long to wait for records while nothing else is due."""
+        dues = [due for owner in self.owners.values() if (due := owner.timers.next_due_at_ms()) is not None]
+        if not dues:
+            return self._config.idle_poll_s
+        wait_s = (min(dues) - self._clock.now_ms()) / 1000
+        return min(max(wait_s, 0.002), self._config.idle_poll_s)
+
+    def _decide(self, records: Sequence[Record], flights: asyncio.TaskGroup) -> None:
+        for record in records:
+            owner = self.owners.get(record.partition)
+            if owner is not None:
+                owner.offer(record)
+        now_ms = self._clock.now_ms()
+        for owner in self.owners.values():
+            batch = owner.next_batch(now_ms)
+            if batch is not None:
+                flights.create_task(fly(self._broker, owner, begin_flight(owner, batch)))
+
+    # Looking after owners ----------------------------------------------------------------------------------------------
+
+    def _change_owners(self, tasks: asyncio.TaskGroup, reader: Reader) -> None:
+        for partition, owner in list(self.owners.items()):
+            if owner.is_lost():
+                del self.owners[partition]
+                self._reassign = True
+                self._retake_at = asyncio.get_running_loop().time() + self._pause_s()
+        missing = self._desired - self.owners.keys()
+        if missing and asyncio.get_running_loop().time() >= self._retake_at:
+            self._in_background("taking_over", lambda: self._take(missing), tasks)
+        if self._reassign:
+            self._reassign = False
+            reader.assign({TopicPartition(t, p): owner.read[t] for p, owner in self.owners.items() for t in owner.read})
+            if self._desired and self._desired == self.owners.keys():
+                self.ready.set()
+
+    def _pause_s(self) -> float:
+        """Before taking over again: different for each router, so that two don't depose each other for ever."""
+        return self._config.retry_pause_s * (0.5 + int(self._entropy.token()[:4], 16) / 0xFFFF)
+
+    def _in_background(
+        self, kind: str, work: "Callable[[], asyncio._CoroutineLike[None]]", tasks: asyncio.TaskGroup
+    ) -> None:
+        running = self._background.get(kind)
+        if running is None or running.done():
+            self._background[kind] = tasks.create_task(work())
+
+    async def _take(self, partitions: Iterable[int]) -> None:
+        owners = [self._new_owner(partition) for partition in sorted(partitions)]
+        await take_over(
+            owners,
+            broker=self._broker,
+            topics=self._topics,
+            config=self._config,
+            clock=self._clock,
+            stores=self._stores,
+        )
+        taken = [owner for owner in owners if not owner.is_lost()]
+        for owner in taken:
+            if owner.partition in self._desired:
+                self.owners[owner.partition] = owner
+            else:
+                self._dormant[owner.partition] = owner
+        if len(taken) < len(owners):
+            self._retake_at = asyncio.get_running_loop().time() + self._pause_s()
+        self._reassign = True
+        _log.info("partitions_taken_over", partitions=[owner.partition for owner in taken])
+
+    def _new_owner(self, partition: int) -> Owner:
+        if self._open_checkpoint is not None and partition not in self._stores:
+            self._stores[partition] = self._open_checkpoint(partition)
+        return Owner(
+            partition,
+            broker=self._broker,
+            topics=self._topics,
+            config=self._config,
+            route_of=self._definitions.get,
+            directory=lambda: self._directory.current,
+            token=self._entropy.token(),
+        )
+
+    def _look_after(self, tasks: asyncio.TaskGroup) -> None:
+        now_ms = self._clock.now_ms()
+        waiting = [
+            (owner, up_to) for owner in self.owners.values() if (up_to := owner.wants_barrier(now_ms)) is not None
+        ]
+        if waiting:
+            self._in_background("barriers", lambda: self._raise_barriers(waiting), tasks)
+        wanting = [owner for owner in self.owners.values() if owner.wanted_digest is not None]
+        if wanting:
+            self._in_background("definitions", lambda: self._find_definitions(wanting), tasks)
+        now = asyncio.get_running_loop().time()
+        if now >= self._housekeeping_at:
+            self._housekeeping_at = now + self._config.checkpoint_interval_s / (len(self.owners) + 1)
+            self._save_one(now)
+
+    async def _raise_barriers(self, waiting: Sequence[tuple[Owner, int]]) -> None:
+        try:
+            await raise_barriers(waiting, self._broker, self._topics)
+        except BrokerError as error:
+            _log.warning("timers_wait", error=str(error))
+            await asyncio.sleep(self._config.retry_pause_s)
+
+    async def _find_definitions(self, wanting: Sequence[Owner]) -> None:
+        """Look for the route versions that inputs wait for; what is not to be found parks its inputs."""
+        try:
+            await self._definitions.refresh()
+        except BrokerError as error:
+            _log.warning("definitions_unread", error=str(error))
+            await asyncio.sleep(self._config.retry_pause_s)
+            return
+        for owner in wanting:
+            digest, owner.wanted_digest = owner.wanted_digest, None
+            if digest is not None and self._definitions.get(digest) is None:
+                owner.unknown_digests.add(digest)
+
+    def _save_one(self, now: float) -> None:
+        """Save the checkpoint that is oldest: one partition a turn, so that no turn is long."""
+        due = [p for p in self.owners if now - self._saved_at.get(p, 0.0) >= self._config.checkpoint_interval_s]
+        if due:
+            partition = min(due, key=lambda p: self._saved_at.get(p, 0.0))
+            self._saved_at[partition] = now
+            self._save(self.owners[partition])
+
+    def _save(self, owner: Owner) -> None:
+        store = self._stores.get(owner.partition)
+        if store is not None and not owner.is_lost():
+            save_checkpoint(owner, store)

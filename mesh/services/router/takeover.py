@@ -1,0 +1,207 @@
+"""Taking partitions over, all new ones of a router at once.
+
+    1  append `OwnerChanged` with a fresh token to each log partition
+    2  read each from its checkpoint (or from the mark, whichever is lower) up to that record, and fold it
+    3  send again the effects from the mark on: tasks and questions only for steps that still wait; before anything new
+    4  own
+
+Any trouble on the way leaves the owner lost, and the router begins again with a new one.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import structlog
+
+from mesh.codec.effects import EffectEncoder
+from mesh.codec.log import decode_log_record, encode_owner_changed
+from mesh.core.effects import AskApproval, Effect, SendTask, effects
+from mesh.core.events import Decision, OwnerChanged
+from mesh.core.state import PartitionState, Workflow
+from mesh.core.topics import Topics
+from mesh.errors import BrokerError, BrokerUnavailable, PartitionsDiffer
+from mesh.ports import Broker, CheckpointStore, Clock, OutRecord, TopicPartition
+from mesh.services.router.checkpoint import load_fold
+from mesh.services.router.config import RouterConfig
+from mesh.services.router.flight import undeliverable
+from mesh.services.router.owner import CAREFUL_AFTER, Owner
+
+__all__ = ["take_over"]
+
+_log = structlog.get_logger()
+_READ_TIMEOUT_S: Final = 30.0
+_BREATHE_EVERY: Final = 500
+"""Records folded between two turns of the event loop: heartbeats run in it."""
+
+
+class _Candidate:
+    """An owner on its way in: its fold, and the decisions whose effects may have to be sent again."""
+
+    __slots__ = ("changed", "effective", "fold", "owner", "spans", "until")
+
+    def __init__(self, owner: Owner, store: CheckpointStore | None) -> None:
+        self.owner = owner
+        self.fold, self.spans = load_fold(owner.partition, store)
+        self.until = -1
+        self.effective: deque[tuple[int, Decision]] = deque()  # from the mark on, as far as it is known
+        self.changed: set[str] = set()  # workflows that the checkpoint does not have as they are
+
+    @property
+    def start(self) -> int:
+        return min(self.fold.state.mark, self.fold.next_offset)
+
+    def feed(self, offset: int, decision: Decision | OwnerChanged, partitions: int) -> None:
+        """Fold one record. Those below the checkpoint are read for their effects alone."""
+        if isinstance(decision, OwnerChanged) and decision.partitions != partitions:
+            raise PartitionsDiffer(
+                f"the log was written with {decision.partitions} partitions, and this router is set to {partitions}: "
+                f"set MESH_PARTITIONS={decision.partitions}"
+            )
+        if offset < self.fold.next_offset:
+            if isinstance(decision, Decision) and any(start <= offset < stop for start, stop in self.spans):
+                self.effective.append((offset, decision))
+        elif self.fold.apply(offset, decision) and isinstance(decision, Decision):
+            self.effective.append((offset, decision))
+            self.changed.add(decision.workflow_id)
+            while self.effective[0][0] < self.fold.state.mark:
+                self.effective.popleft()
+
+    def owed(self) -> list[Effect]:
+        """Effects from the mark on that are still wanted."""
+        state = self.fold.state
+        return [
+            effect
+            for offset, decision in self.effective
+            if offset >= state.mark
+            for effect in effects(decision)
+            if _is_wanted(effect, state.workflows.get(effect.workflow_id))
+        ]
+
+
+def _is_wanted(effect: Effect, workflow: Workflow | None) -> bool:
+    """A task or a question goes out again only while its step waits for it; the rest are records of what happened."""
+    if not isinstance(effect, SendTask | AskApproval):
+        return True
+    step = workflow.steps.get(effect.step) if workflow is not None else None
+    if step is None:
+        return False
+    if isinstance(effect, SendTask):
+        return step.status == "running" and step.task_id == effect.task_id and step.attempt == effect.attempt
+    return step.status == "asking" and step.task_id == effect.approval_id
+
+
+async def take_over(
+    owners: Sequence[Owner],
+    *,
+    broker: Broker,
+    topics: Topics,
+    config: RouterConfig,
+    clock: Clock,
+    stores: Mapping[int, CheckpointStore],
+) -> None:
+    """Make every owner ready, or lost. Raises `PartitionsDiffer` and `UnknownFormat`: then the router must stop."""
+    candidates = {owner.partition: _Candidate(owner, stores.get(owner.partition)) for owner in owners}
+    try:
+        await asyncio.gather(*(_claim(c, broker, topics, config, clock) for c in candidates.values()))
+        await _read_logs(candidates, broker, topics, config)
+        await _send_owed(list(candidates.values()), broker, topics)
+        await _skip_what_is_gone(owners, broker, topics)
+    except BrokerError as error:
+        for owner in owners:
+            owner.lose(f"taking over failed: {error}")
+
+
+async def _claim(candidate: _Candidate, broker: Broker, topics: Topics, config: RouterConfig, clock: Clock) -> None:
+    owner = candidate.owner
+    record = OwnerChanged(
+        token=owner.ownership.token,
+        owner=config.instance,
+        partitions=config.partitions,
+        format_level=config.format_level,
+        at_ms=clock.now_ms(),
+    )
+    encoded = encode_owner_changed(record, topic=topics.log, partition=owner.partition)
+    appended = await broker.append(owner.log, None, [encoded], ())
+    owner.clock_offset_ms = appended.timestamp_ms - clock.now_ms()
+    candidate.until = appended.spans[0][0]
+    owner.ownership.claimed(candidate.until)
+
+
+async def _read_logs(
+    candidates: Mapping[int, _Candidate], broker: Broker, topics: Topics, config: RouterConfig
+) -> None:
+    reader = await broker.reader()
+    try:
+        reader.assign({TopicPartition(topics.log, p): c.start for p, c in candidates.items()})
+        pending = {p for p, c in candidates.items() if c.fold.next_offset <= c.until}
+        while pending:
+            partitions = [TopicPartition(topics.log, p) for p in sorted(pending)]
+            records = await reader.poll(max_records=_BREATHE_EVERY, timeout_s=_READ_TIMEOUT_S, partitions=partitions)
+            if not records:
+                raise BrokerUnavailable(f"{topics.log} can't be read to the end of partitions {sorted(pending)}")
+            for record in records:
+                candidate = candidates[record.partition]
+                if record.offset <= candidate.until:
+                    candidate.feed(record.offset, decode_log_record(record), config.partitions)
+            pending = {p for p in pending if candidates[p].fold.next_offset <= candidates[p].until}
+            await asyncio.sleep(0)
+    finally:
+        await reader.close()
+    for candidate in candidates.values():
+        _move_in(candidate)
+
+
+def _move_in(candidate: _Candidate) -> None:
+    """The fold becomes the owner's state."""
+    owner, fold = candidate.owner, candidate.fold
+    lost = owner.ownership.caught_up(fold.epochs)
+    if lost is not None:
+        owner.lose(lost.reason)
+        return
+    owner.state = fold.state
+    owner.epochs = fold.epochs
+    owner.careful = fold.takeovers >= CAREFUL_AFTER
+    owner.attempted = fold.attempted
+    owner.takeovers = fold.takeovers
+    owner.confirmed = PartitionState(
+        positions=dict(fold.state.positions), watermarks=dict(fold.state.watermarks), mark=fold.state.mark
+    )
+    owner.confirmed_offset = fold.next_offset
+    owner.checkpoint_offset = -1
+    owner.taken_over_at = fold.next_offset
+    owner.spans = deque((offset, offset + 1) for offset, _ in candidate.effective)
+    owner.timers.rebuild(fold.state.workflows.values())
+    owner.dirty = {name: fold.state.workflows.get(name) for name in candidate.changed if name}
+
+
+async def _send_owed(candidates: Sequence[_Candidate], broker: Broker, topics: Topics) -> None:
+    owed: list[tuple[_Candidate, Effect, OutRecord]] = []
+    for candidate in candidates:
+        encoder = EffectEncoder(topics, candidate.owner.partition)
+        owed.extend((candidate, effect, encoder.encode(effect)) for effect in candidate.owed())
+    failures = await broker.send([record for _, _, record in owed]) if owed else ()
+    if owed:
+        _log.info("effects_sent_again", count=len(owed))
+    for failure in failures:
+        candidate, effect, record = owed[failure.index]
+        candidate.owner.offer_own(undeliverable(effect, record, failure))
+    with_effects = {candidate.owner.partition for candidate, _, _ in owed}
+    for candidate in candidates:
+        owner = candidate.owner
+        owner.acknowledge_effects(candidate.until + 1, had_effects=owner.partition in with_effects)
+
+
+async def _skip_what_is_gone(owners: Sequence[Owner], broker: Broker, topics: Topics) -> None:
+    """Where an input topic no longer holds what we would read next, begin at the first record that it still has."""
+    inputs = [TopicPartition(topic, owner.partition) for owner in owners for topic in (topics.results, topics.inbox)]
+    begins = await broker.begin_offsets(inputs)
+    for owner in owners:
+        for topic in (topics.results, topics.inbox):
+            begin, position = begins[TopicPartition(topic, owner.partition)], owner.state.positions.get(topic, 0)
+            if position < begin:
+                if position or begin:
+                    _log.warning("inputs_gone", topic=topic, partition=owner.partition, count=begin - position)
+                owner.state.positions = {**owner.state.positions, topic: begin}
+            owner.read[topic] = max(begin, position)
