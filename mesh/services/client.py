@@ -1,0 +1,282 @@
+"""The client: what an upstream team, or an approver's own tool, needs of the mesh.
+
+Owns publishing events, waiting for outcomes, and answering approvals, over nothing but the public topics: it knows no workflow's inside. `mesh.Client`
+(made in `mesh.wiring`) opens a broker for it; the command line uses it too.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Final, Literal, Self, TypeVar
+
+import msgspec
+
+from mesh.codec.approvals import Receipt, decode_receipt, encode_response
+from mesh.codec.cloudevents import to_record
+from mesh.codec.commands import encode_command
+from mesh.codec.outcomes import Outcome, decode_outcome
+from mesh.core.ids import parse_step_id, partition_of_key, run_id
+from mesh.core.topics import Topics
+from mesh.errors import BrokerError, MalformedRecord, MeshError, RecordTooLarge, SenderError, TopicMissing
+from mesh.ports import Broker, Clock, Delivery, Entropy, OutRecord, Reader, Record, SendFailure, TopicPartition
+
+__all__ = ["Client"]
+
+Found = TypeVar("Found")
+
+KEPT_EVENTS: Final = 10_000  # published ones whose source the client remembers, so that their id alone is enough
+BATCH: Final = 1_000
+
+
+class Client:
+    """A connection of one's own to a mesh. Use it as an async context manager; safe for many tasks of one event loop.
+
+        async with await mesh.connect("kafka://localhost:9092") as client:
+            event_id = await client.publish({"type": "com.example.ordered", "source": "/shop", "data": {"order": 7}})
+            outcome = await client.wait_outcome(event_id, timeout_s=60)
+
+    Every method raises `BrokerUnavailable` where the broker does not answer, and `TopicMissing` where no mesh was set up on it.
+    """
+
+    def __init__(self, broker: Broker, topics: Topics, *, clock: Clock, entropy: Entropy) -> None:
+        """Takes over the broker: closing the client closes it."""
+        self._broker = broker
+        self._topics = topics
+        self._clock = clock
+        self._entropy = entropy
+        self._published: dict[str, tuple[str, Mapping[TopicPartition, int]]] = {}
+        self._counts: dict[str, int] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._broker.close()
+
+    # Events ---------------------------------------------------------------------------------------------------------
+
+    async def publish(self, event: Mapping[str, Any], *, key: str | None = None) -> str:
+        """Publish one CloudEvent, in CloudEvents' JSON format, and return its id when the broker has it.
+
+        `specversion` may be left out, and so may `id`: then it is a fresh one. Publishing the same id and source again is harmless. Raises
+        `MalformedRecord` for what is no CloudEvent, `RecordTooLarge` for one that the broker does not take.
+        """
+        [event_id] = await self.publish_all([event], key=key)
+        return event_id
+
+    async def publish_all(self, events: Sequence[Mapping[str, Any]], *, key: str | None = None) -> list[str]:
+        """As `publish`, in one batch; their ids in order. All are checked before the first is sent."""
+        whole = [{"specversion": "1.0", "id": self._entropy.token(), **event} for event in events]
+        records = [self._event_record(event, key) for event in whole]
+        outcomes_from = await self._ends(self._topics.outcomes)
+        await self._send(records)
+        for event in whole:
+            self._published[event["id"]] = (event["source"], outcomes_from)
+        while len(self._published) > KEPT_EVENTS:
+            del self._published[next(iter(self._published))]
+        return [event["id"] for event in whole]
+
+    def _event_record(self, event: Mapping[str, Any], key: str | None) -> OutRecord:
+        record = to_record(event, topic=self._topics.events, key=None if key is None else key.encode())
+        if record.size_bytes() > self._broker.max_record_bytes:
+            raise RecordTooLarge(
+                f"event {event['id']!r} has {record.size_bytes()} bytes, and the broker takes {self._broker.max_record_bytes}: "
+                "put the bulk elsewhere and send its address"
+            )
+        return record
+
+    async def wait_outcome(
+        self,
+        workflow_or_event_id: str,
+        *,
+        source: str | None = None,
+        since_ms: int | None = None,
+        timeout_s: float = 60.0,
+    ) -> Outcome:
+        """Wait for a workflow's end: how it ended, why, and with what output.
+
+        With the id of an event that this client published (or of any event, if `source` is given), for the run that it started. With a workflow's
+        id, for its last end if it has ended already, else for the next. `since_ms` spares the reading of older outcomes. Raises `TimeoutError`; an event
+        that starts no workflow has no outcome (`mesh event ID` tells what became of it).
+        """
+        wanted = workflow_or_event_id
+        known_source, starts = self._published.get(wanted, (source, None))
+        run = None if known_source is None else run_id(known_source, wanted)
+        if starts is None:
+            starts = await self._starts(self._topics.outcomes, None if run else wanted, since_ms)
+
+        def match(record: Record) -> Outcome | None:
+            outcome = _readable(decode_outcome, record)
+            fits = outcome is not None and (outcome.run_id == run if run else outcome.workflow_id == wanted)
+            return outcome if fits else None
+
+        found = await self._find_last(starts, match, timeout_s=timeout_s)
+        if found is None:
+            kind, command = ("event", "event") if run else ("workflow", "workflow")
+            raise TimeoutError(
+                f"{kind} {wanted} has no outcome after {timeout_s:g} s: `mesh {command} '{wanted}'` tells what became of it"
+            )
+        return found
+
+    # People's answers and commands -----------------------------------------------------------------------------------
+
+    async def answer(
+        self,
+        approval_id: str,
+        decision: Literal["approve", "reject"],
+        *,
+        by: str,
+        payload: Any = msgspec.UNSET,
+        reason: str = "",
+        digest: str | None = None,
+        timeout_s: float = 60.0,
+    ) -> Receipt:
+        """Answer an approval, and wait for the receipt, which says whether the answer counts (`status`: accepted or refused, with `code`).
+
+        `payload` is an edit: approve this instead of what was asked. `digest` binds the answer to the payload that the person saw. Raises
+        `TimeoutError` where no receipt comes: the answer is on the broker all the same, and counts when a router reads it.
+        """
+        parts = parse_step_id(approval_id)
+        if parts is None:
+            raise MalformedRecord(
+                f"{approval_id!r} is no approval's id (<workflow id>/<run id>/<step>): copy it from `mesh approvals`"
+            )
+        answer_id = f"answer-{self._entropy.token()}"
+        starts = await self._starts_now(self._topics.receipts, parts.workflow_id)
+        response = encode_response(
+            topics=self._topics,
+            approval_id=approval_id,
+            decision=decision,
+            by=by,
+            answer_id=answer_id,
+            at_ms=self._clock.now_ms(),
+            digest=digest,
+            reason=reason,
+            payload=payload,
+        )
+        await self._send([response])
+
+        def match(record: Record) -> Receipt | None:
+            receipt = _readable(decode_receipt, record)
+            return receipt if receipt is not None and receipt.answer_id == answer_id else None
+
+        found = await self._find_last(starts, match, timeout_s=timeout_s)
+        if found is None:
+            raise TimeoutError(
+                f"no receipt for the answer to {approval_id} after {timeout_s:g} s: it is on the broker, and counts when a router reads it "
+                "(`mesh status` shows whether one is alive)"
+            )
+        return found
+
+    async def command(
+        self,
+        command: Literal["cancel", "retry"],
+        workflow_id: str,
+        *,
+        by: str,
+        reason: str = "",
+        step: str | None = None,
+    ) -> str:
+        """Send an operator's command and return its id; what became of it stands in the log (`mesh workflow ID`)."""
+        command_id = f"command-{self._entropy.token()}"
+        record = encode_command(
+            topics=self._topics,
+            command=command,
+            workflow_id=workflow_id,
+            by=by,
+            command_id=command_id,
+            at_ms=self._clock.now_ms(),
+            reason=reason,
+            step=step,
+        )
+        await self._send([record])
+        return command_id
+
+    # The way to the broker --------------------------------------------------------------------------------------------
+
+    async def _send(self, records: Sequence[OutRecord]) -> None:
+        failures = await self._broker.send(records)
+        if failures:
+            raise _error(failures[0], records[failures[0].index], len(failures))
+
+    async def _partitions(self, topic: str) -> int:
+        if topic not in self._counts:
+            known = await self._broker.topics()
+            if topic not in known:
+                raise TopicMissing(
+                    f"this broker has no topic {topic}: no mesh was set up here (run `mesh topics apply`, or check address and prefix)"
+                )
+            self._counts[topic] = known[topic].partitions
+        return self._counts[topic]
+
+    async def _ends(self, topic: str) -> Mapping[TopicPartition, int]:
+        count = await self._partitions(topic)
+        return await self._broker.end_offsets([TopicPartition(topic, p) for p in range(count)])
+
+    async def _starts_now(self, topic: str, key: str) -> Mapping[TopicPartition, int]:
+        return await self._broker.end_offsets([await self._partition_of(topic, key)])
+
+    async def _starts(self, topic: str, key: str | None, since_ms: int | None) -> Mapping[TopicPartition, int]:
+        """Where to begin: with a key in its partition alone."""
+        count = await self._partitions(topic)
+        every = [TopicPartition(topic, p) for p in range(count)]
+        partitions = every if key is None else [await self._partition_of(topic, key)]
+        if since_ms is None:
+            return dict.fromkeys(partitions, 0)
+        return await self._broker.offsets_at(partitions, since_ms)
+
+    async def _partition_of(self, topic: str, key: str) -> TopicPartition:
+        return TopicPartition(topic, partition_of_key(key.encode(), await self._partitions(topic)))
+
+    async def _find_last(
+        self, starts: Mapping[TopicPartition, int], match: Callable[[Record], Found | None], *, timeout_s: float
+    ) -> Found | None:
+        """The last match among what is there now; if there is none, the first to come."""
+        ends = await self._broker.end_offsets(list(starts))
+        reader = await self._broker.reader()
+        try:
+            reader.assign(starts)
+            return await _search(reader, {tp: end for tp, end in ends.items() if end > starts[tp]}, match, timeout_s)
+        finally:
+            await reader.close()
+
+
+async def _search(
+    reader: Reader, behind: dict[TopicPartition, int], match: Callable[[Record], Found | None], timeout_s: float
+) -> Found | None:
+    deadline = time.monotonic() + timeout_s
+    last: Found | None = None
+    while (left := deadline - time.monotonic()) > 0 and (last is None or behind):
+        for record in await reader.poll(max_records=BATCH, timeout_s=min(left, 1.0)):
+            found = match(record)
+            last = found if found is not None else last
+            where = TopicPartition(record.topic, record.partition)
+            if record.offset + 1 >= behind.get(where, record.offset + 2):
+                del behind[where]
+        await asyncio.sleep(0)
+    return last
+
+
+def _readable(decode: Callable[[Record], Found], record: Record) -> Found | None:
+    """A foreign record on a public topic is nobody's outcome."""
+    try:
+        return decode(record)
+    except SenderError:
+        return None
+
+
+def _error(failure: SendFailure, record: OutRecord, count: int) -> MeshError:
+    more = f" (and {count - 1} more)" if count > 1 else ""
+    match failure.code:
+        case Delivery.TOPIC_MISSING:
+            return TopicMissing(f"the topic {record.topic} is not there{more}: run `mesh topics apply`")
+        case Delivery.TOO_LARGE:
+            return RecordTooLarge(f"a record for {record.topic} is too large{more}: {failure.message}")
+        case Delivery.REFUSED:
+            return BrokerError(f"the broker refused a record for {record.topic}{more}: {failure.message}")
