@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.ports import Committed
-from mesh.services.task_offsets import MAX_METADATA_CHARS, TaskOffsets
+from mesh.services.agent_runtime.offsets import MAX_METADATA_CHARS, TaskOffsets
 
 
 def done_by(committed: Committed, upto: int) -> set[int]:

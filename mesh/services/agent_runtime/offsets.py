@@ -45,6 +45,10 @@ class TaskOffsets:
         """The offsets that are begun and not done, ascending."""
         return self._open.keys()
 
+    def is_done_elsewhere(self, offset: int) -> bool:
+        """Whether what was committed before us says that the task at `offset` is done."""
+        return offset < self._floor or any(first <= offset < end for first, end in self._done_ahead)
+
     def begin(self, offset: int) -> bool:
         """Take up the record at `offset`; false if it is done, or was taken up before. Offsets must be given in ascending order."""
         if offset < self._next:
