@@ -1,0 +1,185 @@
+"""A partition's checkpoint: one SQLite file with the states of its workflows as of one log offset.
+
+It is a cache of what the log says, and may be deleted at any time: a file that is damaged, of another program or of another version
+counts as absent, and is replaced. The bytes are the caller's (the router's partition owner); nothing here knows what they mean. One
+process uses a file at a time.
+"""
+
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Final
+from zlib import crc32
+
+import apsw
+import msgspec
+import structlog
+
+from mesh.errors import OperatorError
+
+__all__ = ["Checkpoint", "CheckpointFile"]
+
+_APPLICATION_ID: Final = 0x6D636B70  # "mckp"
+_VERSION: Final = 1
+_BUSY_MS: Final = 1000  # a predecessor that is still closing
+_TABLES: Final = """
+CREATE TABLE state (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    log_offset INTEGER NOT NULL,
+    epoch_tokens BLOB NOT NULL,
+    meta BLOB NOT NULL,
+    crc INTEGER NOT NULL
+);
+CREATE TABLE workflow (
+    id TEXT PRIMARY KEY,
+    state BLOB NOT NULL,
+    crc INTEGER NOT NULL
+);
+"""
+_LEFTOVERS: Final = ("", "-wal", "-shm", "-journal")
+
+_log = structlog.get_logger(__name__)
+
+
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """What was saved last. `offset`: the next log offset to read. `workflows`: encoded state by workflow id."""
+
+    offset: int
+    epoch_tokens: bytes
+    meta: bytes
+    workflows: dict[str, bytes]
+
+
+class _Damaged(Exception):
+    """The file does not hold what was saved."""
+
+
+class CheckpointFile:
+    """An open checkpoint. `load` once, then `save` as often as it pays."""
+
+    def __init__(self, path: Path, connection: apsw.Connection) -> None:
+        self._path = path
+        self._connection = connection
+
+    @classmethod
+    def open(cls, path: str | PathLike[str]) -> "CheckpointFile":
+        """Open the file, or make it with its folder; one that can't be used is replaced, with a warning.
+
+        Raises `OperatorError` if the path can't be written at all.
+        """
+        file = Path(fspath(path))
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                return cls(file, _connect(file))
+            except (apsw.NotADBError, apsw.CorruptError, _Damaged) as error:
+                _warn_replaced(file, error)
+                _remove(file)
+                return cls(file, _connect(file))
+        except (apsw.Error, OSError) as error:
+            raise OperatorError(
+                f"cannot open the checkpoint {file}: {error}. Check that the folder is yours to write, and that no other router "
+                "uses it; or name another state folder. The file may be deleted: it is rebuilt from the log."
+            ) from error
+
+    def load(self) -> Checkpoint | None:
+        """What was saved last; None if nothing was, or if it is damaged (then the file is emptied)."""
+        try:
+            return self._load()
+        except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, _Damaged) as error:
+            _warn_replaced(self._path, error)
+            self._replace()
+            return None
+
+    def _load(self) -> Checkpoint | None:
+        with self._connection:  # one state of the file
+            row = self._connection.execute("SELECT log_offset, epoch_tokens, meta, crc FROM state").get
+            if row is None:
+                return None
+            offset, epoch_tokens, meta, crc = row
+            if crc != _state_crc(offset, epoch_tokens, meta):
+                raise _Damaged("its head is not what was saved")
+            workflows: dict[str, bytes] = {}
+            for id_, state, crc in self._connection.execute("SELECT id, state, crc FROM workflow"):
+                if crc != crc32(state):
+                    raise _Damaged(f"the state of {id_} is not what was saved")
+                workflows[id_] = state
+        return Checkpoint(offset=offset, epoch_tokens=epoch_tokens, meta=meta, workflows=workflows)
+
+    def save(
+        self, *, offset: int, epoch_tokens: bytes, meta: bytes, changed: Mapping[str, bytes], removed: Collection[str]
+    ) -> None:
+        """Bring the file to `offset`, in one transaction. `changed` and `removed` are against the last save."""
+        try:
+            self._save(offset, epoch_tokens, meta, changed, removed)
+        except (apsw.Error, OSError) as error:
+            raise OperatorError(
+                f"cannot save the checkpoint {self._path}: {error}. Check the disk and its space; the file may be deleted."
+            ) from error
+
+    def _save(
+        self, offset: int, epoch_tokens: bytes, meta: bytes, changed: Mapping[str, bytes], removed: Collection[str]
+    ) -> None:
+        with self._connection:
+            execute, execute_many = self._connection.execute, self._connection.executemany
+            execute_many("DELETE FROM workflow WHERE id = ?", [(id_,) for id_ in removed])
+            execute_many(
+                "INSERT OR REPLACE INTO workflow VALUES (?, ?, ?)",
+                [(id_, state, crc32(state)) for id_, state in changed.items()],
+            )
+            execute(
+                "INSERT OR REPLACE INTO state VALUES (1, ?, ?, ?, ?)",
+                (offset, epoch_tokens, meta, _state_crc(offset, epoch_tokens, meta)),
+            )
+
+    def close(self) -> None:
+        """Close the file; what was saved stays."""
+        with suppress(apsw.Error):
+            self._connection.close()
+
+    def delete(self) -> None:
+        """Close and delete the file."""
+        self.close()
+        _remove(self._path)
+
+    def _replace(self) -> None:
+        self.delete()
+        self._connection = _connect(self._path)
+
+
+def _connect(path: Path) -> apsw.Connection:
+    connection = apsw.Connection(str(path))
+    try:
+        connection.set_busy_timeout(_BUSY_MS)
+        connection.pragma("journal_mode", "wal")
+        connection.pragma("synchronous", "NORMAL")
+        with connection:
+            _prepare(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: apsw.Connection) -> None:
+    application, version = connection.pragma("application_id"), connection.pragma("user_version")
+    if application == 0 and version == 0 and connection.execute("SELECT count(*) FROM sqlite_schema").get == 0:
+        connection.execute(_TABLES)
+        connection.pragma("application_id", _APPLICATION_ID)
+        connection.pragma("user_version", _VERSION)
+    elif application != _APPLICATION_ID or version != _VERSION:
+        raise _Damaged("it is of another program or another version")
+
+
+def _state_crc(offset: int, epoch_tokens: bytes, meta: bytes) -> int:
+    return crc32(meta, crc32(epoch_tokens, crc32(str(offset).encode())))
+
+
+def _warn_replaced(path: Path, error: Exception) -> None:
+    _log.warning("checkpoint_replaced", file=str(path), reason=str(error) or type(error).__name__)
+
+
+def _remove(path: Path) -> None:
+    for ending in _LEFTOVERS:
+        path.with_name(path.name + ending).unlink(missing_ok=True)
