@@ -1,0 +1,356 @@
+"""A single-node Apache Kafka (KRaft) from Maven Central, for tests and for `make kafka`.
+
+Owns the broker's jars (`libs/`, fetched once for each state of `pom.xml`), its configuration and its process. Uses the standard
+library alone, so that it runs before anything is installed; it knows nothing of the mesh. Called by `make kafka`
+(`python infra/kafka/kafka.py run`) and by the test fixtures (`KafkaProcess`).
+
+    python infra/kafka/kafka.py run   [--port 9092] [--data DIR]    in the foreground, until Ctrl-C
+    python infra/kafka/kafka.py start [--port 9092] [--data DIR]    in the background
+    python infra/kafka/kafka.py stop  [--data DIR]                  stops what `start` or `run` began
+
+This is a broker for one machine: one replica, no authentication, loopback only.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["KafkaFailed", "KafkaMissing", "KafkaProcess", "fetch_jars"]
+
+HERE = Path(__file__).resolve().parent
+DEFAULT_DATA = HERE.parent.parent / ".mesh" / "kafka"
+JAVA_VERSION = 17  # what a Kafka 4 broker needs
+START_TIMEOUT_S = 90.0  # a fresh start takes 2 s alone, and much longer where all cores are busy
+STOP_TIMEOUT_S = 20.0
+FETCH_TIMEOUT_S = 600.0
+_POLL_S = 0.05
+
+_CONFIG = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+log.dirs={logs}
+auto.create.topics.enable=false
+# Timestamps are the broker's, as the mesh expects them.
+log.message.timestamp.type=LogAppendTime
+# One node: one replica of everything.
+default.replication.factor=1
+min.insync.replicas=1
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=8
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=2
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+# Groups that form at once, and short sessions for tests that kill members.
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=500
+# After a kill -9 the broker waits for its own old session: 11.6 s by default, 3.2 s with these two.
+broker.session.timeout.ms=1500
+broker.heartbeat.interval.ms=300
+# Small.
+log.cleaner.dedupe.buffer.size=16777216
+num.network.threads=2
+num.io.threads=4
+"""
+
+
+class KafkaMissing(Exception):
+    """Something that has to be installed first is not there; the message is one line that says what."""
+
+
+class KafkaFailed(Exception):
+    """The broker or Maven did not do what it should; the message says where its output is."""
+
+
+def java() -> str:
+    """The path of a `java` that can run the broker, or `KafkaMissing`."""
+    home = os.environ.get("JAVA_HOME")
+    found = shutil.which("java", path=str(Path(home) / "bin")) if home else None
+    found = found or shutil.which("java")
+    if found is None:
+        raise KafkaMissing(f"Kafka needs Java {JAVA_VERSION} or later: {_INSTALL}")
+    said = subprocess.run([found, "-version"], capture_output=True, text=True, timeout=60, check=False).stderr
+    version = re.search(r'version "(?:1\.)?(\d+)', said)
+    if version is None or int(version[1]) < JAVA_VERSION:
+        raise KafkaMissing(f"Kafka needs Java {JAVA_VERSION} or later, {found} is older: {_INSTALL}")
+    return found
+
+
+_INSTALL = "install a JRE and Maven (Debian, Ubuntu: apt-get install openjdk-17-jre-headless maven; macOS: brew install openjdk maven)"
+
+
+def fetch_jars(libs: Path = HERE / "libs") -> Path:
+    """The folder with the broker's jars; Maven fetches them if a complete copy for this `pom.xml` is not there yet.
+
+    Safe to call from several processes at once: one fetches, the others wait for it.
+    """
+    pom = HERE / "pom.xml"
+    target = libs / hashlib.sha256(pom.read_bytes()).hexdigest()[:12]
+    if _is_complete(target):
+        return target
+    libs.mkdir(parents=True, exist_ok=True)
+    with _locked(libs / ".lock"):
+        if not _is_complete(target):
+            _fetch(pom, target)
+    return target
+
+
+def _fetch(pom: Path, target: Path) -> None:
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise KafkaMissing(f"Maven is needed once, to fetch Kafka's jars: {_INSTALL}")
+    shutil.rmtree(target, ignore_errors=True)
+    fresh = target.with_suffix(".part")
+    shutil.rmtree(fresh, ignore_errors=True)
+    print("fetching Apache Kafka from Maven Central (45 MB, once) ...", file=sys.stderr, flush=True)
+    done = subprocess.run(
+        [
+            maven,
+            "-q",
+            "-B",
+            "-f",
+            str(pom),
+            "dependency:copy-dependencies",
+            "-DincludeScope=runtime",
+            f"-DoutputDirectory={fresh}",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=FETCH_TIMEOUT_S,
+        check=False,
+    )
+    jars = sorted(fresh.glob("*.jar"))
+    if done.returncode or not jars:
+        raise KafkaFailed(f"Maven could not fetch Kafka's jars:\n{done.stdout}{done.stderr}".rstrip())
+    (fresh / _MANIFEST).write_text("".join(f"{jar.stat().st_size} {jar.name}\n" for jar in jars))
+    fresh.rename(target)
+
+
+_MANIFEST = "manifest.txt"
+
+
+def _is_complete(target: Path) -> bool:
+    try:
+        lines = (target / _MANIFEST).read_text().splitlines()
+        return bool(lines) and all((target / name).stat().st_size == int(size) for size, name in map(str.split, lines))
+    except (OSError, ValueError):
+        return False
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+class KafkaProcess:
+    """One broker process on loopback, with its data in `data`.
+
+    Ports are chosen at the first start (unless `port` is given) and kept, so `kill()` and `restart()` come back at the same address
+    with the same data. Not thread-safe. Raises `KafkaMissing` where Java or Maven is not there, `KafkaFailed` where the broker does
+    not come up; its output is in `data/kafka.log`.
+    """
+
+    def __init__(
+        self, data: Path, *, port: int | None = None, heap_mb: int = 512, settings: dict[str, str] | None = None
+    ) -> None:
+        self.data = Path(data)
+        self.port = port or _free_port()
+        self._controller_port = _free_port()
+        self._heap_mb = heap_mb
+        self._settings = settings or {}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def bootstrap(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int | None:
+        """The broker's process id while it runs."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    @property
+    def output(self) -> Path:
+        return self.data / "kafka.log"
+
+    def start(self, *, detached: bool = False) -> "KafkaProcess":
+        """Start the broker and wait until it answers; a running one is left as it is."""
+        if self.pid is not None:
+            return self
+        command = self._prepare()
+        with self.output.open("ab") as output:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=detached
+            )
+        try:
+            self._wait_ready()
+        except BaseException:
+            self.kill()
+            raise
+        (self.data / "kafka.pid").write_text(f"{self._process.pid}\n")
+        return self
+
+    def stop(self) -> None:
+        """Stop the broker in good order; after `STOP_TIMEOUT_S` by force."""
+        if self._process is not None and self.pid is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        self._reap()
+
+    def kill(self) -> None:
+        """End the broker as a crash would (SIGKILL)."""
+        if self._process is not None and self.pid is not None:
+            self._process.kill()
+        self._reap()
+
+    def restart(self) -> None:
+        """Start again on the same ports and data, after `kill()`, or after stopping what runs."""
+        self.stop()
+        self.start()
+
+    def wait(self) -> int:
+        """Wait until the broker ends by itself; its exit status."""
+        return self._process.wait() if self._process is not None else 0
+
+    def _reap(self) -> None:
+        if self._process is not None:
+            self._process.wait(STOP_TIMEOUT_S)
+            self._process = None
+        (self.data / "kafka.pid").unlink(missing_ok=True)
+
+    def _prepare(self) -> list[str]:
+        """Write the configuration, format the storage if it is new, and return the broker's command line."""
+        self.data.mkdir(parents=True, exist_ok=True)
+        config, logs = self.data / "server.properties", self.data / "data"
+        text = _CONFIG.format(port=self.port, controller_port=self._controller_port, logs=logs)
+        config.write_text(text + "".join(f"{name}={value}\n" for name, value in self._settings.items()))
+        run = [java(), f"-Xmx{self._heap_mb}M", "-Xms128M", "-XX:+UseSerialGC"]
+        run += [f"-Dkafka.logs.dir={self.data}", "-cp", f"{fetch_jars()}/*"]
+        if not (logs / "meta.properties").exists():
+            self._format(run, config)
+        return [*run, "kafka.Kafka", str(config)]
+
+    def _format(self, run: list[str], config: Path) -> None:
+        cluster = hashlib.sha256(os.urandom(16)).hexdigest()[:22]
+        command = [*run, "kafka.tools.StorageTool", "format", "--standalone", "-t", cluster, "-c", str(config)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False)
+        if done.returncode:
+            raise KafkaFailed(
+                f"Kafka could not format its storage in {self.data}:\n{done.stdout}{done.stderr}".rstrip()
+            )
+
+    def _wait_ready(self) -> None:
+        until = time.monotonic() + START_TIMEOUT_S
+        while not answers(self.port):
+            if self.pid is None:
+                raise KafkaFailed(
+                    f"Kafka ended at its start (port {self.port}); its last words, from {self.output}:\n{self._tail()}"
+                )
+            if time.monotonic() > until:
+                raise KafkaFailed(
+                    f"Kafka did not answer on port {self.port} within {START_TIMEOUT_S:.0f} s; see {self.output}"
+                )
+            time.sleep(_POLL_S)
+
+    def _tail(self) -> str:
+        return "\n".join(self.output.read_text(errors="replace").splitlines()[-15:])
+
+
+def answers(port: int) -> bool:
+    """Whether a broker on this port answers a metadata request and knows of a live broker (itself, once it takes part)."""
+    # Metadata v5: key 3, version 5, correlation 1, no client id; no topics, no creation of topics.
+    body = struct.pack(">hhihib", 3, 5, 1, -1, 0, 0)
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
+            connection.sendall(struct.pack(">i", len(body)) + body)
+            answer = connection.recv(1024)
+    except OSError:
+        return False
+    # length, correlation, throttle time, then the count of brokers: four bytes each
+    return int.from_bytes(answer[12:16], "big") > 0
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _run(kafka: KafkaProcess) -> int:
+    kafka.start()
+    print(f"Kafka answers on {kafka.bootstrap}; data in {kafka.data}; Ctrl-C stops it", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: kafka.stop())
+    try:
+        kafka.wait()
+    except KeyboardInterrupt:
+        print("stopping Kafka ...", flush=True)
+    kafka.stop()
+    return 0
+
+
+def _stop(data: Path) -> int:
+    try:
+        pid = int((data / "kafka.pid").read_text())
+        os.kill(pid, signal.SIGTERM)
+    except (OSError, ValueError):
+        print(f"no Kafka runs on {data}")
+        return 0
+    until = time.monotonic() + STOP_TIMEOUT_S
+    with contextlib.suppress(ProcessLookupError):
+        while time.monotonic() < until:
+            os.kill(pid, 0)
+            time.sleep(_POLL_S)
+        os.kill(pid, signal.SIGKILL)
+    (data / "kafka.pid").unlink(missing_ok=True)
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="kafka.py", description="A single-node Apache Kafka for this machine.")
+    parser.add_argument("verb", choices=["run", "start", "stop"])
+    parser.add_argument("--port", type=int, default=9092)
+    parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="the broker's folder (default: %(default)s)")
+    given = parser.parse_args(arguments)
+    if given.verb == "stop":
+        return _stop(given.data)
+    if answers(given.port):
+        print(f"a Kafka answers on 127.0.0.1:{given.port} already", file=sys.stderr)
+        return 1
+    kafka = KafkaProcess(given.data, port=given.port)
+    try:
+        if given.verb == "run":
+            return _run(kafka)
+        kafka.start(detached=True)
+    except (KafkaMissing, KafkaFailed) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"Kafka answers on {kafka.bootstrap}; data in {kafka.data}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""One member of a Kafka consumer group, with the port's meaning of a rebalance.
+
+Owns what the listener is told and when records flow. It knows no Kafka client: a `GroupConsumer` (in `mesh.adapters.kafka`) polls,
+seeks and commits, and calls `lose_share` and `take_share` as the group rebalances. Called through `mesh.ports.Subscription`.
+
+Kafka's eager protocol takes all partitions from every member at each rebalance and gives each its new share, so the listener sees
+`on_revoked` with all that it held, then `on_assigned` with all that it has. What aiokafka 0.14 does, and what is made of it here:
+
+* It hands out records while its `on_partitions_assigned` runs: so all partitions are paused in there, first of all.
+* It sends no heartbeat while that callback runs, and a listener that reads a state may need longer than the session: so the listener
+  is called in a task, and the partitions flow when it has returned. A revocation waits for that task.
+* It swallows what callbacks raise: so the failure is kept, and the next `poll` raises it.
+* It calls no callback when the consumer stops: so `close` calls `on_revoked`.
+* It takes a group's positions as absent while their coordinator still loads them (the error stands outside the partitions that it
+  looks at), and would begin at the first record: so positions come from `KafkaBroker.committed`, which asks again, and each is set.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
+
+from mesh.errors import BrokerUnavailable
+from mesh.ports import Committed, GroupListener, Record, TopicPartition
+
+__all__ = ["GroupConsumer", "GroupSubscription"]
+
+
+class GroupConsumer(Protocol):
+    """A Kafka consumer that has joined a group, or is about to."""
+
+    def is_member(self) -> bool:
+        """False once the group has dropped us, until we have joined again."""
+        ...
+
+    async def poll(self, max_records: int, timeout_s: float) -> list[Record]: ...
+
+    def seek(self, at: TopicPartition, offset: int) -> None: ...
+
+    def pause(self, partitions: Sequence[TopicPartition]) -> None: ...
+
+    def resume(self, partitions: Sequence[TopicPartition]) -> None: ...
+
+    async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
+        """Commit what is ours; nothing happens if the group has rebalanced meanwhile. Raises `BrokerUnavailable`."""
+        ...
+
+    async def stop(self, *, leave: bool) -> None:
+        """Leave the group (or just fall silent), and free everything. Bounded."""
+        ...
+
+
+class GroupSubscription:
+    """Implements `mesh.ports.Subscription`."""
+
+    def __init__(
+        self,
+        consumer: GroupConsumer,
+        listener: GroupListener,
+        committed: Callable[[Sequence[TopicPartition]], Awaitable[Mapping[TopicPartition, Committed | None]]],
+        *,
+        fetch: bool,
+        session_timeout_s: float,
+    ) -> None:
+        self._consumer = consumer
+        self._listener = listener
+        self._committed = committed
+        self._fetch = fetch
+        self._session_timeout_s = session_timeout_s
+        self._held: frozenset[TopicPartition] = frozenset()
+        self._paused: set[TopicPartition] = set()
+        self._taking: asyncio.Task[None] | None = None
+        self._rebalance = asyncio.Lock()
+        self._failure: BaseException | None = None
+        self._closed = False
+
+    # The port
+
+    async def poll(self, *, max_records: int, timeout_s: float) -> Sequence[Record]:
+        self._raise_failure()
+        records = await self._consumer.poll(max_records, timeout_s)
+        if not records:
+            self._raise_failure()
+        return records
+
+    def assignment(self) -> frozenset[TopicPartition]:
+        return self._held
+
+    def pause(self, partitions: Sequence[TopicPartition]) -> None:
+        ours = self._held.intersection(partitions)
+        self._paused |= ours
+        self._consumer.pause(list(ours))
+
+    def resume(self, partitions: Sequence[TopicPartition]) -> None:
+        ours = self._held.intersection(partitions)
+        self._paused -= ours
+        if self._fetch and (self._taking is None or self._taking.done()):
+            self._consumer.resume(list(ours))
+
+    async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
+        ours = {at: position for at, position in offsets.items() if at in self._held}
+        if ours:
+            await self._consumer.commit(ours)
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            await self._give_up(told=self._consumer.is_member())
+            await self._consumer.stop(leave=True)
+
+    async def abort(self) -> None:
+        """Fall silent as a killed process does: nothing is committed, nobody is told, the session runs out."""
+        self._closed = True
+        if self._taking is not None:
+            self._taking.cancel()
+        await self._consumer.stop(leave=False)
+
+    # The group's side, called by the consumer as it rebalances
+
+    async def lose_share(self) -> None:
+        """The group is about to share anew, or has dropped us."""
+        await self._give_up(told=self._consumer.is_member())
+
+    def take_share(self, partitions: Sequence[TopicPartition]) -> None:
+        """The group has given us these, and nothing else. Returns at once, before any of their records can be handed out."""
+        self._consumer.pause(partitions)
+        if not self._closed:
+            self._taking = asyncio.create_task(self._take(partitions), name="kafka-group take")
+
+    async def _take(self, partitions: Sequence[TopicPartition]) -> None:
+        async with self._recorded():
+            positions = await self._committed(partitions) if partitions else {}
+            for at, position in positions.items():
+                if position is not None:
+                    self._consumer.seek(at, position.offset)
+            self._held = frozenset(partitions)
+            await self._listener.on_assigned(positions)
+            if self._fetch:
+                self._consumer.resume([at for at in partitions if at not in self._paused])
+
+    async def _give_up(self, *, told: bool) -> None:
+        """Tell the listener that its share goes (unless it has gone already), within the session's time."""
+        async with self._rebalance:
+            await self._settle_taking()
+            if self._held and told:
+                async with self._recorded():
+                    await self._tell_revoked()
+            self._held = frozenset()
+            self._paused.clear()
+
+    async def _tell_revoked(self) -> None:
+        try:
+            async with asyncio.timeout(self._session_timeout_s):
+                await self._listener.on_revoked(sorted(self._held))
+        except TimeoutError as error:
+            raise BrokerUnavailable(
+                f"on_revoked took longer than the session's {self._session_timeout_s:g} s: its partitions go to others without it"
+            ) from error
+
+    async def _settle_taking(self) -> None:
+        """Wait for an `on_assigned` under way; what the listener was not told of yet, it need not hear of."""
+        taking, self._taking = self._taking, None
+        if taking is None or taking.done():
+            return
+        if not self._held:
+            taking.cancel()
+        await asyncio.wait({taking}, timeout=self._session_timeout_s)
+        taking.cancel()
+        await asyncio.wait({taking}, timeout=self._session_timeout_s)
+
+    @contextlib.asynccontextmanager
+    async def _recorded(self) -> AsyncIterator[None]:
+        """Keep what the listener raises for the next poll: nobody else would see it."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - the port promises to raise it, whatever it is, in `poll`
+            self._failure = error
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
