@@ -7,10 +7,15 @@ __all__ = ["is_rfc3339", "parse_rfc3339", "rfc3339"]
 
 _RFC3339 = re.compile(r"(\d{4}-\d{2}-\d{2})[Tt](\d{2}:\d{2}):(\d{2})(\.\d+)?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z, the last that RFC 3339 can write
 
 
 def rfc3339(at_ms: int) -> str:
-    """`2026-11-24T09:00:00.000Z`: always UTC, always with milliseconds, so that equal times have equal text."""
+    """`2026-11-24T09:00:00.000Z`: always UTC, always with milliseconds, so that equal times have equal text.
+
+    What lies beyond the year 9999 (a deadline that means "never") is written as that year's last moment.
+    """
+    at_ms = min(at_ms, _LAST_MS)
     return (_EPOCH + timedelta(milliseconds=at_ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

@@ -542,6 +542,10 @@ def test_milliseconds_come_back(at_ms: int) -> None:
     assert parse_rfc3339(rfc3339(at_ms)) == at_ms
 
 
+def test_never_is_the_last_moment_that_can_be_written() -> None:
+    assert rfc3339(2**60) == "9999-12-31T23:59:59.999Z"
+
+
 @busy
 @given(st.datetimes(timezones=st.just(timezone(timedelta(hours=5, minutes=30))), min_value=datetime(1970, 1, 2)))  # noqa: DTZ001 - as above
 def test_offsets_count(moment: datetime) -> None:
