@@ -267,11 +267,11 @@ class Broker(Protocol):
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     """A partition's confirmed state as it was at a log offset. A cache: the log can make it anew.
 
-    `offset`: the log's next offset to read. The rest is the codec's: `epochs` and `meta` whole, workflows by id.
+    `offset`: the log's next offset to read. The rest is the codec's: `epoch_tokens` and `meta` whole, workflows by id.
     """
 
     offset: int
-    epochs: bytes
+    epoch_tokens: bytes
     meta: bytes
     workflows: dict[str, bytes]
 
@@ -284,7 +284,7 @@ class CheckpointStore(Protocol):
         ...
 
     def save(
-        self, *, offset: int, epochs: bytes, meta: bytes, changed: Mapping[str, bytes], removed: Collection[str]
+        self, *, offset: int, epoch_tokens: bytes, meta: bytes, changed: Mapping[str, bytes], removed: Collection[str]
     ) -> None:
         """Write all of it in one transaction. What is neither in `changed` nor in `removed` stays."""
         ...

@@ -13,12 +13,12 @@ from typing import Final
 from zlib import crc32
 
 import apsw
-import msgspec
 import structlog
 
 from mesh.errors import OperatorError
+from mesh.ports import Checkpoint
 
-__all__ = ["Checkpoint", "CheckpointFile"]
+__all__ = ["CheckpointFile"]
 
 _APPLICATION_ID: Final = 0x6D636B70  # "mckp"
 _VERSION: Final = 1
@@ -40,15 +40,6 @@ CREATE TABLE workflow (
 _LEFTOVERS: Final = ("", "-wal", "-shm", "-journal")
 
 _log = structlog.get_logger(__name__)
-
-
-class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """What was saved last. `offset`: the next log offset to read. `workflows`: encoded state by workflow id."""
-
-    offset: int
-    epoch_tokens: bytes
-    meta: bytes
-    workflows: dict[str, bytes]
 
 
 class _Damaged(Exception):

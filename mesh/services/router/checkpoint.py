@@ -28,13 +28,18 @@ class _EpochsMeta(msgspec.Struct, frozen=True, kw_only=True):
     takeovers: int
     attempted: tuple[str, int] | None
     spans: list[tuple[int, int]]
+    origin: str
 
 
 class Loaded(NamedTuple):
-    """`spans`: [start, stop) of the effective decisions at or after the mark that the fold has taken in already."""
+    """`spans`: [start, stop) of the effective decisions at or after the mark that the fold has taken in already.
+
+    `origin`: the token of the log's first record, empty where nothing was loaded: a checkpoint of another log is worth nothing.
+    """
 
     fold: PartitionFold
     spans: list[tuple[int, int]]
+    origin: str = ""
 
 
 _encode = msgspec.json.Encoder().encode
@@ -47,7 +52,7 @@ def load_fold(partition: int, store: CheckpointStore | None) -> Loaded:
     if store is None or saved is None:
         return Loaded(PartitionFold(partition), [])
     try:
-        meta, kept = decode_meta(saved.meta), _decode_epochs(saved.epochs)
+        meta, kept = decode_meta(saved.meta), _decode_epochs(saved.epoch_tokens)
         workflows = {name: decode_workflow(value) for name, value in saved.workflows.items()}
     except msgspec.DecodeError as error:
         _log.warning("checkpoint_unreadable", partition=partition, error=str(error))
@@ -56,7 +61,7 @@ def load_fold(partition: int, store: CheckpointStore | None) -> Loaded:
     state = PartitionState(workflows=workflows, positions=meta.positions, watermarks=meta.watermarks, mark=meta.mark)
     fold = PartitionFold(partition, state=state, epochs=Epochs(kept.seen, kept.current), next_offset=saved.offset)
     fold.takeovers, fold.attempted = kept.takeovers, kept.attempted
-    return Loaded(fold, kept.spans)
+    return Loaded(fold, kept.spans, kept.origin)
 
 
 def save_checkpoint(owner: Owner, store: CheckpointStore) -> None:
@@ -71,10 +76,11 @@ def save_checkpoint(owner: Owner, store: CheckpointStore) -> None:
         takeovers=0 if progressed else owner.takeovers,
         attempted=None if progressed else owner.attempted,
         spans=list(owner.spans),
+        origin=owner.origin,
     )
     store.save(
         offset=owner.confirmed_offset,
-        epochs=_encode(kept),
+        epoch_tokens=_encode(kept),
         meta=encode_meta(owner.confirmed),
         changed={name: encode_workflow(workflow) for name, workflow in dirty.items() if workflow is not None},
         removed=[name for name, workflow in dirty.items() if workflow is None],

@@ -102,6 +102,7 @@ class Owner:
         self.confirmed_offset = 0  # the log is known up to here
         self.spans: deque[tuple[int, int]] = deque()  # [start, stop) of effective decisions from the confirmed mark on
         self.taken_over_at = 0
+        self.origin = ""  # the token of the log's first record
         self.checkpoint_offset = -1  # of the last checkpoint saved
         self.clock_offset_ms = 0
         self.barrier: Barrier | None = None

@@ -18,11 +18,12 @@ import structlog
 from mesh.codec.effects import EffectEncoder
 from mesh.codec.log import decode_log_record, encode_owner_changed
 from mesh.core.effects import AskApproval, Effect, SendTask, effects
-from mesh.core.events import Decision, OwnerChanged
+from mesh.core.events import Decision, LogRecord, OwnerChanged
+from mesh.core.replay import PartitionFold
 from mesh.core.state import PartitionState, Workflow
 from mesh.core.topics import Topics
 from mesh.errors import BrokerError, BrokerUnavailable, PartitionsDiffer
-from mesh.ports import Broker, CheckpointStore, Clock, OutRecord, TopicPartition
+from mesh.ports import Broker, CheckpointStore, Clock, OutRecord, Reader, Record, TopicPartition
 from mesh.services.router.checkpoint import load_fold
 from mesh.services.router.config import RouterConfig
 from mesh.services.router.flight import undeliverable
@@ -39,20 +40,28 @@ _BREATHE_EVERY: Final = 500
 class _Candidate:
     """An owner on its way in: its fold, and the decisions whose effects may have to be sent again."""
 
-    __slots__ = ("changed", "effective", "fold", "owner", "spans", "until")
+    __slots__ = ("changed", "effective", "fold", "origin", "owner", "spans", "until")
 
     def __init__(self, owner: Owner, store: CheckpointStore | None) -> None:
         self.owner = owner
-        self.fold, self.spans = load_fold(owner.partition, store)
+        self.fold, self.spans, self.origin = load_fold(owner.partition, store)
         self.until = -1
         self.effective: deque[tuple[int, Decision]] = deque()  # from the mark on, as far as it is known
         self.changed: set[str] = set()  # workflows that the checkpoint does not have as they are
+
+    def verify(self, first: LogRecord) -> None:
+        """Compare the log's first record with the one that the checkpoint's log began with."""
+        origin = first.token if isinstance(first, OwnerChanged) else first.epoch
+        if self.origin != origin or self.fold.next_offset > self.until:
+            if self.origin:
+                _log.warning("checkpoint_of_another_log", partition=self.owner.partition)
+            self.fold, self.spans, self.origin = PartitionFold(self.owner.partition), [], origin
 
     @property
     def start(self) -> int:
         return min(self.fold.state.mark, self.fold.next_offset)
 
-    def feed(self, offset: int, decision: Decision | OwnerChanged, partitions: int) -> None:
+    def feed(self, offset: int, decision: LogRecord, partitions: int) -> None:
         """Fold one record. Those below the checkpoint are read for their effects alone."""
         if isinstance(decision, OwnerChanged) and decision.partitions != partitions:
             raise PartitionsDiffer(
@@ -134,6 +143,8 @@ async def _read_logs(
 ) -> None:
     reader = await broker.reader()
     try:
+        for record in await _read_first(reader, candidates, broker, topics):
+            candidates[record.partition].verify(decode_log_record(record))
         reader.assign({TopicPartition(topics.log, p): c.start for p, c in candidates.items()})
         pending = {p for p, c in candidates.items() if c.fold.next_offset <= c.until}
         while pending:
@@ -153,6 +164,22 @@ async def _read_logs(
         _move_in(candidate)
 
 
+async def _read_first(
+    reader: Reader, candidates: Mapping[int, _Candidate], broker: Broker, topics: Topics
+) -> list[Record]:
+    """The first record that each log partition holds; there is one, since each has at least our own."""
+    reader.assign(await broker.begin_offsets([TopicPartition(topics.log, p) for p in candidates]))
+    first: dict[int, Record] = {}
+    while len(first) < len(candidates):
+        missing = [TopicPartition(topics.log, p) for p in candidates if p not in first]
+        records = await reader.poll(max_records=len(missing), timeout_s=_READ_TIMEOUT_S, partitions=missing)
+        if not records:
+            raise BrokerUnavailable(f"{topics.log} can't be read at its begin; is the broker well?")
+        for record in records:
+            first.setdefault(record.partition, record)
+    return list(first.values())
+
+
 def _move_in(candidate: _Candidate) -> None:
     """The fold becomes the owner's state."""
     owner, fold = candidate.owner, candidate.fold
@@ -170,6 +197,7 @@ def _move_in(candidate: _Candidate) -> None:
     )
     owner.confirmed_offset = fold.next_offset
     owner.checkpoint_offset = -1
+    owner.origin = candidate.origin
     owner.taken_over_at = fold.next_offset
     owner.spans = deque((offset, offset + 1) for offset, _ in candidate.effective)
     owner.timers.rebuild(fold.state.workflows.values())

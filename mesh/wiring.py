@@ -1,0 +1,244 @@
+"""Wiring: the only place that chooses adapters, and the way from settings to running services.
+
+Owns event loops, signals, and which adapter stands behind a port. It must not decide anything about workflows. The command line calls it; so does `mesh.connect`.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from hashlib import sha256
+from importlib import import_module
+from itertools import count
+from pathlib import Path
+from typing import Any, assert_never
+
+import structlog
+
+from mesh.adapters.system import SystemClock, SystemEntropy
+from mesh.agent.definition import Agent
+from mesh.agent.registry import agents_in
+from mesh.core.topics import Topics
+from mesh.errors import OperatorError, SettingsInvalid
+from mesh.observability import Tracer, configure_logging, setup_tracing
+from mesh.ports import Broker, CheckpointStore
+from mesh.services.client import Client
+from mesh.settings import KafkaAddress, MemoryAddress, Settings, SqliteAddress, load_settings, parse_broker_url
+
+__all__ = ["connect", "load_agents", "make_topics", "open_broker", "run", "run_agents", "run_router"]
+
+_log = structlog.get_logger()
+
+
+async def open_broker(url: str, *, client_id: str, settings: Settings, read_only: bool = False) -> Broker:
+    """A connection to the broker at `url`. Raises `SettingsInvalid`, `OperatorError` or `BrokerUnavailable`, whichever is to blame."""
+    match parse_broker_url(url):
+        case SqliteAddress(path):
+            from mesh.adapters.sqlite import SqliteBroker  # noqa: PLC0415 - only the chosen adapter's library is loaded
+
+            return await SqliteBroker.open(
+                path, client_id=client_id, read_only=read_only, max_record_bytes=settings.max_record_bytes
+            )
+        case KafkaAddress(bootstrap):
+            from mesh.adapters.kafka import KafkaBroker  # noqa: PLC0415 - as above
+
+            return await KafkaBroker.open(
+                ",".join(bootstrap), client_id=client_id, request_timeout_s=settings.request_timeout_s
+            )
+        case MemoryAddress():
+            raise SettingsInvalid(
+                "memory:// lives inside one process and can't join several: use sqlite://PATH (or mesh.testing in tests)"
+            )
+        case unknown:
+            assert_never(unknown)
+
+
+async def connect(broker: str | None = None, **options: Any) -> Client:
+    """A client of the mesh at `broker` (else `MESH_BROKER`). `options`: settings by name, e.g. `topic_prefix`."""
+    settings = load_settings(broker=broker, **options)
+    opened = await open_broker(settings.broker, client_id=settings.instance, settings=settings)
+    return Client(opened, Topics(settings.topic_prefix), clock=SystemClock(), entropy=SystemEntropy())
+
+
+async def make_topics(broker: Broker, settings: Settings, agents: Sequence[str]) -> None:
+    """Create what is missing of the mesh's topics. Raises `PartitionsDiffer`."""
+    from mesh.services import topic_plan  # noqa: PLC0415 - the contracts' YAML is read only where it is needed
+
+    topics = Topics(settings.topic_prefix)
+    specs = topic_plan.topic_specs(
+        topics, settings.partitions, agents, task_partitions=settings.task_partitions, replicas=settings.replicas
+    )
+    await topic_plan.apply(broker, specs, topics=topics)
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run a service's coroutine on the fastest event loop there is."""
+    if sys.platform == "win32":
+        asyncio.run(main)
+        return
+    import uvloop  # noqa: PLC0415 - not there on Windows
+
+    uvloop.run(main)
+
+
+def load_agents(modules: Sequence[str]) -> list[Agent[Any, Any]]:
+    """The agents of some modules, by dotted name. Raises `OperatorError` for a module that isn't there or has none."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    agents: list[Agent[Any, Any]] = []
+    for name in modules:
+        try:
+            module = import_module(name)
+        except ModuleNotFoundError as error:
+            raise OperatorError(
+                f"module {name} can't be imported: {error} (run from the folder that holds it, e.g. `mesh agent agents.issue_triage.classifier`)"
+            ) from error
+        found = agents_in(module)
+        if not found:
+            raise OperatorError(f"module {name} defines no agent: decorate a function with `@agent(...)`")
+        agents.extend(agent for agent in found if agent not in agents)
+    return agents
+
+
+async def run_agents(settings: Settings, modules: Sequence[str]) -> None:
+    """Run the modules' agents in this process until SIGTERM or SIGINT."""
+    from mesh.services.agent_runtime import AgentSettings  # noqa: PLC0415 - a router does not need it
+    from mesh.services.agent_runtime import run_agents as serve  # noqa: PLC0415 - as above
+
+    agents = load_agents(modules)
+    names = "+".join(agent.name for agent in agents)
+    tracer = _observe(settings, names)
+    broker = await open_broker(settings.broker, client_id=f"{names}-{settings.instance}", settings=settings)
+    beating = asyncio.create_task(_beat_for_ever(settings))
+    try:
+        await serve(
+            broker,
+            agents,
+            topics=Topics(settings.topic_prefix),
+            clock=SystemClock(),
+            instance=settings.instance,
+            settings=AgentSettings(
+                task_partitions=settings.task_partitions,
+                task_replicas=settings.replicas,
+                card_every_s=settings.card_interval_s,
+                drain_s=settings.drain_timeout_s,
+                session_timeout_s=settings.session_timeout_s,
+            ),
+            tracer=tracer,
+        )
+    finally:
+        beating.cancel()
+        await broker.close()
+        if tracer is not None:
+            tracer.shutdown()
+
+
+async def run_router(settings: Settings) -> None:
+    """Run a router until SIGTERM or SIGINT."""
+    from mesh.adapters.checkpoint import CheckpointFile  # noqa: PLC0415 - an agent does not need the router's parts
+    from mesh.codec.approvers_file import load_approvers  # noqa: PLC0415 - as above
+    from mesh.codec.route_file import load_routes  # noqa: PLC0415 - as above
+    from mesh.services.router import Router, RouterConfig  # noqa: PLC0415 - as above
+
+    routes = [loaded.route for loaded in load_routes(settings.routes)]
+    roles = load_approvers(settings.approvers) if settings.approvers.exists() else {}
+    tracer = _observe(settings, "router")
+    if not roles:
+        _log.warning("no_approvers", file=str(settings.approvers), effect="every answer to an approval is refused")
+    broker = await open_broker(settings.broker, client_id=f"router-{settings.instance}", settings=settings)
+    beating = asyncio.create_task(_beat_for_ever(settings))
+    folder = _claim_slot(settings)
+
+    def open_checkpoint(partition: int) -> CheckpointStore:
+        return CheckpointFile.open(folder / f"{partition}.db")
+
+    try:
+        if isinstance(parse_broker_url(settings.broker), SqliteAddress):
+            await make_topics(broker, settings, [])
+        router = Router(
+            broker,
+            topics=Topics(settings.topic_prefix),
+            routes=routes,
+            roles=roles,
+            config=RouterConfig(
+                instance=settings.instance,
+                partitions=settings.partitions,
+                session_timeout_s=settings.session_timeout_s,
+                max_poll_records=settings.batch_records,
+                checkpoint_interval_s=settings.checkpoint_interval_s,
+                drain_timeout_s=settings.drain_timeout_s,
+                max_event_bytes=settings.max_event_bytes,
+            ),
+            clock=SystemClock(),
+            entropy=SystemEntropy(),
+            open_checkpoint=open_checkpoint,
+        )
+        _stop_on_signals(router.stop)
+        await router.run()
+    except BaseExceptionGroup as group:
+        errors = [error for error in _flat(group) if not isinstance(error, asyncio.CancelledError)]
+        if len(errors) == 1:
+            raise errors[0] from group
+        raise
+    finally:
+        beating.cancel()
+        await broker.close()
+        if tracer is not None:
+            tracer.shutdown()
+
+
+def _claim_slot(settings: Settings) -> Path:
+    """The first folder for checkpoints that no living router on this machine holds, so that a restart finds its own again."""
+    import fcntl  # noqa: PLC0415 - not there on Windows
+
+    mesh = sha256(f"{settings.broker}\n{settings.topic_prefix}".encode()).hexdigest()[:12]
+    for slot in count():
+        folder = settings.data_dir / "checkpoints" / mesh / str(slot)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            continue
+        return folder  # the lock is held, and its descriptor kept, until the process ends
+    raise AssertionError("count() has no end")
+
+
+def _flat(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    return [
+        e for error in group.exceptions for e in (_flat(error) if isinstance(error, BaseExceptionGroup) else [error])
+    ]
+
+
+def _observe(settings: Settings, service: str) -> Tracer | None:
+    configure_logging(level=settings.log_level, log_format=settings.log_format)
+    return setup_tracing(f"mesh-{service}", exporter=settings.trace_exporter, endpoint=settings.otlp_endpoint)
+
+
+def _stop_on_signals(stop: Callable[[], None]) -> None:
+    """The first signal stops gracefully, the second at once."""
+    loop = asyncio.get_running_loop()
+
+    def first(number: int) -> None:
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL)
+        stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, first, number)
+
+
+async def _beat_for_ever(settings: Settings) -> None:
+    """Touch the heartbeat file from the event loop itself, so that a blocked loop shows."""
+    path = settings.heartbeat_path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        while True:
+            path.touch()
+            await asyncio.sleep(settings.heartbeat_interval_s)
+    finally:
+        with suppress(OSError):
+            path.unlink()
