@@ -1,0 +1,12 @@
+"""The agent runtime: takes tasks from an agent's topic, runs its handler, sends the results.
+
+    record -> shares (offsets) -> workers -> call (validate, run, validate) -> replies -> outbox (batches, retries) -> shares (commit)
+
+`AgentRuntime` is one agent in one process; `run_agents` runs several until a signal. Called by the command line and by tests.
+"""
+
+from mesh.services.agent_runtime.cards import card_of
+from mesh.services.agent_runtime.runtime import AgentRuntime, run_agents
+from mesh.services.agent_runtime.settings import AgentSettings, Counts
+
+__all__ = ["AgentRuntime", "AgentSettings", "Counts", "card_of", "run_agents"]

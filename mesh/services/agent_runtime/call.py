@@ -1,0 +1,135 @@
+"""One task through one agent's handler: input from JSON, the call, output to JSON, and what each failure means for a retry.
+
+Owns the mapping of failures to `TaskError`. It must not know a broker: bytes come in a `Task`, bytes or an error go out. Time limits and
+cancelling are the runtime's, which is its only caller.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
+
+from mesh.agent.context import Context
+from mesh.agent.definition import Agent
+from mesh.codec.tasks import Task
+from mesh.core.inputs import TaskError
+from mesh.errors import NonRetryable
+from mesh.observability import Tracer, live_span
+from mesh.services.agent_runtime.threads import DaemonThreads
+
+__all__ = ["MAX_MESSAGE_CHARS", "AgentCall"]
+
+MAX_MESSAGE_CHARS: Final = 2000  # of an error: enough for people, and the log keeps it for ever
+_MAX_KIND_CHARS: Final = 100
+_MAX_FIELDS: Final = 10  # that a message about a wrong shape names
+
+
+class AgentCall:
+    """Calls one agent. `threads`: for a handler that is a plain function."""
+
+    def __init__(self, agent: Agent[Any, Any], *, threads: DaemonThreads, tracer: Tracer | None = None) -> None:
+        self._agent = agent
+        self._handler: Callable[..., Any] = agent.handler
+        self._takes_context = agent.takes_context
+        self._validate_input = agent.input_adapter.validate_json
+        self._validate_output = agent.output_adapter.validate_python
+        self._dump = agent.output_adapter.dump_json
+        self._threads = threads
+        self._tracer = tracer
+        self._call: Callable[..., Awaitable[Any]] = self._handler if agent.is_async else self._in_thread
+
+    async def answer(self, task: Task) -> bytes | TaskError:
+        """The output as JSON, or why there is none. Raises nothing but `CancelledError`."""
+        try:
+            value = self._validate_input(bytes(task.input))
+        except Exception as error:  # noqa: BLE001 - a validator may raise anything; it judged the input, so no retry helps
+            return TaskError(kind="input_invalid", message=self._shape("input", error), retryable=False)
+        try:
+            if self._takes_context:
+                output = await self._call(value, self._context(task))
+            else:
+                output = await self._call(value)
+        except NonRetryable as error:
+            return TaskError(kind=_cut(error.kind, _MAX_KIND_CHARS), message=_message(error), retryable=False)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the handler is somebody else's code: its failures are results
+            return TaskError(kind=_cut(type(error).__name__, _MAX_KIND_CHARS), message=_message(error), retryable=True)
+        try:
+            return self._dump(self._validate_output(output), by_alias=True, warnings="error")
+        except Exception as error:  # noqa: BLE001 - as above, of the output
+            return TaskError(kind="output_invalid", message=self._shape("output", error), retryable=False)
+
+    async def traced_answer(self, task: Task) -> tuple[bytes | TaskError, str | None]:
+        """As `answer`, within a span beneath the task's, and with the span's traceparent."""
+        attributes = {
+            "gen_ai.operation.name": "invoke_agent",
+            "gen_ai.agent.name": self._agent.name,
+            "gen_ai.agent.version": self._agent.version,
+            "messaging.message.id": task.attempt_id,
+            "messaging.message.conversation_id": task.workflow_id,
+        }
+        name = f"invoke_agent {self._agent.name}"
+        with live_span(self._tracer, name=name, traceparent=task.traceparent, attributes=attributes) as span:
+            answer = await self.answer(task)
+            return answer, _close_span(span, answer)
+
+    async def _in_thread(self, *arguments: Any) -> Any:
+        return await self._threads.run(lambda: self._handler(*arguments))
+
+    def _context(self, task: Task) -> Context:
+        return Context(
+            agent=task.agent,
+            workflow_id=task.workflow_id,
+            run_id=task.run_id,
+            route=task.route,
+            step=task.step,
+            task_id=task.task_id,
+            attempt=task.attempt,
+            idempotency_key=task.idempotency_key,
+            deadline=task.deadline_at,
+            traceparent=task.traceparent,
+        )
+
+    def _shape(self, what: str, error: Exception) -> str:
+        match error:
+            case ValidationError():
+                trouble = _fields(error)
+            case PydanticSerializationError():
+                trouble = str(error)
+            case _:
+                trouble = f"{type(error).__name__}: {error}"
+        return _cut(f"the {what} does not fit agent {self._agent.name!r}: {trouble}", MAX_MESSAGE_CHARS)
+
+
+def _fields(error: ValidationError) -> str:
+    """`title: Field required; labels.0: Input should be a valid string`; never the values themselves, which may be anybody's secrets."""
+    errors = error.errors(include_url=False, include_context=False, include_input=False)
+    named = [f"{'.'.join(map(str, one['loc'])) or '(the whole)'}: {one['msg']}" for one in errors[:_MAX_FIELDS]]
+    more = len(errors) - len(named)
+    return "; ".join(named) + (f"; and {more} more" if more else "")
+
+
+def _message(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - an exception whose own text can't be made must not pass for another failure
+        text = ""
+    return _cut(text or type(error).__name__, MAX_MESSAGE_CHARS)
+
+
+def _cut(text: str, limit: int) -> str:
+    whole = text.encode("utf-8", "replace").decode()  # lone surrogates can't be sent
+    return whole if len(whole) <= limit else whole[: limit - 1] + "…"
+
+
+def _close_span(span: Any, answer: bytes | TaskError) -> str | None:
+    """Note a failure on the span, and give its traceparent; None where nothing is recorded."""
+    from opentelemetry.trace import Span, Status, StatusCode  # noqa: PLC0415 - tracing that is off must not pay for it
+
+    if not isinstance(span, Span) or not span.get_span_context().is_valid:
+        return None
+    if isinstance(answer, TaskError):
+        span.set_attribute("error.type", answer.kind)
+        span.set_status(Status(StatusCode.ERROR, answer.message))
+    ids = span.get_span_context()
+    return f"00-{ids.trace_id:032x}-{ids.span_id:016x}-{int(ids.trace_flags):02x}"

@@ -1,0 +1,85 @@
+"""An agent's card on the registry topic: put there at start, renewed, withdrawn at a graceful stop.
+
+Owns that one record. A registry that can't be written to is no reason to stop working: it is logged, and tried again at the next renewal.
+"""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from mesh.agent.definition import Agent
+from mesh.codec.cards import encode_card, withdraw_card
+from mesh.core.state import AgentCard
+from mesh.core.topics import Topics
+from mesh.errors import BrokerUnavailable
+from mesh.ports import Broker, Clock, OutRecord
+
+__all__ = ["CardKeeper", "card_of"]
+
+
+def card_of(
+    agent: Agent[Any, Any], *, topics: Topics, instance: str, now_ms: int, expires_after_s: float = 30.0
+) -> AgentCard:
+    """What an agent says of itself."""
+    return AgentCard(
+        name=agent.name,
+        version=agent.version,
+        topic=topics.tasks(agent.name),
+        description=agent.description,
+        input_schema=agent.input_schema,
+        output_schema=agent.output_schema,
+        concurrency=agent.concurrency,
+        instance=instance,
+        renewed_at=datetime.fromtimestamp(now_ms / 1000, UTC).isoformat().replace("+00:00", "Z"),
+        expires_after_s=expires_after_s,
+    )
+
+
+class CardKeeper:
+    def __init__(
+        self,
+        broker: Broker,
+        agent: Agent[Any, Any],
+        *,
+        topics: Topics,
+        clock: Clock,
+        instance: str,
+        every_s: float,
+        log: Any,
+    ) -> None:
+        self._broker = broker
+        self._agent = agent
+        self._topics = topics
+        self._clock = clock
+        self._instance = instance
+        self._every_s = every_s
+        self._log: structlog.stdlib.BoundLogger = log
+
+    async def run(self) -> None:
+        """Renew the card until cancelled."""
+        while True:
+            await self._send(encode_card(self._card(), topics=self._topics))
+            await asyncio.sleep(self._every_s)
+
+    async def withdraw(self) -> None:
+        await self._send(withdraw_card(self._card(), topics=self._topics))
+
+    def _card(self) -> AgentCard:
+        return card_of(
+            self._agent,
+            topics=self._topics,
+            instance=self._instance,
+            now_ms=self._clock.now_ms(),
+            expires_after_s=3 * self._every_s,
+        )
+
+    async def _send(self, record: OutRecord) -> None:
+        try:
+            failures = await self._broker.send([record])
+        except BrokerUnavailable as error:
+            self._log.warning("card_not_sent", error=str(error))
+            return
+        for failure in failures:
+            self._log.warning("card_not_sent", topic=record.topic, code=failure.code.value, error=failure.message)

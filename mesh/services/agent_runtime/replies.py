@@ -1,0 +1,82 @@
+"""What an agent sends: a result for each task, a dead letter for a record that is no task.
+
+Owns the choice of record, also where the first choice can't be sent. No I/O.
+"""
+
+import time
+from typing import Any, Final
+
+from mesh.agent.definition import Agent
+from mesh.codec.dead_letters import dead_letter
+from mesh.codec.tasks import encode_result
+from mesh.core.inputs import TaskError
+from mesh.core.topics import Topics
+from mesh.errors import MalformedRecord
+from mesh.ports import Clock, Delivery, OutRecord, Record, SendFailure
+from mesh.services.agent_runtime.work import Work
+
+__all__ = ["Replies"]
+
+_MS: Final = 1000.0
+
+
+class Replies:
+    """Makes records for one agent. `max_record_bytes`: what the broker takes."""
+
+    def __init__(
+        self, agent: Agent[Any, Any], *, topics: Topics, clock: Clock, instance: str, max_record_bytes: int
+    ) -> None:
+        self._version = agent.version
+        self._group = topics.agent_group(agent.name)
+        self._topics = topics
+        self._clock = clock
+        self._instance = instance
+        self._max_record_bytes = max_record_bytes
+
+    def result(self, work: Work, answer: bytes | TaskError, traceparent: str | None = None) -> OutRecord:
+        """The result of a task that was begun."""
+        assert work.task is not None  # noqa: S101 - only what was decoded has a result
+        record = encode_result(
+            work.task,
+            output=None if isinstance(answer, TaskError) else answer,
+            error=answer if isinstance(answer, TaskError) else None,
+            agent_version=self._version,
+            agent_instance=self._instance,
+            duration_ms=round((time.perf_counter() - work.started_s) * _MS, 3),
+            traceparent=traceparent,
+        )
+        if record.size_bytes() <= self._max_record_bytes or isinstance(answer, TaskError):
+            return record
+        return self.result(work, self._too_large(record.size_bytes()), traceparent)
+
+    def malformed(self, record: Record, error: MalformedRecord) -> OutRecord:
+        """The dead letter for a record that is no task."""
+        return self._dead_letter(record, "malformed_task", str(error))
+
+    def instead(self, work: Work, record: OutRecord, failure: SendFailure) -> OutRecord | None:
+        """What to send where `record` is refused for good; None: nothing smaller or safer is left."""
+        if record.topic == self._topics.dlq:
+            return None
+        if failure.code is Delivery.TOO_LARGE:
+            return self.result(work, self._too_large(record.size_bytes()))
+        trouble = f"its result can't be sent to {record.topic}/{record.partition}: {failure.message}"
+        return self._dead_letter(work.record, "result_undeliverable", trouble)
+
+    def _too_large(self, size_bytes: int) -> TaskError:
+        return TaskError(
+            kind="output_too_large",
+            message=f"the output makes a record of {size_bytes} bytes, and the broker takes {self._max_record_bytes} "
+            "(store it elsewhere and return where it is)",
+            retryable=False,
+        )
+
+    def _dead_letter(self, record: Record, code: str, message: str) -> OutRecord:
+        return dead_letter(
+            record,
+            code=code,
+            message=message,
+            component="agent",
+            group=self._group,
+            topics=self._topics,
+            at_ms=self._clock.now_ms(),
+        )

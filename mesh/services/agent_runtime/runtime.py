@@ -1,0 +1,290 @@
+"""One agent in one process: takes its tasks, works on them, sends the results, commits.
+
+Owns the turns between the broker and the parts, and the start and stop of all. It must not know what a handler does (`call`, `workers`),
+how a result gets out (`replies`, `outbox`) or what a commit says (`shares`, `offsets`). The command line and tests call it.
+
+How it hangs together
+---------------------
+* One loop polls. It polls on while handlers run, for a poll also serves the membership: with `buffer_records` in hand it pauses
+  its partitions, so a handler may take longer than any `max.poll.interval`.
+* Up to `concurrency` workers, each an asyncio task that lives on: a task record costs no asyncio task of its own. A handler that leaves context
+  variables changed ends its worker, and the next record gets a fresh one.
+* A result goes to the outbox; when the broker has it, its task is settled; what is settled is committed, at most every
+  `commit_every_s`. So a commit never passes a result that is not at the broker.
+* At its deadline a task's result is `timeout`, whatever its handler does next. An async handler is cancelled; a thread can't be, so
+  it keeps its worker until it ends.
+* A partition that is revoked is drained for `revoke_drain_s`; what still runs then runs on, for eager rebalances mostly give the partition
+  back, and then it is not begun again. If it does not come back within the session's time-out, its handlers are cancelled.
+"""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from mesh.agent.definition import Agent
+from mesh.core.topics import Topics
+from mesh.errors import AgentError, BrokerUnavailable, TopicMissing
+from mesh.observability import Tracer
+from mesh.ports import Broker, Clock, Subscription, TopicSpec
+from mesh.services.agent_runtime.call import AgentCall
+from mesh.services.agent_runtime.cards import CardKeeper
+from mesh.services.agent_runtime.outbox import Outbox
+from mesh.services.agent_runtime.replies import Replies
+from mesh.services.agent_runtime.settings import AgentSettings, Counts
+from mesh.services.agent_runtime.shares import Shares
+from mesh.services.agent_runtime.threads import DaemonThreads
+from mesh.services.agent_runtime.work import Work
+from mesh.services.agent_runtime.workers import Workers
+
+__all__ = ["AgentRuntime", "run_agents"]
+
+_PAUSED_POLL_S: Final = 0.5  # between polls that only serve the membership
+_FLUSH_S: Final = 5.0  # at a stop, for results that are made and not yet sent
+_LONGEST_PAUSE_S: Final = 5.0
+
+
+class AgentRuntime:
+    """Runs one agent against a broker. `instance` names this process to operators."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        agent: Agent[Any, Any],
+        *,
+        topics: Topics,
+        clock: Clock,
+        instance: str,
+        settings: AgentSettings | None = None,
+        tracer: Tracer | None = None,
+    ) -> None:
+        self.agent: Final = agent
+        self.counts: Final = Counts()
+        self._broker = broker
+        self._topics = topics
+        self._instance = instance
+        self._settings = settings or AgentSettings()
+        self._limit = max(self._settings.buffer_records, 2 * agent.concurrency)
+        self._stopping = asyncio.Event()
+        self._is_paused = False
+        self._log: structlog.stdlib.BoundLogger = structlog.get_logger("mesh.agent").bind(
+            agent=agent.name, instance=instance
+        )
+        replies = Replies(
+            agent, topics=topics, clock=clock, instance=instance, max_record_bytes=broker.max_record_bytes
+        )
+        self._shares = Shares(self._settings, abandon=self._abandon, log=self._log)
+        self._outbox = Outbox(broker, settled=self._shares.settle, instead=replies.instead, log=self._log)
+        self._threads = DaemonThreads(agent.concurrency, f"agent-{agent.name}")
+        self._workers = Workers(
+            AgentCall(agent, threads=self._threads, tracer=tracer),
+            replies,
+            concurrency=agent.concurrency,
+            can_cancel=agent.is_async,
+            is_traced=tracer is not None,
+            clock=clock,
+            counts=self.counts,
+            deliver=self._outbox.put,
+            settle=self._shares.settle,
+            drop=self._shares.drop,
+            log=self._log,
+        )
+        self._card = CardKeeper(
+            broker,
+            agent,
+            topics=topics,
+            clock=clock,
+            instance=instance,
+            every_s=self._settings.card_every_s,
+            log=self._log,
+        )
+
+    async def run(self) -> None:
+        """Work until `stop`, then drain. Raises `BrokerError` if the broker or the topic is not there at the start."""
+        await self._ensure_topic()
+        async with _group() as group:
+            self._workers.start(group)
+            parts = (self._outbox.run(), self._shares.keep_committed(), self._watch(), self._card.run())
+            background = [group.create_task(part) for part in parts]
+            try:
+                await self._serve()
+            finally:
+                self._threads.close()
+                self._workers.dismiss()
+                for task in background:
+                    task.cancel()
+        self._log.info("agent_stopped", **msgspec.structs.asdict(self.counts))
+
+    def stop(self) -> None:
+        """Take no more tasks, finish what is in hand within `drain_s`, and let `run` return."""
+        self._stopping.set()
+        self._shares.nudge()
+
+    async def _ensure_topic(self) -> None:
+        topic = self._topics.tasks(self.agent.name)
+        if topic in await self._broker.topics():
+            return
+        settings = self._settings
+        spec = TopicSpec(topic, settings.task_partitions, settings.task_replicas, settings.task_topic_config)
+        await self._broker.create_topics([spec])
+        if topic not in await self._broker.topics():
+            raise TopicMissing(
+                f"the topic {topic} is not there and could not be created (create it with `mesh topics apply`)"
+            )
+
+    async def _serve(self) -> None:
+        subscription = await self._broker.subscribe(
+            self._topics.agent_group(self.agent.name),
+            [self._topics.tasks(self.agent.name)],
+            self._shares,
+            member=self._instance,
+            session_timeout_s=self._settings.session_timeout_s,
+        )
+        self._shares.subscription = subscription
+        try:
+            self._log.info("agent_started", version=self.agent.version, concurrency=self.agent.concurrency)
+            await self._take_tasks(subscription)
+            await self._drain(subscription)
+            await self._card.withdraw()
+        finally:
+            await subscription.close()
+
+    # Taking tasks ----------------------------------------------------------------------------------------------------------------
+
+    async def _take_tasks(self, subscription: Subscription) -> None:
+        pause_s = 0.1
+        while not self._stopping.is_set():
+            try:
+                await self._turn(subscription)
+                pause_s = 0.1
+            except BrokerUnavailable as error:
+                self._log.warning("broker_unavailable", error=str(error), retry_in_s=pause_s)
+                await self._shares.wait_progress(pause_s)
+                pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s)
+
+    async def _turn(self, subscription: Subscription) -> None:
+        """One poll; with enough in hand, one that hands out nothing."""
+        if self._is_full():
+            self._is_paused = True
+            await self._serve_membership(subscription)
+            return
+        if self._is_paused:
+            self._is_paused = False
+            subscription.resume(list(subscription.assignment()))
+        room = min(self._settings.poll_records, self._limit - self._shares.held)
+        records = await subscription.poll(max_records=room, timeout_s=self._settings.poll_s)
+        self._shares.reconcile(subscription.assignment())
+        if records:
+            self._workers.add(self._shares.take(records))
+
+    def _is_full(self) -> bool:
+        """Full at the limit; from then on until half of it is done, or partitions would be paused and resumed for each record."""
+        held = self._shares.held
+        if self._is_paused:
+            return held > self._limit // 2 or self._workers.waiting_bytes > self._settings.buffer_bytes // 2
+        return held >= self._limit or self._workers.waiting_bytes >= self._settings.buffer_bytes
+
+    async def _serve_membership(self, subscription: Subscription) -> None:
+        subscription.pause(list(subscription.assignment()))
+        await self._shares.wait_progress(_PAUSED_POLL_S)
+        records = await subscription.poll(max_records=1, timeout_s=0)
+        self._shares.reconcile(subscription.assignment())
+        self._workers.add(self._shares.take(records))  # of a partition that came while we were paused
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.watch_every_s)
+            self._workers.time_out()
+
+    def _abandon(self, work: Work) -> None:
+        self._workers.abandon(work)
+
+    # Stopping --------------------------------------------------------------------------------------------------------------------
+
+    async def _drain(self, subscription: Subscription) -> None:
+        self._log.info("agent_drains", held=self._shares.held, drain_s=self._settings.drain_s)
+        self._workers.drop_waiting()
+        await self._wait_empty(subscription, self._settings.drain_s)
+        self._workers.abandon_all()
+        await self._wait_empty(subscription, _FLUSH_S)
+        await self._shares.commit()
+
+    async def _wait_empty(self, subscription: Subscription, timeout_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + timeout_s
+        while self._shares.held and loop.time() < until_s:
+            try:
+                await self._serve_membership(subscription)
+            except BrokerUnavailable as error:
+                self._log.warning("broker_unavailable", error=str(error))
+            self._workers.drop_waiting()
+
+
+async def run_agents(
+    broker: Broker,
+    agents: Sequence[Agent[Any, Any]],
+    *,
+    topics: Topics,
+    clock: Clock,
+    instance: str,
+    settings: AgentSettings | None = None,
+    tracer: Tracer | None = None,
+    handle_signals: bool = True,
+) -> None:
+    """Run several agents in this process until SIGTERM or SIGINT, then drain them; a second signal ends the process at once.
+
+    Raises `AgentError` where two have one name, `BrokerError` as `AgentRuntime.run`.
+    """
+    names = [agent.name for agent in agents]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice or not names:
+        trouble = (
+            f"two agents are named {twice[0]!r} (give one of them another name)"
+            if twice
+            else "there is no agent to run"
+        )
+        raise AgentError(trouble)
+    runtimes = [
+        AgentRuntime(broker, agent, topics=topics, clock=clock, instance=instance, settings=settings, tracer=tracer)
+        for agent in agents
+    ]
+    with _signals(runtimes, handle=handle_signals):
+        async with _group() as group:
+            for runtime in runtimes:
+                group.create_task(runtime.run())
+
+
+@asynccontextmanager
+async def _group() -> AsyncIterator[asyncio.TaskGroup]:
+    """A task group that raises the one error there is as itself: it is meant for people."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as errors:
+        if len(errors.exceptions) == 1:
+            raise errors.exceptions[0] from None
+        raise
+
+
+@contextmanager
+def _signals(runtimes: Sequence[AgentRuntime], *, handle: bool) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    handled = (signal.SIGTERM, signal.SIGINT) if handle else ()
+
+    def stop() -> None:
+        for number in handled:
+            loop.remove_signal_handler(number)
+        for runtime in runtimes:
+            runtime.stop()
+
+    for number in handled:
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number in handled:
+            loop.remove_signal_handler(number)

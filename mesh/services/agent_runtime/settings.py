@@ -1,0 +1,36 @@
+"""What can be set for an agent's process, and what it counts."""
+
+import msgspec
+
+__all__ = ["AgentSettings", "Counts"]
+
+
+class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How an agent's process behaves."""
+
+    task_partitions: int = 16  # of the agent's topic, if it has to be created
+    task_replicas: int = 1
+    task_topic_config: dict[str, str] = msgspec.field(
+        default_factory=lambda: {"message.timestamp.type": "LogAppendTime"}
+    )
+    buffer_records: int = 1000  # tasks in hand: waiting, running or unsent; never less than twice the concurrency
+    buffer_bytes: int = 32 * 1024 * 1024  # of those that wait; one poll may overshoot it
+    poll_records: int = 500
+    poll_s: float = 0.5
+    commit_every_s: float = 0.1
+    card_every_s: float = 10.0
+    watch_every_s: float = 0.05  # how late the end of a time limit may be noticed
+    drain_s: float = 25.0  # at a stop, for handlers that run (Kubernetes kills 30 s after SIGTERM)
+    revoke_drain_s: float = 3.0  # well below the session's time-out
+    session_timeout_s: float = 10.0
+
+
+class Counts(msgspec.Struct, kw_only=True):
+    """What became of the tasks that this process took."""
+
+    succeeded: int = 0
+    failed: int = 0  # timed out ones too
+    timed_out: int = 0
+    expired: int = 0  # past their deadline before they were begun
+    dead_lettered: int = 0
+    abandoned: int = 0  # cut short by a stop, or because their partition went elsewhere

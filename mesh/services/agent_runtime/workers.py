@@ -1,0 +1,243 @@
+"""The workers: up to `concurrency` asyncio tasks that live on, each with one task record in its hands at a time.
+
+Owns the waiting queue, the time limits and the cancelling of handlers. It must not know partitions or commits. A work that it is given
+ends as a record in the outbox (`deliver`), or comes back undone (`drop`), or needs no record at all (`settle`).
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import copy_context
+from typing import Any, Final
+
+import structlog
+
+from mesh.codec.tasks import decode_task
+from mesh.core.inputs import TaskError
+from mesh.errors import MalformedRecord
+from mesh.ports import Clock, OutRecord
+from mesh.services.agent_runtime.call import AgentCall
+from mesh.services.agent_runtime.replies import Replies
+from mesh.services.agent_runtime.settings import Counts
+from mesh.services.agent_runtime.work import Work
+
+__all__ = ["Workers"]
+
+_SLICE_S: Final = 0.005  # a worker lets the loop breathe after this long: heartbeats run in it
+
+
+class Workers:
+    """`can_cancel`: handlers are async; a thread can't be cancelled."""
+
+    def __init__(
+        self,
+        call: AgentCall,
+        replies: Replies,
+        *,
+        concurrency: int,
+        can_cancel: bool,
+        is_traced: bool,
+        clock: Clock,
+        counts: Counts,
+        deliver: Callable[[Work, OutRecord], None],
+        settle: Callable[[Sequence[Work]], None],
+        drop: Callable[[Work], None],
+        log: Any,
+    ) -> None:
+        self.waiting_bytes = 0
+        self._call = call
+        self._replies = replies
+        self._concurrency = concurrency
+        self._can_cancel = can_cancel
+        self._is_traced = is_traced
+        self._clock = clock
+        self._counts = counts
+        self._deliver = deliver
+        self._settle = settle
+        self._drop = drop
+        self._log: structlog.stdlib.BoundLogger = log
+        self._waiting: deque[Work] = deque()
+        self._running: set[Work] = set()
+        self._idle: list[asyncio.Future[None]] = []
+        self._workers: set[asyncio.Task[None]] = set()
+        self._clean = copy_context()
+
+    def start(self, group: asyncio.TaskGroup) -> None:
+        """Workers are tasks of `group`. Each begins with the context variables of here and now."""
+        self._group = group
+        self._clean = copy_context()
+
+    def add(self, works: Iterable[Work]) -> None:
+        """Do these, in this order, as workers are free."""
+        for work in works:
+            self._waiting.append(work)
+            self.waiting_bytes += len(work.record.value or b"")
+        wanted = len(self._waiting)
+        while wanted > 0 and self._idle:
+            wanted -= self._wake()
+        while wanted > 0 and len(self._workers) < self._concurrency:
+            self._hire()
+            wanted -= 1
+
+    def drop_waiting(self) -> None:
+        """Give back what is not begun."""
+        while self._waiting:
+            self._drop(self._next())
+
+    def abandon(self, work: Work) -> None:
+        """Stop working on it: it is somebody else's, or we must go. Nothing is sent for it. What is over already is left to end."""
+        if work.is_over or work not in self._running:
+            return
+        work.is_over = True
+        self._counts.abandoned += 1
+        self._drop(work)
+        self._cancel(work)
+
+    def abandon_all(self) -> None:
+        for work in list(self._running):
+            self.abandon(work)
+
+    def time_out(self) -> None:
+        """End what is past its deadline."""
+        if not self._running:
+            return
+        now_ms = self._clock.now_ms()
+        for work in [work for work in self._running if work.deadline_ms <= now_ms and not work.is_over]:
+            self._time_out(work)
+
+    def dismiss(self) -> None:
+        """End the workers. A thread that still runs ends by itself."""
+        for worker in self._workers:
+            worker.cancel()
+
+    # One worker ------------------------------------------------------------------------------------------------------------------
+
+    def _hire(self) -> None:
+        worker = self._group.create_task(self._run_worker(), context=self._clean.copy())
+        self._workers.add(worker)
+        worker.add_done_callback(self._workers.discard)
+
+    async def _run_worker(self) -> None:
+        """Do what waits, until cancelled, or until a handler has changed context variables: the next one must not see them."""
+        me = asyncio.current_task()
+        assert me is not None  # noqa: S101 - a coroutine that runs is in a task
+        slice_end_s = time.perf_counter() + _SLICE_S
+        while True:
+            if not self._waiting:
+                await self._rest()
+                slice_end_s = time.perf_counter() + _SLICE_S
+                continue
+            await self._do(self._next(), me)
+            if copy_context() != self._clean:
+                self._workers.discard(me)
+                self._hire()
+                return
+            if time.perf_counter() > slice_end_s:
+                await asyncio.sleep(0)
+                slice_end_s = time.perf_counter() + _SLICE_S
+
+    def _next(self) -> Work:
+        work = self._waiting.popleft()
+        self.waiting_bytes -= len(work.record.value or b"")
+        return work
+
+    async def _rest(self) -> None:
+        bell = asyncio.get_running_loop().create_future()
+        self._idle.append(bell)
+        try:
+            await bell
+        finally:
+            if bell in self._idle:
+                self._idle.remove(bell)
+
+    def _wake(self) -> int:
+        bell = self._idle.pop()
+        if bell.done():
+            return 0
+        bell.set_result(None)
+        return 1
+
+    async def _do(self, work: Work, me: asyncio.Task[Any]) -> None:
+        if work.share.is_released:
+            self._drop(work)
+            return
+        work.share.working[work.record.offset] = work
+        try:
+            work.task = task = decode_task(work.record)
+        except MalformedRecord as error:
+            self._counts.dead_lettered += 1
+            self._log.warning("task_malformed", task_record=work.place, error=str(error))
+            self._deliver(work, self._replies.malformed(work.record, error))
+            return
+        work.deadline_ms = task.deadline_at.timestamp() * 1000
+        if work.deadline_ms <= self._clock.now_ms():  # the router has timed it out already: a result would not count
+            self._counts.expired += 1
+            self._log.debug("task_expired", workflow_id=task.workflow_id, step=task.step, attempt=task.attempt)
+            self._settle((work,))
+            return
+        await self._handle(work, me)
+
+    async def _handle(self, work: Work, me: asyncio.Task[Any]) -> None:
+        task, traceparent = work.task, None
+        assert task is not None  # noqa: S101 - decoded by the caller
+        answer: bytes | TaskError
+        work.runner = me
+        work.started_s = time.perf_counter()
+        self._running.add(work)
+        try:
+            if self._is_traced:
+                answer, traceparent = await self._call.traced_answer(task)
+            else:
+                answer = await self._call.answer(task)
+        except asyncio.CancelledError:
+            if not work.is_over and me.cancelling():
+                raise
+            answer = TaskError(kind="CancelledError", message="the handler was cancelled from within")
+        finally:
+            self._running.discard(work)
+            work.runner = None
+        if work.is_over:
+            self._forget(task.attempt_id, me)
+        else:
+            self._end(work, answer, traceparent)
+
+    def _forget(self, attempt_id: str, me: asyncio.Task[Any]) -> None:
+        """A handler ended after its end was decided."""
+        self._log.info("handler_ended_late", attempt_id=attempt_id)
+        if self._can_cancel:
+            me.uncancel()
+        if me.cancelling():
+            raise asyncio.CancelledError
+
+    # Ends ------------------------------------------------------------------------------------------------------------------------
+
+    def _end(self, work: Work, answer: bytes | TaskError, traceparent: str | None) -> None:
+        work.is_over = True
+        if isinstance(answer, TaskError):
+            self._counts.failed += 1
+            self._log_failure(work, answer)
+        else:
+            self._counts.succeeded += 1
+        self._deliver(work, self._replies.result(work, answer, traceparent))
+
+    def _time_out(self, work: Work) -> None:
+        self._counts.timed_out += 1
+        self._end(work, TaskError(kind="timeout", message="the deadline came before the handler's end"), None)
+        self._cancel(work)
+
+    def _cancel(self, work: Work) -> None:
+        if self._can_cancel and work.runner is not None:
+            work.runner.cancel()
+
+    def _log_failure(self, work: Work, error: TaskError) -> None:
+        assert work.task is not None  # noqa: S101 - it was begun
+        self._log.warning(
+            "task_failed",
+            workflow_id=work.task.workflow_id,
+            step=work.task.step,
+            attempt=work.task.attempt,
+            kind=error.kind,
+            error=error.message,
+            retryable=error.retryable,
+        )

@@ -1,0 +1,636 @@
+"""The agent runtime on the memory broker: tasks in, results out, and what is committed when."""
+
+import asyncio
+import json
+import threading
+import time
+from contextvars import ContextVar
+from typing import Any, Literal
+
+import pytest
+from agent_mesh import GENEROUS_S, SETTINGS, TOPICS, AgentMesh, wait_until
+from pydantic import BaseModel, Field
+
+from mesh import Context, NonRetryable, agent
+from mesh.codec.cards import decode_card
+from mesh.codec.dead_letters import decode_dead_letter
+from mesh.errors import AgentError, BrokerUnavailable
+from mesh.ports import Committed, OutRecord, SendFailure
+from mesh.services.agent_runtime import AgentSettings, run_agents
+
+
+class Issue(BaseModel):
+    title: str
+    size: int = 0
+
+
+class Triage(BaseModel):
+    severity: Literal["low", "high"]
+    confidence: float = Field(alias="how_sure", default=1.0)
+
+
+@agent("echo", version="1.2.0", concurrency=4)
+async def echo(value: Any) -> Any:
+    """Give back what comes."""
+    return value
+
+
+@pytest.fixture
+def mesh() -> AgentMesh:
+    return AgentMesh()
+
+
+# Results -------------------------------------------------------------------------------------------------------------------------
+
+
+async def test_each_task_gets_one_result_at_its_reply_to(mesh: AgentMesh) -> None:
+    async with mesh.running(echo):
+        await mesh.send("echo", *range(300))
+        results = await mesh.wait_results(300)
+    assert sorted(result.output for result in results) == list(range(300))
+    assert {result.status for result in results} == {"succeeded"}
+    one = results[0]
+    assert (one.agent, one.agent_version, one.agent_instance, one.attempt) == ("echo", "1.2.0", "one", 1)
+    assert one.task_id == f"{one.workflow_id}/00000001/step"
+    assert one.duration_ms > 0
+    record = mesh.records(TOPICS.results)[0]
+    assert record.key == one.workflow_id.encode()
+    assert dict(record.headers)["traceparent"] == b"00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
+    assert mesh.committed("echo") == Committed(300)
+
+
+async def test_the_handler_gets_typed_input_and_the_tasks_context(mesh: AgentMesh) -> None:
+    seen: list[Context] = []
+
+    @agent("typed")
+    async def typed(issue: Issue, ctx: Context) -> Triage:
+        seen.append(ctx)
+        return Triage(severity="low" if issue.size < 10 else "high", how_sure=0.5)
+
+    async with mesh.running(typed):
+        await mesh.send("typed", {"title": "t", "size": 12})
+        result = await mesh.wait_result()
+    assert result.output == {"severity": "high", "how_sure": 0.5}, "by alias, as the card's schema has it"
+    (ctx,) = seen
+    assert (ctx.workflow_id, ctx.run_id, ctx.route, ctx.step) == ("test:0", "00000001", "test", "step")
+    assert (ctx.attempt, ctx.idempotency_key) == (1, "test:0/00000001/step")
+    assert 0 < ctx.remaining_s <= 60
+
+
+async def test_a_plain_function_runs_in_a_thread(mesh: AgentMesh) -> None:
+    threads: set[str] = set()
+
+    @agent("plain", concurrency=3)
+    def plain(value: int, ctx: Context) -> int:
+        threads.add(threading.current_thread().name)
+        return value + ctx.attempt
+
+    async with mesh.running(plain):
+        await mesh.send("plain", *range(50))
+        results = await mesh.wait_results(50)
+    assert sorted(result.output for result in results) == list(range(1, 51))
+    assert threads <= {"agent-plain-1", "agent-plain-2", "agent-plain-3"}
+
+
+# Failures ------------------------------------------------------------------------------------------------------------------------
+
+
+class Odd(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+FAILURES: list[tuple[BaseException, str, str, bool]] = [
+    (NonRetryable("no title", kind="no_title"), "no_title", "no title", False),
+    (NonRetryable("no title"), "non_retryable", "no title", False),
+    (ValueError("broken"), "ValueError", "broken", True),
+    (KeyError(), "KeyError", "KeyError", True),
+    (TimeoutError("slow"), "TimeoutError", "slow", True),
+    (asyncio.CancelledError(), "CancelledError", "cancelled from within", True),
+    (SystemExit(3), "SystemExit", "3", True),
+    (Odd(), "Odd", "Odd", True),
+    (ValueError("x" * 5000 + "\ud800"), "ValueError", "xxx…", True),
+]
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure[1])
+@pytest.mark.parametrize("in_thread", [False, True])
+async def test_what_a_handler_raises_becomes_a_failed_result(
+    mesh: AgentMesh, failure: tuple[BaseException, str, str, bool], in_thread: bool
+) -> None:
+    error, kind, message, retryable = failure
+
+    @agent("failing")
+    async def failing(value: int) -> int:
+        raise error
+
+    @agent("failing")
+    def failing_thread(value: int) -> int:
+        raise error
+
+    async with mesh.running(failing_thread if in_thread else failing):
+        await mesh.send("failing", 1)
+        result = await mesh.wait_result()
+    assert result.error is not None
+    assert (result.status, result.error.kind, result.error.retryable) == ("failed", kind, retryable)
+    assert message in result.error.message
+    assert len(result.error.message) <= 2000
+
+
+async def test_an_input_of_the_wrong_shape_is_a_failure_that_names_the_fields_and_no_retry_helps(
+    mesh: AgentMesh,
+) -> None:
+    @agent("typed")
+    async def typed(issue: Issue) -> str:
+        return issue.title
+
+    async with mesh.running(typed):
+        await mesh.send("typed", {"size": "secret"})
+        result = await mesh.wait_result()
+    assert result.error is not None
+    assert (result.error.kind, result.error.retryable) == ("input_invalid", False)
+    assert "title: Field required; size: Input should be a valid integer" in result.error.message
+    assert "secret" not in result.error.message
+
+
+@pytest.mark.parametrize("output", [{"severity": "none"}, None, "text", object()])
+async def test_an_output_of_the_wrong_shape_is_a_failure_and_no_retry_helps(mesh: AgentMesh, output: Any) -> None:
+    @agent("wrong")
+    async def wrong(value: int) -> Triage:
+        found: Triage = output
+        return found
+
+    async with mesh.running(wrong):
+        await mesh.send("wrong", 1)
+        result = await mesh.wait_result()
+    assert result.error is not None
+    assert (result.error.kind, result.error.retryable) == ("output_invalid", False)
+    assert "'wrong'" in result.error.message
+
+
+async def test_an_output_that_the_broker_would_not_take_is_a_failure_and_no_retry_helps() -> None:
+    mesh = AgentMesh(max_record_bytes=10_000)
+
+    @agent("large")
+    async def large(value: int) -> str:
+        return "x" * value
+
+    async with mesh.running(large):
+        await mesh.send("large", 20_000, 10)
+        results = await mesh.wait_results(2)
+    errors = {result.workflow_id: result.error for result in results}
+    assert errors["test:1"] is None
+    error = errors["test:0"]
+    assert error is not None
+    assert (error.kind, error.retryable) == ("output_too_large", False)
+
+
+@pytest.mark.parametrize("value", [b"not json", None, b'{"task_id": "only"}'])
+async def test_a_record_that_is_no_task_goes_to_the_dead_letters_as_it_came_and_stops_nothing(
+    mesh: AgentMesh, value: bytes | None
+) -> None:
+    mesh.create_tasks_topic("echo")
+    await mesh.send_raw("echo", value)
+    await mesh.send("echo", "after it")
+    async with mesh.running(echo) as runtime:
+        result = await mesh.wait_result()
+        await wait_until(lambda: len(mesh.records(TOPICS.dlq)) == 1)
+    assert result.output == "after it"
+    letter = decode_dead_letter(mesh.records(TOPICS.dlq)[0])
+    assert (letter.original.value, letter.original.key) == (value, b"key")
+    assert (letter.code, letter.component, letter.group) == ("malformed_task", "agent", "mesh.agent.echo")
+    assert mesh.committed("echo") == Committed(2)
+    assert runtime.counts.dead_lettered == 1
+
+
+# Time ----------------------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_task_past_its_deadline_is_not_begun(mesh: AgentMesh) -> None:
+    mesh.create_tasks_topic("echo")
+    await mesh.send("echo", "late", timeout_s=-1)
+    await mesh.send("echo", "in time", first=1)
+    async with mesh.running(echo) as runtime:
+        result = await mesh.wait_result()
+    assert result.output == "in time"
+    assert (runtime.counts.expired, runtime.counts.succeeded) == (1, 1)
+    assert mesh.committed("echo") == Committed(2)
+
+
+async def test_an_async_handler_is_cancelled_at_its_deadline(mesh: AgentMesh) -> None:
+    cancelled: list[int] = []
+
+    @agent("slow", concurrency=1)
+    async def slow(value: int) -> int:
+        try:
+            await asyncio.sleep(GENEROUS_S * value)
+        except asyncio.CancelledError:
+            cancelled.append(value)
+            raise
+        return value
+
+    async with mesh.running(slow) as runtime:
+        await mesh.send("slow", 1, timeout_s=0.2)
+        result = await mesh.wait_result()
+        await mesh.send("slow", 0, first=1)
+        after = (await mesh.wait_results(2))[1]
+    assert result.error is not None
+    assert (result.error.kind, result.error.retryable) == ("timeout", True)
+    assert cancelled == [1]
+    assert after.output == 0, "its worker goes on with the next one"
+    assert runtime.counts.timed_out == 1
+
+
+async def test_a_handler_that_will_not_be_cancelled_has_its_late_output_ignored(mesh: AgentMesh) -> None:
+    @agent("stubborn", concurrency=1)
+    async def stubborn(value: int) -> int:
+        try:
+            await asyncio.sleep(GENEROUS_S * value)
+        except asyncio.CancelledError:
+            return 99
+        return value
+
+    async with mesh.running(stubborn):
+        await mesh.send("stubborn", 1, timeout_s=0.2)
+        await mesh.wait_results(1)
+        await mesh.send("stubborn", 0, first=1)
+        results = await mesh.wait_results(2)
+    assert [result.output for result in results] == [None, 0]
+
+
+async def test_a_thread_past_its_deadline_keeps_its_slot_until_it_ends(mesh: AgentMesh) -> None:
+    go_on = threading.Event()
+    begun: list[int] = []
+
+    @agent("stuck", concurrency=1)
+    def stuck(value: int) -> int:
+        begun.append(value)
+        if value == 1:
+            go_on.wait(GENEROUS_S)
+        return value
+
+    async with mesh.running(stuck):
+        await mesh.send("stuck", 1, timeout_s=0.2)
+        result = await mesh.wait_result()
+        await mesh.send("stuck", 2, first=1)
+        await mesh.wait_committed("stuck", 1)
+        assert begun == [1]
+        go_on.set()
+        await mesh.wait_results(2)
+    assert result.error is not None
+    assert result.error.kind == "timeout"
+    assert [result.output for result in mesh.results()] == [None, 2]
+
+
+# Concurrency ---------------------------------------------------------------------------------------------------------------------
+
+
+async def test_no_more_than_concurrency_run_at_once_over_all_partitions() -> None:
+    mesh = AgentMesh(partitions=4)
+    running, most = 0, 0
+
+    @agent("counted", concurrency=3)
+    async def counted(value: int) -> int:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.002)
+        running -= 1
+        return value
+
+    async with mesh.running(counted):
+        await mesh.send("counted", *range(60))
+        await mesh.wait_results(60)
+    assert most == 3
+
+
+async def test_more_tasks_than_fit_in_hand_are_all_done(mesh: AgentMesh) -> None:
+    settings = AgentSettings(buffer_records=4, poll_records=3, poll_s=0.05, commit_every_s=0.01)
+
+    @agent("small", concurrency=2)
+    async def small(value: int) -> int:
+        await asyncio.sleep(0)
+        return value
+
+    async with mesh.running(small, settings=settings):
+        await mesh.send("small", *range(100))
+        results = await mesh.wait_results(100)
+    assert sorted(result.output for result in results) == list(range(100))
+
+
+async def test_the_member_is_heard_of_while_all_its_handlers_are_busy(mesh: AgentMesh) -> None:
+    settings = AgentSettings(buffer_records=1, session_timeout_s=0.3, poll_s=0.05, commit_every_s=0.01)
+    begun: list[int] = []
+    go_on = asyncio.Event()
+
+    @agent("busy", concurrency=1)
+    async def busy(value: int) -> int:
+        begun.append(value)
+        await go_on.wait()
+        return value
+
+    async with mesh.running(busy, settings=settings):
+        await mesh.send("busy", 1, 2, 3)
+        await wait_until(lambda: bool(begun))
+        for _ in range(10):  # three session time-outs: a member that is not heard of would have lost its share
+            await asyncio.sleep(0.1)
+        go_on.set()
+        await mesh.wait_results(3)
+    assert begun == [1, 2, 3]
+
+
+async def test_a_handlers_context_variables_are_not_seen_by_the_next_task(mesh: AgentMesh) -> None:
+    variable: ContextVar[int] = ContextVar("variable", default=0)
+    seen: list[int] = []
+
+    @agent("marked", concurrency=1)
+    async def marked(value: int) -> int:
+        seen.append(variable.get())
+        variable.set(value)
+        return value
+
+    async with mesh.running(marked):
+        await mesh.send("marked", *range(1, 6))
+        await mesh.wait_results(5)
+    assert seen == [0] * 5
+
+
+async def test_a_time_out_within_a_handler_hits_that_handler_alone(mesh: AgentMesh) -> None:
+    @agent("limited", concurrency=2)
+    async def limited(value: int) -> str:
+        try:
+            async with asyncio.timeout(0.01):
+                await asyncio.sleep(GENEROUS_S * value)
+        except TimeoutError:
+            return "timed out"
+        return "ended"
+
+    async with mesh.running(limited):
+        await mesh.send("limited", 1, 0, 1, 0)
+        results = await mesh.wait_results(4)
+    assert sorted(result.output for result in results) == ["ended", "ended", "timed out", "timed out"]
+
+
+# Commits, crashes, rebalances ----------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_done_above_an_unfinished_task_is_not_done_again_after_a_crash(mesh: AgentMesh) -> None:
+    begun: list[tuple[str, int]] = []
+    release = asyncio.Event()
+
+    @agent("first", concurrency=4)
+    async def work(value: int, ctx: Context) -> int:
+        begun.append(("first", value))
+        if value in {0, 2}:
+            await release.wait()
+        return value
+
+    mesh.create_tasks_topic("first")
+    await mesh.send("first", *range(5))
+    connection = mesh.cluster.connect("doomed")
+    doomed = mesh.runtime(work, broker=connection, instance="doomed")
+    task = asyncio.create_task(doomed.run())
+    await mesh.wait_results(3)
+    await wait_until(lambda: mesh.committed("first") == Committed(0, "t1:1+1,1+2"))
+    connection.kill()
+    task.cancel()
+    await asyncio.wait([task])
+    begun.clear()
+    release.set()
+    settings = AgentSettings(poll_s=0.05, commit_every_s=0.01)
+    async with mesh.running(work, instance="heir", settings=settings):
+        await mesh.wait_results(5)
+        await mesh.wait_committed("first", 5)
+    assert sorted(begun) == [("first", 0), ("first", 2)]
+    assert sorted(result.output for result in mesh.results()) == list(range(5))
+
+
+class FaultyBroker:
+    """Passes on to a memory broker; `send` fails as told."""
+
+    def __init__(self, broker: Any) -> None:
+        self._broker = broker
+        self.unavailable = 0
+        self.refuse: dict[str, SendFailure] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._broker, name)
+
+    async def send(self, records: list[OutRecord]) -> list[SendFailure]:
+        if any(record.topic == TOPICS.results for record in records) and self.unavailable:
+            self.unavailable -= 1
+            raise BrokerUnavailable("nobody answers")
+        refused = [i for i, record in enumerate(records) if record.topic in self.refuse]
+        landing = [record for i, record in enumerate(records) if i not in refused]
+        assert not await self._broker.send(landing)
+        return [SendFailure(i, self.refuse[records[i].topic].code, "refused by the test") for i in refused]
+
+
+async def test_results_are_sent_again_until_the_broker_has_them_and_only_then_committed(mesh: AgentMesh) -> None:
+    broker = FaultyBroker(mesh.cluster.connect("one"))
+    broker.unavailable = 2
+    async with mesh.running(echo, broker=broker):
+        await mesh.send("echo", 1, 2)
+        await wait_until(lambda: broker.unavailable == 1)
+        assert mesh.committed("echo") is None
+        assert mesh.results() == []
+        await mesh.wait_results(2)
+    assert mesh.committed("echo") == Committed(2)
+
+
+async def test_a_result_that_is_refused_for_good_leaves_the_task_in_the_dead_letters(mesh: AgentMesh) -> None:
+    from mesh.ports import Delivery  # noqa: PLC0415 - beside its one use
+
+    broker = FaultyBroker(mesh.cluster.connect("one"))
+    broker.refuse[TOPICS.results] = SendFailure(0, Delivery.REFUSED, "")
+    async with mesh.running(echo, broker=broker):
+        await mesh.send("echo", 1)
+        await wait_until(lambda: len(mesh.records(TOPICS.dlq)) == 1)
+    letter = decode_dead_letter(mesh.records(TOPICS.dlq)[0])
+    assert letter.code == "result_undeliverable"
+    assert json.loads(letter.original.value or b"")["input"] == 1
+    assert mesh.committed("echo") == Committed(1)
+
+
+async def test_a_second_replica_takes_part_of_the_partitions_and_every_task_is_done_once() -> None:
+    mesh = AgentMesh(partitions=4)
+    begun: list[int] = []
+
+    @agent("shared", concurrency=2)
+    async def shared(value: int) -> int:
+        begun.append(value)
+        await asyncio.sleep(0.001)
+        return value
+
+    async with mesh.running(shared, instance="one") as one:
+        await mesh.send("shared", *range(100))
+        await mesh.wait_results(10)
+        async with mesh.running(shared, instance="two") as two:
+            await wait_until(lambda: len(mesh.records(TOPICS.results)) >= 100)
+            await mesh.send("shared", *range(100, 300), first=100)
+            await mesh.wait_results(300)
+    assert sorted(begun) == list(range(300))
+    assert one.counts.succeeded + two.counts.succeeded == 300
+    assert two.counts.succeeded > 0
+
+
+async def test_a_handler_that_runs_through_a_rebalance_which_gives_its_partition_back_is_not_begun_again() -> None:
+    from mesh.adapters.memory import WeakBehaviour  # noqa: PLC0415 - beside its one use
+
+    mesh = AgentMesh(partitions=2)
+    mesh.cluster.weak = WeakBehaviour()  # eager rebalances: all partitions are revoked, then most come back
+    begun: list[str] = []
+    go_on = asyncio.Event()
+
+    @agent("long", concurrency=4)
+    async def long(value: str) -> str:
+        begun.append(value)
+        if value != "short":
+            await go_on.wait()
+        return value
+
+    async with mesh.running(long, instance="one"):
+        await mesh.send("long", "a", partition=0)
+        await mesh.send("long", "b", partition=1, first=1)
+        await wait_until(lambda: len(begun) == 2)
+        await mesh.send("long", "short", partition=0, first=2)
+        await mesh.wait_results(1)
+        group = mesh.cluster.groups[TOPICS.agent_group("long")]
+        group.rebalance(afresh=True)
+        await mesh.send("long", "c", partition=0, first=3)
+        await wait_until(lambda: len(begun) == 4)
+        go_on.set()
+        await mesh.wait_results(4)
+        await wait_until(
+            lambda: mesh.committed("long", 0) == Committed(3) and mesh.committed("long", 1) == Committed(1)
+        )
+    assert sorted(begun) == ["a", "b", "c", "short"]
+
+
+async def test_a_handler_whose_partition_went_elsewhere_for_good_is_cancelled() -> None:
+    mesh = AgentMesh(partitions=2)
+    settings = AgentSettings(poll_s=0.05, commit_every_s=0.01, revoke_drain_s=0.05, session_timeout_s=0.5)
+    cancelled: list[str] = []
+
+    @agent("moved", concurrency=4)
+    async def moved(value: str, ctx: Context) -> str:
+        try:
+            await asyncio.sleep(GENEROUS_S * 2)
+        except asyncio.CancelledError:
+            cancelled.append(value)
+            raise
+        return value
+
+    settings_stop = AgentSettings(poll_s=0.05, drain_s=0.05, session_timeout_s=0.5)
+    mesh.create_tasks_topic("moved")
+    await mesh.send("moved", "a", partition=0)
+    await mesh.send("moved", "b", partition=1, first=1)
+    one = mesh.runtime(moved, instance="one", settings=settings)
+    running = asyncio.create_task(one.run())
+    await wait_until(lambda: len(mesh.cluster.groups) == 1)
+    async with mesh.running(moved, instance="two", settings=settings_stop):
+        await wait_until(lambda: one.counts.abandoned == 1)
+        await wait_until(lambda: len(cancelled) == 1)
+    running.cancel()
+    await asyncio.wait([running])
+
+
+# Start and stop ------------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_stop_finishes_what_runs_sends_its_result_and_commits(mesh: AgentMesh) -> None:
+    begun: list[int] = []
+    go_on = asyncio.Event()
+
+    @agent("draining", concurrency=2)
+    async def draining(value: int) -> int:
+        begun.append(value)
+        await go_on.wait()
+        return value
+
+    async with mesh.running(draining) as runtime:
+        await mesh.send("draining", *range(10))
+        await wait_until(lambda: len(begun) == 2)
+        runtime.stop()
+        asyncio.get_running_loop().call_later(0.05, go_on.set)
+    assert begun == [0, 1], "what was not begun is left to the next one"
+    assert [result.output for result in mesh.results()] == [0, 1]
+    assert mesh.committed("draining") == Committed(2)
+
+
+async def test_a_stop_abandons_what_does_not_end_in_time(mesh: AgentMesh) -> None:
+    begun = threading.Event()
+
+    @agent("endless", concurrency=2)
+    def endless(value: int) -> int:
+        begun.set()
+        time.sleep(GENEROUS_S * 2)
+        return value
+
+    settings = AgentSettings(poll_s=0.05, drain_s=0.1)
+    async with mesh.running(endless, settings=settings) as runtime:
+        await mesh.send("endless", 1)
+        await wait_until(begun.is_set)
+    assert mesh.results() == []
+    assert mesh.committed("endless") in {None, Committed(0)}
+    assert runtime.counts.abandoned == 1
+
+
+async def test_the_card_is_published_renewed_and_withdrawn(mesh: AgentMesh) -> None:
+    settings = AgentSettings(poll_s=0.05, card_every_s=0.02)
+    async with mesh.running(echo, settings=settings):
+        await wait_until(lambda: len(mesh.records(TOPICS.agents)) >= 3)
+    cards = [decode_card(record) for record in mesh.records(TOPICS.agents)]
+    assert (cards[0].name, cards[0].version, cards[0].topic) == ("echo", "1.2.0", "mesh.tasks.echo")
+    assert (cards[0].description, cards[0].concurrency, cards[0].instance) == ("Give back what comes.", 4, "one")
+    assert cards[0].renewed_at < cards[2].renewed_at
+    assert [card.stopped for card in cards[-2:]] == [False, True]
+
+
+async def test_without_its_topic_the_runtime_creates_it(mesh: AgentMesh) -> None:
+    runtime = mesh.runtime(echo, settings=AgentSettings(task_partitions=5, poll_s=0.05))
+    task = asyncio.create_task(runtime.run())
+    await wait_until(lambda: "mesh.tasks.echo" in mesh.cluster.topics())
+    runtime.stop()
+    await task
+    topic = mesh.cluster.topics()["mesh.tasks.echo"]
+    assert (topic.partitions, topic.config) == (5, {"message.timestamp.type": "LogAppendTime"})
+
+
+async def test_several_agents_run_in_one_process(mesh: AgentMesh) -> None:
+    @agent("double")
+    async def double(value: int) -> int:
+        return value * 2
+
+    mesh.create_tasks_topic("echo")
+    mesh.create_tasks_topic("double")
+    run = run_agents(
+        mesh.cluster.connect("both"),
+        [echo, double],
+        topics=TOPICS,
+        clock=mesh.clock,
+        instance="both",
+        settings=SETTINGS,
+        handle_signals=False,
+    )
+    task = asyncio.create_task(run)
+    await mesh.send("echo", 5)
+    await mesh.send("double", 5, first=1)
+    await mesh.wait_results(2)
+    task.cancel()
+    await asyncio.wait([task])
+    assert mesh.outputs() == ["10", "5"]
+
+
+async def test_two_agents_of_one_name_in_one_process_are_refused(mesh: AgentMesh) -> None:
+    with pytest.raises(AgentError, match="'echo'"):
+        await run_agents(mesh.cluster.connect("x"), [echo, echo], topics=TOPICS, clock=mesh.clock, instance="x")
+
+
+async def test_a_broker_that_is_not_there_at_the_start_is_one_clear_error(mesh: AgentMesh) -> None:
+    class Away(FaultyBroker):
+        async def subscribe(self, *arguments: Any, **options: Any) -> Any:
+            raise BrokerUnavailable("no broker at localhost:9092")
+
+    with pytest.raises(BrokerUnavailable, match="localhost:9092"):
+        await mesh.runtime(echo, broker=Away(mesh.cluster.connect("one"))).run()  # type: ignore[arg-type] # a fake broker
