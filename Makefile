@@ -1,0 +1,59 @@
+# make demo    watch the mesh work, and answer its questions   (YES=1: a scripted approver answers)
+# make test    all tests; real Kafka too where Java 17 and Maven are there (MESH_REQUIRE_KAFKA=1: it must be)
+# make check   the quick ones: format, lint, types, imports, unit tests
+# make kafka   a single-node Apache Kafka on localhost:9092, until Ctrl-C
+# make bench   workflows a second and latency, next to the bare floor   (BROKER=sqlite|kafka)
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+BROKER ?= sqlite
+
+.PHONY: demo test check format kafka bench lock clean
+
+demo: .venv/run
+	@$(BIN)/mesh demo $(if $(YES),--yes) $(if $(KAFKA),--broker $(KAFKA))
+
+test: .venv/dev
+	@$(BIN)/python -m pytest -q
+
+check: .venv/dev
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest -q tests/unit -m "not slow"
+
+format: .venv/dev
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+kafka: .venv/run
+	@$(BIN)/python infra/kafka/kafka.py run --port 9092
+
+bench: .venv/dev
+	@$(BIN)/python bench/steps.py --broker $(BROKER)
+
+# The environments. Dependencies come from the lock files alone, each with its hash.
+.venv/pip:
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/run: .venv/pip requirements.lock pyproject.toml
+	@echo "installing the mesh into .venv ..."
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/dev: .venv/run requirements-dev.lock
+	@echo "installing what tests need into .venv ..."
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# After a change of dependencies in pyproject.toml: make the lock files anew (they name no index).
+lock: .venv/dev
+	@$(BIN)/python -m pip install -q uv
+	@$(BIN)/uv pip compile -q --no-emit-index-url --generate-hashes --universal --python-version 3.11 --group dev pyproject.toml -o requirements-dev.lock
+	@$(BIN)/uv pip compile -q --no-emit-index-url --generate-hashes --universal --python-version 3.11 pyproject.toml -c requirements-dev.lock -o requirements.lock
+
+clean:
+	rm -rf .venv .mesh .demo
