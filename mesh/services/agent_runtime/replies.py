@@ -18,6 +18,7 @@ from mesh.services.agent_runtime.work import Work
 __all__ = ["Replies"]
 
 _MS: Final = 1000.0
+_ENVELOPE_BYTES: Final = 32 * 1024  # ids, which are at most some 2 KB each, six times over, and the rest of a result
 
 
 class Replies:
@@ -32,6 +33,7 @@ class Replies:
         self._clock = clock
         self._instance = instance
         self._max_record_bytes = max_record_bytes
+        self._surely_fits = max_record_bytes - _ENVELOPE_BYTES  # of output; more than that is counted exactly
 
     def result(self, work: Work, answer: bytes | TaskError, traceparent: str | None = None) -> OutRecord:
         """The result of a task that was begun."""
@@ -45,7 +47,11 @@ class Replies:
             duration_ms=round((time.perf_counter() - work.started_s) * _MS, 3),
             traceparent=traceparent,
         )
-        if record.size_bytes() <= self._max_record_bytes or isinstance(answer, TaskError):
+        if (
+            isinstance(answer, TaskError)
+            or len(answer) < self._surely_fits
+            or record.size_bytes() <= self._max_record_bytes
+        ):
             return record
         return self.result(work, self._too_large(record.size_bytes()), traceparent)
 
