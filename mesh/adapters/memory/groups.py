@@ -75,6 +75,7 @@ class Group:
         if member.expelled:
             return
         member.expelled = True
+        member.must_revoke = {}
         del self._members[member.number]
         self._holders = {at: holder for at, holder in self._holders.items() if holder is not member}
         self.rebalance()

@@ -50,7 +50,7 @@ class MemorySubscription:
         self._paused: set[TopicPartition] = set()
         self._membership = group.join(member, topics, session_timeout_s, self._cursor.wake)
         self._serving: asyncio.Task[None] | None = None
-        self._failure: BaseException | None = None
+        self._failure: Exception | None = None
         self._closed = False
 
     def assignment(self) -> frozenset[TopicPartition]:

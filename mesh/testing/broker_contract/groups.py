@@ -33,6 +33,12 @@ async def _send(broker: Broker, topic: str, partitions: int, *names: str) -> Non
     await broker.send([out(topic, f"{p}.{name}", partition=p) for name in names for p in range(partitions)])
 
 
+async def _drive_for(seconds: float, *members: Member) -> None:
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    await drive(lambda: loop.time() > until, *members)
+
+
 class GroupCases(ContractCases):
     async def test_a_lone_member_gets_everything_from_the_first_record(
         self, broker: Broker, harness: BrokerHarness
@@ -68,6 +74,37 @@ class GroupCases(ContractCases):
             member.hold_assigned.set()
             await driving
         assert sorted(member.values) == ["0.a", "0.b", "1.a", "1.b"]
+
+    async def test_a_member_that_is_long_in_on_assigned_stays_a_member(
+        self, broker: Broker, harness: BrokerHarness
+    ) -> None:
+        """A router reads a state there; its polls go on."""
+        topic, group = await new_topic(broker, 2), _group()
+        await _send(broker, topic, 2, "a")
+        member, heir = Member(), Member()
+        member.hold_assigned = asyncio.Event()
+        await member.join(broker, group, topic, session_timeout_s=harness.session_timeout_s)
+        await drive(member.entered.is_set, member)
+        await _drive_for(1.5 * harness.session_timeout_s, member)
+        member.hold_assigned.set()
+        await drive(lambda: len(member.records) == 2, member)
+        assert member.revoked == []
+        assert len(member.assigned) == 1
+        await self._join_all(harness, group, topic, heir, others=[member])
+        assert len(member.share) == len(heir.share) == 1
+
+    async def test_a_member_in_a_long_poll_gives_up_a_share_at_once(
+        self, broker: Broker, harness: BrokerHarness
+    ) -> None:
+        topic, group = await new_topic(broker, 2), _group()
+        waiting, joining = Member(), Member()
+        await self._join_all(harness, group, topic, waiting)
+        polling = asyncio.create_task(waiting.poll(timeout_s=2 * GENEROUS_S))
+        await joining.join(await harness.connect(), group, topic, session_timeout_s=harness.session_timeout_s)
+        await drive(lambda: len(joining.share) == 1, joining)
+        assert not polling.done()
+        polling.cancel()
+        await asyncio.gather(polling, return_exceptions=True)
 
     async def test_members_share_the_partitions(self, broker: Broker, harness: BrokerHarness) -> None:
         topic, group = await new_topic(broker, 6), _group()
@@ -262,9 +299,7 @@ class GroupCases(ContractCases):
         await member.join(broker, group, topic, session_timeout_s=harness.session_timeout_s)
         await drive(lambda: member.share == _all(topic, 2), member)
         member.subscription.pause(list(_all(topic, 2)))
-        loop = asyncio.get_running_loop()
-        until = loop.time() + 1.5 * harness.session_timeout_s
-        await drive(lambda: loop.time() > until, member)
+        await _drive_for(1.5 * harness.session_timeout_s, member)
         assert member.share == _all(topic, 2)
         assert member.revoked == []
         await _send(broker, topic, 2, "a")

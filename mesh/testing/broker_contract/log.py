@@ -73,6 +73,13 @@ class LogCases(ContractCases):
             assert _offsets(late) == [2, 3]
             assert await _log_values(broker, log) == ["mine", "foreign", "late-1", "late-2"]
 
+    async def test_an_append_beyond_the_end_is_never_taken_for_one_that_fits(self, broker: Broker) -> None:
+        log = TopicPartition(await new_topic(broker), 0)
+        await broker.append(log, 0, _decisions(log, "d0"), [])
+        early = await broker.append(log, 5, _decisions(log, "d5"), [])
+        assert early.refused or _offsets(early) == [1]
+        assert await _log_values(broker, log) == (["d0"] if early.refused else ["d0", "d5"])
+
     async def test_effects_of_an_append_that_missed_its_offset_are_not_sent(
         self, broker: Broker, harness: BrokerHarness
     ) -> None:
