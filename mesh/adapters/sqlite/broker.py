@@ -149,7 +149,9 @@ class SqliteBroker:
             return await self._store.read(lambda: self._store.log.plan(records))
 
     async def _partition_id(self, place: TopicPartition) -> int:
-        return await self._store.read(lambda: self._store.log.catalogue.id_of(place))
+        catalogue = self._store.log.catalogue
+        known = catalogue.known_id(place)
+        return known if known is not None else await self._store.read(lambda: catalogue.id_of(place))
 
     async def delete_records(self, place: TopicPartition, before_offset: int) -> None:
         """Drop the records below an offset, as retention does with old ones."""

@@ -80,6 +80,11 @@ class Catalogue:
     def find(self, name: str) -> Topic | None:
         return self._by_name.get(name) or self.load().get(name)
 
+    def known_id(self, place: TopicPartition) -> int | None:
+        """The partition's id, if this process has met its topic before."""
+        topic = self._by_name.get(place.topic)
+        return topic.first_id + place.partition if topic and 0 <= place.partition < topic.info.partitions else None
+
     def id_of(self, place: TopicPartition) -> int:
         """The partition's id. Raises `TopicMissing`."""
         topic = self.find(place.topic)

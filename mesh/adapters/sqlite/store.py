@@ -54,28 +54,29 @@ class Store:
     # Transactions
 
     async def read(self, work: Callable[[], T]) -> T:
-        """Run `work`, which sees one state of the file."""
-        return await self._run(work, "BEGIN")
+        """Run `work`, which sees one state of the file. Does not wait for writers."""
+        try:
+            return self._try(work, "BEGIN")
+        except (apsw.BusyError, apsw.LockedError):
+            return await self._retry(work, "BEGIN", time.monotonic() + self._busy_timeout_s)
 
     async def write(self, work: Callable[[], T]) -> T:
         """Run `work` and commit; an exception of `work` rolls back. Writes take place in the order of the calls."""
-        return await self._run(work, "BEGIN IMMEDIATE")
-
-    async def _run(self, work: Callable[[], T], begin: str) -> T:
         if not self._waiting:
             try:
-                return self._try(work, begin)
+                return self._try(work, "BEGIN IMMEDIATE")
             except (apsw.BusyError, apsw.LockedError):
                 pass
+        deadline = time.monotonic() + self._busy_timeout_s
         self._waiting += 1
         try:
             async with self._turn:
-                return await self._retry(work, begin)
+                return await self._retry(work, "BEGIN IMMEDIATE", deadline)
         finally:
             self._waiting -= 1
 
-    async def _retry(self, work: Callable[[], T], begin: str) -> T:
-        deadline, wait_s = time.monotonic() + self._busy_timeout_s, _FIRST_WAIT_S
+    async def _retry(self, work: Callable[[], T], begin: str, deadline: float) -> T:
+        wait_s = _FIRST_WAIT_S
         while True:
             try:
                 return self._try(work, begin)
