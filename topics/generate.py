@@ -19,6 +19,7 @@ from mesh.codec.dead_letters import HEADERS
 from mesh.codec.outcomes import Outcome
 from mesh.core.events import LogRecord
 from mesh.core.inputs import InboxInput
+from mesh.core.route_compile import ROUTE_KEYS
 from mesh.services.topic_plan import Contract, contracts
 
 __all__ = ["asyncapi", "schemas"]
@@ -68,6 +69,7 @@ def schemas() -> dict[str, dict[str, Any]]:
             Receipt,
         ),
         "command": _command(),
+        "definition": _definition(),
         "outcome": _of_types(
             "Outcome", "The value of a record of mesh.outcomes, a CloudEvent of type mesh.workflow.<status>.", Outcome
         ),
@@ -150,6 +152,22 @@ def _command() -> dict[str, Any]:
             "step": {**STRING_OR_NULL, "description": "retry: this step's incident alone."},
         },
         "additionalProperties": False,
+    }
+
+
+def _definition() -> dict[str, Any]:
+    return {
+        "$schema": DIALECT,
+        "title": "Definition",
+        "description": "The value of a record of mesh.definitions: a route as it was written, in JSON. The key is the digest of its canonical form.",
+        "type": "object",
+        "required": ["route", "on", "steps"],
+        "properties": {
+            "route": SOME_STRING,
+            "on": {"type": "object", "required": ["type"]},
+            "steps": {"type": "object", "minProperties": 1},
+        },
+        "propertyNames": {"enum": list(ROUTE_KEYS)},
     }
 
 
