@@ -8,8 +8,8 @@ CEL's rules that Python has not:
 - `&&` and `||` absorb an error of one side when another decides, in either order;
 - true is not 1; 1 equals 1.0; values of different types are unequal, and to order them is an error;
 - whole numbers have 64 bits, and the sum of a whole number and a fraction is an error.
-Where the library departs from the specification, this follows the specification: `size` of a string counts code points (the library: UTF-8 bytes), and
-whole numbers beyond 2**53 compare exactly with fractions.
+Where the library (cel 0.14.5 in Rust) departs from the specification, this follows the specification: `size` of a string counts code points (there: UTF-8
+bytes), whole numbers beyond 2**53 compare exactly with fractions (there: rounded), a bool has no minus (there: it is negated).
 """
 
 import operator
@@ -27,7 +27,6 @@ from mesh.core.cel_syntax import (
     ListOf,
     Logic,
     MapOf,
-    Name,
     Negate,
     Node,
     Not,
@@ -144,7 +143,7 @@ class _Compiler:
                 return self.logic(node)
             case Conditional():
                 return self.conditional(node)
-            case Constant() | Name():
+            case _:  # bytes and unsigned numbers
                 raise _Uncovered
 
     # --- reading ---------------------------------------------------------------------------------------------------------------------
@@ -205,7 +204,8 @@ class _Compiler:
                 return holder[segment]
             if type(segment) in (str, int):
                 raise self.error(f"{path_text((label, segment))} is not there; {what_is_there(label, holder)}")
-            raise self.error(f"{label}[...] takes a number or a string, not {kind_of(segment)}")
+            what = "a fraction" if type(segment) is float else kind_of(segment)
+            raise self.error(f"{label}[...] takes a whole number or a string, not {what}")
 
         return indexed
 
@@ -335,7 +335,7 @@ class _Compiler:
     def computed(self, op: str, a: Any, b: Any) -> int | float:
         kind = _number_kind(a)
         if kind is None or kind != _number_kind(b):
-            mend = "a whole number and a fraction: write double(...)" if type(a) in _NUMBERS >= {type(b)} else ""
+            mend = "a whole number and a fraction: write double(...)" if {type(a), type(b)} == _NUMBERS else ""
             raise self.error(f"cannot compute {kind_of(a)} {op} {kind_of(b)}{mend and f' ({mend})'}")
         if kind == "double":
             try:

@@ -5,6 +5,7 @@ comes back into JSON values, and errors into `ExpressionError`s that name the mi
 such expression: it takes a third of a second.
 """
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -27,6 +28,8 @@ _FAULTS: Final = (ArithmeticError, AttributeError, LookupError, RuntimeError, Ty
 def library_closure(source: str, reads: Sequence[Read]) -> Closure:
     """The expression as a function of the scope. Raises `ExpressionSyntaxError` for what the library refuses."""
     import cel  # noqa: PLC0415 - loaded when first needed, see above
+
+    logging.getLogger("cel").setLevel(logging.ERROR)  # it warns of each error in a function of ours, and raises it too
 
     try:
         cel.compile(source)  # for its columns

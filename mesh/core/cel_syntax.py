@@ -252,12 +252,21 @@ class _Parser:
         while self.sees(first.text):
             self.take()
             signs += 1
-        folded = first.text == "-" and self.next.kind in ("int", "float")
-        node = self.member(negative=folded)
-        signs -= folded  # the sign belongs to the number, or the least one could not be written
+        node = self.signed_number() if first.text == "!" and self.sees("-") else None
+        if node is None:
+            folded = first.text == "-" and self.next.kind in ("int", "float")
+            node = self.member(negative=folded)
+            signs -= folded  # the sign belongs to the number, or the least one could not be written
         if signs % 2:  # pairs cancel, as in the library and in cel-go
             node = (Not if first.text == "!" else Negate)(operand=node, start=start, end=node.end)
         return node
+
+    def signed_number(self) -> Node | None:
+        """`-1` after a `!`: the sign is the number's, since signs do not mix."""
+        if self.tokens[self.at + 1].kind not in ("int", "float"):
+            return None
+        self.take()
+        return self.member(negative=True)
 
     def member(self, *, negative: bool = False) -> Node:
         node = self.primary(negative=negative)

@@ -13,7 +13,17 @@ from mesh.core.cel_paths import kind_of
 from mesh.core.expressions import CompiledExpression, CompiledTemplate, compile_template
 from mesh.core.route import AgentWork, ApprovalWork, OnExhausted, OnExpiry, OnRepeat, Retry, Route, Step, Trigger
 from mesh.core.route_graph import dependents_of, find_cycle, ordered, upstream_of
-from mesh.core.route_problems import Book, DocumentPath, Part, RouteProblem, RouteRefused, find_foreign, near
+from mesh.core.route_problems import (
+    NAME_LENGTH,
+    Book,
+    DocumentPath,
+    Part,
+    RouteProblem,
+    RouteRefused,
+    find_foreign,
+    near,
+    shown,
+)
 from mesh.core.route_reads import Sight, check_readings
 
 __all__ = ["RouteProblem", "RouteRefused", "compile_route"]
@@ -32,7 +42,7 @@ MAX_ATTEMPTS: Final = 1_000
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]*")
 _STEP: Final = re.compile(r"[a-z][a-z0-9_]*")
 _NAME_HINT: Final = "a-z first, then a-z, 0-9 and -"
-_STEP_HINT: Final = "a-z first, then a-z, 0-9 and _, since expressions name it; 63 at the most"
+_STEP_HINT: Final = f"a-z first, then a-z, 0-9 and _, since expressions name it; {NAME_LENGTH} at the most"
 _ROLE_HINT: Final = "name the role that may answer, such as maintainer"
 _WORK_HINT: Final = "agent: NAME for a task, or approval: {...} for a question to a person"
 _NEVER: Final = "never"
@@ -58,8 +68,8 @@ class _RouteCompiler:
         self.document = document
         self.book = book
         self.root = Part(document, (), book)
-        self.steps = self.parts()
-        self.needs = {name: self.needs_of(step) for name, step in self.steps.items()}
+        self.steps: dict[str, Part] = {}
+        self.needs: dict[str, tuple[str, ...]] = {}
 
     def compile(self) -> Route:
         root = self.root
@@ -69,6 +79,8 @@ class _RouteCompiler:
         key = self.key()
         repeat = root.choice("on_repeat", ("ignore", "new_run_after_end"))
         retention_s = root.duration("closed_retention", CLOSED_RETENTION_S)
+        self.steps = self.parts()
+        self.needs = {step: self.needs_of(part) for step, part in self.steps.items()}
         steps = {step: self.step(step, part) for step, part in self.steps.items()}
         output = root.template("output")
         order = self.order()
@@ -131,8 +143,8 @@ class _RouteCompiler:
             self.root.problem("steps", "a route needs at least one step")
         found: dict[str, Part] = {}
         for name in steps.value:
-            if not _STEP.fullmatch(name) or len(name) > 63:  # noqa: PLR2004 - NAME_LENGTH, as the hint says
-                self.book.add((*steps.path, name), f"a step can't be named {name[:80]}", _STEP_HINT, on_key=True)
+            if not _STEP.fullmatch(name) or len(name) > NAME_LENGTH:
+                self.book.add((*steps.path, name), f"a step can't be named {shown(name)}", _STEP_HINT, on_key=True)
             part = steps.part(name, _WORK_HINT)
             if part is not None:
                 found[name] = part
@@ -150,7 +162,7 @@ class _RouteCompiler:
         for place, name in enumerate(names):
             path = (*part.path, "needs") if isinstance(value, str) else (*part.path, "needs", place)
             if name == itself:
-                self.book.add(path, f"the step {name} needs itself", "take it out of needs")
+                self.book.add(path, "a step can't need itself", "take it out of needs")
             elif name in good:
                 self.book.add(path, f"needs names {name} twice", "once will do")
             elif name in self.steps:
@@ -211,8 +223,7 @@ class _RouteCompiler:
         value = part.value.get("attempts", usual)
         if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_ATTEMPTS:
             return value
-        shown = value if isinstance(value, int | float) and not isinstance(value, bool) else kind_of(value)
-        part.problem("attempts", f"attempts can't be {shown}", f"write a whole number from 1 to {MAX_ATTEMPTS}")
+        part.problem("attempts", f"attempts can't be {shown(value)}", f"write a whole number from 1 to {MAX_ATTEMPTS}")
         return usual
 
     def kinds(self, part: Part) -> frozenset[str]:

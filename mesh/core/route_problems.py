@@ -17,7 +17,19 @@ from mesh.core.cel_tokens import ExpressionSyntaxError
 from mesh.core.expressions import CompiledExpression, CompiledTemplate, compile_expression, compile_template
 from mesh.errors import RouteInvalid
 
-__all__ = ["Book", "DocumentPath", "Part", "Reading", "RouteProblem", "RouteRefused", "join", "near"]
+__all__ = [
+    "NAME_LENGTH",
+    "Book",
+    "DocumentPath",
+    "Part",
+    "Reading",
+    "RouteProblem",
+    "RouteRefused",
+    "find_foreign",
+    "join",
+    "near",
+    "shown",
+]
 
 DocumentPath = tuple[str | int, ...]
 
@@ -89,6 +101,13 @@ class Book:
         self.add(path, f"{error.message} at column {error.column} of: {_clipped(text)}", error.mend)
 
 
+def shown(value: Any) -> str:
+    """A wrong value in a message: short ones as they are, else what they are."""
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        return f"'{_clipped(str(value))}'" if isinstance(value, str) and " " in value else _clipped(str(value))
+    return kind_of(value)
+
+
 def _clipped(text: str) -> str:
     flat = " ".join(text.split("\n")).strip()
     return flat if len(flat) <= 120 else flat[:117] + "..."  # noqa: PLR2004 - about a line
@@ -124,11 +143,7 @@ class Part:
         value = self.value.get(key)
         if isinstance(value, str) and grammar.fullmatch(value) and len(value) <= NAME_LENGTH:
             return value
-        shown = value if isinstance(value, str) and len(value) <= NAME_LENGTH else kind_of(value)
-        long = isinstance(value, str) and len(value) > NAME_LENGTH
-        self.problem(
-            key, f"{key} is too long" if long else f"{key} can't be {shown}", f"{hint}, {NAME_LENGTH} at the most"
-        )
+        self.problem(key, f"{key} can't be {shown(value)}", f"{hint}; {NAME_LENGTH} at the most")
         return None
 
     def text(self, key: str, hint: str) -> str | None:
@@ -144,8 +159,7 @@ class Part:
         value = self.value.get(key, choices[0])
         if value in choices:
             return str(value)
-        shown = value if isinstance(value, str) else kind_of(value)
-        self.problem(key, f"{key} can't be {shown}", f"write {join(choices)}")
+        self.problem(key, f"{key} can't be {shown(value)}", f"write {join(choices)}")
         return choices[0]
 
     def duration(self, key: str, default: float, *, zero: bool = False) -> float:
@@ -155,7 +169,7 @@ class Part:
         value = self.value[key]
         found = _DURATION.fullmatch(value) if isinstance(value, str) else None
         if found is None:
-            self.problem(key, f"{key} can't be {value if isinstance(value, str) else kind_of(value)}", _DURATION_MEND)
+            self.problem(key, f"{key} can't be {shown(value)}", _DURATION_MEND)
             return default
         seconds = float(found[1]) * _UNITS_S[found[2]]
         if seconds > LONGEST_S or (seconds == 0 and not zero):
@@ -168,8 +182,7 @@ class Part:
         value = self.value.get(key, default)
         if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
             return value
-        shown = value if isinstance(value, int | float) and not isinstance(value, bool) else kind_of(value)
-        self.problem(key, f"{key} can't be {shown}", f"write a number from {low:g} to {high:g}")
+        self.problem(key, f"{key} can't be {shown(value)}", f"write a number from {low:g} to {high:g}")
         return default
 
     def expression(self, key: str) -> CompiledExpression | None:

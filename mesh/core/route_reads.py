@@ -50,7 +50,7 @@ def check_readings(book: Book, sight: Sight) -> None:
 def _check(book: Book, sight: Sight, reading: Reading) -> None:
     root = reading.read.segments[0]
     if root not in ROOTS:
-        _note(book, reading, f"unknown name {root}", _root_hint(str(root)))
+        _note(book, reading, f"unknown name {root}", _root_hint(sight, str(root)))
     elif root == "event":
         _check_event(book, reading)
     elif reading.path[0] in ("on", "key"):
@@ -65,8 +65,10 @@ def _note(book: Book, reading: Reading, message: str, hint: str) -> None:
     book.add(reading.path, f"{message}, at column {reading.read.column} of: {reading.text.strip()}", hint)
 
 
-def _root_hint(root: str) -> str:
-    found = get_close_matches(root, ROOTS, 1)
+def _root_hint(sight: Sight, root: str) -> str:
+    if root in sight.declared:
+        return f"did you mean steps.{root}?"
+    found = get_close_matches(root, ROOTS, 1, 0.75)
     return f"did you mean {found[0]}?" if found else f"paths begin with {join(ROOTS)}; text stands in quotes"
 
 
