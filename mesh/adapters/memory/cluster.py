@@ -54,9 +54,12 @@ class Partition:
             Record(topic, number, offset, now_ms, r.key, r.value, r.headers) for offset, r in enumerate(records, first)
         ]
         if records:
-            for event in self.watchers:
-                event.set()
+            self.wake()
         return first
+
+    def wake(self) -> None:
+        for event in self.watchers:
+            event.set()
 
 
 class MemoryCluster:
@@ -75,6 +78,7 @@ class MemoryCluster:
         self.rng = rng if rng is not None else random.Random(0)  # noqa: S311 - chance for a simulation, no secret
         self.max_record_bytes = max_record_bytes
         self.groups: dict[str, Group] = {}
+        self.is_down = False
         self._topics: dict[str, TopicInfo] = {}
         self._partitions: dict[TopicPartition, Partition] = {}
         self._keyless = 0
@@ -83,6 +87,15 @@ class MemoryCluster:
     def connect(self, client_id: str) -> MemoryBroker:
         """Open a connection for one incarnation of a process; `MemoryBroker.kill` ends it as `kill -9` would."""
         return MemoryBroker(self, client_id)
+
+    def stop(self) -> None:
+        """Nothing answers until `start`: calls raise `BrokerUnavailable`, polls come back empty."""
+        self.is_down = True
+
+    def start(self) -> None:
+        self.is_down = False
+        for partition in self._partitions.values():
+            partition.wake()
 
     # topics and partitions
 

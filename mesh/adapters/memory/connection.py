@@ -84,7 +84,7 @@ class MemoryBroker:
     # writing
 
     async def send(self, records: Sequence[OutRecord]) -> Sequence[SendFailure]:
-        await self.alive()
+        await self._reach()
         batches, failures = self._cluster.sort(records)
         weak = self._cluster.weak
         if weak is None:
@@ -103,7 +103,7 @@ class MemoryBroker:
         decisions: Sequence[OutRecord],
         effects: Sequence[OutRecord],
     ) -> Appended:
-        await self.alive()
+        await self._reach()
         partition = self._log(log, decisions)
         weak = self._cluster.weak
         if weak is not None:
@@ -250,11 +250,20 @@ class MemoryBroker:
 
     async def _call(self) -> None:
         """The way of any call that writes no record: it takes its time, and may fail."""
-        await self.alive()
+        await self._reach()
         await self.travel()
         weak = self._cluster.weak
         if weak is not None and self._cluster.happens(weak.failed_call):
             raise BrokerUnavailable(f"the broker did not answer {self.client_id} in time; ask again")
+
+    async def _reach(self) -> None:
+        """Raise at once where there is no broker to reach."""
+        await self.alive()
+        if self._cluster.is_down:
+            await self.travel()
+            raise BrokerUnavailable(
+                f"the broker is down, {self.client_id} does not reach it; try again when it is back"
+            )
 
     async def travel(self) -> None:
         """Wait as long as the network takes, at least one turn of the loop; it never returns to the dead."""

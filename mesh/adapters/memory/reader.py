@@ -55,6 +55,8 @@ class Cursor:
         self, limit: int, partitions: Sequence[TopicPartition] | None, paused: Iterable[TopicPartition]
     ) -> list[Record]:
         """What can be read now, each partition getting the first word in turn. Nothing awaits in here, so nothing is lost."""
+        if self._cluster.is_down:
+            return []
         asked = [at for at in self._positions if (partitions is None or at in partitions) and at not in paused]
         taken: list[Record] = []
         self._turn += 1

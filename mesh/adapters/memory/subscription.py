@@ -161,8 +161,8 @@ class MemorySubscription:
                 raise RecordTooLarge(f"the text beside the commit of {at} has more than {MAX_METADATA_BYTES} bytes")
         membership, weak = self._membership, self._cluster.weak
         await self._connection.travel()
-        fails = weak is not None and self._cluster.happens(weak.failed_call)
-        if not fails or self._cluster.happens(0.5):
+        fails = self._cluster.is_down or (weak is not None and self._cluster.happens(weak.failed_call))
+        if not fails or (not self._cluster.is_down and self._cluster.happens(0.5)):
             self._group.commit(membership, offsets)
         if fails:
             raise BrokerUnavailable(f"a commit of {self._name} was not acknowledged in time; the outcome is unknown")

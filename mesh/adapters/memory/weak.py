@@ -25,7 +25,7 @@ class WeakBehaviour(msgspec.Struct, frozen=True, kw_only=True):
     """A batch lands; its caller learns only that the outcome is unknown."""
 
     late_landing: float = 0.0
-    """A batch lands up to `late_by_s` after its caller was told that the outcome is unknown (or does not, where others broke it)."""
+    """A batch lands up to `late_by_s` after its caller was told that the outcome is unknown."""
 
     give_up_s: float = 10.0
     """A caller learns of an unknown outcome after at most this time."""

@@ -21,11 +21,12 @@ __all__ = ["Batch", "Lane"]
 class Batch:
     """Records of one call for one partition. `landed_at`: the first one's offset, or None where the outcome is unknown."""
 
-    __slots__ = ("landed_at", "records", "retried")
+    __slots__ = ("has_landed", "landed_at", "records", "retried")
 
     def __init__(self, records: Sequence[OutRecord], *, retried: bool) -> None:
         self.records = records
         self.retried = retried  # may land twice
+        self.has_landed = False
         self.landed_at: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
 
     def acknowledge(self, offset: int | None) -> None:
@@ -59,8 +60,9 @@ class Lane:
 
     def give_up(self) -> None:
         """The producer is gone: some of what it wrote still lands, in order and late; the rest never does."""
-        chance = self._cluster.rng
-        self._land_late(self._queue[: chance.randint(0, len(self._queue))])
+        if self._given_up:
+            return
+        self._land_late(self._queue[: self._cluster.rng.randint(0, len(self._queue))])
         self._break()
 
     def _arrive(self) -> None:
@@ -73,9 +75,8 @@ class Lane:
         elif cluster.happens(weak.late_landing):
             self._after_a_while(self._give_up_with_head)
         elif cluster.happens(weak.lost_acknowledgement):
-            cluster.land(self._at, head.records)
-            self._queue[0] = Batch([], retried=False)  # keeps the place; what is behind waits as before
-            self._after_a_while(lambda: self._break(head))
+            self._land_now(head)
+            self._after_a_while(self.give_up)
         else:
             offset = self._land(head)
             cluster.later(cluster.latency_s(), lambda: self._acknowledge(offset))
@@ -83,7 +84,7 @@ class Lane:
     def _land(self, batch: Batch) -> int | None:
         """Land it, perhaps twice; the offset to acknowledge now, None if the second landing does it later."""
         cluster, weak = self._cluster, self._weak
-        offset = cluster.land(self._at, batch.records)
+        offset = self._land_now(batch)
         if not (batch.retried and cluster.happens(weak.lands_twice)):
             return offset
         second_counts = cluster.happens(0.5)
@@ -95,6 +96,10 @@ class Lane:
 
         cluster.later(cluster.rng.uniform(0, weak.give_up_s), again)
         return None if second_counts else offset
+
+    def _land_now(self, batch: Batch) -> int:
+        batch.has_landed = True
+        return self._cluster.land(self._at, batch.records)
 
     def _acknowledge(self, offset: int | None) -> None:
         if self._given_up:
@@ -119,18 +124,19 @@ class Lane:
         first, rest = batches[0], batches[1:]
 
         def land() -> None:
-            self._cluster.land(self._at, first.records)
+            if not first.has_landed:
+                self._land_now(first)
             self._land_late(rest)
 
         self._cluster.later(self._cluster.rng.uniform(0, self._weak.late_by_s), land)
 
-    def _break(self, *more: Batch) -> None:
+    def _break(self) -> None:
         """Tell the callers of all batches that their outcome is unknown."""
         if self._given_up:
             return
         self._given_up = True
         self._gave_up(self)
-        for batch in (*more, *self._queue):
+        for batch in self._queue:
             batch.acknowledge(None)
         self._queue.clear()
 
