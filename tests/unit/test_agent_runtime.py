@@ -9,12 +9,14 @@ from typing import Any, Literal
 
 import pytest
 from agent_mesh import GENEROUS_S, SETTINGS, TOPICS, AgentMesh, wait_until
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pydantic import BaseModel, Field
 
 from mesh import Context, NonRetryable, agent
 from mesh.codec.cards import decode_card
 from mesh.codec.dead_letters import decode_dead_letter
 from mesh.errors import AgentError, BrokerUnavailable
+from mesh.observability import tracer_to
 from mesh.ports import Committed, OutRecord, SendFailure
 from mesh.services.agent_runtime import AgentSettings, run_agents
 
@@ -635,3 +637,32 @@ async def test_a_broker_that_is_not_there_at_the_start_is_one_clear_error(mesh: 
 
     with pytest.raises(BrokerUnavailable, match="localhost:9092"):
         await mesh.runtime(echo, broker=Away(mesh.cluster.connect("one"))).run()  # type: ignore[arg-type] # a fake broker
+
+
+# Traces --------------------------------------------------------------------------------------------------------------------------
+
+
+async def test_with_tracing_each_task_is_a_span_beneath_the_routers_and_the_result_carries_it_on(
+    mesh: AgentMesh,
+) -> None:
+    exporter = InMemorySpanExporter()
+    tracer = tracer_to(exporter, "test", batch=False)
+
+    @agent("traced", version="1")
+    async def traced(value: int) -> int:
+        if value == 0:
+            raise ValueError("no")
+        return value
+
+    async with mesh.running(traced, tracer=tracer):
+        await mesh.send("traced", 0, 1)
+        await mesh.wait_results(2)
+    tracer.shutdown()
+    spans = {span.context.span_id: span for span in exporter.get_finished_spans() if span.context is not None}
+    carried = [dict(record.headers)["traceparent"].decode() for record in mesh.records(TOPICS.results)]
+    assert {f"00-{'0123456789abcdef' * 2}-{span_id:016x}-01" for span_id in spans} == set(carried)
+    failed = next(span for span in spans.values() if not span.status.is_ok)
+    assert failed.name == "invoke_agent traced"
+    assert failed.parent is not None
+    assert failed.parent.span_id == 0x0123456789ABCDEF
+    assert dict(failed.attributes or {})["error.type"] == "ValueError"
