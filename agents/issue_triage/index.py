@@ -5,7 +5,7 @@ write lock from its first statement. What a task was answered is kept by its ide
 """
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -25,13 +25,16 @@ create table if not exists issues (
 create table if not exists postings (
     repository text not null, term text not null, issue integer not null, weight real not null,
     primary key (repository, term, issue)) without rowid;
+create table if not exists frequencies (        -- how many issues have a term: rows of postings, counted
+    repository text not null, term text not null, issues integer not null,
+    primary key (repository, term)) without rowid;
 create table if not exists answers (
     task text primary key, matches text not null, at integer not null default (strftime('%s', 'now'))) without rowid;
 create index if not exists answers_by_age on answers (at);
 """
 _LOCK_WAIT_S = 15.0  # half a usual step's time-out: then the attempt fails, and is made again
-_QUERY_TERMS = 60  # of the rarest: candidates come from these, their scores from all
-_CANDIDATES = 50
+_QUERY_TERMS = 30  # of the rarest: candidates come from these, their scores from all
+_CANDIDATES = 25
 _ANSWERS_KEPT_S = 7 * 86_400  # far beyond any task's retries
 
 
@@ -75,17 +78,22 @@ class DuplicateIndex:
 
     def _matches(self, db: sqlite3.Connection, issue: Issue, terms: Mapping[str, float]) -> list[Match]:
         worth = _Worth(db, issue.repository)
-        candidates = _candidates(db, issue, terms, worth)
+        worth.look_up(terms)
+        candidates = [
+            (number, title, url, pydantic_core.from_json(stored))
+            for number, title, url, stored in _candidates(db, issue, terms, worth)
+        ]
+        worth.look_up({term for *_, bag in candidates for term in bag})
         scored: list[Match] = []
-        for number, title, url, stored in candidates:
-            score = cosine(terms, pydantic_core.from_json(stored), worth)
+        for number, title, url, bag in candidates:
+            score = cosine(terms, bag, worth)
             if score >= self._threshold:
                 scored.append(Match(number=number, title=title, score=round(score, 2), url=url))
         return sorted(scored, key=lambda match: (-match.score, match.number))[: self._most]
 
 
 class _Worth(dict[str, float]):
-    """Term to rarity in one repository, looked up when it is first asked for."""
+    """Term to rarity in one repository, of the terms that were looked up."""
 
     def __init__(self, db: sqlite3.Connection, repository: str) -> None:
         super().__init__()
@@ -93,12 +101,15 @@ class _Worth(dict[str, float]):
         self._repository = repository
         (self._issues,) = db.execute("select count(*) from issues where repository = ?", (repository,)).fetchone()
 
-    def __missing__(self, term: str) -> float:
-        (with_term,) = self._db.execute(
-            "select count(*) from postings where repository = ? and term = ?", (self._repository, term)
-        ).fetchone()
-        self[term] = rarity(self._issues, with_term, term)
-        return self[term]
+    def look_up(self, terms: Iterable[str]) -> None:
+        """Take in these terms, in one query."""
+        new = [term for term in terms if term not in self]
+        rows = self._db.execute(
+            "select term, issues from frequencies where repository = ? and term in (select value from json_each(?))",
+            (self._repository, pydantic_core.to_json(new).decode()),
+        )
+        known = dict(rows.fetchall())
+        self.update((term, rarity(self._issues, known.get(term, 0), term)) for term in new)
 
 
 def _make_schema(db: sqlite3.Connection) -> None:
@@ -130,17 +141,33 @@ def _candidates(
 
 def _remember(db: sqlite3.Connection, issue: Issue, terms: Mapping[str, float]) -> None:
     """Put the issue in, or its new text in place of the old one."""
-    text = pydantic_core.to_json(terms).decode()
-    db.execute(
-        """insert into issues (repository, number, title, url, terms) values (?, ?, ?, ?, ?)
-           on conflict (repository, number) do update set title = excluded.title, url = excluded.url, terms = excluded.terms""",
-        (issue.repository, issue.number, issue.title, issue.html_url, text),
-    )
-    (row,) = db.execute(
-        "select id from issues where repository = ? and number = ?", (issue.repository, issue.number)
-    ).fetchone()
-    db.execute("delete from postings where repository = ? and issue = ?", (issue.repository, row))
+    _forget(db, issue)
+    row = db.execute(
+        "insert into issues (repository, number, title, url, terms) values (?, ?, ?, ?, ?)",
+        (issue.repository, issue.number, issue.title, issue.html_url, pydantic_core.to_json(terms).decode()),
+    ).lastrowid
     db.executemany(
         "insert into postings (repository, term, issue, weight) values (?, ?, ?, ?)",
         [(issue.repository, term, row, weight) for term, weight in terms.items()],
     )
+    db.executemany(
+        """insert into frequencies (repository, term, issues) values (?, ?, 1)
+           on conflict (repository, term) do update set issues = issues + 1""",
+        [(issue.repository, term) for term in terms],
+    )
+
+
+def _forget(db: sqlite3.Connection, issue: Issue) -> None:
+    """Take an issue out, if it is in."""
+    known = db.execute(
+        "select id, terms from issues where repository = ? and number = ?", (issue.repository, issue.number)
+    ).fetchone()
+    if known is None:
+        return
+    row, stored = known
+    terms = [(issue.repository, term) for term in pydantic_core.from_json(stored)]
+    db.executemany("update frequencies set issues = issues - 1 where repository = ? and term = ?", terms)
+    db.executemany(
+        "delete from postings where repository = ? and term = ? and issue = ?", [(*term, row) for term in terms]
+    )
+    db.execute("delete from issues where id = ?", (row,))

@@ -13,7 +13,10 @@ from agents.issue_triage.duplicate_finder import find_duplicates
 from agents.issue_triage.faults import DemoFault
 from agents.issue_triage.models import DraftRequest, Duplicates, Issue, PublishRequest, Reply, Triage
 from agents.issue_triage.publisher import publish
+from mesh.codec.approvers_file import load_approvers
 from mesh.codec.github import issue_event, read_payload
+from mesh.codec.route_file import load_routes
+from mesh.core.route import AgentWork, ApprovalWork
 from mesh.errors import MalformedRecord
 from mesh.testing.context import FakeContext
 
@@ -127,7 +130,17 @@ def test_the_fault_of_the_demo_is_cured_by_its_retry(monkeypatch: pytest.MonkeyP
     assert failed == {"slow-scan": 1}
 
 
+def test_the_route_holds_and_its_steps_are_as_documented() -> None:
+    (loaded,) = load_routes([DESK / "routes"])
+    route = loaded.route
+    assert (route.name, route.on.type) == ("issue-triage", "com.github.issues.opened")
+    assert list(route.steps) == ["classify", "duplicates", "draft", "review", "publish"]
+    work = [step.work for step in route.steps.values() if isinstance(step.work, AgentWork)]
+    assert [one.agent for one in work] == [one.name for one in (classify, find_duplicates, draft, publish)]
+
+
 def test_the_approver_of_the_demo_has_the_routes_role() -> None:
-    people = YAML(typ="safe", pure=True).load(DESK / "approvers.yaml")["approvers"]
-    route = YAML(typ="safe", pure=True).load(DESK / "routes" / "issue-triage.yaml")
-    assert route["steps"]["review"]["approval"]["role"] in people[MANIFEST["approver"]]
+    (loaded,) = load_routes([DESK / "routes"])
+    review = loaded.route.steps["review"].work
+    assert isinstance(review, ApprovalWork)
+    assert review.role in load_approvers(DESK / "approvers.yaml")[MANIFEST["approver"]]
