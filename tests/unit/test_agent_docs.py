@@ -1,0 +1,34 @@
+"""What docs/agents.md shows must work as it stands."""
+
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import mesh
+
+PAGE = (Path(__file__).parents[2] / "docs" / "agents.md").read_text()
+
+
+@pytest.fixture
+def blocks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The page's Python blocks, run one after another; the first one is the module `classifier`."""
+    file, test = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    module = ModuleType("classifier")
+    exec(compile(file, "classifier.py", "exec"), module.__dict__)
+    monkeypatch.setitem(__import__("sys").modules, "classifier", module)
+    names: dict[str, Any] = {}
+    exec(compile(test, "test_classifier.py", "exec"), names)
+    return names | vars(module)
+
+
+async def test_the_pages_own_test_passes(blocks: dict[str, Any]) -> None:
+    await blocks["test_a_crash_is_severe"]()
+
+
+def test_the_pages_agent_is_an_agent(blocks: dict[str, Any]) -> None:
+    agent = blocks["classify"]
+    assert isinstance(agent, mesh.Agent)
+    assert (agent.name, agent.concurrency, agent.description) == ("classifier", 8, "Says how severe an issue is.")
