@@ -1,0 +1,192 @@
+"""A mesh of real processes for tests: routers and agents that can be stopped, killed and frozen, on SQLite or on Kafka.
+
+Owns folders, environments and processes. Everything is under the test's own folder and topic prefix, and every process is ended by its id.
+"""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mesh.adapters.system import SystemClock, SystemEntropy
+from mesh.codec.outcomes import Outcome, decode_outcome
+from mesh.core.topics import Topics
+from mesh.ports import Broker, TopicPartition
+from mesh.services.client import Client
+from mesh.settings import Settings, load_settings
+from mesh.wiring import make_topics, open_broker
+
+ROOT = Path(__file__).resolve().parent.parent
+SHIM = """
+import sys
+from mesh import wiring
+from mesh.settings import load_settings
+s = load_settings()
+wiring.run(wiring.run_router(s) if sys.argv[1] == 'router' else wiring.run_agents(s, sys.argv[2:]))
+"""
+WAIT_S = 120.0  # generous: the machine may be busy
+
+Got = TypeVar("Got")
+
+
+class Process:
+    """One process of the mesh; its output goes to a file that a failing test can show."""
+
+    def __init__(self, name: str, command: Sequence[str], env: dict[str, str], log: Path) -> None:
+        self.name, self.log = name, log
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """As `kill -9`: no goodbye."""
+        self._process.kill()
+        self._process.wait(WAIT_S)
+
+    def freeze(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def stop(self) -> int:
+        """Stop gracefully; the exit status."""
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(WAIT_S)
+
+    def text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+
+class MeshProcesses:
+    """All processes of one mesh, and the way to its broker."""
+
+    def __init__(self, broker: str, folder: Path, *, prefix: str = "mesh.", session_timeout_s: float = 3.0) -> None:
+        self.broker_url, self.folder, self.prefix = broker, folder, prefix
+        self.session_timeout_s = session_timeout_s
+        self.topics = Topics(prefix)
+        self.routes = folder / "routes"
+        self.approvers = folder / "approvers.yaml"
+        self.processes: list[Process] = []
+        self.routes.mkdir(parents=True, exist_ok=True)
+
+    def env(self, **more: str) -> dict[str, str]:
+        return {
+            **{name: value for name, value in os.environ.items() if not name.startswith("MESH_")},
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+            "MESH_BROKER": self.broker_url,
+            "MESH_TOPIC_PREFIX": self.prefix,
+            "MESH_DATA_DIR": str(self.folder / "data"),
+            "MESH_ROUTES": str(self.routes),
+            "MESH_APPROVERS": str(self.approvers),
+            "MESH_LOG_FORMAT": "json",
+            "MESH_SESSION_TIMEOUT_S": str(self.session_timeout_s),
+            "MESH_CHECKPOINT_INTERVAL_S": "1",
+            "MESH_OUTBOX": str(self.folder / "outbox.jsonl"),
+            "MESH_DUPLICATES_INDEX": str(self.folder / "duplicates.db"),
+            **more,
+        }
+
+    def settings(self) -> Settings:
+        return load_settings(
+            broker=self.broker_url,
+            topic_prefix=self.prefix,
+            data_dir=self.folder / "data",
+            routes=(self.routes,),
+            approvers=self.approvers,
+        )
+
+    def router(self, name: str = "router", **env: str) -> Process:
+        return self._start(name, ["router"], env)
+
+    def agent(self, *modules: str, name: str = "", **env: str) -> Process:
+        return self._start(name or modules[0].rpartition(".")[2], ["agent", *modules], env)
+
+    def _start(self, name: str, command: Sequence[str], env: dict[str, str]) -> Process:
+        number = len(self.processes)
+        own = self.env(
+            MESH_INSTANCE=f"{name}-{number}", MESH_HEARTBEAT_FILE=str(self.folder / f"heartbeat-{number}"), **env
+        )
+        process = Process(name, [sys.executable, "-c", SHIM, *command], own, self.folder / f"{number:02}-{name}.log")
+        self.processes.append(process)
+        return process
+
+    def end(self) -> None:
+        """Kill whatever is left."""
+        for process in self.processes:
+            if process.is_alive:
+                process.kill()
+
+    def logs(self) -> str:
+        """The end of every process's output, for a failing test."""
+        return "\n".join(f"--- {p.log.name}\n{p.text()[-3000:]}" for p in self.processes)
+
+    async def open_broker(self) -> Broker:
+        return await open_broker(self.broker_url, client_id="test", settings=self.settings())
+
+    async def make_topics(self, *agents: str) -> None:
+        broker = await self.open_broker()
+        try:
+            await make_topics(broker, self.settings(), agents)
+        finally:
+            await broker.close()
+
+    async def client(self) -> Client:
+        return Client(await self.open_broker(), self.topics, clock=SystemClock(), entropy=SystemEntropy())
+
+    async def wait_outcomes(self, count: int, *, timeout_s: float = WAIT_S) -> dict[str, Outcome]:
+        """Wait until `count` workflows have ended; their outcomes by workflow id."""
+        broker = await self.open_broker()
+        outcomes: dict[str, Outcome] = {}
+        try:
+            reader = await broker.reader()
+            info = (await broker.topics())[self.topics.outcomes]
+            reader.assign({TopicPartition(self.topics.outcomes, p): 0 for p in range(info.partitions)})
+            end = time.monotonic() + timeout_s
+            while len(outcomes) < count:
+                for record in await reader.poll(max_records=1000, timeout_s=0.5):
+                    outcome = decode_outcome(record)
+                    outcomes[outcome.workflow_id] = outcome
+                if time.monotonic() > end:
+                    raise AssertionError(f"{len(outcomes)} of {count} workflows ended in time\n{self.logs()}")
+        finally:
+            await broker.close()
+        return outcomes
+
+    async def wait_until(
+        self, what: str, condition: Callable[[], Awaitable[Got | None]], *, timeout_s: float = WAIT_S
+    ) -> Got:
+        """Wait until `condition` gives something; at a pace, for what can only be asked for."""
+        end = time.monotonic() + timeout_s
+        while True:
+            got = await condition()
+            if got is not None and got is not False:
+                return got
+            if time.monotonic() > end:
+                raise AssertionError(f"{what}: not in time\n{self.logs()}")
+            await asyncio.sleep(0.05)
+
+
+@contextmanager
+def mesh_processes(broker: str, folder: Path, **options: Any) -> Iterator[MeshProcesses]:
+    """A mesh that is gone when the block ends, whatever happened in it."""
+    mesh = MeshProcesses(broker, folder, **options)
+    try:
+        yield mesh
+    finally:
+        mesh.end()
