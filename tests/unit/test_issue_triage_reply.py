@@ -130,7 +130,9 @@ def test_the_agent_answers_the_routes_input_with_or_without_duplicates() -> None
     assert draft(DraftRequest.model_validate({**raw, "duplicates": {"matches": []}})).labels
 
 
-@pytest.mark.parametrize("repository", ["", "octo", "a/b/c", "a/b\n", "../x/y", "a b/c", "a/..", "../b", "a/b?c", "-a/b"])
+@pytest.mark.parametrize(
+    "repository", ["", "octo", "a/b/c", "a/b\n", "../x/y", "a b/c", "a/..", "../b", "a/b?c", "-a/b"]
+)
 def test_a_repository_that_could_lead_elsewhere_is_refused(repository: str) -> None:
     with pytest.raises(ValidationError):
         PublishRequest.model_validate({"repository": repository, "number": 1, "reply": {"body": "b"}})
