@@ -1,0 +1,182 @@
+"""The image and the compose file hold together, as far as that can be told without a container engine."""
+
+import re
+import tomllib
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from mesh.agent.registry import agents_in
+from mesh.cli.app import COMMANDS
+from mesh.settings import Settings, load_settings, parse_broker_url
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+COMPOSE: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / "docker-compose.yml")
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OURS = {name: service for name, service in SERVICES.items() if name != "kafka"}
+AGENTS = {"classifier", "duplicate-finder", "drafter", "publisher"}
+OTHERS_VARIABLES = {"MESH_DUPLICATES_INDEX", "MESH_OUTBOX", "MESH_PUBLISH_LOCKS"}  # the agents' own
+PINNED = re.compile(r"[a-z0-9./-]+:\d+\.\d+\.\d+(-[a-z0-9-]+)?")
+
+
+def instructions(name: str) -> list[str]:
+    lines = re.sub(r"\\\n", " ", re.sub(r"^#.*\n", "", DOCKERFILE, flags=re.MULTILINE)).splitlines()
+    return [line.removeprefix(name).strip() for line in lines if line.startswith(name + " ")]
+
+
+# --- the image --------------------------------------------------------------------------------------------------------------------
+
+
+def test_base_images_are_pinned_and_one() -> None:
+    images = {line.split()[0] for line in instructions("FROM")}
+    assert len(images) == 1
+    assert all(PINNED.fullmatch(image) for image in images)
+    assert "python:3.11." in images.pop()
+
+
+def test_the_service_does_not_run_as_root() -> None:
+    assert instructions("USER") == ["10001:10001"]
+    after = DOCKERFILE.split("USER 10001")[1]
+    assert not re.search(r"^(RUN|COPY|ADD) ", after, flags=re.MULTILINE)
+
+
+def test_dependencies_come_from_the_locks_by_hash() -> None:
+    installs = [part for line in instructions("RUN") for part in line.split("&&") if "pip install" in part]
+    assert all("--require-hashes" in part or "--no-deps --no-index" in part for part in installs)
+    for name in ("requirements.lock", "requirements-build.lock"):
+        pins = re.findall(r"^[a-z0-9-]+==\S+.*(?:\n    .*)*", (ROOT / name).read_text(), flags=re.MULTILINE)
+        assert pins
+        assert all("--hash=sha256:" in pin for pin in pins)
+
+
+def test_what_is_copied_is_there_and_let_through() -> None:
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    for line in instructions("COPY"):
+        if line.startswith("--from"):
+            continue
+        for source in line.split()[:-1]:
+            assert (ROOT / source).exists(), source
+            assert f"!{source.split('/')[0]}" in ignored, source
+
+
+def test_the_topics_contracts_are_installed_with_the_code() -> None:
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert {"mesh*", "agents*", "topics*"} <= set(setuptools["packages"]["find"]["include"])
+    assert {"*.yaml", "schemas/*.json"} <= set(setuptools["package-data"]["topics"])
+
+
+def test_health_is_a_command_of_the_mesh() -> None:
+    (check,) = instructions("HEALTHCHECK")
+    assert re.search(r'CMD \["mesh", "health"\]$', check)
+    assert "health" in COMMANDS
+    assert instructions("ENTRYPOINT") == ['["mesh"]']
+
+
+def test_variables_of_the_image_are_settings() -> None:
+    for name in re.findall(r"(MESH_[A-Z_]+)=", DOCKERFILE):
+        assert name.removeprefix("MESH_").lower() in Settings.model_fields, name
+
+
+# --- the services -----------------------------------------------------------------------------------------------------------------
+
+
+def test_there_is_a_service_for_everything_that_runs() -> None:
+    assert set(SERVICES) == {"kafka", "topics", "router", *AGENTS}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_command_is_one_of_the_mesh(name: str) -> None:
+    command, *rest = OURS[name]["command"]
+    assert command in COMMANDS
+    match command:
+        case "agent":
+            (module,) = rest
+            assert [each.name for each in agents_in(import_module(module))] == [name]
+        case "topics":
+            assert rest == ["apply"]
+        case _:
+            assert (command, rest) == ("router", [])
+
+
+def test_images_are_pinned() -> None:
+    assert PINNED.fullmatch(SERVICES["kafka"]["image"])
+    assert {service["image"] for service in OURS.values()} == {"agent-mesh:local"}
+    assert {service["build"] for service in OURS.values()} == {"."}
+
+
+def test_kafka_is_the_version_that_the_tests_run_against() -> None:
+    tested = re.search(r"<kafka.version>(.+)</kafka.version>", (ROOT / "infra" / "kafka" / "pom.xml").read_text())
+    assert tested is not None
+    assert SERVICES["kafka"]["image"] == f"apache/kafka:{tested[1]}"
+
+
+def test_kafka_is_reached_from_inside_and_from_this_machine_alone() -> None:
+    environment = SERVICES["kafka"]["environment"]
+    advertised = dict(each.split("://") for each in environment["KAFKA_ADVERTISED_LISTENERS"].split(","))
+    for service in OURS.values():
+        assert service["environment"]["MESH_BROKER"] == f"kafka://{advertised['INSIDE']}"
+        parse_broker_url(service["environment"]["MESH_BROKER"])
+    assert SERVICES["kafka"]["ports"] == [f"127.0.0.1:{advertised['OUTSIDE'].split(':')[1]}:9092"]
+    assert environment["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
+
+
+def test_topics_come_after_kafka_and_everything_else_after_them() -> None:
+    assert SERVICES["topics"]["depends_on"] == {"kafka": {"condition": "service_healthy"}}
+    assert SERVICES["topics"]["restart"] == "no"
+    for name in OURS.keys() - {"topics"}:
+        assert SERVICES[name]["depends_on"] == {"topics": {"condition": "service_completed_successfully"}}
+
+
+def test_health_is_checked_wherever_something_keeps_running() -> None:
+    assert SERVICES["kafka"]["healthcheck"]["test"][0] == "CMD"
+    assert [name for name, service in OURS.items() if "healthcheck" in service] == ["topics"]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_services_have_no_more_rights_than_they_need(name: str) -> None:
+    service = OURS[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "user" not in service
+    assert "privileged" not in service
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_what_a_service_writes_has_a_place(name: str) -> None:
+    service = OURS[name]
+    writable = [each.split(":")[1] for each in service.get("volumes", []) if not each.endswith(":ro")]
+    writable += [each.split(":")[0] for each in service["tmpfs"]]
+    assert ("/var/lib/mesh" in writable) == (name != "topics")
+
+
+def test_volumes_are_declared_and_mounts_are_there() -> None:
+    mounted = [each for service in SERVICES.values() for each in service.get("volumes", [])]
+    named = {each.split(":")[0] for each in mounted if not each.startswith(".")}
+    assert named == set(COMPOSE["volumes"])
+    for mount in mounted:
+        if mount.startswith("."):
+            assert (ROOT / mount.split(":")[0]).exists()
+
+
+def test_variables_are_settings_or_the_agents_own() -> None:
+    for service in OURS.values():
+        for name in service["environment"]:
+            if name.startswith("MESH_") and name not in OTHERS_VARIABLES:
+                assert name.removeprefix("MESH_").lower() in Settings.model_fields, name
+
+
+@pytest.mark.parametrize("name", [*sorted(OTHERS_VARIABLES), "MESH_DEMO_FAULT"])
+def test_the_agents_own_variables_are_not_taken_for_misspelt_settings(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "x")
+    load_settings()
+
+
+def test_a_stop_waits_longer_than_the_drain() -> None:
+    grace = int(COMPOSE["x-mesh"]["stop_grace_period"].removesuffix("s"))
+    assert grace > Settings.model_fields["drain_timeout_s"].default
