@@ -9,7 +9,8 @@ CEL's rules that Python has not:
 - true is not 1; 1 equals 1.0; values of different types are unequal, and to order them is an error;
 - whole numbers have 64 bits, and the sum of a whole number and a fraction is an error.
 Where the library (cel 0.14.5 in Rust) departs from the specification, this follows the specification: `size` of a string counts code points (there: UTF-8
-bytes), whole numbers beyond 2**53 compare exactly with fractions (there: rounded), a bool has no minus (there: it is negated).
+bytes), whole numbers beyond 2**53 compare exactly with fractions (there: rounded), a bool has no minus (there: it is negated),
+and a list and a map have no sum (there: the map's keys are added).
 """
 
 import operator

@@ -1,8 +1,8 @@
 """The closures give what the CEL library gives: values, and errors or none, on random expressions and scopes.
 
 Left out is where the library departs from CEL's specification (see `mesh.core.cel_closures`): it counts a string's bytes, so its `size` is replaced here; it
-rounds whole numbers beyond 2**53 where it compares them with fractions, so fractions here are small; and it negates bools, so numbers alone get a minus. NaN,
-which JSON has not, is left out too.
+rounds whole numbers beyond 2**53 where it compares them with fractions, so fractions here are small; it negates bools, so numbers alone get a minus; and it
+adds a map's keys to a list, so no sum here has a list and a map. NaN, which JSON has not, is left out too.
 """
 
 import logging
@@ -41,12 +41,13 @@ def _quoted(text: str) -> str:
     return "'" + text + "'"
 
 
-literals = st.one_of(
-    st.sampled_from(["true", "false", "null", "[]", "{}"]),
+scalar_literals = st.one_of(
+    st.sampled_from(["true", "false", "null"]),
     st.integers(-3, 9).map(str),
     st.sampled_from(["9223372036854775807", "-9223372036854775808", "0x10", "1.5", "2.0", "1e3", ".5"]),
     st.sampled_from(TEXTS).map(_quoted),
 )
+literals = st.one_of(scalar_literals, st.sampled_from(["[]", "{}"]))
 
 
 @st.composite
@@ -65,7 +66,12 @@ def _compound(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         joined("&&", "||"),
         joined("==", "!="),
         joined("<", "<=", ">", ">="),
-        joined("+", "-", "*"),
+        joined("-", "*"),
+        st.tuples(scalar_literals, inner).map(lambda t: f"({t[0]} + {t[1]})"),
+        st.tuples(inner, scalar_literals).map(lambda t: f"({t[0]} + {t[1]})"),
+        st.tuples(inner, inner).map(lambda t: f"(({t[0]} * 1) + {t[1]})"),
+        st.tuples(inner, inner).map(lambda t: f"({t[0]} + ('' + {t[1]}))"),
+        st.tuples(inner, inner).map(lambda t: f"({t[0]} + [{t[1]}])"),
         joined("in"),
         st.lists(inner, min_size=2, max_size=4).flatmap(
             lambda parts: st.sampled_from([" && ", " || "]).map(lambda sign: f"({sign.join(parts)})")

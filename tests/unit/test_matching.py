@@ -1,0 +1,155 @@
+"""Matching: which routes an event starts, with which ids, and what is said of those it does not."""
+
+from typing import Any
+
+import pytest
+
+from mesh.core.ids import MAX_KEY_LENGTH
+from mesh.core.matching import Explanation, Match, MatchProblem, RouteIndex
+from mesh.core.route import Route
+from mesh.core.route_compile import compile_route
+
+
+def route(name: str, *, on: str = "t", guard: str | None = None, key: str | None = None) -> Route:
+    document: dict[str, Any] = {"route": name, "on": {"type": on}, "steps": {"a": {"agent": "x", "input": 1}}}
+    if guard is not None:
+        document["on"]["if"] = guard
+    if key is not None:
+        document["key"] = key
+    return compile_route(document)
+
+
+def event(**data: Any) -> dict[str, Any]:
+    return {"specversion": "1.0", "id": "7", "source": "/s", "type": "t", "data": data}
+
+
+def only(found: list[Match | MatchProblem]) -> Match | MatchProblem:
+    [one] = found
+    return one
+
+
+def test_matches_come_in_the_order_of_names() -> None:
+    index = RouteIndex([route("b"), route("c", on="other"), route("a")])
+    assert [found.route.name for found in index.match(event())] == ["a", "b"]
+
+
+def test_an_event_of_no_routes_type_matches_nothing() -> None:
+    index = RouteIndex([route("a", on="other")])
+    assert index.match(event()) == []
+    assert index.match({"id": "1"}) == []
+
+
+def test_a_guard_that_is_false_or_fails_keeps_the_event_out() -> None:
+    index = RouteIndex(
+        [
+            route("no", guard="event.data.n > 1"),
+            route("missing", guard="event.data.m > 1"),
+            route("no-bool", guard="event.data.n"),
+            route("yes", guard="event.data.n == 1"),
+        ]
+    )
+    assert [found.route.name for found in index.match(event(n=1))] == ["yes"]
+
+
+@pytest.mark.parametrize(
+    ("value", "key"),
+    [
+        ("octo/repo#1", "octo/repo#1"),
+        (12, "12"),
+        (-1, "-1"),
+        (2**70, str(2**70)),
+        (1.5, "1.5"),
+        (True, "true"),
+        (" x ", " x "),
+    ],
+)
+def test_the_key_is_a_scalar_as_text(value: Any, key: str) -> None:
+    found = only(RouteIndex([route("a", key="${{ event.data.k }}")]).match(event(k=value)))
+    assert isinstance(found, Match)
+    assert (found.key, found.workflow_id) == (key, f"a:{key}")
+
+
+def test_the_workflow_id_escapes_the_key() -> None:
+    found = only(RouteIndex([route("a", key="${{ event.data.k }}")]).match(event(k="50%\n")))
+    assert isinstance(found, Match)
+    assert (found.key, found.workflow_id) == ("50%\n", "a:50%25%0A")
+
+
+def test_without_a_key_the_events_source_and_id_are_the_key() -> None:
+    found = only(RouteIndex([route("a")]).match(event()))
+    assert isinstance(found, Match)
+    assert found.key == "/s+7"
+
+
+def test_no_two_events_have_the_same_key_of_source_and_id() -> None:
+    index = RouteIndex([route("a")])
+    keys = set()
+    for source, number in (("a+b", "c"), ("a", "b+c"), ("a%2Bb", "c"), ("a%", "2Bb+c")):
+        found = only(index.match({**event(), "source": source, "id": number}))
+        assert isinstance(found, Match)
+        keys.add(found.key)
+    assert len(keys) == 4
+
+
+KEY_PROBLEMS: list[tuple[dict[str, Any], str]] = [
+    ({}, "route a can't make its key: event.data.k is not there; event.data is empty (in: event.data.k)"),
+    ({"k": None}, "route a can't make its key: ${{ event.data.k }} is null; it must be a string, a number or a bool"),
+    (
+        {"k": ["x"]},
+        "route a can't make its key: ${{ event.data.k }} is a list; it must be a string, a number or a bool",
+    ),
+    (
+        {"k": {}},
+        "route a can't make its key: ${{ event.data.k }} is an object; it must be a string, a number or a bool",
+    ),
+    ({"k": " "}, "route a makes an empty key of this event"),
+    (
+        {"k": "x" * (MAX_KEY_LENGTH + 1)},
+        "route a makes a key of 513 characters (512 at the most; choose less of the event)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("data", "message"), KEY_PROBLEMS)
+def test_a_key_that_cant_be_made_is_a_problem(data: dict[str, Any], message: str) -> None:
+    index = RouteIndex([route("a", key="${{ event.data.k }}")])
+    found = only(index.match(event(**data)))
+    assert isinstance(found, MatchProblem)
+    assert found.message == message
+    assert index.explain(event(**data)) == [Explanation(route="a", matched=False, reason=message)]
+
+
+def test_the_longest_key_is_taken() -> None:
+    found = only(RouteIndex([route("a", key="${{ event.data.k }}")]).match(event(k="x" * MAX_KEY_LENGTH)))
+    assert isinstance(found, Match)
+
+
+def test_every_route_explains_itself() -> None:
+    index = RouteIndex(
+        [
+            route("a", key="${{ event.data.n }}"),
+            route("b", on="other"),
+            route("c", guard="event.data.n > 1"),
+            route("d", guard="event.data.m > 1"),
+        ]
+    )
+    assert index.explain(event(n=1)) == [
+        Explanation(route="a", matched=True, reason="it starts a:1"),
+        Explanation(route="b", matched=False, reason="it takes events of type other, not t"),
+        Explanation(route="c", matched=False, reason="its guard is false: event.data.n > 1"),
+        Explanation(
+            route="d",
+            matched=False,
+            reason="its guard can't be evaluated: event.data.m is not there; event.data has: n (in: event.data.m > 1)",
+        ),
+    ]
+
+
+def test_routes_of_other_types_are_not_looked_at() -> None:
+    class Untouchable(dict[str, Any]):
+        def __getitem__(self, name: str) -> Any:
+            raise AssertionError(f"a guard read {name}")
+
+    others = [route(f"r{number}", on=f"type-{number}", guard="event.data.n == 1") for number in range(100)]
+    found = RouteIndex([*others, route("mine", key="k")]).match(Untouchable(event()))
+    assert [one.route.name for one in found] == ["mine"]
