@@ -128,6 +128,30 @@ def test_a_call_under_way_never_returns_and_what_is_on_the_wire_may_land(seed: i
     run(main, seed=seed)
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_strict_append_under_way_at_a_kill_is_done_whole_or_not_at_all(seed: int) -> None:
+    async def main(loop: VirtualTimeLoop) -> int:
+        cluster = MemoryCluster(VirtualClock(loop), latency_s=(0.01, 0.02), rng=random.Random(seed))
+        cluster.create_topics([TopicSpec("log", 1), TopicSpec("work", 1)])
+        broker = cluster.connect("doomed")
+
+        async def append(n: int) -> None:
+            await broker.append(LOG, 2 * n, _decisions(f"{n}", f"{n}"), [OutRecord("work", None, b"%d" % n)])
+
+        calls = [asyncio.create_task(append(n)) for n in range(5)]
+        await asyncio.sleep(0.045)
+        broker.kill()
+        known = [call.done() for call in calls]
+        await asyncio.sleep(1_000)
+        assert [call.done() for call in calls] == known
+        effects = _names(cluster.records(TopicPartition("work", 0)))
+        assert _held(cluster) == [name for name in effects for _ in range(2)]
+        assert effects == [str(n) for n in range(len(effects))]
+        return len(effects) - sum(known)
+
+    assert 0 <= run(main, seed=seed) <= 2
+
+
 def test_the_dead_can_be_cleared_away_by_cancelling() -> None:
     """A `finally` that closes the broker would wait for ever otherwise."""
 

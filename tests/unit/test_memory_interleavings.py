@@ -13,6 +13,7 @@ from mesh.testing.virtual_time import VirtualClock, VirtualTimeLoop, run
 CASES = [name for name in dir(BrokerContract) if name.startswith("test_")]
 VARIANTS = {
     "strict": None,
+    "slow and strict": None,
     "weak": WeakBehaviour(),
     "slow": WeakBehaviour(latency_s=(0.0, 0.02), split_append=0.5),
 }
@@ -41,7 +42,11 @@ def test_the_contract_holds_in_any_order(case: str, variant: str) -> None:
     for seed in range(10):
 
         async def main(loop: VirtualTimeLoop, seed: int = seed) -> None:
-            harness = _Harness(MemoryCluster(VirtualClock(loop), weak=VARIANTS[variant], rng=random.Random(seed)))
+            latency_s = (0.0, 0.02 if variant == "slow and strict" else 0.0)
+            cluster = MemoryCluster(
+                VirtualClock(loop), weak=VARIANTS[variant], latency_s=latency_s, rng=random.Random(seed)
+            )
+            harness = _Harness(cluster)
             method = getattr(BrokerContract(), case)
             wanted = inspect.signature(method).parameters
             given = {"harness": harness, "broker": await harness.connect()}

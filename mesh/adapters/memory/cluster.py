@@ -63,18 +63,25 @@ class Partition:
 
 
 class MemoryCluster:
-    """A broker inside this process. Connections to it belong to simulated processes (see `connect`)."""
+    """A broker inside this process. Connections to it belong to simulated processes (see `connect`).
+
+    `latency_s`: range of what each way to the broker and back takes without a `WeakBehaviour` (which has its own), so that a kill finds calls
+    under way. `rng`: the seeded source of all chance.
+    """
 
     def __init__(
         self,
         clock: Clock,
         *,
         weak: WeakBehaviour | None = None,
+        latency_s: tuple[float, float] = (0.0, 0.0),
         rng: random.Random | None = None,
         max_record_bytes: int = MAX_RECORD_BYTES,
     ) -> None:
         self.clock = clock
         self.weak = weak
+        self.has_latency = bool(latency_s[1]) if weak is None else bool(weak.latency_s[1])
+        self._latency_s = latency_s if weak is None else weak.latency_s
         self.rng = rng if rng is not None else random.Random(0)  # noqa: S311 - chance for a simulation, no secret
         self.max_record_bytes = max_record_bytes
         self.groups: dict[str, Group] = {}
@@ -197,6 +204,5 @@ class MemoryCluster:
         return probability > 0 and self.rng.random() < probability
 
     def latency_s(self) -> float:
-        if self.weak is None or not self.weak.latency_s[1]:
-            return 0.0
-        return self.rng.uniform(*self.weak.latency_s)
+        """How long one way takes, this time."""
+        return self.rng.uniform(*self._latency_s) if self.has_latency else 0.0

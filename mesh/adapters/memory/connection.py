@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mesh.adapters.memory.reader import MemoryReader
 from mesh.adapters.memory.subscription import MemorySubscription
 from mesh.adapters.memory.weak import WeakBehaviour
-from mesh.adapters.memory.wire import Batch, Lane
+from mesh.adapters.memory.wire import Batch, Lane, Turnstile
 from mesh.errors import BrokerUnavailable, RecordTooLarge, TopicMissing
 from mesh.ports import (
     Appended,
@@ -40,6 +40,7 @@ class MemoryBroker:
         self._cluster = cluster
         self._killed = False
         self._lanes: dict[TopicPartition, Lane] = {}
+        self._turnstile = Turnstile(cluster)
         self._open: list[MemoryReader | MemorySubscription] = []
 
     # life and death
@@ -55,6 +56,7 @@ class MemoryBroker:
         self._killed = True
         for lane in list(self._lanes.values()):
             lane.give_up()
+        self._turnstile.give_up()
         for opened in self._open:
             opened.abandon()
 
@@ -85,13 +87,12 @@ class MemoryBroker:
 
     async def send(self, records: Sequence[OutRecord]) -> Sequence[SendFailure]:
         await self._reach()
-        batches, failures = self._cluster.sort(records)
         weak = self._cluster.weak
         if weak is None:
-            for at, batch in batches.items():
-                self._cluster.land(at, batch)
+            failures = await self._turnstile.through(lambda: self._send_all(records))
             await self._returned()
             return failures
+        batches, failures = self._cluster.sort(records)
         on_wire = [self._put(weak, at, batch, retried=True) for at, batch in batches.items()]
         await self._acknowledged(on_wire, f"{len(records)} records sent")
         return failures
@@ -108,9 +109,17 @@ class MemoryBroker:
         weak = self._cluster.weak
         if weak is not None:
             return await self._append_blindly(weak, partition, expected_offset, decisions)
-        appended = self._compare_and_append(partition, expected_offset, decisions, effects)
+        appended = await self._turnstile.through(
+            lambda: self._compare_and_append(partition, expected_offset, decisions, effects)
+        )
         await self._returned()
         return appended
+
+    def _send_all(self, records: Sequence[OutRecord]) -> list[SendFailure]:
+        batches, failures = self._cluster.sort(records)
+        for at, batch in batches.items():
+            self._cluster.land(at, batch)
+        return failures
 
     def _log(self, log: TopicPartition, decisions: Sequence[OutRecord]) -> "Partition":
         partition = self._cluster.partition(log)
@@ -134,9 +143,7 @@ class MemoryBroker:
         if expected_offset is not None and expected_offset != partition.end:
             return Appended((), effects_sent=False, timestamp_ms=now_ms, refused=True)
         first = self._cluster.land(partition.at, decisions)
-        batches, failures = self._cluster.sort(effects)
-        for at, batch in batches.items():
-            self._cluster.land(at, batch)
+        failures = self._send_all(effects)
         spans = ((first, len(decisions)),) if decisions else ()
         timestamp_ms = partition.records[-1].timestamp_ms if decisions else now_ms
         return Appended(spans, effects_sent=True, timestamp_ms=timestamp_ms, failures=tuple(failures))

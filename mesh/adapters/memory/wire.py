@@ -2,12 +2,12 @@
 
 Owns what a producer's batches go through: they land one after another; one may break (lost, unacknowledged, or late), and then the
 lane is given up with all that is behind it, as the Kafka adapter gives up a producer. What still is on the wire belongs to the
-cluster: it may land after the caller was told, and after its connection's death.
+cluster: it may land after the caller was told, and after its connection's death. Without Kafka's weaker behaviour a `Turnstile` lets one connection's transactions through.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mesh.adapters.memory.weak import WeakBehaviour
 from mesh.ports import OutRecord, TopicPartition
@@ -15,7 +15,9 @@ from mesh.ports import OutRecord, TopicPartition
 if TYPE_CHECKING:
     from mesh.adapters.memory.cluster import MemoryCluster
 
-__all__ = ["Batch", "Lane"]
+__all__ = ["Batch", "Lane", "Turnstile"]
+
+T = TypeVar("T")
 
 
 class Batch:
@@ -142,3 +144,53 @@ class Lane:
 
     def _after_a_while(self, callback: Callable[[], None]) -> None:
         self._cluster.later(self._cluster.rng.uniform(0, self._weak.give_up_s), callback)
+
+
+class Turnstile:
+    """One connection's transactions, each whole or not at all, one after another, with the network's delay before and after."""
+
+    __slots__ = ("_cluster", "_is_busy", "_queue")
+
+    def __init__(self, cluster: "MemoryCluster") -> None:
+        self._cluster = cluster
+        self._is_busy = False
+        self._queue: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = []
+
+    async def through(self, transaction: Callable[[], T]) -> T:
+        """Run the transaction when its turn has come, also if the caller is cancelled meanwhile; its result."""
+        if not self._cluster.has_latency:
+            return transaction()
+        result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._queue.append((transaction, result))
+        self._go_on()
+        return await result
+
+    def give_up(self) -> None:
+        """The process is dead: what is with the broker may still be done, what waits behind it never is."""
+        if self._queue and self._cluster.happens(0.5):
+            transaction, _ = self._queue[0]
+            self._cluster.later(self._cluster.latency_s(), lambda: _done(transaction()))
+        self._queue.clear()
+
+    def _arrive(self) -> None:
+        if not self._queue:
+            return
+        transaction, result = self._queue.pop(0)
+        value = transaction()
+
+        def answer() -> None:
+            if not result.done():
+                result.set_result(value)
+            self._is_busy = False
+            self._go_on()
+
+        self._cluster.later(self._cluster.latency_s(), answer)
+
+    def _go_on(self) -> None:
+        if self._queue and not self._is_busy:
+            self._is_busy = True
+            self._cluster.later(self._cluster.latency_s(), self._arrive)
+
+
+def _done(_: object) -> None:
+    """Nobody is left to be told."""
