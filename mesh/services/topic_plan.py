@@ -11,7 +11,6 @@ from typing import Any, Final, Literal
 import msgspec
 from ruamel.yaml import YAML
 
-import mesh
 from mesh.core.topics import Topics
 from mesh.errors import OperatorError, PartitionsDiffer
 from mesh.ports import Broker, TopicInfo, TopicSpec
@@ -27,7 +26,7 @@ __all__ = [
     "topic_specs",
 ]
 
-CONTRACTS: Final = Path(mesh.__file__).parents[1] / "topics"
+CONTRACTS: Final = Path(__file__).parents[2] / "topics"
 """Beside the package, in a checkout and where it is installed: `topics` is installed as package data of its own."""
 
 _MIN_REPLICAS_FOR_QUORUM: Final = 3
