@@ -62,6 +62,13 @@ def test_the_issue_triage_route_is_read_from_yaml(tmp_path: Path) -> None:
     assert condition.is_true({"steps": steps})
 
 
+def test_the_examples_of_the_docs_are_read(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "routes.md").read_text(encoding="utf-8")
+    routes, approvers = (part.partition("```")[0] for part in text.split("```yaml\n")[1:])
+    assert routes == ISSUE_TRIAGE
+    assert load_approvers(written(tmp_path, "approvers.yaml", approvers))["ana@example.org"] >= {"maintainer"}
+
+
 def test_folders_files_and_several_documents_are_read_once_each(tmp_path: Path) -> None:
     folder = tmp_path / "routes"
     folder.mkdir()
