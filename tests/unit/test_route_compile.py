@@ -413,6 +413,10 @@ BAD: list[tuple[Any, list[str]]] = [
     ),
     # expressions
     (
+        step_with(input="${{ a.x }}"),
+        ["steps.a.input: unknown name a, at column 5 of: ${{ a.x }} (did you mean steps.a?)"],
+    ),
+    (
         step_with(**{"if": "steps.a.severity = 'high'"}),
         ["steps.a.if: unexpected '=' at column 18 of: steps.a.severity = 'high' (to compare write ==)"],
     ),
