@@ -206,3 +206,8 @@ def test_importing_mesh_loads_no_broker_client() -> None:
 def test_an_unknown_name_in_mesh_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="nonsense"):
         _ = mesh.nonsense
+
+
+def test_client_and_connect_are_there_when_asked_for() -> None:
+    assert mesh.Client.__name__ == "Client"
+    assert callable(mesh.connect)
