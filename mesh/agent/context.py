@@ -5,10 +5,12 @@ Owns `Context`. It must not know a broker or a record's bytes: the agent runtime
 """
 
 from datetime import UTC, datetime, timedelta
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
-import structlog
+
+if TYPE_CHECKING:
+    import structlog
 
 __all__ = ["Context"]
 
@@ -34,8 +36,10 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str = ""
 
     @property
-    def log(self) -> structlog.stdlib.BoundLogger:
+    def log(self) -> "structlog.stdlib.BoundLogger":
         """A structlog logger that names the workflow, the step, the attempt and the agent in every line."""
+        import structlog  # noqa: PLC0415 - `import mesh` is on the way of every command, and must be light
+
         logger: structlog.stdlib.BoundLogger = structlog.get_logger("mesh.agent").bind(
             agent=self.agent, workflow_id=self.workflow_id, step=self.step, attempt=self.attempt
         )

@@ -12,15 +12,15 @@ import typing
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, overload
-
-from pydantic import TypeAdapter
-from pydantic.errors import PydanticUserError
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 from mesh.agent.context import Context
 from mesh.agent.definition import Agent
 from mesh.agent.registry import place, register
 from mesh.errors import AgentError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 __all__ = ["agent"]
 
@@ -149,7 +149,10 @@ def _is_context(hint: Any) -> bool:
     return isinstance(hint, type) and issubclass(hint, Context)
 
 
-def _adapter(handler: Callable[..., Any], what: str, hint: Any) -> TypeAdapter[Any]:
+def _adapter(handler: Callable[..., Any], what: str, hint: Any) -> "TypeAdapter[Any]":
+    from pydantic import TypeAdapter  # noqa: PLC0415 - `import mesh` is on the way of every command, and must be light
+    from pydantic.errors import PydanticUserError  # noqa: PLC0415 - as above
+
     try:
         return TypeAdapter(hint)
     except (PydanticUserError, TypeError) as error:

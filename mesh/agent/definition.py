@@ -6,12 +6,12 @@ calls them as the function they were made of.
 
 from collections.abc import Callable
 from functools import cached_property, update_wrapper
-from typing import Any, Generic, Literal, TypeVar, cast
-
-from pydantic import TypeAdapter
-from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from mesh.agent.context import Context
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 __all__ = ["Agent"]
 
@@ -30,8 +30,8 @@ class Agent(Generic[InputT, ReturnT_co]):
     is_async: bool
     takes_context: bool
     handler: Callable[..., Any]
-    input_adapter: TypeAdapter[Any]
-    output_adapter: TypeAdapter[Any]
+    input_adapter: "TypeAdapter[Any]"
+    output_adapter: "TypeAdapter[Any]"
 
     def __init__(
         self,
@@ -43,8 +43,8 @@ class Agent(Generic[InputT, ReturnT_co]):
         concurrency: int,
         is_async: bool,
         takes_context: bool,
-        input_adapter: TypeAdapter[Any],
-        output_adapter: TypeAdapter[Any],
+        input_adapter: "TypeAdapter[Any]",
+        output_adapter: "TypeAdapter[Any]",
     ) -> None:
         self.handler = handler
         self.name = name
@@ -77,7 +77,9 @@ class Agent(Generic[InputT, ReturnT_co]):
         return f"<agent {self.name} {self.version}>"
 
 
-def _json_schema(adapter: TypeAdapter[Any], mode: Literal["validation", "serialization"]) -> dict[str, Any] | None:
+def _json_schema(adapter: "TypeAdapter[Any]", mode: Literal["validation", "serialization"]) -> dict[str, Any] | None:
+    from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError  # noqa: PLC0415 - `import mesh` is on the way of every command, and must be light
+
     try:
         return adapter.json_schema(mode=mode)
     except (PydanticInvalidForJsonSchema, PydanticUserError):
