@@ -1,1 +1,14 @@
-"""The command line: `mesh`."""
+"""The command line: `mesh`. Every command's shapes and exit codes are in docs/cli.md.
+
+Owns what people type and read. It must not decide anything about workflows: it reads the read model, publishes to the public topics, and starts
+services through `mesh.wiring`.
+"""
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """The console script."""
+    from mesh.cli.app import mesh  # noqa: PLC0415 - `import mesh.cli` alone should cost nothing
+
+    mesh()

@@ -27,15 +27,17 @@ __all__ = [
     "approvals",
     "cards",
     "command",
+    "count_dead_letters",
     "count_events",
+    "count_open_steps",
     "count_workflows",
     "dead_letters",
     "decisions_citing",
     "decisions_of",
     "events_by_id",
-    "last_of_events",
     "open_steps",
     "partitions",
+    "running_by_agent",
     "workflow_ids",
     "workflow_state",
     "workflows",
@@ -229,6 +231,17 @@ def open_steps(db: apsw.Connection, status: str, *, limit: int = 1_000) -> list[
     return [OpenStep(*row) for row in select(db, sql, status, limit)]
 
 
+def count_open_steps(db: apsw.Connection) -> dict[str, int]:
+    """Of live workflows, by status."""
+    return dict(select(db, "SELECT status, count(*) FROM open_steps GROUP BY status"))
+
+
+def running_by_agent(db: apsw.Connection) -> dict[str, tuple[int, int]]:
+    """Agent to how many tasks are out, and since when the oldest."""
+    sql = "SELECT agent, count(*), min(since_ms) FROM open_steps WHERE status = 'running' GROUP BY agent"
+    return {agent: (count, since_ms) for agent, count, since_ms in select(db, sql)}
+
+
 def decisions_of(db: apsw.Connection, workflow_id: str) -> list[TimelineEntry]:
     """All its decisions, of all its runs, in the log's order."""
     sql = "SELECT partition, log_offset, run_id, record FROM decisions WHERE workflow_id = ? ORDER BY log_offset"
@@ -279,12 +292,6 @@ def count_events(db: apsw.Connection, events_topic: str) -> dict[str, int]:
     }
 
 
-def last_of_events(db: apsw.Connection, topic: str, partition: int) -> int:
-    """How far events of this partition have been read: the next offset."""
-    row = select_one(db, "SELECT next_offset FROM positions WHERE topic = ? AND partition = ?", topic, partition)
-    return row[0] if row else 0
-
-
 # Approvals and commands -------------------------------------------------------------------------------------------------------------
 
 
@@ -332,6 +339,11 @@ def dead_letters(
     where = "topic = ? AND source_partition = ? AND source_offset = ?" if source else "1"
     sql = f"SELECT {_LETTER} FROM dead_letters WHERE {where} ORDER BY at_ms DESC, dlq_offset DESC LIMIT ?"  # noqa: S608 - constants only
     return [DeadLetterRow(*row) for row in select(db, sql, *(source or ()), limit)]
+
+
+def count_dead_letters(db: apsw.Connection) -> int:
+    found: int = select_one(db, "SELECT count(*) FROM dead_letters")[0]
+    return found
 
 
 def partitions(db: apsw.Connection) -> list[PartitionRow]:

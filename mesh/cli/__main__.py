@@ -1,0 +1,6 @@
+"""`python -m mesh.cli`, for where the console script is not on the path."""
+
+from mesh.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""Times, counts, ids and payloads as people read them. Pure text; nothing here knows a command.
+
+What comes from outside (titles, payloads, messages) goes through `printable` before it reaches a terminal: an escape sequence in an issue's text must not be able to
+move the cursor over what an approver is about to approve.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from mesh.codec.times import rfc3339
+from mesh.errors import NotFound, OperatorError
+
+__all__ = [
+    "ago",
+    "clock_time",
+    "counted",
+    "duration",
+    "one_line",
+    "pick",
+    "printable",
+    "readable",
+    "rfc3339_or_none",
+    "until",
+]
+
+SECOND_MS: Final = 1_000
+MINUTE_MS: Final = 60 * SECOND_MS
+HOUR_MS: Final = 60 * MINUTE_MS
+DAY_MS: Final = 24 * HOUR_MS
+
+# Control characters but line feed and tab, and those that turn the direction of text (Unicode TR 36, 2.8).
+_HIDDEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
+
+
+def duration(ms: float) -> str:
+    """`180 ms`, `4.2 s`, `14 min`, `3 h 5 min`, `2 d 4 h`: two units at the most."""
+    whole = int(ms)
+    if whole < SECOND_MS:
+        return f"{whole} ms"
+    if whole < MINUTE_MS:
+        return f"{whole / SECOND_MS:.1f} s" if whole < 10 * SECOND_MS else f"{whole // SECOND_MS} s"
+    if whole < HOUR_MS:
+        return f"{whole // MINUTE_MS} min"
+    large, small = (("d", DAY_MS), ("h", HOUR_MS)) if whole >= DAY_MS else (("h", HOUR_MS), ("min", MINUTE_MS))
+    rest = whole % large[1] // small[1]
+    return f"{whole // large[1]} {large[0]}" + (f" {rest} {small[0]}" if rest else "")
+
+
+def ago(at_ms: int, now_ms: int) -> str:
+    """`14 min ago`; `now` within a second."""
+    passed = now_ms - at_ms
+    return "now" if passed < SECOND_MS else f"{duration(passed)} ago"
+
+
+def until(at_ms: int | None, now_ms: int) -> str:
+    """Of a deadline: `in 3 h`, `2 min over`, or `none`."""
+    if at_ms is None:
+        return "none"
+    left = at_ms - now_ms
+    return f"in {duration(left)}" if left >= 0 else f"{duration(-left)} over"
+
+
+def clock_time(at_ms: int, now_ms: int) -> str:
+    """Local time; with its date where that is not today's."""
+    at, now = (datetime.fromtimestamp(ms / 1_000, UTC).astimezone() for ms in (at_ms, now_ms))
+    day = "" if at.date() == now.date() else f"{at:%Y-%m-%d} "
+    return f"{day}{at:%H:%M:%S}.{at.microsecond // 1000:03d}"
+
+
+def rfc3339_or_none(at_ms: int | None) -> str | None:
+    """For JSON output."""
+    return None if at_ms is None else rfc3339(at_ms)
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 event`, `12,000 events`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def printable(text: str) -> str:
+    """Without anything that a terminal would obey: hidden characters are shown by their code."""
+    return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def one_line(text: str, width: int = 120) -> str:
+    """On one line, cut off with an ellipsis."""
+    flat = " ".join(printable(text).split())
+    return flat if len(flat) <= width else flat[: width - 1] + "…"
+
+
+def readable(value: Any) -> str:
+    """A JSON value for people: names and values by line, long texts as blocks, no quotes or braces where they help nobody."""
+    return "\n".join(_lines(value))
+
+
+def _lines(value: Any) -> Iterator[str]:
+    match value:
+        case dict() if value:
+            for name, member in value.items():
+                yield from _named(f"{printable(str(name))}:", member)
+        case list() if value:
+            for member in value:
+                yield from _item(member)
+        case str():
+            yield from printable(value).split("\n")
+        case _:
+            yield _scalar(value)
+
+
+def _named(name: str, value: Any) -> Iterator[str]:
+    if isinstance(value, list) and value and all(isinstance(member, str | int | float | bool) for member in value):
+        line = ", ".join(_scalar(member) for member in value)
+        if "\n" not in line:
+            yield f"{name} {line}"
+            return
+    if (isinstance(value, dict | list) and value) or (isinstance(value, str) and "\n" in value):
+        yield name
+        yield from (f"  {line}".rstrip() for line in _lines(value))
+    else:
+        yield f"{name} {_scalar(value)}"
+
+
+def _item(value: Any) -> Iterator[str]:
+    for number, line in enumerate(_lines(value)):
+        yield f"- {line}" if number == 0 else f"  {line}"
+
+
+def _scalar(value: Any) -> str:
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "yes" if value else "no"
+        case str():
+            return printable(value) or "(empty)"
+        case dict() | list():
+            return "(empty)"
+        case _:
+            return str(value)
+
+
+def pick(part: str, candidates: Sequence[str], *, what: str, where: str) -> str:
+    """The one id among `candidates` that is `part` or contains it.
+
+    Raises `NotFound` where there is none, `OperatorError` where there are several, with a list of them. `where`: the command that lists all.
+    """
+    if part in candidates:
+        return part
+    found = [one for one in candidates if part in one]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise NotFound(f"no {what} has {part!r} in its id; `{where}` lists them")
+    shown = "".join(f"\n  {one}" for one in found[:10])
+    more = f"\n  and {len(found) - 10} more" if len(found) > 10 else ""  # noqa: PLR2004 - what fits a glance
+    raise OperatorError(f"{part!r} fits {len(found)} {what}s; give more of the id:{shown}{more}")

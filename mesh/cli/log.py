@@ -1,0 +1,107 @@
+"""`mesh log verify`: fold the log from the broker, in a process of its own, and print what every workflow comes to."""
+
+import sys
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+
+import click
+import orjson
+from rich.text import Text
+
+from mesh.cli.exit_codes import FAILED
+from mesh.cli.human import counted, printable
+from mesh.cli.session import Session, mesh_command
+from mesh.codec.log import decode_log_record
+from mesh.codec.state import canonical_workflow
+from mesh.core.replay import PartitionFold
+from mesh.errors import BrokerUnavailable, NotFound, OperatorError
+from mesh.ports import TopicPartition
+
+__all__ = ["log"]
+
+SILENCE_S = 30.0
+
+
+@click.group(short_help="Fold and verify the log.")
+def log() -> None:
+    """The log of decisions: the only truth."""
+
+
+@log.command()
+@click.option(
+    "--against",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help='Compare with a file of digests by workflow id, e.g. another run\'s --json: {"workflows": {ID: DIGEST}}.',
+)
+@mesh_command
+def verify(session: Session, *, against: Path | None) -> None:
+    """Fold the whole log from the broker (no read model, no checkpoint), and print each workflow's digest: SHA-256 of its canonical JSON.
+
+    Two folds of one log agree on every digest. Exits with 1 where --against differs.
+    """
+    expected = None if against is None else _read_digests(against)
+    found, records = session.run(_fold(session))
+    differing = _compare(expected, found) if expected is not None else {}
+    if session.as_json:
+        session.emit({"workflows": found, "records": records, "differing": differing})
+    else:
+        for workflow_id, digest in found.items():
+            style = "red" if workflow_id in differing else "default"
+            session.show(Text(f"{digest}  {printable(workflow_id)}", style=style))
+        for workflow_id, problem in differing.items():
+            session.show(Text(f"! {printable(workflow_id)}: {problem}", style="red"))
+        said = f"{counted(len(found), 'workflow')} of {counted(records, 'record')}"
+        same = "" if expected is None else ("; all agree" if not differing else f"; {len(differing)} differ")
+        session.note(said + same)
+    if differing:
+        sys.exit(FAILED)
+
+
+async def _fold(session: Session) -> tuple[dict[str, str], int]:
+    topic = session.topics.log
+    async with session.broker(read_only=True) as broker:
+        info = (await broker.topics()).get(topic)
+        if info is None:
+            raise NotFound(f"this broker has no topic {topic}: no mesh was set up here (check --broker and the prefix)")
+        partitions = [TopicPartition(topic, p) for p in range(info.partitions)]
+        ends, begins = await broker.end_offsets(partitions), await broker.begin_offsets(partitions)
+        folds = {tp: PartitionFold(tp.partition, next_offset=begins[tp]) for tp in partitions}
+        reader = await broker.reader()
+        reader.assign(begins)
+        records = 0
+        while any(folds[tp].next_offset < ends[tp] for tp in partitions):
+            batch = await reader.poll(max_records=1_000, timeout_s=SILENCE_S)
+            if not batch:
+                raise BrokerUnavailable(f"{topic} can't be read to its end; is the broker healthy?")
+            for record in batch:
+                where = TopicPartition(record.topic, record.partition)
+                if record.offset < ends[where]:
+                    folds[where].apply(record.offset, decode_log_record(record))
+                    records += 1
+        await reader.close()
+    states = {name: state for fold in folds.values() for name, state in fold.state.workflows.items()}
+    return {name: "sha256:" + sha256(canonical_workflow(states[name])).hexdigest() for name in sorted(states)}, records
+
+
+def _read_digests(path: Path) -> Mapping[str, str]:
+    try:
+        document = orjson.loads(path.read_bytes())
+        digests = document.get("workflows", document)
+        return {str(name): str(digest) for name, digest in digests.items()}
+    except (orjson.JSONDecodeError, AttributeError) as error:
+        raise OperatorError(
+            f'{path} holds no digests: {error}; it has the form {{"workflows": {{ID: DIGEST}}}}'
+        ) from error
+
+
+def _compare(expected: Mapping[str, str], found: Mapping[str, str]) -> dict[str, str]:
+    differing = {}
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in found:
+            differing[name] = "the log has no such workflow"
+        elif name not in expected:
+            differing[name] = "only the log has it"
+        elif expected[name] != found[name]:
+            differing[name] = f"the log gives {found[name]}, the file {expected[name]}"
+    return differing

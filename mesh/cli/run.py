@@ -1,0 +1,116 @@
+"""`mesh run ROUTE`: start one workflow by hand, and wait for its end."""
+
+import sys
+from typing import Any
+
+import click
+from rich.text import Text
+
+from mesh.cli.exit_codes import FAILED
+from mesh.cli.human import printable, readable
+from mesh.cli.publish import json_option
+from mesh.cli.session import Session, mesh_command
+from mesh.codec.outcomes import Outcome
+from mesh.core.matching import Match, MatchProblem, RouteIndex
+from mesh.core.route import Route
+from mesh.errors import NotFound, SenderError
+from mesh.ports import Broker
+from mesh.services.event_fate import newest_routes
+
+__all__ = ["run", "show_outcome"]
+
+
+@click.command(short_help="Start one workflow of a route by hand.")
+@click.argument("route_name", metavar="ROUTE")
+@click.option("--data", metavar="JSON|@FILE|FILE", help="The start event's data.")
+@click.option("--type", "event_type", metavar="TYPE", help="The event's type; the route's own without it.")
+@click.option("--source", metavar="URI", default="/mesh/cli", show_default=True)
+@click.option("--id", "event_id", metavar="ID", help="The event's id; a fresh one without it.")
+@click.option("--subject", metavar="TEXT", help="What it is about.")
+@click.option("--wait", is_flag=True, help="Wait for the workflow's end, and exit with 1 unless it is completed.")
+@click.option(
+    "--timeout", "timeout_s", type=float, default=300.0, show_default=True, metavar="SECONDS", help="With --wait."
+)
+@mesh_command
+def run(
+    session: Session,
+    *,
+    route_name: str,
+    data: str | None,
+    event_type: str | None,
+    source: str,
+    event_id: str | None,
+    subject: str | None,
+    wait: bool,
+    timeout_s: float,
+) -> None:
+    """Publish an event that starts ROUTE, once it is certain that the route wants it.
+
+    \b
+    mesh run issue-triage --data issue.json --subject 12 --wait
+    """  # noqa: D301 - \b is click\'s mark of a paragraph to leave as it is
+    given = {"id": event_id, "subject": subject, "type": event_type}
+    event: dict[str, Any] = {"source": source} | {name: value for name, value in given.items() if value is not None}
+    if data is not None:
+        event["data"] = json_option(
+            data if data[:1] in '@{["' or data in {"null", "true", "false"} else f"@{data}", "--data"
+        )
+    session.run(_run(session, route_name, event, timeout_s=timeout_s if wait else None))
+
+
+async def _run(session: Session, route_name: str, event: dict[str, Any], *, timeout_s: float | None) -> None:
+    async with session.broker() as broker:
+        route = await _route(session, broker, route_name)
+        event = {"specversion": "1.0", "id": session.fresh_id(), "type": route.on.type, **event}
+        match = _match(route, event)
+        client = session.client(broker)
+        event_id = await client.publish(event)
+        session.note(f"published {event_id}; workflow {printable(match.workflow_id)}")
+        if timeout_s is None:
+            if session.as_json:
+                session.emit({"event_id": event_id, "workflow_id": match.workflow_id})
+            else:
+                session.show(printable(match.workflow_id))
+            return
+        outcome = await client.wait_outcome(event_id, timeout_s=timeout_s)
+    show_outcome(session, outcome)
+    if outcome.status != "completed":
+        sys.exit(FAILED)
+
+
+async def _route(session: Session, broker: Broker, name: str) -> Route:
+    routes = {route.name: route for route in await newest_routes(broker, session.topics)}
+    if name not in routes:
+        there = (
+            f"there are {', '.join(sorted(routes))}"
+            if routes
+            else "none was ever loaded: start `mesh router --routes FOLDER`"
+        )
+        raise NotFound(f"no route is called {name!r}; {there}")
+    return routes[name]
+
+
+def _match(route: Route, event: dict[str, Any]) -> Match:
+    for found in RouteIndex([route]).match(event):
+        match found:
+            case Match():
+                return found
+            case MatchProblem():
+                raise SenderError(f"route {route.name} can't start with this event: {found.message}")
+    [explanation] = RouteIndex([route]).explain(event)
+    raise SenderError(f"route {route.name} does not want this event: {explanation.reason}")
+
+
+def show_outcome(session: Session, outcome: Outcome) -> None:
+    """How a workflow ended."""
+    if session.as_json:
+        session.emit(outcome)
+        return
+    style = "green" if outcome.status == "completed" else "red"
+    line = Text(outcome.status, style=f"bold {style}")
+    line.append(f"  {printable(outcome.workflow_id)}", style="default")
+    if outcome.reason:
+        line.append(f"  {printable(outcome.reason)}", style="dim")
+    session.show(line)
+    if outcome.output is not None:
+        session.show(Text("\n".join(f"  {text}" for text in readable(outcome.output).split("\n"))))

@@ -1,0 +1,128 @@
+"""What every command needs: settings, the broker, the read model, and a way to print for people or for programs."""
+
+import asyncio
+import functools
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+import click
+import msgspec
+import orjson
+from rich.console import Console, RenderableType
+
+from mesh.adapters.system import SystemClock, SystemEntropy
+from mesh.cli.human import counted
+from mesh.core.topics import Topics
+from mesh.observability import configure_logging
+from mesh.ports import Broker
+from mesh.services.client import Client
+from mesh.services.read_model import ReadModel, model_path
+from mesh.settings import Settings, load_settings
+from mesh.wiring import open_broker
+
+__all__ = ["Session", "mesh_command"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+WIDE: Final = 200  # columns where nobody watches: better a long line than a cut id
+PROGRESS_FROM: Final = 5_000  # records to catch up from which a person wants to be told
+
+
+class Session:
+    """One run of a command."""
+
+    def __init__(self, settings: Settings, *, as_json: bool) -> None:
+        self.settings = settings
+        self.as_json = as_json
+        self.topics = Topics(settings.topic_prefix)
+        self.clock = SystemClock()
+        self.out = console(sys.stdout)
+        self.err = console(sys.stderr)
+
+    @property
+    def is_interactive(self) -> bool:
+        """Whether a person can be asked."""
+        return not self.as_json and sys.stdin.isatty() and sys.stdout.isatty()
+
+    def now_ms(self) -> int:
+        return self.clock.now_ms()
+
+    def fresh_id(self) -> str:
+        return SystemEntropy().token()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run(work)
+
+    def emit(self, document: Any) -> None:
+        """Print JSON: structs by their fields."""
+        plain = msgspec.to_builtins(document)
+        click.echo(orjson.dumps(plain, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode())
+
+    def show(self, *parts: RenderableType) -> None:
+        """Print for people."""
+        for part in parts:
+            self.out.print(part)
+
+    def note(self, text: str) -> None:
+        """A word to a person that is no result: nothing where a program reads."""
+        if not self.as_json:
+            self.err.print(text, style="dim", markup=False)
+
+    @asynccontextmanager
+    async def broker(self, *, read_only: bool = False) -> AsyncIterator[Broker]:
+        broker = await open_broker(
+            self.settings.broker, client_id="mesh-cli", settings=self.settings, read_only=read_only
+        )
+        try:
+            yield broker
+        finally:
+            await broker.close()
+
+    @asynccontextmanager
+    async def model(self, *, read_only: bool = True) -> AsyncIterator[tuple[Broker, ReadModel]]:
+        """The broker and the read model, caught up. `read_only`: the command sends nothing."""
+        path = model_path(self.settings.data_dir, self.settings.broker, self.settings.topic_prefix)
+        async with (
+            self.broker(read_only=read_only) as broker,
+            ReadModel(broker, self.topics, path, on_progress=self._progress()) as model,
+        ):
+            await model.catch_up()
+            yield broker, model
+
+    def client(self, broker: Broker) -> Client:
+        """A client over a broker that somebody else closes."""
+        return Client(broker, self.topics, clock=self.clock, entropy=SystemEntropy())
+
+    def _progress(self) -> Callable[[int], None]:
+        told = False
+
+        def tell(left: int) -> None:
+            nonlocal told
+            if left >= PROGRESS_FROM and not told and self.err.is_terminal:
+                told = True
+                self.note(f"reading {counted(left, 'record')} that are new since the last command ...")
+
+        return tell
+
+
+def console(stream: Any) -> Console:
+    is_terminal = stream.isatty()
+    return Console(file=stream, highlight=False, width=None if is_terminal else WIDE, soft_wrap=False)
+
+
+def mesh_command(function: Callable[Concatenate[Session, P], None]) -> Callable[..., None]:
+    """Give a command `--broker` and `--json`, and a `Session` as its first argument."""
+
+    @click.option("--broker", metavar="URL", help="sqlite://PATH or kafka://HOST:PORT (else MESH_BROKER).")
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs (shapes in docs/cli.md).")
+    @functools.wraps(function)
+    def command(*args: P.args, **options: P.kwargs) -> None:
+        broker, as_json = options.pop("broker"), options.pop("as_json")
+        settings = load_settings(broker=broker)
+        configure_logging(level="warning", log_format=settings.log_format)
+        function(Session(settings, as_json=bool(as_json)), *args, **options)
+
+    return command

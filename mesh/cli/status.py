@@ -1,0 +1,213 @@
+"""`mesh status`: the mesh on one screen, and why something is stuck."""
+
+from itertools import groupby
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from mesh.cli.agents import table as agents_table
+from mesh.cli.human import ago, counted, one_line, printable, rfc3339_or_none
+from mesh.cli.session import Session, mesh_command
+from mesh.codec.times import rfc3339
+from mesh.services.mesh_status import MeshStatus, PartitionStatus, assess
+from mesh.services.read_model import queries
+from mesh.services.read_model.queries import CardRow
+
+__all__ = ["render", "status"]
+
+STYLES = {"running": "cyan", "completed": "green", "failed": "red", "rejected": "yellow", "cancelled": "dim"}
+
+
+@click.command(short_help="Show the mesh on one screen, and why something is stuck.")
+@mesh_command
+def status(session: Session) -> None:
+    """Show the mesh on one screen: routers and partitions, what waits, agents, workflows, and why something is stuck."""
+    found, cards = session.run(_read(session))
+    if session.as_json:
+        session.emit(_document(found))
+        return
+    for part in render(found, cards):
+        session.show(part)
+
+
+async def _read(session: Session) -> tuple[MeshStatus, list[CardRow]]:
+    async with session.model() as (broker, model):
+        url = session.settings.broker
+        found = await assess(broker, session.topics, model, broker_url=url, now_ms=session.now_ms())
+        return found, queries.cards(model.db)
+
+
+def render(found: MeshStatus, cards: list[CardRow]) -> list[Table | Text]:
+    """What stands on the screen, from top to bottom."""
+    parts: list[Table | Text] = [_facts(found)]
+    if found.agents:
+        parts += [Text(), agents_table(found.agents, cards, found.at_ms)]
+    parts += [Text(), *_stuck(found)]
+    return parts
+
+
+def _facts(found: MeshStatus) -> Table:
+    facts = Table.grid(padding=(0, 3, 0, 0))
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_column(overflow="fold")
+    facts.add_row("broker", printable(found.broker))
+    facts.add_row("routers", _owners(found))
+    facts.add_row("unread", _unread(found))
+    facts.add_row("events", _events(found))
+    facts.add_row("workflows", _workflows(found))
+    facts.add_row("steps", _steps(found))
+    if found.dead_letters:
+        facts.add_row(
+            "dead letters", Text(f"{found.dead_letters:,}", style="red") + Text("  mesh dlq list", style="dim")
+        )
+    oldest = found.oldest_approval
+    if oldest is not None:
+        waits = Text(f"asked {ago(oldest.asked_at_ms, found.at_ms)}: {one_line(oldest.question, 60)}")
+        facts.add_row("oldest approval", waits + Text(f"  {printable(oldest.workflow_id)}", style="dim"))
+    return facts
+
+
+def _owners(found: MeshStatus) -> Text:
+    """Each owner with its partitions, e.g. `router-1: 0-7, router-2: 8-15`."""
+    owners: dict[str, list[PartitionStatus]] = {}
+    for row in found.partitions:
+        owners.setdefault(row.owner, []).append(row)
+    if set(owners) <= {""}:
+        return Text("none has run yet", style="yellow")
+    text = Text()
+    for number, (owner, rows) in enumerate(sorted(owners.items(), key=lambda item: item[1][0].partition)):
+        text.append(", " if number else "")
+        text.append(printable(owner) if owner else "nobody", style="default" if owner else "yellow")
+        text.append(f" ({_ranges([row.partition for row in rows])})", style="dim")
+    last_ms = max(max(row.decided_at_ms, row.owner_since_ms) for row in found.partitions)
+    text.append(f"; last decision {ago(last_ms, found.at_ms)}", style="dim")
+    return text
+
+
+def _ranges(numbers: list[int]) -> str:
+    """`0-3, 7`."""
+    shown = []
+    for _, run in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]):
+        members = [number for _, number in run]
+        shown.append(str(members[0]) if len(members) == 1 else f"{members[0]}-{members[-1]}")
+    return ", ".join(shown)
+
+
+def _unread(found: MeshStatus) -> Text:
+    names = {"events": "events", "responses": "answers", "commands": "commands"}
+    counts = [(names[one.topic.rpartition(".")[2]], one.lag) for one in found.backlogs]
+    counts.append(("inbox", sum(row.inbox_lag for row in found.partitions)))
+    counts.append(("results", sum(row.results_lag for row in found.partitions)))
+    if not any(count for _, count in counts):
+        return Text("nothing")
+    return _counts([(name, count, "yellow") for name, count in counts if count])
+
+
+def _events(found: MeshStatus) -> Text:
+    events = found.events
+    text = Text(f"{events.seen:,} seen")
+    for name, count, style in (
+        ("matched", events.matched, "green"),
+        ("unwanted", events.unwanted, "dim"),
+        ("dead-lettered", events.dead_lettered, "red"),
+    ):
+        text.append(f", {count:,} ")
+        text.append(name, style=style if count else "dim")
+    return text
+
+
+def _workflows(found: MeshStatus) -> Text:
+    if not found.workflows:
+        return Text("none yet")
+    order = [name for name in STYLES if found.workflows.get(name)]
+    return _counts([(name, found.workflows[name], STYLES[name]) for name in order])
+
+
+def _steps(found: MeshStatus) -> Text:
+    said = {
+        "running": "with agents",
+        "retrying": "to be retried",
+        "asking": "waiting for people",
+        "incident": "incidents",
+    }
+    styles = {"running": "cyan", "retrying": "yellow", "asking": "yellow", "incident": "red"}
+    shown = [(said[name], count, styles[name]) for name, count in found.steps.items() if count]
+    return _counts(shown) if shown else Text("none under way")
+
+
+def _counts(counts: list[tuple[str, int, str]]) -> Text:
+    text = Text()
+    for number, (name, count, style) in enumerate(counts):
+        text.append(", " if number else "")
+        text.append(f"{count:,} ")
+        text.append(name, style=style)
+    return text
+
+
+def _stuck(found: MeshStatus) -> list[Text]:
+    if not found.stuck:
+        return [Text("Nothing is stuck.", style="green")]
+    lines = []
+    for one in found.stuck:
+        sign, style = ("!", "bold red") if one.severity == "error" else ("·", "yellow")
+        lines.append(Text(f"{sign} ", style=style) + Text(printable(one.what), style="default"))
+        lines.append(Text(f"    {printable(one.next_step)}", style="dim"))
+    errors = sum(one.severity == "error" for one in found.stuck)
+    if errors:
+        lines.append(Text(f"\n{counted(errors, 'thing')} will not move without you.", style="red"))
+    return lines
+
+
+def _document(found: MeshStatus) -> dict[str, object]:
+    oldest = found.oldest_approval
+    return {
+        "broker": found.broker,
+        "at": rfc3339(found.at_ms),
+        "partitions": [
+            {
+                "partition": row.partition,
+                "owner": row.owner,
+                "owner_since": rfc3339_or_none(row.owner_since_ms or None),
+                "last_decision_at": rfc3339_or_none(row.decided_at_ms or None),
+                "inbox_lag": row.inbox_lag,
+                "results_lag": row.results_lag,
+            }
+            for row in found.partitions
+        ],
+        "ingress": [{"topic": one.topic, "lag": one.lag, "overdue": one.overdue} for one in found.backlogs],
+        "agents": [
+            {
+                "name": one.name,
+                "alive": one.alive,
+                "versions": one.versions,
+                "unread": one.lag,
+                "overdue": one.overdue,
+                "running": one.running,
+                "oldest_running_since": rfc3339_or_none(one.oldest_running_ms),
+            }
+            for one in found.agents
+        ],
+        "workflows": found.workflows,
+        "steps": found.steps,
+        "events": found.events,
+        "dead_letters": found.dead_letters,
+        "oldest_approval": oldest
+        and {
+            "approval_id": oldest.approval_id,
+            "role": oldest.role,
+            "asked_at": rfc3339(oldest.asked_at_ms),
+            "deadline_at": rfc3339_or_none(oldest.deadline_at_ms),
+        },
+        "incidents": [
+            {
+                "workflow_id": one.workflow_id,
+                "step": one.step,
+                "kind": one.incident_kind,
+                "message": one.incident_message,
+                "since": rfc3339(one.since_ms),
+            }
+            for one in found.incidents
+        ],
+        "stuck": [{"severity": one.severity, "what": one.what, "next": one.next_step} for one in found.stuck],
+    }

@@ -1,0 +1,245 @@
+"""A workflow's timeline: when, what, why, decision by decision. Rendering alone; `mesh workflow` reads."""
+
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from rich.table import Table
+from rich.text import Text
+
+from mesh.cli.human import ago, clock_time, counted, duration, one_line, printable, readable, until
+from mesh.core.events import (
+    AnswerRefused,
+    ApprovalClosed,
+    ApprovalRequested,
+    ApprovalWithdrawn,
+    Cause,
+    CommandAccepted,
+    CommandRefused,
+    Decision,
+    EffectUndeliverable,
+    Event,
+    IncidentRaised,
+    IncidentResolved,
+    InputAttempted,
+    InputDismissed,
+    InputParked,
+    RetryScheduled,
+    StartRepeated,
+    StepBlocked,
+    StepSkipped,
+    TaskDispatched,
+    TaskFailed,
+    TaskSucceeded,
+    WorkflowEnded,
+    WorkflowForgotten,
+    WorkflowStarted,
+)
+from mesh.core.state import FINISHED, Workflow
+from mesh.services.read_model.queries import TimelineEntry
+
+__all__ = ["Line", "describe", "header", "table", "waits"]
+
+GOOD: Final = "green"
+BAD: Final = "red"
+PEOPLE: Final = "yellow"
+WORK: Final = "cyan"
+QUIET: Final = "dim"
+
+END_STYLES: Final = {"completed": GOOD, "failed": BAD, "rejected": PEOPLE, "cancelled": QUIET, "running": WORK}
+STEP_STYLES: Final = {"running": WORK, "retrying": PEOPLE, "asking": PEOPLE, "incident": BAD}
+
+
+class Line(NamedTuple):
+    """One event for people. `payloads`: named values that `--payloads` shows below it."""
+
+    step: str
+    what: str
+    style: str
+    why: str = ""
+    payloads: tuple[tuple[str, Any], ...] = ()
+
+
+def describe(event: Event, decision: Decision) -> Line:
+    """Every event has its line: the last case is a newer version's that this one does not know how to tell."""
+    return _describe_step(event, decision) or _describe_workflow(event, decision)
+
+
+def _describe_step(event: Event, decision: Decision) -> Line | None:
+    match event:
+        case TaskDispatched():
+            again = f", attempt {event.attempt}" if event.attempt > 1 else ""
+            return Line(
+                event.step, f"dispatched to {event.agent}{again}", WORK, event.reason, (("input", event.input),)
+            )
+        case TaskSucceeded():
+            what = f"succeeded after {duration(event.duration_ms)}"
+            return Line(event.step, what, GOOD, _agent(event), (("output", event.output),))
+        case TaskFailed():
+            taken = f" after {duration(event.duration_ms)}" if event.duration_ms else ""
+            why = f"{event.kind}: {event.message}{'' if event.retryable else ' (not to be retried)'}"
+            return Line(event.step, f"attempt {event.attempt} failed{taken}", BAD, f"{why} {_agent(event)}".strip())
+        case RetryScheduled():
+            wait = duration(max(0, event.due_at_ms - decision.at_ms))
+            return Line(event.step, f"attempt {event.attempt} in {wait}", PEOPLE)
+        case StepSkipped():
+            return Line(event.step, "skipped", QUIET, event.reason)
+        case StepBlocked():
+            return Line(event.step, "blocked", QUIET, event.reason)
+        case ApprovalRequested():
+            what = f"asks role {event.role}: {event.question}"
+            return Line(event.step, what, PEOPLE, event.reason, (("payload", event.payload),))
+        case ApprovalClosed():
+            return _closed(event)
+        case ApprovalWithdrawn():
+            return Line(event.step, "question withdrawn", QUIET, event.reason)
+        case IncidentRaised():
+            return Line(event.step, f"incident: {event.kind}", BAD, event.message)
+        case IncidentResolved():
+            return Line(event.step, f"incident resolved: {event.action}", GOOD, f"by {event.by}")
+        case _:
+            return None
+
+
+def _describe_workflow(event: Event, decision: Decision) -> Line:
+    match event:
+        case WorkflowStarted():
+            kind = event.cloud_event.get("type", "")
+            why = f"event {decision.cause.id} ({kind})"
+            return Line("", f"started by route {event.route}", GOOD, why, (("event", event.cloud_event.get("data")),))
+        case WorkflowEnded():
+            return Line("", event.status, END_STYLES[event.status], event.reason, (("output", event.output),))
+        case StartRepeated():
+            return Line("", "start repeated: nothing changes", QUIET, event.reason)
+        case AnswerRefused():
+            return Line("", f"answer refused ({event.code})", PEOPLE, f"{event.message} (by {event.by})")
+        case CommandAccepted():
+            return Line("", f"{event.command} by {event.by}", WORK, event.reason)
+        case CommandRefused():
+            return Line("", f"{event.command} refused ({event.code})", PEOPLE, event.message)
+        case EffectUndeliverable():
+            return Line("", f"could not be sent to {event.topic}", BAD, f"{event.code}: {event.message}")
+        case InputDismissed():
+            return Line("", f"{_named(decision.cause)} dismissed ({event.code})", QUIET, event.message)
+        case InputParked():
+            return Line("", f"{_named(decision.cause)} parked ({event.code})", BAD, event.message)
+        case InputAttempted():
+            return Line("", "input tried on its own", QUIET, f"{event.topic}, offset {event.offset}")
+        case WorkflowForgotten():
+            return Line("", "forgotten: the id may start afresh", QUIET)
+        case _:
+            return Line("", type(event).__name__, QUIET)
+
+
+def _closed(event: ApprovalClosed) -> Line:
+    edited = ", with an edit" if event.edited else ""
+    by = "by its deadline" if event.expired else f"by {event.by} (unverified)"
+    style = GOOD if event.verdict == "approved" else PEOPLE
+    return Line(event.step, f"{event.verdict} {by}{edited}", style, event.reason, (("payload", event.payload),))
+
+
+def _agent(event: TaskSucceeded | TaskFailed) -> str:
+    version = f"version {event.agent_version}" if event.agent_version else ""
+    return f"({version}{' on ' if version else 'on '}{event.agent_instance})" if event.agent_instance else version
+
+
+def _named(cause: Cause) -> str:
+    return f"{cause.kind} {cause.id}".strip()
+
+
+def header(workflow: Workflow, now_ms: int) -> Text:
+    """Who it is and how it stands."""
+    text = Text(printable(workflow.workflow_id), style="bold")
+    text.append("  ")
+    text.append(workflow.status, style=END_STYLES[workflow.status])
+    if workflow.reason:
+        text.append(f"  {printable(workflow.reason)}", style="default")
+    ended = workflow.ended_at_ms
+    taken = duration((ended or now_ms) - workflow.started_at_ms)
+    text.append(
+        f"\nstarted {ago(workflow.started_at_ms, now_ms)}, {'took' if ended else 'running for'} {taken}", style="dim"
+    )
+    text.append(f"; run {workflow.run_id}, rules {workflow.digest[7:19]}, trace {workflow.trace_id}", style="dim")
+    return text
+
+
+def table(entries: list[TimelineEntry], now_ms: int, *, payloads: bool) -> Table:
+    """One line an event; the time stands where a decision begins."""
+    rows = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    rows.add_column("WHEN", no_wrap=True, style="dim")
+    rows.add_column("STEP", no_wrap=True)
+    rows.add_column("WHAT", overflow="fold", ratio=2)
+    rows.add_column("WHY", overflow="fold", ratio=3, style="dim")
+    run = entries[0].run_id if entries else ""
+    for entry in entries:
+        if entry.run_id != run:
+            run = entry.run_id
+            rows.add_row("", "", Text(f"run {run}", style="bold"), "")
+        for number, event in enumerate(entry.decision.events):
+            line = describe(event, entry.decision)
+            when = clock_time(entry.decision.at_ms, now_ms) if number == 0 else ""
+            rows.add_row(when, printable(line.step), Text(printable(line.what), style=line.style), printable(line.why))
+            if payloads:
+                for part in _payloads(line):
+                    rows.add_row("", "", part, "")
+    return rows
+
+
+def _payloads(line: Line) -> Iterator[Text]:
+    for name, value in line.payloads:
+        if value is not None:
+            yield Text(f"{name}\n", style="dim") + Text(readable(value) + "\n", style="default")
+
+
+def waits(workflow: Workflow, now_ms: int) -> list[Text]:
+    """What it waits for now."""
+    if workflow.status != "running":
+        return []
+    lines = []
+    for name, step in workflow.steps.items():
+        if step.status in FINISHED:
+            continue
+        line = Text(f"{printable(name)}: ", style="bold")
+        line.append(step.status, style=STEP_STYLES[step.status])
+        said = ""
+        match step.status:
+            case "running":
+                said = (
+                    f" by {step.agent} for {duration(now_ms - step.since_ms)}, time-out {until(step.due_at_ms, now_ms)}"
+                )
+            case "retrying":
+                said = f", next attempt {until(step.due_at_ms, now_ms)}; last failure: {step.error}"
+            case "asking":
+                said = f" role {step.role} for {duration(now_ms - step.since_ms)}, deadline {until(step.due_at_ms, now_ms)}"
+            case "incident" if step.incident is not None:
+                said = f" for {duration(now_ms - step.since_ms)}: {step.incident.kind}: {step.incident.message}"
+        lines.append(
+            line
+            + Text(
+                one_line(said, 300).rjust(0) if not said.startswith(" ") else " " + one_line(said, 300), style="default"
+            )
+        )
+    return lines
+
+
+PAYLOAD_FIELDS: Final = ("input", "output", "payload", "cloud_event", "value", "payload_schema")
+
+
+def document(entry: TimelineEntry, *, payloads: bool) -> dict[str, Any]:
+    """For JSON: the log's own events; without their payloads unless asked for."""
+    decision = entry.decision
+    events: list[dict[str, Any]] = [msgspec.to_builtins(event) for event in decision.events]
+    if not payloads:
+        events = [{name: value for name, value in event.items() if name not in PAYLOAD_FIELDS} for event in events]
+    return {
+        "at_ms": decision.at_ms,
+        "partition": entry.partition,
+        "offset": entry.offset,
+        "run_id": entry.run_id,
+        "cause": msgspec.to_builtins(decision.cause),
+        "events": events,
+    }
+
+
+def summary(entries: list[TimelineEntry]) -> str:
+    return counted(len(entries), "decision")

@@ -1,0 +1,103 @@
+"""`mesh topics plan|apply`: the broker's topics against their contracts."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from rich.text import Text
+
+from mesh.cli.exit_codes import FAILED
+from mesh.cli.human import counted
+from mesh.cli.session import Session, mesh_command
+from mesh.codec.route_file import load_routes
+from mesh.core.route import AgentWork
+from mesh.ports import TopicSpec
+from mesh.services import topic_plan
+from mesh.services.topic_plan import Difference
+
+__all__ = ["agents_of_routes", "topics"]
+
+STYLES = {"missing": "green", "partitions_fixed": "bold red", "partitions": "yellow", "config": "yellow"}
+
+routes_option = click.option(
+    "--routes",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Route files and folders: each agent that they name gets a topic (else MESH_ROUTES).",
+)
+agents_option = click.option(
+    "--agent", "agents", multiple=True, metavar="NAME", help="An agent more that gets a topic."
+)
+
+
+@click.group(short_help="Plan and apply the topics.")
+def topics() -> None:
+    """Hold the broker's topics to their contracts (topics/topics.yaml)."""
+
+
+@topics.command()
+@routes_option
+@agents_option
+@mesh_command
+def plan(session: Session, *, routes: tuple[Path, ...], agents: tuple[str, ...]) -> None:
+    """Show what differs. Exits with 1 if anything is missing or wrong."""
+    found = session.run(_plan(session, _specs(session, routes, agents)))
+    _tell(session, found, applied=False)
+    if found:
+        sys.exit(FAILED)
+
+
+@topics.command()
+@routes_option
+@agents_option
+@mesh_command
+def apply(session: Session, *, routes: tuple[Path, ...], agents: tuple[str, ...]) -> None:
+    """Create what is missing. What is there is never changed: differences are shown."""
+    _tell(session, session.run(_apply(session, _specs(session, routes, agents))), applied=True)
+
+
+def agents_of_routes(paths: Sequence[Path]) -> list[str]:
+    """The agents that the route files name. Folders that aren't there count as empty: the default may not exist."""
+    there = [path for path in paths if path.exists()]
+    works = [step.work for loaded in load_routes(there) for step in loaded.route.steps.values()] if there else []
+    return sorted({work.agent for work in works if isinstance(work, AgentWork)})
+
+
+def _specs(session: Session, routes: tuple[Path, ...], agents: tuple[str, ...]) -> list[TopicSpec]:
+    settings = session.settings
+    for path in routes:
+        if not path.exists():
+            raise click.BadParameter(f"{path} is not there", param_hint="--routes")
+    names = sorted({*agents_of_routes(routes or settings.routes), *agents})
+    return topic_plan.topic_specs(
+        session.topics, settings.partitions, names, task_partitions=settings.task_partitions, replicas=settings.replicas
+    )
+
+
+async def _plan(session: Session, specs: list[TopicSpec]) -> list[Difference]:
+    async with session.broker() as broker:
+        return await topic_plan.plan(broker, specs, topics=session.topics)
+
+
+async def _apply(session: Session, specs: list[TopicSpec]) -> list[Difference]:
+    async with session.broker() as broker:
+        return await topic_plan.apply(broker, specs, topics=session.topics)
+
+
+def _tell(session: Session, found: list[Difference], *, applied: bool) -> None:
+    if session.as_json:
+        session.emit({"differences": found, "applied": applied})
+        return
+    if not found:
+        session.show(Text("The topics are as their contracts say.", style="green"))
+        return
+    for one in found:
+        created = applied and one.kind == "missing"
+        sign = "+" if one.kind == "missing" else "!"
+        rest = (
+            f"created with {one.wanted}" if created else f"{one.found or 'not there'}, wanted {one.wanted}; {one.mend}"
+        )
+        session.show(Text(f"{sign} {one.topic}  ", style=STYLES[one.kind]) + Text(rest, style="default"))
+    if not applied:
+        session.note(f"{counted(len(found), 'difference')}; `mesh topics apply` creates what is missing")
