@@ -1,7 +1,7 @@
 """Lanes: records to one Kafka partition, in order, in batches, with one batch on the wire.
 
 Owns the order of what is sent to a partition and who is told what of each batch's fate. It does no I/O and knows no Kafka client: a
-`BatchProducer` (in `mesh.adapters.kafka`) packs batches and delivers them. Called by `KafkaBroker.append` and `.send` alone.
+`BatchProducer` (in `producing`) packs batches and delivers them. Called by `broker`, through `producing`.
 
     call ──► one parcel for each partition ──► lane (a queue) ──► pack, deliver ──► landed, refused or failed ──► call
 

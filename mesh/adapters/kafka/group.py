@@ -1,6 +1,6 @@
 """One member of a Kafka consumer group, with the port's meaning of a rebalance.
 
-Owns what the listener is told and when records flow. It knows no Kafka client: a `GroupConsumer` (in `mesh.adapters.kafka`) polls,
+Owns what the listener is told and when records flow. It knows no Kafka client: a `GroupConsumer` (in `consuming`) polls,
 seeks and commits, and calls `lose_share` and `take_share` as the group rebalances. Called through `mesh.ports.Subscription`.
 
 Kafka's eager protocol takes all partitions from every member at each rebalance and gives each its new share, so the listener sees
@@ -12,7 +12,7 @@ Kafka's eager protocol takes all partitions from every member at each rebalance 
 * It swallows what callbacks raise: so the failure is kept, and the next `poll` raises it.
 * It calls no callback when the consumer stops: so `close` calls `on_revoked`.
 * It takes a group's positions as absent while their coordinator still loads them (the error stands outside the partitions that it
-  looks at), and would begin at the first record: so positions come from `KafkaBroker.committed`, which asks again, and each is set.
+  looks at), and would begin at the first record: so positions come from `Cluster.committed`, which asks again, and each is set.
 """
 
 import asyncio

@@ -1,0 +1,156 @@
+"""Consumers: the port's reader, and what a group's member stands on.
+
+Owns the use of aiokafka's consumers, with the mesh's values and errors around them. What a rebalance means is `group`'s business. Called
+by `broker`.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from aiokafka import ConsumerRebalanceListener
+from aiokafka import TopicPartition as KafkaPartition
+from aiokafka import errors as kafka_errors
+from aiokafka.errors import KafkaError
+from aiokafka.structs import OffsetAndMetadata
+
+from mesh.adapters.kafka.cluster import BACKOFF_S, CLOSE_S, consume, words
+from mesh.adapters.kafka.group import GroupSubscription
+from mesh.errors import BrokerUnavailable
+from mesh.ports import Committed, Record, TopicPartition
+
+__all__ = ["Consumer", "KafkaReader", "Membership", "Rebalance"]
+
+
+class Consumer:
+    """One aiokafka consumer, with the mesh's values and errors. Implements `group.GroupConsumer`."""
+
+    def __init__(self, consumer: Any, name: str, timeout_s: float) -> None:
+        self._consumer = consumer
+        self._name = name
+        self._timeout_s = timeout_s
+
+    def is_member(self) -> bool:
+        return bool(self._consumer._coordinator.generation > 0)  # noqa: SLF001 - reset when the group dropped us; not public
+
+    def assign(self, positions: Mapping[TopicPartition, int]) -> None:
+        consumer = self._consumer
+        if consumer.assignment() != positions.keys():
+            consumer.assign(list(positions))
+            changed = dict(positions)
+        else:  # what stays where it is keeps what was fetched ahead
+            changed = {at: offset for at, offset in positions.items() if self._position(at) != offset}
+        for at, offset in changed.items():
+            consumer.seek(at, offset)
+
+    def _position(self, at: TopicPartition) -> int | None:
+        state = self._consumer._subscription.subscription.assignment.state_value(at)  # noqa: SLF001 - `position()` may wait
+        return state.position if state.has_valid_position else None
+
+    async def poll(
+        self, max_records: int, timeout_s: float, partitions: Sequence[TopicPartition] | None = None
+    ) -> list[Record]:
+        if partitions is not None and not partitions:
+            await asyncio.sleep(timeout_s)
+            return []
+        some = [KafkaPartition(*at) for at in partitions or ()]
+        try:
+            # getmany waits without end while the group shares anew
+            async with asyncio.timeout(timeout_s + 2 * BACKOFF_S):
+                got = await self._consumer.getmany(*some, timeout_ms=timeout_s * 1000, max_records=max_records)
+        except TimeoutError:
+            return []
+        except KafkaError as error:
+            raise BrokerUnavailable(f"{self._name}: reading failed ({words(error)})") from error
+        return [
+            Record(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, _headers(r.headers))
+            for records in got.values()
+            for r in records
+        ]
+
+    def seek(self, at: TopicPartition, offset: int) -> None:
+        with contextlib.suppress(kafka_errors.IllegalStateError):  # shared anew meanwhile
+            self._consumer.seek(at, offset)
+
+    def pause(self, partitions: Sequence[TopicPartition]) -> None:
+        self._consumer.pause(*self._assigned(partitions))
+
+    def resume(self, partitions: Sequence[TopicPartition]) -> None:
+        self._consumer.resume(*self._assigned(partitions))
+
+    def _assigned(self, partitions: Sequence[TopicPartition]) -> list[Any]:
+        return [KafkaPartition(*at) for at in self._consumer.assignment().intersection(partitions)]
+
+    async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
+        given = {KafkaPartition(*at): OffsetAndMetadata(*position) for at, position in offsets.items()}
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._consumer.commit(given)
+        except (kafka_errors.CommitFailedError, kafka_errors.IllegalStateError):
+            return  # shared anew: the next owner reads from what was committed before
+        except (TimeoutError, KafkaError) as error:
+            raise BrokerUnavailable(f"{self._name}: whether the commit counts is unknown ({words(error)})") from error
+
+    async def stop(self, *, leave: bool = True) -> None:
+        consumer = self._consumer
+        if not leave and self.is_member():
+            consumer._coordinator.generation = -1  # noqa: SLF001 - what makes aiokafka send LeaveGroup
+        stopping = asyncio.ensure_future(consumer.stop())
+        stopping.add_done_callback(consume)
+        _, pending = await asyncio.wait({stopping}, timeout=CLOSE_S)
+        if pending:  # in a join that waits for others, say: cut its connections, and it ends
+            await consumer._client.close()  # noqa: SLF001 - aiokafka has no public way to stop at once
+            await asyncio.wait({stopping}, timeout=CLOSE_S)
+            stopping.cancel()
+
+
+class KafkaReader:
+    """Implements `mesh.ports.Reader`."""
+
+    def __init__(self, consumer: Consumer, forget: Callable[[object], None]) -> None:
+        self._consumer = consumer
+        self._forget = forget
+
+    def assign(self, positions: Mapping[TopicPartition, int]) -> None:
+        self._consumer.assign(positions)
+
+    async def poll(
+        self, *, max_records: int, timeout_s: float, partitions: Sequence[TopicPartition] | None = None
+    ) -> Sequence[Record]:
+        return await self._consumer.poll(max_records, timeout_s, partitions)
+
+    async def close(self) -> None:
+        self._forget(self)
+        await self._consumer.stop()
+
+
+class Rebalance(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is untyped here
+    """Hands aiokafka's callbacks on to the subscription."""
+
+    def __init__(self, subscription: GroupSubscription) -> None:
+        self._subscription = subscription
+
+    async def on_partitions_revoked(self, revoked: object) -> None:  # noqa: ARG002 - all that was held, as ever
+        await self._subscription.lose_share()
+
+    async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+        self._subscription.take_share([TopicPartition(*at) for at in sorted(assigned)])
+
+
+class Membership(GroupSubscription):
+    """A subscription that the broker forgets when it is closed."""
+
+    forget: Callable[[object], None]
+
+    async def close(self) -> None:
+        self.forget(self)
+        await super().close()
+
+
+def _headers(headers: Any) -> tuple[tuple[str, bytes], ...]:
+    """Other clients may send a header without a value: the mesh has it as an empty one."""
+    for _, value in headers:
+        if value is None:
+            return tuple((name, value or b"") for name, value in headers)
+    return headers  # type: ignore[no-any-return] # a tuple of pairs already
