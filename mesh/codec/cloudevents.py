@@ -57,6 +57,10 @@ _STRUCTURED: Final = "application/cloudevents"
 _REQUIRED: Final = ("specversion", "id", "source", "type")
 _CORE: Final = frozenset({*_REQUIRED, "subject", "time", "datacontenttype", "dataschema"})
 _DATA: Final = frozenset({"data", "data_base64"})
+_NOT_IN_BINARY: Final = frozenset({*_DATA, "datacontenttype"})
+_ANY_TEXT: Final = frozenset(
+    {"id", "source", "type", "subject", "datacontenttype", "dataschema"}
+)  # as long as it is printable
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f]")  # CloudEvents 1.0.2, "Type System", String
 _JSON_TYPE: Final = re.compile(r"(application|text)/([^;\s]+\+)?json\s*(;.*)?", re.IGNORECASE)
 _CHARSET: Final = re.compile(r";\s*charset\s*=\s*\"?([^\s;\"]+)", re.IGNORECASE)
@@ -93,8 +97,11 @@ def _from_record(record: Record) -> dict[str, Any]:
     hop: str | None = None
     for name, raw in record.headers:
         lower = name.lower()
-        if lower.startswith(_PREFIX):
-            _set(event, lower[3:], _text(name, raw), name)
+        if lower[:3] == _PREFIX:
+            attribute = lower[3:]
+            if attribute in event or attribute in _NOT_IN_BINARY:
+                _check_header(event, attribute, _text(name, raw), name)
+            event[attribute] = _text(name, raw)
         elif lower == "content-type":
             content_type = _text(name, raw)
         elif lower == "traceparent":
@@ -122,14 +129,13 @@ def _text(name: str, raw: bytes) -> str:
         raise _Refused(f"header {name} is not UTF-8; write its value as UTF-8 text") from error
 
 
-def _set(event: dict[str, Any], name: str, value: str, header_name: str) -> None:
-    if event.get(name, value) != value:
-        raise _Refused(f"header {header_name} is there twice with different values; send it once")
-    if name in _DATA or name == "datacontenttype":
+def _check_header(event: dict[str, Any], attribute: str, value: str, header_name: str) -> None:
+    if attribute in _NOT_IN_BINARY:
         raise _Refused(
             f"header {header_name} has no meaning in binary mode; the data is the record's value, its type the header content-type"
         )
-    event[name] = value
+    if event[attribute] != value:
+        raise _Refused(f"header {header_name} is there twice with different values; send it once")
 
 
 def _is_structured(content_type: str) -> bool:
@@ -275,7 +281,7 @@ def _problem(event: Mapping[str, Any]) -> str | None:
         if name not in event:
             return f"attribute `{name}` is missing; send it as header ce_{name} (binary mode) or as member {name!r} (structured mode)"
     for name, value in event.items():
-        if name in _DATA:
+        if name in _DATA or (name in _ANY_TEXT and type(value) is str and value and value.isprintable()):
             continue
         problem = _core_problem(name, value) if name in _CORE else _extension_problem(name, value)
         if problem is not None:

@@ -37,6 +37,16 @@ def parse_rfc3339(text: str) -> int:
 
 def is_rfc3339(text: str) -> bool:
     """Whether `parse_rfc3339` takes it."""
+    if _RFC3339.fullmatch(text) is None:
+        return False
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return _parses(text)  # a leap second, or no such day
+    return True
+
+
+def _parses(text: str) -> bool:
     try:
         parse_rfc3339(text)
     except ValueError:
