@@ -23,13 +23,6 @@ from mesh.settings import Settings, load_settings
 from mesh.wiring import make_topics, open_broker
 
 ROOT = Path(__file__).resolve().parent.parent
-SHIM = """
-import sys
-from mesh import wiring
-from mesh.settings import load_settings
-s = load_settings()
-wiring.run(wiring.run_router(s) if sys.argv[1] == 'router' else wiring.run_agents(s, sys.argv[2:]))
-"""
 WAIT_S = 120.0  # generous: the machine may be busy
 
 Got = TypeVar("Got")
@@ -64,8 +57,17 @@ class Process:
     def thaw(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
 
+    def wait_started(self) -> None:
+        """Wait until it runs: before that, a signal ends any process as it would a bare interpreter."""
+        end = time.monotonic() + WAIT_S
+        while not any(sign in self.text() for sign in ("router_starts", "agent_started")):
+            assert self.is_alive, f"{self.name} ended with {self._process.returncode}\n{self.text()[-3000:]}"
+            assert time.monotonic() < end, f"{self.name} does not start\n{self.text()[-3000:]}"
+            time.sleep(0.02)
+
     def stop(self) -> int:
         """Stop gracefully; the exit status."""
+        self.wait_started()
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(WAIT_S)
 
@@ -122,7 +124,7 @@ class MeshProcesses:
         own = self.env(
             MESH_INSTANCE=f"{name}-{number}", MESH_HEARTBEAT_FILE=str(self.folder / f"heartbeat-{number}"), **env
         )
-        process = Process(name, [sys.executable, "-c", SHIM, *command], own, self.folder / f"{number:02}-{name}.log")
+        process = Process(name, [sys.executable, "-m", "mesh", *command], own, self.folder / f"{number:02}-{name}.log")
         self.processes.append(process)
         return process
 

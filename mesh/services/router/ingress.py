@@ -149,7 +149,7 @@ class Ingress:
         try:
             for given in self._convert[record.topic](record):
                 if isinstance(given, MatchProblem):
-                    yield self._dead_letter(record, "no_key", f"it wakes route {given.route}, but {given.message}")
+                    yield self._dead_letter(record, "no_key", given.message)
                 else:
                     yield self._addressed(given)
         except SenderError as error:
