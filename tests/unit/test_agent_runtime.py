@@ -580,7 +580,7 @@ async def test_a_stop_abandons_what_does_not_end_in_time(mesh: AgentMesh) -> Non
 
 
 async def test_the_card_is_published_renewed_and_withdrawn(mesh: AgentMesh) -> None:
-    settings = AgentSettings(poll_s=0.05, card_every_s=0.02)
+    settings = AgentSettings(poll_s=0.05, card_every_s=0.005)
     async with mesh.running(echo, settings=settings):
         await wait_until(lambda: len(mesh.records(TOPICS.agents)) >= 3)
     cards = [decode_card(record) for record in mesh.records(TOPICS.agents)]

@@ -55,15 +55,18 @@ class CardKeeper:
         self._clock = clock
         self._instance = instance
         self._every_s = every_s
+        self._is_withdrawn = False
         self._log: structlog.stdlib.BoundLogger = log
 
     async def run(self) -> None:
-        """Renew the card until cancelled."""
-        while True:
+        """Renew the card until it is withdrawn."""
+        while not self._is_withdrawn:
             await self._send(encode_card(self._card(), topics=self._topics))
             await asyncio.sleep(self._every_s)
 
     async def withdraw(self) -> None:
+        """Take the card off; a renewal on its way stays before this, since a later call's records land later."""
+        self._is_withdrawn = True
         await self._send(withdraw_card(self._card(), topics=self._topics))
 
     def _card(self) -> AgentCard:
