@@ -38,9 +38,9 @@ bench: .venv/dev
 	@$(PYTHON) -m venv .venv
 	@touch $@
 
-.venv/run: .venv/pip requirements.lock pyproject.toml
+.venv/run: .venv/pip requirements.lock requirements-build.lock pyproject.toml
 	@echo "installing the mesh into .venv ..."
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-build.lock -r requirements.lock
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -45,7 +45,10 @@ async def open_broker(url: str, *, client_id: str, settings: Settings, read_only
             from mesh.adapters.kafka import KafkaBroker  # noqa: PLC0415 - as above
 
             return await KafkaBroker.open(
-                ",".join(bootstrap), client_id=client_id, request_timeout_s=settings.request_timeout_s
+                ",".join(bootstrap),
+                client_id=client_id,
+                request_timeout_s=settings.request_timeout_s,
+                max_record_bytes=settings.max_record_bytes,
             )
         case MemoryAddress():
             raise SettingsInvalid(

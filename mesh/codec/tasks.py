@@ -216,7 +216,7 @@ def decode_result(record: Record) -> ResultReceived:
         raise MalformedRecord(f"the result record {_place(record)} has no value")
     try:
         result = _result_decoder.decode(record.value)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedRecord(_no_result(record, str(error))) from error
     if result.error is None and result.status == "failed":
         raise MalformedRecord(_no_result(record, "`status` is failed and `error` is not there"))
@@ -235,5 +235,8 @@ def _place(record: Record) -> str:
     return f"{record.topic}/{record.partition}/{record.offset}"
 
 
+_LAST_MS: Final = 253_402_300_799_000  # the year 9999, the end of RFC 3339
+
+
 def _utc(at_ms: int) -> datetime:
-    return datetime.fromtimestamp(at_ms / 1000, UTC)
+    return datetime.fromtimestamp(min(at_ms, _LAST_MS) / 1000, UTC)

@@ -1,5 +1,6 @@
 """One way to write a JSON value down, so that equal values have equal bytes and equal digests."""
 
+import json
 from hashlib import sha256
 from typing import Any
 
@@ -10,7 +11,10 @@ __all__ = ["canonical", "digest"]
 
 def canonical(value: Any) -> bytes:
     """JSON in UTF-8, keys sorted, no white space. Takes JSON types alone; raises `TypeError` on any other."""
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # a whole number beyond 64 bits is JSON too
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def digest(value: Any) -> str:
