@@ -7,7 +7,7 @@ they skip with one line that says what to install, and with `MESH_REQUIRE_KAFKA=
 import os
 import secrets
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,27 +16,43 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # for `infra`, which is not part of the package
 
-from infra.kafka.kafka import KafkaMissing, KafkaProcess  # noqa: E402 - needs the path above
+from infra.kafka.kafka import KafkaMissing, KafkaProcess, check_installed  # noqa: E402 - needs the path above
 
 __all__ = ["kafka", "kafka_prefix", "new_kafka"]
 
 _FIXTURES = {"kafka", "new_kafka"}
+_REQUIRED = os.environ.get("MESH_REQUIRE_KAFKA") == "1"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if _FIXTURES.intersection(getattr(item, "fixturenames", ())):
-            item.add_marker("kafka")
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
+    for item in _users(items):
+        item.add_marker("kafka")  # before `-m` chooses
+    yield
+    users = _users(items)  # what it left
+    absent = _absent() if users and not _REQUIRED else None
+    for item in users if absent else ():
+        item.add_marker(pytest.mark.skip(reason=absent or ""))
+
+
+def _users(items: list[pytest.Item]) -> list[pytest.Item]:
+    return [item for item in items if _FIXTURES.intersection(getattr(item, "fixturenames", ()))]
+
+
+def _absent() -> str | None:
+    """What has to be installed first, in one line."""
+    try:
+        check_installed()
+    except KafkaMissing as error:
+        return str(error)
+    return None
 
 
 def start_kafka(process: KafkaProcess) -> KafkaProcess:
-    """Start it; where something has to be installed first: skip, or fail under `MESH_REQUIRE_KAFKA=1`."""
     try:
         return process.start()
     except KafkaMissing as error:
-        if os.environ.get("MESH_REQUIRE_KAFKA") == "1":
-            pytest.fail(f"MESH_REQUIRE_KAFKA=1, and {error}", pytrace=False)
-        pytest.skip(str(error))
+        pytest.fail(f"MESH_REQUIRE_KAFKA=1, and {error}", pytrace=False)
 
 
 @pytest.fixture(scope="session")

@@ -27,10 +27,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["KafkaFailed", "KafkaMissing", "KafkaProcess", "fetch_jars"]
+__all__ = ["KafkaFailed", "KafkaMissing", "KafkaProcess", "check_installed", "fetch_jars"]
 
 HERE = Path(__file__).resolve().parent
 DEFAULT_DATA = HERE.parent.parent / ".mesh" / "kafka"
+_LIBS = HERE / "libs"
 JAVA_VERSION = 17  # what a Kafka 4 broker needs
 START_TIMEOUT_S = 90.0  # a fresh start takes 2 s alone, and much longer where all cores are busy
 STOP_TIMEOUT_S = 20.0
@@ -97,26 +98,41 @@ def java() -> str:
 _INSTALL = "install a JRE and Maven (Debian, Ubuntu: apt-get install openjdk-17-jre-headless maven; macOS: brew install openjdk maven)"
 
 
-def fetch_jars(libs: Path = HERE / "libs") -> Path:
+def check_installed() -> None:
+    """Raise `KafkaMissing` if something has to be installed before a broker can be started here."""
+    java()
+    if not _is_complete(_target(_LIBS)):
+        _maven()
+
+
+def _maven() -> str:
+    found = shutil.which("mvn")
+    if found is None:
+        raise KafkaMissing(f"Maven is needed once, to fetch Kafka's jars: {_INSTALL}")
+    return found
+
+
+def _target(libs: Path) -> Path:
+    return libs / hashlib.sha256((HERE / "pom.xml").read_bytes()).hexdigest()[:12]
+
+
+def fetch_jars(libs: Path = _LIBS) -> Path:
     """The folder with the broker's jars; Maven fetches them if a complete copy for this `pom.xml` is not there yet.
 
     Safe to call from several processes at once: one fetches, the others wait for it.
     """
-    pom = HERE / "pom.xml"
-    target = libs / hashlib.sha256(pom.read_bytes()).hexdigest()[:12]
+    target = _target(libs)
     if _is_complete(target):
         return target
     libs.mkdir(parents=True, exist_ok=True)
     with _locked(libs / ".lock"):
         if not _is_complete(target):
-            _fetch(pom, target)
+            _fetch(target)
     return target
 
 
-def _fetch(pom: Path, target: Path) -> None:
-    maven = shutil.which("mvn")
-    if maven is None:
-        raise KafkaMissing(f"Maven is needed once, to fetch Kafka's jars: {_INSTALL}")
+def _fetch(target: Path) -> None:
+    maven = _maven()
     shutil.rmtree(target, ignore_errors=True)
     fresh = target.with_suffix(".part")
     shutil.rmtree(fresh, ignore_errors=True)
@@ -127,7 +143,7 @@ def _fetch(pom: Path, target: Path) -> None:
             "-q",
             "-B",
             "-f",
-            str(pom),
+            str(HERE / "pom.xml"),
             "dependency:copy-dependencies",
             "-DincludeScope=runtime",
             f"-DoutputDirectory={fresh}",
