@@ -12,6 +12,7 @@ and a step's name have no slash. Keys may hold anything that is printable; contr
 """
 
 from hashlib import sha256
+from struct import unpack
 from typing import NamedTuple
 
 __all__ = [
@@ -98,16 +99,13 @@ _MASK = 0xFFFFFFFF
 def murmur2(data: bytes) -> int:
     """Kafka's murmur2 (org.apache.kafka.common.utils.Utils.murmur2), as an unsigned 32-bit number."""
     length = len(data)
-    h = (0x9747B28C ^ length) & _MASK
     whole = length & ~3
-    for i in range(0, whole, 4):
-        k = (int.from_bytes(data[i : i + 4], "little") * _M) & _MASK
-        k = ((k ^ (k >> 24)) * _M) & _MASK
-        h = ((h * _M) & _MASK) ^ k
-    rest = length & 3
-    if rest:
-        h ^= int.from_bytes(data[whole:], "little")
-        h = (h * _M) & _MASK
+    h = 0x9747B28C ^ length
+    for k in unpack(f"<{whole >> 2}I", data[:whole]):
+        k = k * _M & _MASK  # noqa: PLW2901 - the mixed word takes the word's place, as in the original
+        h = (h * _M ^ (k ^ (k >> 24)) * _M) & _MASK
+    if whole < length:
+        h = ((h ^ int.from_bytes(data[whole:], "little")) * _M) & _MASK
     h = ((h ^ (h >> 13)) * _M) & _MASK
     return h ^ (h >> 15)
 
