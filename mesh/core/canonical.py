@@ -13,8 +13,23 @@ def canonical(value: Any) -> bytes:
     """JSON in UTF-8, keys sorted, no white space. Takes JSON types alone; raises `TypeError` on any other."""
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-    except TypeError:  # a whole number beyond 64 bits is JSON too
+    except TypeError:
+        if not _is_json(value):
+            raise
+        # an integer of more than 64 bits: JSON has them, orjson has not
         return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _is_json(value: Any) -> bool:
+    match value:
+        case dict():
+            return all(isinstance(key, str) and _is_json(item) for key, item in value.items())
+        case list() | tuple():
+            return all(map(_is_json, value))
+        case str():
+            return not any("\ud800" <= char <= "\udfff" for char in value)
+        case _:
+            return value is None or isinstance(value, int | float)
 
 
 def digest(value: Any) -> str:

@@ -66,7 +66,7 @@ class SendReceipt(msgspec.Struct, frozen=True, kw_only=True):
     approval_id: str
     answer_id: str  # empty where no answer caused it (expiry, cancel)
     status: Literal["accepted", "refused", "closed"]  # closed: ended without an answer
-    code: str  # accepted, expired, cancelled, or why it was refused
+    code: str  # accepted, expired, withdrawn, or why it was refused
     message: str
     verdict: str  # approved, rejected; empty while it is open
     closed: bool

@@ -191,7 +191,7 @@ class IncidentRaised(_Event, tag="IncidentRaised.1", frozen=True, kw_only=True):
 
 class IncidentResolved(_Event, tag="IncidentResolved.1", frozen=True, kw_only=True):
     step: str
-    action: str  # retry
+    action: str  # retry; result: an attempt that had been given up succeeded late
     by: str
 
 

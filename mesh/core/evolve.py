@@ -4,7 +4,7 @@ Everything that replay knows lives here: it needs no route, no clock and no dire
 Called by `decide` (on its own events, as it goes) and by `replay` (on the log's).
 """
 
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
 from msgspec.structs import replace
 
@@ -37,6 +37,8 @@ from mesh.core.state import FINISHED, Incident, StepState, Workflow
 
 __all__ = ["approval_output", "evolve"]
 
+_EARLIER_RUNS: Final = 100  # runs that a workflow's id remembers: about a kilobyte
+
 
 def evolve(workflow: Workflow | None, event: Event, *, workflow_id: str, at_ms: int) -> Workflow | None:
     """The state after `event`. None: there is no such workflow (yet, or any more).
@@ -45,7 +47,7 @@ def evolve(workflow: Workflow | None, event: Event, *, workflow_id: str, at_ms: 
     """
     match event:
         case WorkflowStarted():
-            return _started(event, workflow_id, at_ms)
+            return _started(workflow, event, workflow_id, at_ms)
         case WorkflowForgotten():
             return None
         case (
@@ -130,7 +132,7 @@ def _step(step: StepState | None, event: _StepEvent, at_ms: int) -> StepState:
             assert_never(event)
 
 
-def _started(event: WorkflowStarted, workflow_id: str, at_ms: int) -> Workflow:
+def _started(before: Workflow | None, event: WorkflowStarted, workflow_id: str, at_ms: int) -> Workflow:
     return Workflow(
         workflow_id=workflow_id,
         run_id=event.run_id,
@@ -145,6 +147,7 @@ def _started(event: WorkflowStarted, workflow_id: str, at_ms: int) -> Workflow:
         parent_span_id=event.parent_span_id,
         steps={},
         closed_retention_s=event.closed_retention_s,
+        earlier_runs=(*before.earlier_runs, before.run_id)[-_EARLIER_RUNS:] if before else (),
     )
 
 

@@ -48,7 +48,8 @@ class PartitionFold:
         last = decision.events[-1] if decision.events else None
         if isinstance(last, InputAttempted):
             self.attempted = (last.topic, last.offset)
-        else:
+        elif not decision.events or decision.positions != self.state.positions:
+            # inputs were decided, or an owner stopped in good order; a timer that fires says nothing of the input that may be the poison
             self.attempted = None
             self.takeovers = 0
 

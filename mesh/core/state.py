@@ -1,6 +1,6 @@
 """A workflow's state, and a partition's: values that `evolve` makes of decisions and nothing else.
 
-Canonical JSON of a `Workflow` (`mesh.codec.canonical`) is what two folds of the same log must agree on to the byte.
+Canonical JSON of a `Workflow` (`mesh.codec.state.canonical_workflow`) is what two folds of the same log must agree on to the byte.
 """
 
 from typing import Any, Literal
@@ -82,6 +82,7 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     parent_span_id: str | None = None
     steps: dict[str, StepState]
     closed_retention_s: float = 30 * 86_400.0
+    earlier_runs: tuple[str, ...] = ()  # of this id, newest last: their start events, sent again, start nothing
 
 
 class PartitionState(msgspec.Struct, kw_only=True):

@@ -1,0 +1,42 @@
+"""Times that have come: a time-out, a retry, a deadline, the end of a closed id's memory. One that no longer fits the state changes nothing."""
+
+from mesh.core.deciding.attempts import dispatch_again, fail
+from mesh.core.deciding.closing import expire
+from mesh.core.deciding.draft import Draft
+from mesh.core.events import TaskFailed, WorkflowForgotten
+from mesh.core.inputs import TimerDue
+from mesh.core.state import StepState
+
+__all__ = ["on_timer"]
+
+
+def on_timer(draft: Draft, given: TimerDue) -> None:
+    workflow = draft.workflow
+    if workflow is None or workflow.run_id != given.run_id:
+        return
+    if given.kind == "forget":
+        if workflow.forget_at_ms is not None and workflow.forget_at_ms <= given.due_at_ms:
+            draft.add(WorkflowForgotten())
+        return
+    step = workflow.steps.get(given.step)
+    if workflow.status != "running" or step is None or step.due_at_ms is None or step.due_at_ms > given.due_at_ms:
+        return
+    # The kind must fit too: a retry may fire at once, while a time-out waits until every input that could beat it has been read.
+    match given.kind, step.status:
+        case "task_timeout", "running":
+            _time_out(draft, given.step, step)
+        case "retry", "retrying":
+            dispatch_again(draft, given.step, step)
+        case "approval_deadline", "asking":
+            expire(draft, given.step, step)
+
+
+def _time_out(draft: Draft, name: str, step: StepState) -> None:
+    waited_s = (draft.now_ms - step.since_ms) / 1000
+    message = f"no result of agent {step.agent} after {waited_s:.1f} s"
+    fail(
+        draft,
+        TaskFailed(
+            step=name, task_id=step.task_id, attempt=step.attempt, kind="timeout", message=message, retryable=True
+        ),
+    )
