@@ -2,5 +2,5 @@
 
 import pytest
 
-pytest_plugins = ["fixtures_kafka"]
+pytest_plugins = ["fixtures_kafka", "fixtures_mesh"]
 pytest.register_assert_rewrite("mesh.testing.broker_contract")

@@ -36,7 +36,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, N
 
 
 def _users(items: list[pytest.Item]) -> list[pytest.Item]:
-    return [item for item in items if _FIXTURES.intersection(getattr(item, "fixturenames", ()))]
+    """Those that take a broker, and those that are marked: a parameter may decide on it."""
+    return [
+        item
+        for item in items
+        if item.get_closest_marker("kafka") or _FIXTURES.intersection(getattr(item, "fixturenames", ()))
+    ]
 
 
 def _absent() -> str | None:

@@ -4,6 +4,7 @@ Owns folders, environments and processes. Everything is under the test's own fol
 """
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from mesh.adapters.system import SystemClock, SystemEntropy
 from mesh.codec.outcomes import Outcome, decode_outcome
@@ -26,6 +27,24 @@ ROOT = Path(__file__).resolve().parent.parent
 WAIT_S = 120.0  # generous: the machine may be busy
 
 Got = TypeVar("Got")
+
+
+class Ran(NamedTuple):
+    """What a command of `mesh` came to."""
+
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """What `--json` printed."""
+        return json.loads(self.out)
+
+    @property
+    def error(self) -> Any:
+        """What a failing command printed with `--json`."""
+        return json.loads(self.err)["error"]
 
 
 class Process:
@@ -118,6 +137,45 @@ class MeshProcesses:
 
     def agent(self, *modules: str, name: str = "", **env: str) -> Process:
         return self._start(name or modules[0].rpartition(".")[2], ["agent", *modules], env)
+
+    async def cli(self, *arguments: str | Path, stdin: bytes = b"", code: int | None = 0, **env: str) -> Ran:
+        """Run a command of `mesh` to its end; `code`: the exit code that it must have (None: any)."""
+        command = [sys.executable, "-m", "mesh", *map(str, arguments)]
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            cwd=ROOT,
+            env=self.env(**env),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            out, err = await asyncio.wait_for(process.communicate(stdin), WAIT_S)
+        except BaseException:
+            process.kill()
+            await process.wait()
+            raise
+        ran = Ran(process.returncode or 0, out, err.decode())
+        assert code in {None, ran.code}, f"mesh {arguments}: {ran}\n{self.logs()}"
+        return ran
+
+    async def json(self, *arguments: str | Path) -> Any:
+        """What a command that succeeds prints with `--json`."""
+        return (await self.cli(*arguments, "--json")).json
+
+    async def wait_settled(self) -> Any:
+        """Wait until routers have read all that there is, and said so; `mesh status --json` as of then."""
+
+        async def settled() -> Any:
+            status = await self.json("status")
+            ingress = sum(one["lag"] for one in status["ingress"])
+            return (
+                status
+                if not ingress + sum(one["inbox_lag"] + one["results_lag"] for one in status["partitions"])
+                else None
+            )
+
+        return await self.wait_until("everything is read", settled)
 
     def _start(self, name: str, command: Sequence[str], env: dict[str, str]) -> Process:
         number = len(self.processes)

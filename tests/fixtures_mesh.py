@@ -1,0 +1,31 @@
+"""Meshes of real processes for acceptance tests: each test that takes `mesh` runs on SQLite and on Kafka.
+
+A pytest plugin, loaded by `tests/conftest.py`. Without Java or Maven the Kafka half skips, as `fixtures_kafka` says.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mesh_processes import MeshProcesses, mesh_processes
+
+__all__ = ["mesh", "sqlite_mesh"]
+
+
+@pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])
+def mesh(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MeshProcesses]:
+    """A mesh without processes yet, on each broker in turn. They are gone when the test ends."""
+    if request.param == "sqlite":
+        broker, prefix = f"sqlite://{tmp_path}/mesh.db", "mesh."
+    else:
+        broker = f"kafka://{request.getfixturevalue('kafka').bootstrap}"
+        prefix = request.getfixturevalue("kafka_prefix")
+    with mesh_processes(broker, tmp_path, prefix=prefix) as processes:
+        yield processes
+
+
+@pytest.fixture
+def sqlite_mesh(tmp_path: Path) -> Iterator[MeshProcesses]:
+    """As `mesh`, on SQLite alone."""
+    with mesh_processes(f"sqlite://{tmp_path}/mesh.db", tmp_path) as processes:
+        yield processes
