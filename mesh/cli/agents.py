@@ -45,7 +45,7 @@ def table(found: tuple[AgentStatus, ...], cards: list[CardRow], now_ms: int) -> 
         heard = max((row.renewed_at_ms for row in own), default=None)
         rows.add_row(
             Text(printable(agent.name), style="bold"),
-            _state(agent, known=bool(own)),
+            _state(agent, own),
             ", ".join(agent.versions),
             str(agent.alive),
             str(agent.running),
@@ -55,11 +55,11 @@ def table(found: tuple[AgentStatus, ...], cards: list[CardRow], now_ms: int) -> 
     return rows
 
 
-def _state(agent: AgentStatus, *, known: bool) -> Text:
+def _state(agent: AgentStatus, own: list[CardRow]) -> Text:
     if agent.alive:
         return Text("alive", style="green")
-    needed = agent.running or agent.lag
-    return Text("gone" if known else "never seen", style="red" if needed else "yellow")
+    said = "never seen" if not own else "stopped" if all(row.card.stopped for row in own) else "gone"
+    return Text(said, style="red" if agent.running or agent.lag else "yellow")
 
 
 def _document(agent: AgentStatus, cards: list[CardRow], now_ms: int, *, schemas: bool) -> dict[str, object]:

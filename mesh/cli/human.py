@@ -40,7 +40,7 @@ def duration(ms: float) -> str:
     if whole < SECOND_MS:
         return f"{whole} ms"
     if whole < MINUTE_MS:
-        return f"{whole / SECOND_MS:.1f} s" if whole < 10 * SECOND_MS else f"{whole // SECOND_MS} s"
+        return f"{whole // 100 / 10:.1f} s" if whole < 10 * SECOND_MS else f"{whole // SECOND_MS} s"
     if whole < HOUR_MS:
         return f"{whole // MINUTE_MS} min"
     large, small = (("d", DAY_MS), ("h", HOUR_MS)) if whole >= DAY_MS else (("h", HOUR_MS), ("min", MINUTE_MS))
@@ -86,7 +86,7 @@ def printable(text: str) -> str:
 
 def one_line(text: str, width: int = 120) -> str:
     """On one line, cut off with an ellipsis."""
-    flat = " ".join(printable(text).split())
+    flat = re.sub(r"\s+", " ", printable(text))
     return flat if len(flat) <= width else flat[: width - 1] + "…"
 
 

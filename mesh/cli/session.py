@@ -2,6 +2,8 @@
 
 import asyncio
 import functools
+import logging
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -11,15 +13,17 @@ import click
 import msgspec
 import orjson
 from rich.console import Console, RenderableType
+from rich.text import Text
 
 from mesh.adapters.system import SystemClock, SystemEntropy
 from mesh.cli.human import counted
 from mesh.core.topics import Topics
+from mesh.errors import NotFound
 from mesh.observability import configure_logging
 from mesh.ports import Broker
 from mesh.services.client import Client
 from mesh.services.read_model import ReadModel, model_path
-from mesh.settings import Settings, load_settings
+from mesh.settings import Settings, SqliteAddress, load_settings, parse_broker_url
 from mesh.wiring import open_broker
 
 __all__ = ["Session", "mesh_command"]
@@ -64,7 +68,7 @@ class Session:
     def show(self, *parts: RenderableType) -> None:
         """Print for people."""
         for part in parts:
-            self.out.print(part)
+            self.out.print(part, soft_wrap=isinstance(part, str | Text) and not self.out.is_terminal)
 
     def note(self, text: str) -> None:
         """A word to a person that is no result: nothing where a program reads."""
@@ -73,6 +77,8 @@ class Session:
 
     @asynccontextmanager
     async def broker(self, *, read_only: bool = False) -> AsyncIterator[Broker]:
+        if read_only:
+            self._check_file()
         broker = await open_broker(
             self.settings.broker, client_id="mesh-cli", settings=self.settings, read_only=read_only
         )
@@ -92,6 +98,13 @@ class Session:
             await model.catch_up()
             yield broker, model
 
+    def _check_file(self) -> None:
+        address = parse_broker_url(self.settings.broker)
+        if isinstance(address, SqliteAddress) and not address.path.exists():
+            raise NotFound(
+                f"there is no mesh at {address.path} yet: `mesh dev` starts one, or say with --broker where it is"
+            )
+
     def client(self, broker: Broker) -> Client:
         """A client over a broker that somebody else closes."""
         return Client(broker, self.topics, clock=self.clock, entropy=SystemEntropy())
@@ -109,8 +122,9 @@ class Session:
 
 
 def console(stream: Any) -> Console:
-    is_terminal = stream.isatty()
-    return Console(file=stream, highlight=False, width=None if is_terminal else WIDE, soft_wrap=False)
+    """As wide as the terminal, as COLUMNS says, or wide enough for whole ids."""
+    known = stream.isatty() or "COLUMNS" in os.environ
+    return Console(file=stream, highlight=False, width=None if known else WIDE)
 
 
 def mesh_command(function: Callable[Concatenate[Session, P], None]) -> Callable[..., None]:
@@ -123,6 +137,7 @@ def mesh_command(function: Callable[Concatenate[Session, P], None]) -> Callable[
         broker, as_json = options.pop("broker"), options.pop("as_json")
         settings = load_settings(broker=broker)
         configure_logging(level="warning", log_format=settings.log_format)
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it can't do comes as an error of the mesh, once
         function(Session(settings, as_json=bool(as_json)), *args, **options)
 
     return command

@@ -95,13 +95,13 @@ def _ranges(numbers: list[int]) -> str:
 
 
 def _unread(found: MeshStatus) -> Text:
-    names = {"events": "events", "responses": "answers", "commands": "commands"}
+    names = {"events": "event", "responses": "answer", "commands": "command"}
     counts = [(names[one.topic.rpartition(".")[2]], one.lag) for one in found.backlogs]
-    counts.append(("inbox", sum(row.inbox_lag for row in found.partitions)))
-    counts.append(("results", sum(row.results_lag for row in found.partitions)))
+    counts.append(("input", sum(row.inbox_lag for row in found.partitions)))
+    counts.append(("result", sum(row.results_lag for row in found.partitions)))
     if not any(count for _, count in counts):
         return Text("nothing")
-    return _counts([(name, count, "yellow") for name, count in counts if count])
+    return _counts([(name if count == 1 else f"{name}s", count, "yellow") for name, count in counts if count])
 
 
 def _events(found: MeshStatus) -> Text:

@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import msgspec
+from rich.console import RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from mesh.cli.human import ago, clock_time, counted, duration, one_line, printable, readable, until
+from mesh.cli.human import ago, clock_time, duration, one_line, printable, readable, until
 from mesh.core.events import (
     AnswerRefused,
     ApprovalClosed,
@@ -35,10 +37,10 @@ from mesh.core.events import (
     WorkflowForgotten,
     WorkflowStarted,
 )
-from mesh.core.state import FINISHED, Workflow
+from mesh.core.state import FINISHED, StepState, Workflow
 from mesh.services.read_model.queries import TimelineEntry
 
-__all__ = ["Line", "describe", "header", "table", "waits"]
+__all__ = ["Line", "describe", "document", "header", "in_full", "table", "waits"]
 
 GOOD: Final = "green"
 BAD: Final = "red"
@@ -163,32 +165,42 @@ def header(workflow: Workflow, now_ms: int) -> Text:
     return text
 
 
-def table(entries: list[TimelineEntry], now_ms: int, *, payloads: bool) -> Table:
+def table(entries: list[TimelineEntry], now_ms: int) -> Table:
     """One line an event; the time stands where a decision begins."""
     rows = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     rows.add_column("WHEN", no_wrap=True, style="dim")
     rows.add_column("STEP", no_wrap=True)
     rows.add_column("WHAT", overflow="fold", ratio=2)
     rows.add_column("WHY", overflow="fold", ratio=3, style="dim")
+    for when, line in _lines(entries, now_ms):
+        rows.add_row(when, printable(line.step), Text(printable(line.what), style=line.style), printable(line.why))
+    return rows
+
+
+def in_full(entries: list[TimelineEntry], now_ms: int) -> Iterator[RenderableType]:
+    """The same with every payload below its event, over the whole width."""
+    for when, line in _lines(entries, now_ms):
+        head = Text(f"{when:<12}  ", style="dim")
+        head.append(f"{printable(line.step)} " if line.step else "", style="bold")
+        head.append(printable(line.what), style=line.style)
+        head.append(f"  {printable(line.why)}", style="dim")
+        yield head
+        for name, value in line.payloads:
+            if value is not None:
+                yield Padding(
+                    Text(f"{name}\n", style="dim") + Text(readable(value), style="default"), (0, 0, 1, 14), expand=False
+                )
+
+
+def _lines(entries: list[TimelineEntry], now_ms: int) -> Iterator[tuple[str, Line]]:
     run = entries[0].run_id if entries else ""
     for entry in entries:
         if entry.run_id != run:
             run = entry.run_id
-            rows.add_row("", "", Text(f"run {run}", style="bold"), "")
+            yield "", Line("", f"run {run}", "bold")
         for number, event in enumerate(entry.decision.events):
-            line = describe(event, entry.decision)
             when = clock_time(entry.decision.at_ms, now_ms) if number == 0 else ""
-            rows.add_row(when, printable(line.step), Text(printable(line.what), style=line.style), printable(line.why))
-            if payloads:
-                for part in _payloads(line):
-                    rows.add_row("", "", part, "")
-    return rows
-
-
-def _payloads(line: Line) -> Iterator[Text]:
-    for name, value in line.payloads:
-        if value is not None:
-            yield Text(f"{name}\n", style="dim") + Text(readable(value) + "\n", style="default")
+            yield when, describe(event, entry.decision)
 
 
 def waits(workflow: Workflow, now_ms: int) -> list[Text]:
@@ -201,25 +213,24 @@ def waits(workflow: Workflow, now_ms: int) -> list[Text]:
             continue
         line = Text(f"{printable(name)}: ", style="bold")
         line.append(step.status, style=STEP_STYLES[step.status])
-        said = ""
-        match step.status:
-            case "running":
-                said = (
-                    f" by {step.agent} for {duration(now_ms - step.since_ms)}, time-out {until(step.due_at_ms, now_ms)}"
-                )
-            case "retrying":
-                said = f", next attempt {until(step.due_at_ms, now_ms)}; last failure: {step.error}"
-            case "asking":
-                said = f" role {step.role} for {duration(now_ms - step.since_ms)}, deadline {until(step.due_at_ms, now_ms)}"
-            case "incident" if step.incident is not None:
-                said = f" for {duration(now_ms - step.since_ms)}: {step.incident.kind}: {step.incident.message}"
-        lines.append(
-            line
-            + Text(
-                one_line(said, 300).rjust(0) if not said.startswith(" ") else " " + one_line(said, 300), style="default"
-            )
-        )
+        line.append(one_line(_said(step, now_ms), 300), style="default")
+        lines.append(line)
     return lines
+
+
+def _said(step: StepState, now_ms: int) -> str:
+    waited, due = duration(now_ms - step.since_ms), until(step.due_at_ms, now_ms)
+    match step.status:
+        case "running":
+            return f" ({step.agent}, attempt {step.attempt}) for {waited}; time-out {due}"
+        case "retrying":
+            return f"; next attempt {due}; the last one failed: {step.error}"
+        case "asking":
+            return f" role {step.role} for {waited}; deadline {due}"
+        case "incident" if step.incident is not None:
+            return f" for {waited}: {step.incident.kind}: {step.incident.message}"
+        case _:
+            return ""
 
 
 PAYLOAD_FIELDS: Final = ("input", "output", "payload", "cloud_event", "value", "payload_schema")
@@ -239,7 +250,3 @@ def document(entry: TimelineEntry, *, payloads: bool) -> dict[str, Any]:
         "cause": msgspec.to_builtins(decision.cause),
         "events": events,
     }
-
-
-def summary(entries: list[TimelineEntry]) -> str:
-    return counted(len(entries), "decision")

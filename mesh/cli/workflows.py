@@ -11,7 +11,7 @@ from rich.text import Text
 from mesh.cli.exit_codes import FAILED
 from mesh.cli.human import ago, duration, one_line, pick, printable, rfc3339_or_none
 from mesh.cli.session import Session, mesh_command
-from mesh.cli.timeline import END_STYLES, document, header, waits
+from mesh.cli.timeline import END_STYLES, document, header, in_full, waits
 from mesh.cli.timeline import table as timeline_table
 from mesh.codec.state import workflow_document
 from mesh.codec.times import rfc3339
@@ -117,7 +117,11 @@ def show(session: Session, *, part: str, payloads: bool) -> None:
         session.emit({"workflow": workflow_document(state), "timeline": shown})
         return
     now_ms = session.now_ms()
-    session.show(header(state, now_ms), "", timeline_table(entries, now_ms, payloads=payloads))
+    session.show(header(state, now_ms), "")
+    if payloads:
+        session.show(*in_full(entries, now_ms))
+    else:
+        session.show(timeline_table(entries, now_ms))
     waiting = waits(state, now_ms)
     if waiting:
         session.show("", *waiting)

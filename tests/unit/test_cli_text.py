@@ -1,0 +1,92 @@
+"""Times, ids and payloads as people read them."""
+
+from typing import Any
+
+import pytest
+
+from mesh.cli.human import ago, clock_time, counted, duration, one_line, pick, printable, readable, until
+from mesh.errors import NotFound, OperatorError
+
+
+@pytest.mark.parametrize(
+    ("ms", "text"),
+    [
+        (0, "0 ms"),
+        (999.9, "999 ms"),
+        (1_000, "1.0 s"),
+        (9_990, "9.9 s"),
+        (59_999, "59 s"),
+        (60_000, "1 min"),
+        (3_599_999, "59 min"),
+        (3_600_000, "1 h"),
+        (11_100_000, "3 h 5 min"),
+        (86_400_000, "1 d"),
+        (187_200_000, "2 d 4 h"),
+    ],
+)
+def test_a_duration_has_two_units_at_the_most(ms: float, text: str) -> None:
+    assert duration(ms) == text
+
+
+def test_times_are_told_from_now() -> None:
+    assert (ago(1_000, 1_500), ago(1_000, 61_000)) == ("now", "1 min ago")
+    assert (until(None, 0), until(60_000, 0), until(0, 60_000)) == ("none", "in 1 min", "1 min over")
+
+
+def test_a_time_of_another_day_has_its_date() -> None:
+    assert "-" not in clock_time(1_763_900_000_000, 1_763_900_000_000)
+    assert clock_time(0, 1_763_900_000_000).startswith(("1970-01-01 ", "1969-12-31 "))
+
+
+def test_nothing_that_a_terminal_obeys_reaches_it() -> None:
+    assert printable("\x1b[2Jerased\u202e") == "\\x1b[2Jerased\\u202e"
+    assert printable("kept\n\tas is: ä 漢") == "kept\n\tas is: ä 漢"
+
+
+def test_a_text_on_one_line_is_cut_off_with_an_ellipsis() -> None:
+    assert one_line("a\n  b") == "a b"
+    assert one_line("x" * 50, 10) == "x" * 9 + "…"
+
+
+def test_counts_have_their_noun() -> None:
+    assert (counted(1, "event"), counted(12_000, "event")) == ("1 event", "12,000 events")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("plain\ntext", "plain\ntext"),
+        ({"a": 1, "b": {"c": [1, 2]}}, "a: 1\nb:\n  c: 1, 2"),
+        ({"body": "two\nlines", "ok": True, "none": None}, "body:\n  two\n  lines\nok: yes\nnone: none"),
+        ([{"a": 1, "b": 2}, "x"], "- a: 1\n  b: 2\n- x"),
+        ({"labels": [], "more": {}, "text": ""}, "labels: (empty)\nmore: (empty)\ntext: (empty)"),
+        (3.5, "3.5"),
+        ({"x\x1b": "\x1b[31m"}, "x\\x1b: \\x1b[31m"),
+    ],
+)
+def test_a_payload_reads_without_quotes_and_braces(value: Any, text: str) -> None:
+    assert readable(value) == text
+
+
+IDS = ["issue-triage:octo/repo#1/aa/review", "issue-triage:octo/repo#12/bb/review"]
+
+
+def test_a_unique_part_of_an_id_names_it() -> None:
+    assert pick("#12", IDS, what="approval", where="mesh approvals") == IDS[1]
+
+
+def test_a_whole_id_wins_over_those_that_contain_it() -> None:
+    assert pick("ab", ["ab", "abc"], what="workflow", where="mesh workflows") == "ab"
+
+
+def test_an_ambiguous_part_lists_what_it_fits() -> None:
+    with pytest.raises(OperatorError, match="fits 2 approvals") as caught:
+        pick("#1", IDS, what="approval", where="mesh approvals")
+    assert all(one in str(caught.value) for one in IDS)
+    with pytest.raises(OperatorError, match="and 2 more"):
+        pick("w", [f"w{n}" for n in range(12)], what="workflow", where="mesh workflows")
+
+
+def test_an_unknown_part_says_where_to_look() -> None:
+    with pytest.raises(NotFound, match="`mesh approvals` lists them"):
+        pick("zzz", IDS, what="approval", where="mesh approvals")
