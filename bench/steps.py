@@ -15,7 +15,6 @@ line of JSON:
 """
 
 import argparse
-import asyncio
 import json
 import os
 import signal
@@ -33,8 +32,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
 from infra.kafka.kafka import KafkaProcess  # noqa: E402 - needs the path above
-from mesh.codec.cloudevents import to_record  # noqa: E402 - as above
 from mesh.codec.approvals import decode_request, encode_response  # noqa: E402 - as above
+from mesh.codec.cloudevents import to_record  # noqa: E402 - as above
 from mesh.core.topics import Topics  # noqa: E402 - as above
 from mesh.ports import Broker, Reader, Record, TopicPartition  # noqa: E402 - as above
 from mesh.settings import Settings, load_settings  # noqa: E402 - as above
@@ -220,6 +219,15 @@ async def measure(url: str, folder: Path, arguments: argparse.Namespace) -> dict
     return dict(result)
 
 
+def floor(arguments: argparse.Namespace, where: str) -> dict[str, Any]:
+    """The bare shape on the same broker, in the same run."""
+    command = [sys.executable, str(ROOT / "bench" / "floor.py"), arguments.broker, where]
+    counts = [str(arguments.workflows), str(arguments.singles)]
+    done = subprocess.run([*command, *counts], capture_output=True, check=True, timeout=WAIT_S)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--broker", choices=("sqlite", "kafka"), default="sqlite")
@@ -239,6 +247,10 @@ def main() -> None:
             found.update(await measure(url, folder, arguments))
 
         run(all_of_it())
+        if arguments.singles:
+            where = url.removeprefix("kafka://") if arguments.broker == "kafka" else str(folder / "floor.db")
+            found["floor"] = floor(arguments, where)
+            found["ratio"] = round(found["workflows_per_s"] / found["floor"]["workflows_per_s"], 3)
     print(json.dumps({"broker": arguments.broker, "workflows": arguments.workflows, **found}))
 
 

@@ -144,8 +144,8 @@ class Settings(BaseSettings):
     batch_records: int = Field(1000, ge=1, le=100_000)
     """How many records one poll takes at the most."""
 
-    session_timeout_s: float = Field(10.0, ge=1, le=300)
-    """A process not heard of for so long loses its share of the partitions."""
+    session_timeout_s: float = Field(6.0, ge=1, le=300)
+    """A process not heard of for so long loses its share of the partitions. 6 s is the least that a Kafka broker takes by default."""
     request_timeout_s: float = Field(30.0, gt=0, le=600)
     """Bounds every wait for the broker."""
     drain_timeout_s: float = Field(20.0, ge=0, le=3600)
