@@ -22,6 +22,7 @@ Names follow the OpenTelemetry semantic conventions for messaging (1.44) and for
 """
 
 import logging
+import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
@@ -80,12 +81,12 @@ def configure_logging(*, level: str = "info", log_format: LogFormat = "auto", st
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
         _without_secrets,
     ]
     if number > logging.DEBUG:
         shared.append(_without_payloads)
-    last = _renderers(console=console, colors=out.isatty())
+    last = _renderers(console=console, colors=_has_colours(out))
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -102,6 +103,11 @@ def configure_logging(*, level: str = "info", log_format: LogFormat = "auto", st
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(number, logging.WARNING))  # libraries are heard when something is wrong, ours from `level` on
+
+
+def _has_colours(out: TextIO) -> bool:
+    """By the conventions of no-color.org and force-color.org: `mesh dev` passes its terminal's on to its children."""
+    return not os.environ.get("NO_COLOR") and (out.isatty() or bool(os.environ.get("FORCE_COLOR")))
 
 
 def _level_number(level: str) -> int:

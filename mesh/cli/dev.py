@@ -81,8 +81,9 @@ def _environment(session: Session, routes: Sequence[Path], approvers: Path | Non
         environment["MESH_APPROVERS"] = str(approvers)
     if session.as_json:
         environment["MESH_LOG_FORMAT"] = "json"
-    elif session.err.is_terminal:
+    elif session.out.is_terminal:
         environment.setdefault("MESH_LOG_FORMAT", "console")
+        environment.setdefault("FORCE_COLOR", "1")
     return environment
 
 
@@ -112,14 +113,15 @@ class _Supervisor:
 
     async def keep(self, child: Child) -> None:
         """Run the child until the mesh stops; again whenever it dies."""
-        pause_s = FIRST_PAUSE_S
+        next_pause_s = FIRST_PAUSE_S
         while not self._stopping.is_set():
             began = time.monotonic()
             code = await self._live(child)
             if self._stopping.is_set():
                 return
             lived_s = time.monotonic() - began
-            pause_s = FIRST_PAUSE_S if lived_s > STEADY_S else min(pause_s * 2, LONGEST_PAUSE_S)
+            pause_s = FIRST_PAUSE_S if lived_s > STEADY_S else next_pause_s
+            next_pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
             self._say(
                 child,
                 f"died after {duration(lived_s * 1_000)} ({_said(code)}); starts again in {pause_s:g} s",
