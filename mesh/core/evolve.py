@@ -182,7 +182,16 @@ def _asked(event: ApprovalRequested, at_ms: int) -> StepState:
 def _closed(step: StepState, event: ApprovalClosed, at_ms: int) -> StepState:
     output = approval_output(event.verdict, event.payload, by=event.by, reason=event.reason, edited=event.edited)
     status = "succeeded" if event.verdict == "approved" else "rejected"
-    return replace(step, status=status, since_ms=at_ms, due_at_ms=None, input=None, output=output, payload_schema=None)
+    return replace(
+        step,
+        status=status,
+        since_ms=at_ms,
+        due_at_ms=None,
+        input=None,
+        output=output,
+        payload_schema=None,
+        expired=event.expired,
+    )
 
 
 def _ended(workflow: Workflow, event: WorkflowEnded, at_ms: int) -> Workflow:
@@ -194,6 +203,7 @@ def _ended(workflow: Workflow, event: WorkflowEnded, at_ms: int) -> Workflow:
             attempt=step.attempt,
             since_ms=step.since_ms if step.status in FINISHED else at_ms,
             error=step.error,
+            expired=step.expired,
         )
         for name, step in workflow.steps.items()
     }

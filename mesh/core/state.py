@@ -57,6 +57,7 @@ class StepState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     digest: str = ""  # approval: of the payload asked
     role: str = ""  # approval
     on_expiry: OnExpiry | None = None  # approval
+    expired: bool = False  # approval: closed by its deadline, so that an answer to it is late
     payload_schema: dict[str, Any] | None = None  # approval
     incident: Incident | None = None
     agent: str = ""

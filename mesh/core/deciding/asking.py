@@ -66,6 +66,8 @@ def find_open(draft: Draft, given: AnswerGiven) -> tuple[str, StepState] | Answe
     if step.incident is not None:
         return _refused(given, "closed", f"an operator has it now: {step.incident.message}", closed=True)
     verdict = _VERDICTS.get(step.status, "")
+    if step.expired:
+        return _refused(given, "late", f"its deadline had passed, and it was {verdict}", verdict=verdict, closed=True)
     return _refused(given, "closed", f"it is closed: {verdict or step.status}", verdict=verdict, closed=True)
 
 
