@@ -1,0 +1,54 @@
+"""Agents of the acceptance tests whose temper is set when they are started, by the environment."""
+
+import asyncio
+import os
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from mesh import Context, agent
+
+
+class Payload(BaseModel):
+    n: int
+
+
+class Reply(BaseModel):
+    n: int
+    text: str
+
+
+@agent("moody", concurrency=8)
+async def moody(payload: Payload) -> Payload:
+    """Raises, until it is started again with `MOOD=good`."""
+    if os.environ.get("MOOD") != "good":
+        raise RuntimeError(f"not in the mood for {payload.n}")
+    return payload
+
+
+@agent("drafter", concurrency=8)
+async def draft(payload: Payload) -> Reply:
+    return Reply(n=payload.n, text=f"draft {payload.n}")
+
+
+@agent("stranger", concurrency=8)
+async def shape(payload: Payload) -> Payload:
+    """Returns something that is not its type."""
+    return {"m": payload.n}  # type: ignore[return-value]  # that is the point
+
+
+@agent("slow", concurrency=2)
+async def slow(payload: Payload, ctx: Context) -> Payload:
+    """Writes down when it begins and ends, and in between waits until the file `release` is there, or as long as `SLOW_S` says."""
+    folder = Path(os.environ["SLOW_FOLDER"])
+    _note(folder, f"begin {ctx.task_id}/{ctx.attempt}")
+    await asyncio.sleep(float(os.environ.get("SLOW_S", "0")))
+    while not (folder / "release").exists():
+        await asyncio.sleep(0.02)
+    _note(folder, f"end {ctx.task_id}/{ctx.attempt}")
+    return payload
+
+
+def _note(folder: Path, line: str) -> None:
+    with (folder / "slow.log").open("a") as file:
+        file.write(line + "\n")
