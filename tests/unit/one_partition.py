@@ -1,0 +1,321 @@
+"""One partition's owner without a broker: inputs in, decisions in a log of bytes, the state after them. What tests of the core stand on."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from mesh.codec.log import decode_log_record, encode_decision, encode_owner_changed
+from mesh.codec.state import canonical_workflow
+from mesh.core import ids
+from mesh.core.decide import Decided, decide
+from mesh.core.effects import Effect, effects
+from mesh.core.events import Cause, Decision, Event, LogRecord, OwnerChanged
+from mesh.core.inputs import (
+    AnswerGiven,
+    CommandGiven,
+    EventMatched,
+    Input,
+    ResultReceived,
+    TaskError,
+    TaskUndeliverable,
+    TimerDue,
+    TimerKind,
+    Undeliverable,
+)
+from mesh.core.replay import PartitionFold, replay, settle
+from mesh.core.route import Route
+from mesh.core.route_compile import compile_route
+from mesh.core.state import AgentCard, Directory, PartitionState, StepState, Workflow
+from mesh.ports import OutRecord, Record
+
+START_MS = 1_763_900_000_000
+SOURCE = "/orders"
+PEOPLE = Directory(
+    roles={"ana": frozenset({"maintainer"}), "bo": frozenset({"reader"})},
+    agents={
+        "drafter": AgentCard(
+            name="drafter",
+            version="1",
+            topic="mesh.tasks.drafter",
+            output_schema={"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+        )
+    },
+)
+
+_E = TypeVar("_E")
+
+
+def agent(name: str = "x", value: Any = 1, **more: Any) -> dict[str, Any]:
+    return {"agent": name, "input": value, **more}
+
+
+def approval(**more: Any) -> dict[str, Any]:
+    """An approval step; what belongs to the step and not to the question is taken out of it."""
+    step: dict[str, Any] = {key: more.pop(key) for key in ("needs", "if") if key in more}
+    return {**step, "approval": {"ask": "Good?", "payload": {"n": 1}, "role": "maintainer", **more}}
+
+
+def route(steps: dict[str, Any], **more: Any) -> Route:
+    name = more.pop("route", "r")
+    return compile_route({"route": name, "on": {"type": "t"}, "key": "${{ event.subject }}", "steps": steps, **more})
+
+
+def as_record(out: OutRecord, offset: int) -> Record:
+    return Record(out.topic, out.partition or 0, offset, START_MS, out.key, out.value, out.headers)
+
+
+def only(found: Sequence[object], kind: type[_E]) -> _E:
+    """The one value of this kind."""
+    [one] = [value for value in found if isinstance(value, kind)]
+    return one
+
+
+def names(events: Sequence[Event]) -> list[str]:
+    return [type(event).__name__ for event in events]
+
+
+class Partition:
+    """`give` decides one input, as the router's owner does, and writes the decision down. All other methods make inputs for it."""
+
+    def __init__(self, *routes: Route, directory: Directory = PEOPLE) -> None:
+        self.routes = {one.digest: one for one in routes}
+        self.directory = directory
+        self.state = PartitionState()
+        self.now_ms = START_MS
+        self.log: list[OutRecord] = []
+        self.decisions: list[Decision] = []
+        self.read = {"mesh.inbox": 0, "mesh.results": 0}
+        self.sources = {"mesh.events": 0, "mesh.approvals.responses": 0, "mesh.commands": 0}
+        self.token = ""
+        self.follower = PartitionFold(0)
+        self.take_over("one")
+
+    # The owner ---------------------------------------------------------------------------------------------------------
+
+    def take_over(self, token: str) -> None:
+        self.token = token
+        change = OwnerChanged(token=token, owner=f"router-{token}", partitions=1, format_level=1, at_ms=self.now_ms)
+        self._append(encode_owner_changed(change, topic="mesh.log", partition=0))
+
+    def give(self, given: Input) -> tuple[Event, ...]:
+        workflow = self.state.workflows.get(given.workflow_id)
+        decided = decide(
+            workflow, given, route=self.route_for(given, workflow), directory=self.directory, now_ms=self.now_ms
+        )
+        if decided.events or not isinstance(given, TimerDue):
+            self._write(given, decided)
+        return decided.events
+
+    def route_for(self, given: Input, workflow: Workflow | None) -> Route | None:
+        """As little as the router gives: none where the workflow is not live."""
+        if isinstance(given, EventMatched):
+            return self.routes[given.digest]
+        return self.routes[workflow.digest] if workflow and workflow.status == "running" else None
+
+    def _write(self, given: Input, decided: Decided) -> None:
+        cause = self.cause_of(given)
+        if cause.topic:
+            self.read[cause.topic] += 1
+        decision = Decision(
+            epoch=self.token,
+            workflow_id=given.workflow_id,
+            at_ms=self.now_ms,
+            cause=cause,
+            positions=dict(self.read),
+            mark=len(self.log),
+            events=decided.events,
+        )
+        self.decisions.append(decision)
+        settle(self.state, decision, decided.workflow)
+        self._append(encode_decision(decision, topic="mesh.log", partition=0))
+
+    def _append(self, out: OutRecord) -> None:
+        """Who reads the log up to here has the very state that the next input is decided on."""
+        offset = len(self.log)
+        self.log.append(out)
+        self.follower.apply(offset, decode_log_record(as_record(out, offset)))
+        assert self.follower.state == self.state
+
+    def cause_of(self, given: Input) -> Cause:
+        match given:
+            case ResultReceived():
+                name = ids.attempt_id(given.task_id, given.attempt)
+                return Cause(
+                    kind="result", id=name, topic="mesh.results", partition=0, offset=self.read["mesh.results"]
+                )
+            case TimerDue():
+                return Cause(kind="timer", id=f"{given.workflow_id}/{given.kind}/{given.due_at_ms}")
+            case TaskUndeliverable():
+                return Cause(kind="undeliverable", id=ids.attempt_id(given.task_id, given.attempt))
+            case Undeliverable():
+                return Cause(kind="undeliverable", id=given.effect_id)
+            case EventMatched():
+                kind, name = "event", str(given.cloud_event["id"])
+            case AnswerGiven():
+                kind, name = "answer", given.answer_id
+            case CommandGiven():
+                kind, name = "command", given.command_id
+        return Cause(
+            kind=kind,
+            id=name,
+            topic="mesh.inbox",
+            partition=0,
+            offset=self.read["mesh.inbox"],
+            at_ms=given.source_at_ms,
+            source_topic=given.source_topic,
+            source_partition=given.source_partition,
+            source_offset=given.source_offset,
+            source_index=given.source_index,
+        )
+
+    # What there is to see ------------------------------------------------------------------------------------------------
+
+    def workflow(self, key: str = "k") -> Workflow:
+        return self.state.workflows[self.id_of(key)]
+
+    def step(self, name: str, key: str = "k") -> StepState:
+        return self.workflow(key).steps[name]
+
+    def effects(self) -> list[Effect]:
+        """Of the last decision."""
+        return effects(self.decisions[-1])
+
+    def records(self) -> list[tuple[int, LogRecord]]:
+        """The log, read back from its bytes."""
+        return [(offset, decode_log_record(as_record(out, offset))) for offset, out in enumerate(self.log)]
+
+    def check_replay(self) -> None:
+        """The log gives the very state that was decided on, from its first record and from any fold on the way."""
+        records = self.records()
+        check_equal(replay(records), self.state)
+        half = PartitionFold(0)
+        for offset, record in records[: len(records) // 2]:
+            half.apply(offset, record)
+        resumed = PartitionFold(
+            0,
+            state=msgspec.json.decode(msgspec.json.encode(half.state), type=PartitionState),
+            epochs=half.epochs,
+            next_offset=half.next_offset,
+        )
+        for offset, record in records[half.next_offset :]:
+            resumed.apply(offset, record)
+        check_equal(resumed.state, self.state)
+
+    # Inputs ----------------------------------------------------------------------------------------------------------------
+
+    def id_of(self, key: str = "k") -> str:
+        return ids.workflow_id(next(iter(self.routes.values())).name, key)
+
+    def _inbox(self, topic: str, at_ms: int | None) -> dict[str, Any]:
+        self.sources[topic] += 1
+        offset = self.sources[topic] - 1
+        at_ms = self.now_ms if at_ms is None else at_ms
+        return {"source_topic": topic, "source_partition": 0, "source_offset": offset, "source_at_ms": at_ms}
+
+    def start(self, key: str = "k", *, event_id: str = "e1", data: Any = None, **extension: str) -> tuple[Event, ...]:
+        """An event for the first route that was given; `digest` names another version."""
+        digest = extension.pop("digest", next(iter(self.routes)))
+        event = {"specversion": "1.0", "id": event_id, "source": SOURCE, "type": "t", "subject": key}
+        return self.give(
+            EventMatched(
+                workflow_id=self.id_of(key),
+                route=self.routes[digest].name,
+                digest=digest,
+                key=key,
+                cloud_event={**event, **extension, "data": data},
+                **self._inbox("mesh.events", None),
+            )
+        )
+
+    def task_id(self, step: str, key: str = "k") -> str:
+        return ids.task_id(self.id_of(key), self.workflow(key).run_id, step)
+
+    def succeed(self, step: str, output: Any = "done", *, attempt: int = 0, key: str = "k") -> tuple[Event, ...]:
+        """`attempt` 0: the newest."""
+        return self.give(
+            ResultReceived(
+                task_id=self.task_id(step, key),
+                attempt=attempt or self.step(step, key).attempt,
+                workflow_id=self.id_of(key),
+                status="succeeded",
+                output=output,
+                agent_version="1.0",
+                agent_instance="host-1",
+                duration_ms=12.5,
+                usage={"tokens": 7.0},
+            )
+        )
+
+    def fail(
+        self, step: str, *, kind: str = "Boom", retryable: bool = True, attempt: int = 0, key: str = "k"
+    ) -> tuple[Event, ...]:
+        return self.give(
+            ResultReceived(
+                task_id=self.task_id(step, key),
+                attempt=attempt or self.step(step, key).attempt,
+                workflow_id=self.id_of(key),
+                status="failed",
+                error=TaskError(kind=kind, message="it broke", retryable=retryable),
+            )
+        )
+
+    def answer(
+        self,
+        step: str = "review",
+        decision: Literal["approve", "reject"] = "approve",
+        *,
+        by: str = "ana",
+        key: str = "k",
+        at_ms: int | None = None,
+        approval_id: str | None = None,
+        **more: Any,
+    ) -> tuple[Event, ...]:
+        source = self._inbox("mesh.approvals.responses", at_ms)
+        return self.give(
+            AnswerGiven(
+                workflow_id=self.id_of(key),
+                approval_id=approval_id or self.task_id(step, key),
+                answer_id=f"mesh.approvals.responses/0/{source['source_offset']}",
+                decision=decision,
+                by=by,
+                **more,
+                **source,
+            )
+        )
+
+    def command(
+        self, command: Literal["cancel", "retry"], *, step: str | None = None, key: str = "k", reason: str = ""
+    ) -> tuple[Event, ...]:
+        source = self._inbox("mesh.commands", None)
+        return self.give(
+            CommandGiven(
+                workflow_id=self.id_of(key),
+                command_id=f"c{source['source_offset']}",
+                command=command,
+                by="op",
+                reason=reason,
+                step=step,
+                **source,
+            )
+        )
+
+    def wait(self, step: str = "", key: str = "k") -> tuple[Event, ...]:
+        """Let time pass until the step's own time has come (no step: the workflow's memory ends), and tell it so."""
+        workflow = self.workflow(key)
+        due = workflow.steps[step].due_at_ms if step else workflow.forget_at_ms
+        assert due is not None
+        self.now_ms = max(self.now_ms, due)
+        kinds: dict[str, TimerKind] = {"running": "task_timeout", "retrying": "retry", "asking": "approval_deadline"}
+        kind = kinds[workflow.steps[step].status] if step else "forget"
+        return self.give(
+            TimerDue(due_at_ms=due, workflow_id=self.id_of(key), kind=kind, step=step, run_id=workflow.run_id)
+        )
+
+
+def check_equal(one: PartitionState, other: PartitionState) -> None:
+    assert one.workflows.keys() == other.workflows.keys()
+    for name, workflow in one.workflows.items():
+        assert workflow == other.workflows[name]
+        assert canonical_workflow(workflow) == canonical_workflow(other.workflows[name])
+    assert (one.positions, one.watermarks, one.mark) == (other.positions, other.watermarks, other.mark)

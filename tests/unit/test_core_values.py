@@ -1,0 +1,216 @@
+"""Evolve, effects, replay, ids and canonical JSON: what tests of `decide` don't reach."""
+
+from typing import Any
+
+import pytest
+from one_partition import START_MS, Partition, agent, only, route
+
+from mesh.core import ids
+from mesh.core.canonical import canonical, digest
+from mesh.core.effects import SendDeadLetter, effects
+from mesh.core.events import (
+    Cause,
+    Decision,
+    Event,
+    InputAttempted,
+    InputDismissed,
+    InputParked,
+    LogRecord,
+    OwnerChanged,
+    TaskSucceeded,
+    WorkflowEnded,
+)
+from mesh.core.evolve import evolve
+from mesh.core.replay import PartitionFold, replay
+from mesh.core.state import PartitionState
+from mesh.core.topics import Topics
+
+PARKED = InputParked(
+    code="malformed",
+    message="no JSON",
+    topic="mesh.inbox",
+    partition=0,
+    offset=3,
+    timestamp_ms=1,
+    key=None,
+    value=None,
+    headers=[],
+)
+
+
+def decision(*events: Event, positions: dict[str, int] | None = None, mark: int = 0, epoch: str = "one") -> Decision:
+    return Decision(
+        epoch=epoch,
+        workflow_id="r:k",
+        at_ms=START_MS,
+        cause=Cause(kind="result", id="x"),
+        positions=positions or {},
+        mark=mark,
+        events=events,
+    )
+
+
+def owner(token: str) -> OwnerChanged:
+    return OwnerChanged(token=token, owner="router-1", partitions=1, format_level=1, at_ms=START_MS)
+
+
+# Evolve ------------------------------------------------------------------------------------------------------------------
+
+
+def test_an_event_for_a_workflow_that_has_not_started_is_no_log_of_ours() -> None:
+    event = WorkflowEnded(status="completed", reason="", run_id="1", traceparent="")
+    with pytest.raises(ValueError, match="WorkflowEnded for workflow r:k, which has not started"):
+        evolve(None, event, workflow_id="r:k", at_ms=1)
+
+
+def test_an_event_for_a_step_that_has_not_begun_is_no_log_of_ours() -> None:
+    p = Partition(route({"a": agent()}))
+    p.start()
+    event = TaskSucceeded(step="b", task_id="r:k/1/b", attempt=1, output=1)
+    with pytest.raises(ValueError, match="TaskSucceeded for step b, which has not begun"):
+        evolve(p.workflow(), event, workflow_id="r:k", at_ms=1)
+
+
+def test_a_workflows_id_remembers_its_last_hundred_runs() -> None:
+    p = Partition(route({"a": agent(**{"if": "false"})}, on_repeat="new_run_after_end"))
+    for number in range(105):
+        p.start(event_id=f"e{number}")
+    assert p.workflow().earlier_runs == tuple(ids.run_id("/orders", f"e{n}") for n in range(4, 104))
+
+
+# Effects -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_parked_input_goes_to_the_dead_letters() -> None:
+    letter = only(effects(decision(PARKED)), SendDeadLetter)
+    assert (letter.parked, letter.workflow_id, letter.at_ms) == (PARKED, "r:k", START_MS)
+
+
+def test_an_event_for_the_record_alone_has_no_effect() -> None:
+    assert effects(decision(InputDismissed(code="late", message=""))) == []
+    assert effects(decision()) == []
+
+
+# Replay ------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_decision_of_another_epoch_is_inert() -> None:
+    records: list[LogRecord] = [
+        owner("one"),
+        owner("two"),
+        decision(positions={"t": 5}, epoch="one"),
+        decision(epoch="two", mark=2),
+    ]
+    state = replay(enumerate(records))
+    assert (state.positions, state.mark) == ({}, 2)
+
+
+def test_the_mark_never_goes_back() -> None:
+    state = replay(enumerate([owner("one"), decision(mark=5), decision(mark=3)]))
+    assert state.mark == 5
+
+
+def test_the_watermark_of_each_source_partition_is_that_of_its_last_decision() -> None:
+    p = Partition(route({"a": agent()}))
+    p.start()
+    p.start(event_id="e2")
+    p.command("cancel")
+    assert p.state.watermarks == {"mesh.events/0": (1, 0), "mesh.commands/0": (0, 0)}
+
+
+def fold(*records: Any) -> PartitionFold:
+    found = PartitionFold(0)
+    for offset, record in enumerate(records):
+        found.apply(offset, record)
+    return found
+
+
+def test_take_overs_are_counted_until_inputs_move_on() -> None:
+    moved = decision(positions={"t": 1})
+    assert fold(owner("one"), owner("two"), owner("two")).takeovers == 2
+    assert fold(owner("one"), moved, owner("two")).takeovers == 1
+    assert fold(owner("one"), owner("two"), decision(positions={"t": 1}, epoch="two")).takeovers == 0
+
+
+def test_a_timer_that_fires_is_no_progress_of_the_inputs() -> None:
+    timer = decision(InputDismissed(code="x", message=""), positions={})
+    assert fold(owner("one"), timer, owner("two")).takeovers == 2
+
+
+def test_an_owner_that_stops_in_good_order_did_not_die_of_an_input() -> None:
+    stopped = decision(mark=1)
+    assert fold(owner("one"), decision(InputAttempted(topic="t", offset=0)), stopped).attempted is None
+    assert fold(owner("one"), stopped).takeovers == 0
+
+
+def test_an_input_is_attempted_until_a_decision_moves_past_it() -> None:
+    attempted = decision(InputAttempted(topic="t", offset=4), positions={"t": 4})
+    found = fold(owner("one"), attempted, owner("two"))
+    assert (found.attempted, found.takeovers) == (("t", 4), 2)
+    found.apply(3, decision(PARKED, positions={"t": 5}, epoch="two"))
+    assert (found.attempted, found.takeovers) == (None, 0)
+
+
+def test_a_fold_knows_where_to_read_on() -> None:
+    found = fold(owner("one"), decision())
+    assert (found.next_offset, found.partition) == (2, 0)
+    assert PartitionFold(3, state=PartitionState(mark=7), next_offset=9).state.mark == 7
+
+
+# Ids ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_keys_are_escaped_only_where_they_must_be() -> None:
+    assert ids.workflow_id("r", "octo/repo#1 ü") == "r:octo/repo#1 ü"
+    assert ids.escape_key("100%\n\ud800") == "100%25%0A%ED%A0%80"
+
+
+@pytest.mark.parametrize("text", ["", "a", "a/b/c", "r:k/run", "r:k//step", "r:k/run/", "/run/step"])
+def test_what_has_not_the_form_of_a_step_id_is_none(text: str) -> None:
+    assert ids.parse_step_id(text) is None
+
+
+def test_a_step_id_may_hold_slashes_and_colons_in_its_key() -> None:
+    found = ids.parse_step_id("r:a/b:c/run/step")
+    assert found == ids.TaskId("r:a/b:c", "run", "step")
+    assert ids.route_of("r:a/b:c") == "r"
+
+
+@pytest.mark.parametrize(
+    ("key", "unsigned"),
+    [(b"", 275646681), (b"21", -973932308 % 2**32), (b"foobar", -790332482 % 2**32), (b"a-little-bit-long-string", -985981536 % 2**32), (b"abc", 479470107)],
+)  # fmt: skip
+def test_murmur2_is_kafkas(key: bytes, unsigned: int) -> None:
+    """Values of Apache Kafka's own UtilsTest.testMurmur2."""
+    assert ids.murmur2(key) == unsigned
+
+
+def test_keys_spread_over_all_partitions_and_no_more() -> None:
+    assert {ids.partition_of_key(f"r:{n}".encode(), 16) for n in range(1_000)} == set(range(16))
+
+
+# Canonical JSON ----------------------------------------------------------------------------------------------------------
+
+
+def test_equal_values_have_equal_bytes() -> None:
+    assert canonical({"b": [1, None, True], "a": "ü"}) == canonical({"a": "ü", "b": [1, None, True]})
+    assert canonical({"b": 1, "a": "ü"}) == '{"a":"ü","b":1}'.encode()
+    assert digest(1) != digest(True)
+
+
+def test_numbers_may_be_of_any_size() -> None:
+    assert canonical({"b": [2**70, ("x", 1.5, None)], "a": 1}) == b'{"a":1,"b":[%d,["x",1.5,null]]}' % 2**70
+
+
+@pytest.mark.parametrize("value", [{1: 2**70}, {2**70}, [b"x", 2**70], {"a": "\ud800"}])
+def test_what_is_no_json_is_refused(value: Any) -> None:
+    with pytest.raises(TypeError):
+        canonical(value)
+
+
+# Topics ------------------------------------------------------------------------------------------------------------------
+
+
+def test_all_names_stand_under_the_prefix() -> None:
+    topics = Topics("acme.")
+    assert (topics.log, topics.tasks("x"), topics.agent_group("x")) == ("acme.log", "acme.tasks.x", "acme.agent.x")
