@@ -43,6 +43,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "log": Entry("mesh.cli.log:log", "Fold and verify the log."),
     },
     "Services": {
+        "demo": Entry("mesh.cli.demo.command:demo", "Watch a mesh work, and answer its questions."),
         "dev": Entry("mesh.cli.dev:dev", "Run a whole mesh on this machine."),
         "router": Entry("mesh.cli.services:router", "Run a router."),
         "agent": Entry("mesh.cli.services:agent", "Run agents."),

@@ -127,7 +127,7 @@ def test_the_fault_of_the_demo_is_cured_by_its_retry(monkeypatch: pytest.MonkeyP
         except DemoFault:
             failed[delivery["name"]] += 1
             classify(issue, FakeContext(attempt=2))
-    assert failed == {"slow-scan": 1}
+    assert failed == {"path-traversal": 1}
 
 
 def test_the_route_holds_and_its_steps_are_as_documented() -> None:

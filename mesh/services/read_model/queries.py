@@ -32,6 +32,7 @@ __all__ = [
     "count_open_steps",
     "count_workflows",
     "dead_letters",
+    "decisions_after",
     "decisions_citing",
     "decisions_of",
     "events_by_id",
@@ -256,6 +257,13 @@ def decisions_citing(db: apsw.Connection, topic: str, partition: int, offset: in
         " WHERE c.topic = ? AND c.partition = ? AND c.source_offset = ? ORDER BY d.at_ms"
     )
     return _timeline(select(db, sql, topic, partition, offset))
+
+
+def decisions_after(db: apsw.Connection, row: int, *, limit: int = 1_000) -> list[tuple[int, TimelineEntry]]:
+    """All workflows' decisions that the file took in after the one with this row number (0: from the first), with their own row numbers."""
+    sql = "SELECT partition, log_offset, run_id, record, rowid FROM decisions WHERE rowid > ? ORDER BY rowid LIMIT ?"
+    rows = select(db, sql, row, limit)
+    return list(zip((found[4] for found in rows), _timeline([found[:4] for found in rows]), strict=True))
 
 
 def _timeline(rows: Sequence[Any]) -> list[TimelineEntry]:

@@ -1,0 +1,217 @@
+"""The course of a run: what is sent, answered and waited for, and when.
+
+Owns the one loop. At each turn it sends the next event if its time has come, looks at the mesh, lets the script or the person answer, and goes on until every
+event has come to its end. It decides nothing about workflows: it publishes and answers as any client does.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from mesh.cli.approvals import Waiting
+from mesh.cli.demo.news import Item, news_of, sent
+from mesh.cli.demo.processes import Processes
+from mesh.cli.demo.prompt import Answer, ask
+from mesh.cli.demo.screen import Screen
+from mesh.cli.demo.script import Delivery, Script, short_id
+from mesh.cli.demo.view import View, Watcher
+from mesh.cli.session import Session
+from mesh.codec.approvals import Receipt
+from mesh.errors import BrokerError, OperatorError
+from mesh.ports import Broker, OutRecord
+from mesh.services.client import Client
+
+__all__ = ["Conductor", "Ended", "Pace", "Stalled"]
+
+TURN_S: Final = 0.1
+PATIENCE_S: Final = 90.0  # without any news, while nobody is asked: twice a step's time-out
+RECEIPT_S: Final = 60.0
+
+
+class Stalled(OperatorError):
+    """Nothing moves any more, and not everything has come to its end."""
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """The least time between two events, and between two answers of the script, so that eyes can follow."""
+
+    event_s: float = 0.0
+    answer_s: float = 0.0
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """`answers`: those that were accepted, by workflow. `refused`: receipts of those that were not."""
+
+    view: View
+    answers: Mapping[str, Answer]
+    refused: tuple[Receipt, ...]
+
+
+class Conductor:
+    def __init__(
+        self,
+        *,
+        session: Session,
+        script: Script,
+        broker: Broker,
+        watcher: Watcher,
+        processes: Processes,
+        screen: Screen,
+        pace: Pace,
+        partitions: int,
+        by_hand: bool,
+    ) -> None:
+        self._session = session
+        self._script = script
+        self._broker = broker
+        self._client: Client = session.client(broker)
+        self._watcher = watcher
+        self._processes = processes
+        self._screen = screen
+        self._pace = pace
+        self._partitions = partitions
+        self._by_hand = by_hand
+        self._to_send = list(script.deliveries)
+        self._sent: list[str] = []
+        self._answers: dict[str, Answer] = {}
+        self._refused: list[Receipt] = []
+        self._left_to_script: set[str] = set()
+        self._news: list[Item] = []
+        self._heard_at = self._sent_at = self._answered_at = 0.0
+
+    async def run(self) -> Ended:
+        """Until every event has come to its end. Raises `ProcessDied`, `Stalled`, and what the broker raises."""
+        await self._turns(self._is_ready, act=False)
+        view = await self._turns(self._has_ended, act=True)
+        return Ended(view=view, answers=self._answers, refused=tuple(self._refused))
+
+    async def _turns(self, done: Callable[[View], bool], *, act: bool) -> View:
+        self._heard_at = time.monotonic()
+        while True:
+            self._processes.check()
+            view = await self._look()
+            if done(view):
+                return view
+            if act:
+                await self._act(view)
+            self._check_patience(view)
+            await asyncio.sleep(TURN_S)
+
+    async def _look(self) -> View:
+        view = await self._watcher.look(tuple(self._sent), self._session.now_ms())
+        news = [*self._news, *(item for entry in view.decisions for item in news_of(entry))]
+        self._news = []
+        if news:
+            self._heard_at = time.monotonic()
+        self._screen.show(view, news)
+        return view
+
+    def _is_ready(self, view: View) -> bool:
+        return view.partitions >= self._partitions and all(agent.alive for agent in view.agents)
+
+    def _has_ended(self, view: View) -> bool:
+        return not self._to_send and all(view.end_of(one) for one in self._script.deliveries)
+
+    def _check_patience(self, view: View) -> None:
+        if time.monotonic() - self._heard_at < PATIENCE_S:
+            return
+        open_ones = [one.short for one in self._script.deliveries if not view.end_of(one)]
+        raise Stalled(f"nothing has happened for {PATIENCE_S:.0f} s, and without an end are: {', '.join(open_ones)}")
+
+    async def _act(self, view: View) -> None:
+        await self._send_next(view)
+        if not self._by_hand:
+            await self._answer_by_script(view.waiting)
+        elif self._only_people_can_help(view):
+            await self._ask_all(view)
+
+    # Events -------------------------------------------------------------------------------------------------------------
+
+    async def _send_next(self, view: View) -> None:
+        if not self._to_send or time.monotonic() - self._sent_at < self._pace.event_s:
+            return
+        delivery = self._to_send[0]
+        if not self._may_send(delivery, view):
+            return
+        self._to_send.pop(0)
+        self._sent_at = time.monotonic()
+        await self._send(delivery)
+        self._sent.append(delivery.name)
+        self._news.append(sent(delivery))
+
+    def _may_send(self, delivery: Delivery, view: View) -> bool:
+        before = next((one for one in self._script.deliveries if one.name == delivery.after), None)
+        return before is None or bool(view.end_of(before))
+
+    async def _send(self, delivery: Delivery) -> None:
+        if delivery.event is not None:
+            await self._client.publish(delivery.event)
+            return
+        headers = (("content-type", delivery.content_type.encode()),)
+        record = OutRecord(topic=self._session.topics.events, key=None, value=delivery.raw, headers=headers)
+        failures = await self._broker.send([record])
+        if failures:
+            raise BrokerError(f"the broker refused the record of {delivery.file}: {failures[0].message}")
+
+    # Answers ------------------------------------------------------------------------------------------------------------
+
+    async def _answer_by_script(self, waiting: Sequence[Waiting]) -> None:
+        if waiting and time.monotonic() - self._answered_at >= self._pace.answer_s:
+            await self._answer(waiting[0], self._scripted(waiting[0]))
+
+    def _scripted(self, one: Waiting) -> Answer:
+        """What the manifest says, whatever else; a question that it does not foresee is rejected, which then shows as a wrong end."""
+        delivery = self._script.of_workflow(one.row.workflow_id)
+        match delivery.review if delivery else "":
+            case "approve":
+                return Answer(decision="approve", reason=delivery.reason if delivery else "", scripted=True)
+            case "edit" if delivery is not None:
+                edited = {**one.request.payload, **delivery.edit}
+                return Answer(decision="approve", payload=edited, reason=delivery.reason, scripted=True)
+            case _:
+                reason = delivery.reason if delivery and delivery.reason else "the script knows no answer"
+                return Answer(decision="reject", reason=reason, scripted=True)
+
+    def _only_people_can_help(self, view: View) -> bool:
+        blocked = not self._to_send or not self._may_send(self._to_send[0], view)
+        sent_ones = [one for one in self._script.deliveries if one.name in self._sent]
+        return bool(view.waiting) and blocked and all(view.is_quiet(one) for one in sent_ones)
+
+    async def _ask_all(self, view: View) -> None:
+        self._screen.rest()
+        for number, one in enumerate(view.waiting, 1):
+            delivery, workflow = self._script.of_workflow(one.row.workflow_id), view.workflows.get(one.row.workflow_id)
+            answer = None
+            if delivery is not None and workflow is not None:
+                position = f"question {number} of {len(view.waiting)}"
+                answer = ask(self._session, one, delivery, workflow, position=position)
+            receipt = await self._answer(one, answer or self._scripted(one))
+            self._screen.say(_told(receipt, by_script=answer is None))
+        self._heard_at = time.monotonic()
+
+    async def _answer(self, one: Waiting, answer: Answer) -> Receipt:
+        """Through the topic, as anybody: the receipt says what became of it."""
+        receipt = await self._client.answer(
+            one.row.approval_id,
+            answer.decision,
+            by=self._script.approver,
+            payload=answer.payload,
+            reason=answer.reason,
+            digest=one.request.digest,
+            timeout_s=RECEIPT_S,
+        )
+        self._answered_at = time.monotonic()
+        if receipt.status == "accepted":
+            self._answers[one.row.workflow_id] = answer
+        else:
+            self._refused.append(receipt)
+        return receipt
+
+
+def _told(receipt: Receipt, *, by_script: bool) -> str:
+    who = "the script: " if by_script else ""
+    what = receipt.verdict if receipt.status == "accepted" else f"refused ({receipt.code}): {receipt.message}"
+    return f"  {who}{short_id(receipt.approval_id)} ... {what}"

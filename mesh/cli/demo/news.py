@@ -1,0 +1,72 @@
+"""What happens in the mesh, one line each: read from the log's decisions, as `mesh workflow` tells them, but only what a newcomer wants to follow.
+
+Owns the choice and the wording. Pure.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from mesh.cli.demo.script import Delivery, short_id
+from mesh.cli.timeline import describe
+from mesh.core.events import (
+    AnswerRefused,
+    ApprovalClosed,
+    ApprovalRequested,
+    IncidentRaised,
+    InputParked,
+    RetryScheduled,
+    StartRepeated,
+    TaskFailed,
+    WorkflowEnded,
+    WorkflowStarted,
+)
+from mesh.services.read_model.queries import TimelineEntry
+
+__all__ = ["Item", "news_of", "sent"]
+
+SYMBOLS: Final[dict[type, str]] = {
+    WorkflowStarted: "▸",
+    StartRepeated: "=",
+    TaskFailed: "✗",
+    RetryScheduled: "↻",
+    ApprovalRequested: "?",
+    ApprovalClosed: "✓",
+    AnswerRefused: "✗",
+    IncidentRaised: "✗",
+    InputParked: "✗",
+    WorkflowEnded: "✓",
+}
+
+
+class Item(msgspec.Struct, frozen=True, kw_only=True):
+    """One line. `about`: the issue, or whom it comes from."""
+
+    symbol: str
+    about: str
+    what: str
+    why: str = ""
+    style: str = ""
+
+
+def sent(delivery: Delivery) -> Item:
+    """An event that upstream published."""
+    what = f"published: {delivery.event['type']}" if delivery.event else "published: bytes that are no event"
+    return Item(symbol="→", about=delivery.short, what=what, why=delivery.title, style="dim")
+
+
+def news_of(entry: TimelineEntry) -> Iterator[Item]:
+    """What is worth telling of one decision."""
+    for event in entry.decision.events:
+        symbol = SYMBOLS.get(type(event))
+        if symbol is None:
+            continue
+        line = describe(event, entry.decision)
+        if (isinstance(event, WorkflowEnded) and event.status != "completed") or (
+            isinstance(event, ApprovalClosed) and event.verdict == "rejected"
+        ):
+            symbol = "✗"
+        why = "" if isinstance(event, WorkflowStarted) else line.why
+        what = f"{line.step}: {line.what}" if line.step else line.what
+        yield Item(symbol=symbol, about=short_id(entry.decision.workflow_id), what=what, why=why, style=line.style)

@@ -1,0 +1,125 @@
+"""The questions to the person at the prompt: one approval after the other, one key each.
+
+Owns what is shown of an approval and which keys there are. Asking blocks this process alone: the mesh is five others, which go on.
+"""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import click
+import msgspec
+from rich.panel import Panel
+from rich.text import Text
+
+from mesh.cli.approvals import UNEDITED, Decision, Waiting, edit
+from mesh.cli.demo.script import Delivery
+from mesh.cli.human import one_line, printable, readable
+from mesh.cli.session import Session
+from mesh.core.state import Workflow
+
+__all__ = ["Answer", "ask", "card", "why_asked"]
+
+KEYS: Final = (
+    ("a", "approve"),
+    ("r", "reject"),
+    ("e", "edit, then approve"),
+    ("s", "leave it to the script"),
+    ("q", "quit"),
+)
+CARD_WIDTH: Final = 100
+EXCERPT: Final = 300
+SURE: Final = 0.7  # from this confidence on the route asks nobody
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """`payload` is an edit; UNSET: what was asked. `scripted`: the manifest gave it."""
+
+    decision: Decision
+    payload: Any = UNEDITED
+    reason: str = ""
+    scripted: bool = False
+
+
+def ask(session: Session, one: Waiting, delivery: Delivery, workflow: Workflow, *, position: str) -> Answer | None:
+    """What the person answers; None: the script shall. Raises `KeyboardInterrupt` when they want to go."""
+    session.show(
+        "", card(one, delivery, workflow, position=position, width=min(session.out.width, CARD_WIDTH)), _keys()
+    )
+    with _interruptible():
+        while True:
+            match click.getchar().lower():
+                case "a":
+                    return Answer(decision="approve")
+                case "r":
+                    reason = click.prompt("  reason", default="", show_default=False)
+                    return Answer(decision="reject", reason=reason)
+                case "e":
+                    payload = edit(session, one.request)
+                    if payload is not UNEDITED:
+                        return Answer(decision="approve", payload=payload)
+                    session.show(_keys())
+                case "s":
+                    return None
+                case "q" | "\x03" | "\x04":
+                    raise KeyboardInterrupt
+                case _:
+                    continue
+
+
+def _keys() -> Text:
+    line = Text("  ")
+    for key, meaning in KEYS:
+        line.append(f"[{key}]", style="bold cyan")
+        line.append(f" {meaning}   ", style="default")
+    return line
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """While a person types, Ctrl-C ends the typing; the event loop's own handler would wait for the next line."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    except click.Abort as abort:
+        raise KeyboardInterrupt from abort
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def card(one: Waiting, delivery: Delivery, workflow: Workflow, *, position: str, width: int) -> Panel:
+    """The question, what it is about, why it is asked, and the reply to be posted, whole."""
+    text = Text()
+    text.append(f"{printable(one.row.question)}\n\n", style="bold")
+    for name, value in (
+        ("issue", f"{delivery.short}  {delivery.title}"),
+        ("says", one_line(str(delivery.issue.get("body") or "(nothing)"), EXCERPT)),
+        ("asked", f"because {why_asked(workflow) or one.request.reason}"),
+    ):
+        text.append(f"{name:<7}", style="dim")
+        text.append(f"{printable(value)}\n")
+    text.append("\n")
+    payload = one.request.payload
+    if isinstance(payload, dict) and isinstance(payload.get("body"), str):
+        text.append(f"{printable(payload['body'].strip())}\n\n", style="default")
+        text.append("labels ", style="dim")
+        text.append(printable(", ".join(map(str, payload.get("labels", []))) or "none"))
+    else:
+        text.append(readable(payload))
+    return Panel(text, title=f" {position} ", title_align="left", border_style="yellow", padding=(0, 2), width=width)
+
+
+def why_asked(workflow: Workflow) -> str:
+    """The values behind the route's condition; empty where they don't tell."""
+    found = {name: state.output for name, state in workflow.steps.items() if isinstance(state.output, dict)}
+    triage, duplicates = found.get("classify", {}), found.get("duplicates", {})
+    confidence = triage.get("confidence")
+    reasons = []
+    if triage.get("severity") == "high":
+        reasons.append("its severity is high")
+    if isinstance(confidence, int | float) and confidence < SURE:
+        reasons.append(f"the classifier is only {confidence:.0%} sure")
+    if matches := [match for match in duplicates.get("matches", []) if isinstance(match, dict)]:
+        reasons.append("it reads like " + ", ".join(f"#{match.get('number')}" for match in matches))
+    return " and ".join(reasons)

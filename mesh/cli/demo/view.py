@@ -1,0 +1,152 @@
+"""What there is to see of a running demo at one moment.
+
+Owns the reading: the read model, caught up, and what became of each event. It changes nothing, and shows nothing.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final, Literal
+
+import msgspec
+
+from mesh.cli.approvals import Waiting
+from mesh.cli.demo.script import Delivery, Script
+from mesh.codec.dead_letters import decode_dead_letter
+from mesh.core.state import Workflow
+from mesh.core.topics import Topics
+from mesh.ports import Broker, TopicPartition
+from mesh.services.event_fate import fate_of, read_record
+from mesh.services.read_model import ReadModel, queries
+from mesh.services.read_model.queries import EventRow, TimelineEntry
+
+__all__ = ["AgentView", "Fate", "View", "Watcher"]
+
+Fate = Literal["started", "repeated", "unmatched", "dead_letter"]
+FATES: Final[Mapping[str, Fate]] = {"started": "started", "repeated": "repeated"}
+
+
+class AgentView(msgspec.Struct, frozen=True, kw_only=True):
+    """`tasks`: that are out. `alive`: its card holds."""
+
+    name: str
+    alive: bool
+    tasks: int
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """`fates`: by delivery's name, of those that are decided. `decisions`: new since the last view, in the order in which they were read."""
+
+    workflows: Mapping[str, Workflow]
+    waiting: tuple[Waiting, ...]
+    agents: tuple[AgentView, ...]
+    partitions: int  # that a router owns
+    fates: Mapping[str, Fate]
+    sent: tuple[str, ...]
+    dead_letters: int
+    decisions: tuple[TimelineEntry, ...]
+
+    def end_of(self, delivery: Delivery) -> str:
+        """How it ended; empty while it has not."""
+        fate = self.fates.get(delivery.name, "")
+        if fate != "started":
+            return fate
+        workflow = self.workflows.get(delivery.workflow)
+        return workflow.status if workflow is not None and workflow.status != "running" else ""
+
+    def is_quiet(self, delivery: Delivery) -> bool:
+        """Whether nothing happens to it unless a person answers."""
+        if self.end_of(delivery):
+            return True
+        workflow = self.workflows.get(delivery.workflow)
+        if workflow is None or delivery.name not in self.fates:
+            return False
+        at_work = {step.status for step in workflow.steps.values()} & {"running", "retrying", "asking", "incident"}
+        return at_work == {"asking"}
+
+
+class Watcher:
+    """Looks at one mesh again and again."""
+
+    def __init__(
+        self, broker: Broker, topics: Topics, model: ReadModel, script: Script, agents: tuple[str, ...]
+    ) -> None:
+        self._broker = broker
+        self._topics = topics
+        self._model = model
+        self._script = script
+        self._agents = agents
+        self._fates: dict[str, Fate] = {}
+        self._last_row = 0
+
+    @property
+    def model(self) -> ReadModel:
+        return self._model
+
+    async def look(self, sent: tuple[str, ...], now_ms: int) -> View:
+        """As of now. `sent`: the deliveries that were, by name and in order."""
+        await self._model.catch_up()
+        db = self._model.db
+        for delivery in self._script.deliveries:
+            if delivery.name in sent and delivery.name not in self._fates:
+                await self._find_fate(delivery, sent)
+        states = {one.workflow: queries.workflow_state(db, one.workflow) for one in self._script.workflows}
+        requests = [(row, queries.approval_request(db, row.approval_id)) for row in queries.approvals(db)]
+        new = queries.decisions_after(db, self._last_row)
+        self._last_row = new[-1][0] if new else self._last_row
+        return View(
+            workflows={workflow_id: state for workflow_id, state in states.items() if state is not None},
+            waiting=tuple(Waiting(row, request) for row, request in requests if request is not None),
+            agents=self._see_agents(now_ms),
+            partitions=len(queries.partitions(db)),
+            fates=dict(self._fates),
+            sent=sent,
+            dead_letters=queries.count_dead_letters(db),
+            decisions=tuple(sorted((entry for _, entry in new), key=lambda entry: entry.decision.at_ms)),
+        )
+
+    def _see_agents(self, now_ms: int) -> tuple[AgentView, ...]:
+        db = self._model.db
+        alive = {row.card.name for row in queries.cards(db) if row.is_alive(now_ms)}
+        tasks = queries.running_by_agent(db)
+        return tuple(
+            AgentView(name=name, alive=name in alive, tasks=tasks.get(name, (0, 0))[0]) for name in self._agents
+        )
+
+    async def _find_fate(self, delivery: Delivery, sent: tuple[str, ...]) -> None:
+        fate = await (self._fate_of_raw(delivery) if delivery.send == "raw" else self._fate_of_event(delivery, sent))
+        if fate is not None:
+            self._fates[delivery.name] = fate
+
+    async def _fate_of_event(self, delivery: Delivery, sent: tuple[str, ...]) -> Fate | None:
+        row = self._row_of(delivery, sent)
+        if row is None:
+            return None
+        fate = (await fate_of(self._broker, self._topics, self._model, row)).fate
+        match fate.kind:
+            case "decided":
+                effects = Counter(one.effect for one in fate.workflows)
+                return next((FATES[effect] for effect in effects if effect in FATES), None)
+            case "dead_lettered":
+                return "dead_letter"
+            case "unwanted":
+                return "unmatched"
+            case _:
+                return None
+
+    def _row_of(self, delivery: Delivery, sent: tuple[str, ...]) -> EventRow | None:
+        """Its record. One that is delivered twice has two, in the order in which they were sent."""
+        same = [one.name for one in self._script.deliveries if one.delivery == delivery.delivery and one.name in sent]
+        rows = queries.events_by_id(self._model.db, delivery.delivery)
+        place = same.index(delivery.name)
+        return rows[place] if place < len(rows) else None
+
+    async def _fate_of_raw(self, delivery: Delivery) -> Fate | None:
+        return "dead_letter" if await self.dead_letter_of(delivery) else None
+
+    async def dead_letter_of(self, delivery: Delivery) -> bool:
+        """Whether its bytes stand in the dead letters, as they were sent."""
+        for row in queries.dead_letters(self._model.db):
+            record = await read_record(self._broker, TopicPartition(self._topics.dlq, row.partition), row.offset)
+            if record is not None and decode_dead_letter(record).original.value == delivery.raw:
+                return True
+        return False
