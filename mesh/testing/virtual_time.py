@@ -33,7 +33,16 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, Final, NoReturn, TypeVar, TypeVarTuple, Unpack
 
-__all__ = ["Deadlock", "Incarnation", "SeededEntropy", "VirtualClock", "VirtualTimeLimit", "VirtualTimeLoop", "run"]
+__all__ = [
+    "Deadlock",
+    "Incarnation",
+    "SeededEntropy",
+    "VirtualClock",
+    "VirtualTimeLimit",
+    "VirtualTimeLoop",
+    "current_incarnation",
+    "run",
+]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -84,6 +93,11 @@ class Incarnation:
 
 
 _INCARNATION: contextvars.ContextVar[Incarnation | None] = contextvars.ContextVar("incarnation", default=None)
+
+
+def current_incarnation() -> Incarnation | None:
+    """The simulated process that the caller runs in."""
+    return _INCARNATION.get()
 
 
 class _Runnable:

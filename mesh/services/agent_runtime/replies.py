@@ -4,6 +4,7 @@ Owns the choice of record, also where the first choice can't be sent. No I/O.
 """
 
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from mesh.agent.definition import Agent
@@ -25,8 +26,16 @@ class Replies:
     """Makes records for one agent. `max_record_bytes`: what the broker takes."""
 
     def __init__(
-        self, agent: Agent[Any, Any], *, topics: Topics, clock: Clock, instance: str, max_record_bytes: int
+        self,
+        agent: Agent[Any, Any],
+        *,
+        topics: Topics,
+        clock: Clock,
+        instance: str,
+        max_record_bytes: int,
+        ticks: Callable[[], float] = time.perf_counter,
     ) -> None:
+        self._ticks = ticks
         self._version = agent.version
         self._group = topics.agent_group(agent.name)
         self._topics = topics
@@ -44,7 +53,7 @@ class Replies:
             error=answer if isinstance(answer, TaskError) else None,
             agent_version=self._version,
             agent_instance=self._instance,
-            duration_ms=round((time.perf_counter() - work.started_s) * _MS, 3),
+            duration_ms=round((self._ticks() - work.started_s) * _MS, 3),
             traceparent=traceparent,
         )
         if (

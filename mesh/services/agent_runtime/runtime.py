@@ -19,7 +19,8 @@ How it hangs together
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Iterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
@@ -49,7 +50,7 @@ _LONGEST_PAUSE_S: Final = 5.0
 
 
 class AgentRuntime:
-    """Runs one agent against a broker. `instance` names this process to operators."""
+    """Runs one agent against a broker. `instance` names this process to operators. `ticks`: seconds, for how long a handler took (a simulation brings its own)."""
 
     def __init__(
         self,
@@ -61,6 +62,7 @@ class AgentRuntime:
         instance: str,
         settings: AgentSettings | None = None,
         tracer: Tracer | None = None,
+        ticks: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.agent: Final = agent
         self.counts: Final = Counts()
@@ -75,7 +77,7 @@ class AgentRuntime:
             agent=agent.name, instance=instance
         )
         replies = Replies(
-            agent, topics=topics, clock=clock, instance=instance, max_record_bytes=broker.max_record_bytes
+            agent, topics=topics, clock=clock, instance=instance, max_record_bytes=broker.max_record_bytes, ticks=ticks
         )
         self._shares = Shares(self._settings, abandon=self._abandon, log=self._log)
         self._outbox = Outbox(broker, settled=self._shares.settle, instead=replies.instead, log=self._log)
@@ -92,6 +94,7 @@ class AgentRuntime:
             settle=self._shares.settle,
             drop=self._shares.drop,
             log=self._log,
+            ticks=ticks,
         )
         self._card = CardKeeper(
             broker,

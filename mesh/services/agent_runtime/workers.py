@@ -44,8 +44,10 @@ class Workers:
         settle: Callable[[Sequence[Work]], None],
         drop: Callable[[Work], None],
         log: Any,
+        ticks: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.waiting_bytes = 0
+        self._ticks = ticks
         self._call = call
         self._replies = replies
         self._concurrency = concurrency
@@ -122,20 +124,20 @@ class Workers:
         """Do what waits, until cancelled, or until a handler has changed context variables: the next one must not see them."""
         me = asyncio.current_task()
         assert me is not None  # noqa: S101 - a coroutine that runs is in a task
-        slice_end_s = time.perf_counter() + _SLICE_S
+        slice_end_s = self._ticks() + _SLICE_S
         while True:
             if not self._waiting:
                 await self._rest()
-                slice_end_s = time.perf_counter() + _SLICE_S
+                slice_end_s = self._ticks() + _SLICE_S
                 continue
             await self._do(self._next(), me)
             if copy_context() != self._clean:
                 self._workers.discard(me)
                 self._hire()
                 return
-            if time.perf_counter() > slice_end_s:
+            if self._ticks() > slice_end_s:
                 await asyncio.sleep(0)
-                slice_end_s = time.perf_counter() + _SLICE_S
+                slice_end_s = self._ticks() + _SLICE_S
 
     def _next(self) -> Work:
         work = self._waiting.popleft()
@@ -183,7 +185,7 @@ class Workers:
         assert task is not None  # noqa: S101 - decoded by the caller
         answer: bytes | TaskError
         work.runner = me
-        work.started_s = time.perf_counter()
+        work.started_s = self._ticks()
         self._running.add(work)
         try:
             if self._is_traced:

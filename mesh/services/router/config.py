@@ -15,6 +15,7 @@ class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_flights: int = 4  # appends under way for each partition; more only adds latency
     max_backlog: int = 4_000  # inputs read and not yet decided, for each partition
     idle_poll_s: float = 0.1  # how late a timer or a stop may be noticed while no record comes
+    membership_poll_s: float = 0.25  # between polls that only serve the membership; well below the session's time-out
     checkpoint_interval_s: float = 5.0
     drain_timeout_s: float = 10.0  # for what is under way at a stop or a revocation
     retry_pause_s: float = 0.5  # between attempts while the broker is away

@@ -95,7 +95,7 @@ async def _fly(broker: Broker, owner: "Owner", flight: Flight) -> None:
         return
     for failure in failures:
         effect, record = batch.effects[failure.index], batch.effect_records[failure.index]
-        owner.offer_own(undeliverable(effect, record, failure))
+        owner.offer_own(undeliverable(effect, record, failure), appended.spans[0][0])
     first, count = appended.spans[-1]
     owner.acknowledge_effects(first + count, had_effects=bool(batch.effect_records))
 

@@ -121,7 +121,7 @@ class Owner:
         self._encoder = EffectEncoder(topics, partition)
         self._results: deque[Record] = deque()
         self._inbox: deque[Record] = deque()
-        self._own_inputs: deque[TaskUndeliverable | Undeliverable] = deque()
+        self._own_inputs: deque[tuple[int, TaskUndeliverable | Undeliverable]] = deque()  # with their place in the log
         self._announced = False
         self.flights: list[Flight] = []  # under way, in order
         self._owes_mark = False
@@ -200,6 +200,10 @@ class Owner:
         if self.flights:
             return None
         batch, record = Batch(), self._careful_head()
+        if not self._announced:
+            self._take_own(batch, now_ms)
+            if batch.decisions:
+                return self._launch(batch)
         if record is None:
             self._take_timers(batch, now_ms)
             return self._launch(batch)
@@ -288,18 +292,30 @@ class Owner:
     def _take_own(self, batch: Batch, now_ms: int) -> None:
         """Decide on what could not be sent."""
         while self._own_inputs:
-            given = self._own_inputs[0]
+            own = self._own_inputs.popleft()  # before it is decided: its decision's mark may cover it
+            given = own[1]
             match given:
                 case TaskUndeliverable():
                     name = ids.attempt_id(given.task_id, given.attempt)
                 case Undeliverable():
                     name = given.effect_id
-            self._decide_own(batch, given, Cause(kind="undeliverable", id=name), now_ms)
-            self._own_inputs.popleft()
+            try:
+                self._decide_own(batch, given, Cause(kind="undeliverable", id=name), now_ms)
+            except _UnknownDigest:
+                self._own_inputs.appendleft(own)
+                raise
 
-    def offer_own(self, given: TaskUndeliverable | Undeliverable) -> None:
-        """An effect could not be sent for good: that is an input of ours."""
-        self._own_inputs.append(given)
+    def offer_own(self, given: TaskUndeliverable | Undeliverable, decided_at: int) -> None:
+        """An effect of a decision at log offset `decided_at` or later could not be sent for good: that is an input of ours.
+
+        No record holds it, so the log's mark stays before that decision until this one is in the log too: a new owner then finds out by itself.
+        """
+        self._own_inputs.append((decided_at, given))
+
+    @property
+    def _mark(self) -> int:
+        """Up to where the log may be told that nothing is owed."""
+        return min(self.state.mark, self._own_inputs[0][0]) if self._own_inputs else self.state.mark
 
     def _decide_own(
         self, batch: Batch, given: TaskUndeliverable | Undeliverable | TimerDue, cause: Cause, now_ms: int
@@ -401,7 +417,7 @@ class Owner:
             at_ms=now_ms,
             cause=cause,
             positions=self.state.positions,
-            mark=self.state.mark,
+            mark=self._mark,
             events=decided.events,
         )
         record = encode_decision(decision, topic=self.log.topic, partition=self.partition)
@@ -490,7 +506,7 @@ class Owner:
         if self.is_lost() or not self._owes_mark:
             return None
         batch = Batch()
-        cause = Cause(kind="mark", id=f"mark/{self.partition}/{self.state.mark}")
+        cause = Cause(kind="mark", id=f"mark/{self.partition}/{self._mark}")
         self._emit(batch, Decided((), None), "", cause, now_ms + self.clock_offset_ms)
         return self._launch(batch)
 

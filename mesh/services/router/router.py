@@ -135,7 +135,7 @@ class Router:
         try:
             while not self._drained.is_set():
                 try:
-                    await subscription.poll(max_records=1, timeout_s=0.25)
+                    await subscription.poll(max_records=1, timeout_s=self._config.membership_poll_s)
                     await subscription.commit(self._positions())
                 except BrokerUnavailable as error:
                     _log.warning("membership_waits", error=str(error))

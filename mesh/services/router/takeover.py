@@ -77,11 +77,11 @@ class _Candidate:
             while self.effective[0][0] < self.fold.state.mark:
                 self.effective.popleft()
 
-    def owed(self) -> list[Effect]:
-        """Effects from the mark on that are still wanted."""
+    def owed(self) -> list[tuple[int, Effect]]:
+        """Effects from the mark on that are still wanted, with the log offsets of their decisions."""
         state = self.fold.state
         return [
-            effect
+            (offset, effect)
             for offset, decision in self.effective
             if offset >= state.mark
             for effect in effects(decision)
@@ -205,17 +205,17 @@ def _move_in(candidate: _Candidate) -> None:
 
 
 async def _send_owed(candidates: Sequence[_Candidate], broker: Broker, topics: Topics) -> None:
-    owed: list[tuple[_Candidate, Effect, OutRecord]] = []
+    owed: list[tuple[_Candidate, int, Effect, OutRecord]] = []
     for candidate in candidates:
         encoder = EffectEncoder(topics, candidate.owner.partition)
-        owed.extend((candidate, effect, encoder.encode(effect)) for effect in candidate.owed())
-    failures = await broker.send([record for _, _, record in owed]) if owed else ()
+        owed.extend((candidate, at, effect, encoder.encode(effect)) for at, effect in candidate.owed())
+    failures = await broker.send([record for *_, record in owed]) if owed else ()
     if owed:
         _log.info("effects_sent_again", count=len(owed))
     for failure in failures:
-        candidate, effect, record = owed[failure.index]
-        candidate.owner.offer_own(undeliverable(effect, record, failure))
-    with_effects = {candidate.owner.partition for candidate, _, _ in owed}
+        candidate, at, effect, record = owed[failure.index]
+        candidate.owner.offer_own(undeliverable(effect, record, failure), at)
+    with_effects = {candidate.owner.partition for candidate, *_ in owed}
     for candidate in candidates:
         owner = candidate.owner
         owner.acknowledge_effects(candidate.until + 1, had_effects=owner.partition in with_effects)

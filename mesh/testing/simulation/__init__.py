@@ -1,0 +1,18 @@
+"""Simulation: whole meshes in virtual time, with every fault that the architecture allows for, one run for each seed.
+
+    python -m mesh.testing.simulation 7 --verbose    one run again, with its transcript
+    python -m mesh.testing.simulation 0 300          many
+
+plan, world     the course of a run: routers' lives, blackouts, calm, the end
+parties         upstream, agents, approvers, operators
+routes          what they play
+cluster         the memory broker, with eyes
+transcript      what happened
+
+What a run is judged by is `mesh.testing.promises`. docs/testing.md says what is modelled and how to add to it.
+"""
+
+from mesh.testing.simulation.runs import Outcome, simulate
+from mesh.testing.simulation.world import Plan, World
+
+__all__ = ["Outcome", "Plan", "World", "simulate"]

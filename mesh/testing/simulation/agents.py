@@ -1,0 +1,39 @@
+"""Agents for the real agent runtime, whose handlers are slow, fail or hang by the seed. Used by `world`."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any, Final
+
+from mesh.agent.context import Context
+from mesh.agent.decorator import agent
+from mesh.agent.definition import Agent
+from mesh.errors import NonRetryable
+from mesh.services.agent_runtime import AgentSettings
+
+__all__ = ["SETTINGS", "scripted_agent"]
+
+SETTINGS: Final = AgentSettings(
+    task_partitions=2,
+    poll_s=2.0,
+    watch_every_s=0.25,
+    card_every_s=30.0,
+    drain_s=3.0,
+    revoke_drain_s=1.0,
+    session_timeout_s=4.0,
+)
+
+
+def scripted_agent(name: str, *, seed: int, is_calm: Callable[[], bool]) -> Agent[Any, Any]:
+    """What it does with an attempt is a function of the seed and the attempt; once it is calm it does all well."""
+
+    @agent(name, concurrency=4)
+    async def work(value: dict[str, Any], ctx: Context) -> dict[str, Any]:
+        if not is_calm():
+            draw = random.Random(f"{seed} {ctx.task_id} {ctx.attempt}").random()  # noqa: S311 - a simulation's chance
+            await asyncio.sleep([0.0, 0.0, 0.05, 0.5, 3.0, 20.0][int(draw * 6)])
+            if draw * 6 % 1 > 0.75:
+                raise NonRetryable("never") if draw * 6 % 1 > 0.97 else OSError("the disk is full")
+        return {"by": name, "attempt": ctx.attempt, "given": len(value)}
+
+    return work

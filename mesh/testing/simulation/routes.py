@@ -1,0 +1,106 @@
+"""The routes that simulations run: each rule of the route language that a router acts on, with times of seconds.
+
+Owns the documents alone; `world` publishes their events, `parties` plays their agents and people.
+"""
+
+from typing import Any, Final
+
+from mesh.core.route import Route
+from mesh.core.route_compile import compile_route
+
+__all__ = ["AGENTS", "KINDS", "ROLES", "UNKNOWN_AGENT", "routes"]
+
+UNKNOWN_AGENT: Final = "ghost"
+"""Its topic is not there until the faults stop."""
+
+AGENTS: Final = ("alpha", "beta", "gamma")
+ROLES: Final = {"ana": frozenset({"maintainer"}), "ben": frozenset({"maintainer", "lead"}), "eve": frozenset({"guest"})}
+
+_RETRY: Final = {"attempts": 3, "backoff": "1s", "max_backoff": "4s"}
+
+
+def _approval(**options: Any) -> dict[str, Any]:
+    return {"ask": "Go on?", "payload": {"draft": "${{ steps.draft }}"}, "role": "maintainer", **options}
+
+
+_DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
+    {
+        "route": "fan",
+        "steps": {
+            "left": {"agent": "alpha", "input": "${{ event.data }}", "timeout": "6s", "retry": _RETRY},
+            "right": {"agent": "beta", "input": "${{ event.data }}", "timeout": "8s", "retry": _RETRY},
+            "odd": {"needs": "left", "if": "event.data.odd", "agent": "gamma", "input": {"n": "${{ event.data.n }}"}, "timeout": "6s"},
+            "last": {"needs": ["right", "odd"], "agent": "alpha", "input": {"right": "${{ steps.right }}"}, "timeout": "6s"},
+        },
+    },
+    {
+        "route": "review",
+        "steps": {
+            "draft": {"agent": "alpha", "input": "${{ event.data }}", "timeout": "6s", "retry": _RETRY},
+            "review": {
+                "needs": "draft",
+                "if": "event.data.n % 5 != 4",
+                "approval": _approval(deadline="12s", on_expiry="reject", payload_schema={"type": "object", "required": ["draft"]}),
+            },
+            "publish": {"needs": "review", "agent": "beta", "input": "${{ steps.review.payload }}", "timeout": "6s"},
+        },
+    },
+    {
+        "route": "consent",
+        "steps": {
+            "draft": {"agent": "gamma", "input": "${{ event.data }}", "timeout": "5s", "retry": _RETRY},
+            "agree": {"needs": "draft", "approval": _approval(deadline="8s", on_expiry="approve")},
+            "good": {"needs": "agree", "if": "steps.agree.verdict == 'approved'", "agent": "alpha", "input": {}, "timeout": "6s"},
+            "bad": {"needs": "agree", "if": "steps.agree.verdict == 'rejected'", "agent": "beta", "input": {}, "timeout": "6s"},
+        },
+    },
+    {
+        "route": "escalate",
+        "steps": {
+            "draft": {"agent": "beta", "input": "${{ event.data }}", "timeout": "6s", "retry": _RETRY},
+            "review": {"needs": "draft", "approval": _approval(deadline="6s", on_expiry="incident")},
+        },
+    },
+    {
+        "route": "open",
+        "closed_retention": "30d",
+        "steps": {
+            "draft": {"agent": "alpha", "input": "${{ event.data }}", "timeout": "6s", "retry": _RETRY},
+            "review": {"needs": "draft", "approval": _approval(deadline="never", role="lead")},
+        },
+    },
+    {
+        "route": "flaky",
+        "steps": {"only": {"agent": "gamma", "input": "${{ event.data }}", "timeout": "4s", "retry": {"attempts": 2, "backoff": "1s"}}},
+    },
+    {
+        "route": "brittle",
+        "steps": {
+            "first": {"agent": "beta", "input": "${{ event.data }}", "timeout": "4s", "retry": {"attempts": 1}, "on_exhausted": "fail"},
+            "second": {"agent": "alpha", "input": "${{ event.data }}", "timeout": "4s", "retry": {"attempts": 1}, "on_exhausted": "fail"},
+        },
+    },
+    {
+        "route": "astray",
+        "steps": {
+            "lost": {"agent": UNKNOWN_AGENT, "input": "${{ event.data }}", "timeout": "300s"},
+            "found": {"agent": "alpha", "input": "${{ event.data }}", "timeout": "6s", "retry": _RETRY},
+        },
+    },
+    {
+        "route": "brief",
+        "closed_retention": "5s",
+        "on_repeat": "new_run_after_end",
+        "steps": {"only": {"agent": "alpha", "input": "${{ event.data }}", "timeout": "6s", "retry": _RETRY}},
+    },
+)
+
+KINDS: Final = tuple(str(document["route"]) for document in _DOCUMENTS)
+"""Route names; an event of type `sim.<name>` starts one."""
+
+
+def routes() -> list[Route]:
+    return [
+        compile_route({**document, "on": {"type": f"sim.{document['route']}"}, "key": "${{ event.subject }}"})
+        for document in _DOCUMENTS
+    ]

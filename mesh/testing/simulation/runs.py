@@ -1,0 +1,50 @@
+"""One run from its seed: `simulate`. Tests and the command line call it."""
+
+from collections import Counter
+from collections.abc import Callable
+
+import msgspec
+
+from mesh.testing.simulation.transcript import Transcript
+from mesh.testing.simulation.world import Plan, World
+from mesh.testing.virtual_time import VirtualTimeLoop, run
+
+__all__ = ["Outcome", "simulate"]
+
+_LAST_LINES = 60
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """`findings` is empty where every promise was kept. `counts`: how often what happened."""
+
+    plan: Plan
+    findings: list[str]
+    counts: Counter[str]
+    transcript: Transcript
+
+    def story(self, *, whole: bool = False) -> str:
+        """What to show when it failed: the findings, the end of the transcript, and how to see it again."""
+        lines = list(self.transcript.lines())
+        shown = lines if whole else lines[-_LAST_LINES:]
+        left_out = [f"... {len(lines) - len(shown)} lines before"] if len(shown) < len(lines) else []
+        again = f"again: python -m mesh.testing.simulation {self.plan.seed} --verbose"
+        return "\n".join([*left_out, *shown, "", *self.findings, "", again])
+
+
+def simulate(seed: int, *, plan: Plan | None = None, world: Callable[[VirtualTimeLoop, Plan], World] = World) -> Outcome:
+    """Run a seed. What a run raises by itself (a deadlock, a task's unhandled exception) is a finding too."""
+    plan = plan or Plan.of(seed)
+    worlds: list[World] = []
+
+    async def main(loop: VirtualTimeLoop) -> None:
+        worlds.append(world(loop, plan))
+        await worlds[0].run()
+
+    try:
+        run(main, seed=seed, limit_s=7_200.0)
+    except Exception as error:  # noqa: BLE001 - a run's outermost place
+        if not worlds:
+            raise
+        worlds[0].promises.findings.append(f"the run ended: {error!r}")
+    one = worlds[0]
+    return Outcome(plan=plan, findings=one.promises.findings, counts=one.promises.counts, transcript=one.transcript)

@@ -1,0 +1,36 @@
+"""A checkpoint store in memory that outlives its router, as a disk does, and may be lost or thrown back, as a disk's files may be. Used by `world`."""
+
+from collections.abc import Collection, Mapping
+
+from mesh.ports import Checkpoint
+
+__all__ = ["MemoryCheckpointStore"]
+
+
+class MemoryCheckpointStore:
+    """One partition's checkpoint. `kept` is every state saved so far, so that `turn_back` can give an older one."""
+
+    def __init__(self) -> None:
+        self._kept: list[Checkpoint] = []
+
+    def load(self) -> Checkpoint | None:
+        return self._kept[-1] if self._kept else None
+
+    def save(
+        self, *, offset: int, epoch_tokens: bytes, meta: bytes, changed: Mapping[str, bytes], removed: Collection[str]
+    ) -> None:
+        workflows = dict(self._kept[-1].workflows) if self._kept else {}
+        for name in removed:
+            workflows.pop(name, None)
+        workflows.update(changed)
+        self._kept.append(Checkpoint(offset=offset, epoch_tokens=epoch_tokens, meta=meta, workflows=workflows))
+
+    def delete(self) -> None:
+        self._kept.clear()
+
+    def close(self) -> None:
+        """Nothing to close: what was saved stays."""
+
+    def turn_back(self, saves: int) -> None:
+        """As if a backup of `saves` saves ago had been put in place."""
+        del self._kept[max(0, len(self._kept) - saves) :]

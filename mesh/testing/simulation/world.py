@@ -1,0 +1,402 @@
+"""One simulated run: routers that die, come back and overlap, agents, people and a network with faults; then calm, in which everything must end.
+
+Owns the course of a run and what it is judged by at its end. The promises during the run are `mesh.testing.promises`; what others do is `parties`.
+
+    faults  (`chaos_s`)   routers live and die by chance, at times all of them at once; the network is weak
+    calm                  the network behaves, each router lives on; within `calm_s` nothing may be left undone
+    stop                  every router stops gracefully
+"""
+
+import asyncio
+import itertools
+import random
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+
+from mesh.adapters.memory import WeakBehaviour
+from mesh.codec.log import decode_log_record
+from mesh.codec.state import canonical_workflow, decode_workflow
+from mesh.core.matching import RouteIndex
+from mesh.core.replay import PartitionFold
+from mesh.core.state import Workflow
+from mesh.core.topics import Topics
+from mesh.errors import BrokerError
+from mesh.ports import Record, TopicPartition, TopicSpec
+from mesh.services.agent_runtime import AgentRuntime
+from mesh.services.router import Router, RouterConfig
+from mesh.testing.promises import Promises
+from mesh.testing.simulation.agents import SETTINGS, scripted_agent
+from mesh.testing.simulation.cluster import RouterConnection, WatchedCluster
+from mesh.testing.simulation.parties import Parties, is_wanted
+from mesh.testing.simulation.routes import AGENTS, ROLES, UNKNOWN_AGENT, routes
+from mesh.testing.simulation.stores import MemoryCheckpointStore
+from mesh.testing.simulation.transcript import Transcript
+from mesh.testing.virtual_time import Incarnation, SeededEntropy, VirtualClock, VirtualTimeLoop, current_incarnation
+
+__all__ = ["Plan", "World"]
+
+_ROUTES: Final = routes()
+_INDEX: Final = RouteIndex(_ROUTES)
+_STOP_S: Final = 60.0  # of virtual time, for a graceful stop
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run is like. `Plan.of(seed)` draws it."""
+
+    seed: int
+    routers: int
+    partitions: int
+    workflows: int
+    chaos_s: float
+    calm_s: float = 400.0
+    real_agents: bool = False  # real agent runtimes, with deaths of their own
+    mean_life_s: float = 15.0  # of a router
+    blackout_at_s: float | None = None  # all routers die
+    blackout_s: float = 0.0  # ... and none lives for so long
+    weak: WeakBehaviour
+
+    @classmethod
+    def of(cls, seed: int) -> "Plan":
+        rng = random.Random(f"plan {seed}")  # noqa: S311 - a simulation's chance
+        storm = rng.choice([0.0, 0.3, 1.0, 1.0, 2.0])
+        has_blackout = rng.random() < 0.4
+        return cls(
+            seed=seed,
+            routers=rng.choice([1, 2, 2, 3]),
+            partitions=rng.choice([1, 2, 2, 3]),
+            workflows=rng.randint(5, 14),
+            chaos_s=rng.uniform(25, 60),
+            real_agents=rng.random() < 0.2,
+            mean_life_s=rng.choice([5.0, 15.0, 40.0]),
+            blackout_at_s=rng.uniform(5, 25) if has_blackout else None,
+            blackout_s=rng.uniform(5, 30),
+            weak=WeakBehaviour(
+                latency_s=rng.choice([(0.0, 0.002), (0.0, 0.05), (0.0, 0.4)]),
+                lost_request=0.01 * storm,
+                lost_acknowledgement=0.02 * storm,
+                late_landing=0.01 * storm,
+                give_up_s=rng.choice([0.5, 4.0]),
+                late_by_s=rng.choice([1.0, 15.0]),
+                lands_twice=0.05 * storm,
+                split_append=0.3 * storm,
+                failed_call=0.01 * storm,
+                rebalance=0.005 * storm,
+                undead=0.005 * storm,
+            ),
+        )
+
+
+class _Slot:
+    """A place where a router runs, life after life: its disk and its clock outlive it."""
+
+    def __init__(self, number: int, clock: VirtualClock) -> None:
+        self.name = f"router-{number}"
+        self.clock = clock
+        self.stores: dict[int, MemoryCheckpointStore] = {}
+        self.lives = 0
+        self.life: _Life | None = None
+
+
+class World:
+    """`router_class` may be one that is broken on purpose, to see whether the simulation notices."""
+
+    router_class = Router
+
+    def __init__(self, loop: VirtualTimeLoop, plan: Plan) -> None:
+        self.plan = plan
+        self.topics = Topics()
+        self.loop = loop
+        self.transcript = Transcript(loop.time, _who)
+        self.broken = asyncio.Event()
+        self.promises = Promises(self.topics, routes=_ROUTES, roles=ROLES, on_finding=self._found)
+        self._rng = random.Random(f"world {plan.seed}")  # noqa: S311 - a simulation's chance
+        self._clock = VirtualClock(loop)
+        self.cluster = WatchedCluster(
+            self._clock,
+            weak=plan.weak,
+            rng=random.Random(f"cluster {plan.seed}"),  # noqa: S311 - as above
+            on_landed=self._landed,
+        )
+        self.parties = Parties(
+            self.cluster,
+            self.promises,
+            topics=self.topics,
+            clock=self._clock,
+            seed=plan.seed,
+            plays_agents=not plan.real_agents,
+            note=self.transcript.note,
+        )
+        self._is_calm = False
+        self._is_over = False
+        self._dark_until_s = 0.0
+        self._slots = [
+            _Slot(n + 1, VirtualClock(loop, skew_ms=self._rng.randint(-2_000, 2_000))) for n in range(plan.routers)
+        ]
+
+    def _found(self, finding: str) -> None:
+        self.transcript.note("PROMISE", finding)
+        self.broken.set()
+
+    def _landed(self, record: Record) -> None:
+        self.transcript.landed(record)
+        self.promises.landed(record)
+        if record.topic == self.topics.events and not is_wanted(record, _INDEX.match):
+            self.promises.unwanted(record)
+        self.parties.landed(record)
+
+    # The course of a run ---------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        with self.transcript.services_speak():
+            course = asyncio.ensure_future(self._course())
+            broken = asyncio.ensure_future(self.broken.wait())
+            await asyncio.wait([course, broken], return_when=asyncio.FIRST_COMPLETED)
+            for task in (course, broken):
+                task.cancel()
+            if course.done() and not course.cancelled():
+                course.result()
+
+    async def _course(self) -> None:
+        plan = self.plan
+        self._create_topics()
+        for number in range(plan.workflows):
+            self.parties.publish(number, plan.chaos_s * 0.7)
+        async with asyncio.TaskGroup() as tasks:
+            parts = [tasks.create_task(self._live(slot)) for slot in self._slots]
+            if plan.real_agents:
+                parts += [tasks.create_task(self._live_agent(agent, n)) for agent in AGENTS for n in range(2)]
+            if plan.blackout_at_s is not None:
+                parts.append(tasks.create_task(self._black_out(plan.blackout_at_s, plan.blackout_s)))
+            await asyncio.sleep(plan.chaos_s)
+            self._calm_down()
+            await self._wait_done()
+            self._compare_live_states()
+            await self._stop_all()
+            for part in parts:
+                part.cancel()
+
+    def _create_topics(self) -> None:
+        topics, count = self.topics, self.plan.partitions
+        specs = [TopicSpec(name, count) for name in (topics.inbox, topics.results, topics.log)]
+        specs += [TopicSpec(name, 2) for name in (topics.events, topics.responses)]
+        rest = (topics.commands, topics.requests, topics.receipts, topics.outcomes, topics.agents, topics.dlq)
+        specs += [TopicSpec(name, 1) for name in (*rest, topics.definitions)]
+        specs += [TopicSpec(topics.tasks(agent), 2) for agent in AGENTS]
+        self.cluster.create_topics(specs)
+
+    def _calm_down(self) -> None:
+        self.transcript.note("world", "the faults stop")
+        self.cluster.weak = WeakBehaviour(latency_s=self.plan.weak.latency_s)
+        self.cluster.create_topics([TopicSpec(self.topics.tasks(UNKNOWN_AGENT), 2)])
+        self._is_calm = True
+        self.parties.calm_down()
+
+    async def _wait_done(self) -> None:
+        until_s = self.loop.time() + self.plan.calm_s
+        missing: list[str] = []
+        while self.loop.time() < until_s:
+            await asyncio.sleep(2.0)
+            missing = self._missing()
+            if not missing:
+                return
+        for finding in missing:
+            self.promises.find(f"not at an end {self.plan.calm_s:g} s after the last fault: {finding}")
+
+    def _missing(self) -> list[str]:
+        known = {workflow for workflow, _ in self.promises.ended} | {w.workflow_id for w in self.promises.workflows()}
+        known |= {decision.workflow_id for _, _, decision in self.promises.effective}
+        return self.promises.unfinished() + [
+            f"lost: {name} has never started" for name in sorted(self.parties.published - known)
+        ]
+
+    # Routers ---------------------------------------------------------------------------------------------------------
+
+    async def _live(self, slot: _Slot) -> None:
+        """Life after life, until the end of the run."""
+        await asyncio.sleep(self._rng.uniform(0, 3))
+        while not self._is_over:
+            await asyncio.sleep(max(0.0, self._dark_until_s - self.loop.time()))
+            life = self._start(slot)
+            await self._until_death(life)
+            await asyncio.sleep(self._rng.choice([0.0, 0.2, self._rng.uniform(0, 8)]))
+            self._harm_stores(slot)
+
+    def _start(self, slot: _Slot) -> "_Life":
+        slot.lives += 1
+        name = f"{slot.name}.{slot.lives}"
+        self.transcript.note(name, "starts")
+        incarnation = self.loop.incarnation(name)
+        connection = RouterConnection(self.cluster, name, topics=self.topics, promises=self.promises)
+        incarnation.on_kill(connection.kill)
+        rng = self._rng
+        router = self.router_class(
+            connection,
+            topics=self.topics,
+            routes=_ROUTES,
+            roles=ROLES,
+            config=RouterConfig(
+                instance=name,
+                partitions=self.plan.partitions,
+                session_timeout_s=4.0,
+                idle_poll_s=0.5,
+                membership_poll_s=1.0,
+                max_poll_records=rng.choice([1, 3, 100]),
+                max_flights=rng.choice([1, 2, 4]),
+                checkpoint_interval_s=rng.choice([0.5, 3.0]),
+                drain_timeout_s=2.0,
+            ),
+            clock=slot.clock,
+            entropy=SeededEntropy(random.Random(f"entropy {self.plan.seed} {name}")),  # noqa: S311 - as above
+            open_checkpoint=lambda partition: slot.stores.setdefault(partition, MemoryCheckpointStore()),
+        )
+        slot.life = _Life(router, incarnation)
+        return slot.life
+
+    async def _until_death(self, life: "_Life") -> None:
+        rng, left_s = self._rng, self.plan.chaos_s - self.loop.time()
+        life_s = rng.expovariate(1 / self.plan.mean_life_s)
+        await life.wait_over(life_s if life_s < left_s else None)
+        if not life.is_over() and rng.random() < 0.3:
+            self.transcript.note(life.name, "is told to stop")
+            life.router.stop()
+            await life.wait_over(15.0)
+        error = life.error()
+        if error is not None:
+            self._judge_end(life, error)
+        self._kill(life)
+
+    def _judge_end(self, life: "_Life", error: BaseException) -> None:
+        """A router may give up where the broker is away; nothing else may end it."""
+        self.transcript.note(life.name, f"ends: {error!r}")
+        causes = [error]
+        while causes:
+            cause = causes.pop()
+            if isinstance(cause, BaseExceptionGroup):
+                causes.extend(cause.exceptions)
+            elif not isinstance(cause, BrokerError):
+                self.promises.find(f"{life.name} died of {cause!r}")
+
+    def _kill(self, life: "_Life") -> None:
+        if not life.incarnation.is_killed:
+            self.transcript.note(life.name, "is dead")
+            life.incarnation.kill()
+
+    def _harm_stores(self, slot: _Slot) -> None:
+        """Disks are lost, or thrown back to an older state."""
+        for store in slot.stores.values():
+            draw = self._rng.random()
+            if draw < 0.1:
+                store.delete()
+            elif draw < 0.3:
+                store.turn_back(self._rng.randint(1, 5))
+
+    async def _black_out(self, at_s: float, for_s: float) -> None:
+        await asyncio.sleep(at_s)
+        self.transcript.note("world", f"no router for {for_s:.1f} s")
+        self._dark_until_s = self.loop.time() + for_s
+        for slot in self._slots:
+            if slot.life is not None:
+                self._kill(slot.life)
+
+    async def _stop_all(self) -> None:
+        """Stop gracefully: then the log's mark covers all effects, and each checkpoint is the log up to its offset."""
+        self._is_over = True
+        lives = [slot.life for slot in self._slots if slot.life is not None]
+        for life in lives:
+            life.router.stop()
+        for life in lives:
+            await life.wait_over(_STOP_S)
+            if not life.is_over():
+                self.promises.find(f"{life.name} has not stopped {_STOP_S:g} s after it was told to")
+        for slot in self._slots:
+            for partition, store in slot.stores.items():
+                self._compare_checkpoint(slot, partition, store)
+
+    # Agents ----------------------------------------------------------------------------------------------------------
+
+    async def _live_agent(self, name: str, number: int) -> None:
+        """Life after life of one replica of a real agent runtime."""
+        rng = random.Random(f"agent {self.plan.seed} {name} {number}")  # noqa: S311 - as above
+        for life in itertools.count(1):
+            instance = f"{name}-{number}.{life}"
+            incarnation = self.loop.incarnation(instance)
+            connection = self.cluster.connect(instance)
+            incarnation.on_kill(connection.kill)
+            agent = scripted_agent(name, seed=self.plan.seed, is_calm=lambda: self._is_calm)
+            runtime = AgentRuntime(
+                connection,
+                agent,
+                topics=self.topics,
+                clock=self._clock,
+                instance=instance,
+                settings=SETTINGS,
+                ticks=self.loop.time,
+            )
+            running = incarnation.start(runtime.run())
+            life_s = rng.expovariate(1 / (2 * self.plan.mean_life_s))
+            await asyncio.wait([running], timeout=life_s if life_s < self.plan.chaos_s - self.loop.time() else None)
+            incarnation.kill()
+            await asyncio.sleep(rng.uniform(0, 5))
+
+    # The end ---------------------------------------------------------------------------------------------------------
+
+    def _compare_live_states(self) -> None:
+        """What the owners in force have in memory is what a fold of their log gives, to the byte."""
+        for slot in self._slots:
+            owners = slot.life.router.owners if slot.life else {}
+            for partition, owner in owners.items():
+                fold = self.promises.fold(partition)
+                if owner.ownership.token == fold.epochs.current and not owner.flights:
+                    self.promises.counts["live states compared"] += 1
+                    self._compare(f"{slot.name}, partition {partition}", owner.state.workflows, fold)
+
+    def _compare_checkpoint(self, slot: _Slot, partition: int, store: MemoryCheckpointStore) -> None:
+        saved = store.load()
+        if saved is None:
+            return
+        fold = PartitionFold(partition)
+        for record in self.cluster.records(TopicPartition(self.topics.log, partition))[: saved.offset]:
+            fold.apply(record.offset, decode_log_record(record))
+        self.promises.counts["checkpoints compared"] += 1
+        kept = {name: decode_workflow(value) for name, value in saved.workflows.items()}
+        self._compare(f"the checkpoint of {slot.name}, partition {partition}, at {saved.offset}", kept, fold)
+
+    def _compare(self, what: str, given: Mapping[str, Workflow], fold: PartitionFold) -> None:
+        live = {name: canonical_workflow(workflow) for name, workflow in given.items()}
+        folded = {name: canonical_workflow(workflow) for name, workflow in fold.state.workflows.items()}
+        wrong = sorted(name for name in live.keys() | folded.keys() if live.get(name) != folded.get(name))
+        if wrong:
+            self.promises.find(f"{what}: not what the log gives for {wrong}")
+
+
+class _Life:
+    """One life of one router."""
+
+    def __init__(self, router: Router, incarnation: Incarnation) -> None:
+        self.router = router
+        self.incarnation = incarnation
+        self.name = incarnation.name
+        self._over = asyncio.Event()
+        incarnation.on_kill(self._over.set)
+        self._running = incarnation.start(router.run())
+        self._running.add_done_callback(lambda _: self._over.set())
+
+    def is_over(self) -> bool:
+        return self._over.is_set()
+
+    def error(self) -> BaseException | None:
+        return self._running.exception() if self._running.done() else None
+
+    async def wait_over(self, timeout_s: float | None) -> None:
+        """Until it was killed or has ended, or the time is up."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._over.wait()
+
+
+def _who() -> str:
+    incarnation = current_incarnation()
+    return incarnation.name if incarnation is not None else "world"
