@@ -1,6 +1,17 @@
-"""What all tests share: plugins, and readable failures in the contract suites."""
+"""What all tests share: plugins, readable failures in the contract suites, and how Hypothesis draws.
+
+Examples are the same in every run, so that a run says something about the change and not about the draw. To look for new ones: `HYPOTHESIS_PROFILE=explore make check`.
+"""
+
+import os
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["fixtures_kafka", "fixtures_mesh"]
 pytest.register_assert_rewrite("mesh.testing.broker_contract")
+
+# Not timed: the machine may be busy.
+settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("explore", print_blob=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
