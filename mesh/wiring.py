@@ -186,6 +186,7 @@ async def run_router(settings: Settings) -> None:
             clock=SystemClock(),
             entropy=SystemEntropy(),
             open_checkpoint=open_checkpoint,
+            tracer=tracer,
         )
         _stop_on_signals(router.stop)
         await router.run()

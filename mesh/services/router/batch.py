@@ -4,6 +4,7 @@ from mesh.core.effects import Effect
 from mesh.core.events import Decision
 from mesh.core.state import Workflow
 from mesh.ports import OutRecord
+from mesh.services.router.spans import Traced
 
 __all__ = ["Batch"]
 
@@ -12,7 +13,7 @@ class Batch:
     """Decisions of one partition that go to the log in one append.
 
     `first_offset`: where the first is expected. `changed`: the workflows as they are after the last decision of the batch (None: forgotten). `positions`, `watermarks`: likewise.
-    `spans`: what tracing is to say of it, once confirmed.
+    `traced`: what the decisions' spans are made of, where there is a tracer.
     """
 
     __slots__ = (
@@ -23,6 +24,7 @@ class Batch:
         "first_offset",
         "positions",
         "records",
+        "traced",
         "watermarks",
     )
 
@@ -34,6 +36,7 @@ class Batch:
         self.changed: dict[str, Workflow | None] = {}
         self.watermarks: dict[str, tuple[int, int]] = {}
         self.positions: dict[str, int] = {}
+        self.traced: list[Traced] = []
         self.first_offset = -1
 
     def __len__(self) -> int:

@@ -85,6 +85,8 @@ async def _fly(broker: Broker, owner: "Owner", flight: Flight) -> None:
     if not await _is_expected(broker, owner, appended.spans):
         return
     owner.confirm(batch, appended.spans)
+    if owner.tracing is not None:
+        owner.tracing.record(batch.traced)
     flight.confirmed.set_result(None)
     failures = appended.failures
     if batch.effect_records and not appended.effects_sent:

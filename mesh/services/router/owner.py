@@ -52,6 +52,7 @@ from mesh.ports import Broker, Record, TopicPartition
 from mesh.services.router.batch import Batch
 from mesh.services.router.config import RouterConfig
 from mesh.services.router.flight import Flight
+from mesh.services.router.spans import RouterSpans, Traced
 from mesh.services.router.timers import BARRIER_KINDS, Timers
 
 __all__ = ["CAREFUL_AFTER", "Barrier", "Owner"]
@@ -90,10 +91,12 @@ class Owner:
         route_of: Callable[[str], Route | None],
         directory: Callable[[], Directory],
         token: str,
+        tracing: RouterSpans | None = None,
     ) -> None:
         self.partition = partition
         self.log = TopicPartition(topics.log, partition)
         self.ownership = Ownership(token)
+        self.tracing = tracing
         self.state = PartitionState()
         self.timers = Timers()
         self.read: dict[str, int] = {}  # the next offset to read, by topic
@@ -382,7 +385,11 @@ class Owner:
         workflow = self.state.workflows.get(given.workflow_id)
         route = self._route_for(given, workflow)
         decided = decide(workflow, given, route=route, directory=self._directory(), now_ms=now_ms)
-        if not decided.events or self._emit(batch, decided, given.workflow_id, cause, now_ms):
+        if not decided.events:
+            return
+        if self._emit(batch, decided, given.workflow_id, cause, now_ms):
+            if self.tracing is not None:
+                batch.traced.append(Traced(batch.decisions[-1], given, workflow, decided.workflow))
             return
         message = f"what follows of it is larger than the broker takes ({self._broker.max_record_bytes} bytes)"
         if not (isinstance(given, ResultReceived) and given.status == "succeeded"):

@@ -14,6 +14,7 @@ from mesh.core.route import Route
 from mesh.core.state import Workflow
 from mesh.core.topics import Topics
 from mesh.errors import BrokerError, BrokerUnavailable, PartitionsDiffer, TopicMissing
+from mesh.observability import Tracer
 from mesh.ports import Broker, CheckpointStore, Clock, Committed, Entropy, Reader, Record, TopicPartition
 from mesh.services.router.barrier import raise_barriers
 from mesh.services.router.checkpoint import save_checkpoint
@@ -23,6 +24,7 @@ from mesh.services.router.directory import DirectoryFollower
 from mesh.services.router.flight import begin_flight, fly, wait_landed
 from mesh.services.router.ingress import Ingress
 from mesh.services.router.owner import Owner
+from mesh.services.router.spans import RouterSpans
 from mesh.services.router.takeover import take_over
 
 __all__ = ["Router"]
@@ -33,7 +35,7 @@ _log = structlog.get_logger()
 class Router:
     """One router. `run` returns after `stop`, or raises what no retry can mend (`PartitionsDiffer`, `TopicMissing`, `UnknownFormat`).
 
-    `open_checkpoint` gives the place for a partition's checkpoint; None: none are kept. `beat` is called in every turn of the loop: the process is alive.
+    `open_checkpoint` gives the place for a partition's checkpoint; None: none are kept. `beat` is called in every turn of the loop: the process is alive. `tracer`: where spans go; None: there are none.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Router:
         entropy: Entropy,
         open_checkpoint: Callable[[int], CheckpointStore] | None = None,
         beat: Callable[[], None] = lambda: None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._broker = broker
         self._topics = topics
@@ -57,6 +60,7 @@ class Router:
         self._entropy = entropy
         self._open_checkpoint = open_checkpoint
         self._beat = beat
+        self._tracing = RouterSpans(tracer, topics) if tracer is not None else None
         self._definitions = Definitions(broker, topics)
         self._directory = DirectoryFollower(broker, topics, roles)
         self.ingress = Ingress(broker, topics, RouteIndex(routes), config, clock)
@@ -315,6 +319,7 @@ class Router:
             route_of=self._definitions.get,
             directory=lambda: self._directory.current,
             token=self._entropy.token(),
+            tracing=self._tracing,
         )
 
     def _look_after(self, tasks: asyncio.TaskGroup) -> None:

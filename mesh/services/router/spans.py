@@ -1,0 +1,189 @@
+"""Spans of confirmed decisions: the router's part of a run's trace.
+
+Owns which decision closes which span. It must not be asked before the log has the decision, and decides nothing. Each span's id was promised when it was opened, by the event that the
+log holds (`mesh.observability` draws the tree), so nothing is kept open here: a span is emitted whole at its end, from the state before the decision.
+
+    WorkflowEnded                     the run, beneath the upstream's span
+    TaskSucceeded, TaskFailed         the attempt, dispatch to result
+    ApprovalClosed, ApprovalWithdrawn the approval, question to verdict
+
+A process that dies between confirming and emitting loses those spans, and no more. Called by `flight`, and only where there is a tracer.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from mesh.core import ids
+from mesh.core.events import (
+    ApprovalClosed,
+    ApprovalWithdrawn,
+    Decision,
+    TaskFailed,
+    TaskSucceeded,
+    WorkflowEnded,
+)
+from mesh.core.inputs import AnswerGiven, Input
+from mesh.core.state import StepState, Workflow
+from mesh.core.topics import Topics
+from mesh.observability import Attributes, SpanKind, Tracer, record_span
+
+__all__ = ["RouterSpans", "Traced"]
+
+
+class Traced(NamedTuple):
+    """A decision, with what its spans are made of: the input, and the workflow before and after."""
+
+    decision: Decision
+    given: Input
+    before: Workflow | None
+    after: Workflow | None
+
+
+class RouterSpans:
+    """Emits spans for one router."""
+
+    def __init__(self, tracer: Tracer, topics: Topics) -> None:
+        self._tracer = tracer
+        self._topics = topics
+
+    def record(self, confirmed: Iterable[Traced]) -> None:
+        """Emit what these decisions closed; the log has them."""
+        for traced in confirmed:
+            self._record(traced)
+
+    def _record(self, traced: Traced) -> None:
+        decision, before, after = traced.decision, traced.before, traced.after
+        running = {name: step for name, step in before.steps.items() if step.status == "running"} if before else {}
+        for event in decision.events:
+            match event:
+                case TaskSucceeded() | TaskFailed():
+                    step = running.pop(event.step, None)
+                    if before is not None and step is not None:
+                        self._attempt(before, event.step, step, decision.at_ms, event)
+                case ApprovalClosed() | ApprovalWithdrawn():
+                    asked = before.steps.get(event.step) if before else None
+                    if before is not None and asked is not None and asked.status == "asking":
+                        self._approval(before, event, asked, decision.at_ms, traced.given)
+                case WorkflowEnded():
+                    if after is None:
+                        continue
+                    for name, step in running.items():
+                        self._attempt(after, name, step, decision.at_ms, event)
+                    self._run(after, event, decision.at_ms)
+                case _:
+                    pass
+
+    def _attempt(
+        self,
+        workflow: Workflow,
+        name: str,
+        step: StepState,
+        at_ms: int,
+        event: TaskSucceeded | TaskFailed | WorkflowEnded,
+    ) -> None:
+        """The attempt that was out, ended by its result, its time-out, or the workflow's end."""
+        attempt = ids.attempt_id(step.task_id, step.attempt)
+        topic = self._topics.tasks(step.agent)
+        attributes: dict[str, str | int | float | bool] = {
+            "messaging.operation.name": "send",
+            "messaging.operation.type": "send",
+            "messaging.destination.name": topic,
+            "messaging.message.id": attempt,
+            "mesh.attempt": step.attempt,
+            "gen_ai.agent.name": step.agent,
+        }
+        error = None
+        match event:
+            case TaskSucceeded():
+                attributes["gen_ai.agent.version"] = event.agent_version
+            case TaskFailed():
+                attributes |= {"gen_ai.agent.version": event.agent_version, "error.type": event.kind}
+                error = f"{event.kind}: {event.message}"
+            case WorkflowEnded():
+                attributes["error.type"] = "withdrawn"
+                error = f"the workflow {event.status} before its result: {event.reason}"
+        self._emit(
+            workflow,
+            f"send {topic}",
+            (step.task_id, str(step.attempt)),
+            (step.since_ms, at_ms),
+            attributes={**attributes, "mesh.step": name},
+            kind="producer",
+            error=error,
+        )
+
+    def _approval(
+        self, workflow: Workflow, event: ApprovalClosed | ApprovalWithdrawn, step: StepState, at_ms: int, given: Input
+    ) -> None:
+        topic = self._topics.requests
+        attributes: dict[str, str | int | float | bool] = {
+            "messaging.operation.name": "send",
+            "messaging.operation.type": "send",
+            "messaging.destination.name": topic,
+            "messaging.message.id": event.approval_id,
+            "mesh.step": event.step,
+            "mesh.approval.role": step.role,
+        }
+        if isinstance(event, ApprovalClosed):
+            attributes |= {
+                "mesh.approval.verdict": event.verdict,
+                "mesh.approval.expired": event.expired,
+                "mesh.approval.edited": event.edited,
+            }
+        else:
+            attributes["mesh.approval.verdict"] = "withdrawn"
+        answered = given.traceparent if isinstance(given, AnswerGiven) and isinstance(event, ApprovalClosed) else None
+        self._emit(
+            workflow,
+            f"send {topic}",
+            (event.approval_id,),
+            (step.since_ms, at_ms),
+            attributes=attributes,
+            kind="producer",
+            links=(answered,) if answered else (),
+        )
+
+    def _run(self, workflow: Workflow, event: WorkflowEnded, at_ms: int) -> None:
+        """The whole run. A failure is an error; a rejection, or an operator's word, is an end like another."""
+        record_span(
+            self._tracer,
+            name=f"invoke_workflow {workflow.route}",
+            traceparent=event.traceparent,
+            parent_span_id=workflow.parent_span_id,
+            start_ms=workflow.started_at_ms,
+            end_ms=at_ms,
+            attributes={
+                "gen_ai.operation.name": "invoke_workflow",
+                "gen_ai.workflow.name": workflow.route,
+                "messaging.message.conversation_id": workflow.workflow_id,
+                "mesh.run_id": workflow.run_id,
+                "mesh.workflow.status": event.status,
+            },
+            error=event.reason if event.status == "failed" else None,
+        )
+
+    def _emit(
+        self,
+        workflow: Workflow,
+        name: str,
+        opened_by: tuple[str, ...],
+        times_ms: tuple[int, int],
+        *,
+        attributes: Attributes,
+        kind: SpanKind,
+        links: tuple[str, ...] = (),
+        error: str | None = None,
+    ) -> None:
+        """A span beneath the run's, with the id that the event `opened_by` these parts promised."""
+        record_span(
+            self._tracer,
+            name=name,
+            traceparent=f"00-{workflow.trace_id}-{ids.span_id(*opened_by)}-01",
+            parent_span_id=ids.span_id(workflow.workflow_id, workflow.run_id),
+            start_ms=times_ms[0],
+            end_ms=times_ms[1],
+            attributes={**attributes, "messaging.message.conversation_id": workflow.workflow_id},
+            kind=kind,
+            links=links,
+            error=error,
+        )
