@@ -65,6 +65,9 @@ NS_PER_MS = 1_000_000
 PAYLOAD_KEYS = frozenset({"payload", "input", "output", "data", "value", "body", "cloud_event"})
 SECRET_KEYS = frozenset({"authorization", "api_key", "password", "secret", "sasl_password"})
 
+_QUIET_S = 10.0  # between two lines of a library that say the same
+_KEPT_LINES = 1_000
+
 
 # Logs ------------------------------------------------------------------------------------------------------------------------------
 
@@ -100,6 +103,7 @@ def configure_logging(*, level: str = "info", log_format: LogFormat = "auto", st
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
+    handler.addFilter(_Repeats())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(number, logging.WARNING))  # libraries are heard when something is wrong, ours from `level` on
@@ -108,6 +112,23 @@ def configure_logging(*, level: str = "info", log_format: LogFormat = "auto", st
 def _has_colours(out: TextIO) -> bool:
     """By the conventions of no-color.org and force-color.org: `mesh dev` passes its terminal's on to its children."""
     return not os.environ.get("NO_COLOR") and (out.isatty() or bool(os.environ.get("FORCE_COLOR")))
+
+
+class _Repeats(logging.Filter):
+    """Passes what a library says once in `_QUIET_S`: one that tries to connect ten times a second must not bury what we say of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        said, now = (record.name, record.getMessage()), record.created
+        if now - self._said.get(said, -_QUIET_S) < _QUIET_S:
+            return False
+        if len(self._said) >= _KEPT_LINES:
+            self._said.clear()
+        self._said[said] = now
+        return True
 
 
 def _level_number(level: str) -> int:

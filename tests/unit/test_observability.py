@@ -97,6 +97,18 @@ def test_an_unknown_level_is_refused() -> None:
         configure_logging(level="loudest")
 
 
+def test_a_library_that_repeats_itself_is_heard_once_in_a_while(stream: io.StringIO) -> None:
+    configure_logging(log_format="json", stream=stream)
+    library = logging.getLogger("aiokafka.conn")
+    for _ in range(50):
+        library.error("Unable connect to %s", "nowhere:9092")
+    library.error("Unable connect to %s", "elsewhere:9092")
+    assert [json.loads(line)["message"].split()[-1] for line in stream.getvalue().splitlines()] == [
+        "nowhere:9092",
+        "elsewhere:9092",
+    ]
+
+
 def test_a_recorded_span_has_exactly_the_promised_ids_and_times(tracer: Tracer, exporter: InMemorySpanExporter) -> None:
     record_span(
         tracer,
