@@ -10,12 +10,12 @@ from typing import Any, Final, Literal
 
 import click
 import msgspec
-import orjson
 from jsonschema import Draft202012Validator
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from mesh.cli.editing import from_editor, to_editor
 from mesh.cli.exit_codes import FAILED
 from mesh.cli.human import ago, counted, one_line, pick, printable, readable, rfc3339_or_none, until
 from mesh.cli.publish import json_option
@@ -189,24 +189,24 @@ def _ask(session: Session, one: Waiting) -> tuple[Decision, Any, str] | Literal[
 
 def edit(session: Session, request: ApprovalRequested) -> Any:
     """The payload as the person leaves it in $EDITOR; UNSET if it is left as it was. Asks again after a mistake."""
-    text = orjson.dumps(request.payload, option=orjson.OPT_INDENT_2).decode()
+    text = to_editor(request.payload)
     while True:
-        edited = click.edit(text + "\n", extension=".json")
+        edited = click.edit(text, extension=".yaml")
         if edited is None:
             session.show(Text("not edited: nothing is sent", style="yellow"))
             return UNEDITED
         try:
-            payload = orjson.loads(edited)
-        except orjson.JSONDecodeError as error:
-            problem = f"not JSON: {error}"
+            payload = from_editor(edited)
+        except ValueError as error:
+            problem = str(error)
         else:
             problem = schema_problem(request, payload)
             if not problem:
-                return UNEDITED if payload == request.payload else payload
+                return payload if payload != request.payload else UNEDITED
         session.show(Text(printable(problem), style="red"))
         if not click.confirm("edit again?", default=True):
             return UNEDITED
-        text = edited.rstrip("\n")
+        text = edited
 
 
 def schema_problem(request: ApprovalRequested, payload: Any) -> str:

@@ -25,6 +25,7 @@ from mesh.cli.exit_codes import FAILED
 from mesh.cli.session import Session
 from mesh.cli.topics import agents_of_routes
 from mesh.codec.route_file import load_routes
+from mesh.core.route import ApprovalWork
 from mesh.errors import MeshError, SettingsInvalid
 from mesh.observability import configure_logging
 from mesh.services.read_model import ReadModel, model_path
@@ -170,7 +171,7 @@ def _screen(session: Session, folder: RunFolder, script: Script) -> Screen:
         session.out,
         script,
         title=f"mesh demo   on {broker}, in {folder.path}",
-        steps=list(loaded.route.steps),
+        steps={name: isinstance(step.work, ApprovalWork) for name, step in loaded.route.steps.items()},
         partitions=session.settings.partitions,
     )
 

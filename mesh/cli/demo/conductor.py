@@ -18,6 +18,7 @@ from mesh.cli.demo.prompt import Answer, ask
 from mesh.cli.demo.screen import Screen
 from mesh.cli.demo.script import Delivery, Script, short_id
 from mesh.cli.demo.view import View, Watcher
+from mesh.cli.human import printable
 from mesh.cli.session import Session
 from mesh.codec.approvals import Receipt
 from mesh.errors import BrokerError, OperatorError
@@ -189,7 +190,7 @@ class Conductor:
                 position = f"question {number} of {len(view.waiting)}"
                 answer = ask(self._session, one, delivery, workflow, position=position)
             receipt = await self._answer(one, answer or self._scripted(one))
-            self._screen.say(_told(receipt, by_script=answer is None))
+            self._screen.say(_told(receipt, one.row.workflow_id, by_script=answer is None))
         self._heard_at = time.monotonic()
 
     async def _answer(self, one: Waiting, answer: Answer) -> Receipt:
@@ -211,7 +212,7 @@ class Conductor:
         return receipt
 
 
-def _told(receipt: Receipt, *, by_script: bool) -> str:
-    who = "the script: " if by_script else ""
+def _told(receipt: Receipt, workflow_id: str, *, by_script: bool) -> str:
+    who = " by the script" if by_script else ""
     what = receipt.verdict if receipt.status == "accepted" else f"refused ({receipt.code}): {receipt.message}"
-    return f"  {who}{short_id(receipt.approval_id)} ... {what}"
+    return f"  {short_id(workflow_id)} {printable(what)}{who}"

@@ -4,7 +4,7 @@ Owns the look. Pure: from a `View` to something that rich can print. Every state
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from rich.console import Group
@@ -20,10 +20,11 @@ from mesh.core.state import StepState, Workflow
 __all__ = ["news_line", "picture", "step_cell"]
 
 WIDE: Final = 100  # columns from which there is room for how each workflow ended
-FURNITURE: Final = 12  # lines besides the workflows and the news
+FURNITURE: Final = 9  # lines besides the workflows and the news, with the one that the cursor stands on
+LONGEST_WORD: Final = 9  # `✓ 2 tries`
+LONGEST_VERDICT: Final = 10
 LEAST_NEWS: Final = 2
-MOST_NEWS: Final = 6
-LABEL: Final = 10
+MOST_NEWS: Final = 10
 
 STEPS: Final[dict[str, tuple[str, str, str]]] = {
     "running": ("●", "works", "cyan"),
@@ -51,18 +52,17 @@ def picture(
     script: Script,
     *,
     title: str,
-    steps: Sequence[str],
+    steps: Mapping[str, bool],
     news: Sequence[Item],
     partitions: int,
     width: int,
     height: int,
 ) -> Group:
-    """`steps`: the route's, in order. `partitions`: of the mesh. `news`: the last items, the newest last."""
+    """`steps`: the route's, in order, and whether a person works on it. `partitions`: of the mesh. `news`: the last items, the newest last."""
     rows = script.workflows
     room = max(LEAST_NEWS, min(MOST_NEWS, height - FURNITURE - len(rows)))
     return Group(
         Text(title, style="bold", no_wrap=True, overflow="ellipsis"),
-        Text(""),
         _events(view, script),
         _processes(view, partitions, width),
         Text(""),
@@ -73,16 +73,11 @@ def picture(
     )
 
 
-def _labelled(label: str) -> Text:
-    return Text(label.ljust(LABEL), style="dim")
-
-
 def _events(view: View, script: Script) -> Text:
     fates = Counter(view.fates.values())
-    line = _labelled("events")
-    line.append(f"{len(view.sent)} of {len(script.deliveries)} sent")
+    line = Text(f"{len(view.sent)} of {len(script.deliveries)} events sent", no_wrap=True, overflow="ellipsis")
     line.append(f"   {counted(fates['started'], 'workflow')}", style="green" if fates["started"] else "dim")
-    for fate, words in (("repeated", "repeated"), ("unmatched", "unwanted"), ("dead_letter", "dead letter")):
+    for fate, words in (("repeated", "repeated"), ("unmatched", "unwanted"), ("dead_letter", "unreadable")):
         line.append(f"   {fates[fate]} {words}", style="default" if fates[fate] else "dim")  # type: ignore[index]  # a literal of `Fate`
     return line
 
@@ -90,10 +85,9 @@ def _events(view: View, script: Script) -> Text:
 def _processes(view: View, partitions: int, width: int) -> Table:
     """The router and the agents, each over what it does."""
     grid = Table.grid(padding=(0, 2, 0, 0) if width < WIDE else (0, 4, 0, 0))
-    names, states = [_labelled("processes")], [Text("")]
     taken = view.partitions >= partitions
-    names.append(_name("router", alive=taken))
-    states.append(_state(f"{view.partitions} partitions" if taken else "starting", quiet=taken))
+    names = [_name("router", alive=taken)]
+    states = [_state("ready" if taken else "starting", quiet=taken)]
     for agent in view.agents:
         names.append(_name(agent.name, alive=agent.alive))
         states.append(_busy(agent))
@@ -118,16 +112,20 @@ def _busy(agent: AgentView) -> Text:
     return Text(f"  {counted(agent.tasks, 'task')}", style="cyan") if agent.tasks else _state("idle", quiet=True)
 
 
-def _workflows(view: View, rows: Sequence[Delivery], steps: Sequence[str], width: int) -> Table:
+def _workflows(view: View, rows: Sequence[Delivery], steps: Mapping[str, bool], width: int) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), expand=True, header_style="dim")
     table.add_column("  WORKFLOW", no_wrap=True, overflow="ellipsis", ratio=1)
-    for step in steps:
-        table.add_column(printable(step).upper(), no_wrap=True, width=10)
+    for step, is_asked in steps.items():
+        name = printable(step).upper()
+        table.add_column(name, no_wrap=True, width=max(len(name), LONGEST_VERDICT if is_asked else LONGEST_WORD))
     if width >= WIDE:
         table.add_column("END", no_wrap=True, width=10)
     for delivery in rows:
         workflow = view.workflows.get(delivery.workflow)
-        cells = [_title(delivery, workflow, wide=width >= WIDE), *(step_cell(workflow, step) for step in steps)]
+        cells = [
+            _title(delivery, workflow, wide=width >= WIDE),
+            *(step_cell(workflow, step, is_asked=is_asked) for step, is_asked in steps.items()),
+        ]
         if width >= WIDE:
             ended = workflow is not None and workflow.status != "running"
             cells.append(Text(workflow.status, style=ENDS[workflow.status][1]) if workflow and ended else Text(""))
@@ -143,7 +141,7 @@ def _title(delivery: Delivery, workflow: Workflow | None, *, wide: bool) -> Text
     return text.append(one_line(delivery.title), style="default" if workflow else "dim")
 
 
-def step_cell(workflow: Workflow | None, step: str) -> Text:
+def step_cell(workflow: Workflow | None, step: str, *, is_asked: bool) -> Text:
     """A step's state in at most ten characters."""
     if workflow is None:
         return Text("")
@@ -151,11 +149,11 @@ def step_cell(workflow: Workflow | None, step: str) -> Text:
     if state is None:
         return Text("·", style="dim")
     sign, word, style = STEPS[state.status]
-    return Text(f"{sign} {_word(state, word)}", style=style)
+    return Text(f"{sign} {_word(state, word, is_asked=is_asked)}", style=style)
 
 
-def _word(state: StepState, word: str) -> str:
-    if state.status == "succeeded" and not state.agent:
+def _word(state: StepState, word: str, *, is_asked: bool) -> str:
+    if state.status == "succeeded" and is_asked:
         return "approved"
     if state.status == "running" and state.attempt > 1:
         return f"try {state.attempt}"

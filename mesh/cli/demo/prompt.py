@@ -10,7 +10,9 @@ from typing import Any, Final
 
 import click
 import msgspec
+from rich.console import Group, RenderableType
 from rich.panel import Panel
+from rich.table import Table
 from rich.text import Text
 
 from mesh.cli.approvals import UNEDITED, Decision, Waiting, edit
@@ -24,7 +26,7 @@ __all__ = ["Answer", "ask", "card", "why_asked"]
 KEYS: Final = (
     ("a", "approve"),
     ("r", "reject"),
-    ("e", "edit, then approve"),
+    ("e", "edit first"),
     ("s", "leave it to the script"),
     ("q", "quit"),
 )
@@ -71,7 +73,7 @@ def ask(session: Session, one: Waiting, delivery: Delivery, workflow: Workflow, 
 def _keys() -> Text:
     line = Text("  ")
     for key, meaning in KEYS:
-        line.append(f"[{key}]", style="bold cyan")
+        line.append(key, style="bold cyan")
         line.append(f" {meaning}   ", style="default")
     return line
 
@@ -90,24 +92,34 @@ def _interruptible() -> Iterator[None]:
 
 def card(one: Waiting, delivery: Delivery, workflow: Workflow, *, position: str, width: int) -> Panel:
     """The question, what it is about, why it is asked, and the reply to be posted, whole."""
-    text = Text()
-    text.append(f"{printable(one.row.question)}\n\n", style="bold")
+    facts = Table.grid(padding=(0, 2, 0, 0))
     for name, value in (
         ("issue", f"{delivery.short}  {delivery.title}"),
         ("says", one_line(str(delivery.issue.get("body") or "(nothing)"), EXCERPT)),
         ("asked", f"because {why_asked(workflow) or one.request.reason}"),
     ):
-        text.append(f"{name:<7}", style="dim")
-        text.append(f"{printable(value)}\n")
-    text.append("\n")
-    payload = one.request.payload
-    if isinstance(payload, dict) and isinstance(payload.get("body"), str):
-        text.append(f"{printable(payload['body'].strip())}\n\n", style="default")
-        text.append("labels ", style="dim")
-        text.append(printable(", ".join(map(str, payload.get("labels", []))) or "none"))
-    else:
-        text.append(readable(payload))
-    return Panel(text, title=f" {position} ", title_align="left", border_style="yellow", padding=(0, 2), width=width)
+        facts.add_row(Text(name, style="dim"), Text(printable(value)))
+    parts: list[RenderableType] = [
+        Text(printable(one.row.question), style="bold"),
+        Text(""),
+        facts,
+        Text(""),
+        *_reply(one.request.payload),
+    ]
+    return Panel(
+        Group(*parts), title=f" {position} ", title_align="left", border_style="yellow", padding=(0, 2), width=width
+    )
+
+
+def _reply(payload: Any) -> list[Text]:
+    if not isinstance(payload, dict) or not isinstance(payload.get("body"), str):
+        return [Text(readable(payload))]
+    labels = ", ".join(map(str, payload.get("labels") or [])) or "none"
+    return [
+        Text(printable(payload["body"].strip())),
+        Text(""),
+        Text("labels  ", style="dim") + Text(printable(labels), style="default"),
+    ]
 
 
 def why_asked(workflow: Workflow) -> str:

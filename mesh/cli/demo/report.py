@@ -36,7 +36,7 @@ WORDS: Final = {
 def ends_table(script: Script, ended: Ended) -> Table:
     """Every event, in the order in which they were sent, with its end and how it came to it."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    table.add_column("  EVENT", no_wrap=True, overflow="ellipsis", max_width=40)
+    table.add_column("  EVENT", no_wrap=True, overflow="ellipsis", width=32)
     table.add_column("END", no_wrap=True)
     table.add_column("HOW", overflow="fold")
     table.add_column("TOOK", no_wrap=True, justify="right")
@@ -49,32 +49,31 @@ def ends_table(script: Script, ended: Ended) -> Table:
         table.add_row(
             sign + what,
             Text(WORDS.get(end, end or "none"), style=END_STYLES.get(end, "default")),
-            Text(_how(delivery, workflow, ended.answers, script), style="dim"),
+            Text(_how(delivery, workflow, ended.answers), style="dim"),
             _took(workflow),
         )
     return table
 
 
-def _how(delivery: Delivery, workflow: Workflow | None, answers: Mapping[str, Answer], script: Script) -> str:
+def _how(delivery: Delivery, workflow: Workflow | None, answers: Mapping[str, Answer]) -> str:
     match delivery.end:
         case "repeated":
-            return "delivered twice: nothing new began"
+            return "sent twice, started once"
         case "unmatched":
-            return "no route wants this type"
+            return "no route wants it"
         case "dead_letter":
-            return "kept as it came, with the reason"
+            return "kept as it came"
     if workflow is None:
         return "it did not start"
-    said = [f"{name} took {state.attempt} attempts" for name, state in workflow.steps.items() if state.attempt > 1]
+    said = [f"{name}: {state.attempt} attempts" for name, state in workflow.steps.items() if state.attempt > 1]
     answer = answers.get(delivery.workflow)
     if answer is not None:
-        edited = "edited and " if answer.payload is not UNEDITED else ""
-        verdict = "approved" if answer.decision == "approve" else "rejected"
-        who = "the script" if answer.scripted else "you"
-        said.append(f"{edited}{verdict} by {who}, as {script.approver.partition('@')[0]}")
+        who = "script" if answer.scripted else "you"
+        edited = "edited, " if answer.payload is not UNEDITED else ""
+        said.append(f"{who}: {edited}{'approved' if answer.decision == 'approve' else 'rejected'}")
         if answer.reason:
-            said[-1] += f" ({one_line(answer.reason)})"
-    return "; ".join(said) or "nobody had to look"
+            said[-1] += f", {one_line(answer.reason)}"
+    return "; ".join(said) or "needed nobody"
 
 
 def _took(workflow: Workflow | None) -> str:
@@ -112,43 +111,40 @@ def next_steps(script: Script, folder: RunFolder) -> list[RenderableType]:
     unwanted = next(one for one in script.deliveries if one.end == "unmatched")
     modules = ",".join(module.rpartition(".")[2] for module in AGENT_MODULES)
     look = [
-        (f". {here}", "point this shell's `mesh` at this run"),
-        ("mesh status", "the mesh on one screen; its processes are stopped now"),
-        ("mesh workflows", "every workflow and how it ended"),
-        (f"mesh workflow {short_id(faulty.workflow)} --payloads", "that timeline, with what the agents said"),
+        (f". {here}", "let `mesh` mean this run"),
+        ("mesh status", "the mesh on one screen"),
+        ("mesh workflows", "all of them, and how they ended"),
+        (f"mesh workflow {short_id(faulty.workflow)} --payloads", "what each agent was told and said"),
         (f"mesh event {asked.delivery[:8]}", "what became of an event"),
-        (f"mesh event {unwanted.delivery[:8]}", "... and of one that nobody wants, with the reason"),
-        ("mesh dlq list", "the event that can't be read"),
+        (f"mesh event {unwanted.delivery[:8]}", "why nobody wants this one"),
+        ("mesh dlq list", "the one that can't be read"),
     ]
     again = [
-        (f"mesh dev {DESK}.{{{modules}}}", "router and agents, until Ctrl-C"),
-        (f"mesh publish --github {shlex.quote(str(folder.new_issue))}", "in a second shell (`.` the same file there)"),
+        (f"mesh dev {DESK}.{{{modules}}}", ""),
+        (f". {here}", "in another shell"),
+        (f"mesh publish --github {shlex.quote(str(folder.new_issue))}", "an issue it does not know"),
         ("mesh approvals", "answer its question"),
     ]
     return [
-        _heading("What to try next"),
-        Text("The processes are stopped; the log is kept, and these commands read it:\n", style="dim"),
+        Text("\nWhat to try next\n", style="bold"),
+        Text("The processes are stopped. These commands read the log that they leave:\n", style="dim"),
         _commands(look),
-        Text("\nStart the mesh again on the same log, and give it an issue that it has not seen:\n", style="dim"),
+        Text("\nTo start the mesh again on the same log, until Ctrl-C:\n", style="dim"),
         _commands(again),
         Text(
-            f"\nReplies that were posted: {folder.outbox}   logs: {folder.path}/*.log   ({ROOT / LAST} is the last run)",
+            f"\nThe replies are in {folder.outbox}, the logs in {folder.path}/*.log; {ROOT / LAST} is the last run.",
             style="dim",
         ),
     ]
 
 
-def _heading(text: str) -> Text:
-    return Text(f"\n{text}\n", style="bold")
-
-
 def _commands(commands: Sequence[tuple[str, str]]) -> Text:
-    """One a line, never wrapped by us: what is copied must be whole."""
-    width = max((len(command) for command, _ in commands if len(command) <= 46), default=0)  # noqa: PLR2004 - leaves room for the word on it in 80 columns
+    """One a line, never broken: what is copied must be whole."""
+    width = max(len(command) for command, meaning in commands if meaning)
     text = Text(no_wrap=True, overflow="ignore")
     for number, (command, meaning) in enumerate(commands):
         text.append("\n" if number else "")
-        text.append(f"  {command.ljust(width)}", style="cyan")
-        text.append("\n      " if len(command) > width else "  ", style="default")
-        text.append(f"# {meaning}", style="dim")
+        text.append(f"  {command}", style="cyan")
+        if meaning:
+            text.append(" " * (width - len(command)) + f"  # {meaning}", style="dim")
     return text

@@ -6,7 +6,7 @@ result.
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 from rich.console import Console, RenderableType
@@ -38,7 +38,9 @@ class Screen(Protocol):
 class LiveScreen:
     """The picture, drawn anew in its place. It stays on the screen when it rests."""
 
-    def __init__(self, console: Console, script: Script, *, title: str, steps: Sequence[str], partitions: int) -> None:
+    def __init__(
+        self, console: Console, script: Script, *, title: str, steps: Mapping[str, bool], partitions: int
+    ) -> None:
         self._console = console
         self._script = script
         self._title = title
