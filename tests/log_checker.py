@@ -13,7 +13,7 @@ from mesh.codec.log import decode_log_record
 from mesh.codec.outcomes import decode_outcome
 from mesh.codec.state import canonical_workflow, decode_workflow
 from mesh.codec.tasks import decode_task
-from mesh.core.events import Decision, InputParked, LogRecord, TaskDispatched, TaskSucceeded, WorkflowEnded
+from mesh.core.events import Decision, InputParked, LogRecord, TaskDispatched, TaskFailed, TaskSucceeded, WorkflowEnded
 from mesh.core.ids import attempt_id
 from mesh.core.replay import PartitionFold
 from mesh.core.topics import Topics
@@ -128,6 +128,8 @@ def _check_effects(evidence: Evidence) -> None:
         for event in decision.events:
             if isinstance(event, TaskDispatched):
                 decided_tasks.add(attempt_id(event.task_id, event.attempt))
+            elif isinstance(event, TaskFailed) and event.kind == "undeliverable":
+                decided_tasks.discard(attempt_id(event.task_id, event.attempt))
             elif isinstance(event, WorkflowEnded):
                 decided_ends.add(decision.workflow_id)
     _compare(evidence, "task", decided_tasks, evidence.tasks)
