@@ -121,7 +121,7 @@ class Promises:
         """The broker took this record."""
         topics, topic = self._topics, record.topic
         if topic == topics.log:
-            self._log_record(record.partition, record.offset, decode_log_record(record))
+            self._log_record(record.partition, record.offset, record.timestamp_ms, decode_log_record(record))
         elif topic in (topics.inbox, topics.results):
             self._input(record)
         elif topic in (topics.events, topics.responses, topics.commands):
@@ -217,7 +217,7 @@ class Promises:
 
     # The log ---------------------------------------------------------------------------------------------------------
 
-    def _log_record(self, number: int, offset: int, record: LogRecord) -> None:
+    def _log_record(self, number: int, offset: int, timestamp_ms: int, record: LogRecord) -> None:
         partition = self._at(number)
         where = f"log {number}/{offset}"
         self._expect(offset == partition.fold.next_offset, f"{where} follows {partition.fold.next_offset - 1}")
@@ -235,6 +235,8 @@ class Promises:
         self.counts["decisions"] += 1
         self.effective.append((number, offset, record))
         before = partition.fold.state.workflows.get(record.workflow_id)
+        if record.cause.kind == "timer" and timestamp_ms < record.cause.at_ms:
+            self.find(f"{where}: {record.cause.id} fires {record.cause.at_ms - timestamp_ms} ms before its time")
         self._check_cause(partition, number, record, where)
         self._check_positions(partition, record, where)
         self._check_mark(partition, record, offset, where)
@@ -277,9 +279,6 @@ class Promises:
             self._expect(source not in self._sources, f"{where}: {source} has two decisions")
             self._sources.add(source)
             self._copied[source[:3]] = True
-        elif cause.topic and (given := partition.inputs.get((cause.topic, cause.offset))) is not None:
-            if not isinstance(given, ResultReceived):  # parked: its source has come to an end too
-                self._copied[given.source_topic, given.source_partition, given.source_offset] = True
 
     def _check_positions(self, partition: _Partition, decision: Decision, where: str) -> None:
         for topic, position in decision.positions.items():

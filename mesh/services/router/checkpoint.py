@@ -69,12 +69,11 @@ def save_checkpoint(owner: Owner, store: CheckpointStore) -> None:
     if not owner.dirty and owner.confirmed_offset == owner.checkpoint_offset:
         return
     dirty, owner.dirty = owner.dirty, {}
-    progressed = owner.confirmed_offset > owner.taken_over_at
     kept = _EpochsMeta(
         seen=owner.epochs.seen(),
         current=owner.epochs.current,
-        takeovers=0 if progressed else owner.takeovers,
-        attempted=None if progressed else owner.attempted,
+        takeovers=owner.takeovers,
+        attempted=owner.attempted,
         spans=list(owner.spans),
         origin=owner.origin,
     )

@@ -16,7 +16,7 @@ Everything here is synchronous, and one router's loop is its only caller. `fligh
 from base64 import b64encode
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import structlog
 from msgspec.structs import replace
@@ -104,15 +104,14 @@ class Owner:
         self.confirmed = PartitionState()  # without workflows: positions, watermarks, mark
         self.confirmed_offset = 0  # the log is known up to here
         self.spans: deque[tuple[int, int]] = deque()  # [start, stop) of effective decisions from the confirmed mark on
-        self.taken_over_at = 0
         self.origin = ""  # the token of the log's first record
         self.checkpoint_offset = -1  # of the last checkpoint saved
         self.clock_offset_ms = 0
         self.barrier: Barrier | None = None
         self.epochs = Epochs()  # as of the take-over, for the checkpoint
-        self.takeovers = 0
+        self.takeovers = 0  # without progress, and
+        self.attempted: tuple[str, int] | None = None  # the input announced last: both as the log has them
         self.careful = False
-        self.attempted: tuple[str, int] | None = None
         self.unknown_digests: set[str] = set()  # looked for in vain
         self.wanted_digest: str | None = None
         self.lost_because = ""
@@ -125,7 +124,7 @@ class Owner:
         self._results: deque[Record] = deque()
         self._inbox: deque[Record] = deque()
         self._own_inputs: deque[tuple[int, TaskUndeliverable | Undeliverable]] = deque()  # with their place in the log
-        self._announced = False
+        self._announced: tuple[str, int] | None = None  # by ourselves, in the log or on its way there
         self.flights: list[Flight] = []  # under way, in order
         self._owes_mark = False
 
@@ -210,25 +209,31 @@ class Owner:
         if record is None:
             self._take_timers(batch, now_ms)
             return self._launch(batch)
-        known = self.attempted == (record.topic, record.offset)
-        if not known:
+        place = (record.topic, record.offset)
+        if self._announced == place:
+            self._take(batch, record, now_ms)
+        elif self.attempted == place:
+            self._park(batch, record, "poison", "owners died on it time and again; it is set aside unread", now_ms)
+        else:
             self._announce(batch, record, now_ms)
             return self._launch(batch)
-        if self._announced:
-            self._take(batch, record, now_ms)
-        else:
-            self._park(batch, record, "poison", "owners died on it time and again; it is set aside unread", now_ms)
         (self._results if record.topic == self._topics.results else self._inbox).popleft()
-        self.careful, self.attempted, self._announced = False, None, False
+        self.careful, self._announced = False, None
         return self._launch(batch)
 
     def _careful_head(self) -> Record | None:
+        """The input that was announced, once it has been read; without one, the next."""
+        pending = self._announced or self.attempted
+        for queue in (self._results, self._inbox):
+            while queue and queue[0].offset < self.state.positions.get(queue[0].topic, 0):
+                queue.popleft()
         heads = [queue[0] for queue in (self._results, self._inbox) if queue]
-        announced = [head for head in heads if self.attempted == (head.topic, head.offset)]
-        return next(iter(announced or heads), None)
+        if pending is None or pending[1] < self.state.positions.get(pending[0], 0):
+            return next(iter(heads), None)
+        return next((head for head in heads if head.topic == pending[0]), None)
 
     def _announce(self, batch: Batch, record: Record, now_ms: int) -> None:
-        self.attempted, self._announced = (record.topic, record.offset), True
+        self._announced = (record.topic, record.offset)
         cause = Cause(kind="attempt", id=f"{record.topic}/{record.partition}/{record.offset}")
         event = InputAttempted(topic=record.topic, offset=record.offset)
         self._emit(batch, Decided((event,), None), "", cause, now_ms)
@@ -474,6 +479,7 @@ class Owner:
             partition=record.partition,
             offset=record.offset,
             at_ms=record.timestamp_ms,
+            **_source_of(record),
         )
         _log.error("input_parked", workflow_id=workflow_id, input=name, code=code, reason=message)
         for value in (record.value, None):
@@ -504,9 +510,19 @@ class Owner:
         self.confirmed.positions = batch.positions
         self.confirmed.mark = batch.decisions[-1].mark
         self.confirmed_offset = self.ownership.expected
+        self._note_progress(batch)
         self.spans.extend((first, first + count) for first, count in spans)
         while self.spans and self.spans[0][1] <= self.confirmed.mark:
             self.spans.popleft()
+
+    def _note_progress(self, batch: Batch) -> None:
+        """As `PartitionFold` does, for the checkpoint: an announcement is no progress."""
+        events = batch.decisions[-1].events
+        last = events[-1] if events else None
+        if isinstance(last, InputAttempted):
+            self.attempted = (last.topic, last.offset)
+        else:
+            self.attempted, self.takeovers = None, 0
 
     def mark_batch(self, now_ms: int) -> Batch | None:
         """A decision that only carries the mark, for a graceful stop; None where the log has it already."""
@@ -527,6 +543,21 @@ def _identity(given: InboxInput) -> tuple[str, str, str]:
             return "answer", given.answer_id, ""
         case CommandGiven():
             return "command", given.command_id, ""
+
+
+def _source_of(record: Record) -> dict[str, Any]:
+    """Where an inbox record was copied from, by its headers alone, so that a copy of one that is parked is passed over."""
+    headers = dict(record.headers)
+    topic, _, partition = headers.get("ce_source", b"").decode().removeprefix("/mesh/ingress/").rpartition("/")
+    offset, _, index = headers.get("ce_id", b"").decode().partition("/")
+    if not (topic and partition.isdigit() and offset.isdigit() and index.isdigit()):
+        return {}
+    return {
+        "source_topic": topic,
+        "source_partition": int(partition),
+        "source_offset": int(offset),
+        "source_index": int(index),
+    }
 
 
 def _base64(value: bytes | None) -> str | None:

@@ -198,7 +198,6 @@ def _move_in(candidate: _Candidate) -> None:
     owner.confirmed_offset = fold.next_offset
     owner.checkpoint_offset = -1
     owner.origin = candidate.origin
-    owner.taken_over_at = fold.next_offset
     owner.spans = deque((offset, offset + 1) for offset, _ in candidate.effective)
     owner.timers.rebuild(fold.state.workflows.values())
     owner.dirty = {name: fold.state.workflows.get(name) for name in candidate.changed if name}

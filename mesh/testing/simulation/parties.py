@@ -60,6 +60,7 @@ class Parties:
         self._asked: set[str] = set()
         self._worked: set[str] = set()
         self._incidents_seen = 0
+        self._answer_again_s: dict[str, float] = {}
 
     # What happens ----------------------------------------------------------------------------------------------------
 
@@ -145,7 +146,9 @@ class Parties:
         draw = rng.random()
         if draw < 0.06:
             return  # it died over it
-        delay_s = rng.choice([0.0, 0.0, rng.uniform(0, 2), rng.uniform(0, timeout_s), timeout_s + rng.uniform(-0.2, 0.2)])
+        delay_s = rng.choice(
+            [0.0, 0.0, rng.uniform(0, 2), rng.uniform(0, timeout_s), timeout_s + rng.uniform(-0.2, 0.2)]
+        )
         if draw < 0.12:
             delay_s = timeout_s * rng.uniform(1, 2)
         error = None
@@ -252,6 +255,14 @@ class Parties:
         self.is_calm = True
         self._sweep()
 
+    def _is_time_for(self, approval: str) -> bool:
+        """People don't answer again while their first answer may be on its way."""
+        now_s = asyncio.get_running_loop().time()
+        is_time = now_s >= self._answer_again_s.get(approval, 0.0)
+        if is_time:
+            self._answer_again_s[approval] = now_s + 8 * _SWEEP_S
+        return is_time
+
     def _sweep(self) -> None:
         for workflow in list(self._promises.workflows()):
             if workflow.status != "running":
@@ -259,7 +270,7 @@ class Parties:
             if any(step.status == "incident" for step in workflow.steps.values()):
                 self._command("retry", workflow.workflow_id)
             for step in workflow.steps.values():
-                if step.status == "asking":
+                if step.status == "asking" and self._is_time_for(step.task_id):
                     self._answer(step.task_id, "ben", "approve")
         self._later(_SWEEP_S, self._sweep)
 
@@ -270,4 +281,3 @@ def is_wanted(record: Record, match: Callable[[dict[str, Any]], Sequence[object]
         return bool(match(from_record(record)))
     except MalformedRecord:
         return True
-

@@ -29,8 +29,19 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
         "steps": {
             "left": {"agent": "alpha", "input": "${{ event.data }}", "timeout": "6s", "retry": _RETRY},
             "right": {"agent": "beta", "input": "${{ event.data }}", "timeout": "8s", "retry": _RETRY},
-            "odd": {"needs": "left", "if": "event.data.odd", "agent": "gamma", "input": {"n": "${{ event.data.n }}"}, "timeout": "6s"},
-            "last": {"needs": ["right", "odd"], "agent": "alpha", "input": {"right": "${{ steps.right }}"}, "timeout": "6s"},
+            "odd": {
+                "needs": "left",
+                "if": "event.data.odd",
+                "agent": "gamma",
+                "input": {"n": "${{ event.data.n }}"},
+                "timeout": "6s",
+            },
+            "last": {
+                "needs": ["right", "odd"],
+                "agent": "alpha",
+                "input": {"right": "${{ steps.right }}"},
+                "timeout": "6s",
+            },
         },
     },
     {
@@ -40,7 +51,9 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
             "review": {
                 "needs": "draft",
                 "if": "event.data.n % 5 != 4",
-                "approval": _approval(deadline="12s", on_expiry="reject", payload_schema={"type": "object", "required": ["draft"]}),
+                "approval": _approval(
+                    deadline="12s", on_expiry="reject", payload_schema={"type": "object", "required": ["draft"]}
+                ),
             },
             "publish": {"needs": "review", "agent": "beta", "input": "${{ steps.review.payload }}", "timeout": "6s"},
         },
@@ -50,8 +63,20 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
         "steps": {
             "draft": {"agent": "gamma", "input": "${{ event.data }}", "timeout": "5s", "retry": _RETRY},
             "agree": {"needs": "draft", "approval": _approval(deadline="8s", on_expiry="approve")},
-            "good": {"needs": "agree", "if": "steps.agree.verdict == 'approved'", "agent": "alpha", "input": {}, "timeout": "6s"},
-            "bad": {"needs": "agree", "if": "steps.agree.verdict == 'rejected'", "agent": "beta", "input": {}, "timeout": "6s"},
+            "good": {
+                "needs": "agree",
+                "if": "steps.agree.verdict == 'approved'",
+                "agent": "alpha",
+                "input": {},
+                "timeout": "6s",
+            },
+            "bad": {
+                "needs": "agree",
+                "if": "steps.agree.verdict == 'rejected'",
+                "agent": "beta",
+                "input": {},
+                "timeout": "6s",
+            },
         },
     },
     {
@@ -71,13 +96,32 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
     },
     {
         "route": "flaky",
-        "steps": {"only": {"agent": "gamma", "input": "${{ event.data }}", "timeout": "4s", "retry": {"attempts": 2, "backoff": "1s"}}},
+        "steps": {
+            "only": {
+                "agent": "gamma",
+                "input": "${{ event.data }}",
+                "timeout": "4s",
+                "retry": {"attempts": 2, "backoff": "1s"},
+            }
+        },
     },
     {
         "route": "brittle",
         "steps": {
-            "first": {"agent": "beta", "input": "${{ event.data }}", "timeout": "4s", "retry": {"attempts": 1}, "on_exhausted": "fail"},
-            "second": {"agent": "alpha", "input": "${{ event.data }}", "timeout": "4s", "retry": {"attempts": 1}, "on_exhausted": "fail"},
+            "first": {
+                "agent": "beta",
+                "input": "${{ event.data }}",
+                "timeout": "4s",
+                "retry": {"attempts": 1},
+                "on_exhausted": "fail",
+            },
+            "second": {
+                "agent": "alpha",
+                "input": "${{ event.data }}",
+                "timeout": "4s",
+                "retry": {"attempts": 1},
+                "on_exhausted": "fail",
+            },
         },
     },
     {

@@ -31,20 +31,24 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         return "\n".join([*left_out, *shown, "", *self.findings, "", again])
 
 
-def simulate(seed: int, *, plan: Plan | None = None, world: Callable[[VirtualTimeLoop, Plan], World] = World) -> Outcome:
+def simulate(
+    seed: int, *, plan: Plan | None = None, world: Callable[[VirtualTimeLoop, Plan, Transcript], World] = World
+) -> Outcome:
     """Run a seed. What a run raises by itself (a deadlock, a task's unhandled exception) is a finding too."""
     plan = plan or Plan.of(seed)
+    transcript = Transcript()
     worlds: list[World] = []
 
     async def main(loop: VirtualTimeLoop) -> None:
-        worlds.append(world(loop, plan))
+        worlds.append(world(loop, plan, transcript))
         await worlds[0].run()
 
-    try:
-        run(main, seed=seed, limit_s=7_200.0)
-    except Exception as error:  # noqa: BLE001 - a run's outermost place
-        if not worlds:
-            raise
-        worlds[0].promises.findings.append(f"the run ended: {error!r}")
-    one = worlds[0]
-    return Outcome(plan=plan, findings=one.promises.findings, counts=one.promises.counts, transcript=one.transcript)
+    with transcript.services_speak():
+        try:
+            run(main, seed=seed, limit_s=7_200.0)
+        except Exception as error:  # noqa: BLE001 - a run's outermost place
+            if not worlds:
+                raise
+            worlds[0].promises.findings.append(f"the run ended: {error!r}")
+    promises = worlds[0].promises
+    return Outcome(plan=plan, findings=promises.findings, counts=promises.counts, transcript=transcript)

@@ -3,7 +3,7 @@
 Owns the writing down. It keeps raw values and formats them only when somebody reads, since most runs succeed and nobody does.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ import structlog
 from mesh.core.events import Decision, OwnerChanged
 from mesh.errors import MeshError
 from mesh.ports import Record
+from mesh.testing.virtual_time import current_incarnation
 
 __all__ = ["Transcript"]
 
@@ -27,18 +28,17 @@ class _Line(NamedTuple):
 
 
 class Transcript:
-    """`now_s` and `who` are asked at each line."""
+    """`now_s` gives the run's time; `who` speaks is the simulated process that is running."""
 
-    def __init__(self, now_s: Any, who: Any) -> None:
-        self._now_s = now_s
-        self._who = who
+    def __init__(self) -> None:
+        self.now_s: Callable[[], float] = lambda: 0.0
         self._lines: list[_Line] = []
 
     def note(self, who: str, what: str) -> None:
-        self._lines.append(_Line(self._now_s(), who, what))
+        self._lines.append(_Line(self.now_s(), who, what))
 
     def landed(self, record: Record) -> None:
-        self._lines.append(_Line(self._now_s(), "broker", record))
+        self._lines.append(_Line(self.now_s(), "broker", record))
 
     def lines(self) -> Iterator[str]:
         for line in self._lines:
@@ -63,8 +63,13 @@ class Transcript:
             structlog.configure(**before)
 
     def _take(self, _: Any, level: str, event: Mapping[str, Any]) -> str:
-        self._lines.append(_Line(self._now_s(), self._who(), {**event, "log_level": level}))
+        self._lines.append(_Line(self.now_s(), _who(), {**event, "log_level": level}))
         return ""
+
+
+def _who() -> str:
+    incarnation = current_incarnation()
+    return incarnation.name if incarnation is not None else "world"
 
 
 def _text(what: str | Record | Mapping[str, Any]) -> str:

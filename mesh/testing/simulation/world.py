@@ -34,7 +34,7 @@ from mesh.testing.simulation.parties import Parties, is_wanted
 from mesh.testing.simulation.routes import AGENTS, ROLES, UNKNOWN_AGENT, routes
 from mesh.testing.simulation.stores import MemoryCheckpointStore
 from mesh.testing.simulation.transcript import Transcript
-from mesh.testing.virtual_time import Incarnation, SeededEntropy, VirtualClock, VirtualTimeLoop, current_incarnation
+from mesh.testing.virtual_time import Incarnation, SeededEntropy, VirtualClock, VirtualTimeLoop
 
 __all__ = ["Plan", "World"]
 
@@ -105,11 +105,12 @@ class World:
 
     router_class = Router
 
-    def __init__(self, loop: VirtualTimeLoop, plan: Plan) -> None:
+    def __init__(self, loop: VirtualTimeLoop, plan: Plan, transcript: Transcript) -> None:
         self.plan = plan
         self.topics = Topics()
         self.loop = loop
-        self.transcript = Transcript(loop.time, _who)
+        self.transcript = transcript
+        transcript.now_s = loop.time
         self.broken = asyncio.Event()
         self.promises = Promises(self.topics, routes=_ROUTES, roles=ROLES, on_finding=self._found)
         self._rng = random.Random(f"world {plan.seed}")  # noqa: S311 - a simulation's chance
@@ -150,14 +151,13 @@ class World:
     # The course of a run ---------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        with self.transcript.services_speak():
-            course = asyncio.ensure_future(self._course())
-            broken = asyncio.ensure_future(self.broken.wait())
-            await asyncio.wait([course, broken], return_when=asyncio.FIRST_COMPLETED)
-            for task in (course, broken):
-                task.cancel()
-            if course.done() and not course.cancelled():
-                course.result()
+        course = asyncio.ensure_future(self._course())
+        broken = asyncio.ensure_future(self.broken.wait())
+        await asyncio.wait([course, broken], return_when=asyncio.FIRST_COMPLETED)
+        for task in (course, broken):
+            task.cancel()
+        if course.done() and not course.cancelled():
+            course.result()
 
     async def _course(self) -> None:
         plan = self.plan
@@ -395,8 +395,3 @@ class _Life:
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._over.wait()
-
-
-def _who() -> str:
-    incarnation = current_incarnation()
-    return incarnation.name if incarnation is not None else "world"
