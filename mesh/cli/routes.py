@@ -1,0 +1,24 @@
+"""`mesh routes`: tools for those who write and run routing rules. Every command is a module of its own."""
+
+import click
+
+from mesh.cli.routes_check import check, schema
+
+__all__ = ["routes"]
+
+
+@click.group(short_help="Check, explain, draw, compare and replay routing rules.")
+def routes() -> None:
+    """Routing rules: check them before they run, see what they do with an event, and what a change would do to workflows that were.
+
+    \b
+    mesh routes check routes/                     what is wrong with the files
+    mesh routes explain event.json                which rules match an event, and why
+    mesh routes graph routes/triage.yaml          a picture (Mermaid) of a route, or of one workflow
+    mesh routes diff routes/triage.yaml           the file against what runs
+    mesh routes replay --since 7d triage.yaml     what the changed rules would have decided
+    """  # noqa: D301 - \b is click\'s mark of a paragraph to leave as it is
+
+
+for command in (check, schema):
+    routes.add_command(command)
