@@ -23,6 +23,9 @@ class Entry(NamedTuple):
 
 
 SECTIONS: Final[dict[str, dict[str, Entry]]] = {
+    "First": {
+        "demo": Entry("mesh.cli.demo.command:demo", "Watch a mesh work, and answer its questions."),
+    },
     "Upstream": {
         "publish": Entry("mesh.cli.publish:publish", "Publish events."),
         "event": Entry("mesh.cli.event:event", "Tell what became of an event."),
@@ -38,12 +41,12 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "workflows": Entry("mesh.cli.workflows:workflows", "List workflows."),
         "workflow": Entry("mesh.cli.workflows:workflow", "Show a workflow's timeline; cancel it, retry its incidents."),
         "agents": Entry("mesh.cli.agents:agents", "List agents and who is alive."),
+        "routes": Entry("mesh.cli.routes:routes", "Check, explain, draw, compare and replay routing rules."),
         "dlq": Entry("mesh.cli.dlq:dlq", "Look at dead letters."),
         "topics": Entry("mesh.cli.topics:topics", "Plan and apply the topics."),
         "log": Entry("mesh.cli.log:log", "Fold and verify the log."),
     },
     "Services": {
-        "demo": Entry("mesh.cli.demo.command:demo", "Watch a mesh work, and answer its questions."),
         "dev": Entry("mesh.cli.dev:dev", "Run a whole mesh on this machine."),
         "router": Entry("mesh.cli.services:router", "Run a router."),
         "agent": Entry("mesh.cli.services:agent", "Run agents."),

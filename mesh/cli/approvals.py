@@ -15,6 +15,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from mesh.cli.asking import interruptible
 from mesh.cli.editing import from_editor, to_editor
 from mesh.cli.exit_codes import FAILED
 from mesh.cli.human import ago, counted, one_line, pick, printable, readable, rfc3339_or_none, until
@@ -127,6 +128,7 @@ def card(one: Waiting, now_ms: int, *, position: str = "") -> Panel:
         ("step", row.step),
         ("role", row.role),
         ("asked", ago(row.asked_at_ms, now_ms)),
+        ("why", request.reason),
     ]
     facts.append(
         ("deadline", f"{deadline}, {expiry[request.on_expiry]}" if row.deadline_at_ms is not None else deadline)
@@ -152,7 +154,8 @@ async def _one_by_one(
         if not any(row.approval_id == one.row.approval_id for row in queries.approvals(model.db)):
             continue  # somebody else was faster
         session.show("", card(one, session.now_ms(), position=f" {number} of {len(waiting)} "))
-        choice = _ask(session, one)
+        with interruptible():
+            choice = _ask(session, one)
         if choice is None:
             break
         if choice == "skip":

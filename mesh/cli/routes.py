@@ -3,6 +3,7 @@
 import click
 
 from mesh.cli.routes_check import check, schema
+from mesh.cli.routes_explain import explain
 
 __all__ = ["routes"]
 
@@ -20,5 +21,5 @@ def routes() -> None:
     """  # noqa: D301 - \b is click\'s mark of a paragraph to leave as it is
 
 
-for command in (check, schema):
+for command in (check, explain, schema):
     routes.add_command(command)

@@ -4,6 +4,7 @@ import sys
 from typing import Any
 
 import click
+import orjson
 from rich.text import Text
 
 from mesh.cli.exit_codes import FAILED
@@ -52,10 +53,16 @@ def run(
     given = {"id": event_id, "subject": subject, "type": event_type}
     event: dict[str, Any] = {"source": source} | {name: value for name, value in given.items() if value is not None}
     if data is not None:
-        event["data"] = json_option(
-            data if data[:1] in '@{["' or data in {"null", "true", "false"} else f"@{data}", "--data"
-        )
+        event["data"] = json_option(data if data[:1] in '@{["' or _is_json(data) else f"@{data}", "--data")
     session.run(_run(session, route_name, event, timeout_s=timeout_s if wait else None))
+
+
+def _is_json(text: str) -> bool:
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True
 
 
 async def _run(session: Session, route_name: str, event: dict[str, Any], *, timeout_s: float | None) -> None:

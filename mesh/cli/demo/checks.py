@@ -174,6 +174,8 @@ def _outbox(script: Script, evidence: Evidence) -> Check:
     for entry in evidence.outbox:
         delivery = completed.get((entry["repository"], entry["number"]))
         answer = evidence.answers.get(delivery.workflow) if delivery else None
-        if delivery and answer and answer.payload is not UNEDITED and entry["body"] != answer.payload["body"]:
+        if delivery is None or answer is None or answer.payload is UNEDITED:
+            continue
+        if {name: entry.get(name) for name in answer.payload} != answer.payload:
             problems.append(f"{delivery.short}: posted otherwise than it was edited")
     return _check(f"{len(completed)} replies stand in the outbox, each once", problems)

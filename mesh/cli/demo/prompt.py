@@ -3,9 +3,6 @@
 Owns what is shown of an approval and which keys there are. Asking blocks this process alone: the mesh is five others, which go on.
 """
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Final
 
 import click
@@ -16,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mesh.cli.approvals import UNEDITED, Decision, Waiting, edit
+from mesh.cli.asking import interruptible
 from mesh.cli.demo.script import Delivery
 from mesh.cli.human import one_line, printable, readable
 from mesh.cli.session import Session
@@ -49,7 +47,7 @@ def ask(session: Session, one: Waiting, delivery: Delivery, workflow: Workflow, 
     session.show(
         "", card(one, delivery, workflow, position=position, width=min(session.out.width, CARD_WIDTH)), _keys()
     )
-    with _interruptible():
+    with interruptible():
         while True:
             match click.getchar().lower():
                 case "a":
@@ -76,18 +74,6 @@ def _keys() -> Text:
         line.append(key, style="bold cyan")
         line.append(f" {meaning}   ", style="default")
     return line
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """While a person types, Ctrl-C ends the typing; the event loop's own handler would wait for the next line."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    except click.Abort as abort:
-        raise KeyboardInterrupt from abort
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def card(one: Waiting, delivery: Delivery, workflow: Workflow, *, position: str, width: int) -> Panel:
