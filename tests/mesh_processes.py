@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -152,7 +152,8 @@ class MeshProcesses:
         try:
             out, err = await asyncio.wait_for(process.communicate(stdin), WAIT_S)
         except BaseException:
-            process.kill()
+            with suppress(ProcessLookupError):
+                process.kill()
             await process.wait()
             raise
         ran = Ran(process.returncode or 0, out, err.decode())
