@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from mesh.cli.approvals import Waiting
-from mesh.cli.demo.news import Item, news_of, sent
+from mesh.cli.demo.news import Item, news_of, no_workflow, sent
 from mesh.cli.demo.processes import Processes
 from mesh.cli.demo.prompt import Answer, ask
 from mesh.cli.demo.screen import Screen
@@ -79,8 +79,8 @@ class Conductor:
         self._sent: list[str] = []
         self._answers: dict[str, Answer] = {}
         self._refused: list[Receipt] = []
-        self._left_to_script: set[str] = set()
         self._news: list[Item] = []
+        self._known: set[str] = set()  # deliveries whose fate was told
         self._heard_at = self._sent_at = self._answered_at = 0.0
 
     async def run(self) -> Ended:
@@ -103,12 +103,18 @@ class Conductor:
 
     async def _look(self) -> View:
         view = await self._watcher.look(tuple(self._sent), self._session.now_ms())
-        news = [*self._news, *(item for entry in view.decisions for item in news_of(entry))]
+        news = [*self._news, *(item for entry in view.decisions for item in news_of(entry)), *self._strays(view)]
         self._news = []
         if news:
             self._heard_at = time.monotonic()
         self._screen.show(view, news)
         return view
+
+    def _strays(self, view: View) -> list[Item]:
+        fates = {one.name: (one, view.fates[one.name]) for one in self._script.deliveries if one.name in view.fates}
+        new = [no_workflow(*fates[name]) for name in fates.keys() - self._known]
+        self._known |= fates.keys()
+        return [item for item in new if item is not None]
 
     def _is_ready(self, view: View) -> bool:
         return view.partitions >= self._partitions and all(agent.alive for agent in view.agents)

@@ -24,7 +24,7 @@ from mesh.core.events import (
 )
 from mesh.services.read_model.queries import TimelineEntry
 
-__all__ = ["Item", "news_of", "sent"]
+__all__ = ["Item", "news_of", "no_workflow", "sent"]
 
 SYMBOLS: Final[dict[type, str]] = {
     WorkflowStarted: "▸",
@@ -54,6 +54,18 @@ def sent(delivery: Delivery) -> Item:
     """An event that upstream published."""
     what = f"published: {delivery.event['type']}" if delivery.event else "published: bytes that are no event"
     return Item(symbol="→", about=delivery.short, what=what, why=delivery.title, style="dim")
+
+
+def no_workflow(delivery: Delivery, fate: str) -> Item | None:
+    """An event of which no workflow knows, so that no decision tells of it; None for any other."""
+    match fate:
+        case "unmatched":
+            return Item(symbol="-", about=delivery.short, what="unwanted", why="no route takes this type", style="dim")
+        case "dead_letter":
+            why = "it can't be read, and is kept as it came"
+            return Item(symbol="✗", about=delivery.short, what="dead letter", why=why, style="red")
+        case _:
+            return None
 
 
 def news_of(entry: TimelineEntry) -> Iterator[Item]:
