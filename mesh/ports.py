@@ -223,7 +223,8 @@ class Broker(Protocol):
 
         With None: append wherever the log ends (`OwnerChanged` alone does so). A broker that can't compare (Kafka) appends, and the
         caller checks the acknowledged offsets. Two calls may be under way at once for one partition; the second lands after the
-        first. Raises `BrokerUnavailable` if the outcome is unknown, `TopicMissing` if there is no such log.
+        first, or not at all: after an append of unknown outcome, those of this connection at an offset fail unmade until one with None
+        begins afresh, for they rest on what may never land. Raises `BrokerUnavailable` if the outcome is unknown, `TopicMissing` if there is no such log.
         """
         ...
 

@@ -142,7 +142,10 @@ async def test_an_append_that_the_broker_refuses_fails_all_that_were_behind_it(
         assert isinstance(results[1], BrokerUnavailable)
         assert isinstance(results[2], BrokerUnavailable)
         kept = len(await records_of(broker, log))
-        done = await broker.append(log, kept, [OutRecord(log.topic, None, b"again")], [])
+        again = [OutRecord(log.topic, None, b"again")]
+        with pytest.raises(BrokerUnavailable, match="afresh"):
+            await broker.append(log, kept, again, [])
+        done = await broker.append(log, None, again, [])
         assert done.spans == ((kept, 1),)
 
 

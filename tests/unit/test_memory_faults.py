@@ -194,6 +194,23 @@ def test_a_lost_request_is_unknown_and_never_lands() -> None:
     run(main)
 
 
+def test_after_an_unknown_append_none_at_an_offset_lands_until_one_begins_afresh() -> None:
+    async def main(loop: VirtualTimeLoop) -> None:
+        cluster = _cluster(loop, _one_fault(lost_request=1.0))
+        broker, other = cluster.connect("a"), cluster.connect("b")
+        with pytest.raises(BrokerUnavailable):
+            await broker.append(LOG, 0, _decisions("lost"), [])
+        cluster.weak = WeakBehaviour()
+        with pytest.raises(BrokerUnavailable, match="afresh"):
+            await broker.append(LOG, 1, _decisions("rests on it"), [])
+        await other.append(LOG, 0, _decisions("other's"), [])
+        await broker.append(LOG, None, _decisions("claim"), [])
+        await broker.append(LOG, 2, _decisions("rests on the claim"), [])
+        assert _held(cluster) == ["other's", "claim", "rests on the claim"]
+
+    run(main)
+
+
 def test_a_lost_acknowledgement_is_unknown_though_the_record_landed_once() -> None:
     async def main(loop: VirtualTimeLoop) -> None:
         cluster = _cluster(loop, _one_fault(lost_acknowledgement=1.0))
@@ -252,19 +269,24 @@ def test_another_writers_record_may_land_between_the_parts_of_a_split_append() -
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_acknowledgements_tell_the_truth_and_order_holds_under_every_fault(seed: int) -> None:
-    """Two writers, several appends under way; each sends again what is unknown, in order."""
+    """Two writers, several appends under way; each begins afresh after one that is unknown, and sends it again, in order."""
 
     async def write(cluster: MemoryCluster, name: str) -> None:
         broker = cluster.connect(name)
         todo = [f"{name}{n:03d}" for n in range(60)]
+        afresh = False
         while todo:
             calls = [
-                asyncio.create_task(broker.append(LOG, 0, _decisions(*todo[i : i + 3]), [])) for i in range(0, 15, 3)
+                asyncio.create_task(
+                    broker.append(LOG, None if afresh and not i else 0, _decisions(*todo[i : i + 3]), [])
+                )
+                for i in range(0, 15, 3)
             ]
             answers = await asyncio.gather(*calls, return_exceptions=True)
             done = 0
             for answer in answers:
-                if isinstance(answer, BrokerUnavailable):
+                afresh = isinstance(answer, BrokerUnavailable)
+                if afresh:
                     break
                 assert not isinstance(answer, BaseException)
                 offsets = [first + n for first, count in answer.spans for n in range(count)]

@@ -149,7 +149,7 @@ class KafkaBroker:
     async def append(
         self,
         log: TopicPartition,
-        expected_offset: int | None,  # noqa: ARG002 - Kafka can't compare: the caller checks what was acknowledged
+        expected_offset: int | None,  # Kafka can't compare: the caller checks what was acknowledged
         decisions: Sequence[OutRecord],
         effects: Sequence[OutRecord],  # noqa: ARG002 - the caller sends them after its check
     ) -> Appended:
@@ -164,7 +164,7 @@ class KafkaBroker:
                 raise TopicMissing(missing(f"{log.topic}/{log.partition}"))
             if not decisions:
                 return Appended(spans=(), effects_sent=False, timestamp_ms=_now_ms())
-            self._log.lane(log).put(call, decisions)
+            self._log.lane(log).put(call, decisions, anew=expected_offset is None)
         await call.done
         if any(first < 0 for first, _ in call.spans):  # aiokafka's answer to DuplicateSequenceNumber
             raise BrokerUnavailable(

@@ -11,7 +11,8 @@ Owns the order of what is sent to a partition and who is told what of each batch
 * Parcels of several calls share a batch, and a parcel may take several. There is one future for each call, none for each record.
 * A batch that the broker refuses goes record by record, so that the one that is wrong fails alone. Not in a *strict* lane (the log):
   there a failure fails everything in the queue, since nothing may land after what did not.
-* A batch whose fate is unknown fails everything in the queue: it has waited behind it long enough.
+* A batch whose fate is unknown fails everything in the queue: it has waited behind it long enough. A strict lane then takes nothing more until it is
+  opened `anew`: the callers learn of the failure a moment later, and what they put until then rests on what may never land.
 """
 
 import asyncio
@@ -128,6 +129,11 @@ class _Parcel:
 
 
 _NO_LIMIT = 1 << 30
+_BROKEN = "an earlier append may not have landed, so this one was not made; take the partition over afresh"
+
+
+def _place(at: TopicPartition) -> str:
+    return f"{at.topic}/{at.partition}"
 
 
 class Lane:
@@ -141,15 +147,23 @@ class Lane:
         self._spawn = spawn
         self._strict = strict
         self._queue: deque[_Parcel] = deque()
+        self._is_broken = False  # strict, and something in it failed
         self._singly = 0  # so many records go one by one, after a batch with them was refused
         self._pumping = False
 
-    def put(self, call: Call, records: Sequence[OutRecord], indexes: Sequence[int] | None = None) -> None:
-        """Queue records (one at the least) behind all that were put before."""
+    def put(
+        self, call: Call, records: Sequence[OutRecord], indexes: Sequence[int] | None = None, *, anew: bool = False
+    ) -> None:
+        """Queue records (one at the least) behind all that were put before. `anew`: they rest on nothing before them."""
+        if anew:
+            self._is_broken = False
+        elif self._is_broken:
+            call.fail(BrokerUnavailable(f"{_place(self._at)}: {_BROKEN}"))
+            return
         self._queue.append(_Parcel(call, records, indexes))
         if not self._pumping:
             self._pumping = True
-            self._spawn(self._pump(), name=f"kafka-lane {self._at.topic}/{self._at.partition}")
+            self._spawn(self._pump(), name=f"kafka-lane {_place(self._at)}")
 
     async def _pump(self) -> None:
         try:
@@ -158,7 +172,7 @@ class Lane:
         except BrokerUnavailable as error:
             self._fail_all(error)
         except BaseException as error:  # cancelled or broken: no caller may be left waiting
-            self._fail_all(BrokerUnavailable(f"sending to {self._at.topic}/{self._at.partition} ended: {error!r}"))
+            self._fail_all(BrokerUnavailable(f"sending to {_place(self._at)} ended: {error!r}"))
             raise
         finally:
             self._pumping = False
@@ -199,5 +213,6 @@ class Lane:
             self._singly = count
 
     def _fail_all(self, error: BrokerError) -> None:
+        self._is_broken = self._strict
         while self._queue:
             self._queue.popleft().call.fail(error)

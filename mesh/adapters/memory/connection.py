@@ -40,6 +40,7 @@ class MemoryBroker:
         self._cluster = cluster
         self._killed = False
         self._lanes: dict[TopicPartition, Lane] = {}
+        self._unknown: dict[TopicPartition, None] = {}  # logs with an append of unknown outcome, until the next claim
         self._turnstile = Turnstile(cluster)
         self._open: list[MemoryReader | MemorySubscription] = []
 
@@ -151,6 +152,13 @@ class MemoryBroker:
     async def _append_blindly(
         self, weak: WeakBehaviour, partition: "Partition", expected_offset: int | None, decisions: Sequence[OutRecord]
     ) -> Appended:
+        if expected_offset is None:
+            self._unknown.pop(partition.at, None)
+        elif partition.at in self._unknown:
+            raise BrokerUnavailable(
+                f"an earlier append to {partition.at.topic}/{partition.at.partition} by {self.client_id} may not have landed, so this one "
+                "was not made; take the partition over afresh"
+            )
         batches = [
             self._put(weak, partition.at, part, retried=expected_offset is None)
             for part in self._split(weak, decisions)
@@ -179,10 +187,13 @@ class MemoryBroker:
 
     def _gave_up(self, lane: Lane) -> None:
         self._lanes.pop(lane.at, None)
+        self._unknown[lane.at] = None
 
     async def _acknowledged(self, batches: Sequence[Batch], what: str) -> list[int]:
         """Wait for all; the offsets, if all are known."""
         offsets = [await batch.landed_at for batch in batches]
+        if None in offsets:
+            await self.travel()  # a caller does not learn of it at the very moment
         await self._returned()
         known = [offset for offset in offsets if offset is not None]
         if len(known) < len(offsets):

@@ -74,6 +74,8 @@ async def wait_landed(owner: "Owner") -> None:
 
 async def _fly(broker: Broker, owner: "Owner", flight: Flight) -> None:
     batch, previous = flight.batch, flight.previous
+    if owner.is_lost():  # since this flight was made ready
+        return
     appended = await broker.append(owner.log, batch.first_offset, batch.records, batch.effect_records)
     if previous is not None:
         await previous.confirmed

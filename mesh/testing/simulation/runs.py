@@ -46,7 +46,7 @@ def simulate(
     with transcript.services_speak():
         try:
             run(main, seed=seed, limit_s=7_200.0)
-        except Exception as error:  # noqa: BLE001 - a run's outermost place
+        except Exception as error:
             if not worlds:
                 raise
             worlds[0].promises.findings.append(f"the run ended: {error!r}")
