@@ -4,6 +4,9 @@ import click
 
 from mesh.cli.routes_check import check, schema
 from mesh.cli.routes_explain import explain
+from mesh.cli.routes_graph import graph
+from mesh.cli.routes_replay import replay
+from mesh.cli.routes_versions import diff, list_routes, show
 
 __all__ = ["routes"]
 
@@ -21,5 +24,5 @@ def routes() -> None:
     """  # noqa: D301 - \b is click\'s mark of a paragraph to leave as it is
 
 
-for command in (check, explain, schema):
+for command in (check, explain, graph, list_routes, show, diff, replay, schema):
     routes.add_command(command)
