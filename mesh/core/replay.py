@@ -7,10 +7,11 @@ from collections.abc import Iterable
 
 from mesh.core.events import Decision, InputAttempted, LogRecord
 from mesh.core.evolve import evolve
+from mesh.core.inputs import InboxInput
 from mesh.core.ownership import Epochs
 from mesh.core.state import PartitionState, Workflow
 
-__all__ = ["PartitionFold", "apply_decision", "replay", "settle"]
+__all__ = ["PartitionFold", "apply_decision", "is_repeated", "replay", "settle"]
 
 
 class PartitionFold:
@@ -73,6 +74,16 @@ def settle(state: PartitionState, decision: Decision, workflow: Workflow | None)
     cause = decision.cause
     if cause.source_topic:
         state.watermarks[f"{cause.source_topic}/{cause.source_partition}"] = (cause.source_offset, cause.source_index)
+
+
+def is_repeated(state: PartitionState, given: InboxInput) -> bool:
+    """Whether ingress had copied this input before, and it is decided.
+
+    One watermark for each source partition is enough: ingress copies a partition in its order, and after a crash from a place it had not yet passed, so that what comes for the first
+    time comes in order, and all that stands at or below the watermark has been here.
+    """
+    seen = state.watermarks.get(f"{given.source_topic}/{given.source_partition}")
+    return seen is not None and (given.source_offset, given.source_index) <= seen
 
 
 def replay(records: Iterable[tuple[int, LogRecord]], partition: int = 0) -> PartitionState:

@@ -43,7 +43,7 @@ from mesh.core.inputs import (
     Undeliverable,
 )
 from mesh.core.ownership import Epochs, Ownership, Phase
-from mesh.core.replay import settle
+from mesh.core.replay import is_repeated, settle
 from mesh.core.route import Route
 from mesh.core.state import Directory, PartitionState, Workflow
 from mesh.core.topics import Topics
@@ -279,7 +279,6 @@ class Owner:
                 at_ms=record.timestamp_ms,
             )
         given = decode_inbox(record)
-        seen = self.state.watermarks.get(f"{given.source_topic}/{given.source_partition}")
         kind, cause_id, source = _identity(given)
         cause = Cause(
             kind=kind,
@@ -294,8 +293,7 @@ class Owner:
             source_index=given.source_index,
             event_source=source,
         )
-        repeated = seen is not None and (given.source_offset, given.source_index) <= seen
-        return (None if repeated else given), cause
+        return (None if is_repeated(self.state, given) else given), cause
 
     def _take_own(self, batch: Batch, now_ms: int) -> None:
         """Decide on what could not be sent."""
@@ -366,7 +364,7 @@ class Owner:
         if timer.kind not in BARRIER_KINDS:
             return True
         barrier = self.barrier
-        if barrier is None or timer.due_at_ms > barrier.up_to_ms:
+        if barrier is None or timer.due_at_ms >= barrier.up_to_ms:  # what comes in the due millisecond itself is in time
             return False
         if timer.kind == "approval_deadline" and not barrier.with_answers:
             return False
@@ -376,10 +374,10 @@ class Owner:
         """The time up to which inputs must be known to be read, since a timer that they can beat is due; None: no need to ask."""
         now_ms += self.clock_offset_ms
         due = self.timers.next_due_at_ms()
-        if due is None or due > now_ms or self.is_lost():
+        if due is None or due >= now_ms or self.is_lost():
             return None
         known = self.barrier
-        if known is None or known.up_to_ms < due:
+        if known is None or known.up_to_ms <= due:
             return now_ms
         if not known.with_answers and now_ms - known.up_to_ms >= _ASK_AGAIN_MS:
             return now_ms
