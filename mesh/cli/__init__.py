@@ -4,6 +4,9 @@ Owns what people type and read. It must not decide anything about workflows: it 
 services through `mesh.wiring`.
 """
 
+import sys
+from io import TextIOWrapper
+
 __all__ = ["main"]
 
 
@@ -11,4 +14,9 @@ def main() -> None:
     """The console script."""
     from mesh.cli.app import mesh  # noqa: PLC0415 - `import mesh.cli` alone should cost nothing
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # a title in Japanese must not end a command on a Latin-1 terminal
     mesh()
