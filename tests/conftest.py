@@ -15,3 +15,15 @@ pytest.register_assert_rewrite("mesh.testing.broker_contract")
 settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("explore", print_blob=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--regen", action="store_true", help="write what is compared with files anew (transcripts); review the diff"
+    )
+
+
+@pytest.fixture
+def regen(pytestconfig: pytest.Config) -> bool:
+    """Whether files that hold what a test expects are to be written anew."""
+    return bool(pytestconfig.getoption("--regen"))
