@@ -52,6 +52,7 @@ class CheckpointFile:
     def __init__(self, path: Path, connection: apsw.Connection) -> None:
         self._path = path
         self._connection = connection
+        self._is_deleted = False
 
     @classmethod
     def open(cls, path: str | PathLike[str]) -> "CheckpointFile":
@@ -76,6 +77,8 @@ class CheckpointFile:
 
     def load(self) -> Checkpoint | None:
         """What was saved last; None if nothing was, or if it is damaged (then the file is emptied)."""
+        if self._is_deleted:
+            return None
         try:
             return self._load()
         except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, _Damaged) as error:
@@ -103,6 +106,8 @@ class CheckpointFile:
     ) -> None:
         """Bring the file to `offset`, in one transaction. `changed` and `removed` are against the last save."""
         try:
+            if self._is_deleted:
+                self._replace()
             self._save(offset, epoch_tokens, meta, changed, removed)
         except (apsw.Error, OSError) as error:
             raise OperatorError(
@@ -130,13 +135,15 @@ class CheckpointFile:
             self._connection.close()
 
     def delete(self) -> None:
-        """Close and delete the file."""
+        """Delete the file. It holds nothing until the next `save` makes it anew."""
         self.close()
         _remove(self._path)
+        self._is_deleted = True
 
     def _replace(self) -> None:
         self.delete()
         self._connection = _connect(self._path)
+        self._is_deleted = False
 
 
 def _connect(path: Path) -> apsw.Connection:

@@ -55,6 +55,16 @@ def test_delete_removes_all_of_its_files(file: CheckpointFile, path: Path) -> No
     assert list(path.parent.iterdir()) == []
 
 
+def test_a_deleted_checkpoint_holds_nothing_and_can_be_saved_anew(file: CheckpointFile, path: Path) -> None:
+    file.save(offset=1, epoch_tokens=b"", meta=b"", changed={"r:1": b"one"}, removed=[])
+    file.delete()
+    assert file.load() is None
+    file.save(offset=2, epoch_tokens=b"", meta=b"", changed={"r:2": b"two"}, removed=[])
+    loaded = file.load()
+    assert loaded is not None
+    assert (loaded.offset, loaded.workflows) == (2, {"r:2": b"two"})
+
+
 def _garbage(path: Path) -> None:
     path.write_bytes(b"this is not a database " * 1000)
 

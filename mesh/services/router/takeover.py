@@ -40,10 +40,11 @@ _BREATHE_EVERY: Final = 500
 class _Candidate:
     """An owner on its way in: its fold, and the decisions whose effects may have to be sent again."""
 
-    __slots__ = ("changed", "effective", "fold", "origin", "owner", "spans", "until")
+    __slots__ = ("changed", "effective", "fold", "origin", "owner", "spans", "store", "until")
 
     def __init__(self, owner: Owner, store: CheckpointStore | None) -> None:
         self.owner = owner
+        self.store = store
         self.fold, self.spans, self.origin = load_fold(owner.partition, store)
         self.until = -1
         self.effective: deque[tuple[int, Decision]] = deque()  # from the mark on, as far as it is known
@@ -55,6 +56,8 @@ class _Candidate:
         if self.origin != origin or self.fold.next_offset > self.until:
             if self.origin:
                 _log.warning("checkpoint_of_another_log", partition=self.owner.partition)
+            if self.store is not None:
+                self.store.delete()  # or its workflows would stay among ours
             self.fold, self.spans, self.origin = PartitionFold(self.owner.partition), [], origin
 
     @property
@@ -133,7 +136,8 @@ async def _claim(candidate: _Candidate, broker: Broker, topics: Topics, config: 
     )
     encoded = encode_owner_changed(record, topic=topics.log, partition=owner.partition)
     appended = await broker.append(owner.log, None, [encoded], ())
-    owner.clock_offset_ms = appended.timestamp_ms - clock.now_ms()
+    # Both clocks are cut to whole milliseconds: one less, and ours is never ahead of the broker's.
+    owner.clock_offset_ms = appended.timestamp_ms - clock.now_ms() - 1
     candidate.until = appended.spans[0][0]
     owner.ownership.claimed(candidate.until)
 

@@ -8,9 +8,13 @@ __all__ = ["MemoryCheckpointStore"]
 
 
 class MemoryCheckpointStore:
-    """One partition's checkpoint. `kept` is every state saved so far, so that `turn_back` can give an older one."""
+    """One partition's checkpoint. Every state saved so far is kept, so that `turn_back` can give an older one.
+
+    `is_foreign`: it was put there by `become`, and no router has written to it since.
+    """
 
     def __init__(self) -> None:
+        self.is_foreign = False
         self._kept: list[Checkpoint] = []
 
     def load(self) -> Checkpoint | None:
@@ -19,6 +23,7 @@ class MemoryCheckpointStore:
     def save(
         self, *, offset: int, epoch_tokens: bytes, meta: bytes, changed: Mapping[str, bytes], removed: Collection[str]
     ) -> None:
+        self.is_foreign = False
         workflows = dict(self._kept[-1].workflows) if self._kept else {}
         for name in removed:
             workflows.pop(name, None)
@@ -26,6 +31,7 @@ class MemoryCheckpointStore:
         self._kept.append(Checkpoint(offset=offset, epoch_tokens=epoch_tokens, meta=meta, workflows=workflows))
 
     def delete(self) -> None:
+        self.is_foreign = False
         self._kept.clear()
 
     def close(self) -> None:
@@ -34,3 +40,8 @@ class MemoryCheckpointStore:
     def turn_back(self, saves: int) -> None:
         """As if a backup of `saves` saves ago had been put in place."""
         del self._kept[max(0, len(self._kept) - saves) :]
+
+    def become(self, other: "MemoryCheckpointStore") -> None:
+        """As if another log's checkpoint had been put in this one's place."""
+        self._kept = list(other._kept)
+        self.is_foreign = other is not self

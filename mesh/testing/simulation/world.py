@@ -62,7 +62,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def of(cls, seed: int) -> "Plan":
         rng = random.Random(f"plan {seed}")  # noqa: S311 - a simulation's chance
         storm = rng.choice([0.0, 0.3, 1.0, 1.0, 2.0])
-        has_blackout = rng.random() < 0.4
+        has_blackout = rng.random() < 0.5
         return cls(
             seed=seed,
             routers=rng.choice([1, 2, 2, 3]),
@@ -285,13 +285,15 @@ class World:
             life.incarnation.kill()
 
     def _harm_stores(self, slot: _Slot) -> None:
-        """Disks are lost, or thrown back to an older state."""
+        """Checkpoints are lost, thrown back to an older state, or another log's."""
         for store in slot.stores.values():
             draw = self._rng.random()
             if draw < 0.1:
                 store.delete()
             elif draw < 0.3:
                 store.turn_back(self._rng.randint(1, 5))
+            elif draw < 0.35:
+                store.become(self._rng.choice(list(slot.stores.values())))
 
     async def _black_out(self, at_s: float, for_s: float) -> None:
         await asyncio.sleep(at_s)
@@ -355,7 +357,7 @@ class World:
 
     def _compare_checkpoint(self, slot: _Slot, partition: int, store: MemoryCheckpointStore) -> None:
         saved = store.load()
-        if saved is None:
+        if saved is None or store.is_foreign:
             return
         fold = PartitionFold(partition)
         for record in self.cluster.records(TopicPartition(self.topics.log, partition))[: saved.offset]:
