@@ -10,8 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -199,6 +199,15 @@ class MeshProcesses:
 
     async def open_broker(self) -> Broker:
         return await open_broker(self.broker_url, client_id="test", settings=self.settings())
+
+    @asynccontextmanager
+    async def broker(self) -> AsyncIterator[Broker]:
+        """The way to its broker, closed whatever happens."""
+        broker = await self.open_broker()
+        try:
+            yield broker
+        finally:
+            await broker.close()
 
     async def make_topics(self, *agents: str) -> None:
         broker = await self.open_broker()

@@ -111,10 +111,8 @@ async def desk(mesh: MeshProcesses) -> AsyncIterator[Desk]:
     await mesh.make_topics("drafter", "stranger")
     mesh.router(MESH_REQUEST_TIMEOUT_S="5")
     mesh.agent("moody_drafter")
-    broker = await mesh.open_broker()
-    async with await mesh.client() as client:
+    async with mesh.broker() as broker, await mesh.client() as client:
         yield Desk(mesh, broker, client)
-    await broker.close()
 
 
 async def test_bad_input_is_told_and_shown_and_stops_nothing_else(desk: Desk) -> None:

@@ -64,9 +64,8 @@ async def test_long_handlers_stops_and_replicas_lose_nothing_and_run_nothing_twi
     begun = Counter(attempt for what, attempt in slow.notes() if what == "begin")
     assert begun == Counter(attempt for what, attempt in slow.notes() if what == "end")
     assert set(begun.values()) == {1}, [attempt for attempt, count in begun.items() if count > 1]
-    broker = await mesh.open_broker()
-    evidence = await gather(broker, mesh.topics)
-    await broker.close()
+    async with mesh.broker() as broker:
+        evidence = await gather(broker, mesh.topics)
     check_inputs(evidence, [f"slow:{n}" for n in (*LONG, *STOPPED, *LOAD)])
     assert evidence.findings == []
 

@@ -55,21 +55,19 @@ async def wait_asked(mesh: MeshProcesses, *subjects: str) -> dict[str, dict[str,
 async def answer(mesh: MeshProcesses, approval_id: str, decision: str = "approve") -> None:
     """As a person with kcat does."""
     value = json.dumps({"approval_id": approval_id, "decision": decision, "by": "ana@example.org"}).encode()
-    broker = await mesh.open_broker()
-    assert not await broker.send([OutRecord(topic=mesh.topics.responses, key=None, value=value)])
-    await broker.close()
+    async with mesh.broker() as broker:
+        assert not await broker.send([OutRecord(topic=mesh.topics.responses, key=None, value=value)])
 
 
 async def receipts(mesh: MeshProcesses, count: int) -> dict[str, list[Receipt]]:
     """What people were told, by workflow, once there are so many."""
-    broker = await mesh.open_broker()
+    async with mesh.broker() as broker:
 
-    async def enough() -> list[Receipt] | None:
-        found = [decode_receipt(record) for record in await read_topic(broker, mesh.topics.receipts)]
-        return found if len(found) >= count else None
+        async def enough() -> list[Receipt] | None:
+            found = [decode_receipt(record) for record in await read_topic(broker, mesh.topics.receipts)]
+            return found if len(found) >= count else None
 
-    found = await mesh.wait_until(f"{count} receipts", enough)
-    await broker.close()
+        found = await mesh.wait_until(f"{count} receipts", enough)
     by_workflow: dict[str, list[Receipt]] = {}
     for one in found:
         by_workflow.setdefault(one.approval_id.rsplit("/", 2)[0], []).append(one)
@@ -134,9 +132,8 @@ async def test_pauses_survive_a_full_stop_keep_their_rules_and_answers_beat_dead
     assert texts == {"open:1": "old draft 1", "open:2": "old draft 2", "open:3": "new draft 3"}
 
     stop_all(mesh)
-    broker = await mesh.open_broker()
-    assert (await gather(broker, mesh.topics)).findings == []
-    await broker.close()
+    async with mesh.broker() as broker:
+        assert (await gather(broker, mesh.topics)).findings == []
 
 
 async def until_past(mesh: MeshProcesses, moment: str) -> None:

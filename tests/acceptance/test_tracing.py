@@ -96,6 +96,5 @@ async def answer(mesh: MeshProcesses, approval_id: str) -> None:
         at_ms=0,
         traceparent=ANSWERER,
     )
-    broker = await mesh.open_broker()
-    assert not await broker.send([response])
-    await broker.close()
+    async with mesh.broker() as broker:
+        assert not await broker.send([response])

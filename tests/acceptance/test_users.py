@@ -107,7 +107,6 @@ async def upstream_with_any_client(mesh: MeshProcesses) -> None:
         "type": "test.plain",
         "subject": "structured",
     }
-    broker = await mesh.open_broker()
     records = [
         OutRecord(topic=mesh.topics.events, key=None, value=b'{"n": 2}', headers=CE_BINARY),
         OutRecord(
@@ -117,19 +116,19 @@ async def upstream_with_any_client(mesh: MeshProcesses) -> None:
             headers=(STRUCTURED,),
         ),
     ]
-    assert not await broker.send(records)
+    async with mesh.broker() as broker:
+        assert not await broker.send(records)
 
-    async def both_ended() -> dict[str, Any] | None:
-        outcomes = [decode_outcome(record) for record in await read_topic(broker, mesh.topics.outcomes)]
-        found = {one.run_id: one for one in outcomes}
-        ids = [run_id("/kcat", "binary-1"), run_id("/kcat", "structured-1")]
-        return {found[run].workflow_id: found[run].output for run in ids} if found.keys() >= set(ids) else None
+        async def both_ended() -> dict[str, Any] | None:
+            outcomes = [decode_outcome(record) for record in await read_topic(broker, mesh.topics.outcomes)]
+            found = {one.run_id: one for one in outcomes}
+            ids = [run_id("/kcat", "binary-1"), run_id("/kcat", "structured-1")]
+            return {found[run].workflow_id: found[run].output for run in ids} if found.keys() >= set(ids) else None
 
-    assert await mesh.wait_until("both ends", both_ended) == {
-        "plain:binary": {"work": {"n": 2, "text": "draft 2"}},
-        "plain:structured": {"work": {"n": 3, "text": "draft 3"}},
-    }
-    await broker.close()
+        assert await mesh.wait_until("both ends", both_ended) == {
+            "plain:binary": {"work": {"n": 2, "text": "draft 2"}},
+            "plain:structured": {"work": {"n": 3, "text": "draft 3"}},
+        }
 
 
 async def upstream_with_python(mesh: MeshProcesses) -> None:
@@ -195,9 +194,10 @@ async def approvers(mesh: MeshProcesses) -> None:
     assert all(receipt.keys() == shape and receipt["status"] == "accepted" for receipt in (yes, no, edit))
     assert [receipt["verdict"] for receipt in (yes, no, edit)] == ["approved", "rejected", "approved"]
     bare = {"approval_id": asked["asking:bare"]["approval_id"], "decision": "approve", "by": ANA}
-    broker = await mesh.open_broker()
-    assert not await broker.send([OutRecord(topic=mesh.topics.responses, key=None, value=json.dumps(bare).encode())])
-    await broker.close()
+    async with mesh.broker() as broker:
+        assert not await broker.send(
+            [OutRecord(topic=mesh.topics.responses, key=None, value=json.dumps(bare).encode())]
+        )
     async with await mesh.client() as client:
         ends = [await client.wait_outcome(f"asking:{name}", timeout_s=120) for name in ("yes", "no", "edit", "bare")]
     assert [end.status for end in ends] == ["completed", "rejected", "completed", "completed"]
