@@ -30,6 +30,7 @@ from mesh.services.router.takeover import take_over
 __all__ = ["Router"]
 
 _log = structlog.get_logger()
+_BARRIER_POLL_S = 0.005  # how late an answer about a barrier may be noticed while no record comes
 
 
 class Router:
@@ -242,11 +243,15 @@ class Router:
 
     def _idle_s(self) -> float:
         """How long to wait for records while nothing else is due."""
-        dues = [due for owner in self.owners.values() if (due := owner.timers.next_due_at_ms()) is not None]
+        dues = [
+            due - owner.clock_offset_ms
+            for owner in self.owners.values()
+            if (due := owner.timers.next_due_at_ms()) is not None
+        ]
         if not dues:
             return self._config.idle_poll_s
-        wait_s = (min(dues) - self._clock.now_ms()) / 1000
-        return min(max(wait_s, 0.002), self._config.idle_poll_s)
+        wait_s = (min(dues) + 1 - self._clock.now_ms()) / 1000  # a timer that waits for inputs fires the millisecond after
+        return min(max(wait_s, _BARRIER_POLL_S), self._config.idle_poll_s)
 
     def _decide(self, records: Sequence[Record], flights: asyncio.TaskGroup) -> None:
         for record in records:
