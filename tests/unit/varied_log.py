@@ -1,0 +1,138 @@
+"""A varied run of the core, as log records and the states that they give: what `tests/data/log-v*.jsonl` were made of.
+
+`python tests/unit/varied_log.py NEW_FILE` writes the run of today's code to a new file. It never writes over one: what a released version wrote is history, and all later versions must replay it.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from one_partition import Partition, agent, approval, route
+
+from mesh.codec.state import workflow_document
+from mesh.core.decide import Decided
+from mesh.core.events import InputAttempted, InputParked
+from mesh.core.inputs import CommandGiven, TaskUndeliverable, Undeliverable
+
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def varied_run() -> Partition:
+    """Every event, at least once, over several workflows and owners."""
+    steps = {
+        "classify": agent("classifier", "${{ event.data }}", timeout="30s", retry={"attempts": 2, "backoff": "1s"}),
+        "duplicates": agent("finder", {"n": "${{ event.data.n }}"}),
+        "draft": agent("drafter", "${{ steps.classify }}", needs=["classify", "duplicates"]),
+        "review": approval(
+            payload="${{ steps.draft }}", deadline="1h", needs="draft", **{"if": "steps.classify.risky"}
+        ),
+        "publish": agent("publisher", "${{ steps.review.payload }}", needs="review"),
+        "sorry": agent("mailer", needs="review", **{"if": "steps.review.verdict == 'rejected'"}),
+    }
+    p = Partition(route(steps, route="triage", on_repeat="new_run_after_end"))
+    _finish(p)
+    _reject(p)
+    _stop(p)
+    _go_wrong(p)
+    return p
+
+
+def _to_review(p: Partition, key: str, *, risky: bool) -> None:
+    p.start(key, data={"n": 1.5, "title": "Grüße"}, traceparent=TRACEPARENT)
+    p.now_ms += 1_000
+    p.succeed("duplicates", [], key=key)
+    p.fail("classify", key=key)
+    p.wait("classify", key)
+    p.succeed("classify", {"risky": risky}, key=key)
+    p.now_ms += 1_000
+    p.succeed("draft", {"text": "Hello"}, key=key)
+
+
+def _finish(p: Partition) -> None:
+    _to_review(p, "edited", risky=True)
+    p.answer(key="edited", by="eve")
+    p.answer(key="edited", payload={"text": "Hello!", "big": 2**70}, reason="kinder")
+    p.succeed("publish", {"url": None}, key="edited")
+    p.succeed("publish", {"url": None}, key="edited")
+    _to_review(p, "plain", risky=False)
+    p.take_over("two")
+    p.succeed("publish", key="plain")
+    p.start("plain", event_id="e1")
+    p.start("plain", event_id="e2", data={"n": 0})
+
+
+def _reject(p: Partition) -> None:
+    _to_review(p, "rejected", risky=True)
+    p.answer(decision="reject", key="rejected", reason="no")
+    p.succeed("sorry", key="rejected")
+    _to_review(p, "expired", risky=True)
+    p.wait("review", "expired")
+    p.wait("sorry", "expired")
+
+
+def _stop(p: Partition) -> None:
+    _to_review(p, "cancelled", risky=True)
+    p.command("cancel", key="cancelled", reason="a mistake")
+    p.command("cancel", key="cancelled")
+    p.start("forgotten", data={"n": 0})
+    p.command("cancel", key="forgotten")
+    p.wait(key="forgotten")
+
+
+def _go_wrong(p: Partition) -> None:
+    p.start("broken", data={})
+    p.command("retry", key="broken", step="duplicates")
+    p.fail("classify", key="broken", retryable=False)
+    lost = TaskUndeliverable(
+        workflow_id=p.id_of("stuck"), task_id="", attempt=1, code="topic_missing", message="no such topic"
+    )
+    p.give(lost)
+    _to_review(p, "stuck", risky=True)
+    p.give(
+        Undeliverable(
+            workflow_id=p.id_of("stuck"),
+            effect_id=p.task_id("review", "stuck"),
+            topic="mesh.approvals.requests",
+            code="too_large",
+            message="too large",
+        )
+    )
+    _owners_own(p)
+
+
+def _owners_own(p: Partition) -> None:
+    """The two events that the owner writes without `decide`."""
+    given = CommandGiven(
+        workflow_id=p.id_of("stuck"), command_id="c", command="cancel", by="op", **p._inbox("mesh.commands", None)
+    )
+    workflow = p.workflow("stuck")
+    p._write(given, Decided((InputAttempted(topic="mesh.inbox", offset=p.read["mesh.inbox"]),), workflow))
+    parked = InputParked(
+        code="poison",
+        message="owners died on it time and again",
+        topic="mesh.inbox",
+        partition=0,
+        offset=p.read["mesh.inbox"],
+        timestamp_ms=p.now_ms,
+        key="a2V5",
+        value=None,
+        headers=[("ce_id", "Yw==")],
+    )
+    p._write(given, Decided((parked,), workflow))
+
+
+def dumped(p: Partition) -> str:
+    """JSON lines: the log's records, and last what they must give."""
+    lines = [json.dumps({"offset": n, "record": json.loads(out.value or b"")}) for n, out in enumerate(p.log)]
+    gives = {
+        "workflows": {name: workflow_document(workflow) for name, workflow in sorted(p.state.workflows.items())},
+        "positions": p.state.positions,
+        "watermarks": p.state.watermarks,
+        "mark": p.state.mark,
+    }
+    return "\n".join([*lines, json.dumps({"gives": gives}), ""])
+
+
+if __name__ == "__main__":
+    with Path(sys.argv[1]).open("x") as file:
+        file.write(dumped(varied_run()))
