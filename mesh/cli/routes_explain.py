@@ -186,12 +186,7 @@ def _part(part: Part, indent: int, *, lead: str = "") -> Iterator[Text]:
     if part.error:
         line.append("error", style="red")
     else:
-        line.append(
-            _json(part.value),
-            style={True: "green", False: "red"}.get(part.value, "default")
-            if isinstance(part.value, bool)
-            else "default",
-        )
+        line.append(_json(part.value), style=_style(part.value))
     line.append(f"  {printable(part.text)}")
     if part.error and not part.parts:
         line.append(f"  {printable(part.error)}", style="red")
@@ -202,6 +197,10 @@ def _part(part: Part, indent: int, *, lead: str = "") -> Iterator[Text]:
             yield Text(" " * below + f"{printable(path.text)} is {_json(path.value)}", style="dim")
     for one in part.parts:
         yield from _part(one, below)
+
+
+def _style(value: Any) -> str:
+    return ("green" if value else "red") if isinstance(value, bool) else "default"
 
 
 def _json(value: Any) -> str:

@@ -28,6 +28,7 @@ __all__ = ["replay"]
 
 STYLES: Final = {"same": "green", "differs": "yellow", "unknown": "dim"}
 ORDER: Final = ("differs", "unknown", "same")
+COUNTED: Final = {"differs": "{} would go otherwise", "unknown": "{} unknown", "same": "{} the same"}
 SHOWN: Final = 60  # characters of a value
 
 
@@ -45,6 +46,7 @@ SHOWN: Final = 60  # characters of a value
     help="Who has which role; without it, whoever answered has the role that they had.",
 )
 @click.option("--all", "show_all", is_flag=True, help="List those too that are the same.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="So many lines; JSON has all.")
 @click.option("--exit-code", "exit_code", is_flag=True, help="Exit with 1 if any workflow differs.")
 @mesh_command
 def replay(
@@ -55,6 +57,7 @@ def replay(
     part: str | None,
     approvers: Path | None,
     show_all: bool,
+    limit: int,
     exit_code: bool,
 ) -> None:
     """Play recorded workflows through the changed rules in FILE, in a sandbox: their own events, agents' results, people's answers. Nothing is sent.
@@ -76,7 +79,7 @@ def replay(
     if session.as_json:
         session.emit({"counts": {verdict: counts[verdict] for verdict in ORDER}, "workflows": found})
     else:
-        _show(session, found, show_all=show_all)
+        _show(session, [one for one in found if show_all or one.verdict != "same"], limit)
         session.note(_summary(found, counts, routes))
     if exit_code and counts["differs"]:
         sys.exit(FAILED)
@@ -107,12 +110,11 @@ def _since(text: str, now_ms: int) -> int:
 def _summary(found: list[Rehearsal], counts: Counter[str], routes: dict[str, Any]) -> str:
     if not found:
         return f"no workflow of {', '.join(routes)} began in that time"
-    said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ORDER if counts[verdict])
+    said = ", ".join(COUNTED[verdict].format(f"{counts[verdict]:,}") for verdict in ORDER if counts[verdict])
     return f"{counted(len(found), 'workflow')}: {said}; nothing was sent"
 
 
-def _show(session: Session, found: list[Rehearsal], *, show_all: bool) -> None:
-    rows = [one for one in found if show_all or one.verdict != "same"]
+def _show(session: Session, rows: list[Rehearsal], limit: int) -> None:
     if not rows:
         return
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
@@ -120,7 +122,7 @@ def _show(session: Session, found: list[Rehearsal], *, show_all: bool) -> None:
     table.add_column("RULES", no_wrap=True)
     table.add_column("END", overflow="fold")
     table.add_column("FIRST DIFFERENCE", overflow="fold", ratio=3)
-    for one in sorted(rows, key=lambda row: ORDER.index(row.verdict)):
+    for one in sorted(rows, key=lambda row: ORDER.index(row.verdict))[:limit]:
         table.add_row(
             Text(printable(one.workflow_id), style="bold"),
             Text(one.verdict, style=STYLES[one.verdict]),
@@ -128,6 +130,8 @@ def _show(session: Session, found: list[Rehearsal], *, show_all: bool) -> None:
             _why(one),
         )
     session.show(table)
+    if len(rows) > limit:
+        session.note(f"... and {len(rows) - limit:,} more: --limit shows them")
 
 
 def _end(one: Rehearsal) -> str:

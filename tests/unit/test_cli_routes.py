@@ -1,0 +1,311 @@
+"""`mesh routes ...` against files and a mesh on SQLite: what people read, what programs read, and the exit code."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from one_partition import Partition, agent, approval, route
+
+from mesh.adapters.sqlite import SqliteBroker
+from mesh.cli.app import mesh
+from mesh.cli.routes import routes
+from mesh.codec.cards import encode_card
+from mesh.codec.definitions import encode_definition
+from mesh.core.state import AgentCard
+from mesh.core.topics import Topics
+from mesh.ports import OutRecord, TopicPartition, TopicSpec
+
+TOPICS = Topics()
+STEPS: dict[str, Any] = {
+    "a": agent("worker", "${{ event.data }}"),
+    "ok": approval(needs="a", payload="${{ steps.a }}", deadline="1h"),
+    "z": agent("worker", "${{ steps.ok.payload }}", needs="ok"),
+}
+OLD = route(STEPS, closed_retention="1d")
+ROUTE = route(STEPS)
+FILE = """\
+route: r
+on: {type: t}
+key: ${{ event.subject }}
+steps:
+  a: {agent: worker, input: "${{ event.data }}", timeout: 1m}
+  ok:
+    needs: a
+    if: event.data.n > 1
+    approval: {ask: Good?, payload: "${{ steps.a }}", role: maintainer, deadline: 1h}
+  z: {needs: ok, agent: worker, input: "${{ steps.ok.payload }}"}
+"""
+SAME = FILE.replace(", timeout: 1m", "").replace("    if: event.data.n > 1\n", "")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, value in {
+        "MESH_BROKER": f"sqlite://{tmp_path}/mesh.db",
+        "MESH_DATA_DIR": str(tmp_path / "data"),
+        "COLUMNS": "120",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "new.yaml").write_text(FILE)
+    (tmp_path / "same.yaml").write_text(SAME)
+    return tmp_path
+
+
+@pytest.fixture
+def stored(folder: Path) -> Path:
+    """A mesh with two versions of one route, a card, a completed workflow and one that waits for an answer."""
+    made = Partition(ROUTE)
+    for key, n in (("one", 1), ("two", 2)):
+        made.start(key, event_id=key, data={"n": n})
+        made.now_ms += 40
+        made.succeed("a", {"n": n}, key=key)
+    made.now_ms += 4_000
+    made.answer("ok", key="one")
+    made.now_ms += 60
+    made.succeed("z", key="one")
+    asyncio.run(_write(folder, made))
+    return folder
+
+
+async def _write(folder: Path, made: Partition) -> None:
+    broker = await SqliteBroker.open(folder / "mesh.db", client_id="test")
+    names = (TOPICS.log, TOPICS.events, TOPICS.definitions, TOPICS.agents, TOPICS.dlq)
+    await broker.create_topics([TopicSpec(name, 1) for name in names])
+    card = AgentCard(
+        name="worker",
+        version="1",
+        topic="mesh.tasks.worker",
+        input_schema={"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]},
+        output_schema={"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]},
+    )
+    records: list[OutRecord] = [encode_definition(one, TOPICS) for one in (OLD, ROUTE)]
+    assert not await broker.send([*records, encode_card(card, topics=TOPICS)])
+    await broker.append(TopicPartition(TOPICS.log, 0), None, made.log, [])
+    await broker.close()
+
+
+def call(*arguments: str | Path, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(mesh, ["routes", *map(str, arguments)], input=stdin)
+
+
+def call_json(*arguments: str | Path, code: int = 0, stdin: str | None = None) -> Any:
+    result = call(*arguments, "--json", stdin=stdin)
+    assert result.exit_code == code, result.output
+    assert "\x1b" not in result.stdout
+    return json.loads(result.stdout)
+
+
+@pytest.mark.parametrize("name", sorted(routes.commands))
+def test_every_command_has_help_and_json(name: str) -> None:
+    result = call(name, "--help")
+    assert (result.exit_code, "--json" in result.output) == (0, True)
+
+
+# check --------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_check_tells_each_finding_with_its_line(folder: Path) -> None:
+    (folder / "same.yaml").write_text(SAME.replace(", deadline: 1h", "").replace("route: r", "route: q"))
+    result = call("check", folder)
+    assert result.exit_code == 0
+    assert result.stdout == (
+        f"{folder}/same.yaml:8: warning: step ok: the approval has no deadline: it may wait for ever"
+        " (deadline: 24h, or deadline: never if that is meant) [no_deadline]\n"
+    )
+    assert "2 files, 2 routes: 0 errors, 1 warning; not checked: agents" in result.stderr
+
+
+def test_check_finds_two_routes_of_one_name(folder: Path) -> None:
+    found = call_json("check", folder, code=1)["findings"]
+    assert [(Path(one["file"]).name, one["line"], one["code"]) for one in found] == [("same.yaml", 1, "invalid")]
+
+
+def test_check_exits_with_1_on_errors_and_with_strict_on_warnings(folder: Path) -> None:
+    assert call("check", "new.yaml").exit_code == 0
+    (folder / "new.yaml").write_text(FILE.replace(", deadline: 1h", ""))
+    assert call("check", "new.yaml").exit_code == 0
+    assert call("check", "new.yaml", "--strict").exit_code == 1
+    (folder / "new.yaml").write_text(FILE.replace("agent: worker", "agnet: worker"))
+    found = call_json("check", "new.yaml", code=1)
+    assert (found["ok"], found["errors"] > 0) == (False, True)
+    assert found["findings"][0] | {"message": ""} == {
+        "file": "new.yaml",
+        "line": 5,
+        "severity": "error",
+        "code": "invalid",
+        "message": "",
+    }
+
+
+def test_check_holds_routes_against_approvers(folder: Path) -> None:
+    (folder / "people.yaml").write_text("boss: [ana]\n")
+    found = call_json("check", "new.yaml", "--approvers", "people.yaml", code=1)
+    assert [one["code"] for one in found["findings"]] == ["unknown_role"]
+
+
+def test_check_holds_routes_against_the_agents_of_the_broker(stored: Path) -> None:
+    (stored / "new.yaml").write_text(
+        FILE.replace('agent: worker, input: "${{ steps.ok', 'agent: wroker, input: "${{ steps.ok')
+    )
+    found = call_json("check", "new.yaml", "--online", code=1)
+    assert [(one["line"], one["code"]) for one in found["findings"]] == [(10, "unknown_agent")]
+    assert call_json("check", "new.yaml", "--broker", f"sqlite://{stored}/mesh.db", code=1)["agents_checked"]
+    assert not call_json("check", "new.yaml")["agents_checked"]
+
+
+def test_check_holds_routes_against_modules(folder: Path) -> None:
+    (folder / "new.yaml").write_text(FILE.replace("agent: worker", "agent: classifier"))
+    found = call_json("check", "new.yaml", "--agents", "agents.issue_triage.classifier", code=1)
+    assert found["agents_checked"]
+    assert {one["code"] for one in found["findings"]} == {"input_misfit"}
+
+
+# explain ------------------------------------------------------------------------------------------------------------------------------
+
+EVENT = json.dumps({"id": "e", "source": "/s", "type": "t", "subject": "three", "data": {"n": 1}})
+
+
+def test_explain_says_what_matches_and_what_comes_first(folder: Path) -> None:
+    found = call_json("explain", "-", "--routes", "new.yaml", stdin=EVENT)
+    [one] = found["routes"]
+    assert (one["matched"], one["workflow_id"]) == (True, "r:three")
+    assert [(first["what"], first["step"], first["to"]) for first in one["first"]] == [("dispatch", "a", "worker")]
+    result = call("explain", "-", "--routes", "new.yaml", stdin=EVENT)
+    assert "+ r  it starts r:three" in result.stdout
+    assert 'a: dispatched to worker  {"n":1}' in result.stdout
+
+
+def test_explain_knows_the_workflows_of_the_broker(stored: Path) -> None:
+    event = EVENT.replace('"three"', '"two"')
+    result = call("explain", "-", stdin=event)
+    assert result.exit_code == 0, result.output
+    assert "nothing would happen: run" in result.stdout
+    assert "is still going" in result.stdout
+
+
+def test_explain_takes_github_payloads_and_says_when_one_is_given_without_the_option() -> None:
+    desk = Path(__file__).parents[2] / "agents" / "issue_triage"
+    payload = desk / "samples" / "05-docs-typo.json"
+    [one] = call_json("explain", payload, "--github", "--routes", desk / "routes")["routes"]
+    assert [first["step"] for first in one["first"]] == ["classify", "duplicates"]
+    result = call("explain", payload, "--routes", desk / "routes")
+    assert result.exit_code == 1
+    assert "give --github" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "code"),
+    [
+        (["-"], "[]", 1),
+        (["-"], "{", 1),
+        (["-"], '{"id": "1"}', 1),
+        (["none.json"], None, 2),
+        (["-", "--delivery", "x"], "{}", 2),
+    ],
+)
+def test_explain_refuses_what_is_no_event(folder: Path, arguments: list[str], stdin: str | None, code: int) -> None:
+    result = call("explain", *arguments, "--routes", "new.yaml", stdin=stdin)
+    assert result.exit_code == code, result.output
+
+
+# list, show, diff -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_list_has_every_version_the_newest_last_with_its_workflows(stored: Path) -> None:
+    found = call_json("list")["versions"]
+    assert {(one["digest"], one["running"], one["ended"]) for one in found} == {
+        (OLD.digest, 0, 0),
+        (ROUTE.digest, 1, 1),
+    }
+    assert [one["in_use"] for one in found].count(True) == 1
+    assert call_json("list", "--route", "none")["versions"] == []
+    assert ROUTE.digest[7:19] in call("list").stdout
+
+
+def test_show_prints_a_version_that_compiles_to_itself(stored: Path) -> None:
+    result = call("show", ROUTE.digest[7:15])
+    assert result.exit_code == 0
+    (stored / "again.yaml").write_text(result.stdout)
+    assert call("diff", ROUTE.digest, "again.yaml").exit_code == 0
+    assert call_json("show", ROUTE.digest)["definition"] == ROUTE.definition
+    missing = call("show", "nothing-like-it")
+    assert missing.exit_code == 3
+    assert "`mesh routes list`" in missing.stderr
+
+
+def test_diff_compares_a_file_with_a_version_and_says_what_it_means(stored: Path) -> None:
+    found = call_json("diff", OLD.digest, ROUTE.digest, code=1)["compared"][0]
+    assert [(one["kind"], one["path"]) for one in found["changes"]] == [("removed", ["closed_retention"])]
+    (stored / "new.yaml").write_text(FILE.replace("event.subject", "event.id").replace("type: t", "type: u"))
+    result = call("diff", "new.yaml")
+    assert result.exit_code == 1
+    assert "~ key  ${{ event.subject }} -> ${{ event.id }}" in result.stdout
+    assert "other workflow ids" in result.stdout
+    assert "other events" in result.stdout
+
+
+def test_diff_of_files_needs_no_broker(folder: Path) -> None:
+    result = call("diff", "same.yaml", "new.yaml")
+    assert result.exit_code == 1
+    assert "+ steps.ok.if  event.data.n > 1" in result.stdout
+    assert "+ steps.a.timeout  1m" in result.stdout
+    assert call("diff", "same.yaml", "same.yaml").exit_code == 0
+    assert not (folder / "mesh.db").exists()
+
+
+def test_diff_says_when_there_is_nothing_to_compare_with(stored: Path) -> None:
+    (stored / "new.yaml").write_text(FILE.replace("route: r", "route: fresh"))
+    result = call("diff", "new.yaml")
+    assert (result.exit_code, "it is new" in result.stderr) == (3, True)
+
+
+# graph ----------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_graph_draws_files_routes_and_workflows(stored: Path) -> None:
+    assert call("graph", "new.yaml").stdout.startswith("%% r, rules ")
+    assert "flowchart TD" in call("graph", "r").stdout
+    [drawn] = call_json("graph", "r:one")["graphs"]
+    assert (drawn["workflow_id"], drawn["digest"]) == ("r:one", ROUTE.digest)
+    assert "succeeded, 40 ms" in drawn["mermaid"]
+    missing = call("graph", "nothing")
+    assert (missing.exit_code, "no stored route" in missing.stderr) == (3, True)
+
+
+# replay ---------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_replay_shows_which_workflows_would_go_otherwise(stored: Path) -> None:
+    (stored / "new.yaml").write_text(call("show", ROUTE.digest).stdout)
+    assert call_json("replay", "new.yaml")["counts"] == {"differs": 0, "unknown": 0, "same": 2}
+    (stored / "new.yaml").write_text(
+        call("show", ROUTE.digest).stdout.replace("    needs: a\n", "    needs: a\n    if: event.data.n > 1\n")
+    )
+    found = call_json("replay", "new.yaml")
+    assert {one["workflow_id"]: one["verdict"] for one in found["workflows"]} == {"r:one": "differs", "r:two": "same"}
+    result = call("replay", "new.yaml")
+    assert result.exit_code == 0
+    assert "ok: asked maintainer -> skipped" in result.stdout
+    assert "r:two" not in result.stdout
+    assert "r:two" in call("replay", "new.yaml", "--all").stdout
+    assert "2 workflows: 1 would go otherwise, 1 the same; nothing was sent" in result.stderr
+    assert call("replay", "new.yaml", "--exit-code").exit_code == 1
+    assert call("replay", "new.yaml", "--exit-code", "--workflow", "two").exit_code == 0
+
+
+def test_replay_begins_when_it_is_told_to(stored: Path) -> None:
+    assert call_json("replay", "new.yaml", "--since", "1h")["workflows"] == []
+    assert len(call_json("replay", "new.yaml", "--since", "2025-11-20")["workflows"]) == 2
+    assert len(call_json("replay", "new.yaml", "--since", "2025-11-20T00:00:00Z")["workflows"]) == 2
+    assert call("replay", "new.yaml", "--since", "lately").exit_code == 2
+    assert call("replay", "new.yaml", "--workflow", "nobody").exit_code == 3
+
+
+def test_replay_sends_nothing(stored: Path) -> None:
+    before = (stored / "mesh.db").read_bytes()
+    call("replay", "new.yaml")
+    assert (stored / "mesh.db").read_bytes() == before

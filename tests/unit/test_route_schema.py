@@ -1,0 +1,143 @@
+"""The published JSON Schema of the route file: made of the compiler's own tables, and never stricter than the compiler."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft7Validator
+from test_route_compile import BAD, ISSUE_TRIAGE, route_with
+
+from mesh.cli.app import mesh
+from mesh.codec.yaml_lines import read_yaml
+from mesh.core import route_compile, route_schema
+from mesh.core.route_compile import RouteRefused, compile_route
+
+ROOT = Path(__file__).parents[2]
+PUBLISHED = ROOT / "docs" / "route.schema.json"
+SCHEMA = route_schema.route_schema()
+VALID = Draft7Validator(SCHEMA)
+
+# What only the compiler can know: what a name refers to, what an expression says, what two keys say together, what JSON has not.
+BEYOND = re.compile(
+    r"at column|there is no step|steps need each other|can't need itself|max_backoff is less|payload_schema is no JSON Schema|"
+    r"a \$ref must|9999d|64 bits|no JSON number|which JSON has not|is no string \(put"
+)
+
+
+def documents(file: Path) -> list[Any]:
+    found, faults = read_yaml(file)
+    assert not faults, file
+    return [document.value for document in found]
+
+
+def published_routes() -> list[tuple[str, Any]]:
+    """Every route in the documentation's YAML blocks and in the files of agents, tests and benchmarks."""
+    found: list[tuple[str, Any]] = [("ISSUE_TRIAGE", ISSUE_TRIAGE)]
+    for folder in ("agents", "tests", "bench", "docs"):
+        for file in sorted((ROOT / folder).rglob("*.y*ml")):
+            found += [(file.name, value) for value in documents(file) if isinstance(value, dict) and "route" in value]
+    return found
+
+
+def blocks(page: Path, folder: Path) -> list[Any]:
+    found: list[Any] = []
+    for number, block in enumerate(re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)):
+        file = folder / f"{number}.yaml"
+        file.write_text(block)
+        found += [value for value in documents(file) if isinstance(value, dict) and "route" in value]
+    return found
+
+
+def test_the_published_schema_is_the_codes_and_the_commands() -> None:
+    assert json.loads(PUBLISHED.read_text()) == SCHEMA, "run `mesh routes schema > docs/route.schema.json`"
+    result = CliRunner().invoke(mesh, ["routes", "schema"])
+    assert (result.exit_code, result.stdout) == (0, PUBLISHED.read_text())
+
+
+def test_the_schema_is_a_schema() -> None:
+    assert SCHEMA["$schema"] == route_schema.DIALECT
+    Draft7Validator.check_schema(SCHEMA)
+
+
+@pytest.mark.parametrize(("name", "document"), published_routes())
+def test_routes_that_ship_are_valid(name: str, document: Any) -> None:
+    compile_route(document)
+    assert [error.message for error in VALID.iter_errors(document)] == [], name
+
+
+@pytest.mark.parametrize(
+    "page", [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md"], ids=lambda page: page.name
+)
+def test_routes_in_the_documentation_are_valid(page: Path, tmp_path: Path) -> None:
+    for document in blocks(page, tmp_path):
+        compile_route(document)
+        assert [error.message for error in VALID.iter_errors(document)] == []
+
+
+@pytest.mark.parametrize(("document", "messages"), BAD)
+def test_what_is_structurally_wrong_is_no_valid_document(document: Any, messages: list[str]) -> None:
+    assert VALID.is_valid(document) == all(BEYOND.search(message) for message in messages)
+
+
+def test_a_key_that_no_table_describes_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(route_compile, "RETRY_KEYS", (*route_compile.RETRY_KEYS, "mood"))
+    with pytest.raises(KeyError, match="mood"):
+        route_schema.route_schema()
+
+
+def test_every_key_is_described() -> None:
+    step = SCHEMA["properties"]["steps"]["additionalProperties"]["properties"]
+    tables = [SCHEMA, SCHEMA["properties"]["on"], {"properties": step}, step["retry"], step["approval"]]
+    for table in tables:
+        assert [key for key, shape in table["properties"].items() if not shape.get("description")] == []
+
+
+VALUES: dict[str, list[Any]] = {
+    "duration": ["1s", "0s", "1.5m", "500ms", "3650d", "never", "soon", 30, "", "01h", "1H", None],
+    "template": ["${{ event.data.x }}", 1, None, [], {"a": "${{ workflow.id }}"}, "text"],
+    "choice": ["ignore", "new_run_after_end", "incident", "fail", "reject", "approve", "x", None, True],
+    "number": [0, 0.5, 1, 3, 3.0, 0.99, 100, 1000, 1001, -1, "3", True],
+    "text": ["a", "boss", " ", "", 1, ["a"], "event.data.x == 1", "${{ event.data.x }}"],
+    "names": ["a", [], ["a"], ["a", "a"], "nobody", [1], None, ""],
+}
+SOME = st.one_of(*(st.sampled_from(values) for values in VALUES.values()))
+
+
+def table(keys: tuple[str, ...]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.dictionaries(st.sampled_from(keys), SOME, max_size=3)
+
+
+@given(
+    root=table(tuple(key for key in route_compile.ROUTE_KEYS if key not in {"route", "on", "steps"})),
+    trigger=table(("if",)),
+    step=table(tuple(key for key in route_compile.STEP_KEYS if key not in {"agent", "approval", "retry"})),
+    retry=st.none() | table(route_compile.RETRY_KEYS),
+    approval=st.none() | table(route_compile.APPROVAL_KEYS),
+)
+def test_what_the_compiler_takes_the_schema_takes(
+    root: dict[str, Any],
+    trigger: dict[str, Any],
+    step: dict[str, Any],
+    retry: dict[str, Any] | None,
+    approval: dict[str, Any] | None,
+) -> None:
+    work: dict[str, Any] = {"agent": "x", "input": 1, **step}
+    if approval is not None:
+        work = {key: step[key] for key in ("needs", "if") if key in step}
+        work["approval"] = {"ask": "?", "payload": 1, "role": "r", **approval}
+    elif retry is not None:
+        work["retry"] = retry
+    document = route_with(**root) | {
+        "on": {"type": "t", **trigger},
+        "steps": {"a": {"agent": "x", "input": 1}, "b": work},
+    }
+    try:
+        compile_route(document)
+    except RouteRefused:
+        return
+    assert [error.message for error in VALID.iter_errors(document)] == []

@@ -1,0 +1,343 @@
+"""Replaying a recorded run against other rules: the same rules give the same, and a change shows where it first decides otherwise."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from one_partition import PEOPLE, Partition, agent, approval, route
+
+from mesh.core.events import WorkflowStarted
+from mesh.core.route import Route
+from mesh.core.what_if import Rehearsal, Run, rehearse
+
+REVIEW: dict[str, Any] = {
+    "classify": agent(value="${{ event.data }}"),
+    "draft": agent("drafter", {"n": "${{ steps.classify.n }}"}, needs="classify"),
+    "review": approval(needs="draft", payload="${{ steps.draft }}", deadline="1h", **{"if": "steps.classify.n > 1"}),
+    "post": agent("poster", "${{ steps.review.payload }}", needs="review"),
+}
+
+
+def changed(steps: dict[str, Any], **changes: Any) -> Route:
+    """The same route with steps changed, added, or (None) taken out."""
+    found = {name: step for name, step in {**steps, **changes}.items() if step is not None}
+    return route(found)
+
+
+def recorded(partition: Partition) -> Run:
+    runs: list[Run] = []
+    for decision in partition.decisions:
+        start = next((event for event in decision.events if isinstance(event, WorkflowStarted)), None)
+        if start is not None:
+            runs.append(Run(workflow_id=decision.workflow_id, started=start, decisions=[decision]))
+        elif runs:
+            runs[-1] = Run(
+                workflow_id=runs[-1].workflow_id, started=runs[-1].started, decisions=[*runs[-1].decisions, decision]
+            )
+    return runs[-1]
+
+
+def after(partition: Partition, ms: int) -> Partition:
+    partition.now_ms += ms
+    return partition
+
+
+def reviewed(steps: dict[str, Any] = REVIEW, *, n: int = 2) -> Partition:
+    """Up to the question."""
+    made = Partition(route(steps))
+    made.start(data={"n": n})
+    after(made, 100).succeed("classify", {"n": n})
+    after(made, 200).succeed("draft", {"text": "hello"})
+    return made
+
+
+def approved() -> Partition:
+    made = reviewed()
+    after(made, 60_000).answer()
+    after(made, 50).succeed("post", "posted")
+    return made
+
+
+def said(found: Rehearsal) -> tuple[str, str, str | None]:
+    return found.verdict, found.before, found.after
+
+
+def first(found: Rehearsal) -> tuple[str, str | None, str | None, tuple[str, ...]]:
+    assert found.first is not None
+    before, now = found.first.before, found.first.after
+    return found.first.step, before.what if before else None, now.what if now else None, found.first.fields
+
+
+# The same rules -----------------------------------------------------------------------------------------------------------------------
+
+
+def completed() -> Partition:
+    return approved()
+
+
+def rejected() -> Partition:
+    made = reviewed()
+    after(made, 60_000).answer(decision="reject", reason="no")
+    return made
+
+
+def edited() -> Partition:
+    made = reviewed()
+    after(made, 60_000).answer(payload={"text": "better"})
+    after(made, 10).succeed("post")
+    return made
+
+
+def expired() -> Partition:
+    made = reviewed()
+    made.wait("review")
+    return made
+
+
+def waiting() -> Partition:
+    return reviewed()
+
+
+def skipped() -> Partition:
+    made = reviewed(n=1)
+    made.succeed("post")
+    return made
+
+
+def retried() -> Partition:
+    made = Partition(route(REVIEW))
+    made.start(data={"n": 1})
+    after(made, 30).fail("classify")
+    made.wait("classify")
+    after(made, 7).wait("classify")
+    made.wait("classify")
+    after(made, 9).succeed("classify", {"n": 1})
+    return made
+
+
+def exhausted_and_retried() -> Partition:
+    made = Partition(route({"a": agent(retry={"attempts": 1})}))
+    made.start()
+    after(made, 30).fail("a")
+    after(made, 1_000).command("retry")
+    after(made, 30).succeed("a")
+    return made
+
+
+def late() -> Partition:
+    """A result that came after its attempt was given up."""
+    made = Partition(route({"a": agent(timeout="1s", retry={"attempts": 1})}))
+    made.start()
+    made.wait("a")
+    after(made, 5_000).succeed("a")
+    return made
+
+
+def cancelled() -> Partition:
+    made = reviewed()
+    after(made, 10).command("cancel", reason="no more")
+    return made
+
+
+def refused_answer() -> Partition:
+    made = reviewed()
+    after(made, 10).answer(by="bo")
+    after(made, 10).answer()
+    return made
+
+
+def unwritable() -> Partition:
+    """An expression that can't be evaluated, tried again in vain."""
+    made = Partition(route({"a": agent(value="${{ event.data.none }}")}))
+    made.start(data={})
+    made.command("retry")
+    return made
+
+
+def sent_nowhere() -> Partition:
+    from mesh.core.inputs import TaskUndeliverable  # noqa: PLC0415 - here alone
+
+    made = Partition(route({"a": agent()}))
+    made.start()
+    made.give(
+        TaskUndeliverable(
+            workflow_id=made.id_of(), task_id=made.task_id("a"), attempt=1, code="topic_missing", message="gone"
+        )
+    )
+    return made
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        completed,
+        rejected,
+        edited,
+        expired,
+        waiting,
+        skipped,
+        retried,
+        exhausted_and_retried,
+        late,
+        cancelled,
+        refused_answer,
+        unwritable,
+        sent_nowhere,
+    ],
+)
+def test_the_same_rules_decide_the_same(make: Callable[[], Partition]) -> None:
+    made = make()
+    found = rehearse(recorded(made), next(iter(made.routes.values())))
+    status = made.workflow().status
+    assert (found.verdict, found.before, found.after, found.unknown) == ("same", status, status, ())
+
+
+# Other rules --------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_condition_that_lets_the_question_be_skipped_is_the_first_difference() -> None:
+    easier = changed(REVIEW, review={**REVIEW["review"], "if": "steps.classify.n > 5"})
+    found = rehearse(recorded(approved()), easier)
+    assert said(found) == ("differs", "completed", "completed")
+    assert first(found) == ("review", "asked", "skipped", ())
+
+
+def test_a_step_that_never_ran_ends_what_can_be_known() -> None:
+    more = changed(
+        REVIEW, check=agent("checker", needs="draft"), review={**REVIEW["review"], "needs": ["draft", "check"]}
+    )
+    found = rehearse(recorded(approved()), more)
+    assert said(found) == ("differs", "completed", None)
+    assert first(found) == ("check", None, "dispatched", ())
+    assert [(one.step, one.why) for one in found.unknown] == [("check", "it never ran")]
+
+
+def test_a_step_that_is_taken_out_is_a_difference_although_the_end_is_the_same() -> None:
+    fewer = changed(REVIEW, review=None, post=agent("poster", "${{ steps.draft }}", needs="draft"))
+    found = rehearse(recorded(approved()), fewer)
+    assert said(found) == ("differs", "completed", "completed")
+    assert first(found) == ("review", "asked", None, ())
+
+
+def test_another_input_is_the_difference_and_the_recorded_result_stands() -> None:
+    other = changed(REVIEW, draft=agent("drafter", {"n": "${{ steps.classify.n }}", "tone": "dry"}, needs="classify"))
+    found = rehearse(recorded(approved()), other)
+    assert said(found) == ("differs", "completed", "completed")
+    assert first(found) == ("draft", "dispatched", "dispatched", ("input",))
+
+
+def test_another_agent_never_did_it() -> None:
+    found = rehearse(
+        recorded(approved()), changed(REVIEW, draft=agent("writer", {"n": "${{ steps.classify.n }}"}, needs="classify"))
+    )
+    assert first(found) == ("draft", "dispatched", "dispatched", ("agent",))
+    assert [one.why for one in found.unknown] == ["agent writer never did it: drafter did"]
+
+
+def test_a_shorter_deadline_expires_what_was_answered_in_time() -> None:
+    hasty = changed(
+        REVIEW, review={**REVIEW["review"], "approval": {**REVIEW["review"]["approval"], "deadline": "30s"}}
+    )
+    found = rehearse(recorded(approved()), hasty)
+    assert said(found) == ("differs", "completed", "rejected")
+    assert first(found) == ("review", "approved", "rejected", ())
+
+
+def test_another_deadline_that_changes_nothing_is_no_difference() -> None:
+    patient = changed(
+        REVIEW, review={**REVIEW["review"], "approval": {**REVIEW["review"]["approval"], "deadline": "2h"}}
+    )
+    assert said(rehearse(recorded(approved()), patient)) == ("same", "completed", "completed")
+
+
+def test_nobody_knows_whether_a_longer_deadline_would_have_been_met() -> None:
+    patient = changed(
+        REVIEW, review={**REVIEW["review"], "approval": {**REVIEW["review"]["approval"], "deadline": "2h"}}
+    )
+    found = rehearse(recorded(expired()), patient)
+    assert said(found) == ("unknown", "rejected", None)
+    assert found.unknown[0].why == "nobody answered by the deadline, which is longer now"
+
+
+def test_a_time_out_that_is_shorter_than_the_work_took_counts() -> None:
+    hasty = changed(REVIEW, draft=agent("drafter", {"n": "${{ steps.classify.n }}"}, needs="classify", timeout="50ms"))
+    found = rehearse(recorded(approved()), hasty)
+    assert first(found) == ("draft", "succeeded", "failed", ())
+    assert found.after == "completed"  # the late result of the first attempt counts, as it would have
+
+
+def test_nobody_knows_what_a_longer_time_out_would_have_brought() -> None:
+    patient = changed(REVIEW, classify=agent(value="${{ event.data }}", timeout="10m"))
+    found = rehearse(recorded(retried()), patient)
+    assert found.unknown[0].why == "no result came by the time-out, which is longer now"
+
+
+def test_fewer_attempts_end_where_another_was_made() -> None:
+    found = rehearse(
+        recorded(retried()), changed(REVIEW, classify=agent(value="${{ event.data }}", retry={"attempts": 2}))
+    )
+    assert said(found) == ("differs", "running", "running")
+    assert first(found) == ("classify", "dispatched", "incident", ())
+
+
+def test_more_attempts_were_never_made() -> None:
+    made = Partition(route({"a": agent(retry={"attempts": 1}, on_exhausted="fail")}))
+    made.start()
+    made.fail("a")
+    found = rehearse(recorded(made), route({"a": agent(retry={"attempts": 2}, on_exhausted="fail")}))
+    assert (found.before, found.after, found.unknown[0].why) == ("failed", None, "attempt 2 was never made")
+    assert first(found) == ("a", None, "dispatched", ())
+
+
+def test_an_answer_by_somebody_without_the_new_role_is_not_taken_for_one() -> None:
+    stricter = changed(
+        REVIEW, review={**REVIEW["review"], "approval": {**REVIEW["review"]["approval"], "role": "owner"}}
+    )
+    found = rehearse(recorded(approved()), stricter)
+    assert first(found) == ("review", "asked", "asked", ("role",))
+    assert found.unknown[0].why == "the recorded answer would be refused: ana does not have the role owner"
+    entitled = rehearse(recorded(approved()), stricter, {"ana": frozenset({"owner"})})
+    assert said(entitled) == ("differs", "completed", "completed")
+    assert first(entitled) == ("review", "asked", "asked", ("role",))
+
+
+def test_roles_that_were_taken_away_count() -> None:
+    same = route(REVIEW)
+    assert rehearse(recorded(approved()), same, PEOPLE.roles).verdict == "same"
+    assert rehearse(recorded(approved()), same, {}).verdict == "unknown"
+
+
+def test_a_question_that_was_never_asked_has_no_answer() -> None:
+    always = {**REVIEW["review"]}
+    del always["if"]
+    found = rehearse(recorded(skipped()), changed(REVIEW, review=always))
+    assert first(found) == ("review", "skipped", "asked", ())
+    assert found.unknown[0].why == "it was never asked"
+
+
+def test_an_end_with_another_output_differs() -> None:
+    found = rehearse(recorded(skipped()), route(REVIEW, output="${{ steps.classify }}"))
+    assert first(found) == ("", "completed", "completed", ("output",))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said_now"),
+    [
+        ({"on": {"type": "other"}}, "it takes events of type other, not t"),
+        ({"on": {"type": "t", "if": "event.data.n > 7"}}, "its guard is false: event.data.n > 7"),
+        ({"key": "${{ event.data.none }}"}, "event.data.none is not there"),
+    ],
+)
+def test_rules_that_would_not_start_it_differ_from_the_start(changes: dict[str, Any], said_now: str) -> None:
+    found = rehearse(recorded(approved()), route(REVIEW, **changes))
+    assert said(found) == ("differs", "completed", "not started")
+    assert found.first is not None
+    assert found.first.after is not None
+    assert said_now in found.first.after.detail["reason"]
+
+
+def test_another_key_is_another_workflow() -> None:
+    found = rehearse(recorded(approved()), route(REVIEW, key="${{ event.data.n }}"))
+    assert found.first is not None
+    assert found.first.after is not None
+    assert found.first.after.detail == {"workflow": "r:2"}
