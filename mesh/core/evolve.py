@@ -45,9 +45,27 @@ def evolve(workflow: Workflow | None, event: Event, *, workflow_id: str, at_ms: 
 
     Raises `ValueError` for an event that its state can't have had: a log that no owner of this protocol writes.
     """
-    match event:
+    match event:  # the most frequent first: a fold is made of these
+        case (
+            TaskDispatched()
+            | TaskSucceeded()
+            | TaskFailed()
+            | RetryScheduled()
+            | StepSkipped()
+            | StepBlocked()
+            | ApprovalRequested()
+            | ApprovalClosed()
+            | ApprovalWithdrawn()
+            | IncidentRaised()
+            | IncidentResolved()
+        ):
+            before = _begun(workflow, event, workflow_id)
+            steps = {**before.steps, event.step: _step(before.steps.get(event.step), event, at_ms)}
+            return replace(before, steps=steps, updated_at_ms=at_ms)
         case WorkflowStarted():
             return _started(workflow, event, workflow_id, at_ms)
+        case WorkflowEnded():
+            return _ended(_begun(workflow, event, workflow_id), event, at_ms)
         case WorkflowForgotten():
             return None
         case (
@@ -61,12 +79,14 @@ def evolve(workflow: Workflow | None, event: Event, *, workflow_id: str, at_ms: 
             | InputAttempted()
         ):
             return workflow
+        case _:
+            assert_never(event)
+
+
+def _begun(workflow: Workflow | None, event: Event, workflow_id: str) -> Workflow:
     if workflow is None:
         raise ValueError(f"{type(event).__name__} for workflow {workflow_id}, which has not started")
-    if isinstance(event, WorkflowEnded):
-        return _ended(workflow, event, at_ms)
-    steps = {**workflow.steps, event.step: _step(workflow.steps.get(event.step), event, at_ms)}
-    return replace(workflow, steps=steps, updated_at_ms=at_ms)
+    return workflow
 
 
 def approval_output(
@@ -102,16 +122,18 @@ def _step(step: StepState | None, event: _StepEvent, at_ms: int) -> StepState:
         case ApprovalRequested():
             return _asked(event, at_ms)
         case IncidentRaised():
-            incident = Incident(kind=event.kind, message=event.message, raised_at_ms=at_ms)
-            return replace(
-                step or StepState(status="incident"),
-                status="incident",
-                since_ms=at_ms,
-                due_at_ms=None,
-                incident=incident,
-            )
-    if step is None:
-        raise ValueError(f"{type(event).__name__} for step {event.step}, which has not begun")
+            return _stuck(step or StepState(status="incident"), event, at_ms)
+        case _:
+            if step is None:
+                raise ValueError(f"{type(event).__name__} for step {event.step}, which has not begun")
+            return _moved(step, event, at_ms)
+
+
+def _moved(
+    step: StepState,
+    event: TaskSucceeded | TaskFailed | RetryScheduled | ApprovalClosed | ApprovalWithdrawn | IncidentResolved,
+    at_ms: int,
+) -> StepState:
     match event:
         case TaskSucceeded():
             return replace(
@@ -130,6 +152,11 @@ def _step(step: StepState | None, event: _StepEvent, at_ms: int) -> StepState:
             return replace(step, status="retrying", since_ms=at_ms, due_at_ms=None, incident=None)
         case _:
             assert_never(event)
+
+
+def _stuck(step: StepState, event: IncidentRaised, at_ms: int) -> StepState:
+    incident = Incident(kind=event.kind, message=event.message, raised_at_ms=at_ms)
+    return replace(step, status="incident", since_ms=at_ms, due_at_ms=None, incident=incident)
 
 
 def _started(before: Workflow | None, event: WorkflowStarted, workflow_id: str, at_ms: int) -> Workflow:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from one_partition import START_MS, Partition, agent, only, route
 
 from mesh.core import ids
@@ -21,7 +22,8 @@ from mesh.core.events import (
     WorkflowEnded,
 )
 from mesh.core.evolve import evolve
-from mesh.core.replay import PartitionFold, replay
+from mesh.core.inputs import CommandGiven
+from mesh.core.replay import PartitionFold, is_repeated, replay
 from mesh.core.state import PartitionState
 from mesh.core.topics import Topics
 
@@ -116,6 +118,26 @@ def test_the_watermark_of_each_source_partition_is_that_of_its_last_decision() -
     p.start(event_id="e2")
     p.command("cancel")
     assert p.state.watermarks == {"mesh.events/0": (1, 0), "mesh.commands/0": (0, 0)}
+
+
+@pytest.mark.parametrize(
+    ("offset", "index", "repeated"), [(6, 9, True), (7, 0, True), (7, 1, True), (7, 2, False), (8, 0, False)]
+)
+def test_an_input_at_or_below_its_sources_watermark_has_been_here(offset: int, index: int, repeated: bool) -> None:
+    state = PartitionState(watermarks={"mesh.commands/0": (7, 1)})
+    given = CommandGiven(
+        workflow_id="r:k",
+        source_topic="mesh.commands",
+        source_partition=0,
+        source_offset=offset,
+        source_index=index,
+        source_at_ms=0,
+        command_id="c",
+        command="cancel",
+        by="op",
+    )
+    assert is_repeated(state, given) == repeated
+    assert not is_repeated(state, replace(given, source_partition=1))
 
 
 def fold(*records: Any) -> PartitionFold:
