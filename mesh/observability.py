@@ -139,10 +139,15 @@ def _level_number(level: str) -> int:
 
 
 def _renderers(*, console: bool, colors: bool) -> list[structlog.typing.Processor]:
+    """Tracebacks without local variables, which structlog's defaults print for each frame: they hold payloads and secrets."""
     if console:
-        return [structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=32, sort_keys=False)]
+        return [
+            structlog.dev.ConsoleRenderer(
+                colors=colors, pad_event_to=32, sort_keys=False, exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
     return [
-        structlog.processors.dict_tracebacks,
+        structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
         structlog.processors.EventRenamer("message", "event"),
         structlog.processors.JSONRenderer(),
     ]

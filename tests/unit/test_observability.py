@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from mesh.observability import (
+    LogFormat,
     Tracer,
     configure_logging,
     live_span,
@@ -90,6 +91,32 @@ def test_a_console_line_names_the_event_and_its_ids(stream: io.StringIO) -> None
     structlog.get_logger().warning("task_timed_out", workflow_id="r:k")
     assert "task_timed_out" in stream.getvalue()
     assert "workflow_id=r:k" in stream.getvalue()
+
+
+def _fail_with_locals() -> None:
+    payload = {"body": "".join(["private", "-", "words"])}
+    api_key = "".join(["sk", "-", "12345"])
+    raise RuntimeError(f"no answer after {len(payload) + len(api_key)} attempts")
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+@pytest.mark.parametrize("said_by", ["ours", "a library"])
+def test_a_traceback_names_the_place_but_never_prints_what_variables_hold(
+    stream: io.StringIO, log_format: LogFormat, said_by: str
+) -> None:
+    configure_logging(stream=stream, log_format=log_format, level="debug")
+    try:
+        _fail_with_locals()
+    except RuntimeError:
+        if said_by == "ours":
+            structlog.get_logger().exception("call_failed")
+        else:
+            logging.getLogger("somebody").exception("call failed")
+    said = stream.getvalue()
+    assert "_fail_with_locals" in said
+    assert "no answer after" in said
+    assert "private-words" not in said
+    assert "sk-12345" not in said
 
 
 def test_an_unknown_level_is_refused() -> None:
