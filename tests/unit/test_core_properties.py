@@ -332,6 +332,7 @@ def result_of(task: SendTask, *, success: bool, output: Any, error: str) -> Resu
     )
 
 
+@pytest.mark.no_cover  # it says nothing of branches, and tracing doubles its time
 def test_the_promises_hold_whatever_comes_in() -> None:
     SEEN.clear()
     run_state_machine_as_test(Core, settings=settings(max_examples=400, stateful_step_count=40))
