@@ -1,6 +1,7 @@
 """What the Kafka adapter makes of faults that only a real broker shows: crashes, stops, refusals, topics that go."""
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -100,6 +101,29 @@ async def test_appends_on_the_wire_survive_a_kill_of_the_broker(new_kafka: Start
             landed += await asyncio.gather(*calls)
         assert [offset for offsets in landed for offset in offsets] == list(range(1005))
         assert await values_of(broker, log) == [f"{n}.{m}" for n in range(201) for m in range(5)]
+
+
+async def test_a_broker_that_dies_under_load_leaves_no_fault_that_nobody_looked_at(new_kafka: Start) -> None:
+    kafka = new_kafka()
+    unseen: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context))
+    async with connected(kafka, request_timeout_s=3.0) as broker:
+        topics = [await topic_of(broker, name, 8) for name in ("log", "tasks")]
+        records = [OutRecord(topic, b"k", bytes(1_000), partition=p) for topic in topics for p in range(8)]
+        assert not await broker.send(records)
+        async with asyncio.timeout(GENEROUS_S):
+            logs = [TopicPartition("log", p) for p in range(8)]
+            load = [asyncio.create_task(broker.send(records * 50)) for _ in range(10)]
+            load += [asyncio.create_task(broker.append(at, None, records[:1] * 500, [])) for at in logs]  # type: ignore[arg-type] # two verbs in one list
+            await asyncio.sleep(0)
+            kafka.kill()
+            load.append(asyncio.create_task(broker.send(records)))
+            results = await asyncio.gather(*load, return_exceptions=True)
+        assert any(isinstance(result, BrokerUnavailable) for result in results)
+    del load, results
+    gc.collect()
+    await asyncio.sleep(0)
+    assert [context["message"] for context in unseen] == []
 
 
 async def test_an_append_to_a_stopped_broker_ends_as_unknown_and_the_next_one_works(new_kafka: Start) -> None:

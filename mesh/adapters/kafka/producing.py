@@ -155,9 +155,22 @@ class Producer:
                 break
             sender.cancel()
             await asyncio.wait({sender}, timeout=BACKOFF_S)
-        self._producer._message_accumulator.fail_all(KafkaError("the producer was retired"))  # noqa: SLF001 - see above
+        self._fail_held()
         with contextlib.suppress(KafkaError):
             await self._producer.stop()
+
+    def _fail_held(self) -> None:
+        """Fail its batches. Whoever waits for one is told by `deliver`; nobody waits for the futures inside aiokafka, and asyncio would report each.
+
+        A batch that was put back, to be sent again, is not among the pending ones, and its end takes it out of them: without it there that is a `KeyError`.
+        """
+        held = self._producer._message_accumulator  # noqa: SLF001 - see `_cut`
+        pending = held._pending_batches  # noqa: SLF001 - as above
+        pending.update(batch for queue in held._batches.values() for batch in queue)  # noqa: SLF001 - as above
+        for batch in pending:
+            batch.future.add_done_callback(consume)
+            batch._drain_waiter.add_done_callback(consume)  # noqa: SLF001 - as above
+        held.fail_all(KafkaError("the producer was retired"))
 
 
 class Channel:
