@@ -11,8 +11,10 @@ import pytest
 from agent_mesh import GENEROUS_S, SETTINGS, TOPICS, AgentMesh, wait_until
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pydantic import BaseModel, Field
+from structlog.testing import capture_logs
 
 from mesh import Context, NonRetryable, agent
+from mesh.adapters.system import SystemClock
 from mesh.codec.cards import decode_card
 from mesh.codec.dead_letters import decode_dead_letter
 from mesh.errors import AgentError, BrokerUnavailable
@@ -217,6 +219,38 @@ async def test_a_task_past_its_deadline_is_not_begun(mesh: AgentMesh) -> None:
     assert result.output == "in time"
     assert (runtime.counts.expired, runtime.counts.succeeded) == (1, 1)
     assert mesh.committed("echo") == Committed(2)
+
+
+async def test_expired_tasks_are_warned_of_at_once_and_then_once_a_minute_with_their_count(mesh: AgentMesh) -> None:
+    mesh.create_tasks_topic("echo")
+    now_s = 0.0
+    await mesh.send("echo", 0, 1, 2, timeout_s=-1)
+    with capture_logs() as logs:
+        async with mesh.running(echo, ticks=lambda: now_s) as runtime:
+            await mesh.wait_committed("echo", 3)
+            now_s = 61.0
+            await mesh.send("echo", 3, first=3, timeout_s=-1)
+            await mesh.wait_committed("echo", 4)
+    warned = [line for line in logs if line["event"] == "tasks_expired"]
+    assert [line["count"] for line in warned] == [1, 3]
+    assert [line["log_level"] for line in warned] == ["warning"] * 2
+    assert (warned[0]["workflow_id"], runtime.counts.expired) == ("test:0", 4)
+
+
+async def test_a_clock_ahead_of_the_brokers_shows_in_the_warning(mesh: AgentMesh) -> None:
+    class Ahead(SystemClock):
+        def now_ms(self) -> int:
+            return super().now_ms() + 600_000
+
+    mesh.create_tasks_topic("echo")
+    await mesh.send("echo", 0, timeout_s=60)
+    mesh.clock = Ahead()  # the agent's; the broker keeps its own
+    with capture_logs() as logs:
+        async with mesh.running(echo):
+            await mesh.wait_committed("echo", 1)
+    [line] = [line for line in logs if line["event"] == "tasks_expired"]
+    assert 540 <= line["late_s"] < 600 <= line["ahead_of_record_s"]
+    assert "clock is ahead" in line["hint"]
 
 
 async def test_an_async_handler_is_cancelled_at_its_deadline(mesh: AgentMesh) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import structlog
 
-from mesh.codec.tasks import decode_task
+from mesh.codec.tasks import Task, decode_task
 from mesh.core.inputs import TaskError
 from mesh.errors import MalformedRecord
 from mesh.ports import Clock, OutRecord
@@ -24,6 +24,7 @@ from mesh.services.agent_runtime.work import Work
 
 __all__ = ["Workers"]
 
+_WARN_EVERY_S: Final = 60.0  # of tasks past their deadline
 _SLICE_S: Final = 0.005  # a worker lets the loop breathe after this long: heartbeats run in it
 
 
@@ -64,6 +65,8 @@ class Workers:
         self._idle: list[asyncio.Future[None]] = []
         self._workers: set[asyncio.Task[None]] = set()
         self._clean = copy_context()
+        self._expired_untold = 0
+        self._next_warning_s = float("-inf")
 
     def start(self, group: asyncio.TaskGroup) -> None:
         """Workers are tasks of `group`. Each begins with the context variables of here and now."""
@@ -174,9 +177,7 @@ class Workers:
             return
         work.deadline_ms = task.deadline_at.timestamp() * 1000
         if work.deadline_ms <= self._clock.now_ms():  # the router has timed it out already: a result would not count
-            self._counts.expired += 1
-            self._log.debug("task_expired", workflow_id=task.workflow_id, step=task.step, attempt=task.attempt)
-            self._settle((work,))
+            self._expire(work, task)
             return
         await self._handle(work, me)
 
@@ -214,6 +215,25 @@ class Workers:
 
     # Ends ------------------------------------------------------------------------------------------------------------------------
 
+    def _expire(self, work: Work, task: Task) -> None:
+        """Say so, since nothing else here does: at once, then at most once a minute. A clock that runs ahead would drop every task like this."""
+        self._counts.expired += 1
+        self._expired_untold += 1
+        if self._ticks() >= self._next_warning_s:
+            now_ms = self._clock.now_ms()
+            self._log.warning(
+                "tasks_expired",
+                count=self._expired_untold,
+                workflow_id=task.workflow_id,
+                step=task.step,
+                attempt=task.attempt,
+                late_s=round((now_ms - work.deadline_ms) / 1000, 1),
+                **_skew(now_ms - work.record.timestamp_ms),
+            )
+            self._expired_untold = 0
+            self._next_warning_s = self._ticks() + _WARN_EVERY_S
+        self._settle((work,))
+
     def _end(self, work: Work, answer: bytes | TaskError, traceparent: str | None) -> None:
         work.is_over = True
         if isinstance(answer, TaskError):
@@ -243,3 +263,11 @@ class Workers:
             error=error.message,
             retryable=error.retryable,
         )
+
+
+def _skew(ahead_ms: float) -> dict[str, float | str]:
+    """What our clock has over the broker's timestamp of a record: the record has waited so long, or our clock is wrong."""
+    if ahead_ms <= 0:
+        return {}
+    hint = "if the task did not wait that long, this machine's clock is ahead of the broker's: set it right"
+    return {"ahead_of_record_s": round(ahead_ms / 1000, 1), "hint": hint}
