@@ -68,7 +68,7 @@ def save_checkpoint(owner: Owner, store: CheckpointStore) -> None:
     """Write what the log has confirmed since the last time. Does nothing where there is nothing new."""
     if not owner.dirty and owner.confirmed_offset == owner.checkpoint_offset:
         return
-    dirty, owner.dirty = owner.dirty, {}
+    dirty = owner.dirty
     kept = _EpochsMeta(
         seen=owner.epochs.seen(),
         current=owner.epochs.current,
@@ -84,4 +84,5 @@ def save_checkpoint(owner: Owner, store: CheckpointStore) -> None:
         changed={name: encode_workflow(workflow) for name, workflow in dirty.items() if workflow is not None},
         removed=[name for name, workflow in dirty.items() if workflow is None],
     )
+    owner.dirty = {}
     owner.checkpoint_offset = owner.confirmed_offset

@@ -12,6 +12,7 @@ class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int = 16
     session_timeout_s: float = 10.0
     max_poll_records: int = 2_000  # one poll, and so about one batch of decisions over all partitions
+    max_timers: int = 1_000  # of one batch
     max_flights: int = 4  # appends under way for each partition; more only adds latency
     max_backlog: int = 4_000  # inputs read and not yet decided, for each partition
     idle_poll_s: float = 0.1  # how late a timer or a stop may be noticed while no record comes

@@ -57,6 +57,10 @@ class DirectoryFollower:
                 _log.warning("agent_cards_unread", error=str(error))
                 await asyncio.sleep(_PAUSE_S)
 
+    def set_roles(self, roles: Mapping[str, frozenset[str]]) -> None:
+        """From the next decision on; what was decided stands."""
+        self.current = Directory(roles=dict(roles), agents=self.current.agents, topic_prefix=self._topics.prefix)
+
     async def close(self) -> None:
         if self._reader is not None:
             await self._reader.close()

@@ -15,7 +15,7 @@ from mesh.core.effects import Effect, SendTask
 from mesh.core.inputs import TaskUndeliverable, Undeliverable
 from mesh.core.ownership import Gap, Lost
 from mesh.errors import BrokerError, BrokerUnavailable
-from mesh.ports import Broker, OutRecord, Record, SendFailure
+from mesh.ports import Broker, Clock, OutRecord, Record, SendFailure
 from mesh.services.router.batch import Batch
 
 if TYPE_CHECKING:
@@ -54,10 +54,10 @@ def begin_flight(owner: "Owner", batch: Batch) -> Flight:
     return flight
 
 
-async def fly(broker: Broker, owner: "Owner", flight: Flight) -> None:
+async def fly(broker: Broker, owner: "Owner", flight: Flight, clock: Clock) -> None:
     """Carry a batch through. What goes wrong with the broker ends the ownership; nothing but that is caught."""
     try:
-        await _fly(broker, owner, flight)
+        await _fly(broker, owner, flight, clock)
     except BrokerError as error:
         owner.lose(str(error))
     finally:
@@ -72,7 +72,7 @@ async def wait_landed(owner: "Owner") -> None:
         await asyncio.sleep(0)
 
 
-async def _fly(broker: Broker, owner: "Owner", flight: Flight) -> None:
+async def _fly(broker: Broker, owner: "Owner", flight: Flight, clock: Clock) -> None:
     batch, previous = flight.batch, flight.previous
     if owner.is_lost():  # since this flight was made ready
         return
@@ -86,6 +86,7 @@ async def _fly(broker: Broker, owner: "Owner", flight: Flight) -> None:
         return
     if not await _is_expected(broker, owner, appended.spans):
         return
+    owner.hear_clock(appended.timestamp_ms, clock.now_ms())
     owner.confirm(batch, appended.spans)
     if owner.tracing is not None:
         owner.tracing.record(batch.traced)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
+from msgspec.structs import replace
 
 from mesh.codec.approvals import decode_response
 from mesh.codec.cloudevents import from_record
@@ -23,7 +24,17 @@ from mesh.core.inputs import EventMatched, InboxInput
 from mesh.core.matching import MatchProblem, RouteIndex
 from mesh.core.topics import Topics
 from mesh.errors import BrokerUnavailable, RecordTooLarge, SenderError
-from mesh.ports import Broker, Clock, Committed, Delivery, OutRecord, Record, Subscription, TopicPartition
+from mesh.ports import (
+    Broker,
+    Clock,
+    Committed,
+    Delivery,
+    OutRecord,
+    Record,
+    SendFailure,
+    Subscription,
+    TopicPartition,
+)
 from mesh.services.router.config import RouterConfig
 
 __all__ = ["Ingress"]
@@ -95,8 +106,8 @@ class Ingress:
             return
         self._idle.clear()
         try:
-            await self._copy(records)
-            await self._commit(subscription, records)
+            if await self._copy(records):
+                await self._commit(subscription, records)
         finally:
             self._idle.set()
 
@@ -117,25 +128,33 @@ class Ingress:
         else:
             subscription.resume(events)
 
-    async def _copy(self, records: Sequence[Record]) -> None:
-        out: list[OutRecord] = []
-        for record in records:
-            out.extend(self._copies(record))
-        while out:
+    async def _copy(self, records: Sequence[Record]) -> bool:
+        """Send the copies until the broker has all of them, in the order of their source. False: stopped before that."""
+        out = [(copy, record) for record in records for copy in self._copies(record)]
+        while out and not self._stopping.is_set():
             try:
-                failures = await self._broker.send(out)
+                failures = await self._broker.send([copy for copy, _ in out])
             except BrokerUnavailable as error:
                 # The same batch again, in the same order: what had landed is passed over by the owner's watermark.
                 _log.warning("ingress_repeats_a_batch", error=str(error), records=len(out))
                 await asyncio.sleep(self._config.retry_pause_s)
                 continue
-            for failure in failures:
-                self._must_not_fail(out[failure.index], failure.code, failure.message)
-            return
+            out = [self._instead(*out[failure.index], failure) for failure in failures]
+            if any(failure.code is not Delivery.TOO_LARGE for failure in failures):
+                await asyncio.sleep(self._config.retry_pause_s)  # until an operator has mended it
+        return not out
 
-    @staticmethod
-    def _must_not_fail(record: OutRecord, code: Delivery, message: str) -> None:
-        raise BrokerUnavailable(f"{record.topic} does not take a record ({code}): {message}; run `mesh topics plan`")
+    def _instead(self, copy: OutRecord, source: Record, failure: SendFailure) -> tuple[OutRecord, Record]:
+        """What to send in place of a copy that the broker does not take. No record may hold up all others for ever."""
+        if failure.code is not Delivery.TOO_LARGE:
+            _log.error("ingress_refused", topic=copy.topic, code=failure.code, reason=failure.message)
+            return copy, source
+        stays = f"{failure.message}; its bytes stay at {source.topic}/{source.partition}/{source.offset}"
+        if copy.topic != self._topics.dlq:
+            return self._dead_letter(source, "too_large", failure.message), source
+        if copy.value is not None:
+            return self._dead_letter(replace(source, value=None), "too_large", stays), source
+        return self._dead_letter(replace(source, key=None, value=None, headers=()), "too_large", stays), source
 
     async def _commit(self, subscription: Subscription, records: Sequence[Record]) -> None:
         offsets = {TopicPartition(r.topic, r.partition): Committed(r.offset + 1) for r in records}

@@ -13,26 +13,22 @@ The life of a batch, pipelined up to `max_flights` deep:
 Everything here is synchronous, and one router's loop is its only caller. `flight` and `takeover` do the I/O.
 """
 
-from base64 import b64encode
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import structlog
 from msgspec.structs import replace
 
 from mesh.codec.effects import EffectEncoder
-from mesh.codec.inbox import decode_inbox
 from mesh.codec.log import encode_decision
-from mesh.codec.tasks import decode_result
 from mesh.core import ids
 from mesh.core.decide import Decided, decide
 from mesh.core.effects import effects
-from mesh.core.events import Cause, Decision, IncidentRaised, InputAttempted, InputParked
+from mesh.core.events import AnswerRefused, Cause, Decision, IncidentRaised, InputAttempted
 from mesh.core.evolve import evolve
 from mesh.core.inputs import (
     AnswerGiven,
-    CommandGiven,
     EventMatched,
     InboxInput,
     Input,
@@ -52,8 +48,17 @@ from mesh.ports import Broker, Record, TopicPartition
 from mesh.services.router.batch import Batch
 from mesh.services.router.config import RouterConfig
 from mesh.services.router.flight import Flight
+from mesh.services.router.records import (
+    cause_of_parked,
+    inbox_input,
+    parked,
+    place,
+    result_input,
+    source_of,
+    workflow_of,
+)
 from mesh.services.router.spans import RouterSpans, Traced
-from mesh.services.router.timers import BARRIER_KINDS, Timers
+from mesh.services.router.timers import AWAITED, Awaited, Timers
 
 __all__ = ["CAREFUL_AFTER", "Barrier", "Owner"]
 
@@ -62,7 +67,8 @@ _log = structlog.get_logger()
 CAREFUL_AFTER: Final = 3
 """Owners in a row, ourselves included, without progress: then inputs are announced in the log before they are touched, one at a time."""
 
-_TIMERS_A_BATCH: Final = 1_000
+_JUMP_MS: Final = 10_000  # no acknowledgement is that slow, since an append is given up before
+_LOGGED: Final = 500  # characters of an id or a reason that a log line holds
 _ASK_AGAIN_MS: Final = 200  # while ingress has not copied all answers yet
 
 
@@ -153,10 +159,17 @@ class Owner:
 
     def lose(self, reason: str) -> None:
         """Give up the hold: what is unconfirmed is as if it had never been."""
-        if not self.is_lost():
+        if not self.lost_because:
             self.lost_because = reason
             _log.warning("ownership_lost", partition=self.partition, reason=reason)
         self.ownership.lose(reason)
+
+    def hear_clock(self, broker_ms: int, now_ms: int) -> None:
+        """The broker has stamped a record at `broker_ms`, and it is `now_ms` here: has either clock jumped since the take-over?"""
+        offset = broker_ms - now_ms
+        if abs(offset - self.clock_offset_ms) > _JUMP_MS:
+            _log.warning("clock_jumped", partition=self.partition, by_s=(offset - self.clock_offset_ms) / 1000)
+            self.clock_offset_ms = offset
 
     # Deciding ------------------------------------------------------------------------------------------------------
 
@@ -225,12 +238,23 @@ class Owner:
         """The input that was announced, once it has been read; without one, the next."""
         pending = self._announced or self.attempted
         for queue in (self._results, self._inbox):
-            while queue and queue[0].offset < self.state.positions.get(queue[0].topic, 0):
+            while queue and self._is_behind(queue[0]):
                 queue.popleft()
         heads = [queue[0] for queue in (self._results, self._inbox) if queue]
         if pending is None or pending[1] < self.state.positions.get(pending[0], 0):
             return next(iter(heads), None)
         return next((head for head in heads if head.topic == pending[0]), None)
+
+    def _is_behind(self, record: Record) -> bool:
+        """Whether this input has its decision, by its place or as a copy of one that has; judged without a look at its value."""
+        if record.offset < self.state.positions.get(record.topic, 0):
+            return True
+        source = source_of(record)
+        seen = self.state.watermarks.get(f"{source['source_topic']}/{source['source_partition']}") if source else None
+        if seen is None or (source["source_offset"], source["source_index"]) > seen:
+            return False
+        self._advance(record)
+        return True
 
     def _announce(self, batch: Batch, record: Record, now_ms: int) -> None:
         self._announced = (record.topic, record.offset)
@@ -269,30 +293,8 @@ class Owner:
     def _input_of(self, record: Record) -> tuple[ResultReceived | InboxInput | None, Cause]:
         """The input that a record holds; None for one that ingress has copied twice. Raises `MalformedRecord`."""
         if record.topic == self._topics.results:
-            result = decode_result(record)
-            return result, Cause(
-                kind="result",
-                id=ids.attempt_id(result.task_id, result.attempt),
-                topic=record.topic,
-                partition=record.partition,
-                offset=record.offset,
-                at_ms=record.timestamp_ms,
-            )
-        given = decode_inbox(record)
-        kind, cause_id, source = _identity(given)
-        cause = Cause(
-            kind=kind,
-            id=cause_id,
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
-            at_ms=given.source_at_ms,
-            source_topic=given.source_topic,
-            source_partition=given.source_partition,
-            source_offset=given.source_offset,
-            source_index=given.source_index,
-            event_source=source,
-        )
+            return result_input(record)
+        given, cause = inbox_input(record)
         return (None if is_repeated(self.state, given) else given), cause
 
     def _take_own(self, batch: Batch, now_ms: int) -> None:
@@ -345,35 +347,33 @@ class Owner:
 
     def _take_timers(self, batch: Batch, now_ms: int) -> None:
         """Fire what is due: what an input could still beat waits for its barrier."""
-        due = self.timers.next_due_at_ms()
-        if due is None or due > now_ms:
-            return
-        waiting = self.timers.pop_due(now_ms, self.state.workflows)
-        ready = [timer for timer in waiting if self._may_fire(timer)][:_TIMERS_A_BATCH]
-        try:
-            for timer in ready:
+        for awaited in AWAITED:
+            room = self._config.max_timers - len(batch)
+            for timer in self.timers.pop_due(
+                awaited, self._fires_up_to(awaited, now_ms), self.state.workflows, limit=room
+            ):
                 name = f"{timer.workflow_id}/{timer.run_id}/{timer.step or 'end'}/{timer.kind}/{timer.due_at_ms}"
-                self._decide_own(batch, timer, Cause(kind="timer", id=name, at_ms=timer.due_at_ms), now_ms)
-        finally:
-            self.timers.put_back(
-                waiting
-            )  # one that has fired no longer fits its workflow, and is dropped when it comes up
+                try:
+                    self._decide_own(batch, timer, Cause(kind="timer", id=name, at_ms=timer.due_at_ms), now_ms)
+                except _UnknownDigest:
+                    self.timers.put_back(awaited, timer)
+                    raise
 
-    def _may_fire(self, timer: TimerDue) -> bool:
-        """Whether no input that came before this time can be unread."""
-        if timer.kind not in BARRIER_KINDS:
-            return True
+    def _fires_up_to(self, awaited: Awaited, now_ms: int) -> int:
+        """The last time whose timers may fire: no input that came before it, or in its own millisecond, can be unread."""
+        if awaited == "nothing":
+            return now_ms
         barrier = self.barrier
-        if barrier is None or timer.due_at_ms >= barrier.up_to_ms:  # what comes in the due millisecond itself is in time
-            return False
-        if timer.kind == "approval_deadline" and not barrier.with_answers:
-            return False
-        return all(self.state.positions.get(topic, 0) >= offset for topic, offset in barrier.targets.items())
+        if barrier is None or (awaited == "answers" and not barrier.with_answers):
+            return -1
+        if any(self.state.positions.get(topic, 0) < offset for topic, offset in barrier.targets.items()):
+            return -1
+        return min(now_ms, barrier.up_to_ms - 1)
 
     def wants_barrier(self, now_ms: int) -> int | None:
         """The time up to which inputs must be known to be read, since a timer that they can beat is due; None: no need to ask."""
         now_ms += self.clock_offset_ms
-        due = self.timers.next_due_at_ms()
+        due = self.timers.next_due_at_ms("results", "answers")
         if due is None or due >= now_ms or self.is_lost():
             return None
         known = self.barrier
@@ -395,6 +395,9 @@ class Owner:
                 batch.traced.append(Traced(batch.decisions[-1], given, workflow, decided.workflow))
             return
         message = f"what follows of it is larger than the broker takes ({self._broker.max_record_bytes} bytes)"
+        if isinstance(given, AnswerGiven):
+            self._emit(batch, Decided((_answer_too_large(given, message),), workflow), given.workflow_id, cause, now_ms)
+            return
         if not (isinstance(given, ResultReceived) and given.status == "succeeded"):
             raise RecordTooLarge(message)
         error = TaskError(kind="too_large", message=f"{message}; let the agent return less", retryable=False)
@@ -461,39 +464,20 @@ class Owner:
             name = getattr(event, "step", None)
             step = workflow.steps.get(name) if name else None
             if step is not None and step.due_at_ms is not None and step.since_ms == decision.at_ms:
-                self.timers.push(step.due_at_ms, workflow.workflow_id, str(name), workflow.run_id)
+                self.timers.arm(step.due_at_ms, workflow.workflow_id, str(name), workflow.run_id, step.status)
         if workflow.forget_at_ms is not None and workflow.ended_at_ms == decision.at_ms:
-            self.timers.push(workflow.forget_at_ms, workflow.workflow_id, "", workflow.run_id)
+            self.timers.arm_forget(workflow.forget_at_ms, workflow.workflow_id, workflow.run_id)
 
     def _park(self, batch: Batch, record: Record, code: str, message: str, now_ms: int) -> None:
-        """Log the input as it came; its effect sends it to the dead letters."""
-        workflow_id = (record.key or b"").decode("utf-8", "replace")
+        """Log the input as it came, or as much of it as fits; its effect sends it to the dead letters."""
+        workflow_id = workflow_of(record)
         self._advance(record)
-        name = f"{record.topic}/{record.partition}/{record.offset}"
-        cause = Cause(
-            kind="parked",
-            id=name,
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
-            at_ms=record.timestamp_ms,
-            **_source_of(record),
+        _log.error(
+            "input_parked", workflow_id=workflow_id[:_LOGGED], input=place(record), code=code, reason=message[:_LOGGED]
         )
-        _log.error("input_parked", workflow_id=workflow_id, input=name, code=code, reason=message)
-        for value in (record.value, None):
-            parked = InputParked(
-                code=code,
-                message=message if value is not None else f"{message}; its bytes stay at {name}",
-                topic=record.topic,
-                partition=record.partition,
-                offset=record.offset,
-                timestamp_ms=record.timestamp_ms,
-                key=_base64(record.key),
-                value=_base64(value),
-                headers=[(header, _base64(content) or "") for header, content in record.headers],
-            )
-            decided = Decided((parked,), self.state.workflows.get(workflow_id))
-            if self._emit(batch, decided, workflow_id, cause, now_ms):
+        cause, workflow = cause_of_parked(record), self.state.workflows.get(workflow_id)
+        for event in parked(record, code, message):
+            if self._emit(batch, Decided((event,), workflow), workflow_id, cause, now_ms):
                 return
 
     def acknowledge_effects(self, mark: int, *, had_effects: bool) -> None:
@@ -532,31 +516,8 @@ class Owner:
         return self._launch(batch)
 
 
-def _identity(given: InboxInput) -> tuple[str, str, str]:
-    """Kind, id and CloudEvents source of the input, for the decision's cause."""
-    match given:
-        case EventMatched():
-            return "event", given.cloud_event["id"], given.cloud_event["source"]
-        case AnswerGiven():
-            return "answer", given.answer_id, ""
-        case CommandGiven():
-            return "command", given.command_id, ""
-
-
-def _source_of(record: Record) -> dict[str, Any]:
-    """Where an inbox record was copied from, by its headers alone, so that a copy of one that is parked is passed over."""
-    headers = dict(record.headers)
-    topic, _, partition = headers.get("ce_source", b"").decode().removeprefix("/mesh/ingress/").rpartition("/")
-    offset, _, index = headers.get("ce_id", b"").decode().partition("/")
-    if not (topic and partition.isdigit() and offset.isdigit() and index.isdigit()):
-        return {}
-    return {
-        "source_topic": topic,
-        "source_partition": int(partition),
-        "source_offset": int(offset),
-        "source_index": int(index),
-    }
-
-
-def _base64(value: bytes | None) -> str | None:
-    return None if value is None else b64encode(value).decode()
+def _answer_too_large(given: AnswerGiven, message: str) -> AnswerRefused:
+    """The approver hears of it, and the question stays open."""
+    return AnswerRefused(
+        approval_id=given.approval_id, answer_id=given.answer_id, code="too_large", message=message, by=given.by
+    )

@@ -13,7 +13,7 @@ from mesh.core.matching import RouteIndex
 from mesh.core.route import Route
 from mesh.core.state import Workflow
 from mesh.core.topics import Topics
-from mesh.errors import BrokerError, BrokerUnavailable, PartitionsDiffer, TopicMissing
+from mesh.errors import BrokerError, BrokerUnavailable, OperatorError, PartitionsDiffer, TopicMissing
 from mesh.observability import Tracer
 from mesh.ports import Broker, CheckpointStore, Clock, Committed, Entropy, Reader, Record, TopicPartition
 from mesh.services.router.barrier import raise_barriers
@@ -76,6 +76,8 @@ class Router:
         self._background: dict[
             str, asyncio.Task[None]
         ] = {}  # at most one of each kind: taking over, barriers, definitions
+        self._flying: set[asyncio.Task[None]] = set()
+        self._saturated = False  # the last poll took all it could
         self._stopping = asyncio.Event()
         self._draining = asyncio.Event()
         self._drained = asyncio.Event()
@@ -84,6 +86,10 @@ class Router:
     def stop(self) -> None:
         """Stop gracefully: finish what is under way, write marks and checkpoints, leave the groups."""
         self._stopping.set()
+
+    def set_roles(self, roles: Mapping[str, frozenset[str]]) -> None:
+        """Who has which role from now on."""
+        self._directory.set_roles(roles)
 
     def workflows(self) -> Iterable[Workflow]:
         """The live states, as decided so far."""
@@ -99,12 +105,13 @@ class Router:
                 following = tasks.create_task(self._directory.follow())
                 copying = tasks.create_task(self.ingress.run())
                 owning = tasks.create_task(self._own())
-                tasks.create_task(self._take_part())
+                taking_part = tasks.create_task(self._take_part())
                 await self._stopping.wait()
                 self.ingress.stop()
-                await asyncio.wait([copying])
+                await self._end(copying)
                 self._draining.set()
-                await asyncio.wait([owning])
+                await asyncio.wait([owning])  # bounded by itself
+                await self._end(taking_part)
                 following.cancel()
         finally:
             for store in self._stores.values():
@@ -112,6 +119,11 @@ class Router:
             await self._definitions.close()
             await self._directory.close()
         _log.info("router_stopped", instance=self._config.instance)
+
+    async def _end(self, task: asyncio.Task[None]) -> None:
+        """Wait for a task that has been told to end; what the broker holds up for too long is cut off."""
+        await asyncio.wait([task], timeout=self._config.drain_timeout_s)
+        task.cancel()
 
     async def _check_topics(self) -> None:
         topics = await self._broker.topics()
@@ -141,12 +153,29 @@ class Router:
             while not self._drained.is_set():
                 try:
                     await subscription.poll(max_records=1, timeout_s=self._config.membership_poll_s)
+                    self._reconcile({partition for _, partition in subscription.assignment()})
                     await subscription.commit(self._positions())
                 except BrokerUnavailable as error:
                     _log.warning("membership_waits", error=str(error))
                     await asyncio.sleep(self._config.retry_pause_s)
         finally:
             await subscription.close()
+
+    def _reconcile(self, held: set[int]) -> None:
+        """Want exactly what the group gives us.
+
+        A share that was lost to a time-out is lost without a word (`GroupListener`). Who kept wanting it would take it from its new owner, and so on, for ever.
+        """
+        lost = self._desired - held
+        self._desired = held
+        if lost:
+            _log.warning("partitions_lost", partitions=sorted(lost))
+            self._retire([self.owners.pop(partition) for partition in lost & self.owners.keys()])
+
+    def _retire(self, owners: Iterable[Owner]) -> None:
+        """Feed these no more; their hold may still be good when they come back."""
+        self._dormant.update((owner.partition, owner) for owner in owners)
+        self._reassign = True
 
     def _positions(self) -> dict[TopicPartition, Committed]:
         """How far each inbox partition is decided and confirmed: for lag, not for correctness."""
@@ -157,12 +186,7 @@ class Router:
         }
 
     async def on_assigned(self, partitions: Mapping[TopicPartition, Committed | None]) -> None:
-        for _, partition in partitions:
-            self._desired.add(partition)
-            owner = self._dormant.pop(partition, None)
-            if owner is not None and not owner.is_lost():
-                self.owners[partition] = owner
-                self._reassign = True
+        self._desired.update(partition for _, partition in partitions)
         _log.info("partitions_assigned", partitions=sorted(p for _, p in partitions))
 
     async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
@@ -170,8 +194,7 @@ class Router:
         _log.info("partitions_revoked", partitions=sorted(revoked))
         self._desired.difference_update(revoked)
         leaving = [self.owners.pop(p) for p in revoked if p in self.owners]
-        self._dormant.update((owner.partition, owner) for owner in leaving)
-        self._reassign = True
+        self._retire(leaving)
         await self._land(leaving)
 
     async def _land(self, owners: Sequence[Owner]) -> None:
@@ -188,7 +211,7 @@ class Router:
     async def _write_mark(self, owner: Owner) -> None:
         batch = owner.mark_batch(self._clock.now_ms())
         if batch is not None:
-            await fly(self._broker, owner, begin_flight(owner, batch))
+            await fly(self._broker, owner, begin_flight(owner, batch), self._clock)
 
     # Owning ----------------------------------------------------------------------------------------------------------
 
@@ -209,7 +232,9 @@ class Router:
                     self._look_after(flights)
                 for task in self._background.values():
                     task.cancel()
-            await self._land(list(self.owners.values()))
+                await self._land(list(self.owners.values()))
+                for task in self._flying:
+                    task.cancel()
         finally:
             self._drained.set()
             await reader.close()
@@ -239,8 +264,6 @@ class Router:
         await asyncio.sleep(0)
         return records
 
-    _saturated = False
-
     def _idle_s(self) -> float:
         """How long to wait for records while nothing else is due."""
         dues = [
@@ -250,7 +273,9 @@ class Router:
         ]
         if not dues:
             return self._config.idle_poll_s
-        wait_s = (min(dues) + 1 - self._clock.now_ms()) / 1000  # a timer that waits for inputs fires the millisecond after
+        wait_s = (
+            min(dues) + 1 - self._clock.now_ms()
+        ) / 1000  # a timer that waits for inputs fires the millisecond after
         return min(max(wait_s, _BARRIER_POLL_S), self._config.idle_poll_s)
 
     def _decide(self, records: Sequence[Record], flights: asyncio.TaskGroup) -> None:
@@ -262,7 +287,9 @@ class Router:
         for owner in self.owners.values():
             batch = owner.next_batch(now_ms)
             if batch is not None:
-                flights.create_task(fly(self._broker, owner, begin_flight(owner, batch)))
+                flying = flights.create_task(fly(self._broker, owner, begin_flight(owner, batch), self._clock))
+                self._flying.add(flying)
+                flying.add_done_callback(self._flying.discard)
 
     # Looking after owners ----------------------------------------------------------------------------------------------
 
@@ -272,6 +299,11 @@ class Router:
                 del self.owners[partition]
                 self._reassign = True
                 self._retake_at = asyncio.get_running_loop().time() + self._pause_s()
+        for partition in self._desired & self._dormant.keys():
+            owner = self._dormant.pop(partition)
+            if not owner.is_lost():
+                self.owners[partition] = owner
+                self._reassign = True
         missing = self._desired - self.owners.keys()
         if missing and asyncio.get_running_loop().time() >= self._retake_at:
             self._in_background("taking_over", lambda: self._take(missing), tasks)
@@ -315,7 +347,10 @@ class Router:
 
     def _new_owner(self, partition: int) -> Owner:
         if self._open_checkpoint is not None and partition not in self._stores:
-            self._stores[partition] = self._open_checkpoint(partition)
+            try:
+                self._stores[partition] = self._open_checkpoint(partition)
+            except OperatorError as error:
+                _log.warning("checkpoint_not_opened", partition=partition, error=str(error))
         return Owner(
             partition,
             broker=self._broker,
@@ -372,5 +407,9 @@ class Router:
 
     def _save(self, owner: Owner) -> None:
         store = self._stores.get(owner.partition)
-        if store is not None and not owner.is_lost():
+        if store is None or owner.is_lost():
+            return
+        try:
             save_checkpoint(owner, store)
+        except OperatorError as error:  # a checkpoint is a cache: without it the next start reads more of the log
+            _log.warning("checkpoint_not_saved", partition=owner.partition, error=str(error))

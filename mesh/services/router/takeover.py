@@ -22,7 +22,7 @@ from mesh.core.events import Decision, LogRecord, OwnerChanged
 from mesh.core.replay import PartitionFold
 from mesh.core.state import PartitionState, Workflow
 from mesh.core.topics import Topics
-from mesh.errors import BrokerError, BrokerUnavailable, PartitionsDiffer
+from mesh.errors import BrokerError, BrokerUnavailable, LogError, PartitionsDiffer
 from mesh.ports import Broker, CheckpointStore, Clock, OutRecord, Reader, Record, TopicPartition
 from mesh.services.router.checkpoint import load_fold
 from mesh.services.router.config import RouterConfig
@@ -114,7 +114,10 @@ async def take_over(
     stores: Mapping[int, CheckpointStore],
 ) -> None:
     """Make every owner ready, or lost. Raises `PartitionsDiffer` and `UnknownFormat`: then the router must stop."""
-    candidates = {owner.partition: _Candidate(owner, stores.get(owner.partition)) for owner in owners}
+    candidates: dict[int, _Candidate] = {}
+    for owner in owners:
+        candidates[owner.partition] = _Candidate(owner, stores.get(owner.partition))
+        await asyncio.sleep(0)  # a checkpoint may be large, and heartbeats run in this loop
     try:
         await asyncio.gather(*(_claim(c, broker, topics, config, clock) for c in candidates.values()))
         await _read_logs(candidates, broker, topics, config)
@@ -149,6 +152,11 @@ async def _read_logs(
     try:
         for record in await _read_first(reader, candidates, broker, topics):
             candidates[record.partition].verify(decode_log_record(record))
+            if record.offset > candidates[record.partition].start:
+                raise LogError(
+                    f"{topics.log}/{record.partition} begins at {record.offset}, and this router needs it from "
+                    f"{candidates[record.partition].start} on: the log is kept for ever; restore it, and set its retention.ms to -1"
+                )
         reader.assign({TopicPartition(topics.log, p): c.start for p, c in candidates.items()})
         pending = {p for p, c in candidates.items() if c.fold.next_offset <= c.until}
         while pending:
@@ -225,14 +233,34 @@ async def _send_owed(candidates: Sequence[_Candidate], broker: Broker, topics: T
 
 
 async def _skip_what_is_gone(owners: Sequence[Owner], broker: Broker, topics: Topics) -> None:
-    """Where an input topic no longer holds what we would read next, begin at the first record that it still has."""
+    """Where an input topic no longer holds what we would read next, begin at the first record that it still has.
+
+    A topic that ends before what was read of it has been made anew: what it holds now is all unread, and says nothing about what was read before.
+    """
     inputs = [TopicPartition(topic, owner.partition) for owner in owners for topic in (topics.results, topics.inbox)]
-    begins = await broker.begin_offsets(inputs)
+    sources = {_source(name) for owner in owners for name in owner.state.watermarks}
+    known = [tp for tp in sources if tp.topic in await broker.topics()]
+    begins, ends = await broker.begin_offsets(inputs), await broker.end_offsets([*inputs, *known])
     for owner in owners:
         for topic in (topics.results, topics.inbox):
-            begin, position = begins[TopicPartition(topic, owner.partition)], owner.state.positions.get(topic, 0)
-            if position < begin:
-                if position or begin:
-                    _log.warning("inputs_gone", topic=topic, partition=owner.partition, count=begin - position)
-                owner.state.positions = {**owner.state.positions, topic: begin}
-            owner.read[topic] = max(begin, position)
+            tp, position = TopicPartition(topic, owner.partition), owner.state.positions.get(topic, 0)
+            if begins[tp] <= position <= ends[tp]:
+                owner.read[topic] = position
+                continue
+            if position > ends[tp]:
+                _log.error("topic_made_anew", topic=topic, partition=owner.partition, read=position, end=ends[tp])
+            elif position:
+                _log.error("inputs_gone", topic=topic, partition=owner.partition, count=begins[tp] - position)
+            owner.state.positions = {**owner.state.positions, topic: begins[tp]}
+            owner.read[topic] = begins[tp]
+        for name, (offset, _) in list(owner.state.watermarks.items()):
+            end = ends.get(_source(name))
+            if end is not None and offset >= end:
+                _log.error("topic_made_anew", topic=name, partition=owner.partition, read=offset + 1, end=end)
+                del owner.state.watermarks[name]
+
+
+def _source(name: str) -> TopicPartition:
+    """The source partition that a watermark is of: `<topic>/<partition>`."""
+    topic, _, partition = name.rpartition("/")
+    return TopicPartition(topic, int(partition))

@@ -1,67 +1,83 @@
-"""What is due, and when: a heap over the times in a partition's workflows.
+"""What is due, and when: heaps over the times in a partition's workflows.
 
-Entries are not taken back: one that no longer fits its workflow changes nothing when it fires, and the heap is made anew when too many have piled up.
+One heap for each thing that a timer waits for besides its time: nothing; every result that came before it; every answer that came before it. So timers that must wait hold up no others,
+and none is looked at twice. Entries are not taken back: one that no longer fits its workflow is dropped when it comes up, and the heaps are made anew when too many have piled up.
 """
 
 from collections.abc import Iterable, Iterator
 from heapq import heapify, heappop, heappush
-from typing import Final
+from typing import Final, Literal
 
 from mesh.core.inputs import TimerDue, TimerKind
-from mesh.core.state import Workflow
+from mesh.core.state import StepStatus, Workflow
 
-__all__ = ["BARRIER_KINDS", "Timers"]
+__all__ = ["AWAITED", "Awaited", "Timers"]
 
-_KINDS: Final[dict[str, TimerKind]] = {"running": "task_timeout", "retrying": "retry", "asking": "approval_deadline"}
+Awaited = Literal["nothing", "results", "answers"]
+AWAITED: Final[tuple[Awaited, ...]] = ("nothing", "results", "answers")
 
-BARRIER_KINDS: Final = frozenset({"task_timeout", "approval_deadline"})
-"""Those that an input can beat: they fire only when every input that came before them has been read."""
+_KINDS: Final[dict[StepStatus, TimerKind]] = {
+    "running": "task_timeout",
+    "retrying": "retry",
+    "asking": "approval_deadline",
+}
+_AWAITS: Final[dict[StepStatus, Awaited]] = {"running": "results", "retrying": "nothing", "asking": "answers"}
 
 _Entry = tuple[int, str, str, str]  # due_at_ms, workflow id, step (empty: forget), run id
 _REBUILD_AT: Final = 50_000
 
 
 class Timers:
-    __slots__ = ("_heap", "_rebuild_at")
+    __slots__ = ("_heaps", "_rebuild_at")
 
     def __init__(self) -> None:
-        self._heap: list[_Entry] = []
+        self._heaps: dict[Awaited, list[_Entry]] = {awaited: [] for awaited in AWAITED}
         self._rebuild_at = _REBUILD_AT
 
-    def arm(self, workflow: Workflow) -> None:
-        """Take in all times of a workflow, as at a take-over."""
-        self._heap.extend(_entries(workflow))
-
     def rebuild(self, workflows: Iterable[Workflow]) -> None:
-        self._heap.clear()
+        """Take in all times of all workflows, as at a take-over, and nothing else."""
+        for heap in self._heaps.values():
+            heap.clear()
         for workflow in workflows:
-            self.arm(workflow)
-        heapify(self._heap)
-        self._rebuild_at = max(_REBUILD_AT, 4 * len(self._heap))
+            for awaited, entry in _entries(workflow):
+                self._heaps[awaited].append(entry)
+        for heap in self._heaps.values():
+            heapify(heap)
+        self._rebuild_at = max(_REBUILD_AT, 4 * self._size)
+
+    @property
+    def _size(self) -> int:
+        return sum(len(heap) for heap in self._heaps.values())
 
     @property
     def is_overgrown(self) -> bool:
-        return len(self._heap) > self._rebuild_at
+        return self._size > self._rebuild_at
 
-    def push(self, due_at_ms: int, workflow_id: str, step: str, run_id: str) -> None:
-        heappush(self._heap, (due_at_ms, workflow_id, step, run_id))
+    def arm(self, due_at_ms: int, workflow_id: str, step: str, run_id: str, status: StepStatus) -> None:
+        """A step has taken a status that ends at a time."""
+        heappush(self._heaps[_AWAITS[status]], (due_at_ms, workflow_id, step, run_id))
 
-    def next_due_at_ms(self) -> int | None:
-        return self._heap[0][0] if self._heap else None
+    def arm_forget(self, due_at_ms: int, workflow_id: str, run_id: str) -> None:
+        """A workflow has ended, and will be forgotten."""
+        heappush(self._heaps["nothing"], (due_at_ms, workflow_id, "", run_id))
 
-    def pop_due(self, up_to_ms: int, workflows: dict[str, Workflow]) -> list[TimerDue]:
-        """Those that are due by `up_to_ms` and still fit their workflow, in order of time."""
-        due: list[TimerDue] = []
-        heap = self._heap
-        while heap and heap[0][0] <= up_to_ms:
+    def next_due_at_ms(self, *awaited: Awaited) -> int | None:
+        """The nearest time of these heaps; of all, if none is named."""
+        return min((heap[0][0] for name in awaited or AWAITED if (heap := self._heaps[name])), default=None)
+
+    def pop_due(
+        self, awaited: Awaited, up_to_ms: int, workflows: dict[str, Workflow], *, limit: int
+    ) -> Iterator[TimerDue]:
+        """Up to `limit` of those that are due by `up_to_ms` and still fit their workflow, in order of time."""
+        heap, count = self._heaps[awaited], 0
+        while heap and heap[0][0] <= up_to_ms and count < limit:
             timer = _timer(heappop(heap), workflows)
             if timer is not None:
-                due.append(timer)
-        return due
+                count += 1
+                yield timer
 
-    def put_back(self, timers: Iterable[TimerDue]) -> None:
-        for timer in timers:
-            self.push(timer.due_at_ms, timer.workflow_id, timer.step, timer.run_id)
+    def put_back(self, awaited: Awaited, timer: TimerDue) -> None:
+        heappush(self._heaps[awaited], (timer.due_at_ms, timer.workflow_id, timer.step, timer.run_id))
 
 
 def _timer(entry: _Entry, workflows: dict[str, Workflow]) -> TimerDue | None:
@@ -86,9 +102,9 @@ def _timer(entry: _Entry, workflows: dict[str, Workflow]) -> TimerDue | None:
     )
 
 
-def _entries(workflow: Workflow) -> Iterator[_Entry]:
+def _entries(workflow: Workflow) -> Iterator[tuple[Awaited, _Entry]]:
     if workflow.forget_at_ms is not None:
-        yield workflow.forget_at_ms, workflow.workflow_id, "", workflow.run_id
+        yield "nothing", (workflow.forget_at_ms, workflow.workflow_id, "", workflow.run_id)
     for name, step in workflow.steps.items():
         if step.due_at_ms is not None:
-            yield step.due_at_ms, workflow.workflow_id, name, workflow.run_id
+            yield _AWAITS[step.status], (step.due_at_ms, workflow.workflow_id, name, workflow.run_id)
