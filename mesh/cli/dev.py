@@ -2,7 +2,7 @@
 
 Owns the children: it starts them, passes on what they say with their name before it, starts again what died (with a growing pause), and stops all of them with one
 Ctrl-C. Each child is a session of its own, so that a terminal's Ctrl-C reaches this process alone, which then stops the children in its own order: agents
-first, since the router still has to take their last results.
+first, since the router still has to take their last results. If this process is killed outright, the kernel tells them to stop.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,7 @@ import click
 from rich.text import Text
 
 from mesh.cli.human import duration, printable
+from mesh.cli.leash import leash, stop_signals
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.topics import agents_of_routes
 from mesh.wiring import load_agents, make_topics
@@ -92,7 +94,7 @@ async def _dev(session: Session, children: list[Child], environment: Mapping[str
         await make_topics(broker, session.settings, agents)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in stop_signals():
         loop.add_signal_handler(number, stopping.set)
     session.note(f"mesh on {session.settings.broker}: {', '.join(child.name for child in children)}; Ctrl-C stops all")
     dev_mesh = _Supervisor(session, environment, stopping)
@@ -100,9 +102,11 @@ async def _dev(session: Session, children: list[Child], environment: Mapping[str
         for child in children:
             group.create_task(dev_mesh.keep(child))
         await stopping.wait()
-        session.note("stopping ...")
+        with suppress(OSError):  # a terminal that is closed
+            session.note("stopping ...")
         await dev_mesh.stop(children)
-    session.note("stopped")
+    with suppress(OSError):
+        session.note("stopped")
 
 
 class _Supervisor:
@@ -145,6 +149,7 @@ class _Supervisor:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=leash(),
             limit=LINE_BYTES,
         )
         child.process = process
@@ -166,12 +171,13 @@ class _Supervisor:
             self._say(child, line.decode(errors="replace").rstrip("\n"))
 
     def _say(self, child: Child, text: str, style: str = "") -> None:
-        if self._session.as_json and not style:
-            click.echo(text)
-            return
-        head = Text(f"{child.name:<16} ", style=child.colour)
-        body = Text(printable(text), style=style) if style else Text.from_ansi(text)
-        self._session.out.print(head + body, soft_wrap=True)
+        with suppress(OSError):  # a closed terminal must not keep us from stopping the children in order
+            if self._session.as_json and not style:
+                click.echo(text)
+                return
+            head = Text(f"{child.name:<16} ", style=child.colour)
+            body = Text(printable(text), style=style) if style else Text.from_ansi(text)
+            self._session.out.print(head + body, soft_wrap=True)
 
     async def stop(self, children: Sequence[Child]) -> None:
         """Agents first, then the router; what does not end within its drain is killed."""

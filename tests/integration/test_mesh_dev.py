@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from mesh.cli.leash import leash
 
 pytestmark = pytest.mark.slow
 
@@ -114,11 +117,23 @@ def pid_of(line: str) -> int:
 
 
 def is_running(pid: int) -> bool:
+    """A zombie does not: its parent is gone, and the machine's first process may not care."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    return True
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def wait_gone(*pids: int) -> None:
+    until = time.monotonic() + WAIT_S
+    while any(map(is_running, pids)):
+        assert time.monotonic() < until, f"still running: {[pid for pid in pids if is_running(pid)]}"
+        time.sleep(0.05)
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_a_whole_mesh_runs_heals_and_stops_with_one_signal(dev: Dev) -> None:
@@ -136,3 +151,56 @@ def test_a_whole_mesh_runs_heals_and_stops_with_one_signal(dev: Dev) -> None:
     assert dev.process.wait(WAIT_S) == 0
     dev.wait_for("stopped")
     assert not is_running(second)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_every_signal_that_ends_us_stops_the_children(dev: Dev, number: signal.Signals) -> None:
+    dev.wait_for("partitions_taken_over")
+    dev.wait_for("^echo_agent.*echo runs as")
+    children = children_of(dev.process.pid)
+    assert len(children) == 2
+    dev.process.send_signal(number)
+    assert dev.process.wait(WAIT_S) == 0
+    dev.wait_for("stopped")
+    assert not any(map(is_running, children))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent is gone")
+def test_children_do_not_outlive_a_mesh_that_is_killed(dev: Dev) -> None:
+    dev.wait_for("partitions_taken_over")
+    dev.wait_for("^echo_agent.*echo runs as")
+    children = children_of(dev.process.pid)
+    assert len(children) == 2
+    dev.process.kill()
+    wait_gone(*children)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent is gone")
+def test_a_demos_process_does_not_outlive_it(tmp_path: Path) -> None:
+    code = """
+import os, signal, sys
+from pathlib import Path
+from mesh.cli.demo.processes import DemoProcess
+one = DemoProcess("mesh", ["dev"], os.environ, Path("log"))
+print(one._process.pid, flush=True)
+signal.pause()
+"""
+    environment = {**os.environ, "MESH_BROKER": f"sqlite://{tmp_path}/mesh.db", "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment, stdout=subprocess.PIPE) as demo:
+        assert demo.stdout is not None
+        child = int(demo.stdout.readline())
+        assert is_running(child)
+        demo.kill()
+    wait_gone(child)
+
+
+def test_a_child_whose_parent_went_before_it_could_ask_ends_at_once() -> None:
+    tie = leash()
+    assert tie is not None
+    child = os.fork()
+    if not child:  # its parent: not the process that made the leash
+        if not os.fork():
+            tie()
+            os._exit(0)  # not reached: see the status
+        os._exit(os.waitstatus_to_exitcode(os.wait()[1]) & 0xFF)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 128 + signal.SIGTERM

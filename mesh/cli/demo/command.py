@@ -22,6 +22,7 @@ from mesh.cli.demo.screen import LiveScreen, PlainScreen, Screen, SilentScreen
 from mesh.cli.demo.script import AGENT_MODULES, Script, load_script
 from mesh.cli.demo.view import Watcher
 from mesh.cli.exit_codes import FAILED
+from mesh.cli.leash import stop_signals
 from mesh.cli.session import Session
 from mesh.cli.topics import agents_of_routes
 from mesh.codec.route_file import load_routes
@@ -115,7 +116,7 @@ def _hang_up_is_interrupt() -> Iterator[None]:
     def interrupt(number: int, frame: Any) -> None:  # noqa: ARG001 - a signal handler's form
         signal.raise_signal(signal.SIGINT)
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, interrupt) for number in stop_signals() if number != signal.SIGINT}
     try:
         yield
     finally:

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from mesh.cli.demo.folder import DRAIN_S, RunFolder
+from mesh.cli.leash import leash
 from mesh.errors import OperatorError
 
 __all__ = ["DemoProcess", "ProcessDied", "Processes", "last_lines"]
@@ -39,6 +40,7 @@ class DemoProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=leash(),  # noqa: PLW1509 - it takes no lock, and we start processes before threads
             )
 
     @property
