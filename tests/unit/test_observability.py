@@ -126,7 +126,7 @@ def test_an_unknown_level_is_refused() -> None:
 
 def test_a_library_that_repeats_itself_is_heard_once_in_a_while(stream: io.StringIO) -> None:
     configure_logging(log_format="json", stream=stream)
-    library = logging.getLogger("aiokafka.conn")
+    library = logging.getLogger("somebody.conn")
     for _ in range(50):
         library.error("Unable connect to %s", "nowhere:9092")
     library.error("Unable connect to %s", "elsewhere:9092")
