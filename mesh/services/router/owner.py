@@ -166,7 +166,7 @@ class Owner:
 
     def hear_clock(self, broker_ms: int, now_ms: int) -> None:
         """The broker has stamped a record at `broker_ms`, and it is `now_ms` here: has either clock jumped since the take-over?"""
-        offset = broker_ms - now_ms
+        offset = broker_ms - now_ms - 1  # as at the take-over
         if abs(offset - self.clock_offset_ms) > _JUMP_MS:
             _log.warning("clock_jumped", partition=self.partition, by_s=(offset - self.clock_offset_ms) / 1000)
             self.clock_offset_ms = offset
