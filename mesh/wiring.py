@@ -31,6 +31,7 @@ from mesh.settings import KafkaAddress, MemoryAddress, Settings, SqliteAddress, 
 __all__ = ["connect", "load_agents", "make_topics", "open_broker", "run", "run_agents", "run_router"]
 
 _log = structlog.get_logger()
+_FOLLOW_EVERY_S = 1.0
 
 
 async def open_broker(url: str, *, client_id: str, settings: Settings, read_only: bool = False) -> Broker:
@@ -189,7 +190,11 @@ async def run_router(settings: Settings) -> None:
             tracer=tracer,
         )
         _stop_on_signals(router.stop)
-        await router.run()
+        watching = asyncio.create_task(_follow_approvers(settings.approvers, router.set_roles))
+        try:
+            await router.run()
+        finally:
+            watching.cancel()
     except BaseExceptionGroup as group:
         errors = [error for error in _flat(group) if not isinstance(error, asyncio.CancelledError)]
         if len(errors) == 1:
@@ -200,6 +205,34 @@ async def run_router(settings: Settings) -> None:
         await broker.close()
         if tracer is not None:
             tracer.shutdown()
+
+
+async def _follow_approvers(path: Path, set_roles: Callable[[dict[str, frozenset[str]]], None]) -> None:
+    """Take up changes of the approvers' file while the router runs; one that does not hold changes nothing."""
+    from mesh.codec.approvers_file import load_approvers  # noqa: PLC0415 - an agent does not need it
+
+    seen = _stamp(path)
+    while True:
+        await asyncio.sleep(_FOLLOW_EVERY_S)
+        stamp = _stamp(path)
+        if stamp == seen:
+            continue
+        seen = stamp
+        try:
+            roles = load_approvers(path) if stamp else {}
+        except OperatorError as error:
+            _log.error("approvers_unreadable", file=str(path), error=str(error), effect="the roles stay as they were")
+            continue
+        set_roles(roles)
+        _log.info("approvers_changed", file=str(path), people=len(roles))
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def _claim_slot(settings: Settings) -> Path:

@@ -5,6 +5,7 @@ log folded here equals the state that the routers themselves left.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from mesh.ports import TopicPartition
 pytestmark = pytest.mark.slow
 
 WORKFLOWS = 300
+LATER = 60
+SETTLED_S = 4.0  # beyond every session and pause of these tests
 AGENTS = ("first", "second", "publisher")
 ROUTE = """\
 route: fault
@@ -44,13 +47,16 @@ class Running:
 
     def __init__(self, mesh: MeshProcesses, kafka: KafkaProcess | None) -> None:
         self.mesh, self.kafka = mesh, kafka
+        self.published = 0
         self.router = mesh.router()
         self.agents = self.start_agents()
 
     def start_agents(self) -> list[Process]:
         return [self.mesh.agent("fault_agents"), self.mesh.agent("agents.issue_triage.publisher")]
 
-    async def publish(self, first: int = 1, count: int = WORKFLOWS) -> None:
+    async def publish(self, count: int = WORKFLOWS) -> None:
+        first = self.published + 1
+        self.published += count
         client = await self.mesh.client()
         async with client:
             await client.publish_all(
@@ -84,6 +90,24 @@ class Running:
 
         try:
             await self.mesh.wait_until(f"{count} owners", enough)
+        finally:
+            await broker.close()
+
+    async def wait_settled(self) -> None:
+        """Wait until two routers that know of each other leave each other alone: no change of owner for a while."""
+        broker = await self.mesh.open_broker()
+        partitions = [TopicPartition(self.mesh.topics.log, p) for p in range(16)]
+        last: tuple[float, object] = (time.monotonic(), None)
+
+        async def settled() -> bool:
+            nonlocal last
+            ends = dict(await broker.end_offsets(partitions))
+            if ends != last[1]:
+                last = (time.monotonic(), ends)
+            return time.monotonic() - last[0] > SETTLED_S
+
+        try:
+            await self.mesh.wait_until("nothing more is written to the log", settled)
         finally:
             await broker.close()
 
@@ -122,6 +146,9 @@ async def freeze_router_until_deposed(run: Running) -> None:
     await run.wait_owners(2)
     await run.wait_ended(WORKFLOWS // 2)
     run.router.thaw()
+    await run.publish(LATER)
+    await run.wait_ended(run.published)
+    await run.wait_settled()
 
 
 async def two_routers_at_once(run: Running) -> None:
@@ -164,8 +191,8 @@ async def check(run: Running) -> Evidence:
         evidence = await gather(broker, run.mesh.topics)
     finally:
         await broker.close()
-    check_inputs(evidence, [f"fault:{n}" for n in range(1, WORKFLOWS + 1)])
-    check_outbox(evidence, run.mesh.folder / "outbox.jsonl", WORKFLOWS)
+    check_inputs(evidence, [f"fault:{n}" for n in range(1, run.published + 1)])
+    check_outbox(evidence, run.mesh.folder / "outbox.jsonl", run.published)
     live, folded = checkpointed(run.mesh.folder / "data"), evidence.workflows()
     evidence.expect(
         live == folded, f"the routers' state is not the log's: {sum(live.get(k) != v for k, v in folded.items())}"
@@ -176,7 +203,7 @@ async def check(run: Running) -> Evidence:
 async def survive(run: Running, scenario: Scenario) -> None:
     await run.publish()
     await scenario(run)
-    await run.wait_ended(WORKFLOWS)
+    await run.wait_ended(run.published)
     await run.stop_all()
     evidence = await check(run)
     assert evidence.findings == [], "\n".join(evidence.findings[:20]) + "\n" + run.mesh.logs()
