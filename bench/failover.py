@@ -17,9 +17,12 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from steps import AGENTS, Bench, KafkaProcess, event, make_topics, run, to_record, wait_records
+from steps import AGENTS, Bench, event, wait_records
 
+from infra.kafka.kafka import KafkaProcess
+from mesh.codec.cloudevents import to_record
 from mesh.codec.outcomes import decode_outcome
+from mesh.wiring import make_topics, run
 
 EVENTS = 400
 EVERY_S = 0.05
@@ -40,7 +43,7 @@ async def measure(bench: Bench) -> dict[str, float]:
                 ended.setdefault(decode_outcome(record).workflow_id, time.monotonic())
 
     with ExitStack() as stack:
-        stack.enter_context(bench.process("agents", "agent", "bench.agents"))
+        stack.enter_context(bench.process("agents", "agent", "bench.idle_agents"))
         victim = stack.enter_context(bench.process("victim", "router"))
         stack.enter_context(bench.process("heir", "router"))
         await wait_records(cards, len(AGENTS))

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -75,9 +75,8 @@ class Tables:
                 self.socket.recv(16)
 
     def read(self, table: str, after: int) -> list[tuple[int, bytes]]:
-        return self.db.execute(
-            f"SELECT id, value FROM {table} WHERE id > ? ORDER BY id LIMIT {BATCH}", (after,)
-        ).fetchall()
+        rows = self.db.execute(f"SELECT id, value FROM {table} WHERE id > ? ORDER BY id LIMIT {BATCH}", (after,))
+        return cast("list[tuple[int, bytes]]", rows.fetchall())
 
     def write(self, **rows: list[tuple[bytes]]) -> None:
         self.db.execute("BEGIN IMMEDIATE")

@@ -138,7 +138,7 @@ async def throughput(bench: Bench, workflows: int, stack: ExitStack) -> tuple[di
         batch = range(first, min(workflows, first + 1_000))
         await broker.send([to_record(event(n), topic=topics.events, key=str(n).encode()) for n in batch])
     outcomes = await bench.follow(broker, topics.outcomes)
-    agents = stack.enter_context(bench.process("agents", "agent", "bench.agents"))
+    agents = stack.enter_context(bench.process("agents", "agent", "bench.idle_agents"))
     cards = await bench.follow(broker, topics.agents)
     await wait_records(cards, len(AGENTS))
     router = stack.enter_context(bench.process("router", "router"))
@@ -211,12 +211,13 @@ def resident_mb(pid: int) -> float:
 async def measure(url: str, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     bench = Bench(url, folder, f"b{os.getpid()}.")
     with ExitStack() as stack:
-        result, pids = await throughput(bench, arguments.workflows, stack)
+        rates, pids = await throughput(bench, arguments.workflows, stack)
+        result: dict[str, Any] = dict(rates)
         if arguments.singles:
-            result["single_ms"] = await singles(bench, arguments.singles)  # type: ignore[assignment] - a result of results
-            result["answer_ms"] = await answers(bench, arguments.singles)  # type: ignore[assignment] - as above
-        result["memory_mb"] = {name: resident_mb(pid) for name, pid in pids.items()}  # type: ignore[assignment] - as above
-    return dict(result)
+            result["single_ms"] = await singles(bench, arguments.singles)
+            result["answer_ms"] = await answers(bench, arguments.singles)
+        result["memory_mb"] = {name: resident_mb(pid) for name, pid in pids.items()}
+    return result
 
 
 def floor(arguments: argparse.Namespace, where: str) -> dict[str, Any]:
