@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 import structlog
 
-from mesh.core.events import Decision, OwnerChanged
+from mesh.core.events import Decision, Event, OwnerChanged
 from mesh.errors import MeshError
 from mesh.ports import Record
 from mesh.testing.virtual_time import current_incarnation
@@ -109,8 +109,11 @@ def _log_record(record: Record) -> str:
     if isinstance(logged, OwnerChanged):
         return f"OWNER {logged.owner} token={logged.token[:6]}"
     assert isinstance(logged, Decision)
-    events = ", ".join(
-        type(event).__name__ + (f"({event.step})" if getattr(event, "step", None) else "") for event in logged.events
-    )
+    events = ", ".join(map(_event, logged.events))
     places = ",".join(f"{topic.rsplit('.', 1)[-1]}:{offset}" for topic, offset in logged.positions.items())
     return f"epoch={logged.epoch[:6]} {logged.workflow_id} because {logged.cause.kind} {logged.cause.id}: {events} [{places} mark:{logged.mark}]"
+
+
+def _event(event: Event) -> str:
+    step: str = getattr(event, "step", "")
+    return f"{type(event).__name__}({step})" if step else type(event).__name__
