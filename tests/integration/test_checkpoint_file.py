@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from mesh.adapters.checkpoint import Checkpoint, CheckpointFile
+from mesh.adapters.checkpoint import CheckpointFile
 from mesh.errors import OperatorError
+from mesh.ports import Checkpoint
 
 
 @pytest.fixture
