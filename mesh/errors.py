@@ -62,7 +62,7 @@ class AgentError(MeshError):
     """An agent's code or its output is wrong."""
 
 
-class NonRetryable(AgentError):  # noqa: N818 - authors read `raise NonRetryable("no title")`
+class NonRetryable(AgentError):  # authors read `raise NonRetryable("no title")`
     """Raised by a handler: trying the same task again would not help.
 
     `kind` is a short word that routes and operators can match, e.g. `"no_title"`.
