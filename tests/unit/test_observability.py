@@ -94,8 +94,8 @@ def test_a_console_line_names_the_event_and_its_ids(stream: io.StringIO) -> None
 
 
 def _fail_with_locals() -> None:
-    payload = {"body": "".join(["private", "-", "words"])}
-    api_key = "".join(["sk", "-", "12345"])
+    payload = {"body": "private-words"}
+    api_key = "sk-12345"
     raise RuntimeError(f"no answer after {len(payload) + len(api_key)} attempts")
 
 
