@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mesh.cli.agents import table as agents_table
-from mesh.cli.human import ago, counted, one_line, printable, rfc3339_or_none
+from mesh.cli.human import ago, one_line, printable, rfc3339_or_none
 from mesh.cli.session import Session, mesh_command
 from mesh.codec.times import rfc3339
 from mesh.services.mesh_status import MeshStatus, PartitionStatus, assess
@@ -153,9 +153,8 @@ def _stuck(found: MeshStatus) -> list[Text]:
         sign, style = ("!", "bold red") if one.severity == "error" else ("·", "yellow")
         lines.append(Text(f"{sign} ", style=style) + Text(printable(one.what), style="default"))
         lines.append(Text(f"    {printable(one.next_step)}", style="dim"))
-    errors = sum(one.severity == "error" for one in found.stuck)
-    if errors:
-        lines.append(Text(f"\n{counted(errors, 'thing')} will not move without you.", style="red"))
+    if any(one.severity == "error" for one in found.stuck):
+        lines.append(Text("\nWhat has a ! will not move by itself.", style="red"))
     return lines
 
 

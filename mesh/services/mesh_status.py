@@ -243,13 +243,14 @@ def _stuck_routers(
 def _stuck_agents(agents: Sequence[AgentStatus], topics: Topics, now_ms: int) -> list[Stuck]:
     found = []
     for agent in agents:
-        waited = _span(now_ms - agent.oldest_running_ms) if agent.oldest_running_ms is not None else ""
+        waited_ms = now_ms - agent.oldest_running_ms if agent.oldest_running_ms is not None else 0
         topic, start = topics.tasks(agent.name), f"start the agent {agent.name}: mesh agent MODULE"
         if agent.running and agent.lag is None:
             what = f"{_tasks(agent.running)} for {agent.name}, and there is no topic {topic}"
             found.append(Stuck(severity="error", what=what, next_step="mesh topics apply, then mesh workflow retry"))
-        elif agent.running and not agent.alive:
-            what = f"{_tasks(agent.running)} {waited}: nobody alive consumes {topic}"
+        elif agent.running and not agent.alive and waited_ms >= PATIENCE_MS:
+            since = f"{'' if agent.running == 1 else ', the oldest'} for {_span(waited_ms)}"
+            what = f"{_tasks(agent.running)}{since}: nobody alive consumes {topic}"
             found.append(Stuck(severity="error", what=what, next_step=start))
         elif agent.overdue and agent.alive:
             what = f"{agent.overdue:,} unread in {topic}: {agent.name} is behind"
@@ -276,7 +277,7 @@ def _waiting_people(approvals: Sequence[ApprovalRow], now_ms: int) -> list[Stuck
 
 
 def _tasks(count: int) -> str:
-    return "a task waits" if count == 1 else f"{count:,} tasks wait, the oldest"
+    return "a task waits" if count == 1 else f"{count:,} tasks wait"
 
 
 def _span(ms: int) -> str:
