@@ -83,6 +83,9 @@ async def _approvals(session: Session, role: str | None, *, interactive: bool, b
         else:
             session.show(table(waiting, session.now_ms()))
             session.note(
+                "see what is asked, payload and all: mesh workflow WORKFLOW --payloads, or mesh approvals --json"
+            )
+            session.note(
                 "answer one: mesh approve ID, mesh reject ID --reason TEXT (any unique part of the id will do)"
             )
 
