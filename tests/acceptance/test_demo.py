@@ -170,7 +170,10 @@ class Terminal:
         while words not in self.text[self._read_to :]:
             assert time.monotonic() < give_up, f"{words!r} never came\n{self.text[-4000:]}"
             self.process.send_signal(signal.SIGINT)
-            self._read(RESEND_S)
+            again = time.monotonic() + RESEND_S
+            while words not in self.text[self._read_to :] and (left := again - time.monotonic()) > 0:
+                if not self._read(left):
+                    break
         self._read_to = self.text.index(words, self._read_to) + len(words)
 
     def wait_ended(self) -> int:
