@@ -5,6 +5,7 @@ asked for: without a terminal `mesh approvals` only lists, and an approval is an
 """
 
 import getpass
+import shlex
 import sys
 from typing import Any, Final, Literal
 
@@ -82,9 +83,8 @@ async def _approvals(session: Session, role: str | None, *, interactive: bool, b
             await _one_by_one(session, broker, model, waiting, by=by, timeout_s=timeout_s)
         else:
             session.show(table(waiting, session.now_ms()))
-            session.note(
-                "see what is asked, payload and all: mesh workflow WORKFLOW --payloads, or mesh approvals --json"
-            )
+            first = shlex.quote(printable(waiting[0].row.workflow_id))
+            session.note(f"see what is asked, payload and all: mesh workflow {first} --payloads (all of them: --json)")
             session.note(
                 "answer one: mesh approve ID, mesh reject ID --reason TEXT (any unique part of the id will do)"
             )
