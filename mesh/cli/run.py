@@ -1,6 +1,8 @@
 """`mesh run ROUTE`: start one workflow by hand, and wait for its end."""
 
+import asyncio
 import sys
+from functools import partial
 from typing import Any
 
 import click
@@ -8,9 +10,10 @@ import orjson
 from rich.text import Text
 
 from mesh.cli.exit_codes import FAILED
-from mesh.cli.human import printable, readable
+from mesh.cli.human import one_line, printable, readable
 from mesh.cli.publish import json_option
 from mesh.cli.session import Session, mesh_command
+from mesh.codec.approvals import ApprovalRequest
 from mesh.codec.outcomes import Outcome
 from mesh.core.matching import Match, MatchProblem, RouteIndex
 from mesh.core.route import Route
@@ -71,6 +74,7 @@ async def _run(session: Session, route_name: str, event: dict[str, Any], *, time
         event = {"specversion": "1.0", "id": session.fresh_id(), "type": route.on.type, **event}
         match = _match(route, event)
         client = session.client(broker)
+        asked_from = await client.request_position(match.workflow_id) if timeout_s is not None else {}
         event_id = await client.publish(event)
         session.note(f"published {event_id}; workflow {printable(match.workflow_id)}")
         if timeout_s is None:
@@ -79,10 +83,22 @@ async def _run(session: Session, route_name: str, event: dict[str, Any], *, time
             else:
                 session.show(printable(match.workflow_id))
             return
-        outcome = await client.wait_outcome(event_id, timeout_s=timeout_s)
+        pauses = asyncio.create_task(
+            client.follow_requests(match.workflow_id, asked_from, partial(_tell_pause, session))
+        )
+        try:
+            outcome = await client.wait_outcome(event_id, timeout_s=timeout_s)
+        finally:
+            pauses.cancel()
+            await asyncio.gather(pauses, return_exceptions=True)  # a missed pause must not hide the outcome
     show_outcome(session, outcome)
     if outcome.status != "completed":
         sys.exit(FAILED)
+
+
+def _tell_pause(session: Session, request: ApprovalRequest) -> None:
+    question = one_line(request.question, 80)
+    session.note(f"it waits for a person with role {printable(request.role)}: {question} (`mesh approvals` answers)")
 
 
 async def _route(session: Session, broker: Broker, name: str) -> Route:

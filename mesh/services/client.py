@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, Self, TypeVar
 
 import msgspec
 
-from mesh.codec.approvals import Receipt, decode_receipt, encode_response
+from mesh.codec.approvals import ApprovalRequest, Receipt, decode_receipt, decode_request, encode_response
 from mesh.codec.cloudevents import to_record
 from mesh.codec.commands import encode_command
 from mesh.codec.outcomes import Outcome, decode_outcome
@@ -123,6 +123,27 @@ class Client:
                 f"{kind} {wanted} has no outcome after {timeout_s:g} s: `mesh {command} '{wanted}'` tells what became of it"
             )
         return found
+
+    async def follow_requests(
+        self, workflow_id: str, starts: Mapping[TopicPartition, int], tell: Callable[[ApprovalRequest], None]
+    ) -> None:
+        """Tell each question that this workflow asks people, once each, until cancelled. `starts`: from `request_position`, taken before."""
+        told: set[str] = set()
+        reader = await self._broker.reader()
+        try:
+            reader.assign(starts)
+            while True:
+                for record in await reader.poll(max_records=BATCH, timeout_s=1.0):
+                    request = _readable(decode_request, record)
+                    if request and request.workflow_id == workflow_id and request.approval_id not in told:
+                        told.add(request.approval_id)
+                        tell(request)
+        finally:
+            await reader.close()
+
+    async def request_position(self, workflow_id: str) -> Mapping[TopicPartition, int]:
+        """Where this workflow's next question will stand."""
+        return await self._starts_now(self._topics.requests, workflow_id)
 
     # People's answers and commands -----------------------------------------------------------------------------------
 

@@ -18,11 +18,12 @@ from sample_mesh import TOPICS, Writer, approved, command_events, event, partiti
 
 from mesh.adapters.sqlite import SqliteBroker
 from mesh.cli.app import COMMANDS, mesh
-from mesh.codec.approvals import decode_response, encode_receipt
+from mesh.cli.session import Session
+from mesh.codec.approvals import decode_response, encode_receipt, encode_request
 from mesh.codec.commands import decode_command
 from mesh.codec.definitions import encode_definition
 from mesh.codec.outcomes import encode_outcome
-from mesh.core.effects import PublishOutcome, SendReceipt
+from mesh.core.effects import AskApproval, PublishOutcome, SendReceipt
 from mesh.core.events import Cause
 from mesh.core.route_compile import compile_route
 from mesh.ports import Broker, OutRecord, Record, TopicPartition
@@ -309,6 +310,51 @@ def test_run_waits_for_the_end_and_fails_with_it(folder: Path) -> None:
     assert (found["status"], found["workflow_id"]) == ("failed", "issue-triage:77")
 
 
+def test_run_says_once_that_the_workflow_waits_for_a_person(folder: Path) -> None:
+    async def prepare(broker: Broker) -> None:
+        writer = Writer(broker)
+        await writer.create_topics()
+        await writer.send([encode_definition(ROUTE, TOPICS)])
+
+    def ask(workflow_id: str, question: str) -> OutRecord:
+        asked_id = f"{workflow_id}/00000001/review"
+        effect = AskApproval(
+            workflow_id=workflow_id, route="issue-triage", step="review", approval_id=asked_id, question=question,
+            payload={}, payload_schema=None, digest="sha256:0", role="maintainer", deadline_at_ms=None,
+            on_expiry="incident", traceparent=f"00-{'1' * 32}-{'1' * 16}-01", at_ms=1,
+        )  # fmt: skip
+        return encode_request(effect, topics=TOPICS)
+
+    async def work(broker: Broker) -> None:
+        reader = await broker.reader()
+        reader.assign({TopicPartition(TOPICS.events, 0): 0})
+        async with asyncio.timeout(60):
+            while not (records := await reader.poll(max_records=1, timeout_s=1)):
+                pass
+        mine, other = ask("issue-triage:78", "Send it?"), ask("issue-triage:79", "Other?")
+        assert not await broker.send([other, mine, mine])
+        assert told.wait(60)
+        await outcome_of(broker, records[0])
+
+    told = threading.Event()
+    notes: list[str] = []
+
+    def note(_: Session, text: str) -> None:
+        notes.append(text)
+        if "waits for a person" in text:
+            told.set()
+
+    with_broker(folder, prepare)
+    thread = threading.Thread(target=with_broker, args=(folder, work))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Session, "note", note)
+        thread.start()
+        call("run", "issue-triage", "--data", '{"a": 1}', "--subject", "78", "--wait")
+        thread.join(60)
+    pauses = [text for text in notes if "waits for" in text]
+    assert pauses == ["it waits for a person with role maintainer: Send it? (`mesh approvals` answers)"]
+
+
 def test_run_publishes_nothing_that_its_route_does_not_want(sample: Path) -> None:
     assert call_json("run", "issue-triage", "--subject", "5", "--id", "e-5") == {
         "event_id": "e-5",
@@ -328,9 +374,10 @@ def test_run_publishes_nothing_that_its_route_does_not_want(sample: Path) -> Non
 
 
 def test_approvals_lists_without_asking_where_no_terminal_is(sample: Path) -> None:
-    text = call("approvals").stdout
-    assert f"{workflow(1)}/{run(1)}/review" in text
-    assert "Post this reply?" in text
+    listed = call("approvals")
+    assert f"{workflow(1)}/{run(1)}/review" in listed.stdout
+    assert "Post this reply?" in listed.stdout
+    assert f"mesh workflow '{workflow(1)}' --payloads" in listed.stderr.replace("\n", " ")
     [found] = call_json("approvals")["approvals"]
     assert (found["role"], found["on_expiry"]) == ("maintainer", "reject")
     assert found["payload"]["labels"] == ["bug"]
