@@ -40,7 +40,9 @@ from mesh.core.events import (
 from mesh.core.state import FINISHED, StepState, Workflow
 from mesh.services.read_model.queries import TimelineEntry
 
-__all__ = ["Line", "describe", "document", "header", "in_full", "table", "waits"]
+__all__ = ["Line", "describe", "document", "header", "in_full", "standing", "status_text", "table", "waits"]
+
+SHOWN_LINES: Final = 40  # of one payload, unless all are asked for
 
 GOOD: Final = "green"
 BAD: Final = "red"
@@ -149,11 +151,22 @@ def _named(cause: Cause) -> str:
     return f"{cause.kind} {cause.id}".strip()
 
 
+def status_text(status: str, incidents: int) -> Text:
+    """A workflow's status in the one word that lists and timelines share: a running one that waits for an operator is an `incident`."""
+    return Text("incident", style=BAD) if incidents else Text(status, style=END_STYLES[status])
+
+
+def standing(workflow: Workflow) -> Text:
+    """`status_text` of a workflow's state, counted as the read model does: of live workflows."""
+    incidents = sum(step.status == "incident" for step in workflow.steps.values())
+    return status_text(workflow.status, incidents if workflow.status == "running" else 0)
+
+
 def header(workflow: Workflow, now_ms: int) -> Text:
     """Who it is and how it stands."""
     text = Text(printable(workflow.workflow_id), style="bold")
     text.append("  ")
-    text.append(workflow.status, style=END_STYLES[workflow.status])
+    text.append_text(standing(workflow))
     if workflow.reason:
         text.append(f"  {printable(workflow.reason)}", style="default")
     ended = workflow.ended_at_ms
@@ -177,8 +190,8 @@ def table(entries: list[TimelineEntry], now_ms: int) -> Table:
     return rows
 
 
-def in_full(entries: list[TimelineEntry], now_ms: int) -> Iterator[RenderableType]:
-    """The same with every payload below its event, over the whole width."""
+def in_full(entries: list[TimelineEntry], now_ms: int, *, limit: int | None = SHOWN_LINES) -> Iterator[RenderableType]:
+    """The same with every payload below its event, over the whole width; `limit` lines of each, None for all."""
     for when, line in _lines(entries, now_ms):
         head = Text(f"{when:<12}  ", style="dim")
         head.append(f"{printable(line.step)} " if line.step else "", style="bold")
@@ -187,9 +200,15 @@ def in_full(entries: list[TimelineEntry], now_ms: int) -> Iterator[RenderableTyp
         yield head
         for name, value in line.payloads:
             if value is not None:
-                yield Padding(
-                    Text(f"{name}\n", style="dim") + Text(readable(value), style="default"), (0, 0, 1, 14), expand=False
-                )
+                yield Padding(Text(f"{name}\n", style="dim") + _payload(value, limit), (0, 0, 1, 14), expand=False)
+
+
+def _payload(value: Any, limit: int | None) -> Text:
+    lines = readable(value).split("\n")
+    if limit is None or len(lines) <= limit:
+        return Text("\n".join(lines), style="default")
+    left = f"\n... and {len(lines) - limit:,} more lines; --full shows all"
+    return Text("\n".join(lines[:limit]), style="default") + Text(left, style="dim")
 
 
 def _lines(entries: list[TimelineEntry], now_ms: int) -> Iterator[tuple[str, Line]]:

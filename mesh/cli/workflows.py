@@ -1,8 +1,9 @@
 """`mesh workflows`, `mesh workflow ID`, `mesh workflow cancel|retry ID`."""
 
 import getpass
+import shlex
 import sys
-from typing import Literal
+from typing import Final, Literal
 
 import click
 from rich.table import Table
@@ -11,7 +12,7 @@ from rich.text import Text
 from mesh.cli.exit_codes import FAILED
 from mesh.cli.human import ago, duration, one_line, pick, printable, rfc3339_or_none
 from mesh.cli.session import Session, mesh_command
-from mesh.cli.timeline import END_STYLES, document, header, in_full, waits
+from mesh.cli.timeline import SHOWN_LINES, document, header, in_full, standing, status_text, waits
 from mesh.cli.timeline import table as timeline_table
 from mesh.codec.state import workflow_document
 from mesh.codec.times import rfc3339
@@ -22,6 +23,7 @@ from mesh.services.read_model.queries import CommandRow, TimelineEntry, Workflow
 
 __all__ = ["workflow", "workflows"]
 
+SETTLE_S: Final = 10.0  # how long a retry's consequences are waited for; longer ones are told as they stand
 STATUSES = ("running", "completed", "failed", "rejected", "cancelled", "incident")
 
 
@@ -56,9 +58,7 @@ def _table(rows: list[WorkflowRow], now_ms: int) -> Table:
     for name in ("WORKFLOW", "STATUS", "STARTED", "TOOK", "REASON"):
         table.add_column(name, overflow="fold", no_wrap=name in {"STATUS", "STARTED", "TOOK"})
     for row in rows:
-        status = Text(row.status, style=END_STYLES[row.status])
-        if row.incidents:
-            status = Text("incident", style="red")
+        status = status_text(row.status, row.incidents)
         taken = duration(row.ended_at_ms - row.started_at_ms) if row.ended_at_ms is not None else ""
         table.add_row(
             Text(printable(row.workflow_id), style="bold"),
@@ -107,19 +107,20 @@ def workflow() -> None:
 
 @workflow.command()
 @click.argument("part", metavar="ID")
-@click.option("--payloads", is_flag=True, help="With inputs, outputs and what people were asked.")
+@click.option("--payloads", is_flag=True, help="With inputs, outputs and what people were asked: 40 lines of each.")
+@click.option("--full", is_flag=True, help="The same, and each payload whole.")
 @mesh_command
-def show(session: Session, *, part: str, payloads: bool) -> None:
+def show(session: Session, *, part: str, payloads: bool, full: bool) -> None:
     """Show a workflow's timeline: when, what, why."""
     state, entries = session.run(_show(session, part))
     if session.as_json:
-        shown = [document(entry, payloads=payloads) for entry in entries]
+        shown = [document(entry, payloads=payloads or full) for entry in entries]
         session.emit({"workflow": workflow_document(state), "timeline": shown})
         return
     now_ms = session.now_ms()
     session.show(header(state, now_ms), "")
-    if payloads:
-        session.show(*in_full(entries, now_ms))
+    if payloads or full:
+        session.show(*in_full(entries, now_ms, limit=None if full else SHOWN_LINES))
     else:
         session.show(timeline_table(entries, now_ms))
     waiting = waits(state, now_ms)
@@ -173,7 +174,10 @@ def cancel(session: Session, *, part: str, reason: str, by: str | None, timeout_
 @timeout_option
 @mesh_command
 def retry(session: Session, *, part: str, step: str | None, reason: str, by: str | None, timeout_s: float) -> None:
-    """Try a workflow's incidents again, with all attempts anew, and wait for the decision. Exits with 1 if it is refused."""
+    """Try a workflow's incidents again, with all attempts anew. Exits with 1 if it is refused.
+
+    Waits for the decision, then up to 10 seconds for what it leads to, and tells how the workflow stands.
+    """
     session.run(_command(session, "retry", part, by=by, reason=reason, step=step, timeout_s=timeout_s))
 
 
@@ -198,9 +202,22 @@ async def _command(
                 "read it (`mesh status` shows whether one is alive)"
             )
         state = queries.workflow_state(model.db, workflow_id)
+        if command == "retry" and row.accepted and state is not None:
+            await model.wait_until(lambda: _led_to(model, workflow_id), timeout_s=min(timeout_s, SETTLE_S))
+            state = queries.workflow_state(model.db, workflow_id)
     _tell(session, row, state)
     if not row.accepted:
         sys.exit(FAILED)
+
+
+def _led_to(model: ReadModel, workflow_id: str) -> Workflow | None:
+    """The workflow, once nothing of it is under way: it has ended, waits for a person, or has an incident again."""
+    state = queries.workflow_state(model.db, workflow_id)
+    return state if state is not None and not _is_under_way(state) else None
+
+
+def _is_under_way(state: Workflow) -> bool:
+    return state.status == "running" and any(step.status in {"running", "retrying"} for step in state.steps.values())
 
 
 def _tell(session: Session, row: CommandRow, state: Workflow | None) -> None:
@@ -223,4 +240,7 @@ def _tell(session: Session, row: CommandRow, state: Workflow | None) -> None:
     else:
         session.show(Text(row.command, style="bold green") + Text(f"  {printable(row.workflow_id)}", style="default"))
         if state is not None:
-            session.show(Text(f"  it is {state.status} now", style="dim"), *waits(state, session.now_ms()))
+            now = Text("  it is now: ", style="dim") + standing(state)
+            session.show(now + Text(f"  {one_line(state.reason)}", style="dim"), *waits(state, session.now_ms()))
+            if row.command == "retry" and _is_under_way(state):
+                session.note(f"`mesh workflow {shlex.quote(printable(row.workflow_id))}` shows how it goes on")

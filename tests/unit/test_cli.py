@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
-from sample_mesh import TOPICS, Writer, approved, command_events, event, partition, run, workflow, write_sample
+from sample_mesh import TOPICS, Writer, approved, asked, command_events, event, partition, run, workflow, write_sample
 
 from mesh.adapters.sqlite import SqliteBroker
 from mesh.cli.app import COMMANDS, mesh
@@ -24,7 +25,7 @@ from mesh.codec.commands import decode_command
 from mesh.codec.definitions import encode_definition
 from mesh.codec.outcomes import encode_outcome
 from mesh.core.effects import AskApproval, PublishOutcome, SendReceipt
-from mesh.core.events import Cause
+from mesh.core.events import Cause, IncidentResolved
 from mesh.core.route_compile import compile_route
 from mesh.ports import Broker, OutRecord, Record, TopicPartition
 
@@ -483,6 +484,28 @@ def test_a_workflows_timeline_says_when_what_and_why(sample: Path) -> None:
     assert "asks role maintainer: Post this reply?" in call("workflow", "repo#1").stdout
 
 
+def test_a_workflow_with_an_incident_is_called_so_everywhere(sample: Path) -> None:
+    assert re.search(rf"{re.escape(workflow(3))} +incident", call("workflows").stdout)
+    assert call("workflow", "repo#3").stdout.startswith(f"{workflow(3)}  incident")
+    assert call("workflow", "repo#1").stdout.startswith(f"{workflow(1)}  running")
+
+
+def test_long_payloads_are_cut_off_unless_all_is_asked_for(sample: Path) -> None:
+    async def start(broker: Broker) -> None:
+        from sample_mesh import dispatched, started  # noqa: PLC0415 - this one test's
+
+        task = dispatched(6, "draft", "drafter", 0)
+        task = msgspec.structs.replace(task, input={"log": "\n".join(f"line {n}" for n in range(100))})
+        await Writer(broker).decide(workflow(6), Cause(kind="event", id="x"), started(6), task)
+
+    with_broker(sample, start)
+    cut, full = (call("workflow", "repo#6", option).stdout for option in ("--payloads", "--full"))
+    assert "line 38" in cut
+    assert "line 39" not in cut
+    assert "... and 61 more lines; --full shows all" in cut
+    assert "line 99" in full
+
+
 def test_a_timeline_in_json_has_the_state_and_every_decision(sample: Path) -> None:
     found = call_json("workflow", "repo#3")
     assert found["workflow"]["steps"]["classify"]["status"] == "incident"
@@ -513,6 +536,25 @@ def test_retry_waits_for_the_decision_and_says_what_it_was(
     answering(TOPICS.commands, decide)
     found = call_json("workflow", "retry", "repo#3", code=code)
     assert found["accepted"] is accepted
+
+
+def test_retry_shows_what_it_led_to(sample: Path, answering: Any) -> None:
+    async def decide(broker: Broker, record: Record) -> None:
+        from sample_mesh import dispatched, result_cause, succeeded  # noqa: PLC0415 - this one test's
+
+        given = decode_command(record)
+        writer = Writer(broker)
+        accepted = command_events(given.command_id, accepted=True)
+        resolved = IncidentResolved(step="classify", action="retry", by="ops")
+        again = dispatched(3, "classify", "classifier", 0, attempt=3)
+        await writer.decide(workflow(3), Cause(kind="command", id=given.command_id), accepted, resolved, again)
+        done = msgspec.structs.replace(succeeded(3, "classify", {}), attempt=3)
+        await writer.decide(workflow(3), result_cause(3, "classify", 3), done, asked(3, writer.now_ms))
+
+    answering(TOPICS.commands, decide)
+    text = call("workflow", "retry", "repo#3").stdout
+    assert "it is now: running" in text
+    assert "review: asking role maintainer" in text
 
 
 def test_a_command_that_no_router_decides_times_out(sample: Path) -> None:
