@@ -5,31 +5,27 @@ It reads every topic of the broker afresh, in its own process, and reports what 
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from mesh.adapters.checkpoint import CheckpointFile
-from mesh.codec.log import decode_log_record
-from mesh.codec.outcomes import decode_outcome
 from mesh.codec.state import canonical_workflow, decode_workflow
-from mesh.codec.tasks import decode_task
-from mesh.core.events import Decision, InputParked, LogRecord, TaskDispatched, TaskFailed, TaskSucceeded, WorkflowEnded
-from mesh.core.ids import attempt_id
 from mesh.core.replay import PartitionFold
 from mesh.core.topics import Topics
 from mesh.ports import Broker, Record, TopicPartition
+from mesh.testing.promises import Promises
 
 
 class Evidence:
     """Everything that a broker holds of one mesh. `findings` is empty where every promise was kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, promises: Promises) -> None:
         self.findings: list[str] = []
-        self.folds: dict[int, PartitionFold] = {}
-        self.effective: list[tuple[int, int, Decision]] = []  # (partition, offset, decision)
-        self.inert = 0
-        self.tasks: Counter[str] = Counter()  # by attempt id
-        self.outcomes: Counter[str] = Counter()  # by workflow id
+        self.promises = promises
+
+    @property
+    def folds(self) -> dict[int, PartitionFold]:
+        return {number: self.promises.fold(number) for number in self.promises.partitions()}
 
     def workflows(self) -> dict[str, bytes]:
         """Canonical JSON by workflow id, as this fold has it."""
@@ -69,78 +65,17 @@ async def read_topic(broker: Broker, topic: str) -> list[Record]:
 
 
 async def gather(broker: Broker, topics: Topics) -> Evidence:
-    """Read the log, the tasks and the outcomes, and check them against each other."""
-    evidence = Evidence()
-    for record in await read_topic(broker, topics.log):
-        _fold(evidence, record.partition, record.offset, decode_log_record(record))
-    for name in await broker.topics():
-        if name.startswith(topics.prefix + "tasks."):
-            for record in await read_topic(broker, name):
-                task = decode_task(record)
-                evidence.tasks[attempt_id(task.task_id, task.attempt)] += 1
-    for record in await read_topic(broker, topics.outcomes):
-        evidence.outcomes[decode_outcome(record).workflow_id] += 1
-    _check_decisions(evidence)
-    _check_effects(evidence)
+    """Read everything that the mesh has written, and hold it against the promises."""
+    promises = Promises(topics, afterwards=True)
+    evidence = Evidence(promises)
+    names = [topics.events, topics.responses, topics.commands, topics.inbox, topics.results]
+    names += [topics.requests, topics.receipts, topics.outcomes, topics.dlq]
+    names += [name for name in await broker.topics() if name.startswith(topics.tasks(""))]
+    for name in [*names, topics.log]:
+        for record in await read_topic(broker, name):
+            promises.landed(record)
+    evidence.findings += promises.findings + promises.unsent()
     return evidence
-
-
-def _fold(evidence: Evidence, partition: int, offset: int, record: LogRecord) -> None:
-    fold = evidence.folds.setdefault(partition, PartitionFold(partition))
-    evidence.expect(offset == fold.next_offset, f"log {partition}: offset {offset} follows {fold.next_offset - 1}")
-    if fold.apply(offset, record) and isinstance(record, Decision):
-        evidence.effective.append((partition, offset, record))
-    elif isinstance(record, Decision):
-        evidence.inert += 1
-
-
-def _check_decisions(evidence: Evidence) -> None:
-    """No input is decided twice, none is passed over, positions never fall, and a task has one result."""
-    inputs: Counter[tuple[object, ...]] = Counter()
-    results: Counter[str] = Counter()
-    positions: dict[tuple[int, str], int] = {}
-    for partition, offset, decision in evidence.effective:
-        cause = decision.cause
-        if cause.topic:
-            inputs[cause.topic, cause.partition, cause.offset] += 1
-        if cause.source_topic:
-            inputs[cause.source_topic, cause.source_partition, cause.source_offset, cause.source_index] += 1
-        for topic, position in decision.positions.items():
-            before = positions.get((partition, topic), 0)
-            evidence.expect(
-                position >= before, f"log {partition}/{offset}: position of {topic} falls: {before}, {position}"
-            )
-            positions[partition, topic] = position
-        for event in decision.events:
-            if isinstance(event, TaskSucceeded):
-                results[event.task_id] += 1
-            evidence.expect(
-                not isinstance(event, InputParked), f"log {partition}/{offset}: an input was parked: {event}"
-            )
-    evidence.findings += [f"duplicated: input {name} has {n} decisions" for name, n in inputs.items() if n > 1]
-    evidence.findings += [f"duplicated: task {name} has {n} results" for name, n in results.items() if n > 1]
-
-
-def _check_effects(evidence: Evidence) -> None:
-    """What left is what the log holds, and all that it holds has left."""
-    decided_tasks, decided_ends = set[str](), set[str]()
-    for _, _, decision in evidence.effective:
-        for event in decision.events:
-            if isinstance(event, TaskDispatched):
-                decided_tasks.add(attempt_id(event.task_id, event.attempt))
-            elif isinstance(event, TaskFailed) and event.kind == "undeliverable":
-                decided_tasks.discard(attempt_id(event.task_id, event.attempt))
-            elif isinstance(event, WorkflowEnded):
-                decided_ends.add(decision.workflow_id)
-    _compare(evidence, "task", decided_tasks, evidence.tasks)
-    _compare(evidence, "outcome", decided_ends, evidence.outcomes)
-
-
-def _compare(evidence: Evidence, what: str, decided: set[str], sent: Mapping[str, int]) -> None:
-    evidence.findings += [
-        f"phantom: {what} {name} was sent, and the log has no decision for it" for name in sent.keys() - decided
-    ]
-    evidence.findings += [f"lost: {what} {name} was decided and never sent" for name in decided - sent.keys()]
 
 
 def check_inputs(evidence: Evidence, started: Iterable[str], status: str = "completed") -> None:

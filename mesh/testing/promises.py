@@ -2,7 +2,7 @@
 
 Owns the judgement alone: it is given the records of the mesh's topics and says which promise they break. It reads nothing itself, and knows no
 router: what an owner believes does not count here, only what it wrote. Two callers feed it: the simulation, in the order in which records land, so that every
-promise is checked after every step; and tests on real brokers, which read the topics afterwards (inputs first, then the log, then effects).
+promise is checked after every step; and tests on real brokers, which read the topics `afterwards` (inputs and effects first, then the log).
 
 What each effective decision must keep
 --------------------------------------
@@ -18,7 +18,6 @@ What leaves must have its effective decision in the log already. `unfinished` sa
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final
 
 from mesh.codec.approvals import decode_response
 from mesh.codec.cloudevents import header
@@ -29,7 +28,7 @@ from mesh.codec.log import decode_log_record
 from mesh.codec.tasks import decode_result
 from mesh.core import ids
 from mesh.core.decide import decide
-from mesh.core.effects import AskApproval, Effect, SendDeadLetter, SendTask, effects
+from mesh.core.effects import AskApproval, SendTask, effects
 from mesh.core.events import (
     AnswerRefused,
     ApprovalClosed,
@@ -45,42 +44,24 @@ from mesh.core.events import (
     WorkflowEnded,
     WorkflowForgotten,
 )
-from mesh.core.inputs import AnswerGiven, InboxInput, Input, ResultReceived, TimerDue
+from mesh.core.inputs import AnswerGiven, ResultReceived
 from mesh.core.replay import PartitionFold
 from mesh.core.route import Route
 from mesh.core.state import Directory, Workflow
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import Record
+from mesh.testing.promise_ledger import PartitionLedger, Sent, Source, Step, input_of, topic_of
 
 __all__ = ["Promises"]
-
-_Source = tuple[str, int, int, int]  # topic, partition, offset, index
-_Sent = tuple[str, str]  # topic, effect id
-
-_TIMERS: Final = {"task_timeout", "retry", "approval_deadline", "forget"}
-
-
-class _Partition:
-    """What the log of one partition says so far, and what it owes."""
-
-    __slots__ = ("attempted", "decided", "fold", "inputs", "mark", "owed", "positions")
-
-    def __init__(self, number: int) -> None:
-        self.fold = PartitionFold(number)
-        self.inputs: dict[tuple[str, int], InboxInput | ResultReceived | None] = {}  # None: it can't be read
-        self.decided: set[tuple[str, int]] = set()
-        self.positions: dict[str, int] = {}
-        self.mark = 0
-        self.owed: dict[_Sent, tuple[int, Effect]] = {}  # decided at this offset, and not yet seen at the broker
-        self.attempted: dict[tuple[str, int], str] = {}  # announced inputs, with the epoch that announced them
 
 
 class Promises:
     """Give it every record by `landed`; `findings` is empty while all promises are kept.
 
     `routes`: with them each decision is made again and compared (leave out routes whose approvals take their schema from an agent's card, which the log does not tell).
-    `roles`: who has which role, as the routers have it. `on_finding` is told of each finding at once.
+    `roles`: who has which role, as the routers have it (without them, who may answer is not judged). `on_finding` is told of each finding at once. `afterwards`: the order of the records is not that of their landing, so
+    that what was sent before its decision can't be told from what was sent after it; `unsent` names what has no decision at all.
     """
 
     def __init__(
@@ -90,10 +71,11 @@ class Promises:
         routes: Sequence[Route] = (),
         roles: Mapping[str, frozenset[str]] | None = None,
         on_finding: Callable[[str], None] = lambda _: None,
+        afterwards: bool = False,
     ) -> None:
         self.findings: list[str] = []
         self.counts: Counter[str] = Counter()
-        self.sent: Counter[_Sent] = Counter()
+        self.sent: Counter[Sent] = Counter()
         self.ended: dict[tuple[str, str], str] = {}  # (workflow, run) -> status
         self.parked: list[InputParked] = []
         self.effective: list[tuple[int, int, Decision]] = []
@@ -101,12 +83,13 @@ class Promises:
         self._routes = {route.digest: route for route in routes}
         self._directory = Directory(roles=dict(roles or {}), topic_prefix=topics.prefix)
         self._on_finding = on_finding
-        self._partitions: dict[int, _Partition] = {}
-        self._sources: set[_Source] = set()  # decided
+        self._afterwards = afterwards
+        self._partitions: dict[int, PartitionLedger] = {}
+        self._sources: set[Source] = set()  # decided
         self._copied: dict[tuple[str, int, int], bool] = {}  # source records -> dealt with
         self._results: dict[str, list[tuple[int, int, Record, ResultReceived]]] = {}  # by task
         self._answers: dict[str, list[AnswerGiven]] = {}  # by approval
-        self._decided_effects: set[_Sent] = set()
+        self._decided_effects: set[Sent] = set()
         self._due: dict[str, int] = {}  # by attempt
         self._dispatched_in: dict[str, int] = {}  # partition, by attempt
         self._succeeded: set[str] = set()  # tasks
@@ -149,16 +132,15 @@ class Promises:
 
     def unfinished(self) -> list[str]:
         """What is owed as of now: inputs without a decision, effects that were never sent, workflows that still run."""
-        owed = [f"lost: {topic}/{p}/{o} has become nothing" for (topic, p, o), done in self._copied.items() if not done]
+        owed = self.unsent()
+        owed += [
+            f"lost: {topic}/{p}/{o} has become nothing" for (topic, p, o), done in self._copied.items() if not done
+        ]
         for number, partition in sorted(self._partitions.items()):
             owed += [
                 f"lost: input {topic}/{number}/{offset} has no decision"
                 for topic, offset in partition.inputs
                 if not self._is_settled(partition, topic, offset)
-            ]
-            owed += [
-                f"lost: {topic} {name}, decided at log {number}/{offset}, was never sent"
-                for (topic, name), (offset, _) in partition.owed.items()
             ]
             owed += [
                 f"unended: {name}: { {n: s.status for n, s in w.steps.items()} }"
@@ -167,16 +149,29 @@ class Promises:
             ]
         return owed
 
+    def unsent(self) -> list[str]:
+        """Effects that the log has and the broker has not; and the other way round, where that could not be told at once."""
+        owed = [
+            f"lost: {topic} {name}, decided at log {number}/{offset}, was never sent"
+            for number, partition in sorted(self._partitions.items())
+            for (topic, name), (offset, _) in partition.owed.items()
+        ]
+        return owed + [
+            f"phantom: {topic} {name} was sent, and no effective decision in the log says so"
+            for topic, name in self.sent
+            if (topic, name) not in self._decided_effects
+        ]
+
     def find(self, finding: str) -> None:
         self.findings.append(finding)
         self._on_finding(finding)
 
     # Inputs ----------------------------------------------------------------------------------------------------------
 
-    def _at(self, partition: int) -> _Partition:
+    def _at(self, partition: int) -> PartitionLedger:
         known = self._partitions.get(partition)
         if known is None:
-            known = self._partitions[partition] = _Partition(partition)
+            known = self._partitions[partition] = PartitionLedger(partition)
         return known
 
     def _source_record(self, record: Record) -> None:
@@ -205,7 +200,7 @@ class Promises:
         inputs[place] = result
         self._results.setdefault(result.task_id, []).append((record.partition, record.offset, record, result))
 
-    def _is_settled(self, partition: _Partition, topic: str, offset: int) -> bool:
+    def _is_settled(self, partition: PartitionLedger, topic: str, offset: int) -> bool:
         if (topic, offset) in partition.decided:
             return True
         given = partition.inputs.get((topic, offset))
@@ -237,23 +232,25 @@ class Promises:
         before = partition.fold.state.workflows.get(record.workflow_id)
         if record.cause.kind == "timer" and timestamp_ms < record.cause.at_ms:
             self.find(f"{where}: {record.cause.id} fires {record.cause.at_ms - timestamp_ms} ms before its time")
-        self._check_cause(partition, number, record, where)
-        self._check_positions(partition, record, where)
-        self._check_mark(partition, record, offset, where)
+        step = Step(partition, before, record, offset, where)
+        self._check_cause(step)
+        self._check_positions(step)
+        self._check_mark(step)
         if self._routes:
-            self._check_decided_again(partition, before, record, where)
+            self._check_decided_again(step)
         for event in record.events:
-            self._check_event(partition, before, event, record, offset, where)
+            self._check_event(step, event)
         try:
             partition.fold.apply(offset, record)
         except ValueError as error:
             self.find(f"{where}: the decision does not fit the state that the log has: {error}")
         for effect in effects(record):
-            sent = (self._topic_of(effect), effect_id(effect))
+            sent = (topic_of(effect, self._topics), effect_id(effect))
             self._decided_effects.add(sent)
-            partition.owed[sent] = (offset, effect)
+            if not (self._afterwards and sent in self.sent):
+                partition.owed[sent] = (offset, effect)
 
-    def _excuse(self, partition: _Partition) -> None:
+    def _excuse(self, partition: PartitionLedger) -> None:
         """A new owner sends tasks and questions again for waiting steps alone: the others are owed no more."""
         for sent, (_, effect) in list(partition.owed.items()):
             if not isinstance(effect, SendTask | AskApproval):
@@ -267,12 +264,12 @@ class Promises:
             if not waits:
                 del partition.owed[sent]
 
-    def _check_cause(self, partition: _Partition, number: int, decision: Decision, where: str) -> None:
-        cause = decision.cause
+    def _check_cause(self, step: Step) -> None:
+        partition, cause, where = step.partition, step.decision.cause, step.where
         if cause.topic:
             place = (cause.topic, cause.offset)
             self._expect(place not in partition.decided, f"{where}: input {place} has two decisions")
-            self._expect(place in partition.inputs, f"{where}: input {place} of partition {number} is not there")
+            self._expect(place in partition.inputs, f"{where}: input {place} is not there")
             partition.decided.add(place)
         if cause.source_topic:
             source = (cause.source_topic, cause.source_partition, cause.source_offset, cause.source_index)
@@ -280,8 +277,9 @@ class Promises:
             self._sources.add(source)
             self._copied[source[:3]] = True
 
-    def _check_positions(self, partition: _Partition, decision: Decision, where: str) -> None:
-        for topic, position in decision.positions.items():
+    def _check_positions(self, step: Step) -> None:
+        partition, where = step.partition, step.where
+        for topic, position in step.decision.positions.items():
             before = partition.positions.get(topic, 0)
             self._expect(position >= before, f"{where}: the position of {topic} falls from {before} to {position}")
             for offset in range(before, position):
@@ -289,9 +287,10 @@ class Promises:
                     self.find(f"{where}: the position of {topic} passes over {offset}, which is not decided")
             partition.positions[topic] = position
 
-    def _check_mark(self, partition: _Partition, decision: Decision, offset: int, where: str) -> None:
+    def _check_mark(self, step: Step) -> None:
+        partition, decision, where = step.partition, step.decision, step.where
         mark = decision.mark
-        self._expect(partition.mark <= mark <= offset, f"{where}: the mark goes from {partition.mark} to {mark}")
+        self._expect(partition.mark <= mark <= step.offset, f"{where}: the mark goes from {partition.mark} to {mark}")
         partition.mark = mark
         if decision.cause.kind == "undeliverable":  # decided now, and so owed no more
             for sent in [sent for sent in partition.owed if sent[1] == decision.cause.id]:
@@ -301,10 +300,9 @@ class Promises:
                 break
             self.find(f"{where}: the mark {mark} covers {topic} {name} of {at}, which has not been sent")
 
-    def _check_decided_again(
-        self, partition: _Partition, before: Workflow | None, decision: Decision, where: str
-    ) -> None:
-        given = self._input_of(partition, decision)
+    def _check_decided_again(self, step: Step) -> None:
+        before, decision, where = step.before, step.decision, step.where
+        given = input_of(step.partition, decision)
         if given is None:
             return
         digest = getattr(given, "digest", None) if getattr(given, "route", None) else before and before.digest
@@ -318,29 +316,8 @@ class Promises:
             names = [type(e).__name__ for e in decision.events], [type(e).__name__ for e in decided.events]
             self.find(f"{where}: on the state that the log has, {decision.cause.id} gives {names[1]}, not {names[0]}")
 
-    def _input_of(self, partition: _Partition, decision: Decision) -> Input | None:
-        """What was decided on; None where that can't be told."""
-        if any(isinstance(event, InputParked | InputAttempted) for event in decision.events):
-            return None
-        cause = decision.cause
-        if cause.topic:
-            return partition.inputs.get((cause.topic, cause.offset))
-        if cause.kind != "timer":
-            return None
-        workflow_id, run, step, kind, due = cause.id.rsplit("/", 4)
-        if kind not in _TIMERS:
-            return None
-        return TimerDue(
-            due_at_ms=int(due),
-            workflow_id=workflow_id,
-            kind=kind,  # type: ignore[arg-type] # checked above
-            step="" if step == "end" else step,
-            run_id=run,
-        )
-
-    def _check_event(
-        self, partition: _Partition, before: Workflow | None, event: object, decision: Decision, offset: int, where: str
-    ) -> None:
+    def _check_event(self, step: Step, event: object) -> None:
+        partition, before, where = step.partition, step.before, step.where
         match event:
             case TaskDispatched():
                 attempt = ids.attempt_id(event.task_id, event.attempt)
@@ -353,14 +330,14 @@ class Promises:
             case TaskSucceeded():
                 self._expect(event.task_id not in self._succeeded, f"{where}: two results count for {event.task_id}")
                 self._succeeded.add(event.task_id)
-                self._settle(before, event.step, offset)
+                self._settle(before, event.step, step.offset)
             case TaskFailed():
-                self._settle(before, event.step, offset)
+                self._settle(before, event.step, step.offset)
                 if event.kind == "timeout":
                     self.counts["timeouts"] += 1
                     self._check_time_out(event, where)
             case ApprovalClosed():
-                self._check_verdict(before, event, decision, where)
+                self._check_verdict(step, event)
             case AnswerRefused():
                 self.counts[f"refused: {event.code}"] += 1
             case IncidentRaised():
@@ -368,13 +345,13 @@ class Promises:
                 if event.kind == "expired":
                     self._check_expiry(before, event.step, where)
             case WorkflowEnded():
-                self._check_end(before, event, decision, offset, where)
+                self._check_end(step, event)
             case WorkflowForgotten():
-                self._forget(decision.workflow_id)
+                self._forget(step.decision.workflow_id)
             case InputParked():
-                self._check_parked(partition, event, decision, where)
+                self._check_parked(step, event)
             case InputAttempted():
-                partition.attempted[event.topic, event.offset] = decision.epoch
+                partition.attempted[event.topic, event.offset] = step.decision.epoch
             case _:
                 pass
 
@@ -395,7 +372,8 @@ class Promises:
                     f"{where}: {event.task_id} times out, though the result at offset {offset} came {early_ms} ms before"
                 )
 
-    def _check_verdict(self, before: Workflow | None, event: ApprovalClosed, decision: Decision, where: str) -> None:
+    def _check_verdict(self, at: Step, event: ApprovalClosed) -> None:
+        before, decision, where = at.before, at.decision, at.where
         self._expect(event.approval_id not in self._verdicts, f"{where}: {event.approval_id} gets a second verdict")
         self._verdicts.add(event.approval_id)
         if event.expired:
@@ -408,8 +386,8 @@ class Promises:
             return
         late = step.due_at_ms is not None and decision.cause.at_ms > step.due_at_ms
         self._expect(not late, f"{where}: {event.answer_id} came after the deadline and counts")
-        entitled = self._directory.roles.get(event.by, frozenset())
-        self._expect(step.role in entitled, f"{where}: {event.by} has not the role {step.role}, and the answer counts")
+        is_entitled = not self._directory.roles or step.role in self._directory.roles.get(event.by, frozenset())
+        self._expect(is_entitled, f"{where}: {event.by} has not the role {step.role}, and the answer counts")
 
     def _check_expiry(self, before: Workflow | None, name: str, where: str) -> None:
         step = before.steps.get(name) if before else None
@@ -430,15 +408,13 @@ class Promises:
         decided = decide(before, answer, route=route, directory=self._directory, now_ms=answer.source_at_ms)
         return not any(isinstance(event, AnswerRefused) for event in decided.events)
 
-    def _check_end(
-        self, before: Workflow | None, event: WorkflowEnded, decision: Decision, offset: int, where: str
-    ) -> None:
-        run = (decision.workflow_id, event.run_id)
-        self._expect(run not in self.ended, f"{where}: {run} ends twice")
+    def _check_end(self, step: Step, event: WorkflowEnded) -> None:
+        run = (step.decision.workflow_id, event.run_id)
+        self._expect(run not in self.ended, f"{step.where}: {run} ends twice")
         self.ended[run] = event.status
         self.counts[event.status] += 1
-        for name in before.steps if before else ():
-            self._settle(before, name, offset)
+        for name in step.before.steps if step.before else ():
+            self._settle(step.before, name, step.offset)
 
     def _forget(self, workflow_id: str) -> None:
         """The same key may start afresh, with the same event too."""
@@ -450,30 +426,19 @@ class Promises:
         self._verdicts = {approval for approval in self._verdicts if not approval.startswith(prefix)}
         self.ended = {run: status for run, status in self.ended.items() if run[0] != workflow_id}
 
-    def _check_parked(self, partition: _Partition, event: InputParked, decision: Decision, where: str) -> None:
-        """An input that can be read is parked only after another owner announced it and was not heard of again."""
+    def _check_parked(self, step: Step, event: InputParked) -> None:
+        """An input that can be read, and what follows of it sent, is parked only after another owner announced it and was not heard of again."""
         self.counts[f"parked: {event.code}"] += 1
         self.parked.append(event)
-        if partition.inputs.get((event.topic, event.offset)) is None:
+        if event.code == "too_large" or step.partition.inputs.get((event.topic, event.offset)) is None:
             return
-        by = partition.attempted.get((event.topic, event.offset))
+        by = step.partition.attempted.get((event.topic, event.offset))
         self._expect(
-            event.code == "poison" and by is not None and by != decision.epoch,
-            f"{where}: a sound input is parked: {event.code}: {event.message}",
+            event.code == "poison" and by is not None and by != step.decision.epoch,
+            f"{step.where}: a sound input is parked: {event.code}: {event.message}",
         )
 
     # Effects ---------------------------------------------------------------------------------------------------------
-
-    def _topic_of(self, effect: Effect) -> str:
-        match effect:
-            case SendTask():
-                return self._topics.tasks(effect.agent)
-            case AskApproval():
-                return self._topics.requests
-            case SendDeadLetter():
-                return self._topics.dlq
-            case _:
-                return self._topics.receipts if hasattr(effect, "approval_id") else self._topics.outcomes
 
     def _effect(self, record: Record) -> None:
         name = header(record, "ce_id") or ""
@@ -486,6 +451,8 @@ class Promises:
             name = f"{letter.original.topic}/{letter.original.partition}/{letter.original.offset}/dead-letter"
         sent = (record.topic, name)
         self.sent[sent] += 1
+        if self._afterwards:
+            return
         if sent not in self._decided_effects:
             self.find(f"phantom: {record.topic} {name} was sent, and no effective decision in the log says so")
             return

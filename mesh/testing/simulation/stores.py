@@ -43,5 +43,5 @@ class MemoryCheckpointStore:
 
     def become(self, other: "MemoryCheckpointStore") -> None:
         """As if another log's checkpoint had been put in this one's place."""
-        self._kept = list(other._kept)
+        self._kept = list(other._kept)  # noqa: SLF001 - one of our own kind
         self.is_foreign = other is not self

@@ -351,7 +351,8 @@ class World:
             owners = slot.life.router.owners if slot.life else {}
             for partition, owner in owners.items():
                 fold = self.promises.fold(partition)
-                if owner.ownership.token == fold.epochs.current and not owner.flights:
+                is_in_force = owner.ownership.token == fold.epochs.current and not owner.is_lost()
+                if is_in_force and not owner.flights:
                     self.promises.counts["live states compared"] += 1
                     self._compare(f"{slot.name}, partition {partition}", owner.state.workflows, fold)
 

@@ -1,0 +1,29 @@
+"""The simulation notices: each fault that is put into the router is caught, and within how many seeds.
+
+`pytest tests/simulation/test_seeded_faults.py -rP` prints the numbers.
+"""
+
+import pytest
+from faulty_parts import FAULTS, PLANS, plan_for
+
+from mesh.testing.simulation import simulate
+
+MOST_SEEDS = 100
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_in_the_router_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    FAULTS[name](monkeypatch)
+    for seed in range(MOST_SEEDS):
+        outcome = simulate(seed, plan=plan_for(name, seed))
+        if outcome.findings:
+            print(f"{name}: seed {seed + 1} caught it: {outcome.findings[0]}")  # noqa: T201 - the number that was asked for
+            return
+    pytest.fail(f"{name} was not noticed in {MOST_SEEDS} seeds")
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_the_weather_that_a_fault_needs_breaks_nothing_by_itself(name: str) -> None:
+    for seed in range(4):
+        outcome = simulate(seed, plan=plan_for(name, seed))
+        assert not outcome.findings, outcome.story()

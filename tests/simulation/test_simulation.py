@@ -1,0 +1,85 @@
+"""Whole meshes in virtual time: whatever happens, the promises are kept, and all comes to an end.
+
+MESH_SIMULATION_SEEDS=1000:3000 runs other seeds than the fixed ones (a night's work, say).
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from mesh.testing.simulation import simulate
+
+BEGIN, END = map(int, os.environ.get("MESH_SIMULATION_SEEDS", "0:200").split(":"))
+
+EXPECTED = (
+    "take-overs",
+    "inert decisions",
+    "timeouts",
+    "forgotten",
+    "completed",
+    "failed",
+    "rejected",
+    "cancelled",
+    "expired",
+    "approved with an edit",
+    "incident: exhausted",
+    "incident: expired",
+    "incident: non_retryable",
+    "incident: undeliverable",
+    "refused: closed",
+    "refused: digest",
+    "refused: late",
+    "refused: role",
+    "refused: unknown",
+    "live states compared",
+    "checkpoints compared",
+)
+
+
+@pytest.mark.parametrize("seed", range(BEGIN, END))
+def test_the_promises_are_kept(seed: int) -> None:
+    outcome = simulate(seed)
+    assert not outcome.findings, outcome.story()
+
+
+@pytest.mark.parametrize("seed", [65, 350, 1077, 1151, 1499, 1737])
+def test_what_was_found_once_stays_mended(seed: int) -> None:
+    outcome = simulate(seed)
+    assert not outcome.findings, outcome.story()
+
+
+def test_the_runs_meet_what_they_are_made_for() -> None:
+    counts = sum((simulate(seed).counts for seed in range(40)), Counter[str]())
+    assert [name for name in EXPECTED if not counts[name]] == []
+
+
+def _digest(seed: int) -> str:
+    return hashlib.sha256("\n".join(simulate(seed).transcript.lines()).encode()).hexdigest()
+
+
+def test_a_seed_is_one_run_in_another_process_too() -> None:
+    seeds = (3, 4, 5, 9)  # with played agents and with real runtimes
+    code = f"import test_simulation as t; print(*(t._digest(seed) for seed in {seeds}))"
+    environment = {
+        **os.environ,
+        "PYTHONHASHSEED": "12345",
+        "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parent)]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300, env=environment
+    )
+    assert done.stdout.split() == [_digest(seed) for seed in seeds]
+
+
+def test_a_failure_tells_its_story_and_how_to_see_it_again() -> None:
+    outcome = simulate(1)
+    outcome.findings.append("a promise was broken")
+    story = outcome.story()
+    assert "python -m mesh.testing.simulation 1 --verbose" in story
+    assert "a promise was broken" in story
+    assert "OWNER router-" in outcome.story(whole=True)
