@@ -1,6 +1,7 @@
 # make demo    watch the mesh work, and answer its questions   (YES=1: a scripted approver answers)
 # make test    all tests; real Kafka too where Java 17 and Maven are there (MESH_REQUIRE_KAFKA=1: it must be)
 # make check   the quick ones: format, lint, types, imports, unit tests
+# make coverage  the pure core's branches, all of them, by the unit tests alone
 # make kafka   a single-node Apache Kafka on localhost:9092, until Ctrl-C
 # make bench   workflows a second and latency, next to the bare floor   (BROKER=sqlite|kafka)
 
@@ -8,7 +9,7 @@ PYTHON ?= $(shell command -v python3.11 || echo python3)
 BIN := .venv/bin
 BROKER ?= sqlite
 
-.PHONY: demo test check format kafka bench lock clean
+.PHONY: demo test check coverage format kafka bench lock clean
 
 demo: .venv/run
 	@$(BIN)/mesh demo $(if $(YES),--yes) $(if $(KAFKA),--broker $(KAFKA))
@@ -22,6 +23,9 @@ check: .venv/dev
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest -q tests/unit -m "not slow"
+
+coverage: .venv/dev
+	@$(BIN)/python -m pytest -q tests/unit -m "not slow" --cov --cov-branch --cov-fail-under=100 --cov-report=term-missing:skip-covered
 
 format: .venv/dev
 	@$(BIN)/ruff format .

@@ -178,10 +178,10 @@ class Router:
         self._reassign = True
 
     def _positions(self) -> dict[TopicPartition, Committed]:
-        """How far each inbox partition is decided and confirmed: for lag, not for correctness."""
+        """How far each inbox partition has been decided or passed over: for lag, not for correctness."""
         inbox = self._topics.inbox
         return {
-            TopicPartition(inbox, p): Committed(owner.confirmed.positions.get(inbox, 0))
+            TopicPartition(inbox, p): Committed(owner.state.positions.get(inbox, 0))
             for p, owner in self.owners.items()
         }
 
