@@ -181,8 +181,7 @@ class Router:
         """How far each inbox partition has been decided or passed over: for lag, not for correctness."""
         inbox = self._topics.inbox
         return {
-            TopicPartition(inbox, p): Committed(owner.state.positions.get(inbox, 0))
-            for p, owner in self.owners.items()
+            TopicPartition(inbox, p): Committed(owner.state.positions.get(inbox, 0)) for p, owner in self.owners.items()
         }
 
     async def on_assigned(self, partitions: Mapping[TopicPartition, Committed | None]) -> None:
