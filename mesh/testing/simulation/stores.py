@@ -44,4 +44,4 @@ class MemoryCheckpointStore:
     def become(self, other: "MemoryCheckpointStore") -> None:
         """As if another log's checkpoint had been put in this one's place."""
         self._kept = list(other._kept)  # noqa: SLF001 - one of our own kind
-        self.is_foreign = other is not self
+        self.is_foreign = self.is_foreign or other is not self
