@@ -7,7 +7,7 @@ Owns following a path into a shape, and saying where a shape can't fit a schema.
 
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, assert_never
 
 import msgspec
 
@@ -66,7 +66,8 @@ class Of(msgspec.Struct, frozen=True):
     root: _Schema
 
 
-Shape = Anything | Scalar | Fields | Items | Of
+_Known = Scalar | Fields | Items | Of
+Shape = Anything | _Known
 
 ANYTHING: Final = Anything()
 TEXT: Final = Of({"type": "string"}, {})
@@ -169,6 +170,8 @@ def _step(shape: Shape, segment: str | int, label: str) -> Found:
             return Found(missing=f"{label} is a list, and has no {segment}")
         case Scalar(value=value):
             return Found(missing=f"{label} is {kind_of(value)}, and has no {segment}")
+        case _:
+            assert_never(shape)
 
 
 def _no_field(label: str, segment: str, known: Any) -> Found:
@@ -274,10 +277,9 @@ def _resolved(reference: Any, root: _Schema) -> Any:
 
 def _types(branch: _Schema) -> frozenset[str]:
     kinds = branch.get("type")
-    if isinstance(kinds, str):
-        return frozenset({kinds, "integer"} if kinds == "number" else {kinds})
-    if isinstance(kinds, list):
-        return frozenset(kinds)
+    if isinstance(kinds, str | list):
+        found = frozenset([kinds] if isinstance(kinds, str) else kinds)
+        return found | {"integer"} if "number" in found else found
     if "const" in branch or "enum" in branch:
         return frozenset(_type_of(value) for value in branch.get("enum", [branch.get("const")]))
     if "properties" in branch:
@@ -329,7 +331,7 @@ def _weight(found: list[Misfit]) -> tuple[int, int, int]:
     return (len(errors) > 0, -max((len(one.path) for one in errors), default=0), len(found))
 
 
-def _against(shape: Shape, branch: _Schema, root: _Schema, path: Segments) -> list[Misfit]:
+def _against(shape: _Known, branch: _Schema, root: _Schema, path: Segments) -> list[Misfit]:
     wanted = _types(branch)
     given = _given(shape)
     if not given & wanted:
@@ -347,7 +349,7 @@ def _against(shape: Shape, branch: _Schema, root: _Schema, path: Segments) -> li
             return []
 
 
-def _given(shape: Shape) -> frozenset[str]:
+def _given(shape: _Known) -> frozenset[str]:
     match shape:
         case Scalar(value=value):
             kind = _type_of(value)
@@ -359,8 +361,8 @@ def _given(shape: Shape) -> frozenset[str]:
         case Of(schema=schema, root=root):
             found = {kind for branch in _branches(schema, root) for kind in _types(branch)}
             return frozenset(found | {"number"} if "integer" in found else found)
-        case Anything():
-            return _ALL_TYPES
+        case _:
+            assert_never(shape)
 
 
 def _scalar(value: Any, branch: _Schema, path: Segments) -> list[Misfit]:

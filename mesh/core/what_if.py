@@ -52,7 +52,6 @@ from mesh.core.state import Directory, Workflow
 
 __all__ = ["Difference", "Fact", "Rehearsal", "Run", "Unknown", "rehearse"]
 
-MAX_INPUTS: Final = 20_000
 _TIMERS: Final[dict[str, TimerKind]] = {
     "running": "task_timeout",
     "retrying": "retry",
@@ -226,11 +225,9 @@ class _Stage:
         self._inputs: list[tuple[int, int, int, Input]] = []
 
     def play(self) -> None:
+        """To its end: there are only so many recorded inputs, and time comes only to attempts and questions that were recorded."""
         self._start()
-        for _ in range(MAX_INPUTS):
-            given = self._next()
-            if given is None or self.ended is not None:
-                return
+        while self.ended is None and (given := self._next()) is not None:
             self._give(given)
 
     def _start(self) -> None:
@@ -278,17 +275,15 @@ class _Stage:
 
     def _timers(self) -> Iterator[TimerDue]:
         """Of the steps that are known to wait for one."""
-        if self.workflow is None or self.workflow.status != "running":
-            return
-        for name, step in self.workflow.steps.items():
+        for name, step in self.workflow.steps.items() if self.workflow is not None else ():
             if step.due_at_ms is None or name in self.unknown or name in self.open:
                 continue
             yield TimerDue(
                 due_at_ms=step.due_at_ms,
-                workflow_id=self.workflow.workflow_id,
+                workflow_id=self.run.workflow_id,
                 kind=_TIMERS[step.status],
                 step=name,
-                run_id=self.workflow.run_id,
+                run_id=self.run.started.run_id,
                 attempt=step.attempt,
             )
 

@@ -7,7 +7,7 @@ import pytest
 
 from mesh.core.reachability import constant_of, unreachable
 from mesh.core.route_compile import compile_route
-from mesh.core.shapes import ANYTHING, Fields, Items, Misfit, Of, Scalar, Shape, follow, misfits, shape_of
+from mesh.core.shapes import ANYTHING, Fields, Items, Misfit, Of, Scalar, Shape, follow, misfits, shape_of, values_of
 from mesh.core.state import AgentCard
 from mesh.services.route_check import Report, check
 from mesh.wiring import load_agents
@@ -318,6 +318,7 @@ def test_a_missing_file_is_a_finding_without_a_line(tmp_path: Path) -> None:
         ("!(event.data.x || true)", False),
         ("true ? event.data.x : false", None),
         ("false ? event.data.x : 1 == 1", True),
+        ("event.data.x ? false : false", None),  # where x is no truth, it fails
         ("event.data.x", None),
         ("[1, 2].exists(x, x > 1)", True),
     ],
@@ -327,10 +328,15 @@ def test_a_condition_is_constant_only_where_nothing_that_it_reads_matters(expres
     assert (found.value if found else None) is value
 
 
-def test_a_route_with_too_many_ways_is_not_called_unreachable() -> None:
-    steps: dict[str, Any] = {f"s{n:02}": {"agent": "x", "input": 1, "if": f"event.data.x == {n}"} for n in range(20)}
-    steps["z"] = {"agent": "x", "input": 1, "needs": sorted(steps), "if": "steps.s00 == null && steps.s00 != null"}
-    assert unreachable(compile_route({"route": "r", "on": {"type": "t"}, "steps": steps})) == []
+@pytest.mark.parametrize(("conditions", "found"), [(3, ["z"]), (20, [])])
+def test_a_route_with_too_many_ways_is_not_called_unreachable(conditions: int, found: list[str]) -> None:
+    steps: dict[str, Any] = {
+        "ok": {"approval": {"ask": "?", "payload": 1, "role": "r", "deadline": "1h"}},
+        **{f"s{n:02}": {"agent": "x", "input": 1, "if": f"event.data.x == {n}"} for n in range(conditions)},
+    }
+    steps["z"] = {"agent": "x", "input": 1, "needs": sorted(steps), "if": "steps.ok.verdict == 'skipped'"}
+    route = compile_route({"route": "r", "on": {"type": "t"}, "steps": steps})
+    assert [one.step for one in unreachable(route)] == found
 
 
 def test_a_step_with_a_blocked_need_in_every_world_is_unreachable() -> None:
@@ -372,6 +378,10 @@ NOTHING: dict[str, Any] = {}
         (Of({"allOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}}]}, NOTHING), ("c",), ""),
         (Of({"$ref": "#"}, {"$ref": "#"}), ("a",), ""),
         (Of({"$ref": "https://example.org/x"}, NOTHING), ("a",), ""),
+        (Of({"properties": {"a": {}}, "patternProperties": {"^x-": {}}}, NOTHING), ("x-b", "c"), ""),
+        (Of({"type": "array", "prefixItems": [{"type": "string"}]}, NOTHING), (0, "a"), ""),
+        (Of({"allOf": [{"properties": {"a": {}}}]}, NOTHING), ("b",), "v has no b"),
+        (Of({"type": ["string", "null"]}, NOTHING), ("a",), "v is null or string, and has no a"),
     ],
 )
 def test_a_path_is_missing_only_where_it_can_not_be(shape: Shape, path: tuple[str | int, ...], missing: str) -> None:
@@ -379,11 +389,51 @@ def test_a_path_is_missing_only_where_it_can_not_be(shape: Shape, path: tuple[st
 
 
 @pytest.mark.parametrize(
+    ("schema", "unsure"),
+    [
+        ({"properties": {"a": {}}, "required": ["a"]}, ""),
+        ({"properties": {"a": {}}}, "v may come without a"),
+        ({"properties": {"a": {"default": 1}}}, ""),
+        ({"anyOf": [{"properties": {"a": {}}, "required": ["a"]}, {"type": "null"}]}, "v may be null"),
+        ({"anyOf": [{"properties": {"a": {}}, "required": ["a"]}, {"type": "string"}]}, ""),
+    ],
+)
+def test_a_path_that_need_not_be_there_says_why(schema: dict[str, Any], unsure: str) -> None:
+    assert follow(Of(schema, NOTHING), ("a",), "v").unsure == unsure
+
+
+@pytest.mark.parametrize(
+    ("shape", "values"),
+    [
+        (Scalar(1), [1]),
+        (Fields({}), None),
+        (ANYTHING, None),
+        (Of({"const": "a"}, NOTHING), ["a"]),
+        (Of({"anyOf": [{"enum": ["a", "b"]}, {"type": "null"}]}, NOTHING), ["a", "b", None]),
+        (Of({"anyOf": [{"const": "a"}, {"type": "string"}]}, NOTHING), None),
+    ],
+)
+def test_the_values_of_a_shape_are_told_only_where_all_are_known(shape: Shape, values: list[Any] | None) -> None:
+    assert values_of(shape) == values
+
+
+@pytest.mark.parametrize(
     ("template", "schema", "wanted"),
     [
         ("${{ event.data.x }}", {"type": "integer"}, []),
         ("${{ size(event.data.x) > 1 }}", {"type": "string"}, ["is a boolean, not a string"]),
+        ("${{ event.data.x && event.data.y }}", {"type": "string"}, ["is a boolean, not a string"]),
+        ("${{ !event.data.x }}", {"type": "string"}, ["is a boolean, not a string"]),
+        ("${{ has(event.data.x) }}", {"type": "string"}, ["is a boolean, not a string"]),
+        ("${{ event.data.x + 1 }}", {"type": "string"}, []),
+        ("${{ size(event.data.x) }}", {"type": "string"}, []),
+        ("${{ 1 + 'x' }}", {"type": "boolean"}, []),  # it fails each time, which is not for its schema to say
         ("${{ 1 }}", {"type": "string"}, ["is a number, not a string"]),
+        ("${{ {'a': [1]} }}", {"properties": {"a": {"items": {"type": "string"}}}}, ["is a number, not a string"]),
+        (True, {"type": "string"}, ["is a boolean, not a string"]),
+        (True, {"enum": [[1], {"a": 1}]}, ["is a boolean, not an array or object"]),
+        ([1, "a"], {"type": "array"}, []),
+        (1, {"type": "integer", "minimum": "no number"}, []),
         ("$${{ x }}", {"type": "integer"}, ["is a string, not an integer"]),
         (None, {"anyOf": [{"type": "string"}, {"type": "null"}]}, []),
         (1, {"anyOf": [{"type": "string"}, {"type": "null"}]}, ["is a number, not a string"]),
@@ -408,3 +458,16 @@ def test_a_path_is_missing_only_where_it_can_not_be(shape: Shape, path: tuple[st
 def test_a_template_misfits_only_where_no_value_of_it_can_fit(template: Any, schema: Any, wanted: list[str]) -> None:
     found: list[Misfit] = misfits(shape_of(template, lambda _: ANYTHING), schema, {})
     assert [one.message for one in found] == wanted
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "messages"),
+    [
+        ("number", "integer", []),
+        (["number", "null"], "integer", []),
+        ("integer", ["number", "null"], []),
+        (["string", "null"], ["integer", "boolean"], ["is null or string, not a boolean or integer"]),
+    ],
+)
+def test_a_type_misfits_another_only_where_they_share_no_value(given: Any, wanted: Any, messages: list[str]) -> None:
+    assert [one.message for one in misfits(Of({"type": given}, NOTHING), {"type": wanted}, NOTHING)] == messages

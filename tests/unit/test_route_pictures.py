@@ -112,6 +112,17 @@ def test_every_route_answers_and_a_match_says_what_comes_first() -> None:
     assert (found["other"].guard, found["other"].reason) == (None, "it takes events of type u, not t")
 
 
+def test_a_route_without_a_key_may_end_with_its_first_decision() -> None:
+    steps = {"a": agent(**{"if": "event.data.n > 9"})}
+    made = compile_route({"route": "r", "on": {"type": "t"}, "steps": steps, "output": "${{ event.subject }}"})
+    [found] = explain_event([made], EVENT, now_ms=1)
+    assert (found.matched, found.key) == (True, ())
+    assert [(first.what, first.said, first.value) for first in found.first] == [
+        ("skip", found.first[0].said, None),
+        ("ended", "completed: all steps are done", "k"),
+    ]
+
+
 def test_a_workflow_that_is_there_takes_the_start_for_a_repeat() -> None:
     made = Partition(route({"a": agent()}))
     made.start()

@@ -16,6 +16,15 @@ REVIEW: dict[str, Any] = {
     "review": approval(needs="draft", payload="${{ steps.draft }}", deadline="1h", **{"if": "steps.classify.n > 1"}),
     "post": agent("poster", "${{ steps.review.payload }}", needs="review"),
 }
+ESCALATED: dict[str, Any] = {
+    **REVIEW,
+    "review": approval(needs="draft", payload="${{ steps.draft }}", deadline="1h", on_expiry="incident"),
+}
+TAKEN: dict[str, Any] = {
+    "review": approval(),
+    "post": agent(needs="review"),
+    "sorry": agent(needs="review", **{"if": "steps.review.verdict == 'rejected'"}),
+}
 
 
 def changed(steps: dict[str, Any], **changes: Any) -> Route:
@@ -154,6 +163,21 @@ def unwritable() -> Partition:
     return made
 
 
+def expired_into_an_incident() -> Partition:
+    made = reviewed(ESCALATED)
+    made.wait("review")
+    return made
+
+
+def blocked() -> Partition:
+    """A rejection that one step takes into its own hands keeps the others from running."""
+    made = Partition(route(TAKEN))
+    made.start()
+    after(made, 10).answer(decision="reject", reason="no")
+    after(made, 10).succeed("sorry")
+    return made
+
+
 def sent_nowhere() -> Partition:
     from mesh.core.inputs import TaskUndeliverable  # noqa: PLC0415 - here alone
 
@@ -182,6 +206,8 @@ def sent_nowhere() -> Partition:
         cancelled,
         refused_answer,
         unwritable,
+        expired_into_an_incident,
+        blocked,
         sent_nowhere,
     ],
 )
@@ -257,6 +283,22 @@ def test_nobody_knows_whether_a_longer_deadline_would_have_been_met() -> None:
     found = rehearse(recorded(expired()), patient)
     assert said(found) == ("unknown", "rejected", None)
     assert found.unknown[0].why == "nobody answered by the deadline, which is longer now"
+
+
+def test_nobody_knows_whether_a_longer_deadline_would_have_spared_the_incident() -> None:
+    patient = changed(
+        ESCALATED, review=approval(needs="draft", payload="${{ steps.draft }}", deadline="2h", on_expiry="incident")
+    )
+    found = rehearse(recorded(expired_into_an_incident()), patient)
+    assert said(found) == ("unknown", "running", None)
+    assert found.unknown[0].why == "nobody answered by the deadline, which is longer now"
+
+
+def test_a_step_that_takes_the_rejection_too_is_blocked_no_more() -> None:
+    both = changed(TAKEN, post=agent(needs="review", **{"if": "steps.review.verdict != 'rejected'"}))
+    found = rehearse(recorded(blocked()), both)
+    assert first(found) == ("post", "blocked", "skipped", ())
+    assert said(found) == ("differs", "completed", "completed")
 
 
 def test_a_time_out_that_is_shorter_than_the_work_took_counts() -> None:
