@@ -4,6 +4,7 @@ A fault is a function that patches the product's code for the time of a test; th
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from mesh.core.ownership import Epochs, Lost, Ownership
 from mesh.core.replay import PartitionFold
 from mesh.core.state import Workflow
 from mesh.errors import BrokerError, BrokerUnavailable
-from mesh.ports import Broker, OutRecord, Record
+from mesh.ports import Broker, Committed, OutRecord, Record, TopicPartition
 from mesh.services.router import barrier, checkpoint, flight, router, takeover
 from mesh.services.router import owner as owning
 from mesh.services.router.flight import Flight
@@ -289,7 +290,8 @@ def ingress_commits_before_its_copies_land(patch: pytest.MonkeyPatch) -> None:
     async def turn(self: Ingress, subscription: Any) -> None:
         records = await subscription.poll(max_records=100, timeout_s=0.5)
         if records:
-            await self._commit(subscription, records)
+            self._copied = {TopicPartition(r.topic, r.partition): Committed(r.offset + 1) for r in records}
+            await self._commit(subscription)
             await self._copy(records)
 
     patch.setattr(Ingress, "_turn", turn)
@@ -300,12 +302,11 @@ PLANS["ingress_commits_before_its_copies_land"] = _with_ingress_that_dies
 
 @fault
 def ingress_gives_a_batch_up_when_the_broker_is_away(patch: pytest.MonkeyPatch) -> None:
-    async def copy(self: Ingress, records: Sequence[Record]) -> None:
+    async def copy(self: Ingress, records: Sequence[Record]) -> bool:
         out: list[OutRecord] = [copied for record in records for copied in self._copies(record)]
-        try:
+        with suppress(BrokerUnavailable):
             await self._broker.send(out)
-        except BrokerUnavailable:
-            return
+        return True
 
     patch.setattr(Ingress, "_copy", copy)
 

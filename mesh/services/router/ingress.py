@@ -42,6 +42,7 @@ __all__ = ["Ingress"]
 _log = structlog.get_logger()
 _POLL_TIMEOUT_S: Final = 0.5
 _LAG_CHECK_S: Final = 1.0
+_COMMIT_EVERY_S: Final = 0.1  # also how late a deadline's barrier may learn that an answer has been copied
 
 
 class Ingress:
@@ -58,6 +59,8 @@ class Ingress:
         self._idle.set()
         self._stopping = asyncio.Event()
         self._lag_checked_at = 0.0
+        self._committed_at = 0.0
+        self._copied: dict[TopicPartition, Committed] = {}  # and not committed yet
         self.counts: Counter[str] = Counter()
         self._convert: dict[str, Callable[[Record], Iterator[InboxInput | MatchProblem]]] = {
             topics.events: self._from_event,
@@ -88,26 +91,32 @@ class Ingress:
         """Nothing to prepare: copies know their place by their source."""
 
     async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        """Let the batch under way land and be committed; one that does not in time is copied again by the next member."""
+        """Let the batch under way land, and commit; one that does not in time is copied again by the next member."""
         try:
-            await asyncio.wait_for(self._idle.wait(), self._config.drain_timeout_s)
+            async with asyncio.timeout(self._config.drain_timeout_s):
+                await self._idle.wait()
+                if self._copied and self._subscription is not None:
+                    await self._commit(self._subscription)
         except TimeoutError:
             _log.warning("ingress_leaves_a_batch", partitions=[f"{tp.topic}/{tp.partition}" for tp in partitions])
 
     async def _turn(self, subscription: Subscription) -> None:
         try:
             await self._wait_for_room(subscription)
-            records = await subscription.poll(max_records=self._config.max_poll_records, timeout_s=_POLL_TIMEOUT_S)
+            timeout_s = _COMMIT_EVERY_S if self._copied else _POLL_TIMEOUT_S
+            records = await subscription.poll(max_records=self._config.max_poll_records, timeout_s=timeout_s)
         except BrokerUnavailable as error:
             _log.warning("ingress_waits", error=str(error))
             await asyncio.sleep(self._config.retry_pause_s)
             return
-        if not records:
-            return
         self._idle.clear()
         try:
-            if await self._copy(records):
-                await self._commit(subscription, records)
+            if records and await self._copy(records):
+                self._copied.update({TopicPartition(r.topic, r.partition): Committed(r.offset + 1) for r in records})
+            now = asyncio.get_running_loop().time()
+            if self._copied and now - self._committed_at >= _COMMIT_EVERY_S:
+                self._committed_at = now
+                await self._commit(subscription)
         finally:
             self._idle.set()
 
@@ -156,11 +165,13 @@ class Ingress:
             return self._dead_letter(replace(source, value=None), "too_large", stays), source
         return self._dead_letter(replace(source, key=None, value=None, headers=()), "too_large", stays), source
 
-    async def _commit(self, subscription: Subscription, records: Sequence[Record]) -> None:
-        offsets = {TopicPartition(r.topic, r.partition): Committed(r.offset + 1) for r in records}
+    async def _commit(self, subscription: Subscription) -> None:
+        """Record how far everything is copied. Not after every batch: it costs as much as a small one, and a copy made twice is passed over."""
+        copied, self._copied = self._copied, {}
         try:
-            await subscription.commit(offsets)
+            await subscription.commit(copied)
         except BrokerUnavailable as error:
+            self._copied = {**copied, **self._copied}
             _log.warning("ingress_commit_failed", error=str(error))
 
     def _copies(self, record: Record) -> Iterator[OutRecord]:

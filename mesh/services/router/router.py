@@ -15,7 +15,7 @@ from mesh.core.state import Workflow
 from mesh.core.topics import Topics
 from mesh.errors import BrokerError, BrokerUnavailable, OperatorError, PartitionsDiffer, TopicMissing
 from mesh.observability import Tracer
-from mesh.ports import Broker, CheckpointStore, Clock, Committed, Entropy, Reader, Record, TopicPartition
+from mesh.ports import Broker, CheckpointStore, Clock, Committed, Entropy, Reader, Record, Subscription, TopicPartition
 from mesh.services.router.barrier import raise_barriers
 from mesh.services.router.checkpoint import save_checkpoint
 from mesh.services.router.config import RouterConfig
@@ -76,6 +76,7 @@ class Router:
         self._background: dict[
             str, asyncio.Task[None]
         ] = {}  # at most one of each kind: taking over, barriers, definitions
+        self._told: dict[TopicPartition, Committed] = {}
         self._flying: set[asyncio.Task[None]] = set()
         self._saturated = False  # the last poll took all it could
         self._stopping = asyncio.Event()
@@ -154,7 +155,7 @@ class Router:
                 try:
                     await subscription.poll(max_records=1, timeout_s=self._config.membership_poll_s)
                     self._reconcile({partition for _, partition in subscription.assignment()})
-                    await subscription.commit(self._positions())
+                    await self._tell_positions(subscription)
                 except BrokerUnavailable as error:
                     _log.warning("membership_waits", error=str(error))
                     await asyncio.sleep(self._config.retry_pause_s)
@@ -176,6 +177,14 @@ class Router:
         """Feed these no more; their hold may still be good when they come back."""
         self._dormant.update((owner.partition, owner) for owner in owners)
         self._reassign = True
+
+    async def _tell_positions(self, subscription: Subscription) -> None:
+        """Commit what has changed since the last time."""
+        positions = self._positions()
+        changed = {tp: position for tp, position in positions.items() if self._told.get(tp) != position}
+        if changed:
+            await subscription.commit(changed)
+            self._told = positions
 
     def _positions(self) -> dict[TopicPartition, Committed]:
         """How far each inbox partition has been decided or passed over: for lag, not for correctness."""

@@ -239,7 +239,8 @@ async def _skip_what_is_gone(owners: Sequence[Owner], broker: Broker, topics: To
     """
     inputs = [TopicPartition(topic, owner.partition) for owner in owners for topic in (topics.results, topics.inbox)]
     sources = {_source(name) for owner in owners for name in owner.state.watermarks}
-    known = [tp for tp in sources if tp.topic in await broker.topics()]
+    there = await broker.topics()
+    known = sorted(tp for tp in sources if tp.topic in there)
     begins, ends = await broker.begin_offsets(inputs), await broker.end_offsets([*inputs, *known])
     for owner in owners:
         for topic in (topics.results, topics.inbox):
