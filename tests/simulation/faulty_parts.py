@@ -23,7 +23,7 @@ from mesh.errors import BrokerError, BrokerUnavailable
 from mesh.ports import Broker, Committed, OutRecord, Record, TopicPartition
 from mesh.services.router import barrier, checkpoint, flight, router, takeover
 from mesh.services.router import owner as owning
-from mesh.services.router.flight import Flight
+from mesh.services.router.batch import Flight
 from mesh.services.router.ingress import Ingress
 from mesh.services.router.owner import Owner
 from mesh.services.router.timers import Timers

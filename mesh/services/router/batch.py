@@ -1,12 +1,14 @@
 """A batch of decisions on its way: encoded, in order, with what is to be sent and remembered once the log has them."""
 
+import asyncio
+
 from mesh.core.effects import Effect
 from mesh.core.events import Decision
 from mesh.core.state import Workflow
 from mesh.ports import OutRecord
 from mesh.services.router.spans import Traced
 
-__all__ = ["Batch"]
+__all__ = ["Batch", "Flight"]
 
 
 class Batch:
@@ -41,3 +43,23 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.decisions)
+
+
+class Flight:
+    """A batch's place in the order of its partition."""
+
+    __slots__ = ("batch", "confirmed", "done", "previous")
+
+    def __init__(self, batch: Batch, previous: "Flight | None") -> None:
+        loop = asyncio.get_running_loop()
+        self.batch = batch
+        self.confirmed: asyncio.Future[None] = loop.create_future()
+        self.done: asyncio.Future[None] = loop.create_future()
+        self.previous = previous
+
+    def end(self) -> None:
+        """Whatever became of it, nobody waits for it any longer."""
+        self.previous = None
+        for future in (self.confirmed, self.done):
+            if not future.done():
+                future.set_result(None)

@@ -5,7 +5,6 @@ each waits for the one before it at two points: *confirmed* (the log has it) and
 """
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import structlog
 
@@ -16,45 +15,23 @@ from mesh.core.inputs import TaskUndeliverable, Undeliverable
 from mesh.core.ownership import Gap, Lost
 from mesh.errors import BrokerError, BrokerUnavailable
 from mesh.ports import Broker, Clock, OutRecord, Record, SendFailure
-from mesh.services.router.batch import Batch
+from mesh.services.router.batch import Batch, Flight
+from mesh.services.router.owner import Owner
 
-if TYPE_CHECKING:
-    from mesh.services.router.owner import Owner
-
-__all__ = ["Flight", "begin_flight", "fly", "wait_landed"]
+__all__ = ["begin_flight", "fly", "wait_landed"]
 
 _log = structlog.get_logger()
 _GAP_READ_TIMEOUT_S = 10.0
 
 
-class Flight:
-    """A batch's place in the order of its partition."""
-
-    __slots__ = ("batch", "confirmed", "done", "previous")
-
-    def __init__(self, batch: Batch, previous: "Flight | None") -> None:
-        loop = asyncio.get_running_loop()
-        self.batch = batch
-        self.confirmed: asyncio.Future[None] = loop.create_future()
-        self.done: asyncio.Future[None] = loop.create_future()
-        self.previous = previous
-
-    def end(self) -> None:
-        """Whatever became of it, nobody waits for it any longer."""
-        self.previous = None
-        for future in (self.confirmed, self.done):
-            if not future.done():
-                future.set_result(None)
-
-
-def begin_flight(owner: "Owner", batch: Batch) -> Flight:
+def begin_flight(owner: Owner, batch: Batch) -> Flight:
     """Take the next place. Called in the order of the batches; `fly` may then run as a task of its own."""
     flight = Flight(batch, owner.flights[-1] if owner.flights else None)
     owner.flights.append(flight)
     return flight
 
 
-async def fly(broker: Broker, owner: "Owner", flight: Flight, clock: Clock) -> None:
+async def fly(broker: Broker, owner: Owner, flight: Flight, clock: Clock) -> None:
     """Carry a batch through. What goes wrong with the broker ends the ownership; nothing but that is caught."""
     try:
         await _fly(broker, owner, flight, clock)
@@ -65,14 +42,14 @@ async def fly(broker: Broker, owner: "Owner", flight: Flight, clock: Clock) -> N
         owner.flights.remove(flight)
 
 
-async def wait_landed(owner: "Owner") -> None:
+async def wait_landed(owner: Owner) -> None:
     """Wait until nothing of this owner is under way."""
     while owner.flights:
         await asyncio.wait([owner.flights[-1].done])
         await asyncio.sleep(0)
 
 
-async def _fly(broker: Broker, owner: "Owner", flight: Flight, clock: Clock) -> None:
+async def _fly(broker: Broker, owner: Owner, flight: Flight, clock: Clock) -> None:
     batch, previous = flight.batch, flight.previous
     if owner.is_lost():  # since this flight was made ready
         return
@@ -105,7 +82,7 @@ async def _fly(broker: Broker, owner: "Owner", flight: Flight, clock: Clock) -> 
     owner.acknowledge_effects(first + count, had_effects=bool(batch.effect_records))
 
 
-async def _is_expected(broker: Broker, owner: "Owner", spans: tuple[tuple[int, int], ...]) -> bool:
+async def _is_expected(broker: Broker, owner: Owner, spans: tuple[tuple[int, int], ...]) -> bool:
     """Whether the acknowledgement lets the ownership go on."""
     gaps = owner.ownership.acknowledged(spans)
     if isinstance(gaps, Lost):
@@ -120,7 +97,7 @@ async def _is_expected(broker: Broker, owner: "Owner", spans: tuple[tuple[int, i
     return True
 
 
-async def _read(broker: Broker, owner: "Owner", gap: Gap) -> list[Record]:
+async def _read(broker: Broker, owner: Owner, gap: Gap) -> list[Record]:
     """What others wrote between our records."""
     reader, records = await broker.reader(), list[Record]()
     try:

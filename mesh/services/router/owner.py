@@ -45,9 +45,8 @@ from mesh.core.state import Directory, PartitionState, Workflow
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord, RecordTooLarge
 from mesh.ports import Broker, Record, TopicPartition
-from mesh.services.router.batch import Batch
+from mesh.services.router.batch import Batch, Flight
 from mesh.services.router.config import RouterConfig
-from mesh.services.router.flight import Flight
 from mesh.services.router.records import (
     cause_of_parked,
     inbox_input,

@@ -36,7 +36,7 @@ _BARRIER_POLL_S = 0.005  # how late an answer about a barrier may be noticed whi
 class Router:
     """One router. `run` returns after `stop`, or raises what no retry can mend (`PartitionsDiffer`, `TopicMissing`, `UnknownFormat`).
 
-    `open_checkpoint` gives the place for a partition's checkpoint; None: none are kept. `beat` is called in every turn of the loop: the process is alive. `tracer`: where spans go; None: there are none.
+    `open_checkpoint` gives the place for a partition's checkpoint; None: none are kept. `tracer`: where spans go; None: there are none.
     """
 
     def __init__(
@@ -50,7 +50,6 @@ class Router:
         clock: Clock,
         entropy: Entropy,
         open_checkpoint: Callable[[int], CheckpointStore] | None = None,
-        beat: Callable[[], None] = lambda: None,
         tracer: Tracer | None = None,
     ) -> None:
         self._broker = broker
@@ -60,7 +59,6 @@ class Router:
         self._clock = clock
         self._entropy = entropy
         self._open_checkpoint = open_checkpoint
-        self._beat = beat
         self._tracing = RouterSpans(tracer, topics) if tracer is not None else None
         self._definitions = Definitions(broker, topics)
         self._directory = DirectoryFollower(broker, topics, roles)
@@ -82,7 +80,6 @@ class Router:
         self._stopping = asyncio.Event()
         self._draining = asyncio.Event()
         self._drained = asyncio.Event()
-        self.ready = asyncio.Event()  # the first share of partitions is owned
 
     def stop(self) -> None:
         """Stop gracefully: finish what is under way, write marks and checkpoints, leave the groups."""
@@ -228,7 +225,6 @@ class Router:
         try:
             async with asyncio.TaskGroup() as flights:
                 while not self._draining.is_set():
-                    self._beat()
                     self._change_owners(flights, reader)
                     try:
                         records = await self._poll(reader)
@@ -318,8 +314,6 @@ class Router:
         if self._reassign:
             self._reassign = False
             reader.assign({TopicPartition(t, p): owner.read[t] for p, owner in self.owners.items() for t in owner.read})
-            if self._desired and self._desired == self.owners.keys():
-                self.ready.set()
 
     def _pause_s(self) -> float:
         """Before taking over again: different for each router, so that two don't depose each other for ever."""
