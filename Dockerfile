@@ -9,8 +9,8 @@ WORKDIR /src
 RUN python -m venv /opt/mesh
 # Dependencies first, so that a change of code does not fetch them again; each from the lock, by its hash.
 COPY requirements.lock requirements-build.lock ./
-RUN pip install --require-hashes -r requirements-build.lock \
-    && /opt/mesh/bin/pip install --require-hashes --only-binary :all: -r requirements.lock
+RUN pip install --require-hashes --no-deps -r requirements-build.lock \
+    && /opt/mesh/bin/pip install --require-hashes --no-deps --only-binary :all: -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY mesh mesh
 COPY agents agents

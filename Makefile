@@ -37,20 +37,20 @@ kafka: .venv/run
 bench: .venv/dev
 	@$(BIN)/python bench/steps.py --broker $(BROKER)
 
-# The environments. Dependencies come from the lock files alone, each with its hash.
+# The environments. Dependencies come from the lock files alone, each with its hash; the lock is the whole closure (--no-deps), or pip would look at releases newer than it.
 .venv/pip:
 	@$(PYTHON) -m venv .venv
 	@touch $@
 
 .venv/run: .venv/pip requirements.lock requirements-build.lock pyproject.toml
 	@echo "installing the mesh into .venv ..."
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-build.lock -r requirements.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements-build.lock -r requirements.lock
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 .venv/dev: .venv/run requirements-dev.lock
 	@echo "installing what tests need into .venv ..."
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.lock
 	@touch $@
 
 # After a change of dependencies in pyproject.toml: make the lock files anew (they name no index).
