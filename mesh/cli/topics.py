@@ -11,7 +11,7 @@ from mesh.cli.exit_codes import FAILED
 from mesh.cli.human import counted
 from mesh.cli.session import Session, mesh_command
 from mesh.codec.route_file import load_routes
-from mesh.core.route import AgentWork
+from mesh.core.route import agents_of
 from mesh.ports import TopicSpec
 from mesh.services import topic_plan
 from mesh.services.topic_plan import Difference
@@ -60,8 +60,7 @@ def apply(session: Session, *, routes: tuple[Path, ...], agents: tuple[str, ...]
 def agents_of_routes(paths: Sequence[Path]) -> list[str]:
     """The agents that the route files name. Folders that aren't there count as empty: the default may not exist."""
     there = [path for path in paths if path.exists()]
-    works = [step.work for loaded in load_routes(there) for step in loaded.route.steps.values()] if there else []
-    return sorted({work.agent for work in works if isinstance(work, AgentWork)})
+    return sorted({agent for loaded in load_routes(there) for agent in agents_of(loaded.route)}) if there else []
 
 
 def _specs(session: Session, routes: tuple[Path, ...], agents: tuple[str, ...]) -> list[TopicSpec]:

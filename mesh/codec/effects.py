@@ -7,9 +7,10 @@ from typing import assert_never
 
 from mesh.codec.approvals import encode_receipt, encode_request, receipt_id
 from mesh.codec.dead_letters import dead_letter_id, dead_letter_of_parked
+from mesh.codec.emitted import encode_emitted
 from mesh.codec.outcomes import encode_outcome, outcome_id
 from mesh.codec.tasks import encode_task
-from mesh.core.effects import AskApproval, Effect, PublishOutcome, SendDeadLetter, SendReceipt, SendTask
+from mesh.core.effects import AskApproval, Effect, PublishEvent, PublishOutcome, SendDeadLetter, SendReceipt, SendTask
 from mesh.core.ids import attempt_id
 from mesh.core.topics import Topics
 from mesh.ports import OutRecord
@@ -36,6 +37,8 @@ class EffectEncoder:
                 return encode_receipt(effect, topics=self._topics)
             case PublishOutcome():
                 return encode_outcome(effect, topics=self._topics)
+            case PublishEvent():
+                return encode_emitted(effect, topics=self._topics)
             case SendDeadLetter():
                 return dead_letter_of_parked(effect, topics=self._topics)
             case _:
@@ -53,6 +56,8 @@ def effect_id(effect: Effect) -> str:
             return receipt_id(effect)
         case PublishOutcome():
             return outcome_id(effect)
+        case PublishEvent():
+            return str(effect.cloud_event["id"])
         case SendDeadLetter():
             return dead_letter_id(effect)
         case _:

@@ -7,7 +7,7 @@ import msgspec
 
 from mesh.codec.cloudevents import JSON_CONTENT
 from mesh.codec.places import place
-from mesh.core.inputs import AnswerGiven, CommandGiven, EventMatched, InboxInput
+from mesh.core.inputs import AnswerGiven, CommandGiven, EventMatched, EventOffered, InboxInput
 from mesh.errors import MalformedRecord
 from mesh.ports import Header, OutRecord, Record
 
@@ -15,6 +15,7 @@ __all__ = ["decode_inbox", "encode_inbox"]
 
 _SPECVERSION: Final[Header] = ("ce_specversion", b"1.0")
 _EVENT: Final[Header] = ("ce_type", b"mesh.inbox.event_matched")
+_OFFERED: Final[Header] = ("ce_type", b"mesh.inbox.event_offered")
 _ANSWER: Final[Header] = ("ce_type", b"mesh.inbox.answer_given")
 _COMMAND: Final[Header] = ("ce_type", b"mesh.inbox.command_given")
 _encode = msgspec.json.Encoder().encode
@@ -32,8 +33,9 @@ def encode_inbox(input: InboxInput, *, topic: str, partition: int) -> OutRecord:
     Raises `MalformedRecord` for an event that nests too deep to be written.
     """
     match input:
-        case EventMatched():
-            kind, caused_by = _EVENT, str(input.cloud_event.get("id", ""))
+        case EventMatched() | EventOffered():
+            kind = _EVENT if isinstance(input, EventMatched) else _OFFERED
+            caused_by = str(input.cloud_event.get("id", ""))
             trace = input.cloud_event.get("traceparent")
         case AnswerGiven():
             kind, caused_by, trace = _ANSWER, input.answer_id, input.traceparent

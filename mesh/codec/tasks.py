@@ -14,7 +14,7 @@ import msgspec
 
 from mesh.core.effects import SendTask
 from mesh.core.ids import attempt_id
-from mesh.core.inputs import ResultReceived, TaskError
+from mesh.core.inputs import HandOver, ResultReceived, TaskError
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import Header, OutRecord, Record
@@ -107,6 +107,7 @@ class _ResultOut(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     status: str
     output: msgspec.Raw = _NULL
     error: TaskError | None = None
+    handover: HandOver | None = None
     agent: str = ""
     agent_version: str = ""
     agent_instance: str = ""
@@ -169,13 +170,14 @@ def encode_result(
     *,
     output: bytes | None = None,
     error: TaskError | None = None,
+    handover: HandOver | None = None,
     agent_version: str,
     agent_instance: str,
     duration_ms: float,
     usage: dict[str, float] | None = None,
     traceparent: str | None = None,
 ) -> OutRecord:
-    """What became of one attempt, to where the task says. `output` is JSON text; with `error` the attempt failed.
+    """What became of one attempt, to where the task says. `output` is JSON text; with `error` the attempt failed; with `handover` the task goes on to another agent.
 
     `traceparent`: the agent's own span; else the task's is handed back.
     """
@@ -183,9 +185,10 @@ def encode_result(
         task_id=task.task_id,
         attempt=task.attempt,
         workflow_id=task.workflow_id,
-        status="succeeded" if error is None else "failed",
+        status="failed" if error is not None else "succeeded" if handover is None else "handed_over",
         output=_NULL if output is None else msgspec.Raw(output),
         error=error,
+        handover=handover,
         agent=task.agent,
         agent_version=agent_version,
         agent_instance=agent_instance,
@@ -220,8 +223,10 @@ def decode_result(record: Record) -> ResultReceived:
         raise MalformedRecord(_no_result(record, str(error))) from error
     if result.error is None and result.status == "failed":
         raise MalformedRecord(_no_result(record, "`status` is failed and `error` is not there"))
-    if result.error is not None and result.status == "succeeded":
-        raise MalformedRecord(_no_result(record, "`status` is succeeded and there is an `error`"))
+    if result.error is not None and result.status != "failed":
+        raise MalformedRecord(_no_result(record, f"`status` is {result.status} and there is an `error`"))
+    if (result.handover is not None) != (result.status == "handed_over"):
+        raise MalformedRecord(_no_result(record, "`handover` goes with the `status` handed_over, and with no other"))
     if result.attempt < 1 or not result.task_id.startswith(result.workflow_id + "/"):
         raise MalformedRecord(_no_result(record, "`task_id`, `attempt` and `workflow_id` are not those of one task"))
     return result

@@ -18,13 +18,19 @@ How a step moves:
             |                   v          |
             |                incident -----'
             +--> asking --> succeeded | rejected | incident (a deadline with `on_expiry: incident`)
-            +--> skipped (its `if` is false), blocked (a step it needs was rejected), cancelled (the workflow ended)
+            +--> waiting --> succeeded | skipped | incident (for an event that did not come in time)
+            +--> iterating (a for-each: its items move as steps do) --> succeeded | failed
+            +--> succeeded at once (a value, an event that is emitted, an end that is reached)
+            +--> skipped (its `if` is false), blocked (a step it needs was rejected or failed), cancelled (not wanted any more)
+
+    settled --> again (its loop goes round: to begin anew)
 """
 
 from typing import NamedTuple, assert_never
 
 from mesh.core.deciding.closing import on_answer
 from mesh.core.deciding.commands import on_command, on_undeliverable
+from mesh.core.deciding.correlating import on_offered
 from mesh.core.deciding.draft import Draft
 from mesh.core.deciding.results import on_result, on_task_undeliverable
 from mesh.core.deciding.starting import on_event
@@ -34,6 +40,7 @@ from mesh.core.inputs import (
     AnswerGiven,
     CommandGiven,
     EventMatched,
+    EventOffered,
     Input,
     ResultReceived,
     TaskUndeliverable,
@@ -66,6 +73,8 @@ def decide(
             on_result(draft, given)
         case EventMatched():
             on_event(draft, given)
+        case EventOffered():
+            on_offered(draft, given)
         case TimerDue():
             on_timer(draft, given)
         case AnswerGiven():

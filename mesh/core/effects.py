@@ -4,7 +4,8 @@
 log alone. Sending one again is harmless: receivers know its id.
 """
 
-from typing import Any, Literal
+from base64 import b64encode
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -16,13 +17,28 @@ from mesh.core.events import (
     ApprovalWithdrawn,
     Decision,
     EndStatus,
+    EventEmitted,
+    EventUnclaimed,
     InputParked,
     TaskDispatched,
     WorkflowEnded,
 )
 from mesh.core.route import OnExpiry
 
-__all__ = ["AskApproval", "Effect", "PublishOutcome", "SendDeadLetter", "SendReceipt", "SendTask", "effects"]
+__all__ = [
+    "AskApproval",
+    "Effect",
+    "PublishEvent",
+    "PublishOutcome",
+    "SendDeadLetter",
+    "SendReceipt",
+    "SendTask",
+    "effects",
+]
+
+
+_STRUCTURED: Final = b"application/cloudevents+json; charset=UTF-8"
+_encode = msgspec.json.Encoder().encode
 
 
 class SendTask(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +103,15 @@ class PublishOutcome(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str
 
 
+class PublishEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """To `mesh.events`. Id: the event's own."""
+
+    workflow_id: str
+    cloud_event: dict[str, Any]
+    at_ms: int
+    traceparent: str
+
+
 class SendDeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """To `mesh.dlq`, as it came."""
 
@@ -95,7 +120,7 @@ class SendDeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: int
 
 
-Effect = SendTask | AskApproval | SendReceipt | PublishOutcome | SendDeadLetter
+Effect = SendTask | AskApproval | SendReceipt | PublishOutcome | PublishEvent | SendDeadLetter
 
 
 def effects(decision: Decision) -> list[Effect]:
@@ -115,8 +140,12 @@ def effects(decision: Decision) -> list[Effect]:
                 out.append(_receipt_of_end(decision, event))
             case AnswerRefused():
                 out.append(_receipt_of_refusal(decision, event))
+            case EventEmitted():
+                out.append(_event(decision, event))
             case InputParked():
                 out.append(SendDeadLetter(workflow_id=decision.workflow_id, parked=event, at_ms=decision.at_ms))
+            case EventUnclaimed():
+                out.append(_unclaimed(decision, event))
             case _:
                 pass
     return out
@@ -124,8 +153,8 @@ def effects(decision: Decision) -> list[Effect]:
 
 def _task(decision: Decision, event: TaskDispatched) -> SendTask:
     workflow_id = decision.workflow_id
-    # `<workflow id>/<run id>/<step>`: the run is what stands between the two
-    run_id = event.task_id[len(workflow_id) + 1 : -len(event.step) - 1]
+    # `<workflow id>/<run id>/<instance>`: the run is what stands between the two
+    run_id = event.task_id[len(workflow_id) + 1 :].partition("/")[0]
     return SendTask(
         workflow_id=workflow_id,
         run_id=run_id,
@@ -152,6 +181,36 @@ def _outcome(decision: Decision, event: WorkflowEnded) -> PublishOutcome:
         at_ms=decision.at_ms,
         traceparent=event.traceparent,
     )
+
+
+def _event(decision: Decision, event: EventEmitted) -> PublishEvent:
+    return PublishEvent(
+        workflow_id=decision.workflow_id,
+        cloud_event=event.cloud_event,
+        at_ms=decision.at_ms,
+        traceparent=event.traceparent,
+    )
+
+
+def _unclaimed(decision: Decision, event: EventUnclaimed) -> SendDeadLetter:
+    """The event in CloudEvents' structured mode, with the place where it lies as it came."""
+    kept = event.kept
+    parked = InputParked(
+        code="unclaimed",
+        message=f"{event.reason}; it waits for {decision.workflow_id}",
+        topic=kept.topic,
+        partition=kept.partition,
+        offset=kept.offset,
+        timestamp_ms=kept.at_ms,
+        key=_base64(decision.workflow_id.encode()),
+        value=_base64(_encode(kept.cloud_event)),
+        headers=[("content-type", _base64(_STRUCTURED))],
+    )
+    return SendDeadLetter(workflow_id=decision.workflow_id, parked=parked, at_ms=decision.at_ms)
+
+
+def _base64(value: bytes) -> str:
+    return b64encode(value).decode()
 
 
 def _request(decision: Decision, event: ApprovalRequested) -> AskApproval:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from mesh.core.route import OnExpiry
+from mesh.core.state import KeptEvent
 
 __all__ = [
     "AnswerRefused",
@@ -20,9 +21,16 @@ __all__ = [
     "Cause",
     "CommandAccepted",
     "CommandRefused",
+    "CompensationStarted",
     "Decision",
     "EffectUndeliverable",
     "Event",
+    "EventEmitted",
+    "EventKept",
+    "EventReceived",
+    "EventUnclaimed",
+    "ForEachEnded",
+    "ForEachStarted",
     "IncidentRaised",
     "IncidentResolved",
     "InputAttempted",
@@ -30,14 +38,22 @@ __all__ = [
     "InputParked",
     "LogRecord",
     "OwnerChanged",
+    "PortionScheduled",
     "RetryScheduled",
+    "RoundStarted",
     "StartRepeated",
     "StepBlocked",
+    "StepCancelled",
+    "StepComputed",
+    "StepGivenUp",
     "StepSkipped",
     "TaskDispatched",
     "TaskFailed",
+    "TaskHandedOver",
     "TaskSucceeded",
     "Verdict",
+    "WaitEnded",
+    "WaitStarted",
     "WorkflowEnded",
     "WorkflowForgotten",
     "WorkflowStarted",
@@ -84,6 +100,8 @@ class TaskDispatched(_Event, tag="TaskDispatched.1", frozen=True, kw_only=True):
     retry_budget_from: int = (
         1  # the attempt from which the route's `attempts` are counted (an operator's retry begins anew)
     )
+    round: int = 1  # of the loop that the step is in
+    hop: int = 1  # 1: the route's own agent; each hand-over adds one
 
 
 class TaskSucceeded(_Event, tag="TaskSucceeded.1", frozen=True, kw_only=True):
@@ -111,6 +129,19 @@ class TaskFailed(_Event, tag="TaskFailed.1", frozen=True, kw_only=True):
     duration_ms: float = 0.0
 
 
+class TaskHandedOver(_Event, tag="TaskHandedOver.1", frozen=True, kw_only=True):
+    """The agent passed its task on; the dispatch to the other agent follows in the same decision."""
+
+    step: str
+    task_id: str
+    attempt: int
+    to: str
+    agent_version: str = ""
+    agent_instance: str = ""
+    duration_ms: float = 0.0
+    usage: dict[str, float] | None = None
+
+
 class RetryScheduled(_Event, tag="RetryScheduled.1", frozen=True, kw_only=True):
     step: str
     attempt: int  # the one to come
@@ -132,6 +163,114 @@ class StepBlocked(_Event, tag="StepBlocked.1", frozen=True, kw_only=True):
     reason: str
 
 
+class StepCancelled(_Event, tag="StepCancelled.1", frozen=True, kw_only=True):
+    """It is not wanted any more: what its agents still send counts for nothing."""
+
+    step: str
+    reason: str
+
+
+class StepGivenUp(_Event, tag="StepGivenUp.1", frozen=True, kw_only=True):
+    """It has failed for good, and the workflow goes on without it; of an item too."""
+
+    step: str
+    reason: str
+
+
+class StepComputed(_Event, tag="StepComputed.1", frozen=True, kw_only=True):
+    """Settled at once: a value, or an end that was reached."""
+
+    step: str
+    output: Any
+    reason: str
+
+
+class EventEmitted(_Event, tag="EventEmitted.1", frozen=True, kw_only=True):
+    """A CloudEvent goes out to the events topic; the step is settled by that."""
+
+    step: str
+    cloud_event: dict[str, Any]
+    traceparent: str
+    reason: str
+
+
+class ForEachStarted(_Event, tag="ForEachStarted.1", frozen=True, kw_only=True):
+    step: str
+    items: list[Any]
+    reason: str
+
+
+class PortionScheduled(_Event, tag="PortionScheduled.1", frozen=True, kw_only=True):
+    """More items may begin than one decision should hold: the next ones begin at `due_at_ms`."""
+
+    step: str
+    due_at_ms: int
+
+
+class ForEachEnded(_Event, tag="ForEachEnded.1", frozen=True, kw_only=True):
+    """Every item is settled. The step's output is the list of theirs, null for those that failed."""
+
+    step: str
+    failed: int = 0
+
+
+class RoundStarted(_Event, tag="RoundStarted.1", frozen=True, kw_only=True):
+    """A loop goes round again: these steps begin anew."""
+
+    step: str  # that decided so
+    round: int
+    steps: tuple[str, ...]
+    reason: str
+
+
+class WaitStarted(_Event, tag="WaitStarted.1", frozen=True, kw_only=True):
+    """`awaits`: an event's type; empty where only the time is awaited. `due_at_ms`: when the wait ends, or is given up."""
+
+    step: str
+    reason: str
+    awaits: str = ""
+    due_at_ms: int | None = None
+
+
+class WaitEnded(_Event, tag="WaitEnded.1", frozen=True, kw_only=True):
+    """The time has come."""
+
+    step: str
+
+
+class EventReceived(_Event, tag="EventReceived.1", frozen=True, kw_only=True):
+    """What a step waited for, now or kept from before."""
+
+    step: str
+    cloud_event: dict[str, Any]
+    kept: bool = False
+
+
+class EventKept(_Event, tag="EventKept.1", frozen=True, kw_only=True):
+    """An event that some step will wait for. Without a run yet it makes one expected: `route`, `digest` and `key` are what it was matched with, and it is kept until `keep_until_ms`."""
+
+    kept: KeptEvent
+    route: str
+    digest: str
+    key: str
+    keep_until_ms: int
+
+
+class EventUnclaimed(_Event, tag="EventUnclaimed.1", frozen=True, kw_only=True):
+    """A kept event that no step waited for; it goes to the dead letters."""
+
+    kept: KeptEvent
+    reason: str
+
+
+class CompensationStarted(_Event, tag="CompensationStarted.1", frozen=True, kw_only=True):
+    """The workflow ends as `status` once `steps` are undone, in this order."""
+
+    status: Literal["failed", "rejected", "cancelled"]
+    reason: str
+    steps: tuple[str, ...]
+
+
 class ApprovalRequested(_Event, tag="ApprovalRequested.1", frozen=True, kw_only=True):
     step: str
     approval_id: str
@@ -144,6 +283,7 @@ class ApprovalRequested(_Event, tag="ApprovalRequested.1", frozen=True, kw_only=
     reason: str
     deadline_at_ms: int | None = None
     payload_schema: dict[str, Any] | None = None
+    round: int = 1
 
 
 class ApprovalClosed(_Event, tag="ApprovalClosed.1", frozen=True, kw_only=True):
@@ -182,7 +322,7 @@ class AnswerRefused(_Event, tag="AnswerRefused.1", frozen=True, kw_only=True):
 
 
 class IncidentRaised(_Event, tag="IncidentRaised.1", frozen=True, kw_only=True):
-    """A step needs an operator. `kind`: exhausted, non_retryable, undeliverable, expression, expired, too_large, parked."""
+    """A step needs an operator. `kind`: exhausted, non_retryable, undeliverable, expression, expired, too_large, parked, limit, timeout."""
 
     step: str
     kind: str
@@ -266,9 +406,24 @@ Event = (
     | TaskDispatched
     | TaskSucceeded
     | TaskFailed
+    | TaskHandedOver
     | RetryScheduled
     | StepSkipped
     | StepBlocked
+    | StepCancelled
+    | StepGivenUp
+    | StepComputed
+    | EventEmitted
+    | ForEachStarted
+    | PortionScheduled
+    | ForEachEnded
+    | RoundStarted
+    | WaitStarted
+    | WaitEnded
+    | EventReceived
+    | EventKept
+    | EventUnclaimed
+    | CompensationStarted
     | ApprovalRequested
     | ApprovalClosed
     | ApprovalWithdrawn

@@ -8,6 +8,7 @@ from typing import Any, Final, assert_never
 
 from msgspec.structs import replace
 
+from mesh.core import ids
 from mesh.core.events import (
     AnswerRefused,
     ApprovalClosed,
@@ -15,25 +16,40 @@ from mesh.core.events import (
     ApprovalWithdrawn,
     CommandAccepted,
     CommandRefused,
+    CompensationStarted,
     EffectUndeliverable,
     Event,
+    EventEmitted,
+    EventKept,
+    EventReceived,
+    EventUnclaimed,
+    ForEachEnded,
+    ForEachStarted,
     IncidentRaised,
     IncidentResolved,
     InputAttempted,
     InputDismissed,
     InputParked,
+    PortionScheduled,
     RetryScheduled,
+    RoundStarted,
     StartRepeated,
     StepBlocked,
+    StepCancelled,
+    StepComputed,
+    StepGivenUp,
     StepSkipped,
     TaskDispatched,
     TaskFailed,
+    TaskHandedOver,
     TaskSucceeded,
+    WaitEnded,
+    WaitStarted,
     WorkflowEnded,
     WorkflowForgotten,
     WorkflowStarted,
 )
-from mesh.core.state import FINISHED, Incident, StepState, Workflow
+from mesh.core.state import FINISHED, Ending, Fan, Incident, StepState, StepStatus, Workflow
 
 __all__ = ["approval_output", "evolve"]
 
@@ -50,18 +66,38 @@ def evolve(workflow: Workflow | None, event: Event, *, workflow_id: str, at_ms: 
             TaskDispatched()
             | TaskSucceeded()
             | TaskFailed()
+            | TaskHandedOver()
             | RetryScheduled()
             | StepSkipped()
             | StepBlocked()
+            | StepCancelled()
+            | StepGivenUp()
+            | StepComputed()
+            | EventEmitted()
+            | ForEachStarted()
+            | PortionScheduled()
+            | ForEachEnded()
+            | WaitStarted()
+            | WaitEnded()
             | ApprovalRequested()
             | ApprovalClosed()
             | ApprovalWithdrawn()
             | IncidentRaised()
             | IncidentResolved()
         ):
+            return _with_step(_begun(workflow, event, workflow_id), event, at_ms)
+        case EventReceived():
+            return _received(_begun(workflow, event, workflow_id), event, at_ms)
+        case RoundStarted():
+            return _round(_begun(workflow, event, workflow_id), event, at_ms)
+        case CompensationStarted():
+            ending = Ending(status=event.status, reason=event.reason, undo=event.steps)
+            return replace(_begun(workflow, event, workflow_id), ending=ending, updated_at_ms=at_ms)
+        case EventKept():
+            return _kept(workflow, event, workflow_id, at_ms)
+        case EventUnclaimed():
             before = _begun(workflow, event, workflow_id)
-            steps = {**before.steps, event.step: _step(before.steps.get(event.step), event, at_ms)}
-            return replace(before, steps=steps, updated_at_ms=at_ms)
+            return replace(before, kept=tuple(one for one in before.kept if one != event.kept))
         case WorkflowStarted():
             return _started(workflow, event, workflow_id, at_ms)
         case WorkflowEnded():
@@ -100,15 +136,70 @@ _StepEvent = (
     TaskDispatched
     | TaskSucceeded
     | TaskFailed
+    | TaskHandedOver
     | RetryScheduled
     | StepSkipped
     | StepBlocked
+    | StepCancelled
+    | StepGivenUp
+    | StepComputed
+    | EventEmitted
+    | ForEachStarted
+    | PortionScheduled
+    | ForEachEnded
+    | WaitStarted
+    | WaitEnded
+    | EventReceived
     | ApprovalRequested
     | ApprovalClosed
     | ApprovalWithdrawn
     | IncidentRaised
     | IncidentResolved
 )
+
+
+def _with_step(before: Workflow, event: _StepEvent, at_ms: int) -> Workflow:
+    place = event.step
+    was = before.steps.get(place)
+    steps = {**before.steps, place: _step(was, event, at_ms)}
+    if ids.is_item(place):
+        _account(steps, place, event)
+    elif was is not None and was.fan is not None and steps[place].status in FINISHED:
+        steps = _gathered(steps, place, was.fan)
+    if isinstance(event, TaskSucceeded | StepSkipped) and before.ending is not None and ids.is_undo(place):
+        left = tuple(name for name in before.ending.undo if ids.undo_place(name) != place)
+        return replace(before, steps=steps, ending=replace(before.ending, undo=left), updated_at_ms=at_ms)
+    return replace(before, steps=steps, updated_at_ms=at_ms)
+
+
+def _account(steps: dict[str, StepState], place: str, event: _StepEvent) -> None:
+    """Let the for-each know how its item does."""
+    name = ids.step_of(place)
+    parent = steps[name]
+    fan = parent.fan
+    if fan is None:
+        raise ValueError(f"{type(event).__name__} for {place}, and {name} is no for-each under way")
+    match event:
+        case TaskDispatched() | IncidentRaised():
+            index = ids.index_of(place)
+            if index >= fan.begun:
+                steps[name] = replace(parent, fan=replace(fan, begun=index + 1), due_at_ms=None)
+        case TaskSucceeded():
+            steps[name] = replace(parent, fan=replace(fan, settled=fan.settled + 1))
+        case StepGivenUp():
+            steps[name] = replace(parent, fan=replace(fan, settled=fan.settled + 1, failed=fan.failed + 1))
+        case _:
+            pass
+
+
+def _gathered(steps: dict[str, StepState], name: str, fan: Fan) -> dict[str, StepState]:
+    """The items of a for-each that is settled become its output, and go."""
+    places = [ids.item_place(name, index) for index in range(fan.begun)]
+    step = steps[name]
+    if step.status == "succeeded":
+        steps[name] = replace(step, output=[steps[place].output for place in places])
+    gone = set(places)
+    return {place: state for place, state in steps.items() if place not in gone}
 
 
 def _step(step: StepState | None, event: _StepEvent, at_ms: int) -> StepState:
@@ -119,19 +210,55 @@ def _step(step: StepState | None, event: _StepEvent, at_ms: int) -> StepState:
             return StepState(status="skipped", since_ms=at_ms, output=event.output)
         case StepBlocked():
             return StepState(status="blocked", since_ms=at_ms)
+        case StepComputed():
+            return _fresh(step, "succeeded", at_ms, output=event.output)
+        case EventEmitted():
+            output = {"id": event.cloud_event["id"], "type": event.cloud_event["type"]}
+            return _fresh(step, "succeeded", at_ms, output=output)
+        case ForEachStarted():
+            begun = _fresh(step, "iterating", at_ms, output=step.output if step else None)
+            return replace(begun, input=event.items, fan=Fan(total=len(event.items)))
+        case WaitStarted():
+            begun = _fresh(step, "waiting", at_ms, output=step.output if step else None)
+            return replace(begun, awaits=event.awaits, due_at_ms=event.due_at_ms)
         case ApprovalRequested():
-            return _asked(event, at_ms)
+            return _asked(step, event, at_ms)
         case IncidentRaised():
             return _stuck(step or StepState(status="incident"), event, at_ms)
+        case StepCancelled():
+            return _closed_without(step or StepState(status="cancelled"), "cancelled", at_ms)
         case _:
             if step is None:
                 raise ValueError(f"{type(event).__name__} for step {event.step}, which has not begun")
             return _moved(step, event, at_ms)
 
 
+def _fresh(step: StepState | None, status: StepStatus, at_ms: int, *, output: Any) -> StepState:
+    """A step that begins (anew)."""
+    return StepState(status=status, since_ms=at_ms, output=output, round=step.round if step else 1)
+
+
+def _closed_without(step: StepState, status: StepStatus, at_ms: int) -> StepState:
+    """Settled, and nothing came of it."""
+    return replace(
+        step, status=status, since_ms=at_ms, due_at_ms=None, input=None, output=None, fan=None, awaits="", incident=None
+    )
+
+
 def _moved(
     step: StepState,
-    event: TaskSucceeded | TaskFailed | RetryScheduled | ApprovalClosed | ApprovalWithdrawn | IncidentResolved,
+    event: TaskSucceeded
+    | TaskFailed
+    | TaskHandedOver
+    | RetryScheduled
+    | StepGivenUp
+    | PortionScheduled
+    | ForEachEnded
+    | WaitEnded
+    | EventReceived
+    | ApprovalClosed
+    | ApprovalWithdrawn
+    | IncidentResolved,
     at_ms: int,
 ) -> StepState:
     match event:
@@ -142,8 +269,22 @@ def _moved(
         case TaskFailed():
             error = f"{event.kind}: {event.message}"
             return replace(step, status="failed", since_ms=at_ms, due_at_ms=None, error=error)
+        case TaskHandedOver():
+            return replace(step, error="")
         case RetryScheduled():
             return replace(step, status="retrying", since_ms=at_ms, due_at_ms=event.due_at_ms)
+        case StepGivenUp():
+            return _closed_without(step, "failed", at_ms)
+        case PortionScheduled():
+            return replace(step, since_ms=at_ms, due_at_ms=event.due_at_ms)
+        case ForEachEnded():
+            return replace(step, status="succeeded", since_ms=at_ms, due_at_ms=None, input=None, fan=None)
+        case WaitEnded():
+            return replace(step, status="succeeded", since_ms=at_ms, due_at_ms=None, output=None)
+        case EventReceived():
+            return replace(
+                step, status="succeeded", since_ms=at_ms, due_at_ms=None, output=event.cloud_event, awaits=""
+            )
         case ApprovalClosed():
             return _closed(step, event, at_ms)
         case ApprovalWithdrawn():
@@ -152,6 +293,44 @@ def _moved(
             return replace(step, status="retrying", since_ms=at_ms, due_at_ms=None, incident=None)
         case _:
             assert_never(event)
+
+
+def _received(before: Workflow, event: EventReceived, at_ms: int) -> Workflow:
+    after = _with_step(before, event, at_ms)
+    if not event.kept:
+        return after
+    return replace(after, kept=tuple(one for one in before.kept if one.cloud_event != event.cloud_event))
+
+
+def _round(before: Workflow, event: RoundStarted, at_ms: int) -> Workflow:
+    """The steps of the body are to begin anew; what they gave last can be read until they give something else."""
+    steps = dict(before.steps)
+    for name in event.steps:
+        was = steps.get(name)
+        steps[name] = StepState(status="again", since_ms=at_ms, round=event.round, output=was.output if was else None)
+    return replace(before, steps=steps, updated_at_ms=at_ms)
+
+
+def _kept(before: Workflow | None, event: EventKept, workflow_id: str, at_ms: int) -> Workflow:
+    """Kept with the run; or in the place of a run that is still to come."""
+    if before is not None:
+        until = event.keep_until_ms if before.status == "expected" else before.forget_at_ms
+        return replace(before, kept=(*before.kept, event.kept), updated_at_ms=at_ms, forget_at_ms=until)
+    return Workflow(
+        workflow_id=workflow_id,
+        run_id="",
+        route=event.route,
+        digest=event.digest,
+        key=event.key,
+        status="expected",
+        started_at_ms=at_ms,
+        updated_at_ms=at_ms,
+        forget_at_ms=event.keep_until_ms,
+        cloud_event={},
+        trace_id="",
+        steps={},
+        kept=(event.kept,),
+    )
 
 
 def _stuck(step: StepState, event: IncidentRaised, at_ms: int) -> StepState:
@@ -174,7 +353,8 @@ def _started(before: Workflow | None, event: WorkflowStarted, workflow_id: str, 
         parent_span_id=event.parent_span_id,
         steps={},
         closed_retention_s=event.closed_retention_s,
-        earlier_runs=(*before.earlier_runs, before.run_id)[-_EARLIER_RUNS:] if before else (),
+        earlier_runs=(*before.earlier_runs, before.run_id)[-_EARLIER_RUNS:] if before and before.run_id else (),
+        kept=before.kept if before else (),
     )
 
 
@@ -189,10 +369,13 @@ def _dispatched(step: StepState | None, event: TaskDispatched, at_ms: int) -> St
         input=event.input,
         agent=event.agent,
         error=step.error if step else "",
+        output=step.output if step else None,
+        round=event.round,
+        hop=event.hop,
     )
 
 
-def _asked(event: ApprovalRequested, at_ms: int) -> StepState:
+def _asked(step: StepState | None, event: ApprovalRequested, at_ms: int) -> StepState:
     return StepState(
         status="asking",
         task_id=event.approval_id,
@@ -203,6 +386,8 @@ def _asked(event: ApprovalRequested, at_ms: int) -> StepState:
         role=event.role,
         on_expiry=event.on_expiry,
         payload_schema=event.payload_schema,
+        output=step.output if step else None,
+        round=event.round,
     )
 
 
@@ -233,6 +418,7 @@ def _ended(workflow: Workflow, event: WorkflowEnded, at_ms: int) -> Workflow:
             expired=step.expired,
         )
         for name, step in workflow.steps.items()
+        if not ids.is_item(name)
     }
     cloud_event = {name: value for name, value in workflow.cloud_event.items() if name not in {"data", "data_base64"}}
     return replace(
@@ -244,4 +430,6 @@ def _ended(workflow: Workflow, event: WorkflowEnded, at_ms: int) -> Workflow:
         ended_at_ms=at_ms,
         forget_at_ms=event.forget_at_ms,
         reason=event.reason,
+        kept=(),
+        ending=None,
     )

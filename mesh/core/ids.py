@@ -9,25 +9,41 @@
 
 A route's name has `[a-z0-9-]` only, so the first colon ends it; the last two slashes of a task id end the workflow id, since a run id
 and a step's name have no slash. Keys may hold anything that is printable; control characters are percent-escaped, and so is `%`.
+
+A step may act more than once in a run, and each time has its own state and its own task:
+
+    place           <step>, <step>[<item>], <step>.undo  where its state is kept: `review`, `review[7]`, `book.undo`
+    instance        the place, with the round of a loop   `draft.2`, `review.3[7]`
+                    and the hand-over, from the second on `triage~2`
+
+Names of steps hold `[a-z0-9_]` only, so places and instances can be taken apart. Task and approval ids end in an instance.
 """
 
+import re
 from hashlib import sha256
 from struct import unpack
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 __all__ = [
     "TaskId",
     "approval_id",
     "attempt_id",
     "escape_key",
+    "index_of",
+    "instance",
+    "is_item",
+    "is_undo",
+    "item_place",
     "murmur2",
     "parse_step_id",
     "partition_of_key",
     "route_of",
     "run_id",
     "span_id",
+    "step_of",
     "task_id",
     "trace_id",
+    "undo_place",
     "workflow_id",
 ]
 
@@ -68,10 +84,53 @@ def attempt_id(task: str, attempt: int) -> str:
     return f"{task}/{attempt}"
 
 
+def item_place(step: str, index: int) -> str:
+    """Where the state of one item of a for-each is kept."""
+    return f"{step}[{index}]"
+
+
+def undo_place(step: str) -> str:
+    """Where the state of a step's compensation is kept."""
+    return f"{step}.undo"
+
+
+def is_item(place: str) -> bool:
+    return place.endswith("]")
+
+
+def is_undo(place: str) -> bool:
+    return place.endswith(".undo")
+
+
+def index_of(place: str) -> int:
+    """Which item of the list an item's place is."""
+    return int(place[place.index("[") + 1 : -1])
+
+
+def step_of(place: str) -> str:
+    """The step that a place belongs to, as the route names it."""
+    if place.isidentifier():
+        return place
+    return place.partition("[")[0].partition(".")[0]
+
+
+def instance(place: str, *, round: int = 1, hop: int = 1) -> str:  # noqa: A002 - the glossary's word
+    """What a task's or an approval's id ends in."""
+    if round > 1:
+        step = step_of(place)
+        place = f"{step}.{round}{place[len(step) :]}"
+    return place if hop == 1 else f"{place}~{hop}"
+
+
 class TaskId(NamedTuple):
+    """`step`: the place of the step's state."""
+
     workflow_id: str
     run_id: str
     step: str
+
+
+_INSTANCE: Final = re.compile(r"([a-z0-9_]+)(?:\.[0-9]+)?(\.undo|\[[0-9]+\])?(?:~[0-9]+)?")
 
 
 def parse_step_id(text: str) -> TaskId | None:
@@ -79,7 +138,11 @@ def parse_step_id(text: str) -> TaskId | None:
     parts = text.rsplit("/", 2)
     if len(parts) != len(TaskId._fields) or ":" not in parts[0] or not all(parts):
         return None
-    return TaskId(*parts)
+    workflow, run, last = parts
+    if last.isidentifier():
+        return TaskId(workflow, run, last)
+    found = _INSTANCE.fullmatch(last)
+    return TaskId(workflow, run, found[1] + (found[2] or "")) if found else TaskId(workflow, run, last)
 
 
 def trace_id(workflow: str, run: str) -> str:

@@ -1,6 +1,6 @@
 """What an owner decides on: inputs, imperative where somebody wants something, past tense where something happened.
 
-`EventMatched`, `AnswerGiven` and `CommandGiven` are records of the inbox (written by ingress); `ResultReceived` is a record of the results topic (written by
+`EventMatched`, `EventOffered`, `AnswerGiven` and `CommandGiven` are records of the inbox (written by ingress); `ResultReceived` is a record of the results topic (written by
 agents); `TimerDue` and `TaskUndeliverable` are made by the owner itself.
 """
 
@@ -12,6 +12,8 @@ __all__ = [
     "AnswerGiven",
     "CommandGiven",
     "EventMatched",
+    "EventOffered",
+    "HandOver",
     "InboxInput",
     "Input",
     "ResultReceived",
@@ -42,6 +44,15 @@ class EventMatched(_Inbox, tag="EventMatched.1", frozen=True, kw_only=True):
     cloud_event: dict[str, Any]
 
 
+class EventOffered(_Inbox, tag="EventOffered.1", frozen=True, kw_only=True):
+    """An event that a step of this workflow may wait for, or may come to wait for."""
+
+    route: str
+    digest: str
+    key: str
+    cloud_event: dict[str, Any]
+
+
 class AnswerGiven(_Inbox, tag="AnswerGiven.1", frozen=True, kw_only=True):
     """`answer_id`: the CloudEvent's id if the answer came as one, else `<topic>/<partition>/<offset>` of the answer's record."""
 
@@ -57,13 +68,13 @@ class AnswerGiven(_Inbox, tag="AnswerGiven.1", frozen=True, kw_only=True):
 
 class CommandGiven(_Inbox, tag="CommandGiven.1", frozen=True, kw_only=True):
     command_id: str
-    command: Literal["cancel", "retry"]
+    command: Literal["cancel", "retry", "skip", "fail"]
     by: str
     reason: str = ""
-    step: str | None = None  # retry: this step's incident; None: all of them
+    step: str | None = None  # all but cancel: this step's incident; None: all of them
 
 
-InboxInput = EventMatched | AnswerGiven | CommandGiven
+InboxInput = EventMatched | EventOffered | AnswerGiven | CommandGiven
 
 
 class TaskError(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,15 +83,23 @@ class TaskError(msgspec.Struct, frozen=True, kw_only=True):
     retryable: bool = True
 
 
+class HandOver(msgspec.Struct, frozen=True, kw_only=True):
+    """The agent passes its task on, with another input."""
+
+    to: str
+    input: Any = None
+
+
 class ResultReceived(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A record of `mesh.results`: what became of one attempt. The contract is `topics/schemas/result.json`."""
 
     task_id: str
     attempt: int
     workflow_id: str
-    status: Literal["succeeded", "failed"]
+    status: Literal["succeeded", "failed", "handed_over"]
     output: Any = None
     error: TaskError | None = None
+    handover: HandOver | None = None
     agent: str = ""
     agent_version: str = ""
     agent_instance: str = ""
@@ -88,7 +107,7 @@ class ResultReceived(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     usage: dict[str, float] | None = None
 
 
-TimerKind = Literal["task_timeout", "retry", "approval_deadline", "forget"]
+TimerKind = Literal["task_timeout", "retry", "approval_deadline", "wait", "event_timeout", "portion", "forget"]
 
 
 class TimerDue(msgspec.Struct, frozen=True, kw_only=True, order=True):

@@ -12,15 +12,23 @@ import orjson
 
 from mesh.core.cel_paths import kind_of
 from mesh.core.ids import MAX_KEY_LENGTH, workflow_id
-from mesh.core.route import ExpressionError, Route, Scope
+from mesh.core.route import ExpressionError, Route, Scope, Template
 
-__all__ = ["Explanation", "Match", "MatchProblem", "RouteIndex"]
+__all__ = ["Explanation", "Match", "MatchProblem", "Offer", "RouteIndex"]
 
 _NONE: Final[tuple[Route, ...]] = ()
 
 
 class Match(msgspec.Struct, frozen=True, kw_only=True):
     """The event starts this route's workflow. `key` as the route made it, not escaped."""
+
+    route: Route
+    key: str
+    workflow_id: str
+
+
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
+    """A step of this route's workflow waits, or will wait, for the event. `key` as the step made it, not escaped."""
 
     route: Route
     key: str
@@ -51,12 +59,31 @@ class RouteIndex:
         for route in self._routes:
             by_type.setdefault(route.on.type, []).append(route)
         self._by_type = {kind: tuple(found) for kind, found in by_type.items()}
+        self._awaiting: dict[str, list[tuple[Route, Template]]] = {}
+        for route in self._routes:
+            for awaited in route.awaited:
+                key = awaited.key or route.key
+                if key is not None and (route, key) not in self._awaiting.setdefault(awaited.type, []):
+                    self._awaiting[awaited.type].append((route, key))
 
     def match(self, cloud_event: dict[str, Any]) -> list[Match | MatchProblem]:
         """One entry for each route that the event is for, in the order of routes' names."""
         scope: Scope = {"event": cloud_event}
         routes = self._by_type.get(cloud_event.get("type", ""), _NONE)
         return [_matched(route, scope) for route in routes if _refusal(route, scope) is None]
+
+    def offers(self, cloud_event: dict[str, Any]) -> list[Offer]:
+        """The workflows that a step waits for the event in, or may come to wait: one for each route and key. A key that the event does not give finds no workflow."""
+        found: dict[str, Offer] = {}
+        for route, template in self._awaiting.get(cloud_event.get("type", ""), ()):
+            try:
+                key = _made_key(template, {"event": cloud_event})
+            except ExpressionError:
+                continue
+            if key.strip() and len(key) <= MAX_KEY_LENGTH:
+                offer = Offer(route=route, key=key, workflow_id=workflow_id(route.name, key))
+                found.setdefault(offer.workflow_id, offer)
+        return list(found.values())
 
     def explain(self, cloud_event: dict[str, Any]) -> list[Explanation]:
         """Every route's answer, in the order of their names."""
@@ -94,11 +121,16 @@ def _key(route: Route, scope: Scope) -> str:
     """Raises `ExpressionError`."""
     if route.key is None:
         return _event_key(scope["event"])
-    value = route.key.render(scope)
+    return _made_key(route.key, scope)
+
+
+def _made_key(template: Template, scope: Scope) -> str:
+    """Raises `ExpressionError`."""
+    value = template.render(scope)
     if isinstance(value, str):
         return value
     if value is None or isinstance(value, dict | list):
-        raise ExpressionError(f"{route.key.source} is {kind_of(value)}; it must be a string, a number or a bool")
+        raise ExpressionError(f"{template.source} is {kind_of(value)}; it must be a string, a number or a bool")
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else orjson.dumps(value).decode()
 
 

@@ -11,14 +11,14 @@ import msgspec
 
 from mesh.core.cel_paths import Segments
 from mesh.core.cel_syntax import Conditional, Logic, Node, Not
-from mesh.core.deciding.ending import takes_rejection
-from mesh.core.route import ApprovalWork, ExpressionError, Route, Step
+from mesh.core.deciding.ending import rejection_is_taken, takes
+from mesh.core.route import AgentWork, ApprovalWork, ExpressionError, Route, Step, WaitWork
 from mesh.core.subexpressions import part_closure, part_reads, tree
 
 __all__ = ["Constant", "Unreachable", "constant_of", "unreachable"]
 
 MAX_WORLDS: Final = 20_000
-_Outcome = Literal["succeeded", "rejected", "skipped", "blocked"]
+_Outcome = Literal["succeeded", "rejected", "skipped", "blocked", "failed"]
 _World = dict[str, _Outcome]
 Known = Mapping[Segments, Any]
 
@@ -116,10 +116,9 @@ class _Search:
 
     def _outcomes(self, step: Step, world: _World) -> list[_Outcome]:
         """The likeliest last, since it is tried first."""
-        for need in step.needs:
-            state = world[need]
-            if state == "blocked" or (state == "rejected" and not takes_rejection(step, need)):
-                return ["blocked"]
+        hindered = _hindered(step, world)
+        if hindered is not None:
+            return [hindered]
         self.asked.add(step.name)
         holds = (
             True
@@ -130,13 +129,37 @@ class _Search:
             return ["skipped"]
         self.ran.add(step.name)
         found: list[_Outcome] = ["skipped"] if holds is None else []
-        if isinstance(step.work, ApprovalWork) and self._rejection_is_taken(step.name):
-            found.append("rejected")
-        return [*found, "succeeded"]
+        return [*found, *_otherwise(self.route, step), "succeeded"]
 
-    def _rejection_is_taken(self, name: str) -> bool:
-        """If nobody takes it, a rejection ends the workflow, and nothing more runs."""
-        return any(takes_rejection(self.route.steps[one], name) for one in self.route.dependents[name])
+
+def _hindered(step: Step, world: _World) -> _Outcome | None:
+    """What becomes of a step whose needs do not let it act; None if they do."""
+    good = [need for need in step.needs if _counts(step, need, world[need], skipped=step.enough is None)]
+    if step.enough is None:
+        return None if len(good) == len(step.needs) else "blocked"
+    if len(good) >= step.enough:
+        return None
+    return "skipped" if all(world[need] in ("succeeded", "skipped") for need in step.needs) else "blocked"
+
+
+def _counts(step: Step, need: str, state: _Outcome, *, skipped: bool) -> bool:
+    if state == "succeeded" or (skipped and state == "skipped"):
+        return True
+    return takes(step, need, rejected=state == "rejected")
+
+
+def _otherwise(route: Route, step: Step) -> list[_Outcome]:
+    """How else a step may come out once it runs, and the workflow goes on."""
+    match step.work:
+        case ApprovalWork():
+            # If nobody takes it, a rejection ends the workflow, and nothing more runs.
+            return ["rejected"] if rejection_is_taken(route, step.name) else []
+        case AgentWork(on_exhausted="continue"):
+            return ["failed"]
+        case WaitWork(on_timeout="skip", timeout_s=float()):
+            return ["skipped"]
+        case _:
+            return []
 
 
 _VERDICTS: Final = {"succeeded": "approved", "rejected": "rejected", "skipped": "skipped"}
@@ -145,6 +168,7 @@ _VERDICTS: Final = {"succeeded": "approved", "rejected": "rejected", "skipped": 
 def _known(route: Route, world: _World) -> dict[Segments, Any]:
     known: dict[Segments, Any] = {}
     for name, state in world.items():
+        known["status", name] = state
         if isinstance(route.steps[name].work, ApprovalWork):
             known["steps", name, "verdict"] = _VERDICTS.get(state)
         elif state == "skipped":

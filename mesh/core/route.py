@@ -11,26 +11,40 @@ import msgspec
 __all__ = [
     "AgentWork",
     "ApprovalWork",
+    "AwaitedEvent",
+    "EmitWork",
+    "EndWork",
     "Expression",
     "ExpressionError",
+    "ForEach",
+    "HandOver",
     "OnExhausted",
     "OnExpiry",
+    "OnLimit",
     "OnRepeat",
+    "OnTimeout",
+    "Repeat",
     "Retry",
     "Route",
     "Scope",
     "Step",
     "Template",
     "Trigger",
+    "ValueWork",
+    "WaitWork",
+    "Work",
+    "agents_of",
 ]
 
 Scope = dict[str, Any]
 """What an expression sees: `event` (the CloudEvent as JSON: id, source, type, subject, data, ...), `steps` (name to output of every step that
-has one), `workflow` (id, run_id, route, key)."""
+has one), `status` (name to how it came out), `workflow` (id, run_id, route, key); in a for-each's templates `item` and `index`; in a loop `round`."""
 
-OnExhausted = Literal["incident", "fail"]
+OnExhausted = Literal["incident", "fail", "continue"]
 OnExpiry = Literal["reject", "approve", "incident"]
+OnLimit = Literal["incident", "fail", "continue"]
 OnRepeat = Literal["ignore", "new_run_after_end"]
+OnTimeout = Literal["incident", "fail", "skip"]
 
 
 class ExpressionError(Exception):
@@ -77,12 +91,20 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     non_retryable: frozenset[str] = frozenset()  # error kinds that end the attempts at once
 
 
+class HandOver(msgspec.Struct, frozen=True, kw_only=True):
+    """To whom the agent of a step may pass its task on."""
+
+    to: frozenset[str]
+    hops: int = 3  # of one task, at the most
+
+
 class AgentWork(msgspec.Struct, frozen=True, kw_only=True):
     agent: str
     input: Template
     timeout_s: float = 300.0  # from dispatch to result
     retry: Retry = Retry()
     on_exhausted: OnExhausted = "incident"
+    handover: HandOver | None = None
 
 
 class ApprovalWork(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,11 +117,87 @@ class ApprovalWork(msgspec.Struct, frozen=True, kw_only=True):
     payload_from: str | None = None  # the agent whose output the payload is, where it is exactly one step's
 
 
+class AwaitedEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """Which event a step waits for. `key` makes the workflow's key of it (None: the route's own `key` does); `condition` may read more than the event."""
+
+    type: str
+    key: Template | None = None
+    condition: Expression | None = None
+
+
+class WaitWork(msgspec.Struct, frozen=True, kw_only=True):
+    """One of: `seconds` from now; `until`, a template that gives an RFC 3339 time; `event`, at most `timeout_s` long (None: without end)."""
+
+    seconds: float | None = None
+    until: Template | None = None
+    event: AwaitedEvent | None = None
+    timeout_s: float | None = None
+    on_timeout: OnTimeout = "incident"
+
+
+class ValueWork(msgspec.Struct, frozen=True, kw_only=True):
+    """The step's output is computed, and nobody is asked."""
+
+    value: Template
+
+
+class EmitWork(msgspec.Struct, frozen=True, kw_only=True):
+    """A CloudEvent on the events topic: `event` renders to its attributes `type`, `data`, and perhaps `subject`."""
+
+    event: Template
+
+
+class EndWork(msgspec.Struct, frozen=True, kw_only=True):
+    """The workflow ends here, whatever is still under way. `output` None: the outputs of the steps that nobody needs."""
+
+    status: Literal["completed", "failed", "rejected"]
+    reason: Template
+    output: Template | None = None
+
+
+Work = AgentWork | ApprovalWork | WaitWork | ValueWork | EmitWork | EndWork
+
+
+class ForEach(msgspec.Struct, frozen=True, kw_only=True):
+    """The step's work is done for each item of a list.
+
+    `concurrency`: at most so many at once. A step whose failed items are no more than `tolerated(total)` has succeeded.
+    """
+
+    items: Template
+    concurrency: int = 100
+    tolerate: int = 0
+    tolerate_share: float = 0.0  # [0, 1]
+
+    def tolerated(self, total: int) -> int:
+        return max(self.tolerate, int(self.tolerate_share * total))
+
+
+class Repeat(msgspec.Struct, frozen=True, kw_only=True):
+    """When this step is done and `until` is false, everything from `start` on is done again, up to `limit` rounds in all.
+
+    `body`: the steps of the loop, in the route's order; the last is this one.
+    """
+
+    start: str
+    until: Expression
+    limit: int
+    on_limit: OnLimit = "incident"
+    body: tuple[str, ...] = ()
+
+
 class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """`enough`: how many of `needs` must have succeeded (None: all must be done); `first_of`: then the others are cancelled."""
+
     name: str
     needs: tuple[str, ...]
     condition: Expression | None
-    work: AgentWork | ApprovalWork
+    work: Work
+    enough: int | None = None
+    first_of: bool = False
+    for_each: ForEach | None = None
+    repeat: Repeat | None = None
+    undo: AgentWork | None = None
 
 
 class Trigger(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,4 +217,20 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     steps: dict[str, Step]  # in an order in which each stands after those it needs
     dependents: dict[str, tuple[str, ...]]  # step -> the steps that need it, in that order
     output: Template | None = None  # the outcome's data; None: the outputs of the steps that nobody needs
+    keep_events_s: float = 86_400.0  # how long an event that a step will wait for is kept before the workflow starts
+    is_sparse: bool = False  # a step may act before all that it may read is done: what is not there is null
+    reads_status: bool = False  # some expression reads `status`
+    awaited: tuple[AwaitedEvent, ...] = ()  # what its steps wait for
+    looped: frozenset[str] = frozenset()  # the steps of its loops' bodies
     definition: dict[str, Any]  # the document it was compiled from
+
+
+def agents_of(route: Route) -> frozenset[str]:
+    """All agents that may get a task of this route."""
+    found: set[str] = set()
+    for step in route.steps.values():
+        for work in (step.work, step.undo):
+            if isinstance(work, AgentWork):
+                found.add(work.agent)
+                found |= work.handover.to if work.handover else frozenset()
+    return frozenset(found)

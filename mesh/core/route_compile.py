@@ -8,11 +8,28 @@ language to its users.
 import re
 from typing import Any, Final, cast
 
+from msgspec.structs import replace
+
+from mesh.core import route_kinds as kinds
 from mesh.core.canonical import digest
 from mesh.core.cel_paths import kind_of
-from mesh.core.expressions import CompiledExpression, CompiledTemplate, compile_template
-from mesh.core.route import AgentWork, ApprovalWork, OnExhausted, OnExpiry, OnRepeat, Retry, Route, Step, Trigger
-from mesh.core.route_graph import dependents_of, find_cycle, ordered, upstream_of
+from mesh.core.expressions import CompiledExpression, CompiledTemplate
+from mesh.core.route import (
+    AgentWork,
+    ApprovalWork,
+    OnExhausted,
+    OnExpiry,
+    OnRepeat,
+    Repeat,
+    Retry,
+    Route,
+    Step,
+    Trigger,
+    WaitWork,
+    Work,
+)
+from mesh.core.route_graph import body_of, dependents_of, find_cycle, ordered, upstream_of
+from mesh.core.route_kinds import EMPTY, Join
 from mesh.core.route_problems import (
     NAME_LENGTH,
     Book,
@@ -28,15 +45,18 @@ from mesh.core.route_reads import Sight, check_readings
 
 __all__ = ["RouteProblem", "RouteRefused", "compile_route"]
 
-ROUTE_KEYS: Final = ("route", "on", "key", "on_repeat", "closed_retention", "steps", "output")
+ROUTE_KEYS: Final = ("route", "on", "key", "on_repeat", "closed_retention", "keep_events", "steps", "output")
 TRIGGER_KEYS: Final = ("type", "if")
-STEP_KEYS: Final = ("needs", "if", "agent", "input", "timeout", "retry", "on_exhausted", "approval")
-AGENT_KEYS: Final = ("input", "timeout", "retry", "on_exhausted")
+KINDS: Final = ("agent", "approval", "wait", "value", "emit", "end")
+AGENT_KEYS: Final = ("input", "timeout", "retry", "on_exhausted", "for_each", "handover", "undo")
+STEP_KEYS: Final = ("needs", "if", *KINDS, *AGENT_KEYS, "repeat")
+UNDO_KEYS: Final = ("agent", "input", "timeout", "retry")
 RETRY_KEYS: Final = ("attempts", "backoff", "factor", "max_backoff", "jitter", "non_retryable")
 APPROVAL_KEYS: Final = ("ask", "payload", "role", "deadline", "on_expiry", "payload_schema")
 
 TIMEOUT_S: Final = 300.0
 CLOSED_RETENTION_S: Final = 30 * 86_400.0
+KEEP_EVENTS_S: Final = 86_400.0
 MAX_ATTEMPTS: Final = 1_000
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]*")
@@ -44,7 +64,15 @@ _STEP: Final = re.compile(r"[a-z][a-z0-9_]*")
 _NAME_HINT: Final = "a-z first, then a-z, 0-9 and -"
 _STEP_HINT: Final = f"a-z first, then a-z, 0-9 and _, since expressions name it; {NAME_LENGTH} at the most"
 _ROLE_HINT: Final = "name the role that may answer, such as maintainer"
-_WORK_HINT: Final = "agent: NAME for a task, or approval: {...} for a question to a person"
+_WORK_HINT: Final = "agent: NAME for a task, approval: {...} for a question to a person, or wait, value, emit, end"
+_KIND_NAMES: Final = {
+    "agent": "an agent's step",
+    "approval": "an approval",
+    "wait": "a wait",
+    "value": "a value",
+    "emit": "an event that is emitted",
+    "end": "an end",
+}
 _NEVER: Final = "never"
 
 
@@ -70,6 +98,8 @@ class _RouteCompiler:
         self.root = Part(document, (), book)
         self.steps: dict[str, Part] = {}
         self.needs: dict[str, tuple[str, ...]] = {}
+        self.joins: dict[str, Join] = {}
+        self.loops: dict[str, Repeat] = {}  # by the step that closes it, whole
 
     def compile(self) -> Route:
         root = self.root
@@ -79,14 +109,18 @@ class _RouteCompiler:
         key = self.key()
         repeat = root.choice("on_repeat", ("ignore", "new_run_after_end"))
         retention_s = root.duration("closed_retention", CLOSED_RETENTION_S)
+        keep_events_s = root.duration("keep_events", KEEP_EVENTS_S)
         self.steps = self.parts()
         self.needs = {step: self.needs_of(part) for step, part in self.steps.items()}
-        steps = {step: self.step(step, part) for step, part in self.steps.items()}
-        output = root.template("output")
         order = self.order()
+        steps = {step: self.step(step, part, order) for step, part in self.steps.items()}
+        output = root.template("output")
+        awaited = tuple(s.work.event for s in steps.values() if isinstance(s.work, WaitWork) and s.work.event)
+        self.check_loops()
         self.check_reads(order)
         if self.book.problems:
             raise RouteRefused(self.book.problems)
+        looped = frozenset(name for loop in self.loops.values() for name in loop.body)
         return Route(
             name=name,
             digest=digest(self.document),
@@ -97,6 +131,11 @@ class _RouteCompiler:
             steps={step: steps[step] for step in order},
             dependents=dependents_of(self.needs, order),
             output=output,
+            keep_events_s=keep_events_s,
+            is_sparse=bool(looped) or any(_is_sparse(step) for step in steps.values()),
+            reads_status=any(reading.read.segments[0] == "status" for reading in self.book.readings),
+            awaited=awaited,
+            looped=looped,
             definition=self.document,
         )
 
@@ -152,15 +191,15 @@ class _RouteCompiler:
 
     def needs_of(self, part: Part) -> tuple[str, ...]:
         """Those that are right; problems are noted for the others."""
-        value = part.value.get("needs", [])
+        itself = str(part.path[-1])
+        value, where, self.joins[itself] = kinds.join_of(part)
         names = [value] if isinstance(value, str) else value
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             part.problem("needs", "needs must be a step's name or a list of them", "needs: [a, b]")
             return ()
-        itself = str(part.path[-1])
         good: list[str] = []
         for place, name in enumerate(names):
-            path = (*part.path, "needs") if isinstance(value, str) else (*part.path, "needs", place)
+            path = (*part.path, *where) if isinstance(value, str) else (*part.path, *where, place)
             if name == itself:
                 self.book.add(path, "a step can't need itself", "take it out of needs")
             elif name in good:
@@ -172,31 +211,124 @@ class _RouteCompiler:
                 self.book.add(path, f"there is no step {name} to need", near(name, others))
         return tuple(good)
 
-    def step(self, name: str, part: Part) -> Step:
+    def step(self, name: str, part: Part, order: tuple[str, ...]) -> Step:
         part.check_keys(STEP_KEYS)
         condition: CompiledExpression | None = part.expression("if")
-        work: AgentWork | ApprovalWork | None = None
-        if "agent" in part.value and "approval" in part.value:
-            part.problem("approval", f"the step {name} has both agent and approval", "make two steps of it")
-        elif "agent" in part.value:
-            work = self.agent(part)
-        elif "approval" in part.value:
-            work = self.approval(part)
+        found = [kind for kind in KINDS if kind in part.value]
+        work: Work | None = None
+        if not found:
+            self.book.add(part.path, f"the step {name} has nothing to do", _WORK_HINT)
+        elif len(found) > 1:
+            part.problem(found[1], f"the step {name} has both {found[0]} and {found[1]}", "make two steps of it")
         else:
-            self.book.add(part.path, f"the step {name} has neither agent nor approval", _WORK_HINT)
+            self.check_foreign_keys(part, found[0])
+            work = self.work(part, found[0])
+        join = self.joins[name]
         # With a problem noted the step is never used, but the walk goes on to find the others.
-        return Step(name=name, needs=self.needs[name], condition=condition, work=work or _NO_WORK)
+        return Step(
+            name=name,
+            needs=self.needs[name],
+            condition=condition,
+            work=work or _NO_WORK,
+            enough=join.enough,
+            first_of=join.first_of,
+            for_each=kinds.for_each(part),
+            repeat=self.repeat(name, part, order),
+            undo=self.undo(part),
+        )
+
+    def check_foreign_keys(self, part: Part, kind: str) -> None:
+        if kind != "agent":
+            for key in AGENT_KEYS:
+                if key in part.value:
+                    part.problem(key, f"{key} belongs to an agent's step, not to {_KIND_NAMES[kind]}", "take it out")
+
+    def work(self, part: Part, kind: str) -> Work | None:
+        match kind:
+            case "agent":
+                return self.agent(part)
+            case "approval":
+                return self.approval(part)
+            case "wait":
+                return self.wait(part)
+            case "value":
+                return kinds.value(part)
+            case "emit":
+                return kinds.emit(part)
+            case _:
+                return kinds.end(part)
 
     def agent(self, part: Part) -> AgentWork:
         if "input" not in part.value:
             part.missing("input", "what the agent gets, such as input: ${{ event.data }}")
         return AgentWork(
             agent=part.name("agent", _NAME, _NAME_HINT) or "",
-            input=part.template("input") or _EMPTY,
+            input=part.template("input") or EMPTY,
             timeout_s=part.duration("timeout", TIMEOUT_S),
             retry=self.retry(part),
-            on_exhausted=cast("OnExhausted", part.choice("on_exhausted", ("incident", "fail"))),
+            on_exhausted=cast("OnExhausted", part.choice("on_exhausted", ("incident", "fail", "continue"))),
+            handover=kinds.handover(part),
         )
+
+    def undo(self, step: Part) -> AgentWork | None:
+        if "undo" not in step.value:
+            return None
+        part = step.part("undo", "undo: {agent: NAME, input: ...}")
+        if part is None:
+            return None
+        part.check_keys(UNDO_KEYS)
+        if "agent" not in part.value:
+            part.missing("agent", "undo: {agent: NAME, input: ...}")
+            return None
+        return self.agent(part)
+
+    def wait(self, part: Part) -> WaitWork | None:
+        work = kinds.wait(part)
+        if work is not None and work.event is not None and work.event.key is None and "key" not in self.root.value:
+            part.problem(
+                "wait",
+                "nothing says which workflow an event is for",
+                "write key: beside event, or a key for the route, such as ${{ event.subject }}",
+            )
+        return work
+
+    def repeat(self, name: str, part: Part, order: tuple[str, ...]) -> Repeat | None:
+        """The loop with its body, from the step that it goes back to."""
+        loop = kinds.repeat(part)
+        if loop is None or not order:
+            return loop
+        if loop.start not in self.steps:
+            hint = near(loop.start, self.steps)
+            self.book.add((*part.path, "repeat", "from"), f"there is no step {loop.start} to go back to", hint)
+            return loop
+        body = body_of(self.needs, order, loop.start, name)
+        if not body:
+            self.book.add(
+                (*part.path, "repeat", "from"),
+                f"{name} does not need {loop.start}, so no loop leads from one to the other",
+                "go back to a step that this one needs, directly or through others",
+            )
+            return loop
+        self.loops[name] = replace(loop, body=body)
+        return self.loops[name]
+
+    def check_loops(self) -> None:
+        """A loop has one way out, the step that closes it, and no loop is in another."""
+        seen: dict[str, str] = {}
+        for closing, loop in self.loops.items():
+            path: DocumentPath = ("steps", closing, "repeat")
+            for name in loop.body:
+                if name in seen:
+                    self.book.add(path, f"{name} is in the loops of {seen[name]} and of {closing}", "part them")
+                seen[name] = closing
+            for outside, needs in self.needs.items():
+                inner = [need for need in needs if need in loop.body and need != closing]
+                if inner and outside not in loop.body:
+                    self.book.add(
+                        ("steps", outside, "needs"),
+                        f"{inner[0]} is inside the loop that {closing} closes",
+                        f"need {closing}: what is inside may run again",
+                    )
 
     def retry(self, step: Part) -> Retry:
         if "retry" not in step.value:
@@ -235,9 +367,6 @@ class _RouteCompiler:
         return frozenset()
 
     def approval(self, step: Part) -> ApprovalWork | None:
-        for key in AGENT_KEYS:
-            if key in step.value:
-                step.problem(key, f"{key} belongs to an agent's step, not to an approval", "take it out")
         part = step.part("approval", "approval: {ask: ..., payload: ..., role: ...}")
         if part is None:
             return None
@@ -249,8 +378,8 @@ class _RouteCompiler:
             part.text("ask", "the question to the person")
         payload = part.template("payload")
         return ApprovalWork(
-            ask=part.template("ask") or _EMPTY,
-            payload=payload or _EMPTY,
+            ask=part.template("ask") or EMPTY,
+            payload=payload or EMPTY,
             role=(part.text("role", _ROLE_HINT) or "") if "role" in part.value else "",
             deadline_s=None if part.value.get("deadline", _NEVER) == _NEVER else part.duration("deadline", 1.0),
             on_expiry=cast("OnExpiry", part.choice("on_expiry", ("reject", "approve", "incident"))),
@@ -285,6 +414,8 @@ class _RouteCompiler:
         step = self.steps.get(str(path[1])) if len(path) == 2 and path[0] == "steps" else None  # noqa: PLR2004
         if step is None or payload.whole.source != f"steps.{path[1]}" or "agent" not in step.value:
             return None
+        if "for_each" in step.value:  # a list of them
+            return None
         return str(step.value["agent"])
 
     # --- the whole -------------------------------------------------------------------------------------------------------------------
@@ -301,15 +432,21 @@ class _RouteCompiler:
     def check_reads(self, order: tuple[str, ...]) -> None:
         declared = self.root.value.get("steps")
         sight = Sight(
-            kinds={name: "approval" if "approval" in part.value else "agent" for name, part in self.steps.items()},
+            kinds={name: next((k for k in KINDS if k in part.value), "agent") for name, part in self.steps.items()},
+            for_each=frozenset(name for name, part in self.steps.items() if "for_each" in part.value),
+            loops={name: frozenset(loop.body) for loop in self.loops.values() for name in loop.body},
             declared=frozenset(declared) if isinstance(declared, dict) else frozenset(),
             upstream=upstream_of(self.needs, order) if order else None,
         )
         check_readings(self.book, sight)
 
 
-_EMPTY: Final = compile_template(None)
-_NO_WORK: Final = AgentWork(agent="", input=_EMPTY)
+_NO_WORK: Final = AgentWork(agent="", input=EMPTY)
+
+
+def _is_sparse(step: Step) -> bool:
+    """Whether those who need this step, or the step itself, may find others not done."""
+    return step.enough is not None or (isinstance(step.work, AgentWork) and step.work.on_exhausted == "continue")
 
 
 def _distant_references(schema: Any, path: DocumentPath) -> list[DocumentPath]:

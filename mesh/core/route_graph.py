@@ -6,7 +6,7 @@ Pure functions on names. `route_compile` is the only caller.
 import heapq
 from collections.abc import Mapping, Sequence
 
-__all__ = ["dependents_of", "find_cycle", "ordered", "upstream_of"]
+__all__ = ["body_of", "dependents_of", "find_cycle", "ordered", "upstream_of"]
 
 Needs = Mapping[str, Sequence[str]]
 
@@ -65,3 +65,11 @@ def upstream_of(needs: Needs, order: Sequence[str]) -> dict[str, frozenset[str]]
     for step in order:
         found[step] = frozenset(needs[step]).union(*(found[name] for name in needs[step]))
     return found
+
+
+def body_of(needs: Needs, order: Sequence[str], start: str, end: str) -> tuple[str, ...]:
+    """All steps on the ways from `start` to `end`, both with them, in the given order; empty where there is no way."""
+    upstream = upstream_of(needs, order)
+    after = {step for step in order if step == start or start in upstream[step]}
+    body = tuple(step for step in order if step in after and (step == end or step in upstream[end]))
+    return body if end in after else ()

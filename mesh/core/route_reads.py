@@ -1,12 +1,13 @@
 """What a route's expressions may read, and where: checked when the route is loaded, so that no event finds it out.
 
-`event` is there everywhere; `workflow` and `steps` are there once a workflow has begun. A step may read those steps alone that it needs, directly or through
-others: of any other it is not sure to find an output. `route_compile` is the only caller.
+`event` is there everywhere; `workflow`, `steps` and `status` are there once a workflow has begun. A step may read those steps alone that it needs, directly or through
+others: of any other it is not sure to find an output. In a loop it may read the whole body, since it finds what the last round gave. `item` and `index` are there for the items of a
+for-each, `round` in a loop, and `start`, the event that started the workflow, where `event` is the one that a wait is for. `route_compile` is the only caller.
 """
 
 import re
 from difflib import get_close_matches
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
@@ -29,16 +30,18 @@ EVENT_FIELDS: Final = (
 )
 WORKFLOW_FIELDS: Final = ("id", "run_id", "route", "key")
 APPROVAL_FIELDS: Final = ("verdict", "payload", "by", "reason", "edited")
-ROOTS: Final = ("event", "steps", "workflow")
+ROOTS: Final = ("event", "steps", "status", "workflow")
 _EXTENSION: Final = re.compile("[a-z0-9]+")  # CloudEvents 1.0.2, "Naming conventions" of attributes
 
 
 class Sight(msgspec.Struct, frozen=True, kw_only=True):
-    """`kinds`: of the steps that could be read; `declared`: the names of all; `upstream`: None where the graph does not hold."""
+    """`kinds`: of the steps that could be read; `declared`: the names of all; `upstream`: None where the graph does not hold; `loops`: step to the body that it is in."""
 
-    kinds: dict[str, Literal["agent", "approval"]]
+    kinds: dict[str, str]
     declared: frozenset[str]
     upstream: dict[str, frozenset[str]] | None
+    for_each: frozenset[str] = frozenset()
+    loops: dict[str, frozenset[str]] = {}
 
 
 def check_readings(book: Book, sight: Sight) -> None:
@@ -49,16 +52,43 @@ def check_readings(book: Book, sight: Sight) -> None:
 
 def _check(book: Book, sight: Sight, reading: Reading) -> None:
     root = reading.read.segments[0]
-    if root not in ROOTS:
+    if root in _LOCAL:
+        _check_local(book, sight, reading)
+    elif root not in ROOTS:
         _note(book, reading, f"unknown name {root}", _root_hint(sight, str(root)))
     elif root == "event":
         _check_event(book, reading)
-    elif reading.path[0] in ("on", "key"):
+    elif reading.path[0] in ("on", "key") or reading.path[2:] == _WAIT_KEY:
         _note(book, reading, f"{root} is not there yet when an event is matched", "read event alone here")
     elif root == "workflow":
         _check_field(book, reading, 1, WORKFLOW_FIELDS)
     else:
         _check_step(book, sight, reading)
+
+
+_WAIT_KEY: Final = ("wait", "key")
+_LOCAL: Final = {
+    "item": "only the input of a step with for_each has item",
+    "index": "only the input of a step with for_each has index",
+    "round": "only the steps of a loop have round (repeat: {from: ..., until: ..., limit: ...})",
+    "start": "only the `if` of a wait has start, where event is the one that is awaited",
+}
+
+
+def _check_local(book: Book, sight: Sight, reading: Reading) -> None:
+    root, path = str(reading.read.segments[0]), reading.path
+    step = str(path[1]) if path[0] == "steps" else ""
+    match root:
+        case "round":
+            there = step in sight.loops
+        case "start":
+            there = path[2:] == ("wait", "if")
+        case _:
+            there = step in sight.for_each and path[2] == "input"
+    if not there:
+        _note(book, reading, f"there is no {root} here", _LOCAL[root])
+    elif root == "start":
+        _check_event(book, reading)
 
 
 def _note(book: Book, reading: Reading, message: str, hint: str) -> None:
@@ -96,15 +126,19 @@ def _check_field(book: Book, reading: Reading, place: int, known: tuple[str, ...
 
 def _check_step(book: Book, sight: Sight, reading: Reading) -> None:
     segments = reading.read.segments
+    root = str(segments[0])
     if len(segments) == 1:
-        _note(book, reading, "steps must be read by name", "steps.NAME")
+        _note(book, reading, f"{root} must be read by name", f"{root}.NAME")
         return
     name = str(segments[1])
     if name not in sight.declared:
         _note(book, reading, f"there is no step {name}", near(name, sight.declared))
         return
     _check_upstream(book, sight, reading, name)
-    if sight.kinds.get(name) == "approval":
+    if root == "status":
+        if len(segments) > 2:  # noqa: PLR2004 - status.NAME
+            _note(book, reading, f"status.{name} is a word, and has no {segments[2]}", f"did you mean steps.{name}?")
+    elif sight.kinds.get(name) == "approval":
         _check_field(book, reading, 2, APPROVAL_FIELDS)
 
 
@@ -112,7 +146,10 @@ def _check_upstream(book: Book, sight: Sight, reading: Reading, name: str) -> No
     if reading.path[0] != "steps" or sight.upstream is None:
         return
     reader = str(reading.path[1])
+    if name in sight.loops.get(reader, ()) or (name == reader and reading.path[2] in ("undo", "repeat")):
+        return
     if name == reader:
         _note(book, reading, f"the step {name} reads its own output", "it is not there before it has run")
     elif name not in sight.upstream[reader]:
-        _note(book, reading, f"the step {reader} reads steps.{name} but does not need it", f"add {name} to its needs")
+        root = reading.read.segments[0]
+        _note(book, reading, f"the step {reader} reads {root}.{name} but does not need it", f"add {name} to its needs")

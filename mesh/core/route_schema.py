@@ -8,8 +8,9 @@ parses). It promises one direction: what `compile_route` takes, the schema takes
 from typing import Any, Final, get_args
 
 from mesh.core import route_compile as language
+from mesh.core import route_kinds as kinds
 from mesh.core import route_problems as problems
-from mesh.core.route import OnExhausted, OnExpiry, OnRepeat, Retry
+from mesh.core.route import HandOver, OnExhausted, OnExpiry, OnLimit, OnRepeat, OnTimeout, Retry
 
 __all__ = ["DIALECT", "route_schema"]
 
@@ -69,6 +70,10 @@ def _route() -> _Shapes:
             **_duration(language.CLOSED_RETENTION_S),
             "description": "How long the id of an ended workflow is remembered.",
         },
+        "keep_events": {
+            **_duration(language.KEEP_EVENTS_S),
+            "description": "How long an event that a step will wait for is kept, if it comes before the workflow starts.",
+        },
         "steps": {
             "type": "object",
             "description": "The steps by name. Those without `needs` start at once.",
@@ -98,12 +103,13 @@ def _trigger() -> _Shapes:
 
 def _step() -> _Schema:
     step = _mapping(language.STEP_KEYS, _step_keys())
-    foreign = ("agent", *language.AGENT_KEYS)
+    foreign = dict.fromkeys(language.AGENT_KEYS, False)
     return {
         **step,
-        "if": {"required": ["approval"]},
-        "then": {"properties": dict.fromkeys(foreign, False)},
-        "else": {"required": ["agent", "input"]},
+        "oneOf": [{"required": [kind]} for kind in language.KINDS],
+        "if": {"required": ["agent"]},
+        "then": {"required": ["input"]},
+        "else": {"properties": foreign},
     }
 
 
@@ -111,10 +117,65 @@ def _step_keys() -> _Shapes:
     step = _name(language._STEP.pattern)  # noqa: SLF001 - as above
     return {
         "needs": {
-            "description": "The steps that must be done first: a name, or a list of names.",
-            "anyOf": [step, {"type": "array", "items": step, "uniqueItems": True}],
+            "description": "The steps that must be done first: a name, a list of names, or how many of a list.",
+            "anyOf": [step, {"type": "array", "items": step, "uniqueItems": True}, _join(step)],
         },
         "if": {**_EXPRESSION, "description": "An expression. False: the step is skipped, and those who need it go on."},
+        **_step_keys_of_agent(),
+        "on_exhausted": {
+            **_choice(get_args(OnExhausted)),
+            "description": "When no attempt is left: an operator decides, the workflow fails, or it continues without this step.",
+        },
+        "for_each": {
+            "description": "The step's work for each item of a list; `item` and `index` are there in its input.",
+            "anyOf": [
+                {"type": ["string", "array"], "examples": ["${{ event.data.files }}"]},
+                _mapping(kinds.FOR_EACH_KEYS, _for_each(), required=("items",)),
+            ],
+        },
+        "handover": {
+            **_mapping(kinds.HANDOVER_KEYS, _handover(), required=("to",)),
+            "description": "To whom the agent may pass the task on.",
+        },
+        "undo": {
+            **_mapping(language.UNDO_KEYS, _undo(), required=("agent", "input")),
+            "description": "What undoes the step, if the workflow ends any way but completed.",
+        },
+        "wait": {
+            "description": "Wait for so long, until a time, or for an event.",
+            "anyOf": [
+                _duration(None),
+                {
+                    **_mapping(kinds.WAIT_KEYS, _wait()),
+                    "oneOf": [{"required": ["until"]}, {"required": ["event"]}],
+                },
+            ],
+        },
+        "value": {"description": "A template: the step's output, and nobody is asked."},
+        "emit": {
+            **_mapping(kinds.EMIT_KEYS, _emit(), required=("type",)),
+            "description": "A CloudEvent goes out to the events topic.",
+        },
+        "end": {
+            "description": "The workflow ends here; what is still under way is cancelled.",
+            "anyOf": [
+                {"enum": list(kinds.END_STATUSES)},
+                _mapping(kinds.END_KEYS, _end(), required=("status",)),
+            ],
+        },
+        "repeat": {
+            **_mapping(kinds.REPEAT_KEYS, _repeat(step), required=("until", "limit")),
+            "description": "A loop: when this step is done and `until` is false, everything from `from` on is done again.",
+        },
+        "approval": {
+            **_mapping(language.APPROVAL_KEYS, _approval(), required=("ask", "payload", "role")),
+            "description": "A question to a person.",
+        },
+    }
+
+
+def _step_keys_of_agent() -> _Shapes:
+    return {
         "agent": {**_name(language._NAME.pattern), "description": "The agent that does the work."},  # noqa: SLF001 - as above
         "input": {"description": "A template: what the agent gets."},
         "timeout": {**_duration(language.TIMEOUT_S), "description": "From dispatch to result."},
@@ -122,14 +183,102 @@ def _step_keys() -> _Shapes:
             **_mapping(language.RETRY_KEYS, _retry()),
             "description": "How often and when a failed attempt is made again.",
         },
-        "on_exhausted": {
-            **_choice(get_args(OnExhausted)),
-            "description": "When no attempt is left: an operator decides, or the workflow fails.",
+    }
+
+
+def _join(step: _Schema) -> _Schema:
+    some: _Schema = {"type": "array", "items": step, "uniqueItems": True, "minItems": 1}
+    shapes: _Shapes = {
+        "any": {**some, "description": "One of them must succeed; the others go on."},
+        "count": {"type": "integer", "minimum": 1, "description": "So many of `of` must succeed."},
+        "of": some,
+        "first_of": {**some, "description": "One of them must succeed; then the others are cancelled."},
+    }
+    ways = [{"required": ["any"]}, {"required": ["count", "of"]}, {"required": ["first_of"]}]
+    return {**_mapping(kinds.JOIN_KEYS, shapes), "oneOf": ways}
+
+
+def _whole(high: int, default: int | None = None) -> _Schema:
+    schema: _Schema = {"type": "integer", "minimum": 1, "maximum": high}
+    return schema if default is None else {**schema, "default": default}
+
+
+def _for_each() -> _Shapes:
+    return {
+        "items": {"description": "A template that gives a list.", "examples": ["${{ event.data.files }}"]},
+        "concurrency": {
+            **_whole(kinds.MAX_CONCURRENCY, kinds.CONCURRENCY),
+            "description": "So many items at once, at the most.",
         },
-        "approval": {
-            **_mapping(language.APPROVAL_KEYS, _approval(), required=("ask", "payload", "role")),
-            "description": "A question to a person.",
+        "tolerate": {
+            "description": "How many items may fail: a number, a part, or all.",
+            "anyOf": [
+                {"type": "integer", "minimum": 0},
+                {"type": "string", "pattern": f"^{kinds._PERCENT.pattern}$"},  # noqa: SLF001 - the grammar has one home
+                {"const": "all"},
+            ],
+            "default": 0,
+            "examples": ["10%"],
         },
+    }
+
+
+def _handover() -> _Shapes:
+    agent = _name(language._NAME.pattern)  # noqa: SLF001 - as above
+    usual = HandOver(to=frozenset())
+    return {
+        "to": {
+            "description": "Agents: a name, or a list of names.",
+            "anyOf": [agent, {"type": "array", "items": agent, "minItems": 1}],
+        },
+        "hops": {**_whole(kinds.MAX_HOPS, usual.hops), "description": "So often at the most."},
+    }
+
+
+def _undo() -> _Shapes:
+    step = _step_keys_of_agent()
+    return {key: step[key] for key in language.UNDO_KEYS}
+
+
+def _wait() -> _Shapes:
+    return {
+        "until": {**_TEXT, "description": "A template that gives a time, such as 2026-11-24T09:00:00Z."},
+        "event": {**_TEXT, "description": "The CloudEvents type that is awaited.", "examples": ["com.example.paid"]},
+        "key": {
+            **_TEXT,
+            "description": "The workflow's key, made of the awaited event. Without it, by the route's own key.",
+        },
+        "if": {
+            **_EXPRESSION,
+            "description": "Which event it must be: `event` is the one that came, `start` the one that started the workflow.",
+        },
+        "timeout": {**_duration(None), "description": "How long to wait at the most."},
+        "on_timeout": {**_choice(get_args(OnTimeout)), "description": "What it means that no event came."},
+    }
+
+
+def _emit() -> _Shapes:
+    return {
+        "type": {**_TEXT, "description": "The CloudEvents type, a template.", "examples": ["com.example.done"]},
+        "subject": {**_TEXT, "description": "The CloudEvents subject, a template."},
+        "data": {"description": "What the event carries, a template."},
+    }
+
+
+def _end() -> _Shapes:
+    return {
+        "status": {"enum": list(kinds.END_STATUSES), "description": "As what the workflow ends."},
+        "reason": {**_TEXT, "description": "Why, a template."},
+        "output": {"description": "The outcome's data, a template."},
+    }
+
+
+def _repeat(step: _Schema) -> _Shapes:
+    return {
+        "from": {**step, "description": "The step that the loop goes back to; without it, this one alone is repeated."},
+        "until": {**_EXPRESSION, "description": "When the loop is done."},
+        "limit": {**_whole(kinds.MAX_ROUNDS), "description": "So many rounds at the most, the first too."},
+        "on_limit": {**_choice(get_args(OnLimit)), "description": "What it means that the last round was not enough."},
     }
 
 

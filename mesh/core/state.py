@@ -12,7 +12,10 @@ from mesh.core.route import OnExpiry
 __all__ = [
     "AgentCard",
     "Directory",
+    "Ending",
+    "Fan",
     "Incident",
+    "KeptEvent",
     "PartitionState",
     "StepState",
     "StepStatus",
@@ -24,6 +27,9 @@ StepStatus = Literal[
     "running",  # a task is out
     "retrying",  # waits for its next attempt
     "asking",  # waits for a human
+    "waiting",  # waits for an event or a time
+    "iterating",  # a for-each whose items are under way
+    "again",  # of a loop's body, to begin anew in the round to come
     "incident",  # waits for an operator
     "succeeded",
     "skipped",
@@ -32,7 +38,14 @@ StepStatus = Literal[
     "cancelled",
     "failed",
 ]
-WorkflowStatus = Literal["running", "completed", "failed", "rejected", "cancelled"]
+WorkflowStatus = Literal[
+    "expected",  # no run yet: only events that came before the start
+    "running",
+    "completed",
+    "failed",
+    "rejected",
+    "cancelled",
+]
 
 FINISHED: frozenset[StepStatus] = frozenset({"succeeded", "skipped", "rejected", "blocked", "cancelled", "failed"})
 
@@ -43,8 +56,35 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     raised_at_ms: int
 
 
+class Fan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How far a for-each is: items of `total` that have begun (always from the first on), are settled, have failed."""
+
+    total: int
+    begun: int = 0
+    settled: int = 0
+    failed: int = 0
+
+
+class KeptEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An event that came before a step waited for it, and where it lies."""
+
+    cloud_event: dict[str, Any]
+    topic: str
+    partition: int
+    offset: int
+    at_ms: int
+
+
+class Ending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a workflow will end when what it did is undone. `undo`: the steps that are still to be undone, the next first."""
+
+    status: Literal["failed", "rejected", "cancelled"]
+    reason: str
+    undo: tuple[str, ...] = ()
+
+
 class StepState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A step that has begun or been settled; a step that waits for its needs has no state yet."""
+    """A step that has begun or been settled; a step that waits for its needs has no state yet. Items and compensations have states of their own (`mesh.core.ids`)."""
 
     status: StepStatus
     task_id: str = ""  # or the approval's id
@@ -62,6 +102,10 @@ class StepState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     incident: Incident | None = None
     agent: str = ""
     error: str = ""  # the last attempt's failure, `kind: message`
+    round: int = 1  # of its loop
+    hop: int = 1  # the first agent is 1; each hand-over adds one
+    fan: Fan | None = None  # for-each; `input` is the list
+    awaits: str = ""  # waiting: the type of the event; empty where only a time is awaited
 
 
 class Workflow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -84,6 +128,8 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     steps: dict[str, StepState]
     closed_retention_s: float = 30 * 86_400.0
     earlier_runs: tuple[str, ...] = ()  # of this id, newest last: their start events, sent again, start nothing
+    kept: tuple[KeptEvent, ...] = ()  # for steps that will wait for them
+    ending: Ending | None = None  # being undone before it ends
 
 
 class PartitionState(msgspec.Struct, kw_only=True):

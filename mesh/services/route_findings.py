@@ -255,6 +255,8 @@ class _Shapes:
             verdict = one_of(*_VERDICTS)
             payload = self.payload(name, work)
             return Fields({"verdict": verdict, "payload": payload, "by": TEXT, "reason": TEXT, "edited": TRUTH})
+        if not isinstance(work, AgentWork) or self._route.steps[name].for_each is not None:
+            return ANYTHING
         card = self._known.card(work.agent)
         return ANYTHING if card is None or card.output_schema is None else Of(card.output_schema, card.output_schema)
 
@@ -329,7 +331,7 @@ def _inputs(route: Route, known: Known, shapes: _Shapes) -> Iterator[RouteFindin
                 path: DocumentPath = ("steps", name, "input")
                 for misfit in misfits(given, card.input_schema, card.input_schema):
                     yield _misfit(path, misfit, f"input of {card.name}")
-        elif step.work.payload_schema is not None:
+        elif isinstance(step.work, ApprovalWork) and step.work.payload_schema is not None:
             given = shape_of(step.work.payload.source, shapes.shape_at)
             schema = step.work.payload_schema
             for misfit in misfits(given, schema, schema):

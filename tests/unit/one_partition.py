@@ -15,6 +15,8 @@ from mesh.core.inputs import (
     AnswerGiven,
     CommandGiven,
     EventMatched,
+    EventOffered,
+    HandOver,
     Input,
     ResultReceived,
     TaskError,
@@ -52,7 +54,7 @@ def agent(name: str = "x", value: Any = 1, **more: Any) -> dict[str, Any]:
 
 def approval(**more: Any) -> dict[str, Any]:
     """An approval step; what belongs to the step and not to the question is taken out of it."""
-    step: dict[str, Any] = {key: more.pop(key) for key in ("needs", "if") if key in more}
+    step: dict[str, Any] = {key: more.pop(key) for key in ("needs", "if", "repeat") if key in more}
     return {**step, "approval": {"ask": "Good?", "payload": {"n": 1}, "role": "maintainer", **more}}
 
 
@@ -111,7 +113,9 @@ class Partition:
         """As little as the router gives: none where the workflow is not live."""
         if isinstance(given, EventMatched):
             return self.routes[given.digest]
-        return self.routes[workflow.digest] if workflow and workflow.status == "running" else None
+        if workflow and workflow.status == "running":
+            return self.routes[workflow.digest]
+        return self.routes[given.digest] if isinstance(given, EventOffered) else None
 
     def _write(self, given: Input, decided: Decided) -> None:
         cause = self.cause_of(given)
@@ -150,7 +154,7 @@ class Partition:
                 return Cause(kind="undeliverable", id=ids.attempt_id(given.task_id, given.attempt))
             case Undeliverable():
                 return Cause(kind="undeliverable", id=given.effect_id)
-            case EventMatched():
+            case EventMatched() | EventOffered():
                 kind, name = "event", str(given.cloud_event["id"])
             case AnswerGiven():
                 kind, name = "answer", given.answer_id
@@ -228,7 +232,28 @@ class Partition:
             )
         )
 
+    def offer(
+        self, kind: str, key: str = "k", *, event_id: str = "o1", data: Any = None, **attributes: str
+    ) -> tuple[Event, ...]:
+        """An event that a step of this workflow may wait for."""
+        event = {"specversion": "1.0", "id": event_id, "source": SOURCE, "type": kind, **attributes, "data": data}
+        first = next(iter(self.routes.values()))
+        return self.give(
+            EventOffered(
+                workflow_id=self.id_of(key),
+                route=first.name,
+                digest=first.digest,
+                key=key,
+                cloud_event=event,
+                **self._inbox("mesh.events", None),
+            )
+        )
+
     def task_id(self, step: str, key: str = "k") -> str:
+        """Of what is under way at this place, or was last; before it begins, of its first round."""
+        state = self.workflow(key).steps.get(step)
+        if state is not None and state.task_id:
+            return state.task_id
         return ids.task_id(self.id_of(key), self.workflow(key).run_id, step)
 
     def succeed(self, step: str, output: Any = "done", *, attempt: int = 0, key: str = "k") -> tuple[Event, ...]:
@@ -244,6 +269,17 @@ class Partition:
                 agent_instance="host-1",
                 duration_ms=12.5,
                 usage={"tokens": 7.0},
+            )
+        )
+
+    def hand_over(self, step: str, to: str, value: Any = None, *, key: str = "k") -> tuple[Event, ...]:
+        return self.give(
+            ResultReceived(
+                task_id=self.task_id(step, key),
+                attempt=self.step(step, key).attempt,
+                workflow_id=self.id_of(key),
+                status="handed_over",
+                handover=HandOver(to=to, input=value),
             )
         )
 
@@ -285,7 +321,12 @@ class Partition:
         )
 
     def command(
-        self, command: Literal["cancel", "retry"], *, step: str | None = None, key: str = "k", reason: str = ""
+        self,
+        command: Literal["cancel", "retry", "skip", "fail"],
+        *,
+        step: str | None = None,
+        key: str = "k",
+        reason: str = "",
     ) -> tuple[Event, ...]:
         source = self._inbox("mesh.commands", None)
         return self.give(
@@ -306,7 +347,13 @@ class Partition:
         due = workflow.steps[step].due_at_ms if step else workflow.forget_at_ms
         assert due is not None
         self.now_ms = max(self.now_ms, due)
-        kinds: dict[str, TimerKind] = {"running": "task_timeout", "retrying": "retry", "asking": "approval_deadline"}
+        kinds: dict[str, TimerKind] = {
+            "running": "task_timeout",
+            "retrying": "retry",
+            "asking": "approval_deadline",
+            "waiting": "event_timeout" if step and workflow.steps[step].awaits else "wait",
+            "iterating": "portion",
+        }
         kind = kinds[workflow.steps[step].status] if step else "forget"
         return self.give(
             TimerDue(due_at_ms=due, workflow_id=self.id_of(key), kind=kind, step=step, run_id=workflow.run_id)

@@ -380,7 +380,7 @@ def test_retry_may_settle_a_step_and_those_who_need_it() -> None:
 def test_a_step_whose_route_gives_it_no_agent_is_a_fault() -> None:
     p = started()
     given = ResultReceived(task_id=p.task_id("a"), attempt=1, workflow_id="r:k", status="failed")
-    with pytest.raises(TypeError, match="step a of r:k has attempts"):
+    with pytest.raises(TypeError, match="a of r:k has attempts"):
         decide(p.workflow(), given, route=route({"a": approval()}), directory=PEOPLE, now_ms=p.now_ms)
 
 

@@ -241,7 +241,9 @@ BAD: list[tuple[Any, list[str]]] = [
     (route_with(stepz={}), ["stepz: unknown key stepz (did you mean steps?)"]),
     (
         route_with(colour=1),
-        ["colour: unknown key colour (there are: closed_retention, key, on, on_repeat, output, route, steps)"],
+        [
+            "colour: unknown key colour (there are: closed_retention, keep_events, key, on, on_repeat, output, route, steps)"
+        ],
     ),
     (route_with(route="Issue"), [f"route: route can't be Issue ({NAMES})"]),
     (route_with(route="my route"), [f"route: route can't be 'my route' ({NAMES})"]),
@@ -296,7 +298,7 @@ BAD: list[tuple[Any, list[str]]] = [
     (
         route_with(steps={"a": None}),
         [
-            "steps.a: a must be a mapping, not null (agent: NAME for a task, or approval: {...} for a question to a person)"
+            "steps.a: a must be a mapping, not null (agent: NAME for a task, approval: {...} for a question to a person, or wait, value, emit, end)"
         ],
     ),
     (
@@ -310,7 +312,7 @@ BAD: list[tuple[Any, list[str]]] = [
     (
         route_with(steps={"a": {}}),
         [
-            "steps.a: the step a has neither agent nor approval (agent: NAME for a task, or approval: {...} for a question to a person)"
+            "steps.a: the step a has nothing to do (agent: NAME for a task, approval: {...} for a question to a person, or wait, value, emit, end)"
         ],
     ),
     (step_with(approval={}), ["steps.a.approval: the step a has both agent and approval (make two steps of it)"]),
@@ -322,7 +324,10 @@ BAD: list[tuple[Any, list[str]]] = [
     (step_with(timeout="0s"), ["steps.a.timeout: timeout can't be 0s (more than 0, and 3650d at the most)"]),
     (step_with(timeout="9999d"), ["steps.a.timeout: timeout can't be 9999d (more than 0, and 3650d at the most)"]),
     (step_with(timeout="never"), [f"steps.a.timeout: timeout can't be never ({DURATION})"]),
-    (step_with(on_exhausted="stop"), ["steps.a.on_exhausted: on_exhausted can't be stop (write incident or fail)"]),
+    (
+        step_with(on_exhausted="stop"),
+        ["steps.a.on_exhausted: on_exhausted can't be stop (write incident, fail or continue)"],
+    ),
     # retry
     (step_with(retry=3), ["steps.a.retry: retry must be a mapping, not a number (retry: {attempts: 3, backoff: 1s})"]),
     (step_with(retry={"attempt": 3}), ["steps.a.retry.attempt: unknown key attempt (did you mean attempts?)"]),
@@ -408,7 +413,7 @@ BAD: list[tuple[Any, list[str]]] = [
     (
         route_with(steps={"a": {"agent": "x", "input": 1, "needs": ["b"]}, "b": 1}),
         [
-            "steps.b: b must be a mapping, not a number (agent: NAME for a task, or approval: {...} for a question to a person)"
+            "steps.b: b must be a mapping, not a number (agent: NAME for a task, approval: {...} for a question to a person, or wait, value, emit, end)"
         ],
     ),
     # expressions
@@ -431,7 +436,7 @@ BAD: list[tuple[Any, list[str]]] = [
     (
         step_with(**{"if": "severity == 'high'"}),
         [
-            "steps.a.if: unknown name severity, at column 1 of: severity == 'high' (paths begin with event, steps or workflow; text stands in quotes)"
+            "steps.a.if: unknown name severity, at column 1 of: severity == 'high' (paths begin with event, steps, status or workflow; text stands in quotes)"
         ],
     ),
     (

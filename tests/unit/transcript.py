@@ -6,12 +6,14 @@ from typing import Any
 import orjson
 from one_partition import START_MS, Partition
 
-from mesh.core.effects import AskApproval, Effect, PublishOutcome, SendDeadLetter, SendReceipt, SendTask
+from mesh.core.effects import AskApproval, Effect, PublishEvent, PublishOutcome, SendDeadLetter, SendReceipt, SendTask
 from mesh.core.events import Event
 from mesh.core.inputs import (
     AnswerGiven,
     CommandGiven,
     EventMatched,
+    EventOffered,
+    HandOver,
     Input,
     ResultReceived,
     TaskUndeliverable,
@@ -19,7 +21,7 @@ from mesh.core.inputs import (
     Undeliverable,
 )
 from mesh.core.route import Route
-from mesh.core.state import Workflow
+from mesh.core.state import KeptEvent, Workflow
 
 __all__ = ["Transcript"]
 
@@ -38,6 +40,9 @@ _UNSAID = {
     "usage",
 }
 """Fields that say nothing to the reader of a transcript, or that another line says."""
+
+
+_USUAL = [("retry_budget_from", 1), ("round", 1), ("hop", 1), ("failed", 0)]
 
 
 class Transcript(Partition):
@@ -102,11 +107,16 @@ def _input(given: Input) -> str:
         case EventMatched():
             event = given.cloud_event
             return f"event {event['id']} for {given.workflow_id}: {_json(event['data'])}"
+        case ResultReceived(handover=HandOver(to=to, input=value)):
+            return f"result of {given.task_id}/{given.attempt}: handed over to {to} {_json(value)}"
         case ResultReceived(error=None):
             return f"result of {given.task_id}/{given.attempt}: {given.status} {_json(given.output)}"
         case ResultReceived(error=error):
             again = "" if error and error.retryable else ", not to be tried again"
             return f"result of {given.task_id}/{given.attempt}: failed, {error and error.kind}{again}"
+        case EventOffered():
+            event = given.cloud_event
+            return f"event {event['id']} ({event['type']}) offered to {given.workflow_id}: {_json(event['data'])}"
         case AnswerGiven():
             edit = f", payload {_json(given.payload)}" if isinstance(given.payload, dict) else ""
             why = f", because: {given.reason}" if given.reason else ""
@@ -130,7 +140,9 @@ def _fields(event: Event) -> str:
     parts = []
     for name in event.__struct_fields__:
         value = getattr(event, name)
-        if name in _UNSAID or value in ("", None) or value is False or (name, value) == ("retry_budget_from", 1):
+        if isinstance(value, KeptEvent):
+            value = value.cloud_event
+        if name in _UNSAID or value in ("", None) or value is False or (name, value) in _USUAL:
             continue
         shown = _clock(value) if name.endswith("_at_ms") else value if isinstance(value, str) else _json(value)
         parts.append(f"{name.removesuffix('_ms')}: {shown}")
@@ -148,8 +160,11 @@ def _effect(effect: Effect) -> str:
             return f"receipt for {effect.answer_id or 'nobody'}: {effect.status} ({effect.code}){verdict}"
         case PublishOutcome():
             return f"outcome {effect.status}: {_json(effect.output)}"
+        case PublishEvent():
+            event = effect.cloud_event
+            return f"event {event['id']} of type {event['type']}: {_json(event.get('data'))}"
         case SendDeadLetter():
-            return f"dead letter: {effect.parked.code}"
+            return f"dead letter: {effect.parked.code}, {effect.parked.message}"
 
 
 def _stand(workflow: Workflow | None) -> str:

@@ -10,6 +10,7 @@ from referencing.exceptions import Unresolvable
 
 from mesh.core import ids
 from mesh.core.canonical import digest
+from mesh.core.deciding.dispatching import round_of
 from mesh.core.deciding.draft import Draft
 from mesh.core.events import AnswerRefused, ApprovalRequested
 from mesh.core.inputs import AnswerGiven
@@ -26,9 +27,10 @@ _SHOWN: Final = 300  # characters of a validator's message, which quotes the val
 
 def ask(draft: Draft, name: str, work: ApprovalWork, reason: str) -> None:
     """Raises `ExpressionError`."""
-    workflow, scope = draft.live, draft.scope()
+    workflow, scope = draft.live, draft.scope_of(name)
     payload = work.payload.render(scope)
-    approval = ids.approval_id(workflow.workflow_id, workflow.run_id, name)
+    turn = round_of(draft, name)
+    approval = ids.approval_id(workflow.workflow_id, workflow.run_id, ids.instance(name, round=turn))
     draft.add(
         ApprovalRequested(
             step=name,
@@ -42,6 +44,7 @@ def ask(draft: Draft, name: str, work: ApprovalWork, reason: str) -> None:
             reason=reason,
             deadline_at_ms=None if work.deadline_s is None else draft.now_ms + int(work.deadline_s * 1000),
             payload_schema=_payload_schema(work, draft.directory),
+            round=turn,
         )
     )
 

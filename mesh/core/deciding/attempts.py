@@ -1,51 +1,43 @@
-"""A task's attempts: the dispatch of one, what its failure brings, and the next."""
+"""A task's attempts: what the failure of one brings, and the next."""
 
 from hashlib import sha256
-from typing import Any
 
 from mesh.core import ids
+from mesh.core.deciding.dispatching import agent_work, dispatch
 from mesh.core.deciding.draft import Draft
 from mesh.core.deciding.ending import end
-from mesh.core.events import IncidentRaised, RetryScheduled, TaskDispatched, TaskFailed
-from mesh.core.route import AgentWork, Retry
+from mesh.core.deciding.fanning import is_tolerated
+from mesh.core.deciding.progress import settled
+from mesh.core.events import IncidentRaised, RetryScheduled, StepGivenUp, TaskFailed
+from mesh.core.route import Retry
 from mesh.core.state import StepState
 
-__all__ = ["dispatch", "dispatch_again", "fail"]
-
-
-def dispatch(
-    draft: Draft, name: str, work: AgentWork, value: Any, reason: str, *, attempt: int, budget_from: int = 1
-) -> None:
-    workflow = draft.live
-    task = ids.task_id(workflow.workflow_id, workflow.run_id, name)
-    draft.add(
-        TaskDispatched(
-            step=name,
-            task_id=task,
-            attempt=attempt,
-            agent=work.agent,
-            input=value,
-            due_at_ms=draft.now_ms + int(work.timeout_s * 1000),
-            traceparent=draft.traceparent(task, str(attempt)),
-            reason=reason,
-            retry_budget_from=budget_from,
-        )
-    )
+__all__ = ["dispatch_again", "fail", "give_up"]
 
 
 def dispatch_again(draft: Draft, name: str, step: StepState, *, anew: bool = False) -> None:
     """The next attempt, with the input of the first; with `anew` the count of attempts begins again."""
-    work = _agent_work(draft, name)
+    work = agent_work(draft, name)
     attempt = step.attempt + 1
     budget_from = attempt if anew else step.retry_budget_from
     reason = f"attempt {attempt - budget_from + 1} of {work.retry.attempts}, after {step.error}"
-    dispatch(draft, name, work, step.input, reason, attempt=attempt, budget_from=budget_from)
+    dispatch(
+        draft,
+        name,
+        work,
+        step.input,
+        reason,
+        attempt=attempt,
+        budget_from=budget_from,
+        agent=step.agent,
+        hop=step.hop,
+    )
 
 
 def fail(draft: Draft, failed: TaskFailed) -> None:
     """Record a failed attempt and what follows of it: another attempt, an incident, or the end."""
     draft.add(failed)
-    work = _agent_work(draft, failed.step)
+    work = agent_work(draft, failed.step)
     step = draft.live.steps[failed.step]
     retry, made = work.retry, failed.attempt - step.retry_budget_from + 1
     retryable = failed.retryable and failed.kind not in retry.non_retryable
@@ -55,18 +47,22 @@ def fail(draft: Draft, failed: TaskFailed) -> None:
         return
     tried = f"attempt {made} of {retry.attempts}" if retryable else "trying again would not help"
     message = f"{failed.kind}: {failed.message} ({tried})"
-    if work.on_exhausted == "fail":
-        end(draft, "failed", f"{failed.step}: {message}")
+    give_up(draft, failed.step, message, kind="exhausted" if retryable else "non_retryable")
+
+
+def give_up(draft: Draft, place: str, message: str, *, kind: str) -> None:
+    """No attempt is left: go on without it where the route says so, else end the workflow or leave it to an operator."""
+    name, choice = ids.step_of(place), agent_work(draft, place).on_exhausted
+    if ids.is_item(place) and is_tolerated(draft, name):
+        draft.add(StepGivenUp(step=place, reason=message))
+        settled(draft, place)
+    elif choice == "continue":
+        draft.add(StepGivenUp(step=name, reason=message if place == name else f"{place}: {message}"))
+        settled(draft, name)
+    elif choice == "fail":
+        end(draft, "failed", f"{place}: {message}")
     else:
-        kind = "exhausted" if retryable else "non_retryable"
-        draft.add(IncidentRaised(step=failed.step, kind=kind, message=message))
-
-
-def _agent_work(draft: Draft, name: str) -> AgentWork:
-    work = draft.route.steps[name].work
-    if not isinstance(work, AgentWork):
-        raise TypeError(f"step {name} of {draft.workflow_id} has attempts, but its route gives it no agent")
-    return work
+        draft.add(IncidentRaised(step=place, kind=kind, message=message))
 
 
 def _backoff_ms(retry: Retry, made: int, attempt: str) -> int:

@@ -2,8 +2,8 @@
 
 from mesh.core.deciding.asking import find_open, is_edit, refusal
 from mesh.core.deciding.draft import Draft
-from mesh.core.deciding.ending import end, rejection_reason, takes_rejection
-from mesh.core.deciding.progress import go_on
+from mesh.core.deciding.ending import end, rejection_is_taken, rejection_reason
+from mesh.core.deciding.progress import settled
 from mesh.core.events import AnswerRefused, ApprovalClosed, IncidentRaised
 from mesh.core.inputs import AnswerGiven
 from mesh.core.state import StepState
@@ -59,9 +59,7 @@ def expire(draft: Draft, name: str, step: StepState) -> None:
 
 def _close(draft: Draft, closed: ApprovalClosed) -> None:
     draft.add(closed)
-    route = draft.route
-    dependents = route.dependents[closed.step]
-    if closed.verdict == "rejected" and not any(takes_rejection(route.steps[d], closed.step) for d in dependents):
+    if closed.verdict == "rejected" and not rejection_is_taken(draft.route, closed.step):
         end(draft, "rejected", rejection_reason(draft.live.steps[closed.step], closed.step))
         return
-    go_on(draft, dependents)
+    settled(draft, closed.step)

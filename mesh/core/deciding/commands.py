@@ -1,11 +1,22 @@
 """What operators order, and effects that the broker would not take: both end at a person."""
 
 from mesh.core import ids
+from mesh.core.deciding import fanning
 from mesh.core.deciding.attempts import dispatch_again
+from mesh.core.deciding.compensating import begin_undo, close
 from mesh.core.deciding.draft import Draft
 from mesh.core.deciding.ending import end
-from mesh.core.deciding.progress import begin, go_on
-from mesh.core.events import CommandAccepted, CommandRefused, EffectUndeliverable, IncidentRaised, IncidentResolved
+from mesh.core.deciding.looping import go_round
+from mesh.core.deciding.progress import begin, go_on, settled
+from mesh.core.events import (
+    CommandAccepted,
+    CommandRefused,
+    EffectUndeliverable,
+    IncidentRaised,
+    IncidentResolved,
+    StepGivenUp,
+    StepSkipped,
+)
 from mesh.core.inputs import CommandGiven, Undeliverable
 from mesh.core.state import StepState, Workflow
 
@@ -20,33 +31,71 @@ def on_command(draft: Draft, given: CommandGiven) -> None:
         _refuse(draft, given, "ended", f"the workflow has ended: {workflow.status}")
     elif given.command == "cancel":
         _accept(draft, given)
-        end(draft, "cancelled", f"cancelled by {given.by}" + (f": {given.reason}" if given.reason else ""))
+        _cancel(draft, f"cancelled by {given.by}" + (f": {given.reason}" if given.reason else ""))
     else:
-        _on_retry(draft, given, workflow)
+        _on_incident(draft, given, workflow)
 
 
-def _on_retry(draft: Draft, given: CommandGiven, workflow: Workflow) -> None:
+def _cancel(draft: Draft, reason: str) -> None:
+    """A workflow that is being undone ends as it stands, when it is told a second time."""
+    if draft.live.ending is None:
+        end(draft, "cancelled", reason)
+    else:
+        close(draft, "cancelled", f"{reason}, before all was undone")
+
+
+def _on_incident(draft: Draft, given: CommandGiven, workflow: Workflow) -> None:
     steps = draft.route.steps
-    if given.step is not None and given.step not in steps:
+    if given.step is not None and ids.step_of(given.step) not in steps:
         _refuse(draft, given, "unknown_step", f"the route has no step {given.step}: {', '.join(steps)}")
         return
-    stuck = {n: s for n, s in workflow.steps.items() if s.status == "incident" and given.step in {None, n}}
+    stuck = [n for n, s in workflow.steps.items() if s.status == "incident" and given.step in {None, n, ids.step_of(n)}]
     if not stuck:
         which = f"step {given.step}" if given.step else "the workflow"
-        _refuse(draft, given, "no_incident", f"{which} has no incident to retry")
+        _refuse(draft, given, "no_incident", f"{which} has no incident to {given.command}")
         return
     _accept(draft, given)
-    for name, step in stuck.items():
-        draft.add(IncidentResolved(step=name, action="retry", by=given.by))
-        _begin_again(draft, name, step)
+    for place in stuck:
+        state = draft.live.steps.get(place)
+        if draft.live.status == "running" and state is not None and state.status == "incident":
+            _resolve(draft, given, place, state)
 
 
-def _begin_again(draft: Draft, name: str, step: StepState) -> None:
-    """A task gets new attempts, with the input it had; what never got so far begins afresh."""
-    if step.attempt:
-        dispatch_again(draft, name, step, anew=True)
-    elif begin(draft, draft.route.steps[name]):
-        go_on(draft, draft.route.dependents[name])
+def _resolve(draft: Draft, given: CommandGiven, place: str, state: StepState) -> None:
+    if given.command == "fail":
+        end(draft, "failed", f"{place} was failed by {given.by}" + (f": {given.reason}" if given.reason else ""))
+        return
+    draft.add(IncidentResolved(step=place, action=given.command, by=given.by))
+    if given.command == "skip":
+        _skip(draft, place, f"skipped by {given.by}")
+    else:
+        _begin_again(draft, place, state)
+
+
+def _skip(draft: Draft, place: str, reason: str) -> None:
+    """Those who need it go on; an item counts as failed, and its for-each goes on whatever it tolerates."""
+    if ids.is_item(place):
+        draft.add(StepGivenUp(step=place, reason=reason))
+    else:
+        draft.add(StepSkipped(step=place, reason=reason))
+    settled(draft, place)
+
+
+def _begin_again(draft: Draft, place: str, state: StepState) -> None:
+    """A task gets new attempts, with the input it had; a loop gets one more round; what never got so far begins afresh."""
+    name = ids.step_of(place)
+    step = draft.route.steps[name]
+    if step.repeat is not None and state.incident is not None and state.incident.kind == "loop":
+        go_round(draft, name, step.repeat)
+        go_on(draft, step.repeat.body)
+    elif state.attempt:
+        dispatch_again(draft, place, state, anew=True)
+    elif ids.is_item(place):
+        fanning.begin_item(draft, name, ids.index_of(place), draft.live.steps[name].input)
+    elif ids.is_undo(place):
+        begin_undo(draft, name)
+    elif begin(draft, step):
+        settled(draft, name)
 
 
 def _accept(draft: Draft, given: CommandGiven) -> None:

@@ -1,16 +1,16 @@
 """A decision in the making. Owns the rule that every event is evolved as soon as it is decided, so that the next one is decided on the state after it."""
 
-from typing import Final
+from typing import Any, Final
 
 from mesh.core import ids
 from mesh.core.events import Event
 from mesh.core.evolve import evolve
 from mesh.core.route import Route, Scope
-from mesh.core.state import Directory, Workflow
+from mesh.core.state import FINISHED, Directory, StepState, Workflow
 
 __all__ = ["Draft"]
 
-_HAS_OUTPUT: Final = frozenset({"succeeded", "skipped", "rejected"})
+_HAS_OUTPUT: Final = frozenset({"succeeded", "skipped", "rejected", "failed"})
 
 
 class Draft:
@@ -49,10 +49,10 @@ class Draft:
     def scope(self) -> Scope:
         """What expressions see now."""
         if self._scope is None:
-            workflow = self.live
+            workflow, route = self.live, self.route
             self._scope = {
                 "event": workflow.cloud_event,
-                "steps": {name: step.output for name, step in workflow.steps.items() if step.status in _HAS_OUTPUT},
+                "steps": _outputs(route, workflow.steps),
                 "workflow": {
                     "id": workflow.workflow_id,
                     "run_id": workflow.run_id,
@@ -60,8 +60,37 @@ class Draft:
                     "key": workflow.key,
                 },
             }
+            if route.reads_status:
+                self._scope["status"] = _statuses(route, workflow.steps)
         return self._scope
+
+    def scope_of(self, step: str) -> Scope:
+        """What the expressions of this step see now: in a loop, its round too."""
+        scope = self.scope()
+        if step not in self.route.looped:
+            return scope
+        state = self.live.steps.get(step)
+        return {**scope, "round": 1 if state is None else state.round}
 
     def traceparent(self, *parts: str) -> str:
         """A span of the workflow's trace, its id a function of `parts`."""
         return f"00-{self.live.trace_id}-{ids.span_id(*parts)}-01"
+
+
+def _outputs(route: Route, steps: dict[str, StepState]) -> dict[str, Any]:
+    """What each step that is done gave. In a sparse route what is not there is null; in a loop, what it gave last."""
+    found: dict[str, Any] = {}
+    for name in route.steps:
+        state = steps.get(name)
+        if state is not None and (state.status in _HAS_OUTPUT or route.is_sparse):
+            found[name] = state.output
+        elif route.is_sparse:
+            found[name] = None
+    return found
+
+
+def _statuses(route: Route, steps: dict[str, StepState]) -> dict[str, str]:
+    return {
+        name: state.status if (state := steps.get(name)) is not None and state.status in FINISHED else ""
+        for name in route.steps
+    }

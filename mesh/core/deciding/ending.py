@@ -2,12 +2,13 @@
 
 from typing import Any, Final
 
+from mesh.core.deciding.compensating import close, compensate
 from mesh.core.deciding.draft import Draft
-from mesh.core.events import ApprovalWithdrawn, EndStatus, WorkflowEnded
-from mesh.core.route import ExpressionError, Step
+from mesh.core.events import EndStatus
+from mesh.core.route import ExpressionError, Route, Step
 from mesh.core.state import FINISHED, StepState
 
-__all__ = ["end", "end_if_done", "rejection_reason", "takes_rejection"]
+__all__ = ["end", "end_if_done", "outputs", "rejection_is_taken", "rejection_reason", "takes"]
 
 _RAN: Final = frozenset({"succeeded", "rejected"})
 
@@ -22,26 +23,40 @@ def end_if_done(draft: Draft) -> None:
         end(draft, "rejected", rejection_reason(workflow.steps[refused[0]], refused[0]))
         return
     try:
-        output = _output(draft)
+        output = outputs(draft)
     except ExpressionError as error:
         end(draft, "failed", f"all steps are done, but the route's output could not be made: {error}")
         return
     end(draft, "completed", "all steps are done", output)
 
 
-def takes_rejection(step: Step, approval: str) -> bool:
-    """Whether the step's `if` speaks of the approval, and so takes its rejection into its own hands."""
+def takes(step: Step, other: str, *, rejected: bool) -> bool:
+    """Whether the step's `if` speaks of how the other came out, and so takes it into its own hands.
+
+    Of a rejection it may speak by what it reads of the approval too.
+    """
     if step.condition is None:
         return False
-    whole = f"steps.{approval}"
-    return any(path == whole or path.startswith(whole + ".") for path in step.condition.paths)
+    whole = f"steps.{other}"
+    return any(
+        path == f"status.{other}" or (rejected and (path == whole or path.startswith(whole + ".")))
+        for path in step.condition.paths
+    )
+
+
+def rejection_is_taken(route: Route, approval: str) -> bool:
+    """Whether a rejection has a step that takes it, or a loop that goes round by it. If not, it ends the workflow."""
+    repeat = route.steps[approval].repeat
+    if repeat is not None and any(path.startswith(f"steps.{approval}") for path in repeat.until.paths):
+        return True
+    return any(takes(route.steps[d], approval, rejected=True) for d in route.dependents[approval])
 
 
 def _taken(draft: Draft, approval: str) -> bool:
     """Whether a step took this approval's rejection and ran."""
     route, steps = draft.route, draft.live.steps
     return any(
-        takes_rejection(route.steps[d], approval) and steps[d].status in _RAN for d in route.dependents[approval]
+        takes(route.steps[d], approval, rejected=True) and steps[d].status in _RAN for d in route.dependents[approval]
     )
 
 
@@ -51,28 +66,17 @@ def rejection_reason(step: StepState, name: str) -> str:
     return f"{name} was rejected by {by}" + (f": {why}" if why else "")
 
 
-def _output(draft: Draft) -> Any:
+def outputs(draft: Draft) -> Any:
     """The outcome's data. Raises `ExpressionError`."""
     route = draft.route
     if route.output is not None:
         return route.output.render(draft.scope())
+    steps = draft.live.steps
     leaves = [name for name in route.steps if not route.dependents[name]]
-    return {name: draft.live.steps[name].output for name in leaves}
+    return {name: steps[name].output if name in steps else None for name in leaves}
 
 
 def end(draft: Draft, status: EndStatus, reason: str, output: Any = None) -> None:
-    """End the workflow, whatever is still under way; open questions are withdrawn."""
-    workflow = draft.live
-    for name, step in workflow.steps.items():
-        if step.status == "asking":
-            draft.add(ApprovalWithdrawn(step=name, approval_id=step.task_id, reason=f"the workflow {status}: {reason}"))
-    draft.add(
-        WorkflowEnded(
-            status=status,
-            reason=reason,
-            run_id=workflow.run_id,
-            traceparent=draft.traceparent(workflow.workflow_id, workflow.run_id),
-            output=output,
-            forget_at_ms=draft.now_ms + int(workflow.closed_retention_s * 1000),
-        )
-    )
+    """End the workflow, whatever is still under way; what it did is undone first, where its route says how."""
+    if not compensate(draft, status, reason):
+        close(draft, status, reason, output)

@@ -2,48 +2,163 @@
 
 from collections import deque
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple, assert_never
 
+from mesh.core import ids
+from mesh.core.deciding import fanning
 from mesh.core.deciding.asking import ask
-from mesh.core.deciding.attempts import dispatch
+from mesh.core.deciding.compensating import cancel_step, undo_next
+from mesh.core.deciding.dispatching import dispatch
 from mesh.core.deciding.draft import Draft
-from mesh.core.deciding.ending import end_if_done, takes_rejection
-from mesh.core.events import IncidentRaised, StepBlocked, StepSkipped
+from mesh.core.deciding.ending import end, end_if_done, outputs, takes
+from mesh.core.deciding.looping import goes_round
+from mesh.core.deciding.waiting import begin_wait
+from mesh.core.events import EventEmitted, IncidentRaised, StepBlocked, StepComputed, StepSkipped
 from mesh.core.evolve import approval_output
-from mesh.core.route import AgentWork, ApprovalWork, ExpressionError, Step
-from mesh.core.state import FINISHED
+from mesh.core.route import AgentWork, ApprovalWork, EmitWork, EndWork, ExpressionError, Step, ValueWork, WaitWork
+from mesh.core.state import FINISHED, StepState
 
-__all__ = ["begin", "go_on"]
+__all__ = ["begin", "go_on", "settled"]
 
 _SATISFIES: Final = frozenset({"succeeded", "skipped"})
+_TURNS: Final = frozenset({"succeeded", "rejected"})
+
+
+def settled(draft: Draft, place: str) -> None:
+    """Go on after what stands at this place is settled: a step, an item of one, a compensation."""
+    if ids.is_undo(place):
+        undo_next(draft)
+        return
+    name = ids.step_of(place)
+    if ids.is_item(place) and not fanning.advance(draft, name):
+        return
+    go_on(draft, following(draft, name))
 
 
 def go_on(draft: Draft, candidates: Iterable[str]) -> None:
     """Let every candidate act whose needs are settled, then those that need what was settled by that; end the workflow if all is done."""
     route = draft.route
     todo = deque(candidates)
-    while todo:
+    while todo and _is_going(draft):
         name = todo.popleft()
-        if name not in draft.live.steps and _act(draft, route.steps[name]):
-            todo.extend(route.dependents[name])
-    end_if_done(draft)
+        if _is_open(draft.live.steps.get(name)):
+            for done in _act(draft, route.steps[name]):
+                todo.extend(following(draft, done))
+    if _is_going(draft):
+        end_if_done(draft)
 
 
-def _act(draft: Draft, step: Step) -> bool:
-    """Begin or settle one step if it can be. True if it was settled at once (skipped or blocked)."""
-    steps = draft.live.steps
+def following(draft: Draft, name: str) -> Iterable[str]:
+    """Who may act now that this step is settled: those that need it; or the body of the loop that it closes, once more."""
+    repeat, state = draft.route.steps[name].repeat, draft.live.steps[name]
+    if repeat is not None and state.status in _TURNS and goes_round(draft, name, repeat):
+        return repeat.body if draft.live.steps[name].status == "again" else ()
+    return draft.route.dependents[name]
+
+
+def _is_going(draft: Draft) -> bool:
+    return draft.live.status == "running" and draft.live.ending is None
+
+
+def _is_open(state: StepState | None) -> bool:
+    """It has not begun (in this round)."""
+    return state is None or state.status == "again"
+
+
+def _act(draft: Draft, step: Step) -> list[str]:
+    """Begin or settle one step, if it can be. The steps that are settled by that: itself, and those that it makes needless."""
+    ready = _readiness(step, draft.live.steps)
+    match ready:
+        case _Ready():
+            needless = _cancel_others(draft, step) if step.first_of else []
+            return [step.name, *needless] if begin(draft, step) else needless
+        case _Blocked(reason=reason):
+            draft.add(StepBlocked(step=step.name, reason=reason))
+            return [step.name]
+        case _Skipped(reason=reason):
+            draft.add(StepSkipped(step=step.name, reason=reason))
+            return [step.name]
+        case None:
+            return []
+        case _:
+            assert_never(ready)
+
+
+# Joins ------------------------------------------------------------------------------------------------------------------
+
+
+class _Ready(NamedTuple):
+    pass
+
+
+class _Blocked(NamedTuple):
+    reason: str
+
+
+class _Skipped(NamedTuple):
+    reason: str
+
+
+def _readiness(step: Step, steps: dict[str, StepState]) -> _Ready | _Blocked | _Skipped | None:
+    """Whether the step's needs let it act. None: not yet."""
+    if step.enough is None:
+        return _of_all(step, steps)
+    return _of_some(step, step.enough, steps)
+
+
+def _of_all(step: Step, steps: dict[str, StepState]) -> _Ready | _Blocked | None:
     for need in step.needs:
         state = steps.get(need)
         if state is None or state.status not in FINISHED:
-            return False
-        if state.status not in _SATISFIES and not (state.status == "rejected" and takes_rejection(step, need)):
-            draft.add(StepBlocked(step=step.name, reason=f"needs {need}, which was {state.status}"))
-            return True
-    return begin(draft, step)
+            return None
+        if state.status not in _SATISFIES and not takes(step, need, rejected=state.status == "rejected"):
+            return _Blocked(f"needs {need}, which was {state.status}")
+    return _Ready()
+
+
+def _of_some(step: Step, enough: int, steps: dict[str, StepState]) -> _Ready | _Blocked | _Skipped | None:
+    """So many must have succeeded, or have come out in a way that the step's `if` takes. What was skipped counts for nothing."""
+    counted, still_open, refused = 0, 0, ""
+    for need in step.needs:
+        state = steps.get(need)
+        if state is None or state.status not in FINISHED:
+            still_open += 1
+        elif state.status == "succeeded" or takes(step, need, rejected=state.status == "rejected"):
+            counted += 1
+        elif state.status != "skipped":
+            refused = refused or f"{need} was {state.status}"
+    if counted >= enough:
+        return _Ready()
+    if counted + still_open >= enough:
+        return None
+    short = f"needs {enough} of {', '.join(step.needs)}, and {counted} succeeded"
+    return _Blocked(f"{short}: {refused}") if refused else _Skipped(short)
+
+
+def _cancel_others(draft: Draft, step: Step) -> list[str]:
+    """The race is won: cancel what else it was about, and every step that only served that."""
+    route, steps = draft.route, draft.live.steps
+    gone = {need for need in step.needs if _is_unsettled(steps.get(need))}
+    for name in reversed(route.steps):
+        dependents = route.dependents[name]
+        if name not in gone and dependents and _is_unsettled(steps.get(name)) and gone.issuperset(dependents):
+            gone.add(name)
+    cancelled = [name for name in route.steps if name in gone]
+    won = next((need for need in step.needs if need not in gone), "")
+    for name in cancelled:
+        cancel_step(draft, name, f"{step.name} goes on with {won}")
+    return cancelled
+
+
+def _is_unsettled(state: StepState | None) -> bool:
+    return state is None or state.status not in FINISHED
+
+
+# Beginning ----------------------------------------------------------------------------------------------------------------
 
 
 def begin(draft: Draft, step: Step) -> bool:
-    """Dispatch, ask or skip; an incident where an expression can't be evaluated. True if the step was settled at once (skipped)."""
+    """Do what the step is for, or skip it; an incident where an expression can't be evaluated. True if that settled it."""
     try:
         return _begin(draft, step)
     except ExpressionError as error:
@@ -52,19 +167,65 @@ def begin(draft: Draft, step: Step) -> bool:
 
 
 def _begin(draft: Draft, step: Step) -> bool:
-    if step.condition is not None and not step.condition.is_true(draft.scope()):
+    scope = draft.scope_of(step.name)
+    if step.condition is not None and not step.condition.is_true(scope):
         output = None
         if isinstance(step.work, ApprovalWork):
-            output = approval_output("skipped", step.work.payload.render(draft.scope()))
+            output = approval_output("skipped", step.work.payload.render(scope))
         draft.add(StepSkipped(step=step.name, reason=f"{step.condition.source} is false", output=output))
         return True
-    if isinstance(step.work, AgentWork):
-        dispatch(draft, step.name, step.work, step.work.input.render(draft.scope()), _why(step), attempt=1)
-    else:
-        ask(draft, step.name, step.work, _why(step))
-    return False
+    reason, work = _why(step), step.work
+    if step.for_each is not None:
+        return fanning.start(draft, step, step.for_each, reason)
+    match work:
+        case AgentWork():
+            dispatch(draft, step.name, work, work.input.render(scope), reason, attempt=1)
+            return False
+        case ApprovalWork():
+            ask(draft, step.name, work, reason)
+            return False
+        case WaitWork():
+            return begin_wait(draft, step, work, reason)
+        case ValueWork():
+            draft.add(StepComputed(step=step.name, output=work.value.render(scope), reason=reason))
+            return True
+        case EmitWork():
+            _emit(draft, step.name, work, reason)
+            return True
+        case EndWork():
+            _end_here(draft, step.name, work, reason)
+            return True
+        case _:
+            assert_never(work)
+
+
+def _emit(draft: Draft, name: str, work: EmitWork, reason: str) -> None:
+    """The event's source and id name the step and its round, so that sending it again is the same event."""
+    workflow = draft.live
+    made = work.event.render(draft.scope_of(name))
+    state = workflow.steps.get(name)
+    event_id = ids.task_id(
+        workflow.workflow_id, workflow.run_id, ids.instance(name, round=1 if state is None else state.round)
+    )
+    for attribute in ("type", "subject"):
+        if attribute in made and not (isinstance(made[attribute], str) and made[attribute]):
+            raise ExpressionError(f"the event's {attribute} must be a string that is not empty")
+    event = {"specversion": "1.0", "id": event_id, "source": f"/mesh/{workflow.route}", **made}
+    draft.add(EventEmitted(step=name, cloud_event=event, traceparent=draft.traceparent(event_id), reason=reason))
+
+
+def _end_here(draft: Draft, name: str, work: EndWork, reason: str) -> None:
+    scope = draft.scope_of(name)
+    why = str(work.reason.render(scope))
+    output = None
+    if work.status == "completed":
+        output = outputs(draft) if work.output is None else work.output.render(scope)
+    draft.add(StepComputed(step=name, output=output, reason=reason))
+    end(draft, work.status, f"{name}: {why}" if why else name, output)
 
 
 def _why(step: Step) -> str:
     needs = f"{', '.join(step.needs)} done" if step.needs else "the workflow started"
+    if step.enough is not None:
+        needs = f"{step.enough} of {', '.join(step.needs)} done"
     return f"{needs}, and {step.condition.source}" if step.condition else needs

@@ -4,20 +4,27 @@ from typing import Final, NamedTuple
 
 from mesh.core import ids
 from mesh.core.deciding.attempts import fail
+from mesh.core.deciding.dispatching import agent_work, dispatch
 from mesh.core.deciding.draft import Draft
-from mesh.core.deciding.progress import go_on
-from mesh.core.events import IncidentRaised, IncidentResolved, InputDismissed, TaskFailed, TaskSucceeded
-from mesh.core.inputs import ResultReceived, TaskError, TaskUndeliverable
+from mesh.core.deciding.progress import settled
+from mesh.core.events import (
+    IncidentRaised,
+    IncidentResolved,
+    InputDismissed,
+    TaskFailed,
+    TaskHandedOver,
+    TaskSucceeded,
+)
+from mesh.core.inputs import HandOver, ResultReceived, TaskError, TaskUndeliverable
 from mesh.core.state import StepState
 
 __all__ = ["on_result", "on_task_undeliverable"]
 
-_UNSETTLED: Final = frozenset({"running", "retrying", "incident"})
 _NO_REASON: Final = TaskError(kind="unknown", message="the agent gave no reason")
 
 
 class _Waits(NamedTuple):
-    """The step that waits for an attempt."""
+    """Who waits for an attempt: the place of its state, and the state."""
 
     name: str
     step: StepState
@@ -29,22 +36,56 @@ def on_result(draft: Draft, given: ResultReceived) -> None:
         draft.add(waits)
     elif given.status == "succeeded":
         _succeed(draft, waits, given)
+    elif given.handover is not None:
+        _hand_over(draft, waits, given, given.handover)
     else:
-        error = given.error or _NO_REASON
-        fail(
-            draft,
-            TaskFailed(
+        _fail(draft, waits, given, given.error or _NO_REASON)
+
+
+def _fail(draft: Draft, waits: _Waits, given: ResultReceived, error: TaskError) -> None:
+    fail(
+        draft,
+        TaskFailed(
+            step=waits.name,
+            task_id=given.task_id,
+            attempt=given.attempt,
+            kind=error.kind,
+            message=error.message,
+            retryable=error.retryable,
+            agent_version=given.agent_version,
+            agent_instance=given.agent_instance,
+            duration_ms=given.duration_ms,
+        ),
+    )
+
+
+def _hand_over(draft: Draft, waits: _Waits, given: ResultReceived, handover: HandOver) -> None:
+    work = agent_work(draft, waits.name)
+    allowed = work.handover
+    if allowed is None:
+        refusal = "its route lets it hand over to nobody"
+    elif handover.to not in allowed.to:
+        refusal = f"its route lets it hand over to {', '.join(sorted(allowed.to))}"
+    elif waits.step.hop > allowed.hops:
+        refusal = f"the task has been handed over {allowed.hops} times, which is the limit"
+    else:
+        draft.add(
+            TaskHandedOver(
                 step=waits.name,
                 task_id=given.task_id,
                 attempt=given.attempt,
-                kind=error.kind,
-                message=error.message,
-                retryable=error.retryable,
+                to=handover.to,
                 agent_version=given.agent_version,
                 agent_instance=given.agent_instance,
                 duration_ms=given.duration_ms,
-            ),
+                usage=given.usage,
+            )
         )
+        reason, hop = f"handed over by {waits.step.agent}", waits.step.hop + 1
+        dispatch(draft, waits.name, work, handover.input, reason, attempt=1, agent=handover.to, hop=hop)
+        return
+    message = f"{waits.step.agent} handed over to {handover.to}, and {refusal}"
+    _fail(draft, waits, given, TaskError(kind="handover_refused", message=message, retryable=False))
 
 
 def _succeed(draft: Draft, waits: _Waits, given: ResultReceived) -> None:
@@ -63,7 +104,7 @@ def _succeed(draft: Draft, waits: _Waits, given: ResultReceived) -> None:
             usage=given.usage,
         )
     )
-    go_on(draft, draft.route.dependents[waits.name])
+    settled(draft, waits.name)
 
 
 def on_task_undeliverable(draft: Draft, given: TaskUndeliverable) -> None:
@@ -102,7 +143,14 @@ def _waiting(draft: Draft, task: str, attempt: int, *, success: bool) -> _Waits 
     step = workflow.steps.get(parsed.step)
     if step is None or step.task_id != task or not 1 <= attempt <= step.attempt:
         return InputDismissed(code="unknown", message=f"task {task}, attempt {attempt}, was never dispatched")
-    if step.status in _UNSETTLED if success else step.status == "running" and attempt == step.attempt:
+    if _is_unsettled(step) if success else step.status == "running" and attempt == step.attempt:
         return _Waits(parsed.step, step)
     message = f"task {task}, attempt {attempt}, counts no more: the step is {step.status}"
     return InputDismissed(code="repeated", message=message)
+
+
+def _is_unsettled(step: StepState) -> bool:
+    """An operator who has the step may have it because of its loop: then its work is done."""
+    if step.incident is not None:
+        return step.incident.kind != "loop"
+    return step.status in {"running", "retrying"}

@@ -44,7 +44,7 @@ def on_event(draft: Draft, given: EventMatched) -> None:
 
 def _repeats(workflow: Workflow | None, run: str, route: Route) -> str:
     """Why a start for this id changes nothing; empty if it does."""
-    if workflow is None:
+    if workflow is None or workflow.status == "expected":
         return ""
     if workflow.run_id == run:
         return "the same event started this run"

@@ -1,10 +1,14 @@
 """Times that have come: a time-out, a retry, a deadline, the end of a closed id's memory. One that no longer fits the state changes nothing."""
 
+from mesh.core.deciding import fanning
 from mesh.core.deciding.attempts import dispatch_again, fail
 from mesh.core.deciding.closing import expire
 from mesh.core.deciding.draft import Draft
-from mesh.core.events import TaskFailed, WorkflowForgotten
+from mesh.core.deciding.ending import end
+from mesh.core.deciding.progress import settled
+from mesh.core.events import EventUnclaimed, IncidentRaised, StepSkipped, TaskFailed, WaitEnded, WorkflowForgotten
 from mesh.core.inputs import TimerDue
+from mesh.core.route import WaitWork
 from mesh.core.state import StepState
 
 __all__ = ["on_timer"]
@@ -16,6 +20,8 @@ def on_timer(draft: Draft, given: TimerDue) -> None:
         return
     if given.kind == "forget":
         if workflow.forget_at_ms is not None and workflow.forget_at_ms <= given.due_at_ms:
+            for kept in workflow.kept:
+                draft.add(EventUnclaimed(kept=kept, reason="no workflow of this id started in time"))
             draft.add(WorkflowForgotten())
         return
     step = workflow.steps.get(given.step)
@@ -29,6 +35,29 @@ def on_timer(draft: Draft, given: TimerDue) -> None:
             dispatch_again(draft, given.step, step)
         case "approval_deadline", "asking":
             expire(draft, given.step, step)
+        case "wait", "waiting" if not step.awaits:
+            draft.add(WaitEnded(step=given.step))
+            settled(draft, given.step)
+        case "event_timeout", "waiting" if step.awaits:
+            _give_up_waiting(draft, given.step, step)
+        case "portion", "iterating":
+            if fanning.advance(draft, given.step):
+                settled(draft, given.step)
+
+
+def _give_up_waiting(draft: Draft, name: str, step: StepState) -> None:
+    work = draft.route.steps[name].work
+    if not isinstance(work, WaitWork):
+        raise TypeError(f"step {name} of {draft.workflow_id} waits, but its route does not say for what")
+    message = f"no event {step.awaits} came in {(draft.now_ms - step.since_ms) / 1000:g} s"
+    match work.on_timeout:
+        case "skip":
+            draft.add(StepSkipped(step=name, reason=message))
+            settled(draft, name)
+        case "fail":
+            end(draft, "failed", f"{name}: {message}")
+        case "incident":
+            draft.add(IncidentRaised(step=name, kind="timeout", message=message))
 
 
 def _time_out(draft: Draft, name: str, step: StepState) -> None:

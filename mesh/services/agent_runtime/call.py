@@ -8,17 +8,21 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from pydantic import ValidationError
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from mesh.agent.context import Context
 from mesh.agent.definition import Agent
+from mesh.agent.handover import HandOver
 from mesh.codec.tasks import Task
+from mesh.core import inputs
 from mesh.core.inputs import TaskError
 from mesh.errors import NonRetryable
 from mesh.observability import Tracer, live_span
 from mesh.services.agent_runtime.threads import DaemonThreads
 
-__all__ = ["MAX_MESSAGE_CHARS", "AgentCall"]
+__all__ = ["MAX_MESSAGE_CHARS", "AgentCall", "Answer"]
+
+Answer = bytes | TaskError | inputs.HandOver
 
 MAX_MESSAGE_CHARS: Final = 2000  # of an error: enough for people, and the log keeps it for ever
 _MAX_KIND_CHARS: Final = 100
@@ -39,8 +43,8 @@ class AgentCall:
         self._tracer = tracer
         self._call: Callable[..., Awaitable[Any]] = self._handler if agent.is_async else self._in_thread
 
-    async def answer(self, task: Task) -> bytes | TaskError:
-        """The output as JSON, or why there is none. Raises nothing but `CancelledError`."""
+    async def answer(self, task: Task) -> Answer:
+        """The output as JSON, or why there is none, or who does it instead. Raises nothing but `CancelledError`."""
         try:
             value = self._validate_input(bytes(task.input))
         except Exception as error:  # noqa: BLE001 - a validator may raise anything; it judged the input, so no retry helps
@@ -50,6 +54,8 @@ class AgentCall:
                 output = await self._call(value, self._context(task))
             else:
                 output = await self._call(value)
+        except HandOver as passed_on:
+            return self._handed_over(passed_on)
         except NonRetryable as error:
             return TaskError(kind=_cut(error.kind, _MAX_KIND_CHARS), message=_message(error), retryable=False)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the handler is somebody else's code: its failures are results
@@ -59,7 +65,7 @@ class AgentCall:
         except Exception as error:  # noqa: BLE001 - as above, of the output
             return TaskError(kind="output_invalid", message=self._shape("output", error), retryable=False)
 
-    async def traced_answer(self, task: Task) -> tuple[bytes | TaskError, str | None]:
+    async def traced_answer(self, task: Task) -> tuple[Answer, str | None]:
         """As `answer`, within a span beneath the task's, and with the span's traceparent."""
         attributes = {
             "gen_ai.operation.name": "invoke_agent",
@@ -89,6 +95,14 @@ class AgentCall:
             deadline=task.deadline_at,
             traceparent=task.traceparent,
         )
+
+    def _handed_over(self, passed_on: HandOver) -> inputs.HandOver | TaskError:
+        try:
+            value = to_jsonable_python(passed_on.input, by_alias=True)
+        except Exception as error:  # noqa: BLE001 - as of an output
+            what = f"input for {passed_on.to}"
+            return TaskError(kind="output_invalid", message=self._shape(what, error), retryable=False)
+        return inputs.HandOver(to=str(passed_on.to), input=value)
 
     def _shape(self, what: str, error: Exception) -> str:
         match error:
@@ -122,7 +136,7 @@ def _cut(text: str, limit: int) -> str:
     return whole if len(whole) <= limit else whole[: limit - 1] + "…"
 
 
-def _close_span(span: Any, answer: bytes | TaskError) -> str | None:
+def _close_span(span: Any, answer: Answer) -> str | None:
     """Note a failure on the span, and give its traceparent; None where nothing is recorded."""
     from opentelemetry.trace import Span, Status, StatusCode  # noqa: PLC0415 - tracing that is off must not pay for it
 

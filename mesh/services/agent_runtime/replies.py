@@ -10,10 +10,11 @@ from typing import Any, Final
 from mesh.agent.definition import Agent
 from mesh.codec.dead_letters import dead_letter
 from mesh.codec.tasks import encode_result
-from mesh.core.inputs import TaskError
+from mesh.core.inputs import HandOver, TaskError
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import Clock, Delivery, OutRecord, Record, SendFailure
+from mesh.services.agent_runtime.call import Answer
 from mesh.services.agent_runtime.work import Work
 
 __all__ = ["Replies"]
@@ -44,13 +45,14 @@ class Replies:
         self._max_record_bytes = max_record_bytes
         self._surely_fits = max_record_bytes - _ENVELOPE_BYTES  # of output; more than that is counted exactly
 
-    def result(self, work: Work, answer: bytes | TaskError, traceparent: str | None = None) -> OutRecord:
+    def result(self, work: Work, answer: Answer, traceparent: str | None = None) -> OutRecord:
         """The result of a task that was begun."""
         assert work.task is not None  # noqa: S101 - only what was decoded has a result
         record = encode_result(
             work.task,
-            output=None if isinstance(answer, TaskError) else answer,
+            output=answer if isinstance(answer, bytes) else None,
             error=answer if isinstance(answer, TaskError) else None,
+            handover=answer if isinstance(answer, HandOver) else None,
             agent_version=self._version,
             agent_instance=self._instance,
             duration_ms=round((self._ticks() - work.started_s) * _MS, 3),
@@ -58,7 +60,7 @@ class Replies:
         )
         if (
             isinstance(answer, TaskError)
-            or len(answer) < self._surely_fits
+            or (isinstance(answer, bytes) and len(answer) < self._surely_fits)
             or record.size_bytes() <= self._max_record_bytes
         ):
             return record

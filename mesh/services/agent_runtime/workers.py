@@ -17,7 +17,7 @@ from mesh.codec.tasks import Task, decode_task
 from mesh.core.inputs import TaskError
 from mesh.errors import MalformedRecord
 from mesh.ports import Clock, OutRecord
-from mesh.services.agent_runtime.call import AgentCall
+from mesh.services.agent_runtime.call import AgentCall, Answer
 from mesh.services.agent_runtime.replies import Replies
 from mesh.services.agent_runtime.settings import Counts
 from mesh.services.agent_runtime.work import Work
@@ -184,7 +184,7 @@ class Workers:
     async def _handle(self, work: Work, me: asyncio.Task[Any]) -> None:
         task, traceparent = work.task, None
         assert task is not None  # noqa: S101 - decoded by the caller
-        answer: bytes | TaskError
+        answer: Answer
         work.runner = me
         work.started_s = self._ticks()
         self._running.add(work)
@@ -234,7 +234,7 @@ class Workers:
             self._next_warning_s = self._ticks() + _WARN_EVERY_S
         self._settle((work,))
 
-    def _end(self, work: Work, answer: bytes | TaskError, traceparent: str | None) -> None:
+    def _end(self, work: Work, answer: Answer, traceparent: str | None) -> None:
         work.is_over = True
         if isinstance(answer, TaskError):
             self._counts.failed += 1

@@ -1,7 +1,7 @@
 """Barriers: a timer that an input could beat waits until every input that reached the broker before it has been read.
 
-For results that is the end of the results partition, asked for after the time. For a person's answer there is one step more: it lies on the answers' topic until ingress has copied it. So the broker is
-asked whether the ingress group has committed beyond every answer that came before the time (it commits only what the inbox holds), and only then for the end of the inbox.
+For results that is the end of the results partition, asked for after the time. For a person's answer, and for an event that a step waits for, there is one step more: it lies on its own topic until ingress has copied
+it. So the broker is asked whether the ingress group has committed beyond every answer (event) that came before the time (it commits only what the inbox holds), and only then for the end of the inbox.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from typing import Final
 from mesh.core.topics import Topics
 from mesh.ports import Broker, TopicPartition
 from mesh.services.router.owner import Barrier, Owner
+from mesh.services.router.timers import Awaited
 
 __all__ = ["raise_barriers"]
 
@@ -19,19 +20,25 @@ _CLOCK_SLACK_MS: Final = 1
 
 async def raise_barriers(owners: Sequence[tuple[Owner, int]], broker: Broker, topics: Topics) -> None:
     """Give each owner its barrier for the time beside it. Raises `BrokerUnavailable`."""
-    with_answers = await _answers_copied(max(up_to for _, up_to in owners), broker, topics)
+    up_to_ms = max(up_to for _, up_to in owners)
+    asked: dict[Awaited, str] = {"answers": topics.responses, "events": topics.events}
+    due = {awaited for owner, up_to in owners for awaited in owner.beatable(up_to)}
+    copied = frozenset(
+        [awaited for awaited in asked if awaited in due and await _copied(asked[awaited], up_to_ms, broker, topics)]
+    )
     inputs = [TopicPartition(t, owner.partition) for owner, _ in owners for t in (topics.inbox, topics.results)]
     ends = await broker.end_offsets(inputs)
     for owner, up_to in owners:
         targets = {t: ends[TopicPartition(t, owner.partition)] for t in (topics.inbox, topics.results)}
-        owner.barrier = Barrier(up_to, targets, with_answers)
+        owner.barrier = Barrier(up_to, targets, copied)
 
 
-async def _answers_copied(up_to_ms: int, broker: Broker, topics: Topics) -> bool:
-    info = (await broker.topics()).get(topics.responses)
+async def _copied(topic: str, up_to_ms: int, broker: Broker, topics: Topics) -> bool:
+    """Whether ingress has copied all that came to this topic before the time."""
+    info = (await broker.topics()).get(topic)
     if info is None:
         return True
-    partitions = [TopicPartition(topics.responses, p) for p in range(info.partitions)]
+    partitions = [TopicPartition(topic, p) for p in range(info.partitions)]
     needed = await broker.offsets_at(partitions, up_to_ms + _CLOCK_SLACK_MS)
     begins = await broker.begin_offsets(partitions)
     committed = await broker.committed(topics.ingress_group, partitions)

@@ -20,8 +20,8 @@ from mesh.codec.commands import decode_command
 from mesh.codec.dead_letters import dead_letter
 from mesh.codec.inbox import encode_inbox
 from mesh.core import ids
-from mesh.core.inputs import EventMatched, InboxInput
-from mesh.core.matching import MatchProblem, RouteIndex
+from mesh.core.inputs import EventMatched, EventOffered, InboxInput
+from mesh.core.matching import Match, MatchProblem, RouteIndex
 from mesh.core.topics import Topics
 from mesh.errors import BrokerUnavailable, RecordTooLarge, SenderError
 from mesh.ports import (
@@ -202,13 +202,14 @@ class Ingress:
                 f"the event has {size} bytes, and the mesh takes {self._config.max_event_bytes}: send a reference to the data"
             )
         event = from_record(record)
-        matches = self._index.match(event)
+        matches = [*self._index.match(event), *self._index.offers(event)]
         self.counts["matched" if matches else "unwanted"] += 1
         for index, match in enumerate(matches):
             if isinstance(match, MatchProblem):
                 yield match
                 continue
-            yield EventMatched(
+            kind = EventMatched if isinstance(match, Match) else EventOffered
+            yield kind(
                 workflow_id=match.workflow_id,
                 route=match.route.name,
                 digest=match.route.digest,

@@ -30,6 +30,7 @@ from mesh.core.evolve import evolve
 from mesh.core.inputs import (
     AnswerGiven,
     EventMatched,
+    EventOffered,
     InboxInput,
     Input,
     ResultReceived,
@@ -76,11 +77,11 @@ class _UnknownDigest(Exception):
 
 
 class Barrier(NamedTuple):
-    """Every input that the broker took before `up_to_ms` stands below `targets` (offset by topic). `with_answers`: people's answers too, which ingress has copied by then."""
+    """Every input that the broker took before `up_to_ms` stands below `targets` (offset by topic). `copied`: of what else that holds, since ingress has copied it by then."""
 
     up_to_ms: int
     targets: dict[str, int]
-    with_answers: bool
+    copied: frozenset[Awaited]
 
 
 class Owner:
@@ -363,7 +364,7 @@ class Owner:
         if awaited == "nothing":
             return now_ms
         barrier = self.barrier
-        if barrier is None or (awaited == "answers" and not barrier.with_answers):
+        if barrier is None or (awaited != "results" and awaited not in barrier.copied):
             return -1
         if any(self.state.positions.get(topic, 0) < offset for topic, offset in barrier.targets.items()):
             return -1
@@ -372,15 +373,24 @@ class Owner:
     def wants_barrier(self, now_ms: int) -> int | None:
         """The time up to which inputs must be known to be read, since a timer that they can beat is due; None: no need to ask."""
         now_ms += self.clock_offset_ms
-        due = self.timers.next_due_at_ms("results", "answers")
-        if due is None or due >= now_ms or self.is_lost():
+        if self.is_lost():
             return None
         known = self.barrier
-        if known is None or known.up_to_ms <= due:
-            return now_ms
-        if not known.with_answers and now_ms - known.up_to_ms >= _ASK_AGAIN_MS:
-            return now_ms
+        for awaited in self.beatable(now_ms):
+            due = self.timers.next_due_at_ms(awaited)
+            if known is None or (due is not None and known.up_to_ms <= due):
+                return now_ms
+            if awaited != "results" and awaited not in known.copied and now_ms - known.up_to_ms >= _ASK_AGAIN_MS:
+                return now_ms
         return None
+
+    def beatable(self, now_ms: int) -> list[Awaited]:
+        """What timers that are due wait for. `now_ms`: by the broker's clock."""
+        return [
+            awaited
+            for awaited in AWAITED
+            if awaited != "nothing" and (due := self.timers.next_due_at_ms(awaited)) is not None and due < now_ms
+        ]
 
     def _decide(self, batch: Batch, given: Input, cause: Cause, now_ms: int) -> None:
         """Raises `RecordTooLarge` where what follows of it can't be sent and there is no other way to decide it."""
@@ -409,6 +419,8 @@ class Owner:
             digest = given.digest
         elif workflow is not None and workflow.status == "running":
             digest = workflow.digest
+        elif isinstance(given, EventOffered):
+            digest = given.digest
         else:
             return None
         route = self._route_of(digest)
@@ -463,8 +475,8 @@ class Owner:
             name = getattr(event, "step", None)
             step = workflow.steps.get(name) if name else None
             if step is not None and step.due_at_ms is not None and step.since_ms == decision.at_ms:
-                self.timers.arm(step.due_at_ms, workflow.workflow_id, str(name), workflow.run_id, step.status)
-        if workflow.forget_at_ms is not None and workflow.ended_at_ms == decision.at_ms:
+                self.timers.arm(step.due_at_ms, workflow.workflow_id, str(name), workflow.run_id, step)
+        if workflow.forget_at_ms is not None and workflow.updated_at_ms == decision.at_ms:
             self.timers.arm_forget(workflow.forget_at_ms, workflow.workflow_id, workflow.run_id)
 
     def _park(self, batch: Batch, record: Record, code: str, message: str, now_ms: int) -> None:

@@ -8,7 +8,7 @@ from mesh.codec.inbox import decode_inbox
 from mesh.codec.tasks import decode_result
 from mesh.core import ids
 from mesh.core.events import Cause, InputParked
-from mesh.core.inputs import AnswerGiven, CommandGiven, EventMatched, InboxInput, ResultReceived
+from mesh.core.inputs import AnswerGiven, CommandGiven, EventMatched, EventOffered, InboxInput, ResultReceived
 from mesh.errors import MalformedRecord
 from mesh.ports import Record
 
@@ -68,7 +68,7 @@ def _bound(what: str, value: str) -> None:
 def _identity(given: InboxInput) -> tuple[str, str, str]:
     """Kind, id and CloudEvents source of the input, for the decision's cause."""
     match given:
-        case EventMatched():
+        case EventMatched() | EventOffered():
             return "event", given.cloud_event["id"], given.cloud_event["source"]
         case AnswerGiven():
             return "answer", given.answer_id, ""

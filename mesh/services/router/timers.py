@@ -1,6 +1,6 @@
 """What is due, and when: heaps over the times in a partition's workflows.
 
-One heap for each thing that a timer waits for besides its time: nothing; every result that came before it; every answer that came before it. So timers that must wait hold up no others,
+One heap for each thing that a timer waits for besides its time: nothing; every result that came before it; every answer; every event. So timers that must wait hold up no others,
 and none is looked at twice. Entries are not taken back: one that no longer fits its workflow is dropped when it comes up, and the heaps are made anew when too many have piled up.
 """
 
@@ -9,19 +9,12 @@ from heapq import heapify, heappop, heappush
 from typing import Final, Literal
 
 from mesh.core.inputs import TimerDue, TimerKind
-from mesh.core.state import StepStatus, Workflow
+from mesh.core.state import StepState, Workflow
 
 __all__ = ["AWAITED", "Awaited", "Timers"]
 
-Awaited = Literal["nothing", "results", "answers"]
-AWAITED: Final[tuple[Awaited, ...]] = ("nothing", "results", "answers")
-
-_KINDS: Final[dict[StepStatus, TimerKind]] = {
-    "running": "task_timeout",
-    "retrying": "retry",
-    "asking": "approval_deadline",
-}
-_AWAITS: Final[dict[StepStatus, Awaited]] = {"running": "results", "retrying": "nothing", "asking": "answers"}
+Awaited = Literal["nothing", "results", "answers", "events"]
+AWAITED: Final[tuple[Awaited, ...]] = ("nothing", "results", "answers", "events")
 
 _Entry = tuple[int, str, str, str]  # due_at_ms, workflow id, step (empty: forget), run id
 _REBUILD_AT: Final = 50_000
@@ -53,9 +46,9 @@ class Timers:
     def is_overgrown(self) -> bool:
         return self._size > self._rebuild_at
 
-    def arm(self, due_at_ms: int, workflow_id: str, step: str, run_id: str, status: StepStatus) -> None:
+    def arm(self, due_at_ms: int, workflow_id: str, place: str, run_id: str, step: StepState) -> None:
         """A step has taken a status that ends at a time."""
-        heappush(self._heaps[_AWAITS[status]], (due_at_ms, workflow_id, step, run_id))
+        heappush(self._heaps[_timing(step)[1]], (due_at_ms, workflow_id, place, run_id))
 
     def arm_forget(self, due_at_ms: int, workflow_id: str, run_id: str) -> None:
         """A workflow has ended, and will be forgotten."""
@@ -80,6 +73,23 @@ class Timers:
         heappush(self._heaps[awaited], (timer.due_at_ms, timer.workflow_id, timer.step, timer.run_id))
 
 
+def _timing(step: StepState) -> tuple[TimerKind, Awaited]:
+    """What it means that the step's time has come, and what must have been read before it may."""
+    match step.status:
+        case "running":
+            return "task_timeout", "results"
+        case "retrying":
+            return "retry", "nothing"
+        case "asking":
+            return "approval_deadline", "answers"
+        case "waiting":
+            return ("event_timeout", "events") if step.awaits else ("wait", "nothing")
+        case "iterating":
+            return "portion", "nothing"
+        case status:
+            raise AssertionError(f"a step that is {status} waits for no time")
+
+
 def _timer(entry: _Entry, workflows: dict[str, Workflow]) -> TimerDue | None:
     due_at_ms, workflow_id, name, run_id = entry
     workflow = workflows.get(workflow_id)
@@ -95,7 +105,7 @@ def _timer(entry: _Entry, workflows: dict[str, Workflow]) -> TimerDue | None:
     return TimerDue(
         due_at_ms=due_at_ms,
         workflow_id=workflow_id,
-        kind=_KINDS[step.status],
+        kind=_timing(step)[0],
         step=name,
         run_id=run_id,
         attempt=step.attempt,
@@ -107,4 +117,4 @@ def _entries(workflow: Workflow) -> Iterator[tuple[Awaited, _Entry]]:
         yield "nothing", (workflow.forget_at_ms, workflow.workflow_id, "", workflow.run_id)
     for name, step in workflow.steps.items():
         if step.due_at_ms is not None:
-            yield _AWAITS[step.status], (step.due_at_ms, workflow.workflow_id, name, workflow.run_id)
+            yield _timing(step)[1], (step.due_at_ms, workflow.workflow_id, name, workflow.run_id)

@@ -1,0 +1,100 @@
+"""Compensating: a workflow that ends any way but completed first undoes what it did, the last first.
+
+Undone is every step with an `undo` that succeeded, and every one that may have been done without a word of it: its task is out, or was last heard of by a time-out. One at a time; each is a
+task with retries, and an incident where they don't help. An operator's cancel while it is under way ends the workflow as it stands.
+"""
+
+from typing import Any, Final
+
+from mesh.core import ids
+from mesh.core.deciding.dispatching import dispatch
+from mesh.core.deciding.draft import Draft
+from mesh.core.events import (
+    ApprovalWithdrawn,
+    CompensationStarted,
+    EndStatus,
+    EventUnclaimed,
+    IncidentRaised,
+    StepCancelled,
+    WorkflowEnded,
+)
+from mesh.core.route import ExpressionError
+from mesh.core.state import FINISHED, StepState
+
+__all__ = ["begin_undo", "cancel_step", "close", "compensate", "undo_next"]
+
+_MAY_BE_DONE: Final = frozenset({"succeeded", "running", "iterating"})
+_UNHEARD: Final = ("timeout: ", "run_timeout: ", "heartbeat_timeout: ")
+
+
+def close(draft: Draft, status: EndStatus, reason: str, output: Any = None) -> None:
+    """The end. Open questions are withdrawn; events that no step took go to the dead letters."""
+    workflow = draft.live
+    for name, step in workflow.steps.items():
+        if step.status == "asking":
+            draft.add(ApprovalWithdrawn(step=name, approval_id=step.task_id, reason=f"the workflow {status}: {reason}"))
+    for kept in workflow.kept:
+        draft.add(EventUnclaimed(kept=kept, reason=f"no step took it before the workflow {status}"))
+    draft.add(
+        WorkflowEnded(
+            status=status,
+            reason=reason,
+            run_id=workflow.run_id,
+            traceparent=draft.traceparent(workflow.workflow_id, workflow.run_id),
+            output=output,
+            forget_at_ms=draft.now_ms + int(workflow.closed_retention_s * 1000),
+        )
+    )
+
+
+def compensate(draft: Draft, status: EndStatus, reason: str) -> bool:
+    """Begin to undo what was done. False: there is nothing to undo."""
+    if status == "completed" or draft.live.ending is not None:
+        return False
+    steps = draft.live.steps
+    done = [name for name, step in draft.route.steps.items() if step.undo is not None and _may_be_done(steps.get(name))]
+    if not done:
+        return False
+    done.sort(key=lambda name: steps[name].since_ms)  # equal times stand in the route's order
+    done.reverse()
+    for place in [place for place, step in steps.items() if step.status not in FINISHED and not ids.is_item(place)]:
+        cancel_step(draft, place, f"the workflow {status}: {reason}")
+    draft.add(CompensationStarted(status=status, reason=reason, steps=tuple(done)))
+    undo_next(draft)
+    return True
+
+
+def _may_be_done(step: StepState | None) -> bool:
+    return step is not None and (step.status in _MAY_BE_DONE or step.error.startswith(_UNHEARD))
+
+
+def undo_next(draft: Draft) -> None:
+    """Undo one step more, or end where all are undone."""
+    ending = draft.live.ending
+    if ending is None:
+        raise AssertionError(f"{draft.workflow_id} is not being undone")
+    if not ending.undo:
+        close(draft, ending.status, ending.reason)
+        return
+    begin_undo(draft, ending.undo[0])
+
+
+def begin_undo(draft: Draft, name: str) -> None:
+    work, place = draft.route.steps[name].undo, ids.undo_place(name)
+    if work is None:
+        raise AssertionError(f"{name} of {draft.workflow_id} has nothing to undo")
+    try:
+        value = work.input.render(draft.scope_of(name))
+    except ExpressionError as error:
+        draft.add(IncidentRaised(step=place, kind="expression", message=str(error)))
+        return
+    dispatch(draft, place, work, value, f"undo {name}", attempt=1)
+
+
+def cancel_step(draft: Draft, place: str, reason: str) -> None:
+    """What is under way there is not wanted any more."""
+    step = draft.live.steps.get(place)
+    if step is not None and step.status == "asking":
+        draft.add(ApprovalWithdrawn(step=place, approval_id=step.task_id, reason=reason))
+    else:
+        draft.add(StepCancelled(step=place, reason=reason))

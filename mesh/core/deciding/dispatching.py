@@ -1,0 +1,57 @@
+"""Dispatching: one attempt at a task goes out to an agent."""
+
+from typing import Any
+
+from mesh.core import ids
+from mesh.core.deciding.draft import Draft
+from mesh.core.events import TaskDispatched
+from mesh.core.route import AgentWork
+
+__all__ = ["agent_work", "dispatch", "round_of"]
+
+
+def agent_work(draft: Draft, place: str) -> AgentWork:
+    """What an agent is asked to do at this place: the step's work, or its compensation."""
+    step = draft.route.steps[ids.step_of(place)]
+    work = step.undo if ids.is_undo(place) else step.work
+    if not isinstance(work, AgentWork):
+        raise TypeError(f"{place} of {draft.workflow_id} has attempts, but its route gives it no agent")
+    return work
+
+
+def round_of(draft: Draft, place: str) -> int:
+    """The round of its loop that a place is in; 1 where there is no loop."""
+    state = draft.live.steps.get(ids.step_of(place))
+    return 1 if state is None or ids.is_undo(place) else state.round
+
+
+def dispatch(
+    draft: Draft,
+    place: str,
+    work: AgentWork,
+    value: Any,
+    reason: str,
+    *,
+    attempt: int,
+    budget_from: int = 1,
+    agent: str = "",
+    hop: int = 1,
+) -> None:
+    """`agent`: another than the route's own, to whom the task was handed over as its `hop`th."""
+    workflow, turn = draft.live, round_of(draft, place)
+    task = ids.task_id(workflow.workflow_id, workflow.run_id, ids.instance(place, round=turn, hop=hop))
+    draft.add(
+        TaskDispatched(
+            step=place,
+            task_id=task,
+            attempt=attempt,
+            agent=agent or work.agent,
+            input=value,
+            due_at_ms=draft.now_ms + int(work.timeout_s * 1000),
+            traceparent=draft.traceparent(task, str(attempt)),
+            reason=reason,
+            retry_budget_from=budget_from,
+            round=turn,
+            hop=hop,
+        )
+    )

@@ -1,0 +1,36 @@
+"""Looping: whether a loop goes round again once the step that closes it is done. A loop has a bound, always."""
+
+from mesh.core.deciding.draft import Draft
+from mesh.core.deciding.ending import end
+from mesh.core.events import IncidentRaised, RoundStarted
+from mesh.core.route import ExpressionError, Repeat
+
+__all__ = ["go_round", "goes_round"]
+
+
+def goes_round(draft: Draft, name: str, repeat: Repeat) -> bool:
+    """True: the loop is not done. It goes round again, or its bound is reached and it has become an incident or the workflow's end."""
+    try:
+        if repeat.until.is_true(draft.scope_of(name)):
+            return False
+    except ExpressionError as error:
+        draft.add(IncidentRaised(step=name, kind="loop", message=str(error)))
+        return True
+    made = draft.live.steps[name].round
+    if made < repeat.limit:
+        go_round(draft, name, repeat)
+        return True
+    if repeat.on_limit == "continue":
+        return False
+    message = f"{repeat.until.source} is still false after {made} of {repeat.limit} rounds"
+    if repeat.on_limit == "fail":
+        end(draft, "failed", f"{name}: {message}")
+    else:
+        draft.add(IncidentRaised(step=name, kind="loop", message=message))
+    return True
+
+
+def go_round(draft: Draft, name: str, repeat: Repeat) -> None:
+    turn = draft.live.steps[name].round + 1
+    reason = f"{repeat.until.source} is false"
+    draft.add(RoundStarted(step=name, round=turn, steps=repeat.body, reason=reason))
