@@ -20,6 +20,7 @@ from mesh.core.events import (
     EventEmitted,
     EventUnclaimed,
     InputParked,
+    StepCancelled,
     TaskDispatched,
     WorkflowEnded,
 )
@@ -124,12 +125,17 @@ Effect = SendTask | AskApproval | SendReceipt | PublishOutcome | PublishEvent | 
 
 
 def effects(decision: Decision) -> list[Effect]:
-    """What leaves the router because of `decision`, in the order of its events."""
+    """What leaves the router because of `decision`, in the order of its events.
+
+    A task that the same decision makes needless is not sent: it ends the workflow, or cancels the step.
+    """
     out: list[Effect] = []
+    needless = _needless(decision)
     for event in decision.events:
         match event:
             case TaskDispatched():
-                out.append(_task(decision, event))
+                if needless is not None and event.step not in needless:
+                    out.append(_task(decision, event))
             case WorkflowEnded():
                 out.append(_outcome(decision, event))
             case ApprovalRequested():
@@ -149,6 +155,17 @@ def effects(decision: Decision) -> list[Effect]:
             case _:
                 pass
     return out
+
+
+def _needless(decision: Decision) -> frozenset[str] | None:
+    """The steps that the decision cancels; None: it ends the workflow."""
+    found: list[str] = []
+    for event in decision.events:
+        if isinstance(event, WorkflowEnded):
+            return None
+        if isinstance(event, StepCancelled):
+            found.append(event.step)
+    return frozenset(found)
 
 
 def _task(decision: Decision, event: TaskDispatched) -> SendTask:

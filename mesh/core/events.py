@@ -247,13 +247,13 @@ class EventReceived(_Event, tag="EventReceived.1", frozen=True, kw_only=True):
 
 
 class EventKept(_Event, tag="EventKept.1", frozen=True, kw_only=True):
-    """An event that some step will wait for. Without a run yet it makes one expected: `route`, `digest` and `key` are what it was matched with, and it is kept until `keep_until_ms`."""
+    """An event that some step will wait for. Without a run yet it makes one expected: `route`, `digest` and `key` are what it was matched with, and it is kept until `expires_at_ms`."""
 
     kept: KeptEvent
     route: str
     digest: str
     key: str
-    keep_until_ms: int
+    expires_at_ms: int
 
 
 class EventUnclaimed(_Event, tag="EventUnclaimed.1", frozen=True, kw_only=True):

@@ -314,7 +314,7 @@ def _round(before: Workflow, event: RoundStarted, at_ms: int) -> Workflow:
 def _kept(before: Workflow | None, event: EventKept, workflow_id: str, at_ms: int) -> Workflow:
     """Kept with the run; or in the place of a run that is still to come."""
     if before is not None:
-        until = event.keep_until_ms if before.status == "expected" else before.forget_at_ms
+        until = event.expires_at_ms if before.status == "expected" else before.forget_at_ms
         return replace(before, kept=(*before.kept, event.kept), updated_at_ms=at_ms, forget_at_ms=until)
     return Workflow(
         workflow_id=workflow_id,
@@ -325,7 +325,7 @@ def _kept(before: Workflow | None, event: EventKept, workflow_id: str, at_ms: in
         status="expected",
         started_at_ms=at_ms,
         updated_at_ms=at_ms,
-        forget_at_ms=event.keep_until_ms,
+        forget_at_ms=event.expires_at_ms,
         cloud_event={},
         trace_id="",
         steps={},

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from one_partition import agent, approval, route
@@ -279,6 +280,302 @@ def a_takeover() -> Transcript:
     t.take_over("three")
     t.succeed("a", 1)
     t.succeed("b", 2)
+    return t
+
+
+@scenario
+def the_first_of_several() -> Transcript:
+    """A payment, a deadline, a veto: the first decides, and the others are cancelled with what only served them."""
+    steps = {
+        "paid": {"wait": {"event": "shop.paid"}},
+        "late": {"wait": "3d"},
+        "look": agent("checker"),
+        "veto": approval(needs="look", role="maintainer"),
+        "ship": agent(
+            "shipper",
+            {"paid": "${{ status.paid == 'succeeded' }}", "by": "${{ steps.paid }}"},
+            needs={"first_of": ["paid", "late", "veto"]},
+        ),
+    }
+    t = Transcript("The first of several", route(steps))
+    t.start()
+    t.now_ms += 60_000
+    t.offer("shop.paid", data={"amount": 3})
+    t.note("What the checker still says counts for nothing.")
+    t.succeed("look")
+    t.succeed("ship")
+    return t
+
+
+@scenario
+def some_of_many() -> Transcript:
+    """Two of three opinions are enough; one of the agents fails for good, and the workflow continues without it."""
+    never = {"retry": {"attempts": 1}, "on_exhausted": "continue"}
+    steps = {
+        "ann": agent("ann", **never),
+        "bob": agent("bob", **never),
+        "cy": agent("cy", **never),
+        "sum": agent(
+            "judge",
+            {"ann": "${{ steps.ann }}", "bob": "${{ steps.bob }}", "cy": "${{ steps.cy }}"},
+            needs={"count": 2, "of": ["ann", "bob", "cy"]},
+        ),
+        "sorry": {"needs": "ann", "if": "status.ann == 'failed'", "value": "ann has no opinion"},
+    }
+    t = Transcript("Two of three", route(steps))
+    t.start()
+    t.fail("ann", kind="Asleep")
+    t.succeed("bob", "yes")
+    t.succeed("cy", "no")
+    t.succeed("sum", "yes and no")
+    return t
+
+
+@scenario
+def joins_that_can_not_be() -> Transcript:
+    """What was only skipped lets a join be skipped; what has failed blocks it."""
+    once: dict[str, Any] = {"retry": {"attempts": 1}, "on_exhausted": "continue"}
+    steps = {
+        "a": agent(**{"if": "event.data.a"}, **once),
+        "b": agent(**{"if": "event.data.b"}),
+        "any": agent("joiner", needs={"any": ["a", "b"]}),
+    }
+    t = Transcript("Joins that can't be", route(steps))
+    t.start("none", data={"a": False, "b": False})
+    t.start("one", event_id="e2", data={"a": True, "b": False})
+    t.fail("a", key="one")
+    t.start("both", event_id="e3", data={"a": False, "b": True})
+    t.succeed("b", key="both")
+    t.succeed("any", key="both")
+    return t
+
+
+@scenario
+def for_each_item() -> Transcript:
+    """Two at a time; one item fails, which is tolerated; the next failure is not, and an operator decides."""
+    steps = {
+        "check": agent(
+            "checker",
+            {"path": "${{ item.path }}", "n": "${{ index }}"},
+            for_each={"items": "${{ event.data.files }}", "concurrency": 2, "tolerate": 1},
+            retry={"attempts": 1},
+        ),
+        "report": agent("reporter", "${{ steps.check }}", needs="check"),
+    }
+    t = Transcript("For each item", route(steps))
+    t.start(data={"files": [{"path": "a"}, {"path": "b"}, {"path": "c"}, {"path": "d"}]})
+    t.succeed("check[1]", "b is fine")
+    t.fail("check[0]", kind="Unreadable")
+    t.succeed("check[2]", "c is fine")
+    t.fail("check[3]", kind="Unreadable")
+    t.command("retry", step="check[3]")
+    t.note("A result that comes twice counts once.")
+    t.succeed("check[2]", "c again")
+    t.succeed("check[3]", "d is fine")
+    t.succeed("report", "done")
+    t.note("An empty list is done at once.")
+    t.start("empty", event_id="e2", data={"files": []})
+    return t
+
+
+@scenario
+def a_loop_with_a_bound() -> Transcript:
+    """An evaluator sends a draft back until it is good enough. The last round's outputs can be read in the next."""
+    steps = {
+        "draft": agent("writer", {"round": "${{ round }}", "told": "${{ steps.evaluate }}"}),
+        "evaluate": agent(
+            "critic",
+            "${{ steps.draft }}",
+            needs="draft",
+            repeat={"from": "draft", "until": "steps.evaluate.score >= 8", "limit": 2},
+        ),
+        "publish": agent("publisher", "${{ steps.draft }}", needs="evaluate"),
+    }
+    t = Transcript("A loop with a bound", route(steps))
+    t.start()
+    first = t.task_id("draft")
+    t.succeed("draft", "one")
+    t.succeed("evaluate", {"score": 3, "why": "thin"})
+    t.note("The first round's result, once more, is not the second's.")
+    t.give(_result_of(t, first))
+    t.succeed("draft", "two")
+    t.succeed("evaluate", {"score": 5, "why": "thick"})
+    t.note("An operator gives it one more round.")
+    t.command("retry")
+    t.succeed("draft", "three")
+    t.succeed("evaluate", {"score": 9})
+    t.succeed("publish")
+    return t
+
+
+@scenario
+def a_person_in_a_loop() -> Transcript:
+    """A rejection goes round: the reason is what the next draft is told."""
+    steps = {
+        "draft": agent("writer", "${{ steps.review }}"),
+        "review": approval(
+            payload="${{ steps.draft }}",
+            needs="draft",
+            repeat={
+                "from": "draft",
+                "until": "steps.review.verdict == 'approved'",
+                "limit": 2,
+                "on_limit": "continue",
+            },
+        ),
+        "publish": agent("publisher", "${{ steps.review.payload }}", needs="review"),
+    }
+    t = Transcript("A person in a loop", route(steps))
+    t.start()
+    t.succeed("draft", {"text": "Hi"})
+    t.answer(decision="reject", reason="longer, please")
+    t.succeed("draft", {"text": "Hello there"})
+    t.answer()
+    t.succeed("publish")
+    t.start("stubborn", event_id="e2")
+    t.succeed("draft", {"text": "Hi"}, key="stubborn")
+    t.answer(decision="reject", reason="no", key="stubborn")
+    t.succeed("draft", {"text": "Hi!"}, key="stubborn")
+    t.answer(decision="reject", reason="still no", key="stubborn")
+    return t
+
+
+@scenario
+def waits_for_events() -> Transcript:
+    """An event in time, one that was there before the wait, one before the start, and one that never comes."""
+    steps = {
+        "order": agent("shop"),
+        "paid": {
+            "needs": "order",
+            "wait": {
+                "event": "shop.paid",
+                "if": "event.data.amount >= start.data.price",
+                "timeout": "1d",
+                "on_timeout": "skip",
+            },
+        },
+        "ship": agent("shipper", "${{ steps.paid }}", needs="paid"),
+    }
+    t = Transcript("Waits for events", route(steps, keep_events="1h"))
+    t.start(data={"price": 5})
+    t.succeed("order")
+    t.offer("shop.paid", data={"amount": 1})
+    t.offer("shop.paid", event_id="o2", data={"amount": 5})
+    t.offer("shop.paid", event_id="o2", data={"amount": 5})
+    t.succeed("ship")
+    t.note("The event comes before the step waits for it.")
+    t.start("early", event_id="e2", data={"price": 1})
+    t.offer("shop.paid", "early", event_id="o3", data={"amount": 2})
+    t.succeed("order", key="early")
+    t.succeed("ship", key="early")
+    t.note("It comes before the workflow.")
+    t.offer("shop.paid", "first", event_id="o4", data={"amount": 3})
+    t.start("first", event_id="e3", data={"price": 1})
+    t.succeed("order", key="first")
+    t.note("It never comes.")
+    t.start("never", event_id="e4", data={"price": 1})
+    t.succeed("order", key="never")
+    t.wait("paid", "never")
+    t.note("No workflow comes for it.")
+    t.offer("shop.paid", "nobody", event_id="o5", data={"amount": 9})
+    t.wait(key="nobody")
+    return t
+
+
+@scenario
+def waits_for_a_time() -> Transcript:
+    steps = {
+        "rest": {"wait": "2d"},
+        "until": {"wait": {"until": "${{ event.data.due }}"}},
+        "past": {"needs": "until", "wait": {"until": "2001-01-01T00:00:00+01:00"}},
+        "act": agent(needs=["rest", "past"]),
+    }
+    t = Transcript("Waits for a time", route(steps))
+    t.start(data={"due": "2025-11-23T12:53:30Z"})
+    t.wait("until")
+    t.wait("rest")
+    t.succeed("act")
+    t.note("What is no time is an incident.")
+    t.start("odd", event_id="e2", data={"due": "tomorrow"})
+    return t
+
+
+@scenario
+def values_events_and_an_early_end() -> Transcript:
+    steps = {
+        "price": {"value": {"total": "${{ event.data.n * 3 }}"}},
+        "tell": {"needs": "price", "emit": {"type": "shop.priced", "data": "${{ steps.price }}"}},
+        "slow": agent("slow"),
+        "cheap": {
+            "needs": "tell",
+            "if": "steps.price.total < 10",
+            "end": {"status": "completed", "reason": "cheap", "output": "${{ steps.price.total }}"},
+        },
+        "check": agent("checker", needs="cheap"),
+    }
+    t = Transcript("Values, events, and an early end", route(steps))
+    t.start(data={"n": 2})
+    t.start("dear", event_id="e2", data={"n": 20})
+    t.succeed("slow", key="dear")
+    t.succeed("check", key="dear")
+    return t
+
+
+@scenario
+def what_was_done_is_undone() -> Transcript:
+    """A booking in three parts: the third fails, and the others are undone, the last first."""
+    fatal = {"retry": {"attempts": 1}, "on_exhausted": "fail"}
+    steps = {
+        "flight": agent("airline", undo=agent("airline-cancel", "${{ steps.flight.id }}")),
+        "hotel": agent(
+            "hotel", needs="flight", undo=agent("hotel-cancel", "${{ steps.hotel.id }}", retry={"attempts": 1})
+        ),
+        "car": agent("cars", needs="hotel", undo=agent("cars-cancel", "${{ steps.car }}"), **fatal),
+    }
+    t = Transcript("What was done is undone", route(steps))
+    t.start()
+    t.succeed("flight", {"id": "F1"})
+    t.succeed("hotel", {"id": "H1"})
+    t.fail("car", kind="NoCars")
+    t.fail("hotel.undo", kind="Closed")
+    t.command("retry")
+    t.succeed("hotel.undo")
+    t.succeed("flight.undo")
+    t.note("Cancelled while a task is out: its agent may have done it, so that too is undone.")
+    t.start("cancelled", event_id="e2")
+    t.succeed("flight", {"id": "F2"}, key="cancelled")
+    t.succeed("hotel", {"id": "H2"}, key="cancelled")
+    t.command("cancel", key="cancelled")
+    t.succeed("car", "late", key="cancelled")
+    t.succeed("car.undo", key="cancelled")
+    t.note("A second cancel ends it as it stands.")
+    t.command("cancel", key="cancelled", reason="enough")
+    return t
+
+
+@scenario
+def handed_from_agent_to_agent() -> Transcript:
+    steps = {
+        "ask": agent(
+            "triage",
+            {"q": "Where is my money?"},
+            handover={"to": ["billing", "tech"], "hops": 2},
+            retry={"attempts": 2, "backoff": "1s"},
+        )
+    }
+    t = Transcript("Handed from agent to agent", route(steps))
+    t.start()
+    t.hand_over("ask", "billing", {"q": "refund?"})
+    t.fail("ask")
+    t.wait("ask")
+    t.hand_over("ask", "tech", {"q": "broken?"})
+    t.hand_over("ask", "billing")
+    t.command("retry")
+    t.succeed("ask", "here it is")
+    t.note("Nobody may hand over to whom the route does not name.")
+    t.start("astray", event_id="e2")
+    t.hand_over("ask", "stranger", key="astray")
+    t.command("skip", key="astray")
     return t
 
 

@@ -84,7 +84,9 @@ def begin_undo(draft: Draft, name: str) -> None:
     if work is None:
         raise AssertionError(f"{name} of {draft.workflow_id} has nothing to undo")
     try:
-        value = work.input.render(draft.scope_of(name))
+        scope = draft.scope_of(name)
+        steps = scope["steps"]  # what was not heard of is null
+        value = work.input.render(scope if name in steps else {**scope, "steps": {**steps, name: None}})
     except ExpressionError as error:
         draft.add(IncidentRaised(step=place, kind="expression", message=str(error)))
         return

@@ -76,6 +76,6 @@ def _keep(draft: Draft, given: EventOffered) -> None:
             route=given.route,
             digest=given.digest,
             key=given.key,
-            keep_until_ms=draft.now_ms + int(draft.route.keep_events_s * 1000),
+            expires_at_ms=draft.now_ms + int(draft.route.keep_events_s * 1000),
         )
     )

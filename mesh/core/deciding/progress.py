@@ -174,7 +174,7 @@ def _begin(draft: Draft, step: Step) -> bool:
             output = approval_output("skipped", step.work.payload.render(scope))
         draft.add(StepSkipped(step=step.name, reason=f"{step.condition.source} is false", output=output))
         return True
-    reason, work = _why(step), step.work
+    reason, work = _why(step, draft.live.steps.get(step.name)), step.work
     if step.for_each is not None:
         return fanning.start(draft, step, step.for_each, reason)
     match work:
@@ -224,8 +224,9 @@ def _end_here(draft: Draft, name: str, work: EndWork, reason: str) -> None:
     end(draft, work.status, f"{name}: {why}" if why else name, output)
 
 
-def _why(step: Step) -> str:
-    needs = f"{', '.join(step.needs)} done" if step.needs else "the workflow started"
+def _why(step: Step, state: StepState | None) -> str:
+    start = "the workflow started" if state is None or state.round == 1 else f"round {state.round}"
+    needs = f"{', '.join(step.needs)} done" if step.needs else start
     if step.enough is not None:
         needs = f"{step.enough} of {', '.join(step.needs)} done"
     return f"{needs}, and {step.condition.source}" if step.condition else needs
