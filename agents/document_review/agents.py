@@ -1,0 +1,41 @@
+"""A writer that mends what a critic found, and the critic. `mesh agent agents.document_review.agents`."""
+
+from pydantic import BaseModel
+
+from agents.document_review.plain import Review, improved, reviewed
+from mesh import NonRetryable, agent
+
+__all__ = ["Document", "Draft", "Task", "criticise", "write"]
+
+
+class Document(BaseModel):
+    title: str
+    text: str
+
+
+class Draft(BaseModel):
+    text: str
+    round: int
+
+
+class Task(BaseModel):
+    document: Document
+    round: int = 1
+    draft: Draft | None = None  # the last round's
+    review: Review | None = None
+
+
+@agent("plain-writer")
+def write(task: Task) -> Draft:
+    """The document as it came, or the last draft with the plainest of its findings mended."""
+    if not task.document.text.strip():
+        raise NonRetryable(f"{task.document.title or 'the document'} has no text", kind="no_text")
+    if task.draft is None or task.review is None:
+        return Draft(text=task.document.text, round=task.round)
+    return Draft(text=improved(task.draft.text, task.review.findings), round=task.round)
+
+
+@agent("plain-critic")
+def criticise(draft: Draft) -> Review:
+    """How plain it is, and what a reader would stumble over."""
+    return reviewed(draft.text)
