@@ -62,10 +62,14 @@ def evolve(workflow: Workflow | None, event: Event, *, workflow_id: str, at_ms: 
     Raises `ValueError` for an event that its state can't have had: a log that no owner of this protocol writes.
     """
     match event:  # the most frequent first: a fold is made of these
+        case TaskDispatched() | TaskSucceeded():
+            return _with_step(_begun(workflow, event, workflow_id), event, at_ms)
+        case WorkflowStarted():
+            return _started(workflow, event, workflow_id, at_ms)
+        case WorkflowEnded():
+            return _ended(_begun(workflow, event, workflow_id), event, at_ms)
         case (
-            TaskDispatched()
-            | TaskSucceeded()
-            | TaskFailed()
+            TaskFailed()
             | TaskHandedOver()
             | RetryScheduled()
             | StepSkipped()
@@ -98,10 +102,6 @@ def evolve(workflow: Workflow | None, event: Event, *, workflow_id: str, at_ms: 
         case EventUnclaimed():
             before = _begun(workflow, event, workflow_id)
             return replace(before, kept=tuple(one for one in before.kept if one != event.kept))
-        case WorkflowStarted():
-            return _started(workflow, event, workflow_id, at_ms)
-        case WorkflowEnded():
-            return _ended(_begun(workflow, event, workflow_id), event, at_ms)
         case WorkflowForgotten():
             return None
         case (
@@ -166,7 +166,7 @@ def _with_step(before: Workflow, event: _StepEvent, at_ms: int) -> Workflow:
         _account(steps, place, event)
     elif was is not None and was.fan is not None and steps[place].status in FINISHED:
         steps = _gathered(steps, place, was.fan)
-    if isinstance(event, TaskSucceeded | StepSkipped) and before.ending is not None and ids.is_undo(place):
+    if before.ending is not None and isinstance(event, TaskSucceeded | StepSkipped) and ids.is_undo(place):
         left = tuple(name for name in before.ending.undo if ids.undo_place(name) != place)
         return replace(before, steps=steps, ending=replace(before.ending, undo=left), updated_at_ms=at_ms)
     return replace(before, steps=steps, updated_at_ms=at_ms)
@@ -206,6 +206,10 @@ def _step(step: StepState | None, event: _StepEvent, at_ms: int) -> StepState:
     match event:
         case TaskDispatched():
             return _dispatched(step, event, at_ms)
+        case TaskSucceeded() if step is not None:
+            return replace(
+                step, status="succeeded", since_ms=at_ms, due_at_ms=None, input=None, output=event.output, error=""
+            )
         case StepSkipped():
             return StepState(status="skipped", since_ms=at_ms, output=event.output)
         case StepBlocked():
@@ -228,7 +232,7 @@ def _step(step: StepState | None, event: _StepEvent, at_ms: int) -> StepState:
         case StepCancelled():
             return _closed_without(step or StepState(status="cancelled"), "cancelled", at_ms)
         case _:
-            if step is None:
+            if step is None or isinstance(event, TaskSucceeded):
                 raise ValueError(f"{type(event).__name__} for step {event.step}, which has not begun")
             return _moved(step, event, at_ms)
 
@@ -247,8 +251,7 @@ def _closed_without(step: StepState, status: StepStatus, at_ms: int) -> StepStat
 
 def _moved(
     step: StepState,
-    event: TaskSucceeded
-    | TaskFailed
+    event: TaskFailed
     | TaskHandedOver
     | RetryScheduled
     | StepGivenUp
@@ -262,10 +265,6 @@ def _moved(
     at_ms: int,
 ) -> StepState:
     match event:
-        case TaskSucceeded():
-            return replace(
-                step, status="succeeded", since_ms=at_ms, due_at_ms=None, input=None, output=event.output, error=""
-            )
         case TaskFailed():
             error = f"{event.kind}: {event.message}"
             return replace(step, status="failed", since_ms=at_ms, due_at_ms=None, error=error)

@@ -116,6 +116,8 @@ def step_of(place: str) -> str:
 
 def instance(place: str, *, round: int = 1, hop: int = 1) -> str:  # noqa: A002 - the glossary's word
     """What a task's or an approval's id ends in."""
+    if round == hop == 1:
+        return place
     if round > 1:
         step = step_of(place)
         place = f"{step}.{round}{place[len(step) :]}"

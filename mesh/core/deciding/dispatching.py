@@ -21,8 +21,10 @@ def agent_work(draft: Draft, place: str) -> AgentWork:
 
 def round_of(draft: Draft, place: str) -> int:
     """The round of its loop that a place is in; 1 where there is no loop."""
+    if not draft.route.looped or ids.is_undo(place):
+        return 1
     state = draft.live.steps.get(ids.step_of(place))
-    return 1 if state is None or ids.is_undo(place) else state.round
+    return 1 if state is None else state.round
 
 
 def dispatch(

@@ -26,13 +26,12 @@ _TURNS: Final = frozenset({"succeeded", "rejected"})
 
 def settled(draft: Draft, place: str) -> None:
     """Go on after what stands at this place is settled: a step, an item of one, a compensation."""
-    if ids.is_undo(place):
+    if place in draft.route.steps:
+        go_on(draft, following(draft, place))
+    elif ids.is_undo(place):
         undo_next(draft)
-        return
-    name = ids.step_of(place)
-    if ids.is_item(place) and not fanning.advance(draft, name):
-        return
-    go_on(draft, following(draft, name))
+    elif fanning.advance(draft, ids.step_of(place)):
+        go_on(draft, following(draft, ids.step_of(place)))
 
 
 def go_on(draft: Draft, candidates: Iterable[str]) -> None:
@@ -50,14 +49,15 @@ def go_on(draft: Draft, candidates: Iterable[str]) -> None:
 
 def following(draft: Draft, name: str) -> Iterable[str]:
     """Who may act now that this step is settled: those that need it; or the body of the loop that it closes, once more."""
-    repeat, state = draft.route.steps[name].repeat, draft.live.steps[name]
-    if repeat is not None and state.status in _TURNS and goes_round(draft, name, repeat):
+    repeat = draft.route.steps[name].repeat
+    if repeat is not None and draft.live.steps[name].status in _TURNS and goes_round(draft, name, repeat):
         return repeat.body if draft.live.steps[name].status == "again" else ()
     return draft.route.dependents[name]
 
 
 def _is_going(draft: Draft) -> bool:
-    return draft.live.status == "running" and draft.live.ending is None
+    workflow = draft.live
+    return workflow.status == "running" and workflow.ending is None
 
 
 def _is_open(state: StepState | None) -> bool:

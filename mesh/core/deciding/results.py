@@ -141,9 +141,11 @@ def _waiting(draft: Draft, task: str, attempt: int, *, success: bool) -> _Waits 
     if workflow.status != "running":
         return InputDismissed(code="closed", message=f"the workflow had ended: {workflow.status}")
     step = workflow.steps.get(parsed.step)
-    if step is not None and step.task_id and step.task_id != task:
+    if step is None or not step.task_id or parsed.workflow_id != workflow.workflow_id:
+        return InputDismissed(code="unknown", message=f"task {task}, attempt {attempt}, was never dispatched")
+    if step.task_id != task:
         return InputDismissed(code="late", message=f"task {task} is not the step's any more: that is {step.task_id}")
-    if step is None or not step.task_id or not 1 <= attempt <= step.attempt:
+    if not 1 <= attempt <= step.attempt:
         return InputDismissed(code="unknown", message=f"task {task}, attempt {attempt}, was never dispatched")
     if _is_unsettled(step) if success else step.status == "running" and attempt == step.attempt:
         return _Waits(parsed.step, step)
