@@ -1,6 +1,6 @@
 """How fast is the mesh on this machine, and how near to the bare log?
 
-    python bench/steps.py [--broker sqlite|kafka] [--workflows 20000] [--singles 300]
+    python bench/steps.py [--broker sqlite|kafka] [--workflows 20000] [--singles 300] [--routes 1]
 
 Three-step workflows with agents that do nothing, 500 bytes of JSON, every decision in the log before its task is sent. Router and agents are processes of their own. It prints one
 line of JSON:
@@ -12,6 +12,8 @@ line of JSON:
     memory_mb                      resident memory of each process at the end
     floor                          the bare shape of the same run (bench/floor.py): two processes, the same records, no rules, checks or envelopes
     ratio                          ours to the floor's, workflows a second
+
+`--routes 1000` loads so many routes, all but one for events that never come.
 """
 
 import argparse
@@ -60,13 +62,21 @@ DATA = {"text": "x" * 480}
 WAIT_S = 300.0
 
 
+def idle_routes(count: int) -> str:
+    """So many routes that no event of the benchmark is for."""
+    return "".join(
+        f"---\nroute: idle-{n}\non: {{type: bench.idle.{n}}}\nsteps: {{a: {{agent: bench-one, input: 1}}}}\n"
+        for n in range(count)
+    )
+
+
 class Bench:
     """A mesh of two processes in a folder of its own."""
 
-    def __init__(self, url: str, folder: Path, prefix: str) -> None:
+    def __init__(self, url: str, folder: Path, prefix: str, routes: str = ROUTES) -> None:
         self.url, self.folder, self.prefix, self.topics = url, folder, prefix, Topics(prefix)
         (folder / "routes").mkdir()
-        (folder / "routes" / "bench.yaml").write_text(ROUTES)
+        (folder / "routes" / "bench.yaml").write_text(routes)
         (folder / "approvers.yaml").write_text("bench: [bench@example.org]\n")
 
     def settings(self) -> Settings:
@@ -108,14 +118,14 @@ class Bench:
         return reader
 
 
-def event(number: int, kind: str = "bench.steps") -> dict[str, Any]:
+def event(number: int, kind: str = "bench.steps", data: Any = DATA) -> dict[str, Any]:
     return {
         "specversion": "1.0",
         "id": f"{kind}-{number}",
         "source": "/bench",
         "type": kind,
         "subject": str(number),
-        "data": DATA,
+        "data": data,
     }
 
 
@@ -131,12 +141,18 @@ async def wait_records(reader: Reader, count: int) -> list[Record]:
 
 async def throughput(bench: Bench, workflows: int, stack: ExitStack) -> tuple[dict[str, float], dict[str, int]]:
     """All at once. Leaves router and agents running."""
-    broker = await bench.broker()
+    took_s, pids = await all_at_once(bench, [event(n) for n in range(workflows)], stack)
+    return {"workflows_per_s": round(workflows / took_s), "steps_per_s": round(3 * workflows / took_s)}, pids
+
+
+async def all_at_once(bench: Bench, events: Sequence[dict[str, Any]], stack: ExitStack) -> tuple[float, dict[str, int]]:
+    """Seconds from the first decision to the last outcome, by the broker's clock, and the processes, which go on."""
+    broker, workflows = await bench.broker(), len(events)
     await make_topics(broker, bench.settings(), AGENTS)
     topics = bench.topics
     for first in range(0, workflows, 1_000):
-        batch = range(first, min(workflows, first + 1_000))
-        await broker.send([to_record(event(n), topic=topics.events, key=str(n).encode()) for n in batch])
+        batch = events[first : first + 1_000]
+        await broker.send([to_record(e, topic=topics.events, key=e["subject"].encode()) for e in batch])
     outcomes = await bench.follow(broker, topics.outcomes)
     agents = stack.enter_context(bench.process("agents", "agent", "bench.idle_agents"))
     cards = await bench.follow(broker, topics.agents)
@@ -146,14 +162,11 @@ async def throughput(bench: Bench, workflows: int, stack: ExitStack) -> tuple[di
     log = await broker.reader()
     partitions = [TopicPartition(topics.log, p) for p in range(bench.settings().partitions)]
     log.assign(dict.fromkeys(partitions, 1))  # 0 is the owner's claim
-    first_at = min(record.timestamp_ms for record in await wait_records(log, 1_000))
+    first_at = min(record.timestamp_ms for record in await wait_records(log, min(1_000, workflows)))
     await log.close()
     took_s = (max(record.timestamp_ms for record in records) - first_at) / 1000
     await broker.close()
-    return (
-        {"workflows_per_s": round(workflows / took_s), "steps_per_s": round(3 * workflows / took_s)},
-        {"router": router.pid, "agents": agents.pid},
-    )
+    return took_s, {"router": router.pid, "agents": agents.pid}
 
 
 async def singles(bench: Bench, count: int) -> dict[str, float]:
@@ -209,7 +222,7 @@ def resident_mb(pid: int) -> float:
 
 
 async def measure(url: str, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    bench = Bench(url, folder, f"b{os.getpid()}.")
+    bench = Bench(url, folder, f"b{os.getpid()}.", ROUTES + idle_routes(arguments.routes - 1))
     with ExitStack() as stack:
         rates, pids = await throughput(bench, arguments.workflows, stack)
         result: dict[str, Any] = dict(rates)
@@ -234,15 +247,10 @@ def main() -> None:
     parser.add_argument("--broker", choices=("sqlite", "kafka"), default="sqlite")
     parser.add_argument("--workflows", type=int, default=20_000)
     parser.add_argument("--singles", type=int, default=300)
+    parser.add_argument("--routes", type=int, default=1)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="mesh-bench-") as name, ExitStack() as stack:
-        folder = Path(name)
-        url = f"sqlite://{folder}/mesh.db"
-        if arguments.broker == "kafka":
-            kafka = KafkaProcess(folder / "kafka").start()
-            stack.callback(kafka.stop)
-            url = f"kafka://{kafka.bootstrap}"
-        found: dict[str, Any] = {}
+    found: dict[str, Any] = {}
+    with on_broker(arguments.broker) as (url, folder):
 
         async def all_of_it() -> None:
             found.update(await measure(url, folder, arguments))
@@ -253,6 +261,19 @@ def main() -> None:
             found["floor"] = floor(arguments, where)
             found["ratio"] = round(found["workflows_per_s"] / found["floor"]["workflows_per_s"], 3)
     print(json.dumps({"broker": arguments.broker, "workflows": arguments.workflows, **found}))
+
+
+@contextmanager
+def on_broker(kind: str) -> Iterator[tuple[str, Path]]:
+    """The URL of a broker of this kind, with nothing on it, and a folder; both are gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="mesh-bench-") as name, ExitStack() as stack:
+        folder = Path(name)
+        url = f"sqlite://{folder}/mesh.db"
+        if kind == "kafka":
+            kafka = KafkaProcess(folder / "kafka").start()
+            stack.callback(kafka.stop)
+            url = f"kafka://{kafka.bootstrap}"
+        yield url, folder
 
 
 if __name__ == "__main__":
