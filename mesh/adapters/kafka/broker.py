@@ -16,6 +16,7 @@ from typing import Self
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 
 from mesh.adapters.kafka.cluster import Cluster, missing
+from mesh.adapters.kafka.connections import mend_connections
 from mesh.adapters.kafka.consuming import Consumer, KafkaReader, Membership, Rebalance
 from mesh.adapters.kafka.lanes import Call, Refused
 from mesh.adapters.kafka.producing import Channel, teach_errors
@@ -71,6 +72,7 @@ class KafkaBroker:
             logging.NullHandler()
         )  # else stderr gets them where no logs are set up
         teach_errors()
+        mend_connections()
         cluster = Cluster(bootstrap, client_id=client_id, timeout_s=request_timeout_s)
         await cluster.connect(open_timeout_s)
         return cls(cluster, max_record_bytes=max_record_bytes)

@@ -1,0 +1,50 @@
+"""What aiokafka 0.14's connections do wrong when a broker dies, mended.
+
+Owns one patch of aiokafka, `AIOKafkaConnection.send`, laid on by `mend_connections` when a broker is opened, and nothing at import. It must
+change nothing for a connection that is well. Called by `broker`.
+
+A background task of aiokafka that meets an error that it does not expect is gone for good, and some of them in silence: without its
+metadata synchronizer a client never learns where the partitions are, and waits. So errors must be those that aiokafka expects:
+
+* A transport of uvloop that is closed answers a write with `RuntimeError`, where asyncio's raises nothing, or an `OSError`. There is a
+  moment in which the transport is closed and the connection does not know (aio-libs/aiokafka#1038, open).
+* A request that times out is to close its connection, which may be a black hole. Where metadata were asked for, nobody does, and the next
+  time they are asked for over the same one.
+"""
+
+from collections.abc import Awaitable
+from typing import Any
+
+from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.errors import KafkaConnectionError, RequestTimedOutError
+
+__all__ = ["mend_connections"]
+
+_plain_send = AIOKafkaConnection.send
+
+
+def mend_connections() -> None:
+    """Let every connection of aiokafka in this process send as below. Again makes no difference."""
+    AIOKafkaConnection.send = _send
+
+
+def _send(connection: Any, request: Any, expect_response: bool = True) -> Awaitable[Any]:  # noqa: FBT001, FBT002 - aiokafka's signature
+    """Send a request: what `AIOKafkaConnection.send` does. A broken connection is closed, and raises `KafkaConnectionError`."""
+    writer = connection._writer  # noqa: SLF001 - there is no other way to its transport
+    try:
+        answer = _plain_send(connection, request, expect_response)
+    except RuntimeError as error:
+        if not writer.transport.is_closing():
+            raise
+        connection.close(reason=CloseReason.CONNECTION_BROKEN, exc=error)
+        raise KafkaConnectionError(f"Connection at {connection.host}:{connection.port} broken: {error}") from error
+    return _answer(connection, answer)
+
+
+async def _answer(connection: Any, answer: Awaitable[Any]) -> Any:
+    """Wait for the answer. A connection that owes one for too long is closed, and raises `RequestTimedOutError`."""
+    try:
+        return await answer
+    except TimeoutError as error:
+        connection.close(reason=CloseReason.CONNECTION_TIMEOUT, exc=error)
+        raise RequestTimedOutError(f"{connection.host}:{connection.port} has not answered in time") from error
