@@ -18,15 +18,15 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.errors import KafkaError
 
+from mesh.adapters.kafka.clients import end
 from mesh.errors import BrokerError, BrokerUnavailable, TopicMissing
 from mesh.ports import Committed, TopicInfo, TopicPartition, TopicSpec
 
-__all__ = ["BACKOFF_S", "CLOSE_S", "Cluster", "consume", "missing", "words"]
+__all__ = ["BACKOFF_S", "Cluster", "consume", "missing", "words"]
 
 T = TypeVar("T")
 
 BACKOFF_S = 0.1
-CLOSE_S = 5.0  # what an orderly close may take before connections are cut
 _FETCH_WAIT_S = 0.1  # a seek or a new assignment waits for the fetch under way, so it must be short
 _LOOK_S = 2.0
 _COUNTS_MAX_AGE_S = 300.0  # as aiokafka's own metadata
@@ -78,7 +78,7 @@ class Cluster:
                 await self._admin.start()
                 await self._look()  # over the address that the broker gives for itself
             except (KafkaError, TimeoutError):
-                await self._admin.close()
+                await end(self._admin, self._admin.close(), self.name)
                 await asyncio.sleep(BACKOFF_S)
             else:
                 return
@@ -97,7 +97,7 @@ class Cluster:
             try:
                 await consumer.start()
             except BaseException:
-                await consumer.stop()
+                await end(consumer, consumer.stop(), self.name)
                 raise
             return consumer
 
@@ -105,9 +105,9 @@ class Cluster:
 
     async def close(self) -> None:
         if self._offsets is not None:
-            await self._offsets.stop()
+            await end(self._offsets, self._offsets.stop(), self.name)
         if self._admin is not None:
-            await self._admin.close()
+            await end(self._admin, self._admin.close(), self.name)
 
     async def _ask(self, what: str, question: Callable[[], Awaitable[T]]) -> T:
         """Ask until there is an answer, or the request's time is over."""

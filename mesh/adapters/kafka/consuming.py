@@ -15,7 +15,8 @@ from aiokafka import errors as kafka_errors
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
-from mesh.adapters.kafka.cluster import BACKOFF_S, CLOSE_S, consume, words
+from mesh.adapters.kafka.clients import end
+from mesh.adapters.kafka.cluster import BACKOFF_S, words
 from mesh.adapters.kafka.group import GroupSubscription
 from mesh.errors import BrokerUnavailable
 from mesh.ports import Committed, Record, TopicPartition
@@ -96,13 +97,7 @@ class Consumer:
         consumer = self._consumer
         if not leave and self.is_member():
             consumer._coordinator.generation = -1  # noqa: SLF001 - what makes aiokafka send LeaveGroup
-        stopping = asyncio.ensure_future(consumer.stop())
-        stopping.add_done_callback(consume)
-        _, pending = await asyncio.wait({stopping}, timeout=CLOSE_S)
-        if pending:  # in a join that waits for others, say: cut its connections, and it ends
-            await consumer._client.close()  # noqa: SLF001 - aiokafka has no public way to stop at once
-            await asyncio.wait({stopping}, timeout=CLOSE_S)
-            stopping.cancel()
+        await end(consumer, consumer.stop(), self._name)
 
 
 class KafkaReader:

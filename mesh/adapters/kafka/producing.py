@@ -9,7 +9,6 @@ takes no more batches, what else it has under way may end, then it is closed, an
 """
 
 import asyncio
-import contextlib
 import itertools
 import time
 from collections.abc import Callable, Coroutine, Iterable
@@ -19,7 +18,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka import errors as kafka_errors
 from aiokafka.errors import KafkaError
 
-from mesh.adapters.kafka.cluster import BACKOFF_S, CLOSE_S, Cluster, consume, missing, words
+from mesh.adapters.kafka.clients import CLOSE_S, disconnect, end
+from mesh.adapters.kafka.cluster import BACKOFF_S, Cluster, consume, missing, words
 from mesh.adapters.kafka.lanes import Acknowledgement, Lane, Packed, Refused
 from mesh.errors import BrokerUnavailable
 from mesh.ports import Delivery, OutRecord, TopicPartition
@@ -138,26 +138,28 @@ class Producer:
 
     async def dispose(self) -> None:
         """Close it; one that is stuck is cut off, since its own `stop` would wait for its batches for ever."""
-        if not self._is_stuck:
-            with contextlib.suppress(TimeoutError, KafkaError):
-                async with asyncio.timeout(CLOSE_S):
-                    await self._producer.flush()
-                    await self._producer.stop()
-                    return
-        await self._cut()
+        if self._is_stuck or not await self._flushed():
+            await self._cut()
+        await end(self._producer, self._producer.stop(), self._cluster.name)
+
+    async def _flushed(self) -> bool:
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._producer.flush()
+        except (TimeoutError, KafkaError):
+            return False
+        return True
 
     async def _cut(self) -> None:
         """End its sender, then fail what it still holds: aiokafka has no public way to stop without flushing."""
         sender = self._producer._sender.sender_task  # noqa: SLF001 - see above
-        await self._producer.client.close()
+        await disconnect(self._producer, self._cluster.name)
         for _ in range(_CANCELS):  # each ends one of the requests that the sender waits for
             if sender is None or sender.done():
                 break
             sender.cancel()
             await asyncio.wait({sender}, timeout=BACKOFF_S)
         self._fail_held()
-        with contextlib.suppress(KafkaError):
-            await self._producer.stop()
 
     def _fail_held(self) -> None:
         """Fail its batches. Whoever waits for one is told by `deliver`; nobody waits for the futures inside aiokafka, and asyncio would report each.
@@ -216,10 +218,10 @@ class Channel:
             try:
                 await producer.start()
             except KafkaError:
-                await producer.stop()
+                await end(producer, producer.stop(), self._cluster.name)
                 await asyncio.sleep(BACKOFF_S)
             except BaseException:
-                await producer.stop()
+                await end(producer, producer.stop(), self._cluster.name)
                 raise
             else:
                 return Producer(producer, self._cluster, self._spawn_closing)

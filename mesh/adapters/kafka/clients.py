@@ -1,0 +1,93 @@
+"""aiokafka's consumers, producers and admin clients seen as one: what in them must live, and how each is ended, whatever became of it.
+
+Owns what is known of aiokafka's background tasks. It starts none of its clients and knows no record. Called by `cluster`, `consuming` and
+`producing`.
+
+What becomes of a client of aiokafka 0.14 when one of its tasks meets an error that it does not expect:
+
+| the task | who is told | what the client does from then on |
+| --- | --- | --- |
+| refreshes metadata (every client has one) | nobody | waits without end for the leader of a partition or of a group; `stop` raises the error and leaves connections open |
+| fetches | nobody: `getmany` returns nothing | reads nothing; `stop` raises the error and leaves connections open |
+| coordinates a group's member | `getmany`, each time | is in no group; `stop` works |
+| sends heartbeats, or reads committed offsets | `getmany`, each time | loses its share and does not know; `stop` works |
+| sends batches | each batch | `producing` retires it for that |
+
+None comes back by itself, so whoever holds such a client makes another: `ailment` tells.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from typing import Any, Final
+
+import structlog
+
+__all__ = ["CLOSE_S", "ailment", "disconnect", "end"]
+
+CLOSE_S: Final = 5.0  # what an orderly close may take before connections are cut
+_TASKS: Final = (
+    ("_client", "_sync_task"),
+    ("client", "_sync_task"),  # a producer's client is public
+    ("_fetcher", "_fetch_task"),
+    ("_coordinator", "_coordination_task"),
+    ("_coordinator", "_heartbeat_task"),
+    ("_coordinator", "_commit_refresh_task"),
+    ("_coordinator", "_reset_committed_task"),
+    ("_sender", "_sender_task"),
+)
+
+_log = structlog.get_logger(__name__)
+
+
+def ailment(client: Any) -> str:
+    """Which of its tasks died, and of what; "" while it is well."""
+    for name, task in _tasks(client):
+        if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+            return f"{name.strip('_')} ended: {error!r}"
+    return ""
+
+
+async def end(client: Any, stop: Coroutine[Any, Any, None], name: str) -> None:
+    """Run `stop`, the client's own, and see to it that nothing is left of the client. Takes 4 * `CLOSE_S` at the most, and never raises an error: what went wrong is logged."""
+    stopping = asyncio.ensure_future(stop)
+    if not await _ended({stopping}):  # in a join that waits for others, say: without its connections, it ends
+        await disconnect(client, name)
+        await _ended({stopping})
+    left = {task for task in (stopping, *(task for _, task in _tasks(client))) if not task.done()}
+    for task in left:
+        task.cancel()
+    await _ended(left)  # a task that lives on would connect again: a member that nobody hears would keep its share
+    _tell(stopping, name)
+    await disconnect(client, name)
+
+
+async def disconnect(client: Any, name: str) -> None:
+    """Cut the client's connections, so that whatever waits for an answer fails. Bounded, and never raises an error."""
+    connections = client.client if hasattr(client, "client") else client._client  # noqa: SLF001 - aiokafka has no public way to stop at once
+    refreshing = connections._sync_task  # noqa: SLF001 - as above
+    if refreshing is not None and refreshing.done():
+        connections._sync_task = None  # noqa: SLF001 - `close` would raise what ended it, before it closes anything
+    closing = asyncio.ensure_future(connections.close())
+    await _ended({closing})
+    _tell(closing, name)
+
+
+def _tasks(client: Any) -> Iterator[tuple[str, "asyncio.Task[Any]"]]:
+    for part, name in _TASKS:
+        task = getattr(getattr(client, part, None), name, None)
+        if task is not None:
+            yield name, task
+
+
+async def _ended(tasks: "set[asyncio.Future[None]] | set[asyncio.Task[Any]]") -> bool:
+    if tasks:
+        await asyncio.wait(tasks, timeout=CLOSE_S)
+    return all(task.done() for task in tasks)
+
+
+def _tell(closing: "asyncio.Future[None]", name: str) -> None:
+    if not closing.done():
+        closing.cancel()
+        _log.warning("kafka_close_hangs", client=name, after_s=CLOSE_S)
+    elif not closing.cancelled() and (error := closing.exception()) is not None:
+        _log.warning("kafka_close_failed", client=name, error=repr(error))
