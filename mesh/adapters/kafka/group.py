@@ -13,6 +13,8 @@ Kafka's eager protocol takes all partitions from every member at each rebalance 
 * It calls no callback when the consumer stops: so `close` calls `on_revoked`.
 * It takes a group's positions as absent while their coordinator still loads them (the error stands outside the partitions that it
   looks at), and would begin at the first record: so positions come from `Cluster.committed`, which asks again, and each is set.
+
+What the listener raises ends the subscription. What the broker does not: it is told once, by the next `poll`, and tried again.
 """
 
 import asyncio
@@ -24,6 +26,10 @@ from mesh.errors import BrokerUnavailable
 from mesh.ports import Committed, GroupListener, Record, TopicPartition
 
 __all__ = ["GroupConsumer", "GroupSubscription"]
+
+_AGAIN_S = (
+    0.5  # between questions for a new share's positions, each of which takes its own time where the broker is away
+)
 
 
 class GroupConsumer(Protocol):
@@ -72,6 +78,7 @@ class GroupSubscription:
         self._taking: asyncio.Task[None] | None = None
         self._rebalance = asyncio.Lock()
         self._failure: BaseException | None = None
+        self._trouble: BrokerUnavailable | None = None
         self._closed = False
 
     # The port
@@ -129,7 +136,7 @@ class GroupSubscription:
 
     async def _take(self, partitions: Sequence[TopicPartition]) -> None:
         async with self._recorded():
-            positions = await self._committed(partitions) if partitions else {}
+            positions = await self._positions(partitions)
             for at, position in positions.items():
                 if position is not None:
                     self._consumer.seek(at, position.offset)
@@ -137,6 +144,16 @@ class GroupSubscription:
             await self._listener.on_assigned(positions)
             if self._fetch:
                 self._consumer.resume([at for at in partitions if at not in self._paused])
+
+    async def _positions(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed | None]:
+        """Where the group has got to, however long it takes: without that, nothing of this share may flow."""
+        while partitions:
+            try:
+                return await self._committed(partitions)
+            except BrokerUnavailable as error:
+                self._trouble = error
+            await asyncio.sleep(_AGAIN_S)
+        return {}
 
     async def _give_up(self, *, told: bool) -> None:
         """Tell the listener that its share goes (unless it has gone already), within the session's time."""
@@ -152,10 +169,10 @@ class GroupSubscription:
         try:
             async with asyncio.timeout(self._session_timeout_s):
                 await self._listener.on_revoked(sorted(self._held))
-        except TimeoutError as error:
-            raise BrokerUnavailable(
+        except TimeoutError:
+            self._trouble = BrokerUnavailable(
                 f"on_revoked took longer than the session's {self._session_timeout_s:g} s: its partitions go to others without it"
-            ) from error
+            )
 
     async def _settle_taking(self) -> None:
         """Wait for an `on_assigned` under way; what the listener was not told of yet, it need not hear of."""
@@ -179,3 +196,6 @@ class GroupSubscription:
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
+        if self._trouble is not None:
+            trouble, self._trouble = self._trouble, None
+            raise trouble
