@@ -46,14 +46,14 @@ Scenario = Callable[["Running"], Awaitable[None]]
 class Running:
     """A mesh with its router, its agents, and a flood of events under way."""
 
-    def __init__(self, mesh: MeshProcesses, kafka: KafkaProcess | None) -> None:
-        self.mesh, self.kafka = mesh, kafka
+    def __init__(self, mesh: MeshProcesses, kafka: KafkaProcess | None, **env: str) -> None:
+        self.mesh, self.kafka, self.env = mesh, kafka, env
         self.published = 0
-        self.router = mesh.router()
+        self.router = mesh.router(**env)
         self.agents = self.start_agents()
 
     def start_agents(self) -> list[Process]:
-        return [self.mesh.agent("fault_agents"), self.mesh.agent("agents.issue_triage.publisher")]
+        return [self.mesh.agent(module, **self.env) for module in ("fault_agents", "agents.issue_triage.publisher")]
 
     async def publish(self, count: int = WORKFLOWS) -> None:
         first = self.published + 1
@@ -240,10 +240,10 @@ async def on_kafka(kafka: KafkaProcess, kafka_prefix: str, tmp_path: Path) -> As
         yield await _running(mesh, None)
 
 
-async def _running(mesh: MeshProcesses, kafka: KafkaProcess | None) -> Running:
+async def _running(mesh: MeshProcesses, kafka: KafkaProcess | None, **env: str) -> Running:
     (mesh.routes / "fault.yaml").write_text(ROUTE)
     await mesh.make_topics(*AGENTS)
-    return Running(mesh, kafka)
+    return Running(mesh, kafka, **env)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
@@ -262,3 +262,16 @@ async def test_nothing_is_lost_when_the_kafka_broker_is_killed(
     kafka = new_kafka()
     with mesh_processes(f"kafka://{kafka.bootstrap}", tmp_path) as mesh:
         await survive(await _running(mesh, kafka), kill_broker)
+
+
+async def test_processes_whose_kafka_broker_is_gone_stop_gracefully(
+    new_kafka: Callable[[], KafkaProcess], tmp_path: Path
+) -> None:
+    kafka = new_kafka()
+    with mesh_processes(f"kafka://{kafka.bootstrap}", tmp_path) as mesh:
+        run = await _running(mesh, kafka, MESH_REQUEST_TIMEOUT_S="2", MESH_DRAIN_TIMEOUT_S="2")
+        await run.publish()
+        await run.wait_ended(WORKFLOWS // 10)
+        kafka.kill()
+        codes = await asyncio.gather(*(asyncio.to_thread(process.stop) for process in mesh.processes))
+        assert codes == [0, 0, 0], mesh.logs()

@@ -1,4 +1,4 @@
-"""What a member makes of a broker that is away for long: a scripted consumer, no broker."""
+"""What a member makes of a broker that is away for long, and of a consumer that is past use: a scripted consumer, no broker."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +26,7 @@ class Scripted:
     def __init__(self, *, session_timeout_s: float = GENEROUS_S) -> None:
         self.story: list[str] = []
         self.away = 0  # so many questions find no broker
+        self.well = True
         self.revoking_s = 0.0
         self.subscription = GroupSubscription(
             self, self, self.committed, fetch=True, session_timeout_s=session_timeout_s
@@ -52,6 +53,13 @@ class Scripted:
 
     def is_member(self) -> bool:
         return True
+
+    def is_well(self) -> bool:
+        return self.well
+
+    async def replace(self) -> None:
+        self._unless_away("replaced")
+        self.well = True
 
     async def poll(self, max_records: int, timeout_s: float) -> list[Record]:
         return []
@@ -111,6 +119,19 @@ async def test_a_listener_that_takes_too_long_to_let_go_is_told_once_and_stays_a
     member.subscription.take_share([AT])
     await member.until_held()
     assert await member.poll_all() == []
+
+
+async def test_a_consumer_that_is_not_well_is_replaced_and_its_share_is_lost_without_a_word() -> None:
+    member = Scripted()
+    member.subscription.take_share([AT])
+    await member.until_held()
+    member.well, member.away = False, 1
+    with pytest.raises(BrokerUnavailable, match="away"):
+        await member.poll_all()
+    assert member.subscription.assignment() == frozenset()
+    assert await member.poll_all() == []
+    assert member.story[-2:] == ["nobody answers", "replaced"]
+    assert "revoked 1" not in member.story
 
 
 async def test_what_the_listener_raises_ends_the_subscription() -> None:

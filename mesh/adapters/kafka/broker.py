@@ -7,17 +7,18 @@ The log has a producer of its own: aiokafka keeps one produce request on the wir
 effects would slow every decision.
 """
 
+import functools
 import itertools
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 
 from mesh.adapters.kafka.cluster import Cluster, missing
 from mesh.adapters.kafka.connections import mend_connections
-from mesh.adapters.kafka.consuming import Consumer, KafkaReader, Membership, Rebalance
+from mesh.adapters.kafka.consuming import Consumer, KafkaReader, Membership
 from mesh.adapters.kafka.lanes import Call, Refused
 from mesh.adapters.kafka.producing import Channel, teach_errors
 from mesh.core.ids import partition_of_key
@@ -178,8 +179,7 @@ class KafkaBroker:
     # Reading
 
     async def reader(self) -> Reader:
-        consumer = await self._cluster.start_consumer(role="reader")
-        reader = KafkaReader(Consumer(consumer, self._cluster.name, self._cluster.timeout_s), self._readers.discard)
+        reader = KafkaReader(await self._consumer(role="reader"), self._readers.discard)
         self._readers.add(reader)
         return reader
 
@@ -199,7 +199,7 @@ class KafkaBroker:
             if topic not in self._cluster.counts:
                 raise TopicMissing(missing(topic))
         session_ms = int(session_timeout_s * 1000)
-        consumer = await self._cluster.start_consumer(
+        consumer = await self._consumer(
             role=member,
             group_id=group,
             # aiokafka's sticky assignor keeps what a member had in the class: one for each membership, then
@@ -209,7 +209,7 @@ class KafkaBroker:
             heartbeat_interval_ms=min(_MAX_HEARTBEAT_MS, session_ms // 4),
         )
         subscription = Membership(
-            Consumer(consumer, self._cluster.name, self._cluster.timeout_s),
+            consumer,
             listener,
             lambda partitions: self._cluster.committed(group, partitions),
             fetch=fetch,
@@ -217,8 +217,12 @@ class KafkaBroker:
         )
         subscription.forget = self._members.discard
         self._members.add(subscription)
-        consumer.subscribe(list(topics), listener=Rebalance(subscription))
+        consumer.join(topics, subscription)
         return subscription
+
+    async def _consumer(self, **options: Any) -> Consumer:
+        start = functools.partial(self._cluster.start_consumer, **options)
+        return Consumer(await start(), start, self._cluster.name, self._cluster.timeout_s)
 
     # The end
 

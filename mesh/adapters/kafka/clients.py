@@ -57,6 +57,8 @@ async def end(client: Any, stop: Coroutine[Any, Any, None], name: str) -> None:
     for task in left:
         task.cancel()
     await _ended(left)  # a task that lives on would connect again: a member that nobody hears would keep its share
+    for _, task in _tasks(client):
+        task.add_done_callback(_see)
     _tell(stopping, name)
     await disconnect(client, name)
 
@@ -83,6 +85,12 @@ async def _ended(tasks: "set[asyncio.Future[None]] | set[asyncio.Task[Any]]") ->
     if tasks:
         await asyncio.wait(tasks, timeout=CLOSE_S)
     return all(task.done() for task in tasks)
+
+
+def _see(task: "asyncio.Task[Any]") -> None:
+    """Look at what ended it, so that asyncio does not report it as never seen."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _tell(closing: "asyncio.Future[None]", name: str) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import structlog
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka import errors as kafka_errors
@@ -18,13 +19,15 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.errors import KafkaError
 
-from mesh.adapters.kafka.clients import end
+from mesh.adapters.kafka.clients import ailment, end
 from mesh.errors import BrokerError, BrokerUnavailable, TopicMissing
 from mesh.ports import Committed, TopicInfo, TopicPartition, TopicSpec
 
 __all__ = ["BACKOFF_S", "Cluster", "consume", "missing", "words"]
 
 T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
 
 BACKOFF_S = 0.1
 _FETCH_WAIT_S = 0.1  # a seek or a new assignment waits for the fetch under way, so it must be short
@@ -49,6 +52,7 @@ class Cluster:
         self._client_id = client_id
         self._admin: Any = None
         self._offsets: Any = None
+        self._admin_starting = asyncio.Lock()
         self._offsets_starting = asyncio.Lock()
 
     # Connections
@@ -73,15 +77,25 @@ class Cluster:
 
     async def _connect(self) -> None:
         while True:
-            self._admin = AIOKafkaAdminClient(**self.connection("admin"))
             try:
-                await self._admin.start()
+                await self._start_admin()
                 await self._look()  # over the address that the broker gives for itself
             except (KafkaError, TimeoutError):
-                await end(self._admin, self._admin.close(), self.name)
                 await asyncio.sleep(BACKOFF_S)
             else:
                 return
+
+    async def _start_admin(self) -> None:
+        """Connect an admin client, and put it in the place of the one before it."""
+        admin = AIOKafkaAdminClient(**self.connection("admin"))
+        try:
+            await admin.start()
+        except BaseException:
+            await end(admin, admin.close(), self.name)
+            raise
+        old, self._admin = self._admin, admin
+        if old is not None:
+            await end(old, old.close(), self.name)
 
     async def start_consumer(self, *, role: str, **options: Any) -> Any:
         """An aiokafka consumer that commits nothing by itself and begins at the first record."""
@@ -116,6 +130,7 @@ class Cluster:
             async with asyncio.timeout(self.timeout_s):
                 while True:
                     try:
+                        await self._look_after_admin()
                         return await question()
                     except KafkaError as error:
                         if not error.retriable:
@@ -125,6 +140,12 @@ class Cluster:
         except (TimeoutError, KafkaError) as error:
             why = why if isinstance(error, TimeoutError) else error
             raise BrokerUnavailable(f"{self.name}: {what} failed ({words(why)})") from error
+
+    async def _look_after_admin(self) -> None:
+        async with self._admin_starting:
+            if why := ailment(self._admin):
+                _log.warning("kafka_client_replaced", client=self.name, why=why)
+                await self._start_admin()
 
     # Topics
 
@@ -239,6 +260,10 @@ class Cluster:
     async def _offsets_consumer(self) -> Any:
         """One that reads nothing: questions on a consumer that fetches wait for its fetch."""
         async with self._offsets_starting:
+            if self._offsets is not None and (why := ailment(self._offsets)):
+                _log.warning("kafka_client_replaced", client=self.name, why=why)
+                old, self._offsets = self._offsets, None
+                await end(old, old.stop(), self.name)
             if self._offsets is None:
                 self._offsets = await self.start_consumer(role="offsets")
             return self._offsets

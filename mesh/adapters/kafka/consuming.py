@@ -6,31 +6,73 @@ by `broker`.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import structlog
 from aiokafka import ConsumerRebalanceListener
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka import errors as kafka_errors
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
-from mesh.adapters.kafka.clients import end
+from mesh.adapters.kafka.clients import ailment, end
 from mesh.adapters.kafka.cluster import BACKOFF_S, words
 from mesh.adapters.kafka.group import GroupSubscription
 from mesh.errors import BrokerUnavailable
 from mesh.ports import Committed, Record, TopicPartition
 
-__all__ = ["Consumer", "KafkaReader", "Membership", "Rebalance"]
+__all__ = ["Consumer", "KafkaReader", "Membership"]
+
+_log = structlog.get_logger(__name__)
 
 
 class Consumer:
-    """One aiokafka consumer, with the mesh's values and errors. Implements `group.GroupConsumer`."""
+    """An aiokafka consumer (another one, where one was past use), with the mesh's values and errors. Implements `group.GroupConsumer`.
 
-    def __init__(self, consumer: Any, name: str, timeout_s: float) -> None:
+    `start` gives one that is connected, reads nothing and is in no group.
+    """
+
+    def __init__(self, consumer: Any, start: Callable[[], Awaitable[Any]], name: str, timeout_s: float) -> None:
         self._consumer = consumer
+        self._start = start
+        self._join: Callable[[], None] | None = None
         self._name = name
         self._timeout_s = timeout_s
+
+    def join(self, topics: Sequence[str], subscription: GroupSubscription) -> None:
+        """Become a member of the group, for `subscription`. Joining goes on in the background."""
+
+        def join() -> None:
+            self._consumer.subscribe(list(topics), listener=_Rebalance(subscription))
+
+        self._join = join
+        join()
+
+    def is_well(self) -> bool:
+        return not ailment(self._consumer)
+
+    async def replace(self) -> None:
+        """As the group has it. A reader's new consumer reads on where the old one was."""
+        fresh = await self._start()
+        old, self._consumer = self._consumer, fresh
+        _log.warning("kafka_client_replaced", client=self._name, why=ailment(old))
+        if self._join is None:
+            self._read_on(old)
+        try:
+            await end(old, old.stop(), self._name)  # before its successor joins: it may be a member yet
+        finally:
+            if self._join is not None:
+                self._join()
+
+    def _read_on(self, old: Any) -> None:
+        """Read what the old consumer read, from where it was (from the first record where it had yet to find that out)."""
+        positions = {at: _position(old, at) for at in old.assignment()}
+        if positions:
+            self._consumer.assign(list(positions))
+        for at, offset in positions.items():
+            if offset is not None:
+                self._consumer.seek(at, offset)
 
     def is_member(self) -> bool:
         return bool(self._consumer._coordinator.generation > 0)  # noqa: SLF001 - reset when the group dropped us; not public
@@ -41,13 +83,9 @@ class Consumer:
             consumer.assign(list(positions))
             changed = dict(positions)
         else:  # what stays where it is keeps what was fetched ahead
-            changed = {at: offset for at, offset in positions.items() if self._position(at) != offset}
+            changed = {at: offset for at, offset in positions.items() if _position(consumer, at) != offset}
         for at, offset in changed.items():
             consumer.seek(at, offset)
-
-    def _position(self, at: TopicPartition) -> int | None:
-        state = self._consumer._subscription.subscription.assignment.state_value(at)  # noqa: SLF001 - `position()` may wait
-        return state.position if state.has_valid_position else None
 
     async def poll(
         self, max_records: int, timeout_s: float, partitions: Sequence[TopicPartition] | None = None
@@ -113,6 +151,8 @@ class KafkaReader:
     async def poll(
         self, *, max_records: int, timeout_s: float, partitions: Sequence[TopicPartition] | None = None
     ) -> Sequence[Record]:
+        if not self._consumer.is_well():
+            await self._consumer.replace()
         return await self._consumer.poll(max_records, timeout_s, partitions)
 
     async def close(self) -> None:
@@ -120,7 +160,7 @@ class KafkaReader:
         await self._consumer.stop()
 
 
-class Rebalance(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is untyped here
+class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka is untyped here
     """Hands aiokafka's callbacks on to the subscription."""
 
     def __init__(self, subscription: GroupSubscription) -> None:
@@ -141,6 +181,11 @@ class Membership(GroupSubscription):
     async def close(self) -> None:
         self.forget(self)
         await super().close()
+
+
+def _position(consumer: Any, at: TopicPartition) -> int | None:
+    state = consumer._subscription.subscription.assignment.state_value(at)  # noqa: SLF001 - `position()` may wait
+    return state.position if state.has_valid_position else None
 
 
 def _headers(headers: Any) -> tuple[tuple[str, bytes], ...]:

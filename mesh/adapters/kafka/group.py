@@ -13,6 +13,7 @@ Kafka's eager protocol takes all partitions from every member at each rebalance 
 * It calls no callback when the consumer stops: so `close` calls `on_revoked`.
 * It takes a group's positions as absent while their coordinator still loads them (the error stands outside the partitions that it
   looks at), and would begin at the first record: so positions come from `Cluster.committed`, which asks again, and each is set.
+* Its background tasks may die (see `clients`): so a consumer that is not well is replaced, and the share is lost without a word.
 
 What the listener raises ends the subscription. What the broker does not: it is told once, by the next `poll`, and tried again.
 """
@@ -37,6 +38,14 @@ class GroupConsumer(Protocol):
 
     def is_member(self) -> bool:
         """False once the group has dropped us, until we have joined again."""
+        ...
+
+    def is_well(self) -> bool:
+        """False once something in it has ended that it can't do without."""
+        ...
+
+    async def replace(self) -> None:
+        """Throw away what is not well, and join the group afresh. Raises `BrokerUnavailable` where that must be tried again."""
         ...
 
     async def poll(self, max_records: int, timeout_s: float) -> list[Record]: ...
@@ -85,6 +94,9 @@ class GroupSubscription:
 
     async def poll(self, *, max_records: int, timeout_s: float) -> Sequence[Record]:
         self._raise_failure()
+        if not self._consumer.is_well():
+            await self._give_up(told=False)  # nothing can be committed any more, and others may have our share already
+            await self._consumer.replace()
         records = await self._consumer.poll(max_records, timeout_s)
         if not records:
             self._raise_failure()

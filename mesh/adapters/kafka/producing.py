@@ -14,17 +14,20 @@ import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
+import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka import errors as kafka_errors
 from aiokafka.errors import KafkaError
 
-from mesh.adapters.kafka.clients import CLOSE_S, disconnect, end
+from mesh.adapters.kafka.clients import CLOSE_S, ailment, disconnect, end
 from mesh.adapters.kafka.cluster import BACKOFF_S, Cluster, consume, missing, words
 from mesh.adapters.kafka.lanes import Acknowledgement, Lane, Packed, Refused
 from mesh.errors import BrokerUnavailable
 from mesh.ports import Delivery, OutRecord, TopicPartition
 
 __all__ = ["Channel", "Producer", "teach_errors"]
+
+_log = structlog.get_logger(__name__)
 
 _BATCH_BYTES = 256 * 1024  # one batch for each partition is on the wire; see bench/kafka_adapter.py
 _CANCELS = 50
@@ -72,6 +75,15 @@ class Producer:
         self._under_way = 0
         self._is_stuck = False
         self.retired = False
+
+    def is_usable(self) -> bool:
+        """Whether it may take batches. One that is past use is retired here."""
+        if not self.retired and (why := ailment(self._producer)):
+            _log.warning("kafka_client_replaced", client=self._cluster.name, why=why)
+            self.retired = self._is_stuck = True
+            if not self._under_way:
+                self._spawn_closing(self.dispose())
+        return not self.retired
 
     def pack(self, records: Iterable[OutRecord], limit: int) -> Packed:
         batch = self._producer.create_batch()
@@ -198,7 +210,7 @@ class Channel:
 
     async def _producer(self) -> Producer:
         current = self._current
-        if current is not None and not current.retired:
+        if current is not None and current.is_usable():
             return current
         try:
             async with asyncio.timeout(self._cluster.timeout_s), self._starting:
