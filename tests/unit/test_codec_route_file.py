@@ -1,5 +1,6 @@
 """Route files and the approvers' file: what is read, and what is said, by file and line, of what can't be."""
 
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -64,9 +65,24 @@ def test_the_issue_triage_route_is_read_from_yaml(tmp_path: Path) -> None:
 
 def test_the_examples_of_the_docs_are_read(tmp_path: Path) -> None:
     text = (Path(__file__).parents[2] / "docs" / "routes.md").read_text(encoding="utf-8")
-    routes, approvers = (part.partition("```")[0] for part in text.split("```yaml\n")[1:])
-    assert routes == ISSUE_TRIAGE
-    assert load_approvers(written(tmp_path, "approvers.yaml", approvers))["ana@example.org"] >= {"maintainer"}
+    first, *others = (part.partition("```")[0] for part in text.split("```yaml\n")[1:])
+    assert first == ISSUE_TRIAGE
+    for number, block in enumerate(others):
+        file = f"example-{number}.yaml"
+        if block.startswith("maintainer:"):
+            assert load_approvers(written(tmp_path, file, block))["ana@example.org"] >= {"maintainer"}
+        else:
+            whole = block if block.startswith(("route:", "#")) else SKELETON + textwrap.indent(block, "  ")
+            assert load_routes([written(tmp_path, file, whole)]), block
+
+
+SKELETON = """\
+route: example
+on: {type: t}
+key: ${{ event.subject }}
+steps:
+"""
+"""What stands around the steps that a page shows."""
 
 
 def test_folders_files_and_several_documents_are_read_once_each(tmp_path: Path) -> None:
