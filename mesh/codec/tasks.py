@@ -74,6 +74,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     deadline_at: Annotated[datetime, msgspec.Meta(tz=True)]
     reply_to: ReplyTo
     traceparent: str = ""
+    budget: dict[str, float] | None = None  # what the attempt may take, by name: tokens, usd
 
     @property
     def attempt_id(self) -> str:
@@ -96,6 +97,7 @@ class _TaskOut(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     deadline_at: datetime
     reply_to: ReplyTo
     traceparent: str = ""
+    budget: dict[str, float] | None = None
 
 
 class _ResultOut(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -137,6 +139,7 @@ def encode_task(effect: SendTask, *, topics: Topics, reply_partition: int) -> Ou
         deadline_at=_utc(effect.due_at_ms),
         reply_to=ReplyTo(topic=topics.results, partition=reply_partition),
         traceparent=effect.traceparent,
+        budget=effect.budget,
     )
     return OutRecord(
         topics.tasks(effect.agent),

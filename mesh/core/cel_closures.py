@@ -115,7 +115,7 @@ class _Compiler:
     def text(self, node: Node) -> str:
         return self.source[node.start : node.end]
 
-    def compile(self, node: Node) -> Closure:  # noqa: PLR0911 - one line a kind of node
+    def compile(self, node: Node) -> Closure:
         segments = segments_of(node)
         if segments is not None:
             return self.path(segments)

@@ -28,6 +28,7 @@ How a step moves:
 
 from typing import NamedTuple, assert_never
 
+from mesh.core.deciding.budgeting import look_after_budget
 from mesh.core.deciding.closing import on_answer
 from mesh.core.deciding.commands import on_command, on_undeliverable
 from mesh.core.deciding.correlating import on_offered
@@ -87,4 +88,6 @@ def decide(
             on_undeliverable(draft, given)
         case _:
             assert_never(given)
+    if draft.events and draft.workflow is not None and draft.workflow.account is not None:
+        look_after_budget(draft)
     return Decided(tuple(draft.events), draft.workflow)

@@ -56,6 +56,7 @@ class SendTask(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: int
     due_at_ms: int
     traceparent: str
+    budget: dict[str, float] | None = None  # what the attempt may take
 
 
 class AskApproval(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,6 +185,7 @@ def _task(decision: Decision, event: TaskDispatched) -> SendTask:
         at_ms=decision.at_ms,
         due_at_ms=event.due_at_ms,
         traceparent=event.traceparent,
+        budget=event.reserved,
     )
 
 

@@ -18,6 +18,8 @@ __all__ = [
     "ApprovalClosed",
     "ApprovalRequested",
     "ApprovalWithdrawn",
+    "BudgetRaised",
+    "BudgetTimeOver",
     "Cause",
     "CommandAccepted",
     "CommandRefused",
@@ -50,6 +52,7 @@ __all__ = [
     "TaskDispatched",
     "TaskFailed",
     "TaskHandedOver",
+    "TaskHeld",
     "TaskSucceeded",
     "Verdict",
     "WaitEnded",
@@ -76,6 +79,8 @@ class WorkflowStarted(_Event, tag="WorkflowStarted.1", frozen=True, kw_only=True
     trace_id: str  # 32 hexadecimal digits
     parent_span_id: str | None = None  # the upstream's span, if it sent a traceparent
     closed_retention_s: float = 30 * 86_400.0
+    budget: dict[str, float] | None = None  # limits, by name
+    expires_at_ms: int | None = None  # when the budget's time is over
 
 
 class StartRepeated(_Event, tag="StartRepeated.1", frozen=True, kw_only=True):
@@ -102,6 +107,7 @@ class TaskDispatched(_Event, tag="TaskDispatched.1", frozen=True, kw_only=True):
     )
     round: int = 1  # of the loop that the step is in
     hop: int = 1  # 1: the route's own agent; each hand-over adds one
+    reserved: dict[str, float] | None = None  # of the budget, for this attempt
 
 
 class TaskSucceeded(_Event, tag="TaskSucceeded.1", frozen=True, kw_only=True):
@@ -127,6 +133,7 @@ class TaskFailed(_Event, tag="TaskFailed.1", frozen=True, kw_only=True):
     agent_version: str = ""
     agent_instance: str = ""
     duration_ms: float = 0.0
+    usage: dict[str, float] | None = None
 
 
 class TaskHandedOver(_Event, tag="TaskHandedOver.1", frozen=True, kw_only=True):
@@ -140,6 +147,30 @@ class TaskHandedOver(_Event, tag="TaskHandedOver.1", frozen=True, kw_only=True):
     agent_instance: str = ""
     duration_ms: float = 0.0
     usage: dict[str, float] | None = None
+
+
+class TaskHeld(_Event, tag="TaskHeld.1", frozen=True, kw_only=True):
+    """The budget does not have what this attempt needs: it waits until there is more."""
+
+    step: str
+    attempt: int  # the one to come
+    agent: str
+    input: Any
+    reason: str
+    retry_budget_from: int = 1
+    hop: int = 1
+
+
+class BudgetRaised(_Event, tag="BudgetRaised.1", frozen=True, kw_only=True):
+    """Somebody granted more. `granted`: what is added to the limits, by name."""
+
+    granted: dict[str, float]
+    by: str
+    expires_at_ms: int | None = None  # when the time is over now
+
+
+class BudgetTimeOver(_Event, tag="BudgetTimeOver.1", frozen=True, kw_only=True):
+    """The budget's time is over: no task goes out until there is more."""
 
 
 class RetryScheduled(_Event, tag="RetryScheduled.1", frozen=True, kw_only=True):
@@ -407,6 +438,9 @@ Event = (
     | TaskSucceeded
     | TaskFailed
     | TaskHandedOver
+    | TaskHeld
+    | BudgetRaised
+    | BudgetTimeOver
     | RetryScheduled
     | StepSkipped
     | StepBlocked

@@ -9,11 +9,14 @@ from typing import Any, Final, assert_never
 from msgspec.structs import replace
 
 from mesh.core import ids
+from mesh.core.accounts import booked, budgeted, unheard
 from mesh.core.events import (
     AnswerRefused,
     ApprovalClosed,
     ApprovalRequested,
     ApprovalWithdrawn,
+    BudgetRaised,
+    BudgetTimeOver,
     CommandAccepted,
     CommandRefused,
     CompensationStarted,
@@ -42,6 +45,7 @@ from mesh.core.events import (
     TaskDispatched,
     TaskFailed,
     TaskHandedOver,
+    TaskHeld,
     TaskSucceeded,
     WaitEnded,
     WaitStarted,
@@ -49,7 +53,7 @@ from mesh.core.events import (
     WorkflowForgotten,
     WorkflowStarted,
 )
-from mesh.core.state import FINISHED, Ending, Fan, Incident, StepState, StepStatus, Workflow
+from mesh.core.state import FINISHED, Account, Ending, Fan, Incident, StepState, StepStatus, Workflow
 
 __all__ = ["approval_output", "evolve"]
 
@@ -71,6 +75,7 @@ def evolve(workflow: Workflow | None, event: Event, *, workflow_id: str, at_ms: 
         case (
             TaskFailed()
             | TaskHandedOver()
+            | TaskHeld()
             | RetryScheduled()
             | StepSkipped()
             | StepBlocked()
@@ -94,6 +99,8 @@ def evolve(workflow: Workflow | None, event: Event, *, workflow_id: str, at_ms: 
             return _received(_begun(workflow, event, workflow_id), event, at_ms)
         case RoundStarted():
             return _round(_begun(workflow, event, workflow_id), event, at_ms)
+        case BudgetRaised() | BudgetTimeOver():
+            return budgeted(_begun(workflow, event, workflow_id), event)
         case CompensationStarted():
             ending = Ending(status=event.status, reason=event.reason, undo=event.steps)
             return replace(_begun(workflow, event, workflow_id), ending=ending, updated_at_ms=at_ms)
@@ -137,6 +144,7 @@ _StepEvent = (
     | TaskSucceeded
     | TaskFailed
     | TaskHandedOver
+    | TaskHeld
     | RetryScheduled
     | StepSkipped
     | StepBlocked
@@ -162,6 +170,8 @@ def _with_step(before: Workflow, event: _StepEvent, at_ms: int) -> Workflow:
     place = event.step
     was = before.steps.get(place)
     steps = {**before.steps, place: _step(was, event, at_ms)}
+    if before.account is not None:
+        before = replace(before, account=booked(before.account, was, event, before.steps))
     if ids.is_item(place):
         _account(steps, place, event)
     elif was is not None and was.fan is not None and steps[place].status in FINISHED:
@@ -180,7 +190,7 @@ def _account(steps: dict[str, StepState], place: str, event: _StepEvent) -> None
     if fan is None:
         raise ValueError(f"{type(event).__name__} for {place}, and {name} is no for-each under way")
     match event:
-        case TaskDispatched() | IncidentRaised():
+        case TaskDispatched() | IncidentRaised() | TaskHeld():
             index = ids.index_of(place)
             if index >= fan.begun:
                 steps[name] = replace(parent, fan=replace(fan, begun=index + 1), due_at_ms=None)
@@ -208,7 +218,15 @@ def _step(step: StepState | None, event: _StepEvent, at_ms: int) -> StepState:
             return _dispatched(step, event, at_ms)
         case TaskSucceeded() if step is not None:
             return replace(
-                step, status="succeeded", since_ms=at_ms, due_at_ms=None, input=None, output=event.output, error=""
+                step,
+                status="succeeded",
+                since_ms=at_ms,
+                due_at_ms=None,
+                input=None,
+                output=event.output,
+                error="",
+                reserved=None,
+                charged=None,
             )
         case StepSkipped():
             return StepState(status="skipped", since_ms=at_ms, output=event.output)
@@ -227,6 +245,8 @@ def _step(step: StepState | None, event: _StepEvent, at_ms: int) -> StepState:
             return replace(begun, awaits=event.awaits, due_at_ms=event.due_at_ms)
         case ApprovalRequested():
             return _asked(step, event, at_ms)
+        case TaskHeld():
+            return _held(step or StepState(status="held"), event, at_ms)
         case IncidentRaised():
             return _stuck(step or StepState(status="incident"), event, at_ms)
         case StepCancelled():
@@ -245,7 +265,17 @@ def _fresh(step: StepState | None, status: StepStatus, at_ms: int, *, output: An
 def _closed_without(step: StepState, status: StepStatus, at_ms: int) -> StepState:
     """Settled, and nothing came of it."""
     return replace(
-        step, status=status, since_ms=at_ms, due_at_ms=None, input=None, output=None, fan=None, awaits="", incident=None
+        step,
+        status=status,
+        since_ms=at_ms,
+        due_at_ms=None,
+        input=None,
+        output=None,
+        fan=None,
+        awaits="",
+        incident=None,
+        reserved=None,
+        charged=None,
     )
 
 
@@ -266,10 +296,12 @@ def _moved(
 ) -> StepState:
     match event:
         case TaskFailed():
-            error = f"{event.kind}: {event.message}"
-            return replace(step, status="failed", since_ms=at_ms, due_at_ms=None, error=error)
+            error, charged = f"{event.kind}: {event.message}", unheard(step, event)
+            return replace(
+                step, status="failed", since_ms=at_ms, due_at_ms=None, error=error, reserved=None, charged=charged
+            )
         case TaskHandedOver():
-            return replace(step, error="")
+            return replace(step, error="", reserved=None)
         case RetryScheduled():
             return replace(step, status="retrying", since_ms=at_ms, due_at_ms=event.due_at_ms)
         case StepGivenUp():
@@ -352,6 +384,8 @@ def _started(before: Workflow | None, event: WorkflowStarted, workflow_id: str, 
         parent_span_id=event.parent_span_id,
         steps={},
         closed_retention_s=event.closed_retention_s,
+        account=None if event.budget is None else Account(limits=event.budget),
+        expires_at_ms=event.expires_at_ms,
         earlier_runs=(*before.earlier_runs, before.run_id)[-_EARLIER_RUNS:] if before and before.run_id else (),
         kept=before.kept if before else (),
     )
@@ -370,6 +404,22 @@ def _dispatched(step: StepState | None, event: TaskDispatched, at_ms: int) -> St
         error=step.error if step else "",
         output=step.output if step else None,
         round=event.round,
+        hop=event.hop,
+        reserved=event.reserved,
+    )
+
+
+def _held(step: StepState, event: TaskHeld, at_ms: int) -> StepState:
+    """What is needed to send it once there is more budget. An earlier attempt may still be answered."""
+    return replace(
+        step,
+        status="held",
+        since_ms=at_ms,
+        due_at_ms=None,
+        input=event.input,
+        agent=event.agent,
+        attempt=event.attempt - 1,
+        retry_budget_from=event.retry_budget_from,
         hop=event.hop,
     )
 
@@ -431,4 +481,5 @@ def _ended(workflow: Workflow, event: WorkflowEnded, at_ms: int) -> Workflow:
         reason=event.reason,
         kept=(),
         ending=None,
+        expires_at_ms=None,
     )

@@ -12,7 +12,8 @@ and a step's name have no slash. Keys may hold anything that is printable; contr
 
 A step may act more than once in a run, and each time has its own state and its own task:
 
-    place           <step>, <step>[<item>], <step>.undo  where its state is kept: `review`, `review[7]`, `book.undo`
+    place           <step>, <step>[<item>], <step>.undo  where its state is kept: `review`, `review[7]`, `book.undo`,
+                    <step>.budget                         and `draft.budget`, the question whether it may have more
     instance        the place, with the round of a loop   `draft.2`, `review.3[7]`
                     and the hand-over, from the second on `triage~2`
 
@@ -28,9 +29,11 @@ __all__ = [
     "TaskId",
     "approval_id",
     "attempt_id",
+    "budget_place",
     "escape_key",
     "index_of",
     "instance",
+    "is_budget",
     "is_item",
     "is_undo",
     "item_place",
@@ -94,6 +97,15 @@ def undo_place(step: str) -> str:
     return f"{step}.undo"
 
 
+def budget_place(step: str) -> str:
+    """Where the state of a question for more budget is kept, which a step has led to."""
+    return f"{step}.budget"
+
+
+def is_budget(place: str) -> bool:
+    return place.endswith(".budget")
+
+
 def is_item(place: str) -> bool:
     return place.endswith("]")
 
@@ -132,7 +144,7 @@ class TaskId(NamedTuple):
     step: str
 
 
-_INSTANCE: Final = re.compile(r"([a-z0-9_]+)(?:\.[0-9]+)?(\.undo|\[[0-9]+\])?(?:~[0-9]+)?")
+_INSTANCE: Final = re.compile(r"([a-z0-9_]+)(?:\.[0-9]+)?(\.undo|\.budget|\[[0-9]+\])?(?:~[0-9]+)?")
 
 
 def parse_step_id(text: str) -> TaskId | None:

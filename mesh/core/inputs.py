@@ -107,7 +107,9 @@ class ResultReceived(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     usage: dict[str, float] | None = None
 
 
-TimerKind = Literal["task_timeout", "retry", "approval_deadline", "wait", "event_timeout", "portion", "forget"]
+TimerKind = Literal[
+    "task_timeout", "retry", "approval_deadline", "wait", "event_timeout", "portion", "budget_time", "forget"
+]
 
 
 class TimerDue(msgspec.Struct, frozen=True, kw_only=True, order=True):

@@ -12,6 +12,7 @@ __all__ = [
     "AgentWork",
     "ApprovalWork",
     "AwaitedEvent",
+    "Budget",
     "EmitWork",
     "EndWork",
     "Expression",
@@ -105,6 +106,7 @@ class AgentWork(msgspec.Struct, frozen=True, kw_only=True):
     retry: Retry = Retry()
     on_exhausted: OnExhausted = "incident"
     handover: HandOver | None = None
+    reserve: dict[str, float] = {}  # of the workflow's budget, for each attempt: tokens, usd
 
 
 class ApprovalWork(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,6 +209,16 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
     condition: Expression | None = None
 
 
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run may spend. `limits`: tokens, usd, and hops (tasks sent, each attempt one). Exhausted: the workflow fails, or somebody with `role` is asked for more."""
+
+    limits: dict[str, float]
+    time_s: float | None = None
+    on_exhausted: Literal["fail", "ask"] = "fail"
+    role: str = ""
+    deadline_s: float | None = None  # of the question; then the answer is no
+
+
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     digest: str  # "sha256:" + 64 hexadecimal digits of the definition's canonical JSON
@@ -217,6 +229,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     steps: dict[str, Step]  # in an order in which each stands after those it needs
     dependents: dict[str, tuple[str, ...]]  # step -> the steps that need it, in that order
     output: Template | None = None  # the outcome's data; None: the outputs of the steps that nobody needs
+    budget: Budget | None = None
     keep_events_s: float = 86_400.0  # how long an event that a step will wait for is kept before the workflow starts
     is_sparse: bool = False  # a step may act before all that it may read is done: what is not there is null
     reads_status: bool = False  # some expression reads `status`

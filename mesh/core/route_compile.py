@@ -17,6 +17,7 @@ from mesh.core.expressions import CompiledExpression, CompiledTemplate
 from mesh.core.route import (
     AgentWork,
     ApprovalWork,
+    Budget,
     OnExhausted,
     OnExpiry,
     OnRepeat,
@@ -45,10 +46,10 @@ from mesh.core.route_reads import Sight, check_readings
 
 __all__ = ["RouteProblem", "RouteRefused", "compile_route"]
 
-ROUTE_KEYS: Final = ("route", "on", "key", "on_repeat", "closed_retention", "keep_events", "steps", "output")
+ROUTE_KEYS: Final = ("route", "on", "key", "on_repeat", "closed_retention", "keep_events", "budget", "steps", "output")
 TRIGGER_KEYS: Final = ("type", "if")
 KINDS: Final = ("agent", "approval", "wait", "value", "emit", "end")
-AGENT_KEYS: Final = ("input", "timeout", "retry", "on_exhausted", "for_each", "handover", "undo")
+AGENT_KEYS: Final = ("input", "timeout", "retry", "on_exhausted", "for_each", "handover", "reserve", "undo")
 STEP_KEYS: Final = ("needs", "if", *KINDS, *AGENT_KEYS, "repeat")
 UNDO_KEYS: Final = ("agent", "input", "timeout", "retry")
 RETRY_KEYS: Final = ("attempts", "backoff", "factor", "max_backoff", "jitter", "non_retryable")
@@ -100,6 +101,7 @@ class _RouteCompiler:
         self.needs: dict[str, tuple[str, ...]] = {}
         self.joins: dict[str, Join] = {}
         self.loops: dict[str, Repeat] = {}  # by the step that closes it, whole
+        self.budget: Budget | None = None
 
     def compile(self) -> Route:
         root = self.root
@@ -110,6 +112,7 @@ class _RouteCompiler:
         repeat = root.choice("on_repeat", ("ignore", "new_run_after_end"))
         retention_s = root.duration("closed_retention", CLOSED_RETENTION_S)
         keep_events_s = root.duration("keep_events", KEEP_EVENTS_S)
+        self.budget = kinds.budget(root)
         self.steps = self.parts()
         self.needs = {step: self.needs_of(part) for step, part in self.steps.items()}
         order = self.order()
@@ -131,6 +134,7 @@ class _RouteCompiler:
             steps={step: steps[step] for step in order},
             dependents=dependents_of(self.needs, order),
             output=output,
+            budget=self.budget,
             keep_events_s=keep_events_s,
             is_sparse=bool(looped) or any(_is_sparse(step) for step in steps.values()),
             reads_status=any(reading.read.segments[0] == "status" for reading in self.book.readings),
@@ -268,6 +272,7 @@ class _RouteCompiler:
             retry=self.retry(part),
             on_exhausted=cast("OnExhausted", part.choice("on_exhausted", ("incident", "fail", "continue"))),
             handover=kinds.handover(part),
+            reserve=kinds.reserve(part, self.budget.limits if self.budget else {}),
         )
 
     def undo(self, step: Part) -> AgentWork | None:

@@ -10,6 +10,7 @@ from mesh.core.cel_paths import kind_of
 from mesh.core.expressions import CompiledTemplate, compile_expression, compile_template
 from mesh.core.route import (
     AwaitedEvent,
+    Budget,
     EmitWork,
     EndWork,
     ForEach,
@@ -22,7 +23,21 @@ from mesh.core.route import (
 )
 from mesh.core.route_problems import Part, shown
 
-__all__ = ["EMPTY", "Join", "emit", "end", "for_each", "handover", "join_of", "names_in", "repeat", "value", "wait"]
+__all__ = [
+    "EMPTY",
+    "Join",
+    "budget",
+    "emit",
+    "end",
+    "for_each",
+    "handover",
+    "join_of",
+    "names_in",
+    "repeat",
+    "reserve",
+    "value",
+    "wait",
+]
 
 JOIN_KEYS: Final = ("any", "count", "of", "first_of")
 FOR_EACH_KEYS: Final = ("items", "concurrency", "tolerate")
@@ -32,10 +47,14 @@ EMIT_KEYS: Final = ("type", "subject", "data")
 END_KEYS: Final = ("status", "reason", "output")
 HANDOVER_KEYS: Final = ("to", "hops")
 
+BUDGET_KEYS: Final = ("tokens", "usd", "hops", "time", "on_exhausted", "role", "deadline")
+RESERVE_KEYS: Final = ("tokens", "usd")
+
 END_STATUSES: Final = ("completed", "failed", "rejected")
 MAX_CONCURRENCY: Final = 10_000
 MAX_ROUNDS: Final = 1_000
 MAX_HOPS: Final = 100
+MAX_AMOUNT: Final = 1e12
 CONCURRENCY: Final = 100
 
 EMPTY: Final = compile_template(None)
@@ -240,3 +259,49 @@ def handover(step: Part) -> HandOver | None:
         to=frozenset(names_in(part, "to", "the agents that may get the task: to: [billing, tech]")),
         hops=_whole(part, "hops", HandOver(to=frozenset()).hops, 1, MAX_HOPS),
     )
+
+
+def budget(root: Part) -> Budget | None:
+    if "budget" not in root.value:
+        return None
+    part = root.part("budget", "budget: {tokens: 50000, usd: 1.5, time: 2h}")
+    if part is None:
+        return None
+    part.check_keys(BUDGET_KEYS)
+    asks = part.choice("on_exhausted", ("fail", "ask")) == "ask"
+    if asks and "role" not in part.value:
+        part.missing("role", "who may grant more, such as role: lead")
+    for key in ("role", "deadline"):
+        if key in part.value and not asks:
+            part.problem(key, f"{key} goes with on_exhausted: ask", "write on_exhausted: ask, or take it out")
+    limits = _amounts(part, ("tokens", "usd", "hops"))
+    if not limits and "time" not in part.value:
+        root.problem("budget", "the budget limits nothing", "write tokens, usd, hops or time")
+    return Budget(
+        limits=limits,
+        time_s=part.duration("time", 1.0) if "time" in part.value else None,
+        on_exhausted="ask" if asks else "fail",
+        role=(part.text("role", "who may grant more") or "") if "role" in part.value else "",
+        deadline_s=part.duration("deadline", 1.0) if "deadline" in part.value else None,
+    )
+
+
+def reserve(step: Part, limits: dict[str, float]) -> dict[str, float]:
+    """What each attempt of the step may take. `limits`: the route's budget."""
+    if "reserve" not in step.value:
+        return {}
+    part = step.part("reserve", "reserve: {tokens: 2000, usd: 0.02}")
+    if part is None:
+        return {}
+    part.check_keys(RESERVE_KEYS)
+    amounts = _amounts(part, RESERVE_KEYS)
+    for name, amount in amounts.items():
+        if name not in limits:
+            part.problem(name, f"the route's budget has no {name}", f"add it at the top: budget: {{{name}: ...}}")
+        elif amount > limits[name]:
+            part.problem(name, f"{amount:g} {name} are more than the whole budget of {limits[name]:g}", "reserve less")
+    return amounts
+
+
+def _amounts(part: Part, names: tuple[str, ...]) -> dict[str, float]:
+    return {name: float(part.number(name, 0, 0, MAX_AMOUNT)) for name in names if name in part.value}

@@ -74,6 +74,10 @@ def _route() -> _Shapes:
             **_duration(language.KEEP_EVENTS_S),
             "description": "How long an event that a step will wait for is kept, if it comes before the workflow starts.",
         },
+        "budget": {
+            **_mapping(kinds.BUDGET_KEYS, _budget()),
+            "description": "What a run may spend.",
+        },
         "steps": {
             "type": "object",
             "description": "The steps by name. Those without `needs` start at once.",
@@ -132,6 +136,10 @@ def _step_keys() -> _Shapes:
                 {"type": ["string", "array"], "examples": ["${{ event.data.files }}"]},
                 _mapping(kinds.FOR_EACH_KEYS, _for_each(), required=("items",)),
             ],
+        },
+        "reserve": {
+            **_mapping(kinds.RESERVE_KEYS, _reserve()),
+            "description": "What each attempt may take of the budget.",
         },
         "handover": {
             **_mapping(kinds.HANDOVER_KEYS, _handover(), required=("to",)),
@@ -221,6 +229,29 @@ def _for_each() -> _Shapes:
             "examples": ["10%"],
         },
     }
+
+
+def _amount(description: str) -> _Schema:
+    return {"type": "number", "minimum": 0, "maximum": kinds.MAX_AMOUNT, "description": description}
+
+
+def _budget() -> _Shapes:
+    return {
+        "tokens": _amount("Tokens, by the results' usage."),
+        "usd": _amount("Money, by the results' usage."),
+        "hops": _amount("Tasks sent, each attempt one."),
+        "time": {**_duration(None), "description": "From the start."},
+        "on_exhausted": {
+            **_choice(("fail", "ask")),
+            "description": "The workflow fails, or somebody is asked for more.",
+        },
+        "role": {**_TEXT, "description": "Who may grant more.", "examples": ["lead"]},
+        "deadline": {**_duration(None), "description": "For the answer; after it the answer is no."},
+    }
+
+
+def _reserve() -> _Shapes:
+    return {"tokens": _amount("Tokens."), "usd": _amount("Money.")}
 
 
 def _handover() -> _Shapes:

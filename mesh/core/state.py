@@ -10,6 +10,7 @@ import msgspec
 from mesh.core.route import OnExpiry
 
 __all__ = [
+    "Account",
     "AgentCard",
     "Directory",
     "Ending",
@@ -30,6 +31,7 @@ StepStatus = Literal[
     "waiting",  # waits for an event or a time
     "iterating",  # a for-each whose items are under way
     "again",  # of a loop's body, to begin anew in the round to come
+    "held",  # its task waits for more budget
     "incident",  # waits for an operator
     "succeeded",
     "skipped",
@@ -75,6 +77,15 @@ class KeptEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     at_ms: int
 
 
+class Account(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A run's budget: what it may spend, has spent, and has promised to tasks that are out. By name: tokens, usd, hops."""
+
+    limits: dict[str, float]
+    spent: dict[str, float] = {}
+    reserved: dict[str, float] = {}
+    is_time_over: bool = False
+
+
 class Ending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a workflow will end when what it did is undone. `undo`: the steps that are still to be undone, the next first."""
 
@@ -105,6 +116,8 @@ class StepState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     round: int = 1  # of its loop
     hop: int = 1  # the first agent is 1; each hand-over adds one
     fan: Fan | None = None  # for-each; `input` is the list
+    reserved: dict[str, float] | None = None  # of the budget, for the attempt that is out
+    charged: dict[str, float] | None = None  # for the last attempt, since nothing was heard of what it took
     awaits: str = ""  # waiting: the type of the event; empty where only a time is awaited
 
 
@@ -128,6 +141,8 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     steps: dict[str, StepState]
     closed_retention_s: float = 30 * 86_400.0
     earlier_runs: tuple[str, ...] = ()  # of this id, newest last: their start events, sent again, start nothing
+    account: Account | None = None  # where the route has a budget
+    expires_at_ms: int | None = None  # when the budget's time is over
     kept: tuple[KeptEvent, ...] = ()  # for steps that will wait for them
     ending: Ending | None = None  # being undone before it ends
 

@@ -256,7 +256,15 @@ class Partition:
             return state.task_id
         return ids.task_id(self.id_of(key), self.workflow(key).run_id, step)
 
-    def succeed(self, step: str, output: Any = "done", *, attempt: int = 0, key: str = "k") -> tuple[Event, ...]:
+    def succeed(
+        self,
+        step: str,
+        output: Any = "done",
+        *,
+        attempt: int = 0,
+        key: str = "k",
+        usage: dict[str, float] | None = None,
+    ) -> tuple[Event, ...]:
         """`attempt` 0: the newest."""
         return self.give(
             ResultReceived(
@@ -268,7 +276,7 @@ class Partition:
                 agent_version="1.0",
                 agent_instance="host-1",
                 duration_ms=12.5,
-                usage={"tokens": 7.0},
+                usage=usage or {"tokens": 7.0},
             )
         )
 
@@ -357,6 +365,16 @@ class Partition:
         kind = kinds[workflow.steps[step].status] if step else "forget"
         return self.give(
             TimerDue(due_at_ms=due, workflow_id=self.id_of(key), kind=kind, step=step, run_id=workflow.run_id)
+        )
+
+    def wait_budget(self, key: str = "k") -> tuple[Event, ...]:
+        """Let time pass until the budget's time is over, and tell it so."""
+        workflow = self.workflow(key)
+        due = workflow.expires_at_ms
+        assert due is not None
+        self.now_ms = max(self.now_ms, due)
+        return self.give(
+            TimerDue(due_at_ms=due, workflow_id=self.id_of(key), kind="budget_time", run_id=workflow.run_id)
         )
 
 

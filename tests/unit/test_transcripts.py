@@ -579,6 +579,44 @@ def handed_from_agent_to_agent() -> Transcript:
     return t
 
 
+@scenario
+def a_budget_that_runs_out() -> Transcript:
+    """Reserved before each task, settled by its usage; a person grants more, and in the end refuses."""
+    steps = {
+        "read": agent("reader", for_each="${{ event.data.pages }}", reserve={"tokens": 400}),
+        "write": agent("writer", needs="read", reserve={"tokens": 500}),
+    }
+    budget = {"tokens": 1000, "hops": 10, "time": "1h", "on_exhausted": "ask", "role": "maintainer", "deadline": "1d"}
+    t = Transcript("A budget that runs out", route(steps, budget=budget))
+    t.start(data={"pages": ["a", "b", "c"]})
+    t.succeed("read[0]", usage={"tokens": 300})
+    t.succeed("read[1]", usage={"input_tokens": 150, "output_tokens": 50})
+    t.note("What was not taken is there for the page that was held. What a failure does not tell counts as taken.")
+    t.fail("read[2]")
+    t.wait("read[2]")
+    t.answer("read.budget", payload={"tokens": 1000}, reason="it is worth it")
+    t.succeed("read[2]", usage={"tokens": 350})
+    t.note("The hour is over before the writer has answered.")
+    t.wait_budget()
+    t.answer("write.budget", "reject", reason="enough")
+    return t
+
+
+@scenario
+def a_budget_that_ends_the_workflow() -> Transcript:
+    steps = {
+        "read": agent("reader", reserve={"usd": 0.6}),
+        "write": agent("writer", needs="read", reserve={"usd": 0.6}, retry={"attempts": 2, "backoff": "1s"}),
+    }
+    t = Transcript("A budget that ends the workflow", route(steps, budget={"usd": 1, "hops": 2}))
+    t.start()
+    t.succeed("read", usage={"usd": 0.1})
+    t.wait("write")
+    t.note("What was not heard of counts as spent.")
+    t.wait("write")
+    return t
+
+
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_transcript_reads_as_it_did(name: str, regen: bool) -> None:
     transcript = SCENARIOS[name]()

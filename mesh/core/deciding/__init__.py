@@ -4,7 +4,8 @@ draft         a decision in the making: its events, and the state after them
 starting      an event for a workflow's id
 correlating   an event that a workflow's steps wait for
 progress      which steps can act now, and what they do
-dispatching   an attempt at a task goes out
+dispatching   an attempt at a task goes out, or is held
+budgeting     what happens where the budget has not enough
 fanning       a step's work for each item of a list
 looping       whether a loop goes round again
 waiting       for a time, or for an event

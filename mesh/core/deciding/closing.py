@@ -1,6 +1,8 @@
 """Closing an approval: the one verdict, by a person's answer or by its deadline, and what follows of it."""
 
+from mesh.core import ids
 from mesh.core.deciding.asking import find_open, is_edit, refusal
+from mesh.core.deciding.budgeting import on_budget_answer
 from mesh.core.deciding.draft import Draft
 from mesh.core.deciding.ending import end, rejection_is_taken, rejection_reason
 from mesh.core.deciding.progress import settled
@@ -59,6 +61,9 @@ def expire(draft: Draft, name: str, step: StepState) -> None:
 
 def _close(draft: Draft, closed: ApprovalClosed) -> None:
     draft.add(closed)
+    if ids.is_budget(closed.step):
+        on_budget_answer(draft, closed)
+        return
     if closed.verdict == "rejected" and not rejection_is_taken(draft.route, closed.step):
         end(draft, "rejected", rejection_reason(draft.live.steps[closed.step], closed.step))
         return

@@ -4,7 +4,7 @@ from typing import Any
 
 from mesh.core import ids
 from mesh.core.deciding.draft import Draft
-from mesh.core.events import TaskDispatched
+from mesh.core.events import TaskDispatched, TaskHeld
 from mesh.core.route import AgentWork
 
 __all__ = ["agent_work", "dispatch", "round_of"]
@@ -39,8 +39,24 @@ def dispatch(
     agent: str = "",
     hop: int = 1,
 ) -> None:
-    """`agent`: another than the route's own, to whom the task was handed over as its `hop`th."""
+    """Send it, or hold it where the budget does not have what it needs. `agent`: another than the route's own, to whom the task was handed over as its `hop`th."""
     workflow, turn = draft.live, round_of(draft, place)
+    reserve = work.reserve
+    if workflow.account is not None and not ids.is_undo(place):
+        short = draft.shortage(reserve)
+        if short is not None:
+            draft.add(
+                TaskHeld(
+                    step=place,
+                    attempt=attempt,
+                    agent=agent or work.agent,
+                    input=value,
+                    reason=f"needs {short.what}",
+                    retry_budget_from=budget_from,
+                    hop=hop,
+                )
+            )
+            return
     task = ids.task_id(workflow.workflow_id, workflow.run_id, ids.instance(place, round=turn, hop=hop))
     draft.add(
         TaskDispatched(
@@ -55,5 +71,6 @@ def dispatch(
             retry_budget_from=budget_from,
             round=turn,
             hop=hop,
+            reserved=reserve if reserve and workflow.account is not None else None,
         )
     )

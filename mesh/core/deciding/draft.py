@@ -1,6 +1,6 @@
 """A decision in the making. Owns the rule that every event is evolved as soon as it is decided, so that the next one is decided on the state after it."""
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from mesh.core import ids
 from mesh.core.events import Event
@@ -8,9 +8,16 @@ from mesh.core.evolve import evolve
 from mesh.core.route import Route, Scope
 from mesh.core.state import FINISHED, Directory, StepState, Workflow
 
-__all__ = ["Draft"]
+__all__ = ["Draft", "Shortage"]
 
 _HAS_OUTPUT: Final = frozenset({"succeeded", "skipped", "rejected", "failed"})
+
+
+class Shortage(NamedTuple):
+    """`what` one task more would need. `may_pass`: tasks that are out may take less than is reserved for them, and then there is enough."""
+
+    what: str
+    may_pass: bool
 
 
 class Draft:
@@ -71,6 +78,21 @@ class Draft:
             return scope
         state = self.live.steps.get(step)
         return {**scope, "round": 1 if state is None else state.round}
+
+    def shortage(self, reserve: dict[str, float]) -> Shortage | None:
+        """What the budget lacks for one task more with this reserve; None if it may be sent."""
+        account = self.live.account
+        if account is None:
+            return None
+        if account.is_time_over:
+            return Shortage("more time", may_pass=False)
+        need = {**reserve, "hops": 1.0} if "hops" in account.limits else reserve
+        for name, limit in account.limits.items():
+            taken = account.spent.get(name, 0.0) + account.reserved.get(name, 0.0)
+            if name in need and taken + need[name] > limit:
+                what = f"{need[name]:g} {name}, and {max(0.0, limit - taken):g} of {limit:g} are left"
+                return Shortage(what, may_pass=account.spent.get(name, 0.0) + need[name] <= limit)
+        return None
 
     def traceparent(self, *parts: str) -> str:
         """A span of the workflow's trace, its id a function of `parts`."""

@@ -15,12 +15,13 @@ _RAN: Final = frozenset({"succeeded", "rejected"})
 
 def end_if_done(draft: Draft) -> None:
     """End the workflow if every step is settled."""
-    workflow, route = draft.live, draft.route
-    if len(workflow.steps) < len(route.steps) or any(s.status not in FINISHED for s in workflow.steps.values()):
-        return
-    refused = [name for name, step in workflow.steps.items() if step.status == "rejected" and not _taken(draft, name)]
+    steps = draft.live.steps
+    for name in draft.route.steps:
+        if name not in steps or steps[name].status not in FINISHED:
+            return
+    refused = [name for name, step in steps.items() if step.status == "rejected" and not _taken(draft, name)]
     if refused:
-        end(draft, "rejected", rejection_reason(workflow.steps[refused[0]], refused[0]))
+        end(draft, "rejected", rejection_reason(steps[refused[0]], refused[0]))
         return
     try:
         output = outputs(draft)

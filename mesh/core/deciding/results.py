@@ -55,6 +55,7 @@ def _fail(draft: Draft, waits: _Waits, given: ResultReceived, error: TaskError) 
             agent_version=given.agent_version,
             agent_instance=given.agent_instance,
             duration_ms=given.duration_ms,
+            usage=given.usage,
         ),
     )
 
@@ -157,4 +158,4 @@ def _is_unsettled(step: StepState) -> bool:
     """An operator who has the step may have it because of its loop: then its work is done."""
     if step.incident is not None:
         return step.incident.kind != "loop"
-    return step.status in {"running", "retrying"}
+    return step.status in {"running", "retrying", "held"}

@@ -26,6 +26,7 @@ def on_event(draft: Draft, given: EventMatched) -> None:
     if refusal:
         draft.add(StartRepeated(event_source=event["source"], event_id=event["id"], reason=refusal))
         return
+    budget = draft.route.budget
     trace, parent = _trace_of(event, given.workflow_id, run)
     draft.add(
         WorkflowStarted(
@@ -37,6 +38,8 @@ def on_event(draft: Draft, given: EventMatched) -> None:
             trace_id=trace,
             parent_span_id=parent,
             closed_retention_s=draft.route.closed_retention_s,
+            budget=None if budget is None else budget.limits,
+            expires_at_ms=None if budget is None or budget.time_s is None else draft.now_ms + int(budget.time_s * 1000),
         )
     )
     go_on(draft, draft.route.steps)

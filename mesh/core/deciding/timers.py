@@ -6,7 +6,15 @@ from mesh.core.deciding.closing import expire
 from mesh.core.deciding.draft import Draft
 from mesh.core.deciding.ending import end
 from mesh.core.deciding.progress import settled
-from mesh.core.events import EventUnclaimed, IncidentRaised, StepSkipped, TaskFailed, WaitEnded, WorkflowForgotten
+from mesh.core.events import (
+    BudgetTimeOver,
+    EventUnclaimed,
+    IncidentRaised,
+    StepSkipped,
+    TaskFailed,
+    WaitEnded,
+    WorkflowForgotten,
+)
 from mesh.core.inputs import TimerDue
 from mesh.core.route import WaitWork
 from mesh.core.state import StepState
@@ -23,6 +31,14 @@ def on_timer(draft: Draft, given: TimerDue) -> None:
             for kept in workflow.kept:
                 draft.add(EventUnclaimed(kept=kept, reason="no workflow of this id started in time"))
             draft.add(WorkflowForgotten())
+        return
+    if given.kind == "budget_time":
+        if (
+            workflow.status == "running"
+            and workflow.expires_at_ms is not None
+            and workflow.expires_at_ms <= given.due_at_ms
+        ):
+            draft.add(BudgetTimeOver())
         return
     step = workflow.steps.get(given.step)
     if workflow.status != "running" or step is None or step.due_at_ms is None or step.due_at_ms > given.due_at_ms:

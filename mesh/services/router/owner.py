@@ -25,7 +25,15 @@ from mesh.codec.log import encode_decision
 from mesh.core import ids
 from mesh.core.decide import Decided, decide
 from mesh.core.effects import effects
-from mesh.core.events import AnswerRefused, Cause, Decision, IncidentRaised, InputAttempted
+from mesh.core.events import (
+    AnswerRefused,
+    BudgetRaised,
+    Cause,
+    Decision,
+    IncidentRaised,
+    InputAttempted,
+    WorkflowStarted,
+)
 from mesh.core.evolve import evolve
 from mesh.core.inputs import (
     AnswerGiven,
@@ -67,6 +75,7 @@ _log = structlog.get_logger()
 CAREFUL_AFTER: Final = 3
 """Owners in a row, ourselves included, without progress: then inputs are announced in the log before they are touched, one at a time."""
 
+_SETS_TIME: Final = (WorkflowStarted, BudgetRaised)
 _JUMP_MS: Final = 10_000  # no acknowledgement is that slow, since an append is given up before
 _LOGGED: Final = 500  # characters of an id or a reason that a log line holds
 _ASK_AGAIN_MS: Final = 200  # while ingress has not copied all answers yet
@@ -472,6 +481,8 @@ class Owner:
 
     def _arm(self, decision: Decision, workflow: Workflow) -> None:
         for event in decision.events:
+            if isinstance(event, _SETS_TIME) and workflow.expires_at_ms is not None:
+                self.timers.arm_budget(workflow.expires_at_ms, workflow.workflow_id, workflow.run_id)
             name = getattr(event, "step", None)
             step = workflow.steps.get(name) if name else None
             if step is not None and step.due_at_ms is not None and step.since_ms == decision.at_ms:

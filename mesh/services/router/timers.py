@@ -16,7 +16,8 @@ __all__ = ["AWAITED", "Awaited", "Timers"]
 Awaited = Literal["nothing", "results", "answers", "events"]
 AWAITED: Final[tuple[Awaited, ...]] = ("nothing", "results", "answers", "events")
 
-_Entry = tuple[int, str, str, str]  # due_at_ms, workflow id, step (empty: forget), run id
+_Entry = tuple[int, str, str, str]  # due_at_ms, workflow id, place of a step (empty: forget), run id
+_BUDGET: Final = "~budget"  # in the place of a place
 _REBUILD_AT: Final = 50_000
 
 
@@ -54,6 +55,10 @@ class Timers:
         """A workflow has ended, and will be forgotten."""
         heappush(self._heaps["nothing"], (due_at_ms, workflow_id, "", run_id))
 
+    def arm_budget(self, due_at_ms: int, workflow_id: str, run_id: str) -> None:
+        """A workflow has a budget of time, or has got more of it."""
+        heappush(self._heaps["nothing"], (due_at_ms, workflow_id, _BUDGET, run_id))
+
     def next_due_at_ms(self, *awaited: Awaited) -> int | None:
         """The nearest time of these heaps; of all, if none is named."""
         return min((heap[0][0] for name in awaited or AWAITED if (heap := self._heaps[name])), default=None)
@@ -70,7 +75,8 @@ class Timers:
                 yield timer
 
     def put_back(self, awaited: Awaited, timer: TimerDue) -> None:
-        heappush(self._heaps[awaited], (timer.due_at_ms, timer.workflow_id, timer.step, timer.run_id))
+        place = _BUDGET if timer.kind == "budget_time" else timer.step
+        heappush(self._heaps[awaited], (timer.due_at_ms, timer.workflow_id, place, timer.run_id))
 
 
 def _timing(step: StepState) -> tuple[TimerKind, Awaited]:
@@ -99,6 +105,10 @@ def _timer(entry: _Entry, workflows: dict[str, Workflow]) -> TimerDue | None:
         if workflow.forget_at_ms != due_at_ms:
             return None
         return TimerDue(due_at_ms=due_at_ms, workflow_id=workflow_id, kind="forget", run_id=run_id)
+    if name == _BUDGET:
+        if workflow.expires_at_ms != due_at_ms:
+            return None
+        return TimerDue(due_at_ms=due_at_ms, workflow_id=workflow_id, kind="budget_time", run_id=run_id)
     step = workflow.steps.get(name)
     if step is None or step.due_at_ms != due_at_ms:
         return None
@@ -115,6 +125,8 @@ def _timer(entry: _Entry, workflows: dict[str, Workflow]) -> TimerDue | None:
 def _entries(workflow: Workflow) -> Iterator[tuple[Awaited, _Entry]]:
     if workflow.forget_at_ms is not None:
         yield "nothing", (workflow.forget_at_ms, workflow.workflow_id, "", workflow.run_id)
+    if workflow.expires_at_ms is not None:
+        yield "nothing", (workflow.expires_at_ms, workflow.workflow_id, _BUDGET, workflow.run_id)
     for name, step in workflow.steps.items():
         if step.due_at_ms is not None:
             yield _timing(step)[1], (step.due_at_ms, workflow.workflow_id, name, workflow.run_id)

@@ -1,0 +1,131 @@
+"""Budgeting: whether a task may be sent, and what happens where it may not: the workflow fails, or somebody is asked for more.
+
+A task that may not be sent is held. It goes out as soon as others have left enough. Where they can't any more, the route's `on_exhausted` is applied, once, however many tasks are held.
+"""
+
+from typing import Any, Final
+
+from mesh.core import ids
+from mesh.core.canonical import digest
+from mesh.core.deciding.compensating import cancel_step
+from mesh.core.deciding.dispatching import agent_work, dispatch
+from mesh.core.deciding.draft import Draft
+from mesh.core.deciding.ending import end
+from mesh.core.events import ApprovalClosed, ApprovalRequested, BudgetRaised
+from mesh.core.route import Budget
+from mesh.core.state import FINISHED, Account
+
+__all__ = ["look_after_budget", "on_budget_answer"]
+
+_TIME: Final = "time_s"
+
+
+def look_after_budget(draft: Draft) -> None:
+    """Called once for each decision on a run with a budget: what was freed goes to the tasks that are held, in their order."""
+    workflow = draft.workflow
+    if workflow is None or workflow.account is None or workflow.status != "running" or workflow.ending is not None:
+        return
+    for place in _held(draft):
+        if draft.shortage(agent_work(draft, place).reserve) is None:
+            _send(draft, place)
+    held, over = _held(draft), draft.live.account is not None and draft.live.account.is_time_over
+    question = next((p for p, step in draft.live.steps.items() if ids.is_budget(p) and step.status == "asking"), None)
+    if not held and not over:
+        if question is not None:
+            cancel_step(draft, question, "there is budget enough now")
+        return
+    why = "its time is over" if over else _why(draft, held)
+    if question is None and why:
+        _exhausted(draft, held, why)
+
+
+def _held(draft: Draft) -> list[str]:
+    return [place for place, step in draft.live.steps.items() if step.status == "held"]
+
+
+def _why(draft: Draft, held: list[str]) -> str:
+    """What is lacking; empty as long as tasks that are out may leave enough."""
+    short = draft.shortage(agent_work(draft, held[0]).reserve)
+    if short is None or short.may_pass:
+        return ""
+    others = f", and {len(held) - 1} more wait" if len(held) > 1 else ""
+    return f"{held[0]} needs {short.what}{others}"
+
+
+def _exhausted(draft: Draft, held: list[str], why: str) -> None:
+    budget, account = draft.route.budget, draft.live.account
+    if budget is None or account is None:
+        raise AssertionError(f"{draft.workflow_id} has a budget, and its route has none")
+    if budget.on_exhausted == "fail":
+        end(draft, "failed", f"the budget is exhausted: {why}")
+    else:
+        _ask(draft, budget, account, held, why)
+
+
+def _ask(draft: Draft, budget: Budget, account: Account, held: list[str], why: str) -> None:
+    """The question is kept at the first step that needs the answer; each further one at that place is a round of its own."""
+    workflow = draft.live
+    waiting = held or [name for name in draft.route.steps if not _is_done(draft, name)]
+    place = ids.budget_place(ids.step_of(waiting[0]))
+    before = workflow.steps.get(place)
+    turn = 1 if before is None else before.round + 1
+    approval = ids.approval_id(workflow.workflow_id, workflow.run_id, ids.instance(place, round=turn))
+    payload: dict[str, float] = dict(budget.limits)
+    if account.is_time_over and budget.time_s is not None:
+        payload[_TIME] = budget.time_s
+    draft.add(
+        ApprovalRequested(
+            step=place,
+            approval_id=approval,
+            question=f"Grant {workflow.workflow_id} more? {why}",
+            payload=payload,
+            digest=digest(payload),
+            role=budget.role,
+            on_expiry="reject",
+            traceparent=draft.traceparent(approval),
+            reason="the budget is exhausted",
+            deadline_at_ms=None if budget.deadline_s is None else draft.now_ms + int(budget.deadline_s * 1000),
+            payload_schema=_schema(payload),
+            round=turn,
+        )
+    )
+
+
+def _is_done(draft: Draft, name: str) -> bool:
+    state = draft.live.steps.get(name)
+    return state is not None and state.status in FINISHED
+
+
+def _schema(payload: dict[str, float]) -> dict[str, Any]:
+    """What may be granted: as much or as little of each as somebody likes."""
+    amounts = {name: {"type": "number", "minimum": 0} for name in payload}
+    return {"type": "object", "properties": amounts, "additionalProperties": False}
+
+
+def on_budget_answer(draft: Draft, closed: ApprovalClosed) -> None:
+    """More, and what is held goes on; or no, and the workflow fails."""
+    if closed.verdict == "rejected":
+        why = f": {closed.reason}" if closed.reason else ""
+        end(draft, "failed", f"the budget is exhausted, and more was refused by {closed.by or 'its deadline'}{why}")
+        return
+    granted = dict(closed.payload)
+    time_s = granted.pop(_TIME, None)
+    expires = draft.now_ms + int(time_s * 1000) if time_s else None
+    draft.add(BudgetRaised(granted=granted, by=closed.by, expires_at_ms=expires))
+    for place in _held(draft):
+        _send(draft, place)
+
+
+def _send(draft: Draft, place: str) -> None:
+    step = draft.live.steps[place]
+    dispatch(
+        draft,
+        place,
+        agent_work(draft, place),
+        step.input,
+        "there is budget for it now",
+        attempt=step.attempt + 1,
+        budget_from=step.retry_budget_from,
+        agent=step.agent,
+        hop=step.hop,
+    )
