@@ -54,9 +54,7 @@ def _why(draft: Draft, held: list[str]) -> str:
 
 def _exhausted(draft: Draft, held: list[str], why: str) -> None:
     budget, account = draft.route.budget, draft.live.account
-    if budget is None or account is None:
-        raise AssertionError(f"{draft.workflow_id} has a budget, and its route has none")
-    if budget.on_exhausted == "fail":
+    if budget is None or account is None or budget.on_exhausted == "fail":  # a route that it was moved to may have none
         end(draft, "failed", f"the budget is exhausted: {why}")
     else:
         _ask(draft, budget, account, held, why)
