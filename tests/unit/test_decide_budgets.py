@@ -19,7 +19,7 @@ from mesh.core.evolve import evolve
 from mesh.core.inputs import TaskUndeliverable
 from mesh.core.state import Account, Directory
 
-ONCE = {"retry": {"attempts": 1}, "on_exhausted": "continue"}
+ONCE: dict[str, Any] = {"retry": {"attempts": 1}, "on_exhausted": "continue"}
 ASK = {"on_exhausted": "ask", "role": "maintainer"}
 
 
