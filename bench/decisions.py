@@ -62,7 +62,7 @@ def as_read(sent: OutRecord, offset: int) -> Record:
 
 def measure(workflows: int) -> dict[str, float]:
     watch, route = Stopwatch(), compile_route(ROUTE)
-    index, encoder, directory = RouteIndex([route]), EffectEncoder(TOPICS, 0), Directory()
+    index, encoder, directory = RouteIndex([route]), EffectEncoder(TOPICS, 0, 1), Directory()
     states: dict[str, Workflow | None] = {}
     log: list[OutRecord] = []
     events = [

@@ -161,7 +161,7 @@ def _definition() -> dict[str, Any]:
         "title": "Definition",
         "description": "The value of a record of mesh.definitions: a route as it was written, in JSON. The key is the digest of its canonical form.",
         "type": "object",
-        "required": ["route", "on", "steps"],
+        "required": ["route", "steps"],
         "properties": {
             "route": SOME_STRING,
             "on": {"type": "object", "required": ["type"]},

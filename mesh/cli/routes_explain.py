@@ -30,6 +30,7 @@ SHOWN: Final = 100  # characters of a value on its line
 VERBS: Final = {
     "dispatch": "dispatched to {}",
     "ask": "asks role {}",
+    "call": "calls route {}",
     "skip": "skipped",
     "incident": "incident",
     "ended": "the workflow ends",
@@ -38,6 +39,7 @@ VERBS: Final = {
 STYLES: Final = {
     "dispatch": "cyan",
     "ask": "yellow",
+    "call": "cyan",
     "skip": "dim",
     "incident": "red",
     "ended": "green",

@@ -71,6 +71,8 @@ def _is_json(text: str) -> bool:
 async def _run(session: Session, route_name: str, event: dict[str, Any], *, timeout_s: float | None) -> None:
     async with session.broker() as broker:
         route = await _route(session, broker, route_name)
+        if route.on is None:
+            raise SenderError(f"no event starts route {route_name}: steps of other routes call it")
         event = {"specversion": "1.0", "id": session.fresh_id(), "type": route.on.type, **event}
         match = _match(route, event)
         client = session.client(broker)

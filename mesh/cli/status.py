@@ -129,9 +129,10 @@ def _steps(found: MeshStatus) -> Text:
         "running": "with agents",
         "retrying": "to be retried",
         "asking": "waiting for people",
+        "calling": "waiting for workflows that they called",
         "incident": "incidents",
     }
-    styles = {"running": "cyan", "retrying": "yellow", "asking": "yellow", "incident": "red"}
+    styles = {"running": "cyan", "retrying": "yellow", "asking": "yellow", "calling": "cyan", "incident": "red"}
     shown = [(said[name], count, styles[name]) for name, count in found.steps.items() if count]
     return _counts(shown) if shown else Text("none under way")
 

@@ -15,6 +15,11 @@ from mesh.core.events import (
     ApprovalClosed,
     ApprovalRequested,
     ApprovalWithdrawn,
+    CallFailed,
+    CallMade,
+    CallRefused,
+    CallSucceeded,
+    CallWithdrawn,
     Cause,
     CommandAccepted,
     CommandRefused,
@@ -51,7 +56,7 @@ WORK: Final = "cyan"
 QUIET: Final = "dim"
 
 END_STYLES: Final = {"completed": GOOD, "failed": BAD, "rejected": PEOPLE, "cancelled": QUIET, "running": WORK}
-STEP_STYLES: Final = {"running": WORK, "retrying": PEOPLE, "asking": PEOPLE, "incident": BAD}
+STEP_STYLES: Final = {"running": WORK, "calling": WORK, "retrying": PEOPLE, "asking": PEOPLE, "incident": BAD}
 
 
 class Line(NamedTuple):
@@ -66,7 +71,7 @@ class Line(NamedTuple):
 
 def describe(event: Event, decision: Decision) -> Line:
     """Every event has its line: the last case is a newer version's that this one does not know how to tell."""
-    return _describe_step(event, decision) or _describe_workflow(event, decision)
+    return _describe_step(event, decision) or _describe_call(event) or _describe_workflow(event, decision)
 
 
 def _describe_step(event: Event, decision: Decision) -> Line | None:
@@ -140,6 +145,22 @@ def _closed(event: ApprovalClosed) -> Line:
     by = "by its deadline" if event.expired else f"by {event.by} (unverified)"
     style = GOOD if event.verdict == "approved" else PEOPLE
     return Line(event.step, f"{event.verdict} {by}{edited}", style, event.reason, (("payload", event.payload),))
+
+
+def _describe_call(event: Event) -> Line | None:
+    match event:
+        case CallMade():
+            return Line(event.step, f"calls {event.called}", WORK, event.reason, (("input", event.input),))
+        case CallSucceeded():
+            return Line(event.step, f"{event.called} completed", GOOD, "", (("output", event.output),))
+        case CallFailed():
+            return Line(event.step, f"call {event.attempt} failed", BAD, f"{event.kind}: {event.message}")
+        case CallWithdrawn():
+            return Line(event.step, f"call of {event.called} taken back", QUIET, event.reason)
+        case CallRefused():
+            return Line("", f"call refused ({event.code})", BAD, event.message)
+        case _:
+            return None
 
 
 def _agent(event: TaskSucceeded | TaskFailed) -> str:
@@ -244,6 +265,8 @@ def _said(step: StepState, now_ms: int) -> str:
             return f" ({step.agent}, attempt {step.attempt}) for {waited}; time-out {due}"
         case "retrying":
             return f"; next attempt {due}; the last one failed: {step.error}"
+        case "calling":
+            return f" {step.called} for {waited}; time-out {due}"
         case "asking":
             return f" role {step.role} for {waited}; deadline {due}"
         case "incident" if step.incident is not None:

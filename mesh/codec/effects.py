@@ -5,13 +5,26 @@ Owns nothing but the choice: each kind's bytes are its own module's. An effect's
 
 from typing import assert_never
 
+from msgspec.structs import replace
+
 from mesh.codec.approvals import encode_receipt, encode_request, receipt_id
 from mesh.codec.dead_letters import dead_letter_id, dead_letter_of_parked
 from mesh.codec.emitted import encode_emitted
+from mesh.codec.inbox import encode_inbox
 from mesh.codec.outcomes import encode_outcome, outcome_id
 from mesh.codec.tasks import encode_task
-from mesh.core.effects import AskApproval, Effect, PublishEvent, PublishOutcome, SendDeadLetter, SendReceipt, SendTask
-from mesh.core.ids import attempt_id
+from mesh.core.between import crossing_id
+from mesh.core.effects import (
+    AskApproval,
+    Effect,
+    PublishEvent,
+    PublishOutcome,
+    SendDeadLetter,
+    SendInput,
+    SendReceipt,
+    SendTask,
+)
+from mesh.core.ids import attempt_id, partition_of_key
 from mesh.core.topics import Topics
 from mesh.ports import OutRecord
 
@@ -19,13 +32,14 @@ __all__ = ["EffectEncoder", "effect_id"]
 
 
 class EffectEncoder:
-    """Encodes the effects of one partition; results come back to the same partition."""
+    """Encodes the effects of one partition of so many; results come back to the same partition."""
 
-    __slots__ = ("_partition", "_topics")
+    __slots__ = ("_partition", "_partitions", "_topics")
 
-    def __init__(self, topics: Topics, partition: int) -> None:
+    def __init__(self, topics: Topics, partition: int, partitions: int) -> None:
         self._topics = topics
         self._partition = partition
+        self._partitions = partitions
 
     def encode(self, effect: Effect) -> OutRecord:
         match effect:
@@ -41,8 +55,15 @@ class EffectEncoder:
                 return encode_emitted(effect, topics=self._topics)
             case SendDeadLetter():
                 return dead_letter_of_parked(effect, topics=self._topics)
+            case SendInput():
+                return self._input(effect)
             case _:
                 assert_never(effect)
+
+    def _input(self, effect: SendInput) -> OutRecord:
+        given = replace(effect.input, source_topic=self._topics.log, source_partition=self._partition)
+        partition = partition_of_key(given.workflow_id.encode(), self._partitions)
+        return encode_inbox(given, topic=self._topics.inbox, partition=partition)
 
 
 def effect_id(effect: Effect) -> str:
@@ -60,5 +81,7 @@ def effect_id(effect: Effect) -> str:
             return str(effect.cloud_event["id"])
         case SendDeadLetter():
             return dead_letter_id(effect)
+        case SendInput():
+            return crossing_id(effect.input)
         case _:
             assert_never(effect)

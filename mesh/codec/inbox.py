@@ -1,4 +1,4 @@
-"""Inbox records: what ingress passes on to a partition's owner. A hot path. Only routers write them, so reading needs the value alone."""
+"""Inbox records: what ingress passes on to a partition's owner, and what other owners tell it. A hot path. Only routers write them, so reading needs the value alone."""
 
 from functools import lru_cache
 from typing import Final, assert_never
@@ -7,7 +7,17 @@ import msgspec
 
 from mesh.codec.cloudevents import JSON_CONTENT
 from mesh.codec.places import place
-from mesh.core.inputs import AnswerGiven, CommandGiven, EventMatched, EventOffered, InboxInput
+from mesh.core.between import crossing_id
+from mesh.core.inputs import (
+    AnswerGiven,
+    CallCancelled,
+    CallEnded,
+    CommandGiven,
+    EventMatched,
+    EventOffered,
+    InboxInput,
+    WorkflowCalled,
+)
 from mesh.errors import MalformedRecord
 from mesh.ports import Header, OutRecord, Record
 
@@ -18,13 +28,16 @@ _EVENT: Final[Header] = ("ce_type", b"mesh.inbox.event_matched")
 _OFFERED: Final[Header] = ("ce_type", b"mesh.inbox.event_offered")
 _ANSWER: Final[Header] = ("ce_type", b"mesh.inbox.answer_given")
 _COMMAND: Final[Header] = ("ce_type", b"mesh.inbox.command_given")
+_CALLED: Final[Header] = ("ce_type", b"mesh.inbox.workflow_called")
+_CALL_ENDED: Final[Header] = ("ce_type", b"mesh.inbox.call_ended")
+_CALL_CANCELLED: Final[Header] = ("ce_type", b"mesh.inbox.call_cancelled")
 _encode = msgspec.json.Encoder().encode
 _decoder: msgspec.json.Decoder[InboxInput] = msgspec.json.Decoder(InboxInput)
 
 
 @lru_cache(maxsize=4096)
-def _source(topic: str, partition: int) -> Header:
-    return ("ce_source", f"/mesh/ingress/{topic}/{partition}".encode())
+def _source(sender: str, topic: str, partition: int) -> Header:
+    return ("ce_source", f"/mesh/{sender}/{topic}/{partition}".encode())
 
 
 def encode_inbox(input: InboxInput, *, topic: str, partition: int) -> OutRecord:  # noqa: A002 - the glossary's word
@@ -32,6 +45,7 @@ def encode_inbox(input: InboxInput, *, topic: str, partition: int) -> OutRecord:
 
     Raises `MalformedRecord` for an event that nests too deep to be written.
     """
+    sender = "ingress"
     match input:
         case EventMatched() | EventOffered():
             kind = _EVENT if isinstance(input, EventMatched) else _OFFERED
@@ -41,6 +55,13 @@ def encode_inbox(input: InboxInput, *, topic: str, partition: int) -> OutRecord:
             kind, caused_by, trace = _ANSWER, input.answer_id, input.traceparent
         case CommandGiven():
             kind, caused_by, trace = _COMMAND, input.command_id, None
+        case WorkflowCalled():
+            kind, caused_by, sender = _CALLED, crossing_id(input), "owner"
+            trace = input.cloud_event.get("traceparent")
+        case CallEnded():
+            kind, caused_by, sender, trace = _CALL_ENDED, crossing_id(input), "owner", None
+        case CallCancelled():
+            kind, caused_by, sender, trace = _CALL_CANCELLED, crossing_id(input), "owner", None
         case _:
             assert_never(input)
     key = input.workflow_id.encode()
@@ -48,7 +69,7 @@ def encode_inbox(input: InboxInput, *, topic: str, partition: int) -> OutRecord:
         _SPECVERSION,
         JSON_CONTENT,
         kind,
-        _source(input.source_topic, input.source_partition),
+        _source(sender, input.source_topic, input.source_partition),
         ("ce_id", b"%d/%d" % (input.source_offset, input.source_index)),
         ("ce_correlationid", key),
         ("ce_causationid", caused_by.encode()),

@@ -27,6 +27,7 @@ class PartitionMeta(msgspec.Struct, frozen=True, kw_only=True):
     positions: dict[str, int]
     watermarks: dict[str, tuple[int, int]]
     mark: int
+    sequence: int = 0
 
 
 _encode = msgspec.json.Encoder().encode
@@ -44,7 +45,9 @@ def decode_workflow(value: bytes) -> Workflow:
 
 
 def encode_meta(state: PartitionState) -> bytes:
-    return _encode(PartitionMeta(positions=state.positions, watermarks=state.watermarks, mark=state.mark))
+    return _encode(
+        PartitionMeta(positions=state.positions, watermarks=state.watermarks, mark=state.mark, sequence=state.sequence)
+    )
 
 
 def decode_meta(value: bytes) -> PartitionMeta:

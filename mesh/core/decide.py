@@ -17,6 +17,7 @@ How a step moves:
             |                   |          | an operator's retry
             |                   v          |
             |                incident -----'
+            +--> calling --> succeeded | incident (another call, by an operator's retry)
             +--> asking --> succeeded | rejected | incident (a deadline with `on_expiry: incident`)
             +--> waiting --> succeeded | skipped | incident (for an event that did not come in time)
             +--> iterating (a for-each: its items move as steps do) --> succeeded | failed
@@ -28,17 +29,22 @@ How a step moves:
 
 from typing import NamedTuple, assert_never
 
+from mesh.core.between import CrossingId
 from mesh.core.deciding.budgeting import look_after_budget
 from mesh.core.deciding.closing import on_answer
 from mesh.core.deciding.commands import on_command, on_undeliverable
 from mesh.core.deciding.correlating import on_offered
 from mesh.core.deciding.draft import Draft
+from mesh.core.deciding.parking import on_parked
 from mesh.core.deciding.results import on_result, on_task_undeliverable
+from mesh.core.deciding.returning import on_call_cancelled, on_call_ended
 from mesh.core.deciding.starting import on_event
 from mesh.core.deciding.timers import on_timer
-from mesh.core.events import Event
+from mesh.core.events import Event, InputParked
 from mesh.core.inputs import (
     AnswerGiven,
+    CallCancelled,
+    CallEnded,
     CommandGiven,
     EventMatched,
     EventOffered,
@@ -47,11 +53,12 @@ from mesh.core.inputs import (
     TaskUndeliverable,
     TimerDue,
     Undeliverable,
+    WorkflowCalled,
 )
 from mesh.core.route import Route
 from mesh.core.state import Directory, Workflow
 
-__all__ = ["Decided", "decide"]
+__all__ = ["Decided", "decide", "park"]
 
 
 class Decided(NamedTuple):
@@ -72,7 +79,7 @@ def decide(
     match given:
         case ResultReceived():
             on_result(draft, given)
-        case EventMatched():
+        case EventMatched() | WorkflowCalled():
             on_event(draft, given)
         case EventOffered():
             on_offered(draft, given)
@@ -82,6 +89,10 @@ def decide(
             on_answer(draft, given)
         case CommandGiven():
             on_command(draft, given)
+        case CallEnded():
+            on_call_ended(draft, given)
+        case CallCancelled():
+            on_call_cancelled(draft, given)
         case TaskUndeliverable():
             on_task_undeliverable(draft, given)
         case Undeliverable():
@@ -90,4 +101,13 @@ def decide(
             assert_never(given)
     if draft.events and draft.workflow is not None and draft.workflow.account is not None:
         look_after_budget(draft)
+    return Decided(tuple(draft.events), draft.workflow)
+
+
+def park(
+    workflow: Workflow | None, parked: InputParked, about: CrossingId | None, *, workflow_id: str, now_ms: int
+) -> Decided:
+    """What follows where an input can't be decided on. `about`: what its name says, where another workflow sent it."""
+    draft = Draft(workflow, workflow_id, None, Directory(), now_ms)
+    on_parked(draft, parked, about)
     return Decided(tuple(draft.events), draft.workflow)

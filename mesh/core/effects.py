@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from mesh.core import ids
+from mesh.core.between import Crossing, inputs_between
 from mesh.core.events import (
     AnswerRefused,
     ApprovalClosed,
@@ -32,6 +33,7 @@ __all__ = [
     "PublishEvent",
     "PublishOutcome",
     "SendDeadLetter",
+    "SendInput",
     "SendReceipt",
     "SendTask",
     "effects",
@@ -122,11 +124,18 @@ class SendDeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: int
 
 
-Effect = SendTask | AskApproval | SendReceipt | PublishOutcome | PublishEvent | SendDeadLetter
+class SendInput(msgspec.Struct, frozen=True, kw_only=True):
+    """To `mesh.inbox`, in the partition of `input`'s workflow. `workflow_id`: the sender's. Id: `mesh.core.between.crossing_id`."""
+
+    workflow_id: str
+    input: Crossing
+
+
+Effect = SendTask | AskApproval | SendReceipt | PublishOutcome | PublishEvent | SendDeadLetter | SendInput
 
 
 def effects(decision: Decision) -> list[Effect]:
-    """What leaves the router because of `decision`, in the order of its events.
+    """What leaves the router because of `decision`, in the order of its events; last what goes to other workflows.
 
     A task that the same decision makes needless is not sent: it ends the workflow, or cancels the step.
     """
@@ -155,6 +164,7 @@ def effects(decision: Decision) -> list[Effect]:
                 out.append(_unclaimed(decision, event))
             case _:
                 pass
+    out += [SendInput(workflow_id=decision.workflow_id, input=given) for given in inputs_between(decision)]
     return out
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from mesh.core.calls import Caller
 from mesh.core.route import OnExpiry
 from mesh.core.state import KeptEvent
 
@@ -20,6 +21,11 @@ __all__ = [
     "ApprovalWithdrawn",
     "BudgetRaised",
     "BudgetTimeOver",
+    "CallFailed",
+    "CallMade",
+    "CallRefused",
+    "CallSucceeded",
+    "CallWithdrawn",
     "Cause",
     "CommandAccepted",
     "CommandRefused",
@@ -81,6 +87,7 @@ class WorkflowStarted(_Event, tag="WorkflowStarted.1", frozen=True, kw_only=True
     closed_retention_s: float = 30 * 86_400.0
     budget: dict[str, float] | None = None  # limits, by name
     expires_at_ms: int | None = None  # when the budget's time is over
+    caller: Caller | None = None  # the step that called it, where one did
 
 
 class StartRepeated(_Event, tag="StartRepeated.1", frozen=True, kw_only=True):
@@ -340,6 +347,61 @@ class ApprovalWithdrawn(_Event, tag="ApprovalWithdrawn.1", frozen=True, kw_only=
     reason: str
 
 
+class CallMade(_Event, tag="CallMade.1", frozen=True, kw_only=True):
+    """A step calls a workflow of another route. `digest`: the newest version that was known, chosen here. With no end of it by `due_at_ms`, the call has failed."""
+
+    step: str
+    task_id: str
+    attempt: int
+    route: str
+    digest: str
+    called: str  # the workflow's id
+    input: Any
+    traceparent: str
+    reason: str
+    due_at_ms: int | None = None
+    round: int = 1  # of the loop that the step is in
+
+
+class CallSucceeded(_Event, tag="CallSucceeded.1", frozen=True, kw_only=True):
+    """The called workflow completed; its outcome's data is the step's output."""
+
+    step: str
+    task_id: str
+    attempt: int
+    called: str
+    output: Any
+
+
+class CallFailed(_Event, tag="CallFailed.1", frozen=True, kw_only=True):
+    """The called workflow ended otherwise, or not in time, or could not begin. `kind`: how it ended; refused, timeout, undeliverable."""
+
+    step: str
+    task_id: str
+    attempt: int
+    kind: str
+    message: str
+    called: str = ""  # the workflow, where it may go on: it is cancelled
+
+
+class CallWithdrawn(_Event, tag="CallWithdrawn.1", frozen=True, kw_only=True):
+    """The caller does not want it any more: the called workflow is cancelled."""
+
+    step: str
+    task_id: str
+    attempt: int
+    called: str
+    reason: str
+
+
+class CallRefused(_Event, tag="CallRefused.1", frozen=True, kw_only=True):
+    """A call that begins no workflow: the caller is told. `code`: repeated, or why the call was parked."""
+
+    caller: Caller
+    code: str
+    message: str
+
+
 class AnswerRefused(_Event, tag="AnswerRefused.1", frozen=True, kw_only=True):
     """An answer that does not count. `code`: unknown, closed, late, role, digest, schema, malformed."""
 
@@ -397,6 +459,7 @@ class WorkflowEnded(_Event, tag="WorkflowEnded.1", frozen=True, kw_only=True):
     traceparent: str
     output: Any = None
     forget_at_ms: int = 0  # when the id's memory ends
+    caller: Caller | None = None  # who is told
 
 
 class WorkflowForgotten(_Event, tag="WorkflowForgotten.1", frozen=True, kw_only=True):
@@ -461,6 +524,11 @@ Event = (
     | ApprovalRequested
     | ApprovalClosed
     | ApprovalWithdrawn
+    | CallMade
+    | CallSucceeded
+    | CallFailed
+    | CallWithdrawn
+    | CallRefused
     | AnswerRefused
     | IncidentRaised
     | IncidentResolved
@@ -476,10 +544,11 @@ Event = (
 
 
 class Cause(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The input that a decision answers. `kind`: event, result, answer, command, timer, undeliverable, mark, attempt.
+    """The input that a decision answers. `kind`: event, result, answer, command, call, call_ended, call_cancelled, timer, undeliverable, mark, attempt.
 
     `id` is what `causationid` carries: the CloudEvent's id, the attempt's, the answer's, the command's. `topic`, `partition`, `offset`: the
-    record that the owner read. `source_*`: the record that ingress copied it from, for the inbox's own watermark and for `mesh event`.
+    record that the owner read. `source_*`: the record that ingress copied it from, for the inbox's own watermark and for `mesh event`; of a record that another
+    workflow's decision sent, the log that has it, and its place in the sequence.
     """
 
     kind: str
@@ -495,11 +564,11 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     event_source: str = ""  # CloudEvents source, for causes of kind event
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True, tag="Decision.1", tag_field="record"):
+class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="Decision.1", tag_field="record"):
     """One record of the log: all that one input brought about, atomically.
 
     `positions`: for each input topic the offset of the next input to read in this partition, after this decision. `mark`: effects of decisions below this log offset are
-    acknowledged by the broker.
+    acknowledged by the broker. `sequence`: where it sends records to other workflows, how many the partition's decisions had sent before it (else 0).
     """
 
     epoch: str
@@ -509,6 +578,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, tag="Decision.1", tag_
     positions: dict[str, int]
     mark: int
     events: tuple[Event, ...]
+    sequence: int = 0
 
 
 class OwnerChanged(msgspec.Struct, frozen=True, kw_only=True, tag="OwnerChanged.1", tag_field="record"):

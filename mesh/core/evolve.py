@@ -17,6 +17,11 @@ from mesh.core.events import (
     ApprovalWithdrawn,
     BudgetRaised,
     BudgetTimeOver,
+    CallFailed,
+    CallMade,
+    CallRefused,
+    CallSucceeded,
+    CallWithdrawn,
     CommandAccepted,
     CommandRefused,
     CompensationStarted,
@@ -53,6 +58,7 @@ from mesh.core.events import (
     WorkflowForgotten,
     WorkflowStarted,
 )
+from mesh.core.evolve_calls import CallEvent, evolve_call
 from mesh.core.state import FINISHED, Account, Ending, Fan, Incident, StepState, StepStatus, Workflow
 
 __all__ = ["approval_output", "evolve"]
@@ -93,6 +99,10 @@ def evolve(workflow: Workflow | None, event: Event, *, workflow_id: str, at_ms: 
             | ApprovalWithdrawn()
             | IncidentRaised()
             | IncidentResolved()
+            | CallMade()
+            | CallSucceeded()
+            | CallFailed()
+            | CallWithdrawn()
         ):
             return _with_step(_begun(workflow, event, workflow_id), event, at_ms)
         case EventReceived():
@@ -115,6 +125,7 @@ def evolve(workflow: Workflow | None, event: Event, *, workflow_id: str, at_ms: 
             InputDismissed()
             | StartRepeated()
             | AnswerRefused()
+            | CallRefused()
             | CommandAccepted()
             | CommandRefused()
             | EffectUndeliverable()
@@ -166,10 +177,11 @@ _StepEvent = (
 )
 
 
-def _with_step(before: Workflow, event: _StepEvent, at_ms: int) -> Workflow:
+def _with_step(before: Workflow, event: _StepEvent | CallEvent, at_ms: int) -> Workflow:
     place = event.step
     was = before.steps.get(place)
-    steps = {**before.steps, place: _step(was, event, at_ms)}
+    now = evolve_call(was, event, at_ms) if isinstance(event, CallEvent) else _step(was, event, at_ms)
+    steps = {**before.steps, place: now}
     if before.account is not None:
         before = replace(before, account=booked(before.account, was, event, before.steps))
     if ids.is_item(place):
@@ -182,7 +194,7 @@ def _with_step(before: Workflow, event: _StepEvent, at_ms: int) -> Workflow:
     return replace(before, steps=steps, updated_at_ms=at_ms)
 
 
-def _account(steps: dict[str, StepState], place: str, event: _StepEvent) -> None:
+def _account(steps: dict[str, StepState], place: str, event: _StepEvent | CallEvent) -> None:
     """Let the for-each know how its item does."""
     name = ids.step_of(place)
     parent = steps[name]
@@ -386,6 +398,7 @@ def _started(before: Workflow | None, event: WorkflowStarted, workflow_id: str, 
         closed_retention_s=event.closed_retention_s,
         account=None if event.budget is None else Account(limits=event.budget),
         expires_at_ms=event.expires_at_ms,
+        caller=event.caller,
         earlier_runs=(*before.earlier_runs, before.run_id)[-_EARLIER_RUNS:] if before and before.run_id else (),
         kept=before.kept if before else (),
     )

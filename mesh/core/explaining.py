@@ -11,6 +11,7 @@ import msgspec
 from mesh.core.decide import decide
 from mesh.core.events import (
     ApprovalRequested,
+    CallMade,
     Event,
     IncidentRaised,
     StartRepeated,
@@ -29,11 +30,11 @@ __all__ = ["First", "RouteSaid", "explain_event"]
 
 
 class First(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that would happen at once. `what`: dispatch, ask, skip, incident, ended, nothing. `value`: the task's input, the approval's payload, the outcome's data."""
+    """One thing that would happen at once. `what`: dispatch, ask, call, skip, incident, ended, nothing. `value`: the task's input, the approval's payload, the outcome's data."""
 
     what: str
     step: str = ""
-    to: str = ""  # the agent, or the role
+    to: str = ""  # the agent, the role, or the route
     said: str = ""  # the question, or why
     value: Any = None
     condition: Part | None = None
@@ -56,14 +57,18 @@ def explain_event(
     routes: Iterable[Route], event: dict[str, Any], *, workflows: Mapping[str, Workflow] | None = None, now_ms: int
 ) -> list[RouteSaid]:
     """Every route's answer, in the order of their names. `workflows`: those that are there already, by id; one of them may take the start for a repeat."""
-    return [_said(route, event, workflows or {}, now_ms) for route in sorted(routes, key=lambda route: route.name)]
+    named = {route.name: route for route in routes}
+    directory = Directory(routes={name: route.digest for name, route in named.items()})
+    return [_said(named[name], event, workflows or {}, directory, now_ms) for name in sorted(named)]
 
 
-def _said(route: Route, event: dict[str, Any], workflows: Mapping[str, Workflow], now_ms: int) -> RouteSaid:
+def _said(
+    route: Route, event: dict[str, Any], workflows: Mapping[str, Workflow], directory: Directory, now_ms: int
+) -> RouteSaid:
     index = RouteIndex([route])
     [explanation] = index.explain(event)
-    asked = event.get("type") == route.on.type
-    condition = route.on.condition if asked else None
+    asked = route.on is not None and event.get("type") == route.on.type
+    condition = route.on.condition if route.on is not None and asked else None
     said = RouteSaid(
         route=route.name,
         digest=route.digest,
@@ -77,7 +82,7 @@ def _said(route: Route, event: dict[str, Any], workflows: Mapping[str, Workflow]
             case MatchProblem():
                 return said
             case Match():
-                first = _first(match, event, workflows.get(match.workflow_id), now_ms)
+                first = _first(match, event, workflows.get(match.workflow_id), directory, now_ms)
                 return msgspec.structs.replace(said, workflow_id=match.workflow_id, first=tuple(first))
             case _:
                 assert_never(match)
@@ -93,7 +98,9 @@ def _key(route: Route, event: dict[str, Any]) -> tuple[Part, ...]:
     return tuple(parts_of(source, {"event": event}) for source in sources)
 
 
-def _first(match: Match, event: dict[str, Any], workflow: Workflow | None, now_ms: int) -> list[First]:
+def _first(
+    match: Match, event: dict[str, Any], workflow: Workflow | None, directory: Directory, now_ms: int
+) -> list[First]:
     given = EventMatched(
         workflow_id=match.workflow_id,
         route=match.route.name,
@@ -105,7 +112,7 @@ def _first(match: Match, event: dict[str, Any], workflow: Workflow | None, now_m
         source_offset=0,
         source_at_ms=now_ms,
     )
-    decided = decide(workflow, given, route=match.route, directory=Directory(), now_ms=now_ms)
+    decided = decide(workflow, given, route=match.route, directory=directory, now_ms=now_ms)
     scope = _scope(event, decided.workflow)
     return [first for one in decided.events for first in _told(one, match.route, scope, decided.events)]
 
@@ -128,6 +135,8 @@ def _told(event: Event, route: Route, scope: dict[str, Any], events: Sequence[Ev
     match event:
         case TaskDispatched(step=step):
             return [First(what="dispatch", step=step, to=event.agent, value=event.input, condition=condition(step))]
+        case CallMade(step=step):
+            return [First(what="call", step=step, to=event.route, value=event.input, condition=condition(step))]
         case ApprovalRequested(step=step):
             asked = First(what="ask", step=step, to=event.role, said=event.question, value=event.payload)
             return [msgspec.structs.replace(asked, condition=condition(step))]

@@ -1,6 +1,6 @@
 """What an owner decides on: inputs, imperative where somebody wants something, past tense where something happened.
 
-`EventMatched`, `EventOffered`, `AnswerGiven` and `CommandGiven` are records of the inbox (written by ingress); `ResultReceived` is a record of the results topic (written by
+`EventMatched`, `EventOffered`, `AnswerGiven` and `CommandGiven` are records of the inbox that ingress writes; `WorkflowCalled`, `CallEnded` and `CallCancelled` are some that other workflows' owners write; `ResultReceived` is a record of the results topic (written by
 agents); `TimerDue` and `TaskUndeliverable` are made by the owner itself.
 """
 
@@ -8,8 +8,13 @@ from typing import Any, Literal
 
 import msgspec
 
+from mesh.core.calls import Caller
+
 __all__ = [
     "AnswerGiven",
+    "CallCancelled",
+    "CallEnded",
+    "CallStatus",
     "CommandGiven",
     "EventMatched",
     "EventOffered",
@@ -21,12 +26,13 @@ __all__ = [
     "TaskUndeliverable",
     "TimerDue",
     "Undeliverable",
+    "WorkflowCalled",
 ]
 
 
 class _Inbox(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="input"):
     """Every inbox record says where it came from: one source record may become several (`source_index`), and the receiver keeps
-    one watermark (offset, index) for each source partition.
+    one watermark (offset, index) for each source partition. Of what another owner sends, the source is its log, and the offset a place in its sequence (`mesh.core.between`).
     """
 
     workflow_id: str
@@ -74,7 +80,38 @@ class CommandGiven(_Inbox, tag="CommandGiven.1", frozen=True, kw_only=True):
     step: str | None = None  # all but cancel: this step's incident; None: all of them
 
 
-InboxInput = EventMatched | EventOffered | AnswerGiven | CommandGiven
+class WorkflowCalled(_Inbox, tag="WorkflowCalled.1", frozen=True, kw_only=True):
+    """A step calls this workflow: it starts with the event that the call made."""
+
+    route: str
+    digest: str
+    key: str
+    cloud_event: dict[str, Any]
+    caller: Caller
+
+
+CallStatus = Literal["completed", "failed", "rejected", "cancelled", "refused"]
+
+
+class CallEnded(_Inbox, tag="CallEnded.1", frozen=True, kw_only=True):
+    """The workflow that a step called has ended; refused: it has not begun."""
+
+    task_id: str
+    attempt: int
+    called: str
+    status: CallStatus
+    reason: str = ""
+    output: Any = None
+
+
+class CallCancelled(_Inbox, tag="CallCancelled.1", frozen=True, kw_only=True):
+    """The step that called this workflow does not want it any more."""
+
+    caller: Caller
+    reason: str
+
+
+InboxInput = EventMatched | EventOffered | AnswerGiven | CommandGiven | WorkflowCalled | CallEnded | CallCancelled
 
 
 class TaskError(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,7 +145,15 @@ class ResultReceived(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 TimerKind = Literal[
-    "task_timeout", "retry", "approval_deadline", "wait", "event_timeout", "portion", "budget_time", "forget"
+    "task_timeout",
+    "retry",
+    "approval_deadline",
+    "call_timeout",
+    "wait",
+    "event_timeout",
+    "portion",
+    "budget_time",
+    "forget",
 ]
 
 

@@ -57,7 +57,8 @@ class RouteIndex:
         self._routes = tuple(sorted(routes, key=lambda route: route.name))
         by_type: dict[str, list[Route]] = {}
         for route in self._routes:
-            by_type.setdefault(route.on.type, []).append(route)
+            if route.on is not None:
+                by_type.setdefault(route.on.type, []).append(route)
         self._by_type = {kind: tuple(found) for kind, found in by_type.items()}
         self._awaiting: dict[str, list[tuple[Route, Template]]] = {}
         for route in self._routes:
@@ -93,7 +94,7 @@ class RouteIndex:
 
 def _refusal(route: Route, scope: Scope) -> str | None:
     """Why the guard keeps the event out; None if it does not."""
-    guard = route.on.condition
+    guard = route.on.condition if route.on is not None else None
     if guard is None:
         return None
     try:
@@ -142,6 +143,9 @@ def _event_key(event: dict[str, Any]) -> str:
 
 def _explained(route: Route, scope: Scope) -> Explanation:
     kind = scope["event"].get("type", "")
+    if route.on is None:
+        reason = "no event starts it: steps of other routes call it"
+        return Explanation(route=route.name, matched=False, reason=reason)
     if kind != route.on.type:
         return Explanation(
             route=route.name, matched=False, reason=f"it takes events of type {route.on.type}, not {kind}"

@@ -5,6 +5,7 @@ The owner at take-over, the read model and `mesh log verify` all fold with this 
 
 from collections.abc import Iterable
 
+from mesh.core.between import crossings
 from mesh.core.events import Decision, InputAttempted, LogRecord
 from mesh.core.evolve import evolve
 from mesh.core.inputs import InboxInput
@@ -64,23 +65,25 @@ def apply_decision(state: PartitionState, decision: Decision) -> None:
 
 
 def settle(state: PartitionState, decision: Decision, workflow: Workflow | None) -> None:
-    """Put the workflow as it is after `decision` in its place, with the positions, watermark and mark that the decision carries."""
+    """Put the workflow as it is after `decision` in its place, with the positions, watermark, mark and sequence that the decision carries."""
     if workflow is None:
         state.workflows.pop(decision.workflow_id, None)
     else:
         state.workflows[decision.workflow_id] = workflow
     state.positions = decision.positions
     state.mark = max(state.mark, decision.mark)
+    if sent := crossings(decision.events):
+        state.sequence = decision.sequence + sent
     cause = decision.cause
     if cause.source_topic:
         state.watermarks[f"{cause.source_topic}/{cause.source_partition}"] = (cause.source_offset, cause.source_index)
 
 
 def is_repeated(state: PartitionState, given: InboxInput) -> bool:
-    """Whether ingress had copied this input before, and it is decided.
+    """Whether this input had been copied, or sent, before, and it is decided.
 
     One watermark for each source partition is enough: ingress copies a partition in its order, and after a crash from a place it had not yet passed, so that what comes for the first
-    time comes in order, and all that stands at or below the watermark has been here.
+    time comes in order, and all that stands at or below the watermark has been here. Other owners send in the order of their sequence, likewise.
     """
     seen = state.watermarks.get(f"{given.source_topic}/{given.source_partition}")
     return seen is not None and (given.source_offset, given.source_index) <= seen

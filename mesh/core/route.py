@@ -13,6 +13,7 @@ __all__ = [
     "ApprovalWork",
     "AwaitedEvent",
     "Budget",
+    "CallWork",
     "EmitWork",
     "EndWork",
     "Expression",
@@ -127,6 +128,15 @@ class AwaitedEvent(msgspec.Struct, frozen=True, kw_only=True):
     condition: Expression | None = None
 
 
+class CallWork(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole workflow of another route."""
+
+    route: str
+    input: Template  # the `event.data` of the called workflow
+    timeout_s: float | None = None  # None: it takes as long as it takes
+    on_exhausted: OnExhausted = "incident"
+
+
 class WaitWork(msgspec.Struct, frozen=True, kw_only=True):
     """One of: `seconds` from now; `until`, a template that gives an RFC 3339 time; `event`, at most `timeout_s` long (None: without end)."""
 
@@ -157,7 +167,7 @@ class EndWork(msgspec.Struct, frozen=True, kw_only=True):
     output: Template | None = None
 
 
-Work = AgentWork | ApprovalWork | WaitWork | ValueWork | EmitWork | EndWork
+Work = AgentWork | ApprovalWork | CallWork | WaitWork | ValueWork | EmitWork | EndWork
 
 
 class ForEach(msgspec.Struct, frozen=True, kw_only=True):
@@ -222,7 +232,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     digest: str  # "sha256:" + 64 hexadecimal digits of the definition's canonical JSON
-    on: Trigger
+    on: Trigger | None  # None: no event starts it, steps of other routes call it
     key: Template | None  # None: the CloudEvent's source and id
     on_repeat: OnRepeat = "ignore"
     closed_retention_s: float = 30 * 86_400.0

@@ -18,6 +18,7 @@ from mesh.core.route import (
     AgentWork,
     ApprovalWork,
     Budget,
+    CallWork,
     OnExhausted,
     OnExpiry,
     OnRepeat,
@@ -48,8 +49,9 @@ __all__ = ["RouteProblem", "RouteRefused", "compile_route"]
 
 ROUTE_KEYS: Final = ("route", "on", "key", "on_repeat", "closed_retention", "keep_events", "budget", "steps", "output")
 TRIGGER_KEYS: Final = ("type", "if")
-KINDS: Final = ("agent", "approval", "wait", "value", "emit", "end")
+KINDS: Final = ("agent", "approval", "workflow", "wait", "value", "emit", "end")
 AGENT_KEYS: Final = ("input", "timeout", "retry", "on_exhausted", "for_each", "handover", "reserve", "undo")
+CALL_KEYS: Final = ("input", "timeout", "on_exhausted")  # of AGENT_KEYS, those that a workflow takes too
 STEP_KEYS: Final = ("needs", "if", *KINDS, *AGENT_KEYS, "repeat")
 UNDO_KEYS: Final = ("agent", "input", "timeout", "retry")
 RETRY_KEYS: Final = ("attempts", "backoff", "factor", "max_backoff", "jitter", "non_retryable")
@@ -65,10 +67,11 @@ _STEP: Final = re.compile(r"[a-z][a-z0-9_]*")
 _NAME_HINT: Final = "a-z first, then a-z, 0-9 and -"
 _STEP_HINT: Final = f"a-z first, then a-z, 0-9 and _, since expressions name it; {NAME_LENGTH} at the most"
 _ROLE_HINT: Final = "name the role that may answer, such as maintainer"
-_WORK_HINT: Final = "agent: NAME for a task, approval: {...} for a question to a person, or wait, value, emit, end"
+_WORK_HINT: Final = "agent: NAME for a task, approval: {...} for a question to a person, workflow: ROUTE for a workflow of another route, or wait, value, emit, end"
 _KIND_NAMES: Final = {
     "agent": "an agent's step",
     "approval": "an approval",
+    "workflow": "a workflow that is called",
     "wait": "a wait",
     "value": "a value",
     "emit": "an event that is emitted",
@@ -151,11 +154,13 @@ class _RouteCompiler:
             return ""
         return part.name(key, _NAME, _NAME_HINT) or ""
 
-    def trigger(self) -> Trigger:
+    def trigger(self) -> Trigger | None:
+        """None: no event starts the route, and steps of others call it."""
         hint = "on: {type: com.github.issues.opened}"
         if "on" not in self.root.value:
-            self.root.missing("on", hint)
-            return Trigger(type="")
+            if "on_repeat" in self.root.value:
+                self.root.problem("on_repeat", "on_repeat has no effect without on", "a call starts its workflow once")
+            return None
         on = self.root.part("on", hint)
         if on is None:
             return Trigger(type="")
@@ -244,7 +249,7 @@ class _RouteCompiler:
     def check_foreign_keys(self, part: Part, kind: str) -> None:
         if kind != "agent":
             for key in AGENT_KEYS:
-                if key in part.value:
+                if key in part.value and not (kind == "workflow" and key in CALL_KEYS):
                     part.problem(key, f"{key} belongs to an agent's step, not to {_KIND_NAMES[kind]}", "take it out")
 
     def work(self, part: Part, kind: str) -> Work | None:
@@ -253,6 +258,8 @@ class _RouteCompiler:
                 return self.agent(part)
             case "approval":
                 return self.approval(part)
+            case "workflow":
+                return self.call(part)
             case "wait":
                 return self.wait(part)
             case "value":
@@ -273,6 +280,16 @@ class _RouteCompiler:
             on_exhausted=cast("OnExhausted", part.choice("on_exhausted", ("incident", "fail", "continue"))),
             handover=kinds.handover(part),
             reserve=kinds.reserve(part, self.budget.limits if self.budget else {}),
+        )
+
+    def call(self, part: Part) -> CallWork:
+        if "input" not in part.value:
+            part.missing("input", "the event.data of the called workflow, such as input: ${{ event.data }}")
+        return CallWork(
+            route=part.name("workflow", _NAME, _NAME_HINT) or "",
+            input=part.template("input") or EMPTY,
+            timeout_s=part.duration("timeout", 1.0) if "timeout" in part.value else None,
+            on_exhausted=cast("OnExhausted", part.choice("on_exhausted", ("incident", "fail", "continue"))),
         )
 
     def undo(self, step: Part) -> AgentWork | None:

@@ -29,7 +29,8 @@ def route_schema() -> _Schema:
         "$schema": DIALECT,
         "title": "Route",
         "description": "Which events start a workflow, and who works on it in which order (docs/routes.md).",
-        **_mapping(language.ROUTE_KEYS, _route(), required=("route", "on", "steps")),
+        **_mapping(language.ROUTE_KEYS, _route(), required=("route", "steps")),
+        "dependencies": {"on_repeat": ["on"]},
     }
 
 
@@ -55,7 +56,7 @@ def _route() -> _Shapes:
         },
         "on": {
             **_mapping(language.TRIGGER_KEYS, _trigger(), required=("type",)),
-            "description": "Which events start a workflow.",
+            "description": "Which events start a workflow. Without it none do: steps of other routes call it.",
         },
         "key": {
             **_TEXT,
@@ -108,12 +109,17 @@ def _trigger() -> _Shapes:
 def _step() -> _Schema:
     step = _mapping(language.STEP_KEYS, _step_keys())
     foreign = dict.fromkeys(language.AGENT_KEYS, False)
+    not_called: _Schema = {key: False for key in language.AGENT_KEYS if key not in language.CALL_KEYS}
     return {
         **step,
         "oneOf": [{"required": [kind]} for kind in language.KINDS],
         "if": {"required": ["agent"]},
         "then": {"required": ["input"]},
-        "else": {"properties": foreign},
+        "else": {
+            "if": {"required": ["workflow"]},
+            "then": {"required": ["input"], "properties": not_called},
+            "else": {"properties": foreign},
+        },
     }
 
 
@@ -185,8 +191,15 @@ def _step_keys() -> _Shapes:
 def _step_keys_of_agent() -> _Shapes:
     return {
         "agent": {**_name(language._NAME.pattern), "description": "The agent that does the work."},  # noqa: SLF001 - as above
-        "input": {"description": "A template: what the agent gets."},
-        "timeout": {**_duration(language.TIMEOUT_S), "description": "From dispatch to result."},
+        "input": {"description": "A template: what the agent gets, or the `event.data` of the called workflow."},
+        "timeout": {
+            **_duration(language.TIMEOUT_S),
+            "description": "From dispatch to result; of a workflow, from call to end, and by default without end.",
+        },
+        "workflow": {
+            **_name(language._NAME.pattern),  # noqa: SLF001 - as above
+            "description": "The route that is called: the step is a whole workflow of it.",
+        },
         "retry": {
             **_mapping(language.RETRY_KEYS, _retry()),
             "description": "How often and when a failed attempt is made again.",

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from mesh.core.calls import Caller
 from mesh.core.route import OnExpiry
 
 __all__ = [
@@ -28,6 +29,7 @@ StepStatus = Literal[
     "running",  # a task is out
     "retrying",  # waits for its next attempt
     "asking",  # waits for a human
+    "calling",  # waits for a workflow that it called
     "waiting",  # waits for an event or a time
     "iterating",  # a for-each whose items are under way
     "again",  # of a loop's body, to begin anew in the round to come
@@ -112,6 +114,7 @@ class StepState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     payload_schema: dict[str, Any] | None = None  # approval
     incident: Incident | None = None
     agent: str = ""
+    called: str = ""  # the workflow that it called
     error: str = ""  # the last attempt's failure, `kind: message`
     round: int = 1  # of its loop
     hop: int = 1  # the first agent is 1; each hand-over adds one
@@ -140,6 +143,7 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     parent_span_id: str | None = None
     steps: dict[str, StepState]
     closed_retention_s: float = 30 * 86_400.0
+    caller: Caller | None = None  # the step that called it
     earlier_runs: tuple[str, ...] = ()  # of this id, newest last: their start events, sent again, start nothing
     account: Account | None = None  # where the route has a budget
     expires_at_ms: int | None = None  # when the budget's time is over
@@ -151,12 +155,14 @@ class PartitionState(msgspec.Struct, kw_only=True):
     """Everything that the fold of one log partition gives. Mutable: its owner, and the fold, are its only writers.
 
     `watermarks`: for each source partition (`<topic>/<partition>`), the (offset, index) of the last inbox record decided.
+    `sequence`: how many records the decisions have sent to other workflows.
     """
 
     workflows: dict[str, Workflow] = {}
     positions: dict[str, int] = {}
     watermarks: dict[str, tuple[int, int]] = {}
     mark: int = 0
+    sequence: int = 0
 
 
 class AgentCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -180,4 +186,5 @@ class Directory(msgspec.Struct, frozen=True, kw_only=True):
 
     roles: dict[str, frozenset[str]] = {}  # person -> roles
     agents: dict[str, AgentCard] = {}
+    routes: dict[str, str] = {}  # name -> digest of the newest version
     topic_prefix: str = "mesh."

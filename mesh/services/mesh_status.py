@@ -18,7 +18,7 @@ from mesh.services.read_model.queries import ApprovalRow, CardRow, OpenStep, Par
 __all__ = ["AgentStatus", "Backlog", "EventCounts", "MeshStatus", "PartitionStatus", "Stuck", "assess"]
 
 PATIENCE_MS: Final = 10_000
-STEP_STATUSES: Final = ("running", "retrying", "asking", "incident")
+STEP_STATUSES: Final = ("running", "retrying", "asking", "calling", "incident")
 
 
 class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -64,7 +64,7 @@ def check(
     except RouteInvalid as error:
         findings += _refused(str(error), files)
         loaded = [one for file in files for one in _alone(file)]
-    known = Known(agents=agents, roles=roles)
+    known = Known(agents=agents, roles=roles, routes={one.route.name for one in loaded})
     for one in loaded:
         document = _document(one)
         findings += [_placed(one.file, document, found) for found in findings_of(one.route, known)]

@@ -20,7 +20,7 @@ from mesh.core.events import (
     TaskSucceeded,
     WorkflowStarted,
 )
-from mesh.core.route import AgentWork, ApprovalWork, Route, Step
+from mesh.core.route import AgentWork, ApprovalWork, CallWork, Route, Step
 from mesh.core.state import FINISHED, StepState, Workflow
 
 __all__ = ["StepTime", "of_route", "of_workflow", "step_times"]
@@ -28,13 +28,16 @@ __all__ = ["StepTime", "of_route", "of_workflow", "step_times"]
 _LABEL: Final = 60  # characters of a condition in a box
 _START: Final = "start_"
 _END: Final = "end_"
-_GONE: Final = frozenset({"succeeded", "rejected", "skipped", "running", "retrying", "asking", "incident", "failed"})
+_GONE: Final = frozenset(
+    {"succeeded", "rejected", "skipped", "running", "retrying", "asking", "calling", "incident", "failed"}
+)
 _COLOURS: Final = {
     "succeeded": "fill:#d3f2dc,stroke:#1a7f37,color:#0b3d1a",
     "skipped": "fill:#f3f4f6,stroke:#8c959f,color:#57606a,stroke-dasharray:4 3",
     "running": "fill:#d6ecff,stroke:#0969da,color:#0a3069",
     "retrying": "fill:#fff1c9,stroke:#bf8700,color:#5c4100",
     "asking": "fill:#fff1c9,stroke:#bf8700,color:#5c4100",
+    "calling": "fill:#d6ecff,stroke:#0969da,color:#0a3069",
     "incident": "fill:#ffd7d5,stroke:#cf222e,color:#6e0f17",
     "rejected": "fill:#ffe3cc,stroke:#bc4c00,color:#5e2600",
     "failed": "fill:#ffd7d5,stroke:#cf222e,color:#6e0f17",
@@ -112,6 +115,8 @@ def _node(name: str) -> str:
 
 
 def _start(route: Route) -> list[str]:
+    if route.on is None:
+        return ["called"]
     guard = route.on.condition
     return [route.on.type, *([f"if {_clipped(guard.source)}"] if guard else [])]
 
@@ -120,6 +125,8 @@ def _about(step: Step) -> list[str]:
     match step.work:
         case AgentWork(agent=agent):
             lines = [f"agent {agent}"]
+        case CallWork(route=called):
+            lines = [f"workflow {called}"]
         case ApprovalWork(role=role, deadline_s=deadline_s, on_expiry=on_expiry):
             until = f", {_seconds(deadline_s)}, then {on_expiry}" if deadline_s is not None else ""
             lines = [f"asks {role}{until}"]

@@ -12,7 +12,7 @@ from mesh.core.cel_paths import Segments, path_text, segments_of
 from mesh.core.cel_syntax import Binary, Node
 from mesh.core.cel_syntax import Constant as Written
 from mesh.core.reachability import Constant, constant_of, unreachable
-from mesh.core.route import AgentWork, ApprovalWork, Route, Step
+from mesh.core.route import AgentWork, ApprovalWork, CallWork, Route, Step
 from mesh.core.route_compile import _RouteCompiler
 from mesh.core.route_problems import Book, DocumentPath, Reading, near
 from mesh.core.shapes import (
@@ -45,6 +45,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
 
     agents: Mapping[str, AgentCard] | None = None
     roles: Collection[str] | None = None
+    routes: Collection[str] | None = None  # in the files that are checked
 
     def card(self, name: str) -> AgentCard | None:
         return self.agents.get(name) if self.agents is not None else None
@@ -67,6 +68,7 @@ def findings_of(route: Route, known: Known) -> list[RouteFinding]:
         *_conditions(route),
         *_agents(route, known),
         *_roles(route, known),
+        *_calls(route, known),
         *_deadlines(route),
         *_waits(route),
         *_reads(readings, shapes),
@@ -88,7 +90,7 @@ def _warning(path: DocumentPath, code: str, message: str, hint: str = "") -> Rou
 
 
 def _start(route: Route) -> Iterator[RouteFinding]:
-    if route.on.condition is not None:
+    if route.on is not None and route.on.condition is not None:
         constant = constant_of(route.on.condition.source)
         if constant is not None and constant.value is not True:
             why = constant.error or f"its guard is always false: {route.on.condition.source}"
@@ -196,6 +198,13 @@ def _roles(route: Route, known: Known) -> Iterator[RouteFinding]:
             yield _error(
                 ("steps", name, "approval", "role"), "unknown_role", message, near(step.work.role, known.roles)
             )
+
+
+def _calls(route: Route, known: Known) -> Iterator[RouteFinding]:
+    for name, step in route.steps.items():
+        if isinstance(step.work, CallWork) and known.routes is not None and step.work.route not in known.routes:
+            message = f"no route of these files is called {step.work.route}: the step is an incident where the router has none either"
+            yield _warning(("steps", name, "workflow"), "unknown_route", message, near(step.work.route, known.routes))
 
 
 # Times ----------------------------------------------------------------------------------------------------------------------------------

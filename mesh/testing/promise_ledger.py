@@ -2,7 +2,7 @@
 
 from typing import Final, NamedTuple
 
-from mesh.core.effects import AskApproval, Effect, SendDeadLetter, SendReceipt, SendTask
+from mesh.core.effects import AskApproval, Effect, SendDeadLetter, SendInput, SendReceipt, SendTask
 from mesh.core.events import Decision, InputAttempted, InputParked
 from mesh.core.inputs import InboxInput, Input, ResultReceived, TimerDue
 from mesh.core.replay import PartitionFold
@@ -14,7 +14,7 @@ __all__ = ["PartitionLedger", "Sent", "Source", "Step", "input_of", "topic_of"]
 Source = tuple[str, int, int, int]  # topic, partition, offset, index
 Sent = tuple[str, str]  # topic, effect id
 
-_TIMERS: Final = {"task_timeout", "retry", "approval_deadline", "forget"}
+_TIMERS: Final = {"task_timeout", "retry", "approval_deadline", "call_timeout", "forget"}
 
 
 class PartitionLedger:
@@ -53,6 +53,8 @@ def topic_of(effect: Effect, topics: Topics) -> str:
             return topics.receipts
         case SendDeadLetter():
             return topics.dlq
+        case SendInput():
+            return topics.inbox
         case _:
             return topics.outcomes
 

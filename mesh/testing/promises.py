@@ -12,12 +12,15 @@ What each effective decision must keep
 * the mark covers no effect that has not reached the broker
 * a finished step is not dispatched, an attempt is dispatched once, a task has one counted result, an approval one verdict, a run one end
 * a deadline wins against nothing that reached the broker before it
+* records to other workflows are counted without a gap, and none reaches its inbox before those counted before it
 
 What leaves must have its effective decision in the log already. `unfinished` says what is still owed.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from msgspec.structs import replace
 
 from mesh.codec.approvals import decode_response
 from mesh.codec.cloudevents import header
@@ -27,11 +30,15 @@ from mesh.codec.inbox import decode_inbox
 from mesh.codec.log import decode_log_record
 from mesh.codec.tasks import decode_result
 from mesh.core import ids
+from mesh.core.between import Crossing, crossings
 from mesh.core.decide import decide
-from mesh.core.effects import AskApproval, SendTask, effects
+from mesh.core.effects import AskApproval, Effect, SendInput, SendTask, effects
 from mesh.core.events import (
     AnswerRefused,
     ApprovalClosed,
+    CallFailed,
+    CallMade,
+    CallSucceeded,
     Decision,
     IncidentRaised,
     InputAttempted,
@@ -44,7 +51,7 @@ from mesh.core.events import (
     WorkflowEnded,
     WorkflowForgotten,
 )
-from mesh.core.inputs import AnswerGiven, ResultReceived
+from mesh.core.inputs import AnswerGiven, CallEnded, ResultReceived
 from mesh.core.replay import PartitionFold
 from mesh.core.route import Route
 from mesh.core.state import Directory, Workflow
@@ -81,7 +88,8 @@ class Promises:
         self.effective: list[tuple[int, int, Decision]] = []
         self._topics = topics
         self._routes = {route.digest: route for route in routes}
-        self._directory = Directory(roles=dict(roles or {}), topic_prefix=topics.prefix)
+        newest = {route.name: route.digest for route in routes}
+        self._directory = Directory(roles=dict(roles or {}), routes=newest, topic_prefix=topics.prefix)
         self._on_finding = on_finding
         self._afterwards = afterwards
         self._partitions: dict[int, PartitionLedger] = {}
@@ -95,6 +103,12 @@ class Promises:
         self._succeeded: set[str] = set()  # tasks
         self._settled: dict[str, int] = {}  # attempt -> log offset from which nobody waits for it
         self._verdicts: set[str] = set()  # approvals
+        self._called: set[str] = set()  # attempts
+        self._returned: set[str] = set()  # tasks whose call has succeeded
+        self._crossed: dict[
+            tuple[int, int], int
+        ] = {}  # (sender partition, receiver partition) -> the last place in the sequence that has landed
+        self._call_ends: dict[str, list[tuple[int, int, Record, CallEnded]]] = {}  # by task
         self._task_prefix = topics.tasks("")
         self._effect_topics = {topics.requests, topics.receipts, topics.outcomes, topics.dlq}
 
@@ -191,7 +205,9 @@ class Promises:
         place, inputs = (record.topic, record.offset), self._at(record.partition).inputs
         try:
             if record.topic == self._topics.inbox:
-                inputs[place] = decode_inbox(record)
+                given = inputs[place] = decode_inbox(record)
+                if isinstance(given, Crossing):
+                    self._crossing(record, given)
                 return
             result = decode_result(record)
         except MalformedRecord:
@@ -217,6 +233,7 @@ class Promises:
         where = f"log {number}/{offset}"
         self._expect(offset == partition.fold.next_offset, f"{where} follows {partition.fold.next_offset - 1}")
         if isinstance(record, OwnerChanged):
+            self._count = record.partitions
             epoch = partition.fold.epochs.current
             partition.fold.apply(offset, record)
             if partition.fold.epochs.current != epoch:
@@ -236,6 +253,8 @@ class Promises:
         self._check_cause(step)
         self._check_positions(step)
         self._check_mark(step)
+        sequence = partition.fold.state.sequence if crossings(record.events) else 0
+        self._expect(record.sequence == sequence, f"{where}: the sequence is {record.sequence}, not {sequence}")
         if self._routes:
             self._check_decided_again(step)
         for event in record.events:
@@ -245,10 +264,15 @@ class Promises:
         except ValueError as error:
             self.find(f"{where}: the decision does not fit the state that the log has: {error}")
         for effect in effects(record):
-            sent = (topic_of(effect, self._topics), effect_id(effect))
+            sent = (topic_of(effect, self._topics), self._name(effect, number))
             self._decided_effects.add(sent)
             if not (self._afterwards and sent in self.sent):
                 partition.owed[sent] = (offset, effect)
+
+    @staticmethod
+    def _name(effect: Effect, number: int) -> str:
+        """What an effect of partition `number` is known by: a record to another workflow by its place in the sender's sequence."""
+        return f"{number}/{effect.input.source_offset}" if isinstance(effect, SendInput) else effect_id(effect)
 
     def _excuse(self, partition: PartitionLedger) -> None:
         """A new owner sends tasks and questions again for waiting steps alone: the others are owed no more."""
@@ -293,7 +317,8 @@ class Promises:
         self._expect(partition.mark <= mark <= step.offset, f"{where}: the mark goes from {partition.mark} to {mark}")
         partition.mark = mark
         if decision.cause.kind == "undeliverable":  # decided now, and so owed no more
-            for sent in [sent for sent in partition.owed if sent[1] == decision.cause.id]:
+            undeliverable = decision.cause.id
+            for sent in [sent for sent, (_, one) in partition.owed.items() if effect_id(one) == undeliverable]:
                 del partition.owed[sent]
         for (topic, name), (at, _) in partition.owed.items():
             if at >= mark:
@@ -307,8 +332,10 @@ class Promises:
             return
         digest = getattr(given, "digest", None) if getattr(given, "route", None) else before and before.digest
         route = self._routes.get(str(digest))
+        chosen = {event.route: event.digest for event in decision.events if isinstance(event, CallMade)}
+        directory = replace(self._directory, routes={**self._directory.routes, **chosen})
         try:
-            decided = decide(before, given, route=route, directory=self._directory, now_ms=decision.at_ms)
+            decided = decide(before, given, route=route, directory=directory, now_ms=decision.at_ms)
         except Exception as error:  # noqa: BLE001 - whatever it raises, the owner decided where it can't be decided
             self.find(f"{where}: {decision.cause.id} can't be decided on the state that the log has: {error!r}")
             return
@@ -353,6 +380,27 @@ class Promises:
             case InputAttempted():
                 partition.attempted[event.topic, event.offset] = step.decision.epoch
             case _:
+                self._check_call(event, step.where)
+
+    def _check_call(self, event: object, where: str) -> None:
+        match event:
+            case CallMade():
+                attempt = ids.attempt_id(event.task_id, event.attempt)
+                self.counts["calls"] += 1
+                self._expect(
+                    event.task_id not in self._returned, f"{where}: {event.task_id} is finished and called again"
+                )
+                self._expect(attempt not in self._called, f"{where}: {attempt} is called twice")
+                self._called.add(attempt)
+                self._due[attempt] = event.due_at_ms or 0
+            case CallSucceeded():
+                self._expect(event.task_id not in self._returned, f"{where}: two ends count for {event.task_id}")
+                self._returned.add(event.task_id)
+            case CallFailed():
+                self.counts[f"call: {event.kind}"] += 1
+                if event.kind == "timeout":
+                    self._check_call_time_out(event, where)
+            case _:
                 pass
 
     def _settle(self, before: Workflow | None, name: str, offset: int) -> None:
@@ -370,6 +418,16 @@ class Promises:
                 early_ms = due - record.timestamp_ms
                 self.find(
                     f"{where}: {event.task_id} times out, though the result at offset {offset} came {early_ms} ms before"
+                )
+
+    def _check_call_time_out(self, event: CallFailed, where: str) -> None:
+        due = self._due.get(ids.attempt_id(event.task_id, event.attempt), 0)
+        for number, offset, record, ended in self._call_ends.get(event.task_id, ()):
+            counts = ended.attempt == event.attempt or (ended.status == "completed" and ended.attempt < event.attempt)
+            if counts and record.timestamp_ms < due and not self._is_settled(self._at(number), record.topic, offset):
+                early_ms = due - record.timestamp_ms
+                self.find(
+                    f"{where}: the call {event.task_id} times out, though its end at offset {offset} came {early_ms} ms before"
                 )
 
     def _check_verdict(self, at: Step, event: ApprovalClosed) -> None:
@@ -422,6 +480,8 @@ class Promises:
         prefix = workflow_id + "/"
         self._succeeded = {task for task in self._succeeded if not task.startswith(prefix)}
         self._due = {attempt: due for attempt, due in self._due.items() if not attempt.startswith(prefix)}
+        self._called = {attempt for attempt in self._called if not attempt.startswith(prefix)}
+        self._returned = {task for task in self._returned if not task.startswith(prefix)}
         self._settled = {attempt: at for attempt, at in self._settled.items() if not attempt.startswith(prefix)}
         self._verdicts = {approval for approval in self._verdicts if not approval.startswith(prefix)}
         self.ended = {run: status for run, status in self.ended.items() if run[0] != workflow_id}
@@ -438,6 +498,28 @@ class Promises:
             f"{step.where}: a sound input is parked: {event.code}: {event.message}",
         )
 
+    # Between workflows -----------------------------------------------------------------------------------------------
+
+    def _crossing(self, record: Record, given: Crossing) -> None:
+        """What another workflow's decision sent has landed in an inbox: an input there, and an effect of the sender."""
+        if isinstance(given, CallEnded):
+            self._call_ends.setdefault(given.task_id, []).append((record.partition, record.offset, record, given))
+        sender, place = given.source_partition, given.source_offset
+        for (_, name), (_, one) in self._at(sender).owed.items():
+            if self._afterwards or not isinstance(one, SendInput) or one.input.source_offset > place:
+                continue
+            if one.input.source_offset == place:
+                told = replace(one.input, source_topic=given.source_topic, source_partition=sender)
+                self._expect(
+                    told == given, f"{record.topic}/{record.partition}/{record.offset}: {name} says another thing"
+                )
+            elif self._inbox_of(one) == record.partition:
+                self.find(f"{record.topic}/{record.partition}: {sender}/{place} has overtaken {name}")
+        self._took((record.topic, f"{sender}/{place}"))
+
+    def _inbox_of(self, effect: SendInput) -> int:
+        return ids.partition_of_key(effect.input.workflow_id.encode(), self._count)
+
     # Effects ---------------------------------------------------------------------------------------------------------
 
     def _effect(self, record: Record) -> None:
@@ -449,12 +531,15 @@ class Promises:
                 self._copied[original.topic, original.partition, original.offset] = True
                 return
             name = f"{letter.original.topic}/{letter.original.partition}/{letter.original.offset}/dead-letter"
-        sent = (record.topic, name)
+        self._took((record.topic, name))
+
+    def _took(self, sent: Sent) -> None:
+        """The broker has taken this effect."""
         self.sent[sent] += 1
         if self._afterwards:
             return
         if sent not in self._decided_effects:
-            self.find(f"phantom: {record.topic} {name} was sent, and no effective decision in the log says so")
+            self.find(f"phantom: {sent[0]} {sent[1]} was sent, and no effective decision in the log says so")
             return
         for partition in self._partitions.values():
             partition.owed.pop(sent, None)

@@ -133,6 +133,7 @@ def test_the_fault_of_the_demo_is_cured_by_its_retry(monkeypatch: pytest.MonkeyP
 def test_the_route_holds_and_its_steps_are_as_documented() -> None:
     (loaded,) = load_routes([DESK / "routes"])
     route = loaded.route
+    assert route.on is not None
     assert (route.name, route.on.type) == ("issue-triage", "com.github.issues.opened")
     assert list(route.steps) == ["classify", "duplicates", "draft", "review", "publish"]
     work = [step.work for step in route.steps.values() if isinstance(step.work, AgentWork)]

@@ -18,12 +18,13 @@ from mesh.core.ids import parse_step_id
 from mesh.core.inputs import Input, ResultReceived
 from mesh.core.ownership import Epochs, Lost, Ownership
 from mesh.core.replay import PartitionFold
-from mesh.core.state import Workflow
+from mesh.core.state import StepState, Workflow
 from mesh.errors import BrokerError, BrokerUnavailable
 from mesh.ports import Broker, Committed, OutRecord, Record, TopicPartition
 from mesh.services.router import barrier, checkpoint, flight, router, takeover
 from mesh.services.router import owner as owning
-from mesh.services.router.batch import Flight
+from mesh.services.router import timers as timing
+from mesh.services.router.batch import Batch, Flight
 from mesh.services.router.ingress import Ingress
 from mesh.services.router.owner import Owner
 from mesh.services.router.timers import Timers
@@ -328,6 +329,59 @@ def a_repeated_result_counts_again(patch: pytest.MonkeyPatch) -> None:
         return decided
 
     patch.setattr(owning, "decide", decide_again)
+
+
+# Between workflows -----------------------------------------------------------------------------------------------------------
+
+
+def _with_many_calls(plan: Plan) -> Plan:
+    """Many flights at once, whose sends fail often, and what was sent lands late."""
+    weak = replace(plan.weak, latency_s=(0.0, 0.4), lost_request=0.05, late_landing=0.05, give_up_s=0.5, late_by_s=1.0)
+    return replace(plan, workflows=30, partitions=2, real_agents=False, weak=weak)
+
+
+@fault
+def flights_overtake_each_other_on_the_way_to_other_workflows(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Batch, "crosses", property(lambda _: False, lambda *_: None), raising=False)
+
+
+PLANS["flights_overtake_each_other_on_the_way_to_other_workflows"] = _with_many_calls
+
+
+@fault
+def a_new_owner_begins_the_sequence_afresh(patch: pytest.MonkeyPatch) -> None:
+    honest = takeover._move_in
+
+    def move_in(candidate: Any) -> None:
+        honest(candidate)
+        candidate.owner.state.sequence = 0
+
+    patch.setattr(takeover, "_move_in", move_in)
+
+
+@fault
+def a_checkpoint_misses_the_sequence(patch: pytest.MonkeyPatch) -> None:
+    honest = checkpoint.load_fold
+
+    def load(*arguments: Any) -> Any:
+        loaded = honest(*arguments)
+        loaded.fold.state.sequence = 0
+        return loaded
+
+    patch.setattr(takeover, "load_fold", load)
+
+
+@fault
+def the_end_of_a_call_does_not_beat_its_time_out(patch: pytest.MonkeyPatch) -> None:
+    honest = timing._timing
+
+    def timing_of(step: StepState) -> Any:
+        return ("call_timeout", "nothing") if step.status == "calling" else honest(step)
+
+    patch.setattr(timing, "_timing", timing_of)
+
+
+PLANS["the_end_of_a_call_does_not_beat_its_time_out"] = _with_many_calls
 
 
 # Checkpoints -----------------------------------------------------------------------------------------------------------------

@@ -31,6 +31,10 @@ EXPECTED = (
     "incident: expired",
     "incident: non_retryable",
     "incident: undeliverable",
+    "calls",
+    "call: failed",
+    "call: timeout",
+    "incident: call",
     "refused: closed",
     "refused: digest",
     "refused: late",
@@ -47,7 +51,7 @@ def test_the_promises_are_kept(seed: int) -> None:
     assert not outcome.findings, outcome.story()
 
 
-@pytest.mark.parametrize("seed", [65, 350, 1077, 1151, 1499, 1737])
+@pytest.mark.parametrize("seed", [65, 350, 1077, 1151, 1499, 1737, 2314])
 def test_what_was_found_once_stays_mended(seed: int) -> None:
     outcome = simulate(seed)
     assert not outcome.findings, outcome.story()

@@ -8,11 +8,14 @@ import msgspec
 from mesh.codec.log import decode_log_record, encode_decision, encode_owner_changed
 from mesh.codec.state import canonical_workflow
 from mesh.core import ids
+from mesh.core.between import Crossing, crossings
 from mesh.core.decide import Decided, decide
-from mesh.core.effects import Effect, effects
+from mesh.core.effects import Effect, SendInput, effects
 from mesh.core.events import Cause, Decision, Event, LogRecord, OwnerChanged
 from mesh.core.inputs import (
     AnswerGiven,
+    CallCancelled,
+    CallEnded,
     CommandGiven,
     EventMatched,
     EventOffered,
@@ -24,6 +27,7 @@ from mesh.core.inputs import (
     TimerDue,
     TimerKind,
     Undeliverable,
+    WorkflowCalled,
 )
 from mesh.core.replay import PartitionFold, replay, settle
 from mesh.core.route import Route
@@ -58,6 +62,15 @@ def approval(**more: Any) -> dict[str, Any]:
     return {**step, "approval": {"ask": "Good?", "payload": {"n": 1}, "role": "maintainer", **more}}
 
 
+def calling(name: str = "sub", value: Any = "${{ event.data }}", **more: Any) -> dict[str, Any]:
+    return {"workflow": name, "input": value, **more}
+
+
+def called_route(steps: dict[str, Any], name: str = "sub", **more: Any) -> Route:
+    """No event starts it."""
+    return compile_route({"route": name, "steps": steps, **more})
+
+
 def route(steps: dict[str, Any], **more: Any) -> Route:
     name = more.pop("route", "r")
     return compile_route({"route": name, "on": {"type": "t"}, "key": "${{ event.subject }}", "steps": steps, **more})
@@ -82,7 +95,8 @@ class Partition:
 
     def __init__(self, *routes: Route, directory: Directory = PEOPLE) -> None:
         self.routes = {one.digest: one for one in routes}
-        self.directory = directory
+        newest = {one.name: one.digest for one in routes}
+        self.directory = msgspec.structs.replace(directory, routes=newest)
         self.state = PartitionState()
         self.now_ms = START_MS
         self.log: list[OutRecord] = []
@@ -111,7 +125,7 @@ class Partition:
 
     def route_for(self, given: Input, workflow: Workflow | None) -> Route | None:
         """As little as the router gives: none where the workflow is not live."""
-        if isinstance(given, EventMatched):
+        if isinstance(given, EventMatched | WorkflowCalled):
             return self.routes[given.digest]
         if workflow and workflow.status == "running":
             return self.routes[workflow.digest]
@@ -129,6 +143,7 @@ class Partition:
             positions=dict(self.read),
             mark=len(self.log),
             events=decided.events,
+            sequence=self.state.sequence if crossings(decided.events) else 0,
         )
         self.decisions.append(decision)
         settle(self.state, decision, decided.workflow)
@@ -160,6 +175,12 @@ class Partition:
                 kind, name = "answer", given.answer_id
             case CommandGiven():
                 kind, name = "command", given.command_id
+            case WorkflowCalled():
+                kind, name = "call", str(given.cloud_event["id"])
+            case CallEnded():
+                kind, name = "call_ended", ids.attempt_id(given.task_id, given.attempt)
+            case CallCancelled():
+                kind, name = "call_cancelled", ids.attempt_id(given.caller.task_id, given.caller.attempt)
         return Cause(
             kind=kind,
             id=name,
@@ -185,6 +206,17 @@ class Partition:
         """Of the last decision."""
         return effects(self.decisions[-1])
 
+    def crossing(self) -> list[Crossing]:
+        """What the last decision tells other workflows, as the receiver gets it: this partition's own log is its source."""
+        told = [effect.input for effect in self.effects() if isinstance(effect, SendInput)]
+        return [msgspec.structs.replace(one, source_topic="mesh.log", source_partition=0) for one in told]
+
+    def pass_on(self) -> None:
+        """Give what the last decision tells other workflows, and what that makes them tell others, as long as there is anything."""
+        for one in self.crossing():
+            self.give(one)
+            self.pass_on()
+
     def records(self) -> list[tuple[int, LogRecord]]:
         """The log, read back from its bytes."""
         return [(offset, decode_log_record(as_record(out, offset))) for offset, out in enumerate(self.log)]
@@ -209,7 +241,8 @@ class Partition:
     # Inputs ----------------------------------------------------------------------------------------------------------------
 
     def id_of(self, key: str = "k") -> str:
-        return ids.workflow_id(next(iter(self.routes.values())).name, key)
+        """Of the first route's workflow with this key; a whole id stands for itself."""
+        return key if ":" in key else ids.workflow_id(next(iter(self.routes.values())).name, key)
 
     def _inbox(self, topic: str, at_ms: int | None) -> dict[str, Any]:
         self.sources[topic] += 1
@@ -359,6 +392,7 @@ class Partition:
             "running": "task_timeout",
             "retrying": "retry",
             "asking": "approval_deadline",
+            "calling": "call_timeout",
             "waiting": "event_timeout" if step and workflow.steps[step].awaits else "wait",
             "iterating": "portion",
         }
@@ -383,4 +417,5 @@ def check_equal(one: PartitionState, other: PartitionState) -> None:
     for name, workflow in one.workflows.items():
         assert workflow == other.workflows[name]
         assert canonical_workflow(workflow) == canonical_workflow(other.workflows[name])
-    assert (one.positions, one.watermarks, one.mark) == (other.positions, other.watermarks, other.mark)
+    assert (one.positions, one.watermarks) == (other.positions, other.watermarks)
+    assert (one.mark, one.sequence) == (other.mark, other.sequence)

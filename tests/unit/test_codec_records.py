@@ -33,13 +33,16 @@ from mesh.codec.state import (
     encode_meta,
     encode_workflow,
 )
-from mesh.core.effects import AskApproval, Effect, PublishOutcome, SendDeadLetter, SendReceipt, SendTask
+from mesh.core.calls import Caller, called_event
+from mesh.core.effects import AskApproval, Effect, PublishOutcome, SendDeadLetter, SendInput, SendReceipt, SendTask
 from mesh.core.events import Cause, Decision, Event, InputParked, OwnerChanged, TaskSucceeded
-from mesh.core.inputs import AnswerGiven, CommandGiven, EventMatched, InboxInput
+from mesh.core.ids import partition_of_key
+from mesh.core.inputs import AnswerGiven, CommandGiven, EventMatched, InboxInput, WorkflowCalled
 from mesh.core.state import PartitionState, StepState, Workflow
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord, UnknownFormat
 from mesh.ports import Header, OutRecord, Record
+from mesh.services.router.records import name_of_crossing, source_of
 
 busy = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be
 TOPICS = Topics()
@@ -264,6 +267,37 @@ def test_inbox_records_are_cloud_events_named_by_their_source() -> None:
     event = from_record(landed(encode_inbox(MATCHED, topic="mesh.inbox", partition=3)))
     assert (event["source"], event["id"]) == ("/mesh/ingress/mesh.events/1", "2/0")
     assert (event["correlationid"], event["causationid"], event["traceparent"]) == (WORKFLOW, "a1", TRACEPARENT)
+
+
+def test_what_another_owner_sends_is_named_by_its_log_and_its_place_in_the_sequence() -> None:
+    caller = Caller(workflow_id=WORKFLOW, task_id=f"{WORKFLOW}/4f2a9c01/classify")
+    called = WorkflowCalled(
+        workflow_id=f"sub:{caller.task_id}",
+        source_topic="",
+        source_partition=-1,
+        source_offset=7,
+        source_at_ms=AT_MS,
+        route="sub",
+        digest="sha256:" + "0" * 64,
+        key=caller.task_id,
+        cloud_event=called_event(caller, {"n": 1}, TRACEPARENT),
+        caller=caller,
+    )
+    out = EffectEncoder(TOPICS, 3, 16).encode(SendInput(workflow_id=WORKFLOW, input=called))
+    assert (out.topic, out.partition) == ("mesh.inbox", partition_of_key(called.workflow_id.encode(), 16))
+    assert decode_inbox(landed(out)) == msgspec.structs.replace(called, source_topic="mesh.log", source_partition=3)
+    event = from_record(landed(out))
+    assert (event["source"], event["id"]) == ("/mesh/owner/mesh.log/3", "7/0")
+    assert (event["causationid"], event["traceparent"]) == (f"{caller.task_id}/1/call", TRACEPARENT)
+    assert effect_id(SendInput(workflow_id=WORKFLOW, input=called)) == event["causationid"]
+    assert source_of(landed(out)) == {
+        "source_topic": "mesh.log",
+        "source_partition": 3,
+        "source_offset": 7,
+        "source_index": 0,
+    }
+    assert name_of_crossing(landed(out)) == (caller, "call")
+    assert name_of_crossing(landed(encode_inbox(MATCHED, topic="mesh.inbox", partition=3))) is None
 
 
 def test_an_input_that_nests_too_deep_is_malformed() -> None:
@@ -769,7 +803,7 @@ PARKED = InputParked(
     ],
 )
 def test_every_effect_has_its_topic_and_its_id(effect: Effect, topic: str, name: str) -> None:
-    out = EffectEncoder(TOPICS, 3).encode(effect)
+    out = EffectEncoder(TOPICS, 3, 16).encode(effect)
     assert out.topic == topic
     assert effect_id(effect) == name
     if not isinstance(effect, SendDeadLetter):
@@ -777,7 +811,7 @@ def test_every_effect_has_its_topic_and_its_id(effect: Effect, topic: str, name:
 
 
 def test_a_task_says_which_partition_its_result_goes_to() -> None:
-    task = orjson.loads(EffectEncoder(TOPICS, 3).encode(TASK).value or b"")
+    task = orjson.loads(EffectEncoder(TOPICS, 3, 16).encode(TASK).value or b"")
     assert task["reply_to"] == {"topic": "mesh.results", "partition": 3}
 
 
@@ -822,9 +856,10 @@ def test_the_canonical_form_knows_values_and_not_how_they_were_made() -> None:
 
 
 def test_positions_watermarks_and_mark_come_back() -> None:
-    state = PartitionState(positions={"mesh.inbox": 7}, watermarks={"mesh.events/3": (17, 1)}, mark=5)
+    state = PartitionState(positions={"mesh.inbox": 7}, watermarks={"mesh.events/3": (17, 1)}, mark=5, sequence=9)
     meta = decode_meta(encode_meta(state))
-    assert (meta.positions, meta.watermarks, meta.mark) == (state.positions, state.watermarks, state.mark)
+    assert (meta.positions, meta.watermarks) == (state.positions, state.watermarks)
+    assert (meta.mark, meta.sequence) == (state.mark, state.sequence)
 
 
 @pytest.mark.parametrize("decode", [decode_workflow, decode_meta])

@@ -50,6 +50,7 @@ def test_the_issue_triage_route_is_read_from_yaml(tmp_path: Path) -> None:
     route = loaded.route
     assert (loaded.file, loaded.line, route.name) == (file, 1, "issue-triage")
     assert list(route.steps) == ["classify", "duplicates", "draft", "review", "publish"]
+    assert route.on is not None
     assert route.on.type == "com.github.issues.opened"
     review = route.steps["review"].work
     assert isinstance(review, ApprovalWork)

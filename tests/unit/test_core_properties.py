@@ -20,10 +20,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from msgspec.structs import replace
-from one_partition import Partition, agent, approval, as_record, route
+from one_partition import Partition, agent, approval, as_record, called_route, calling, route
 
+from mesh.codec.effects import effect_id
 from mesh.codec.log import decode_log_record
-from mesh.core.effects import AskApproval, Effect, PublishOutcome, SendTask, effects
+from mesh.core.between import Crossing
+from mesh.core.effects import AskApproval, Effect, PublishOutcome, SendInput, SendTask, effects
 from mesh.core.events import (
     ApprovalClosed,
     ApprovalRequested,
@@ -37,7 +39,19 @@ from mesh.core.events import (
     WorkflowForgotten,
     WorkflowStarted,
 )
-from mesh.core.inputs import Input, ResultReceived, TaskError, TaskUndeliverable, TimerDue, TimerKind, Undeliverable
+from mesh.core.inputs import (
+    CallCancelled,
+    EventMatched,
+    Input,
+    ResultReceived,
+    TaskError,
+    TaskUndeliverable,
+    TimerDue,
+    TimerKind,
+    Undeliverable,
+    WorkflowCalled,
+)
+from mesh.core.replay import is_repeated
 from mesh.core.route import Route
 from mesh.core.state import FINISHED
 
@@ -45,7 +59,12 @@ KEYS = ("k", "l")
 SEEN: set[type] = set()
 """The events that draws have led to."""
 
-WAITING = frozenset({"running", "retrying", "asking", "incident"})
+WAITING = frozenset({"running", "retrying", "asking", "calling", "incident"})
+SUB = called_route(
+    {"s": agent("x", "${{ event.data }}", on_exhausted="fail", retry={"attempts": 1})},
+    closed_retention="1d",
+)
+QUICK = called_route({"s": agent(**{"if": "false"})}, "quick", closed_retention="1d")
 picks = st.integers(0, 2**16)
 keys = st.sampled_from(KEYS)
 flag = st.booleans()
@@ -72,7 +91,11 @@ def steps(draw: st.DrawFn, name: str, needs: list[str], approvals: set[str]) -> 
     value: Any = {"of": name}
     if draw(flag) and needs:
         value = f"${{{{ steps.{draw(st.sampled_from(needs))} }}}}"
-    if draw(st.integers(0, 2)) == 0:
+    kind = draw(st.integers(0, 2))
+    if kind == 1:
+        more = draw(st.sampled_from([{}, {"timeout": "10s"}, {"on_exhausted": "fail"}]))
+        return calling(draw(st.sampled_from(["sub", "quick"])), value, **more, **step)
+    if kind == 0:
         approvals.add(name)
         deadline = draw(st.sampled_from(["never", "1s", "1h"]))
         expiry = draw(st.sampled_from(["reject", "approve", "incident"]))
@@ -116,7 +139,10 @@ class Core(RuleBasedStateMachine):
 
     @initialize(one=routes())
     def begin(self, one: Route) -> None:
-        self.p = Partition(one)
+        self.p = Partition(one, SUB, QUICK)
+        self.told: list[Crossing] = []  # what was sent to other workflows, in order
+        self.heard = 0  # so many of them
+        self.sequence = 0
         self.tasks: list[SendTask] = []
         self.questions: list[AskApproval] = []
         self.succeeded: Counter[str] = Counter()  # by task id
@@ -191,7 +217,7 @@ class Core(RuleBasedStateMachine):
         """Time passes until one of the times in the state has come."""
         found = [
             (key, name)
-            for key in KEYS
+            for key in self.p.state.workflows
             if (workflow := self.p.state.workflows.get(self.p.id_of(key)))
             for name in (
                 *[n for n, s in workflow.steps.items() if s.due_at_ms],
@@ -204,7 +230,7 @@ class Core(RuleBasedStateMachine):
 
     @rule(
         key=keys,
-        kind=st.sampled_from(["task_timeout", "retry", "approval_deadline", "forget"]),
+        kind=st.sampled_from(["task_timeout", "retry", "approval_deadline", "call_timeout", "forget"]),
         step=st.sampled_from(["s0", "s1", "s2"]),
         offset_ms=st.sampled_from([-20_000, 0, 500, 20_000]),
         of_run=flag,
@@ -226,6 +252,54 @@ class Core(RuleBasedStateMachine):
                 workflow_id=task.workflow_id, task_id=task.task_id, attempt=task.attempt, code="gone", message="gone"
             )
         )
+
+    @precondition(lambda self: self.heard < len(self.told))
+    @rule(most=st.sampled_from([1, 2, 9, 9]))
+    def hear(self, most: int) -> None:
+        self.listen(most)
+
+    def listen(self, most: int) -> None:
+        """What one workflow told another arrives, in order."""
+        for _ in range(most):
+            if self.heard < len(self.told):
+                self.heard += 1
+                given = self.told[self.heard - 1]
+                assert not is_repeated(self.p.state, given)
+                self.give(given)
+
+    @precondition(lambda self: self.heard)
+    @rule(pick=picks)
+    def hear_again(self, pick: int) -> None:
+        assert is_repeated(self.p.state, self.told[pick % self.heard])
+
+    @precondition(lambda self: self.heard < len(self.told))
+    @rule()
+    def squat(self) -> None:
+        """Somebody's event takes the id of a workflow that is about to be called."""
+        called = self.told[self.heard]
+        if isinstance(called, WorkflowCalled):
+            event = {"specversion": "1.0", "id": "e", "source": "/s", "type": "t", "data": {}}
+            self.give(
+                EventMatched(
+                    workflow_id=called.workflow_id,
+                    route="sub",
+                    digest=SUB.digest,
+                    key=called.key,
+                    cloud_event=event,
+                    **self.p._inbox("mesh.events", None),
+                )
+            )
+            self.listen(1)
+
+    @precondition(lambda self: self.told)
+    @rule()
+    def lost_call(self) -> None:
+        """What can't be sent is never heard."""
+        if self.heard < len(self.told):
+            lost = self.told.pop()
+            name = effect_id(SendInput(workflow_id="", input=lost))
+            sender = lost.caller.workflow_id if isinstance(lost, WorkflowCalled | CallCancelled) else lost.called
+            self.give(Undeliverable(workflow_id=sender, effect_id=name, topic="t", code="gone", message="gone"))
 
     @precondition(lambda self: self.questions)
     @rule(pick=picks)
@@ -268,6 +342,11 @@ class Core(RuleBasedStateMachine):
                 self.tasks.append(effect)
             case AskApproval():
                 self.questions.append(effect)
+            case SendInput():
+                sent = replace(effect.input, source_topic="mesh.log", source_partition=0)
+                assert sent.source_offset == self.sequence, "a place in the sequence was left out, or taken twice"
+                self.sequence += 1
+                self.told.append(sent)
             case PublishOutcome():
                 self.outcomes[f"{effect.workflow_id}/{effect.run_id}"] += 1
             case _:
@@ -314,7 +393,7 @@ class Core(RuleBasedStateMachine):
             for step in waiting:
                 assert step.status in WAITING
                 assert (step.incident is not None) == (step.status == "incident")
-                assert step.due_at_ms is not None or step.status in {"asking", "incident"}
+                assert step.due_at_ms is not None or step.status in {"asking", "calling", "incident"}
 
     def teardown(self) -> None:
         if hasattr(self, "p"):

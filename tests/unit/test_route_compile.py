@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mesh.core.canonical import digest
-from mesh.core.route import AgentWork, ApprovalWork, Retry
+from mesh.core.route import AgentWork, ApprovalWork, CallWork, Retry
 from mesh.core.route_compile import RouteRefused, compile_route
 from mesh.core.route_graph import find_cycle, ordered
 
@@ -55,6 +55,10 @@ def step_with(**changes: Any) -> dict[str, Any]:
     return route_with(steps={"a": {key: value for key, value in step.items() if value is not None}})
 
 
+def call_with(**changes: Any) -> dict[str, Any]:
+    return route_with(steps={"a": {"workflow": "sub", "input": 1, **changes}})
+
+
 def approval_with(**changes: Any) -> dict[str, Any]:
     work = {"ask": "Good?", "payload": 1, "role": "boss", **changes}
     return route_with(steps={"a": {"approval": {key: value for key, value in work.items() if value is not None}}})
@@ -74,6 +78,7 @@ def problems(document: Any) -> list[str]:
 def test_the_issue_triage_route_compiles() -> None:
     route = compile_route(ISSUE_TRIAGE)
     assert route.name == "issue-triage"
+    assert route.on is not None
     assert route.on.type == "com.github.issues.opened"
     assert list(route.steps) == ["classify", "duplicates", "draft", "review", "publish"]
     assert route.dependents == {
@@ -107,6 +112,7 @@ def test_defaults_are_those_of_the_docs() -> None:
     assert agent.retry == Retry(attempts=3, backoff_s=1, factor=2, max_backoff_s=60, jitter=0.2)
     assert (approval.deadline_s, approval.on_expiry, approval.payload_schema) == (None, "reject", None)
     assert (route.key, route.on_repeat, route.closed_retention_s, route.output) == (None, "ignore", 30 * 86_400.0, None)
+    assert route.on is not None
     assert route.on.condition is None
 
 
@@ -165,6 +171,29 @@ def test_every_key_is_taken() -> None:
     assert (approval.deadline_s, approval.on_expiry, approval.payload_from) == (None, "incident", None)
     assert route.output is not None
     assert route.output.render({"steps": {"ok": {"payload": 1}}, "workflow": {"id": "w"}}) == {"answer": 1, "id": "w"}
+
+
+def test_a_step_may_call_another_route_and_a_route_need_not_be_started_by_events() -> None:
+    route = compile_route(
+        {
+            "route": "r",
+            "steps": {
+                "a": {"workflow": "sub", "input": {"n": 1}},
+                "b": {
+                    "workflow": "sub",
+                    "input": "${{ steps.a.x }}",
+                    "needs": "a",
+                    "timeout": "2h",
+                    "on_exhausted": "fail",
+                },
+            },
+        }
+    )
+    a, b = (step.work for step in route.steps.values())
+    assert isinstance(a, CallWork)
+    assert isinstance(b, CallWork)
+    assert (route.on, a.route, a.input.source, a.timeout_s, a.on_exhausted) == (None, "sub", {"n": 1}, None, "incident")
+    assert (b.timeout_s, b.on_exhausted) == (7_200.0, "fail")
 
 
 def test_a_stored_definition_compiles_to_an_equal_route() -> None:
@@ -234,7 +263,6 @@ BAD: list[tuple[Any, list[str]]] = [
         {},
         [
             "route is missing (route: NAME)",
-            "on is missing (on: {type: com.github.issues.opened})",
             "steps is missing (steps: {NAME: {agent: NAME, input: ...}})",
         ],
     ),
@@ -298,7 +326,7 @@ BAD: list[tuple[Any, list[str]]] = [
     (
         route_with(steps={"a": None}),
         [
-            "steps.a: a must be a mapping, not null (agent: NAME for a task, approval: {...} for a question to a person, or wait, value, emit, end)"
+            "steps.a: a must be a mapping, not null (agent: NAME for a task, approval: {...} for a question to a person, workflow: ROUTE for a workflow of another route, or wait, value, emit, end)"
         ],
     ),
     (
@@ -312,10 +340,25 @@ BAD: list[tuple[Any, list[str]]] = [
     (
         route_with(steps={"a": {}}),
         [
-            "steps.a: the step a has nothing to do (agent: NAME for a task, approval: {...} for a question to a person, or wait, value, emit, end)"
+            "steps.a: the step a has nothing to do (agent: NAME for a task, approval: {...} for a question to a person, workflow: ROUTE for a workflow of another route, or wait, value, emit, end)"
         ],
     ),
     (step_with(approval={}), ["steps.a.approval: the step a has both agent and approval (make two steps of it)"]),
+    # calls
+    (step_with(workflow="sub"), ["steps.a.workflow: the step a has both agent and workflow (make two steps of it)"]),
+    (call_with(workflow="Sub"), [f"steps.a.workflow: workflow can't be Sub ({NAMES})"]),
+    (
+        call_with(retry={}),
+        ["steps.a.retry: retry belongs to an agent's step, not to a workflow that is called (take it out)"],
+    ),
+    (
+        route_with(steps={"a": {"workflow": "sub"}}),
+        ["steps.a: input is missing (the event.data of the called workflow, such as input: ${{ event.data }})"],
+    ),
+    (
+        {"route": "r", "on_repeat": "ignore", "steps": {"a": {"agent": "x", "input": 1}}},
+        ["on_repeat: on_repeat has no effect without on (a call starts its workflow once)"],
+    ),
     (step_with(tiemout="1s"), ["steps.a.tiemout: unknown key tiemout (did you mean timeout?)"]),
     (step_with(agent="Classifier"), [f"steps.a.agent: agent can't be Classifier ({NAMES})"]),
     (step_with(input=None), ["steps.a: input is missing (what the agent gets, such as input: ${{ event.data }})"]),
@@ -413,7 +456,7 @@ BAD: list[tuple[Any, list[str]]] = [
     (
         route_with(steps={"a": {"agent": "x", "input": 1, "needs": ["b"]}, "b": 1}),
         [
-            "steps.b: b must be a mapping, not a number (agent: NAME for a task, approval: {...} for a question to a person, or wait, value, emit, end)"
+            "steps.b: b must be a mapping, not a number (agent: NAME for a task, approval: {...} for a question to a person, workflow: ROUTE for a workflow of another route, or wait, value, emit, end)"
         ],
     ),
     # expressions

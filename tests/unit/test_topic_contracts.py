@@ -208,7 +208,7 @@ def operations_on(document: dict[str, Any], contract: Contract) -> list[dict[str
 # --- schemas and codecs agree -----------------------------------------------------------------------------------------------------
 
 WORKFLOW = "triage:1"
-ENCODER = EffectEncoder(TOPICS, 0)
+ENCODER = EffectEncoder(TOPICS, 0, 1)
 COMMAND = encode_command(
     topics=TOPICS, command="retry", workflow_id=WORKFLOW, by="op", command_id="c", at_ms=1, step="draft"
 )

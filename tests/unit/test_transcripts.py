@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from one_partition import agent, approval, route
+from one_partition import agent, approval, called_route, calling, route
 from transcript import Transcript
 
 from mesh.core.canonical import digest
@@ -603,6 +603,39 @@ def a_budget_that_runs_out() -> Transcript:
 
 
 @scenario
+def a_workflow_that_calls_others() -> Transcript:
+    steps = {
+        "translate": calling("translation", {"text": "${{ event.data.text }}"}, timeout="1h"),
+        "publish": agent("publisher", "${{ steps.translate }}", needs="translate"),
+    }
+    sub = called_route(
+        {"work": agent("translator", "${{ event.data.text }}", on_exhausted="fail", retry={"attempts": 1})},
+        "translation",
+        output="${{ steps.work }}",
+    )
+    t = Transcript("A workflow that calls another", route(steps), sub)
+    t.start(data={"text": "Hello"})
+    called = f"translation:{t.task_id('translate')}"
+    t.pass_on()
+    t.now_ms += 5_000
+    t.note("The called workflow fails; an operator calls anew.")
+    t.fail("work", key=called)
+    t.pass_on()
+    t.command("retry")
+    t.pass_on()
+    t.note("It takes too long. It is taken back; but it had completed by then, and that counts.")
+    t.now_ms += 3_599_000
+    t.succeed("work", "Hallo", key=f"{called}/2")
+    late = t.crossing()
+    t.wait("translate")
+    taken_back = t.crossing()
+    for one in (*taken_back, *late):
+        t.give(one)
+    t.succeed("publish")
+    return t
+
+
+@scenario
 def a_budget_that_ends_the_workflow() -> Transcript:
     steps = {
         "read": agent("reader", reserve={"usd": 0.6}),
@@ -614,6 +647,17 @@ def a_budget_that_ends_the_workflow() -> Transcript:
     t.wait("write")
     t.note("What was not heard of counts as spent.")
     t.wait("write")
+    return t
+
+
+@scenario
+def calls_taken_back() -> Transcript:
+    sub = called_route({"work": agent("worker", "${{ event.data }}")})
+    t = Transcript("The end of a workflow takes its calls back", route({"a": calling(), "b": agent()}), sub)
+    t.start(data=1)
+    t.pass_on()
+    t.command("cancel", reason="a mistake")
+    t.pass_on()
     return t
 
 

@@ -6,10 +6,22 @@ from typing import Any
 import orjson
 from one_partition import START_MS, Partition
 
-from mesh.core.effects import AskApproval, Effect, PublishEvent, PublishOutcome, SendDeadLetter, SendReceipt, SendTask
+from mesh.core.between import Crossing, crossing_id
+from mesh.core.effects import (
+    AskApproval,
+    Effect,
+    PublishEvent,
+    PublishOutcome,
+    SendDeadLetter,
+    SendInput,
+    SendReceipt,
+    SendTask,
+)
 from mesh.core.events import Event
 from mesh.core.inputs import (
     AnswerGiven,
+    CallCancelled,
+    CallEnded,
     CommandGiven,
     EventMatched,
     EventOffered,
@@ -19,6 +31,7 @@ from mesh.core.inputs import (
     TaskUndeliverable,
     TimerDue,
     Undeliverable,
+    WorkflowCalled,
 )
 from mesh.core.route import Route
 from mesh.core.state import KeptEvent, Workflow
@@ -28,6 +41,7 @@ __all__ = ["Transcript"]
 _UNSAID = {
     "agent_instance",
     "agent_version",
+    "caller",
     "closed_retention_s",
     "cloud_event",
     "digest",
@@ -123,12 +137,25 @@ def _input(given: Input) -> str:
             return f"answer of {given.by} to {given.approval_id}: {given.decision}{edit}{why} (sent {_clock(given.source_at_ms)})"
         case CommandGiven():
             return f"command of {given.by}: {given.command} {given.step or given.workflow_id}"
+        case WorkflowCalled() | CallEnded() | CallCancelled():
+            return _crossing(given)
         case TimerDue():
             return f"timer: {given.kind} {given.step or given.workflow_id}, due {_clock(given.due_at_ms)}"
         case TaskUndeliverable():
             return f"undeliverable: {given.task_id}/{given.attempt}, {given.message}"
         case Undeliverable():
             return f"undeliverable: {given.effect_id}, {given.message}"
+
+
+def _crossing(given: Crossing) -> str:
+    match given:
+        case WorkflowCalled():
+            return f"call {given.caller.task_id}/{given.caller.attempt} of {given.workflow_id}: {_json(given.cloud_event['data'])}"
+        case CallEnded():
+            why = f", because: {given.reason}" if given.status != "completed" else f" {_json(given.output)}"
+            return f"end of call {given.task_id}/{given.attempt}: {given.status}{why}"
+        case CallCancelled():
+            return f"call {given.caller.task_id}/{given.caller.attempt} is taken back"
 
 
 def _step(event: Event) -> str:
@@ -165,6 +192,8 @@ def _effect(effect: Effect) -> str:
             return f"event {event['id']} of type {event['type']}: {_json(event.get('data'))}"
         case SendDeadLetter():
             return f"dead letter: {effect.parked.code}, {effect.parked.message}"
+        case SendInput():
+            return f"record {effect.input.source_offset} to {effect.input.workflow_id}: {crossing_id(effect.input)}"
 
 
 def _stand(workflow: Workflow | None) -> str:

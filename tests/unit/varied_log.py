@@ -7,12 +7,13 @@ import json
 import sys
 from pathlib import Path
 
-from one_partition import Partition, agent, approval, route
+from one_partition import Partition, agent, approval, called_route, calling, route
 
 from mesh.codec.state import workflow_document
 from mesh.core.decide import Decided
 from mesh.core.events import InputAttempted, InputParked
 from mesh.core.inputs import CommandGiven, TaskUndeliverable, Undeliverable
+from mesh.core.route import Route
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -29,11 +30,14 @@ def varied_run() -> Partition:
         "publish": agent("publisher", "${{ steps.review.payload }}", needs="review"),
         "sorry": agent("mailer", needs="review", **{"if": "steps.review.verdict == 'rejected'"}),
     }
-    p = Partition(route(steps, route="triage", on_repeat="new_run_after_end"))
+    callers = route({"call": calling(timeout="1h"), "more": agent(needs="call")}, route="caller")
+    sub = called_route({"work": agent("worker", "${{ event.data }}", on_exhausted="fail", retry={"attempts": 1})})
+    p = Partition(route(steps, route="triage", on_repeat="new_run_after_end"), callers, sub)
     _finish(p)
     _reject(p)
     _stop(p)
     _go_wrong(p)
+    _call(p, callers)
     return p
 
 
@@ -100,6 +104,29 @@ def _go_wrong(p: Partition) -> None:
     _owners_own(p)
 
 
+def _call(p: Partition, callers: Route) -> None:
+    """A call that fails, that is called again and succeeds; one that is taken back; one that is refused."""
+    p.start("caller:again", data=1, digest=callers.digest)
+    p.pass_on()
+    run = p.workflow("caller:again").run_id
+    p.fail("work", key=f"sub:caller:again/{run}/call")
+    p.pass_on()
+    p.command("retry", key="caller:again")
+    p.pass_on()
+    p.succeed("work", key=f"sub:caller:again/{run}/call/2")
+    p.pass_on()
+    p.start("caller:gone", data=2, digest=callers.digest)
+    p.pass_on()
+    p.command("cancel", key="caller:gone")
+    p.pass_on()
+    p.start("caller:refused", data=3, digest=callers.digest)
+    [call] = p.crossing()
+    p.give(call)
+    p.fail("work", key=call.workflow_id)
+    p.give(call)
+    p.pass_on()
+
+
 def _owners_own(p: Partition) -> None:
     """The two events that the owner writes without `decide`."""
     given = CommandGiven(
@@ -129,6 +156,7 @@ def dumped(p: Partition) -> str:
         "positions": p.state.positions,
         "watermarks": p.state.watermarks,
         "mark": p.state.mark,
+        "sequence": p.state.sequence,
     }
     return "\n".join([*lines, json.dumps({"gives": gives}), ""])
 

@@ -30,6 +30,7 @@ STEPS: Final[dict[str, tuple[str, str, str]]] = {
     "running": ("●", "works", "cyan"),
     "retrying": ("↻", "retry", "yellow"),
     "asking": ("?", "asks", "bold yellow"),
+    "calling": ("●", "calls", "cyan"),
     "incident": ("!", "stuck", "bold red"),
     "succeeded": ("✓", "done", "green"),
     "skipped": ("-", "skipped", "dim"),

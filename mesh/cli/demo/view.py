@@ -60,7 +60,13 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         workflow = self.workflows.get(delivery.workflow)
         if workflow is None or delivery.name not in self.fates:
             return False
-        at_work = {step.status for step in workflow.steps.values()} & {"running", "retrying", "asking", "incident"}
+        at_work = {step.status for step in workflow.steps.values()} & {
+            "running",
+            "retrying",
+            "asking",
+            "calling",
+            "incident",
+        }
         return at_work == {"asking"}
 
 

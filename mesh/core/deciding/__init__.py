@@ -9,10 +9,13 @@ budgeting     what happens where the budget has not enough
 fanning       a step's work for each item of a list
 looping       whether a loop goes round again
 waiting       for a time, or for an event
+calling       workflows of other routes that are steps: the call, and its taking back
+returning     what becomes of a call
 asking        questions to people, and whether an answer counts
 closing       the one verdict of an approval
 results       what became of an attempt
 attempts      what a failed attempt brings, and the next one
+parking       what else follows where an input is set aside
 timers        times that have come
 commands      what operators order, and effects that could not be sent
 ending        when a workflow is done, and how

@@ -3,11 +3,13 @@
 from mesh.core import ids
 from mesh.core.deciding import fanning
 from mesh.core.deciding.attempts import dispatch_again
+from mesh.core.deciding.calling import call_again
 from mesh.core.deciding.compensating import begin_undo, close
 from mesh.core.deciding.draft import Draft
 from mesh.core.deciding.ending import end
 from mesh.core.deciding.looping import go_round
 from mesh.core.deciding.progress import begin, go_on, settled
+from mesh.core.deciding.returning import on_call_undeliverable
 from mesh.core.events import (
     CommandAccepted,
     CommandRefused,
@@ -18,6 +20,7 @@ from mesh.core.events import (
     StepSkipped,
 )
 from mesh.core.inputs import CommandGiven, Undeliverable
+from mesh.core.route import CallWork
 from mesh.core.state import StepState, Workflow
 
 __all__ = ["on_command", "on_undeliverable"]
@@ -82,12 +85,14 @@ def _skip(draft: Draft, place: str, reason: str) -> None:
 
 
 def _begin_again(draft: Draft, place: str, state: StepState) -> None:
-    """A task gets new attempts, with the input it had; a loop gets one more round; what never got so far begins afresh."""
+    """A task gets new attempts, with the input it had, and so does a call; a loop gets one more round; what never got so far begins afresh."""
     name = ids.step_of(place)
     step = draft.route.steps[name]
     if step.repeat is not None and state.incident is not None and state.incident.kind == "loop":
         go_round(draft, name, step.repeat)
         go_on(draft, step.repeat.body)
+    elif state.attempt and isinstance(step.work, CallWork):
+        call_again(draft, place, step.work, state)
     elif state.attempt:
         dispatch_again(draft, place, state, anew=True)
     elif ids.is_item(place):
@@ -109,11 +114,12 @@ def _refuse(draft: Draft, given: CommandGiven, code: str, message: str) -> None:
 
 
 def on_undeliverable(draft: Draft, given: Undeliverable) -> None:
-    """A question that could not be sent needs an operator; other records are for the record."""
+    """A question or a call that could not be sent needs an operator; other records are for the record."""
     draft.add(EffectUndeliverable(effect_id=given.effect_id, topic=given.topic, code=given.code, message=given.message))
     workflow, parsed = draft.workflow, ids.parse_step_id(given.effect_id)
     if workflow is None or parsed is None:
         return
+    on_call_undeliverable(draft, given.effect_id, given.message)
     step = workflow.steps.get(parsed.step)
     if step is not None and step.status == "asking" and step.task_id == given.effect_id:
         message = f"the approval request could not be sent: {given.message}"

@@ -7,6 +7,7 @@ task with retries, and an incident where they don't help. An operator's cancel w
 from typing import Any, Final
 
 from mesh.core import ids
+from mesh.core.deciding.calling import withdraw
 from mesh.core.deciding.dispatching import dispatch
 from mesh.core.deciding.draft import Draft
 from mesh.core.events import (
@@ -28,11 +29,13 @@ _UNHEARD: Final = ("timeout: ", "run_timeout: ", "heartbeat_timeout: ")
 
 
 def close(draft: Draft, status: EndStatus, reason: str, output: Any = None) -> None:
-    """The end. Open questions are withdrawn; events that no step took go to the dead letters."""
+    """The end. Open questions and calls are withdrawn; events that no step took go to the dead letters."""
     workflow = draft.live
     for name, step in workflow.steps.items():
         if step.status == "asking":
             draft.add(ApprovalWithdrawn(step=name, approval_id=step.task_id, reason=f"the workflow {status}: {reason}"))
+        elif step.status == "calling":
+            withdraw(draft, name, step, f"the workflow {status}: {reason}")
     for kept in workflow.kept:
         draft.add(EventUnclaimed(kept=kept, reason=f"no step took it before the workflow {status}"))
     draft.add(
@@ -43,6 +46,7 @@ def close(draft: Draft, status: EndStatus, reason: str, output: Any = None) -> N
             traceparent=draft.traceparent(workflow.workflow_id, workflow.run_id),
             output=output,
             forget_at_ms=draft.now_ms + int(workflow.closed_retention_s * 1000),
+            caller=workflow.caller,
         )
     )
 
@@ -98,5 +102,7 @@ def cancel_step(draft: Draft, place: str, reason: str) -> None:
     step = draft.live.steps.get(place)
     if step is not None and step.status == "asking":
         draft.add(ApprovalWithdrawn(step=place, approval_id=step.task_id, reason=reason))
+    elif step is not None and step.status == "calling":
+        withdraw(draft, place, step, reason)
     else:
         draft.add(StepCancelled(step=place, reason=reason))

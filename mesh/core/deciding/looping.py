@@ -1,5 +1,6 @@
 """Looping: whether a loop goes round again once the step that closes it is done. A loop has a bound, always."""
 
+from mesh.core.deciding.compensating import cancel_step
 from mesh.core.deciding.draft import Draft
 from mesh.core.deciding.ending import end
 from mesh.core.events import IncidentRaised, RoundStarted
@@ -33,4 +34,8 @@ def goes_round(draft: Draft, name: str, repeat: Repeat) -> bool:
 def go_round(draft: Draft, name: str, repeat: Repeat) -> None:
     turn = draft.live.steps[name].round + 1
     reason = f"{repeat.until.source} is false"
+    for place in repeat.body:
+        state = draft.live.steps.get(place)
+        if state is not None and state.status in {"asking", "calling"}:
+            cancel_step(draft, place, f"round {turn} begins: {reason}")
     draft.add(RoundStarted(step=name, round=turn, steps=repeat.body, reason=reason))

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple, assert_never
 from mesh.core import ids
 from mesh.core.deciding import fanning
 from mesh.core.deciding.asking import ask
+from mesh.core.deciding.calling import call
 from mesh.core.deciding.compensating import cancel_step, undo_next
 from mesh.core.deciding.dispatching import dispatch
 from mesh.core.deciding.draft import Draft
@@ -15,7 +16,17 @@ from mesh.core.deciding.looping import goes_round
 from mesh.core.deciding.waiting import begin_wait
 from mesh.core.events import EventEmitted, IncidentRaised, StepBlocked, StepComputed, StepSkipped
 from mesh.core.evolve import approval_output
-from mesh.core.route import AgentWork, ApprovalWork, EmitWork, EndWork, ExpressionError, Step, ValueWork, WaitWork
+from mesh.core.route import (
+    AgentWork,
+    ApprovalWork,
+    CallWork,
+    EmitWork,
+    EndWork,
+    ExpressionError,
+    Step,
+    ValueWork,
+    WaitWork,
+)
 from mesh.core.state import FINISHED, StepState
 
 __all__ = ["begin", "go_on", "settled"]
@@ -183,6 +194,9 @@ def _begin(draft: Draft, step: Step) -> bool:
             return False
         case ApprovalWork():
             ask(draft, step.name, work, reason)
+            return False
+        case CallWork():
+            call(draft, step.name, work, work.input.render(scope), reason)
             return False
         case WaitWork():
             return begin_wait(draft, step, work, reason)

@@ -4,10 +4,11 @@ import re
 from typing import Any, Final
 
 from mesh.core import ids
+from mesh.core.deciding.calling import refuse
 from mesh.core.deciding.draft import Draft
 from mesh.core.deciding.progress import go_on
 from mesh.core.events import StartRepeated, WorkflowStarted
-from mesh.core.inputs import EventMatched
+from mesh.core.inputs import EventMatched, WorkflowCalled
 from mesh.core.route import Route
 from mesh.core.state import Workflow
 
@@ -19,12 +20,15 @@ _TRACEPARENT: Final = re.compile(
 """W3C Trace Context, sections 3.2 and 4: a version to come may append fields; ids of zeros and version ff are invalid."""
 
 
-def on_event(draft: Draft, given: EventMatched) -> None:
+def on_event(draft: Draft, given: EventMatched | WorkflowCalled) -> None:
     event = given.cloud_event
+    caller = given.caller if isinstance(given, WorkflowCalled) else None
     run = ids.run_id(event["source"], event["id"])
     refusal = _repeats(draft.workflow, run, draft.route)
     if refusal:
         draft.add(StartRepeated(event_source=event["source"], event_id=event["id"], reason=refusal))
+        if caller is not None:
+            refuse(draft, caller, run, refusal)
         return
     budget = draft.route.budget
     trace, parent = _trace_of(event, given.workflow_id, run)
@@ -40,6 +44,7 @@ def on_event(draft: Draft, given: EventMatched) -> None:
             closed_retention_s=draft.route.closed_retention_s,
             budget=None if budget is None else budget.limits,
             expires_at_ms=None if budget is None or budget.time_s is None else draft.now_ms + int(budget.time_s * 1000),
+            caller=caller,
         )
     )
     go_on(draft, draft.route.steps)

@@ -6,6 +6,7 @@ from mesh.core.deciding.closing import expire
 from mesh.core.deciding.draft import Draft
 from mesh.core.deciding.ending import end
 from mesh.core.deciding.progress import settled
+from mesh.core.deciding.returning import time_out_call
 from mesh.core.events import (
     BudgetTimeOver,
     EventUnclaimed,
@@ -43,7 +44,11 @@ def on_timer(draft: Draft, given: TimerDue) -> None:
     step = workflow.steps.get(given.step)
     if workflow.status != "running" or step is None or step.due_at_ms is None or step.due_at_ms > given.due_at_ms:
         return
-    # The kind must fit too: a retry may fire at once, while a time-out waits until every input that could beat it has been read.
+    _fire(draft, given, step)
+
+
+def _fire(draft: Draft, given: TimerDue, step: StepState) -> None:
+    """The kind must fit too: a retry may fire at once, while a time-out waits until every input that could beat it has been read."""
     match given.kind, step.status:
         case "task_timeout", "running":
             _time_out(draft, given.step, step)
@@ -51,6 +56,8 @@ def on_timer(draft: Draft, given: TimerDue) -> None:
             dispatch_again(draft, given.step, step)
         case "approval_deadline", "asking":
             expire(draft, given.step, step)
+        case "call_timeout", "calling":
+            time_out_call(draft, given.step, step)
         case "wait", "waiting" if not step.awaits:
             draft.add(WaitEnded(step=given.step))
             settled(draft, given.step)

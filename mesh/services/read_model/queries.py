@@ -63,7 +63,7 @@ class WorkflowRow(_Row, frozen=True, array_like=True):
 
 
 class OpenStep(_Row, frozen=True, array_like=True):
-    """A step of a live workflow that has begun and not ended. `status`: running, retrying, asking, incident."""
+    """A step of a live workflow that has begun and not ended. `status`: running, retrying, asking, calling, incident."""
 
     workflow_id: str
     step: str

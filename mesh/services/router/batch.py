@@ -14,18 +14,20 @@ __all__ = ["Batch", "Flight"]
 class Batch:
     """Decisions of one partition that go to the log in one append.
 
-    `first_offset`: where the first is expected. `changed`: the workflows as they are after the last decision of the batch (None: forgotten). `positions`, `watermarks`: likewise.
+    `first_offset`: where the first is expected. `changed`: the workflows as they are after the last decision of the batch (None: forgotten). `positions`, `watermarks`: likewise; `sequence` too. `crosses`: some effects go to other workflows.
     `traced`: what the decisions' spans are made of, where there is a tracer.
     """
 
     __slots__ = (
         "changed",
+        "crosses",
         "decisions",
         "effect_records",
         "effects",
         "first_offset",
         "positions",
         "records",
+        "sequence",
         "traced",
         "watermarks",
     )
@@ -40,6 +42,8 @@ class Batch:
         self.positions: dict[str, int] = {}
         self.traced: list[Traced] = []
         self.first_offset = -1
+        self.sequence = 0
+        self.crosses = False
 
     def __len__(self) -> int:
         return len(self.decisions)

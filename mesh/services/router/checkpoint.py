@@ -58,7 +58,13 @@ def load_fold(partition: int, store: CheckpointStore | None) -> Loaded:
         _log.warning("checkpoint_unreadable", partition=partition, error=str(error))
         store.delete()
         return Loaded(PartitionFold(partition), [])
-    state = PartitionState(workflows=workflows, positions=meta.positions, watermarks=meta.watermarks, mark=meta.mark)
+    state = PartitionState(
+        workflows=workflows,
+        positions=meta.positions,
+        watermarks=meta.watermarks,
+        mark=meta.mark,
+        sequence=meta.sequence,
+    )
     fold = PartitionFold(partition, state=state, epochs=Epochs(kept.seen, kept.current), next_offset=saved.offset)
     fold.takeovers, fold.attempted = kept.takeovers, kept.attempted
     return Loaded(fold, kept.spans, kept.origin)

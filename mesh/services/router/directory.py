@@ -1,11 +1,13 @@
-"""What `decide` may look up: who has which role, and which agents have put their card on `mesh.agents`."""
+"""What `decide` may look up: who has which role, which agents have put their card on `mesh.agents`, and which version of each route is the newest."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
+from msgspec.structs import replace
 
 from mesh.codec.cards import decode_card
+from mesh.core.route import Route
 from mesh.core.state import AgentCard, Directory
 from mesh.core.topics import Topics
 from mesh.errors import BrokerUnavailable, MalformedRecord, TopicMissing
@@ -21,12 +23,15 @@ _PAUSE_S = 0.5
 class DirectoryFollower:
     """Follows the agent cards; `current` is always a value that a decision may keep."""
 
-    def __init__(self, broker: Broker, topics: Topics, roles: Mapping[str, frozenset[str]]) -> None:
+    def __init__(
+        self, broker: Broker, topics: Topics, roles: Mapping[str, frozenset[str]], routes: Iterable[Route]
+    ) -> None:
         self._broker = broker
         self._topics = topics
         self._reader: Reader | None = None
         self._cards: dict[str, AgentCard] = {}
-        self.current = Directory(roles=dict(roles), topic_prefix=topics.prefix)
+        newest = {route.name: route.digest for route in routes}
+        self.current = Directory(roles=dict(roles), routes=newest, topic_prefix=topics.prefix)
 
     async def start(self) -> None:
         """Read the cards that are there now."""
@@ -59,7 +64,7 @@ class DirectoryFollower:
 
     def set_roles(self, roles: Mapping[str, frozenset[str]]) -> None:
         """From the next decision on; what was decided stands."""
-        self.current = Directory(roles=dict(roles), agents=self.current.agents, topic_prefix=self._topics.prefix)
+        self.current = replace(self.current, roles=dict(roles))
 
     async def close(self) -> None:
         if self._reader is not None:
@@ -80,6 +85,4 @@ class DirectoryFollower:
                 self._cards[card.name] = card
                 changed = True
         if changed:
-            self.current = Directory(
-                roles=self.current.roles, agents=dict(self._cards), topic_prefix=self._topics.prefix
-            )
+            self.current = replace(self.current, agents=dict(self._cards))

@@ -1,7 +1,8 @@
 """A batch on its way: append, check the acknowledgement, send the effects, move the mark on.
 
 Nothing leaves the router that the log does not hold: effects wait for their decisions' acknowledgement, and it must be exactly the expected one. Flights of one partition overlap, and
-each waits for the one before it at two points: *confirmed* (the log has it) and *done* (its effects are acknowledged), so that both happen in order.
+each waits for the one before it at two points: *confirmed* (the log has it) and *done* (its effects are acknowledged), so that both happen in order. One that sends records to other workflows waits
+for *done* before it sends: their receivers keep one watermark, and what is overtaken would look like a repeat (docs/adr/0006-records-between-partitions.md).
 """
 
 import asyncio
@@ -10,15 +11,15 @@ import structlog
 
 from mesh.codec.effects import effect_id
 from mesh.codec.log import decode_log_record
-from mesh.core.effects import Effect, SendTask
+from mesh.core.effects import Effect, SendInput, SendTask
 from mesh.core.inputs import TaskUndeliverable, Undeliverable
 from mesh.core.ownership import Gap, Lost
 from mesh.errors import BrokerError, BrokerUnavailable
-from mesh.ports import Broker, Clock, OutRecord, Record, SendFailure
+from mesh.ports import Broker, Clock, Delivery, OutRecord, Record, SendFailure
 from mesh.services.router.batch import Batch, Flight
 from mesh.services.router.owner import Owner
 
-__all__ = ["begin_flight", "fly", "wait_landed"]
+__all__ = ["begin_flight", "fly", "must_not_be_passed_over", "undeliverable", "wait_landed"]
 
 _log = structlog.get_logger()
 _GAP_READ_TIMEOUT_S = 10.0
@@ -70,6 +71,10 @@ async def _fly(broker: Broker, owner: Owner, flight: Flight, clock: Clock) -> No
     flight.confirmed.set_result(None)
     failures = appended.failures
     if batch.effect_records and not appended.effects_sent:
+        if batch.crosses and previous is not None:
+            await previous.done
+            if owner.is_lost():
+                return
         failures = tuple(await broker.send(batch.effect_records))
     if previous is not None:
         await previous.done
@@ -77,6 +82,9 @@ async def _fly(broker: Broker, owner: Owner, flight: Flight, clock: Clock) -> No
         return
     for failure in failures:
         effect, record = batch.effects[failure.index], batch.effect_records[failure.index]
+        if must_not_be_passed_over(effect, failure):
+            owner.lose(f"{record.topic} does not take what is owed to other workflows: {failure.message}")
+            return
         owner.offer_own(undeliverable(effect, record, failure), appended.spans[0][0])
     first, count = appended.spans[-1]
     owner.acknowledge_effects(first + count, had_effects=bool(batch.effect_records))
@@ -111,6 +119,14 @@ async def _read(broker: Broker, owner: Owner, gap: Gap) -> list[Record]:
     finally:
         await reader.close()
     return records
+
+
+def must_not_be_passed_over(effect: Effect, failure: SendFailure) -> bool:
+    """Whether this must be sent before anything that comes after it: starting afresh does so, until an operator has mended the topic.
+
+    What is too large for the broker, although it was measured before its decision, will never be sent, and so is overtaken by nothing.
+    """
+    return isinstance(effect, SendInput) and failure.code is not Delivery.TOO_LARGE
 
 
 def undeliverable(effect: Effect, record: OutRecord, failure: SendFailure) -> TaskUndeliverable | Undeliverable:

@@ -23,7 +23,8 @@ from msgspec.structs import replace
 from mesh.codec.effects import EffectEncoder
 from mesh.codec.log import encode_decision
 from mesh.core import ids
-from mesh.core.decide import Decided, decide
+from mesh.core.between import crossings
+from mesh.core.decide import Decided, decide, park
 from mesh.core.effects import effects
 from mesh.core.events import (
     AnswerRefused,
@@ -46,6 +47,7 @@ from mesh.core.inputs import (
     TaskUndeliverable,
     TimerDue,
     Undeliverable,
+    WorkflowCalled,
 )
 from mesh.core.ownership import Epochs, Ownership, Phase
 from mesh.core.replay import is_repeated, settle
@@ -59,6 +61,7 @@ from mesh.services.router.config import RouterConfig
 from mesh.services.router.records import (
     cause_of_parked,
     inbox_input,
+    name_of_crossing,
     parked,
     place,
     result_input,
@@ -116,7 +119,7 @@ class Owner:
         self.timers = Timers()
         self.read: dict[str, int] = {}  # the next offset to read, by topic
         self.dirty: dict[str, Workflow | None] = {}  # confirmed since the last checkpoint
-        self.confirmed = PartitionState()  # without workflows: positions, watermarks, mark
+        self.confirmed = PartitionState()  # without workflows: positions, watermarks, mark, sequence
         self.confirmed_offset = 0  # the log is known up to here
         self.spans: deque[tuple[int, int]] = deque()  # [start, stop) of effective decisions from the confirmed mark on
         self.origin = ""  # the token of the log's first record
@@ -135,7 +138,7 @@ class Owner:
         self._config = config
         self._route_of = route_of
         self._directory = directory
-        self._encoder = EffectEncoder(topics, partition)
+        self._encoder = EffectEncoder(topics, partition, config.partitions)
         self._results: deque[Record] = deque()
         self._inbox: deque[Record] = deque()
         self._own_inputs: deque[tuple[int, TaskUndeliverable | Undeliverable]] = deque()  # with their place in the log
@@ -211,6 +214,7 @@ class Owner:
         if not batch.decisions:
             return None
         batch.positions = self.state.positions
+        batch.sequence = self.state.sequence
         batch.first_offset = self.ownership.appending(len(batch))
         if self.timers.is_overgrown:
             self.timers.rebuild(self.state.workflows.values())
@@ -424,7 +428,7 @@ class Owner:
 
     def _route_for(self, given: Input, workflow: Workflow | None) -> Route | None:
         """The definition that decides on this input."""
-        if isinstance(given, EventMatched):
+        if isinstance(given, EventMatched | WorkflowCalled):
             digest = given.digest
         elif workflow is not None and workflow.status == "running":
             digest = workflow.digest
@@ -444,6 +448,7 @@ class Owner:
 
     def _emit(self, batch: Batch, decided: Decided, workflow_id: str, cause: Cause, now_ms: int) -> bool:
         """Make the decision, encode it and its effects, and take it into the state. False, and nothing happened: something of it is too large."""
+        crosses = crossings(decided.events) > 0
         decision = Decision(
             epoch=self.ownership.token,
             workflow_id=workflow_id,
@@ -452,6 +457,7 @@ class Owner:
             positions=self.state.positions,
             mark=self._mark,
             events=decided.events,
+            sequence=self.state.sequence if crosses else 0,
         )
         record = encode_decision(decision, topic=self.log.topic, partition=self.partition)
         limit = self._broker.max_record_bytes
@@ -463,6 +469,7 @@ class Owner:
         batch.records.append(record)
         batch.effects.extend(sends)
         batch.effect_records.extend(encoded)
+        batch.crosses = batch.crosses or crosses
         self._settle(batch, decision, decided.workflow)
         self._owes_mark = False
         return True
@@ -491,15 +498,17 @@ class Owner:
             self.timers.arm_forget(workflow.forget_at_ms, workflow.workflow_id, workflow.run_id)
 
     def _park(self, batch: Batch, record: Record, code: str, message: str, now_ms: int) -> None:
-        """Log the input as it came, or as much of it as fits; its effect sends it to the dead letters."""
+        """Log the input as it came, or as much of it as fits; its effect sends it to the dead letters. Who waits for what it tells is told otherwise."""
         workflow_id = workflow_of(record)
         self._advance(record)
         _log.error(
             "input_parked", workflow_id=workflow_id[:_LOGGED], input=place(record), code=code, reason=message[:_LOGGED]
         )
         cause, workflow = cause_of_parked(record), self.state.workflows.get(workflow_id)
+        about = name_of_crossing(record)
         for event in parked(record, code, message):
-            if self._emit(batch, Decided((event,), workflow), workflow_id, cause, now_ms):
+            decided = park(workflow, event, about, workflow_id=workflow_id, now_ms=now_ms)
+            if self._emit(batch, decided, workflow_id, cause, now_ms):
                 return
 
     def acknowledge_effects(self, mark: int, *, had_effects: bool) -> None:
@@ -512,6 +521,7 @@ class Owner:
         self.dirty.update(batch.changed)
         self.confirmed.watermarks.update(batch.watermarks)
         self.confirmed.positions = batch.positions
+        self.confirmed.sequence = batch.sequence
         self.confirmed.mark = batch.decisions[-1].mark
         self.confirmed_offset = self.ownership.expected
         self._note_progress(batch)

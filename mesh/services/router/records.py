@@ -1,5 +1,6 @@
 """From a record of an input topic to the input it holds and the cause it will be; and, for one that can't be processed, to what the log keeps of it."""
 
+import re
 from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any, Final
@@ -7,12 +8,34 @@ from typing import Any, Final
 from mesh.codec.inbox import decode_inbox
 from mesh.codec.tasks import decode_result
 from mesh.core import ids
+from mesh.core.between import CrossingId, parse_crossing_id
 from mesh.core.events import Cause, InputParked
-from mesh.core.inputs import AnswerGiven, CommandGiven, EventMatched, EventOffered, InboxInput, ResultReceived
+from mesh.core.inputs import (
+    AnswerGiven,
+    CallCancelled,
+    CallEnded,
+    CommandGiven,
+    EventMatched,
+    EventOffered,
+    InboxInput,
+    ResultReceived,
+    WorkflowCalled,
+)
 from mesh.errors import MalformedRecord
 from mesh.ports import Record
 
-__all__ = ["cause_of_parked", "inbox_input", "parked", "place", "result_input", "source_of", "workflow_of"]
+__all__ = [
+    "cause_of_parked",
+    "inbox_input",
+    "name_of_crossing",
+    "parked",
+    "place",
+    "result_input",
+    "source_of",
+    "workflow_of",
+]
+
+_SENDER: Final = re.compile("^/mesh/(ingress|owner)/")
 
 MAX_ID: Final = 2_000
 """Characters. Ids of the mesh's own making are far below; a longer one comes from outside, and would be in every record that speaks of it."""
@@ -74,6 +97,12 @@ def _identity(given: InboxInput) -> tuple[str, str, str]:
             return "answer", given.answer_id, ""
         case CommandGiven():
             return "command", given.command_id, ""
+        case WorkflowCalled():
+            return "call", given.cloud_event["id"], given.cloud_event["source"]
+        case CallEnded():
+            return "call_ended", ids.attempt_id(given.task_id, given.attempt), ""
+        case CallCancelled():
+            return "call_cancelled", ids.attempt_id(given.caller.task_id, given.caller.attempt), ""
 
 
 def workflow_of(record: Record) -> str:
@@ -116,11 +145,9 @@ def parked(record: Record, code: str, message: str) -> Iterator[InputParked]:
 
 
 def source_of(record: Record) -> dict[str, Any]:
-    """Where an inbox record was copied from, by its headers alone, so that a copy of one that is parked is passed over."""
+    """Where an inbox record was copied or sent from, by its headers alone, so that a copy of one that is parked is passed over."""
     headers = dict(record.headers)
-    topic, _, partition = (
-        headers.get("ce_source", b"").decode(errors="replace").removeprefix("/mesh/ingress/").rpartition("/")
-    )
+    topic, _, partition = _SENDER.sub("", headers.get("ce_source", b"").decode(errors="replace")).rpartition("/")
     offset, _, index = headers.get("ce_id", b"").decode(errors="replace").partition("/")
     if not (topic and partition.isdecimal() and offset.isdecimal() and index.isdecimal()):
         return {}
@@ -130,6 +157,14 @@ def source_of(record: Record) -> dict[str, Any]:
         "source_offset": int(offset),
         "source_index": int(index),
     }
+
+
+def name_of_crossing(record: Record) -> CrossingId | None:
+    """What a record that another workflow's owner sent is about, by its headers alone; None of any other."""
+    headers = dict(record.headers)
+    if not headers.get("ce_source", b"").startswith(b"/mesh/owner/"):
+        return None
+    return parse_crossing_id(headers.get("ce_causationid", b"").decode(errors="replace"))
 
 
 def _base64(value: bytes | None) -> str | None:

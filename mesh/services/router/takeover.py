@@ -26,7 +26,7 @@ from mesh.errors import BrokerError, BrokerUnavailable, LogError, PartitionsDiff
 from mesh.ports import Broker, CheckpointStore, Clock, OutRecord, Reader, Record, TopicPartition
 from mesh.services.router.checkpoint import load_fold
 from mesh.services.router.config import RouterConfig
-from mesh.services.router.flight import undeliverable
+from mesh.services.router.flight import must_not_be_passed_over, undeliverable
 from mesh.services.router.owner import CAREFUL_AFTER, Owner
 
 __all__ = ["take_over"]
@@ -121,7 +121,7 @@ async def take_over(
     try:
         await asyncio.gather(*(_claim(c, broker, topics, config, clock) for c in candidates.values()))
         await _read_logs(candidates, broker, topics, config)
-        await _send_owed(list(candidates.values()), broker, topics)
+        await _send_owed(list(candidates.values()), broker, topics, config)
         await _skip_what_is_gone(owners, broker, topics)
     except BrokerError as error:
         for owner in owners:
@@ -205,7 +205,10 @@ def _move_in(candidate: _Candidate) -> None:
     owner.attempted = fold.attempted
     owner.takeovers = fold.takeovers
     owner.confirmed = PartitionState(
-        positions=dict(fold.state.positions), watermarks=dict(fold.state.watermarks), mark=fold.state.mark
+        positions=dict(fold.state.positions),
+        watermarks=dict(fold.state.watermarks),
+        mark=fold.state.mark,
+        sequence=fold.state.sequence,
     )
     owner.confirmed_offset = fold.next_offset
     owner.checkpoint_offset = -1
@@ -215,16 +218,18 @@ def _move_in(candidate: _Candidate) -> None:
     owner.dirty = {name: fold.state.workflows.get(name) for name in candidate.changed if name}
 
 
-async def _send_owed(candidates: Sequence[_Candidate], broker: Broker, topics: Topics) -> None:
+async def _send_owed(candidates: Sequence[_Candidate], broker: Broker, topics: Topics, config: RouterConfig) -> None:
     owed: list[tuple[_Candidate, int, Effect, OutRecord]] = []
     for candidate in candidates:
-        encoder = EffectEncoder(topics, candidate.owner.partition)
+        encoder = EffectEncoder(topics, candidate.owner.partition, config.partitions)
         owed.extend((candidate, at, effect, encoder.encode(effect)) for at, effect in candidate.owed())
     failures = await broker.send([record for *_, record in owed]) if owed else ()
     if owed:
         _log.info("effects_sent_again", count=len(owed))
     for failure in failures:
         candidate, at, effect, record = owed[failure.index]
+        if must_not_be_passed_over(effect, failure):
+            candidate.owner.lose(f"{record.topic} does not take what is owed to other workflows: {failure.message}")
         candidate.owner.offer_own(undeliverable(effect, record, failure), at)
     with_effects = {candidate.owner.partition for candidate, *_ in owed}
     for candidate in candidates:
@@ -235,12 +240,13 @@ async def _send_owed(candidates: Sequence[_Candidate], broker: Broker, topics: T
 async def _skip_what_is_gone(owners: Sequence[Owner], broker: Broker, topics: Topics) -> None:
     """Where an input topic no longer holds what we would read next, begin at the first record that it still has.
 
-    A topic that ends before what was read of it has been made anew: what it holds now is all unread, and says nothing about what was read before.
+    A topic that ends before what was read of it has been made anew: what it holds now is all unread, and says nothing about what was read before. Logs are no sources in this sense: what came
+    of them is counted by sequences, which say nothing of offsets.
     """
     inputs = [TopicPartition(topic, owner.partition) for owner in owners for topic in (topics.results, topics.inbox)]
     sources = {_source(name) for owner in owners for name in owner.state.watermarks}
     there = await broker.topics()
-    known = sorted(tp for tp in sources if tp.topic in there)
+    known = sorted(tp for tp in sources if tp.topic in there and tp.topic != topics.log)
     begins, ends = await broker.begin_offsets(inputs), await broker.end_offsets([*inputs, *known])
     for owner in owners:
         for topic in (topics.results, topics.inbox):

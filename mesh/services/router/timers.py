@@ -1,6 +1,6 @@
 """What is due, and when: heaps over the times in a partition's workflows.
 
-One heap for each thing that a timer waits for besides its time: nothing; every result that came before it; every answer; every event. So timers that must wait hold up no others,
+One heap for each thing that a timer waits for besides its time: nothing; every result, and every record of another workflow, that came before it; every answer; every event. So timers that must wait hold up no others,
 and none is looked at twice. Entries are not taken back: one that no longer fits its workflow is dropped when it comes up, and the heaps are made anew when too many have piled up.
 """
 
@@ -88,6 +88,8 @@ def _timing(step: StepState) -> tuple[TimerKind, Awaited]:
             return "retry", "nothing"
         case "asking":
             return "approval_deadline", "answers"
+        case "calling":
+            return "call_timeout", "results"
         case "waiting":
             return ("event_timeout", "events") if step.awaits else ("wait", "nothing")
         case "iterating":

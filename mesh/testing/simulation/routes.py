@@ -132,12 +132,53 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
         },
     },
     {
+        "route": "calls",
+        "steps": {
+            "first": {"workflow": "called", "input": {"n": "${{ event.data.n }}", "of": "first"}},
+            "second": {"workflow": "called", "input": {"n": "${{ event.data.n }}", "of": "second"}, "timeout": "9s"},
+            "last": {
+                "needs": ["first", "second"],
+                "workflow": "called-with-an-approval",
+                "input": {"first": "${{ steps.first }}", "second": "${{ steps.second }}"},
+                "timeout": "60s",
+            },
+        },
+        "output": {"last": "${{ steps.last }}"},
+    },
+    {
+        "route": "calls-brittle",
+        "steps": {
+            "left": {"workflow": "brittle", "input": "${{ event.data }}", "on_exhausted": "fail"},
+            "right": {"workflow": "called", "input": "${{ event.data }}", "on_exhausted": "fail"},
+        },
+    },
+    {
         "route": "brief",
         "closed_retention": "5s",
         "on_repeat": "new_run_after_end",
         "steps": {"only": {"agent": "alpha", "input": "${{ event.data }}", "timeout": "6s", "retry": _RETRY}},
     },
 )
+
+_CALLED: Final[tuple[dict[str, Any], ...]] = (
+    {
+        "route": "called",
+        "steps": {
+            "work": {"agent": "alpha", "input": "${{ event.data }}", "timeout": "5s", "retry": _RETRY},
+            "more": {"needs": "work", "agent": "beta", "input": "${{ steps.work }}", "timeout": "5s", "retry": _RETRY},
+        },
+        "output": {"of": "${{ event.data }}", "more": "${{ steps.more }}"},
+    },
+    {
+        "route": "called-with-an-approval",
+        "steps": {
+            "draft": {"agent": "gamma", "input": "${{ event.data }}", "timeout": "5s", "retry": _RETRY},
+            "review": {"needs": "draft", "approval": _approval(deadline="10s", on_expiry="approve")},
+            "again": {"needs": "review", "workflow": "called", "input": "${{ steps.review.payload }}"},
+        },
+    },
+)
+"""No event starts these: steps of others call them."""
 
 KINDS: Final = tuple(str(document["route"]) for document in _DOCUMENTS)
 """Route names; an event of type `sim.<name>` starts one."""
@@ -147,4 +188,4 @@ def routes() -> list[Route]:
     return [
         compile_route({**document, "on": {"type": f"sim.{document['route']}"}, "key": "${{ event.subject }}"})
         for document in _DOCUMENTS
-    ]
+    ] + [compile_route(document) for document in _CALLED]

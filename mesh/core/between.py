@@ -1,0 +1,140 @@
+"""Records between partitions: what a decision on one workflow tells another, as inputs of the other's owner (docs/adr/0006-records-between-partitions.md).
+
+The receiver keeps one watermark for each sender partition, as it does for each partition that ingress copies from. What it stands on must be the same whoever sends the record, and whenever. So it is
+not the log offset, which is only expected while the record is made, but a sequence: how many such records the partition's effective decisions have sent before. A decision that sends any says it.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final, Literal, NamedTuple, assert_never, cast
+
+from mesh.core import ids
+from mesh.core.calls import Caller, called_event, called_key
+from mesh.core.events import CallFailed, CallMade, CallRefused, CallWithdrawn, Decision, Event, WorkflowEnded
+from mesh.core.inputs import CallCancelled, CallEnded, CallStatus, WorkflowCalled
+
+__all__ = ["Crossing", "CrossingId", "crossing_id", "crossings", "inputs_between", "parse_crossing_id"]
+
+Crossing = WorkflowCalled | CallEnded | CallCancelled
+"""An input that the decision of another workflow's owner made."""
+
+_MAY_CROSS: Final = frozenset({CallMade, CallFailed, CallWithdrawn, CallRefused, WorkflowEnded})
+
+
+def crossings(events: Iterable[Event]) -> int:
+    """How many records to other workflows these events send: a fold asks it of every decision."""
+    return sum(type(event) in _MAY_CROSS and _crosses(event) for event in events)
+
+
+def _crosses(event: Event) -> bool:
+    match event:
+        case WorkflowEnded():
+            return event.caller is not None
+        case CallFailed():
+            return event.called != ""
+        case _:
+            return True
+
+
+def inputs_between(decision: Decision) -> list[Crossing]:
+    """What `decision` tells other workflows, in order, each with its place in the sender's sequence.
+
+    Which log it is of is not known here: who encodes it says so (`mesh.codec.effects`).
+    """
+    found: list[Crossing] = []
+    for event in decision.events:
+        one = _input(decision, event, decision.sequence + len(found))
+        if one is not None:
+            found.append(one)
+    return found
+
+
+def _input(decision: Decision, event: Event, sequence: int) -> Crossing | None:
+    match event:
+        case CallMade():
+            caller = _caller(decision, event)
+            return WorkflowCalled(
+                workflow_id=event.called,
+                route=event.route,
+                digest=event.digest,
+                key=called_key(event.task_id, event.attempt),
+                cloud_event=called_event(caller, event.input, event.traceparent),
+                caller=caller,
+                **_source(decision, sequence),
+            )
+        case CallWithdrawn():
+            return _cancelled(decision, event, event.reason, sequence)
+        case CallFailed() if event.called:
+            return _cancelled(decision, event, f"the call has failed: {event.kind}", sequence)
+        case CallRefused():
+            return _ended(decision, event.caller, sequence, status="refused", reason=event.message)
+        case WorkflowEnded() if event.caller is not None:
+            return _ended(
+                decision, event.caller, sequence, status=event.status, reason=event.reason, output=event.output
+            )
+        case _:
+            return None
+
+
+def _caller(decision: Decision, event: CallMade | CallWithdrawn | CallFailed) -> Caller:
+    return Caller(workflow_id=decision.workflow_id, task_id=event.task_id, attempt=event.attempt)
+
+
+def _source(decision: Decision, sequence: int) -> dict[str, Any]:
+    return {
+        "source_topic": "",
+        "source_partition": -1,
+        "source_offset": sequence,
+        "source_at_ms": decision.at_ms,
+    }
+
+
+def _cancelled(decision: Decision, event: CallWithdrawn | CallFailed, reason: str, sequence: int) -> CallCancelled:
+    return CallCancelled(
+        workflow_id=event.called, caller=_caller(decision, event), reason=reason, **_source(decision, sequence)
+    )
+
+
+def _ended(
+    decision: Decision, caller: Caller, sequence: int, *, status: CallStatus, reason: str, output: Any = None
+) -> CallEnded:
+    return CallEnded(
+        workflow_id=caller.workflow_id,
+        task_id=caller.task_id,
+        attempt=caller.attempt,
+        called=decision.workflow_id,
+        status=status,
+        reason=reason,
+        output=output,
+        **_source(decision, sequence),
+    )
+
+
+def crossing_id(given: Crossing) -> str:
+    """What names such a record to operators: the attempt that it is about, and what it says of it."""
+    match given:
+        case WorkflowCalled():
+            return f"{ids.attempt_id(given.caller.task_id, given.caller.attempt)}/call"
+        case CallCancelled():
+            return f"{ids.attempt_id(given.caller.task_id, given.caller.attempt)}/cancel"
+        case CallEnded():
+            return f"{ids.attempt_id(given.task_id, given.attempt)}/end"
+        case _:
+            assert_never(given)
+
+
+class CrossingId(NamedTuple):
+    """What such a record's name says: of which call it is, and what it tells."""
+
+    caller: Caller
+    what: Literal["call", "cancel", "end"]
+
+
+def parse_crossing_id(text: str) -> CrossingId | None:
+    """For records that are not to be read any further; None if it is no such name."""
+    rest, _, what = text.rpartition("/")
+    task, _, attempt = rest.rpartition("/")
+    parsed = ids.parse_step_id(task)
+    if parsed is None or what not in {"call", "cancel", "end"} or not attempt.isdecimal():
+        return None
+    caller = Caller(workflow_id=parsed.workflow_id, task_id=task, attempt=int(attempt))
+    return CrossingId(caller, cast('Literal["call", "cancel", "end"]', what))

@@ -1,0 +1,43 @@
+"""Calls: a step of one workflow that is a whole workflow of another route. What both sides name each other by.
+
+The called workflow's id is `<route>:<the calling step's task id>`, from the second attempt on with the attempt's number behind it; so it is a function of the call, and nobody else's.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from mesh.core import ids
+
+__all__ = ["CALLED_TYPE", "MAX_CALLED_ID", "Caller", "called_event", "called_key"]
+
+CALLED_TYPE: Final = "mesh.workflow.called"
+"""The type of the event that a called workflow starts with. No route need take it: a call names its route."""
+
+MAX_CALLED_ID: Final = 1_500
+"""Characters of a called workflow's id, which holds its caller's. Far below what owners take as an id, and an end to routes that call themselves."""
+
+
+class Caller(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Who called a workflow: the step's task, and which of its attempts."""
+
+    workflow_id: str
+    task_id: str
+    attempt: int = 1
+
+
+def called_key(task_id: str, attempt: int) -> str:
+    """The key of the workflow that this attempt calls."""
+    return task_id if attempt == 1 else ids.attempt_id(task_id, attempt)
+
+
+def called_event(caller: Caller, value: Any, traceparent: str) -> dict[str, Any]:
+    """The CloudEvent that the called workflow starts with: its `data` is what the caller gives."""
+    return {
+        "specversion": "1.0",
+        "id": called_key(caller.task_id, caller.attempt),
+        "source": f"/mesh/workflows/{caller.workflow_id}",
+        "type": CALLED_TYPE,
+        "traceparent": traceparent,
+        "data": value,
+    }

@@ -1,0 +1,34 @@
+"""Parking: what else follows where an input is set aside. What one workflow told another can't be told again, so nobody may wait for it."""
+
+from mesh.core import ids
+from mesh.core.between import CrossingId
+from mesh.core.deciding.draft import Draft
+from mesh.core.events import CallFailed, CallRefused, IncidentRaised, InputParked
+
+__all__ = ["on_parked"]
+
+
+def on_parked(draft: Draft, parked: InputParked, about: CrossingId | None) -> None:
+    """A call that is set aside is refused; a call whose end is set aside needs an operator."""
+    draft.add(parked)
+    message = f"{parked.topic}/{parked.partition}/{parked.offset} was parked: {parked.message}"
+    if about is None:
+        return
+    if about.what == "call":
+        draft.add(CallRefused(caller=about.caller, code=parked.code, message=message))
+    elif about.what == "end":
+        _end_unread(draft, about, message)
+
+
+def _end_unread(draft: Draft, about: CrossingId, message: str) -> None:
+    caller = about.caller
+    parsed, workflow = ids.parse_step_id(caller.task_id), draft.workflow
+    step = workflow.steps.get(parsed.step) if parsed is not None and workflow is not None else None
+    if parsed is None or step is None or step.status != "calling":
+        return
+    if (step.task_id, step.attempt) == (caller.task_id, caller.attempt):
+        failed = CallFailed(
+            step=parsed.step, task_id=caller.task_id, attempt=caller.attempt, kind="parked", message=message
+        )
+        draft.add(failed)
+        draft.add(IncidentRaised(step=parsed.step, kind="parked", message=message))
