@@ -15,6 +15,8 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import apsw
+
 from mesh.adapters.system import SystemClock, SystemEntropy
 from mesh.codec.outcomes import Outcome, decode_outcome
 from mesh.core.topics import Topics
@@ -186,6 +188,23 @@ class MeshProcesses:
         process = Process(name, [sys.executable, "-m", "mesh", *command], own, self.folder / f"{number:02}-{name}.log")
         self.processes.append(process)
         return process
+
+    def freeze(self, process: Process) -> None:
+        """Stop it, but not inside a SQLite transaction: that would hold up every writer, as docs/architecture.md says."""
+        while True:
+            process.freeze()
+            if not self.broker_url.startswith("sqlite://"):
+                return
+            file = apsw.Connection(self.broker_url.removeprefix("sqlite://"))
+            file.set_busy_timeout(2_000)  # much longer than the others' own transactions
+            try:
+                file.execute("BEGIN IMMEDIATE; ROLLBACK")
+            except apsw.BusyError:
+                process.thaw()
+                continue
+            finally:
+                file.close()
+            return
 
     def end(self) -> None:
         """Kill whatever is left."""

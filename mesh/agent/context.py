@@ -4,6 +4,7 @@ Owns `Context`. It must not know a broker or a record's bytes: the agent runtime
 (`mesh.testing.FakeContext`), and a handler that is called directly without one gets `Context.local`.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Self
 
@@ -21,7 +22,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt of one task.
 
     `idempotency_key` is the same for all attempts of a task: pass it on to whatever must not be done twice. `deadline` is aware, UTC;
-    a result that reaches the broker later does not count. `traceparent` is the W3C trace context to hand on, empty if there is none.
+    a result that reaches the broker later does not count. `on_heartbeat` is what `heartbeat` calls. `traceparent` is the W3C trace context to hand on, empty if there is none.
     """
 
     agent: str
@@ -34,6 +35,16 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_key: str
     deadline: datetime
     traceparent: str = ""
+    on_heartbeat: Callable[[], None] | None = None
+
+    def heartbeat(self) -> None:
+        """Say that the work makes progress. Cheap, and from any thread: call it as often as you like.
+
+        A route's `heartbeat` is the longest silence it bears. Until the first call the runtime speaks for the handler, which proves that the process is alive; from then on
+        only the handler's own calls count, which proves that the work goes on.
+        """
+        if self.on_heartbeat is not None:
+            self.on_heartbeat()
 
     @property
     def log(self) -> "structlog.stdlib.BoundLogger":

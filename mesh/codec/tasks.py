@@ -1,37 +1,42 @@
-"""The bytes of tasks and of their results: the contract between routers and agents in any language.
+"""The bytes of tasks, of their results, and of agents' signs of life: the contract between routers and agents in any language.
 
-Owns both records; `topics/schemas/task.json` and `result.json` say the same in JSON Schema, and a test holds the two together. It must
-not know what an agent does with a task. Routers call `encode_task` and `decode_result`, agents `decode_task` and `encode_result`.
+Owns these records; `topics/schemas/task.json` and `result.json` say the same in JSON Schema, and a test holds the two together. It must
+not know what an agent does with a task. Routers call `encode_task` and `decode_reply`, agents `decode_task`, `encode_result` and `encode_sign`.
 
 On the wire both are CloudEvents 1.0 in Kafka's binary mode: attributes in headers, JSON in the value. A reader here needs the value
 alone, so an agent that sends bare JSON is understood. Unknown fields are passed over, so that either side can be upgraded first.
 """
 
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from mesh.core.effects import SendTask
 from mesh.core.ids import attempt_id
-from mesh.core.inputs import HandOver, ResultReceived, TaskError
+from mesh.core.inputs import HandOver, ResultReceived, SignReceived, TaskError
+from mesh.core.route import Periods
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import Header, OutRecord, Record
 
 __all__ = [
     "RESULT_TYPE",
+    "SIGN_TYPE",
     "TASK_TYPE",
     "ReplyTo",
     "Task",
+    "decode_reply",
     "decode_result",
     "decode_task",
     "encode_result",
+    "encode_sign",
     "encode_task",
 ]
 
 TASK_TYPE: Final = "mesh.task"
 RESULT_TYPE: Final = "mesh.result"
+SIGN_TYPE: Final = "mesh.sign"
 
 _SPEC_VERSION: Final[Header] = ("ce_specversion", b"1.0")
 _JSON: Final[Header] = ("content-type", b"application/json")
@@ -42,9 +47,11 @@ _TASK_HEADERS: Final[tuple[Header, ...]] = (
     ("ce_source", b"/mesh/router"),
 )
 _RESULT_HEADERS: Final[tuple[Header, ...]] = (_SPEC_VERSION, _JSON, ("ce_type", RESULT_TYPE.encode()))
+_SIGN_HEADERS: Final[tuple[Header, ...]] = (_SPEC_VERSION, _JSON, ("ce_type", SIGN_TYPE.encode()))
 _NULL: Final = msgspec.Raw(b"null")
 
 _Name = Annotated[str, msgspec.Meta(min_length=1)]
+_Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class ReplyTo(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +65,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     """A record of `mesh.tasks.<agent>`: one attempt of one step.
 
     `input` is its JSON text, so that it is decoded once, by the agent's own type. `idempotency_key` is one for all attempts. Times are
-    aware, UTC. A result that reaches the broker after `deadline_at` does not count.
+    aware, UTC. A result that reaches the broker after `deadline_at` does not count. `start_timeout_s`, `run_timeout_s`, `heartbeat_s`: the router waits so long
+    for signs of life, as in `mesh.core.route.Periods`; with none of them it wants no signs.
     """
 
     task_id: _Name
@@ -75,6 +83,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     reply_to: ReplyTo
     traceparent: str = ""
     budget: dict[str, float] | None = None  # what the attempt may take, by name: tokens, usd
+    start_timeout_s: _Seconds | None = None
+    run_timeout_s: _Seconds | None = None
+    heartbeat_s: _Seconds | None = None
 
     @property
     def attempt_id(self) -> str:
@@ -98,6 +109,9 @@ class _TaskOut(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     reply_to: ReplyTo
     traceparent: str = ""
     budget: dict[str, float] | None = None
+    start_timeout_s: float | None = None
+    run_timeout_s: float | None = None
+    heartbeat_s: float | None = None
 
 
 class _ResultOut(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -120,11 +134,14 @@ class _ResultOut(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 _encoder: Final = msgspec.json.Encoder()
 _task_decoder: Final = msgspec.json.Decoder(Task)
 _result_decoder: Final = msgspec.json.Decoder(ResultReceived)
+_sign_decoder: Final = msgspec.json.Decoder(SignReceived)
+_NO_PERIODS: Final = Periods()
 
 
 def encode_task(effect: SendTask, *, topics: Topics, reply_partition: int) -> OutRecord:
     """The task's record. Its key is the attempt's id, so that a fan-out spreads over the agent's partitions."""
     event_id = attempt_id(effect.task_id, effect.attempt).encode()
+    periods = effect.periods or _NO_PERIODS
     value = _TaskOut(
         task_id=effect.task_id,
         attempt=effect.attempt,
@@ -140,6 +157,9 @@ def encode_task(effect: SendTask, *, topics: Topics, reply_partition: int) -> Ou
         reply_to=ReplyTo(topic=topics.results, partition=reply_partition),
         traceparent=effect.traceparent,
         budget=effect.budget,
+        start_timeout_s=periods.start_timeout_s,
+        run_timeout_s=periods.run_timeout_s,
+        heartbeat_s=periods.heartbeat_s,
     )
     return OutRecord(
         topics.tasks(effect.agent),
@@ -216,6 +236,62 @@ def encode_result(
     )
 
 
+def encode_sign(
+    task: Task,
+    status: Literal["started", "heartbeat"],
+    *,
+    agent_version: str,
+    agent_instance: str,
+    duration_ms: float,
+) -> OutRecord:
+    """A sign of life of one attempt, to where its result will go. `duration_ms`: since its handler began."""
+    value = SignReceived(
+        task_id=task.task_id,
+        attempt=task.attempt,
+        workflow_id=task.workflow_id,
+        status=status,
+        duration_ms=duration_ms,
+        agent=task.agent,
+        agent_version=agent_version,
+        agent_instance=agent_instance,
+    )
+    cause, workflow_id = task.attempt_id.encode(), task.workflow_id.encode()
+    return OutRecord(
+        task.reply_to.topic,
+        workflow_id,
+        _encoder.encode(value),
+        (
+            *_SIGN_HEADERS,
+            ("ce_id", cause + f"/{status}/{duration_ms:.0f}".encode()),
+            ("ce_source", b"/mesh/agents/" + task.agent.encode()),
+            ("ce_correlationid", workflow_id),
+            ("ce_causationid", cause),
+        ),
+        task.reply_to.partition,
+    )
+
+
+def decode_reply(record: Record) -> ResultReceived | SignReceived:
+    """A result, or a sign of life. Raises `MalformedRecord`, which names the record and what is wrong with it."""
+    try:
+        return decode_result(record)
+    except MalformedRecord:
+        sign = _sign(record)
+        if sign is None:
+            raise
+        return sign
+
+
+def _sign(record: Record) -> SignReceived | None:
+    """The sign of life that this is, if it is one. Raises `MalformedRecord`."""
+    try:
+        sign = _sign_decoder.decode(record.value or b"")
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    _check_ids(record, sign)
+    return sign
+
+
 def decode_result(record: Record) -> ResultReceived:
     """Raises `MalformedRecord`, which names the record and what is wrong with it."""
     if record.value is None:
@@ -230,9 +306,13 @@ def decode_result(record: Record) -> ResultReceived:
         raise MalformedRecord(_no_result(record, f"`status` is {result.status} and there is an `error`"))
     if (result.handover is not None) != (result.status == "handed_over"):
         raise MalformedRecord(_no_result(record, "`handover` goes with the `status` handed_over, and with no other"))
-    if result.attempt < 1 or not result.task_id.startswith(result.workflow_id + "/"):
-        raise MalformedRecord(_no_result(record, "`task_id`, `attempt` and `workflow_id` are not those of one task"))
+    _check_ids(record, result)
     return result
+
+
+def _check_ids(record: Record, reply: ResultReceived | SignReceived) -> None:
+    if reply.attempt < 1 or not reply.task_id.startswith(reply.workflow_id + "/"):
+        raise MalformedRecord(_no_result(record, "`task_id`, `attempt` and `workflow_id` are not those of one task"))
 
 
 def _no_result(record: Record, trouble: str) -> str:

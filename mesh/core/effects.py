@@ -25,7 +25,7 @@ from mesh.core.events import (
     TaskDispatched,
     WorkflowEnded,
 )
-from mesh.core.route import OnExpiry
+from mesh.core.route import OnExpiry, Periods
 
 __all__ = [
     "AskApproval",
@@ -59,6 +59,7 @@ class SendTask(msgspec.Struct, frozen=True, kw_only=True):
     due_at_ms: int
     traceparent: str
     budget: dict[str, float] | None = None  # what the attempt may take
+    periods: Periods | None = None
 
 
 class AskApproval(msgspec.Struct, frozen=True, kw_only=True):
@@ -196,6 +197,7 @@ def _task(decision: Decision, event: TaskDispatched) -> SendTask:
         due_at_ms=event.due_at_ms,
         traceparent=event.traceparent,
         budget=event.reserved,
+        periods=event.periods,
     )
 
 

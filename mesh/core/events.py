@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from mesh.core.calls import Caller
-from mesh.core.route import OnExpiry
+from mesh.core.route import OnExpiry, Periods
 from mesh.core.state import KeptEvent
 
 __all__ = [
@@ -115,6 +115,7 @@ class TaskDispatched(_Event, tag="TaskDispatched.1", frozen=True, kw_only=True):
     round: int = 1  # of the loop that the step is in
     hop: int = 1  # 1: the route's own agent; each hand-over adds one
     reserved: dict[str, float] | None = None  # of the budget, for this attempt
+    periods: Periods | None = None  # of signs of life; None: the agent is asked for none
 
 
 class TaskSucceeded(_Event, tag="TaskSucceeded.1", frozen=True, kw_only=True):
@@ -129,7 +130,9 @@ class TaskSucceeded(_Event, tag="TaskSucceeded.1", frozen=True, kw_only=True):
 
 
 class TaskFailed(_Event, tag="TaskFailed.1", frozen=True, kw_only=True):
-    """An attempt failed. `kind` is `timeout` where no result came in time, `undeliverable` where the task could not be sent."""
+    """An attempt failed. `kind` is `timeout` where no result came in time, `start_timeout`, `run_timeout`, `heartbeat_timeout` where no sign of life did,
+    `undeliverable` where the task could not be sent.
+    """
 
     step: str
     task_id: str

@@ -414,6 +414,7 @@ def _dispatched(step: StepState | None, event: TaskDispatched, at_ms: int) -> St
         due_at_ms=event.due_at_ms,
         input=event.input,
         agent=event.agent,
+        periods=event.periods,
         error=step.error if step else "",
         output=step.output if step else None,
         round=event.round,

@@ -22,6 +22,7 @@ __all__ = [
     "InboxInput",
     "Input",
     "ResultReceived",
+    "SignReceived",
     "TaskError",
     "TaskUndeliverable",
     "TimerDue",
@@ -144,8 +145,24 @@ class ResultReceived(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     usage: dict[str, float] | None = None
 
 
+class SignReceived(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A record of `mesh.results` as well: an agent has begun an attempt, or its handler is alive. No input: nobody decides on it, it only puts a time-out off (docs/adr/0009)."""
+
+    task_id: str
+    attempt: int
+    workflow_id: str
+    status: Literal["started", "heartbeat"]
+    duration_ms: float = 0.0  # since the handler began
+    agent: str = ""
+    agent_version: str = ""
+    agent_instance: str = ""
+
+
 TimerKind = Literal[
     "task_timeout",
+    "start_timeout",
+    "run_timeout",
+    "heartbeat_timeout",
     "retry",
     "approval_deadline",
     "call_timeout",

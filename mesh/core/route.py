@@ -25,6 +25,7 @@ __all__ = [
     "OnLimit",
     "OnRepeat",
     "OnTimeout",
+    "Periods",
     "Repeat",
     "Retry",
     "Route",
@@ -100,10 +101,31 @@ class HandOver(msgspec.Struct, frozen=True, kw_only=True):
     hops: int = 3  # of one task, at the most
 
 
+class Periods(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How long an attempt may be without a sign of life of its agent (docs/adr/0009). It travels with the task, for the agent signs only what somebody waits for."""
+
+    start_timeout_s: float | None = None  # from dispatch until an agent has begun it
+    run_timeout_s: float | None = None  # from then to its result
+    heartbeat_s: float | None = None  # the longest silence in between
+
+    def of(self, kind: str) -> float | None:
+        """Of the time-out of this kind (`mesh.core.inputs.TimerKind`), in seconds."""
+        match kind:
+            case "start_timeout":
+                return self.start_timeout_s
+            case "run_timeout":
+                return self.run_timeout_s
+            case "heartbeat_timeout":
+                return self.heartbeat_s
+            case _:
+                return None
+
+
 class AgentWork(msgspec.Struct, frozen=True, kw_only=True):
     agent: str
     input: Template
     timeout_s: float = 300.0  # from dispatch to result
+    periods: Periods | None = None
     retry: Retry = Retry()
     on_exhausted: OnExhausted = "incident"
     handover: HandOver | None = None

@@ -22,6 +22,7 @@ from mesh.core.route import (
     OnExhausted,
     OnExpiry,
     OnRepeat,
+    Periods,
     Repeat,
     Retry,
     Route,
@@ -50,10 +51,21 @@ __all__ = ["RouteProblem", "RouteRefused", "compile_route"]
 ROUTE_KEYS: Final = ("route", "on", "key", "on_repeat", "closed_retention", "keep_events", "budget", "steps", "output")
 TRIGGER_KEYS: Final = ("type", "if")
 KINDS: Final = ("agent", "approval", "workflow", "wait", "value", "emit", "end")
-AGENT_KEYS: Final = ("input", "timeout", "retry", "on_exhausted", "for_each", "handover", "reserve", "undo")
+PERIOD_KEYS: Final = ("start_timeout", "run_timeout", "heartbeat")
+AGENT_KEYS: Final = (
+    "input",
+    "timeout",
+    *PERIOD_KEYS,
+    "retry",
+    "on_exhausted",
+    "for_each",
+    "handover",
+    "reserve",
+    "undo",
+)
 CALL_KEYS: Final = ("input", "timeout", "on_exhausted")  # of AGENT_KEYS, those that a workflow takes too
 STEP_KEYS: Final = ("needs", "if", *KINDS, *AGENT_KEYS, "repeat")
-UNDO_KEYS: Final = ("agent", "input", "timeout", "retry")
+UNDO_KEYS: Final = ("agent", "input", "timeout", *PERIOD_KEYS, "retry")
 RETRY_KEYS: Final = ("attempts", "backoff", "factor", "max_backoff", "jitter", "non_retryable")
 APPROVAL_KEYS: Final = ("ask", "payload", "role", "deadline", "on_expiry", "payload_schema")
 
@@ -272,10 +284,12 @@ class _RouteCompiler:
     def agent(self, part: Part) -> AgentWork:
         if "input" not in part.value:
             part.missing("input", "what the agent gets, such as input: ${{ event.data }}")
+        timeout_s, periods = self.times(part)
         return AgentWork(
             agent=part.name("agent", _NAME, _NAME_HINT) or "",
             input=part.template("input") or EMPTY,
-            timeout_s=part.duration("timeout", TIMEOUT_S),
+            timeout_s=timeout_s,
+            periods=periods,
             retry=self.retry(part),
             on_exhausted=cast("OnExhausted", part.choice("on_exhausted", ("incident", "fail", "continue"))),
             handover=kinds.handover(part),
@@ -290,6 +304,22 @@ class _RouteCompiler:
             input=part.template("input") or EMPTY,
             timeout_s=part.duration("timeout", 1.0) if "timeout" in part.value else None,
             on_exhausted=cast("OnExhausted", part.choice("on_exhausted", ("incident", "fail", "continue"))),
+        )
+
+    def times(self, part: Part) -> tuple[float, Periods | None]:
+        """The time-out from dispatch to result, and the periods of signs of life, none of which may be so long that it can't come."""
+        start_s, run_s, heartbeat_s = (part.duration(key, 0.0) for key in PERIOD_KEYS)
+        timeout_s = part.duration("timeout", max(TIMEOUT_S, start_s + run_s))
+        if heartbeat_s > (run_s or timeout_s):
+            longer = "run_timeout" if run_s else "timeout"
+            part.problem("heartbeat", f"heartbeat is longer than {longer}, so it would never count", "make it shorter")
+        if start_s + run_s > timeout_s:
+            longer = "start_timeout and run_timeout together" if start_s and run_s else PERIOD_KEYS[not start_s]
+            part.problem("timeout", f"timeout is shorter than {longer}", "make it longer, or leave it out")
+        if not start_s + run_s + heartbeat_s:
+            return timeout_s, None
+        return timeout_s, Periods(
+            start_timeout_s=start_s or None, run_timeout_s=run_s or None, heartbeat_s=heartbeat_s or None
         )
 
     def undo(self, step: Part) -> AgentWork | None:

@@ -200,6 +200,12 @@ def _step_keys_of_agent() -> _Shapes:
             **_name(language._NAME.pattern),  # noqa: SLF001 - as above
             "description": "The route that is called: the step is a whole workflow of it.",
         },
+        "start_timeout": {**_duration(None), "description": "From dispatch until an agent has begun it."},
+        "run_timeout": {**_duration(None), "description": "From its begin to its result."},
+        "heartbeat": {
+            **_duration(None),
+            "description": "The longest silence of the agent while it runs; then it is taken for dead, and the attempt has failed.",
+        },
         "retry": {
             **_mapping(language.RETRY_KEYS, _retry()),
             "description": "How often and when a failed attempt is made again.",

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from mesh.core.calls import Caller
-from mesh.core.route import OnExpiry
+from mesh.core.route import OnExpiry, Periods
 
 __all__ = [
     "Account",
@@ -114,6 +114,7 @@ class StepState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     payload_schema: dict[str, Any] | None = None  # approval
     incident: Incident | None = None
     agent: str = ""
+    periods: Periods | None = None  # of the attempt under way; None: nobody listens for its signs of life
     called: str = ""  # the workflow that it called
     error: str = ""  # the last attempt's failure, `kind: message`
     round: int = 1  # of its loop

@@ -47,7 +47,7 @@ from mesh.core.inputs import (
     TimerKind,
 )
 from mesh.core.matching import Match, RouteIndex
-from mesh.core.route import Route
+from mesh.core.route import Periods, Route
 from mesh.core.state import Directory, Workflow
 
 __all__ = ["Difference", "Fact", "Rehearsal", "Run", "Unknown", "rehearse"]
@@ -154,6 +154,7 @@ def _events(run: Run) -> Iterator[Event]:
 
 class _Attempt(msgspec.Struct):
     agent: str
+    periods: Periods | None
     began_at_ms: int
     order: int = 0
     ended_at_ms: int | None = None
@@ -183,7 +184,7 @@ class _Recording:
         at_ms = decision.at_ms
         match event:
             case TaskDispatched():
-                self.attempts[event.step, event.attempt] = _Attempt(event.agent, at_ms)
+                self.attempts[event.step, event.attempt] = _Attempt(event.agent, event.periods, at_ms)
             case TaskSucceeded() | TaskFailed() if (event.step, event.attempt) in self.attempts:
                 attempt = self.attempts[event.step, event.attempt]
                 attempt.result, attempt.ended_at_ms, attempt.order = event, at_ms, order
@@ -323,6 +324,8 @@ class _Stage:
             self.unknown[event.step] = f"agent {event.agent} never did it: {attempt.agent} did"
         elif attempt.result is None or attempt.ended_at_ms is None:
             self.open.add(event.step)
+        elif missed := _waited_longer_for(event.periods, attempt):
+            self.unknown[event.step] = f"no sign of life came by its {missed}, which is longer now"
         else:
             self._schedule(event, attempt.result, attempt.ended_at_ms - attempt.began_at_ms, attempt.order)
 
@@ -381,6 +384,15 @@ def _result_input(workflow_id: str, event: TaskDispatched, result: TaskSucceeded
     return ResultReceived(
         task_id=event.task_id, attempt=event.attempt, workflow_id=workflow_id, status="succeeded", output=result.output
     )
+
+
+def _waited_longer_for(periods: Periods | None, attempt: _Attempt) -> str:
+    """The time-out that the attempt failed by, for want of a sign of life that the new rules would have waited for; empty if that is not so."""
+    if not isinstance(attempt.result, TaskFailed) or attempt.periods is None:
+        return ""
+    kind = attempt.result.kind
+    before_s, now_s = attempt.periods.of(kind), periods.of(kind) if periods is not None else None
+    return kind if before_s is not None and (now_s is None or now_s > before_s) else ""
 
 
 def _answer_input(workflow_id: str, event: ApprovalRequested, closed: ApprovalClosed, at_ms: int) -> AnswerGiven:

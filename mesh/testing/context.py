@@ -16,7 +16,7 @@ def _in_five_minutes() -> datetime:
 class FakeContext(Context, frozen=True, kw_only=True):
     """A `Context` with a default for every field: `await classify(Issue(...), FakeContext(attempt=2))`.
 
-    The task id and the idempotency key follow the workflow, run and step that are given, as they do in the mesh.
+    The task id and the idempotency key follow the workflow, run and step that are given, as they do in the mesh. `heartbeats` counts the calls of `heartbeat`.
     """
 
     agent: str = "fake"
@@ -28,8 +28,13 @@ class FakeContext(Context, frozen=True, kw_only=True):
     attempt: int = 1
     idempotency_key: str = ""
     deadline: datetime = msgspec.field(default_factory=_in_five_minutes)
+    heartbeats: int = 0
 
     def __post_init__(self) -> None:
         task_id = self.task_id or f"{self.workflow_id}/{self.run_id}/{self.step}"
         msgspec.structs.force_setattr(self, "task_id", task_id)
         msgspec.structs.force_setattr(self, "idempotency_key", self.idempotency_key or task_id)
+
+    def heartbeat(self) -> None:
+        msgspec.structs.force_setattr(self, "heartbeats", self.heartbeats + 1)
+        super().heartbeat()

@@ -1,10 +1,10 @@
 """What the log of one partition says so far, for `mesh.testing.promises`: values, and no judgement."""
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, get_args
 
 from mesh.core.effects import AskApproval, Effect, SendDeadLetter, SendInput, SendReceipt, SendTask
 from mesh.core.events import Decision, InputAttempted, InputParked
-from mesh.core.inputs import InboxInput, Input, ResultReceived, TimerDue
+from mesh.core.inputs import InboxInput, Input, ResultReceived, TimerDue, TimerKind
 from mesh.core.replay import PartitionFold
 from mesh.core.state import Workflow
 from mesh.core.topics import Topics
@@ -14,17 +14,19 @@ __all__ = ["PartitionLedger", "Sent", "Source", "Step", "input_of", "topic_of"]
 Source = tuple[str, int, int, int]  # topic, partition, offset, index
 Sent = tuple[str, str]  # topic, effect id
 
-_TIMERS: Final = {"task_timeout", "retry", "approval_deadline", "call_timeout", "forget"}
+_TIMERS: Final = frozenset(get_args(TimerKind))
 
 
 class PartitionLedger:
     """What the log of one partition says so far, and what it owes."""
 
-    __slots__ = ("attempted", "decided", "fold", "inputs", "mark", "owed", "positions")
+    __slots__ = ("attempted", "claimed_ms", "decided", "fold", "inputs", "mark", "owed", "positions", "signs")
 
     def __init__(self, number: int) -> None:
         self.fold = PartitionFold(number)
         self.inputs: dict[tuple[str, int], InboxInput | ResultReceived | None] = {}  # None: it can't be read
+        self.signs: set[tuple[str, int]] = set()  # of life: they need no decision
+        self.claimed_ms = 0  # when the broker took the claim of the owner in force
         self.decided: set[tuple[str, int]] = set()
         self.positions: dict[str, int] = {}
         self.mark = 0

@@ -11,7 +11,8 @@ What each effective decision must keep
 * positions and the mark never fall; a position passes over nothing but decided inputs and repeated copies
 * the mark covers no effect that has not reached the broker
 * a finished step is not dispatched, an attempt is dispatched once, a task has one counted result, an approval one verdict, a run one end
-* a deadline wins against nothing that reached the broker before it
+* a deadline wins against nothing that reached the broker before it, be it an answer, a result or a sign of life
+* the time-out for want of a sign of life comes after its whole period, and an owner counts none from before its own take-over
 * records to other workflows are counted without a gap, and none reaches its inbox before those counted before it
 
 What leaves must have its effective decision in the log already. `unfinished` says what is still owed.
@@ -28,7 +29,7 @@ from mesh.codec.dead_letters import decode_dead_letter
 from mesh.codec.effects import effect_id
 from mesh.codec.inbox import decode_inbox
 from mesh.codec.log import decode_log_record
-from mesh.codec.tasks import decode_result
+from mesh.codec.tasks import decode_reply
 from mesh.core import ids
 from mesh.core.between import Crossing, crossings
 from mesh.core.decide import decide
@@ -51,7 +52,7 @@ from mesh.core.events import (
     WorkflowEnded,
     WorkflowForgotten,
 )
-from mesh.core.inputs import AnswerGiven, CallEnded, ResultReceived
+from mesh.core.inputs import AnswerGiven, CallEnded, ResultReceived, SignReceived
 from mesh.core.replay import PartitionFold
 from mesh.core.route import Route
 from mesh.core.state import Directory, Workflow
@@ -61,6 +62,9 @@ from mesh.ports import Record
 from mesh.testing.promise_ledger import PartitionLedger, Sent, Source, Step, input_of, topic_of
 
 __all__ = ["Promises"]
+
+_SILENCES = frozenset({"start_timeout", "run_timeout", "heartbeat_timeout"})
+_SLACK_MS = 2  # between an owner's clock, corrected, and the broker's: both are cut to whole milliseconds
 
 
 class Promises:
@@ -96,6 +100,7 @@ class Promises:
         self._sources: set[Source] = set()  # decided
         self._copied: dict[tuple[str, int, int], bool] = {}  # source records -> dealt with
         self._results: dict[str, list[tuple[int, int, Record, ResultReceived]]] = {}  # by task
+        self._signs: dict[str, list[tuple[int, SignReceived]]] = {}  # with the broker's time, by attempt
         self._answers: dict[str, list[AnswerGiven]] = {}  # by approval
         self._decided_effects: set[Sent] = set()
         self._due: dict[str, int] = {}  # by attempt
@@ -209,15 +214,26 @@ class Promises:
                 if isinstance(given, Crossing):
                     self._crossing(record, given)
                 return
-            result = decode_result(record)
+            result = decode_reply(record)
         except MalformedRecord:
             inputs[place] = None
+            return
+        if isinstance(result, SignReceived):
+            self._sign(record, result)
             return
         inputs[place] = result
         self._results.setdefault(result.task_id, []).append((record.partition, record.offset, record, result))
 
+    def _sign(self, record: Record, sign: SignReceived) -> None:
+        """Nothing has to become of it, though it may be parked where owners died on it."""
+        partition, place = self._at(record.partition), (record.topic, record.offset)
+        partition.inputs[place] = None
+        partition.signs.add(place)
+        self.counts[f"signs: {sign.status}"] += 1
+        self._signs.setdefault(ids.attempt_id(sign.task_id, sign.attempt), []).append((record.timestamp_ms, sign))
+
     def _is_settled(self, partition: PartitionLedger, topic: str, offset: int) -> bool:
-        if (topic, offset) in partition.decided:
+        if (topic, offset) in partition.decided or (topic, offset) in partition.signs:
             return True
         given = partition.inputs.get((topic, offset))
         return (
@@ -238,6 +254,7 @@ class Promises:
             partition.fold.apply(offset, record)
             if partition.fold.epochs.current != epoch:
                 self.counts["take-overs"] += 1
+                partition.claimed_ms = timestamp_ms
                 self._excuse(partition)
             return
         if record.epoch != partition.fold.epochs.current:
@@ -245,6 +262,7 @@ class Promises:
             partition.fold.apply(offset, record)
             return
         self.counts["decisions"] += 1
+        self.counts["marks"] += record.cause.kind == "mark"
         self.effective.append((number, offset, record))
         before = partition.fold.state.workflows.get(record.workflow_id)
         if record.cause.kind == "timer" and timestamp_ms < record.cause.at_ms:
@@ -362,7 +380,12 @@ class Promises:
                 self._settle(before, event.step, step.offset)
                 if event.kind == "timeout":
                     self.counts["timeouts"] += 1
-                    self._check_time_out(event, where)
+                    due = self._due.get(ids.attempt_id(event.task_id, event.attempt), 0)
+                    self._check_time_out(event, due, where)
+                elif event.kind in _SILENCES and step.decision.cause.kind == "timer":
+                    self.counts[event.kind] += 1
+                    self._check_time_out(event, step.decision.cause.at_ms, where)
+                    self._check_silence(step, event)
             case ApprovalClosed():
                 self._check_verdict(step, event)
             case AnswerRefused():
@@ -408,8 +431,7 @@ class Promises:
         if step is not None and step.attempt:
             self._settled.setdefault(ids.attempt_id(step.task_id, step.attempt), offset)
 
-    def _check_time_out(self, event: TaskFailed, where: str) -> None:
-        due = self._due.get(ids.attempt_id(event.task_id, event.attempt), 0)
+    def _check_time_out(self, event: TaskFailed, due: int, where: str) -> None:
         for number, offset, record, result in self._results.get(event.task_id, ()):
             counts = result.attempt == event.attempt or (
                 result.status == "succeeded" and result.attempt < event.attempt
@@ -429,6 +451,32 @@ class Promises:
                 self.find(
                     f"{where}: the call {event.task_id} times out, though its end at offset {offset} came {early_ms} ms before"
                 )
+
+    def _check_silence(self, at: Step, event: TaskFailed) -> None:
+        """No sign that would have put the time-out off came within its period, which began neither before the attempt nor before this owner."""
+        step = at.before.steps.get(event.step) if at.before else None
+        period_s = step.periods.of(event.kind) if step is not None and step.periods is not None else None
+        if period_s is None:
+            self.find(f"{at.where}: {event.task_id} has a {event.kind}, and its route has not asked for it")
+            return
+        due = at.decision.cause.at_ms
+        begin = due - int(period_s * 1000)
+        signs = self._signs.get(ids.attempt_id(event.task_id, event.attempt), [])
+        said = f"{at.where}: {event.task_id} has a {event.kind}"
+        if event.kind == "run_timeout":
+            claimed = at.partition.claimed_ms
+            begun = [(at_ms, at_ms - int(sign.duration_ms)) for at_ms, sign in signs]
+            heard = [begun_ms for at_ms, begun_ms in begun if claimed <= at_ms < due]
+            counts_from = max(heard) if heard else min([claimed, *(begun_ms for _, begun_ms in begun)])
+            self._expect(begin >= counts_from - _SLACK_MS, f"{said} {counts_from - begin} ms before its time")
+            return
+        self._expect(
+            begin >= at.partition.claimed_ms - _SLACK_MS,
+            f"{said}, of which {at.partition.claimed_ms - begin} ms were before its owner's claim",
+        )
+        for at_ms, sign in signs:
+            if begin < at_ms < due and (event.kind == "start_timeout" or sign.status == "heartbeat"):
+                self.find(f"{said}, though a sign ({sign.status}) came {due - at_ms} ms before")
 
     def _check_verdict(self, at: Step, event: ApprovalClosed) -> None:
         before, decision, where = at.before, at.decision, at.where
@@ -483,6 +531,7 @@ class Promises:
         self._called = {attempt for attempt in self._called if not attempt.startswith(prefix)}
         self._returned = {task for task in self._returned if not task.startswith(prefix)}
         self._settled = {attempt: at for attempt, at in self._settled.items() if not attempt.startswith(prefix)}
+        self._signs = {attempt: signs for attempt, signs in self._signs.items() if not attempt.startswith(prefix)}
         self._verdicts = {approval for approval in self._verdicts if not approval.startswith(prefix)}
         self.ended = {run: status for run, status in self.ended.items() if run[0] != workflow_id}
 

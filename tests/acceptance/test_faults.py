@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
-import apsw
 import pytest
 from log_checker import Evidence, check_inputs, check_outbox, checkpointed, gather
 from mesh_processes import MeshProcesses, Process, mesh_processes
@@ -142,7 +141,7 @@ async def kill_router_and_agents(run: Running) -> None:
 async def freeze_router_until_deposed(run: Running) -> None:
     """Another takes over, the first wakes and finds itself deposed; in between and after, work comes in."""
     await run.wait_ended(WORKFLOWS // 10)
-    freeze_between_writes(run)
+    run.mesh.freeze(run.router)
     run.mesh.router("second-router")
     await run.wait_owners(2)
     await run.wait_ended(WORKFLOWS // 2)
@@ -174,24 +173,6 @@ async def kill_broker(run: Running) -> None:
     assert run.kafka is not None
     await asyncio.to_thread(run.kafka.kill)
     await asyncio.to_thread(run.kafka.restart)
-
-
-def freeze_between_writes(run: Running) -> None:
-    """Stop the router, but not inside a SQLite transaction: that would hold up every writer, as docs/architecture.md says, and no other could take over."""
-    while True:
-        run.router.freeze()
-        if not run.mesh.broker_url.startswith("sqlite://"):
-            return
-        file = apsw.Connection(run.mesh.broker_url.removeprefix("sqlite://"))
-        file.set_busy_timeout(2_000)  # much longer than the agents' own transactions
-        try:
-            file.execute("BEGIN IMMEDIATE; ROLLBACK")
-        except apsw.BusyError:
-            run.router.thaw()
-            continue
-        finally:
-            file.close()
-        return
 
 
 SCENARIOS: list[Scenario] = [

@@ -3,7 +3,7 @@
 A fault is a function that patches the product's code for the time of a test; the judge (`mesh.testing.promises`) is left alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -27,6 +27,7 @@ from mesh.services.router import timers as timing
 from mesh.services.router.batch import Batch, Flight
 from mesh.services.router.ingress import Ingress
 from mesh.services.router.owner import Owner
+from mesh.services.router.signs import Signs
 from mesh.services.router.timers import Timers
 from mesh.testing.simulation import Plan
 
@@ -72,6 +73,10 @@ def _with_a_blackout(plan: Plan) -> Plan:
 def _with_ingress_that_dies(plan: Plan) -> Plan:
     weak = replace(plan.weak, latency_s=(0.0, 0.4), rebalance=0.05, lost_request=0.05)
     return replace(plan, workflows=25, mean_life_s=4.0, real_agents=False, weak=weak)
+
+
+def _with_many_take_overs(plan: Plan) -> Plan:
+    return replace(plan, workflows=25, mean_life_s=5.0, real_agents=False)
 
 
 def _with_claims_that_land_twice(plan: Plan) -> Plan:
@@ -245,6 +250,40 @@ def clocks_are_not_corrected(patch: pytest.MonkeyPatch) -> None:
 @fault
 def timers_are_not_armed_at_a_take_over(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Timers, "rebuild", lambda *_: None)
+
+
+@fault
+def signs_of_life_are_not_waited_for_at_a_take_over(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Signs, "rebuild", lambda *_: None)
+
+
+PLANS["signs_of_life_are_not_waited_for_at_a_take_over"] = _with_many_take_overs
+
+
+@fault
+def a_new_owner_gives_an_attempt_the_rest_of_its_period_alone(patch: pytest.MonkeyPatch) -> None:
+    def rebuild(self: Signs, workflows: Iterable[Workflow], _: int) -> None:
+        for workflow in workflows:
+            for name, step in workflow.steps.items():
+                if step.status == "running":
+                    self.watch(workflow, name, step)
+
+    patch.setattr(Signs, "rebuild", rebuild)
+
+
+@fault
+def the_silence_of_an_agent_is_decided_on_while_its_signs_are_unread(patch: pytest.MonkeyPatch) -> None:
+    honest = Owner._take_timers
+
+    def take_timers(self: Owner, batch: Any, now_ms: int) -> None:
+        for timer in self.signs.pop_due(now_ms, self.state.workflows, limit=100):
+            self._fire(batch, timer, now_ms)
+        honest(self, batch, now_ms)
+
+    patch.setattr(Owner, "_take_timers", take_timers)
+
+
+PLANS["the_silence_of_an_agent_is_decided_on_while_its_signs_are_unread"] = _with_a_blackout
 
 
 # Inputs ----------------------------------------------------------------------------------------------------------------------

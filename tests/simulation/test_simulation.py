@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mesh.services.router import owner
 from mesh.testing.simulation import simulate
 
 BEGIN, END = map(int, os.environ.get("MESH_SIMULATION_SEEDS", "0:200").split(":"))
@@ -20,6 +21,11 @@ EXPECTED = (
     "take-overs",
     "inert decisions",
     "timeouts",
+    "start_timeout",
+    "run_timeout",
+    "heartbeat_timeout",
+    "signs: started",
+    "signs: heartbeat",
     "forgotten",
     "completed",
     "failed",
@@ -55,6 +61,19 @@ def test_the_promises_are_kept(seed: int) -> None:
 def test_what_was_found_once_stays_mended(seed: int) -> None:
     outcome = simulate(seed)
     assert not outcome.findings, outcome.story()
+
+
+def test_an_owner_that_hears_nothing_but_signs_of_life_notes_how_far_it_has_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(owner, "_MARK_AFTER", 2)
+    marks = 0
+    for seed in range(12):
+        outcome = simulate(seed)
+        assert not outcome.findings, outcome.story()
+        marks += outcome.counts["marks"]
+    monkeypatch.undo()
+    assert marks > sum(simulate(seed).counts["marks"] for seed in range(12))
 
 
 def test_the_runs_meet_what_they_are_made_for() -> None:

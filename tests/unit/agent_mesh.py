@@ -12,6 +12,7 @@ from mesh.adapters.system import SystemClock
 from mesh.codec.tasks import decode_result, encode_task
 from mesh.core.effects import SendTask
 from mesh.core.inputs import ResultReceived
+from mesh.core.route import Periods
 from mesh.core.topics import Topics
 from mesh.ports import Committed, OutRecord, Record, TopicPartition, TopicSpec
 from mesh.services.agent_runtime import AgentRuntime, AgentSettings
@@ -45,7 +46,13 @@ class AgentMesh:
         self.cluster.create_topics([TopicSpec(TOPICS.tasks(agent), self.partitions)])
 
     async def send(
-        self, agent: str, *inputs: Any, first: int = 0, timeout_s: float = 60.0, partition: int | None = None
+        self,
+        agent: str,
+        *inputs: Any,
+        first: int = 0,
+        timeout_s: float = 60.0,
+        partition: int | None = None,
+        periods: Periods | None = None,
     ) -> None:
         """One task an input; the n-th is of workflow `test:<first + n>`."""
         now = self.clock.now_ms()
@@ -63,6 +70,7 @@ class AgentMesh:
                 at_ms=now,
                 due_at_ms=now + int(timeout_s * 1000),
                 traceparent="00-0123456789abcdef0123456789abcdef-0123456789abcdef-01",
+                periods=periods,
             )
             out = encode_task(effect, topics=TOPICS, reply_partition=0)
             records.append(OutRecord(out.topic, out.key, out.value, out.headers, partition))

@@ -411,6 +411,18 @@ class Partition:
             TimerDue(due_at_ms=due, workflow_id=self.id_of(key), kind="budget_time", run_id=workflow.run_id)
         )
 
+    def fall_silent(self, step: str, kind: TimerKind, due_ms: int | None = None, key: str = "k") -> tuple[Event, ...]:
+        """The owner has heard no sign of life in time; `due_ms` after the dispatch, by default one whole period."""
+        workflow, state = self.workflow(key), self.step(step, key)
+        if due_ms is None:
+            period_s = state.periods.of(kind) if state.periods else None
+            assert period_s is not None
+            due_ms = int(period_s * 1000)
+        due = state.since_ms + due_ms
+        self.now_ms = max(self.now_ms, due)
+        timer = TimerDue(due_at_ms=due, workflow_id=self.id_of(key), kind=kind, step=step, run_id=workflow.run_id)
+        return self.give(timer)
+
 
 def check_equal(one: PartitionState, other: PartitionState) -> None:
     assert one.workflows.keys() == other.workflows.keys()

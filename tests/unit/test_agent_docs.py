@@ -9,6 +9,7 @@ import pytest
 
 import mesh
 from mesh.agent import registry
+from mesh.testing.context import FakeContext
 
 PAGE = (Path(__file__).parents[2] / "docs" / "agents.md").read_text()
 
@@ -16,14 +17,16 @@ PAGE = (Path(__file__).parents[2] / "docs" / "agents.md").read_text()
 @pytest.fixture
 def blocks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The page's Python blocks, run one after another; the first one is the module `classifier`."""
-    file, test = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    file, test, trainer = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     monkeypatch.setattr(registry, "_agents", {})  # the page's agent has a name that one of ours has too
     module = ModuleType("classifier")
     exec(compile(file, "classifier.py", "exec"), module.__dict__)
     monkeypatch.setitem(__import__("sys").modules, "classifier", module)
     names: dict[str, Any] = {}
     exec(compile(test, "test_classifier.py", "exec"), names)
-    return names | vars(module)
+    other = ModuleType("trainer")
+    exec(compile(trainer, "trainer.py", "exec"), other.__dict__)
+    return names | vars(module) | vars(other)
 
 
 async def test_the_pages_own_test_passes(blocks: dict[str, Any]) -> None:
@@ -34,3 +37,9 @@ def test_the_pages_agent_is_an_agent(blocks: dict[str, Any]) -> None:
     agent = blocks["classify"]
     assert isinstance(agent, mesh.Agent)
     assert (agent.name, agent.concurrency, agent.description) == ("classifier", 8, "Says how severe an issue is.")
+
+
+def test_the_pages_trainer_says_that_it_gets_on(blocks: dict[str, Any]) -> None:
+    ctx = FakeContext()
+    assert blocks["train"](3, ctx) < 1
+    assert ctx.heartbeats == 3

@@ -3,16 +3,18 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from mesh.codec.cards import decode_card, encode_card, withdraw_card
-from mesh.codec.tasks import Task, decode_result, decode_task, encode_result, encode_task
+from mesh.codec.tasks import Task, decode_reply, decode_result, decode_task, encode_result, encode_sign, encode_task
 from mesh.core.effects import SendTask
-from mesh.core.inputs import ResultReceived, TaskError
+from mesh.core.inputs import ResultReceived, SignReceived, TaskError
+from mesh.core.route import Periods
 from mesh.core.state import AgentCard
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
@@ -120,6 +122,42 @@ def test_a_failed_result_carries_its_error() -> None:
     assert (result.status, result.error, result.output) == ("failed", error, None)
 
 
+def test_a_task_names_the_periods_that_its_route_has() -> None:
+    periods = Periods(start_timeout_s=5.0, heartbeat_s=0.5)
+    out = encode_task(replace(EFFECT, periods=periods), topics=TOPICS, reply_partition=5)
+    task = decode_task(as_read(out))
+    assert (task.start_timeout_s, task.run_timeout_s, task.heartbeat_s) == (5.0, None, 0.5)
+    validate(out, "task")
+    assert b"timeout_s" not in (encode_task(EFFECT, topics=TOPICS, reply_partition=5).value or b"")
+
+
+def test_a_sign_of_life_goes_where_the_result_will_go() -> None:
+    for status in get_args(SignReceived.__annotations__["status"]):
+        out = encode_sign(a_task(), status, agent_version="1", agent_instance="i", duration_ms=1.5)
+        assert (out.topic, out.partition, out.key) == ("mesh.results", 5, EFFECT.workflow_id.encode())
+        assert dict(out.headers)["ce_type"] == b"mesh.sign"
+        validate(out, "result")
+        assert decode_reply(as_read(out)) == SignReceived(
+            task_id=EFFECT.task_id,
+            attempt=2,
+            workflow_id=EFFECT.workflow_id,
+            status=status,
+            duration_ms=1.5,
+            agent="classifier",
+            agent_version="1",
+            agent_instance="i",
+        )
+
+
+def test_a_sign_of_life_as_bare_json_is_understood_and_a_foreign_one_is_refused() -> None:
+    sign = {"task_id": "r:k/1/s", "workflow_id": "r:k", "attempt": 1, "status": "heartbeat"}
+    assert isinstance(decode_reply(bare(json.dumps(sign).encode())), SignReceived)
+    assert isinstance(decode_reply(bare(json.dumps(RESULT).encode())), ResultReceived)
+    for change in ({"attempt": 0}, {"workflow_id": "r:other"}):
+        with pytest.raises(MalformedRecord, match="not those of one task"):
+            decode_reply(bare(json.dumps(sign | change).encode()))
+
+
 RESULT = {"task_id": "r:k/1/s", "workflow_id": "r:k", "attempt": 1, "status": "succeeded"}
 
 
@@ -140,7 +178,7 @@ def test_a_result_that_does_not_hold_is_refused_with_its_trouble(change: dict[st
     assert "some-topic/3/7" in str(caught.value)
 
 
-@pytest.mark.parametrize("decode", [decode_task, decode_result, decode_card])
+@pytest.mark.parametrize("decode", [decode_task, decode_result, decode_reply, decode_card])
 @pytest.mark.parametrize("value", [None, b"", b"{", b"[]", b"\xff\xfe", b'{"task_id": "\xff"}', b"null"])
 def test_bytes_that_are_something_else_are_malformed(decode: Callable[[Record], object], value: bytes | None) -> None:
     with pytest.raises(MalformedRecord, match="some-topic/3/7"):
@@ -192,12 +230,14 @@ def test_what_the_schema_refuses_the_code_refuses_and_the_other_way_round() -> N
         {"status": "done"},
         {"attempt": 0},
         {"error": {"kind": "k", "message": "m"}},
+        {"status": "started"},
+        {"status": "heartbeat"},
         {},
     ):
         value: dict[str, Any] = RESULT | change
         good = jsonschema.Draft202012Validator(schema("result")).is_valid(value)
         try:
-            decode_result(bare(json.dumps(value).encode()))
+            decode_reply(bare(json.dumps(value).encode()))
             assert good, value
         except MalformedRecord:
             assert not good, value

@@ -230,7 +230,7 @@ class Core(RuleBasedStateMachine):
 
     @rule(
         key=keys,
-        kind=st.sampled_from(["task_timeout", "retry", "approval_deadline", "call_timeout", "forget"]),
+        kind=st.sampled_from(get_args(TimerKind)),
         step=st.sampled_from(["s0", "s1", "s2"]),
         offset_ms=st.sampled_from([-20_000, 0, 500, 20_000]),
         of_run=flag,

@@ -1,6 +1,6 @@
 """Decide: a task's attempts: results that count and that don't, retries, time-outs, incidents, and what operators do about them."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from one_partition import PEOPLE, Partition, agent, approval, names, only, route
@@ -23,7 +23,7 @@ from mesh.core.events import (
     WorkflowEnded,
 )
 from mesh.core.inputs import ResultReceived, TaskUndeliverable, TimerDue, TimerKind, Undeliverable
-from mesh.core.route import Retry
+from mesh.core.route import Periods, Retry
 
 NO_JITTER = {"attempts": 3, "backoff": "2s", "jitter": 0}
 
@@ -207,7 +207,67 @@ def test_a_time_out_is_a_failed_attempt() -> None:
     assert (failed.kind, failed.message, failed.attempt) == ("timeout", "no result of agent x after 30.0 s", 1)
 
 
-KINDS: tuple[TimerKind, ...] = ("task_timeout", "retry", "approval_deadline", "forget")
+AUDIBLE: dict[str, Any] = {"start_timeout": "10s", "run_timeout": "20s", "heartbeat": "5s"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("start_timeout", "no instance of agent x has begun it after 10.0 s"),
+        ("run_timeout", "no result of agent x 20.0 s after it had begun"),
+        ("heartbeat_timeout", "no sign of life of agent x for 5.0 s"),
+    ],
+)
+def test_silence_is_a_failed_attempt_that_is_made_again(kind: TimerKind, message: str) -> None:
+    p = started({"a": agent(**AUDIBLE, retry=NO_JITTER)})
+    events = p.fall_silent("a", kind)
+    assert names(events) == ["TaskFailed", "RetryScheduled"]
+    failed = only(events, TaskFailed)
+    assert (failed.kind, failed.message, failed.attempt) == (kind, message, 1)
+    p.wait("a")
+    assert p.step("a").attempt == 2
+    p.check_replay()
+
+
+def test_silence_says_how_long_it_lasted_where_it_is_decided_late() -> None:
+    p = started({"a": agent(**AUDIBLE)})
+    p.now_ms += 60_000
+    failed = only(p.fall_silent("a", "heartbeat_timeout", 40_000), TaskFailed)
+    assert failed.message == "no sign of life of agent x for 25.0 s"
+
+
+def test_a_route_may_say_that_silence_is_not_to_be_tried_again() -> None:
+    p = started({"a": agent(**AUDIBLE, retry={"non_retryable": ["heartbeat_timeout"]})})
+    assert names(p.fall_silent("a", "heartbeat_timeout")) == ["TaskFailed", "IncidentRaised"]
+
+
+@pytest.mark.parametrize("kind", ["start_timeout", "run_timeout", "heartbeat_timeout"])
+def test_silence_of_which_the_attempt_can_say_nothing_changes_nothing(kind: TimerKind) -> None:
+    p = started({"a": agent(**AUDIBLE), "b": agent()})
+    assert p.fall_silent("b", kind, 10**9) == ()  # nobody asked it for signs
+    fresh = started({"a": agent(**AUDIBLE), "b": agent()})
+    assert fresh.fall_silent("a", kind, 4_999) == ()  # of an attempt before
+    fresh.succeed("a")
+    assert fresh.fall_silent("a", kind, 10**9) == ()
+    over = started({"a": agent(**AUDIBLE)})
+    over.command("cancel")
+    assert over.fall_silent("a", kind, 10**9) == ()
+
+
+def test_the_task_names_the_periods_of_signs_of_life() -> None:
+    p = started({"a": agent(heartbeat="5s")})
+    (task,) = [effect for effect in p.effects() if isinstance(effect, SendTask)]
+    assert task.periods == Periods(heartbeat_s=5.0)
+    assert [e.periods for e in started().effects() if isinstance(e, SendTask)] == [None]
+
+
+def test_a_result_counts_after_its_agent_was_given_up_as_silent() -> None:
+    p = started({"a": agent(**AUDIBLE)})
+    p.fall_silent("a", "heartbeat_timeout")
+    assert names(p.succeed("a", attempt=1)) == ["TaskSucceeded", "WorkflowEnded"]
+
+
+KINDS: tuple[TimerKind, ...] = get_args(TimerKind)
 
 
 @pytest.mark.parametrize("status", ["running", "retrying", "asking", "incident", "succeeded"])

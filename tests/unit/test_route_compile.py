@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mesh.core.canonical import digest
-from mesh.core.route import AgentWork, ApprovalWork, CallWork, Retry
+from mesh.core.route import AgentWork, ApprovalWork, CallWork, Periods, Retry
 from mesh.core.route_compile import RouteRefused, compile_route
 from mesh.core.route_graph import find_cycle, ordered
 
@@ -57,6 +57,12 @@ def step_with(**changes: Any) -> dict[str, Any]:
 
 def call_with(**changes: Any) -> dict[str, Any]:
     return route_with(steps={"a": {"workflow": "sub", "input": 1, **changes}})
+
+
+def only_agent(document: dict[str, Any]) -> AgentWork:
+    work = compile_route(document).steps["a"].work
+    assert isinstance(work, AgentWork)
+    return work
 
 
 def approval_with(**changes: Any) -> dict[str, Any]:
@@ -131,6 +137,9 @@ def test_every_key_is_taken() -> None:
                     "input": 1,
                     "if": "event.data.n > 2",
                     "timeout": "1.5m",
+                    "start_timeout": "20s",
+                    "run_timeout": "1m",
+                    "heartbeat": "500ms",
                     "on_exhausted": "fail",
                     "retry": {
                         "attempts": 1,
@@ -162,6 +171,7 @@ def test_every_key_is_taken() -> None:
     work = route.steps["a_1"].work
     assert isinstance(work, AgentWork)
     assert (work.timeout_s, work.on_exhausted) == (90.0, "fail")
+    assert work.periods == Periods(start_timeout_s=20, run_timeout_s=60, heartbeat_s=0.5)
     assert work.retry == Retry(
         attempts=1, backoff_s=0.5, factor=1.5, max_backoff_s=7_200, jitter=0, non_retryable=frozenset({"no_title"})
     )
@@ -214,6 +224,19 @@ def test_a_long_backoff_raises_the_longest() -> None:
     work = compile_route(step_with(retry={"backoff": "5m"})).steps["a"].work
     assert isinstance(work, AgentWork)
     assert work.retry.max_backoff_s == 300
+
+
+def test_times_that_nobody_has_written_are_not_watched() -> None:
+    assert only_agent(step_with()).periods is None
+    work = only_agent(step_with(heartbeat="10s"))
+    assert (work.timeout_s, work.periods) == (300, Periods(heartbeat_s=10))
+
+
+def test_the_time_out_is_as_long_as_start_and_run_need() -> None:
+    work = only_agent(step_with(start_timeout="10m", run_timeout="1h", heartbeat="1h"))
+    assert work.timeout_s == 4_200
+    assert work.periods == Periods(start_timeout_s=600, run_timeout_s=3_600, heartbeat_s=3_600)
+    assert only_agent(step_with(start_timeout="1s", run_timeout="1s", timeout="2s")).timeout_s == 2
 
 
 def test_one_kind_may_stand_without_a_list() -> None:
@@ -366,6 +389,30 @@ BAD: list[tuple[Any, list[str]]] = [
     (step_with(timeout="1h30m"), [f"steps.a.timeout: timeout can't be 1h30m ({DURATION})"]),
     (step_with(timeout="0s"), ["steps.a.timeout: timeout can't be 0s (more than 0, and 3650d at the most)"]),
     (step_with(timeout="9999d"), ["steps.a.timeout: timeout can't be 9999d (more than 0, and 3650d at the most)"]),
+    (step_with(heartbeat="0s"), ["steps.a.heartbeat: heartbeat can't be 0s (more than 0, and 3650d at the most)"]),
+    (step_with(start_timeout=5), [f"steps.a.start_timeout: start_timeout can't be 5 ({DURATION})"]),
+    (
+        step_with(heartbeat="2m", run_timeout="1m"),
+        ["steps.a.heartbeat: heartbeat is longer than run_timeout, so it would never count (make it shorter)"],
+    ),
+    (
+        step_with(heartbeat="6m"),
+        ["steps.a.heartbeat: heartbeat is longer than timeout, so it would never count (make it shorter)"],
+    ),
+    (
+        step_with(timeout="5m", start_timeout="1m", run_timeout="5m"),
+        [
+            "steps.a.timeout: timeout is shorter than start_timeout and run_timeout together (make it longer, or leave it out)"
+        ],
+    ),
+    (
+        step_with(timeout="5m", start_timeout="6m"),
+        ["steps.a.timeout: timeout is shorter than start_timeout (make it longer, or leave it out)"],
+    ),
+    (
+        step_with(timeout="5m", run_timeout="6m"),
+        ["steps.a.timeout: timeout is shorter than run_timeout (make it longer, or leave it out)"],
+    ),
     (step_with(timeout="never"), [f"steps.a.timeout: timeout can't be never ({DURATION})"]),
     (
         step_with(on_exhausted="stop"),

@@ -25,7 +25,7 @@ VALID = Draft7Validator(SCHEMA)
 # What only the compiler can know: what a name refers to, what an expression says, what two keys say together, what JSON has not.
 BEYOND = re.compile(
     r"at column|there is no step|steps need each other|can't need itself|max_backoff is less|payload_schema is no JSON Schema|"
-    r"a \$ref must|9999d|64 bits|no JSON number|which JSON has not|is no string \(put"
+    r"a \$ref must|would never count|timeout is shorter|9999d|64 bits|no JSON number|which JSON has not|is no string \(put"
 )
 
 

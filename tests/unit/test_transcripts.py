@@ -134,6 +134,30 @@ def failures_that_end_it() -> Transcript:
 
 
 @scenario
+def agents_that_fall_silent() -> Transcript:
+    """Signs of life are nobody's input; what is decided is that there were none."""
+    periods = {"start_timeout": "30s", "run_timeout": "10m", "heartbeat": "20s"}
+    t = Transcript(
+        "An agent that does not begin, one that dies, one that works for ever",
+        route({"dig": agent("digger", timeout="1h", **periods, retry={"attempts": 4, "backoff": "1s", "jitter": 0})}),
+    )
+    t.start()
+    t.note("No agent takes it.")
+    t.fall_silent("dig", "start_timeout")
+    t.wait("dig")
+    t.note("One takes it, is heard of for a minute, and no more.")
+    t.fall_silent("dig", "heartbeat_timeout", 80_000)
+    t.wait("dig")
+    t.note("The next is heard of all the time, and comes to no end.")
+    t.fall_silent("dig", "run_timeout", 602_000)
+    t.wait("dig")
+    t.note("The one that was given up as dead had only been stopped. Its result counts, since the step is not settled.")
+    t.succeed("dig", "gold", attempt=2)
+    t.succeed("dig", "more gold")
+    return t
+
+
+@scenario
 def late_and_foreign_results() -> Transcript:
     t = Transcript("One result counts for a task", route({"a": agent(timeout="10s"), "b": agent(needs="a")}))
     t.start()

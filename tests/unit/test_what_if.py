@@ -314,6 +314,36 @@ def test_nobody_knows_what_a_longer_time_out_would_have_brought() -> None:
     assert found.unknown[0].why == "no result came by the time-out, which is longer now"
 
 
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [({}, "same"), ({"heartbeat": "3s"}, "same"), ({"heartbeat": "10s"}, "unknown"), ({"heartbeat": None}, "unknown")],
+)
+def test_nobody_knows_what_a_longer_silence_would_have_brought(changes: dict[str, Any], verdict: str) -> None:
+    work: dict[str, Any] = {"heartbeat": "5s", "run_timeout": "1m", "retry": {"attempts": 1}}
+    made = Partition(route({"a": agent(**work)}))
+    made.start()
+    made.fall_silent("a", "heartbeat_timeout")
+    kept = {key: value for key, value in {**work, **changes}.items() if value is not None}
+    found = rehearse(recorded(made), route({"a": agent(**kept)}))
+    assert found.verdict == verdict
+    if verdict == "unknown":
+        assert found.unknown[0].why == "no sign of life came by its heartbeat_timeout, which is longer now"
+
+
+def test_a_failure_of_the_agents_own_stands_whatever_its_periods() -> None:
+    made = Partition(route({"a": agent(heartbeat="5s", retry={"attempts": 1})}))
+    made.start()
+    made.fail("a")
+    assert rehearse(recorded(made), route({"a": agent(retry={"attempts": 1})})).verdict == "same"
+
+
+def test_nobody_knows_what_would_have_come_of_an_attempt_of_which_no_sign_is_asked_any_more() -> None:
+    made = Partition(route({"a": agent(heartbeat="5s")}))
+    made.start()
+    made.fall_silent("a", "heartbeat_timeout")
+    assert rehearse(recorded(made), route({"a": agent()})).verdict == "unknown"
+
+
 def test_fewer_attempts_end_where_another_was_made() -> None:
     found = rehearse(
         recorded(retried()), changed(REVIEW, classify=agent(value="${{ event.data }}", retry={"attempts": 2}))

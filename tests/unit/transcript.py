@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import orjson
+from msgspec import to_builtins
 from one_partition import START_MS, Partition
 
 from mesh.core.between import Crossing, crossing_id
@@ -107,7 +108,7 @@ def _steps(route: Route) -> Iterator[tuple[str, Any]]:
 
 
 def _json(value: Any) -> str:
-    return orjson.dumps(value).decode()
+    return orjson.dumps(value, default=to_builtins).decode()
 
 
 def _clock(at_ms: int) -> str:

@@ -72,5 +72,6 @@ def dispatch(
             round=turn,
             hop=hop,
             reserved=reserve if reserve and workflow.account is not None else None,
+            periods=work.periods,
         )
     )

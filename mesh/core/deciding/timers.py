@@ -1,5 +1,7 @@
 """Times that have come: a time-out, a retry, a deadline, the end of a closed id's memory. One that no longer fits the state changes nothing."""
 
+from typing import Final
+
 from mesh.core.deciding import fanning
 from mesh.core.deciding.attempts import dispatch_again, fail
 from mesh.core.deciding.closing import expire
@@ -22,6 +24,13 @@ from mesh.core.state import StepState
 
 __all__ = ["on_timer"]
 
+_SIGNS: Final = {
+    "start_timeout": "no instance of agent {agent} has begun it after {waited_s:.1f} s",
+    "run_timeout": "no result of agent {agent} {waited_s:.1f} s after it had begun",
+    "heartbeat_timeout": "no sign of life of agent {agent} for {waited_s:.1f} s",
+}
+"""What is said where no sign of life has put a time-out off."""
+
 
 def on_timer(draft: Draft, given: TimerDue) -> None:
     workflow = draft.workflow
@@ -42,7 +51,16 @@ def on_timer(draft: Draft, given: TimerDue) -> None:
             draft.add(BudgetTimeOver())
         return
     step = workflow.steps.get(given.step)
-    if workflow.status != "running" or step is None or step.due_at_ms is None or step.due_at_ms > given.due_at_ms:
+    if workflow.status == "running" and step is not None:
+        _on_step(draft, given, step)
+
+
+def _on_step(draft: Draft, given: TimerDue, step: StepState) -> None:
+    if given.kind in _SIGNS:
+        if step.status == "running":
+            _fall_silent(draft, given, step)
+        return
+    if step.due_at_ms is None or step.due_at_ms > given.due_at_ms:
         return
     _fire(draft, given, step)
 
@@ -90,5 +108,25 @@ def _time_out(draft: Draft, name: str, step: StepState) -> None:
         draft,
         TaskFailed(
             step=name, task_id=step.task_id, attempt=step.attempt, kind="timeout", message=message, retryable=True
+        ),
+    )
+
+
+def _fall_silent(draft: Draft, given: TimerDue, step: StepState) -> None:
+    """No sign of life came in time. Nobody decides on signs, so the owner says when the time is; that it can be one of the attempt under way is seen here."""
+    period_s = step.periods.of(given.kind) if step.periods is not None else None
+    if period_s is None or given.due_at_ms < step.since_ms + int(period_s * 1000):
+        return
+    waited_s = period_s + (draft.now_ms - given.due_at_ms) / 1000
+    message = _SIGNS[given.kind].format(agent=step.agent, waited_s=waited_s)
+    fail(
+        draft,
+        TaskFailed(
+            step=given.step,
+            task_id=step.task_id,
+            attempt=step.attempt,
+            kind=given.kind,
+            message=message,
+            retryable=True,
         ),
     )

@@ -11,6 +11,7 @@ How it hangs together
   variables changed ends its worker, and the next record gets a fresh one.
 * A result goes to the outbox; when the broker has it, its task is settled; what is settled is committed, at most every
   `commit_every_s`. So a commit never passes a result that is not at the broker.
+* Where a task asks for signs of life, they are sent beside the results (`signs`); nothing waits for them.
 * At its deadline a task's result is `timeout`, whatever its handler does next. An async handler is cancelled; a thread can't be, so
   it keeps its worker until it ends.
 * A partition that is revoked is drained for `revoke_drain_s`; what still runs then runs on, for eager rebalances mostly give the partition
@@ -38,6 +39,7 @@ from mesh.services.agent_runtime.outbox import Outbox
 from mesh.services.agent_runtime.replies import Replies
 from mesh.services.agent_runtime.settings import AgentSettings, Counts
 from mesh.services.agent_runtime.shares import Shares
+from mesh.services.agent_runtime.signs import Signs
 from mesh.services.agent_runtime.threads import DaemonThreads
 from mesh.services.agent_runtime.work import Work
 from mesh.services.agent_runtime.workers import Workers
@@ -82,9 +84,18 @@ class AgentRuntime:
         self._shares = Shares(self._settings, abandon=self._abandon, log=self._log)
         self._outbox = Outbox(broker, settled=self._shares.settle, instead=replies.instead, log=self._log)
         self._threads = DaemonThreads(agent.concurrency, f"agent-{agent.name}")
+        self._signs = Signs(
+            broker,
+            version=agent.version,
+            instance=instance,
+            every_s=self._settings.watch_every_s,
+            log=self._log,
+            ticks=ticks,
+        )
         self._workers = Workers(
             AgentCall(agent, threads=self._threads, tracer=tracer),
             replies,
+            self._signs,
             concurrency=agent.concurrency,
             can_cancel=agent.is_async,
             is_traced=tracer is not None,
@@ -111,7 +122,13 @@ class AgentRuntime:
         await self._ensure_topic()
         async with _group() as group:
             self._workers.start(group)
-            parts = (self._outbox.run(), self._shares.keep_committed(), self._watch(), self._card.run())
+            parts = (
+                self._outbox.run(),
+                self._signs.run(),
+                self._shares.keep_committed(),
+                self._watch(),
+                self._card.run(),
+            )
             background = [group.create_task(part) for part in parts]
             try:
                 await self._serve()

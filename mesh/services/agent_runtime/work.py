@@ -60,7 +60,17 @@ class Share:
 class Work:
     """One task. `is_over`: its end is decided, so whatever its handler still does has no effect. `is_settled`: nothing is owed any more."""
 
-    __slots__ = ("deadline_ms", "is_over", "is_settled", "record", "runner", "share", "started_s", "task")
+    __slots__ = (
+        "deadline_ms",
+        "is_over",
+        "is_settled",
+        "record",
+        "runner",
+        "share",
+        "started_s",
+        "task",
+        "time_out_kind",
+    )
 
     def __init__(self, share: Share, record: Record) -> None:
         self.share = share
@@ -68,6 +78,7 @@ class Work:
         self.task: Task | None = None  # once it is begun
         self.runner: asyncio.Task[Any] | None = None  # the worker, while the handler runs
         self.deadline_ms = 0.0
+        self.time_out_kind = "timeout"  # what it is to miss it
         self.started_s = 0.0
         self.is_over = False
         self.is_settled = False

@@ -9,9 +9,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import copy_context
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
+from msgspec.structs import replace
 
 from mesh.codec.tasks import Task, decode_task
 from mesh.core.inputs import TaskError
@@ -20,6 +22,7 @@ from mesh.ports import Clock, OutRecord
 from mesh.services.agent_runtime.call import AgentCall, Answer
 from mesh.services.agent_runtime.replies import Replies
 from mesh.services.agent_runtime.settings import Counts
+from mesh.services.agent_runtime.signs import Signs
 from mesh.services.agent_runtime.work import Work
 
 __all__ = ["Workers"]
@@ -35,6 +38,7 @@ class Workers:
         self,
         call: AgentCall,
         replies: Replies,
+        signs: Signs,
         *,
         concurrency: int,
         can_cancel: bool,
@@ -51,6 +55,7 @@ class Workers:
         self._ticks = ticks
         self._call = call
         self._replies = replies
+        self._signs = signs
         self._concurrency = concurrency
         self._can_cancel = can_cancel
         self._is_traced = is_traced
@@ -175,11 +180,29 @@ class Workers:
             self._log.warning("task_malformed", task_record=work.place, error=str(error))
             self._deliver(work, self._replies.malformed(work.record, error))
             return
-        work.deadline_ms = task.deadline_at.timestamp() * 1000
+        work.deadline_ms = self._begin_by_ms(work, task)
         if work.deadline_ms <= self._clock.now_ms():  # the router has timed it out already: a result would not count
             self._expire(work, task)
             return
+        self._limit(work, task)
         await self._handle(work, me)
+
+    def _begin_by_ms(self, work: Work, task: Task) -> float:
+        """Later than this it need not be begun."""
+        by_ms = task.deadline_at.timestamp() * 1000
+        if task.start_timeout_s is None:
+            return by_ms
+        return min(by_ms, work.record.timestamp_ms + task.start_timeout_s * 1000)
+
+    def _limit(self, work: Work, task: Task) -> None:
+        """Give it the time that it has from now on."""
+        work.deadline_ms = task.deadline_at.timestamp() * 1000
+        if task.run_timeout_s is None:
+            return
+        run_until_ms = self._clock.now_ms() + task.run_timeout_s * 1000
+        if run_until_ms < work.deadline_ms:
+            work.deadline_ms, work.time_out_kind = run_until_ms, "run_timeout"
+            work.task = replace(task, deadline_at=datetime.fromtimestamp(run_until_ms / 1000, UTC))
 
     async def _handle(self, work: Work, me: asyncio.Task[Any]) -> None:
         task, traceparent = work.task, None
@@ -188,16 +211,18 @@ class Workers:
         work.runner = me
         work.started_s = self._ticks()
         self._running.add(work)
+        beat = self._signs.begin(work, task)
         try:
             if self._is_traced:
-                answer, traceparent = await self._call.traced_answer(task)
+                answer, traceparent = await self._call.traced_answer(task, beat)
             else:
-                answer = await self._call.answer(task)
+                answer = await self._call.answer(task, beat)
         except asyncio.CancelledError:
             if not work.is_over and me.cancelling():
                 raise
             answer = TaskError(kind="CancelledError", message="the handler was cancelled from within")
         finally:
+            self._signs.end(work)
             self._running.discard(work)
             work.runner = None
         if work.is_over:
@@ -245,7 +270,7 @@ class Workers:
 
     def _time_out(self, work: Work) -> None:
         self._counts.timed_out += 1
-        self._end(work, TaskError(kind="timeout", message="the deadline came before the handler's end"), None)
+        self._end(work, TaskError(kind=work.time_out_kind, message="the deadline came before the handler's end"), None)
         self._cancel(work)
 
     def _cancel(self, work: Work) -> None:

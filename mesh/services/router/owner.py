@@ -33,6 +33,9 @@ from mesh.core.events import (
     Decision,
     IncidentRaised,
     InputAttempted,
+    TaskDispatched,
+    TaskFailed,
+    TaskSucceeded,
     WorkflowStarted,
 )
 from mesh.core.evolve import evolve
@@ -43,6 +46,7 @@ from mesh.core.inputs import (
     InboxInput,
     Input,
     ResultReceived,
+    SignReceived,
     TaskError,
     TaskUndeliverable,
     TimerDue,
@@ -64,10 +68,11 @@ from mesh.services.router.records import (
     name_of_crossing,
     parked,
     place,
-    result_input,
+    reply_input,
     source_of,
     workflow_of,
 )
+from mesh.services.router.signs import Signs
 from mesh.services.router.spans import RouterSpans, Traced
 from mesh.services.router.timers import AWAITED, Awaited, Timers
 
@@ -82,6 +87,7 @@ _SETS_TIME: Final = (WorkflowStarted, BudgetRaised)
 _JUMP_MS: Final = 10_000  # no acknowledgement is that slow, since an append is given up before
 _LOGGED: Final = 500  # characters of an id or a reason that a log line holds
 _ASK_AGAIN_MS: Final = 200  # while ingress has not copied all answers yet
+_MARK_AFTER: Final = 1_000  # signs of life that a new owner would have to read again
 
 
 class _UnknownDigest(Exception):
@@ -117,6 +123,7 @@ class Owner:
         self.tracing = tracing
         self.state = PartitionState()
         self.timers = Timers()
+        self.signs = Signs()
         self.read: dict[str, int] = {}  # the next offset to read, by topic
         self.dirty: dict[str, Workflow | None] = {}  # confirmed since the last checkpoint
         self.confirmed = PartitionState()  # without workflows: positions, watermarks, mark, sequence
@@ -145,6 +152,7 @@ class Owner:
         self._announced: tuple[str, int] | None = None  # by ourselves, in the log or on its way there
         self.flights: list[Flight] = []  # under way, in order
         self._owes_mark = False
+        self._signs_heard = 0  # since the last decision
 
     # What the router asks ------------------------------------------------------------------------------------------
 
@@ -208,12 +216,14 @@ class Owner:
             self._take_timers(batch, now_ms)
         except _UnknownDigest as error:
             self.wanted_digest = str(error)
+        if self._signs_heard >= _MARK_AFTER:
+            self._emit_mark(batch, now_ms)
         return self._launch(batch)
 
     def _launch(self, batch: Batch) -> Batch | None:
         if not batch.decisions:
             return None
-        batch.positions = self.state.positions
+        batch.positions = batch.decisions[-1].positions
         batch.sequence = self.state.sequence
         batch.first_offset = self.ownership.appending(len(batch))
         if self.timers.is_overgrown:
@@ -287,6 +297,11 @@ class Owner:
         if given is None:
             self._advance(record)
             return
+        if isinstance(given, SignReceived):
+            self._advance(record)
+            self._signs_heard += 1
+            self.signs.hear(given, record.timestamp_ms)
+            return
         before = self.state.positions
         self._advance(record)
         try:
@@ -303,10 +318,10 @@ class Owner:
     def _advance(self, record: Record) -> None:
         self.state.positions = {**self.state.positions, record.topic: record.offset + 1}
 
-    def _input_of(self, record: Record) -> tuple[ResultReceived | InboxInput | None, Cause]:
-        """The input that a record holds; None for one that ingress has copied twice. Raises `MalformedRecord`."""
+    def _input_of(self, record: Record) -> tuple[ResultReceived | SignReceived | InboxInput | None, Cause]:
+        """The input, or the sign of life, that a record holds; None for one that ingress has copied twice. Raises `MalformedRecord`."""
         if record.topic == self._topics.results:
-            return result_input(record)
+            return reply_input(record)
         given, cause = inbox_input(record)
         return (None if is_repeated(self.state, given) else given), cause
 
@@ -365,12 +380,18 @@ class Owner:
             for timer in self.timers.pop_due(
                 awaited, self._fires_up_to(awaited, now_ms), self.state.workflows, limit=room
             ):
-                name = f"{timer.workflow_id}/{timer.run_id}/{timer.step or 'end'}/{timer.kind}/{timer.due_at_ms}"
                 try:
-                    self._decide_own(batch, timer, Cause(kind="timer", id=name, at_ms=timer.due_at_ms), now_ms)
+                    self._fire(batch, timer, now_ms)
                 except _UnknownDigest:
                     self.timers.put_back(awaited, timer)
                     raise
+        room = self._config.max_timers - len(batch)
+        for timer in self.signs.pop_due(self._fires_up_to("results", now_ms), self.state.workflows, limit=room):
+            self._fire(batch, timer, now_ms)
+
+    def _fire(self, batch: Batch, timer: TimerDue, now_ms: int) -> None:
+        name = f"{timer.workflow_id}/{timer.run_id}/{timer.step or 'end'}/{timer.kind}/{timer.due_at_ms}"
+        self._decide_own(batch, timer, Cause(kind="timer", id=name, at_ms=timer.due_at_ms), now_ms)
 
     def _fires_up_to(self, awaited: Awaited, now_ms: int) -> int:
         """The last time whose timers may fire: no input that came before it, or in its own millisecond, can be unread."""
@@ -390,7 +411,7 @@ class Owner:
             return None
         known = self.barrier
         for awaited in self.beatable(now_ms):
-            due = self.timers.next_due_at_ms(awaited)
+            due = self._next_due_at_ms(awaited)
             if known is None or (due is not None and known.up_to_ms <= due):
                 return now_ms
             if awaited != "results" and awaited not in known.copied and now_ms - known.up_to_ms >= _ASK_AGAIN_MS:
@@ -402,8 +423,16 @@ class Owner:
         return [
             awaited
             for awaited in AWAITED
-            if awaited != "nothing" and (due := self.timers.next_due_at_ms(awaited)) is not None and due < now_ms
+            if awaited != "nothing" and (due := self._next_due_at_ms(awaited)) is not None and due < now_ms
         ]
+
+    def _next_due_at_ms(self, awaited: Awaited) -> int | None:
+        due = self.timers.next_due_at_ms(awaited)
+        return _earliest(due, self.signs.next_due_at_ms()) if awaited == "results" else due
+
+    def next_due_at_ms(self) -> int | None:
+        """The nearest time at which there is something to decide without an input, by the broker's clock."""
+        return _earliest(self.timers.next_due_at_ms(), self.signs.next_due_at_ms())
 
     def _decide(self, batch: Batch, given: Input, cause: Cause, now_ms: int) -> None:
         """Raises `RecordTooLarge` where what follows of it can't be sent and there is no other way to decide it."""
@@ -471,7 +500,7 @@ class Owner:
         batch.effect_records.extend(encoded)
         batch.crosses = batch.crosses or crosses
         self._settle(batch, decision, decided.workflow)
-        self._owes_mark = False
+        self._owes_mark, self._signs_heard = False, 0
         return True
 
     def _settle(self, batch: Batch, decision: Decision, workflow: Workflow | None) -> None:
@@ -494,6 +523,13 @@ class Owner:
             step = workflow.steps.get(name) if name else None
             if step is not None and step.due_at_ms is not None and step.since_ms == decision.at_ms:
                 self.timers.arm(step.due_at_ms, workflow.workflow_id, str(name), workflow.run_id, step)
+            match event:
+                case TaskDispatched():
+                    self.signs.watch(workflow, event.step, workflow.steps[event.step])
+                case TaskSucceeded() | TaskFailed():
+                    self.signs.forget(event.task_id)
+                case _:
+                    pass
         if workflow.forget_at_ms is not None and workflow.updated_at_ms == decision.at_ms:
             self.timers.arm_forget(workflow.forget_at_ms, workflow.workflow_id, workflow.run_id)
 
@@ -543,9 +579,17 @@ class Owner:
         if self.is_lost() or not self._owes_mark:
             return None
         batch = Batch()
-        cause = Cause(kind="mark", id=f"mark/{self.partition}/{self._mark}")
-        self._emit(batch, Decided((), None), "", cause, now_ms + self.clock_offset_ms)
+        self._emit_mark(batch, now_ms + self.clock_offset_ms)
         return self._launch(batch)
+
+    def _emit_mark(self, batch: Batch, now_ms: int) -> None:
+        """A decision that says nothing but how far we are."""
+        cause = Cause(kind="mark", id=f"mark/{self.partition}/{self._mark}")
+        self._emit(batch, Decided((), None), "", cause, now_ms)
+
+
+def _earliest(*times_ms: int | None) -> int | None:
+    return min((at_ms for at_ms in times_ms if at_ms is not None), default=None)
 
 
 def _answer_too_large(given: AnswerGiven, message: str) -> AnswerRefused:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from mesh.codec.inbox import decode_inbox
-from mesh.codec.tasks import decode_result
+from mesh.codec.tasks import decode_reply
 from mesh.core import ids
 from mesh.core.between import CrossingId, parse_crossing_id
 from mesh.core.events import Cause, InputParked
@@ -19,6 +19,7 @@ from mesh.core.inputs import (
     EventOffered,
     InboxInput,
     ResultReceived,
+    SignReceived,
     WorkflowCalled,
 )
 from mesh.errors import MalformedRecord
@@ -30,7 +31,7 @@ __all__ = [
     "name_of_crossing",
     "parked",
     "place",
-    "result_input",
+    "reply_input",
     "source_of",
     "workflow_of",
 ]
@@ -45,13 +46,13 @@ def place(record: Record) -> str:
     return f"{record.topic}/{record.partition}/{record.offset}"
 
 
-def result_input(record: Record) -> tuple[ResultReceived, Cause]:
-    """Raises `MalformedRecord`."""
-    result = decode_result(record)
-    _bound("task_id", result.task_id)
-    return result, Cause(
+def reply_input(record: Record) -> tuple[ResultReceived | SignReceived, Cause]:
+    """What an agent has sent. Raises `MalformedRecord`."""
+    reply = decode_reply(record)
+    _bound("task_id", reply.task_id)
+    return reply, Cause(
         kind="result",
-        id=ids.attempt_id(result.task_id, result.attempt),
+        id=ids.attempt_id(reply.task_id, reply.attempt),
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,

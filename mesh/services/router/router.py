@@ -271,9 +271,7 @@ class Router:
     def _idle_s(self) -> float:
         """How long to wait for records while nothing else is due."""
         dues = [
-            due - owner.clock_offset_ms
-            for owner in self.owners.values()
-            if (due := owner.timers.next_due_at_ms()) is not None
+            due - owner.clock_offset_ms for owner in self.owners.values() if (due := owner.next_due_at_ms()) is not None
         ]
         if not dues:
             return self._config.idle_poll_s

@@ -123,6 +123,8 @@ async def take_over(
         await _read_logs(candidates, broker, topics, config)
         await _send_owed(list(candidates.values()), broker, topics, config)
         await _skip_what_is_gone(owners, broker, topics)
+        for owner in owners:
+            owner.signs.rebuild(owner.state.workflows.values(), clock.now_ms() + owner.clock_offset_ms)
     except BrokerError as error:
         for owner in owners:
             owner.lose(f"taking over failed: {error}")

@@ -31,6 +31,8 @@ def scripted_agent(name: str, *, seed: int, is_calm: Callable[[], bool]) -> Agen
     async def work(value: dict[str, Any], ctx: Context) -> dict[str, Any]:
         if not is_calm():
             draw = random.Random(f"{seed} {ctx.task_id} {ctx.attempt}").random()  # noqa: S311 - a simulation's chance
+            if 0.3 < draw * 6 % 1 < 0.45:
+                ctx.heartbeat()  # and never again
             await asyncio.sleep([0.0, 0.0, 0.05, 0.5, 3.0, 20.0][int(draw * 6)])
             if draw * 6 % 1 > 0.75:
                 raise NonRetryable("never") if draw * 6 % 1 > 0.97 else OSError("the disk is full")

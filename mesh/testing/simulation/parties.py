@@ -7,8 +7,9 @@ the routers' own connections (and by the real agent runtime's, in `world`). Whil
 import asyncio
 import contextvars
 import random
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count, takewhile
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -16,7 +17,7 @@ from mesh.adapters.memory import MemoryCluster
 from mesh.codec.approvals import ApprovalRequest, decode_request, encode_response
 from mesh.codec.cloudevents import from_record, to_record
 from mesh.codec.commands import encode_command
-from mesh.codec.tasks import Task, decode_task, encode_result
+from mesh.codec.tasks import Task, decode_task, encode_result, encode_sign
 from mesh.core import ids
 from mesh.core.inputs import TaskError
 from mesh.core.topics import Topics
@@ -146,6 +147,9 @@ class Parties:
         draw = rng.random()
         if draw < 0.06:
             return  # it died over it
+        if task.heartbeat_s is not None:
+            self._work_audibly(task, task.heartbeat_s, rng)
+            return
         delay_s = rng.choice(
             [0.0, 0.0, rng.uniform(0, 2), rng.uniform(0, timeout_s), timeout_s + rng.uniform(-0.2, 0.2)]
         )
@@ -155,6 +159,27 @@ class Parties:
         if draw > 0.75:
             error = TaskError(kind="OSError", message="the disk is full", retryable=draw < 0.97)
         self._later(min(delay_s, 60.0), lambda: self._reply(task, error))
+
+    def _work_audibly(self, task: Task, heartbeat_s: float, rng: random.Random) -> None:
+        """It begins at some time, is heard of at some distance for as long as it runs, or falls silent before; then its result may come all the same."""
+        start_s, run_s = task.start_timeout_s or 4.0, task.run_timeout_s or 8.0
+        begin_s = rng.choice([0.0, 0.0, rng.uniform(0, 2), start_s + rng.uniform(-0.2, 0.2)])
+        takes_s = rng.choice([0.0, rng.uniform(0, run_s), rng.uniform(0, run_s), run_s + rng.uniform(-0.2, 0.5)])
+        heard_s = rng.choice([takes_s, takes_s, takes_s, rng.uniform(0, takes_s)])
+        every_s = rng.choice([heartbeat_s / 3, heartbeat_s / 3, heartbeat_s + rng.uniform(-0.2, 0.05)])
+        ends = takes_s == heard_s or rng.random() < 0.5
+        error = TaskError(kind="OSError", message="the disk is full") if rng.random() < 0.1 else None
+        for at_s in _until(heard_s, start_s / 3):
+            self._say(task, "started", begin_s, at_s)
+        for at_s in _until(heard_s, every_s):
+            self._say(task, "heartbeat", begin_s, at_s)
+        if ends:
+            self._later(begin_s + takes_s, lambda: self._reply(task, error))
+
+    def _say(self, task: Task, status: Literal["started", "heartbeat"], begin_s: float, at_s: float) -> None:
+        """A sign of life, `at_s` after its begin, which is `begin_s` from now."""
+        sign = encode_sign(task, status, agent_version="1", agent_instance="played", duration_ms=round(at_s * 1000, 3))
+        self._later(begin_s + at_s, lambda: self._send(sign))
 
     def _reply(self, task: Task, error: TaskError | None) -> None:
         output = msgspec.json.encode({"by": task.agent, "attempt": task.attempt})
@@ -170,7 +195,7 @@ class Parties:
         )
 
     def _on_result(self, record: Record) -> None:
-        """Some results come twice, at any distance."""
+        """Some results come twice, and some signs of life, at any distance."""
         if self._rng.random() < (0.02 if self.is_calm else 0.1):
             again = OutRecord(record.topic, record.key, record.value, record.headers, record.partition)
             self._later(self._rng.choice([0.0, 0.3, self._rng.uniform(0, 20)]), lambda: self._send(again))
@@ -273,6 +298,11 @@ class Parties:
                 if step.status == "asking" and self._is_time_for(step.task_id):
                     self._answer(step.task_id, "ben", "approve")
         self._later(_SWEEP_S, self._sweep)
+
+
+def _until(end_s: float, every_s: float) -> Iterator[float]:
+    """0 and each further `every_s`, up to `end_s`."""
+    return takewhile(lambda at_s: at_s <= end_s, count(0.0, every_s))
 
 
 def is_wanted(record: Record, match: Callable[[dict[str, Any]], Sequence[object]]) -> bool:

@@ -132,6 +132,29 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
         },
     },
     {
+        "route": "audible",
+        "steps": {
+            "dig": {
+                "agent": "alpha",
+                "input": "${{ event.data }}",
+                "timeout": "1500s",  # none but the signs of life end it in time
+                "start_timeout": "5s",
+                "run_timeout": "12s",
+                "heartbeat": "3s",
+                "retry": {"attempts": 4, "backoff": "1s", "max_backoff": "4s"},
+            },
+            "haul": {
+                "needs": "dig",
+                "agent": "beta",
+                "input": {},
+                "timeout": "30s",
+                "run_timeout": "9s",
+                "heartbeat": "2s",
+                "retry": _RETRY,
+            },
+        },
+    },
+    {
         "route": "calls",
         "steps": {
             "first": {"workflow": "called", "input": {"n": "${{ event.data.n }}", "of": "first"}},
