@@ -36,6 +36,18 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     deadline: datetime
     traceparent: str = ""
     on_heartbeat: Callable[[], None] | None = None
+    budget: dict[
+        str, float
+    ] = {}  # what this attempt may take of the run's budget: tokens, usd; empty: nothing is reserved
+    usage: dict[str, float] = msgspec.field(default_factory=dict)  # what it has taken so far, by `used`
+
+    def used(self, **amounts: float) -> None:
+        """Say what the work took: `ctx.used(tokens=812, usd=0.004)`. It adds up, and goes out with the result, also with that of a failure.
+
+        The mesh settles the run's budget by `tokens` (or `input_tokens` and `output_tokens`) and `usd`; other names are for the record.
+        """
+        for name, amount in amounts.items():
+            self.usage[name] = self.usage.get(name, 0.0) + amount
 
     def heartbeat(self) -> None:
         """Say that the work makes progress. Cheap, and from any thread: call it as often as you like.

@@ -53,6 +53,7 @@ class AgentMesh:
         timeout_s: float = 60.0,
         partition: int | None = None,
         periods: Periods | None = None,
+        budget: dict[str, float] | None = None,
     ) -> None:
         """One task an input; the n-th is of workflow `test:<first + n>`."""
         now = self.clock.now_ms()
@@ -71,6 +72,7 @@ class AgentMesh:
                 due_at_ms=now + int(timeout_s * 1000),
                 traceparent="00-0123456789abcdef0123456789abcdef-0123456789abcdef-01",
                 periods=periods,
+                budget=budget,
             )
             out = encode_task(effect, topics=TOPICS, reply_partition=0)
             records.append(OutRecord(out.topic, out.key, out.value, out.headers, partition))

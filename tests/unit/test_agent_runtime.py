@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from pydantic import BaseModel, Field
 from structlog.testing import capture_logs
 
-from mesh import Context, NonRetryable, agent
+from mesh import Context, HandOver, NonRetryable, agent
 from mesh.adapters.system import SystemClock
 from mesh.codec.cards import decode_card
 from mesh.codec.dead_letters import decode_dead_letter
@@ -79,6 +79,45 @@ async def test_the_handler_gets_typed_input_and_the_tasks_context(mesh: AgentMes
     assert (ctx.workflow_id, ctx.run_id, ctx.route, ctx.step) == ("test:0", "00000001", "test", "step")
     assert (ctx.attempt, ctx.idempotency_key) == (1, "test:0/00000001/step")
     assert 0 < ctx.remaining_s <= 60
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_what_a_handler_used_goes_out_with_its_result_also_with_a_failure(mesh: AgentMesh, fails: bool) -> None:
+    @agent("spender")
+    async def spender(value: int, ctx: Context) -> dict[str, float]:
+        ctx.used(tokens=100, usd=0.5)
+        ctx.used(tokens=20)
+        if fails:
+            raise ValueError("too dear")
+        return ctx.budget
+
+    async with mesh.running(spender):
+        await mesh.send("spender", 1, budget={"tokens": 500})
+        result = await mesh.wait_result()
+    assert result.usage == {"tokens": 120, "usd": 0.5}
+    assert result.output == (None if fails else {"tokens": 500})
+
+
+async def test_a_handler_hands_its_task_over(mesh: AgentMesh) -> None:
+    @agent("dispatcher")
+    async def dispatcher(issue: Issue) -> Triage:
+        raise HandOver("billing", issue)
+
+    @agent("odd")
+    async def odd(value: int) -> int:
+        raise HandOver("billing", object())
+
+    async with mesh.running(dispatcher), mesh.running(odd):
+        await mesh.send("dispatcher", {"title": "t", "size": 12})
+        result = await mesh.wait_result()
+        await mesh.send("odd", 1)
+        _, refused = await mesh.wait_results(2)
+    assert (result.status, result.output, result.error) == ("handed_over", None, None)
+    assert result.handover is not None
+    assert (result.handover.to, result.handover.input) == ("billing", {"title": "t", "size": 12})
+    assert refused.error is not None
+    assert (refused.error.kind, refused.error.retryable) == ("output_invalid", False)
+    assert "input for billing" in refused.error.message
 
 
 async def test_a_plain_function_runs_in_a_thread(mesh: AgentMesh) -> None:

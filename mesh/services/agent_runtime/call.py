@@ -43,15 +43,20 @@ class AgentCall:
         self._tracer = tracer
         self._call: Callable[..., Awaitable[Any]] = self._handler if agent.is_async else self._in_thread
 
-    async def answer(self, task: Task, beat: Callable[[], None] | None = None) -> Answer:
-        """The output as JSON, or why there is none, or who does it instead. `beat`: what a heartbeat of the handler calls. Raises nothing but `CancelledError`."""
+    async def answer(
+        self, task: Task, beat: Callable[[], None] | None = None, usage: dict[str, float] | None = None
+    ) -> Answer:
+        """The output as JSON, or why there is none, or who does it instead. Raises nothing but `CancelledError`.
+
+        `beat`: what a heartbeat of the handler calls. `usage`: where it puts what it takes.
+        """
         try:
             value = self._validate_input(bytes(task.input))
         except Exception as error:  # noqa: BLE001 - a validator may raise anything; it judged the input, so no retry helps
             return TaskError(kind="input_invalid", message=self._shape("input", error), retryable=False)
         try:
             if self._takes_context:
-                output = await self._call(value, self._context(task, beat))
+                output = await self._call(value, self._context(task, beat, usage))
             else:
                 output = await self._call(value)
         except HandOver as passed_on:
@@ -65,7 +70,9 @@ class AgentCall:
         except Exception as error:  # noqa: BLE001 - as above, of the output
             return TaskError(kind="output_invalid", message=self._shape("output", error), retryable=False)
 
-    async def traced_answer(self, task: Task, beat: Callable[[], None] | None = None) -> tuple[Answer, str | None]:
+    async def traced_answer(
+        self, task: Task, beat: Callable[[], None] | None = None, usage: dict[str, float] | None = None
+    ) -> tuple[Answer, str | None]:
         """As `answer`, within a span beneath the task's, and with the span's traceparent."""
         attributes = {
             "gen_ai.operation.name": "invoke_agent",
@@ -76,13 +83,13 @@ class AgentCall:
         }
         name = f"invoke_agent {self._agent.name}"
         with live_span(self._tracer, name=name, traceparent=task.traceparent, attributes=attributes) as span:
-            answer = await self.answer(task, beat)
+            answer = await self.answer(task, beat, usage)
             return answer, _close_span(span, answer)
 
     async def _in_thread(self, *arguments: Any) -> Any:
         return await self._threads.run(lambda: self._handler(*arguments))
 
-    def _context(self, task: Task, beat: Callable[[], None] | None) -> Context:
+    def _context(self, task: Task, beat: Callable[[], None] | None, usage: dict[str, float] | None) -> Context:
         return Context(
             agent=task.agent,
             workflow_id=task.workflow_id,
@@ -95,6 +102,8 @@ class AgentCall:
             deadline=task.deadline_at,
             traceparent=task.traceparent,
             on_heartbeat=beat,
+            budget=task.budget or {},
+            usage={} if usage is None else usage,
         )
 
     def _handed_over(self, passed_on: HandOver) -> inputs.HandOver | TaskError:

@@ -56,6 +56,7 @@ class Replies:
             agent_version=self._version,
             agent_instance=self._instance,
             duration_ms=round((self._ticks() - work.started_s) * _MS, 3),
+            usage=work.usage or None,
             traceparent=traceparent,
         )
         if (

@@ -70,6 +70,7 @@ class Work:
         "started_s",
         "task",
         "time_out_kind",
+        "usage",
     )
 
     def __init__(self, share: Share, record: Record) -> None:
@@ -82,6 +83,7 @@ class Work:
         self.started_s = 0.0
         self.is_over = False
         self.is_settled = False
+        self.usage: dict[str, float] = {}  # what its handler says that it took
 
     @property
     def place(self) -> str:

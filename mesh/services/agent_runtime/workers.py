@@ -214,9 +214,9 @@ class Workers:
         beat = self._signs.begin(work, task)
         try:
             if self._is_traced:
-                answer, traceparent = await self._call.traced_answer(task, beat)
+                answer, traceparent = await self._call.traced_answer(task, beat, work.usage)
             else:
-                answer = await self._call.answer(task, beat)
+                answer = await self._call.answer(task, beat, work.usage)
         except asyncio.CancelledError:
             if not work.is_over and me.cancelling():
                 raise
