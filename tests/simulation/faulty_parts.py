@@ -236,7 +236,7 @@ def deadlines_do_not_wait_for_ingress(patch: pytest.MonkeyPatch) -> None:
     async def copied(*_: Any) -> bool:
         return True
 
-    patch.setattr(barrier, "_answers_copied", copied)
+    patch.setattr(barrier, "_copied", copied)
 
 
 PLANS["deadlines_do_not_wait_for_ingress"] = _with_a_blackout
