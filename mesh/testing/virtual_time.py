@@ -30,7 +30,8 @@ import random
 import sys
 import weakref
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, NoReturn, TypeVar, TypeVarTuple, Unpack
 
 __all__ = [
@@ -132,12 +133,18 @@ class _Runnable:
 
 
 class VirtualTimeLoop(asyncio.BaseEventLoop):
-    """An asyncio event loop without an outside. Time begins at 0.0 and is in seconds. `seed` None keeps asyncio's own order."""
+    """An asyncio event loop without an outside. Time begins at 0.0 and is in seconds. `seed` None keeps asyncio's own order.
 
-    def __init__(self, *, seed: int | None = None, limit_s: float = float("inf")) -> None:
+    `step_s`: what a step costs. With 0 time stands still while there is something to do, and every time is exact. `steps`: how many have run, as a measure of work
+    that no machine's speed changes.
+    """
+
+    def __init__(self, *, seed: int | None = None, limit_s: float = float("inf"), step_s: float = _STEP_S) -> None:
         self._running = False  # the base's constructor asks already
         super().__init__()
+        self.steps = 0
         self.unhandled: list[BaseException] = []
+        self._step_s = step_s
         self._runnable = _Runnable(random.Random(seed) if seed is not None else None)  # noqa: S311 - an order, no secret
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._timer_numbers = itertools.count()
@@ -235,6 +242,29 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
         self.stop()
 
     def run_forever(self) -> None:
+        with self._as_the_running_one():
+            while not self._stopping:
+                self._step()
+
+    def run_until(self, until_s: float, done: Callable[[], bool] = lambda: False) -> bool:
+        """Run all that happens up to `until_s`, and stand there; or only up to the first moment, with nothing ready, in which `done()`. True for the latter.
+
+        With the time that it is now: all that needs no time.
+        """
+        with self._as_the_running_one():
+            while True:
+                while self._is_something_ready():
+                    self._step()
+                if done():
+                    return True
+                next_s = self.next_timer_s()
+                if next_s is None or next_s > until_s:
+                    self._now_s = max(self._now_s, until_s)
+                    return False
+                self._move_on()
+
+    @contextmanager
+    def _as_the_running_one(self) -> Iterator[None]:
         if self._running or self._closed:
             raise RuntimeError("this loop runs already, or is closed")
         hooks = sys.get_asyncgen_hooks()
@@ -242,25 +272,30 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
         asyncio._set_running_loop(self)  # noqa: SLF001 - offered to whoever writes an event loop
         self._running, self._stopping = True, False
         try:
-            while not self._stopping:
-                self._step()
+            yield
         finally:
             self._running = False
             asyncio._set_running_loop(None)  # noqa: SLF001
             sys.set_asyncgen_hooks(*hooks)
+
+    def next_timer_s(self, of: Incarnation | None = None) -> float | None:
+        """When the next timer is due, of all or of one process; None where there is none."""
+        self._drop_cancelled()
+        if of is None:
+            return self._timers[0][0] if self._timers else None
+        dues = (due for due, _, timer in self._timers if self._owners.get(id(timer)) is of and not timer.cancelled())
+        return min(dues, default=None)
+
+    def leap(self, to_s: float) -> None:
+        """Let time be `to_s`, as for a machine that slept: what was due in between is late, each thing once, in its order. For stretches in which only polls wake up."""
+        self._now_s = max(self._now_s, to_s)
 
     def stop(self) -> None:
         self._stopping = True
 
     def _step(self) -> None:
         """Run one callback; if none is ready, move on to the next timer."""
-        while self._timers and (self._timers[0][2].cancelled() or self._timers[0][0] <= self._now_s):
-            _, _, timer = heapq.heappop(self._timers)
-            if timer.cancelled():
-                self._owners.pop(id(timer), None)
-            else:
-                self._runnable.put(timer, first_step=False)
-        if not self._runnable:
+        if not self._is_something_ready():
             self._move_on()
             return
         handle = self._runnable.take()
@@ -270,11 +305,24 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
         if owner is not None and owner.is_killed and not self._unwinding:
             self._frozen.append(handle)
             return
-        self._now_s += _STEP_S
+        self._now_s += self._step_s
+        self.steps += 1
         self._busy_steps += 1
         if self._busy_steps > _BUSY_STEPS:
             raise VirtualTimeLimit(f"{_BUSY_STEPS} steps without a pause at {self._now_s:.3f} s; {_waiting(self)}")
         handle._run()  # noqa: SLF001 - there is no public way to run a handle
+
+    def _is_something_ready(self) -> bool:
+        """Whether a callback waits to run now, timers that are due included."""
+        self._drop_cancelled()
+        while self._timers and self._timers[0][0] <= self._now_s:
+            self._runnable.put(heapq.heappop(self._timers)[2], first_step=False)
+            self._drop_cancelled()
+        return bool(self._runnable)
+
+    def _drop_cancelled(self) -> None:
+        while self._timers and self._timers[0][2].cancelled():
+            self._owners.pop(id(heapq.heappop(self._timers)[2]), None)
 
     def _move_on(self) -> None:
         self._busy_steps = 0

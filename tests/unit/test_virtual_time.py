@@ -252,3 +252,47 @@ def test_entropy_is_repeated_by_its_seed() -> None:
     assert tokens == [second.token() for _ in range(5)]
     assert len(set(tokens)) == 5
     assert all(len(token) == 32 for token in tokens)
+
+
+def test_a_loop_runs_moment_by_moment_for_one_who_does_not_wait_in_it() -> None:
+    loop, seen = VirtualTimeLoop(step_s=0.0), []
+
+    async def tick() -> None:
+        for number in range(4):
+            seen.append((number, loop.time()))
+            await asyncio.sleep(10)
+
+    task = loop.create_task(tick())
+    assert not loop.run_until(0.0)
+    assert seen == [(0, 0.0)]  # what needs no time
+    assert loop.next_timer_s() == 10.0
+    assert loop.run_until(100.0, lambda: len(seen) == 2)  # up to the moment that is waited for
+    assert loop.time() == 10.0
+    assert not loop.run_until(25.0)
+    assert (seen[-1], loop.time()) == ((2, 20.0), 25.0)
+    before = loop.steps
+    assert not loop.run_until(29.0)
+    assert loop.steps == before  # nothing was due, and nothing ran
+    task.cancel()
+    loop.unwind()
+
+
+def test_a_leap_makes_what_was_due_late_once_and_in_order() -> None:
+    loop, seen = VirtualTimeLoop(step_s=0.0), list[tuple[str, float]]()
+    sleeper, other = loop.incarnation("sleeper"), loop.incarnation("other")
+
+    async def poll(name: str, every_s: float) -> None:
+        while True:
+            await asyncio.sleep(every_s)
+            seen.append((name, loop.time()))
+
+    sleeper.start(poll("often", 1))
+    other.start(poll("seldom", 50))
+    loop.run_until(0.0)
+    assert (loop.next_timer_s(of=sleeper), loop.next_timer_s(of=other)) == (1.0, 50.0)
+    loop.leap(60.0)
+    loop.run_until(60.0)
+    assert seen == [("often", 60.0), ("seldom", 60.0)]
+    loop.leap(5.0)
+    assert loop.time() == 60.0  # time only goes forward
+    loop.unwind()

@@ -93,6 +93,11 @@ class Router:
         """The live states, as decided so far."""
         return [workflow for owner in self.owners.values() for workflow in owner.state.workflows.values()]
 
+    @property
+    def is_owning(self) -> bool:
+        """Whether it owns every partition that the group gives it, and the group gives it some."""
+        return bool(self._desired) and self._desired <= self.owners.keys()
+
     async def run(self) -> None:
         await self._check_topics()
         await self._definitions.start(self._routes)
@@ -268,16 +273,22 @@ class Router:
         await asyncio.sleep(0)
         return records
 
-    def _idle_s(self) -> float:
-        """How long to wait for records while nothing else is due."""
+    def next_due_at_ms(self) -> int | None:
+        """When, by this machine's clock, a time comes that this router has to act on by itself; None where it only waits for records.
+
+        What is not in here is noticed by chance: `idle_poll_s` late on a running machine, and much later in virtual time, where nobody polls for nothing.
+        """
         dues = [
             due - owner.clock_offset_ms for owner in self.owners.values() if (due := owner.next_due_at_ms()) is not None
         ]
-        if not dues:
+        return min(dues, default=None)
+
+    def _idle_s(self) -> float:
+        """How long to wait for records while nothing else is due."""
+        due = self.next_due_at_ms()
+        if due is None:
             return self._config.idle_poll_s
-        wait_s = (
-            min(dues) + 1 - self._clock.now_ms()
-        ) / 1000  # a timer that waits for inputs fires the millisecond after
+        wait_s = (due + 1 - self._clock.now_ms()) / 1000  # a timer that waits for inputs fires the millisecond after
         return min(max(wait_s, _BARRIER_POLL_S), self._config.idle_poll_s)
 
     def _decide(self, records: Sequence[Record], flights: asyncio.TaskGroup) -> None:
