@@ -1,0 +1,137 @@
+"""The core's voice: inputs in full, events with all their fields, effects by their ids. For those who change the core, and must see every field that moves."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from mesh.core.between import Crossing, crossing_id
+from mesh.core.effects import (
+    AskApproval,
+    Effect,
+    PublishEvent,
+    PublishOutcome,
+    SendDeadLetter,
+    SendInput,
+    SendReceipt,
+    SendTask,
+)
+from mesh.core.events import Event
+from mesh.core.inputs import (
+    AnswerGiven,
+    CallCancelled,
+    CallEnded,
+    CommandGiven,
+    EventMatched,
+    EventOffered,
+    HandOver,
+    Input,
+    ResultReceived,
+    TaskUndeliverable,
+    TimerDue,
+    Undeliverable,
+    WorkflowCalled,
+)
+from mesh.core.state import KeptEvent
+from mesh.testing.transcript.writer import as_json
+
+__all__ = ["UNSAID", "effect_line", "event_line", "input_line"]
+
+UNSAID = frozenset(
+    {
+        "agent_instance",
+        "agent_version",
+        "caller",
+        "closed_retention_s",
+        "cloud_event",
+        "digest",
+        "duration_ms",
+        "payload_schema",
+        "step",
+        "task_id",
+        "trace_id",
+        "traceparent",
+        "usage",
+    }
+)
+"""Fields that say nothing to the reader of a transcript, or that another line says."""
+
+
+def input_line(given: Input, at: Callable[[int], str]) -> str:
+    match given:
+        case EventMatched():
+            event = given.cloud_event
+            return f"event {event['id']} for {given.workflow_id}: {as_json(event['data'])}"
+        case ResultReceived(handover=HandOver(to=to, input=value)):
+            return f"result of {given.task_id}/{given.attempt}: handed over to {to} {as_json(value)}"
+        case ResultReceived(error=None):
+            return f"result of {given.task_id}/{given.attempt}: {given.status} {as_json(given.output)}"
+        case ResultReceived(error=error):
+            again = "" if error and error.retryable else ", not to be tried again"
+            return f"result of {given.task_id}/{given.attempt}: failed, {error and error.kind}{again}"
+        case EventOffered():
+            event = given.cloud_event
+            return f"event {event['id']} ({event['type']}) offered to {given.workflow_id}: {as_json(event['data'])}"
+        case AnswerGiven():
+            edit = f", payload {as_json(given.payload)}" if isinstance(given.payload, dict) else ""
+            why = f", because: {given.reason}" if given.reason else ""
+            return f"answer of {given.by} to {given.approval_id}: {given.decision}{edit}{why} (sent {at(given.source_at_ms)})"
+        case CommandGiven():
+            return f"command of {given.by}: {given.command} {given.step or given.workflow_id}"
+        case WorkflowCalled() | CallEnded() | CallCancelled():
+            return _crossing_line(given)
+        case TimerDue():
+            return f"timer: {given.kind} {given.step or given.workflow_id}, due {at(given.due_at_ms)}"
+        case TaskUndeliverable():
+            return f"undeliverable: {given.task_id}/{given.attempt}, {given.message}"
+        case Undeliverable():
+            return f"undeliverable: {given.effect_id}, {given.message}"
+
+
+def _crossing_line(given: Crossing) -> str:
+    match given:
+        case WorkflowCalled():
+            return f"call {given.caller.task_id}/{given.caller.attempt} of {given.workflow_id}: {as_json(given.cloud_event['data'])}"
+        case CallEnded():
+            why = f", because: {given.reason}" if given.status != "completed" else f" {as_json(given.output)}"
+            return f"end of call {given.task_id}/{given.attempt}: {given.status}{why}"
+        case CallCancelled():
+            return f"call {given.caller.task_id}/{given.caller.attempt} is taken back"
+
+
+def event_line(event: Event, at: Callable[[int], str]) -> str:
+    step = getattr(event, "step", "")
+    return f"{type(event).__name__}{f' {step}' if step else ''}  {fields_of(event, at)}".rstrip()
+
+
+def fields_of(event: Event, at: Callable[[int], str]) -> str:
+    """What says something: neither empty nor what it is by default."""
+    parts = []
+    for field in msgspec.structs.fields(event):
+        name, value = field.name, getattr(event, field.name)
+        if isinstance(value, KeptEvent):
+            value = value.cloud_event
+        if name in UNSAID or value in ("", None) or value is False or value == field.default:
+            continue
+        shown = at(value) if name.endswith("_at_ms") else value if isinstance(value, str) else as_json(value)
+        parts.append(f"{name.removesuffix('_ms')}: {shown}")
+    return " | ".join(parts)
+
+
+def effect_line(effect: Effect) -> str:
+    match effect:
+        case SendTask():
+            return f"task {effect.task_id}/{effect.attempt} to {effect.agent}: {as_json(effect.input)}"
+        case AskApproval():
+            return f"question {effect.approval_id} to {effect.role}: {effect.question} {as_json(effect.payload)}"
+        case SendReceipt():
+            verdict = f", {effect.verdict}" if effect.verdict else ""
+            return f"receipt for {effect.answer_id or 'nobody'}: {effect.status} ({effect.code}){verdict}"
+        case PublishOutcome():
+            return f"outcome {effect.status}: {as_json(effect.output)}"
+        case PublishEvent():
+            event = effect.cloud_event
+            return f"event {event['id']} of type {event['type']}: {as_json(event.get('data'))}"
+        case SendDeadLetter():
+            return f"dead letter: {effect.parked.code}, {effect.parked.message}"
+        case SendInput():
+            return f"record {effect.input.source_offset} to {effect.input.workflow_id}: {crossing_id(effect.input)}"

@@ -1,0 +1,72 @@
+"""The layout of a transcript, and the few phrases that all voices share."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import orjson
+from msgspec import to_builtins
+
+from mesh.core.route import Route
+from mesh.core.state import Workflow
+
+__all__ = ["Writer", "as_json", "since", "stand", "steps_of"]
+
+_LINES_OF_ITS_OWN = frozenset({"route", "on", "key", "steps"})
+
+
+class Writer:
+    """A transcript in the making. `text` calls the first run that was named RUN1, and so on: a run's id says nothing to a reader."""
+
+    def __init__(self, title: str) -> None:
+        self.lines = [title, "=" * len(title), ""]
+        self._runs: dict[str, str] = {}
+
+    def route(self, route: Route, *, file: str = "") -> None:
+        """A route with its steps; of one that is a file, the name."""
+        self.lines.append(f"route {route.name}" + (f", from {file}" if file else ""))
+        if not file:
+            self.lines += [f"    {name}: {as_json(step)}" for name, step in steps_of(route)]
+        self.lines.append("")
+
+    def note(self, text: str) -> None:
+        self.lines += [f"# {text}", ""]
+
+    def paragraph(self, heading: str, body: Iterable[str], workflow: str) -> None:
+        """One input and what came of it; `workflow`: how it stands then."""
+        self.lines += [heading, *(f"    {line}".rstrip() for line in body), f"    = {workflow}", ""]
+
+    def name_run(self, run_id: str) -> None:
+        if run_id:
+            self._runs.setdefault(run_id, f"RUN{len(self._runs) + 1}")
+
+    def text(self) -> str:
+        text = "\n".join(self.lines)
+        for run, name in self._runs.items():
+            text = text.replace(run, name)
+        return text
+
+
+def steps_of(route: Route) -> Iterator[tuple[str, Any]]:
+    """The definition's steps, then what else it says."""
+    yield from route.definition["steps"].items()
+    yield from ((key, value) for key, value in route.definition.items() if key not in _LINES_OF_ITS_OWN)
+
+
+def as_json(value: Any) -> str:
+    return orjson.dumps(value, default=to_builtins).decode()
+
+
+def since(ms: int) -> str:
+    """Hours:minutes:seconds, to the millisecond."""
+    seconds, rest = divmod(ms, 1000)
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{rest:03}"
+
+
+def stand(workflow: Workflow | None) -> str:
+    if workflow is None:
+        return "no such workflow"
+    return f"{workflow.status}: {_steps(workflow.steps) or 'nothing has begun'}"
+
+
+def _steps(steps: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {step.status}" for name, step in steps.items())

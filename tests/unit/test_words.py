@@ -1,0 +1,58 @@
+"""The transcripts' voice for everybody: whatever the core can decide is told in words, without a time in it."""
+
+import re
+
+import pytest
+from one_partition import agent, route
+from test_transcripts import SCENARIOS
+from transcript import Transcript
+
+from mesh.core.events import Decision, Event
+from mesh.testing.transcript.words import Told, Words, lasting
+
+
+def told(name: str) -> list[tuple[Decision, Told]]:
+    words = Words()
+    return [(decision, words.tell(decision)) for decision in SCENARIOS[name]().decisions]
+
+
+def plain_name(event: Event) -> str:
+    """What an event is called where it has no words of its own."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(event).__name__).lower()
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_event_has_words_and_none_is_told_by_its_fields(name: str) -> None:
+    for decision, (heading, body) in told(name):
+        assert heading
+        names = tuple(plain_name(event) for event in decision.events)
+        assert not [line for line in body if line.startswith(names)], "give the event a phrase in `words.py`"
+
+
+def test_how_long_something_was_waited_for_is_not_told() -> None:
+    def words_after(waited_s: float) -> Told:
+        t = Transcript("", route({"a": agent(timeout="30s")}))
+        t.start()
+        t.now_ms += int(waited_s * 1000)
+        t.wait("a")
+        return Words().tell(t.decisions[-1])
+
+    assert words_after(30.2) == words_after(31.7)
+
+
+@pytest.mark.parametrize(
+    ("ms", "text"),
+    [
+        (0, "0s"),
+        (873, "0.9s"),
+        (2_000, "2s"),
+        (30_400, "30s"),
+        (90_000, "1m 30s"),
+        (86_400_000, "24h"),
+        (129_600_000, "36h"),
+        (172_800_000, "2d"),
+        (30 * 86_400_000, "30d"),
+    ],
+)
+def test_durations_read_as_a_route_says_them(ms: int, text: str) -> None:
+    assert lasting(ms) == text
