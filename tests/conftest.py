@@ -8,19 +8,13 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["fixtures_kafka", "fixtures_mesh"]
+pytest_plugins = ["fixtures_kafka", "fixtures_mesh", "mesh.testing.pytest_plugin", "pytester"]
 pytest.register_assert_rewrite("mesh.testing.broker_contract")
 
 # Not timed: the machine may be busy.
 settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("explore", print_blob=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--regen", action="store_true", help="write what is compared with files anew (transcripts); review the diff"
-    )
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Route files: YAML to routes, with every problem told as `file:line: what is wrong (how to mend it)`.
 
-Owns files and lines; `mesh.core.route_compile` owns the rules of the language. The command line, the wiring of routers and `mesh dev` call `load_routes`.
+Owns files and lines; `mesh.core.route_compile` owns the rules of the language. The command line, the wiring of routers and `mesh dev` call `load_routes`; tests that hold a route
+in a string, `load_route_text`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -8,13 +9,13 @@ from pathlib import Path
 
 import msgspec
 
-from mesh.codec.yaml_lines import YamlDocument, read_yaml
+from mesh.codec.yaml_lines import Fault, YamlDocument, read_yaml, read_yaml_text
 from mesh.core.route import Route
 from mesh.core.route_compile import compile_route
 from mesh.core.route_problems import RouteProblem, RouteRefused
 from mesh.errors import RouteInvalid
 
-__all__ = ["LoadedRoute", "load_routes"]
+__all__ = ["LoadedRoute", "load_route_text", "load_routes"]
 
 SUFFIXES = (".yaml", ".yml")
 
@@ -49,6 +50,17 @@ def load_routes(paths: Sequence[Path]) -> list[LoadedRoute]:
     return sorted(loaded, key=lambda one: one.route.name)
 
 
+def load_route_text(text: str, *, name: str) -> list[LoadedRoute]:
+    """As `load_routes`, of what a file would hold; `name` stands for the file in messages. Raises `RouteInvalid`."""
+    loaded: list[LoadedRoute] = []
+    troubles: list[_Trouble] = []
+    _compile_all(Path(name), *read_yaml_text(text), loaded, troubles)
+    _check_names(loaded, troubles)
+    if troubles:
+        raise RouteInvalid("\n".join(str(trouble) for trouble in sorted(set(troubles))))
+    return loaded
+
+
 def _files(paths: Sequence[Path], troubles: list[_Trouble]) -> Iterator[Path]:
     seen: set[Path] = set()
     for path in paths:
@@ -69,6 +81,16 @@ def _load(file: Path, loaded: list[LoadedRoute], troubles: list[_Trouble]) -> No
     except OSError as error:
         troubles.append(_Trouble(str(file), 0, f"the file can't be read: {error.strerror} (is the path right?)"))
         return
+    _compile_all(file, documents, faults, loaded, troubles)
+
+
+def _compile_all(
+    file: Path,
+    documents: list[YamlDocument],
+    faults: list[Fault],
+    loaded: list[LoadedRoute],
+    troubles: list[_Trouble],
+) -> None:
     troubles += [_Trouble(str(file), fault.line, fault.message) for fault in faults]
     filled = [document for document in documents if document.value is not None or document.faults]
     if not filled and not faults:

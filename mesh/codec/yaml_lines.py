@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-__all__ = ["DocumentPath", "Fault", "YamlDocument", "read_yaml"]
+__all__ = ["DocumentPath", "Fault", "YamlDocument", "read_yaml", "read_yaml_text"]
 
 DocumentPath = tuple[str | int, ...]
 
@@ -124,6 +124,11 @@ def read_yaml(path: Path) -> tuple[list[YamlDocument], list[Fault]]:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         return [], [Fault(line=1, message=f"the file is not UTF-8: {error.reason} at byte {error.start}")]
+    return read_yaml_text(text)
+
+
+def read_yaml_text(text: str) -> tuple[list[YamlDocument], list[Fault]]:
+    """As `read_yaml`, of what a file would hold."""
     documents: list[YamlDocument] = []
     try:
         for root in YAML(typ="rt", pure=True).compose_all(text):

@@ -1,0 +1,38 @@
+"""The kit for tests of routes: a route with played agents and people, in virtual time, days in milliseconds; docs/testing-routes.md.
+
+kit       MeshKit: what a test holds
+run       one run of a workflow, as a test sees and moves it
+scripts   what played agents and people do
+cast      who plays them
+stage     reads what the mesh writes, lets the cast play, keeps what happened: on any broker
+engines   memory and virtual time, or a real broker in real time
+golden    transcripts in files
+"""
+
+from mesh.testing.kit.cast import Call, PlayedAgent, Question
+from mesh.testing.kit.errors import KitError, Refused, StandsStill, TranscriptDiffers
+from mesh.testing.kit.kit import MeshKit
+from mesh.testing.kit.run import Ended, Run
+from mesh.testing.kit.scripts import Answer, approves, dies, fails, hangs, later, rejects, silent, uses
+
+__all__ = [
+    "Answer",
+    "Call",
+    "Ended",
+    "KitError",
+    "MeshKit",
+    "PlayedAgent",
+    "Question",
+    "Refused",
+    "Run",
+    "StandsStill",
+    "TranscriptDiffers",
+    "approves",
+    "dies",
+    "fails",
+    "hangs",
+    "later",
+    "rejects",
+    "silent",
+    "uses",
+]

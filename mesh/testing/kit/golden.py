@@ -1,0 +1,29 @@
+"""Golden transcripts: files that hold what happened, to be reviewed when they change."""
+
+from difflib import unified_diff
+from pathlib import Path
+
+from mesh.testing.kit.errors import TranscriptDiffers, is_for_the_test
+
+__all__ = ["compare"]
+
+__tracebackhide__ = is_for_the_test
+
+
+def compare(text: str, path: Path, *, regen: bool) -> None:
+    """Raises `TranscriptDiffers` with a diff, unless the file holds the text. `regen`: write it."""
+    if regen:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="\n")
+        return
+    mend = "`pytest --regen` writes it anew; review its diff"
+    if not path.exists():
+        raise TranscriptDiffers(f"{path} is not there yet; `pytest --regen` writes it. What happened:\n\n{text}")
+    golden = path.read_text(encoding="utf-8")
+    if text != golden:
+        diff = "".join(
+            unified_diff(
+                golden.splitlines(keepends=True), text.splitlines(keepends=True), path.name, "what happened", n=4
+            )
+        )
+        raise TranscriptDiffers(f"{path} is not what happened ({mend}):\n\n{diff}")

@@ -1,0 +1,379 @@
+"""`MeshKit`: a mesh for one test, with the real router and a cast of played agents and people.
+
+    def test_a_big_refund_asks_a_person(mesh_kit: MeshKit) -> None:
+        mesh_kit.route("routes/refund.yaml")
+        mesh_kit.agent("checker", {"risk": "high"})
+        mesh_kit.agent("payer", fails("ConnectError", times=2), then={"paid": True})
+        mesh_kit.person("ana", roles=["manager"])
+        run = mesh_kit.publish(type="shop.refund", subject="42", data={"amount": 900})
+        run.waits_for("approve")
+        mesh_kit.advance("23h")
+        run.approve("approve", by="ana")
+        assert run.outcome.status == "completed"
+        mesh_kit.matches("a-big-refund.txt")
+
+After each call everything has happened that needs no time. Time passes in `advance`, and where something is waited for; see `mesh.testing.kit.engines` for what it is made of.
+"""
+
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self, TypeVar
+
+import msgspec
+
+from mesh.agent.definition import Agent
+from mesh.codec.approvers_file import load_approvers
+from mesh.codec.cloudevents import to_record
+from mesh.codec.route_file import LoadedRoute, load_route_text, load_routes
+from mesh.codec.times import parse_rfc3339, rfc3339
+from mesh.core.events import WorkflowStarted
+from mesh.core.matching import RouteIndex
+from mesh.core.route import Route
+from mesh.core.route_compile import compile_route
+from mesh.core.route_problems import RouteRefused
+from mesh.core.state import Workflow
+from mesh.errors import MalformedRecord, RouteInvalid
+from mesh.testing.kit.cast import PlayedAgent, PlayedPerson
+from mesh.testing.kit.durations import Duration, seconds
+from mesh.testing.kit.engines import Engine, RealEngine, VirtualEngine
+from mesh.testing.kit.errors import KitError, is_for_the_test, unknown
+from mesh.testing.kit.golden import compare
+from mesh.testing.kit.run import Run, is_moving, is_stuck
+from mesh.testing.kit.scripts import Answers
+from mesh.testing.kit.stage import Heard, Stage
+from mesh.testing.transcript import Writer
+from mesh.testing.transcript.words import Words, event_words
+
+__all__ = ["MeshKit"]
+
+__tracebackhide__ = is_for_the_test
+
+T = TypeVar("T")
+
+BEGINS_AT: Final = "2026-01-01T00:00:00Z"
+_TOO_LONG_S: Final = 20 * 365 * 86_400.0
+_REAL_PATIENCE_S: Final = 60.0
+
+
+class _Aside(NamedTuple):
+    """A line between decisions: a note, or an event that nobody took."""
+
+    after: int  # so many decisions had been heard
+    at_ms: int
+    text: str
+    is_note: bool
+
+
+class MeshKit:
+    """`folder`: where relative paths lead from, the test's own; then `root`. `broker`: the URL of a real one, in real time, under `topic_prefix`; else all is in memory and virtual time."""
+
+    def __init__(
+        self,
+        *,
+        title: str = "",
+        folder: Path | None = None,
+        root: Path | None = None,
+        regen: bool = False,
+        broker: str | None = None,
+        topic_prefix: str = "mesh.",
+        begins_at: str = BEGINS_AT,
+    ) -> None:
+        self._title = title or "What happened"
+        self._folders = [path for path in (folder, root) if path is not None] or [Path.cwd()]
+        self._regen = regen
+        self._routes: dict[str, Route] = {}
+        self._files: dict[str, str] = {}
+        self._asides: list[_Aside] = []
+        self._is_open = False
+        self._engine: Engine
+        if broker is None:
+            self._engine = VirtualEngine(parse_rfc3339(begins_at))
+        else:
+            self._engine = RealEngine(broker, prefix=topic_prefix, patience_s=_REAL_PATIENCE_S)
+        self._began_ms = self._engine.now_ms()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the mesh. Nothing of it is left for another test to see."""
+        self._engine.close()
+
+    @property
+    def stage(self) -> Stage:
+        return self._engine.stage
+
+    # Setting up ----------------------------------------------------------------------------------------------------------------------------
+
+    def route(self, source: str | Path | Mapping[str, Any]) -> None:
+        """Take a route: a file, or a folder of them; a document as a dict; or YAML as text. Raises `RouteInvalid`, which names file, line and mend."""
+        if self._is_open:
+            raise KitError("the mesh runs already: give it every route before the first event")
+        if isinstance(source, Mapping):
+            found = [_compiled(source)]
+        elif isinstance(source, str) and "\n" in source:
+            found = [loaded.route for loaded in load_route_text(source, name="the route in the test")]
+        else:
+            loaded_files = load_routes([self._path(source)])
+            self._files.update((loaded.route.name, _shown(loaded, self._folders)) for loaded in loaded_files)
+            found = [loaded.route for loaded in loaded_files]
+        for route in found:
+            if route.name in self._routes:
+                raise KitError(f"the mesh has a route {route.name} already: give this one another name")
+            self._routes[route.name] = route
+
+    def _path(self, given: str | Path) -> Path:
+        """Beside the test, else from where pytest has its root."""
+        candidates = [folder / given for folder in self._folders]
+        found = next((path for path in candidates if path.exists()), None)
+        if found is None:
+            looked = " nor ".join(str(path) for path in candidates)
+            raise KitError(f"there is neither {looked}" if len(candidates) > 1 else f"there is no {looked}")
+        return found
+
+    def agent(
+        self,
+        name: str | Agent[Any, Any],
+        script: Any = msgspec.UNSET,
+        *,
+        then: Any = msgspec.UNSET,
+        after: Duration = 0,
+    ) -> PlayedAgent:
+        """Play an agent by a script (`mesh.testing.kit.scripts`), or let a real one work: `mesh_kit.agent(classify)`.
+
+        `then`: what comes when the script has come to its end. `after`: how long each reply takes. The result knows its `calls`. Given again, the new script takes the old one's place.
+        """
+        if isinstance(name, Agent):
+            script, name = name, name.name
+        if script is msgspec.UNSET:
+            raise KitError(
+                f"the agent {name} needs a script: an output, a function, a list, fails(...), silent, or an @agent"
+            )
+        played = PlayedAgent(name, script, then, seconds(after), self.stage.faults.append)
+        self.stage.agents[name] = played
+        if self._is_open:
+            self._engine.renew()
+        return played
+
+    def person(self, name: str, *, roles: str | Iterable[str] = (), answers: Answers | None = None) -> None:
+        """Somebody who may be asked. `answers`: what they answer by themselves, approves(...) or rejects(...), a list, by step, or a function of the question; else the test does, with `run.approve`."""
+        held = frozenset([roles] if isinstance(roles, str) else roles)
+        self.stage.people[name] = PlayedPerson(name, held, answers)
+        self._engine.set_roles(self._roles())
+
+    def people(self, file: str | Path) -> None:
+        """Everybody whom an approvers file names, with their roles."""
+        for name, roles in load_approvers(self._path(file)).items():
+            self.person(name, roles=roles)
+
+    def _roles(self) -> dict[str, frozenset[str]]:
+        return {person.name: person.roles for person in self.stage.people.values()}
+
+    def _open(self) -> None:
+        if self._is_open:
+            return
+        if not self._routes:
+            raise KitError("the mesh has no route yet: mesh_kit.route(...)")
+        self._is_open = True
+        self._engine.start(list(self._routes.values()), self._roles())
+        self._began_ms = self._engine.now_ms()
+
+    # Moving on -----------------------------------------------------------------------------------------------------------------------------
+
+    def publish(self, event: Mapping[str, Any] | None = None, /, **attributes: Any) -> Run:
+        """Publish a CloudEvent, by its attributes and `data`; `id` and `source` may be left out. The run that it begins, or the workflow that it comes to."""
+        self._open()
+        given = {**(event or {}), **attributes}
+        whole = {"specversion": "1.0", "id": self.stage.fresh("event"), "source": "/test", **given}
+        whole = {name: value for name, value in whole.items() if value is not None or name == "data"}
+        try:
+            record = to_record(whole, topic=self.stage.topics.events)
+        except MalformedRecord as error:
+            raise KitError(f"this is no CloudEvent: {error}") from error
+        self.stage.published[whole["id"]] = whole
+        self.act(self.stage.send([record]))
+        if not any(heard.decision.cause.id == whole["id"] for heard in self.stage.heard):
+            self._aside(f"{event_words(whole)}: nobody takes it", is_note=False)
+        found = self.stage.begun_by(whole["id"])
+        return Run(self, event_id=whole["id"], found=next(iter(found.items())) if len(found) == 1 else None)
+
+    def run(self, workflow_id: str) -> Run:
+        """The workflow with this id, `<route>:<key>`, in its latest run."""
+        return Run(self, found=(workflow_id, ""))
+
+    def advance(self, duration: Duration) -> None:
+        """Let so much time pass; what is due by then has happened."""
+        self._open()
+        self.stage.act += 1
+        self._engine.flow(seconds(duration), lambda: False)
+        self._engine.catch_up()
+
+    def note(self, text: str) -> None:
+        """A line for the reader of the transcript."""
+        self._aside(text, is_note=True)
+
+    def _aside(self, text: str, *, is_note: bool) -> None:
+        self._asides.append(_Aside(len(self.stage.heard), self.now_ms(), text, is_note))
+
+    @property
+    def now(self) -> datetime:
+        """What time it is in the mesh."""
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=self.now_ms())
+
+    def now_ms(self) -> int:
+        return self._engine.now_ms()
+
+    # The transcript ------------------------------------------------------------------------------------------------------------------------
+
+    def transcript(self, *, times: bool | None = None) -> str:
+        """What has happened so far, as a conversation. `times` false: what is the same on every broker (docs/testing.md says what that leaves out); the default is true in virtual time alone."""
+        with_times = self._engine.is_virtual if times is None else times
+        writer = Writer(self._title)
+        for route in self._routes.values():
+            writer.route(route, file=self._files.get(route.name, ""))
+        words = Words()
+        told = {id(heard): words.tell(heard.decision) for heard in self.stage.heard}
+        asides = list(self._asides)
+        course = self.stage.heard if with_times else self._by_workflow()
+        for event in (event for heard in course for event in heard.decision.events):
+            if isinstance(event, WorkflowStarted):
+                writer.name_run(event.run_id)
+        for place, heard in enumerate(course):
+            while asides and asides[0].after <= place:
+                self._write_aside(writer, asides.pop(0), with_times=with_times)
+            clock = f"{_clock(heard.decision.at_ms - self._began_ms)}  " if with_times else ""
+            heading, body = told[id(heard)]
+            writer.paragraph(f"{clock}{heard.decision.workflow_id}  {heading}", body, heard.stand)
+        for aside in asides:
+            self._write_aside(writer, aside, with_times=with_times)
+        return writer.text()
+
+    def _by_workflow(self) -> list[Heard]:
+        """Between workflows there is no order but the test's: what followed of one of its acts is told workflow by workflow, first those that it was done to, then by id."""
+        done_to = {
+            (heard.act, heard.decision.workflow_id)
+            for heard in self.stage.heard
+            if heard.decision.cause.kind in {"answer", "command"} or heard.decision.cause.id in self.stage.published
+        }
+
+        def place(heard: Heard) -> tuple[int, bool, str]:
+            workflow_id = heard.decision.workflow_id
+            return heard.act, (heard.act, workflow_id) not in done_to, workflow_id
+
+        return sorted(self.stage.heard, key=place)
+
+    def _write_aside(self, writer: Writer, aside: _Aside, *, with_times: bool) -> None:
+        if aside.is_note:
+            writer.note(aside.text)
+        else:
+            clock = f"{_clock(aside.at_ms - self._began_ms)}  " if with_times else ""
+            writer.lines += [f"{clock}{aside.text}", ""]
+
+    def matches(self, name: str = "", *, times: bool | None = None) -> None:
+        """Hold the transcript against a file beside the test (its name is the test's, unless given); `pytest --regen` writes it."""
+        path = self._folders[0] / (name or f"{'-'.join(self._title.lower().split())}.txt")
+        compare(self.transcript(times=times), path, regen=self._regen)
+
+    @property
+    def steps(self) -> int:
+        """How much work it was, in steps of the virtual loop; 0 in real time."""
+        return self._engine.loop.steps if isinstance(self._engine, VirtualEngine) else 0
+
+    # For runs ------------------------------------------------------------------------------------------------------------------------------
+
+    def act(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Do something, and let happen all that follows of it at once."""
+        self.stage.act += 1
+        result = self._engine.run(coroutine)
+        self._engine.settle()
+        return result
+
+    def wait_for(self, run: Run, condition: Callable[[], bool], wanted: str) -> None:
+        """Let time pass until the condition holds. Raises `StandsStill` where it never will."""
+        self._open()
+        self._engine.settle()
+
+        def is_over() -> bool:
+            if condition():
+                return True
+            run.check_moving(wanted)
+            return False
+
+        limit_s = _TOO_LONG_S if self._engine.is_virtual else _REAL_PATIENCE_S
+        if not is_over() and not self._engine.flow(limit_s, is_over):
+            raise KitError(f"{run.id} has not come to {wanted} in {limit_s:g} s: {run.standing()}")
+
+    def is_moving(self, workflow: Workflow) -> bool:
+        """Whether time alone moves it: something of its own, or what it waits for of other workflows."""
+        steps = self.stage.open_steps(workflow).values()
+        if any(is_moving(step, self.stage.promised) for step in steps) or not steps:
+            return True
+        if all(is_stuck(step) for step in steps):
+            return False
+        others = (other for other in self.stage.workflows() if other.status == "running" and other is not workflow)
+        return any(
+            is_moving(step, self.stage.promised) for other in others for step in self.stage.open_steps(other).values()
+        )
+
+    def workflow_of(self, event_id: str) -> tuple[str, str]:
+        """The workflow and run that an event came to. Raises `KitError` where it is not just one."""
+        found = self.stage.begun_by(event_id)
+        if len(found) == 1:
+            return next(iter(found.items()))
+        if found:
+            names = ", ".join(sorted(found))
+            raise KitError(f"{event_id} came to {len(found)} workflows, {names}: take one with mesh_kit.run(...)")
+        event = self.stage.published.get(event_id, {})
+        said = "; ".join(f"{one.route}: {one.reason}" for one in RouteIndex(self._routes.values()).explain(dict(event)))
+        raise KitError(f"the event {event_id} began nothing. {said}")
+
+    def steps_of(self, route: str) -> Iterable[str]:
+        return self._routes[route].steps if route in self._routes else ()
+
+    def check_person(self, name: str) -> None:
+        if name not in self.stage.people:
+            raise KitError(unknown("there is nobody named", name, list(self.stage.people)))
+
+    def only_person_for(self, role: str) -> str:
+        able = [person.name for person in self.stage.people.values() if role in person.roles]
+        if len(able) == 1:
+            return able[0]
+        who = (
+            f"{', '.join(able)} have it: say by=..."
+            if able
+            else f"nobody has it: mesh_kit.person('ana', roles=[{role!r}])"
+        )
+        raise KitError(f"who answers? The role is {role}, and {who}")
+
+    def when(self, at_ms: int) -> str:
+        """To the second: owners' clocks are a millisecond before the broker's."""
+        return rfc3339(round(at_ms / 1000) * 1000).replace(".000Z", "Z")
+
+
+def _compiled(document: Mapping[str, Any]) -> Route:
+    try:
+        return compile_route(dict(document))
+    except RouteRefused as error:
+        name = document.get("route", "?")
+        raise RouteInvalid("\n".join(f"route {name}: {problem}" for problem in error.problems)) from error
+
+
+def _shown(loaded: LoadedRoute, folders: list[Path]) -> str:
+    """The file's name as it is on every machine."""
+    return next(
+        (loaded.file.relative_to(f).as_posix() for f in folders if loaded.file.is_relative_to(f)), loaded.file.name
+    )
+
+
+def _clock(ms: int) -> str:
+    """To the second: what is due at a time happens some milliseconds after it, and owners' clocks are a millisecond before the broker's."""
+    days, seconds_ = divmod(round(ms / 1000), 86_400)
+    clock = f"{seconds_ // 3600:02}:{seconds_ // 60 % 60:02}:{seconds_ % 60:02}"
+    return f"{days}d {clock}" if days else clock

@@ -1,0 +1,250 @@
+"""One run of a workflow, as a test sees and moves it."""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from mesh.codec.commands import encode_command
+from mesh.core.events import CommandRefused
+from mesh.core.state import StepState, Workflow
+from mesh.testing.kit.cast import Question
+from mesh.testing.kit.errors import KitError, Refused, StandsStill, is_for_the_test, unknown
+from mesh.testing.kit.scripts import Answer
+from mesh.testing.transcript.words import lasting
+
+if TYPE_CHECKING:
+    from mesh.testing.kit.kit import MeshKit
+
+__all__ = ["Ended", "Run"]
+
+__tracebackhide__ = is_for_the_test
+
+_MOVES_BY_ITSELF = frozenset({"running", "retrying"})
+_MOVED_BY_OTHERS = frozenset(
+    {"iterating", "again", "held"}
+)  # of the same workflow: its items, a loop's other steps, who grants more budget
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run ended. `status`: completed, failed, rejected, cancelled. `data`: the outcome's, None unless it completed."""
+
+    status: str
+    reason: str
+    data: Any
+
+
+class Run:
+    """Made by `MeshKit.publish` and `MeshKit.run`. Where a method needs something to have happened, it lets time pass until it has, and no further."""
+
+    def __init__(self, kit: "MeshKit", *, event_id: str = "", found: tuple[str, str] | None = None) -> None:
+        """`found`: workflow and run, the latest if that is empty."""
+        self._kit = kit
+        self._event_id = event_id
+        self._found = found
+
+    def __repr__(self) -> str:
+        return f"<run of {self._found[0]}>" if self._found else f"<run that {self._event_id} begins>"
+
+    # What it is ----------------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """The workflow's id, `<route>:<key>`."""
+        return self._where()[0]
+
+    def _where(self) -> tuple[str, str]:
+        """Workflow and run. Raises `KitError` where the event has come to none, or to several."""
+        if self._found is None:
+            self._found = self._kit.workflow_of(self._event_id)
+        workflow_id, run_id = self._found
+        if not run_id:
+            workflow = self._kit.stage.workflow(workflow_id)
+            run_id = workflow.run_id if workflow else ""
+        return workflow_id, run_id
+
+    def _workflow(self) -> Workflow:
+        workflow_id, run_id = self._where()
+        workflow = self._kit.stage.workflow(workflow_id)
+        if workflow is None:
+            known = sorted(one.workflow_id for one in self._kit.stage.workflows())
+            raise KitError(unknown("there is no workflow", workflow_id, known))
+        if workflow.run_id != run_id:
+            raise KitError(f"{workflow_id} has begun another run since: take the one that the later event began")
+        return workflow
+
+    @property
+    def status(self) -> str:
+        """running, or how it ended."""
+        return self._workflow().status
+
+    @property
+    def steps(self) -> dict[str, str]:
+        """The status of each step that has begun or been settled."""
+        return {name: step.status for name, step in self._workflow().steps.items()}
+
+    def output(self, step: str) -> Any:
+        """What a step came to: an agent's output, an approval's verdict and payload, as `steps.NAME` has it for the route."""
+        workflow_id, run_id = self._where()
+        found = self._kit.stage.outputs.get((workflow_id, run_id), {})
+        if step not in found:
+            raise KitError(unknown(f"{workflow_id} has no output yet of the step", step, list(found)))
+        return found[step]
+
+    # Waiting -------------------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def outcome(self) -> Ended:
+        """How it ended. Lets time pass as long as something goes on by itself; raises `StandsStill` where the run waits for what nobody will do."""
+        self._kit.wait_for(self, lambda: self._where() in self._kit.stage.outcomes, "its end")
+        found = self._kit.stage.outcomes[self._where()]
+        return Ended(status=found.status, reason=found.reason, data=found.output)
+
+    def waits_for(self, step: str) -> Question:
+        """Until `step` asks a person; what it asks."""
+        self._check_step(step)
+
+        def asks() -> bool:
+            return self._question(step) is not None and self._state(step).status == "asking"
+
+        self._kit.wait_for(self, asks, f"{step} to ask")
+        question = self._question(step)
+        assert question is not None
+        return question
+
+    def reaches(self, step: str, status: str) -> None:
+        """Until `step` has this status: running, retrying, waiting, incident, succeeded, skipped, ..."""
+        self._check_step(step)
+        self._kit.wait_for(self, lambda: self._state(step).status == status, f"{step} to be {status}")
+
+    def needs_operator(self, step: str) -> str:
+        """Until `step` is an incident, which only an operator can end; what went wrong."""
+        self.reaches(step, "incident")
+        incident = self._state(step).incident
+        return incident.message if incident else ""
+
+    def _state(self, step: str) -> Any:
+        return self._workflow().steps.get(step, _NOT_BEGUN)
+
+    def _question(self, step: str) -> Question | None:
+        return self._kit.stage.questions.get(self._state(step).task_id)
+
+    def _check_step(self, step: str) -> None:
+        workflow = self._workflow()
+        known = list(self._kit.steps_of(workflow.route))
+        if step not in workflow.steps and step.partition("[")[0].partition(".")[0] not in known:
+            raise KitError(unknown(f"the route {workflow.route} has no step", step, known))
+
+    # Moving --------------------------------------------------------------------------------------------------------------------------------
+
+    def approve(self, step: str, *, by: str = "", payload: Any = msgspec.UNSET, reason: str = "") -> None:
+        """Answer a question that was asked; `payload` is an edit. `by` may be left out where only one person has the role. Raises `Refused` where the answer does not count."""
+        self._answer(step, by, Answer(decision="approve", payload=payload, reason=reason))
+
+    def reject(self, step: str, *, by: str = "", reason: str = "") -> None:
+        """As `approve`."""
+        self._answer(step, by, Answer(decision="reject", reason=reason))
+
+    def _answer(self, step: str, by: str, answer: Answer) -> None:
+        kit = self._kit
+        self._check_step(step)
+        question = self._question(step)
+        if question is None:
+            raise KitError(
+                f"{self.id} has not asked {step} yet: {self.standing()}. To let time pass until it does: run.waits_for({step!r})"
+            )
+        person = by or kit.only_person_for(question.role)
+        kit.check_person(person)
+        answer_id = kit.act(kit.stage.answer(question.approval_id, person, answer))
+        receipt = kit.stage.receipts.get(answer_id)
+        if receipt is not None and receipt.status == "refused":
+            raise Refused(
+                f"{person}'s answer to {step} of {self.id} does not count: {receipt.message} ({receipt.code})",
+                code=receipt.code,
+            )
+
+    def cancel(self, *, by: str = "operator", reason: str = "") -> None:
+        """As an operator. Raises `Refused` where it can't be."""
+        self._command("cancel", by, reason, None)
+
+    def retry(self, step: str | None = None, *, by: str = "operator", reason: str = "") -> None:
+        """As an operator: let an incident be tried again, or all of them."""
+        if step is not None:
+            self._check_step(step)
+        self._command("retry", by, reason, step)
+
+    def _command(self, command: Literal["cancel", "retry"], by: str, reason: str, step: str | None) -> None:
+        kit, command_id = self._kit, self._kit.stage.fresh("command")
+        record = encode_command(
+            topics=kit.stage.topics,
+            command=command,
+            workflow_id=self.id,
+            by=by,
+            command_id=command_id,
+            at_ms=kit.now_ms(),
+            reason=reason,
+            step=step,
+        )
+        kit.act(kit.stage.send([record]))
+        for heard in reversed(kit.stage.heard):
+            for event in heard.decision.events:
+                if isinstance(event, CommandRefused) and event.command_id == command_id:
+                    raise Refused(f"{self.id} takes no {command}: {event.message} ({event.code})", code=event.code)
+
+    # Standing still ------------------------------------------------------------------------------------------------------------------------
+
+    def standing(self) -> str:
+        """What it is at, in words."""
+        workflow = self._workflow()
+        if workflow.status != "running":
+            return f"it has ended: {workflow.status}" + (f" ({workflow.reason})" if workflow.reason else "")
+        steps = self._kit.stage.open_steps(workflow).items()
+        blocks = [self._block(name, step) for name, step in steps if step.status not in _MOVED_BY_OTHERS]
+        return "; ".join(blocks) or "nothing has begun"
+
+    def check_moving(self, wanted: str) -> None:
+        """Raises `StandsStill` where time alone will not bring what is waited for."""
+        workflow = self._workflow()
+        if workflow.status != "running":
+            raise StandsStill(f"{self.id} does not come to {wanted}: {self.standing()}")
+        if self._kit.is_moving(workflow):
+            return
+        raise StandsStill(f"{self.id} stands still before {wanted}: {self.standing()}")
+
+    def _block(self, name: str, step: StepState) -> str:
+        match step.status:
+            case "asking":
+                until = f" until {self._kit.when(step.due_at_ms)}" if step.due_at_ms is not None else ""
+                able = [person.name for person in self._kit.stage.people.values() if step.role in person.roles]
+                who = f", by={able[0]!r}" if able else ""
+                more = "" if able else f"; nobody has the role yet: mesh_kit.person('ana', roles=[{step.role!r}])"
+                return f"it waits for {name} (role {step.role}){until}; script an answer with run.approve({name!r}{who}), or let the time pass with mesh_kit.advance{more}"
+            case "incident":
+                message = step.incident.message if step.incident else ""
+                return f"{name} needs an operator: {message}; run.retry({name!r}), run.cancel(), or another script for the agent"
+            case "waiting" if step.awaits:
+                until = f" until {self._kit.when(step.due_at_ms)}" if step.due_at_ms is not None else ""
+                return f"{name} waits for an event of type {step.awaits}{until}: mesh_kit.publish(type={step.awaits!r}, ...)"
+            case "calling":
+                called = self._kit.stage.workflow(step.called)
+                its = f": {Run(self._kit, found=(step.called, called.run_id)).standing()}" if called else ""
+                return f"{name} has called {step.called}{its}"
+            case status:
+                since = lasting(max(0, self._kit.now_ms() - step.since_ms))
+                return f"{name} is {status}, for {since} now"
+
+
+_NOT_BEGUN = StepState(status="blocked")
+
+
+def is_moving(step: StepState, promised: set[str]) -> bool:
+    """Whether time alone will move this step: its agent has a task, a time is awaited, or somebody's script will answer."""
+    if step.status == "waiting":
+        return not step.awaits
+    if step.status in _MOVED_BY_OTHERS:
+        return step.due_at_ms is not None
+    return step.status in _MOVES_BY_ITSELF or step.task_id in promised
+
+
+def is_stuck(step: StepState) -> bool:
+    """Whether no other workflow can move it either: only a person can, or it is for other steps to move."""
+    return step.status in {"asking", "incident"} or step.status in _MOVED_BY_OTHERS

@@ -1,0 +1,244 @@
+"""Scripts: what a played agent does with each task, and what a played person answers.
+
+    mesh_kit.agent("checker", {"risk": "high"})                           the same output every time
+    mesh_kit.agent("checker", lambda claim: {"risk": claim["kind"]})      an output made of the input
+    mesh_kit.agent("payer", [TimeoutError("slow"), {"paid": True}])       one attempt after the other
+    mesh_kit.agent("payer", fails("ConnectError", times=2), then={"paid": True})
+    mesh_kit.agent("payer", later("40s", {"paid": True}))                 ... 40 s after it was asked
+    mesh_kit.agent("triage", HandOver("billing", {"question": "..."}))    passes its task on, as `raise HandOver(...)` in an agent does
+    mesh_kit.agent("payer", silent)                                       never; nobody begins it
+    mesh_kit.agent("payer", dies(after="40s"))                            begins, and is not heard of any more after 40 s; `hangs`: is alive, and never comes to an end
+    mesh_kit.agent("writer", uses({"text": "..."}, tokens=1200))          says what it took of the budget
+    mesh_kit.agent(classify)                                              the real agent, an `@agent` function
+
+    mesh_kit.person("ana", roles=["manager"], answers=approves(after="2h"))
+
+A list (or any iterator) is one reply an attempt; to return a list as output, give a function. Owns the meaning of what a test writes; `mesh.testing.kit.cast` plays it.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain, repeat
+from math import inf
+from typing import Any, Final, Literal
+
+import msgspec
+
+from mesh.agent.definition import Agent
+from mesh.agent.handover import HandOver
+from mesh.core import inputs
+from mesh.core.inputs import TaskError
+from mesh.errors import NonRetryable
+from mesh.testing.kit.durations import Duration, seconds
+
+__all__ = [
+    "Answer",
+    "Called",
+    "Fails",
+    "Failure",
+    "HandedOver",
+    "Later",
+    "Output",
+    "Reply",
+    "Silence",
+    "Works",
+    "approves",
+    "dies",
+    "fails",
+    "hangs",
+    "later",
+    "rejects",
+    "replies",
+    "silent",
+    "uses",
+]
+
+
+class Output(msgspec.Struct, frozen=True):
+    """The attempt succeeds with this."""
+
+    value: Any
+    after_s: float = 0.0
+    usage: dict[str, float] | None = None
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """The attempt fails with this."""
+
+    error: TaskError
+    after_s: float = 0.0
+
+
+class Silence(msgspec.Struct, frozen=True):
+    """Nothing is ever heard of the attempt. `times` None: nor of any other."""
+
+    times: int | None = None
+
+
+class Works(msgspec.Struct, frozen=True):
+    """The agent begins, gives signs of life for so long where the route asks for them, and never comes to an end."""
+
+    lives_s: float
+
+
+class Called(msgspec.Struct, frozen=True):
+    """A function, or a real agent, makes the reply."""
+
+    handler: Callable[..., Any] | Agent[Any, Any]
+    after_s: float = 0.0
+
+
+class HandedOver(msgspec.Struct, frozen=True):
+    """The agent passes its task on."""
+
+    to: inputs.HandOver
+    after_s: float = 0.0
+
+
+Reply = Output | Failure | Silence | Works | Called | HandedOver
+
+
+class Fails(msgspec.Struct, frozen=True, kw_only=True):
+    error: TaskError
+    times: int | None = None
+
+
+class Uses(msgspec.Struct, frozen=True, kw_only=True):
+    output: Any
+    usage: dict[str, float]
+
+
+class Later(msgspec.Struct, frozen=True, kw_only=True):
+    after_s: float
+    script: Any
+
+
+silent: Final = Silence()
+"""An agent that answers nothing, so that its time runs out; `[silent, output]`: once."""
+
+
+hangs: Final = Works(inf)
+"""An agent that begins, is alive, and never comes to an end."""
+
+
+def dies(*, after: Duration = 0) -> Works:
+    """An agent that begins, and of which nothing is heard any more after so long."""
+    return Works(seconds(after))
+
+
+def fails(kind: str, message: str = "as scripted", *, times: int | None = None, retryable: bool = True) -> Fails:
+    """Attempts that fail, with `kind` as the error's kind. `times` None: all of them."""
+    return Fails(error=TaskError(kind=kind, message=message, retryable=retryable), times=times)
+
+
+def uses(output: Any, **usage: float) -> Uses:
+    """An output that says what it took of the budget: `uses({"text": "..."}, tokens=1200, usd=0.02)`."""
+    return Uses(output=output, usage=usage)
+
+
+def later(after: Duration, script: Any) -> Later:
+    """What `script` says, that much later."""
+    return Later(after_s=seconds(after), script=script)
+
+
+# What people do -----------------------------------------------------------------------------------------------------------------------
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """`payload` is an edit: this instead of what was asked."""
+
+    decision: Literal["approve", "reject"]
+    payload: Any = msgspec.UNSET
+    reason: str = ""
+    after_s: float = 0.0
+
+
+def approves(*, payload: Any = msgspec.UNSET, reason: str = "", after: Duration = 0) -> Answer:
+    return Answer(decision="approve", payload=payload, reason=reason, after_s=seconds(after))
+
+
+def rejects(*, reason: str = "", after: Duration = 0) -> Answer:
+    return Answer(decision="reject", reason=reason, after_s=seconds(after))
+
+
+# Reading a script ---------------------------------------------------------------------------------------------------------------------
+
+
+def replies(script: Any, *, after_s: float = 0.0) -> Iterator[Reply]:
+    """The replies to one attempt after another; endless, or not."""
+    match script:
+        case Later():
+            return replies(script.script, after_s=after_s + script.after_s)
+        case list() | tuple() | Iterator():
+            return chain.from_iterable(_one(item, after_s) for item in script)
+        case _:
+            return _endless(_one(script, after_s))
+
+
+def _endless(found: Iterable[Reply]) -> Iterator[Reply]:
+    """A script that says nothing of how often goes on for ever."""
+    if isinstance(found, _Once):
+        return repeat(found.reply)
+    return iter(found)
+
+
+class _Once:
+    """One reply in a list; outside of one it is said every time."""
+
+    def __init__(self, reply: Reply) -> None:
+        self.reply = reply
+
+    def __iter__(self) -> Iterator[Reply]:
+        yield self.reply
+
+
+def _one(item: Any, after_s: float) -> Iterable[Reply]:
+    match item:
+        case Later():
+            return _one(item.script, after_s + item.after_s)
+        case Uses():
+            return _Once(Output(item.output, after_s, item.usage))
+        case Fails(times=None):
+            return _Once(Failure(item.error, after_s))
+        case Fails(times=times):
+            return repeat(Failure(item.error, after_s), times or 0)
+        case Works():
+            return _Once(item)
+        case Silence(times=None):
+            return _Once(item)
+        case Silence(times=times):
+            return repeat(item, times or 0)
+        case HandOver():
+            return _Once(HandedOver(inputs.HandOver(to=item.to, input=item.input), after_s))
+        case BaseException():
+            return _Once(Failure(_error_of(item), after_s))
+        case type() if issubclass(item, BaseException):
+            return _Once(Failure(_error_of(item()), after_s))
+        case Agent():
+            return _Once(Called(item, after_s))
+        case _ if callable(item):
+            return _Once(Called(item, after_s))
+        case _:
+            return _Once(Output(item, after_s))
+
+
+def _error_of(error: BaseException) -> TaskError:
+    """As the agents' runtime tells it."""
+    if isinstance(error, NonRetryable):
+        return TaskError(kind=error.kind, message=str(error), retryable=False)
+    kind = type(error).__name__
+    return TaskError(kind=kind, message=str(error) or kind)
+
+
+def takes_context(function: Callable[..., Any]) -> bool:
+    """Whether a plain function wants the context too, as `(input, ctx)`."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # a builtin may not say
+        return False
+    needed = [p for p in parameters if p.default is p.empty and p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}]
+    return len(needed) > 1
+
+
+Answers = Answer | list[Answer] | Mapping[str, Answer | list[Answer]] | Callable[[Any], Answer | None]
+"""What a person answers: always the same, one question after the other, by step, or by a function of the question."""

@@ -1,0 +1,55 @@
+"""The pytest plugin: the fixture `mesh_kit`, and `--regen`.
+
+pytest finds it by itself where agent-mesh is installed. It is loaded in every run of pytest there, so it imports nothing of the mesh until a test takes the fixture.
+"""
+
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from mesh.testing.kit import MeshKit
+
+__all__ = ["mesh_kit"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    with suppress(ValueError):  # another plugin has the option, and means the same
+        parser.addoption(
+            "--regen",
+            action="store_true",
+            help="write what is compared with files anew (golden transcripts); review the diff",
+        )
+
+
+@pytest.fixture
+def mesh_kit(request: pytest.FixtureRequest) -> Iterator["MeshKit"]:
+    """A mesh of the test's own, in virtual time: routes, played agents and people (docs/testing-routes.md)."""
+    from mesh.testing.kit import MeshKit  # noqa: PLC0415 - as the module says
+
+    kit = MeshKit(
+        title=_title(request.node.name),
+        folder=request.path.parent,
+        root=request.config.rootpath,
+        regen=bool(request.config.getoption("--regen", default=False)),
+    )
+    with kit:
+        yield kit
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With a failure, show what happened in the mesh."""
+    report = yield
+    kit = getattr(item, "funcargs", {}).get("mesh_kit")
+    if report.when == "call" and report.failed and kit is not None:
+        report.sections.append(("what happened in the mesh", kit.transcript()))
+    return report
+
+
+def _title(name: str) -> str:
+    """`test_a_big_refund_asks_a_person[42]` as a heading."""
+    words = name.removeprefix("test_").replace("_", " ").strip()
+    return words[:1].upper() + words[1:]
