@@ -1,0 +1,28 @@
+"""The table of scenarios: each is a plain function of the kit, and must read the same on every broker. docs/testing.md says how to add one.
+
+They run in real time too, so they use short durations; and what they want one after the other they do one after the other, for between events of one moment no broker promises an order.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from mesh.testing import MeshKit, Run
+
+__all__ = ["SCENARIOS", "Scenario", "begin", "scenario"]
+
+Scenario = Callable[[MeshKit], None]
+SCENARIOS: dict[str, Scenario] = {}
+
+
+def scenario(play: Scenario) -> Scenario:
+    """Enter it under its name; its docstring is the first line of its transcript."""
+    name = play.__name__.replace("_", "-")
+    assert name not in SCENARIOS, f"there are two scenarios named {name}"
+    SCENARIOS[name] = play
+    return play
+
+
+def begin(mesh: MeshKit, steps: dict[str, Any], *, data: Any = None, **more: Any) -> Run:
+    """A route `r` with these steps, and the workflow `r:k` that an event begins. Agents come before it."""
+    mesh.route({"route": "r", "on": {"type": "t"}, "key": "${{ event.subject }}", "steps": steps, **more})
+    return mesh.publish(type="t", subject="k", data=data)
