@@ -15,6 +15,7 @@ from mesh.core.events import (
     Event,
     StepCancelled,
     StepGivenUp,
+    StepSkipped,
     TaskDispatched,
     TaskFailed,
     TaskHandedOver,
@@ -40,7 +41,7 @@ def booked(account: Account, was: StepState | None, event: Event, steps: dict[st
             )
         case TaskSucceeded() | TaskHandedOver() | TaskFailed() if was is not None:
             return _heard(account, was, event)
-        case StepCancelled() | StepGivenUp():
+        case StepCancelled() | StepGivenUp() | StepSkipped():
             out = [state for place, state in steps.items() if place == event.step or _is_item_of(place, event.step)]
             for state in out:
                 account = _settled(account, state.reserved, state.reserved or {})

@@ -141,11 +141,11 @@ def effects(decision: Decision) -> list[Effect]:
     A task that the same decision makes needless is not sent: it ends the workflow, or cancels the step.
     """
     out: list[Effect] = []
-    needless = _needless(decision)
+    needed = _needed(decision)
     for event in decision.events:
         match event:
             case TaskDispatched():
-                if needless is not None and event.step not in needless:
+                if needed.get(event.step) is event:
                     out.append(_task(decision, event))
             case WorkflowEnded():
                 out.append(_outcome(decision, event))
@@ -169,15 +169,21 @@ def effects(decision: Decision) -> list[Effect]:
     return out
 
 
-def _needless(decision: Decision) -> frozenset[str] | None:
-    """The steps that the decision cancels; None: it ends the workflow."""
-    found: list[str] = []
+def _needed(decision: Decision) -> dict[str, TaskDispatched]:
+    """The tasks, by place, that nothing later in the decision makes needless: a cancelled step (with its items), another round, the end."""
+    found: dict[str, TaskDispatched] = {}
     for event in decision.events:
-        if isinstance(event, WorkflowEnded):
-            return None
-        if isinstance(event, StepCancelled):
-            found.append(event.step)
-    return frozenset(found)
+        match event:
+            case TaskDispatched():
+                found[event.step] = event
+            case StepCancelled():
+                found.pop(event.step, None)
+                found = {p: task for p, task in found.items() if not (ids.is_item(p) and ids.step_of(p) == event.step)}
+            case WorkflowEnded():
+                found.clear()
+            case _:
+                pass
+    return found
 
 
 def _task(decision: Decision, event: TaskDispatched) -> SendTask:

@@ -61,9 +61,12 @@ from mesh.core.events import (
 from mesh.core.evolve_calls import CallEvent, evolve_call
 from mesh.core.state import FINISHED, Account, Ending, Fan, Incident, StepState, StepStatus, Workflow
 
-__all__ = ["approval_output", "evolve"]
+__all__ = ["approval_output", "evolve", "may_be_done"]
 
 _EARLIER_RUNS: Final = 100  # runs that a workflow's id remembers: about a kilobyte
+_HEARD: Final = 100  # events: about two
+_DOING: Final = frozenset({"running", "iterating", "succeeded"})
+_UNHEARD: Final = ("timeout: ", "start_timeout: ", "run_timeout: ", "heartbeat_timeout: ")
 
 
 def evolve(workflow: Workflow | None, event: Event, *, workflow_id: str, at_ms: int) -> Workflow | None:
@@ -150,6 +153,11 @@ def approval_output(
     return {"verdict": verdict, "payload": payload, "by": by, "reason": reason, "edited": edited}
 
 
+def may_be_done(step: StepState) -> bool:
+    """Whether the step's work was done, or may have been without a word of it: its task is out, or was last heard of by a time-out."""
+    return step.acted or step.status in _DOING or step.fan is not None or step.error.startswith(_UNHEARD)
+
+
 _StepEvent = (
     TaskDispatched
     | TaskSucceeded
@@ -184,10 +192,12 @@ def _with_step(before: Workflow, event: _StepEvent | CallEvent, at_ms: int) -> W
     steps = {**before.steps, place: now}
     if before.account is not None:
         before = replace(before, account=booked(before.account, was, event, before.steps))
+    if was is not None and before.ending is not None and isinstance(event, StepCancelled):
+        steps[place] = replace(steps[place], output=was.output)  # to be undone by what it gave last
     if ids.is_item(place):
         _account(steps, place, event)
     elif was is not None and was.fan is not None and steps[place].status in FINISHED:
-        steps = _gathered(steps, place, was.fan)
+        steps = _gathered(steps, place, was.fan, was_ending=before.ending is not None)
     if before.ending is not None and isinstance(event, TaskSucceeded | StepSkipped) and ids.is_undo(place):
         left = tuple(name for name in before.ending.undo if ids.undo_place(name) != place)
         return replace(before, steps=steps, ending=replace(before.ending, undo=left), updated_at_ms=at_ms)
@@ -214,12 +224,13 @@ def _account(steps: dict[str, StepState], place: str, event: _StepEvent | CallEv
             pass
 
 
-def _gathered(steps: dict[str, StepState], name: str, fan: Fan) -> dict[str, StepState]:
-    """The items of a for-each that is settled become its output, and go."""
+def _gathered(steps: dict[str, StepState], name: str, fan: Fan, *, was_ending: bool) -> dict[str, StepState]:
+    """The items of a for-each that is settled become its output, and go. One that failed, or is to be undone, has what its items gave so far, else null."""
     places = [ids.item_place(name, index) for index in range(fan.begun)]
     step = steps[name]
-    if step.status == "succeeded":
-        steps[name] = replace(step, output=[steps[place].output for place in places])
+    if step.status in {"succeeded", "failed"} or (step.status == "cancelled" and was_ending):
+        outputs = [steps[place].output for place in places]
+        steps[name] = replace(step, output=outputs + [None] * (fan.total - fan.begun))
     gone = set(places)
     return {place: state for place, state in steps.items() if place not in gone}
 
@@ -241,9 +252,9 @@ def _step(step: StepState | None, event: _StepEvent, at_ms: int) -> StepState:
                 charged=None,
             )
         case StepSkipped():
-            return StepState(status="skipped", since_ms=at_ms, output=event.output)
+            return StepState(status="skipped", since_ms=at_ms, output=event.output, acted=_acted(step))
         case StepBlocked():
-            return StepState(status="blocked", since_ms=at_ms)
+            return StepState(status="blocked", since_ms=at_ms, acted=_acted(step))
         case StepComputed():
             return _fresh(step, "succeeded", at_ms, output=event.output)
         case EventEmitted():
@@ -271,7 +282,11 @@ def _step(step: StepState | None, event: _StepEvent, at_ms: int) -> StepState:
 
 def _fresh(step: StepState | None, status: StepStatus, at_ms: int, *, output: Any) -> StepState:
     """A step that begins (anew)."""
-    return StepState(status=status, since_ms=at_ms, output=output, round=step.round if step else 1)
+    return StepState(status=status, since_ms=at_ms, output=output, round=step.round if step else 1, acted=_acted(step))
+
+
+def _acted(step: StepState | None) -> bool:
+    return step is not None and may_be_done(step)
 
 
 def _closed_without(step: StepState, status: StepStatus, at_ms: int) -> StepState:
@@ -288,6 +303,7 @@ def _closed_without(step: StepState, status: StepStatus, at_ms: int) -> StepStat
         incident=None,
         reserved=None,
         charged=None,
+        acted=_acted(step),
     )
 
 
@@ -309,11 +325,19 @@ def _moved(
     match event:
         case TaskFailed():
             error, charged = f"{event.kind}: {event.message}", unheard(step, event)
+            acted = step.acted or step.error.startswith(_UNHEARD)
             return replace(
-                step, status="failed", since_ms=at_ms, due_at_ms=None, error=error, reserved=None, charged=charged
+                step,
+                status="failed",
+                since_ms=at_ms,
+                due_at_ms=None,
+                error=error,
+                reserved=None,
+                charged=charged,
+                acted=acted,
             )
         case TaskHandedOver():
-            return replace(step, error="", reserved=None)
+            return replace(step, error="", reserved=None, acted=step.acted or step.error.startswith(_UNHEARD))
         case RetryScheduled():
             return replace(step, status="retrying", since_ms=at_ms, due_at_ms=event.due_at_ms)
         case StepGivenUp():
@@ -333,13 +357,16 @@ def _moved(
         case ApprovalWithdrawn():
             return replace(step, status="cancelled", since_ms=at_ms, due_at_ms=None, input=None)
         case IncidentResolved():
-            return replace(step, status="retrying", since_ms=at_ms, due_at_ms=None, incident=None)
+            status: StepStatus = "retrying" if step.fan is None else "iterating"
+            return replace(step, status=status, since_ms=at_ms, due_at_ms=None, incident=None)
         case _:
             assert_never(event)
 
 
 def _received(before: Workflow, event: EventReceived, at_ms: int) -> Workflow:
-    after = _with_step(before, event, at_ms)
+    mark = ids.event_mark(event.cloud_event["source"], event.cloud_event["id"])
+    heard = tuple(one for one in before.heard if one != mark)  # taken by two at once
+    after = replace(_with_step(before, event, at_ms), heard=(*heard, mark)[-_HEARD:])
     if not event.kept:
         return after
     return replace(after, kept=tuple(one for one in before.kept if one.cloud_event != event.cloud_event))
@@ -350,7 +377,8 @@ def _round(before: Workflow, event: RoundStarted, at_ms: int) -> Workflow:
     steps = dict(before.steps)
     for name in event.steps:
         was = steps.get(name)
-        steps[name] = StepState(status="again", since_ms=at_ms, round=event.round, output=was.output if was else None)
+        output = was.output if was else None
+        steps[name] = StepState(status="again", since_ms=at_ms, round=event.round, output=output, acted=_acted(was))
     return replace(before, steps=steps, updated_at_ms=at_ms)
 
 
@@ -378,7 +406,8 @@ def _kept(before: Workflow | None, event: EventKept, workflow_id: str, at_ms: in
 
 def _stuck(step: StepState, event: IncidentRaised, at_ms: int) -> StepState:
     incident = Incident(kind=event.kind, message=event.message, raised_at_ms=at_ms)
-    return replace(step, status="incident", since_ms=at_ms, due_at_ms=None, incident=incident)
+    acted = step.acted or step.status in _DOING
+    return replace(step, status="incident", since_ms=at_ms, due_at_ms=None, incident=incident, acted=acted)
 
 
 def _started(before: Workflow | None, event: WorkflowStarted, workflow_id: str, at_ms: int) -> Workflow:
@@ -401,6 +430,7 @@ def _started(before: Workflow | None, event: WorkflowStarted, workflow_id: str, 
         caller=event.caller,
         earlier_runs=(*before.earlier_runs, before.run_id)[-_EARLIER_RUNS:] if before and before.run_id else (),
         kept=before.kept if before else (),
+        heard=before.heard if before else (),
     )
 
 
@@ -420,6 +450,7 @@ def _dispatched(step: StepState | None, event: TaskDispatched, at_ms: int) -> St
         round=event.round,
         hop=event.hop,
         reserved=event.reserved,
+        acted=step.acted if step else False,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any, assert_never
 
 import msgspec
 
+from mesh.core import ids
 from mesh.core.decide import decide
 from mesh.core.events import (
     ApprovalRequested,
@@ -129,7 +130,7 @@ def _scope(event: dict[str, Any], workflow: Workflow | None) -> dict[str, Any]:
 
 def _told(event: Event, route: Route, scope: dict[str, Any], events: Sequence[Event]) -> list[First]:
     def condition(step: str) -> Part | None:
-        found = route.steps[step].condition
+        found = route.steps[ids.step_of(step)].condition
         return parts_of(found.source, scope) if found else None
 
     match event:

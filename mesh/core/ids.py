@@ -31,6 +31,7 @@ __all__ = [
     "attempt_id",
     "budget_place",
     "escape_key",
+    "event_mark",
     "index_of",
     "instance",
     "is_budget",
@@ -74,6 +75,11 @@ def route_of(workflow: str) -> str:
 def run_id(event_source: str, event_id: str) -> str:
     """The run that this start event begins: the same event always begins the same run."""
     return sha256(f"{event_source}\n{event_id}".encode("utf-8", "surrogatepass")).hexdigest()[:8]
+
+
+def event_mark(event_source: str, event_id: str) -> str:
+    """What a workflow remembers of an event that it took: 16 hexadecimal digits of its identity."""
+    return sha256(f"{event_source}\n{event_id}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def task_id(workflow: str, run: str, step: str) -> str:

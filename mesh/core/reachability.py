@@ -18,7 +18,7 @@ from mesh.core.subexpressions import part_closure, part_reads, tree
 __all__ = ["Constant", "Unreachable", "constant_of", "unreachable"]
 
 MAX_WORLDS: Final = 20_000
-_Outcome = Literal["succeeded", "rejected", "skipped", "blocked", "failed"]
+_Outcome = Literal["succeeded", "rejected", "skipped", "blocked", "failed", "cancelled"]
 _World = dict[str, _Outcome]
 Known = Mapping[Segments, Any]
 
@@ -104,6 +104,7 @@ class _Search:
         self.ran: set[str] = set()
         self.asked: set[str] = set()  # steps whose `if` was asked, at least once
         self.worlds = 0
+        self.racing = _racing(route)
 
     def run(self) -> None:
         todo: list[_World] = [{}]
@@ -129,6 +130,8 @@ class _Search:
             return ["skipped"]
         self.ran.add(step.name)
         found: list[_Outcome] = ["skipped"] if holds is None else []
+        if step.name in self.racing:
+            found.append("cancelled")
         return [*found, *_otherwise(self.route, step), "succeeded"]
 
 
@@ -146,6 +149,16 @@ def _counts(step: Step, need: str, state: _Outcome, *, skipped: bool) -> bool:
     if state == "succeeded" or (skipped and state == "skipped"):
         return True
     return takes(step, need, rejected=state == "rejected")
+
+
+def _racing(route: Route) -> set[str]:
+    """The steps that lose with a race, or only serve one that may."""
+    found: set[str] = set()
+    for name in reversed(route.steps):
+        dependents = route.dependents[name]
+        if any(route.steps[d].first_of for d in dependents) or (dependents and found.issuperset(dependents)):
+            found.add(name)
+    return found
 
 
 def _otherwise(route: Route, step: Step) -> list[_Outcome]:

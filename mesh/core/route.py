@@ -204,7 +204,7 @@ class ForEach(msgspec.Struct, frozen=True, kw_only=True):
     tolerate_share: float = 0.0  # [0, 1]
 
     def tolerated(self, total: int) -> int:
-        return max(self.tolerate, int(self.tolerate_share * total))
+        return max(self.tolerate, int(round(self.tolerate_share * total, 6)))  # 29 % of 100 are 29
 
 
 class Repeat(msgspec.Struct, frozen=True, kw_only=True):

@@ -74,9 +74,9 @@ CLOSED_RETENTION_S: Final = 30 * 86_400.0
 KEEP_EVENTS_S: Final = 86_400.0
 MAX_ATTEMPTS: Final = 1_000
 
-_NAME: Final = re.compile(r"[a-z][a-z0-9-]*")
+_NAME: Final = kinds.NAME
 _STEP: Final = re.compile(r"[a-z][a-z0-9_]*")
-_NAME_HINT: Final = "a-z first, then a-z, 0-9 and -"
+_NAME_HINT: Final = kinds.NAME_HINT
 _STEP_HINT: Final = f"a-z first, then a-z, 0-9 and _, since expressions name it; {NAME_LENGTH} at the most"
 _ROLE_HINT: Final = "name the role that may answer, such as maintainer"
 _WORK_HINT: Final = "agent: NAME for a task, approval: {...} for a question to a person, workflow: ROUTE for a workflow of another route, or wait, value, emit, end"
@@ -138,6 +138,7 @@ class _RouteCompiler:
         self.check_reads(order)
         if self.book.problems:
             raise RouteRefused(self.book.problems)
+        reads_status = any(reading.read.segments[0] == "status" for reading in self.book.readings)
         looped = frozenset(name for loop in self.loops.values() for name in loop.body)
         return Route(
             name=name,
@@ -151,8 +152,8 @@ class _RouteCompiler:
             output=output,
             budget=self.budget,
             keep_events_s=keep_events_s,
-            is_sparse=bool(looped) or any(_is_sparse(step) for step in steps.values()),
-            reads_status=any(reading.read.segments[0] == "status" for reading in self.book.readings),
+            is_sparse=bool(looped) or reads_status or any(_is_sparse(step) for step in steps.values()),
+            reads_status=reads_status,
             awaited=awaited,
             looped=looped,
             definition=self.document,
@@ -347,7 +348,7 @@ class _RouteCompiler:
     def repeat(self, name: str, part: Part, order: tuple[str, ...]) -> Repeat | None:
         """The loop with its body, from the step that it goes back to."""
         loop = kinds.repeat(part)
-        if loop is None or not order:
+        if loop is None or not order or not loop.start:
             return loop
         if loop.start not in self.steps:
             hint = near(loop.start, self.steps)

@@ -21,7 +21,7 @@ from mesh.core.route import (
     ValueWork,
     WaitWork,
 )
-from mesh.core.route_problems import Part, shown
+from mesh.core.route_problems import NAME_LENGTH, Part, shown
 
 __all__ = [
     "EMPTY",
@@ -57,6 +57,9 @@ MAX_HOPS: Final = 100
 MAX_AMOUNT: Final = 1e12
 CONCURRENCY: Final = 100
 
+NAME: Final = re.compile(r"[a-z][a-z0-9-]*")  # a route's or an agent's
+NAME_HINT: Final = "a-z first, then a-z, 0-9 and -"
+
 EMPTY: Final = compile_template(None)
 _PERCENT: Final = re.compile(r"(100|[0-9]{1,2})%")
 _JOIN_HINT: Final = "{any: [a, b]}, {count: 2, of: [a, b, c]} or {first_of: [a, b]}"
@@ -76,9 +79,7 @@ def join_of(part: Part) -> tuple[Any, tuple[str | int, ...], Join]:
     found = part.value.get("needs", [])
     if not isinstance(found, dict):
         return found, ("needs",), Join()
-    join = part.part("needs", _JOIN_HINT)
-    if join is None:
-        return [], ("needs",), Join()
+    join = Part(found, (*part.path, "needs"), part.book)
     join.check_keys(JOIN_KEYS)
     kinds = [key for key in ("any", "of", "first_of") if key in found]
     if len(kinds) != 1:
@@ -121,22 +122,25 @@ def for_each(step: Part) -> ForEach | None:
         return None
     found = step.value["for_each"]
     if not isinstance(found, dict):
-        if not isinstance(found, str | list):
-            step.problem("for_each", f"for_each needs a list, not {kind_of(found)}", "such as ${{ event.data.files }}")
-        return ForEach(items=step.template("for_each") or EMPTY, concurrency=CONCURRENCY)
-    part = step.part("for_each", "for_each: {items: ..., concurrency: 20}")
-    if part is None:
-        return None
+        return ForEach(items=_list(step, "for_each"), concurrency=CONCURRENCY)
+    part = Part(found, (*step.path, "for_each"), step.book)
     part.check_keys(FOR_EACH_KEYS)
     if "items" not in part.value:
         part.missing("items", "the list, such as items: ${{ event.data.files }}")
     count, share = _tolerance(part)
     return ForEach(
-        items=part.template("items") or EMPTY,
+        items=_list(part, "items") if "items" in part.value else EMPTY,
         concurrency=_whole(part, "concurrency", CONCURRENCY, 1, MAX_CONCURRENCY),
         tolerate=count,
         tolerate_share=share,
     )
+
+
+def _list(part: Part, key: str) -> CompiledTemplate:
+    found = part.value[key]
+    if not isinstance(found, str | list):
+        part.problem(key, f"{key} needs a list, not {kind_of(found)}", "such as ${{ event.data.files }}")
+    return part.template(key) or EMPTY
 
 
 def _tolerance(part: Part) -> tuple[int, float]:
@@ -189,6 +193,7 @@ def wait(step: Part) -> WaitWork | None:
         for key in _EVENT_ONLY:
             if key in part.value:
                 part.problem(key, f"{key} goes with event, not with until", "take it out")
+        part.text("until", "a time, such as ${{ event.data.due }}")
         return WaitWork(until=part.template("until") or EMPTY)
     awaited = AwaitedEvent(
         type=part.text("event", "the CloudEvents type that is awaited") or "",
@@ -255,8 +260,12 @@ def handover(step: Part) -> HandOver | None:
     if part is None:
         return None
     part.check_keys(HANDOVER_KEYS)
+    agents = names_in(part, "to", "the agents that may get the task: to: [billing, tech]")
+    for agent in agents:
+        if not NAME.fullmatch(agent) or len(agent) > NAME_LENGTH:
+            part.problem("to", f"an agent can't be named {shown(agent)}", f"{NAME_HINT}; {NAME_LENGTH} at the most")
     return HandOver(
-        to=frozenset(names_in(part, "to", "the agents that may get the task: to: [billing, tech]")),
+        to=frozenset(agents),
         hops=_whole(part, "hops", HandOver(to=frozenset()).hops, 1, MAX_HOPS),
     )
 

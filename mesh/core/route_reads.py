@@ -80,7 +80,7 @@ def _check_local(book: Book, sight: Sight, reading: Reading) -> None:
     step = str(path[1]) if path[0] == "steps" else ""
     match root:
         case "round":
-            there = step in sight.loops
+            there = step in sight.loops and path[2:] != _WAIT_KEY
         case "start":
             there = path[2:] == ("wait", "if")
         case _:

@@ -20,6 +20,7 @@ _Shapes = dict[str, _Schema]
 
 _TEXT: Final[_Schema] = {"type": "string", "pattern": r"\S"}
 _EXPRESSION: Final[_Schema] = {"type": "string", "pattern": r"^(?!\s*\$\{\{)[\s\S]*\S"}
+_LIST: Final[_Schema] = {"type": ["string", "array"]}
 _SAMPLES: Final = ("30s", "5m", "24h", "7d")
 
 
@@ -77,6 +78,10 @@ def _route() -> _Shapes:
         },
         "budget": {
             **_mapping(kinds.BUDGET_KEYS, _budget()),
+            "anyOf": [{"required": [limit]} for limit in ("tokens", "usd", "hops", "time")],
+            "if": {"required": ["on_exhausted"], "properties": {"on_exhausted": {"const": "ask"}}},
+            "then": {"required": ["role"]},
+            "else": {"properties": {"role": False, "deadline": False}},
             "description": "What a run may spend.",
         },
         "steps": {
@@ -139,7 +144,7 @@ def _step_keys() -> _Shapes:
         "for_each": {
             "description": "The step's work for each item of a list; `item` and `index` are there in its input.",
             "anyOf": [
-                {"type": ["string", "array"], "examples": ["${{ event.data.files }}"]},
+                {**_LIST, "examples": ["${{ event.data.files }}"]},
                 _mapping(kinds.FOR_EACH_KEYS, _for_each(), required=("items",)),
             ],
         },
@@ -162,6 +167,7 @@ def _step_keys() -> _Shapes:
                 {
                     **_mapping(kinds.WAIT_KEYS, _wait()),
                     "oneOf": [{"required": ["until"]}, {"required": ["event"]}],
+                    "dependencies": {key: ["event"] for key in kinds._EVENT_ONLY},  # noqa: SLF001 - as above
                 },
             ],
         },
@@ -174,7 +180,11 @@ def _step_keys() -> _Shapes:
             "description": "The workflow ends here; what is still under way is cancelled.",
             "anyOf": [
                 {"enum": list(kinds.END_STATUSES)},
-                _mapping(kinds.END_KEYS, _end(), required=("status",)),
+                {
+                    **_mapping(kinds.END_KEYS, _end(), required=("status",)),
+                    "if": {"properties": {"status": {"const": "completed"}}},
+                    "else": {"properties": {"output": False}},
+                },
             ],
         },
         "repeat": {
@@ -222,7 +232,8 @@ def _join(step: _Schema) -> _Schema:
         "first_of": {**some, "description": "One of them must succeed; then the others are cancelled."},
     }
     ways = [{"required": ["any"]}, {"required": ["count", "of"]}, {"required": ["first_of"]}]
-    return {**_mapping(kinds.JOIN_KEYS, shapes), "oneOf": ways}
+    together = {"count": ["of"], "of": ["count"]}
+    return {**_mapping(kinds.JOIN_KEYS, shapes), "oneOf": ways, "dependencies": together}
 
 
 def _whole(high: int, default: int | None = None) -> _Schema:
@@ -232,7 +243,7 @@ def _whole(high: int, default: int | None = None) -> _Schema:
 
 def _for_each() -> _Shapes:
     return {
-        "items": {"description": "A template that gives a list.", "examples": ["${{ event.data.files }}"]},
+        "items": {**_LIST, "description": "A template that gives a list.", "examples": ["${{ event.data.files }}"]},
         "concurrency": {
             **_whole(kinds.MAX_CONCURRENCY, kinds.CONCURRENCY),
             "description": "So many items at once, at the most.",

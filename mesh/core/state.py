@@ -123,6 +123,7 @@ class StepState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reserved: dict[str, float] | None = None  # of the budget, for the attempt that is out
     charged: dict[str, float] | None = None  # for the last attempt, since nothing was heard of what it took
     awaits: str = ""  # waiting: the type of the event; empty where only a time is awaited
+    acted: bool = False  # an earlier attempt or round of it was done, or may have been, whatever the status says now
 
 
 class Workflow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -149,6 +150,7 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     account: Account | None = None  # where the route has a budget
     expires_at_ms: int | None = None  # when the budget's time is over
     kept: tuple[KeptEvent, ...] = ()  # for steps that will wait for them
+    heard: tuple[str, ...] = ()  # marks of the events that steps took, newest last: sent again, they count for nothing
     ending: Ending | None = None  # being undone before it ends
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from one_partition import START_MS, Partition, agent, only, route
+from one_partition import START_MS, Partition, agent, names, only, route
 
 from mesh.core import ids
 from mesh.core.canonical import canonical, digest
@@ -13,6 +13,7 @@ from mesh.core.events import (
     Cause,
     Decision,
     Event,
+    IncidentRaised,
     InputAttempted,
     InputDismissed,
     InputParked,
@@ -24,7 +25,7 @@ from mesh.core.events import (
 from mesh.core.evolve import evolve
 from mesh.core.inputs import CommandGiven
 from mesh.core.replay import PartitionFold, is_repeated, replay
-from mesh.core.state import PartitionState
+from mesh.core.state import PartitionState, StepState
 from mesh.core.topics import Topics
 
 PARKED = InputParked(
@@ -63,6 +64,25 @@ def test_an_event_for_a_workflow_that_has_not_started_is_no_log_of_ours() -> Non
     event = WorkflowEnded(status="completed", reason="", run_id="1", traceparent="")
     with pytest.raises(ValueError, match="WorkflowEnded for workflow r:k, which has not started"):
         evolve(None, event, workflow_id="r:k", at_ms=1)
+
+
+def test_an_item_of_a_step_that_is_no_for_each_is_no_log_of_ours() -> None:
+    p = Partition(route({"a": agent(for_each=[1])}))
+    p.start()
+    failed = IncidentRaised(step="b[0]", kind="k", message="m")
+    steps = {**p.workflow().steps, "b": StepState(status="running")}
+    with pytest.raises(ValueError, match=r"IncidentRaised for b\[0\], and b is no for-each under way"):
+        evolve(replace(p.workflow(), steps=steps), failed, workflow_id="r:k", at_ms=1)
+
+
+def test_no_more_events_are_remembered_than_fit() -> None:
+    p = Partition(route({"w": {"wait": {"event": "t2"}, "repeat": {"until": "false", "limit": 1000}}}))
+    p.start()
+    for number in range(101):
+        p.offer("t2", event_id=f"o{number}")
+    assert (len(p.workflow().heard), len(set(p.workflow().heard))) == (100, 100)
+    assert names(p.offer("t2", event_id="o1")) == ["InputDismissed"]
+    p.check_replay()
 
 
 def test_an_event_for_a_step_that_has_not_begun_is_no_log_of_ours() -> None:

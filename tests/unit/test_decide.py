@@ -3,6 +3,7 @@
 `Partition` holds after each decision that the log's bytes give the very state that was decided on.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ from one_partition import Partition, agent, approval, names, only, route
 
 from mesh.core import ids
 from mesh.core.decide import decide
+from mesh.core.deciding.compensating import begin_undo, undo_next
 from mesh.core.deciding.draft import Draft
+from mesh.core.deciding.fanning import advance
 from mesh.core.effects import PublishOutcome, SendTask
 from mesh.core.events import (
     IncidentRaised,
@@ -307,6 +310,30 @@ def test_a_start_without_its_route_is_a_fault() -> None:
 def test_going_on_with_no_workflow_is_a_fault() -> None:
     with pytest.raises(AssertionError, match="r:k is not live"):
         _ = Draft(None, "r:k", None, Directory(), 1).live
+
+
+@pytest.mark.parametrize(
+    ("do", "message"),
+    [
+        (undo_next, "r:k is not being undone"),
+        (lambda draft: begin_undo(draft, "a"), "a of r:k has nothing to undo"),
+        (lambda draft: advance(draft, "a"), "a of r:k is no for-each under way"),
+    ],
+)
+def test_what_the_state_does_not_ask_for_is_a_fault(do: Callable[[Draft], object], message: str) -> None:
+    p = Partition(route({"a": agent()}))
+    p.start()
+    [one] = p.routes.values()
+    with pytest.raises(AssertionError, match=message):
+        do(Draft(p.workflow(), "r:k", one, Directory(), 1))
+
+
+def test_a_wait_whose_route_does_not_say_for_what_is_a_fault() -> None:
+    p = Partition(route({"a": {"wait": {"event": "t2", "timeout": "1s"}}}))
+    p.start()
+    p.routes[p.workflow().digest] = route({"a": agent()})
+    with pytest.raises(TypeError, match="step a of r:k waits, but its route does not say for what"):
+        p.wait("a")
 
 
 def test_a_decision_is_a_function_of_its_arguments() -> None:

@@ -11,12 +11,13 @@ from mesh.core.events import (
     ApprovalWithdrawn,
     BudgetRaised,
     BudgetTimeOver,
+    IncidentRaised,
     TaskDispatched,
     TaskHeld,
     WorkflowEnded,
 )
 from mesh.core.evolve import evolve
-from mesh.core.inputs import TaskUndeliverable
+from mesh.core.inputs import TaskUndeliverable, Undeliverable
 from mesh.core.state import Account, Directory
 
 ONCE: dict[str, Any] = {"retry": {"attempts": 1}, "on_exhausted": "continue"}
@@ -276,3 +277,63 @@ def test_budget_events_without_a_budget_are_no_history() -> None:
     for event in (BudgetTimeOver(), BudgetRaised(granted={}, by="ana")):
         with pytest.raises(ValueError, match="which has no budget"):
             evolve(p.workflow(), event, workflow_id="r:k", at_ms=0)
+
+
+def unsent_question() -> Partition:
+    p = asked()
+    [question] = [name for name, step in p.workflow().steps.items() if step.status == "asking"]
+    lost = Undeliverable(
+        workflow_id="r:k", effect_id=p.task_id(question), topic="t", code="gone", message="no such topic"
+    )
+    p.give(lost)
+    assert p.step(question).status == "incident"
+    return p
+
+
+@pytest.mark.parametrize("command", ["retry", "skip"])
+def test_a_question_that_could_not_be_sent_is_asked_anew(command: Any) -> None:
+    p = unsent_question()
+    p.command(command)
+    assert only(p.decisions[-1].events, ApprovalRequested).round == 2
+    assert names(p.decisions[-1].events).count("TaskHeld") == 0
+    p.check_replay()
+
+
+def test_a_question_that_could_not_be_sent_may_fail_the_workflow() -> None:
+    p = unsent_question()
+    p.command("fail")
+    assert p.workflow().status == "failed"
+
+
+def test_what_a_round_leaves_under_way_is_settled() -> None:
+    steps = {
+        "a": {"value": 1},
+        "slow": agent(needs="a", reserve={"tokens": 7}),
+        "fast": agent(needs="a", reserve={"tokens": 1}),
+        "b": {
+            "needs": {"any": ["slow", "fast"]},
+            "value": "${{ round }}",
+            "repeat": {"from": "a", "until": "round == 2", "limit": 2},
+        },
+    }
+    p = started(steps, tokens=100)
+    p.succeed("fast")
+    assert (account(p).spent, account(p).reserved) == ({"tokens": 14}, {"tokens": 8})
+
+
+def test_a_for_each_that_an_operator_skips_leaves_no_reserve() -> None:
+    p = started(
+        {"a": agent(for_each="${{ event.data['items'] }}", reserve={"tokens": 7}), "b": agent(needs="a")}, tokens=100
+    )
+    event = IncidentRaised(step="a", kind="parked", message="too large")
+    for state in (p.state, p.follower.state):
+        found = evolve(state.workflows["r:k"], event, workflow_id="r:k", at_ms=p.now_ms)
+        assert found is not None
+        state.workflows["r:k"] = found
+    p.command("skip")
+    assert (account(p).spent, account(p).reserved) == ({"tokens": 21}, {"tokens": 0})
+
+
+def test_a_step_skipped_before_it_began_costs_nothing() -> None:
+    p = started({"a": agent(**{"if": "false"}), "b": agent(reserve={"tokens": 1})}, tokens=100)
+    assert account(p).reserved == {"tokens": 1}

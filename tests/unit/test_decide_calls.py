@@ -439,8 +439,8 @@ def test_a_caller_that_undoes_what_it_did_first_takes_its_calls_back() -> None:
     p.command("cancel")
     assert names(p.decisions[-1].events) == [
         "CommandAccepted",
-        "CallWithdrawn",
         "CompensationStarted",
+        "CallWithdrawn",
         "TaskDispatched",
     ]
     p.give(ended(p))

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mesh.core.ids import MAX_KEY_LENGTH
-from mesh.core.matching import Explanation, Match, MatchProblem, RouteIndex
+from mesh.core.matching import Explanation, Match, MatchProblem, Offer, RouteIndex
 from mesh.core.route import Route
 from mesh.core.route_compile import compile_route
 
@@ -153,3 +153,50 @@ def test_routes_of_other_types_are_not_looked_at() -> None:
     others = [route(f"r{number}", on=f"type-{number}", guard="event.data.n == 1") for number in range(100)]
     found = RouteIndex([*others, route("mine", key="k")]).match(Untouchable(event()))
     assert [one.route.name for one in found] == ["mine"]
+
+
+# Offers -------------------------------------------------------------------------------------------------------------------------------
+
+
+def waiting(name: str, *waits: dict[str, Any], **more: Any) -> Route:
+    steps = {f"w{number}": {"wait": wait} for number, wait in enumerate(waits)}
+    return compile_route({"route": name, "on": {"type": "start"}, "steps": steps, **more})
+
+
+def ids_of(offers: list[Offer]) -> list[str]:
+    return [offer.workflow_id for offer in offers]
+
+
+def test_an_event_is_offered_where_a_step_waits_for_its_type_by_the_steps_key_or_the_routes() -> None:
+    index = RouteIndex(
+        [
+            waiting("own", {"event": "t", "key": "${{ event.data.order }}"}),
+            waiting("routes", {"event": "t"}, key="${{ event.id }}"),
+            waiting("other", {"event": "other"}, key="${{ event.id }}"),
+            route("none"),
+        ]
+    )
+    assert ids_of(index.offers(event(order=5))) == ["own:5", "routes:7"]
+    assert index.offers({"id": "1"}) == []
+
+
+def test_an_event_is_offered_once_to_a_workflow_and_to_each_that_a_key_names() -> None:
+    same = {"event": "t", "key": "${{ event.data.order }}"}
+    index = RouteIndex([waiting("r", same, same, {"event": "t", "key": "${{ event.data.also }}"})])
+    assert ids_of(index.offers(event(order="a", also="b"))) == ["r:a", "r:b"]
+    assert ids_of(index.offers(event(order="a", also="a"))) == ["r:a"]
+
+
+@pytest.mark.parametrize("order", [None, [], {}, "", " ", "x" * (MAX_KEY_LENGTH + 1)])
+def test_an_event_that_gives_no_key_finds_no_workflow(order: Any) -> None:
+    index = RouteIndex([waiting("r", {"event": "t", "key": "${{ event.data.order }}"})])
+    assert index.offers(event(order=order)) == []
+    assert index.offers(event()) == []
+
+
+def test_a_wait_for_the_type_that_starts_its_route_is_offered_the_event_too() -> None:
+    """The core knows that the start event is not what its own workflow waits for."""
+    index = RouteIndex([waiting("r", {"event": "start"}, key="k")])
+    found = {**event(), "type": "start"}
+    assert [match.workflow_id for match in index.match(found) if isinstance(match, Match)] == ["r:k"]
+    assert ids_of(index.offers(found)) == ["r:k"]

@@ -471,3 +471,52 @@ def test_a_template_misfits_only_where_no_value_of_it_can_fit(template: Any, sch
 )
 def test_a_type_misfits_another_only_where_they_share_no_value(given: Any, wanted: Any, messages: list[str]) -> None:
     assert [one.message for one in misfits(Of({"type": given}, NOTHING), {"type": wanted}, NOTHING)] == messages
+
+
+# Joins and the ways in which steps come out -----------------------------------------------------------------------------------------------
+
+
+def unreached(**steps: Any) -> list[str]:
+    document = {"route": "r", "on": {"type": "t"}, "key": "k", "steps": steps}
+    return [found.step for found in unreachable(compile_route(document))]
+
+
+OFF = {"agent": "x", "input": 1, "if": "false"}
+ON = {"agent": "x", "input": 1}
+
+
+def on(needs: Any, condition: str | None = None) -> dict[str, Any]:
+    return {**ON, "needs": needs, **({"if": condition} if condition else {})}
+
+
+@pytest.mark.parametrize(
+    ("steps", "never"),
+    [
+        ({"a": OFF, "b": ON, "j": on({"any": ["a", "b"]})}, ["a"]),
+        ({"a": OFF, "b": OFF, "j": on({"any": ["a", "b"]})}, ["a", "b", "j"]),
+        ({"a": OFF, "b": ON, "j": on({"count": 2, "of": ["a", "b"]})}, ["a", "j"]),
+        ({"a": ON, "b": on("a", "status.a == 'failed'")}, ["b"]),
+        ({"a": {**ON, "on_exhausted": "continue"}, "b": on("a", "status.a == 'failed'")}, []),
+        ({"a": {"wait": {"event": "t2"}}, "b": on("a", "status.a == 'skipped'")}, ["b"]),
+        (
+            {
+                "a": {"wait": {"event": "t2", "timeout": "1s", "on_timeout": "skip"}},
+                "b": on("a", "status.a == 'skipped'"),
+            },
+            [],
+        ),
+    ],
+)
+def test_what_no_outcome_of_the_others_lets_run(steps: dict[str, Any], never: list[str]) -> None:
+    assert unreached(**steps) == never
+
+
+def test_a_loser_of_a_race_may_be_spoken_of() -> None:
+    steps = {
+        "a": ON,
+        "b0": ON,
+        "b": on("b0"),
+        "j": on({"first_of": ["a", "b"]}),
+        "k": on(["b", "j"], "status.b == 'cancelled'"),
+    }
+    assert unreached(**steps) == []

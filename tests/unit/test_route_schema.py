@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 from test_route_compile import BAD, ISSUE_TRIAGE, route_with
+from test_route_rules import BAD as BAD_RULES
 
 from mesh.cli.app import mesh
 from mesh.codec.yaml_lines import read_yaml
-from mesh.core import route_compile, route_schema
+from mesh.core import route_compile, route_kinds, route_schema
 from mesh.core.route_compile import RouteRefused, compile_route
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +26,9 @@ VALID = Draft7Validator(SCHEMA)
 # What only the compiler can know: what a name refers to, what an expression says, what two keys say together, what JSON has not.
 BEYOND = re.compile(
     r"at column|there is no step|steps need each other|can't need itself|max_backoff is less|payload_schema is no JSON Schema|"
-    r"a \$ref must|would never count|timeout is shorter|9999d|64 bits|no JSON number|which JSON has not|is no string \(put"
+    r"a \$ref must|would never count|timeout is shorter|9999d|64 bits|no JSON number|which JSON has not|is no string \(put|"
+    r"count can't be 3|so no loop leads|is in the loops of|is inside the loop|nothing says which workflow|"
+    r"the route's budget has no|than the whole budget"
 )
 
 
@@ -79,7 +82,7 @@ def test_routes_in_the_documentation_are_valid(page: Path, tmp_path: Path) -> No
         assert [error.message for error in VALID.iter_errors(document)] == []
 
 
-@pytest.mark.parametrize(("document", "messages"), BAD)
+@pytest.mark.parametrize(("document", "messages"), [*BAD, *BAD_RULES])
 def test_what_is_structurally_wrong_is_no_valid_document(document: Any, messages: list[str]) -> None:
     assert VALID.is_valid(document) == all(BEYOND.search(message) for message in messages)
 
@@ -93,6 +96,8 @@ def test_a_key_that_no_table_describes_is_found(monkeypatch: pytest.MonkeyPatch)
 def test_every_key_is_described() -> None:
     step = SCHEMA["properties"]["steps"]["additionalProperties"]["properties"]
     tables = [SCHEMA, SCHEMA["properties"]["on"], {"properties": step}, step["retry"], step["approval"]]
+    tables += [step["handover"], step["undo"], step["emit"], step["repeat"]]
+    tables += [step[key]["anyOf"][-1] for key in ("for_each", "wait", "end")]
     for table in tables:
         assert [key for key, shape in table["properties"].items() if not shape.get("description")] == []
 
@@ -100,16 +105,50 @@ def test_every_key_is_described() -> None:
 VALUES: dict[str, list[Any]] = {
     "duration": ["1s", "0s", "1.5m", "500ms", "3650d", "never", "soon", 30, "", "01h", "1H", None],
     "template": ["${{ event.data.x }}", 1, None, [], {"a": "${{ workflow.id }}"}, "text"],
-    "choice": ["ignore", "new_run_after_end", "incident", "fail", "reject", "approve", "x", None, True],
-    "number": [0, 0.5, 1, 3, 3.0, 0.99, 100, 1000, 1001, -1, "3", True],
-    "text": ["a", "boss", " ", "", 1, ["a"], "event.data.x == 1", "${{ event.data.x }}"],
-    "names": ["a", [], ["a"], ["a", "a"], "nobody", [1], None, ""],
+    "choice": [
+        *("ignore", "new_run_after_end", "incident", "fail", "continue", "skip", "reject", "approve", "x", None, True),
+        *("completed", "failed", "rejected"),
+    ],
+    "number": [0, 0.5, 1, 3, 3.0, 0.99, 100, 1000, 1001, -1, "3", True, "10%", "all", "101%"],
+    "text": ["a", "boss", " ", "", 1, ["a"], "event.data.x == 1", "${{ event.data.x }}", "true"],
+    "names": ["a", [], ["a"], ["a", "a"], "nobody", [1], None, "", "Tech", ["y", "Tech"]],
 }
 SOME = st.one_of(*(st.sampled_from(values) for values in VALUES.values()))
 
 
 def table(keys: tuple[str, ...]) -> st.SearchStrategy[dict[str, Any]]:
     return st.dictionaries(st.sampled_from(keys), SOME, max_size=3)
+
+
+def a_few(keys: tuple[str, ...], **usual: Any) -> st.SearchStrategy[dict[str, Any]]:
+    """What a key's mapping must have, some of it changed, and more."""
+    return st.builds(lambda more: {**usual, **more}, table(keys))
+
+
+AGENT: dict[str, Any] = {"agent": "x", "input": 1}
+RULES: st.SearchStrategy[dict[str, Any]] = st.one_of(
+    st.builds(lambda needs: {**AGENT, "needs": needs}, a_few(route_kinds.JOIN_KEYS) | a_few(("any",), any=["a"])),
+    st.builds(lambda needs: {**AGENT, "needs": needs}, a_few(route_kinds.JOIN_KEYS, of=["a"], count=1)),
+    st.builds(lambda each: {**AGENT, "for_each": each}, SOME | a_few(route_kinds.FOR_EACH_KEYS, items=[1])),
+    st.builds(lambda loop: {**AGENT, "repeat": loop}, a_few(route_kinds.REPEAT_KEYS, until="true", limit=2)),
+    st.builds(lambda wait: {"wait": wait}, SOME | a_few(route_kinds.WAIT_KEYS, event="t")),
+    st.builds(lambda wait: {"wait": wait}, a_few(route_kinds.WAIT_KEYS) | a_few(("if", "key", "timeout"), until="x")),
+    st.builds(lambda value: {"value": value}, SOME),
+    st.builds(lambda event: {"emit": event}, SOME | a_few(route_kinds.EMIT_KEYS, type="t")),
+    st.builds(lambda end: {"end": end}, SOME | a_few(route_kinds.END_KEYS, status="failed")),
+    st.builds(lambda undo: {**AGENT, "undo": undo}, a_few(route_compile.UNDO_KEYS, agent="u", input=1)),
+    st.builds(lambda to: {**AGENT, "handover": to}, SOME | a_few(route_kinds.HANDOVER_KEYS, to="y")),
+)
+
+
+@given(rule=RULES, more=st.just({}) | table(route_compile.STEP_KEYS))
+def test_what_the_compiler_takes_of_a_rule_the_schema_takes(rule: dict[str, Any], more: dict[str, Any]) -> None:
+    document = route_with(key="${{ event.subject }}", steps={"a": AGENT, "b": {**more, **rule}})
+    try:
+        compile_route(document)
+    except RouteRefused:
+        return
+    assert [error.message for error in VALID.iter_errors(document)] == []
 
 
 @given(

@@ -29,7 +29,7 @@ def look_after_budget(draft: Draft) -> None:
         if draft.shortage(agent_work(draft, place).reserve) is None:
             _send(draft, place)
     held, over = _held(draft), draft.live.account is not None and draft.live.account.is_time_over
-    question = next((p for p, step in draft.live.steps.items() if ids.is_budget(p) and step.status == "asking"), None)
+    question = next((p for p, s in draft.live.steps.items() if ids.is_budget(p) and s.status not in FINISHED), None)
     if not held and not over:
         if question is not None:
             cancel_step(draft, question, "there is budget enough now")

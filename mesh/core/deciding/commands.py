@@ -1,10 +1,12 @@
 """What operators order, and effects that the broker would not take: both end at a person."""
 
+from typing import Any
+
 from mesh.core import ids
 from mesh.core.deciding import fanning
 from mesh.core.deciding.attempts import dispatch_again
 from mesh.core.deciding.calling import call_again
-from mesh.core.deciding.compensating import begin_undo, close
+from mesh.core.deciding.compensating import begin_undo, cancel_step, close
 from mesh.core.deciding.draft import Draft
 from mesh.core.deciding.ending import end
 from mesh.core.deciding.looping import go_round
@@ -19,8 +21,9 @@ from mesh.core.events import (
     StepGivenUp,
     StepSkipped,
 )
+from mesh.core.evolve import approval_output
 from mesh.core.inputs import CommandGiven, Undeliverable
-from mesh.core.route import CallWork
+from mesh.core.route import ApprovalWork, CallWork
 from mesh.core.state import StepState, Workflow
 
 __all__ = ["on_command", "on_undeliverable"]
@@ -30,6 +33,9 @@ def on_command(draft: Draft, given: CommandGiven) -> None:
     workflow = draft.workflow
     if workflow is None:
         _refuse(draft, given, "unknown", f"no workflow {given.workflow_id}: `mesh workflows` lists them")
+    elif workflow.status == "expected":
+        message = f"{given.workflow_id} has not started: there are only events that it will wait for"
+        _refuse(draft, given, "unknown", message)
     elif workflow.status != "running":
         _refuse(draft, given, "ended", f"the workflow has ended: {workflow.status}")
     elif given.command == "cancel":
@@ -69,26 +75,41 @@ def _resolve(draft: Draft, given: CommandGiven, place: str, state: StepState) ->
         end(draft, "failed", f"{place} was failed by {given.by}" + (f": {given.reason}" if given.reason else ""))
         return
     draft.add(IncidentResolved(step=place, action=given.command, by=given.by))
-    if given.command == "skip":
-        _skip(draft, place, f"skipped by {given.by}")
+    if ids.is_budget(place):
+        cancel_step(draft, place, f"{given.command} by {given.by}")  # it is asked anew, if there is still not enough
+    elif given.command == "skip":
+        _skip(draft, place, state, f"skipped by {given.by}")
     else:
         _begin_again(draft, place, state)
 
 
-def _skip(draft: Draft, place: str, reason: str) -> None:
+def _skip(draft: Draft, place: str, state: StepState, reason: str) -> None:
     """Those who need it go on; an item counts as failed, and its for-each goes on whatever it tolerates."""
     if ids.is_item(place):
         draft.add(StepGivenUp(step=place, reason=reason))
     else:
-        draft.add(StepSkipped(step=place, reason=reason))
+        draft.add(StepSkipped(step=place, reason=reason, output=_output_of_skipped(draft, place, state)))
     settled(draft, place)
+
+
+def _output_of_skipped(draft: Draft, place: str, state: StepState) -> Any:
+    """A question's payload passes through, as where its `if` is false; a loop is left with what its last round gave."""
+    if _closes_loop(state):
+        return state.output
+    if not ids.is_undo(place) and isinstance(draft.route.steps[place].work, ApprovalWork):
+        return approval_output("skipped", state.input)
+    return None
+
+
+def _closes_loop(state: StepState) -> bool:
+    return state.incident is not None and state.incident.kind == "loop"
 
 
 def _begin_again(draft: Draft, place: str, state: StepState) -> None:
     """A task gets new attempts, with the input it had, and so does a call; a loop gets one more round; what never got so far begins afresh."""
     name = ids.step_of(place)
     step = draft.route.steps[name]
-    if step.repeat is not None and state.incident is not None and state.incident.kind == "loop":
+    if step.repeat is not None and _closes_loop(state):
         go_round(draft, name, step.repeat)
         go_on(draft, step.repeat.body)
     elif state.attempt and isinstance(step.work, CallWork):
@@ -96,7 +117,9 @@ def _begin_again(draft: Draft, place: str, state: StepState) -> None:
     elif state.attempt:
         dispatch_again(draft, place, state, anew=True)
     elif ids.is_item(place):
-        fanning.begin_item(draft, name, ids.index_of(place), draft.live.steps[name].input)
+        fanning.begin_item(draft, name, ids.index_of(place))
+    elif state.fan is not None:
+        fanning.advance(draft, name)
     elif ids.is_undo(place):
         begin_undo(draft, name)
     elif begin(draft, step):

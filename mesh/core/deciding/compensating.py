@@ -4,7 +4,7 @@ Undone is every step with an `undo` that succeeded, and every one that may have 
 task with retries, and an incident where they don't help. An operator's cancel while it is under way ends the workflow as it stands.
 """
 
-from typing import Any, Final
+from typing import Any
 
 from mesh.core import ids
 from mesh.core.deciding.calling import withdraw
@@ -19,13 +19,11 @@ from mesh.core.events import (
     StepCancelled,
     WorkflowEnded,
 )
+from mesh.core.evolve import may_be_done
 from mesh.core.route import ExpressionError
-from mesh.core.state import FINISHED, StepState
+from mesh.core.state import FINISHED
 
 __all__ = ["begin_undo", "cancel_step", "close", "compensate", "undo_next"]
-
-_MAY_BE_DONE: Final = frozenset({"succeeded", "running", "iterating"})
-_UNHEARD: Final = ("timeout: ", "run_timeout: ", "heartbeat_timeout: ")
 
 
 def close(draft: Draft, status: EndStatus, reason: str, output: Any = None) -> None:
@@ -56,20 +54,17 @@ def compensate(draft: Draft, status: EndStatus, reason: str) -> bool:
     if status == "completed" or draft.live.ending is not None:
         return False
     steps = draft.live.steps
-    done = [name for name, step in draft.route.steps.items() if step.undo is not None and _may_be_done(steps.get(name))]
+    undone = [name for name, step in draft.route.steps.items() if step.undo is not None and name in steps]
+    done = [name for name in undone if may_be_done(steps[name])]
     if not done:
         return False
     done.sort(key=lambda name: steps[name].since_ms)  # equal times stand in the route's order
     done.reverse()
+    draft.add(CompensationStarted(status=status, reason=reason, steps=tuple(done)))
     for place in [place for place, step in steps.items() if step.status not in FINISHED and not ids.is_item(place)]:
         cancel_step(draft, place, f"the workflow {status}: {reason}")
-    draft.add(CompensationStarted(status=status, reason=reason, steps=tuple(done)))
     undo_next(draft)
     return True
-
-
-def _may_be_done(step: StepState | None) -> bool:
-    return step is not None and (step.status in _MAY_BE_DONE or step.error.startswith(_UNHEARD))
 
 
 def undo_next(draft: Draft) -> None:
@@ -88,9 +83,8 @@ def begin_undo(draft: Draft, name: str) -> None:
     if work is None:
         raise AssertionError(f"{name} of {draft.workflow_id} has nothing to undo")
     try:
-        scope = draft.scope_of(name)
-        steps = scope["steps"]  # what was not heard of is null
-        value = work.input.render(scope if name in steps else {**scope, "steps": {**steps, name: None}})
+        scope, output = draft.scope_of(name), draft.live.steps[name].output  # null where it was not heard of
+        value = work.input.render({**scope, "steps": {**scope["steps"], name: output}})
     except ExpressionError as error:
         draft.add(IncidentRaised(step=place, kind="expression", message=str(error)))
         return

@@ -1,17 +1,25 @@
 """Correlating: an event from outside that a workflow's steps wait for, or will wait for, or that nobody waits for any more."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
+import msgspec
+
+from mesh.core import ids
 from mesh.core.deciding.draft import Draft
 from mesh.core.deciding.progress import settled
 from mesh.core.deciding.waiting import is_wanted
-from mesh.core.events import EventKept, EventReceived, InputDismissed
+from mesh.core.events import EventKept, EventReceived, EventUnclaimed, InputDismissed
 from mesh.core.inputs import EventOffered
 from mesh.core.route import AwaitedEvent, Route, WaitWork
 from mesh.core.state import FINISHED, KeptEvent, StepState, Workflow
 
 __all__ = ["on_offered"]
+
+KEPT: Final = 100  # events of one workflow
+KEPT_BYTES: Final = 512 * 1024  # of theirs, once there is more than one
+
+_encode = msgspec.json.Encoder().encode
 
 
 def on_offered(draft: Draft, given: EventOffered) -> None:
@@ -57,12 +65,16 @@ def _is_to_come(state: StepState | None) -> bool:
 
 
 def _has_been_here(workflow: Workflow, event: dict[str, Any]) -> bool:
-    seen = [kept.cloud_event for kept in workflow.kept]
-    seen += [step.output for step in workflow.steps.values() if isinstance(step.output, dict)]
-    return any((one.get("source"), one.get("id")) == (event["source"], event["id"]) for one in seen)
+    """It started this run or an earlier one, was taken by a step, or is kept."""
+    source, name = event["source"], event["id"]
+    if ids.run_id(source, name) in (workflow.run_id, *workflow.earlier_runs):
+        return True
+    kept = any((one.cloud_event["source"], one.cloud_event["id"]) == (source, name) for one in workflow.kept)
+    return kept or ids.event_mark(source, name) in workflow.heard
 
 
 def _keep(draft: Draft, given: EventOffered) -> None:
+    """Keep it; with more than the end of the workflow could put aside in one decision, put it aside at once."""
     kept = KeptEvent(
         cloud_event=given.cloud_event,
         topic=given.source_topic,
@@ -70,6 +82,11 @@ def _keep(draft: Draft, given: EventOffered) -> None:
         offset=given.source_offset,
         at_ms=given.source_at_ms,
     )
+    others = () if draft.workflow is None else draft.workflow.kept
+    if others and (len(others) == KEPT or len(_encode((*others, kept))) > KEPT_BYTES):
+        reason = f"{len(others)} events are kept already, and no step has taken them"
+        draft.add(EventUnclaimed(kept=kept, reason=reason))
+        return
     draft.add(
         EventKept(
             kept=kept,

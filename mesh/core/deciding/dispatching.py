@@ -42,7 +42,7 @@ def dispatch(
     """Send it, or hold it where the budget does not have what it needs. `agent`: another than the route's own, to whom the task was handed over as its `hop`th."""
     workflow, turn = draft.live, round_of(draft, place)
     reserve = work.reserve
-    if workflow.account is not None and not ids.is_undo(place):
+    if not ids.is_undo(place):
         short = draft.shortage(reserve)
         if short is not None:
             draft.add(

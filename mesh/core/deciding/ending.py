@@ -5,7 +5,7 @@ from typing import Any, Final
 from mesh.core.deciding.compensating import close, compensate
 from mesh.core.deciding.draft import Draft
 from mesh.core.events import EndStatus
-from mesh.core.route import ExpressionError, Route, Step
+from mesh.core.route import Expression, ExpressionError, Route, Step
 from mesh.core.state import FINISHED, StepState
 
 __all__ = ["end", "end_if_done", "outputs", "rejection_is_taken", "rejection_reason", "takes"]
@@ -36,28 +36,34 @@ def takes(step: Step, other: str, *, rejected: bool) -> bool:
 
     Of a rejection it may speak by what it reads of the approval too.
     """
-    if step.condition is None:
-        return False
+    return step.condition is not None and _speaks_of(step.condition, other, rejected=rejected)
+
+
+def _speaks_of(condition: Expression, other: str, *, rejected: bool) -> bool:
     whole = f"steps.{other}"
     return any(
         path == f"status.{other}" or (rejected and (path == whole or path.startswith(whole + ".")))
-        for path in step.condition.paths
+        for path in condition.paths
     )
 
 
 def rejection_is_taken(route: Route, approval: str) -> bool:
-    """Whether a rejection has a step that takes it, or a loop that goes round by it. If not, it ends the workflow."""
+    """Whether a rejection has a step that takes it, a join that can do without it, or a loop that goes round by it. If not, it ends the workflow."""
     repeat = route.steps[approval].repeat
-    if repeat is not None and any(path.startswith(f"steps.{approval}") for path in repeat.until.paths):
+    if repeat is not None and _speaks_of(repeat.until, approval, rejected=True):
         return True
-    return any(takes(route.steps[d], approval, rejected=True) for d in route.dependents[approval])
+    return any(_takes_rejection(route.steps[d], approval) for d in route.dependents[approval])
+
+
+def _takes_rejection(step: Step, approval: str) -> bool:
+    return step.enough is not None or takes(step, approval, rejected=True)
 
 
 def _taken(draft: Draft, approval: str) -> bool:
     """Whether a step took this approval's rejection and ran."""
     route, steps = draft.route, draft.live.steps
     return any(
-        takes(route.steps[d], approval, rejected=True) and steps[d].status in _RAN for d in route.dependents[approval]
+        _takes_rejection(route.steps[d], approval) and steps[d].status in _RAN for d in route.dependents[approval]
     )
 
 

@@ -1,6 +1,6 @@
 """Fanning out: a step's work for each item of a list, so many at once, in portions that a decision can hold."""
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -8,7 +8,7 @@ from mesh.core import ids
 from mesh.core.cel_paths import kind_of
 from mesh.core.deciding.dispatching import agent_work, dispatch
 from mesh.core.deciding.draft import Draft
-from mesh.core.events import ForEachEnded, ForEachStarted, IncidentRaised, PortionScheduled
+from mesh.core.events import ForEachEnded, ForEachStarted, IncidentRaised, IncidentResolved, PortionScheduled
 from mesh.core.route import ExpressionError, ForEach, Step
 from mesh.core.state import Fan, StepState
 
@@ -26,35 +26,69 @@ def start(draft: Draft, step: Step, each: ForEach, reason: str) -> bool:
     if not isinstance(items, list):
         raise ExpressionError(f"for_each needs a list, and {each.items.source} is {kind_of(items)}")
     draft.add(ForEachStarted(step=step.name, items=items, reason=reason))
+    if len(_encode(items)) > PORTION_BYTES:
+        return _later(draft, step.name)
     return advance(draft, step.name)
 
 
-def advance(draft: Draft, name: str) -> bool:
-    """Begin as many items as there is room for. True: every item was settled, and now the step is."""
+def advance(draft: Draft, name: str, *, alone: bool = False) -> bool:
+    """Begin as many items as there is room for; where an operator has the for-each, none. True: every item was settled, and now the step is.
+
+    What is too large for a portion begins in a decision of its own (`alone`), so that no other input fails by it.
+    """
     state, fan, each = _under_way(draft, name)
     if fan.settled == fan.total:
+        if state.incident is not None:
+            draft.add(IncidentResolved(step=name, action="result", by="the results of its items"))
         draft.add(ForEachEnded(step=name, failed=fan.failed))
         return True
+    if state.incident is not None:
+        return False
     room = min(each.concurrency - (fan.begun - fan.settled), fan.total - fan.begun)
     size = 0
     for count in range(room):
-        if count == PORTION or size > PORTION_BYTES:
-            draft.add(PortionScheduled(step=name, due_at_ms=draft.now_ms))
-            return False
-        size += begin_item(draft, name, fan.begun + count, state.input, measure=room > 1)
+        item = _item(draft, name, fan.begun + count, state.input)
+        size += len(_encode(item.value))
+        if count == PORTION or (size > PORTION_BYTES and (count or not alone)):
+            return _later(draft, name)
+        _begin(draft, item)
     return False
 
 
-def begin_item(draft: Draft, name: str, index: int, items: list[Any], *, measure: bool = False) -> int:
-    """An item's first attempt; an incident where its input can't be made. The input's size in bytes, if it is to be measured."""
-    place, work = ids.item_place(name, index), agent_work(draft, name)
+def _later(draft: Draft, name: str) -> bool:
+    draft.add(PortionScheduled(step=name, due_at_ms=draft.now_ms))
+    return False
+
+
+class _Item(NamedTuple):
+    """The input of one item, or why it can't be made."""
+
+    place: str
+    value: Any
+    reason: str
+    problem: str = ""
+
+
+def _item(draft: Draft, name: str, index: int, items: list[Any]) -> _Item:
+    place, reason = ids.item_place(name, index), f"item {index + 1} of {len(items)}"
+    scope = {**draft.scope_of(name), "item": items[index], "index": index}
     try:
-        value = work.input.render({**draft.scope_of(name), "item": items[index], "index": index})
+        return _Item(place, agent_work(draft, name).input.render(scope), reason)
     except ExpressionError as error:
-        draft.add(IncidentRaised(step=place, kind="expression", message=str(error)))
-        return 0
-    dispatch(draft, place, work, value, f"item {index + 1} of {len(items)}", attempt=1)
-    return len(_encode(value)) if measure else 0
+        return _Item(place, None, reason, str(error))
+
+
+def _begin(draft: Draft, item: _Item) -> None:
+    """Its first attempt; an incident where its input can't be made."""
+    if item.problem:
+        draft.add(IncidentRaised(step=item.place, kind="expression", message=item.problem))
+    else:
+        dispatch(draft, item.place, agent_work(draft, item.place), item.value, item.reason, attempt=1)
+
+
+def begin_item(draft: Draft, name: str, index: int) -> None:
+    """An item that never got as far as a task, once more."""
+    _begin(draft, _item(draft, name, index, draft.live.steps[name].input))
 
 
 def is_tolerated(draft: Draft, name: str) -> bool:

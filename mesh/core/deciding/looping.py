@@ -5,6 +5,7 @@ from mesh.core.deciding.draft import Draft
 from mesh.core.deciding.ending import end
 from mesh.core.events import IncidentRaised, RoundStarted
 from mesh.core.route import ExpressionError, Repeat
+from mesh.core.state import FINISHED
 
 __all__ = ["go_round", "goes_round"]
 
@@ -32,10 +33,11 @@ def goes_round(draft: Draft, name: str, repeat: Repeat) -> bool:
 
 
 def go_round(draft: Draft, name: str, repeat: Repeat) -> None:
+    """What a join inside has left under way is of the round that is over."""
     turn = draft.live.steps[name].round + 1
     reason = f"{repeat.until.source} is false"
-    for place in repeat.body:
-        state = draft.live.steps.get(place)
-        if state is not None and state.status in {"asking", "calling"}:
-            cancel_step(draft, place, f"round {turn} begins: {reason}")
+    for other in repeat.body:
+        state = draft.live.steps.get(other)
+        if other != name and state is not None and state.status not in FINISHED and state.status != "again":
+            cancel_step(draft, other, f"round {turn} begins: {reason}")
     draft.add(RoundStarted(step=name, round=turn, steps=repeat.body, reason=reason))

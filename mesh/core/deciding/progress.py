@@ -53,7 +53,7 @@ def go_on(draft: Draft, candidates: Iterable[str]) -> None:
         name = todo.popleft()
         if _is_open(draft.live.steps.get(name)):
             for done in _act(draft, route.steps[name]):
-                todo.extend(following(draft, done))
+                todo.extend(following(draft, done) if _is_going(draft) else ())
     if _is_going(draft):
         end_if_done(draft)
 
@@ -134,7 +134,7 @@ def _of_some(step: Step, enough: int, steps: dict[str, StepState]) -> _Ready | _
         state = steps.get(need)
         if state is None or state.status not in FINISHED:
             still_open += 1
-        elif state.status == "succeeded" or takes(step, need, rejected=state.status == "rejected"):
+        elif _counts(step, need, state):
             counted += 1
         elif state.status != "skipped":
             refused = refused or f"{need} was {state.status}"
@@ -155,10 +155,15 @@ def _cancel_others(draft: Draft, step: Step) -> list[str]:
         if name not in gone and dependents and _is_unsettled(steps.get(name)) and gone.issuperset(dependents):
             gone.add(name)
     cancelled = [name for name in route.steps if name in gone]
-    won = next((need for need in step.needs if need not in gone), "")
+    won = next(need for need in step.needs if need not in gone and _counts(step, need, steps[need]))
     for name in cancelled:
         cancel_step(draft, name, f"{step.name} goes on with {won}")
     return cancelled
+
+
+def _counts(step: Step, need: str, state: StepState) -> bool:
+    """Whether how it came out is what a join of some is for."""
+    return state.status == "succeeded" or takes(step, need, rejected=state.status == "rejected")
 
 
 def _is_unsettled(state: StepState | None) -> bool:

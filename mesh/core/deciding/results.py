@@ -16,7 +16,7 @@ from mesh.core.events import (
     TaskSucceeded,
 )
 from mesh.core.inputs import HandOver, ResultReceived, TaskError, TaskUndeliverable
-from mesh.core.state import StepState
+from mesh.core.state import StepState, Workflow
 
 __all__ = ["on_result", "on_task_undeliverable"]
 
@@ -134,7 +134,7 @@ def _waiting(draft: Draft, task: str, attempt: int, *, success: bool) -> _Waits 
     A failure counts for the attempt under way alone.
     """
     parsed, workflow = ids.parse_step_id(task), draft.workflow
-    if parsed is None or workflow is None:
+    if parsed is None or workflow is None or parsed.workflow_id != workflow.workflow_id or not workflow.run_id:
         return InputDismissed(code="unknown", message=f"no workflow knows task {task}")
     if parsed.run_id != workflow.run_id:
         message = f"task {task} is of an earlier run; the run is {workflow.run_id}"
@@ -142,8 +142,8 @@ def _waiting(draft: Draft, task: str, attempt: int, *, success: bool) -> _Waits 
     if workflow.status != "running":
         return InputDismissed(code="closed", message=f"the workflow had ended: {workflow.status}")
     step = workflow.steps.get(parsed.step)
-    if step is None or not step.task_id or parsed.workflow_id != workflow.workflow_id:
-        return InputDismissed(code="unknown", message=f"task {task}, attempt {attempt}, was never dispatched")
+    if step is None or not step.task_id:
+        return _of_nobody(workflow, parsed, f"task {task}, attempt {attempt},")
     if step.task_id != task:
         return InputDismissed(code="late", message=f"task {task} is not the step's any more: that is {step.task_id}")
     if not 1 <= attempt <= step.attempt:
@@ -152,6 +152,17 @@ def _waiting(draft: Draft, task: str, attempt: int, *, success: bool) -> _Waits 
         return _Waits(parsed.step, step)
     message = f"task {task}, attempt {attempt}, counts no more: the step is {step.status}"
     return InputDismissed(code="repeated", message=message)
+
+
+def _of_nobody(workflow: Workflow, parsed: ids.TaskId, task: str) -> InputDismissed:
+    """No task is out at this place."""
+    name = ids.step_of(parsed.step)
+    step = workflow.steps.get(name)
+    if step is not None and ids.is_item(parsed.step):
+        return InputDismissed(code="late", message=f"{task} counts no more: its for-each is {step.status}")
+    if step is not None and step.round > 1:
+        return InputDismissed(code="late", message=f"{task} counts no more: {name} is in round {step.round}")
+    return InputDismissed(code="unknown", message=f"{task} was never dispatched")
 
 
 def _is_unsettled(step: StepState) -> bool:

@@ -1,6 +1,6 @@
 """Times that have come: a time-out, a retry, a deadline, the end of a closed id's memory. One that no longer fits the state changes nothing."""
 
-from typing import Final
+from typing import Final, assert_never
 
 from mesh.core.deciding import fanning
 from mesh.core.deciding.attempts import dispatch_again, fail
@@ -82,8 +82,7 @@ def _fire(draft: Draft, given: TimerDue, step: StepState) -> None:
         case "event_timeout", "waiting" if step.awaits:
             _give_up_waiting(draft, given.step, step)
         case "portion", "iterating":
-            if fanning.advance(draft, given.step):
-                settled(draft, given.step)
+            fanning.advance(draft, given.step, alone=True)  # not the last, since more are to begin
 
 
 def _give_up_waiting(draft: Draft, name: str, step: StepState) -> None:
@@ -99,6 +98,8 @@ def _give_up_waiting(draft: Draft, name: str, step: StepState) -> None:
             end(draft, "failed", f"{name}: {message}")
         case "incident":
             draft.add(IncidentRaised(step=name, kind="timeout", message=message))
+        case _:
+            assert_never(work.on_timeout)
 
 
 def _time_out(draft: Draft, name: str, step: StepState) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from mesh.core.cel_paths import kind_of
 from mesh.core.deciding.draft import Draft
 from mesh.core.events import EventReceived, StepComputed, WaitStarted
-from mesh.core.route import AwaitedEvent, ExpressionError, Step, WaitWork
+from mesh.core.route import AwaitedEvent, ExpressionError, Route, Step, WaitWork
 
 __all__ = ["begin_wait", "is_wanted"]
 
@@ -29,11 +29,32 @@ def begin_wait(draft: Draft, step: Step, work: WaitWork, reason: str) -> bool:
 def _begin_for_event(draft: Draft, step: Step, work: WaitWork, awaited: AwaitedEvent, reason: str) -> bool:
     due = None if work.timeout_s is None else draft.now_ms + int(work.timeout_s * 1000)
     draft.add(WaitStarted(step=step.name, awaits=awaited.type, due_at_ms=due, reason=reason))
-    for kept in draft.live.kept:
-        if is_wanted(draft, step.name, awaited, kept.cloud_event):
-            draft.add(EventReceived(step=step.name, cloud_event=kept.cloud_event, kept=True))
+    for event in [*_taken_beside(draft, step.name), *(kept.cloud_event for kept in draft.live.kept)]:
+        if is_wanted(draft, step.name, awaited, event):
+            draft.add(EventReceived(step=step.name, cloud_event=event, kept=True))
             return True
     return False
+
+
+def _taken_beside(draft: Draft, name: str) -> list[dict[str, Any]]:
+    """Kept events that another step took in this decision: had they come now, both would wait for them. One that stands before this step took them for itself."""
+    before = _upstream(draft.route, name)
+    return [
+        event.cloud_event
+        for event in draft.events
+        if isinstance(event, EventReceived) and event.kept and event.step != name and event.step not in before
+    ]
+
+
+def _upstream(route: Route, name: str) -> set[str]:
+    found: set[str] = set()
+    todo = [*route.steps[name].needs]
+    while todo:
+        need = todo.pop()
+        if need not in found:
+            found.add(need)
+            todo += route.steps[need].needs
+    return found
 
 
 def is_wanted(draft: Draft, name: str, awaited: AwaitedEvent, cloud_event: dict[str, Any]) -> bool:
