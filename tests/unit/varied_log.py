@@ -6,6 +6,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from one_partition import Partition, agent, approval, called_route, calling, route
 
@@ -30,15 +31,112 @@ def varied_run() -> Partition:
         "publish": agent("publisher", "${{ steps.review.payload }}", needs="review"),
         "sorry": agent("mailer", needs="review", **{"if": "steps.review.verdict == 'rejected'"}),
     }
+    rules = route(_RULES, route="triage", keep_events="1h")
+    limited = route(_LIMITED, route="triage", budget=_BUDGET)
     callers = route({"call": calling(timeout="1h"), "more": agent(needs="call")}, route="caller")
     sub = called_route({"work": agent("worker", "${{ event.data }}", on_exhausted="fail", retry={"attempts": 1})})
-    p = Partition(route(steps, route="triage", on_repeat="new_run_after_end"), callers, sub)
+    p = Partition(route(steps, route="triage", on_repeat="new_run_after_end"), callers, sub, rules, limited)
     _finish(p)
     _reject(p)
     _stop(p)
     _go_wrong(p)
     _call(p, callers)
+    _go_round(p, rules)
+    _undo(p, rules)
+    _go_each(p, rules)
+    _spend(p, limited)
     return p
+
+
+_RULES: dict[str, Any] = {
+    "price": {"value": {"n": "${{ event.data.n }}"}},
+    "tell": {"needs": "price", "emit": {"type": "told", "data": "${{ steps.price }}"}},
+    "ask": agent("triage", needs="tell", handover={"to": ["billing"]}, undo=agent("untriage", "${{ steps.ask }}")),
+    "write": agent("writer", ["${{ round }}", "${{ steps.rate }}"], needs="ask"),
+    "rate": agent("critic", needs="write", repeat={"from": "write", "until": "steps.rate > 1", "limit": 3}),
+    "each": agent(
+        "checker",
+        "${{ item }}",
+        needs="rate",
+        for_each={"items": "${{ event.data.files }}", "concurrency": 1000, "tolerate": 1},
+        retry={"attempts": 1},
+        on_exhausted="continue",
+        undo=agent("unchecker", "${{ steps.each }}"),
+    ),
+    "rest": {"needs": "each", "wait": "10s"},
+    "paid": {"needs": "each", "wait": {"event": "paid", "timeout": "1h", "on_timeout": "skip"}},
+    "race": agent("racer", needs={"first_of": ["rest", "paid"]}),
+    "over": {"needs": "race", "if": "status.paid == 'succeeded'", "end": {"status": "failed", "reason": "paid"}},
+}
+_BUDGET: dict[str, Any] = {"tokens": 100, "time": "1h", "on_exhausted": "ask", "role": "maintainer"}
+_LIMITED: dict[str, Any] = {
+    "a": agent("spender", reserve={"tokens": 80}),
+    "b": agent("spender", needs="a", reserve={"tokens": 80}),
+    "c": agent("spender", needs="b", reserve={"tokens": 80}),
+}
+
+
+def _to_each(p: Partition, rules: Route, key: str, files: list[Any]) -> None:
+    p.start(key, digest=rules.digest, data={"n": 3, "files": files})
+    p.hand_over("ask", "billing", {"why": "money"}, key=key)
+    p.succeed("ask", {"id": 7}, key=key)
+    p.succeed("write", "one", key=key)
+    p.succeed("rate", 1, key=key)
+    p.succeed("write", "two", key=key)
+    p.now_ms += 1_000
+    p.succeed("rate", 2, key=key)
+
+
+def _go_round(p: Partition, rules: Route) -> None:
+    """Rounds, a hand-over, an event in time and one too many; then one that comes before the start, and one that nobody waits for."""
+    _to_each(p, rules, "round", ["x", "y"])
+    p.offer("paid", "round", event_id="p0", data=1)
+    p.offer("paid", "round", event_id="p1", data=2)
+    p.fail("each[0]", key="round")
+    p.succeed("each[1]", {"fine": True}, key="round")
+    p.succeed("race", key="round")
+    p.succeed("each.undo", key="round")
+    p.offer("paid", "early", event_id="p2", data=3)
+    _to_each(p, rules, "early", [])
+    p.offer("paid", "never", event_id="p3", data=4)
+    p.wait(key="never")
+    p.offer("paid", "later", event_id="p4", data=5)
+
+
+def _undo(p: Partition, rules: Route) -> None:
+    """The wait's time comes first; then all is undone, and a second cancel ends that too."""
+    _to_each(p, rules, "undone", [])
+    p.wait("rest", "undone")
+    p.command("cancel", key="undone")
+    p.succeed("each.undo", key="undone")
+    p.fail("ask.undo", key="undone", retryable=False)
+    p.command("retry", key="undone")
+    _to_each(p, rules, "given-up", [1, 2, 3])
+    for index in range(2):
+        p.fail(f"each[{index}]", key="given-up")
+    p.command("cancel", key="given-up")
+    p.command("cancel", key="given-up")
+
+
+def _go_each(p: Partition, rules: Route) -> None:
+    """More items than one decision holds, and what a loop and an item leave to an operator."""
+    _to_each(p, rules, "many", list(range(103)))
+    p.succeed("each[5]", None, key="many")
+    p.fail("each[102]", key="many")
+    p.start("stuck-item", digest=rules.digest, data={"n": 1, "files": 5})
+    p.succeed("ask", key="stuck-item")
+    for _ in range(3):
+        p.succeed("write", key="stuck-item")
+        p.succeed("rate", 0, key="stuck-item")
+    p.command("skip", key="stuck-item")
+
+
+def _spend(p: Partition, limited: Route) -> None:
+    p.start("spends", digest=limited.digest, data={})
+    p.succeed("a", key="spends", usage={"tokens": 70})
+    p.answer("b.budget", key="spends", payload={"tokens": 200})
+    p.wait_budget("spends")
+    p.succeed("b", key="spends", usage={"tokens": 0.5})
 
 
 def _to_review(p: Partition, key: str, *, risky: bool) -> None:
