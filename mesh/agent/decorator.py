@@ -9,7 +9,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
@@ -26,6 +26,7 @@ __all__ = ["agent"]
 
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
 _MAX_NAME_LENGTH = 100  # a topic's name may have 249 characters, and the prefix stands before ours
+_MAX_CAPABILITY_LENGTH = 63  # as of all names in routes
 _MAX_PARAMETERS = 2
 
 InputT = TypeVar("InputT")
@@ -45,16 +46,19 @@ def agent(
     concurrency: int = 8,
     version: str | None = None,
     description: str | None = None,
+    capabilities: Sequence[str] = (),
 ) -> _Decorator:
     """Make an agent of a function `(input) -> output` or `(input, ctx: Context) -> output`; `async def`, or `def` (run in a thread).
 
     `name`: `[a-z][a-z0-9-]*`, the one that routes use. `concurrency`: tasks that one process works on at once. `version`: else the
-    module's or its package's `__version__`, else a digest of the source file. `description`: else the docstring's first line. Input and
+    module's or its package's `__version__`, else a digest of the source file. `description`: else the docstring's first line.
+    `capabilities`: the contracts that it keeps, so that routes can name one of them in its stead. Input and
     output may be of any type that pydantic can validate. Raises `AgentError` where the function can't be an agent.
     """
 
     def decorate(handler: Callable[..., Any], /) -> Agent[Any, Any]:
         _check_options(handler, name, concurrency)
+        _check_capabilities(handler, capabilities)
         hints = _hints(handler)
         input_name, context_name = _parameters(handler, hints)
         made: Agent[Any, Any] = Agent(
@@ -63,6 +67,7 @@ def agent(
             version=version or _version(handler),
             description=description or (inspect.getdoc(handler) or "").partition("\n")[0],
             concurrency=concurrency,
+            capabilities=tuple(capabilities),
             is_async=inspect.iscoroutinefunction(handler),
             takes_context=context_name is not None,
             input_adapter=_adapter(handler, f"parameter {input_name!r}", hints[input_name]),
@@ -88,6 +93,21 @@ def _check_options(handler: Callable[..., Any], name: str, concurrency: int) -> 
         raise AgentError(
             f"{place(handler)}: concurrency is {concurrency} (it is how many tasks run at once: 1 or more)"
         )
+
+
+def _check_capabilities(handler: Callable[..., Any], capabilities: Sequence[str]) -> None:
+    if isinstance(capabilities, str):
+        raise AgentError(
+            f"{place(handler)}: capabilities is a string (write a list of names: capabilities=[{capabilities!r}])"
+        )
+    for name in capabilities:
+        if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > _MAX_CAPABILITY_LENGTH:
+            raise AgentError(
+                f"{place(handler)}: {name!r} can't be a capability's name (use lower-case letters, digits and hyphens, beginning with a "
+                f"letter, at most {_MAX_CAPABILITY_LENGTH})"
+            )
+        if list(capabilities).count(name) > 1:
+            raise AgentError(f"{place(handler)}: the capability {name!r} stands twice (once will do)")
 
 
 def _mended_name(name: str) -> str:

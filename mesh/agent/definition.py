@@ -27,6 +27,7 @@ class Agent(Generic[InputT, ReturnT_co]):
     version: str
     description: str
     concurrency: int  # tasks that one process works on at once, >= 1
+    capabilities: tuple[str, ...]
     is_async: bool
     takes_context: bool
     handler: Callable[..., Any]
@@ -41,6 +42,7 @@ class Agent(Generic[InputT, ReturnT_co]):
         version: str,
         description: str,
         concurrency: int,
+        capabilities: tuple[str, ...],
         is_async: bool,
         takes_context: bool,
         input_adapter: "TypeAdapter[Any]",
@@ -51,6 +53,7 @@ class Agent(Generic[InputT, ReturnT_co]):
         self.version = version
         self.description = description
         self.concurrency = concurrency
+        self.capabilities = capabilities
         self.is_async = is_async
         self.takes_context = takes_context
         self.input_adapter = input_adapter

@@ -1,4 +1,4 @@
-"""`mesh agents`: which agents there are, and who is alive."""
+"""`mesh agents`: which agents there are, who is alive, and who is registered for which capability."""
 
 import click
 from rich.table import Table
@@ -6,7 +6,9 @@ from rich.text import Text
 
 from mesh.cli.human import ago, printable
 from mesh.cli.session import Session, mesh_command
+from mesh.codec.cards import withdraw_registration
 from mesh.codec.times import rfc3339
+from mesh.errors import BrokerUnavailable, NotFound, OperatorError
 from mesh.services.mesh_status import AgentStatus, assess
 from mesh.services.read_model import queries
 from mesh.services.read_model.queries import CardRow
@@ -14,11 +16,13 @@ from mesh.services.read_model.queries import CardRow
 __all__ = ["agents"]
 
 
-@click.command(short_help="List agents and who is alive.")
+@click.group(short_help="List agents and who is alive.", invoke_without_command=True)
 @click.option("--schemas", is_flag=True, help="With --json: the input and output schemas too.")
 @mesh_command
 def agents(session: Session, *, schemas: bool) -> None:
-    """List agents: replicas, versions, tasks that wait. A replica is alive while it renews its card."""
+    """List agents: replicas, versions, capabilities, tasks that wait. A replica is alive while it renews its card; an agent that is registered for a capability gets tasks whether or not one is."""
+    if click.get_current_context().invoked_subcommand is not None:
+        return
     found, cards = session.run(_read(session))
     now_ms = session.now_ms()
     if session.as_json:
@@ -27,6 +31,30 @@ def agents(session: Session, *, schemas: bool) -> None:
         session.show("No agent has been here yet. Start one: mesh agent MODULE")
     else:
         session.show(table(found, cards, now_ms))
+
+
+@agents.command()
+@click.argument("name")
+@mesh_command
+def forget(session: Session, *, name: str) -> None:
+    """Withdraw the registration of the agent NAME: it is chosen for no capability any more, until a process of it starts again."""
+    session.run(_forget(session, name))
+    if session.as_json:
+        session.emit({"forgotten": name})
+    else:
+        session.show(f"{name} is registered for nothing any more.")
+
+
+async def _forget(session: Session, name: str) -> None:
+    async with session.model(read_only=False) as (broker, model):
+        own = [row for row in queries.cards(model.db) if row.card.name == name]
+        if not any(row.card.registration for row in own):
+            raise NotFound(f"the agent {name} is not registered for any capability: `mesh agents` shows who is")
+        if any(row.is_alive(session.now_ms()) for row in own):
+            raise OperatorError(f"the agent {name} is alive, and would register again: stop it first")
+        failures = await broker.send([withdraw_registration(name, topics=session.topics)])
+    if failures:
+        raise BrokerUnavailable(f"the registration of {name} could not be withdrawn: {failures[0].message}")
 
 
 async def _read(session: Session) -> tuple[tuple[AgentStatus, ...], list[CardRow]]:
@@ -38,15 +66,16 @@ async def _read(session: Session) -> tuple[tuple[AgentStatus, ...], list[CardRow
 
 def table(found: tuple[AgentStatus, ...], cards: list[CardRow], now_ms: int) -> Table:
     rows = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
-    for name in ("AGENT", "STATE", "VERSION", "REPLICAS", "RUNNING", "UNREAD", "LAST HEARD"):
+    for name in ("AGENT", "STATE", "VERSION", "CAPABILITIES", "REPLICAS", "RUNNING", "UNREAD", "LAST HEARD"):
         rows.add_column(name, overflow="fold", justify="right" if name in {"REPLICAS", "RUNNING", "UNREAD"} else "left")
     for agent in found:
-        own = [row for row in cards if row.card.name == agent.name]
+        own = [row for row in cards if row.card.name == agent.name and not row.card.registration]
         heard = max((row.renewed_at_ms for row in own), default=None)
         rows.add_row(
             Text(printable(agent.name), style="bold"),
             _state(agent, own),
             ", ".join(agent.versions),
+            ", ".join(map(printable, agent.capabilities)),
             str(agent.alive),
             str(agent.running),
             "no topic" if agent.lag is None else f"{agent.lag:,}",
@@ -58,6 +87,8 @@ def table(found: tuple[AgentStatus, ...], cards: list[CardRow], now_ms: int) -> 
 def _state(agent: AgentStatus, own: list[CardRow]) -> Text:
     if agent.alive:
         return Text("alive", style="green")
+    if agent.capabilities:
+        return Text("registered", style="red" if agent.running or agent.lag else "yellow")
     said = "never seen" if not own else "stopped" if all(row.card.stopped for row in own) else "gone"
     return Text(said, style="red" if agent.running or agent.lag else "yellow")
 
@@ -67,9 +98,14 @@ def _document(agent: AgentStatus, cards: list[CardRow], now_ms: int, *, schemas:
         "name": agent.name,
         "alive": agent.alive,
         "versions": agent.versions,
+        "capabilities": agent.capabilities,
         "running": agent.running,
         "unread": agent.lag,
-        "replicas": [_replica(row, now_ms, schemas=schemas) for row in cards if row.card.name == agent.name],
+        "replicas": [
+            _replica(row, now_ms, schemas=schemas)
+            for row in cards
+            if row.card.name == agent.name and not row.card.registration
+        ],
     }
 
 

@@ -2,6 +2,8 @@
 
 Owns the record; `topics/schemas/agent-card.json` says the same in JSON Schema. Agents write cards; routers and `mesh agents` read them.
 An agent that stops gracefully withdraws its card with a tombstone; one that dies leaves it to expire (`renewed_at + expires_after_s`).
+
+An agent's registration is a card of the agent itself, under the key `<name>`: it says which capabilities the agent has, and no stop withdraws it (`mesh agents forget` does).
 """
 
 from typing import Final
@@ -13,34 +15,40 @@ from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import Header, OutRecord, Record
 
-__all__ = ["CARD_TYPE", "decode_card", "encode_card", "withdraw_card"]
+__all__ = ["CARD_TYPE", "REGISTRATION_TYPE", "decode_card", "encode_card", "withdraw_card", "withdraw_registration"]
 
 CARD_TYPE: Final = "mesh.agent-card"
+REGISTRATION_TYPE: Final = "mesh.agent-registration"
 
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder(AgentCard)
 
 
 def encode_card(card: AgentCard, *, topics: Topics) -> OutRecord:
-    """A card to publish, or to renew."""
-    return OutRecord(topics.agents, _key(card.name, card.instance), _encoder.encode(card), _headers(card))
+    """A card to publish, or to renew; or a registration."""
+    return OutRecord(topics.agents, _key(card), _encoder.encode(card), _headers(card))
 
 
 def withdraw_card(card: AgentCard, *, topics: Topics) -> OutRecord:
     """The tombstone that takes a card off the registry."""
-    return OutRecord(topics.agents, _key(card.name, card.instance), None)
+    return OutRecord(topics.agents, _key(card), None)
+
+
+def withdraw_registration(name: str, *, topics: Topics) -> OutRecord:
+    """The tombstone after which the agent `name` has no capabilities."""
+    return OutRecord(topics.agents, name.encode(), None)
 
 
 def decode_card(record: Record) -> AgentCard:
     """The card; of a tombstone, one that has `stopped` set and little else. Raises `MalformedRecord`."""
     place = f"{record.topic}/{record.partition}/{record.offset}"
     if record.value is None:
-        name, _, instance = (record.key or b"").decode("utf-8", "replace").partition("/")
+        name, slash, instance = (record.key or b"").decode("utf-8", "replace").partition("/")
         if not name:
             raise MalformedRecord(
                 f"the record {place} has neither key nor value (the key of an agent card is <name>/<instance>)"
             )
-        return AgentCard(name=name, instance=instance, version="", topic="", stopped=True)
+        return AgentCard(name=name, instance=instance, version="", topic="", stopped=True, registration=not slash)
     try:
         return _decoder.decode(record.value)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -49,15 +57,15 @@ def decode_card(record: Record) -> AgentCard:
         ) from error
 
 
-def _key(name: str, instance: str) -> bytes:
-    return f"{name}/{instance}".encode()
+def _key(card: AgentCard) -> bytes:
+    return card.name.encode() if card.registration else f"{card.name}/{card.instance}".encode()
 
 
 def _headers(card: AgentCard) -> tuple[Header, ...]:
     return (
         ("ce_specversion", b"1.0"),
         ("content-type", b"application/json"),
-        ("ce_type", CARD_TYPE.encode()),
+        ("ce_type", (REGISTRATION_TYPE if card.registration else CARD_TYPE).encode()),
         ("ce_source", f"/mesh/agents/{card.name}".encode()),
         ("ce_id", f"{card.name}/{card.instance}/{card.renewed_at}".encode()),
     )

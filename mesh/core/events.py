@@ -116,6 +116,7 @@ class TaskDispatched(_Event, tag="TaskDispatched.1", frozen=True, kw_only=True):
     hop: int = 1  # 1: the route's own agent; each hand-over adds one
     reserved: dict[str, float] | None = None  # of the budget, for this attempt
     periods: Periods | None = None  # of signs of life; None: the agent is asked for none
+    capability: str = ""  # for which the agent was chosen; `reason` says how
 
 
 class TaskSucceeded(_Event, tag="TaskSucceeded.1", frozen=True, kw_only=True):
@@ -418,7 +419,7 @@ class AnswerRefused(_Event, tag="AnswerRefused.1", frozen=True, kw_only=True):
 
 
 class IncidentRaised(_Event, tag="IncidentRaised.1", frozen=True, kw_only=True):
-    """A step needs an operator. `kind`: exhausted, non_retryable, undeliverable, expression, expired, too_large, parked, limit, timeout."""
+    """A step needs an operator. `kind`: exhausted, non_retryable, undeliverable, no_agent, expression, expired, too_large, parked, limit, timeout."""
 
     step: str
     kind: str

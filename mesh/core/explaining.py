@@ -9,6 +9,7 @@ from typing import Any, assert_never
 import msgspec
 
 from mesh.core import ids
+from mesh.core.capabilities import stand_ins
 from mesh.core.decide import decide
 from mesh.core.events import (
     ApprovalRequested,
@@ -113,6 +114,7 @@ def _first(
         source_offset=0,
         source_at_ms=now_ms,
     )
+    directory = msgspec.structs.replace(directory, registered=stand_ins(match.route))
     decided = decide(workflow, given, route=match.route, directory=directory, now_ms=now_ms)
     scope = _scope(event, decided.workflow)
     return [first for one in decided.events for first in _told(one, match.route, scope, decided.events)]

@@ -37,6 +37,7 @@ __all__ = [
     "WaitWork",
     "Work",
     "agents_of",
+    "capabilities_of",
 ]
 
 Scope = dict[str, Any]
@@ -122,7 +123,10 @@ class Periods(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class AgentWork(msgspec.Struct, frozen=True, kw_only=True):
+    """A task for `agent`; or for whichever agent is chosen for `capability`, and then `agent` is empty."""
+
     agent: str
+    capability: str = ""
     input: Template
     timeout_s: float = 300.0  # from dispatch to result
     periods: Periods | None = None
@@ -140,6 +144,7 @@ class ApprovalWork(msgspec.Struct, frozen=True, kw_only=True):
     on_expiry: OnExpiry = "reject"
     payload_schema: dict[str, Any] | None = None  # JSON Schema for edits; else the schema of `payload_from`'s agent
     payload_from: str | None = None  # the agent whose output the payload is, where it is exactly one step's
+    payload_step: str | None = None  # that step, where its agent is chosen for a capability
 
 
 class AwaitedEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -271,11 +276,15 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def agents_of(route: Route) -> frozenset[str]:
-    """All agents that may get a task of this route."""
-    found: set[str] = set()
-    for step in route.steps.values():
-        for work in (step.work, step.undo):
-            if isinstance(work, AgentWork):
-                found.add(work.agent)
-                found |= work.handover.to if work.handover else frozenset()
-    return frozenset(found)
+    """All agents that this route names, and that may so get a task of it."""
+    named = {work.agent for work in _agent_works(route) if work.agent}
+    return frozenset(named.union(*(work.handover.to for work in _agent_works(route) if work.handover)))
+
+
+def capabilities_of(route: Route) -> frozenset[str]:
+    """All capabilities that this route asks for."""
+    return frozenset(work.capability for work in _agent_works(route) if work.capability)
+
+
+def _agent_works(route: Route) -> list[AgentWork]:
+    return [work for step in route.steps.values() for work in (step.work, step.undo) if isinstance(work, AgentWork)]

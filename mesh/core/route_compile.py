@@ -50,7 +50,7 @@ __all__ = ["RouteProblem", "RouteRefused", "compile_route"]
 
 ROUTE_KEYS: Final = ("route", "on", "key", "on_repeat", "closed_retention", "keep_events", "budget", "steps", "output")
 TRIGGER_KEYS: Final = ("type", "if")
-KINDS: Final = ("agent", "approval", "workflow", "wait", "value", "emit", "end")
+KINDS: Final = ("agent", "capability", "approval", "workflow", "wait", "value", "emit", "end")
 PERIOD_KEYS: Final = ("start_timeout", "run_timeout", "heartbeat")
 AGENT_KEYS: Final = (
     "input",
@@ -65,7 +65,8 @@ AGENT_KEYS: Final = (
 )
 CALL_KEYS: Final = ("input", "timeout", "on_exhausted")  # of AGENT_KEYS, those that a workflow takes too
 STEP_KEYS: Final = ("needs", "if", *KINDS, *AGENT_KEYS, "repeat")
-UNDO_KEYS: Final = ("agent", "input", "timeout", *PERIOD_KEYS, "retry")
+AGENT_KINDS: Final = ("agent", "capability")
+UNDO_KEYS: Final = (*AGENT_KINDS, "input", "timeout", *PERIOD_KEYS, "retry")
 RETRY_KEYS: Final = ("attempts", "backoff", "factor", "max_backoff", "jitter", "non_retryable")
 APPROVAL_KEYS: Final = ("ask", "payload", "role", "deadline", "on_expiry", "payload_schema")
 
@@ -79,9 +80,10 @@ _STEP: Final = re.compile(r"[a-z][a-z0-9_]*")
 _NAME_HINT: Final = kinds.NAME_HINT
 _STEP_HINT: Final = f"a-z first, then a-z, 0-9 and _, since expressions name it; {NAME_LENGTH} at the most"
 _ROLE_HINT: Final = "name the role that may answer, such as maintainer"
-_WORK_HINT: Final = "agent: NAME for a task, approval: {...} for a question to a person, workflow: ROUTE for a workflow of another route, or wait, value, emit, end"
+_WORK_HINT: Final = "agent: NAME or capability: NAME for a task, approval: {...} for a question to a person, workflow: ROUTE for a workflow of another route, or wait, value, emit, end"
 _KIND_NAMES: Final = {
     "agent": "an agent's step",
+    "capability": "a capability's step",
     "approval": "an approval",
     "workflow": "a workflow that is called",
     "wait": "a wait",
@@ -260,14 +262,14 @@ class _RouteCompiler:
         )
 
     def check_foreign_keys(self, part: Part, kind: str) -> None:
-        if kind != "agent":
+        if kind not in AGENT_KINDS:
             for key in AGENT_KEYS:
                 if key in part.value and not (kind == "workflow" and key in CALL_KEYS):
                     part.problem(key, f"{key} belongs to an agent's step, not to {_KIND_NAMES[kind]}", "take it out")
 
     def work(self, part: Part, kind: str) -> Work | None:
         match kind:
-            case "agent":
+            case "agent" | "capability":
                 return self.agent(part)
             case "approval":
                 return self.approval(part)
@@ -286,8 +288,11 @@ class _RouteCompiler:
         if "input" not in part.value:
             part.missing("input", "what the agent gets, such as input: ${{ event.data }}")
         timeout_s, periods = self.times(part)
+        by = "capability" if "capability" in part.value else "agent"
+        name = part.name(by, _NAME, _NAME_HINT) or ""
         return AgentWork(
-            agent=part.name("agent", _NAME, _NAME_HINT) or "",
+            agent=name if by == "agent" else "",
+            capability=name if by == "capability" else "",
             input=part.template("input") or EMPTY,
             timeout_s=timeout_s,
             periods=periods,
@@ -330,9 +335,12 @@ class _RouteCompiler:
         if part is None:
             return None
         part.check_keys(UNDO_KEYS)
-        if "agent" not in part.value:
+        found = [kind for kind in AGENT_KINDS if kind in part.value]
+        if not found:
             part.missing("agent", "undo: {agent: NAME, input: ...}")
             return None
+        if len(found) > 1:
+            part.problem("capability", "undo has both agent and capability", "take one out")
         return self.agent(part)
 
     def wait(self, part: Part) -> WaitWork | None:
@@ -437,7 +445,8 @@ class _RouteCompiler:
             deadline_s=None if part.value.get("deadline", _NEVER) == _NEVER else part.duration("deadline", 1.0),
             on_expiry=cast("OnExpiry", part.choice("on_expiry", ("reject", "approve", "incident"))),
             payload_schema=self.schema(part),
-            payload_from=self.payload_from(payload),
+            payload_from=self.payload_from(payload, "agent"),
+            payload_step=self.payload_from(payload, "capability"),
         )
 
     def schema(self, part: Part) -> dict[str, Any] | None:
@@ -459,17 +468,17 @@ class _RouteCompiler:
             self.book.add(path + tuple(error.absolute_path), f"payload_schema is no JSON Schema: {error.message}")
         return schema
 
-    def payload_from(self, payload: CompiledTemplate | None) -> str | None:
-        """The agent whose output the payload is, where it is exactly one step's."""
+    def payload_from(self, payload: CompiledTemplate | None, kind: str) -> str | None:
+        """The agent whose output the payload is, where it is exactly one step's; the step where that one is of a capability."""
         if payload is None or payload.whole is None or len(payload.whole.reads) != 1:
             return None
         path = payload.whole.reads[0].segments
         step = self.steps.get(str(path[1])) if len(path) == 2 and path[0] == "steps" else None  # noqa: PLR2004
-        if step is None or payload.whole.source != f"steps.{path[1]}" or "agent" not in step.value:
+        if step is None or payload.whole.source != f"steps.{path[1]}" or kind not in step.value:
             return None
         if "for_each" in step.value:  # a list of them
             return None
-        return str(step.value["agent"])
+        return str(step.value["agent"] if kind == "agent" else path[1])
 
     # --- the whole -------------------------------------------------------------------------------------------------------------------
 

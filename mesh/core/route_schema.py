@@ -118,7 +118,7 @@ def _step() -> _Schema:
     return {
         **step,
         "oneOf": [{"required": [kind]} for kind in language.KINDS],
-        "if": {"required": ["agent"]},
+        "if": {"anyOf": [{"required": [kind]} for kind in language.AGENT_KINDS]},
         "then": {"required": ["input"]},
         "else": {
             "if": {"required": ["workflow"]},
@@ -157,7 +157,8 @@ def _step_keys() -> _Shapes:
             "description": "To whom the agent may pass the task on.",
         },
         "undo": {
-            **_mapping(language.UNDO_KEYS, _undo(), required=("agent", "input")),
+            **_mapping(language.UNDO_KEYS, _undo(), required=("input",)),
+            "oneOf": [{"required": [kind]} for kind in language.AGENT_KINDS],
             "description": "What undoes the step, if the workflow ends any way but completed.",
         },
         "wait": {
@@ -201,6 +202,11 @@ def _step_keys() -> _Shapes:
 def _step_keys_of_agent() -> _Shapes:
     return {
         "agent": {**_name(language._NAME.pattern), "description": "The agent that does the work."},  # noqa: SLF001 - as above
+        "capability": {
+            **_name(language._NAME.pattern),  # noqa: SLF001 - as above
+            "description": "A contract: whichever agent is registered for it does the work.",
+            "examples": ["translate"],
+        },
         "input": {"description": "A template: what the agent gets, or the `event.data` of the called workflow."},
         "timeout": {
             **_duration(language.TIMEOUT_S),

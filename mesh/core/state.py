@@ -182,6 +182,8 @@ class AgentCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     renewed_at: str = ""  # RFC 3339, UTC
     expires_after_s: float = 30.0
     stopped: bool = False
+    capabilities: tuple[str, ...] = ()
+    registration: bool = False  # not one process's card: the agent's own, which outlasts its processes
 
 
 class Directory(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,4 +192,7 @@ class Directory(msgspec.Struct, frozen=True, kw_only=True):
     roles: dict[str, frozenset[str]] = {}  # person -> roles
     agents: dict[str, AgentCard] = {}
     routes: dict[str, str] = {}  # name -> digest of the newest version
+    alive: frozenset[str] = frozenset()  # agents of which some process renews its card
+    registered: dict[str, tuple[str, ...]] = {}  # capability -> agents
+    chosen: dict[str, str] = {}  # attempt id -> agent: for whoever decides again what the log has decided
     topic_prefix: str = "mesh."

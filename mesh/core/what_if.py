@@ -17,6 +17,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from mesh.core import ids
+from mesh.core.capabilities import stand_ins
 from mesh.core.decide import decide
 from mesh.core.events import (
     AnswerRefused,
@@ -174,6 +176,7 @@ class _Recording:
 
     def __init__(self, run: Run) -> None:
         self.attempts: dict[tuple[str, int], _Attempt] = {}
+        self.chosen: dict[str, str] = {}  # attempt id -> agent
         self.questions: dict[str, list[_Question]] = {}
         self.commands: list[tuple[int, int, CommandAccepted, tuple[str, ...]]] = []
         for order, decision in enumerate(run.decisions):
@@ -185,6 +188,7 @@ class _Recording:
         match event:
             case TaskDispatched():
                 self.attempts[event.step, event.attempt] = _Attempt(event.agent, event.periods, at_ms)
+                self.chosen[ids.attempt_id(event.task_id, event.attempt)] = event.agent
             case TaskSucceeded() | TaskFailed() if (event.step, event.attempt) in self.attempts:
                 attempt = self.attempts[event.step, event.attempt]
                 attempt.result, attempt.ended_at_ms, attempt.order = event, at_ms, order
@@ -214,7 +218,11 @@ class _Stage:
         self.run = run
         self.route = route
         self.recorded = _Recording(run)
-        self.directory = Directory(roles=dict(roles) if roles is not None else _roles_of(run))
+        self.directory = Directory(
+            roles=dict(roles) if roles is not None else _roles_of(run),
+            registered=stand_ins(route),
+            chosen=self.recorded.chosen,
+        )
         self.workflow: Workflow | None = None
         self.now_ms = run.decisions[0].at_ms
         self.facts: list[Fact] = []

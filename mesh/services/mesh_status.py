@@ -41,7 +41,7 @@ class Backlog(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """`running`: steps whose task is out. `alive`: replicas whose card holds. `lag` None: it has no task topic."""
+    """`running`: steps whose task is out. `alive`: replicas whose card holds. `lag` None: it has no task topic. `capabilities`: those that it is registered for."""
 
     name: str
     alive: int
@@ -50,6 +50,7 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
     overdue: int
     running: int
     oldest_running_ms: int | None
+    capabilities: tuple[str, ...] = ()
 
 
 class EventCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -196,7 +197,12 @@ class _View:
             overdue=lag.overdue,
             running=running[0],
             oldest_running_ms=running[1],
+            capabilities=next((row.card.capabilities for row in cards if _registers(row, name)), ()),
         )
+
+
+def _registers(row: CardRow, name: str) -> bool:
+    return row.card.registration and row.card.name == name
 
 
 def _partitions(

@@ -123,8 +123,8 @@ def _start(route: Route) -> list[str]:
 
 def _about(step: Step) -> list[str]:
     match step.work:
-        case AgentWork(agent=agent):
-            lines = [f"agent {agent}"]
+        case AgentWork(agent=agent, capability=capability):
+            lines = [f"agent {agent}" if agent else f"capability {capability}"]
         case CallWork(route=called):
             lines = [f"workflow {called}"]
         case ApprovalWork(role=role, deadline_s=deadline_s, on_expiry=on_expiry):

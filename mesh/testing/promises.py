@@ -19,7 +19,7 @@ What leaves must have its effective decision in the log already. `unfinished` sa
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -41,6 +41,7 @@ from mesh.core.events import (
     CallMade,
     CallSucceeded,
     Decision,
+    Event,
     IncidentRaised,
     InputAttempted,
     InputParked,
@@ -350,14 +351,15 @@ class Promises:
             return
         digest = getattr(given, "digest", None) if getattr(given, "route", None) else before and before.digest
         route = self._routes.get(str(digest))
-        chosen = {event.route: event.digest for event in decision.events if isinstance(event, CallMade)}
-        directory = replace(self._directory, routes={**self._directory.routes, **chosen})
+        called = {event.route: event.digest for event in decision.events if isinstance(event, CallMade)}
+        routes = {**self._directory.routes, **called}
+        directory = replace(self._directory, routes=routes, chosen=_chosen(decision.events))
         try:
             decided = decide(before, given, route=route, directory=directory, now_ms=decision.at_ms)
         except Exception as error:  # noqa: BLE001 - whatever it raises, the owner decided where it can't be decided
             self.find(f"{where}: {decision.cause.id} can't be decided on the state that the log has: {error!r}")
             return
-        if decided.events != decision.events:
+        if _without_choices(decided.events) != _without_choices(decision.events):
             names = [type(e).__name__ for e in decision.events], [type(e).__name__ for e in decided.events]
             self.find(f"{where}: on the state that the log has, {decision.cause.id} gives {names[1]}, not {names[0]}")
 
@@ -596,3 +598,20 @@ class Promises:
     def _expect(self, kept: bool, finding: str) -> None:  # noqa: FBT001 - reads as an assertion
         if not kept:
             self.find(finding)
+
+
+def _chosen(events: Iterable[Event]) -> dict[str, str]:
+    """Whom the owner chose for a capability: what it knew of agents the log does not tell."""
+    return {
+        ids.attempt_id(event.task_id, event.attempt): event.agent
+        for event in events
+        if isinstance(event, TaskDispatched) and event.capability
+    }
+
+
+def _without_choices(events: Iterable[Event]) -> list[Event]:
+    """Why it was chosen rests on what the owner knew."""
+    return [
+        replace(event, reason="") if isinstance(event, TaskDispatched) and event.capability else event
+        for event in events
+    ]

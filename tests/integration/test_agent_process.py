@@ -141,7 +141,7 @@ async def test_two_agents_of_one_process_answer_tasks(mesh: Mesh, tmp_path: Path
         await mesh.send(*(task("worker", n, f"a{n}") for n in range(50)))
         await mesh.send(*(task("plain-worker", n, f"b{n}") for n in range(50, 60)))
         outputs = sorted(result.output for result in await mesh.results(60))
-        cards = [decode_card(record) for record in await mesh.read(TOPICS.agents, 2)]
+        cards = [decode_card(record) for record in await mesh.read(TOPICS.agents, 4)]
     assert outputs == sorted([f"A{n}" for n in range(50)] + [f"b{n}"[::-1] for n in range(50, 60)])
     assert {card.name for card in cards} == {"worker", "plain-worker"}
 
@@ -158,8 +158,8 @@ async def test_a_signal_lets_the_handler_end_sends_its_result_and_withdraws_the_
             assert await process.wait() == 0
     (result,) = await mesh.results(1)
     assert result.output == "WAIT"
-    cards = [decode_card(record) for record in await mesh.read(TOPICS.agents, 4)]
-    assert {card.name for card in cards if card.stopped} == {"worker", "plain-worker"}
+    cards = [decode_card(record) for record in await mesh.read(TOPICS.agents, 6)]
+    assert {card.name for card in cards if card.stopped and not card.registration} == {"worker", "plain-worker"}
     committed = await mesh.broker.committed(
         TOPICS.agent_group("worker"), [TopicPartition(TOPICS.tasks("worker"), n) for n in range(4)]
     )

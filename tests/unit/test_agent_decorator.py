@@ -176,6 +176,26 @@ def test_a_concurrency_below_one_is_refused(concurrency: int) -> None:
         agent("lazy", concurrency=concurrency)(fine)
 
 
+def test_capabilities_are_a_list_of_names() -> None:
+    assert agent("able", capabilities=["translate", "summarize-2"])(fine).capabilities == ("translate", "summarize-2")
+    assert agent("unable")(fine).capabilities == ()
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "mend"),
+    [
+        ("translate", r"capabilities=\['translate'\]"),
+        (["Translate"], "lower-case"),
+        ([1], "lower-case"),
+        (["a" * 64], "at most 63"),
+        (["a", "b", "a"], "stands twice"),
+    ],
+)
+def test_capabilities_that_do_not_hold_are_refused(capabilities: Any, mend: str) -> None:
+    with pytest.raises(AgentError, match=mend):
+        agent("able", capabilities=capabilities)(fine)
+
+
 def test_something_that_is_not_a_function_is_refused() -> None:
     with pytest.raises(AgentError, match="needs a function"):
         agent("klass")(Issue)  # type: ignore[arg-type] # what is tested

@@ -21,6 +21,7 @@ from mesh.errors import AgentError, BrokerUnavailable
 from mesh.observability import tracer_to
 from mesh.ports import Committed, OutRecord, SendFailure
 from mesh.services.agent_runtime import AgentSettings, run_agents
+from mesh.services.agent_runtime.cards import CardKeeper
 
 
 class Issue(BaseModel):
@@ -36,6 +37,11 @@ class Triage(BaseModel):
 @agent("echo", version="1.2.0", concurrency=4)
 async def echo(value: Any) -> Any:
     """Give back what comes."""
+    return value
+
+
+@agent("deepl", capabilities=["translate"])
+async def translator(value: Any) -> Any:
     return value
 
 
@@ -655,12 +661,54 @@ async def test_a_stop_abandons_what_does_not_end_in_time(mesh: AgentMesh) -> Non
 async def test_the_card_is_published_renewed_and_withdrawn(mesh: AgentMesh) -> None:
     settings = AgentSettings(poll_s=0.05, card_every_s=0.005)
     async with mesh.running(echo, settings=settings):
-        await wait_until(lambda: len(mesh.records(TOPICS.agents)) >= 3)
-    cards = [decode_card(record) for record in mesh.records(TOPICS.agents)]
+        await wait_until(lambda: len(mesh.records(TOPICS.agents)) >= 4)
+    cards = [card for record in mesh.records(TOPICS.agents) if not (card := decode_card(record)).registration]
     assert (cards[0].name, cards[0].version, cards[0].topic) == ("echo", "1.2.0", "mesh.tasks.echo")
     assert (cards[0].description, cards[0].concurrency, cards[0].instance) == ("Give back what comes.", 4, "one")
     assert cards[0].renewed_at < cards[2].renewed_at
     assert [card.stopped for card in cards[-2:]] == [False, True]
+
+
+async def test_a_registration_is_written_at_the_start_and_outlasts_the_process(mesh: AgentMesh) -> None:
+    async with mesh.running(translator):
+        await wait_until(lambda: len(mesh.records(TOPICS.agents)) >= 2)
+    one, registration, withdrawn = [decode_card(record) for record in mesh.records(TOPICS.agents)]
+    assert (one.capabilities, one.registration, one.instance) == (("translate",), False, "one")
+    assert (registration.name, registration.instance, registration.capabilities) == ("deepl", "", ("translate",))
+    assert (registration.registration, registration.stopped) == (True, False)
+    assert mesh.records(TOPICS.agents)[1].key == b"deepl"
+    assert (withdrawn.stopped, withdrawn.registration) == (True, False)
+
+
+async def test_a_registration_is_written_again_now_and_then(mesh: AgentMesh) -> None:
+    async with mesh.running(translator, settings=AgentSettings(poll_s=0.05, card_every_s=0.001)):
+        await wait_until(lambda: sum(record.key == b"deepl" for record in mesh.records(TOPICS.agents)) >= 3)
+    keys = [record.key for record in mesh.records(TOPICS.agents)]
+    assert keys.count(b"deepl/one") > 30
+
+
+async def test_a_version_without_capabilities_withdraws_what_an_older_one_registered(mesh: AgentMesh) -> None:
+    async with mesh.running(echo):
+        await wait_until(lambda: len(mesh.records(TOPICS.agents)) >= 2)
+    withdrawal = mesh.records(TOPICS.agents)[1]
+    assert (withdrawal.key, withdrawal.value) == (b"echo", None)
+
+
+async def test_a_registration_that_could_not_be_written_is_tried_again(mesh: AgentMesh) -> None:
+    sent: list[OutRecord] = []
+
+    class Unwell(CardKeeper):
+        async def _send(self, record: OutRecord) -> bool:
+            sent.append(record)
+            return len(sent) > 4
+
+    keeper = Unwell(
+        mesh.cluster.connect("x"), translator, topics=TOPICS, clock=mesh.clock, instance="i", every_s=0.001, log=None
+    )
+    running = asyncio.create_task(keeper.run())
+    await wait_until(lambda: len(sent) > 10)
+    running.cancel()
+    assert [record.key for record in sent[:9]] == [b"deepl/i", b"deepl"] * 3 + [b"deepl/i"] * 3
 
 
 async def test_without_its_topic_the_runtime_creates_it(mesh: AgentMesh) -> None:

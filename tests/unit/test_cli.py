@@ -21,12 +21,14 @@ from mesh.adapters.sqlite import SqliteBroker
 from mesh.cli.app import COMMANDS, mesh
 from mesh.cli.session import Session
 from mesh.codec.approvals import decode_response, encode_receipt, encode_request
+from mesh.codec.cards import encode_card
 from mesh.codec.commands import decode_command
 from mesh.codec.definitions import encode_definition
 from mesh.codec.outcomes import encode_outcome
 from mesh.core.effects import AskApproval, PublishOutcome, SendReceipt
 from mesh.core.events import Cause, IncidentResolved
 from mesh.core.route_compile import compile_route
+from mesh.core.state import AgentCard
 from mesh.ports import Broker, OutRecord, Record, TopicPartition
 
 ROUTE = compile_route(
@@ -569,6 +571,33 @@ def test_agents_shows_who_is_alive(sample: Path) -> None:
     assert found["drafter"]["alive"] == 0
     assert "never seen" in call("agents").stdout
     assert "input_schema" in call_json("agents", "--schemas")["agents"][0]["replicas"][0]
+
+
+def test_a_registered_agent_is_shown_as_such_and_can_be_forgotten(sample: Path) -> None:
+    async def register(broker: Broker) -> None:
+        one = AgentCard(name="deepl", version="1", topic="t", capabilities=("translate",), registration=True)
+        alive = msgspec.structs.replace(one, name="llm", instance="host-1", registration=False)
+        records = [one, msgspec.structs.replace(one, name="llm"), alive]
+        assert not await broker.send([encode_card(card, topics=TOPICS) for card in records])
+
+    with_broker(sample, register)
+    found = {one["name"]: one for one in call_json("agents")["agents"]}
+    assert (found["deepl"]["alive"], found["deepl"]["capabilities"], found["deepl"]["replicas"]) == (
+        0,
+        ["translate"],
+        [],
+    )
+    assert (found["llm"]["alive"], len(found["llm"]["replicas"])) == (1, 1)
+    assert found["classifier"]["capabilities"] == []
+    text = call("agents").stdout
+    assert re.search(r"deepl\s+registered\s+translate", text)
+    assert re.search(r"llm\s+alive\s+1\s+translate", text)
+    assert call("agents", "forget", "llm").exit_code == 2
+    assert "stop it first" in call("agents", "forget", "llm").stderr
+    assert call("agents", "forget", "classifier").exit_code == 3
+    assert call_json("agents", "forget", "deepl") == {"forgotten": "deepl"}
+    assert "deepl" not in {one["name"] for one in call_json("agents")["agents"]}
+    assert call("agents", "forget", "deepl").exit_code == 3
 
 
 def test_dead_letters_are_listed_and_shown_with_their_own_bytes(sample: Path) -> None:

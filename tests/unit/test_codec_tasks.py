@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from mesh.codec.cards import decode_card, encode_card, withdraw_card
+from mesh.codec.cards import decode_card, encode_card, withdraw_card, withdraw_registration
 from mesh.codec.tasks import Task, decode_reply, decode_result, decode_task, encode_result, encode_sign, encode_task
 from mesh.core.effects import SendTask
 from mesh.core.inputs import ResultReceived, SignReceived, TaskError
@@ -19,6 +19,7 @@ from mesh.core.state import AgentCard
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import OutRecord, Record
+from mesh.services.agent_runtime.cards import registration_of
 
 TOPICS = Topics()
 SCHEMAS = Path(__file__).parents[2] / "topics" / "schemas"
@@ -204,7 +205,18 @@ def test_a_card_comes_back_as_it_was_sent_and_its_tombstone_as_stopped() -> None
     assert (out.topic, out.key) == ("mesh.agents", b"classifier/host-1")
     assert decode_card(as_read(out)) == CARD
     gone = decode_card(as_read(withdraw_card(CARD, topics=TOPICS)))
-    assert (gone.name, gone.instance, gone.stopped) == ("classifier", "host-1", True)
+    assert (gone.name, gone.instance, gone.stopped, gone.registration) == ("classifier", "host-1", True, False)
+
+
+def test_a_registration_has_a_key_without_an_instance_and_a_tombstone_of_its_own() -> None:
+    registration = registration_of(msgspec.structs.replace(CARD, capabilities=("sort", "label")))
+    out = encode_card(registration, topics=TOPICS)
+    assert (out.key, dict(out.headers)["ce_type"]) == (b"classifier", b"mesh.agent-registration")
+    assert decode_card(as_read(out)) == registration
+    assert (registration.instance, registration.capabilities) == ("", ("sort", "label"))
+    validate(out, "agent-card")
+    gone = decode_card(as_read(withdraw_registration("classifier", topics=TOPICS)))
+    assert (gone.name, gone.instance, gone.stopped, gone.registration) == ("classifier", "", True, True)
 
 
 @pytest.mark.parametrize(("name", "struct"), [("task", Task), ("result", ResultReceived), ("agent-card", AgentCard)])

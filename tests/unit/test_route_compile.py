@@ -349,7 +349,7 @@ BAD: list[tuple[Any, list[str]]] = [
     (
         route_with(steps={"a": None}),
         [
-            "steps.a: a must be a mapping, not null (agent: NAME for a task, approval: {...} for a question to a person, workflow: ROUTE for a workflow of another route, or wait, value, emit, end)"
+            "steps.a: a must be a mapping, not null (agent: NAME or capability: NAME for a task, approval: {...} for a question to a person, workflow: ROUTE for a workflow of another route, or wait, value, emit, end)"
         ],
     ),
     (
@@ -363,7 +363,7 @@ BAD: list[tuple[Any, list[str]]] = [
     (
         route_with(steps={"a": {}}),
         [
-            "steps.a: the step a has nothing to do (agent: NAME for a task, approval: {...} for a question to a person, workflow: ROUTE for a workflow of another route, or wait, value, emit, end)"
+            "steps.a: the step a has nothing to do (agent: NAME or capability: NAME for a task, approval: {...} for a question to a person, workflow: ROUTE for a workflow of another route, or wait, value, emit, end)"
         ],
     ),
     (step_with(approval={}), ["steps.a.approval: the step a has both agent and approval (make two steps of it)"]),
@@ -503,7 +503,7 @@ BAD: list[tuple[Any, list[str]]] = [
     (
         route_with(steps={"a": {"agent": "x", "input": 1, "needs": ["b"]}, "b": 1}),
         [
-            "steps.b: b must be a mapping, not a number (agent: NAME for a task, approval: {...} for a question to a person, workflow: ROUTE for a workflow of another route, or wait, value, emit, end)"
+            "steps.b: b must be a mapping, not a number (agent: NAME or capability: NAME for a task, approval: {...} for a question to a person, workflow: ROUTE for a workflow of another route, or wait, value, emit, end)"
         ],
     ),
     # expressions

@@ -4,12 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from one_partition import agent, approval, called_route, calling, route
 from transcript import Transcript
 
 from mesh.core.canonical import digest
 from mesh.core.inputs import ResultReceived, TaskUndeliverable, Undeliverable
+from mesh.core.state import Directory
 
 FOLDER = Path(__file__).parent.parent / "transcripts"
 Scenario = Callable[[], Transcript]
@@ -682,6 +684,37 @@ def calls_taken_back() -> Transcript:
     t.pass_on()
     t.command("cancel", reason="a mistake")
     t.pass_on()
+    return t
+
+
+@scenario
+def a_capability_and_who_has_it() -> Transcript:
+    steps = {
+        "translate": {
+            "capability": "translate",
+            "input": {"text": "${{ event.data.text }}", "to": "de"},
+            "retry": {"attempts": 2, "backoff": "1s", "jitter": 0},
+        },
+        "print": agent("printer", "${{ steps.translate.text }}", needs="translate"),
+    }
+    both = Directory(registered={"translate": ("deepl", "llm")}, alive=frozenset({"llm"}))
+    t = Transcript("A capability, and who has it", route(steps), directory=Directory())
+    t.note("Nobody is registered for it yet.")
+    t.start(data={"text": "Hello"})
+    t.note("Two are, one of them alive.")
+    t.directory = both
+    t.command("retry")
+    t.note("A retry stays with its agent, though the other is alive now; an operator's retry chooses anew.")
+    t.directory = msgspec.structs.replace(both, alive=frozenset({"deepl", "llm"}))
+    t.fail("translate", kind="quota")
+    t.wait("translate")
+    t.fail("translate", kind="quota")
+    t.command("retry")
+    t.succeed("translate", {"text": "Hallo"})
+    t.note("Of two that are scaled to zero one is still chosen, and its task waits for it.")
+    t.directory = msgspec.structs.replace(both, alive=frozenset())
+    t.start("later", event_id="e2", data={"text": "Bye"})
+    t.succeed("translate", {"text": "Tschüss"}, key="later")
     return t
 
 

@@ -15,7 +15,7 @@ from mesh.core.deciding.draft import Draft
 from mesh.core.events import AnswerRefused, ApprovalRequested
 from mesh.core.inputs import AnswerGiven
 from mesh.core.route import ApprovalWork
-from mesh.core.state import Directory, StepState
+from mesh.core.state import StepState
 
 __all__ = ["ask", "find_open", "is_edit", "refusal"]
 
@@ -43,16 +43,17 @@ def ask(draft: Draft, name: str, work: ApprovalWork, reason: str) -> None:
             traceparent=draft.traceparent(approval),
             reason=reason,
             deadline_at_ms=None if work.deadline_s is None else draft.now_ms + int(work.deadline_s * 1000),
-            payload_schema=_payload_schema(work, draft.directory),
+            payload_schema=_payload_schema(draft, work),
             round=turn,
         )
     )
 
 
-def _payload_schema(work: ApprovalWork, directory: Directory) -> dict[str, Any] | None:
-    if work.payload_schema is not None or work.payload_from is None:
+def _payload_schema(draft: Draft, work: ApprovalWork) -> dict[str, Any] | None:
+    if work.payload_schema is not None:
         return work.payload_schema
-    card = directory.agents.get(work.payload_from)
+    source = draft.live.steps.get(work.payload_step or "")
+    card = draft.directory.agents.get(source.agent if source is not None else work.payload_from or "")
     return card.output_schema if card else None
 
 

@@ -16,8 +16,9 @@ __all__ = ["dispatch_again", "fail", "give_up"]
 
 
 def dispatch_again(draft: Draft, name: str, step: StepState, *, anew: bool = False) -> None:
-    """The next attempt, with the input of the first; with `anew` the count of attempts begins again."""
+    """The next attempt, with the input of the first and by the same agent; with `anew` the count of attempts begins again, and so does the choice of an agent for a capability."""
     work = agent_work(draft, name)
+    is_chosen = anew and bool(work.capability) and step.hop == 1
     attempt = step.attempt + 1
     budget_from = attempt if anew else step.retry_budget_from
     reason = f"attempt {attempt - budget_from + 1} of {work.retry.attempts}, after {step.error}"
@@ -29,8 +30,9 @@ def dispatch_again(draft: Draft, name: str, step: StepState, *, anew: bool = Fal
         reason,
         attempt=attempt,
         budget_from=budget_from,
-        agent=step.agent,
+        agent="" if is_chosen else step.agent,
         hop=step.hop,
+        failed=step.agent if is_chosen else "",
     )
 
 

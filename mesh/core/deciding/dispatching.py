@@ -1,10 +1,11 @@
-"""Dispatching: one attempt at a task goes out to an agent."""
+"""Dispatching: one attempt at a task goes out to an agent, which is chosen here where the route names a capability."""
 
 from typing import Any
 
 from mesh.core import ids
+from mesh.core.capabilities import choose, nobody
 from mesh.core.deciding.draft import Draft
-from mesh.core.events import TaskDispatched, TaskHeld
+from mesh.core.events import IncidentRaised, TaskDispatched, TaskHeld
 from mesh.core.route import AgentWork
 
 __all__ = ["agent_work", "dispatch", "round_of"]
@@ -38,8 +39,12 @@ def dispatch(
     budget_from: int = 1,
     agent: str = "",
     hop: int = 1,
+    failed: str = "",
 ) -> None:
-    """Send it, or hold it where the budget does not have what it needs. `agent`: another than the route's own, to whom the task was handed over as its `hop`th."""
+    """Send it, or hold it where the budget does not have what it needs. An incident where it is for a capability and nobody is registered for that.
+
+    `agent`: who it is for already, by an earlier attempt or by a hand-over, as the task's `hop`th. `failed`: who had it before and failed, where it is chosen anew.
+    """
     workflow, turn = draft.live, round_of(draft, place)
     reserve = work.reserve
     if not ids.is_undo(place):
@@ -58,12 +63,20 @@ def dispatch(
             )
             return
     task = ids.task_id(workflow.workflow_id, workflow.run_id, ids.instance(place, round=turn, hop=hop))
+    agent = agent or work.agent
+    if not agent:
+        did = _did(draft, place)
+        choice = choose(draft.directory, work.capability, task, attempt=attempt, did=did, failed=failed)
+        if choice is None:
+            draft.add(IncidentRaised(step=place, kind="no_agent", message=nobody(work.capability)))
+            return
+        agent, reason = choice.agent, f"{reason}; {choice.why}"
     draft.add(
         TaskDispatched(
             step=place,
             task_id=task,
             attempt=attempt,
-            agent=agent or work.agent,
+            agent=agent,
             input=value,
             due_at_ms=draft.now_ms + int(work.timeout_s * 1000),
             traceparent=draft.traceparent(task, str(attempt)),
@@ -73,5 +86,11 @@ def dispatch(
             hop=hop,
             reserved=reserve if reserve and workflow.account is not None else None,
             periods=work.periods,
+            capability=work.capability if hop == 1 else "",
         )
     )
+
+
+def _did(draft: Draft, place: str) -> str:
+    """Who did what is to be undone at this place: it knows best how."""
+    return draft.live.steps[ids.step_of(place)].agent if ids.is_undo(place) else ""

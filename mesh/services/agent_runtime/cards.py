@@ -1,22 +1,27 @@
-"""An agent's card on the registry topic: put there at start, renewed, withdrawn at a graceful stop.
+"""An agent's card on the registry topic: put there at start, renewed, withdrawn at a graceful stop. And its registration, which stays.
 
-Owns that one record. A registry that can't be written to is no reason to stop working: it is logged, and tried again at the next renewal.
+Owns these records. A registry that can't be written to is no reason to stop working: it is logged, and tried again at the next renewal.
+The registration is written at the start and again now and then, so that while two versions of an agent run, the one that outlives the other has the last word on what it can do. A version without
+capabilities withdraws what an older one may have registered.
 """
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import structlog
+from msgspec.structs import replace
 
 from mesh.agent.definition import Agent
-from mesh.codec.cards import encode_card, withdraw_card
+from mesh.codec.cards import encode_card, withdraw_card, withdraw_registration
 from mesh.core.state import AgentCard
 from mesh.core.topics import Topics
 from mesh.errors import BrokerUnavailable
 from mesh.ports import Broker, Clock, OutRecord
 
-__all__ = ["CardKeeper", "card_of"]
+__all__ = ["CardKeeper", "card_of", "registration_of"]
+
+_REGISTER_EVERY: Final = 30  # renewals of the card: five minutes, as a card is renewed by default
 
 
 def card_of(
@@ -34,7 +39,13 @@ def card_of(
         instance=instance,
         renewed_at=datetime.fromtimestamp(now_ms / 1000, UTC).isoformat().replace("+00:00", "Z"),
         expires_after_s=expires_after_s,
+        capabilities=agent.capabilities,
     )
+
+
+def registration_of(card: AgentCard) -> AgentCard:
+    """What outlasts the process that the card is of."""
+    return replace(card, instance="", registration=True)
 
 
 class CardKeeper:
@@ -59,15 +70,24 @@ class CardKeeper:
         self._log: structlog.stdlib.BoundLogger = log
 
     async def run(self) -> None:
-        """Renew the card until it is withdrawn."""
+        """Renew the card until it is withdrawn; register in between."""
+        left = 0  # renewals until it registers again
         while not self._is_withdrawn:
             await self._send(encode_card(self._card(), topics=self._topics))
+            if left == 0 and await self._send(self._registration()):
+                left = _REGISTER_EVERY
+            left = max(0, left - 1)
             await asyncio.sleep(self._every_s)
 
     async def withdraw(self) -> None:
         """Take the card off; a renewal on its way stays before this, since a later call's records land later."""
         self._is_withdrawn = True
         await self._send(withdraw_card(self._card(), topics=self._topics))
+
+    def _registration(self) -> OutRecord:
+        if not self._agent.capabilities:
+            return withdraw_registration(self._agent.name, topics=self._topics)
+        return encode_card(registration_of(self._card()), topics=self._topics)
 
     def _card(self) -> AgentCard:
         return card_of(
@@ -78,11 +98,12 @@ class CardKeeper:
             expires_after_s=3 * self._every_s,
         )
 
-    async def _send(self, record: OutRecord) -> None:
+    async def _send(self, record: OutRecord) -> bool:
         try:
             failures = await self._broker.send([record])
         except BrokerUnavailable as error:
             self._log.warning("card_not_sent", error=str(error))
-            return
+            return False
         for failure in failures:
             self._log.warning("card_not_sent", topic=record.topic, code=failure.code.value, error=failure.message)
+        return not failures

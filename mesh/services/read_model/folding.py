@@ -293,6 +293,9 @@ class Folder:
                 card = decode_card(record)
             except MalformedRecord:
                 continue  # somebody else's record on this topic says nothing about any agent
+            if card.registration and card.stopped:
+                self._db.execute("DELETE FROM cards WHERE name = ? AND instance = ''", (card.name,))
+                continue
             if card.stopped and not card.topic:
                 old = select_one(
                     self._db, "SELECT card FROM cards WHERE name = ? AND instance = ?", card.name, card.instance

@@ -172,7 +172,11 @@ class CardRow(_Row, frozen=True, array_like=True):
     renewed_at_ms: int
 
     def is_alive(self, now_ms: int) -> bool:
-        return not self.card.stopped and now_ms < self.renewed_at_ms + self.card.expires_after_s * 1_000
+        return (
+            not self.card.registration
+            and not self.card.stopped
+            and now_ms < self.renewed_at_ms + self.card.expires_after_s * 1_000
+        )
 
 
 _WORKFLOW: Final = (
@@ -360,6 +364,6 @@ def partitions(db: apsw.Connection) -> list[PartitionRow]:
 
 
 def cards(db: apsw.Connection) -> list[CardRow]:
-    """By name, the last renewed first."""
+    """By name, the last renewed first; registrations too."""
     rows = select(db, "SELECT card, renewed_at_ms FROM cards ORDER BY name, renewed_at_ms DESC")
     return [CardRow(msgspec.json.decode(card, type=AgentCard), at_ms) for card, at_ms in rows]

@@ -1,4 +1,4 @@
-"""What `decide` may look up: who has which role, which agents have put their card on `mesh.agents`, and which version of each route is the newest."""
+"""What `decide` may look up: who has which role, which agents have put their card on `mesh.agents`, which of them are alive, who is registered for which capability, and which version of each route is the newest."""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,25 +11,37 @@ from mesh.core.route import Route
 from mesh.core.state import AgentCard, Directory
 from mesh.core.topics import Topics
 from mesh.errors import BrokerUnavailable, MalformedRecord, TopicMissing
-from mesh.ports import Broker, Reader, Record, TopicPartition
+from mesh.ports import Broker, Clock, Reader, Record, TopicPartition
 
 __all__ = ["DirectoryFollower"]
 
 _log = structlog.get_logger()
 _READ_TIMEOUT_S = 30.0
 _PAUSE_S = 0.5
+_POLL_S = 5.0
 
 
 class DirectoryFollower:
-    """Follows the agent cards; `current` is always a value that a decision may keep."""
+    """Follows the agent cards; `current` is always a value that a decision may keep.
+
+    Who is alive is soft: it ranks the candidates for a capability, and so may be late by a poll. Cards are counted from the broker's time of their record, as everywhere.
+    """
 
     def __init__(
-        self, broker: Broker, topics: Topics, roles: Mapping[str, frozenset[str]], routes: Iterable[Route]
+        self,
+        broker: Broker,
+        topics: Topics,
+        roles: Mapping[str, frozenset[str]],
+        routes: Iterable[Route],
+        clock: Clock,
     ) -> None:
         self._broker = broker
         self._topics = topics
+        self._clock = clock
         self._reader: Reader | None = None
         self._cards: dict[str, AgentCard] = {}
+        self._expiries_ms: dict[tuple[str, str], float] = {}  # by name and instance
+        self._registrations: dict[str, AgentCard] = {}
         newest = {route.name: route.digest for route in routes}
         self.current = Directory(roles=dict(roles), routes=newest, topic_prefix=topics.prefix)
 
@@ -50,6 +62,7 @@ class DirectoryFollower:
             for record in records:
                 positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
             self._take(records)
+        self._look_at_clock()
 
     async def follow(self) -> None:
         """Read cards as they come, for ever; ends when it is cancelled."""
@@ -57,10 +70,11 @@ class DirectoryFollower:
             raise RuntimeError("the directory is not started")
         while True:
             try:
-                self._take(await self._reader.poll(max_records=1_000, timeout_s=5.0))
+                self._take(await self._reader.poll(max_records=1_000, timeout_s=_POLL_S))
             except BrokerUnavailable as error:
                 _log.warning("agent_cards_unread", error=str(error))
                 await asyncio.sleep(_PAUSE_S)
+            self._look_at_clock()
 
     def set_roles(self, roles: Mapping[str, frozenset[str]]) -> None:
         """From the next decision on; what was decided stands."""
@@ -71,18 +85,45 @@ class DirectoryFollower:
             await self._reader.close()
 
     def _take(self, records: Sequence[Record]) -> None:
-        changed = False
+        known, registered = dict(self._cards), dict(self._registrations)
         for record in records:
-            if record.value is None:
-                continue
             try:
                 card = decode_card(record)
             except MalformedRecord as error:
                 _log.warning("agent_card_unreadable", error=str(error))
                 continue
-            known = self._cards.get(card.name)
-            if known is None or known.output_schema != card.output_schema or known.version != card.version:
-                self._cards[card.name] = card
-                changed = True
-        if changed:
+            self._note(card, record.timestamp_ms)
+        if self._cards != known:
             self.current = replace(self.current, agents=dict(self._cards))
+        if self._registrations != registered:
+            self.current = replace(self.current, registered=_by_capability(self._registrations.values()))
+
+    def _note(self, card: AgentCard, at_ms: int) -> None:
+        if not card.registration:
+            self._expiries_ms[card.name, card.instance] = 0 if card.stopped else at_ms + card.expires_after_s * 1_000
+        elif card.stopped:
+            self._registrations.pop(card.name, None)
+        else:
+            known = self._registrations.get(card.name)
+            if known is None or known.capabilities != card.capabilities:
+                self._registrations[card.name] = card
+        known = self._cards.get(card.name)
+        if not card.stopped and (
+            known is None or known.output_schema != card.output_schema or known.version != card.version
+        ):
+            self._cards[card.name] = card
+
+    def _look_at_clock(self) -> None:
+        now_ms = self._clock.now_ms()
+        self._expiries_ms = {key: at_ms for key, at_ms in self._expiries_ms.items() if now_ms < at_ms}
+        alive = frozenset(name for name, _ in self._expiries_ms)
+        if alive != self.current.alive:
+            self.current = replace(self.current, alive=alive)
+
+
+def _by_capability(registrations: Iterable[AgentCard]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = {}
+    for card in registrations:
+        for capability in card.capabilities:
+            found.setdefault(capability, []).append(card.name)
+    return {capability: tuple(sorted(names)) for capability, names in found.items()}

@@ -61,7 +61,7 @@ class Router:
         self._open_checkpoint = open_checkpoint
         self._tracing = RouterSpans(tracer, topics) if tracer is not None else None
         self._definitions = Definitions(broker, topics)
-        self._directory = DirectoryFollower(broker, topics, roles, routes)
+        self._directory = DirectoryFollower(broker, topics, roles, routes, clock)
         self.ingress = Ingress(broker, topics, RouteIndex(routes), config, clock)
         self.owners: dict[int, Owner] = {}
         self._dormant: dict[int, Owner] = {}  # revoked: their hold may still be good when they come back
