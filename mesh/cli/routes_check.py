@@ -5,12 +5,14 @@ from pathlib import Path
 
 import click
 import orjson
+from msgspec.structs import replace
 from rich.text import Text
 
 from mesh.cli.exit_codes import FAILED
 from mesh.cli.human import counted, printable
 from mesh.cli.session import Session, mesh_command
 from mesh.codec.approvers_file import load_approvers
+from mesh.codec.capability_files import load_contracts
 from mesh.core.route_schema import route_schema
 from mesh.core.state import AgentCard
 from mesh.services.read_model import queries
@@ -35,6 +37,13 @@ STYLES = {"error": "bold red", "warning": "yellow"}
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="... against the roles in this approvers.yaml.",
 )
+@click.option(
+    "--capabilities",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    metavar="DIR",
+    help="... against the capabilities' contracts in this folder (or file); repeatable.",
+)
 @click.option("--strict", is_flag=True, help="Warnings count as errors.")
 @mesh_command
 def check(
@@ -44,15 +53,18 @@ def check(
     agents: tuple[str, ...],
     online: bool,
     approvers: Path | None,
+    capabilities: tuple[Path, ...],
     strict: bool,
 ) -> None:
     """Check route FILES (or folders of them): one line for everything that can't work, or is hardly meant. Exits with 1 on errors.
 
-    Without --agents or --online, agents and what they take and give are not checked; without --approvers, roles are not.
+    Without --agents or --online, agents and what they take and give are not checked; without --approvers, roles are not;
+    without --capabilities, contracts are not.
     """
     known = _agents_of(session, agents, online=online or click.get_current_context().params.get("broker") is not None)
     roles = None if approvers is None else {role for held in load_approvers(approvers).values() for role in held}
-    report = check_routes(files, agents=known, roles=roles)
+    contracts = load_contracts(capabilities) if capabilities else None
+    report = check_routes(files, agents=known, roles=roles, contracts=contracts)
     failed = report.count("error") > 0 or (strict and report.count("warning") > 0)
     if session.as_json:
         session.emit(_document(report, ok=not failed))
@@ -75,7 +87,9 @@ def _agents_of(session: Session, modules: tuple[str, ...], *, online: bool) -> d
 async def _cards(session: Session) -> dict[str, AgentCard]:
     async with session.model() as (_, model):
         rows = queries.cards(model.db)
-    return {row.card.name: row.card for row in reversed(rows)}  # the last renewed wins
+    cards = {row.card.name: row.card for row in reversed(rows)}  # the last renewed wins
+    registered = {row.card.name: row.card.capabilities for row in rows if row.card.registration}
+    return {name: replace(card, capabilities=registered.get(name, ())) for name, card in cards.items()}
 
 
 def _of_modules(session: Session, modules: tuple[str, ...]) -> dict[str, AgentCard]:
@@ -105,6 +119,7 @@ def _summary(report: Report) -> str:
         for what, known in (
             ("agents (--agents MODULE or --online)", report.agents_known),
             ("roles (--approvers FILE)", report.roles_known),
+            ("capabilities (--capabilities DIR)", report.contracts_known or not report.asks_capabilities),
         )
         if not known
     ]
@@ -118,6 +133,7 @@ def _document(report: Report, *, ok: bool) -> dict[str, object]:
         "routes": report.routes,
         "agents_checked": report.agents_known,
         "roles_checked": report.roles_known,
+        "capabilities_checked": report.contracts_known,
         "errors": report.count("error"),
         "warnings": report.count("warning"),
         "findings": report.findings,

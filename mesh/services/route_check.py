@@ -14,6 +14,8 @@ import msgspec
 
 from mesh.codec.route_file import SUFFIXES, LoadedRoute, load_routes
 from mesh.codec.yaml_lines import YamlDocument, read_yaml
+from mesh.core.capabilities import Contract
+from mesh.core.route import capabilities_of
 from mesh.core.route_problems import DocumentPath
 from mesh.core.state import AgentCard
 from mesh.errors import RouteInvalid
@@ -37,12 +39,14 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """`agents_known`, `roles_known`: whether there was anything to hold agents and roles against."""
+    """`agents_known`, `roles_known`, `contracts_known`: whether there was anything to hold agents, roles and capabilities against. `asks_capabilities`: whether any route names one."""
 
     files: int
     routes: int
     agents_known: bool
     roles_known: bool
+    contracts_known: bool
+    asks_capabilities: bool
     findings: tuple[Finding, ...]
 
     def count(self, severity: str) -> int:
@@ -54,8 +58,9 @@ def check(
     *,
     agents: Mapping[str, AgentCard] | None = None,
     roles: Collection[str] | None = None,
+    contracts: Mapping[str, Contract] | None = None,
 ) -> Report:
-    """Check files, and the route files in folders. `agents`: all that there are, by name; `roles`: those that somebody has; None: not known."""
+    """Check files, and the route files in folders. `agents`: all that there are, by name; `roles`: those that somebody has; `contracts`: by capability; None: not known."""
     findings: list[Finding] = []
     files = route_files(paths)
     loaded: list[LoadedRoute] = []
@@ -64,7 +69,7 @@ def check(
     except RouteInvalid as error:
         findings += _refused(str(error), files)
         loaded = [one for file in files for one in _alone(file)]
-    known = Known(agents=agents, roles=roles, routes={one.route.name for one in loaded})
+    known = Known(agents=agents, roles=roles, contracts=contracts, routes={one.route.name for one in loaded})
     for one in loaded:
         document = _document(one)
         findings += [_placed(one.file, document, found) for found in findings_of(one.route, known)]
@@ -73,6 +78,8 @@ def check(
         routes=len(loaded),
         agents_known=agents is not None,
         roles_known=roles is not None,
+        contracts_known=contracts is not None,
+        asks_capabilities=any(capabilities_of(one.route) for one in loaded),
         findings=tuple(sorted(set(findings), key=lambda one: (one.file, one.line, one.severity, one.message))),
     )
 

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from mesh.core.capabilities import Contract
 from mesh.core.cel_paths import Segments, path_text, segments_of
 from mesh.core.cel_syntax import Binary, Node
 from mesh.core.cel_syntax import Constant as Written
@@ -32,6 +33,7 @@ from mesh.core.shapes import (
 )
 from mesh.core.state import AgentCard
 from mesh.core.subexpressions import operands, tree
+from mesh.services.capability_findings import Schemas, capability_problems, schemas_of
 
 __all__ = ["Known", "RouteFinding", "findings_of"]
 
@@ -46,9 +48,10 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     agents: Mapping[str, AgentCard] | None = None
     roles: Collection[str] | None = None
     routes: Collection[str] | None = None  # in the files that are checked
+    contracts: Mapping[str, Contract] | None = None
 
-    def card(self, name: str) -> AgentCard | None:
-        return self.agents.get(name) if self.agents is not None else None
+    def schemas(self, work: AgentWork) -> Schemas | None:
+        return schemas_of(work, self.agents, self.contracts)
 
 
 class RouteFinding(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +70,7 @@ def findings_of(route: Route, known: Known) -> list[RouteFinding]:
         *_start(route),
         *_conditions(route),
         *_agents(route, known),
+        *_capabilities(route, known),
         *_roles(route, known),
         *_calls(route, known),
         *_deadlines(route),
@@ -186,9 +190,16 @@ def _comparison(path: DocumentPath, node: Binary, shapes: "_Shapes") -> Iterator
 
 def _agents(route: Route, known: Known) -> Iterator[RouteFinding]:
     for name, step in route.steps.items():
-        if isinstance(step.work, AgentWork) and known.agents is not None and step.work.agent not in known.agents:
+        if not isinstance(step.work, AgentWork) or step.work.capability or known.agents is None:
+            continue
+        if step.work.agent not in known.agents:
             message = f"no agent is called {step.work.agent}"
             yield _error(("steps", name, "agent"), "unknown_agent", message, near(step.work.agent, known.agents))
+
+
+def _capabilities(route: Route, known: Known) -> Iterator[RouteFinding]:
+    for path, code, message, hint in capability_problems(route, known.agents, known.contracts):
+        yield _error(path, code, message, hint)
 
 
 def _roles(route: Route, known: Known) -> Iterator[RouteFinding]:
@@ -266,8 +277,8 @@ class _Shapes:
             return Fields({"verdict": verdict, "payload": payload, "by": TEXT, "reason": TEXT, "edited": TRUTH})
         if not isinstance(work, AgentWork) or self._route.steps[name].for_each is not None:
             return ANYTHING
-        card = self._known.card(work.agent)
-        return ANYTHING if card is None or card.output_schema is None else Of(card.output_schema, card.output_schema)
+        schemas = self._known.schemas(work)
+        return ANYTHING if schemas is None or schemas.output is None else Of(schemas.output, schemas.output)
 
     def payload(self, name: str, work: ApprovalWork) -> Shape:
         """What an approval passes on: what its edits must meet where that is known, else what it asks."""
@@ -334,12 +345,12 @@ def _thought_of(route: Route, readings: list[Reading], reading: Reading, step: S
 def _inputs(route: Route, known: Known, shapes: _Shapes) -> Iterator[RouteFinding]:
     for name, step in route.steps.items():
         if isinstance(step.work, AgentWork):
-            card = known.card(step.work.agent)
-            if card is not None and card.input_schema is not None:
+            schemas = known.schemas(step.work)
+            if schemas is not None and schemas.input is not None:
                 given = shape_of(step.work.input.source, shapes.shape_at)
                 path: DocumentPath = ("steps", name, "input")
-                for misfit in misfits(given, card.input_schema, card.input_schema):
-                    yield _misfit(path, misfit, f"input of {card.name}")
+                for misfit in misfits(given, schemas.input, schemas.input):
+                    yield _misfit(path, misfit, f"input of {schemas.name}")
         elif isinstance(step.work, ApprovalWork) and step.work.payload_schema is not None:
             given = shape_of(step.work.payload.source, shapes.shape_at)
             schema = step.work.payload_schema
