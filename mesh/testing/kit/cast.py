@@ -149,6 +149,7 @@ def _agent(
         version="test",
         description="",
         concurrency=1,
+        capabilities=like.capabilities if like else (),
         is_async=True,
         takes_context=takes_context,
         input_adapter=like.input_adapter if like else _ANYTHING,
