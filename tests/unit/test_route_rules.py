@@ -431,7 +431,7 @@ BAD: list[tuple[Any, list[str]]] = [
     (
         steps(a=agent(undo={"agent": "u", "input": 1, "on_exhausted": "fail"})),
         [
-            "steps.a.undo.on_exhausted: unknown key on_exhausted (there are: agent, heartbeat, input, retry, run_timeout, start_timeout, timeout)"
+            "steps.a.undo.on_exhausted: unknown key on_exhausted (there are: agent, capability, heartbeat, input, retry, run_timeout, start_timeout, timeout)"
         ],
     ),
     (
