@@ -155,13 +155,14 @@ async def run_router(settings: Settings) -> None:
     from mesh.codec.route_file import load_routes  # noqa: PLC0415 - as above
     from mesh.services.router import Router, RouterConfig  # noqa: PLC0415 - as above
 
-    routes = [loaded.route for loaded in load_routes(settings.routes)]
+    routes = [loaded.route for loaded in load_routes(_own_routes(settings))]
     roles = load_approvers(settings.approvers) if settings.approvers.exists() else {}
     tracer = _observe(settings, "router")
     if not roles:
         _log.warning("no_approvers", file=str(settings.approvers), effect="every answer to an approval is refused")
     broker = await open_broker(settings.broker, client_id=f"router-{settings.instance}", settings=settings)
-    beating = asyncio.create_task(_beat_for_ever(settings))
+    ready = asyncio.Event()
+    beating = asyncio.create_task(_beat_for_ever(settings, ready))
     folder = _claim_slot(settings)
 
     def open_checkpoint(partition: int) -> CheckpointStore:
@@ -188,6 +189,7 @@ async def run_router(settings: Settings) -> None:
             entropy=SystemEntropy(),
             open_checkpoint=open_checkpoint,
             tracer=tracer,
+            ready=ready,
         )
         _stop_on_signals(router.stop)
         watching = asyncio.create_task(_follow_approvers(settings.approvers, router.set_roles))
@@ -205,6 +207,12 @@ async def run_router(settings: Settings) -> None:
         await broker.close()
         if tracer is not None:
             tracer.shutdown()
+
+
+def _own_routes(settings: Settings) -> Sequence[Path]:
+    """The router's own route files. Where nobody named any, the usual folder need not be there: then the router runs what is applied."""
+    is_named = "routes" in settings.model_fields_set
+    return settings.routes if is_named else [path for path in settings.routes if path.exists()]
 
 
 async def _follow_approvers(path: Path, set_roles: Callable[[dict[str, frozenset[str]]], None]) -> None:
@@ -277,8 +285,10 @@ def _stop_on_signals(stop: Callable[[], None]) -> None:
         loop.add_signal_handler(number, first, number)
 
 
-async def _beat_for_ever(settings: Settings) -> None:
-    """Touch the heartbeat file from the event loop itself, so that a blocked loop shows."""
+async def _beat_for_ever(settings: Settings, ready: asyncio.Event | None = None) -> None:
+    """Touch the heartbeat file from the event loop itself, so that a blocked loop shows; from `ready` on."""
+    if ready is not None:
+        await ready.wait()
     path = settings.heartbeat_path
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -68,7 +68,7 @@ async def gather(broker: Broker, topics: Topics) -> Evidence:
     """Read everything that the mesh has written, and hold it against the promises."""
     promises = Promises(topics, afterwards=True)
     evidence = Evidence(promises)
-    names = [topics.events, topics.responses, topics.commands, topics.inbox, topics.results]
+    names = [topics.definitions, topics.events, topics.responses, topics.commands, topics.inbox, topics.results]
     names += [topics.requests, topics.receipts, topics.outcomes, topics.dlq]
     names += [name for name in await broker.topics() if name.startswith(topics.tasks(""))]
     for name in [*names, topics.log]:

@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from mesh.codec.approvals import ApprovalRequest, Receipt
 from mesh.codec.cloudevents import format_traceparent
 from mesh.codec.dead_letters import HEADERS
+from mesh.codec.definitions import ActivationBody
 from mesh.codec.outcomes import Outcome
 from mesh.core.events import LogRecord
 from mesh.core.inputs import InboxInput
@@ -70,6 +71,12 @@ def schemas() -> dict[str, dict[str, Any]]:
         ),
         "command": _command(),
         "definition": _definition(),
+        "activation": _of_types(
+            "Activation",
+            "The value of a record of mesh.definitions whose key is activation/ and a fresh id: these versions are the routes of their names for events that the broker "
+            "takes two seconds after it or later; null withdraws a route. Stored in partition 0, after the versions that it names.",
+            ActivationBody,
+        ),
         "outcome": _of_types(
             "Outcome", "The value of a record of mesh.outcomes, a CloudEvent of type mesh.workflow.<status>.", Outcome
         ),
@@ -259,7 +266,7 @@ def _message(name: str, key: str) -> dict[str, Any]:
 
 
 def _cloud_event_headers(name: str) -> dict[str, Any]:
-    optional = name in {"event", "approval-response", "command", "task", "result", "agent-card", "definition"}
+    optional = name in {"event", "approval-response", "command", "task", "result", "agent-card", "definition", "activation"}
     return {
         "type": "object",
         "description": "CloudEvents 1.0 in Kafka's binary mode."

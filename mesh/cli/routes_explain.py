@@ -21,8 +21,8 @@ from mesh.core.route import Route
 from mesh.core.state import Workflow
 from mesh.core.subexpressions import Part
 from mesh.errors import MalformedRecord, NotFound
-from mesh.services.event_fate import newest_routes
 from mesh.services.read_model import queries
+from mesh.services.route_versions import active_routes
 
 __all__ = ["explain"]
 
@@ -111,10 +111,12 @@ def _bytes(path: Path) -> bytes:
 
 async def _online(session: Session, event: dict[str, Any]) -> list[RouteSaid]:
     async with session.model() as (broker, model):
-        routes = await newest_routes(broker, session.topics)
-        if not routes:
-            raise NotFound("the broker has no routes: start `mesh router --routes FOLDER`, or say --routes PATH here")
         now_ms = session.now_ms()
+        routes = await active_routes(broker, session.topics, now_ms)
+        if not routes:
+            raise NotFound(
+                "the broker has no active routes: `mesh routes apply FOLDER` makes some, or say --routes PATH here"
+            )
         found = {name: queries.workflow_state(model.db, name) for name in _ids(routes, event)}
     return explain_event(routes, event, workflows=_remembered(found, now_ms), now_ms=now_ms)
 

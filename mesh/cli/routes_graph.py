@@ -13,7 +13,7 @@ from mesh.core.route import Route
 from mesh.errors import NotFound, OperatorError
 from mesh.services.read_model import ReadModel, queries
 from mesh.services.route_diagram import of_route, of_workflow, step_times
-from mesh.services.route_versions import in_use, read_versions, uses
+from mesh.services.route_versions import read_stored
 
 __all__ = ["graph"]
 
@@ -58,13 +58,14 @@ def _drawn(route: Route) -> Drawn:
 
 async def _online(session: Session, what: str) -> Drawn:
     async with session.model() as (broker, model):
-        versions = await read_versions(broker, session.topics)
-        current = in_use(versions, uses(model.db))
-        known = {version.digest: version.route for version in versions if version.route is not None}
-        if what in current:
-            route = current[what].route
+        stored = await read_stored(broker, session.topics)
+        versions = {version.digest: version for version in stored.versions}
+        known = {digest: version.route for digest, version in versions.items() if version.route is not None}
+        digest = stored.digests_at(session.now_ms()).get(what)
+        if digest is not None and digest in versions:
+            route = versions[digest].route
             if route is None:
-                raise OperatorError(current[what].problem)
+                raise OperatorError(versions[digest].problem)
             return _drawn(route)
         return _of_workflow(session, model, known, _workflow_id(model, what))
 

@@ -13,14 +13,16 @@ from rich.table import Table
 from rich.text import Text
 
 from mesh.cli.exit_codes import FAILED
-from mesh.cli.human import ago, one_line, pick, printable, rfc3339_or_none
+from mesh.cli.human import ago, duration, one_line, pick, printable, rfc3339_or_none
 from mesh.cli.session import Session, mesh_command
 from mesh.codec.route_file import SUFFIXES, load_routes
 from mesh.codec.times import rfc3339
+from mesh.core.activation import FROM_THE_BEGINNING, RouteChange
 from mesh.core.cel_paths import path_text
 from mesh.core.route import Route
 from mesh.errors import NotFound, OperatorError
-from mesh.services.route_versions import Change, Use, Version, changes, in_use, read_versions, uses
+from mesh.services.route_versions import Change, Use, Version, changes, uses
+from mesh.services.route_versions import read_stored as read_definitions
 
 __all__ = ["Stored", "as_yaml", "diff", "is_file", "list_routes", "read_stored", "show", "version_of"]
 
@@ -29,18 +31,24 @@ SIGNS: Final = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~
 
 
 class Stored(NamedTuple):
-    """What the broker has: versions, the oldest of each route first; what runs on them by digest; the one in use of each route."""
+    """What the broker has: versions, the oldest of each route first; what runs on them by digest; of each route the active one, and each route's last change."""
 
     versions: list[Version]
     used: Mapping[str, Use]
     current: Mapping[str, Version]
+    changed: Mapping[str, RouteChange]
+
+
+NOTHING: Final = Stored([], {}, {}, {})
 
 
 async def read_stored(session: Session) -> Stored:
     async with session.model() as (broker, model):
-        versions = await read_versions(broker, session.topics)
+        found = await read_definitions(broker, session.topics)
         used = uses(model.db)
-    return Stored(versions, used, in_use(versions, used))
+    by_digest = {version.digest: version for version in found.versions}
+    current = {name: by_digest[digest] for name, digest in found.digests().items() if digest in by_digest}
+    return Stored(found.versions, used, current, found.timeline.latest())
 
 
 def short(digest: str) -> str:
@@ -53,7 +61,7 @@ def is_file(text: str) -> bool:
 
 
 def version_of(text: str, stored: Stored) -> Version:
-    """By digest, or any unique part of one; or by the route's name: the version in use."""
+    """By digest, or any unique part of one; or by the route's name: the active version."""
     if text in stored.current:
         return stored.current[text]
     digests = {version.digest: version for version in stored.versions}
@@ -69,7 +77,7 @@ def version_of(text: str, stored: Stored) -> Version:
 @click.option("--route", metavar="ROUTE", help="Only this route's.")
 @mesh_command
 def list_routes(session: Session, *, route: str | None) -> None:
-    """List the stored versions of every route, the newest last, and how many workflows run on each. * marks the one in use."""
+    """List the stored versions of every route, the newest last, and how many workflows run on each. * marks the active one."""
     stored = session.run(read_stored(session))
     versions = [version for version in stored.versions if route in {None, version.name}]
     if session.as_json:
@@ -78,7 +86,7 @@ def list_routes(session: Session, *, route: str | None) -> None:
         session.show(
             "No such route is stored."
             if stored.versions
-            else "No routes are stored: a router stores its own when it starts."
+            else "No routes are stored: `mesh routes apply FOLDER` stores some, and so does a router that starts with --routes."
         )
     else:
         session.show(_table(versions, stored, session.now_ms()))
@@ -86,18 +94,19 @@ def list_routes(session: Session, *, route: str | None) -> None:
 
 def _table(versions: list[Version], stored: Stored, now_ms: int) -> Table:
     rows = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
-    for name in ("ROUTE", "VERSION", "STORED", "RUNNING", "ENDED", "LAST START"):
+    for name in ("ROUTE", "VERSION", "STORED", "ACTIVE", "RUNNING", "ENDED", "LAST START"):
         rows.add_column(
             name, overflow="fold", no_wrap=name != "ROUTE", justify="right" if name in {"RUNNING", "ENDED"} else "left"
         )
     for version in versions:
         use = stored.used.get(version.digest, Use())
-        is_current = stored.current[version.name] is version
+        is_current = stored.current.get(version.name) is version
         digest = Text(short(version.digest) + (" *" if is_current else ""), style="green" if is_current else "default")
         rows.add_row(
             Text(printable(version.name), style="bold"),
             digest if version.route else Text(f"{short(version.digest)} unreadable", style="red"),
             ago(version.stored_at_ms, now_ms),
+            _active(version, stored, now_ms),
             Text(f"{use.running:,}", style="cyan" if use.running else "dim"),
             Text(f"{use.ended:,}", style="default" if use.ended else "dim"),
             "never" if use.last_started_at_ms is None else ago(use.last_started_at_ms, now_ms),
@@ -105,13 +114,31 @@ def _table(versions: list[Version], stored: Stored, now_ms: int) -> Table:
     return rows
 
 
+def _active(version: Version, stored: Stored, now_ms: int) -> Text:
+    """Since when, or that nothing of its route is."""
+    change = stored.changed.get(version.name)
+    if change is None or change.digest not in {None, version.digest}:
+        return Text()
+    if change.digest is None:
+        return Text("withdrawn", style="yellow")
+    if change.since_ms == FROM_THE_BEGINNING:
+        return Text("from the start", style="green")
+    if change.since_ms > now_ms:
+        return Text(f"in {duration(change.since_ms - now_ms)}", style="yellow")
+    return Text(ago(change.since_ms, now_ms), style="green")
+
+
 def _document(version: Version, stored: Stored) -> dict[str, object]:
     use = stored.used.get(version.digest, Use())
+    is_current = stored.current.get(version.name) is version
+    change = stored.changed.get(version.name) if is_current else None
     return {
         "route": version.name,
         "digest": version.digest,
         "stored_at": rfc3339(version.stored_at_ms),
-        "in_use": stored.current[version.name] is version,
+        "in_use": is_current,
+        "active_since": rfc3339(change.since_ms) if change and change.since_ms != FROM_THE_BEGINNING else None,
+        "activated_by": change.activation.by if change else None,
         "running": use.running,
         "ended": use.ended,
         "last_started_at": rfc3339_or_none(use.last_started_at_ms),
@@ -123,7 +150,7 @@ def _document(version: Version, stored: Stored) -> dict[str, object]:
 @click.argument("which", metavar="DIGEST|ROUTE")
 @mesh_command
 def show(session: Session, *, which: str) -> None:
-    """Print a stored version as a route file: by any unique part of its digest, or the version in use by the route's name."""
+    """Print a stored version as a route file: by any unique part of its digest, or the active version by the route's name."""
     stored = session.run(read_stored(session))
     version = version_of(which, stored)
     if version.route is None:
@@ -173,14 +200,14 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
 @click.argument("second", metavar="[B]", required=False)
 @mesh_command
 def diff(session: Session, *, first: str, second: str | None) -> None:
-    """Compare versions A and B, each a file, a route's name (its version in use) or a digest. A alone: the version in use against A. Exits with 1 if they differ.
+    """Compare versions A and B, each a file, a route's name (its active version) or a digest. A alone: the active version against A. Exits with 1 if they differ.
 
     \b
-    mesh routes diff routes/triage.yaml          what a restart with this file would change
+    mesh routes diff routes/triage.yaml          what applying this file would change
     mesh routes diff 9c1e04 77ab21               two stored versions
     """  # noqa: D301 - \b is click\'s mark of a paragraph to leave as it is
     offline = second is not None and is_file(first) and is_file(second)
-    stored = Stored([], {}, {}) if offline else session.run(read_stored(session))
+    stored = NOTHING if offline else session.run(read_stored(session))
     found = [_compared(before, after) for before, after in _pairs(first, second, stored)]
     if session.as_json:
         session.emit({"compared": found})
@@ -218,10 +245,10 @@ def _sides(text: str, stored: Stored) -> list[Side]:
 def _current(after: Side, stored: Stored) -> Side:
     version = stored.current.get(after.route.name)
     if version is None:
-        raise NotFound(f"no version of route {after.route.name} is stored: it is new")
+        raise NotFound(f"no version of route {after.route.name} is active: it is new")
     if version.route is None:
         raise OperatorError(version.problem)
-    return Side(f"{short(version.digest)} (in use)", version.route)
+    return Side(f"{short(version.digest)} (active)", version.route)
 
 
 def _compared(before: Side, after: Side) -> Compared:
@@ -243,7 +270,7 @@ def _notes(found: tuple[Change, ...]) -> Iterator[str]:
     if "key" in touched:
         yield "another key gives other workflow ids: an event about something that has a workflow already may start a second one"
     if "on" in touched:
-        yield "other events will start it, from the restart of the routers on"
+        yield "other events will start it, from when it is in effect"
     if found:
         yield "workflows that run now end under the version they started with"
 

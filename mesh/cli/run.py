@@ -19,7 +19,7 @@ from mesh.core.matching import Match, MatchProblem, RouteIndex
 from mesh.core.route import Route
 from mesh.errors import NotFound, SenderError
 from mesh.ports import Broker
-from mesh.services.event_fate import newest_routes
+from mesh.services.route_versions import active_routes
 
 __all__ = ["run", "show_outcome"]
 
@@ -104,12 +104,12 @@ def _tell_pause(session: Session, request: ApprovalRequest) -> None:
 
 
 async def _route(session: Session, broker: Broker, name: str) -> Route:
-    routes = {route.name: route for route in await newest_routes(broker, session.topics)}
+    routes = {route.name: route for route in await active_routes(broker, session.topics, session.now_ms())}
     if name not in routes:
         there = (
             f"there are {', '.join(sorted(routes))}"
             if routes
-            else "none was ever loaded: start `mesh router --routes FOLDER`"
+            else "none is active: start `mesh router --routes FOLDER`, or `mesh routes apply FOLDER`"
         )
         raise NotFound(f"no route is called {name!r}; {there}")
     return routes[name]

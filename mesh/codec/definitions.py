@@ -1,14 +1,21 @@
-"""The bytes of route versions on `mesh.definitions`, which is compacted: the key is the definition's digest, the value its document.
+"""The bytes of `mesh.definitions`, which is compacted: route versions, and which of them are active.
 
-Owns the record. A version is written before its first use and never deleted, so a workflow ends under the rules it started with. Routers write and read it.
+    sha256:<64 digits>      a version, under its digest: the route's document
+    activation/<id>         which versions are the routes from then on: {"routes": {NAME: DIGEST or null}, "by": ...}
+
+Owns the records. Neither is ever written over or deleted, and so compaction drops none: a workflow ends under the rules it started with, and an event that was long unread is still matched with the
+routes of its time. A version is there before an activation names it. Activations stand in partition 0, whose order is theirs. Routers and `mesh routes apply` write them.
 """
 
-from typing import Final
+from typing import Any, Final
 
+import msgspec
 import orjson
 
 from mesh.codec.cloudevents import binary_headers, decode_json
 from mesh.codec.places import place
+from mesh.codec.times import rfc3339
+from mesh.core.activation import Activation
 from mesh.core.route import Route
 from mesh.core.route_compile import compile_route
 from mesh.core.route_problems import RouteRefused
@@ -16,10 +23,32 @@ from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import OutRecord, Record
 
-__all__ = ["DEFINITION_TYPE", "decode_definition", "encode_definition"]
+__all__ = [
+    "ACTIVATION_TYPE",
+    "DEFINITION_TYPE",
+    "ActivationBody",
+    "decode_activation",
+    "decode_definition",
+    "encode_activation",
+    "encode_definition",
+]
 
 DEFINITION_TYPE: Final = "mesh.route-definition"
+ACTIVATION_TYPE: Final = "mesh.route-activation"
 _DIGEST: Final = b"sha256:"
+_ACTIVATION: Final = b"activation/"
+
+
+class ActivationBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The value of an activation's record. `routes`: name to digest, or to null where the route is withdrawn. `beginning`: nothing was active before."""
+
+    routes: dict[str, str | None]
+    by: str
+    beginning: bool = False
+    reason: str = ""
+
+
+_decode_body = msgspec.json.Decoder(ActivationBody).decode
 
 
 def encode_definition(route: Route, topics: Topics) -> OutRecord:
@@ -47,3 +76,40 @@ def decode_definition(record: Record) -> Route | None:
             " (store the route again under its own digest)"
         )
     return route
+
+
+def encode_activation(
+    routes: dict[str, str | None],
+    *,
+    topics: Topics,
+    activation_id: str,
+    by: str,
+    at_ms: int,
+    beginning: bool = False,
+    reason: str = "",
+) -> OutRecord:
+    """The record that makes these versions (name to digest; None: withdrawn) the routes. `activation_id` is fresh for every sending: a second record of one id would, in time, be the only one."""
+    body: dict[str, Any] = msgspec.to_builtins(ActivationBody(routes=routes, by=by, beginning=beginning, reason=reason))
+    headers = binary_headers(id=activation_id, source="/mesh/routes", type=ACTIVATION_TYPE, time=rfc3339(at_ms))
+    key = _ACTIVATION + activation_id.encode()
+    return OutRecord(topic=topics.definitions, key=key, value=orjson.dumps(body), headers=headers, partition=0)
+
+
+def decode_activation(record: Record) -> Activation | None:
+    """The activation, with the broker's time of it; None where the record is none. Raises `MalformedRecord`."""
+    if record.value is None or record.key is None or not record.key.startswith(_ACTIVATION):
+        return None
+    try:
+        body = _decode_body(record.value)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise MalformedRecord(
+            f"the route activation {place(record)} does not hold: {error} (topics/schemas/activation.json has the form)"
+        ) from error
+    return Activation(
+        id=record.key[len(_ACTIVATION) :].decode("utf-8", "replace"),
+        routes=body.routes,
+        by=body.by,
+        at_ms=record.timestamp_ms,
+        beginning=body.beginning,
+        reason=body.reason,
+    )

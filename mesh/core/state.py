@@ -191,7 +191,7 @@ class Directory(msgspec.Struct, frozen=True, kw_only=True):
 
     roles: dict[str, frozenset[str]] = {}  # person -> roles
     agents: dict[str, AgentCard] = {}
-    routes: dict[str, str] = {}  # name -> digest of the newest version
+    routes: dict[str, str] = {}  # name -> digest of the active version
     alive: frozenset[str] = frozenset()  # agents of which some process renews its card
     registered: dict[str, tuple[str, ...]] = {}  # capability -> agents
     chosen: dict[str, str] = {}  # attempt id -> agent: for whoever decides again what the log has decided

@@ -10,22 +10,20 @@ Owns the judgement, made of the read model and a few look-ups at the broker. It 
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from mesh.codec.cloudevents import from_record
-from mesh.codec.definitions import decode_definition
 from mesh.core.events import InputParked, StartRepeated, WorkflowStarted
 from mesh.core.matching import Explanation, RouteIndex
-from mesh.core.route import Route
 from mesh.core.topics import Topics
-from mesh.errors import BrokerUnavailable, MalformedRecord
 from mesh.ports import Broker, Record, TopicPartition
 from mesh.services.read_model import ReadModel, queries
 from mesh.services.read_model.queries import EventRow, TimelineEntry
+from mesh.services.route_versions import active_routes
 
-__all__ = ["EventFate", "Fate", "WorkflowTouched", "fate_of", "newest_routes", "read_record"]
+__all__ = ["EventFate", "Fate", "WorkflowTouched", "fate_of", "read_record"]
 
 FateKind = Literal["waiting", "dead_lettered", "decided", "accepted", "unwanted"]
 READ_TIMEOUT_S = 30.0
@@ -113,14 +111,13 @@ async def _by_routes(broker: Broker, topics: Topics, event: EventRow) -> Fate:
             kind="unwanted",
             message="no decision cites it, and the broker has dropped the record: its retention is over",
         )
-    explained = tuple(RouteIndex(await newest_routes(broker, topics)).explain(from_record(record)))
+    active = await active_routes(broker, topics, record.timestamp_ms)
+    explained = tuple(RouteIndex(active).explain(from_record(record)))
     if any(one.matched for one in explained):
         return Fate(
-            kind="accepted",
-            message="a route wants it; its workflow's owner has yet to decide (or the route is newer than the event)",
-            routes=explained,
+            kind="accepted", message="a route wants it; its workflow's owner has yet to decide", routes=explained
         )
-    message = "no route wants it" if explained else "no route wants it: no route was ever loaded here"
+    message = "no route wants it" if explained else "no route wants it: none was active at its time"
     return Fate(kind="unwanted", message=message, routes=explained)
 
 
@@ -136,35 +133,3 @@ async def read_record(broker: Broker, where: TopicPartition, offset: int) -> Rec
     finally:
         await reader.close()
     return records[0] if records and records[0].offset == offset else None
-
-
-async def newest_routes(broker: Broker, topics: Topics) -> list[Route]:
-    """The version of each route that was stored last; for running workflows older ones may be in force."""
-    info: Any = (await broker.topics()).get(topics.definitions)
-    if info is None:
-        return []
-    partitions = [TopicPartition(topics.definitions, p) for p in range(info.partitions)]
-    positions, ends = dict(await broker.begin_offsets(partitions)), await broker.end_offsets(partitions)
-    newest: dict[str, tuple[int, Route]] = {}
-    reader = await broker.reader()
-    try:
-        reader.assign(positions)
-        while any(positions[tp] < end for tp, end in ends.items()):
-            records = await reader.poll(max_records=1_000, timeout_s=READ_TIMEOUT_S)
-            if not records:
-                raise BrokerUnavailable(f"{topics.definitions} can't be read to its end; is the broker healthy?")
-            for record in records:
-                positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
-                _keep_newest(newest, record)
-    finally:
-        await reader.close()
-    return [route for _, route in newest.values()]
-
-
-def _keep_newest(newest: dict[str, tuple[int, Route]], record: Record) -> None:
-    try:
-        route = decode_definition(record)
-    except MalformedRecord:
-        return  # of another version of the mesh: the router says so; here it only can't explain
-    if route is not None and newest.get(route.name, (0, route))[0] <= record.timestamp_ms:
-        newest[route.name] = (record.timestamp_ms, route)

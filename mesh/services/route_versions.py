@@ -1,36 +1,45 @@
-"""Stored route versions: which there are, since when, what runs on them, and how two of them differ.
+"""Stored route versions: which there are, which are active, what runs on them, and how two of them differ.
 
-Owns reading `mesh.definitions` as people need it (the router's own reader keeps neither times nor what it can't read), which version of a route is in use, and the difference of two
-documents. It changes nothing. The commands of `mesh routes` call it.
+Owns what people are told of `mesh.definitions`, and the difference of two documents. It changes nothing. The commands of `mesh routes`, `mesh event` and `mesh run` call it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Literal
+from collections.abc import Iterator
+from typing import Any, Final, Literal, NamedTuple
 
 import apsw
 import msgspec
 
-from mesh.codec.definitions import decode_definition
+from mesh.core.activation import Timeline
 from mesh.core.route import Route
 from mesh.core.topics import Topics
-from mesh.errors import BrokerUnavailable, MalformedRecord, NotFound
-from mesh.ports import Broker, Record, TopicPartition
+from mesh.errors import NotFound, TopicMissing
+from mesh.ports import Broker
+from mesh.services.definitions import DefinitionsReader, Version
 from mesh.services.read_model.schema import select
 
-__all__ = ["Change", "Use", "Version", "changes", "in_use", "read_versions", "uses"]
+__all__ = ["Change", "Stored", "Use", "Version", "active_routes", "changes", "read_stored", "uses"]
 
-READ_TIMEOUT_S: Final = 30.0
 _MISSING: Final = object()
 
 
-class Version(msgspec.Struct, frozen=True, kw_only=True):
-    """One stored version. `route` is None where this version of the mesh can't read it; `problem` says why."""
+class Stored(NamedTuple):
+    """Every version, by route, the oldest first; and which are active since when."""
 
-    name: str
-    digest: str
-    stored_at_ms: int
-    route: Route | None
-    problem: str = ""
+    versions: list[Version]
+    timeline: Timeline
+
+    def digests_at(self, at_ms: int) -> dict[str, str]:
+        """The version of each route in effect at a time. In a mesh whose routers are older than activations: the one stored last."""
+        return self._stored_last() if self.timeline.is_empty else self.timeline.at(at_ms)
+
+    def digests(self) -> dict[str, str]:
+        """The version of each route that was made active last, be it in effect or about to be."""
+        if self.timeline.is_empty:
+            return self._stored_last()
+        return {name: now.digest for name, now in self.timeline.latest().items() if now.digest is not None}
+
+    def _stored_last(self) -> dict[str, str]:
+        return {version.name: version.digest for version in self.versions}
 
 
 class Use(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,44 +59,29 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     after: Any = None
 
 
-async def read_versions(broker: Broker, topics: Topics) -> list[Version]:
-    """All that are stored, by route, the oldest first. Raises `NotFound` where the broker holds no mesh."""
-    info = (await broker.topics()).get(topics.definitions)
-    if info is None:
+async def read_stored(broker: Broker, topics: Topics) -> Stored:
+    """All that is stored. Raises `NotFound` where the broker holds no mesh."""
+    known = DefinitionsReader(broker, topics)
+    try:
+        await known.start()
+    except TopicMissing as error:
         raise NotFound(
             f"this broker has no topic {topics.definitions}: no mesh was set up here (check --broker and the prefix)"
-        )
-    partitions = [TopicPartition(topics.definitions, p) for p in range(info.partitions)]
-    positions, ends = dict(await broker.begin_offsets(partitions)), await broker.end_offsets(partitions)
-    found: dict[str, Version] = {}
-    reader = await broker.reader()
-    try:
-        reader.assign(positions)
-        while any(positions[tp] < end for tp, end in ends.items()):
-            records = await reader.poll(max_records=1_000, timeout_s=READ_TIMEOUT_S)
-            if not records:
-                raise BrokerUnavailable(f"{topics.definitions} can't be read to its end; is the broker healthy?")
-            for record in records:
-                positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
-                version = _version(record)
-                if version is not None:
-                    found.setdefault(version.digest, version)
+        ) from error
     finally:
-        await reader.close()
-    return sorted(found.values(), key=lambda one: (one.name, one.stored_at_ms, one.digest))
+        await known.close()
+    versions = sorted(known.versions.values(), key=lambda one: (one.name, one.stored_at_ms, one.digest))
+    return Stored(versions, known.timeline)
 
 
-def _version(record: Record) -> Version | None:
-    """None for what is no route version. Stored again it keeps its first time."""
-    digest = (record.key or b"").decode("utf-8", "replace")
+async def active_routes(broker: Broker, topics: Topics, at_ms: int) -> list[Route]:
+    """The routes in effect for an event that the broker takes at `at_ms`, those alone that can be read here. None where the broker holds no mesh."""
     try:
-        route = decode_definition(record)
-    except MalformedRecord as error:
-        name = dict(record.headers).get("ce_subject", b"?").decode("utf-8", "replace")
-        return Version(name=name, digest=digest, stored_at_ms=record.timestamp_ms, route=None, problem=str(error))
-    if route is None:
-        return None
-    return Version(name=route.name, digest=route.digest, stored_at_ms=record.timestamp_ms, route=route)
+        stored = await read_stored(broker, topics)
+    except NotFound:
+        return []
+    routes = {version.digest: version.route for version in stored.versions}
+    return [route for digest in stored.digests_at(at_ms).values() if (route := routes.get(digest)) is not None]
 
 
 def uses(db: apsw.Connection) -> dict[str, Use]:
@@ -98,21 +92,6 @@ def uses(db: apsw.Connection) -> dict[str, Use]:
     )
     rows = select(db, sql)
     return {digest: Use(running=running, ended=ended, last_started_at_ms=at) for digest, running, ended, at in rows}
-
-
-def in_use(versions: Sequence[Version], used: Mapping[str, Use]) -> dict[str, Version]:
-    """The version of each route that new workflows start with, as far as it can be told: the one stored last, unless workflows
-    have started with another one since (a file was put back to what it had been).
-    """
-    current: dict[str, Version] = {}
-    for version in versions:
-        current[version.name] = version
-    for version in versions:
-        started = used.get(version.digest, Use()).last_started_at_ms or 0
-        newest = current[version.name]
-        if started > max(newest.stored_at_ms, used.get(newest.digest, Use()).last_started_at_ms or 0):
-            current[version.name] = version
-    return current
 
 
 def changes(before: Any, after: Any, path: tuple[str | int, ...] = ()) -> Iterator[Change]:

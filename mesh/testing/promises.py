@@ -14,6 +14,7 @@ What each effective decision must keep
 * a deadline wins against nothing that reached the broker before it, be it an answer, a result or a sign of life
 * the time-out for want of a sign of life comes after its whole period, and an owner counts none from before its own take-over
 * records to other workflows are counted without a gap, and none reaches its inbox before those counted before it
+* an event meets the version of a route that was in effect at the event's own broker timestamp, whichever router matched it
 
 What leaves must have its effective decision in the log already. `unfinished` says what is still owed.
 """
@@ -26,11 +27,13 @@ from msgspec.structs import replace
 from mesh.codec.approvals import decode_response
 from mesh.codec.cloudevents import header
 from mesh.codec.dead_letters import decode_dead_letter
+from mesh.codec.definitions import decode_activation
 from mesh.codec.effects import effect_id
 from mesh.codec.inbox import decode_inbox
 from mesh.codec.log import decode_log_record
 from mesh.codec.tasks import decode_reply
 from mesh.core import ids
+from mesh.core.activation import Timeline
 from mesh.core.between import Crossing, crossings
 from mesh.core.decide import decide
 from mesh.core.effects import AskApproval, Effect, SendInput, SendTask, effects
@@ -53,7 +56,7 @@ from mesh.core.events import (
     WorkflowEnded,
     WorkflowForgotten,
 )
-from mesh.core.inputs import AnswerGiven, CallEnded, ResultReceived, SignReceived
+from mesh.core.inputs import AnswerGiven, CallEnded, EventMatched, ResultReceived, SignReceived
 from mesh.core.replay import PartitionFold
 from mesh.core.route import Route
 from mesh.core.state import Directory, Workflow
@@ -91,6 +94,7 @@ class Promises:
         self.ended: dict[tuple[str, str], str] = {}  # (workflow, run) -> status
         self.parked: list[InputParked] = []
         self.effective: list[tuple[int, int, Decision]] = []
+        self.timeline = Timeline()
         self._topics = topics
         self._routes = {route.digest: route for route in routes}
         newest = {route.name: route.digest for route in routes}
@@ -129,6 +133,8 @@ class Promises:
             self._input(record)
         elif topic in (topics.events, topics.responses, topics.commands):
             self._source_record(record)
+        elif topic == topics.definitions:
+            self._definition(record)
         elif topic in self._effect_topics or topic.startswith(self._task_prefix):
             self._effect(record)
 
@@ -206,6 +212,14 @@ class Promises:
     def unwanted(self, record: Record) -> None:
         """No rule wants this source record: nothing has to become of it."""
         self._copied[record.topic, record.partition, record.offset] = True
+
+    def _definition(self, record: Record) -> None:
+        try:
+            activation = decode_activation(record)
+        except MalformedRecord:
+            return
+        if activation is not None:
+            self.timeline.add(activation)
 
     def _input(self, record: Record) -> None:
         place, inputs = (record.topic, record.offset), self._at(record.partition).inputs
@@ -319,6 +333,18 @@ class Promises:
             self._expect(source not in self._sources, f"{where}: {source} has two decisions")
             self._sources.add(source)
             self._copied[source[:3]] = True
+        given = partition.inputs.get((cause.topic, cause.offset))
+        if isinstance(given, EventMatched) and not self.timeline.is_empty:
+            self._check_version(given, where)
+
+    def _check_version(self, given: EventMatched, where: str) -> None:
+        """With the activations that landed before the log's record: all that bear on an event have, since one takes effect later than it lands."""
+        self.counts["versions checked"] += 1
+        wanted = self.timeline.at(given.source_at_ms).get(given.route)
+        self._expect(
+            wanted == given.digest,
+            f"{where}: event {given.cloud_event.get('id')} of {given.source_at_ms} met {given.route} in version {given.digest[:19]}, and {(wanted or 'none')[:19]} was in effect",
+        )
 
     def _check_positions(self, step: Step) -> None:
         partition, where = step.partition, step.where

@@ -11,20 +11,24 @@ import pytest
 from msgspec.structs import replace
 
 from mesh.adapters.memory import MemoryBroker
+from mesh.core import activation
 from mesh.core.decide import Decided, decide
 from mesh.core.effects import Effect
 from mesh.core.events import Decision, InputDismissed, LogRecord
 from mesh.core.ids import parse_step_id
 from mesh.core.inputs import Input, ResultReceived
+from mesh.core.matching import RouteIndex
 from mesh.core.ownership import Epochs, Lost, Ownership
 from mesh.core.replay import PartitionFold
+from mesh.core.route import Route
 from mesh.core.state import StepState, Workflow
 from mesh.errors import BrokerError, BrokerUnavailable
 from mesh.ports import Broker, Committed, OutRecord, Record, TopicPartition
-from mesh.services.router import barrier, checkpoint, flight, router, takeover
+from mesh.services.router import barrier, checkpoint, definitions, flight, router, takeover
 from mesh.services.router import owner as owning
 from mesh.services.router import timers as timing
 from mesh.services.router.batch import Batch, Flight
+from mesh.services.router.definitions import Definitions
 from mesh.services.router.ingress import Ingress
 from mesh.services.router.owner import Owner
 from mesh.services.router.signs import Signs
@@ -474,3 +478,58 @@ def an_announcement_is_remembered_before_the_log_has_it(patch: pytest.MonkeyPatc
 
 
 PLANS["an_announcement_is_remembered_before_the_log_has_it"] = _with_slow_failures
+
+
+# Which routes an event meets -------------------------------------------------------------------------------------------------
+
+
+def _with_many_changes(plan: Plan) -> Plan:
+    weak = replace(plan.weak, latency_s=(0.0, 0.4), rebalance=0.02)
+    return replace(plan, routers=2, workflows=40, mean_life_s=8.0, real_agents=False, weak=weak)
+
+
+@fault
+def ingress_matches_with_the_routes_activated_last(patch: pytest.MonkeyPatch) -> None:
+    """Whatever the event's time."""
+    patch.setattr(activation.Timeline, "place", lambda self, _: len(self._since))
+
+
+@fault
+def ingress_never_looks_for_activations_again(patch: pytest.MonkeyPatch) -> None:
+    async def know(self: Definitions, _: int) -> None:
+        if not self._until_ms:
+            await self._known.refresh()
+        self._until_ms = 1
+
+    patch.setattr(Definitions, "_know", know)
+
+
+@fault
+def ingress_looks_for_activations_too_seldom(patch: pytest.MonkeyPatch) -> None:
+    """As if they took effect ten seconds later than they do."""
+    patch.setattr(definitions, "known_until_ms", lambda seen_ms: seen_ms + 10_000)
+    patch.setattr(definitions, "SLACK_MS", 10_000)
+
+
+@fault
+def a_routers_old_file_undoes_what_was_applied(patch: pytest.MonkeyPatch) -> None:
+    """Each start makes its own files active, unseen by the judge's clock: they are matched at once."""
+
+    async def start(self: Definitions, routes: Sequence[Route]) -> float:
+        waited = await begun(self, routes)
+        if routes:
+            last = len(self._known.timeline._since)
+            self._indexes[last] = RouteIndex(routes)
+        return waited
+
+    begun = Definitions.start
+    patch.setattr(Definitions, "start", start)
+
+
+for _name in (
+    "ingress_matches_with_the_routes_activated_last",
+    "ingress_never_looks_for_activations_again",
+    "ingress_looks_for_activations_too_seldom",
+    "a_routers_old_file_undoes_what_was_applied",
+):
+    PLANS[_name] = _with_many_changes

@@ -46,6 +46,8 @@ EXPECTED = (
     "refused: late",
     "refused: role",
     "refused: unknown",
+    "activations",
+    "versions checked",
     "live states compared",
     "checkpoints compared",
 )

@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 from one_partition import Partition, agent, approval, route
 
+from mesh.core.activation import Activation, Timeline
 from mesh.core.explaining import explain_event
 from mesh.core.route_compile import compile_route
 from mesh.core.subexpressions import Part, parts_of
 from mesh.services.route_diagram import of_route, of_workflow, step_times
-from mesh.services.route_versions import Use, Version, changes, in_use
+from mesh.services.route_versions import Stored, Version, changes
 
 EVENT = {"id": "1", "source": "/s", "type": "t", "subject": "k", "data": {"n": 5, "state": "open", "labels": []}}
 
@@ -212,13 +213,24 @@ def test_documents_differ_part_by_part() -> None:
     ]
 
 
-def test_the_version_in_use_is_the_newest_unless_another_started_since() -> None:
-    def version(digest: str, at_ms: int) -> Version:
-        found = compile_route({"route": "r", "on": {"type": "t"}, "steps": {"a": {"agent": "x", "input": digest}}})
-        return Version(name="r", digest=digest, stored_at_ms=at_ms, route=found)
+def test_a_mesh_without_activations_has_the_versions_stored_last_in_use() -> None:
+    """Its routers are older than activations."""
 
-    one, two = version("one", 100), version("two", 200)
-    assert in_use([one, two], {})["r"] is two
-    assert in_use([one, two], {"one": Use(last_started_at_ms=150)})["r"] is two
-    assert in_use([one, two], {"one": Use(last_started_at_ms=250)})["r"] is one
-    assert in_use([one, two], {"one": Use(last_started_at_ms=250), "two": Use(last_started_at_ms=300)})["r"] is two
+    def version(digest: str, at_ms: int) -> Version:
+        return Version(name="r", digest=digest, stored_at_ms=at_ms, route=None)
+
+    stored = Stored([version("one", 100), version("two", 200)], Timeline())
+    assert stored.digests() == stored.digests_at(150) == {"r": "two"}
+
+
+def test_the_active_version_is_the_one_activated_last_and_a_withdrawn_route_has_none() -> None:
+    timeline = Timeline()
+    changes_made: list[tuple[int, dict[str, str | None]]] = [
+        (0, {"r": "two", "s": "x"}),
+        (10_000, {"r": "one", "s": None}),
+    ]
+    for at_ms, routes in changes_made:
+        timeline.add(Activation(id=str(at_ms), routes=routes, by="ana", at_ms=at_ms, beginning=True))
+    stored = Stored([], timeline)
+    assert stored.digests() == stored.digests_at(12_000) == {"r": "one"}
+    assert stored.digests_at(11_999) == {"r": "two", "s": "x"}

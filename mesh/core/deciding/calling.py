@@ -20,7 +20,7 @@ def call(draft: Draft, name: str, work: CallWork, value: Any, reason: str, *, at
     called = ids.workflow_id(work.route, called_key(task, attempt))
     digest = draft.directory.routes.get(work.route)
     if digest is None:
-        message = f"no route {work.route} is known to this router: add its file to the routes, then retry"
+        message = f"no version of route {work.route} is active: `mesh routes apply` makes one so, then retry"
         draft.add(IncidentRaised(step=name, kind="unknown_route", message=message))
         return
     if len(called) > MAX_CALLED_ID:

@@ -1,74 +1,145 @@
-"""Route versions by digest: read from `mesh.definitions`, and stored there before their first use.
+"""A router's routes: which version of each is in effect at an event's time, and any version that a running workflow started with.
 
-A running workflow stays on the digest it started with, so versions are never deleted, and every router can look up any of them.
+Owns what a router does with its own files at its start, and the knowledge of how far it may match: a batch is matched only once every activation that bears on it is known (`mesh.core.activation`).
+Reading and writing the topic is `mesh.services.definitions`.
 """
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
 
 import structlog
 
-from mesh.codec.definitions import decode_definition, encode_definition
+from mesh.core.activation import DELAY_MS, FROM_THE_BEGINNING, SLACK_MS, known_until_ms
+from mesh.core.matching import RouteIndex
 from mesh.core.route import Route
 from mesh.core.topics import Topics
-from mesh.errors import BrokerUnavailable, MalformedRecord, TopicMissing
-from mesh.ports import Broker, Reader, TopicPartition
+from mesh.errors import BrokerError
+from mesh.ports import Broker, Clock, Entropy
+from mesh.services.definitions import DefinitionsReader, activate
 
 __all__ = ["Definitions"]
 
 _log = structlog.get_logger()
-_READ_TIMEOUT_S = 30.0
+_FOLLOW_EVERY_S: Final = 1.0  # how late a call of a workflow may learn of a new version
+_KEPT: Final = 8  # indexes of times past, for a backlog
 
 
 class Definitions:
-    """All versions known so far. `get` is a look-up in memory; `refresh` reads what others have stored since."""
+    """`get` and `at` are look-ups in memory."""
 
-    def __init__(self, broker: Broker, topics: Topics) -> None:
+    def __init__(self, broker: Broker, topics: Topics, *, instance: str, clock: Clock, entropy: Entropy) -> None:
         self._broker = broker
         self._topics = topics
-        self._routes: dict[str, Route] = {}
-        self._reader: Reader | None = None
-        self._positions: dict[TopicPartition, int] = {}
+        self._instance = instance
+        self._clock = clock
+        self._entropy = entropy
+        self._known = DefinitionsReader(broker, topics)
+        self._indexes: dict[int, RouteIndex] = {}  # by the timeline's place
+        self._until_ms = 0  # events below this time can be matched with what is known
+        self._refreshed_at_s = 0.0
+
+    async def start(self, routes: Sequence[Route]) -> float:
+        """Read all that is stored, and make active those of `routes` that are new. Returns the seconds until they are in effect."""
+        await self._known.start()
+        new = self._new(routes)
+        if not new:
+            return 0.0
+        taken = await activate(
+            self._known,
+            self._broker,
+            self._topics,
+            routes=new,
+            activation_id=self._entropy.token(),
+            by=f"router {self._instance}",
+            at_ms=self._clock.now_ms(),
+        )
+        from_the_beginning = taken.since_ms == FROM_THE_BEGINNING
+        _log.info("routes_applied", routes=[route.name for route in new], from_the_beginning=from_the_beginning)
+        return 0.0 if from_the_beginning else DELAY_MS / 1000
+
+    def _new(self, routes: Sequence[Route]) -> list[Route]:
+        """Those whose version was never stored, or whose name never active. What an operator has chosen since, an old file does not undo."""
+        active, new = self._known.timeline.latest(), []
+        for route in routes:
+            now = active.get(route.name)
+            if now is None or route.digest not in self._known.versions:
+                new.append(route)
+            elif now.digest != route.digest:
+                _log.warning(
+                    "route_file_not_active",
+                    route=route.name,
+                    file_version=route.digest,
+                    active_version=now.digest or "none: the route is withdrawn",
+                    next="nothing changes: the file's version was active before. `mesh routes apply FILE` makes it active, `mesh routes list` tells what is",
+                )
+        names = {route.name for route in routes}
+        others = sorted(name for name, now in active.items() if now.digest is not None and name not in names)
+        if routes and others:
+            _log.warning(
+                "routes_active_beside_the_files", routes=others, next="`mesh routes apply --withdraw NAME` ends one"
+            )
+        return new
+
+    async def follow(self, tell: Callable[[Mapping[str, str]], None]) -> None:
+        """Look for activations now and then, and tell the routes that are in effect now, for ever; ends when it is cancelled."""
+        while True:
+            await asyncio.sleep(_FOLLOW_EVERY_S)
+            try:
+                await self._known.refresh()
+                tell(self.active())
+            except BrokerError as error:
+                _log.warning("definitions_unread", error=str(error))
 
     def get(self, digest: str) -> Route | None:
-        return self._routes.get(digest)
-
-    async def start(self, routes: Iterable[Route]) -> None:
-        """Read all that is stored, and store those of `routes` that are not."""
-        info = (await self._broker.topics()).get(self._topics.definitions)
-        if info is None:
-            raise TopicMissing(f"topic {self._topics.definitions} is not there: run `mesh topics apply`")
-        self._reader = await self._broker.reader()
-        self._positions = {TopicPartition(self._topics.definitions, p): 0 for p in range(info.partitions)}
-        self._reader.assign(self._positions)
-        await self.refresh()
-        new = [route for route in routes if route.digest not in self._routes]
-        failures = await self._broker.send([encode_definition(route, self._topics) for route in new])
-        if failures:
-            raise TopicMissing(f"route {new[failures[0].index].name} could not be stored: {failures[0].message}")
-        self._routes.update((route.digest, route) for route in new)
+        """Any version, active or not."""
+        return self._known.get(digest)
 
     async def refresh(self) -> None:
-        """Read up to the topic's end as of now."""
-        if self._reader is None:
-            raise RuntimeError("definitions are not started")
-        ends = await self._broker.end_offsets(list(self._positions))
-        begins = await self._broker.begin_offsets(list(self._positions))
-        for partition, begin in begins.items():
-            self._positions[partition] = max(self._positions[partition], begin)
-        while any(self._positions[tp] < end for tp, end in ends.items()):
-            records = await self._reader.poll(max_records=1_000, timeout_s=_READ_TIMEOUT_S)
-            if not records:
-                raise BrokerUnavailable(f"{self._topics.definitions} can't be read to its end; is the broker well?")
-            for record in records:
-                self._positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
-                try:
-                    route = decode_definition(record)
-                except MalformedRecord as error:
-                    _log.warning("definition_unreadable", error=str(error))
-                    continue
-                if route is not None:
-                    self._routes[route.digest] = route
+        """Read what has been written since."""
+        await self._known.refresh()
 
     async def close(self) -> None:
-        if self._reader is not None:
-            await self._reader.close()
+        await self._known.close()
+
+    def active(self) -> dict[str, str]:
+        """The digest of each route in effect now, by this machine's clock: for calls, which record their choice."""
+        return self._known.timeline.at(self._clock.now_ms())
+
+    def names(self) -> list[str]:
+        """The routes that are active, or about to be."""
+        return sorted(name for name, now in self._known.timeline.latest().items() if now.digest is not None)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything was ever made active: before that nothing can be matched, since what comes first holds from the beginning."""
+        return not self._known.timeline.is_empty
+
+    async def prepare(self, times_ms: Iterable[int]) -> None:
+        """Know all that bears on events of these times. Raises `BrokerUnavailable`, and `UnknownFormat` for an active version that can't be read."""
+        times = sorted(set(times_ms))
+        if not times:
+            return
+        await self._know(times[-1])
+        timeline = self._known.timeline
+        first, last = timeline.place(times[0]), timeline.place(times[-1])
+        places = {last} if first == last else {timeline.place(at_ms) for at_ms in times}
+        missing = [place for place in places if place not in self._indexes]
+        for place in missing:
+            routes = timeline.in_effect(place).items()
+            self._indexes[place] = RouteIndex(self._known.route_of(name, digest) for name, digest in routes)
+        if missing:
+            kept = {*sorted(self._indexes)[-_KEPT:], *places}
+            self._indexes = {place: index for place, index in self._indexes.items() if place in kept}
+
+    async def _know(self, newest_ms: int) -> None:
+        """Refresh unless the last time was late enough for an event of `newest_ms`, or too long ago by our own time (a broker's clock that was put back stamps everything with one time)."""
+        now_s = asyncio.get_running_loop().time()
+        if newest_ms >= self._until_ms or now_s - self._refreshed_at_s >= SLACK_MS / 1000:
+            await self._known.refresh()
+            self._until_ms = max(self._until_ms, known_until_ms(newest_ms))
+            self._refreshed_at_s = now_s
+
+    def at(self, at_ms: int) -> RouteIndex:
+        """The routes in effect at a time that was prepared."""
+        return self._indexes[self._known.timeline.place(at_ms)]

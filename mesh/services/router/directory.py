@@ -1,4 +1,4 @@
-"""What `decide` may look up: who has which role, which agents have put their card on `mesh.agents`, which of them are alive, who is registered for which capability, and which version of each route is the newest."""
+"""What `decide` may look up: who has which role, which agents have put their card on `mesh.agents`, which of them are alive, who is registered for which capability, and which version of each route is active."""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,7 +7,6 @@ import structlog
 from msgspec.structs import replace
 
 from mesh.codec.cards import decode_card
-from mesh.core.route import Route
 from mesh.core.state import AgentCard, Directory
 from mesh.core.topics import Topics
 from mesh.errors import BrokerUnavailable, MalformedRecord, TopicMissing
@@ -32,7 +31,6 @@ class DirectoryFollower:
         broker: Broker,
         topics: Topics,
         roles: Mapping[str, frozenset[str]],
-        routes: Iterable[Route],
         clock: Clock,
     ) -> None:
         self._broker = broker
@@ -42,8 +40,7 @@ class DirectoryFollower:
         self._cards: dict[str, AgentCard] = {}
         self._expiries_ms: dict[tuple[str, str], float] = {}  # by name and instance
         self._registrations: dict[str, AgentCard] = {}
-        newest = {route.name: route.digest for route in routes}
-        self.current = Directory(roles=dict(roles), routes=newest, topic_prefix=topics.prefix)
+        self.current = Directory(roles=dict(roles), topic_prefix=topics.prefix)
 
     async def start(self) -> None:
         """Read the cards that are there now."""
@@ -79,6 +76,11 @@ class DirectoryFollower:
     def set_roles(self, roles: Mapping[str, frozenset[str]]) -> None:
         """From the next decision on; what was decided stands."""
         self.current = replace(self.current, roles=dict(roles))
+
+    def set_routes(self, routes: Mapping[str, str]) -> None:
+        """The active version of each route by its digest, from the next decision on."""
+        if routes != self.current.routes:
+            self.current = replace(self.current, routes=dict(routes))
 
     async def close(self) -> None:
         if self._reader is not None:

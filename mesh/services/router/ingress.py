@@ -3,7 +3,7 @@
 Any number of routers share the work as one consumer group. A crash or a rebalance may copy a record twice; it is never lost and never overtaken: copies go out in the order of their source, a
 batch is repeated until the broker has it, offsets are committed after that, and the receiver keeps one watermark for each source partition. What can't be read goes to the dead letters as it came.
 
-Ingress decides nothing: who may answer, whether a workflow lives, is for the owner to say.
+Ingress decides nothing: who may answer, whether a workflow lives, is for the owner to say. Which routes an event meets is told by its own broker timestamp, so that every router matches it alike.
 """
 
 import asyncio
@@ -21,9 +21,9 @@ from mesh.codec.dead_letters import dead_letter
 from mesh.codec.inbox import encode_inbox
 from mesh.core import ids
 from mesh.core.inputs import EventMatched, EventOffered, InboxInput
-from mesh.core.matching import Match, MatchProblem, RouteIndex
+from mesh.core.matching import Match, MatchProblem
 from mesh.core.topics import Topics
-from mesh.errors import BrokerUnavailable, RecordTooLarge, SenderError
+from mesh.errors import BrokerUnavailable, LogError, RecordTooLarge, SenderError
 from mesh.ports import (
     Broker,
     Clock,
@@ -36,6 +36,7 @@ from mesh.ports import (
     TopicPartition,
 )
 from mesh.services.router.config import RouterConfig
+from mesh.services.router.definitions import Definitions
 
 __all__ = ["Ingress"]
 
@@ -48,10 +49,10 @@ _COMMIT_EVERY_S: Final = 0.1  # also how late a deadline's barrier may learn tha
 class Ingress:
     """`counts`: events by what became of them since the start: matched, unwanted, malformed, ..."""
 
-    def __init__(self, broker: Broker, topics: Topics, index: RouteIndex, config: RouterConfig, clock: Clock) -> None:
+    def __init__(self, broker: Broker, topics: Topics, routes: Definitions, config: RouterConfig, clock: Clock) -> None:
         self._broker = broker
         self._topics = topics
-        self._index = index
+        self._routes = routes
         self._config = config
         self._clock = clock
         self._subscription: Subscription | None = None
@@ -70,6 +71,9 @@ class Ingress:
 
     async def run(self) -> None:
         """Copy until `stop`."""
+        await self._wait_for_routes()
+        if self._stopping.is_set():
+            return
         self._subscription = await self._broker.subscribe(
             self._topics.ingress_group,
             list(self._convert),
@@ -82,6 +86,17 @@ class Ingress:
                 await self._turn(self._subscription)
         finally:
             await self._subscription.close()
+
+    async def _wait_for_routes(self) -> None:
+        """Where nothing was ever made active, events stay on their topic: the first routes hold for them too."""
+        if not self._routes.has_begun:
+            _log.warning("ingress_waits_for_routes", next="start a router with --routes, or `mesh routes apply FOLDER`")
+        while not self._routes.has_begun and not self._stopping.is_set():
+            await asyncio.sleep(self._config.retry_pause_s)
+            try:
+                await self._routes.refresh()
+            except BrokerUnavailable as error:
+                _log.warning("ingress_waits", error=str(error))
 
     def stop(self) -> None:
         """End after the batch under way."""
@@ -139,6 +154,8 @@ class Ingress:
 
     async def _copy(self, records: Sequence[Record]) -> bool:
         """Send the copies until the broker has all of them, in the order of their source. False: stopped before that."""
+        if not await self._know_routes([r.timestamp_ms for r in records if r.topic == self._topics.events]):
+            return False
         out = [(copy, record) for record in records for copy in self._copies(record)]
         while out and not self._stopping.is_set():
             try:
@@ -152,6 +169,20 @@ class Ingress:
             if any(failure.code is not Delivery.TOO_LARGE for failure in failures):
                 await asyncio.sleep(self._config.retry_pause_s)  # until an operator has mended it
         return not out
+
+    async def _know_routes(self, times_ms: Sequence[int]) -> bool:
+        """Know which routes were in effect at these times, however long it takes. False: stopped before that."""
+        while not self._stopping.is_set():
+            try:
+                await self._routes.prepare(times_ms)
+            except BrokerUnavailable as error:
+                _log.warning("ingress_waits", error=str(error))
+            except LogError as error:  # another router may read it; to pass over the route would lose events
+                _log.error("ingress_holds_events", error=str(error))
+            else:
+                return True
+            await asyncio.sleep(self._config.retry_pause_s)
+        return False
 
     def _instead(self, copy: OutRecord, source: Record, failure: SendFailure) -> tuple[OutRecord, Record]:
         """What to send in place of a copy that the broker does not take. No record may hold up all others for ever."""
@@ -202,7 +233,8 @@ class Ingress:
                 f"the event has {size} bytes, and the mesh takes {self._config.max_event_bytes}: send a reference to the data"
             )
         event = from_record(record)
-        matches = [*self._index.match(event), *self._index.offers(event)]
+        routes = self._routes.at(record.timestamp_ms)
+        matches = [*routes.match(event), *routes.offers(event)]
         self.counts["matched" if matches else "unwanted"] += 1
         for index, match in enumerate(matches):
             if isinstance(match, MatchProblem):

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import structlog
 
-from mesh.core.matching import RouteIndex
 from mesh.core.route import Route
 from mesh.core.state import Workflow
 from mesh.core.topics import Topics
@@ -36,7 +35,7 @@ _BARRIER_POLL_S = 0.005  # how late an answer about a barrier may be noticed whi
 class Router:
     """One router. `run` returns after `stop`, or raises what no retry can mend (`PartitionsDiffer`, `TopicMissing`, `UnknownFormat`).
 
-    `open_checkpoint` gives the place for a partition's checkpoint; None: none are kept. `tracer`: where spans go; None: there are none.
+    `routes`: of the router's own files; those that are new it makes active. `open_checkpoint` gives the place for a partition's checkpoint; None: none are kept. `tracer`: where spans go; None: there are none. `ready` is set once it is at work, and its own routes are in effect.
     """
 
     def __init__(
@@ -51,6 +50,7 @@ class Router:
         entropy: Entropy,
         open_checkpoint: Callable[[int], CheckpointStore] | None = None,
         tracer: Tracer | None = None,
+        ready: asyncio.Event | None = None,
     ) -> None:
         self._broker = broker
         self._topics = topics
@@ -60,9 +60,9 @@ class Router:
         self._entropy = entropy
         self._open_checkpoint = open_checkpoint
         self._tracing = RouterSpans(tracer, topics) if tracer is not None else None
-        self._definitions = Definitions(broker, topics)
-        self._directory = DirectoryFollower(broker, topics, roles, routes, clock)
-        self.ingress = Ingress(broker, topics, RouteIndex(routes), config, clock)
+        self._definitions = Definitions(broker, topics, instance=config.instance, clock=clock, entropy=entropy)
+        self._directory = DirectoryFollower(broker, topics, roles, clock)
+        self.ingress = Ingress(broker, topics, self._definitions, config, clock)
         self.owners: dict[int, Owner] = {}
         self._dormant: dict[int, Owner] = {}  # revoked: their hold may still be good when they come back
         self._desired: set[int] = set()
@@ -77,6 +77,7 @@ class Router:
         self._told: dict[TopicPartition, Committed] = {}
         self._flying: set[asyncio.Task[None]] = set()
         self._saturated = False  # the last poll took all it could
+        self._ready = ready or asyncio.Event()
         self._stopping = asyncio.Event()
         self._draining = asyncio.Event()
         self._drained = asyncio.Event()
@@ -100,28 +101,40 @@ class Router:
 
     async def run(self) -> None:
         await self._check_topics()
-        await self._definitions.start(self._routes)
+        in_effect_after_s = await self._definitions.start(self._routes)
         await self._directory.start()
-        _log.info("router_starts", instance=self._config.instance, routes=[route.name for route in self._routes])
+        self._directory.set_routes(self._definitions.active())
         try:
             async with asyncio.TaskGroup() as tasks:
-                following = tasks.create_task(self._directory.follow())
+                following = [
+                    tasks.create_task(self._directory.follow()),
+                    tasks.create_task(self._definitions.follow(self._directory.set_routes)),
+                ]
                 copying = tasks.create_task(self.ingress.run())
                 owning = tasks.create_task(self._own())
                 taking_part = tasks.create_task(self._take_part())
+                announcing = tasks.create_task(self._announce(in_effect_after_s))
                 await self._stopping.wait()
+                announcing.cancel()
                 self.ingress.stop()
                 await self._end(copying)
                 self._draining.set()
                 await asyncio.wait([owning])  # bounded by itself
                 await self._end(taking_part)
-                following.cancel()
+                for task in following:
+                    task.cancel()
         finally:
             for store in self._stores.values():
                 store.close()
             await self._definitions.close()
             await self._directory.close()
         _log.info("router_stopped", instance=self._config.instance)
+
+    async def _announce(self, in_effect_after_s: float) -> None:
+        """Say that it is at work, once an event published now meets the routes that it was started with."""
+        await asyncio.sleep(in_effect_after_s)
+        self._ready.set()
+        _log.info("router_starts", instance=self._config.instance, routes=self._definitions.names())
 
     async def _end(self, task: asyncio.Task[None]) -> None:
         """Wait for a task that has been told to end; what the broker holds up for too long is cut off."""

@@ -7,7 +7,7 @@ the routers' own connections (and by the real agent runtime's, in `world`). Whil
 import asyncio
 import contextvars
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import count, takewhile
 from typing import Any, Final, Literal
 
@@ -17,16 +17,19 @@ from mesh.adapters.memory import MemoryCluster
 from mesh.codec.approvals import ApprovalRequest, decode_request, encode_response
 from mesh.codec.cloudevents import from_record, to_record
 from mesh.codec.commands import encode_command
+from mesh.codec.definitions import encode_activation, encode_definition
 from mesh.codec.tasks import Task, decode_task, encode_result, encode_sign
 from mesh.core import ids
 from mesh.core.inputs import TaskError
+from mesh.core.matching import Match, RouteIndex
+from mesh.core.route import Route
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import Clock, OutRecord, Record
 from mesh.testing.promises import Promises
-from mesh.testing.simulation.routes import KINDS, UNKNOWN_AGENT
+from mesh.testing.simulation.routes import CALLED, KINDS, UNKNOWN_AGENT, versions
 
-__all__ = ["Parties", "is_wanted"]
+__all__ = ["Parties", "workflows_of"]
 
 _CALM_AGENT_S: Final = 0.05
 _SWEEP_S: Final = 5.0
@@ -47,7 +50,6 @@ class Parties:
         note: Callable[[str, str], None],
     ) -> None:
         self.is_calm = False
-        self.published: set[str] = set()  # workflow ids that must come to be
         self._cluster = cluster
         self._promises = promises
         self._topics = topics
@@ -62,6 +64,9 @@ class Parties:
         self._worked: set[str] = set()
         self._incidents_seen = 0
         self._answer_again_s: dict[str, float] = {}
+        self._versions: dict[str, list[Route]] = {}
+        for route in versions():
+            self._versions.setdefault(route.name, []).append(route)
 
     # What happens ----------------------------------------------------------------------------------------------------
 
@@ -109,7 +114,6 @@ class Parties:
             "data": {"n": number, "odd": number % 2 == 1},
         }
         at_s = rng.uniform(0, for_s)
-        self.published.add(ids.workflow_id(kind, subject))
         self._later(at_s, lambda: self._publish(event))
         if kind != "brief" and rng.random() < 0.3:
             self._later(at_s + rng.choice([0.0, 0.01, rng.uniform(0, 10)]), lambda: self._publish(event))
@@ -275,6 +279,32 @@ class Parties:
             )
         )
 
+    def change_routes(self, for_s: float) -> None:
+        """Make other versions active, or withdraw a route, now and then within `for_s`."""
+        for _ in range(self._rng.choice([0, 2, 5, 9])):
+            self._later(self._rng.uniform(0, for_s), self._activate)
+
+    def _activate(self) -> None:
+        """One or two routes at once. The first of all is left to the routers, whose files hold for what was published before them."""
+        if self._promises.timeline.is_empty:
+            return
+        rng = self._rng
+        chosen = [rng.choice(self._versions[name]) for name in rng.sample(KINDS, rng.choice([1, 1, 2]))]
+        routes = {
+            route.name: None if rng.random() < 0.15 and route.name not in CALLED else route.digest for route in chosen
+        }
+        self._note("operator", f"activates {routes}")
+        self._promises.counts["activations"] += 1
+        record = encode_activation(
+            dict(routes),
+            topics=self._topics,
+            activation_id=self._fresh("activation"),
+            by="ops",
+            at_ms=self._clock.now_ms(),
+        )
+        self._send(*(encode_definition(route, self._topics) for route in chosen))
+        self._send(record)
+
     def calm_down(self) -> None:
         """From here on everybody does right; what is stuck is looked after until all is done."""
         self.is_calm = True
@@ -305,9 +335,9 @@ def _until(end_s: float, every_s: float) -> Iterator[float]:
     return takewhile(lambda at_s: at_s <= end_s, count(0.0, every_s))
 
 
-def is_wanted(record: Record, match: Callable[[dict[str, Any]], Sequence[object]]) -> bool:
-    """Whether a rule wants this record of the events' topic, or it must become a dead letter."""
+def workflows_of(record: Record, index: RouteIndex) -> set[str] | None:
+    """The workflows that a record of the events' topic starts; None where it must become a dead letter."""
     try:
-        return bool(match(from_record(record)))
+        return {match.workflow_id for match in index.match(from_record(record)) if isinstance(match, Match)}
     except MalformedRecord:
-        return True
+        return None

@@ -8,7 +8,7 @@ from typing import Any, Final
 from mesh.core.route import Route
 from mesh.core.route_compile import compile_route
 
-__all__ = ["AGENTS", "KINDS", "ROLES", "UNKNOWN_AGENT", "routes"]
+__all__ = ["AGENTS", "CALLED", "KINDS", "ROLES", "UNKNOWN_AGENT", "routes", "versions"]
 
 UNKNOWN_AGENT: Final = "ghost"
 """Its topic is not there until the faults stop."""
@@ -206,9 +206,51 @@ _CALLED: Final[tuple[dict[str, Any], ...]] = (
 KINDS: Final = tuple(str(document["route"]) for document in _DOCUMENTS)
 """Route names; an event of type `sim.<name>` starts one."""
 
+CALLED: Final = frozenset({"brittle", *(str(document["route"]) for document in _CALLED)})
+"""Routes that steps call: were one withdrawn, their callers could not end."""
+
+
+_CHANGED: Final[dict[str, dict[str, Any]]] = {
+    # another key, so that one event starts workflows of two ids if two routers match it differently
+    "fan": {"key": "${{ event.subject + '.again' }}"},
+    "flaky": {"key": "${{ event.subject + '.again' }}"},
+    # another trigger
+    "brittle": {"on": {"type": "sim.brittle", "if": "event.data.odd"}},
+    # other steps
+    "open": {
+        "steps": {
+            "draft": {"agent": "alpha", "input": "${{ event.data }}", "timeout": "8s", "retry": _RETRY},
+            "review": {"needs": "draft", "approval": _approval(deadline="never", role="lead")},
+            "publish": {"needs": "review", "agent": "beta", "input": "${{ steps.review.payload }}", "timeout": "6s"},
+        }
+    },
+    "review": {
+        "steps": {
+            "draft": {"agent": "alpha", "input": {"n": "${{ event.data.n }}"}, "timeout": "6s", "retry": _RETRY},
+            "check": {"needs": "draft", "agent": "gamma", "input": {}, "timeout": "6s", "retry": _RETRY},
+            "review": {"needs": ["draft", "check"], "approval": _approval(deadline="15s", on_expiry="approve")},
+        }
+    },
+    # another agent: what has begun can't go over to it
+    "consent": {
+        "steps": {
+            "draft": {"agent": "beta", "input": "${{ event.data }}", "timeout": "5s", "retry": _RETRY},
+            "agree": {"needs": "draft", "approval": _approval(deadline="8s", on_expiry="approve")},
+        }
+    },
+}
+
 
 def routes() -> list[Route]:
-    return [
-        compile_route({**document, "on": {"type": f"sim.{document['route']}"}, "key": "${{ event.subject }}"})
-        for document in _DOCUMENTS
-    ] + [compile_route(document) for document in _CALLED]
+    """The version of each that routers begin with."""
+    return [_compiled(document) for document in _DOCUMENTS] + [compile_route(document) for document in _CALLED]
+
+
+def versions() -> list[Route]:
+    """Every version of every route."""
+    changed = [_compiled({**d, **_CHANGED[d["route"]]}) for d in _DOCUMENTS if d["route"] in _CHANGED]
+    return [*routes(), *changed]
+
+
+def _compiled(document: dict[str, Any]) -> Route:
+    return compile_route({"on": {"type": f"sim.{document['route']}"}, "key": "${{ event.subject }}", **document})

@@ -21,6 +21,7 @@ from mesh.codec.log import decode_log_record
 from mesh.codec.state import canonical_workflow, decode_workflow
 from mesh.core.matching import RouteIndex
 from mesh.core.replay import PartitionFold
+from mesh.core.route import Route
 from mesh.core.state import Workflow
 from mesh.core.topics import Topics
 from mesh.errors import BrokerError
@@ -30,8 +31,8 @@ from mesh.services.router import Router, RouterConfig
 from mesh.testing.promises import Promises
 from mesh.testing.simulation.agents import SETTINGS, scripted_agent
 from mesh.testing.simulation.cluster import RouterConnection, WatchedCluster
-from mesh.testing.simulation.parties import Parties, is_wanted
-from mesh.testing.simulation.routes import AGENTS, ROLES, UNKNOWN_AGENT, routes
+from mesh.testing.simulation.parties import Parties, workflows_of
+from mesh.testing.simulation.routes import AGENTS, ROLES, UNKNOWN_AGENT, routes, versions
 from mesh.testing.simulation.stores import MemoryCheckpointStore
 from mesh.testing.simulation.transcript import Transcript
 from mesh.testing.virtual_time import Incarnation, SeededEntropy, VirtualClock, VirtualTimeLoop
@@ -39,7 +40,7 @@ from mesh.testing.virtual_time import Incarnation, SeededEntropy, VirtualClock, 
 __all__ = ["Plan", "World"]
 
 _ROUTES: Final = routes()
-_INDEX: Final = RouteIndex(_ROUTES)
+_VERSIONS: Final = {route.digest: route for route in versions()}
 _STOP_S: Final = 60.0  # of virtual time, for a graceful stop
 
 
@@ -112,7 +113,7 @@ class World:
         self.transcript = transcript
         transcript.now_s = loop.time
         self.broken = asyncio.Event()
-        self.promises = Promises(self.topics, routes=_ROUTES, roles=ROLES, on_finding=self._found)
+        self.promises = Promises(self.topics, routes=list(_VERSIONS.values()), roles=ROLES, on_finding=self._found)
         self._rng = random.Random(f"world {plan.seed}")  # noqa: S311 - a simulation's chance
         self._clock = VirtualClock(loop)
         self.cluster = WatchedCluster(
@@ -130,6 +131,7 @@ class World:
             plays_agents=not plan.real_agents,
             note=self.transcript.note,
         )
+        self._events: list[Record] = []
         self._is_calm = False
         self._is_over = False
         self._dark_until_s = 0.0
@@ -144,8 +146,8 @@ class World:
     def _landed(self, record: Record) -> None:
         self.transcript.landed(record)
         self.promises.landed(record)
-        if record.topic == self.topics.events and not is_wanted(record, _INDEX.match):
-            self.promises.unwanted(record)
+        if record.topic == self.topics.events:
+            self._events.append(record)
         self.parties.landed(record)
 
     # The course of a run ---------------------------------------------------------------------------------------------
@@ -164,6 +166,7 @@ class World:
         self._create_topics()
         for number in range(plan.workflows):
             self.parties.publish(number, plan.chaos_s * 0.7)
+        self.parties.change_routes(plan.chaos_s * 0.8)
         async with asyncio.TaskGroup() as tasks:
             parts = [tasks.create_task(self._live(slot)) for slot in self._slots]
             if plan.real_agents:
@@ -206,11 +209,21 @@ class World:
             self.promises.find(f"not at an end {self.plan.calm_s:g} s after the last fault: {finding}")
 
     def _missing(self) -> list[str]:
-        known = {workflow for workflow, _ in self.promises.ended} | {w.workflow_id for w in self.promises.workflows()}
-        known |= {decision.workflow_id for _, _, decision in self.promises.effective}
-        return self.promises.unfinished() + [
-            f"lost: {name} has never started" for name in sorted(self.parties.published - known)
-        ]
+        started = {workflow for workflow, _ in self.promises.ended} | {w.workflow_id for w in self.promises.workflows()}
+        started |= {decision.workflow_id for _, _, decision in self.promises.effective}
+        wanted = self._wanted()
+        return self.promises.unfinished() + [f"lost: {name} has never started" for name in sorted(wanted - started)]
+
+    def _wanted(self) -> set[str]:
+        """The workflows that the events so far must start, by the routes in effect at their times. Of an event that starts none nothing is owed."""
+        timeline, wanted = self.promises.timeline, set[str]()
+        for record in self._events:
+            index = RouteIndex(_VERSIONS[digest] for digest in timeline.at(record.timestamp_ms).values())
+            found = workflows_of(record, index)
+            if found is not None and not found:
+                self.promises.unwanted(record)
+            wanted |= found or set()
+        return wanted
 
     # Routers ---------------------------------------------------------------------------------------------------------
 
@@ -235,7 +248,7 @@ class World:
         router = self.router_class(
             connection,
             topics=self.topics,
-            routes=_ROUTES,
+            routes=self._files(),
             roles=ROLES,
             config=RouterConfig(
                 instance=name,
@@ -254,6 +267,13 @@ class World:
         )
         slot.life = _Life(router, incarnation)
         return slot.life
+
+    def _files(self) -> list[Route]:
+        """The route files beside a router: the first ones, some of another version, or none, once there is something to run without."""
+        draw = self._rng.random()
+        if self.promises.timeline.is_empty or draw < 0.6:
+            return _ROUTES
+        return [] if draw < 0.8 else self._rng.sample(list(_VERSIONS.values()), 3)
 
     async def _until_death(self, life: "_Life") -> None:
         rng, left_s = self._rng, self.plan.chaos_s - self.loop.time()

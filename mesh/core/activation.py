@@ -1,0 +1,132 @@
+"""Which version of each route is in effect when: activations, in the order of their topic, and what they make of time.
+
+Owns the rule by which two routers never match one event differently. An event is matched with the versions in effect at its own broker timestamp; an activation takes effect `DELAY_MS` after its own.
+The delay is what lets a router know that it has seen all that bears on a batch (`known_until_ms`), with no clock but the broker's timestamps. docs/adr/0008 argues for it.
+
+    activation taken at 100.0     in effect for events from 102.0 on
+    definitions refreshed after an event of 105.0 was seen: no activation of before 105.0 is unknown (less SLACK_MS, for
+    brokers whose clocks differ), so every event of before 106.0 can be matched
+
+Pure: `mesh.codec.definitions` reads the records, routers and the command line fold them here.
+"""
+
+from bisect import bisect_right
+from typing import Final, NamedTuple
+
+import msgspec
+
+__all__ = [
+    "DELAY_MS",
+    "FROM_THE_BEGINNING",
+    "SLACK_MS",
+    "Activation",
+    "Placed",
+    "RouteChange",
+    "Timeline",
+    "known_until_ms",
+]
+
+DELAY_MS: Final = 2_000
+"""From the broker's timestamp of an activation to the first event that it bears on."""
+
+SLACK_MS: Final = 1_000
+"""What two broker nodes' clocks may differ by, with what the replication of an activation may take."""
+
+FROM_THE_BEGINNING: Final = -1
+"""Before every timestamp."""
+
+
+def known_until_ms(seen_ms: int) -> int:
+    """Events below this time may be matched with what a refresh gave that was begun after an event of `seen_ms` had been seen."""
+    return seen_ms + DELAY_MS - SLACK_MS
+
+
+class Activation(msgspec.Struct, frozen=True, kw_only=True):
+    """These versions are to be the routes of these names, all at once. None: the route is withdrawn, and starts nothing.
+
+    `at_ms`: when the broker took it. `beginning`: nothing was active before; it holds for all events that were there already, if it is the first of its topic.
+    """
+
+    id: str
+    routes: dict[str, str | None]  # name -> digest
+    by: str
+    at_ms: int
+    beginning: bool = False
+    reason: str = ""
+
+
+class RouteChange(msgspec.Struct, frozen=True, kw_only=True):
+    """One route's part of an activation. `since_ms`: of the first event that it bears on, or `FROM_THE_BEGINNING`."""
+
+    digest: str | None
+    since_ms: int
+    activation: Activation
+
+
+class Placed(NamedTuple):
+    """An activation, and the first time that it bears on."""
+
+    activation: Activation
+    since_ms: int
+
+
+class Timeline:
+    """All activations so far. It only grows: what is in effect at a time never changes once all activations that bear on it are there."""
+
+    def __init__(self) -> None:
+        self._activations: list[Activation] = []
+        self._since: list[int] = []  # of each, never falling
+
+    def add(self, activation: Activation) -> None:
+        """The next one of the topic. A broker whose clock has been put back can't put it before those that were there."""
+        if activation.beginning and not self._activations:
+            since = FROM_THE_BEGINNING
+        else:
+            since = max(activation.at_ms + DELAY_MS, self._since[-1] if self._since else 0)
+        self._activations.append(activation)
+        self._since.append(since)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._activations
+
+    def place(self, at_ms: int) -> int:
+        """How many activations are in effect at `at_ms`: times with one place have one set of routes."""
+        return bisect_right(self._since, at_ms)
+
+    def in_effect(self, place: int) -> dict[str, str]:
+        """The digest of each route at a place."""
+        routes: dict[str, str | None] = {}
+        for activation in self._activations[:place]:
+            routes.update(activation.routes)
+        return {name: digest for name, digest in routes.items() if digest is not None}
+
+    def at(self, at_ms: int) -> dict[str, str]:
+        """The digest of each route in effect at `at_ms`."""
+        return self.in_effect(self.place(at_ms))
+
+    def latest(self) -> dict[str, RouteChange]:
+        """The last change of each route that ever was active, in effect or about to be."""
+        return {
+            name: RouteChange(digest=digest, since_ms=since, activation=activation)
+            for activation, since in zip(self._activations, self._since, strict=True)
+            for name, digest in activation.routes.items()
+        }
+
+    def history(self, name: str) -> list[RouteChange]:
+        """A route's changes, the oldest first; an activation of what was active already is none."""
+        found: list[RouteChange] = []
+        for activation, since in zip(self._activations, self._since, strict=True):
+            if name not in activation.routes:
+                continue
+            digest = activation.routes[name]
+            if not found or found[-1].digest != digest:
+                found.append(RouteChange(digest=digest, since_ms=since, activation=activation))
+        return found
+
+    def find(self, activation_id: str) -> Placed | None:
+        """An activation by its id; None where it is not there."""
+        for activation, since in zip(self._activations, self._since, strict=True):
+            if activation.id == activation_id:
+                return Placed(activation, since)
+        return None

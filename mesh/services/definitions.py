@@ -1,0 +1,169 @@
+"""What `mesh.definitions` holds: every route version, and which are active since when; and the way to make others active.
+
+Owns reading the topic, for routers and for the command line alike, and the order of writing: versions first, and once the broker has them the activation that names them. Whether a version may
+be made active, its callers say. The rule of what is in effect when is `mesh.core.activation`.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+import structlog
+
+from mesh.codec.definitions import decode_activation, decode_definition, encode_activation, encode_definition
+from mesh.core.activation import Placed, Timeline
+from mesh.core.route import Route
+from mesh.core.topics import Topics
+from mesh.errors import BrokerUnavailable, MalformedRecord, OperatorError, TopicMissing, UnknownFormat
+from mesh.ports import Broker, OutRecord, Reader, Record, TopicPartition
+
+__all__ = ["DefinitionsReader", "Version", "activate"]
+
+_log = structlog.get_logger()
+_READ_TIMEOUT_S: Final = 30.0
+
+
+class Version(msgspec.Struct, frozen=True, kw_only=True):
+    """One stored version. `route` is None where this version of the mesh can't read it; `problem` says why."""
+
+    name: str
+    digest: str
+    stored_at_ms: int
+    route: Route | None
+    problem: str = ""
+
+
+class DefinitionsReader:
+    """All that is known so far; `refresh` reads what has been written since."""
+
+    def __init__(self, broker: Broker, topics: Topics) -> None:
+        self.versions: dict[str, Version] = {}  # by digest
+        self.timeline = Timeline()
+        self._broker = broker
+        self._topics = topics
+        self._reader: Reader | None = None
+        self._positions: dict[TopicPartition, int] = {}
+        self._reading = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Read all that is there. Raises `TopicMissing`."""
+        info = (await self._broker.topics()).get(self._topics.definitions)
+        if info is None:
+            raise TopicMissing(f"topic {self._topics.definitions} is not there: run `mesh topics apply`")
+        self._reader = await self._broker.reader()
+        self._positions = {TopicPartition(self._topics.definitions, p): 0 for p in range(info.partitions)}
+        self._reader.assign(self._positions)
+        await self.refresh()
+
+    async def refresh(self) -> None:
+        """Read up to the topic's end as of now: one call to the broker where nothing is new."""
+        async with self._reading:
+            ends = await self._broker.end_offsets(list(self._positions))
+            behind = [at for at, end in ends.items() if self._positions[at] < end]
+            if behind:
+                for at, begin in (await self._broker.begin_offsets(behind)).items():
+                    self._positions[at] = max(self._positions[at], begin)
+                await self._read_up_to(ends)
+
+    async def _read_up_to(self, ends: Mapping[TopicPartition, int]) -> None:
+        if self._reader is None:
+            raise RuntimeError("definitions are not started")
+        while any(self._positions[at] < end for at, end in ends.items()):
+            records = await self._reader.poll(max_records=1_000, timeout_s=_READ_TIMEOUT_S)
+            if not records:
+                raise BrokerUnavailable(f"{self._topics.definitions} can't be read to its end; is the broker well?")
+            for record in records:
+                self._positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
+                self._take(record)
+
+    def _take(self, record: Record) -> None:
+        try:
+            activation = decode_activation(record)
+        except MalformedRecord as error:
+            _log.warning("activation_unreadable", error=str(error))
+            return
+        if activation is not None:
+            self.timeline.add(activation)
+            return
+        version = _version(record)
+        if version is not None:
+            if version.problem and version.digest not in self.versions:
+                _log.warning("definition_unreadable", error=version.problem)
+            self.versions.setdefault(version.digest, version)
+
+    def get(self, digest: str) -> Route | None:
+        """The route of this digest, if it is stored and can be read."""
+        version = self.versions.get(digest)
+        return version.route if version is not None else None
+
+    def route_of(self, name: str, digest: str) -> Route:
+        """The route that is active under this digest. Raises `UnknownFormat` where it can't be read here."""
+        route = self.get(digest)
+        if route is None:
+            version = self.versions.get(digest)
+            why = version.problem if version is not None else f"it is not on {self._topics.definitions}"
+            raise UnknownFormat(
+                f"route {name} is active in version {digest}, which can't be read here: {why}. If a newer agent-mesh wrote it, update this one"
+            )
+        return route
+
+    async def close(self) -> None:
+        if self._reader is not None:
+            await self._reader.close()
+
+
+def _version(record: Record) -> Version | None:
+    """None for what is no route version."""
+    digest = (record.key or b"").decode("utf-8", "replace")
+    try:
+        route = decode_definition(record)
+    except MalformedRecord as error:
+        name = dict(record.headers).get("ce_subject", b"?").decode("utf-8", "replace")
+        return Version(name=name, digest=digest, stored_at_ms=record.timestamp_ms, route=None, problem=str(error))
+    if route is None:
+        return None
+    return Version(name=route.name, digest=route.digest, stored_at_ms=record.timestamp_ms, route=route)
+
+
+async def activate(
+    known: DefinitionsReader,
+    broker: Broker,
+    topics: Topics,
+    *,
+    routes: Sequence[Route] = (),
+    digests: Mapping[str, str | None] | None = None,
+    activation_id: str,
+    by: str,
+    at_ms: int,
+    reason: str = "",
+) -> Placed:
+    """Store `routes` where they are not, and make them, and what `digests` names (None: withdrawn), the routes of their names, all at once.
+
+    Raises `BrokerUnavailable` where it is unknown what came of it: to do the same again, with a fresh id, is then right.
+    """
+    new = [route for route in routes if route.digest not in known.versions]
+    await _send(broker, [encode_definition(route, topics) for route in new])
+    names = {**{route.name: route.digest for route in routes}, **(digests or {})}
+    record = encode_activation(
+        names,
+        topics=topics,
+        activation_id=activation_id,
+        by=by,
+        at_ms=at_ms,
+        beginning=known.timeline.is_empty,
+        reason=reason,
+    )
+    await _send(broker, [record])
+    await known.refresh()
+    taken = known.timeline.find(activation_id)
+    if taken is None:
+        raise BrokerUnavailable(f"the activation {activation_id} is on its way, and can't be read back yet")
+    return taken
+
+
+async def _send(broker: Broker, records: Sequence[OutRecord]) -> None:
+    failures = await broker.send(records) if records else ()
+    if failures:
+        name = (records[failures[0].index].key or b"").decode("utf-8", "replace")
+        raise OperatorError(f"{name} could not be stored: {failures[0].message}")
