@@ -81,8 +81,11 @@ def stop_all(mesh: MeshProcesses) -> None:
 
 
 def start(mesh: MeshProcesses) -> Process:
+    """All of it; what is published from here on meets the routes as they are now."""
     mesh.agent("moody_agents", SLOW_FOLDER=str(mesh.folder))
-    return mesh.router()
+    router = mesh.router()
+    router.wait_started()
+    return router
 
 
 async def test_pauses_survive_a_full_stop_keep_their_rules_and_answers_beat_deadlines(mesh: MeshProcesses) -> None:
