@@ -41,7 +41,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "workflows": Entry("mesh.cli.workflows:workflows", "List workflows."),
         "workflow": Entry("mesh.cli.workflows:workflow", "Show a workflow's timeline; cancel it, retry its incidents."),
         "agents": Entry("mesh.cli.agents:agents", "List agents and who is alive."),
-        "routes": Entry("mesh.cli.routes:routes", "Check, explain, draw, compare and replay routing rules."),
+        "routes": Entry("mesh.cli.routes:routes", "Check, apply, explain, draw, compare and replay routing rules."),
         "dlq": Entry("mesh.cli.dlq:dlq", "Look at dead letters."),
         "topics": Entry("mesh.cli.topics:topics", "Plan and apply the topics."),
         "log": Entry("mesh.cli.log:log", "Fold and verify the log."),

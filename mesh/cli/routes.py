@@ -2,6 +2,7 @@
 
 import click
 
+from mesh.cli.routes_apply import apply, rollback
 from mesh.cli.routes_check import check, schema
 from mesh.cli.routes_explain import explain
 from mesh.cli.routes_graph import graph
@@ -11,12 +12,13 @@ from mesh.cli.routes_versions import diff, list_routes, show
 __all__ = ["routes"]
 
 
-@click.group(short_help="Check, explain, draw, compare and replay routing rules.")
+@click.group(short_help="Check, apply, explain, draw, compare and replay routing rules.")
 def routes() -> None:
-    """Routing rules: check them before they run, see what they do with an event, and what a change would do to workflows that were.
+    """Routing rules: check them before they run, make them active, see what they do with an event, and what a change would do to workflows that were.
 
     \b
     mesh routes check routes/                     what is wrong with the files
+    mesh routes apply routes/                     make them active; running routers take them up
     mesh routes explain event.json                which rules match an event, and why
     mesh routes graph routes/triage.yaml          a picture (Mermaid) of a route, or of one workflow
     mesh routes diff routes/triage.yaml           the file against what runs
@@ -24,5 +26,5 @@ def routes() -> None:
     """  # noqa: D301 - \b is click\'s mark of a paragraph to leave as it is
 
 
-for command in (check, explain, graph, list_routes, show, diff, replay, schema):
+for command in (check, apply, rollback, list_routes, show, diff, explain, graph, replay, schema):
     routes.add_command(command)

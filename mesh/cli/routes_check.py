@@ -15,11 +15,11 @@ from mesh.codec.approvers_file import load_approvers
 from mesh.codec.capability_files import load_contracts
 from mesh.core.route_schema import route_schema
 from mesh.core.state import AgentCard
-from mesh.services.read_model import queries
+from mesh.services.read_model import ReadModel, queries
 from mesh.services.route_check import Finding, Report
 from mesh.services.route_check import check as check_routes
 
-__all__ = ["check", "schema"]
+__all__ = ["cards_of_modules", "check", "finding_line", "known_cards", "schema", "summary_of"]
 
 STYLES = {"error": "bold red", "warning": "yellow"}
 
@@ -70,8 +70,8 @@ def check(
         session.emit(_document(report, ok=not failed))
     else:
         for finding in report.findings:
-            session.show(_line(finding))
-        session.note(_summary(report))
+            session.show(finding_line(finding))
+        session.note(summary_of(report))
     if failed:
         sys.exit(FAILED)
 
@@ -81,18 +81,23 @@ def _agents_of(session: Session, modules: tuple[str, ...], *, online: bool) -> d
     if not modules and not online:
         return None
     found: dict[str, AgentCard] = session.run(_cards(session)) if online else {}
-    return found | _of_modules(session, modules)
+    return found | cards_of_modules(session, modules)
 
 
 async def _cards(session: Session) -> dict[str, AgentCard]:
     async with session.model() as (_, model):
-        rows = queries.cards(model.db)
-    cards = {row.card.name: row.card for row in reversed(rows)}  # the last renewed wins
+        return known_cards(model)
+
+
+def known_cards(model: ReadModel) -> dict[str, AgentCard]:
+    """Of every agent that has or had a card on the broker, the one renewed last, with the capabilities that it is registered for."""
+    rows = queries.cards(model.db)
+    cards = {row.card.name: row.card for row in reversed(rows)}
     registered = {row.card.name: row.card.capabilities for row in rows if row.card.registration}
     return {name: replace(card, capabilities=registered.get(name, ())) for name, card in cards.items()}
 
 
-def _of_modules(session: Session, modules: tuple[str, ...]) -> dict[str, AgentCard]:
+def cards_of_modules(session: Session, modules: tuple[str, ...]) -> dict[str, AgentCard]:
     if not modules:
         return {}
     from mesh.services.agent_runtime.cards import card_of  # noqa: PLC0415 - loads what agents need
@@ -104,14 +109,14 @@ def _of_modules(session: Session, modules: tuple[str, ...]) -> dict[str, AgentCa
     return {card.name: card for card in cards}
 
 
-def _line(finding: Finding) -> Text:
+def finding_line(finding: Finding) -> Text:
     line = Text(f"{printable(finding.where)}: ", style="default")
     line.append(finding.severity, style=STYLES[finding.severity])
     line.append(f": {printable(finding.message)}")
     return line.append(f" [{finding.code}]", style="dim")
 
 
-def _summary(report: Report) -> str:
+def summary_of(report: Report) -> str:
     said = f"{counted(report.files, 'file')}, {counted(report.routes, 'route')}: "
     said += f"{counted(report.count('error'), 'error')}, {counted(report.count('warning'), 'warning')}"
     unchecked = [

@@ -24,7 +24,19 @@ from mesh.errors import NotFound, OperatorError
 from mesh.services.route_versions import Change, Use, Version, changes, uses
 from mesh.services.route_versions import read_stored as read_definitions
 
-__all__ = ["Stored", "as_yaml", "diff", "is_file", "list_routes", "read_stored", "show", "version_of"]
+__all__ = [
+    "Stored",
+    "as_yaml",
+    "change_line",
+    "diff",
+    "is_file",
+    "list_routes",
+    "notes_on",
+    "read_stored",
+    "short",
+    "show",
+    "version_of",
+]
 
 SHORT: Final = 12  # digits of a digest that people see
 SIGNS: Final = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
@@ -260,11 +272,11 @@ def _compared(before: Side, after: Side) -> Compared:
         before_digest=before.route.digest,
         after_digest=after.route.digest,
         changes=found,
-        notes=tuple(_notes(found)),
+        notes=tuple(notes_on(found)),
     )
 
 
-def _notes(found: tuple[Change, ...]) -> Iterator[str]:
+def notes_on(found: tuple[Change, ...]) -> Iterator[str]:
     """What a change of these parts means, beyond what it says."""
     touched = {change.path[0] for change in found if change.path}
     if "key" in touched:
@@ -282,19 +294,19 @@ def _shown(one: Compared) -> Iterator[Text]:
         head.append("  no difference", style="green")
     yield head
     for change in one.changes:
-        yield from _change(change)
+        yield change_line(change)
     for note in one.notes:
         yield Text(f"  note: {note}", style="dim")
 
 
-def _change(change: Change) -> Iterator[Text]:
+def change_line(change: Change) -> Text:
     sign, style = SIGNS[change.kind]
     line = Text(f"  {sign} {printable(path_text(change.path))}", style=style)
     if change.kind == "changed":
         line.append(f"  {_value(change.before)} -> {_value(change.after)}", style="default")
     else:
         line.append(f"  {_value(change.after if change.kind == 'added' else change.before)}", style="default")
-    yield line
+    return line
 
 
 def _value(value: Any) -> str:

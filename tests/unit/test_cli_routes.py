@@ -212,6 +212,118 @@ def test_explain_refuses_what_is_no_event(folder: Path, arguments: list[str], st
     assert result.exit_code == code, result.output
 
 
+# apply, rollback -----------------------------------------------------------------------------------------------------------------------
+
+
+def active(name: str = "r") -> list[str]:
+    return [one["digest"] for one in call_json("list", "--route", name)["versions"] if one["in_use"]]
+
+
+def changes_of(*arguments: str | Path, code: int = 0) -> Any:
+    """What `apply` and `rollback` did to each route."""
+    found = call_json(*arguments, "--by", "ana", "--no-wait", code=code)
+    return found, [(one["route"], one["change"]) for one in found["routes"]]
+
+
+def test_the_first_routes_applied_hold_from_the_beginning_and_later_ones_from_a_time(stored: Path) -> None:
+    found, steps = changes_of("apply", "same.yaml", "--reason", "first of all")
+    assert steps == [("r", "new")]
+    assert (found["applied"], found["activation"]["by"], found["activation"]["reason"]) == (True, "ana", "first of all")
+    assert found["activation"]["in_effect_from"] is None
+    [one] = [one for one in call_json("list")["versions"] if one["in_use"]]
+    assert (one["digest"], one["active_since"], one["activated_by"]) == (ROUTE.digest, None, "ana")
+    found, steps = changes_of("apply", "new.yaml")
+    assert steps == [("r", "changed")]
+    assert found["routes"][0]["before"] == ROUTE.digest
+    assert [change["path"] for change in found["routes"][0]["changes"]] == [
+        ["steps", "a", "timeout"],
+        ["steps", "ok", "if"],
+    ]
+    since = found["activation"]["in_effect_from"]
+    assert since > found["activation"]["at"]
+    [one] = [one for one in call_json("list")["versions"] if one["in_use"]]
+    assert (one["digest"], one["active_since"]) == (found["routes"][0]["digest"], since)
+
+
+def test_people_are_told_what_changes_and_from_when(stored: Path) -> None:
+    result = call("apply", "same.yaml")
+    assert result.stdout.splitlines() == [
+        f"+ r  new  {ROUTE.digest[7:19]}",
+        "In effect from the beginning: nothing was active here before.",
+    ]
+    result = call("apply", "new.yaml", "--no-wait")
+    assert "~ r  changed" in result.stdout
+    assert "  + steps.ok.if  event.data.n > 1" in result.stdout
+    assert "In effect for events that the broker takes at 20" in result.stdout
+    assert "workflows that run now end under the version they started with" in result.stdout
+    assert "in 1." in call("list").stdout
+    again = call("apply", "new.yaml")
+    assert again.stdout.startswith("= r  unchanged")
+    assert "1 route, nothing to change" in again.stderr
+
+
+def test_a_dry_run_and_a_failed_check_send_nothing(stored: Path) -> None:
+    before = (stored / "mesh.db").read_bytes()
+    result = call("apply", "new.yaml", "--dry-run")
+    assert (result.exit_code, "+ r  new" in result.stdout, "nothing is applied" in result.stderr) == (0, True, True)
+    assert call_json("apply", "new.yaml", "--dry-run")["applied"] is False
+    (stored / "bad.yaml").write_text(FILE.replace("agent: worker", "agent: wroker"))
+    result = call("apply", "bad.yaml")
+    assert result.exit_code == 1
+    assert "bad.yaml:5: error: " in result.stderr
+    assert "Nothing is applied" in result.stderr
+    found = call_json("apply", "bad.yaml", code=1)
+    assert (found["applied"], {one["code"] for one in found["findings"]}) == (False, {"unknown_agent"})
+    assert (stored / "mesh.db").read_bytes() == before
+    assert changes_of("apply", "bad.yaml", "--force")[1] == [("r", "new")]
+
+
+def test_a_route_is_withdrawn_and_comes_back(stored: Path) -> None:
+    assert call("apply", "--withdraw", "r").exit_code == 3
+    changes_of("apply", "same.yaml")
+    assert changes_of("apply", "--withdraw", "r")[1] == [("r", "withdrawn")]
+    assert active() == []
+    assert "withdrawn" in call("list").stdout
+    assert changes_of("apply", "--withdraw", "r")[1] == [("r", "unchanged")]
+    assert changes_of("rollback", "r")[1] == [("r", "new")]
+    assert active() == [ROUTE.digest]
+
+
+def test_a_rollback_goes_to_the_version_before_and_again_is_back(stored: Path) -> None:
+    changes_of("apply", "same.yaml")
+    changes_of("apply", "new.yaml")
+    [new] = active()
+    assert call_json("rollback", "r", "--dry-run")["routes"][0]["digest"] == ROUTE.digest
+    assert active() == [new]
+    assert changes_of("rollback", "r")[1] == [("r", "changed")]
+    assert active() == [ROUTE.digest]
+    changes_of("rollback", "r")
+    assert active() == [new]
+    changes_of("rollback", "r", OLD.digest[7:15])
+    assert active() == [OLD.digest]
+
+
+def test_a_rollback_that_has_nowhere_to_go_lists_what_is_stored(stored: Path) -> None:
+    assert call("rollback", "r").exit_code == 3
+    changes_of("apply", "same.yaml")
+    result = call("rollback", "r")
+    assert result.exit_code == 3
+    assert f"no other version of r was active before {ROUTE.digest[7:19]}" in result.stderr
+    for digest, said in ((OLD.digest, "stored 20"), (ROUTE.digest, ", active")):
+        [line] = [line for line in result.stderr.splitlines() if line.startswith(f"  {digest[7:19]}")]
+        assert said in line
+    unknown = call("rollback", "r", "sha256:none")
+    assert (unknown.exit_code, "has no version sha256:none. Stored are:" in unknown.stderr) == (3, True)
+    nobody = call("rollback", "nobody", "12")
+    assert (nobody.exit_code, "No version of it is stored" in nobody.stderr) == (3, True)
+
+
+@pytest.mark.parametrize("arguments", [[], ["same.yaml", "--withdraw", "r"], ["missing.yaml"]])
+def test_apply_refuses_what_it_cant_mean(stored: Path, arguments: list[str]) -> None:
+    result = call("apply", *arguments)
+    assert result.exit_code in {1, 2}, result.output
+
+
 # list, show, diff -----------------------------------------------------------------------------------------------------------------------
 
 
