@@ -101,6 +101,11 @@ class Timeline:
             routes.update(activation.routes)
         return {name: digest for name, digest in routes.items() if digest is not None}
 
+    def earlier(self, place: int) -> set[str]:
+        """The digests that were in effect before a place and are not at it: workflows may run on them."""
+        active = set(self.in_effect(place).values())
+        return {d for one in self._activations[:place] for d in one.routes.values() if d is not None} - active
+
     def at(self, at_ms: int) -> dict[str, str]:
         """The digest of each route in effect at `at_ms`."""
         return self.in_effect(self.place(at_ms))

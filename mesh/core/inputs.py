@@ -52,12 +52,13 @@ class EventMatched(_Inbox, tag="EventMatched.1", frozen=True, kw_only=True):
 
 
 class EventOffered(_Inbox, tag="EventOffered.1", frozen=True, kw_only=True):
-    """An event that a step of this workflow may wait for, or may come to wait for."""
+    """An event that a step of this workflow may wait for, or may come to wait for. `only_live`: only an earlier version of the route waits for it, and nobody starts under that any more."""
 
     route: str
     digest: str
     key: str
     cloud_event: dict[str, Any]
+    only_live: bool = False
 
 
 class AnswerGiven(_Inbox, tag="AnswerGiven.1", frozen=True, kw_only=True):

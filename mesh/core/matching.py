@@ -5,7 +5,7 @@ that can't be evaluated, is no match; a key that can't be made is a problem that
 """
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import orjson
@@ -28,11 +28,12 @@ class Match(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
-    """A step of this route's workflow waits, or will wait, for the event. `key` as the step made it, not escaped."""
+    """A step of this route's workflow waits, or will wait, for the event. `key` as the step made it, not escaped. `only_live`: by an earlier version, under which nothing starts any more."""
 
     route: Route
     key: str
     workflow_id: str
+    only_live: bool = False
 
 
 class MatchProblem(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,22 +51,36 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class RouteIndex:
-    """Immutable: make a new one for another set of routes."""
+class _Awaiting(NamedTuple):
+    route: Route
+    key: Template
+    only_live: bool
 
-    def __init__(self, routes: Iterable[Route]) -> None:
+
+class RouteIndex:
+    """Immutable: make a new one for another set of routes. `earlier`: versions that start nothing, and on which workflows may still wait for events."""
+
+    def __init__(self, routes: Iterable[Route], earlier: Iterable[Route] = ()) -> None:
         self._routes = tuple(sorted(routes, key=lambda route: route.name))
         by_type: dict[str, list[Route]] = {}
         for route in self._routes:
             if route.on is not None:
                 by_type.setdefault(route.on.type, []).append(route)
         self._by_type = {kind: tuple(found) for kind, found in by_type.items()}
-        self._awaiting: dict[str, list[tuple[Route, Template]]] = {}
+        self._awaiting: dict[str, list[_Awaiting]] = {}
         for route in self._routes:
-            for awaited in route.awaited:
-                key = awaited.key or route.key
-                if key is not None and (route, key) not in self._awaiting.setdefault(awaited.type, []):
-                    self._awaiting[awaited.type].append((route, key))
+            self._await(route, only_live=False)
+        for route in sorted(earlier, key=lambda route: (route.name, route.digest)):
+            self._await(route, only_live=True)
+
+    def _await(self, route: Route, *, only_live: bool) -> None:
+        """Versions whose steps find their workflow alike are one."""
+        for awaited in route.awaited:
+            key, known = awaited.key or route.key, self._awaiting.setdefault(awaited.type, [])
+            if key is not None and not any(
+                one.route.name == route.name and one.key.source == key.source for one in known
+            ):
+                known.append(_Awaiting(route, key, only_live))
 
     def match(self, cloud_event: dict[str, Any]) -> list[Match | MatchProblem]:
         """One entry for each route that the event is for, in the order of routes' names."""
@@ -76,13 +91,13 @@ class RouteIndex:
     def offers(self, cloud_event: dict[str, Any]) -> list[Offer]:
         """The workflows that a step waits for the event in, or may come to wait: one for each route and key. A key that the event does not give finds no workflow."""
         found: dict[str, Offer] = {}
-        for route, template in self._awaiting.get(cloud_event.get("type", ""), ()):
+        for route, template, only_live in self._awaiting.get(cloud_event.get("type", ""), ()):
             try:
                 key = _made_key(template, {"event": cloud_event})
             except ExpressionError:
                 continue
             if key.strip() and len(key) <= MAX_KEY_LENGTH:
-                offer = Offer(route=route, key=key, workflow_id=workflow_id(route.name, key))
+                offer = Offer(route=route, key=key, workflow_id=workflow_id(route.name, key), only_live=only_live)
                 found.setdefault(offer.workflow_id, offer)
         return list(found.values())
 

@@ -56,7 +56,16 @@ from mesh.core.events import (
     WorkflowEnded,
     WorkflowForgotten,
 )
-from mesh.core.inputs import AnswerGiven, CallEnded, EventMatched, ResultReceived, SignReceived
+from mesh.core.inputs import (
+    AnswerGiven,
+    CallEnded,
+    EventMatched,
+    EventOffered,
+    Input,
+    ResultReceived,
+    SignReceived,
+    WorkflowCalled,
+)
 from mesh.core.replay import PartitionFold
 from mesh.core.route import Route
 from mesh.core.state import Directory, Workflow
@@ -334,11 +343,13 @@ class Promises:
             self._sources.add(source)
             self._copied[source[:3]] = True
         given = partition.inputs.get((cause.topic, cause.offset))
-        if isinstance(given, EventMatched) and not self.timeline.is_empty:
+        if isinstance(given, EventMatched | EventOffered) and not self.timeline.is_empty:
             self._check_version(given, where)
 
-    def _check_version(self, given: EventMatched, where: str) -> None:
+    def _check_version(self, given: EventMatched | EventOffered, where: str) -> None:
         """With the activations that landed before the log's record: all that bear on an event have, since one takes effect later than it lands."""
+        if isinstance(given, EventOffered) and given.only_live:
+            return
         self.counts["versions checked"] += 1
         wanted = self.timeline.at(given.source_at_ms).get(given.route)
         self._expect(
@@ -375,8 +386,7 @@ class Promises:
         given = input_of(step.partition, decision)
         if given is None:
             return
-        digest = getattr(given, "digest", None) if getattr(given, "route", None) else before and before.digest
-        route = self._routes.get(str(digest))
+        route = self._routes.get(_digest_for(given, before))
         called = {event.route: event.digest for event in decision.events if isinstance(event, CallMade)}
         routes = {**self._directory.routes, **called}
         directory = replace(self._directory, routes=routes, chosen=_chosen(decision.events))
@@ -641,3 +651,12 @@ def _without_choices(events: Iterable[Event]) -> list[Event]:
         replace(event, reason="") if isinstance(event, TaskDispatched) and event.capability else event
         for event in events
     ]
+
+
+def _digest_for(given: Input, before: Workflow | None) -> str:
+    """Of the version that decides on this input, as owners choose it."""
+    if isinstance(given, EventMatched | WorkflowCalled):
+        return given.digest
+    if before is not None and before.status == "running":
+        return before.digest
+    return given.digest if isinstance(given, EventOffered) else ""

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from one_partition import Partition, agent, approval, names, only, route
+from msgspec.structs import replace
+from one_partition import SOURCE, Partition, agent, approval, names, only, route
 
 from mesh.core import ids
 from mesh.core.decide import decide
@@ -17,6 +18,7 @@ from mesh.core.deciding.fanning import advance
 from mesh.core.effects import PublishOutcome, SendTask
 from mesh.core.events import (
     IncidentRaised,
+    InputDismissed,
     StartRepeated,
     StepBlocked,
     StepSkipped,
@@ -25,7 +27,7 @@ from mesh.core.events import (
     WorkflowEnded,
     WorkflowStarted,
 )
-from mesh.core.inputs import ResultReceived
+from mesh.core.inputs import EventOffered, ResultReceived
 from mesh.core.state import Directory
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -347,3 +349,22 @@ def test_a_decision_is_a_function_of_its_arguments() -> None:
     assert one == other
     assert before == p.workflow()
     assert only(one.events, TaskSucceeded).output == {"n": [1]}
+
+
+def test_an_event_that_only_an_earlier_version_waits_for_is_kept_for_no_start_to_come() -> None:
+    p = Partition(route({"a": {"wait": {"event": "paid"}}}))
+    first = next(iter(p.routes.values()))
+    offered = EventOffered(
+        workflow_id="r:k",
+        route="r",
+        digest=first.digest,
+        key="k",
+        cloud_event={"specversion": "1.0", "id": "o1", "source": SOURCE, "type": "paid"},
+        only_live=True,
+        **p._inbox("mesh.events", None),
+    )
+    assert only(p.give(offered), InputDismissed).code == "unclaimed"
+    assert p.state.workflows == {}
+    p.start()
+    again = replace(offered, source_offset=9)
+    assert names(p.give(again))[0] == "EventReceived"

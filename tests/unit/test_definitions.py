@@ -215,6 +215,18 @@ async def test_a_backlog_over_many_changes_meets_the_routes_of_its_times() -> No
     assert [digests(definitions, at_ms) for at_ms in times] == [[version.digest] for version in versions]
 
 
+async def test_workflows_of_an_earlier_version_are_offered_what_they_wait_for_after_it_is_gone() -> None:
+    mesh = Mesh()
+    waits = compile_route({**OLD.definition, "steps": {"a": {"wait": {"event": "paid"}}}})
+    definitions = await mesh.started(waits)
+    await mesh.apply(withdraw="a")
+    paid = {"id": "1", "type": "paid", "source": "/s"}
+    await definitions.prepare([START_MS, START_MS + DELAY_MS])
+    [before], [after] = (definitions.at(at_ms).offers(paid) for at_ms in (START_MS, START_MS + DELAY_MS))
+    assert (before.only_live, after.only_live) == (False, True)
+    assert (after.workflow_id, after.route) == ("a:1", waits)
+
+
 async def test_an_active_version_that_cant_be_read_here_is_not_passed_over() -> None:
     mesh = Mesh()
     definitions = await mesh.started(OLD)

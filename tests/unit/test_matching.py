@@ -200,3 +200,37 @@ def test_a_wait_for_the_type_that_starts_its_route_is_offered_the_event_too() ->
     found = {**event(), "type": "start"}
     assert [match.workflow_id for match in index.match(found) if isinstance(match, Match)] == ["r:k"]
     assert ids_of(index.offers(found)) == ["r:k"]
+
+
+def waits_for_paid(name: str, *keys: str | None) -> Route:
+    """A route with a step for each key that waits for an event of type `paid`; None: by the route's own key."""
+    steps: dict[str, Any] = {}
+    for number, made in enumerate(keys):
+        awaited = {"event": "paid"} if made is None else {"event": "paid", "key": made}
+        steps[f"w{number}"] = {"wait": awaited}
+    return compile_route({"route": name, "on": {"type": "t"}, "key": "${{ event.data.k }}", "steps": steps})
+
+
+def paid(**data: Any) -> dict[str, Any]:
+    return {**event(**data), "type": "paid"}
+
+
+def offered(index: RouteIndex, **data: Any) -> list[tuple[str, bool]]:
+    return [(offer.workflow_id, offer.only_live) for offer in index.offers(paid(**data))]
+
+
+def test_an_event_is_offered_once_to_each_workflow_that_may_wait_for_it() -> None:
+    index = RouteIndex([waits_for_paid("a", None, None, "${{ event.data.n }}"), waits_for_paid("b", None)])
+    assert offered(index, k="1", n="2") == [("a:1", False), ("a:2", False), ("b:1", False)]
+    assert offered(index, k="1", n="1") == [("a:1", False), ("b:1", False)]
+    assert offered(index, n="2") == [("a:2", False)]
+    assert index.offers(event(k="1")) == []
+
+
+def test_workflows_of_an_earlier_version_are_still_offered_what_they_wait_for() -> None:
+    """Also where no version of their route is active any more."""
+    earlier = [waits_for_paid("a", None, "${{ event.data.n }}"), waits_for_paid("c", None)]
+    index = RouteIndex([waits_for_paid("a", None)], earlier)
+    assert index.match(event(k="1")) == RouteIndex([waits_for_paid("a", None)]).match(event(k="1"))
+    assert offered(index, k="1", n="2") == [("a:1", False), ("a:2", True), ("c:1", True)]
+    assert offered(index, k="1", n="1") == [("a:1", False), ("c:1", True)]

@@ -31,7 +31,11 @@ def on_offered(draft: Draft, given: EventOffered) -> None:
         draft.add(InputDismissed(code="repeated", message=f"event {event['id']} of {event['source']} has been here"))
         return
     if workflow is None or workflow.status == "expected":
-        _keep(draft, given)
+        if given.only_live:
+            message = "only an earlier version of the route waits for it, and no workflow runs under this id"
+            draft.add(InputDismissed(code="unclaimed", message=message))
+        else:
+            _keep(draft, given)
         return
     awaited = dict(_awaiting(draft.route, event["type"]))
     taking = [name for name, one in awaited.items() if _takes_now(draft, name, one, event)]

@@ -126,8 +126,9 @@ class Definitions:
         places = {last} if first == last else {timeline.place(at_ms) for at_ms in times}
         missing = [place for place in places if place not in self._indexes]
         for place in missing:
-            routes = timeline.in_effect(place).items()
-            self._indexes[place] = RouteIndex(self._known.route_of(name, digest) for name, digest in routes)
+            active = [self._known.route_of(name, digest) for name, digest in timeline.in_effect(place).items()]
+            earlier = [route for digest in timeline.earlier(place) if (route := self._known.get(digest)) is not None]
+            self._indexes[place] = RouteIndex(active, earlier)
         if missing:
             kept = {*sorted(self._indexes)[-_KEPT:], *places}
             self._indexes = {place: index for place, index in self._indexes.items() if place in kept}

@@ -240,15 +240,18 @@ class Ingress:
             if isinstance(match, MatchProblem):
                 yield match
                 continue
-            kind = EventMatched if isinstance(match, Match) else EventOffered
-            yield kind(
-                workflow_id=match.workflow_id,
-                route=match.route.name,
-                digest=match.route.digest,
-                key=match.key,
-                cloud_event=event,
+            said: dict[str, Any] = {
+                "workflow_id": match.workflow_id,
+                "route": match.route.name,
+                "digest": match.route.digest,
+                "key": match.key,
+                "cloud_event": event,
                 **_source(record, index),
-            )
+            }
+            if isinstance(match, Match):
+                yield EventMatched(**said)
+            else:
+                yield EventOffered(**said, only_live=match.only_live)
 
     def _from_response(self, record: Record) -> Iterator[InboxInput]:
         self.counts["answers"] += 1
