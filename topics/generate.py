@@ -8,13 +8,14 @@ import json
 import sys
 from io import StringIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 from ruamel.yaml import YAML
 
 from mesh.codec.approvals import ApprovalRequest, Receipt
 from mesh.codec.cloudevents import format_traceparent
+from mesh.codec.commands import Command
 from mesh.codec.dead_letters import HEADERS
 from mesh.codec.definitions import ActivationBody
 from mesh.codec.outcomes import Outcome
@@ -38,6 +39,7 @@ BOUND: Final[dict[str, type]] = {
 STRING: Final = {"type": "string"}
 SOME_STRING: Final = {"type": "string", "minLength": 1}
 SOME_TEXT: Final = {"type": "string", "pattern": r"\S"}
+DIGEST: Final = {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}
 STRING_OR_NULL: Final = {"type": ["string", "null"]}
 
 
@@ -152,13 +154,20 @@ def _command() -> dict[str, Any]:
         "type": "object",
         "required": ["command", "workflow_id", "by"],
         "properties": {
-            "command": {"enum": ["cancel", "retry"]},
+            "command": {"enum": list(get_args(Command))},
             "workflow_id": {**SOME_TEXT, "pattern": "^[^:]+:.", "description": "<route>:<key>"},
             "by": SOME_TEXT,
             "reason": STRING_OR_NULL,
             "step": {**STRING_OR_NULL, "description": "retry: this step's incident alone."},
+            "to": {
+                "description": "migrate: the digest of the version to go over to.",
+                "anyOf": [DIGEST, {"enum": [None, ""]}],
+            },
         },
         "additionalProperties": False,
+        "if": {"properties": {"command": {"const": "migrate"}}},
+        "then": {"required": ["to"], "properties": {"to": DIGEST}},
+        "else": {"properties": {"to": {"enum": [None, ""]}}},
     }
 
 
@@ -266,7 +275,16 @@ def _message(name: str, key: str) -> dict[str, Any]:
 
 
 def _cloud_event_headers(name: str) -> dict[str, Any]:
-    optional = name in {"event", "approval-response", "command", "task", "result", "agent-card", "definition", "activation"}
+    optional = name in {
+        "event",
+        "approval-response",
+        "command",
+        "task",
+        "result",
+        "agent-card",
+        "definition",
+        "activation",
+    }
     return {
         "type": "object",
         "description": "CloudEvents 1.0 in Kafka's binary mode."

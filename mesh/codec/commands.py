@@ -3,7 +3,8 @@
 Owns the record; `topics/schemas/command.json` says the same. Whether a command is possible, the owner decides and logs.
 """
 
-from typing import Any, Final, Literal
+import re
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
@@ -16,32 +17,38 @@ from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import OutRecord, Record
 
-__all__ = ["COMMAND_TYPE", "decode_command", "encode_command"]
+__all__ = ["COMMAND_TYPE", "Command", "decode_command", "encode_command"]
 
 COMMAND_TYPE: Final = "mesh.command"
-_COMMANDS: Final[dict[str, Literal["cancel", "retry"]]] = {"cancel": "cancel", "retry": "retry"}
-_EXAMPLE: Final = '{"command": "cancel" or "retry", "workflow_id": "<route>:<key>", "by": "<who you are>"}, and if you like "reason", "step"'
+Command = Literal["cancel", "retry", "migrate"]
+_COMMANDS: Final[dict[str, Command]] = {name: name for name in get_args(Command)}
+_KNOWN: Final = ", ".join(f'"{name}"' for name in _COMMANDS)
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+_EXAMPLE: Final = '{"command": "cancel", "retry" or "migrate", "workflow_id": "<route>:<key>", "by": "<who you are>"}, and if you like "reason", "step" (retry); "to": "sha256:..." with migrate'
 _encode = msgspec.json.Encoder().encode
 
 
 def encode_command(
     *,
     topics: Topics,
-    command: Literal["cancel", "retry"],
+    command: Command,
     workflow_id: str,
     by: str,
     command_id: str,
     at_ms: int,
     reason: str = "",
     step: str | None = None,
+    to: str = "",
     traceparent: str | None = None,
 ) -> OutRecord:
-    """`command_id` is fresh for each command; `step`: which incident to retry, all of them without."""
+    """`command_id` is fresh for each command; `step`: which incident to retry, all of them without. `to`: the digest to migrate to."""
     data: dict[str, Any] = {"command": command, "workflow_id": workflow_id, "by": by}
     if reason:
         data["reason"] = reason
     if step is not None:
         data["step"] = step
+    if to:
+        data["to"] = to
     headers = binary_headers(
         id=command_id,
         source="/mesh/operators",
@@ -59,21 +66,24 @@ def decode_command(record: Record) -> CommandGiven:
         record,
         what="command",
         required=("command", "workflow_id", "by"),
-        optional=("reason", "step"),
+        optional=("reason", "step", "to"),
         anything=(),
         example=_EXAMPLE,
     )
     data = body.data
     command = _COMMANDS.get(data["command"])
     if command is None:
-        raise MalformedRecord(
-            f'{place(record)}: the command {data["command"]!r} is not known; send "cancel" or "retry"'
-        )
+        raise MalformedRecord(f"{place(record)}: the command {data['command']!r} is not known; send one of {_KNOWN}")
     workflow_id: str = data["workflow_id"]
     route, _, key = workflow_id.partition(":")
     if not (route and key):
         raise MalformedRecord(
             f"{place(record)}: the command's `workflow_id` {workflow_id!r} is no workflow's id (<route>:<key>); copy it from `mesh workflows`"
+        )
+    to = data.get("to") or ""
+    if (command == "migrate") != bool(to) or (to and not _DIGEST.fullmatch(to)):
+        raise MalformedRecord(
+            f"{place(record)}: `to` must be a version's whole digest with migrate, and has no place elsewhere; send {_EXAMPLE}"
         )
     return CommandGiven(
         workflow_id=workflow_id,
@@ -86,4 +96,5 @@ def decode_command(record: Record) -> CommandGiven:
         by=data["by"],
         reason=data.get("reason") or "",
         step=data.get("step") or None,
+        to=to,
     )

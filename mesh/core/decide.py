@@ -69,11 +69,17 @@ class Decided(NamedTuple):
 
 
 def decide(
-    workflow: Workflow | None, given: Input, *, route: Route | None, directory: Directory, now_ms: int
+    workflow: Workflow | None,
+    given: Input,
+    *,
+    route: Route | None,
+    directory: Directory,
+    now_ms: int,
+    target: Route | None = None,
 ) -> Decided:
     """What `given` brings about.
 
-    `route` is the definition that the workflow started with (`given.digest`'s for a start); it may be None where the workflow is not live. `now_ms`: the owner's clock.
+    `route` is the definition that the workflow runs on (`given.digest`'s for a start); it may be None where the workflow is not live. `target`: the one that a `migrate` names, None if there is none. `now_ms`: the owner's clock.
     """
     draft = Draft(workflow, given.workflow_id, route, directory, now_ms)
     match given:
@@ -88,7 +94,7 @@ def decide(
         case AnswerGiven():
             on_answer(draft, given)
         case CommandGiven():
-            on_command(draft, given)
+            on_command(draft, given, target)
         case CallEnded():
             on_call_ended(draft, given)
         case CallCancelled():

@@ -65,6 +65,7 @@ __all__ = [
     "WaitStarted",
     "WorkflowEnded",
     "WorkflowForgotten",
+    "WorkflowMigrated",
     "WorkflowStarted",
 ]
 
@@ -428,7 +429,7 @@ class IncidentRaised(_Event, tag="IncidentRaised.1", frozen=True, kw_only=True):
 
 class IncidentResolved(_Event, tag="IncidentResolved.1", frozen=True, kw_only=True):
     step: str
-    action: str  # retry; result: an attempt that had been given up succeeded late
+    action: str  # migrate; retry; result: an attempt that had been given up succeeded late
     by: str
 
 
@@ -464,6 +465,16 @@ class WorkflowEnded(_Event, tag="WorkflowEnded.1", frozen=True, kw_only=True):
     output: Any = None
     forget_at_ms: int = 0  # when the id's memory ends
     caller: Caller | None = None  # who is told
+
+
+class WorkflowMigrated(_Event, tag="WorkflowMigrated.1", frozen=True, kw_only=True):
+    """An operator has moved the workflow to another version of its route: from here on it is decided by that. `begins_anew`: steps that were stuck before they began."""
+
+    before: str  # digests
+    digest: str
+    by: str
+    begins_anew: tuple[str, ...] = ()
+    closed_retention_s: float = 30 * 86_400.0
 
 
 class WorkflowForgotten(_Event, tag="WorkflowForgotten.1", frozen=True, kw_only=True):
@@ -540,6 +551,7 @@ Event = (
     | CommandRefused
     | EffectUndeliverable
     | WorkflowEnded
+    | WorkflowMigrated
     | WorkflowForgotten
     | InputDismissed
     | InputParked

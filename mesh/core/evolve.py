@@ -56,6 +56,7 @@ from mesh.core.events import (
     WaitStarted,
     WorkflowEnded,
     WorkflowForgotten,
+    WorkflowMigrated,
     WorkflowStarted,
 )
 from mesh.core.evolve_calls import CallEvent, evolve_call
@@ -122,6 +123,8 @@ def evolve(workflow: Workflow | None, event: Event, *, workflow_id: str, at_ms: 
         case EventUnclaimed():
             before = _begun(workflow, event, workflow_id)
             return replace(before, kept=tuple(one for one in before.kept if one != event.kept))
+        case WorkflowMigrated():
+            return _migrated(_begun(workflow, event, workflow_id), event, at_ms)
         case WorkflowForgotten():
             return None
         case (
@@ -497,6 +500,17 @@ def _closed(step: StepState, event: ApprovalClosed, at_ms: int) -> StepState:
         output=output,
         payload_schema=None,
         expired=event.expired,
+    )
+
+
+def _migrated(workflow: Workflow, event: WorkflowMigrated, at_ms: int) -> Workflow:
+    steps = {place: state for place, state in workflow.steps.items() if place not in event.begins_anew}
+    return replace(
+        workflow,
+        digest=event.digest,
+        steps=steps,
+        closed_retention_s=event.closed_retention_s,
+        updated_at_ms=at_ms,
     )
 
 

@@ -76,10 +76,11 @@ class AnswerGiven(_Inbox, tag="AnswerGiven.1", frozen=True, kw_only=True):
 
 class CommandGiven(_Inbox, tag="CommandGiven.1", frozen=True, kw_only=True):
     command_id: str
-    command: Literal["cancel", "retry", "skip", "fail"]
+    command: Literal["cancel", "retry", "skip", "fail", "migrate"]
     by: str
     reason: str = ""
-    step: str | None = None  # all but cancel: this step's incident; None: all of them
+    step: str | None = None  # retry, skip, fail: this step's incident; None: all of them
+    to: str = ""  # migrate: the digest of the version
 
 
 class WorkflowCalled(_Inbox, tag="WorkflowCalled.1", frozen=True, kw_only=True):

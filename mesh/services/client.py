@@ -14,7 +14,7 @@ import msgspec
 
 from mesh.codec.approvals import ApprovalRequest, Receipt, decode_receipt, decode_request, encode_response
 from mesh.codec.cloudevents import to_record
-from mesh.codec.commands import encode_command
+from mesh.codec.commands import Command, encode_command
 from mesh.codec.outcomes import Outcome, decode_outcome
 from mesh.core.ids import parse_step_id, partition_of_key, run_id
 from mesh.core.topics import Topics
@@ -197,12 +197,13 @@ class Client:
 
     async def command(
         self,
-        command: Literal["cancel", "retry"],
+        command: Command,
         workflow_id: str,
         *,
         by: str,
         reason: str = "",
         step: str | None = None,
+        to: str = "",
     ) -> str:
         """Send an operator's command and return its id; what became of it stands in the log (`mesh workflow ID`)."""
         command_id = f"command-{self._entropy.token()}"
@@ -215,6 +216,7 @@ class Client:
             at_ms=self._clock.now_ms(),
             reason=reason,
             step=step,
+            to=to,
         )
         await self._send([record])
         return command_id

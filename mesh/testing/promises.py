@@ -43,6 +43,7 @@ from mesh.core.events import (
     CallFailed,
     CallMade,
     CallSucceeded,
+    CommandRefused,
     Decision,
     Event,
     IncidentRaised,
@@ -55,10 +56,12 @@ from mesh.core.events import (
     TaskSucceeded,
     WorkflowEnded,
     WorkflowForgotten,
+    WorkflowMigrated,
 )
 from mesh.core.inputs import (
     AnswerGiven,
     CallEnded,
+    CommandGiven,
     EventMatched,
     EventOffered,
     Input,
@@ -391,7 +394,8 @@ class Promises:
         routes = {**self._directory.routes, **called}
         directory = replace(self._directory, routes=routes, chosen=_chosen(decision.events))
         try:
-            decided = decide(before, given, route=route, directory=directory, now_ms=decision.at_ms)
+            target = self._routes.get(given.to) if isinstance(given, CommandGiven) else None
+            decided = decide(before, given, route=route, directory=directory, now_ms=decision.at_ms, target=target)
         except Exception as error:  # noqa: BLE001 - whatever it raises, the owner decided where it can't be decided
             self.find(f"{where}: {decision.cause.id} can't be decided on the state that the log has: {error!r}")
             return
@@ -434,6 +438,10 @@ class Promises:
                     self._check_expiry(before, event.step, where)
             case WorkflowEnded():
                 self._check_end(step, event)
+            case WorkflowMigrated():
+                self.counts["migrated"] += 1
+            case CommandRefused():
+                self.counts[f"refused: {event.command}, {event.code}"] += 1
             case WorkflowForgotten():
                 self._forget(step.decision.workflow_id)
             case InputParked():

@@ -117,7 +117,12 @@ class Partition:
     def give(self, given: Input) -> tuple[Event, ...]:
         workflow = self.state.workflows.get(given.workflow_id)
         decided = decide(
-            workflow, given, route=self.route_for(given, workflow), directory=self.directory, now_ms=self.now_ms
+            workflow,
+            given,
+            route=self.route_for(given, workflow),
+            directory=self.directory,
+            now_ms=self.now_ms,
+            target=self.routes.get(given.to) if isinstance(given, CommandGiven) else None,
         )
         if decided.events or not isinstance(given, TimerDue):
             self._write(given, decided)
@@ -378,6 +383,20 @@ class Partition:
                 by="op",
                 reason=reason,
                 step=step,
+                **source,
+            )
+        )
+
+    def migrate(self, to: Route | str, *, key: str = "k") -> tuple[Event, ...]:
+        """Order the workflow to go over to another version: one that was given to the partition, or a digest."""
+        source = self._inbox("mesh.commands", None)
+        return self.give(
+            CommandGiven(
+                workflow_id=self.id_of(key),
+                command_id=f"c{source['source_offset']}",
+                command="migrate",
+                by="op",
+                to=to if isinstance(to, str) else to.digest,
                 **source,
             )
         )

@@ -587,6 +587,14 @@ def test_a_command_comes_back() -> None:
     )
 
 
+def test_a_command_to_migrate_comes_back() -> None:
+    digest = "sha256:" + "0a" * 32
+    out = encode_command(
+        topics=TOPICS, command="migrate", workflow_id=WORKFLOW, by="op", command_id="c1", at_ms=AT_MS, to=digest
+    )
+    assert (decode_command(landed(out)).command, decode_command(landed(out)).to) == ("migrate", digest)
+
+
 def test_a_bare_command_takes_its_id_from_its_place() -> None:
     command = decode_command(
         came("mesh.commands", orjson.dumps({"command": "cancel", "workflow_id": WORKFLOW, "by": "op"}))
@@ -601,7 +609,7 @@ def test_a_bare_command_takes_its_id_from_its_place() -> None:
     [
         (
             {"command": "explode", "workflow_id": WORKFLOW, "by": "op"},
-            'the command \'explode\' is not known; send "cancel" or "retry"',
+            'the command \'explode\' is not known; send one of "cancel", "retry", "migrate"',
         ),
         (
             {"command": "cancel", "workflow_id": "octo", "by": "op"},
@@ -611,8 +619,20 @@ def test_a_bare_command_takes_its_id_from_its_place() -> None:
             {"command": "cancel", "force": True},
             (
                 "the command does not hold: `workflow_id` is missing; `by` is missing; `force` is no field of it. "
-                'Send {"command": "cancel" or "retry", "workflow_id": "<route>:<key>", "by": "<who you are>"}, and if you like "reason", "step"'
+                'Send {"command": "cancel", "retry" or "migrate", "workflow_id": "<route>:<key>", "by": "<who you are>"}, and if you like "reason", "step" (retry); '
+                '"to": "sha256:..." with migrate'
             ),
+        ),
+        *(
+            (
+                {"command": command, "workflow_id": WORKFLOW, "by": "op", "to": to},
+                (
+                    "`to` must be a version's whole digest with migrate, and has no place elsewhere; "
+                    'send {"command": "cancel", "retry" or "migrate", "workflow_id": "<route>:<key>", "by": "<who you are>"}, and if you like "reason", "step" (retry); '
+                    '"to": "sha256:..." with migrate'
+                ),
+            )
+            for command, to in (("migrate", None), ("migrate", "sha256:12"), ("cancel", "sha256:" + "0" * 64))
         ),
     ],
 )

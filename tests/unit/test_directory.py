@@ -40,7 +40,7 @@ class Registry:
     @asynccontextmanager
     async def router(self) -> AsyncIterator[DirectoryFollower]:
         follower = DirectoryFollower(
-            self.cluster.connect("router"), TOPICS, {"ana": frozenset({"lead"})}, [], self.clock
+            self.cluster.connect("router"), TOPICS, {"ana": frozenset({"lead"})}, self.clock
         )
         await follower.start()
         following = asyncio.create_task(follower.follow())
@@ -123,7 +123,7 @@ async def test_roles_and_agents_are_changed_apart(registry: Registry) -> None:
 
 
 async def test_without_its_topic_a_router_says_what_to_do() -> None:
-    follower = DirectoryFollower(MemoryCluster(Clock()).connect("router"), TOPICS, {}, [], Clock())
+    follower = DirectoryFollower(MemoryCluster(Clock()).connect("router"), TOPICS, {}, Clock())
     with pytest.raises(TopicMissing, match="mesh topics apply"):
         await follower.start()
     with pytest.raises(RuntimeError):

@@ -349,6 +349,7 @@ VALUES: dict[str, list[Any]] = {
     "workflow_id": ["x", 7],
     "approval_id": ["", 7],
     "colour": ["red"],
+    "to": ["", None, 7, "sha256:12", "sha256:" + "a" * 64],
 }
 FIELDS = {"approval-response": ("approval_id", "decision", "by"), "command": ("command", "workflow_id", "by")}
 
@@ -358,6 +359,7 @@ def test_a_schema_refuses_what_the_codec_refuses_and_nothing_else(name: str) -> 
     whole = {field: HOLDS[field] for field in FIELDS[name]}
     documents = [whole, *({key: value for key, value in whole.items() if key != left_out} for left_out in whole)]
     documents += [{**whole, field: value} for field, values in VALUES.items() for value in values]
+    documents += [{**whole, "command": "migrate", "to": value} for value in VALUES["to"]]
     decode = decode_response if name == "approval-response" else decode_command
     validator = jsonschema.Draft202012Validator(schema(name))
     for document in documents:

@@ -727,5 +727,60 @@ def test_a_transcript_reads_as_it_did(name: str, regen: bool) -> None:
     assert text == path.read_text(), f"{path} differs: `pytest {__file__} --regen` writes it anew; review its diff"
 
 
+@scenario
+def over_to_another_version() -> Transcript:
+    """What a workflow has done must fit the version that it goes over to; what is to come may differ."""
+    draft = agent("drafter", "${{ event.data }}")
+    review = approval(ask="Post it?", payload="${{ steps.draft }}", needs="draft")
+    publish = agent("publisher", "${{ steps.review.payload }}", needs="review")
+    before = route({"draft": draft, "review": review, "publish": publish})
+    renamed = route(
+        {
+            "draft": draft,
+            "approve": review,
+            "publish": agent("publisher", "${{ steps.approve.payload }}", needs="approve"),
+        }
+    )
+    another = route({"draft": agent("writer", "${{ event.data }}"), "review": review, "publish": publish})
+    checked = route(
+        {
+            "draft": draft,
+            "review": review,
+            "check": agent("checker", "${{ steps.draft }}", needs="draft"),
+            "publish": {**publish, "needs": ["review", "check"]},
+        }
+    )
+    t = Transcript("A workflow that waits goes over to another version", before, renamed, another, checked)
+    t.start(data={"title": "It crashes"})
+    t.succeed("draft", {"text": "Thanks!"})
+    t.note(
+        "It waits for a person. Two versions don't fit what it has done; a fourth has one step more, which can begin at once."
+    )
+    t.migrate(renamed)
+    t.migrate(another)
+    t.migrate(checked)
+    t.migrate(checked)
+    t.note("The question stays as it was asked.")
+    t.answer()
+    t.take_over("two")
+    t.succeed("check", True)
+    t.succeed("publish")
+    t.migrate(before)
+    return t
+
+
+@scenario
+def over_to_a_version_that_mends_it() -> Transcript:
+    """A step that is stuck on its own expression has not begun, and begins anew by the new version."""
+    broken = route({"a": agent(), "b": agent("y", {"n": "${{ steps.a.nmber }}"}, needs="a")})
+    mended = route({"a": agent(), "b": agent("y", {"n": "${{ steps.a.number }}"}, needs="a")})
+    t = Transcript("A misspelt path, and the version that mends it", broken, mended)
+    t.start()
+    t.succeed("a", {"number": 7})
+    t.migrate(mended)
+    t.succeed("b", 14)
+    return t
+
+
 def test_every_transcript_has_its_scenario() -> None:
     assert {path.stem for path in FOLDER.iterdir()} == set(SCENARIOS)

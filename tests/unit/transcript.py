@@ -20,8 +20,9 @@ class Transcript(Partition):
         self.writer = Writer(title)
         self.lines = self.writer.lines
         super().__init__(*routes, **more)
-        for one in routes:
-            self.writer.route(one)
+        for number, one in enumerate(routes, 1):
+            version = f"VERSION{number}" if len(routes) > 1 else ""
+            self.writer.route(one, version=version)
 
     def note(self, text: str) -> None:
         self.writer.note(text)

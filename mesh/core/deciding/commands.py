@@ -20,16 +20,18 @@ from mesh.core.events import (
     IncidentResolved,
     StepGivenUp,
     StepSkipped,
+    WorkflowMigrated,
 )
 from mesh.core.evolve import approval_output
 from mesh.core.inputs import CommandGiven, Undeliverable
-from mesh.core.route import ApprovalWork, CallWork
+from mesh.core.migration import misfits, to_begin_anew
+from mesh.core.route import ApprovalWork, CallWork, Route
 from mesh.core.state import StepState, Workflow
 
 __all__ = ["on_command", "on_undeliverable"]
 
 
-def on_command(draft: Draft, given: CommandGiven) -> None:
+def on_command(draft: Draft, given: CommandGiven, target: Route | None) -> None:
     workflow = draft.workflow
     if workflow is None:
         _refuse(draft, given, "unknown", f"no workflow {given.workflow_id}: `mesh workflows` lists them")
@@ -41,6 +43,8 @@ def on_command(draft: Draft, given: CommandGiven) -> None:
     elif given.command == "cancel":
         _accept(draft, given)
         _cancel(draft, f"cancelled by {given.by}" + (f": {given.reason}" if given.reason else ""))
+    elif given.command == "migrate":
+        _on_migrate(draft, given, workflow, target)
     else:
         _on_incident(draft, given, workflow)
 
@@ -124,6 +128,41 @@ def _begin_again(draft: Draft, place: str, state: StepState) -> None:
         begin_undo(draft, name)
     elif begin(draft, step):
         settled(draft, name)
+
+
+def _on_migrate(draft: Draft, given: CommandGiven, workflow: Workflow, target: Route | None) -> None:
+    """Go over to another version, and let what it makes possible act. `target`: that version; None where it is not stored, or can't be read."""
+    if target is None:
+        message = (
+            f"there is no version {given.to} that can be read here: `mesh routes list` lists those that are stored"
+        )
+        _refuse(draft, given, "no_version", message)
+        return
+    if target.name != workflow.route:
+        _refuse(draft, given, "other_route", f"version {given.to} is of route {target.name}, not of {workflow.route}")
+        return
+    if target.digest == workflow.digest:
+        _refuse(draft, given, "already", "it runs on that version already")
+        return
+    why_not = misfits(workflow, draft.route, target)
+    if why_not:
+        _refuse(draft, given, "misfit", "; ".join(why_not))
+        return
+    _accept(draft, given)
+    anew = to_begin_anew(workflow)
+    for place in anew:
+        draft.add(IncidentResolved(step=place, action="migrate", by=given.by))
+    draft.add(
+        WorkflowMigrated(
+            before=workflow.digest,
+            digest=target.digest,
+            by=given.by,
+            begins_anew=anew,
+            closed_retention_s=target.closed_retention_s,
+        )
+    )
+    draft.go_over(target)
+    go_on(draft, target.steps)
 
 
 def _accept(draft: Draft, given: CommandGiven) -> None:

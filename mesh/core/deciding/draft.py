@@ -53,6 +53,10 @@ class Draft:
             raise AssertionError(f"{self.workflow_id}: deciding on a live workflow needs its route")
         return self._route
 
+    def go_over(self, route: Route) -> None:
+        """Decide by another version from here on."""
+        self._route, self._scope = route, None
+
     def scope(self) -> Scope:
         """What expressions see now."""
         if self._scope is None:

@@ -41,6 +41,7 @@ from mesh.core.events import (
 from mesh.core.evolve import evolve
 from mesh.core.inputs import (
     AnswerGiven,
+    CommandGiven,
     EventMatched,
     EventOffered,
     InboxInput,
@@ -438,7 +439,8 @@ class Owner:
         """Raises `RecordTooLarge` where what follows of it can't be sent and there is no other way to decide it."""
         workflow = self.state.workflows.get(given.workflow_id)
         route = self._route_for(given, workflow)
-        decided = decide(workflow, given, route=route, directory=self._directory(), now_ms=now_ms)
+        target = self._target_for(given)
+        decided = decide(workflow, given, route=route, directory=self._directory(), now_ms=now_ms, target=target)
         if not decided.events:
             return
         if self._emit(batch, decided, given.workflow_id, cause, now_ms):
@@ -474,6 +476,15 @@ class Owner:
                 )
             raise _UnknownDigest(digest)
         return route
+
+    def _target_for(self, given: Input) -> Route | None:
+        """The version that a command to migrate names; None where there is none that can be read."""
+        if not (isinstance(given, CommandGiven) and given.to):
+            return None
+        target = self._route_of(given.to)
+        if target is None and given.to not in self.unknown_digests:
+            raise _UnknownDigest(given.to)
+        return target
 
     def _emit(self, batch: Batch, decided: Decided, workflow_id: str, cause: Cause, now_ms: int) -> bool:
         """Make the decision, encode it and its effects, and take it into the state. False, and nothing happened: something of it is too large."""

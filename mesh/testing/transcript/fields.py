@@ -76,7 +76,8 @@ def input_line(given: Input, at: Callable[[int], str]) -> str:
             why = f", because: {given.reason}" if given.reason else ""
             return f"answer of {given.by} to {given.approval_id}: {given.decision}{edit}{why} (sent {at(given.source_at_ms)})"
         case CommandGiven():
-            return f"command of {given.by}: {given.command} {given.step or given.workflow_id}"
+            to = f" to {given.to}" if given.to else ""
+            return f"command of {given.by}: {given.command} {given.step or given.workflow_id}{to}"
         case WorkflowCalled() | CallEnded() | CallCancelled():
             return _crossing_line(given)
         case TimerDue():

@@ -20,10 +20,15 @@ class Writer:
     def __init__(self, title: str) -> None:
         self.lines = [title, "=" * len(title), ""]
         self._runs: dict[str, str] = {}
+        self._versions: dict[str, str] = {}
 
-    def route(self, route: Route, *, file: str = "") -> None:
-        """A route with its steps; of one that is a file, the name."""
-        self.lines.append(f"route {route.name}" + (f", from {file}" if file else ""))
+    def route(self, route: Route, *, file: str = "", version: str = "") -> None:
+        """A route with its steps; of one that is a file, the name. `version`: what its digest is called, where there are several."""
+        self.lines.append(
+            f"route {route.name}" + (f", from {file}" if file else "") + (f", {version}" if version else "")
+        )
+        if version:
+            self._versions[route.digest] = version
         if not file:
             self.lines += [f"    {name}: {as_json(step)}" for name, step in steps_of(route)]
         self.lines.append("")
@@ -41,7 +46,7 @@ class Writer:
 
     def text(self) -> str:
         text = "\n".join(self.lines)
-        for run, name in self._runs.items():
+        for run, name in {**self._versions, **self._runs}.items():
             text = text.replace(run, name)
         return text
 

@@ -1,0 +1,104 @@
+"""Migration: whether a running workflow can go over to another version of its route, and if not, why.
+
+Owns the rules alone; `mesh.core.deciding.commands` asks them for an operator's `migrate`, and the command line for what it would come to. What has not begun may differ in any way. What has begun or is
+settled must still make sense under the new version:
+
+    the step is there                       its state would belong to nothing
+    it does the same: kind, agent           a task that is out, and an output that was made, are that agent's
+    what it newly needs is settled          it can't have begun before it
+    while it is under way, what it waits    for_each, wait and the like have a state of their own, made of the
+    with is as it was                       old text; only what FREE names is read anew each time
+    a loop that goes round stays            its rounds are counted, and its steps go by them
+
+A step whose own expression could not be evaluated has not begun: it begins anew, by the new version.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from mesh.core import ids
+from mesh.core.route import AgentWork, Repeat, Route, Step
+from mesh.core.state import FINISHED, StepState, Workflow
+
+__all__ = ["misfits", "to_begin_anew"]
+
+FREE: Final = frozenset(
+    {"needs", "if", "agent", "input", "timeout", "retry", "on_exhausted", "approval", "undo", "repeat"}
+)
+"""Keys of a step that may differ while it is under way: they have rules of their own here, or are read at the next attempt, or were read when it began."""
+
+_NEVER_WORKED: Final = frozenset({"skipped", "blocked", "cancelled"})
+
+
+def misfits(workflow: Workflow, old: Route, new: Route) -> list[str]:
+    """Why this workflow can't go over from `old`, its version, to `new`: one line for each reason, with the step and what to do. Empty if it can."""
+    if workflow.ending is not None:
+        return [f"it is being undone, and will end as {workflow.ending.status}: nothing new begins in it"]
+    anew = set(to_begin_anew(workflow))
+    begun = {place: state for place, state in workflow.steps.items() if place not in anew}
+    found = [line for place in begun for line in _of_step(place, begun, old, new)]
+    return found + [line for name, step in old.steps.items() for line in _of_loop(name, step.repeat, begun, new)]
+
+
+def to_begin_anew(workflow: Workflow) -> tuple[str, ...]:
+    """The steps that are stuck on an expression of their own, before anything of them began."""
+    return tuple(place for place, state in workflow.steps.items() if _never_began(place, state))
+
+
+def _never_began(place: str, state: StepState) -> bool:
+    """In a first round: later ones go by their number."""
+    incident = state.incident
+    is_own = ids.step_of(place) == place and incident is not None and incident.kind == "expression"
+    return is_own and not state.attempt and not state.task_id and state.fan is None and state.round == 1
+
+
+def _of_step(place: str, begun: dict[str, StepState], old: Route, new: Route) -> Iterator[str]:
+    name, state = ids.step_of(place), begun[place]
+    if name != place:
+        return  # an item: its for-each is looked at
+    it, before, after = f"step {name} ({state.status})", old.steps[name], new.steps.get(name)
+    if after is None:
+        yield f"{it} is not in the new version: keep it there, or let this workflow end under its own"
+        return
+    if type(after.work) is not type(before.work):
+        yield f"{it} does something of another kind in the new version: keep it, and put what is new in a step of another name"
+        return
+    if state.status not in _NEVER_WORKED:
+        yield from _of_agent(it, before, after)
+    yield from _of_needs(it, begun, before, after)
+    if state.status not in FINISHED:
+        yield from _of_parts(it, old.definition["steps"][name], new.definition["steps"][name])
+
+
+def _of_agent(it: str, before: Step, after: Step) -> Iterator[str]:
+    agents = [step.work.agent for step in (before, after) if isinstance(step.work, AgentWork)]
+    if len(set(agents)) > 1:
+        yield f"{it} has agent {agents[0]}, and {agents[1]} in the new version: keep the agent, and put what is new in a step of another name"
+
+
+def _of_needs(it: str, begun: dict[str, StepState], before: Step, after: Step) -> Iterator[str]:
+    for need in after.needs:
+        other = begun.get(need)
+        if need not in before.needs and (other is None or other.status not in FINISHED):
+            stands = "not begun" if other is None else other.status
+            yield f"{it} newly needs {need} ({stands}): migrate when that is done, or take it out of the needs"
+
+
+def _of_parts(it: str, before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
+    """What a step under way goes by must be as it was."""
+    differing = sorted(
+        key for key in before.keys() | after.keys() if key not in FREE and before.get(key) != after.get(key)
+    )
+    if differing:
+        yield f"{it} has another {' and another '.join(differing)} in the new version: migrate when it is done"
+
+
+def _of_loop(name: str, repeat: Repeat | None, begun: dict[str, StepState], new: Route) -> Iterator[str]:
+    """A loop is under way from the first of its steps that begins until the step that closes it is settled."""
+    closing = begun.get(name)
+    is_over = closing is not None and closing.status in FINISHED
+    if repeat is None or is_over or not any(step in begun for step in repeat.body):
+        return
+    after = new.steps[name].repeat if name in new.steps else None
+    if after is None or (after.start, after.body) != (repeat.start, repeat.body):
+        yield f"the loop from {repeat.start} to {name} is under way, and another in the new version: migrate when it is done"
