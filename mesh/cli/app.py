@@ -38,7 +38,9 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
     },
     "Operators": {
         "status": Entry("mesh.cli.status:status", "Show the mesh on one screen, and why something is stuck."),
-        "workflows": Entry("mesh.cli.workflows:workflows", "List workflows."),
+        "workflows": Entry(
+            "mesh.cli.workflows:workflows", "List workflows; move them to another version of their rules."
+        ),
         "workflow": Entry("mesh.cli.workflows:workflow", "Show a workflow's timeline; cancel it, retry its incidents."),
         "agents": Entry("mesh.cli.agents:agents", "List agents and who is alive."),
         "routes": Entry("mesh.cli.routes:routes", "Check, apply, explain, draw, compare and replay routing rules."),

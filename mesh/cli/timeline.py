@@ -40,6 +40,7 @@ from mesh.core.events import (
     TaskSucceeded,
     WorkflowEnded,
     WorkflowForgotten,
+    WorkflowMigrated,
     WorkflowStarted,
 )
 from mesh.core.state import FINISHED, StepState, Workflow
@@ -122,10 +123,8 @@ def _describe_workflow(event: Event, decision: Decision) -> Line:
             return Line("", "start repeated: nothing changes", QUIET, event.reason)
         case AnswerRefused():
             return Line("", f"answer refused ({event.code})", PEOPLE, f"{event.message} (by {event.by})")
-        case CommandAccepted():
-            return Line("", f"{event.command} by {event.by}", WORK, event.reason)
-        case CommandRefused():
-            return Line("", f"{event.command} refused ({event.code})", PEOPLE, event.message)
+        case CommandAccepted() | CommandRefused() | WorkflowMigrated():
+            return _ordered(event)
         case EffectUndeliverable():
             return Line("", f"could not be sent to {event.topic}", BAD, f"{event.code}: {event.message}")
         case InputDismissed():
@@ -138,6 +137,16 @@ def _describe_workflow(event: Event, decision: Decision) -> Line:
             return Line("", "forgotten: the id may start afresh", QUIET)
         case _:
             return Line("", type(event).__name__, QUIET)
+
+
+def _ordered(event: CommandAccepted | CommandRefused | WorkflowMigrated) -> Line:
+    match event:
+        case CommandAccepted():
+            return Line("", f"{event.command} by {event.by}", WORK, event.reason)
+        case CommandRefused():
+            return Line("", f"{event.command} refused ({event.code})", PEOPLE, event.message)
+        case WorkflowMigrated():
+            return Line("", f"goes over to rules {event.digest[7:19]}", WORK, f"from {event.before[7:19]}")
 
 
 def _closed(event: ApprovalClosed) -> Line:

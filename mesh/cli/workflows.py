@@ -1,4 +1,4 @@
-"""`mesh workflows`, `mesh workflow ID`, `mesh workflow cancel|retry ID`."""
+"""`mesh workflows`, `mesh workflows migrate`, `mesh workflow ID`, `mesh workflow cancel|retry ID`."""
 
 import getpass
 import shlex
@@ -14,6 +14,7 @@ from mesh.cli.human import ago, duration, one_line, pick, printable, rfc3339_or_
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.timeline import SHOWN_LINES, document, header, in_full, standing, status_text, waits
 from mesh.cli.timeline import table as timeline_table
+from mesh.cli.workflows_migrate import migrate
 from mesh.codec.state import workflow_document
 from mesh.codec.times import rfc3339
 from mesh.core.state import Workflow
@@ -27,7 +28,11 @@ SETTLE_S: Final = 10.0  # how long a retry's consequences are waited for; longer
 STATUSES = ("running", "completed", "failed", "rejected", "cancelled", "incident")
 
 
-@click.command(short_help="List workflows.")
+@click.group(
+    invoke_without_command=True,
+    short_help="List workflows; move them to another version of their rules.",
+    subcommand_metavar="[COMMAND [ARGS]...]",
+)
 @click.option(
     "--status", type=click.Choice(STATUSES), help="Only these; `incident`: running ones that wait for an operator."
 )
@@ -36,6 +41,8 @@ STATUSES = ("running", "completed", "failed", "rejected", "cancelled", "incident
 @mesh_command
 def workflows(session: Session, *, status: str | None, route: str | None, limit: int) -> None:
     """List workflows, the last changed first."""
+    if click.get_current_context().invoked_subcommand is not None:
+        return
     rows = session.run(_list(session, status, route, limit))
     now_ms = session.now_ms()
     if session.as_json:
@@ -46,6 +53,9 @@ def workflows(session: Session, *, status: str | None, route: str | None, limit:
         session.show(_table(rows, now_ms))
         if len(rows) == limit:
             session.note(f"the last {limit}; --limit shows more, --status and --route choose")
+
+
+workflows.add_command(migrate)
 
 
 async def _list(session: Session, status: str | None, route: str | None, limit: int) -> list[WorkflowRow]:

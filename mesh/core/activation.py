@@ -106,6 +106,10 @@ class Timeline:
         active = set(self.in_effect(place).values())
         return {d for one in self._activations[:place] for d in one.routes.values() if d is not None} - active
 
+    def digests(self) -> set[str]:
+        """Of every version that ever was, or is about to be, in effect."""
+        return {digest for one in self._activations for digest in one.routes.values() if digest is not None}
+
     def at(self, at_ms: int) -> dict[str, str]:
         """The digest of each route in effect at `at_ms`."""
         return self.in_effect(self.place(at_ms))

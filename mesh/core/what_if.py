@@ -201,7 +201,7 @@ class _Recording:
             case IncidentRaised(kind="expired") if event.step in self.questions:
                 question = self.questions[event.step][-1]
                 question.closed_at_ms, question.expired = at_ms, True
-            case CommandAccepted():
+            case CommandAccepted() if event.command != "migrate":  # the whole run is played by one version
                 steps = tuple(e.step for e in decision.events if isinstance(e, IncidentResolved))
                 self.commands.append((at_ms, order, event, steps))
             case _:

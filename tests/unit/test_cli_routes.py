@@ -324,6 +324,84 @@ def test_apply_refuses_what_it_cant_mean(stored: Path, arguments: list[str]) -> 
     assert result.exit_code in {1, 2}, result.output
 
 
+# migrate -------------------------------------------------------------------------------------------------------------------------------
+
+
+def move(*arguments: str) -> Result:
+    return CliRunner().invoke(mesh, ["workflows", "migrate", *arguments])
+
+
+def verdicts(*arguments: str, code: int = 0) -> list[tuple[str, str]]:
+    result = move(*arguments, "--json")
+    assert result.exit_code == code, result.output
+    found = json.loads(result.stdout)
+    assert sum(found["counts"].values()) == len(found["workflows"])
+    return [(one["workflow_id"], one["verdict"]) for one in found["workflows"]]
+
+
+def test_a_dry_run_tells_what_would_be_decided_and_what_would_begin(stored: Path) -> None:
+    """r:two waits for an answer, r:one has ended."""
+    changes_of("apply", "same.yaml")
+    (stored / "more.yaml").write_text(FILE + """  log: {needs: a, agent: worker, input: "${{ steps.a }}"}\n""")
+    changes_of("apply", "more.yaml")
+    before = (stored / "mesh.db").read_bytes()
+    result = move("two", "--to", "active", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("migrated   r:two")
+    assert "then: log to worker" in result.stdout
+    assert "1 migrated; this was a dry run, nothing is sent" in result.stderr
+    assert verdicts("--route", "r", "--to", "active", "--dry-run") == [("r:two", "migrated")]
+    assert verdicts("r:one", "r:two", "--to", "active", "--dry-run", code=1) == [
+        ("r:one", "refused"),
+        ("r:two", "migrated"),
+    ]
+    assert verdicts("two", "--to", ROUTE.digest[7:20], "--dry-run") == [("r:two", "already")]
+    assert (stored / "mesh.db").read_bytes() == before
+    (stored / "other.yaml").write_text(FILE.replace("ok:", "fine:").replace("ok", "fine"))
+    changes_of("apply", "other.yaml")
+    refused = move("two", "--to", "active", "--dry-run")
+    assert (refused.exit_code, "step ok (asking) is not in the new version" in refused.stdout) == (1, True)
+
+
+def test_a_migration_that_no_router_decides_times_out_and_says_so(stored: Path) -> None:
+    async def create() -> None:
+        broker = await SqliteBroker.open(stored / "mesh.db", client_id="test")
+        await broker.create_topics([TopicSpec(TOPICS.commands, 1)])
+        await broker.close()
+
+    asyncio.run(create())
+    changes_of("apply", "new.yaml")
+    result = move("two", "--to", "active", "--timeout", "0.05")
+    assert result.exit_code == 5
+    assert result.stdout.startswith("undecided  r:two")
+    assert "no decision on 1 workflow after 0.05 s" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--to", "active"], 2, "give the workflows' IDs, or --route"),
+        (["two", "--route", "r", "--to", "active"], 2, "give the workflows' IDs, or --route"),
+        (["two"], 2, "--to"),
+        (["nobody", "--to", "active"], 3, "no workflow has 'nobody'"),
+        (["--route", "none", "--to", "active"], 3, "no workflow of route none is running"),
+        (["two", "--to", "none"], 3, "no stored version has 'none'"),
+        (["two", "--to", OLD.digest[7:]], 2, "was never active"),
+    ],
+)
+def test_migrate_refuses_what_it_cant_mean(stored: Path, arguments: list[str], code: int, said: str) -> None:
+    changes_of("apply", "same.yaml")
+    result = move(*arguments, "--dry-run")
+    assert (result.exit_code, said in result.stderr) == (code, True), result.stderr
+
+
+def test_there_is_no_active_version_to_go_to_where_the_route_is_withdrawn(stored: Path) -> None:
+    changes_of("apply", "same.yaml")
+    changes_of("apply", "--withdraw", "r")
+    result = move("two", "--to", "active", "--dry-run")
+    assert (result.exit_code, "no version of r is active" in result.stderr) == (3, True)
+
+
 # list, show, diff -----------------------------------------------------------------------------------------------------------------------
 
 

@@ -482,8 +482,10 @@ class Owner:
         if not (isinstance(given, CommandGiven) and given.to):
             return None
         target = self._route_of(given.to)
-        if target is None and given.to not in self.unknown_digests:
-            raise _UnknownDigest(given.to)
+        if target is None:
+            if given.to not in self.unknown_digests:
+                raise _UnknownDigest(given.to)
+            self.unknown_digests.discard(given.to)  # by the next command it may be stored
         return target
 
     def _emit(self, batch: Batch, decided: Decided, workflow_id: str, cause: Cause, now_ms: int) -> bool:

@@ -33,6 +33,7 @@ __all__ = ["Parties", "workflows_of"]
 
 _CALM_AGENT_S: Final = 0.05
 _SWEEP_S: Final = 5.0
+_NOT_STORED: Final = "sha256:" + "0" * 64
 
 
 class Parties:
@@ -266,8 +267,8 @@ class Parties:
             workflow = self._promises.effective[-1][2].workflow_id
             self._later(self._rng.uniform(0, 15), lambda: self._command("retry", workflow))
 
-    def _command(self, command: Any, workflow: str) -> None:
-        self._note("operator", f"{command} {workflow}")
+    def _command(self, command: Any, workflow: str, to: str = "") -> None:
+        self._note("operator", f"{command} {workflow} {to}".strip())
         self._send(
             encode_command(
                 topics=self._topics,
@@ -276,8 +277,23 @@ class Parties:
                 by="ops",
                 command_id=self._fresh("command"),
                 at_ms=self._clock.now_ms(),
+                to=to,
             )
         )
+
+    def migrate_workflows(self, for_s: float) -> None:
+        """Move workflows that run to another version of their route, whether that fits or not, now and then within `for_s`."""
+        for _ in range(self._rng.choice([0, 3, 8])):
+            self._later(self._rng.uniform(0, for_s), self._migrate)
+
+    def _migrate(self) -> None:
+        running = [one for one in self._promises.workflows() if one.status == "running"]
+        if running:
+            workflow = self._rng.choice(running)
+            version = self._rng.choice(self._versions[workflow.route])
+            self._send(encode_definition(version, self._topics))
+            to = version.digest if self._rng.random() < 0.9 else _NOT_STORED
+            self._command("migrate", workflow.workflow_id, to)
 
     def change_routes(self, for_s: float) -> None:
         """Make other versions active, or withdraw a route, now and then within `for_s`."""

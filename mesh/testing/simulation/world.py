@@ -167,6 +167,7 @@ class World:
         for number in range(plan.workflows):
             self.parties.publish(number, plan.chaos_s * 0.7)
         self.parties.change_routes(plan.chaos_s * 0.8)
+        self.parties.migrate_workflows(plan.chaos_s * 0.9)
         async with asyncio.TaskGroup() as tasks:
             parts = [tasks.create_task(self._live(slot)) for slot in self._slots]
             if plan.real_agents:
