@@ -9,6 +9,7 @@ settled must still make sense under the new version:
     while it is under way, what it waits    for_each, wait and the like have a state of their own, made of the
     with is as it was                       old text; only what FREE names is read anew each time
     a loop that goes round stays            its rounds are counted, and its steps go by them
+    its budget is of the same things        what it may spend was granted when it began, and since
 
 A step whose own expression could not be evaluated has not begun: it begins anew, by the new version.
 """
@@ -17,13 +18,13 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from mesh.core import ids
-from mesh.core.route import AgentWork, Repeat, Route, Step
+from mesh.core.route import AgentWork, Budget, Repeat, Route, Step
 from mesh.core.state import FINISHED, StepState, Workflow
 
 __all__ = ["misfits", "to_begin_anew"]
 
 FREE: Final = frozenset(
-    {"needs", "if", "agent", "input", "timeout", "retry", "on_exhausted", "approval", "undo", "repeat"}
+    {"needs", "if", "agent", "input", "timeout", "retry", "on_exhausted", "approval", "undo", "repeat", "reserve"}
 )
 """Keys of a step that may differ while it is under way: they have rules of their own here, or are read at the next attempt, or were read when it began."""
 
@@ -37,7 +38,8 @@ def misfits(workflow: Workflow, old: Route, new: Route) -> list[str]:
     anew = set(to_begin_anew(workflow))
     begun = {place: state for place, state in workflow.steps.items() if place not in anew}
     found = [line for place in begun for line in _of_step(place, begun, old, new)]
-    return found + [line for name, step in old.steps.items() for line in _of_loop(name, step.repeat, begun, new)]
+    found += [line for name, step in old.steps.items() for line in _of_loop(name, step.repeat, begun, new)]
+    return found + list(_of_budget(old.budget, new.budget))
 
 
 def to_begin_anew(workflow: Workflow) -> tuple[str, ...]:
@@ -102,3 +104,16 @@ def _of_loop(name: str, repeat: Repeat | None, begun: dict[str, StepState], new:
     after = new.steps[name].repeat if name in new.steps else None
     if after is None or (after.start, after.body) != (repeat.start, repeat.body):
         yield f"the loop from {repeat.start} to {name} is under way, and another in the new version: migrate when it is done"
+
+
+def _of_budget(before: Budget | None, after: Budget | None) -> Iterator[str]:
+    """Amounts may differ: those of a run are its own."""
+    was, will = _budgeted(before), _budgeted(after)
+    if was != will:
+        yield f"it has a budget of {was or 'nothing'}, and the new version one of {will or 'nothing'}: name the same things there"
+
+
+def _budgeted(budget: Budget | None) -> str:
+    if budget is None:
+        return ""
+    return ", ".join([*sorted(budget.limits), *(["time"] if budget.time_s is not None else [])])

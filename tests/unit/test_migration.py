@@ -235,6 +235,18 @@ def test_one_that_is_being_undone_stays() -> None:
     assert refused(p, after).message == "it is being undone, and will end as failed: nothing new begins in it"
 
 
+def test_a_budget_stays_as_it_was_granted_and_must_be_of_the_same_things() -> None:
+    before, none = route(BEFORE, budget={"tokens": 100, "time": "1h"}), route(BEFORE)
+    p = Partition(before, none, more := route(BEFORE, budget={"tokens": 900, "time": "9h"}))
+    p.start()
+    account = p.workflow().account
+    assert refused(p, none).message == (
+        "it has a budget of tokens, time, and the new version one of nothing: name the same things there"
+    )
+    assert names(p.migrate(more)) == ["CommandAccepted", "WorkflowMigrated"]
+    assert p.workflow().account == account
+
+
 # What no version can help ----------------------------------------------------------------------------------------------------
 
 
