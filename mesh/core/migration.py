@@ -4,21 +4,21 @@ Owns the rules alone; `mesh.core.deciding.commands` asks them for an operator's 
 settled must still make sense under the new version:
 
     the step is there                       its state would belong to nothing
-    it does the same: kind, agent           a task that is out, and an output that was made, are that agent's
+    it does the same: kind, and who by      a task that is out, and an output that was made, are that agent's (or that route's)
     what it newly needs is settled          it can't have begun before it
     while it is under way, what it waits    for_each, wait and the like have a state of their own, made of the
     with is as it was                       old text; only what FREE names is read anew each time
     a loop that goes round stays            its rounds are counted, and its steps go by them
     its budget is of the same things        what it may spend was granted when it began, and since
 
-A step whose own expression could not be evaluated has not begun: it begins anew, by the new version.
+A step that got stuck before it began (its own expression could not be evaluated) begins anew, by the new version.
 """
 
 from collections.abc import Iterator
 from typing import Any, Final
 
 from mesh.core import ids
-from mesh.core.route import AgentWork, Budget, Repeat, Route, Step
+from mesh.core.route import AgentWork, Budget, CallWork, Repeat, Route, Step, Work
 from mesh.core.state import FINISHED, StepState, Workflow
 
 __all__ = ["misfits", "to_begin_anew"]
@@ -28,6 +28,7 @@ FREE: Final = frozenset(
 )
 """Keys of a step that may differ while it is under way: they have rules of their own here, or are read at the next attempt, or were read when it began."""
 
+_STUCK: Final = frozenset({"expression", "unknown_route", "too_deep"})
 _NEVER_WORKED: Final = frozenset({"skipped", "blocked", "cancelled"})
 
 
@@ -43,14 +44,14 @@ def misfits(workflow: Workflow, old: Route, new: Route) -> list[str]:
 
 
 def to_begin_anew(workflow: Workflow) -> tuple[str, ...]:
-    """The steps that are stuck on an expression of their own, before anything of them began."""
+    """The steps that got stuck before anything of them began."""
     return tuple(place for place, state in workflow.steps.items() if _never_began(place, state))
 
 
 def _never_began(place: str, state: StepState) -> bool:
     """In a first round: later ones go by their number."""
     incident = state.incident
-    is_own = ids.step_of(place) == place and incident is not None and incident.kind == "expression"
+    is_own = ids.step_of(place) == place and incident is not None and incident.kind in _STUCK
     return is_own and not state.attempt and not state.task_id and state.fan is None and state.round == 1
 
 
@@ -66,16 +67,27 @@ def _of_step(place: str, begun: dict[str, StepState], old: Route, new: Route) ->
         yield f"{it} does something of another kind in the new version: keep it, and put what is new in a step of another name"
         return
     if state.status not in _NEVER_WORKED:
-        yield from _of_agent(it, before, after)
+        yield from _of_doer(it, before.work, after.work)
     yield from _of_needs(it, begun, before, after)
     if state.status not in FINISHED:
         yield from _of_parts(it, old.definition["steps"][name], new.definition["steps"][name])
 
 
-def _of_agent(it: str, before: Step, after: Step) -> Iterator[str]:
-    agents = [step.work.agent for step in (before, after) if isinstance(step.work, AgentWork)]
-    if len(set(agents)) > 1:
-        yield f"{it} has agent {agents[0]}, and {agents[1]} in the new version: keep the agent, and put what is new in a step of another name"
+def _of_doer(it: str, before: Work, after: Work) -> Iterator[str]:
+    """By which agent, or as which called workflow, it is done."""
+    was, will = _doer(before), _doer(after)
+    if was != will:
+        yield f"{it} is done by {was}, and by {will} in the new version: keep it, and put what is new in a step of another name"
+
+
+def _doer(work: Work) -> str:
+    match work:
+        case AgentWork():
+            return f"agent {work.agent}"
+        case CallWork():
+            return f"route {work.route}"
+        case _:
+            return ""
 
 
 def _of_needs(it: str, begun: dict[str, StepState], before: Step, after: Step) -> Iterator[str]:

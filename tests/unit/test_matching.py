@@ -224,6 +224,7 @@ def test_an_event_is_offered_once_to_each_workflow_that_may_wait_for_it() -> Non
     assert offered(index, k="1", n="2") == [("a:1", False), ("a:2", False), ("b:1", False)]
     assert offered(index, k="1", n="1") == [("a:1", False), ("b:1", False)]
     assert offered(index, n="2") == [("a:2", False)]
+    assert offered(index, k=" ") == []
     assert index.offers(event(k="1")) == []
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from one_partition import Partition, agent, approval, names, only, route
 
-from mesh.core.events import CommandRefused, IncidentResolved, TaskDispatched, WorkflowEnded, WorkflowMigrated
+from mesh.core.events import CallMade, CommandRefused, IncidentResolved, TaskDispatched, WorkflowEnded, WorkflowMigrated
 from mesh.core.migration import misfits
 from mesh.core.route import Route
 
@@ -138,7 +138,7 @@ def test_an_incident_is_retried_by_the_new_version() -> None:
         ),
         (
             {**BEFORE, "draft": agent("writer")},
-            "step draft (succeeded) has agent drafter, and writer in the new version: keep the agent, and put what is new in a step of another name",
+            "step draft (succeeded) is done by agent drafter, and by agent writer in the new version: keep it, and put what is new in a step of another name",
         ),
         (
             {**BEFORE, "check": agent(), "draft": {**DRAFT, "needs": "check"}},
@@ -152,7 +152,7 @@ def test_what_has_begun_must_make_sense_under_the_new_version(steps: dict[str, A
 
 def test_every_reason_is_told_at_once() -> None:
     said = why_not({"draft": agent("writer"), "publish": agent("publisher", needs="draft")})
-    assert said.startswith("step draft (succeeded) has agent drafter")
+    assert said.startswith("step draft (succeeded) is done by agent drafter")
     assert "; step review (asking) is not in the new version" in said
 
 
@@ -185,6 +185,21 @@ def test_a_for_each_under_way_keeps_its_list_and_its_items_go_on() -> None:
     p.succeed("a[0]")
     assert only(p.succeed("a[1]"), TaskDispatched).step == "b"
     p.check_replay()
+
+
+def test_a_call_goes_on_by_its_route_and_one_that_found_none_begins_anew() -> None:
+    before = route({"a": {"workflow": "called", "input": 1}})
+    after = route({"a": {"workflow": "other", "input": 1}})
+    called, other = route({"a": agent()}, route="called"), route({"a": agent()}, route="other")
+    p = Partition(before, after, called, other)
+    p.start()
+    assert "step a (calling) is done by route called, and by route other" in refused(p, after).message
+    p = Partition(before, after, other)
+    p.start()
+    assert p.step("a").incident is not None
+    events = p.migrate(after)
+    assert only(events, WorkflowMigrated).begins_anew == ("a",)
+    assert only(events, CallMade).route == "other"
 
 
 def loop(**repeat: Any) -> dict[str, Any]:

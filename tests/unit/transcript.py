@@ -21,7 +21,7 @@ class Transcript(Partition):
         self.lines = self.writer.lines
         super().__init__(*routes, **more)
         for number, one in enumerate(routes, 1):
-            version = f"VERSION{number}" if len(routes) > 1 else ""
+            version = f"VERSION{number}" if len({other.name for other in routes}) < len(routes) else ""
             self.writer.route(one, version=version)
 
     def note(self, text: str) -> None:
