@@ -24,7 +24,22 @@ from mesh.core.state import FINISHED, StepState, Workflow
 __all__ = ["misfits", "to_begin_anew"]
 
 FREE: Final = frozenset(
-    {"needs", "if", "agent", "input", "timeout", "retry", "on_exhausted", "approval", "undo", "repeat", "reserve"}
+    {
+        "needs",
+        "if",
+        "agent",
+        "input",
+        "timeout",
+        "start_timeout",
+        "run_timeout",
+        "heartbeat",
+        "retry",
+        "on_exhausted",
+        "approval",
+        "undo",
+        "repeat",
+        "reserve",
+    }
 )
 """Keys of a step that may differ while it is under way: they have rules of their own here, or are read at the next attempt, or were read when it began."""
 

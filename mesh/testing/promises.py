@@ -438,10 +438,8 @@ class Promises:
                     self._check_expiry(before, event.step, where)
             case WorkflowEnded():
                 self._check_end(step, event)
-            case WorkflowMigrated():
-                self.counts["migrated"] += 1
-            case CommandRefused():
-                self.counts[f"refused: {event.command}, {event.code}"] += 1
+            case WorkflowMigrated() | CommandRefused():
+                self._count_command(event)
             case WorkflowForgotten():
                 self._forget(step.decision.workflow_id)
             case InputParked():
@@ -471,6 +469,9 @@ class Promises:
                     self._check_call_time_out(event, where)
             case _:
                 pass
+
+    def _count_command(self, event: WorkflowMigrated | CommandRefused) -> None:
+        self.counts[f"refused: {event.command}, {event.code}" if isinstance(event, CommandRefused) else "migrated"] += 1
 
     def _settle(self, before: Workflow | None, name: str, offset: int) -> None:
         step = before.steps.get(name) if before else None

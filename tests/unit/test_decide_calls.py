@@ -250,7 +250,7 @@ def test_a_route_that_nobody_knows_is_an_incident_and_can_be_retried_once_it_is_
     p.start()
     incident = only(p.decisions[-1].events, IncidentRaised)
     assert incident.kind == "unknown_route"
-    assert incident.message.startswith("no route sub is known")
+    assert incident.message.startswith("no version of route sub is active")
     p.directory = known
     p.command("retry")
     assert only(p.decisions[-1].events, CallMade).attempt == 1
