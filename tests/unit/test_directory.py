@@ -39,9 +39,7 @@ class Registry:
 
     @asynccontextmanager
     async def router(self) -> AsyncIterator[DirectoryFollower]:
-        follower = DirectoryFollower(
-            self.cluster.connect("router"), TOPICS, {"ana": frozenset({"lead"})}, self.clock
-        )
+        follower = DirectoryFollower(self.cluster.connect("router"), TOPICS, {"ana": frozenset({"lead"})}, self.clock)
         await follower.start()
         following = asyncio.create_task(follower.follow())
         try:
