@@ -61,7 +61,7 @@ UNDRAWN = frozenset(
     {"InputParked", "InputAttempted"}  # the owner's, not `decide`'s
     | {"TaskHandedOver", "TaskHeld", "BudgetRaised", "BudgetTimeOver", "StepGivenUp", "StepCancelled", "StepComputed"}
     | {"EventEmitted", "ForEachStarted", "PortionScheduled", "ForEachEnded", "RoundStarted", "CompensationStarted"}
-    | {"WaitStarted", "WaitEnded", "EventReceived", "EventKept", "EventUnclaimed"}
+    | {"WaitStarted", "WaitEnded", "EventReceived", "EventKept", "EventUnclaimed", "WorkflowMigrated"}
 )
 WAITING = frozenset({"running", "retrying", "asking", "calling", "incident"})
 SUB = called_route(

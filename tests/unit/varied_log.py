@@ -33,9 +33,10 @@ def varied_run() -> Partition:
     }
     rules = route(_RULES, route="triage", keep_events="1h")
     limited = route(_LIMITED, route="triage", budget=_BUDGET)
+    changed = route({**steps, "thanks": agent("mailer", needs="publish")}, route="triage")
     callers = route({"call": calling(timeout="1h"), "more": agent(needs="call")}, route="caller")
     sub = called_route({"work": agent("worker", "${{ event.data }}", on_exhausted="fail", retry={"attempts": 1})})
-    p = Partition(route(steps, route="triage", on_repeat="new_run_after_end"), callers, sub, rules, limited)
+    p = Partition(route(steps, route="triage", on_repeat="new_run_after_end"), callers, sub, rules, limited, changed)
     _finish(p)
     _reject(p)
     _stop(p)
@@ -45,6 +46,7 @@ def varied_run() -> Partition:
     _undo(p, rules)
     _go_each(p, rules)
     _spend(p, limited)
+    _move(p, changed)
     return p
 
 
@@ -223,6 +225,14 @@ def _call(p: Partition, callers: Route) -> None:
     p.fail("work", key=call.workflow_id)
     p.give(call)
     p.pass_on()
+
+
+def _move(p: Partition, changed: Route) -> None:
+    """Over to another version, and to its end."""
+    _to_review(p, "moved", risky=False)
+    p.migrate(changed, key="moved")
+    p.succeed("publish", key="moved")
+    p.succeed("thanks", key="moved")
 
 
 def _owners_own(p: Partition) -> None:

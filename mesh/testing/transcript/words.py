@@ -66,6 +66,7 @@ from mesh.core.events import (
     WaitStarted,
     WorkflowEnded,
     WorkflowForgotten,
+    WorkflowMigrated,
     WorkflowStarted,
 )
 from mesh.core.ids import attempt_id, parse_step_id
@@ -299,6 +300,9 @@ def _of_an_input(event: Event) -> str:
             return f"{event.by or 'nobody'} grants {as_json(event.granted)} more"
         case BudgetTimeOver():
             return "no task goes out until there is more of it"
+        case WorkflowMigrated():
+            anew = f", where {', '.join(event.begins_anew)} begins anew" if event.begins_anew else ""
+            return f"{event.by or 'nobody'} moves it to another version of its route{anew}"
         case CommandRefused():
             return f"-> {event.by or 'nobody'} is told: refused ({event.code}), {event.message}"
         case InputDismissed():
