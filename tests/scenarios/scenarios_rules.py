@@ -1,10 +1,11 @@
 """Scenarios of the rules beyond a plain graph: joins, for-each, loops, waits, values, events, ends, undo, hand-over."""
 
+from collections.abc import Callable
 from typing import Any
 
 from scenario_table import begin, scenario
 
-from mesh import HandOver
+from mesh import HandOver, NonRetryable
 from mesh.testing import MeshKit, dies, fails, silent, uses
 
 
@@ -165,3 +166,34 @@ def agents_that_fall_silent(mesh: MeshKit) -> None:
     periods = {"timeout": "1m", "start_timeout": "600ms", "heartbeat": "600ms"}
     run = begin(mesh, {"dig": task("digger", retry={"attempts": 4, "backoff": "100ms"}, **periods)})
     assert run.outcome.data == {"dig": "dug"}
+
+
+@scenario
+def a_capability_and_who_has_it(mesh: MeshKit) -> None:
+    """Of two agents with one capability one is chosen; when it has failed for good, an operator's retry goes to the other."""
+    tried: list[str] = []
+
+    def translator(name: str) -> Callable[[str], str]:
+        def translate(text: str) -> str:
+            tried.append(name)
+            if len(tried) == 1:
+                raise NonRetryable("the quota is used up", kind="quota")
+            return f"Hallo, by {name}"
+
+        return translate
+
+    for name in ("deepl", "llm"):
+        mesh.agent(name, translator(name), capabilities=["translate"])
+    run = begin(mesh, {"translate": {"capability": "translate", "input": "${{ event.data }}"}}, data="Hello")
+    assert "quota" in run.needs_operator("translate")
+    run.retry("translate", by="op")
+    assert run.outcome.data == {"translate": f"Hallo, by {tried[1]}"}
+    assert sorted(tried) == ["deepl", "llm"]
+
+
+@scenario
+def a_capability_that_nobody_has(mesh: MeshKit) -> None:
+    """Nobody is registered for it, so it waits for an operator."""
+    mesh.agent("llm", "Hallo", capabilities=["translate"])
+    run = begin(mesh, {"sum": {"capability": "summarize", "input": 1, "on_exhausted": "fail"}})
+    assert "no agent is registered for the capability summarize" in run.needs_operator("sum")

@@ -145,10 +145,12 @@ class MeshKit:
         *,
         then: Any = msgspec.UNSET,
         after: Duration = 0,
+        capabilities: Iterable[str] = (),
     ) -> PlayedAgent:
         """Play an agent by a script (`mesh.testing.kit.scripts`), or let a real one work: `mesh_kit.agent(classify)`.
 
         `then`: what comes when the script has come to its end. `after`: how long each reply takes. The result knows its `calls`. Given again, the new script takes the old one's place.
+        `capabilities`: those that it is registered for, beside a real one's own.
         """
         if isinstance(name, Agent):
             script, name = name, name.name
@@ -157,6 +159,7 @@ class MeshKit:
                 f"the agent {name} needs a script: an output, a function, a list, fails(...), silent, or an @agent"
             )
         played = PlayedAgent(name, script, then, seconds(after), self.stage.faults.append)
+        played.capabilities += tuple(capabilities)
         self.stage.agents[name] = played
         if self._is_open:
             self._engine.renew()

@@ -14,6 +14,7 @@ from math import inf
 from typing import Any, Final, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from mesh.codec.approvals import ApprovalRequest, Receipt, decode_receipt, decode_request, encode_response
 from mesh.codec.cards import encode_card
@@ -26,10 +27,10 @@ from mesh.core.evolve import evolve
 from mesh.core.ids import attempt_id
 from mesh.core.inputs import HandOver, TaskError
 from mesh.core.replay import PartitionFold
-from mesh.core.state import FINISHED, Workflow
+from mesh.core.state import FINISHED, AgentCard, Workflow
 from mesh.core.topics import Topics
 from mesh.ports import Broker, Clock, OutRecord, Reader, Record, TopicPartition, TopicSpec
-from mesh.services.agent_runtime.cards import card_of
+from mesh.services.agent_runtime.cards import card_of, registration_of
 from mesh.testing.kit.cast import PlayedAgent, PlayedPerson, Question
 from mesh.testing.kit.errors import KitError, is_for_the_test, unknown
 from mesh.testing.kit.scripts import Answer, Reply, Silence, Works
@@ -104,14 +105,25 @@ class Stage:
             for number in range(there[topic].partitions):
                 self.positions.setdefault(TopicPartition(topic, number), 0)
 
-    def _cards(self) -> Iterator[Any]:
-        """Of real agents: the mesh knows the form of what they give by these."""
+    def _cards(self) -> Iterator[AgentCard]:
+        """Of real agents: the mesh knows the form of what they give by these. And of those with capabilities, with their registrations."""
         for played in self.agents.values():
-            if played.real is not None:
-                now_ms = self._clock.now_ms()
-                yield card_of(
-                    played.real, topics=self.topics, instance="test", now_ms=now_ms, expires_after_s=_CARD_LASTS_S
-                )
+            if played.real is None and not played.capabilities:
+                continue
+            card = replace(self._card(played), capabilities=played.capabilities)
+            yield card
+            if played.capabilities:
+                yield registration_of(card)
+
+    def _card(self, played: PlayedAgent) -> AgentCard:
+        """One that lasts longer than any test."""
+        if played.real is None:
+            topic = self.topics.tasks(played.name)
+            return AgentCard(
+                name=played.name, version="test", topic=topic, instance="test", expires_after_s=_CARD_LASTS_S
+            )
+        now_ms = self._clock.now_ms()
+        return card_of(played.real, topics=self.topics, instance="test", now_ms=now_ms, expires_after_s=_CARD_LASTS_S)
 
     async def watch(self) -> None:
         """Read for ever, from where the reading had come."""
