@@ -158,7 +158,10 @@ def _command() -> dict[str, Any]:
             "workflow_id": {**SOME_TEXT, "pattern": "^[^:]+:.", "description": "<route>:<key>"},
             "by": SOME_TEXT,
             "reason": STRING_OR_NULL,
-            "step": {**STRING_OR_NULL, "description": "retry: this step's incident alone."},
+            "step": {
+                **STRING_OR_NULL,
+                "description": "retry, skip, fail: the incident of this step alone (of one item: `check[7]`; of a compensation: `hotel.undo`).",
+            },
             "to": {
                 "description": "migrate: the digest of the version to go over to.",
                 "anyOf": [DIGEST, {"enum": [None, ""]}],

@@ -41,7 +41,9 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "workflows": Entry(
             "mesh.cli.workflows:workflows", "List workflows; move them to another version of their rules."
         ),
-        "workflow": Entry("mesh.cli.workflows:workflow", "Show a workflow's timeline; cancel it, retry its incidents."),
+        "workflow": Entry(
+            "mesh.cli.workflows:workflow", "Show a workflow's timeline; cancel it; retry, skip or fail its incidents."
+        ),
         "agents": Entry("mesh.cli.agents:agents", "List agents and who is alive."),
         "routes": Entry("mesh.cli.routes:routes", "Check, apply, explain, draw, compare and replay routing rules."),
         "dlq": Entry("mesh.cli.dlq:dlq", "Look at dead letters."),

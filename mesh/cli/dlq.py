@@ -27,15 +27,16 @@ def dlq() -> None:
 
 @dlq.command(name="list")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@click.option("--code", metavar="REASON", help="Only these, such as unclaimed: events that no step waited for.")
 @mesh_command
-def list_(session: Session, *, limit: int) -> None:
+def list_(session: Session, *, limit: int, code: str | None) -> None:
     """List dead letters, the last first."""
-    rows, total = session.run(_list(session, limit))
+    rows, total = session.run(_list(session, limit, code))
     if session.as_json:
         session.emit({"dead_letters": [_row(row) for row in rows], "total": total})
         return
     if not rows:
-        session.show("No dead letters.")
+        session.show("No dead letters." if code is None else "No such dead letters.")
         return
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
     for name in ("ID", "WHEN", "FROM", "REASON", "MESSAGE"):
@@ -50,9 +51,9 @@ def list_(session: Session, *, limit: int) -> None:
     session.note("the original bytes of one: mesh dlq show ID")
 
 
-async def _list(session: Session, limit: int) -> tuple[list[DeadLetterRow], int]:
+async def _list(session: Session, limit: int, code: str | None) -> tuple[list[DeadLetterRow], int]:
     async with session.model() as (_, model):
-        return queries.dead_letters(model.db, limit=limit), queries.count_dead_letters(model.db)
+        return queries.dead_letters(model.db, code=code, limit=limit), queries.count_dead_letters(model.db, code=code)
 
 
 @dlq.command()
@@ -93,6 +94,8 @@ def _show(session: Session, letter: DeadLetter) -> None:
     session.show(Text(f"  {printable(letter.message)}"))
     by = f"  given up by {letter.component} (group {letter.group}), attempt {letter.attempt}, {ago(letter.failed_at_ms, session.now_ms())}"
     session.show(Text(printable(by), style="dim"))
+    if letter.code == "unclaimed":
+        session.show(Text(f"  mesh workflow '{_text(original.key)}'", style="dim"))
     session.show(Text("\nkey", style="dim"), Text(_text(original.key)))
     if original.headers:
         session.show(Text("\nheaders", style="dim"))

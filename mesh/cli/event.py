@@ -6,6 +6,7 @@ from rich.text import Text
 from mesh.cli.human import ago, clock_time, printable
 from mesh.cli.session import Session, mesh_command
 from mesh.codec.times import rfc3339
+from mesh.core.matching import Explanation
 from mesh.errors import NotFound
 from mesh.services.event_fate import EventFate, fate_of
 from mesh.services.read_model import queries
@@ -21,8 +22,8 @@ STYLES = {"waiting": "yellow", "dead_lettered": "red", "decided": "green", "acce
 def event(session: Session, *, event_id: str) -> None:
     """Tell what became of the event with this ID (the beginning of it is enough).
 
-    It waits in the backlog, or started or repeated a workflow, or no route wanted it (and why), or it is a dead letter (and why). A record that is no
-    CloudEvent has its place as id: mesh.events/0/17.
+    It waits in the backlog, or started or repeated a workflow, or a step waited for it (or it is kept until one does), or no route wanted it (and why), or
+    it is a dead letter (and why). A record that is no CloudEvent has its place as id: mesh.events/0/17.
     """
     fates = session.run(_fates(session, event_id))
     if session.as_json:
@@ -60,12 +61,18 @@ def _show(session: Session, one: EventFate) -> None:
     line.append(f": {printable(fate.message)}")
     session.show(line)
     for route in fate.routes:
-        sign, style = ("+", "green") if route.matched else ("-", "dim")
-        session.show(Text(f"    {sign} {route.route}: {printable(route.reason)}", style=style))
+        sign, style = ("+", "green") if route.matched or route.offered else ("-", "dim")
+        session.show(Text(f"    {sign} {route.route}: {printable(_reason(route))}", style=style))
     for touched in fate.workflows:
         if touched.reason:
             session.show(Text(f"    {touched.effect}: {printable(touched.reason)}", style="dim"))
         session.show(Text(f"    mesh workflow '{printable(touched.workflow_id)}'", style="dim"))
+
+
+def _reason(route: Explanation) -> str:
+    return (
+        route.reason if not route.offered else f"{route.reason}; a step may wait for it in {', '.join(route.offered)}"
+    )
 
 
 def _document(one: EventFate) -> dict[str, object]:
@@ -91,5 +98,7 @@ def _document(one: EventFate) -> dict[str, object]:
             }
             for w in fate.workflows
         ],
-        "routes": [{"route": r.route, "matched": r.matched, "reason": r.reason} for r in fate.routes],
+        "routes": [
+            {"route": r.route, "matched": r.matched, "reason": r.reason, "offered": r.offered} for r in fate.routes
+        ],
     }

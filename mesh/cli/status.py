@@ -16,7 +16,24 @@ from mesh.services.read_model.queries import CardRow
 
 __all__ = ["render", "status"]
 
-STYLES = {"running": "cyan", "completed": "green", "failed": "red", "rejected": "yellow", "cancelled": "dim"}
+STYLES = {
+    "running": "cyan",
+    "expected": "dim",
+    "completed": "green",
+    "failed": "red",
+    "rejected": "yellow",
+    "cancelled": "dim",
+}
+SAID = {
+    "running": ("with agents", "cyan"),
+    "retrying": ("to be retried", "yellow"),
+    "asking": ("waiting for people", "yellow"),
+    "calling": ("waiting for workflows that they called", "cyan"),
+    "waiting": ("waiting for an event or a time", "yellow"),
+    "iterating": ("for each of a list", "cyan"),
+    "held": ("held by their budget", "yellow"),
+    "incident": ("incidents", "red"),
+}
 
 
 @click.command(short_help="Show the mesh on one screen, and why something is stuck.")
@@ -125,16 +142,8 @@ def _workflows(found: MeshStatus) -> Text:
 
 
 def _steps(found: MeshStatus) -> Text:
-    said = {
-        "running": "with agents",
-        "retrying": "to be retried",
-        "asking": "waiting for people",
-        "calling": "waiting for workflows that they called",
-        "incident": "incidents",
-    }
-    styles = {"running": "cyan", "retrying": "yellow", "asking": "yellow", "calling": "cyan", "incident": "red"}
-    shown = [(said[name], count, styles[name]) for name, count in found.steps.items() if count]
-    return _counts(shown) if shown else Text("none under way")
+    shown = [(name, count, *SAID.get(name, (name, "default"))) for name, count in found.steps.items() if count]
+    return _counts([(said, count, style) for _, count, said, style in shown]) if shown else Text("none under way")
 
 
 def _counts(counts: list[tuple[str, int, str]]) -> Text:

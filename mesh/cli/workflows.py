@@ -1,31 +1,26 @@
-"""`mesh workflows`, `mesh workflows migrate`, `mesh workflow ID`, `mesh workflow cancel|retry ID`."""
-
-import getpass
-import shlex
-import sys
-from typing import Final, Literal
+"""`mesh workflows`, `mesh workflow ID`; their commands are in modules of their own."""
 
 import click
 from rich.table import Table
 from rich.text import Text
 
-from mesh.cli.exit_codes import FAILED
-from mesh.cli.human import ago, duration, one_line, pick, printable, rfc3339_or_none
+from mesh.cli.human import ago, duration, one_line, printable, rfc3339_or_none
 from mesh.cli.session import Session, mesh_command
-from mesh.cli.timeline import SHOWN_LINES, document, header, in_full, standing, status_text, waits
+from mesh.cli.standing import header, status_text, waits
+from mesh.cli.timeline import SHOWN_LINES, document, entries_at, in_full, rows
 from mesh.cli.timeline import table as timeline_table
+from mesh.cli.workflow_commands import cancel, fail, pick_workflow, retry, skip
 from mesh.cli.workflows_migrate import migrate
 from mesh.codec.state import workflow_document
 from mesh.codec.times import rfc3339
 from mesh.core.state import Workflow
 from mesh.errors import NotFound
-from mesh.services.read_model import ReadModel, queries
-from mesh.services.read_model.queries import CommandRow, TimelineEntry, WorkflowRow
+from mesh.services.read_model import queries
+from mesh.services.read_model.queries import TimelineEntry, WorkflowRow
 
 __all__ = ["workflow", "workflows"]
 
-SETTLE_S: Final = 10.0  # how long a retry's consequences are waited for; longer ones are told as they stand
-STATUSES = ("running", "completed", "failed", "rejected", "cancelled", "incident")
+STATUSES = ("expected", "running", "completed", "failed", "rejected", "cancelled", "incident")
 
 
 @click.group(
@@ -34,7 +29,9 @@ STATUSES = ("running", "completed", "failed", "rejected", "cancelled", "incident
     subcommand_metavar="[COMMAND [ARGS]...]",
 )
 @click.option(
-    "--status", type=click.Choice(STATUSES), help="Only these; `incident`: running ones that wait for an operator."
+    "--status",
+    type=click.Choice(STATUSES),
+    help="Only these; `incident`: running ones that wait for an operator; `expected`: no run yet, only events that wait for one.",
 )
 @click.option("--route", metavar="ROUTE", help="Only this route's.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
@@ -108,31 +105,45 @@ class WorkflowGroup(click.Group):
 
 @click.group(
     cls=WorkflowGroup,
-    short_help="Show a workflow's timeline; cancel it, retry its incidents.",
+    short_help="Show a workflow's timeline; cancel it; retry, skip or fail its incidents.",
     subcommand_metavar="ID | COMMAND [ARGS]...",
 )
 def workflow() -> None:
     """`mesh workflow ID` shows a workflow's timeline. Any unique part of the id will do, for every command."""
 
 
+for _command in (cancel, retry, skip, fail):
+    workflow.add_command(_command)
+
+
 @workflow.command()
 @click.argument("part", metavar="ID")
+@click.option(
+    "--step",
+    metavar="STEP",
+    help="Only this step (with each of its items), this item (check[7]), this compensation (hotel.undo).",
+)
 @click.option("--payloads", is_flag=True, help="With inputs, outputs and what people were asked: 40 lines of each.")
 @click.option("--full", is_flag=True, help="The same, and each payload whole.")
 @mesh_command
-def show(session: Session, *, part: str, payloads: bool, full: bool) -> None:
-    """Show a workflow's timeline: when, what, why."""
+def show(session: Session, *, part: str, step: str | None, payloads: bool, full: bool) -> None:
+    """Show a workflow's timeline: when, what, why. The items of a for-each are one line, with those that failed by name."""
     state, entries = session.run(_show(session, part))
+    if step is not None:
+        entries = entries_at(entries, step)
+        if not entries:
+            raise NotFound(f"nothing has happened yet at {step} of {state.workflow_id}; without --step all is shown")
     if session.as_json:
-        shown = [document(entry, payloads=payloads or full) for entry in entries]
+        shown = [document(entry, payloads=payloads or full, step=step) for entry in entries]
         session.emit({"workflow": workflow_document(state), "timeline": shown})
         return
     now_ms = session.now_ms()
+    found = rows(entries, now_ms, step=step)
     session.show(header(state, now_ms), "")
     if payloads or full:
-        session.show(*in_full(entries, now_ms, limit=None if full else SHOWN_LINES))
+        session.show(*in_full(found, limit=None if full else SHOWN_LINES))
     else:
-        session.show(timeline_table(entries, now_ms))
+        session.show(timeline_table(found))
     waiting = waits(state, now_ms)
     if waiting:
         session.show("", *waiting)
@@ -140,117 +151,8 @@ def show(session: Session, *, part: str, payloads: bool, full: bool) -> None:
 
 async def _show(session: Session, part: str) -> tuple[Workflow, list[TimelineEntry]]:
     async with session.model() as (_, model):
-        workflow_id = _pick(model, part)
+        workflow_id = pick_workflow(model, part)
         state = queries.workflow_state(model.db, workflow_id)
         if state is None:
             raise NotFound(f"workflow {workflow_id} is not in the read model; try again")
         return state, queries.decisions_of(model.db, workflow_id)
-
-
-def _pick(model: ReadModel, part: str) -> str:
-    return pick(part, queries.workflow_ids(model.db, part), what="workflow", where="mesh workflows")
-
-
-by_option = click.option(
-    "--by", metavar="WHO", envvar="MESH_BY", show_envvar=True, help="Who commands; the login name without it."
-)
-timeout_option = click.option(
-    "--timeout",
-    "timeout_s",
-    type=float,
-    default=60.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long to wait for the decision.",
-)
-
-
-@workflow.command()
-@click.argument("part", metavar="ID")
-@click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept in the log.")
-@by_option
-@timeout_option
-@mesh_command
-def cancel(session: Session, *, part: str, reason: str, by: str | None, timeout_s: float) -> None:
-    """Cancel a running workflow, and wait for the decision. Exits with 1 if it is refused."""
-    session.run(_command(session, "cancel", part, by=by, reason=reason, step=None, timeout_s=timeout_s))
-
-
-@workflow.command()
-@click.argument("part", metavar="ID")
-@click.option("--step", metavar="STEP", help="Only this step's incident; all of them without it.")
-@click.option("--reason", default="", metavar="TEXT")
-@by_option
-@timeout_option
-@mesh_command
-def retry(session: Session, *, part: str, step: str | None, reason: str, by: str | None, timeout_s: float) -> None:
-    """Try a workflow's incidents again, with all attempts anew. Exits with 1 if it is refused.
-
-    Waits for the decision, then up to 10 seconds for what it leads to, and tells how the workflow stands.
-    """
-    session.run(_command(session, "retry", part, by=by, reason=reason, step=step, timeout_s=timeout_s))
-
-
-async def _command(
-    session: Session,
-    command: Literal["cancel", "retry"],
-    part: str,
-    *,
-    by: str | None,
-    reason: str,
-    step: str | None,
-    timeout_s: float,
-) -> None:
-    async with session.model(read_only=False) as (broker, model):
-        workflow_id = _pick(model, part)
-        who = by or getpass.getuser()
-        command_id = await session.client(broker).command(command, workflow_id, by=who, reason=reason, step=step)
-        row = await model.wait_until(lambda: queries.command(model.db, command_id), timeout_s=timeout_s)
-        if row is None:
-            raise TimeoutError(
-                f"no decision on `{command}` for {workflow_id} after {timeout_s:g} s: the command is on the broker, and a router will "
-                "read it (`mesh status` shows whether one is alive)"
-            )
-        state = queries.workflow_state(model.db, workflow_id)
-        if command == "retry" and row.accepted and state is not None:
-            await model.wait_until(lambda: _led_to(model, workflow_id), timeout_s=min(timeout_s, SETTLE_S))
-            state = queries.workflow_state(model.db, workflow_id)
-    _tell(session, row, state)
-    if not row.accepted:
-        sys.exit(FAILED)
-
-
-def _led_to(model: ReadModel, workflow_id: str) -> Workflow | None:
-    """The workflow, once nothing of it is under way: it has ended, waits for a person, or has an incident again."""
-    state = queries.workflow_state(model.db, workflow_id)
-    return state if state is not None and not _is_under_way(state) else None
-
-
-def _is_under_way(state: Workflow) -> bool:
-    return state.status == "running" and any(step.status in {"running", "retrying"} for step in state.steps.values())
-
-
-def _tell(session: Session, row: CommandRow, state: Workflow | None) -> None:
-    if session.as_json:
-        session.emit(
-            {
-                "command_id": row.command_id,
-                "command": row.command,
-                "workflow_id": row.workflow_id,
-                "accepted": bool(row.accepted),
-                "code": row.code,
-                "message": row.message,
-                "workflow_status": state.status if state else None,
-            }
-        )
-    elif not row.accepted:
-        session.show(
-            Text(f"refused ({row.code})", style="bold red") + Text(f"  {printable(row.message)}", style="default")
-        )
-    else:
-        session.show(Text(row.command, style="bold green") + Text(f"  {printable(row.workflow_id)}", style="default"))
-        if state is not None:
-            now = Text("  it is now: ", style="dim") + standing(state)
-            session.show(now + Text(f"  {one_line(state.reason)}", style="dim"), *waits(state, session.now_ms()))
-            if row.command == "retry" and _is_under_way(state):
-                session.note(f"`mesh workflow {shlex.quote(printable(row.workflow_id))}` shows how it goes on")

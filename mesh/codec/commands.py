@@ -4,7 +4,7 @@ Owns the record; `topics/schemas/command.json` says the same. Whether a command 
 """
 
 import re
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, get_args
 
 import msgspec
 
@@ -12,7 +12,7 @@ from mesh.codec.bodies import read_body
 from mesh.codec.cloudevents import binary_headers
 from mesh.codec.places import place
 from mesh.codec.times import rfc3339
-from mesh.core.inputs import CommandGiven
+from mesh.core.inputs import Command, CommandGiven
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import OutRecord, Record
@@ -20,11 +20,10 @@ from mesh.ports import OutRecord, Record
 __all__ = ["COMMAND_TYPE", "Command", "decode_command", "encode_command"]
 
 COMMAND_TYPE: Final = "mesh.command"
-Command = Literal["cancel", "retry", "migrate"]
 _COMMANDS: Final[dict[str, Command]] = {name: name for name in get_args(Command)}
 _KNOWN: Final = ", ".join(f'"{name}"' for name in _COMMANDS)
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
-_EXAMPLE: Final = '{"command": "cancel", "retry" or "migrate", "workflow_id": "<route>:<key>", "by": "<who you are>"}, and if you like "reason", "step" (retry); "to": "sha256:..." with migrate'
+_EXAMPLE: Final = '{"command": "cancel", "retry", "skip", "fail" or "migrate", "workflow_id": "<route>:<key>", "by": "<who you are>"}, and if you like "reason", "step" (of retry, skip and fail); "to": "sha256:..." with migrate'
 _encode = msgspec.json.Encoder().encode
 
 
@@ -41,7 +40,7 @@ def encode_command(
     to: str = "",
     traceparent: str | None = None,
 ) -> OutRecord:
-    """`command_id` is fresh for each command; `step`: which incident to retry, all of them without. `to`: the digest to migrate to."""
+    """`command_id` is fresh for each command; `step`: whose incident to retry, skip or fail (a step, an item `check[7]`, a compensation `hotel.undo`), all of them without. `to`: the digest to migrate to."""
     data: dict[str, Any] = {"command": command, "workflow_id": workflow_id, "by": by}
     if reason:
         data["reason"] = reason

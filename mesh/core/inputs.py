@@ -15,6 +15,7 @@ __all__ = [
     "CallCancelled",
     "CallEnded",
     "CallStatus",
+    "Command",
     "CommandGiven",
     "EventMatched",
     "EventOffered",
@@ -74,9 +75,12 @@ class AnswerGiven(_Inbox, tag="AnswerGiven.1", frozen=True, kw_only=True):
     traceparent: str | None = None
 
 
+Command = Literal["cancel", "retry", "skip", "fail", "migrate"]
+
+
 class CommandGiven(_Inbox, tag="CommandGiven.1", frozen=True, kw_only=True):
     command_id: str
-    command: Literal["cancel", "retry", "skip", "fail", "migrate"]
+    command: Command
     by: str
     reason: str = ""
     step: str | None = None  # retry, skip, fail: this step's incident; None: all of them

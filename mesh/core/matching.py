@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 import orjson
+from msgspec.structs import replace
 
 from mesh.core.cel_paths import kind_of
 from mesh.core.ids import MAX_KEY_LENGTH, workflow_id
@@ -44,11 +45,12 @@ class MatchProblem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
-    """What one route says to an event. `matched`: it starts a workflow, whose id is the reason's last word."""
+    """What one route says to an event. `matched`: it starts a workflow, whose id is the reason's last word. `offered`: the workflows in which a step may wait for it."""
 
     route: str
     matched: bool
     reason: str
+    offered: tuple[str, ...] = ()
 
 
 class _Awaiting(NamedTuple):
@@ -104,7 +106,10 @@ class RouteIndex:
     def explain(self, cloud_event: dict[str, Any]) -> list[Explanation]:
         """Every route's answer, in the order of their names."""
         scope: Scope = {"event": cloud_event}
-        return [_explained(route, scope) for route in self._routes]
+        offered: dict[str, list[str]] = {}
+        for offer in self.offers(cloud_event):
+            offered.setdefault(offer.route.name, []).append(offer.workflow_id)
+        return [replace(_explained(route, scope), offered=tuple(offered.get(route.name, ()))) for route in self._routes]
 
 
 def _refusal(route: Route, scope: Scope) -> str | None:

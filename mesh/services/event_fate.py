@@ -4,19 +4,29 @@ Owns the judgement, made of the read model and a few look-ups at the broker. It 
 
     in the backlog?  -> waiting          ingress has not read it
     dead-lettered?   -> dead_lettered    and why
-    cited by a decision of the log?  -> started, repeated, or parked, workflow by workflow
-    wanted by a route?  -> accepted      it is in the inbox, and its owner has yet to decide
+    cited by a decision of the log?  -> started, repeated, received, kept, unclaimed, or parked, workflow by workflow
+    wanted by a route, or by a step?  -> accepted      it is in the inbox, and its owner has yet to decide
     else                -> unwanted      with each route's reason
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from mesh.codec.cloudevents import from_record
-from mesh.core.events import InputParked, StartRepeated, WorkflowStarted
+from mesh.core.events import (
+    Event,
+    EventKept,
+    EventReceived,
+    EventUnclaimed,
+    InputDismissed,
+    InputParked,
+    StartRepeated,
+    WorkflowStarted,
+)
 from mesh.core.matching import Explanation, RouteIndex
+from mesh.core.state import KeptEvent
 from mesh.core.topics import Topics
 from mesh.ports import Broker, Record, TopicPartition
 from mesh.services.read_model import ReadModel, queries
@@ -30,7 +40,11 @@ READ_TIMEOUT_S = 30.0
 
 
 class WorkflowTouched(msgspec.Struct, frozen=True, kw_only=True):
-    """What the event did to one workflow. `effect`: started, repeated, parked, or another event's name."""
+    """What the event did to one workflow.
+
+    `effect`: started, repeated; received (a step waited for it, or took it when it began to wait), kept (until a step waits for it), unclaimed (no step took it), dismissed (it changed
+    nothing); parked; or decided.
+    """
 
     workflow_id: str
     run_id: str
@@ -60,7 +74,7 @@ async def _fate(broker: Broker, topics: Topics, model: ReadModel, event: EventRo
     where = TopicPartition(event.topic, event.partition)
     cited = queries.decisions_citing(model.db, event.topic, event.partition, event.offset)
     if cited:
-        touched = tuple(_touched(entry) for entry in cited)
+        touched = tuple(_touched(model, entry) for entry in cited)
         return Fate(kind="decided", message=_summary(touched), workflows=touched)
     letters = queries.dead_letters(model.db, source=(event.topic, event.partition, event.offset))
     if letters:
@@ -76,32 +90,60 @@ async def _fate(broker: Broker, topics: Topics, model: ReadModel, event: EventRo
     return await _by_routes(broker, topics, event)
 
 
-def _touched(entry: TimelineEntry) -> WorkflowTouched:
-    effect, reason = "decided", ""
-    for event in entry.decision.events:
-        match event:
-            case WorkflowStarted():
-                effect, reason = "started", f"route {event.route}"
-            case StartRepeated():
-                effect, reason = "repeated", event.reason
-            case InputParked():
-                effect, reason = "parked", f"{event.code}: {event.message}"
-            case _:
-                continue
-        break
+def _touched(model: ReadModel, entry: TimelineEntry) -> WorkflowTouched:
     decision = entry.decision
+    effect, reason = next((said for event in decision.events if (said := _effect(event)) is not None), ("decided", ""))
+    kept = next((event.kept for event in decision.events if isinstance(event, EventKept)), None)
+    if kept is not None:
+        effect, reason = _since_kept(queries.decisions_of(model.db, decision.workflow_id), entry, kept)
     return WorkflowTouched(
         workflow_id=decision.workflow_id, run_id=entry.run_id, effect=effect, reason=reason, at_ms=decision.at_ms
     )
 
 
+def _effect(event: Event) -> tuple[str, str] | None:
+    """What this event of the log says of the one that caused it, and why."""
+    match event:
+        case WorkflowStarted():
+            return "started", f"route {event.route}"
+        case StartRepeated():
+            return "repeated", event.reason
+        case EventReceived(kept=False):
+            return "received", f"step {event.step} waited for it"
+        case InputDismissed():
+            return "dismissed", event.message
+        case InputParked():
+            return "parked", f"{event.code}: {event.message}"
+        case _:
+            return None
+
+
+def _since_kept(entries: Sequence[TimelineEntry], entry: TimelineEntry, kept: KeptEvent) -> tuple[str, str]:
+    """What has become of an event that was kept in this decision."""
+    for later in entries:
+        if later.offset <= entry.offset:
+            continue
+        for event in later.decision.events:
+            if isinstance(event, EventReceived) and event.kept and event.cloud_event == kept.cloud_event:
+                return "received", f"it was kept until step {event.step} waited for it"
+            if isinstance(event, EventUnclaimed) and event.kept == kept:
+                return "unclaimed", f"it was kept, and {event.reason}"
+    return "kept", "no step waits for it yet" if entry.run_id else "no workflow of this id has started yet"
+
+
+_SAID: Final = {
+    "started": "it started workflow {}",
+    "repeated": "it repeats a start, and changed nothing: workflow {}",
+    "received": "it is what workflow {} waited for",
+    "kept": "it is kept for workflow {}",
+    "unclaimed": "it was for workflow {}, which did not take it: it is a dead letter",
+    "dismissed": "it changed nothing in workflow {}",
+    "parked": "it could not be processed, and is parked with workflow {}",
+}
+
+
 def _summary(touched: Sequence[WorkflowTouched]) -> str:
-    said = {
-        "started": "it started workflow {}",
-        "repeated": "it repeats a start, and changed nothing: workflow {}",
-        "parked": "it could not be processed, and is parked with workflow {}",
-    }
-    return "; ".join(said.get(one.effect, "it moved workflow {}").format(one.workflow_id) for one in touched)
+    return "; ".join(_SAID.get(one.effect, "it moved workflow {}").format(one.workflow_id) for one in touched)
 
 
 async def _by_routes(broker: Broker, topics: Topics, event: EventRow) -> Fate:
@@ -113,10 +155,9 @@ async def _by_routes(broker: Broker, topics: Topics, event: EventRow) -> Fate:
         )
     active = await active_routes(broker, topics, record.timestamp_ms)
     explained = tuple(RouteIndex(active).explain(from_record(record)))
-    if any(one.matched for one in explained):
-        return Fate(
-            kind="accepted", message="a route wants it; its workflow's owner has yet to decide", routes=explained
-        )
+    if any(one.matched or one.offered for one in explained):
+        who = "a route wants it" if any(one.matched for one in explained) else "a step may wait for it"
+        return Fate(kind="accepted", message=f"{who}; its workflow's owner has yet to decide", routes=explained)
     message = "no route wants it" if explained else "no route wants it: none was active at its time"
     return Fate(kind="unwanted", message=message, routes=explained)
 

@@ -13,12 +13,13 @@ import msgspec
 from mesh.core.topics import Topics
 from mesh.ports import Broker, TopicPartition
 from mesh.services.read_model import ReadModel, queries
-from mesh.services.read_model.queries import ApprovalRow, CardRow, OpenStep, PartitionRow
+from mesh.services.read_model.queries import ApprovalRow, Awaited, CardRow, OpenStep, PartitionRow
 
 __all__ = ["AgentStatus", "Backlog", "EventCounts", "MeshStatus", "PartitionStatus", "Stuck", "assess"]
 
 PATIENCE_MS: Final = 10_000
-STEP_STATUSES: Final = ("running", "retrying", "asking", "calling", "incident")
+STEP_STATUSES: Final = ("running", "retrying", "asking", "calling", "waiting", "iterating", "held", "incident")
+AWAITED_SHOWN: Final = 5  # types of events
 
 
 class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,6 +109,7 @@ async def assess(broker: Broker, topics: Topics, model: ReadModel, *, broker_url
     approvals = queries.approvals(model.db)
     steps = dict.fromkeys(STEP_STATUSES, 0) | queries.count_open_steps(model.db)
     incidents = queries.open_steps(model.db, "incident", limit=20)
+    routers = _stuck_routers(view, owned.values(), backlogs, inbox, results)
     counts = queries.count_events(model.db, topics.events)
     waiting = backlogs[0].lag
     return MeshStatus(
@@ -129,10 +131,12 @@ async def assess(broker: Broker, topics: Topics, model: ReadModel, *, broker_url
         oldest_approval=approvals[0] if approvals else None,
         incidents=tuple(incidents),
         stuck=(
-            *_stuck_routers(view, owned.values(), backlogs, inbox, results),
+            *(routers or _stuck_times(*queries.overdue_steps(model.db, now_ms - PATIENCE_MS), now_ms)),
             *_stuck_agents(agents, topics, now_ms),
             *_stuck_steps(incidents, steps["incident"]),
+            *_stuck_iterations(queries.halted_iterations(model.db)),
             *_waiting_people(approvals, now_ms),
+            *_waiting_for_events(queries.awaited_events(model.db), now_ms),
         ),
     )
 
@@ -246,6 +250,15 @@ def _stuck_routers(
     return [Stuck(severity="warning", what=why, next_step="run more routers, up to one for each partition")]
 
 
+def _stuck_times(count: int, first_ms: int, now_ms: int) -> list[Stuck]:
+    """Nothing is unread, and still a time has come that nobody acts on."""
+    if not count:
+        return []
+    what = "the time of a step has come" if count == 1 else f"the time of {count:,} steps has come"
+    what += f"{', the first' if count > 1 else ''} {_span(now_ms - first_ms)} ago, and no router has acted on it"
+    return [Stuck(severity="error", what=what, next_step="mesh router")]
+
+
 def _stuck_agents(agents: Sequence[AgentStatus], topics: Topics, now_ms: int) -> list[Stuck]:
     found = []
     for agent in agents:
@@ -271,6 +284,29 @@ def _stuck_steps(incidents: Sequence[OpenStep], count: int) -> list[Stuck]:
     message = one.incident_message if len(one.incident_message) <= 100 else one.incident_message[:99] + "…"  # noqa: PLR2004 - one line of a screen
     what = f"{count} incident{'s' if count > 1 else ''} wait{'' if count > 1 else 's'} for an operator; the oldest: {one.step}: {message}"
     return [Stuck(severity="error", what=what, next_step=f"mesh workflow retry '{one.workflow_id}'")]
+
+
+def _stuck_iterations(halted: Sequence[OpenStep]) -> list[Stuck]:
+    """Warnings: their incidents are errors of their own."""
+    if not halted:
+        return []
+    one = halted[0]
+    more = f", and {len(halted) - 1:,} more like it" if len(halted) > 1 else ""
+    what = f"for-each {one.step} waits for its incidents alone{more}: {one.settled:,} of {one.total:,} items are done"
+    return [Stuck(severity="warning", what=what, next_step=f"mesh workflow skip '{one.workflow_id}' --step {one.step}")]
+
+
+def _waiting_for_events(awaited: Sequence[Awaited], now_ms: int) -> list[Stuck]:
+    found = []
+    for one in awaited[:AWAITED_SHOWN]:
+        who = f"{one.step} waits" if one.count == 1 else f"{one.count:,} steps wait, the oldest"
+        untimed = one.count - one.timed
+        forever = (
+            "" if not untimed else "without a time-out" if one.count == untimed else f"{untimed:,} without a time-out"
+        )
+        what = f"{who} {_span(now_ms - one.since_ms)} for event {one.type}" + (f", {forever}" if forever else "")
+        found.append(Stuck(severity="warning", what=what, next_step=f"mesh workflow '{one.workflow_id}'"))
+    return found
 
 
 def _waiting_people(approvals: Sequence[ApprovalRow], now_ms: int) -> list[Stuck]:

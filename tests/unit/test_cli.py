@@ -16,6 +16,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 from sample_mesh import TOPICS, Writer, approved, asked, command_events, event, partition, run, workflow, write_sample
+from told_mesh import commit_ingress
 
 from mesh.adapters.sqlite import SqliteBroker
 from mesh.cli.app import COMMANDS, mesh
@@ -235,23 +236,6 @@ def test_publish_maps_githubs_payload(sample: Path) -> None:
 )
 def test_publish_refuses_what_it_cant_mean(sample: Path, arguments: list[str]) -> None:
     assert call(*arguments).exit_code == 2
-
-
-async def commit_ingress(broker: Broker, offset: int) -> None:
-    """As a router that has read `offset` events."""
-    from mesh.ports import Committed  # noqa: PLC0415 - this one helper's
-
-    class Listener:
-        async def on_assigned(self, partitions: Any) -> None: ...
-        async def on_revoked(self, partitions: Any) -> None: ...
-
-    subscription = await broker.subscribe(TOPICS.ingress_group, [TOPICS.events], Listener(), member="m")
-    where = TopicPartition(TOPICS.events, 0)
-    async with asyncio.timeout(60):
-        while where not in subscription.assignment():
-            await subscription.poll(max_records=1, timeout_s=0.05)
-    await subscription.commit({where: Committed(offset)})
-    await subscription.close()
 
 
 def test_event_tells_every_fate(sample: Path) -> None:

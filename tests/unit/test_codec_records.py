@@ -37,7 +37,7 @@ from mesh.core.calls import Caller, called_event
 from mesh.core.effects import AskApproval, Effect, PublishOutcome, SendDeadLetter, SendInput, SendReceipt, SendTask
 from mesh.core.events import Cause, Decision, Event, InputParked, OwnerChanged, TaskSucceeded
 from mesh.core.ids import partition_of_key
-from mesh.core.inputs import AnswerGiven, CommandGiven, EventMatched, InboxInput, WorkflowCalled
+from mesh.core.inputs import AnswerGiven, Command, CommandGiven, EventMatched, InboxInput, WorkflowCalled
 from mesh.core.state import PartitionState, StepState, Workflow
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord, UnknownFormat
@@ -564,10 +564,11 @@ def test_an_answer_that_does_not_hold_says_what_is_missing(record: Record, messa
 # --- commands ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_command_comes_back() -> None:
+@pytest.mark.parametrize("command", ["cancel", "retry", "skip", "fail"])
+def test_a_command_comes_back(command: Command) -> None:
     out = encode_command(
         topics=TOPICS,
-        command="retry",
+        command=command,
         workflow_id=WORKFLOW,
         by="op",
         command_id="c1",
@@ -580,7 +581,7 @@ def test_a_command_comes_back() -> None:
     assert decode_command(landed(out)) == CommandGiven(
         **{**SOURCE, "source_topic": "mesh.commands"},
         command_id="c1",
-        command="retry",
+        command=command,
         by="op",
         reason="mended",
         step="draft",
@@ -609,7 +610,7 @@ def test_a_bare_command_takes_its_id_from_its_place() -> None:
     [
         (
             {"command": "explode", "workflow_id": WORKFLOW, "by": "op"},
-            'the command \'explode\' is not known; send one of "cancel", "retry", "migrate"',
+            'the command \'explode\' is not known; send one of "cancel", "retry", "skip", "fail", "migrate"',
         ),
         (
             {"command": "cancel", "workflow_id": "octo", "by": "op"},
@@ -619,7 +620,7 @@ def test_a_bare_command_takes_its_id_from_its_place() -> None:
             {"command": "cancel", "force": True},
             (
                 "the command does not hold: `workflow_id` is missing; `by` is missing; `force` is no field of it. "
-                'Send {"command": "cancel", "retry" or "migrate", "workflow_id": "<route>:<key>", "by": "<who you are>"}, and if you like "reason", "step" (retry); '
+                'Send {"command": "cancel", "retry", "skip", "fail" or "migrate", "workflow_id": "<route>:<key>", "by": "<who you are>"}, and if you like "reason", "step" (of retry, skip and fail); '
                 '"to": "sha256:..." with migrate'
             ),
         ),
@@ -628,7 +629,7 @@ def test_a_bare_command_takes_its_id_from_its_place() -> None:
                 {"command": command, "workflow_id": WORKFLOW, "by": "op", "to": to},
                 (
                     "`to` must be a version's whole digest with migrate, and has no place elsewhere; "
-                    'send {"command": "cancel", "retry" or "migrate", "workflow_id": "<route>:<key>", "by": "<who you are>"}, and if you like "reason", "step" (retry); '
+                    'send {"command": "cancel", "retry", "skip", "fail" or "migrate", "workflow_id": "<route>:<key>", "by": "<who you are>"}, and if you like "reason", "step" (of retry, skip and fail); '
                     '"to": "sha256:..." with migrate'
                 ),
             )

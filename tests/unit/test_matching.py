@@ -235,3 +235,14 @@ def test_workflows_of_an_earlier_version_are_still_offered_what_they_wait_for() 
     assert index.match(event(k="1")) == RouteIndex([waits_for_paid("a", None)]).match(event(k="1"))
     assert offered(index, k="1", n="2") == [("a:1", False), ("a:2", True), ("c:1", True)]
     assert offered(index, k="1", n="1") == [("a:1", False), ("c:1", True)]
+
+
+def test_an_explanation_names_the_workflows_in_which_a_step_may_wait_for_the_event() -> None:
+    def waiting(name: str) -> Route:
+        wait = {"event": "shop.paid", "key": "${{ event.data.order }}"}
+        return compile_route({"route": name, "on": {"type": "t"}, "steps": {"paid": {"wait": wait}}})
+
+    event = {"id": "1", "source": "/s", "type": "shop.paid", "data": {"order": "A 1"}}
+    found = RouteIndex([waiting("one"), waiting("two")]).explain(event)
+    assert [(one.matched, one.offered) for one in found] == [(False, ("one:A 1",)), (False, ("two:A 1",))]
+    assert RouteIndex([waiting("one")]).explain({**event, "data": None})[0].offered == ()

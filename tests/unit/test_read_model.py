@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
+from one_partition import START_MS, Partition, agent, route
 from sample_mesh import (
     DRAFT,
     PARTITIONS,
@@ -28,7 +29,7 @@ from mesh.codec.state import canonical_workflow
 from mesh.core.events import Cause, WorkflowForgotten
 from mesh.core.replay import replay
 from mesh.errors import NotFound, UnknownFormat
-from mesh.ports import OutRecord, Record, TopicPartition
+from mesh.ports import OutRecord, Record, TopicPartition, TopicSpec
 from mesh.services.read_model import ReadModel, model_path, queries
 
 
@@ -200,6 +201,29 @@ async def test_the_timeline_is_every_decision_in_order(broker: MemoryBroker, pat
         "IncidentRaised",
     ]
     assert {entry.run_id for entry in entries} == {run(3)}
+
+
+async def test_the_items_of_a_for_each_share_one_row(cluster: MemoryCluster, broker: MemoryBroker, path: Path) -> None:
+    each = {"items": "${{ event.data }}", "concurrency": 200}
+    made = Partition(route({"check": agent("checker", "${{ item }}", for_each=each, retry={"attempts": 1})}))
+    made.start(data=list(range(300)))
+    made.wait("check")
+    for index in range(40):
+        made.now_ms += 1
+        made.succeed(f"check[{index}]")
+    made.fail("check[40]")
+    made.fail("check[41]")
+    await broker.create_topics([TopicSpec(TOPICS.log, 1)])
+    await broker.append(TopicPartition(TOPICS.log, 0), None, made.log, [])
+    async with ReadModel(broker, TOPICS, path) as model:
+        await model.catch_up()
+        [each_row] = queries.open_steps(model.db, "iterating")
+        assert (each_row.step, each_row.settled, each_row.total) == ("check", 40, 300)
+        [running] = queries.open_steps(model.db, "running")
+        assert (running.step, running.alike, running.agent, running.since_ms) == ("check", 198, "checker", START_MS)
+        assert [row.step for row in queries.open_steps(model.db, "incident")] == ["check[40]", "check[41]"]
+        assert queries.count_open_steps(model.db) == {"incident": 2, "iterating": 1, "running": 198}
+        assert queries.running_by_agent(model.db) == {"checker": (198, START_MS)}
 
 
 async def test_a_forgotten_workflow_keeps_its_last_state_and_may_start_again(

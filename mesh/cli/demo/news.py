@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from mesh.cli.demo.script import Delivery, short_id
-from mesh.cli.timeline import describe
+from mesh.cli.timeline_lines import describe
 from mesh.core.events import (
     AnswerRefused,
     ApprovalClosed,

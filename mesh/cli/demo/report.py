@@ -19,8 +19,10 @@ from mesh.cli.demo.prompt import Answer
 from mesh.cli.demo.script import AGENT_MODULES, DESK, Delivery, Script, short_id
 from mesh.cli.demo.view import View
 from mesh.cli.human import duration, one_line, printable
-from mesh.cli.timeline import END_STYLES, header
+from mesh.cli.standing import header
+from mesh.cli.timeline import rows
 from mesh.cli.timeline import table as timeline_table
+from mesh.cli.timeline_lines import END_STYLES
 from mesh.core.state import Workflow
 from mesh.services.read_model import ReadModel, queries
 
@@ -100,7 +102,7 @@ def timeline(script: Script, view: View, model: ReadModel, now_ms: int) -> list[
     _, delivery = script.faulty
     workflow = view.workflows[delivery.workflow]
     entries = queries.decisions_of(model.db, delivery.workflow)
-    return [header(workflow, now_ms), Text(""), timeline_table(entries, now_ms)]
+    return [header(workflow, now_ms), Text(""), timeline_table(rows(entries, now_ms))]
 
 
 def next_steps(script: Script, folder: RunFolder) -> list[RenderableType]:

@@ -33,10 +33,11 @@ from mesh.core.events import (
 )
 from mesh.core.ownership import Epochs
 from mesh.core.replay import PartitionFold
-from mesh.core.state import FINISHED, PartitionState, Workflow
+from mesh.core.state import PartitionState, Workflow
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import Record
+from mesh.services.read_model.open_steps import rows_of
 from mesh.services.read_model.schema import select, select_one
 
 __all__ = ["Folder", "record_digest"]
@@ -233,8 +234,7 @@ class Folder:
                 self._write_workflow(partition, workflow)
 
     def _write_workflow(self, partition: int, workflow: Workflow) -> None:
-        live = workflow.status == "running"
-        open_steps = [(name, s) for name, s in workflow.steps.items() if live and s.status not in FINISHED]
+        open_steps = list(rows_of(workflow))
         self._db.execute(
             "INSERT OR REPLACE INTO workflows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)",
             (
@@ -247,28 +247,12 @@ class Folder:
                 workflow.updated_at_ms,
                 workflow.ended_at_ms,
                 workflow.reason,
-                sum(step.status == "incident" for _, step in open_steps),
+                sum(row.status == "incident" for row in open_steps),
                 encode_workflow(workflow),
             ),
         )
         self._db.executemany(
-            "INSERT OR REPLACE INTO open_steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (
-                    workflow.workflow_id,
-                    name,
-                    step.status,
-                    step.agent,
-                    step.role,
-                    step.attempt,
-                    step.task_id,
-                    step.since_ms,
-                    step.due_at_ms,
-                    step.incident.kind if step.incident else "",
-                    step.incident.message if step.incident else "",
-                )
-                for name, step in open_steps
-            ],
+            "INSERT OR REPLACE INTO open_steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", open_steps
         )
 
     def _write_partition(self, fold: PartitionFold) -> None:

@@ -14,6 +14,7 @@ from mesh.services.read_model.schema import select, select_one
 __all__ = [
     "AnswerRow",
     "ApprovalRow",
+    "Awaited",
     "CardRow",
     "CommandRow",
     "DeadLetterRow",
@@ -25,6 +26,7 @@ __all__ = [
     "answer",
     "approval_request",
     "approvals",
+    "awaited_events",
     "cards",
     "command",
     "count_dead_letters",
@@ -36,7 +38,9 @@ __all__ = [
     "decisions_citing",
     "decisions_of",
     "events_by_id",
+    "halted_iterations",
     "open_steps",
+    "overdue_steps",
     "partitions",
     "running_by_agent",
     "workflow_ids",
@@ -63,7 +67,10 @@ class WorkflowRow(_Row, frozen=True, array_like=True):
 
 
 class OpenStep(_Row, frozen=True, array_like=True):
-    """A step of a live workflow that has begun and not ended. `status`: running, retrying, asking, calling, incident."""
+    """A step of a live workflow that has begun and not ended. `status`: running, retrying, asking, calling, waiting, iterating, held, incident.
+
+    The items of a for-each that run on one agent, or are to be retried, are one: `alike` of them, with the oldest one's `since_ms`. `settled`, `total`: a for-each's items.
+    """
 
     workflow_id: str
     step: str
@@ -76,6 +83,21 @@ class OpenStep(_Row, frozen=True, array_like=True):
     due_at_ms: int | None
     incident_kind: str
     incident_message: str
+    awaits: str  # the type of the event that it waits for
+    alike: int
+    settled: int
+    total: int
+
+
+class Awaited(_Row, frozen=True, array_like=True):
+    """How many steps wait for events of one type, and which of them has waited longest. `timed`: those that have a time-out."""
+
+    type: str
+    count: int
+    timed: int
+    since_ms: int
+    workflow_id: str
+    step: str
 
 
 class TimelineEntry(_Row, frozen=True, array_like=True):
@@ -183,12 +205,16 @@ _WORKFLOW: Final = (
     "workflow_id, run_id, route, status, started_at_ms, updated_at_ms, ended_at_ms, reason, incidents, partition"
 )
 _STEP: Final = (
-    "workflow_id, step, status, agent, role, attempt, task_id, since_ms, due_at_ms, incident_kind, incident_message"
+    "workflow_id, step, status, agent, role, attempt, task_id, since_ms, due_at_ms, incident_kind, incident_message,"
+    " awaits, alike, settled, total"
 )
 _EVENT: Final = "topic, partition, event_offset, at_ms, event_id, source, type, subject, problem"
 _APPROVAL: Final = "approval_id, workflow_id, step, question, role, asked_at_ms, deadline_at_ms, closed_at_ms, verdict, closed_by, reason"
 _LETTER: Final = "partition, dlq_offset, at_ms, topic, source_partition, source_offset, reason, message"
 _decode_decision: Final = msgspec.json.Decoder(Decision).decode
+
+
+_THERE: Final = "NOT (forgotten AND status = 'expected')"  # what never had a run is gone with its last event
 
 
 # Workflows ---------------------------------------------------------------------------------------------------------------------------
@@ -198,7 +224,7 @@ def workflows(
     db: apsw.Connection, *, status: str | None = None, route: str | None = None, limit: int = 50
 ) -> list[WorkflowRow]:
     """The last changed first. `status` may also be `incident`: live ones that wait for an operator."""
-    where, values = ["1"], []
+    where, values = [_THERE], []
     if status == "incident":
         where.append("incidents > 0")
     elif status is not None:
@@ -227,7 +253,7 @@ def workflow_state(db: apsw.Connection, workflow_id: str) -> Workflow | None:
 
 def count_workflows(db: apsw.Connection) -> dict[str, int]:
     """By status."""
-    return dict(select(db, "SELECT status, count(*) FROM workflows GROUP BY status"))
+    return dict(select(db, f"SELECT status, count(*) FROM workflows WHERE {_THERE} GROUP BY status"))  # noqa: S608 - constants only
 
 
 def open_steps(db: apsw.Connection, status: str, *, limit: int = 1_000) -> list[OpenStep]:
@@ -238,13 +264,42 @@ def open_steps(db: apsw.Connection, status: str, *, limit: int = 1_000) -> list[
 
 def count_open_steps(db: apsw.Connection) -> dict[str, int]:
     """Of live workflows, by status."""
-    return dict(select(db, "SELECT status, count(*) FROM open_steps GROUP BY status"))
+    return dict(select(db, "SELECT status, sum(alike) FROM open_steps GROUP BY status"))
 
 
 def running_by_agent(db: apsw.Connection) -> dict[str, tuple[int, int]]:
     """Agent to how many tasks are out, and since when the oldest."""
-    sql = "SELECT agent, count(*), min(since_ms) FROM open_steps WHERE status = 'running' GROUP BY agent"
+    sql = "SELECT agent, sum(alike), min(since_ms) FROM open_steps WHERE status = 'running' GROUP BY agent"
     return {agent: (count, since_ms) for agent, count, since_ms in select(db, sql)}
+
+
+def awaited_events(db: apsw.Connection, *, limit: int = 20) -> list[Awaited]:
+    """By the type of the event; the one that has been awaited longest first."""
+    sql = (
+        "SELECT awaits, count(*), count(due_at_ms), min(since_ms), workflow_id, step FROM open_steps"
+        " WHERE status = 'waiting' AND awaits <> '' GROUP BY awaits ORDER BY 4 LIMIT ?"
+    )
+    return [Awaited(*row) for row in select(db, sql, limit)]
+
+
+def overdue_steps(db: apsw.Connection, before_ms: int) -> tuple[int, int]:
+    """Steps whose time (a time-out, a retry, a deadline, a wait's end) came before this, and the first of these times."""
+    sql = "SELECT coalesce(sum(alike), 0), coalesce(min(due_at_ms), 0) FROM open_steps WHERE due_at_ms < ?"
+    count, first_ms = select_one(db, sql, before_ms)
+    return count, first_ms
+
+
+def halted_iterations(db: apsw.Connection, *, limit: int = 20) -> list[OpenStep]:
+    """For-each steps that wait for an operator alone: an item has an incident, and no other is with an agent or to be retried."""
+    sql = (
+        f"SELECT {_STEP} FROM open_steps AS each WHERE status = 'iterating'"  # noqa: S608 - constants only
+        " AND EXISTS (SELECT 1 FROM open_steps AS item WHERE item.workflow_id = each.workflow_id AND item.status = 'incident'"
+        " AND substr(item.step, 1, length(each.step) + 1) = each.step || '[')"
+        " AND NOT EXISTS (SELECT 1 FROM open_steps AS item WHERE item.workflow_id = each.workflow_id AND item.step = each.step"
+        " AND item.status IN ('running', 'retrying'))"
+        " ORDER BY since_ms LIMIT ?"
+    )
+    return [OpenStep(*row) for row in select(db, sql, limit)]
 
 
 def decisions_of(db: apsw.Connection, workflow_id: str) -> list[TimelineEntry]:
@@ -287,7 +342,7 @@ def events_by_id(db: apsw.Connection, event_id: str) -> list[EventRow]:
 
 
 def count_events(db: apsw.Connection, events_topic: str) -> dict[str, int]:
-    """`seen`, `matched` (some decision cites it), `dead_lettered`."""
+    """`seen`, `matched` (some decision cites it), `dead_lettered` (and no decision cites it)."""
 
     def count(sql: str) -> int:
         found: int = select_one(db, sql, events_topic)[0]
@@ -299,7 +354,9 @@ def count_events(db: apsw.Connection, events_topic: str) -> dict[str, int]:
             "SELECT count(*) FROM (SELECT DISTINCT partition, source_offset FROM citations WHERE topic = ?)"
         ),
         "dead_lettered": count(
-            "SELECT count(*) FROM (SELECT DISTINCT source_partition, source_offset FROM dead_letters WHERE topic = ?)"
+            "SELECT count(*) FROM (SELECT DISTINCT topic, source_partition, source_offset FROM dead_letters WHERE topic = ?) AS letter"
+            " WHERE NOT EXISTS (SELECT 1 FROM citations AS c WHERE c.topic = letter.topic AND c.partition = letter.source_partition"
+            " AND c.source_offset = letter.source_offset)"
         ),
     }
 
@@ -345,16 +402,17 @@ def command(db: apsw.Connection, command_id: str) -> CommandRow | None:
 
 
 def dead_letters(
-    db: apsw.Connection, *, source: tuple[str, int, int] | None = None, limit: int = 50
+    db: apsw.Connection, *, source: tuple[str, int, int] | None = None, code: str | None = None, limit: int = 50
 ) -> list[DeadLetterRow]:
-    """The last first. `source`: those of one original record."""
+    """The last first. `source`: those of one original record; `code`: those with this reason."""
     where = "topic = ? AND source_partition = ? AND source_offset = ?" if source else "1"
+    where += "" if code is None else " AND reason = ?"
     sql = f"SELECT {_LETTER} FROM dead_letters WHERE {where} ORDER BY at_ms DESC, dlq_offset DESC LIMIT ?"  # noqa: S608 - constants only
-    return [DeadLetterRow(*row) for row in select(db, sql, *(source or ()), limit)]
+    return [DeadLetterRow(*row) for row in select(db, sql, *(source or ()), *([] if code is None else [code]), limit)]
 
 
-def count_dead_letters(db: apsw.Connection) -> int:
-    found: int = select_one(db, "SELECT count(*) FROM dead_letters")[0]
+def count_dead_letters(db: apsw.Connection, *, code: str | None = None) -> int:
+    found: int = select_one(db, "SELECT count(*) FROM dead_letters WHERE reason = coalesce(?, reason)", code)[0]
     return found
 
 

@@ -24,7 +24,7 @@ __all__ = [
     "wipe",
 ]
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 APPLICATION_ID: Final = 0x6D657368  # "mesh"
 BUSY_TIMEOUT_MS: Final = 30_000  # others hold the lock for one batch, some tens of milliseconds
 
@@ -43,7 +43,8 @@ CREATE INDEX workflows_by_status ON workflows (status, updated_at_ms);
 CREATE INDEX workflows_by_update ON workflows (updated_at_ms);
 CREATE TABLE open_steps (workflow_id TEXT, step TEXT, status TEXT NOT NULL, agent TEXT NOT NULL, role TEXT NOT NULL,
     attempt INTEGER NOT NULL, task_id TEXT NOT NULL, since_ms INTEGER NOT NULL, due_at_ms INTEGER, incident_kind TEXT NOT NULL,
-    incident_message TEXT NOT NULL, PRIMARY KEY (workflow_id, step)) WITHOUT ROWID;
+    incident_message TEXT NOT NULL, awaits TEXT NOT NULL, alike INTEGER NOT NULL, settled INTEGER NOT NULL, total INTEGER NOT NULL,
+    PRIMARY KEY (workflow_id, step, status, agent)) WITHOUT ROWID;
 CREATE INDEX open_steps_by_status ON open_steps (status, agent, since_ms);
 CREATE TABLE decisions (partition INTEGER NOT NULL, log_offset INTEGER NOT NULL, workflow_id TEXT NOT NULL, run_id TEXT NOT NULL,
     at_ms INTEGER NOT NULL, record BLOB NOT NULL, UNIQUE (partition, log_offset));

@@ -1,0 +1,81 @@
+"""The rows of a live workflow's steps that are under way: what `mesh status` counts and judges.
+
+Owns which steps have a row, and what is in it. A for-each may have ten thousand items under way, and its rows are written anew with every batch of the log: items that move by themselves share
+one row for each agent, and those alone that wait for an operator have their own.
+"""
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from mesh.core import ids
+from mesh.core.state import FINISHED, StepState, Workflow
+
+__all__ = ["OpenRow", "rows_of"]
+
+_ASIDE: Final = frozenset({*FINISHED, "again"})  # nothing is awaited there: it is settled, or its needs are not
+
+
+class OpenRow(NamedTuple):
+    """The columns of `open_steps`, in their order. `alike`: how many items it stands for; `settled`, `total`: of a for-each."""
+
+    workflow_id: str
+    step: str
+    status: str
+    agent: str
+    role: str
+    attempt: int
+    task_id: str
+    since_ms: int
+    due_at_ms: int | None
+    incident_kind: str
+    incident_message: str
+    awaits: str
+    alike: int
+    settled: int
+    total: int
+
+
+def rows_of(workflow: Workflow) -> Iterator[OpenRow]:
+    """None for a workflow that is not running."""
+    if workflow.status != "running":
+        return
+    shared: dict[tuple[str, str, str], OpenRow] = {}
+    for place, step in workflow.steps.items():
+        if step.status in _ASIDE:
+            continue
+        if ids.is_item(place) and step.incident is None:
+            name = ids.step_of(place)
+            kind = (name, step.status, step.agent)
+            shared[kind] = _joined(shared.get(kind), _row(workflow, name, step))
+        else:
+            yield _row(workflow, place, step)
+    yield from shared.values()
+
+
+def _row(workflow: Workflow, place: str, step: StepState) -> OpenRow:
+    return OpenRow(
+        workflow_id=workflow.workflow_id,
+        step=place,
+        status=step.status,
+        agent=step.agent,
+        role=step.role,
+        attempt=step.attempt,
+        task_id=step.task_id,
+        since_ms=step.since_ms,
+        due_at_ms=step.due_at_ms,
+        incident_kind=step.incident.kind if step.incident else "",
+        incident_message=step.incident.message if step.incident else "",
+        awaits=step.awaits,
+        alike=1,
+        settled=step.fan.settled if step.fan else 0,
+        total=step.fan.total if step.fan else 0,
+    )
+
+
+def _joined(known: OpenRow | None, row: OpenRow) -> OpenRow:
+    """The oldest one's, with how many there are."""
+    if known is None:
+        return row
+    oldest = known if known.since_ms <= row.since_ms else row
+    due = min((at for at in (known.due_at_ms, row.due_at_ms) if at is not None), default=None)
+    return oldest._replace(alike=known.alike + 1, due_at_ms=due)
