@@ -5,7 +5,7 @@
     input:  {type: object, required: [text, to], properties: {text: {type: string}, to: {type: string}}}
     output: {type: object, required: [text], properties: {text: {type: string}}}
 
-Owns the files' shape. Whether routes and agents keep a contract is `mesh.services.capability_findings`' business. The command line calls `load_contracts`.
+Owns the files' shape. Whether routes and agents keep a contract is `mesh.services.findings.capabilities`' business. The command line calls `load_contracts`.
 """
 
 import re

@@ -1,33 +1,27 @@
-"""Which steps of a route can ever run: found by trying every way in which approvals and unknown conditions can come out.
+"""Which steps of a route can ever run: found by trying every way in which the steps can come out.
 
-Owns the search. It knows little of values (an approval's verdict, that a skipped agent's output is null) and takes everything else for possible, so a step that it calls
-unreachable is so for every event. The rules of progress are those of `mesh.core.deciding`. `mesh.services.route_check` calls it.
+Owns the search. It knows little of values (an approval's verdict, that a skipped step's output is null, what a condition on the start event was assumed to be) and takes everything else for possible, so a
+step that it calls unreachable is so for every event. The rules of progress are those of `mesh.core.deciding`. `mesh.services.findings` calls it.
+
+What a step reads of others counts only where they are settled for sure when it acts: a join of some of its needs acts while the others are still open, and a loop's body reads the round before.
+An operator's `skip`, a cancelled race, and a status that nobody reads would only multiply the ways: they are tried for the steps whose status, or output as a whole, some condition reads.
 """
 
-from collections.abc import Mapping
-from typing import Any, Final, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
 from mesh.core.cel_paths import Segments
-from mesh.core.cel_syntax import Conditional, Logic, Node, Not
+from mesh.core.conditions import NOTHING, Atom, Facts, assumed, first_open, held, outcome
 from mesh.core.deciding.ending import rejection_is_taken, takes
-from mesh.core.route import AgentWork, ApprovalWork, ExpressionError, Route, Step, WaitWork
-from mesh.core.subexpressions import part_closure, part_reads, tree
+from mesh.core.route import AgentWork, ApprovalWork, CallWork, EndWork, Route, Step, WaitWork
 
-__all__ = ["Constant", "Unreachable", "constant_of", "unreachable"]
+__all__ = ["Unreachable", "raced", "settled_before", "unreachable"]
 
 MAX_WORLDS: Final = 20_000
-_Outcome = Literal["succeeded", "rejected", "skipped", "blocked", "failed", "cancelled"]
-_World = dict[str, _Outcome]
-Known = Mapping[Segments, Any]
-
-
-class Constant(msgspec.Struct, frozen=True):
-    """What a condition comes to whatever happens: a bool, or the error that it always ends in."""
-
-    value: bool | None
-    error: str = ""
+_Outcome = Literal["succeeded", "rejected", "skipped", "blocked", "failed", "cancelled", "dropped", "ended"]
+"""As `status` has it; `dropped`: an operator skipped it; `ended`: the workflow ended there, and whatever needs it never acts."""
 
 
 class Unreachable(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,55 +31,15 @@ class Unreachable(msgspec.Struct, frozen=True, kw_only=True):
     condition: bool
 
 
-def constant_of(source: str) -> Constant | None:
-    """The value of a condition that does not depend on anything it reads; None for all others."""
-    node = tree(source)
-    if not part_reads(node):
-        try:
-            value = part_closure(source, node)({})
-        except ExpressionError as error:
-            return Constant(None, str(error))
-        return Constant(value) if isinstance(value, bool) else Constant(None, f"it is no condition: {source}")
-    value = outcome(source, node, {})
-    return None if value is None else Constant(value)
+class _World(NamedTuple):
+    """How the first steps came out, what was settled when each acted, and what was assumed of the start event."""
 
+    outcomes: Mapping[str, _Outcome]
+    settled: Mapping[str, frozenset[str]]
+    facts: Facts
 
-def outcome(source: str, node: Node, known: Known) -> bool | None:
-    """What a condition comes to where only `known` is known; None: it may be true, false or an error."""
-    found = [read.segments for read in part_reads(node)]
-    if all(segments in known for segments in found):
-        try:
-            value = part_closure(source, node)(_scope({segments: known[segments] for segments in found}))
-        except ExpressionError:
-            return None
-        return value if isinstance(value, bool) else None
-    match node:
-        case Logic(op=op, operands=operands):
-            values = [outcome(source, one, known) for one in operands]
-            decisive = op == "||"
-            if decisive in values:
-                return decisive
-            return None if None in values else not decisive
-        case Not(operand=operand):
-            value = outcome(source, operand, known)
-            return None if value is None else not value
-        case Conditional(test=test, then=then, otherwise=otherwise):
-            chosen = outcome(source, test, known)
-            if chosen is None:
-                return None
-            return outcome(source, then if chosen else otherwise, known)
-        case _:
-            return None
-
-
-def _scope(values: Known) -> dict[str, Any]:
-    scope: dict[str, Any] = {}
-    for segments, value in values.items():
-        holder = scope
-        for segment in segments[:-1]:
-            holder = holder.setdefault(str(segment), {})
-        holder[str(segments[-1])] = value
-    return scope
+    def to(self, name: str, result: _Outcome, settled: frozenset[str]) -> "_World":
+        return _World({**self.outcomes, name: result}, {**self.settled, name: settled}, self.facts)
 
 
 def unreachable(route: Route) -> list[Unreachable]:
@@ -97,6 +51,16 @@ def unreachable(route: Route) -> list[Unreachable]:
     return [Unreachable(step=name, condition=name in search.asked) for name in route.steps if name not in search.ran]
 
 
+def settled_before(step: Step, good: Sequence[str], settled: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    """Which steps are settled for sure when this one acts because of `good`, some of its needs. `settled`: the same of each of them."""
+    before = [settled[name] | {name} for name in good]
+    if step.enough is None or len(good) <= step.enough:
+        found = frozenset[str]().union(*before)
+    else:  # so many of them, and nobody knows which
+        found = before[0].intersection(*before)
+    return found.union(step.needs) if step.enough is None or step.first_of else found
+
+
 class _Search:
     def __init__(self, route: Route) -> None:
         self.route = route
@@ -104,61 +68,98 @@ class _Search:
         self.ran: set[str] = set()
         self.asked: set[str] = set()  # steps whose `if` was asked, at least once
         self.worlds = 0
-        self.racing = _racing(route)
+        self.told = frozenset(_told(route))
+        self.races = raced(route) & self.told
 
     def run(self) -> None:
-        todo: list[_World] = [{}]
+        guard = self.route.on.condition if self.route.on is not None else None
+        todo = [_World({}, {}, NOTHING if guard is None else held(guard.source))]
         while todo and self.worlds < MAX_WORLDS and len(self.ran) < len(self.order):
             world = todo.pop()
             self.worlds += 1
-            if len(world) < len(self.order):
-                step = self.route.steps[self.order[len(world)]]
-                todo += [{**world, step.name: outcome} for outcome in self._outcomes(step, world)]
+            if len(world.outcomes) < len(self.order):
+                todo += self._next(self.route.steps[self.order[len(world.outcomes)]], world)
 
-    def _outcomes(self, step: Step, world: _World) -> list[_Outcome]:
+    def _next(self, step: Step, world: _World) -> Iterator[_World]:
         """The likeliest last, since it is tried first."""
-        hindered = _hindered(step, world)
+        if step.name in self.races:
+            yield world.to(step.name, "cancelled", frozenset())
+        hindered = _hindered(step, world.outcomes)
         if hindered is not None:
-            return [hindered]
+            yield world.to(step.name, hindered, frozenset())
+            return
         self.asked.add(step.name)
-        holds = (
-            True
-            if step.condition is None
-            else outcome(step.condition.source, tree(step.condition.source), _known(self.route, world))
-        )
+        settled = settled_before(step, _good(step, world.outcomes), world.settled)
+        holds: bool | None = True
+        atom: Atom | None = None
+        if step.condition is not None:
+            facts = _known(self.route, world, settled)
+            holds, atom = outcome(step.condition.source, facts), first_open(step.condition.source, facts)
+        if atom is not None:
+            for one in (False, True):
+                yield world._replace(facts=assumed(world.facts, atom, holds=one))
+            return
+        yield from (world.to(step.name, result, settled) for result in self._outcomes(step, holds=holds))
+
+    def _outcomes(self, step: Step, *, holds: bool | None) -> list[_Outcome]:
         if holds is False:
             return ["skipped"]
         self.ran.add(step.name)
         found: list[_Outcome] = ["skipped"] if holds is None else []
-        if step.name in self.racing:
-            found.append("cancelled")
-        return [*found, *_otherwise(self.route, step), "succeeded"]
+        found += ["dropped"] if step.name in self.told and _may_need_an_operator(step) else []
+        return [*found, *_otherwise(self.route, step), "ended" if isinstance(step.work, EndWork) else "succeeded"]
 
 
-def _hindered(step: Step, world: _World) -> _Outcome | None:
-    """What becomes of a step whose needs do not let it act; None if they do."""
-    good = [need for need in step.needs if _counts(step, need, world[need], skipped=step.enough is None)]
-    if step.enough is None:
-        return None if len(good) == len(step.needs) else "blocked"
-    if len(good) >= step.enough:
-        return None
-    return "skipped" if all(world[need] in ("succeeded", "skipped") for need in step.needs) else "blocked"
+def _told(route: Route) -> Iterator[str]:
+    """The steps of which some condition reads how they came out, or the output as a whole, which may be null."""
+    for step in route.steps.values():
+        for path in step.condition.paths if step.condition is not None else ():
+            root, _, name = path.partition(".")
+            if root in ("status", "steps") and name in route.steps:
+                yield name
 
 
-def _counts(step: Step, need: str, state: _Outcome, *, skipped: bool) -> bool:
-    if state == "succeeded" or (skipped and state == "skipped"):
-        return True
-    return takes(step, need, rejected=state == "rejected")
+def _may_need_an_operator(step: Step) -> bool:
+    """All but a plain wait: that of a time, or of an event whose time-out is no incident."""
+    match step.work:
+        case WaitWork(until=None, timeout_s=timeout_s, on_timeout=on_timeout):
+            given_up = timeout_s is not None and on_timeout == "incident"
+            return given_up or step.condition is not None or step.repeat is not None
+        case _:
+            return True
 
 
-def _racing(route: Route) -> set[str]:
-    """The steps that lose with a race, or only serve one that may."""
-    found: set[str] = set()
+def raced(route: Route) -> frozenset[str]:
+    """The steps that the winner of a race may cancel: the others, and what only serves them."""
+    found = {need for step in route.steps.values() if step.first_of and len(step.needs) > 1 for need in step.needs}
     for name in reversed(route.steps):
         dependents = route.dependents[name]
-        if any(route.steps[d].first_of for d in dependents) or (dependents and found.issuperset(dependents)):
+        if dependents and found.issuperset(dependents):
             found.add(name)
-    return found
+    return frozenset(found)
+
+
+def _hindered(step: Step, outcomes: Mapping[str, _Outcome]) -> _Outcome | None:
+    """What becomes of a step whose needs do not let it act; None if they do."""
+    good = _good(step, outcomes)
+    if len(good) >= (len(step.needs) if step.enough is None else step.enough):
+        return None
+    found = [outcomes[need] for need in step.needs]
+    if "ended" in found:
+        return "ended"
+    passed = step.enough is not None and all(one in ("succeeded", "skipped", "dropped") for one in found)
+    return "skipped" if passed else "blocked"
+
+
+def _good(step: Step, outcomes: Mapping[str, _Outcome]) -> list[str]:
+    """The needs that count for it."""
+    return [need for need in step.needs if _counts(step, need, outcomes[need], skipped=step.enough is None)]
+
+
+def _counts(step: Step, need: str, result: _Outcome, *, skipped: bool) -> bool:
+    if result == "succeeded" or (skipped and result in ("skipped", "dropped")):
+        return True
+    return result != "ended" and takes(step, need, rejected=result == "rejected")
 
 
 def _otherwise(route: Route, step: Step) -> list[_Outcome]:
@@ -167,7 +168,7 @@ def _otherwise(route: Route, step: Step) -> list[_Outcome]:
         case ApprovalWork():
             # If nobody takes it, a rejection ends the workflow, and nothing more runs.
             return ["rejected"] if rejection_is_taken(route, step.name) else []
-        case AgentWork(on_exhausted="continue"):
+        case AgentWork(on_exhausted="continue") | CallWork(on_exhausted="continue"):
             return ["failed"]
         case WaitWork(on_timeout="skip", timeout_s=float()):
             return ["skipped"]
@@ -178,12 +179,14 @@ def _otherwise(route: Route, step: Step) -> list[_Outcome]:
 _VERDICTS: Final = {"succeeded": "approved", "rejected": "rejected", "skipped": "skipped"}
 
 
-def _known(route: Route, world: _World) -> dict[Segments, Any]:
-    known: dict[Segments, Any] = {}
-    for name, state in world.items():
-        known["status", name] = state
-        if isinstance(route.steps[name].work, ApprovalWork):
-            known["steps", name, "verdict"] = _VERDICTS.get(state)
-        elif state == "skipped":
+def _known(route: Route, world: _World, settled: frozenset[str]) -> Facts:
+    """What a step's condition finds known of those that are settled before it."""
+    known: dict[Segments, Any] = dict(world.facts.known)
+    for name in settled:
+        result = world.outcomes[name]
+        known["status", name] = "skipped" if result == "dropped" else result
+        if isinstance(route.steps[name].work, ApprovalWork) and result != "dropped":
+            known["steps", name, "verdict"] = _VERDICTS.get(result)
+        elif result in ("skipped", "dropped"):
             known["steps", name] = None
-    return known
+    return Facts(known, world.facts.truths)

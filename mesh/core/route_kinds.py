@@ -64,6 +64,7 @@ EMPTY: Final = compile_template(None)
 _PERCENT: Final = re.compile(r"(100|[0-9]{1,2})%")
 _JOIN_HINT: Final = "{any: [a, b]}, {count: 2, of: [a, b, c]} or {first_of: [a, b]}"
 _WAIT_HINT: Final = "wait: 2d, wait: {until: ...} or wait: {event: TYPE}"
+_NEVER: Final = "never"
 _EVENT_ONLY: Final = ("key", "if", "timeout", "on_timeout")
 
 
@@ -202,7 +203,7 @@ def wait(step: Part) -> WaitWork | None:
     )
     return WaitWork(
         event=awaited,
-        timeout_s=part.duration("timeout", 1.0) if "timeout" in part.value else None,
+        timeout_s=None if part.value.get("timeout", _NEVER) == _NEVER else part.duration("timeout", 1.0),
         on_timeout=cast("OnTimeout", part.choice("on_timeout", ("incident", "fail", "skip"))),
     )
 

@@ -319,7 +319,10 @@ def _wait() -> _Shapes:
             **_EXPRESSION,
             "description": "Which event it must be: `event` is the one that came, `start` the one that started the workflow.",
         },
-        "timeout": {**_duration(None), "description": "How long to wait at the most."},
+        "timeout": {
+            "description": "How long to wait at the most: a duration, or `never`.",
+            "anyOf": [_duration(None), {"const": "never"}],
+        },
         "on_timeout": {**_choice(get_args(OnTimeout)), "description": "What it means that no event came."},
     }
 

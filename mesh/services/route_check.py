@@ -19,7 +19,7 @@ from mesh.core.route import capabilities_of
 from mesh.core.route_problems import DocumentPath
 from mesh.core.state import AgentCard
 from mesh.errors import RouteInvalid
-from mesh.services.route_findings import Known, RouteFinding, findings_of
+from mesh.services.findings import Known, RouteFinding, findings_of
 
 __all__ = ["Finding", "Report", "check", "route_files"]
 
@@ -69,7 +69,8 @@ def check(
     except RouteInvalid as error:
         findings += _refused(str(error), files)
         loaded = [one for file in files for one in _alone(file)]
-    known = Known(agents=agents, roles=roles, contracts=contracts, routes={one.route.name for one in loaded})
+    routes = {one.route.name: one.route for one in loaded}
+    known = Known(agents=agents, roles=roles, contracts=contracts, routes=routes)
     for one in loaded:
         document = _document(one)
         findings += [_placed(one.file, document, found) for found in findings_of(one.route, known)]

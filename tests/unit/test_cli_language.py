@@ -468,14 +468,8 @@ def test_status_counts_waits_and_iterations_and_names_the_awaited_events(folder:
 def test_status_says_that_a_for_each_waits_for_its_incidents_alone(folder: Path) -> None:
     p = iterating()
     assert not any("for-each" in one for one in stuck(folder, p))
-    assert call_json("status")["steps"] == {
-        "running": 2,
-        "retrying": 0,
-        "asking": 0,
-        "waiting": 0,
-        "iterating": 1,
-        "incident": 1,
-    }
+    steps = {name: count for name, count in call_json("status")["steps"].items() if count}
+    assert steps == {"running": 2, "iterating": 1, "incident": 1}
     p = iterating()
     p.succeed("check[3]")
     p.succeed("check[4]")

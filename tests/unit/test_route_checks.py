@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
-from mesh.core.reachability import constant_of, unreachable
+from mesh.core.conditions import constant_of
+from mesh.core.fitting import Misfit, misfits
+from mesh.core.reachability import unreachable
 from mesh.core.route_compile import compile_route
-from mesh.core.shapes import ANYTHING, Fields, Items, Misfit, Of, Scalar, Shape, follow, misfits, shape_of, values_of
+from mesh.core.shapes import ANYTHING, Fields, Items, Of, Scalar, Shape, follow, shape_of, values_of
 from mesh.core.state import AgentCard
 from mesh.services.route_check import Report, check
 from mesh.wiring import load_agents
@@ -332,7 +334,7 @@ def test_a_condition_is_constant_only_where_nothing_that_it_reads_matters(expres
 def test_a_route_with_too_many_ways_is_not_called_unreachable(conditions: int, found: list[str]) -> None:
     steps: dict[str, Any] = {
         "ok": {"approval": {"ask": "?", "payload": 1, "role": "r", "deadline": "1h"}},
-        **{f"s{n:02}": {"agent": "x", "input": 1, "if": f"event.data.x == {n}"} for n in range(conditions)},
+        **{f"s{n:02}": {"agent": "x", "input": 1, "if": f"event.data.x{n} == {n}"} for n in range(conditions)},
     }
     steps["z"] = {"agent": "x", "input": 1, "needs": sorted(steps), "if": "steps.ok.verdict == 'skipped'"}
     route = compile_route({"route": "r", "on": {"type": "t"}, "steps": steps})

@@ -351,8 +351,8 @@ BAD: list[tuple[Any, list[str]]] = [
         ["steps.a.wait.key: key must be a string, not a number (such as ${{ event.data.order }})"],
     ),
     (
-        kind_with("wait", {"event": "t", "timeout": "never"}),
-        [f"steps.a.wait.timeout: timeout can't be never ({DURATION})"],
+        kind_with("wait", {"event": "t", "timeout": "soon"}),
+        [f"steps.a.wait.timeout: timeout can't be soon ({DURATION})"],
     ),
     (
         kind_with("wait", {"event": "t", "on_timeout": "continue"}),

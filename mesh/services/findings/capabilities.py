@@ -1,4 +1,4 @@
-"""What is wrong with the capabilities that a route asks for: rules of `mesh routes check`, beside those of `route_findings`.
+"""What is wrong with the capabilities that a route asks for.
 
 Owns that a step's capability has a contract, that some agent is registered for it, and that each registered agent keeps the contract. That a step's input meets the contract, and that expressions read what is in its
 output, is checked where it is for agents: `schemas_of` says what to hold them to.
@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from mesh.core.capabilities import Contract
+from mesh.core.fitting import misfits
 from mesh.core.route import AgentWork, Route
 from mesh.core.route_problems import DocumentPath, near
-from mesh.core.shapes import Of, misfits
+from mesh.core.shapes import Of
 from mesh.core.state import AgentCard
 
 __all__ = ["Problem", "Schemas", "capability_problems", "schemas_of"]
