@@ -51,6 +51,7 @@ Ts = TypeVarTuple("Ts")
 _EPOCH_MS: Final = 1_767_225_600_000  # 2026-01-01T00:00:00Z, where virtual time begins unless told
 _STEP_S: Final = 1e-6  # what a step costs, so that time moves on for those who never wait
 _BUSY_STEPS: Final = 10_000_000  # so many steps without a pause are a loop that waits for nothing
+_HELD: Final = 1_000  # tasks after which those that are done are let go
 _UNWINDINGS: Final = 100  # a task that outlives so many cancellations will not end
 
 
@@ -154,6 +155,9 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
             weakref.WeakKeyDictionary()
         )
         self._task_numbers = itertools.count()
+        self._held: list[
+            asyncio.Task[Any]
+        ] = []  # a dead one's `finally` must not run when the collector happens to find it
         self._now_s = 0.0
         self._limit_s = limit_s
         self._busy_steps = 0
@@ -223,7 +227,14 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
         finally:
             self._creating_task = False
         self._tasks[task] = (next(self._task_numbers), owner)
+        if owner is not None:
+            self._hold(task)
         return task
+
+    def _hold(self, task: asyncio.Task[Any]) -> None:
+        self._held.append(task)
+        if len(self._held) % _HELD == 0:
+            self._held = [one for one in self._held if not one.done()]
 
     # running
 
