@@ -248,3 +248,17 @@ def test_a_status_is_empty_while_the_step_is_open() -> None:
     )
     p.succeed("a")
     assert p.step("j").input == ""
+
+
+def test_a_rejection_that_comes_first_in_a_race_ends_the_workflow_unless_it_is_taken() -> None:
+    steps = {"ok": approval(), "late": {"wait": "4h"}, "go": agent(needs={"first_of": ["ok", "late"]})}
+    p = Partition(route(steps))
+    p.start()
+    p.answer("ok", "reject", reason="no")
+    assert (p.workflow().status, p.workflow().reason) == ("rejected", "ok was rejected by ana: no")
+    steps["go"]["if"] = "status.ok != 'rejected'"
+    p = Partition(route(steps))
+    p.start()
+    p.answer("ok", "reject")
+    assert p.step("late").status == "cancelled"
+    assert p.step("go").status == "skipped"

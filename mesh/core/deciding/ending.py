@@ -56,7 +56,8 @@ def rejection_is_taken(route: Route, approval: str) -> bool:
 
 
 def _takes_rejection(step: Step, approval: str) -> bool:
-    return step.enough is not None or takes(step, approval, rejected=True)
+    """A join of some can do without it. A race can't: a rejection is a decision as much as an approval, and it came first."""
+    return (step.enough is not None and not step.first_of) or takes(step, approval, rejected=True)
 
 
 def _taken(draft: Draft, approval: str) -> bool:
