@@ -1,6 +1,6 @@
 """Measure everything and write `docs/performance.md` and its picture, so that page and program can't drift apart.
 
-python bench/report.py        (about two minutes; needs Java and Maven for the Kafka part)
+python bench/report.py        (about four minutes; needs Java and Maven for the Kafka part)
 """
 
 import json
@@ -32,6 +32,9 @@ Measured with `python bench/report.py` on {machine}.
 | answer to next dispatch, p50 / p99 ms | {s[answer_ms][p50]} / {s[answer_ms][p99]} | | {k[answer_ms][p50]} / {k[answer_ms][p99]} | |
 | memory after {s[workflows]} workflows, router / agents, MB | {s[memory_mb][router]} / {s[memory_mb][agents]} | | {k[memory_mb][router]} / {k[memory_mb][agents]} | |
 | a router killed: longest wait of any workflow, s | {fs[failover_s]} | | {fk[failover_s]} | |
+| a for-each over 10 items and its join, workflows/s | {os[workflows_per_s]} | | {ok[workflows_per_s]} | |
+| one for-each over {os[large]} items, s | {os[large_s]} | | {ok[large_s]} | |
+| workflows/s with 10 routes loaded / with 1000 | {few} / {many} | | | |
 
 A workflow of three steps is four decisions, and nine records pass between the processes one after the other (event, input, three tasks, three results, outcome), with four appends acknowledged in between. "One at a time"
 is mostly that: waking processes up. The bare shape has seven such hops, since it has no ingress and no outcome.
@@ -86,6 +89,8 @@ def picture(rows: list[tuple[str, int, str]]) -> str:
 def main() -> None:
     sqlite, kafka = bench("steps.py", "--broker", "sqlite"), bench("steps.py", "--broker", "kafka")
     failover = {broker: bench("failover.py", "--broker", broker) for broker in ("sqlite", "kafka")}
+    fan_out = {broker: bench("fan_out.py", "--broker", broker) for broker in ("sqlite", "kafka")}
+    few, many = (bench("steps.py", "--singles", "0", "--routes", str(count)) for count in (10, 1_000))
     parts = bench("decisions.py")
     machine = f"{platform.system()} with {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"
     page = PAGE.format(
@@ -94,6 +99,10 @@ def main() -> None:
         k=kafka,
         fs=failover["sqlite"],
         fk=failover["kafka"],
+        os=fan_out["sqlite"],
+        ok=fan_out["kafka"],
+        few=few["workflows_per_s"],
+        many=many["workflows_per_s"],
         parts="\n".join(f"| {name} | {taken} |" for name, taken in parts.items()),
     )
     (DOCS / "performance.md").write_text(page)
