@@ -191,20 +191,25 @@ _StepEvent = (
 def _with_step(before: Workflow, event: _StepEvent | CallEvent, at_ms: int) -> Workflow:
     place = event.step
     was = before.steps.get(place)
-    now = evolve_call(was, event, at_ms) if isinstance(event, CallEvent) else _step(was, event, at_ms)
-    steps = {**before.steps, place: now}
+    steps = {**before.steps, place: _step(was, event, at_ms)}
     if before.account is not None:
         before = replace(before, account=booked(before.account, was, event, before.steps))
-    if was is not None and before.ending is not None and isinstance(event, StepCancelled):
-        steps[place] = replace(steps[place], output=was.output)  # to be undone by what it gave last
+    if before.ending is not None:
+        before = replace(before, ending=_undone(before.ending, event))
+        if was is not None and isinstance(event, StepCancelled):
+            steps[place] = replace(steps[place], output=was.output)  # to be undone by what it gave last
     if ids.is_item(place):
         _account(steps, place, event)
     elif was is not None and was.fan is not None and steps[place].status in FINISHED:
         steps = _gathered(steps, place, was.fan, was_ending=before.ending is not None)
-    if before.ending is not None and isinstance(event, TaskSucceeded | StepSkipped) and ids.is_undo(place):
-        left = tuple(name for name in before.ending.undo if ids.undo_place(name) != place)
-        return replace(before, steps=steps, ending=replace(before.ending, undo=left), updated_at_ms=at_ms)
     return replace(before, steps=steps, updated_at_ms=at_ms)
+
+
+def _undone(ending: Ending, event: _StepEvent | CallEvent) -> Ending:
+    """What is still to be undone."""
+    if not (isinstance(event, TaskSucceeded | StepSkipped) and ids.is_undo(event.step)):
+        return ending
+    return replace(ending, undo=tuple(name for name in ending.undo if ids.undo_place(name) != event.step))
 
 
 def _account(steps: dict[str, StepState], place: str, event: _StepEvent | CallEvent) -> None:
@@ -238,7 +243,7 @@ def _gathered(steps: dict[str, StepState], name: str, fan: Fan, *, was_ending: b
     return {place: state for place, state in steps.items() if place not in gone}
 
 
-def _step(step: StepState | None, event: _StepEvent, at_ms: int) -> StepState:
+def _step(step: StepState | None, event: _StepEvent | CallEvent, at_ms: int) -> StepState:
     match event:
         case TaskDispatched():
             return _dispatched(step, event, at_ms)
@@ -277,6 +282,8 @@ def _step(step: StepState | None, event: _StepEvent, at_ms: int) -> StepState:
             return _stuck(step or StepState(status="incident"), event, at_ms)
         case StepCancelled():
             return _closed_without(step or StepState(status="cancelled"), "cancelled", at_ms)
+        case CallMade() | CallSucceeded() | CallFailed() | CallWithdrawn():
+            return evolve_call(step, event, at_ms)
         case _:
             if step is None or isinstance(event, TaskSucceeded):
                 raise ValueError(f"{type(event).__name__} for step {event.step}, which has not begun")
