@@ -28,6 +28,7 @@ FREE: Final = frozenset(
         "needs",
         "if",
         "agent",
+        "capability",
         "input",
         "timeout",
         "start_timeout",
@@ -98,7 +99,7 @@ def _of_doer(it: str, before: Work, after: Work) -> Iterator[str]:
 def _doer(work: Work) -> str:
     match work:
         case AgentWork():
-            return f"agent {work.agent}"
+            return f"capability {work.capability}" if work.capability else f"agent {work.agent}"
         case CallWork():
             return f"route {work.route}"
         case _:

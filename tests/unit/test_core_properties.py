@@ -51,6 +51,7 @@ from mesh.core.inputs import (
 )
 from mesh.core.replay import is_repeated
 from mesh.core.route import Route
+from mesh.core.route_compile import compile_route
 from mesh.core.state import FINISHED
 
 KEYS = ("k", "l")
@@ -61,7 +62,7 @@ UNDRAWN = frozenset(
     {"InputParked", "InputAttempted"}  # the owner's, not `decide`'s
     | {"TaskHandedOver", "TaskHeld", "BudgetRaised", "BudgetTimeOver", "StepGivenUp", "StepCancelled", "StepComputed"}
     | {"EventEmitted", "ForEachStarted", "PortionScheduled", "ForEachEnded", "RoundStarted", "CompensationStarted"}
-    | {"WaitStarted", "WaitEnded", "EventReceived", "EventKept", "EventUnclaimed", "WorkflowMigrated"}
+    | {"WaitStarted", "WaitEnded", "EventReceived", "EventKept", "EventUnclaimed"}
 )
 WAITING = frozenset({"running", "retrying", "asking", "calling", "incident"})
 SUB = called_route(
@@ -141,9 +142,11 @@ def routes(draw: st.DrawFn) -> Route:
 class Core(RuleBasedStateMachine):
     p: Partition
 
-    @initialize(one=routes())
-    def begin(self, one: Route) -> None:
-        self.p = Partition(one, SUB, QUICK)
+    @initialize(one=routes(), another=routes())
+    def begin(self, one: Route, another: Route) -> None:
+        longer = compile_route({**one.definition, "steps": {**one.definition["steps"], "z": agent("later")}})
+        self.versions = (one, longer, another)
+        self.p = Partition(one, SUB, QUICK, longer, another)
         self.told: list[Crossing] = []  # what was sent to other workflows, in order
         self.heard = 0  # so many of them
         self.sequence = 0
@@ -210,11 +213,15 @@ class Core(RuleBasedStateMachine):
 
     @rule(
         key=keys,
-        command=st.sampled_from(["retry", "retry", "retry", "cancel"]),
+        command=st.sampled_from(["retry", "retry", "retry", "cancel", 1, 2]),
         step=st.sampled_from([None, None, "s0", "z"]),
     )
     def command(self, key: str, command: Any, step: str | None) -> None:
-        self.given(lambda: self.p.command(command, key=key, step=step))
+        """A number: go over to another version, one that has a step more or any other."""
+        if isinstance(command, int):
+            self.given(lambda: self.p.migrate(self.versions[command], key=key))
+        else:
+            self.given(lambda: self.p.command(command, key=key, step=step))
 
     @rule(pick=picks)
     def due_timer(self, pick: int) -> None:

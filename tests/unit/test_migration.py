@@ -141,6 +141,10 @@ def test_an_incident_is_retried_by_the_new_version() -> None:
             "step draft (succeeded) is done by agent drafter, and by agent writer in the new version: keep it, and put what is new in a step of another name",
         ),
         (
+            {**BEFORE, "draft": {"capability": "drafting", "input": 1}},
+            "step draft (succeeded) is done by agent drafter, and by capability drafting in the new version: keep it, and put what is new in a step of another name",
+        ),
+        (
             {**BEFORE, "check": agent(), "draft": {**DRAFT, "needs": "check"}},
             "step draft (succeeded) newly needs check (not begun): migrate when that is done, or take it out of the needs",
         ),
