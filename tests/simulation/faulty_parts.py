@@ -502,6 +502,7 @@ def ingress_never_looks_for_activations_again(patch: pytest.MonkeyPatch) -> None
         self._until_ms = 1
 
     patch.setattr(Definitions, "_know", know)
+    patch.setattr(definitions, "_FOLLOW_EVERY_S", 10_000.0)  # else what calls look at would be there for events too
 
 
 @fault
@@ -509,6 +510,7 @@ def ingress_looks_for_activations_too_seldom(patch: pytest.MonkeyPatch) -> None:
     """As if they took effect ten seconds later than they do."""
     patch.setattr(definitions, "known_until_ms", lambda seen_ms: seen_ms + 10_000)
     patch.setattr(definitions, "SLACK_MS", 10_000)
+    patch.setattr(definitions, "_FOLLOW_EVERY_S", 10.0)
 
 
 @fault
