@@ -19,6 +19,7 @@ from mesh.codec.commands import Command
 from mesh.codec.dead_letters import HEADERS
 from mesh.codec.definitions import ActivationBody
 from mesh.codec.outcomes import Outcome
+from mesh.codec.schedules import Told
 from mesh.core.events import LogRecord
 from mesh.core.inputs import InboxInput
 from mesh.core.route_compile import ROUTE_KEYS
@@ -72,6 +73,11 @@ def schemas() -> dict[str, dict[str, Any]]:
             Receipt,
         ),
         "command": _command(),
+        "schedule-set": _of_types(
+            "Schedule set",
+            "The value of a record of mesh.commands with ce_type mesh.schedule_set: what a router tells of a route's schedule, at its start.",
+            Told,
+        ),
         "definition": _definition(),
         "activation": _of_types(
             "Activation",
@@ -183,7 +189,7 @@ def _definition() -> dict[str, Any]:
         "required": ["route", "steps"],
         "properties": {
             "route": SOME_STRING,
-            "on": {"type": "object", "required": ["type"]},
+            "on": {"type": "object", "oneOf": [{"required": ["type"]}, {"required": ["schedule"]}]},
             "steps": {"type": "object", "minProperties": 1},
         },
         "propertyNames": {"enum": list(ROUTE_KEYS)},

@@ -73,6 +73,8 @@ async def _run(session: Session, route_name: str, event: dict[str, Any], *, time
         route = await _route(session, broker, route_name)
         if route.on is None:
             raise SenderError(f"no event starts route {route_name}: steps of other routes call it")
+        if route.on.schedule is not None:
+            raise SenderError(f"no event starts route {route_name}: its schedule does, {route.on.schedule.cron}")
         event = {"specversion": "1.0", "id": session.fresh_id(), "type": route.on.type, **event}
         match = _match(route, event)
         client = session.client(broker)

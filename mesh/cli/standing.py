@@ -7,6 +7,7 @@ from typing import Final
 from rich.text import Text
 
 from mesh.cli.human import ago, clock_time, duration, one_line, printable, until
+from mesh.cli.timeline_built_in import plan_words
 from mesh.cli.timeline_items import NAMED
 from mesh.cli.timeline_lines import BAD, END_STYLES, PEOPLE, STEP_STYLES, event_name
 from mesh.core import ids
@@ -42,6 +43,8 @@ def _times(workflow: Workflow, now_ms: int) -> str:
     if workflow.status == "expected":
         kept = clock_time(workflow.forget_at_ms or now_ms, now_ms)
         return f"no run yet: an event came {ago(workflow.started_at_ms, now_ms)}, and is kept for one until {kept}"
+    if workflow.status == "standing":
+        return f"since {ago(workflow.started_at_ms, now_ms)}"
     ended = workflow.ended_at_ms
     taken = duration((ended or now_ms) - workflow.started_at_ms)
     return f"started {ago(workflow.started_at_ms, now_ms)}, {'took' if ended else 'running for'} {taken}"
@@ -56,6 +59,8 @@ def waits(workflow: Workflow, now_ms: int) -> list[Text]:
     """What it waits for now."""
     is_past = workflow.status == "expected" and (workflow.forget_at_ms or 0) <= now_ms
     lines = [] if is_past else [_kept(kept, now_ms) for kept in workflow.kept[:NAMED]]
+    if workflow.plan is not None:
+        return [Text(plan_words(workflow.plan, now_ms), style="bold")]
     if workflow.status != "running":
         return lines
     if workflow.ending is not None:
@@ -126,6 +131,8 @@ def _said(step: StepState, now_ms: int) -> str:
             return f" role {step.role} for {waited}; deadline {due}"
         case "calling":
             return f" {step.called} for {waited}; time-out {due}"
+        case "claiming":
+            return f" {step.alias} for {waited}"
         case "held":
             return f" by the workflow's budget for {waited}"
         case "waiting" if step.awaits:

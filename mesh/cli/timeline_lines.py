@@ -3,7 +3,10 @@
 from typing import Any, Final, NamedTuple
 
 from mesh.cli.human import clock_time, counted, duration
+from mesh.cli.timeline_built_in import built_in_words
 from mesh.core.events import (
+    AliasRefused,
+    AliasWaived,
     AnswerRefused,
     ApprovalClosed,
     ApprovalRequested,
@@ -70,11 +73,13 @@ END_STYLES: Final = {
     "cancelled": QUIET,
     "running": WORK,
     "expected": QUIET,
+    "standing": WORK,
 }
 STEP_STYLES: Final = {
     "running": WORK,
     "iterating": WORK,
     "calling": WORK,
+    "claiming": WORK,
     "retrying": PEOPLE,
     "asking": PEOPLE,
     "waiting": PEOPLE,
@@ -101,6 +106,7 @@ def describe(event: Event, decision: Decision) -> Line:
         or _of_call(event)
         or _of_step(event, decision)
         or _of_wait(event, decision)
+        or _of_built_in(event)
         or _of_workflow(event, decision)
         or _of_input(event, decision)
     )
@@ -255,6 +261,14 @@ def _of_wait(event: Event, decision: Decision) -> Line | None:
 
 def _until(due_at_ms: int | None, at_ms: int) -> str:
     return ", without a time-out" if due_at_ms is None else f" until {clock_time(due_at_ms, at_ms)}"
+
+
+def _of_built_in(event: Event) -> Line | None:
+    said = built_in_words(event)
+    if said is None:
+        return None
+    style = PEOPLE if isinstance(event, AliasRefused | AliasWaived) else WORK
+    return Line(getattr(event, "step", ""), said.what, style, said.why)
 
 
 # Workflows ------------------------------------------------------------------------------------------------------------------------------

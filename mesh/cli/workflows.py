@@ -35,12 +35,13 @@ STATUSES = ("expected", "running", "completed", "failed", "rejected", "cancelled
 )
 @click.option("--route", metavar="ROUTE", help="Only this route's.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@click.option("--all", "built_in", is_flag=True, help="With the mesh's own: schedules and aliases.")
 @mesh_command
-def workflows(session: Session, *, status: str | None, route: str | None, limit: int) -> None:
+def workflows(session: Session, *, status: str | None, route: str | None, limit: int, built_in: bool) -> None:
     """List workflows, the last changed first."""
     if click.get_current_context().invoked_subcommand is not None:
         return
-    rows = session.run(_list(session, status, route, limit))
+    rows = session.run(_list(session, status, route, limit, built_in=built_in))
     now_ms = session.now_ms()
     if session.as_json:
         session.emit({"workflows": [_row(row) for row in rows]})
@@ -55,9 +56,11 @@ def workflows(session: Session, *, status: str | None, route: str | None, limit:
 workflows.add_command(migrate)
 
 
-async def _list(session: Session, status: str | None, route: str | None, limit: int) -> list[WorkflowRow]:
+async def _list(
+    session: Session, status: str | None, route: str | None, limit: int, *, built_in: bool
+) -> list[WorkflowRow]:
     async with session.model() as (_, model):
-        return queries.workflows(model.db, status=status, route=route, limit=limit)
+        return queries.workflows(model.db, status=status, route=route, limit=limit, built_in=built_in)
 
 
 def _table(rows: list[WorkflowRow], now_ms: int) -> Table:

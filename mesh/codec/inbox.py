@@ -9,13 +9,19 @@ from mesh.codec.cloudevents import JSON_CONTENT
 from mesh.codec.places import place
 from mesh.core.between import crossing_id
 from mesh.core.inputs import (
+    AliasAnswered,
+    AliasClaimed,
+    AliasReleased,
     AnswerGiven,
     CallCancelled,
     CallEnded,
     CommandGiven,
+    EventForwarded,
     EventMatched,
     EventOffered,
     InboxInput,
+    ScheduledStart,
+    ScheduleSet,
     WorkflowCalled,
 )
 from mesh.errors import MalformedRecord
@@ -31,6 +37,12 @@ _COMMAND: Final[Header] = ("ce_type", b"mesh.inbox.command_given")
 _CALLED: Final[Header] = ("ce_type", b"mesh.inbox.workflow_called")
 _CALL_ENDED: Final[Header] = ("ce_type", b"mesh.inbox.call_ended")
 _CALL_CANCELLED: Final[Header] = ("ce_type", b"mesh.inbox.call_cancelled")
+_FORWARDED: Final[Header] = ("ce_type", b"mesh.inbox.event_forwarded")
+_SCHEDULE_SET: Final[Header] = ("ce_type", b"mesh.inbox.schedule_set")
+_SCHEDULED_START: Final[Header] = ("ce_type", b"mesh.inbox.scheduled_start")
+_CLAIMED: Final[Header] = ("ce_type", b"mesh.inbox.alias_claimed")
+_CLAIM_ANSWERED: Final[Header] = ("ce_type", b"mesh.inbox.alias_answered")
+_RELEASED: Final[Header] = ("ce_type", b"mesh.inbox.alias_released")
 _encode = msgspec.json.Encoder().encode
 _decoder: msgspec.json.Decoder[InboxInput] = msgspec.json.Decoder(InboxInput)
 
@@ -62,6 +74,19 @@ def encode_inbox(input: InboxInput, *, topic: str, partition: int) -> OutRecord:
             kind, caused_by, sender, trace = _CALL_ENDED, crossing_id(input), "owner", None
         case CallCancelled():
             kind, caused_by, sender, trace = _CALL_CANCELLED, crossing_id(input), "owner", None
+        case ScheduleSet():
+            kind, caused_by, trace = _SCHEDULE_SET, input.set_id, None
+        case EventForwarded():
+            kind, caused_by, sender = _FORWARDED, crossing_id(input), "owner"
+            trace = input.kept.cloud_event.get("traceparent")
+        case ScheduledStart():
+            kind, caused_by, sender, trace = _SCHEDULED_START, crossing_id(input), "owner", None
+        case AliasClaimed():
+            kind, caused_by, sender, trace = _CLAIMED, crossing_id(input), "owner", None
+        case AliasAnswered():
+            kind, caused_by, sender, trace = _CLAIM_ANSWERED, crossing_id(input), "owner", None
+        case AliasReleased():
+            kind, caused_by, sender, trace = _RELEASED, crossing_id(input), "owner", None
         case _:
             assert_never(input)
     key = input.workflow_id.encode()

@@ -5,19 +5,66 @@ not the log offset, which is only expected while the record is made, but a seque
 """
 
 from collections.abc import Iterable
-from typing import Any, Final, Literal, NamedTuple, assert_never, cast
+from typing import Any, Final, Literal, NamedTuple, assert_never, cast, get_args
 
 from mesh.core import ids
 from mesh.core.calls import Caller, called_event, called_key
-from mesh.core.events import CallFailed, CallMade, CallRefused, CallWithdrawn, Decision, Event, WorkflowEnded
-from mesh.core.inputs import CallCancelled, CallEnded, CallStatus, WorkflowCalled
+from mesh.core.events import (
+    AliasBound,
+    AliasRefused,
+    AliasReturned,
+    AliasSought,
+    CallFailed,
+    CallMade,
+    CallRefused,
+    CallWithdrawn,
+    Decision,
+    Event,
+    EventRedirected,
+    ScheduleFired,
+    WorkflowEnded,
+)
+from mesh.core.inputs import (
+    AliasAnswered,
+    AliasClaimed,
+    AliasReleased,
+    CallCancelled,
+    CallEnded,
+    CallStatus,
+    EventForwarded,
+    ScheduledStart,
+    WorkflowCalled,
+)
 
 __all__ = ["Crossing", "CrossingId", "crossing_id", "crossings", "inputs_between", "parse_crossing_id"]
 
-Crossing = WorkflowCalled | CallEnded | CallCancelled
+Crossing = (
+    WorkflowCalled
+    | CallEnded
+    | CallCancelled
+    | ScheduledStart
+    | AliasClaimed
+    | AliasAnswered
+    | AliasReleased
+    | EventForwarded
+)
 """An input that the decision of another workflow's owner made."""
 
-_MAY_CROSS: Final = frozenset({CallMade, CallFailed, CallWithdrawn, CallRefused, WorkflowEnded})
+_MAY_CROSS: Final = frozenset(
+    {
+        CallMade,
+        CallFailed,
+        CallWithdrawn,
+        CallRefused,
+        WorkflowEnded,
+        ScheduleFired,
+        AliasSought,
+        AliasBound,
+        AliasRefused,
+        AliasReturned,
+        EventRedirected,
+    }
+)
 
 
 def crossings(events: Iterable[Event]) -> int:
@@ -42,9 +89,10 @@ def inputs_between(decision: Decision) -> list[Crossing]:
     """
     found: list[Crossing] = []
     for event in decision.events:
-        one = _input(decision, event, decision.sequence + len(found))
-        if one is not None:
-            found.append(one)
+        if type(event) in _MAY_CROSS:
+            one = _input(decision, event, decision.sequence + len(found))
+            if one is not None:
+                found.append(one)
     return found
 
 
@@ -72,7 +120,46 @@ def _input(decision: Decision, event: Event, sequence: int) -> Crossing | None:
                 decision, event.caller, sequence, status=event.status, reason=event.reason, output=event.output
             )
         case _:
+            return _built_in(decision, event, sequence)
+
+
+def _built_in(decision: Decision, event: Event, sequence: int) -> Crossing | None:
+    """What goes to built-in workflows, and comes from them."""
+    source = _source(decision, sequence)
+    match event:
+        case ScheduleFired():
+            return ScheduledStart(
+                workflow_id=ids.workflow_id(event.route, event.key),
+                route=event.route,
+                digest=event.digest,
+                key=event.key,
+                cloud_event=event.cloud_event,
+                **source,
+            )
+        case AliasSought():
+            claimant = Caller(workflow_id=decision.workflow_id, task_id=event.task_id, attempt=event.claim)
+            return AliasClaimed(workflow_id=event.alias, claimant=claimant, **source)
+        case AliasReturned():
+            claimant_id = decision.workflow_id
+            return AliasReleased(workflow_id=event.alias, claimant=claimant_id, run_id=event.run_id, **source)
+        case AliasBound():
+            return _answered(decision, event.claimant, "", source)
+        case AliasRefused():
+            return _answered(decision, event.claimant, event.message, source)
+        case EventRedirected():
+            return EventForwarded(workflow_id=event.to, kept=event.kept, **source)
+        case _:
             return None
+
+
+def _answered(decision: Decision, claimant: Caller, refusal: str, source: dict[str, Any]) -> AliasAnswered:
+    return AliasAnswered(
+        workflow_id=claimant.workflow_id,
+        claimant=claimant,
+        alias=decision.workflow_id,
+        refusal=refusal,
+        **source,
+    )
 
 
 def _caller(decision: Decision, event: CallMade | CallWithdrawn | CallFailed) -> Caller:
@@ -118,23 +205,38 @@ def crossing_id(given: Crossing) -> str:
             return f"{ids.attempt_id(given.caller.task_id, given.caller.attempt)}/cancel"
         case CallEnded():
             return f"{ids.attempt_id(given.task_id, given.attempt)}/end"
+        case AliasClaimed():
+            return f"{ids.attempt_id(given.claimant.task_id, given.claimant.attempt)}/claim"
+        case AliasAnswered():
+            return f"{ids.attempt_id(given.claimant.task_id, given.claimant.attempt)}/claimed"
+        case AliasReleased():
+            return f"{given.claimant}/{given.run_id}/release"
+        case EventForwarded():
+            event = given.kept.cloud_event
+            return f"{event.get('source', '')}/{event.get('id', '')}/forward"
+        case ScheduledStart():
+            return f"{given.workflow_id}/start"
         case _:
             assert_never(given)
 
 
+CrossingKind = Literal["call", "cancel", "end", "claim", "claimed"]
+_KINDS: Final = frozenset(get_args(CrossingKind))
+
+
 class CrossingId(NamedTuple):
-    """What such a record's name says: of which call it is, and what it tells."""
+    """What such a record's name says: of which call or claim it is, and what it tells."""
 
     caller: Caller
-    what: Literal["call", "cancel", "end"]
+    what: CrossingKind
 
 
 def parse_crossing_id(text: str) -> CrossingId | None:
-    """For records that are not to be read any further; None if it is no such name."""
+    """For records that are not to be read any further; None if it is no such name, or one of a record that nobody waits for."""
     rest, _, what = text.rpartition("/")
     task, _, attempt = rest.rpartition("/")
     parsed = ids.parse_step_id(task)
-    if parsed is None or what not in {"call", "cancel", "end"} or not attempt.isdecimal():
+    if parsed is None or what not in _KINDS or not attempt.isdecimal():
         return None
     caller = Caller(workflow_id=parsed.workflow_id, task_id=task, attempt=int(attempt))
-    return CrossingId(caller, cast('Literal["call", "cancel", "end"]', what))
+    return CrossingId(caller, cast("CrossingKind", what))

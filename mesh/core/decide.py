@@ -21,6 +21,7 @@ How a step moves:
             +--> asking --> succeeded | rejected | incident (a deadline with `on_expiry: incident`)
             +--> waiting --> succeeded | skipped | incident (for an event that did not come in time)
             +--> iterating (a for-each: its items move as steps do) --> succeeded | failed
+            +--> claiming (any of these that succeeds and has an alias) --> succeeded | incident
             +--> succeeded at once (a value, an event that is emitted, an end that is reached)
             +--> skipped (its `if` is false), blocked (a step it needs was rejected or failed), cancelled (not wanted any more)
 
@@ -29,27 +30,37 @@ How a step moves:
 
 from typing import NamedTuple, assert_never
 
+from mesh.core import ids
 from mesh.core.between import CrossingId
 from mesh.core.deciding.budgeting import look_after_budget
 from mesh.core.deciding.closing import on_answer
 from mesh.core.deciding.commands import on_command, on_undeliverable
-from mesh.core.deciding.correlating import on_offered
+from mesh.core.deciding.correlating import on_forwarded, on_offered
 from mesh.core.deciding.draft import Draft
+from mesh.core.deciding.forwarding import decide_alias
+from mesh.core.deciding.granting import on_alias_answered
 from mesh.core.deciding.parking import on_parked
 from mesh.core.deciding.results import on_result, on_task_undeliverable
 from mesh.core.deciding.returning import on_call_cancelled, on_call_ended
+from mesh.core.deciding.scheduling import decide_schedule
 from mesh.core.deciding.starting import on_event
 from mesh.core.deciding.timers import on_timer
-from mesh.core.events import Event, InputParked
+from mesh.core.events import Event, InputDismissed, InputParked
 from mesh.core.inputs import (
+    AliasAnswered,
+    AliasClaimed,
+    AliasReleased,
     AnswerGiven,
     CallCancelled,
     CallEnded,
     CommandGiven,
+    EventForwarded,
     EventMatched,
     EventOffered,
     Input,
     ResultReceived,
+    ScheduledStart,
+    ScheduleSet,
     TaskUndeliverable,
     TimerDue,
     Undeliverable,
@@ -82,13 +93,37 @@ def decide(
     `route` is the definition that the workflow runs on (`given.digest`'s for a start); it may be None where the workflow is not live. `target`: the one that a `migrate` names, None if there is none. `now_ms`: the owner's clock.
     """
     draft = Draft(workflow, given.workflow_id, route, directory, now_ms)
+    if given.workflow_id.startswith(ids.BUILT_IN):
+        _decide_built_in(draft, given)
+    else:
+        _decide(draft, given, target)
+    if draft.events and draft.workflow is not None and draft.workflow.account is not None:
+        look_after_budget(draft)
+    return Decided(tuple(draft.events), draft.workflow)
+
+
+def _decide_built_in(draft: Draft, given: Input) -> None:
+    """Workflows without a route document."""
+    if ids.is_alias(given.workflow_id):
+        decide_alias(draft, given)
+    elif ids.is_schedule(given.workflow_id):
+        decide_schedule(draft, given)
+    else:
+        draft.add(
+            InputDismissed(code="unknown", message=f"this version knows no built-in workflow {given.workflow_id}")
+        )
+
+
+def _decide(draft: Draft, given: Input, target: Route | None) -> None:
     match given:
         case ResultReceived():
             on_result(draft, given)
-        case EventMatched() | WorkflowCalled():
+        case EventMatched() | WorkflowCalled() | ScheduledStart():
             on_event(draft, given)
         case EventOffered():
             on_offered(draft, given)
+        case EventForwarded():
+            on_forwarded(draft, given)
         case TimerDue():
             on_timer(draft, given)
         case AnswerGiven():
@@ -99,15 +134,17 @@ def decide(
             on_call_ended(draft, given)
         case CallCancelled():
             on_call_cancelled(draft, given)
+        case AliasAnswered():
+            on_alias_answered(draft, given)
         case TaskUndeliverable():
             on_task_undeliverable(draft, given)
         case Undeliverable():
             on_undeliverable(draft, given)
+        case AliasClaimed() | AliasReleased() | ScheduleSet():
+            message = f"{type(given).__name__} is for built-in workflows, and {given.workflow_id} is none"
+            draft.add(InputDismissed(code="unknown", message=message))
         case _:
             assert_never(given)
-    if draft.events and draft.workflow is not None and draft.workflow.account is not None:
-        look_after_budget(draft)
-    return Decided(tuple(draft.events), draft.workflow)
 
 
 def park(

@@ -12,9 +12,16 @@ import msgspec
 
 from mesh.core.calls import Caller
 from mesh.core.route import OnExpiry, Periods
+from mesh.core.schedules import Schedule
 from mesh.core.state import KeptEvent
 
 __all__ = [
+    "AliasBound",
+    "AliasGranted",
+    "AliasRefused",
+    "AliasReturned",
+    "AliasSought",
+    "AliasWaived",
     "AnswerRefused",
     "ApprovalClosed",
     "ApprovalRequested",
@@ -36,6 +43,7 @@ __all__ = [
     "EventEmitted",
     "EventKept",
     "EventReceived",
+    "EventRedirected",
     "EventUnclaimed",
     "ForEachEnded",
     "ForEachStarted",
@@ -49,6 +57,8 @@ __all__ = [
     "PortionScheduled",
     "RetryScheduled",
     "RoundStarted",
+    "ScheduleChanged",
+    "ScheduleFired",
     "StartRepeated",
     "StepBlocked",
     "StepCancelled",
@@ -407,6 +417,78 @@ class CallRefused(_Event, tag="CallRefused.1", frozen=True, kw_only=True):
     message: str
 
 
+class AliasSought(_Event, tag="AliasSought.1", frozen=True, kw_only=True):
+    """A step has succeeded, and asks for its alias; it is settled when the alias says yes."""
+
+    step: str
+    task_id: str  # names the step and its round
+    claim: int  # how often it has asked
+    alias: str  # its id
+
+
+class AliasGranted(_Event, tag="AliasGranted.1", frozen=True, kw_only=True):
+    """The workflow is found by the step's alias now."""
+
+    step: str
+    alias: str
+
+
+class AliasWaived(_Event, tag="AliasWaived.1", frozen=True, kw_only=True):
+    """The step is settled without its alias."""
+
+    step: str
+    reason: str
+
+
+class AliasReturned(_Event, tag="AliasReturned.1", frozen=True, kw_only=True):
+    """The workflow ends: the alias is told."""
+
+    alias: str
+    run_id: str
+
+
+class AliasBound(_Event, tag="AliasBound.1", frozen=True, kw_only=True):
+    """Of an alias: events go to the claimant's workflow from here on; it is told."""
+
+    claimant: Caller
+
+
+class AliasRefused(_Event, tag="AliasRefused.1", frozen=True, kw_only=True):
+    """Of an alias: another workflow has it, or the claim was parked; the claimant is told."""
+
+    claimant: Caller
+    message: str
+
+
+class EventRedirected(_Event, tag="EventRedirected.1", frozen=True, kw_only=True):
+    """Of an alias: an event goes on to its workflow."""
+
+    kept: KeptEvent
+    to: str
+
+
+class ScheduleChanged(_Event, tag="ScheduleChanged.1", frozen=True, kw_only=True):
+    """Of a schedule: another definition holds. `schedule` None: its route does not start by itself any more."""
+
+    route: str
+    digest: str
+    since_ms: int
+    schedule: Schedule | None = None
+    next_at_ms: int | None = None
+    by: str = ""
+
+
+class ScheduleFired(_Event, tag="ScheduleFired.1", frozen=True, kw_only=True):
+    """Of a schedule: a time has come, and a workflow starts."""
+
+    route: str
+    digest: str
+    key: str
+    cloud_event: dict[str, Any]  # that it starts with
+    scheduled_at_ms: int
+    next_at_ms: int
+
+
 class AnswerRefused(_Event, tag="AnswerRefused.1", frozen=True, kw_only=True):
     """An answer that does not count. `code`: unknown, closed, late, role, digest, schema, malformed."""
 
@@ -544,6 +626,15 @@ Event = (
     | CallFailed
     | CallWithdrawn
     | CallRefused
+    | AliasSought
+    | AliasGranted
+    | AliasWaived
+    | AliasReturned
+    | AliasBound
+    | AliasRefused
+    | EventRedirected
+    | ScheduleChanged
+    | ScheduleFired
     | AnswerRefused
     | IncidentRaised
     | IncidentResolved
@@ -560,7 +651,7 @@ Event = (
 
 
 class Cause(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The input that a decision answers. `kind`: event, result, answer, command, call, call_ended, call_cancelled, timer, undeliverable, mark, attempt.
+    """The input that a decision answers. `kind`: event, result, answer, command, call, call_ended, call_cancelled, schedule, scheduled_start, claim, claim_answered, alias_released, forwarded_event, timer, undeliverable, mark, attempt.
 
     `id` is what `causationid` carries: the CloudEvent's id, the attempt's, the answer's, the command's. `topic`, `partition`, `offset`: the
     record that the owner read. `source_*`: the record that ingress copied it from, for the inbox's own watermark and for `mesh event`; of a record that another

@@ -11,6 +11,12 @@ from msgspec.structs import replace
 from mesh.core import ids
 from mesh.core.accounts import booked, budgeted, unheard
 from mesh.core.events import (
+    AliasBound,
+    AliasGranted,
+    AliasRefused,
+    AliasReturned,
+    AliasSought,
+    AliasWaived,
     AnswerRefused,
     ApprovalClosed,
     ApprovalRequested,
@@ -30,6 +36,7 @@ from mesh.core.events import (
     EventEmitted,
     EventKept,
     EventReceived,
+    EventRedirected,
     EventUnclaimed,
     ForEachEnded,
     ForEachStarted,
@@ -41,6 +48,8 @@ from mesh.core.events import (
     PortionScheduled,
     RetryScheduled,
     RoundStarted,
+    ScheduleChanged,
+    ScheduleFired,
     StartRepeated,
     StepBlocked,
     StepCancelled,
@@ -59,6 +68,7 @@ from mesh.core.events import (
     WorkflowMigrated,
     WorkflowStarted,
 )
+from mesh.core.evolve_built_in import evolve_built_in
 from mesh.core.evolve_calls import CallEvent, evolve_call
 from mesh.core.state import FINISHED, Account, Ending, Fan, Incident, StepState, StepStatus, Workflow
 
@@ -66,7 +76,7 @@ __all__ = ["approval_output", "evolve", "may_be_done"]
 
 _EARLIER_RUNS: Final = 100  # runs that a workflow's id remembers: about a kilobyte
 _HEARD: Final = 100  # events: about two
-_DOING: Final = frozenset({"running", "iterating", "succeeded"})
+_DOING: Final = frozenset({"running", "iterating", "succeeded", "claiming"})
 _UNHEARD: Final = ("timeout: ", "start_timeout: ", "run_timeout: ", "heartbeat_timeout: ")
 
 
@@ -125,6 +135,17 @@ def evolve(workflow: Workflow | None, event: Event, *, workflow_id: str, at_ms: 
             return replace(before, kept=tuple(one for one in before.kept if one != event.kept))
         case WorkflowMigrated():
             return _migrated(_begun(workflow, event, workflow_id), event, at_ms)
+        case (
+            AliasSought()
+            | AliasGranted()
+            | AliasWaived()
+            | AliasReturned()
+            | AliasBound()
+            | EventRedirected()
+            | ScheduleChanged()
+            | ScheduleFired()
+        ):
+            return evolve_built_in(workflow, event, workflow_id, at_ms)
         case WorkflowForgotten():
             return None
         case (
@@ -132,6 +153,7 @@ def evolve(workflow: Workflow | None, event: Event, *, workflow_id: str, at_ms: 
             | StartRepeated()
             | AnswerRefused()
             | CallRefused()
+            | AliasRefused()
             | CommandAccepted()
             | CommandRefused()
             | EffectUndeliverable()

@@ -18,6 +18,11 @@ A step may act more than once in a run, and each time has its own state and its 
                     and the hand-over, from the second on `triage~2`
 
 Names of steps hold `[a-z0-9_]` only, so places and instances can be taken apart. Task and approval ids end in an instance.
+
+Built-in workflows, which have no route document, begin with `mesh.`, as no route's name can:
+
+    schedule        mesh.schedule:<route>                when the route starts by itself
+    alias           mesh.alias:<route>.<name>/<value>    another name of one of the route's workflows
 """
 
 import re
@@ -26,7 +31,10 @@ from struct import unpack
 from typing import Final, NamedTuple
 
 __all__ = [
+    "BUILT_IN",
+    "AliasId",
     "TaskId",
+    "alias_id",
     "approval_id",
     "attempt_id",
     "budget_place",
@@ -34,15 +42,19 @@ __all__ = [
     "event_mark",
     "index_of",
     "instance",
+    "is_alias",
     "is_budget",
     "is_item",
+    "is_schedule",
     "is_undo",
     "item_place",
     "murmur2",
+    "parse_alias_id",
     "parse_step_id",
     "partition_of_key",
     "route_of",
     "run_id",
+    "schedule_id",
     "span_id",
     "step_of",
     "task_id",
@@ -70,6 +82,44 @@ def workflow_id(route: str, key: str) -> str:
 
 def route_of(workflow: str) -> str:
     return workflow.partition(":")[0]
+
+
+BUILT_IN: Final = "mesh."
+"""What the ids of built-in workflows begin with."""
+
+_SCHEDULE: Final = "mesh.schedule:"
+_ALIAS: Final = "mesh.alias:"
+
+
+def schedule_id(route: str) -> str:
+    return _SCHEDULE + route
+
+
+def is_schedule(workflow: str) -> bool:
+    return workflow.startswith(_SCHEDULE)
+
+
+def alias_id(route: str, name: str, value: str) -> str:
+    return f"{_ALIAS}{route}.{name}/{escape_key(value)}"
+
+
+def is_alias(workflow: str) -> bool:
+    return workflow.startswith(_ALIAS)
+
+
+class AliasId(NamedTuple):
+    """`name`: of the step that gives it. `value`: as it stands in the id, escaped."""
+
+    route: str
+    name: str
+    value: str
+
+
+def parse_alias_id(workflow: str) -> AliasId:
+    """Of an id that `is_alias`. Routes' and steps' names have neither dots nor slashes."""
+    whose, _, value = workflow.removeprefix(_ALIAS).partition("/")
+    route, _, name = whose.partition(".")
+    return AliasId(route, name, value)
 
 
 def run_id(event_source: str, event_id: str) -> str:

@@ -1,6 +1,6 @@
 """What an owner decides on: inputs, imperative where somebody wants something, past tense where something happened.
 
-`EventMatched`, `EventOffered`, `AnswerGiven` and `CommandGiven` are records of the inbox that ingress writes; `WorkflowCalled`, `CallEnded` and `CallCancelled` are some that other workflows' owners write; `ResultReceived` is a record of the results topic (written by
+`EventMatched`, `EventOffered`, `AnswerGiven`, `CommandGiven` and `ScheduleSet` are records of the inbox that ingress writes; `mesh.core.between.Crossing` names those that other workflows' owners write; `ResultReceived` is a record of the results topic (written by
 agents); `TimerDue` and `TaskUndeliverable` are made by the owner itself.
 """
 
@@ -9,20 +9,28 @@ from typing import Any, Literal
 import msgspec
 
 from mesh.core.calls import Caller
+from mesh.core.schedules import Schedule
+from mesh.core.state import KeptEvent
 
 __all__ = [
+    "AliasAnswered",
+    "AliasClaimed",
+    "AliasReleased",
     "AnswerGiven",
     "CallCancelled",
     "CallEnded",
     "CallStatus",
     "Command",
     "CommandGiven",
+    "EventForwarded",
     "EventMatched",
     "EventOffered",
     "HandOver",
     "InboxInput",
     "Input",
     "ResultReceived",
+    "ScheduleSet",
+    "ScheduledStart",
     "SignReceived",
     "TaskError",
     "TaskUndeliverable",
@@ -118,7 +126,68 @@ class CallCancelled(_Inbox, tag="CallCancelled.1", frozen=True, kw_only=True):
     reason: str
 
 
-InboxInput = EventMatched | EventOffered | AnswerGiven | CommandGiven | WorkflowCalled | CallEnded | CallCancelled
+class ScheduleSet(_Inbox, tag="ScheduleSet.1", frozen=True, kw_only=True):
+    """A definition of a route says when it starts; to its schedule's workflow. `schedule` None: it starts at no time any more. `since_ms`: the broker's time from which the definition holds."""
+
+    set_id: str
+    route: str
+    digest: str
+    schedule: Schedule | None = None
+    since_ms: int
+    by: str = ""
+
+
+class ScheduledStart(_Inbox, tag="ScheduledStart.1", frozen=True, kw_only=True):
+    """A time of the route's schedule has come: this workflow starts."""
+
+    route: str
+    digest: str
+    key: str
+    cloud_event: dict[str, Any]
+
+
+class AliasClaimed(_Inbox, tag="AliasClaimed.1", frozen=True, kw_only=True):
+    """A step wants this alias for its workflow; `claimant.attempt` counts how often it has asked."""
+
+    claimant: Caller
+
+
+class AliasAnswered(_Inbox, tag="AliasAnswered.1", frozen=True, kw_only=True):
+    """What became of a claim. `refusal` empty: the workflow has the alias."""
+
+    claimant: Caller
+    alias: str  # its id
+    refusal: str = ""
+
+
+class AliasReleased(_Inbox, tag="AliasReleased.1", frozen=True, kw_only=True):
+    """The run has ended, and does not need the alias any more."""
+
+    claimant: str  # the workflow's id
+    run_id: str
+
+
+class EventForwarded(_Inbox, tag="EventForwarded.1", frozen=True, kw_only=True):
+    """An event that found the workflow by an alias. `kept`: with the place where it lies."""
+
+    kept: KeptEvent
+
+
+InboxInput = (
+    EventMatched
+    | EventOffered
+    | AnswerGiven
+    | CommandGiven
+    | WorkflowCalled
+    | CallEnded
+    | CallCancelled
+    | ScheduleSet
+    | ScheduledStart
+    | AliasClaimed
+    | AliasAnswered
+    | AliasReleased
+    | EventForwarded
+)
 
 
 class TaskError(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,6 +245,7 @@ TimerKind = Literal[
     "event_timeout",
     "portion",
     "budget_time",
+    "schedule",
     "forget",
 ]
 

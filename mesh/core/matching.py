@@ -12,10 +12,10 @@ import orjson
 from msgspec.structs import replace
 
 from mesh.core.cel_paths import kind_of
-from mesh.core.ids import MAX_KEY_LENGTH, workflow_id
+from mesh.core.ids import MAX_KEY_LENGTH, alias_id, workflow_id
 from mesh.core.route import ExpressionError, Route, Scope, Template
 
-__all__ = ["Explanation", "Match", "MatchProblem", "Offer", "RouteIndex"]
+__all__ = ["Explanation", "Match", "MatchProblem", "Offer", "RouteIndex", "made_key"]
 
 _NONE: Final[tuple[Route, ...]] = ()
 
@@ -29,7 +29,7 @@ class Match(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
-    """A step of this route's workflow waits, or will wait, for the event. `key` as the step made it, not escaped. `only_live`: by an earlier version, under which nothing starts any more."""
+    """A step of this route's workflow waits, or will wait, for the event. `key` as the step made it, not escaped; `workflow_id` may be an alias. `only_live`: by an earlier version, under which nothing starts any more."""
 
     route: Route
     key: str
@@ -56,6 +56,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 class _Awaiting(NamedTuple):
     route: Route
     key: Template
+    alias: str
     only_live: bool
 
 
@@ -66,7 +67,7 @@ class RouteIndex:
         self._routes = tuple(sorted(routes, key=lambda route: route.name))
         by_type: dict[str, list[Route]] = {}
         for route in self._routes:
-            if route.on is not None:
+            if route.on is not None and route.on.schedule is None:
                 by_type.setdefault(route.on.type, []).append(route)
         self._by_type = {kind: tuple(found) for kind, found in by_type.items()}
         self._awaiting: dict[str, list[_Awaiting]] = {}
@@ -80,9 +81,9 @@ class RouteIndex:
         for awaited in route.awaited:
             key, known = awaited.key or route.key, self._awaiting.setdefault(awaited.type, [])
             if key is not None and not any(
-                one.route.name == route.name and one.key.source == key.source for one in known
+                (one.route.name, one.key.source, one.alias) == (route.name, key.source, awaited.alias) for one in known
             ):
-                known.append(_Awaiting(route, key, only_live))
+                known.append(_Awaiting(route, key, awaited.alias, only_live))
 
     def match(self, cloud_event: dict[str, Any]) -> list[Match | MatchProblem]:
         """One entry for each route that the event is for, in the order of routes' names."""
@@ -91,15 +92,16 @@ class RouteIndex:
         return [_matched(route, scope) for route in routes if _refusal(route, scope) is None]
 
     def offers(self, cloud_event: dict[str, Any]) -> list[Offer]:
-        """The workflows that a step waits for the event in, or may come to wait: one for each route and key. A key that the event does not give finds no workflow."""
+        """The workflows that a step waits for the event in, or may come to wait: one for each route and key, or their aliases. A key that the event does not give finds no workflow."""
         found: dict[str, Offer] = {}
-        for route, template, only_live in self._awaiting.get(cloud_event.get("type", ""), ()):
+        for route, template, alias, only_live in self._awaiting.get(cloud_event.get("type", ""), ()):
             try:
-                key = _made_key(template, {"event": cloud_event})
+                key = made_key(template, {"event": cloud_event})
             except ExpressionError:
                 continue
             if key.strip() and len(key) <= MAX_KEY_LENGTH:
-                offer = Offer(route=route, key=key, workflow_id=workflow_id(route.name, key), only_live=only_live)
+                target = alias_id(route.name, alias, key) if alias else workflow_id(route.name, key)
+                offer = Offer(route=route, key=key, workflow_id=target, only_live=only_live)
                 found.setdefault(offer.workflow_id, offer)
         return list(found.values())
 
@@ -142,11 +144,11 @@ def _key(route: Route, scope: Scope) -> str:
     """Raises `ExpressionError`."""
     if route.key is None:
         return _event_key(scope["event"])
-    return _made_key(route.key, scope)
+    return made_key(route.key, scope)
 
 
-def _made_key(template: Template, scope: Scope) -> str:
-    """Raises `ExpressionError`."""
+def made_key(template: Template, scope: Scope) -> str:
+    """What a template makes of its scope, as part of an id. Raises `ExpressionError`."""
     value = template.render(scope)
     if isinstance(value, str):
         return value
@@ -165,6 +167,9 @@ def _explained(route: Route, scope: Scope) -> Explanation:
     kind = scope["event"].get("type", "")
     if route.on is None:
         reason = "no event starts it: steps of other routes call it"
+        return Explanation(route=route.name, matched=False, reason=reason)
+    if route.on.schedule is not None:
+        reason = f"no event starts it: it starts at {route.on.schedule.cron} ({route.on.schedule.timezone})"
         return Explanation(route=route.name, matched=False, reason=reason)
     if kind != route.on.type:
         return Explanation(

@@ -8,6 +8,8 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from mesh.core.schedules import Schedule
+
 __all__ = [
     "AgentWork",
     "ApprovalWork",
@@ -148,11 +150,12 @@ class ApprovalWork(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AwaitedEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """Which event a step waits for. `key` makes the workflow's key of it (None: the route's own `key` does); `condition` may read more than the event."""
+    """Which event a step waits for. `key` makes the workflow's key of it (None: the route's own `key` does), or the value of an `alias`; `condition` may read more than the event."""
 
     type: str
     key: Template | None = None
     condition: Expression | None = None
+    alias: str = ""  # the step that gives it; empty: the event finds the workflow by its key
 
 
 class CallWork(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,13 +240,15 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     for_each: ForEach | None = None
     repeat: Repeat | None = None
     undo: AgentWork | None = None
+    alias: Template | None = None  # under which later events find the workflow, once the step has succeeded
 
 
 class Trigger(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events start the route: by CloudEvents type, then by guard (`on: {type: ..., if: ...}`)."""
+    """Which events start the route: by CloudEvents type, then by guard (`on: {type: ..., if: ...}`); or, without a type, at which times (`on: {schedule: ...}`)."""
 
-    type: str
+    type: str = ""
     condition: Expression | None = None
+    schedule: Schedule | None = None
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):

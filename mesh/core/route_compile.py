@@ -45,11 +45,12 @@ from mesh.core.route_problems import (
     shown,
 )
 from mesh.core.route_reads import Sight, check_readings
+from mesh.core.schedules import NoSuchZone, Schedule, ScheduleError, check_schedule
 
 __all__ = ["RouteProblem", "RouteRefused", "compile_route"]
 
 ROUTE_KEYS: Final = ("route", "on", "key", "on_repeat", "closed_retention", "keep_events", "budget", "steps", "output")
-TRIGGER_KEYS: Final = ("type", "if")
+TRIGGER_KEYS: Final = ("type", "if", "schedule", "timezone")
 KINDS: Final = ("agent", "capability", "approval", "workflow", "wait", "value", "emit", "end")
 PERIOD_KEYS: Final = ("start_timeout", "run_timeout", "heartbeat")
 AGENT_KEYS: Final = (
@@ -64,7 +65,7 @@ AGENT_KEYS: Final = (
     "undo",
 )
 CALL_KEYS: Final = ("input", "timeout", "on_exhausted")  # of AGENT_KEYS, those that a workflow takes too
-STEP_KEYS: Final = ("needs", "if", *KINDS, *AGENT_KEYS, "repeat")
+STEP_KEYS: Final = ("needs", "if", *KINDS, *AGENT_KEYS, "repeat", "alias")
 AGENT_KINDS: Final = ("agent", "capability")
 UNDO_KEYS: Final = (*AGENT_KINDS, "input", "timeout", *PERIOD_KEYS, "retry")
 RETRY_KEYS: Final = ("attempts", "backoff", "factor", "max_backoff", "jitter", "non_retryable")
@@ -137,6 +138,7 @@ class _RouteCompiler:
         output = root.template("output")
         awaited = tuple(s.work.event for s in steps.values() if isinstance(s.work, WaitWork) and s.work.event)
         self.check_loops()
+        self.check_aliases(steps)
         self.check_reads(order)
         if self.book.problems:
             raise RouteRefused(self.book.problems)
@@ -180,11 +182,34 @@ class _RouteCompiler:
         if on is None:
             return Trigger(type="")
         on.check_keys(TRIGGER_KEYS)
+        if "schedule" in on.value:
+            return self.schedule(on)
+        if "timezone" in on.value:
+            on.problem("timezone", "timezone goes with schedule, not with type", "take it out")
         condition = on.expression("if")
         if "type" not in on.value:
-            on.missing("type", "the CloudEvents type that starts the route")
+            on.missing("type", "the CloudEvents type that starts the route, or schedule: the times that do")
             return Trigger(type="")
         return Trigger(type=on.text("type", "the CloudEvents type that starts the route") or "", condition=condition)
+
+    def schedule(self, on: Part) -> Trigger:
+        """The times that start the route; each is the key of its workflow."""
+        for key in ("type", "if"):
+            if key in on.value:
+                on.problem(key, f"{key} does not go with schedule", "make two routes of it, or write one of the two")
+        for key in ("key", "on_repeat"):
+            if key in self.root.value:
+                self.root.problem(key, f"{key} does not go with a schedule", "take it out: each time is a key")
+        hint = 'minute, hour, day of the month, month, day of the week, such as "0 9 * * 1-5"'
+        zone = on.text("timezone", "such as Europe/Berlin") if "timezone" in on.value else "UTC"
+        found = Schedule(cron=on.text("schedule", hint) or "* * * * *", timezone=zone or "UTC")
+        try:
+            check_schedule(found)
+        except NoSuchZone as error:
+            on.problem("timezone", str(error), "name one of the IANA time zone database, such as Europe/Berlin")
+        except ScheduleError as error:
+            on.problem("schedule", f"the schedule {shown(found.cron)} does not hold: {error}", hint)
+        return Trigger(schedule=found)
 
     def key(self) -> CompiledTemplate | None:
         if "key" not in self.root.value:
@@ -259,6 +284,7 @@ class _RouteCompiler:
             for_each=kinds.for_each(part),
             repeat=self.repeat(name, part, order),
             undo=self.undo(part),
+            alias=self.alias(part),
         )
 
     def check_foreign_keys(self, part: Part, kind: str) -> None:
@@ -345,13 +371,44 @@ class _RouteCompiler:
 
     def wait(self, part: Part) -> WaitWork | None:
         work = kinds.wait(part)
-        if work is not None and work.event is not None and work.event.key is None and "key" not in self.root.value:
+        if work is not None and work.event is not None and work.event.alias and work.event.key is None:
+            part.problem(
+                "wait",
+                f"nothing says which {work.event.alias} an event is about",
+                "write key: beside alias, such as ${{ event.data.payment_id }}",
+            )
+        elif work is not None and work.event is not None and work.event.key is None and "key" not in self.root.value:
             part.problem(
                 "wait",
                 "nothing says which workflow an event is for",
                 "write key: beside event, or a key for the route, such as ${{ event.subject }}",
             )
         return work
+
+    def alias(self, part: Part) -> CompiledTemplate | None:
+        if "alias" not in part.value:
+            return None
+        if "end" in part.value:
+            part.problem("alias", "after an end nobody is to be found any more", "give the alias to a step before it")
+        hint = f"such as ${{{{ steps.{part.path[-1]}.payment_id }}}}"
+        return part.template("alias") if part.text("alias", hint) is not None else None
+
+    def check_aliases(self, steps: dict[str, Step]) -> None:
+        """A wait names a step that gives an alias."""
+        giving = [name for name, step in steps.items() if step.alias is not None]
+        for name, step in steps.items():
+            awaited = step.work.event if isinstance(step.work, WaitWork) else None
+            if awaited is not None and awaited.alias and awaited.alias not in giving:
+                path: DocumentPath = ("steps", name, "wait", "alias")
+                if awaited.alias in steps:
+                    self.book.add(
+                        path, f"the step {awaited.alias} gives no alias", "write one there: alias: ${{ ... }}"
+                    )
+                else:
+                    hint = (
+                        near(awaited.alias, giving) if giving else "write alias: ${{ ... }} in the step that knows it"
+                    )
+                    self.book.add(path, f"there is no step {awaited.alias} to give an alias", hint)
 
     def repeat(self, name: str, part: Part, order: tuple[str, ...]) -> Repeat | None:
         """The loop with its body, from the step that it goes back to."""

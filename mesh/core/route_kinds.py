@@ -42,7 +42,7 @@ __all__ = [
 JOIN_KEYS: Final = ("any", "count", "of", "first_of")
 FOR_EACH_KEYS: Final = ("items", "concurrency", "tolerate")
 REPEAT_KEYS: Final = ("from", "until", "limit", "on_limit")
-WAIT_KEYS: Final = ("until", "event", "key", "if", "timeout", "on_timeout")
+WAIT_KEYS: Final = ("until", "event", "alias", "key", "if", "timeout", "on_timeout")
 EMIT_KEYS: Final = ("type", "subject", "data")
 END_KEYS: Final = ("status", "reason", "output")
 HANDOVER_KEYS: Final = ("to", "hops")
@@ -65,7 +65,7 @@ _PERCENT: Final = re.compile(r"(100|[0-9]{1,2})%")
 _JOIN_HINT: Final = "{any: [a, b]}, {count: 2, of: [a, b, c]} or {first_of: [a, b]}"
 _WAIT_HINT: Final = "wait: 2d, wait: {until: ...} or wait: {event: TYPE}"
 _NEVER: Final = "never"
-_EVENT_ONLY: Final = ("key", "if", "timeout", "on_timeout")
+_EVENT_ONLY: Final = ("alias", "key", "if", "timeout", "on_timeout")
 
 
 class Join(NamedTuple):
@@ -200,6 +200,7 @@ def wait(step: Part) -> WaitWork | None:
         type=part.text("event", "the CloudEvents type that is awaited") or "",
         key=_key(part),
         condition=part.expression("if"),
+        alias=(part.text("alias", "the step that gives the alias") or "") if "alias" in part.value else "",
     )
     return WaitWork(
         event=awaited,

@@ -146,7 +146,7 @@ def _check_upstream(book: Book, sight: Sight, reading: Reading, name: str) -> No
     if reading.path[0] != "steps" or sight.upstream is None:
         return
     reader = str(reading.path[1])
-    if name in sight.loops.get(reader, ()) or (name == reader and reading.path[2] in ("undo", "repeat")):
+    if name in sight.loops.get(reader, ()) or (name == reader and reading.path[2] in ("undo", "repeat", "alias")):
         return
     if name == reader:
         _note(book, reading, f"the step {name} reads its own output", "it is not there before it has run")

@@ -11,6 +11,7 @@ from mesh.core import route_compile as language
 from mesh.core import route_kinds as kinds
 from mesh.core import route_problems as problems
 from mesh.core.route import HandOver, OnExhausted, OnExpiry, OnLimit, OnRepeat, OnTimeout, Retry
+from mesh.core.schedules import Schedule
 
 __all__ = ["DIALECT", "route_schema"]
 
@@ -32,6 +33,8 @@ def route_schema() -> _Schema:
         "description": "Which events start a workflow, and who works on it in which order (docs/routes.md).",
         **_mapping(language.ROUTE_KEYS, _route(), required=("route", "steps")),
         "dependencies": {"on_repeat": ["on"]},
+        "if": {"properties": {"on": {"required": ["schedule"]}}, "required": ["on"]},
+        "then": {"properties": {"key": False, "on_repeat": False}},
     }
 
 
@@ -56,8 +59,10 @@ def _route() -> _Shapes:
             "description": "The route's name: one route of a name, and the first part of its workflows' ids.",
         },
         "on": {
-            **_mapping(language.TRIGGER_KEYS, _trigger(), required=("type",)),
-            "description": "Which events start a workflow. Without it none do: steps of other routes call it.",
+            **_mapping(language.TRIGGER_KEYS, _trigger()),
+            "oneOf": [{"required": ["type"]}, {"required": ["schedule"]}],
+            "dependencies": {"if": ["type"], "timezone": ["schedule"]},
+            "description": "Which events start a workflow, or which times. Without it none do: steps of other routes call it.",
         },
         "key": {
             **_TEXT,
@@ -108,6 +113,17 @@ def _trigger() -> _Shapes:
             **_EXPRESSION,
             "description": "A guard: an expression on `event`. False: the route lets the event pass.",
         },
+        "schedule": {
+            **_TEXT,
+            "description": "The times that start a workflow, as cron has it: minute, hour, day of the month, month, day of the week.",
+            "examples": ["0 9 * * 1-5"],
+        },
+        "timezone": {
+            **_TEXT,
+            "description": "On whose clocks, by the name of the IANA time zone database.",
+            "default": Schedule(cron="").timezone,
+            "examples": ["Europe/Berlin"],
+        },
     }
 
 
@@ -118,6 +134,7 @@ def _step() -> _Schema:
     return {
         **step,
         "oneOf": [{"required": [kind]} for kind in language.KINDS],
+        "dependencies": {"end": {"properties": {"alias": False}}},
         "if": {"anyOf": [{"required": [kind]} for kind in language.AGENT_KINDS]},
         "then": {"required": ["input"]},
         "else": {
@@ -166,9 +183,9 @@ def _step_keys() -> _Shapes:
             "anyOf": [
                 _duration(None),
                 {
-                    **_mapping(kinds.WAIT_KEYS, _wait()),
+                    **_mapping(kinds.WAIT_KEYS, _wait(step)),
                     "oneOf": [{"required": ["until"]}, {"required": ["event"]}],
-                    "dependencies": {key: ["event"] for key in kinds._EVENT_ONLY},  # noqa: SLF001 - as above
+                    "dependencies": {key: ["event"] for key in kinds._EVENT_ONLY} | {"alias": ["event", "key"]},  # noqa: SLF001 - as above
                 },
             ],
         },
@@ -191,6 +208,11 @@ def _step_keys() -> _Shapes:
         "repeat": {
             **_mapping(kinds.REPEAT_KEYS, _repeat(step), required=("until", "limit")),
             "description": "A loop: when this step is done and `until` is false, everything from `from` on is done again.",
+        },
+        "alias": {
+            **_TEXT,
+            "description": "A template: once the step has succeeded, events that wait for this alias find the workflow by it.",
+            "examples": ["${{ steps.charge.payment_id }}"],
         },
         "approval": {
             **_mapping(language.APPROVAL_KEYS, _approval(), required=("ask", "payload", "role")),
@@ -307,10 +329,14 @@ def _undo() -> _Shapes:
     return {key: step[key] for key in language.UNDO_KEYS}
 
 
-def _wait() -> _Shapes:
+def _wait(step: _Schema) -> _Shapes:
     return {
         "until": {**_TEXT, "description": "A template that gives a time, such as 2026-11-24T09:00:00Z."},
         "event": {**_TEXT, "description": "The CloudEvents type that is awaited.", "examples": ["com.example.paid"]},
+        "alias": {
+            **step,
+            "description": "The step by whose alias the event finds the workflow; `key` makes its value of the event.",
+        },
         "key": {
             **_TEXT,
             "description": "The workflow's key, made of the awaited event. Without it, by the route's own key.",

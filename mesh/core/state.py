@@ -9,6 +9,7 @@ import msgspec
 
 from mesh.core.calls import Caller
 from mesh.core.route import OnExpiry, Periods
+from mesh.core.schedules import Schedule
 
 __all__ = [
     "Account",
@@ -19,6 +20,7 @@ __all__ = [
     "Incident",
     "KeptEvent",
     "PartitionState",
+    "Plan",
     "StepState",
     "StepStatus",
     "Workflow",
@@ -32,6 +34,7 @@ StepStatus = Literal[
     "calling",  # waits for a workflow that it called
     "waiting",  # waits for an event or a time
     "iterating",  # a for-each whose items are under way
+    "claiming",  # has succeeded, and waits until its alias is its own
     "again",  # of a loop's body, to begin anew in the round to come
     "held",  # its task waits for more budget
     "incident",  # waits for an operator
@@ -44,6 +47,7 @@ StepStatus = Literal[
 ]
 WorkflowStatus = Literal[
     "expected",  # no run yet: only events that came before the start
+    "standing",  # a built-in one at work: a schedule, an alias that is taken
     "running",
     "completed",
     "failed",
@@ -77,6 +81,19 @@ class KeptEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     partition: int
     offset: int
     at_ms: int
+    alias: str = ""  # the step whose alias it came by
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Of a schedule's workflow: what holds, and when it starts the route next. `schedule` None: it does not start any more.
+
+    `since_ms`: the broker's time from which this definition of the route holds; with the digest it says which of two is the newer.
+    """
+
+    schedule: Schedule | None
+    since_ms: int
+    next_at_ms: int | None = None
+    fired_at_ms: int | None = None  # the last time that started a workflow
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -124,6 +141,8 @@ class StepState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     charged: dict[str, float] | None = None  # for the last attempt, since nothing was heard of what it took
     awaits: str = ""  # waiting: the type of the event; empty where only a time is awaited
     acted: bool = False  # an earlier attempt or round of it was done, or may have been, whatever the status says now
+    alias: str = ""  # the id of the alias that it has, or has asked for
+    claim: int = 0  # how often it has asked for its alias
 
 
 class Workflow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -152,6 +171,9 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     kept: tuple[KeptEvent, ...] = ()  # for steps that will wait for them
     heard: tuple[str, ...] = ()  # marks of the events that steps took, newest last: sent again, they count for nothing
     ending: Ending | None = None  # being undone before it ends
+    aliases: tuple[str, ...] = ()  # ids of those that it has asked for
+    holder: Caller | None = None  # of an alias: the step whose workflow has it
+    plan: Plan | None = None  # of a schedule
 
 
 class PartitionState(msgspec.Struct, kw_only=True):

@@ -117,6 +117,8 @@ def _node(name: str) -> str:
 def _start(route: Route) -> list[str]:
     if route.on is None:
         return ["called"]
+    if route.on.schedule is not None:
+        return [route.on.schedule.cron, route.on.schedule.timezone]
     guard = route.on.condition
     return [route.on.type, *([f"if {_clipped(guard.source)}"] if guard else [])]
 

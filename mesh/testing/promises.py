@@ -13,6 +13,7 @@ What each effective decision must keep
 * a finished step is not dispatched, an attempt is dispatched once, a task has one counted result, an approval one verdict, a run one end
 * a deadline wins against nothing that reached the broker before it, be it an answer, a result or a sign of life
 * the time-out for want of a sign of life comes after its whole period, and an owner counts none from before its own take-over
+* of two workflows that live no alias is both's; no time of a schedule starts two workflows, or none
 * records to other workflows are counted without a gap, and none reaches its inbox before those counted before it
 * an event meets the version of a route that was in effect at the event's own broker timestamp, whichever router matched it
 
@@ -76,6 +77,7 @@ from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import Record
 from mesh.testing.promise_ledger import PartitionLedger, Sent, Source, Step, input_of, topic_of
+from mesh.testing.promises_built_in import BuiltIns
 
 __all__ = ["Promises"]
 
@@ -131,6 +133,7 @@ class Promises:
             tuple[int, int], int
         ] = {}  # (sender partition, receiver partition) -> the last place in the sequence that has landed
         self._call_ends: dict[str, list[tuple[int, int, Record, CallEnded]]] = {}  # by task
+        self._built_in = BuiltIns(self._expect, self.counts)
         self._task_prefix = topics.tasks("")
         self._effect_topics = {topics.requests, topics.receipts, topics.outcomes, topics.dlq}
 
@@ -139,6 +142,7 @@ class Promises:
     def landed(self, record: Record) -> None:
         """The broker took this record."""
         topics, topic = self._topics, record.topic
+        self._built_in.now_ms = max(self._built_in.now_ms, record.timestamp_ms)
         if topic == topics.log:
             self._log_record(record.partition, record.offset, record.timestamp_ms, decode_log_record(record))
         elif topic in (topics.inbox, topics.results):
@@ -185,7 +189,7 @@ class Promises:
                 for name, w in partition.fold.state.workflows.items()
                 if w.status == "running"
             ]
-        return owed
+        return owed + list(self._built_in.overdue(self.workflows()))
 
     def unsent(self) -> list[str]:
         """Effects that the log has and the broker has not; and the other way round, where that could not be told at once."""
@@ -448,6 +452,7 @@ class Promises:
                 partition.attempted[event.topic, event.offset] = step.decision.epoch
             case _:
                 self._check_call(event, step.where)
+                self._built_in.check(step, event)
 
     def _check_call(self, event: object, where: str) -> None:
         match event:

@@ -13,10 +13,12 @@ from msgspec.structs import replace
 from mesh.adapters.memory import MemoryBroker
 from mesh.core import activation
 from mesh.core.decide import Decided, decide
+from mesh.core.deciding import forwarding
+from mesh.core.deciding.draft import Draft
 from mesh.core.effects import Effect
-from mesh.core.events import Decision, InputDismissed, LogRecord
+from mesh.core.events import AliasBound, Decision, InputDismissed, LogRecord
 from mesh.core.ids import parse_step_id
-from mesh.core.inputs import Input, ResultReceived
+from mesh.core.inputs import AliasClaimed, Input, ResultReceived
 from mesh.core.matching import RouteIndex
 from mesh.core.ownership import Epochs, Lost, Ownership
 from mesh.core.replay import PartitionFold
@@ -427,6 +429,29 @@ def the_end_of_a_call_does_not_beat_its_time_out(patch: pytest.MonkeyPatch) -> N
 PLANS["the_end_of_a_call_does_not_beat_its_time_out"] = _with_many_calls
 
 
+# Built-in workflows ----------------------------------------------------------------------------------------------------------
+
+
+def _with_payments(plan: Plan) -> Plan:
+    return replace(plan, workflows=60, real_agents=False)
+
+
+@fault
+def an_alias_takes_every_claim(patch: pytest.MonkeyPatch) -> None:
+    def bind(draft: Draft, given: AliasClaimed) -> None:
+        draft.add(AliasBound(claimant=given.claimant))
+
+    patch.setattr(forwarding, "_on_claimed", bind)
+
+
+PLANS["an_alias_takes_every_claim"] = _with_payments
+
+
+@fault
+def a_schedule_does_not_wait_for_its_next_time(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Timers, "arm_schedule", lambda *_: None)
+
+
 # Checkpoints -----------------------------------------------------------------------------------------------------------------
 
 
@@ -498,7 +523,7 @@ def ingress_matches_with_the_routes_activated_last(patch: pytest.MonkeyPatch) ->
 def ingress_never_looks_for_activations_again(patch: pytest.MonkeyPatch) -> None:
     async def know(self: Definitions, _: int) -> None:
         if not self._until_ms:
-            await self._known.refresh()
+            await self.known.refresh()
         self._until_ms = 1
 
     patch.setattr(Definitions, "_know", know)
@@ -520,7 +545,7 @@ def a_routers_old_file_undoes_what_was_applied(patch: pytest.MonkeyPatch) -> Non
     async def start(self: Definitions, routes: Sequence[Route]) -> float:
         waited = await begun(self, routes)
         if routes:
-            last = len(self._known.timeline._since)
+            last = len(self.known.timeline._since)
             self._indexes[last] = RouteIndex(routes)
         return waited
 

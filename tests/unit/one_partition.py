@@ -13,15 +13,21 @@ from mesh.core.decide import Decided, decide
 from mesh.core.effects import Effect, SendInput, effects
 from mesh.core.events import Cause, Decision, Event, LogRecord, OwnerChanged
 from mesh.core.inputs import (
+    AliasAnswered,
+    AliasClaimed,
+    AliasReleased,
     AnswerGiven,
     CallCancelled,
     CallEnded,
     CommandGiven,
+    EventForwarded,
     EventMatched,
     EventOffered,
     HandOver,
     Input,
     ResultReceived,
+    ScheduledStart,
+    ScheduleSet,
     TaskError,
     TaskUndeliverable,
     TimerDue,
@@ -74,6 +80,11 @@ def called_route(steps: dict[str, Any], name: str = "sub", **more: Any) -> Route
 def route(steps: dict[str, Any], **more: Any) -> Route:
     name = more.pop("route", "r")
     return compile_route({"route": name, "on": {"type": "t"}, "key": "${{ event.subject }}", "steps": steps, **more})
+
+
+def scheduled(steps: dict[str, Any], cron: str, timezone: str = "UTC", **more: Any) -> Route:
+    """It starts by itself."""
+    return compile_route({"route": "r", "on": {"schedule": cron, "timezone": timezone}, "steps": steps, **more})
 
 
 def as_record(out: OutRecord, offset: int) -> Record:
@@ -130,7 +141,7 @@ class Partition:
 
     def route_for(self, given: Input, workflow: Workflow | None) -> Route | None:
         """As little as the router gives: none where the workflow is not live."""
-        if isinstance(given, EventMatched | WorkflowCalled):
+        if isinstance(given, EventMatched | WorkflowCalled | ScheduledStart):
             return self.routes[given.digest]
         if workflow and workflow.status == "running":
             return self.routes[workflow.digest]
@@ -186,6 +197,8 @@ class Partition:
                 kind, name = "call_ended", ids.attempt_id(given.task_id, given.attempt)
             case CallCancelled():
                 kind, name = "call_cancelled", ids.attempt_id(given.caller.task_id, given.caller.attempt)
+            case _:
+                kind, name = _cause_of_built_in(given)
         return Cause(
             kind=kind,
             id=name,
@@ -441,6 +454,70 @@ class Partition:
         self.now_ms = max(self.now_ms, due)
         timer = TimerDue(due_at_ms=due, workflow_id=self.id_of(key), kind=kind, step=step, run_id=workflow.run_id)
         return self.give(timer)
+
+    def set_schedule(
+        self, *, digest: str = "", since_ms: int | None = None, by: str = "router-one"
+    ) -> tuple[Event, ...]:
+        """A router tells of the schedule of the first route, or of another version of it."""
+        digest = digest or next(iter(self.routes))
+        told = self.routes[digest]
+        source = self._inbox("mesh.commands", None)
+        return self.give(
+            ScheduleSet(
+                workflow_id=ids.schedule_id(told.name),
+                set_id=f"set-{source['source_offset']}",
+                route=told.name,
+                digest=digest,
+                schedule=told.on.schedule if told.on else None,
+                since_ms=self.now_ms if since_ms is None else since_ms,
+                by=by,
+                **source,
+            )
+        )
+
+    def fire(self, route: str = "r", *, late_ms: int = 0) -> tuple[Event, ...]:
+        """Let time pass until the schedule's next time has come, and some more, and tell it so."""
+        name = ids.schedule_id(route)
+        plan = self.state.workflows[name].plan
+        assert plan is not None
+        assert plan.next_at_ms is not None
+        self.now_ms = max(self.now_ms, plan.next_at_ms + late_ms)
+        return self.give(TimerDue(due_at_ms=plan.next_at_ms, workflow_id=name, kind="schedule"))
+
+    def offer_by_alias(
+        self, kind: str, name: str, value: str, *, event_id: str = "o1", data: Any = None, digest: str = ""
+    ) -> tuple[Event, ...]:
+        """An event for whichever workflow of the first route, or of another, has this alias."""
+        event = {"specversion": "1.0", "id": event_id, "source": SOURCE, "type": kind, "data": data}
+        first = self.routes[digest or next(iter(self.routes))]
+        return self.give(
+            EventOffered(
+                workflow_id=ids.alias_id(first.name, name, value),
+                route=first.name,
+                digest=first.digest,
+                key=value,
+                cloud_event=event,
+                **self._inbox("mesh.events", None),
+            )
+        )
+
+
+def _cause_of_built_in(
+    given: ScheduleSet | ScheduledStart | AliasClaimed | AliasAnswered | AliasReleased | EventForwarded,
+) -> tuple[str, str]:
+    match given:
+        case ScheduledStart():
+            return "scheduled_start", str(given.cloud_event["id"])
+        case ScheduleSet():
+            return "schedule", given.set_id
+        case EventForwarded():
+            return "forwarded_event", str(given.kept.cloud_event["id"])
+        case AliasClaimed():
+            return "claim", ids.attempt_id(given.claimant.task_id, given.claimant.attempt)
+        case AliasAnswered():
+            return "claim_answered", ids.attempt_id(given.claimant.task_id, given.claimant.attempt)
+        case AliasReleased():
+            return "alias_released", f"{given.claimant}/{given.run_id}"
 
 
 def check_equal(one: PartitionState, other: PartitionState) -> None:

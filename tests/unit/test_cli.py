@@ -26,10 +26,20 @@ from mesh.codec.cards import encode_card
 from mesh.codec.commands import decode_command
 from mesh.codec.definitions import encode_definition
 from mesh.codec.outcomes import encode_outcome
+from mesh.core.calls import Caller
 from mesh.core.effects import AskApproval, PublishOutcome, SendReceipt
-from mesh.core.events import Cause, IncidentResolved
+from mesh.core.events import (
+    AliasBound,
+    AliasRefused,
+    Cause,
+    EventRedirected,
+    IncidentResolved,
+    ScheduleChanged,
+    WorkflowForgotten,
+)
 from mesh.core.route_compile import compile_route
-from mesh.core.state import AgentCard
+from mesh.core.schedules import Schedule
+from mesh.core.state import AgentCard, KeptEvent
 from mesh.ports import Broker, OutRecord, Record, TopicPartition
 
 ROUTE = compile_route(
@@ -454,6 +464,45 @@ def test_workflows_are_listed_and_chosen(sample: Path) -> None:
     assert call_json("workflows", "--route", "other") == {"workflows": []}
     assert len(call_json("workflows", "--limit", "1")["workflows"]) == 1
     assert workflow(3) in call("workflows").stdout
+
+
+async def with_built_in(broker: Broker) -> None:
+    writer = await write_sample(broker)
+    name, alias = "mesh.schedule:daily", "mesh.alias:daily.charge/p1"
+    changed = ScheduleChanged(
+        route="daily", digest="sha256:d", since_ms=1, schedule=Schedule(cron="0 9 * * *"), next_at_ms=2**43, by="r1"
+    )
+    await writer.decide(name, Cause(kind="schedule", id="s1"), changed)
+    claimant = Caller(workflow_id="daily:x", task_id="daily:x/4f2a9c01/charge")
+    kept = KeptEvent(cloud_event={"id": "o1", "source": "/s"}, topic="t", partition=0, offset=0, at_ms=0)
+    for said in (
+        AliasBound(claimant=claimant),
+        AliasRefused(claimant=claimant, message="another's"),
+        EventRedirected(kept=kept, to="daily:x"),
+    ):
+        await writer.decide(alias, Cause(kind="claim", id="c1"), said)
+    for forgotten in (AliasBound(claimant=claimant), WorkflowForgotten()):
+        await writer.decide(f"{alias}9", Cause(kind="claim", id="c1"), forgotten)
+
+
+def test_workflows_of_the_mesh_itself_are_listed_where_they_are_asked_for(folder: Path) -> None:
+    with_broker(folder, with_built_in)
+    shown = {row["workflow_id"] for row in call_json("workflows")["workflows"]}
+    assert shown == {workflow(n) for n in (1, 2, 3)}
+    everything = {row["workflow_id"]: row["status"] for row in call_json("workflows", "--all")["workflows"]}
+    assert {name: status for name, status in everything.items() if name not in shown} == {
+        "mesh.schedule:daily": "standing",
+        "mesh.alias:daily.charge/p1": "standing",
+    }
+    assert "standing" in call("workflows", "--all").stdout
+    assert "mesh.schedule" not in str(call_json("status")["workflows"])
+    schedule = call("workflow", "mesh.schedule:daily").stdout
+    assert "0 9 * * *" in schedule
+    assert "next start in" in schedule
+    alias = call("workflow", "mesh.alias:daily.charge/p1").stdout
+    assert "the alias of daily:x" in alias
+    assert "refused to daily:x" in alias
+    assert "event o1 goes on to daily:x" in alias
 
 
 def test_a_workflows_timeline_says_when_what_and_why(sample: Path) -> None:

@@ -134,7 +134,7 @@ steps:
     assert refused(file) == [
         "bad.yaml:1: route can't be Issue_triage (a-z first, then a-z, 0-9 and -; 63 at the most)",
         "bad.yaml:2: steps is not there yet when an event is matched, at column 1 of: steps.x == 1 (read event alone here)",
-        "bad.yaml:2: type is missing (the CloudEvents type that starts the route)",
+        "bad.yaml:2: type is missing (the CloudEvents type that starts the route, or schedule: the times that do)",
         "bad.yaml:2: unknown key tpye (did you mean type?)",
         "bad.yaml:3: unknown key colour (there are: budget, closed_retention, keep_events, key, on, on_repeat, output, route, steps)",
         "bad.yaml:5: step classify: attempts can't be 0 (write a whole number from 1 to 1000)",

@@ -39,6 +39,7 @@ from mesh.core.events import (
 )
 from mesh.core.inputs import (
     CallCancelled,
+    CallEnded,
     EventMatched,
     Input,
     ResultReceived,
@@ -63,6 +64,8 @@ UNDRAWN = frozenset(
     | {"TaskHandedOver", "TaskHeld", "BudgetRaised", "BudgetTimeOver", "StepGivenUp", "StepCancelled", "StepComputed"}
     | {"EventEmitted", "ForEachStarted", "PortionScheduled", "ForEachEnded", "RoundStarted", "CompensationStarted"}
     | {"WaitStarted", "WaitEnded", "EventReceived", "EventKept", "EventUnclaimed"}
+    | {"AliasSought", "AliasGranted", "AliasWaived", "AliasReturned", "AliasBound", "AliasRefused", "EventRedirected"}
+    | {"ScheduleChanged", "ScheduleFired"}  # test_alias_properties.py has both
 )
 WAITING = frozenset({"running", "retrying", "asking", "calling", "incident"})
 SUB = called_route(
@@ -309,7 +312,8 @@ class Core(RuleBasedStateMachine):
         if self.heard < len(self.told):
             lost = self.told.pop()
             name = effect_id(SendInput(workflow_id="", input=lost))
-            sender = lost.caller.workflow_id if isinstance(lost, WorkflowCalled | CallCancelled) else lost.called
+            assert isinstance(lost, WorkflowCalled | CallCancelled | CallEnded)
+            sender = lost.called if isinstance(lost, CallEnded) else lost.caller.workflow_id
             self.give(Undeliverable(workflow_id=sender, effect_id=name, topic="t", code="gone", message="gone"))
 
     @precondition(lambda self: self.questions)

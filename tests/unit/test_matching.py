@@ -19,6 +19,12 @@ def route(name: str, *, on: str = "t", guard: str | None = None, key: str | None
     return compile_route(document)
 
 
+def payments(name: str = "a", **wait: Any) -> Route:
+    charge = {"agent": "x", "input": 1, "alias": "${{ steps.charge.id }}"}
+    steps = {"charge": charge, "paid": {"wait": {"event": "t", **wait}}}
+    return compile_route({"route": name, "on": {"type": "other"}, "key": "${{ event.subject }}", "steps": steps})
+
+
 def event(**data: Any) -> dict[str, Any]:
     return {"specversion": "1.0", "id": "7", "source": "/s", "type": "t", "data": data}
 
@@ -246,3 +252,26 @@ def test_an_explanation_names_the_workflows_in_which_a_step_may_wait_for_the_eve
     found = RouteIndex([waiting("one"), waiting("two")]).explain(event)
     assert [(one.matched, one.offered) for one in found] == [(False, ("one:A 1",)), (False, ("two:A 1",))]
     assert RouteIndex([waiting("one")]).explain({**event, "data": None})[0].offered == ()
+
+
+def test_an_event_is_offered_to_the_alias_that_a_wait_names() -> None:
+    index = RouteIndex([payments(alias="charge", key="${{ event.data.id }}")])
+    [offer] = index.offers(event(id="p/1"))
+    assert (offer.workflow_id, offer.key, offer.route.name) == ("mesh.alias:a.charge/p/1", "p/1", "a")
+    assert index.offers(event()) == []
+
+
+def test_an_event_is_offered_by_key_and_by_alias_where_steps_wait_for_both() -> None:
+    document = payments(alias="charge", key="${{ event.data.id }}").definition
+    document["steps"]["other"] = {"wait": {"event": "t", "key": "${{ event.data.id }}"}}
+    index = RouteIndex([compile_route(document)])
+    assert [offer.workflow_id for offer in index.offers(event(id="p1"))] == ["mesh.alias:a.charge/p1", "a:p1"]
+
+
+def test_no_event_starts_a_route_with_a_schedule() -> None:
+    document = {"route": "a", "on": {"schedule": "0 9 * * *"}, "steps": {"a": {"agent": "x", "input": 1}}}
+    index = RouteIndex([compile_route(document)])
+    assert index.match({"type": "", "id": "1", "source": "/s"}) == []
+    assert index.explain(event()) == [
+        Explanation(route="a", matched=False, reason="no event starts it: it starts at 0 9 * * * (UTC)")
+    ]

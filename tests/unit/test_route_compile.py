@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from mesh.core.canonical import digest
-from mesh.core.route import AgentWork, ApprovalWork, CallWork, Periods, Retry
+from mesh.core.route import AgentWork, ApprovalWork, CallWork, Periods, Retry, Trigger
 from mesh.core.route_compile import RouteRefused, compile_route
 from mesh.core.route_graph import find_cycle, ordered
+from mesh.core.schedules import Schedule
 
 ISSUE_TRIAGE: dict[str, Any] = {
     "route": "issue-triage",
@@ -206,6 +207,34 @@ def test_a_step_may_call_another_route_and_a_route_need_not_be_started_by_events
     assert (b.timeout_s, b.on_exhausted) == (7_200.0, "fail")
 
 
+def scheduled(**on: Any) -> dict[str, Any]:
+    return route_with(on={"schedule": "0 9 * * 1-5", **on})
+
+
+def test_a_schedule_starts_the_route() -> None:
+    utc, berlin = (compile_route(scheduled(**more)).on for more in ({}, {"timezone": "Europe/Berlin"}))
+    assert utc == Trigger(schedule=Schedule(cron="0 9 * * 1-5", timezone="UTC"))
+    assert berlin == Trigger(schedule=Schedule(cron="0 9 * * 1-5", timezone="Europe/Berlin"))
+
+
+def alias_with(wait: dict[str, Any] | None = None, **charge: Any) -> dict[str, Any]:
+    """A step with an alias, and one that waits for an event of it."""
+    wait = {"event": "t", "alias": "charge", "key": "${{ event.data.id }}", **(wait or {})}
+    wait = {key: value for key, value in wait.items() if value is not None}
+    step = {"agent": "x", "input": 1, "alias": "${{ steps.charge.id }}", **charge}
+    step = {key: value for key, value in step.items() if value is not None}
+    return route_with(steps={"charge": step, "paid": {"wait": wait}})
+
+
+def test_a_step_gives_an_alias_that_a_wait_names() -> None:
+    route = compile_route(alias_with())
+    alias, [awaited] = route.steps["charge"].alias, route.awaited
+    assert alias is not None
+    assert alias.paths == {"steps.charge.id"}
+    assert (awaited.type, awaited.alias) == ("t", "charge")
+    assert route.steps["paid"].alias is None
+
+
 def test_a_stored_definition_compiles_to_an_equal_route() -> None:
     route = compile_route(ISSUE_TRIAGE)
     again = compile_route(json.loads(json.dumps(ISSUE_TRIAGE, sort_keys=True)))
@@ -275,6 +304,7 @@ def test_the_payload_comes_from_an_agent_where_it_is_exactly_its_output(payload:
 
 
 DURATION = "write a number and ms, s, m, h or d, such as 30s or 24h"
+TIMES = 'minute, hour, day of the month, month, day of the week, such as "0 9 * * 1-5"'
 NAMES = "a-z first, then a-z, 0-9 and -; 63 at the most"
 STEPS = "a-z first, then a-z, 0-9 and _, since expressions name it; 63 at the most"
 
@@ -306,7 +336,10 @@ BAD: list[tuple[Any, list[str]]] = [
     (route_with(output=b"x"), ["output: b'x' is a bytes, which JSON has not (put it in quotes)"]),
     # start
     (route_with(on="t"), ["on: on must be a mapping, not a string (on: {type: com.github.issues.opened})"]),
-    (route_with(on={}), ["on: type is missing (the CloudEvents type that starts the route)"]),
+    (
+        route_with(on={}),
+        ["on: type is missing (the CloudEvents type that starts the route, or schedule: the times that do)"],
+    ),
     (
         route_with(on={"type": ""}),
         ["on.type: type must be a string, not empty (the CloudEvents type that starts the route)"],
@@ -367,6 +400,83 @@ BAD: list[tuple[Any, list[str]]] = [
         ],
     ),
     (step_with(approval={}), ["steps.a.approval: the step a has both agent and approval (make two steps of it)"]),
+    # schedules
+    (
+        scheduled(type="t", **{"if": "true"}),
+        [
+            "on.type: type does not go with schedule (make two routes of it, or write one of the two)",
+            "on.if: if does not go with schedule (make two routes of it, or write one of the two)",
+        ],
+    ),
+    (
+        {**scheduled(), "key": "${{ event.id }}", "on_repeat": "ignore"},
+        [
+            "key: key does not go with a schedule (take it out: each time is a key)",
+            "on_repeat: on_repeat does not go with a schedule (take it out: each time is a key)",
+        ],
+    ),
+    (
+        scheduled(schedule="0 9 * *"),
+        [
+            f"on.schedule: the schedule '0 9 * *' does not hold: a schedule has five fields: minute, hour, day of the month, month, day of the week ({TIMES})"
+        ],
+    ),
+    (
+        scheduled(schedule="0 25 * * *"),
+        [f"on.schedule: the schedule '0 25 * * *' does not hold: it is no cron schedule: Bad hour ({TIMES})"],
+    ),
+    (scheduled(schedule=9), [f"on.schedule: schedule must be a string, not a number ({TIMES})"]),
+    (
+        scheduled(timezone="Berlin"),
+        ["on.timezone: there is no time zone Berlin (name one of the IANA time zone database, such as Europe/Berlin)"],
+    ),
+    (scheduled(timezone=1), ["on.timezone: timezone must be a string, not a number (such as Europe/Berlin)"]),
+    (
+        route_with(on={"type": "t", "timezone": "UTC"}),
+        ["on.timezone: timezone goes with schedule, not with type (take it out)"],
+    ),
+    # aliases
+    (
+        alias_with(alias=7),
+        [
+            "steps.charge.alias: alias must be a string, not a number (such as ${{ steps.charge.payment_id }})",
+            "steps.paid.wait.alias: the step charge gives no alias (write one there: alias: ${{ ... }})",
+        ],
+    ),
+    (
+        alias_with(alias=None),
+        ["steps.paid.wait.alias: the step charge gives no alias (write one there: alias: ${{ ... }})"],
+    ),
+    (
+        alias_with({"alias": "chrage"}),
+        ["steps.paid.wait.alias: there is no step chrage to give an alias (did you mean charge?)"],
+    ),
+    (
+        alias_with({"alias": "nobody"}, alias=None),
+        [
+            "steps.paid.wait.alias: there is no step nobody to give an alias (write alias: ${{ ... }} in the step that knows it)"
+        ],
+    ),
+    (
+        alias_with({"key": None}),
+        [
+            "steps.paid.wait: nothing says which charge an event is about (write key: beside alias, such as ${{ event.data.payment_id }})"
+        ],
+    ),
+    (
+        alias_with(alias="${{ steps.paid.id }}"),
+        [
+            "steps.charge.alias: the step charge reads steps.paid but does not need it, at column 5 of: ${{ steps.paid.id }} (add paid to its needs)"
+        ],
+    ),
+    (
+        route_with(steps={"a": {"wait": {"until": "x", "alias": "a"}}}),
+        ["steps.a.wait.alias: alias goes with event, not with until (take it out)"],
+    ),
+    (
+        route_with(steps={"a": {"end": "completed", "alias": "x"}}),
+        ["steps.a.alias: after an end nobody is to be found any more (give the alias to a step before it)"],
+    ),
     # calls
     (step_with(workflow="sub"), ["steps.a.workflow: the step a has both agent and workflow (make two steps of it)"]),
     (call_with(workflow="Sub"), [f"steps.a.workflow: workflow can't be Sub ({NAMES})"]),

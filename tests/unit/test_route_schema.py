@@ -28,7 +28,8 @@ BEYOND = re.compile(
     r"at column|there is no step|steps need each other|can't need itself|max_backoff is less|payload_schema is no JSON Schema|"
     r"a \$ref must|would never count|timeout is shorter|9999d|64 bits|no JSON number|which JSON has not|is no string \(put|"
     r"count can't be 3|so no loop leads|is in the loops of|is inside the loop|nothing says which workflow|"
-    r"the route's budget has no|than the whole budget"
+    r"the route's budget has no|than the whole budget|"
+    r"^on\.schedule: the schedule|there is no time zone|gives no alias"
 )
 
 

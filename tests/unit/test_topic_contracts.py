@@ -70,7 +70,7 @@ def test_trust_boundaries_hold() -> None:
     assert [name for name, writers in may_write.items() if "agent" in writers] == ["results", "agents", "dlq"]
     assert may_write["log"] == may_write["inbox"] == may_write["tasks"] == {"router"}
     assert may_write["approvals.responses"] == {"approver"}
-    assert may_write["commands"] == {"operator"}
+    assert may_write["commands"] == {"operator", "router"}
 
 
 def test_workflows_partitions_are_fixed_and_equal() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from one_partition import agent, approval, called_route, calling, route
+from one_partition import agent, approval, called_route, calling, route, scheduled
 from transcript import Transcript
 
 from mesh.core.canonical import digest
@@ -715,6 +715,72 @@ def a_capability_and_who_has_it() -> Transcript:
     t.directory = msgspec.structs.replace(both, alive=frozenset())
     t.start("later", event_id="e2", data={"text": "Bye"})
     t.succeed("translate", {"text": "Tschüss"}, key="later")
+    return t
+
+
+@scenario
+def starts_by_a_schedule() -> Transcript:
+    """On the clocks of Berlin; what was missed fires once, and of two definitions the newer holds."""
+    steps = {"report": agent("reporter", "${{ event.data }}")}
+    mornings = scheduled(steps, "0 9 * * 1-5", "Europe/Berlin")
+    evenings = scheduled(steps, "0 18 * * 1-5", "Europe/Berlin")
+    t = Transcript("A route that starts by a schedule", mornings, evenings)
+    t.set_schedule()
+    first = t.now_ms
+    t.note("Another router, or the same at its next start, tells the same.")
+    t.set_schedule(since_ms=first, by="router-two")
+    t.fire()
+    t.pass_on()
+    t.note("Nobody is there for a week: the last time fires, late.")
+    t.fire(late_ms=7 * 86_400_000 + 5_000)
+    t.pass_on()
+    t.note("A new definition; a router that still has the old file does not bring it back.")
+    t.set_schedule(digest=evenings.digest)
+    t.set_schedule(since_ms=first, by="router-two")
+    t.fire()
+    t.pass_on()
+    t.command("cancel", key="mesh.schedule:r", reason="no more reports")
+    return t
+
+
+_PAYMENT: dict[str, Any] = {
+    "charge": agent("psp", "${{ event.data }}", alias="${{ steps.charge.payment_id }}"),
+    "settled": {
+        "needs": "charge",
+        "wait": {"event": "com.psp.settled", "alias": "charge", "key": "${{ event.data.payment_id }}"},
+    },
+}
+
+
+@scenario
+def found_by_an_alias() -> Transcript:
+    """An event that knows the payment alone finds the workflow, though it comes first."""
+    t = Transcript("Found by an alias", route(_PAYMENT, keep_events="1h"))
+    t.start(data={"amount": 3})
+    t.offer_by_alias("com.psp.settled", "charge", "p-1", data={"payment_id": "p-1"})
+    t.offer_by_alias("com.psp.settled", "charge", "p-9", event_id="o9", data={"payment_id": "p-9"})
+    t.succeed("charge", {"payment_id": "p-1"})
+    t.pass_on()
+    t.note("Nobody has the other payment.")
+    t.wait(key="mesh.alias:r.charge/p-9")
+    return t
+
+
+@scenario
+def an_alias_that_two_want() -> Transcript:
+    """The first keeps it. The other's step is an incident that names the first; an operator retries once that has ended."""
+    t = Transcript("An alias that two workflows want", route(_PAYMENT))
+    for key in ("one", "two"):
+        t.start(key, event_id=key)
+        t.succeed("charge", {"payment_id": "p-1"}, key=key)
+        t.pass_on()
+    t.offer_by_alias("com.psp.settled", "charge", "p-1", data={"payment_id": "p-1"})
+    t.pass_on()
+    t.command("retry", key="two")
+    t.pass_on()
+    t.note("Its end gives the alias back.")
+    t.command("cancel", key="two")
+    t.pass_on()
     return t
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from one_partition import Partition, agent, approval, called_route, calling, route
+from one_partition import Partition, agent, approval, called_route, calling, route, scheduled
 
 from mesh.codec.state import workflow_document
 from mesh.core.decide import Decided
@@ -36,7 +36,10 @@ def varied_run() -> Partition:
     changed = route({**steps, "thanks": agent("mailer", needs="publish")}, route="triage")
     callers = route({"call": calling(timeout="1h"), "more": agent(needs="call")}, route="caller")
     sub = called_route({"work": agent("worker", "${{ event.data }}", on_exhausted="fail", retry={"attempts": 1})})
-    p = Partition(route(steps, route="triage", on_repeat="new_run_after_end"), callers, sub, rules, limited, changed)
+    named = route({"a": agent(alias="${{ steps.a }}", undo={"agent": "u", "input": 1}), "b": agent()}, route="named")
+    daily = scheduled({"a": agent()}, "0 9 * * *", "Europe/Berlin", route="daily")
+    first = route(steps, route="triage", on_repeat="new_run_after_end")
+    p = Partition(first, callers, sub, rules, limited, changed, named, daily)
     _finish(p)
     _reject(p)
     _stop(p)
@@ -47,6 +50,8 @@ def varied_run() -> Partition:
     _go_each(p, rules)
     _spend(p, limited)
     _move(p, changed)
+    _name(p, named)
+    _start_by_itself(p, daily)
     return p
 
 
@@ -233,6 +238,29 @@ def _move(p: Partition, changed: Route) -> None:
     p.migrate(changed, key="moved")
     p.succeed("publish", key="moved")
     p.succeed("thanks", key="moved")
+
+
+def _name(p: Partition, named: Route) -> None:
+    """An alias that one workflow has and another wants; an event by it, and one that nobody takes."""
+    for key in ("one", "two"):
+        p.start(f"named:{key}", event_id=key, digest=named.digest)
+        p.succeed("a", "p1", key=f"named:{key}")
+        p.pass_on()
+    for value in ("p1", "p2"):
+        p.offer_by_alias("t", "a", value, digest=named.digest)
+        p.pass_on()
+    p.wait(key="mesh.alias:named.a/p2")
+    p.command("cancel", key="named:two")
+    for key in ("two", "one"):
+        p.command("cancel", key=f"named:{key}")
+        p.succeed("a.undo", key=f"named:{key}")
+        p.pass_on()
+
+
+def _start_by_itself(p: Partition, daily: Route) -> None:
+    p.set_schedule(digest=daily.digest)
+    p.fire("daily", late_ms=90_000)
+    p.pass_on()
 
 
 def _owners_own(p: Partition) -> None:

@@ -20,4 +20,8 @@ timers        times that have come
 commands      what operators order, and effects that could not be sent
 ending        when a workflow is done, and how
 compensating  what it did is undone before it ends
+aliasing      a step asks for its alias
+granting      what becomes of that
+forwarding    aliases: whose each is, and the events that come by it
+scheduling    when a route starts by itself
 """

@@ -9,6 +9,7 @@ from mesh.core.deciding.calling import call_again
 from mesh.core.deciding.compensating import begin_undo, cancel_step, close
 from mesh.core.deciding.draft import Draft
 from mesh.core.deciding.ending import end
+from mesh.core.deciding.granting import on_claim_undeliverable, resolve_alias
 from mesh.core.deciding.looping import go_round
 from mesh.core.deciding.progress import begin, go_on, settled
 from mesh.core.deciding.returning import on_call_undeliverable
@@ -81,6 +82,8 @@ def _resolve(draft: Draft, given: CommandGiven, place: str, state: StepState) ->
     draft.add(IncidentResolved(step=place, action=given.command, by=given.by))
     if ids.is_budget(place):
         cancel_step(draft, place, f"{given.command} by {given.by}")  # it is asked anew, if there is still not enough
+    elif state.incident is not None and state.incident.kind == "alias":
+        resolve_alias(draft, place, state, "skip" if given.command == "skip" else "retry", given.by)
     elif given.command == "skip":
         _skip(draft, place, state, f"skipped by {given.by}")
     else:
@@ -182,6 +185,7 @@ def on_undeliverable(draft: Draft, given: Undeliverable) -> None:
     if workflow is None or parsed is None:
         return
     on_call_undeliverable(draft, given.effect_id, given.message)
+    on_claim_undeliverable(draft, given.effect_id, given.message)
     step = workflow.steps.get(parsed.step)
     if step is not None and step.status == "asking" and step.task_id == given.effect_id:
         message = f"the approval request could not be sent: {given.message}"

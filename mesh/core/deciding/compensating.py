@@ -7,10 +7,12 @@ task with retries, and an incident where they don't help. An operator's cancel w
 from typing import Any
 
 from mesh.core import ids
+from mesh.core.deciding.aliasing import is_done_but_for_its_alias, return_aliases
 from mesh.core.deciding.calling import withdraw
 from mesh.core.deciding.dispatching import dispatch
 from mesh.core.deciding.draft import Draft
 from mesh.core.events import (
+    AliasWaived,
     ApprovalWithdrawn,
     CompensationStarted,
     EndStatus,
@@ -27,13 +29,14 @@ __all__ = ["begin_undo", "cancel_step", "close", "compensate", "undo_next"]
 
 
 def close(draft: Draft, status: EndStatus, reason: str, output: Any = None) -> None:
-    """The end. Open questions and calls are withdrawn; events that no step took go to the dead letters."""
+    """The end. Open questions and calls are withdrawn, aliases given back; events that no step took go to the dead letters."""
     workflow = draft.live
     for name, step in workflow.steps.items():
         if step.status == "asking":
             draft.add(ApprovalWithdrawn(step=name, approval_id=step.task_id, reason=f"the workflow {status}: {reason}"))
         elif step.status == "calling":
             withdraw(draft, name, step, f"the workflow {status}: {reason}")
+    return_aliases(draft)
     for kept in workflow.kept:
         draft.add(EventUnclaimed(kept=kept, reason=f"no step took it before the workflow {status}"))
     draft.add(
@@ -62,7 +65,10 @@ def compensate(draft: Draft, status: EndStatus, reason: str) -> bool:
     done.reverse()
     draft.add(CompensationStarted(status=status, reason=reason, steps=tuple(done)))
     for place in [place for place, step in steps.items() if step.status not in FINISHED and not ids.is_item(place)]:
-        cancel_step(draft, place, f"the workflow {status}: {reason}")
+        if is_done_but_for_its_alias(steps[place]):
+            draft.add(AliasWaived(step=place, reason=f"the workflow {status}: {reason}"))
+        else:
+            cancel_step(draft, place, f"the workflow {status}: {reason}")
     undo_next(draft)
     return True
 

@@ -1,4 +1,7 @@
-"""Correlating: an event from outside that a workflow's steps wait for, or will wait for, or that nobody waits for any more."""
+"""Correlating: an event from outside that a workflow's steps wait for, or will wait for, or that nobody waits for any more.
+
+It has found the workflow by its key, or by an alias: then it is for those steps alone that wait for events of this alias.
+"""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -10,11 +13,11 @@ from mesh.core.deciding.draft import Draft
 from mesh.core.deciding.progress import settled
 from mesh.core.deciding.waiting import is_wanted
 from mesh.core.events import EventKept, EventReceived, EventUnclaimed, InputDismissed
-from mesh.core.inputs import EventOffered
+from mesh.core.inputs import EventForwarded, EventOffered
 from mesh.core.route import AwaitedEvent, Route, WaitWork
 from mesh.core.state import FINISHED, KeptEvent, StepState, Workflow
 
-__all__ = ["on_offered"]
+__all__ = ["is_kept", "keep", "on_forwarded", "on_offered"]
 
 KEPT: Final = 100  # events of one workflow
 KEPT_BYTES: Final = 512 * 1024  # of theirs, once there is more than one
@@ -23,21 +26,50 @@ _encode = msgspec.json.Encoder().encode
 
 
 def on_offered(draft: Draft, given: EventOffered) -> None:
-    workflow, event = draft.workflow, given.cloud_event
-    if workflow is not None and workflow.status not in {"running", "expected"}:
-        draft.add(InputDismissed(code="closed", message=f"the workflow had ended: {workflow.status}"))
-        return
-    if workflow is not None and _has_been_here(workflow, event):
-        draft.add(InputDismissed(code="repeated", message=f"event {event['id']} of {event['source']} has been here"))
+    workflow = draft.workflow
+    kept = KeptEvent(
+        cloud_event=given.cloud_event,
+        topic=given.source_topic,
+        partition=given.source_partition,
+        offset=given.source_offset,
+        at_ms=given.source_at_ms,
+    )
+    if not _is_open(draft, kept):
         return
     if workflow is None or workflow.status == "expected":
         if given.only_live:
             message = "only an earlier version of the route waits for it, and no workflow runs under this id"
             draft.add(InputDismissed(code="unclaimed", message=message))
         else:
-            _keep(draft, given)
+            keep(draft, kept, given.route, given.digest, given.key)
         return
-    awaited = dict(_awaiting(draft.route, event["type"]))
+    _take(draft, workflow, kept)
+
+
+def on_forwarded(draft: Draft, given: EventForwarded) -> None:
+    """An alias passes it on, which this workflow has, or had."""
+    workflow = draft.workflow
+    if workflow is None or workflow.status == "expected":
+        draft.add(InputDismissed(code="closed", message=f"no run of {given.workflow_id} has the alias"))
+    elif _is_open(draft, given.kept):
+        _take(draft, workflow, given.kept)
+
+
+def _is_open(draft: Draft, kept: KeptEvent) -> bool:
+    """Whether the event can mean anything to the workflow."""
+    workflow, event = draft.workflow, kept.cloud_event
+    if workflow is not None and workflow.status not in {"running", "expected"}:
+        draft.add(InputDismissed(code="closed", message=f"the workflow had ended: {workflow.status}"))
+        return False
+    if workflow is not None and _has_been_here(workflow, kept):
+        draft.add(InputDismissed(code="repeated", message=f"event {event['id']} of {event['source']} has been here"))
+        return False
+    return True
+
+
+def _take(draft: Draft, workflow: Workflow, kept: KeptEvent) -> None:
+    event = kept.cloud_event
+    awaited = dict(_awaiting(draft.route, event["type"], kept.alias))
     taking = [name for name, one in awaited.items() if _takes_now(draft, name, one, event)]
     for name in taking:
         if draft.live.steps[name].status == "waiting":  # one that took it may have ended the wait of another
@@ -46,16 +78,17 @@ def on_offered(draft: Draft, given: EventOffered) -> None:
     if taking:
         return
     if any(_is_to_come(draft.live.steps.get(name)) for name in awaited) and draft.live.ending is None:
-        _keep(draft, given)
+        keep(draft, kept, workflow.route, workflow.digest, workflow.key)
         return
     draft.add(InputDismissed(code="unclaimed", message=f"no step waits for an event of type {event['type']} any more"))
 
 
-def _awaiting(route: Route, kind: str) -> Iterator[tuple[str, AwaitedEvent]]:
-    """The steps that wait, now or ever, for events of this type."""
+def _awaiting(route: Route, kind: str, alias: str) -> Iterator[tuple[str, AwaitedEvent]]:
+    """The steps that wait, now or ever, for events of this type that come by this alias; empty: by the workflow's key."""
     for name, step in route.steps.items():
-        if isinstance(step.work, WaitWork) and step.work.event is not None and step.work.event.type == kind:
-            yield name, step.work.event
+        awaited = step.work.event if isinstance(step.work, WaitWork) else None
+        if awaited is not None and (awaited.type, awaited.alias) == (kind, alias):
+            yield name, awaited
 
 
 def _takes_now(draft: Draft, name: str, awaited: AwaitedEvent, event: dict[str, Any]) -> bool:
@@ -68,35 +101,26 @@ def _is_to_come(state: StepState | None) -> bool:
     return state is None or state.status not in FINISHED
 
 
-def _has_been_here(workflow: Workflow, event: dict[str, Any]) -> bool:
-    """It started this run or an earlier one, was taken by a step, or is kept."""
-    source, name = event["source"], event["id"]
+def _has_been_here(workflow: Workflow, kept: KeptEvent) -> bool:
+    """It started this run or an earlier one, was taken by a step, or is kept for those who wait for it by the same way."""
+    source, name = kept.cloud_event["source"], kept.cloud_event["id"]
     if ids.run_id(source, name) in (workflow.run_id, *workflow.earlier_runs):
         return True
-    kept = any((one.cloud_event["source"], one.cloud_event["id"]) == (source, name) for one in workflow.kept)
-    return kept or ids.event_mark(source, name) in workflow.heard
+    return is_kept(workflow, kept) or ids.event_mark(source, name) in workflow.heard
 
 
-def _keep(draft: Draft, given: EventOffered) -> None:
+def is_kept(workflow: Workflow, event: KeptEvent) -> bool:
+    """Whether this event is kept already, having come by the same way."""
+    name = (event.cloud_event["source"], event.cloud_event["id"], event.alias)
+    return any((one.cloud_event["source"], one.cloud_event["id"], one.alias) == name for one in workflow.kept)
+
+
+def keep(draft: Draft, kept: KeptEvent, route: str, digest: str, key: str) -> None:
     """Keep it; with more than the end of the workflow could put aside in one decision, put it aside at once."""
-    kept = KeptEvent(
-        cloud_event=given.cloud_event,
-        topic=given.source_topic,
-        partition=given.source_partition,
-        offset=given.source_offset,
-        at_ms=given.source_at_ms,
-    )
     others = () if draft.workflow is None else draft.workflow.kept
     if others and (len(others) == KEPT or len(_encode((*others, kept))) > KEPT_BYTES):
         reason = f"{len(others)} events are kept already, and no step has taken them"
         draft.add(EventUnclaimed(kept=kept, reason=reason))
         return
-    draft.add(
-        EventKept(
-            kept=kept,
-            route=given.route,
-            digest=given.digest,
-            key=given.key,
-            expires_at_ms=draft.now_ms + int(draft.route.keep_events_s * 1000),
-        )
-    )
+    expires = draft.now_ms + int(draft.route.keep_events_s * 1000)
+    draft.add(EventKept(kept=kept, route=route, digest=digest, key=key, expires_at_ms=expires))

@@ -3,21 +3,26 @@
 from mesh.core import ids
 from mesh.core.between import CrossingId
 from mesh.core.deciding.draft import Draft
-from mesh.core.events import CallFailed, CallRefused, IncidentRaised, InputParked
+from mesh.core.events import AliasRefused, CallFailed, CallRefused, IncidentRaised, InputParked
 
 __all__ = ["on_parked"]
 
 
 def on_parked(draft: Draft, parked: InputParked, about: CrossingId | None) -> None:
-    """A call that is set aside is refused; a call whose end is set aside needs an operator."""
+    """A call or a claim that is set aside is refused; one whose end or answer is set aside needs an operator."""
     draft.add(parked)
     message = f"{parked.topic}/{parked.partition}/{parked.offset} was parked: {parked.message}"
     if about is None:
         return
-    if about.what == "call":
-        draft.add(CallRefused(caller=about.caller, code=parked.code, message=message))
-    elif about.what == "end":
-        _end_unread(draft, about, message)
+    match about.what:
+        case "call":
+            draft.add(CallRefused(caller=about.caller, code=parked.code, message=message))
+        case "end":
+            _end_unread(draft, about, message)
+        case "claim":
+            draft.add(AliasRefused(claimant=about.caller, message=message))
+        case "claimed":
+            _answer_unread(draft, about, message)
 
 
 def _end_unread(draft: Draft, about: CrossingId, message: str) -> None:
@@ -32,3 +37,11 @@ def _end_unread(draft: Draft, about: CrossingId, message: str) -> None:
         )
         draft.add(failed)
         draft.add(IncidentRaised(step=parsed.step, kind="parked", message=message))
+
+
+def _answer_unread(draft: Draft, about: CrossingId, message: str) -> None:
+    claimant = about.caller
+    parsed, workflow = ids.parse_step_id(claimant.task_id), draft.workflow
+    step = workflow.steps.get(parsed.step) if parsed is not None and workflow is not None else None
+    if parsed is not None and step is not None and (step.status, step.claim) == ("claiming", claimant.attempt):
+        draft.add(IncidentRaised(step=parsed.step, kind="alias", message=message))

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple, assert_never
 
 from mesh.core import ids
 from mesh.core.deciding import fanning
+from mesh.core.deciding.aliasing import claim
 from mesh.core.deciding.asking import ask
 from mesh.core.deciding.calling import call
 from mesh.core.deciding.compensating import cancel_step, undo_next
@@ -29,7 +30,7 @@ from mesh.core.route import (
 )
 from mesh.core.state import FINISHED, StepState
 
-__all__ = ["begin", "go_on", "settled"]
+__all__ = ["begin", "beyond", "go_on", "settled"]
 
 _SATISFIES: Final = frozenset({"succeeded", "skipped"})
 _TURNS: Final = frozenset({"succeeded", "rejected"})
@@ -59,6 +60,11 @@ def go_on(draft: Draft, candidates: Iterable[str]) -> None:
 
 
 def following(draft: Draft, name: str) -> Iterable[str]:
+    """Who may act now that this step is done; nobody, where it must have its alias first."""
+    return () if claim(draft, name) else beyond(draft, name)
+
+
+def beyond(draft: Draft, name: str) -> Iterable[str]:
     """Who may act now that this step is settled: those that need it; or the body of the loop that it closes, once more."""
     repeat = draft.route.steps[name].repeat
     if repeat is not None and draft.live.steps[name].status in _TURNS and goes_round(draft, name, repeat):

@@ -166,7 +166,7 @@ def _of_nobody(workflow: Workflow, parsed: ids.TaskId, task: str) -> InputDismis
 
 
 def _is_unsettled(step: StepState) -> bool:
-    """An operator who has the step may have it because of its loop: then its work is done."""
+    """An operator who has the step may have it because of its loop or its alias: then its work is done."""
     if step.incident is not None:
-        return step.incident.kind != "loop"
+        return step.incident.kind not in {"loop", "alias"}
     return step.status in {"running", "retrying", "held"}

@@ -57,10 +57,10 @@ def _waiting(draft: Draft, given: CallEnded) -> tuple[str, StepState] | InputDis
 
 
 def _counts(step: StepState, given: CallEnded) -> bool:
-    """An operator who has the step may have it because of its loop: then its work is done."""
+    """An operator who has the step may have it because of its loop or its alias: then its work is done."""
     if given.status != "completed":
         return step.status == "calling" and given.attempt == step.attempt
-    return step.status == "calling" or (step.incident is not None and step.incident.kind != "loop")
+    return step.status == "calling" or (step.incident is not None and step.incident.kind not in {"loop", "alias"})
 
 
 def _succeed(draft: Draft, name: str, step: StepState, given: CallEnded) -> None:

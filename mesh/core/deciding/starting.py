@@ -8,7 +8,7 @@ from mesh.core.deciding.calling import refuse
 from mesh.core.deciding.draft import Draft
 from mesh.core.deciding.progress import go_on
 from mesh.core.events import StartRepeated, WorkflowStarted
-from mesh.core.inputs import EventMatched, WorkflowCalled
+from mesh.core.inputs import EventMatched, ScheduledStart, WorkflowCalled
 from mesh.core.route import Route
 from mesh.core.state import Workflow
 
@@ -20,7 +20,7 @@ _TRACEPARENT: Final = re.compile(
 """W3C Trace Context, sections 3.2 and 4: a version to come may append fields; ids of zeros and version ff are invalid."""
 
 
-def on_event(draft: Draft, given: EventMatched | WorkflowCalled) -> None:
+def on_event(draft: Draft, given: EventMatched | WorkflowCalled | ScheduledStart) -> None:
     event = given.cloud_event
     caller = given.caller if isinstance(given, WorkflowCalled) else None
     run = ids.run_id(event["source"], event["id"])

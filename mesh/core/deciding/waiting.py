@@ -29,21 +29,32 @@ def begin_wait(draft: Draft, step: Step, work: WaitWork, reason: str) -> bool:
 def _begin_for_event(draft: Draft, step: Step, work: WaitWork, awaited: AwaitedEvent, reason: str) -> bool:
     due = None if work.timeout_s is None else draft.now_ms + int(work.timeout_s * 1000)
     draft.add(WaitStarted(step=step.name, awaits=awaited.type, due_at_ms=due, reason=reason))
-    for event in [*_taken_beside(draft, step.name), *(kept.cloud_event for kept in draft.live.kept)]:
+    kept = [one.cloud_event for one in draft.live.kept if one.alias == awaited.alias]
+    for event in [*_taken_beside(draft, step.name, awaited.alias), *kept]:
         if is_wanted(draft, step.name, awaited, event):
             draft.add(EventReceived(step=step.name, cloud_event=event, kept=True))
             return True
     return False
 
 
-def _taken_beside(draft: Draft, name: str) -> list[dict[str, Any]]:
+def _taken_beside(draft: Draft, name: str, alias: str) -> list[dict[str, Any]]:
     """Kept events that another step took in this decision: had they come now, both would wait for them. One that stands before this step took them for itself."""
     before = _upstream(draft.route, name)
     return [
         event.cloud_event
         for event in draft.events
-        if isinstance(event, EventReceived) and event.kept and event.step != name and event.step not in before
+        if isinstance(event, EventReceived)
+        and event.kept
+        and event.step != name
+        and event.step not in before
+        and _alias_of(draft.route, event.step) == alias
     ]
+
+
+def _alias_of(route: Route, name: str) -> str:
+    """By which alias the events come that a step waits for; empty: by the workflow's key."""
+    work = route.steps[name].work
+    return work.event.alias if isinstance(work, WaitWork) and work.event is not None else ""
 
 
 def _upstream(route: Route, name: str) -> set[str]:

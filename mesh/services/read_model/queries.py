@@ -8,6 +8,7 @@ import msgspec
 
 from mesh.codec.state import decode_meta, decode_workflow
 from mesh.core.events import ApprovalRequested, Decision
+from mesh.core.ids import BUILT_IN
 from mesh.core.state import AgentCard, Workflow
 from mesh.services.read_model.schema import select, select_one
 
@@ -211,6 +212,7 @@ _STEP: Final = (
 _EVENT: Final = "topic, partition, event_offset, at_ms, event_id, source, type, subject, problem"
 _APPROVAL: Final = "approval_id, workflow_id, step, question, role, asked_at_ms, deadline_at_ms, closed_at_ms, verdict, closed_by, reason"
 _LETTER: Final = "partition, dlq_offset, at_ms, topic, source_partition, source_offset, reason, message"
+_NO_BUILT_IN: Final = f"substr(workflow_id, 1, {len(BUILT_IN)}) <> '{BUILT_IN}'"
 _decode_decision: Final = msgspec.json.Decoder(Decision).decode
 
 
@@ -221,10 +223,15 @@ _THERE: Final = "NOT (forgotten AND status = 'expected')"  # what never had a ru
 
 
 def workflows(
-    db: apsw.Connection, *, status: str | None = None, route: str | None = None, limit: int = 50
+    db: apsw.Connection,
+    *,
+    status: str | None = None,
+    route: str | None = None,
+    limit: int = 50,
+    built_in: bool = False,
 ) -> list[WorkflowRow]:
-    """The last changed first. `status` may also be `incident`: live ones that wait for an operator."""
-    where, values = [_THERE], []
+    """The last changed first; with `built_in` those of the mesh itself too, as long as there is something to them. `status` may also be `incident`: live ones that wait for an operator."""
+    where, values = [f"({_NO_BUILT_IN} OR forgotten = 0)" if built_in else _NO_BUILT_IN, _THERE], []
     if status == "incident":
         where.append("incidents > 0")
     elif status is not None:
@@ -252,8 +259,10 @@ def workflow_state(db: apsw.Connection, workflow_id: str) -> Workflow | None:
 
 
 def count_workflows(db: apsw.Connection) -> dict[str, int]:
-    """By status."""
-    return dict(select(db, f"SELECT status, count(*) FROM workflows WHERE {_THERE} GROUP BY status"))  # noqa: S608 - constants only
+    """By status; without the mesh's own."""
+    return dict(
+        select(db, f"SELECT status, count(*) FROM workflows WHERE {_NO_BUILT_IN} AND {_THERE} GROUP BY status")  # noqa: S608 - constants only
+    )
 
 
 def open_steps(db: apsw.Connection, status: str, *, limit: int = 1_000) -> list[OpenStep]:

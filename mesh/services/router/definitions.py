@@ -26,7 +26,7 @@ _KEPT: Final = 8  # indexes of times past, for a backlog
 
 
 class Definitions:
-    """`get` and `at` are look-ups in memory."""
+    """`get` and `at` are look-ups in memory. `known`: all that was read of the topic."""
 
     def __init__(self, broker: Broker, topics: Topics, *, instance: str, clock: Clock, entropy: Entropy) -> None:
         self._broker = broker
@@ -34,19 +34,19 @@ class Definitions:
         self._instance = instance
         self._clock = clock
         self._entropy = entropy
-        self._known = DefinitionsReader(broker, topics)
+        self.known = DefinitionsReader(broker, topics)
         self._indexes: dict[int, RouteIndex] = {}  # by the timeline's place
         self._until_ms = 0  # events below this time can be matched with what is known
         self._refreshed_at_s = 0.0
 
     async def start(self, routes: Sequence[Route]) -> float:
         """Read all that is stored, and make active those of `routes` that are new. Returns the seconds until they are in effect."""
-        await self._known.start()
+        await self.known.start()
         new = self._new(routes)
         if not new:
             return 0.0
         taken = await activate(
-            self._known,
+            self.known,
             self._broker,
             self._topics,
             routes=new,
@@ -60,10 +60,10 @@ class Definitions:
 
     def _new(self, routes: Sequence[Route]) -> list[Route]:
         """Those whose version was never stored, or whose name never active. What an operator has chosen since, an old file does not undo."""
-        active, new = self._known.timeline.latest(), []
+        active, new = self.known.timeline.latest(), []
         for route in routes:
             now = active.get(route.name)
-            if now is None or route.digest not in self._known.versions:
+            if now is None or route.digest not in self.known.versions:
                 new.append(route)
             elif now.digest != route.digest:
                 _log.warning(
@@ -86,34 +86,34 @@ class Definitions:
         while True:
             await asyncio.sleep(_FOLLOW_EVERY_S)
             try:
-                await self._known.refresh()
+                await self.known.refresh()
                 tell(self.active())
             except BrokerError as error:
                 _log.warning("definitions_unread", error=str(error))
 
     def get(self, digest: str) -> Route | None:
         """Any version, active or not."""
-        return self._known.get(digest)
+        return self.known.get(digest)
 
     async def refresh(self) -> None:
         """Read what has been written since."""
-        await self._known.refresh()
+        await self.known.refresh()
 
     async def close(self) -> None:
-        await self._known.close()
+        await self.known.close()
 
     def active(self) -> dict[str, str]:
         """The digest of each route in effect now, by this machine's clock: for calls, which record their choice."""
-        return self._known.timeline.at(self._clock.now_ms())
+        return self.known.timeline.at(self._clock.now_ms())
 
     def names(self) -> list[str]:
         """The routes that are active, or about to be."""
-        return sorted(name for name, now in self._known.timeline.latest().items() if now.digest is not None)
+        return sorted(name for name, now in self.known.timeline.latest().items() if now.digest is not None)
 
     @property
     def has_begun(self) -> bool:
         """Whether anything was ever made active: before that nothing can be matched, since what comes first holds from the beginning."""
-        return not self._known.timeline.is_empty
+        return not self.known.timeline.is_empty
 
     async def prepare(self, times_ms: Iterable[int]) -> None:
         """Know all that bears on events of these times. Raises `BrokerUnavailable`, and `UnknownFormat` for an active version that can't be read."""
@@ -121,13 +121,13 @@ class Definitions:
         if not times:
             return
         await self._know(times[-1])
-        timeline = self._known.timeline
+        timeline = self.known.timeline
         first, last = timeline.place(times[0]), timeline.place(times[-1])
         places = {last} if first == last else {timeline.place(at_ms) for at_ms in times}
         missing = [place for place in places if place not in self._indexes]
         for place in missing:
-            active = [self._known.route_of(name, digest) for name, digest in timeline.in_effect(place).items()]
-            earlier = [route for digest in timeline.earlier(place) if (route := self._known.get(digest)) is not None]
+            active = [self.known.route_of(name, digest) for name, digest in timeline.in_effect(place).items()]
+            earlier = [route for digest in timeline.earlier(place) if (route := self.known.get(digest)) is not None]
             self._indexes[place] = RouteIndex(active, earlier)
         if missing:
             kept = {*sorted(self._indexes)[-_KEPT:], *places}
@@ -137,10 +137,10 @@ class Definitions:
         """Refresh unless the last time was late enough for an event of `newest_ms`, or too long ago by our own time (a broker's clock that was put back stamps everything with one time)."""
         now_s = asyncio.get_running_loop().time()
         if newest_ms >= self._until_ms or now_s - self._refreshed_at_s >= SLACK_MS / 1000:
-            await self._known.refresh()
+            await self.known.refresh()
             self._until_ms = max(self._until_ms, known_until_ms(newest_ms))
             self._refreshed_at_s = now_s
 
     def at(self, at_ms: int) -> RouteIndex:
         """The routes in effect at a time that was prepared."""
-        return self._indexes[self._known.timeline.place(at_ms)]
+        return self._indexes[self.known.timeline.place(at_ms)]

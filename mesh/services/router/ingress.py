@@ -19,6 +19,7 @@ from mesh.codec.cloudevents import from_record
 from mesh.codec.commands import decode_command
 from mesh.codec.dead_letters import dead_letter
 from mesh.codec.inbox import encode_inbox
+from mesh.codec.schedules import decode_schedule_set, is_schedule_set
 from mesh.core import ids
 from mesh.core.inputs import EventMatched, EventOffered, InboxInput
 from mesh.core.matching import Match, MatchProblem
@@ -258,6 +259,10 @@ class Ingress:
         yield decode_response(record)
 
     def _from_command(self, record: Record) -> Iterator[InboxInput]:
+        if is_schedule_set(record):
+            self.counts["schedules"] += 1
+            yield decode_schedule_set(record)
+            return
         self.counts["commands"] += 1
         yield decode_command(record)
 

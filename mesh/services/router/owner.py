@@ -47,6 +47,7 @@ from mesh.core.inputs import (
     InboxInput,
     Input,
     ResultReceived,
+    ScheduledStart,
     SignReceived,
     TaskError,
     TaskUndeliverable,
@@ -459,7 +460,7 @@ class Owner:
 
     def _route_for(self, given: Input, workflow: Workflow | None) -> Route | None:
         """The definition that decides on this input."""
-        if isinstance(given, EventMatched | WorkflowCalled):
+        if isinstance(given, EventMatched | WorkflowCalled | ScheduledStart):
             digest = given.digest
         elif workflow is not None and workflow.status == "running":
             digest = workflow.digest
@@ -543,6 +544,8 @@ class Owner:
                     self.signs.forget(event.task_id)
                 case _:
                     pass
+        if workflow.plan is not None and workflow.plan.next_at_ms is not None:
+            self.timers.arm_schedule(workflow.plan.next_at_ms, workflow.workflow_id)
         if workflow.forget_at_ms is not None and workflow.updated_at_ms == decision.at_ms:
             self.timers.arm_forget(workflow.forget_at_ms, workflow.workflow_id, workflow.run_id)
 

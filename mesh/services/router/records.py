@@ -11,14 +11,20 @@ from mesh.core import ids
 from mesh.core.between import CrossingId, parse_crossing_id
 from mesh.core.events import Cause, InputParked
 from mesh.core.inputs import (
+    AliasAnswered,
+    AliasClaimed,
+    AliasReleased,
     AnswerGiven,
     CallCancelled,
     CallEnded,
     CommandGiven,
+    EventForwarded,
     EventMatched,
     EventOffered,
     InboxInput,
     ResultReceived,
+    ScheduledStart,
+    ScheduleSet,
     SignReceived,
     WorkflowCalled,
 )
@@ -104,6 +110,18 @@ def _identity(given: InboxInput) -> tuple[str, str, str]:
             return "call_ended", ids.attempt_id(given.task_id, given.attempt), ""
         case CallCancelled():
             return "call_cancelled", ids.attempt_id(given.caller.task_id, given.caller.attempt), ""
+        case ScheduledStart():
+            return "scheduled_start", given.cloud_event["id"], given.cloud_event["source"]
+        case EventForwarded():
+            return "forwarded_event", given.kept.cloud_event["id"], given.kept.cloud_event["source"]
+        case ScheduleSet():
+            return "schedule", given.set_id, ""
+        case AliasClaimed():
+            return "claim", ids.attempt_id(given.claimant.task_id, given.claimant.attempt), ""
+        case AliasAnswered():
+            return "claim_answered", ids.attempt_id(given.claimant.task_id, given.claimant.attempt), ""
+        case AliasReleased():
+            return "alias_released", f"{given.claimant}/{given.run_id}", ""
 
 
 def workflow_of(record: Record) -> str:

@@ -23,6 +23,7 @@ from mesh.services.router.directory import DirectoryFollower
 from mesh.services.router.flight import begin_flight, fly, wait_landed
 from mesh.services.router.ingress import Ingress
 from mesh.services.router.owner import Owner
+from mesh.services.router.schedules import ScheduleTeller
 from mesh.services.router.spans import RouterSpans
 from mesh.services.router.takeover import take_over
 
@@ -61,6 +62,9 @@ class Router:
         self._open_checkpoint = open_checkpoint
         self._tracing = RouterSpans(tracer, topics) if tracer is not None else None
         self._definitions = Definitions(broker, topics, instance=config.instance, clock=clock, entropy=entropy)
+        self._schedules = ScheduleTeller(
+            broker, topics, self._definitions.known, instance=config.instance, clock=clock, entropy=entropy
+        )
         self._directory = DirectoryFollower(broker, topics, roles, clock)
         self.ingress = Ingress(broker, topics, self._definitions, config, clock)
         self.owners: dict[int, Owner] = {}
@@ -109,6 +113,7 @@ class Router:
                 following = [
                     tasks.create_task(self._directory.follow()),
                     tasks.create_task(self._definitions.follow(self._directory.set_routes)),
+                    tasks.create_task(self._schedules.follow()),
                 ]
                 copying = tasks.create_task(self.ingress.run())
                 owning = tasks.create_task(self._own())

@@ -18,6 +18,7 @@ AWAITED: Final[tuple[Awaited, ...]] = ("nothing", "results", "answers", "events"
 
 _Entry = tuple[int, str, str, str]  # due_at_ms, workflow id, place of a step (empty: forget), run id
 _BUDGET: Final = "~budget"  # in the place of a place
+_SCHEDULE: Final = "~schedule"
 _REBUILD_AT: Final = 50_000
 
 
@@ -59,6 +60,10 @@ class Timers:
         """A workflow has a budget of time, or has got more of it."""
         heappush(self._heaps["nothing"], (due_at_ms, workflow_id, _BUDGET, run_id))
 
+    def arm_schedule(self, due_at_ms: int, workflow_id: str) -> None:
+        """A schedule has its next time."""
+        heappush(self._heaps["nothing"], (due_at_ms, workflow_id, _SCHEDULE, ""))
+
     def next_due_at_ms(self, *awaited: Awaited) -> int | None:
         """The nearest time of these heaps; of all, if none is named."""
         return min((heap[0][0] for name in awaited or AWAITED if (heap := self._heaps[name])), default=None)
@@ -75,7 +80,8 @@ class Timers:
                 yield timer
 
     def put_back(self, awaited: Awaited, timer: TimerDue) -> None:
-        place = _BUDGET if timer.kind == "budget_time" else timer.step
+        places = {"budget_time": _BUDGET, "schedule": _SCHEDULE}
+        place = places.get(timer.kind, timer.step)
         heappush(self._heaps[awaited], (timer.due_at_ms, timer.workflow_id, place, timer.run_id))
 
 
@@ -111,6 +117,10 @@ def _timer(entry: _Entry, workflows: dict[str, Workflow]) -> TimerDue | None:
         if workflow.expires_at_ms != due_at_ms:
             return None
         return TimerDue(due_at_ms=due_at_ms, workflow_id=workflow_id, kind="budget_time", run_id=run_id)
+    if name == _SCHEDULE:
+        if workflow.plan is None or workflow.plan.next_at_ms != due_at_ms:
+            return None
+        return TimerDue(due_at_ms=due_at_ms, workflow_id=workflow_id, kind="schedule")
     step = workflow.steps.get(name)
     if step is None or step.due_at_ms != due_at_ms:
         return None
@@ -129,6 +139,8 @@ def _entries(workflow: Workflow) -> Iterator[tuple[Awaited, _Entry]]:
         yield "nothing", (workflow.forget_at_ms, workflow.workflow_id, "", workflow.run_id)
     if workflow.expires_at_ms is not None:
         yield "nothing", (workflow.expires_at_ms, workflow.workflow_id, _BUDGET, workflow.run_id)
+    if workflow.plan is not None and workflow.plan.next_at_ms is not None:
+        yield "nothing", (workflow.plan.next_at_ms, workflow.workflow_id, _SCHEDULE, "")
     for name, step in workflow.steps.items():
         if step.due_at_ms is not None:
             yield _timing(step)[1], (step.due_at_ms, workflow.workflow_id, name, workflow.run_id)

@@ -125,6 +125,8 @@ class Parties:
             self._later(at_s, lambda: self._publish({**event, "id": f"unwanted-{number}", "type": "sim.unwanted"}))
         if rng.random() < 0.1:
             self._later(at_s, lambda: self._send(OutRecord(self._topics.events, None, b"not an event")))
+        if kind == "paid":
+            self._settle(event, number, at_s)
         run = ids.run_id("/sim", f"event-{number}")
         if kind in {"review", "consent", "escalate"} and rng.random() < 0.2:
             approval = ids.approval_id(ids.workflow_id(kind, subject), run, "agree" if kind == "consent" else "review")
@@ -132,6 +134,13 @@ class Parties:
         if rng.random() < 0.08:
             workflow = ids.workflow_id(kind, subject)
             self._later(at_s + rng.uniform(0, 25), lambda: self._command("cancel", workflow))
+
+    def _settle(self, event: dict[str, Any], number: int, at_s: float) -> None:
+        """The payment is settled: long before, long after, twice, or never."""
+        rng = self._rng
+        settled = {**event, "id": f"settled-{number}", "type": "sim.settled"}
+        for _ in range(rng.choice([0, 1, 1, 2])):
+            self._later(max(0.0, at_s + rng.uniform(-5, 15)), lambda: self._publish(settled))
 
     def _publish(self, event: dict[str, Any]) -> None:
         self._send(to_record(event, topic=self._topics.events))

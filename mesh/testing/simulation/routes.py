@@ -176,6 +176,30 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
         },
     },
     {
+        "route": "paid",
+        "keep_events": "20s",
+        "steps": {
+            "charge": {
+                "agent": "alpha",
+                "input": "${{ event.data }}",
+                "timeout": "5s",
+                "retry": _RETRY,
+                "alias": "p${{ event.data.n % 2 }}",
+            },
+            "settled": {
+                "needs": "charge",
+                "wait": {
+                    "event": "sim.settled",
+                    "alias": "charge",
+                    "key": "p${{ event.data.n % 2 }}",
+                    "timeout": "10s",
+                    "on_timeout": "skip",
+                },
+            },
+            "last": {"needs": "settled", "agent": "beta", "input": {}, "timeout": "5s", "retry": _RETRY},
+        },
+    },
+    {
         "route": "brief",
         "closed_retention": "5s",
         "on_repeat": "new_run_after_end",
@@ -202,6 +226,12 @@ _CALLED: Final[tuple[dict[str, Any], ...]] = (
     },
 )
 """No event starts these: steps of others call them."""
+
+_SCHEDULED: Final[dict[str, Any]] = {
+    "route": "hourly",  # for runs of a minute
+    "on": {"schedule": "* * * * *"},
+    "steps": {"only": {"agent": "alpha", "input": "${{ event.data }}", "timeout": "5s", "retry": _RETRY}},
+}
 
 KINDS: Final = tuple(str(document["route"]) for document in _DOCUMENTS)
 """Route names; an event of type `sim.<name>` starts one."""
@@ -243,7 +273,9 @@ _CHANGED: Final[dict[str, dict[str, Any]]] = {
 
 def routes() -> list[Route]:
     """The version of each that routers begin with."""
-    return [_compiled(document) for document in _DOCUMENTS] + [compile_route(document) for document in _CALLED]
+    return [_compiled(document) for document in _DOCUMENTS] + [
+        compile_route(document) for document in (*_CALLED, _SCHEDULED)
+    ]
 
 
 def versions() -> list[Route]:

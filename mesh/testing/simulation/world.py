@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from mesh.adapters.memory import WeakBehaviour
+from mesh.codec.cloudevents import from_record
 from mesh.codec.log import decode_log_record
 from mesh.codec.state import canonical_workflow, decode_workflow
 from mesh.core.matching import RouteIndex
@@ -41,6 +42,9 @@ __all__ = ["Plan", "World"]
 
 _ROUTES: Final = routes()
 _VERSIONS: Final = {route.digest: route for route in versions()}
+_EPOCH_MS: Final = (
+    1_767_225_640_000  # 2026-01-01T00:00:40Z: schedules fire 20 s after the begin, while there are faults
+)
 _STOP_S: Final = 60.0  # of virtual time, for a graceful stop
 
 
@@ -115,7 +119,7 @@ class World:
         self.broken = asyncio.Event()
         self.promises = Promises(self.topics, routes=list(_VERSIONS.values()), roles=ROLES, on_finding=self._found)
         self._rng = random.Random(f"world {plan.seed}")  # noqa: S311 - a simulation's chance
-        self._clock = VirtualClock(loop)
+        self._clock = VirtualClock(loop, epoch_ms=_EPOCH_MS)
         self.cluster = WatchedCluster(
             self._clock,
             weak=plan.weak,
@@ -136,7 +140,8 @@ class World:
         self._is_over = False
         self._dark_until_s = 0.0
         self._slots = [
-            _Slot(n + 1, VirtualClock(loop, skew_ms=self._rng.randint(-2_000, 2_000))) for n in range(plan.routers)
+            _Slot(n + 1, VirtualClock(loop, epoch_ms=_EPOCH_MS, skew_ms=self._rng.randint(-2_000, 2_000)))
+            for n in range(plan.routers)
         ]
 
     def _found(self, finding: str) -> None:
@@ -221,7 +226,7 @@ class World:
         for record in self._events:
             index = RouteIndex(_VERSIONS[digest] for digest in timeline.at(record.timestamp_ms).values())
             found = workflows_of(record, index)
-            if found is not None and not found:
+            if found is not None and not found and not index.offers(from_record(record)):
                 self.promises.unwanted(record)
             wanted |= found or set()
         return wanted

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import msgspec
 
 from mesh.core.between import Crossing, crossing_id
+from mesh.core.calls import Caller
 from mesh.core.effects import (
     AskApproval,
     Effect,
@@ -17,24 +18,31 @@ from mesh.core.effects import (
 )
 from mesh.core.events import Event
 from mesh.core.inputs import (
+    AliasAnswered,
+    AliasClaimed,
+    AliasReleased,
     AnswerGiven,
     CallCancelled,
     CallEnded,
     CommandGiven,
+    EventForwarded,
     EventMatched,
     EventOffered,
     HandOver,
     Input,
     ResultReceived,
+    ScheduledStart,
+    ScheduleSet,
     TaskUndeliverable,
     TimerDue,
     Undeliverable,
     WorkflowCalled,
 )
+from mesh.core.schedules import Schedule
 from mesh.core.state import KeptEvent
 from mesh.testing.transcript.writer import as_json
 
-__all__ = ["UNSAID", "effect_line", "event_line", "input_line"]
+__all__ = ["UNSAID", "effect_line", "event_line", "input_line", "schedule_words"]
 
 UNSAID = frozenset(
     {
@@ -78,14 +86,16 @@ def input_line(given: Input, at: Callable[[int], str]) -> str:
         case CommandGiven():
             to = f" to {given.to}" if given.to else ""
             return f"command of {given.by}: {given.command} {given.step or given.workflow_id}{to}"
-        case WorkflowCalled() | CallEnded() | CallCancelled():
-            return _crossing_line(given)
+        case ScheduleSet():
+            return f"{given.by} tells when {given.route} starts: {schedule_words(given.schedule)}, since {at(given.since_ms)}"
         case TimerDue():
             return f"timer: {given.kind} {given.step or given.workflow_id}, due {at(given.due_at_ms)}"
         case TaskUndeliverable():
             return f"undeliverable: {given.task_id}/{given.attempt}, {given.message}"
         case Undeliverable():
             return f"undeliverable: {given.effect_id}, {given.message}"
+        case _:
+            return _crossing_line(given)
 
 
 def _crossing_line(given: Crossing) -> str:
@@ -97,6 +107,21 @@ def _crossing_line(given: Crossing) -> str:
             return f"end of call {given.task_id}/{given.attempt}: {given.status}{why}"
         case CallCancelled():
             return f"call {given.caller.task_id}/{given.caller.attempt} is taken back"
+        case ScheduledStart():
+            return f"scheduled start of {given.workflow_id}: {as_json(given.cloud_event['data'])}"
+        case AliasClaimed():
+            return f"claim {given.claimant.task_id}/{given.claimant.attempt} of {given.workflow_id}"
+        case AliasAnswered():
+            return f"answer to claim {given.claimant.task_id}/{given.claimant.attempt}: {given.refusal or 'granted'}"
+        case AliasReleased():
+            return f"{given.claimant} gives {given.workflow_id} back"
+        case EventForwarded():
+            event = given.kept.cloud_event
+            return f"event {event['id']} ({event['type']}) by alias {given.kept.alias}: {as_json(event['data'])}"
+
+
+def schedule_words(schedule: Schedule | None) -> str:
+    return f"{schedule.cron} ({schedule.timezone})" if schedule is not None else "at no time"
 
 
 def event_line(event: Event, at: Callable[[int], str]) -> str:
@@ -111,9 +136,19 @@ def fields_of(event: Event, at: Callable[[int], str]) -> str:
         name, value = field.name, getattr(event, field.name)
         if isinstance(value, KeptEvent):
             value = value.cloud_event
+        if isinstance(value, Caller):
+            value = value.task_id
+        if isinstance(value, Schedule):
+            value = schedule_words(value)
         if name in UNSAID or value in ("", None) or value is False or value == field.default:
             continue
-        shown = at(value) if name.endswith("_at_ms") else value if isinstance(value, str) else as_json(value)
+        shown = (
+            at(value)
+            if name.endswith("_at_ms") or name == "since_ms"
+            else value
+            if isinstance(value, str)
+            else as_json(value)
+        )
         parts.append(f"{name.removesuffix('_ms')}: {shown}")
     return " | ".join(parts)
 

@@ -21,6 +21,12 @@ from mesh.core.effects import (
     effects,
 )
 from mesh.core.events import (
+    AliasBound,
+    AliasGranted,
+    AliasRefused,
+    AliasReturned,
+    AliasSought,
+    AliasWaived,
     AnswerRefused,
     ApprovalClosed,
     ApprovalRequested,
@@ -41,6 +47,7 @@ from mesh.core.events import (
     EventEmitted,
     EventKept,
     EventReceived,
+    EventRedirected,
     EventUnclaimed,
     ForEachEnded,
     ForEachStarted,
@@ -51,6 +58,8 @@ from mesh.core.events import (
     PortionScheduled,
     RetryScheduled,
     RoundStarted,
+    ScheduleChanged,
+    ScheduleFired,
     StartRepeated,
     StepBlocked,
     StepCancelled,
@@ -70,7 +79,7 @@ from mesh.core.events import (
     WorkflowStarted,
 )
 from mesh.core.ids import attempt_id, parse_step_id
-from mesh.testing.transcript.fields import fields_of
+from mesh.testing.transcript.fields import fields_of, schedule_words
 from mesh.testing.transcript.writer import as_json
 
 __all__ = ["Told", "Words", "event_words", "lasting"]
@@ -133,6 +142,8 @@ class Words:
                 return self._timer_heading(decision)
             case "call" | "call_ended" | "call_cancelled":
                 return _call_heading(decision)
+            case "schedule" | "scheduled_start" | "claim" | "claim_answered" | "alias_released" | "forwarded_event":
+                return _built_in_heading(decision)
             case "undeliverable":
                 return f"what could not be sent: {_short(cause.id)}"
             case _:
@@ -177,6 +188,8 @@ class Words:
                 return "it is remembered no longer"
             case "wait":
                 return f"the time that {step} waits for has come"
+            case "schedule":
+                return "it is time to start"
             case "event_timeout":
                 return f"no event has come for {step} in time"
             case _:
@@ -222,7 +235,7 @@ def _lines(event: Event, decision: Decision, sent: AbstractSet[str]) -> Iterator
 
 def _said(event: Event, decision: Decision) -> str:
     """Events that send nothing, or no more than a receipt."""
-    said = _of_a_step(event, decision) or _of_several(event, decision) or _of_an_input(event)
+    said = _of_a_step(event, decision) or _of_several(event, decision) or _of_an_input(event) or _of_built_in(event)
     if said:
         return said
     fields = fields_of(event, lambda ms: f"in {lasting(ms - decision.at_ms)}")
@@ -313,6 +326,47 @@ def _of_an_input(event: Event) -> str:
             return f"! {_short(event.effect_id)} can't be sent: {event.message}"
         case _:
             return ""
+
+
+def _of_built_in(event: Event) -> str:
+    match event:
+        case AliasSought():
+            return f"-> {event.step} asks for its alias {event.alias}"
+        case AliasGranted():
+            return f"{event.step} has its alias"
+        case AliasWaived():
+            return f"{event.step} goes on without its alias: {event.reason}"
+        case AliasReturned():
+            return f"-> the alias {event.alias} is given back"
+        case AliasBound():
+            return f"-> it is the alias of {event.claimant.workflow_id} now"
+        case AliasRefused():
+            return f"-> {event.claimant.workflow_id} can't have it: {event.message}"
+        case EventRedirected():
+            return f"-> {event_words(event.kept.cloud_event)}, on to {event.to}"
+        case ScheduleChanged():
+            return f"{event.route} starts {schedule_words(event.schedule)}"
+        case ScheduleFired():
+            return f"-> start of {event.route}: {as_json(event.cloud_event['data'])}"
+        case _:
+            return ""
+
+
+def _built_in_heading(decision: Decision) -> str:
+    name = decision.cause.id
+    match decision.cause.kind:
+        case "schedule":
+            return "a router tells when the route starts"
+        case "scheduled_start":
+            return f"its schedule starts it, for {name}"
+        case "claim":
+            return f"{_caller(name.rpartition('/')[0])} asks for it"
+        case "claim_answered":
+            return f"the alias of {_short(name.rpartition('/')[0])} answers"
+        case "alias_released":
+            return f"{name.rpartition('/')[0]} gives it back"
+        case _:
+            return f"event {name}, by an alias"
 
 
 def _terms(event: ApprovalRequested, decision: Decision) -> str:

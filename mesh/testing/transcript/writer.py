@@ -70,6 +70,11 @@ def since(ms: int) -> str:
 def stand(workflow: Workflow | None) -> str:
     if workflow is None:
         return "no such workflow"
+    if workflow.holder is not None:
+        return f"{workflow.status}: the alias of {workflow.holder.workflow_id}"
+    if workflow.plan is not None:
+        schedule = workflow.plan.schedule
+        return f"{workflow.status}: starts {f'at {schedule.cron} ({schedule.timezone})' if schedule else 'no more'}"
     return f"{workflow.status}: {_steps(workflow.steps) or 'nothing has begun'}"
 
 
