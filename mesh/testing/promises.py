@@ -67,6 +67,7 @@ from mesh.core.inputs import (
     EventOffered,
     Input,
     ResultReceived,
+    ScheduledStart,
     SignReceived,
     WorkflowCalled,
 )
@@ -669,7 +670,7 @@ def _without_choices(events: Iterable[Event]) -> list[Event]:
 
 def _digest_for(given: Input, before: Workflow | None) -> str:
     """Of the version that decides on this input, as owners choose it."""
-    if isinstance(given, EventMatched | WorkflowCalled):
+    if isinstance(given, EventMatched | WorkflowCalled | ScheduledStart):
         return given.digest
     if before is not None and before.status == "running":
         return before.digest

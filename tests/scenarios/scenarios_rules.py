@@ -91,6 +91,23 @@ def waits_for_a_time_and_an_event(mesh: MeshKit) -> None:
 
 
 @scenario
+def found_by_an_alias(mesh: MeshKit) -> None:
+    """An event that knows the payment alone finds the workflow of it."""
+    mesh.agent("psp", {"payment_id": "p-1"})
+    steps = {
+        "charge": task("psp", alias="${{ steps.charge.payment_id }}"),
+        "settled": {
+            "needs": "charge",
+            "wait": {"event": "psp.settled", "alias": "charge", "key": "${{ event.data.payment }}"},
+        },
+    }
+    run = begin(mesh, steps)
+    run.reaches("settled", "waiting")
+    mesh.publish(type="psp.settled", data={"payment": "p-1"})
+    assert run.outcome.status == "completed"
+
+
+@scenario
 def values_events_and_an_early_end(mesh: MeshKit) -> None:
     """A value is computed, an event emitted that starts another route, and the rest is ended early."""
     mesh.agent("greeter", lambda total: f"hello, {total}")
