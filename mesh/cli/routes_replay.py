@@ -179,6 +179,25 @@ def _fact(fact: Fact | None) -> str:
         case "dispatched":
             again = f", attempt {detail['attempt']}" if detail["attempt"] > 1 else ""
             return f"dispatched to {detail['agent']}{again}"
+        case "called":
+            again = f", attempt {detail['attempt']}" if detail["attempt"] > 1 else ""
+            return f"called route {detail['route']}{again}"
+        case "handed over":
+            return f"handed over to {detail['to']}"
+        case "for each":
+            return f"for each of {counted(len(detail['items']), 'item')}"
+        case "all items done":
+            return f"all items done ({detail['failed']} failed)"
+        case "waits":
+            return f"waits for {detail['for']}"
+        case "received":
+            return f"received event {detail['event']['id']}"
+        case "emitted":
+            return f"emitted {detail['type']}"
+        case "round":
+            return f"round {detail['round']}"
+        case "undoing":
+            return f"undoing {', '.join(detail['steps'])}, then {detail['status']}"
         case "asked":
             return f"asked {detail['role']}"
         case "approved" | "rejected" if "by" in detail:

@@ -10,9 +10,10 @@ from typing import Final
 from mesh.codec.log import decode_log_record
 from mesh.core.events import Decision, WorkflowStarted
 from mesh.core.ownership import Epochs
+from mesh.core.recording import Run, Runs
 from mesh.core.route import Route
 from mesh.core.topics import Topics
-from mesh.core.what_if import Rehearsal, Run, rehearse
+from mesh.core.what_if import Rehearsal, rehearse
 from mesh.errors import BrokerUnavailable, NotFound
 from mesh.ports import Broker, Record, TopicPartition
 
@@ -30,7 +31,7 @@ async def read_runs(broker: Broker, topics: Topics, *, routes: Sequence[str], si
         )
     partitions = [TopicPartition(topics.log, p) for p in range(info.partitions)]
     positions, ends = dict(await broker.begin_offsets(partitions)), await broker.end_offsets(partitions)
-    folds = {tp: _Runs(frozenset(routes), since_ms) for tp in partitions}
+    folds = {tp: _Reading(frozenset(routes), since_ms) for tp in partitions}
     reader = await broker.reader()
     try:
         reader.assign(positions)
@@ -44,32 +45,26 @@ async def read_runs(broker: Broker, topics: Topics, *, routes: Sequence[str], si
                 folds[where].take(record)
     finally:
         await reader.close()
-    runs = [run for fold in folds.values() for run in fold.found]
+    runs = [run for fold in folds.values() for run in fold.runs.found]
     return sorted(runs, key=lambda run: (run.decisions[0].at_ms, run.workflow_id))
 
 
-class _Runs:
+class _Reading:
     """The runs of one log partition."""
 
     def __init__(self, routes: frozenset[str], since_ms: int) -> None:
-        self.found: list[Run] = []
+        self.runs = Runs()
         self._routes = routes
         self._since_ms = since_ms
         self._epochs = Epochs()
-        self._live: dict[str, list[Decision]] = {}
 
     def take(self, record: Record) -> None:
         decision = decode_log_record(record)
         if not self._epochs.observe(decision) or not isinstance(decision, Decision):
             return
-        started = next((event for event in decision.events if isinstance(event, WorkflowStarted)), None)
-        if started is not None:
-            self._live.pop(decision.workflow_id, None)
-            if started.route in self._routes and decision.at_ms >= self._since_ms:
-                decisions = self._live[decision.workflow_id] = [decision]
-                self.found.append(Run(workflow_id=decision.workflow_id, started=started, decisions=decisions))
-        elif decision.workflow_id in self._live:
-            self._live[decision.workflow_id].append(decision)
+        routes = [event.route for event in decision.events if isinstance(event, WorkflowStarted)]
+        is_wanted = any(name in self._routes for name in routes) and decision.at_ms >= self._since_ms
+        self.runs.take(decision, is_wanted=is_wanted)
 
 
 def replay_runs(
