@@ -29,6 +29,21 @@ __all__ = ["replay"]
 STYLES: Final = {"same": "green", "differs": "yellow", "unknown": "dim"}
 ORDER: Final = ("differs", "unknown", "same")
 COUNTED: Final = {"differs": "{} would go otherwise", "unknown": "{} unknown", "same": "{} the same"}
+SAID: Final = {
+    "dispatched": "dispatched to {agent}",
+    "called": "called route {route}",
+    "asked": "asked {role}",
+    "handed over": "handed over to {to}",
+    "waits": "waits for {for}",
+    "received": "received event {event[id]}",
+    "emitted": "emitted {type}",
+    "round": "round {round}",
+    "all items done": "all items done, {failed} failed",
+    "undoing": "undone, then {status}",
+    "started": "workflow {workflow}",
+    "not started": "not started: {reason}",
+}
+"""Of facts that need more than their own word."""
 SHOWN: Final = 60  # characters of a value
 
 
@@ -174,42 +189,12 @@ def _change(change: Change) -> str:
 def _fact(fact: Fact | None) -> str:
     if fact is None:
         return "nothing"
-    detail = fact.detail
-    match fact.what:
-        case "dispatched":
-            again = f", attempt {detail['attempt']}" if detail["attempt"] > 1 else ""
-            return f"dispatched to {detail['agent']}{again}"
-        case "called":
-            again = f", attempt {detail['attempt']}" if detail["attempt"] > 1 else ""
-            return f"called route {detail['route']}{again}"
-        case "handed over":
-            return f"handed over to {detail['to']}"
-        case "for each":
-            return f"for each of {counted(len(detail['items']), 'item')}"
-        case "all items done":
-            return f"all items done ({detail['failed']} failed)"
-        case "waits":
-            return f"waits for {detail['for']}"
-        case "received":
-            return f"received event {detail['event']['id']}"
-        case "emitted":
-            return f"emitted {detail['type']}"
-        case "round":
-            return f"round {detail['round']}"
-        case "undoing":
-            return f"undoing {', '.join(detail['steps'])}, then {detail['status']}"
-        case "asked":
-            return f"asked {detail['role']}"
-        case "approved" | "rejected" if "by" in detail:
-            return f"{fact.what} by {detail['by']}"
-        case "incident" | "failed" if "kind" in detail:
-            return f"{fact.what} ({detail['kind']})"
-        case "started":
-            return f"workflow {detail['workflow']}"
-        case "not started":
-            return f"not started: {detail['reason']}"
-        case _:
-            return fact.what
+    said = SAID.get(fact.what, "{what}").format(what=fact.what, **fact.detail)
+    if fact.detail.get("attempt", 1) > 1:
+        return f"{said}, attempt {fact.detail['attempt']}"
+    if "by" in fact.detail:
+        return f"{said} by {fact.detail['by']}"
+    return f"{said} ({fact.detail['kind']})" if "kind" in fact.detail else said
 
 
 def _value(value: Any) -> str:

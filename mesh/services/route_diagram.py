@@ -1,35 +1,75 @@
 """A picture of a route, or of one workflow on it, as a Mermaid flowchart.
 
-Owns the drawing: agents are boxes, questions to people hexagons, start and end round. Of a workflow, each step has the colour of its status and how long it took, and the way that was
-gone is drawn thick. Everything from outside is escaped. It reads nothing: `mesh routes graph` brings route, state and decisions.
+Owns the drawing: tasks are boxes (a stack of them where there is one for each item), questions to people hexagons, calls boxes with double sides, waits round, values slanted, events flags, ends circles; loops go back
+with their bound, what undoes is dashed. Of a workflow, each step has the colour of its status, how long it took, its items as counts and its round, and the way that was gone is drawn thick. Everything from outside is
+escaped. It reads nothing: `mesh routes graph` brings route, state and decisions.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from typing import Any, Final, NamedTuple, assert_never
 
 import msgspec
+import orjson
 
+from mesh.core import ids
 from mesh.core.events import (
     ApprovalClosed,
     ApprovalRequested,
+    ApprovalWithdrawn,
+    CallMade,
+    CallSucceeded,
+    CallWithdrawn,
     Decision,
+    EventReceived,
+    ForEachEnded,
+    ForEachStarted,
     IncidentRaised,
     StepBlocked,
+    StepCancelled,
+    StepGivenUp,
     StepSkipped,
     TaskDispatched,
     TaskSucceeded,
+    WaitEnded,
+    WaitStarted,
     WorkflowStarted,
 )
-from mesh.core.route import AgentWork, ApprovalWork, CallWork, Route, Step
-from mesh.core.state import FINISHED, StepState, Workflow
+from mesh.core.route import (
+    AgentWork,
+    ApprovalWork,
+    CallWork,
+    EmitWork,
+    EndWork,
+    Route,
+    Step,
+    ValueWork,
+    WaitWork,
+)
+from mesh.core.state import FINISHED, Fan, StepState, Workflow
 
 __all__ = ["StepTime", "of_route", "of_workflow", "step_times"]
 
 _LABEL: Final = 60  # characters of a condition in a box
 _START: Final = "start_"
 _END: Final = "end_"
+_BUDGET: Final = "budget_"
 _GONE: Final = frozenset(
-    {"succeeded", "rejected", "skipped", "running", "retrying", "asking", "calling", "incident", "failed"}
+    {
+        "succeeded",
+        "rejected",
+        "skipped",
+        "running",
+        "retrying",
+        "asking",
+        "calling",
+        "waiting",
+        "iterating",
+        "again",
+        "held",
+        "incident",
+        "failed",
+    }
 )
 _COLOURS: Final = {
     "succeeded": "fill:#d3f2dc,stroke:#1a7f37,color:#0b3d1a",
@@ -43,7 +83,11 @@ _COLOURS: Final = {
     "failed": "fill:#ffd7d5,stroke:#cf222e,color:#6e0f17",
     "blocked": "fill:#f3f4f6,stroke:#8c959f,color:#57606a",
     "cancelled": "fill:#f3f4f6,stroke:#8c959f,color:#57606a",
-    "waiting": "fill:#ffffff,stroke:#d0d7de,color:#8c959f",
+    "waiting": "fill:#fff1c9,stroke:#bf8700,color:#5c4100",
+    "iterating": "fill:#d6ecff,stroke:#0969da,color:#0a3069",
+    "again": "fill:#eddeff,stroke:#8250df,color:#3e1f79",
+    "held": "fill:#ffe3cc,stroke:#bc4c00,color:#5e2600",
+    "to_come": "fill:#ffffff,stroke:#d0d7de,color:#8c959f",
 }
 
 
@@ -69,7 +113,24 @@ def step_times(decisions: Iterable[Decision]) -> dict[str, StepTime]:
                 case ApprovalRequested(step=step) | StepSkipped(step=step) | StepBlocked(step=step):
                     ended = None if isinstance(event, ApprovalRequested) else decision.at_ms
                     found[step] = StepTime(began_at_ms=decision.at_ms, ended_at_ms=ended)
-                case TaskSucceeded(step=step) | ApprovalClosed(step=step) | IncidentRaised(step=step) if step in found:
+                case CallMade(step=step):
+                    known = found.get(step, StepTime(began_at_ms=decision.at_ms))
+                    found[step] = msgspec.structs.replace(known, attempts=known.attempts + 1, ended_at_ms=None)
+                case ForEachStarted(step=step) | WaitStarted(step=step):
+                    found[step] = StepTime(began_at_ms=decision.at_ms)
+                case (
+                    TaskSucceeded(step=step)
+                    | CallSucceeded(step=step)
+                    | ApprovalClosed(step=step)
+                    | ForEachEnded(step=step)
+                    | WaitEnded(step=step)
+                    | EventReceived(step=step)
+                    | StepCancelled(step=step)
+                    | StepGivenUp(step=step)
+                    | ApprovalWithdrawn(step=step)
+                    | CallWithdrawn(step=step)
+                    | IncidentRaised(step=step)
+                ) if step in found:
                     found[step] = msgspec.structs.replace(found[step], ended_at_ms=decision.at_ms)
                 case _:
                     pass
@@ -83,14 +144,17 @@ def of_route(route: Route) -> str:
 
 def of_workflow(route: Route, workflow: Workflow, times: dict[str, StepTime], *, now_ms: int) -> str:
     """The flowchart of a workflow: statuses as colours, durations, the way that was gone."""
+    steps = workflow.steps
     labels = {
-        name: [*_about(step), _state(workflow.steps.get(name), times.get(name), now_ms)]
-        for name, step in route.steps.items()
+        name: [*_about(step), *_state(name, workflow, times.get(name), now_ms)] for name, step in route.steps.items()
     }
     lines = list(_lines(route, labels, workflow))
-    statuses = {name: _status(workflow.steps.get(name)) for name in route.steps}
+    statuses = {_node(name): _status(name, workflow) for name in route.steps}
+    statuses |= {_undo(place): steps[place].status for place in map(ids.undo_place, route.steps) if place in steps}
+    if (asked := _asked(workflow)) is not None and _asks(route):
+        statuses[_BUDGET] = asked.status
     for status in sorted(set(statuses.values())):
-        names = ",".join(_node(name) for name, found in statuses.items() if found == status)
+        names = ",".join(node for node, found in statuses.items() if found == status)
         lines += [f"    classDef {status} {_COLOURS[status]}", f"    class {names} {status}"]
     gone = [str(number) for number, edge in enumerate(_edges(route)) if _is_gone(edge, workflow)]
     if gone:
@@ -102,16 +166,50 @@ def _lines(route: Route, labels: dict[str, list[str]], workflow: Workflow | None
     yield "flowchart TD"
     yield f"    {_START}([{_quoted(_start(route))}])"
     for name, step in route.steps.items():
-        opening, closing = ("{{", "}}") if isinstance(step.work, ApprovalWork) else ("[", "]")
-        yield f"    {_node(name)}{opening}{_quoted([name, *labels[name]])}{closing}"
+        yield f"    {_node(name)}{_box(step, _quoted([name, *labels[name]]))}"
+        if step.undo is not None:
+            undone = [f"undo {name}", _doer(step.undo), *_undone(name, workflow)]
+            yield f"    {_undo(name)}[{_quoted(undone)}]"
+    if (budget := route.budget) is not None and _asks(route):
+        until = f", {_seconds(budget.deadline_s)}, then no" if budget.deadline_s is not None else ""
+        asked = _asked(workflow) if workflow is not None else None
+        yield f"    {_BUDGET}{{{{{_quoted(['more budget?', f'asks {budget.role}{until}', *([asked.status] if asked else [])])}}}}}"
     yield f"    {_END}([{_quoted([workflow.status if workflow else 'end'])}])"
-    for before, after in _edges(route):
-        yield f"    {_node(before)} --> {_node(after)}"
+    for edge in _edges(route):
+        label = f"|{_quoted([edge.label])}|" if edge.label else ""
+        yield f"    {edge.before} {edge.line}{label} {edge.after}"
+    for name, step in route.steps.items():
+        if step.undo is not None:
+            yield f"    style {_undo(name)} stroke-dasharray:4 3"
 
 
 def _node(name: str) -> str:
     """A node's id: a step may be called `end`, which to Mermaid is a word of its own."""
-    return name if name in (_START, _END) else f"s_{name}"
+    return f"s_{name}"
+
+
+def _undo(place: str) -> str:
+    return f"u_{ids.step_of(place)}"
+
+
+def _box(step: Step, label: str) -> str:
+    match step.work:
+        case ApprovalWork():
+            return f"{{{{{label}}}}}"
+        case CallWork():
+            return f"[[{label}]]"
+        case WaitWork():
+            return f"([{label}])"
+        case ValueWork():
+            return f"[/{label}/]"
+        case EmitWork():
+            return f">{label}]"
+        case EndWork():
+            return f"((({label})))"
+        case AgentWork():
+            return f"[{label}]" if step.for_each is None else f"@{{ shape: procs, label: {label} }}"
+        case _:
+            assert_never(step.work)
 
 
 def _start(route: Route) -> list[str]:
@@ -120,49 +218,174 @@ def _start(route: Route) -> list[str]:
     if route.on.schedule is not None:
         return [route.on.schedule.cron, route.on.schedule.timezone]
     guard = route.on.condition
-    return [route.on.type, *([f"if {_clipped(guard.source)}"] if guard else [])]
+    return [route.on.type, *([f"if {_clipped(guard.source)}"] if guard else []), *_budget(route)]
+
+
+def _budget(route: Route) -> list[str]:
+    if route.budget is None:
+        return []
+    amounts = [f"{limit:g} {name}" for name, limit in route.budget.limits.items()]
+    amounts += [_seconds(route.budget.time_s)] if route.budget.time_s is not None else []
+    return [f"budget {', '.join(amounts)}, then {route.budget.on_exhausted}"]
 
 
 def _about(step: Step) -> list[str]:
-    match step.work:
-        case AgentWork(agent=agent, capability=capability):
-            lines = [f"agent {agent}" if agent else f"capability {capability}"]
-        case CallWork(route=called):
-            lines = [f"workflow {called}"]
-        case ApprovalWork(role=role, deadline_s=deadline_s, on_expiry=on_expiry):
-            until = f", {_seconds(deadline_s)}, then {on_expiry}" if deadline_s is not None else ""
-            lines = [f"asks {role}{until}"]
+    lines = [_what(step)]
+    if step.for_each is not None:
+        lines.append(f"for each of {_clipped(_expression(step.for_each.items.source))}")
+    if isinstance(step.work, AgentWork) and step.work.handover is not None:
+        lines.append(f"may hand over to {', '.join(sorted(step.work.handover.to))}, {step.work.handover.hops} times")
     return [*lines, *([f"if {_clipped(step.condition.source)}"] if step.condition else [])]
 
 
-def _edges(route: Route) -> list[tuple[str, str]]:
-    edges = [(_START, name) for name, step in route.steps.items() if not step.needs]
-    edges += [(need, name) for name, step in route.steps.items() for need in step.needs]
-    return edges + [(name, _END) for name in route.steps if not route.dependents[name]]
+def _what(step: Step) -> str:
+    match step.work:
+        case AgentWork() as work:
+            return _doer(work)
+        case CallWork(route=called):
+            return f"workflow {called}"
+        case ApprovalWork(role=role, deadline_s=deadline_s, on_expiry=on_expiry):
+            return f"asks {role}" + (f", {_seconds(deadline_s)}, then {on_expiry}" if deadline_s is not None else "")
+        case WaitWork() as work:
+            return _awaited(work)
+        case ValueWork(value=value):
+            return _clipped(_expression(value.source))
+        case EmitWork(event=event):
+            return f"emits {_clipped(str(event.source['type']))}"
+        case EndWork(status=status, reason=reason):
+            return f"ends as {status}: {_clipped(str(reason.source))}" if reason.source else f"ends as {status}"
+        case _:
+            assert_never(step.work)
 
 
-def _status(step: StepState | None) -> str:
-    return "waiting" if step is None else step.status
+def _doer(work: AgentWork) -> str:
+    return f"agent {work.agent}" if work.agent else f"capability {work.capability}"
 
 
-def _is_gone(edge: tuple[str, str], workflow: Workflow) -> bool:
+def _awaited(work: WaitWork) -> str:
+    if work.event is not None:
+        until = f", {_seconds(work.timeout_s)}, then {work.on_timeout}" if work.timeout_s is not None else ""
+        taken = f" if {_clipped(work.event.condition.source)}" if work.event.condition is not None else ""
+        return f"waits for {work.event.type}{taken}{until}"
+    return (
+        f"waits {_seconds(work.seconds or 0)}"
+        if work.until is None
+        else f"waits until {_clipped(_expression(work.until.source))}"
+    )
+
+
+def _expression(source: Any) -> str:
+    """A template that is one expression is shown as that."""
+    text = source if isinstance(source, str) else orjson.dumps(source).decode()
+    inner = text.strip().removeprefix("${{").removesuffix("}}")
+    return inner.strip() if text.strip() == f"${{{{{inner}}}}}" and "${{" not in inner else text
+
+
+class _Edge(NamedTuple):
+    before: str
+    after: str
+    label: str = ""
+    line: str = "-->"
+    steps: tuple[str, str] = ("", "")  # the names of its steps; empty: start, or end
+
+
+def _edges(route: Route) -> list[_Edge]:
+    """Those of the way come first; `linkStyle` counts them all."""
+    steps = route.steps
+    edges = [_Edge(_START, _node(name), steps=("", name)) for name, step in steps.items() if not step.needs]
+    edges += [_needed(need, step) for step in steps.values() for need in step.needs]
+    edges += [_Edge(_node(name), _END, steps=(name, "")) for name in steps if not route.dependents[name]]
+    for name, step in steps.items():
+        if step.repeat is not None:
+            label = f"{step.repeat.limit} rounds, until {_clipped(step.repeat.until.source)}"
+            edges.append(_Edge(_node(name), _node(step.repeat.start), label, "-.->", (name, step.repeat.start)))
+        if isinstance(step.work, EndWork) and route.dependents[name]:
+            edges.append(_Edge(_node(name), _END, "ends it", steps=(name, "")))
+        if step.undo is not None:
+            edges.append(_Edge(_node(name), _undo(name), line="-.-"))
+    if _asks(route):
+        edges.append(_Edge(_START, _BUDGET, "exhausted", "-.->"))
+    return edges
+
+
+def _needed(need: str, step: Step) -> _Edge:
+    label = ""
+    if step.enough is not None:
+        total = len(step.needs)
+        label = "first of" if step.first_of else "any" if step.enough == 1 else f"{step.enough} of {total}"
+    return _Edge(_node(need), _node(step.name), label, steps=(need, step.name))
+
+
+def _asks(route: Route) -> bool:
+    return route.budget is not None and route.budget.on_exhausted == "ask"
+
+
+def _asked(workflow: Workflow) -> StepState | None:
+    """The last question for more budget."""
+    asked = [state for place, state in workflow.steps.items() if ids.is_budget(place)]
+    return max(asked, key=lambda state: state.since_ms, default=None)
+
+
+def _undone(name: str, workflow: Workflow | None) -> list[str]:
+    state = workflow.steps.get(ids.undo_place(name)) if workflow is not None else None
+    return [] if state is None else [state.status]
+
+
+def _status(name: str, workflow: Workflow) -> str:
+    """What is not reached has a colour of its own; a for-each of which an item is an operator's has that of an incident."""
+    state = workflow.steps.get(name)
+    if state is None:
+        return "to_come"
+    return "incident" if state.status == "iterating" and "incident" in _items(name, workflow) else state.status
+
+
+def _items(name: str, workflow: Workflow) -> Counter[str]:
+    """How many items of a for-each stand how."""
+    return Counter(
+        state.status for place, state in workflow.steps.items() if ids.is_item(place) and ids.step_of(place) == name
+    )
+
+
+def _is_gone(edge: _Edge, workflow: Workflow) -> bool:
     """Whether both ends were reached: the way that the workflow took."""
-    before, after = edge
-    began = before == _START or (before in workflow.steps and workflow.steps[before].status in FINISHED & _GONE)
-    if after == _END:
-        return began and workflow.status not in {"running", "cancelled"}
-    return began and after in workflow.steps and workflow.steps[after].status in _GONE
+    before, after = edge.steps
+    if not before and not after:
+        return False
+    states = workflow.steps
+    began = not before or (before in states and states[before].status in FINISHED & _GONE)
+    if edge.line != "-->":
+        return before in states and states[after].round > 1 if after in states else False
+    if not after:
+        ended = workflow.status not in {"running", "cancelled"}
+        return began and ended and (not edge.label or states[before].status == "succeeded")
+    return began and after in states and states[after].status in _GONE
 
 
-def _state(step: StepState | None, time: StepTime | None, now_ms: int) -> str:
+def _state(name: str, workflow: Workflow, time: StepTime | None, now_ms: int) -> list[str]:
+    step = workflow.steps.get(name)
     if step is None:
-        return "not yet"
+        return ["not yet"]
     said: str = step.status
     if time is not None and step.status not in {"skipped", "blocked"}:
         ended = time.ended_at_ms if step.status in FINISHED or step.status == "incident" else None
         said += f", {_duration((ended or now_ms) - time.began_at_ms)}"
         said += f", {time.attempts} attempts" if time.attempts > 1 else ""
-    return said
+    lines = [said]
+    if step.fan is not None:
+        lines.append(_fanned(name, workflow, step.fan))
+    if step.round > 1:
+        lines.append(f"round {step.round}")
+    if step.hop > 1:
+        lines.append(f"handed over to {step.agent}")
+    return lines
+
+
+def _fanned(name: str, workflow: Workflow, fan: Fan) -> str:
+    open_items = ", ".join(
+        f"{number} {status}" for status, number in sorted(_items(name, workflow).items()) if status not in FINISHED
+    )
+    failed = f", {fan.failed} failed" if fan.failed else ""
+    return f"{fan.settled} of {fan.total} items done{failed}" + (f", {open_items}" if open_items else "")
 
 
 def _quoted(lines: Sequence[str]) -> str:
