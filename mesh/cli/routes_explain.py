@@ -15,7 +15,7 @@ from mesh.cli.session import Session, mesh_command
 from mesh.codec.cloudevents import validate_event
 from mesh.codec.github import issue_event, read_payload
 from mesh.codec.route_file import load_routes
-from mesh.core.explaining import First, RouteSaid, explain_event
+from mesh.core.explaining import Awaited, First, RouteSaid, explain_event
 from mesh.core.matching import Match, RouteIndex
 from mesh.core.route import Route
 from mesh.core.state import Workflow
@@ -31,7 +31,14 @@ VERBS: Final = {
     "dispatch": "dispatched to {}",
     "ask": "asks role {}",
     "call": "calls route {}",
+    "wait": "waits for {}",
+    "for_each": "for each item (the first is shown)",
+    "value": "computed",
+    "emit": "emits {}",
+    "take": "takes the event",
+    "hold": "held",
     "skip": "skipped",
+    "cancel": "cancelled",
     "incident": "incident",
     "ended": "the workflow ends",
     "nothing": "nothing would happen",
@@ -40,7 +47,14 @@ STYLES: Final = {
     "dispatch": "cyan",
     "ask": "yellow",
     "call": "cyan",
+    "wait": "yellow",
+    "for_each": "cyan",
+    "value": "cyan",
+    "emit": "cyan",
+    "take": "green",
+    "hold": "yellow",
     "skip": "dim",
+    "cancel": "dim",
     "incident": "red",
     "ended": "green",
     "nothing": "yellow",
@@ -66,7 +80,7 @@ def explain(
 ) -> None:
     """Tell which rules match EVENT.json (one CloudEvent; - for standard input), which don't, and what every part of their conditions came to.
 
-    For those that match: the key, the workflow's id, and what would be done first. Nothing is sent. With the broker's routes, a workflow that is there already counts too.
+    For those that match: the key, the workflow's id, and what would be done first; and the workflows in which a step waits for it. Nothing is sent. With the broker's routes, a workflow that is there already counts too.
     """
     event = _event(source_file, github=github, delivery=delivery)
     if paths:
@@ -122,7 +136,9 @@ async def _online(session: Session, event: dict[str, Any]) -> list[RouteSaid]:
 
 
 def _ids(routes: list[Route], event: dict[str, Any]) -> list[str]:
-    return [match.workflow_id for match in RouteIndex(routes).match(event) if isinstance(match, Match)]
+    index = RouteIndex(routes)
+    found = [match.workflow_id for match in index.match(event) if isinstance(match, Match)]
+    return [*found, *(offer.workflow_id for offer in index.offers(event))]
 
 
 def _remembered(found: dict[str, Workflow | None], now_ms: int) -> dict[str, Workflow]:
@@ -140,7 +156,7 @@ def _shown(event: dict[str, Any], said: list[RouteSaid], *, payloads: bool) -> I
     head = Text(printable(str(event["type"])), style="bold cyan")
     head.append(f"  {printable(str(event['source']))}  {printable(str(event['id']))}", style="dim")
     yield head
-    others = [one for one in said if not one.matched and one.guard is None and not one.key]
+    others = [one for one in said if not (one.matched or one.guard or one.key or one.awaited)]
     for one in said:
         if one in others:
             continue
@@ -150,7 +166,7 @@ def _shown(event: dict[str, Any], said: list[RouteSaid], *, payloads: bool) -> I
         yield Text()
     for one in others:
         yield Text(f"- {one.route}: {printable(one.reason)}", style="dim")
-    if not any(one.matched for one in said):
+    if not any(one.matched or one.awaited for one in said):
         yield Text()
         yield Text("no route wants it", style="yellow")
 
@@ -162,6 +178,19 @@ def _route(one: RouteSaid, *, payloads: bool) -> Iterator[Text | Padding]:
         yield from _part(one.guard, 2, lead="if")
     for part in one.key:
         yield from _part(part, 2, lead="key")
+    for first in one.first:
+        yield from _first(first, payloads=payloads)
+    for awaited in one.awaited:
+        yield from _awaited(awaited, payloads=payloads)
+
+
+def _awaited(one: Awaited, *, payloads: bool) -> Iterator[Text | Padding]:
+    style = {True: "bold green", False: "yellow", None: "bold cyan"}[one.takes]
+    yield Text("~ ", style=style) + Text(printable(one.said), style="default")
+    for part in one.key:
+        yield from _part(part, 2, lead="key")
+    if one.condition is not None:
+        yield from _part(one.condition, 2, lead="if")
     for first in one.first:
         yield from _first(first, payloads=payloads)
 

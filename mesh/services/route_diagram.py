@@ -1,10 +1,11 @@
 """A picture of a route, or of one workflow on it, as a Mermaid flowchart.
 
-Owns the drawing: tasks are boxes (a stack of them where there is one for each item), questions to people hexagons, calls boxes with double sides, waits round, values slanted, events flags, ends circles; loops go back
+Owns the drawing: tasks are boxes (a stack of them where there is one for each item), questions to people hexagons, calls boxes with double sides, waits half round, values slanted, events flags, ends round; loops go back
 with their bound, what undoes is dashed. Of a workflow, each step has the colour of its status, how long it took, its items as counts and its round, and the way that was gone is drawn thick. Everything from outside is
 escaped. It reads nothing: `mesh routes graph` brings route, state and decisions.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, assert_never
@@ -50,6 +51,7 @@ from mesh.core.state import FINISHED, Fan, StepState, Workflow
 
 __all__ = ["StepTime", "of_route", "of_workflow", "step_times"]
 
+_HOLE: Final = re.compile(r"\$\{\{\s*((?:(?!\}\}).)*?)\s*\}\}", re.DOTALL)
 _LABEL: Final = 60  # characters of a condition in a box
 _START: Final = "start_"
 _END: Final = "end_"
@@ -199,13 +201,13 @@ def _box(step: Step, label: str) -> str:
         case CallWork():
             return f"[[{label}]]"
         case WaitWork():
-            return f"([{label}])"
+            return f"@{{ shape: delay, label: {label} }}"
         case ValueWork():
             return f"[/{label}/]"
         case EmitWork():
             return f">{label}]"
         case EndWork():
-            return f"((({label})))"
+            return f"([{label}])"
         case AgentWork():
             return f"[{label}]" if step.for_each is None else f"@{{ shape: procs, label: {label} }}"
         case _:
@@ -251,9 +253,9 @@ def _what(step: Step) -> str:
         case ValueWork(value=value):
             return _clipped(_expression(value.source))
         case EmitWork(event=event):
-            return f"emits {_clipped(str(event.source['type']))}"
+            return f"emits {_clipped(_expression(event.source['type']))}"
         case EndWork(status=status, reason=reason):
-            return f"ends as {status}: {_clipped(str(reason.source))}" if reason.source else f"ends as {status}"
+            return f"ends as {status}: {_clipped(_expression(reason.source))}" if reason.source else f"ends as {status}"
         case _:
             assert_never(step.work)
 
@@ -275,10 +277,10 @@ def _awaited(work: WaitWork) -> str:
 
 
 def _expression(source: Any) -> str:
-    """A template that is one expression is shown as that."""
+    """A template as it is read: `{expression}` within text, and one that is an expression whole as that."""
     text = source if isinstance(source, str) else orjson.dumps(source).decode()
-    inner = text.strip().removeprefix("${{").removesuffix("}}")
-    return inner.strip() if text.strip() == f"${{{{{inner}}}}}" and "${{" not in inner else text
+    found = _HOLE.fullmatch(text)
+    return found[1] if found else _HOLE.sub(r"{\1}", text)
 
 
 class _Edge(NamedTuple):
@@ -354,7 +356,7 @@ def _is_gone(edge: _Edge, workflow: Workflow) -> bool:
     states = workflow.steps
     began = not before or (before in states and states[before].status in FINISHED & _GONE)
     if edge.line != "-->":
-        return before in states and states[after].round > 1 if after in states else False
+        return after in states and states[after].round > 1
     if not after:
         ended = workflow.status not in {"running", "cancelled"}
         return began and ended and (not edge.label or states[before].status == "succeeded")
