@@ -172,9 +172,7 @@ class Recording:
                 pass
 
     def _heard(self, event: Outcome, decision: Decision, order: int) -> None:
-        attempt = self.attempts.get((event.task_id, event.attempt))
-        if attempt is None:
-            return
+        attempt = self.attempts[event.task_id, event.attempt]
         after = _in_time(decision.at_ms, None if attempt.outcomes else attempt.made.due_at_ms) - attempt.at_ms
         attempt.outcomes.append((after, order, event))
         if isinstance(event, TaskHandedOver):

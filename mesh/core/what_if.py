@@ -210,6 +210,8 @@ class _Stage:
         self.ended: WorkflowEnded | None = None
         self._asked: dict[str, int] = {}
         self._waited: dict[str, int] = {}
+        self._came: set[tuple[str, str]] = set()
+        self._elsewhere: set[tuple[str, str]] = set()  # events that the new rules find another workflow for
         self._lacking = dict(self.recorded.lacking)
         self._tie = count()
         self._inputs: list[_Given] = []
@@ -236,11 +238,9 @@ class _Stage:
             self._push(
                 at_ms, order, CallCancelled(workflow_id=name, caller=caller, reason=why, **_NOWHERE, source_at_ms=at_ms)
             )
-        for decision in self.run.before:
-            for event in decision.events:
-                given = self._offer(event.kept.cloud_event) if isinstance(event, EventKept) else None
-                if given is not None:
-                    self._give(given)
+        kept = [e.kept.cloud_event for d in self.run.before for e in d.events if isinstance(e, EventKept)]
+        for given in filter(None, map(self._offer, kept)):
+            self._give(given)
         self._give(self._first())
 
     def _first(self) -> Input:
@@ -275,6 +275,7 @@ class _Stage:
         """None where the new rules find another workflow for it."""
         found = [offer.workflow_id for offer in RouteIndex([self.route]).offers(cloud_event)]
         if found and self.run.workflow_id not in found:
+            self._elsewhere.add(_name(cloud_event))
             return None
         return EventOffered(
             workflow_id=self.run.workflow_id,
@@ -304,12 +305,11 @@ class _Stage:
 
     def _timers(self) -> Iterator[TimerDue]:
         """Of the steps that are known to wait for one, and of the budget."""
-        if self.workflow is None:
-            return
+        expires = self.workflow.expires_at_ms if self.workflow is not None else None
         about: dict[str, Any] = {"workflow_id": self.run.workflow_id, "run_id": self.run.started.run_id}
-        if self.workflow.expires_at_ms is not None:
-            yield TimerDue(due_at_ms=self.workflow.expires_at_ms, kind="budget_time", **about)
-        for name, step in self.workflow.steps.items():
+        if expires is not None:
+            yield TimerDue(due_at_ms=expires, kind="budget_time", **about)
+        for name, step in self.workflow.steps.items() if self.workflow is not None else ():
             kind = _timer_of(step)
             if step.due_at_ms is not None and kind is not None and name not in self.unknown and name not in self.open:
                 yield TimerDue(due_at_ms=step.due_at_ms, kind=kind, step=name, attempt=step.attempt, **about)
@@ -321,7 +321,8 @@ class _Stage:
             self.facts += _facts(event)
             self._answer(event)
         if isinstance(given, EventOffered):
-            self._miss(given.cloud_event)
+            self._came.add(_name(given.cloud_event))
+        self._miss()
 
     def _decide(self, given: Input) -> Decided:
         """Where the recording says that nobody could do what begins, nobody can."""
@@ -398,7 +399,7 @@ class _Stage:
             return f"attempt {event.attempt} was never made"
         if made and event.round > 1:
             return f"it was never in round {event.round}"
-        return "it was never handed over so often" if made else "it never ran"
+        return "it never came so far" if made else "it never ran"
 
     def _hear(self, event: TaskDispatched | CallMade, attempt: Attempt) -> None:
         """All that came of the attempt, each after as long as it took."""
@@ -460,6 +461,10 @@ class _Stage:
         elif wait.gave_up_after_ms is not None:
             if event.due_at_ms is None or event.due_at_ms - self.now_ms > wait.gave_up_after_ms:
                 self.unknown[event.step] = "no event came by the time-out, which is longer now"
+        elif wait.took in self._elsewhere:
+            self.unknown[event.step] = (
+                "the event that it took finds another workflow, and which others came is not known"
+            )
         elif wait.took is None:
             self.open.add(event.step)
 
@@ -467,12 +472,14 @@ class _Stage:
         waits, at = self.recorded.waits.get(step, []), self._waited.get(step, 0)
         return waits[at] if at < len(waits) else None
 
-    def _miss(self, cloud_event: dict[str, Any]) -> None:
-        """A step that took this event in the recording, and now goes on waiting: which others came is not known."""
-        taken = (str(cloud_event["source"]), str(cloud_event["id"]))
-        for name, waits in self.recorded.waits.items():
-            state = self.workflow.steps.get(name) if self.workflow is not None else None
-            if state is not None and state.status == "waiting" and any(wait.took == taken for wait in waits):
+    def _miss(self) -> None:
+        """A step that had the event by now in the recording, and goes on waiting for one of its type: which others came is not known."""
+        for name, number in self._waited.items():
+            state, waits = self.workflow.steps.get(name) if self.workflow is not None else None, self.recorded.waits
+            wait = waits[name][number - 1] if number <= len(waits.get(name, ())) else None
+            if wait is None or wait.took not in self._came or name in self.unknown:
+                continue
+            if state is not None and state.status == "waiting" and state.awaits == wait.started.awaits:
                 self.unknown[name] = "it would not take the event that it took, and which others came is not known"
 
 
@@ -486,6 +493,10 @@ _COMMANDS: Final[dict[str, Literal["cancel", "retry", "skip", "fail"]]] = {
 
 def _beats(first: _Given, timer: TimerDue) -> bool:
     return first.at_ms < timer.due_at_ms or (first.at_ms == timer.due_at_ms and not first.is_late)
+
+
+def _name(cloud_event: dict[str, Any]) -> tuple[str, str]:
+    return str(cloud_event["source"]), str(cloud_event["id"])
 
 
 def _timer_of(step: StepState) -> TimerKind | None:
@@ -535,7 +546,7 @@ def _result_input(workflow_id: str, event: TaskDispatched | CallMade, attempt: A
         case CallSucceeded():
             ended = {**about, **_NOWHERE, "source_at_ms": 0, "called": outcome.called}
             return CallEnded(status="completed", output=outcome.output, **ended)
-        case CallFailed():
+        case _:
             return _call_failed(about, event, outcome)
 
 

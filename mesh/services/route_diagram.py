@@ -216,9 +216,9 @@ def _box(step: Step, label: str) -> str:
 
 def _start(route: Route) -> list[str]:
     if route.on is None:
-        return ["called"]
+        return ["called", *_budget(route)]
     if route.on.schedule is not None:
-        return [route.on.schedule.cron, route.on.schedule.timezone]
+        return [route.on.schedule.cron, route.on.schedule.timezone, *_budget(route)]
     guard = route.on.condition
     return [route.on.type, *([f"if {_clipped(guard.source)}"] if guard else []), *_budget(route)]
 

@@ -82,7 +82,7 @@ async def _write(folder: Path, made: Partition) -> None:
         input_schema={"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]},
         output_schema={"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]},
     )
-    records: list[OutRecord] = [encode_definition(one, TOPICS) for one in (OLD, ROUTE)]
+    records: list[OutRecord] = [encode_definition(one, TOPICS) for one in (OLD, ROUTE, *made.routes.values())]
     assert not await broker.send([*records, encode_card(card, topics=TOPICS)])
     await broker.append(TopicPartition(TOPICS.log, 0), None, made.log, [])
     await broker.close()
@@ -185,6 +185,42 @@ def test_explain_knows_the_workflows_of_the_broker(stored: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "nothing would happen: run" in result.stdout
     assert "is still going" in result.stdout
+
+
+WAITING = """\
+route: shop
+on: {type: ordered}
+key: ${{ event.subject }}
+steps:
+  paid: {wait: {event: paid, if: event.data.n > 1, timeout: 1d}}
+  tell: {needs: paid, emit: {type: told, data: 1}}
+"""
+PAID = '{"id": "p1", "source": "/s", "type": "paid", "subject": "k", "data": {"n": 2}}'
+
+
+def test_explain_tells_which_workflow_an_event_moves(folder: Path) -> None:
+    (folder / "shop.yaml").write_text(WAITING)
+    result = call("explain", "-", "--routes", "shop.yaml", stdin=PAID)
+    assert "~ it moves shop:k if its step paid waits for it" in result.stdout
+    assert "true  event.data.n > 1" in result.stdout
+    assert "no route wants it" not in result.stdout
+    asyncio.run(_write(folder, _waiting()))
+    [online] = [one for one in call_json("explain", "-", stdin=PAID)["routes"] if one["route"] == "shop"]
+    [awaited] = online["awaited"]
+    assert (awaited["takes"], [one["what"] for one in awaited["first"]]) == (True, ["take", "emit", "ended"])
+    shown = call("explain", "-", stdin=PAID).stdout
+    assert "~ it moves shop:k: its step paid waits for it" in shown
+    assert "tell: emits told" in shown
+
+
+def _waiting() -> Partition:
+    steps: dict[str, Any] = {
+        "paid": {"wait": {"event": "paid", "if": "event.data.n > 1", "timeout": "1d"}},
+        "tell": {"needs": "paid", "emit": {"type": "told", "data": 1}},
+    }
+    made = Partition(route(steps, route="shop", on={"type": "ordered"}))
+    made.start()
+    return made
 
 
 def test_explain_takes_github_payloads_and_says_when_one_is_given_without_the_option() -> None:

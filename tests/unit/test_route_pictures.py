@@ -3,11 +3,13 @@
 from typing import Any
 
 import pytest
-from one_partition import Partition, agent, approval, route
+from one_partition import Partition, agent, approval, called_route, calling, route
 
 from mesh.core.activation import Activation, Timeline
-from mesh.core.explaining import explain_event
+from mesh.core.explaining import Awaited, explain_event
+from mesh.core.route import Route
 from mesh.core.route_compile import compile_route
+from mesh.core.state import Directory
 from mesh.core.subexpressions import Part, parts_of
 from mesh.services.route_diagram import of_route, of_workflow, step_times
 from mesh.services.route_versions import Stored, Version, changes
@@ -234,3 +236,314 @@ def test_the_active_version_is_the_one_activated_last_and_a_withdrawn_route_has_
     stored = Stored([], timeline)
     assert stored.digests() == stored.digests_at(12_000) == {"r": "one"}
     assert stored.digests_at(11_999) == {"r": "two", "s": "x"}
+
+
+# Events that steps wait for -----------------------------------------------------------------------------------------------------------
+
+PAID = {"id": "p1", "source": "/shop", "type": "shop.paid", "subject": "k", "data": {"amount": 5}}
+
+
+def waiting_for(**wait: Any) -> Route:
+    steps = {
+        "order": agent(),
+        "paid": {"needs": "order", "wait": {"event": "shop.paid", **wait}},
+        "ship": agent(needs="paid", value="${{ steps.paid }}"),
+    }
+    return route(steps)
+
+
+def awaited(made: Route, workflows: Any = None, event: dict[str, Any] | None = None) -> Awaited:
+    [found] = explain_event([made], event or PAID, workflows=workflows, now_ms=1)
+    [one] = found.awaited
+    return one
+
+
+def test_an_event_moves_a_workflow_if_its_step_waits_for_it() -> None:
+    one = awaited(waiting_for())
+    assert (one.step, one.workflow_id, one.takes) == ("paid", "r:k", None)
+    assert one.said == "it moves r:k if its step paid waits for it"
+    assert [shown(part) for part in one.key] == [("event.subject", "k")]
+
+
+@pytest.mark.parametrize(
+    ("condition", "said", "takes", "value"),
+    [
+        ("event.data.amount >= 5", "it moves r:k if its step paid waits for it", None, True),
+        (
+            "event.data.amount > 5",
+            "step paid of r:k would not take it: the `if` of its wait does not hold",
+            False,
+            False,
+        ),
+        ("event.data.none", "step paid of r:k would not take it: the `if` of its wait does not hold", False, None),
+        (
+            "event.data.amount >= start.data.price",
+            "it moves r:k if its step paid waits for it and event.data.amount >= start.data.price holds, which hangs on that workflow",
+            None,
+            None,
+        ),
+    ],
+)
+def test_the_if_of_a_wait_is_told_where_it_reads_the_event_alone(
+    condition: str, said: str, takes: bool | None, value: bool | None
+) -> None:
+    one = awaited(waiting_for(**{"if": condition}))
+    assert (one.said, one.takes) == (said, takes)
+    assert (one.condition.value if one.condition else None) == value
+
+
+def test_an_event_without_the_key_finds_no_workflow() -> None:
+    one = awaited(waiting_for(key="${{ event.data.none }}"))
+    assert (one.workflow_id, one.takes) == ("", False)
+    assert "gives no key" in one.said
+
+
+def test_an_event_that_a_step_waits_for_now_says_what_comes_first() -> None:
+    made = Partition(waiting_for(**{"if": "event.data.amount >= start.data.price"}))
+    rules = next(iter(made.routes.values()))
+    made.start(data={"price": 5})
+    early = awaited(rules, made.state.workflows)
+    assert (early.takes, early.said) == (False, "r:k keeps it until a step takes it: paid does not now")
+    made.succeed("order")
+    one = awaited(rules, made.state.workflows)
+    assert (one.takes, one.said) == (True, "it moves r:k: its step paid waits for it")
+    assert one.condition is not None
+    assert one.condition.value is True
+    assert [(first.what, first.step) for first in one.first] == [("take", "paid"), ("dispatch", "ship")]
+    poor = awaited(rules, made.state.workflows, {**PAID, "data": {"amount": 1}})
+    assert (poor.takes, poor.said) == (False, "r:k keeps it until a step takes it: paid does not now")
+    made.offer("shop.paid", data={"amount": 9})
+    late = awaited(rules, made.state.workflows)
+    assert late.said == "r:k lets it pass: no step waits for an event of type shop.paid any more"
+
+
+def test_an_event_that_comes_before_its_workflow_is_kept() -> None:
+    made = Partition(waiting_for())
+    rules = next(iter(made.routes.values()))
+    wanted = "there is no workflow r:k yet: it is kept until one starts, or its time is over"
+    assert awaited(rules, {}).said == wanted
+    made.offer("shop.paid")
+    assert awaited(rules, made.state.workflows).said == wanted
+
+
+def test_a_workflow_of_another_version_is_not_decided_for() -> None:
+    made = Partition(waiting_for())
+    made.start()
+    one = awaited(waiting_for(timeout="1d"), made.state.workflows)
+    assert (one.takes, one.said) == (None, "it moves r:k if its step paid waits for it")
+
+
+def test_of_two_steps_that_wait_for_one_event_each_says_whether_it_takes_it() -> None:
+    def wait(**more: Any) -> dict[str, Any]:
+        return {"wait": {"event": "shop.paid", **more}}
+
+    made = Partition(
+        route({"a": wait(), "b": wait(), "c": wait(**{"if": "event.data.amount > 9"}), "d": {"wait": {"event": "u"}}})
+    )
+    made.start()
+    [found] = explain_event(made.routes.values(), PAID, workflows=made.state.workflows, now_ms=1)
+    assert [(one.step, one.takes, len(one.first)) for one in found.awaited] == [
+        ("a", True, 2),
+        ("b", True, 0),
+        ("c", False, 0),
+    ]
+    assert found.awaited[2].said == "step c of r:k does not take it"
+
+
+def test_every_kind_of_step_says_what_it_does_first() -> None:
+    steps = {
+        "each": agent(for_each="${{ event.data.list }}", value="${{ item }}"),
+        "nap": {"wait": "1h"},
+        "event": {"wait": {"event": "u", "timeout": "never"}},
+        "sum": {"value": {"n": "${{ event.data.n }}"}},
+        "tell": {"emit": {"type": "v", "data": 7}},
+        "sub": calling(),
+        "held": agent(reserve={"tokens": 6}),
+        "go": agent(reserve={"tokens": 6}),
+        "one": {"needs": {"first_of": ["sum", "nap"]}, "if": "status.nap == 'cancelled'", "value": 1},
+    }
+    made = route(steps, budget={"tokens": 10, "on_exhausted": "ask", "role": "lead"})
+    event = {**EVENT, "data": {"n": 5, "list": [7, 8]}}
+    [found, _] = explain_event([made, called_route({"x": agent()})], event, now_ms=0)
+    assert [(one.what, one.step, one.to, one.said, one.value) for one in found.first] == [
+        ("for_each", "each", "", "items: 2", None),
+        ("dispatch", "each[0]", "x", "", 7),
+        ("wait", "event", "u", "without end", None),
+        ("dispatch", "go", "x", "", 1),
+        ("hold", "held", "", "needs 6 tokens, and 4 of 10 are left", None),
+        ("wait", "nap", "a time", "until 1970-01-01T01:00:00Z", None),
+        ("call", "sub", "sub", "", event["data"]),
+        ("value", "sum", "", "", {"n": 5}),
+        ("cancel", "nap", "", next(one.said for one in found.first if one.what == "cancel"), None),
+        ("value", "one", "", "", 1),
+        ("emit", "tell", "v", "", 7),
+    ]
+    assert [shown(one.condition) for one in found.first if one.condition] == [("status.nap == 'cancelled'", True)]
+
+
+# Pictures of the whole language -------------------------------------------------------------------------------------------------------
+
+WHOLE: dict[str, Any] = {
+    "check": agent(for_each={"items": "${{ event.data.files }}", "tolerate": "all"}, retry={"attempts": 1}),
+    "translate": {"capability": "translate", "input": 1},
+    "draft": agent(
+        "writer", needs=["check", "translate"], undo=agent("eraser"), handover={"to": ["x", "y"], "hops": 2}
+    ),
+    "evaluate": agent(
+        "critic", needs="draft", repeat={"from": "draft", "until": "steps.evaluate.score > 7", "limit": 5}
+    ),
+    "paid": {
+        "needs": "evaluate",
+        "wait": {"event": "shop.paid", "if": "event.data.n > 1", "timeout": "7d", "on_timeout": "skip"},
+    },
+    "due": {"needs": "evaluate", "wait": {"until": "${{ event.data.due }}"}},
+    "nap": {"needs": "evaluate", "wait": "2d"},
+    "sub": calling(needs="evaluate"),
+    "first": {"needs": {"first_of": ["paid", "due"]}, "value": {"a": "${{ steps.paid }}", "b": "${{ steps.due }}"}},
+    "any": {"needs": {"any": ["nap", "sub"]}, "emit": {"type": "shop.${{ event.data.kind }}", "data": 1}},
+    "some": {
+        "needs": {"count": 2, "of": ["first", "any", "sub"]},
+        "end": {"status": "completed", "reason": "order ${{ event.subject }}"},
+    },
+    "last": agent(needs="some"),
+    "stop": {"needs": "last", "end": {"status": "failed"}},
+}
+BUDGET: dict[str, Any] = {"tokens": 1000, "time": "2h", "on_exhausted": "ask", "role": "lead", "deadline": "1d"}
+
+
+def test_every_kind_of_step_has_a_shape_and_every_join_a_label() -> None:
+    assert of_route(route(WHOLE, budget=BUDGET)) == (
+        "flowchart TD\n"
+        '    start_(["t<br/>budget 1000 tokens, 2h, then ask"])\n'
+        '    s_check@{ shape: procs, label: "check<br/>agent x<br/>for each of event.data.files" }\n'
+        '    s_translate["translate<br/>capability translate"]\n'
+        '    s_draft["draft<br/>agent writer<br/>may hand over to x, y, 2 times"]\n'
+        '    u_draft["undo draft<br/>agent eraser"]\n'
+        '    s_evaluate["evaluate<br/>agent critic"]\n'
+        '    s_due@{ shape: delay, label: "due<br/>waits until event.data.due" }\n'
+        '    s_nap@{ shape: delay, label: "nap<br/>waits 2d" }\n'
+        '    s_paid@{ shape: delay, label: "paid<br/>waits for shop.paid if event.data.n #62; 1, 7d, then skip" }\n'
+        '    s_first[/"first<br/>#123;#34;a#34;:#34;#123;steps.paid#125;#34;,#34;b#34;:#34;#123;steps.due#125;#34;#125;"/]\n'
+        '    s_sub[["sub<br/>workflow sub"]]\n'
+        '    s_any>"any<br/>emits shop.#123;event.data.kind#125;"]\n'
+        '    s_some(["some<br/>ends as completed: order #123;event.subject#125;"])\n'
+        '    s_last["last<br/>agent x"]\n'
+        '    s_stop(["stop<br/>ends as failed"])\n'
+        '    budget_{{"more budget?<br/>asks lead, 1d, then no"}}\n'
+        '    end_(["end"])\n'
+        "    start_ --> s_check\n"
+        "    start_ --> s_translate\n"
+        "    s_check --> s_draft\n"
+        "    s_translate --> s_draft\n"
+        "    s_draft --> s_evaluate\n"
+        "    s_evaluate --> s_due\n"
+        "    s_evaluate --> s_nap\n"
+        "    s_evaluate --> s_paid\n"
+        '    s_paid -->|"first of"| s_first\n'
+        '    s_due -->|"first of"| s_first\n'
+        "    s_evaluate --> s_sub\n"
+        '    s_nap -->|"any"| s_any\n'
+        '    s_sub -->|"any"| s_any\n'
+        '    s_first -->|"2 of 3"| s_some\n'
+        '    s_any -->|"2 of 3"| s_some\n'
+        '    s_sub -->|"2 of 3"| s_some\n'
+        "    s_some --> s_last\n"
+        "    s_last --> s_stop\n"
+        "    s_stop --> end_\n"
+        "    s_draft -.- u_draft\n"
+        '    s_evaluate -.->|"5 rounds, until steps.evaluate.score #62; 7"| s_draft\n'
+        '    s_some -->|"ends it"| end_\n'
+        '    start_ -.->|"exhausted"| budget_\n'
+        "    style u_draft stroke-dasharray:4 3\n"
+    )
+
+
+def test_a_called_route_begins_with_its_call() -> None:
+    drawn = of_route(called_route({"a": agent()}, budget={"usd": 1}))
+    assert '    start_(["called<br/>budget 1 usd, then fail"])' in drawn
+
+
+def drawn_of(made: Partition) -> str:
+    rules = next(iter(made.routes.values()))
+    return of_workflow(rules, made.workflow(), step_times(made.decisions), now_ms=made.now_ms)
+
+
+def test_a_workflow_is_drawn_with_items_rounds_waits_and_hand_overs() -> None:
+    made = Partition(
+        route(WHOLE, budget=BUDGET),
+        called_route({"x": agent()}),
+        directory=Directory(registered={"translate": ("deepl",)}),
+    )
+    made.start(data={"files": [1, 2, 3], "due": "2100-01-01T00:00:00Z", "kind": "done"})
+    made.succeed("check[0]")
+    made.fail("check[1]")
+    picture = drawn_of(made)
+    assert "<br/>iterating, 0 ms<br/>2 of 3 items done, 1 failed, 1 running" in picture
+    assert "class s_check iterating" in picture
+    made.succeed("check[2]")
+    made.succeed("translate")
+    made.hand_over("draft", "y")
+    assert "<br/>running, 0 ms, 2 attempts<br/>handed over to y" in drawn_of(made)
+    made.succeed("draft")
+    made.succeed("evaluate", {"score": 1})
+    made.succeed("draft")
+    picture = drawn_of(made)
+    assert "<br/>round 2" in picture
+    made.succeed("evaluate", {"score": 9})
+    made.now_ms += 60_000
+    picture = drawn_of(made)
+    assert "class s_paid,s_due,s_nap waiting" in picture or "class s_due,s_nap,s_paid waiting" in picture
+    assert "class s_sub calling" in picture
+    assert "waiting, 1m" in picture
+    made.offer("shop.paid", data={"n": 2})
+    picture = drawn_of(made)
+    assert "class s_due cancelled" in picture
+    made.wait_budget()
+    picture = drawn_of(made)
+    assert "<br/>asks lead, 1d, then no<br/>asking" in picture
+    assert "class budget_ asking" in picture
+
+
+def test_an_item_that_an_operator_has_colours_its_for_each_and_compensation_has_its_own_node() -> None:
+    steps = {
+        "a": agent(undo=agent("eraser")),
+        "each": agent(needs="a", for_each="${{ event.data }}", retry={"attempts": 1}),
+    }
+    made = Partition(route(steps))
+    made.start(data=[1, 2])
+    made.succeed("a")
+    made.fail("each[0]")
+    picture = drawn_of(made)
+    assert "0 of 2 items done, 1 incident, 1 running" in picture
+    assert "class s_each incident" in picture
+    made.command("cancel")
+    picture = drawn_of(made)
+    assert '    u_a["undo a<br/>agent eraser<br/>running"]' in picture
+    assert "class u_a running" in picture
+    made.succeed("a.undo")
+    assert "class s_a,u_a succeeded" in drawn_of(made)
+
+
+def test_what_waits_for_more_budget_or_for_its_round_is_coloured() -> None:
+    steps = {"a": agent(reserve={"tokens": 6}), "b": agent(reserve={"tokens": 6})}
+    made = Partition(route(steps, budget={"tokens": 10, "on_exhausted": "ask", "role": "maintainer"}))
+    made.start()
+    assert "class s_b held" in drawn_of(made)
+    assert "class budget_" not in drawn_of(made)
+    made.succeed("a", usage={"tokens": 9})
+    assert "asks maintainer<br/>asking" in drawn_of(made)
+
+
+def test_an_end_that_was_reached_is_on_the_way_and_one_that_was_not_is_not() -> None:
+    steps = {
+        "a": agent(),
+        "stop": {"needs": "a", "if": "steps.a == 1", "end": {"status": "completed"}},
+        "b": agent(needs="stop"),
+    }
+    for output, gone in ((1, "0,1,4"), (2, "0,1,2,3")):
+        made = Partition(route(steps))
+        made.start()
+        made.succeed("a", output)
+        if output != 1:
+            made.succeed("b")
+        assert f"linkStyle {gone} stroke" in drawn_of(made)

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from one_partition import PEOPLE, Partition, agent, approval, route
+from one_partition import PEOPLE, Partition, agent, approval, called_route, calling, route
 from test_transcripts import SCENARIOS
 
 from mesh.core.events import WorkflowMigrated, WorkflowStarted
+from mesh.core.inputs import Undeliverable
 from mesh.core.recording import Runs
 from mesh.core.route import Route
 from mesh.core.what_if import Rehearsal, Run, rehearse
@@ -446,3 +447,236 @@ def test_every_scenario_is_the_same_by_its_own_rules(name: str) -> None:
     assert [(one.verdict, one.first, one.unknown) for one in found if one.verdict != wanted] == []
     if wanted == "same":
         assert [one.after for one in found] == [one.before for one in found]
+
+
+# Other rules of the whole language ----------------------------------------------------------------------------------------------------
+
+
+def why(found: Rehearsal) -> list[tuple[str, str]]:
+    return [(one.step, one.why) for one in found.unknown]
+
+
+def raced() -> Partition:
+    made = Partition(route(RACE))
+    made.start()
+    made.succeed("quick")
+    return made
+
+
+RACE: dict[str, Any] = {
+    "slow": agent("slow"),
+    "quick": agent("quick"),
+    "first": {"needs": {"first_of": ["slow", "quick"]}, "value": 1},
+}
+
+
+def test_what_was_cancelled_before_it_was_heard_of_is_not_known() -> None:
+    found = rehearse(recorded(raced()), changed(RACE, first={"needs": ["slow", "quick"], "value": 1}))
+    assert said(found) == ("unknown", "completed", None)
+    assert why(found) == [("slow", "nobody waited for it to the end")]
+
+
+def paid(*, early: bool = False, **wait: Any) -> Partition:
+    """It waits for an event, which comes once it waits, or before it starts."""
+    made = Partition(route(waiting_for(**wait)))
+    if early:
+        made.offer("paid", data={"amount": 5, "key": "z"})
+    made.start()
+    made.succeed("order")
+    if not early:
+        after(made, 1_000).offer("paid", data={"amount": 5, "key": "z"})
+    made.succeed("ship")
+    return made
+
+
+def waiting_for(event: str = "paid", **wait: Any) -> dict[str, Any]:
+    waits = {"needs": "order", "wait": {"event": event, "on_timeout": "skip", "timeout": "1d", **wait}}
+    return {"order": agent(), "paid": waits, "ship": agent(needs="paid")}
+
+
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"event": "settled"}, "it never waited for an event settled"),
+        (
+            {"key": "${{ event.data.key }}"},
+            "the event that it took finds another workflow, and which others came is not known",
+        ),
+        (
+            {"if": "event.data.amount > 5"},
+            "it would not take the event that it took, and which others came is not known",
+        ),
+    ],
+)
+def test_which_other_events_came_is_not_known(changes: dict[str, Any], reason: str, early: bool) -> None:
+    found = rehearse(runs_of(paid(early=early))[0][0], route(waiting_for(**changes)))
+    assert (found.after, why(found)) == (None, [("paid", reason)])
+
+
+def test_a_time_out_before_the_event_came_counts() -> None:
+    found = rehearse(runs_of(paid())[0][0], route(waiting_for(timeout="500ms")))
+    assert first(found) == ("paid", "received", "skipped", ())
+    assert found.after == "completed"
+
+
+def test_nobody_knows_whether_an_event_would_have_come_later() -> None:
+    made = Partition(route(waiting_for()))
+    made.start()
+    made.succeed("order")
+    made.wait("paid")
+    made.succeed("ship")
+    [(run, _)] = runs_of(made)
+    assert rehearse(run, route(waiting_for())).verdict == "same"
+    found = rehearse(run, route(waiting_for(timeout="2d")))
+    assert why(found) == [("paid", "no event came by the time-out, which is longer now")]
+
+
+def test_a_run_that_still_waits_is_waited_for_no_longer_than_it_was_recorded() -> None:
+    for steps in (waiting_for(), {"order": agent(), "nap": {"needs": "order", "wait": "1d"}}):
+        made = Partition(route(steps))
+        made.start()
+        made.succeed("order")
+        assert said(rehearse(recorded(made), route(steps))) == ("same", "running", "running")
+
+
+def test_an_event_that_was_read_after_the_time_out_was_there_before() -> None:
+    made = Partition(route(waiting_for()))
+    made.start()
+    made.succeed("order")
+    after(made, 2 * 86_400_000).offer("paid")
+    made.succeed("ship")
+    assert said(rehearse(recorded(made), route(waiting_for()))) == ("same", "completed", "completed")
+
+
+LOOP: dict[str, Any] = {
+    "draft": agent("writer"),
+    "judge": agent("critic", needs="draft", repeat={"from": "draft", "until": "steps.judge >= 5", "limit": 3}),
+}
+
+
+def test_one_round_more_was_never_made() -> None:
+    made = Partition(route(LOOP))
+    made.start()
+    made.succeed("draft")
+    made.succeed("judge", 6)
+    stricter = changed(
+        LOOP, judge={**LOOP["judge"], "repeat": {"from": "draft", "until": "steps.judge >= 7", "limit": 3}}
+    )
+    found = rehearse(recorded(made), stricter)
+    assert first(found) == ("judge", None, "round", ())
+    assert why(found) == [("draft", "it was never in round 2")]
+
+
+def test_a_hand_over_that_would_be_allowed_now_was_never_made() -> None:
+    ask = agent("triage", handover={"to": ["tech"], "hops": 1}, on_exhausted="fail")
+    made = Partition(route({"ask": ask}))
+    made.start()
+    made.hand_over("ask", "billing")
+    [(run, rules)] = runs_of(made)
+    assert said(rehearse(run, rules)) == ("same", "failed", "failed")
+    kinder = route({"ask": {**ask, "handover": {"to": ["billing"]}}})
+    assert why(rehearse(run, kinder)) == [("ask", "it would be handed over to billing, who never had it")]
+
+
+def test_a_hand_over_that_was_held_is_not_known_beyond() -> None:
+    ask = agent("triage", handover={"to": ["tech"]})
+    budget = {"hops": 1, "on_exhausted": "ask", "role": "maintainer"}
+    made = Partition(route({"ask": ask}, budget=budget))
+    made.start()
+    made.hand_over("ask", "tech", {"q": 1})
+    [(run, rules)] = runs_of(made)
+    assert said(rehearse(run, rules)) == ("same", "running", "running")
+    found = rehearse(run, route({"ask": ask}, budget={**budget, "hops": 2}))
+    assert first(found) == ("ask", "held", "dispatched", ())
+    assert why(found) == [("ask", "it never came so far")]
+
+
+def called(kind: str) -> Partition:
+    """A call that has ended so."""
+    made = Partition(route({"a": calling(timeout="1h", on_exhausted="fail")}), called_route({"x": agent()}))
+    made.start(data=1)
+    made.pass_on()
+    if kind == "timeout":
+        made.wait("a")
+    else:
+        made.command("cancel", key=f"sub:{made.task_id('a')}")
+        made.pass_on()
+    return made
+
+
+def test_a_call_takes_as_long_as_it_took() -> None:
+    run, rules = runs_of(called("cancelled"))[0]
+    assert said(rehearse(run, rules)) == ("same", "failed", "failed")
+    run, rules = runs_of(called("timeout"))[0]
+    assert said(rehearse(run, rules)) == ("same", "failed", "failed")
+    patient = route({"a": calling(timeout="2h", on_exhausted="fail")})
+    assert why(rehearse(run, patient)) == [("a", "no result came by the time-out, which is longer now")]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "reason"),
+    [
+        (calling(), calling("other"), "route other was never called: sub was"),
+        (calling(), agent(), "it was no task"),
+        (agent(), calling(), "it was no call"),
+    ],
+)
+def test_who_never_did_it_has_no_result(before: dict[str, Any], now: dict[str, Any], reason: str) -> None:
+    made = Partition(route({"a": before}), called_route({"x": agent()}))
+    made.start(data=1)
+    [(run, _)] = runs_of(made)
+    assert why(rehearse(run, route({"a": now}))) == [("a", reason)]
+
+
+def test_a_call_that_could_not_be_sent_or_made_is_so_again() -> None:
+    made = Partition(route({"a": calling()}), called_route({"x": agent()}))
+    made.start(data=1)
+    name = f"{made.task_id('a')}/1/call"
+    made.give(Undeliverable(workflow_id=made.id_of(), effect_id=name, topic="t", code="too_large", message="no"))
+    [(run, rules)] = runs_of(made)
+    assert said(rehearse(run, rules)) == ("same", "running", "running")
+    lonely = Partition(route({"a": calling()}))
+    lonely.start()
+    [(run, rules)] = runs_of(lonely)
+    assert said(rehearse(run, rules)) == ("same", "running", "running")
+    lonely.directory = made.directory
+    lonely.command("retry")
+    [(run, rules)] = runs_of(lonely)
+    assert said(rehearse(run, rules)) == ("same", "running", "running")
+
+
+def test_an_operators_word_is_given_again() -> None:
+    fatal: dict[str, Any] = {"retry": {"attempts": 1}}
+    for command in ("skip", "fail"):
+        made = Partition(route({"a": agent(**fatal), "b": agent(needs="a")}))
+        made.start()
+        made.fail("a")
+        after(made, 10).command(command)
+        [(run, rules)] = runs_of(made)
+        assert rehearse(run, rules).verdict == "same"
+        found = rehearse(run, route({"a": agent(**fatal, on_exhausted="continue"), "b": agent(needs="a")}))
+        assert found.verdict == "differs"
+
+
+def test_a_question_may_be_asked_more_often_than_it_was() -> None:
+    made = expired_into_an_incident()
+    hasty = {**ESCALATED["review"], "approval": {**ESCALATED["review"]["approval"], "deadline": "1m"}}
+    after(made, 1_000).command("retry", step="review")
+    [(run, rules)] = runs_of(made)
+    assert rehearse(run, rules).verdict == "same"
+    assert rehearse(run, changed(ESCALATED, review=hasty)).after == "running"
+
+
+def test_runs_that_are_not_wanted_and_memories_that_end_leave_nothing() -> None:
+    made = Partition(route(waiting_for(), keep_events="1h"))
+    made.offer("paid", event_id="o0")
+    made.wait()
+    made.start()
+    made.succeed("order")
+    runs = Runs()
+    for decision in made.decisions:
+        runs.take(decision, is_wanted=False)
+    assert runs.found == []
+    [(run, _)] = runs_of(made)
+    assert run.before == []
