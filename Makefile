@@ -9,13 +9,20 @@ PYTHON ?= $(shell command -v python3.11 || echo python3)
 BIN := .venv/bin
 BROKER ?= sqlite
 
-.PHONY: demo test check coverage format kafka bench lock clean
+.PHONY: test-core test-processes demo test check coverage format kafka bench lock clean
 
 demo: .venv/run
 	@$(BIN)/mesh demo $(if $(YES),--yes) $(if $(KAFKA),--broker $(KAFKA))
 
+# Two halves side by side: one keeps a core busy, the other waits for processes and brokers most of the time.
 test: .venv/dev
-	@$(BIN)/python -m pytest -q
+	@$(MAKE) --no-print-directory -j2 test-core test-processes
+
+test-core: .venv/dev
+	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/unit tests/simulation tests/routes tests/scenarios
+
+test-processes: .venv/dev
+	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/contract tests/integration tests/acceptance
 
 check: .venv/dev
 	@$(BIN)/ruff format --check .

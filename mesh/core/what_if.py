@@ -23,6 +23,7 @@ from mesh.core import ids
 from mesh.core.capabilities import stand_ins
 from mesh.core.decide import Decided, decide
 from mesh.core.events import (
+    AliasSought,
     AnswerRefused,
     ApprovalClosed,
     ApprovalRequested,
@@ -75,6 +76,7 @@ from mesh.core.inputs import (
 from mesh.core.matching import Match, RouteIndex
 from mesh.core.recording import Attempt, Command, Outcome, Question, Recording, Run, Wait
 from mesh.core.route import AgentWork, CallWork, Periods, Route
+from mesh.core.schedules import FIRED_TYPE
 from mesh.core.state import Directory, StepState, Workflow
 
 __all__ = ["Difference", "Fact", "Rehearsal", "Run", "Unknown", "rehearse"]
@@ -145,6 +147,8 @@ def _refusal(run: Run, route: Route) -> Fact | None:
     """Why the new rules would not start this workflow with its event."""
     if run.started.caller is not None:
         return None  # a call names its route
+    if route.on is not None and route.on.schedule is not None and run.started.cloud_event.get("type") == FIRED_TYPE:
+        return None  # when it fires is not played
     index = RouteIndex([route])
     matches = index.match(run.started.cloud_event)
     if not matches:
@@ -370,6 +374,8 @@ class _Stage:
                 self._lacking[event.step] -= 1
             case AnswerRefused() if not event.closed and (asked := ids.parse_step_id(event.approval_id)):
                 self.unknown[asked.step] = f"the recorded answer would be refused: {event.message}"
+            case AliasSought():
+                self.unknown[event.step] = "whether it got its alias is not played"
             case WorkflowEnded():
                 self.ended = event
                 self.unknown.clear()
