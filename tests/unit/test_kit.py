@@ -514,3 +514,14 @@ def test_a_fault_of_the_router_reaches_the_test(desk: MeshKit, monkeypatch: pyte
     monkeypatch.setattr("mesh.services.router.router.Router._change_owners", broken)
     with pytest.raises(BaseExceptionGroup):
         desk.publish(type="shop.refund", subject="42", data={"amount": 9})
+
+
+def test_a_schedule_starts_its_route_each_day_in_no_time() -> None:
+    steps = {"a": {"agent": "reporter", "input": "${{ event.data.scheduled_at }}"}}
+    with MeshKit() as mesh:
+        mesh.agent("reporter", lambda at: f"until {at}")
+        mesh.route({"route": "daily", "on": {"schedule": "0 9 * * *", "timezone": "Europe/Berlin"}, "steps": steps})
+        mesh.advance("3d")
+        for day in (1, 2, 3):
+            time = f"2026-01-0{day}T08:00:00Z"
+            assert mesh.run(f"daily:{time}").outcome.data == {"a": f"until {time}"}
