@@ -83,11 +83,15 @@ Outcome = TaskSucceeded | TaskFailed | TaskHandedOver | CallSucceeded | CallFail
 
 
 class Attempt(msgspec.Struct):
-    """One attempt at a task or a call. `outcomes`: one that was given up may have succeeded later."""
+    """One attempt at a task or a call. `outcomes`: one that was given up may have succeeded later.
+
+    `was_read_late_ms`: by how much the first outcome, which was in time, was read after the time-out; others are as much nearer.
+    """
 
     made: TaskDispatched | CallMade
     at_ms: int
-    outcomes: list[tuple[int, int, Outcome]] = msgspec.field(default_factory=list)  # after how long, order
+    outcomes: list[tuple[int, int, bool, Outcome]] = msgspec.field(default_factory=list)  # see `Recording`
+    was_read_late_ms: int = 0
     handed: HandOver | None = None
 
 
@@ -127,7 +131,10 @@ class Offered(msgspec.Struct):
 
 
 class Recording:
-    """What a run was given. `order`: of decisions, for what came in one millisecond."""
+    """What a run was given. `order`: of decisions, for what came in one millisecond.
+
+    Of an outcome: after how long it came, its order, and whether a timer of the same millisecond came before.
+    """
 
     def __init__(self, run: Run) -> None:
         self.attempts: dict[tuple[str, int], Attempt] = {}  # by task and number
@@ -141,8 +148,11 @@ class Recording:
         self.withdrawn: tuple[int, int, str] | None = None  # by its caller: when, order, why
         self.until_ms = run.decisions[-1].at_ms
         self.is_over = any(isinstance(event, WorkflowEnded) for event in _events(run))
+        self._timer_at_ms = -1
         self._dropped: set[str] = set()
         for order, decision in enumerate(run.decisions):
+            if decision.cause.kind == "timer":
+                self._timer_at_ms = decision.at_ms
             if decision.cause.kind == "call_cancelled":
                 self.withdrawn = self.withdrawn or (decision.at_ms, order, "its caller does not want it any more")
             for event in decision.events:
@@ -173,8 +183,13 @@ class Recording:
 
     def _heard(self, event: Outcome, decision: Decision, order: int) -> None:
         attempt = self.attempts[event.task_id, event.attempt]
-        after = _in_time(decision.at_ms, None if attempt.outcomes else attempt.made.due_at_ms) - attempt.at_ms
-        attempt.outcomes.append((after, order, event))
+        due = attempt.made.due_at_ms
+        if not attempt.outcomes and due is not None:
+            attempt.was_read_late_ms = max(0, decision.at_ms - due)
+        was_in_time = not attempt.outcomes and attempt.was_read_late_ms > 0
+        after = decision.at_ms - attempt.at_ms - attempt.was_read_late_ms
+        is_late = decision.at_ms == self._timer_at_ms and not was_in_time
+        attempt.outcomes.append((after, order, is_late, event))
         if isinstance(event, TaskHandedOver):
             sent = (one for one in decision.events if isinstance(one, TaskDispatched | TaskHeld))
             attempt.handed = HandOver(to=event.to, input=next(one.input for one in sent if one.step == event.step))
@@ -191,10 +206,11 @@ class Recording:
             case IncidentRaised(kind="expired"):
                 for question in self._asked_last(event.step):
                     question.after_ms = decision.at_ms - question.at_ms
-            case EffectUndeliverable() if event.effect_id in self.questions:
-                question = self.questions[event.effect_id][-1]
-                question.after_ms, question.order = decision.at_ms - question.at_ms, order
-                question.undeliverable = event.message
+            case EffectUndeliverable() if any(isinstance(e, IncidentRaised) for e in decision.events):
+                for question in self.questions.get(event.effect_id, [])[-1:]:
+                    question.after_ms, question.order = _in_time(decision.at_ms, question.asked.deadline_at_ms), order
+                    question.after_ms -= question.at_ms
+                    question.undeliverable = event.message
             case CommandAccepted() if event.command != "migrate":  # the whole run is played by one version
                 resolved = [e for e in decision.events if isinstance(e, IncidentResolved) and e.action == event.command]
                 places = tuple(e.step for e in resolved) if event.command in {"retry", "skip"} else None

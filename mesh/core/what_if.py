@@ -409,19 +409,19 @@ class _Stage:
 
     def _hear(self, event: TaskDispatched | CallMade, attempt: Attempt) -> None:
         """All that came of the attempt, each after as long as it took."""
-        for number, (after_ms, order, outcome) in enumerate(attempt.outcomes):
+        for after_ms, order, is_late, outcome in attempt.outcomes:
             why = self._unheard(event, attempt, outcome, after_ms)
             if why:
                 self.unknown[event.step] = why
             elif not _is_time_out(outcome):
                 given = _result_input(self.run.workflow_id, event, attempt, outcome)
-                self._push(self.now_ms + max(0, after_ms), order, given, is_late=number > 0)
+                self._push(self.now_ms + max(0, after_ms), order, given, is_late=is_late)
 
     def _unheard(self, event: TaskDispatched | CallMade, attempt: Attempt, outcome: Outcome, after_ms: int) -> str:
         """Why it is not known what would have come in this outcome's stead; empty where it stands."""
         if not isinstance(outcome, TaskFailed | CallFailed):
             return ""
-        if outcome is not attempt.outcomes[-1][2]:
+        if outcome is not attempt.outcomes[-1][-1]:
             return ""  # it was heard of after all
         if _is_time_out(outcome):
             longer = event.due_at_ms is None or event.due_at_ms - self.now_ms > after_ms
