@@ -10,6 +10,7 @@ import msgspec
 
 from mesh.core import ids
 from mesh.core.events import (
+    AnswerRefused,
     ApprovalClosed,
     ApprovalRequested,
     ApprovalWithdrawn,
@@ -18,6 +19,7 @@ from mesh.core.events import (
     CallSucceeded,
     CallWithdrawn,
     CommandAccepted,
+    CommandRefused,
     Decision,
     EffectUndeliverable,
     Event,
@@ -25,6 +27,8 @@ from mesh.core.events import (
     EventReceived,
     IncidentRaised,
     IncidentResolved,
+    InputDismissed,
+    StartRepeated,
     StepCancelled,
     StepGivenUp,
     StepSkipped,
@@ -146,7 +150,7 @@ class Recording:
         self.called: dict[str, str] = {}  # route -> digest
         self.lacking: dict[str, int] = {}  # place -> how often it began where nobody could do it
         self.withdrawn: tuple[int, int, str] | None = None  # by its caller: when, order, why
-        self.until_ms = run.decisions[-1].at_ms
+        self.until_ms = max(decision.at_ms for decision in run.decisions if not _is_idle(decision))
         self.is_over = any(isinstance(event, WorkflowEnded) for event in _events(run))
         self._timer_at_ms = -1
         self._dropped: set[str] = set()
@@ -248,6 +252,11 @@ class Recording:
         due = wait.started.due_at_ms
         if wait.took is None and wait.gave_up_after_ms is None and due is not None and due <= at_ms:
             wait.gave_up_after_ms = due - wait.at_ms
+
+
+def _is_idle(decision: Decision) -> bool:
+    """It changed nothing, so that a timer of before may still be to come."""
+    return all(isinstance(e, InputDismissed | StartRepeated | AnswerRefused | CommandRefused) for e in decision.events)
 
 
 def _events(run: Run) -> Iterator[Event]:

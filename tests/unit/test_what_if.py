@@ -688,3 +688,12 @@ def test_runs_that_are_not_wanted_and_memories_that_end_leave_nothing() -> None:
     assert runs.found == []
     [(run, _)] = runs_of(made)
     assert run.before == []
+
+
+def test_a_time_that_had_not_come_when_the_record_ends_does_not_come() -> None:
+    made = Partition(route({"a": agent(retry={"backoff": "1s"})}))
+    made.start()
+    made.fail("a")
+    after(made, 60_000).succeed("a", attempt=7)  # what was never dispatched changes nothing
+    [(run, rules)] = runs_of(made)
+    assert said(rehearse(run, rules)) == ("same", "running", "running")
