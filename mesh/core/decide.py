@@ -97,7 +97,7 @@ def decide(
         _decide_built_in(draft, given)
     else:
         _decide(draft, given, target)
-    if draft.events and draft.workflow is not None and draft.workflow.account is not None:
+    if draft.workflow is not workflow and draft.workflow is not None and draft.workflow.account is not None:
         look_after_budget(draft)
     return Decided(tuple(draft.events), draft.workflow)
 

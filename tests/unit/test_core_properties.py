@@ -8,7 +8,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, get_args
 
+import drawn_routes
 import pytest
+from drawn_routes import AWAITED, FLAVOURS, RESERVE, Drawn, routes
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -20,11 +22,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from msgspec.structs import replace
-from one_partition import Partition, agent, approval, as_record, called_route, calling, route
+from one_partition import PEOPLE, Partition, agent, as_record, called_route
+from run_ledger import RunLedger, check_account, check_items, check_liveness
 
 from mesh.codec.effects import effect_id
 from mesh.codec.log import decode_log_record
 from mesh.core.between import Crossing
+from mesh.core.deciding import fanning
 from mesh.core.effects import AskApproval, Effect, PublishOutcome, SendInput, SendTask, effects
 from mesh.core.events import (
     ApprovalClosed,
@@ -32,15 +36,17 @@ from mesh.core.events import (
     Decision,
     Event,
     TaskDispatched,
+    TaskFailed,
     TaskSucceeded,
     WorkflowEnded,
     WorkflowForgotten,
     WorkflowStarted,
 )
+from mesh.core.ids import parse_step_id, step_of
 from mesh.core.inputs import (
     CallCancelled,
-    CallEnded,
     EventMatched,
+    HandOver,
     Input,
     ResultReceived,
     TaskError,
@@ -51,9 +57,8 @@ from mesh.core.inputs import (
     WorkflowCalled,
 )
 from mesh.core.replay import is_repeated
-from mesh.core.route import Route
-from mesh.core.route_compile import compile_route
-from mesh.core.state import FINISHED
+from mesh.core.route import AgentWork
+from mesh.core.state import Workflow
 
 KEYS = ("k", "l")
 SEEN: set[type] = set()
@@ -61,99 +66,35 @@ SEEN: set[type] = set()
 
 UNDRAWN = frozenset(
     {"InputParked", "InputAttempted"}  # the owner's, not `decide`'s
-    | {"TaskHandedOver", "TaskHeld", "BudgetRaised", "BudgetTimeOver", "StepGivenUp", "StepCancelled", "StepComputed"}
-    | {"EventEmitted", "ForEachStarted", "PortionScheduled", "ForEachEnded", "RoundStarted", "CompensationStarted"}
-    | {"WaitStarted", "WaitEnded", "EventReceived", "EventKept", "EventUnclaimed"}
     | {"AliasSought", "AliasGranted", "AliasWaived", "AliasReturned", "AliasBound", "AliasRefused", "EventRedirected"}
     | {"ScheduleChanged", "ScheduleFired"}  # test_alias_properties.py has both
 )
-WAITING = frozenset({"running", "retrying", "asking", "calling", "incident"})
+DIRECTORY = replace(PEOPLE, registered={"work": ("x", "y")}, alive=frozenset({"x"}))
 SUB = called_route(
     {"s": agent("x", "${{ event.data }}", on_exhausted="fail", retry={"attempts": 1})},
     closed_retention="1d",
 )
 QUICK = called_route({"s": agent(**{"if": "false"})}, "quick", closed_retention="1d")
-picks = st.integers(0, 2**16)
+picks = st.one_of(st.integers(0, 2), st.integers(0, 2**16))  # often of the newest
 keys = st.sampled_from(KEYS)
 flag = st.booleans()
-
-
-@st.composite
-def conditions(draw: st.DrawFn, needs: list[str], approvals: set[str]) -> str | None:
-    """None, or an `if` that is true, false, speaks of a needed step, or can't be evaluated."""
-    pool: list[str | None] = [None, None, "true", "false", "event.data.n > 0"]
-    for need in needs:
-        if need in approvals:
-            pool += [f"steps.{need}.verdict == 'approved'", *[f"steps.{need}.verdict == 'rejected'"] * 3]
-        else:
-            pool += [f"steps.{need} == 1", f"steps.{need}.missing"]
-    return draw(st.sampled_from(pool))
-
-
-@st.composite
-def steps(draw: st.DrawFn, name: str, needs: list[str], approvals: set[str]) -> dict[str, Any]:
-    step: dict[str, Any] = {"needs": needs}
-    condition = draw(conditions(needs, approvals))
-    if condition is not None:
-        step["if"] = condition
-    value: Any = {"of": name}
-    if draw(flag) and needs:
-        value = f"${{{{ steps.{draw(st.sampled_from(needs))} }}}}"
-    kind = draw(st.integers(0, 2))
-    if kind == 1:
-        more = draw(st.sampled_from([{}, {"timeout": "10s"}, {"on_exhausted": "fail"}]))
-        return calling(draw(st.sampled_from(["sub", "quick"])), value, **more, **step)
-    if kind == 0:
-        approvals.add(name)
-        deadline = draw(st.sampled_from(["never", "1s", "1h"]))
-        expiry = draw(st.sampled_from(["reject", "approve", "incident"]))
-        return approval(payload=value, deadline=deadline, on_expiry=expiry, **step)
-    retry = {
-        "attempts": draw(st.integers(1, 3)),
-        "backoff": draw(st.sampled_from(["0s", "1s"])),
-        "non_retryable": ["bad"],
-    }
-    exhausted = draw(st.sampled_from(["incident", "incident", "fail"]))
-    return agent(
-        draw(st.sampled_from(["x", "drafter"])), value, retry=retry, on_exhausted=exhausted, timeout="10s", **step
-    )
-
-
-@st.composite
-def routes(draw: st.DrawFn) -> Route:
-    """Any route of up to five steps: every rule of the language that bears on what is decided."""
-    found: dict[str, Any] = {}
-    approvals: set[str] = set()
-    asks_first = draw(flag)  # and all that follows needs the answer
-    if asks_first:
-        found["s0"] = approval(deadline="1h")
-        approvals.add("s0")
-    for number in range(len(found), draw(st.integers(1, 5))):
-        needs = draw(st.lists(st.sampled_from(sorted(found)), unique=True, max_size=3)) if found else []
-        if asks_first and "s0" not in needs:
-            needs.append("s0")
-        found[f"s{number}"] = draw(steps(f"s{number}", needs, approvals))
-    more: dict[str, Any] = {
-        "on_repeat": draw(st.sampled_from(["ignore", "new_run_after_end"])),
-        "closed_retention": "1d",
-    }
-    if draw(flag):
-        more["output"] = draw(st.sampled_from(["${{ steps.s0 }}", "${{ event.data.missing }}", {"n": 1}]))
-    return route(found, **more)
 
 
 class Core(RuleBasedStateMachine):
     p: Partition
 
-    @initialize(one=routes(), another=routes())
-    def begin(self, one: Route, another: Route) -> None:
-        longer = compile_route({**one.definition, "steps": {**one.definition["steps"], "z": agent("later")}})
-        self.versions = (one, longer, another)
-        self.p = Partition(one, SUB, QUICK, longer, another)
+    @initialize(drawn=routes(), starts=st.sampled_from([True, True, True, False]), n=st.integers(0, 1))
+    def begin(self, drawn: Drawn, starts: bool, n: int) -> None:
+        self.drawn = drawn
+        self.p = Partition(drawn.one, SUB, QUICK, directory=DIRECTORY)
+        self.p.routes[drawn.other.digest] = drawn.other
+        self.ledgers: dict[str, RunLedger] = {}  # by workflow and run
         self.told: list[Crossing] = []  # what was sent to other workflows, in order
         self.heard = 0  # so many of them
         self.sequence = 0
         self.tasks: list[SendTask] = []
+        self.newest: dict[str, int] = {}  # attempt, by task
+        self.heard_of: set[tuple[str, int]] = set()  # attempts
         self.questions: list[AskApproval] = []
         self.succeeded: Counter[str] = Counter()  # by task id
         self.closed: Counter[str] = Counter()  # by approval id
@@ -161,35 +102,67 @@ class Core(RuleBasedStateMachine):
         self.outcomes: Counter[str] = Counter()  # by run
         self.counted = (self.succeeded, self.closed, self.sent, self.outcomes)
         self.over: set[str] = set()  # workflows that have ended, until they start again
+        if starts:
+            self.start("k", "e1", n, [1, 2, 3, 4])
 
     # Inputs ----------------------------------------------------------------------------------------------------------
 
     def given(self, make: Callable[[], tuple[Event, ...]]) -> None:
         """Each input gives one decision, a stale timer none; then all that a decision must keep."""
-        before = len(self.p.decisions)
+        before, workflows = len(self.p.decisions), dict(self.p.state.workflows)
         events = make()
         assert len(self.p.decisions) - before <= 1
         if events:
-            self.check(self.p.decisions[-1])
+            decision = self.p.decisions[-1]
+            self.check(decision)
+            self.check_run(workflows.get(decision.workflow_id), decision)
 
     def give(self, given: Input) -> None:
         self.given(lambda: self.p.give(given))
 
-    @rule(key=keys, event=st.sampled_from(["e1", "e2", "e3"]), n=st.integers(0, 1))
-    def start(self, key: str, event: str, n: int) -> None:
-        self.given(lambda: self.p.start(key, event_id=event, data={"n": n}))
+    @rule(
+        key=keys,
+        event=st.sampled_from(["e1", "e2", "e3"]),
+        n=st.integers(0, 1),
+        items=st.sampled_from([[], [1], [1, 2, {"a": 1}], [1, 2, 3, 4, 5]]),
+    )
+    def start(self, key: str, event: str, n: int, items: list[Any]) -> None:
+        self.given(lambda: self.p.start(key, event_id=event, data={"n": n, "list": items}))
+
+    @precondition(lambda self: self.drawn.one.awaited)
+    @rule(key=keys, kind=st.sampled_from(AWAITED), event=st.sampled_from(["o1", "o2", "o3"]), n=st.integers(0, 1))
+    def offer(self, key: str, kind: str, event: str, n: int) -> None:
+        """An event that steps wait for: early, in time, late, or again."""
+        self.given(lambda: self.p.offer(kind, key, event_id=event, data={"n": n}))
 
     @precondition(lambda self: self.tasks)
     @rule(
         pick=picks,
-        success=flag,
+        success=st.sampled_from([True, True, False]),
         output=st.sampled_from([0, 1, {"text": "x"}, None]),
         error=st.sampled_from(["slow", "bad"]),
+        used=st.sampled_from([None, 0.0, 3.0, RESERVE]),
     )
-    def result(self, pick: int, success: bool, output: Any, error: str) -> None:
-        """Of any task that was ever sent."""
+    def result(self, pick: int, success: bool, output: Any, error: str, used: float | None) -> None:
+        """Of any task that was ever sent. It never took more than was reserved for it, by its first word; later ones say nothing of that."""
         task = self.tasks[-1 - pick % len(self.tasks)]
-        self.give(result_of(task, success=success, output=output, error=error))
+        is_late = (task.task_id, task.attempt) in self.heard_of or self.newest[task.task_id] > task.attempt
+        self.heard_of.add((task.task_id, task.attempt))
+        usage = None if used is None or is_late else {"tokens": used}
+        self.give(replace(result_of(task, success=success, output=output, error=error), usage=usage))
+
+    @precondition(lambda self: self.tasks and any(self.can_hand_over(task) for task in self.tasks))
+    @rule(pick=picks, to=st.sampled_from(["y", "y", "z", "nobody"]))
+    def hand_over(self, pick: int, to: str) -> None:
+        found = [task for task in self.tasks if self.can_hand_over(task)]
+        task = found[-1 - pick % len(found)]
+        given = result_of(task, success=True, output=None, error="")
+        self.give(replace(given, status="handed_over", handover=HandOver(to=to, input={"from": task.agent})))
+
+    def can_hand_over(self, task: SendTask) -> bool:
+        parsed = parse_step_id(task.task_id)
+        step = self.drawn.one.steps.get(step_of(parsed.step)) if parsed else None
+        return step is not None and isinstance(step.work, AgentWork) and step.work.handover is not None
 
     @precondition(lambda self: self.tasks)
     @rule(pick=picks, attempt=st.integers(0, 9), step=st.sampled_from(["s0", "s1", "nosuch"]), key=keys, stray=flag)
@@ -206,7 +179,16 @@ class Core(RuleBasedStateMachine):
         decision=st.sampled_from(["approve", "reject"]),
         by=st.sampled_from(["ana", "ana", "bo"]),
         late_ms=st.sampled_from([0, -1_000, 10_000]),
-        more=st.sampled_from([{}, {}, {"payload": {"text": "edit"}}, {"payload": 5}, {"digest": "sha256:no"}]),
+        more=st.sampled_from(
+            [
+                {},
+                {},
+                {"payload": {"text": "edit"}},
+                {"payload": 5},
+                {"digest": "sha256:no"},
+                {"payload": {"tokens": 20}},
+            ]
+        ),
     )
     def answer(self, pick: int, decision: Any, by: str, late_ms: int, more: dict[str, Any]) -> None:
         question = self.questions[-1 - pick % len(self.questions)]
@@ -216,15 +198,44 @@ class Core(RuleBasedStateMachine):
 
     @rule(
         key=keys,
-        command=st.sampled_from(["retry", "retry", "retry", "cancel", 1, 2]),
-        step=st.sampled_from([None, None, "s0", "z"]),
+        command=st.sampled_from(["retry", "retry", "skip", "skip", "fail", "cancel"]),
+        step=st.sampled_from([None, None, "s0", "s1[0]", "z"]),
     )
     def command(self, key: str, command: Any, step: str | None) -> None:
-        """A number: go over to another version, one that has a step more or any other."""
-        if isinstance(command, int):
-            self.given(lambda: self.p.migrate(self.versions[command], key=key))
-        else:
-            self.given(lambda: self.p.command(command, key=key, step=step))
+        self.given(lambda: self.p.command(command, key=key, step=step))
+
+    @rule(key=keys, back=flag)
+    def migrate(self, key: str, back: bool) -> None:
+        self.given(lambda: self.p.migrate(self.drawn.one if back else self.drawn.other, key=key))
+
+    @precondition(lambda self: self.budget_questions())
+    @rule(tokens=st.sampled_from([0, 20, 20, 50]), time=flag)
+    def grant(self, tokens: int, time: bool) -> None:
+        """Somebody says how much more a workflow may spend; perhaps not enough."""
+        question = self.budget_questions()[-1]
+        key, granted = question.workflow_id, {"tokens": tokens, **({"time_s": 5} if time else {})}
+        self.given(lambda: self.p.answer("", key=key, approval_id=question.approval_id, payload=granted))
+
+    def budget_questions(self) -> list[AskApproval]:
+        return [question for question in self.questions if ".budget" in question.approval_id]
+
+    @precondition(lambda self: any(w.expires_at_ms for w in self.p.state.workflows.values()))
+    @rule()
+    def budget_time(self) -> None:
+        name = next(n for n, w in self.p.state.workflows.items() if w.expires_at_ms)
+        self.given(lambda: self.p.wait_budget(name))
+
+    @precondition(lambda self: self.silent())
+    @rule(pick=picks, kind=st.sampled_from(["start_timeout", "run_timeout", "heartbeat_timeout"]))
+    def silence(self, pick: int, kind: Any) -> None:
+        """An agent that says what it does is not heard of."""
+        found = self.silent()
+        name, step = found[pick % len(found)]
+        self.given(lambda: self.p.fall_silent(step, kind, key=name))
+
+    def silent(self) -> list[tuple[str, str]]:
+        workflows = self.p.state.workflows.items()
+        return [(n, p) for n, w in workflows for p, s in w.steps.items() if s.status == "running" and s.periods]
 
     @rule(pick=picks)
     def due_timer(self, pick: int) -> None:
@@ -266,6 +277,8 @@ class Core(RuleBasedStateMachine):
                 workflow_id=task.workflow_id, task_id=task.task_id, attempt=task.attempt, code="gone", message="gone"
             )
         )
+        if any(isinstance(event, TaskFailed) for event in self.p.decisions[-1].events):
+            self.tasks = [one for one in self.tasks if one.task_id != task.task_id]  # nobody has it
 
     @precondition(lambda self: self.heard < len(self.told))
     @rule(most=st.sampled_from([1, 2, 9, 9]))
@@ -312,8 +325,7 @@ class Core(RuleBasedStateMachine):
         if self.heard < len(self.told):
             lost = self.told.pop()
             name = effect_id(SendInput(workflow_id="", input=lost))
-            assert isinstance(lost, WorkflowCalled | CallCancelled | CallEnded)
-            sender = lost.called if isinstance(lost, CallEnded) else lost.caller.workflow_id
+            sender = lost.caller.workflow_id if isinstance(lost, WorkflowCalled | CallCancelled) else lost.called
             self.give(Undeliverable(workflow_id=sender, effect_id=name, topic="t", code="gone", message="gone"))
 
     @precondition(lambda self: self.questions)
@@ -355,6 +367,7 @@ class Core(RuleBasedStateMachine):
         match effect:
             case SendTask():
                 self.tasks.append(effect)
+                self.newest[effect.task_id] = effect.attempt
             case AskApproval():
                 self.questions.append(effect)
             case SendInput():
@@ -399,16 +412,22 @@ class Core(RuleBasedStateMachine):
             for old in [old for old in counts if old.startswith(f"{workflow_id}/")]:
                 del counts[old]
 
+    def check_run(self, before: Workflow | None, decision: Decision) -> None:
+        started = next((event for event in decision.events if isinstance(event, WorkflowStarted)), None)
+        run = started.run_id if started else before.run_id if before else ""
+        if started:
+            self.ledgers[f"{decision.workflow_id}/{run}"] = RunLedger(self.p.routes.__getitem__)
+        ledger = self.ledgers.get(f"{decision.workflow_id}/{run}")
+        if ledger is not None:
+            ledger.note(before, decision)
+
     @invariant()
     def no_workflow_is_stuck(self) -> None:
-        """One that runs waits for something that can come; one that has ended waits for nothing."""
         for workflow in self.p.state.workflows.values():
-            waiting = [step for step in workflow.steps.values() if step.status not in FINISHED]
-            assert bool(waiting) == (workflow.status == "running")
-            for step in waiting:
-                assert step.status in WAITING
-                assert (step.incident is not None) == (step.status == "incident")
-                assert step.due_at_ms is not None or step.status in {"asking", "calling", "incident"}
+            route = self.p.routes[workflow.digest]
+            check_liveness(workflow, route)
+            check_items(workflow, route)
+            check_account(workflow)
 
     def teardown(self) -> None:
         if hasattr(self, "p"):
@@ -427,13 +446,17 @@ def result_of(task: SendTask, *, success: bool, output: Any, error: str) -> Resu
 
 
 @pytest.mark.no_cover  # it says nothing of branches, and tracing doubles its time
-def test_the_promises_hold_whatever_comes_in() -> None:
+def test_the_promises_hold_whatever_comes_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fanning, "PORTION", 2)
     SEEN.clear()
-    run_state_machine_as_test(Core, settings=settings(max_examples=400, stateful_step_count=40))
+    for flavour in FLAVOURS:
+        monkeypatch.setattr(drawn_routes, "FLAVOURS", (flavour,))
+        run_state_machine_as_test(Core, settings=settings(max_examples=35, stateful_step_count=40))
     unseen = {event.__name__ for event in set(get_args(Event)) - SEEN} - UNDRAWN
     assert not unseen, "the draws no longer reach all that can be decided"
 
 
 @pytest.mark.slow
-def test_the_promises_hold_whatever_comes_in_for_longer() -> None:
+def test_the_promises_hold_whatever_comes_in_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fanning, "PORTION", 2)
     run_state_machine_as_test(Core, settings=settings(max_examples=3_000, stateful_step_count=60))

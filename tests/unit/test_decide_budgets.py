@@ -337,3 +337,14 @@ def test_a_for_each_that_an_operator_skips_leaves_no_reserve() -> None:
 def test_a_step_skipped_before_it_began_costs_nothing() -> None:
     p = started({"a": agent(**{"if": "false"}), "b": agent(reserve={"tokens": 1})}, tokens=100)
     assert account(p).reserved == {"tokens": 1}
+
+
+def test_a_repeated_start_matched_with_another_version_leaves_what_is_held_alone() -> None:
+    """It is decided by the route that its event was matched with, which need not have the step that is held."""
+    later = route({"a": agent(reserve={"tokens": 60}), "b": agent(reserve={"tokens": 60})}, budget={"tokens": 100})
+    earlier = route({"a": agent(reserve={"tokens": 60})}, budget={"tokens": 100})
+    p = Partition(later, earlier)
+    p.start()
+    assert p.step("b").status == "held"
+    assert names(p.start(event_id="e2", digest=earlier.digest)) == ["StartRepeated"]
+    assert p.step("b").status == "held"
