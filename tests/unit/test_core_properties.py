@@ -45,6 +45,7 @@ from mesh.core.events import (
 from mesh.core.ids import parse_step_id, step_of
 from mesh.core.inputs import (
     CallCancelled,
+    CallEnded,
     EventMatched,
     HandOver,
     Input,
@@ -325,7 +326,8 @@ class Core(RuleBasedStateMachine):
         if self.heard < len(self.told):
             lost = self.told.pop()
             name = effect_id(SendInput(workflow_id="", input=lost))
-            sender = lost.caller.workflow_id if isinstance(lost, WorkflowCalled | CallCancelled) else lost.called
+            assert isinstance(lost, WorkflowCalled | CallCancelled | CallEnded)
+            sender = lost.called if isinstance(lost, CallEnded) else lost.caller.workflow_id
             self.give(Undeliverable(workflow_id=sender, effect_id=name, topic="t", code="gone", message="gone"))
 
     @precondition(lambda self: self.questions)
