@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mesh.adapters.checkpoint import CheckpointFile
 from mesh.codec.state import canonical_workflow, decode_workflow
+from mesh.core.ids import BUILT_IN
 from mesh.core.replay import PartitionFold
 from mesh.core.topics import Topics
 from mesh.ports import Broker, Record, TopicPartition
@@ -79,9 +80,10 @@ async def gather(broker: Broker, topics: Topics) -> Evidence:
 
 
 def check_inputs(evidence: Evidence, started: Iterable[str], status: str = "completed") -> None:
-    """Every workflow that upstream's events start has ended as it should, and no other exists."""
+    """Every workflow that upstream's events start has ended as it should, and no other exists but built-in ones."""
     expected = set(started)
-    states = {name: w.status for fold in evidence.folds.values() for name, w in fold.state.workflows.items()}
+    found = [(name, w.status) for fold in evidence.folds.values() for name, w in fold.state.workflows.items()]
+    states = {name: status for name, status in found if not name.startswith(BUILT_IN)}
     evidence.findings += [f"lost: {name} never started" for name in expected - states.keys()]
     evidence.findings += [f"phantom: {name} was never asked for" for name in states.keys() - expected]
     evidence.findings += [f"{name} is {states[name]}" for name in expected & states.keys() if states[name] != status]

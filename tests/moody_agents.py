@@ -49,6 +49,16 @@ async def slow(payload: Payload, ctx: Context) -> Payload:
     return payload
 
 
-def _note(folder: Path, line: str) -> None:
-    with (folder / "slow.log").open("a") as file:
+@agent("picky", concurrency=8, max_outstanding=2)
+async def picky(payload: Payload, ctx: Context) -> Payload:
+    """As `slow`, but never more than two at once in all its processes, since it says so."""
+    folder = Path(os.environ["SLOW_FOLDER"])
+    _note(folder, f"begin {ctx.task_id}/{ctx.attempt}", "picky")
+    await asyncio.sleep(float(os.environ.get("SLOW_S", "0")))
+    _note(folder, f"end {ctx.task_id}/{ctx.attempt}", "picky")
+    return payload
+
+
+def _note(folder: Path, line: str, who: str = "slow") -> None:
+    with (folder / f"{who}.log").open("a") as file:
         file.write(line + "\n")

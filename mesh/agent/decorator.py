@@ -44,21 +44,23 @@ def agent(
     name: str,
     *,
     concurrency: int = 8,
+    max_outstanding: int | None = None,
     version: str | None = None,
     description: str | None = None,
     capabilities: Sequence[str] = (),
 ) -> _Decorator:
     """Make an agent of a function `(input) -> output` or `(input, ctx: Context) -> output`; `async def`, or `def` (run in a thread).
 
-    `name`: `[a-z][a-z0-9-]*`, the one that routes use. `concurrency`: tasks that one process works on at once. `version`: else the
+    `name`: `[a-z][a-z0-9-]*`, the one that routes use. `concurrency`: tasks that one process works on at once. `max_outstanding`: tasks that all
+    routers together send it before it has answered; the others wait in their workflows. `version`: else the
     module's or its package's `__version__`, else a digest of the source file. `description`: else the docstring's first line.
     `capabilities`: the contracts that it keeps, so that routes can name one of them in its stead. Input and
     output may be of any type that pydantic can validate. Raises `AgentError` where the function can't be an agent.
     """
 
     def decorate(handler: Callable[..., Any], /) -> Agent[Any, Any]:
-        _check_options(handler, name, concurrency)
         _check_capabilities(handler, capabilities)
+        _check_options(handler, name, concurrency, max_outstanding)
         hints = _hints(handler)
         input_name, context_name = _parameters(handler, hints)
         made: Agent[Any, Any] = Agent(
@@ -68,6 +70,7 @@ def agent(
             description=description or (inspect.getdoc(handler) or "").partition("\n")[0],
             concurrency=concurrency,
             capabilities=tuple(capabilities),
+            max_outstanding=max_outstanding,
             is_async=inspect.iscoroutinefunction(handler),
             takes_context=context_name is not None,
             input_adapter=_adapter(handler, f"parameter {input_name!r}", hints[input_name]),
@@ -79,7 +82,7 @@ def agent(
     return decorate
 
 
-def _check_options(handler: Callable[..., Any], name: str, concurrency: int) -> None:
+def _check_options(handler: Callable[..., Any], name: str, concurrency: int, max_outstanding: int | None) -> None:
     if not inspect.isfunction(handler):
         raise AgentError(f"@agent({name!r}) needs a function, got {handler!r} (put it on a `def` or an `async def`)")
     if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
@@ -92,6 +95,10 @@ def _check_options(handler: Callable[..., Any], name: str, concurrency: int) -> 
     if concurrency < 1:
         raise AgentError(
             f"{place(handler)}: concurrency is {concurrency} (it is how many tasks run at once: 1 or more)"
+        )
+    if max_outstanding is not None and max_outstanding < 1:
+        raise AgentError(
+            f"{place(handler)}: max_outstanding is {max_outstanding} (it is how many tasks all its processes may have at once: 1 or more)"
         )
 
 

@@ -28,6 +28,7 @@ class Agent(Generic[InputT, ReturnT_co]):
     description: str
     concurrency: int  # tasks that one process works on at once, >= 1
     capabilities: tuple[str, ...]
+    max_outstanding: int | None  # tasks of all its processes at once, >= 1
     is_async: bool
     takes_context: bool
     handler: Callable[..., Any]
@@ -43,6 +44,7 @@ class Agent(Generic[InputT, ReturnT_co]):
         description: str,
         concurrency: int,
         capabilities: tuple[str, ...],
+        max_outstanding: int | None,
         is_async: bool,
         takes_context: bool,
         input_adapter: "TypeAdapter[Any]",
@@ -54,6 +56,7 @@ class Agent(Generic[InputT, ReturnT_co]):
         self.description = description
         self.concurrency = concurrency
         self.capabilities = capabilities
+        self.max_outstanding = max_outstanding
         self.is_async = is_async
         self.takes_context = takes_context
         self.input_adapter = input_adapter

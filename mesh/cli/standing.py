@@ -1,11 +1,12 @@
 """How a workflow stands: its status in a word, who it is, and what it waits for now. Rendering alone."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from rich.text import Text
 
+from mesh.cli import slots
 from mesh.cli.human import ago, clock_time, duration, one_line, printable, until
 from mesh.cli.timeline_built_in import plan_words
 from mesh.cli.timeline_items import NAMED
@@ -36,7 +37,8 @@ def header(workflow: Workflow, now_ms: int) -> Text:
     text.append_text(standing(workflow))
     if workflow.reason:
         text.append(f"  {printable(workflow.reason)}", style="default")
-    return text.append(f"\n{_times(workflow, now_ms)}; {_origin(workflow)}", style="dim")
+    origin = f"; {_origin(workflow)}" if workflow.digest else ""
+    return text.append(f"\n{_times(workflow, now_ms)}{origin}", style="dim")
 
 
 def _times(workflow: Workflow, now_ms: int) -> str:
@@ -55,8 +57,10 @@ def _origin(workflow: Workflow) -> str:
     return f"run {workflow.run_id}, {rules}, trace {workflow.trace_id}" if workflow.run_id else rules
 
 
-def waits(workflow: Workflow, now_ms: int) -> list[Text]:
-    """What it waits for now."""
+def waits(workflow: Workflow, now_ms: int, limiters: Mapping[str, Workflow] | None = None) -> list[Text]:
+    """What it waits for now; of a limiter, who waits there. `limiters`: those that its steps are queued at, by id, where they are known."""
+    if workflow.limiter is not None:
+        return [Text(printable(line)) for line in slots.stands(workflow.limiter)]
     is_past = workflow.status == "expected" and (workflow.forget_at_ms or 0) <= now_ms
     lines = [] if is_past else [_kept(kept, now_ms) for kept in workflow.kept[:NAMED]]
     if workflow.plan is not None:
@@ -67,7 +71,7 @@ def waits(workflow: Workflow, now_ms: int) -> list[Text]:
         left = ", ".join(workflow.ending.undo)
         said = f"{workflow.ending.status} once undone: {left}; {workflow.ending.reason}"
         lines.insert(0, Text(one_line(said, 300), style=PEOPLE))
-    return [*_steps(workflow, now_ms), *lines]
+    return [*_steps(workflow, now_ms, limiters or {}), *lines]
 
 
 def _kept(kept: KeptEvent, now_ms: int) -> Text:
@@ -76,7 +80,7 @@ def _kept(kept: KeptEvent, now_ms: int) -> Text:
     return line.append(f" for {duration(now_ms - kept.at_ms)}, until a step waits for it", style="default")
 
 
-def _steps(workflow: Workflow, now_ms: int) -> Iterator[Text]:
+def _steps(workflow: Workflow, now_ms: int, limiters: Mapping[str, Workflow]) -> Iterator[Text]:
     """One line for each step that is under way; of a for-each's items only those that wait for an operator have one."""
     named = 0
     for place, step in workflow.steps.items():
@@ -86,15 +90,18 @@ def _steps(workflow: Workflow, now_ms: int) -> Iterator[Text]:
             named += step.status == "incident"
             if step.status != "incident" or named > NAMED:
                 continue
-        yield _step(place, step, _items(workflow, place, step), now_ms)
+        said = _items(workflow, place, step)
+        if step.status == "queued":
+            said = f" for {duration(now_ms - step.since_ms)}; {slots.why_queued(workflow, place, limiters)}"
+        yield _step(place, step, said, now_ms)
     if named > NAMED:
         yield Text(f"and {named - NAMED:,} more items with an incident", style=BAD)
 
 
-def _step(place: str, step: StepState, items: str, now_ms: int) -> Text:
+def _step(place: str, step: StepState, said: str, now_ms: int) -> Text:
     line = Text(f"{printable(place)}: ", style="bold")
     line.append(step.status, style=STEP_STYLES.get(step.status, "default"))
-    return line.append(one_line(items or _said(step, now_ms), 300), style="default")
+    return line.append(one_line(said or _said(step, now_ms), 300), style="default")
 
 
 def _items(workflow: Workflow, name: str, step: StepState) -> str:

@@ -2,6 +2,7 @@
 
 from typing import Any, Final, NamedTuple
 
+from mesh.cli import slots
 from mesh.cli.human import clock_time, counted, duration
 from mesh.cli.timeline_built_in import built_in_words
 from mesh.core.events import (
@@ -84,6 +85,7 @@ STEP_STYLES: Final = {
     "asking": PEOPLE,
     "waiting": PEOPLE,
     "held": PEOPLE,
+    "queued": PEOPLE,
     "incident": BAD,
 }
 
@@ -107,9 +109,15 @@ def describe(event: Event, decision: Decision) -> Line:
         or _of_step(event, decision)
         or _of_wait(event, decision)
         or _of_built_in(event)
+        or _of_slot(event)
         or _of_workflow(event, decision)
         or _of_input(event, decision)
     )
+
+
+def _of_slot(event: Event) -> Line | None:
+    found = slots.told(event)
+    return None if found is None else Line(found[0], found[1], QUIET, found[2])
 
 
 def event_name(cloud_event: dict[str, Any]) -> str:

@@ -35,7 +35,7 @@ STATUSES = ("expected", "running", "completed", "failed", "rejected", "cancelled
 )
 @click.option("--route", metavar="ROUTE", help="Only this route's.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
-@click.option("--all", "built_in", is_flag=True, help="With the mesh's own: schedules and aliases.")
+@click.option("--all", "built_in", is_flag=True, help="With the mesh's own: schedules, aliases, limiters.")
 @mesh_command
 def workflows(session: Session, *, status: str | None, route: str | None, limit: int, built_in: bool) -> None:
     """List workflows, the last changed first."""
@@ -131,7 +131,7 @@ for _command in (cancel, retry, skip, fail):
 @mesh_command
 def show(session: Session, *, part: str, step: str | None, payloads: bool, full: bool) -> None:
     """Show a workflow's timeline: when, what, why. The items of a for-each are one line, with those that failed by name."""
-    state, entries = session.run(_show(session, part))
+    state, entries, limiters = session.run(_show(session, part))
     if step is not None:
         entries = entries_at(entries, step)
         if not entries:
@@ -147,15 +147,18 @@ def show(session: Session, *, part: str, step: str | None, payloads: bool, full:
         session.show(*in_full(found, limit=None if full else SHOWN_LINES))
     else:
         session.show(timeline_table(found))
-    waiting = waits(state, now_ms)
+    waiting = waits(state, now_ms, limiters)
     if waiting:
         session.show("", *waiting)
 
 
-async def _show(session: Session, part: str) -> tuple[Workflow, list[TimelineEntry]]:
+async def _show(session: Session, part: str) -> tuple[Workflow, list[TimelineEntry], dict[str, Workflow]]:
+    """The workflow, what happened, and the limiters that its steps are queued at."""
     async with session.model() as (_, model):
         workflow_id = pick_workflow(model, part)
         state = queries.workflow_state(model.db, workflow_id)
         if state is None:
             raise NotFound(f"workflow {workflow_id} is not in the read model; try again")
-        return state, queries.decisions_of(model.db, workflow_id)
+        asked = sorted({slots[-1].limit for slots in state.slots.values()})
+        limiters = {name: found for name in asked if (found := queries.workflow_state(model.db, name)) is not None}
+        return state, queries.decisions_of(model.db, workflow_id), limiters

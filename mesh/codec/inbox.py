@@ -22,6 +22,10 @@ from mesh.core.inputs import (
     InboxInput,
     ScheduledStart,
     ScheduleSet,
+    SlotDenied,
+    SlotGiven,
+    SlotReturned,
+    SlotWanted,
     WorkflowCalled,
 )
 from mesh.errors import MalformedRecord
@@ -35,14 +39,22 @@ _OFFERED: Final[Header] = ("ce_type", b"mesh.inbox.event_offered")
 _ANSWER: Final[Header] = ("ce_type", b"mesh.inbox.answer_given")
 _COMMAND: Final[Header] = ("ce_type", b"mesh.inbox.command_given")
 _CALLED: Final[Header] = ("ce_type", b"mesh.inbox.workflow_called")
-_CALL_ENDED: Final[Header] = ("ce_type", b"mesh.inbox.call_ended")
-_CALL_CANCELLED: Final[Header] = ("ce_type", b"mesh.inbox.call_cancelled")
 _FORWARDED: Final[Header] = ("ce_type", b"mesh.inbox.event_forwarded")
 _SCHEDULE_SET: Final[Header] = ("ce_type", b"mesh.inbox.schedule_set")
-_SCHEDULED_START: Final[Header] = ("ce_type", b"mesh.inbox.scheduled_start")
-_CLAIMED: Final[Header] = ("ce_type", b"mesh.inbox.alias_claimed")
-_CLAIM_ANSWERED: Final[Header] = ("ce_type", b"mesh.inbox.alias_answered")
-_RELEASED: Final[Header] = ("ce_type", b"mesh.inbox.alias_released")
+_BETWEEN: Final[dict[type, Header]] = {
+    CallEnded: ("ce_type", b"mesh.inbox.call_ended"),
+    CallCancelled: ("ce_type", b"mesh.inbox.call_cancelled"),
+    ScheduledStart: ("ce_type", b"mesh.inbox.scheduled_start"),
+    AliasClaimed: ("ce_type", b"mesh.inbox.alias_claimed"),
+    AliasAnswered: ("ce_type", b"mesh.inbox.alias_answered"),
+    AliasReleased: ("ce_type", b"mesh.inbox.alias_released"),
+    SlotWanted: ("ce_type", b"mesh.inbox.slot_wanted"),
+    SlotGiven: ("ce_type", b"mesh.inbox.slot_given"),
+    SlotReturned: ("ce_type", b"mesh.inbox.slot_returned"),
+    SlotDenied: ("ce_type", b"mesh.inbox.slot_denied"),
+}
+"""What other owners send, and carries no trace."""
+
 _encode = msgspec.json.Encoder().encode
 _decoder: msgspec.json.Decoder[InboxInput] = msgspec.json.Decoder(InboxInput)
 
@@ -70,23 +82,24 @@ def encode_inbox(input: InboxInput, *, topic: str, partition: int) -> OutRecord:
         case WorkflowCalled():
             kind, caused_by, sender = _CALLED, crossing_id(input), "owner"
             trace = input.cloud_event.get("traceparent")
-        case CallEnded():
-            kind, caused_by, sender, trace = _CALL_ENDED, crossing_id(input), "owner", None
-        case CallCancelled():
-            kind, caused_by, sender, trace = _CALL_CANCELLED, crossing_id(input), "owner", None
         case ScheduleSet():
             kind, caused_by, trace = _SCHEDULE_SET, input.set_id, None
         case EventForwarded():
             kind, caused_by, sender = _FORWARDED, crossing_id(input), "owner"
             trace = input.kept.cloud_event.get("traceparent")
-        case ScheduledStart():
-            kind, caused_by, sender, trace = _SCHEDULED_START, crossing_id(input), "owner", None
-        case AliasClaimed():
-            kind, caused_by, sender, trace = _CLAIMED, crossing_id(input), "owner", None
-        case AliasAnswered():
-            kind, caused_by, sender, trace = _CLAIM_ANSWERED, crossing_id(input), "owner", None
-        case AliasReleased():
-            kind, caused_by, sender, trace = _RELEASED, crossing_id(input), "owner", None
+        case (
+            CallEnded()
+            | CallCancelled()
+            | ScheduledStart()
+            | AliasClaimed()
+            | AliasAnswered()
+            | AliasReleased()
+            | SlotWanted()
+            | SlotGiven()
+            | SlotReturned()
+            | SlotDenied()
+        ):
+            kind, caused_by, sender, trace = _BETWEEN[type(input)], crossing_id(input), "owner", None
         case _:
             assert_never(input)
     key = input.workflow_id.encode()

@@ -13,6 +13,7 @@ from mesh.core.events import (
     BudgetRaised,
     BudgetTimeOver,
     Event,
+    SlotRequested,
     StepCancelled,
     StepGivenUp,
     StepSkipped,
@@ -31,7 +32,11 @@ _DIGITS: Final = 9  # sums of fractions must not drift apart in two folds
 
 def booked(account: Account, was: StepState | None, event: Event, steps: dict[str, StepState]) -> Account:
     """The account after `event`, which found the step as it `was`, among `steps`."""
+    if was is not None and was.status == "queued" and not isinstance(event, StepCancelled | StepGivenUp):
+        account, was = _settled(account, was.reserved, {}), replace(was, reserved=None)
     match event:
+        case SlotRequested():
+            return replace(account, reserved=_plus(account.reserved, event.reserved or {}))
         case TaskDispatched():
             hop = {"hops": 1.0} if "hops" in account.limits and not ids.is_undo(event.step) else {}
             return replace(
@@ -44,7 +49,8 @@ def booked(account: Account, was: StepState | None, event: Event, steps: dict[st
         case StepCancelled() | StepGivenUp() | StepSkipped():
             out = [state for place, state in steps.items() if place == event.step or _is_item_of(place, event.step)]
             for state in out:
-                account = _settled(account, state.reserved, state.reserved or {})
+                taken = {} if state.status == "queued" else state.reserved or {}
+                account = _settled(account, state.reserved, taken)
             return account
         case _:
             return account

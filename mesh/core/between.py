@@ -22,6 +22,10 @@ from mesh.core.events import (
     Event,
     EventRedirected,
     ScheduleFired,
+    SlotGranted,
+    SlotRefused,
+    SlotReleased,
+    SlotRequested,
     WorkflowEnded,
 )
 from mesh.core.inputs import (
@@ -33,6 +37,10 @@ from mesh.core.inputs import (
     CallStatus,
     EventForwarded,
     ScheduledStart,
+    SlotDenied,
+    SlotGiven,
+    SlotReturned,
+    SlotWanted,
     WorkflowCalled,
 )
 
@@ -47,6 +55,10 @@ Crossing = (
     | AliasAnswered
     | AliasReleased
     | EventForwarded
+    | SlotWanted
+    | SlotGiven
+    | SlotReturned
+    | SlotDenied
 )
 """An input that the decision of another workflow's owner made."""
 
@@ -63,6 +75,10 @@ _MAY_CROSS: Final = frozenset(
         AliasRefused,
         AliasReturned,
         EventRedirected,
+        SlotRequested,
+        SlotReleased,
+        SlotGranted,
+        SlotRefused,
     }
 )
 
@@ -119,6 +135,8 @@ def _input(decision: Decision, event: Event, sequence: int) -> Crossing | None:
             return _ended(
                 decision, event.caller, sequence, status=event.status, reason=event.reason, output=event.output
             )
+        case SlotRequested() | SlotReleased() | SlotGranted() | SlotRefused():
+            return _of_slot(decision, event, sequence)
         case _:
             return _built_in(decision, event, sequence)
 
@@ -160,6 +178,30 @@ def _answered(decision: Decision, claimant: Caller, refusal: str, source: dict[s
         refusal=refusal,
         **source,
     )
+
+
+def _of_slot(
+    decision: Decision, event: SlotRequested | SlotReleased | SlotGranted | SlotRefused, sequence: int
+) -> Crossing:
+    about: dict[str, Any] = {"task_id": event.task_id, "attempt": event.attempt, **_source(decision, sequence)}
+    if isinstance(event, SlotRequested):
+        return SlotWanted(
+            workflow_id=event.limit,
+            concurrency=event.concurrency,
+            rate=event.rate,
+            per_ms=event.per_ms,
+            priority=event.priority,
+            **about,
+        )
+    if isinstance(event, SlotReleased):
+        return SlotReturned(workflow_id=event.limit, asked_at_ms=event.asked_at_ms, **about)
+    parsed = ids.parse_step_id(event.task_id)
+    if parsed is None:
+        raise ValueError(f"{event.task_id}, which {decision.workflow_id} tells something, is no task")
+    about |= {"workflow_id": parsed.workflow_id, "limit": decision.workflow_id}
+    if isinstance(event, SlotGranted):
+        return SlotGiven(asked_at_ms=event.asked_at_ms, **about)
+    return SlotDenied(message=event.message, **about)
 
 
 def _caller(decision: Decision, event: CallMade | CallWithdrawn | CallFailed) -> Caller:
@@ -216,16 +258,25 @@ def crossing_id(given: Crossing) -> str:
             return f"{event.get('source', '')}/{event.get('id', '')}/forward"
         case ScheduledStart():
             return f"{given.workflow_id}/start"
+        case SlotWanted() | SlotGiven() | SlotReturned() | SlotDenied():
+            return f"{ids.attempt_id(given.task_id, given.attempt)}/{_SLOT_WORDS[type(given)]}"
         case _:
             assert_never(given)
 
 
-CrossingKind = Literal["call", "cancel", "end", "claim", "claimed"]
+CrossingKind = Literal["call", "cancel", "end", "claim", "claimed", "acquire", "grant", "release", "denial"]
 _KINDS: Final = frozenset(get_args(CrossingKind))
+
+_SLOT_WORDS: Final[dict[type, CrossingKind]] = {
+    SlotWanted: "acquire",
+    SlotGiven: "grant",
+    SlotReturned: "release",
+    SlotDenied: "denial",
+}
 
 
 class CrossingId(NamedTuple):
-    """What such a record's name says: of which call or claim it is, and what it tells."""
+    """What such a record's name says: of which call, claim or attempt it is, and what it tells."""
 
     caller: Caller
     what: CrossingKind

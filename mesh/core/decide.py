@@ -17,6 +17,7 @@ How a step moves:
             |                   |          | an operator's retry
             |                   v          |
             |                incident -----'
+            +--> held (for more budget) --> queued (for the slots of its limits) --> running
             +--> calling --> succeeded | incident (another call, by an operator's retry)
             +--> asking --> succeeded | rejected | incident (a deadline with `on_expiry: incident`)
             +--> waiting --> succeeded | skipped | incident (for an event that did not come in time)
@@ -39,7 +40,10 @@ from mesh.core.deciding.correlating import on_forwarded, on_offered
 from mesh.core.deciding.draft import Draft
 from mesh.core.deciding.forwarding import decide_alias
 from mesh.core.deciding.granting import on_alias_answered
+from mesh.core.deciding.limiter import decide_limiter
+from mesh.core.deciding.limiting import look_after_slots
 from mesh.core.deciding.parking import on_parked
+from mesh.core.deciding.queueing import on_slot_denied, on_slot_given
 from mesh.core.deciding.results import on_result, on_task_undeliverable
 from mesh.core.deciding.returning import on_call_cancelled, on_call_ended
 from mesh.core.deciding.scheduling import decide_schedule
@@ -61,11 +65,16 @@ from mesh.core.inputs import (
     ResultReceived,
     ScheduledStart,
     ScheduleSet,
+    SlotDenied,
+    SlotGiven,
+    SlotReturned,
+    SlotWanted,
     TaskUndeliverable,
     TimerDue,
     Undeliverable,
     WorkflowCalled,
 )
+from mesh.core.limits import is_limiter
 from mesh.core.route import Route
 from mesh.core.state import Directory, Workflow
 
@@ -97,8 +106,11 @@ def decide(
         _decide_built_in(draft, given)
     else:
         _decide(draft, given, target)
-    if draft.workflow is not workflow and draft.workflow is not None and draft.workflow.account is not None:
-        look_after_budget(draft)
+    if draft.workflow is not workflow and draft.workflow is not None:
+        if draft.workflow.account is not None:
+            look_after_budget(draft)
+        if draft.workflow.slots:
+            look_after_slots(draft)
     return Decided(tuple(draft.events), draft.workflow)
 
 
@@ -108,6 +120,8 @@ def _decide_built_in(draft: Draft, given: Input) -> None:
         decide_alias(draft, given)
     elif ids.is_schedule(given.workflow_id):
         decide_schedule(draft, given)
+    elif is_limiter(given.workflow_id):
+        decide_limiter(draft, given)
     else:
         draft.add(
             InputDismissed(code="unknown", message=f"this version knows no built-in workflow {given.workflow_id}")
@@ -134,15 +148,28 @@ def _decide(draft: Draft, given: Input, target: Route | None) -> None:
             on_call_ended(draft, given)
         case CallCancelled():
             on_call_cancelled(draft, given)
-        case AliasAnswered():
-            on_alias_answered(draft, given)
+        case AliasAnswered() | SlotGiven() | SlotDenied():
+            _on_built_in_answered(draft, given)
         case TaskUndeliverable():
             on_task_undeliverable(draft, given)
         case Undeliverable():
             on_undeliverable(draft, given)
-        case AliasClaimed() | AliasReleased() | ScheduleSet():
+        case AliasClaimed() | AliasReleased() | ScheduleSet() | SlotWanted() | SlotReturned():
             message = f"{type(given).__name__} is for built-in workflows, and {given.workflow_id} is none"
             draft.add(InputDismissed(code="unknown", message=message))
+        case _:
+            assert_never(given)
+
+
+def _on_built_in_answered(draft: Draft, given: AliasAnswered | SlotGiven | SlotDenied) -> None:
+    """What a built-in workflow has to say to one that asked it for something."""
+    match given:
+        case AliasAnswered():
+            on_alias_answered(draft, given)
+        case SlotGiven():
+            on_slot_given(draft, given)
+        case SlotDenied():
+            on_slot_denied(draft, given)
         case _:
             assert_never(given)
 
@@ -153,4 +180,6 @@ def park(
     """What follows where an input can't be decided on. `about`: what its name says, where another workflow sent it."""
     draft = Draft(workflow, workflow_id, None, Directory(), now_ms)
     on_parked(draft, parked, about)
+    if draft.workflow is not None and draft.workflow.slots:
+        look_after_slots(draft)
     return Decided(tuple(draft.events), draft.workflow)

@@ -59,6 +59,12 @@ __all__ = [
     "RoundStarted",
     "ScheduleChanged",
     "ScheduleFired",
+    "SlotFreed",
+    "SlotGranted",
+    "SlotQueued",
+    "SlotRefused",
+    "SlotReleased",
+    "SlotRequested",
     "StartRepeated",
     "StepBlocked",
     "StepCancelled",
@@ -181,6 +187,72 @@ class TaskHeld(_Event, tag="TaskHeld.1", frozen=True, kw_only=True):
     reason: str
     retry_budget_from: int = 1
     hop: int = 1
+
+
+class SlotRequested(_Event, tag="SlotRequested.1", frozen=True, kw_only=True):
+    """A limiter is asked for a slot for this attempt, which is queued until then. The numbers are the limit's as of now."""
+
+    step: str
+    limit: str  # the limiter's workflow id
+    task_id: str
+    attempt: int  # the one to come
+    agent: str
+    input: Any
+    reason: str
+    concurrency: int | None = None
+    rate: int | None = None
+    per_ms: int = 0
+    priority: float = 0.0
+    retry_budget_from: int = 1
+    round: int = 1
+    hop: int = 1
+    reserved: dict[str, float] | None = None  # of the budget, until it goes out
+
+
+class SlotReleased(_Event, tag="SlotReleased.1", frozen=True, kw_only=True):
+    """The attempt needs its slot no more, or does not want it any more: the limiter gets it back."""
+
+    step: str
+    limit: str
+    task_id: str
+    attempt: int
+    asked_at_ms: int
+
+
+class SlotQueued(_Event, tag="SlotQueued.1", frozen=True, kw_only=True):
+    """A limiter has heard of an attempt that wants a slot, and of the numbers that count from now on."""
+
+    task_id: str
+    attempt: int
+    asked_at_ms: int
+    concurrency: int | None = None
+    rate: int | None = None
+    per_ms: int = 0
+    priority: float = 0.0
+
+
+class SlotGranted(_Event, tag="SlotGranted.1", frozen=True, kw_only=True):
+    """The attempt has the slot, from `granted_at_ms` on: never before a grant that came before it."""
+
+    task_id: str
+    attempt: int
+    asked_at_ms: int
+    granted_at_ms: int
+
+
+class SlotFreed(_Event, tag="SlotFreed.1", frozen=True, kw_only=True):
+    """A slot was given back, or a place in the queue was given up."""
+
+    task_id: str
+    attempt: int
+
+
+class SlotRefused(_Event, tag="SlotRefused.1", frozen=True, kw_only=True):
+    """A request that could not be read: who asked is told, and waits no longer."""
+
+    task_id: str
+    attempt: int
+    message: str
 
 
 class BudgetRaised(_Event, tag="BudgetRaised.1", frozen=True, kw_only=True):
@@ -599,6 +671,12 @@ Event = (
     | TaskFailed
     | TaskHandedOver
     | TaskHeld
+    | SlotRequested
+    | SlotReleased
+    | SlotQueued
+    | SlotGranted
+    | SlotFreed
+    | SlotRefused
     | BudgetRaised
     | BudgetTimeOver
     | RetryScheduled
@@ -651,7 +729,8 @@ Event = (
 
 
 class Cause(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The input that a decision answers. `kind`: event, result, answer, command, call, call_ended, call_cancelled, schedule, scheduled_start, claim, claim_answered, alias_released, forwarded_event, timer, undeliverable, mark, attempt.
+    """The input that a decision answers. `kind`: event, result, answer, command, call, call_ended, call_cancelled, schedule, scheduled_start, claim, claim_answered, alias_released, forwarded_event, slot_wanted, slot_given,
+    slot_returned, slot_denied, timer, undeliverable, mark, attempt.
 
     `id` is what `causationid` carries: the CloudEvent's id, the attempt's, the answer's, the command's. `topic`, `partition`, `offset`: the
     record that the owner read. `source_*`: the record that ingress copied it from, for the inbox's own watermark and for `mesh event`; of a record that another

@@ -50,6 +50,12 @@ from mesh.core.events import (
     RoundStarted,
     ScheduleChanged,
     ScheduleFired,
+    SlotFreed,
+    SlotGranted,
+    SlotQueued,
+    SlotRefused,
+    SlotReleased,
+    SlotRequested,
     StartRepeated,
     StepBlocked,
     StepCancelled,
@@ -68,8 +74,9 @@ from mesh.core.events import (
     WorkflowMigrated,
     WorkflowStarted,
 )
-from mesh.core.evolve_built_in import evolve_built_in
+from mesh.core.evolve_built_in import BuiltIn, evolve_built_in
 from mesh.core.evolve_calls import CallEvent, evolve_call
+from mesh.core.evolve_limits import LimiterEvent, asked, evolve_limiter, queue_up, released
 from mesh.core.state import FINISHED, Account, Ending, Fan, Incident, StepState, StepStatus, Workflow
 
 __all__ = ["approval_output", "evolve", "may_be_done"]
@@ -144,8 +151,13 @@ def evolve(workflow: Workflow | None, event: Event, *, workflow_id: str, at_ms: 
             | EventRedirected()
             | ScheduleChanged()
             | ScheduleFired()
+            | SlotRequested()
+            | SlotReleased()
+            | SlotQueued()
+            | SlotGranted()
+            | SlotFreed()
         ):
-            return evolve_built_in(workflow, event, workflow_id, at_ms)
+            return _built_in(workflow, event, workflow_id, at_ms)
         case WorkflowForgotten():
             return None
         case (
@@ -154,6 +166,7 @@ def evolve(workflow: Workflow | None, event: Event, *, workflow_id: str, at_ms: 
             | AnswerRefused()
             | CallRefused()
             | AliasRefused()
+            | SlotRefused()
             | CommandAccepted()
             | CommandRefused()
             | EffectUndeliverable()
@@ -189,6 +202,7 @@ _StepEvent = (
     | TaskFailed
     | TaskHandedOver
     | TaskHeld
+    | SlotRequested
     | RetryScheduled
     | StepSkipped
     | StepBlocked
@@ -242,7 +256,7 @@ def _account(steps: dict[str, StepState], place: str, event: _StepEvent | CallEv
     if fan is None:
         raise ValueError(f"{type(event).__name__} for {place}, and {name} is no for-each under way")
     match event:
-        case TaskDispatched() | IncidentRaised() | TaskHeld():
+        case TaskDispatched() | IncidentRaised() | TaskHeld() | SlotRequested():
             index = ids.index_of(place)
             if index >= fan.begun:
                 steps[name] = replace(parent, fan=replace(fan, begun=index + 1), due_at_ms=None)
@@ -298,8 +312,8 @@ def _step(step: StepState | None, event: _StepEvent | CallEvent, at_ms: int) -> 
             return replace(begun, awaits=event.awaits, due_at_ms=event.due_at_ms)
         case ApprovalRequested():
             return _asked(step, event, at_ms)
-        case TaskHeld():
-            return _held(step or StepState(status="held"), event, at_ms)
+        case TaskHeld() | SlotRequested():
+            return _held(step, event, at_ms)
         case IncidentRaised():
             return _stuck(step or StepState(status="incident"), event, at_ms)
         case StepCancelled():
@@ -404,6 +418,25 @@ def _received(before: Workflow, event: EventReceived, at_ms: int) -> Workflow:
     return replace(after, kept=tuple(one for one in before.kept if one.cloud_event != event.cloud_event))
 
 
+def _built_in(
+    workflow: Workflow | None,
+    event: SlotRequested | SlotReleased | LimiterEvent | BuiltIn,
+    workflow_id: str,
+    at_ms: int,
+) -> Workflow:
+    """In a built-in workflow, or in one that asks it for something."""
+    match event:
+        case SlotRequested():
+            before = _begun(workflow, event, workflow_id)
+            return _with_step(replace(before, slots=asked(before.slots, event, at_ms)), event, at_ms)
+        case SlotReleased():
+            return released(_begun(workflow, event, workflow_id), event)
+        case SlotQueued() | SlotGranted() | SlotFreed():
+            return evolve_limiter(workflow, event, workflow_id, at_ms)
+        case _:
+            return evolve_built_in(workflow, event, workflow_id, at_ms)
+
+
 def _round(before: Workflow, event: RoundStarted, at_ms: int) -> Workflow:
     """The steps of the body are to begin anew; what they gave last can be read until they give something else."""
     steps = dict(before.steps)
@@ -439,7 +472,10 @@ def _kept(before: Workflow | None, event: EventKept, workflow_id: str, at_ms: in
 def _stuck(step: StepState, event: IncidentRaised, at_ms: int) -> StepState:
     incident = Incident(kind=event.kind, message=event.message, raised_at_ms=at_ms)
     acted = step.acted or step.status in _DOING
-    return replace(step, status="incident", since_ms=at_ms, due_at_ms=None, incident=incident, acted=acted)
+    reserved = None if step.status == "queued" else step.reserved
+    return replace(
+        step, status="incident", since_ms=at_ms, due_at_ms=None, incident=incident, acted=acted, reserved=reserved
+    )
 
 
 def _started(before: Workflow | None, event: WorkflowStarted, workflow_id: str, at_ms: int) -> Workflow:
@@ -486,10 +522,12 @@ def _dispatched(step: StepState | None, event: TaskDispatched, at_ms: int) -> St
     )
 
 
-def _held(step: StepState, event: TaskHeld, at_ms: int) -> StepState:
-    """What is needed to send it once there is more budget. An earlier attempt may still be answered."""
+def _held(step: StepState | None, event: TaskHeld | SlotRequested, at_ms: int) -> StepState:
+    """What is needed to send it once there is more budget, or a slot. An earlier attempt may still be answered."""
+    if isinstance(event, SlotRequested):
+        return queue_up(step, event, at_ms)
     return replace(
-        step,
+        step or StepState(status="held"),
         status="held",
         since_ms=at_ms,
         due_at_ms=None,
@@ -498,6 +536,7 @@ def _held(step: StepState, event: TaskHeld, at_ms: int) -> StepState:
         attempt=event.attempt - 1,
         retry_budget_from=event.retry_budget_from,
         hop=event.hop,
+        reserved=None,
     )
 
 

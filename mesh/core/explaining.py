@@ -21,6 +21,7 @@ from mesh.core.events import (
     ForEachStarted,
     IncidentRaised,
     InputDismissed,
+    SlotRequested,
     StartRepeated,
     StepCancelled,
     StepComputed,
@@ -32,6 +33,7 @@ from mesh.core.events import (
 )
 from mesh.core.expressions import compile_template
 from mesh.core.inputs import EventMatched, EventOffered
+from mesh.core.limits import limiter_name
 from mesh.core.matching import Match, MatchProblem, RouteIndex
 from mesh.core.route import AwaitedEvent, Route, Template, WaitWork
 from mesh.core.state import FINISHED, Directory, Workflow
@@ -292,6 +294,9 @@ def _of_others(event: Event) -> First | None:
     match event:
         case TaskDispatched(step=step):
             return First(what="dispatch", step=step, to=event.agent, value=event.input)
+        case SlotRequested(step=step):
+            said = f"once {limiter_name(event.limit)} has granted it a slot"
+            return First(what="dispatch", step=step, to=event.agent, said=said, value=event.input)
         case CallMade(step=step):
             return First(what="call", step=step, to=event.route, value=event.input)
         case ApprovalRequested(step=step):

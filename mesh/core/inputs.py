@@ -32,6 +32,10 @@ __all__ = [
     "ScheduleSet",
     "ScheduledStart",
     "SignReceived",
+    "SlotDenied",
+    "SlotGiven",
+    "SlotReturned",
+    "SlotWanted",
     "TaskError",
     "TaskUndeliverable",
     "TimerDue",
@@ -173,6 +177,43 @@ class EventForwarded(_Inbox, tag="EventForwarded.1", frozen=True, kw_only=True):
     kept: KeptEvent
 
 
+class SlotWanted(_Inbox, tag="SlotWanted.1", frozen=True, kw_only=True):
+    """An attempt asks the limiter for a slot. When it asked: `source_at_ms`."""
+
+    task_id: str
+    attempt: int
+    concurrency: int | None = None
+    rate: int | None = None
+    per_ms: int = 0
+    priority: float = 0.0
+
+
+class SlotGiven(_Inbox, tag="SlotGiven.1", frozen=True, kw_only=True):
+    """A limiter has granted what an attempt of this workflow asked for at `asked_at_ms`."""
+
+    limit: str
+    task_id: str
+    attempt: int
+    asked_at_ms: int
+
+
+class SlotReturned(_Inbox, tag="SlotReturned.1", frozen=True, kw_only=True):
+    """The limiter gets back what it has granted, or was asked for."""
+
+    task_id: str
+    attempt: int
+    asked_at_ms: int
+
+
+class SlotDenied(_Inbox, tag="SlotDenied.1", frozen=True, kw_only=True):
+    """A limiter could not read what an attempt of this workflow asked for."""
+
+    limit: str
+    task_id: str
+    attempt: int
+    message: str
+
+
 InboxInput = (
     EventMatched
     | EventOffered
@@ -187,6 +228,10 @@ InboxInput = (
     | AliasAnswered
     | AliasReleased
     | EventForwarded
+    | SlotWanted
+    | SlotGiven
+    | SlotReturned
+    | SlotDenied
 )
 
 
@@ -246,6 +291,7 @@ TimerKind = Literal[
     "portion",
     "budget_time",
     "schedule",
+    "rate",
     "forget",
 ]
 

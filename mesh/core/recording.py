@@ -28,6 +28,7 @@ from mesh.core.events import (
     IncidentRaised,
     IncidentResolved,
     InputDismissed,
+    SlotRequested,
     StartRepeated,
     StepCancelled,
     StepGivenUp,
@@ -148,6 +149,8 @@ class Recording:
         self.commands: list[Command] = []
         self.offered: list[Offered] = []
         self.called: dict[str, str] = {}  # route -> digest
+        self.queued: dict[tuple[str, int], int] = {}  # by task and number: since when
+        self.granted: dict[tuple[str, int], tuple[int, int]] = {}  # after how long, and its order
         self.lacking: dict[str, int] = {}  # place -> how often it began where nobody could do it
         self.withdrawn: tuple[int, int, str] | None = None  # by its caller: when, order, why
         self.until_ms = max(decision.at_ms for decision in run.decisions if not _is_idle(decision))
@@ -172,10 +175,15 @@ class Recording:
         match event:
             case TaskDispatched() | CallMade():
                 self.attempts[event.task_id, event.attempt] = Attempt(event, decision.at_ms)
+                if (key := (event.task_id, event.attempt)) in self.queued:
+                    self.granted[key] = decision.at_ms - self.queued[key], order
                 if isinstance(event, TaskDispatched):
                     self.chosen[ids.attempt_id(event.task_id, event.attempt)] = event.agent
                 else:
                     self.called[event.route] = event.digest
+            case SlotRequested():
+                self.queued.setdefault((event.task_id, event.attempt), decision.at_ms)
+                self.chosen[ids.attempt_id(event.task_id, event.attempt)] = event.agent
             case TaskSucceeded() | TaskFailed() | TaskHandedOver() | CallSucceeded() | CallFailed():
                 self._heard(event, decision, order)
             case IncidentRaised(kind="no_agent" | "unknown_route"):

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from mesh.core.limits import Limit
 from mesh.core.schedules import Schedule
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Route",
     "Scope",
     "Step",
+    "StepLimit",
     "Template",
     "Trigger",
     "ValueWork",
@@ -124,6 +126,14 @@ class Periods(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 return None
 
 
+class StepLimit(msgspec.Struct, frozen=True, kw_only=True):
+    """The limit that a step's tasks are under. `key`: one of its own for each value of this template on `event`."""
+
+    name: str
+    limit: Limit
+    key: Template | None = None
+
+
 class AgentWork(msgspec.Struct, frozen=True, kw_only=True):
     """A task for `agent`; or for whichever agent is chosen for `capability`, and then `agent` is empty."""
 
@@ -136,6 +146,7 @@ class AgentWork(msgspec.Struct, frozen=True, kw_only=True):
     on_exhausted: OnExhausted = "incident"
     handover: HandOver | None = None
     reserve: dict[str, float] = {}  # of the workflow's budget, for each attempt: tokens, usd
+    limit: StepLimit | None = None
 
 
 class ApprovalWork(msgspec.Struct, frozen=True, kw_only=True):
@@ -272,6 +283,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     dependents: dict[str, tuple[str, ...]]  # step -> the steps that need it, in that order
     output: Template | None = None  # the outcome's data; None: the outputs of the steps that nobody needs
     budget: Budget | None = None
+    priority: Template | None = None  # on `event`: a number, higher goes first where tasks are queued
     keep_events_s: float = 86_400.0  # how long an event that a step will wait for is kept before the workflow starts
     is_sparse: bool = False  # a step may act before all that it may read is done: what is not there is null
     reads_status: bool = False  # some expression reads `status`

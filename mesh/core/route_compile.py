@@ -14,6 +14,7 @@ from mesh.core import route_kinds as kinds
 from mesh.core.canonical import digest
 from mesh.core.cel_paths import kind_of
 from mesh.core.expressions import CompiledExpression, CompiledTemplate
+from mesh.core.limits import Limit
 from mesh.core.route import (
     AgentWork,
     ApprovalWork,
@@ -33,6 +34,7 @@ from mesh.core.route import (
 )
 from mesh.core.route_graph import body_of, dependents_of, find_cycle, ordered, upstream_of
 from mesh.core.route_kinds import EMPTY, Join
+from mesh.core.route_limits import limits, priority_of, step_limit
 from mesh.core.route_problems import (
     NAME_LENGTH,
     Book,
@@ -49,7 +51,19 @@ from mesh.core.schedules import NoSuchZone, Schedule, ScheduleError, check_sched
 
 __all__ = ["RouteProblem", "RouteRefused", "compile_route"]
 
-ROUTE_KEYS: Final = ("route", "on", "key", "on_repeat", "closed_retention", "keep_events", "budget", "steps", "output")
+ROUTE_KEYS: Final = (
+    "route",
+    "on",
+    "key",
+    "on_repeat",
+    "closed_retention",
+    "keep_events",
+    "budget",
+    "limits",
+    "priority",
+    "steps",
+    "output",
+)
 TRIGGER_KEYS: Final = ("type", "if", "schedule", "timezone")
 KINDS: Final = ("agent", "capability", "approval", "workflow", "wait", "value", "emit", "end")
 PERIOD_KEYS: Final = ("start_timeout", "run_timeout", "heartbeat")
@@ -62,6 +76,7 @@ AGENT_KEYS: Final = (
     "for_each",
     "handover",
     "reserve",
+    "limit",
     "undo",
 )
 CALL_KEYS: Final = ("input", "timeout", "on_exhausted")  # of AGENT_KEYS, those that a workflow takes too
@@ -120,6 +135,7 @@ class _RouteCompiler:
         self.joins: dict[str, Join] = {}
         self.loops: dict[str, Repeat] = {}  # by the step that closes it, whole
         self.budget: Budget | None = None
+        self.limits: dict[str, Limit] = {}
 
     def compile(self) -> Route:
         root = self.root
@@ -131,6 +147,8 @@ class _RouteCompiler:
         retention_s = root.duration("closed_retention", CLOSED_RETENTION_S)
         keep_events_s = root.duration("keep_events", KEEP_EVENTS_S)
         self.budget = kinds.budget(root)
+        self.limits = limits(root)
+        priority = priority_of(root)
         self.steps = self.parts()
         self.needs = {step: self.needs_of(part) for step, part in self.steps.items()}
         order = self.order()
@@ -155,6 +173,7 @@ class _RouteCompiler:
             dependents=dependents_of(self.needs, order),
             output=output,
             budget=self.budget,
+            priority=priority,
             keep_events_s=keep_events_s,
             is_sparse=bool(looped) or reads_status or any(_is_sparse(step) for step in steps.values()),
             reads_status=reads_status,
@@ -326,6 +345,7 @@ class _RouteCompiler:
             on_exhausted=cast("OnExhausted", part.choice("on_exhausted", ("incident", "fail", "continue"))),
             handover=kinds.handover(part),
             reserve=kinds.reserve(part, self.budget.limits if self.budget else {}),
+            limit=step_limit(part, self.limits),
         )
 
     def call(self, part: Part) -> CallWork:

@@ -28,6 +28,7 @@ __all__ = [
     "find_foreign",
     "join",
     "near",
+    "seconds_of",
     "shown",
 ]
 
@@ -101,6 +102,12 @@ class Book:
         self.add(path, f"{error.message} at column {error.column} of: {_clipped(text)}", error.mend)
 
 
+def seconds_of(value: Any) -> float | None:
+    """What a duration says; None if it is none."""
+    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    return float(found[1]) * _UNITS_S[found[2]] if found else None
+
+
 def shown(value: Any) -> str:
     """A wrong value in a message: short ones as they are, else what they are."""
     if isinstance(value, str | int | float) and not isinstance(value, bool):
@@ -167,11 +174,10 @@ class Part:
         if key not in self.value:
             return default
         value = self.value[key]
-        found = _DURATION.fullmatch(value) if isinstance(value, str) else None
-        if found is None:
+        seconds = seconds_of(value)
+        if seconds is None:
             self.problem(key, f"{key} can't be {shown(value)}", _DURATION_MEND)
             return default
-        seconds = float(found[1]) * _UNITS_S[found[2]]
         if seconds > LONGEST_S or (seconds == 0 and not zero):
             self.problem(key, f"{key} can't be {value}", "more than 0, and 3650d at the most")
             return default

@@ -58,6 +58,8 @@ def _check(book: Book, sight: Sight, reading: Reading) -> None:
         _note(book, reading, f"unknown name {root}", _root_hint(sight, str(root)))
     elif root == "event":
         _check_event(book, reading)
+    elif reading.path[0] == "priority" or reading.path[2:4] == _LIMIT_KEY:
+        _note(book, reading, f"{root} can't be read here", "read event alone here, so that it stays what it is")
     elif reading.path[0] in ("on", "key") or reading.path[2:] == _WAIT_KEY:
         _note(book, reading, f"{root} is not there yet when an event is matched", "read event alone here")
     elif root == "workflow":
@@ -67,6 +69,7 @@ def _check(book: Book, sight: Sight, reading: Reading) -> None:
 
 
 _WAIT_KEY: Final = ("wait", "key")
+_LIMIT_KEY: Final = ("limit", "key")
 _LOCAL: Final = {
     "item": "only the input of a step with for_each has item",
     "index": "only the input of a step with for_each has index",

@@ -9,7 +9,9 @@ from typing import Any, Final, get_args
 
 from mesh.core import route_compile as language
 from mesh.core import route_kinds as kinds
+from mesh.core import route_limits as limits
 from mesh.core import route_problems as problems
+from mesh.core.limits import AGENT
 from mesh.core.route import HandOver, OnExhausted, OnExpiry, OnLimit, OnRepeat, OnTimeout, Retry
 from mesh.core.schedules import Schedule
 
@@ -88,6 +90,21 @@ def _route() -> _Shapes:
             "then": {"required": ["role"]},
             "else": {"properties": {"role": False, "deadline": False}},
             "description": "What a run may spend.",
+        },
+        "limits": {
+            "type": "object",
+            "description": "Limits by name. Routes that name the same one share it, over all routers.",
+            "minProperties": 1,
+            "propertyNames": {**_name(limits.NAME.pattern), "not": {"const": AGENT}},
+            "additionalProperties": {
+                **_mapping(limits.LIMIT_KEYS, _limit()),
+                "minProperties": 1,
+            },
+        },
+        "priority": {
+            "description": "Higher goes first where tasks wait for the slot of a limit: a number, or a template on `event` that gives one.",
+            "anyOf": [{"type": "number"}, {"type": "string", "minLength": 1}],
+            "default": 0,
         },
         "steps": {
             "type": "object",
@@ -168,6 +185,13 @@ def _step_keys() -> _Shapes:
         "reserve": {
             **_mapping(kinds.RESERVE_KEYS, _reserve()),
             "description": "What each attempt may take of the budget.",
+        },
+        "limit": {
+            "description": "Which of the route's limits each attempt is under; with a key, one of its own for each value.",
+            "anyOf": [
+                _name(limits.NAME.pattern),
+                _mapping(limits.STEP_LIMIT_KEYS, _step_limit(), required=("name",)),
+            ],
         },
         "handover": {
             **_mapping(kinds.HANDOVER_KEYS, _handover(), required=("to",)),
@@ -305,6 +329,25 @@ def _budget() -> _Shapes:
         },
         "role": {**_TEXT, "description": "Who may grant more.", "examples": ["lead"]},
         "deadline": {**_duration(None), "description": "For the answer; after it the answer is no."},
+    }
+
+
+def _limit() -> _Shapes:
+    return {
+        "concurrency": {**_whole(limits.MOST), "description": "So many tasks at once."},
+        "rate": {
+            "type": "string",
+            "pattern": f"^{limits.RATE.pattern}$",
+            "description": "So many tasks in any such time.",
+            "examples": ["100/1m", "5/1s"],
+        },
+    }
+
+
+def _step_limit() -> _Shapes:
+    return {
+        "name": {**_name(limits.NAME.pattern), "description": "One of the route's `limits`."},
+        "key": {**_TEXT, "description": "A template on `event`.", "examples": ["${{ event.data.tenant }}"]},
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from mesh.core.calls import Caller
+from mesh.core.limits import Limiter, Slot
 from mesh.core.route import OnExpiry, Periods
 from mesh.core.schedules import Schedule
 
@@ -37,6 +38,7 @@ StepStatus = Literal[
     "claiming",  # has succeeded, and waits until its alias is its own
     "again",  # of a loop's body, to begin anew in the round to come
     "held",  # its task waits for more budget
+    "queued",  # its task waits for the slot of a limit
     "incident",  # waits for an operator
     "succeeded",
     "skipped",
@@ -47,7 +49,7 @@ StepStatus = Literal[
 ]
 WorkflowStatus = Literal[
     "expected",  # no run yet: only events that came before the start
-    "standing",  # a built-in one at work: a schedule, an alias that is taken
+    "standing",  # a built-in one at work: a schedule, an alias that is taken, a limiter
     "running",
     "completed",
     "failed",
@@ -174,6 +176,10 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     aliases: tuple[str, ...] = ()  # ids of those that it has asked for
     holder: Caller | None = None  # of an alias: the step whose workflow has it
     plan: Plan | None = None  # of a schedule
+    slots: dict[
+        str, tuple[Slot, ...]
+    ] = {}  # asked of limiters and not given back, by place; the last is the one asked last
+    limiter: Limiter | None = None  # of a built-in workflow that is one
 
 
 class PartitionState(msgspec.Struct, kw_only=True):
@@ -206,6 +212,7 @@ class AgentCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stopped: bool = False
     capabilities: tuple[str, ...] = ()
     registration: bool = False  # not one process's card: the agent's own, which outlasts its processes
+    max_outstanding: int | None = None  # tasks that all routers together may have sent it and not heard of
 
 
 class Directory(msgspec.Struct, frozen=True, kw_only=True):

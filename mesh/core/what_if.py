@@ -43,6 +43,7 @@ from mesh.core.events import (
     ForEachStarted,
     IncidentRaised,
     RoundStarted,
+    SlotRequested,
     StepBlocked,
     StepCancelled,
     StepComputed,
@@ -66,6 +67,7 @@ from mesh.core.inputs import (
     EventOffered,
     Input,
     ResultReceived,
+    SlotGiven,
     TaskError,
     TaskUndeliverable,
     TimerDue,
@@ -363,6 +365,9 @@ class _Stage:
             case ApprovalRequested():
                 self.open.discard(event.step)
                 self._answer_to(event)
+            case SlotRequested():
+                self.open.discard(event.step)
+                self._grant(event)
             case WaitStarted() if event.awaits:
                 self.open.discard(event.step)
                 self._event_for(event)
@@ -387,6 +392,25 @@ class _Stage:
         for place in [place for place in (*self.unknown, *self.open) if settled in (place, ids.step_of(place))]:
             self.unknown.pop(place, None)
             self.open.discard(place)
+
+    def _grant(self, event: SlotRequested) -> None:
+        """After as long as it took; at once where it never waited, since nobody else is in the sandbox. Once, if it is under several limits."""
+        key = (event.task_id, event.attempt)
+        if key in self.recorded.queued and key not in self.recorded.granted:
+            self.open.add(event.step)
+            return
+        after_ms, order = self.recorded.granted.pop(key, (0, 0))
+        given = SlotGiven(
+            workflow_id=self.run.workflow_id,
+            limit=event.limit,
+            task_id=event.task_id,
+            attempt=event.attempt,
+            asked_at_ms=self.now_ms,
+            **_NOWHERE,
+            source_at_ms=self.now_ms,
+        )
+        self.recorded.queued.pop(key, None)
+        self._push(self.now_ms + after_ms, order, given)
 
     def _result_of(self, event: TaskDispatched | CallMade) -> None:
         attempt = self.recorded.attempts.get((event.task_id, event.attempt))

@@ -14,6 +14,7 @@ What each effective decision must keep
 * a deadline wins against nothing that reached the broker before it, be it an answer, a result or a sign of life
 * the time-out for want of a sign of life comes after its whole period, and an owner counts none from before its own take-over
 * of two workflows that live no alias is both's; no time of a schedule starts two workflows, or none
+* a limit is never exceeded (`mesh.testing.promise_slots`)
 * records to other workflows are counted without a gap, and none reaches its inbox before those counted before it
 * an event meets the version of a route that was in effect at the event's own broker timestamp, whichever router matched it
 
@@ -52,6 +53,8 @@ from mesh.core.events import (
     InputParked,
     LogRecord,
     OwnerChanged,
+    SlotGranted,
+    SlotRequested,
     TaskDispatched,
     TaskFailed,
     TaskSucceeded,
@@ -78,6 +81,7 @@ from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import Record
 from mesh.testing.promise_ledger import PartitionLedger, Sent, Source, Step, input_of, topic_of
+from mesh.testing.promise_slots import SlotLedger, cards_of, kept_needlessly
 from mesh.testing.promises_built_in import BuiltIns
 
 __all__ = ["Promises"]
@@ -135,6 +139,7 @@ class Promises:
         ] = {}  # (sender partition, receiver partition) -> the last place in the sequence that has landed
         self._call_ends: dict[str, list[tuple[int, int, Record, CallEnded]]] = {}  # by task
         self._built_in = BuiltIns(self._expect, self.counts)
+        self._slots = SlotLedger()
         self._task_prefix = topics.tasks("")
         self._effect_topics = {topics.requests, topics.receipts, topics.outcomes, topics.dlq}
 
@@ -309,10 +314,13 @@ class Promises:
             self._check_decided_again(step)
         for event in record.events:
             self._check_event(step, event)
+            self._check_slot(step, event)
         try:
             partition.fold.apply(offset, record)
         except ValueError as error:
             self.find(f"{where}: the decision does not fit the state that the log has: {error}")
+        for kept in kept_needlessly(partition.fold.state.workflows.get(record.workflow_id)):
+            self.find(f"{where}: {kept}")
         for effect in effects(record):
             sent = (topic_of(effect, self._topics), self._name(effect, number))
             self._decided_effects.add(sent)
@@ -397,7 +405,7 @@ class Promises:
         route = self._routes.get(_digest_for(given, before))
         called = {event.route: event.digest for event in decision.events if isinstance(event, CallMade)}
         routes = {**self._directory.routes, **called}
-        directory = replace(self._directory, routes=routes, chosen=_chosen(decision.events))
+        directory = replace(self._directory, routes=routes, chosen=_chosen(decision.events), agents=cards_of(decision))
         try:
             target = self._routes.get(given.to) if isinstance(given, CommandGiven) else None
             decided = decide(before, given, route=route, directory=directory, now_ms=decision.at_ms, target=target)
@@ -478,6 +486,13 @@ class Promises:
 
     def _count_command(self, event: WorkflowMigrated | CommandRefused) -> None:
         self.counts[f"refused: {event.command}, {event.code}" if isinstance(event, CommandRefused) else "migrated"] += 1
+
+    def _check_slot(self, step: Step, event: object) -> None:
+        if isinstance(event, SlotGranted):
+            self.counts["slots granted"] += 1
+        if not self._afterwards:  # across partitions, which are read one after the other then
+            for finding in self._slots.take(step.decision, event):
+                self.find(f"{step.where}: {finding}")
 
     def _settle(self, before: Workflow | None, name: str, offset: int) -> None:
         step = before.steps.get(name) if before else None
@@ -656,14 +671,16 @@ def _chosen(events: Iterable[Event]) -> dict[str, str]:
     return {
         ids.attempt_id(event.task_id, event.attempt): event.agent
         for event in events
-        if isinstance(event, TaskDispatched) and event.capability
+        if (isinstance(event, TaskDispatched) and event.capability) or isinstance(event, SlotRequested)
     }
 
 
 def _without_choices(events: Iterable[Event]) -> list[Event]:
     """Why it was chosen rests on what the owner knew."""
     return [
-        replace(event, reason="") if isinstance(event, TaskDispatched) and event.capability else event
+        replace(event, reason="")
+        if (isinstance(event, TaskDispatched) and event.capability) or isinstance(event, SlotRequested)
+        else event
         for event in events
     ]
 

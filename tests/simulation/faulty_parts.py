@@ -16,9 +16,10 @@ from mesh.core.decide import Decided, decide
 from mesh.core.deciding import forwarding
 from mesh.core.deciding.draft import Draft
 from mesh.core.effects import Effect
-from mesh.core.events import AliasBound, Decision, InputDismissed, LogRecord
+from mesh.core.events import AliasBound, Decision, InputDismissed, LogRecord, SlotReleased
+from mesh.core.evolve import evolve
 from mesh.core.ids import parse_step_id
-from mesh.core.inputs import AliasClaimed, Input, ResultReceived
+from mesh.core.inputs import AliasClaimed, Input, ResultReceived, SlotGiven, TimerDue
 from mesh.core.matching import RouteIndex
 from mesh.core.ownership import Epochs, Lost, Ownership
 from mesh.core.replay import PartitionFold
@@ -450,6 +451,50 @@ PLANS["an_alias_takes_every_claim"] = _with_payments
 @fault
 def a_schedule_does_not_wait_for_its_next_time(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Timers, "arm_schedule", lambda *_: None)
+
+
+# Limits ----------------------------------------------------------------------------------------------------------------------
+
+
+@fault
+def a_time_out_gives_no_slot_back(patch: pytest.MonkeyPatch) -> None:
+    def decide_and_keep(workflow: Workflow | None, given: Input, **options: Any) -> Decided:
+        decided = decide(workflow, given, **options)
+        if isinstance(given, TimerDue) and given.kind == "task_timeout" and workflow is not None:
+            events = tuple(event for event in decided.events if not isinstance(event, SlotReleased))
+            for event in events:
+                workflow = evolve(workflow, event, workflow_id=given.workflow_id, at_ms=options["now_ms"])
+            return Decided(events, workflow)
+        return decided
+
+    patch.setattr(owning, "decide", decide_and_keep)
+
+
+@fault
+def a_new_owner_starts_a_limiter_afresh(patch: pytest.MonkeyPatch) -> None:
+    honest = takeover._move_in
+
+    def move_in(candidate: Any) -> None:
+        honest(candidate)
+        workflows = candidate.owner.state.workflows
+        for name in [name for name, workflow in workflows.items() if workflow.limiter is not None]:
+            del workflows[name]
+
+    patch.setattr(takeover, "_move_in", move_in)
+
+
+@fault
+def a_grant_counts_for_whoever_waits_now(patch: pytest.MonkeyPatch) -> None:
+    def decide_anyhow(workflow: Workflow | None, given: Input, **options: Any) -> Decided:
+        slots = workflow.slots if workflow is not None else {}
+        waiting = [(place, kept[-1]) for place, kept in slots.items() if kept]
+        if isinstance(given, SlotGiven) and workflow is not None:
+            for place, slot in waiting:
+                if slot.limit == given.limit and workflow.steps[place].status == "queued":
+                    given = replace(given, task_id=slot.task_id, attempt=slot.attempt, asked_at_ms=slot.asked_at_ms)
+        return decide(workflow, given, **options)
+
+    patch.setattr(owning, "decide", decide_anyhow)
 
 
 # Checkpoints -----------------------------------------------------------------------------------------------------------------

@@ -43,6 +43,7 @@ EXPECTED = (
     "schedules fired",
     "schedules fired late",
     "calls",
+    "slots granted",
     "call: failed",
     "call: timeout",
     "incident: call",

@@ -1,5 +1,6 @@
 """One partition's owner without a broker: inputs in, decisions in a log of bytes, the state after them. What tests of the core stand on."""
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, Literal, TypeVar
 
@@ -28,6 +29,10 @@ from mesh.core.inputs import (
     ResultReceived,
     ScheduledStart,
     ScheduleSet,
+    SlotDenied,
+    SlotGiven,
+    SlotReturned,
+    SlotWanted,
     TaskError,
     TaskUndeliverable,
     TimerDue,
@@ -40,6 +45,7 @@ from mesh.core.route import Route
 from mesh.core.route_compile import compile_route
 from mesh.core.state import AgentCard, Directory, PartitionState, StepState, Workflow
 from mesh.ports import OutRecord, Record
+from mesh.services.router.timers import rate_due_at_ms
 
 START_MS = 1_763_900_000_000
 SOURCE = "/orders"
@@ -99,6 +105,14 @@ def only(found: Sequence[object], kind: type[_E]) -> _E:
 
 def names(events: Sequence[Event]) -> list[str]:
     return [type(event).__name__ for event in events]
+
+
+_SLOT_KINDS: dict[type, str] = {
+    SlotWanted: "slot_wanted",
+    SlotGiven: "slot_given",
+    SlotReturned: "slot_returned",
+    SlotDenied: "slot_denied",
+}
 
 
 class Partition:
@@ -197,6 +211,8 @@ class Partition:
                 kind, name = "call_ended", ids.attempt_id(given.task_id, given.attempt)
             case CallCancelled():
                 kind, name = "call_cancelled", ids.attempt_id(given.caller.task_id, given.caller.attempt)
+            case SlotWanted() | SlotGiven() | SlotReturned() | SlotDenied():
+                kind, name = _SLOT_KINDS[type(given)], ids.attempt_id(given.task_id, given.attempt)
             case _:
                 kind, name = _cause_of_built_in(given)
         return Cause(
@@ -234,6 +250,13 @@ class Partition:
         for one in self.crossing():
             self.give(one)
             self.pass_on()
+
+    def deliver(self) -> None:
+        """The same, in the order in which it was sent."""
+        todo = deque(self.crossing())
+        while todo:
+            self.give(todo.popleft())
+            todo.extend(self.crossing())
 
     def records(self) -> list[tuple[int, LogRecord]]:
         """The log, read back from its bytes."""
@@ -413,6 +436,13 @@ class Partition:
                 **source,
             )
         )
+
+    def rate(self, limiter: str) -> tuple[Event, ...]:
+        """Let time pass until one more is within the limiter's rate, and tell it so."""
+        due = rate_due_at_ms(self.workflow(limiter))
+        assert due is not None
+        self.now_ms = max(self.now_ms, due)
+        return self.give(TimerDue(due_at_ms=due, workflow_id=limiter, kind="rate"))
 
     def wait(self, step: str = "", key: str = "k") -> tuple[Event, ...]:
         """Let time pass until the step's own time has come (no step: the workflow's memory ends), and tell it so."""

@@ -170,6 +170,13 @@ def test_the_message_about_a_name_proposes_one_that_holds() -> None:
         agent("Issue Classifier")(fine)
 
 
+def test_an_agent_may_say_how_many_tasks_it_wants_outstanding() -> None:
+    assert agent("busy", max_outstanding=3)(fine).max_outstanding == 3
+    assert agent("free")(fine).max_outstanding is None
+    with pytest.raises(AgentError, match="max_outstanding is 0"):
+        agent("idle", max_outstanding=0)(fine)
+
+
 @pytest.mark.parametrize("concurrency", [0, -1])
 def test_a_concurrency_below_one_is_refused(concurrency: int) -> None:
     with pytest.raises(AgentError, match="concurrency"):

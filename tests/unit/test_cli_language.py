@@ -12,6 +12,7 @@ from one_partition import agent, approval, route
 from told_mesh import ToldPartition, answer_command, commit_ingress, with_broker, write
 
 from mesh.cli.app import mesh
+from mesh.core.inputs import TimerDue
 
 EACH = {"items": "${{ event.data }}", "concurrency": 3, "tolerate": "all"}
 ONCE = {"attempts": 1}
@@ -488,3 +489,62 @@ def test_status_does_not_call_a_time_overdue_that_is_still_to_come(folder: Path)
     p = ToldPartition(route({"rest": {"wait": "1h"}}))
     p.start()
     assert stuck(folder, p) == []
+
+
+# Limits ---------------------------------------------------------------------------------------------------------------------------------
+
+
+def limited(count: int, **numbers: Any) -> ToldPartition:
+    """So many that wait for one slot: the later, the higher their priority."""
+    limits = {"openai": numbers or {"concurrency": 1}}
+    p = ToldPartition(route({"a": agent(limit="openai")}, limits=limits, priority="${{ event.data }}"))
+    for n in range(count):
+        p.start(f"k{n}", event_id=f"e{n}", data=n)
+        p.deliver()
+    return p
+
+
+def test_a_queued_step_says_for_which_limit_it_waits_and_how_many_are_before_it(folder: Path) -> None:
+    write(folder, limited(4))
+    shown = text("workflow", "r:k1")
+    assert "a queued for limit openai the workflow started" in shown
+    assert "a: queued for 1 min; waits for limit openai: 1 of 1 out, 2 before it" in shown
+    assert "a dispatched to x openai has granted a slot" in text("workflow", "r:k0")
+
+
+def test_a_limiter_shows_how_it_stands_and_is_listed_only_where_it_is_asked_for(folder: Path) -> None:
+    p = limited(3, concurrency=1, rate="5/1m")
+    p.succeed("a", key="k0")
+    p.deliver()
+    write(folder, p)
+    shown = text("workflow", "mesh.limit:openai")
+    assert "mesh.limit:openai standing" in shown
+    assert re.search(r"r:k1/\w+/a/1 wants a slot, priority 1", shown)
+    assert re.search(r"slot given back by r:k0/\w+/a/1", shown)
+    assert re.search(r"slot granted to r:k2/\w+/a/1", shown)
+    assert re.search(r"1 of 1 out, 5 in 60 s\nwaits: r:k1/\w+/a/1 \(priority 1\)", shown)
+    assert "a slot of limit openai given back" in text("workflow", "r:k0")
+    assert "mesh.limit" not in text("workflows")
+    assert "mesh.limit:openai" in text("workflows", "--all")
+    assert "standing" not in text("status")
+
+
+def test_a_long_queue_is_cut_off_and_a_rate_alone_has_no_number_of_places(folder: Path) -> None:
+    p = limited(30, rate="1/1h")
+    p.give(TimerDue(due_at_ms=0, workflow_id="mesh.limit:openai", kind="rate"))
+    write(folder, p)
+    shown = text("workflow", "mesh.limit:openai")
+    assert "1 out, 1 in 3600 s" in shown
+    assert "... and 9 more" in shown
+
+
+def test_a_granted_slot_that_is_on_its_way_is_waited_for_by_the_limits_name(folder: Path) -> None:
+    p = ToldPartition(route({"a": agent(limit="openai")}, limits={"openai": {"concurrency": 1}}))
+    p.start()
+    [request] = p.crossing()
+    write(folder, p)
+    assert "a: queued for 1 min; waits for limit openai\n" in text("workflow", "r:k") + "\n"
+    p.give(request)
+    (folder / "mesh.db").unlink()
+    write(folder, p)
+    assert "waits for limit openai: 1 of 1 out" in text("workflow", "r:k")

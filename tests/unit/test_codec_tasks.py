@@ -44,6 +44,7 @@ CARD = AgentCard(
     input_schema={"type": "object"},
     output_schema={"type": "string"},
     concurrency=8,
+    max_outstanding=20,
     instance="host-1",
     renewed_at="2026-01-01T00:00:00Z",
 )

@@ -69,6 +69,8 @@ UNDRAWN = frozenset(
     {"InputParked", "InputAttempted"}  # the owner's, not `decide`'s
     | {"AliasSought", "AliasGranted", "AliasWaived", "AliasReturned", "AliasBound", "AliasRefused", "EventRedirected"}
     | {"ScheduleChanged", "ScheduleFired"}  # test_alias_properties.py has both
+    | {"SlotRequested", "SlotReleased", "SlotQueued"}  # `test_limits_properties` draws these
+    | {"SlotGranted", "SlotFreed", "SlotRefused"}
 )
 DIRECTORY = replace(PEOPLE, registered={"work": ("x", "y")}, alive=frozenset({"x"}))
 SUB = called_route(

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 from agent_mesh import wait_until
+from msgspec.structs import replace
 
 from mesh.adapters.memory import MemoryCluster
 from mesh.codec.cards import encode_card, withdraw_card, withdraw_registration
@@ -110,6 +111,13 @@ async def test_a_card_without_registration_is_no_candidate(registry: Registry) -
     await registry.put(put(card("deepl", "translate")))
     async with registry.router() as router:
         assert router.current.registered == {}
+
+
+async def test_how_many_tasks_an_agent_wants_outstanding_is_taken_up_at_once(registry: Registry) -> None:
+    await registry.put(put(card()))
+    async with registry.router() as router:
+        await registry.put(put(replace(card(), max_outstanding=3)))
+        await wait_until(lambda: router.current.agents["deepl"].max_outstanding == 3)
 
 
 async def test_roles_and_agents_are_changed_apart(registry: Registry) -> None:

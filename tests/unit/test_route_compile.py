@@ -323,7 +323,7 @@ BAD: list[tuple[Any, list[str]]] = [
     (
         route_with(colour=1),
         [
-            "colour: unknown key colour (there are: budget, closed_retention, keep_events, key, on, on_repeat, output, route, steps)"
+            "colour: unknown key colour (there are: budget, closed_retention, keep_events, key, limits, on, on_repeat, output, priority, route, steps)"
         ],
     ),
     (route_with(route="Issue"), [f"route: route can't be Issue ({NAMES})"]),

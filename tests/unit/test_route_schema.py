@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 from test_route_compile import BAD, ISSUE_TRIAGE, route_with
+from test_route_limits import BAD as BAD_LIMITS
 from test_route_rules import BAD as BAD_RULES
 
 from mesh.cli.app import mesh
@@ -28,7 +29,7 @@ BEYOND = re.compile(
     r"at column|there is no step|steps need each other|can't need itself|max_backoff is less|payload_schema is no JSON Schema|"
     r"a \$ref must|would never count|timeout is shorter|9999d|64 bits|no JSON number|which JSON has not|is no string \(put|"
     r"count can't be 3|so no loop leads|is in the loops of|is inside the loop|nothing says which workflow|"
-    r"the route's budget has no|than the whole budget|"
+    r"the route's budget has no|than the whole budget|the route has no limit|99999d|is a text|"
     r"^on\.schedule: the schedule|there is no time zone|gives no alias"
 )
 
@@ -83,7 +84,7 @@ def test_routes_in_the_documentation_are_valid(page: Path, tmp_path: Path) -> No
         assert [error.message for error in VALID.iter_errors(document)] == []
 
 
-@pytest.mark.parametrize(("document", "messages"), [*BAD, *BAD_RULES])
+@pytest.mark.parametrize(("document", "messages"), [*BAD, *BAD_RULES, *BAD_LIMITS])
 def test_what_is_structurally_wrong_is_no_valid_document(document: Any, messages: list[str]) -> None:
     assert VALID.is_valid(document) == all(BEYOND.search(message) for message in messages)
 
@@ -97,6 +98,7 @@ def test_a_key_that_no_table_describes_is_found(monkeypatch: pytest.MonkeyPatch)
 def test_every_key_is_described() -> None:
     step = SCHEMA["properties"]["steps"]["additionalProperties"]["properties"]
     tables = [SCHEMA, SCHEMA["properties"]["on"], {"properties": step}, step["retry"], step["approval"]]
+    tables += [SCHEMA["properties"]["limits"]["additionalProperties"], step["limit"]["anyOf"][-1]]
     tables += [step["handover"], step["undo"], step["emit"], step["repeat"]]
     tables += [step[key]["anyOf"][-1] for key in ("for_each", "wait", "end")]
     for table in tables:

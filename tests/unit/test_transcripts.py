@@ -11,7 +11,7 @@ from transcript import Transcript
 
 from mesh.core.canonical import digest
 from mesh.core.inputs import ResultReceived, TaskUndeliverable, Undeliverable
-from mesh.core.state import Directory
+from mesh.core.state import AgentCard, Directory
 
 FOLDER = Path(__file__).parent.parent / "transcripts"
 Scenario = Callable[[], Transcript]
@@ -68,6 +68,74 @@ def a_condition_is_false() -> Transcript:
     t.start()
     t.succeed("classify", "low")
     t.succeed("publish")
+    return t
+
+
+@scenario
+def limits_and_priority() -> Transcript:
+    """One at a time for two workflows; the later one has the higher priority."""
+    steps = {
+        "ask": agent(
+            "caller",
+            "${{ event.data.n }}",
+            limit="openai",
+            timeout="30s",
+            retry={"attempts": 2, "backoff": "5s", "jitter": 0},
+        )
+    }
+    limits = {"openai": {"concurrency": 1, "rate": "3/1m"}}
+    t = Transcript(
+        "A limit for all: one at a time, three a minute", route(steps, limits=limits, priority="${{ event.data.n }}")
+    )
+    t.start("low", data={"n": 1})
+    t.deliver()
+    t.start("lower", event_id="e2", data={"n": 0})
+    t.deliver()
+    t.start("high", event_id="e3", data={"n": 5})
+    t.deliver()
+    t.note("The slot of an attempt that is given up goes back, and the highest priority gets it, not the oldest.")
+    t.now_ms += 1_000
+    t.fail("ask", key="low")
+    t.deliver()
+    t.note("The next attempt must wait for its turn.")
+    t.wait("ask", "low")
+    t.deliver()
+    t.succeed("ask", key="high")
+    t.deliver()
+    t.take_over("two")
+    t.succeed("ask", key="low")
+    t.deliver()
+    t.note("Three have gone out in this minute: the fourth has a place, and waits for the time.")
+    t.rate("mesh.limit:openai")
+    grants = t.crossing()
+    t.note("A cancel comes while the grant is on its way: the slot goes back all the same.")
+    t.command("cancel", key="lower")
+    for record in grants + t.crossing():
+        t.give(record)
+    t.wait(key="mesh.limit:openai")
+    return t
+
+
+@scenario
+def tasks_outstanding() -> Transcript:
+    """An agent's card says how many; a step is under that and a limit of its own."""
+    steps = {
+        "each": agent("busy", "${{ item }}", for_each="${{ event.data }}", limit="api"),
+        "undone": agent(needs="each"),
+    }
+    card = AgentCard(name="busy", version="1", topic="mesh.tasks.busy", max_outstanding=2)
+    t = Transcript(
+        "At most two tasks outstanding for an agent",
+        route(steps, limits={"api": {"concurrency": 5}}),
+        directory=Directory(agents={"busy": card}),
+    )
+    t.start(data=[1, 2, 3])
+    t.deliver()
+    t.succeed("each[0]")
+    t.deliver()
+    t.note("Whoever cancels gives back what was granted, and what was only asked for.")
+    t.command("cancel")
+    t.deliver()
     return t
 
 

@@ -347,6 +347,16 @@ def test_nobody_knows_what_would_have_come_of_an_attempt_of_which_no_sign_is_ask
     assert rehearse(recorded(made), route({"a": agent()})).verdict == "unknown"
 
 
+def test_a_limit_is_granted_at_once_since_nobody_else_is_in_the_sandbox() -> None:
+    p = Partition(route({"a": agent(limit="openai")}, limits={"openai": {"concurrency": 1}}))
+    p.start()
+    p.deliver()
+    p.succeed("a")
+    limited = route({"a": agent("x", limit="openai")}, limits={"openai": {"rate": "1/1m"}})
+    found = rehearse(recorded(p), limited)
+    assert (found.verdict, found.after) == ("same", "completed")
+
+
 def test_fewer_attempts_end_where_another_was_made() -> None:
     found = rehearse(
         recorded(retried()), changed(REVIEW, classify=agent(value="${{ event.data }}", retry={"attempts": 2}))

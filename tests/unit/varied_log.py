@@ -11,7 +11,8 @@ from typing import Any
 from one_partition import Partition, agent, approval, called_route, calling, route, scheduled
 
 from mesh.codec.state import workflow_document
-from mesh.core.decide import Decided
+from mesh.core.between import crossing_id, parse_crossing_id
+from mesh.core.decide import Decided, park
 from mesh.core.events import InputAttempted, InputParked
 from mesh.core.inputs import CommandGiven, TaskUndeliverable, Undeliverable
 from mesh.core.route import Route
@@ -38,8 +39,9 @@ def varied_run() -> Partition:
     sub = called_route({"work": agent("worker", "${{ event.data }}", on_exhausted="fail", retry={"attempts": 1})})
     named = route({"a": agent(alias="${{ steps.a }}", undo={"agent": "u", "input": 1}), "b": agent()}, route="named")
     daily = scheduled({"a": agent()}, "0 9 * * *", "Europe/Berlin", route="daily")
+    queues = route({"ask": agent(limit="api")}, route="triage", limits={"api": {"concurrency": 1, "rate": "5/1m"}})
     first = route(steps, route="triage", on_repeat="new_run_after_end")
-    p = Partition(first, callers, sub, rules, limited, changed, named, daily)
+    p = Partition(first, callers, sub, rules, limited, changed, named, daily, queues)
     _finish(p)
     _reject(p)
     _stop(p)
@@ -52,6 +54,7 @@ def varied_run() -> Partition:
     _move(p, changed)
     _name(p, named)
     _start_by_itself(p, daily)
+    _queue(p, queues)
     return p
 
 
@@ -263,6 +266,21 @@ def _start_by_itself(p: Partition, daily: Route) -> None:
     p.pass_on()
 
 
+def _queue(p: Partition, queues: Route) -> None:
+    """Two that wait for one slot, and one whose request can't be read."""
+    for key in ("queue-1", "queue-2"):
+        p.start(key, data=1, digest=queues.digest)
+        p.deliver()
+    p.succeed("ask", key="queue-1")
+    p.deliver()
+    p.start("queue-3", data=1, digest=queues.digest)
+    [request] = p.crossing()
+    about = parse_crossing_id(crossing_id(request))
+    limiter = p.workflow(request.workflow_id)
+    p._write(request, park(limiter, _parked(p), about, workflow_id=request.workflow_id, now_ms=p.now_ms))
+    p.deliver()
+
+
 def _owners_own(p: Partition) -> None:
     """The two events that the owner writes without `decide`."""
     given = CommandGiven(
@@ -270,7 +288,11 @@ def _owners_own(p: Partition) -> None:
     )
     workflow = p.workflow("stuck")
     p._write(given, Decided((InputAttempted(topic="mesh.inbox", offset=p.read["mesh.inbox"]),), workflow))
-    parked = InputParked(
+    p._write(given, Decided((_parked(p),), workflow))
+
+
+def _parked(p: Partition) -> InputParked:
+    return InputParked(
         code="poison",
         message="owners died on it time and again",
         topic="mesh.inbox",
@@ -281,7 +303,6 @@ def _owners_own(p: Partition) -> None:
         value=None,
         headers=[("ce_id", "Yw==")],
     )
-    p._write(given, Decided((parked,), workflow))
 
 
 def dumped(p: Partition) -> str:

@@ -5,6 +5,9 @@ starting      an event for a workflow's id
 correlating   an event that a workflow's steps wait for
 progress      which steps can act now, and what they do
 dispatching   an attempt at a task goes out, or is held
+limiting      the limits that it is under, and slots that go back
+queueing      a task that waits for a slot, and what becomes of it
+limiter       a limiter's own decisions: who gets a slot
 budgeting     what happens where the budget has not enough
 fanning       a step's work for each item of a list
 looping       whether a loop goes round again

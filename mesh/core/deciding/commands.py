@@ -3,6 +3,7 @@
 from typing import Any
 
 from mesh.core import ids
+from mesh.core.between import parse_crossing_id
 from mesh.core.deciding import fanning
 from mesh.core.deciding.attempts import dispatch_again
 from mesh.core.deciding.calling import call_again
@@ -12,6 +13,7 @@ from mesh.core.deciding.ending import end
 from mesh.core.deciding.granting import on_claim_undeliverable, resolve_alias
 from mesh.core.deciding.looping import go_round
 from mesh.core.deciding.progress import begin, go_on, settled
+from mesh.core.deciding.queueing import fail_to_ask
 from mesh.core.deciding.returning import on_call_undeliverable
 from mesh.core.events import (
     CommandAccepted,
@@ -186,6 +188,9 @@ def on_undeliverable(draft: Draft, given: Undeliverable) -> None:
         return
     on_call_undeliverable(draft, given.effect_id, given.message)
     on_claim_undeliverable(draft, given.effect_id, given.message)
+    about = parse_crossing_id(given.effect_id)
+    if about is not None and about.what == "acquire":
+        fail_to_ask(draft, about, "undeliverable", f"a limit could not be asked for a slot: {given.message}")
     step = workflow.steps.get(parsed.step)
     if step is not None and step.status == "asking" and step.task_id == given.effect_id:
         message = f"the approval request could not be sent: {given.message}"

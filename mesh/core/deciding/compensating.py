@@ -11,6 +11,7 @@ from mesh.core.deciding.aliasing import is_done_but_for_its_alias, return_aliase
 from mesh.core.deciding.calling import withdraw
 from mesh.core.deciding.dispatching import dispatch
 from mesh.core.deciding.draft import Draft
+from mesh.core.deciding.limiting import release_all
 from mesh.core.events import (
     AliasWaived,
     ApprovalWithdrawn,
@@ -29,7 +30,7 @@ __all__ = ["begin_undo", "cancel_step", "close", "compensate", "undo_next"]
 
 
 def close(draft: Draft, status: EndStatus, reason: str, output: Any = None) -> None:
-    """The end. Open questions and calls are withdrawn, aliases given back; events that no step took go to the dead letters."""
+    """The end. Open questions and calls are withdrawn, aliases and slots given back; events that no step took go to the dead letters."""
     workflow = draft.live
     for name, step in workflow.steps.items():
         if step.status == "asking":
@@ -39,6 +40,7 @@ def close(draft: Draft, status: EndStatus, reason: str, output: Any = None) -> N
     return_aliases(draft)
     for kept in workflow.kept:
         draft.add(EventUnclaimed(kept=kept, reason=f"no step took it before the workflow {status}"))
+    release_all(draft)
     draft.add(
         WorkflowEnded(
             status=status,

@@ -1,12 +1,13 @@
-"""Dispatching: one attempt at a task goes out to an agent, which is chosen here where the route names a capability."""
+"""Dispatching: one attempt at a task goes out to an agent, which is chosen here where the route names a capability; or it is held until the budget and the limits let it go."""
 
 from typing import Any
 
 from mesh.core import ids
 from mesh.core.capabilities import choose, nobody
-from mesh.core.deciding.draft import Draft
+from mesh.core.deciding.draft import Draft, Shortage
+from mesh.core.deciding.limiting import limits_of, request
 from mesh.core.events import IncidentRaised, TaskDispatched, TaskHeld
-from mesh.core.route import AgentWork
+from mesh.core.route import AgentWork, ExpressionError
 
 __all__ = ["agent_work", "dispatch", "round_of"]
 
@@ -40,15 +41,17 @@ def dispatch(
     agent: str = "",
     hop: int = 1,
     failed: str = "",
+    beyond: str = "",
 ) -> None:
-    """Send it, or hold it where the budget does not have what it needs. An incident where it is for a capability and nobody is registered for that.
+    """Send it, or hold it where the budget does not have what it needs, or ask the next limit that it is under for a slot. An incident where it is for a capability and nobody is registered for that.
 
     `agent`: who it is for already, by an earlier attempt or by a hand-over, as the task's `hop`th. `failed`: who had it before and failed, where it is chosen anew.
+    `beyond`: the limit that has granted it a slot last; what it needs of the budget is reserved then.
     """
     workflow, turn = draft.live, round_of(draft, place)
     reserve = work.reserve
     if not ids.is_undo(place):
-        short = draft.shortage(reserve)
+        short = _shortage_of_time(draft) if beyond else draft.shortage(reserve)
         if short is not None:
             draft.add(
                 TaskHeld(
@@ -71,6 +74,28 @@ def dispatch(
             draft.add(IncidentRaised(step=place, kind="no_agent", message=nobody(work.capability)))
             return
         agent, reason = choice.agent, f"{reason}; {choice.why}"
+    if work.limit is not None or _has_limit(draft, agent):
+        try:
+            limits = limits_of(draft, work, agent, beyond=beyond)
+            if limits:
+                request(
+                    draft,
+                    place,
+                    limits[0],
+                    task=task,
+                    attempt=attempt,
+                    agent=agent,
+                    value=value,
+                    reason=reason,
+                    retry_budget_from=budget_from,
+                    turn=turn,
+                    hop=hop,
+                    reserve=reserve,
+                )
+                return
+        except ExpressionError as error:
+            draft.add(IncidentRaised(step=place, kind="expression", message=str(error)))
+            return
     draft.add(
         TaskDispatched(
             step=place,
@@ -94,3 +119,15 @@ def dispatch(
 def _did(draft: Draft, place: str) -> str:
     """Who did what is to be undone at this place: it knows best how."""
     return draft.live.steps[ids.step_of(place)].agent if ids.is_undo(place) else ""
+
+
+def _shortage_of_time(draft: Draft) -> Shortage | None:
+    """Of what a task that is queued may lack: the rest is reserved for it."""
+    account = draft.live.account
+    return draft.shortage({}) if account is not None and account.is_time_over else None
+
+
+def _has_limit(draft: Draft, agent: str) -> bool:
+    """Whether the agent lets only so many tasks be out."""
+    card = draft.directory.agents.get(agent)
+    return card is not None and card.max_outstanding is not None

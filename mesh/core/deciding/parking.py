@@ -3,17 +3,20 @@
 from mesh.core import ids
 from mesh.core.between import CrossingId
 from mesh.core.deciding.draft import Draft
-from mesh.core.events import AliasRefused, CallFailed, CallRefused, IncidentRaised, InputParked
+from mesh.core.deciding.limiter import free_unread
+from mesh.core.deciding.queueing import fail_to_ask
+from mesh.core.events import AliasRefused, CallFailed, CallRefused, IncidentRaised, InputParked, SlotRefused
 
 __all__ = ["on_parked"]
 
 
 def on_parked(draft: Draft, parked: InputParked, about: CrossingId | None) -> None:
-    """A call or a claim that is set aside is refused; one whose end or answer is set aside needs an operator."""
+    """A call, a claim or an acquire that is set aside is refused; one whose end or answer is set aside needs an operator; a slot that is given back is free all the same."""
     draft.add(parked)
     message = f"{parked.topic}/{parked.partition}/{parked.offset} was parked: {parked.message}"
     if about is None:
         return
+    task, attempt = about.caller.task_id, about.caller.attempt
     match about.what:
         case "call":
             draft.add(CallRefused(caller=about.caller, code=parked.code, message=message))
@@ -23,6 +26,14 @@ def on_parked(draft: Draft, parked: InputParked, about: CrossingId | None) -> No
             draft.add(AliasRefused(claimant=about.caller, message=message))
         case "claimed":
             _answer_unread(draft, about, message)
+        case "acquire":
+            draft.add(SlotRefused(task_id=task, attempt=attempt, message=message))
+        case "release":
+            free_unread(draft, task, attempt)
+        case "grant" | "denial":
+            fail_to_ask(draft, about, "parked", message)
+        case _:
+            pass
 
 
 def _end_unread(draft: Draft, about: CrossingId, message: str) -> None:

@@ -146,7 +146,7 @@ def _waiting(draft: Draft, task: str, attempt: int, *, success: bool) -> _Waits 
         return _of_nobody(workflow, parsed, f"task {task}, attempt {attempt},")
     if step.task_id != task:
         return InputDismissed(code="late", message=f"task {task} is not the step's any more: that is {step.task_id}")
-    if not 1 <= attempt <= step.attempt:
+    if not 1 <= attempt <= step.attempt - (step.status == "queued"):
         return InputDismissed(code="unknown", message=f"task {task}, attempt {attempt}, was never dispatched")
     if _is_unsettled(step) if success else step.status == "running" and attempt == step.attempt:
         return _Waits(parsed.step, step)
@@ -169,4 +169,4 @@ def _is_unsettled(step: StepState) -> bool:
     """An operator who has the step may have it because of its loop or its alias: then its work is done."""
     if step.incident is not None:
         return step.incident.kind not in {"loop", "alias"}
-    return step.status in {"running", "retrying", "held"}
+    return step.status in {"running", "retrying", "held", "queued"}

@@ -36,6 +36,7 @@ def card_of(
         input_schema=agent.input_schema,
         output_schema=agent.output_schema,
         concurrency=agent.concurrency,
+        max_outstanding=agent.max_outstanding,
         instance=instance,
         renewed_at=datetime.fromtimestamp(now_ms / 1000, UTC).isoformat().replace("+00:00", "Z"),
         expires_after_s=expires_after_s,

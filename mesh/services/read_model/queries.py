@@ -216,7 +216,10 @@ _NO_BUILT_IN: Final = f"substr(workflow_id, 1, {len(BUILT_IN)}) <> '{BUILT_IN}'"
 _decode_decision: Final = msgspec.json.Decoder(Decision).decode
 
 
-_THERE: Final = "NOT (forgotten AND status = 'expected')"  # what never had a run is gone with its last event
+_THERE: Final = "NOT (forgotten AND status IN ('expected', 'serving'))"
+"""What never had a run is gone with its last event, and a built-in workflow when it is forgotten."""
+
+_OF_ROUTES: Final = f"{_THERE} AND status != 'serving'"
 
 
 # Workflows ---------------------------------------------------------------------------------------------------------------------------

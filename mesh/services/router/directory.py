@@ -110,9 +110,7 @@ class DirectoryFollower:
             if known is None or known.capabilities != card.capabilities:
                 self._registrations[card.name] = card
         known = self._cards.get(card.name)
-        if not card.stopped and (
-            known is None or known.output_schema != card.output_schema or known.version != card.version
-        ):
+        if not card.stopped and (known is None or _said(known) != _said(card)):
             self._cards[card.name] = card
 
     def _look_at_clock(self) -> None:
@@ -129,3 +127,8 @@ def _by_capability(registrations: Iterable[AgentCard]) -> dict[str, tuple[str, .
         for capability in card.capabilities:
             found.setdefault(capability, []).append(card.name)
     return {capability: tuple(sorted(names)) for capability, names in found.items()}
+
+
+def _said(card: AgentCard) -> tuple[object, ...]:
+    """What of a card a decision may depend on."""
+    return card.version, card.output_schema, card.max_outstanding

@@ -546,6 +546,8 @@ class Owner:
                     pass
         if workflow.plan is not None and workflow.plan.next_at_ms is not None:
             self.timers.arm_schedule(workflow.plan.next_at_ms, workflow.workflow_id)
+        if workflow.limiter is not None:
+            self.timers.arm_rate(workflow)
         if workflow.forget_at_ms is not None and workflow.updated_at_ms == decision.at_ms:
             self.timers.arm_forget(workflow.forget_at_ms, workflow.workflow_id, workflow.run_id)
 

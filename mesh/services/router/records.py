@@ -26,6 +26,10 @@ from mesh.core.inputs import (
     ScheduledStart,
     ScheduleSet,
     SignReceived,
+    SlotDenied,
+    SlotGiven,
+    SlotReturned,
+    SlotWanted,
     WorkflowCalled,
 )
 from mesh.errors import MalformedRecord
@@ -122,6 +126,16 @@ def _identity(given: InboxInput) -> tuple[str, str, str]:
             return "claim_answered", ids.attempt_id(given.claimant.task_id, given.claimant.attempt), ""
         case AliasReleased():
             return "alias_released", f"{given.claimant}/{given.run_id}", ""
+        case SlotWanted() | SlotGiven() | SlotReturned() | SlotDenied():
+            return _SLOT_KINDS[type(given)], ids.attempt_id(given.task_id, given.attempt), ""
+
+
+_SLOT_KINDS: Final[dict[type, str]] = {
+    SlotWanted: "slot_wanted",
+    SlotGiven: "slot_given",
+    SlotReturned: "slot_returned",
+    SlotDenied: "slot_denied",
+}
 
 
 def workflow_of(record: Record) -> str:

@@ -9,9 +9,10 @@ from heapq import heapify, heappop, heappush
 from typing import Final, Literal
 
 from mesh.core.inputs import TimerDue, TimerKind
+from mesh.core.limits import next_grant_at_ms
 from mesh.core.state import StepState, Workflow
 
-__all__ = ["AWAITED", "Awaited", "Timers"]
+__all__ = ["AWAITED", "Awaited", "Timers", "rate_due_at_ms"]
 
 Awaited = Literal["nothing", "results", "answers", "events"]
 AWAITED: Final[tuple[Awaited, ...]] = ("nothing", "results", "answers", "events")
@@ -19,20 +20,23 @@ AWAITED: Final[tuple[Awaited, ...]] = ("nothing", "results", "answers", "events"
 _Entry = tuple[int, str, str, str]  # due_at_ms, workflow id, place of a step (empty: forget), run id
 _BUDGET: Final = "~budget"  # in the place of a place
 _SCHEDULE: Final = "~schedule"
+_RATE: Final = "~rate"  # likewise
 _REBUILD_AT: Final = 50_000
 
 
 class Timers:
-    __slots__ = ("_heaps", "_rebuild_at")
+    __slots__ = ("_heaps", "_rates", "_rebuild_at")
 
     def __init__(self) -> None:
         self._heaps: dict[Awaited, list[_Entry]] = {awaited: [] for awaited in AWAITED}
+        self._rates: dict[str, int] = {}  # limiters that are armed, and for when
         self._rebuild_at = _REBUILD_AT
 
     def rebuild(self, workflows: Iterable[Workflow]) -> None:
         """Take in all times of all workflows, as at a take-over, and nothing else."""
         for heap in self._heaps.values():
             heap.clear()
+        self._rates.clear()
         for workflow in workflows:
             for awaited, entry in _entries(workflow):
                 self._heaps[awaited].append(entry)
@@ -64,6 +68,13 @@ class Timers:
         """A schedule has its next time."""
         heappush(self._heaps["nothing"], (due_at_ms, workflow_id, _SCHEDULE, ""))
 
+    def arm_rate(self, workflow: Workflow) -> None:
+        """A limiter has decided: its queue may go on at a time."""
+        due, known = rate_due_at_ms(workflow), self._rates.get(workflow.workflow_id)
+        if due is not None and due != known:
+            self._rates[workflow.workflow_id] = due
+            heappush(self._heaps["nothing"], (due, workflow.workflow_id, _RATE, workflow.run_id))
+
     def next_due_at_ms(self, *awaited: Awaited) -> int | None:
         """The nearest time of these heaps; of all, if none is named."""
         return min((heap[0][0] for name in awaited or AWAITED if (heap := self._heaps[name])), default=None)
@@ -74,15 +85,24 @@ class Timers:
         """Up to `limit` of those that are due by `up_to_ms` and still fit their workflow, in order of time."""
         heap, count = self._heaps[awaited], 0
         while heap and heap[0][0] <= up_to_ms and count < limit:
-            timer = _timer(heappop(heap), workflows)
+            entry = heappop(heap)
+            if entry[2] == _RATE and self._rates.get(entry[1]) == entry[0]:
+                del self._rates[entry[1]]
+            timer = _timer(entry, workflows)
             if timer is not None:
                 count += 1
                 yield timer
 
     def put_back(self, awaited: Awaited, timer: TimerDue) -> None:
-        places = {"budget_time": _BUDGET, "schedule": _SCHEDULE}
+        places = {"budget_time": _BUDGET, "schedule": _SCHEDULE, "rate": _RATE}
         place = places.get(timer.kind, timer.step)
         heappush(self._heaps[awaited], (timer.due_at_ms, timer.workflow_id, place, timer.run_id))
+
+
+def rate_due_at_ms(workflow: Workflow) -> int | None:
+    """When a limiter's queue goes on by itself; at once, where one decision could not hold all that there was room for."""
+    due = None if workflow.limiter is None else next_grant_at_ms(workflow.limiter)
+    return None if due is None else max(due, workflow.updated_at_ms)
 
 
 def _timing(step: StepState) -> tuple[TimerKind, Awaited]:
@@ -121,6 +141,10 @@ def _timer(entry: _Entry, workflows: dict[str, Workflow]) -> TimerDue | None:
         if workflow.plan is None or workflow.plan.next_at_ms != due_at_ms:
             return None
         return TimerDue(due_at_ms=due_at_ms, workflow_id=workflow_id, kind="schedule")
+    if name == _RATE:
+        if rate_due_at_ms(workflow) != due_at_ms:
+            return None
+        return TimerDue(due_at_ms=due_at_ms, workflow_id=workflow_id, kind="rate", run_id=run_id)
     step = workflow.steps.get(name)
     if step is None or step.due_at_ms != due_at_ms:
         return None
@@ -141,6 +165,9 @@ def _entries(workflow: Workflow) -> Iterator[tuple[Awaited, _Entry]]:
         yield "nothing", (workflow.expires_at_ms, workflow.workflow_id, _BUDGET, workflow.run_id)
     if workflow.plan is not None and workflow.plan.next_at_ms is not None:
         yield "nothing", (workflow.plan.next_at_ms, workflow.workflow_id, _SCHEDULE, "")
+    rate_due = rate_due_at_ms(workflow)
+    if rate_due is not None:
+        yield "nothing", (rate_due, workflow.workflow_id, _RATE, workflow.run_id)
     for name, step in workflow.steps.items():
         if step.due_at_ms is not None:
             yield _timing(step)[1], (step.due_at_ms, workflow.workflow_id, name, workflow.run_id)

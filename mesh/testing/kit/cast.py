@@ -150,6 +150,7 @@ def _agent(
         version="test",
         description="",
         concurrency=1,
+        max_outstanding=like.max_outstanding if like else None,
         capabilities=like.capabilities if like else (),
         is_async=True,
         takes_context=takes_context,

@@ -19,7 +19,9 @@ __all__ = ["Ended", "Run"]
 
 __tracebackhide__ = is_for_the_test
 
-_MOVES_BY_ITSELF = frozenset({"running", "retrying"})
+_MOVES_BY_ITSELF = frozenset(
+    {"running", "retrying", "queued"}
+)  # queued: who has the slots has tasks out, and those end
 _MOVED_BY_OTHERS = frozenset(
     {"iterating", "again", "held"}
 )  # of the same workflow: its items, a loop's other steps, who grants more budget

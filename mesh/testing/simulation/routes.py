@@ -19,6 +19,10 @@ ROLES: Final = {"ana": frozenset({"maintainer"}), "ben": frozenset({"maintainer"
 _RETRY: Final = {"attempts": 3, "backoff": "1s", "max_backoff": "4s"}
 
 
+_LIMITS: Final = {"few": {"concurrency": 2}, "rare": {"concurrency": 1, "rate": "2/5s"}}
+"""Shared by routes, and by the workflows of one."""
+
+
 def _approval(**options: Any) -> dict[str, Any]:
     return {"ask": "Go on?", "payload": {"draft": "${{ steps.draft }}"}, "role": "maintainer", **options}
 
@@ -197,6 +201,47 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
                 },
             },
             "last": {"needs": "settled", "agent": "beta", "input": {}, "timeout": "5s", "retry": _RETRY},
+        },
+    },
+    {
+        "route": "limited",
+        "limits": _LIMITS,
+        "priority": "${{ event.data.n }}",
+        "steps": {
+            "one": {"agent": "alpha", "input": {}, "limit": "few", "timeout": "5s", "retry": _RETRY},
+            "two": {
+                "agent": "beta",
+                "input": {},
+                "limit": {"name": "rare", "key": "${{ event.data.odd }}"},
+                "timeout": "6s",
+                "retry": _RETRY,
+                "on_exhausted": "fail",
+            },
+            "each": {
+                "needs": "one",
+                "for_each": {"items": [1, 2, 3], "tolerate": "all"},
+                "agent": "gamma",
+                "input": "${{ item }}",
+                "limit": "few",
+                "timeout": "4s",
+                "retry": {"attempts": 1},
+            },
+        },
+    },
+    {
+        "route": "limited-too",
+        "limits": _LIMITS,
+        "steps": {
+            "first": {"agent": "alpha", "input": {}, "limit": "few", "timeout": "3s", "retry": _RETRY},
+            "other": {"agent": "beta", "input": {}, "timeout": "6s", "retry": _RETRY},
+            "last": {
+                "needs": {"first_of": ["first", "other"]},
+                "agent": "alpha",
+                "input": {},
+                "limit": "few",
+                "timeout": "5s",
+                "retry": _RETRY,
+            },
         },
     },
     {

@@ -33,6 +33,10 @@ from mesh.core.inputs import (
     ResultReceived,
     ScheduledStart,
     ScheduleSet,
+    SlotDenied,
+    SlotGiven,
+    SlotReturned,
+    SlotWanted,
     TaskUndeliverable,
     TimerDue,
     Undeliverable,
@@ -118,6 +122,8 @@ def _crossing_line(given: Crossing) -> str:
         case EventForwarded():
             event = given.kept.cloud_event
             return f"event {event['id']} ({event['type']}) by alias {given.kept.alias}: {as_json(event['data'])}"
+        case SlotWanted() | SlotGiven() | SlotReturned() | SlotDenied():
+            return f"{crossing_id(given)} to {given.workflow_id}"
 
 
 def schedule_words(schedule: Schedule | None) -> str:

@@ -80,6 +80,7 @@ from mesh.core.events import (
 )
 from mesh.core.ids import attempt_id, parse_step_id
 from mesh.testing.transcript.fields import fields_of, schedule_words
+from mesh.testing.transcript.words_of_slots import slot_heading, slot_words
 from mesh.testing.transcript.writer import as_json
 
 __all__ = ["Told", "Words", "event_words", "lasting"]
@@ -144,6 +145,8 @@ class Words:
                 return _call_heading(decision)
             case "schedule" | "scheduled_start" | "claim" | "claim_answered" | "alias_released" | "forwarded_event":
                 return _built_in_heading(decision)
+            case "slot_wanted" | "slot_given" | "slot_returned" | "slot_denied":
+                return slot_heading(cause.kind, cause.id)
             case "undeliverable":
                 return f"what could not be sent: {_short(cause.id)}"
             case _:
@@ -184,6 +187,8 @@ class Words:
                 return f"it is time to try {step} again"
             case "budget_time":
                 return "its budget's time is over"
+            case "rate":
+                return "one more is within the rate"
             case "forget":
                 return "it is remembered no longer"
             case "wait":
@@ -235,7 +240,13 @@ def _lines(event: Event, decision: Decision, sent: AbstractSet[str]) -> Iterator
 
 def _said(event: Event, decision: Decision) -> str:
     """Events that send nothing, or no more than a receipt."""
-    said = _of_a_step(event, decision) or _of_several(event, decision) or _of_an_input(event) or _of_built_in(event)
+    said = (
+        _of_a_step(event, decision)
+        or _of_several(event, decision)
+        or _of_an_input(event)
+        or _of_built_in(event)
+        or slot_words(event)
+    )
     if said:
         return said
     fields = fields_of(event, lambda ms: f"in {lasting(ms - decision.at_ms)}")

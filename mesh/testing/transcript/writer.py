@@ -75,6 +75,9 @@ def stand(workflow: Workflow | None) -> str:
     if workflow.plan is not None:
         schedule = workflow.plan.schedule
         return f"{workflow.status}: starts {f'at {schedule.cron} ({schedule.timezone})' if schedule else 'no more'}"
+    if workflow.limiter is not None:
+        waiting = ", ".join(claim.name for claim in workflow.limiter.queue)
+        return f"out: {', '.join(workflow.limiter.holders) or 'nothing'}; waiting: {waiting or 'nothing'}"
     return f"{workflow.status}: {_steps(workflow.steps) or 'nothing has begun'}"
 
 

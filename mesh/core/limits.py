@@ -1,0 +1,178 @@
+"""Limits: so many tasks at once, so many in a time, whoever sends them. The values of both sides, and what a limiter's state lets it do.
+
+A limiter is a built-in workflow (docs/adr/0007-limits-and-priority.md): attempts ask it for a slot, it grants them in order, and is given each back. Everything here is a function of logged times.
+"""
+
+from bisect import bisect_right
+from typing import Final
+
+import msgspec
+from msgspec.structs import replace
+
+from mesh.core import ids
+
+__all__ = [
+    "AGENT",
+    "LIMITER",
+    "Claim",
+    "Grants",
+    "Limit",
+    "Limiter",
+    "Slot",
+    "clock_ms",
+    "freed",
+    "granted",
+    "has_room",
+    "is_limiter",
+    "limiter_id",
+    "limiter_name",
+    "next_grant_at_ms",
+    "queued",
+]
+
+LIMITER: Final = "mesh.limit"
+"""What a limiter has in the place of a route. No route can be called so."""
+
+AGENT: Final = "agent"
+"""The name of the limits that agents set for themselves; their keys are the agents' names."""
+
+_PARTS: Final = 100
+"""Recent grants that are kept one by one; of more, each kept entry stands for this part of the window."""
+
+
+class Limit(msgspec.Struct, frozen=True, kw_only=True):
+    """So many at once, and so many grants in any `per_ms`; None: any number."""
+
+    concurrency: int | None = None
+    rate: int | None = None
+    per_ms: int = 0
+
+
+class Slot(msgspec.Struct, frozen=True, kw_only=True):
+    """What an attempt has asked a limiter for, from then until it is given back. `limit`: the limiter's id."""
+
+    limit: str
+    task_id: str
+    attempt: int
+    asked_at_ms: int
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An attempt in a limiter's queue."""
+
+    task_id: str
+    attempt: int
+    asked_at_ms: int
+    priority: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return ids.attempt_id(self.task_id, self.attempt)
+
+
+class Grants(msgspec.Struct, frozen=True):
+    """So many grants, the first and the last at these times."""
+
+    first_ms: int
+    last_ms: int
+    count: int
+
+
+class Limiter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`holders`: attempts that have a slot, and when they asked. `queue`: the next first. `recent`: grants that count for the rate, the oldest first."""
+
+    limit: Limit
+    holders: dict[str, int] = {}
+    queue: tuple[Claim, ...] = ()
+    recent: tuple[Grants, ...] = ()
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.holders and not self.queue
+
+
+def limiter_id(name: str, key: str | None = None) -> str:
+    """The workflow id of the limiter with this name; one for each key, where the limit has one."""
+    return ids.workflow_id(LIMITER, name if key is None else f"{name}/{key}")
+
+
+def limiter_name(limiter: str) -> str:
+    """What people call it: `openai`, `openai/acme`, `agent/drafter`."""
+    return limiter.removeprefix(f"{LIMITER}:")
+
+
+def is_limiter(workflow: str) -> bool:
+    return workflow.startswith(f"{LIMITER}:")
+
+
+def clock_ms(limiter: Limiter, now_ms: int) -> int:
+    """The time to count by: a clock that was set back does not set the limiter back."""
+    return max(now_ms, limiter.recent[-1].last_ms) if limiter.recent else now_ms
+
+
+def has_room(limiter: Limiter, now_ms: int) -> bool:
+    """Whether one more may be granted now."""
+    due = next_grant_at_ms(limiter)
+    return due is not None and due <= clock_ms(limiter, now_ms)
+
+
+def next_grant_at_ms(limiter: Limiter) -> int | None:
+    """From when on the next of the queue may be granted, 0: at once. None: not before a slot is given back, or there is no queue."""
+    limit = limiter.limit
+    if not limiter.queue or (limit.concurrency is not None and len(limiter.holders) >= limit.concurrency):
+        return None
+    if limit.rate is None:
+        return 0
+    due, counted = 0, sum(grants.count for grants in limiter.recent)
+    for grants in limiter.recent:
+        if counted < limit.rate:
+            break
+        counted -= grants.count
+        due = grants.last_ms + limit.per_ms
+    return due
+
+
+def queued(limiter: Limiter | None, claim: Claim, limit: Limit) -> Limiter:
+    """With one more in the queue, behind those of its own priority; from now on by the numbers that it brought."""
+    known = limiter or Limiter(limit=limit)
+    place = bisect_right(known.queue, -claim.priority, key=lambda other: -other.priority)
+    return replace(known, limit=limit, queue=(*known.queue[:place], claim, *known.queue[place:]))
+
+
+def granted(limiter: Limiter, name: str, at_ms: int) -> Limiter:
+    """The attempt has a slot now."""
+    place = _place(limiter, name)
+    claim, limit = limiter.queue[place], limiter.limit
+    recent = limiter.recent
+    if limit.rate is not None:
+        recent = _counted(tuple(one for one in recent if one.last_ms + limit.per_ms > at_ms), limit, at_ms)
+    return replace(
+        limiter,
+        holders={**limiter.holders, name: claim.asked_at_ms},
+        queue=(*limiter.queue[:place], *limiter.queue[place + 1 :]),
+        recent=recent,
+    )
+
+
+def _place(limiter: Limiter, name: str) -> int:
+    for place, claim in enumerate(limiter.queue):
+        if claim.name == name:
+            return place
+    raise ValueError(f"{name} is not in the queue")
+
+
+def _counted(recent: tuple[Grants, ...], limit: Limit, at_ms: int) -> tuple[Grants, ...]:
+    """With one grant more. What is merged counts as of the last of it, so the rate is never more than it may be."""
+    width = limit.per_ms // _PARTS if limit.rate is not None and limit.rate > _PARTS else 0
+    if recent and at_ms - recent[-1].first_ms <= width:
+        last = recent[-1]
+        return (*recent[:-1], Grants(last.first_ms, at_ms, last.count + 1))
+    return (*recent, Grants(at_ms, at_ms, 1))
+
+
+def freed(limiter: Limiter, name: str) -> Limiter:
+    """Without this attempt, wherever it stood."""
+    if name in limiter.holders:
+        return replace(limiter, holders={one: at_ms for one, at_ms in limiter.holders.items() if one != name})
+    place = _place(limiter, name)
+    return replace(limiter, queue=(*limiter.queue[:place], *limiter.queue[place + 1 :]))
