@@ -133,6 +133,25 @@ class _Runnable:
         return self._others.pop()
 
 
+class _Task(asyncio.Task[T]):
+    """Hashed by its number: a set of tasks, such as a `TaskGroup` cancels, then has an order that no memory address decides."""
+
+    def __init__(
+        self,
+        coro: Coroutine[Any, Any, T],
+        *,
+        number: int,
+        loop: asyncio.AbstractEventLoop,
+        name: str | None,
+        context: contextvars.Context | None,
+    ) -> None:
+        self._number = number
+        super().__init__(coro, loop=loop, name=name, context=context)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
 class VirtualTimeLoop(asyncio.BaseEventLoop):
     """An asyncio event loop without an outside. Time begins at 0.0 and is in seconds. `seed` None keeps asyncio's own order.
 
@@ -223,10 +242,11 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
         owner = (context or contextvars.copy_context()).get(_INCARNATION)
         self._creating_task = True
         try:
-            task = asyncio.Task(coro, loop=self, name=name, context=context)
+            number = next(self._task_numbers)
+            task = _Task(coro, number=number, loop=self, name=name, context=context)
         finally:
             self._creating_task = False
-        self._tasks[task] = (next(self._task_numbers), owner)
+        self._tasks[task] = (number, owner)
         if owner is not None:
             self._hold(task)
         return task
