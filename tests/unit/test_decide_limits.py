@@ -462,6 +462,25 @@ def test_a_limiter_is_no_workflow_to_command() -> None:
     assert only(p.command("cancel", key=OPENAI), CommandRefused).code == "built_in"
 
 
+def test_a_limiter_notes_what_can_not_be_sent_and_passes_over_what_is_not_for_it() -> None:
+    p = running({"a": agent(limit="openai")})
+    lost = Undeliverable(workflow_id=OPENAI, effect_id="x", topic="mesh.inbox", code="too_large", message="too large")
+    assert names(p.give(lost)) == ["EffectUndeliverable"]
+    strange = SlotGiven(
+        workflow_id=OPENAI,
+        limit=OPENAI,
+        task_id="t",
+        attempt=1,
+        asked_at_ms=0,
+        source_topic="mesh.log",
+        source_partition=0,
+        source_offset=99,
+        source_at_ms=p.now_ms,
+    )
+    assert only(p.give(strange), InputDismissed).message == "a limiter takes no SlotGiven"
+    assert only(p.give(replace(wanted(p, 0), workflow_id="r:k")), InputDismissed).code == "unknown"
+
+
 def test_a_limiter_whose_grants_still_count_is_not_forgotten() -> None:
     p = Partition(route({"a": agent()}))
     p.give(wanted(p, 0, rate=1, per_ms=3_600_000))
