@@ -89,8 +89,14 @@ def test_an_owner_that_hears_nothing_but_signs_of_life_notes_how_far_it_has_read
 
 
 def test_the_runs_meet_what_they_are_made_for() -> None:
-    counts = sum((simulate(seed).counts for seed in range(40)), Counter[str]())
-    assert [name for name in EXPECTED if not counts[name]] == []
+    """Some of it is rare: as many of the fixed seeds as it takes."""
+    counts, missing = Counter[str](), list(EXPECTED)
+    for seed in range(200):
+        counts += simulate(seed).counts
+        missing = [name for name in EXPECTED if not counts[name]]
+        if not missing:
+            return
+    assert missing == []
 
 
 def _digest(seed: int) -> str:
