@@ -22,7 +22,7 @@ class SlotLedger:
         self._limits: dict[str, Limit] = {}  # as the newest acquire said
         self._out: dict[str, set[str]] = {}  # limiter -> attempts with a slot, granted and not released
         self._granted_at_ms: dict[str, list[int]] = {}
-        self._asked: dict[str, set[str]] = {}  # attempt -> limiters asked and not released
+        self._asked: dict[str, dict[str, int]] = {}  # attempt -> limiters asked and not released, and when
 
     def take(self, decision: Decision, event: object) -> Iterator[str]:
         match event:
@@ -32,7 +32,8 @@ class SlotLedger:
             case SlotGranted():
                 yield from self._grant(decision.workflow_id, event)
             case SlotRequested():
-                self._asked.setdefault(ids.attempt_id(event.task_id, event.attempt), set()).add(event.limit)
+                asked = self._asked.setdefault(ids.attempt_id(event.task_id, event.attempt), {})
+                asked[event.limit] = decision.at_ms
             case SlotReleased():
                 self._release(event)
             case TaskDispatched():
@@ -45,7 +46,8 @@ class SlotLedger:
 
     def _grant(self, limiter: str, event: SlotGranted) -> Iterator[str]:
         attempt, limit = ids.attempt_id(event.task_id, event.attempt), self._limits[limiter]
-        if limiter in self._asked.get(attempt, ()):  # else its release is under way, and it goes out no more
+        # Else it is of an earlier request, or its release is under way: it goes out no more.
+        if self._asked.get(attempt, {}).get(limiter) == event.asked_at_ms:
             self._out.setdefault(limiter, set()).add(attempt)
         out = len(self._out.get(limiter, ()))
         if limit.concurrency is not None and out > limit.concurrency:
@@ -59,7 +61,7 @@ class SlotLedger:
     def _release(self, event: SlotReleased) -> None:
         attempt = ids.attempt_id(event.task_id, event.attempt)
         self._out.get(event.limit, set()).discard(attempt)
-        self._asked.get(attempt, set()).discard(event.limit)
+        self._asked.get(attempt, {}).pop(event.limit, None)
 
 
 def kept_needlessly(workflow: Workflow | None) -> Iterator[str]:

@@ -607,7 +607,7 @@ def test_a_request_that_can_not_be_sent_makes_its_step_an_incident() -> None:
 
 def judged(*events: Any) -> list[str]:
     ledger, p = SlotLedger(), running({"a": agent(limit="openai")})
-    decision = replace(p.decisions[-1], workflow_id=OPENAI)
+    decision = replace(p.decisions[-1], workflow_id=OPENAI, at_ms=0)
     return [finding for event in events for finding in ledger.take(decision, event)]
 
 
