@@ -9,6 +9,7 @@ from one_partition import Partition, agent, route
 from mesh.core.inputs import SignReceived, TimerDue
 from mesh.services.router import signs as watching
 from mesh.services.router.signs import Signs
+from mesh.testing import MeshKit
 
 ALL: dict[str, Any] = {"start_timeout": "10s", "run_timeout": "60s", "heartbeat": "6s"}
 START, RUN, SILENCE = 10_000, 60_000, 6_000  # the same in milliseconds
@@ -228,3 +229,12 @@ def test_the_heap_stays_small_where_attempts_end_long_before_their_periods(monke
         w.listen()
     assert len(w.signs._heap) <= 11
     assert w.time_outs() == [("start_timeout", START)]
+
+
+def test_tasks_that_their_own_decision_makes_needless_are_not_watched_and_harm_nothing(mesh_kit: MeshKit) -> None:
+    """Their places are gone when the decision is settled: it stands all the same, and is the only one."""
+    steps = {"each": agent(value="${{ item }}", for_each="${{ event.data }}"), "over": {"end": "completed"}}
+    mesh_kit.route({"route": "r", "on": {"type": "t"}, "key": "${{ event.subject }}", "steps": steps})
+    run = mesh_kit.publish(type="t", subject="1", data=[1, 2])
+    assert run.outcome.status == "completed"
+    assert "set aside" not in mesh_kit.transcript()

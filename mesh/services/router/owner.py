@@ -538,8 +538,8 @@ class Owner:
             if step is not None and step.due_at_ms is not None and step.since_ms == decision.at_ms:
                 self.timers.arm(step.due_at_ms, workflow.workflow_id, str(name), workflow.run_id, step)
             match event:
-                case TaskDispatched():
-                    self.signs.watch(workflow, event.step, workflow.steps[event.step])
+                case TaskDispatched() if step is not None:  # or its own decision made it needless
+                    self.signs.watch(workflow, event.step, step)
                 case TaskSucceeded() | TaskFailed():
                     self.signs.forget(event.task_id)
                 case _:
