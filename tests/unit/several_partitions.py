@@ -118,7 +118,7 @@ class Mesh:
 
     def due(self) -> tuple[int, int] | None:
         """The nearest time that anything is due, and in which partition."""
-        found = [(due, one.number) for one in self.parts if (due := one.timers.next_due_at_ms()) is not None]
+        found = [(due, one.number) for one in self.parts if (due := one.timers.nearest_at_ms()) is not None]
         return min(found, default=None)
 
     def timers(self, number: int) -> list[TimerDue]:

@@ -130,7 +130,7 @@ def test_timers_know_a_schedules_time_and_drop_one_that_holds_no_more() -> None:
     [due] = timers.pop_due("nothing", 100, {name: schedule}, limit=9)
     assert (due.kind, due.due_at_ms, due.workflow_id) == ("schedule", 60, name)
     timers.put_back("nothing", due)
-    assert timers.next_due_at_ms() == 60
+    assert timers.nearest_at_ms() == 60
     ended = Workflow(**{f: getattr(schedule, f) for f in schedule.__struct_fields__ if f != "plan"})
     assert list(timers.pop_due("nothing", 100, {name: ended}, limit=9)) == []
 

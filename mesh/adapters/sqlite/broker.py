@@ -216,14 +216,14 @@ class SqliteBroker:
             for subscription in self._subscriptions:
                 await subscription.abandon()
         finally:
-            self._store.close()
+            await self._store.close()
 
     async def abort(self) -> None:
         """End as a killed process would, for tests: no commit, no leaving of groups, no `on_revoked`."""
         await self._stop_cleaning()
         for subscription in self._subscriptions:
             await subscription.abort()
-        self._store.close()
+        await self._store.close()
 
     # Retention and compaction
 

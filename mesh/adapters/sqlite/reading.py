@@ -1,7 +1,7 @@
 """Reading partitions from positions: `Feed`, which readers outside groups and group members share, and the port's `Reader`.
 
 A feed sleeps until it is nudged, and looks every 250 ms in case a nudge was lost. It asks SQLite only for partitions that may hold
-something new: those that a nudge named, or all once another connection has committed anything.
+something new: those that a nudge named, and now and then, once another connection has committed anything, all of them.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from mesh.ports import Record, TopicPartition
 __all__ = ["POLL_S", "Feed", "SqliteReader", "Waker"]
 
 POLL_S: Final = 0.25
+_SWEEP_S: Final = 0.05  # between looks at all partitions while nudges tell which have something
 
 
 class Waker:
@@ -65,6 +66,7 @@ class Feed:
         self._cursors: dict[int, _Cursor] = {}
         self._turn = 0
         self._version = -1
+        self._swept_at = 0.0
         self.waker = Waker()
 
     def places(self) -> frozenset[TopicPartition]:
@@ -111,12 +113,20 @@ class Feed:
 
     def _collect(self, wanted: Collection[tuple[int, _Cursor]], most: int) -> list[Record]:
         records = self._collect_once(wanted, most)
-        if not records and (version := self._store.version()) != self._version:
+        if not records and self._may_sweep() and (version := self._store.version()) != self._version:
             self._version = version
             for cursor in self._cursors.values():
                 cursor.may_have_more = True
             records = self._collect_once(wanted, most)
         return records
+
+    def _may_sweep(self) -> bool:
+        """In case a nudge was lost; always, where there are none."""
+        now = time.monotonic()
+        if self._store.nudges.is_open and now - self._swept_at < _SWEEP_S:
+            return False
+        self._swept_at = now
+        return True
 
     def _collect_once(self, wanted: Collection[tuple[int, _Cursor]], most: int) -> list[Record]:
         records: list[Record] = []

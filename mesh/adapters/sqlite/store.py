@@ -16,6 +16,7 @@ from mesh.adapters.sqlite.groups import Groups
 from mesh.adapters.sqlite.log import Log
 from mesh.adapters.sqlite.nudge import Nudges
 from mesh.adapters.sqlite.schema import explain, is_busy, roll_back
+from mesh.adapters.sqlite.wal import Checkpointer
 from mesh.errors import BrokerUnavailable
 
 __all__ = ["Store"]
@@ -46,6 +47,7 @@ class Store:
         self.log = Log(connection, max_record_bytes)
         self.groups = Groups(connection, self.log.catalogue)
         self.nudges = Nudges(path, asyncio.get_running_loop())
+        self._checkpointer = None if connection.readonly("main") else Checkpointer(connection, path)
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._breathed_at = 0.0
@@ -119,8 +121,10 @@ class Store:
         """A number that changes when another connection has committed."""
         return int(self._connection.pragma("data_version"))
 
-    def close(self) -> None:
+    async def close(self) -> None:
         if self.is_open:
             self.is_open = False
             self.nudges.close()
+            if self._checkpointer is not None:
+                await self._checkpointer.close()
             self._connection.close()

@@ -195,6 +195,16 @@ class Owner:
 
     # Deciding ------------------------------------------------------------------------------------------------------
 
+    def is_idle(self, now_ms: int) -> bool:
+        """Whether there is nothing to decide, and nothing is due that waits for a barrier: most partitions, in most turns.
+
+        `now_ms`: this machine's clock.
+        """
+        if self._results or self._inbox or self._own_inputs or self._signs_heard >= _MARK_AFTER:
+            return False
+        due_ms = self.next_due_at_ms()
+        return due_ms is None or due_ms > now_ms + self.clock_offset_ms
+
     def next_batch(self, now_ms: int) -> Batch | None:
         """Decide on what has been offered and what is due. None: nothing to append.
 
@@ -430,11 +440,11 @@ class Owner:
 
     def _next_due_at_ms(self, awaited: Awaited) -> int | None:
         due = self.timers.next_due_at_ms(awaited)
-        return _earliest(due, self.signs.next_due_at_ms()) if awaited == "results" else due
+        return _earlier(due, self.signs.next_due_at_ms()) if awaited == "results" else due
 
     def next_due_at_ms(self) -> int | None:
         """The nearest time at which there is something to decide without an input, by the broker's clock."""
-        return _earliest(self.timers.next_due_at_ms(), self.signs.next_due_at_ms())
+        return _earlier(self.timers.nearest_at_ms(), self.signs.next_due_at_ms())
 
     def _decide(self, batch: Batch, given: Input, cause: Cause, now_ms: int) -> None:
         """Raises `RecordTooLarge` where what follows of it can't be sent and there is no other way to decide it."""
@@ -606,8 +616,10 @@ class Owner:
         self._emit(batch, Decided((), None), "", cause, now_ms)
 
 
-def _earliest(*times_ms: int | None) -> int | None:
-    return min((at_ms for at_ms in times_ms if at_ms is not None), default=None)
+def _earlier(one_ms: int | None, other_ms: int | None) -> int | None:
+    if one_ms is None or other_ms is None:
+        return other_ms if one_ms is None else one_ms
+    return min(one_ms, other_ms)
 
 
 def _answer_too_large(given: AnswerGiven, message: str) -> AnswerRefused:

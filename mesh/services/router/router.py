@@ -316,7 +316,7 @@ class Router:
                 owner.offer(record)
         now_ms = self._clock.now_ms()
         for owner in self.owners.values():
-            batch = owner.next_batch(now_ms)
+            batch = None if owner.is_idle(now_ms) else owner.next_batch(now_ms)
             if batch is not None:
                 flying = flights.create_task(fly(self._broker, owner, begin_flight(owner, batch), self._clock))
                 self._flying.add(flying)
@@ -394,7 +394,9 @@ class Router:
     def _look_after(self, tasks: asyncio.TaskGroup) -> None:
         now_ms = self._clock.now_ms()
         waiting = [
-            (owner, up_to) for owner in self.owners.values() if (up_to := owner.wants_barrier(now_ms)) is not None
+            (owner, up_to)
+            for owner in self.owners.values()
+            if not owner.is_idle(now_ms) and (up_to := owner.wants_barrier(now_ms)) is not None
         ]
         if waiting:
             self._in_background("barriers", lambda: self._raise_barriers(waiting), tasks)

@@ -75,9 +75,18 @@ class Timers:
             self._rates[workflow.workflow_id] = due
             heappush(self._heaps["nothing"], (due, workflow.workflow_id, _RATE, workflow.run_id))
 
-    def next_due_at_ms(self, *awaited: Awaited) -> int | None:
-        """The nearest time of these heaps; of all, if none is named."""
-        return min((heap[0][0] for name in awaited or AWAITED if (heap := self._heaps[name])), default=None)
+    def next_due_at_ms(self, awaited: Awaited) -> int | None:
+        """The nearest time of one heap."""
+        heap = self._heaps[awaited]
+        return heap[0][0] if heap else None
+
+    def nearest_at_ms(self) -> int | None:
+        """The nearest time of all heaps. Asked of each partition in each turn of the router."""
+        nearest: int | None = None
+        for heap in self._heaps.values():
+            if heap and (nearest is None or heap[0][0] < nearest):
+                nearest = heap[0][0]
+        return nearest
 
     def pop_due(
         self, awaited: Awaited, up_to_ms: int, workflows: dict[str, Workflow], *, limit: int
