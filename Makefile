@@ -14,7 +14,7 @@ BROKER ?= sqlite
 demo: .venv/run
 	@$(BIN)/mesh demo $(if $(YES),--yes) $(if $(KAFKA),--broker $(KAFKA))
 
-# Two halves side by side: one keeps a core busy, the other waits for processes and brokers most of the time.
+# Two halves side by side: one keeps a core busy, the other waits for processes and brokers most of the time, so two of its files run at once.
 test: .venv/dev
 	@$(MAKE) --no-print-directory -j2 test-core test-processes
 
@@ -22,17 +22,17 @@ test-core: .venv/dev
 	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/unit tests/simulation tests/routes tests/scenarios
 
 test-processes: .venv/dev
-	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/contract tests/integration tests/acceptance
+	@$(BIN)/python -m pytest -q -p no:cacheprovider -n 2 --dist loadfile tests/acceptance tests/contract tests/integration
 
 check: .venv/dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m pytest -q tests/unit -m "not slow"
+	@$(BIN)/python -m pytest -q -n auto tests/unit -m "not slow"
 
 coverage: .venv/dev
-	@$(BIN)/python -m pytest -q tests/unit -m "not slow" --cov --cov-branch --cov-fail-under=100 --cov-report=term-missing:skip-covered
+	@$(BIN)/python -m pytest -q -n auto tests/unit -m "not slow" --cov --cov-branch --cov-fail-under=100 --cov-report=term-missing:skip-covered
 
 format: .venv/dev
 	@$(BIN)/ruff format .

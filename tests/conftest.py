@@ -11,6 +11,12 @@ from hypothesis import HealthCheck, settings
 pytest_plugins = ["fixtures_kafka", "fixtures_mesh", "mesh.testing.pytest_plugin", "pytester"]
 pytest.register_assert_rewrite("mesh.testing.broker_contract")
 
+for name in (
+    "COLUMNS",
+    "LINES",
+):  # pytest-xdist gives its workers a terminal's size, and the commands that tests run have none
+    os.environ.pop(name, None)
+
 # Not timed: the machine may be busy.
 settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("explore", print_blob=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from one_partition import agent, approval, route
 from told_mesh import ToldPartition, answer_command, commit_ingress, with_broker, write
 
+from mesh.cli import workflow_commands
 from mesh.cli.app import mesh
 from mesh.core.inputs import TimerDue
 
@@ -28,6 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(workflow_commands, "SETTLE_S", 0.2)  # nobody does the tasks that a command leads to
     return tmp_path
 
 
