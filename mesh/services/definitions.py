@@ -47,13 +47,15 @@ class DefinitionsReader:
         self._reading = asyncio.Lock()
 
     async def start(self) -> None:
-        """Read all that is there. Raises `TopicMissing`."""
+        """Read all that is there; begun again after `BrokerUnavailable`, it goes on. Raises `TopicMissing` too."""
         info = (await self._broker.topics()).get(self._topics.definitions)
         if info is None:
             raise TopicMissing(f"topic {self._topics.definitions} is not there: run `mesh topics apply`")
-        self._reader = await self._broker.reader()
-        self._positions = {TopicPartition(self._topics.definitions, p): 0 for p in range(info.partitions)}
-        self._reader.assign(self._positions)
+        if self._reader is None:
+            reader = await self._broker.reader()
+            self._positions = {TopicPartition(self._topics.definitions, p): 0 for p in range(info.partitions)}
+            reader.assign(self._positions)
+            self._reader = reader
         await self.refresh()
 
     async def refresh(self) -> None:

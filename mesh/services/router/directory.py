@@ -43,13 +43,14 @@ class DirectoryFollower:
         self.current = Directory(roles=dict(roles), topic_prefix=topics.prefix)
 
     async def start(self) -> None:
-        """Read the cards that are there now."""
+        """Read the cards that are there now; may be begun again after `BrokerUnavailable`."""
         info = (await self._broker.topics()).get(self._topics.agents)
         if info is None:
             raise TopicMissing(f"topic {self._topics.agents} is not there: run `mesh topics apply`")
         partitions = [TopicPartition(self._topics.agents, p) for p in range(info.partitions)]
         positions = dict(await self._broker.begin_offsets(partitions))
         ends = await self._broker.end_offsets(partitions)
+        await self.close()
         self._reader = await self._broker.reader()
         self._reader.assign(positions)
         while any(positions[tp] < end for tp, end in ends.items()):

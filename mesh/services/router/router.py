@@ -104,36 +104,52 @@ class Router:
         return bool(self._desired) and self._desired <= self.owners.keys()
 
     async def run(self) -> None:
-        await self._check_topics()
-        in_effect_after_s = await self._definitions.start(self._routes)
-        await self._directory.start()
-        self._directory.set_routes(self._definitions.active())
         try:
-            async with asyncio.TaskGroup() as tasks:
-                following = [
-                    tasks.create_task(self._directory.follow()),
-                    tasks.create_task(self._definitions.follow(self._directory.set_routes)),
-                    tasks.create_task(self._schedules.follow()),
-                ]
-                copying = tasks.create_task(self.ingress.run())
-                owning = tasks.create_task(self._own())
-                taking_part = tasks.create_task(self._take_part())
-                announcing = tasks.create_task(self._announce(in_effect_after_s))
-                await self._stopping.wait()
-                announcing.cancel()
-                self.ingress.stop()
-                await self._end(copying)
-                self._draining.set()
-                await asyncio.wait([owning])  # bounded by itself
-                await self._end(taking_part)
-                for task in following:
-                    task.cancel()
+            in_effect_after_s = await self._begin()
+            if in_effect_after_s is not None:
+                await self._work(in_effect_after_s)
         finally:
             for store in self._stores.values():
                 store.close()
             await self._definitions.close()
             await self._directory.close()
         _log.info("router_stopped", instance=self._config.instance)
+
+    async def _begin(self) -> float | None:
+        """Read what must be known before the first input, however long the broker takes. Returns the seconds until our own routes are in effect; None: stopped before that."""
+        while not self._stopping.is_set():
+            try:
+                await self._check_topics()
+                in_effect_after_s = await self._definitions.start(self._routes)
+                await self._directory.start()
+            except BrokerUnavailable as error:
+                _log.warning("router_waits", error=str(error))
+                await asyncio.sleep(self._config.retry_pause_s)
+            else:
+                self._directory.set_routes(self._definitions.active())
+                return in_effect_after_s
+        return None
+
+    async def _work(self, in_effect_after_s: float) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            following = [
+                tasks.create_task(self._directory.follow()),
+                tasks.create_task(self._definitions.follow(self._directory.set_routes)),
+                tasks.create_task(self._schedules.follow()),
+            ]
+            copying = tasks.create_task(self.ingress.run())
+            owning = tasks.create_task(self._own())
+            taking_part = tasks.create_task(self._take_part())
+            announcing = tasks.create_task(self._announce(in_effect_after_s))
+            await self._stopping.wait()
+            announcing.cancel()
+            self.ingress.stop()
+            await self._end(copying)
+            self._draining.set()
+            await asyncio.wait([owning])  # bounded by itself
+            await self._end(taking_part)
+            for task in following:
+                task.cancel()
 
     async def _announce(self, in_effect_after_s: float) -> None:
         """Say that it is at work, once an event published now meets the routes that it was started with."""
