@@ -197,8 +197,8 @@ class Broker(Protocol):
 
     max_record_bytes: int  # what `OutRecord.size_bytes` may be at the most
 
-    async def topics(self) -> Mapping[str, TopicInfo]:
-        """All topics by name."""
+    async def topics(self, *, configs_of: Collection[str] = ()) -> Mapping[str, TopicInfo]:
+        """All topics by name. `configs_of`: those whose `config` is wanted; that of others may be left empty, for a broker that many share has a lot to tell."""
         ...
 
     async def create_topics(self, specs: Sequence[TopicSpec]) -> None:

@@ -5,6 +5,7 @@ one would tear workflows apart, and a topic's configuration belongs to whoever r
 """
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -66,6 +67,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.topic}: {self.found or 'not there'}, wanted {self.wanted}; {self.mend}"
 
 
+@cache
 def contracts(folder: Path = CONTRACTS) -> tuple[Contract, ...]:
     """All topics' contracts, in the file's order. Raises `OperatorError` if the file is not there or does not hold."""
     path = folder / "topics.yaml"
@@ -103,7 +105,7 @@ def fixed_topics(topics: Topics) -> frozenset[str]:
 
 async def plan(broker: Broker, specs: Sequence[TopicSpec], *, topics: Topics) -> list[Difference]:
     """What differs, in the order of `specs`; empty where the broker has all of it."""
-    there = await broker.topics()
+    there = await broker.topics(configs_of=[spec.name for spec in specs])
     fixed = fixed_topics(topics)
     return [found for spec in specs for found in _differences(spec, there.get(spec.name), fixed=spec.name in fixed)]
 

@@ -368,7 +368,7 @@ async def test_what_stays_with_a_member_stays_when_others_come_and_go(kafka: Kaf
 async def test_topics_show_what_was_set_on_them(kafka: KafkaProcess, kafka_prefix: str) -> None:
     async with connected(kafka) as broker:
         topic = await topic_of(broker, kafka_prefix + "t", 3, retention_ms="86400000", segment_bytes="1048576")
-        info = (await broker.topics())[topic]
+        info = (await broker.topics(configs_of=[topic]))[topic]
         assert info.partitions == 3
         assert info.config["retention.ms"] == "86400000"
         assert info.config["segment.bytes"] == "1048576"

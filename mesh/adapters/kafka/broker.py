@@ -11,7 +11,7 @@ import functools
 import itertools
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Self
 
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
@@ -80,9 +80,9 @@ class KafkaBroker:
 
     # Topics and offsets
 
-    async def topics(self) -> Mapping[str, TopicInfo]:
+    async def topics(self, *, configs_of: Collection[str] = ()) -> Mapping[str, TopicInfo]:
         """All topics but Kafka's own. `config`: what was set on the topic, and a few settings that matter here in any case."""
-        return await self._cluster.topics()
+        return await self._cluster.topics(configs_of)
 
     async def create_topics(self, specs: Sequence[TopicSpec]) -> None:
         """Timestamps are the broker's (`LogAppendTime`) unless a spec says otherwise. Raises `BrokerError` with Kafka's reason."""

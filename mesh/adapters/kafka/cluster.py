@@ -7,7 +7,7 @@ reads no records. Called by `broker`; `producing` and `consuming` use its names 
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import structlog
@@ -175,14 +175,14 @@ class Cluster:
         self.counts = counts
         self._counts_at = time.monotonic()
 
-    async def topics(self) -> Mapping[str, TopicInfo]:
+    async def topics(self, configs_of: Collection[str]) -> Mapping[str, TopicInfo]:
         await self._ask("listing topics", self._look)
         counts = dict(self.counts)
-        if not counts:
-            return {}
-        resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in counts]
-        answers = await self._ask("reading topics' settings", lambda: self._admin.describe_configs(resources))
         found = {name: TopicInfo(name, count) for name, count in counts.items()}
+        resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in configs_of if name in counts]
+        if not resources:
+            return found
+        answers = await self._ask("reading topics' settings", lambda: self._admin.describe_configs(resources))
         for _error, _text, _type, name, entries, *_ in itertools.chain.from_iterable(a.resources for a in answers):
             config = {e[0]: e[1] for e in entries if e[3] == _DYNAMIC_TOPIC_CONFIG or e[0] in _SHOWN_CONFIGS}
             found[name] = TopicInfo(name, counts[name], config)

@@ -6,7 +6,7 @@ ends with `CancelledError` at once, so that tests can clear the dead away.)
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mesh.adapters.memory.reader import MemoryReader
@@ -76,7 +76,7 @@ class MemoryBroker:
 
     # topics
 
-    async def topics(self) -> Mapping[str, TopicInfo]:
+    async def topics(self, *, configs_of: Collection[str] = ()) -> Mapping[str, TopicInfo]:  # noqa: ARG002 - it has them all at hand
         await self._call()
         return self._cluster.topics()
 

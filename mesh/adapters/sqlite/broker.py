@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
@@ -85,7 +85,7 @@ class SqliteBroker:
 
     # Topics
 
-    async def topics(self) -> Mapping[str, TopicInfo]:
+    async def topics(self, *, configs_of: Collection[str] = ()) -> Mapping[str, TopicInfo]:  # noqa: ARG002 - it has them all at hand
         catalogue = await self._store.read(self._store.log.catalogue.load)
         return {name: topic.info for name, topic in catalogue.items()}
 
