@@ -60,6 +60,7 @@ class PlayedAgent:
         self.calls: list[Call] = []
         self.real = script if isinstance(script, Agent) else None
         self.capabilities: tuple[str, ...] = self.real.capabilities if self.real is not None else ()
+        self.max_outstanding = self.real.max_outstanding if self.real is not None else None
         self._tell = tell
         self._replies: Iterator[Reply] = replies(script, after_s=after_s)
         if then is not msgspec.UNSET:

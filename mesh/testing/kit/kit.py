@@ -26,8 +26,10 @@ import msgspec
 from mesh.agent.definition import Agent
 from mesh.codec.approvers_file import load_approvers
 from mesh.codec.cloudevents import to_record
+from mesh.codec.definitions import encode_activation, encode_definition
 from mesh.codec.route_file import LoadedRoute, load_route_text, load_routes
 from mesh.codec.times import parse_rfc3339, rfc3339
+from mesh.core.activation import DELAY_MS
 from mesh.core.events import WorkflowStarted
 from mesh.core.matching import RouteIndex
 from mesh.core.route import Route
@@ -43,7 +45,7 @@ from mesh.testing.kit.golden import compare
 from mesh.testing.kit.run import Run, is_moving, is_stuck
 from mesh.testing.kit.scripts import Answers
 from mesh.testing.kit.stage import Heard, Stage
-from mesh.testing.transcript import Writer
+from mesh.testing.transcript import Writer, as_json, steps_of
 from mesh.testing.transcript.words import Words, event_words
 
 __all__ = ["MeshKit"]
@@ -84,6 +86,7 @@ class MeshKit:
         self._folders = [path for path in (folder, root) if path is not None] or [Path.cwd()]
         self._regen = regen
         self._routes: dict[str, Route] = {}
+        self._told: dict[str, Route] = {}  # as they are when the mesh begins
         self._files: dict[str, str] = {}
         self._asides: list[_Aside] = []
         self._is_open = False
@@ -115,19 +118,40 @@ class MeshKit:
     def route(self, source: str | Path | Mapping[str, Any]) -> None:
         """Take a route: a file, or a folder of them; a document as a dict; or YAML as text. Raises `RouteInvalid`, which names file, line and mend."""
         if self._is_open:
-            raise KitError("the mesh runs already: give it every route before the first event")
-        if isinstance(source, Mapping):
-            found = [_compiled(source)]
-        elif isinstance(source, str) and "\n" in source:
-            found = [loaded.route for loaded in load_route_text(source, name="the route in the test")]
-        else:
-            loaded_files = load_routes([self._path(source)])
-            self._files.update((loaded.route.name, _shown(loaded, self._folders)) for loaded in loaded_files)
-            found = [loaded.route for loaded in loaded_files]
-        for route in found:
+            raise KitError("the mesh runs already: give it every route before the first event, or mesh_kit.apply(...)")
+        for route, file in self._read(source):
             if route.name in self._routes:
                 raise KitError(f"the mesh has a route {route.name} already: give this one another name")
+            self._routes[route.name] = self._told[route.name] = route
+            self._files[route.name] = file
+
+    def apply(self, source: str | Path | Mapping[str, Any]) -> None:
+        """While the mesh runs, make new routes, or new versions of routes, active, as `mesh routes apply` does. They are in effect when this returns, two seconds later; what runs goes on by its version, but for `run.migrate`."""
+        self._open()
+        routes = [route for route, _ in self._read(source)]
+        for route in routes:
             self._routes[route.name] = route
+            told = [f"    {name}: {as_json(step)}" for name, step in steps_of(route)]
+            self._aside("\n".join([f"route {route.name} is this now", *told]), is_note=False)
+        records = [encode_definition(route, self.stage.topics) for route in routes]
+        active = encode_activation(
+            {route.name: route.digest for route in routes},
+            topics=self.stage.topics,
+            activation_id=self.stage.fresh("activation"),
+            by="operator",
+            at_ms=self.now_ms(),
+            beginning=False,
+        )
+        self.act(self.stage.send([*records, active]))
+        self._engine.flow(DELAY_MS / 1000, lambda: False)
+
+    def _read(self, source: str | Path | Mapping[str, Any]) -> list[tuple[Route, str]]:
+        """Each route, with the name of its file if it has one."""
+        if isinstance(source, Mapping):
+            return [(_compiled(source), "")]
+        if isinstance(source, str) and "\n" in source:
+            return [(loaded.route, "") for loaded in load_route_text(source, name="the route in the test")]
+        return [(loaded.route, _shown(loaded, self._folders)) for loaded in load_routes([self._path(source)])]
 
     def _path(self, given: str | Path) -> Path:
         """Beside the test, else from where pytest has its root."""
@@ -146,11 +170,12 @@ class MeshKit:
         then: Any = msgspec.UNSET,
         after: Duration = 0,
         capabilities: Iterable[str] = (),
+        max_outstanding: int | None = None,
     ) -> PlayedAgent:
         """Play an agent by a script (`mesh.testing.kit.scripts`), or let a real one work: `mesh_kit.agent(classify)`.
 
         `then`: what comes when the script has come to its end. `after`: how long each reply takes. The result knows its `calls`. Given again, the new script takes the old one's place.
-        `capabilities`: those that it is registered for, beside a real one's own.
+        `capabilities`: those that it is registered for, beside a real one's own. `max_outstanding`: how many tasks it wants to have at once, as an `@agent` may say.
         """
         if isinstance(name, Agent):
             script, name = name, name.name
@@ -160,6 +185,7 @@ class MeshKit:
             )
         played = PlayedAgent(name, script, then, seconds(after), self.stage.faults.append)
         played.capabilities += tuple(capabilities)
+        played.max_outstanding = max_outstanding or played.max_outstanding
         self.stage.agents[name] = played
         if self._is_open:
             self._engine.renew()
@@ -239,7 +265,7 @@ class MeshKit:
         """What has happened so far, as a conversation. `times` false: what is the same on every broker (docs/testing.md says what that leaves out); the default is true in virtual time alone."""
         with_times = self._engine.is_virtual if times is None else times
         writer = Writer(self._title)
-        for route in self._routes.values():
+        for route in self._told.values():
             writer.route(route, file=self._files.get(route.name, ""))
         words = Words()
         told = {id(heard): words.tell(heard.decision) for heard in self.stage.heard}
@@ -336,6 +362,9 @@ class MeshKit:
         event = self.stage.published.get(event_id, {})
         said = "; ".join(f"{one.route}: {one.reason}" for one in RouteIndex(self._routes.values()).explain(dict(event)))
         raise KitError(f"the event {event_id} began nothing. {said}")
+
+    def digest_of(self, route: str) -> str:
+        return self._routes[route].digest
 
     def steps_of(self, route: str) -> Iterable[str]:
         return self._routes[route].steps if route in self._routes else ()

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from mesh.codec.commands import encode_command
+from mesh.codec.commands import Command, encode_command
 from mesh.core.events import CommandRefused
 from mesh.core.state import StepState, Workflow
 from mesh.testing.kit.cast import Question
@@ -170,11 +170,26 @@ class Run:
 
     def retry(self, step: str | None = None, *, by: str = "operator", reason: str = "") -> None:
         """As an operator: let an incident be tried again, or all of them."""
+        self._of_incident("retry", step, by, reason)
+
+    def skip(self, step: str | None = None, *, by: str = "operator", reason: str = "") -> None:
+        """As an operator: go on without the step that is an incident (or an item `check[7]`, a compensation `hotel.undo`), or without all of them."""
+        self._of_incident("skip", step, by, reason)
+
+    def fail(self, step: str | None = None, *, by: str = "operator", reason: str = "") -> None:
+        """As an operator: let an incident be the end of the workflow, as failed."""
+        self._of_incident("fail", step, by, reason)
+
+    def migrate(self, *, by: str = "operator", reason: str = "") -> None:
+        """As an operator: move it to the version of its route that `mesh_kit.apply` has made active. Raises `Refused` where that does not fit what it has done."""
+        self._command("migrate", by, reason, None, to=self._kit.digest_of(self._workflow().route))
+
+    def _of_incident(self, command: Literal["retry", "skip", "fail"], step: str | None, by: str, reason: str) -> None:
         if step is not None:
             self._check_step(step)
-        self._command("retry", by, reason, step)
+        self._command(command, by, reason, step)
 
-    def _command(self, command: Literal["cancel", "retry"], by: str, reason: str, step: str | None) -> None:
+    def _command(self, command: Command, by: str, reason: str, step: str | None, *, to: str = "") -> None:
         kit, command_id = self._kit, self._kit.stage.fresh("command")
         record = encode_command(
             topics=kit.stage.topics,
@@ -185,6 +200,7 @@ class Run:
             at_ms=kit.now_ms(),
             reason=reason,
             step=step,
+            to=to,
         )
         kit.act(kit.stage.send([record]))
         for heard in reversed(kit.stage.heard):
@@ -222,7 +238,7 @@ class Run:
                 return f"it waits for {name} (role {step.role}){until}; script an answer with run.approve({name!r}{who}), or let the time pass with mesh_kit.advance{more}"
             case "incident":
                 message = step.incident.message if step.incident else ""
-                return f"{name} needs an operator: {message}; run.retry({name!r}), run.cancel(), or another script for the agent"
+                return f"{name} needs an operator: {message}; run.retry({name!r}), run.skip({name!r}), run.fail({name!r}), run.cancel(), or another script for the agent"
             case "waiting" if step.awaits:
                 until = f" until {self._kit.when(step.due_at_ms)}" if step.due_at_ms is not None else ""
                 return f"{name} waits for an event of type {step.awaits}{until}: mesh_kit.publish(type={step.awaits!r}, ...)"

@@ -106,11 +106,11 @@ class Stage:
                 self.positions.setdefault(TopicPartition(topic, number), 0)
 
     def _cards(self) -> Iterator[AgentCard]:
-        """Of real agents: the mesh knows the form of what they give by these. And of those with capabilities, with their registrations."""
+        """Of real agents: the mesh knows the form of what they give by these. And of those with capabilities, with their registrations, and of those that want so many tasks and no more."""
         for played in self.agents.values():
-            if played.real is None and not played.capabilities:
+            if played.real is None and not played.capabilities and played.max_outstanding is None:
                 continue
-            card = replace(self._card(played), capabilities=played.capabilities)
+            card = replace(self._card(played), capabilities=played.capabilities, max_outstanding=played.max_outstanding)
             yield card
             if played.capabilities:
                 yield registration_of(card)

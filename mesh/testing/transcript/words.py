@@ -212,7 +212,7 @@ def _lines(event: Event, decision: Decision, sent: AbstractSet[str]) -> Iterator
         case ApprovalRequested():
             yield f"-> question {event.step} to {event.role}: {event.question} {as_json(event.payload)} ({_terms(event, decision)})"
         case WorkflowEnded():
-            why = "" if event.status == "completed" else f" ({event.reason})"
+            why = "" if event.status == "completed" else f" ({_timeless(event.reason)})"
             yield f"-> outcome {event.status}: {as_json(event.output)}{why}"
         case CallMade():
             yield f"-> call {event.step} of {event.called}: {as_json(event.input)} ({event.reason})"
