@@ -84,6 +84,27 @@ def an_approval_with_an_edit(mesh: MeshKit) -> None:
 
 
 @scenario
+def an_edit_that_does_not_fit(mesh: MeshKit) -> None:
+    """What a person approves must have the form that the route asks for; a question that nobody answers by its deadline is rejected."""
+    mesh.person("ana", roles="editor")
+    schema = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer", "maximum": 10}}}
+    review = {"ask": "Good?", "payload": {"n": 1}, "role": "editor", "payload_schema": schema}
+    steps = {
+        "review": {"approval": review},
+        "again": {
+            "needs": "review",
+            "approval": {**review, "payload": "${{ steps.review.payload }}", "deadline": "300ms"},
+        },
+    }
+    run = begin(mesh, steps)
+    with pytest.raises(Refused, match="payload"):
+        run.approve("review", by="ana", payload={"n": 11})
+    run.approve("review", by="ana", payload={"n": 10})
+    mesh.advance("300ms")
+    assert run.outcome.status == "rejected"
+
+
+@scenario
 def a_rejection(mesh: MeshKit) -> None:
     """A rejection that a step takes, and one that ends the workflow."""
     mesh.agent("mailer", "sent")

@@ -6,7 +6,7 @@ from typing import Any
 from scenario_table import begin, scenario
 
 from mesh import HandOver, NonRetryable
-from mesh.testing import MeshKit, dies, fails, silent, uses
+from mesh.testing import MeshKit, dies, fails, hangs, silent, uses
 
 
 def task(agent: str, value: Any = 1, **more: Any) -> dict[str, Any]:
@@ -34,6 +34,31 @@ def two_of_three(mesh: MeshKit) -> None:
     steps = {"a": task("good"), "b": task("bad", on_exhausted="continue"), "c": task("good")}
     run = begin(mesh, {**steps, "judge": task("judge", needs={"count": 2, "of": ["a", "b", "c"]})})
     assert run.outcome.data == {"judge": "done"}
+
+
+@scenario
+def any_is_enough(mesh: MeshKit) -> None:
+    """One success is enough for a join, and the others go on; where none can come any more, the step is blocked, and an end says so."""
+    mesh.agent("good", "good")
+    mesh.agent("bad", fails("Boom", retryable=False))
+    mesh.agent("stuck", hangs)
+    mesh.agent("judge", "judged")
+    stuck = task("stuck", run_timeout="400ms", retry={"non_retryable": "run_timeout"}, on_exhausted="continue")
+    steps = {
+        "a": stuck,
+        "b": task("good"),
+        "c": task("bad", on_exhausted="continue"),
+        "some": task("judge", needs={"any": ["a", "b"]}),
+        "none": task("judge", needs={"any": ["a", "c"]}),
+        "over": {
+            "needs": "none",
+            "if": "status.none == 'blocked'",
+            "end": {"status": "failed", "reason": "nobody could"},
+        },
+    }
+    run = begin(mesh, steps)
+    run.reaches("some", "succeeded")
+    assert (run.outcome.status, run.outcome.reason) == ("failed", "over: nobody could")
 
 
 @scenario
@@ -71,6 +96,30 @@ def a_loop_with_a_bound(mesh: MeshKit) -> None:
         "evaluate": task("critic", "${{ steps.draft }}", needs="draft", repeat=repeat),
     }
     assert begin(mesh, steps).outcome.data == {"evaluate": {"score": 9}}
+
+
+@scenario
+def loops_that_come_to_their_limit(mesh: MeshKit) -> None:
+    """An operator grants one round more; a rejection that closes a loop goes round; a loop that goes on without success; a for-each without items, and one that fails too often."""
+    mesh.agent("critic", [{"score": 1}, {"score": 2}, {"score": 9}, {"score": 0}])
+    mesh.agent("bad", fails("Boom", retryable=False))
+    mesh.person("ana", roles="editor")
+    loop = {"until": "steps.a.score > 8", "limit": 2}
+    review = {"ask": "Round ${{ round }}?", "payload": "${{ round }}", "role": "editor"}
+    bad = task("bad", "${{ item }}", on_exhausted="continue", needs="c")
+    steps = {
+        "a": task("critic", repeat=loop),
+        "b": {"needs": "a", "approval": review, "repeat": {"until": "steps.b.verdict == 'approved'", "limit": 3}},
+        "c": task("critic", needs="b", repeat={"until": "steps.c.score > 8", "limit": 1, "on_limit": "continue"}),
+        "empty": {**bad, "for_each": []},
+        "often": {**bad, "for_each": {"items": [1, 2], "concurrency": 1, "tolerate": 1}},
+    }
+    run = begin(mesh, steps)
+    run.needs_operator("a")
+    run.retry("a", by="op")
+    run.reject("b", by="ana", reason="once more")
+    run.approve("b", by="ana")
+    assert run.outcome.data == {"empty": [], "often": [None, None]}
 
 
 @scenario

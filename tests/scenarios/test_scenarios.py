@@ -1,19 +1,22 @@
 """Every scenario on every broker, against one golden file: in memory and virtual time, on SQLite, and on a real Kafka. `--regen` writes the files, from the run in memory."""
 
-from collections.abc import Iterator, Mapping
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from secrets import token_hex
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 from scenario_table import SCENARIOS
 
 from mesh.testing import MeshKit
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / "golden"
-AT_ONCE = 6  # scenarios on Kafka: most of a run is waiting for the groups to form
+AT_ONCE = 6
+Played = Mapping[str, Future[str]]
 
 for file in sorted(HERE.glob("scenarios_*.py")):
     import_module(file.stem)
@@ -46,31 +49,56 @@ def test_in_memory(name: str, regen: bool) -> None:
     check(name, text)
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
-def test_on_sqlite(name: str, tmp_path: Path) -> None:
-    check(name, played(name, broker=f"sqlite://{tmp_path}/mesh.db"))
-
-
-@pytest.fixture(scope="module")
-def on_kafka(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[str]]]:
-    """The transcripts of those scenarios whose tests were chosen, all begun at once, each under a prefix of its own."""
-    broker = f"kafka://{request.getfixturevalue('kafka').bootstrap}"
+def begun(request: pytest.FixtureRequest, test: Callable[..., None], play: Callable[[str], str]) -> Iterator[Played]:
+    """The transcripts of those scenarios whose tests were chosen, all begun at once: most of a run in real time is waiting."""
     chosen = [
         str(item.callspec.params["name"])
         for item in request.session.items
-        if isinstance(item, pytest.Function) and item.function is test_on_kafka
+        if isinstance(item, pytest.Function) and item.function is test
     ]
-
-    def play(name: str) -> str:
-        return played(name, broker=broker, prefix=f"s{token_hex(4)}.")
-
     with ThreadPoolExecutor(AT_ONCE, "scenario") as threads:
         yield {name: threads.submit(play, name) for name in chosen}
 
 
+@pytest.fixture(scope="module")
+def on_sqlite(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
+    folder = tmp_path_factory.mktemp("scenarios")
+    yield from begun(request, test_on_sqlite, lambda name: played(name, broker=f"sqlite://{folder}/{name}.db"))
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_on_sqlite(name: str, on_sqlite: Played) -> None:
+    check(name, on_sqlite[name].result())
+
+
+async def forget(bootstrap: str, prefix: str) -> None:
+    """Delete the topics of a scenario that is over: every client hears of all that the broker has, again and again."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.delete_topics([name for name in await admin.list_topics() if name.startswith(prefix)])
+    finally:
+        await admin.close()
+
+
+@pytest.fixture(scope="module")
+def on_kafka(request: pytest.FixtureRequest) -> Iterator[Played]:
+    """Each under a prefix of its own."""
+    bootstrap = request.getfixturevalue("kafka").bootstrap
+
+    def play(name: str) -> str:
+        prefix = f"s{token_hex(4)}."
+        try:
+            return played(name, broker=f"kafka://{bootstrap}", prefix=prefix)
+        finally:
+            asyncio.run(forget(bootstrap, prefix))
+
+    yield from begun(request, test_on_kafka, play)
+
+
 @pytest.mark.kafka
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_on_kafka(name: str, on_kafka: Mapping[str, Future[str]]) -> None:
+def test_on_kafka(name: str, on_kafka: Played) -> None:
     check(name, on_kafka[name].result())
 
 

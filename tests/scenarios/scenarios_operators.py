@@ -1,0 +1,100 @@
+"""Scenarios of what operators do: incidents that are tried again, skipped, or the end; undoing that gets stuck; other versions of a route; calls that are taken back."""
+
+from typing import Any
+
+import pytest
+from scenario_table import begin, scenario
+
+from mesh.testing import MeshKit, Refused, fails, silent
+
+REFUSES = fails("Refused", retryable=False)
+
+
+def task(agent: str, value: Any = 1, **more: Any) -> dict[str, Any]:
+    return {"agent": agent, "input": value, **more}
+
+
+@scenario
+def tried_again_skipped_and_given_up(mesh: MeshKit) -> None:
+    """One item of a for-each is tried again, one step is skipped, and the last is the end of it all."""
+    mesh.agent("checker", [fails("Unreadable", times=1, retryable=False), "b", "a"])
+    mesh.agent("payer", REFUSES)
+    mesh.agent("mailer", lambda how: f"the payment was {how}")
+    steps = {
+        "check": {"for_each": "${{ event.data }}", **task("checker", "${{ item }}")},
+        "pay": task("payer", needs="check"),
+        "tell": task("mailer", "${{ status.pay }}", needs="pay"),
+        "book": task("payer", needs="tell"),
+    }
+    run = begin(mesh, steps, data=["a", "b"])
+    run.needs_operator("check[0]")
+    run.retry("check[0]", by="op", reason="the file is there now")
+    run.needs_operator("pay")
+    run.skip("pay", by="op", reason="paid in cash")
+    assert (run.output("check"), run.output("tell")) == (["a", "b"], "the payment was skipped")
+    run.needs_operator("book")
+    run.fail("book", by="op")
+    assert run.outcome.status == "failed"
+    with pytest.raises(Refused, match="ended"):
+        run.retry(by="op")
+
+
+@scenario
+def undoing_that_gets_stuck(mesh: MeshKit) -> None:
+    """What was out without a word is undone too; whoever did a step undoes it; a second cancel ends the workflow as it stands."""
+    mesh.agent("north", [{"id": 1}, fails("Down", times=1, retryable=False)], capabilities=["fly"])
+    mesh.agent("south", [{"id": 1}, fails("Down", times=1, retryable=False)], capabilities=["fly"])
+    mesh.agent("hotel", silent)
+    mesh.agent("hotel-cancel", "cancelled")
+    undo = {"capability": "fly", "input": {"cancel": "${{ steps.flight.id }}"}}
+    steps = {
+        "flight": {"capability": "fly", "input": 1, "undo": undo},
+        "hotel": task("hotel", needs="flight", undo=task("hotel-cancel", "${{ steps.hotel }}")),
+    }
+    run = begin(mesh, steps)
+    run.cancel(by="op", reason="the trip is off")
+    assert "Down" in run.needs_operator("flight.undo")
+    run.cancel(by="op", reason="I called them")
+    assert run.outcome.status == "cancelled"
+
+
+@scenario
+def moved_to_another_version(mesh: MeshKit) -> None:
+    """A new version starts what comes after; what runs ends under its own, or is moved by an operator where that fits what it has done."""
+    mesh.agent("mailer", lambda text: f"mailed {text}")
+    mesh.agent("printer", lambda text: f"printed {text}")
+    mesh.person("ana", roles="editor")
+    review: dict[str, Any] = {"approval": {"ask": "Good?", "payload": "${{ event.data }}", "role": "editor"}}
+    send = task("mailer", "${{ steps.review.payload }}", needs="review")
+    steps = {"review": review, "send": send, "archive": {**review, "needs": "send"}}
+    output = "${{ steps.send }}"
+    sent, moved = begin(mesh, steps, data="old", output=output), mesh.publish(type="t", subject="moved", data="moved")
+    sent.approve("review", by="ana")
+    route = {"route": "r", "on": {"type": "t"}, "key": "${{ event.subject }}", "output": output}
+    mesh.apply({**route, "steps": {**steps, "send": {**send, "agent": "printer"}}})
+    with pytest.raises(Refused, match="send"):
+        sent.migrate(by="op")
+    moved.migrate(by="op", reason="the mailer is gone")
+    new = mesh.publish(type="t", subject="new", data="new")
+    for run in (moved, new):
+        run.approve("review", by="ana")
+    for run in (sent, moved, new):
+        run.approve("archive", by="ana")
+    assert [run.outcome.data for run in (sent, moved, new)] == ["mailed old", "printed moved", "printed new"]
+
+
+@scenario
+def calls_that_are_taken_back(mesh: MeshKit) -> None:
+    """What is called and not done in time is cancelled, and so is what is under way when its caller is cancelled."""
+    ask = {"ask": "Good?", "payload": "${{ event.data }}", "role": "editor"}
+    mesh.route({"route": "notes", "steps": {"review": {"approval": ask}}})
+    steps = {
+        "quick": {"workflow": "notes", "input": 1, "timeout": "300ms", "on_exhausted": "continue"},
+        "slow": {"needs": "quick", "if": "status.quick == 'failed'", "workflow": "notes", "input": 2},
+    }
+    run = begin(mesh, steps)
+    mesh.advance("300ms")
+    run.reaches("slow", "calling")
+    assert run.steps["quick"] == "failed"
+    run.cancel(by="op")
+    assert run.outcome.status == "cancelled"
