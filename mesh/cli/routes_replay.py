@@ -24,7 +24,7 @@ from mesh.errors import NotFound
 from mesh.services.route_replay import read_runs, replay_runs
 from mesh.services.route_versions import Change, changes
 
-__all__ = ["replay"]
+__all__ = ["difference_words", "replay"]
 
 STYLES: Final = {"same": "green", "differs": "yellow", "unknown": "dim"}
 ORDER: Final = ("differs", "unknown", "same")
@@ -37,6 +37,8 @@ SAID: Final = {
     "waits": "waits for {for}",
     "received": "received event {event[id]}",
     "emitted": "emitted {type}",
+    "asks for its alias": "asked for alias {alias}",
+    "goes without its alias": "went on without its alias",
     "round": "round {round}",
     "all items done": "all items done, {failed} failed",
     "undoing": "undone, then {status}",
@@ -155,14 +157,15 @@ def _end(one: Rehearsal) -> str:
 
 
 def _why(one: Rehearsal) -> Text:
-    lines = [_difference(one.first)] if one.first is not None else []
+    lines = [difference_words(one.first)] if one.first is not None else []
     if one.others:
         lines.append(f"and {counted(one.others, 'other step')}")
     lines += [f"unknown from {unknown.step}: {unknown.why}" for unknown in one.unknown]
     return Text(printable("\n".join(lines)))
 
 
-def _difference(one: Difference) -> str:
+def difference_words(one: Difference) -> str:
+    """What was decided first that is not the same, in a line: the step, and what became what."""
     where = f"{one.step}: " if one.step else ""
     if one.fields and one.before is not None and one.after is not None:
         found = [

@@ -1,15 +1,18 @@
 """Recordings: what a run of a workflow was given, read off its decisions, for who plays it again (`mesh.core.what_if`).
 
-Owns the reading. Of a task, a call, a question it knows what came of it and after how long; of commands and of events from outside, when they came. The log has no input that changed nothing (a repeated result, a
+Owns the reading. Of a task, a call, a question, an alias that a step asked for and an incident it knows what came of it and after how long; of cancels and of events from outside, when they came. The log has no input that changed nothing (a repeated result, a
 refused answer, an event that no step waited for): what hangs on one is not known.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import msgspec
 
 from mesh.core import ids
 from mesh.core.events import (
+    AliasGranted,
+    AliasSought,
     AnswerRefused,
     ApprovalClosed,
     ApprovalRequested,
@@ -45,7 +48,7 @@ from mesh.core.events import (
 )
 from mesh.core.inputs import HandOver
 
-__all__ = ["Attempt", "Command", "Offered", "Outcome", "Question", "Recording", "Run", "Runs", "Wait"]
+__all__ = ["Attempt", "Claim", "Offered", "Outcome", "Question", "Recording", "Run", "Runs", "Stuck", "Wait"]
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,19 +123,29 @@ class Wait(msgspec.Struct):
     gave_up_after_ms: int | None = None
 
 
-class Command(msgspec.Struct):
-    """`places`: whose incidents it resolved, None where it was not about any."""
+class Stuck(msgspec.Struct):
+    """An incident, and what an operator did about it after how long; `command` None: nothing."""
 
     at_ms: int
-    order: int
-    accepted: CommandAccepted
-    places: tuple[str, ...] | None
+    after_ms: int = 0
+    order: int = 0
+    command: CommandAccepted | None = None
+    is_over: bool = False
+
+
+class Claim(msgspec.Struct):
+    """A step asked for an alias. `after_ms` None: it was not told; `refusal` empty: it got it."""
+
+    at_ms: int
+    after_ms: int | None = None
+    order: int = 0
+    refusal: str = ""
 
 
 class Offered(msgspec.Struct):
     at_ms: int
     order: int
-    cloud_event: dict[str, object]
+    cloud_event: dict[str, Any]
 
 
 class Recording:
@@ -146,7 +159,9 @@ class Recording:
         self.chosen: dict[str, str] = {}  # attempt id -> agent
         self.questions: dict[str, list[Question]] = {}  # by approval: it may have been asked anew
         self.waits: dict[str, list[Wait]] = {}
-        self.commands: list[Command] = []
+        self.cancels: list[tuple[int, int, CommandAccepted]] = []  # when, and its order
+        self.incidents: dict[str, list[Stuck]] = {}  # by place
+        self.claims: dict[str, list[Claim]] = {}  # by alias
         self.offered: list[Offered] = []
         self.called: dict[str, str] = {}  # route -> digest
         self.queued: dict[tuple[str, int], int] = {}  # by task and number: since when
@@ -155,6 +170,7 @@ class Recording:
         self.withdrawn: tuple[int, int, str] | None = None  # by its caller: when, order, why
         self.until_ms = max(decision.at_ms for decision in run.decisions if not _is_idle(decision))
         self.is_over = any(isinstance(event, WorkflowEnded) for event in _events(run))
+        self._claiming: dict[str, Claim] = {}  # by step
         self._timer_at_ms = -1
         self._dropped: set[str] = set()
         for order, decision in enumerate(run.decisions):
@@ -166,6 +182,8 @@ class Recording:
                 self._of_tasks(event, decision, order)
                 self._of_people(event, decision, order)
                 self._of_events(event, decision.at_ms, order)
+                self._of_aliases(event, decision.at_ms, order)
+                self._of_operators(event, decision, order)
 
     def was_dropped(self, place: str) -> bool:
         """Whether what was under way there was not waited for to the end."""
@@ -223,10 +241,41 @@ class Recording:
                     question.after_ms, question.order = _in_time(decision.at_ms, question.asked.deadline_at_ms), order
                     question.after_ms -= question.at_ms
                     question.undeliverable = event.message
-            case CommandAccepted() if event.command != "migrate":  # the whole run is played by one version
-                resolved = [e for e in decision.events if isinstance(e, IncidentResolved) and e.action == event.command]
-                places = tuple(e.step for e in resolved) if event.command in {"retry", "skip"} else None
-                self.commands.append(Command(decision.at_ms, order, event, places))
+            case _:
+                pass
+
+    def _of_operators(self, event: Event, decision: Decision, order: int) -> None:
+        """What an operator did about an incident is kept with it, a cancel for itself; a migration not at all, since the whole run is played by one version."""
+        match event:
+            case IncidentRaised():
+                self.incidents.setdefault(event.step, []).append(Stuck(decision.at_ms))
+            case IncidentResolved():
+                stuck = self.incidents[event.step][-1]
+                stuck.is_over = True
+                if event.action in {"retry", "skip"}:
+                    self._keep(_accepted(decision), stuck, decision.at_ms, order)
+            case CommandAccepted(command="fail"):
+                stuck = max((one[-1] for one in self.incidents.values() if not one[-1].is_over), key=_began)
+                self._keep(event, stuck, decision.at_ms, order)
+            case CommandAccepted(command="cancel"):
+                self.cancels.append((decision.at_ms, order, event))
+            case _:
+                pass
+
+    def _keep(self, command: CommandAccepted, stuck: Stuck, at_ms: int, order: int) -> None:
+        stuck.command, stuck.after_ms, stuck.order = command, at_ms - stuck.at_ms, order
+
+    def _of_aliases(self, event: Event, at_ms: int, order: int) -> None:
+        match event:
+            case AliasSought():
+                claim = self._claiming[event.step] = Claim(at_ms)
+                self.claims.setdefault(event.alias, []).append(claim)
+            case AliasGranted():
+                claim = self._claiming.pop(event.step)
+                claim.after_ms, claim.order = at_ms - claim.at_ms, order
+            case IncidentRaised(kind="alias") if event.step in self._claiming:
+                claim = self._claiming.pop(event.step)
+                claim.after_ms, claim.order, claim.refusal = at_ms - claim.at_ms, order, event.message
             case _:
                 pass
 
@@ -260,6 +309,14 @@ class Recording:
         due = wait.started.due_at_ms
         if wait.took is None and wait.gave_up_after_ms is None and due is not None and due <= at_ms:
             wait.gave_up_after_ms = due - wait.at_ms
+
+
+def _accepted(decision: Decision) -> CommandAccepted:
+    return next(event for event in decision.events if isinstance(event, CommandAccepted))
+
+
+def _began(stuck: Stuck) -> int:
+    return stuck.at_ms
 
 
 def _is_idle(decision: Decision) -> bool:

@@ -432,8 +432,6 @@ def test_another_key_is_another_workflow() -> None:
 
 OTHERWISE = {"over-to-a-version-that-mends-it"}
 """By the version that mends it, the step is not stuck in the first place."""
-NOT_PLAYED = {"an-alias-that-two-want", "found-by-an-alias"}
-"""Who has an alias, another partition says: a replay tells that it does not know."""
 
 
 def runs_of(partition: Partition) -> list[tuple[Run, Route]]:
@@ -456,12 +454,6 @@ def test_every_scenario_is_the_same_by_its_own_rules(name: str) -> None:
     assert runs
     found = [rehearse(run, route) for run, route in runs]
     wanted = "differs" if name in OTHERWISE else "same"
-    if name in NOT_PLAYED:
-        told = {(one.step, one.why) for each in found for one in each.unknown}
-        assert told == {("charge", "whether it got its alias is not played")}
-        refused = [one.first.before for one in found if one.verdict == "differs" and one.first is not None]
-        assert all(fact is not None and (fact.what, fact.detail) == ("incident", {"kind": "alias"}) for fact in refused)
-        return
     assert [(one.verdict, one.first, one.unknown) for one in found if one.verdict != wanted] == []
     if wanted == "same":
         assert [one.after for one in found] == [one.before for one in found]

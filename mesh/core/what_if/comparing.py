@@ -8,6 +8,8 @@ import msgspec
 
 from mesh.core import ids
 from mesh.core.events import (
+    AliasSought,
+    AliasWaived,
     ApprovalClosed,
     ApprovalRequested,
     ApprovalWithdrawn,
@@ -131,6 +133,10 @@ def _of_run(event: Event) -> Fact | None:
     match event:
         case WaitStarted():
             return Fact(step=event.step, what="waits", detail={"for": event.awaits or "a time"})
+        case AliasSought():
+            return Fact(step=event.step, what="asks for its alias", detail={"alias": event.alias})
+        case AliasWaived():
+            return Fact(step=event.step, what="goes without its alias")
         case WaitEnded():
             return Fact(step=event.step, what="time has come")
         case EventReceived():

@@ -10,6 +10,7 @@ from mesh.core.events import (
     CallFailed,
     CallMade,
     CallSucceeded,
+    CommandAccepted,
     TaskDispatched,
     TaskFailed,
     TaskHandedOver,
@@ -25,7 +26,7 @@ from mesh.core.inputs import (
     TaskUndeliverable,
     Undeliverable,
 )
-from mesh.core.recording import Attempt, Command, Outcome, Question
+from mesh.core.recording import Attempt, Outcome, Question
 
 __all__ = ["NOWHERE", "answer_input", "command_input", "result_input"]
 
@@ -39,8 +40,7 @@ _COMMANDS: Final[dict[str, Literal["cancel", "retry", "skip", "fail"]]] = {
 }
 
 
-def command_input(workflow_id: str, command: Command, place: str | None) -> CommandGiven:
-    accepted = command.accepted
+def command_input(workflow_id: str, accepted: CommandAccepted, place: str | None) -> CommandGiven:
     return CommandGiven(
         workflow_id=workflow_id,
         command_id=accepted.command_id,

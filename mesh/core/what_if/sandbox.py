@@ -1,17 +1,20 @@
 """The sandbox: the new rules at work on a recording, in virtual time."""
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from mesh.core import ids
+from mesh.core.calls import Caller
 from mesh.core.capabilities import stand_ins
 from mesh.core.decide import Decided, decide
 from mesh.core.events import (
+    AliasGranted,
     AliasSought,
+    AliasWaived,
     AnswerRefused,
     ApprovalClosed,
     ApprovalRequested,
@@ -33,7 +36,9 @@ from mesh.core.events import (
     WorkflowEnded,
 )
 from mesh.core.inputs import (
+    AliasAnswered,
     CallCancelled,
+    EventForwarded,
     EventMatched,
     EventOffered,
     Input,
@@ -42,10 +47,10 @@ from mesh.core.inputs import (
     TimerKind,
     WorkflowCalled,
 )
-from mesh.core.matching import RouteIndex
-from mesh.core.recording import Attempt, Recording, Run, Wait
+from mesh.core.recording import Attempt, Offered, Recording, Run, Wait
 from mesh.core.route import CallWork, Route
 from mesh.core.state import Directory, StepState, Workflow
+from mesh.core.what_if.arrivals import Arrival, Arrivals, event_name, event_of
 from mesh.core.what_if.comparing import Fact, events_of, facts_of
 from mesh.core.what_if.returns import NOWHERE, answer_input, command_input, result_input
 from mesh.core.what_if.unknowns import done_by_another, is_time_out, never, unheard
@@ -93,8 +98,10 @@ class Sandbox:
         self.ended: WorkflowEnded | None = None
         self._asked: dict[str, int] = {}
         self._waited: dict[str, int] = {}
+        self._sought: dict[str, int] = {}
+        self._stuck: dict[str, int] = {}
         self._came: set[tuple[str, str]] = set()
-        self._elsewhere: set[tuple[str, str]] = set()  # events that the new rules find another workflow for
+        self._arrivals = Arrivals(run, route)
         self._lacking = dict(self.recorded.lacking)
         self._tie = count()
         self._inputs: list[_Given] = []
@@ -109,14 +116,10 @@ class Sandbox:
                 self.unknown[place] = "nobody waited for it to the end"
 
     def _start(self) -> None:
-        for command in self.recorded.commands:
-            for place in (None,) if command.places is None else command.places:
-                self._push(
-                    command.at_ms, command.order, command_input(self.run.workflow_id, command, place), is_late=True
-                )
+        for at_ms, order, cancelled in self.recorded.cancels:
+            self._push(at_ms, order, command_input(self.run.workflow_id, cancelled, None), is_late=True)
         for offered in self.recorded.offered:
-            if (given := self._offer(offered.cloud_event)) is not None:
-                self._push(offered.at_ms, offered.order, given)
+            self._arrive(self._arrivals.of(offered))
         if self.recorded.withdrawn is not None and self.run.started.caller is not None:
             at_ms, order, why = self.recorded.withdrawn
             caller, name = self.run.started.caller, self.run.workflow_id
@@ -124,8 +127,9 @@ class Sandbox:
                 at_ms, order, CallCancelled(workflow_id=name, caller=caller, reason=why, **NOWHERE, source_at_ms=at_ms)
             )
         kept = [e.kept.cloud_event for d in self.run.before for e in d.events if isinstance(e, EventKept)]
-        for given in filter(None, map(self._offer, kept)):
-            self._give(given)
+        for event in kept:
+            for arrival in self._arrivals.of(Offered(self.now_ms, 0, event)):
+                self._give(arrival.given)
         self._give(self._first())
 
     def _first(self) -> Input:
@@ -143,21 +147,9 @@ class Sandbox:
             return WorkflowCalled(caller=started.caller, **about)
         return EventMatched(**about)
 
-    def _offer(self, cloud_event: dict[str, Any]) -> EventOffered | None:
-        """None where the new rules find another workflow for it."""
-        found = [offer.workflow_id for offer in RouteIndex([self.route]).offers(cloud_event)]
-        if found and self.run.workflow_id not in found:
-            self._elsewhere.add(_name(cloud_event))
-            return None
-        return EventOffered(
-            workflow_id=self.run.workflow_id,
-            route=self.route.name,
-            digest=self.route.digest,
-            key=self.run.started.key,
-            cloud_event=cloud_event,
-            **NOWHERE,
-            source_at_ms=0,
-        )
+    def _arrive(self, arrivals: Sequence[Arrival]) -> None:
+        for at_ms, order, given in arrivals:
+            self._push(max(at_ms, self.now_ms), order, given)
 
     def _push(self, at_ms: int, order: int, given: Input, *, is_late: bool = False) -> None:
         heapq.heappush(self._inputs, _Given(at_ms, order, next(self._tie), is_late, given))
@@ -192,8 +184,8 @@ class Sandbox:
         for event in decided.events:
             self.facts += facts_of(event)
             self._answer(event)
-        if isinstance(given, EventOffered):
-            self._came.add(_name(given.cloud_event))
+        if isinstance(given, EventOffered | EventForwarded):
+            self._came.add(event_name(event_of(given)))
         self._miss()
 
     def _decide(self, given: Input) -> Decided:
@@ -241,17 +233,53 @@ class Sandbox:
                 self._is_known(event.step)
             case StepCancelled() | StepGivenUp() | StepSkipped() | ApprovalWithdrawn() | CallWithdrawn():
                 self._is_known(event.step)
-            case IncidentRaised(kind="no_agent" | "unknown_route") if self._lacking.get(event.step, 0):
-                self._lacking[event.step] -= 1
+            case IncidentRaised():
+                self._lack(event)
+                self._resolve(event.step)
             case AnswerRefused() if not event.closed and (asked := ids.parse_step_id(event.approval_id)):
                 self.unknown[asked.step] = f"the recorded answer would be refused: {event.message}"
             case AliasSought():
-                self.unknown[event.step] = "whether it got its alias is not played"
+                self._claim(event)
+            case AliasGranted():
+                self._is_known(event.step)
+                self._arrive(self._arrivals.by(event.alias))
+            case AliasWaived():
+                self._is_known(event.step)
             case WorkflowEnded():
                 self.ended = event
                 self.unknown.clear()
             case _:
                 pass
+
+    def _lack(self, event: IncidentRaised) -> None:
+        if event.kind in {"no_agent", "unknown_route"} and self._lacking.get(event.step, 0):
+            self._lacking[event.step] -= 1
+
+    def _resolve(self, place: str) -> None:
+        """An operator does about an incident what was done about it, after as long."""
+        at = self._stuck.get(place, 0)
+        self._stuck[place] = at + 1
+        for stuck in self.recorded.incidents.get(place, [])[at : at + 1]:
+            if stuck.command is not None:
+                about = None if stuck.command.command == "fail" else place
+                given = command_input(self.run.workflow_id, stuck.command, about)
+                self._push(self.now_ms + stuck.after_ms, stuck.order, given, is_late=True)
+
+    def _claim(self, event: AliasSought) -> None:
+        """The alias says what it said, after as long."""
+        at, claims = self._sought.get(event.alias, 0), self.recorded.claims.get(event.alias, [])
+        self._sought[event.alias] = at + 1
+        if at >= len(claims):
+            self.unknown[event.step] = f"it never asked for {event.alias}{' so often' if claims else ''}"
+            return
+        claim = claims[at]
+        if claim.after_ms is None:
+            self.open.add(event.step)
+            return
+        claimant = Caller(workflow_id=self.run.workflow_id, task_id=event.task_id, attempt=event.claim)
+        about: dict[str, Any] = {"workflow_id": self.run.workflow_id, **NOWHERE, "source_at_ms": self.now_ms}
+        given = AliasAnswered(claimant=claimant, alias=event.alias, refusal=claim.refusal, **about)
+        self._push(self.now_ms + claim.after_ms, claim.order, given)
 
     def _is_known(self, settled: str) -> None:
         """A step is settled, and its items with it."""
@@ -325,7 +353,7 @@ class Sandbox:
         elif wait.gave_up_after_ms is not None:
             if event.due_at_ms is None or event.due_at_ms - self.now_ms > wait.gave_up_after_ms:
                 self.unknown[event.step] = "no event came by the time-out, which is longer now"
-        elif wait.took in self._elsewhere:
+        elif wait.took in self._arrivals.elsewhere:
             self.unknown[event.step] = (
                 "the event that it took finds another workflow, and which others came is not known"
             )
@@ -341,18 +369,17 @@ class Sandbox:
         for name, number in self._waited.items():
             state, waits = self.workflow.steps.get(name) if self.workflow is not None else None, self.recorded.waits
             wait = waits[name][number - 1] if number <= len(waits.get(name, ())) else None
-            if wait is None or wait.took not in self._came or name in self.unknown:
+            if wait is None or wait.took is None or name in self.unknown:
                 continue
             if state is not None and state.status == "waiting" and state.awaits == wait.started.awaits:
-                self.unknown[name] = "it would not take the event that it took, and which others came is not known"
+                if wait.took in self._came:
+                    self.unknown[name] = "it would not take the event that it took, and which others came is not known"
+                elif wait.took in self._arrivals.never_came():
+                    self.unknown[name] = "the event that it took comes by an alias that the workflow does not have"
 
 
 def _beats(first: _Given, timer: TimerDue) -> bool:
     return first.at_ms < timer.due_at_ms or (first.at_ms == timer.due_at_ms and not first.is_late)
-
-
-def _name(cloud_event: dict[str, Any]) -> tuple[str, str]:
-    return str(cloud_event["source"]), str(cloud_event["id"])
 
 
 def _timer_of(step: StepState) -> TimerKind | None:
