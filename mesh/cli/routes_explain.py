@@ -21,7 +21,7 @@ from mesh.core.route import Route
 from mesh.core.state import Workflow
 from mesh.core.subexpressions import Part
 from mesh.errors import MalformedRecord, NotFound
-from mesh.services.read_model import queries
+from mesh.services.read_model import ReadModel, queries
 from mesh.services.route_versions import active_routes
 
 __all__ = ["explain"]
@@ -131,8 +131,13 @@ async def _online(session: Session, event: dict[str, Any]) -> list[RouteSaid]:
             raise NotFound(
                 "the broker has no active routes: `mesh routes apply FOLDER` makes some, or say --routes PATH here"
             )
-        found = {name: queries.workflow_state(model.db, name) for name in _ids(routes, event)}
+        found = _states(model, _ids(routes, event))
+        found |= _states(model, [state.holder.workflow_id for state in found.values() if state and state.holder])
     return explain_event(routes, event, workflows=_remembered(found, now_ms), now_ms=now_ms)
+
+
+def _states(model: ReadModel, names: list[str]) -> dict[str, Workflow | None]:
+    return {name: queries.workflow_state(model.db, name, remembered=True) for name in names}
 
 
 def _ids(routes: list[Route], event: dict[str, Any]) -> list[str]:

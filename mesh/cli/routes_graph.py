@@ -9,6 +9,7 @@ from mesh.cli.human import pick, printable
 from mesh.cli.routes_versions import is_file
 from mesh.cli.session import Session, mesh_command
 from mesh.codec.route_file import load_routes
+from mesh.core.ids import BUILT_IN
 from mesh.core.route import Route
 from mesh.errors import NotFound, OperatorError
 from mesh.services.read_model import ReadModel, queries
@@ -80,6 +81,10 @@ def _workflow_id(model: ReadModel, what: str) -> str:
 
 
 def _of_workflow(session: Session, model: ReadModel, known: dict[str, Route], workflow_id: str) -> Drawn:
+    if workflow_id.startswith(BUILT_IN):
+        raise NotFound(
+            f"{workflow_id} is a workflow of the mesh itself, and has no rules to draw: `mesh workflow '{workflow_id}'` shows it"
+        )
     state = queries.workflow_state(model.db, workflow_id)
     if state is None:
         raise NotFound(f"workflow {workflow_id} is not in the read model; try again")

@@ -5,7 +5,7 @@ Owns the answers as values. It decides nothing by itself: `RouteIndex` matches a
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
 import msgspec
 
@@ -32,14 +32,16 @@ from mesh.core.events import (
     WorkflowEnded,
 )
 from mesh.core.expressions import compile_template
-from mesh.core.inputs import EventMatched, EventOffered
+from mesh.core.inputs import EventForwarded, EventMatched, EventOffered
 from mesh.core.limits import limiter_name
 from mesh.core.matching import Match, MatchProblem, RouteIndex
 from mesh.core.route import AwaitedEvent, Route, Template, WaitWork
-from mesh.core.state import FINISHED, Directory, Workflow
+from mesh.core.state import FINISHED, Directory, KeptEvent, Workflow
 from mesh.core.subexpressions import Part, parts_of
 
 __all__ = ["Awaited", "First", "RouteSaid", "explain_event"]
+
+_NOWHERE: Final[dict[str, Any]] = {"source_topic": "", "source_partition": 0, "source_offset": 0}
 
 
 class First(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +59,7 @@ class First(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Awaited(msgspec.Struct, frozen=True, kw_only=True):
-    """What a step that waits for events of this type says to this one. `workflow_id`: empty where its key can't be made. `takes`: whether it takes it; None where that hangs on a workflow that is not known here.
+    """What a step that waits for events of this type says to this one. `workflow_id`: empty where its key can't be made; an alias's where nobody is known to have it. `takes`: whether it takes it; None where that hangs on a workflow that is not known here.
 
     `condition`: what the `if` of the wait comes to, where that can be told.
     """
@@ -88,7 +90,7 @@ class RouteSaid(msgspec.Struct, frozen=True, kw_only=True):
 def explain_event(
     routes: Iterable[Route], event: dict[str, Any], *, workflows: Mapping[str, Workflow] | None = None, now_ms: int
 ) -> list[RouteSaid]:
-    """Every route's answer, in the order of their names. `workflows`: those that are there already, by id; one of them may take the start for a repeat, or wait for the event. None: nobody knows them."""
+    """Every route's answer, in the order of their names. `workflows`: those that are there already, by id, and aliases; one of them may take the start for a repeat, or wait for the event. None: nobody knows them."""
     named = {route.name: route for route in routes}
     directory = Directory(routes={name: route.digest for name, route in named.items()})
     return [_said(named[name], event, workflows, directory, now_ms) for name in sorted(named)]
@@ -145,9 +147,7 @@ def _first(
         digest=match.route.digest,
         key=match.key,
         cloud_event=event,
-        source_topic="",
-        source_partition=0,
-        source_offset=0,
+        **_NOWHERE,
         source_at_ms=now_ms,
     )
     decided = decide(workflow, given, route=match.route, directory=directory, now_ms=now_ms)
@@ -189,14 +189,53 @@ class _Waits:
             said = f"step {step} waits for such an event, but this one gives no key by which it finds its workflow"
             return Awaited(step=step, workflow_id="", said=said, takes=False, key=parts)
         [offer] = offers
+        if ids.is_alias(offer.workflow_id):
+            return self._by_alias(step, awaited, offer.workflow_id, parts, told)
         name = offer.workflow_id
-        workflow = (self._workflows or {}).get(name)
+        given = EventOffered(
+            workflow_id=name,
+            route=self._route.name,
+            digest=self._route.digest,
+            key=offer.key,
+            cloud_event=self._event,
+            **_NOWHERE,
+            source_at_ms=self._now_ms,
+        )
+        about = Awaited(step=step, workflow_id=name, said="", takes=None, key=parts)
+        return self._of_workflow(about, awaited, (self._workflows or {}).get(name), given, told)
+
+    def _by_alias(self, step: str, awaited: AwaitedEvent, alias: str, key: tuple[Part, ...], told: set[str]) -> Awaited:
+        """It is for the workflow that has the alias."""
+        known = (self._workflows or {}).get(alias)
+        holder = known.holder if known is not None else None
+        if holder is None:
+            about = Awaited(step=step, workflow_id=alias, said="", takes=None, key=key)
+            if self._workflows is not None:
+                said = f"no workflow has the alias {alias} yet: it is kept until one has, or its time is over"
+                return msgspec.structs.replace(about, said=said, takes=False, condition=self._condition(awaited, None))
+            return self._unknown(about, awaited, f"the workflow that has the alias {alias}")
+        name = holder.workflow_id
+        kept = KeptEvent(
+            cloud_event=self._event, topic="", partition=0, offset=0, at_ms=self._now_ms, alias=awaited.alias
+        )
+        given = EventForwarded(workflow_id=name, kept=kept, **_NOWHERE, source_at_ms=self._now_ms)
+        about = Awaited(step=step, workflow_id=name, said="", takes=None, key=key)
+        found = self._of_workflow(about, awaited, (self._workflows or {}).get(name), given, told)
+        return msgspec.structs.replace(found, said=f"{found.said} (by the alias {alias})")
+
+    def _of_workflow(
+        self,
+        about: Awaited,
+        awaited: AwaitedEvent,
+        workflow: Workflow | None,
+        given: EventOffered | EventForwarded,
+        told: set[str],
+    ) -> Awaited:
         is_known = workflow is not None and workflow.digest == self._route.digest
-        condition = self._condition(awaited, workflow if is_known else None)
-        about = Awaited(step=step, workflow_id=name, said="", takes=None, key=parts, condition=condition)
         if self._workflows is None or (workflow is not None and not is_known):
-            return msgspec.structs.replace(about, said=self._unknown(about, awaited), takes=_refuses(condition))
-        return self._known(about, workflow, offer.key, told)
+            return self._unknown(about, awaited, about.workflow_id)
+        condition = self._condition(awaited, workflow if is_known else None)
+        return self._known(msgspec.structs.replace(about, condition=condition), workflow, given, told)
 
     def _condition(self, awaited: AwaitedEvent, workflow: Workflow | None) -> Part | None:
         """Without a workflow it can be told as long as it reads the event alone."""
@@ -210,27 +249,20 @@ class _Waits:
             return parts_of(condition.source, {"event": self._event})
         return None
 
-    def _unknown(self, about: Awaited, awaited: AwaitedEvent) -> str:
-        if _refuses(about.condition) is False:
-            return f"step {about.step} of {about.workflow_id} would not take it: the `if` of its wait does not hold"
-        said = f"it moves {about.workflow_id} if its step {about.step} waits for it"
-        if awaited.condition is None or about.condition is not None:
-            return said
-        return f"{said} and {awaited.condition.source} holds, which hangs on that workflow"
+    def _unknown(self, about: Awaited, awaited: AwaitedEvent, whose: str) -> Awaited:
+        """`whose`: the workflow in words."""
+        condition = self._condition(awaited, None)
+        said = f"it moves {whose} if its step {about.step} waits for it"
+        if _refuses(condition) is False:
+            said = f"step {about.step} of {whose} would not take it: the `if` of its wait does not hold"
+        elif awaited.condition is not None and condition is None:
+            said = f"{said} and {awaited.condition.source} holds, which hangs on that workflow"
+        return msgspec.structs.replace(about, said=said, takes=_refuses(condition), condition=condition)
 
-    def _known(self, about: Awaited, workflow: Workflow | None, key: str, told: set[str]) -> Awaited:
+    def _known(
+        self, about: Awaited, workflow: Workflow | None, given: EventOffered | EventForwarded, told: set[str]
+    ) -> Awaited:
         """What the workflow would make of it."""
-        given = EventOffered(
-            workflow_id=about.workflow_id,
-            route=self._route.name,
-            digest=self._route.digest,
-            key=key,
-            cloud_event=self._event,
-            source_topic="",
-            source_partition=0,
-            source_offset=0,
-            source_at_ms=self._now_ms,
-        )
         decided = decide(workflow, given, route=self._route, directory=self._directory, now_ms=self._now_ms)
         takers = {event.step for event in decided.events if isinstance(event, EventReceived)}
         if about.step in takers:
@@ -295,7 +327,8 @@ def _of_others(event: Event) -> First | None:
         case TaskDispatched(step=step):
             return First(what="dispatch", step=step, to=event.agent, value=event.input)
         case SlotRequested(step=step):
-            said = f"once {limiter_name(event.limit)} has granted it a slot"
+            first = f", with priority {event.priority:g}" if event.priority else ""
+            said = f"once {limiter_name(event.limit)} has granted it a slot{first}"
             return First(what="dispatch", step=step, to=event.agent, said=said, value=event.input)
         case CallMade(step=step):
             return First(what="call", step=step, to=event.route, value=event.input)

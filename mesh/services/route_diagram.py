@@ -26,11 +26,13 @@ from mesh.core.events import (
     ForEachEnded,
     ForEachStarted,
     IncidentRaised,
+    SlotRequested,
     StepBlocked,
     StepCancelled,
     StepGivenUp,
     StepSkipped,
     TaskDispatched,
+    TaskHeld,
     TaskSucceeded,
     WaitEnded,
     WaitStarted,
@@ -44,6 +46,7 @@ from mesh.core.route import (
     EndWork,
     Route,
     Step,
+    StepLimit,
     ValueWork,
     WaitWork,
 )
@@ -68,7 +71,9 @@ _GONE: Final = frozenset(
         "waiting",
         "iterating",
         "again",
+        "claiming",
         "held",
+        "queued",
         "incident",
         "failed",
     }
@@ -89,6 +94,8 @@ _COLOURS: Final = {
     "iterating": "fill:#d6ecff,stroke:#0969da,color:#0a3069",
     "again": "fill:#eddeff,stroke:#8250df,color:#3e1f79",
     "held": "fill:#ffe3cc,stroke:#bc4c00,color:#5e2600",
+    "queued": "fill:#fff1c9,stroke:#bf8700,color:#5c4100",
+    "claiming": "fill:#d6ecff,stroke:#0969da,color:#0a3069",
     "to_come": "fill:#ffffff,stroke:#d0d7de,color:#8c959f",
 }
 
@@ -109,6 +116,8 @@ def step_times(decisions: Iterable[Decision]) -> dict[str, StepTime]:
             match event:
                 case WorkflowStarted():
                     found = {}
+                case TaskHeld(step=step) | SlotRequested(step=step):
+                    found.setdefault(step, StepTime(began_at_ms=decision.at_ms))
                 case TaskDispatched(step=step):
                     known = found.get(step, StepTime(began_at_ms=decision.at_ms))
                     found[step] = msgspec.structs.replace(known, attempts=known.attempts + 1, ended_at_ms=None)
@@ -237,7 +246,19 @@ def _about(step: Step) -> list[str]:
         lines.append(f"for each of {_clipped(_expression(step.for_each.items.source))}")
     if isinstance(step.work, AgentWork) and step.work.handover is not None:
         lines.append(f"may hand over to {', '.join(sorted(step.work.handover.to))}, {step.work.handover.hops} times")
+    if isinstance(step.work, AgentWork) and step.work.limit is not None:
+        lines.append(_limit(step.work.limit))
+    if step.alias is not None:
+        lines.append(f"alias {_clipped(_expression(step.alias.source))}")
     return [*lines, *([f"if {_clipped(step.condition.source)}"] if step.condition else [])]
+
+
+def _limit(limit: StepLimit) -> str:
+    by = f" by {_clipped(_expression(limit.key.source))}" if limit.key is not None else ""
+    numbers = [f"{limit.limit.concurrency} at once"] if limit.limit.concurrency is not None else []
+    if limit.limit.rate is not None:
+        numbers.append(f"{limit.limit.rate} in {_seconds(limit.limit.per_ms / 1_000)}")
+    return f"limit {limit.name}{by}: {', '.join(numbers)}"
 
 
 def _what(step: Step) -> str:
@@ -268,7 +289,8 @@ def _awaited(work: WaitWork) -> str:
     if work.event is not None:
         until = f", {_seconds(work.timeout_s)}, then {work.on_timeout}" if work.timeout_s is not None else ""
         taken = f" if {_clipped(work.event.condition.source)}" if work.event.condition is not None else ""
-        return f"waits for {work.event.type}{taken}{until}"
+        alias = f" by alias {work.event.alias}" if work.event.alias else ""
+        return f"waits for {work.event.type}{alias}{taken}{until}"
     return (
         f"waits {_seconds(work.seconds or 0)}"
         if work.until is None

@@ -14,6 +14,7 @@ from mesh.cli.app import mesh
 from mesh.cli.routes import routes
 from mesh.codec.cards import encode_card
 from mesh.codec.definitions import encode_definition
+from mesh.codec.route_file import load_route_text
 from mesh.core.state import AgentCard
 from mesh.core.topics import Topics
 from mesh.ports import OutRecord, TopicPartition, TopicSpec
@@ -211,6 +212,66 @@ def test_explain_tells_which_workflow_an_event_moves(folder: Path) -> None:
     shown = call("explain", "-", stdin=PAID).stdout
     assert "~ it moves shop:k: its step paid waits for it" in shown
     assert "tell: emits told" in shown
+
+
+PAYING = """\
+route: shop
+on: {type: ordered}
+key: ${{ event.subject }}
+limits: {psp: {concurrency: 1}}
+steps:
+  charge: {agent: psp, input: 1, limit: psp, alias: "${{ steps.charge.payment }}"}
+  settled: {needs: charge, wait: {event: settled, alias: charge, key: "${{ event.data.payment }}"}}
+  tell: {needs: settled, emit: {type: told, data: 1}}
+"""
+SETTLED = '{"id": "s1", "source": "/psp", "type": "settled", "data": {"payment": "p1"}}'
+
+
+def _paying() -> Partition:
+    [loaded] = load_route_text(PAYING, name="shop")
+    return Partition(loaded.route)
+
+
+def _charged(made: Partition) -> Partition:
+    made.start()
+    made.pass_on()
+    made.succeed("charge", {"payment": "p1"})
+    made.pass_on()
+    return made
+
+
+def test_explain_finds_the_workflow_that_has_the_alias(folder: Path) -> None:
+    (folder / "shop.yaml").write_text(PAYING)
+    offline = call("explain", "-", "--routes", "shop.yaml", stdin=SETTLED).stdout
+    assert (
+        "~ it moves the workflow that has the alias mesh.alias:shop.charge/p1 if its step settled waits for it"
+        in offline
+    )
+    asyncio.run(_write(folder, _charged(_paying())))
+    shown = call("explain", "-", stdin=SETTLED).stdout
+    assert "~ it moves shop:k: its step settled waits for it (by the alias mesh.alias:shop.charge/p1)" in shown
+    assert "tell: emits told" in shown
+
+
+def test_explain_knows_that_an_alias_was_given_back(folder: Path) -> None:
+    made = _charged(_paying())
+    made.offer_by_alias("settled", "charge", "p1", data={"payment": "p1"})
+    made.pass_on()
+    asyncio.run(_write(folder, made))
+    shown = call("explain", "-", stdin=SETTLED.replace("s1", "s2")).stdout
+    assert "~ no workflow has the alias mesh.alias:shop.charge/p1 yet: it is kept until one has" in shown
+
+
+def test_graph_draws_a_workflow_that_waits_for_its_limit_and_nothing_of_the_mesh_itself(folder: Path) -> None:
+    made = _paying()
+    made.start()
+    for asked in made.crossing():
+        made.give(asked)
+    asyncio.run(_write(folder, made))
+    assert "class s_charge queued" in call("graph", "shop:k").stdout
+    built_in = call("graph", "mesh.limit:psp")
+    assert built_in.exit_code == 3
+    assert "a workflow of the mesh itself" in built_in.stderr
 
 
 def _waiting() -> Partition:

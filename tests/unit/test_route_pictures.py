@@ -547,3 +547,101 @@ def test_an_end_that_was_reached_is_on_the_way_and_one_that_was_not_is_not() -> 
         if output != 1:
             made.succeed("b")
         assert f"linkStyle {gone} stroke" in drawn_of(made)
+
+
+# Aliases, limits ------------------------------------------------------------------------------------------------------------------------
+
+SETTLED = {"id": "s1", "source": "/psp", "type": "settled", "data": {"payment": "p-1", "amount": 5}}
+ALIAS = "mesh.alias:r.charge/p-1"
+
+
+def paying(**wait: Any) -> Route:
+    wait = {"event": "settled", "alias": "charge", "key": "${{ event.data.payment }}", **wait}
+    charge = agent("psp", alias="${{ steps.charge.payment }}")
+    return route({"charge": charge, "settled": {"needs": "charge", "wait": wait}, "ship": agent(needs="settled")})
+
+
+def test_an_event_moves_whichever_workflow_has_the_alias() -> None:
+    one = awaited(paying(), None, SETTLED)
+    assert (one.workflow_id, one.takes) == (ALIAS, None)
+    assert one.said == f"it moves the workflow that has the alias {ALIAS} if its step settled waits for it"
+    assert [shown(part) for part in one.key] == [("event.data.payment", "p-1")]
+    poor = awaited(paying(**{"if": "event.data.amount > 5"}), None, SETTLED)
+    assert poor.takes is False
+    assert (
+        poor.said
+        == f"step settled of the workflow that has the alias {ALIAS} would not take it: the `if` of its wait does not hold"
+    )
+    rich = awaited(paying(**{"if": "event.data.amount > start.data.n"}), None, SETTLED)
+    assert rich.said.endswith("and event.data.amount > start.data.n holds, which hangs on that workflow")
+
+
+def test_an_event_of_an_alias_moves_the_workflow_that_has_it_now() -> None:
+    made = Partition(paying(**{"if": "event.data.amount > start.data.n"}))
+    [rules] = made.routes.values()
+    early = awaited(rules, {}, SETTLED)
+    assert (early.workflow_id, early.takes) == (ALIAS, False)
+    assert early.said == f"no workflow has the alias {ALIAS} yet: it is kept until one has, or its time is over"
+    made.start(data={"n": 4})
+    made.succeed("charge", {"payment": "p-1"})
+    made.pass_on()
+    one = awaited(rules, made.state.workflows, SETTLED)
+    assert (one.workflow_id, one.takes) == ("r:k", True)
+    assert one.said == f"it moves r:k: its step settled waits for it (by the alias {ALIAS})"
+    assert one.condition is not None
+    assert one.condition.value is True
+    assert [(first.what, first.step) for first in one.first] == [("take", "settled"), ("dispatch", "ship")]
+    of_another_version = awaited(paying(timeout="1d"), made.state.workflows, SETTLED)
+    assert of_another_version.takes is None
+    assert of_another_version.said == f"it moves r:k if its step settled waits for it (by the alias {ALIAS})"
+    made.offer_by_alias("settled", "charge", "p-1", data={"payment": "p-1", "amount": 9})
+    made.pass_on()
+    late = awaited(rules, made.state.workflows, SETTLED)
+    assert late.said == f"r:k lets it pass: no step waits for an event of type settled any more (by the alias {ALIAS})"
+
+
+def limited(**more: Any) -> Route:
+    openai = {"concurrency": 2, "rate": "100/1m"}
+    steps = {
+        "a": agent(limit="openai"),
+        "b": agent(limit={"name": "crm", "key": "${{ event.data.tenant }}"}, alias="${{ steps.b.id }}"),
+        "c": {"needs": "b", "wait": {"event": "settled", "alias": "b", "key": "${{ event.data.id }}"}},
+    }
+    return route(steps, limits={"openai": openai, "crm": {"concurrency": 1}}, **more)
+
+
+def test_a_task_that_waits_for_its_limit_says_so_and_how_urgent_it_is() -> None:
+    event = {**EVENT, "data": {"tenant": "acme"}}
+    [found] = explain_event([limited(priority=7)], event, now_ms=1)
+    assert [one.said for one in found.first] == [
+        "once openai has granted it a slot, with priority 7",
+        "once crm/acme has granted it a slot, with priority 7",
+    ]
+
+
+def test_limits_and_aliases_are_drawn() -> None:
+    text = of_route(limited())
+    assert 's_a["a<br/>agent x<br/>limit openai: 2 at once, 100 in 1m"]' in text
+    assert 's_b["b<br/>agent x<br/>limit crm by event.data.tenant: 1 at once<br/>alias steps.b.id"]' in text
+    assert 's_c@{ shape: delay, label: "c<br/>waits for settled by alias b" }' in text
+
+
+def test_what_waits_for_its_slot_or_its_alias_is_coloured() -> None:
+    made = Partition(limited())
+    [rules] = made.routes.values()
+    made.start(data={"tenant": "acme"})
+
+    def drawn() -> str:
+        times = step_times(one for one in made.decisions if one.workflow_id == "r:k")
+        return of_workflow(rules, made.workflow(), times, now_ms=made.now_ms + 5_000)
+
+    assert "class s_a,s_b queued" in drawn()
+    assert "<br/>queued, 5s" in drawn()
+    made.pass_on()
+    made.now_ms += 5_000
+    made.succeed("b", {"id": "b1"})
+    assert "class s_b claiming" in drawn()
+    assert (
+        'b<br/>agent x<br/>limit crm by event.data.tenant: 1 at once<br/>alias steps.b.id<br/>claiming, 10s"' in drawn()
+    )
+    assert "class s_a running" in drawn()

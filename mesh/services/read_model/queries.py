@@ -216,10 +216,8 @@ _NO_BUILT_IN: Final = f"substr(workflow_id, 1, {len(BUILT_IN)}) <> '{BUILT_IN}'"
 _decode_decision: Final = msgspec.json.Decoder(Decision).decode
 
 
-_THERE: Final = "NOT (forgotten AND status IN ('expected', 'serving'))"
-"""What never had a run is gone with its last event, and a built-in workflow when it is forgotten."""
-
-_OF_ROUTES: Final = f"{_THERE} AND status != 'serving'"
+_THERE: Final = "NOT (forgotten AND status = 'expected')"
+"""What never had a run is gone with its last event."""
 
 
 # Workflows ---------------------------------------------------------------------------------------------------------------------------
@@ -255,9 +253,10 @@ def workflow_ids(db: apsw.Connection, part: str) -> list[str]:
     return [row[0] for row in select(db, sql, part)]
 
 
-def workflow_state(db: apsw.Connection, workflow_id: str) -> Workflow | None:
-    """As the fold of the log gives it; the last state of one whose memory has ended."""
-    row = select_one(db, "SELECT state FROM workflows WHERE workflow_id = ?", workflow_id)
+def workflow_state(db: apsw.Connection, workflow_id: str, *, remembered: bool = False) -> Workflow | None:
+    """As the fold of the log gives it; of one whose memory has ended the last state, or with `remembered` None."""
+    there = " AND NOT forgotten" if remembered else ""
+    row = select_one(db, f"SELECT state FROM workflows WHERE workflow_id = ?{there}", workflow_id)  # noqa: S608 - constants only
     return decode_workflow(row[0]) if row else None
 
 
