@@ -23,5 +23,6 @@ class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_event_bytes: int = (
         256 * 1024
     )  # a start decision holds its event and the first steps' inputs, each perhaps whole
+    clock_jump_s: float = 10.0  # a clock that is off by more than at the take-over has jumped: no acknowledgement is that slow, since an append is given up before
     max_inbox_lag: int = 50_000  # records; beyond it ingress waits: `mesh.events` is the durable backlog
     format_level: int = 1

@@ -86,7 +86,6 @@ CAREFUL_AFTER: Final = 3
 """Owners in a row, ourselves included, without progress: then inputs are announced in the log before they are touched, one at a time."""
 
 _SETS_TIME: Final = (WorkflowStarted, BudgetRaised)
-_JUMP_MS: Final = 10_000  # no acknowledgement is that slow, since an append is given up before
 _LOGGED: Final = 500  # characters of an id or a reason that a log line holds
 _ASK_AGAIN_MS: Final = 200  # while ingress has not copied all answers yet
 _MARK_AFTER: Final = 1_000  # signs of life that a new owner would have to read again
@@ -189,7 +188,7 @@ class Owner:
     def hear_clock(self, broker_ms: int, now_ms: int) -> None:
         """The broker has stamped a record at `broker_ms`, and it is `now_ms` here: has either clock jumped since the take-over?"""
         offset = broker_ms - now_ms - 1  # as at the take-over
-        if abs(offset - self.clock_offset_ms) > _JUMP_MS:
+        if abs(offset - self.clock_offset_ms) > self._config.clock_jump_s * 1_000:
             _log.warning("clock_jumped", partition=self.partition, by_s=(offset - self.clock_offset_ms) / 1000)
             self.clock_offset_ms = offset
 

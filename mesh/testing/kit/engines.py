@@ -244,7 +244,7 @@ class _CountingCluster(MemoryCluster):
 class HaltedClock:
     """The machine's clock for a router, which stands still but for what `flow` lets pass: however slow the broker is, no time-out comes before what needs no time.
 
-    So it falls behind the broker's clock, by as long as all the settling took. Owners take a difference of more than ten seconds for a jump of the clock, and follow the broker's.
+    So it falls behind the broker's clock, by as long as all the settling took; the router is told not to take that for a jump of the clock.
     """
 
     def __init__(self) -> None:
@@ -309,7 +309,9 @@ class RealEngine:
             topics=self._topics,
             routes=routes,
             roles=roles,
-            config=RouterConfig(instance="router", partitions=_PARTITIONS, session_timeout_s=6.0),
+            config=RouterConfig(
+                instance="router", partitions=_PARTITIONS, session_timeout_s=6.0, clock_jump_s=float("inf")
+            ),
             clock=self.clock,
             entropy=SystemEntropy(),
         )
