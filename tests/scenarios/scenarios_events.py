@@ -15,13 +15,16 @@ def task(agent: str, value: Any = 1, **more: Any) -> dict[str, Any]:
 
 @scenario
 def events_that_start_nothing(mesh: MeshKit) -> None:
-    """A guard that is false, or can't be evaluated; a key that is none; a repeat after the end."""
+    """A guard that is false, or can't be evaluated; a key that is none; a repeat after the end, until the end is forgotten."""
     mesh.agent("x", "done")
     on = {"type": "t", "if": "event.data.size > 1"}
-    mesh.route({"route": "r", "on": on, "key": "${{ event.data.name }}", "steps": {"work": task("x")}})
+    route = {"route": "r", "on": on, "key": "${{ event.data.name }}", "closed_retention": "300ms"}
+    mesh.route({**route, "steps": {"work": task("x")}})
     for data in ({"size": 1}, {}, {"size": 2}, {"size": 2, "name": "k"}, {"size": 3, "name": "k"}):
         mesh.publish(type="t", data=data)
     assert mesh.run("r:k").outcome.data == {"work": "done"}
+    mesh.advance("300ms")
+    assert mesh.publish(type="t", data={"size": 4, "name": "k"}).outcome.status == "completed"
 
 
 @scenario
