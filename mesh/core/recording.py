@@ -166,10 +166,12 @@ class Recording:
         self.called: dict[str, str] = {}  # route -> digest
         self.queued: dict[tuple[str, int], int] = {}  # by task and number: since when
         self.granted: dict[tuple[str, int], tuple[int, int]] = {}  # after how long, and its order
+        self.denied: dict[tuple[str, int], tuple[int, int, IncidentRaised]] = {}
         self.lacking: dict[str, int] = {}  # place -> how often it began where nobody could do it
         self.withdrawn: tuple[int, int, str] | None = None  # by its caller: when, order, why
         self.until_ms = max(decision.at_ms for decision in run.decisions if not _is_idle(decision))
         self.is_over = any(isinstance(event, WorkflowEnded) for event in _events(run))
+        self._queueing: dict[str, tuple[str, int]] = {}  # by place
         self._claiming: dict[str, Claim] = {}  # by step
         self._timer_at_ms = -1
         self._dropped: set[str] = set()
@@ -195,15 +197,19 @@ class Recording:
                 self.attempts[event.task_id, event.attempt] = Attempt(event, decision.at_ms)
                 if (key := (event.task_id, event.attempt)) in self.queued:
                     self.granted[key] = decision.at_ms - self.queued[key], order
+                    self._queueing.pop(event.step, None)
                 if isinstance(event, TaskDispatched):
                     self.chosen[ids.attempt_id(event.task_id, event.attempt)] = event.agent
                 else:
                     self.called[event.route] = event.digest
             case SlotRequested():
-                self.queued.setdefault((event.task_id, event.attempt), decision.at_ms)
+                key = self._queueing[event.step] = event.task_id, event.attempt
+                self.queued.setdefault(key, decision.at_ms)
                 self.chosen[ids.attempt_id(event.task_id, event.attempt)] = event.agent
             case TaskSucceeded() | TaskFailed() | TaskHandedOver() | CallSucceeded() | CallFailed():
                 self._heard(event, decision, order)
+            case IncidentRaised() if (key := self._queueing.pop(event.step, ("", 0))) in self.queued:
+                self.denied[key] = decision.at_ms - self.queued[key], order, event
             case IncidentRaised(kind="no_agent" | "unknown_route"):
                 self.lacking[event.step] = self.lacking.get(event.step, 0) + 1
             case StepCancelled() | StepGivenUp() | ApprovalWithdrawn() | CallWithdrawn():

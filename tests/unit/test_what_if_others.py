@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from one_partition import Partition, agent, route
+from test_decide_limits import set_aside
 from test_what_if import after, first, runs_of, said
 
 from mesh.core.route import Route
@@ -83,6 +84,56 @@ def test_a_cancel_comes_when_it_came() -> None:
     made.wait("rest")
     after(made, 60_000).command("cancel", reason="no more")
     assert first(replayed(made, slow("1d"))) == ("rest", "time has come", None, ())
+
+
+# Limits ---------------------------------------------------------------------------------------------------------------------------------
+
+
+def limited(rest: str = "1s", limit: str | None = "two") -> Route:
+    one = agent(needs="rest", **({"limit": limit} if limit else {}))
+    return route({"rest": {"wait": rest}, "a": one}, limits={"two": {"concurrency": 2}, "one": {"concurrency": 1}})
+
+
+def asked() -> Partition:
+    """Its step waits for a slot."""
+    made = Partition(limited())
+    made.start()
+    made.wait("rest")
+    return made
+
+
+@pytest.mark.parametrize("rules", [limited("1d"), limited(limit=None), limited(limit="one")])
+def test_a_slot_comes_after_as_long_as_it_took(rules: Route) -> None:
+    made = asked()
+    after(made, 3_000).pass_on()
+    after(made, 50).succeed("a")
+    assert said(replayed(made, rules)) == ("same", "completed", "completed")
+
+
+def test_a_slot_that_was_denied_is_denied_again_and_an_operator_asks_anew() -> None:
+    made = asked()
+    [request] = made.crossing()
+    after(made, 20)
+    set_aside(made, request)
+    made.pass_on()
+    after(made, 600_000).command("retry", step="a")
+    made.pass_on()
+    after(made, 50).succeed("a")
+    assert said(replayed(made, limited("1d"))) == ("same", "completed", "completed")
+    found = replayed(made, limited(limit=None))
+    assert first(found) == ("a", "incident", "dispatched", ())
+
+
+def test_a_slot_whose_grant_got_lost_is_not_known_beyond() -> None:
+    made = asked()
+    [request] = made.crossing()
+    made.give(request)
+    [grant] = made.crossing()
+    set_aside(made, grant)
+    [(run, own), *_] = runs_of(made)
+    [unknown] = rehearse(run, own).unknown
+    assert unknown.step == "a"
+    assert "its slot could not be asked for" in unknown.why
 
 
 # Aliases --------------------------------------------------------------------------------------------------------------------------------

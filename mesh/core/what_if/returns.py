@@ -11,6 +11,7 @@ from mesh.core.events import (
     CallMade,
     CallSucceeded,
     CommandAccepted,
+    SlotRequested,
     TaskDispatched,
     TaskFailed,
     TaskHandedOver,
@@ -22,13 +23,15 @@ from mesh.core.inputs import (
     CommandGiven,
     Input,
     ResultReceived,
+    SlotDenied,
+    SlotGiven,
     TaskError,
     TaskUndeliverable,
     Undeliverable,
 )
 from mesh.core.recording import Attempt, Outcome, Question
 
-__all__ = ["NOWHERE", "answer_input", "command_input", "result_input"]
+__all__ = ["NOWHERE", "answer_input", "command_input", "result_input", "slot_input"]
 
 _CALL_ENDS: Final = frozenset({"failed", "rejected", "cancelled", "refused"})
 NOWHERE: Final[dict[str, Any]] = {"source_topic": "", "source_partition": 0, "source_offset": 0}
@@ -80,6 +83,12 @@ def _call_failed(about: dict[str, Any], event: TaskDispatched | CallMade, failed
         )
     ended = {**about, **NOWHERE, "source_at_ms": 0, "called": failed.called, "status": failed.kind}
     return CallEnded(reason=failed.message, **ended)
+
+
+def slot_input(workflow_id: str, event: SlotRequested, now_ms: int, *, denied: bool = False) -> SlotGiven | SlotDenied:
+    about: dict[str, Any] = {"workflow_id": workflow_id, "limit": event.limit, **NOWHERE, "source_at_ms": now_ms}
+    about |= {"task_id": event.task_id, "attempt": event.attempt}
+    return SlotDenied(message="as recorded", **about) if denied else SlotGiven(asked_at_ms=now_ms, **about)
 
 
 def answer_input(

@@ -42,7 +42,6 @@ from mesh.core.inputs import (
     EventMatched,
     EventOffered,
     Input,
-    SlotGiven,
     TimerDue,
     TimerKind,
     WorkflowCalled,
@@ -52,7 +51,7 @@ from mesh.core.route import CallWork, Route
 from mesh.core.state import Directory, StepState, Workflow
 from mesh.core.what_if.arrivals import Arrival, Arrivals, event_name, event_of
 from mesh.core.what_if.comparing import Fact, events_of, facts_of
-from mesh.core.what_if.returns import NOWHERE, answer_input, command_input, result_input
+from mesh.core.what_if.returns import NOWHERE, answer_input, command_input, result_input, slot_input
 from mesh.core.what_if.unknowns import done_by_another, is_time_out, never, unheard
 
 __all__ = ["Sandbox"]
@@ -290,20 +289,22 @@ class Sandbox:
     def _grant(self, event: SlotRequested) -> None:
         """After as long as it took; at once where it never waited, since nobody else is in the sandbox. Once, if it is under several limits."""
         key = (event.task_id, event.attempt)
+        if key in self.recorded.denied:
+            self._deny(event, *self.recorded.denied[key])
+            return
         if key in self.recorded.queued and key not in self.recorded.granted:
             self.open.add(event.step)
             return
         after_ms, order = self.recorded.granted.pop(key, (0, 0))
-        given = SlotGiven(
-            workflow_id=self.run.workflow_id,
-            limit=event.limit,
-            task_id=event.task_id,
-            attempt=event.attempt,
-            asked_at_ms=self.now_ms,
-            **NOWHERE,
-            source_at_ms=self.now_ms,
-        )
         self.recorded.queued.pop(key, None)
+        self._push(self.now_ms + after_ms, order, slot_input(self.run.workflow_id, event, self.now_ms))
+
+    def _deny(self, event: SlotRequested, after_ms: int, order: int, incident: IncidentRaised) -> None:
+        """It could not be asked for: as it was; whatever else got lost between the two is not lost again."""
+        if incident.kind != "limit":
+            self.unknown[event.step] = f"its slot could not be asked for: {incident.message}"
+            return
+        given = slot_input(self.run.workflow_id, event, self.now_ms, denied=True)
         self._push(self.now_ms + after_ms, order, given)
 
     def _result_of(self, event: TaskDispatched | CallMade) -> None:
