@@ -110,7 +110,7 @@ def skip(session: Session, *, part: str, step: str | None, reason: str, by: str 
 def fail(session: Session, *, part: str, step: str | None, reason: str, by: str | None, timeout_s: float) -> None:
     """End a workflow that has an incident as failed. Exits with 1 if it is refused.
 
-    What it did is undone first, where its route says how. Waits as `retry` does.
+    What it did is undone first, where its route says how. A compensation that has the incident is left as it is, and the rest is undone. Waits as `retry` does.
     """
     _run(session, _Order("fail", part, by, reason, timeout_s, step))
 

@@ -89,7 +89,7 @@ class RunLedger:
                 assert event.round <= most, f"{event.step} goes into round {event.round} of {most}"
             case CompensationStarted() if before is not None:
                 self._compensates(before, event)
-            case CommandAccepted(command="cancel" | "fail"):
+            case CommandAccepted(command="cancel"):
                 self.is_given_up = True
             case WorkflowEnded():
                 assert self.is_given_up or not self.to_undo, f"it ended before {self.to_undo} were undone"
@@ -147,6 +147,9 @@ class RunLedger:
     # Compensation -------------------------------------------------------------------------------------------------------
 
     def _compensates(self, before: Workflow, event: CompensationStarted) -> None:
+        if before.ending is not None:  # an operator fails it while it is undone
+            assert (event.status, list(event.steps)) == ("failed", self.to_undo), "what is left is to be undone"
+            return
         assert self.to_undo is None, "it is undone twice"
         assert self.route is not None
         assert len(set(event.steps)) == len(event.steps)

@@ -262,12 +262,25 @@ def test_an_undo_may_be_skipped() -> None:
     assert p.workflow().status == "cancelled"
 
 
-def test_an_undo_may_be_failed_which_ends_the_workflow_as_it_stands() -> None:
+def test_an_undo_that_is_failed_is_left_as_it_is_and_the_rest_is_undone() -> None:
     p = undoing()
     p.fail("b.undo")
-    p.command("fail")
+    events = p.command("fail", reason="gone for good")
+    assert names(events)[:4] == ["CommandAccepted", "IncidentResolved", "StepSkipped", "CompensationStarted"]
+    assert tasks(p) == [("a.undo", "A")]
+    p.succeed("a.undo")
     ended = only(p.decisions[-1].events, WorkflowEnded)
-    assert (ended.status, ended.reason) == ("failed", "b.undo was failed by op")
+    assert (ended.status, ended.reason) == ("failed", "b.undo was failed by op: gone for good")
+
+
+def test_a_workflow_that_fails_anyway_keeps_its_reason_where_an_undo_is_failed() -> None:
+    steps = {"a": agent(undo=agent("u", "${{ steps.a.id }}")), "b": agent(needs="a", on_exhausted="fail")}
+    p = started(steps)
+    p.succeed("a", {})
+    p.fail("b", retryable=False)
+    assert p.step("a.undo").status == "incident"
+    ended = only(p.command("fail"), WorkflowEnded)
+    assert (ended.status, ended.reason) == ("failed", "b: Boom: it broke (trying again would not help)")
 
 
 def test_a_second_cancel_ends_the_workflow_as_it_stands() -> None:

@@ -7,7 +7,7 @@ from mesh.core.between import parse_crossing_id
 from mesh.core.deciding import fanning
 from mesh.core.deciding.attempts import dispatch_again
 from mesh.core.deciding.calling import call_again
-from mesh.core.deciding.compensating import begin_undo, cancel_step, close
+from mesh.core.deciding.compensating import begin_undo, cancel_step, close, leave_undone
 from mesh.core.deciding.draft import Draft
 from mesh.core.deciding.ending import end
 from mesh.core.deciding.granting import on_claim_undeliverable, resolve_alias
@@ -78,11 +78,14 @@ def _on_incident(draft: Draft, given: CommandGiven, workflow: Workflow) -> None:
 
 
 def _resolve(draft: Draft, given: CommandGiven, place: str, state: StepState) -> None:
-    if given.command == "fail":
-        end(draft, "failed", f"{place} was failed by {given.by}" + (f": {given.reason}" if given.reason else ""))
+    failed = f"{place} was failed by {given.by}" + (f": {given.reason}" if given.reason else "")
+    if given.command == "fail" and draft.live.ending is None:
+        end(draft, "failed", failed)
         return
     draft.add(IncidentResolved(step=place, action=given.command, by=given.by))
-    if ids.is_budget(place):
+    if given.command == "fail":
+        leave_undone(draft, place, failed)
+    elif ids.is_budget(place):
         cancel_step(draft, place, f"{given.command} by {given.by}")  # it is asked anew, if there is still not enough
     elif state.incident is not None and state.incident.kind == "alias":
         resolve_alias(draft, place, state, "skip" if given.command == "skip" else "retry", given.by)

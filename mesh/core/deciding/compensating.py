@@ -1,7 +1,7 @@
 """Compensating: a workflow that ends any way but completed first undoes what it did, the last first.
 
 Undone is every step with an `undo` that succeeded, and every one that may have been done without a word of it: its task is out, or was last heard of by a time-out. One at a time; each is a
-task with retries, and an incident where they don't help. An operator's cancel while it is under way ends the workflow as it stands.
+task with retries, and an incident where they don't help. An operator's `fail` leaves that one as it is and undoes the rest; a `cancel` while it is under way ends the workflow as it stands.
 """
 
 from typing import Any
@@ -20,13 +20,14 @@ from mesh.core.events import (
     EventUnclaimed,
     IncidentRaised,
     StepCancelled,
+    StepSkipped,
     WorkflowEnded,
 )
 from mesh.core.evolve import may_be_done
 from mesh.core.route import ExpressionError
 from mesh.core.state import FINISHED
 
-__all__ = ["begin_undo", "cancel_step", "close", "compensate", "undo_next"]
+__all__ = ["begin_undo", "cancel_step", "close", "compensate", "leave_undone", "undo_next"]
 
 
 def close(draft: Draft, status: EndStatus, reason: str, output: Any = None) -> None:
@@ -84,6 +85,15 @@ def undo_next(draft: Draft) -> None:
         close(draft, ending.status, ending.reason)
         return
     begin_undo(draft, ending.undo[0])
+
+
+def leave_undone(draft: Draft, place: str, reason: str) -> None:
+    """The rest is undone all the same, and the workflow ends as failed."""
+    draft.add(StepSkipped(step=place, reason=reason))
+    ending = draft.live.ending
+    if ending is not None and ending.status != "failed":
+        draft.add(CompensationStarted(status="failed", reason=reason, steps=ending.undo))
+    undo_next(draft)
 
 
 def begin_undo(draft: Draft, name: str) -> None:
