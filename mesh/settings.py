@@ -139,8 +139,8 @@ class Settings(BaseSettings):
 
     max_event_bytes: int = Field(524_288, ge=1024, le=4_194_304)
     """An upstream event larger than this goes to the dead letters: a decision holds it, and the tasks made of it, in one record."""
-    max_record_bytes: int = Field(4_194_304, ge=65_536, le=67_108_864)
-    """The largest record that is sent; the log's and the dead letters' `max.message.bytes` in `topics/topics.yaml` must allow it."""
+    max_record_bytes: int = Field(4_194_304, ge=1_000_000, le=67_108_864)
+    """The largest record that is sent; the log's and the dead letters' `max.message.bytes` in `topics/topics.yaml` must allow it. The least that is taken holds a whole portion of a for-each in one decision."""
     batch_records: int = Field(1000, ge=1, le=100_000)
     """How many records one poll takes at the most."""
 

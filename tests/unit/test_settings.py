@@ -90,6 +90,11 @@ def test_no_env_file_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
             "MESH_PARTITIONS is 'many': input should be a valid integer, unable to parse string as an integer; mend it",
         ),
         ("MESH_SESSION_TIMEOUT_S", "0", "MESH_SESSION_TIMEOUT_S is '0': input should be greater than or equal to 1"),
+        (
+            "MESH_MAX_RECORD_BYTES",
+            "65536",
+            "MESH_MAX_RECORD_BYTES is '65536': input should be greater than or equal to 1000000",
+        ),
         ("MESH_TOPIC_PREFIX", "mesh", "MESH_TOPIC_PREFIX is 'mesh': string should match pattern"),
         ("MESH_BROKER", "nonsense", "the broker 'nonsense' has no known form"),
         ("MESH_PARTITONS", "4", "MESH_PARTITONS is no setting; did you mean MESH_PARTITIONS?"),
