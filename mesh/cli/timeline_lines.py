@@ -51,6 +51,7 @@ from mesh.core.events import (
     TaskHandedOver,
     TaskHeld,
     TaskSucceeded,
+    UsageReported,
     WaitEnded,
     WaitStarted,
     WorkflowEnded,
@@ -189,7 +190,10 @@ def _closed(event: ApprovalClosed) -> Line:
 def _of_call(event: Event) -> Line | None:
     match event:
         case CallMade():
-            return Line(event.step, f"calls {event.called}", WORK, event.reason, (("input", event.input),))
+            part = event.slice.limits if event.slice is not None else {}
+            amounts = ", ".join(f"{amount:.10g} {name}" for name, amount in part.items())
+            why = event.reason + (f"; it may spend {amounts}" if amounts else "")
+            return Line(event.step, f"calls {event.called}", WORK, why, (("input", event.input),))
         case CallSucceeded():
             return Line(event.step, f"{event.called} completed", GOOD, "", (("output", event.output),))
         case CallFailed():
@@ -198,8 +202,17 @@ def _of_call(event: Event) -> Line | None:
             return Line(event.step, f"call of {event.called} taken back", QUIET, event.reason)
         case CallRefused():
             return Line("", f"call refused ({event.code})", BAD, event.message)
+        case UsageReported():
+            return Line(event.step, f"call {event.attempt} has ended, unwaited for", QUIET, _usage(event.usage))
         case _:
             return None
+
+
+def _usage(usage: dict[str, float] | None) -> str:
+    """What was taken of a budget: `taken: 1200 tokens, 0.3 usd`."""
+    if usage is None:
+        return "taken: all that was reserved for it, since it says nothing"
+    return "taken: " + (", ".join(f"{amount:.10g} {name}" for name, amount in usage.items()) or "nothing")
 
 
 # Steps ----------------------------------------------------------------------------------------------------------------------------------
@@ -291,7 +304,9 @@ def _of_workflow(event: Event, decision: Decision) -> Line | None:
         case CompensationStarted():
             return Line("", f"{event.status}; undoes {', '.join(event.steps)} first", PEOPLE, event.reason)
         case WorkflowEnded():
-            return Line("", event.status, END_STYLES[event.status], event.reason, (("output", event.output),))
+            spent = f" ({_usage(event.usage)})" if event.usage else ""
+            why = f"{event.reason}{spent}"
+            return Line("", event.status, END_STYLES[event.status], why, (("output", event.output),))
         case BudgetRaised():
             more = ", ".join(f"{amount:g} {name}" for name, amount in event.granted.items())
             return Line("", f"budget raised by {event.by}", GOOD, f"more: {more}")

@@ -123,6 +123,7 @@ def _input(decision: Decision, event: Event, sequence: int) -> Crossing | None:
                 key=called_key(event.task_id, event.attempt),
                 cloud_event=called_event(caller, event.input, event.traceparent),
                 caller=caller,
+                slice=event.slice,
                 **_source(decision, sequence),
             )
         case CallWithdrawn():
@@ -130,10 +131,16 @@ def _input(decision: Decision, event: Event, sequence: int) -> Crossing | None:
         case CallFailed() if event.called:
             return _cancelled(decision, event, f"the call has failed: {event.kind}", sequence)
         case CallRefused():
-            return _ended(decision, event.caller, sequence, status="refused", reason=event.message)
+            return _ended(decision, event.caller, sequence, status="refused", reason=event.message, usage={})
         case WorkflowEnded() if event.caller is not None:
             return _ended(
-                decision, event.caller, sequence, status=event.status, reason=event.reason, output=event.output
+                decision,
+                event.caller,
+                sequence,
+                status=event.status,
+                reason=event.reason,
+                output=event.output,
+                usage=event.usage,
             )
         case SlotRequested() | SlotReleased() | SlotGranted() | SlotRefused():
             return _of_slot(decision, event, sequence)
@@ -224,7 +231,14 @@ def _cancelled(decision: Decision, event: CallWithdrawn | CallFailed, reason: st
 
 
 def _ended(
-    decision: Decision, caller: Caller, sequence: int, *, status: CallStatus, reason: str, output: Any = None
+    decision: Decision,
+    caller: Caller,
+    sequence: int,
+    *,
+    status: CallStatus,
+    reason: str,
+    output: Any = None,
+    usage: dict[str, float] | None = None,
 ) -> CallEnded:
     return CallEnded(
         workflow_id=caller.workflow_id,
@@ -234,6 +248,7 @@ def _ended(
         status=status,
         reason=reason,
         output=output,
+        usage=usage,
         **_source(decision, sequence),
     )
 

@@ -9,7 +9,7 @@ import msgspec
 
 from mesh.core import ids
 
-__all__ = ["CALLED_TYPE", "MAX_CALLED_ID", "Caller", "called_event", "called_key"]
+__all__ = ["CALLED_TYPE", "MAX_CALLED_ID", "Caller", "Slice", "called_event", "called_key"]
 
 CALLED_TYPE: Final = "mesh.workflow.called"
 """The type of the event that a called workflow starts with. No route need take it: a call names its route."""
@@ -24,6 +24,13 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     workflow_id: str
     task_id: str
     attempt: int = 1
+
+
+class Slice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a called workflow gets of its caller's budget, by name: tokens, usd. `counted`: what else the caller's budget speaks of, and so wants to be told of."""
+
+    limits: dict[str, float] = {}
+    counted: tuple[str, ...] = ()
 
 
 def called_key(task_id: str, attempt: int) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from mesh.core.calls import Caller
+from mesh.core.calls import Caller, Slice
 from mesh.core.route import OnExpiry, Periods
 from mesh.core.schedules import Schedule
 from mesh.core.state import KeptEvent
@@ -76,6 +76,7 @@ __all__ = [
     "TaskHandedOver",
     "TaskHeld",
     "TaskSucceeded",
+    "UsageReported",
     "Verdict",
     "WaitEnded",
     "WaitStarted",
@@ -105,6 +106,7 @@ class WorkflowStarted(_Event, tag="WorkflowStarted.1", frozen=True, kw_only=True
     budget: dict[str, float] | None = None  # limits, by name
     expires_at_ms: int | None = None  # when the budget's time is over
     caller: Caller | None = None  # the step that called it, where one did
+    slice: Slice | None = None  # of the caller's budget; `budget` has it already
 
 
 class StartRepeated(_Event, tag="StartRepeated.1", frozen=True, kw_only=True):
@@ -178,11 +180,11 @@ class TaskHandedOver(_Event, tag="TaskHandedOver.1", frozen=True, kw_only=True):
 
 
 class TaskHeld(_Event, tag="TaskHeld.1", frozen=True, kw_only=True):
-    """The budget does not have what this attempt needs: it waits until there is more."""
+    """The budget does not have what this attempt needs: it waits until there is more. A call's too."""
 
     step: str
     attempt: int  # the one to come
-    agent: str
+    agent: str  # empty: it is to be chosen, or the attempt is a call
     input: Any
     reason: str
     retry_budget_from: int = 1
@@ -289,10 +291,11 @@ class StepBlocked(_Event, tag="StepBlocked.1", frozen=True, kw_only=True):
 
 
 class StepCancelled(_Event, tag="StepCancelled.1", frozen=True, kw_only=True):
-    """It is not wanted any more: what its agents still send counts for nothing."""
+    """It is not wanted any more: what its agents still send counts for nothing. `unsent`: at these places of it this very decision has made a task, which does not go out."""
 
     step: str
     reason: str
+    unsent: tuple[str, ...] = ()  # told where there is a budget
 
 
 class StepGivenUp(_Event, tag="StepGivenUp.1", frozen=True, kw_only=True):
@@ -448,6 +451,7 @@ class CallMade(_Event, tag="CallMade.1", frozen=True, kw_only=True):
     reason: str
     due_at_ms: int | None = None
     round: int = 1  # of the loop that the step is in
+    slice: Slice | None = None  # of the budget: its limits are reserved for the call
 
 
 class CallSucceeded(_Event, tag="CallSucceeded.1", frozen=True, kw_only=True):
@@ -458,6 +462,7 @@ class CallSucceeded(_Event, tag="CallSucceeded.1", frozen=True, kw_only=True):
     attempt: int
     called: str
     output: Any
+    usage: dict[str, float] | None = None
 
 
 class CallFailed(_Event, tag="CallFailed.1", frozen=True, kw_only=True):
@@ -469,16 +474,26 @@ class CallFailed(_Event, tag="CallFailed.1", frozen=True, kw_only=True):
     kind: str
     message: str
     called: str = ""  # the workflow, where it may go on: it is cancelled
+    usage: dict[str, float] | None = None
 
 
 class CallWithdrawn(_Event, tag="CallWithdrawn.1", frozen=True, kw_only=True):
-    """The caller does not want it any more: the called workflow is cancelled."""
+    """The caller does not want it any more: the called workflow is cancelled. What is reserved for it stays so until it is heard of."""
 
     step: str
     task_id: str
     attempt: int
     called: str
     reason: str
+
+
+class UsageReported(_Event, tag="UsageReported.1", frozen=True, kw_only=True):
+    """What a call has taken of the budget that nobody waited for any more. `usage` None: it does not say, and counts with all that was reserved for it."""
+
+    step: str
+    task_id: str
+    attempt: int
+    usage: dict[str, float] | None = None
 
 
 class CallRefused(_Event, tag="CallRefused.1", frozen=True, kw_only=True):
@@ -619,6 +634,7 @@ class WorkflowEnded(_Event, tag="WorkflowEnded.1", frozen=True, kw_only=True):
     output: Any = None
     forget_at_ms: int = 0  # when the id's memory ends
     caller: Caller | None = None  # who is told
+    usage: dict[str, float] | None = None  # what the run has taken, by name: tokens, usd; where it has a budget
 
 
 class WorkflowMigrated(_Event, tag="WorkflowMigrated.1", frozen=True, kw_only=True):
@@ -704,6 +720,7 @@ Event = (
     | CallFailed
     | CallWithdrawn
     | CallRefused
+    | UsageReported
     | AliasSought
     | AliasGranted
     | AliasWaived

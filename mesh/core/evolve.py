@@ -9,7 +9,8 @@ from typing import Any, Final, assert_never
 from msgspec.structs import replace
 
 from mesh.core import ids
-from mesh.core.accounts import booked, budgeted, unheard
+from mesh.core.accounts import booked, budgeted, charged
+from mesh.core.calls import Slice
 from mesh.core.events import (
     AliasBound,
     AliasGranted,
@@ -67,6 +68,7 @@ from mesh.core.events import (
     TaskHandedOver,
     TaskHeld,
     TaskSucceeded,
+    UsageReported,
     WaitEnded,
     WaitStarted,
     WorkflowEnded,
@@ -83,7 +85,7 @@ __all__ = ["approval_output", "evolve", "may_be_done"]
 
 _EARLIER_RUNS: Final = 100  # runs that a workflow's id remembers: about a kilobyte
 _HEARD: Final = 100  # events: about two
-_DOING: Final = frozenset({"running", "iterating", "succeeded", "claiming"})
+_DOING: Final = frozenset({"running", "calling", "iterating", "succeeded", "claiming"})
 _UNHEARD: Final = ("timeout: ", "start_timeout: ", "run_timeout: ", "heartbeat_timeout: ")
 
 
@@ -130,7 +132,7 @@ def evolve(workflow: Workflow | None, event: Event, *, workflow_id: str, at_ms: 
             return _received(_begun(workflow, event, workflow_id), event, at_ms)
         case RoundStarted():
             return _round(_begun(workflow, event, workflow_id), event, at_ms)
-        case BudgetRaised() | BudgetTimeOver():
+        case BudgetRaised() | BudgetTimeOver() | UsageReported():
             return budgeted(_begun(workflow, event, workflow_id), event)
         case CompensationStarted():
             ending = Ending(status=event.status, reason=event.reason, undo=event.steps)
@@ -192,7 +194,7 @@ def approval_output(
 
 
 def may_be_done(step: StepState) -> bool:
-    """Whether the step's work was done, or may have been without a word of it: its task is out, or was last heard of by a time-out."""
+    """Whether the step's work was done, or may have been without a word of it: its task or its call is out, or was last heard of by a time-out."""
     return step.acted or step.status in _DOING or step.fan is not None or step.error.startswith(_UNHEARD)
 
 
@@ -229,6 +231,8 @@ def _with_step(before: Workflow, event: _StepEvent | CallEvent, at_ms: int) -> W
     was = before.steps.get(place)
     steps = {**before.steps, place: _step(was, event, at_ms)}
     if before.account is not None:
+        if was is not None and isinstance(event, TaskFailed):
+            steps[place] = replace(steps[place], charged=charged(before.account, was, event))
         before = replace(before, account=booked(before.account, was, event, before.steps))
     if before.ending is not None:
         before = replace(before, ending=_undone(before.ending, event))
@@ -256,11 +260,11 @@ def _account(steps: dict[str, StepState], place: str, event: _StepEvent | CallEv
     if fan is None:
         raise ValueError(f"{type(event).__name__} for {place}, and {name} is no for-each under way")
     match event:
-        case TaskDispatched() | IncidentRaised() | TaskHeld() | SlotRequested():
+        case TaskDispatched() | CallMade() | IncidentRaised() | TaskHeld() | SlotRequested():
             index = ids.index_of(place)
             if index >= fan.begun:
                 steps[name] = replace(parent, fan=replace(fan, begun=index + 1), due_at_ms=None)
-        case TaskSucceeded():
+        case TaskSucceeded() | CallSucceeded():
             steps[name] = replace(parent, fan=replace(fan, settled=fan.settled + 1))
         case StepGivenUp():
             steps[name] = replace(parent, fan=replace(fan, settled=fan.settled + 1, failed=fan.failed + 1))
@@ -319,7 +323,7 @@ def _step(step: StepState | None, event: _StepEvent | CallEvent, at_ms: int) -> 
         case StepCancelled():
             return _closed_without(step or StepState(status="cancelled"), "cancelled", at_ms)
         case CallMade() | CallSucceeded() | CallFailed() | CallWithdrawn():
-            return evolve_call(step, event, at_ms)
+            return evolve_call(step, event, at_ms, acted=_acted(step))
         case _:
             if step is None or isinstance(event, TaskSucceeded):
                 raise ValueError(f"{type(event).__name__} for step {event.step}, which has not begun")
@@ -370,20 +374,18 @@ def _moved(
 ) -> StepState:
     match event:
         case TaskFailed():
-            error, charged = f"{event.kind}: {event.message}", unheard(step, event)
-            acted = step.acted or step.error.startswith(_UNHEARD)
             return replace(
                 step,
                 status="failed",
                 since_ms=at_ms,
                 due_at_ms=None,
-                error=error,
+                error=f"{event.kind}: {event.message}",
                 reserved=None,
-                charged=charged,
-                acted=acted,
+                acted=step.acted or step.error.startswith(_UNHEARD),
             )
         case TaskHandedOver():
-            return replace(step, error="", reserved=None, acted=step.acted or step.error.startswith(_UNHEARD))
+            acted = step.acted or step.error.startswith(_UNHEARD)
+            return replace(step, error="", reserved=None, charged=None, acted=acted)
         case RetryScheduled():
             return replace(step, status="retrying", since_ms=at_ms, due_at_ms=event.due_at_ms)
         case StepGivenUp():
@@ -493,7 +495,7 @@ def _started(before: Workflow | None, event: WorkflowStarted, workflow_id: str, 
         parent_span_id=event.parent_span_id,
         steps={},
         closed_retention_s=event.closed_retention_s,
-        account=None if event.budget is None else Account(limits=event.budget),
+        account=None if event.budget is None else _account_of(event.budget, event.slice),
         expires_at_ms=event.expires_at_ms,
         caller=event.caller,
         earlier_runs=(*before.earlier_runs, before.run_id)[-_EARLIER_RUNS:] if before and before.run_id else (),
@@ -502,8 +504,13 @@ def _started(before: Workflow | None, event: WorkflowStarted, workflow_id: str, 
     )
 
 
+def _account_of(limits: dict[str, float], part: Slice | None) -> Account:
+    counted = () if part is None else tuple(name for name in part.counted if name not in limits)
+    return Account(limits=limits, counted=counted)
+
+
 def _dispatched(step: StepState | None, event: TaskDispatched, at_ms: int) -> StepState:
-    return StepState(
+    begun = StepState(  # with one more argument, CPython 3.11 would pack them into a dict: three times as long
         status="running",
         task_id=event.task_id,
         attempt=event.attempt,
@@ -520,6 +527,7 @@ def _dispatched(step: StepState | None, event: TaskDispatched, at_ms: int) -> St
         reserved=event.reserved,
         acted=step.acted if step else False,
     )
+    return begun if step is None or step.charged is None else replace(begun, charged=step.charged)
 
 
 def _held(step: StepState | None, event: TaskHeld | SlotRequested, at_ms: int) -> StepState:
@@ -609,4 +617,5 @@ def _ended(workflow: Workflow, event: WorkflowEnded, at_ms: int) -> Workflow:
         kept=(),
         ending=None,
         expires_at_ms=None,
+        account=None if workflow.account is None else replace(workflow.account, unheard={}),
     )

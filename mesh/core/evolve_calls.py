@@ -1,6 +1,6 @@
 """What the events of a call make of its step: `evolve`'s part for `mesh.core.deciding.calling`."""
 
-from typing import assert_never
+from typing import Final, assert_never
 
 from msgspec.structs import replace
 
@@ -11,9 +11,12 @@ __all__ = ["CallEvent", "evolve_call"]
 
 CallEvent = CallMade | CallSucceeded | CallFailed | CallWithdrawn
 
+_MAY_HAVE_COMPLETED: Final = frozenset({"timeout", "parked"})
+"""Failures of a call that say nothing of how its workflow ended, or will. Any other is its own word: it has completed nothing, or has undone it."""
 
-def evolve_call(step: StepState | None, event: CallEvent, at_ms: int) -> StepState:
-    """Raises `ValueError` for the end of a call that was never made."""
+
+def evolve_call(step: StepState | None, event: CallEvent, at_ms: int, *, acted: bool) -> StepState:
+    """`acted`: whether the step may have done something before. Raises `ValueError` for the end of a call that was never made."""
     if isinstance(event, CallMade):
         return StepState(
             status="calling",
@@ -26,18 +29,19 @@ def evolve_call(step: StepState | None, event: CallEvent, at_ms: int) -> StepSta
             error=step.error if step else "",
             output=step.output if step else None,
             round=event.round,
+            reserved=event.slice.limits if event.slice is not None else None,
+            acted=acted,
         )
     if step is None:
         raise ValueError(f"{type(event).__name__} for step {event.step}, which has called nothing")
+    step = replace(step, since_ms=at_ms, due_at_ms=None, reserved=None)
     match event:
         case CallSucceeded():
-            return replace(
-                step, status="succeeded", since_ms=at_ms, due_at_ms=None, input=None, output=event.output, error=""
-            )
+            return replace(step, status="succeeded", input=None, output=event.output, error="")
         case CallFailed():
-            error = f"{event.kind}: {event.message}"
-            return replace(step, status="failed", since_ms=at_ms, due_at_ms=None, error=error)
+            did = step.acted or event.kind in _MAY_HAVE_COMPLETED
+            return replace(step, status="failed", error=f"{event.kind}: {event.message}", acted=did)
         case CallWithdrawn():
-            return replace(step, status="cancelled", since_ms=at_ms, due_at_ms=None, input=None)
+            return replace(step, status="cancelled", input=None, acted=True)
         case _:
             assert_never(event)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from mesh.core.calls import Caller
+from mesh.core.calls import Caller, Slice
 from mesh.core.schedules import Schedule
 from mesh.core.state import KeptEvent
 
@@ -100,20 +100,21 @@ class CommandGiven(_Inbox, tag="CommandGiven.1", frozen=True, kw_only=True):
 
 
 class WorkflowCalled(_Inbox, tag="WorkflowCalled.1", frozen=True, kw_only=True):
-    """A step calls this workflow: it starts with the event that the call made."""
+    """A step calls this workflow: it starts with the event that the call made. `slice`: of the caller's budget, where that has one."""
 
     route: str
     digest: str
     key: str
     cloud_event: dict[str, Any]
     caller: Caller
+    slice: Slice | None = None
 
 
 CallStatus = Literal["completed", "failed", "rejected", "cancelled", "refused"]
 
 
 class CallEnded(_Inbox, tag="CallEnded.1", frozen=True, kw_only=True):
-    """The workflow that a step called has ended; refused: it has not begun."""
+    """The workflow that a step called has ended; refused: it has not begun. `usage`: what it has taken of a budget; None: it does not say."""
 
     task_id: str
     attempt: int
@@ -121,6 +122,7 @@ class CallEnded(_Inbox, tag="CallEnded.1", frozen=True, kw_only=True):
     status: CallStatus
     reason: str = ""
     output: Any = None
+    usage: dict[str, float] | None = None
 
 
 class CallCancelled(_Inbox, tag="CallCancelled.1", frozen=True, kw_only=True):

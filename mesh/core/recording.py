@@ -41,6 +41,7 @@ from mesh.core.events import (
     TaskHandedOver,
     TaskHeld,
     TaskSucceeded,
+    UsageReported,
     WaitStarted,
     WorkflowEnded,
     WorkflowForgotten,
@@ -164,6 +165,7 @@ class Recording:
         self.claims: dict[str, list[Claim]] = {}  # by alias
         self.offered: list[Offered] = []
         self.called: dict[str, str] = {}  # route -> digest
+        self.reported: dict[tuple[str, int], tuple[int, UsageReported]] = {}  # of calls that nobody waited for
         self.queued: dict[tuple[str, int], int] = {}  # by task and number: since when
         self.granted: dict[tuple[str, int], tuple[int, int]] = {}  # after how long, and its order
         self.denied: dict[tuple[str, int], tuple[int, int, IncidentRaised]] = {}
@@ -208,6 +210,8 @@ class Recording:
                 self.chosen[ids.attempt_id(event.task_id, event.attempt)] = event.agent
             case TaskSucceeded() | TaskFailed() | TaskHandedOver() | CallSucceeded() | CallFailed():
                 self._heard(event, decision, order)
+            case UsageReported():
+                self.reported[event.task_id, event.attempt] = order, event
             case IncidentRaised() if (key := self._queueing.pop(event.step, ("", 0))) in self.queued:
                 self.denied[key] = decision.at_ms - self.queued[key], order, event
             case IncidentRaised(kind="no_agent" | "unknown_route"):

@@ -176,6 +176,7 @@ class CallWork(msgspec.Struct, frozen=True, kw_only=True):
     input: Template  # the `event.data` of the called workflow
     timeout_s: float | None = None  # None: it takes as long as it takes
     on_exhausted: OnExhausted = "incident"
+    reserve: dict[str, float] = {}  # of the workflow's budget, for each call: the called workflow's budget
 
 
 class WaitWork(msgspec.Struct, frozen=True, kw_only=True):

@@ -79,7 +79,8 @@ AGENT_KEYS: Final = (
     "limit",
     "undo",
 )
-CALL_KEYS: Final = ("input", "timeout", "on_exhausted")  # of AGENT_KEYS, those that a workflow takes too
+CALL_KEYS: Final = ("input", "timeout", "on_exhausted", "for_each", "reserve", "undo")
+"""Of `AGENT_KEYS`, those that a workflow takes too."""
 STEP_KEYS: Final = ("needs", "if", *KINDS, *AGENT_KEYS, "repeat", "alias")
 AGENT_KINDS: Final = ("agent", "capability")
 UNDO_KEYS: Final = (*AGENT_KINDS, "input", "timeout", *PERIOD_KEYS, "retry")
@@ -344,7 +345,7 @@ class _RouteCompiler:
             retry=self.retry(part),
             on_exhausted=cast("OnExhausted", part.choice("on_exhausted", ("incident", "fail", "continue"))),
             handover=kinds.handover(part),
-            reserve=kinds.reserve(part, self.budget.limits if self.budget else {}),
+            reserve=self.reserve(part),
             limit=step_limit(part, self.limits),
         )
 
@@ -356,7 +357,12 @@ class _RouteCompiler:
             input=part.template("input") or EMPTY,
             timeout_s=part.duration("timeout", 1.0) if "timeout" in part.value else None,
             on_exhausted=cast("OnExhausted", part.choice("on_exhausted", ("incident", "fail", "continue"))),
+            reserve=self.reserve(part),
         )
+
+    def reserve(self, part: Part) -> dict[str, float]:
+        """What each attempt, or call, may take; of the caller's slice, where no event starts the route."""
+        return kinds.reserve(part, self.budget, is_called="on" not in self.root.value)
 
     def times(self, part: Part) -> tuple[float, Periods | None]:
         """The time-out from dispatch to result, and the periods of signs of life, none of which may be so long that it can't come."""
@@ -379,6 +385,10 @@ class _RouteCompiler:
             return None
         part = step.part("undo", "undo: {agent: NAME, input: ...}")
         if part is None:
+            return None
+        if "workflow" in part.value:
+            hint = "an agent undoes it; what a called workflow did is undone by its own steps, where it fails or is cancelled"
+            part.problem("workflow", "a workflow can't undo a step", hint)
             return None
         part.check_keys(UNDO_KEYS)
         found = [kind for kind in AGENT_KINDS if kind in part.value]
@@ -585,7 +595,9 @@ _NO_WORK: Final = AgentWork(agent="", input=EMPTY)
 
 def _is_sparse(step: Step) -> bool:
     """Whether those who need this step, or the step itself, may find others not done."""
-    return step.enough is not None or (isinstance(step.work, AgentWork) and step.work.on_exhausted == "continue")
+    return step.enough is not None or (
+        isinstance(step.work, AgentWork | CallWork) and step.work.on_exhausted == "continue"
+    )
 
 
 def _distant_references(schema: Any, path: DocumentPath) -> list[DocumentPath]:

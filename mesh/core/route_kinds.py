@@ -297,8 +297,8 @@ def budget(root: Part) -> Budget | None:
     )
 
 
-def reserve(step: Part, limits: dict[str, float]) -> dict[str, float]:
-    """What each attempt of the step may take. `limits`: the route's budget."""
+def reserve(step: Part, budget: Budget | None, *, is_called: bool) -> dict[str, float]:
+    """What each attempt of the step may take of the route's budget. Where no event starts the route (`is_called`), its callers may let it spend what its own budget does not speak of."""
     if "reserve" not in step.value:
         return {}
     part = step.part("reserve", "reserve: {tokens: 2000, usd: 0.02}")
@@ -306,8 +306,11 @@ def reserve(step: Part, limits: dict[str, float]) -> dict[str, float]:
         return {}
     part.check_keys(RESERVE_KEYS)
     amounts = _amounts(part, RESERVE_KEYS)
+    limits = {} if budget is None else budget.limits
     for name, amount in amounts.items():
         if name not in limits:
+            if is_called:
+                continue
             part.problem(name, f"the route's budget has no {name}", f"add it at the top: budget: {{{name}: ...}}")
         elif amount > limits[name]:
             part.problem(name, f"{amount:g} {name} are more than the whole budget of {limits[name]:g}", "reserve less")

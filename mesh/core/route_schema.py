@@ -184,7 +184,7 @@ def _step_keys() -> _Shapes:
         },
         "reserve": {
             **_mapping(kinds.RESERVE_KEYS, _reserve()),
-            "description": "What each attempt may take of the budget.",
+            "description": "What each attempt may take of the budget; of a workflow, what it may spend in all.",
         },
         "limit": {
             "description": "Which of the route's limits each attempt is under; with a key, one of its own for each value.",

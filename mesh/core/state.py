@@ -105,6 +105,8 @@ class Account(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     spent: dict[str, float] = {}
     reserved: dict[str, float] = {}
     is_time_over: bool = False
+    counted: tuple[str, ...] = ()  # names that it keeps count of without a limit, for the caller
+    unheard: dict[str, dict[str, float]] = {}  # by attempt id: reserved for calls that nobody waits for, until they end
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -140,7 +142,9 @@ class StepState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     hop: int = 1  # the first agent is 1; each hand-over adds one
     fan: Fan | None = None  # for-each; `input` is the list
     reserved: dict[str, float] | None = None  # of the budget, for the attempt that is out
-    charged: dict[str, float] | None = None  # for the last attempt, since nothing was heard of what it took
+    charged: dict[int, dict[str, float]] | None = (
+        None  # what has counted for each attempt before; a late word corrects it
+    )
     awaits: str = ""  # waiting: the type of the event; empty where only a time is awaited
     acted: bool = False  # an earlier attempt or round of it was done, or may have been, whatever the status says now
     alias: str = ""  # the id of the alias that it has, or has asked for

@@ -208,7 +208,7 @@ def _box(step: Step, label: str) -> str:
         case ApprovalWork():
             return f"{{{{{label}}}}}"
         case CallWork():
-            return f"[[{label}]]"
+            return f"[[{label}]]" if step.for_each is None else f"@{{ shape: procs, label: {label} }}"
         case WaitWork():
             return f"@{{ shape: delay, label: {label} }}"
         case ValueWork():

@@ -226,6 +226,37 @@ def a_budget_that_runs_out(mesh: MeshKit) -> None:
 
 
 @scenario
+def a_slice_of_the_budget(mesh: MeshKit) -> None:
+    """A workflow that is called may spend what was set aside for it, and what it has taken is its caller's; the next one is held until then."""
+    mesh.agent("reader", [uses("one", tokens=30), uses("two", tokens=50), uses("three", tokens=10)])
+    mesh.agent("writer", uses("done", tokens=5))
+    more = task("reader", needs="read", reserve={"tokens": 50}, **{"if": "event.data == 'long'"})
+    mesh.route({"route": "look", "steps": {"read": task("reader", reserve={"tokens": 50}), "more": more}})
+    steps = {
+        "one": {"workflow": "look", "input": "long", "reserve": {"tokens": 100}},
+        "two": {"workflow": "look", "input": "short", "reserve": {"tokens": 60}},
+        "write": task("writer", needs=["one", "two"], reserve={"tokens": 5}),
+    }
+    run = begin(mesh, steps, budget={"tokens": 150})
+    assert run.outcome.data == {"write": "done"}
+
+
+@scenario
+def a_call_for_each_item(mesh: MeshKit) -> None:
+    """Each item of a list has a workflow of its own; what they did is undone when the rest fails."""
+    mesh.agent("booker", str.upper)
+    mesh.agent("payer", fails("NoMoney", retryable=False))
+    mesh.agent("canceller", "cancelled")
+    mesh.route({"route": "book", "steps": {"work": task("booker", "${{ event.data }}")}, "output": "${{ steps.work }}"})
+    undo = task("canceller", "${{ steps.stays }}")
+    each = {"items": "${{ event.data }}", "concurrency": 1}
+    stays = {"workflow": "book", "input": "${{ item }}", "for_each": each, "undo": undo}
+    steps = {"stays": stays, "pay": task("payer", "${{ steps.stays }}", needs="stays", on_exhausted="fail")}
+    run = begin(mesh, steps, data=["rome", "oslo", "bonn"])
+    assert run.outcome.status == "failed"
+
+
+@scenario
 def agents_that_fall_silent(mesh: MeshKit) -> None:
     """One that nobody begins, one that dies over it, and one that is well."""
     mesh.agent("digger", [silent, dies(), "dug"])

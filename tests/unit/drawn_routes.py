@@ -13,7 +13,7 @@ __all__ = ["AWAITED", "FLAVOURS", "RESERVE", "Drawn", "routes"]
 AWAITED = ("paid", "sent")
 """The types of events that steps wait for."""
 RESERVE = 10.0
-"""Tokens that each attempt of a route with a budget may take."""
+"""Tokens that each attempt of a route with a budget may take, and each workflow that it calls."""
 
 flag = st.booleans()
 _KINDS = ("agent", "approval", "call", "wait", "compute")
@@ -26,6 +26,8 @@ FLAVOURS: tuple[tuple[str, ...], ...] = (
     ("agent", "agent", "undo", "wait", "compute", "end"),
     ("agent", "agent", "for_each", "budget"),
     ("agent", "agent", "loop", "budget", "compute"),
+    ("call", "agent", "compute", "budget", "first_of"),
+    ("call", "call", "agent", "for_each", "undo", "budget"),
     ("agent", "agent", "handover", "some", "wait"),
     (*_KINDS, "for_each", "loop", "first_of", "some", "undo", "budget", "handover", "end"),
 )
@@ -83,7 +85,7 @@ class _Making:
                 more = draw(
                     st.sampled_from([{}, {"timeout": "10s"}, {"on_exhausted": "fail"}, {"on_exhausted": "continue"}])
                 )
-                made = calling(draw(st.sampled_from(["sub", "quick"])), value, **more, **step)
+                made = self.call(value, more, step)
             case "wait":
                 made = {**self.wait(), **step}
             case _:
@@ -120,6 +122,24 @@ class _Making:
         more: dict[str, Any] = {"retry": retry, "on_exhausted": exhausted, "timeout": "10s"}
         if draw(st.integers(0, 4)) == 0:
             more |= {"start_timeout": "2s", "run_timeout": "5s", "heartbeat": "1s"}
+        value = self.of_any(value, more)
+        if "handover" in self.flavour:
+            more["handover"] = {"to": ["y", "z"], "hops": draw(st.integers(1, 2))}
+        made = agent(draw(st.sampled_from(["x", "drafter"])), value, **more, **step)
+        if draw(st.integers(0, 5)) == 0:
+            del made["agent"]
+            made["capability"] = draw(st.sampled_from(["work", "work", "nobodys"]))
+        return made
+
+    def call(self, value: Any, more: dict[str, Any], step: dict[str, Any]) -> dict[str, Any]:
+        value = self.of_any(value, more := dict(more))
+        if "budget" in self.flavour:
+            more["timeout"] = "10s"  # what a call has taken that nobody waits for is told late
+        return calling(self.draw(st.sampled_from(["sub", "quick"])), value, **more, **step)
+
+    def of_any(self, value: Any, more: dict[str, Any]) -> Any:
+        """What a task and a call may have alike. The input: of an item, where there are any."""
+        draw = self.draw
         if self.has("for_each"):
             items = draw(st.sampled_from(["${{ event.data.list }}"] * 3 + [[1, 2, 3], "${{ event.data.n }}"]))
             tolerate = draw(st.sampled_from([0, 1, "50%", "all"]))
@@ -131,15 +151,9 @@ class _Making:
             what = draw(st.sampled_from([1, "${{ event.data.missing }}"]))
             by = draw(st.sampled_from([{"agent": "undoer"}, {"capability": "work"}]))
             more["undo"] = {**by, "input": what, "timeout": "10s", "retry": {"attempts": draw(st.integers(1, 2))}}
-        if "handover" in self.flavour:
-            more["handover"] = {"to": ["y", "z"], "hops": draw(st.integers(1, 2))}
         if "budget" in self.flavour:
             more["reserve"] = {"tokens": RESERVE}
-        made = agent(draw(st.sampled_from(["x", "drafter"])), value, **more, **step)
-        if draw(st.integers(0, 5)) == 0:
-            del made["agent"]
-            made["capability"] = draw(st.sampled_from(["work", "work", "nobodys"]))
-        return made
+        return value
 
     def wait(self) -> dict[str, Any]:
         draw = self.draw

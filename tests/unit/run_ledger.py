@@ -5,7 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 from mesh.core import ids
+from mesh.core.effects import SendTask, effects
 from mesh.core.events import (
+    CallFailed,
+    CallMade,
+    CallSucceeded,
     CommandAccepted,
     CompensationStarted,
     Decision,
@@ -20,6 +24,7 @@ from mesh.core.events import (
     TaskFailed,
     TaskHandedOver,
     TaskSucceeded,
+    UsageReported,
     WorkflowEnded,
     WorkflowMigrated,
     WorkflowStarted,
@@ -30,8 +35,9 @@ from mesh.core.state import FINISHED, StepState, Workflow
 
 __all__ = ["RunLedger", "check_account", "check_items", "check_liveness"]
 
+_DUST = 1e-6
 _UNHEARD = frozenset({"timeout", "start_timeout", "run_timeout", "heartbeat_timeout"})
-_UNDER_WAY = frozenset({"running", "retrying", "held", "incident"})
+_UNDER_WAY = frozenset({"running", "calling", "retrying", "held", "incident"})
 
 
 class RunLedger:
@@ -49,6 +55,9 @@ class RunLedger:
         self.limits: Counter[str] = Counter()  # rounds, by the most generous version
         self.to_undo: list[str] | None = None
         self.is_given_up = False  # an operator ends it as it stands
+        self.counted: dict[
+            str, float
+        ] = {}  # attempt id of a task or a call -> tokens: its last word, or else its reserve
 
     def note(self, before: Workflow | None, decision: Decision) -> None:
         state, self.is_given_up = before, False
@@ -56,20 +65,13 @@ class RunLedger:
             was = state
             state = evolve(state, event, workflow_id=decision.workflow_id, at_ms=decision.at_ms)
             self._event(was, state, event, decision.at_ms)
+            self._count(decision, event)
+        self._check_count(state)
 
     def _event(self, before: Workflow | None, after: Workflow | None, event: Event, at_ms: int) -> None:
         match event:
             case WorkflowStarted() | WorkflowMigrated():
                 self._goes_by(event.digest)
-            case TaskDispatched():
-                self._dispatched(event)
-            case TaskSucceeded():
-                self._succeeded(event, at_ms)
-            case TaskFailed():
-                heard = "unheard" if event.kind in _UNHEARD else "failed"
-                self._heard(event.step, event.task_id, event.attempt, heard)
-            case TaskHandedOver():
-                self._heard(event.step, event.task_id, event.attempt, "handed over")
             case StepGivenUp() if ids.is_item(event.step):
                 self._settle_item(event.step, None)
                 self.skipped_items[ids.step_of(event.step)] += event.reason.startswith("skipped by")
@@ -94,6 +96,22 @@ class RunLedger:
             case WorkflowEnded():
                 assert self.is_given_up or not self.to_undo, f"it ended before {self.to_undo} were undone"
             case _:
+                self._work(event, at_ms)
+
+    def _work(self, event: Event, at_ms: int) -> None:
+        match event:
+            case TaskDispatched():
+                self._dispatched(event)
+            case CallMade():
+                self.attempts.setdefault(ids.step_of(event.step), {})[_attempt(event)] = "out"
+            case TaskSucceeded() | CallSucceeded():
+                self._succeeded(event, at_ms)
+            case TaskFailed() | CallFailed():
+                heard = "unheard" if event.kind in _UNHEARD else "failed"
+                self._heard(event.step, event.task_id, event.attempt, heard)
+            case TaskHandedOver():
+                self._heard(event.step, event.task_id, event.attempt, "handed over")
+            case _:
                 pass
 
     def _goes_by(self, digest: str) -> None:
@@ -101,6 +119,33 @@ class RunLedger:
         for name, step in self.route.steps.items():
             if step.repeat is not None:
                 self.limits[name] = max(self.limits[name], step.repeat.limit)
+
+    # What it takes ------------------------------------------------------------------------------------------------------
+
+    def _count(self, decision: Decision, event: Event) -> None:
+        """Each attempt counts once, whatever is heard of it how often: what was not sent for nothing."""
+        match event:
+            case TaskDispatched():
+                sent = [(one.task_id, one.attempt) for one in effects(decision) if isinstance(one, SendTask)]
+                reserved = (event.reserved or {}).get("tokens", 0.0)
+                self.counted[_attempt(event)] = reserved if (event.task_id, event.attempt) in sent else 0.0
+            case CallMade():
+                self.counted[_attempt(event)] = event.slice.limits.get("tokens", 0.0) if event.slice else 0.0
+            case TaskFailed(kind="undeliverable") | CallFailed(kind="undeliverable"):
+                self.counted[_attempt(event)] = 0.0
+            case TaskSucceeded() | TaskFailed() | TaskHandedOver() | CallSucceeded() | CallFailed() | UsageReported():
+                if event.usage is not None:
+                    self.counted[_attempt(event)] = event.usage.get("tokens", 0.0)
+            case WorkflowEnded() if event.usage is not None:
+                assert abs(event.usage["tokens"] - sum(self.counted.values())) < _DUST, "it says another thing"
+            case _:
+                pass
+
+    def _check_count(self, workflow: Workflow | None) -> None:
+        account = workflow.account if workflow is not None and workflow.status == "running" else None
+        if account is not None:
+            booked = account.spent.get("tokens", 0.0) + account.reserved.get("tokens", 0.0)
+            assert abs(booked - sum(self.counted.values())) < _DUST, f"{booked:g} booked of {self.counted}"
 
     # Tasks --------------------------------------------------------------------------------------------------------------
 
@@ -117,7 +162,7 @@ class RunLedger:
         if not ids.is_undo(place):
             self.attempts[ids.step_of(place)][ids.attempt_id(task, attempt)] = what
 
-    def _succeeded(self, event: TaskSucceeded, at_ms: int) -> None:
+    def _succeeded(self, event: TaskSucceeded | CallSucceeded, at_ms: int) -> None:
         if ids.is_undo(event.step):
             self._undone(event.step)
             return
@@ -173,6 +218,19 @@ class RunLedger:
         assert self.to_undo.pop(0) == ids.step_of(place)
 
 
+def _attempt(
+    event: TaskDispatched
+    | TaskSucceeded
+    | TaskFailed
+    | TaskHandedOver
+    | CallMade
+    | CallSucceeded
+    | CallFailed
+    | UsageReported,
+) -> str:
+    return ids.attempt_id(event.task_id, event.attempt)
+
+
 def check_liveness(workflow: Workflow, route: Route) -> None:
     """A workflow that runs waits for something that can come, in every part of it; one that has ended waits for nothing."""
     waiting = {place: step for place, step in workflow.steps.items() if step.status not in FINISHED}
@@ -215,7 +273,8 @@ def _is_anchored(workflow: Workflow, place: str, step: StepState, waiting: dict[
             return True
         case "held":
             asked = any(ids.is_budget(p) for p in waiting)
-            return asked or any(other.reserved for other in waiting.values())
+            promised = workflow.account is not None and bool(workflow.account.unheard)
+            return asked or promised or any(other.reserved for other in waiting.values())
         case _:
             return False
 
@@ -238,5 +297,6 @@ def check_account(workflow: Workflow) -> None:
         spent, reserved = account.spent.get(name, 0.0), account.reserved.get(name, 0.0)
         assert spent >= 0, f"{name}: {spent:g} spent"
         assert spent + reserved <= limit + 1e-6, f"{name}: {spent:g} spent and {reserved:g} promised of {limit:g}"
-    out = sum((Counter(step.reserved) for step in workflow.steps.values() if step.reserved), Counter[str]())
+    promised = [*(step.reserved or {} for step in workflow.steps.values()), *account.unheard.values()]
+    out = sum(map(Counter, promised), Counter[str]())
     assert {k: v for k, v in account.reserved.items() if v} == dict(out), "promised to nobody"

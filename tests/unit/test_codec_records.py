@@ -96,7 +96,7 @@ def any_of(kind: Any) -> st.SearchStrategy[Any]:
         case msgspec.inspect.LiteralType():
             return st.sampled_from(info.values)
         case msgspec.inspect.DictType():
-            return st.dictionaries(text, any_of(info.value_type), max_size=3)
+            return st.dictionaries(any_of(info.key_type), any_of(info.value_type), max_size=3)
         case msgspec.inspect.VarTupleType():
             return st.lists(any_of(info.item_type), max_size=3).map(tuple)
         case msgspec.inspect.TupleType():

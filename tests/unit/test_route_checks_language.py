@@ -519,6 +519,62 @@ def test_budgets_that_the_steps_exceed_are_told(tmp_path: Path) -> None:
     ]
 
 
+SLICES = """
+route: {name}
+on: {{type: t}}
+budget: {{tokens: 100, usd: 1}}
+steps:
+  a: {{workflow: sub, input: 1, reserve: {{tokens: {one}}}}}
+  b: {{needs: a, workflow: sub, input: 1, reserve: {{tokens: 60, usd: 1}}}}
+  c: {{needs: b, if: event.data.x, workflow: sub, input: 1, reserve: {{tokens: 100}}}}
+  d: {{needs: a, workflow: nosuch, input: 1}}
+---
+route: sub
+{budget}
+steps:
+  w: {{agent: odd, input: 1, reserve: {{tokens: 30}}}}
+  v: {{needs: w, value: 1}}
+"""
+
+
+def test_slices_that_are_too_much_together_or_too_little_for_what_is_called_are_told(tmp_path: Path) -> None:
+    def about(one: int, budget: str = "") -> list[str]:
+        found = lines(tmp_path, SLICES.format(name="r", one=one, budget=budget))
+        return [line for line in found if "over_budget" in line]
+
+    assert about(40) == []
+    assert about(41) == [
+        "4 warning over_budget: the slices of a, b are 101 tokens together, and the budget has 100: the last ones wait for what the others leave (raise tokens, or make the slices smaller)"
+    ]
+    little = "step a: its slice has 20 tokens, and step w of route sub reserves 30"
+    assert about(20) == [f"6 error over_budget: {little}: that one is never begun (reserve 30 or more)"]
+    assert about(20, "budget: {tokens: 50, on_exhausted: ask, role: r}") == [
+        f"6 warning over_budget: {little}: somebody is asked each time (reserve 30 or more)"
+    ]
+
+
+def test_what_a_call_for_each_item_gives_is_a_list_of_what_its_route_gives(tmp_path: Path) -> None:
+    text = """
+route: r
+on: {type: t}
+steps:
+  a: {workflow: sub, input: "${{ item }}", for_each: {items: [1, 2], tolerate: 1}}
+  b: {needs: a, value: "${{ steps.a[0].text }}"}
+  c: {needs: a, value: "${{ steps.a.text }}"}
+  d: {needs: a, value: "${{ steps.a[0].txt }}"}
+---
+route: sub
+steps: {v: {value: 1}}
+output: {text: "${{ steps.v }}"}
+"""
+    found = [line for line in lines(tmp_path, text) if "field" in line or "maybe" in line]
+    assert [line.split(":")[0] for line in found] == [
+        "6 warning maybe_missing",
+        "7 error unknown_field",
+        "8 error unknown_field",
+    ]
+
+
 def test_the_agents_that_ship_with_routes_have_no_errors() -> None:
     from mesh.services.route_check import check  # noqa: PLC0415 - this one test's
 

@@ -458,6 +458,12 @@ def test_every_kind_of_step_has_a_shape_and_every_join_a_label() -> None:
     )
 
 
+def test_a_call_for_each_item_is_drawn_as_several() -> None:
+    drawn = of_route(route({"a": calling(for_each="${{ event.data.files }}", undo=agent("eraser"))}))
+    assert '    s_a@{ shape: procs, label: "a<br/>workflow sub<br/>for each of event.data.files" }' in drawn
+    assert '    u_a["undo a<br/>agent eraser"]' in drawn
+
+
 def test_a_called_route_begins_with_its_call() -> None:
     drawn = of_route(called_route({"a": agent()}, budget={"usd": 1}))
     assert '    start_(["called<br/>budget 1 usd, then fail"])' in drawn

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from test_route_compile import DURATION, NAMES, problems, route_with, step_with
 
-from mesh.core.route import AgentWork, ApprovalWork, EmitWork, EndWork, ForEach, HandOver, WaitWork, agents_of
+from mesh.core.route import AgentWork, ApprovalWork, CallWork, EmitWork, EndWork, ForEach, HandOver, WaitWork, agents_of
 from mesh.core.route_compile import UNDO_KEYS, compile_route
 
 JOIN = "{any: [a, b]}, {count: 2, of: [a, b, c]} or {first_of: [a, b]}"
@@ -18,6 +18,15 @@ def agent(**more: Any) -> dict[str, Any]:
 
 def steps(**found: Any) -> dict[str, Any]:
     return route_with(key="${{ event.subject }}", steps=found)
+
+
+def call(**more: Any) -> dict[str, Any]:
+    return {"workflow": "sub", "input": 1, **more}
+
+
+def called(**found: Any) -> dict[str, Any]:
+    """A route that no event starts."""
+    return {"route": "sub", "steps": found}
 
 
 def join_with(needs: Any) -> dict[str, Any]:
@@ -147,6 +156,28 @@ def test_values_events_and_ends() -> None:
     assert (c.status, d.status, e.status) == ("completed", "rejected", "failed")
     assert c.output is not None
     assert (d.output, d.reason.source, e.reason.source) == (None, "", "")
+
+
+def test_a_call_may_have_a_slice_be_done_for_each_item_and_be_undone() -> None:
+    step = call(reserve={"tokens": 5}, for_each={"items": "${{ event.data }}", "concurrency": 2}, undo=agent())
+    made = compile_route({**steps(a={**step, "input": "${{ item }}"}), "budget": {"tokens": 9}}).steps["a"]
+    assert isinstance(made.work, CallWork)
+    assert made.work.reserve == {"tokens": 5}
+    assert made.for_each is not None
+    assert made.for_each.concurrency == 2
+    assert made.undo is not None
+
+
+def test_a_route_that_is_called_reserves_of_what_its_callers_let_it_spend() -> None:
+    made = compile_route({**called(a=agent(reserve={"tokens": 5, "usd": 1})), "budget": {"usd": 2}}).steps["a"]
+    assert isinstance(made.work, AgentWork)
+    assert made.work.reserve == {"tokens": 5, "usd": 1}
+
+
+@pytest.mark.parametrize("work", [agent(), call()])
+def test_a_route_that_goes_on_without_what_failed_is_sparse(work: dict[str, Any]) -> None:
+    assert compile_route(steps(a={**work, "on_exhausted": "continue"})).is_sparse
+    assert not compile_route(steps(a=work)).is_sparse
 
 
 def test_undo_and_handover() -> None:
@@ -544,6 +575,32 @@ BAD: list[tuple[Any, list[str]]] = [
     (
         {**step_with(reserve={"tokens": 5}), "budget": {"tokens": 4}},
         ["steps.a.reserve.tokens: 5 tokens are more than the whole budget of 4 (reserve less)"],
+    ),
+    (
+        {**steps(a=call(reserve={"tokens": 5})), "budget": {"usd": 4}},
+        ["steps.a.reserve.tokens: the route's budget has no tokens (add it at the top: budget: {tokens: ...})"],
+    ),
+    (
+        {**called(a=call(reserve={"tokens": 5}), b=agent(reserve={"usd": 1})), "budget": {"tokens": 4}},
+        ["steps.a.reserve.tokens: 5 tokens are more than the whole budget of 4 (reserve less)"],
+    ),
+    # what a call may not have
+    (
+        steps(a=call(handover={"to": "y"}, retry={"attempts": 2}, limit="l", heartbeat="1s")),
+        [
+            f"steps.a.{key}: {key} belongs to an agent's step, not to a workflow that is called (take it out)"
+            for key in ("heartbeat", "retry", "handover", "limit")
+        ],
+    ),
+    (
+        steps(a=agent(undo={"workflow": "sub", "input": 1})),
+        [
+            "steps.a.undo.workflow: a workflow can't undo a step (an agent undoes it; what a called workflow did is undone by its own steps, where it fails or is cancelled)"
+        ],
+    ),
+    (
+        steps(a={"wait": "1s", "for_each": [1]}),
+        ["steps.a.for_each: for_each belongs to an agent's step, not to a wait (take it out)"],
     ),
     (route_with(keep_events="1 day"), [f"keep_events: keep_events can't be '1 day' ({DURATION})"]),
 ]

@@ -745,6 +745,89 @@ def a_budget_that_ends_the_workflow() -> Transcript:
 
 
 @scenario
+def a_slice_of_the_budget() -> Transcript:
+    sub = called_route(
+        {
+            "read": agent("reader", "${{ event.data }}", reserve={"tokens": 400}),
+            "sum": agent("writer", "${{ steps.read }}", needs="read", reserve={"tokens": 300}),
+        },
+        "study",
+        budget={"tokens": 5_000, "on_exhausted": "ask", "role": "maintainer"},
+        output="${{ steps.sum }}",
+    )
+    steps = {
+        "far": calling("study", "far", reserve={"tokens": 600}),
+        "near": calling("study", "near", reserve={"tokens": 600}),
+        "report": agent("writer", needs=["far", "near"]),
+    }
+    t = Transcript("A slice of the budget", route(steps, budget={"tokens": 1_100, "usd": 1, "hops": 1}), sub)
+    t.start()
+    far = f"study:{t.task_id('far')}"
+    t.deliver()
+    t.note("The called workflow has the smaller of its own budget and the slice. A person lets it spend more.")
+    t.succeed("read", usage={"tokens": 350, "usd": 0.2}, key=far)
+    t.answer("sum.budget", payload={"tokens": 100}, key=far)
+    t.succeed("sum", "far off", usage={"tokens": 270, "usd": 0.1}, key=far)
+    t.note("What it has taken is charged to its caller, all of it. What is left is not enough for the other.")
+    t.deliver()
+    return t
+
+
+@scenario
+def calls_that_nobody_waits_for() -> Transcript:
+    sub = called_route({"work": agent("worker", "${{ event.data }}", reserve={"tokens": 50})})
+    steps = {
+        "slow": calling(reserve={"tokens": 80}),
+        "quick": agent("asker"),
+        "next": agent("writer", needs={"first_of": ["slow", "quick"]}, reserve={"tokens": 80}),
+    }
+    t = Transcript("Calls that nobody waits for any more", route(steps, budget={"tokens": 140}), sub)
+    t.start(data=1)
+    t.deliver()
+    t.note(
+        "The call is taken back. What was reserved for it stays so until its workflow has ended, and says what it has taken."
+    )
+    t.succeed("quick", usage={"tokens": 10})
+    t.deliver()
+    t.succeed("next", usage={"tokens": 70})
+    return t
+
+
+@scenario
+def a_call_for_each_item() -> Transcript:
+    sub = called_route(
+        {"book": agent("booker", "${{ event.data }}", on_exhausted="fail", retry={"attempts": 1})},
+        "stay",
+        output="${{ steps.book }}",
+    )
+    each = {"items": "${{ event.data }}", "concurrency": 2, "tolerate": 1}
+    steps = {
+        "stays": calling("stay", "${{ item }}", for_each=each, undo=agent("canceller", "${{ steps.stays }}")),
+        "pay": agent("payer", "${{ steps.stays }}", needs="stays", undo=agent("refunder")),
+        "tell": agent("teller", needs="pay", on_exhausted="fail"),
+    }
+    t = Transcript("A call for each item", route(steps), sub)
+    t.start(data=["rome", "oslo", "bonn"])
+    place = f"stay:r:k/{t.workflow().run_id}/stays"
+    t.deliver()
+    t.fail("book", key=f"{place}[1]")
+    t.deliver()
+    t.succeed("book", "room 7", key=f"{place}[2]")
+    t.deliver()
+    t.succeed("book", "room 1", key=f"{place}[0]")
+    t.deliver()
+    t.succeed("pay", "paid")
+    t.note(
+        "The last step fails, so what was done is undone, the calls by what they gave. An operator leaves the refund as it is."
+    )
+    t.fail("tell", retryable=False)
+    t.fail("pay.undo", retryable=False)
+    t.command("fail", reason="refunded by hand")
+    t.succeed("stays.undo")
+    return t
+
+
+@scenario
 def calls_taken_back() -> Transcript:
     sub = called_route({"work": agent("worker", "${{ event.data }}")})
     t = Transcript("The end of a workflow takes its calls back", route({"a": calling(), "b": agent()}), sub)

@@ -602,6 +602,24 @@ def test_a_hand_over_that_was_held_is_not_known_beyond() -> None:
     assert why(found) == [("ask", "it never came so far")]
 
 
+def test_what_a_call_has_taken_that_nobody_waited_for_lets_others_go_on() -> None:
+    steps = {
+        "slow": calling(reserve={"tokens": 80}),
+        "quick": agent(),
+        "next": agent(needs={"first_of": ["slow", "quick"]}, reserve={"tokens": 80}),
+    }
+    made = Partition(route(steps, budget={"tokens": 140}), called_route({"x": agent(reserve={"tokens": 50})}))
+    made.start()
+    made.deliver()
+    after(made, 100).succeed("quick", usage={"tokens": 10})
+    after(made, 100).deliver()
+    after(made, 100).succeed("next", usage={"tokens": 70})
+    run, rules = runs_of(made)[0]
+    assert said(rehearse(run, rules)) == ("same", "completed", "completed")
+    dearer = route({**steps, "next": {**steps["next"], "reserve": {"tokens": 85}}}, budget={"tokens": 140})
+    assert said(rehearse(run, dearer))[1:] == ("completed", "failed")
+
+
 def called(kind: str) -> Partition:
     """A call that has ended so."""
     made = Partition(route({"a": calling(timeout="1h", on_exhausted="fail")}), called_route({"x": agent()}))

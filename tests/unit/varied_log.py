@@ -40,8 +40,9 @@ def varied_run() -> Partition:
     named = route({"a": agent(alias="${{ steps.a }}", undo={"agent": "u", "input": 1}), "b": agent()}, route="named")
     daily = scheduled({"a": agent()}, "0 9 * * *", "Europe/Berlin", route="daily")
     queues = route({"ask": agent(limit="api")}, route="triage", limits={"api": {"concurrency": 1, "rate": "5/1m"}})
+    sliced = route(_SLICED, route="caller", budget={"tokens": 140, "usd": 1})
     first = route(steps, route="triage", on_repeat="new_run_after_end")
-    p = Partition(first, callers, sub, rules, limited, changed, named, daily, queues)
+    p = Partition(first, callers, sub, rules, limited, changed, named, daily, queues, sliced)
     _finish(p)
     _reject(p)
     _stop(p)
@@ -51,6 +52,7 @@ def varied_run() -> Partition:
     _undo(p, rules)
     _go_each(p, rules)
     _spend(p, limited)
+    _slice(p, sliced)
     _move(p, changed)
     _name(p, named)
     _start_by_itself(p, daily)
@@ -83,6 +85,13 @@ _LIMITED: dict[str, Any] = {
     "a": agent("spender", reserve={"tokens": 80}),
     "b": agent("spender", needs="a", reserve={"tokens": 80}),
     "c": agent("spender", needs="b", reserve={"tokens": 80}),
+}
+
+
+_SLICED: dict[str, Any] = {
+    "each": calling(value="${{ item }}", for_each=[1, 2], reserve={"tokens": 60}, undo=agent("undoer", 1)),
+    "quick": agent("asker"),
+    "next": agent("writer", needs={"first_of": ["each", "quick"]}, reserve={"tokens": 80}),
 }
 
 
@@ -147,6 +156,18 @@ def _spend(p: Partition, limited: Route) -> None:
     p.answer("b.budget", key="spends", payload={"tokens": 200})
     p.wait_budget("spends")
     p.succeed("b", key="spends", usage={"tokens": 0.5})
+
+
+def _slice(p: Partition, sliced: Route) -> None:
+    """Calls with slices, of which one ends and one is taken back; then what they did is undone."""
+    p.start("caller:slices", digest=sliced.digest, data={})
+    called = f"sub:caller:slices/{p.workflow('caller:slices').run_id}/each"
+    p.deliver()
+    p.succeed("work", key=f"{called}[0]", usage={"tokens": 20})
+    p.deliver()
+    p.succeed("quick", key="caller:slices")
+    p.deliver()
+    p.command("cancel", key="caller:slices")
 
 
 def _to_review(p: Partition, key: str, *, risky: bool) -> None:

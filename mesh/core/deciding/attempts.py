@@ -3,7 +3,8 @@
 from hashlib import sha256
 
 from mesh.core import ids
-from mesh.core.deciding.dispatching import agent_work, dispatch
+from mesh.core.deciding.calling import withdraw_items
+from mesh.core.deciding.dispatching import agent_work, dispatch, work_at
 from mesh.core.deciding.draft import Draft
 from mesh.core.deciding.ending import end
 from mesh.core.deciding.fanning import is_tolerated
@@ -54,12 +55,14 @@ def fail(draft: Draft, failed: TaskFailed) -> None:
 
 def give_up(draft: Draft, place: str, message: str, *, kind: str) -> None:
     """No attempt is left: go on without it where the route says so, else end the workflow or leave it to an operator."""
-    name, choice = ids.step_of(place), agent_work(draft, place).on_exhausted
+    name, choice = ids.step_of(place), work_at(draft, place).on_exhausted
     if ids.is_item(place) and is_tolerated(draft, name):
         draft.add(StepGivenUp(step=place, reason=message))
         settled(draft, place)
     elif choice == "continue":
-        draft.add(StepGivenUp(step=name, reason=message if place == name else f"{place}: {message}"))
+        reason = message if place == name else f"{place}: {message}"
+        withdraw_items(draft, name, reason)
+        draft.add(StepGivenUp(step=name, reason=reason))
         settled(draft, name)
     elif choice == "fail":
         end(draft, "failed", f"{place}: {message}")

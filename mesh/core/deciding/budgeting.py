@@ -1,18 +1,19 @@
 """Budgeting: whether a task may be sent, and what happens where it may not: the workflow fails, or somebody is asked for more.
 
-A task that may not be sent is held. It goes out as soon as others have left enough. Where they can't any more, the route's `on_exhausted` is applied, once, however many tasks are held.
+A task or a call that may not be sent is held. It goes out as soon as others have left enough. Where they can't any more, the route's `on_exhausted` is applied, once, however many tasks are held.
 """
 
 from typing import Any, Final
 
 from mesh.core import ids
 from mesh.core.canonical import digest
+from mesh.core.deciding.calling import call
 from mesh.core.deciding.compensating import cancel_step
-from mesh.core.deciding.dispatching import agent_work, dispatch
-from mesh.core.deciding.draft import Draft
+from mesh.core.deciding.dispatching import dispatch, work_at
+from mesh.core.deciding.draft import Draft, Shortage
 from mesh.core.deciding.ending import end
 from mesh.core.events import ApprovalClosed, ApprovalRequested, BudgetRaised
-from mesh.core.route import Budget
+from mesh.core.route import Budget, CallWork
 from mesh.core.state import FINISHED, Account
 
 __all__ = ["look_after_budget", "on_budget_answer"]
@@ -26,7 +27,7 @@ def look_after_budget(draft: Draft) -> None:
     if workflow is None or workflow.account is None or workflow.status != "running" or workflow.ending is not None:
         return
     for place in _held(draft):
-        if draft.shortage(agent_work(draft, place).reserve) is None:
+        if _shortage(draft, place) is None:
             _send(draft, place)
     held, over = _held(draft), draft.live.account is not None and draft.live.account.is_time_over
     question = next((p for p, s in draft.live.steps.items() if ids.is_budget(p) and s.status not in FINISHED), None)
@@ -43,9 +44,14 @@ def _held(draft: Draft) -> list[str]:
     return [place for place, step in draft.live.steps.items() if step.status == "held"]
 
 
+def _shortage(draft: Draft, place: str) -> Shortage | None:
+    work = work_at(draft, place)
+    return draft.shortage(work.reserve, is_call=isinstance(work, CallWork))
+
+
 def _why(draft: Draft, held: list[str]) -> str:
-    """What is lacking; empty as long as tasks that are out may leave enough."""
-    short = draft.shortage(agent_work(draft, held[0]).reserve)
+    """What is lacking; empty as long as tasks and calls that are out may leave enough."""
+    short = _shortage(draft, held[0])
     if short is None or short.may_pass:
         return ""
     others = f", and {len(held) - 1} more wait" if len(held) > 1 else ""
@@ -68,7 +74,8 @@ def _ask(draft: Draft, budget: Budget, account: Account, held: list[str], why: s
     before = workflow.steps.get(place)
     turn = 1 if before is None else before.round + 1
     approval = ids.approval_id(workflow.workflow_id, workflow.run_id, ids.instance(place, round=turn))
-    payload: dict[str, float] = dict(budget.limits)
+    limits = account.limits  # which has a caller's slice too
+    payload = {name: min(limit, budget.limits.get(name, limit)) for name, limit in limits.items()}
     if account.is_time_over and budget.time_s is not None:
         payload[_TIME] = budget.time_s
     draft.add(
@@ -115,13 +122,16 @@ def on_budget_answer(draft: Draft, closed: ApprovalClosed) -> None:
 
 
 def _send(draft: Draft, place: str) -> None:
-    step = draft.live.steps[place]
+    step, work, reason = draft.live.steps[place], work_at(draft, place), "there is budget for it now"
+    if isinstance(work, CallWork):
+        call(draft, place, work, step.input, reason, attempt=step.attempt + 1)
+        return
     dispatch(
         draft,
         place,
-        agent_work(draft, place),
+        work,
         step.input,
-        "there is budget for it now",
+        reason,
         attempt=step.attempt + 1,
         budget_from=step.retry_budget_from,
         agent=step.agent,

@@ -3,33 +3,37 @@
 from typing import Any
 
 from mesh.core import ids
-from mesh.core.calls import MAX_CALLED_ID, Caller, called_key
+from mesh.core.calls import MAX_CALLED_ID, Caller, Slice, called_key
 from mesh.core.deciding.dispatching import round_of
 from mesh.core.deciding.draft import Draft
-from mesh.core.events import CallMade, CallRefused, CallWithdrawn, IncidentRaised
+from mesh.core.events import CallMade, CallRefused, CallWithdrawn, IncidentRaised, TaskHeld
 from mesh.core.route import CallWork
-from mesh.core.state import StepState
+from mesh.core.state import Account, StepState
 
-__all__ = ["call", "call_again", "call_work", "refuse", "withdraw"]
+__all__ = ["call", "call_again", "refuse", "withdraw", "withdraw_items"]
 
 
-def call(draft: Draft, name: str, work: CallWork, value: Any, reason: str, *, attempt: int = 1) -> None:
-    """Call the newest known version of the route; an incident where there is none."""
-    workflow, turn = draft.live, round_of(draft, name)
-    task = ids.task_id(workflow.workflow_id, workflow.run_id, ids.instance(name, round=turn))
+def call(draft: Draft, place: str, work: CallWork, value: Any, reason: str, *, attempt: int = 1) -> None:
+    """Call the newest known version of the route, or hold it where the budget does not have its slice; an incident where there is none."""
+    workflow, turn = draft.live, round_of(draft, place)
+    task = ids.task_id(workflow.workflow_id, workflow.run_id, ids.instance(place, round=turn))
     called = ids.workflow_id(work.route, called_key(task, attempt))
     digest = draft.directory.routes.get(work.route)
     if digest is None:
         message = f"no version of route {work.route} is active: `mesh routes apply` makes one so, then retry"
-        draft.add(IncidentRaised(step=name, kind="unknown_route", message=message))
+        draft.add(IncidentRaised(step=place, kind="unknown_route", message=message))
         return
     if len(called) > MAX_CALLED_ID:
         message = f"the id of the called workflow would have {len(called)} characters ({MAX_CALLED_ID} at the most): calls nest too deep"
-        draft.add(IncidentRaised(step=name, kind="too_deep", message=message))
+        draft.add(IncidentRaised(step=place, kind="too_deep", message=message))
+        return
+    short = draft.shortage(work.reserve, is_call=True)
+    if short is not None:
+        draft.add(TaskHeld(step=place, attempt=attempt, agent="", input=value, reason=f"needs {short.what}"))
         return
     draft.add(
         CallMade(
-            step=name,
+            step=place,
             task_id=task,
             attempt=attempt,
             route=work.route,
@@ -40,25 +44,35 @@ def call(draft: Draft, name: str, work: CallWork, value: Any, reason: str, *, at
             reason=reason,
             due_at_ms=None if work.timeout_s is None else draft.now_ms + int(work.timeout_s * 1000),
             round=turn,
+            slice=None if workflow.account is None else _slice(workflow.account, work),
         )
     )
 
 
-def call_again(draft: Draft, name: str, work: CallWork, step: StepState) -> None:
+def _slice(account: Account, work: CallWork) -> Slice:
+    """What the called workflow may spend of the budget; of the rest it tells what it has spent. Hops are each workflow's own."""
+    names = (*account.limits, *account.counted)
+    return Slice(
+        limits=work.reserve, counted=tuple(name for name in names if name != "hops" and name not in work.reserve)
+    )
+
+
+def call_again(draft: Draft, place: str, work: CallWork, step: StepState) -> None:
     """Another workflow, with the input of the first."""
-    call(draft, name, work, step.input, f"called again, after {step.error}", attempt=step.attempt + 1)
+    call(draft, place, work, step.input, f"called again, after {step.error}", attempt=step.attempt + 1)
 
 
-def call_work(draft: Draft, name: str) -> CallWork:
-    work = draft.route.steps[name].work
-    if not isinstance(work, CallWork):
-        raise TypeError(f"step {name} of {draft.workflow_id} has called a workflow, but its route calls none there")
-    return work
-
-
-def withdraw(draft: Draft, name: str, step: StepState, reason: str) -> None:
+def withdraw(draft: Draft, place: str, step: StepState, reason: str) -> None:
     """Take back the call that is under way."""
-    draft.add(CallWithdrawn(step=name, task_id=step.task_id, attempt=step.attempt, called=step.called, reason=reason))
+    draft.add(CallWithdrawn(step=place, task_id=step.task_id, attempt=step.attempt, called=step.called, reason=reason))
+
+
+def withdraw_items(draft: Draft, name: str, reason: str) -> None:
+    """Take back what the items of a for-each have called, before it is closed as a whole."""
+    if isinstance(draft.route.steps[name].work, CallWork):
+        for place, step in draft.live.steps.items():
+            if step.status == "calling" and ids.step_of(place) == name:
+                withdraw(draft, place, step, reason)
 
 
 def refuse(draft: Draft, caller: Caller, run: str, reason: str) -> None:

@@ -6,7 +6,7 @@ from mesh.core import ids
 from mesh.core.between import parse_crossing_id
 from mesh.core.deciding import fanning
 from mesh.core.deciding.attempts import dispatch_again
-from mesh.core.deciding.calling import call_again
+from mesh.core.deciding.calling import call_again, withdraw_items
 from mesh.core.deciding.compensating import begin_undo, cancel_step, close, leave_undone
 from mesh.core.deciding.draft import Draft
 from mesh.core.deciding.ending import end
@@ -100,6 +100,7 @@ def _skip(draft: Draft, place: str, state: StepState, reason: str) -> None:
     if ids.is_item(place):
         draft.add(StepGivenUp(step=place, reason=reason))
     else:
+        withdraw_items(draft, ids.step_of(place), reason)
         draft.add(StepSkipped(step=place, reason=reason, output=_output_of_skipped(draft, place, state)))
     settled(draft, place)
 
@@ -124,7 +125,7 @@ def _begin_again(draft: Draft, place: str, state: StepState) -> None:
     if step.repeat is not None and _closes_loop(state):
         go_round(draft, name, step.repeat)
         go_on(draft, step.repeat.body)
-    elif state.attempt and isinstance(step.work, CallWork):
+    elif state.attempt and isinstance(step.work, CallWork) and not ids.is_undo(place):
         call_again(draft, place, step.work, state)
     elif state.attempt:
         dispatch_again(draft, place, state, anew=True)

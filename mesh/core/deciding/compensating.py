@@ -1,14 +1,15 @@
 """Compensating: a workflow that ends any way but completed first undoes what it did, the last first.
 
-Undone is every step with an `undo` that succeeded, and every one that may have been done without a word of it: its task is out, or was last heard of by a time-out. One at a time; each is a
+Undone is every step with an `undo` that succeeded, and every one that may have been done without a word of it: its task or its call is out, or was last heard of by a time-out. One at a time; each is a
 task with retries, and an incident where they don't help. An operator's `fail` leaves that one as it is and undoes the rest; a `cancel` while it is under way ends the workflow as it stands.
 """
 
 from typing import Any
 
 from mesh.core import ids
+from mesh.core.accounts import taken
 from mesh.core.deciding.aliasing import is_done_but_for_its_alias, return_aliases
-from mesh.core.deciding.calling import withdraw
+from mesh.core.deciding.calling import withdraw, withdraw_items
 from mesh.core.deciding.dispatching import dispatch
 from mesh.core.deciding.draft import Draft
 from mesh.core.deciding.limiting import release_all
@@ -42,6 +43,7 @@ def close(draft: Draft, status: EndStatus, reason: str, output: Any = None) -> N
     for kept in workflow.kept:
         draft.add(EventUnclaimed(kept=kept, reason=f"no step took it before the workflow {status}"))
     release_all(draft)
+    account = draft.live.account
     draft.add(
         WorkflowEnded(
             status=status,
@@ -51,6 +53,7 @@ def close(draft: Draft, status: EndStatus, reason: str, output: Any = None) -> N
             output=output,
             forget_at_ms=draft.now_ms + int(workflow.closed_retention_s * 1000),
             caller=workflow.caller,
+            usage=None if account is None else taken(account, draft.live.steps, draft.unsent()),
         )
     )
 
@@ -117,4 +120,7 @@ def cancel_step(draft: Draft, place: str, reason: str) -> None:
     elif step is not None and step.status == "calling":
         withdraw(draft, place, step, reason)
     else:
-        draft.add(StepCancelled(step=place, reason=reason))
+        if step is not None and step.fan is not None:
+            withdraw_items(draft, place, reason)
+        unsent = () if draft.live.account is None else draft.unsent(place)
+        draft.add(StepCancelled(step=place, reason=reason, unsent=unsent))

@@ -7,9 +7,9 @@ from mesh.core.capabilities import choose, nobody
 from mesh.core.deciding.draft import Draft, Shortage
 from mesh.core.deciding.limiting import limits_of, request
 from mesh.core.events import IncidentRaised, TaskDispatched, TaskHeld
-from mesh.core.route import AgentWork, ExpressionError
+from mesh.core.route import AgentWork, CallWork, ExpressionError
 
-__all__ = ["agent_work", "dispatch", "round_of"]
+__all__ = ["agent_work", "dispatch", "round_of", "work_at"]
 
 
 def agent_work(draft: Draft, place: str) -> AgentWork:
@@ -19,6 +19,12 @@ def agent_work(draft: Draft, place: str) -> AgentWork:
     if not isinstance(work, AgentWork):
         raise TypeError(f"{place} of {draft.workflow_id} has attempts, but its route gives it no agent")
     return work
+
+
+def work_at(draft: Draft, place: str) -> AgentWork | CallWork:
+    """What an agent or another workflow is asked to do at this place."""
+    work = draft.route.steps[ids.step_of(place)].work
+    return work if isinstance(work, CallWork) and not ids.is_undo(place) else agent_work(draft, place)
 
 
 def round_of(draft: Draft, place: str) -> int:

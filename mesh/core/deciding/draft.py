@@ -3,7 +3,7 @@
 from typing import Any, Final, NamedTuple
 
 from mesh.core import ids
-from mesh.core.events import Event
+from mesh.core.events import Event, TaskDispatched
 from mesh.core.evolve import evolve
 from mesh.core.route import Route, Scope
 from mesh.core.state import FINISHED, Directory, StepState, Workflow
@@ -83,20 +83,30 @@ class Draft:
         state = self.live.steps.get(step)
         return {**scope, "round": 1 if state is None else state.round}
 
-    def shortage(self, reserve: dict[str, float]) -> Shortage | None:
-        """What the budget lacks for one task more with this reserve; None if it may be sent."""
+    def shortage(self, reserve: dict[str, float], *, is_call: bool = False) -> Shortage | None:
+        """What the budget lacks for one task more with this reserve, or for a call, which is no hop; None if it may be sent."""
         account = self.live.account
         if account is None:
             return None
         if account.is_time_over:
             return Shortage("more time", may_pass=False)
-        need = {**reserve, "hops": 1.0} if "hops" in account.limits else reserve
+        need = {**reserve, "hops": 1.0} if "hops" in account.limits and not is_call else reserve
         for name, limit in account.limits.items():
             taken = account.spent.get(name, 0.0) + account.reserved.get(name, 0.0)
             if name in need and taken + need[name] > limit:
                 what = f"{need[name]:g} {name}, and {max(0.0, limit - taken):g} of {limit:g} are left"
                 return Shortage(what, may_pass=account.spent.get(name, 0.0) + need[name] <= limit)
         return None
+
+    def unsent(self, step: str = "") -> tuple[str, ...]:
+        """The places, of this step or of all, at which a task is out that this very decision has made: it does not go out if it is not wanted any more."""
+        found: list[str] = []
+        for event in self.events:
+            if isinstance(event, TaskDispatched) and (not step or step in (event.step, ids.step_of(event.step))):
+                state = self.live.steps.get(event.step)
+                if state is not None and (state.status, state.task_id) == ("running", event.task_id):
+                    found.append(event.step)
+        return tuple(found)
 
     def traceparent(self, *parts: str) -> str:
         """A span of the workflow's trace, its id a function of `parts`."""

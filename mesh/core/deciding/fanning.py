@@ -1,4 +1,4 @@
-"""Fanning out: a step's work for each item of a list, so many at once, in portions that a decision can hold."""
+"""Fanning out: a step's work for each item of a list, a task or a workflow that is called, so many at once, in portions that a decision can hold."""
 
 from typing import Any, Final, NamedTuple
 
@@ -6,15 +6,16 @@ import msgspec
 
 from mesh.core import ids
 from mesh.core.cel_paths import kind_of
-from mesh.core.deciding.dispatching import agent_work, dispatch
+from mesh.core.deciding.calling import call
+from mesh.core.deciding.dispatching import dispatch, work_at
 from mesh.core.deciding.draft import Draft
 from mesh.core.events import ForEachEnded, ForEachStarted, IncidentRaised, IncidentResolved, PortionScheduled
-from mesh.core.route import ExpressionError, ForEach, Step
+from mesh.core.route import CallWork, ExpressionError, ForEach, Step
 from mesh.core.state import Fan, StepState
 
 __all__ = ["advance", "begin_item", "is_tolerated", "start"]
 
-PORTION: Final = 100  # tasks of one decision
+PORTION: Final = 100  # tasks or calls of one decision
 PORTION_BYTES: Final = 256 * 1024  # of their inputs, once there is more than one
 
 _encode = msgspec.json.Encoder().encode
@@ -73,17 +74,21 @@ def _item(draft: Draft, name: str, index: int, items: list[Any]) -> _Item:
     place, reason = ids.item_place(name, index), f"item {index + 1} of {len(items)}"
     scope = {**draft.scope_of(name), "item": items[index], "index": index}
     try:
-        return _Item(place, agent_work(draft, name).input.render(scope), reason)
+        return _Item(place, work_at(draft, name).input.render(scope), reason)
     except ExpressionError as error:
         return _Item(place, None, reason, str(error))
 
 
 def _begin(draft: Draft, item: _Item) -> None:
-    """Its first attempt; an incident where its input can't be made."""
+    """Its first attempt, or its call; an incident where its input can't be made."""
     if item.problem:
         draft.add(IncidentRaised(step=item.place, kind="expression", message=item.problem))
+        return
+    work = work_at(draft, item.place)
+    if isinstance(work, CallWork):
+        call(draft, item.place, work, item.value, item.reason)
     else:
-        dispatch(draft, item.place, agent_work(draft, item.place), item.value, item.reason, attempt=1)
+        dispatch(draft, item.place, work, item.value, item.reason, attempt=1)
 
 
 def begin_item(draft: Draft, name: str, index: int) -> None:

@@ -5,6 +5,7 @@ from mesh.core.between import CrossingId
 from mesh.core.deciding.draft import Draft
 from mesh.core.deciding.limiter import free_unread
 from mesh.core.deciding.queueing import fail_to_ask
+from mesh.core.deciding.returning import account_for
 from mesh.core.events import AliasRefused, CallFailed, CallRefused, IncidentRaised, InputParked, SlotRefused
 
 __all__ = ["on_parked"]
@@ -40,14 +41,17 @@ def _end_unread(draft: Draft, about: CrossingId, message: str) -> None:
     caller = about.caller
     parsed, workflow = ids.parse_step_id(caller.task_id), draft.workflow
     step = workflow.steps.get(parsed.step) if parsed is not None and workflow is not None else None
-    if parsed is None or step is None or step.status != "calling":
-        return
-    if (step.task_id, step.attempt) == (caller.task_id, caller.attempt):
+    expected = ("calling", caller.task_id, caller.attempt)
+    if parsed is not None and step is not None and (step.status, step.task_id, step.attempt) == expected:
         failed = CallFailed(
             step=parsed.step, task_id=caller.task_id, attempt=caller.attempt, kind="parked", message=message
         )
         draft.add(failed)
         draft.add(IncidentRaised(step=parsed.step, kind="parked", message=message))
+    elif account_for(draft, ids.attempt_id(caller.task_id, caller.attempt), None):
+        for place, held in draft.live.steps.items():
+            if held.status == "held":  # it may have waited for that, and there is no route here to go on by
+                draft.add(IncidentRaised(step=place, kind="parked", message=message))
 
 
 def _answer_unread(draft: Draft, about: CrossingId, message: str) -> None:

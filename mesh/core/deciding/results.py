@@ -166,7 +166,9 @@ def _of_nobody(workflow: Workflow, parsed: ids.TaskId, task: str) -> InputDismis
 
 
 def _is_unsettled(step: StepState) -> bool:
-    """An operator who has the step may have it because of its loop or its alias: then its work is done."""
+    """An operator who has the step may have it because of its loop or its alias: then its work is done. No agent's word is the end of a call."""
+    if step.called:
+        return False
     if step.incident is not None:
         return step.incident.kind not in {"loop", "alias"}
     return step.status in {"running", "retrying", "held", "queued"}

@@ -1,21 +1,23 @@
 """Returning: what becomes of a call when the called workflow has ended, or the time is up; and what becomes of the called when its caller does not want it any more."""
 
 from mesh.core import ids
-from mesh.core.deciding.calling import call_work, withdraw
+from mesh.core.deciding.attempts import give_up
+from mesh.core.deciding.calling import withdraw
 from mesh.core.deciding.draft import Draft
 from mesh.core.deciding.ending import end
 from mesh.core.deciding.progress import settled
-from mesh.core.events import CallFailed, CallSucceeded, IncidentRaised, IncidentResolved, InputDismissed, StepGivenUp
+from mesh.core.events import CallFailed, CallSucceeded, IncidentRaised, IncidentResolved, InputDismissed, UsageReported
 from mesh.core.inputs import CallCancelled, CallEnded
 from mesh.core.state import StepState
 
-__all__ = ["on_call_cancelled", "on_call_ended", "on_call_undeliverable", "time_out_call"]
+__all__ = ["account_for", "on_call_cancelled", "on_call_ended", "on_call_undeliverable", "time_out_call"]
 
 
 def on_call_ended(draft: Draft, given: CallEnded) -> None:
     found = _waiting(draft, given)
     if isinstance(found, InputDismissed):
-        draft.add(found)
+        if not account_for(draft, ids.attempt_id(given.task_id, given.attempt), given.usage):
+            draft.add(found)
         return
     name, step = found
     if given.status == "completed":
@@ -30,8 +32,22 @@ def on_call_ended(draft: Draft, given: CallEnded) -> None:
             attempt=given.attempt,
             kind=given.status,
             message=f"{message}: {given.reason}",
+            usage=given.usage,
         ),
     )
+
+
+def account_for(draft: Draft, attempt: str, usage: dict[str, float] | None) -> bool:
+    """What a call has taken that nobody waits for. False: nothing is reserved for it any more."""
+    workflow = draft.workflow
+    if workflow is None or workflow.status != "running" or workflow.account is None:
+        return False
+    task, _, number = attempt.rpartition("/")
+    parsed = ids.parse_step_id(task)
+    if parsed is None or attempt not in workflow.account.unheard:
+        return False
+    draft.add(UsageReported(step=parsed.step, task_id=task, attempt=int(number), usage=usage))
+    return True
 
 
 def _waiting(draft: Draft, given: CallEnded) -> tuple[str, StepState] | InputDismissed:
@@ -46,6 +62,8 @@ def _waiting(draft: Draft, given: CallEnded) -> tuple[str, StepState] | InputDis
     if workflow.status != "running":
         return InputDismissed(code="closed", message=f"the workflow had ended: {workflow.status}")
     step = workflow.steps.get(parsed.step)
+    if step is None and ids.is_item(parsed.step) and ids.step_of(parsed.step) in workflow.steps:
+        return InputDismissed(code="late", message=f"call {task} counts no more: its for-each is settled")
     if step is not None and step.task_id and step.task_id != task:
         return InputDismissed(code="late", message=f"call {task} is not the step's any more: that is {step.task_id}")
     if step is None or not step.task_id or not 1 <= attempt <= step.attempt:
@@ -60,30 +78,32 @@ def _counts(step: StepState, given: CallEnded) -> bool:
     """An operator who has the step may have it because of its loop or its alias: then its work is done."""
     if given.status != "completed":
         return step.status == "calling" and given.attempt == step.attempt
-    return step.status == "calling" or (step.incident is not None and step.incident.kind not in {"loop", "alias"})
+    if step.incident is not None:
+        return step.incident.kind not in {"loop", "alias"}
+    return step.status in {"calling", "held"}
 
 
 def _succeed(draft: Draft, name: str, step: StepState, given: CallEnded) -> None:
     if step.status == "incident":
         draft.add(IncidentResolved(step=name, action="result", by=f"the late end of {given.called}"))
-    elif step.attempt != given.attempt:
+    elif step.status == "calling" and step.attempt != given.attempt:
         withdraw(draft, name, step, f"{given.called} has completed after all")
     draft.add(
-        CallSucceeded(step=name, task_id=given.task_id, attempt=given.attempt, called=given.called, output=given.output)
+        CallSucceeded(
+            step=name,
+            task_id=given.task_id,
+            attempt=given.attempt,
+            called=given.called,
+            output=given.output,
+            usage=given.usage,
+        )
     )
     settled(draft, name)
 
 
 def _fail(draft: Draft, failed: CallFailed) -> None:
     draft.add(failed)
-    choice = call_work(draft, failed.step).on_exhausted
-    if choice == "continue":
-        draft.add(StepGivenUp(step=failed.step, reason=failed.message))
-        settled(draft, failed.step)
-    elif choice == "fail":
-        end(draft, "failed", f"{failed.step}: {failed.message}")
-    else:
-        draft.add(IncidentRaised(step=failed.step, kind="call", message=failed.message))
+    give_up(draft, failed.step, failed.message, kind="call")
 
 
 def time_out_call(draft: Draft, name: str, step: StepState) -> None:
@@ -112,10 +132,13 @@ def on_call_undeliverable(draft: Draft, effect: str, message: str) -> None:
                 attempt=step.attempt,
                 kind="undeliverable",
                 message=f"the call of {step.called} could not be sent: {message}",
+                usage={},
             )
             draft.add(failed)
             draft.add(IncidentRaised(step=name, kind="undeliverable", message=failed.message))
             return
+    if effect.endswith("/call"):
+        account_for(draft, effect.removesuffix("/call"), {})
 
 
 def on_call_cancelled(draft: Draft, given: CallCancelled) -> None:

@@ -4,12 +4,13 @@ import re
 from typing import Any, Final
 
 from mesh.core import ids
+from mesh.core.calls import Slice
 from mesh.core.deciding.calling import refuse
 from mesh.core.deciding.draft import Draft
 from mesh.core.deciding.progress import go_on
 from mesh.core.events import StartRepeated, WorkflowStarted
 from mesh.core.inputs import EventMatched, ScheduledStart, WorkflowCalled
-from mesh.core.route import Route
+from mesh.core.route import Budget, Route
 from mesh.core.state import Workflow
 
 __all__ = ["on_event"]
@@ -22,7 +23,7 @@ _TRACEPARENT: Final = re.compile(
 
 def on_event(draft: Draft, given: EventMatched | WorkflowCalled | ScheduledStart) -> None:
     event = given.cloud_event
-    caller = given.caller if isinstance(given, WorkflowCalled) else None
+    caller, part = (given.caller, given.slice) if isinstance(given, WorkflowCalled) else (None, None)
     run = ids.run_id(event["source"], event["id"])
     refusal = _repeats(draft.workflow, run, draft.route)
     if refusal:
@@ -42,12 +43,22 @@ def on_event(draft: Draft, given: EventMatched | WorkflowCalled | ScheduledStart
             trace_id=trace,
             parent_span_id=parent,
             closed_retention_s=draft.route.closed_retention_s,
-            budget=None if budget is None else budget.limits,
+            budget=_limits(budget, part),
             expires_at_ms=None if budget is None or budget.time_s is None else draft.now_ms + int(budget.time_s * 1000),
             caller=caller,
+            slice=part,
         )
     )
     go_on(draft, draft.route.steps)
+
+
+def _limits(budget: Budget | None, part: Slice | None) -> dict[str, float] | None:
+    """The smaller of the route's own budget and what the caller lets it spend, name by name. None: it keeps no account."""
+    own = None if budget is None else budget.limits
+    if part is None:
+        return own
+    limits = {**part.limits, **(own or {})}
+    return {name: min(limit, part.limits.get(name, limit)) for name, limit in limits.items()}
 
 
 def _repeats(workflow: Workflow | None, run: str, route: Route) -> str:

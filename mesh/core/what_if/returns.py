@@ -10,6 +10,7 @@ from mesh.core.events import (
     CallFailed,
     CallMade,
     CallSucceeded,
+    CallWithdrawn,
     CommandAccepted,
     SlotRequested,
     TaskDispatched,
@@ -31,7 +32,7 @@ from mesh.core.inputs import (
 )
 from mesh.core.recording import Attempt, Outcome, Question
 
-__all__ = ["NOWHERE", "answer_input", "command_input", "result_input", "slot_input"]
+__all__ = ["NOWHERE", "answer_input", "command_input", "report_input", "result_input", "slot_input"]
 
 _CALL_ENDS: Final = frozenset({"failed", "rejected", "cancelled", "refused"})
 NOWHERE: Final[dict[str, Any]] = {"source_topic": "", "source_partition": 0, "source_offset": 0}
@@ -70,7 +71,7 @@ def result_input(workflow_id: str, event: TaskDispatched | CallMade, attempt: At
             return ResultReceived(status="failed", error=error, usage=outcome.usage, **about)
         case CallSucceeded():
             ended = {**about, **NOWHERE, "source_at_ms": 0, "called": outcome.called}
-            return CallEnded(status="completed", output=outcome.output, **ended)
+            return CallEnded(status="completed", output=outcome.output, usage=outcome.usage, **ended)
         case _:
             return _call_failed(about, event, outcome)
 
@@ -82,7 +83,12 @@ def _call_failed(about: dict[str, Any], event: TaskDispatched | CallMade, failed
             workflow_id=about["workflow_id"], effect_id=name, topic="", code="recorded", message=failed.message
         )
     ended = {**about, **NOWHERE, "source_at_ms": 0, "called": failed.called, "status": failed.kind}
-    return CallEnded(reason=failed.message, **ended)
+    return CallEnded(reason=failed.message, usage=failed.usage, **ended)
+
+
+def report_input(workflow_id: str, event: CallWithdrawn | CallFailed, usage: dict[str, float] | None) -> CallEnded:
+    about: dict[str, Any] = {"task_id": event.task_id, "attempt": event.attempt, "called": event.called}
+    return CallEnded(workflow_id=workflow_id, status="cancelled", usage=usage, **about, **NOWHERE, source_at_ms=0)
 
 
 def slot_input(workflow_id: str, event: SlotRequested, now_ms: int, *, denied: bool = False) -> SlotGiven | SlotDenied:

@@ -19,6 +19,7 @@ from mesh.core.events import (
     ApprovalClosed,
     ApprovalRequested,
     ApprovalWithdrawn,
+    CallFailed,
     CallMade,
     CallSucceeded,
     CallWithdrawn,
@@ -51,7 +52,7 @@ from mesh.core.route import CallWork, Route
 from mesh.core.state import Directory, StepState, Workflow
 from mesh.core.what_if.arrivals import Arrival, Arrivals, event_name, event_of
 from mesh.core.what_if.comparing import Fact, events_of, facts_of
-from mesh.core.what_if.returns import NOWHERE, answer_input, command_input, result_input, slot_input
+from mesh.core.what_if.returns import NOWHERE, answer_input, command_input, report_input, result_input, slot_input
 from mesh.core.what_if.unknowns import done_by_another, is_time_out, never, unheard
 
 __all__ = ["Sandbox"]
@@ -143,7 +144,7 @@ class Sandbox:
             "source_at_ms": self.now_ms,
         }
         if started.caller is not None:
-            return WorkflowCalled(caller=started.caller, **about)
+            return WorkflowCalled(caller=started.caller, slice=started.slice, **about)
         return EventMatched(**about)
 
     def _arrive(self, arrivals: Sequence[Arrival]) -> None:
@@ -215,6 +216,8 @@ class Sandbox:
 
     def _answer(self, event: Event) -> None:
         """What the recording has to say to an event of the sandbox."""
+        if isinstance(event, CallWithdrawn | CallFailed):
+            self._report(event)
         match event:
             case TaskDispatched() | CallMade():
                 self.open.discard(event.step)
@@ -306,6 +309,12 @@ class Sandbox:
             return
         given = slot_input(self.run.workflow_id, event, self.now_ms, denied=True)
         self._push(self.now_ms + after_ms, order, given)
+
+    def _report(self, event: CallWithdrawn | CallFailed) -> None:
+        """What a call has taken that nobody waits for, where the recording was told of it."""
+        order, told = self.recorded.reported.get((event.task_id, event.attempt), (0, None))
+        if told is not None:
+            self._push(self.now_ms, order, report_input(self.run.workflow_id, event, told.usage))
 
     def _result_of(self, event: TaskDispatched | CallMade) -> None:
         attempt = self.recorded.attempts.get((event.task_id, event.attempt))

@@ -20,7 +20,7 @@ def findings_of(route: Route, known: Known) -> list[RouteFinding]:
         *joins.findings(route),
         *loops.findings(route, known),
         *times.findings(route),
-        *budgets.findings(route),
+        *budgets.findings(route, known),
         *who.findings(route, known),
         *values.findings(route, known, shapes, readings),
         *nulls.findings(route, readings),

@@ -8,7 +8,7 @@ from mesh.core.cel_syntax import Binary, Node
 from mesh.core.cel_syntax import Constant as Written
 from mesh.core.conditions import Constant, constant_of
 from mesh.core.reachability import Unreachable, unreachable
-from mesh.core.route import AgentWork, ApprovalWork, EndWork, Expression, Route, Step, WaitWork
+from mesh.core.route import AgentWork, ApprovalWork, CallWork, EndWork, Expression, Route, Step, WaitWork
 from mesh.core.route_problems import DocumentPath, near
 from mesh.core.shapes import values_of
 from mesh.core.subexpressions import operands, tree
@@ -178,6 +178,6 @@ def _comparison(route: Route, path: DocumentPath, node: Binary, shapes: Shapes) 
 def _status_hint(route: Route, segments: Segments, value: Any) -> str:
     """Who asks for a failure, and has not said that the workflow goes on after it."""
     name = str(segments[1])
-    if segments[0] == "status" and value == "failed" and isinstance(route.steps[name].work, AgentWork):
+    if segments[0] == "status" and value == "failed" and isinstance(route.steps[name].work, AgentWork | CallWork):
         return f"write on_exhausted: continue on {name}, or its failure is an incident or the workflow's end"
     return ""

@@ -109,14 +109,18 @@ class Shapes:
             case EmitWork():
                 return Fields({"id": TEXT, "type": TEXT})
             case CallWork():
-                return self._of_call(step.work)
+                return self._of_each(step, self._of_call(step.work))
             case _:
                 return ANYTHING
 
     def _of_agents(self, step: Step, work: AgentWork) -> Shape:
-        """Whoever may have the task in the end gives the output; of a for-each there are many, and null for those that may fail."""
+        """Whoever may have the task in the end gives the output."""
         others = sorted(work.handover.to - {work.agent}) if work.handover else []
         output = alternatives([self._known.output(work), *(self._known.output_of(agent) for agent in others)])
+        return self._of_each(step, output)
+
+    def _of_each(self, step: Step, output: Shape) -> Shape:
+        """Of a for-each there are many, and null for those that may fail."""
         if step.for_each is None:
             return output
         may_fail = step.for_each.tolerate > 0 or step.for_each.tolerate_share > 0

@@ -1,6 +1,7 @@
 """The core's voice: inputs in full, events with all their fields, effects by their ids. For those who change the core, and must see every field that moves."""
 
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
@@ -16,7 +17,7 @@ from mesh.core.effects import (
     SendReceipt,
     SendTask,
 )
-from mesh.core.events import Event
+from mesh.core.events import CallFailed, CallSucceeded, Event, UsageReported, WorkflowEnded
 from mesh.core.inputs import (
     AliasAnswered,
     AliasClaimed,
@@ -66,6 +67,8 @@ UNSAID = frozenset(
     }
 )
 """Fields that say nothing to the reader of a transcript, or that another line says."""
+_SAYS_USAGE: Final = (CallFailed, CallSucceeded, UsageReported, WorkflowEnded)
+"""Events between workflows: what one of them has taken is told to the other."""
 
 
 def input_line(given: Input, at: Callable[[int], str]) -> str:
@@ -146,7 +149,12 @@ def fields_of(event: Event, at: Callable[[int], str]) -> str:
             value = value.task_id
         if isinstance(value, Schedule):
             value = schedule_words(value)
-        if name in UNSAID or value in ("", None) or value is False or value == field.default:
+        if (
+            (name in UNSAID and not (name == "usage" and isinstance(event, _SAYS_USAGE)))
+            or value in ("", None)
+            or value is False
+            or value == field.default
+        ):
             continue
         shown = (
             at(value)

@@ -71,6 +71,7 @@ from mesh.core.events import (
     TaskHandedOver,
     TaskHeld,
     TaskSucceeded,
+    UsageReported,
     WaitEnded,
     WaitStarted,
     WorkflowEnded,
@@ -213,9 +214,12 @@ def _lines(event: Event, decision: Decision, sent: AbstractSet[str]) -> Iterator
             yield f"-> question {event.step} to {event.role}: {event.question} {as_json(event.payload)} ({_terms(event, decision)})"
         case WorkflowEnded():
             why = "" if event.status == "completed" else f" ({_timeless(event.reason)})"
-            yield f"-> outcome {event.status}: {as_json(event.output)}{why}"
+            taken = f"; it has taken {as_json(event.usage)}" if event.usage else ""
+            yield f"-> outcome {event.status}: {as_json(event.output)}{why}{taken}"
         case CallMade():
-            yield f"-> call {event.step} of {event.called}: {as_json(event.input)} ({event.reason})"
+            limits = event.slice.limits if event.slice is not None else {}
+            part = f", with {as_json(limits)} of the budget" if limits else ""
+            yield f"-> call {event.step} of {event.called}: {as_json(event.input)}{part} ({event.reason})"
         case EventEmitted():
             yield f"-> {event_words(event.cloud_event)} ({event.reason})"
         case TaskFailed() if decision.cause.kind == "timer":
@@ -275,7 +279,11 @@ def _of_a_step(event: Event, decision: Decision) -> str:
         case EventReceived():
             return f"{event.step} has its event" + (", which had come before" if event.kept else "")
         case TaskHeld():
-            return f"task {event.step} to {event.agent} is held: {event.reason}"
+            what = f"task {event.step} to {event.agent}" if event.agent else event.step
+            return f"{what} is held: {event.reason}"
+        case UsageReported():
+            told = "does not say what it has taken" if event.usage is None else f"has taken {as_json(event.usage)}"
+            return f"the call of {event.step} that was taken back {told}"
         case CallWithdrawn():
             return f"-> call {event.step} of {event.called} is taken back: {event.reason}"
         case IncidentRaised():
