@@ -374,3 +374,4 @@ async def test_topics_show_what_was_set_on_them(kafka: KafkaProcess, kafka_prefi
         assert info.config["segment.bytes"] == "1048576"
         assert info.config["message.timestamp.type"] == "LogAppendTime"
         assert info.config["cleanup.policy"] == "delete"
+        assert (await broker.topics())[topic].config == {}, "nobody asked for them"
