@@ -2,7 +2,7 @@
 
 from typing import Final, NamedTuple, get_args
 
-from mesh.core.effects import AskApproval, Effect, SendDeadLetter, SendInput, SendReceipt, SendTask
+from mesh.core.effects import AskApproval, Effect, PublishEvent, SendDeadLetter, SendInput, SendReceipt, SendTask
 from mesh.core.events import Decision, InputAttempted, InputParked
 from mesh.core.inputs import InboxInput, Input, ResultReceived, TimerDue, TimerKind
 from mesh.core.replay import PartitionFold
@@ -57,6 +57,8 @@ def topic_of(effect: Effect, topics: Topics) -> str:
             return topics.dlq
         case SendInput():
             return topics.inbox
+        case PublishEvent():
+            return topics.events
         case _:
             return topics.outcomes
 

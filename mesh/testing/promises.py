@@ -12,6 +12,7 @@ What each effective decision must keep
 * the mark covers no effect that has not reached the broker
 * a finished step is not dispatched, an attempt is dispatched once, a task has one counted result, an approval one verdict, a run one end
 * a deadline wins against nothing that reached the broker before it, be it an answer, a result or a sign of life
+* nor does the time-out of a wait win against an event that it waits for
 * the time-out for want of a sign of life comes after its whole period, and an owner counts none from before its own take-over
 * of two workflows that live no alias is both's; no time of a schedule starts two workflows, or none
 * a limit is never exceeded (`mesh.testing.promise_slots`)
@@ -48,6 +49,7 @@ from mesh.core.events import (
     CommandRefused,
     Decision,
     Event,
+    EventReceived,
     IncidentRaised,
     InputAttempted,
     InputParked,
@@ -72,6 +74,7 @@ from mesh.core.inputs import (
     ResultReceived,
     ScheduledStart,
     SignReceived,
+    TimerDue,
     WorkflowCalled,
 )
 from mesh.core.replay import PartitionFold
@@ -137,6 +140,9 @@ class Promises:
         self._crossed: dict[
             tuple[int, int], int
         ] = {}  # (sender partition, receiver partition) -> the last place in the sequence that has landed
+        self._given_up: dict[
+            str, list[tuple[Workflow, str, int, str]]
+        ] = {}  # waits that timed out, with their time, by workflow
         self._call_ends: dict[str, list[tuple[int, int, Record, CallEnded]]] = {}  # by task
         self._built_in = BuiltIns(self._expect, self.counts)
         self._slots = SlotLedger()
@@ -155,6 +161,8 @@ class Promises:
             self._input(record)
         elif topic in (topics.events, topics.responses, topics.commands):
             self._source_record(record)
+            if topic == topics.events and (header(record, "ce_source") or "").startswith("/mesh/"):
+                self._took((topic, header(record, "ce_id") or ""))  # a step has emitted it
         elif topic == topics.definitions:
             self._definition(record)
         elif topic in self._effect_topics or topic.startswith(self._task_prefix):
@@ -250,6 +258,9 @@ class Promises:
                 given = inputs[place] = decode_inbox(record)
                 if isinstance(given, Crossing):
                     self._crossing(record, given)
+                elif isinstance(given, EventOffered):
+                    for waited in self._given_up.get(given.workflow_id, ()):
+                        self._check_waited(waited, given)
                 return
             result = decode_reply(record)
         except MalformedRecord:
@@ -312,6 +323,7 @@ class Promises:
         self._expect(record.sequence == sequence, f"{where}: the sequence is {record.sequence}, not {sequence}")
         if self._routes:
             self._check_decided_again(step)
+        self._check_wait(step)
         for event in record.events:
             self._check_event(step, event)
             self._check_slot(step, event)
@@ -581,6 +593,29 @@ class Promises:
             return answer.digest is None and bool(self._directory.roles.get(answer.by))
         decided = decide(before, answer, route=route, directory=self._directory, now_ms=answer.source_at_ms)
         return not any(isinstance(event, AnswerRefused) for event in decided.events)
+
+    def _check_wait(self, step: Step) -> None:
+        """A wait that times out: nothing that it waits for may have come before, be it unread, or not yet copied from its own topic."""
+        timer = input_of(step.partition, step.decision)
+        if not isinstance(timer, TimerDue) or timer.kind != "event_timeout" or step.before is None:
+            return
+        self.counts["waits timed out"] += 1
+        waited = (step.before, timer.step, timer.due_at_ms, step.where)
+        self._given_up.setdefault(timer.workflow_id, []).append(waited)
+        for given in step.partition.inputs.values():
+            if isinstance(given, EventOffered) and given.workflow_id == timer.workflow_id:
+                self._check_waited(waited, given)
+
+    def _check_waited(self, waited: tuple[Workflow, str, int, str], given: EventOffered) -> None:
+        before, name, due, where = waited
+        source = (given.source_topic, given.source_partition, given.source_offset, given.source_index)
+        route = self._routes.get(before.digest)
+        if given.source_at_ms >= due or source in self._sources or route is None:
+            return
+        decided = decide(before, given, route=route, directory=self._directory, now_ms=given.source_at_ms)
+        if any(isinstance(event, EventReceived) and event.step == name for event in decided.events):
+            early_ms = due - given.source_at_ms
+            self.find(f"{where}: {name} has waited in vain, though {given.cloud_event['id']} came {early_ms} ms before")
 
     def _check_end(self, step: Step, event: WorkflowEnded) -> None:
         run = (step.decision.workflow_id, event.run_id)

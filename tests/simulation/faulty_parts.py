@@ -18,7 +18,7 @@ from mesh.core.deciding.draft import Draft
 from mesh.core.effects import Effect
 from mesh.core.events import AliasBound, Decision, InputDismissed, LogRecord, SlotReleased
 from mesh.core.evolve import evolve
-from mesh.core.ids import parse_step_id
+from mesh.core.ids import is_item, parse_step_id
 from mesh.core.inputs import AliasClaimed, Input, ResultReceived, SlotGiven, TimerDue
 from mesh.core.matching import RouteIndex
 from mesh.core.ownership import Epochs, Lost, Ownership
@@ -84,6 +84,14 @@ def _with_ingress_that_dies(plan: Plan) -> Plan:
 
 def _with_many_take_overs(plan: Plan) -> Plan:
     return replace(plan, workflows=25, mean_life_s=5.0, real_agents=False)
+
+
+def _with_signs_of_life(plan: Plan) -> Plan:
+    return replace(_with_many_take_overs(plan), kinds=("audible",))
+
+
+def _with_signs_in_a_blackout(plan: Plan) -> Plan:
+    return replace(_with_a_blackout(plan), kinds=("audible",))
 
 
 def _with_claims_that_land_twice(plan: Plan) -> Plan:
@@ -264,7 +272,7 @@ def signs_of_life_are_not_waited_for_at_a_take_over(patch: pytest.MonkeyPatch) -
     patch.setattr(Signs, "rebuild", lambda *_: None)
 
 
-PLANS["signs_of_life_are_not_waited_for_at_a_take_over"] = _with_many_take_overs
+PLANS["signs_of_life_are_not_waited_for_at_a_take_over"] = _with_signs_of_life
 
 
 @fault
@@ -276,6 +284,9 @@ def a_new_owner_gives_an_attempt_the_rest_of_its_period_alone(patch: pytest.Monk
                     self.watch(workflow, name, step)
 
     patch.setattr(Signs, "rebuild", rebuild)
+
+
+PLANS["a_new_owner_gives_an_attempt_the_rest_of_its_period_alone"] = _with_signs_of_life
 
 
 @fault
@@ -290,7 +301,7 @@ def the_silence_of_an_agent_is_decided_on_while_its_signs_are_unread(patch: pyte
     patch.setattr(Owner, "_take_timers", take_timers)
 
 
-PLANS["the_silence_of_an_agent_is_decided_on_while_its_signs_are_unread"] = _with_a_blackout
+PLANS["the_silence_of_an_agent_is_decided_on_while_its_signs_are_unread"] = _with_signs_in_a_blackout
 
 
 # Inputs ----------------------------------------------------------------------------------------------------------------------
@@ -377,13 +388,55 @@ def a_repeated_result_counts_again(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(owning, "decide", decide_again)
 
 
+@fault
+def an_item_of_a_for_each_counts_twice(patch: pytest.MonkeyPatch) -> None:
+    """A repeated result of an item, as long as others of its for-each are under way."""
+
+    def decide_again(workflow: Workflow | None, given: Input, **options: Any) -> Decided:
+        decided = decide(workflow, given, **options)
+        refused = decided.events and isinstance(decided.events[0], InputDismissed)
+        if refused and workflow is not None and isinstance(given, ResultReceived):
+            parsed = parse_step_id(given.task_id)
+            step = workflow.steps.get(parsed.step) if parsed else None
+            if parsed is not None and step is not None and is_item(parsed.step) and step.status == "succeeded":
+                steps = {**workflow.steps, parsed.step: replace(step, status="running")}
+                return decide(replace(workflow, steps=steps), given, **options)
+        return decided
+
+    patch.setattr(owning, "decide", decide_again)
+
+
+@fault
+def the_time_out_of_a_wait_does_not_wait_for_events(patch: pytest.MonkeyPatch) -> None:
+    honest = timing._timing
+
+    def timing_of(step: StepState) -> Any:
+        return ("event_timeout", "nothing") if step.awaits else honest(step)
+
+    patch.setattr(timing, "_timing", timing_of)
+
+
+def _with_waits_in_a_blackout(plan: Plan) -> Plan:
+    return replace(_with_a_blackout(plan), kinds=("awaits", "race"))
+
+
+PLANS["the_time_out_of_a_wait_does_not_wait_for_events"] = _with_waits_in_a_blackout
+
+
+def _with_lists(plan: Plan) -> Plan:
+    return replace(plan, workflows=20, kinds=("limited", "sheaf"), real_agents=False)
+
+
+PLANS["an_item_of_a_for_each_counts_twice"] = _with_lists
+
+
 # Between workflows -----------------------------------------------------------------------------------------------------------
 
 
 def _with_many_calls(plan: Plan) -> Plan:
     """Many flights at once, whose sends fail often, and what was sent lands late."""
     weak = replace(plan.weak, latency_s=(0.0, 0.4), lost_request=0.05, late_landing=0.05, give_up_s=0.5, late_by_s=1.0)
-    return replace(plan, workflows=30, partitions=2, real_agents=False, weak=weak)
+    return replace(plan, workflows=16, partitions=2, kinds=("calls", "calls-brittle"), real_agents=False, weak=weak)
 
 
 @fault
@@ -434,7 +487,7 @@ PLANS["the_end_of_a_call_does_not_beat_its_time_out"] = _with_many_calls
 
 
 def _with_payments(plan: Plan) -> Plan:
-    return replace(plan, workflows=60, real_agents=False)
+    return replace(plan, workflows=60, kinds=("paid",), real_agents=False)
 
 
 @fault
@@ -454,6 +507,10 @@ def a_schedule_does_not_wait_for_its_next_time(patch: pytest.MonkeyPatch) -> Non
 
 
 # Limits ----------------------------------------------------------------------------------------------------------------------
+
+
+def _with_limits(plan: Plan) -> Plan:
+    return replace(plan, workflows=20, kinds=("limited", "limited-too"), real_agents=False)
 
 
 @fault
@@ -495,6 +552,14 @@ def a_grant_counts_for_whoever_waits_now(patch: pytest.MonkeyPatch) -> None:
         return decide(workflow, given, **options)
 
     patch.setattr(owning, "decide", decide_anyhow)
+
+
+for _name in (
+    "a_time_out_gives_no_slot_back",
+    "a_new_owner_starts_a_limiter_afresh",
+    "a_grant_counts_for_whoever_waits_now",
+):
+    PLANS[_name] = _with_limits
 
 
 # Checkpoints -----------------------------------------------------------------------------------------------------------------
@@ -555,7 +620,8 @@ PLANS["an_announcement_is_remembered_before_the_log_has_it"] = _with_slow_failur
 
 def _with_many_changes(plan: Plan) -> Plan:
     weak = replace(plan.weak, latency_s=(0.0, 0.4), rebalance=0.02)
-    return replace(plan, routers=2, workflows=40, mean_life_s=8.0, real_agents=False, weak=weak)
+    kinds = ("brittle", "consent", "fan", "flaky", "open", "review")  # of which there are two versions
+    return replace(plan, routers=2, workflows=40, mean_life_s=8.0, real_agents=False, weak=weak, kinds=kinds)
 
 
 @fault

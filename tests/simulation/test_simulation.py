@@ -11,9 +11,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from mesh.services.router import owner
-from mesh.testing.simulation import simulate
+from mesh.testing.simulation import Plan, simulate
 
 BEGIN, END = map(int, os.environ.get("MESH_SIMULATION_SEEDS", "0:200").split(":"))
 
@@ -58,6 +59,8 @@ EXPECTED = (
     "refused: migrate, already",
     "refused: migrate, no_version",
     "versions checked",
+    "waits timed out",
+    "incident: loop",
     "live states compared",
     "checkpoints compared",
 )
@@ -79,13 +82,14 @@ def test_an_owner_that_hears_nothing_but_signs_of_life_notes_how_far_it_has_read
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(owner, "_MARK_AFTER", 2)
+    plans = [replace(Plan.of(seed), kinds=("audible",)) for seed in range(12)]
     marks = 0
-    for seed in range(12):
-        outcome = simulate(seed)
+    for plan in plans:
+        outcome = simulate(plan.seed, plan=plan)
         assert not outcome.findings, outcome.story()
         marks += outcome.counts["marks"]
     monkeypatch.undo()
-    assert marks > sum(simulate(seed).counts["marks"] for seed in range(12))
+    assert marks > sum(simulate(plan.seed, plan=plan).counts["marks"] for plan in plans)
 
 
 def test_the_runs_meet_what_they_are_made_for() -> None:

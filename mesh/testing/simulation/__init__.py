@@ -4,15 +4,16 @@
     python -m mesh.testing.simulation 0 300          many
 
 plan, world     the course of a run: routers' lives, blackouts, calm, the end
-parties         upstream, agents, approvers, operators
-routes          what they play
+parties         upstream, agents, approvers, operators, each in a module of its own, on common ground
+repertoire      what they play: some of the fixed routes
 cluster         the memory broker, with eyes
 transcript      what happened
 
 What a run is judged by is `mesh.testing.promises`. docs/testing.md says what is modelled and how to add to it.
 """
 
+from mesh.testing.simulation.plan import Plan
 from mesh.testing.simulation.runs import Outcome, simulate
-from mesh.testing.simulation.world import Plan, World
+from mesh.testing.simulation.world import World
 
 __all__ = ["Outcome", "Plan", "World", "simulate"]

@@ -1,14 +1,11 @@
-"""The routes that simulations run: each rule of the route language that a router acts on, with times of seconds.
+"""The fixed kinds of routes that simulations run: each rule of the route language that a router acts on, with times of seconds.
 
-Owns the documents alone; `world` publishes their events, `parties` plays their agents and people.
+Owns the documents alone; `repertoire` chooses and compiles them, `upstream` publishes their events.
 """
 
 from typing import Any, Final
 
-from mesh.core.route import Route
-from mesh.core.route_compile import compile_route
-
-__all__ = ["AGENTS", "CALLED", "KINDS", "ROLES", "UNKNOWN_AGENT", "routes", "versions"]
+__all__ = ["AGENTS", "CALLED", "CHANGED", "FIXED", "ROLES", "SCHEDULED", "UNKNOWN_AGENT"]
 
 UNKNOWN_AGENT: Final = "ghost"
 """Its topic is not there until the faults stop."""
@@ -245,6 +242,131 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
         },
     },
     {
+        "route": "sheaf",
+        "steps": {
+            "each": {
+                "agent": "alpha",
+                "input": {"item": "${{ item }}", "at": "${{ index }}"},
+                "for_each": {"items": [1, 2, 3, 4, 5], "concurrency": 2, "tolerate": 1},
+                "timeout": "5s",
+                "retry": {"attempts": 2, "backoff": "1s"},
+            },
+            "last": {
+                "needs": "each",
+                "agent": "beta",
+                "input": {"each": "${{ steps.each }}"},
+                "timeout": "6s",
+                "retry": _RETRY,
+            },
+        },
+    },
+    {
+        "route": "rounds",
+        "steps": {
+            "draft": {"agent": "alpha", "input": {"round": "${{ round }}"}, "timeout": "5s", "retry": _RETRY},
+            "score": {
+                "needs": "draft",
+                "agent": "beta",
+                "input": "${{ steps.draft }}",
+                "timeout": "5s",
+                "retry": _RETRY,
+                "repeat": {"from": "draft", "until": "event.data.n % 3 == 0", "limit": 2, "on_limit": "incident"},
+            },
+            "after": {"needs": "score", "agent": "gamma", "input": {}, "timeout": "6s", "retry": _RETRY},
+        },
+    },
+    {
+        "route": "race",
+        "steps": {
+            "paid": {"wait": {"event": "sim.paid", "timeout": "9s", "on_timeout": "skip"}},
+            "late": {"wait": "7s"},
+            "agreed": {
+                "approval": {
+                    "ask": "Now?",
+                    "payload": {"draft": 1},
+                    "role": "maintainer",
+                    "deadline": "8s",
+                    "on_expiry": "reject",
+                }
+            },
+            "won": {
+                "needs": {"first_of": ["paid", "late", "agreed"]},
+                "agent": "alpha",
+                "input": {"paid": "${{ status.paid }}", "late": "${{ status.late }}"},
+                "timeout": "6s",
+                "retry": _RETRY,
+            },
+        },
+    },
+    {
+        "route": "awaits",
+        "keep_events": "90s",
+        "steps": {
+            "first": {"wait": {"event": "sim.paid", "timeout": "12s", "on_timeout": "incident"}},
+            "work": {"needs": "first", "agent": "beta", "input": {}, "timeout": "6s", "retry": _RETRY},
+            "second": {"needs": "work", "wait": {"event": "sim.sent", "timeout": "6s", "on_timeout": "skip"}},
+            "told": {"needs": "second", "emit": {"type": "sim.told", "data": "${{ status.second }}"}},
+        },
+    },
+    {
+        "route": "undoes",
+        "steps": {
+            "book": {
+                "agent": "alpha",
+                "input": {},
+                "timeout": "5s",
+                "retry": {"attempts": 2, "backoff": "1s"},
+                "on_exhausted": "fail",
+                "undo": {"agent": "beta", "input": {"of": "${{ steps.book }}"}, "timeout": "5s", "retry": _RETRY},
+            },
+            "pay": {
+                "needs": "book",
+                "agent": "gamma",
+                "input": {},
+                "timeout": "5s",
+                "retry": {"attempts": 1},
+                "on_exhausted": "fail",
+                "undo": {"agent": "alpha", "input": {}, "timeout": "5s", "retry": {"attempts": 2, "backoff": "1s"}},
+            },
+            "ship": {
+                "needs": "pay",
+                "agent": "beta",
+                "input": {},
+                "timeout": "4s",
+                "retry": {"attempts": 1},
+                "on_exhausted": "fail",
+            },
+        },
+    },
+    {
+        "route": "passes",
+        "steps": {
+            "triage": {
+                "agent": "alpha",
+                "input": "${{ event.data }}",
+                "handover": {"to": ["beta", "gamma"], "hops": 2},
+                "timeout": "6s",
+                "retry": _RETRY,
+            },
+        },
+    },
+    {
+        "route": "thrifty",
+        "budget": {"tokens": 30, "hops": 5, "on_exhausted": "ask", "role": "lead", "deadline": "20s"},
+        "steps": {
+            "left": {"agent": "alpha", "input": {}, "reserve": {"tokens": 20}, "timeout": "5s", "retry": _RETRY},
+            "right": {"agent": "beta", "input": {}, "reserve": {"tokens": 20}, "timeout": "5s", "retry": _RETRY},
+            "last": {
+                "needs": ["left", "right"],
+                "agent": "gamma",
+                "input": {},
+                "reserve": {"tokens": 10},
+                "timeout": "5s",
+                "retry": _RETRY,
+            },
+        },
+    },
+    {
         "route": "brief",
         "closed_retention": "5s",
         "on_repeat": "new_run_after_end",
@@ -252,7 +374,7 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
     },
 )
 
-_CALLED: Final[tuple[dict[str, Any], ...]] = (
+_CALLED_DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
     {
         "route": "called",
         "steps": {
@@ -272,20 +394,21 @@ _CALLED: Final[tuple[dict[str, Any], ...]] = (
 )
 """No event starts these: steps of others call them."""
 
-_SCHEDULED: Final[dict[str, Any]] = {
+_HOURLY: Final[dict[str, Any]] = {
     "route": "hourly",  # for runs of a minute
     "on": {"schedule": "* * * * *"},
     "steps": {"only": {"agent": "alpha", "input": "${{ event.data }}", "timeout": "5s", "retry": _RETRY}},
 }
 
-KINDS: Final = tuple(str(document["route"]) for document in _DOCUMENTS)
-"""Route names; an event of type `sim.<name>` starts one."""
+FIXED: Final = {str(document["route"]): document for document in _DOCUMENTS}
+"""By name; an event of type `sim.<name>` starts one."""
 
-CALLED: Final = frozenset({"brittle", *(str(document["route"]) for document in _CALLED)})
-"""Routes that steps call: were one withdrawn, their callers could not end."""
+CALLED: Final = {str(document["route"]): document for document in (*_CALLED_DOCUMENTS, _HOURLY)}
+"""No event starts these."""
 
+SCHEDULED: Final = "hourly"
 
-_CHANGED: Final[dict[str, dict[str, Any]]] = {
+CHANGED: Final[dict[str, dict[str, Any]]] = {
     # another key, so that one event starts workflows of two ids if two routers match it differently
     "fan": {"key": "${{ event.subject + '.again' }}"},
     "flaky": {"key": "${{ event.subject + '.again' }}"},
@@ -314,20 +437,4 @@ _CHANGED: Final[dict[str, dict[str, Any]]] = {
         }
     },
 }
-
-
-def routes() -> list[Route]:
-    """The version of each that routers begin with."""
-    return [_compiled(document) for document in _DOCUMENTS] + [
-        compile_route(document) for document in (*_CALLED, _SCHEDULED)
-    ]
-
-
-def versions() -> list[Route]:
-    """Every version of every route."""
-    changed = [_compiled({**d, **_CHANGED[d["route"]]}) for d in _DOCUMENTS if d["route"] in _CHANGED]
-    return [*routes(), *changed]
-
-
-def _compiled(document: dict[str, Any]) -> Route:
-    return compile_route({"on": {"type": f"sim.{document['route']}"}, "key": "${{ event.subject }}", **document})
+"""What another version of a route has otherwise."""

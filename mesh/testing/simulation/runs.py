@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 import msgspec
 
+from mesh.testing.simulation.plan import Plan
 from mesh.testing.simulation.transcript import Transcript
-from mesh.testing.simulation.world import Plan, World
+from mesh.testing.simulation.world import World
 from mesh.testing.virtual_time import VirtualTimeLoop, run
 
 __all__ = ["Outcome", "simulate"]

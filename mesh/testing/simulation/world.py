@@ -14,8 +14,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
-import msgspec
-
 from mesh.adapters.memory import WeakBehaviour
 from mesh.codec.cloudevents import from_record
 from mesh.codec.log import decode_log_record
@@ -33,65 +31,19 @@ from mesh.testing.promises import Promises
 from mesh.testing.simulation.agents import SETTINGS, scripted_agent
 from mesh.testing.simulation.cluster import RouterConnection, WatchedCluster
 from mesh.testing.simulation.parties import Parties, workflows_of
-from mesh.testing.simulation.routes import AGENTS, ROLES, UNKNOWN_AGENT, routes, versions
+from mesh.testing.simulation.plan import Plan
+from mesh.testing.simulation.repertoire import Repertoire
+from mesh.testing.simulation.routes import AGENTS, ROLES, UNKNOWN_AGENT
 from mesh.testing.simulation.stores import MemoryCheckpointStore
 from mesh.testing.simulation.transcript import Transcript
 from mesh.testing.virtual_time import Incarnation, SeededEntropy, VirtualClock, VirtualTimeLoop
 
-__all__ = ["Plan", "World"]
+__all__ = ["World"]
 
-_ROUTES: Final = routes()
-_VERSIONS: Final = {route.digest: route for route in versions()}
 _EPOCH_MS: Final = (
     1_767_225_640_000  # 2026-01-01T00:00:40Z: schedules fire 20 s after the begin, while there are faults
 )
 _STOP_S: Final = 60.0  # of virtual time, for a graceful stop
-
-
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run is like. `Plan.of(seed)` draws it."""
-
-    seed: int
-    routers: int
-    partitions: int
-    workflows: int
-    chaos_s: float
-    calm_s: float = 400.0
-    real_agents: bool = False  # real agent runtimes, with deaths of their own
-    mean_life_s: float = 15.0  # of a router
-    blackout_at_s: float | None = None  # all routers die
-    blackout_s: float = 0.0  # ... and none lives for so long
-    weak: WeakBehaviour
-
-    @classmethod
-    def of(cls, seed: int) -> "Plan":
-        rng = random.Random(f"plan {seed}")  # noqa: S311 - a simulation's chance
-        storm = rng.choice([0.0, 0.3, 1.0, 1.0, 2.0])
-        has_blackout = rng.random() < 0.5
-        return cls(
-            seed=seed,
-            routers=rng.choice([1, 2, 2, 3]),
-            partitions=rng.choice([1, 2, 2, 3]),
-            workflows=rng.randint(5, 14),
-            chaos_s=rng.uniform(25, 60),
-            real_agents=rng.random() < 0.2,
-            mean_life_s=rng.choice([5.0, 15.0, 40.0]),
-            blackout_at_s=rng.uniform(5, 25) if has_blackout else None,
-            blackout_s=rng.uniform(5, 30),
-            weak=WeakBehaviour(
-                latency_s=rng.choice([(0.0, 0.002), (0.0, 0.05), (0.0, 0.4)]),
-                lost_request=0.01 * storm,
-                lost_acknowledgement=0.02 * storm,
-                late_landing=0.01 * storm,
-                give_up_s=rng.choice([0.5, 4.0]),
-                late_by_s=rng.choice([1.0, 15.0]),
-                lands_twice=0.05 * storm,
-                split_append=0.3 * storm,
-                failed_call=0.01 * storm,
-                rebalance=0.005 * storm,
-                undead=0.005 * storm,
-            ),
-        )
 
 
 class _Slot:
@@ -117,7 +69,9 @@ class World:
         self.transcript = transcript
         transcript.now_s = loop.time
         self.broken = asyncio.Event()
-        self.promises = Promises(self.topics, routes=list(_VERSIONS.values()), roles=ROLES, on_finding=self._found)
+        self.repertoire = Repertoire.of(plan.kinds)
+        self._versions = {route.digest: route for route in self.repertoire.every()}
+        self.promises = Promises(self.topics, routes=list(self._versions.values()), roles=ROLES, on_finding=self._found)
         self._rng = random.Random(f"world {plan.seed}")  # noqa: S311 - a simulation's chance
         self._clock = VirtualClock(loop, epoch_ms=_EPOCH_MS)
         self.cluster = WatchedCluster(
@@ -132,6 +86,7 @@ class World:
             topics=self.topics,
             clock=self._clock,
             seed=plan.seed,
+            repertoire=self.repertoire,
             plays_agents=not plan.real_agents,
             note=self.transcript.note,
         )
@@ -169,10 +124,7 @@ class World:
     async def _course(self) -> None:
         plan = self.plan
         self._create_topics()
-        for number in range(plan.workflows):
-            self.parties.publish(number, plan.chaos_s * 0.7)
-        self.parties.change_routes(plan.chaos_s * 0.8)
-        self.parties.migrate_workflows(plan.chaos_s * 0.9)
+        self.parties.begin(workflows=plan.workflows, chaos_s=plan.chaos_s)
         async with asyncio.TaskGroup() as tasks:
             parts = [tasks.create_task(self._live(slot)) for slot in self._slots]
             if plan.real_agents:
@@ -224,7 +176,7 @@ class World:
         """The workflows that the events so far must start, by the routes in effect at their times. Of an event that starts none nothing is owed."""
         timeline, wanted = self.promises.timeline, set[str]()
         for record in self._events:
-            index = RouteIndex(_VERSIONS[digest] for digest in timeline.at(record.timestamp_ms).values())
+            index = RouteIndex(self._versions[digest] for digest in timeline.at(record.timestamp_ms).values())
             found = workflows_of(record, index)
             if found is not None and not found and not index.offers(from_record(record)):
                 self.promises.unwanted(record)
@@ -278,8 +230,9 @@ class World:
         """The route files beside a router: the first ones, some of another version, or none, once there is something to run without."""
         draw = self._rng.random()
         if self.promises.timeline.is_empty or draw < 0.6:
-            return _ROUTES
-        return [] if draw < 0.8 else self._rng.sample(list(_VERSIONS.values()), 3)
+            return self.repertoire.first()
+        some = list(self._versions.values())
+        return [] if draw < 0.8 else self._rng.sample(some, min(3, len(some)))
 
     async def _until_death(self, life: "_Life") -> None:
         rng, left_s = self._rng, self.plan.chaos_s - self.loop.time()

@@ -1,0 +1,77 @@
+"""What all those around the routers stand on: the broker, the time, the seed's chance, what the log says. `parties` makes one, and everybody of it shares it."""
+
+import asyncio
+import contextvars
+import random
+from collections.abc import Callable
+from typing import Any
+
+from mesh.adapters.memory import MemoryCluster
+from mesh.codec.cloudevents import to_record
+from mesh.codec.commands import encode_command
+from mesh.core.topics import Topics
+from mesh.ports import Clock, OutRecord
+from mesh.testing.promises import Promises
+from mesh.testing.simulation.repertoire import Repertoire
+
+__all__ = ["Ground"]
+
+
+class Ground:
+    """What is sent here lands at once: the faults of the network are met by the routers' own connections. While `is_calm` everybody does right, and promptly."""
+
+    def __init__(
+        self,
+        cluster: MemoryCluster,
+        promises: Promises,
+        *,
+        topics: Topics,
+        clock: Clock,
+        seed: int,
+        repertoire: Repertoire,
+        note: Callable[[str, str], None],
+    ) -> None:
+        self.is_calm = False
+        self.promises = promises
+        self.topics = topics
+        self.clock = clock
+        self.seed = seed
+        self.repertoire = repertoire
+        self.note = note
+        self.rng = random.Random(f"parties {seed}")  # noqa: S311 - a simulation's chance
+        self._cluster = cluster
+        self._context = contextvars.copy_context()
+        self._ids = 0
+
+    def later(self, delay_s: float, action: Callable[[], None]) -> None:
+        """In the context of nobody's process: these parties outlive routers."""
+        asyncio.get_running_loop().call_later(max(0.0, delay_s), action, context=self._context)
+
+    def send(self, *records: OutRecord) -> None:
+        batches, failures = self._cluster.sort(records)
+        assert not failures
+        for at, batch in batches.items():
+            self._cluster.land(at, batch)
+
+    def fresh(self, what: str) -> str:
+        self._ids += 1
+        return f"{what}-{self._ids}"
+
+    def publish(self, event: dict[str, Any]) -> None:
+        self.send(to_record(event, topic=self.topics.events))
+
+    def command(self, command: Any, workflow: str, *, step: str | None = None, to: str = "") -> None:
+        """An operator's."""
+        self.note("operator", " ".join(word for word in (command, workflow, step, to) if word))
+        self.send(
+            encode_command(
+                topics=self.topics,
+                command=command,
+                workflow_id=workflow,
+                by="ops",
+                command_id=self.fresh("command"),
+                at_ms=self.clock.now_ms(),
+                step=step,
+                to=to,
+            )
+        )

@@ -1,0 +1,118 @@
+"""Operators: they retry, skip, fail and cancel, move workflows to other versions, make versions active and withdraw them; once it is calm they look after all that is stuck."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from mesh.codec.definitions import encode_activation, encode_definition
+from mesh.core.events import IncidentRaised
+from mesh.core.state import StepState, Workflow
+from mesh.testing.simulation.approvers import Approvers
+from mesh.testing.simulation.ground import Ground
+
+__all__ = ["Operators"]
+
+_SWEEP_S: Final = 5.0
+_PATIENCE_S: Final = 15.0  # for what an operator has ordered
+_NOT_STORED: Final = "sha256:" + "0" * 64
+_HELPS_NOT: Final = frozenset({"loop", "timeout", "expression"})
+"""Incidents that another try would bring about once more."""
+
+
+class Operators:
+    """`on_incident` where a step has become one; `migrate_workflows` and `change_routes` once, at the begin; `sweep` once it is calm. `tell`: sends what a step waits for."""
+
+    def __init__(self, ground: Ground, approvers: Approvers, tell: Callable[[Workflow, str], None]) -> None:
+        self._ground = ground
+        self._approvers = approvers
+        self._tell = tell
+        self._again_s: dict[str, float] = {}
+        self._tried: Counter[tuple[str, str, str]] = Counter()
+
+    def on_incident(self, workflow: str, raised: IncidentRaised) -> None:
+        ground, rng = self._ground, self._ground.rng
+        if not ground.is_calm and rng.random() < 0.5:
+            order = rng.choice(["retry", "retry", "retry", "skip", "fail"])
+            step = rng.choice([None, None, raised.step])
+            ground.later(rng.uniform(0, 15), lambda: ground.command(order, workflow, step=step))
+
+    def migrate_workflows(self, for_s: float) -> None:
+        """Move workflows that run to another version of their route, whether that fits or not, now and then within `for_s`."""
+        for _ in range(self._ground.rng.choice([0, 3, 8])):
+            self._ground.later(self._ground.rng.uniform(0, for_s), self._migrate)
+
+    def _migrate(self) -> None:
+        ground, rng = self._ground, self._ground.rng
+        running = [one for one in ground.promises.workflows() if one.status == "running"]
+        if running:
+            workflow = rng.choice(running)
+            version = rng.choice(ground.repertoire.versions[workflow.route])
+            ground.send(encode_definition(version, ground.topics))
+            ground.command("migrate", workflow.workflow_id, to=version.digest if rng.random() < 0.9 else _NOT_STORED)
+
+    def change_routes(self, for_s: float) -> None:
+        """Make other versions active, or withdraw a route, now and then within `for_s`."""
+        for _ in range(self._ground.rng.choice([0, 2, 5, 9])):
+            self._ground.later(self._ground.rng.uniform(0, for_s), self._activate)
+
+    def _activate(self) -> None:
+        """One or two routes at once. The first of all is left to the routers, whose files hold for what was published before them."""
+        ground, rng, repertoire = self._ground, self._ground.rng, self._ground.repertoire
+        if ground.promises.timeline.is_empty:
+            return
+        names = rng.sample(repertoire.kinds, min(len(repertoire.kinds), rng.choice([1, 1, 2])))
+        chosen = [rng.choice(repertoire.versions[name]) for name in names]
+        routes = {
+            route.name: None if rng.random() < 0.15 and route.name not in repertoire.called else route.digest
+            for route in chosen
+        }
+        ground.note("operator", f"activates {routes}")
+        ground.promises.counts["activations"] += 1
+        record = encode_activation(
+            dict(routes),
+            topics=ground.topics,
+            activation_id=ground.fresh("activation"),
+            by="ops",
+            at_ms=ground.clock.now_ms(),
+        )
+        ground.send(*(encode_definition(route, ground.topics) for route in chosen))
+        ground.send(record)
+
+    # Once it is calm -------------------------------------------------------------------------------------------------
+
+    def sweep(self) -> None:
+        """Look after all that is stuck, again and again."""
+        for workflow in list(self._ground.promises.workflows()):
+            if workflow.status == "running":
+                for place, step in workflow.steps.items():
+                    self._look_after(workflow, place, step)
+        self._ground.later(_SWEEP_S, self.sweep)
+
+    def _look_after(self, workflow: Workflow, place: str, step: StepState) -> None:
+        if step.incident is not None and self._is_time_for(f"{workflow.workflow_id}/{place}", _PATIENCE_S):
+            self._resolve(workflow, place, step.incident.kind)
+        elif step.status == "asking" and self._is_time_for(step.task_id, 8 * _SWEEP_S):
+            self._approvers.answer(step.task_id, "ben", "approve")
+        elif step.status == "waiting" and step.awaits and step.due_at_ms is None:
+            self._tell(workflow, step.awaits)
+
+    def _resolve(self, workflow: Workflow, place: str, kind: str) -> None:
+        """Try it again, do without it, or give it up, whatever helps. What can't be undone is left as it is."""
+        case = (workflow.workflow_id, workflow.run_id, place)
+        self._tried[case] += 1
+        tried = self._tried[case]
+        if tried <= (0 if kind in _HELPS_NOT else 5):
+            self._ground.command("retry", workflow.workflow_id, step=place)
+        elif tried <= 8:
+            self._ground.command("skip", workflow.workflow_id, step=place)
+        else:
+            self._ground.command("cancel" if workflow.ending is not None else "fail", workflow.workflow_id)
+
+    def _is_time_for(self, what: str, pause_s: float) -> bool:
+        """Nobody does again what he did while it may be on its way."""
+        now_s = asyncio.get_running_loop().time()
+        is_time = now_s >= self._again_s.get(what, 0.0)
+        if is_time:
+            self._again_s[what] = now_s + pause_s
+        return is_time

@@ -1,0 +1,58 @@
+"""What one run is like: how many routers live how long, what fails, which routes are played. Drawn from the seed."""
+
+import random
+
+import msgspec
+
+from mesh.adapters.memory import WeakBehaviour
+from mesh.testing.simulation.routes import FIXED
+
+__all__ = ["Plan"]
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run is like. `Plan.of(seed)` draws it."""
+
+    seed: int
+    routers: int
+    partitions: int
+    workflows: int
+    chaos_s: float
+    calm_s: float = 400.0
+    real_agents: bool = False  # real agent runtimes, with deaths of their own
+    mean_life_s: float = 15.0  # of a router
+    blackout_at_s: float | None = None  # all routers die
+    blackout_s: float = 0.0  # ... and none lives for so long
+    weak: WeakBehaviour
+    kinds: tuple[str, ...]  # of the fixed routes; a few, so that a run goes deep into each
+
+    @classmethod
+    def of(cls, seed: int) -> "Plan":
+        rng = random.Random(f"plan {seed}")  # noqa: S311 - a simulation's chance
+        storm = rng.choice([0.0, 0.3, 1.0, 1.0, 2.0])
+        has_blackout = rng.random() < 0.5
+        return cls(
+            seed=seed,
+            routers=rng.choice([1, 2, 2, 3]),
+            partitions=rng.choice([1, 2, 2, 3]),
+            workflows=rng.randint(5, 14),
+            chaos_s=rng.uniform(25, 60),
+            real_agents=rng.random() < 0.2,
+            mean_life_s=rng.choice([5.0, 15.0, 40.0]),
+            blackout_at_s=rng.uniform(5, 25) if has_blackout else None,
+            blackout_s=rng.uniform(5, 30),
+            weak=WeakBehaviour(
+                latency_s=rng.choice([(0.0, 0.002), (0.0, 0.05), (0.0, 0.4)]),
+                lost_request=0.01 * storm,
+                lost_acknowledgement=0.02 * storm,
+                late_landing=0.01 * storm,
+                give_up_s=rng.choice([0.5, 4.0]),
+                late_by_s=rng.choice([1.0, 15.0]),
+                lands_twice=0.05 * storm,
+                split_append=0.3 * storm,
+                failed_call=0.01 * storm,
+                rebalance=0.005 * storm,
+                undead=0.005 * storm,
+            ),
+            kinds=tuple(rng.sample(sorted(FIXED), rng.randint(3, 5))),
+        )

@@ -1,0 +1,119 @@
+"""Agents that are played: slow, failing, silent, audible for a while, passing their tasks on, answering twice and late, each by the seed and the attempt."""
+
+import random
+from collections.abc import Iterator
+from itertools import count, takewhile
+from typing import Final, Literal
+
+import msgspec
+
+from mesh.codec.tasks import Task, encode_result, encode_sign
+from mesh.core.inputs import HandOver, TaskError
+from mesh.core.route import AgentWork
+from mesh.ports import OutRecord, Record
+from mesh.testing.simulation.ground import Ground
+
+__all__ = ["PlayedAgents"]
+
+_CALM_AGENT_S: Final = 0.05
+
+
+class PlayedAgents:
+    """`on_task` where a task was delivered; `on_result` for each result, also of real agents."""
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+        self._worked: set[str] = set()
+
+    def on_task(self, task: Task) -> None:
+        """A task was delivered. Delivered again, it is worked on again or known, by chance."""
+        ground, attempt = self._ground, task.attempt_id
+        rng = ground.rng if attempt in self._worked else random.Random(f"{ground.seed} {attempt}")  # noqa: S311 - a simulation's chance
+        if attempt in self._worked and rng.random() < 0.5:
+            return
+        self._worked.add(attempt)
+        if ground.is_calm:
+            ground.later(_CALM_AGENT_S, lambda: self._reply(task, None))
+            return
+        timeout_s = (task.deadline_at - task.created_at).total_seconds()
+        draw = rng.random()
+        if draw < 0.06:
+            return  # it died over it
+        if task.heartbeat_s is not None:
+            self._work_audibly(task, task.heartbeat_s, rng)
+            return
+        delay_s = rng.choice(
+            [0.0, 0.0, rng.uniform(0, 2), rng.uniform(0, timeout_s), timeout_s + rng.uniform(-0.2, 0.2)]
+        )
+        if draw < 0.12:
+            delay_s = timeout_s * rng.uniform(1, 2)
+        error = None
+        if draw > 0.75:
+            error = TaskError(kind="OSError", message="the disk is full", retryable=draw < 0.97)
+        ground.later(min(delay_s, 60.0), lambda: self._reply(task, error))
+
+    def _work_audibly(self, task: Task, heartbeat_s: float, rng: random.Random) -> None:
+        """It begins at some time, is heard of at some distance for as long as it runs, or falls silent before; then its result may come all the same."""
+        start_s, run_s = task.start_timeout_s or 4.0, task.run_timeout_s or 8.0
+        begin_s = rng.choice([0.0, 0.0, rng.uniform(0, 2), start_s + rng.uniform(-0.2, 0.2)])
+        takes_s = rng.choice([0.0, rng.uniform(0, run_s), rng.uniform(0, run_s), run_s + rng.uniform(-0.2, 0.5)])
+        heard_s = rng.choice([takes_s, takes_s, takes_s, rng.uniform(0, takes_s)])
+        every_s = rng.choice([heartbeat_s / 3, heartbeat_s / 3, heartbeat_s + rng.uniform(-0.2, 0.05)])
+        ends = takes_s == heard_s or rng.random() < 0.5
+        error = TaskError(kind="OSError", message="the disk is full") if rng.random() < 0.1 else None
+        for at_s in _until(heard_s, start_s / 3):
+            self._say(task, "started", begin_s, at_s)
+        for at_s in _until(heard_s, every_s):
+            self._say(task, "heartbeat", begin_s, at_s)
+        if ends:
+            self._ground.later(begin_s + takes_s, lambda: self._reply(task, error))
+
+    def _say(self, task: Task, status: Literal["started", "heartbeat"], begin_s: float, at_s: float) -> None:
+        """A sign of life, `at_s` after its begin, which is `begin_s` from now."""
+        sign = encode_sign(task, status, agent_version="1", agent_instance="played", duration_ms=round(at_s * 1000, 3))
+        self._ground.later(begin_s + at_s, lambda: self._ground.send(sign))
+
+    def _reply(self, task: Task, error: TaskError | None) -> None:
+        """Of a budget it takes part, all, or more than it was given; or does not say."""
+        handover = self._to_another(task) if error is None else None
+        output = msgspec.json.encode({"by": task.agent, "attempt": task.attempt})
+        usage = None
+        if task.budget and task.attempt % 3:
+            usage = {name: amount * (0.5 if task.attempt % 3 == 1 else 1.25) for name, amount in task.budget.items()}
+        self._ground.send(
+            encode_result(
+                task,
+                output=output if error is None and handover is None else None,
+                error=error,
+                handover=handover,
+                agent_version="1",
+                agent_instance="played",
+                duration_ms=1.0,
+                usage=usage,
+            )
+        )
+
+    def _to_another(self, task: Task) -> HandOver | None:
+        """Now and then, to one that may have it; seldom to one that may not. Each time that an attempt is worked on alike."""
+        ground = self._ground
+        if ground.is_calm:
+            return None
+        rng = random.Random(f"{ground.seed} {task.attempt_id} over")  # noqa: S311 - as above
+        step = ground.repertoire.step_of(task.workflow_id, task.step)
+        allowed = step.work.handover if step is not None and isinstance(step.work, AgentWork) else None
+        if rng.random() > (0.5 if allowed is not None else 0.01):
+            return None
+        others = sorted(allowed.to) * 5 if allowed is not None else []
+        return HandOver(to=rng.choice([*others, "nobody"]), input={"from": task.agent})
+
+    def on_result(self, record: Record) -> None:
+        """Some results come twice, and some signs of life, at any distance."""
+        ground = self._ground
+        if ground.rng.random() < (0.02 if ground.is_calm else 0.1):
+            again = OutRecord(record.topic, record.key, record.value, record.headers, record.partition)
+            ground.later(ground.rng.choice([0.0, 0.3, ground.rng.uniform(0, 20)]), lambda: ground.send(again))
+
+
+def _until(end_s: float, every_s: float) -> Iterator[float]:
+    """0 and each further `every_s`, up to `end_s`."""
+    return takewhile(lambda at_s: at_s <= end_s, count(0.0, every_s))
