@@ -16,6 +16,7 @@ What each effective decision must keep
 * the time-out for want of a sign of life comes after its whole period, and an owner counts none from before its own take-over
 * of two workflows that live no alias is both's; no time of a schedule starts two workflows, or none
 * a limit is never exceeded (`mesh.testing.promise_slots`)
+* every rule of its route holds (`mesh.testing.promise_rules`)
 * records to other workflows are counted without a gap, and none reaches its inbox before those counted before it
 * an event meets the version of a route that was in effect at the event's own broker timestamp, whichever router matched it
 
@@ -84,6 +85,7 @@ from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import Record
 from mesh.testing.promise_ledger import PartitionLedger, Sent, Source, Step, input_of, topic_of
+from mesh.testing.promise_rules import broken_rules
 from mesh.testing.promise_slots import SlotLedger, cards_of, kept_needlessly
 from mesh.testing.promises_built_in import BuiltIns
 
@@ -323,8 +325,11 @@ class Promises:
         self._expect(record.sequence == sequence, f"{where}: the sequence is {record.sequence}, not {sequence}")
         if self._routes:
             self._check_decided_again(step)
+            for broken in broken_rules(before, record, self._routes):
+                self.find(f"{where}: {broken}")
         self._check_wait(step)
         for event in record.events:
+            self.counts[type(event).__name__] += 1
             self._check_event(step, event)
             self._check_slot(step, event)
         try:
@@ -352,10 +357,11 @@ class Promises:
             workflow = partition.fold.state.workflows.get(effect.workflow_id)
             step = workflow.steps.get(effect.step) if workflow else None
             if isinstance(effect, SendTask):
-                waits = step is not None and step.status == "running" and step.attempt == effect.attempt
+                waits = ("running", effect.task_id, effect.attempt)
+                is_wanted = step is not None and (step.status, step.task_id, step.attempt) == waits
             else:
-                waits = step is not None and step.status == "asking"
-            if not waits:
+                is_wanted = step is not None and (step.status, step.task_id) == ("asking", effect.approval_id)
+            if not is_wanted:
                 del partition.owed[sent]
 
     def _check_cause(self, step: Step) -> None:

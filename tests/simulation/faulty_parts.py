@@ -87,11 +87,11 @@ def _with_many_take_overs(plan: Plan) -> Plan:
 
 
 def _with_signs_of_life(plan: Plan) -> Plan:
-    return replace(_with_many_take_overs(plan), kinds=("audible",))
+    return replace(_with_many_take_overs(plan), kinds=("audible",), drawn=0)
 
 
 def _with_signs_in_a_blackout(plan: Plan) -> Plan:
-    return replace(_with_a_blackout(plan), kinds=("audible",))
+    return replace(_with_a_blackout(plan), kinds=("audible",), drawn=0)
 
 
 def _with_claims_that_land_twice(plan: Plan) -> Plan:
@@ -228,6 +228,10 @@ def tasks_of_settled_steps_are_sent_again(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(takeover, "_is_wanted", lambda *_: True)
 
 
+def _with_a_missing_topic(plan: Plan) -> Plan:
+    return replace(plan, kinds=("astray",), drawn=0, real_agents=False)
+
+
 @fault
 def a_failed_send_is_forgotten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Owner, "offer_own", lambda *_: None)
@@ -236,6 +240,10 @@ def a_failed_send_is_forgotten(patch: pytest.MonkeyPatch) -> None:
 @fault
 def the_mark_covers_a_failed_send_that_is_not_decided(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Owner, "_mark", property(lambda self: self.state.mark))
+
+
+for _name in ("a_failed_send_is_forgotten", "the_mark_covers_a_failed_send_that_is_not_decided"):
+    PLANS[_name] = _with_a_missing_topic
 
 
 # Time ------------------------------------------------------------------------------------------------------------------------
@@ -417,14 +425,14 @@ def the_time_out_of_a_wait_does_not_wait_for_events(patch: pytest.MonkeyPatch) -
 
 
 def _with_waits_in_a_blackout(plan: Plan) -> Plan:
-    return replace(_with_a_blackout(plan), kinds=("awaits", "race"))
+    return replace(_with_a_blackout(plan), kinds=("awaits", "race"), drawn=0)
 
 
 PLANS["the_time_out_of_a_wait_does_not_wait_for_events"] = _with_waits_in_a_blackout
 
 
 def _with_lists(plan: Plan) -> Plan:
-    return replace(plan, workflows=20, kinds=("limited", "sheaf"), real_agents=False)
+    return replace(plan, workflows=20, kinds=("limited", "sheaf"), drawn=0, real_agents=False)
 
 
 PLANS["an_item_of_a_for_each_counts_twice"] = _with_lists
@@ -436,7 +444,9 @@ PLANS["an_item_of_a_for_each_counts_twice"] = _with_lists
 def _with_many_calls(plan: Plan) -> Plan:
     """Many flights at once, whose sends fail often, and what was sent lands late."""
     weak = replace(plan.weak, latency_s=(0.0, 0.4), lost_request=0.05, late_landing=0.05, give_up_s=0.5, late_by_s=1.0)
-    return replace(plan, workflows=16, partitions=2, kinds=("calls", "calls-brittle"), real_agents=False, weak=weak)
+    return replace(
+        plan, workflows=16, partitions=2, kinds=("calls", "calls-brittle"), drawn=0, real_agents=False, weak=weak
+    )
 
 
 @fault
@@ -487,7 +497,7 @@ PLANS["the_end_of_a_call_does_not_beat_its_time_out"] = _with_many_calls
 
 
 def _with_payments(plan: Plan) -> Plan:
-    return replace(plan, workflows=60, kinds=("paid",), real_agents=False)
+    return replace(plan, workflows=60, kinds=("paid",), drawn=0, real_agents=False)
 
 
 @fault
@@ -506,11 +516,18 @@ def a_schedule_does_not_wait_for_its_next_time(patch: pytest.MonkeyPatch) -> Non
     patch.setattr(Timers, "arm_schedule", lambda *_: None)
 
 
+def _with_little_beside_the_schedule(plan: Plan) -> Plan:
+    return replace(plan, workflows=1, kinds=("flaky",), drawn=0, routers=1, real_agents=False)
+
+
+PLANS["a_schedule_does_not_wait_for_its_next_time"] = _with_little_beside_the_schedule
+
+
 # Limits ----------------------------------------------------------------------------------------------------------------------
 
 
 def _with_limits(plan: Plan) -> Plan:
-    return replace(plan, workflows=20, kinds=("limited", "limited-too"), real_agents=False)
+    return replace(plan, workflows=20, kinds=("limited", "limited-too"), drawn=0, real_agents=False)
 
 
 @fault
@@ -621,7 +638,7 @@ PLANS["an_announcement_is_remembered_before_the_log_has_it"] = _with_slow_failur
 def _with_many_changes(plan: Plan) -> Plan:
     weak = replace(plan.weak, latency_s=(0.0, 0.4), rebalance=0.02)
     kinds = ("brittle", "consent", "fan", "flaky", "open", "review")  # of which there are two versions
-    return replace(plan, routers=2, workflows=40, mean_life_s=8.0, real_agents=False, weak=weak, kinds=kinds)
+    return replace(plan, routers=2, workflows=40, mean_life_s=8.0, real_agents=False, weak=weak, kinds=kinds, drawn=0)
 
 
 @fault

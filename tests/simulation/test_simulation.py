@@ -9,12 +9,18 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from msgspec.structs import replace
 
+from mesh.codec.route_file import load_route_text
+from mesh.core.events import Event
+from mesh.core.route_compile import ROUTE_KEYS, STEP_KEYS
 from mesh.services.router import owner
 from mesh.testing.simulation import Plan, simulate
+from mesh.testing.simulation.drawn import draw_routes
+from mesh.testing.simulation.runs import drawn_yaml
 
 BEGIN, END = map(int, os.environ.get("MESH_SIMULATION_SEEDS", "0:200").split(":"))
 
@@ -65,6 +71,10 @@ EXPECTED = (
     "checkpoints compared",
 )
 
+UNMET = {"CallRefused", "EffectUndeliverable", "SlotRefused"}
+"""Events of records that can't be sent, or can't be read: other tests bring them about."""
+MET = (*EXPECTED, *(event.__name__ for event in get_args(Event) if event.__name__ not in UNMET))
+
 
 @pytest.mark.parametrize("seed", range(BEGIN, END))
 def test_the_promises_are_kept(seed: int) -> None:
@@ -94,10 +104,10 @@ def test_an_owner_that_hears_nothing_but_signs_of_life_notes_how_far_it_has_read
 
 def test_the_runs_meet_what_they_are_made_for() -> None:
     """Some of it is rare: as many of the fixed seeds as it takes."""
-    counts, missing = Counter[str](), list(EXPECTED)
+    counts, missing = Counter[str](), list(MET)
     for seed in range(200):
         counts += simulate(seed).counts
-        missing = [name for name in EXPECTED if not counts[name]]
+        missing = [name for name in MET if not counts[name]]
         if not missing:
             return
     assert missing == []
@@ -108,7 +118,7 @@ def _digest(seed: int) -> str:
 
 
 def test_a_seed_is_one_run_in_another_process_too() -> None:
-    seeds = (3, 4, 5, 9)  # with played agents and with real runtimes
+    seeds = (3, 4, 5, 9, 13)  # with played agents and with real runtimes
     code = f"import test_simulation as t; print(*(t._digest(seed) for seed in {seeds}))"
     environment = {
         **os.environ,
@@ -128,3 +138,24 @@ def test_a_failure_tells_its_story_and_how_to_see_it_again() -> None:
     assert "python -m mesh.testing.simulation 1 --verbose" in story
     assert "a promise was broken" in story
     assert "OWNER router-" in outcome.story(whole=True)
+    assert "route: drawn-1" in story
+
+
+def test_drawn_routes_are_those_of_the_seed_and_have_every_rule_between_them() -> None:
+    drawn = [route for seed in range(60) for route in draw_routes(seed, 3)]
+    again = [route for seed in range(60) for route in draw_routes(seed, 3)]
+    assert [(one.first.digest, one.other.digest) for one in drawn] == [(o.first.digest, o.other.digest) for o in again]
+    assert all(one.first.digest != one.other.digest for one in drawn)
+    documents = [one.first.definition for one in drawn]
+    steps = [step for document in documents for step in document["steps"].values()]
+    keys = {key for document in documents for key in document} | {key for step in steps for key in step}
+    assert {*ROUTE_KEYS, *STEP_KEYS} <= keys
+    joins = {next(iter(step["needs"])) for step in steps if isinstance(step.get("needs"), dict)}
+    assert joins == {"any", "count", "first_of"}
+
+
+def test_the_routes_that_a_seed_draws_are_a_route_file() -> None:
+    for seed in range(10):
+        plan = Plan.of(seed)
+        loaded = load_route_text(drawn_yaml(plan), name="drawn")
+        assert [one.route.digest for one in loaded] == [one.first.digest for one in draw_routes(seed, plan.drawn)]

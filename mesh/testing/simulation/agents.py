@@ -10,6 +10,7 @@ from mesh.agent.decorator import agent
 from mesh.agent.definition import Agent
 from mesh.errors import NonRetryable
 from mesh.services.agent_runtime import AgentSettings
+from mesh.testing.simulation.routes import CAPABILITIES
 
 __all__ = ["SETTINGS", "scripted_agent"]
 
@@ -24,10 +25,15 @@ SETTINGS: Final = AgentSettings(
 )
 
 
-def scripted_agent(name: str, *, seed: int, is_calm: Callable[[], bool]) -> Agent[Any, Any]:
+def scripted_agent(name: str, *, seed: int, outstanding: int | None, is_calm: Callable[[], bool]) -> Agent[Any, Any]:
     """What it does with an attempt is a function of the seed and the attempt; once it is calm it does all well."""
 
-    @agent(name, concurrency=4)
+    @agent(
+        name,
+        concurrency=4,
+        max_outstanding=outstanding,
+        capabilities=[capability for capability, agents in CAPABILITIES.items() if name in agents],
+    )
     async def work(value: dict[str, Any], ctx: Context) -> dict[str, Any]:
         if not is_calm():
             draw = random.Random(f"{seed} {ctx.task_id} {ctx.attempt}").random()  # noqa: S311 - a simulation's chance

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from mesh.codec.definitions import encode_activation, encode_definition
+from mesh.core import ids
 from mesh.core.events import IncidentRaised
 from mesh.core.state import StepState, Workflow
 from mesh.testing.simulation.approvers import Approvers
@@ -90,8 +91,9 @@ class Operators:
         self._ground.later(_SWEEP_S, self.sweep)
 
     def _look_after(self, workflow: Workflow, place: str, step: StepState) -> None:
-        if step.incident is not None and self._is_time_for(f"{workflow.workflow_id}/{place}", _PATIENCE_S):
-            self._resolve(workflow, place, step.incident.kind)
+        whole = ids.step_of(place) if ids.is_item(place) else place  # one word for all items that are stuck
+        if step.incident is not None and self._is_time_for(f"{workflow.workflow_id}/{whole}", _PATIENCE_S):
+            self._resolve(workflow, whole, step.incident.kind)
         elif step.status == "asking" and self._is_time_for(step.task_id, 8 * _SWEEP_S):
             self._approvers.answer(step.task_id, "ben", "approve")
         elif step.status == "waiting" and step.awaits and step.due_at_ms is None:
@@ -102,9 +104,9 @@ class Operators:
         case = (workflow.workflow_id, workflow.run_id, place)
         self._tried[case] += 1
         tried = self._tried[case]
-        if tried <= (0 if kind in _HELPS_NOT else 5):
+        if tried <= (0 if kind in _HELPS_NOT else 3):
             self._ground.command("retry", workflow.workflow_id, step=place)
-        elif tried <= 8:
+        elif tried <= 6:
             self._ground.command("skip", workflow.workflow_id, step=place)
         else:
             self._ground.command("cancel" if workflow.ending is not None else "fail", workflow.workflow_id)

@@ -4,7 +4,7 @@ They act on what lands at the broker, as real ones do, and what they send lands 
 the routers' own connections (and by the real agent runtime's, in `world`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from mesh.adapters.memory import MemoryCluster
 from mesh.codec.approvals import decode_request
@@ -21,7 +21,7 @@ from mesh.testing.simulation.ground import Ground
 from mesh.testing.simulation.operators import Operators
 from mesh.testing.simulation.played_agents import PlayedAgents
 from mesh.testing.simulation.repertoire import Repertoire
-from mesh.testing.simulation.routes import UNKNOWN_AGENT
+from mesh.testing.simulation.routes import AGENTS, CAPABILITIES, UNKNOWN_AGENT
 from mesh.testing.simulation.upstream import Upstream
 
 __all__ = ["Parties", "workflows_of"]
@@ -51,9 +51,13 @@ class Parties:
         self._agents = PlayedAgents(self._ground)
         self._operators = Operators(self._ground, self._approvers, self._upstream.tell)
         self._decisions = 0
+        self._outstanding: Mapping[str, int] = {}
 
-    def begin(self, *, workflows: int, chaos_s: float) -> None:
+    def begin(self, *, workflows: int, chaos_s: float, outstanding: Mapping[str, int]) -> None:
         """Plan what comes from outside while there are faults."""
+        self._outstanding = outstanding
+        if self._plays_agents:
+            self._agents.register(outstanding, CAPABILITIES)
         for number in range(workflows):
             self._upstream.publish(number, chaos_s * 0.7)
         self._operators.change_routes(chaos_s * 0.8)
@@ -91,6 +95,7 @@ class Parties:
     def calm_down(self) -> None:
         """From here on everybody does right; what is stuck is looked after until all is done."""
         self._ground.is_calm = True
+        self._agents.register(self._outstanding, {**CAPABILITIES, "nobodys": (AGENTS[0],)})
         self._operators.sweep()
 
 

@@ -5,7 +5,7 @@ import random
 import msgspec
 
 from mesh.adapters.memory import WeakBehaviour
-from mesh.testing.simulation.routes import FIXED
+from mesh.testing.simulation.routes import AGENTS, FIXED
 
 __all__ = ["Plan"]
 
@@ -25,6 +25,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     blackout_s: float = 0.0  # ... and none lives for so long
     weak: WeakBehaviour
     kinds: tuple[str, ...]  # of the fixed routes; a few, so that a run goes deep into each
+    drawn: int = 0  # routes drawn by the seed
+    outstanding: dict[str, int] = {}  # agent -> how many tasks it says that it wants to have
 
     @classmethod
     def of(cls, seed: int) -> "Plan":
@@ -54,5 +56,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
                 rebalance=0.005 * storm,
                 undead=0.005 * storm,
             ),
-            kinds=tuple(rng.sample(sorted(FIXED), rng.randint(3, 5))),
+            kinds=tuple(rng.sample(sorted(FIXED), rng.randint(1, 3))),
+            drawn=rng.choice([1, 2, 3, 3]),
+            outstanding={rng.choice(AGENTS): rng.randint(1, 2)} if rng.random() < 0.3 else {},
         )

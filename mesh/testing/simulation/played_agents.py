@@ -1,17 +1,22 @@
 """Agents that are played: slow, failing, silent, audible for a while, passing their tasks on, answering twice and late, each by the seed and the attempt."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import count, takewhile
 from typing import Final, Literal
 
 import msgspec
+from msgspec.structs import replace
 
+from mesh.codec.cards import encode_card
 from mesh.codec.tasks import Task, encode_result, encode_sign
+from mesh.codec.times import rfc3339
 from mesh.core.inputs import HandOver, TaskError
 from mesh.core.route import AgentWork
+from mesh.core.state import AgentCard
 from mesh.ports import OutRecord, Record
 from mesh.testing.simulation.ground import Ground
+from mesh.testing.simulation.routes import AGENTS
 
 __all__ = ["PlayedAgents"]
 
@@ -24,6 +29,22 @@ class PlayedAgents:
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
         self._worked: set[str] = set()
+
+    def register(self, outstanding: Mapping[str, int], capabilities: Mapping[str, tuple[str, ...]]) -> None:
+        """Say of all agents what they can do, and how many tasks they want to have."""
+        for name in AGENTS:
+            card = AgentCard(
+                name=name,
+                version="1",
+                topic=self._ground.topics.tasks(name),
+                instance="played",
+                renewed_at=rfc3339(self._ground.clock.now_ms()),
+                capabilities=tuple(what for what, agents in capabilities.items() if name in agents),
+                max_outstanding=outstanding.get(name),
+            )
+            self._ground.send(encode_card(card, topics=self._ground.topics))
+            registration = replace(card, instance="", registration=True)
+            self._ground.send(encode_card(registration, topics=self._ground.topics))
 
     def on_task(self, task: Task) -> None:
         """A task was delivered. Delivered again, it is worked on again or known, by chance."""

@@ -1,6 +1,6 @@
-"""Which routes one run plays: some of the fixed kinds, all that they call, and every version of each. `world` makes one for its plan; parties and judge ask it."""
+"""Which routes one run plays: some of the fixed kinds, all that they call, some drawn ones, and every version of each. `world` makes one for its plan; parties and judge ask it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -9,6 +9,7 @@ import msgspec
 from mesh.core import ids
 from mesh.core.route import CallWork, Route, Step
 from mesh.core.route_compile import compile_route
+from mesh.testing.simulation.drawn import DrawnRoute
 from mesh.testing.simulation.routes import CALLED, CHANGED, FIXED, SCHEDULED
 
 __all__ = ["Repertoire"]
@@ -25,7 +26,7 @@ class Repertoire(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, list[Route]]
 
     @classmethod
-    def of(cls, kinds: Iterable[str]) -> "Repertoire":
+    def of(cls, kinds: Iterable[str], drawn: Sequence[DrawnRoute] = ()) -> "Repertoire":
         """With all that those kinds call, and the schedule."""
         names = tuple(kinds)
         versions: dict[str, list[Route]] = {}
@@ -38,7 +39,11 @@ class Repertoire(msgspec.Struct, frozen=True, kw_only=True):
                 callees = sorted({route for version in versions[name] for route in _callees(version)})
                 called.update(callees)
                 todo += callees
-        return cls(kinds=names, called=frozenset(called), versions=versions)
+        for route in drawn:
+            versions[route.first.name] = [*route]
+            called.update(name for version in route for name in _callees(version))
+        started = tuple(route.first.name for route in drawn if route.first.on is not None)
+        return cls(kinds=names + started, called=frozenset(called), versions=versions)
 
     def first(self) -> list[Route]:
         return [routes[0] for routes in self.versions.values()]

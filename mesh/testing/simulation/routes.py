@@ -5,12 +5,18 @@ Owns the documents alone; `repertoire` chooses and compiles them, `upstream` pub
 
 from typing import Any, Final
 
-__all__ = ["AGENTS", "CALLED", "CHANGED", "FIXED", "ROLES", "SCHEDULED", "UNKNOWN_AGENT"]
+__all__ = ["AGENTS", "AWAITED", "CALLED", "CAPABILITIES", "CHANGED", "FIXED", "ROLES", "SCHEDULED", "UNKNOWN_AGENT"]
 
 UNKNOWN_AGENT: Final = "ghost"
 """Its topic is not there until the faults stop."""
 
 AGENTS: Final = ("alpha", "beta", "gamma")
+CAPABILITIES: Final = {"work": ("alpha", "beta"), "rest": ("gamma",)}
+"""And the agents that are registered for them."""
+
+AWAITED: Final = ("sim.news", "sim.more")
+"""Types of the events that drawn routes wait for, and emit."""
+
 ROLES: Final = {"ana": frozenset({"maintainer"}), "ben": frozenset({"maintainer", "lead"}), "eve": frozenset({"guest"})}
 
 _RETRY: Final = {"attempts": 3, "backoff": "1s", "max_backoff": "4s"}

@@ -1,16 +1,18 @@
 """One run from its seed: `simulate`. Tests and the command line call it."""
 
+import io
 from collections import Counter
 from collections.abc import Callable
 
 import msgspec
 
+from mesh.testing.simulation.drawn import draw_routes
 from mesh.testing.simulation.plan import Plan
 from mesh.testing.simulation.transcript import Transcript
 from mesh.testing.simulation.world import World
 from mesh.testing.virtual_time import VirtualTimeLoop, run
 
-__all__ = ["Outcome", "simulate"]
+__all__ = ["Outcome", "drawn_yaml", "simulate"]
 
 _LAST_LINES = 60
 
@@ -24,12 +26,24 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     transcript: Transcript
 
     def story(self, *, whole: bool = False) -> str:
-        """What to show when it failed: the findings, the end of the transcript, and how to see it again."""
+        """What to show when it failed: the end of the transcript, the routes that were drawn, the findings, and how to see it again."""
         lines = list(self.transcript.lines())
         shown = lines if whole else lines[-_LAST_LINES:]
         left_out = [f"... {len(lines) - len(shown)} lines before"] if len(shown) < len(lines) else []
         again = f"again: python -m mesh.testing.simulation {self.plan.seed} --verbose"
-        return "\n".join([*left_out, *shown, "", *self.findings, "", again])
+        return "\n".join([*left_out, *shown, "", drawn_yaml(self.plan), "", *self.findings, "", again])
+
+
+def drawn_yaml(plan: Plan) -> str:
+    """The routes that the plan's seed draws, as a route file; what they call or wait for beside them is in `routes`."""
+    from ruamel.yaml import YAML  # noqa: PLC0415 - slow to load, and most runs go well
+
+    yaml = YAML()
+    yaml.width = 150
+    yaml.default_flow_style = None
+    written = io.StringIO()
+    yaml.dump_all([route.first.definition for route in draw_routes(plan.seed, plan.drawn)], written)
+    return written.getvalue()
 
 
 def simulate(

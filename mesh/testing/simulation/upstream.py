@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from mesh.codec.times import rfc3339
 from mesh.core import ids
 from mesh.core.events import WaitStarted
 from mesh.core.route import ApprovalWork
@@ -24,16 +25,21 @@ class Upstream:
         """Send one event at some time within `for_s`, perhaps again, perhaps with something that nobody wants beside it."""
         ground, rng = self._ground, self._ground.rng
         kind = rng.choice(ground.repertoire.kinds)
-        subject = f"n{number}"
+        subject, at_s = f"n{number}", rng.uniform(0, for_s)
+        due_ms = ground.clock.now_ms() + 1000 * (at_s + rng.uniform(-1, 12))
         event = {
             "specversion": "1.0",
             "id": f"event-{number}",
             "source": "/sim",
             "type": f"sim.{kind}",
             "subject": subject,
-            "data": {"n": number, "odd": number % 2 == 1, "list": [*range(number % 5)]},
+            "data": {
+                "n": number,
+                "odd": number % 2 == 1,
+                "list": [*range(number % 5)],
+                "due": rfc3339(int(due_ms)),
+            },
         }
-        at_s = rng.uniform(0, for_s)
         workflow = ids.workflow_id(kind, subject)
         ground.later(at_s, lambda: ground.publish(event))
         if not ground.repertoire.is_brief(kind) and rng.random() < 0.3:

@@ -30,6 +30,7 @@ from mesh.services.router import Router, RouterConfig
 from mesh.testing.promises import Promises
 from mesh.testing.simulation.agents import SETTINGS, scripted_agent
 from mesh.testing.simulation.cluster import RouterConnection, WatchedCluster
+from mesh.testing.simulation.drawn import draw_routes
 from mesh.testing.simulation.parties import Parties, workflows_of
 from mesh.testing.simulation.plan import Plan
 from mesh.testing.simulation.repertoire import Repertoire
@@ -43,6 +44,7 @@ __all__ = ["World"]
 _EPOCH_MS: Final = (
     1_767_225_640_000  # 2026-01-01T00:00:40Z: schedules fire 20 s after the begin, while there are faults
 )
+_CALM_LATENCY_S: Final = 0.05  # so that what has heaped up is gone in time, though each call takes a step
 _STOP_S: Final = 60.0  # of virtual time, for a graceful stop
 
 
@@ -69,7 +71,7 @@ class World:
         self.transcript = transcript
         transcript.now_s = loop.time
         self.broken = asyncio.Event()
-        self.repertoire = Repertoire.of(plan.kinds)
+        self.repertoire = Repertoire.of(plan.kinds, draw_routes(plan.seed, plan.drawn))
         self._versions = {route.digest: route for route in self.repertoire.every()}
         self.promises = Promises(self.topics, routes=list(self._versions.values()), roles=ROLES, on_finding=self._found)
         self._rng = random.Random(f"world {plan.seed}")  # noqa: S311 - a simulation's chance
@@ -124,7 +126,7 @@ class World:
     async def _course(self) -> None:
         plan = self.plan
         self._create_topics()
-        self.parties.begin(workflows=plan.workflows, chaos_s=plan.chaos_s)
+        self.parties.begin(workflows=plan.workflows, chaos_s=plan.chaos_s, outstanding=plan.outstanding)
         async with asyncio.TaskGroup() as tasks:
             parts = [tasks.create_task(self._live(slot)) for slot in self._slots]
             if plan.real_agents:
@@ -150,7 +152,8 @@ class World:
 
     def _calm_down(self) -> None:
         self.transcript.note("world", "the faults stop")
-        self.cluster.weak = WeakBehaviour(latency_s=self.plan.weak.latency_s)
+        low, high = self.plan.weak.latency_s
+        self.cluster.weak = WeakBehaviour(latency_s=(low, min(high, _CALM_LATENCY_S)))
         self.cluster.create_topics([TopicSpec(self.topics.tasks(UNKNOWN_AGENT), 2)])
         self._is_calm = True
         self.parties.calm_down()
@@ -306,7 +309,9 @@ class World:
             incarnation = self.loop.incarnation(instance)
             connection = self.cluster.connect(instance)
             incarnation.on_kill(connection.kill)
-            agent = scripted_agent(name, seed=self.plan.seed, is_calm=lambda: self._is_calm)
+            agent = scripted_agent(
+                name, seed=self.plan.seed, outstanding=self.plan.outstanding.get(name), is_calm=lambda: self._is_calm
+            )
             runtime = AgentRuntime(
                 connection,
                 agent,

@@ -1,0 +1,142 @@
+"""Faults put into the rules of the route language, one at a time: each to be noticed by what the rules promise (`mesh.testing.promise_rules`), since `decide`, asked again, is as wrong as the router's."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from faulty_parts import PLANS, Fault, fault
+from msgspec.structs import replace
+
+from mesh.core import events
+from mesh.core.deciding import attempts, compensating, dispatching, fanning, looping, progress, timers
+from mesh.core.deciding.draft import Draft
+from mesh.core.route import Repeat, Step
+from mesh.core.state import StepState
+from mesh.testing.simulation import Plan
+
+
+def _drawn_alone(plan: Plan) -> Plan:
+    """Nothing but drawn routes, and whatever rules they have."""
+    return replace(plan, kinds=(), drawn=3, workflows=15)
+
+
+def _of_kinds(*kinds: str) -> Callable[[Plan], Plan]:
+    """Of fixed routes, for what few drawn ones come to."""
+    return lambda plan: replace(plan, kinds=kinds, drawn=0, workflows=15)
+
+
+def rule_fault(function: Fault) -> Fault:
+    PLANS[function.__name__] = _drawn_alone
+    return fault(function)
+
+
+@rule_fault
+def a_step_begins_before_all_that_it_needs_is_done(patch: pytest.MonkeyPatch) -> None:
+    honest = progress._readiness
+
+    def readiness(step: Step, steps: dict[str, StepState]) -> Any:
+        found = honest(step, steps)
+        begun = any(need in steps for need in step.needs)
+        return progress._Ready() if found is None and begun and not step.first_of else found
+
+    patch.setattr(progress, "_readiness", readiness)
+
+
+@rule_fault
+def a_race_leaves_the_others_open(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(progress, "_cancel_others", lambda *_: [])
+
+
+PLANS["a_race_leaves_the_others_open"] = _of_kinds("limited-too", "race")
+
+
+@rule_fault
+def a_task_is_tried_once_too_often(patch: pytest.MonkeyPatch) -> None:
+    honest = dispatching.agent_work
+
+    def generous(draft: Draft, place: str) -> Any:
+        work = honest(draft, place)
+        return replace(work, retry=replace(work.retry, attempts=work.retry.attempts + 1))
+
+    patch.setattr(attempts, "agent_work", generous)
+
+
+@rule_fault
+def a_step_that_its_route_can_do_without_fails_the_workflow(patch: pytest.MonkeyPatch) -> None:
+    honest = dispatching.agent_work
+
+    def strict(draft: Draft, place: str) -> Any:
+        work = honest(draft, place)
+        return replace(work, on_exhausted="fail" if work.on_exhausted == "continue" else work.on_exhausted)
+
+    patch.setattr(attempts, "agent_work", strict)
+
+
+@rule_fault
+def one_item_too_many_is_under_way(patch: pytest.MonkeyPatch) -> None:
+    honest = fanning._under_way
+
+    def under_way(draft: Draft, name: str) -> Any:
+        state, fan, each = honest(draft, name)
+        return state, fan, replace(each, concurrency=each.concurrency + 1)
+
+    patch.setattr(fanning, "_under_way", under_way)
+
+
+@rule_fault
+def every_item_may_fail(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(attempts, "is_tolerated", lambda *_: True)
+
+
+@rule_fault
+def a_loop_goes_round_once_too_often(patch: pytest.MonkeyPatch) -> None:
+    honest = looping.goes_round
+
+    def goes_round(draft: Draft, name: str, repeat: Repeat) -> bool:
+        return honest(draft, name, replace(repeat, limit=repeat.limit + 1))
+
+    patch.setattr(progress, "goes_round", goes_round)
+
+
+@rule_fault
+def a_task_goes_out_without_a_slot_of_its_limit(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(dispatching, "limits_of", lambda *_, **__: [])
+
+
+@rule_fault
+def a_budget_holds_nothing_back(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Draft, "shortage", lambda *_: None)
+
+
+@rule_fault
+def only_what_is_under_way_is_undone(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(compensating, "may_be_done", lambda step: step.status == "running")
+
+
+@rule_fault
+def what_was_done_first_is_undone_first(patch: pytest.MonkeyPatch) -> None:
+    honest = events.CompensationStarted
+
+    def turned(**given: Any) -> Any:
+        return honest(**{**given, "steps": tuple(reversed(given["steps"]))})
+
+    patch.setattr(compensating, "CompensationStarted", turned)
+
+
+for _name in ("only_what_is_under_way_is_undone", "what_was_done_first_is_undone_first"):
+    PLANS[_name] = _of_kinds("undoes")
+
+
+@rule_fault
+def a_wait_in_vain_is_skipped_whatever_its_route_says(patch: pytest.MonkeyPatch) -> None:
+    honest = timers._give_up_waiting
+
+    def give_up(draft: Draft, name: str, step: StepState) -> None:
+        given = draft.route.steps[name]
+        steps = {**draft.route.steps, name: replace(given, work=replace(given.work, on_timeout="skip"))}
+        route = draft.route
+        draft.go_over(replace(route, steps=steps))
+        honest(draft, name, step)
+        draft.go_over(route)
+
+    patch.setattr(timers, "_give_up_waiting", give_up)
