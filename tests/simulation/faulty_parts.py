@@ -302,7 +302,7 @@ def the_silence_of_an_agent_is_decided_on_while_its_signs_are_unread(patch: pyte
     honest = Owner._take_timers
 
     def take_timers(self: Owner, batch: Any, now_ms: int) -> None:
-        for timer in self.signs.pop_due(now_ms, self.state.workflows, limit=100):
+        for timer in self.deadlines.signs.pop_due(now_ms, self.state.workflows, limit=100):
             self._fire(batch, timer, now_ms)
         honest(self, batch, now_ms)
 

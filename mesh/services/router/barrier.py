@@ -9,7 +9,8 @@ from typing import Final
 
 from mesh.core.topics import Topics
 from mesh.ports import Broker, TopicPartition
-from mesh.services.router.owner import Barrier, Owner
+from mesh.services.router.deadlines import Barrier
+from mesh.services.router.owner import Owner
 from mesh.services.router.timers import Awaited
 
 __all__ = ["raise_barriers"]
@@ -22,7 +23,7 @@ async def raise_barriers(owners: Sequence[tuple[Owner, int]], broker: Broker, to
     """Give each owner its barrier for the time beside it. Raises `BrokerUnavailable`."""
     up_to_ms = max(up_to for _, up_to in owners)
     asked: dict[Awaited, str] = {"answers": topics.responses, "events": topics.events}
-    due = {awaited for owner, up_to in owners for awaited in owner.beatable(up_to)}
+    due = {awaited for owner, up_to in owners for awaited in owner.deadlines.beatable(up_to)}
     copied = frozenset(
         [awaited for awaited in asked if awaited in due and await _copied(asked[awaited], up_to_ms, broker, topics)]
     )
@@ -30,7 +31,7 @@ async def raise_barriers(owners: Sequence[tuple[Owner, int]], broker: Broker, to
     ends = await broker.end_offsets(inputs)
     for owner, up_to in owners:
         targets = {t: ends[TopicPartition(t, owner.partition)] for t in (topics.inbox, topics.results)}
-        owner.barrier = Barrier(up_to, targets, copied)
+        owner.deadlines.barrier = Barrier(up_to, targets, copied)
 
 
 async def _copied(topic: str, up_to_ms: int, broker: Broker, topics: Topics) -> bool:

@@ -15,7 +15,7 @@ Everything here is synchronous, and one router's loop is its only caller. `fligh
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import structlog
 from msgspec.structs import replace
@@ -28,15 +28,10 @@ from mesh.core.decide import Decided, decide, park
 from mesh.core.effects import effects
 from mesh.core.events import (
     AnswerRefused,
-    BudgetRaised,
     Cause,
     Decision,
     IncidentRaised,
     InputAttempted,
-    TaskDispatched,
-    TaskFailed,
-    TaskSucceeded,
-    WorkflowStarted,
 )
 from mesh.core.evolve import evolve
 from mesh.core.inputs import (
@@ -64,6 +59,7 @@ from mesh.errors import MalformedRecord, RecordTooLarge
 from mesh.ports import Broker, Record, TopicPartition
 from mesh.services.router.batch import Batch, Flight
 from mesh.services.router.config import RouterConfig
+from mesh.services.router.deadlines import Deadlines
 from mesh.services.router.records import (
     cause_of_parked,
     inbox_input,
@@ -74,33 +70,22 @@ from mesh.services.router.records import (
     source_of,
     workflow_of,
 )
-from mesh.services.router.signs import Signs
 from mesh.services.router.spans import RouterSpans, Traced
-from mesh.services.router.timers import AWAITED, Awaited, Timers
+from mesh.services.router.timers import AWAITED, Awaited
 
-__all__ = ["CAREFUL_AFTER", "Barrier", "Owner"]
+__all__ = ["CAREFUL_AFTER", "Owner"]
 
 _log = structlog.get_logger()
 
 CAREFUL_AFTER: Final = 3
 """Owners in a row, ourselves included, without progress: then inputs are announced in the log before they are touched, one at a time."""
 
-_SETS_TIME: Final = (WorkflowStarted, BudgetRaised)
 _LOGGED: Final = 500  # characters of an id or a reason that a log line holds
-_ASK_AGAIN_MS: Final = 200  # while ingress has not copied all answers yet
 _MARK_AFTER: Final = 1_000  # signs of life that a new owner would have to read again
 
 
 class _UnknownDigest(Exception):
     """A route version that this router has not read yet."""
-
-
-class Barrier(NamedTuple):
-    """Every input that the broker took before `up_to_ms` stands below `targets` (offset by topic). `copied`: of what else that holds, since ingress has copied it by then."""
-
-    up_to_ms: int
-    targets: dict[str, int]
-    copied: frozenset[Awaited]
 
 
 class Owner:
@@ -123,8 +108,7 @@ class Owner:
         self.ownership = Ownership(token)
         self.tracing = tracing
         self.state = PartitionState()
-        self.timers = Timers()
-        self.signs = Signs()
+        self.deadlines = Deadlines()
         self.read: dict[str, int] = {}  # the next offset to read, by topic
         self.dirty: dict[str, Workflow | None] = {}  # confirmed since the last checkpoint
         self.confirmed = PartitionState()  # without workflows: positions, watermarks, mark, sequence
@@ -133,7 +117,6 @@ class Owner:
         self.origin = ""  # the token of the log's first record
         self.checkpoint_offset = -1  # of the last checkpoint saved
         self.clock_offset_ms = 0
-        self.barrier: Barrier | None = None
         self.epochs = Epochs()  # as of the take-over, for the checkpoint
         self.takeovers = 0  # without progress, and
         self.attempted: tuple[str, int] | None = None  # the input announced last: both as the log has them
@@ -202,7 +185,7 @@ class Owner:
         if self._results or self._inbox or self._own_inputs or self._signs_heard >= _MARK_AFTER:
             return False
         due_ms = self.next_due_at_ms()
-        return due_ms is None or due_ms > now_ms + self.clock_offset_ms
+        return due_ms is None or due_ms > now_ms
 
     def next_batch(self, now_ms: int) -> Batch | None:
         """Decide on what has been offered and what is due. None: nothing to append.
@@ -237,8 +220,8 @@ class Owner:
         batch.positions = batch.decisions[-1].positions
         batch.sequence = self.state.sequence
         batch.first_offset = self.ownership.appending(len(batch))
-        if self.timers.is_overgrown:
-            self.timers.rebuild(self.state.workflows.values())
+        if self.deadlines.timers.is_overgrown:
+            self.deadlines.timers.rebuild(self.state.workflows.values())
         return batch
 
     def _careful_batch(self, now_ms: int) -> Batch | None:
@@ -311,7 +294,7 @@ class Owner:
         if isinstance(given, SignReceived):
             self._advance(record)
             self._signs_heard += 1
-            self.signs.hear(given, record.timestamp_ms)
+            self.deadlines.signs.hear(given, record.timestamp_ms)
             return
         before = self.state.positions
         self._advance(record)
@@ -386,64 +369,34 @@ class Owner:
 
     def _take_timers(self, batch: Batch, now_ms: int) -> None:
         """Fire what is due: what an input could still beat waits for its barrier."""
+        timers, workflows = self.deadlines.timers, self.state.workflows
         for awaited in AWAITED:
-            room = self._config.max_timers - len(batch)
-            for timer in self.timers.pop_due(
-                awaited, self._fires_up_to(awaited, now_ms), self.state.workflows, limit=room
-            ):
+            up_to_ms, room = self._fires_up_to(awaited, now_ms), self._config.max_timers - len(batch)
+            for timer in timers.pop_due(awaited, up_to_ms, workflows, limit=room):
                 try:
                     self._fire(batch, timer, now_ms)
                 except _UnknownDigest:
-                    self.timers.put_back(awaited, timer)
+                    timers.put_back(awaited, timer)
                     raise
         room = self._config.max_timers - len(batch)
-        for timer in self.signs.pop_due(self._fires_up_to("results", now_ms), self.state.workflows, limit=room):
+        for timer in self.deadlines.signs.pop_due(self._fires_up_to("results", now_ms), workflows, limit=room):
             self._fire(batch, timer, now_ms)
+
+    def _fires_up_to(self, awaited: Awaited, now_ms: int) -> int:
+        return self.deadlines.fires_up_to(awaited, now_ms, self.state.positions)
 
     def _fire(self, batch: Batch, timer: TimerDue, now_ms: int) -> None:
         name = f"{timer.workflow_id}/{timer.run_id}/{timer.step or 'end'}/{timer.kind}/{timer.due_at_ms}"
         self._decide_own(batch, timer, Cause(kind="timer", id=name, at_ms=timer.due_at_ms), now_ms)
 
-    def _fires_up_to(self, awaited: Awaited, now_ms: int) -> int:
-        """The last time whose timers may fire: no input that came before it, or in its own millisecond, can be unread."""
-        if awaited == "nothing":
-            return now_ms
-        barrier = self.barrier
-        if barrier is None or (awaited != "results" and awaited not in barrier.copied):
-            return -1
-        if any(self.state.positions.get(topic, 0) < offset for topic, offset in barrier.targets.items()):
-            return -1
-        return min(now_ms, barrier.up_to_ms - 1)
-
     def wants_barrier(self, now_ms: int) -> int | None:
-        """The time up to which inputs must be known to be read, since a timer that they can beat is due; None: no need to ask."""
-        now_ms += self.clock_offset_ms
-        if self.is_lost():
-            return None
-        known = self.barrier
-        for awaited in self.beatable(now_ms):
-            due = self._next_due_at_ms(awaited)
-            if known is None or (due is not None and known.up_to_ms <= due):
-                return now_ms
-            if awaited != "results" and awaited not in known.copied and now_ms - known.up_to_ms >= _ASK_AGAIN_MS:
-                return now_ms
-        return None
-
-    def beatable(self, now_ms: int) -> list[Awaited]:
-        """What timers that are due wait for. `now_ms`: by the broker's clock."""
-        return [
-            awaited
-            for awaited in AWAITED
-            if awaited != "nothing" and (due := self._next_due_at_ms(awaited)) is not None and due < now_ms
-        ]
-
-    def _next_due_at_ms(self, awaited: Awaited) -> int | None:
-        due = self.timers.next_due_at_ms(awaited)
-        return _earlier(due, self.signs.next_due_at_ms()) if awaited == "results" else due
+        """The time, by the broker's clock, up to which inputs must be known to be read before what is due may be decided; None: no need to ask. `now_ms`: this machine's clock."""
+        return None if self.is_lost() else self.deadlines.wants_barrier(now_ms + self.clock_offset_ms)
 
     def next_due_at_ms(self) -> int | None:
-        """The nearest time at which there is something to decide without an input, by the broker's clock."""
-        return _earlier(self.timers.nearest_at_ms(), self.signs.next_due_at_ms())
+        """The nearest time at which there is something to decide without an input, by this machine's clock."""
+        due_ms = self.deadlines.nearest_at_ms()
+        return None if due_ms is None else due_ms - self.clock_offset_ms
 
     def _decide(self, batch: Batch, given: Input, cause: Cause, now_ms: int) -> None:
         """Raises `RecordTooLarge` where what follows of it can't be sent and there is no other way to decide it."""
@@ -536,29 +489,7 @@ class Owner:
         if workflow_id:
             batch.changed[workflow_id] = workflow
         if workflow is not None:
-            self._arm(decision, workflow)
-
-    def _arm(self, decision: Decision, workflow: Workflow) -> None:
-        for event in decision.events:
-            if isinstance(event, _SETS_TIME) and workflow.expires_at_ms is not None:
-                self.timers.arm_budget(workflow.expires_at_ms, workflow.workflow_id, workflow.run_id)
-            name = getattr(event, "step", None)
-            step = workflow.steps.get(name) if name else None
-            if step is not None and step.due_at_ms is not None and step.since_ms == decision.at_ms:
-                self.timers.arm(step.due_at_ms, workflow.workflow_id, str(name), workflow.run_id, step)
-            match event:
-                case TaskDispatched() if step is not None:  # or its own decision made it needless
-                    self.signs.watch(workflow, event.step, step)
-                case TaskSucceeded() | TaskFailed():
-                    self.signs.forget(event.task_id)
-                case _:
-                    pass
-        if workflow.plan is not None and workflow.plan.next_at_ms is not None:
-            self.timers.arm_schedule(workflow.plan.next_at_ms, workflow.workflow_id)
-        if workflow.limiter is not None:
-            self.timers.arm_rate(workflow)
-        if workflow.forget_at_ms is not None and workflow.updated_at_ms == decision.at_ms:
-            self.timers.arm_forget(workflow.forget_at_ms, workflow.workflow_id, workflow.run_id)
+            self.deadlines.arm(decision, workflow)
 
     def _park(self, batch: Batch, record: Record, code: str, message: str, now_ms: int) -> None:
         """Log the input as it came, or as much of it as fits; its effect sends it to the dead letters. Who waits for what it tells is told otherwise."""
@@ -613,12 +544,6 @@ class Owner:
         """A decision that says nothing but how far we are."""
         cause = Cause(kind="mark", id=f"mark/{self.partition}/{self._mark}")
         self._emit(batch, Decided((), None), "", cause, now_ms)
-
-
-def _earlier(one_ms: int | None, other_ms: int | None) -> int | None:
-    if one_ms is None or other_ms is None:
-        return other_ms if one_ms is None else one_ms
-    return min(one_ms, other_ms)
 
 
 def _answer_too_large(given: AnswerGiven, message: str) -> AnswerRefused:

@@ -312,9 +312,7 @@ class Router:
 
         What is not in here is noticed by chance: `idle_poll_s` late on a running machine, and much later in virtual time, where nobody polls for nothing.
         """
-        dues = [
-            due - owner.clock_offset_ms for owner in self.owners.values() if (due := owner.next_due_at_ms()) is not None
-        ]
+        dues = [due for owner in self.owners.values() if (due := owner.next_due_at_ms()) is not None]
         return min(dues, default=None)
 
     def _idle_s(self) -> float:

@@ -124,7 +124,7 @@ async def take_over(
         await _send_owed(list(candidates.values()), broker, topics, config)
         await _skip_what_is_gone(owners, broker, topics)
         for owner in owners:
-            owner.signs.rebuild(owner.state.workflows.values(), clock.now_ms() + owner.clock_offset_ms)
+            owner.deadlines.signs.rebuild(owner.state.workflows.values(), clock.now_ms() + owner.clock_offset_ms)
     except BrokerError as error:
         for owner in owners:
             owner.lose(f"taking over failed: {error}")
@@ -216,7 +216,7 @@ def _move_in(candidate: _Candidate) -> None:
     owner.checkpoint_offset = -1
     owner.origin = candidate.origin
     owner.spans = deque((offset, offset + 1) for offset, _ in candidate.effective)
-    owner.timers.rebuild(fold.state.workflows.values())
+    owner.deadlines.timers.rebuild(fold.state.workflows.values())
     owner.dirty = {name: fold.state.workflows.get(name) for name in candidate.changed if name}
 
 

@@ -1,0 +1,103 @@
+"""What a partition has to do without an input, and from when on it may: the times in its workflows, the silence of agents, and the barrier that both wait for.
+
+All times are milliseconds by the broker's clock.
+"""
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from mesh.core.events import BudgetRaised, Decision, TaskDispatched, TaskFailed, TaskSucceeded, WorkflowStarted
+from mesh.core.state import Workflow
+from mesh.services.router.signs import Signs
+from mesh.services.router.timers import AWAITED, Awaited, Timers
+
+__all__ = ["Barrier", "Deadlines"]
+
+_SETS_TIME: Final = (WorkflowStarted, BudgetRaised)
+_ASK_AGAIN_MS: Final = 200  # while ingress has not copied all answers yet
+
+
+class Barrier(NamedTuple):
+    """Every input that the broker took before `up_to_ms` stands below `targets` (offset by topic). `copied`: of what else that holds, since ingress has copied it by then."""
+
+    up_to_ms: int
+    targets: dict[str, int]
+    copied: frozenset[Awaited]
+
+
+class Deadlines:
+    """Those of one partition: derived from its workflows (and from what was heard of agents), and never in the log before they have come."""
+
+    __slots__ = ("barrier", "signs", "timers")
+
+    def __init__(self) -> None:
+        self.timers = Timers()
+        self.signs = Signs()
+        self.barrier: Barrier | None = None
+
+    def arm(self, decision: Decision, workflow: Workflow) -> None:
+        """A decision has led to this workflow: what of it ends at a time?"""
+        for event in decision.events:
+            if isinstance(event, _SETS_TIME) and workflow.expires_at_ms is not None:
+                self.timers.arm_budget(workflow.expires_at_ms, workflow.workflow_id, workflow.run_id)
+            name = getattr(event, "step", None)
+            step = workflow.steps.get(name) if name else None
+            if step is not None and step.due_at_ms is not None and step.since_ms == decision.at_ms:
+                self.timers.arm(step.due_at_ms, workflow.workflow_id, str(name), workflow.run_id, step)
+            match event:
+                case TaskDispatched() if step is not None:  # or its own decision made it needless
+                    self.signs.watch(workflow, event.step, step)
+                case TaskSucceeded() | TaskFailed():
+                    self.signs.forget(event.task_id)
+                case _:
+                    pass
+        if workflow.plan is not None and workflow.plan.next_at_ms is not None:
+            self.timers.arm_schedule(workflow.plan.next_at_ms, workflow.workflow_id)
+        if workflow.limiter is not None:
+            self.timers.arm_rate(workflow)
+        if workflow.forget_at_ms is not None and workflow.updated_at_ms == decision.at_ms:
+            self.timers.arm_forget(workflow.forget_at_ms, workflow.workflow_id, workflow.run_id)
+
+    def nearest_at_ms(self) -> int | None:
+        """The nearest time of all."""
+        return _earlier(self.timers.nearest_at_ms(), self.signs.next_due_at_ms())
+
+    def fires_up_to(self, awaited: Awaited, now_ms: int, positions: Mapping[str, int]) -> int:
+        """The last time whose timers may fire: no input that came before it, or in its own millisecond, can be unread. `positions`: how far each topic has been decided."""
+        if awaited == "nothing":
+            return now_ms
+        barrier = self.barrier
+        if barrier is None or (awaited != "results" and awaited not in barrier.copied):
+            return -1
+        if any(positions.get(topic, 0) < offset for topic, offset in barrier.targets.items()):
+            return -1
+        return min(now_ms, barrier.up_to_ms - 1)
+
+    def wants_barrier(self, now_ms: int) -> int | None:
+        """The time up to which inputs must be known to be read, since a timer that they can beat is due; None: no need to ask."""
+        known = self.barrier
+        for awaited in self.beatable(now_ms):
+            due = self._next_at_ms(awaited)
+            if known is None or (due is not None and known.up_to_ms <= due):
+                return now_ms
+            if awaited != "results" and awaited not in known.copied and now_ms - known.up_to_ms >= _ASK_AGAIN_MS:
+                return now_ms
+        return None
+
+    def beatable(self, now_ms: int) -> list[Awaited]:
+        """What timers that are due wait for."""
+        return [
+            awaited
+            for awaited in AWAITED
+            if awaited != "nothing" and (due := self._next_at_ms(awaited)) is not None and due < now_ms
+        ]
+
+    def _next_at_ms(self, awaited: Awaited) -> int | None:
+        due = self.timers.next_due_at_ms(awaited)
+        return _earlier(due, self.signs.next_due_at_ms()) if awaited == "results" else due
+
+
+def _earlier(one_ms: int | None, other_ms: int | None) -> int | None:
+    if one_ms is None or other_ms is None:
+        return other_ms if one_ms is None else one_ms
+    return min(one_ms, other_ms)
