@@ -25,7 +25,7 @@ from mesh.core.events import (
     StepSkipped,
     WorkflowMigrated,
 )
-from mesh.core.evolve import approval_output
+from mesh.core.evolve_steps import approval_output
 from mesh.core.inputs import CommandGiven, Undeliverable
 from mesh.core.migration import misfits, to_begin_anew
 from mesh.core.route import ApprovalWork, CallWork, Route

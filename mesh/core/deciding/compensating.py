@@ -24,7 +24,7 @@ from mesh.core.events import (
     StepSkipped,
     WorkflowEnded,
 )
-from mesh.core.evolve import may_be_done
+from mesh.core.evolve_steps import may_be_done
 from mesh.core.route import ExpressionError
 from mesh.core.state import FINISHED
 

@@ -16,7 +16,7 @@ from mesh.core.deciding.ending import end, end_if_done, outputs, takes
 from mesh.core.deciding.looping import goes_round
 from mesh.core.deciding.waiting import begin_wait
 from mesh.core.events import EventEmitted, IncidentRaised, StepBlocked, StepComputed, StepSkipped
-from mesh.core.evolve import approval_output
+from mesh.core.evolve_steps import approval_output
 from mesh.core.route import (
     AgentWork,
     ApprovalWork,
