@@ -106,12 +106,17 @@ def decide(
         _decide_built_in(draft, given)
     else:
         _decide(draft, given, target)
-    if draft.workflow is not workflow and draft.workflow is not None:
+    if draft.workflow is not None and (draft.workflow is not workflow or _is_portion(given)):
         if draft.workflow.account is not None:
             look_after_budget(draft)
         if draft.workflow.slots:
             look_after_slots(draft)
     return Decided(tuple(draft.events), draft.workflow)
+
+
+def _is_portion(given: Input) -> bool:
+    """The time for more items, which may be held."""
+    return isinstance(given, TimerDue) and given.kind == "portion"
 
 
 def _decide_built_in(draft: Draft, given: Input) -> None:

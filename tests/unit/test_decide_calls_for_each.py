@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 from one_partition import Partition, agent, called_route, calling, names, only, route
 
-from mesh.core.deciding import fanning
+from mesh.core.deciding import portions
 from mesh.core.events import (
     CallFailed,
     CallMade,
@@ -100,7 +100,7 @@ def test_so_many_calls_are_under_way_at_once() -> None:
 
 
 def test_more_calls_than_one_decision_holds_are_made_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fanning, "PORTION", 2)
+    monkeypatch.setattr(portions, "PORTION", 2)
     p = started(each())
     assert only(p.decisions[0].events, PortionScheduled).step == "a"
     assert calls(p.wait("a")) == ["a[2]"]
@@ -201,14 +201,14 @@ def test_a_whole_portion_fits_the_smallest_record_that_may_be_set(step: dict[str
     bounds = Settings.model_fields["max_record_bytes"].metadata
     least = next(bound.ge for bound in bounds if hasattr(bound, "ge"))
     name, key = "s" * 63, "k" * 512
-    items = ["x" * (fanning.PORTION_BYTES // fanning.PORTION - 2)] * fanning.PORTION
+    items = ["x" * (portions.PORTION_BYTES // portions.PORTION - 2)] * portions.PORTION
     each_item = {**step, "for_each": "${{ event.data }}", "reserve": {"tokens": 1, "usd": 0.1}}
     rules = route({name: each_item}, route="r" * 63, budget={"tokens": 1000, "usd": 100})
     p = Partition(rules, called_route({"v": {"value": 1}}, "z" * 63))
     p.start(key, data=items)
     p.wait(name, key)
     begun = [event for event in p.decisions[-1].events if isinstance(event, CallMade | TaskDispatched)]
-    assert len(begun) == fanning.PORTION
+    assert len(begun) == portions.PORTION
     assert len(p.log[-1].value or b"") < least * 0.9
 
 
@@ -326,3 +326,35 @@ def test_a_late_success_of_an_item_settles_it() -> None:
     assert p.step("a[0]").status == "incident"
     assert "CallSucceeded" in names(p.give(late(p, 0, output=5)))
     assert only(p.decisions[-1].events, CallSucceeded).output == 5
+
+
+@pytest.mark.parametrize("kind", ["agent", "call"])
+def test_items_that_were_held_go_out_in_portions_once_there_is_budget(kind: str) -> None:
+    count, value = 2 * portions.PORTION + 50, "y" * 1_000
+    work = {
+        "for_each": {"items": "${{ event.data }}", "concurrency": count},
+        "reserve": {"tokens": 10},
+        "needs": "first",
+    }
+    step = agent("x", "${{ item }}", **work) if kind == "agent" else calling("sub", "${{ item }}", **work)
+    steps = {"first": agent("x", 1, reserve={"tokens": 10}), "a": step}
+    budget = {"tokens": 10, "on_exhausted": "ask", "role": "maintainer"}
+    p = Partition(route(steps, budget=budget), called_route({"work": agent("y", 1)}))
+    p.start(data=[value] * count)
+    p.succeed("first", usage={"tokens": 10})
+    while p.step("a").due_at_ms is not None:
+        p.wait("a")
+    assert sum(state.status == "held" for state in p.workflow().steps.values()) == count
+    p.answer("a.budget", payload={"tokens": 10 * count})
+    sent = [_begun(p)]
+    while sum(sent) < count:
+        p.wait("a")  # at once
+        sent.append(_begun(p))
+    assert sent == [portions.PORTION, portions.PORTION, 50]
+    assert not any(state.status == "held" for state in p.workflow().steps.values())
+    p.check_replay()
+
+
+def _begun(p: Partition) -> int:
+    """How many items the last decision has begun."""
+    return sum(isinstance(event, TaskDispatched | CallMade) for event in p.decisions[-1].events)

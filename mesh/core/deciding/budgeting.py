@@ -12,6 +12,7 @@ from mesh.core.deciding.compensating import cancel_step
 from mesh.core.deciding.dispatching import dispatch, work_at
 from mesh.core.deciding.draft import Draft, Shortage
 from mesh.core.deciding.ending import end
+from mesh.core.deciding.portions import Portion, go_on_later
 from mesh.core.events import ApprovalClosed, ApprovalRequested, BudgetRaised
 from mesh.core.route import Budget, CallWork
 from mesh.core.state import FINISHED, Account
@@ -26,9 +27,7 @@ def look_after_budget(draft: Draft) -> None:
     workflow = draft.workflow
     if workflow is None or workflow.account is None or workflow.status != "running" or workflow.ending is not None:
         return
-    for place in _held(draft):
-        if _shortage(draft, place) is None:
-            _send(draft, place)
+    _release(draft)
     held, over = _held(draft), draft.live.account is not None and draft.live.account.is_time_over
     question = next((p for p, s in draft.live.steps.items() if ids.is_budget(p) and s.status not in FINISHED), None)
     if not held and not over:
@@ -38,6 +37,19 @@ def look_after_budget(draft: Draft) -> None:
     why = "its time is over" if over else _why(draft, held)
     if question is None and why:
         _exhausted(draft, held, why)
+
+
+def _release(draft: Draft) -> None:
+    """Send what there is budget for, as much of it as one decision holds; the rest of a for-each in the next one."""
+    portion = Portion.of(draft)
+    for place in _held(draft):
+        if _shortage(draft, place) is not None:
+            continue
+        if portion.takes(draft.live.steps[place].input) or not ids.is_item(place):
+            _send(draft, place)
+        else:
+            go_on_later(draft, ids.step_of(place))
+            return
 
 
 def _held(draft: Draft) -> list[str]:
@@ -108,7 +120,7 @@ def _schema(payload: dict[str, float]) -> dict[str, Any]:
 
 
 def on_budget_answer(draft: Draft, closed: ApprovalClosed) -> None:
-    """More, and what is held goes on; or no, and the workflow fails."""
+    """More, for `look_after_budget` to share out; or no, and the workflow fails."""
     if closed.verdict == "rejected":
         why = f": {closed.reason}" if closed.reason else ""
         end(draft, "failed", f"the budget is exhausted, and more was refused by {closed.by or 'its deadline'}{why}")
@@ -117,8 +129,6 @@ def on_budget_answer(draft: Draft, closed: ApprovalClosed) -> None:
     time_s = granted.pop(_TIME, None)
     expires = draft.now_ms + int(time_s * 1000) if time_s else None
     draft.add(BudgetRaised(granted=granted, by=closed.by, expires_at_ms=expires))
-    for place in _held(draft):
-        _send(draft, place)
 
 
 def _send(draft: Draft, place: str) -> None:

@@ -1,24 +1,18 @@
 """Fanning out: a step's work for each item of a list, a task or a workflow that is called, so many at once, in portions that a decision can hold."""
 
-from typing import Any, Final, NamedTuple
-
-import msgspec
+from typing import Any, NamedTuple
 
 from mesh.core import ids
 from mesh.core.cel_paths import kind_of
 from mesh.core.deciding.calling import call
 from mesh.core.deciding.dispatching import dispatch, work_at
 from mesh.core.deciding.draft import Draft
-from mesh.core.events import ForEachEnded, ForEachStarted, IncidentRaised, IncidentResolved, PortionScheduled
+from mesh.core.deciding.portions import PORTION_BYTES, Portion, go_on_later, size_of
+from mesh.core.events import ForEachEnded, ForEachStarted, IncidentRaised, IncidentResolved
 from mesh.core.route import CallWork, ExpressionError, ForEach, Step
 from mesh.core.state import Fan, StepState
 
 __all__ = ["advance", "begin_item", "is_tolerated", "start"]
-
-PORTION: Final = 100  # tasks or calls of one decision
-PORTION_BYTES: Final = 256 * 1024  # of their inputs, once there is more than one
-
-_encode = msgspec.json.Encoder().encode
 
 
 def start(draft: Draft, step: Step, each: ForEach, reason: str) -> bool:
@@ -27,8 +21,9 @@ def start(draft: Draft, step: Step, each: ForEach, reason: str) -> bool:
     if not isinstance(items, list):
         raise ExpressionError(f"for_each needs a list, and {each.items.source} is {kind_of(items)}")
     draft.add(ForEachStarted(step=step.name, items=items, reason=reason))
-    if len(_encode(items)) > PORTION_BYTES:
-        return _later(draft, step.name)
+    if size_of(items) > PORTION_BYTES:
+        go_on_later(draft, step.name)
+        return False
     return advance(draft, step.name)
 
 
@@ -46,18 +41,13 @@ def advance(draft: Draft, name: str, *, alone: bool = False) -> bool:
     if state.incident is not None:
         return False
     room = min(each.concurrency - (fan.begun - fan.settled), fan.total - fan.begun)
-    size = 0
+    portion = Portion(alone=alone)
     for count in range(room):
         item = _item(draft, name, fan.begun + count, state.input)
-        size += len(_encode(item.value))
-        if count == PORTION or (size > PORTION_BYTES and (count or not alone)):
-            return _later(draft, name)
+        if not portion.takes(item.value):
+            go_on_later(draft, name)
+            return False
         _begin(draft, item)
-    return False
-
-
-def _later(draft: Draft, name: str) -> bool:
-    draft.add(PortionScheduled(step=name, due_at_ms=draft.now_ms))
     return False
 
 
