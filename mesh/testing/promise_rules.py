@@ -4,8 +4,8 @@
 * a task has no more attempts than its route gives, and goes by way of no more and no other agents than it may; one that is under a limit has asked for a slot
 * no more items are under way than may be, and no more fail than are tolerated, but for an operator's word; a loop goes no more rounds than it may
 * whatever fails for good, expires, or waits in vain has the consequence that its route names; an `end` ends the workflow as it says
-* a task goes out only if the budget has what it reserves
-* undone is what was done, all of it, once, the last first; nothing completes that is being undone, or has open steps
+* a task or a call goes out only if the budget has what it reserves, and reserves what its route says
+* undone is what was done, all of it, once, the last first (after an operator's `fail`, what is left); nothing completes that is being undone, or has open steps
 """
 
 from collections.abc import Iterator, Mapping
@@ -57,7 +57,11 @@ _ACTS: Final = (
     | EventEmitted
     | ForEachStarted
 )
-_UNDER_WAY: Final = frozenset({"running", "retrying", "held", "queued", "incident"})
+_UNDER_WAY: Final = frozenset({"running", "retrying", "held", "queued", "calling", "incident"})
+
+
+_DONE: Final = frozenset({"succeeded", "running", "calling"})
+"""It was done, or may have been."""
 
 
 def broken_rules(before: Workflow | None, decision: Decision, routes: Mapping[str, Route]) -> Iterator[str]:
@@ -96,6 +100,8 @@ class _Judged:
         match event:
             case TaskDispatched() if step is not None:
                 yield from _dispatch(step, place, event, workflow)
+            case CallMade() if step is not None:
+                yield from _call(step, place, event, workflow)
             case TaskHandedOver() if step is not None:
                 allowed = step.work.handover if isinstance(step.work, AgentWork) else None
                 if allowed is None or event.to not in allowed.to:
@@ -225,15 +231,18 @@ class _Judged:
     def _budget(self, workflow: Workflow) -> Iterator[str]:
         """Whether there was budget for what has gone out, unless it was reserved before, while it was queued."""
         account = workflow.account
-        sent = [event for event in self.decision.events if isinstance(event, TaskDispatched | SlotRequested)]
-        if account is None or not any(event.reserved and not ids.is_undo(event.step) for event in sent):
+        tasks = [event for event in self.decision.events if isinstance(event, TaskDispatched | SlotRequested)]
+        calls = [event for event in self.decision.events if isinstance(event, CallMade)]
+        reserved = [event.reserved for event in tasks if not ids.is_undo(event.step)]
+        reserved += [event.slice.limits for event in calls if event.slice is not None]
+        if account is None or not any(reserved):
             return
         if self.decision.cause.kind == "slot_given":
             return
         for name, limit in account.limits.items():
             taken = account.spent.get(name, 0.0) + account.reserved.get(name, 0.0)
             if taken > limit + 1e-6:
-                yield f"a task goes out with {taken} {name} spent and reserved, of {limit}"
+                yield f"a task or a call goes out with {taken} {name} spent and reserved, of {limit}"
 
 
 def _is_finished(state: StepState | None) -> bool:
@@ -272,11 +281,27 @@ def _dispatch(step: Step, place: str, event: TaskDispatched, workflow: Workflow)
     hops = work.handover.hops if work.handover is not None else 0
     if event.hop > hops + 1:
         yield f"{place} goes to a {event.hop}th agent, and may be handed over {hops} times"
+    reserve = work.reserve if workflow.account is not None else {}
+    if (event.reserved or {}) != reserve:
+        yield f"{place} goes out with a reserve of {event.reserved}, and its route says {reserve}"
     if work.limit is not None:
         asked = {slot.limit for slot in workflow.slots.get(place, ()) if slot.attempt == event.attempt}
         wanted = limiter_id(work.limit.name)
         if not any(one == wanted or one.startswith(limiter_id(work.limit.name, "")) for one in asked - {AGENT}):
             yield f"{place} goes out, is under the limit {work.limit.name}, and has not asked for a slot"
+
+
+def _call(step: Step, place: str, event: CallMade, workflow: Workflow) -> Iterator[str]:
+    work = step.work
+    if not isinstance(work, CallWork) or ids.is_undo(place):
+        yield f"{event.route} is called for {place}, which calls nothing"
+        return
+    if event.route != work.route:
+        yield f"{place} calls {event.route}, and its route says {work.route}"
+    part = event.slice.limits if event.slice is not None else None
+    wanted = work.reserve if workflow.account is not None else None
+    if part != wanted:
+        yield f"{place} calls {event.called} with a slice of {part}, and its route says {wanted}"
 
 
 def _tolerated(step: Step, workflow: Workflow) -> Iterator[str]:
@@ -300,11 +325,15 @@ def _under_way(route: Route, workflow: Workflow) -> Iterator[str]:
 
 
 def _compensation(route: Route, workflow: Workflow, event: CompensationStarted) -> Iterator[str]:
-    """All that has succeeded, or is out, and can be undone; what was done last comes first."""
+    """All that has succeeded, or is out, and can be undone; what was done last comes first. Where that is under way and an operator fails it, what is left."""
+    if workflow.ending is not None:
+        if (event.status, event.steps) != ("failed", workflow.ending.undo):
+            yield f"{event.steps} are undone and it will be {event.status}; {workflow.ending.undo} were left"
+        return
     done = {
         name
         for name, step in route.steps.items()
-        if step.undo is not None and name in workflow.steps and workflow.steps[name].status in {"succeeded", "running"}
+        if step.undo is not None and name in workflow.steps and workflow.steps[name].status in _DONE
     }
     left = done - set(event.steps)
     if left:

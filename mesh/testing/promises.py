@@ -17,6 +17,7 @@ What each effective decision must keep
 * of two workflows that live no alias is both's; no time of a schedule starts two workflows, or none
 * a limit is never exceeded (`mesh.testing.promise_slots`)
 * every rule of its route holds (`mesh.testing.promise_rules`)
+* each attempt and each call counts once in a budget, and what its calls took is what they told (`mesh.testing.promise_usage`)
 * records to other workflows are counted without a gap, and none reaches its inbox before those counted before it
 * an event meets the version of a route that was in effect at the event's own broker timestamp, whichever router matched it
 
@@ -87,6 +88,7 @@ from mesh.ports import Record
 from mesh.testing.promise_ledger import PartitionLedger, Sent, Source, Step, input_of, topic_of
 from mesh.testing.promise_rules import broken_rules
 from mesh.testing.promise_slots import SlotLedger, cards_of, kept_needlessly
+from mesh.testing.promise_usage import UsageLedger
 from mesh.testing.promises_built_in import BuiltIns
 
 __all__ = ["Promises"]
@@ -148,6 +150,7 @@ class Promises:
         self._call_ends: dict[str, list[tuple[int, int, Record, CallEnded]]] = {}  # by task
         self._built_in = BuiltIns(self._expect, self.counts)
         self._slots = SlotLedger()
+        self._usage = UsageLedger(in_order=not afterwards)
         self._task_prefix = topics.tasks("")
         self._effect_topics = {topics.requests, topics.receipts, topics.outcomes, topics.dlq}
 
@@ -338,7 +341,10 @@ class Promises:
             self.find(f"{where}: the decision does not fit the state that the log has: {error}")
         for kept in kept_needlessly(partition.fold.state.workflows.get(record.workflow_id)):
             self.find(f"{where}: {kept}")
-        for effect in effects(record):
+        made = effects(record)
+        for finding in self._usage.take(record, made, partition.fold.state.workflows.get(record.workflow_id)):
+            self.find(f"{where}: {finding}")
+        for effect in made:
             sent = (topic_of(effect, self._topics), self._name(effect, number))
             self._decided_effects.add(sent)
             if not (self._afterwards and sent in self.sent):

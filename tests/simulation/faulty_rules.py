@@ -7,11 +7,22 @@ import pytest
 from faulty_parts import PLANS, Fault, fault
 from msgspec.structs import replace
 
-from mesh.core import events
-from mesh.core.deciding import attempts, compensating, dispatching, fanning, looping, progress, timers
+from mesh.core import accounts, decide, events, ids
+from mesh.core.deciding import (
+    attempts,
+    compensating,
+    dispatching,
+    fanning,
+    looping,
+    progress,
+    returning,
+    starting,
+    timers,
+)
 from mesh.core.deciding.draft import Draft
+from mesh.core.inputs import CallEnded
 from mesh.core.route import Repeat, Step
-from mesh.core.state import StepState
+from mesh.core.state import Account, StepState
 from mesh.testing.simulation import Plan
 
 
@@ -140,3 +151,54 @@ def a_wait_in_vain_is_skipped_whatever_its_route_says(patch: pytest.MonkeyPatch)
         draft.go_over(route)
 
     patch.setattr(timers, "_give_up_waiting", give_up)
+
+
+@rule_fault
+def what_a_call_took_counts_twice(patch: pytest.MonkeyPatch) -> None:
+    honest = accounts._of_call
+
+    def of_call(account: Account, was: StepState | None, event: Any) -> Account:
+        after = honest(account, was, event)
+        took = accounts._used(account, event.usage or {}) if isinstance(event, events.CallSucceeded) else {}
+        return replace(after, spent=accounts._plus(after.spent, took))
+
+    patch.setattr(accounts, "_of_call", of_call)
+
+
+@rule_fault
+def a_call_that_nobody_waits_for_leaves_its_slice_at_once(patch: pytest.MonkeyPatch) -> None:
+    honest = accounts._of_call
+
+    def of_call(account: Account, was: StepState | None, event: Any) -> Account:
+        if isinstance(event, events.CallWithdrawn) and was is not None:
+            return accounts._settled(account, was.reserved, {})
+        return honest(account, was, event)
+
+    patch.setattr(accounts, "_of_call", of_call)
+
+
+@rule_fault
+def a_called_workflow_spends_all_that_its_own_route_gives(patch: pytest.MonkeyPatch) -> None:
+    honest = starting._limits
+    patch.setattr(starting, "_limits", lambda budget, part: honest(budget, part if budget is None else None))
+
+
+@rule_fault
+def the_end_of_one_items_call_is_taken_for_anothers(patch: pytest.MonkeyPatch) -> None:
+    honest = returning.on_call_ended
+
+    def on_call_ended(draft: Draft, given: CallEnded) -> None:
+        parsed, steps = ids.parse_step_id(given.task_id), draft.workflow.steps if draft.workflow is not None else {}
+        others = [
+            step
+            for place, step in steps.items()
+            if parsed is not None
+            and ids.is_item(place)
+            and ids.step_of(place) == ids.step_of(parsed.step)
+            and place != parsed.step
+            and step.status == "calling"
+        ]
+        other = others[0] if others else None
+        honest(draft, replace(given, task_id=other.task_id, attempt=other.attempt) if other is not None else given)
+
+    patch.setattr(decide, "on_call_ended", on_call_ended)

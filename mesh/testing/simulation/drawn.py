@@ -2,6 +2,7 @@
 
 Each compiles, and each can end within minutes once everybody does right: times are seconds, loops and lists are short, whoever waits without end is told, and no cycle of
 calls or events leads from a route to itself. Few of them make sense. A route has some of the rules, drawn first, since of everything at once there is seldom two of anything.
+In every other seed all of them have budgets and calls besides, since it takes two such routes to spend a slice.
 """
 
 import random
@@ -38,21 +39,24 @@ class DrawnRoute(NamedTuple):
 def draw_routes(seed: int, count: int) -> list[DrawnRoute]:
     """`drawn-1`, `drawn-2`, ...: a later one may call the earlier ones, or send the events that start them."""
     rng = random.Random(f"routes {seed}")  # noqa: S311 - a simulation's chance
-    drawing = [_Drawing(rng, number, count) for number in range(1, count + 1)]
+    shared = rng.choice([(), (), ("budget", "call"), ("budget", "call", "for_each")])
+    drawing = [_Drawing(rng, number, count, shared) for number in range(1, count + 1)]
     documents = [one.document() for one in drawing]
     called = {step["workflow"] for document in documents for step in document["steps"].values() if "workflow" in step}
     for document in documents:
         if document["route"] in called and rng.random() < 0.5:
             del document["on"], document["on_repeat"]
+            if rng.random() < 0.5:
+                document.pop("budget", None)  # it spends what its callers let it
     return [DrawnRoute(compile_route(document), _other(rng, document)) for document in documents]
 
 
 class _Drawing:
-    def __init__(self, rng: random.Random, number: int, count: int) -> None:
+    def __init__(self, rng: random.Random, number: int, count: int, shared: tuple[str, ...]) -> None:
         self.rng = rng
         self.number = number
         self.is_last = number == count
-        self.rules = frozenset(rng.sample(_RULES, rng.randint(3, 7)))
+        self.rules = frozenset(rng.sample(_RULES, rng.randint(3, 7))).union(shared)
         self.kinds = ["agent"] * 3 + [kind for kind in _KINDS if kind in self.rules for _ in range(2)]
         self.steps: dict[str, _Document] = {}
         self.inside: set[str] = set()  # of loops: nobody outside may need them
@@ -123,7 +127,7 @@ class _Drawing:
                 step["emit"] = self.emit()
             case "call" if self.number > 1 and not self.calls and not in_loop:
                 self.calls += 1
-                step |= self.call()
+                step |= self.call(name)
             case "end" if needs or condition:
                 step["end"] = self.end()
                 if "if" not in step:
@@ -273,13 +277,23 @@ class _Drawing:
         types = [*AWAITED, "sim.noise", *(f"sim.drawn-{number}" for number in range(1, self.number))]
         return {"type": self.rng.choice(types), "subject": "${{ workflow.key }}", "data": "${{ event.data }}"}
 
-    def call(self) -> _Document:
-        return {
+    def call(self, name: str) -> _Document:
+        """Items tell the called workflow which they are by its `event.data.n`."""
+        made: _Document = {
             "workflow": f"drawn-{self.rng.randint(1, self.number - 1)}",
             "input": "${{ event.data }}",
             **self.one({}, {"timeout": "6s"}, {"timeout": "15s"}),
             "on_exhausted": self.one("incident", "fail", "continue"),
         }
+        if self.has("for_each"):
+            made["for_each"] = {**self.for_each(), "items": self.one(_LIST, [1, 2], [1, 2, 3])}
+            made["input"] = {key: f"${{{{ event.data.{key} }}}}" for key in ("odd", "list", "due")}
+            made["input"]["n"] = "${{ index }}"
+        if self.has("undo"):
+            made["undo"] = self.undo(name)
+        if self.has("budget", 0.8):
+            made["reserve"] = {"tokens": self.one(5, 10, 20)}
+        return made
 
     def end(self) -> Any:
         return self.one(

@@ -100,7 +100,7 @@ class Operators:
             self._tell(workflow, step.awaits)
 
     def _resolve(self, workflow: Workflow, place: str, kind: str) -> None:
-        """Try it again, do without it, or give it up, whatever helps. What can't be undone is left as it is."""
+        """Try it again, do without it, or give it up, whatever helps. What can't be undone is left as it is, and then everything."""
         case = (workflow.workflow_id, workflow.run_id, place)
         self._tried[case] += 1
         tried = self._tried[case]
@@ -109,7 +109,7 @@ class Operators:
         elif tried <= 6:
             self._ground.command("skip", workflow.workflow_id, step=place)
         else:
-            self._ground.command("cancel" if workflow.ending is not None else "fail", workflow.workflow_id)
+            self._ground.command("fail" if workflow.ending is None or tried <= 8 else "cancel", workflow.workflow_id)
 
     def _is_time_for(self, what: str, pause_s: float) -> bool:
         """Nobody does again what he did while it may be on its way."""
