@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from faulty_parts import PLANS, Fault, fault
+from faults import PLANS, Fault, fault
 from msgspec.structs import replace
 
 from mesh.core import accounts, decide, events, ids

@@ -3,14 +3,16 @@
 `pytest tests/simulation/test_seeded_faults.py -rP` prints the numbers.
 """
 
+import faulty_inputs
+import faulty_owners
 import faulty_rules
 import pytest
-from faulty_parts import FAULTS, PLANS, plan_for
+from faults import FAULTS, PLANS, plan_for
 
 from mesh.testing.simulation import simulate
 
 MOST_SEEDS = 100
-assert faulty_rules.__name__  # loaded, so that its faults are among FAULTS
+assert {faulty_inputs, faulty_owners, faulty_rules}  # loaded, so that their faults are among FAULTS
 
 
 @pytest.mark.parametrize("name", FAULTS)

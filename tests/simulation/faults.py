@@ -1,0 +1,32 @@
+"""Faults that tests put into the product on purpose, one at a time, each to be noticed by the simulation: what is known of all of them.
+
+A fault is a function that patches the product's code for the time of a test; the judge (`mesh.testing.promises`) is left alone.
+"""
+
+from collections.abc import Callable
+
+import pytest
+from msgspec.structs import replace
+
+from mesh.testing.simulation import Plan
+
+Fault = Callable[[pytest.MonkeyPatch], None]
+FAULTS: dict[str, Fault] = {}
+PLANS: dict[str, Callable[[Plan], Plan]] = {}
+"""Some faults need a kind of weather that is rare in ordinary runs."""
+
+
+def fault(function: Fault) -> Fault:
+    FAULTS[function.__name__] = function
+    return function
+
+
+def plan_for(name: str, seed: int) -> Plan:
+    plan = Plan.of(seed)
+    return PLANS[name](plan) if name in PLANS else plan
+
+
+def with_a_blackout(plan: Plan) -> Plan:
+    """Deadlines pass while no router lives, and answers come meanwhile."""
+    weak = replace(plan.weak, latency_s=(0.0, 0.4))
+    return replace(plan, workflows=25, blackout_at_s=8.0, blackout_s=15.0, real_agents=False, weak=weak)
