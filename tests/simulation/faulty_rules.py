@@ -74,13 +74,13 @@ def a_task_is_tried_once_too_often(patch: pytest.MonkeyPatch) -> None:
 
 @rule_fault
 def a_step_that_its_route_can_do_without_fails_the_workflow(patch: pytest.MonkeyPatch) -> None:
-    honest = dispatching.agent_work
+    honest = dispatching.work_at
 
     def strict(draft: Draft, place: str) -> Any:
         work = honest(draft, place)
         return replace(work, on_exhausted="fail" if work.on_exhausted == "continue" else work.on_exhausted)
 
-    patch.setattr(attempts, "agent_work", strict)
+    patch.setattr(attempts, "work_at", strict)
 
 
 @rule_fault
