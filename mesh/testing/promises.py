@@ -7,13 +7,11 @@ promise is checked after every step; and tests on real brokers, which read the t
 What each effective decision must keep
 --------------------------------------
 * its input has no other decision, nor has the record that ingress copied it from
-* `decide`, asked again with the state that the log has there, gives the same events (given `routes`)
+* `decide`, asked again with the state that the log has there, gives the same events (given `routes`; `mesh.testing.promise_redecided`)
 * positions and the mark never fall; a position passes over nothing but decided inputs and repeated copies
 * the mark covers no effect that has not reached the broker
 * a finished step is not dispatched, an attempt is dispatched once, a task has one counted result, an approval one verdict, a run one end
-* a deadline wins against nothing that reached the broker before it, be it an answer, a result or a sign of life
-* nor does the time-out of a wait win against an event that it waits for
-* the time-out for want of a sign of life comes after its whole period, and an owner counts none from before its own take-over
+* a deadline wins against nothing that reached the broker before it, be it an answer, a result, an event, the end of a call or a sign of life (`mesh.testing.promise_deadlines`)
 * of two workflows that live no alias is both's; no time of a schedule starts two workflows, or none
 * a limit is never exceeded (`mesh.testing.promise_slots`)
 * every rule of its route holds (`mesh.testing.promise_rules`)
@@ -25,7 +23,7 @@ What leaves must have its effective decision in the log already. `unfinished` sa
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -40,7 +38,6 @@ from mesh.codec.tasks import decode_reply
 from mesh.core import ids
 from mesh.core.activation import Timeline
 from mesh.core.between import Crossing, crossings
-from mesh.core.decide import decide
 from mesh.core.effects import AskApproval, Effect, SendInput, SendTask, effects
 from mesh.core.events import (
     AnswerRefused,
@@ -50,15 +47,12 @@ from mesh.core.events import (
     CallSucceeded,
     CommandRefused,
     Decision,
-    Event,
-    EventReceived,
     IncidentRaised,
     InputAttempted,
     InputParked,
     LogRecord,
     OwnerChanged,
     SlotGranted,
-    SlotRequested,
     TaskDispatched,
     TaskFailed,
     TaskSucceeded,
@@ -67,17 +61,11 @@ from mesh.core.events import (
     WorkflowMigrated,
 )
 from mesh.core.inputs import (
-    AnswerGiven,
     CallEnded,
-    CommandGiven,
     EventMatched,
     EventOffered,
-    Input,
     ResultReceived,
-    ScheduledStart,
     SignReceived,
-    TimerDue,
-    WorkflowCalled,
 )
 from mesh.core.replay import PartitionFold
 from mesh.core.route import Route
@@ -85,16 +73,17 @@ from mesh.core.state import Directory, Workflow
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import Record
-from mesh.testing.promise_ledger import PartitionLedger, Sent, Source, Step, input_of, topic_of
+from mesh.testing.promise_deadlines import Deadlines
+from mesh.testing.promise_ledger import PartitionLedger, Sent, Source, Step, topic_of
+from mesh.testing.promise_redecided import another_decision
 from mesh.testing.promise_rules import broken_rules
-from mesh.testing.promise_slots import SlotLedger, cards_of, kept_needlessly
+from mesh.testing.promise_slots import SlotLedger, kept_needlessly
 from mesh.testing.promise_usage import UsageLedger
 from mesh.testing.promises_built_in import BuiltIns
 
 __all__ = ["Promises"]
 
 _SILENCES = frozenset({"start_timeout", "run_timeout", "heartbeat_timeout"})
-_SLACK_MS = 2  # between an owner's clock, corrected, and the broker's: both are cut to whole milliseconds
 
 
 class Promises:
@@ -130,27 +119,26 @@ class Promises:
         self._partitions: dict[int, PartitionLedger] = {}
         self._sources: set[Source] = set()  # decided
         self._copied: dict[tuple[str, int, int], bool] = {}  # source records -> dealt with
-        self._results: dict[str, list[tuple[int, int, Record, ResultReceived]]] = {}  # by task
-        self._signs: dict[str, list[tuple[int, SignReceived]]] = {}  # with the broker's time, by attempt
-        self._answers: dict[str, list[AnswerGiven]] = {}  # by approval
         self._decided_effects: set[Sent] = set()
-        self._due: dict[str, int] = {}  # by attempt
         self._dispatched_in: dict[str, int] = {}  # partition, by attempt
         self._succeeded: set[str] = set()  # tasks
         self._settled: dict[str, int] = {}  # attempt -> log offset from which nobody waits for it
-        self._verdicts: set[str] = set()  # approvals
         self._called: set[str] = set()  # attempts
         self._returned: set[str] = set()  # tasks whose call has succeeded
         self._crossed: dict[
             tuple[int, int], int
         ] = {}  # (sender partition, receiver partition) -> the last place in the sequence that has landed
-        self._given_up: dict[
-            str, list[tuple[Workflow, str, int, str]]
-        ] = {}  # waits that timed out, with their time, by workflow
-        self._call_ends: dict[str, list[tuple[int, int, Record, CallEnded]]] = {}  # by task
         self._built_in = BuiltIns(self._expect, self.counts)
         self._slots = SlotLedger()
         self._usage = UsageLedger(in_order=not afterwards)
+        self._deadlines = Deadlines(
+            routes=self._routes,
+            directory=self._directory,
+            sources=self._sources,
+            is_settled=lambda number, topic, offset: self._is_settled(self._at(number), topic, offset),
+            counts=self.counts,
+            find=self.find,
+        )
         self._task_prefix = topics.tasks("")
         self._effect_topics = {topics.requests, topics.receipts, topics.outcomes, topics.dlq}
 
@@ -242,7 +230,7 @@ class Promises:
                 answer = decode_response(record)
             except MalformedRecord:
                 return
-            self._answers.setdefault(answer.approval_id, []).append(answer)
+            self._deadlines.answer(answer)
 
     def unwanted(self, record: Record) -> None:
         """No rule wants this source record: nothing has to become of it."""
@@ -264,8 +252,7 @@ class Promises:
                 if isinstance(given, Crossing):
                     self._crossing(record, given)
                 elif isinstance(given, EventOffered):
-                    for waited in self._given_up.get(given.workflow_id, ()):
-                        self._check_waited(waited, given)
+                    self._deadlines.offer(given)
                 return
             result = decode_reply(record)
         except MalformedRecord:
@@ -275,7 +262,7 @@ class Promises:
             self._sign(record, result)
             return
         inputs[place] = result
-        self._results.setdefault(result.task_id, []).append((record.partition, record.offset, record, result))
+        self._deadlines.result(record, result)
 
     def _sign(self, record: Record, sign: SignReceived) -> None:
         """Nothing has to become of it, though it may be parked where owners died on it."""
@@ -283,7 +270,7 @@ class Promises:
         partition.inputs[place] = None
         partition.signs.add(place)
         self.counts[f"signs: {sign.status}"] += 1
-        self._signs.setdefault(ids.attempt_id(sign.task_id, sign.attempt), []).append((record.timestamp_ms, sign))
+        self._deadlines.sign(record, sign)
 
     def _is_settled(self, partition: PartitionLedger, topic: str, offset: int) -> bool:
         if (topic, offset) in partition.decided or (topic, offset) in partition.signs:
@@ -327,10 +314,11 @@ class Promises:
         sequence = partition.fold.state.sequence if crossings(record.events) else 0
         self._expect(record.sequence == sequence, f"{where}: the sequence is {record.sequence}, not {sequence}")
         if self._routes:
-            self._check_decided_again(step)
+            another = another_decision(step, self._routes, self._directory)
+            self._expect(not another, f"{where}: {another}")
             for broken in broken_rules(before, record, self._routes):
                 self.find(f"{where}: {broken}")
-        self._check_wait(step)
+        self._deadlines.wait(step)
         for event in record.events:
             self.counts[type(event).__name__] += 1
             self._check_event(step, event)
@@ -421,25 +409,6 @@ class Promises:
                 break
             self.find(f"{where}: the mark {mark} covers {topic} {name} of {at}, which has not been sent")
 
-    def _check_decided_again(self, step: Step) -> None:
-        before, decision, where = step.before, step.decision, step.where
-        given = input_of(step.partition, decision)
-        if given is None:
-            return
-        route = self._routes.get(_digest_for(given, before))
-        called = {event.route: event.digest for event in decision.events if isinstance(event, CallMade)}
-        routes = {**self._directory.routes, **called}
-        directory = replace(self._directory, routes=routes, chosen=_chosen(decision.events), agents=cards_of(decision))
-        try:
-            target = self._routes.get(given.to) if isinstance(given, CommandGiven) else None
-            decided = decide(before, given, route=route, directory=directory, now_ms=decision.at_ms, target=target)
-        except Exception as error:  # noqa: BLE001 - whatever it raises, the owner decided where it can't be decided
-            self.find(f"{where}: {decision.cause.id} can't be decided on the state that the log has: {error!r}")
-            return
-        if _without_choices(decided.events) != _without_choices(decision.events):
-            names = [type(e).__name__ for e in decision.events], [type(e).__name__ for e in decided.events]
-            self.find(f"{where}: on the state that the log has, {decision.cause.id} gives {names[1]}, not {names[0]}")
-
     def _check_event(self, step: Step, event: object) -> None:
         partition, before, where = step.partition, step.before, step.where
         match event:
@@ -448,8 +417,8 @@ class Promises:
                 self._expect(
                     event.task_id not in self._succeeded, f"{where}: {event.task_id} is finished and dispatched again"
                 )
-                self._expect(attempt not in self._due, f"{where}: {attempt} is dispatched twice")
-                self._due[attempt] = event.due_at_ms
+                self._expect(not self._deadlines.is_out(attempt), f"{where}: {attempt} is dispatched twice")
+                self._deadlines.went_out(attempt, event.due_at_ms)
                 self._dispatched_in[attempt] = partition.fold.partition
             case TaskSucceeded():
                 self._expect(event.task_id not in self._succeeded, f"{where}: two results count for {event.task_id}")
@@ -459,20 +428,18 @@ class Promises:
                 self._settle(before, event.step, step.offset)
                 if event.kind == "timeout":
                     self.counts["timeouts"] += 1
-                    due = self._due.get(ids.attempt_id(event.task_id, event.attempt), 0)
-                    self._check_time_out(event, due, where)
+                    self._deadlines.time_out(event, where)
                 elif event.kind in _SILENCES and step.decision.cause.kind == "timer":
                     self.counts[event.kind] += 1
-                    self._check_time_out(event, step.decision.cause.at_ms, where)
-                    self._check_silence(step, event)
+                    self._deadlines.silence(step, event)
             case ApprovalClosed():
-                self._check_verdict(step, event)
+                self._deadlines.verdict(step, event)
             case AnswerRefused():
                 self.counts[f"refused: {event.code}"] += 1
             case IncidentRaised():
                 self.counts[f"incident: {event.kind}"] += 1
                 if event.kind == "expired":
-                    self._check_expiry(before, event.step, where)
+                    self._deadlines.expiry(before, event.step, where)
             case WorkflowEnded():
                 self._check_end(step, event)
             case WorkflowMigrated() | CommandRefused():
@@ -497,14 +464,14 @@ class Promises:
                 )
                 self._expect(attempt not in self._called, f"{where}: {attempt} is called twice")
                 self._called.add(attempt)
-                self._due[attempt] = event.due_at_ms or 0
+                self._deadlines.went_out(attempt, event.due_at_ms or 0)
             case CallSucceeded():
                 self._expect(event.task_id not in self._returned, f"{where}: two ends count for {event.task_id}")
                 self._returned.add(event.task_id)
             case CallFailed():
                 self.counts[f"call: {event.kind}"] += 1
                 if event.kind == "timeout":
-                    self._check_call_time_out(event, where)
+                    self._deadlines.call_time_out(event, where)
             case _:
                 pass
 
@@ -523,112 +490,6 @@ class Promises:
         if step is not None and step.attempt:
             self._settled.setdefault(ids.attempt_id(step.task_id, step.attempt), offset)
 
-    def _check_time_out(self, event: TaskFailed, due: int, where: str) -> None:
-        for number, offset, record, result in self._results.get(event.task_id, ()):
-            counts = result.attempt == event.attempt or (
-                result.status == "succeeded" and result.attempt < event.attempt
-            )
-            if counts and record.timestamp_ms < due and (record.topic, offset) not in self._at(number).decided:
-                early_ms = due - record.timestamp_ms
-                self.find(
-                    f"{where}: {event.task_id} times out, though the result at offset {offset} came {early_ms} ms before"
-                )
-
-    def _check_call_time_out(self, event: CallFailed, where: str) -> None:
-        due = self._due.get(ids.attempt_id(event.task_id, event.attempt), 0)
-        for number, offset, record, ended in self._call_ends.get(event.task_id, ()):
-            counts = ended.attempt == event.attempt or (ended.status == "completed" and ended.attempt < event.attempt)
-            if counts and record.timestamp_ms < due and not self._is_settled(self._at(number), record.topic, offset):
-                early_ms = due - record.timestamp_ms
-                self.find(
-                    f"{where}: the call {event.task_id} times out, though its end at offset {offset} came {early_ms} ms before"
-                )
-
-    def _check_silence(self, at: Step, event: TaskFailed) -> None:
-        """No sign that would have put the time-out off came within its period, which began neither before the attempt nor before this owner."""
-        step = at.before.steps.get(event.step) if at.before else None
-        period_s = step.periods.of(event.kind) if step is not None and step.periods is not None else None
-        if period_s is None:
-            self.find(f"{at.where}: {event.task_id} has a {event.kind}, and its route has not asked for it")
-            return
-        due = at.decision.cause.at_ms
-        begin = due - int(period_s * 1000)
-        signs = self._signs.get(ids.attempt_id(event.task_id, event.attempt), [])
-        said = f"{at.where}: {event.task_id} has a {event.kind}"
-        if event.kind == "run_timeout":
-            claimed = at.partition.claimed_ms
-            begun = [(at_ms, at_ms - int(sign.duration_ms)) for at_ms, sign in signs]
-            heard = [begun_ms for at_ms, begun_ms in begun if claimed <= at_ms < due]
-            counts_from = max(heard) if heard else min([claimed, *(begun_ms for _, begun_ms in begun)])
-            self._expect(begin >= counts_from - _SLACK_MS, f"{said} {counts_from - begin} ms before its time")
-            return
-        self._expect(
-            begin >= at.partition.claimed_ms - _SLACK_MS,
-            f"{said}, of which {at.partition.claimed_ms - begin} ms were before its owner's claim",
-        )
-        for at_ms, sign in signs:
-            if begin < at_ms < due and (event.kind == "start_timeout" or sign.status == "heartbeat"):
-                self.find(f"{said}, though a sign ({sign.status}) came {due - at_ms} ms before")
-
-    def _check_verdict(self, at: Step, event: ApprovalClosed) -> None:
-        before, decision, where = at.before, at.decision, at.where
-        self._expect(event.approval_id not in self._verdicts, f"{where}: {event.approval_id} gets a second verdict")
-        self._verdicts.add(event.approval_id)
-        if event.expired:
-            self.counts["expired"] += 1
-            self._check_expiry(before, event.step, where)
-            return
-        self.counts[event.verdict + (" with an edit" if event.edited else "")] += 1
-        step = before.steps.get(event.step) if before else None
-        if step is None:
-            return
-        late = step.due_at_ms is not None and decision.cause.at_ms > step.due_at_ms
-        self._expect(not late, f"{where}: {event.answer_id} came after the deadline and counts")
-        is_entitled = not self._directory.roles or step.role in self._directory.roles.get(event.by, frozenset())
-        self._expect(is_entitled, f"{where}: {event.by} has not the role {step.role}, and the answer counts")
-
-    def _check_expiry(self, before: Workflow | None, name: str, where: str) -> None:
-        step = before.steps.get(name) if before else None
-        if before is None or step is None or step.due_at_ms is None:
-            return
-        for answer in self._answers.get(step.task_id, ()):
-            source = (answer.source_topic, answer.source_partition, answer.source_offset, 0)
-            if answer.source_at_ms >= step.due_at_ms or source in self._sources:
-                continue
-            if self._would_count(before, answer):
-                early_ms = step.due_at_ms - answer.source_at_ms
-                self.find(f"{where}: {step.task_id} expires, though {answer.answer_id} came {early_ms} ms before")
-
-    def _would_count(self, before: Workflow, answer: AnswerGiven) -> bool:
-        route = self._routes.get(before.digest)
-        if route is None:  # not told: then the role must do
-            return answer.digest is None and bool(self._directory.roles.get(answer.by))
-        decided = decide(before, answer, route=route, directory=self._directory, now_ms=answer.source_at_ms)
-        return not any(isinstance(event, AnswerRefused) for event in decided.events)
-
-    def _check_wait(self, step: Step) -> None:
-        """A wait that times out: nothing that it waits for may have come before, be it unread, or not yet copied from its own topic."""
-        timer = input_of(step.partition, step.decision)
-        if not isinstance(timer, TimerDue) or timer.kind != "event_timeout" or step.before is None:
-            return
-        self.counts["waits timed out"] += 1
-        waited = (step.before, timer.step, timer.due_at_ms, step.where)
-        self._given_up.setdefault(timer.workflow_id, []).append(waited)
-        for given in step.partition.inputs.values():
-            if isinstance(given, EventOffered) and given.workflow_id == timer.workflow_id:
-                self._check_waited(waited, given)
-
-    def _check_waited(self, waited: tuple[Workflow, str, int, str], given: EventOffered) -> None:
-        before, name, due, where = waited
-        source = (given.source_topic, given.source_partition, given.source_offset, given.source_index)
-        route = self._routes.get(before.digest)
-        if given.source_at_ms >= due or source in self._sources or route is None:
-            return
-        decided = decide(before, given, route=route, directory=self._directory, now_ms=given.source_at_ms)
-        if any(isinstance(event, EventReceived) and event.step == name for event in decided.events):
-            early_ms = due - given.source_at_ms
-            self.find(f"{where}: {name} has waited in vain, though {given.cloud_event['id']} came {early_ms} ms before")
-
     def _check_end(self, step: Step, event: WorkflowEnded) -> None:
         run = (step.decision.workflow_id, event.run_id)
         self._expect(run not in self.ended, f"{step.where}: {run} ends twice")
@@ -642,12 +503,10 @@ class Promises:
         self.counts["forgotten"] += 1
         prefix = workflow_id + "/"
         self._succeeded = {task for task in self._succeeded if not task.startswith(prefix)}
-        self._due = {attempt: due for attempt, due in self._due.items() if not attempt.startswith(prefix)}
+        self._deadlines.forget(workflow_id)
         self._called = {attempt for attempt in self._called if not attempt.startswith(prefix)}
         self._returned = {task for task in self._returned if not task.startswith(prefix)}
         self._settled = {attempt: at for attempt, at in self._settled.items() if not attempt.startswith(prefix)}
-        self._signs = {attempt: signs for attempt, signs in self._signs.items() if not attempt.startswith(prefix)}
-        self._verdicts = {approval for approval in self._verdicts if not approval.startswith(prefix)}
         self.ended = {run: status for run, status in self.ended.items() if run[0] != workflow_id}
 
     def _check_parked(self, step: Step, event: InputParked) -> None:
@@ -667,7 +526,7 @@ class Promises:
     def _crossing(self, record: Record, given: Crossing) -> None:
         """What another workflow's decision sent has landed in an inbox: an input there, and an effect of the sender."""
         if isinstance(given, CallEnded):
-            self._call_ends.setdefault(given.task_id, []).append((record.partition, record.offset, record, given))
+            self._deadlines.call_end(record, given)
         sender, place = given.source_partition, given.source_offset
         for (_, name), (_, one) in self._at(sender).owed.items():
             if self._afterwards or not isinstance(one, SendInput) or one.input.source_offset > place:
@@ -711,31 +570,3 @@ class Promises:
     def _expect(self, kept: bool, finding: str) -> None:  # noqa: FBT001 - reads as an assertion
         if not kept:
             self.find(finding)
-
-
-def _chosen(events: Iterable[Event]) -> dict[str, str]:
-    """Whom the owner chose for a capability: what it knew of agents the log does not tell."""
-    return {
-        ids.attempt_id(event.task_id, event.attempt): event.agent
-        for event in events
-        if (isinstance(event, TaskDispatched) and event.capability) or isinstance(event, SlotRequested)
-    }
-
-
-def _without_choices(events: Iterable[Event]) -> list[Event]:
-    """Why it was chosen rests on what the owner knew."""
-    return [
-        replace(event, reason="")
-        if (isinstance(event, TaskDispatched) and event.capability) or isinstance(event, SlotRequested)
-        else event
-        for event in events
-    ]
-
-
-def _digest_for(given: Input, before: Workflow | None) -> str:
-    """Of the version that decides on this input, as owners choose it."""
-    if isinstance(given, EventMatched | WorkflowCalled | ScheduledStart):
-        return given.digest
-    if before is not None and before.status == "running":
-        return before.digest
-    return given.digest if isinstance(given, EventOffered) else ""
