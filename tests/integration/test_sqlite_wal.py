@@ -6,6 +6,7 @@ from pathlib import Path
 
 import apsw
 import pytest
+from structlog.testing import capture_logs
 
 from mesh.adapters.sqlite import SqliteBroker, wal
 from mesh.adapters.sqlite.wal import Checkpointer
@@ -67,3 +68,13 @@ async def test_a_commit_does_not_fail_because_the_log_could_not_be_moved(
     checkpointer = Checkpointer(connection, tmp_path / "mesh.db")  # type: ignore[arg-type]
     assert connection.hook(connection, "main", 1_000_000) == apsw.SQLITE_OK
     await checkpointer.close()
+
+
+async def test_a_file_that_can_not_be_opened_again_is_told(tmp_path: Path) -> None:
+    connection = apsw.Connection(":memory:")
+    checkpointer = Checkpointer(connection, tmp_path / "gone" / "mesh.db")
+    with capture_logs() as logs:
+        assert checkpointer._committed(connection, "main", 3_000) == apsw.SQLITE_OK
+        await checkpointer.close()
+    assert [log["event"] for log in logs] == ["write_ahead_log_not_moved"]
+    connection.close()

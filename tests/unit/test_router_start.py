@@ -10,8 +10,8 @@ from mesh.adapters.memory import MemoryBroker, MemoryCluster
 from mesh.adapters.system import SystemClock, SystemEntropy
 from mesh.core.topics import Topics
 from mesh.errors import BrokerUnavailable, TopicMissing
-from mesh.ports import TopicPartition
-from mesh.services.definitions import DefinitionsReader
+from mesh.ports import OutRecord, SendFailure, TopicPartition
+from mesh.services.definitions import DefinitionsReader, activate
 from mesh.services.router import Router, RouterConfig
 from mesh.services.topic_plan import topic_specs
 
@@ -61,6 +61,37 @@ async def test_a_router_begins_however_often_the_broker_did_not_answer(silent: i
     known = DefinitionsReader(MemoryBroker(cluster, "reader"), TOPICS)
     await known.start()
     assert [now.digest for now in known.timeline.latest().values()] == [route({"a": agent("worker", 1)}).digest]
+
+
+class Forgetful(MemoryBroker):
+    """Takes the definition of a route, and does not answer when its activation comes."""
+
+    failures = 1
+
+    async def send(self, records: Sequence[OutRecord]) -> Sequence[SendFailure]:
+        if self.failures and any(b"activation" in (record.key or b"") for record in records):
+            self.failures -= 1
+            raise BrokerUnavailable("no answer")
+        return await super().send(records)
+
+
+async def test_a_changed_file_is_applied_though_its_first_activation_was_lost() -> None:
+    cluster = MemoryCluster(SystemClock())
+    cluster.create_topics(topic_specs(TOPICS, partitions=2, agents=["worker"]))
+    older = DefinitionsReader(MemoryBroker(cluster, "older"), TOPICS)
+    await older.start()
+    before = route({"a": agent("worker", 0)})
+    await activate(older, MemoryBroker(cluster, "older"), TOPICS, routes=[before], activation_id="1", by="x", at_ms=0)
+    broker, ready = Forgetful(cluster, "r"), asyncio.Event()
+    router = _router(broker, ready)
+    async with asyncio.timeout(GENEROUS_S), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(router.run())
+        await ready.wait()
+        router.stop()
+        await running
+    assert broker.failures == 0
+    await older.refresh()
+    assert older.timeline.latest()["r"].digest == route({"a": agent("worker", 1)}).digest
 
 
 async def test_a_router_can_be_stopped_while_it_waits() -> None:

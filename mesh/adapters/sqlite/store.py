@@ -125,6 +125,8 @@ class Store:
         if self.is_open:
             self.is_open = False
             self.nudges.close()
-            if self._checkpointer is not None:
-                await self._checkpointer.close()
-            self._connection.close()
+            try:
+                if self._checkpointer is not None:
+                    await self._checkpointer.close()
+            finally:
+                self._connection.close()

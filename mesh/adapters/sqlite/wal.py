@@ -5,6 +5,8 @@ is moved, and while others go on writing, only a commit can see to that.
 """
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -35,18 +37,20 @@ class Checkpointer:
         if pages - self._moved >= _MOVE_PAGES and (self._moving is None or self._moving.done()):
             self._moved = pages
             if pages >= _MOST_PAGES:
-                _move(connection)
+                with _what_goes_wrong_told():
+                    _move(connection)
             else:
                 self._moving = asyncio.get_running_loop().run_in_executor(None, self._move_beside)
         return apsw.SQLITE_OK
 
     def _move_beside(self) -> None:
-        connection = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READWRITE)
-        try:
-            connection.pragma("schema_version")  # it does not know that there is a log before it has read something
-            _move(connection)
-        finally:
-            connection.close()
+        with _what_goes_wrong_told():
+            connection = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READWRITE)
+            try:
+                connection.pragma("schema_version")  # it does not know that there is a log before it has read something
+                _move(connection)
+            finally:
+                connection.close()
 
     async def close(self) -> None:
         """Wait until nothing is being moved."""
@@ -56,8 +60,13 @@ class Checkpointer:
 
 def _move(connection: apsw.Connection) -> None:
     """Waits for nobody, and holds nobody up."""
+    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+
+@contextmanager
+def _what_goes_wrong_told() -> Iterator[None]:
     try:
-        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        yield
     except apsw.BusyError:
         pass  # another process does it
     except apsw.Error as error:  # the next commits say what is wrong, if it is more than this

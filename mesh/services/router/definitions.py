@@ -44,7 +44,7 @@ class Definitions:
         await self.known.start()
         new = self._new(routes)
         if not new:
-            return 0.0
+            return self._due_in_s(routes)
         taken = await activate(
             self.known,
             self._broker,
@@ -58,12 +58,19 @@ class Definitions:
         _log.info("routes_applied", routes=[route.name for route in new], from_the_beginning=from_the_beginning)
         return 0.0 if from_the_beginning else DELAY_MS / 1000
 
+    def _due_in_s(self, routes: Sequence[Route]) -> float:
+        """Until those of `routes` that are about to be in effect are: another router, or we before a time-out, have just made them active."""
+        active = self.known.timeline.latest()
+        since_ms = [active[route.name].since_ms for route in routes if active[route.name].digest == route.digest]
+        left_ms = max(since_ms, default=0) - self._clock.now_ms()
+        return min(DELAY_MS, max(0, left_ms)) / 1000
+
     def _new(self, routes: Sequence[Route]) -> list[Route]:
-        """Those whose version was never stored, or whose name never active. What an operator has chosen since, an old file does not undo."""
-        active, new = self.known.timeline.latest(), []
+        """Those whose version was never active. What an operator has chosen since, an old file does not undo."""
+        active, known, new = self.known.timeline.latest(), self.known.timeline.digests(), []
         for route in routes:
             now = active.get(route.name)
-            if now is None or route.digest not in self.known.versions:
+            if now is None or route.digest not in known:
                 new.append(route)
             elif now.digest != route.digest:
                 _log.warning(

@@ -5,7 +5,7 @@ to take; who may write a partition is the log's to say (`mesh.core.ownership`).
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import structlog
 
@@ -117,18 +117,31 @@ class Router:
 
     async def _begin(self) -> float | None:
         """Read what must be known before the first input, however long the broker takes. Returns the seconds until our own routes are in effect; None: stopped before that."""
+        in_effect_after_s = 0.0
+
+        async def activate() -> None:
+            nonlocal in_effect_after_s
+            in_effect_after_s = await self._definitions.start(self._routes)
+
+        for step in (self._check_topics, activate, self._directory.start):
+            if not await self._until_answered(step):
+                return None
+        self._directory.set_routes(self._definitions.active())
+        return in_effect_after_s
+
+    async def _until_answered(self, step: Callable[[], Awaitable[None]]) -> bool:
+        """Do it until the broker answers. False: stopped before that."""
         while not self._stopping.is_set():
             try:
-                await self._check_topics()
-                in_effect_after_s = await self._definitions.start(self._routes)
-                await self._directory.start()
+                await step()
             except BrokerUnavailable as error:
-                _log.warning("router_waits", error=str(error))
+                _log.warning(
+                    "router_waits", error=str(error), next="it begins when the broker answers; look whether it is well"
+                )
                 await asyncio.sleep(self._config.retry_pause_s)
             else:
-                self._directory.set_routes(self._definitions.active())
-                return in_effect_after_s
-        return None
+                return True
+        return False
 
     async def _work(self, in_effect_after_s: float) -> None:
         async with asyncio.TaskGroup() as tasks:
