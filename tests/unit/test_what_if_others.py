@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from one_partition import Partition, agent, route
+from one_partition import Partition, agent, called_route, calling, names, route
 from test_decide_limits import set_aside
 from test_what_if import after, first, runs_of, said
 
@@ -134,6 +134,25 @@ def test_a_slot_whose_grant_got_lost_is_not_known_beyond() -> None:
     [unknown] = rehearse(run, own).unknown
     assert unknown.step == "a"
     assert "its slot could not be asked for" in unknown.why
+
+
+# Calls ----------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("does", ["nothing", "retry", "skip"])
+def test_a_call_whose_end_was_set_aside_is_not_known_beyond(does: str) -> None:
+    made = Partition(route({"a": calling(), "b": agent(needs="a")}), called_route({"x": agent()}))
+    made.start()
+    made.deliver()
+    made.succeed("x", key=f"sub:{made.task_id('a')}")
+    [end] = made.crossing()
+    assert names(set_aside(made, end).events)[1:] == ["CallFailed", "IncidentRaised"]
+    if does != "nothing":
+        after(made, 600_000).command(does, step="a")
+    (run, own), *_ = runs_of(made)
+    found = rehearse(run, own)
+    assert said(found) == ("unknown", "running", None)
+    assert [(one.step, one.why) for one in found.unknown] == [("a", "its end was set aside")]
 
 
 # Aliases --------------------------------------------------------------------------------------------------------------------------------

@@ -37,6 +37,8 @@ def unheard(
     """Why it is not known what would have come in this outcome's stead; empty where it stands."""
     if not isinstance(outcome, TaskFailed | CallFailed):
         return ""
+    if isinstance(outcome, CallFailed) and outcome.kind == "parked":
+        return "its end was set aside"
     if outcome is not attempt.outcomes[-1][-1]:
         return ""  # it was heard of after all
     if is_time_out(outcome):
