@@ -301,6 +301,8 @@ def _of_workflow(event: Event, decision: Decision) -> Line | None:
             kind = event.cloud_event.get("type", "")
             why = f"event {decision.cause.id} ({kind})"
             return Line("", f"started by route {event.route}", GOOD, why, (("event", event.cloud_event.get("data")),))
+        case CompensationStarted(steps=()):
+            return Line("", f"{event.status}; nothing more is undone", PEOPLE, event.reason)
         case CompensationStarted():
             return Line("", f"{event.status}; undoes {', '.join(event.steps)} first", PEOPLE, event.reason)
         case WorkflowEnded():

@@ -392,7 +392,7 @@ class EventUnclaimed(_Event, tag="EventUnclaimed.1", frozen=True, kw_only=True):
 
 
 class CompensationStarted(_Event, tag="CompensationStarted.1", frozen=True, kw_only=True):
-    """The workflow ends as `status` once `steps` are undone, in this order."""
+    """The workflow ends as `status` once `steps` are undone, in this order. Again where an operator leaves one as it is: then `steps` are those that are left, perhaps none."""
 
     status: Literal["failed", "rejected", "cancelled"]
     reason: str

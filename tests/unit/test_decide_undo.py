@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from one_partition import Partition, agent, approval, names, only, route
 
 from mesh.core.effects import SendTask
@@ -16,6 +17,7 @@ from mesh.core.events import (
     WorkflowEnded,
 )
 from mesh.core.inputs import TaskUndeliverable
+from mesh.testing.promise_rules import broken_rules
 
 ONCE: dict[str, Any] = {"retry": {"attempts": 1, "backoff": "1s"}}
 
@@ -270,17 +272,34 @@ def test_an_undo_that_is_failed_is_left_as_it_is_and_the_rest_is_undone() -> Non
     assert tasks(p) == [("a.undo", "A")]
     p.succeed("a.undo")
     ended = only(p.decisions[-1].events, WorkflowEnded)
-    assert (ended.status, ended.reason) == ("failed", "b.undo was failed by op: gone for good")
+    assert (ended.status, ended.reason) == ("failed", "cancelled by op; b.undo was failed by op: gone for good")
 
 
-def test_a_workflow_that_fails_anyway_keeps_its_reason_where_an_undo_is_failed() -> None:
+def test_a_workflow_that_fails_anyway_says_both_reasons_where_an_undo_is_failed() -> None:
     steps = {"a": agent(undo=agent("u", "${{ steps.a.id }}")), "b": agent(needs="a", on_exhausted="fail")}
     p = started(steps)
     p.succeed("a", {})
     p.fail("b", retryable=False)
     assert p.step("a.undo").status == "incident"
-    ended = only(p.command("fail"), WorkflowEnded)
-    assert (ended.status, ended.reason) == ("failed", "b: Boom: it broke (trying again would not help)")
+    events = p.command("fail")
+    reason = "b: Boom: it broke (trying again would not help); a.undo was failed by op"
+    ended, again = only(events, WorkflowEnded), only(events, CompensationStarted)
+    assert (ended.status, ended.reason) == (again.status, again.reason) == ("failed", reason)
+    assert again.steps == ()
+
+
+def test_what_is_left_when_an_undo_is_failed_is_what_was_not_yet_undone() -> None:
+    p = undoing()
+    p.succeed("b.undo")
+    p.fail("a.undo")
+    before = p.workflow()
+    p.command("fail")
+    decision = p.decisions[-1]
+    assert only(decision.events, CompensationStarted).steps == ()
+    assert list(broken_rules(before, decision, p.routes)) == []
+    again = [replace(one, steps=("b",)) if isinstance(one, CompensationStarted) else one for one in decision.events]
+    broken = broken_rules(before, replace(decision, events=tuple(again)), p.routes)
+    assert next(broken) == "('b',) are undone before it ends as failed, and () are left"
 
 
 def test_a_second_cancel_ends_the_workflow_as_it_stands() -> None:

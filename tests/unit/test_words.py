@@ -7,7 +7,8 @@ from one_partition import agent, route
 from test_transcripts import SCENARIOS
 from transcript import Transcript
 
-from mesh.core.events import Decision, Event
+from mesh.cli.timeline_lines import describe
+from mesh.core.events import Cause, CompensationStarted, Decision, Event
 from mesh.testing.transcript.words import Told, Words, lasting
 
 
@@ -38,6 +39,24 @@ def test_how_long_something_was_waited_for_is_not_told() -> None:
         return Words().tell(t.decisions[-1])
 
     assert words_after(30.2) == words_after(31.7)
+
+
+@pytest.mark.parametrize(
+    ("steps", "words", "line"),
+    [
+        (("b", "a"), "before it ends as failed, this is undone: b, a (why)", "failed; undoes b, a first"),
+        ((), "nothing more is undone, it ends as failed (why)", "failed; nothing more is undone"),
+    ],
+)
+def test_what_is_still_to_be_undone_is_said_also_where_it_is_nothing(
+    steps: tuple[str, ...], words: str, line: str
+) -> None:
+    event = CompensationStarted(status="failed", reason="why", steps=steps)
+    cause = Cause(kind="command", id="c1")
+    decision = Decision(epoch="e", workflow_id="r:k", at_ms=1, cause=cause, positions={}, mark=0, events=(event,))
+    assert Words().tell(decision).body == [words]
+    said = describe(event, decision)
+    assert (said.what, said.why) == (line, "why")
 
 
 @pytest.mark.parametrize(

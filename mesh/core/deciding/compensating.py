@@ -26,7 +26,7 @@ from mesh.core.events import (
 )
 from mesh.core.evolve_steps import may_be_done
 from mesh.core.route import ExpressionError
-from mesh.core.state import FINISHED
+from mesh.core.state import FINISHED, Ending
 
 __all__ = ["begin_undo", "cancel_step", "close", "compensate", "leave_undone", "undo_next"]
 
@@ -81,9 +81,7 @@ def compensate(draft: Draft, status: EndStatus, reason: str) -> bool:
 
 def undo_next(draft: Draft) -> None:
     """Undo one step more, or end where all are undone."""
-    ending = draft.live.ending
-    if ending is None:
-        raise AssertionError(f"{draft.workflow_id} is not being undone")
+    ending = _ending(draft)
     if not ending.undo:
         close(draft, ending.status, ending.reason)
         return
@@ -91,12 +89,18 @@ def undo_next(draft: Draft) -> None:
 
 
 def leave_undone(draft: Draft, place: str, reason: str) -> None:
-    """The rest is undone all the same, and the workflow ends as failed."""
+    """The rest is undone all the same, and the workflow ends as failed. Its reason says why it was to end, and what was left undone."""
     draft.add(StepSkipped(step=place, reason=reason))
-    ending = draft.live.ending
-    if ending is not None and ending.status != "failed":
-        draft.add(CompensationStarted(status="failed", reason=reason, steps=ending.undo))
+    ending = _ending(draft)
+    draft.add(CompensationStarted(status="failed", reason=f"{ending.reason}; {reason}", steps=ending.undo))
     undo_next(draft)
+
+
+def _ending(draft: Draft) -> Ending:
+    ending = draft.live.ending
+    if ending is None:
+        raise AssertionError(f"{draft.workflow_id} is not being undone")
+    return ending
 
 
 def begin_undo(draft: Draft, name: str) -> None:

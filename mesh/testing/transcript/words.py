@@ -305,6 +305,8 @@ def _of_several(event: Event, decision: Decision) -> str:
             return f"{event.step} is done for each item{failed}"
         case RoundStarted():
             return f"round {event.round} begins, with {event.steps[0]}: {event.reason}"
+        case CompensationStarted(steps=()):
+            return f"nothing more is undone, it ends as {event.status} ({event.reason})"
         case CompensationStarted():
             return f"before it ends as {event.status}, this is undone: {', '.join(event.steps)} ({event.reason})"
         case EventKept():
