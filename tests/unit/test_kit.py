@@ -337,6 +337,24 @@ def test_a_question_that_nobody_answers_is_named_and_not_waited_for(desk: MeshKi
     assert desk.now == began
 
 
+def test_what_a_called_workflow_waits_for_is_answered_in_that_one(kit: MeshKit) -> None:
+    ask = {"ask": "Well?", "payload": 1, "role": "manager"}
+    kit.route({"route": "sub", "steps": {"ok": {"approval": ask}, "bad": {"agent": "bad", "input": 1}}})
+    call = {"workflow": "sub", "input": 1}
+    kit.route({"route": "r", "on": {"type": "t"}, "key": "k", "steps": {"a": call}})
+    kit.agent("bad", [fails("Boom", times=1, retryable=False), "good"])
+    kit.person("ana", roles=["manager"])
+    run = kit.publish(type="t")
+    with pytest.raises(StandsStill) as stands:
+        _ = run.outcome
+    called = f"sub:r:k/{run._workflow().run_id}/a"
+    assert f"with mesh_kit.run({called!r}).approve('ok', by='ana')" in str(stands.value)
+    assert f"mesh_kit.run({called!r}).retry('bad')" in str(stands.value)
+    kit.run(called).approve("ok", by="ana")
+    kit.run(called).retry("bad")
+    assert run.outcome.status == "completed"
+
+
 def test_a_script_without_an_answer_to_this_question_leaves_it_open(desk: MeshKit) -> None:
     def answer(question: Question) -> None:
         assert question.step == "approve"

@@ -210,13 +210,13 @@ class Run:
 
     # Standing still ------------------------------------------------------------------------------------------------------------------------
 
-    def standing(self) -> str:
-        """What it is at, in words."""
+    def standing(self, run: str = "run") -> str:
+        """What it is at, in words. `run`: how the test gets at it."""
         workflow = self._workflow()
         if workflow.status != "running":
             return f"it has ended: {workflow.status}" + (f" ({workflow.reason})" if workflow.reason else "")
         steps = self._kit.stage.open_steps(workflow).items()
-        blocks = [self._block(name, step) for name, step in steps if step.status not in _MOVED_BY_OTHERS]
+        blocks = [self._block(run, name, step) for name, step in steps if step.status not in _MOVED_BY_OTHERS]
         return "; ".join(blocks) or "nothing has begun"
 
     def check_moving(self, wanted: str) -> None:
@@ -228,24 +228,26 @@ class Run:
             return
         raise StandsStill(f"{self.id} stands still before {wanted}: {self.standing()}")
 
-    def _block(self, name: str, step: StepState) -> str:
+    def _block(self, run: str, name: str, step: StepState) -> str:
         match step.status:
             case "asking":
                 until = f" until {self._kit.when(step.due_at_ms)}" if step.due_at_ms is not None else ""
                 able = [person.name for person in self._kit.stage.people.values() if step.role in person.roles]
                 who = f", by={able[0]!r}" if able else ""
                 more = "" if able else f"; nobody has the role yet: mesh_kit.person('ana', roles=[{step.role!r}])"
-                return f"it waits for {name} (role {step.role}){until}; script an answer with run.approve({name!r}{who}), or let the time pass with mesh_kit.advance{more}"
+                return f"it waits for {name} (role {step.role}){until}; script an answer with {run}.approve({name!r}{who}), or let the time pass with mesh_kit.advance{more}"
             case "incident":
                 message = step.incident.message if step.incident else ""
-                return f"{name} needs an operator: {message}; run.retry({name!r}), run.skip({name!r}), run.fail({name!r}), run.cancel(), or another script for the agent"
+                return f"{name} needs an operator: {message}; {run}.retry({name!r}), {run}.skip({name!r}), {run}.fail({name!r}), {run}.cancel(), or another script for the agent"
             case "waiting" if step.awaits:
                 until = f" until {self._kit.when(step.due_at_ms)}" if step.due_at_ms is not None else ""
                 return f"{name} waits for an event of type {step.awaits}{until}: mesh_kit.publish(type={step.awaits!r}, ...)"
             case "calling":
                 called = self._kit.stage.workflow(step.called)
-                its = f": {Run(self._kit, found=(step.called, called.run_id)).standing()}" if called else ""
-                return f"{name} has called {step.called}{its}"
+                if called is None:
+                    return f"{name} has called {step.called}"
+                its = Run(self._kit, found=(step.called, called.run_id))
+                return f"{name} has called {step.called}: {its.standing(f'mesh_kit.run({step.called!r})')}"
             case status:
                 since = lasting(max(0, self._kit.now_ms() - step.since_ms))
                 return f"{name} is {status}, for {since} now"
