@@ -165,7 +165,8 @@ class Recording:
         self.claims: dict[str, list[Claim]] = {}  # by alias
         self.offered: list[Offered] = []
         self.called: dict[str, str] = {}  # route -> digest
-        self.reported: dict[tuple[str, int], tuple[int, UsageReported]] = {}  # of calls that nobody waited for
+        # Of calls that nobody waited for: after how long, and its order.
+        self.reported: dict[tuple[str, int], tuple[int, int, UsageReported]] = {}
         self.queued: dict[tuple[str, int], int] = {}  # by task and number: since when
         self.granted: dict[tuple[str, int], tuple[int, int]] = {}  # after how long, and its order
         self.denied: dict[tuple[str, int], tuple[int, int, IncidentRaised]] = {}
@@ -175,6 +176,7 @@ class Recording:
         self.is_over = any(isinstance(event, WorkflowEnded) for event in _events(run))
         self._queueing: dict[str, tuple[str, int]] = {}  # by place
         self._claiming: dict[str, Claim] = {}  # by step
+        self._unwaited: dict[tuple[str, int], int] = {}  # calls: since when
         self._timer_at_ms = -1
         self._dropped: set[str] = set()
         for order, decision in enumerate(run.decisions):
@@ -211,13 +213,16 @@ class Recording:
             case TaskSucceeded() | TaskFailed() | TaskHandedOver() | CallSucceeded() | CallFailed():
                 self._heard(event, decision, order)
             case UsageReported():
-                self.reported[event.task_id, event.attempt] = order, event
+                key = event.task_id, event.attempt
+                self.reported[key] = decision.at_ms - self._unwaited[key], order, event
             case IncidentRaised() if (key := self._queueing.pop(event.step, ("", 0))) in self.queued:
                 self.denied[key] = decision.at_ms - self.queued[key], order, event
             case IncidentRaised(kind="no_agent" | "unknown_route"):
                 self.lacking[event.step] = self.lacking.get(event.step, 0) + 1
             case StepCancelled() | StepGivenUp() | ApprovalWithdrawn() | CallWithdrawn():
                 self._dropped.add(event.step)
+                if isinstance(event, CallWithdrawn):
+                    self._unwaited[event.task_id, event.attempt] = decision.at_ms
             case _:
                 pass
 
@@ -230,6 +235,8 @@ class Recording:
         after = decision.at_ms - attempt.at_ms - attempt.was_read_late_ms
         is_late = decision.at_ms == self._timer_at_ms and not was_in_time
         attempt.outcomes.append((after, order, is_late, event))
+        if isinstance(event, CallFailed):
+            self._unwaited[event.task_id, event.attempt] = decision.at_ms
         if isinstance(event, TaskHandedOver):
             sent = (one for one in decision.events if isinstance(one, TaskDispatched | TaskHeld))
             attempt.handed = HandOver(to=event.to, input=next(one.input for one in sent if one.step == event.step))

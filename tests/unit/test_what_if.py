@@ -620,6 +620,29 @@ def test_what_a_call_has_taken_that_nobody_waited_for_lets_others_go_on() -> Non
     assert said(rehearse(run, dearer))[1:] == ("completed", "failed")
 
 
+def test_what_a_call_has_taken_that_nobody_waited_for_is_told_after_as_long() -> None:
+    steps = {
+        "slow": calling(reserve={"tokens": 80}),
+        "quick": agent(),
+        "next": agent(needs={"first_of": ["slow", "quick"]}, reserve={"tokens": 120}),
+        "rest": {"wait": "1s"},
+        "late": agent(needs="rest", reserve={"tokens": 80}),
+    }
+    made = Partition(route(steps, budget={"tokens": 200}), called_route({"x": agent(reserve={"tokens": 50})}))
+    made.start()
+    made.deliver()
+    after(made, 100).succeed("quick", usage={"tokens": 10})
+    [taken_back] = made.crossing()
+    made.wait("rest")  # there is enough for what comes then, as long as the slice holds up the other
+    after(made, 500).succeed("late", usage={"tokens": 5})
+    assert made.step("next").status == "held"
+    after(made, 500).give(taken_back)
+    made.deliver()
+    after(made, 100).succeed("next", usage={"tokens": 120})
+    run, rules = runs_of(made)[0]
+    assert said(rehearse(run, rules)) == ("same", "completed", "completed")
+
+
 def called(kind: str) -> Partition:
     """A call that has ended so."""
     made = Partition(route({"a": calling(timeout="1h", on_exhausted="fail")}), called_route({"x": agent()}))

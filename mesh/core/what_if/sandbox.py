@@ -311,10 +311,10 @@ class Sandbox:
         self._push(self.now_ms + after_ms, order, given)
 
     def _report(self, event: CallWithdrawn | CallFailed) -> None:
-        """What a call has taken that nobody waits for, where the recording was told of it."""
-        order, told = self.recorded.reported.get((event.task_id, event.attempt), (0, None))
+        """What a call has taken that nobody waits for, where the recording was told of it: after as long."""
+        after_ms, order, told = self.recorded.reported.get((event.task_id, event.attempt), (0, 0, None))
         if told is not None:
-            self._push(self.now_ms, order, report_input(self.run.workflow_id, event, told.usage))
+            self._push(self.now_ms + after_ms, order, report_input(self.run.workflow_id, event, told.usage))
 
     def _result_of(self, event: TaskDispatched | CallMade) -> None:
         attempt = self.recorded.attempts.get((event.task_id, event.attempt))
