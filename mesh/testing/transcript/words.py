@@ -214,11 +214,11 @@ def _lines(event: Event, decision: Decision, sent: AbstractSet[str]) -> Iterator
             yield f"-> question {event.step} to {event.role}: {event.question} {as_json(event.payload)} ({_terms(event, decision)})"
         case WorkflowEnded():
             why = "" if event.status == "completed" else f" ({_timeless(event.reason)})"
-            taken = f"; it has taken {as_json(event.usage)}" if event.usage else ""
+            taken = f"; it has taken {_amounts(event.usage)}" if event.usage else ""
             yield f"-> outcome {event.status}: {as_json(event.output)}{why}{taken}"
         case CallMade():
             limits = event.slice.limits if event.slice is not None else {}
-            part = f", with {as_json(limits)} of the budget" if limits else ""
+            part = f", with {_amounts(limits)} of the budget" if limits else ""
             yield f"-> call {event.step} of {event.called}: {as_json(event.input)}{part} ({event.reason})"
         case EventEmitted():
             yield f"-> {event_words(event.cloud_event)} ({event.reason})"
@@ -240,6 +240,11 @@ def _lines(event: Event, decision: Decision, sent: AbstractSet[str]) -> Iterator
                 yield f"{event.step} is {event.verdict}: {event.reason}"
         case _:
             yield _said(event, decision)
+
+
+def _amounts(amounts: dict[str, float]) -> str:
+    """Of a budget: `1200 tokens, 0.3 usd`."""
+    return ", ".join(f"{amount:.10g} {name}" for name, amount in amounts.items()) or "nothing"
 
 
 def _said(event: Event, decision: Decision) -> str:
@@ -282,7 +287,7 @@ def _of_a_step(event: Event, decision: Decision) -> str:
             what = f"task {event.step} to {event.agent}" if event.agent else event.step
             return f"{what} is held: {event.reason}"
         case UsageReported():
-            told = "does not say what it has taken" if event.usage is None else f"has taken {as_json(event.usage)}"
+            told = "does not say what it has taken" if event.usage is None else f"has taken {_amounts(event.usage)}"
             return f"the call of {event.step} that was taken back {told}"
         case CallWithdrawn():
             return f"-> call {event.step} of {event.called} is taken back: {event.reason}"
@@ -331,7 +336,7 @@ def _of_an_input(event: Event) -> str:
         case CallRefused():
             return f"-> {_caller(event.caller.task_id)} is told: refused ({event.code}), {event.message}"
         case BudgetRaised():
-            return f"{event.by or 'nobody'} grants {as_json(event.granted)} more"
+            return f"{event.by or 'nobody'} grants {_amounts(event.granted)} more"
         case BudgetTimeOver():
             return "no task goes out until there is more of it"
         case WorkflowMigrated():
