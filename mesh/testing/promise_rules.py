@@ -328,7 +328,7 @@ def _compensation(route: Route, workflow: Workflow, event: CompensationStarted) 
     """All that has succeeded, or is out, and can be undone; what was done last comes first. Where that is under way and an operator fails it, what is left."""
     if workflow.ending is not None:
         if (event.status, event.steps) != ("failed", workflow.ending.undo):
-            yield f"{event.steps} are undone and it will be {event.status}; {workflow.ending.undo} were left"
+            yield f"{event.steps} are undone before it ends as {event.status}, and {workflow.ending.undo} are left"
         return
     done = {
         name
