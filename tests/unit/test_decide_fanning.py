@@ -363,3 +363,21 @@ def test_a_portions_timer_that_no_longer_fits_does_nothing() -> None:
     p.succeed("a[0]")
     run = p.workflow().run_id
     assert p.give(TimerDue(due_at_ms=due, workflow_id="r:k", kind="portion", step="a", run_id=run)) == ()
+
+
+def test_held_items_of_a_for_each_that_an_operator_has_go_on_with_a_retry() -> None:
+    count = 2 * PORTION + 50
+    work = each(concurrency=count, reserve={"tokens": 10}, needs="first")
+    budget = {"tokens": 10, "on_exhausted": "ask", "role": "maintainer"}
+    p = Partition(route({"first": agent("x", 1, reserve={"tokens": 10}), "a": work}, budget=budget))
+    p.start(data=list(range(count)))
+    p.succeed("first", usage={"tokens": 10})
+    while p.step("a").due_at_ms is not None:
+        p.wait("a")
+    parked(p)
+    p.answer("a.budget", payload={"tokens": 10 * count})
+    assert (len(tasks(p)), p.step("a").status) == (PORTION, "incident")
+    p.command("retry")
+    assert (len(tasks(p)), p.step("a").status) == (PORTION, "iterating")
+    p.wait("a")
+    assert len(tasks(p)) == 50
