@@ -75,7 +75,9 @@ class Deadlines:
 
     def wants_barrier(self, now_ms: int) -> int | None:
         """The time up to which inputs must be known to be read, since a timer that they can beat is due; None: no need to ask."""
-        known = self.barrier
+        nearest_ms, known = self.nearest_at_ms(), self.barrier
+        if nearest_ms is None or nearest_ms >= now_ms:  # as in most turns
+            return None
         for awaited in self.beatable(now_ms):
             due = self._next_at_ms(awaited)
             if known is None or (due is not None and known.up_to_ms <= due):

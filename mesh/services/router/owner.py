@@ -178,7 +178,7 @@ class Owner:
     # Deciding ------------------------------------------------------------------------------------------------------
 
     def is_idle(self, now_ms: int) -> bool:
-        """Whether there is nothing to decide, and nothing is due that waits for a barrier: most partitions, in most turns.
+        """Whether there is nothing to decide: most partitions, in most turns.
 
         `now_ms`: this machine's clock.
         """

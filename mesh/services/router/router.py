@@ -421,9 +421,7 @@ class Router:
     def _look_after(self, tasks: asyncio.TaskGroup) -> None:
         now_ms = self._clock.now_ms()
         waiting = [
-            (owner, up_to)
-            for owner in self.owners.values()
-            if not owner.is_idle(now_ms) and (up_to := owner.wants_barrier(now_ms)) is not None
+            (owner, up_to) for owner in self.owners.values() if (up_to := owner.wants_barrier(now_ms)) is not None
         ]
         if waiting:
             self._in_background("barriers", lambda: self._raise_barriers(waiting), tasks)
