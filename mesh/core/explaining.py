@@ -5,7 +5,7 @@ Owns the answers as values. It decides nothing by itself: `RouteIndex` matches a
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, assert_never
+from typing import Any, assert_never
 
 import msgspec
 
@@ -32,7 +32,7 @@ from mesh.core.events import (
     WorkflowEnded,
 )
 from mesh.core.expressions import compile_template
-from mesh.core.inputs import EventForwarded, EventMatched, EventOffered
+from mesh.core.inputs import NOWHERE, EventForwarded, EventMatched, EventOffered
 from mesh.core.limits import limiter_name
 from mesh.core.matching import Match, MatchProblem, RouteIndex
 from mesh.core.route import AwaitedEvent, Route, Template, WaitWork
@@ -40,8 +40,6 @@ from mesh.core.state import FINISHED, Directory, KeptEvent, Workflow
 from mesh.core.subexpressions import Part, parts_of
 
 __all__ = ["Awaited", "First", "RouteSaid", "explain_event"]
-
-_NOWHERE: Final[dict[str, Any]] = {"source_topic": "", "source_partition": 0, "source_offset": 0}
 
 
 class First(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,7 +145,7 @@ def _first(
         digest=match.route.digest,
         key=match.key,
         cloud_event=event,
-        **_NOWHERE,
+        **NOWHERE,
         source_at_ms=now_ms,
     )
     decided = decide(workflow, given, route=match.route, directory=directory, now_ms=now_ms)
@@ -198,7 +196,7 @@ class _Waits:
             digest=self._route.digest,
             key=offer.key,
             cloud_event=self._event,
-            **_NOWHERE,
+            **NOWHERE,
             source_at_ms=self._now_ms,
         )
         about = Awaited(step=step, workflow_id=name, said="", takes=None, key=parts)
@@ -218,7 +216,7 @@ class _Waits:
         kept = KeptEvent(
             cloud_event=self._event, topic="", partition=0, offset=0, at_ms=self._now_ms, alias=awaited.alias
         )
-        given = EventForwarded(workflow_id=name, kept=kept, **_NOWHERE, source_at_ms=self._now_ms)
+        given = EventForwarded(workflow_id=name, kept=kept, **NOWHERE, source_at_ms=self._now_ms)
         about = Awaited(step=step, workflow_id=name, said="", takes=None, key=key)
         found = self._of_workflow(about, awaited, (self._workflows or {}).get(name), given, told)
         return msgspec.structs.replace(found, said=f"{found.said} (by the alias {alias})")

@@ -4,7 +4,7 @@
 agents); `TimerDue` and `TaskUndeliverable` are made by the owner itself.
 """
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -13,6 +13,7 @@ from mesh.core.schedules import Schedule
 from mesh.core.state import KeptEvent
 
 __all__ = [
+    "NOWHERE",
     "AliasAnswered",
     "AliasClaimed",
     "AliasReleased",
@@ -55,6 +56,10 @@ class _Inbox(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
     source_offset: int
     source_index: int = 0
     source_at_ms: int  # when the broker took the source record
+
+
+NOWHERE: Final[dict[str, Any]] = {"source_topic": "", "source_partition": 0, "source_offset": 0}
+"""The source of an input that no record holds: of a rehearsal or an explanation, which no owner decides on."""
 
 
 class EventMatched(_Inbox, tag="EventMatched.1", frozen=True, kw_only=True):

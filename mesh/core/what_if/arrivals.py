@@ -3,12 +3,11 @@
 from typing import Any, NamedTuple
 
 from mesh.core import ids
-from mesh.core.inputs import EventForwarded, EventOffered
+from mesh.core.inputs import NOWHERE, EventForwarded, EventOffered
 from mesh.core.matching import RouteIndex
 from mesh.core.recording import Offered, Run
 from mesh.core.route import Route
 from mesh.core.state import KeptEvent
-from mesh.core.what_if.returns import NOWHERE
 
 __all__ = ["Arrival", "Arrivals", "event_name", "event_of"]
 

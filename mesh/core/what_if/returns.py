@@ -19,6 +19,7 @@ from mesh.core.events import (
     TaskSucceeded,
 )
 from mesh.core.inputs import (
+    NOWHERE,
     AnswerGiven,
     CallEnded,
     CommandGiven,
@@ -32,10 +33,9 @@ from mesh.core.inputs import (
 )
 from mesh.core.recording import Attempt, Outcome, Question
 
-__all__ = ["NOWHERE", "answer_input", "command_input", "report_input", "result_input", "slot_input"]
+__all__ = ["answer_input", "command_input", "report_input", "result_input", "slot_input"]
 
 _CALL_ENDS: Final = frozenset({"failed", "rejected", "cancelled", "refused"})
-NOWHERE: Final[dict[str, Any]] = {"source_topic": "", "source_partition": 0, "source_offset": 0}
 _COMMANDS: Final[dict[str, Literal["cancel", "retry", "skip", "fail"]]] = {
     "cancel": "cancel",
     "retry": "retry",

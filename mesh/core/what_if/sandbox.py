@@ -37,6 +37,7 @@ from mesh.core.events import (
     WorkflowEnded,
 )
 from mesh.core.inputs import (
+    NOWHERE,
     AliasAnswered,
     CallCancelled,
     EventForwarded,
@@ -52,7 +53,7 @@ from mesh.core.route import CallWork, Route
 from mesh.core.state import Directory, StepState, Workflow
 from mesh.core.what_if.arrivals import Arrival, Arrivals, event_name, event_of
 from mesh.core.what_if.comparing import Fact, events_of, facts_of
-from mesh.core.what_if.returns import NOWHERE, answer_input, command_input, report_input, result_input, slot_input
+from mesh.core.what_if.returns import answer_input, command_input, report_input, result_input, slot_input
 from mesh.core.what_if.unknowns import done_by_another, is_time_out, never, unheard
 
 __all__ = ["Sandbox"]
