@@ -278,16 +278,18 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CheckpointStore(Protocol):
-    """Where one partition's checkpoint is kept, on this machine."""
+    """Where one partition's checkpoint is kept, on this machine. Written in portions, none of which counts before the last: `put` as often as need be, then `save`."""
 
     def load(self) -> Checkpoint | None:
-        """The last one saved; None where there is none, or none that can be read."""
+        """The last one saved; None where there is none, or none that can be read. What was put and not saved is dropped."""
         ...
 
-    def save(
-        self, *, offset: int, epoch_tokens: bytes, meta: bytes, changed: Mapping[str, bytes], removed: Collection[str]
-    ) -> None:
-        """Write all of it in one transaction. What is neither in `changed` nor in `removed` stays."""
+    def put(self, changed: Mapping[str, bytes], removed: Collection[str]) -> None:
+        """A portion of the next checkpoint: workflows by id, against the last one. After an error nothing of it is kept."""
+        ...
+
+    def save(self, *, offset: int, epoch_tokens: bytes, meta: bytes) -> None:
+        """All that was put since the last one is the checkpoint at `offset`, at once and together. After an error nothing of it is kept."""
         ...
 
     def delete(self) -> None:

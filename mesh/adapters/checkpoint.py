@@ -5,8 +5,8 @@ counts as absent, and is replaced. The bytes are the caller's (the router's part
 process uses a file at a time.
 """
 
-from collections.abc import Collection, Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Final
@@ -15,6 +15,7 @@ from zlib import crc32
 import apsw
 import structlog
 
+from mesh.adapters.wal import Checkpointer
 from mesh.errors import OperatorError
 from mesh.ports import Checkpoint
 
@@ -22,6 +23,7 @@ __all__ = ["CheckpointFile"]
 
 _APPLICATION_ID: Final = 0x6D636B70  # "mckp"
 _VERSION: Final = 1
+_WAL_PAGES: Final = 1_000  # 4 MiB
 _BUSY_MS: Final = 1000  # a predecessor that is still closing
 _TABLES: Final = """
 CREATE TABLE state (
@@ -47,11 +49,11 @@ class _Damaged(Exception):
 
 
 class CheckpointFile:
-    """An open checkpoint. `load` once, then `save` as often as it pays."""
+    """An open checkpoint: implements `mesh.ports.CheckpointStore`. `load` once, then `put` and `save` as often as it pays."""
 
     def __init__(self, path: Path, connection: apsw.Connection) -> None:
         self._path = path
-        self._connection = connection
+        self._take(connection)
         self._is_deleted = False
 
     @classmethod
@@ -76,9 +78,10 @@ class CheckpointFile:
             ) from error
 
     def load(self) -> Checkpoint | None:
-        """What was saved last; None if nothing was, or if it is damaged (then the file is emptied)."""
+        """What was saved last; None if nothing was, or if it is damaged (then the file is emptied). What was put and not saved is dropped."""
         if self._is_deleted:
             return None
+        self._drop_put()
         try:
             return self._load()
         except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, _Damaged) as error:
@@ -101,38 +104,51 @@ class CheckpointFile:
                 workflows[id_] = state
         return Checkpoint(offset=offset, epoch_tokens=epoch_tokens, meta=meta, workflows=workflows)
 
-    def save(
-        self, *, offset: int, epoch_tokens: bytes, meta: bytes, changed: Mapping[str, bytes], removed: Collection[str]
-    ) -> None:
-        """Bring the file to `offset`, in one transaction. `changed` and `removed` are against the last save."""
-        try:
-            if self._is_deleted:
-                self._replace()
-            self._save(offset, epoch_tokens, meta, changed, removed)
-        except (apsw.Error, OSError) as error:
-            raise OperatorError(
-                f"cannot save the checkpoint {self._path}: {error}. Check the disk and its space; the file may be deleted."
-            ) from error
-
-    def _save(
-        self, offset: int, epoch_tokens: bytes, meta: bytes, changed: Mapping[str, bytes], removed: Collection[str]
-    ) -> None:
-        with self._connection:
-            execute, execute_many = self._connection.execute, self._connection.executemany
+    def put(self, changed: Mapping[str, bytes], removed: Collection[str]) -> None:
+        """A portion of the next checkpoint, in the transaction that `save` ends."""
+        with self._writing():
+            execute_many = self._connection.executemany
             execute_many("DELETE FROM workflow WHERE id = ?", [(id_,) for id_ in removed])
             execute_many(
                 "INSERT OR REPLACE INTO workflow VALUES (?, ?, ?)",
                 [(id_, state, crc32(state)) for id_, state in changed.items()],
             )
-            execute(
+
+    def save(self, *, offset: int, epoch_tokens: bytes, meta: bytes) -> None:
+        """Bring the file to `offset`, with all that was put."""
+        with self._writing():
+            self._connection.execute(
                 "INSERT OR REPLACE INTO state VALUES (1, ?, ?, ?, ?)",
                 (offset, epoch_tokens, meta, _state_crc(offset, epoch_tokens, meta)),
             )
+            self._connection.execute("COMMIT")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """In the transaction of the next checkpoint. What goes wrong ends it, and raises `OperatorError`."""
+        try:
+            if self._is_deleted:
+                self._replace()
+            if not self._connection.in_transaction:
+                self._connection.execute("BEGIN IMMEDIATE")
+            yield
+        except BaseException as error:
+            self._drop_put()
+            if not isinstance(error, apsw.Error | OSError):
+                raise
+            raise OperatorError(
+                f"cannot save the checkpoint {self._path}: {error}. Check the disk and its space; the file may be deleted."
+            ) from error
+
+    def _drop_put(self) -> None:
+        if self._connection.in_transaction:  # some errors end it by themselves
+            self._connection.execute("ROLLBACK")
 
     def close(self) -> None:
         """Close the file; what was saved stays."""
         with suppress(apsw.Error):
             self._connection.close()
+        self._checkpointer.close()
 
     def delete(self) -> None:
         """Delete the file. It holds nothing until the next `save` makes it anew."""
@@ -142,8 +158,12 @@ class CheckpointFile:
 
     def _replace(self) -> None:
         self.delete()
-        self._connection = _connect(self._path)
+        self._take(_connect(self._path))
         self._is_deleted = False
+
+    def _take(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self._checkpointer = Checkpointer(connection, self._path, pages=_WAL_PAGES)
 
 
 def _connect(path: Path) -> apsw.Connection:
@@ -152,6 +172,7 @@ def _connect(path: Path) -> apsw.Connection:
         connection.set_busy_timeout(_BUSY_MS)
         connection.pragma("journal_mode", "wal")
         connection.pragma("synchronous", "NORMAL")
+        connection.pragma("wal_autocheckpoint", 0)  # `Checkpointer` does it
         with connection:
             _prepare(connection)
     except BaseException:

@@ -1,7 +1,8 @@
 """The checkpoint file: what was saved is loaded, in one piece; what can't be trusted counts as absent."""
 
+import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -25,14 +26,27 @@ def file(path: Path) -> Iterator[CheckpointFile]:
     file.close()
 
 
+def _save(
+    file: CheckpointFile,
+    offset: int,
+    changed: dict[str, bytes],
+    removed: Collection[str] = (),
+    *,
+    epoch_tokens: bytes = b"",
+    meta: bytes = b"",
+) -> None:
+    file.put(changed, removed)
+    file.save(offset=offset, epoch_tokens=epoch_tokens, meta=meta)
+
+
 def test_a_new_file_holds_no_checkpoint(file: CheckpointFile, path: Path) -> None:
     assert file.load() is None
     assert path.exists()
 
 
 def test_what_was_saved_is_loaded_after_opening_again(file: CheckpointFile, path: Path) -> None:
-    file.save(offset=7, epoch_tokens=b"e1", meta=b"m1", changed={"r:1": b"one", "r:2": b"two", "r:3": b""}, removed=[])
-    file.save(offset=9, epoch_tokens=b"e2", meta=b"\x00m2", changed={"r:2": b"two again"}, removed={"r:1", "r:none"})
+    _save(file, 7, {"r:1": b"one", "r:2": b"two", "r:3": b""}, [], epoch_tokens=b"e1", meta=b"m1")
+    _save(file, 9, {"r:2": b"two again"}, {"r:1", "r:none"}, epoch_tokens=b"e2", meta=b"\x00m2")
     file.close()
     again = CheckpointFile.open(path)
     assert again.load() == Checkpoint(
@@ -42,25 +56,65 @@ def test_what_was_saved_is_loaded_after_opening_again(file: CheckpointFile, path
 
 
 def test_a_save_that_fails_changes_nothing(file: CheckpointFile) -> None:
-    file.save(offset=1, epoch_tokens=b"", meta=b"", changed={"r:1": b"one"}, removed=[])
+    _save(file, 1, {"r:1": b"one"})
     with pytest.raises(TypeError):
-        file.save(offset=2, epoch_tokens=b"", meta=b"", changed={"r:1": b"two", "r:2": None}, removed=[])  # type: ignore[dict-item]  # the fault
+        _save(file, 2, {"r:1": b"two", "r:2": None})  # type: ignore[dict-item]  # the fault
     loaded = file.load()
     assert loaded is not None
     assert (loaded.offset, loaded.workflows) == (1, {"r:1": b"one"})
 
 
+def test_portions_count_together_with_the_save_that_ends_them(file: CheckpointFile, path: Path) -> None:
+    _save(file, 1, {"r:1": b"one", "r:2": b"two"})
+    file.put({"r:3": b"three"}, ["r:1"])
+    with closing(sqlite3.connect(path)) as other:
+        assert other.execute("SELECT id FROM workflow").fetchall() == [("r:1",), ("r:2",)]
+    file.put({"r:1": b"one again"}, ["r:2"])
+    file.save(offset=2, epoch_tokens=b"", meta=b"")
+    loaded = file.load()
+    assert loaded is not None
+    assert (loaded.offset, loaded.workflows) == (2, {"r:1": b"one again", "r:3": b"three"})
+
+
+def test_portions_that_no_save_ended_are_dropped(file: CheckpointFile, path: Path) -> None:
+    _save(file, 1, {"r:1": b"one"})
+    file.put({"r:2": b"two"}, [])
+    loaded = file.load()  # as a new owner of the partition does
+    assert loaded is not None
+    assert loaded.workflows == {"r:1": b"one"}
+    file.put({"r:3": b"three"}, [])
+    file.close()  # as the end of the process does
+    again = CheckpointFile.open(path)
+    loaded = again.load()
+    assert loaded is not None
+    assert (loaded.offset, loaded.workflows) == (1, {"r:1": b"one"})
+    again.close()
+
+
+def test_a_portion_that_fails_takes_those_before_it_along(file: CheckpointFile, path: Path) -> None:
+    _save(file, 1, {"r:1": b"one"})
+    file.put({"r:2": b"two"}, [])
+    file._connection.execute("PRAGMA query_only = ON")
+    with pytest.raises(OperatorError, match=re.escape(f"cannot save the checkpoint {path}")):
+        file.put({"r:3": b"three"}, [])
+    file._connection.execute("PRAGMA query_only = OFF")
+    _save(file, 2, {"r:4": b"four"})
+    loaded = file.load()
+    assert loaded is not None
+    assert (loaded.offset, loaded.workflows) == (2, {"r:1": b"one", "r:4": b"four"})
+
+
 def test_delete_removes_all_of_its_files(file: CheckpointFile, path: Path) -> None:
-    file.save(offset=1, epoch_tokens=b"", meta=b"", changed={}, removed=[])
+    _save(file, 1, {})
     file.delete()
     assert list(path.parent.iterdir()) == []
 
 
 def test_a_deleted_checkpoint_holds_nothing_and_can_be_saved_anew(file: CheckpointFile, path: Path) -> None:
-    file.save(offset=1, epoch_tokens=b"", meta=b"", changed={"r:1": b"one"}, removed=[])
+    _save(file, 1, {"r:1": b"one"})
     file.delete()
     assert file.load() is None
-    file.save(offset=2, epoch_tokens=b"", meta=b"", changed={"r:2": b"two"}, removed=[])
+    _save(file, 2, {"r:2": b"two"})
     loaded = file.load()
     assert loaded is not None
     assert (loaded.offset, loaded.workflows) == (2, {"r:2": b"two"})
@@ -101,14 +155,14 @@ def test_a_file_that_cannot_be_trusted_counts_as_absent_and_is_replaced(
     path: Path, damage: Callable[[Path], None]
 ) -> None:
     file = CheckpointFile.open(path)
-    file.save(offset=7, epoch_tokens=b"e", meta=b"m", changed={"r:1": b"the state of one"}, removed=[])
+    _save(file, 7, {"r:1": b"the state of one"}, [], epoch_tokens=b"e", meta=b"m")
     file.close()
     damage(path)
     with capture_logs() as logs:
         file = CheckpointFile.open(path)
         assert file.load() is None
     assert [(line["event"], line["log_level"]) for line in logs] == [("checkpoint_replaced", "warning")]
-    file.save(offset=8, epoch_tokens=b"", meta=b"", changed={"r:2": b"two"}, removed=[])
+    _save(file, 8, {"r:2": b"two"})
     file.close()
     again = CheckpointFile.open(path)
     assert again.load() == Checkpoint(offset=8, epoch_tokens=b"", meta=b"", workflows={"r:2": b"two"})

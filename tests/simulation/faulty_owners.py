@@ -17,6 +17,7 @@ from mesh.errors import BrokerError, BrokerUnavailable
 from mesh.ports import Broker, Record
 from mesh.services.router import barrier, checkpoint, flight, router, takeover
 from mesh.services.router.batch import Flight
+from mesh.services.router.checkpoint import Saving
 from mesh.services.router.owner import Owner
 from mesh.services.router.signs import Signs
 from mesh.services.router.timers import Timers
@@ -275,13 +276,26 @@ PLANS["the_silence_of_an_agent_is_decided_on_while_its_signs_are_unread"] = _wit
 
 @fault
 def checkpoints_hold_unconfirmed_state(patch: pytest.MonkeyPatch) -> None:
-    honest = checkpoint.save_checkpoint
+    honest = Saving.__init__
 
-    def save(owner: Owner, store: Any) -> None:
+    def make(self: Saving, owner: Owner, store: Any) -> None:
         owner.dirty = {**owner.dirty, **owner.state.workflows}
-        honest(owner, store)
+        honest(self, owner, store)
 
-    patch.setattr(router, "save_checkpoint", save)
+    patch.setattr(Saving, "__init__", make)
+
+
+@fault
+def a_checkpoint_counts_before_its_last_portion(patch: pytest.MonkeyPatch) -> None:
+    honest = Saving.advance
+
+    def advance(self: Saving, workflows: int | None = None) -> bool:
+        done = honest(self, workflows)
+        if not done:
+            self._store.save(offset=self._offset, epoch_tokens=self._epochs, meta=self._meta)
+        return done
+
+    patch.setattr(Saving, "advance", advance)
 
 
 @fault

@@ -16,7 +16,7 @@ from mesh.adapters.sqlite.groups import Groups
 from mesh.adapters.sqlite.log import Log
 from mesh.adapters.sqlite.nudge import Nudges
 from mesh.adapters.sqlite.schema import explain, is_busy, roll_back
-from mesh.adapters.sqlite.wal import Checkpointer
+from mesh.adapters.wal import Checkpointer
 from mesh.errors import BrokerUnavailable
 
 __all__ = ["Store"]
@@ -26,6 +26,7 @@ T = TypeVar("T")
 _FIRST_WAIT_S: Final = 0.0005
 _LONGEST_WAIT_S: Final = 0.02
 _BREATH_S: Final = 0.005
+_WAL_PAGES: Final = 2_000  # 16 MiB of 8 KiB pages
 
 
 class Store:
@@ -47,7 +48,7 @@ class Store:
         self.log = Log(connection, max_record_bytes)
         self.groups = Groups(connection, self.log.catalogue)
         self.nudges = Nudges(path, asyncio.get_running_loop())
-        self._checkpointer = None if connection.readonly("main") else Checkpointer(connection, path)
+        self._checkpointer = None if connection.readonly("main") else Checkpointer(connection, path, pages=_WAL_PAGES)
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._breathed_at = 0.0
@@ -127,6 +128,6 @@ class Store:
             self.nudges.close()
             try:
                 if self._checkpointer is not None:
-                    await self._checkpointer.close()
+                    await asyncio.to_thread(self._checkpointer.close)
             finally:
                 self._connection.close()

@@ -3,6 +3,7 @@
 It holds confirmed state alone, and is a cache: one that can't be read is deleted, and the log makes it anew.
 """
 
+from itertools import islice
 from typing import NamedTuple
 
 import msgspec
@@ -12,10 +13,11 @@ from mesh.codec.state import decode_meta, decode_workflow, encode_meta, encode_w
 from mesh.core.ownership import Epochs
 from mesh.core.replay import PartitionFold
 from mesh.core.state import PartitionState
+from mesh.errors import OperatorError
 from mesh.ports import CheckpointStore
 from mesh.services.router.owner import Owner
 
-__all__ = ["load_fold", "save_checkpoint"]
+__all__ = ["Saving", "load_fold"]
 
 _log = structlog.get_logger()
 
@@ -70,25 +72,49 @@ def load_fold(partition: int, store: CheckpointStore | None) -> Loaded:
     return Loaded(fold, kept.spans, kept.origin)
 
 
-def save_checkpoint(owner: Owner, store: CheckpointStore) -> None:
-    """Write what the log has confirmed since the last time. Does nothing where there is nothing new."""
-    if not owner.dirty and owner.confirmed_offset == owner.checkpoint_offset:
-        return
-    dirty = owner.dirty
-    kept = _EpochsMeta(
-        seen=owner.epochs.seen(),
-        current=owner.epochs.current,
-        takeovers=owner.takeovers,
-        attempted=owner.attempted,
-        spans=list(owner.spans),
-        origin=owner.origin,
-    )
-    store.save(
-        offset=owner.confirmed_offset,
-        epoch_tokens=_encode(kept),
-        meta=encode_meta(owner.confirmed),
-        changed={name: encode_workflow(workflow) for name, workflow in dirty.items() if workflow is not None},
-        removed=[name for name, workflow in dirty.items() if workflow is None],
-    )
-    owner.dirty = {}
-    owner.checkpoint_offset = owner.confirmed_offset
+class Saving:
+    """One checkpoint on its way to its store, in portions: a router that has thousands of workflows to write must not let those that wait stand for 20 ms.
+
+    It holds what the log had confirmed when it was made; the owner goes on meanwhile.
+    """
+
+    def __init__(self, owner: Owner, store: CheckpointStore) -> None:
+        self.owner = owner
+        self._store = store
+        self._offset = owner.confirmed_offset
+        self._meta = encode_meta(owner.confirmed)
+        self._epochs = _encode(
+            _EpochsMeta(
+                seen=owner.epochs.seen(),
+                current=owner.epochs.current,
+                takeovers=owner.takeovers,
+                attempted=owner.attempted,
+                spans=list(owner.spans),
+                origin=owner.origin,
+            )
+        )
+        self._taken, owner.dirty = owner.dirty, {}
+        self._left = iter(self._taken.items())
+
+    @staticmethod
+    def is_wanted(owner: Owner) -> bool:
+        """Whether the log has confirmed anything since the last one."""
+        return bool(owner.dirty) or owner.confirmed_offset != owner.checkpoint_offset
+
+    def advance(self, workflows: int | None = None) -> bool:
+        """Write so many more (None: all). Whether it is done. Raises `OperatorError`; then nothing is written, and the owner has it all to write yet."""
+        portion = dict(islice(self._left, workflows))
+        try:
+            if portion:
+                self._store.put(
+                    {name: encode_workflow(workflow) for name, workflow in portion.items() if workflow is not None},
+                    [name for name, workflow in portion.items() if workflow is None],
+                )
+                if len(portion) == workflows:
+                    return False
+            self._store.save(offset=self._offset, epoch_tokens=self._epochs, meta=self._meta)
+        except OperatorError:
+            self.owner.dirty = {**self._taken, **self.owner.dirty}
+            raise
+        self.owner.checkpoint_offset = self._offset
+        return True

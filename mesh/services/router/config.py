@@ -18,6 +18,7 @@ class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
     idle_poll_s: float = 0.1  # how late a timer or a stop may be noticed while no record comes
     membership_poll_s: float = 0.25  # between polls that only serve the membership; well below the session's time-out
     checkpoint_interval_s: float = 5.0
+    checkpoint_portion: int = 64  # workflows of a checkpoint written at once, about a millisecond's work
     drain_timeout_s: float = 10.0  # for what is under way at a stop or a revocation
     retry_pause_s: float = 0.5  # between attempts while the broker is away
     max_event_bytes: int = (

@@ -16,7 +16,7 @@ from mesh.errors import BrokerError, BrokerUnavailable, OperatorError, Partition
 from mesh.observability import Tracer
 from mesh.ports import Broker, CheckpointStore, Clock, Committed, Entropy, Reader, Record, Subscription, TopicPartition
 from mesh.services.router.barrier import raise_barriers
-from mesh.services.router.checkpoint import save_checkpoint
+from mesh.services.router.checkpoint import Saving
 from mesh.services.router.config import RouterConfig
 from mesh.services.router.definitions import Definitions
 from mesh.services.router.directory import DirectoryFollower
@@ -75,6 +75,7 @@ class Router:
         self._retake_at = 0.0
         self._housekeeping_at = 0.0
         self._saved_at: dict[int, float] = {}
+        self._saving: Saving | None = None
         self._background: dict[
             str, asyncio.Task[None]
         ] = {}  # at most one of each kind: taking over, barriers, definitions
@@ -284,8 +285,9 @@ class Router:
                         _log.warning("inputs_unread", error=str(error))
                         await asyncio.sleep(self._config.retry_pause_s)
                         continue
-                    self._decide(records, flights)
-                    self._look_after(flights)
+                    if self._decide(records, flights):
+                        await asyncio.sleep(0)  # appends go out before the next poll is made ready
+                    self._look_after(flights, len(records))
                 for task in self._background.values():
                     task.cancel()
                 await self._land(list(self.owners.values()))
@@ -330,13 +332,17 @@ class Router:
 
     def _idle_s(self) -> float:
         """How long to wait for records while nothing else is due."""
+        if self._saving is not None:
+            return _BARRIER_POLL_S
         due = self.next_due_at_ms()
         if due is None:
             return self._config.idle_poll_s
         wait_s = (due + 1 - self._clock.now_ms()) / 1000  # a timer that waits for inputs fires the millisecond after
         return min(max(wait_s, _BARRIER_POLL_S), self._config.idle_poll_s)
 
-    def _decide(self, records: Sequence[Record], flights: asyncio.TaskGroup) -> None:
+    def _decide(self, records: Sequence[Record], flights: asyncio.TaskGroup) -> bool:
+        """One batch of decisions for each partition that has inputs. Whether any is on its way now."""
+        launched = False
         for record in records:
             owner = self.owners.get(record.partition)
             if owner is not None:
@@ -348,6 +354,8 @@ class Router:
                 flying = flights.create_task(fly(self._broker, owner, begin_flight(owner, batch), self._clock))
                 self._flying.add(flying)
                 flying.add_done_callback(self._flying.discard)
+                launched = True
+        return launched
 
     # Looking after owners ----------------------------------------------------------------------------------------------
 
@@ -418,7 +426,7 @@ class Router:
             tracing=self._tracing,
         )
 
-    def _look_after(self, tasks: asyncio.TaskGroup) -> None:
+    def _look_after(self, tasks: asyncio.TaskGroup, records: int) -> None:
         now_ms = self._clock.now_ms()
         waiting = [
             (owner, up_to) for owner in self.owners.values() if (up_to := owner.wants_barrier(now_ms)) is not None
@@ -428,10 +436,7 @@ class Router:
         wanting = [owner for owner in self.owners.values() if owner.wanted_digest is not None]
         if wanting:
             self._in_background("definitions", lambda: self._find_definitions(wanting), tasks)
-        now = asyncio.get_running_loop().time()
-        if now >= self._housekeeping_at:
-            self._housekeeping_at = now + self._config.checkpoint_interval_s / (len(self.owners) + 1)
-            self._save_one(now)
+        self._save_some(records)
 
     async def _raise_barriers(self, waiting: Sequence[tuple[Owner, int]]) -> None:
         try:
@@ -453,19 +458,36 @@ class Router:
             if digest is not None and self._definitions.get(digest) is None:
                 owner.unknown_digests.add(digest)
 
-    def _save_one(self, now: float) -> None:
-        """Save the checkpoint that is oldest: one partition a turn, so that no turn is long."""
-        due = [p for p in self.owners if now - self._saved_at.get(p, 0.0) >= self._config.checkpoint_interval_s]
-        if due:
-            partition = min(due, key=lambda p: self._saved_at.get(p, 0.0))
-            self._saved_at[partition] = now
-            self._save(self.owners[partition])
+    def _save_some(self, records: int) -> None:
+        """Save the checkpoint that is oldest, a portion a turn. A portion of as many workflows as there were records keeps up with any load, for none has changed more."""
+        now = asyncio.get_running_loop().time()
+        if self._saving is None and now >= self._housekeeping_at:
+            self._housekeeping_at = now + self._config.checkpoint_interval_s / (len(self.owners) + 1)
+            due = [p for p in self.owners if now - self._saved_at.get(p, 0.0) >= self._config.checkpoint_interval_s]
+            if due:
+                partition = min(due, key=lambda p: self._saved_at.get(p, 0.0))
+                self._saved_at[partition] = now
+                self._begin_saving(self.owners[partition])
+        if self._saving is not None:
+            self._go_on_saving(max(records, self._config.checkpoint_portion))
 
-    def _save(self, owner: Owner) -> None:
+    def _begin_saving(self, owner: Owner) -> None:
         store = self._stores.get(owner.partition)
-        if store is None or owner.is_lost():
+        if store is not None and not owner.is_lost() and Saving.is_wanted(owner):
+            self._saving = Saving(owner, store)
+
+    def _go_on_saving(self, workflows: int | None) -> None:
+        saving, self._saving = self._saving, None
+        if saving is None or saving.owner.is_lost():  # its successor's `load` drops what is put
             return
         try:
-            save_checkpoint(owner, store)
+            if not saving.advance(workflows):
+                self._saving = saving
         except OperatorError as error:  # a checkpoint is a cache: without it the next start reads more of the log
-            _log.warning("checkpoint_not_saved", partition=owner.partition, error=str(error))
+            _log.warning("checkpoint_not_saved", partition=saving.owner.partition, error=str(error))
+
+    def _save(self, owner: Owner) -> None:
+        """All of it, now."""
+        self._go_on_saving(None)
+        self._begin_saving(owner)
+        self._go_on_saving(None)

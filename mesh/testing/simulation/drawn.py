@@ -304,7 +304,7 @@ class _Drawing:
 
     def budget(self) -> _Document:
         limits = self.one(
-            {"tokens": 20}, {"tokens": 40, "hops": 4}, {"tokens": 30, "usd": 1}, {"tokens": 60, "time": "9s"}
+            {"tokens": 20}, {"tokens": 40, "hops": 4}, {"tokens": 30, "usd": 1}, {"tokens": 60, "time": "40s"}
         )
         ways = ({"on_exhausted": "fail"}, {"on_exhausted": "ask", "role": "lead", **self.one({}, {"deadline": "6s"})})
         return {**limits, **self.one(*ways)}

@@ -16,23 +16,35 @@ class MemoryCheckpointStore:
     def __init__(self) -> None:
         self.is_foreign = False
         self._kept: list[Checkpoint] = []
+        self._put: dict[str, bytes | None] = {}
 
     def load(self) -> Checkpoint | None:
+        self._put = {}
+        return self.last()
+
+    def last(self) -> Checkpoint | None:
+        """What `load` gives, for those who look on."""
         return self._kept[-1] if self._kept else None
 
-    def save(
-        self, *, offset: int, epoch_tokens: bytes, meta: bytes, changed: Mapping[str, bytes], removed: Collection[str]
-    ) -> None:
+    def put(self, changed: Mapping[str, bytes], removed: Collection[str]) -> None:
+        self._put.update(dict.fromkeys(removed))
+        self._put.update(changed)
+
+    def save(self, *, offset: int, epoch_tokens: bytes, meta: bytes) -> None:
         self.is_foreign = False
         workflows = dict(self._kept[-1].workflows) if self._kept else {}
-        for name in removed:
-            workflows.pop(name, None)
-        workflows.update(changed)
+        for name, state in self._put.items():
+            if state is None:
+                workflows.pop(name, None)
+            else:
+                workflows[name] = state
+        self._put = {}
         self._kept.append(Checkpoint(offset=offset, epoch_tokens=epoch_tokens, meta=meta, workflows=workflows))
 
     def delete(self) -> None:
         self.is_foreign = False
         self._kept.clear()
+        self._put = {}
 
     def close(self) -> None:
         """Nothing to close: what was saved stays."""

@@ -220,6 +220,7 @@ class World:
                 max_poll_records=rng.choice([1, 3, 100]),
                 max_flights=rng.choice([1, 2, 4]),
                 checkpoint_interval_s=rng.choice([0.5, 3.0]),
+                checkpoint_portion=rng.choice([1, 3, 64]),
                 drain_timeout_s=2.0,
             ),
             clock=slot.clock,
@@ -341,7 +342,7 @@ class World:
                     self._compare(f"{slot.name}, partition {partition}", owner.state.workflows, fold)
 
     def _compare_checkpoint(self, slot: _Slot, partition: int, store: MemoryCheckpointStore) -> None:
-        saved = store.load()
+        saved = store.last()
         if saved is None or store.is_foreign:
             return
         fold = PartitionFold(partition)

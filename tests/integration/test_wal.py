@@ -8,8 +8,8 @@ import apsw
 import pytest
 from structlog.testing import capture_logs
 
-from mesh.adapters.sqlite import SqliteBroker, wal
-from mesh.adapters.sqlite.wal import Checkpointer
+from mesh.adapters.sqlite import SqliteBroker, store
+from mesh.adapters.wal import Checkpointer
 from mesh.ports import OutRecord, TopicPartition, TopicSpec
 
 GENEROUS_S = 60.0
@@ -38,8 +38,7 @@ async def test_the_log_is_moved_while_the_file_is_open(tmp_path: Path) -> None:
 
 
 async def test_the_log_begins_anew_though_nobody_ever_pauses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wal, "_MOVE_PAGES", 200)
-    monkeypatch.setattr(wal, "_MOST_PAGES", 600)
+    monkeypatch.setattr(store, "_WAL_PAGES", 200)
     broker = await SqliteBroker.open(tmp_path / "mesh.db", client_id="test")
     await broker.create_topics([TopicSpec("t", 1)])
     checkpointer = broker._store._checkpointer
@@ -65,16 +64,16 @@ async def test_a_commit_does_not_fail_because_the_log_could_not_be_moved(
             raise apsw.IOError("disk I/O error")
 
     connection = Broken()
-    checkpointer = Checkpointer(connection, tmp_path / "mesh.db")  # type: ignore[arg-type]
+    checkpointer = Checkpointer(connection, tmp_path / "mesh.db", pages=2_000)  # type: ignore[arg-type]
     assert connection.hook(connection, "main", 1_000_000) == apsw.SQLITE_OK
-    await checkpointer.close()
+    checkpointer.close()
 
 
 async def test_a_file_that_can_not_be_opened_again_is_told(tmp_path: Path) -> None:
     connection = apsw.Connection(":memory:")
-    checkpointer = Checkpointer(connection, tmp_path / "gone" / "mesh.db")
+    checkpointer = Checkpointer(connection, tmp_path / "gone" / "mesh.db", pages=2_000)
     with capture_logs() as logs:
         assert checkpointer._committed(connection, "main", 3_000) == apsw.SQLITE_OK
-        await checkpointer.close()
+        checkpointer.close()
     assert [log["event"] for log in logs] == ["write_ahead_log_not_moved"]
     connection.close()

@@ -1,10 +1,10 @@
 """Moving the write-ahead log into the file, in a thread, so that no commit waits for the disk.
 
 SQLite would do it inside the commit that fills the log up, and that commit then takes 20 ms instead of 0.1: one workflow in eighty, all of its p99. What is left of that here is a last resort: the log begins anew once all of it
-is moved, and while others go on writing, only a commit can see to that.
+is moved, and while others go on writing, only a commit can see to that. Used by the embedded broker's file and by checkpoint files.
 """
 
-import asyncio
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,32 +15,33 @@ import structlog
 
 __all__ = ["Checkpointer"]
 
-_MOVE_PAGES: Final = 2_000  # 16 MiB of 8 KiB pages
-_MOST_PAGES: Final = 4 * _MOVE_PAGES
+_MOST: Final = 4  # times the pages after which it is moved; then a commit does it
 
 _log = structlog.get_logger(__name__)
 
 
 class Checkpointer:
-    """One connection's part in it. Every process that writes has one; where two come at once, SQLite lets one do it."""
+    """One connection's part in it: after each so many pages. Every process that writes has one; where two come at once, SQLite lets one do it."""
 
-    def __init__(self, connection: apsw.Connection, path: Path) -> None:
+    def __init__(self, connection: apsw.Connection, path: Path, *, pages: int) -> None:
         self._path = path
+        self._pages = pages
         self._moved = 0  # pages of the log, when it was last taken in hand
-        self._moving: asyncio.Future[None] | None = None
+        self._moving: threading.Thread | None = None
         connection.set_wal_hook(self._committed)
 
     def _committed(self, connection: apsw.Connection, _: str, pages: int) -> int:
         """Called after each commit, with the length of the log. Nothing may be raised: the commit has happened."""
         if pages < self._moved:  # it has begun anew
             self._moved = 0
-        if pages - self._moved >= _MOVE_PAGES and (self._moving is None or self._moving.done()):
+        if pages - self._moved >= self._pages and (self._moving is None or not self._moving.is_alive()):
             self._moved = pages
-            if pages >= _MOST_PAGES:
+            if pages >= _MOST * self._pages:
                 with _what_goes_wrong_told():
                     _move(connection)
             else:
-                self._moving = asyncio.get_running_loop().run_in_executor(None, self._move_beside)
+                self._moving = threading.Thread(target=self._move_beside, name="move-wal")
+                self._moving.start()
         return apsw.SQLITE_OK
 
     def _move_beside(self) -> None:
@@ -52,10 +53,10 @@ class Checkpointer:
             finally:
                 connection.close()
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Wait until nothing is being moved."""
         if self._moving is not None:
-            await asyncio.wait({self._moving})
+            self._moving.join()
 
 
 def _move(connection: apsw.Connection) -> None:
