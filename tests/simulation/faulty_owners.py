@@ -169,7 +169,7 @@ def the_mark_moves_before_the_effects_are_acknowledged(patch: pytest.MonkeyPatch
 
     def confirm(self: Owner, batch: Any, spans: Sequence[tuple[int, int]]) -> None:
         honest(self, batch, spans)
-        self.acknowledge_effects(self.confirmed_offset, had_effects=True)
+        self.acknowledge_effects(self.confirmed.offset, had_effects=True)
 
     patch.setattr(Owner, "confirm", confirm)
 
@@ -279,7 +279,7 @@ def checkpoints_hold_unconfirmed_state(patch: pytest.MonkeyPatch) -> None:
     honest = Saving.__init__
 
     def make(self: Saving, owner: Owner, store: Any) -> None:
-        owner.dirty = {**owner.dirty, **owner.state.workflows}
+        owner.confirmed.dirty = {**owner.confirmed.dirty, **owner.state.workflows}
         honest(self, owner, store)
 
     patch.setattr(Saving, "__init__", make)
@@ -304,7 +304,7 @@ def a_checkpoint_misses_what_its_owner_folded(patch: pytest.MonkeyPatch) -> None
 
     def move_in(candidate: Any) -> None:
         honest(candidate)
-        candidate.owner.dirty = {}
+        candidate.owner.confirmed.dirty = {}
 
     patch.setattr(takeover, "_move_in", move_in)
 
@@ -329,7 +329,7 @@ def an_announcement_is_remembered_before_the_log_has_it(patch: pytest.MonkeyPatc
 
     def announce(self: Owner, batch: Any, record: Record, now_ms: int) -> None:
         honest(self, batch, record, now_ms)
-        self.attempted = self._announced
+        self.confirmed.attempted = self._announced
 
     patch.setattr(Owner, "_announce", announce)
 

@@ -81,29 +81,25 @@ class Saving:
     def __init__(self, owner: Owner, store: CheckpointStore) -> None:
         self.owner = owner
         self._store = store
-        self._offset = owner.confirmed_offset
-        self._meta = encode_meta(owner.confirmed)
+        known = owner.confirmed
+        self._offset = known.offset
+        self._meta = encode_meta(known.partition)
         self._epochs = _encode(
             _EpochsMeta(
-                seen=owner.epochs.seen(),
-                current=owner.epochs.current,
-                takeovers=owner.takeovers,
-                attempted=owner.attempted,
-                spans=list(owner.spans),
-                origin=owner.origin,
+                seen=known.epochs.seen(),
+                current=known.epochs.current,
+                takeovers=known.takeovers,
+                attempted=known.attempted,
+                spans=list(known.spans),
+                origin=known.origin,
             )
         )
-        self._taken, owner.dirty = owner.dirty, {}
+        self._taken, known.dirty = known.dirty, {}
         self._left = iter(self._taken.items())
-
-    @staticmethod
-    def is_wanted(owner: Owner) -> bool:
-        """Whether the log has confirmed anything since the last one."""
-        return bool(owner.dirty) or owner.confirmed_offset != owner.checkpoint_offset
 
     def advance(self, workflows: int | None = None) -> bool:
         """Write so many more (None: all). Whether it is done. Raises `OperatorError`; then nothing is written, and the owner has it all to write yet."""
-        portion = dict(islice(self._left, workflows))
+        known, portion = self.owner.confirmed, dict(islice(self._left, workflows))
         try:
             if portion:
                 self._store.put(
@@ -114,7 +110,7 @@ class Saving:
                     return False
             self._store.save(offset=self._offset, epoch_tokens=self._epochs, meta=self._meta)
         except OperatorError:
-            self.owner.dirty = {**self._taken, **self.owner.dirty}
+            known.dirty = {**self._taken, **known.dirty}
             raise
-        self.owner.checkpoint_offset = self._offset
+        known.saved_offset = self._offset
         return True

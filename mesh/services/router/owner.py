@@ -50,7 +50,7 @@ from mesh.core.inputs import (
     Undeliverable,
     WorkflowCalled,
 )
-from mesh.core.ownership import Epochs, Ownership, Phase
+from mesh.core.ownership import Ownership, Phase
 from mesh.core.replay import is_repeated, settle
 from mesh.core.route import Route
 from mesh.core.state import Directory, PartitionState, Workflow
@@ -59,6 +59,7 @@ from mesh.errors import MalformedRecord, RecordTooLarge
 from mesh.ports import Broker, Record, TopicPartition
 from mesh.services.router.batch import Batch, Flight
 from mesh.services.router.config import RouterConfig
+from mesh.services.router.confirmed import Confirmed
 from mesh.services.router.deadlines import Deadlines
 from mesh.services.router.records import (
     cause_of_parked,
@@ -89,7 +90,7 @@ class _UnknownDigest(Exception):
 
 
 class Owner:
-    """One hold on one partition. `state` is what all decisions so far give, also those under way; `confirmed_*` what the log is known to have."""
+    """One hold on one partition. `state` is what all decisions so far give, also those under way; `confirmed` what the log is known to have."""
 
     def __init__(
         self,
@@ -110,16 +111,8 @@ class Owner:
         self.state = PartitionState()
         self.deadlines = Deadlines()
         self.read: dict[str, int] = {}  # the next offset to read, by topic
-        self.dirty: dict[str, Workflow | None] = {}  # confirmed since the last checkpoint
-        self.confirmed = PartitionState()  # without workflows: positions, watermarks, mark, sequence
-        self.confirmed_offset = 0  # the log is known up to here
-        self.spans: deque[tuple[int, int]] = deque()  # [start, stop) of effective decisions from the confirmed mark on
-        self.origin = ""  # the token of the log's first record
-        self.checkpoint_offset = -1  # of the last checkpoint saved
+        self.confirmed = Confirmed()
         self.clock_offset_ms = 0
-        self.epochs = Epochs()  # as of the take-over, for the checkpoint
-        self.takeovers = 0  # without progress, and
-        self.attempted: tuple[str, int] | None = None  # the input announced last: both as the log has them
         self.careful = False
         self.unknown_digests: set[str] = set()  # looked for in vain
         self.wanted_digest: str | None = None
@@ -242,7 +235,7 @@ class Owner:
         place = (record.topic, record.offset)
         if self._announced == place:
             self._take(batch, record, now_ms)
-        elif self.attempted == place:
+        elif self.confirmed.attempted == place:
             self._park(batch, record, "poison", "owners died on it time and again; it is set aside unread", now_ms)
         else:
             self._announce(batch, record, now_ms)
@@ -253,7 +246,7 @@ class Owner:
 
     def _careful_head(self) -> Record | None:
         """The input that was announced, once it has been read; without one, the next."""
-        pending = self._announced or self.attempted
+        pending = self._announced or self.confirmed.attempted
         for queue in (self._results, self._inbox):
             while queue and self._is_behind(queue[0]):
                 queue.popleft()
@@ -511,26 +504,8 @@ class Owner:
         self._owes_mark = self._owes_mark or had_effects
 
     def confirm(self, batch: Batch, spans: Sequence[tuple[int, int]]) -> None:
-        """The log has this batch, in these spans of (first offset, count): what it changed may be kept on disk."""
-        self.dirty.update(batch.changed)
-        self.confirmed.watermarks.update(batch.watermarks)
-        self.confirmed.positions = batch.positions
-        self.confirmed.sequence = batch.sequence
-        self.confirmed.mark = batch.decisions[-1].mark
-        self.confirmed_offset = self.ownership.expected
-        self._note_progress(batch)
-        self.spans.extend((first, first + count) for first, count in spans)
-        while self.spans and self.spans[0][1] <= self.confirmed.mark:
-            self.spans.popleft()
-
-    def _note_progress(self, batch: Batch) -> None:
-        """As `PartitionFold` does, for the checkpoint: an announcement is no progress."""
-        events = batch.decisions[-1].events
-        last = events[-1] if events else None
-        if isinstance(last, InputAttempted):
-            self.attempted = (last.topic, last.offset)
-        else:
-            self.attempted, self.takeovers = None, 0
+        """The log has this batch, in these spans of (first offset, count)."""
+        self.confirmed.take(batch, spans, self.ownership.expected)
 
     def mark_batch(self, now_ms: int) -> Batch | None:
         """A decision that only carries the mark, for a graceful stop; None where the log has it already."""

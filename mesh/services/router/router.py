@@ -473,7 +473,7 @@ class Router:
 
     def _begin_saving(self, owner: Owner) -> None:
         store = self._stores.get(owner.partition)
-        if store is not None and not owner.is_lost() and Saving.is_wanted(owner):
+        if store is not None and not owner.is_lost() and owner.confirmed.offset != owner.confirmed.saved_offset:
             self._saving = Saving(owner, store)
 
     def _go_on_saving(self, workflows: int | None) -> None:

@@ -20,12 +20,13 @@ from mesh.codec.log import decode_log_record, encode_owner_changed
 from mesh.core.effects import AskApproval, Effect, SendTask, effects
 from mesh.core.events import Decision, LogRecord, OwnerChanged
 from mesh.core.replay import PartitionFold
-from mesh.core.state import PartitionState, Workflow
+from mesh.core.state import Workflow
 from mesh.core.topics import Topics
 from mesh.errors import BrokerError, BrokerUnavailable, LogError, PartitionsDiffer
 from mesh.ports import Broker, CheckpointStore, Clock, OutRecord, Reader, Record, TopicPartition
 from mesh.services.router.checkpoint import load_fold
 from mesh.services.router.config import RouterConfig
+from mesh.services.router.confirmed import Confirmed
 from mesh.services.router.flight import must_not_be_passed_over, undeliverable
 from mesh.services.router.owner import CAREFUL_AFTER, Owner
 
@@ -202,22 +203,14 @@ def _move_in(candidate: _Candidate) -> None:
         owner.lose(lost.reason)
         return
     owner.state = fold.state
-    owner.epochs = fold.epochs
-    owner.careful = fold.takeovers >= CAREFUL_AFTER
-    owner.attempted = fold.attempted
-    owner.takeovers = fold.takeovers
-    owner.confirmed = PartitionState(
-        positions=dict(fold.state.positions),
-        watermarks=dict(fold.state.watermarks),
-        mark=fold.state.mark,
-        sequence=fold.state.sequence,
+    owner.confirmed = Confirmed.of_fold(
+        fold,
+        changed=candidate.changed,
+        effective=[offset for offset, _ in candidate.effective],
+        origin=candidate.origin,
     )
-    owner.confirmed_offset = fold.next_offset
-    owner.checkpoint_offset = -1
-    owner.origin = candidate.origin
-    owner.spans = deque((offset, offset + 1) for offset, _ in candidate.effective)
+    owner.careful = fold.takeovers >= CAREFUL_AFTER
     owner.deadlines.timers.rebuild(fold.state.workflows.values())
-    owner.dirty = {name: fold.state.workflows.get(name) for name in candidate.changed if name}
 
 
 async def _send_owed(candidates: Sequence[_Candidate], broker: Broker, topics: Topics, config: RouterConfig) -> None:

@@ -1,0 +1,84 @@
+"""What the log is known to have of a partition: no more than this may be kept on disk, while the owner's state runs ahead of it."""
+
+from collections import deque
+from collections.abc import Collection, Iterable, Sequence
+
+from mesh.core.events import InputAttempted
+from mesh.core.ownership import Epochs
+from mesh.core.replay import PartitionFold
+from mesh.core.state import PartitionState, Workflow
+from mesh.services.router.batch import Batch
+
+__all__ = ["Confirmed"]
+
+
+class Confirmed:
+    """The confirmed state, but for the workflows that the last checkpoint has: those are not held twice.
+
+    `offset`: the log is known up to here. `partition`: positions, watermarks, mark and sequence; no workflows. `dirty`: workflows as they are now, where the last checkpoint has them otherwise (None: forgotten).
+    `spans`: [start, stop) of effective decisions from the confirmed mark on. `origin`: the token of the log's first record. `epochs`: as of the take-over. `takeovers`: those in a row without progress; `attempted`: the
+    input announced last, topic and offset. `saved_offset`: of the last checkpoint, -1 without one.
+    """
+
+    __slots__ = (
+        "attempted",
+        "dirty",
+        "epochs",
+        "offset",
+        "origin",
+        "partition",
+        "saved_offset",
+        "spans",
+        "takeovers",
+    )
+
+    def __init__(self) -> None:
+        self.offset = 0
+        self.partition = PartitionState()
+        self.dirty: dict[str, Workflow | None] = {}
+        self.spans: deque[tuple[int, int]] = deque()
+        self.origin = ""
+        self.epochs = Epochs()
+        self.takeovers = 0
+        self.attempted: tuple[str, int] | None = None
+        self.saved_offset = -1
+
+    @classmethod
+    def of_fold(
+        cls, fold: PartitionFold, *, changed: Collection[str], effective: Iterable[int], origin: str
+    ) -> "Confirmed":
+        """As a take-over finds it. `changed`: the workflows that the checkpoint has otherwise, or not at all; `effective`: log offsets of the effective decisions from the mark on."""
+        made, state = cls(), fold.state
+        made.offset = fold.next_offset
+        made.partition = PartitionState(
+            positions=dict(state.positions), watermarks=dict(state.watermarks), mark=state.mark, sequence=state.sequence
+        )
+        made.dirty = {name: state.workflows.get(name) for name in changed if name}
+        made.spans = deque((offset, offset + 1) for offset in effective)
+        made.origin = origin
+        made.epochs = fold.epochs
+        made.takeovers, made.attempted = fold.takeovers, fold.attempted
+        return made
+
+    def take(self, batch: Batch, spans: Sequence[tuple[int, int]], offset: int) -> None:
+        """The log has this batch, in these spans of (first offset, count), and is known up to `offset`."""
+        self.offset = offset
+        self.dirty.update(batch.changed)
+        state = self.partition
+        state.watermarks.update(batch.watermarks)
+        state.positions = batch.positions
+        state.sequence = batch.sequence
+        state.mark = batch.decisions[-1].mark
+        self._note_progress(batch)
+        self.spans.extend((first, first + count) for first, count in spans)
+        while self.spans and self.spans[0][1] <= state.mark:
+            self.spans.popleft()
+
+    def _note_progress(self, batch: Batch) -> None:
+        """As `PartitionFold` does: an announcement is no progress."""
+        events = batch.decisions[-1].events
+        last = events[-1] if events else None
+        if isinstance(last, InputAttempted):
+            self.attempted = (last.topic, last.offset)
+        else:
+            self.attempted, self.takeovers = None, 0
