@@ -235,11 +235,11 @@ class _Judged:
         calls = [event for event in self.decision.events if isinstance(event, CallMade)]
         reserved = [event.reserved for event in tasks if not ids.is_undo(event.step)]
         reserved += [event.slice.limits for event in calls if event.slice is not None]
-        if account is None or not any(reserved):
+        if account is None or self.decision.cause.kind == "slot_given":
             return
-        if self.decision.cause.kind == "slot_given":
-            return
-        for name, limit in account.limits.items():
+        names = {name for some in reserved for name in some or ()}  # a budget does not hold what asks nothing of it
+        for name in sorted(names & account.limits.keys()):
+            limit = account.limits[name]
             taken = account.spent.get(name, 0.0) + account.reserved.get(name, 0.0)
             if taken > limit + 1e-6:
                 yield f"a task or a call goes out with {taken} {name} spent and reserved, of {limit}"
