@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+from mesh.core.amounts import as_number
 from mesh.core.events import Event, SlotFreed, SlotGranted, SlotQueued, SlotRefused, SlotReleased, SlotRequested
 from mesh.core.limits import Limiter, limiter_name
 from mesh.core.state import Workflow
@@ -17,7 +18,7 @@ def told(event: Event) -> tuple[str, str, str] | None:
         case SlotReleased():
             return event.step, f"slot of limit {limiter_name(event.limit)} given back", ""
         case SlotQueued():
-            priority = f", priority {event.priority:g}" if event.priority else ""
+            priority = f", priority {as_number(event.priority)}" if event.priority else ""
             return "", f"{event.task_id}/{event.attempt} wants a slot{priority}", ""
         case SlotGranted():
             return "", f"slot granted to {event.task_id}/{event.attempt}", ""
@@ -49,9 +50,9 @@ def why_queued(workflow: Workflow, place: str, limiters: Mapping[str, Workflow])
 def stands(limiter: Limiter) -> Iterator[str]:
     """How a limiter stands: its numbers, and the first of its queue."""
     rate = limiter.limit.rate
-    yield _out(limiter) + (f", {rate} in {limiter.limit.per_ms / 1000:g} s" if rate is not None else "")
+    yield _out(limiter) + (f", {rate} in {as_number(limiter.limit.per_ms / 1000)} s" if rate is not None else "")
     for claim in limiter.queue[:_SHOWN]:
-        yield f"waits: {claim.name}" + (f" (priority {claim.priority:g})" if claim.priority else "")
+        yield f"waits: {claim.name}" + (f" (priority {as_number(claim.priority)})" if claim.priority else "")
     if len(limiter.queue) > _SHOWN:
         yield f"... and {len(limiter.queue) - _SHOWN:,} more"
 

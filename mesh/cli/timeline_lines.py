@@ -5,6 +5,7 @@ from typing import Any, Final, NamedTuple
 from mesh.cli import slots
 from mesh.cli.human import clock_time, counted, duration
 from mesh.cli.timeline_built_in import built_in_words
+from mesh.core.amounts import as_amounts
 from mesh.core.events import (
     AliasRefused,
     AliasWaived,
@@ -191,8 +192,7 @@ def _of_call(event: Event) -> Line | None:
     match event:
         case CallMade():
             part = event.slice.limits if event.slice is not None else {}
-            amounts = ", ".join(f"{amount:.10g} {name}" for name, amount in part.items())
-            why = event.reason + (f"; it may spend {amounts}" if amounts else "")
+            why = event.reason + (f"; it may spend {as_amounts(part)}" if part else "")
             return Line(event.step, f"calls {event.called}", WORK, why, (("input", event.input),))
         case CallSucceeded():
             return Line(event.step, f"{event.called} completed", GOOD, "", (("output", event.output),))
@@ -212,7 +212,7 @@ def _usage(usage: dict[str, float] | None) -> str:
     """What was taken of a budget: `taken: 1200 tokens, 0.3 usd`."""
     if usage is None:
         return "taken: all that was reserved for it, since it says nothing"
-    return "taken: " + (", ".join(f"{amount:.10g} {name}" for name, amount in usage.items()) or "nothing")
+    return f"taken: {as_amounts(usage)}"
 
 
 # Steps ----------------------------------------------------------------------------------------------------------------------------------
@@ -310,8 +310,7 @@ def _of_workflow(event: Event, decision: Decision) -> Line | None:
             why = f"{event.reason}{spent}"
             return Line("", event.status, END_STYLES[event.status], why, (("output", event.output),))
         case BudgetRaised():
-            more = ", ".join(f"{amount:g} {name}" for name, amount in event.granted.items())
-            return Line("", f"budget raised by {event.by}", GOOD, f"more: {more}")
+            return Line("", f"budget raised by {event.by}", GOOD, f"more: {_granted(event, decision)}")
         case BudgetTimeOver():
             return Line("", "the budget's time is over", PEOPLE)
         case WorkflowForgotten():
@@ -320,6 +319,13 @@ def _of_workflow(event: Event, decision: Decision) -> Line | None:
             return Line("", f"could not be sent to {event.topic}", BAD, f"{event.code}: {event.message}")
         case _:
             return None
+
+
+def _granted(event: BudgetRaised, decision: Decision) -> str:
+    if event.expires_at_ms is None:
+        return as_amounts(event.granted)
+    time = f"{duration(event.expires_at_ms - decision.at_ms)} of time"
+    return f"{as_amounts(event.granted)}, {time}" if event.granted else time
 
 
 def _of_input(event: Event, decision: Decision) -> Line:

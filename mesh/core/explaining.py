@@ -10,6 +10,7 @@ from typing import Any, assert_never
 import msgspec
 
 from mesh.core import ids
+from mesh.core.amounts import as_number
 from mesh.core.capabilities import stand_ins
 from mesh.core.decide import decide
 from mesh.core.events import (
@@ -325,7 +326,7 @@ def _of_others(event: Event) -> First | None:
         case TaskDispatched(step=step):
             return First(what="dispatch", step=step, to=event.agent, value=event.input)
         case SlotRequested(step=step):
-            first = f", with priority {event.priority:g}" if event.priority else ""
+            first = f", with priority {as_number(event.priority)}" if event.priority else ""
             said = f"once {limiter_name(event.limit)} has granted it a slot{first}"
             return First(what="dispatch", step=step, to=event.agent, said=said, value=event.input)
         case CallMade(step=step):

@@ -6,6 +6,7 @@ Each function reads one part of the document, notes what is wrong with it and gi
 import re
 from typing import Any, Final, Literal, NamedTuple, cast
 
+from mesh.core.amounts import as_number
 from mesh.core.cel_paths import kind_of
 from mesh.core.expressions import CompiledTemplate, compile_expression, compile_template
 from mesh.core.route import (
@@ -313,7 +314,11 @@ def reserve(step: Part, budget: Budget | None, *, is_called: bool) -> dict[str, 
                 continue
             part.problem(name, f"the route's budget has no {name}", f"add it at the top: budget: {{{name}: ...}}")
         elif amount > limits[name]:
-            part.problem(name, f"{amount:g} {name} are more than the whole budget of {limits[name]:g}", "reserve less")
+            part.problem(
+                name,
+                f"{as_number(amount)} {name} are more than the whole budget of {as_number(limits[name])}",
+                "reserve less",
+            )
     return amounts
 
 

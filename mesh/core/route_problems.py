@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from mesh.core.amounts import as_number
 from mesh.core.cel_paths import Read, kind_of
 from mesh.core.cel_tokens import ExpressionSyntaxError
 from mesh.core.expressions import CompiledExpression, CompiledTemplate, compile_expression, compile_template
@@ -188,7 +189,9 @@ class Part:
         value = self.value.get(key, default)
         if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
             return value
-        self.problem(key, f"{key} can't be {shown(value)}", f"write a number from {low:g} to {high:g}")
+        self.problem(
+            key, f"{key} can't be {shown(value)}", f"write a number from {as_number(low)} to {as_number(high)}"
+        )
         return default
 
     def expression(self, key: str) -> CompiledExpression | None:

@@ -14,6 +14,7 @@ import msgspec
 import orjson
 
 from mesh.core import ids
+from mesh.core.amounts import as_number
 from mesh.core.events import (
     ApprovalClosed,
     ApprovalRequested,
@@ -235,7 +236,7 @@ def _start(route: Route) -> list[str]:
 def _budget(route: Route) -> list[str]:
     if route.budget is None:
         return []
-    amounts = [f"{limit:g} {name}" for name, limit in route.budget.limits.items()]
+    amounts = [f"{as_number(limit)} {name}" for name, limit in route.budget.limits.items()]
     amounts += [_seconds(route.budget.time_s)] if route.budget.time_s is not None else []
     return [f"budget {', '.join(amounts)}, then {route.budget.on_exhausted}"]
 

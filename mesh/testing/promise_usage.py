@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from msgspec import Struct
 
 from mesh.core import ids
+from mesh.core.amounts import as_number
 from mesh.core.calls import Slice
 from mesh.core.effects import Effect, SendTask
 from mesh.core.events import (
@@ -207,10 +208,10 @@ def _balance(run: _Run, workflow: Workflow) -> Iterator[str]:
         booked = account.spent.get(name, 0.0) + account.reserved.get(name, 0.0)
         counted = run.sum(name) + sum(amounts.get(name, 0.0) for amounts in waiting)
         if abs(booked - counted) > _DUST:
-            yield f"{booked:g} {name} are booked, and its attempts took {counted:g}: {run.counted}"
+            yield f"{as_number(booked)} {name} are booked, and its attempts took {as_number(counted)}: {run.counted}"
         limit, within = run.limits.get(name), run.within_reserves(name)
         if limit is not None and within > limit + _DUST:
-            yield f"within their reserves {within:g} {name} were taken, of {limit:g}"
+            yield f"within their reserves {as_number(within)} {name} were taken, of {as_number(limit)}"
 
 
 def _end(run: _Run, event: WorkflowEnded) -> Iterator[str]:

@@ -8,7 +8,7 @@ from test_transcripts import SCENARIOS
 from transcript import Transcript
 
 from mesh.cli.timeline_lines import describe
-from mesh.core.events import Cause, CompensationStarted, Decision, Event
+from mesh.core.events import BudgetRaised, Cause, CompensationStarted, Decision, Event
 from mesh.testing.transcript.words import Told, Words, lasting
 
 
@@ -57,6 +57,25 @@ def test_what_is_still_to_be_undone_is_said_also_where_it_is_nothing(
     assert Words().tell(decision).body == [words]
     said = describe(event, decision)
     assert (said.what, said.why) == (line, "why")
+
+
+@pytest.mark.parametrize(
+    ("granted", "time_ms", "words", "line"),
+    [
+        ({"tokens": 1_234_567.0}, None, "ana grants 1234567 tokens more", "more: 1234567 tokens"),
+        ({}, 5_400_000, "ana grants 1h 30m of time more", "more: 1 h 30 min of time"),
+        ({"usd": 0.5}, 3_600_000, "ana grants 0.5 usd, 1h of time more", "more: 0.5 usd, 1 h of time"),
+        ({}, None, "ana grants nothing more", "more: nothing"),
+    ],
+)
+def test_what_is_granted_is_said_in_full_and_time_too(
+    granted: dict[str, float], time_ms: int | None, words: str, line: str
+) -> None:
+    event = BudgetRaised(granted=granted, by="ana", expires_at_ms=None if time_ms is None else 1_000 + time_ms)
+    cause = Cause(kind="answer", id="a1")
+    decision = Decision(epoch="e", workflow_id="r:k", at_ms=1_000, cause=cause, positions={}, mark=0, events=(event,))
+    assert Words().tell(decision).body == [words]
+    assert describe(event, decision).why == line
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from typing import Final, assert_never
 
+from mesh.core.amounts import as_number
 from mesh.core.deciding import fanning
 from mesh.core.deciding.attempts import dispatch_again, fail
 from mesh.core.deciding.closing import expire
@@ -89,7 +90,7 @@ def _give_up_waiting(draft: Draft, name: str, step: StepState) -> None:
     work = draft.route.steps[name].work
     if not isinstance(work, WaitWork):
         raise TypeError(f"step {name} of {draft.workflow_id} waits, but its route does not say for what")
-    message = f"no event {step.awaits} came in {(draft.now_ms - step.since_ms) / 1000:g} s"
+    message = f"no event {step.awaits} came in {as_number((draft.now_ms - step.since_ms) / 1000)} s"
     match work.on_timeout:
         case "skip":
             draft.add(StepSkipped(step=name, reason=message))

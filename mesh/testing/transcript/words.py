@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from typing import Any, Final, NamedTuple
 
+from mesh.core.amounts import as_amounts
 from mesh.core.calls import Caller
 from mesh.core.effects import (
     AskApproval,
@@ -214,11 +215,11 @@ def _lines(event: Event, decision: Decision, sent: AbstractSet[str]) -> Iterator
             yield f"-> question {event.step} to {event.role}: {event.question} {as_json(event.payload)} ({_terms(event, decision)})"
         case WorkflowEnded():
             why = "" if event.status == "completed" else f" ({_timeless(event.reason)})"
-            taken = f"; it has taken {_amounts(event.usage)}" if event.usage else ""
+            taken = f"; it has taken {as_amounts(event.usage)}" if event.usage else ""
             yield f"-> outcome {event.status}: {as_json(event.output)}{why}{taken}"
         case CallMade():
             limits = event.slice.limits if event.slice is not None else {}
-            part = f", with {_amounts(limits)} of the budget" if limits else ""
+            part = f", with {as_amounts(limits)} of the budget" if limits else ""
             yield f"-> call {event.step} of {event.called}: {as_json(event.input)}{part} ({event.reason})"
         case EventEmitted():
             yield f"-> {event_words(event.cloud_event)} ({event.reason})"
@@ -242,17 +243,12 @@ def _lines(event: Event, decision: Decision, sent: AbstractSet[str]) -> Iterator
             yield _said(event, decision)
 
 
-def _amounts(amounts: dict[str, float]) -> str:
-    """Of a budget: `1200 tokens, 0.3 usd`."""
-    return ", ".join(f"{amount:.10g} {name}" for name, amount in amounts.items()) or "nothing"
-
-
 def _said(event: Event, decision: Decision) -> str:
     """Events that send nothing, or no more than a receipt."""
     said = (
         _of_a_step(event, decision)
         or _of_several(event, decision)
-        or _of_an_input(event)
+        or _of_an_input(event, decision)
         or _of_built_in(event)
         or slot_words(event)
     )
@@ -287,7 +283,7 @@ def _of_a_step(event: Event, decision: Decision) -> str:
             what = f"task {event.step} to {event.agent}" if event.agent else event.step
             return f"{what} is held: {event.reason}"
         case UsageReported():
-            told = "does not say what it has taken" if event.usage is None else f"has taken {_amounts(event.usage)}"
+            told = "does not say what it has taken" if event.usage is None else f"has taken {as_amounts(event.usage)}"
             return f"the call of {event.step} that was taken back {told}"
         case CallWithdrawn():
             return f"-> call {event.step} of {event.called} is taken back: {event.reason}"
@@ -323,7 +319,7 @@ def _of_several(event: Event, decision: Decision) -> str:
             return ""
 
 
-def _of_an_input(event: Event) -> str:
+def _of_an_input(event: Event, decision: Decision) -> str:
     match event:
         case WorkflowStarted():
             return f"it begins, as {event.run_id}"
@@ -336,7 +332,7 @@ def _of_an_input(event: Event) -> str:
         case CallRefused():
             return f"-> {_caller(event.caller.task_id)} is told: refused ({event.code}), {event.message}"
         case BudgetRaised():
-            return f"{event.by or 'nobody'} grants {_amounts(event.granted)} more"
+            return f"{event.by or 'nobody'} grants {_granted(event, decision)} more"
         case BudgetTimeOver():
             return "no task goes out until there is more of it"
         case WorkflowMigrated():
@@ -352,6 +348,13 @@ def _of_an_input(event: Event) -> str:
             return f"! {_short(event.effect_id)} can't be sent: {event.message}"
         case _:
             return ""
+
+
+def _granted(event: BudgetRaised, decision: Decision) -> str:
+    if event.expires_at_ms is None:
+        return as_amounts(event.granted)
+    time = f"{lasting(event.expires_at_ms - decision.at_ms)} of time"
+    return f"{as_amounts(event.granted)}, {time}" if event.granted else time
 
 
 def _of_built_in(event: Event) -> str:

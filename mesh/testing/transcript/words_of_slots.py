@@ -1,5 +1,6 @@
 """The words for limits: who waits for a slot, who is granted one, and who gives it back."""
 
+from mesh.core.amounts import as_number
 from mesh.core.events import Event, SlotFreed, SlotGranted, SlotQueued, SlotRefused, SlotReleased, SlotRequested
 from mesh.core.ids import parse_step_id
 from mesh.core.limits import limiter_name
@@ -26,7 +27,7 @@ def slot_words(event: Event) -> str:
             return f"-> {event.step} gives its slot of {limiter_name(event.limit)} back"
         case SlotQueued():
             return f"{_who(event.task_id)} waits its turn" + (
-                f", priority {event.priority:g}" if event.priority else ""
+                f", priority {as_number(event.priority)}" if event.priority else ""
             )
         case SlotGranted():
             return f"-> {_who(event.task_id)} is granted a slot"

@@ -1,0 +1,19 @@
+"""Amounts in words, as messages, findings and transcripts say them."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Final
+
+__all__ = ["as_amounts", "as_number"]
+
+_DECIMALS: Final = 9  # as accounts have them: beyond, it is the error of floats
+
+
+def as_number(value: float) -> str:
+    """In full, however large or small: `1234567`, `0.3`. No more than nine decimals."""
+    return format(Decimal(repr(round(value, _DECIMALS))), "f").removesuffix(".0")
+
+
+def as_amounts(amounts: Mapping[str, float]) -> str:
+    """Of a budget: `1200 tokens, 0.3 usd`."""
+    return ", ".join(f"{as_number(amount)} {name}" for name, amount in amounts.items()) or "nothing"
