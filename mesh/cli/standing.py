@@ -12,6 +12,7 @@ from mesh.cli.timeline_built_in import plan_words
 from mesh.cli.timeline_items import NAMED
 from mesh.cli.timeline_lines import BAD, END_STYLES, PEOPLE, STEP_STYLES, event_name
 from mesh.core import ids
+from mesh.core.accounts import unended
 from mesh.core.state import FINISHED, Fan, KeptEvent, StepState, Workflow
 
 __all__ = ["header", "standing", "status_text", "waits"]
@@ -93,6 +94,8 @@ def _steps(workflow: Workflow, now_ms: int, limiters: Mapping[str, Workflow]) ->
         said = _items(workflow, place, step)
         if step.status == "queued":
             said = f" for {duration(now_ms - step.since_ms)}; {slots.why_queued(workflow, place, limiters)}"
+        if step.status == "held" and workflow.account is not None and (kept := unended(workflow.account)):
+            said = f"{_said(step, now_ms)}; {kept}"
         yield _step(place, step, said, now_ms)
     if named > NAMED:
         yield Text(f"and {named - NAMED:,} more items with an incident", style=BAD)

@@ -12,6 +12,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from mesh.core import ids
+from mesh.core.amounts import as_amounts
 from mesh.core.events import (
     BudgetRaised,
     BudgetTimeOver,
@@ -30,13 +31,14 @@ from mesh.core.events import (
     TaskSucceeded,
     UsageReported,
 )
-from mesh.core.state import Account, StepState, Workflow
+from mesh.core.state import Account, StepState, Unheard, Workflow
 
-__all__ = ["booked", "budgeted", "charged", "taken"]
+__all__ = ["booked", "budgeted", "charged", "taken", "unended"]
 
 _Amounts = dict[str, float]
 _DIGITS: Final = 9  # sums of fractions must not drift apart in two folds
 _HOP: Final = {"hops": 1.0}
+_NAMED: Final = 3  # calls that a message names
 
 
 def booked(account: Account, was: StepState | None, event: Event, steps: dict[str, StepState]) -> Account:
@@ -108,9 +110,9 @@ def _of_call(
     if was is not None and was.status == "calling" and (was.task_id, was.attempt) == (event.task_id, event.attempt):
         reserved = was.reserved or {}
         if isinstance(event, CallWithdrawn) or (isinstance(event, CallFailed) and event.kind == "timeout"):
-            return replace(account, unheard={**kept, name: reserved})
+            return replace(account, unheard={**kept, name: Unheard(called=event.called, reserved=reserved)})
     elif name in kept:
-        reserved = kept[name]
+        reserved = kept[name].reserved
         account = replace(account, unheard={other: left for other, left in kept.items() if other != name})
     else:
         return account
@@ -141,6 +143,20 @@ def budgeted(before: Workflow, event: BudgetRaised | BudgetTimeOver | UsageRepor
     over = account.is_time_over and event.expires_at_ms is None
     expires = event.expires_at_ms if event.expires_at_ms is not None else before.expires_at_ms
     return replace(before, account=replace(account, limits=limits, is_time_over=over), expires_at_ms=expires)
+
+
+def unended(account: Account, name: str = "") -> str:
+    """What of the budget (of `name` alone, if that is given) is kept for calls that nobody waits for any more, and for which; empty where nothing is."""
+    calls = [one for one in account.unheard.values() if (one.reserved.get(name) if name else one.reserved)]
+    if not calls:
+        return ""
+    kept: _Amounts = {}
+    for one in calls:
+        kept = _plus(kept, {what: one.reserved[what] for what in ([name] if name else one.reserved)})
+    named = ", ".join(one.called for one in calls[:_NAMED])
+    more = f" and {len(calls) - _NAMED} more" if len(calls) > _NAMED else ""
+    which = "call that is not wanted any more has" if len(calls) == 1 else "calls that are not wanted any more have"
+    return f"{as_amounts(kept)} are set aside until the {which} ended (`mesh workflow ID` shows how far it is): {named}{more}"
 
 
 def _promised(account: Account, reserved: _Amounts | None) -> Account:

@@ -98,6 +98,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     fired_at_ms: int | None = None  # the last time that started a workflow
 
 
+class Unheard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A call that nobody waits for any more, and that has still to end: the workflow's id, and what stays reserved until then."""
+
+    called: str
+    reserved: dict[str, float] = {}
+
+
 class Account(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A run's budget: what it may spend, has spent, and has promised to tasks that are out. By name: tokens, usd, hops."""
 
@@ -106,7 +113,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reserved: dict[str, float] = {}
     is_time_over: bool = False
     counted: tuple[str, ...] = ()  # names that it keeps count of without a limit, for the caller
-    unheard: dict[str, dict[str, float]] = {}  # by attempt id: reserved for calls that nobody waits for, until they end
+    unheard: dict[str, Unheard] = {}  # calls that nobody waits for, by attempt id, until they end
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -297,6 +297,9 @@ def check_account(workflow: Workflow) -> None:
         spent, reserved = account.spent.get(name, 0.0), account.reserved.get(name, 0.0)
         assert spent >= 0, f"{name}: {spent:g} spent"
         assert spent + reserved <= limit + 1e-6, f"{name}: {spent:g} spent and {reserved:g} promised of {limit:g}"
-    promised = [*(step.reserved or {} for step in workflow.steps.values()), *account.unheard.values()]
+    promised = [
+        *(step.reserved or {} for step in workflow.steps.values()),
+        *(call.reserved for call in account.unheard.values()),
+    ]
     out = sum(map(Counter, promised), Counter[str]())
     assert {k: v for k, v in account.reserved.items() if v} == dict(out), "promised to nobody"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from one_partition import agent, approval, route
+from one_partition import agent, approval, called_route, calling, route
 from told_mesh import ToldPartition, answer_command, commit_ingress, with_broker, write
 
 from mesh.cli import workflow_commands
@@ -48,6 +48,32 @@ def call_json(*arguments: str, code: int = 0) -> Any:
     result = call(*arguments, "--json")
     assert result.exit_code == code, result.output
     return json.loads(result.stdout)
+
+
+# Budgets --------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_step_that_is_held_names_the_calls_that_keep_what_it_needs_until_they_have_ended(folder: Path) -> None:
+    """The called workflow undoes what it did, however long that takes."""
+    steps = {
+        "slow": calling(reserve={"tokens": 80}),
+        "quick": agent("y"),
+        "next": agent("z", needs={"first_of": ["slow", "quick"]}, reserve={"tokens": 80}),
+    }
+    undone = {"x": agent("x", undo={"agent": "x", "input": 1}), "y": agent("y", needs="x")}
+    p = ToldPartition(route(steps, budget={"tokens": 140}), called_route(undone))
+    p.start()
+    p.deliver()
+    called = f"sub:{p.task_id('slow')}"
+    p.succeed("x", key=called)
+    p.succeed("quick")
+    p.deliver()
+    write(folder, p)
+    shown = text("workflow", "r:k").replace("\n", " ")
+    kept = f"80 tokens are set aside until the call that is not wanted any more has ended (`mesh workflow ID` shows how far it is): {called}"
+    assert f"next held before attempt 1 needs 80 tokens, and 53 of 140 are left; {kept}" in shown
+    assert f"next: held by the workflow's budget for 1 min; {kept}" in shown
+    assert "cancelled once undone: x" in text("workflow", called)
 
 
 # For-each -------------------------------------------------------------------------------------------------------------------------------

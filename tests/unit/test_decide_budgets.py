@@ -133,7 +133,10 @@ def test_the_hop_that_is_too_many_ends_the_workflow() -> None:
     p = started({"a": agent(), "b": agent(needs="a")}, hops=1)
     events = p.succeed("a")
     assert only(events, TaskHeld).reason == "needs 1 hops, and 0 of 1 are left"
-    assert only(events, WorkflowEnded).reason == "the budget is exhausted: b needs 1 hops, and 0 of 1 are left"
+    assert only(events, WorkflowEnded).reason == (
+        "the budget is exhausted: b needs 1 hops, and 0 of 1 are left; "
+        "raise hops in the budget of route r, or write on_exhausted: ask there"
+    )
 
 
 def test_what_is_held_goes_out_when_others_have_left_enough() -> None:
@@ -225,7 +228,9 @@ def test_a_cancelled_workflow_takes_its_question_back() -> None:
 def test_time_that_is_over_ends_the_workflow_or_holds_what_would_go_out() -> None:
     p = started({"a": agent(timeout="3h")}, time="2h")
     events = p.wait_budget()
-    assert only(events, WorkflowEnded).reason == "the budget is exhausted: its time is over"
+    assert only(events, WorkflowEnded).reason == (
+        "the budget is exhausted: its time is over; raise time in the budget of route r, or write on_exhausted: ask there"
+    )
     p = started({"a": agent(timeout="3h"), "b": agent(needs="a")}, time="2h", **ASK)
     events = p.wait_budget()
     assert names(events) == ["BudgetTimeOver", "ApprovalRequested"]

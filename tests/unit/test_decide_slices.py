@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 from one_partition import Partition, agent, called_route, calling, names, only, route
 
+from mesh.core.accounts import unended
 from mesh.core.between import parse_crossing_id
 from mesh.core.calls import Slice
 from mesh.core.decide import park
@@ -25,7 +26,7 @@ from mesh.core.events import (
 )
 from mesh.core.inputs import CallEnded, ResultReceived, TaskError, Undeliverable, WorkflowCalled
 from mesh.core.route import Route
-from mesh.core.state import Account
+from mesh.core.state import Account, Unheard
 
 ASK = {"on_exhausted": "ask", "role": "maintainer"}
 ONCE: dict[str, Any] = {"retry": {"attempts": 1}, "on_exhausted": "fail"}
@@ -176,7 +177,27 @@ def test_a_slice_that_runs_out_fails_a_route_without_a_budget_of_its_own() -> No
     p.succeed("work", key=child(p), usage={"tokens": 20})
     ended = only(p.decisions[-1].events, WorkflowEnded)
     assert (ended.status, ended.usage) == ("failed", {"tokens": 20})
-    assert ended.reason == "the budget is exhausted: more needs 30 tokens, and 20 of 40 are left"
+    assert ended.reason == (
+        f"the budget is exhausted: more needs 30 tokens, and 20 of 40 are left; that is the slice which {p.task_id('a')} has reserved for this call: "
+        "reserve more tokens there, or give route sub a budget with on_exhausted: ask"
+    )
+    p.deliver()
+    incident = p.step("a").incident
+    assert incident is not None
+    assert ended.reason in incident.message
+
+
+@pytest.mark.parametrize(("own", "is_slice"), [(39, False), (40, False), (41, True)])
+def test_what_spares_the_next_run_the_end_is_said_of_whichever_is_the_smaller(own: int, is_slice: bool) -> None:
+    sub = called_route(
+        {"work": agent("x", reserve={"tokens": 30}), "more": agent("x", needs="work", reserve={"tokens": 30})},
+        budget={"tokens": own},
+    )
+    p = started({"a": calling(reserve={"tokens": 40})}, sub, tokens=100)
+    p.succeed("work", key=child(p), usage={"tokens": 20})
+    reason = only(p.decisions[-1].events, WorkflowEnded).reason
+    assert ("the slice which" in reason) == is_slice
+    assert reason.endswith("; raise tokens in the budget of route sub, or write on_exhausted: ask there") != is_slice
 
 
 @pytest.mark.parametrize("how", ["undeliverable", "refused"])
@@ -216,7 +237,10 @@ def test_a_call_for_which_nothing_will_be_left_ends_the_workflow() -> None:
     p = two()
     p.give(end_of(p))
     ended = only(p.decisions[-1].events, WorkflowEnded)
-    assert ended.reason == "the budget is exhausted: b needs 60 tokens, and 40 of 100 are left"
+    assert ended.reason == (
+        "the budget is exhausted: b needs 60 tokens, and 40 of 100 are left; "
+        "raise tokens in the budget of route r, or write on_exhausted: ask there"
+    )
     assert ended.usage == {"tokens": 60}
 
 
@@ -247,9 +271,9 @@ def race() -> Partition:
 
 def test_what_is_reserved_for_a_call_that_is_taken_back_stays_so_until_its_end() -> None:
     p = race()
-    name = f"{p.task_id('a')}/1"
+    name, kept = f"{p.task_id('a')}/1", Unheard(called=child(p), reserved={"tokens": 60})
     assert account(p) == Account(
-        limits={"tokens": 100}, spent={"tokens": 0}, reserved={"tokens": 60}, unheard={name: {"tokens": 60}}
+        limits={"tokens": 100}, spent={"tokens": 0}, reserved={"tokens": 60}, unheard={name: kept}
     )
     assert p.step("first").status == "held"
     p.deliver()
@@ -259,6 +283,27 @@ def test_what_is_reserved_for_a_call_that_is_taken_back_stays_so_until_its_end()
     assert p.step("first").status == "running"
     assert account(p) == Account(limits={"tokens": 100}, spent={"tokens": 30}, reserved={"tokens": 60})
     p.check_replay()
+
+
+def test_a_task_that_is_held_says_which_calls_keep_what_it_needs() -> None:
+    p = race()
+    reason = only(p.decisions[-1].events, TaskHeld).reason
+    kept = f"60 tokens are set aside until the call that is not wanted any more has ended (`mesh workflow ID` shows how far it is): {child(p)}"
+    assert reason == f"needs 60 tokens, and 40 of 100 are left; {kept}"
+    assert unended(account(p)) == kept
+    p.deliver()
+    assert unended(account(p)) == ""
+
+
+def test_of_many_such_calls_the_first_are_named_and_those_alone_that_keep_what_is_lacking() -> None:
+    calls = {f"c{n}": Unheard(called=f"sub:{n}", reserved={"tokens": 10.0}) for n in range(5)}
+    more = {"other": Unheard(called="sub:usd", reserved={"usd": 0.5}), "none": Unheard(called="sub:none")}
+    kept = "calls that are not wanted any more have ended (`mesh workflow ID` shows how far it is)"
+    told = unended(Account(limits={}, unheard={**calls, **more}), "tokens")
+    assert told == f"50 tokens are set aside until the {kept}: sub:0, sub:1, sub:2 and 2 more"
+    told = unended(Account(limits={}, unheard={**more, **calls}))
+    assert told == f"0.5 usd, 50 tokens are set aside until the {kept}: sub:usd, sub:0, sub:1 and 3 more"
+    assert unended(Account(limits={}, unheard=calls), "usd") == ""
 
 
 def test_a_second_word_of_such_a_call_counts_for_nothing() -> None:

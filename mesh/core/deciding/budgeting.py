@@ -3,6 +3,7 @@
 A task or a call that may not be sent is held. It goes out as soon as others have left enough. Where they can't any more, the route's `on_exhausted` is applied, once, however many tasks are held.
 """
 
+from math import inf
 from typing import Any, Final
 
 from mesh.core import ids
@@ -73,9 +74,28 @@ def _why(draft: Draft, held: list[str]) -> str:
 def _exhausted(draft: Draft, held: list[str], why: str) -> None:
     budget, account = draft.route.budget, draft.live.account
     if budget is None or account is None or budget.on_exhausted == "fail":  # a route that it was moved to may have none
-        end(draft, "failed", f"the budget is exhausted: {why}")
+        end(draft, "failed", f"the budget is exhausted: {why}; {_mend(draft, held)}")
     else:
         _ask(draft, budget, account, held, why)
+
+
+def _mend(draft: Draft, held: list[str]) -> str:
+    """What would spare the next run this end: more for the call, where its slice is what is lacking; else more in the route."""
+    workflow, short = draft.live, _shortage(draft, held[0]) if held else None
+    name, route = short.name if short is not None else "", workflow.route
+    if name and workflow.caller is not None and _is_slice(draft, name):
+        return (
+            f"that is the slice which {workflow.caller.task_id} has reserved for this call: "
+            f"reserve more {name} there, or give route {route} a budget with on_exhausted: ask"
+        )
+    return f"raise {name or 'time'} in the budget of route {route}, or write on_exhausted: ask there"
+
+
+def _is_slice(draft: Draft, name: str) -> bool:
+    """Whether it is the caller that limits it, and not the route's own budget."""
+    account, budget = draft.live.account, draft.route.budget
+    own = inf if budget is None else budget.limits.get(name, inf)
+    return account is not None and account.limits[name] < own
 
 
 def _ask(draft: Draft, budget: Budget, account: Account, held: list[str], why: str) -> None:

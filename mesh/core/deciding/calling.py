@@ -29,7 +29,7 @@ def call(draft: Draft, place: str, work: CallWork, value: Any, reason: str, *, a
         return
     short = draft.shortage(work.reserve, is_call=True)
     if short is not None:
-        draft.add(TaskHeld(step=place, attempt=attempt, agent="", input=value, reason=f"needs {short.what}"))
+        draft.add(TaskHeld(step=place, attempt=attempt, agent="", input=value, reason=draft.why_held(short)))
         return
     draft.add(
         CallMade(

@@ -65,7 +65,7 @@ def dispatch(
                     attempt=attempt,
                     agent=agent or work.agent,
                     input=value,
-                    reason=f"needs {short.what}",
+                    reason=draft.why_held(short),
                     retry_budget_from=budget_from,
                     hop=hop,
                 )

@@ -3,6 +3,8 @@
 from typing import Any, Final, NamedTuple
 
 from mesh.core import ids
+from mesh.core.accounts import unended
+from mesh.core.amounts import as_number
 from mesh.core.events import Event, TaskDispatched
 from mesh.core.evolve import evolve
 from mesh.core.route import Route, Scope
@@ -14,10 +16,20 @@ _HAS_OUTPUT: Final = frozenset({"succeeded", "skipped", "rejected", "failed"})
 
 
 class Shortage(NamedTuple):
-    """`what` one task more would need. `may_pass`: tasks that are out may take less than is reserved for them, and then there is enough."""
+    """Of the budget's `name` (empty: of its time) one task more would need so much, and so much of the limit is left. `may_pass`: tasks that are out may take less than is reserved for them, and then there is enough."""
 
-    what: str
-    may_pass: bool
+    name: str
+    need: float = 0.0
+    left: float = 0.0
+    limit: float = 0.0
+    may_pass: bool = False
+
+    @property
+    def what(self) -> str:
+        """`30 tokens, and 20 of 40 are left`."""
+        if not self.name:
+            return "more time"
+        return f"{as_number(self.need)} {self.name}, and {as_number(self.left)} of {as_number(self.limit)} are left"
 
 
 class Draft:
@@ -89,14 +101,20 @@ class Draft:
         if account is None:
             return None
         if account.is_time_over:
-            return Shortage("more time", may_pass=False)
+            return Shortage("")
         need = {**reserve, "hops": 1.0} if "hops" in account.limits and not is_call else reserve
         for name, limit in account.limits.items():
             taken = account.spent.get(name, 0.0) + account.reserved.get(name, 0.0)
             if name in need and taken + need[name] > limit:
-                what = f"{need[name]:g} {name}, and {max(0.0, limit - taken):g} of {limit:g} are left"
-                return Shortage(what, may_pass=account.spent.get(name, 0.0) + need[name] <= limit)
+                may_pass = account.spent.get(name, 0.0) + need[name] <= limit
+                return Shortage(name, need[name], max(0.0, limit - taken), limit, may_pass)
         return None
+
+    def why_held(self, short: Shortage) -> str:
+        """What is lacking, and which calls keep it until they end."""
+        account = self.live.account
+        kept = unended(account, short.name) if account is not None and short.name else ""
+        return f"needs {short.what}" + (f"; {kept}" if kept else "")
 
     def unsent(self, step: str = "") -> tuple[str, ...]:
         """The places, of this step or of all, at which a task is out that this very decision has made: it does not go out if it is not wanted any more."""
