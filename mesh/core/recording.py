@@ -31,6 +31,7 @@ from mesh.core.events import (
     IncidentRaised,
     IncidentResolved,
     InputDismissed,
+    InputParked,
     SlotRequested,
     StartRepeated,
     StepCancelled,
@@ -49,7 +50,19 @@ from mesh.core.events import (
 )
 from mesh.core.inputs import HandOver
 
-__all__ = ["Attempt", "Claim", "Offered", "Outcome", "Question", "Recording", "Run", "Runs", "Stuck", "Wait"]
+__all__ = [
+    "Attempt",
+    "Claim",
+    "Offered",
+    "Outcome",
+    "Question",
+    "Recording",
+    "Reported",
+    "Run",
+    "Runs",
+    "Stuck",
+    "Wait",
+]
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,6 +162,15 @@ class Offered(msgspec.Struct):
     cloud_event: dict[str, Any]
 
 
+class Reported(msgspec.Struct):
+    """What a call has taken that nobody waited for any more. `parked`: its end was set aside, so that it does not say."""
+
+    after_ms: int
+    order: int
+    told: UsageReported
+    parked: InputParked | None
+
+
 class Recording:
     """What a run was given. `order`: of decisions, for what came in one millisecond.
 
@@ -165,8 +187,7 @@ class Recording:
         self.claims: dict[str, list[Claim]] = {}  # by alias
         self.offered: list[Offered] = []
         self.called: dict[str, str] = {}  # route -> digest
-        # Of calls that nobody waited for: after how long, and its order.
-        self.reported: dict[tuple[str, int], tuple[int, int, UsageReported]] = {}
+        self.reported: dict[tuple[str, int], Reported] = {}  # of calls that nobody waited for, by task and number
         self.queued: dict[tuple[str, int], int] = {}  # by task and number: since when
         self.granted: dict[tuple[str, int], tuple[int, int]] = {}  # after how long, and its order
         self.denied: dict[tuple[str, int], tuple[int, int, IncidentRaised]] = {}
@@ -214,7 +235,8 @@ class Recording:
                 self._heard(event, decision, order)
             case UsageReported():
                 key = event.task_id, event.attempt
-                self.reported[key] = decision.at_ms - self._unwaited[key], order, event
+                parked = next((one for one in decision.events if isinstance(one, InputParked)), None)
+                self.reported[key] = Reported(decision.at_ms - self._unwaited[key], order, event, parked)
             case IncidentRaised() if (key := self._queueing.pop(event.step, ("", 0))) in self.queued:
                 self.denied[key] = decision.at_ms - self.queued[key], order, event
             case IncidentRaised(kind="no_agent" | "unknown_route"):

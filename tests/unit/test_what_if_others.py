@@ -155,6 +155,50 @@ def test_a_call_whose_end_was_set_aside_is_not_known_beyond(does: Literal["retry
     assert [(one.step, one.why) for one in found.unknown] == [("a", "its end was set aside")]
 
 
+def end_set_aside_that_another_waits_for(does: Literal["retry", "skip"] | None, next_reserve: int = 80) -> Partition:
+    """The end of a call that was taken back is set aside, and so what is held until then needs an operator."""
+    steps = {
+        "slow": calling(reserve={"tokens": 80}),
+        "quick": agent(),
+        "next": agent(needs={"first_of": ["slow", "quick"]}, reserve={"tokens": next_reserve}),
+    }
+    made = Partition(route(steps, budget={"tokens": 160}), called_route({"x": agent(reserve={"tokens": 50})}))
+    made.start()
+    made.deliver()
+    after(made, 100).succeed("quick", usage={"tokens": 10})
+    [taken_back] = made.crossing()
+    after(made, 100).give(taken_back)
+    [end] = made.crossing()
+    raised = ["IncidentRaised"] if next_reserve > 70 else []
+    assert names(set_aside(made, end).events) == ["InputParked", "UsageReported", *raised]
+    if does is not None:
+        after(made, 600_000).command(does, step="next")
+    return made
+
+
+@pytest.mark.parametrize(("does", "status"), [(None, "running"), ("skip", "completed"), ("retry", "failed")])
+def test_what_was_held_until_an_end_that_was_set_aside_goes_as_it_went(
+    does: Literal["retry", "skip"] | None, status: str
+) -> None:
+    (run, own), *_ = runs_of(end_set_aside_that_another_waits_for(does))
+    assert said(rehearse(run, own)) == ("same", status, status)
+
+
+def test_an_end_that_was_set_aside_is_so_by_other_rules_too_and_what_is_not_held_then_goes_on() -> None:
+    (run, own), *_ = runs_of(end_set_aside_that_another_waits_for("skip"))
+    definition = own.definition
+    cheaper = {**definition["steps"], "next": {**definition["steps"]["next"], "reserve": {"tokens": 60}}}
+    found = rehearse(run, route(cheaper, budget={"tokens": 160}))
+    assert first(found) == ("next", "held", "dispatched", ())
+
+
+def test_an_end_that_was_set_aside_and_that_nothing_was_held_for_changes_nothing() -> None:
+    made = end_set_aside_that_another_waits_for(None, next_reserve=60)
+    after(made, 100).succeed("next", usage={"tokens": 20})
+    (run, own), *_ = runs_of(made)
+    assert said(rehearse(run, own)) == ("same", "completed", "completed")
+
+
 # Aliases --------------------------------------------------------------------------------------------------------------------------------
 
 

@@ -8,9 +8,10 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from mesh.core import ids
+from mesh.core.between import CrossingId
 from mesh.core.calls import Caller
 from mesh.core.capabilities import stand_ins
-from mesh.core.decide import Decided, decide
+from mesh.core.decide import Decided, decide, park
 from mesh.core.events import (
     AliasGranted,
     AliasSought,
@@ -27,6 +28,7 @@ from mesh.core.events import (
     EventKept,
     EventReceived,
     IncidentRaised,
+    InputParked,
     SlotRequested,
     StepCancelled,
     StepGivenUp,
@@ -67,6 +69,13 @@ _TIMERS: Final[dict[str, TimerKind]] = {
 }
 
 
+class _SetAside(NamedTuple):
+    """An input that could not be processed, and what its name says."""
+
+    parked: InputParked
+    about: CrossingId
+
+
 class _Given(NamedTuple):
     """`is_late`: it was given to what had become of a deadline, so that one of the same millisecond comes first."""
 
@@ -74,7 +83,7 @@ class _Given(NamedTuple):
     order: int
     tie: int
     is_late: bool
-    given: Input
+    given: "Input | _SetAside"
 
 
 class Sandbox:
@@ -152,10 +161,10 @@ class Sandbox:
         for at_ms, order, given in arrivals:
             self._push(max(at_ms, self.now_ms), order, given)
 
-    def _push(self, at_ms: int, order: int, given: Input, *, is_late: bool = False) -> None:
+    def _push(self, at_ms: int, order: int, given: Input | _SetAside, *, is_late: bool = False) -> None:
         heapq.heappush(self._inputs, _Given(at_ms, order, next(self._tie), is_late, given))
 
-    def _next(self) -> Input | None:
+    def _next(self) -> Input | _SetAside | None:
         """The next input or timer; what came by a deadline beats it. What is still to come of a run that goes on is nobody's to know."""
         timer = min(self._timers(), default=None)
         if self._inputs and (timer is None or _beats(self._inputs[0], timer)):
@@ -179,7 +188,7 @@ class Sandbox:
             if step.due_at_ms is not None and kind is not None and name not in self.unknown and name not in self.open:
                 yield TimerDue(due_at_ms=step.due_at_ms, kind=kind, step=name, attempt=step.attempt, **about)
 
-    def _give(self, given: Input) -> None:
+    def _give(self, given: Input | _SetAside) -> None:
         decided = self._decide(given)
         self.workflow = decided.workflow
         for event in decided.events:
@@ -189,8 +198,10 @@ class Sandbox:
             self._came.add(event_name(event_of(given)))
         self._miss()
 
-    def _decide(self, given: Input) -> Decided:
+    def _decide(self, given: Input | _SetAside) -> Decided:
         """Where the recording says that nobody could do what begins, nobody can."""
+        if isinstance(given, _SetAside):
+            return park(self.workflow, given.parked, given.about, workflow_id=self.run.workflow_id, now_ms=self.now_ms)
         directory = self.directory
         while True:
             decided = decide(self.workflow, given, route=self.route, directory=directory, now_ms=self.now_ms)
@@ -313,9 +324,14 @@ class Sandbox:
 
     def _report(self, event: CallWithdrawn | CallFailed) -> None:
         """What a call has taken that nobody waits for, where the recording was told of it: after as long."""
-        after_ms, order, told = self.recorded.reported.get((event.task_id, event.attempt), (0, 0, None))
-        if told is not None:
-            self._push(self.now_ms + after_ms, order, report_input(self.run.workflow_id, event, told.usage))
+        reported = self.recorded.reported.get((event.task_id, event.attempt))
+        if reported is None:
+            return
+        given: Input | _SetAside = report_input(self.run.workflow_id, event, reported.told.usage)
+        if reported.parked is not None:
+            caller = Caller(workflow_id=self.run.workflow_id, task_id=event.task_id, attempt=event.attempt)
+            given = _SetAside(reported.parked, CrossingId(caller=caller, what="end"))
+        self._push(self.now_ms + reported.after_ms, reported.order, given)
 
     def _result_of(self, event: TaskDispatched | CallMade) -> None:
         attempt = self.recorded.attempts.get((event.task_id, event.attempt))
