@@ -1,4 +1,4 @@
-"""`mesh routes check` on the whole language: joins, loops, waits, for-each, values, events, ends, compensation, hand-over, calls and budgets."""
+"""`mesh routes check` on the whole language: joins, loops, waits, for-each, values, events, ends, compensation, hand-over and calls."""
 
 from pathlib import Path
 from typing import Any
@@ -494,62 +494,6 @@ def test_a_guard_that_keeps_out_its_own_events_lets_a_route_emit_its_own_type(tm
 def test_kept_events_that_nobody_waits_for_have_no_effect(tmp_path: Path) -> None:
     assert lines(tmp_path, HEAD.replace("steps:", "keep_events: 2d\nsteps:")) == [
         "4 warning no_effect: keep_events has no effect: no step waits for an event (take it out)"
-    ]
-
-
-def test_budgets_that_the_steps_exceed_are_told(tmp_path: Path) -> None:
-    steps = (
-        "  a: {needs: classify, agent: odd, input: 1, timeout: 2h}\n"
-        '  ok: {needs: a, approval: {ask: "?", payload: 1, role: r, deadline: 1d}}\n'
-        "  paid: {wait: {event: shop.paid, timeout: 30m}}\n"
-        "  rest: {wait: 2h}\n"
-        "  sum: {value: 1}\n"
-        "  b: {needs: {any: [a, rest]}, agent: odd, input: 1}\n"
-    )
-    found = lines(tmp_path, HEAD.replace("steps:", "budget: {hops: 1, time: 1h}\nsteps:") + steps)
-    assert found == [
-        "4 error over_budget: a run that is done sends 2 tasks at least, and the budget has 1 hops (raise hops; each attempt is one)",
-        "7 warning over_budget: step a: it may take 7200 s, and the budget's time is 3600 s in all (raise the budget's time, or shorten this one)",
-        "8 warning over_budget: step ok: it may take 86400 s, and the budget's time is 3600 s in all (raise the budget's time, or shorten this one)",
-        "10 warning over_budget: step rest: it may take 7200 s, and the budget's time is 3600 s in all (raise the budget's time, or shorten this one)",
-    ]
-    early = steps + "  stop: {needs: a, if: event.data.x, end: completed}\n"
-    assert not [
-        one for one in lines(tmp_path, HEAD.replace("steps:", "budget: {hops: 1}\nsteps:") + early) if "hops" in one
-    ]
-
-
-SLICES = """
-route: {name}
-on: {{type: t}}
-budget: {{tokens: 100, usd: 1}}
-steps:
-  a: {{workflow: sub, input: 1, reserve: {{tokens: {one}}}}}
-  b: {{needs: a, workflow: sub, input: 1, reserve: {{tokens: 60, usd: 1}}}}
-  c: {{needs: b, if: event.data.x, workflow: sub, input: 1, reserve: {{tokens: 100}}}}
-  d: {{needs: a, workflow: nosuch, input: 1}}
----
-route: sub
-{budget}
-steps:
-  w: {{agent: odd, input: 1, reserve: {{tokens: 30}}}}
-  v: {{needs: w, value: 1}}
-"""
-
-
-def test_slices_that_are_too_much_together_or_too_little_for_what_is_called_are_told(tmp_path: Path) -> None:
-    def about(one: int, budget: str = "") -> list[str]:
-        found = lines(tmp_path, SLICES.format(name="r", one=one, budget=budget))
-        return [line for line in found if "over_budget" in line]
-
-    assert about(40) == []
-    assert about(41) == [
-        "4 warning over_budget: the slices of a, b are 101 tokens together, and the budget has 100: the last ones wait for what the others leave (raise tokens, or make the slices smaller)"
-    ]
-    little = "step a: its slice has 20 tokens, and step w of route sub reserves 30"
-    assert about(20) == [f"6 error over_budget: {little}: that one is never begun (reserve 30 or more)"]
-    assert about(20, "budget: {tokens: 50, on_exhausted: ask, role: r}") == [
-        f"6 warning over_budget: {little}: somebody is asked each time (reserve 30 or more)"
     ]
 
 
