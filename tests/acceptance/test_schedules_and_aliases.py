@@ -1,7 +1,5 @@
 """Schedules and aliases on real processes: two routers, one of which is killed while claims and events are on their way. Each time starts one workflow, and every event finds its own, whichever comes first."""
 
-import re
-
 import pytest
 from log_checker import gather
 from mesh_processes import MeshProcesses
@@ -61,7 +59,6 @@ async def test_every_event_finds_its_workflow_and_each_time_starts_one_though_a_
     }
     started = {name: one.output for name, one in outcomes.items() if name.startswith("minutely:")}
     assert started == {f"minutely:{time}": time for time in started.values()}
-    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:00Z", time) for time in started.values())
     shown = await mesh.json("workflow", "mesh.schedule:minutely")
     assert shown["workflow"]["plan"]["schedule"] == {"cron": "* * * * *", "timezone": "Europe/Berlin"}
     listed = await mesh.json("workflows", "--all")

@@ -8,10 +8,11 @@ from typing import Any
 
 from mesh.testing import MeshKit, Run
 
-__all__ = ["SCENARIOS", "Scenario", "begin", "scenario"]
+__all__ = ["LONG", "SCENARIOS", "Scenario", "begin", "long_scenario", "scenario"]
 
 Scenario = Callable[[MeshKit], None]
 SCENARIOS: dict[str, Scenario] = {}
+LONG: list[str] = []
 
 
 def scenario(play: Scenario) -> Scenario:
@@ -19,6 +20,13 @@ def scenario(play: Scenario) -> Scenario:
     name = play.__name__.replace("_", "-")
     assert name not in SCENARIOS, f"there are two scenarios named {name}"
     SCENARIOS[name] = play
+    return play
+
+
+def long_scenario(play: Scenario) -> Scenario:
+    """One that waits for a minute of a real clock: it is begun before all others, so that it takes no time of its own."""
+    scenario(play)
+    LONG.append(next(reversed(SCENARIOS)))
     return play
 
 

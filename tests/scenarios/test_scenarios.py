@@ -9,8 +9,9 @@ from secrets import token_hex
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
-from scenario_table import SCENARIOS
+from scenario_table import LONG, SCENARIOS
 
+from infra.kafka.kafka import KafkaProcess
 from mesh.testing import MeshKit
 
 HERE = Path(__file__).parent
@@ -20,6 +21,8 @@ Played = Mapping[str, Future[str]]
 
 for file in sorted(HERE.glob("scenarios_*.py")):
     import_module(file.stem)
+
+SHORT = [name for name in SCENARIOS if name not in LONG]
 
 
 def played(name: str, *, broker: str | None = None, prefix: str = "mesh.") -> str:
@@ -49,26 +52,25 @@ def test_in_memory(name: str, regen: bool) -> None:
     check(name, text)
 
 
-def begun(request: pytest.FixtureRequest, test: Callable[..., None], play: Callable[[str], str]) -> Iterator[Played]:
-    """The transcripts of those scenarios whose tests were chosen, all begun at once: most of a run in real time is waiting."""
-    chosen = [
+def chosen(request: pytest.FixtureRequest, test: Callable[..., None]) -> list[str]:
+    """The scenarios whose tests will run."""
+    return [
         str(item.callspec.params["name"])
         for item in request.session.items
-        if isinstance(item, pytest.Function) and item.function is test
+        if isinstance(item, pytest.Function) and item.function is test and not item.get_closest_marker("skip")
     ]
+
+
+def begun(names: list[str], play: Callable[[str], str]) -> Iterator[Played]:
+    """The transcripts of these scenarios, all begun at once: most of a run in real time is waiting."""
     with ThreadPoolExecutor(AT_ONCE, "scenario") as threads:
-        yield {name: threads.submit(play, name) for name in chosen}
+        yield {name: threads.submit(play, name) for name in names}
 
 
 @pytest.fixture(scope="module")
-def on_sqlite(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
+def play_on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     folder = tmp_path_factory.mktemp("scenarios")
-    yield from begun(request, test_on_sqlite, lambda name: played(name, broker=f"sqlite://{folder}/{name}.db"))
-
-
-@pytest.mark.parametrize("name", SCENARIOS)
-def test_on_sqlite(name: str, on_sqlite: Played) -> None:
-    check(name, on_sqlite[name].result())
+    return lambda name: played(name, broker=f"sqlite://{folder}/{name}.db")
 
 
 async def forget(bootstrap: str, prefix: str) -> None:
@@ -82,24 +84,62 @@ async def forget(bootstrap: str, prefix: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def on_kafka(request: pytest.FixtureRequest) -> Iterator[Played]:
+def play_on_kafka(kafka: KafkaProcess) -> Callable[[str], str]:
     """Each under a prefix of its own."""
-    bootstrap = request.getfixturevalue("kafka").bootstrap
 
     def play(name: str) -> str:
         prefix = f"s{token_hex(4)}."
         try:
-            return played(name, broker=f"kafka://{bootstrap}", prefix=prefix)
+            return played(name, broker=f"kafka://{kafka.bootstrap}", prefix=prefix)
         finally:
-            asyncio.run(forget(bootstrap, prefix))
+            asyncio.run(forget(kafka.bootstrap, prefix))
 
-    yield from begun(request, test_on_kafka, play)
+    return play
+
+
+@pytest.fixture(scope="module", autouse=True)
+def long_on_sqlite(request: pytest.FixtureRequest) -> Iterator[Played]:
+    """Begun before all others, which are done while these wait."""
+    names = chosen(request, test_long_on_sqlite)
+    yield from begun(names, request.getfixturevalue("play_on_sqlite") if names else played)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def long_on_kafka(request: pytest.FixtureRequest) -> Iterator[Played]:
+    names = chosen(request, test_long_on_kafka)
+    yield from begun(names, request.getfixturevalue("play_on_kafka") if names else played)
+
+
+@pytest.fixture(scope="module")
+def on_sqlite(request: pytest.FixtureRequest, play_on_sqlite: Callable[[str], str]) -> Iterator[Played]:
+    yield from begun(chosen(request, test_on_sqlite), play_on_sqlite)
+
+
+@pytest.fixture(scope="module")
+def on_kafka(request: pytest.FixtureRequest, play_on_kafka: Callable[[str], str]) -> Iterator[Played]:
+    yield from begun(chosen(request, test_on_kafka), play_on_kafka)
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_on_sqlite(name: str, on_sqlite: Played) -> None:
+    check(name, on_sqlite[name].result())
 
 
 @pytest.mark.kafka
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", SHORT)
 def test_on_kafka(name: str, on_kafka: Played) -> None:
     check(name, on_kafka[name].result())
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_long_on_sqlite(name: str, long_on_sqlite: Played) -> None:
+    check(name, long_on_sqlite[name].result())
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("name", LONG)
+def test_long_on_kafka(name: str, long_on_kafka: Played) -> None:
+    check(name, long_on_kafka[name].result())
 
 
 def test_every_golden_file_has_its_scenario() -> None:

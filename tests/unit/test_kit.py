@@ -543,3 +543,26 @@ def test_a_schedule_starts_its_route_each_day_in_no_time() -> None:
         for day in (1, 2, 3):
             time = f"2026-01-0{day}T08:00:00Z"
             assert mesh.run(f"daily:{time}").outcome.data == {"a": f"until {time}"}
+
+
+def test_the_next_time_of_a_schedule_is_waited_for_and_no_further() -> None:
+    with MeshKit() as mesh:
+        mesh.route({"route": "daily", "on": {"schedule": "0 9 * * *"}, "steps": {"a": {"value": 1}}})
+        for day in (1, 2):
+            run = mesh.next_start("daily")
+            assert (run.id, run.outcome.status) == (f"daily:2026-01-0{day}T09:00:00Z", "completed")
+            assert mesh.now.isoformat().startswith(f"2026-01-0{day}T09:00:00")
+        assert "2026-01-01T09:00:00Z" in mesh.transcript()
+        timeless = mesh.transcript(times=False)
+        assert "-> start of daily, for TIME2" in timeless
+        assert "2026-01" not in timeless
+        mesh.run("mesh.schedule:daily").cancel()
+        with pytest.raises(KitError, match="the schedule of daily has ended"):
+            mesh.next_start("daily")
+
+
+def test_what_no_schedule_starts_has_no_next_time(desk: MeshKit) -> None:
+    with pytest.raises(KitError, match="the mesh has no route refunds"):
+        desk.next_start("refunds")
+    with pytest.raises(KitError, match="the route refund has no schedule"):
+        desk.next_start("refund")

@@ -29,8 +29,9 @@ from mesh.codec.cloudevents import to_record
 from mesh.codec.definitions import encode_activation, encode_definition
 from mesh.codec.route_file import LoadedRoute, load_route_text, load_routes
 from mesh.codec.times import parse_rfc3339, rfc3339
+from mesh.core import ids
 from mesh.core.activation import DELAY_MS
-from mesh.core.events import WorkflowStarted
+from mesh.core.events import ScheduleFired, WorkflowStarted
 from mesh.core.matching import RouteIndex
 from mesh.core.route import Route
 from mesh.core.route_compile import compile_route
@@ -244,6 +245,43 @@ class MeshKit:
         self._engine.flow(seconds(duration), lambda: False)
         self._engine.catch_up()
 
+    def next_start(self, route: str) -> Run:
+        """Let time pass until the schedule of `route` starts a workflow; its run. Raises `KitError` where it starts none any more."""
+        self._open()
+        if route not in self._routes:
+            raise KitError(unknown("the mesh has no route", route, list(self._routes)))
+        on = self._routes[route].on
+        if on is None or on.schedule is None:
+            raise KitError(f"the route {route} has no schedule: on: {{schedule: ...}}")
+        self.stage.act += 1
+        schedule_id, before = ids.schedule_id(route), len(self.stage.heard)
+
+        def next_at_ms() -> int | None:
+            schedule = self.stage.workflow(schedule_id)
+            return schedule.plan.next_at_ms if schedule is not None and schedule.plan is not None else None
+
+        def started() -> str | None:
+            fired = (
+                ids.workflow_id(route, event.key)
+                for heard in self.stage.heard[before:]
+                for event in heard.decision.events
+                if isinstance(event, ScheduleFired) and event.route == route
+            )
+            return next((one for one in fired if self.stage.workflow(one) is not None), None)
+
+        self._engine.settle()
+        self._engine.flow(_REAL_PATIENCE_S, lambda: next_at_ms() is not None)
+        due_ms = next_at_ms()
+        if due_ms is None:
+            raise KitError(f"the schedule of {route} has ended: mesh_kit.apply(...) a newer version of the route")
+        limit_s = (due_ms - self.now_ms()) / 1000 + _REAL_PATIENCE_S
+        self._engine.flow(limit_s, lambda: started() is not None)
+        self._engine.settle()
+        found = started()
+        if found is None:
+            raise KitError(f"{route} has not been started in {limit_s:.0f} s by its schedule")
+        return self.run(found)
+
     def note(self, text: str) -> None:
         """A line for the reader of the transcript."""
         self._aside(text, is_note=True)
@@ -274,6 +312,8 @@ class MeshKit:
         for event in (event for heard in course for event in heard.decision.events):
             if isinstance(event, WorkflowStarted):
                 writer.name_run(event.run_id)
+            elif isinstance(event, ScheduleFired) and not with_times:
+                writer.name_time(event.key)
         for place, heard in enumerate(course):
             while asides and asides[0].after <= place:
                 self._write_aside(writer, asides.pop(0), with_times=with_times)

@@ -376,7 +376,7 @@ def _of_built_in(event: Event) -> str:
         case ScheduleChanged():
             return f"{event.route} starts {schedule_words(event.schedule)}"
         case ScheduleFired():
-            return f"-> start of {event.route}: {as_json(event.cloud_event['data'])}"
+            return f"-> start of {event.route}, for {event.key}"
         case _:
             return ""
 

@@ -15,11 +15,12 @@ _LINES_OF_ITS_OWN = frozenset({"route", "on", "key", "steps"})
 
 
 class Writer:
-    """A transcript in the making. `text` calls the first run that was named RUN1, and so on: a run's id says nothing to a reader."""
+    """A transcript in the making. `text` calls the first run that was named RUN1, and so on: a run's id says nothing to a reader. TIME1 and so on are the times of schedules, where those are named."""
 
     def __init__(self, title: str) -> None:
         self.lines = [title, "=" * len(title), ""]
         self._runs: dict[str, str] = {}
+        self._times: dict[str, str] = {}
         self._versions: dict[str, str] = {}
 
     def route(self, route: Route, *, file: str = "", version: str = "") -> None:
@@ -44,9 +45,12 @@ class Writer:
         if run_id:
             self._runs.setdefault(run_id, f"RUN{len(self._runs) + 1}")
 
+    def name_time(self, time: str) -> None:
+        self._times.setdefault(time, f"TIME{len(self._times) + 1}")
+
     def text(self) -> str:
         text = "\n".join(self.lines)
-        for run, name in {**self._versions, **self._runs}.items():
+        for run, name in {**self._versions, **self._runs, **self._times}.items():
             text = text.replace(run, name)
         return text
 
