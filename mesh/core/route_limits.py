@@ -1,24 +1,23 @@
-"""What a route says of limits and priority: `limits` and `priority` at the top, `limit` on an agent's step. `route_compile` calls these, as it does `route_kinds`."""
+"""What a route says of limits and priority: `limits` and `priority` at the top, `limit` on an agent's step. `route_compile` and `route_tasks` call these."""
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 from mesh.core.cel_paths import kind_of
 from mesh.core.expressions import CompiledTemplate
 from mesh.core.limits import AGENT, Limit
 from mesh.core.route import StepLimit
-from mesh.core.route_problems import LONGEST_S, NAME_LENGTH, Part, near, seconds_of, shown
+from mesh.core.route_problems import LONGEST_S, NAME_HINT, Part, is_name, near, seconds_of, shown
 
-__all__ = ["LIMIT_KEYS", "MOST", "NAME", "RATE", "STEP_LIMIT_KEYS", "limits", "priority_of", "step_limit"]
+__all__ = ["LIMIT_KEYS", "MOST", "RATE", "STEP_LIMIT_KEYS", "limits", "priority_of", "step_limit"]
 
 LIMIT_KEYS: Final = ("concurrency", "rate")
 STEP_LIMIT_KEYS: Final = ("name", "key")
 MOST: Final = 1_000_000
-NAME: Final = re.compile(r"[a-z][a-z0-9-]*")
 RATE: Final = re.compile(r"([1-9][0-9]{0,6})/([0-9]+(?:\.[0-9]+)?(?:ms|s|m|h|d))")
 
 _HINT: Final = "limits: {openai: {concurrency: 10, rate: 100/1m}}"
-_NAME_HINT: Final = f"a-z first, then a-z, 0-9 and -; {NAME_LENGTH} at the most"
 _STEP_HINT: Final = "limit: NAME, or limit: {name: NAME, key: ${{ event.data.tenant }}}"
 
 
@@ -37,8 +36,8 @@ def limits(root: Part) -> dict[str, Limit]:
             part.problem(
                 name, f"a limit can't be named {AGENT}", "that is where agents' own limits are; choose another"
             )
-        elif not NAME.fullmatch(name) or len(name) > NAME_LENGTH:
-            part.problem(name, f"a limit can't be named {shown(name)}", _NAME_HINT)
+        elif not is_name(name):
+            part.problem(name, f"a limit can't be named {shown(name)}", NAME_HINT)
         one = part.part(name, _HINT)
         if one is not None:
             found[name] = _limit(part, name, one)
@@ -88,7 +87,7 @@ def priority_of(root: Part) -> CompiledTemplate | None:
     return priority
 
 
-def step_limit(step: Part, known: dict[str, Limit]) -> StepLimit | None:
+def step_limit(step: Part, known: Mapping[str, Limit]) -> StepLimit | None:
     if "limit" not in step.value:
         return None
     value = step.value["limit"]
@@ -103,8 +102,7 @@ def step_limit(step: Part, known: dict[str, Limit]) -> StepLimit | None:
             part.missing("name", _STEP_HINT)
             return None
         where, name = part, part.value["name"]
-        if "key" in part.value and part.text("key", "such as ${{ event.data.tenant }}") is not None:
-            key = part.template("key")
+        key = part.text_template("key", "such as ${{ event.data.tenant }}")
     if not isinstance(name, str) or name not in known:
         at = "limit" if where is step else "name"
         where.problem(

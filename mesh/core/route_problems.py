@@ -1,6 +1,6 @@
 """What is wrong with a route, as values: where, what, and how to mend it.
 
-Owns `RouteProblem` and `RouteRefused`, and the cursor (`Part`) with which `route_compile` walks a document and notes every problem, not only the first. It must
+Owns `RouteProblem` and `RouteRefused`, and the cursor (`Part`) with which `route_compile` and the modules it calls walk a document and note every problem, not only the first. It must
 not know lines or files: `mesh.codec.route_file` finds the line of a path.
 """
 
@@ -19,7 +19,13 @@ from mesh.core.expressions import CompiledExpression, CompiledTemplate, compile_
 from mesh.errors import RouteInvalid
 
 __all__ = [
+    "DURATION",
+    "LONGEST_S",
+    "NAME",
+    "NAME_HINT",
     "NAME_LENGTH",
+    "NEVER",
+    "UNITS_S",
     "Book",
     "DocumentPath",
     "Part",
@@ -27,6 +33,7 @@ __all__ = [
     "RouteProblem",
     "RouteRefused",
     "find_foreign",
+    "is_name",
     "join",
     "near",
     "seconds_of",
@@ -36,8 +43,11 @@ __all__ = [
 DocumentPath = tuple[str | int, ...]
 
 NAME_LENGTH: Final = 63  # characters of a route's, agent's or step's name: they become parts of topics' names and ids
-_UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
-_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+NAME: Final = re.compile(r"[a-z][a-z0-9-]*")  # a route's, an agent's, a capability's or a limit's
+NAME_HINT: Final = f"a-z first, then a-z, 0-9 and -; {NAME_LENGTH} at the most"
+NEVER: Final = "never"  # in the place of a duration: there is no end
+UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 LONGEST_S: Final = 3_650 * 86_400.0  # ten years
 _DURATION_MEND: Final = "write a number and ms, s, m, h or d, such as 30s or 24h"
 
@@ -105,8 +115,12 @@ class Book:
 
 def seconds_of(value: Any) -> float | None:
     """What a duration says; None if it is none."""
-    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    return float(found[1]) * _UNITS_S[found[2]] if found else None
+    found = DURATION.fullmatch(value) if isinstance(value, str) else None
+    return float(found[1]) * UNITS_S[found[2]] if found else None
+
+
+def is_name(value: Any) -> bool:
+    return isinstance(value, str) and NAME.fullmatch(value) is not None and len(value) <= NAME_LENGTH
 
 
 def shown(value: Any) -> str:
@@ -147,12 +161,19 @@ class Part:
         self.problem(key, f"{key} must be a mapping, not {kind_of(value)}", hint)
         return None
 
-    def name(self, key: str, grammar: re.Pattern[str], hint: str) -> str | None:
+    def mapping(self, key: str, known: Collection[str], hint: str) -> "Part | None":
+        """The part under a key that need not be there, with no keys but `known`."""
+        part = self.part(key, hint) if key in self.value else None
+        if part is not None:
+            part.check_keys(known)
+        return part
+
+    def name(self, key: str) -> str:
         value = self.value.get(key)
-        if isinstance(value, str) and grammar.fullmatch(value) and len(value) <= NAME_LENGTH:
-            return value
-        self.problem(key, f"{key} can't be {shown(value)}", f"{hint}; {NAME_LENGTH} at the most")
-        return None
+        if is_name(value):
+            return str(value)
+        self.problem(key, f"{key} can't be {shown(value)}", NAME_HINT)
+        return ""
 
     def text(self, key: str, hint: str) -> str | None:
         value = self.value.get(key)
@@ -183,6 +204,18 @@ class Part:
             self.problem(key, f"{key} can't be {value}", "more than 0, and 3650d at the most")
             return default
         return seconds
+
+    def duration_or_never(self, key: str) -> float | None:
+        """Seconds; None, the default: `never`."""
+        return None if self.value.get(key, NEVER) == NEVER else self.duration(key, 1.0)
+
+    def whole(self, key: str, default: int, low: int, high: int) -> int:
+        """A whole number in [low, high]."""
+        value = self.value.get(key, default)
+        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+            return value
+        self.problem(key, f"{key} can't be {shown(value)}", f"write a whole number from {low} to {high}")
+        return default
 
     def number(self, key: str, default: float, low: float, high: float) -> float:
         """A number in [low, high]."""
@@ -225,6 +258,11 @@ class Part:
             Reading(path=path + place.path, text=place.text, read=place.read) for place in compiled.reads
         ]
         return compiled
+
+    def text_template(self, key: str, hint: str) -> CompiledTemplate | None:
+        """A template that is one string; None where the key is not there."""
+        is_there = key in self.value and self.text(key, hint) is not None
+        return self.template(key) if is_there else None
 
 
 def find_foreign(value: Any, path: DocumentPath, book: Book) -> None:

@@ -16,7 +16,7 @@ from test_route_rules import BAD as BAD_RULES
 
 from mesh.cli.app import mesh
 from mesh.codec.yaml_lines import read_yaml
-from mesh.core import route_compile, route_kinds, route_schema
+from mesh.core import route_approvals, route_compile, route_kinds, route_schema, route_tasks
 from mesh.core.route_compile import RouteRefused, compile_route
 
 ROOT = Path(__file__).parents[2]
@@ -90,7 +90,7 @@ def test_what_is_structurally_wrong_is_no_valid_document(document: Any, messages
 
 
 def test_a_key_that_no_table_describes_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(route_compile, "RETRY_KEYS", (*route_compile.RETRY_KEYS, "mood"))
+    monkeypatch.setattr(route_tasks, "RETRY_KEYS", (*route_tasks.RETRY_KEYS, "mood"))
     with pytest.raises(KeyError, match="mood"):
         route_schema.route_schema()
 
@@ -139,8 +139,8 @@ RULES: st.SearchStrategy[dict[str, Any]] = st.one_of(
     st.builds(lambda value: {"value": value}, SOME),
     st.builds(lambda event: {"emit": event}, SOME | a_few(route_kinds.EMIT_KEYS, type="t")),
     st.builds(lambda end: {"end": end}, SOME | a_few(route_kinds.END_KEYS, status="failed")),
-    st.builds(lambda undo: {**AGENT, "undo": undo}, a_few(route_compile.UNDO_KEYS, agent="u", input=1)),
-    st.builds(lambda to: {**AGENT, "handover": to}, SOME | a_few(route_kinds.HANDOVER_KEYS, to="y")),
+    st.builds(lambda undo: {**AGENT, "undo": undo}, a_few(route_tasks.UNDO_KEYS, agent="u", input=1)),
+    st.builds(lambda to: {**AGENT, "handover": to}, SOME | a_few(route_tasks.HANDOVER_KEYS, to="y")),
 )
 
 
@@ -158,8 +158,8 @@ def test_what_the_compiler_takes_of_a_rule_the_schema_takes(rule: dict[str, Any]
     root=table(tuple(key for key in route_compile.ROUTE_KEYS if key not in {"route", "on", "steps"})),
     trigger=table(("if",)),
     step=table(tuple(key for key in route_compile.STEP_KEYS if key not in {"agent", "approval", "retry"})),
-    retry=st.none() | table(route_compile.RETRY_KEYS),
-    approval=st.none() | table(route_compile.APPROVAL_KEYS),
+    retry=st.none() | table(route_tasks.RETRY_KEYS),
+    approval=st.none() | table(route_approvals.APPROVAL_KEYS),
 )
 def test_what_the_compiler_takes_the_schema_takes(
     root: dict[str, Any],

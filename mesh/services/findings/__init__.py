@@ -4,6 +4,7 @@ Owns the rules and their words. It knows no files and no lines: a finding's path
 """
 
 from mesh.core.route import Route
+from mesh.core.route_compile import readings_of
 from mesh.services.findings import budgets, conditions, joins, loops, nulls, times, values, who
 from mesh.services.findings.finding import Known, RouteFinding
 from mesh.services.findings.shapes import Shapes
@@ -14,7 +15,7 @@ __all__ = ["Known", "RouteFinding", "findings_of"]
 def findings_of(route: Route, known: Known) -> list[RouteFinding]:
     """All findings of one route, in no promised order."""
     shapes = Shapes(route, known)
-    readings = values.readings_of(route)
+    readings = readings_of(route)
     return [
         *conditions.findings(route, shapes),
         *joins.findings(route),

@@ -5,20 +5,12 @@ from collections.abc import Iterator
 from mesh.core.cel_paths import path_text
 from mesh.core.fitting import Misfit, misfits
 from mesh.core.route import AgentWork, ApprovalWork, EmitWork, ForEach, Route, Step, WaitWork
-from mesh.core.route_compile import _RouteCompiler
-from mesh.core.route_problems import Book, DocumentPath, Reading
+from mesh.core.route_problems import DocumentPath, Reading
 from mesh.core.shapes import ANYTHING, TEXT, Shape
 from mesh.services.findings.finding import Known, RouteFinding, error, warning, written
 from mesh.services.findings.shapes import Shapes
 
-__all__ = ["findings", "readings_of"]
-
-
-def readings_of(route: Route) -> list[Reading]:
-    """What the route's expressions read, and where: noted by the compiler itself, so that every key of the language is there."""
-    book = Book()
-    _RouteCompiler(route.definition, book).compile()
-    return book.readings
+__all__ = ["findings"]
 
 
 def findings(route: Route, known: Known, shapes: Shapes, readings: list[Reading]) -> Iterator[RouteFinding]:
