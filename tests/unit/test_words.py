@@ -9,7 +9,8 @@ from transcript import Transcript
 
 from mesh.cli.timeline_lines import describe
 from mesh.core.events import BudgetRaised, Cause, CompensationStarted, Decision, Event
-from mesh.testing.transcript.words import Told, Words, lasting
+from mesh.testing.transcript.phrases import lasting
+from mesh.testing.transcript.words import Told, Words
 
 
 def told(name: str) -> list[tuple[Decision, Told]]:

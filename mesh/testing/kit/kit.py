@@ -47,7 +47,8 @@ from mesh.testing.kit.run import Run, is_moving, is_stuck
 from mesh.testing.kit.scripts import Answers
 from mesh.testing.kit.stage import Heard, Stage
 from mesh.testing.transcript import Writer, as_json, steps_of
-from mesh.testing.transcript.words import Words, event_words
+from mesh.testing.transcript.phrases import event_words
+from mesh.testing.transcript.words import Words
 
 __all__ = ["MeshKit"]
 

@@ -10,7 +10,7 @@ from mesh.core.state import StepState, Workflow
 from mesh.testing.kit.cast import Question
 from mesh.testing.kit.errors import KitError, Refused, StandsStill, is_for_the_test, unknown
 from mesh.testing.kit.scripts import Answer
-from mesh.testing.transcript.words import lasting
+from mesh.testing.transcript.phrases import lasting
 
 if TYPE_CHECKING:
     from mesh.testing.kit.kit import MeshKit

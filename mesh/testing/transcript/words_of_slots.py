@@ -2,8 +2,8 @@
 
 from mesh.core.amounts import as_number
 from mesh.core.events import Event, SlotFreed, SlotGranted, SlotQueued, SlotRefused, SlotReleased, SlotRequested
-from mesh.core.ids import parse_step_id
 from mesh.core.limits import limiter_name
+from mesh.testing.transcript.phrases import step_words
 
 __all__ = ["slot_heading", "slot_words"]
 
@@ -16,7 +16,7 @@ _HEADINGS = {
 
 
 def slot_heading(kind: str, attempt: str) -> str:
-    return _HEADINGS[kind].format(who=_who(attempt.rpartition("/")[0]))
+    return _HEADINGS[kind].format(who=step_words(attempt.rpartition("/")[0]))
 
 
 def slot_words(event: Event) -> str:
@@ -26,19 +26,14 @@ def slot_words(event: Event) -> str:
         case SlotReleased():
             return f"-> {event.step} gives its slot of {limiter_name(event.limit)} back"
         case SlotQueued():
-            return f"{_who(event.task_id)} waits its turn" + (
+            return f"{step_words(event.task_id)} waits its turn" + (
                 f", priority {as_number(event.priority)}" if event.priority else ""
             )
         case SlotGranted():
-            return f"-> {_who(event.task_id)} is granted a slot"
+            return f"-> {step_words(event.task_id)} is granted a slot"
         case SlotFreed():
-            return f"the slot of {_who(event.task_id)} is free"
+            return f"the slot of {step_words(event.task_id)} is free"
         case SlotRefused():
-            return f"-> {_who(event.task_id)} is told: no slot, {event.message}"
+            return f"-> {step_words(event.task_id)} is told: no slot, {event.message}"
         case _:
             return ""
-
-
-def _who(task: str) -> str:
-    parsed = parse_step_id(task)
-    return f"{parsed.step} of {parsed.workflow_id}" if parsed is not None else task

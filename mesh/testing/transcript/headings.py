@@ -1,0 +1,179 @@
+"""What came in, in words: the heading of each decision, by its cause."""
+
+from collections.abc import Mapping
+
+from mesh.core.calls import Caller
+from mesh.core.events import (
+    AnswerRefused,
+    ApprovalClosed,
+    CallFailed,
+    CallRefused,
+    CallSucceeded,
+    CommandAccepted,
+    CommandRefused,
+    Decision,
+    EventKept,
+    EventReceived,
+    IncidentRaised,
+    TaskFailed,
+    TaskHandedOver,
+    TaskSucceeded,
+    WorkflowStarted,
+)
+from mesh.core.ids import attempt_id
+from mesh.testing.transcript.phrases import event_words, short, step_words
+from mesh.testing.transcript.words_of_slots import slot_heading
+from mesh.testing.transcript.writer import as_json
+
+__all__ = ["heading"]
+
+
+def heading(decision: Decision, agents: Mapping[str, str]) -> str:
+    """What came in, in a line. `agents`: who had which attempt, by id, for an answer does not say it."""
+    cause = decision.cause
+    match cause.kind:
+        case "event":
+            return _event_heading(decision)
+        case "result":
+            return _result_heading(decision, agents)
+        case "answer":
+            return _answer_heading(decision)
+        case "command":
+            return _command_heading(decision)
+        case "timer":
+            return _timer_heading(decision, agents)
+        case "call" | "call_ended" | "call_cancelled":
+            return _call_heading(decision)
+        case "schedule" | "scheduled_start" | "claim" | "claim_answered" | "alias_released" | "forwarded_event":
+            return _built_in_heading(decision)
+        case "slot_wanted" | "slot_given" | "slot_returned" | "slot_denied":
+            return slot_heading(cause.kind, cause.id)
+        case "undeliverable":
+            return f"what could not be sent: {short(cause.id)}"
+        case _:
+            return f"{cause.kind} {cause.id}"
+
+
+def _result_heading(decision: Decision, agents: Mapping[str, str]) -> str:
+    agent = agents.get(decision.cause.id, "an agent")
+    for event in decision.events:
+        match event:
+            case TaskSucceeded():
+                return f"{agent} answers {event.step}: {as_json(event.output)}"
+            case TaskFailed():
+                again = "" if event.retryable else ", and need not try again"
+                return f"{agent} fails at {event.step}: {event.kind}: {event.message}{again}"
+            case TaskHandedOver():
+                return f"{agent} hands {event.step} over to {event.to}"
+            case _:
+                continue
+    return f"{agent} answers {short(decision.cause.id)}"
+
+
+def _timer_heading(decision: Decision, agents: Mapping[str, str]) -> str:
+    for event in decision.events:
+        match event:
+            case TaskFailed():
+                agent = agents.get(attempt_id(event.task_id, event.attempt), "the agent")
+                has_begun = event.kind in {"timeout", "run_timeout"}
+                late = "has not answered" if has_begun else "gives no sign of life at"
+                return f"{agent} {late} {event.step} in time"
+            case CallFailed():
+                return f"{event.called} has not come to an end for {event.step} in time"
+            case ApprovalClosed() | IncidentRaised(kind="expired"):
+                return f"nobody has answered {event.step} in time"
+            case _:
+                continue
+    step, kind = decision.cause.id.rsplit("/", 3)[-3:-1]
+    match kind:
+        case "retry":
+            return f"it is time to try {step} again"
+        case "budget_time":
+            return "its budget's time is over"
+        case "rate":
+            return "one more is within the rate"
+        case "forget":
+            return "it is remembered no longer"
+        case "wait":
+            return f"the time that {step} waits for has come"
+        case "schedule":
+            return "it is time to start"
+        case "event_timeout":
+            return f"no event has come for {step} in time"
+        case _:
+            return f"it is time: {kind} of {step}"
+
+
+def _event_heading(decision: Decision) -> str:
+    for event in decision.events:
+        match event:
+            case WorkflowStarted() | EventReceived():
+                return event_words(event.cloud_event)
+            case EventKept():
+                return event_words(event.kept.cloud_event)
+            case _:
+                continue
+    return f"event {decision.cause.id}"
+
+
+def _answer_heading(decision: Decision) -> str:
+    for event in decision.events:
+        match event:
+            case ApprovalClosed():
+                edit = f", but with {as_json(event.payload)}" if event.edited else ""
+                why = f", because: {event.reason}" if event.reason else ""
+                return f"{event.by} answers {event.step}: {event.verdict}{edit}{why}"
+            case AnswerRefused():
+                return f"{event.by or 'nobody'} answers {short(event.approval_id)}"
+            case _:
+                continue
+    return f"answer {decision.cause.id}"
+
+
+def _command_heading(decision: Decision) -> str:
+    for event in decision.events:
+        match event:
+            case CommandAccepted():
+                return f"{event.by} orders: {event.command}" + (f", because: {event.reason}" if event.reason else "")
+            case CommandRefused():
+                return f"{event.by} orders: {event.command}"
+            case _:
+                continue
+    return f"command {decision.cause.id}"
+
+
+def _call_heading(decision: Decision) -> str:
+    for event in decision.events:
+        match event:
+            case WorkflowStarted(caller=Caller(task_id=task_id)):
+                return f"{step_words(task_id)} calls it: {as_json(event.cloud_event.get('data'))}"
+            case CallSucceeded():
+                return f"{event.called} comes back for {event.step}: {as_json(event.output)}"
+            case CallFailed():
+                return f"{event.called or 'the call'} fails {event.step}: {event.kind}: {event.message}"
+            case CallRefused():
+                return f"{step_words(event.caller.task_id)} calls it"
+            case _:
+                continue
+    return (
+        "its caller takes the call back"
+        if decision.cause.kind == "call_cancelled"
+        else f"the end of a call, {decision.cause.id}"
+    )
+
+
+def _built_in_heading(decision: Decision) -> str:
+    name = decision.cause.id
+    match decision.cause.kind:
+        case "schedule":
+            return "a router tells when the route starts"
+        case "scheduled_start":
+            return f"its schedule starts it, for {name}"
+        case "claim":
+            return f"{step_words(name.rpartition('/')[0])} asks for it"
+        case "claim_answered":
+            return f"the alias of {short(name.rpartition('/')[0])} answers"
+        case "alias_released":
+            return f"{name.rpartition('/')[0]} gives it back"
+        case _:
+            return f"event {name}, by an alias"
