@@ -6,8 +6,9 @@
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from typing import Final
 
 from mesh.core import ids
 from mesh.core.decide import decide
@@ -20,7 +21,8 @@ from mesh.testing.promise_ledger import Source, Step, input_of
 
 __all__ = ["Deadlines"]
 
-_SLACK_MS = 2  # between an owner's clock, corrected, and the broker's: both are cut to whole milliseconds
+_SUCCESSES: Final = frozenset({"succeeded", "completed"})  # of a task, of a call
+_SLACK_MS: Final = 2  # between an owner's clock, corrected, and the broker's: both are cut to whole milliseconds
 
 
 class Deadlines:
@@ -42,9 +44,9 @@ class Deadlines:
         self._is_settled = is_settled
         self._counts = counts
         self._find = find
-        self._results: dict[str, list[tuple[int, int, Record, ResultReceived]]] = {}  # by task
+        self._results: dict[str, list[tuple[Record, ResultReceived]]] = {}  # by task
         self._signs: dict[str, list[tuple[int, SignReceived]]] = {}  # with the broker's time, by attempt
-        self._call_ends: dict[str, list[tuple[int, int, Record, CallEnded]]] = {}  # by task
+        self._call_ends: dict[str, list[tuple[Record, CallEnded]]] = {}  # by task
         self._answers: dict[str, list[AnswerGiven]] = {}  # by approval
         self._verdicts: set[str] = set()  # approvals
         self._due_ms: dict[str, int] = {}  # by attempt, of a task or a call
@@ -55,13 +57,13 @@ class Deadlines:
     # What it is told -------------------------------------------------------------------------------------------------
 
     def result(self, record: Record, result: ResultReceived) -> None:
-        self._results.setdefault(result.task_id, []).append((record.partition, record.offset, record, result))
+        self._results.setdefault(result.task_id, []).append((record, result))
 
     def sign(self, record: Record, sign: SignReceived) -> None:
         self._signs.setdefault(ids.attempt_id(sign.task_id, sign.attempt), []).append((record.timestamp_ms, sign))
 
     def call_end(self, record: Record, ended: CallEnded) -> None:
-        self._call_ends.setdefault(ended.task_id, []).append((record.partition, record.offset, record, ended))
+        self._call_ends.setdefault(ended.task_id, []).append((record, ended))
 
     def answer(self, answer: AnswerGiven) -> None:
         self._answers.setdefault(answer.approval_id, []).append(answer)
@@ -90,26 +92,28 @@ class Deadlines:
         self._beaten(event, self._due_ms.get(ids.attempt_id(event.task_id, event.attempt), 0), where)
 
     def _beaten(self, event: TaskFailed, due: int, where: str) -> None:
-        """By a result, of this attempt or a success of an earlier one."""
-        for number, offset, record, result in self._results.get(event.task_id, ()):
-            counts = result.attempt == event.attempt or (
-                result.status == "succeeded" and result.attempt < event.attempt
+        for offset, early_ms in self._in_time(event, due, self._results.get(event.task_id, ())):
+            self._find(
+                f"{where}: {event.task_id} times out, though the result at offset {offset} came {early_ms} ms before"
             )
-            if counts and record.timestamp_ms < due and not self._is_settled(number, record.topic, offset):
-                early_ms = due - record.timestamp_ms
-                self._find(
-                    f"{where}: {event.task_id} times out, though the result at offset {offset} came {early_ms} ms before"
-                )
 
     def call_time_out(self, event: CallFailed, where: str) -> None:
         due = self._due_ms.get(ids.attempt_id(event.task_id, event.attempt), 0)
-        for number, offset, record, ended in self._call_ends.get(event.task_id, ()):
-            counts = ended.attempt == event.attempt or (ended.status == "completed" and ended.attempt < event.attempt)
-            if counts and record.timestamp_ms < due and not self._is_settled(number, record.topic, offset):
-                early_ms = due - record.timestamp_ms
-                self._find(
-                    f"{where}: the call {event.task_id} times out, though its end at offset {offset} came {early_ms} ms before"
-                )
+        for offset, early_ms in self._in_time(event, due, self._call_ends.get(event.task_id, ())):
+            self._find(
+                f"{where}: the call {event.task_id} times out, though its end at offset {offset} came {early_ms} ms before"
+            )
+
+    def _in_time(
+        self, event: TaskFailed | CallFailed, due: int, came: Iterable[tuple[Record, ResultReceived | CallEnded]]
+    ) -> Iterator[tuple[int, int]]:
+        """What beats a time-out: of this attempt, or a success of an earlier one; its offset, and how many milliseconds early."""
+        for record, given in came:
+            is_success = given.status in _SUCCESSES
+            counts = given.attempt == event.attempt or (is_success and given.attempt < event.attempt)
+            is_early = counts and record.timestamp_ms < due
+            if is_early and not self._is_settled(record.partition, record.topic, record.offset):
+                yield record.offset, due - record.timestamp_ms
 
     def silence(self, at: Step, event: TaskFailed) -> None:
         """No sign that would have put the time-out off came within its period, which began neither before the attempt nor before this owner."""

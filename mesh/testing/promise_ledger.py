@@ -1,4 +1,4 @@
-"""What the log of one partition says so far, for `mesh.testing.promises`: values, and no judgement."""
+"""What the logs of partitions say so far, for `mesh.testing.promises`: values, and no judgement."""
 
 from typing import Final, NamedTuple, get_args
 
@@ -9,7 +9,7 @@ from mesh.core.replay import PartitionFold
 from mesh.core.state import Workflow
 from mesh.core.topics import Topics
 
-__all__ = ["PartitionLedger", "Sent", "Source", "Step", "input_of", "topic_of"]
+__all__ = ["Ledgers", "PartitionLedger", "Sent", "Source", "Step", "input_of", "topic_of"]
 
 Source = tuple[str, int, int, int]  # topic, partition, offset, index
 Sent = tuple[str, str]  # topic, effect id
@@ -32,6 +32,14 @@ class PartitionLedger:
         self.mark = 0
         self.owed: dict[Sent, tuple[int, Effect]] = {}  # decided at this offset, and not yet seen at the broker
         self.attempted: dict[tuple[str, int], str] = {}  # announced inputs, with the epoch that announced them
+
+
+class Ledgers(dict[int, PartitionLedger]):
+    """Of all partitions, by number: one begins when it is first asked for."""
+
+    def __missing__(self, number: int) -> PartitionLedger:
+        ledger = self[number] = PartitionLedger(number)
+        return ledger
 
 
 class Step(NamedTuple):
