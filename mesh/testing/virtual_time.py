@@ -1,12 +1,11 @@
 """An event loop whose time is virtual and whose order is seeded: the ground that simulations stand on.
 
-Owns time, order and the life and death of simulated processes. When nothing is ready, time jumps to the next timer. With a seed, what is ready
+Owns time and order, and lets no step of a dead process run. When nothing is ready, time jumps to the next timer. With a seed, what is ready
 runs in an order drawn from it (but new tasks begin in the order they were created, on which code may rely), so one seed
 is one run. There are no threads, no sockets and no processes: asking for one raises.
 
-A crash is not a cancelled task, whose `finally` would run and might commit. A simulated process is an `Incarnation`: its tasks, and
-whatever they start, belong to it (by context variable), and after `kill` not one more step of them runs. Its connections are killed
-by `on_kill`. When the run is over, the dead are unwound by cancelling, which nobody can see any more; their ports are inert by then.
+A simulated process is an `Incarnation` (`mesh.testing.incarnation`): after its `kill` not one more step of it runs. When the run is over, the dead are unwound by cancelling, which nobody can
+see any more; their ports are inert by then.
 
     async def main(loop: VirtualTimeLoop) -> None:
         cluster = MemoryCluster(VirtualClock(loop))
@@ -34,14 +33,14 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn, TypeVar, TypeVarTuple, Unpack
 
+from mesh.testing.incarnation import INCARNATION, Incarnation
+
 __all__ = [
     "Deadlock",
-    "Incarnation",
     "SeededEntropy",
     "VirtualClock",
     "VirtualTimeLimit",
     "VirtualTimeLoop",
-    "current_incarnation",
     "run",
 ]
 
@@ -61,45 +60,6 @@ class Deadlock(AssertionError):
 
 class VirtualTimeLimit(AssertionError):
     """The run did not end within its limit of virtual time, or is busy without a pause."""
-
-
-class Incarnation:
-    """One life of one simulated process. Made by `VirtualTimeLoop.incarnation`."""
-
-    def __init__(self, loop: "VirtualTimeLoop", name: str) -> None:
-        self.name = name
-        self.is_killed = False
-        self.tasks: list[asyncio.Task[Any]] = []
-        self._loop = loop
-        self._on_kill: list[Callable[[], None]] = []
-
-    def start(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Run this as a task of the process. After a kill the task stays pending; wait for something else then."""
-        context = contextvars.copy_context()
-        context.run(_INCARNATION.set, self)
-        task = self._loop.create_task(coroutine, name=self.name, context=context)
-        self.tasks.append(task)
-        return task
-
-    def on_kill(self, callback: Callable[[], None]) -> None:
-        """Call this at the kill: `MemoryBroker.kill`, say."""
-        self._on_kill.append(callback)
-
-    def kill(self) -> None:
-        """End the process as `kill -9` would: no step of it runs from here on (a step that calls this runs to its next wait)."""
-        if self.is_killed:
-            return
-        self.is_killed = True
-        for callback in self._on_kill:
-            callback()
-
-
-_INCARNATION: contextvars.ContextVar[Incarnation | None] = contextvars.ContextVar("incarnation", default=None)
-
-
-def current_incarnation() -> Incarnation | None:
-    """The simulated process that the caller runs in."""
-    return _INCARNATION.get()
 
 
 class _Runnable:
@@ -229,7 +189,7 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
         return handle
 
     def _own(self, handle: asyncio.Handle, context: contextvars.Context) -> None:
-        owner = context.get(_INCARNATION)
+        owner = context.get(INCARNATION)
         if owner is not None:
             self._owners[id(handle)] = owner
 
@@ -239,7 +199,7 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
     def create_task(  # type: ignore[override]  # typeshed allows a Generator too, which no caller here has
         self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: contextvars.Context | None = None
     ) -> asyncio.Task[T]:
-        owner = (context or contextvars.copy_context()).get(_INCARNATION)
+        owner = (context or contextvars.copy_context()).get(INCARNATION)
         self._creating_task = True
         try:
             number = next(self._task_numbers)

@@ -15,7 +15,8 @@ from mesh.adapters.memory import MemoryBroker, MemoryCluster, WeakBehaviour
 from mesh.errors import BrokerUnavailable
 from mesh.ports import Broker, Committed, OutRecord, Record, TopicPartition, TopicSpec
 from mesh.testing.broker_contract import GENEROUS_S
-from mesh.testing.virtual_time import Incarnation, VirtualClock, VirtualTimeLoop, run
+from mesh.testing.incarnation import Incarnation
+from mesh.testing.virtual_time import VirtualClock, VirtualTimeLoop, run
 
 LOG = TopicPartition("log", 0)
 SEEDS = range(30)

@@ -27,6 +27,7 @@ from mesh.errors import BrokerError
 from mesh.ports import Record, TopicPartition, TopicSpec
 from mesh.services.agent_runtime import AgentRuntime
 from mesh.services.router import Router, RouterConfig
+from mesh.testing.incarnation import Incarnation
 from mesh.testing.promises import Promises
 from mesh.testing.simulation.agents import SETTINGS, scripted_agent
 from mesh.testing.simulation.cluster import RouterConnection, WatchedCluster
@@ -37,7 +38,7 @@ from mesh.testing.simulation.repertoire import Repertoire
 from mesh.testing.simulation.routes import AGENTS, ROLES, UNKNOWN_AGENT
 from mesh.testing.simulation.stores import MemoryCheckpointStore
 from mesh.testing.simulation.transcript import Transcript
-from mesh.testing.virtual_time import Incarnation, SeededEntropy, VirtualClock, VirtualTimeLoop
+from mesh.testing.virtual_time import SeededEntropy, VirtualClock, VirtualTimeLoop
 
 __all__ = ["World"]
 
