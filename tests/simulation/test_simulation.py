@@ -118,7 +118,8 @@ def _digest(seed: int) -> str:
 
 
 def test_a_seed_is_one_run_in_another_process_too() -> None:
-    seeds = (3, 4, 5, 9, 13)  # with played agents and with real runtimes
+    # with played agents and with real runtimes; in 24 one of these times several tasks out at once
+    seeds = (3, 4, 5, 9, 13, 24)
     code = f"import test_simulation as t; print(*(t._digest(seed) for seed in {seeds}))"
     environment = {
         **os.environ,

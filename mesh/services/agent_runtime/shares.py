@@ -29,7 +29,7 @@ class Shares:
         self._log: structlog.stdlib.BoundLogger = log
         self._shares: dict[TopicPartition, Share] = {}
         self._orphans: dict[TopicPartition, Share] = {}  # lost lately, with works that run on
-        self._unsaved: set[Share] = set()
+        self._unsaved: dict[Share, None] = {}  # in the order in which they came to it
         self._progress = asyncio.Event()
         self._commit_due = asyncio.Event()
 
@@ -125,7 +125,7 @@ class Shares:
     def _let_go(self, share: Share) -> None:
         share.let_go(_now_s())
         del self._shares[share.partition]
-        self._unsaved.discard(share)
+        self._unsaved.pop(share, None)
         if share.adopted:
             self._orphans[share.partition] = share
 
@@ -146,7 +146,7 @@ class Shares:
             await asyncio.sleep(self._settings.commit_every_s)
 
     async def commit(self) -> None:
-        shares, self._unsaved = self._unsaved, set()
+        shares, self._unsaved = self._unsaved, {}
         await self._commit([share for share in shares if not share.is_released])
 
     async def _commit(self, shares: Sequence[Share]) -> None:
@@ -162,7 +162,7 @@ class Shares:
     def _mark_unsaved(self, share: Share) -> None:
         if share.is_released:
             return
-        self._unsaved.add(share)
+        self._unsaved[share] = None
         if not self._commit_due.is_set():
             self._commit_due.set()
 

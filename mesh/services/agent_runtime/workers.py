@@ -66,7 +66,7 @@ class Workers:
         self._drop = drop
         self._log: structlog.stdlib.BoundLogger = log
         self._waiting: deque[Work] = deque()
-        self._running: set[Work] = set()
+        self._running: dict[Work, None] = {}  # in the order in which they began, which no memory address decides
         self._idle: list[asyncio.Future[None]] = []
         self._workers: set[asyncio.Task[None]] = set()
         self._clean = copy_context()
@@ -210,7 +210,7 @@ class Workers:
         answer: Answer
         work.runner = me
         work.started_s = self._ticks()
-        self._running.add(work)
+        self._running[work] = None
         beat = self._signs.begin(work, task)
         try:
             if self._is_traced:
@@ -223,7 +223,7 @@ class Workers:
             answer = TaskError(kind="CancelledError", message="the handler was cancelled from within")
         finally:
             self._signs.end(work)
-            self._running.discard(work)
+            self._running.pop(work, None)
             work.runner = None
         if work.is_over:
             self._forget(task.attempt_id, me)
