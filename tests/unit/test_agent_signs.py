@@ -94,7 +94,7 @@ async def test_the_begin_is_said_once_while_its_period_is_long(mesh: AgentMesh, 
         await wait_results(mesh, 2)
 
 
-@pytest.mark.parametrize("periods", [Periods(start_timeout_s=0.3), Periods(run_timeout_s=20.0, start_timeout_s=0.3)])
+@pytest.mark.parametrize("periods", [Periods(start_timeout_s=3.0), Periods(run_timeout_s=20.0, start_timeout_s=3.0)])
 async def test_the_begin_is_said_again_for_routers_that_have_not_heard_it(mesh: AgentMesh, periods: Periods) -> None:
     async with mesh.running(patient):
         await mesh.send("patient", "again", periods=periods)
