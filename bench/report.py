@@ -37,7 +37,8 @@ Measured with `python bench/report.py` on {machine}.
 | workflows/s with 10 routes loaded / with 1000 | {few} / {many} | | | |
 
 A workflow of three steps is four decisions, and nine records pass between the processes one after the other (event, input, three tasks, three results, outcome), with four appends acknowledged in between. "One at a time"
-is mostly that: waking processes up. The bare shape has seven such hops, since it has no ingress and no outcome.
+is mostly that: waking processes up. The bare shape has seven such hops, since it has no ingress and no outcome. On Kafka a workflow is 24 requests and their answers (16 in the bare shape), and 45 % of the router's processor time
+went into writing to sockets, which wakes up who reads them (sampled in a run of 1,200 workflows, one at a time).
 
 ## Where a decision's time goes
 
@@ -55,6 +56,7 @@ What is not in this table, per decision: reading, appending and sending (on SQLi
 - Pipelined: the next batch is decided on the unconfirmed state while appends are on the wire; only effects wait.
 - Decoded once, encoded once; records are msgspec structures, and nothing that is valid already is validated again. Rules are closures.
 - Ownership and state are kept over a rebalance: the next append's check says whether they still hold.
+- Nothing long in one turn: a checkpoint is written in portions as large as the turn's own records, and write-ahead logs are moved into their files beside the commits.
 - uvloop; the garbage collector leaves long-lived values alone.
 """
 
