@@ -15,7 +15,7 @@ from zlib import crc32
 import apsw
 import structlog
 
-from mesh.adapters.wal import Checkpointer
+from mesh.adapters.sqlite_files import Checkpointer, roll_back
 from mesh.errors import OperatorError
 from mesh.ports import Checkpoint
 
@@ -81,7 +81,7 @@ class CheckpointFile:
         """What was saved last; None if nothing was, or if it is damaged (then the file is emptied). What was put and not saved is dropped."""
         if self._is_deleted:
             return None
-        self._drop_put()
+        roll_back(self._connection)
         try:
             return self._load()
         except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, _Damaged) as error:
@@ -133,16 +133,13 @@ class CheckpointFile:
                 self._connection.execute("BEGIN IMMEDIATE")
             yield
         except BaseException as error:
-            self._drop_put()
+            if not self._is_deleted:  # it is closed then, and could not be made anew
+                roll_back(self._connection)
             if not isinstance(error, apsw.Error | OSError):
                 raise
             raise OperatorError(
                 f"cannot save the checkpoint {self._path}: {error}. Check the disk and its space; the file may be deleted."
             ) from error
-
-    def _drop_put(self) -> None:
-        if self._connection.in_transaction:  # some errors end it by themselves
-            self._connection.execute("ROLLBACK")
 
     def close(self) -> None:
         """Close the file; what was saved stays."""

@@ -322,10 +322,8 @@ def _of_workflow(event: Event, decision: Decision) -> Line | None:
 
 
 def _granted(event: BudgetRaised, decision: Decision) -> str:
-    if event.expires_at_ms is None:
-        return as_amounts(event.granted)
-    time = f"{duration(event.expires_at_ms - decision.at_ms)} of time"
-    return f"{as_amounts(event.granted)}, {time}" if event.granted else time
+    expires_at_ms = event.expires_at_ms
+    return as_amounts(event.granted, time="" if expires_at_ms is None else duration(expires_at_ms - decision.at_ms))
 
 
 def _of_input(event: Event, decision: Decision) -> Line:

@@ -173,3 +173,24 @@ def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OperatorError, match=r"file/x\.checkpoint"):
         CheckpointFile.open(tmp_path / "file" / "x.checkpoint")
+
+
+def test_a_deleted_checkpoint_that_cannot_be_made_anew_is_named(file: CheckpointFile, path: Path) -> None:
+    file.delete()
+    path.parent.rmdir()
+    path.parent.write_text("")
+    with pytest.raises(OperatorError, match=re.escape(f"cannot save the checkpoint {path}")):
+        file.put({"r:1": b"one"}, [])
+    path.parent.unlink()
+    path.parent.mkdir()
+    _save(file, 1, {"r:1": b"one"})
+    loaded = file.load()
+    assert loaded is not None
+    assert loaded.workflows == {"r:1": b"one"}
+
+
+def test_a_deleted_checkpoint_whose_folder_is_gone_is_named(file: CheckpointFile, path: Path) -> None:
+    file.delete()
+    path.parent.rmdir()
+    with pytest.raises(OperatorError, match=re.escape(f"cannot save the checkpoint {path}")):
+        file.put({"r:1": b"one"}, [])

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from mesh.adapters.sqlite import SqliteBroker, store
-from mesh.adapters.wal import Checkpointer
+from mesh.adapters.sqlite_files import Checkpointer
 from mesh.ports import OutRecord, TopicPartition, TopicSpec
 
 GENEROUS_S = 60.0

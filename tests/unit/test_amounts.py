@@ -25,3 +25,5 @@ def test_a_number_is_written_in_full(value: float, text: str) -> None:
 def test_amounts_are_told_with_their_names() -> None:
     assert as_amounts({"tokens": 1_234_567.0, "usd": 0.3}) == "1234567 tokens, 0.3 usd"
     assert as_amounts({}) == "nothing"
+    assert as_amounts({"tokens": 1.0}, time="2h") == "1 tokens, 2h of time"
+    assert as_amounts({}, time="2h") == "2h of time"

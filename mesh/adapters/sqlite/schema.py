@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 import apsw
 
+from mesh.adapters.sqlite_files import roll_back
 from mesh.errors import BrokerUnavailable, MeshError, OperatorError
 
 __all__ = ["APPLICATION_ID", "VERSION", "Durability", "connect", "explain", "is_busy"]
@@ -161,12 +162,6 @@ class _immediate:  # noqa: N801 - reads as a statement
         except apsw.Error:
             roll_back(self._connection)
             raise
-
-
-def roll_back(connection: apsw.Connection) -> None:
-    """End a transaction, if SQLite has not done so itself."""
-    if connection.in_transaction:
-        connection.execute("ROLLBACK")
 
 
 def is_busy(error: BaseException) -> bool:

@@ -15,8 +15,8 @@ import apsw
 from mesh.adapters.sqlite.groups import Groups
 from mesh.adapters.sqlite.log import Log
 from mesh.adapters.sqlite.nudge import Nudges
-from mesh.adapters.sqlite.schema import explain, is_busy, roll_back
-from mesh.adapters.wal import Checkpointer
+from mesh.adapters.sqlite.schema import explain, is_busy
+from mesh.adapters.sqlite_files import Checkpointer, roll_back
 from mesh.errors import BrokerUnavailable
 
 __all__ = ["Store"]

@@ -286,7 +286,9 @@ class Router:
                         await asyncio.sleep(self._config.retry_pause_s)
                         continue
                     if self._decide(records, flights):
-                        await asyncio.sleep(0)  # appends go out before the next poll is made ready
+                        await asyncio.sleep(
+                            0
+                        )  # appends begin, and on the embedded log are done, before the next poll is made ready
                     self._look_after(flights, len(records))
                 for task in self._background.values():
                     task.cancel()

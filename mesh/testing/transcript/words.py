@@ -270,10 +270,8 @@ def _of_an_input(event: Event, decision: Decision) -> str:
 
 
 def _granted(event: BudgetRaised, decision: Decision) -> str:
-    if event.expires_at_ms is None:
-        return as_amounts(event.granted)
-    time = f"{lasting(event.expires_at_ms - decision.at_ms)} of time"
-    return f"{as_amounts(event.granted)}, {time}" if event.granted else time
+    expires_at_ms = event.expires_at_ms
+    return as_amounts(event.granted, time="" if expires_at_ms is None else lasting(expires_at_ms - decision.at_ms))
 
 
 def _of_built_in(event: Event) -> str:

@@ -1,7 +1,7 @@
-"""Moving the write-ahead log into the file, in a thread, so that no commit waits for the disk.
+"""What every SQLite file of the mesh needs, the embedded broker's and a checkpoint's: the end of a failed transaction, and a write-ahead log that no commit waits for.
 
-SQLite would do it inside the commit that fills the log up, and that commit then takes 20 ms instead of 0.1: one workflow in eighty, all of its p99. What is left of that here is a last resort: the log begins anew once all of it
-is moved, and while others go on writing, only a commit can see to that. Used by the embedded broker's file and by checkpoint files.
+SQLite would move the log into the file inside the commit that fills it up, and that commit then takes 20 ms instead of 0.1: one workflow in eighty, all of its p99. So a thread does it. What is left of that in a commit is a last
+resort: the log begins anew once all of it is moved, and while others go on writing, only a commit can see to that.
 """
 
 import threading
@@ -13,15 +13,21 @@ from typing import Final
 import apsw
 import structlog
 
-__all__ = ["Checkpointer"]
+__all__ = ["Checkpointer", "roll_back"]
 
 _MOST: Final = 4  # times the pages after which it is moved; then a commit does it
 
 _log = structlog.get_logger(__name__)
 
 
+def roll_back(connection: apsw.Connection) -> None:
+    """End a transaction, if there is one, and SQLite has not ended it itself."""
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+
+
 class Checkpointer:
-    """One connection's part in it: after each so many pages. Every process that writes has one; where two come at once, SQLite lets one do it."""
+    """One connection's part in moving the write-ahead log: after each so many pages. Every process that writes has one; where two come at once, SQLite lets one do it."""
 
     def __init__(self, connection: apsw.Connection, path: Path, *, pages: int) -> None:
         self._path = path
