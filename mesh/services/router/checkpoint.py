@@ -3,6 +3,8 @@
 It holds confirmed state alone, and is a cache: one that can't be read is deleted, and the log makes it anew.
 """
 
+import asyncio
+from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import NamedTuple
 
@@ -15,9 +17,10 @@ from mesh.core.replay import PartitionFold
 from mesh.core.state import PartitionState
 from mesh.errors import OperatorError
 from mesh.ports import CheckpointStore
+from mesh.services.router.config import RouterConfig
 from mesh.services.router.owner import Owner
 
-__all__ = ["Saving", "load_fold"]
+__all__ = ["Checkpoints", "Saving", "load_fold"]
 
 _log = structlog.get_logger()
 
@@ -114,3 +117,70 @@ class Saving:
             raise
         known.saved_offset = self._offset
         return True
+
+
+class Checkpoints:
+    """The checkpoints of a router's partitions: one is saved at a time, the oldest first, a portion a turn.
+
+    `stores`: by partition, those that could be opened. `open_store` gives the place for a partition's checkpoint; None: none are kept.
+    """
+
+    def __init__(self, open_store: Callable[[int], CheckpointStore] | None, config: RouterConfig) -> None:
+        self.stores: dict[int, CheckpointStore] = {}
+        self._open_store = open_store
+        self._config = config
+        self._saving: Saving | None = None
+        self._saved_at: dict[int, float] = {}
+        self._next_at = 0.0
+
+    @property
+    def is_saving(self) -> bool:
+        """Whether one is under way."""
+        return self._saving is not None
+
+    def open(self, partition: int) -> None:
+        """Open the store of this partition, if it is not open yet. Without one its log is read from its first record."""
+        if self._open_store is None or partition in self.stores:
+            return
+        try:
+            self.stores[partition] = self._open_store(partition)
+        except OperatorError as error:
+            _log.warning("checkpoint_not_opened", partition=partition, error=str(error))
+
+    def save_some(self, owners: Mapping[int, Owner], records: int) -> None:
+        """A turn, which had so many records. A portion of as many workflows keeps up with any load, for no more have changed."""
+        now, interval_s = asyncio.get_running_loop().time(), self._config.checkpoint_interval_s
+        if self._saving is None and now >= self._next_at:
+            self._next_at = now + interval_s / (len(owners) + 1)
+            due = [p for p in owners if now - self._saved_at.get(p, 0.0) >= interval_s]
+            if due:
+                partition = min(due, key=lambda p: self._saved_at.get(p, 0.0))
+                self._saved_at[partition] = now
+                self._begin(owners[partition])
+        if self._saving is not None:
+            self._go_on(max(records, self._config.checkpoint_portion))
+
+    def save(self, owner: Owner) -> None:
+        """All of this one, now."""
+        self._go_on(None)
+        self._begin(owner)
+        self._go_on(None)
+
+    def close(self) -> None:
+        for store in self.stores.values():
+            store.close()
+
+    def _begin(self, owner: Owner) -> None:
+        store = self.stores.get(owner.partition)
+        if store is not None and not owner.is_lost() and owner.confirmed.offset != owner.confirmed.saved_offset:
+            self._saving = Saving(owner, store)
+
+    def _go_on(self, workflows: int | None) -> None:
+        saving, self._saving = self._saving, None
+        if saving is None or saving.owner.is_lost():  # its successor's `load` drops what is put
+            return
+        try:
+            if not saving.advance(workflows):
+                self._saving = saving
+        except OperatorError as error:  # a checkpoint is a cache: without it the next start reads more of the log
+            _log.warning("checkpoint_not_saved", partition=saving.owner.partition, error=str(error))

@@ -12,11 +12,11 @@ import structlog
 from mesh.core.route import Route
 from mesh.core.state import Workflow
 from mesh.core.topics import Topics
-from mesh.errors import BrokerError, BrokerUnavailable, OperatorError, PartitionsDiffer, TopicMissing
+from mesh.errors import BrokerError, BrokerUnavailable, PartitionsDiffer, TopicMissing
 from mesh.observability import Tracer
 from mesh.ports import Broker, CheckpointStore, Clock, Committed, Entropy, Reader, Record, Subscription, TopicPartition
 from mesh.services.router.barrier import raise_barriers
-from mesh.services.router.checkpoint import Saving
+from mesh.services.router.checkpoint import Checkpoints
 from mesh.services.router.config import RouterConfig
 from mesh.services.router.definitions import Definitions
 from mesh.services.router.directory import DirectoryFollower
@@ -59,7 +59,7 @@ class Router:
         self._config = config
         self._clock = clock
         self._entropy = entropy
-        self._open_checkpoint = open_checkpoint
+        self._checkpoints = Checkpoints(open_checkpoint, config)
         self._tracing = RouterSpans(tracer, topics) if tracer is not None else None
         self._definitions = Definitions(broker, topics, instance=config.instance, clock=clock, entropy=entropy)
         self._schedules = ScheduleTeller(
@@ -70,12 +70,8 @@ class Router:
         self.owners: dict[int, Owner] = {}
         self._dormant: dict[int, Owner] = {}  # revoked: their hold may still be good when they come back
         self._desired: set[int] = set()
-        self._stores: dict[int, CheckpointStore] = {}
         self._reassign = False
         self._retake_at = 0.0
-        self._housekeeping_at = 0.0
-        self._saved_at: dict[int, float] = {}
-        self._saving: Saving | None = None
         self._background: dict[
             str, asyncio.Task[None]
         ] = {}  # at most one of each kind: taking over, barriers, definitions
@@ -110,8 +106,7 @@ class Router:
             if in_effect_after_s is not None:
                 await self._work(in_effect_after_s)
         finally:
-            for store in self._stores.values():
-                store.close()
+            self._checkpoints.close()
             await self._definitions.close()
             await self._directory.close()
         _log.info("router_stopped", instance=self._config.instance)
@@ -264,7 +259,7 @@ class Router:
         except TimeoutError:
             _log.warning("drain_timed_out", partitions=[owner.partition for owner in owners if owner.flights])
         for owner in owners:
-            self._save(owner)
+            self._checkpoints.save(owner)
 
     async def _write_mark(self, owner: Owner) -> None:
         batch = owner.mark_batch(self._clock.now_ms())
@@ -334,7 +329,7 @@ class Router:
 
     def _idle_s(self) -> float:
         """How long to wait for records while nothing else is due."""
-        if self._saving is not None:
+        if self._checkpoints.is_saving:
             return _BARRIER_POLL_S
         due = self.next_due_at_ms()
         if due is None:
@@ -398,7 +393,7 @@ class Router:
             topics=self._topics,
             config=self._config,
             clock=self._clock,
-            stores=self._stores,
+            stores=self._checkpoints.stores,
         )
         taken = [owner for owner in owners if not owner.is_lost()]
         for owner in taken:
@@ -412,11 +407,7 @@ class Router:
         _log.info("partitions_taken_over", partitions=[owner.partition for owner in taken])
 
     def _new_owner(self, partition: int) -> Owner:
-        if self._open_checkpoint is not None and partition not in self._stores:
-            try:
-                self._stores[partition] = self._open_checkpoint(partition)
-            except OperatorError as error:
-                _log.warning("checkpoint_not_opened", partition=partition, error=str(error))
+        self._checkpoints.open(partition)
         return Owner(
             partition,
             broker=self._broker,
@@ -438,7 +429,7 @@ class Router:
         wanting = [owner for owner in self.owners.values() if owner.wanted_digest is not None]
         if wanting:
             self._in_background("definitions", lambda: self._find_definitions(wanting), tasks)
-        self._save_some(records)
+        self._checkpoints.save_some(self.owners, records)
 
     async def _raise_barriers(self, waiting: Sequence[tuple[Owner, int]]) -> None:
         try:
@@ -459,37 +450,3 @@ class Router:
             digest, owner.wanted_digest = owner.wanted_digest, None
             if digest is not None and self._definitions.get(digest) is None:
                 owner.unknown_digests.add(digest)
-
-    def _save_some(self, records: int) -> None:
-        """Save the checkpoint that is oldest, a portion a turn. A portion of as many workflows as there were records keeps up with any load, for none has changed more."""
-        now = asyncio.get_running_loop().time()
-        if self._saving is None and now >= self._housekeeping_at:
-            self._housekeeping_at = now + self._config.checkpoint_interval_s / (len(self.owners) + 1)
-            due = [p for p in self.owners if now - self._saved_at.get(p, 0.0) >= self._config.checkpoint_interval_s]
-            if due:
-                partition = min(due, key=lambda p: self._saved_at.get(p, 0.0))
-                self._saved_at[partition] = now
-                self._begin_saving(self.owners[partition])
-        if self._saving is not None:
-            self._go_on_saving(max(records, self._config.checkpoint_portion))
-
-    def _begin_saving(self, owner: Owner) -> None:
-        store = self._stores.get(owner.partition)
-        if store is not None and not owner.is_lost() and owner.confirmed.offset != owner.confirmed.saved_offset:
-            self._saving = Saving(owner, store)
-
-    def _go_on_saving(self, workflows: int | None) -> None:
-        saving, self._saving = self._saving, None
-        if saving is None or saving.owner.is_lost():  # its successor's `load` drops what is put
-            return
-        try:
-            if not saving.advance(workflows):
-                self._saving = saving
-        except OperatorError as error:  # a checkpoint is a cache: without it the next start reads more of the log
-            _log.warning("checkpoint_not_saved", partition=saving.owner.partition, error=str(error))
-
-    def _save(self, owner: Owner) -> None:
-        """All of it, now."""
-        self._go_on_saving(None)
-        self._begin_saving(owner)
-        self._go_on_saving(None)
