@@ -24,11 +24,14 @@ RUN groupadd --gid 10001 mesh \
     && useradd --uid 10001 --gid mesh --no-create-home --home-dir /var/lib/mesh --shell /usr/sbin/nologin mesh \
     && install --directory --owner mesh --group mesh /var/lib/mesh
 COPY --from=build /opt/mesh /opt/mesh
+# The agents that this image runs, under the names that the compose file gives them; the wheel itself owns `mesh` alone.
+COPY agents /opt/agents/agents
 COPY agents/issue_triage/routes /etc/mesh/routes
 COPY agents/issue_triage/approvers.yaml /etc/mesh/approvers.yaml
 ENV PATH=/opt/mesh/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONPATH=/opt/agents \
     MESH_DATA_DIR=/var/lib/mesh \
     MESH_ROUTES=/etc/mesh/routes \
     MESH_APPROVERS=/etc/mesh/approvers.yaml \

@@ -2,8 +2,9 @@
 
 from pydantic import BaseModel
 
-from agents.document_review.plain import Review, improved, reviewed
 from mesh import NonRetryable, agent
+
+from .plain import Review, improved, reviewed
 
 __all__ = ["Document", "Draft", "Task", "criticise", "write"]
 

@@ -2,8 +2,9 @@
 
 from pydantic import BaseModel
 
-from agents.incident_response.fleet import open_fleet
 from mesh import NonRetryable, agent
+
+from .fleet import open_fleet
 
 __all__ = ["Alert", "Deployed", "Diagnosis", "Host", "Release", "deploy", "diagnose", "drain", "restore", "verify"]
 

@@ -7,7 +7,7 @@ Owns the reading of GitHub's Markdown as far as triage needs it. Every pattern r
 import re
 from dataclasses import dataclass
 
-from agents.issue_triage.models import Issue
+from .models import Issue
 
 __all__ = ["Anatomy", "anatomy", "words"]
 

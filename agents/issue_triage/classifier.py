@@ -1,9 +1,10 @@
 """The classifier: what kind of issue it is, how severe, and how sure that is. `mesh agent agents.issue_triage.classifier`."""
 
-from agents.issue_triage.faults import demo_fault
-from agents.issue_triage.models import Issue, Triage
-from agents.issue_triage.triage import triage
 from mesh import Context, NonRetryable, agent
+
+from .faults import demo_fault
+from .models import Issue, Triage
+from .triage import triage
 
 
 @agent("classifier", concurrency=8)

@@ -1,9 +1,10 @@
 """The drafter: the reply that a maintainer would write first. `mesh agent agents.issue_triage.drafter`."""
 
-from agents.issue_triage.faults import demo_fault
-from agents.issue_triage.models import DraftRequest, Reply
-from agents.issue_triage.reply import compose
 from mesh import Context, agent
+
+from .faults import demo_fault
+from .models import DraftRequest, Reply
+from .reply import compose
 
 
 @agent("drafter", concurrency=8)

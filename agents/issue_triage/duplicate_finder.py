@@ -6,10 +6,11 @@ Its index is its own: the SQLite file that `MESH_DUPLICATES_INDEX` names, else `
 import os
 from pathlib import Path
 
-from agents.issue_triage.faults import demo_fault
-from agents.issue_triage.index import DuplicateIndex
-from agents.issue_triage.models import Duplicates, Issue
 from mesh import Context, agent
+
+from .faults import demo_fault
+from .index import DuplicateIndex
+from .models import Duplicates, Issue
 
 
 @agent("duplicate-finder", concurrency=4)

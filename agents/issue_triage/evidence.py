@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from agents.issue_triage.anatomy import Anatomy
+from .anatomy import Anatomy
 
 __all__ = ["KINDS", "TOPICS", "Evidence", "Kind", "Label", "gather"]
 

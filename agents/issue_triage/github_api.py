@@ -17,8 +17,9 @@ from typing import Any, Self
 
 import httpx
 
-from agents.issue_triage.models import Published, PublishRequest
 from mesh import NonRetryable
+
+from .models import Published, PublishRequest
 
 __all__ = ["GitHub", "GitHubUnavailable"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pydantic_core
 
-from agents.issue_triage.models import Duplicates, Issue, Match
-from agents.issue_triage.terms import cosine, rarity, terms_of
+from .models import Duplicates, Issue, Match
+from .terms import cosine, rarity, terms_of
 
 __all__ = ["DuplicateIndex"]
 

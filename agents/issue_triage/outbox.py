@@ -10,8 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from agents.issue_triage.locks import file_lock
-from agents.issue_triage.models import Published, PublishRequest
+from .locks import file_lock
+from .models import Published, PublishRequest
 
 __all__ = ["Outbox"]
 

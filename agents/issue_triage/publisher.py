@@ -13,12 +13,13 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
-from agents.issue_triage.faults import demo_fault
-from agents.issue_triage.github_api import GitHub
-from agents.issue_triage.locks import file_lock
-from agents.issue_triage.models import Published, PublishRequest
-from agents.issue_triage.outbox import Outbox
 from mesh import Context, agent
+
+from .faults import demo_fault
+from .github_api import GitHub
+from .locks import file_lock
+from .models import Published, PublishRequest
+from .outbox import Outbox
 
 _LOCK_WAIT_S = 60.0  # a post is at most some requests of ten seconds
 

@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from agents.issue_triage.anatomy import Anatomy, anatomy
-from agents.issue_triage.models import DraftRequest, Match, Reply, Triage
+from .anatomy import Anatomy, anatomy
+from .models import DraftRequest, Match, Reply, Triage
 
 __all__ = ["compose"]
 

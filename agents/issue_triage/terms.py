@@ -9,8 +9,8 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
-from agents.issue_triage.anatomy import anatomy, words
-from agents.issue_triage.models import Issue
+from .anatomy import anatomy, words
+from .models import Issue
 
 __all__ = ["cosine", "rarity", "terms_of"]
 

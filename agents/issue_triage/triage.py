@@ -9,9 +9,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from agents.issue_triage.anatomy import Anatomy, anatomy
-from agents.issue_triage.evidence import KINDS, TOPICS, Evidence, Kind, Label, gather
-from agents.issue_triage.models import Issue, Triage
+from .anatomy import Anatomy, anatomy
+from .evidence import KINDS, TOPICS, Evidence, Kind, Label, gather
+from .models import Issue, Triage
 
 __all__ = ["triage"]
 

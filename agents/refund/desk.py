@@ -2,8 +2,9 @@
 
 from pydantic import BaseModel, Field
 
-from agents.refund.ledger import open_ledger
 from mesh import Context, NonRetryable, agent
+
+from .ledger import open_ledger
 
 __all__ = ["Assessment", "Paid", "Payment", "Request", "assess", "pay"]
 

@@ -6,8 +6,9 @@ belongs to another hands it on; the same checker has the last word.
 
 from pydantic import BaseModel, Field
 
-from agents.three_designs.knowledge import Topic, best_articles, topic_scores
 from mesh import Context, HandOver, agent
+
+from .knowledge import Topic, best_articles, topic_scores
 
 __all__ = [
     "Answer",

@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from mesh.core.topics import Topics
 from mesh.errors import OperatorError, PartitionsDiffer
 from mesh.ports import Broker, TopicInfo, TopicSpec
+from mesh.resources import TOPICS
 
 __all__ = [
     "CONTRACTS",
@@ -27,8 +28,7 @@ __all__ = [
     "topic_specs",
 ]
 
-CONTRACTS: Final = Path(__file__).parents[2] / "topics"
-"""Beside the package, in a checkout and where it is installed: `topics` is installed as package data of its own."""
+CONTRACTS: Final = TOPICS
 
 _MIN_REPLICAS_FOR_QUORUM: Final = 3
 

@@ -1,7 +1,6 @@
 """The image and the compose file hold together, as far as that can be told without a container engine."""
 
 import re
-import tomllib
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -63,10 +62,9 @@ def test_what_is_copied_is_there_and_let_through() -> None:
             assert f"!{source.split('/')[0]}" in ignored, source
 
 
-def test_the_topics_contracts_are_installed_with_the_code() -> None:
-    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    assert {"mesh*", "agents*", "topics*"} <= set(setuptools["packages"]["find"]["include"])
-    assert {"*.yaml", "schemas/*.json"} <= set(setuptools["package-data"]["topics"])
+def test_the_agents_of_the_compose_file_are_on_the_image_s_path() -> None:
+    (folder,) = re.findall(r"PYTHONPATH=(\S+)", DOCKERFILE)
+    assert f"agents {folder}/agents" in instructions("COPY")
 
 
 def test_health_is_a_command_of_the_mesh() -> None:

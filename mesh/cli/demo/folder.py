@@ -15,6 +15,7 @@ from typing import Final
 
 from mesh.cli.demo.script import Script
 from mesh.errors import OperatorError
+from mesh.resources import CHECKOUT
 
 __all__ = ["RunFolder", "new_run"]
 
@@ -75,6 +76,7 @@ class RunFolder:
         return {
             **kept,
             **self.variables(script),
+            **_search_path(surroundings),
             "MESH_DEMO_FAULT": script.fault,
             "MESH_LOG_FORMAT": "console",
             "MESH_DRAIN_TIMEOUT_S": str(DRAIN_S),
@@ -95,6 +97,13 @@ class RunFolder:
             ]
         )
         self.env_file.write_text(text + "\n")
+
+
+def _search_path(surroundings: Mapping[str, str]) -> dict[str, str]:
+    """Lets the demo's processes find the checkout's `agents` first, whatever else is installed under this name."""
+    if CHECKOUT is None:
+        return {}
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(CHECKOUT), surroundings.get("PYTHONPATH"))))}
 
 
 def new_run(*, broker: str | None, token: str) -> RunFolder:

@@ -3,7 +3,6 @@
 Owns the manifest's form as values. It must not know how a mesh is run.
 """
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -12,10 +11,11 @@ import msgspec
 from mesh.codec.github import issue_event, read_payload
 from mesh.codec.yaml_lines import read_yaml
 from mesh.errors import OperatorError, SettingsInvalid
+from mesh.resources import EXAMPLES, EXAMPLES_PACKAGE
 
 __all__ = ["AGENT_MODULES", "DESK", "Delivery", "Ending", "Script", "load_script", "short_id"]
 
-DESK: Final = "agents.issue_triage"
+DESK: Final = f"{EXAMPLES_PACKAGE}.issue_triage"
 AGENT_MODULES: Final = tuple(f"{DESK}.{name}" for name in ("classifier", "duplicate_finder", "drafter", "publisher"))
 
 Ending = Literal["completed", "rejected", "repeated", "unmatched", "dead_letter"]
@@ -95,8 +95,8 @@ def short_id(workflow_id: str) -> str:
 
 
 def load_script() -> Script:
-    """The manifest and its payloads. Raises `OperatorError` where the issue desk is not installed, `SettingsInvalid` where the manifest is wrong."""
-    folder = _desk()
+    """The manifest and its payloads. Raises `OperatorError` where the issue desk is not there, `SettingsInvalid` where the manifest is wrong."""
+    folder = EXAMPLES / "issue_triage"
     path = folder / "samples" / "manifest.yaml"
     try:
         documents, faults = read_yaml(path)
@@ -113,15 +113,6 @@ def load_script() -> Script:
         raise SettingsInvalid(f"{path}: {error}") from error
     deliveries = tuple(_with_payload(one, folder / "samples" / one.file) for one in script.deliveries)
     return msgspec.structs.replace(script, deliveries=deliveries, folder=folder)
-
-
-def _desk() -> Path:
-    try:
-        return Path(str(files(DESK)))
-    except ModuleNotFoundError as error:
-        raise OperatorError(
-            f"{DESK} can't be found: run the demo from the project's folder (or install the project there)"
-        ) from error
 
 
 def _with_payload(delivery: Delivery, path: Path) -> Delivery:
