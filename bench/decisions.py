@@ -25,10 +25,10 @@ from mesh.core.events import Cause, Decision
 from mesh.core.inputs import EventMatched, Input
 from mesh.core.matching import Match, RouteIndex
 from mesh.core.replay import PartitionFold
-from mesh.core.route_compile import compile_route
 from mesh.core.state import Directory, Workflow
 from mesh.core.topics import Topics
 from mesh.ports import OutRecord, Record
+from mesh.routes.compiler import compile_route
 
 ROUTE = {
     "route": "bench",

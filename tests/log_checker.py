@@ -14,7 +14,7 @@ from mesh.core.ids import BUILT_IN
 from mesh.core.replay import PartitionFold
 from mesh.core.topics import Topics
 from mesh.ports import Broker, Record, TopicPartition
-from mesh.testing.promises import Promises
+from mesh.testing.promises.judge import Promises
 
 
 class Evidence:

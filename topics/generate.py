@@ -22,7 +22,7 @@ from mesh.codec.outcomes import Outcome
 from mesh.codec.schedules import Told
 from mesh.core.events import LogRecord
 from mesh.core.inputs import InboxInput
-from mesh.core.route_compile import ROUTE_KEYS
+from mesh.routes.compiler import ROUTE_KEYS
 from mesh.services.topic_plan import Contract, contracts
 
 __all__ = ["asyncapi", "schemas"]

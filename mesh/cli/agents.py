@@ -4,14 +4,14 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from mesh.cli.human import ago, printable
 from mesh.cli.session import Session, mesh_command
+from mesh.cli.text.format import ago, printable
 from mesh.codec.cards import withdraw_registration
 from mesh.codec.times import rfc3339
 from mesh.errors import BrokerUnavailable, NotFound, OperatorError
-from mesh.services.mesh_status import AgentStatus, assess
-from mesh.services.read_model import queries
-from mesh.services.read_model.queries import CardRow
+from mesh.inspection.mesh_status import AgentStatus, assess
+from mesh.inspection.read_model import queries
+from mesh.inspection.read_model.queries import CardRow
 
 __all__ = ["agents"]
 

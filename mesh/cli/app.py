@@ -32,29 +32,32 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "run": Entry("mesh.cli.run:run", "Start one workflow of a route by hand."),
     },
     "Approvers": {
-        "approvals": Entry("mesh.cli.approvals:approvals", "List what waits for a person, and answer it."),
-        "approve": Entry("mesh.cli.approvals:approve", "Approve, or approve an edited payload."),
-        "reject": Entry("mesh.cli.approvals:reject", "Reject."),
+        "approvals": Entry("mesh.cli.approvals.commands:approvals", "List what waits for a person, and answer it."),
+        "approve": Entry("mesh.cli.approvals.commands:approve", "Approve, or approve an edited payload."),
+        "reject": Entry("mesh.cli.approvals.commands:reject", "Reject."),
     },
     "Operators": {
         "status": Entry("mesh.cli.status:status", "Show the mesh on one screen, and why something is stuck."),
         "workflows": Entry(
-            "mesh.cli.workflows:workflows", "List workflows; move them to another version of their rules."
+            "mesh.cli.workflows.show:workflows", "List workflows; move them to another version of their rules."
         ),
         "workflow": Entry(
-            "mesh.cli.workflows:workflow", "Show a workflow's timeline; cancel it; retry, skip or fail its incidents."
+            "mesh.cli.workflows.show:workflow",
+            "Show a workflow's timeline; cancel it; retry, skip or fail its incidents.",
         ),
         "agents": Entry("mesh.cli.agents:agents", "List agents and who is alive."),
-        "routes": Entry("mesh.cli.routes:routes", "Check, apply, explain, draw, compare and replay routing rules."),
+        "routes": Entry(
+            "mesh.cli.routes.group:routes", "Check, apply, explain, draw, compare and replay routing rules."
+        ),
         "dlq": Entry("mesh.cli.dlq:dlq", "Look at dead letters."),
         "topics": Entry("mesh.cli.topics:topics", "Plan and apply the topics."),
         "log": Entry("mesh.cli.log:log", "Fold and verify the log."),
     },
     "Services": {
-        "dev": Entry("mesh.cli.dev:dev", "Run a whole mesh on this machine."),
-        "router": Entry("mesh.cli.services:router", "Run a router."),
-        "agent": Entry("mesh.cli.services:agent", "Run agents."),
-        "health": Entry("mesh.cli.services:health", "Tell whether the service of this folder is alive."),
+        "dev": Entry("mesh.cli.processes.dev:dev", "Run a whole mesh on this machine."),
+        "router": Entry("mesh.cli.processes.services:router", "Run a router."),
+        "agent": Entry("mesh.cli.processes.services:agent", "Run agents."),
+        "health": Entry("mesh.cli.processes.services:health", "Tell whether the service of this folder is alive."),
     },
 }
 COMMANDS: Final = {name: entry for section in SECTIONS.values() for name, entry in section.items()}

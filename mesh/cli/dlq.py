@@ -7,15 +7,15 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from mesh.cli.human import ago, one_line, pick, printable, readable
 from mesh.cli.session import Session, mesh_command
+from mesh.cli.text.format import ago, one_line, pick, printable, readable
 from mesh.codec.dead_letters import DeadLetter, decode_dead_letter
 from mesh.codec.times import rfc3339
 from mesh.errors import MalformedRecord, NotFound
+from mesh.inspection.event_status import read_record
+from mesh.inspection.read_model import queries
+from mesh.inspection.read_model.queries import DeadLetterRow
 from mesh.ports import Record, TopicPartition
-from mesh.services.event_fate import read_record
-from mesh.services.read_model import queries
-from mesh.services.read_model.queries import DeadLetterRow
 
 __all__ = ["dlq"]
 

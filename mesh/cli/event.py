@@ -3,13 +3,13 @@
 import click
 from rich.text import Text
 
-from mesh.cli.human import ago, clock_time, printable
 from mesh.cli.session import Session, mesh_command
+from mesh.cli.text.format import ago, clock_time, printable
 from mesh.codec.times import rfc3339
 from mesh.core.matching import Explanation
 from mesh.errors import NotFound
-from mesh.services.event_fate import EventFate, fate_of
-from mesh.services.read_model import queries
+from mesh.inspection.event_status import EventFate, fate_of
+from mesh.inspection.read_model import queries
 
 __all__ = ["event"]
 

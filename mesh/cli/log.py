@@ -10,8 +10,8 @@ import orjson
 from rich.text import Text
 
 from mesh.cli.exit_codes import FAILED
-from mesh.cli.human import counted, printable
 from mesh.cli.session import Session, mesh_command
+from mesh.cli.text.format import counted, printable
 from mesh.codec.log import decode_log_record
 from mesh.codec.state import canonical_workflow
 from mesh.core.replay import PartitionFold

@@ -8,8 +8,8 @@ from typing import Any, Final
 import click
 import orjson
 
-from mesh.cli.human import counted, printable
 from mesh.cli.session import Session, mesh_command
+from mesh.cli.text.format import counted, printable
 from mesh.codec.cloudevents import validate_event
 from mesh.codec.github import issue_event, read_payload
 from mesh.errors import MalformedRecord

@@ -10,16 +10,16 @@ import orjson
 from rich.text import Text
 
 from mesh.cli.exit_codes import FAILED
-from mesh.cli.human import one_line, printable, readable
 from mesh.cli.publish import json_option
 from mesh.cli.session import Session, mesh_command
+from mesh.cli.text.format import one_line, printable, readable
 from mesh.codec.approvals import ApprovalRequest
 from mesh.codec.outcomes import Outcome
 from mesh.core.matching import Match, MatchProblem, RouteIndex
 from mesh.core.route import Route
 from mesh.errors import NotFound, SenderError
+from mesh.inspection.route_versions import active_routes
 from mesh.ports import Broker
-from mesh.services.route_versions import active_routes
 
 __all__ = ["run", "show_outcome"]
 

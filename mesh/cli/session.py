@@ -16,13 +16,13 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from mesh.adapters.system import SystemClock, SystemEntropy
-from mesh.cli.human import counted
+from mesh.cli.text.format import counted
 from mesh.core.topics import Topics
 from mesh.errors import NotFound
+from mesh.inspection.read_model import ReadModel, model_path
 from mesh.observability import configure_logging
 from mesh.ports import Broker
 from mesh.services.client import Client
-from mesh.services.read_model import ReadModel, model_path
 from mesh.settings import Settings, SqliteAddress, load_settings, parse_broker_url
 from mesh.wiring import open_broker
 

@@ -7,12 +7,12 @@ from rich.table import Table
 from rich.text import Text
 
 from mesh.cli.agents import table as agents_table
-from mesh.cli.human import ago, one_line, printable, rfc3339_or_none
 from mesh.cli.session import Session, mesh_command
+from mesh.cli.text.format import ago, one_line, printable, rfc3339_or_none
 from mesh.codec.times import rfc3339
-from mesh.services.mesh_status import MeshStatus, PartitionStatus, assess
-from mesh.services.read_model import queries
-from mesh.services.read_model.queries import CardRow
+from mesh.inspection.mesh_status import MeshStatus, PartitionStatus, assess
+from mesh.inspection.read_model import queries
+from mesh.inspection.read_model.queries import CardRow
 
 __all__ = ["render", "status"]
 

@@ -8,8 +8,8 @@ import click
 from rich.text import Text
 
 from mesh.cli.exit_codes import FAILED
-from mesh.cli.human import counted
 from mesh.cli.session import Session, mesh_command
+from mesh.cli.text.format import counted
 from mesh.codec.route_file import load_routes
 from mesh.core.route import agents_of
 from mesh.ports import TopicSpec

@@ -10,7 +10,7 @@ wiring of routers calls `load_approvers`.
 from pathlib import Path
 
 from mesh.codec.yaml_lines import YamlDocument, read_yaml
-from mesh.core.cel_paths import kind_of
+from mesh.core.json_values import kind_of
 from mesh.errors import SettingsInvalid
 
 __all__ = ["load_approvers"]

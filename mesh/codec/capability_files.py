@@ -5,7 +5,7 @@
     input:  {type: object, required: [text, to], properties: {text: {type: string}, to: {type: string}}}
     output: {type: object, required: [text], properties: {text: {type: string}}}
 
-Owns the files' shape. Whether routes and agents keep a contract is `mesh.services.findings.capabilities`' business. The command line calls `load_contracts`.
+Owns the files' shape. Whether routes and agents keep a contract is `mesh.inspection.checks.capabilities`' business. The command line calls `load_contracts`.
 """
 
 import re
@@ -16,9 +16,9 @@ from typing import Any, Final
 from mesh.codec.route_file import SUFFIXES
 from mesh.codec.yaml_lines import read_yaml
 from mesh.core.capabilities import Contract
-from mesh.core.cel_paths import kind_of
-from mesh.core.route_problems import DocumentPath, near
+from mesh.core.json_values import kind_of
 from mesh.errors import SettingsInvalid
+from mesh.routes.problems import DocumentPath, near
 
 __all__ = ["load_contracts"]
 

@@ -17,11 +17,11 @@ from mesh.codec.places import place
 from mesh.codec.times import rfc3339
 from mesh.core.activation import Activation
 from mesh.core.route import Route
-from mesh.core.route_compile import compile_route
-from mesh.core.route_problems import RouteRefused
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import OutRecord, Record
+from mesh.routes.compiler import compile_route
+from mesh.routes.problems import RouteRefused
 
 __all__ = [
     "ACTIVATION_TYPE",

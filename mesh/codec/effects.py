@@ -13,7 +13,7 @@ from mesh.codec.emitted import encode_emitted
 from mesh.codec.inbox import encode_inbox
 from mesh.codec.outcomes import encode_outcome, outcome_id
 from mesh.codec.tasks import encode_task
-from mesh.core.between import crossing_id
+from mesh.core.crossings import crossing_id
 from mesh.core.effects import (
     AskApproval,
     Effect,

@@ -7,7 +7,7 @@ import msgspec
 
 from mesh.codec.cloudevents import JSON_CONTENT
 from mesh.codec.places import place
-from mesh.core.between import crossing_id
+from mesh.core.crossings import crossing_id
 from mesh.core.inputs import (
     AliasAnswered,
     AliasClaimed,

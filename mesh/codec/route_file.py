@@ -1,6 +1,6 @@
 """Route files: YAML to routes, with every problem told as `file:line: what is wrong (how to mend it)`.
 
-Owns files and lines; `mesh.core.route_compile` owns the rules of the language. The command line, the wiring of routers and `mesh dev` call `load_routes`; tests that hold a route
+Owns files and lines; `mesh.routes.compiler` owns the rules of the language. The command line, the wiring of routers and `mesh dev` call `load_routes`; tests that hold a route
 in a string, `load_route_text`.
 """
 
@@ -11,9 +11,9 @@ import msgspec
 
 from mesh.codec.yaml_lines import Fault, YamlDocument, read_yaml, read_yaml_text
 from mesh.core.route import Route
-from mesh.core.route_compile import compile_route
-from mesh.core.route_problems import RouteProblem, RouteRefused
 from mesh.errors import RouteInvalid
+from mesh.routes.compiler import compile_route
+from mesh.routes.problems import RouteProblem, RouteRefused
 
 __all__ = ["LoadedRoute", "load_route_text", "load_routes"]
 

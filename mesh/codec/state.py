@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from mesh.core.canonical import canonical
+from mesh.core.json_values import canonical
 from mesh.core.state import PartitionState, Workflow
 
 __all__ = [

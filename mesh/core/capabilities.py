@@ -1,7 +1,7 @@
 """Capabilities: the contract that a step may name in an agent's stead, and the choice of an agent for one task.
 
 Owns the choice as a function of the directory and the task's id: it needs no state, so load spreads and replay needs nothing, for the event records who was chosen. Liveness only ranks: an agent
-that is scaled to zero is chosen all the same, and its task waits on its topic. `mesh.core.deciding` calls it; `mesh.services.route_check` holds routes against contracts.
+that is scaled to zero is chosen all the same, and its task waits on its topic. `mesh.core.deciding` calls it; `mesh.inspection.checks.report` holds routes against contracts.
 """
 
 from hashlib import sha256

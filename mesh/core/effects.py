@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from mesh.core import ids
-from mesh.core.between import Crossing, inputs_between
+from mesh.core.crossings import Crossing, inputs_between
 from mesh.core.events import (
     AnswerRefused,
     ApprovalClosed,
@@ -126,7 +126,7 @@ class SendDeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SendInput(msgspec.Struct, frozen=True, kw_only=True):
-    """To `mesh.inbox`, in the partition of `input`'s workflow. `workflow_id`: the sender's. Id: `mesh.core.between.crossing_id`."""
+    """To `mesh.inbox`, in the partition of `input`'s workflow. `workflow_id`: the sender's. Id: `mesh.core.crossings.crossing_id`."""
 
     workflow_id: str
     input: Crossing

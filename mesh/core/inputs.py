@@ -1,6 +1,6 @@
 """What an owner decides on: inputs, imperative where somebody wants something, past tense where something happened.
 
-`EventMatched`, `EventOffered`, `AnswerGiven`, `CommandGiven` and `ScheduleSet` are records of the inbox that ingress writes; `mesh.core.between.Crossing` names those that other workflows' owners write; `ResultReceived` is a record of the results topic (written by
+`EventMatched`, `EventOffered`, `AnswerGiven`, `CommandGiven` and `ScheduleSet` are records of the inbox that ingress writes; `mesh.core.crossings.Crossing` names those that other workflows' owners write; `ResultReceived` is a record of the results topic (written by
 agents); `TimerDue` and `TaskUndeliverable` are made by the owner itself.
 """
 
@@ -47,7 +47,7 @@ __all__ = [
 
 class _Inbox(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="input"):
     """Every inbox record says where it came from: one source record may become several (`source_index`), and the receiver keeps
-    one watermark (offset, index) for each source partition. Of what another owner sends, the source is its log, and the offset a place in its sequence (`mesh.core.between`).
+    one watermark (offset, index) for each source partition. Of what another owner sends, the source is its log, and the offset a place in its sequence (`mesh.core.crossings`).
     """
 
     workflow_id: str

@@ -11,8 +11,8 @@ import msgspec
 import orjson
 from msgspec.structs import replace
 
-from mesh.core.cel_paths import kind_of
 from mesh.core.ids import MAX_KEY_LENGTH, alias_id, workflow_id
+from mesh.core.json_values import kind_of
 from mesh.core.route import ExpressionError, Route, Scope, Template
 
 __all__ = ["Explanation", "Match", "MatchProblem", "Offer", "RouteIndex", "made_key"]

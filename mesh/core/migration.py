@@ -1,6 +1,6 @@
 """Migration: whether a running workflow can go over to another version of its route, and if not, why.
 
-Owns the rules alone; `mesh.core.deciding.commands` asks them for an operator's `migrate`, and the command line for what it would come to. What has not begun may differ in any way. What has begun or is
+Owns the rules alone; `mesh.core.decide.settle.command` asks them for an operator's `migrate`, and the command line for what it would come to. What has not begun may differ in any way. What has begun or is
 settled must still make sense under the new version:
 
     the step is there                       its state would belong to nothing

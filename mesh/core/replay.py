@@ -5,7 +5,7 @@ The owner at take-over, the read model and `mesh log verify` all fold with this 
 
 from collections.abc import Iterable
 
-from mesh.core.between import crossings
+from mesh.core.crossings import crossings
 from mesh.core.events import Decision, InputAttempted, LogRecord
 from mesh.core.evolve import evolve
 from mesh.core.inputs import InboxInput

@@ -1,7 +1,7 @@
 """A route as the core uses it: validated, compiled, immutable.
 
 Owns the shape of a routing rule. It must not read files: `mesh.codec.route_file` reads YAML and reports problems by line;
-`mesh.core.route_compile` turns a plain document into a `Route`. `decide` is its reader.
+`mesh.routes.compiler` turns a plain document into a `Route`. `decide` is its reader.
 """
 
 from typing import Any, Literal, Protocol

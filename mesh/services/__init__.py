@@ -1,1 +1,1 @@
-"""The processes of the mesh: router, agent runtime, read model, client. They know ports, never adapters."""
+"""The processes of the mesh: router, agent runtime, client. They know ports, never adapters, and nothing of `mesh.inspection`."""

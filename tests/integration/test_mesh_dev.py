@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mesh.cli.leash import leash
+from mesh.cli.processes.children import leash
 
 pytestmark = pytest.mark.slow
 

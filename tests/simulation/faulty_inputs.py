@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from mesh.core import activation
 from mesh.core.decide import Decided, decide
-from mesh.core.deciding import forwarding
-from mesh.core.deciding.draft import Draft
+from mesh.core.decide.built_in import alias as built_in_alias
+from mesh.core.decide.draft import Draft
 from mesh.core.events import AliasBound, InputDismissed, SlotReleased
 from mesh.core.evolve import evolve
 from mesh.core.ids import is_item, parse_step_id
@@ -230,7 +230,7 @@ def an_alias_takes_every_claim(patch: pytest.MonkeyPatch) -> None:
     def bind(draft: Draft, given: AliasClaimed) -> None:
         draft.add(AliasBound(claimant=given.claimant))
 
-    patch.setattr(forwarding, "_on_claimed", bind)
+    patch.setattr(built_in_alias, "_on_claimed", bind)
 
 
 PLANS["an_alias_takes_every_claim"] = _with_payments

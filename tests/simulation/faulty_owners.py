@@ -18,8 +18,8 @@ from mesh.ports import Broker, Record
 from mesh.services.router import barrier, checkpoint, flight, router, takeover
 from mesh.services.router.batch import Flight
 from mesh.services.router.checkpoint import Saving
+from mesh.services.router.liveness import Signs
 from mesh.services.router.owner import Owner
-from mesh.services.router.signs import Signs
 from mesh.services.router.timers import Timers
 from mesh.testing.simulation import Plan
 

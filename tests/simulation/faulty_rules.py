@@ -1,4 +1,4 @@
-"""Faults put into the rules of the route language, one at a time: each to be noticed by what the rules promise (`mesh.testing.promise_rules`), since `decide`, asked again, is as wrong as the router's."""
+"""Faults put into the rules of the route language, one at a time: each to be noticed by what the rules promise (`mesh.testing.promises.rules`), since `decide`, asked again, is as wrong as the router's."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,19 +7,18 @@ import pytest
 from faults import PLANS, Fault, fault
 from msgspec.structs import replace
 
-from mesh.core import accounts, decide, events, ids
-from mesh.core.deciding import (
-    attempts,
-    compensating,
-    dispatching,
-    fanning,
-    looping,
-    progress,
-    returning,
-    starting,
-    timers,
-)
-from mesh.core.deciding.draft import Draft
+from mesh.core import decide, events, ids
+from mesh.core.decide import progress
+from mesh.core.decide.begin import for_each as begin_for_each
+from mesh.core.decide.begin import loop as begin_loop
+from mesh.core.decide.begin import task as begin_task
+from mesh.core.decide.begin import undo as begin_undo
+from mesh.core.decide.draft import Draft
+from mesh.core.decide.settle import attempt as settle_attempt
+from mesh.core.decide.settle import call as settle_call
+from mesh.core.decide.settle import start as settle_start
+from mesh.core.decide.settle import timer as settle_timer
+from mesh.core.evolve import budget as evolve_budget
 from mesh.core.inputs import CallEnded
 from mesh.core.route import Repeat, Step
 from mesh.core.state import Account, StepState
@@ -63,45 +62,45 @@ PLANS["a_race_leaves_the_others_open"] = _of_kinds("limited-too", "race")
 
 @rule_fault
 def a_task_is_tried_once_too_often(patch: pytest.MonkeyPatch) -> None:
-    honest = dispatching.agent_work
+    honest = begin_task.agent_work
 
     def generous(draft: Draft, place: str) -> Any:
         work = honest(draft, place)
         return replace(work, retry=replace(work.retry, attempts=work.retry.attempts + 1))
 
-    patch.setattr(attempts, "agent_work", generous)
+    patch.setattr(settle_attempt, "agent_work", generous)
 
 
 @rule_fault
 def a_step_that_its_route_can_do_without_fails_the_workflow(patch: pytest.MonkeyPatch) -> None:
-    honest = dispatching.work_at
+    honest = begin_task.work_at
 
     def strict(draft: Draft, place: str) -> Any:
         work = honest(draft, place)
         return replace(work, on_exhausted="fail" if work.on_exhausted == "continue" else work.on_exhausted)
 
-    patch.setattr(attempts, "work_at", strict)
+    patch.setattr(settle_attempt, "work_at", strict)
 
 
 @rule_fault
 def one_item_too_many_is_under_way(patch: pytest.MonkeyPatch) -> None:
-    honest = fanning._under_way
+    honest = begin_for_each._under_way
 
     def under_way(draft: Draft, name: str) -> Any:
         state, fan, each = honest(draft, name)
         return state, fan, replace(each, concurrency=each.concurrency + 1)
 
-    patch.setattr(fanning, "_under_way", under_way)
+    patch.setattr(begin_for_each, "_under_way", under_way)
 
 
 @rule_fault
 def every_item_may_fail(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(attempts, "is_tolerated", lambda *_: True)
+    patch.setattr(settle_attempt, "is_tolerated", lambda *_: True)
 
 
 @rule_fault
 def a_loop_goes_round_once_too_often(patch: pytest.MonkeyPatch) -> None:
-    honest = looping.goes_round
+    honest = begin_loop.goes_round
 
     def goes_round(draft: Draft, name: str, repeat: Repeat) -> bool:
         return honest(draft, name, replace(repeat, limit=repeat.limit + 1))
@@ -111,7 +110,7 @@ def a_loop_goes_round_once_too_often(patch: pytest.MonkeyPatch) -> None:
 
 @rule_fault
 def a_task_goes_out_without_a_slot_of_its_limit(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(dispatching, "limits_of", lambda *_, **__: [])
+    patch.setattr(begin_task, "limits_of", lambda *_, **__: [])
 
 
 @rule_fault
@@ -121,7 +120,7 @@ def a_budget_holds_nothing_back(patch: pytest.MonkeyPatch) -> None:
 
 @rule_fault
 def only_what_is_under_way_is_undone(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(compensating, "may_be_done", lambda step: step.status == "running")
+    patch.setattr(begin_undo, "may_be_done", lambda step: step.status == "running")
 
 
 @rule_fault
@@ -131,7 +130,7 @@ def what_was_done_first_is_undone_first(patch: pytest.MonkeyPatch) -> None:
     def turned(**given: Any) -> Any:
         return honest(**{**given, "steps": tuple(reversed(given["steps"]))})
 
-    patch.setattr(compensating, "CompensationStarted", turned)
+    patch.setattr(begin_undo, "CompensationStarted", turned)
 
 
 for _name in ("only_what_is_under_way_is_undone", "what_was_done_first_is_undone_first"):
@@ -140,7 +139,7 @@ for _name in ("only_what_is_under_way_is_undone", "what_was_done_first_is_undone
 
 @rule_fault
 def a_wait_in_vain_is_skipped_whatever_its_route_says(patch: pytest.MonkeyPatch) -> None:
-    honest = timers._give_up_waiting
+    honest = settle_timer._give_up_waiting
 
     def give_up(draft: Draft, name: str, step: StepState) -> None:
         given = draft.route.steps[name]
@@ -150,42 +149,42 @@ def a_wait_in_vain_is_skipped_whatever_its_route_says(patch: pytest.MonkeyPatch)
         honest(draft, name, step)
         draft.go_over(route)
 
-    patch.setattr(timers, "_give_up_waiting", give_up)
+    patch.setattr(settle_timer, "_give_up_waiting", give_up)
 
 
 @rule_fault
 def what_a_call_took_counts_twice(patch: pytest.MonkeyPatch) -> None:
-    honest = accounts._of_call
+    honest = evolve_budget._of_call
 
     def of_call(account: Account, was: StepState | None, event: Any) -> Account:
         after = honest(account, was, event)
-        took = accounts._used(account, event.usage or {}) if isinstance(event, events.CallSucceeded) else {}
-        return replace(after, spent=accounts._plus(after.spent, took))
+        took = evolve_budget._used(account, event.usage or {}) if isinstance(event, events.CallSucceeded) else {}
+        return replace(after, spent=evolve_budget._plus(after.spent, took))
 
-    patch.setattr(accounts, "_of_call", of_call)
+    patch.setattr(evolve_budget, "_of_call", of_call)
 
 
 @rule_fault
 def a_call_that_nobody_waits_for_leaves_its_slice_at_once(patch: pytest.MonkeyPatch) -> None:
-    honest = accounts._of_call
+    honest = evolve_budget._of_call
 
     def of_call(account: Account, was: StepState | None, event: Any) -> Account:
         if isinstance(event, events.CallWithdrawn) and was is not None:
-            return accounts._settled(account, was.reserved, {})
+            return evolve_budget._settled(account, was.reserved, {})
         return honest(account, was, event)
 
-    patch.setattr(accounts, "_of_call", of_call)
+    patch.setattr(evolve_budget, "_of_call", of_call)
 
 
 @rule_fault
 def a_called_workflow_spends_all_that_its_own_route_gives(patch: pytest.MonkeyPatch) -> None:
-    honest = starting._limits
-    patch.setattr(starting, "_limits", lambda budget, part: honest(budget, part if budget is None else None))
+    honest = settle_start._limits
+    patch.setattr(settle_start, "_limits", lambda budget, part: honest(budget, part if budget is None else None))
 
 
 @rule_fault
 def the_end_of_one_items_call_is_taken_for_anothers(patch: pytest.MonkeyPatch) -> None:
-    honest = returning.on_call_ended
+    honest = settle_call.on_call_ended
 
     def on_call_ended(draft: Draft, given: CallEnded) -> None:
         parsed, steps = ids.parse_step_id(given.task_id), draft.workflow.steps if draft.workflow is not None else {}

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from mesh.codec.route_file import load_route_text
 from mesh.core.events import Event
-from mesh.core.route_compile import ROUTE_KEYS, STEP_KEYS
+from mesh.routes.compiler import ROUTE_KEYS, STEP_KEYS
 from mesh.services.router import owner
 from mesh.testing.simulation import Plan, simulate
 from mesh.testing.simulation.drawn import draw_routes

@@ -9,7 +9,7 @@ import msgspec
 from mesh.codec.log import decode_log_record, encode_decision, encode_owner_changed
 from mesh.codec.state import canonical_workflow
 from mesh.core import ids
-from mesh.core.between import Crossing, crossings
+from mesh.core.crossings import Crossing, crossings
 from mesh.core.decide import Decided, decide
 from mesh.core.effects import Effect, SendInput, effects
 from mesh.core.events import Cause, Decision, Event, LogRecord, OwnerChanged
@@ -42,9 +42,9 @@ from mesh.core.inputs import (
 )
 from mesh.core.replay import PartitionFold, replay, settle
 from mesh.core.route import Route
-from mesh.core.route_compile import compile_route
 from mesh.core.state import AgentCard, Directory, PartitionState, StepState, Workflow
 from mesh.ports import OutRecord, Record
+from mesh.routes.compiler import compile_route
 from mesh.services.router.timers import rate_due_at_ms
 
 START_MS = 1_763_900_000_000

@@ -7,7 +7,6 @@ from mesh.codec.cards import encode_card
 from mesh.codec.cloudevents import to_record
 from mesh.codec.dead_letters import dead_letter
 from mesh.codec.log import encode_decision, encode_owner_changed
-from mesh.core.canonical import digest
 from mesh.core.events import (
     ApprovalClosed,
     ApprovalRequested,
@@ -29,6 +28,7 @@ from mesh.core.events import (
     WorkflowStarted,
 )
 from mesh.core.ids import partition_of_key, run_id, span_id, task_id
+from mesh.core.json_values import digest
 from mesh.core.state import AgentCard
 from mesh.core.topics import Topics
 from mesh.ports import Broker, OutRecord, Record, TopicPartition, TopicSpec

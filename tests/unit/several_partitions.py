@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import msgspec
 from one_partition import START_MS
 
-from mesh.core.between import Crossing, crossings, inputs_between
+from mesh.core.crossings import Crossing, crossings, inputs_between
 from mesh.core.decide import decide
 from mesh.core.effects import SendTask, effects
 from mesh.core.events import Cause, Decision, OwnerChanged

@@ -13,7 +13,7 @@ from mesh.core.topics import Topics
 from mesh.ports import Clock, TopicPartition, TopicSpec
 from mesh.services.agent_runtime import AgentRuntime, AgentSettings
 from mesh.services.agent_runtime.offsets import TaskOffsets
-from mesh.testing.virtual_time import VirtualClock, VirtualTimeLoop, run
+from mesh.testing.virtual_time.loop import VirtualClock, VirtualTimeLoop, run
 
 TOPICS = Topics()
 PARTITIONS = 3

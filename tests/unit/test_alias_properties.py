@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 )
 from one_partition import Partition, agent, names, route, scheduled
 
-from mesh.core.between import Crossing
+from mesh.core.crossings import Crossing
 from mesh.core.events import Event, EventReceived, EventUnclaimed, InputDismissed, ScheduleFired, WorkflowStarted
 from mesh.core.inputs import EventForwarded
 from mesh.core.schedules import next_time

@@ -10,12 +10,12 @@ from one_partition import PEOPLE, Partition, agent, approval, names, only, route
 from mesh.core.capabilities import choose, stand_ins
 from mesh.core.effects import SendTask
 from mesh.core.events import ApprovalRequested, IncidentRaised, TaskDispatched, WorkflowStarted
-from mesh.core.explaining import explain_event
 from mesh.core.route import AgentWork, agents_of, capabilities_of
-from mesh.core.route_compile import RouteRefused, compile_route
 from mesh.core.state import AgentCard, Directory
-from mesh.core.what_if import Run, rehearse
-from mesh.services.route_diagram import of_route
+from mesh.inspection.diagram import of_route
+from mesh.inspection.explanation import explain_event
+from mesh.inspection.what_if import Run, rehearse
+from mesh.routes.compiler import RouteRefused, compile_route
 
 BOTH = Directory(registered={"translate": ("deepl", "google")})
 

@@ -11,7 +11,7 @@ from mesh.cli.app import mesh
 from mesh.codec.capability_files import load_contracts
 from mesh.core.state import AgentCard
 from mesh.errors import SettingsInvalid
-from mesh.services.route_check import check
+from mesh.inspection.checks.report import check
 from mesh.services.topic_plan import CONTRACTS
 
 SHIPPED = CONTRACTS / "capabilities"

@@ -37,10 +37,10 @@ from mesh.core.events import (
     ScheduleChanged,
     WorkflowForgotten,
 )
-from mesh.core.route_compile import compile_route
 from mesh.core.schedules import Schedule
 from mesh.core.state import AgentCard, KeptEvent
 from mesh.ports import Broker, OutRecord, Record, TopicPartition
+from mesh.routes.compiler import compile_route
 
 ROUTE = compile_route(
     {

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.cli.editing import from_editor, to_editor
+from mesh.cli.approvals.editor import from_editor, to_editor
 
 JSON = st.recursive(
     st.none()

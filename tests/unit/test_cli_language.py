@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 from one_partition import agent, approval, called_route, calling, route
 from told_mesh import ToldPartition, answer_command, commit_ingress, with_broker, write
 
-from mesh.cli import workflow_commands
 from mesh.cli.app import mesh
+from mesh.cli.workflows import commands
 from mesh.core.inputs import TimerDue
 
 EACH = {"items": "${{ event.data }}", "concurrency": 3, "tolerate": "all"}
@@ -29,7 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(workflow_commands, "SETTLE_S", 0.2)  # nobody does the tasks that a command leads to
+    monkeypatch.setattr(commands, "SETTLE_S", 0.2)  # nobody does the tasks that a command leads to
     return tmp_path
 
 

@@ -11,7 +11,7 @@ from one_partition import Partition, agent, approval, route
 
 from mesh.adapters.sqlite import SqliteBroker
 from mesh.cli.app import mesh
-from mesh.cli.routes import routes
+from mesh.cli.routes.group import routes
 from mesh.codec.cards import encode_card
 from mesh.codec.definitions import encode_definition
 from mesh.codec.route_file import load_route_text

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mesh.cli.human import ago, clock_time, counted, duration, one_line, pick, printable, readable, until
+from mesh.cli.text.format import ago, clock_time, counted, duration, one_line, pick, printable, readable, until
 from mesh.errors import NotFound, OperatorError
 
 

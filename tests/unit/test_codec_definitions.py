@@ -6,10 +6,10 @@ import orjson
 import pytest
 
 from mesh.codec.definitions import decode_definition, encode_definition
-from mesh.core.route_compile import compile_route
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import Record
+from mesh.routes.compiler import compile_route
 
 DOCUMENT: dict[str, Any] = {
     "route": "r",

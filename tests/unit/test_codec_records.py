@@ -42,7 +42,7 @@ from mesh.core.state import PartitionState, StepState, Workflow
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord, UnknownFormat
 from mesh.ports import Header, OutRecord, Record
-from mesh.services.router.records import name_of_crossing, source_of
+from mesh.services.router.input_records import name_of_crossing, source_of
 
 busy = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be
 TOPICS = Topics()

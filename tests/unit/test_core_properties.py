@@ -27,8 +27,8 @@ from run_ledger import RunLedger, check_account, check_items, check_liveness
 
 from mesh.codec.effects import effect_id
 from mesh.codec.log import decode_log_record
-from mesh.core.between import Crossing
-from mesh.core.deciding import portions
+from mesh.core.crossings import Crossing
+from mesh.core.decide.begin import portion as begin_portion
 from mesh.core.effects import AskApproval, Effect, PublishOutcome, SendInput, SendTask, effects
 from mesh.core.events import (
     ApprovalClosed,
@@ -484,7 +484,7 @@ def result_of(task: SendTask, *, success: bool, output: Any, error: str) -> Resu
 
 @pytest.mark.no_cover  # it says nothing of branches, and tracing doubles its time
 def test_the_promises_hold_whatever_comes_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(portions, "PORTION", 2)
+    monkeypatch.setattr(begin_portion, "PORTION", 2)
     SEEN.clear()
     for flavour in FLAVOURS:
         monkeypatch.setattr(drawn_routes, "FLAVOURS", (flavour,))
@@ -496,5 +496,5 @@ def test_the_promises_hold_whatever_comes_in(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.slow
 def test_the_promises_hold_whatever_comes_in_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(portions, "PORTION", 2)
+    monkeypatch.setattr(begin_portion, "PORTION", 2)
     run_state_machine_as_test(Core, settings=settings(max_examples=3_000, stateful_step_count=60))

@@ -7,7 +7,6 @@ from msgspec.structs import replace
 from one_partition import START_MS, Partition, agent, names, only, route
 
 from mesh.core import ids
-from mesh.core.canonical import canonical, digest
 from mesh.core.effects import SendDeadLetter, effects
 from mesh.core.events import (
     Cause,
@@ -24,6 +23,7 @@ from mesh.core.events import (
 )
 from mesh.core.evolve import evolve
 from mesh.core.inputs import CommandGiven
+from mesh.core.json_values import canonical, digest
 from mesh.core.replay import PartitionFold, is_repeated, replay
 from mesh.core.state import PartitionState, StepState
 from mesh.core.topics import Topics

@@ -12,9 +12,9 @@ from one_partition import SOURCE, Partition, agent, approval, names, only, route
 
 from mesh.core import ids
 from mesh.core.decide import decide
-from mesh.core.deciding.compensating import begin_undo, undo_next
-from mesh.core.deciding.draft import Draft
-from mesh.core.deciding.fanning import advance
+from mesh.core.decide.begin.for_each import advance
+from mesh.core.decide.begin.undo import begin_undo, undo_next
+from mesh.core.decide.draft import Draft
 from mesh.core.effects import PublishOutcome, SendTask
 from mesh.core.events import (
     IncidentRaised,

@@ -7,8 +7,8 @@ from msgspec.structs import replace
 from one_partition import Partition, agent, approval, called_route, calling, names, only, route
 
 from mesh.core import ids
-from mesh.core.between import crossing_id, parse_crossing_id
 from mesh.core.calls import Caller
+from mesh.core.crossings import crossing_id, parse_crossing_id
 from mesh.core.decide import Decided, park
 from mesh.core.effects import SendDeadLetter
 from mesh.core.events import (

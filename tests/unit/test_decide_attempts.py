@@ -7,7 +7,7 @@ from one_partition import PEOPLE, Partition, agent, approval, names, only, route
 
 from mesh.core import ids
 from mesh.core.decide import decide
-from mesh.core.deciding.attempts import _backoff_ms
+from mesh.core.decide.settle.attempt import _backoff_ms
 from mesh.core.effects import SendTask
 from mesh.core.events import (
     CommandAccepted,

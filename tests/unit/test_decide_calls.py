@@ -6,8 +6,8 @@ import pytest
 from msgspec.structs import replace
 from one_partition import Partition, agent, approval, called_route, calling, names, only, route
 
-from mesh.core.between import crossing_id, crossings, inputs_between, parse_crossing_id
 from mesh.core.calls import MAX_CALLED_ID, Caller
+from mesh.core.crossings import crossing_id, crossings, inputs_between, parse_crossing_id
 from mesh.core.decide import Decided, park
 from mesh.core.effects import PublishOutcome, SendTask
 from mesh.core.events import (
@@ -24,7 +24,6 @@ from mesh.core.events import (
     WorkflowStarted,
 )
 from mesh.core.evolve import evolve
-from mesh.core.explaining import explain_event
 from mesh.core.inputs import (
     CallCancelled,
     CallEnded,
@@ -33,6 +32,7 @@ from mesh.core.inputs import (
     Undeliverable,
     WorkflowCalled,
 )
+from mesh.inspection.explanation import explain_event
 
 SUB = called_route(
     {"work": agent("x", "${{ event.data }}", on_exhausted="fail", retry={"attempts": 1})}, output="${{ steps.work }}"

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 from one_partition import Partition, agent, called_route, calling, names, only, route
 
-from mesh.core.deciding import portions
+from mesh.core.decide.begin import portion as begin_portion
 from mesh.core.events import (
     CallFailed,
     CallMade,
@@ -100,7 +100,7 @@ def test_so_many_calls_are_under_way_at_once() -> None:
 
 
 def test_more_calls_than_one_decision_holds_are_made_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(portions, "PORTION", 2)
+    monkeypatch.setattr(begin_portion, "PORTION", 2)
     p = started(each())
     assert only(p.decisions[0].events, PortionScheduled).step == "a"
     assert calls(p.wait("a")) == ["a[2]"]
@@ -201,14 +201,14 @@ def test_a_whole_portion_fits_the_smallest_record_that_may_be_set(step: dict[str
     bounds = Settings.model_fields["max_record_bytes"].metadata
     least = next(bound.ge for bound in bounds if hasattr(bound, "ge"))
     name, key = "s" * 63, "k" * 512
-    items = ["x" * (portions.PORTION_BYTES // portions.PORTION - 2)] * portions.PORTION
+    items = ["x" * (begin_portion.PORTION_BYTES // begin_portion.PORTION - 2)] * begin_portion.PORTION
     each_item = {**step, "for_each": "${{ event.data }}", "reserve": {"tokens": 1, "usd": 0.1}}
     rules = route({name: each_item}, route="r" * 63, budget={"tokens": 1000, "usd": 100})
     p = Partition(rules, called_route({"v": {"value": 1}}, "z" * 63))
     p.start(key, data=items)
     p.wait(name, key)
     begun = [event for event in p.decisions[-1].events if isinstance(event, CallMade | TaskDispatched)]
-    assert len(begun) == portions.PORTION
+    assert len(begun) == begin_portion.PORTION
     assert len(p.log[-1].value or b"") < least * 0.9
 
 
@@ -330,7 +330,7 @@ def test_a_late_success_of_an_item_settles_it() -> None:
 
 @pytest.mark.parametrize("kind", ["agent", "call"])
 def test_items_that_were_held_go_out_in_portions_once_there_is_budget(kind: str) -> None:
-    count, value = 2 * portions.PORTION + 50, "y" * 1_000
+    count, value = 2 * begin_portion.PORTION + 50, "y" * 1_000
     work = {
         "for_each": {"items": "${{ event.data }}", "concurrency": count},
         "reserve": {"tokens": 10},
@@ -350,7 +350,7 @@ def test_items_that_were_held_go_out_in_portions_once_there_is_budget(kind: str)
     while sum(sent) < count:
         p.wait("a")  # at once
         sent.append(_begun(p))
-    assert sent == [portions.PORTION, portions.PORTION, 50]
+    assert sent == [begin_portion.PORTION, begin_portion.PORTION, 50]
     assert not any(state.status == "held" for state in p.workflow().steps.values())
     p.check_replay()
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from one_partition import Partition, agent, names, only, route
 
-from mesh.core.deciding.portions import PORTION, PORTION_BYTES
+from mesh.core.decide.begin.portion import PORTION, PORTION_BYTES
 from mesh.core.effects import SendTask
 from mesh.core.events import (
     CommandRefused,

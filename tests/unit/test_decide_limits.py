@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 from one_partition import PEOPLE, Partition, agent, names, only, route
 
-from mesh.core.between import crossing_id, crossings, inputs_between, parse_crossing_id
+from mesh.core.crossings import crossing_id, crossings, inputs_between, parse_crossing_id
 from mesh.core.decide import Decided, park
 from mesh.core.effects import SendTask
 from mesh.core.events import (
@@ -25,7 +25,6 @@ from mesh.core.events import (
     WorkflowEnded,
 )
 from mesh.core.evolve import evolve
-from mesh.core.explaining import explain_event
 from mesh.core.inputs import SlotDenied, SlotGiven, SlotReturned, SlotWanted, TaskUndeliverable, TimerDue, Undeliverable
 from mesh.core.limits import (
     Claim,
@@ -40,7 +39,8 @@ from mesh.core.limits import (
     queued,
 )
 from mesh.core.state import Account, AgentCard, Directory
-from mesh.testing.promise_slots import SlotLedger, kept_needlessly
+from mesh.inspection.explanation import explain_event
+from mesh.testing.promises.slots import SlotLedger, kept_needlessly
 
 OPENAI = "mesh.limit:openai"
 BUSY = replace(PEOPLE, agents={"busy": AgentCard(name="busy", version="1", topic="t", max_outstanding=1)})

@@ -6,7 +6,6 @@ import pytest
 from msgspec.structs import replace
 from one_partition import PEOPLE, START_MS, Partition, agent, approval, names, only, route
 
-from mesh.core.canonical import digest
 from mesh.core.effects import AskApproval, SendReceipt
 from mesh.core.events import (
     AnswerRefused,
@@ -18,6 +17,7 @@ from mesh.core.events import (
     WorkflowEnded,
 )
 from mesh.core.inputs import Undeliverable
+from mesh.core.json_values import digest
 from mesh.core.state import AgentCard, Directory
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}}, "required": ["n"]}

@@ -6,9 +6,8 @@ import pytest
 from msgspec.structs import replace
 from one_partition import Partition, agent, called_route, calling, names, only, route
 
-from mesh.core.accounts import unended
-from mesh.core.between import parse_crossing_id
 from mesh.core.calls import Slice
+from mesh.core.crossings import parse_crossing_id
 from mesh.core.decide import park
 from mesh.core.effects import SendTask
 from mesh.core.events import (
@@ -24,6 +23,7 @@ from mesh.core.events import (
     UsageReported,
     WorkflowEnded,
 )
+from mesh.core.evolve.budget import unended
 from mesh.core.inputs import CallEnded, ResultReceived, TaskError, Undeliverable, WorkflowCalled
 from mesh.core.route import Route
 from mesh.core.state import Account, Unheard

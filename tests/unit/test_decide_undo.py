@@ -17,7 +17,7 @@ from mesh.core.events import (
     WorkflowEnded,
 )
 from mesh.core.inputs import TaskUndeliverable
-from mesh.testing.promise_rules import broken_rules
+from mesh.testing.promises.rules import broken_rules
 
 ONCE: dict[str, Any] = {"retry": {"attempts": 1, "backoff": "1s"}}
 

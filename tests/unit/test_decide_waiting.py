@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from one_partition import START_MS, Partition, agent, approval, names, only, route
 
-from mesh.core.deciding.correlating import KEPT, KEPT_BYTES
+from mesh.core.decide.kept_events import KEPT, KEPT_BYTES
 from mesh.core.effects import SendDeadLetter
 from mesh.core.events import (
     AnswerRefused,

@@ -10,10 +10,10 @@ from mesh.codec.definitions import encode_activation, encode_definition
 from mesh.core.activation import DELAY_MS
 from mesh.core.matching import Match
 from mesh.core.route import Route
-from mesh.core.route_compile import compile_route
 from mesh.core.topics import Topics
 from mesh.errors import BrokerUnavailable, OperatorError, TopicMissing, UnknownFormat
 from mesh.ports import OutRecord, TopicPartition, TopicSpec
+from mesh.routes.compiler import compile_route
 from mesh.services.definitions import DefinitionsReader, activate
 from mesh.services.router.definitions import Definitions
 

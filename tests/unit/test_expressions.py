@@ -7,11 +7,11 @@ from typing import Any
 import cel
 import pytest
 
-from mesh.core.cel_library import library_closure
-from mesh.core.cel_paths import missing, path_text
-from mesh.core.cel_tokens import ExpressionSyntaxError
-from mesh.core.expressions import compile_expression
 from mesh.core.route import ExpressionError
+from mesh.routes.expressions.compiler import compile_expression
+from mesh.routes.expressions.library import library_closure
+from mesh.routes.expressions.paths import missing, path_text
+from mesh.routes.expressions.tokens import ExpressionSyntaxError
 
 SCOPE: dict[str, Any] = {
     "event": {

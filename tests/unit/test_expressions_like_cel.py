@@ -1,6 +1,6 @@
 """The closures give what the CEL library gives: values, and errors or none, on random expressions and scopes.
 
-Left out is where the library departs from CEL's specification (see `mesh.core.cel_closures`): it counts a string's bytes, so its `size` is replaced here; it
+Left out is where the library departs from CEL's specification (see `mesh.routes.expressions.closures`): it counts a string's bytes, so its `size` is replaced here; it
 rounds whole numbers beyond 2**53 where it compares them with fractions, so fractions here are small; it negates bools, so numbers alone get a minus; and it
 adds a map's keys to a list, so no sum here has a list and a map. NaN, which JSON has not, is left out too.
 """
@@ -13,10 +13,10 @@ import cel
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mesh.core.cel_closures import equal
-from mesh.core.cel_library import library_closure
-from mesh.core.expressions import compile_expression
 from mesh.core.route import ExpressionError
+from mesh.routes.expressions.closures import equal
+from mesh.routes.expressions.compiler import compile_expression
+from mesh.routes.expressions.library import library_closure
 
 NAMES = ("a", "b", "kind", "x y")
 TEXTS = ("", "a", "high", "é😀", "1")

@@ -26,9 +26,9 @@ from mesh.core.events import (
 from mesh.core.inputs import CommandGiven, EventMatched, HandOver, ResultReceived, TaskError, TaskUndeliverable
 from mesh.core.limits import Limiter
 from mesh.core.route import Route
-from mesh.core.route_compile import compile_route
 from mesh.core.state import AgentCard, Directory
-from mesh.testing.promise_slots import SlotLedger, kept_needlessly
+from mesh.routes.compiler import compile_route
+from mesh.testing.promises.slots import SlotLedger, kept_needlessly
 
 SEEN: Counter[str] = Counter()
 CARDS = Directory(agents={"busy": AgentCard(name="busy", version="1", topic="t", max_outstanding=2)})

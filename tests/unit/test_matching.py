@@ -7,7 +7,7 @@ import pytest
 from mesh.core.ids import MAX_KEY_LENGTH
 from mesh.core.matching import Explanation, Match, MatchProblem, Offer, RouteIndex
 from mesh.core.route import Route
-from mesh.core.route_compile import compile_route
+from mesh.routes.compiler import compile_route
 
 
 def route(name: str, *, on: str = "t", guard: str | None = None, key: str | None = None) -> Route:

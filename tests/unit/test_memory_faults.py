@@ -15,8 +15,8 @@ from mesh.adapters.memory import MemoryBroker, MemoryCluster, WeakBehaviour
 from mesh.errors import BrokerUnavailable
 from mesh.ports import Broker, Committed, OutRecord, Record, TopicPartition, TopicSpec
 from mesh.testing.broker_contract import GENEROUS_S
-from mesh.testing.incarnation import Incarnation
-from mesh.testing.virtual_time import VirtualClock, VirtualTimeLoop, run
+from mesh.testing.virtual_time.incarnation import Incarnation
+from mesh.testing.virtual_time.loop import VirtualClock, VirtualTimeLoop, run
 
 LOG = TopicPartition("log", 0)
 SEEDS = range(30)
@@ -413,7 +413,7 @@ _ONE_RUN = """
 import asyncio, hashlib, random, sys
 sys.path.insert(0, sys.argv[1])
 import test_memory_faults as faults
-from mesh.testing.virtual_time import run
+from mesh.testing.virtual_time.loop import run
 
 async def main(loop):
     cluster = faults._cluster(loop, faults.ALL_FAULTS, 5)

@@ -8,7 +8,7 @@ import pytest
 from mesh.adapters.memory import MemoryBroker, MemoryCluster, WeakBehaviour
 from mesh.ports import Broker, TopicPartition
 from mesh.testing.broker_contract import BrokerContract
-from mesh.testing.virtual_time import VirtualClock, VirtualTimeLoop, run
+from mesh.testing.virtual_time.loop import VirtualClock, VirtualTimeLoop, run
 
 CASES = [name for name in dir(BrokerContract) if name.startswith("test_")]
 VARIANTS = {

@@ -12,9 +12,9 @@ from varied_log import varied_run
 
 from mesh.codec.log import decode_log_record
 from mesh.codec.state import canonical_workflow
-from mesh.core.canonical import canonical
 from mesh.core.effects import AskApproval, Effect, PublishOutcome, SendDeadLetter, SendReceipt, SendTask, effects
 from mesh.core.events import Decision, Event, LogRecord
+from mesh.core.json_values import canonical
 from mesh.core.replay import replay
 from mesh.ports import Record
 

@@ -29,8 +29,8 @@ from mesh.codec.state import canonical_workflow
 from mesh.core.events import Cause, WorkflowForgotten
 from mesh.core.replay import replay
 from mesh.errors import NotFound, UnknownFormat
+from mesh.inspection.read_model import ReadModel, model_path, queries
 from mesh.ports import OutRecord, Record, TopicPartition, TopicSpec
-from mesh.services.read_model import ReadModel, model_path, queries
 
 
 @pytest.fixture

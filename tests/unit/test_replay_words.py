@@ -6,9 +6,9 @@ import pytest
 from test_transcripts import SCENARIOS
 from test_what_if import runs_of
 
-from mesh.cli.routes_replay import difference_words
-from mesh.core.what_if import Difference, Fact
-from mesh.core.what_if.comparing import events_of, facts_of
+from mesh.cli.routes.replay import difference_words
+from mesh.inspection.what_if import Difference, Fact
+from mesh.inspection.what_if.comparison import events_of, facts_of
 
 EVENT = {"id": "e7", "source": "/s", "type": "paid"}
 WORDS: dict[str, tuple[dict[str, Any], str]] = {

@@ -5,13 +5,23 @@ from typing import Any
 
 import pytest
 
-from mesh.core.conditions import constant_of
-from mesh.core.fitting import Misfit, misfits
-from mesh.core.reachability import unreachable
-from mesh.core.route_compile import compile_route
-from mesh.core.shapes import ANYTHING, Fields, Items, Of, Scalar, Shape, follow, shape_of, values_of
 from mesh.core.state import AgentCard
-from mesh.services.route_check import Report, check
+from mesh.inspection.checks.report import Report, check
+from mesh.inspection.inference.partial_evaluation import constant_of
+from mesh.inspection.inference.reachability import unreachable
+from mesh.inspection.inference.schema_fit import Misfit, misfits
+from mesh.inspection.inference.value_types import (
+    ANYTHING,
+    Fields,
+    Items,
+    Of,
+    Scalar,
+    Shape,
+    follow,
+    shape_of,
+    values_of,
+)
+from mesh.routes.compiler import compile_route
 from mesh.wiring import load_agents
 
 TRIAGE = {

@@ -7,11 +7,10 @@ import pytest
 from one_partition import agent, approval, route
 from test_route_checks import HEAD, lines
 
-from mesh.core.conditions import NOTHING, Facts, assumed, first_open, held, outcome
-from mesh.core.fitting import misfits
-from mesh.core.reachability import raced, settled_before, unreachable
-from mesh.core.route_compile import compile_route
-from mesh.core.shapes import (
+from mesh.inspection.inference.partial_evaluation import NOTHING, Facts, assumed, first_open, held, outcome
+from mesh.inspection.inference.reachability import raced, settled_before, unreachable
+from mesh.inspection.inference.schema_fit import misfits
+from mesh.inspection.inference.value_types import (
     ANYTHING,
     NULL,
     NUMBER,
@@ -27,6 +26,7 @@ from mesh.core.shapes import (
     one_of,
     values_of,
 )
+from mesh.routes.compiler import compile_route
 
 PAID = "  paid: {wait: {event: shop.paid, timeout: 3d}}\n"
 LATE = "  late: {wait: 3d}\n"
@@ -520,7 +520,7 @@ output: {text: "${{ steps.v }}"}
 
 
 def test_the_agents_that_ship_with_routes_have_no_errors() -> None:
-    from mesh.services.route_check import check  # noqa: PLC0415 - this one test's
+    from mesh.inspection.checks.report import check  # noqa: PLC0415 - this one test's
 
     folders = sorted((Path(__file__).parents[2] / "agents").glob("*/routes"))
     found = check(folders)

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from mesh.core.canonical import digest
+from mesh.core.json_values import digest
 from mesh.core.route import AgentWork, ApprovalWork, CallWork, Periods, Retry, Trigger
-from mesh.core.route_compile import RouteRefused, compile_route
-from mesh.core.route_graph import find_cycle, ordered
 from mesh.core.schedules import Schedule
+from mesh.routes.compiler import RouteRefused, compile_route
+from mesh.routes.graph import find_cycle, ordered
 
 ISSUE_TRIAGE: dict[str, Any] = {
     "route": "issue-triage",

@@ -7,7 +7,7 @@ from test_route_compile import problems, route_with, step_with
 
 from mesh.core.limits import Limit
 from mesh.core.route import AgentWork, StepLimit
-from mesh.core.route_compile import compile_route
+from mesh.routes.compiler import compile_route
 
 SHAPE = "limits: {openai: {concurrency: 10, rate: 100/1m}}"
 STEP = "limit: NAME, or limit: {name: NAME, key: ${{ event.data.tenant }}}"

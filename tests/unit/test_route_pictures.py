@@ -6,13 +6,13 @@ import pytest
 from one_partition import Partition, agent, approval, called_route, calling, route
 
 from mesh.core.activation import Activation, Timeline
-from mesh.core.explaining import Awaited, explain_event
 from mesh.core.route import Route
-from mesh.core.route_compile import compile_route
 from mesh.core.state import Directory
-from mesh.core.subexpressions import Part, parts_of
-from mesh.services.route_diagram import of_route, of_workflow, step_times
-from mesh.services.route_versions import Stored, Version, changes
+from mesh.inspection.diagram import of_route, of_workflow, step_times
+from mesh.inspection.explanation import Awaited, explain_event
+from mesh.inspection.route_versions import Stored, Version, changes
+from mesh.routes.compiler import compile_route
+from mesh.routes.expressions.subexpressions import Part, parts_of
 
 EVENT = {"id": "1", "source": "/s", "type": "t", "subject": "k", "data": {"n": 5, "state": "open", "labels": []}}
 

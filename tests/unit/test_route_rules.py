@@ -6,8 +6,8 @@ import pytest
 from test_route_compile import DURATION, NAMES, problems, route_with, step_with
 
 from mesh.core.route import AgentWork, ApprovalWork, CallWork, EmitWork, EndWork, ForEach, HandOver, WaitWork, agents_of
-from mesh.core.route_compile import compile_route
-from mesh.core.route_tasks import UNDO_KEYS
+from mesh.routes.compiler import compile_route
+from mesh.routes.tasks import UNDO_KEYS
 
 JOIN = "{any: [a, b]}, {count: 2, of: [a, b, c]} or {first_of: [a, b]}"
 WAIT = "wait: 2d, wait: {until: ...} or wait: {event: TYPE}"

@@ -16,12 +16,13 @@ from test_route_rules import BAD as BAD_RULES
 
 from mesh.cli.app import mesh
 from mesh.codec.yaml_lines import read_yaml
-from mesh.core import route_approvals, route_compile, route_kinds, route_schema, route_tasks
-from mesh.core.route_compile import RouteRefused, compile_route
+from mesh.routes import approvals, compiler, control_flow, tasks
+from mesh.routes.compiler import RouteRefused, compile_route
+from mesh.routes.schema import route
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT / "docs" / "route.schema.json"
-SCHEMA = route_schema.route_schema()
+SCHEMA = route.route_schema()
 VALID = Draft7Validator(SCHEMA)
 
 # What only the compiler can know: what a name refers to, what an expression says, what two keys say together, what JSON has not.
@@ -65,7 +66,7 @@ def test_the_published_schema_is_the_codes_and_the_commands() -> None:
 
 
 def test_the_schema_is_a_schema() -> None:
-    assert SCHEMA["$schema"] == route_schema.DIALECT
+    assert SCHEMA["$schema"] == route.DIALECT
     Draft7Validator.check_schema(SCHEMA)
 
 
@@ -90,9 +91,9 @@ def test_what_is_structurally_wrong_is_no_valid_document(document: Any, messages
 
 
 def test_a_key_that_no_table_describes_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(route_tasks, "RETRY_KEYS", (*route_tasks.RETRY_KEYS, "mood"))
+    monkeypatch.setattr(tasks, "RETRY_KEYS", (*tasks.RETRY_KEYS, "mood"))
     with pytest.raises(KeyError, match="mood"):
-        route_schema.route_schema()
+        route.route_schema()
 
 
 def test_every_key_is_described() -> None:
@@ -130,21 +131,21 @@ def a_few(keys: tuple[str, ...], **usual: Any) -> st.SearchStrategy[dict[str, An
 
 AGENT: dict[str, Any] = {"agent": "x", "input": 1}
 RULES: st.SearchStrategy[dict[str, Any]] = st.one_of(
-    st.builds(lambda needs: {**AGENT, "needs": needs}, a_few(route_kinds.JOIN_KEYS) | a_few(("any",), any=["a"])),
-    st.builds(lambda needs: {**AGENT, "needs": needs}, a_few(route_kinds.JOIN_KEYS, of=["a"], count=1)),
-    st.builds(lambda each: {**AGENT, "for_each": each}, SOME | a_few(route_kinds.FOR_EACH_KEYS, items=[1])),
-    st.builds(lambda loop: {**AGENT, "repeat": loop}, a_few(route_kinds.REPEAT_KEYS, until="true", limit=2)),
-    st.builds(lambda wait: {"wait": wait}, SOME | a_few(route_kinds.WAIT_KEYS, event="t")),
-    st.builds(lambda wait: {"wait": wait}, a_few(route_kinds.WAIT_KEYS) | a_few(("if", "key", "timeout"), until="x")),
+    st.builds(lambda needs: {**AGENT, "needs": needs}, a_few(control_flow.JOIN_KEYS) | a_few(("any",), any=["a"])),
+    st.builds(lambda needs: {**AGENT, "needs": needs}, a_few(control_flow.JOIN_KEYS, of=["a"], count=1)),
+    st.builds(lambda each: {**AGENT, "for_each": each}, SOME | a_few(control_flow.FOR_EACH_KEYS, items=[1])),
+    st.builds(lambda loop: {**AGENT, "repeat": loop}, a_few(control_flow.REPEAT_KEYS, until="true", limit=2)),
+    st.builds(lambda wait: {"wait": wait}, SOME | a_few(control_flow.WAIT_KEYS, event="t")),
+    st.builds(lambda wait: {"wait": wait}, a_few(control_flow.WAIT_KEYS) | a_few(("if", "key", "timeout"), until="x")),
     st.builds(lambda value: {"value": value}, SOME),
-    st.builds(lambda event: {"emit": event}, SOME | a_few(route_kinds.EMIT_KEYS, type="t")),
-    st.builds(lambda end: {"end": end}, SOME | a_few(route_kinds.END_KEYS, status="failed")),
-    st.builds(lambda undo: {**AGENT, "undo": undo}, a_few(route_tasks.UNDO_KEYS, agent="u", input=1)),
-    st.builds(lambda to: {**AGENT, "handover": to}, SOME | a_few(route_tasks.HANDOVER_KEYS, to="y")),
+    st.builds(lambda event: {"emit": event}, SOME | a_few(control_flow.EMIT_KEYS, type="t")),
+    st.builds(lambda end: {"end": end}, SOME | a_few(control_flow.END_KEYS, status="failed")),
+    st.builds(lambda undo: {**AGENT, "undo": undo}, a_few(tasks.UNDO_KEYS, agent="u", input=1)),
+    st.builds(lambda to: {**AGENT, "handover": to}, SOME | a_few(tasks.HANDOVER_KEYS, to="y")),
 )
 
 
-@given(rule=RULES, more=st.just({}) | table(route_compile.STEP_KEYS))
+@given(rule=RULES, more=st.just({}) | table(compiler.STEP_KEYS))
 def test_what_the_compiler_takes_of_a_rule_the_schema_takes(rule: dict[str, Any], more: dict[str, Any]) -> None:
     document = route_with(key="${{ event.subject }}", steps={"a": AGENT, "b": {**more, **rule}})
     try:
@@ -155,11 +156,11 @@ def test_what_the_compiler_takes_of_a_rule_the_schema_takes(rule: dict[str, Any]
 
 
 @given(
-    root=table(tuple(key for key in route_compile.ROUTE_KEYS if key not in {"route", "on", "steps"})),
+    root=table(tuple(key for key in compiler.ROUTE_KEYS if key not in {"route", "on", "steps"})),
     trigger=table(("if",)),
-    step=table(tuple(key for key in route_compile.STEP_KEYS if key not in {"agent", "approval", "retry"})),
-    retry=st.none() | table(route_tasks.RETRY_KEYS),
-    approval=st.none() | table(route_approvals.APPROVAL_KEYS),
+    step=table(tuple(key for key in compiler.STEP_KEYS if key not in {"agent", "approval", "retry"})),
+    retry=st.none() | table(tasks.RETRY_KEYS),
+    approval=st.none() | table(approvals.APPROVAL_KEYS),
 )
 def test_what_the_compiler_takes_the_schema_takes(
     root: dict[str, Any],

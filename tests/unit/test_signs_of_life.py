@@ -7,8 +7,8 @@ from msgspec.structs import replace
 from one_partition import Partition, agent, route
 
 from mesh.core.inputs import SignReceived, TimerDue
-from mesh.services.router import signs as watching
-from mesh.services.router.signs import Signs
+from mesh.services.router import liveness as watching
+from mesh.services.router.liveness import Signs
 from mesh.testing import MeshKit
 
 ALL: dict[str, Any] = {"start_timeout": "10s", "run_timeout": "60s", "heartbeat": "6s"}

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from mesh.core.cel_tokens import ExpressionSyntaxError
-from mesh.core.expressions import compile_template
 from mesh.core.route import ExpressionError
+from mesh.routes.expressions.compiler import compile_template
+from mesh.routes.expressions.tokens import ExpressionSyntaxError
 
 SCOPE: dict[str, Any] = {
     "event": {

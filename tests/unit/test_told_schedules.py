@@ -13,16 +13,16 @@ from mesh.codec.schedules import Told, decode_schedule_set, encode_schedule_set,
 from mesh.core.activation import Activation, Timeline
 from mesh.core.inputs import ScheduleSet
 from mesh.core.route import Route
-from mesh.core.route_compile import compile_route
 from mesh.core.schedules import Schedule
 from mesh.core.state import Plan, Workflow
 from mesh.core.topics import Topics
 from mesh.errors import BrokerUnavailable, MalformedRecord
 from mesh.ports import Delivery, OutRecord, Record, SendFailure, TopicPartition, TopicSpec
+from mesh.routes.compiler import compile_route
 from mesh.services.router import Router, RouterConfig
 from mesh.services.router.schedules import schedules_in_effect
 from mesh.services.router.timers import Timers
-from mesh.testing.virtual_time import SeededEntropy, VirtualClock, VirtualTimeLoop, run
+from mesh.testing.virtual_time.loop import SeededEntropy, VirtualClock, VirtualTimeLoop, run
 
 TOPICS = Topics()
 TOLD = Told(route="daily", digest="sha256:1", since_ms=7, schedule=Schedule(cron="0 9 * * *"), by="router-1")

@@ -9,8 +9,8 @@ import pytest
 from one_partition import agent, approval, called_route, calling, route, scheduled
 from transcript import Transcript
 
-from mesh.core.canonical import digest
 from mesh.core.inputs import ResultReceived, TaskUndeliverable, Undeliverable
+from mesh.core.json_values import digest
 from mesh.core.state import AgentCard, Directory
 
 FOLDER = Path(__file__).parent.parent / "transcripts"

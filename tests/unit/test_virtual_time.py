@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mesh.testing.virtual_time import (
+from mesh.testing.virtual_time.loop import (
     Deadlock,
     SeededEntropy,
     VirtualClock,

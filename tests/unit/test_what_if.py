@@ -9,9 +9,9 @@ from test_transcripts import SCENARIOS
 
 from mesh.core.events import WorkflowMigrated, WorkflowStarted
 from mesh.core.inputs import Undeliverable
-from mesh.core.recording import Runs
 from mesh.core.route import Route
-from mesh.core.what_if import Rehearsal, Run, rehearse
+from mesh.inspection.what_if import Rehearsal, Run, rehearse
+from mesh.inspection.what_if.recording import Runs
 
 REVIEW: dict[str, Any] = {
     "classify": agent(value="${{ event.data }}"),

@@ -8,7 +8,7 @@ from test_decide_limits import set_aside
 from test_what_if import after, first, runs_of, said
 
 from mesh.core.route import Route
-from mesh.core.what_if import Rehearsal, rehearse
+from mesh.inspection.what_if import Rehearsal, rehearse
 
 PAID = "com.psp.settled"
 FATAL: dict[str, Any] = {"retry": {"attempts": 1}}

@@ -7,7 +7,7 @@ from one_partition import agent, route
 from test_transcripts import SCENARIOS
 from transcript import Transcript
 
-from mesh.cli.timeline_lines import describe
+from mesh.cli.text.events import describe
 from mesh.core.events import BudgetRaised, Cause, CompensationStarted, Decision, Event
 from mesh.testing.transcript.phrases import lasting
 from mesh.testing.transcript.words import Told, Words

@@ -11,7 +11,7 @@ from typing import Any
 from one_partition import Partition, agent, approval, called_route, calling, route, scheduled
 
 from mesh.codec.state import workflow_document
-from mesh.core.between import crossing_id, parse_crossing_id
+from mesh.core.crossings import crossing_id, parse_crossing_id
 from mesh.core.decide import Decided, park
 from mesh.core.events import InputAttempted, InputParked
 from mesh.core.inputs import CommandGiven, TaskUndeliverable, Undeliverable

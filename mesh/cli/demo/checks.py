@@ -12,12 +12,12 @@ from typing import Any
 
 import msgspec
 
-from mesh.cli.approvals import UNEDITED
+from mesh.cli.approvals.commands import UNEDITED
 from mesh.cli.demo.conductor import Ended
 from mesh.cli.demo.prompt import Answer
 from mesh.cli.demo.script import Delivery, Script
 from mesh.cli.demo.view import Watcher
-from mesh.cli.human import counted
+from mesh.cli.text.format import counted
 from mesh.core.events import (
     ApprovalClosed,
     Event,
@@ -27,7 +27,7 @@ from mesh.core.events import (
     TaskSucceeded,
     WorkflowStarted,
 )
-from mesh.services.read_model import queries
+from mesh.inspection.read_model import queries
 
 __all__ = ["Check", "Evidence", "check", "gather", "wanted_end"]
 

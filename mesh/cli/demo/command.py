@@ -22,14 +22,14 @@ from mesh.cli.demo.screen import LiveScreen, PlainScreen, Screen, SilentScreen
 from mesh.cli.demo.script import AGENT_MODULES, Script, load_script
 from mesh.cli.demo.view import Watcher
 from mesh.cli.exit_codes import FAILED
-from mesh.cli.leash import stop_signals
+from mesh.cli.processes.children import stop_signals
 from mesh.cli.session import Session
 from mesh.cli.topics import agents_of_routes
 from mesh.codec.route_file import load_routes
 from mesh.core.route import ApprovalWork
 from mesh.errors import MeshError, SettingsInvalid
+from mesh.inspection.read_model import ReadModel, model_path
 from mesh.observability import configure_logging
-from mesh.services.read_model import ReadModel, model_path
 from mesh.settings import MemoryAddress, load_settings, parse_broker_url
 from mesh.wiring import make_topics
 

@@ -11,15 +11,15 @@ from typing import Final
 
 import msgspec
 
-from mesh.cli.approvals import Waiting
+from mesh.cli.approvals.commands import Waiting
 from mesh.cli.demo.news import Item, news_of, no_workflow, sent
 from mesh.cli.demo.processes import Processes
 from mesh.cli.demo.prompt import Answer, ask
 from mesh.cli.demo.screen import Screen
 from mesh.cli.demo.script import Delivery, Script, short_id
 from mesh.cli.demo.view import View, Watcher
-from mesh.cli.human import printable
 from mesh.cli.session import Session
+from mesh.cli.text.format import printable
 from mesh.codec.approvals import Receipt
 from mesh.errors import BrokerError, OperatorError
 from mesh.ports import Broker, OutRecord

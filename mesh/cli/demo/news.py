@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from mesh.cli.demo.script import Delivery, short_id
-from mesh.cli.timeline_lines import describe
+from mesh.cli.text.events import describe
 from mesh.core.events import (
     AnswerRefused,
     ApprovalClosed,
@@ -22,7 +22,7 @@ from mesh.core.events import (
     WorkflowEnded,
     WorkflowStarted,
 )
-from mesh.services.read_model.queries import TimelineEntry
+from mesh.inspection.read_model.queries import TimelineEntry
 
 __all__ = ["Item", "news_of", "no_workflow", "sent"]
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from mesh.cli.demo.news import Item
 from mesh.cli.demo.script import Delivery, Script
 from mesh.cli.demo.view import AgentView, View
-from mesh.cli.human import counted, one_line, printable
+from mesh.cli.text.format import counted, one_line, printable
 from mesh.core.state import StepState, Workflow
 
 __all__ = ["news_line", "picture", "step_cell"]

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from mesh.cli.demo.folder import DRAIN_S, RunFolder
-from mesh.cli.leash import leash
+from mesh.cli.processes.children import leash
 from mesh.errors import OperatorError
 
 __all__ = ["DemoProcess", "ProcessDied", "Processes", "last_lines"]

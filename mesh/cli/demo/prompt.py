@@ -12,11 +12,11 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from mesh.cli.approvals import UNEDITED, Decision, Waiting, edit
-from mesh.cli.asking import interruptible
+from mesh.cli.approvals.commands import UNEDITED, Decision, Waiting, edit
+from mesh.cli.approvals.keyboard import interruptible
 from mesh.cli.demo.script import Delivery
-from mesh.cli.human import one_line, printable, readable
 from mesh.cli.session import Session
+from mesh.cli.text.format import one_line, printable, readable
 from mesh.core.state import Workflow
 
 __all__ = ["Answer", "ask", "card", "why_asked"]

@@ -11,20 +11,20 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mesh.cli.approvals import UNEDITED
+from mesh.cli.approvals.commands import UNEDITED
 from mesh.cli.demo.checks import Check, wanted_end
 from mesh.cli.demo.conductor import Ended
 from mesh.cli.demo.folder import LAST, ROOT, RunFolder
 from mesh.cli.demo.prompt import Answer
 from mesh.cli.demo.script import AGENT_MODULES, DESK, Delivery, Script, short_id
 from mesh.cli.demo.view import View
-from mesh.cli.human import duration, one_line, printable
-from mesh.cli.standing import header
-from mesh.cli.timeline import rows
-from mesh.cli.timeline import table as timeline_table
-from mesh.cli.timeline_lines import END_STYLES
+from mesh.cli.text.events import END_STYLES
+from mesh.cli.text.format import duration, one_line, printable
+from mesh.cli.text.timeline import rows
+from mesh.cli.text.timeline import table as timeline_table
+from mesh.cli.text.workflow import header
 from mesh.core.state import Workflow
-from mesh.services.read_model import ReadModel, queries
+from mesh.inspection.read_model import ReadModel, queries
 
 __all__ = ["checks_table", "ends_table", "next_steps", "timeline"]
 

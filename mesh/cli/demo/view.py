@@ -9,15 +9,15 @@ from typing import Final, Literal
 
 import msgspec
 
-from mesh.cli.approvals import Waiting
+from mesh.cli.approvals.commands import Waiting
 from mesh.cli.demo.script import Delivery, Script
 from mesh.codec.dead_letters import decode_dead_letter
 from mesh.core.state import Workflow
 from mesh.core.topics import Topics
+from mesh.inspection.event_status import fate_of, read_record
+from mesh.inspection.read_model import ReadModel, queries
+from mesh.inspection.read_model.queries import EventRow, TimelineEntry
 from mesh.ports import Broker, TopicPartition
-from mesh.services.event_fate import fate_of, read_record
-from mesh.services.read_model import ReadModel, queries
-from mesh.services.read_model.queries import EventRow, TimelineEntry
 
 __all__ = ["AgentView", "Fate", "View", "Watcher"]
 

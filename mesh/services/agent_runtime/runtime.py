@@ -1,7 +1,7 @@
 """One agent in one process: takes its tasks, works on them, sends the results, commits.
 
 Owns the turns between the broker and the parts, and the start and stop of all. It must not know what a handler does (`call`, `workers`),
-how a result gets out (`replies`, `outbox`) or what a commit says (`shares`, `offsets`). The command line and tests call it.
+how a result gets out (`replies`, `outbox`) or what a commit says (`assignment`, `offsets`). The command line and tests call it.
 
 How it hangs together
 ---------------------
@@ -11,7 +11,7 @@ How it hangs together
   variables changed ends its worker, and the next record gets a fresh one.
 * A result goes to the outbox; when the broker has it, its task is settled; what is settled is committed, at most every
   `commit_every_s`. So a commit never passes a result that is not at the broker.
-* Where a task asks for signs of life, they are sent beside the results (`signs`); nothing waits for them.
+* Where a task asks for signs of life, they are sent beside the results (`heartbeats`); nothing waits for them.
 * At its deadline a task's result is `timeout`, whatever its handler does next. An async handler is cancelled; a thread can't be, so
   it keeps its worker until it ends.
 * A partition that is revoked is drained for `revoke_drain_s`; what still runs then runs on, for eager rebalances mostly give the partition
@@ -33,13 +33,13 @@ from mesh.core.topics import Topics
 from mesh.errors import AgentError, BrokerUnavailable, TopicMissing
 from mesh.observability import Tracer
 from mesh.ports import Broker, Clock, Subscription, TopicSpec
+from mesh.services.agent_runtime.assignment import Assignment
 from mesh.services.agent_runtime.call import AgentCall
 from mesh.services.agent_runtime.cards import CardKeeper
+from mesh.services.agent_runtime.heartbeats import Signs
 from mesh.services.agent_runtime.outbox import Outbox
 from mesh.services.agent_runtime.replies import Replies
 from mesh.services.agent_runtime.settings import AgentSettings, Counts
-from mesh.services.agent_runtime.shares import Shares
-from mesh.services.agent_runtime.signs import Signs
 from mesh.services.agent_runtime.threads import DaemonThreads
 from mesh.services.agent_runtime.work import Work
 from mesh.services.agent_runtime.workers import Workers
@@ -81,8 +81,8 @@ class AgentRuntime:
         replies = Replies(
             agent, topics=topics, clock=clock, instance=instance, max_record_bytes=broker.max_record_bytes, ticks=ticks
         )
-        self._shares = Shares(self._settings, abandon=self._abandon, log=self._log)
-        self._outbox = Outbox(broker, settled=self._shares.settle, instead=replies.instead, log=self._log)
+        self._assignment = Assignment(self._settings, abandon=self._abandon, log=self._log)
+        self._outbox = Outbox(broker, settled=self._assignment.settle, instead=replies.instead, log=self._log)
         self._threads = DaemonThreads(agent.concurrency, f"agent-{agent.name}")
         self._signs = Signs(
             broker,
@@ -102,8 +102,8 @@ class AgentRuntime:
             clock=clock,
             counts=self.counts,
             deliver=self._outbox.put,
-            settle=self._shares.settle,
-            drop=self._shares.drop,
+            settle=self._assignment.settle,
+            drop=self._assignment.drop,
             log=self._log,
             ticks=ticks,
         )
@@ -125,7 +125,7 @@ class AgentRuntime:
             parts = (
                 self._outbox.run(),
                 self._signs.run(),
-                self._shares.keep_committed(),
+                self._assignment.keep_committed(),
                 self._watch(),
                 self._card.run(),
             )
@@ -142,7 +142,7 @@ class AgentRuntime:
     def stop(self) -> None:
         """Take no more tasks, finish what is in hand within `drain_s`, and let `run` return."""
         self._stopping.set()
-        self._shares.nudge()
+        self._assignment.nudge()
 
     async def _ensure_topic(self) -> None:
         topic = self._topics.tasks(self.agent.name)
@@ -160,11 +160,11 @@ class AgentRuntime:
         subscription = await self._broker.subscribe(
             self._topics.agent_group(self.agent.name),
             [self._topics.tasks(self.agent.name)],
-            self._shares,
+            self._assignment,
             member=self._instance,
             session_timeout_s=self._settings.session_timeout_s,
         )
-        self._shares.subscription = subscription
+        self._assignment.subscription = subscription
         try:
             self._log.info("agent_started", version=self.agent.version, concurrency=self.agent.concurrency)
             await self._take_tasks(subscription)
@@ -183,7 +183,7 @@ class AgentRuntime:
                 pause_s = 0.1
             except BrokerUnavailable as error:
                 self._log.warning("broker_unavailable", error=str(error), retry_in_s=pause_s)
-                await self._shares.wait_progress(pause_s)
+                await self._assignment.wait_progress(pause_s)
                 pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s)
 
     async def _turn(self, subscription: Subscription) -> None:
@@ -195,25 +195,25 @@ class AgentRuntime:
         if self._is_paused:
             self._is_paused = False
             subscription.resume(list(subscription.assignment()))
-        room = min(self._settings.poll_records, self._limit - self._shares.held)
+        room = min(self._settings.poll_records, self._limit - self._assignment.held)
         records = await subscription.poll(max_records=room, timeout_s=self._settings.poll_s)
-        self._shares.reconcile(subscription.assignment())
+        self._assignment.reconcile(subscription.assignment())
         if records:
-            self._workers.add(self._shares.take(records))
+            self._workers.add(self._assignment.take(records))
 
     def _is_full(self) -> bool:
         """Full at the limit; from then on until half of it is done, or partitions would be paused and resumed for each record."""
-        held = self._shares.held
+        held = self._assignment.held
         if self._is_paused:
             return held > self._limit // 2 or self._workers.waiting_bytes > self._settings.buffer_bytes // 2
         return held >= self._limit or self._workers.waiting_bytes >= self._settings.buffer_bytes
 
     async def _serve_membership(self, subscription: Subscription) -> None:
         subscription.pause(list(subscription.assignment()))
-        await self._shares.wait_progress(_PAUSED_POLL_S)
+        await self._assignment.wait_progress(_PAUSED_POLL_S)
         records = await subscription.poll(max_records=1, timeout_s=0)
-        self._shares.reconcile(subscription.assignment())
-        self._workers.add(self._shares.take(records))  # of a partition that came while we were paused
+        self._assignment.reconcile(subscription.assignment())
+        self._workers.add(self._assignment.take(records))  # of a partition that came while we were paused
 
     async def _watch(self) -> None:
         while True:
@@ -226,17 +226,17 @@ class AgentRuntime:
     # Stopping --------------------------------------------------------------------------------------------------------------------
 
     async def _drain(self, subscription: Subscription) -> None:
-        self._log.info("agent_drains", held=self._shares.held, drain_s=self._settings.drain_s)
+        self._log.info("agent_drains", held=self._assignment.held, drain_s=self._settings.drain_s)
         self._workers.drop_waiting()
         await self._wait_empty(subscription, self._settings.drain_s)
         self._workers.abandon_all()
         await self._wait_empty(subscription, _FLUSH_S)
-        await self._shares.commit()
+        await self._assignment.commit()
 
     async def _wait_empty(self, subscription: Subscription, timeout_s: float) -> None:
         loop = asyncio.get_running_loop()
         until_s = loop.time() + timeout_s
-        while self._shares.held and loop.time() < until_s:
+        while self._assignment.held and loop.time() < until_s:
             try:
                 await self._serve_membership(subscription)
             except BrokerUnavailable as error:

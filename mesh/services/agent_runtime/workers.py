@@ -20,9 +20,9 @@ from mesh.core.inputs import TaskError
 from mesh.errors import MalformedRecord
 from mesh.ports import Clock, OutRecord
 from mesh.services.agent_runtime.call import AgentCall, Answer
+from mesh.services.agent_runtime.heartbeats import Signs
 from mesh.services.agent_runtime.replies import Replies
 from mesh.services.agent_runtime.settings import Counts
-from mesh.services.agent_runtime.signs import Signs
 from mesh.services.agent_runtime.work import Work
 
 __all__ = ["Workers"]

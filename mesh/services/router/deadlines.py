@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from mesh.core.events import BudgetRaised, Decision, TaskDispatched, TaskFailed, TaskSucceeded, WorkflowStarted
 from mesh.core.state import Workflow
-from mesh.services.router.signs import Signs
+from mesh.services.router.liveness import Signs
 from mesh.services.router.timers import AWAITED, Awaited, Timers
 
 __all__ = ["Barrier", "Deadlines"]

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from mesh.codec.effects import EffectEncoder
 from mesh.codec.log import encode_decision
 from mesh.core import ids
-from mesh.core.between import crossings
+from mesh.core.crossings import crossings
 from mesh.core.decide import Decided, decide, park
 from mesh.core.effects import effects
 from mesh.core.events import (
@@ -59,9 +59,9 @@ from mesh.errors import MalformedRecord, RecordTooLarge
 from mesh.ports import Broker, Record, TopicPartition
 from mesh.services.router.batch import Batch, Flight
 from mesh.services.router.config import RouterConfig
-from mesh.services.router.confirmed import Confirmed
+from mesh.services.router.confirmed_state import Confirmed
 from mesh.services.router.deadlines import Deadlines
-from mesh.services.router.records import (
+from mesh.services.router.input_records import (
     cause_of_parked,
     inbox_input,
     name_of_crossing,

@@ -1,6 +1,6 @@
 """What a router tells of schedules: at its start and whenever other versions take effect, of each route that starts by itself, or that did in an earlier version.
 
-It tells them by way of `mesh.commands`, as an operator would: ingress copies each record once, and the schedule's owner decides which of two definitions is the newer (`mesh.core.deciding.scheduling`). So any number of routers may
+It tells them by way of `mesh.commands`, as an operator would: ingress copies each record once, and the schedule's owner decides which of two definitions is the newer (`mesh.core.decide.built_in.schedule`). So any number of routers may
 tell the same, as often as they like, and who tells nothing any more is missed by nobody.
 """
 

@@ -26,7 +26,7 @@ from mesh.errors import BrokerError, BrokerUnavailable, LogError, PartitionsDiff
 from mesh.ports import Broker, CheckpointStore, Clock, OutRecord, Reader, Record, TopicPartition
 from mesh.services.router.checkpoint import load_fold
 from mesh.services.router.config import RouterConfig
-from mesh.services.router.confirmed import Confirmed
+from mesh.services.router.confirmed_state import Confirmed
 from mesh.services.router.flight import must_not_be_passed_over, undeliverable
 from mesh.services.router.owner import CAREFUL_AFTER, Owner
 

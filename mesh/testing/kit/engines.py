@@ -28,7 +28,7 @@ from mesh.services.topic_plan import topic_specs
 from mesh.settings import load_settings
 from mesh.testing.kit.errors import KitError, is_for_the_test
 from mesh.testing.kit.stage import Stage
-from mesh.testing.virtual_time import SeededEntropy, VirtualClock, VirtualTimeLoop
+from mesh.testing.virtual_time.loop import SeededEntropy, VirtualClock, VirtualTimeLoop
 
 __all__ = ["Engine", "RealEngine", "VirtualEngine"]
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from mesh.core.route_problems import near
 from mesh.errors import MeshError
+from mesh.routes.problems import near
 
 __all__ = ["KitError", "Refused", "StandsStill", "TranscriptDiffers", "is_for_the_test", "unknown"]
 

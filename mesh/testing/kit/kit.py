@@ -34,10 +34,10 @@ from mesh.core.activation import DELAY_MS
 from mesh.core.events import ScheduleFired, WorkflowStarted
 from mesh.core.matching import RouteIndex
 from mesh.core.route import Route
-from mesh.core.route_compile import compile_route
-from mesh.core.route_problems import RouteRefused
 from mesh.core.state import Workflow
 from mesh.errors import MalformedRecord, RouteInvalid
+from mesh.routes.compiler import compile_route
+from mesh.routes.problems import RouteRefused
 from mesh.testing.kit.cast import PlayedAgent, PlayedPerson
 from mesh.testing.kit.durations import Duration, seconds
 from mesh.testing.kit.engines import Engine, RealEngine, VirtualEngine

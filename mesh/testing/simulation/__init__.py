@@ -9,7 +9,7 @@ repertoire      what they play: some of the fixed routes
 cluster         the memory broker, with eyes
 transcript      what happened
 
-What a run is judged by is `mesh.testing.promises`. docs/testing.md says what is modelled and how to add to it.
+What a run is judged by is `mesh.testing.promises.judge`. docs/testing.md says what is modelled and how to add to it.
 """
 
 from mesh.testing.simulation.plan import Plan

@@ -1,6 +1,6 @@
 """A memory cluster that tells of every record the moment it lands, and connections that watch what a router does with them.
 
-Owns the hooks alone; what is judged by them is `mesh.testing.promises`. Used by `world`.
+Owns the hooks alone; what is judged by them is `mesh.testing.promises.judge`. Used by `world`.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 from mesh.adapters.memory import MemoryBroker, MemoryCluster
 from mesh.core.topics import Topics
 from mesh.ports import Appended, OutRecord, Record, SendFailure, TopicPartition
-from mesh.testing.promises import Promises
+from mesh.testing.promises.judge import Promises
 
 __all__ = ["RouterConnection", "WatchedCluster"]
 

@@ -10,7 +10,7 @@ from copy import deepcopy
 from typing import Any, Final, NamedTuple
 
 from mesh.core.route import Route
-from mesh.core.route_compile import RouteRefused, compile_route
+from mesh.routes.compiler import RouteRefused, compile_route
 from mesh.testing.simulation.routes import AGENTS, AWAITED, CAPABILITIES, UNKNOWN_AGENT
 
 __all__ = ["DrawnRoute", "draw_routes"]

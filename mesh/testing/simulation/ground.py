@@ -11,7 +11,7 @@ from mesh.codec.cloudevents import to_record
 from mesh.codec.commands import encode_command
 from mesh.core.topics import Topics
 from mesh.ports import Clock, OutRecord
-from mesh.testing.promises import Promises
+from mesh.testing.promises.judge import Promises
 from mesh.testing.simulation.repertoire import Repertoire
 
 __all__ = ["Ground"]

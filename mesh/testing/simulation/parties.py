@@ -15,7 +15,7 @@ from mesh.core.matching import Match, RouteIndex
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import Clock, Record
-from mesh.testing.promises import Promises
+from mesh.testing.promises.judge import Promises
 from mesh.testing.simulation.approvers import Approvers
 from mesh.testing.simulation.ground import Ground
 from mesh.testing.simulation.operators import Operators

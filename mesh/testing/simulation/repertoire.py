@@ -8,7 +8,7 @@ import msgspec
 
 from mesh.core import ids
 from mesh.core.route import CallWork, Route, Step
-from mesh.core.route_compile import compile_route
+from mesh.routes.compiler import compile_route
 from mesh.testing.simulation.drawn import DrawnRoute
 from mesh.testing.simulation.routes import CALLED, CHANGED, FIXED, SCHEDULED
 

@@ -10,7 +10,7 @@ from mesh.testing.simulation.drawn import draw_routes
 from mesh.testing.simulation.plan import Plan
 from mesh.testing.simulation.transcript import Transcript
 from mesh.testing.simulation.world import World
-from mesh.testing.virtual_time import VirtualTimeLoop, run
+from mesh.testing.virtual_time.loop import VirtualTimeLoop, run
 
 __all__ = ["Outcome", "drawn_yaml", "simulate"]
 

@@ -13,7 +13,7 @@ import structlog
 from mesh.core.events import Decision, Event, OwnerChanged
 from mesh.errors import MeshError
 from mesh.ports import Record
-from mesh.testing.incarnation import current_incarnation
+from mesh.testing.virtual_time.incarnation import current_incarnation
 
 __all__ = ["Transcript"]
 

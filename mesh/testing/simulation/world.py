@@ -1,6 +1,6 @@
 """One simulated run: routers that die, come back and overlap, agents, people and a network with faults; then calm, in which everything must end.
 
-Owns the course of a run and what it is judged by at its end. The promises during the run are `mesh.testing.promises`; what others do is `parties`.
+Owns the course of a run and what it is judged by at its end. The promises during the run are `mesh.testing.promises.judge`; what others do is `parties`.
 
     faults  (`chaos_s`)   routers live and die by chance, at times all of them at once; the network is weak
     calm                  the network behaves, each router lives on; within `calm_s` nothing may be left undone
@@ -27,8 +27,7 @@ from mesh.errors import BrokerError
 from mesh.ports import Record, TopicPartition, TopicSpec
 from mesh.services.agent_runtime import AgentRuntime
 from mesh.services.router import Router, RouterConfig
-from mesh.testing.incarnation import Incarnation
-from mesh.testing.promises import Promises
+from mesh.testing.promises.judge import Promises
 from mesh.testing.simulation.agents import SETTINGS, scripted_agent
 from mesh.testing.simulation.cluster import RouterConnection, WatchedCluster
 from mesh.testing.simulation.drawn import draw_routes
@@ -38,7 +37,8 @@ from mesh.testing.simulation.repertoire import Repertoire
 from mesh.testing.simulation.routes import AGENTS, ROLES, UNKNOWN_AGENT
 from mesh.testing.simulation.stores import MemoryCheckpointStore
 from mesh.testing.simulation.transcript import Transcript
-from mesh.testing.virtual_time import SeededEntropy, VirtualClock, VirtualTimeLoop
+from mesh.testing.virtual_time.incarnation import Incarnation
+from mesh.testing.virtual_time.loop import SeededEntropy, VirtualClock, VirtualTimeLoop
 
 __all__ = ["World"]
 

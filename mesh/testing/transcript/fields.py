@@ -5,8 +5,8 @@ from typing import Final
 
 import msgspec
 
-from mesh.core.between import Crossing, crossing_id
 from mesh.core.calls import Caller
+from mesh.core.crossings import Crossing, crossing_id
 from mesh.core.effects import (
     AskApproval,
     Effect,

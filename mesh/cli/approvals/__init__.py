@@ -1,0 +1,1 @@
+"""`mesh approvals`, `mesh approve`, `mesh reject`: the commands, the editor and the keyboard."""

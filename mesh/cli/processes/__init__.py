@@ -1,0 +1,1 @@
+"""Commands that run processes: `mesh dev`, `mesh router`, `mesh agent`, `mesh health`."""

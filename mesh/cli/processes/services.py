@@ -1,0 +1,102 @@
+"""`mesh router`, `mesh agent`, `mesh health`: the services, each a process of its own."""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mesh.cli.exit_codes import FAILED
+from mesh.cli.text.format import duration
+from mesh.settings import Settings, load_settings
+from mesh.wiring import run as run_service
+from mesh.wiring import run_agents, run_router
+
+__all__ = ["agent", "health", "router"]
+
+
+def service_options(function: Callable[..., None]) -> Callable[..., None]:
+    """What a service may be told; everything else is a MESH_ variable."""
+    options: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
+        click.option("--broker", metavar="URL", help="sqlite://PATH or kafka://HOST:PORT (else MESH_BROKER)."),
+        click.option("--json", "as_json", is_flag=True, help="Log JSON lines, also on a terminal."),
+        click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error (else MESH_LOG_LEVEL)."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def _settings(*, broker: str | None, as_json: bool, log_level: str | None, **others: Any) -> Settings:
+    return load_settings(broker=broker, log_format="json" if as_json else None, log_level=log_level, **others)
+
+
+@click.command(short_help="Run a router.")
+@click.option(
+    "--routes", multiple=True, type=click.Path(path_type=Path), help="Route files and folders (else MESH_ROUTES)."
+)
+@click.option("--approvers", type=click.Path(path_type=Path), help="Who has which role (else MESH_APPROVERS).")
+@service_options
+def router(
+    *, routes: tuple[Path, ...], approvers: Path | None, broker: str | None, as_json: bool, log_level: str | None
+) -> None:
+    """Run a router until SIGTERM or Ctrl-C; a second one stops it at once. Routers of one broker share its partitions."""
+    settings = _settings(
+        broker=broker, as_json=as_json, log_level=log_level, routes=routes or None, approvers=approvers
+    )
+    run_service(run_router(settings))
+
+
+@click.command(short_help="Run agents.")
+@click.argument("modules", metavar="MODULE...", nargs=-1, required=True)
+@service_options
+def agent(*, modules: tuple[str, ...], broker: str | None, as_json: bool, log_level: str | None) -> None:
+    """Run the agents that these modules define, in this process, until SIGTERM or Ctrl-C.
+
+    \b
+    mesh agent agents.issue_triage.classifier
+    """  # noqa: D301 - \b is click\'s mark of a paragraph to leave as it is
+    run_service(run_agents(_settings(broker=broker, as_json=as_json, log_level=log_level), modules))
+
+
+@click.command(short_help="Tell whether the service of this folder is alive.")
+@click.option("--broker", hidden=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+def health(*, broker: str | None, as_json: bool) -> None:
+    """Exit with 0 while the service that runs with the same settings touches its heartbeat file, else with 1.
+
+    It says that the process and its event loop live; never that the broker is reachable.
+    """
+    settings = load_settings(broker=broker)
+    path = settings.heartbeat_path
+    try:
+        age_s = max(0.0, time.time() - path.stat().st_mtime)
+    except OSError:
+        _tell(
+            alive=False,
+            age_s=None,
+            message=f"no heartbeat: {path} is not there; no service runs with these settings",
+            as_json=as_json,
+        )
+        sys.exit(FAILED)
+    alive = age_s <= settings.heartbeat_max_age_s
+    said = "alive" if alive else f"no heartbeat for more than {settings.heartbeat_max_age_s:g} s"
+    _tell(
+        alive=alive,
+        age_s=age_s,
+        message=f"{said}: the last one was {duration(age_s * 1_000)} ago ({path})",
+        as_json=as_json,
+    )
+    if not alive:
+        sys.exit(FAILED)
+
+
+def _tell(*, alive: bool, age_s: float | None, message: str, as_json: bool) -> None:
+    if as_json:
+        import json  # noqa: PLC0415 - a health check runs every few seconds
+
+        click.echo(json.dumps({"alive": alive, "age_s": age_s, "message": message}))
+    else:
+        click.echo(message, err=not alive)

@@ -1,0 +1,1 @@
+"""`mesh routes`: one module for each command, and their group."""

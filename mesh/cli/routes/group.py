@@ -1,0 +1,30 @@
+"""`mesh routes`: tools for those who write and run routing rules. Every command is a module of its own."""
+
+import click
+
+from mesh.cli.routes.apply import apply, rollback
+from mesh.cli.routes.check import check, schema
+from mesh.cli.routes.explain import explain
+from mesh.cli.routes.graph import graph
+from mesh.cli.routes.replay import replay
+from mesh.cli.routes.versions import diff, list_routes, show
+
+__all__ = ["routes"]
+
+
+@click.group(short_help="Check, apply, explain, draw, compare and replay routing rules.")
+def routes() -> None:
+    """Routing rules: check them before they run, make them active, see what they do with an event, and what a change would do to workflows that were.
+
+    \b
+    mesh routes check routes/                     what is wrong with the files
+    mesh routes apply routes/                     make them active; running routers take them up
+    mesh routes explain event.json                which rules match an event, and why
+    mesh routes graph routes/triage.yaml          a picture (Mermaid) of a route, or of one workflow
+    mesh routes diff routes/triage.yaml           the file against what runs
+    mesh routes replay --since 7d triage.yaml     what the changed rules would have decided
+    """  # noqa: D301 - \b is click\'s mark of a paragraph to leave as it is
+
+
+for command in (check, apply, rollback, list_routes, show, diff, explain, graph, replay, schema):
+    routes.add_command(command)

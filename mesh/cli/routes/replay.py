@@ -1,0 +1,204 @@
+"""`mesh routes replay`: what changed rules would have decided on the workflows that were."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import msgspec
+import orjson
+from rich.table import Table
+from rich.text import Text
+
+from mesh.cli.exit_codes import FAILED
+from mesh.cli.session import Session, mesh_command
+from mesh.cli.text.format import counted, one_line, printable
+from mesh.codec.approvers_file import load_approvers
+from mesh.codec.route_file import load_routes
+from mesh.codec.times import parse_rfc3339
+from mesh.errors import NotFound
+from mesh.inspection.replay import read_runs, replay_runs
+from mesh.inspection.route_versions import Change, changes
+from mesh.inspection.what_if import Difference, Fact, Rehearsal
+from mesh.routes.expressions.paths import path_text
+from mesh.routes.problems import Book, Part
+
+__all__ = ["difference_words", "replay"]
+
+STYLES: Final = {"same": "green", "differs": "yellow", "unknown": "dim"}
+ORDER: Final = ("differs", "unknown", "same")
+COUNTED: Final = {"differs": "{} would go otherwise", "unknown": "{} unknown", "same": "{} the same"}
+SAID: Final = {
+    "dispatched": "dispatched to {agent}",
+    "called": "called route {route}",
+    "asked": "asked {role}",
+    "handed over": "handed over to {to}",
+    "waits": "waits for {for}",
+    "received": "received event {event[id]}",
+    "emitted": "emitted {type}",
+    "asks for its alias": "asked for alias {alias}",
+    "goes without its alias": "went on without its alias",
+    "round": "round {round}",
+    "all items done": "all items done, {failed} failed",
+    "undoing": "undone, then {status}",
+    "started": "workflow {workflow}",
+    "not started": "not started: {reason}",
+}
+"""Of facts that need more than their own word."""
+SHOWN: Final = 60  # characters of a value
+
+
+@click.command(short_help="Play recorded workflows through changed rules.")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--since",
+    metavar="WHEN",
+    help="Workflows that started then or later: 2h, 7d, or 2026-11-20T08:00:00Z; all without it.",
+)
+@click.option("--workflow", "part", metavar="ID", help="Only workflows whose id contains this.")
+@click.option(
+    "--approvers",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Who has which role; without it, whoever answered has the role that they had.",
+)
+@click.option("--all", "show_all", is_flag=True, help="List those too that are the same.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="So many lines; JSON has all.")
+@click.option("--exit-code", "exit_code", is_flag=True, help="Exit with 1 if any workflow differs.")
+@mesh_command
+def replay(
+    session: Session,
+    *,
+    files: tuple[Path, ...],
+    since: str | None,
+    part: str | None,
+    approvers: Path | None,
+    show_all: bool,
+    limit: int,
+    exit_code: bool,
+) -> None:
+    """Play recorded workflows through the changed rules in FILE, in a sandbox: their own events, agents' results, people's answers. Nothing is sent.
+
+    \b
+    mesh routes replay --since 7d new.yaml
+
+    For each workflow: whether the rules would have decided the same, else the first decision that differs. What hangs on a result that was never recorded is unknown.
+    Times (timeout, backoff, deadline) count where they change what happens.
+    """  # noqa: D301 - \b is click\'s mark of a paragraph to leave as it is
+    routes = {one.route.name: one.route for one in load_routes(files)}
+    roles = None if approvers is None else load_approvers(approvers)
+    since_ms = 0 if since is None else _since(since, session.now_ms())
+    runs = session.run(_read(session, list(routes), since_ms))
+    found = replay_runs([run for run in runs if part is None or part in run.workflow_id], routes, roles=roles)
+    if not found and part is not None:
+        raise NotFound(f"no workflow of {', '.join(routes)} has {part!r} in its id and began by then")
+    counts: Counter[str] = Counter(one.verdict for one in found)
+    if session.as_json:
+        session.emit({"counts": {verdict: counts[verdict] for verdict in ORDER}, "workflows": found})
+    else:
+        _show(session, [one for one in found if show_all or one.verdict != "same"], limit)
+        session.note(_summary(found, counts, routes))
+    if exit_code and counts["differs"]:
+        sys.exit(FAILED)
+
+
+async def _read(session: Session, routes: list[str], since_ms: int) -> list[Any]:
+    async with session.broker(read_only=True) as broker:
+        return await read_runs(broker, session.topics, routes=routes, since_ms=since_ms)
+
+
+def _since(text: str, now_ms: int) -> int:
+    """A time, or a duration as routes write it: so long ago."""
+    book = Book()
+    seconds = Part({"since": text}, (), book).duration("since", 0.0)
+    if not book.problems:
+        return now_ms - int(seconds * 1_000)
+    try:
+        return parse_rfc3339(text if "T" in text else f"{text}T00:00:00Z")
+    except ValueError as error:
+        raise click.BadParameter(
+            f"{text!r} is no time: write 2h, 7d, 2026-11-20 or 2026-11-20T08:00:00Z", param_hint="--since"
+        ) from error
+
+
+# For people ---------------------------------------------------------------------------------------------------------------------------
+
+
+def _summary(found: list[Rehearsal], counts: Counter[str], routes: dict[str, Any]) -> str:
+    if not found:
+        return f"no workflow of {', '.join(routes)} began in that time"
+    said = ", ".join(COUNTED[verdict].format(f"{counts[verdict]:,}") for verdict in ORDER if counts[verdict])
+    return f"{counted(len(found), 'workflow')}: {said}; nothing was sent"
+
+
+def _show(session: Session, rows: list[Rehearsal], limit: int) -> None:
+    if not rows:
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
+    table.add_column("WORKFLOW", overflow="fold", ratio=2)
+    table.add_column("RULES", no_wrap=True)
+    table.add_column("END", overflow="fold")
+    table.add_column("FIRST DIFFERENCE", overflow="fold", ratio=3)
+    for one in sorted(rows, key=lambda row: ORDER.index(row.verdict))[:limit]:
+        table.add_row(
+            Text(printable(one.workflow_id), style="bold"),
+            Text(one.verdict, style=STYLES[one.verdict]),
+            _end(one),
+            _why(one),
+        )
+    session.show(table)
+    if len(rows) > limit:
+        session.note(f"... and {len(rows) - limit:,} more: --limit shows them")
+
+
+def _end(one: Rehearsal) -> str:
+    after = one.after or "unknown"
+    return one.before if after == one.before else f"{one.before} -> {after}"
+
+
+def _why(one: Rehearsal) -> Text:
+    lines = [difference_words(one.first)] if one.first is not None else []
+    if one.others:
+        lines.append(f"and {counted(one.others, 'other step')}")
+    lines += [f"unknown from {unknown.step}: {unknown.why}" for unknown in one.unknown]
+    return Text(printable("\n".join(lines)))
+
+
+def difference_words(one: Difference) -> str:
+    """What was decided first that is not the same, in a line: the step, and what became what."""
+    where = f"{one.step}: " if one.step else ""
+    if one.fields and one.before is not None and one.after is not None:
+        found = [
+            change
+            for name in one.fields
+            for change in changes(one.before.detail[name], one.after.detail[name], (name,))
+        ]
+        more = f" and {counted(len(found) - 1, 'more change')}" if len(found) > 1 else ""
+        return f"{where}{one.after.what}, {_change(found[0])}{more}" if found else f"{where}{one.after.what}"
+    return f"{where}{_fact(one.before)} -> {_fact(one.after)}"
+
+
+def _change(change: Change) -> str:
+    where = path_text(change.path)
+    match change.kind:
+        case "added":
+            return f"{where} added: {_value(change.after)}"
+        case "removed":
+            return f"{where} left out: {_value(change.before)}"
+        case "changed":
+            return f"{where} {_value(change.before)} -> {_value(change.after)}"
+
+
+def _fact(fact: Fact | None) -> str:
+    if fact is None:
+        return "nothing"
+    said = SAID.get(fact.what, "{what}").format(what=fact.what, **fact.detail)
+    if fact.detail.get("attempt", 1) > 1:
+        return f"{said}, attempt {fact.detail['attempt']}"
+    if "by" in fact.detail:
+        return f"{said} by {fact.detail['by']}"
+    return f"{said} ({fact.detail['kind']})" if "kind" in fact.detail else said
+
+
+def _value(value: Any) -> str:
+    return one_line(value if isinstance(value, str) else orjson.dumps(msgspec.to_builtins(value)).decode(), SHOWN)

@@ -1,0 +1,65 @@
+"""Limits for people: the lines of their events, why a step is queued, and how a limiter stands. Text alone; `timeline` gives it its place."""
+
+from collections.abc import Iterator, Mapping
+
+from mesh.core.amounts import as_number
+from mesh.core.events import Event, SlotFreed, SlotGranted, SlotQueued, SlotRefused, SlotReleased, SlotRequested
+from mesh.core.limits import Limiter, limiter_name
+from mesh.core.state import Workflow
+
+__all__ = ["stands", "told", "why_queued"]
+
+
+def told(event: Event) -> tuple[str, str, str] | None:
+    """Step, what and why of an event of slots; None of any other."""
+    match event:
+        case SlotRequested():
+            return event.step, f"queued for limit {limiter_name(event.limit)}", event.reason
+        case SlotReleased():
+            return event.step, f"slot of limit {limiter_name(event.limit)} given back", ""
+        case SlotQueued():
+            priority = f", priority {as_number(event.priority)}" if event.priority else ""
+            return "", f"{event.task_id}/{event.attempt} wants a slot{priority}", ""
+        case SlotGranted():
+            return "", f"slot granted to {event.task_id}/{event.attempt}", ""
+        case SlotFreed():
+            return "", f"slot given back by {event.task_id}/{event.attempt}", ""
+        case SlotRefused():
+            return "", f"{event.task_id}/{event.attempt} gets no slot", event.message
+        case _:
+            return None
+
+
+def why_queued(workflow: Workflow, place: str, limiters: Mapping[str, Workflow]) -> str:
+    """`waits for limit openai: 10 of 10 out, 3 before it`; without the limiter, its name alone."""
+    slots = workflow.slots.get(place, ())
+    if not slots:
+        return "waits for a limit"
+    slot = slots[-1]
+    why = f"waits for limit {limiter_name(slot.limit)}"
+    known = limiters.get(slot.limit)
+    if known is None or known.limiter is None:
+        return why
+    limiter = known.limiter
+    claims = [(claim.task_id, claim.attempt) for claim in limiter.queue]
+    asked = (slot.task_id, slot.attempt)
+    before = f", {claims.index(asked)} before it" if asked in claims else ""
+    return f"{why}: {_out(limiter)}{before}"
+
+
+def stands(limiter: Limiter) -> Iterator[str]:
+    """How a limiter stands: its numbers, and the first of its queue."""
+    rate = limiter.limit.rate
+    yield _out(limiter) + (f", {rate} in {as_number(limiter.limit.per_ms / 1000)} s" if rate is not None else "")
+    for claim in limiter.queue[:_SHOWN]:
+        yield f"waits: {claim.name}" + (f" (priority {as_number(claim.priority)})" if claim.priority else "")
+    if len(limiter.queue) > _SHOWN:
+        yield f"... and {len(limiter.queue) - _SHOWN:,} more"
+
+
+_SHOWN = 20
+
+
+def _out(limiter: Limiter) -> str:
+    most = limiter.limit.concurrency
+    return f"{len(limiter.holders)} out" if most is None else f"{len(limiter.holders)} of {most} out"

@@ -1,0 +1,156 @@
+"""How a workflow stands: its status in a word, who it is, and what it waits for now. Rendering alone."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from rich.text import Text
+
+from mesh.cli.text import limits
+from mesh.cli.text.built_in import plan_words
+from mesh.cli.text.events import BAD, END_STYLES, PEOPLE, STEP_STYLES, event_name
+from mesh.cli.text.format import ago, clock_time, duration, one_line, printable, until
+from mesh.cli.text.items import NAMED
+from mesh.core import ids
+from mesh.core.evolve.budget import unended
+from mesh.core.state import FINISHED, Fan, KeptEvent, StepState, Workflow
+
+__all__ = ["header", "standing", "status_text", "waits"]
+
+_ASIDE: Final = frozenset({*FINISHED, "again"})  # nothing is awaited there: it is settled, or its needs are not
+
+
+def status_text(status: str, incidents: int) -> Text:
+    """A workflow's status in the one word that lists and timelines share: a running one that waits for an operator is an `incident`."""
+    return Text("incident", style=BAD) if incidents else Text(status, style=END_STYLES[status])
+
+
+def standing(workflow: Workflow) -> Text:
+    """`status_text` of a workflow's state, counted as the read model does: of live workflows."""
+    incidents = sum(step.status == "incident" for step in workflow.steps.values())
+    return status_text(workflow.status, incidents if workflow.status == "running" else 0)
+
+
+def header(workflow: Workflow, now_ms: int) -> Text:
+    """Who it is and how it stands."""
+    text = Text(printable(workflow.workflow_id), style="bold")
+    text.append("  ")
+    text.append_text(standing(workflow))
+    if workflow.reason:
+        text.append(f"  {printable(workflow.reason)}", style="default")
+    origin = f"; {_origin(workflow)}" if workflow.digest else ""
+    return text.append(f"\n{_times(workflow, now_ms)}{origin}", style="dim")
+
+
+def _times(workflow: Workflow, now_ms: int) -> str:
+    if workflow.status == "expected":
+        kept = clock_time(workflow.forget_at_ms or now_ms, now_ms)
+        return f"no run yet: an event came {ago(workflow.started_at_ms, now_ms)}, and is kept for one until {kept}"
+    if workflow.status == "standing":
+        return f"since {ago(workflow.started_at_ms, now_ms)}"
+    ended = workflow.ended_at_ms
+    taken = duration((ended or now_ms) - workflow.started_at_ms)
+    return f"started {ago(workflow.started_at_ms, now_ms)}, {'took' if ended else 'running for'} {taken}"
+
+
+def _origin(workflow: Workflow) -> str:
+    rules = f"rules {workflow.digest[7:19]}"
+    return f"run {workflow.run_id}, {rules}, trace {workflow.trace_id}" if workflow.run_id else rules
+
+
+def waits(workflow: Workflow, now_ms: int, limiters: Mapping[str, Workflow] | None = None) -> list[Text]:
+    """What it waits for now; of a limiter, who waits there. `limiters`: those that its steps are queued at, by id, where they are known."""
+    if workflow.limiter is not None:
+        return [Text(printable(line)) for line in limits.stands(workflow.limiter)]
+    is_past = workflow.status == "expected" and (workflow.forget_at_ms or 0) <= now_ms
+    lines = [] if is_past else [_kept(kept, now_ms) for kept in workflow.kept[:NAMED]]
+    if workflow.plan is not None:
+        return [Text(plan_words(workflow.plan, now_ms), style="bold")]
+    if workflow.status != "running":
+        return lines
+    if workflow.ending is not None:
+        left = ", ".join(workflow.ending.undo)
+        said = f"{workflow.ending.status} once undone: {left}; {workflow.ending.reason}"
+        lines.insert(0, Text(one_line(said, 300), style=PEOPLE))
+    return [*_steps(workflow, now_ms, limiters or {}), *lines]
+
+
+def _kept(kept: KeptEvent, now_ms: int) -> Text:
+    line = Text(f"{one_line(event_name(kept.cloud_event), 200)}: ", style="bold")
+    line.append("kept", style=PEOPLE)
+    return line.append(f" for {duration(now_ms - kept.at_ms)}, until a step waits for it", style="default")
+
+
+def _steps(workflow: Workflow, now_ms: int, limiters: Mapping[str, Workflow]) -> Iterator[Text]:
+    """One line for each step that is under way; of a for-each's items only those that wait for an operator have one."""
+    named = 0
+    for place, step in workflow.steps.items():
+        if step.status in _ASIDE:
+            continue
+        if ids.is_item(place):
+            named += step.status == "incident"
+            if step.status != "incident" or named > NAMED:
+                continue
+        said = _items(workflow, place, step)
+        if step.status == "queued":
+            said = f" for {duration(now_ms - step.since_ms)}; {limits.why_queued(workflow, place, limiters)}"
+        if step.status == "held" and workflow.account is not None and (kept := unended(workflow.account)):
+            said = f"{_said(step, now_ms)}; {kept}"
+        yield _step(place, step, said, now_ms)
+    if named > NAMED:
+        yield Text(f"and {named - NAMED:,} more items with an incident", style=BAD)
+
+
+def _step(place: str, step: StepState, said: str, now_ms: int) -> Text:
+    line = Text(f"{printable(place)}: ", style="bold")
+    line.append(step.status, style=STEP_STYLES.get(step.status, "default"))
+    return line.append(one_line(said or _said(step, now_ms), 300), style="default")
+
+
+def _items(workflow: Workflow, name: str, step: StepState) -> str:
+    """How far a for-each is: `: 14 of 40 items are done, 1 of them failed; 20 running, 1 incident`."""
+    if step.fan is None:
+        return ""
+    counts = Counter(
+        state.status
+        for place, state in workflow.steps.items()
+        if ids.is_item(place) and ids.step_of(place) == name and state.status not in FINISHED
+    )
+    under_way = ", ".join(f"{counts[status]:,} {status}" for status in sorted(counts, key=_order))
+    return f": {_done(step.fan)}" + (f"; {under_way}" if under_way else "")
+
+
+def _order(status: str) -> int:
+    known = list(STEP_STYLES)
+    return known.index(status) if status in known else len(known)
+
+
+def _done(fan: Fan) -> str:
+    failed = f", {fan.failed:,} of them failed" if fan.failed else ""
+    return f"{fan.settled:,} of {fan.total:,} items are done{failed}"
+
+
+def _said(step: StepState, now_ms: int) -> str:
+    waited, due = duration(now_ms - step.since_ms), until(step.due_at_ms, now_ms)
+    match step.status:
+        case "running":
+            return f" ({step.agent}, attempt {step.attempt}) for {waited}; time-out {due}"
+        case "retrying":
+            return f"; next attempt {due}; the last one failed: {step.error}"
+        case "asking":
+            return f" role {step.role} for {waited}; deadline {due}"
+        case "calling":
+            return f" {step.called} for {waited}; time-out {due}"
+        case "claiming":
+            return f" {step.alias} for {waited}"
+        case "held":
+            return f" by the workflow's budget for {waited}"
+        case "waiting" if step.awaits:
+            given_up = f"; given up {due}" if step.due_at_ms is not None else ", without a time-out"
+            return f" for event {step.awaits} for {waited}{given_up}"
+        case "waiting" if step.due_at_ms is not None:
+            return f" until {clock_time(step.due_at_ms, now_ms)} ({due})"
+        case "incident" if step.incident is not None:
+            return f" for {waited}: {step.incident.kind}: {step.incident.message}"
+        case _:
+            return ""

@@ -1,0 +1,1 @@
+"""`mesh workflows` and `mesh workflow`."""

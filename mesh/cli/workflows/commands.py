@@ -1,0 +1,182 @@
+"""`mesh workflow cancel|retry|skip|fail ID`: what an operator orders, and what became of it."""
+
+import getpass
+import shlex
+import sys
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import click
+from rich.text import Text
+
+from mesh.cli.exit_codes import FAILED
+from mesh.cli.session import Session, mesh_command
+from mesh.cli.text.format import one_line, pick, printable
+from mesh.cli.text.workflow import standing, waits
+from mesh.core.inputs import Command
+from mesh.core.state import Workflow
+from mesh.inspection.read_model import ReadModel, queries
+from mesh.inspection.read_model.queries import CommandRow
+
+__all__ = ["cancel", "fail", "pick_workflow", "retry", "skip"]
+
+SETTLE_S: Final = 10.0  # how long a command's consequences are waited for; longer ones are told as they stand
+AT_WORK: Final = frozenset({"running", "retrying"})  # statuses that move by themselves, and soon
+
+
+class _Order(NamedTuple):
+    """What is ordered, and by whom; `by` None: the login name."""
+
+    command: Command
+    part: str
+    by: str | None
+    reason: str
+    timeout_s: float
+    step: str | None = None
+
+
+def _given_by(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that every command has."""
+    who = click.option(
+        "--by", metavar="WHO", envvar="MESH_BY", show_envvar=True, help="Who commands; the login name without it."
+    )
+    timeout = click.option(
+        "--timeout",
+        "timeout_s",
+        type=float,
+        default=60.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long to wait for the decision.",
+    )
+    return who(timeout(function))
+
+
+_of_step = click.option(
+    "--step",
+    metavar="STEP",
+    help="Only this step's incident (check), this item's (check[7]), this compensation's (hotel.undo); all of them without it.",
+)
+_reason = click.option("--reason", default="", metavar="TEXT", help="Why; it is kept in the log.")
+
+
+@click.command()
+@click.argument("part", metavar="ID")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept in the log.")
+@_given_by
+@mesh_command
+def cancel(session: Session, *, part: str, reason: str, by: str | None, timeout_s: float) -> None:
+    """Cancel a running workflow, and wait for the decision. Exits with 1 if it is refused.
+
+    What it did is undone first, where its route says how; a second cancel ends it as it stands.
+    """
+    _run(session, _Order("cancel", part, by, reason, timeout_s))
+
+
+@click.command()
+@click.argument("part", metavar="ID")
+@_of_step
+@_reason
+@_given_by
+@mesh_command
+def retry(session: Session, *, part: str, step: str | None, reason: str, by: str | None, timeout_s: float) -> None:
+    """Try a workflow's incidents again, with all attempts anew; a loop gets one round more. Exits with 1 if it is refused.
+
+    Waits for the decision, then up to 10 seconds for what it leads to, and tells how the workflow stands.
+    """
+    _run(session, _Order("retry", part, by, reason, timeout_s, step))
+
+
+@click.command()
+@click.argument("part", metavar="ID")
+@_of_step
+@_reason
+@_given_by
+@mesh_command
+def skip(session: Session, *, part: str, step: str | None, reason: str, by: str | None, timeout_s: float) -> None:
+    """Go on without the steps that have an incident: those who need them run. Exits with 1 if it is refused.
+
+    An item counts as failed, and its for-each goes on. Waits as `retry` does.
+    """
+    _run(session, _Order("skip", part, by, reason, timeout_s, step))
+
+
+@click.command()
+@click.argument("part", metavar="ID")
+@_of_step
+@_reason
+@_given_by
+@mesh_command
+def fail(session: Session, *, part: str, step: str | None, reason: str, by: str | None, timeout_s: float) -> None:
+    """End a workflow that has an incident as failed. Exits with 1 if it is refused.
+
+    What it did is undone first, where its route says how. A compensation that has the incident is left as it is, and the rest is undone. Waits as `retry` does.
+    """
+    _run(session, _Order("fail", part, by, reason, timeout_s, step))
+
+
+def pick_workflow(model: ReadModel, part: str) -> str:
+    return pick(part, queries.workflow_ids(model.db, part), what="workflow", where="mesh workflows")
+
+
+def _run(session: Session, order: _Order) -> None:
+    row, state = session.run(_order(session, order))
+    if session.as_json:
+        session.emit(_document(row, state))
+    else:
+        _tell(session, row, state)
+    if not row.accepted:
+        sys.exit(FAILED)
+
+
+async def _order(session: Session, order: _Order) -> tuple[CommandRow, Workflow | None]:
+    """Send it, and wait for the decision and for what follows of it."""
+    async with session.model(read_only=False) as (broker, model):
+        workflow_id = pick_workflow(model, order.part)
+        client, who = session.client(broker), order.by or getpass.getuser()
+        command_id = await client.command(order.command, workflow_id, by=who, reason=order.reason, step=order.step)
+        row = await model.wait_until(lambda: queries.command(model.db, command_id), timeout_s=order.timeout_s)
+        if row is None:
+            raise TimeoutError(
+                f"no decision on `{order.command}` for {workflow_id} after {order.timeout_s:g} s: the command is on the broker, and a "
+                "router will read it (`mesh status` shows whether one is alive)"
+            )
+        if order.command != "cancel" and row.accepted:
+            await model.wait_until(lambda: _led_to(model, workflow_id), timeout_s=min(order.timeout_s, SETTLE_S))
+        return row, queries.workflow_state(model.db, workflow_id)
+
+
+def _led_to(model: ReadModel, workflow_id: str) -> Workflow | None:
+    """The workflow, once nothing of it is under way: it has ended, waits for a person or an event, or has an incident again."""
+    state = queries.workflow_state(model.db, workflow_id)
+    return state if state is not None and not _is_under_way(state) else None
+
+
+def _is_under_way(state: Workflow) -> bool:
+    return state.status == "running" and any(step.status in AT_WORK for step in state.steps.values())
+
+
+def _document(row: CommandRow, state: Workflow | None) -> dict[str, object]:
+    return {
+        "command_id": row.command_id,
+        "command": row.command,
+        "workflow_id": row.workflow_id,
+        "accepted": bool(row.accepted),
+        "code": row.code,
+        "message": row.message,
+        "workflow_status": state.status if state else None,
+    }
+
+
+def _tell(session: Session, row: CommandRow, state: Workflow | None) -> None:
+    if not row.accepted:
+        refused = Text(f"refused ({row.code})", style="bold red")
+        session.show(refused + Text(f"  {printable(row.message)}", style="default"))
+        return
+    session.show(Text(row.command, style="bold green") + Text(f"  {printable(row.workflow_id)}", style="default"))
+    if state is None:
+        return
+    now = Text("  it is now: ", style="dim") + standing(state)
+    session.show(now + Text(f"  {one_line(state.reason)}", style="dim"), *waits(state, session.now_ms()))
+    if row.command != "cancel" and _is_under_way(state):
+        session.note(f"`mesh workflow {shlex.quote(printable(row.workflow_id))}` shows how it goes on")

@@ -1,0 +1,258 @@
+"""`mesh workflows migrate`: move running workflows to another version of their route. Their owners decide, one by one; this shows each verdict."""
+
+import asyncio
+import getpass
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
+
+import click
+import msgspec
+from msgspec.structs import replace
+from rich.text import Text
+
+from mesh.cli.exit_codes import FAILED
+from mesh.cli.routes.versions import short
+from mesh.cli.session import Session, mesh_command
+from mesh.cli.text.format import counted, pick, printable
+from mesh.core.decide import decide
+from mesh.core.events import ApprovalRequested, CommandRefused, Event, TaskDispatched
+from mesh.core.inputs import CommandGiven
+from mesh.core.route import Route
+from mesh.core.state import Directory, Workflow
+from mesh.errors import NotFound, OperatorError
+from mesh.inspection.read_model import ReadModel, queries
+from mesh.inspection.read_model.queries import CommandRow
+from mesh.inspection.route_versions import Stored, read_stored
+from mesh.services.client import Client
+
+__all__ = ["migrate"]
+
+AT_ONCE: Final = 200  # commands under way
+ALL: Final = 1_000_000
+ACTIVE: Final = "active"
+Kind = Literal["migrated", "already", "refused", "undecided"]
+STYLES: Final[dict[Kind, str]] = {"migrated": "green", "already": "dim", "refused": "red", "undecided": "yellow"}
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What became, or in a dry run would become, of one workflow. `undecided`: no decision came in time. `acts`: what begins at once, in a dry run."""
+
+    workflow_id: str
+    verdict: Kind
+    before: str
+    to: str
+    code: str = ""
+    message: str = ""
+    command_id: str | None = None
+    acts: tuple[str, ...] = ()
+
+
+@click.command(short_help="Move running workflows to another version of their route.")
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--route", metavar="ROUTE", help="All running workflows of this route, instead of IDs.")
+@click.option(
+    "--to",
+    required=True,
+    metavar="DIGEST|active",
+    help="Any unique part of a version's digest; active: the active one.",
+)
+@click.option("--dry-run", is_flag=True, help="Only show what would be decided, as far as the log is known here.")
+@click.option("--reason", default="", metavar="TEXT", help="Why; it is kept in the log.")
+@click.option(
+    "--by", metavar="WHO", envvar="MESH_BY", show_envvar=True, help="Who commands; the login name without it."
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=float,
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for the decisions.",
+)
+@mesh_command
+def migrate(
+    session: Session,
+    *,
+    ids: tuple[str, ...],
+    route: str | None,
+    to: str,
+    dry_run: bool,
+    reason: str,
+    by: str | None,
+    timeout_s: float,
+) -> None:
+    """Move running workflows to another version of their route: they are decided by it from then on. What has begun must fit it; what has not may differ freely. Exits with 1 where any is refused.
+
+    \b
+    mesh workflows migrate --route issue-triage --to active --dry-run
+    mesh workflows migrate 413 414 --to 77ab21
+    """  # noqa: D301 - \b is click's mark of a paragraph to leave as it is
+    if bool(ids) == (route is not None):
+        raise click.UsageError("give the workflows' IDs, or --route for all that run")
+    verdicts = session.run(
+        _migrate(
+            session, ids, route, to, dry_run=dry_run, reason=reason, by=by or getpass.getuser(), timeout_s=timeout_s
+        )
+    )
+    _tell(session, verdicts, dry_run=dry_run)
+    undecided = [one for one in verdicts if one.verdict == "undecided"]
+    if undecided:
+        raise TimeoutError(
+            f"no decision on {counted(len(undecided), 'workflow')} after {timeout_s:g} s: the commands are on the broker, and a router will read them "
+            "(`mesh status` shows whether one is alive)"
+        )
+    if any(one.verdict == "refused" for one in verdicts):
+        sys.exit(FAILED)
+
+
+async def _migrate(
+    session: Session,
+    ids: Sequence[str],
+    route: str | None,
+    to: str,
+    *,
+    dry_run: bool,
+    reason: str,
+    by: str,
+    timeout_s: float,
+) -> list[Verdict]:
+    async with session.model(read_only=dry_run) as (broker, model):
+        stored = await read_stored(broker, session.topics)
+        chosen = _chosen(model, ids, route)
+        targets = {workflow.route: _target(stored, workflow.route, to) for workflow in chosen}
+        if dry_run:
+            return [_rehearsed(workflow, targets[workflow.route], stored, by, session.now_ms()) for workflow in chosen]
+        going = [workflow for workflow in chosen if workflow.digest != targets[workflow.route]]
+        sent = await _send(session.client(broker), going, targets, by=by, reason=reason)
+        rows: dict[str, CommandRow] = {}
+        await model.wait_until(lambda: _all_decided(model, sent.values(), rows), timeout_s=timeout_s)
+    return [_verdict(workflow, targets[workflow.route], sent.get(workflow.workflow_id), rows) for workflow in chosen]
+
+
+def _chosen(model: ReadModel, parts: Sequence[str], route: str | None) -> list[Workflow]:
+    """By id whatever their status is, so that each gets its answer; of a route those that run."""
+    if route is None:
+        names = [
+            pick(part, queries.workflow_ids(model.db, part), what="workflow", where="mesh workflows") for part in parts
+        ]
+    else:
+        names = [row.workflow_id for row in queries.workflows(model.db, status="running", route=route, limit=ALL)]
+        if not names:
+            raise NotFound(
+                f"no workflow of route {route} is running: `mesh workflows --route {route}` lists those that were"
+            )
+    states = (queries.workflow_state(model.db, name) for name in dict.fromkeys(names))
+    return [state for state in states if state is not None]
+
+
+def _target(stored: Stored, route: str, to: str) -> str:
+    """The digest of the version to go to."""
+    if to == ACTIVE:
+        digest = stored.digests().get(route)
+        if digest is None:
+            raise NotFound(f"no version of {route} is active: name one with --to DIGEST (`mesh routes list`)")
+        return digest
+    digest = pick(to, [version.digest for version in stored.versions], what="stored version", where="mesh routes list")
+    if not stored.timeline.is_empty and digest not in stored.timeline.digests():
+        raise OperatorError(
+            f"version {short(digest)} was never active, and events that its steps wait for would not be looked for: make it active first (`mesh routes apply`)"
+        )
+    return digest
+
+
+async def _send(
+    client: Client, going: Sequence[Workflow], targets: Mapping[str, str], *, by: str, reason: str
+) -> dict[str, str]:
+    """Command them all; the commands' ids by workflow."""
+    sent: dict[str, str] = {}
+    for start in range(0, len(going), AT_ONCE):
+        some = going[start : start + AT_ONCE]
+        found = await asyncio.gather(
+            *(client.command("migrate", one.workflow_id, by=by, reason=reason, to=targets[one.route]) for one in some)
+        )
+        sent.update(zip((one.workflow_id for one in some), found, strict=True))
+    return sent
+
+
+def _all_decided(model: ReadModel, commands: Any, rows: dict[str, CommandRow]) -> bool | None:
+    for command in commands:
+        if command not in rows and (row := queries.command(model.db, command)) is not None:
+            rows[command] = row
+    return True if all(command in rows for command in commands) else None
+
+
+def _standing(workflow: Workflow, to: str) -> Verdict:
+    """Before anything is decided."""
+    verdict = Verdict(workflow_id=workflow.workflow_id, verdict="undecided", before=workflow.digest, to=to)
+    if workflow.digest != to:
+        return verdict
+    return replace(verdict, verdict="already", code="already", message="it runs on that version already")
+
+
+def _verdict(workflow: Workflow, to: str, command: str | None, rows: Mapping[str, CommandRow]) -> Verdict:
+    verdict = replace(_standing(workflow, to), command_id=command)
+    row = rows.get(command) if command is not None else None
+    if row is None:
+        return verdict
+    return replace(verdict, verdict="migrated" if row.accepted else "refused", code=row.code, message=row.message)
+
+
+def _rehearsed(workflow: Workflow, to: str, stored: Stored, by: str, now_ms: int) -> Verdict:
+    """What its owner would decide, by the same rules, on the state that the log gives up to now."""
+    routes: dict[str, Route | None] = {version.digest: version.route for version in stored.versions}
+    verdict, old = _standing(workflow, to), routes.get(workflow.digest)
+    if verdict.verdict == "already":
+        return verdict
+    if old is None:
+        return replace(verdict, verdict="refused", code="no_version", message="its own version can't be read here")
+    given = CommandGiven(
+        workflow_id=workflow.workflow_id,
+        source_topic="",
+        source_partition=0,
+        source_offset=0,
+        source_at_ms=now_ms,
+        command_id="",
+        command="migrate",
+        by=by,
+        to=to,
+    )
+    events = decide(workflow, given, route=old, directory=Directory(), now_ms=now_ms, target=routes.get(to)).events
+    for event in events:
+        if isinstance(event, CommandRefused):
+            return replace(verdict, verdict="refused", code=event.code, message=event.message)
+    return replace(verdict, verdict="migrated", acts=tuple(text for event in events if (text := _act(event))))
+
+
+def _act(event: Event) -> str:
+    match event:
+        case TaskDispatched():
+            return f"{event.step} to {event.agent}"
+        case ApprovalRequested():
+            return f"{event.step} asks {event.role}"
+        case _:
+            return ""
+
+
+# Telling ------------------------------------------------------------------------------------------------------------------------------
+
+
+def _tell(session: Session, verdicts: Sequence[Verdict], *, dry_run: bool) -> None:
+    counts = Counter(one.verdict for one in verdicts)
+    if session.as_json:
+        session.emit({"dry_run": dry_run, "counts": {name: counts[name] for name in STYLES}, "workflows": verdicts})
+        return
+    for one in verdicts:
+        line = Text(f"{one.verdict:<9}", style=STYLES[one.verdict])
+        line.append(f"  {printable(one.workflow_id)}", style="bold")
+        if one.verdict in {"migrated", "undecided"}:
+            line.append(f"  {short(one.before)} -> {short(one.to)}", style="dim")
+        line.append(f"  {printable(one.message)}" if one.message else "", style="default")
+        line.append(f"  then: {', '.join(map(printable, one.acts))}" if one.acts else "", style="dim")
+        session.show(line)
+    said = ", ".join(f"{counts[name]} {name}" for name in STYLES if counts[name])
+    session.note(
+        f"{counted(len(verdicts), 'workflow')}: {said}" + ("; this was a dry run, nothing is sent" if dry_run else "")
+    )

@@ -1,0 +1,308 @@
+"""Crossings: records between partitions. What a decision on one workflow tells another, as inputs of the other's owner (docs/adr/0006-records-between-partitions.md).
+
+The receiver keeps one watermark for each sender partition, as it does for each partition that ingress copies from. What it stands on must be the same whoever sends the record, and whenever. So it is
+not the log offset, which is only expected while the record is made, but a sequence: how many such records the partition's effective decisions have sent before. A decision that sends any says it.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final, Literal, NamedTuple, assert_never, cast, get_args
+
+from mesh.core import ids
+from mesh.core.calls import Caller, called_event, called_key
+from mesh.core.events import (
+    AliasBound,
+    AliasRefused,
+    AliasReturned,
+    AliasSought,
+    CallFailed,
+    CallMade,
+    CallRefused,
+    CallWithdrawn,
+    Decision,
+    Event,
+    EventRedirected,
+    ScheduleFired,
+    SlotGranted,
+    SlotRefused,
+    SlotReleased,
+    SlotRequested,
+    WorkflowEnded,
+)
+from mesh.core.inputs import (
+    AliasAnswered,
+    AliasClaimed,
+    AliasReleased,
+    CallCancelled,
+    CallEnded,
+    CallStatus,
+    EventForwarded,
+    ScheduledStart,
+    SlotDenied,
+    SlotGiven,
+    SlotReturned,
+    SlotWanted,
+    WorkflowCalled,
+)
+
+__all__ = ["Crossing", "CrossingId", "crossing_id", "crossings", "inputs_between", "parse_crossing_id"]
+
+Crossing = (
+    WorkflowCalled
+    | CallEnded
+    | CallCancelled
+    | ScheduledStart
+    | AliasClaimed
+    | AliasAnswered
+    | AliasReleased
+    | EventForwarded
+    | SlotWanted
+    | SlotGiven
+    | SlotReturned
+    | SlotDenied
+)
+"""An input that the decision of another workflow's owner made."""
+
+_MAY_CROSS: Final = frozenset(
+    {
+        CallMade,
+        CallFailed,
+        CallWithdrawn,
+        CallRefused,
+        WorkflowEnded,
+        ScheduleFired,
+        AliasSought,
+        AliasBound,
+        AliasRefused,
+        AliasReturned,
+        EventRedirected,
+        SlotRequested,
+        SlotReleased,
+        SlotGranted,
+        SlotRefused,
+    }
+)
+
+
+def crossings(events: Iterable[Event]) -> int:
+    """How many records to other workflows these events send: a fold asks it of every decision."""
+    return sum(type(event) in _MAY_CROSS and _crosses(event) for event in events)
+
+
+def _crosses(event: Event) -> bool:
+    match event:
+        case WorkflowEnded():
+            return event.caller is not None
+        case CallFailed():
+            return event.called != ""
+        case _:
+            return True
+
+
+def inputs_between(decision: Decision) -> list[Crossing]:
+    """What `decision` tells other workflows, in order, each with its place in the sender's sequence.
+
+    Which log it is of is not known here: who encodes it says so (`mesh.codec.effects`).
+    """
+    found: list[Crossing] = []
+    for event in decision.events:
+        if type(event) in _MAY_CROSS:
+            one = _input(decision, event, decision.sequence + len(found))
+            if one is not None:
+                found.append(one)
+    return found
+
+
+def _input(decision: Decision, event: Event, sequence: int) -> Crossing | None:
+    match event:
+        case CallMade():
+            caller = _caller(decision, event)
+            return WorkflowCalled(
+                workflow_id=event.called,
+                route=event.route,
+                digest=event.digest,
+                key=called_key(event.task_id, event.attempt),
+                cloud_event=called_event(caller, event.input, event.traceparent),
+                caller=caller,
+                slice=event.slice,
+                **_source(decision, sequence),
+            )
+        case CallWithdrawn():
+            return _cancelled(decision, event, event.reason, sequence)
+        case CallFailed() if event.called:
+            return _cancelled(decision, event, f"the call has failed: {event.kind}", sequence)
+        case CallRefused():
+            return _ended(decision, event.caller, sequence, status="refused", reason=event.message, usage={})
+        case WorkflowEnded() if event.caller is not None:
+            return _ended(
+                decision,
+                event.caller,
+                sequence,
+                status=event.status,
+                reason=event.reason,
+                output=event.output,
+                usage=event.usage,
+            )
+        case SlotRequested() | SlotReleased() | SlotGranted() | SlotRefused():
+            return _of_slot(decision, event, sequence)
+        case _:
+            return _built_in(decision, event, sequence)
+
+
+def _built_in(decision: Decision, event: Event, sequence: int) -> Crossing | None:
+    """What goes to built-in workflows, and comes from them."""
+    source = _source(decision, sequence)
+    match event:
+        case ScheduleFired():
+            return ScheduledStart(
+                workflow_id=ids.workflow_id(event.route, event.key),
+                route=event.route,
+                digest=event.digest,
+                key=event.key,
+                cloud_event=event.cloud_event,
+                **source,
+            )
+        case AliasSought():
+            claimant = Caller(workflow_id=decision.workflow_id, task_id=event.task_id, attempt=event.claim)
+            return AliasClaimed(workflow_id=event.alias, claimant=claimant, **source)
+        case AliasReturned():
+            claimant_id = decision.workflow_id
+            return AliasReleased(workflow_id=event.alias, claimant=claimant_id, run_id=event.run_id, **source)
+        case AliasBound():
+            return _answered(decision, event.claimant, "", source)
+        case AliasRefused():
+            return _answered(decision, event.claimant, event.message, source)
+        case EventRedirected():
+            return EventForwarded(workflow_id=event.to, kept=event.kept, **source)
+        case _:
+            return None
+
+
+def _answered(decision: Decision, claimant: Caller, refusal: str, source: dict[str, Any]) -> AliasAnswered:
+    return AliasAnswered(
+        workflow_id=claimant.workflow_id,
+        claimant=claimant,
+        alias=decision.workflow_id,
+        refusal=refusal,
+        **source,
+    )
+
+
+def _of_slot(
+    decision: Decision, event: SlotRequested | SlotReleased | SlotGranted | SlotRefused, sequence: int
+) -> Crossing:
+    about: dict[str, Any] = {"task_id": event.task_id, "attempt": event.attempt, **_source(decision, sequence)}
+    if isinstance(event, SlotRequested):
+        return SlotWanted(
+            workflow_id=event.limit,
+            concurrency=event.concurrency,
+            rate=event.rate,
+            per_ms=event.per_ms,
+            priority=event.priority,
+            **about,
+        )
+    if isinstance(event, SlotReleased):
+        return SlotReturned(workflow_id=event.limit, asked_at_ms=event.asked_at_ms, **about)
+    parsed = ids.parse_step_id(event.task_id)
+    if parsed is None:
+        raise ValueError(f"{event.task_id}, which {decision.workflow_id} tells something, is no task")
+    about |= {"workflow_id": parsed.workflow_id, "limit": decision.workflow_id}
+    if isinstance(event, SlotGranted):
+        return SlotGiven(asked_at_ms=event.asked_at_ms, **about)
+    return SlotDenied(message=event.message, **about)
+
+
+def _caller(decision: Decision, event: CallMade | CallWithdrawn | CallFailed) -> Caller:
+    return Caller(workflow_id=decision.workflow_id, task_id=event.task_id, attempt=event.attempt)
+
+
+def _source(decision: Decision, sequence: int) -> dict[str, Any]:
+    return {
+        "source_topic": "",
+        "source_partition": -1,
+        "source_offset": sequence,
+        "source_at_ms": decision.at_ms,
+    }
+
+
+def _cancelled(decision: Decision, event: CallWithdrawn | CallFailed, reason: str, sequence: int) -> CallCancelled:
+    return CallCancelled(
+        workflow_id=event.called, caller=_caller(decision, event), reason=reason, **_source(decision, sequence)
+    )
+
+
+def _ended(
+    decision: Decision,
+    caller: Caller,
+    sequence: int,
+    *,
+    status: CallStatus,
+    reason: str,
+    output: Any = None,
+    usage: dict[str, float] | None = None,
+) -> CallEnded:
+    return CallEnded(
+        workflow_id=caller.workflow_id,
+        task_id=caller.task_id,
+        attempt=caller.attempt,
+        called=decision.workflow_id,
+        status=status,
+        reason=reason,
+        output=output,
+        usage=usage,
+        **_source(decision, sequence),
+    )
+
+
+def crossing_id(given: Crossing) -> str:
+    """What names such a record to operators: the attempt that it is about, and what it says of it."""
+    match given:
+        case WorkflowCalled():
+            return f"{ids.attempt_id(given.caller.task_id, given.caller.attempt)}/call"
+        case CallCancelled():
+            return f"{ids.attempt_id(given.caller.task_id, given.caller.attempt)}/cancel"
+        case CallEnded():
+            return f"{ids.attempt_id(given.task_id, given.attempt)}/end"
+        case AliasClaimed():
+            return f"{ids.attempt_id(given.claimant.task_id, given.claimant.attempt)}/claim"
+        case AliasAnswered():
+            return f"{ids.attempt_id(given.claimant.task_id, given.claimant.attempt)}/claimed"
+        case AliasReleased():
+            return f"{given.claimant}/{given.run_id}/release"
+        case EventForwarded():
+            event = given.kept.cloud_event
+            return f"{event.get('source', '')}/{event.get('id', '')}/forward"
+        case ScheduledStart():
+            return f"{given.workflow_id}/start"
+        case SlotWanted() | SlotGiven() | SlotReturned() | SlotDenied():
+            return f"{ids.attempt_id(given.task_id, given.attempt)}/{_SLOT_WORDS[type(given)]}"
+        case _:
+            assert_never(given)
+
+
+CrossingKind = Literal["call", "cancel", "end", "claim", "claimed", "acquire", "grant", "release", "denial"]
+_KINDS: Final = frozenset(get_args(CrossingKind))
+
+_SLOT_WORDS: Final[dict[type, CrossingKind]] = {
+    SlotWanted: "acquire",
+    SlotGiven: "grant",
+    SlotReturned: "release",
+    SlotDenied: "denial",
+}
+
+
+class CrossingId(NamedTuple):
+    """What such a record's name says: of which call, claim or attempt it is, and what it tells."""
+
+    caller: Caller
+    what: CrossingKind
+
+
+def parse_crossing_id(text: str) -> CrossingId | None:
+    """For records that are not to be read any further; None if it is no such name, or one of a record that nobody waits for."""
+    rest, _, what = text.rpartition("/")
+    task, _, attempt = rest.rpartition("/")
+    parsed = ids.parse_step_id(task)
+    if parsed is None or what not in _KINDS or not attempt.isdecimal():
+        return None
+    caller = Caller(workflow_id=parsed.workflow_id, task_id=task, attempt=int(attempt))
+    return CrossingId(caller, cast("CrossingKind", what))

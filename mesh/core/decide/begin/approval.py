@@ -1,0 +1,44 @@
+"""Ask people: the question of an approval goes out. `mesh.core.decide.settle.approval` closes it."""
+
+from typing import Any
+
+from mesh.core import ids
+from mesh.core.decide.begin.task import round_of
+from mesh.core.decide.draft import Draft
+from mesh.core.events import ApprovalRequested
+from mesh.core.json_values import digest
+from mesh.core.route import ApprovalWork
+
+__all__ = ["ask"]
+
+
+def ask(draft: Draft, name: str, work: ApprovalWork, reason: str) -> None:
+    """Raises `ExpressionError`."""
+    workflow, scope = draft.live, draft.scope_of(name)
+    payload = work.payload.render(scope)
+    turn = round_of(draft, name)
+    approval = ids.approval_id(workflow.workflow_id, workflow.run_id, ids.instance(name, round=turn))
+    draft.add(
+        ApprovalRequested(
+            step=name,
+            approval_id=approval,
+            question=str(work.ask.render(scope)),
+            payload=payload,
+            digest=digest(payload),
+            role=work.role,
+            on_expiry=work.on_expiry,
+            traceparent=draft.traceparent(approval),
+            reason=reason,
+            deadline_at_ms=None if work.deadline_s is None else draft.now_ms + int(work.deadline_s * 1000),
+            payload_schema=_payload_schema(draft, work),
+            round=turn,
+        )
+    )
+
+
+def _payload_schema(draft: Draft, work: ApprovalWork) -> dict[str, Any] | None:
+    if work.payload_schema is not None:
+        return work.payload_schema
+    source = draft.live.steps.get(work.payload_step or "")
+    card = draft.directory.agents.get(source.agent if source is not None else work.payload_from or "")
+    return card.output_schema if card else None

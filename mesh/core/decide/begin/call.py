@@ -1,0 +1,82 @@
+"""Call another route: the call, its withdrawal, and a call that can't begin a workflow."""
+
+from typing import Any
+
+from mesh.core import ids
+from mesh.core.calls import MAX_CALLED_ID, Caller, Slice, called_key
+from mesh.core.decide.begin.task import round_of
+from mesh.core.decide.draft import Draft
+from mesh.core.events import CallMade, CallRefused, CallWithdrawn, IncidentRaised, TaskHeld
+from mesh.core.route import CallWork
+from mesh.core.state import Account, StepState
+
+__all__ = ["call", "call_again", "refuse", "withdraw", "withdraw_items"]
+
+
+def call(draft: Draft, place: str, work: CallWork, value: Any, reason: str, *, attempt: int = 1) -> None:
+    """Call the newest known version of the route, or hold it where the budget does not have its slice; an incident where there is none."""
+    workflow, turn = draft.live, round_of(draft, place)
+    task = ids.task_id(workflow.workflow_id, workflow.run_id, ids.instance(place, round=turn))
+    called = ids.workflow_id(work.route, called_key(task, attempt))
+    digest = draft.directory.routes.get(work.route)
+    if digest is None:
+        message = f"no version of route {work.route} is active: `mesh routes apply` makes one so, then retry"
+        draft.add(IncidentRaised(step=place, kind="unknown_route", message=message))
+        return
+    if len(called) > MAX_CALLED_ID:
+        message = f"the id of the called workflow would have {len(called)} characters ({MAX_CALLED_ID} at the most): calls nest too deep"
+        draft.add(IncidentRaised(step=place, kind="too_deep", message=message))
+        return
+    short = draft.shortage(work.reserve, is_call=True)
+    if short is not None:
+        draft.add(TaskHeld(step=place, attempt=attempt, agent="", input=value, reason=draft.why_held(short)))
+        return
+    draft.add(
+        CallMade(
+            step=place,
+            task_id=task,
+            attempt=attempt,
+            route=work.route,
+            digest=digest,
+            called=called,
+            input=value,
+            traceparent=draft.traceparent(task, str(attempt)),
+            reason=reason,
+            due_at_ms=None if work.timeout_s is None else draft.now_ms + int(work.timeout_s * 1000),
+            round=turn,
+            slice=None if workflow.account is None else _slice(workflow.account, work),
+        )
+    )
+
+
+def _slice(account: Account, work: CallWork) -> Slice:
+    """What the called workflow may spend of the budget; of the rest it tells what it has spent. Hops are each workflow's own."""
+    names = (*account.limits, *account.counted)
+    return Slice(
+        limits=work.reserve, counted=tuple(name for name in names if name != "hops" and name not in work.reserve)
+    )
+
+
+def call_again(draft: Draft, place: str, work: CallWork, step: StepState) -> None:
+    """Another workflow, with the input of the first."""
+    call(draft, place, work, step.input, f"called again, after {step.error}", attempt=step.attempt + 1)
+
+
+def withdraw(draft: Draft, place: str, step: StepState, reason: str) -> None:
+    """Take back the call that is under way."""
+    draft.add(CallWithdrawn(step=place, task_id=step.task_id, attempt=step.attempt, called=step.called, reason=reason))
+
+
+def withdraw_items(draft: Draft, name: str, reason: str) -> None:
+    """Take back what the items of a for-each have called, before it is closed as a whole."""
+    if isinstance(draft.route.steps[name].work, CallWork):
+        for place, step in draft.live.steps.items():
+            if step.status == "calling" and ids.step_of(place) == name:
+                withdraw(draft, place, step, reason)
+
+
+def refuse(draft: Draft, caller: Caller, run: str, reason: str) -> None:
+    """The id has a workflow that will not end for this call: the caller must not wait for it. One that runs because of this very call will."""
+    workflow = draft.live
+    if workflow.run_id != run or workflow.status != "running":
+        draft.add(CallRefused(caller=caller, code="repeated", message=f"{draft.workflow_id} can't begin: {reason}"))

@@ -1,0 +1,62 @@
+"""End a workflow: when it is done, and with which status."""
+
+from typing import Any, Final
+
+from mesh.core.decide.begin.undo import close, compensate
+from mesh.core.decide.draft import Draft
+from mesh.core.events import EndStatus
+from mesh.core.joins import takes_rejection
+from mesh.core.route import ExpressionError
+from mesh.core.state import FINISHED, StepState
+
+__all__ = ["end", "end_if_done", "outputs", "rejection_reason"]
+
+_RAN: Final = frozenset({"succeeded", "rejected"})
+
+
+def end_if_done(draft: Draft) -> None:
+    """End the workflow if every step is settled."""
+    steps = draft.live.steps
+    for name in draft.route.steps:
+        if name not in steps or steps[name].status not in FINISHED:
+            return
+    refused = [name for name, step in steps.items() if step.status == "rejected" and not _taken(draft, name)]
+    if refused:
+        end(draft, "rejected", rejection_reason(steps[refused[0]], refused[0]))
+        return
+    try:
+        output = outputs(draft)
+    except ExpressionError as error:
+        end(draft, "failed", f"all steps are done, but the route's output could not be made: {error}")
+        return
+    end(draft, "completed", "all steps are done", output)
+
+
+def _taken(draft: Draft, approval: str) -> bool:
+    """Whether a step took this approval's rejection and ran."""
+    route, steps = draft.route, draft.live.steps
+    return any(
+        takes_rejection(route.steps[d], approval) and steps[d].status in _RAN for d in route.dependents[approval]
+    )
+
+
+def rejection_reason(step: StepState, name: str) -> str:
+    by = step.output["by"] or "its deadline"
+    why = step.output["reason"]
+    return f"{name} was rejected by {by}" + (f": {why}" if why else "")
+
+
+def outputs(draft: Draft) -> Any:
+    """The outcome's data. Raises `ExpressionError`."""
+    route = draft.route
+    if route.output is not None:
+        return route.output.render(draft.scope())
+    steps = draft.live.steps
+    leaves = [name for name in route.steps if not route.dependents[name]]
+    return {name: steps[name].output if name in steps else None for name in leaves}
+
+
+def end(draft: Draft, status: EndStatus, reason: str, output: Any = None) -> None:
+    """End the workflow, whatever is still under way; what it did is undone first, where its route says how."""
+    if not compensate(draft, status, reason):
+        close(draft, status, reason, output)

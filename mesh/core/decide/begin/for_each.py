@@ -1,0 +1,99 @@
+"""Begin a step's work for each item of a list: tasks or calls, a bounded number at once, in portions that one decision can hold."""
+
+from typing import Any, NamedTuple
+
+from mesh.core import ids
+from mesh.core.decide.begin.call import call
+from mesh.core.decide.begin.portion import PORTION_BYTES, Portion, go_on_later, size_of
+from mesh.core.decide.begin.task import dispatch, work_at
+from mesh.core.decide.draft import Draft
+from mesh.core.events import ForEachEnded, ForEachStarted, IncidentRaised, IncidentResolved
+from mesh.core.json_values import kind_of
+from mesh.core.route import CallWork, ExpressionError, ForEach, Step
+from mesh.core.state import Fan, StepState
+
+__all__ = ["advance", "begin_item", "is_tolerated", "start"]
+
+
+def start(draft: Draft, step: Step, each: ForEach, reason: str) -> bool:
+    """True: the list is empty, so the step is settled. Raises `ExpressionError`."""
+    items = each.items.render(draft.scope_of(step.name))
+    if not isinstance(items, list):
+        raise ExpressionError(f"for_each needs a list, and {each.items.source} is {kind_of(items)}")
+    draft.add(ForEachStarted(step=step.name, items=items, reason=reason))
+    if size_of(items) > PORTION_BYTES:
+        go_on_later(draft, step.name)
+        return False
+    return advance(draft, step.name)
+
+
+def advance(draft: Draft, name: str, *, alone: bool = False) -> bool:
+    """Begin as many items as there is room for; where an operator has the for-each, none. True: every item was settled, and now the step is.
+
+    What is too large for a portion begins in a decision of its own (`alone`), so that no other input fails by it.
+    """
+    state, fan, each = _under_way(draft, name)
+    if fan.settled == fan.total:
+        if state.incident is not None:
+            draft.add(IncidentResolved(step=name, action="result", by="the results of its items"))
+        draft.add(ForEachEnded(step=name, failed=fan.failed))
+        return True
+    if state.incident is not None:
+        return False
+    room = min(each.concurrency - (fan.begun - fan.settled), fan.total - fan.begun)
+    portion = Portion(alone=alone)
+    for count in range(room):
+        item = _item(draft, name, fan.begun + count, state.input)
+        if not portion.takes(item.value):
+            go_on_later(draft, name)
+            return False
+        _begin(draft, item)
+    return False
+
+
+class _Item(NamedTuple):
+    """The input of one item, or why it can't be made."""
+
+    place: str
+    value: Any
+    reason: str
+    problem: str = ""
+
+
+def _item(draft: Draft, name: str, index: int, items: list[Any]) -> _Item:
+    place, reason = ids.item_place(name, index), f"item {index + 1} of {len(items)}"
+    scope = {**draft.scope_of(name), "item": items[index], "index": index}
+    try:
+        return _Item(place, work_at(draft, name).input.render(scope), reason)
+    except ExpressionError as error:
+        return _Item(place, None, reason, str(error))
+
+
+def _begin(draft: Draft, item: _Item) -> None:
+    """Its first attempt, or its call; an incident where its input can't be made."""
+    if item.problem:
+        draft.add(IncidentRaised(step=item.place, kind="expression", message=item.problem))
+        return
+    work = work_at(draft, item.place)
+    if isinstance(work, CallWork):
+        call(draft, item.place, work, item.value, item.reason)
+    else:
+        dispatch(draft, item.place, work, item.value, item.reason, attempt=1)
+
+
+def begin_item(draft: Draft, name: str, index: int) -> None:
+    """An item that never got as far as a task, once more."""
+    _begin(draft, _item(draft, name, index, draft.live.steps[name].input))
+
+
+def is_tolerated(draft: Draft, name: str) -> bool:
+    """Whether one more item of this for-each may fail."""
+    _, fan, each = _under_way(draft, name)
+    return fan.failed < each.tolerated(fan.total)
+
+
+def _under_way(draft: Draft, name: str) -> tuple[StepState, Fan, ForEach]:
+    state, each = draft.live.steps[name], draft.route.steps[name].for_each
+    if state.fan is None or each is None:
+        raise AssertionError(f"{name} of {draft.workflow_id} is no for-each under way")
+    return state, state.fan, each

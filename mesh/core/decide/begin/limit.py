@@ -1,0 +1,144 @@
+"""Limits, from the side of the workflow: which limits an attempt is under, and the slots that must go back.
+
+What was asked for is given back exactly once, as soon as its attempt is neither queued nor running any more, whatever has become of it: looked after once for each decision, so that no other rule need think of it.
+"""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from mesh.core import ids
+from mesh.core.decide.draft import Draft
+from mesh.core.events import RoundStarted, SlotReleased, SlotRequested
+from mesh.core.limits import AGENT, Limit, Slot, limiter_id
+from mesh.core.matching import made_key
+from mesh.core.route import AgentWork, ExpressionError, StepLimit
+from mesh.core.state import Workflow
+
+__all__ = ["LimitAt", "limits_of", "look_after_slots", "release_all", "request"]
+
+
+class LimitAt(NamedTuple):
+    """A limiter, and the numbers that it is told."""
+
+    limiter: str
+    limit: Limit
+
+
+def limits_of(draft: Draft, work: AgentWork, agent: str, *, beyond: str = "") -> list[LimitAt]:
+    """The limits that a task for this agent is under, in the order in which all ask for them; of those, what comes after `beyond`. Raises `ExpressionError`."""
+    found: list[LimitAt] = []
+    card = draft.directory.agents.get(agent)
+    if card is not None and card.max_outstanding is not None:
+        found.append(LimitAt(limiter_id(AGENT, agent), Limit(concurrency=card.max_outstanding)))
+    if work.limit is not None:
+        found.append(LimitAt(_limiter(draft, work.limit), work.limit.limit))
+    return sorted(one for one in found if one.limiter > beyond)
+
+
+def _limiter(draft: Draft, limit: StepLimit) -> str:
+    if limit.key is None:
+        return limiter_id(limit.name)
+    key = made_key(limit.key, {"event": draft.live.cloud_event})
+    if not key.strip() or len(key) > ids.MAX_KEY_LENGTH:
+        raise ExpressionError(
+            f"the key of limit {limit.name} has {len(key)} characters: 1 to {ids.MAX_KEY_LENGTH} are taken"
+        )
+    return limiter_id(limit.name, key)
+
+
+def request(
+    draft: Draft,
+    place: str,
+    at: LimitAt,
+    *,
+    task: str,
+    attempt: int,
+    agent: str,
+    value: Any,
+    reason: str,
+    retry_budget_from: int,
+    turn: int,
+    hop: int,
+    reserve: dict[str, float],
+) -> None:
+    """Ask for a slot. Raises `ExpressionError`."""
+    draft.add(
+        SlotRequested(
+            step=place,
+            limit=at.limiter,
+            task_id=task,
+            attempt=attempt,
+            agent=agent,
+            input=value,
+            reason=reason,
+            concurrency=at.limit.concurrency,
+            rate=at.limit.rate,
+            per_ms=at.limit.per_ms,
+            priority=_priority(draft),
+            retry_budget_from=retry_budget_from,
+            round=turn,
+            hop=hop,
+            reserved=_reserved(draft, place, reserve),
+        )
+    )
+
+
+def _priority(draft: Draft) -> float:
+    template = draft.route.priority
+    if template is None:
+        return 0.0
+    value = template.render({"event": draft.live.cloud_event})
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ExpressionError(f"priority must be a number, and {template.source} is not")
+    return float(value)
+
+
+def _reserved(draft: Draft, place: str, reserve: dict[str, float]) -> dict[str, float] | None:
+    """What the budget must still have when the task goes out: the hop too."""
+    account = draft.live.account
+    if account is None or ids.is_undo(place):
+        return None
+    return {**reserve, "hops": 1.0} if "hops" in account.limits else reserve or None
+
+
+def look_after_slots(draft: Draft) -> None:
+    """Called once for each decision on a workflow that has asked for any."""
+    for place in _touched(draft):
+        for slot in draft.live.slots.get(place, ()):
+            if not _is_wanted(draft.live, place, slot):
+                _release(draft, place, slot)
+
+
+def release_all(draft: Draft) -> None:
+    """The workflow ends."""
+    for place, slots in draft.live.slots.items():
+        for slot in slots:
+            _release(draft, place, slot)
+
+
+def _touched(draft: Draft) -> Iterable[str]:
+    """Where slots may have become needless: at the places of this decision's events; all over, where one of them is about more than an item."""
+    places: set[str] = set()
+    for event in draft.events:
+        place = getattr(event, "step", "")
+        if isinstance(event, RoundStarted) or (place and not ids.is_item(place)):
+            return list(draft.live.slots)
+        places.add(place)
+    return sorted(places)
+
+
+def _is_wanted(workflow: Workflow, place: str, slot: Slot) -> bool:
+    step = workflow.steps.get(place)
+    return (
+        step is not None
+        and step.status in {"queued", "running"}
+        and (step.task_id, step.attempt) == (slot.task_id, slot.attempt)
+    )
+
+
+def _release(draft: Draft, place: str, slot: Slot) -> None:
+    draft.add(
+        SlotReleased(
+            step=place, limit=slot.limit, task_id=slot.task_id, attempt=slot.attempt, asked_at_ms=slot.asked_at_ms
+        )
+    )

@@ -1,0 +1,43 @@
+"""Loops: whether a loop goes round again once the step that closes it is done. A loop has a bound, always."""
+
+from mesh.core.decide.begin.end import end
+from mesh.core.decide.begin.undo import cancel_step
+from mesh.core.decide.draft import Draft
+from mesh.core.events import IncidentRaised, RoundStarted
+from mesh.core.route import ExpressionError, Repeat
+from mesh.core.state import FINISHED
+
+__all__ = ["go_round", "goes_round"]
+
+
+def goes_round(draft: Draft, name: str, repeat: Repeat) -> bool:
+    """True: the loop is not done. It goes round again, or its bound is reached and it has become an incident or the workflow's end."""
+    try:
+        if repeat.until.is_true(draft.scope_of(name)):
+            return False
+    except ExpressionError as error:
+        draft.add(IncidentRaised(step=name, kind="loop", message=str(error)))
+        return True
+    made = draft.live.steps[name].round
+    if made < repeat.limit:
+        go_round(draft, name, repeat)
+        return True
+    if repeat.on_limit == "continue":
+        return False
+    message = f"{repeat.until.source} is still false after {made} of {repeat.limit} rounds"
+    if repeat.on_limit == "fail":
+        end(draft, "failed", f"{name}: {message}")
+    else:
+        draft.add(IncidentRaised(step=name, kind="loop", message=message))
+    return True
+
+
+def go_round(draft: Draft, name: str, repeat: Repeat) -> None:
+    """What a join inside has left under way is of the round that is over."""
+    turn = draft.live.steps[name].round + 1
+    reason = f"{repeat.until.source} is false"
+    for other in repeat.body:
+        state = draft.live.steps.get(other)
+        if other != name and state is not None and state.status not in FINISHED and state.status != "again":
+            cancel_step(draft, other, f"round {turn} begins: {reason}")
+    draft.add(RoundStarted(step=name, round=turn, steps=repeat.body, reason=reason))

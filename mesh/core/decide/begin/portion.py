@@ -1,0 +1,56 @@
+"""Portions: how much work for the items of lists one decision holds, so that no list makes a record too large."""
+
+from typing import Any, Final
+
+import msgspec
+
+from mesh.core import ids
+from mesh.core.decide.draft import Draft
+from mesh.core.events import CallMade, PortionScheduled, SlotRequested, TaskDispatched, TaskHeld
+
+__all__ = ["PORTION", "PORTION_BYTES", "Portion", "go_on_later", "size_of"]
+
+PORTION: Final = 100  # tasks or calls of one decision
+PORTION_BYTES: Final = 256 * 1024  # of their inputs, once there is more than one
+
+_BEGUN: Final = (TaskDispatched, CallMade, SlotRequested, TaskHeld)
+_encode = msgspec.json.Encoder().encode
+
+
+class Portion:
+    """What there is room for in a decision. `alone`: what is too large for any portion may have a decision of its own."""
+
+    __slots__ = ("_alone", "_bytes", "_count")
+
+    def __init__(self, *, alone: bool = True) -> None:
+        self._alone = alone
+        self._count = self._bytes = 0
+
+    @classmethod
+    def of(cls, draft: Draft) -> "Portion":
+        """What is left, beside the items that the decision has begun already."""
+        portion = cls()
+        for event in draft.events:
+            if isinstance(event, _BEGUN) and ids.is_item(event.step):
+                portion._count += 1
+                portion._bytes += size_of(event.input)
+        return portion
+
+    def takes(self, value: Any) -> bool:
+        """Whether one more with this input fits; then it is counted."""
+        size = self._bytes + size_of(value)
+        if self._count == PORTION or (size > PORTION_BYTES and (self._count or not self._alone)):
+            return False
+        self._count, self._bytes = self._count + 1, size
+        return True
+
+
+def go_on_later(draft: Draft, name: str) -> None:
+    """The for-each `name` goes on in a decision of its own, at once. Where an operator has it, it goes on with what follows of that."""
+    if draft.live.steps[name].status == "iterating":
+        draft.add(PortionScheduled(step=name, due_at_ms=draft.now_ms))
+
+
+def size_of(value: Any) -> int:
+    """Bytes of its JSON."""
+    return len(_encode(value))

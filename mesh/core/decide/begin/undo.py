@@ -1,0 +1,130 @@
+"""Undo: a workflow that ends any way but completed first undoes what it did, the last first.
+
+Undone is every step with an `undo` that succeeded, and every one that may have been done without a word of it: its task or its call is out, or was last heard of by a time-out. One at a time; each is a
+task with retries, and an incident where they don't help. An operator's `fail` leaves that one as it is and undoes the rest; a `cancel` while it is under way ends the workflow as it stands.
+"""
+
+from typing import Any
+
+from mesh.core import ids
+from mesh.core.decide.begin.alias import is_done_but_for_its_alias, return_aliases
+from mesh.core.decide.begin.call import withdraw, withdraw_items
+from mesh.core.decide.begin.limit import release_all
+from mesh.core.decide.begin.task import dispatch
+from mesh.core.decide.draft import Draft
+from mesh.core.events import (
+    AliasWaived,
+    ApprovalWithdrawn,
+    CompensationStarted,
+    EndStatus,
+    EventUnclaimed,
+    IncidentRaised,
+    StepCancelled,
+    StepSkipped,
+    WorkflowEnded,
+)
+from mesh.core.evolve.budget import taken
+from mesh.core.evolve.steps import may_be_done
+from mesh.core.route import ExpressionError
+from mesh.core.state import FINISHED, Ending
+
+__all__ = ["begin_undo", "cancel_step", "close", "compensate", "leave_undone", "undo_next"]
+
+
+def close(draft: Draft, status: EndStatus, reason: str, output: Any = None) -> None:
+    """The end. Open questions and calls are withdrawn, aliases and slots given back; events that no step took go to the dead letters."""
+    workflow = draft.live
+    for name, step in workflow.steps.items():
+        if step.status == "asking":
+            draft.add(ApprovalWithdrawn(step=name, approval_id=step.task_id, reason=f"the workflow {status}: {reason}"))
+        elif step.status == "calling":
+            withdraw(draft, name, step, f"the workflow {status}: {reason}")
+    return_aliases(draft)
+    for kept in workflow.kept:
+        draft.add(EventUnclaimed(kept=kept, reason=f"no step took it before the workflow {status}"))
+    release_all(draft)
+    account = draft.live.account
+    draft.add(
+        WorkflowEnded(
+            status=status,
+            reason=reason,
+            run_id=workflow.run_id,
+            traceparent=draft.traceparent(workflow.workflow_id, workflow.run_id),
+            output=output,
+            forget_at_ms=draft.now_ms + int(workflow.closed_retention_s * 1000),
+            caller=workflow.caller,
+            usage=None if account is None else taken(account, draft.live.steps, draft.unsent()),
+        )
+    )
+
+
+def compensate(draft: Draft, status: EndStatus, reason: str) -> bool:
+    """Begin to undo what was done. False: there is nothing to undo."""
+    if status == "completed" or draft.live.ending is not None:
+        return False
+    steps = draft.live.steps
+    undone = [name for name, step in draft.route.steps.items() if step.undo is not None and name in steps]
+    done = [name for name in undone if may_be_done(steps[name])]
+    if not done:
+        return False
+    done.sort(key=lambda name: steps[name].since_ms)  # equal times stand in the route's order
+    done.reverse()
+    draft.add(CompensationStarted(status=status, reason=reason, steps=tuple(done)))
+    for place in [place for place, step in steps.items() if step.status not in FINISHED and not ids.is_item(place)]:
+        if is_done_but_for_its_alias(steps[place]):
+            draft.add(AliasWaived(step=place, reason=f"the workflow {status}: {reason}"))
+        else:
+            cancel_step(draft, place, f"the workflow {status}: {reason}")
+    undo_next(draft)
+    return True
+
+
+def undo_next(draft: Draft) -> None:
+    """Undo one step more, or end where all are undone."""
+    ending = _ending(draft)
+    if not ending.undo:
+        close(draft, ending.status, ending.reason)
+        return
+    begin_undo(draft, ending.undo[0])
+
+
+def leave_undone(draft: Draft, place: str, reason: str) -> None:
+    """The rest is undone all the same, and the workflow ends as failed. Its reason says why it was to end, and what was left undone."""
+    draft.add(StepSkipped(step=place, reason=reason))
+    ending = _ending(draft)
+    draft.add(CompensationStarted(status="failed", reason=f"{ending.reason}; {reason}", steps=ending.undo))
+    undo_next(draft)
+
+
+def _ending(draft: Draft) -> Ending:
+    ending = draft.live.ending
+    if ending is None:
+        raise AssertionError(f"{draft.workflow_id} is not being undone")
+    return ending
+
+
+def begin_undo(draft: Draft, name: str) -> None:
+    work, place = draft.route.steps[name].undo, ids.undo_place(name)
+    if work is None:
+        raise AssertionError(f"{name} of {draft.workflow_id} has nothing to undo")
+    try:
+        scope, output = draft.scope_of(name), draft.live.steps[name].output  # null where it was not heard of
+        value = work.input.render({**scope, "steps": {**scope["steps"], name: output}})
+    except ExpressionError as error:
+        draft.add(IncidentRaised(step=place, kind="expression", message=str(error)))
+        return
+    dispatch(draft, place, work, value, f"undo {name}", attempt=1)
+
+
+def cancel_step(draft: Draft, place: str, reason: str) -> None:
+    """What is under way there is not wanted any more."""
+    step = draft.live.steps.get(place)
+    if step is not None and step.status == "asking":
+        draft.add(ApprovalWithdrawn(step=place, approval_id=step.task_id, reason=reason))
+    elif step is not None and step.status == "calling":
+        withdraw(draft, place, step, reason)
+    else:
+        if step is not None and step.fan is not None:
+            withdraw_items(draft, place, reason)
+        unsent = () if draft.live.account is None else draft.unsent(place)
+        draft.add(StepCancelled(step=place, reason=reason, unsent=unsent))

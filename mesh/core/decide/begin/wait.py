@@ -1,0 +1,94 @@
+"""Wait for a time, or for an event from outside, which may have come already."""
+
+from datetime import datetime
+from typing import Any
+
+from mesh.core.decide.draft import Draft
+from mesh.core.events import EventReceived, StepComputed, WaitStarted
+from mesh.core.json_values import kind_of
+from mesh.core.route import AwaitedEvent, ExpressionError, Route, Step, WaitWork
+
+__all__ = ["begin_wait", "is_wanted"]
+
+
+def begin_wait(draft: Draft, step: Step, work: WaitWork, reason: str) -> bool:
+    """True: what it waits for is there. Raises `ExpressionError`."""
+    if work.event is not None:
+        return _begin_for_event(draft, step, work, work.event, reason)
+    if work.until is None:
+        due = draft.now_ms + int((work.seconds or 0) * 1000)
+    else:
+        due = _instant_ms(work.until.render(draft.scope_of(step.name)))
+    if due <= draft.now_ms:
+        draft.add(StepComputed(step=step.name, output=None, reason=f"{reason}; the time has come"))
+        return True
+    draft.add(WaitStarted(step=step.name, due_at_ms=due, reason=reason))
+    return False
+
+
+def _begin_for_event(draft: Draft, step: Step, work: WaitWork, awaited: AwaitedEvent, reason: str) -> bool:
+    due = None if work.timeout_s is None else draft.now_ms + int(work.timeout_s * 1000)
+    draft.add(WaitStarted(step=step.name, awaits=awaited.type, due_at_ms=due, reason=reason))
+    kept = [one.cloud_event for one in draft.live.kept if one.alias == awaited.alias]
+    for event in [*_taken_beside(draft, step.name, awaited.alias), *kept]:
+        if is_wanted(draft, step.name, awaited, event):
+            draft.add(EventReceived(step=step.name, cloud_event=event, kept=True))
+            return True
+    return False
+
+
+def _taken_beside(draft: Draft, name: str, alias: str) -> list[dict[str, Any]]:
+    """Kept events that another step took in this decision: had they come now, both would wait for them. One that stands before this step took them for itself."""
+    before = _upstream(draft.route, name)
+    return [
+        event.cloud_event
+        for event in draft.events
+        if isinstance(event, EventReceived)
+        and event.kept
+        and event.step != name
+        and event.step not in before
+        and _alias_of(draft.route, event.step) == alias
+    ]
+
+
+def _alias_of(route: Route, name: str) -> str:
+    """By which alias the events come that a step waits for; empty: by the workflow's key."""
+    work = route.steps[name].work
+    return work.event.alias if isinstance(work, WaitWork) and work.event is not None else ""
+
+
+def _upstream(route: Route, name: str) -> set[str]:
+    found: set[str] = set()
+    todo = [*route.steps[name].needs]
+    while todo:
+        need = todo.pop()
+        if need not in found:
+            found.add(need)
+            todo += route.steps[need].needs
+    return found
+
+
+def is_wanted(draft: Draft, name: str, awaited: AwaitedEvent, cloud_event: dict[str, Any]) -> bool:
+    """Whether this is the event: by type and condition. A condition that can't be evaluated lets it pass, as a route's guard does."""
+    if cloud_event["type"] != awaited.type:
+        return False
+    if awaited.condition is None:
+        return True
+    scope = draft.scope_of(name)
+    try:
+        return awaited.condition.is_true({**scope, "start": scope["event"], "event": cloud_event})
+    except ExpressionError:
+        return False
+
+
+def _instant_ms(value: Any) -> int:
+    """Milliseconds since the epoch of an RFC 3339 time. Raises `ExpressionError`."""
+    if not isinstance(value, str):
+        raise ExpressionError(f"until needs a time as a string, such as 2026-11-24T09:00:00Z, not {kind_of(value)}")
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        raise ExpressionError(f"until needs a time such as 2026-11-24T09:00:00Z, and got {value[:60]}") from None
+    if found.tzinfo is None:
+        raise ExpressionError(f"the time {value[:60]} has no offset: write Z or +01:00 after it")
+    return int(found.timestamp() * 1000)

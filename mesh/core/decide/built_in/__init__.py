@@ -1,0 +1,1 @@
+"""Decisions of the workflows that belong to the mesh itself: aliases, schedules, limiters."""

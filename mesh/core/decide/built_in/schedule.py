@@ -1,0 +1,106 @@
+"""A schedule: when a route starts by itself. A built-in workflow, in the partition of its own id; each time that comes is one decision, and its record starts one workflow.
+
+Every router tells of the schedules that it knows, at its start and whenever its routes change. Repeats change nothing, and of two definitions that differ the one that holds from a later time
+of the broker is the newer, whoever tells of it and when: so routers with different files agree, and an old file does not bring back what was replaced.
+"""
+
+from mesh.core.decide.draft import Draft
+from mesh.core.events import (
+    CommandAccepted,
+    CommandRefused,
+    EffectUndeliverable,
+    InputDismissed,
+    ScheduleChanged,
+    ScheduleFired,
+)
+from mesh.core.inputs import CommandGiven, Input, ScheduleSet, TimerDue, Undeliverable
+from mesh.core.schedules import Schedule, fired_event, last_time, next_time, rfc3339
+from mesh.core.state import Plan
+
+__all__ = ["decide_schedule"]
+
+
+def decide_schedule(draft: Draft, given: Input) -> None:
+    match given:
+        case ScheduleSet():
+            _on_set(draft, given)
+        case TimerDue():
+            plan = draft.workflow.plan if draft.workflow is not None else None
+            if plan is not None and plan.next_at_ms is not None and plan.next_at_ms <= given.due_at_ms:
+                _fire(draft, plan.schedule, plan.next_at_ms)
+        case CommandGiven():
+            _on_command(draft, given)
+        case Undeliverable(effect_id=effect, topic=topic, code=code, message=message):
+            draft.add(EffectUndeliverable(effect_id=effect, topic=topic, code=code, message=message))
+        case _:
+            draft.add(InputDismissed(code="unknown", message=f"a schedule takes no {type(given).__name__}"))
+
+
+def _on_set(draft: Draft, given: ScheduleSet) -> None:
+    workflow = draft.workflow
+    plan = workflow.plan if workflow is not None else None
+    if workflow is not None and plan is not None:
+        known = (plan.since_ms, workflow.digest)
+        if known == (given.since_ms, given.digest):
+            draft.add(InputDismissed(code="repeated", message=f"definition {given.digest} is known"))
+            return
+        if known > (given.since_ms, given.digest):
+            draft.add(InputDismissed(code="late", message=f"{given.digest} is older than {workflow.digest}"))
+            return
+        if plan.next_at_ms is not None and plan.next_at_ms <= given.since_ms:
+            _fire(draft, plan.schedule, plan.next_at_ms)  # it was, or is about to be, due before this definition holds
+    draft.add(
+        ScheduleChanged(
+            route=given.route,
+            digest=given.digest,
+            since_ms=given.since_ms,
+            schedule=given.schedule,
+            next_at_ms=_next(draft, given),
+            by=given.by,
+        )
+    )
+
+
+def _next(draft: Draft, given: ScheduleSet) -> int | None:
+    """A definition that changes something else keeps the time that is to come, or that nobody was there for. No time comes before one that has started a workflow, however late this is told."""
+    plan = draft.workflow.plan if draft.workflow is not None else None
+    if given.schedule is None:
+        return None
+    if plan is not None and plan.schedule == given.schedule:
+        return plan.next_at_ms
+    fired_at_ms = plan.fired_at_ms if plan is not None else None
+    return next_time(given.schedule, max(given.since_ms, fired_at_ms or 0))
+
+
+def _fire(draft: Draft, schedule: Schedule | None, due_ms: int) -> None:
+    """Of the times that were missed, the last one fires, late."""
+    workflow, now_ms = draft.live, max(draft.now_ms, due_ms)
+    if schedule is None:
+        raise AssertionError(f"{draft.workflow_id} is due without a schedule")
+    at_ms = last_time(schedule, due_ms, now_ms)
+    draft.add(
+        ScheduleFired(
+            route=workflow.route,
+            digest=workflow.digest,
+            key=rfc3339(at_ms),
+            cloud_event=fired_event(workflow.route, at_ms, (now_ms - at_ms) // 1000),
+            scheduled_at_ms=at_ms,
+            next_at_ms=next_time(schedule, now_ms),
+        )
+    )
+
+
+def _on_command(draft: Draft, given: CommandGiven) -> None:
+    """An operator may end it, until a newer definition of the route holds."""
+    workflow = draft.workflow
+    plan: Plan | None = workflow.plan if workflow is not None else None
+    if given.command != "cancel" or workflow is None or plan is None or plan.schedule is None:
+        message = "a schedule that holds can be cancelled, and nothing else"
+        draft.add(
+            CommandRefused(
+                command_id=given.command_id, command=given.command, code="built_in", message=message, by=given.by
+            )
+        )
+        return
+    draft.add(CommandAccepted(command_id=given.command_id, command="cancel", by=given.by, reason=given.reason))
+    draft.add(ScheduleChanged(route=workflow.route, digest=workflow.digest, since_ms=plan.since_ms, by=given.by))

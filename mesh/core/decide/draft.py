@@ -1,0 +1,150 @@
+"""A decision in the making. Owns the rule that every event is evolved as soon as it is decided, so that the next one is decided on the state after it."""
+
+from typing import Any, Final, NamedTuple
+
+from mesh.core import ids
+from mesh.core.amounts import as_number
+from mesh.core.events import Event, TaskDispatched
+from mesh.core.evolve import evolve
+from mesh.core.evolve.budget import unended
+from mesh.core.route import Route, Scope
+from mesh.core.state import FINISHED, Directory, StepState, Workflow
+
+__all__ = ["Draft", "Shortage"]
+
+_HAS_OUTPUT: Final = frozenset({"succeeded", "skipped", "rejected", "failed"})
+
+
+class Shortage(NamedTuple):
+    """Of the budget's `name` (empty: of its time) one task more would need so much, and so much of the limit is left. `may_pass`: tasks that are out may take less than is reserved for them, and then there is enough."""
+
+    name: str
+    need: float = 0.0
+    left: float = 0.0
+    limit: float = 0.0
+    may_pass: bool = False
+
+    @property
+    def what(self) -> str:
+        """`30 tokens, and 20 of 40 are left`."""
+        if not self.name:
+            return "more time"
+        return f"{as_number(self.need)} {self.name}, and {as_number(self.left)} of {as_number(self.limit)} are left"
+
+
+class Draft:
+    """The events so far, and the state after them."""
+
+    __slots__ = ("_route", "_scope", "directory", "events", "now_ms", "workflow", "workflow_id")
+
+    def __init__(
+        self, workflow: Workflow | None, workflow_id: str, route: Route | None, directory: Directory, now_ms: int
+    ) -> None:
+        self.workflow = workflow
+        self.workflow_id = workflow_id
+        self._route = route
+        self.directory = directory
+        self.now_ms = now_ms
+        self.events: list[Event] = []
+        self._scope: Scope | None = None
+
+    def add(self, event: Event) -> None:
+        self.events.append(event)
+        self.workflow = evolve(self.workflow, event, workflow_id=self.workflow_id, at_ms=self.now_ms)
+        self._scope = None
+
+    @property
+    def live(self) -> Workflow:
+        if self.workflow is None:
+            raise AssertionError(f"{self.workflow_id} is not live")
+        return self.workflow
+
+    @property
+    def route(self) -> Route:
+        if self._route is None:
+            raise AssertionError(f"{self.workflow_id}: deciding on a live workflow needs its route")
+        return self._route
+
+    def go_over(self, route: Route) -> None:
+        """Decide by another version from here on."""
+        self._route, self._scope = route, None
+
+    def scope(self) -> Scope:
+        """What expressions see now."""
+        if self._scope is None:
+            workflow, route = self.live, self.route
+            self._scope = {
+                "event": workflow.cloud_event,
+                "steps": _outputs(route, workflow.steps),
+                "workflow": {
+                    "id": workflow.workflow_id,
+                    "run_id": workflow.run_id,
+                    "route": workflow.route,
+                    "key": workflow.key,
+                },
+            }
+            if route.reads_status:
+                self._scope["status"] = _statuses(route, workflow.steps)
+        return self._scope
+
+    def scope_of(self, step: str) -> Scope:
+        """What the expressions of this step see now: in a loop, its round too."""
+        scope = self.scope()
+        if step not in self.route.looped:
+            return scope
+        state = self.live.steps.get(step)
+        return {**scope, "round": 1 if state is None else state.round}
+
+    def shortage(self, reserve: dict[str, float], *, is_call: bool = False) -> Shortage | None:
+        """What the budget lacks for one task more with this reserve, or for a call, which is no hop; None if it may be sent."""
+        account = self.live.account
+        if account is None:
+            return None
+        if account.is_time_over:
+            return Shortage("")
+        need = {**reserve, "hops": 1.0} if "hops" in account.limits and not is_call else reserve
+        for name, limit in account.limits.items():
+            taken = account.spent.get(name, 0.0) + account.reserved.get(name, 0.0)
+            if name in need and taken + need[name] > limit:
+                may_pass = account.spent.get(name, 0.0) + need[name] <= limit
+                return Shortage(name, need[name], max(0.0, limit - taken), limit, may_pass)
+        return None
+
+    def why_held(self, short: Shortage) -> str:
+        """What is lacking, and which calls keep it until they end."""
+        account = self.live.account
+        kept = unended(account, short.name) if account is not None and short.name else ""
+        return f"needs {short.what}" + (f"; {kept}" if kept else "")
+
+    def unsent(self, step: str = "") -> tuple[str, ...]:
+        """The places, of this step or of all, at which a task is out that this very decision has made: it does not go out if it is not wanted any more."""
+        found: list[str] = []
+        for event in self.events:
+            if isinstance(event, TaskDispatched) and (not step or step in (event.step, ids.step_of(event.step))):
+                state = self.live.steps.get(event.step)
+                if state is not None and (state.status, state.task_id) == ("running", event.task_id):
+                    found.append(event.step)
+        return tuple(found)
+
+    def traceparent(self, *parts: str) -> str:
+        """A span of the workflow's trace, its id a function of `parts`."""
+        return f"00-{self.live.trace_id}-{ids.span_id(*parts)}-01"
+
+
+def _outputs(route: Route, steps: dict[str, StepState]) -> dict[str, Any]:
+    """What each step that is done gave. In a sparse route what is not there is null; in a loop, what it gave last."""
+    found: dict[str, Any] = {}
+    for name in route.steps:
+        state = steps.get(name)
+        if state is not None and (state.status in _HAS_OUTPUT or route.is_sparse):
+            found[name] = state.output
+        elif route.is_sparse:
+            found[name] = None
+    return found
+
+
+def _statuses(route: Route, steps: dict[str, StepState]) -> dict[str, str]:
+    return {
+        name: state.status if (state := steps.get(name)) is not None and state.status in FINISHED else ""
+        for name in route.steps
+    }

@@ -1,0 +1,37 @@
+"""Kept events: they came before a step waited for them, and are held up to a bound."""
+
+from typing import Final
+
+import msgspec
+
+from mesh.core.decide.draft import Draft
+from mesh.core.events import EventKept, EventUnclaimed
+from mesh.core.state import KeptEvent, Workflow
+
+__all__ = ["KEPT", "KEPT_BYTES", "is_kept", "keep"]
+
+
+KEPT: Final = 100  # events of one workflow
+
+
+KEPT_BYTES: Final = 512 * 1024  # of theirs, once there is more than one
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def is_kept(workflow: Workflow, event: KeptEvent) -> bool:
+    """Whether this event is kept already, having come by the same way."""
+    name = (event.cloud_event["source"], event.cloud_event["id"], event.alias)
+    return any((one.cloud_event["source"], one.cloud_event["id"], one.alias) == name for one in workflow.kept)
+
+
+def keep(draft: Draft, kept: KeptEvent, route: str, digest: str, key: str) -> None:
+    """Keep it; with more than the end of the workflow could put aside in one decision, put it aside at once."""
+    others = () if draft.workflow is None else draft.workflow.kept
+    if others and (len(others) == KEPT or len(_encode((*others, kept))) > KEPT_BYTES):
+        reason = f"{len(others)} events are kept already, and no step has taken them"
+        draft.add(EventUnclaimed(kept=kept, reason=reason))
+        return
+    expires = draft.now_ms + int(draft.route.keep_events_s * 1000)
+    draft.add(EventKept(kept=kept, route=route, digest=digest, key=key, expires_at_ms=expires))

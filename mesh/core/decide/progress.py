@@ -1,0 +1,258 @@
+"""Progress: which steps can act now, and what they do."""
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Final, NamedTuple, assert_never
+
+from mesh.core import ids
+from mesh.core.decide.begin import for_each
+from mesh.core.decide.begin.alias import claim
+from mesh.core.decide.begin.approval import ask
+from mesh.core.decide.begin.call import call
+from mesh.core.decide.begin.end import end, end_if_done, outputs
+from mesh.core.decide.begin.loop import goes_round
+from mesh.core.decide.begin.task import dispatch
+from mesh.core.decide.begin.undo import cancel_step, undo_next
+from mesh.core.decide.begin.wait import begin_wait
+from mesh.core.decide.draft import Draft
+from mesh.core.events import EventEmitted, IncidentRaised, StepBlocked, StepComputed, StepSkipped
+from mesh.core.evolve.steps import approval_output
+from mesh.core.joins import takes
+from mesh.core.route import (
+    AgentWork,
+    ApprovalWork,
+    CallWork,
+    EmitWork,
+    EndWork,
+    ExpressionError,
+    Step,
+    ValueWork,
+    WaitWork,
+)
+from mesh.core.state import FINISHED, StepState
+
+__all__ = ["begin", "beyond", "go_on", "settled"]
+
+_SATISFIES: Final = frozenset({"succeeded", "skipped"})
+_TURNS: Final = frozenset({"succeeded", "rejected"})
+
+
+def settled(draft: Draft, place: str) -> None:
+    """Go on after what stands at this place is settled: a step, an item of one, a compensation."""
+    if place in draft.route.steps:
+        go_on(draft, following(draft, place))
+    elif ids.is_undo(place):
+        undo_next(draft)
+    elif for_each.advance(draft, ids.step_of(place)):
+        go_on(draft, following(draft, ids.step_of(place)))
+
+
+def go_on(draft: Draft, candidates: Iterable[str]) -> None:
+    """Let every candidate act whose needs are settled, then those that need what was settled by that; end the workflow if all is done."""
+    route = draft.route
+    todo = deque(candidates)
+    while todo and _is_going(draft):
+        name = todo.popleft()
+        if _is_open(draft.live.steps.get(name)):
+            for done in _act(draft, route.steps[name]):
+                todo.extend(following(draft, done) if _is_going(draft) else ())
+    if _is_going(draft):
+        end_if_done(draft)
+
+
+def following(draft: Draft, name: str) -> Iterable[str]:
+    """Who may act now that this step is done; nobody, where it must have its alias first."""
+    return () if claim(draft, name) else beyond(draft, name)
+
+
+def beyond(draft: Draft, name: str) -> Iterable[str]:
+    """Who may act now that this step is settled: those that need it; or the body of the loop that it closes, once more."""
+    repeat = draft.route.steps[name].repeat
+    if repeat is not None and draft.live.steps[name].status in _TURNS and goes_round(draft, name, repeat):
+        return repeat.body if draft.live.steps[name].status == "again" else ()
+    return draft.route.dependents[name]
+
+
+def _is_going(draft: Draft) -> bool:
+    workflow = draft.live
+    return workflow.status == "running" and workflow.ending is None
+
+
+def _is_open(state: StepState | None) -> bool:
+    """It has not begun (in this round)."""
+    return state is None or state.status == "again"
+
+
+def _act(draft: Draft, step: Step) -> list[str]:
+    """Begin or settle one step, if it can be. The steps that are settled by that: itself, and those that it makes needless."""
+    ready = _readiness(step, draft.live.steps)
+    match ready:
+        case _Ready():
+            needless = _cancel_others(draft, step) if step.first_of else []
+            return [step.name, *needless] if begin(draft, step) else needless
+        case _Blocked(reason=reason):
+            draft.add(StepBlocked(step=step.name, reason=reason))
+            return [step.name]
+        case _Skipped(reason=reason):
+            draft.add(StepSkipped(step=step.name, reason=reason))
+            return [step.name]
+        case None:
+            return []
+        case _:
+            assert_never(ready)
+
+
+# Joins ------------------------------------------------------------------------------------------------------------------
+
+
+class _Ready(NamedTuple):
+    pass
+
+
+class _Blocked(NamedTuple):
+    reason: str
+
+
+class _Skipped(NamedTuple):
+    reason: str
+
+
+def _readiness(step: Step, steps: dict[str, StepState]) -> _Ready | _Blocked | _Skipped | None:
+    """Whether the step's needs let it act. None: not yet."""
+    if step.enough is None:
+        return _of_all(step, steps)
+    return _of_some(step, step.enough, steps)
+
+
+def _of_all(step: Step, steps: dict[str, StepState]) -> _Ready | _Blocked | None:
+    for need in step.needs:
+        state = steps.get(need)
+        if state is None or state.status not in FINISHED:
+            return None
+        if state.status not in _SATISFIES and not takes(step, need, rejected=state.status == "rejected"):
+            return _Blocked(f"needs {need}, which was {state.status}")
+    return _Ready()
+
+
+def _of_some(step: Step, enough: int, steps: dict[str, StepState]) -> _Ready | _Blocked | _Skipped | None:
+    """So many must have succeeded, or have come out in a way that the step's `if` takes. What was skipped counts for nothing."""
+    counted, still_open, refused = 0, 0, ""
+    for need in step.needs:
+        state = steps.get(need)
+        if state is None or state.status not in FINISHED:
+            still_open += 1
+        elif _counts(step, need, state):
+            counted += 1
+        elif state.status != "skipped":
+            refused = refused or f"{need} was {state.status}"
+    if counted >= enough:
+        return _Ready()
+    if counted + still_open >= enough:
+        return None
+    short = f"needs {enough} of {', '.join(step.needs)}, and {counted} succeeded"
+    return _Blocked(f"{short}: {refused}") if refused else _Skipped(short)
+
+
+def _cancel_others(draft: Draft, step: Step) -> list[str]:
+    """The race is won: cancel what else it was about, and every step that only served that."""
+    route, steps = draft.route, draft.live.steps
+    gone = {need for need in step.needs if _is_unsettled(steps.get(need))}
+    for name in reversed(route.steps):
+        dependents = route.dependents[name]
+        if name not in gone and dependents and _is_unsettled(steps.get(name)) and gone.issuperset(dependents):
+            gone.add(name)
+    cancelled = [name for name in route.steps if name in gone]
+    won = next(need for need in step.needs if need not in gone and _counts(step, need, steps[need]))
+    for name in cancelled:
+        cancel_step(draft, name, f"{step.name} goes on with {won}")
+    return cancelled
+
+
+def _counts(step: Step, need: str, state: StepState) -> bool:
+    """Whether how it came out is what a join of some is for."""
+    return state.status == "succeeded" or takes(step, need, rejected=state.status == "rejected")
+
+
+def _is_unsettled(state: StepState | None) -> bool:
+    return state is None or state.status not in FINISHED
+
+
+# Beginning ----------------------------------------------------------------------------------------------------------------
+
+
+def begin(draft: Draft, step: Step) -> bool:
+    """Do what the step is for, or skip it; an incident where an expression can't be evaluated. True if that settled it."""
+    try:
+        return _begin(draft, step)
+    except ExpressionError as error:
+        draft.add(IncidentRaised(step=step.name, kind="expression", message=str(error)))
+        return False
+
+
+def _begin(draft: Draft, step: Step) -> bool:
+    scope = draft.scope_of(step.name)
+    if step.condition is not None and not step.condition.is_true(scope):
+        output = None
+        if isinstance(step.work, ApprovalWork):
+            output = approval_output("skipped", step.work.payload.render(scope))
+        draft.add(StepSkipped(step=step.name, reason=f"{step.condition.source} is false", output=output))
+        return True
+    reason, work = _why(step, draft.live.steps.get(step.name)), step.work
+    if step.for_each is not None:
+        return for_each.start(draft, step, step.for_each, reason)
+    match work:
+        case AgentWork():
+            dispatch(draft, step.name, work, work.input.render(scope), reason, attempt=1)
+            return False
+        case ApprovalWork():
+            ask(draft, step.name, work, reason)
+            return False
+        case CallWork():
+            call(draft, step.name, work, work.input.render(scope), reason)
+            return False
+        case WaitWork():
+            return begin_wait(draft, step, work, reason)
+        case ValueWork():
+            draft.add(StepComputed(step=step.name, output=work.value.render(scope), reason=reason))
+            return True
+        case EmitWork():
+            _emit(draft, step.name, work, reason)
+            return True
+        case EndWork():
+            _end_here(draft, step.name, work, reason)
+            return True
+        case _:
+            assert_never(work)
+
+
+def _emit(draft: Draft, name: str, work: EmitWork, reason: str) -> None:
+    """The event's source and id name the step and its round, so that sending it again is the same event."""
+    workflow = draft.live
+    made = work.event.render(draft.scope_of(name))
+    state = workflow.steps.get(name)
+    event_id = ids.task_id(
+        workflow.workflow_id, workflow.run_id, ids.instance(name, round=1 if state is None else state.round)
+    )
+    for attribute in ("type", "subject"):
+        if attribute in made and not (isinstance(made[attribute], str) and made[attribute]):
+            raise ExpressionError(f"the event's {attribute} must be a string that is not empty")
+    event = {"specversion": "1.0", "id": event_id, "source": f"/mesh/{workflow.route}", **made}
+    draft.add(EventEmitted(step=name, cloud_event=event, traceparent=draft.traceparent(event_id), reason=reason))
+
+
+def _end_here(draft: Draft, name: str, work: EndWork, reason: str) -> None:
+    scope = draft.scope_of(name)
+    why = str(work.reason.render(scope))
+    output = None
+    if work.status == "completed":
+        output = outputs(draft) if work.output is None else work.output.render(scope)
+    draft.add(StepComputed(step=name, output=output, reason=reason))
+    end(draft, work.status, f"{name}: {why}" if why else name, output)
+
+
+def _why(step: Step, state: StepState | None) -> str:
+    start = "the workflow started" if state is None or state.round == 1 else f"round {state.round}"
+    needs = f"{', '.join(step.needs)} done" if step.needs else start
+    if step.enough is not None:
+        needs = f"{step.enough} of {', '.join(step.needs)} done"
+    return f"{needs}, and {step.condition.source}" if step.condition else needs

@@ -1,0 +1,155 @@
+"""Close an approval: whether an answer counts, and the one verdict, by an answer or by the deadline."""
+
+import re
+from typing import Any, Final
+
+import msgspec
+from jsonschema import Draft202012Validator, SchemaError
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+from mesh.core import ids
+from mesh.core.decide.begin.end import end, rejection_reason
+from mesh.core.decide.draft import Draft
+from mesh.core.decide.progress import settled
+from mesh.core.decide.settle.budget import on_budget_answer
+from mesh.core.events import AnswerRefused, ApprovalClosed, IncidentRaised
+from mesh.core.inputs import AnswerGiven
+from mesh.core.joins import rejection_is_taken
+from mesh.core.json_values import digest
+from mesh.core.state import StepState
+
+__all__ = ["expire", "find_open", "is_edit", "on_answer", "refusal"]
+
+
+def on_answer(draft: Draft, given: AnswerGiven) -> None:
+    found = find_open(draft, given)
+    if isinstance(found, AnswerRefused):
+        draft.add(found)
+        return
+    name, step = found
+    refused = refusal(draft, given, step)
+    if refused is not None:
+        draft.add(refused)
+        return
+    edited = is_edit(given, step)
+    _close(
+        draft,
+        ApprovalClosed(
+            step=name,
+            approval_id=given.approval_id,
+            verdict="approved" if given.decision == "approve" else "rejected",
+            payload=given.payload if edited else step.input,
+            by=given.by,
+            role=step.role,
+            answer_id=given.answer_id,
+            reason=given.reason,
+            edited=edited,
+        ),
+    )
+
+
+def expire(draft: Draft, name: str, step: StepState) -> None:
+    """Nobody has answered by the deadline."""
+    if step.on_expiry == "incident":
+        message = f"nobody with role {step.role} answered by the deadline"
+        draft.add(IncidentRaised(step=name, kind="expired", message=message))
+        return
+    _close(
+        draft,
+        ApprovalClosed(
+            step=name,
+            approval_id=step.task_id,
+            verdict="approved" if step.on_expiry == "approve" else "rejected",
+            payload=step.input,
+            reason=f"no answer by the deadline; on_expiry: {step.on_expiry}",
+            expired=True,
+        ),
+    )
+
+
+def _close(draft: Draft, closed: ApprovalClosed) -> None:
+    draft.add(closed)
+    if ids.is_budget(closed.step):
+        on_budget_answer(draft, closed)
+        return
+    if closed.verdict == "rejected" and not rejection_is_taken(draft.route, closed.step):
+        end(draft, "rejected", rejection_reason(draft.live.steps[closed.step], closed.step))
+        return
+    settled(draft, closed.step)
+
+
+_VERDICTS: Final = {"succeeded": "approved", "rejected": "rejected"}
+
+
+_NOTHING_ELSE: Final[Registry[Any]] = Registry()
+"""The default registry fetches what a schema refers to."""
+
+
+_SHOWN: Final = 300  # characters of a validator's message, which quotes the value
+
+
+def find_open(draft: Draft, given: AnswerGiven) -> tuple[str, StepState] | AnswerRefused:
+    """The step that waits for this answer, or why none does."""
+    parsed, workflow = ids.parse_step_id(given.approval_id), draft.workflow
+    step = workflow.steps.get(parsed.step) if parsed and workflow and workflow.run_id == parsed.run_id else None
+    if parsed is None or step is None or step.task_id != given.approval_id or step.attempt:
+        return _refused(given, "unknown", f"no approval {given.approval_id} was asked, or its memory has ended")
+    if step.status == "asking":
+        return parsed.step, step
+    if step.incident is not None and step.incident.kind == "expired":
+        return _refused(given, "late", "its deadline has passed, and an operator has it now", closed=True)
+    if step.incident is not None:
+        return _refused(given, "closed", f"an operator has it now: {step.incident.message}", closed=True)
+    verdict = _VERDICTS.get(step.status, "")
+    if step.expired:
+        return _refused(given, "late", f"its deadline had passed, and it was {verdict}", verdict=verdict, closed=True)
+    return _refused(given, "closed", f"it is closed: {verdict or step.status}", verdict=verdict, closed=True)
+
+
+def is_edit(given: AnswerGiven, step: StepState) -> bool:
+    """Whether it approves another payload than was asked. By digest, since Python holds 1 and true for equal."""
+    return given.decision == "approve" and given.payload is not msgspec.UNSET and digest(given.payload) != step.digest
+
+
+def refusal(draft: Draft, given: AnswerGiven, step: StepState) -> AnswerRefused | None:
+    """Why this answer to an open approval does not count; None if it does."""
+    if step.due_at_ms is not None and given.source_at_ms > step.due_at_ms:
+        return _refused(given, "late", "it reached the broker after the deadline")
+    if step.role not in draft.directory.roles.get(given.by, frozenset()):
+        return _refused(given, "role", f"{given.by or 'nobody'} does not have the role {step.role}")
+    if given.digest is not None and given.digest != step.digest:
+        return _refused(given, "digest", f"it answers another payload: the one that was asked has {step.digest}")
+    if step.payload_schema is not None and is_edit(given, step):
+        problem = _misfit(step.payload_schema, given.payload)
+        if problem:
+            return _refused(given, "schema", problem)
+    return None
+
+
+def _misfit(schema: dict[str, Any], payload: Any) -> str:
+    """Where the edit does not fit its schema; empty if it does.
+
+    The schema may be an agent's, which nobody has checked: one that can't be used lets no edit pass, and must do no more harm. Nothing is fetched for it.
+    """
+    try:
+        Draft202012Validator.check_schema(schema)
+        problem = next(Draft202012Validator(schema, registry=_NOTHING_ELSE).iter_errors(payload), None)
+    except (SchemaError, Unresolvable, RecursionError, re.error) as error:
+        return f"no edit can be checked, since the payload's schema can't be used: {str(error)[:_SHOWN]}"
+    if problem is None:
+        return ""
+    where = problem.json_path.replace("$", "payload", 1)
+    return f"the edited payload does not fit: {where}: {problem.message[:_SHOWN]}"
+
+
+def _refused(given: AnswerGiven, code: str, message: str, *, verdict: str = "", closed: bool = False) -> AnswerRefused:
+    return AnswerRefused(
+        approval_id=given.approval_id,
+        answer_id=given.answer_id,
+        code=code,
+        message=message,
+        by=given.by,
+        verdict=verdict,
+        closed=closed,
+    )

@@ -1,0 +1,169 @@
+"""Budgets: whether a task may be sent, and what happens where it may not: the workflow fails, or somebody is asked for more.
+
+A task or a call that may not be sent is held. It goes out as soon as others have left enough. Where they can't any more, the route's `on_exhausted` is applied, once, however many tasks are held.
+"""
+
+from math import inf
+from typing import Any, Final
+
+from mesh.core import ids
+from mesh.core.decide.begin.call import call
+from mesh.core.decide.begin.end import end
+from mesh.core.decide.begin.portion import Portion, go_on_later
+from mesh.core.decide.begin.task import dispatch, work_at
+from mesh.core.decide.begin.undo import cancel_step
+from mesh.core.decide.draft import Draft, Shortage
+from mesh.core.events import ApprovalClosed, ApprovalRequested, BudgetRaised
+from mesh.core.json_values import digest
+from mesh.core.route import Budget, CallWork
+from mesh.core.state import FINISHED, Account
+
+__all__ = ["look_after_budget", "on_budget_answer"]
+
+_TIME: Final = "time_s"
+
+
+def look_after_budget(draft: Draft) -> None:
+    """Called once for each decision on a run with a budget: what was freed goes to the tasks that are held, in their order."""
+    workflow = draft.workflow
+    if workflow is None or workflow.account is None or workflow.status != "running" or workflow.ending is not None:
+        return
+    _release(draft)
+    held, over = _held(draft), draft.live.account is not None and draft.live.account.is_time_over
+    question = next((p for p, s in draft.live.steps.items() if ids.is_budget(p) and s.status not in FINISHED), None)
+    if not held and not over:
+        if question is not None:
+            cancel_step(draft, question, "there is budget enough now")
+        return
+    why = "its time is over" if over else _why(draft, held)
+    if question is None and why:
+        _exhausted(draft, held, why)
+
+
+def _release(draft: Draft) -> None:
+    """Send what there is budget for, as much of it as one decision holds; the rest of a for-each in the next one."""
+    portion = Portion.of(draft)
+    for place in _held(draft):
+        if _shortage(draft, place) is not None:
+            continue
+        if portion.takes(draft.live.steps[place].input) or not ids.is_item(place):
+            _send(draft, place)
+        else:
+            go_on_later(draft, ids.step_of(place))
+            return
+
+
+def _held(draft: Draft) -> list[str]:
+    return [place for place, step in draft.live.steps.items() if step.status == "held"]
+
+
+def _shortage(draft: Draft, place: str) -> Shortage | None:
+    work = work_at(draft, place)
+    return draft.shortage(work.reserve, is_call=isinstance(work, CallWork))
+
+
+def _why(draft: Draft, held: list[str]) -> str:
+    """What is lacking; empty as long as tasks and calls that are out may leave enough."""
+    short = _shortage(draft, held[0])
+    if short is None or short.may_pass:
+        return ""
+    others = f", and {len(held) - 1} more wait" if len(held) > 1 else ""
+    return f"{held[0]} needs {short.what}{others}"
+
+
+def _exhausted(draft: Draft, held: list[str], why: str) -> None:
+    budget, account = draft.route.budget, draft.live.account
+    if budget is None or account is None or budget.on_exhausted == "fail":  # a route that it was moved to may have none
+        end(draft, "failed", f"the budget is exhausted: {why}; {_mend(draft, held)}")
+    else:
+        _ask(draft, budget, account, held, why)
+
+
+def _mend(draft: Draft, held: list[str]) -> str:
+    """What would spare the next run this end: more for the call, where its slice is what is lacking; else more in the route."""
+    workflow, short = draft.live, _shortage(draft, held[0]) if held else None
+    name, route = short.name if short is not None else "", workflow.route
+    if name and workflow.caller is not None and _is_slice(draft, name):
+        return (
+            f"that is the slice which {workflow.caller.task_id} has reserved for this call: "
+            f"reserve more {name} there, or give route {route} a budget with on_exhausted: ask"
+        )
+    return f"raise {name or 'time'} in the budget of route {route}, or write on_exhausted: ask there"
+
+
+def _is_slice(draft: Draft, name: str) -> bool:
+    """Whether it is the caller that limits it, and not the route's own budget."""
+    account, budget = draft.live.account, draft.route.budget
+    own = inf if budget is None else budget.limits.get(name, inf)
+    return account is not None and account.limits[name] < own
+
+
+def _ask(draft: Draft, budget: Budget, account: Account, held: list[str], why: str) -> None:
+    """The question is kept at the first step that needs the answer; each further one at that place is a round of its own."""
+    workflow = draft.live
+    waiting = held or [name for name in draft.route.steps if not _is_done(draft, name)]
+    place = ids.budget_place(ids.step_of(waiting[0]))
+    before = workflow.steps.get(place)
+    turn = 1 if before is None else before.round + 1
+    approval = ids.approval_id(workflow.workflow_id, workflow.run_id, ids.instance(place, round=turn))
+    limits = account.limits  # which has a caller's slice too
+    payload = {name: min(limit, budget.limits.get(name, limit)) for name, limit in limits.items()}
+    if account.is_time_over and budget.time_s is not None:
+        payload[_TIME] = budget.time_s
+    draft.add(
+        ApprovalRequested(
+            step=place,
+            approval_id=approval,
+            question=f"Grant {workflow.workflow_id} more? {why}",
+            payload=payload,
+            digest=digest(payload),
+            role=budget.role,
+            on_expiry="reject",
+            traceparent=draft.traceparent(approval),
+            reason="the budget is exhausted",
+            deadline_at_ms=None if budget.deadline_s is None else draft.now_ms + int(budget.deadline_s * 1000),
+            payload_schema=_schema(payload),
+            round=turn,
+        )
+    )
+
+
+def _is_done(draft: Draft, name: str) -> bool:
+    state = draft.live.steps.get(name)
+    return state is not None and state.status in FINISHED
+
+
+def _schema(payload: dict[str, float]) -> dict[str, Any]:
+    """What may be granted: as much or as little of each as somebody likes."""
+    amounts = {name: {"type": "number", "minimum": 0} for name in payload}
+    return {"type": "object", "properties": amounts, "additionalProperties": False}
+
+
+def on_budget_answer(draft: Draft, closed: ApprovalClosed) -> None:
+    """More, for `look_after_budget` to share out; or no, and the workflow fails."""
+    if closed.verdict == "rejected":
+        why = f": {closed.reason}" if closed.reason else ""
+        end(draft, "failed", f"the budget is exhausted, and more was refused by {closed.by or 'its deadline'}{why}")
+        return
+    granted = dict(closed.payload)
+    time_s = granted.pop(_TIME, None)
+    expires = draft.now_ms + int(time_s * 1000) if time_s else None
+    draft.add(BudgetRaised(granted=granted, by=closed.by, expires_at_ms=expires))
+
+
+def _send(draft: Draft, place: str) -> None:
+    step, work, reason = draft.live.steps[place], work_at(draft, place), "there is budget for it now"
+    if isinstance(work, CallWork):
+        call(draft, place, work, step.input, reason, attempt=step.attempt + 1)
+        return
+    dispatch(
+        draft,
+        place,
+        work,
+        step.input,
+        reason,
+        attempt=step.attempt + 1,
+        budget_from=step.retry_budget_from,
+        agent=step.agent,
+        hop=step.hop,
+    )

@@ -1,0 +1,201 @@
+"""What operators order, and effects that the broker would not take: both end at a person."""
+
+from typing import Any
+
+from mesh.core import ids
+from mesh.core.crossings import parse_crossing_id
+from mesh.core.decide.begin import for_each
+from mesh.core.decide.begin.call import call_again, withdraw_items
+from mesh.core.decide.begin.end import end
+from mesh.core.decide.begin.loop import go_round
+from mesh.core.decide.begin.undo import begin_undo, cancel_step, close, leave_undone
+from mesh.core.decide.draft import Draft
+from mesh.core.decide.progress import begin, go_on, settled
+from mesh.core.decide.settle.alias import on_claim_undeliverable, resolve_alias
+from mesh.core.decide.settle.attempt import dispatch_again
+from mesh.core.decide.settle.call import on_call_undeliverable
+from mesh.core.decide.settle.limit import fail_to_ask
+from mesh.core.events import (
+    CommandAccepted,
+    CommandRefused,
+    EffectUndeliverable,
+    IncidentRaised,
+    IncidentResolved,
+    StepGivenUp,
+    StepSkipped,
+    WorkflowMigrated,
+)
+from mesh.core.evolve.steps import approval_output
+from mesh.core.inputs import CommandGiven, Undeliverable
+from mesh.core.migration import misfits, to_begin_anew
+from mesh.core.route import ApprovalWork, CallWork, Route
+from mesh.core.state import StepState, Workflow
+
+__all__ = ["on_command", "on_undeliverable"]
+
+
+def on_command(draft: Draft, given: CommandGiven, target: Route | None) -> None:
+    workflow = draft.workflow
+    if workflow is None:
+        _refuse(draft, given, "unknown", f"no workflow {given.workflow_id}: `mesh workflows` lists them")
+    elif workflow.status == "expected":
+        message = f"{given.workflow_id} has not started: there are only events that it will wait for"
+        _refuse(draft, given, "unknown", message)
+    elif workflow.status != "running":
+        _refuse(draft, given, "ended", f"the workflow has ended: {workflow.status}")
+    elif given.command == "cancel":
+        _accept(draft, given)
+        _cancel(draft, f"cancelled by {given.by}" + (f": {given.reason}" if given.reason else ""))
+    elif given.command == "migrate":
+        _on_migrate(draft, given, workflow, target)
+    else:
+        _on_incident(draft, given, workflow)
+
+
+def _cancel(draft: Draft, reason: str) -> None:
+    """A workflow that is being undone ends as it stands, when it is told a second time."""
+    if draft.live.ending is None:
+        end(draft, "cancelled", reason)
+    else:
+        close(draft, "cancelled", f"{reason}, before all was undone")
+
+
+def _on_incident(draft: Draft, given: CommandGiven, workflow: Workflow) -> None:
+    steps = draft.route.steps
+    if given.step is not None and ids.step_of(given.step) not in steps:
+        _refuse(draft, given, "unknown_step", f"the route has no step {given.step}: {', '.join(steps)}")
+        return
+    stuck = [n for n, s in workflow.steps.items() if s.status == "incident" and given.step in {None, n, ids.step_of(n)}]
+    if not stuck:
+        which = f"step {given.step}" if given.step else "the workflow"
+        _refuse(draft, given, "no_incident", f"{which} has no incident to {given.command}")
+        return
+    _accept(draft, given)
+    for place in stuck:
+        state = draft.live.steps.get(place)
+        if draft.live.status == "running" and state is not None and state.status == "incident":
+            _resolve(draft, given, place, state)
+
+
+def _resolve(draft: Draft, given: CommandGiven, place: str, state: StepState) -> None:
+    failed = f"{place} was failed by {given.by}" + (f": {given.reason}" if given.reason else "")
+    if given.command == "fail" and draft.live.ending is None:
+        end(draft, "failed", failed)
+        return
+    draft.add(IncidentResolved(step=place, action=given.command, by=given.by))
+    if given.command == "fail":
+        leave_undone(draft, place, failed)
+    elif ids.is_budget(place):
+        cancel_step(draft, place, f"{given.command} by {given.by}")  # it is asked anew, if there is still not enough
+    elif state.incident is not None and state.incident.kind == "alias":
+        resolve_alias(draft, place, state, "skip" if given.command == "skip" else "retry", given.by)
+    elif given.command == "skip":
+        _skip(draft, place, state, f"skipped by {given.by}")
+    else:
+        _begin_again(draft, place, state)
+
+
+def _skip(draft: Draft, place: str, state: StepState, reason: str) -> None:
+    """Those who need it go on; an item counts as failed, and its for-each goes on whatever it tolerates."""
+    if ids.is_item(place):
+        draft.add(StepGivenUp(step=place, reason=reason))
+    else:
+        withdraw_items(draft, ids.step_of(place), reason)
+        draft.add(StepSkipped(step=place, reason=reason, output=_output_of_skipped(draft, place, state)))
+    settled(draft, place)
+
+
+def _output_of_skipped(draft: Draft, place: str, state: StepState) -> Any:
+    """A question's payload passes through, as where its `if` is false; a loop is left with what its last round gave."""
+    if _closes_loop(state):
+        return state.output
+    if not ids.is_undo(place) and isinstance(draft.route.steps[place].work, ApprovalWork):
+        return approval_output("skipped", state.input)
+    return None
+
+
+def _closes_loop(state: StepState) -> bool:
+    return state.incident is not None and state.incident.kind == "loop"
+
+
+def _begin_again(draft: Draft, place: str, state: StepState) -> None:
+    """A task gets new attempts, with the input it had, and so does a call; a loop gets one more round; what never got so far begins afresh."""
+    name = ids.step_of(place)
+    step = draft.route.steps[name]
+    if step.repeat is not None and _closes_loop(state):
+        go_round(draft, name, step.repeat)
+        go_on(draft, step.repeat.body)
+    elif state.attempt and isinstance(step.work, CallWork) and not ids.is_undo(place):
+        call_again(draft, place, step.work, state)
+    elif state.attempt:
+        dispatch_again(draft, place, state, anew=True)
+    elif ids.is_item(place):
+        for_each.begin_item(draft, name, ids.index_of(place))
+    elif state.fan is not None:
+        for_each.advance(draft, name)
+    elif ids.is_undo(place):
+        begin_undo(draft, name)
+    elif begin(draft, step):
+        settled(draft, name)
+
+
+def _on_migrate(draft: Draft, given: CommandGiven, workflow: Workflow, target: Route | None) -> None:
+    """Go over to another version, and let what it makes possible act. `target`: that version; None where it is not stored, or can't be read."""
+    if target is None:
+        message = (
+            f"there is no version {given.to} that can be read here: `mesh routes list` lists those that are stored"
+        )
+        _refuse(draft, given, "no_version", message)
+        return
+    if target.name != workflow.route:
+        _refuse(draft, given, "other_route", f"version {given.to} is of route {target.name}, not of {workflow.route}")
+        return
+    if target.digest == workflow.digest:
+        _refuse(draft, given, "already", "it runs on that version already")
+        return
+    why_not = misfits(workflow, draft.route, target)
+    if why_not:
+        _refuse(draft, given, "misfit", "; ".join(why_not))
+        return
+    _accept(draft, given)
+    anew = to_begin_anew(workflow)
+    for place in anew:
+        draft.add(IncidentResolved(step=place, action="migrate", by=given.by))
+    draft.add(
+        WorkflowMigrated(
+            before=workflow.digest,
+            digest=target.digest,
+            by=given.by,
+            begins_anew=anew,
+            closed_retention_s=target.closed_retention_s,
+        )
+    )
+    draft.go_over(target)
+    go_on(draft, target.steps)
+
+
+def _accept(draft: Draft, given: CommandGiven) -> None:
+    draft.add(CommandAccepted(command_id=given.command_id, command=given.command, by=given.by, reason=given.reason))
+
+
+def _refuse(draft: Draft, given: CommandGiven, code: str, message: str) -> None:
+    draft.add(
+        CommandRefused(command_id=given.command_id, command=given.command, code=code, message=message, by=given.by)
+    )
+
+
+def on_undeliverable(draft: Draft, given: Undeliverable) -> None:
+    """A question or a call that could not be sent needs an operator; other records are for the record."""
+    draft.add(EffectUndeliverable(effect_id=given.effect_id, topic=given.topic, code=given.code, message=given.message))
+    workflow, parsed = draft.workflow, ids.parse_step_id(given.effect_id)
+    if workflow is None or parsed is None:
+        return
+    on_call_undeliverable(draft, given.effect_id, given.message)
+    on_claim_undeliverable(draft, given.effect_id, given.message)
+    about = parse_crossing_id(given.effect_id)
+    if about is not None and about.what == "acquire":
+        fail_to_ask(draft, about, "undeliverable", f"a limit could not be asked for a slot: {given.message}")
+    step = workflow.steps.get(parsed.step)
+    if step is not None and step.status == "asking" and step.task_id == given.effect_id:
+        message = f"the approval request could not be sent: {given.message}"
+        draft.add(IncidentRaised(step=parsed.step, kind="undeliverable", message=message))

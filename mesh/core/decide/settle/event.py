@@ -1,0 +1,103 @@
+"""Awaited events: an event from outside that a workflow's steps wait for, or will wait for, or that nobody waits for any more.
+
+It has found the workflow by its key, or by an alias: then it is for those steps alone that wait for events of this alias.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from mesh.core import ids
+from mesh.core.decide.begin.wait import is_wanted
+from mesh.core.decide.draft import Draft
+from mesh.core.decide.kept_events import is_kept, keep
+from mesh.core.decide.progress import settled
+from mesh.core.events import EventReceived, InputDismissed
+from mesh.core.inputs import EventForwarded, EventOffered
+from mesh.core.route import AwaitedEvent, Route, WaitWork
+from mesh.core.state import FINISHED, KeptEvent, StepState, Workflow
+
+__all__ = ["on_forwarded", "on_offered"]
+
+
+def on_offered(draft: Draft, given: EventOffered) -> None:
+    workflow = draft.workflow
+    kept = KeptEvent(
+        cloud_event=given.cloud_event,
+        topic=given.source_topic,
+        partition=given.source_partition,
+        offset=given.source_offset,
+        at_ms=given.source_at_ms,
+    )
+    if not _is_open(draft, kept):
+        return
+    if workflow is None or workflow.status == "expected":
+        if given.only_live:
+            message = "only an earlier version of the route waits for it, and no workflow runs under this id"
+            draft.add(InputDismissed(code="unclaimed", message=message))
+        else:
+            keep(draft, kept, given.route, given.digest, given.key)
+        return
+    _take(draft, workflow, kept)
+
+
+def on_forwarded(draft: Draft, given: EventForwarded) -> None:
+    """An alias passes it on, which this workflow has, or had."""
+    workflow = draft.workflow
+    if workflow is None or workflow.status == "expected":
+        draft.add(InputDismissed(code="closed", message=f"no run of {given.workflow_id} has the alias"))
+    elif _is_open(draft, given.kept):
+        _take(draft, workflow, given.kept)
+
+
+def _is_open(draft: Draft, kept: KeptEvent) -> bool:
+    """Whether the event can mean anything to the workflow."""
+    workflow, event = draft.workflow, kept.cloud_event
+    if workflow is not None and workflow.status not in {"running", "expected"}:
+        draft.add(InputDismissed(code="closed", message=f"the workflow had ended: {workflow.status}"))
+        return False
+    if workflow is not None and _has_been_here(workflow, kept):
+        draft.add(InputDismissed(code="repeated", message=f"event {event['id']} of {event['source']} has been here"))
+        return False
+    return True
+
+
+def _take(draft: Draft, workflow: Workflow, kept: KeptEvent) -> None:
+    event = kept.cloud_event
+    awaited = dict(_awaiting(draft.route, event["type"], kept.alias))
+    taking = [name for name, one in awaited.items() if _takes_now(draft, name, one, event)]
+    for name in taking:
+        if draft.live.steps[name].status == "waiting":  # one that took it may have ended the wait of another
+            draft.add(EventReceived(step=name, cloud_event=event))
+            settled(draft, name)
+    if taking:
+        return
+    if any(_is_to_come(draft.live.steps.get(name)) for name in awaited) and draft.live.ending is None:
+        keep(draft, kept, workflow.route, workflow.digest, workflow.key)
+        return
+    draft.add(InputDismissed(code="unclaimed", message=f"no step waits for an event of type {event['type']} any more"))
+
+
+def _awaiting(route: Route, kind: str, alias: str) -> Iterator[tuple[str, AwaitedEvent]]:
+    """The steps that wait, now or ever, for events of this type that come by this alias; empty: by the workflow's key."""
+    for name, step in route.steps.items():
+        awaited = step.work.event if isinstance(step.work, WaitWork) else None
+        if awaited is not None and (awaited.type, awaited.alias) == (kind, alias):
+            yield name, awaited
+
+
+def _takes_now(draft: Draft, name: str, awaited: AwaitedEvent, event: dict[str, Any]) -> bool:
+    state = draft.live.steps.get(name)
+    return state is not None and state.status == "waiting" and is_wanted(draft, name, awaited, event)
+
+
+def _is_to_come(state: StepState | None) -> bool:
+    """A wait that has not begun, or whose condition did not take this one: a later wait of the step may."""
+    return state is None or state.status not in FINISHED
+
+
+def _has_been_here(workflow: Workflow, kept: KeptEvent) -> bool:
+    """It started this run or an earlier one, was taken by a step, or is kept for those who wait for it by the same way."""
+    source, name = kept.cloud_event["source"], kept.cloud_event["id"]
+    if ids.run_id(source, name) in (workflow.run_id, *workflow.earlier_runs):
+        return True
+    return is_kept(workflow, kept) or ids.event_mark(source, name) in workflow.heard

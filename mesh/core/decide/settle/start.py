@@ -1,0 +1,82 @@
+"""Starts: what an event does to a workflow of its id, new, live or lately ended."""
+
+import re
+from typing import Any, Final
+
+from mesh.core import ids
+from mesh.core.calls import Slice
+from mesh.core.decide.begin.call import refuse
+from mesh.core.decide.draft import Draft
+from mesh.core.decide.progress import go_on
+from mesh.core.events import StartRepeated, WorkflowStarted
+from mesh.core.inputs import EventMatched, ScheduledStart, WorkflowCalled
+from mesh.core.route import Budget, Route
+from mesh.core.state import Workflow
+
+__all__ = ["on_event"]
+
+_TRACEPARENT: Final = re.compile(
+    "(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?"
+)
+"""W3C Trace Context, sections 3.2 and 4: a version to come may append fields; ids of zeros and version ff are invalid."""
+
+
+def on_event(draft: Draft, given: EventMatched | WorkflowCalled | ScheduledStart) -> None:
+    event = given.cloud_event
+    caller, part = (given.caller, given.slice) if isinstance(given, WorkflowCalled) else (None, None)
+    run = ids.run_id(event["source"], event["id"])
+    refusal = _repeats(draft.workflow, run, draft.route)
+    if refusal:
+        draft.add(StartRepeated(event_source=event["source"], event_id=event["id"], reason=refusal))
+        if caller is not None:
+            refuse(draft, caller, run, refusal)
+        return
+    budget = draft.route.budget
+    trace, parent = _trace_of(event, given.workflow_id, run)
+    draft.add(
+        WorkflowStarted(
+            route=given.route,
+            digest=given.digest,
+            run_id=run,
+            key=given.key,
+            cloud_event=event,
+            trace_id=trace,
+            parent_span_id=parent,
+            closed_retention_s=draft.route.closed_retention_s,
+            budget=_limits(budget, part),
+            expires_at_ms=None if budget is None or budget.time_s is None else draft.now_ms + int(budget.time_s * 1000),
+            caller=caller,
+            slice=part,
+        )
+    )
+    go_on(draft, draft.route.steps)
+
+
+def _limits(budget: Budget | None, part: Slice | None) -> dict[str, float] | None:
+    """The smaller of the route's own budget and what the caller lets it spend, name by name. None: it keeps no account."""
+    own = None if budget is None else budget.limits
+    if part is None:
+        return own
+    limits = {**part.limits, **(own or {})}
+    return {name: min(limit, part.limits.get(name, limit)) for name, limit in limits.items()}
+
+
+def _repeats(workflow: Workflow | None, run: str, route: Route) -> str:
+    """Why a start for this id changes nothing; empty if it does."""
+    if workflow is None or workflow.status == "expected":
+        return ""
+    if workflow.run_id == run:
+        return "the same event started this run"
+    if workflow.status == "running":
+        return f"run {workflow.run_id} is still going"
+    if route.on_repeat == "ignore":
+        return f"run {workflow.run_id} ended as {workflow.status}, and the route says on_repeat: ignore"
+    if run in workflow.earlier_runs:
+        return f"the same event started the earlier run {run}"
+    return ""
+
+
+def _trace_of(event: dict[str, Any], workflow_id: str, run: str) -> tuple[str, str | None]:
+    """The upstream's trace and span if it sent a traceparent that holds, else a trace of the run's own."""
+    found = _TRACEPARENT.fullmatch(str(event.get("traceparent", "")))
+    return (found[1], found[2]) if found else (ids.trace_id(workflow_id, run), None)

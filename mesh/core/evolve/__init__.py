@@ -1,0 +1,375 @@
+"""Evolve: what one event makes of a workflow's state.
+
+Everything that replay knows lives here: it needs no route, no clock and no directory. An event's meaning never changes; a new version is a new case.
+Called by `decide` (on its own events, as it goes) and by `replay` (on the log's).
+"""
+
+from typing import Final, assert_never
+
+from msgspec.structs import replace
+
+from mesh.core import ids
+from mesh.core.calls import Slice
+from mesh.core.events import (
+    AliasBound,
+    AliasGranted,
+    AliasRefused,
+    AliasReturned,
+    AliasSought,
+    AliasWaived,
+    AnswerRefused,
+    ApprovalClosed,
+    ApprovalRequested,
+    ApprovalWithdrawn,
+    BudgetRaised,
+    BudgetTimeOver,
+    CallFailed,
+    CallMade,
+    CallRefused,
+    CallSucceeded,
+    CallWithdrawn,
+    CommandAccepted,
+    CommandRefused,
+    CompensationStarted,
+    EffectUndeliverable,
+    Event,
+    EventEmitted,
+    EventKept,
+    EventReceived,
+    EventRedirected,
+    EventUnclaimed,
+    ForEachEnded,
+    ForEachStarted,
+    IncidentRaised,
+    IncidentResolved,
+    InputAttempted,
+    InputDismissed,
+    InputParked,
+    PortionScheduled,
+    RetryScheduled,
+    RoundStarted,
+    ScheduleChanged,
+    ScheduleFired,
+    SlotFreed,
+    SlotGranted,
+    SlotQueued,
+    SlotRefused,
+    SlotReleased,
+    SlotRequested,
+    StartRepeated,
+    StepBlocked,
+    StepCancelled,
+    StepComputed,
+    StepGivenUp,
+    StepSkipped,
+    TaskDispatched,
+    TaskFailed,
+    TaskHandedOver,
+    TaskHeld,
+    TaskSucceeded,
+    UsageReported,
+    WaitEnded,
+    WaitStarted,
+    WorkflowEnded,
+    WorkflowForgotten,
+    WorkflowMigrated,
+    WorkflowStarted,
+)
+from mesh.core.evolve.budget import booked, budgeted, charged
+from mesh.core.evolve.built_in import BuiltIn, evolve_built_in
+from mesh.core.evolve.calls import CallEvent
+from mesh.core.evolve.limits import LimiterEvent, asked, evolve_limiter, released
+from mesh.core.evolve.steps import StepEvent, acted_before, evolve_step
+from mesh.core.state import FINISHED, Account, Ending, Fan, StepState, Workflow
+
+__all__ = ["evolve"]
+
+_EARLIER_RUNS: Final = 100  # runs that a workflow's id remembers: about a kilobyte
+_HEARD: Final = 100  # events: about two
+
+
+def evolve(workflow: Workflow | None, event: Event, *, workflow_id: str, at_ms: int) -> Workflow | None:
+    """The state after `event`. None: there is no such workflow (yet, or any more).
+
+    Raises `ValueError` for an event that its state can't have had: a log that no owner of this protocol writes.
+    """
+    match event:  # the most frequent first: a fold is made of these
+        case TaskDispatched() | TaskSucceeded():
+            return _with_step(_begun(workflow, event, workflow_id), event, at_ms)
+        case WorkflowStarted():
+            return _started(workflow, event, workflow_id, at_ms)
+        case WorkflowEnded():
+            return _ended(_begun(workflow, event, workflow_id), event, at_ms)
+        case (
+            TaskFailed()
+            | TaskHandedOver()
+            | TaskHeld()
+            | RetryScheduled()
+            | StepSkipped()
+            | StepBlocked()
+            | StepCancelled()
+            | StepGivenUp()
+            | StepComputed()
+            | EventEmitted()
+            | ForEachStarted()
+            | PortionScheduled()
+            | ForEachEnded()
+            | WaitStarted()
+            | WaitEnded()
+            | ApprovalRequested()
+            | ApprovalClosed()
+            | ApprovalWithdrawn()
+            | IncidentRaised()
+            | IncidentResolved()
+            | CallMade()
+            | CallSucceeded()
+            | CallFailed()
+            | CallWithdrawn()
+        ):
+            return _with_step(_begun(workflow, event, workflow_id), event, at_ms)
+        case EventReceived():
+            return _received(_begun(workflow, event, workflow_id), event, at_ms)
+        case RoundStarted():
+            return _round(_begun(workflow, event, workflow_id), event, at_ms)
+        case BudgetRaised() | BudgetTimeOver() | UsageReported():
+            return budgeted(_begun(workflow, event, workflow_id), event)
+        case CompensationStarted():
+            ending = Ending(status=event.status, reason=event.reason, undo=event.steps)
+            return replace(_begun(workflow, event, workflow_id), ending=ending, updated_at_ms=at_ms)
+        case EventKept():
+            return _kept(workflow, event, workflow_id, at_ms)
+        case EventUnclaimed():
+            before = _begun(workflow, event, workflow_id)
+            return replace(before, kept=tuple(one for one in before.kept if one != event.kept))
+        case WorkflowMigrated():
+            return _migrated(_begun(workflow, event, workflow_id), event, at_ms)
+        case (
+            AliasSought()
+            | AliasGranted()
+            | AliasWaived()
+            | AliasReturned()
+            | AliasBound()
+            | EventRedirected()
+            | ScheduleChanged()
+            | ScheduleFired()
+            | SlotRequested()
+            | SlotReleased()
+            | SlotQueued()
+            | SlotGranted()
+            | SlotFreed()
+        ):
+            return _built_in(workflow, event, workflow_id, at_ms)
+        case WorkflowForgotten():
+            return None
+        case (
+            InputDismissed()
+            | StartRepeated()
+            | AnswerRefused()
+            | CallRefused()
+            | AliasRefused()
+            | SlotRefused()
+            | CommandAccepted()
+            | CommandRefused()
+            | EffectUndeliverable()
+            | InputParked()
+            | InputAttempted()
+        ):
+            return workflow
+        case _:
+            assert_never(event)
+
+
+def _begun(workflow: Workflow | None, event: Event, workflow_id: str) -> Workflow:
+    if workflow is None:
+        raise ValueError(f"{type(event).__name__} for workflow {workflow_id}, which has not started")
+    return workflow
+
+
+def _with_step(before: Workflow, event: StepEvent | CallEvent, at_ms: int) -> Workflow:
+    place = event.step
+    was = before.steps.get(place)
+    steps = {**before.steps, place: evolve_step(was, event, at_ms)}
+    if before.account is not None:
+        if was is not None and isinstance(event, TaskFailed):
+            steps[place] = replace(steps[place], charged=charged(before.account, was, event))
+        before = replace(before, account=booked(before.account, was, event, before.steps))
+    if before.ending is not None:
+        before = replace(before, ending=_undone(before.ending, event))
+        if was is not None and isinstance(event, StepCancelled):
+            steps[place] = replace(steps[place], output=was.output)  # to be undone by what it gave last
+    if ids.is_item(place):
+        _account(steps, place, event)
+    elif was is not None and was.fan is not None and steps[place].status in FINISHED:
+        steps = _gathered(steps, place, was.fan, was_ending=before.ending is not None)
+    return replace(before, steps=steps, updated_at_ms=at_ms)
+
+
+def _undone(ending: Ending, event: StepEvent | CallEvent) -> Ending:
+    """What is still to be undone."""
+    if not (isinstance(event, TaskSucceeded | StepSkipped) and ids.is_undo(event.step)):
+        return ending
+    return replace(ending, undo=tuple(name for name in ending.undo if ids.undo_place(name) != event.step))
+
+
+def _account(steps: dict[str, StepState], place: str, event: StepEvent | CallEvent) -> None:
+    """Let the for-each know how its item does."""
+    name = ids.step_of(place)
+    parent = steps[name]
+    fan = parent.fan
+    if fan is None:
+        raise ValueError(f"{type(event).__name__} for {place}, and {name} is no for-each under way")
+    match event:
+        case TaskDispatched() | CallMade() | IncidentRaised() | TaskHeld() | SlotRequested():
+            index = ids.index_of(place)
+            if index >= fan.begun:
+                steps[name] = replace(parent, fan=replace(fan, begun=index + 1), due_at_ms=None)
+        case TaskSucceeded() | CallSucceeded():
+            steps[name] = replace(parent, fan=replace(fan, settled=fan.settled + 1))
+        case StepGivenUp():
+            steps[name] = replace(parent, fan=replace(fan, settled=fan.settled + 1, failed=fan.failed + 1))
+        case _:
+            pass
+
+
+def _gathered(steps: dict[str, StepState], name: str, fan: Fan, *, was_ending: bool) -> dict[str, StepState]:
+    """The items of a for-each that is settled become its output, and go. One that failed, or is to be undone, has what its items gave so far, else null."""
+    places = [ids.item_place(name, index) for index in range(fan.begun)]
+    step = steps[name]
+    if step.status in {"succeeded", "failed"} or (step.status == "cancelled" and was_ending):
+        outputs = [steps[place].output for place in places]
+        steps[name] = replace(step, output=outputs + [None] * (fan.total - fan.begun))
+    gone = set(places)
+    return {place: state for place, state in steps.items() if place not in gone}
+
+
+def _received(before: Workflow, event: EventReceived, at_ms: int) -> Workflow:
+    mark = ids.event_mark(event.cloud_event["source"], event.cloud_event["id"])
+    heard = tuple(one for one in before.heard if one != mark)  # taken by two at once
+    after = replace(_with_step(before, event, at_ms), heard=(*heard, mark)[-_HEARD:])
+    if not event.kept:
+        return after
+    return replace(after, kept=tuple(one for one in before.kept if one.cloud_event != event.cloud_event))
+
+
+def _built_in(
+    workflow: Workflow | None,
+    event: SlotRequested | SlotReleased | LimiterEvent | BuiltIn,
+    workflow_id: str,
+    at_ms: int,
+) -> Workflow:
+    """In a built-in workflow, or in one that asks it for something."""
+    match event:
+        case SlotRequested():
+            before = _begun(workflow, event, workflow_id)
+            return _with_step(replace(before, slots=asked(before.slots, event, at_ms)), event, at_ms)
+        case SlotReleased():
+            return released(_begun(workflow, event, workflow_id), event)
+        case SlotQueued() | SlotGranted() | SlotFreed():
+            return evolve_limiter(workflow, event, workflow_id, at_ms)
+        case _:
+            return evolve_built_in(workflow, event, workflow_id, at_ms)
+
+
+def _round(before: Workflow, event: RoundStarted, at_ms: int) -> Workflow:
+    """The steps of the body are to begin anew; what they gave last can be read until they give something else."""
+    steps = dict(before.steps)
+    for name in event.steps:
+        was = steps.get(name)
+        output = was.output if was else None
+        steps[name] = StepState(
+            status="again", since_ms=at_ms, round=event.round, output=output, acted=acted_before(was)
+        )
+    return replace(before, steps=steps, updated_at_ms=at_ms)
+
+
+def _kept(before: Workflow | None, event: EventKept, workflow_id: str, at_ms: int) -> Workflow:
+    """Kept with the run; or in the place of a run that is still to come."""
+    if before is not None:
+        until = event.expires_at_ms if before.status == "expected" else before.forget_at_ms
+        return replace(before, kept=(*before.kept, event.kept), updated_at_ms=at_ms, forget_at_ms=until)
+    return Workflow(
+        workflow_id=workflow_id,
+        run_id="",
+        route=event.route,
+        digest=event.digest,
+        key=event.key,
+        status="expected",
+        started_at_ms=at_ms,
+        updated_at_ms=at_ms,
+        forget_at_ms=event.expires_at_ms,
+        cloud_event={},
+        trace_id="",
+        steps={},
+        kept=(event.kept,),
+    )
+
+
+def _started(before: Workflow | None, event: WorkflowStarted, workflow_id: str, at_ms: int) -> Workflow:
+    return Workflow(
+        workflow_id=workflow_id,
+        run_id=event.run_id,
+        route=event.route,
+        digest=event.digest,
+        key=event.key,
+        status="running",
+        started_at_ms=at_ms,
+        updated_at_ms=at_ms,
+        cloud_event=event.cloud_event,
+        trace_id=event.trace_id,
+        parent_span_id=event.parent_span_id,
+        steps={},
+        closed_retention_s=event.closed_retention_s,
+        account=None if event.budget is None else _account_of(event.budget, event.slice),
+        expires_at_ms=event.expires_at_ms,
+        caller=event.caller,
+        earlier_runs=(*before.earlier_runs, before.run_id)[-_EARLIER_RUNS:] if before and before.run_id else (),
+        kept=before.kept if before else (),
+        heard=before.heard if before else (),
+    )
+
+
+def _account_of(limits: dict[str, float], part: Slice | None) -> Account:
+    counted = () if part is None else tuple(name for name in part.counted if name not in limits)
+    return Account(limits=limits, counted=counted)
+
+
+def _migrated(workflow: Workflow, event: WorkflowMigrated, at_ms: int) -> Workflow:
+    steps = {place: state for place, state in workflow.steps.items() if place not in event.begins_anew}
+    return replace(
+        workflow,
+        digest=event.digest,
+        steps=steps,
+        closed_retention_s=event.closed_retention_s,
+        updated_at_ms=at_ms,
+    )
+
+
+def _ended(workflow: Workflow, event: WorkflowEnded, at_ms: int) -> Workflow:
+    """Payloads are dropped, so that the memory of a closed workflow is small; the log keeps them."""
+    steps = {
+        name: StepState(
+            status=step.status if step.status in FINISHED else "cancelled",
+            task_id=step.task_id,
+            attempt=step.attempt,
+            since_ms=step.since_ms if step.status in FINISHED else at_ms,
+            error=step.error,
+            expired=step.expired,
+        )
+        for name, step in workflow.steps.items()
+        if not ids.is_item(name)
+    }
+    cloud_event = {name: value for name, value in workflow.cloud_event.items() if name not in {"data", "data_base64"}}
+    return replace(
+        workflow,
+        status=event.status,
+        steps=steps,
+        cloud_event=cloud_event,
+        updated_at_ms=at_ms,
+        ended_at_ms=at_ms,
+        forget_at_ms=event.forget_at_ms,
+        reason=event.reason,
+        kept=(),
+        ending=None,
+        expires_at_ms=None,
+        account=None if workflow.account is None else replace(workflow.account, unheard={}),
+    )

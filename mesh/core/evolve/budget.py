@@ -1,0 +1,187 @@
+"""Budgets: what events make of a run's account. Part of `evolve`, by the same rules: no route, no clock.
+
+A task's reserve is promised when it is sent, and settled when it is heard of: by the usage in its result, or whole where nothing is said of it. So what is spent and promised stays within the limits as long as
+agents use no more than their reserve. Each attempt counts once: what has counted for it is kept with its step, and a later word of it counts in the place of that.
+
+A call's slice is promised in the same way. Its workflow ends for sure, and tells then; so what is promised to a call that is taken back, or has failed by its time, stays promised until then.
+"""
+
+from collections.abc import Collection
+from typing import Final
+
+from msgspec.structs import replace
+
+from mesh.core import ids
+from mesh.core.amounts import as_amounts
+from mesh.core.events import (
+    BudgetRaised,
+    BudgetTimeOver,
+    CallFailed,
+    CallMade,
+    CallSucceeded,
+    CallWithdrawn,
+    Event,
+    SlotRequested,
+    StepCancelled,
+    StepGivenUp,
+    StepSkipped,
+    TaskDispatched,
+    TaskFailed,
+    TaskHandedOver,
+    TaskSucceeded,
+    UsageReported,
+)
+from mesh.core.state import Account, StepState, Unheard, Workflow
+
+__all__ = ["booked", "budgeted", "charged", "taken", "unended"]
+
+_Amounts = dict[str, float]
+_DIGITS: Final = 9  # sums of fractions must not drift apart in two folds
+_HOP: Final = {"hops": 1.0}
+_NAMED: Final = 3  # calls that a message names
+
+
+def booked(account: Account, was: StepState | None, event: Event, steps: dict[str, StepState]) -> Account:
+    """The account after `event`, which found the step as it `was`, among `steps`."""
+    match event:
+        case StepCancelled() | StepGivenUp() | StepSkipped():
+            return _given_up(account, event, steps)
+        case _ if was is not None and was.status == "queued":
+            account = _settled(account, was.reserved, {})
+    match event:
+        case SlotRequested():
+            return _promised(account, event.reserved)
+        case TaskDispatched():
+            hop = _HOP if "hops" in account.limits and not ids.is_undo(event.step) else {}
+            return _promised(replace(account, spent=_plus(account.spent, hop)), event.reserved)
+        case TaskSucceeded() | TaskHandedOver() | TaskFailed() if was is not None:
+            return _heard(account, was, event)
+        case CallMade() if event.slice is not None:
+            return _promised(account, event.slice.limits)
+        case CallSucceeded() | CallFailed() | CallWithdrawn():
+            return _of_call(account, was, event)
+        case _:
+            return account
+
+
+def _heard(account: Account, was: StepState, event: TaskSucceeded | TaskHandedOver | TaskFailed) -> Account:
+    """Of the attempt that is out; or, by a success, of an earlier one: then nobody will hear of the one that is out, which counts whole."""
+    if was.status == "running":
+        if event.attempt == was.attempt:
+            return _settled(account, was.reserved, _took(account, was, event))
+        account = _settled(account, was.reserved, was.reserved or {})
+    if event.usage is None:
+        return account
+    before = (was.charged or {}).get(event.attempt, {})
+    return replace(account, spent=_plus(_plus(account.spent, before, sign=-1), _used(account, event.usage)))
+
+
+def _took(account: Account, was: StepState, event: TaskSucceeded | TaskHandedOver | TaskFailed) -> _Amounts:
+    if isinstance(event, TaskFailed) and event.kind == "undeliverable":
+        return {}
+    return (was.reserved or {}) if event.usage is None else _used(account, event.usage)
+
+
+def charged(account: Account, was: StepState, event: TaskFailed) -> dict[int, _Amounts] | None:
+    """What has counted for each attempt of the step, now that this one has failed."""
+    took = _took(account, was, event)
+    return {**(was.charged or {}), event.attempt: took} if took else was.charged
+
+
+def _given_up(
+    account: Account, event: StepCancelled | StepGivenUp | StepSkipped, steps: dict[str, StepState]
+) -> Account:
+    """What is out there counts whole, for nobody will hear of it; but for what was not sent."""
+    unsent = event.unsent if isinstance(event, StepCancelled) else ()
+    for place, state in steps.items():
+        if place == event.step or _is_item_of(place, event.step):
+            is_out = state.status == "running" and place not in unsent
+            account = _settled(account, state.reserved, (state.reserved or {}) if is_out else {})
+            if place in unsent and "hops" in account.limits:
+                account = replace(account, spent=_plus(account.spent, _HOP, sign=-1))
+    return account
+
+
+def _of_call(
+    account: Account, was: StepState | None, event: CallSucceeded | CallFailed | CallWithdrawn | UsageReported
+) -> Account:
+    """Of the call under way; or of one that nobody waits for any more, which has still to end, and to tell."""
+    name, kept = ids.attempt_id(event.task_id, event.attempt), account.unheard
+    if was is not None and was.status == "calling" and (was.task_id, was.attempt) == (event.task_id, event.attempt):
+        reserved = was.reserved or {}
+        if isinstance(event, CallWithdrawn) or (isinstance(event, CallFailed) and event.kind == "timeout"):
+            return replace(account, unheard={**kept, name: Unheard(called=event.called, reserved=reserved)})
+    elif name in kept:
+        reserved = kept[name].reserved
+        account = replace(account, unheard={other: left for other, left in kept.items() if other != name})
+    else:
+        return account
+    usage = None if isinstance(event, CallWithdrawn) else event.usage
+    return _settled(account, reserved, reserved if usage is None else _used(account, usage))
+
+
+def taken(account: Account, steps: dict[str, StepState], unsent: Collection[str]) -> _Amounts:
+    """What the run has taken, by name, now that it ends: what is out counts whole, but for what waits for a slot, or is at one of the places `unsent`. Hops are its own affair."""
+    out = account.reserved
+    for place, state in steps.items():
+        if state.status == "queued" or place in unsent:
+            out = _plus(out, state.reserved or {}, sign=-1)
+    spent = _plus(account.spent, out)
+    return {name: spent.get(name, 0.0) for name in (*account.limits, *account.counted) if name != "hops"}
+
+
+def budgeted(before: Workflow, event: BudgetRaised | BudgetTimeOver | UsageReported) -> Workflow:
+    """The run with more budget, with no time left, or with a call less that is to be heard of."""
+    account = before.account
+    if account is None:
+        raise ValueError(f"{type(event).__name__} for {before.workflow_id}, which has no budget")
+    if isinstance(event, UsageReported):
+        return replace(before, account=_of_call(account, None, event))
+    if isinstance(event, BudgetTimeOver):
+        return replace(before, account=replace(account, is_time_over=True), expires_at_ms=None)
+    limits = {name: limit + event.granted.get(name, 0.0) for name, limit in account.limits.items()}
+    over = account.is_time_over and event.expires_at_ms is None
+    expires = event.expires_at_ms if event.expires_at_ms is not None else before.expires_at_ms
+    return replace(before, account=replace(account, limits=limits, is_time_over=over), expires_at_ms=expires)
+
+
+def unended(account: Account, name: str = "") -> str:
+    """What of the budget (of `name` alone, if that is given) is kept for calls that nobody waits for any more, and for which; empty where nothing is."""
+    calls = [one for one in account.unheard.values() if (one.reserved.get(name) if name else one.reserved)]
+    if not calls:
+        return ""
+    kept: _Amounts = {}
+    for one in calls:
+        kept = _plus(kept, {what: one.reserved[what] for what in ([name] if name else one.reserved)})
+    named = ", ".join(one.called for one in calls[:_NAMED])
+    more = f" and {len(calls) - _NAMED} more" if len(calls) > _NAMED else ""
+    which = "call that is not wanted any more has" if len(calls) == 1 else "calls that are not wanted any more have"
+    return f"{as_amounts(kept)} are set aside until the {which} ended (`mesh workflow ID` shows how far it is): {named}{more}"
+
+
+def _promised(account: Account, reserved: _Amounts | None) -> Account:
+    return replace(account, reserved=_plus(account.reserved, reserved or {}))
+
+
+def _settled(account: Account, reserved: _Amounts | None, took: _Amounts) -> Account:
+    if not reserved and not took:
+        return account
+    return replace(account, reserved=_plus(account.reserved, reserved or {}, sign=-1), spent=_plus(account.spent, took))
+
+
+def _used(account: Account, usage: _Amounts) -> _Amounts:
+    """Of what somebody says that it has used, what the budget speaks of. Tokens may be given as input and output."""
+    found = dict(usage)
+    if "tokens" not in found and ("input_tokens" in found or "output_tokens" in found):
+        found["tokens"] = found.get("input_tokens", 0.0) + found.get("output_tokens", 0.0)
+    return {name: max(0.0, found[name]) for name in (*account.limits, *account.counted) if name in found}
+
+
+def _plus(one: _Amounts, other: _Amounts, *, sign: int = 1) -> _Amounts:
+    if not other:
+        return one
+    return {**one, **{name: round(one.get(name, 0.0) + sign * amount, _DIGITS) for name, amount in other.items()}}
+
+
+def _is_item_of(place: str, step: str) -> bool:
+    return ids.is_item(place) and ids.step_of(place) == step

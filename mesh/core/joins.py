@@ -1,0 +1,34 @@
+"""Joins: whether a step takes the outcome of a step it needs. Rules on the route alone."""
+
+from mesh.core.route import Expression, Route, Step
+
+__all__ = ["rejection_is_taken", "takes", "takes_rejection"]
+
+
+def takes(step: Step, other: str, *, rejected: bool) -> bool:
+    """Whether the step's `if` speaks of how the other came out, and so takes it into its own hands.
+
+    Of a rejection it may speak by what it reads of the approval too.
+    """
+    return step.condition is not None and _speaks_of(step.condition, other, rejected=rejected)
+
+
+def _speaks_of(condition: Expression, other: str, *, rejected: bool) -> bool:
+    whole = f"steps.{other}"
+    return any(
+        path == f"status.{other}" or (rejected and (path == whole or path.startswith(whole + ".")))
+        for path in condition.paths
+    )
+
+
+def rejection_is_taken(route: Route, approval: str) -> bool:
+    """Whether a rejection has a step that takes it, a join that can do without it, or a loop that goes round by it. If not, it ends the workflow."""
+    repeat = route.steps[approval].repeat
+    if repeat is not None and _speaks_of(repeat.until, approval, rejected=True):
+        return True
+    return any(takes_rejection(route.steps[d], approval) for d in route.dependents[approval])
+
+
+def takes_rejection(step: Step, approval: str) -> bool:
+    """A join of some can do without it. A race can't: a rejection is a decision as much as an approval, and it came first."""
+    return (step.enough is not None and not step.first_of) or takes(step, approval, rejected=True)

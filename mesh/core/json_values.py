@@ -1,0 +1,56 @@
+"""JSON values: one way to write them down, so that equal values have equal digests, and their kinds in words."""
+
+import json
+from hashlib import sha256
+from typing import Any
+
+import orjson
+
+__all__ = ["canonical", "digest", "kind_of"]
+
+
+def canonical(value: Any) -> bytes:
+    """JSON in UTF-8, keys sorted, no white space. Takes JSON types alone; raises `TypeError` on any other."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        if not _is_json(value):
+            raise
+        # an integer of more than 64 bits: JSON has them, orjson has not
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _is_json(value: Any) -> bool:
+    match value:
+        case dict():
+            return all(isinstance(key, str) and _is_json(item) for key, item in value.items())
+        case list() | tuple():
+            return all(map(_is_json, value))
+        case str():
+            return not any("\ud800" <= char <= "\udfff" for char in value)
+        case _:
+            return value is None or isinstance(value, int | float)
+
+
+def digest(value: Any) -> str:
+    """`sha256:` and 64 hexadecimal digits of the canonical JSON."""
+    return "sha256:" + sha256(canonical(value)).hexdigest()
+
+
+def kind_of(value: Any) -> str:
+    """What a value is, in words for people."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a string"
+        case list():
+            return "a list"
+        case dict():
+            return "an object"
+        case _:
+            return f"a {type(value).__name__}"

@@ -1,0 +1,1 @@
+"""Answers for people about routes, workflows and a mesh, as values. No process imports it."""

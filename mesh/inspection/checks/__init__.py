@@ -1,0 +1,28 @@
+"""What is wrong, or hardly meant, in one route that compiles: the rules of `mesh routes check`, one concern a module.
+
+Owns the rules and their words. It knows no files and no lines: a finding's path leads into the document. `mesh.inspection.checks.report` calls it.
+"""
+
+from mesh.core.route import Route
+from mesh.inspection.checks import budgets, conditions, joins, loops, missing_names, nulls, times, values
+from mesh.inspection.checks.finding import Known, RouteFinding
+from mesh.inspection.checks.known_values import Shapes
+from mesh.routes.compiler import readings_of
+
+__all__ = ["Known", "RouteFinding", "findings_of"]
+
+
+def findings_of(route: Route, known: Known) -> list[RouteFinding]:
+    """All findings of one route, in no promised order."""
+    shapes = Shapes(route, known)
+    readings = readings_of(route)
+    return [
+        *conditions.findings(route, shapes),
+        *joins.findings(route),
+        *loops.findings(route, known),
+        *times.findings(route),
+        *budgets.findings(route, known),
+        *missing_names.findings(route, known),
+        *values.findings(route, known, shapes, readings),
+        *nulls.findings(route, readings),
+    ]

@@ -1,0 +1,183 @@
+"""Conditions that always come out the same, steps that never run because of them, and comparisons with what can't be."""
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from mesh.core.route import AgentWork, ApprovalWork, CallWork, EndWork, Expression, Route, Step, WaitWork
+from mesh.inspection.checks.finding import RouteFinding, error, warning
+from mesh.inspection.checks.known_values import Shapes
+from mesh.inspection.inference.partial_evaluation import Constant, constant_of
+from mesh.inspection.inference.reachability import Unreachable, unreachable
+from mesh.inspection.inference.value_types import values_of
+from mesh.routes.expressions.paths import Segments, path_text, segments_of
+from mesh.routes.expressions.subexpressions import operands, tree
+from mesh.routes.expressions.syntax import Binary, Node
+from mesh.routes.expressions.syntax import Constant as Written
+from mesh.routes.problems import DocumentPath, near
+
+__all__ = ["findings"]
+
+
+def findings(route: Route, shapes: Shapes) -> Iterator[RouteFinding]:
+    comparisons = list(_comparisons(route, shapes))
+    told = {one.path for one in comparisons}  # that it compares with what can't be is why such a condition is false
+    yield from _start(route)
+    yield from (one for one in _constants(route) if one.path not in told)
+    yield from _awaited(route)
+    yield from comparisons
+
+
+def _start(route: Route) -> Iterator[RouteFinding]:
+    path: DocumentPath = ("on", "if")
+    guard = route.on.condition if route.on is not None else None
+    constant = constant_of(guard.source) if guard is not None else None
+    if constant is not None and guard is not None:
+        if constant.value is True:
+            yield warning(path, "constant", "the guard is always true", "take it out")
+        else:
+            why = constant.error or f"its guard is always false: {guard.source}"
+            yield warning(path, "never_starts", f"the route never starts: {why}", "take the guard out, or mend it")
+    if route.on_repeat == "new_run_after_end" and route.key is None:
+        message = "on_repeat has no effect: without key, an event's id is its own, and never comes again"
+        yield warning(("on_repeat",), "no_effect", message, "write a key, or take on_repeat out")
+
+
+# Steps that never run -------------------------------------------------------------------------------------------------------------------
+
+
+def _constants(route: Route) -> Iterator[RouteFinding]:
+    constants: dict[str, Constant] = {}
+    for name, step in route.steps.items():
+        constant = None if step.condition is None else constant_of(step.condition.source)
+        if constant is not None:
+            constants[name] = constant
+            yield _constant(step, constant)
+    never = unreachable(route)
+    told = constants.keys() | {found.step for found in never}
+    for found in never:
+        if found.step not in constants and (found.condition or not _follows(route, found.step, told)):
+            yield _unreachable(route, found)
+
+
+def _follows(route: Route, name: str, told: Collection[str]) -> bool:
+    """Whether it never runs for a reason that another finding names."""
+    step = route.steps[name]
+    if step.enough is not None:
+        return all(need in told for need in step.needs)
+    return any(need in told for need in _upstream(route, name))
+
+
+def _constant(step: Step, constant: Constant) -> RouteFinding:
+    path: DocumentPath = ("steps", step.name, "if")
+    if constant.error:
+        return error(path, "always_fails", f"its if fails each time: {constant.error}", "mend the expression")
+    if constant.value:
+        return warning(path, "constant", "its if is always true", "take it out")
+    return warning(path, "unreachable", "it never runs: its if is always false", "take the step out, or mend the if")
+
+
+def _unreachable(route: Route, found: Unreachable) -> RouteFinding:
+    step = route.steps[found.step]
+    if found.condition and step.condition is not None:
+        message = f"it never runs: whenever its needs are done, its if is false: {step.condition.source}"
+        return error(("steps", step.name, "if"), "unreachable", message, _taking_hint(route, step))
+    path: DocumentPath = ("steps", step.name, "needs")
+    ends = [need for need in step.needs if _is_sure_end(route.steps[need])]
+    if ends:
+        message, mend = (
+            f"it never runs: {ends[0]}, which it needs, ends the workflow",
+            f"take {ends[0]} out of its needs",
+        )
+    elif step.enough is None:
+        message = f"it never runs: what it needs ({', '.join(step.needs)}) is never done together"
+        mend = "mend the conditions of what it needs"
+    else:
+        message = f"it never runs: of {', '.join(step.needs)} never {step.enough} succeed in one workflow"
+        mend = "mend their conditions, or count fewer of them"
+    return error(path, "unreachable", message, mend)
+
+
+def _is_sure_end(step: Step) -> bool:
+    return isinstance(step.work, EndWork) and step.condition is None
+
+
+def _taking_hint(route: Route, step: Step) -> str:
+    """Only a step that needs another itself can take its rejection or its failure."""
+    paths = step.condition.paths if step.condition else frozenset()
+    for other in sorted(_upstream(route, step.name) - set(step.needs)):
+        if isinstance(route.steps[other].work, ApprovalWork) and f"steps.{other}.verdict" in paths:
+            return f"a rejection ends the workflow, unless a step that needs {other} itself takes it: add {other} to its needs"
+        if f"status.{other}" in paths:
+            return (
+                f"a failure blocks those that need {other}, unless their if reads its status: add {other} to its needs"
+            )
+    return "mend the if, or take the step out"
+
+
+def _upstream(route: Route, name: str) -> set[str]:
+    found: set[str] = set()
+    todo = list(route.steps[name].needs)
+    while todo:
+        need = todo.pop()
+        if need not in found:
+            found.add(need)
+            todo += route.steps[need].needs
+    return found
+
+
+def _awaited(route: Route) -> Iterator[RouteFinding]:
+    """Conditions on the event that a step waits for."""
+    for name, step in route.steps.items():
+        awaited = step.work.event if isinstance(step.work, WaitWork) else None
+        constant = constant_of(awaited.condition.source) if awaited is not None and awaited.condition else None
+        path: DocumentPath = ("steps", name, "wait", "if")
+        if constant is not None and constant.value:
+            yield warning(path, "constant", "the if of its wait is always true", "take it out")
+        elif constant is not None:
+            why = constant.error or "the if of its wait is always false"
+            yield error(path, "never_comes", f"no event is ever the one that it waits for: {why}", "mend the if")
+
+
+# Comparisons ----------------------------------------------------------------------------------------------------------------------------
+
+
+def _comparisons(route: Route, shapes: Shapes) -> Iterator[RouteFinding]:
+    """`==` with what a value can never be: a word that is not among those that its schema lists, a status that the step never has."""
+    for name, step in route.steps.items():
+        conditions: list[tuple[DocumentPath, Expression | None]] = [(("steps", name, "if"), step.condition)]
+        conditions += [(("steps", name, "repeat", "until"), step.repeat.until)] if step.repeat is not None else []
+        for path, condition in conditions:
+            for node in _nodes(tree(condition.source)) if condition is not None else ():
+                if isinstance(node, Binary) and node.op in ("==", "!="):
+                    yield from _comparison(route, path, node, shapes)
+
+
+def _nodes(node: Node) -> Iterator[Node]:
+    yield node
+    for one in operands(node):
+        yield from _nodes(one)
+
+
+def _comparison(route: Route, path: DocumentPath, node: Binary, shapes: Shapes) -> Iterator[RouteFinding]:
+    for side, other in ((node.left, node.right), (node.right, node.left)):
+        segments = segments_of(side)
+        if (
+            segments is None
+            or not isinstance(other, Written)
+            or other.foreign
+            or segments[0] not in ("steps", "status")
+        ):
+            continue
+        values = values_of(shapes.at(segments).shape)
+        if values and other.value is not None and other.value not in values:
+            message = f"{path_text(segments)} is never {other.value!r}"
+            known = near(str(other.value), (str(value) for value in values if value != ""))
+            yield error(path, "never_equal", message, _status_hint(route, segments, other.value) or known)
+
+
+def _status_hint(route: Route, segments: Segments, value: Any) -> str:
+    """Who asks for a failure, and has not said that the workflow goes on after it."""
+    name = str(segments[1])
+    if segments[0] == "status" and value == "failed" and isinstance(route.steps[name].work, AgentWork | CallWork):
+        return f"write on_exhausted: continue on {name}, or its failure is an incident or the workflow's end"
+    return ""

@@ -1,0 +1,65 @@
+"""What a finding is, and what there is to hold a route against."""
+
+from collections.abc import Collection, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from mesh.core.capabilities import Contract
+from mesh.core.route import AgentWork, Route
+from mesh.core.state import AgentCard
+from mesh.inspection.checks.capabilities import Schemas, schemas_of
+from mesh.inspection.inference.value_types import ANYTHING, Of, Shape
+from mesh.routes.problems import DocumentPath
+
+__all__ = ["Known", "RouteFinding", "error", "warning", "written"]
+
+Severity = Literal["error", "warning"]
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """What there is to hold a route against; None: not known, so not checked."""
+
+    agents: Mapping[str, AgentCard] | None = None
+    roles: Collection[str] | None = None
+    routes: Mapping[str, Route] | None = None  # in the files that are checked, by name
+    contracts: Mapping[str, Contract] | None = None
+
+    def schemas(self, work: AgentWork) -> Schemas | None:
+        return schemas_of(work, self.agents, self.contracts)
+
+    def output_of(self, agent: str) -> Shape:
+        """What this agent gives."""
+        card = (self.agents or {}).get(agent)
+        return _of(card.output_schema if card is not None else None)
+
+    def output(self, work: AgentWork) -> Shape:
+        """What whoever does the work gives, the first time it is asked."""
+        schemas = self.schemas(work)
+        return _of(schemas.output if schemas is not None else None)
+
+
+def _of(schema: dict[str, Any] | None) -> Shape:
+    return ANYTHING if schema is None else Of(schema, schema)
+
+
+class RouteFinding(msgspec.Struct, frozen=True, kw_only=True):
+    path: DocumentPath
+    severity: Severity
+    code: str
+    message: str
+    hint: str = ""
+
+
+def error(path: DocumentPath, code: str, message: str, hint: str = "") -> RouteFinding:
+    return RouteFinding(path=path, severity="error", code=code, message=message, hint=hint)
+
+
+def warning(path: DocumentPath, code: str, message: str, hint: str = "") -> RouteFinding:
+    return RouteFinding(path=path, severity="warning", code=code, message=message, hint=hint)
+
+
+def written(route: Route, step: str) -> dict[str, Any]:
+    """The step as the document has it."""
+    found: dict[str, Any] = route.definition["steps"][step]
+    return found

@@ -1,0 +1,51 @@
+"""Joins: races that nobody runs, and steps that lose what they need to one; ends that leave nothing to do."""
+
+from collections.abc import Iterator
+
+from mesh.core.joins import takes
+from mesh.core.route import EndWork, Route, Step
+from mesh.inspection.checks.finding import RouteFinding, error, warning
+
+__all__ = ["findings"]
+
+
+def findings(route: Route) -> Iterator[RouteFinding]:
+    for name, step in route.steps.items():
+        if step.enough is not None and len(step.needs) == 1:
+            word = "first_of" if step.first_of else "any"
+            message = f"{word} of one step has nothing to choose from"
+            yield warning(("steps", name, "needs"), "no_effect", message, f"write needs: {step.needs[0]}")
+        elif step.first_of:
+            yield from _losers(route, step)
+        if isinstance(step.work, EndWork) and not step.needs and step.condition is None:
+            message = "the workflow ends as soon as it starts"
+            yield error(("steps", name, "end"), "ends_at_once", message, "say with needs or if when it should end")
+
+
+def _losers(route: Route, race: Step) -> Iterator[RouteFinding]:
+    """Steps outside a race that need one of those that run it: it may be cancelled, and then they are blocked."""
+    for need in race.needs:
+        for name in route.dependents[need]:
+            step = route.steps[name]
+            if name == race.name or step.enough is not None or takes(step, need, rejected=False):
+                continue
+            if _serves_only(route, name, race):
+                continue
+            message = (
+                f"it is blocked where {race.name} goes on with another than {need}, since {need} is cancelled then"
+            )
+            mend = f"needs: {{any: ...}} in {race.name} lets the others go on; or read status.{need} in its if"
+            yield warning(("steps", name, "needs"), "cancelled_need", message, mend)
+
+
+def _serves_only(route: Route, name: str, race: Step) -> bool:
+    """Whether it is done for the race alone: then it has no more to do once that is run."""
+    todo = [name]
+    while todo:
+        step = todo.pop()
+        if step not in race.needs:
+            below = route.dependents[step]
+            if not below or race.name in below:
+                return False
+            todo += below
+    return True

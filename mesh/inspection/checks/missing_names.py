@@ -1,0 +1,52 @@
+"""Agents, capabilities, roles and routes that are not there."""
+
+from collections.abc import Collection, Iterator
+
+from mesh.core.route import AgentWork, ApprovalWork, CallWork, Route
+from mesh.inspection.checks.capabilities import capability_problems
+from mesh.inspection.checks.finding import Known, RouteFinding, error, warning, written
+from mesh.routes.problems import DocumentPath, near
+
+__all__ = ["findings"]
+
+
+def findings(route: Route, known: Known) -> Iterator[RouteFinding]:
+    if known.agents is not None:
+        for path, agent in _agents(route):
+            if agent not in known.agents:
+                yield error(path, "unknown_agent", f"no agent is called {agent}", near(agent, known.agents))
+    for path, code, message, hint in capability_problems(route, known.agents, known.contracts):
+        yield error(path, code, message, hint)
+    if known.roles is not None:
+        yield from _roles(route, known.roles)
+    if known.routes is not None:
+        yield from _calls(route, known.routes)
+
+
+def _agents(route: Route) -> Iterator[tuple[DocumentPath, str]]:
+    """Everybody who may get a task, and where they are named."""
+    for name, step in route.steps.items():
+        at: DocumentPath = ("steps", name)
+        if isinstance(step.work, AgentWork):
+            if step.work.agent:
+                yield (*at, "agent"), step.work.agent
+            if step.work.handover is not None:
+                to = written(route, name)["handover"]["to"]
+                for place, agent in enumerate([to] if isinstance(to, str) else to):
+                    yield (*at, "handover", "to", *([] if isinstance(to, str) else [place])), agent
+        if step.undo is not None and step.undo.agent:
+            yield (*at, "undo", "agent"), step.undo.agent
+
+
+def _calls(route: Route, routes: Collection[str]) -> Iterator[RouteFinding]:
+    for name, step in route.steps.items():
+        if isinstance(step.work, CallWork) and step.work.route not in routes:
+            message = f"no route of these files is called {step.work.route}: the step is an incident where the router has none either"
+            yield warning(("steps", name, "workflow"), "unknown_route", message, near(step.work.route, routes))
+
+
+def _roles(route: Route, roles: Collection[str]) -> Iterator[RouteFinding]:
+    for name, step in route.steps.items():
+        if isinstance(step.work, ApprovalWork) and step.work.role not in roles:
+            message = f"nobody has the role {step.work.role}, so every answer would be refused"
+            yield error(("steps", name, "approval", "role"), "unknown_role", message, near(step.work.role, roles))

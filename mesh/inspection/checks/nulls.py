@@ -1,0 +1,135 @@
+"""A field of a step's output where that is null: the step was skipped, has failed, was cancelled, or is not done yet. An incident, unless somebody has thought of it.
+
+Owns why an output may be null for who reads it. It takes for thought of whatever asks, in the same string or in the reading step's `if`, for the output as a whole, for the step's status, or in a loop for the
+round.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from mesh.core.joins import takes
+from mesh.core.route import AgentWork, ApprovalWork, CallWork, Route, Step, WaitWork
+from mesh.inspection.checks.finding import RouteFinding, warning
+from mesh.inspection.inference.reachability import raced, settled_before
+from mesh.routes.expressions.paths import path_text
+from mesh.routes.problems import Reading
+
+__all__ = ["findings"]
+
+
+class _Null(NamedTuple):
+    """Why an output may be null. `otherwise`: how an expression says what to take then."""
+
+    code: str
+    why: str
+    otherwise: str
+
+
+def findings(route: Route, readings: list[Reading]) -> Iterator[RouteFinding]:
+    nulls = _Nulls(route)
+    for reading in readings:
+        segments = reading.read.segments
+        if segments[0] != "steps" or len(segments) < 3:  # noqa: PLR2004 - a field of a step
+            continue
+        found = nulls.of(reading, str(segments[1]))
+        if found is not None and not _thought_of(route, readings, reading, found):
+            message = f"{segments[1]} is null {found.why}, and then {path_text(segments)} is an incident"
+            yield warning(reading.path, found.code, message, found.otherwise)
+
+
+class _Nulls:
+    def __init__(self, route: Route) -> None:
+        self._route = route
+        self._raced = raced(route)
+        self._settled = _settled(route)
+
+    def of(self, reading: Reading, name: str) -> _Null | None:
+        """Why `steps.<name>` may be null where this is read."""
+        step = self._route.steps[name]
+        reader = self._route.steps.get(str(reading.path[1])) if reading.path[0] == "steps" else None
+        whole = f"steps.{name}"
+        if isinstance(step.work, ApprovalWork):
+            return None
+        if reader is not None:
+            found = self._by_place(reading, reader, name)
+            if found is not None:
+                return found
+        if step.condition is not None:
+            return _Null(
+                "maybe_skipped", "where it was skipped", f"{whole} == null || ..., or the same if as {name} has"
+            )
+        if isinstance(step.work, WaitWork) and step.work.on_timeout == "skip" and step.work.timeout_s is not None:
+            return _Null("maybe_skipped", "where no event came in time", f"status.{name} == 'succeeded' ? ... : ...")
+        if reader is not None and _can_fail(step) and reader.name in _without(self._route, name):
+            return _Null("maybe_null", "where it failed", f"status.{name} == 'succeeded' ? ... : ...")
+        return None
+
+    def _by_place(self, reading: Reading, reader: Step, name: str) -> _Null | None:
+        """Because of where the reader stands: in a loop, in a race, or before the other is done."""
+        if name == reader.name:
+            if reading.path[2] != "undo":
+                return None
+            why = "where nobody knows whether it was done (it timed out, or was cancelled while its task was out)"
+            return _Null("maybe_null", why, f"steps.{name} == null ? null : ...")
+        settled = self._settled[reader.name]
+        if name not in settled and any(_are_in(step, name, reader.name) for step in self._route.steps.values()):
+            return _Null("maybe_null", "in the loop's first round", "round == 1 ? ... : ...")
+        otherwise = f"status.{name} == 'succeeded' ? ... : ..."
+        if name not in settled:
+            return _Null("maybe_null", f"as long as it is not done, which {reader.name} does not wait for", otherwise)
+        if name in self._raced and reader.name not in self._raced:
+            return _Null("maybe_null", "where another was first", otherwise)
+        return None
+
+
+def _settled(route: Route) -> Mapping[str, frozenset[str]]:
+    """Step to the steps that are settled for sure when it acts."""
+    found: dict[str, frozenset[str]] = {}
+    for name, step in route.steps.items():
+        found[name] = settled_before(step, step.needs, found) if step.needs else frozenset()
+    return found
+
+
+def _are_in(closing: Step, *names: str) -> bool:
+    return closing.repeat is not None and all(name in closing.repeat.body for name in names)
+
+
+def _can_fail(step: Step) -> bool:
+    return isinstance(step.work, AgentWork | CallWork) and step.work.on_exhausted == "continue"
+
+
+def _without(route: Route, name: str) -> set[str]:
+    """The steps that can run although this one failed: who takes its status, or does not need all, and all that follow."""
+    todo = [
+        d
+        for d in route.dependents[name]
+        if route.steps[d].enough is not None or takes(route.steps[d], name, rejected=False)
+    ]
+    found: set[str] = set()
+    while todo:
+        step = todo.pop()
+        if step not in found:
+            found.add(step)
+            todo += route.dependents[step]
+    return found
+
+
+def _thought_of(route: Route, readings: list[Reading], reading: Reading, null: _Null) -> bool:
+    """Whether the reading step's `if`, or another reading of the same string, asks about the step; or both have the same `if`."""
+    name = str(reading.read.segments[1])
+    beside = [other.read for other in readings if other.path == reading.path and other.text == reading.text]
+    if any(_asks(path_text(read.segments), name, tested=read.tested) for read in beside):
+        return True
+    if "round" in null.otherwise and any(read.segments[0] == "round" for read in beside):
+        return True
+    condition = route.steps[str(reading.path[1])].condition if reading.path[0] == "steps" else None
+    if condition is None or reading.path[2] in ("if", "undo"):
+        return False
+    same = route.steps[name].condition
+    asked = any(_asks(path, name, tested=True) for path in condition.paths)
+    return asked or (same is not None and condition.source == same.source)
+
+
+def _asks(path: str, name: str, *, tested: bool) -> bool:
+    """Whether a path is about the step as a whole, or about a field of it where that is tested."""
+    return path in (f"steps.{name}", f"status.{name}") or (tested and path.startswith(f"steps.{name}."))

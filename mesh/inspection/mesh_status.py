@@ -1,0 +1,330 @@
+"""The state of a whole mesh on one screen, and why something in it is stuck.
+
+Owns the judgement; it changes nothing. It sees what any process can see: positions in the log against the ends of topics, what groups have
+committed, agents' cards. "Stuck" always means that a record has been there for `PATIENCE_MS` and is still unread, so that a burst that is just being worked on
+is never called so. Called by `mesh status`, later by the console.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, Literal
+
+import msgspec
+
+from mesh.core.topics import Topics
+from mesh.inspection.read_model import ReadModel, queries
+from mesh.inspection.read_model.queries import ApprovalRow, Awaited, CardRow, OpenStep, PartitionRow
+from mesh.ports import Broker, TopicPartition
+
+__all__ = ["AgentStatus", "Backlog", "EventCounts", "MeshStatus", "PartitionStatus", "Stuck", "assess"]
+
+PATIENCE_MS: Final = 10_000
+STEP_STATUSES: Final = ("running", "retrying", "asking", "calling", "waiting", "iterating", "held", "incident")
+AWAITED_SHOWN: Final = 5  # types of events
+
+
+class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """`owner` is empty where nobody has ever owned it. Lags in records."""
+
+    partition: int
+    owner: str
+    owner_since_ms: int
+    decided_at_ms: int
+    inbox_lag: int
+    results_lag: int
+
+
+class Backlog(msgspec.Struct, frozen=True, kw_only=True):
+    """What ingress has yet to read of one topic. `overdue`: of these, records older than `PATIENCE_MS`."""
+
+    topic: str
+    lag: int
+    overdue: int
+
+
+class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """`running`: steps whose task is out. `alive`: replicas whose card holds. `lag` None: it has no task topic. `capabilities`: those that it is registered for."""
+
+    name: str
+    alive: int
+    versions: tuple[str, ...]
+    lag: int | None
+    overdue: int
+    running: int
+    oldest_running_ms: int | None
+    capabilities: tuple[str, ...] = ()
+
+
+class EventCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """`unwanted`: read by ingress, and neither matched, dead-lettered nor on its way to a decision."""
+
+    seen: int
+    waiting: int
+    matched: int
+    unwanted: int
+    dead_lettered: int
+
+
+class Stuck(msgspec.Struct, frozen=True, kw_only=True):
+    """`severity` error: nothing moves there until somebody acts; warning: it waits, as it may."""
+
+    severity: Literal["error", "warning"]
+    what: str
+    next_step: str
+
+
+class MeshStatus(msgspec.Struct, frozen=True, kw_only=True):
+    broker: str
+    at_ms: int
+    partitions: tuple[PartitionStatus, ...]
+    backlogs: tuple[Backlog, ...]
+    agents: tuple[AgentStatus, ...]
+    workflows: dict[str, int]
+    steps: dict[str, int]
+    events: EventCounts
+    dead_letters: int
+    oldest_approval: ApprovalRow | None
+    incidents: tuple[OpenStep, ...]
+    stuck: tuple[Stuck, ...]
+
+
+class _Lag(msgspec.Struct, frozen=True):
+    """Unread records of one topic by partition, and those that have been there for a while."""
+
+    by_partition: dict[int, int]
+    overdue: int
+
+    @property
+    def total(self) -> int:
+        return sum(self.by_partition.values())
+
+
+async def assess(broker: Broker, topics: Topics, model: ReadModel, *, broker_url: str, now_ms: int) -> MeshStatus:
+    """The mesh as of the read model's last catching up and the broker's offsets now."""
+    view = _View(broker, topics, model, now_ms)
+    owned = {row.partition: row for row in queries.partitions(model.db)}
+    inbox = await view.lag(topics.inbox, view.positions(topics.inbox, owned.values()))
+    results = await view.lag(topics.results, view.positions(topics.results, owned.values()))
+    backlogs = tuple([await view.backlog(topic) for topic in (topics.events, topics.responses, topics.commands)])
+    agents = await view.agents()
+    approvals = queries.approvals(model.db)
+    steps = dict.fromkeys(STEP_STATUSES, 0) | queries.count_open_steps(model.db)
+    incidents = queries.open_steps(model.db, "incident", limit=20)
+    routers = _stuck_routers(view, owned.values(), backlogs, inbox, results)
+    counts = queries.count_events(model.db, topics.events)
+    waiting = backlogs[0].lag
+    return MeshStatus(
+        broker=broker_url,
+        at_ms=now_ms,
+        partitions=_partitions(view.count(topics.log), owned, inbox, results),
+        backlogs=backlogs,
+        agents=agents,
+        workflows=queries.count_workflows(model.db),
+        steps=steps,
+        events=EventCounts(
+            seen=counts["seen"],
+            waiting=waiting,
+            matched=counts["matched"],
+            dead_lettered=counts["dead_lettered"],
+            unwanted=max(0, counts["seen"] - waiting - counts["matched"] - counts["dead_lettered"] - inbox.total),
+        ),
+        dead_letters=queries.count_dead_letters(model.db),
+        oldest_approval=approvals[0] if approvals else None,
+        incidents=tuple(incidents),
+        stuck=(
+            *(routers or _stuck_times(*queries.overdue_steps(model.db, now_ms - PATIENCE_MS), now_ms)),
+            *_stuck_agents(agents, topics, now_ms),
+            *_stuck_steps(incidents, steps["incident"]),
+            *_stuck_iterations(queries.halted_iterations(model.db)),
+            *_waiting_people(approvals, now_ms),
+            *_waiting_for_events(queries.awaited_events(model.db), now_ms),
+        ),
+    )
+
+
+class _View:
+    """Look-ups at the broker, with the topics and cards as of now."""
+
+    def __init__(self, broker: Broker, topics: Topics, model: ReadModel, now_ms: int) -> None:
+        self._broker = broker
+        self._topics = topics
+        self._model = model
+        self.now_ms = now_ms
+
+    def count(self, topic: str) -> int:
+        info = self._model.topics_known.get(topic)
+        return info.partitions if info else 0
+
+    def positions(self, topic: str, owned: Iterable[PartitionRow]) -> dict[int, int]:
+        return {row.partition: row.positions.get(topic, 0) for row in owned}
+
+    async def backlog(self, topic: str) -> Backlog:
+        lag = await self.lag_of_group(topic, self._topics.ingress_group)
+        return Backlog(topic=topic, lag=lag.total, overdue=lag.overdue)
+
+    async def lag_of_group(self, topic: str, group: str) -> _Lag:
+        partitions = [TopicPartition(topic, p) for p in range(self.count(topic))]
+        committed = await self._broker.committed(group, partitions) if partitions else {}
+        return await self.lag(
+            topic, {tp.partition: found.offset for tp, found in committed.items() if found is not None}
+        )
+
+    async def lag(self, topic: str, positions: Mapping[int, int]) -> _Lag:
+        partitions = [TopicPartition(topic, p) for p in range(self.count(topic))]
+        if not partitions:
+            return _Lag({}, 0)
+        ends = await self._broker.end_offsets(partitions)
+        begins = await self._broker.begin_offsets(partitions)
+        lags = {tp.partition: ends[tp] - max(positions.get(tp.partition, 0), begins[tp]) for tp in partitions}
+        behind = [tp for tp in partitions if lags[tp.partition] > 0]
+        old = await self._broker.offsets_at(behind, self.now_ms - PATIENCE_MS) if behind else {}
+        overdue = sum(max(0, old[tp] - max(positions.get(tp.partition, 0), begins[tp])) for tp in behind)
+        return _Lag({partition: max(0, lag) for partition, lag in lags.items()}, overdue)
+
+    async def agents(self) -> tuple[AgentStatus, ...]:
+        """Every agent that has a task topic, a card, or a task out."""
+        prefix = self._topics.tasks("")
+        cards = queries.cards(self._model.db)
+        running = queries.running_by_agent(self._model.db)
+        names = {topic.removeprefix(prefix) for topic in self._model.topics_known if topic.startswith(prefix)}
+        names |= {row.card.name for row in cards} | running.keys()
+        return tuple([await self._agent(name, cards, running.get(name, (0, None))) for name in sorted(names)])
+
+    async def _agent(self, name: str, cards: Sequence[CardRow], running: tuple[int, int | None]) -> AgentStatus:
+        alive = [row.card for row in cards if row.card.name == name and row.is_alive(self.now_ms)]
+        has_topic = self.count(self._topics.tasks(name)) > 0
+        lag = await self.lag_of_group(self._topics.tasks(name), self._topics.agent_group(name))
+        return AgentStatus(
+            name=name,
+            alive=len(alive),
+            versions=tuple(sorted({card.version for card in alive})),
+            lag=lag.total if has_topic else None,
+            overdue=lag.overdue,
+            running=running[0],
+            oldest_running_ms=running[1],
+            capabilities=next((row.card.capabilities for row in cards if _registers(row, name)), ()),
+        )
+
+
+def _registers(row: CardRow, name: str) -> bool:
+    return row.card.registration and row.card.name == name
+
+
+def _partitions(
+    count: int, owned: Mapping[int, PartitionRow], inbox: _Lag, results: _Lag
+) -> tuple[PartitionStatus, ...]:
+    rows = []
+    for number in range(count):
+        row = owned.get(number)
+        rows.append(
+            PartitionStatus(
+                partition=number,
+                owner=row.owner if row else "",
+                owner_since_ms=row.owner_since_ms if row else 0,
+                decided_at_ms=row.decided_at_ms if row else 0,
+                inbox_lag=inbox.by_partition.get(number, 0),
+                results_lag=results.by_partition.get(number, 0),
+            )
+        )
+    return tuple(rows)
+
+
+# Why something is stuck ---------------------------------------------------------------------------------------------------------------
+
+
+def _stuck_routers(
+    view: _View, owned: Iterable[PartitionRow], backlogs: Sequence[Backlog], inbox: _Lag, results: _Lag
+) -> list[Stuck]:
+    last_ms = max((max(row.decided_at_ms, row.owner_since_ms) for row in owned), default=0)
+    overdue = [(one.topic, one.overdue) for one in backlogs if one.overdue]
+    overdue += [(name, lag.overdue) for name, lag in (("the inbox", inbox), ("results", results)) if lag.overdue]
+    if not overdue:
+        return []
+    what = ", ".join(f"{count:,} unread in {name}" for name, count in overdue)
+    if not last_ms:
+        return [Stuck(severity="error", what=f"{what}, and no router has ever run here", next_step="mesh router")]
+    quiet_ms = view.now_ms - last_ms
+    if quiet_ms > PATIENCE_MS:
+        why = f"{what}, and no router is alive: the last decision was {_span(quiet_ms)} ago"
+        return [Stuck(severity="error", what=why, next_step="mesh router")]
+    why = f"{what}: the routers are behind"
+    return [Stuck(severity="warning", what=why, next_step="run more routers, up to one for each partition")]
+
+
+def _stuck_times(count: int, first_ms: int, now_ms: int) -> list[Stuck]:
+    """Nothing is unread, and still a time has come that nobody acts on."""
+    if not count:
+        return []
+    what = "the time of a step has come" if count == 1 else f"the time of {count:,} steps has come"
+    what += f"{', the first' if count > 1 else ''} {_span(now_ms - first_ms)} ago, and no router has acted on it"
+    return [Stuck(severity="error", what=what, next_step="mesh router")]
+
+
+def _stuck_agents(agents: Sequence[AgentStatus], topics: Topics, now_ms: int) -> list[Stuck]:
+    found = []
+    for agent in agents:
+        waited_ms = now_ms - agent.oldest_running_ms if agent.oldest_running_ms is not None else 0
+        topic, start = topics.tasks(agent.name), f"start the agent {agent.name}: mesh agent MODULE"
+        if agent.running and agent.lag is None:
+            what = f"{_tasks(agent.running)} for {agent.name}, and there is no topic {topic}"
+            found.append(Stuck(severity="error", what=what, next_step="mesh topics apply, then mesh workflow retry"))
+        elif agent.running and not agent.alive and waited_ms >= PATIENCE_MS:
+            since = f"{'' if agent.running == 1 else ', the oldest'} for {_span(waited_ms)}"
+            what = f"{_tasks(agent.running)}{since}: nobody alive consumes {topic}"
+            found.append(Stuck(severity="error", what=what, next_step=start))
+        elif agent.overdue and agent.alive:
+            what = f"{agent.overdue:,} unread in {topic}: {agent.name} is behind"
+            found.append(Stuck(severity="warning", what=what, next_step=f"run more replicas of {agent.name}"))
+    return found
+
+
+def _stuck_steps(incidents: Sequence[OpenStep], count: int) -> list[Stuck]:
+    if not incidents:
+        return []
+    one = incidents[0]
+    message = one.incident_message if len(one.incident_message) <= 100 else one.incident_message[:99] + "…"  # noqa: PLR2004 - one line of a screen
+    what = f"{count} incident{'s' if count > 1 else ''} wait{'' if count > 1 else 's'} for an operator; the oldest: {one.step}: {message}"
+    return [Stuck(severity="error", what=what, next_step=f"mesh workflow retry '{one.workflow_id}'")]
+
+
+def _stuck_iterations(halted: Sequence[OpenStep]) -> list[Stuck]:
+    """Warnings: their incidents are errors of their own."""
+    if not halted:
+        return []
+    one = halted[0]
+    more = f", and {len(halted) - 1:,} more like it" if len(halted) > 1 else ""
+    what = f"for-each {one.step} waits for its incidents alone{more}: {one.settled:,} of {one.total:,} items are done"
+    return [Stuck(severity="warning", what=what, next_step=f"mesh workflow skip '{one.workflow_id}' --step {one.step}")]
+
+
+def _waiting_for_events(awaited: Sequence[Awaited], now_ms: int) -> list[Stuck]:
+    found = []
+    for one in awaited[:AWAITED_SHOWN]:
+        who = f"{one.step} waits" if one.count == 1 else f"{one.count:,} steps wait, the oldest"
+        untimed = one.count - one.timed
+        forever = (
+            "" if not untimed else "without a time-out" if one.count == untimed else f"{untimed:,} without a time-out"
+        )
+        what = f"{who} {_span(now_ms - one.since_ms)} for event {one.type}" + (f", {forever}" if forever else "")
+        found.append(Stuck(severity="warning", what=what, next_step=f"mesh workflow '{one.workflow_id}'"))
+    return found
+
+
+def _waiting_people(approvals: Sequence[ApprovalRow], now_ms: int) -> list[Stuck]:
+    if not approvals:
+        return []
+    oldest = approvals[0]
+    waits = "approval waits" if len(approvals) == 1 else f"{len(approvals):,} approvals wait, the oldest"
+    what = f"{waits} {_span(now_ms - oldest.asked_at_ms)} for role {oldest.role}"
+    return [Stuck(severity="warning", what=what, next_step="mesh approvals")]
+
+
+def _tasks(count: int) -> str:
+    return "a task waits" if count == 1 else f"{count:,} tasks wait"
+
+
+def _span(ms: int) -> str:
+    seconds = max(0, ms) // 1_000
+    if seconds < 60:  # noqa: PLR2004 - a minute
+        return f"{seconds} s"
+    minutes = seconds // 60
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h"  # noqa: PLR2004 - two hours

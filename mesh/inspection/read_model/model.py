@@ -1,0 +1,214 @@
+"""The read model: a local SQLite file that answers what the tools ask, and catches up from the broker by offset.
+
+Owns when the file is read from the broker and how far. A command opens it, catches up to the ends as of its start (what is new since the last
+command, never a full scan), queries, and closes. Several commands may do so at once on one file: a batch is written only onto the
+position that it follows, in one short transaction, so that what one process has already taken in the other passes over.
+
+The broker behind the file may be another than last time (a data folder deleted, a cluster made anew under its old name). It is found out by the last
+log record of each partition that the file has taken in: if the broker does not hold just that one at its offset, the file starts over.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+import apsw
+
+from mesh.core.topics import Topics
+from mesh.errors import BrokerUnavailable, NotFound
+from mesh.inspection.read_model.projection import Folder, record_digest
+from mesh.inspection.read_model.schema import connect, delete_file, generation, select, select_one, transaction, wipe
+from mesh.ports import Broker, Reader, Record, TopicInfo, TopicPartition
+
+__all__ = ["ReadModel"]
+
+Found = TypeVar("Found")
+
+BATCH: Final = 1_000  # records a transaction: some 30 ms, for which other commands on the file wait
+SILENCE_S: Final = 30.0  # without a record that the broker says it has
+
+
+class ReadModel:
+    """An open file and the broker that it follows. Use it as an async context manager; not safe for threads.
+
+    `db` is for queries (`mesh.inspection.read_model.queries`); they see the file as of the last `catch_up`.
+    """
+
+    def __init__(
+        self, broker: Broker, topics: Topics, path: Path, *, on_progress: Callable[[int], None] | None = None
+    ) -> None:
+        """`on_progress` is called with the number of records that are still to be read, now and then."""
+        self._broker = broker
+        self._topics = topics
+        self._path = path
+        self._on_progress = on_progress
+        self._reader: Reader | None = None
+        self._known: Mapping[str, TopicInfo] = {}
+        self._checked: dict[TopicPartition, tuple[int, bytes]] = {}
+        self._generation = b""
+        self.db: apsw.Connection = connect(path)
+        self._folder = Folder(self.db, topics)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        if self._reader is not None:
+            await self._reader.close()
+            self._reader = None
+        self.db.close()
+
+    @property
+    def topics_known(self) -> Mapping[str, TopicInfo]:
+        """The broker's topics as of `catch_up`."""
+        return self._known
+
+    async def catch_up(self) -> None:
+        """Take in everything that the broker had when this was called.
+
+        Raises `NotFound` where the broker holds no mesh of this prefix, `BrokerUnavailable` where it does not answer, `UnknownFormat`
+        where a newer version wrote the log.
+        """
+        try:
+            await self._catch_up()
+        except (apsw.CorruptError, apsw.NotADBError):
+            self._start_over(new_file=True)
+            await self._catch_up()
+
+    async def wait_until(self, found: Callable[[], Found | None], *, timeout_s: float) -> Found | None:
+        """Follow the broker until `found()` is not None; None if that takes longer than `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        await self.catch_up()
+        while (value := found()) is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            reader = self._reader or await self._place_reader()
+            await self._take_in(await reader.poll(max_records=BATCH, timeout_s=min(left, 1.0)))
+        return value
+
+    async def _catch_up(self) -> None:
+        ends = await self._broker.end_offsets(await self._partitions())
+        if any(offset > ends.get(partition, 0) for partition, offset in self._positions().items()):
+            self._start_over()
+        ends = await self._still_held(ends)
+        reader = await self._place_reader()
+        heard_at = time.monotonic()
+        while left := self._left(ends):
+            if self._on_progress is not None:
+                self._on_progress(sum(left.values()))
+            records = await reader.poll(max_records=BATCH, timeout_s=1.0)
+            if records:
+                heard_at = time.monotonic()
+            elif time.monotonic() - heard_at > SILENCE_S:
+                raise BrokerUnavailable(
+                    f"the broker sent nothing for {SILENCE_S:.0f} s, although it has {sum(left.values())} more records; is it healthy?"
+                )
+            await self._take_in(records)
+
+    async def _partitions(self) -> list[TopicPartition]:
+        self._known = await self._broker.topics()
+        topics = self._topics
+        if topics.log not in self._known:
+            raise NotFound(
+                f"this broker has no topic {topics.log}: no mesh was set up here (run `mesh topics apply`, or check --broker and the prefix)"
+            )
+        wanted = (topics.log, topics.events, topics.dlq, topics.agents)
+        return [
+            TopicPartition(name, p)
+            for name in wanted
+            if name in self._known
+            for p in range(self._known[name].partitions)
+        ]
+
+    def _positions(self) -> dict[TopicPartition, int]:
+        rows = select(self.db, "SELECT topic, partition, next_offset FROM positions")
+        return {TopicPartition(topic, partition): offset for topic, partition, offset in rows}
+
+    def _left(self, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        positions = self._positions()
+        left = {tp: end - positions.get(tp, 0) for tp, end in ends.items() if positions.get(tp, 0) < end}
+        return left | {tp: left.get(tp, 0) for tp in self._checked}
+
+    async def _still_held(self, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """Without the partitions whose unread records the broker has dropped since: nothing will come of them."""
+        behind = [tp for tp in self._left(ends) if tp.topic != self._topics.log]
+        begins = await self._broker.begin_offsets(behind) if behind else {}
+        return {tp: end for tp, end in ends.items() if begins.get(tp) != end}
+
+    async def _place_reader(self) -> Reader:
+        """The reader, from the file's positions on; of each log partition it reads the last record again."""
+        if self._reader is None:
+            self._reader = await self._broker.reader()
+        self._generation = generation(self.db)
+        self._folder.forget()
+        rows = select(self.db, "SELECT topic, partition, next_offset, last_digest FROM positions")
+        stored = {TopicPartition(topic, partition): (offset, last) for topic, partition, offset, last in rows}
+        self._checked = {tp: (offset - 1, last) for tp, (offset, last) in stored.items() if last is not None}
+        starts = {tp: stored[tp][0] if tp in stored else 0 for tp in await self._partitions()}
+        self._reader.assign(starts | {tp: offset for tp, (offset, _) in self._checked.items()})
+        return self._reader
+
+    async def _take_in(self, records: Sequence[Record]) -> None:
+        """Write what was read; where it does not follow what the file has, place the reader anew."""
+        for partition, batch in _by_partition(records):
+            if self._is_foreign(partition, batch):
+                self._start_over()
+            elif self._write(partition, batch):
+                await asyncio.sleep(0)
+                continue
+            await self._place_reader()
+            return
+
+    def _is_foreign(self, partition: TopicPartition, batch: Sequence[Record]) -> bool:
+        expected = self._checked.pop(partition, None)
+        return expected is not None and expected != (batch[0].offset, record_digest(batch[0]))
+
+    def _write(self, partition: TopicPartition, batch: Sequence[Record]) -> bool:
+        """One transaction. False: another process made the file start over meanwhile."""
+        try:
+            with transaction(self.db):
+                if generation(self.db) != self._generation:
+                    return False
+                self._write_new(partition, batch)
+        except BaseException:
+            self._folder.forget()
+            raise
+        return True
+
+    def _write_new(self, partition: TopicPartition, batch: Sequence[Record]) -> None:
+        """What of `batch` no other process has written yet."""
+        row = select_one(self.db, "SELECT next_offset FROM positions WHERE topic = ? AND partition = ?", *partition)
+        new = [record for record in batch if row is None or record.offset >= row[0]]
+        if not new:
+            return
+        self._folder.apply(partition.topic, partition.partition, new)
+        last = record_digest(new[-1]) if partition.topic == self._topics.log else None
+        self.db.execute("INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?)", (*partition, new[-1].offset + 1, last))
+
+    def _start_over(self, *, new_file: bool = False) -> None:
+        if new_file:
+            self.db.close()
+            delete_file(self._path)
+            self.db = connect(self._path)
+        else:
+            wipe(self.db)
+        self._folder = Folder(self.db, self._topics)
+        self._checked = {}
+
+
+def _by_partition(records: Sequence[Record]) -> list[tuple[TopicPartition, list[Record]]]:
+    keyed = sorted(records, key=lambda record: (record.topic, record.partition))
+    return [
+        (TopicPartition(*where), list(batch))
+        for where, batch in groupby(keyed, key=lambda record: (record.topic, record.partition))
+    ]

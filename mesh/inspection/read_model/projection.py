@@ -1,0 +1,325 @@
+"""Records to rows: what one batch of records changes in the read model's file.
+
+Owns the fold of the log into the file (with the same code that owners fold with) and the reading of the other topics. It must not read from the
+broker or open transactions: `mesh.inspection.read_model.model` does, and calls `Folder.apply` inside one.
+
+Of a partition's state the file keeps every workflow as a row of its own, and only those that a batch touches are loaded for it: a decision
+touches its own workflow and no other.
+"""
+
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+from typing import Final
+
+import apsw
+import msgspec
+
+from mesh.codec.cards import decode_card
+from mesh.codec.cloudevents import from_record
+from mesh.codec.dead_letters import decode_dead_letter
+from mesh.codec.log import decode_log_record
+from mesh.codec.places import place_id
+from mesh.codec.state import decode_meta, decode_workflow, encode_meta, encode_workflow
+from mesh.core.events import (
+    AnswerRefused,
+    ApprovalClosed,
+    ApprovalRequested,
+    ApprovalWithdrawn,
+    CommandAccepted,
+    CommandRefused,
+    Decision,
+    OwnerChanged,
+    WorkflowEnded,
+)
+from mesh.core.ownership import Epochs
+from mesh.core.replay import PartitionFold
+from mesh.core.state import PartitionState, Workflow
+from mesh.core.topics import Topics
+from mesh.errors import MalformedRecord
+from mesh.inspection.read_model.open_steps import rows_of
+from mesh.inspection.read_model.schema import select, select_one
+from mesh.ports import Record
+
+__all__ = ["Folder", "record_digest"]
+
+_encode_json: Final = msgspec.json.Encoder().encode
+
+
+def record_digest(record: Record) -> bytes:
+    """By this the read model knows at its next start that the broker still holds the log it has folded."""
+    return sha256(record.value or b"").digest()[:16]
+
+
+class Folder:
+    """Writes batches of records into the file. One for each connection; not safe for threads."""
+
+    def __init__(self, db: apsw.Connection, topics: Topics) -> None:
+        self._db = db
+        self._topics = topics
+        self._folds: dict[int, PartitionFold] = {}
+
+    def forget(self) -> None:
+        """Drop what is kept in memory: another process moved the file on, or a transaction did not end."""
+        self._folds.clear()
+
+    def apply(self, topic: str, partition: int, records: Sequence[Record]) -> None:
+        """Take in consecutive records of one partition, all of them after what the file has. Raises `UnknownFormat` for a newer log."""
+        topics = self._topics
+        if topic == topics.log:
+            self._apply_log(partition, records)
+        elif topic == topics.events:
+            self._apply_events(records)
+        elif topic == topics.dlq:
+            self._apply_dead_letters(records)
+        elif topic == topics.agents:
+            self._apply_cards(records)
+
+    # The log ------------------------------------------------------------------------------------------------------
+
+    def _apply_log(self, partition: int, records: Sequence[Record]) -> None:
+        fold = self._fold(partition, records[0].offset)
+        touched: set[str] = set()
+        for record in records:
+            entry = decode_log_record(record)
+            match entry:
+                case OwnerChanged():
+                    self._take_owner(fold, record.offset, entry)
+                case Decision():
+                    self._take_decision(fold, record, entry, touched)
+        self._write_workflows(partition, touched, fold.state)
+        self._write_partition(fold)
+        fold.state.workflows.clear()
+
+    def _fold(self, partition: int, offset: int) -> PartitionFold:
+        fold = self._folds.get(partition)
+        if fold is None or fold.next_offset > offset:
+            fold = self._load_fold(partition, offset)
+            self._folds[partition] = fold
+        return fold
+
+    def _load_fold(self, partition: int, offset: int) -> PartitionFold:
+        row = select_one(self._db, "SELECT meta, epoch FROM partitions WHERE partition = ?", partition)
+        if row is None:
+            return PartitionFold(partition, next_offset=offset)
+        meta = decode_meta(row[0])
+        tokens = select(self._db, "SELECT token FROM epochs WHERE partition = ?", partition)
+        return PartitionFold(
+            partition,
+            state=PartitionState(
+                positions=meta.positions, watermarks=dict(meta.watermarks), mark=meta.mark, sequence=meta.sequence
+            ),
+            epochs=Epochs((token for (token,) in tokens), row[1]),
+            next_offset=offset,
+        )
+
+    def _take_owner(self, fold: PartitionFold, offset: int, entry: OwnerChanged) -> None:
+        fold.apply(offset, entry)
+        if fold.epochs.current != entry.token:
+            return
+        self._db.execute("INSERT OR IGNORE INTO epochs VALUES (?, ?)", (fold.partition, entry.token))
+        self._db.execute(
+            "INSERT INTO partitions VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0) ON CONFLICT (partition) DO UPDATE SET epoch = ?3, owner = ?4,"
+            " owner_since_ms = ?5, mesh_partitions = ?6",
+            (fold.partition, encode_meta(fold.state), entry.token, entry.owner, entry.at_ms, entry.partitions),
+        )
+
+    def _take_decision(self, fold: PartitionFold, record: Record, decision: Decision, touched: set[str]) -> None:
+        workflow_id = decision.workflow_id
+        workflows = fold.state.workflows
+        if workflow_id not in touched and (loaded := self._load_workflow(workflow_id)) is not None:
+            workflows[workflow_id] = loaded
+        touched.add(workflow_id)
+        before = workflows.get(workflow_id)
+        if not fold.apply(record.offset, decision):
+            return
+        after = workflows.get(workflow_id)
+        if before is not None and after is None:
+            self._write_workflow(fold.partition, before)  # its last state, for those who ask later
+        subject = after or before
+        self._db.execute(
+            "INSERT OR REPLACE INTO decisions VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                fold.partition,
+                record.offset,
+                workflow_id,
+                subject.run_id if subject else "",
+                decision.at_ms,
+                record.value,
+            ),
+        )
+        self._db.execute(
+            "UPDATE partitions SET decided_at_ms = ? WHERE partition = ?", (decision.at_ms, fold.partition)
+        )
+        self._cite(fold.partition, record.offset, decision)
+        self._take_events(decision)
+
+    def _load_workflow(self, workflow_id: str) -> Workflow | None:
+        row = select_one(self._db, "SELECT state FROM workflows WHERE workflow_id = ? AND NOT forgotten", workflow_id)
+        return decode_workflow(row[0]) if row else None
+
+    def _cite(self, partition: int, offset: int, decision: Decision) -> None:
+        cause = decision.cause
+        if cause.source_topic:
+            self._db.execute(
+                "INSERT OR IGNORE INTO citations VALUES (?, ?, ?, ?, ?)",
+                (cause.source_topic, cause.source_partition, cause.source_offset, partition, offset),
+            )
+
+    def _take_events(self, decision: Decision) -> None:
+        workflow_id, at_ms = decision.workflow_id, decision.at_ms
+        for event in decision.events:
+            match event:
+                case ApprovalRequested():
+                    self._open_approval(workflow_id, at_ms, event)
+                case ApprovalClosed():
+                    self._close_approval(event.approval_id, at_ms, event.verdict, event.by, _closing_reason(event))
+                    if event.answer_id:
+                        self._insert_answer(
+                            event.answer_id, event.approval_id, at_ms, "accepted", "accepted", "", event.by
+                        )
+                case ApprovalWithdrawn():
+                    self._close_approval(event.approval_id, at_ms, "", "", event.reason)
+                case AnswerRefused(answer_id=answer, approval_id=approval):
+                    self._insert_answer(answer, approval, at_ms, "refused", event.code, event.message, event.by)
+                case CommandAccepted(command_id=command):
+                    self._insert_command(
+                        command, workflow_id, at_ms, event.command, event.by, 1, "accepted", event.reason
+                    )
+                case CommandRefused(command_id=command):
+                    self._insert_command(
+                        command, workflow_id, at_ms, event.command, event.by, 0, event.code, event.message
+                    )
+                case WorkflowEnded():
+                    self._db.execute(
+                        "UPDATE approvals SET closed_at_ms = ?, reason = 'the workflow ended' WHERE workflow_id = ? AND closed_at_ms IS NULL",
+                        (at_ms, workflow_id),
+                    )
+                case _:
+                    pass
+
+    def _open_approval(self, workflow_id: str, at_ms: int, event: ApprovalRequested) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO approvals VALUES (?, ?, ?, ?, ?, ?, ?, NULL, '', '', '', ?)",
+            (
+                event.approval_id,
+                workflow_id,
+                event.step,
+                event.question,
+                event.role,
+                at_ms,
+                event.deadline_at_ms,
+                _encode_json(event),
+            ),
+        )
+
+    def _close_approval(self, approval_id: str, at_ms: int, verdict: str, by: str, reason: str) -> None:
+        self._db.execute(
+            "UPDATE approvals SET closed_at_ms = ?, verdict = ?, closed_by = ?, reason = ? WHERE approval_id = ?",
+            (at_ms, verdict, by, reason, approval_id),
+        )
+
+    def _insert_answer(self, *row: str | int) -> None:
+        self._db.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+
+    def _insert_command(self, *row: str | int) -> None:
+        self._db.execute("INSERT OR REPLACE INTO commands VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+    def _write_workflows(self, partition: int, touched: Iterable[str], state: PartitionState) -> None:
+        for workflow_id in touched:
+            self._db.execute("DELETE FROM open_steps WHERE workflow_id = ?", (workflow_id,))
+            workflow = state.workflows.get(workflow_id)
+            if workflow is None:
+                self._db.execute("UPDATE workflows SET forgotten = 1 WHERE workflow_id = ?", (workflow_id,))
+            else:
+                self._write_workflow(partition, workflow)
+
+    def _write_workflow(self, partition: int, workflow: Workflow) -> None:
+        open_steps = list(rows_of(workflow))
+        self._db.execute(
+            "INSERT OR REPLACE INTO workflows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)",
+            (
+                workflow.workflow_id,
+                partition,
+                workflow.run_id,
+                workflow.route,
+                workflow.status,
+                workflow.started_at_ms,
+                workflow.updated_at_ms,
+                workflow.ended_at_ms,
+                workflow.reason,
+                sum(row.status == "incident" for row in open_steps),
+                encode_workflow(workflow),
+            ),
+        )
+        self._db.executemany(
+            "INSERT OR REPLACE INTO open_steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", open_steps
+        )
+
+    def _write_partition(self, fold: PartitionFold) -> None:
+        self._db.execute(
+            "UPDATE partitions SET meta = ? WHERE partition = ?", (encode_meta(fold.state), fold.partition)
+        )
+
+    # The other topics -----------------------------------------------------------------------------------------------
+
+    def _apply_events(self, records: Sequence[Record]) -> None:
+        self._db.executemany(
+            "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_event_row, records)
+        )
+
+    def _apply_dead_letters(self, records: Sequence[Record]) -> None:
+        rows = map(_dead_letter_row, records)
+        self._db.executemany("INSERT OR REPLACE INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def _apply_cards(self, records: Sequence[Record]) -> None:
+        for record in records:
+            try:
+                card = decode_card(record)
+            except MalformedRecord:
+                continue  # somebody else's record on this topic says nothing about any agent
+            if card.registration and card.stopped:
+                self._db.execute("DELETE FROM cards WHERE name = ? AND instance = ''", (card.name,))
+                continue
+            if card.stopped and not card.topic:
+                old = select_one(
+                    self._db, "SELECT card FROM cards WHERE name = ? AND instance = ?", card.name, card.instance
+                )
+                if old is None:
+                    continue
+                card = msgspec.structs.replace(msgspec.json.decode(old[0], type=type(card)), stopped=True)
+            self._db.execute(
+                "INSERT OR REPLACE INTO cards VALUES (?, ?, ?, ?)",
+                (card.name, card.instance, record.timestamp_ms, _encode_json(card)),
+            )
+
+
+def _closing_reason(event: ApprovalClosed) -> str:
+    return event.reason or ("its deadline passed" if event.expired else "")
+
+
+def _event_row(record: Record) -> tuple[str, int, int, int, str, str, str, str, str]:
+    where = (record.topic, record.partition, record.offset, record.timestamp_ms)
+    try:
+        event = from_record(record)
+    except MalformedRecord as error:
+        return (*where, place_id(record), "", "", "", str(error))
+    return (*where, event["id"], event["source"], event["type"], event.get("subject", ""), "")
+
+
+def _dead_letter_row(record: Record) -> tuple[int, int, int, str, int, int, str, str, str]:
+    try:
+        letter = decode_dead_letter(record)
+    except MalformedRecord as error:
+        return (record.partition, record.offset, record.timestamp_ms, "", -1, -1, "foreign", str(error), "")
+    original = letter.original
+    return (
+        record.partition,
+        record.offset,
+        record.timestamp_ms,
+        original.topic,
+        original.partition,
+        original.offset,
+        letter.code,
+        letter.message,
+        "",
+    )

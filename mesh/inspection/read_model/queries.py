@@ -1,0 +1,438 @@
+"""What the tools ask of the read model, as values. Reads only; the file is as of the last `ReadModel.catch_up`."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import apsw
+import msgspec
+
+from mesh.codec.state import decode_meta, decode_workflow
+from mesh.core.events import ApprovalRequested, Decision
+from mesh.core.ids import BUILT_IN
+from mesh.core.state import AgentCard, Workflow
+from mesh.inspection.read_model.schema import select, select_one
+
+__all__ = [
+    "AnswerRow",
+    "ApprovalRow",
+    "Awaited",
+    "CardRow",
+    "CommandRow",
+    "DeadLetterRow",
+    "EventRow",
+    "OpenStep",
+    "PartitionRow",
+    "TimelineEntry",
+    "WorkflowRow",
+    "answer",
+    "approval_request",
+    "approvals",
+    "awaited_events",
+    "cards",
+    "command",
+    "count_dead_letters",
+    "count_events",
+    "count_open_steps",
+    "count_workflows",
+    "dead_letters",
+    "decisions_after",
+    "decisions_citing",
+    "decisions_of",
+    "events_by_id",
+    "halted_iterations",
+    "open_steps",
+    "overdue_steps",
+    "partitions",
+    "running_by_agent",
+    "workflow_ids",
+    "workflow_state",
+    "workflows",
+]
+
+
+class _Row(msgspec.Struct, frozen=True, array_like=True):
+    """Rows are built by position: the fields stand in the order of the query's columns."""
+
+
+class WorkflowRow(_Row, frozen=True, array_like=True):
+    workflow_id: str
+    run_id: str
+    route: str
+    status: str
+    started_at_ms: int
+    updated_at_ms: int
+    ended_at_ms: int | None
+    reason: str
+    incidents: int
+    partition: int
+
+
+class OpenStep(_Row, frozen=True, array_like=True):
+    """A step of a live workflow that has begun and not ended. `status`: running, retrying, asking, calling, waiting, iterating, held, incident.
+
+    The items of a for-each that run on one agent, or are to be retried, are one: `alike` of them, with the oldest one's `since_ms`. `settled`, `total`: a for-each's items.
+    """
+
+    workflow_id: str
+    step: str
+    status: str
+    agent: str
+    role: str
+    attempt: int
+    task_id: str
+    since_ms: int
+    due_at_ms: int | None
+    incident_kind: str
+    incident_message: str
+    awaits: str  # the type of the event that it waits for
+    alike: int
+    settled: int
+    total: int
+
+
+class Awaited(_Row, frozen=True, array_like=True):
+    """How many steps wait for events of one type, and which of them has waited longest. `timed`: those that have a time-out."""
+
+    type: str
+    count: int
+    timed: int
+    since_ms: int
+    workflow_id: str
+    step: str
+
+
+class TimelineEntry(_Row, frozen=True, array_like=True):
+    partition: int
+    offset: int
+    run_id: str
+    decision: Decision
+
+
+class EventRow(_Row, frozen=True, array_like=True):
+    """A record of `mesh.events`. `problem`: why it is no CloudEvent; then `event_id` is its place."""
+
+    topic: str
+    partition: int
+    offset: int
+    at_ms: int
+    event_id: str
+    source: str
+    type: str
+    subject: str
+    problem: str
+
+
+class ApprovalRow(_Row, frozen=True, array_like=True):
+    approval_id: str
+    workflow_id: str
+    step: str
+    question: str
+    role: str
+    asked_at_ms: int
+    deadline_at_ms: int | None
+    closed_at_ms: int | None
+    verdict: str
+    closed_by: str
+    reason: str
+
+
+class AnswerRow(_Row, frozen=True, array_like=True):
+    answer_id: str
+    approval_id: str
+    at_ms: int
+    status: str
+    code: str
+    message: str
+    by: str
+
+
+class CommandRow(_Row, frozen=True, array_like=True):
+    command_id: str
+    workflow_id: str
+    at_ms: int
+    command: str
+    by: str
+    accepted: int  # 1 or 0
+    code: str
+    message: str
+
+
+class DeadLetterRow(_Row, frozen=True, array_like=True):
+    """`topic`, `source_partition`, `source_offset`: where the original stood."""
+
+    partition: int
+    offset: int
+    at_ms: int
+    topic: str
+    source_partition: int
+    source_offset: int
+    code: str
+    message: str
+
+    @property
+    def id(self) -> str:
+        """By this operators name it: its place in the dead-letter topic."""
+        return f"{self.partition}/{self.offset}"
+
+
+class PartitionRow(_Row, frozen=True, array_like=True):
+    """`positions`: by input topic the next offset that its owner will read. `meta`: the fold's own bytes."""
+
+    partition: int
+    owner: str
+    owner_since_ms: int
+    mesh_partitions: int
+    decided_at_ms: int
+    meta: bytes
+
+    @property
+    def positions(self) -> dict[str, int]:
+        return decode_meta(self.meta).positions
+
+
+class CardRow(_Row, frozen=True, array_like=True):
+    card: AgentCard
+    renewed_at_ms: int
+
+    def is_alive(self, now_ms: int) -> bool:
+        return (
+            not self.card.registration
+            and not self.card.stopped
+            and now_ms < self.renewed_at_ms + self.card.expires_after_s * 1_000
+        )
+
+
+_WORKFLOW: Final = (
+    "workflow_id, run_id, route, status, started_at_ms, updated_at_ms, ended_at_ms, reason, incidents, partition"
+)
+_STEP: Final = (
+    "workflow_id, step, status, agent, role, attempt, task_id, since_ms, due_at_ms, incident_kind, incident_message,"
+    " awaits, alike, settled, total"
+)
+_EVENT: Final = "topic, partition, event_offset, at_ms, event_id, source, type, subject, problem"
+_APPROVAL: Final = "approval_id, workflow_id, step, question, role, asked_at_ms, deadline_at_ms, closed_at_ms, verdict, closed_by, reason"
+_LETTER: Final = "partition, dlq_offset, at_ms, topic, source_partition, source_offset, reason, message"
+_NO_BUILT_IN: Final = f"substr(workflow_id, 1, {len(BUILT_IN)}) <> '{BUILT_IN}'"
+_decode_decision: Final = msgspec.json.Decoder(Decision).decode
+
+
+_THERE: Final = "NOT (forgotten AND status = 'expected')"
+"""What never had a run is gone with its last event."""
+
+
+# Workflows ---------------------------------------------------------------------------------------------------------------------------
+
+
+def workflows(
+    db: apsw.Connection,
+    *,
+    status: str | None = None,
+    route: str | None = None,
+    limit: int = 50,
+    built_in: bool = False,
+) -> list[WorkflowRow]:
+    """The last changed first; with `built_in` those of the mesh itself too, as long as there is something to them. `status` may also be `incident`: live ones that wait for an operator."""
+    where, values = [f"({_NO_BUILT_IN} OR forgotten = 0)" if built_in else _NO_BUILT_IN, _THERE], []
+    if status == "incident":
+        where.append("incidents > 0")
+    elif status is not None:
+        where.append("status = ?")
+        values.append(status)
+    if route is not None:
+        where.append("route = ?")
+        values.append(route)
+    sql = f"SELECT {_WORKFLOW} FROM workflows WHERE {' AND '.join(where)} ORDER BY updated_at_ms DESC, workflow_id LIMIT ?"  # noqa: S608 - constants only
+    return [WorkflowRow(*row) for row in select(db, sql, *values, limit)]
+
+
+def workflow_ids(db: apsw.Connection, part: str) -> list[str]:
+    """Workflows whose id is, or contains, `part`; at most 20."""
+    if select_one(db, "SELECT 1 FROM workflows WHERE workflow_id = ?", part):
+        return [part]
+    sql = "SELECT workflow_id FROM workflows WHERE instr(workflow_id, ?) ORDER BY updated_at_ms DESC LIMIT 20"
+    return [row[0] for row in select(db, sql, part)]
+
+
+def workflow_state(db: apsw.Connection, workflow_id: str, *, remembered: bool = False) -> Workflow | None:
+    """As the fold of the log gives it; of one whose memory has ended the last state, or with `remembered` None."""
+    there = " AND NOT forgotten" if remembered else ""
+    row = select_one(db, f"SELECT state FROM workflows WHERE workflow_id = ?{there}", workflow_id)  # noqa: S608 - constants only
+    return decode_workflow(row[0]) if row else None
+
+
+def count_workflows(db: apsw.Connection) -> dict[str, int]:
+    """By status; without the mesh's own."""
+    return dict(
+        select(db, f"SELECT status, count(*) FROM workflows WHERE {_NO_BUILT_IN} AND {_THERE} GROUP BY status")  # noqa: S608 - constants only
+    )
+
+
+def open_steps(db: apsw.Connection, status: str, *, limit: int = 1_000) -> list[OpenStep]:
+    """Steps with this status, the one that has waited longest first."""
+    sql = f"SELECT {_STEP} FROM open_steps WHERE status = ? ORDER BY since_ms LIMIT ?"  # noqa: S608 - constants only
+    return [OpenStep(*row) for row in select(db, sql, status, limit)]
+
+
+def count_open_steps(db: apsw.Connection) -> dict[str, int]:
+    """Of live workflows, by status."""
+    return dict(select(db, "SELECT status, sum(alike) FROM open_steps GROUP BY status"))
+
+
+def running_by_agent(db: apsw.Connection) -> dict[str, tuple[int, int]]:
+    """Agent to how many tasks are out, and since when the oldest."""
+    sql = "SELECT agent, sum(alike), min(since_ms) FROM open_steps WHERE status = 'running' GROUP BY agent"
+    return {agent: (count, since_ms) for agent, count, since_ms in select(db, sql)}
+
+
+def awaited_events(db: apsw.Connection, *, limit: int = 20) -> list[Awaited]:
+    """By the type of the event; the one that has been awaited longest first."""
+    sql = (
+        "SELECT awaits, count(*), count(due_at_ms), min(since_ms), workflow_id, step FROM open_steps"
+        " WHERE status = 'waiting' AND awaits <> '' GROUP BY awaits ORDER BY 4 LIMIT ?"
+    )
+    return [Awaited(*row) for row in select(db, sql, limit)]
+
+
+def overdue_steps(db: apsw.Connection, before_ms: int) -> tuple[int, int]:
+    """Steps whose time (a time-out, a retry, a deadline, a wait's end) came before this, and the first of these times."""
+    sql = "SELECT coalesce(sum(alike), 0), coalesce(min(due_at_ms), 0) FROM open_steps WHERE due_at_ms < ?"
+    count, first_ms = select_one(db, sql, before_ms)
+    return count, first_ms
+
+
+def halted_iterations(db: apsw.Connection, *, limit: int = 20) -> list[OpenStep]:
+    """For-each steps that wait for an operator alone: an item has an incident, and no other is with an agent or to be retried."""
+    sql = (
+        f"SELECT {_STEP} FROM open_steps AS each WHERE status = 'iterating'"  # noqa: S608 - constants only
+        " AND EXISTS (SELECT 1 FROM open_steps AS item WHERE item.workflow_id = each.workflow_id AND item.status = 'incident'"
+        " AND substr(item.step, 1, length(each.step) + 1) = each.step || '[')"
+        " AND NOT EXISTS (SELECT 1 FROM open_steps AS item WHERE item.workflow_id = each.workflow_id AND item.step = each.step"
+        " AND item.status IN ('running', 'retrying'))"
+        " ORDER BY since_ms LIMIT ?"
+    )
+    return [OpenStep(*row) for row in select(db, sql, limit)]
+
+
+def decisions_of(db: apsw.Connection, workflow_id: str) -> list[TimelineEntry]:
+    """All its decisions, of all its runs, in the log's order."""
+    sql = "SELECT partition, log_offset, run_id, record FROM decisions WHERE workflow_id = ? ORDER BY log_offset"
+    return _timeline(select(db, sql, workflow_id))
+
+
+def decisions_citing(db: apsw.Connection, topic: str, partition: int, offset: int) -> list[TimelineEntry]:
+    """The decisions that this record caused, on whatever workflow."""
+    sql = (
+        "SELECT d.partition, d.log_offset, d.run_id, d.record FROM citations c JOIN decisions d"
+        " ON d.partition = c.log_partition AND d.log_offset = c.log_offset"
+        " WHERE c.topic = ? AND c.partition = ? AND c.source_offset = ? ORDER BY d.at_ms"
+    )
+    return _timeline(select(db, sql, topic, partition, offset))
+
+
+def decisions_after(db: apsw.Connection, row: int, *, limit: int = 1_000) -> list[tuple[int, TimelineEntry]]:
+    """All workflows' decisions that the file took in after the one with this row number (0: from the first), with their own row numbers."""
+    sql = "SELECT partition, log_offset, run_id, record, rowid FROM decisions WHERE rowid > ? ORDER BY rowid LIMIT ?"
+    rows = select(db, sql, row, limit)
+    return list(zip((found[4] for found in rows), _timeline([found[:4] for found in rows]), strict=True))
+
+
+def _timeline(rows: Sequence[Any]) -> list[TimelineEntry]:
+    return [TimelineEntry(partition, offset, run, _decode_decision(record)) for partition, offset, run, record in rows]
+
+
+# Events -------------------------------------------------------------------------------------------------------------------------------
+
+
+def events_by_id(db: apsw.Connection, event_id: str) -> list[EventRow]:
+    """Events with this id: several sources may use one, and upstream may send one twice. Else those whose id begins so; at most 20."""
+    sql = f"SELECT {_EVENT} FROM events WHERE event_id {{}} ORDER BY at_ms, event_offset LIMIT 20"  # noqa: S608 - constants only
+    rows = select(db, sql.format("= ?"), event_id)
+    if not rows:
+        rows = select(db, sql.format("BETWEEN ? AND ? || char(0x10FFFF)"), event_id, event_id)
+    return [EventRow(*row) for row in rows]
+
+
+def count_events(db: apsw.Connection, events_topic: str) -> dict[str, int]:
+    """`seen`, `matched` (some decision cites it), `dead_lettered` (and no decision cites it)."""
+
+    def count(sql: str) -> int:
+        found: int = select_one(db, sql, events_topic)[0]
+        return found
+
+    return {
+        "seen": count("SELECT count(*) FROM events WHERE topic = ?"),
+        "matched": count(
+            "SELECT count(*) FROM (SELECT DISTINCT partition, source_offset FROM citations WHERE topic = ?)"
+        ),
+        "dead_lettered": count(
+            "SELECT count(*) FROM (SELECT DISTINCT topic, source_partition, source_offset FROM dead_letters WHERE topic = ?) AS letter"
+            " WHERE NOT EXISTS (SELECT 1 FROM citations AS c WHERE c.topic = letter.topic AND c.partition = letter.source_partition"
+            " AND c.source_offset = letter.source_offset)"
+        ),
+    }
+
+
+# Approvals and commands -------------------------------------------------------------------------------------------------------------
+
+
+def approvals(
+    db: apsw.Connection, *, open_only: bool = True, part: str | None = None, limit: int = 1_000
+) -> list[ApprovalRow]:
+    """The one that was asked first stands first. `part`: only those whose id contains it."""
+    where = "closed_at_ms IS NULL" if open_only else "1"
+    sql = f"SELECT {_APPROVAL} FROM approvals WHERE {where} AND instr(approval_id, ?) ORDER BY asked_at_ms, approval_id LIMIT ?"  # noqa: S608 - constants only
+    return [ApprovalRow(*row) for row in select(db, sql, part or "", limit)]
+
+
+def approval_request(db: apsw.Connection, approval_id: str) -> ApprovalRequested | None:
+    """What was asked, with its payload."""
+    row = select_one(db, "SELECT request FROM approvals WHERE approval_id = ?", approval_id)
+    return msgspec.json.decode(row[0], type=ApprovalRequested) if row else None
+
+
+def answer(db: apsw.Connection, answer_id: str) -> AnswerRow | None:
+    row = select_one(
+        db,
+        "SELECT answer_id, approval_id, at_ms, status, code, message, by FROM answers WHERE answer_id = ?",
+        answer_id,
+    )
+    return AnswerRow(*row) if row else None
+
+
+def command(db: apsw.Connection, command_id: str) -> CommandRow | None:
+    """What became of a command; None: no decision on it yet."""
+    row = select_one(
+        db,
+        "SELECT command_id, workflow_id, at_ms, command, by, accepted, code, message FROM commands WHERE command_id = ?",
+        command_id,
+    )
+    return CommandRow(*row) if row else None
+
+
+# The mesh itself ------------------------------------------------------------------------------------------------------------------------
+
+
+def dead_letters(
+    db: apsw.Connection, *, source: tuple[str, int, int] | None = None, code: str | None = None, limit: int = 50
+) -> list[DeadLetterRow]:
+    """The last first. `source`: those of one original record; `code`: those with this reason."""
+    where = "topic = ? AND source_partition = ? AND source_offset = ?" if source else "1"
+    where += "" if code is None else " AND reason = ?"
+    sql = f"SELECT {_LETTER} FROM dead_letters WHERE {where} ORDER BY at_ms DESC, dlq_offset DESC LIMIT ?"  # noqa: S608 - constants only
+    return [DeadLetterRow(*row) for row in select(db, sql, *(source or ()), *([] if code is None else [code]), limit)]
+
+
+def count_dead_letters(db: apsw.Connection, *, code: str | None = None) -> int:
+    found: int = select_one(db, "SELECT count(*) FROM dead_letters WHERE reason = coalesce(?, reason)", code)[0]
+    return found
+
+
+def partitions(db: apsw.Connection) -> list[PartitionRow]:
+    sql = "SELECT partition, owner, owner_since_ms, mesh_partitions, decided_at_ms, meta FROM partitions ORDER BY partition"
+    return [PartitionRow(*row) for row in select(db, sql)]
+
+
+def cards(db: apsw.Connection) -> list[CardRow]:
+    """By name, the last renewed first; registrations too."""
+    rows = select(db, "SELECT card, renewed_at_ms FROM cards ORDER BY name, renewed_at_ms DESC")
+    return [CardRow(msgspec.json.decode(card, type=AgentCard), at_ms) for card, at_ms in rows]

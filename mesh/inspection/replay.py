@@ -1,0 +1,74 @@
+"""Replays of recorded workflows against changed rules: reads the runs off the log, and rehearses each (`mesh.inspection.what_if`).
+
+Owns the reading, by `Broker.reader` from the log's first record on, since only so is it known which decisions count. It sends nothing.
+`mesh routes replay` calls it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from mesh.codec.log import decode_log_record
+from mesh.core.events import Decision, WorkflowStarted
+from mesh.core.ownership import Epochs
+from mesh.core.route import Route
+from mesh.core.topics import Topics
+from mesh.errors import BrokerUnavailable, NotFound
+from mesh.inspection.what_if import Rehearsal, rehearse
+from mesh.inspection.what_if.recording import Run, Runs
+from mesh.ports import Broker, Record, TopicPartition
+
+__all__ = ["read_runs", "replay_runs"]
+
+READ_TIMEOUT_S: Final = 30.0
+
+
+async def read_runs(broker: Broker, topics: Topics, *, routes: Sequence[str], since_ms: int) -> list[Run]:
+    """The runs of these routes' workflows that started at `since_ms` or later, the first started first. Raises `NotFound` where there is no log."""
+    info = (await broker.topics()).get(topics.log)
+    if info is None:
+        raise NotFound(
+            f"this broker has no topic {topics.log}: no mesh was set up here (check --broker and the prefix)"
+        )
+    partitions = [TopicPartition(topics.log, p) for p in range(info.partitions)]
+    positions, ends = dict(await broker.begin_offsets(partitions)), await broker.end_offsets(partitions)
+    folds = {tp: _Reading(frozenset(routes), since_ms) for tp in partitions}
+    reader = await broker.reader()
+    try:
+        reader.assign(positions)
+        while any(positions[tp] < end for tp, end in ends.items()):
+            records = await reader.poll(max_records=1_000, timeout_s=READ_TIMEOUT_S)
+            if not records:
+                raise BrokerUnavailable(f"{topics.log} can't be read to its end; is the broker healthy?")
+            for record in records:
+                where = TopicPartition(record.topic, record.partition)
+                positions[where] = record.offset + 1
+                folds[where].take(record)
+    finally:
+        await reader.close()
+    runs = [run for fold in folds.values() for run in fold.runs.found]
+    return sorted(runs, key=lambda run: (run.decisions[0].at_ms, run.workflow_id))
+
+
+class _Reading:
+    """The runs of one log partition."""
+
+    def __init__(self, routes: frozenset[str], since_ms: int) -> None:
+        self.runs = Runs()
+        self._routes = routes
+        self._since_ms = since_ms
+        self._epochs = Epochs()
+
+    def take(self, record: Record) -> None:
+        decision = decode_log_record(record)
+        if not self._epochs.observe(decision) or not isinstance(decision, Decision):
+            return
+        routes = [event.route for event in decision.events if isinstance(event, WorkflowStarted)]
+        is_wanted = any(name in self._routes for name in routes) and decision.at_ms >= self._since_ms
+        self.runs.take(decision, is_wanted=is_wanted)
+
+
+def replay_runs(
+    runs: Sequence[Run], routes: Mapping[str, Route], *, roles: Mapping[str, frozenset[str]] | None = None
+) -> list[Rehearsal]:
+    """Every run under the route of its name. `roles`: person to roles; None: whoever answered had the role."""
+    return [rehearse(run, routes[run.started.route], roles) for run in runs]

@@ -1,0 +1,195 @@
+"""What a run came to under the old rules and under the new: decisions step by step, without their times, and the first that differs of each step."""
+
+from collections.abc import Iterator
+from itertools import zip_longest
+from typing import Any
+
+import msgspec
+
+from mesh.core import ids
+from mesh.core.events import (
+    AliasSought,
+    AliasWaived,
+    ApprovalClosed,
+    ApprovalRequested,
+    ApprovalWithdrawn,
+    BudgetRaised,
+    BudgetTimeOver,
+    CallFailed,
+    CallMade,
+    CallSucceeded,
+    CallWithdrawn,
+    CompensationStarted,
+    Event,
+    EventEmitted,
+    EventReceived,
+    ForEachEnded,
+    ForEachStarted,
+    IncidentRaised,
+    RoundStarted,
+    StepBlocked,
+    StepCancelled,
+    StepComputed,
+    StepGivenUp,
+    StepSkipped,
+    TaskDispatched,
+    TaskFailed,
+    TaskHandedOver,
+    TaskHeld,
+    TaskSucceeded,
+    WaitEnded,
+    WaitStarted,
+    WorkflowEnded,
+)
+from mesh.core.route import Route
+from mesh.inspection.what_if.recording import Run
+
+__all__ = ["Difference", "Fact", "differences", "events_of", "facts_of"]
+
+
+class Fact(msgspec.Struct, frozen=True, kw_only=True):
+    """What was decided of one step (or of the workflow: `step` is empty), without times."""
+
+    step: str
+    what: str
+    detail: dict[str, Any] = {}
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """The first decision of a step that is not the same. None: there is none. `fields`: what differs in it."""
+
+    step: str
+    before: Fact | None
+    after: Fact | None
+    fields: tuple[str, ...] = ()
+
+
+def events_of(run: Run) -> Iterator[Event]:
+    return (event for decision in run.decisions for event in decision.events)
+
+
+def facts_of(event: Event) -> Iterator[Fact]:
+    found = _of_work(event) or _of_course(event) or _of_run(event)
+    if found is not None:
+        yield found
+
+
+def _of_work(event: Event) -> Fact | None:
+    """What agents, people and other workflows are asked, and say."""
+    match event:
+        case TaskDispatched():
+            detail = {"agent": event.agent, "input": event.input, "attempt": event.attempt}
+            return Fact(step=event.step, what="dispatched", detail=detail)
+        case CallMade():
+            detail = {"route": event.route, "input": event.input, "attempt": event.attempt}
+            return Fact(step=event.step, what="called", detail=detail)
+        case TaskSucceeded() | CallSucceeded():
+            return Fact(step=event.step, what="succeeded")
+        case TaskFailed() | CallFailed():
+            return Fact(step=event.step, what="failed", detail={"kind": event.kind})
+        case TaskHandedOver():
+            return Fact(step=event.step, what="handed over", detail={"to": event.to})
+        case TaskHeld():
+            return Fact(step=event.step, what="held", detail={"input": event.input})
+        case ApprovalRequested():
+            detail = {"role": event.role, "question": event.question, "payload": event.payload}
+            return Fact(step=event.step, what="asked", detail=detail)
+        case ApprovalClosed():
+            by = "its deadline" if event.expired else event.by
+            return Fact(step=event.step, what=event.verdict, detail={"by": by, "payload": event.payload})
+        case _:
+            return None
+
+
+def _of_course(event: Event) -> Fact | None:
+    """What the rules do by themselves."""
+    match event:
+        case StepSkipped():
+            return Fact(step=event.step, what="skipped", detail={"output": event.output})
+        case StepBlocked():
+            return Fact(step=event.step, what="blocked")
+        case StepCancelled() | ApprovalWithdrawn() | CallWithdrawn():
+            return Fact(step=event.step, what="cancelled")
+        case StepGivenUp():
+            return Fact(step=event.step, what="given up")
+        case StepComputed():
+            return Fact(step=event.step, what="computed", detail={"output": event.output})
+        case EventEmitted(cloud_event=sent):
+            detail = {name: sent.get(name) for name in ("type", "subject", "data")}
+            return Fact(step=event.step, what="emitted", detail=detail)
+        case ForEachStarted():
+            return Fact(step=event.step, what="for each", detail={"items": event.items})
+        case ForEachEnded():
+            return Fact(step=event.step, what="all items done", detail={"failed": event.failed})
+        case RoundStarted():
+            return Fact(step=event.step, what="round", detail={"round": event.round})
+        case IncidentRaised():
+            return Fact(step=event.step, what="incident", detail={"kind": event.kind})
+        case _:
+            return None
+
+
+def _of_run(event: Event) -> Fact | None:
+    match event:
+        case WaitStarted():
+            return Fact(step=event.step, what="waits", detail={"for": event.awaits or "a time"})
+        case AliasSought():
+            return Fact(step=event.step, what="asks for its alias", detail={"alias": event.alias})
+        case AliasWaived():
+            return Fact(step=event.step, what="goes without its alias")
+        case WaitEnded():
+            return Fact(step=event.step, what="time has come")
+        case EventReceived():
+            return Fact(step=event.step, what="received", detail={"event": event.cloud_event})
+        case BudgetTimeOver():
+            return Fact(step="", what="budget's time over")
+        case BudgetRaised():
+            return Fact(step="", what="budget raised", detail={"granted": event.granted})
+        case CompensationStarted():
+            return Fact(step="", what="undoing", detail={"status": event.status, "steps": list(event.steps)})
+        case WorkflowEnded():
+            return Fact(step="", what=event.status, detail={"output": event.output})
+        case _:
+            return None
+
+
+def differences(run: Run, after: list[Fact], route: Route, *, complete: bool) -> list[Difference]:
+    """The first of each step, in the order in which the new rules (then the old ones) came to them."""
+    before = [fact for event in events_of(run) for fact in facts_of(event)]
+    order = dict.fromkeys((*(fact.step for fact in after), *(fact.step for fact in before)))
+    found = []
+    for step in order:
+        known = complete or (step != "" and ids.step_of(step) not in route.steps)
+        difference = _difference(step, _of(step, before), _of(step, after), complete=known)
+        if difference is not None:
+            found.append(difference)
+    return _by_time(found, before, after)
+
+
+def _of(step: str, facts: list[Fact]) -> list[Fact]:
+    return [fact for fact in facts if fact.step == step]
+
+
+def _difference(step: str, before: list[Fact], after: list[Fact], *, complete: bool) -> Difference | None:
+    """`complete`: that the new rules decide nothing more is certain."""
+    for old, new in zip_longest(before, after):
+        if old == new:
+            continue
+        if new is None and not complete:
+            return None
+        fields: tuple[str, ...] = ()
+        if old is not None and new is not None and old.what == new.what:
+            fields = tuple(name for name in old.detail if old.detail[name] != new.detail.get(name))
+        return Difference(step=step, before=old, after=new, fields=fields)
+    return None
+
+
+def _by_time(found: list[Difference], before: list[Fact], after: list[Fact]) -> list[Difference]:
+    """By where they stand in the new decisions; those that only the old ones have, by where they stood there."""
+
+    def place(one: Difference) -> tuple[int, int]:
+        facts, fact = (after, one.after) if one.after is not None else (before, one.before)
+        at = next((number for number, known in enumerate(facts) if known is fact), len(facts))
+        return (at, one.after is None)
+
+    return sorted(found, key=place)

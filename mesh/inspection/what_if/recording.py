@@ -1,0 +1,376 @@
+"""Recordings: what a run of a workflow was given, read off its decisions, for who plays it again (`mesh.inspection.what_if`).
+
+Owns the reading. Of a task, a call, a question, an alias that a step asked for and an incident it knows what came of it and after how long; of cancels and of events from outside, when they came. The log has no input that changed nothing (a repeated result, a
+refused answer, an event that no step waited for): what hangs on one is not known.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from mesh.core import ids
+from mesh.core.events import (
+    AliasGranted,
+    AliasSought,
+    AnswerRefused,
+    ApprovalClosed,
+    ApprovalRequested,
+    ApprovalWithdrawn,
+    CallFailed,
+    CallMade,
+    CallSucceeded,
+    CallWithdrawn,
+    CommandAccepted,
+    CommandRefused,
+    Decision,
+    EffectUndeliverable,
+    Event,
+    EventKept,
+    EventReceived,
+    IncidentRaised,
+    IncidentResolved,
+    InputDismissed,
+    InputParked,
+    SlotRequested,
+    StartRepeated,
+    StepCancelled,
+    StepGivenUp,
+    StepSkipped,
+    TaskDispatched,
+    TaskFailed,
+    TaskHandedOver,
+    TaskHeld,
+    TaskSucceeded,
+    UsageReported,
+    WaitStarted,
+    WorkflowEnded,
+    WorkflowForgotten,
+    WorkflowStarted,
+)
+from mesh.core.inputs import HandOver
+
+__all__ = [
+    "Attempt",
+    "Claim",
+    "Offered",
+    "Outcome",
+    "Question",
+    "Recording",
+    "Reported",
+    "Run",
+    "Runs",
+    "Stuck",
+    "Wait",
+]
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One run as the log has it: its decisions, the start first. `before`: decisions to keep events for it before it started."""
+
+    workflow_id: str
+    started: WorkflowStarted
+    decisions: Sequence[Decision]
+    before: Sequence[Decision] = ()
+
+
+class Runs:
+    """The runs in one partition's decisions, taken one after the other."""
+
+    def __init__(self) -> None:
+        self.found: list[Run] = []
+        self._live: dict[str, list[Decision]] = {}
+        self._before: dict[str, list[Decision]] = {}
+
+    def take(self, decision: Decision, *, is_wanted: bool = True) -> None:
+        """`is_wanted`: whether a run that it starts is to be found."""
+        name = decision.workflow_id
+        started = next((event for event in decision.events if isinstance(event, WorkflowStarted)), None)
+        if started is not None:
+            self._live.pop(name, None)
+            before = self._before.pop(name, [])
+            if is_wanted:
+                decisions = self._live[name] = [decision]
+                self.found.append(Run(workflow_id=name, started=started, decisions=decisions, before=before))
+        elif any(isinstance(event, WorkflowForgotten) for event in decision.events):
+            self._live.pop(name, None)
+            self._before.pop(name, None)
+        elif name in self._live:
+            self._live[name].append(decision)
+        elif any(isinstance(event, EventKept) for event in decision.events):
+            self._before.setdefault(name, []).append(decision)
+
+
+Outcome = TaskSucceeded | TaskFailed | TaskHandedOver | CallSucceeded | CallFailed
+
+
+class Attempt(msgspec.Struct):
+    """One attempt at a task or a call. `outcomes`: one that was given up may have succeeded later.
+
+    `was_read_late_ms`: by how much the first outcome, which was in time, was read after the time-out; others are as much nearer.
+    """
+
+    made: TaskDispatched | CallMade
+    at_ms: int
+    outcomes: list[tuple[int, int, bool, Outcome]] = msgspec.field(default_factory=list)  # see `Recording`
+    was_read_late_ms: int = 0
+    handed: HandOver | None = None
+
+
+class Question(msgspec.Struct):
+    """`after_ms` None: it was not closed."""
+
+    asked: ApprovalRequested
+    at_ms: int
+    after_ms: int | None = None
+    order: int = 0
+    closed: ApprovalClosed | None = None  # by a person
+    undeliverable: str = ""
+
+
+class Wait(msgspec.Struct):
+    """For an event. `took`: its id and source."""
+
+    started: WaitStarted
+    at_ms: int
+    took: tuple[str, str] | None = None
+    gave_up_after_ms: int | None = None
+
+
+class Stuck(msgspec.Struct):
+    """An incident, and what an operator did about it after how long; `command` None: nothing."""
+
+    at_ms: int
+    after_ms: int = 0
+    order: int = 0
+    command: CommandAccepted | None = None
+    is_over: bool = False
+
+
+class Claim(msgspec.Struct):
+    """A step asked for an alias. `after_ms` None: it was not told; `refusal` empty: it got it."""
+
+    at_ms: int
+    after_ms: int | None = None
+    order: int = 0
+    refusal: str = ""
+
+
+class Offered(msgspec.Struct):
+    at_ms: int
+    order: int
+    cloud_event: dict[str, Any]
+
+
+class Reported(msgspec.Struct):
+    """What a call has taken that nobody waited for any more. `parked`: its end was set aside, so that it does not say."""
+
+    after_ms: int
+    order: int
+    told: UsageReported
+    parked: InputParked | None
+
+
+class Recording:
+    """What a run was given. `order`: of decisions, for what came in one millisecond.
+
+    Of an outcome: after how long it came, its order, and whether a timer of the same millisecond came before.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.attempts: dict[tuple[str, int], Attempt] = {}  # by task and number
+        self.chosen: dict[str, str] = {}  # attempt id -> agent
+        self.questions: dict[str, list[Question]] = {}  # by approval: it may have been asked anew
+        self.waits: dict[str, list[Wait]] = {}
+        self.cancels: list[tuple[int, int, CommandAccepted]] = []  # when, and its order
+        self.incidents: dict[str, list[Stuck]] = {}  # by place
+        self.claims: dict[str, list[Claim]] = {}  # by alias
+        self.offered: list[Offered] = []
+        self.called: dict[str, str] = {}  # route -> digest
+        self.reported: dict[tuple[str, int], Reported] = {}  # of calls that nobody waited for, by task and number
+        self.queued: dict[tuple[str, int], int] = {}  # by task and number: since when
+        self.granted: dict[tuple[str, int], tuple[int, int]] = {}  # after how long, and its order
+        self.denied: dict[tuple[str, int], tuple[int, int, IncidentRaised]] = {}
+        self.lacking: dict[str, int] = {}  # place -> how often it began where nobody could do it
+        self.withdrawn: tuple[int, int, str] | None = None  # by its caller: when, order, why
+        self.until_ms = max(decision.at_ms for decision in run.decisions if not _is_idle(decision))
+        self.is_over = any(isinstance(event, WorkflowEnded) for event in _events(run))
+        self._queueing: dict[str, tuple[str, int]] = {}  # by place
+        self._claiming: dict[str, Claim] = {}  # by step
+        self._unwaited: dict[tuple[str, int], int] = {}  # calls: since when
+        self._timer_at_ms = -1
+        self._dropped: set[str] = set()
+        for order, decision in enumerate(run.decisions):
+            if decision.cause.kind == "timer":
+                self._timer_at_ms = decision.at_ms
+            if decision.cause.kind == "call_cancelled":
+                self.withdrawn = self.withdrawn or (decision.at_ms, order, "its caller does not want it any more")
+            for event in decision.events:
+                self._of_tasks(event, decision, order)
+                self._of_people(event, decision, order)
+                self._of_events(event, decision.at_ms, order)
+                self._of_aliases(event, decision.at_ms, order)
+                self._of_operators(event, decision, order)
+
+    def was_dropped(self, place: str) -> bool:
+        """Whether what was under way there was not waited for to the end."""
+        return self.is_over or place in self._dropped or ids.step_of(place) in self._dropped
+
+    def _of_tasks(self, event: Event, decision: Decision, order: int) -> None:
+        match event:
+            case TaskDispatched() | CallMade():
+                self.attempts[event.task_id, event.attempt] = Attempt(event, decision.at_ms)
+                if (key := (event.task_id, event.attempt)) in self.queued:
+                    self.granted[key] = decision.at_ms - self.queued[key], order
+                    self._queueing.pop(event.step, None)
+                if isinstance(event, TaskDispatched):
+                    self.chosen[ids.attempt_id(event.task_id, event.attempt)] = event.agent
+                else:
+                    self.called[event.route] = event.digest
+            case SlotRequested():
+                key = self._queueing[event.step] = event.task_id, event.attempt
+                self.queued.setdefault(key, decision.at_ms)
+                self.chosen[ids.attempt_id(event.task_id, event.attempt)] = event.agent
+            case TaskSucceeded() | TaskFailed() | TaskHandedOver() | CallSucceeded() | CallFailed():
+                self._heard(event, decision, order)
+            case UsageReported():
+                key = event.task_id, event.attempt
+                parked = next((one for one in decision.events if isinstance(one, InputParked)), None)
+                self.reported[key] = Reported(decision.at_ms - self._unwaited[key], order, event, parked)
+            case IncidentRaised() if (key := self._queueing.pop(event.step, ("", 0))) in self.queued:
+                self.denied[key] = decision.at_ms - self.queued[key], order, event
+            case IncidentRaised(kind="no_agent" | "unknown_route"):
+                self.lacking[event.step] = self.lacking.get(event.step, 0) + 1
+            case StepCancelled() | StepGivenUp() | ApprovalWithdrawn() | CallWithdrawn():
+                self._dropped.add(event.step)
+                if isinstance(event, CallWithdrawn):
+                    self._unwaited[event.task_id, event.attempt] = decision.at_ms
+            case _:
+                pass
+
+    def _heard(self, event: Outcome, decision: Decision, order: int) -> None:
+        attempt = self.attempts[event.task_id, event.attempt]
+        due = attempt.made.due_at_ms
+        if not attempt.outcomes and due is not None:
+            attempt.was_read_late_ms = max(0, decision.at_ms - due)
+        was_in_time = not attempt.outcomes and attempt.was_read_late_ms > 0
+        after = decision.at_ms - attempt.at_ms - attempt.was_read_late_ms
+        is_late = decision.at_ms == self._timer_at_ms and not was_in_time
+        attempt.outcomes.append((after, order, is_late, event))
+        if isinstance(event, CallFailed):
+            self._unwaited[event.task_id, event.attempt] = decision.at_ms
+        if isinstance(event, TaskHandedOver):
+            sent = (one for one in decision.events if isinstance(one, TaskDispatched | TaskHeld))
+            attempt.handed = HandOver(to=event.to, input=next(one.input for one in sent if one.step == event.step))
+
+    def _of_people(self, event: Event, decision: Decision, order: int) -> None:
+        match event:
+            case ApprovalRequested():
+                self.questions.setdefault(event.approval_id, []).append(Question(event, decision.at_ms))
+            case ApprovalClosed() if event.approval_id in self.questions:
+                question = self.questions[event.approval_id][-1]
+                question.after_ms, question.order = _in_time(decision.at_ms, question.asked.deadline_at_ms), order
+                question.after_ms -= question.at_ms
+                question.closed = None if event.expired else event
+            case IncidentRaised(kind="expired"):
+                for question in self._asked_last(event.step):
+                    question.after_ms = decision.at_ms - question.at_ms
+            case EffectUndeliverable() if any(isinstance(e, IncidentRaised) for e in decision.events):
+                for question in self.questions.get(event.effect_id, [])[-1:]:
+                    question.after_ms, question.order = _in_time(decision.at_ms, question.asked.deadline_at_ms), order
+                    question.after_ms -= question.at_ms
+                    question.undeliverable = event.message
+            case _:
+                pass
+
+    def _of_operators(self, event: Event, decision: Decision, order: int) -> None:
+        """What an operator did about an incident is kept with it, a cancel for itself; a migration not at all, since the whole run is played by one version."""
+        match event:
+            case IncidentRaised():
+                self.incidents.setdefault(event.step, []).append(Stuck(decision.at_ms))
+            case IncidentResolved():
+                stuck = self.incidents[event.step][-1]
+                stuck.is_over = True
+                if event.action in {"retry", "skip"}:
+                    self._keep(_accepted(decision), stuck, decision.at_ms, order)
+            case CommandAccepted(command="fail"):
+                stuck = max((one[-1] for one in self.incidents.values() if not one[-1].is_over), key=_began)
+                self._keep(event, stuck, decision.at_ms, order)
+            case CommandAccepted(command="cancel"):
+                self.cancels.append((decision.at_ms, order, event))
+            case _:
+                pass
+
+    def _keep(self, command: CommandAccepted, stuck: Stuck, at_ms: int, order: int) -> None:
+        stuck.command, stuck.after_ms, stuck.order = command, at_ms - stuck.at_ms, order
+
+    def _of_aliases(self, event: Event, at_ms: int, order: int) -> None:
+        match event:
+            case AliasSought():
+                claim = self._claiming[event.step] = Claim(at_ms)
+                self.claims.setdefault(event.alias, []).append(claim)
+            case AliasGranted():
+                claim = self._claiming.pop(event.step)
+                claim.after_ms, claim.order = at_ms - claim.at_ms, order
+            case IncidentRaised(kind="alias") if event.step in self._claiming:
+                claim = self._claiming.pop(event.step)
+                claim.after_ms, claim.order, claim.refusal = at_ms - claim.at_ms, order, event.message
+            case _:
+                pass
+
+    def _asked_last(self, place: str) -> list[Question]:
+        """The question at this place that is open."""
+        asked = (questions[-1] for questions in self.questions.values() if questions[-1].asked.step == place)
+        return [question for question in asked if question.after_ms is None][-1:]
+
+    def _of_events(self, event: Event, at_ms: int, order: int) -> None:
+        match event:
+            case WaitStarted() if event.awaits:
+                self.waits.setdefault(event.step, []).append(Wait(event, at_ms))
+            case EventReceived():
+                wait = self.waits[event.step][-1]
+                wait.took = _name(event.cloud_event)
+                if not event.kept:
+                    self.offered.append(Offered(_in_time(at_ms, wait.started.due_at_ms), order, event.cloud_event))
+            case EventKept():
+                self.offered.append(Offered(at_ms, order, event.kept.cloud_event))
+            case StepSkipped() | IncidentRaised(kind="timeout") if event.step in self.waits:
+                self._gave_up(event.step, at_ms)
+            case WorkflowEnded():
+                for step in self.waits:
+                    self._gave_up(step, at_ms)
+            case _:
+                pass
+
+    def _gave_up(self, step: str, at_ms: int) -> None:
+        """No event came by the time-out."""
+        wait = self.waits[step][-1]
+        due = wait.started.due_at_ms
+        if wait.took is None and wait.gave_up_after_ms is None and due is not None and due <= at_ms:
+            wait.gave_up_after_ms = due - wait.at_ms
+
+
+def _accepted(decision: Decision) -> CommandAccepted:
+    return next(event for event in decision.events if isinstance(event, CommandAccepted))
+
+
+def _began(stuck: Stuck) -> int:
+    return stuck.at_ms
+
+
+def _is_idle(decision: Decision) -> bool:
+    """It changed nothing, so that a timer of before may still be to come."""
+    return all(isinstance(e, InputDismissed | StartRepeated | AnswerRefused | CommandRefused) for e in decision.events)
+
+
+def _events(run: Run) -> Iterator[Event]:
+    return (event for decision in run.decisions for event in decision.events)
+
+
+def _in_time(at_ms: int, due_at_ms: int | None) -> int:
+    """What counts although it was read after its time had reached the broker before."""
+    return at_ms if due_at_ms is None else min(at_ms, due_at_ms)
+
+
+def _name(cloud_event: dict[str, object]) -> tuple[str, str]:
+    return str(cloud_event["source"]), str(cloud_event["id"])

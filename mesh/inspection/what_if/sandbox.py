@@ -1,0 +1,424 @@
+"""The sandbox: the new rules at work on a recording, in virtual time."""
+
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from mesh.core import ids
+from mesh.core.calls import Caller
+from mesh.core.capabilities import stand_ins
+from mesh.core.crossings import CrossingId
+from mesh.core.decide import Decided, decide, park
+from mesh.core.events import (
+    AliasGranted,
+    AliasSought,
+    AliasWaived,
+    AnswerRefused,
+    ApprovalClosed,
+    ApprovalRequested,
+    ApprovalWithdrawn,
+    CallFailed,
+    CallMade,
+    CallSucceeded,
+    CallWithdrawn,
+    Event,
+    EventKept,
+    EventReceived,
+    IncidentRaised,
+    InputParked,
+    SlotRequested,
+    StepCancelled,
+    StepGivenUp,
+    StepSkipped,
+    TaskDispatched,
+    TaskSucceeded,
+    WaitStarted,
+    WorkflowEnded,
+)
+from mesh.core.inputs import (
+    NOWHERE,
+    AliasAnswered,
+    CallCancelled,
+    EventForwarded,
+    EventMatched,
+    EventOffered,
+    Input,
+    TimerDue,
+    TimerKind,
+    WorkflowCalled,
+)
+from mesh.core.route import CallWork, Route
+from mesh.core.state import Directory, StepState, Workflow
+from mesh.inspection.what_if.arrivals import Arrival, Arrivals, event_name, event_of
+from mesh.inspection.what_if.comparison import Fact, events_of, facts_of
+from mesh.inspection.what_if.recording import Attempt, Offered, Recording, Run, Wait
+from mesh.inspection.what_if.replayed_inputs import answer_input, command_input, report_input, result_input, slot_input
+from mesh.inspection.what_if.unknowns import done_by_another, is_time_out, never, unheard
+
+__all__ = ["Sandbox"]
+
+_TIMERS: Final[dict[str, TimerKind]] = {
+    "running": "task_timeout",
+    "retrying": "retry",
+    "asking": "approval_deadline",
+    "calling": "call_timeout",
+    "iterating": "portion",
+}
+
+
+class _SetAside(NamedTuple):
+    """An input that could not be processed, and what its name says."""
+
+    parked: InputParked
+    about: CrossingId
+
+
+class _Given(NamedTuple):
+    """`is_late`: it was given to what had become of a deadline, so that one of the same millisecond comes first."""
+
+    at_ms: int
+    order: int
+    tie: int
+    is_late: bool
+    given: "Input | _SetAside"
+
+
+class Sandbox:
+    """The new rules at work on the recording, in virtual time."""
+
+    def __init__(self, run: Run, route: Route, roles: Mapping[str, frozenset[str]] | None) -> None:
+        self.run = run
+        self.route = route
+        self.recorded = Recording(run)
+        called = {step.work.route: "" for step in route.steps.values() if isinstance(step.work, CallWork)}
+        self.directory = Directory(
+            roles=dict(roles) if roles is not None else _roles_of(run),
+            routes={**called, **self.recorded.called},
+            registered=stand_ins(route),
+            chosen=self.recorded.chosen,
+        )
+        self.workflow: Workflow | None = None
+        self.now_ms = run.decisions[0].at_ms
+        self.facts: list[Fact] = []
+        self.unknown: dict[str, str] = {}  # place -> why nothing is known of it from here
+        self.open: set[str] = set()  # places that wait in the recording too
+        self.ended: WorkflowEnded | None = None
+        self._asked: dict[str, int] = {}
+        self._waited: dict[str, int] = {}
+        self._sought: dict[str, int] = {}
+        self._stuck: dict[str, int] = {}
+        self._came: set[tuple[str, str]] = set()
+        self._arrivals = Arrivals(run, route)
+        self._lacking = dict(self.recorded.lacking)
+        self._tie = count()
+        self._inputs: list[_Given] = []
+
+    def play(self) -> None:
+        """To its end: there are only so many recorded inputs, and time comes only to what was recorded, or needs nobody."""
+        self._start()
+        while self.ended is None and (given := self._next()) is not None:
+            self._give(given)
+        for place in self.open if self.ended is None else ():
+            if self.recorded.was_dropped(place):
+                self.unknown[place] = "nobody waited for it to the end"
+
+    def _start(self) -> None:
+        for at_ms, order, cancelled in self.recorded.cancels:
+            self._push(at_ms, order, command_input(self.run.workflow_id, cancelled, None), is_late=True)
+        for offered in self.recorded.offered:
+            self._arrive(self._arrivals.of(offered))
+        if self.recorded.withdrawn is not None and self.run.started.caller is not None:
+            at_ms, order, why = self.recorded.withdrawn
+            caller, name = self.run.started.caller, self.run.workflow_id
+            self._push(
+                at_ms, order, CallCancelled(workflow_id=name, caller=caller, reason=why, **NOWHERE, source_at_ms=at_ms)
+            )
+        kept = [e.kept.cloud_event for d in self.run.before for e in d.events if isinstance(e, EventKept)]
+        for event in kept:
+            for arrival in self._arrivals.of(Offered(self.now_ms, 0, event)):
+                self._give(arrival.given)
+        self._give(self._first())
+
+    def _first(self) -> Input:
+        started = self.run.started
+        about: dict[str, Any] = {
+            "workflow_id": self.run.workflow_id,
+            "route": self.route.name,
+            "digest": self.route.digest,
+            "key": started.key,
+            "cloud_event": started.cloud_event,
+            **NOWHERE,
+            "source_at_ms": self.now_ms,
+        }
+        if started.caller is not None:
+            return WorkflowCalled(caller=started.caller, slice=started.slice, **about)
+        return EventMatched(**about)
+
+    def _arrive(self, arrivals: Sequence[Arrival]) -> None:
+        for at_ms, order, given in arrivals:
+            self._push(max(at_ms, self.now_ms), order, given)
+
+    def _push(self, at_ms: int, order: int, given: Input | _SetAside, *, is_late: bool = False) -> None:
+        heapq.heappush(self._inputs, _Given(at_ms, order, next(self._tie), is_late, given))
+
+    def _next(self) -> Input | _SetAside | None:
+        """The next input or timer; what came by a deadline beats it. What is still to come of a run that goes on is nobody's to know."""
+        timer = min(self._timers(), default=None)
+        if self._inputs and (timer is None or _beats(self._inputs[0], timer)):
+            first = heapq.heappop(self._inputs)
+            self.now_ms = max(self.now_ms, first.at_ms)
+            return first.given
+        if timer is not None:
+            if not (self._inputs or self.recorded.is_over) and timer.due_at_ms > self.recorded.until_ms:
+                return None
+            self.now_ms = max(self.now_ms, timer.due_at_ms)
+        return timer
+
+    def _timers(self) -> Iterator[TimerDue]:
+        """Of the steps that are known to wait for one, and of the budget."""
+        expires = self.workflow.expires_at_ms if self.workflow is not None else None
+        about: dict[str, Any] = {"workflow_id": self.run.workflow_id, "run_id": self.run.started.run_id}
+        if expires is not None:
+            yield TimerDue(due_at_ms=expires, kind="budget_time", **about)
+        for name, step in self.workflow.steps.items() if self.workflow is not None else ():
+            kind = _timer_of(step)
+            if step.due_at_ms is not None and kind is not None and name not in self.unknown and name not in self.open:
+                yield TimerDue(due_at_ms=step.due_at_ms, kind=kind, step=name, attempt=step.attempt, **about)
+
+    def _give(self, given: Input | _SetAside) -> None:
+        decided = self._decide(given)
+        self.workflow = decided.workflow
+        for event in decided.events:
+            self.facts += facts_of(event)
+            self._answer(event)
+        if isinstance(given, EventOffered | EventForwarded):
+            self._came.add(event_name(event_of(given)))
+        self._miss()
+
+    def _decide(self, given: Input | _SetAside) -> Decided:
+        """Where the recording says that nobody could do what begins, nobody can."""
+        if isinstance(given, _SetAside):
+            return park(self.workflow, given.parked, given.about, workflow_id=self.run.workflow_id, now_ms=self.now_ms)
+        directory = self.directory
+        while True:
+            decided = decide(self.workflow, given, route=self.route, directory=directory, now_ms=self.now_ms)
+            lacking = [event for event in decided.events if self._is_lacking(event)]
+            if not lacking:
+                return decided
+            capabilities = {event.capability for event in lacking if isinstance(event, TaskDispatched)}
+            routes = {event.route for event in lacking if isinstance(event, CallMade)}
+            directory = msgspec.structs.replace(
+                directory,
+                registered={name: who for name, who in directory.registered.items() if name not in capabilities},
+                routes={name: digest for name, digest in directory.routes.items() if name not in routes},
+                chosen={},
+            )
+
+    def _is_lacking(self, event: Event) -> bool:
+        match event:
+            case TaskDispatched(step=step, capability=capability) if capability:
+                return self._lacking.get(step, 0) > 0
+            case CallMade(step=step):
+                return self._lacking.get(step, 0) > 0
+            case _:
+                return False
+
+    def _answer(self, event: Event) -> None:
+        """What the recording has to say to an event of the sandbox."""
+        if isinstance(event, CallWithdrawn | CallFailed):
+            self._report(event)
+        match event:
+            case TaskDispatched() | CallMade():
+                self.open.discard(event.step)
+                self._result_of(event)
+            case ApprovalRequested():
+                self.open.discard(event.step)
+                self._answer_to(event)
+            case SlotRequested():
+                self.open.discard(event.step)
+                self._grant(event)
+            case WaitStarted() if event.awaits:
+                self.open.discard(event.step)
+                self._event_for(event)
+            case TaskSucceeded() | CallSucceeded() | ApprovalClosed() | EventReceived():
+                self._is_known(event.step)
+            case StepCancelled() | StepGivenUp() | StepSkipped() | ApprovalWithdrawn() | CallWithdrawn():
+                self._is_known(event.step)
+            case IncidentRaised():
+                self._lack(event)
+                self._resolve(event.step)
+            case AnswerRefused() if not event.closed and (asked := ids.parse_step_id(event.approval_id)):
+                self.unknown[asked.step] = f"the recorded answer would be refused: {event.message}"
+            case AliasSought():
+                self._claim(event)
+            case AliasGranted():
+                self._is_known(event.step)
+                self._arrive(self._arrivals.by(event.alias))
+            case AliasWaived():
+                self._is_known(event.step)
+            case WorkflowEnded():
+                self.ended = event
+                self.unknown.clear()
+            case _:
+                pass
+
+    def _lack(self, event: IncidentRaised) -> None:
+        if event.kind in {"no_agent", "unknown_route"} and self._lacking.get(event.step, 0):
+            self._lacking[event.step] -= 1
+
+    def _resolve(self, place: str) -> None:
+        """An operator does about an incident what was done about it, after as long."""
+        at = self._stuck.get(place, 0)
+        self._stuck[place] = at + 1
+        for stuck in self.recorded.incidents.get(place, [])[at : at + 1]:
+            if stuck.command is not None:
+                about = None if stuck.command.command == "fail" else place
+                given = command_input(self.run.workflow_id, stuck.command, about)
+                self._push(self.now_ms + stuck.after_ms, stuck.order, given, is_late=True)
+
+    def _claim(self, event: AliasSought) -> None:
+        """The alias says what it said, after as long."""
+        at, claims = self._sought.get(event.alias, 0), self.recorded.claims.get(event.alias, [])
+        self._sought[event.alias] = at + 1
+        if at >= len(claims):
+            self.unknown[event.step] = f"it never asked for {event.alias}{' so often' if claims else ''}"
+            return
+        claim = claims[at]
+        if claim.after_ms is None:
+            self.open.add(event.step)
+            return
+        claimant = Caller(workflow_id=self.run.workflow_id, task_id=event.task_id, attempt=event.claim)
+        about: dict[str, Any] = {"workflow_id": self.run.workflow_id, **NOWHERE, "source_at_ms": self.now_ms}
+        given = AliasAnswered(claimant=claimant, alias=event.alias, refusal=claim.refusal, **about)
+        self._push(self.now_ms + claim.after_ms, claim.order, given)
+
+    def _is_known(self, settled: str) -> None:
+        """A step is settled, and its items with it."""
+        for place in [place for place in (*self.unknown, *self.open) if settled in (place, ids.step_of(place))]:
+            self.unknown.pop(place, None)
+            self.open.discard(place)
+
+    def _grant(self, event: SlotRequested) -> None:
+        """After as long as it took; at once where it never waited, since nobody else is in the sandbox. Once, if it is under several limits."""
+        key = (event.task_id, event.attempt)
+        if key in self.recorded.denied:
+            self._deny(event, *self.recorded.denied[key])
+            return
+        if key in self.recorded.queued and key not in self.recorded.granted:
+            self.open.add(event.step)
+            return
+        after_ms, order = self.recorded.granted.pop(key, (0, 0))
+        self.recorded.queued.pop(key, None)
+        self._push(self.now_ms + after_ms, order, slot_input(self.run.workflow_id, event, self.now_ms))
+
+    def _deny(self, event: SlotRequested, after_ms: int, order: int, incident: IncidentRaised) -> None:
+        """It could not be asked for: as it was; whatever else got lost between the two is not lost again."""
+        if incident.kind != "limit":
+            self.unknown[event.step] = f"its slot could not be asked for: {incident.message}"
+            return
+        given = slot_input(self.run.workflow_id, event, self.now_ms, denied=True)
+        self._push(self.now_ms + after_ms, order, given)
+
+    def _report(self, event: CallWithdrawn | CallFailed) -> None:
+        """What a call has taken that nobody waits for, where the recording was told of it: after as long."""
+        reported = self.recorded.reported.get((event.task_id, event.attempt))
+        if reported is None:
+            return
+        given: Input | _SetAside = report_input(self.run.workflow_id, event, reported.told.usage)
+        if reported.parked is not None:
+            caller = Caller(workflow_id=self.run.workflow_id, task_id=event.task_id, attempt=event.attempt)
+            given = _SetAside(reported.parked, CrossingId(caller=caller, what="end"))
+        self._push(self.now_ms + reported.after_ms, reported.order, given)
+
+    def _result_of(self, event: TaskDispatched | CallMade) -> None:
+        attempt = self.recorded.attempts.get((event.task_id, event.attempt))
+        if attempt is None:
+            self.unknown[event.step] = never(self.recorded, event)
+        elif other := done_by_another(event, attempt):
+            self.unknown[event.step] = other
+        elif not attempt.outcomes:
+            self.open.add(event.step)
+        else:
+            self._hear(event, attempt)
+
+    def _hear(self, event: TaskDispatched | CallMade, attempt: Attempt) -> None:
+        """All that came of the attempt, each after as long as it took."""
+        for after_ms, order, is_late, outcome in attempt.outcomes:
+            why = unheard(self.route, event, attempt, outcome, after_ms=after_ms, now_ms=self.now_ms)
+            if why:
+                self.unknown[event.step] = why
+            elif not is_time_out(outcome):
+                given = result_input(self.run.workflow_id, event, attempt, outcome)
+                self._push(self.now_ms + max(0, after_ms), order, given, is_late=is_late)
+
+    def _answer_to(self, event: ApprovalRequested) -> None:
+        at = self._asked.get(event.approval_id, 0)
+        self._asked[event.approval_id] = at + 1
+        questions = self.recorded.questions.get(event.approval_id, [])
+        if at >= len(questions):
+            self.unknown[event.step] = "it was never asked" if not questions else "it was never asked so often"
+            return
+        question = questions[at]
+        if question.after_ms is None:
+            self.open.add(event.step)
+            return
+        at_ms = self.now_ms + question.after_ms
+        given = answer_input(self.run.workflow_id, event, question, at_ms)
+        if given is not None:
+            self._push(at_ms, question.order, given)
+        elif event.deadline_at_ms is None or event.deadline_at_ms > at_ms:
+            self.unknown[event.step] = "nobody answered by the deadline, which is longer now"
+
+    def _event_for(self, event: WaitStarted) -> None:
+        wait = self._wait_of(event.step)
+        self._waited[event.step] = self._waited.get(event.step, 0) + 1
+        if wait is None or wait.started.awaits != event.awaits:
+            self.unknown[event.step] = f"it never waited for an event {event.awaits}"
+        elif wait.gave_up_after_ms is not None:
+            if event.due_at_ms is None or event.due_at_ms - self.now_ms > wait.gave_up_after_ms:
+                self.unknown[event.step] = "no event came by the time-out, which is longer now"
+        elif wait.took in self._arrivals.elsewhere:
+            self.unknown[event.step] = (
+                "the event that it took finds another workflow, and which others came is not known"
+            )
+        elif wait.took is None:
+            self.open.add(event.step)
+
+    def _wait_of(self, step: str) -> Wait | None:
+        waits, at = self.recorded.waits.get(step, []), self._waited.get(step, 0)
+        return waits[at] if at < len(waits) else None
+
+    def _miss(self) -> None:
+        """A step that had the event by now in the recording, and goes on waiting for one of its type: which others came is not known."""
+        for name, number in self._waited.items():
+            state, waits = self.workflow.steps.get(name) if self.workflow is not None else None, self.recorded.waits
+            wait = waits[name][number - 1] if number <= len(waits.get(name, ())) else None
+            if wait is None or wait.took is None or name in self.unknown:
+                continue
+            if state is not None and state.status == "waiting" and state.awaits == wait.started.awaits:
+                if wait.took in self._came:
+                    self.unknown[name] = "it would not take the event that it took, and which others came is not known"
+                elif wait.took in self._arrivals.never_came():
+                    self.unknown[name] = "the event that it took comes by an alias that the workflow does not have"
+
+
+def _beats(first: _Given, timer: TimerDue) -> bool:
+    return first.at_ms < timer.due_at_ms or (first.at_ms == timer.due_at_ms and not first.is_late)
+
+
+def _timer_of(step: StepState) -> TimerKind | None:
+    if step.status == "waiting":
+        return "event_timeout" if step.awaits else "wait"
+    return _TIMERS.get(step.status)
+
+
+def _roles_of(run: Run) -> dict[str, frozenset[str]]:
+    """The roles that people answered in."""
+    roles: dict[str, set[str]] = {}
+    for event in events_of(run):
+        if isinstance(event, ApprovalClosed) and event.by:
+            roles.setdefault(event.by, set()).add(event.role)
+    return {person: frozenset(held) for person, held in roles.items()}

@@ -1,0 +1,1 @@
+"""The route language: from a route document to a `Route`. Pure, as the core is."""

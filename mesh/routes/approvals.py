@@ -1,0 +1,86 @@
+"""What a step asks a person: `approval`, with its terms and the schema that edits must meet. `compiler` calls this."""
+
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+from mesh.core.json_values import kind_of
+from mesh.core.route import ApprovalWork, OnExpiry
+from mesh.routes.control_flow import EMPTY
+from mesh.routes.expressions.compiler import CompiledTemplate
+from mesh.routes.problems import DocumentPath, Part
+
+__all__ = ["APPROVAL_KEYS", "approval"]
+
+APPROVAL_KEYS: Final = ("ask", "payload", "role", "deadline", "on_expiry", "payload_schema")
+
+_ROLE_HINT: Final = "name the role that may answer, such as maintainer"
+
+
+def approval(step: Part, steps: Mapping[str, Part]) -> ApprovalWork | None:
+    """`steps`: all of the route, by name."""
+    part = step.mapping("approval", APPROVAL_KEYS, "approval: {ask: ..., payload: ..., role: ...}")
+    if part is None:
+        return None
+    for key, hint in (("ask", "the question"), ("payload", "what is to be approved"), ("role", _ROLE_HINT)):
+        if key not in part.value:
+            part.missing(key, hint)
+    if "ask" in part.value:
+        part.text("ask", "the question to the person")
+    payload = part.template("payload")
+    return ApprovalWork(
+        ask=part.template("ask") or EMPTY,
+        payload=payload or EMPTY,
+        role=(part.text("role", _ROLE_HINT) or "") if "role" in part.value else "",
+        deadline_s=part.duration_or_never("deadline"),
+        on_expiry=cast("OnExpiry", part.choice("on_expiry", ("reject", "approve", "incident"))),
+        payload_schema=_schema(part),
+        payload_from=_payload_from(payload, steps, "agent"),
+        payload_step=_payload_from(payload, steps, "capability"),
+    )
+
+
+def _schema(part: Part) -> dict[str, Any] | None:
+    schema = part.value.get("payload_schema")
+    if "payload_schema" not in part.value:
+        return None
+    if not isinstance(schema, dict):
+        part.problem("payload_schema", f"payload_schema must be a JSON Schema, not {kind_of(schema)}")
+        return None
+    from jsonschema import SchemaError  # noqa: PLC0415 - slow to load, and few routes have a schema
+    from jsonschema.validators import Draft202012Validator, validator_for  # noqa: PLC0415
+
+    path: DocumentPath = (*part.path, "payload_schema")
+    for at in _distant_references(schema, path):
+        part.book.add(at, "a $ref must point into the schema itself", "begin it with #")
+    try:
+        validator_for(schema, default=Draft202012Validator).check_schema(schema)
+    except SchemaError as error:
+        part.book.add(path + tuple(error.absolute_path), f"payload_schema is no JSON Schema: {error.message}")
+    return schema
+
+
+def _distant_references(schema: Any, path: DocumentPath) -> list[DocumentPath]:
+    """Where a schema points outside itself: nobody may fetch anything to validate an answer."""
+    found: list[DocumentPath] = []
+    if isinstance(schema, dict):
+        for key, value in schema.items():
+            if key in ("$ref", "$dynamicRef") and isinstance(value, str) and not value.startswith("#"):
+                found.append((*path, key))
+            found += _distant_references(value, (*path, key))
+    elif isinstance(schema, list):
+        for place, item in enumerate(schema):
+            found += _distant_references(item, (*path, place))
+    return found
+
+
+def _payload_from(payload: CompiledTemplate | None, steps: Mapping[str, Part], kind: str) -> str | None:
+    """The agent whose output the payload is, where it is exactly one step's; the step where that one is of a capability."""
+    if payload is None or payload.whole is None or len(payload.whole.reads) != 1:
+        return None
+    path = payload.whole.reads[0].segments
+    step = steps.get(str(path[1])) if len(path) == 2 and path[0] == "steps" else None  # noqa: PLR2004
+    if step is None or payload.whole.source != f"steps.{path[1]}" or kind not in step.value:
+        return None
+    if "for_each" in step.value:  # a list of them
+        return None
+    return str(step.value["agent"] if kind == "agent" else path[1])

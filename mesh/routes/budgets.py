@@ -1,0 +1,60 @@
+"""What a route says of budgets: `budget` at the top, `reserve` on a step. `compiler` and `tasks` call these."""
+
+from typing import Final
+
+from mesh.core.amounts import as_number
+from mesh.core.route import Budget
+from mesh.routes.problems import Part
+
+__all__ = ["BUDGET_KEYS", "MAX_AMOUNT", "RESERVE_KEYS", "budget", "reserve"]
+
+BUDGET_KEYS: Final = ("tokens", "usd", "hops", "time", "on_exhausted", "role", "deadline")
+RESERVE_KEYS: Final = ("tokens", "usd")
+MAX_AMOUNT: Final = 1e12
+
+
+def budget(root: Part) -> Budget | None:
+    part = root.mapping("budget", BUDGET_KEYS, "budget: {tokens: 50000, usd: 1.5, time: 2h}")
+    if part is None:
+        return None
+    asks = part.choice("on_exhausted", ("fail", "ask")) == "ask"
+    if asks and "role" not in part.value:
+        part.missing("role", "who may grant more, such as role: lead")
+    for key in ("role", "deadline"):
+        if key in part.value and not asks:
+            part.problem(key, f"{key} goes with on_exhausted: ask", "write on_exhausted: ask, or take it out")
+    limits = _amounts(part, ("tokens", "usd", "hops"))
+    if not limits and "time" not in part.value:
+        root.problem("budget", "the budget limits nothing", "write tokens, usd, hops or time")
+    return Budget(
+        limits=limits,
+        time_s=part.duration("time", 1.0) if "time" in part.value else None,
+        on_exhausted="ask" if asks else "fail",
+        role=(part.text("role", "who may grant more") or "") if "role" in part.value else "",
+        deadline_s=part.duration("deadline", 1.0) if "deadline" in part.value else None,
+    )
+
+
+def reserve(step: Part, budget: Budget | None, *, is_called: bool) -> dict[str, float]:
+    """What each attempt of the step may take of the route's budget. Where no event starts the route (`is_called`), its callers may let it spend what its own budget does not speak of."""
+    part = step.mapping("reserve", RESERVE_KEYS, "reserve: {tokens: 2000, usd: 0.02}")
+    if part is None:
+        return {}
+    amounts = _amounts(part, RESERVE_KEYS)
+    limits = {} if budget is None else budget.limits
+    for name, amount in amounts.items():
+        if name not in limits:
+            if is_called:
+                continue
+            part.problem(name, f"the route's budget has no {name}", f"add it at the top: budget: {{{name}: ...}}")
+        elif amount > limits[name]:
+            part.problem(
+                name,
+                f"{as_number(amount)} {name} are more than the whole budget of {as_number(limits[name])}",
+                "reserve less",
+            )
+    return amounts
+
+
+def _amounts(part: Part, names: tuple[str, ...]) -> dict[str, float]:
+    return {name: float(part.number(name, 0, 0, MAX_AMOUNT)) for name in names if name in part.value}

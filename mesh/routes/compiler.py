@@ -1,0 +1,341 @@
+"""From a plain document to a `Route`: every rule of the route language is checked here, before a router sees it.
+
+Owns the whole and what it keeps together: the top, the steps, who needs whom, loops, aliases. What is written under one key is read by a module of its own: `triggers`, `tasks` (with calls and
+undoing), `approvals`, `budgets`, `limits`, and `control_flow` for the rest; `reads` checks what expressions read. It must not read files or know lines (`mesh.codec.route_file`), and it must be a function of the document alone: a
+stored definition compiles to an equal route in every router. `mesh.codec.route_file` and `mesh.codec.definitions` call it. docs/routes.md describes the
+language to its users.
+"""
+
+import re
+from typing import Any, Final, cast
+
+from msgspec.structs import replace
+
+from mesh.core.json_values import digest, kind_of
+from mesh.core.route import AgentWork, CallWork, OnRepeat, Repeat, Route, Step, WaitWork, Work
+from mesh.routes import control_flow as kinds
+from mesh.routes import tasks
+from mesh.routes.approvals import approval
+from mesh.routes.budgets import budget
+from mesh.routes.control_flow import EMPTY, Join
+from mesh.routes.expressions.compiler import CompiledExpression, CompiledTemplate
+from mesh.routes.graph import body_of, dependents_of, find_cycle, ordered, upstream_of
+from mesh.routes.limits import limits, priority_of
+from mesh.routes.problems import (
+    NAME_LENGTH,
+    Book,
+    DocumentPath,
+    Part,
+    Reading,
+    RouteProblem,
+    RouteRefused,
+    find_foreign,
+    near,
+    shown,
+)
+from mesh.routes.reads import Sight, check_readings
+from mesh.routes.triggers import trigger_of
+
+__all__ = ["RouteProblem", "RouteRefused", "compile_route", "readings_of"]
+
+ROUTE_KEYS: Final = (
+    "route",
+    "on",
+    "key",
+    "on_repeat",
+    "closed_retention",
+    "keep_events",
+    "budget",
+    "limits",
+    "priority",
+    "steps",
+    "output",
+)
+KINDS: Final = ("agent", "capability", "approval", "workflow", "wait", "value", "emit", "end")
+STEP_KEYS: Final = ("needs", "if", *KINDS, *tasks.AGENT_KEYS, "repeat", "alias")
+
+CLOSED_RETENTION_S: Final = 30 * 86_400.0
+KEEP_EVENTS_S: Final = 86_400.0
+
+STEP_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
+_STEP_HINT: Final = f"a-z first, then a-z, 0-9 and _, since expressions name it; {NAME_LENGTH} at the most"
+_WORK_HINT: Final = "agent: NAME or capability: NAME for a task, approval: {...} for a question to a person, workflow: ROUTE for a workflow of another route, or wait, value, emit, end"
+_KIND_NAMES: Final = {
+    "agent": "an agent's step",
+    "capability": "a capability's step",
+    "approval": "an approval",
+    "workflow": "a workflow that is called",
+    "wait": "a wait",
+    "value": "a value",
+    "emit": "an event that is emitted",
+    "end": "an end",
+}
+
+
+def compile_route(document: Any) -> Route:
+    """The route that a document (JSON types: a YAML file's, or a stored definition) describes.
+
+    Raises `RouteRefused`, with every problem that was found.
+    """
+    book = Book()
+    if not isinstance(document, dict):
+        book.add((), f"a route must be a mapping, not {kind_of(document)}", "begin with route: NAME")
+        raise RouteRefused(book.problems)
+    find_foreign(document, (), book)
+    if book.problems:
+        raise RouteRefused(book.problems)
+    return _RouteCompiler(document, book).compile()
+
+
+def readings_of(route: Route) -> list[Reading]:
+    """What a route's expressions read, and where: every key of the language is there."""
+    book = Book()
+    _RouteCompiler(route.definition, book).compile()
+    return book.readings
+
+
+class _RouteCompiler:
+    def __init__(self, document: dict[str, Any], book: Book) -> None:
+        self.document = document
+        self.book = book
+        self.root = Part(document, (), book)
+        self.steps: dict[str, Part] = {}
+        self.needs: dict[str, tuple[str, ...]] = {}
+        self.joins: dict[str, Join] = {}
+        self.loops: dict[str, Repeat] = {}  # by the step that closes it, whole
+        self.bounds = tasks.Bounds()
+
+    def compile(self) -> Route:
+        root = self.root
+        root.check_keys(ROUTE_KEYS)
+        name = self.name()
+        trigger = trigger_of(root)
+        key = root.text_template("key", "such as ${{ event.subject }}")
+        repeat = root.choice("on_repeat", ("ignore", "new_run_after_end"))
+        retention_s = root.duration("closed_retention", CLOSED_RETENTION_S)
+        keep_events_s = root.duration("keep_events", KEEP_EVENTS_S)
+        self.bounds = tasks.Bounds(budget=budget(root), limits=limits(root), is_called="on" not in root.value)
+        priority = priority_of(root)
+        self.steps = self.parts()
+        self.needs = {step: self.needs_of(part) for step, part in self.steps.items()}
+        order = self.order()
+        steps = {step: self.step(step, part, order) for step, part in self.steps.items()}
+        output = root.template("output")
+        awaited = tuple(s.work.event for s in steps.values() if isinstance(s.work, WaitWork) and s.work.event)
+        self.check_loops()
+        self.check_aliases(steps)
+        self.check_reads(order)
+        if self.book.problems:
+            raise RouteRefused(self.book.problems)
+        reads_status = any(reading.read.segments[0] == "status" for reading in self.book.readings)
+        looped = frozenset(name for loop in self.loops.values() for name in loop.body)
+        return Route(
+            name=name,
+            digest=digest(self.document),
+            on=trigger,
+            key=key,
+            on_repeat=cast("OnRepeat", repeat),
+            closed_retention_s=retention_s,
+            steps={step: steps[step] for step in order},
+            dependents=dependents_of(self.needs, order),
+            output=output,
+            budget=self.bounds.budget,
+            priority=priority,
+            keep_events_s=keep_events_s,
+            is_sparse=bool(looped) or reads_status or any(_is_sparse(step) for step in steps.values()),
+            reads_status=reads_status,
+            awaited=awaited,
+            looped=looped,
+            definition=self.document,
+        )
+
+    def name(self) -> str:
+        if "route" in self.root.value:
+            return self.root.name("route")
+        self.root.missing("route", "route: NAME")
+        return ""
+
+    # --- steps -----------------------------------------------------------------------------------------------------------------------
+
+    def parts(self) -> dict[str, Part]:
+        if "steps" not in self.root.value:
+            self.root.missing("steps", "steps: {NAME: {agent: NAME, input: ...}}")
+            return {}
+        steps = self.root.part("steps", "steps: {NAME: {agent: NAME, input: ...}}")
+        if steps is None:
+            return {}
+        if not steps.value:
+            self.root.problem("steps", "a route needs at least one step")
+        found: dict[str, Part] = {}
+        for name in steps.value:
+            if not STEP_NAME.fullmatch(name) or len(name) > NAME_LENGTH:
+                self.book.add((*steps.path, name), f"a step can't be named {shown(name)}", _STEP_HINT, on_key=True)
+            part = steps.part(name, _WORK_HINT)
+            if part is not None:
+                found[name] = part
+        return found
+
+    def needs_of(self, part: Part) -> tuple[str, ...]:
+        """Those that are right; problems are noted for the others."""
+        itself = str(part.path[-1])
+        value, where, self.joins[itself] = kinds.join_of(part)
+        names = [value] if isinstance(value, str) else value
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            part.problem("needs", "needs must be a step's name or a list of them", "needs: [a, b]")
+            return ()
+        good: list[str] = []
+        for place, name in enumerate(names):
+            path = (*part.path, *where) if isinstance(value, str) else (*part.path, *where, place)
+            if name == itself:
+                self.book.add(path, "a step can't need itself", "take it out of needs")
+            elif name in good:
+                self.book.add(path, f"needs names {name} twice", "once will do")
+            elif name in self.steps:
+                good.append(name)
+            elif name not in self.root.value["steps"]:
+                others = [step for step in self.root.value["steps"] if step != itself]
+                self.book.add(path, f"there is no step {name} to need", near(name, others))
+        return tuple(good)
+
+    def step(self, name: str, part: Part, order: tuple[str, ...]) -> Step:
+        part.check_keys(STEP_KEYS)
+        condition: CompiledExpression | None = part.expression("if")
+        found = [kind for kind in KINDS if kind in part.value]
+        work: Work | None = None
+        if not found:
+            self.book.add(part.path, f"the step {name} has nothing to do", _WORK_HINT)
+        elif len(found) > 1:
+            part.problem(found[1], f"the step {name} has both {found[0]} and {found[1]}", "make two steps of it")
+        else:
+            self.check_foreign_keys(part, found[0])
+            work = self.work(part, found[0])
+        join = self.joins[name]
+        # With a problem noted the step is never used, but the walk goes on to find the others.
+        return Step(
+            name=name,
+            needs=self.needs[name],
+            condition=condition,
+            work=work or _NO_WORK,
+            enough=join.enough,
+            first_of=join.first_of,
+            for_each=kinds.for_each(part),
+            repeat=self.repeat(name, part, order),
+            undo=tasks.undo(part, self.bounds),
+            alias=self.alias(part),
+        )
+
+    def check_foreign_keys(self, part: Part, kind: str) -> None:
+        if kind not in tasks.AGENT_KINDS:
+            for key in tasks.AGENT_KEYS:
+                if key in part.value and not (kind == "workflow" and key in tasks.CALL_KEYS):
+                    part.problem(key, f"{key} belongs to an agent's step, not to {_KIND_NAMES[kind]}", "take it out")
+
+    def work(self, part: Part, kind: str) -> Work | None:
+        match kind:
+            case "agent" | "capability":
+                return tasks.task(part, self.bounds)
+            case "approval":
+                return approval(part, self.steps)
+            case "workflow":
+                return tasks.call(part, self.bounds)
+            case "wait":
+                return kinds.wait(part, keyed="key" in self.root.value)
+            case "value":
+                return kinds.value(part)
+            case "emit":
+                return kinds.emit(part)
+            case _:
+                return kinds.end(part)
+
+    def alias(self, part: Part) -> CompiledTemplate | None:
+        if "alias" in part.value and "end" in part.value:
+            part.problem("alias", "after an end nobody is to be found any more", "give the alias to a step before it")
+        hint = f"such as ${{{{ steps.{part.path[-1]}.payment_id }}}}"
+        return part.text_template("alias", hint)
+
+    def check_aliases(self, steps: dict[str, Step]) -> None:
+        """A wait names a step that gives an alias."""
+        giving = [name for name, step in steps.items() if step.alias is not None]
+        for name, step in steps.items():
+            awaited = step.work.event if isinstance(step.work, WaitWork) else None
+            if awaited is not None and awaited.alias and awaited.alias not in giving:
+                path: DocumentPath = ("steps", name, "wait", "alias")
+                if awaited.alias in steps:
+                    self.book.add(
+                        path, f"the step {awaited.alias} gives no alias", "write one there: alias: ${{ ... }}"
+                    )
+                else:
+                    hint = (
+                        near(awaited.alias, giving) if giving else "write alias: ${{ ... }} in the step that knows it"
+                    )
+                    self.book.add(path, f"there is no step {awaited.alias} to give an alias", hint)
+
+    def repeat(self, name: str, part: Part, order: tuple[str, ...]) -> Repeat | None:
+        """The loop with its body, from the step that it goes back to."""
+        loop = kinds.repeat(part)
+        if loop is None or not order or not loop.start:
+            return loop
+        if loop.start not in self.steps:
+            hint = near(loop.start, self.steps)
+            self.book.add((*part.path, "repeat", "from"), f"there is no step {loop.start} to go back to", hint)
+            return loop
+        body = body_of(self.needs, order, loop.start, name)
+        if not body:
+            self.book.add(
+                (*part.path, "repeat", "from"),
+                f"{name} does not need {loop.start}, so no loop leads from one to the other",
+                "go back to a step that this one needs, directly or through others",
+            )
+            return loop
+        self.loops[name] = replace(loop, body=body)
+        return self.loops[name]
+
+    def check_loops(self) -> None:
+        """A loop has one way out, the step that closes it, and no loop is in another."""
+        seen: dict[str, str] = {}
+        for closing, loop in self.loops.items():
+            path: DocumentPath = ("steps", closing, "repeat")
+            for name in loop.body:
+                if name in seen:
+                    self.book.add(path, f"{name} is in the loops of {seen[name]} and of {closing}", "part them")
+                seen[name] = closing
+            for outside, needs in self.needs.items():
+                inner = [need for need in needs if need in loop.body and need != closing]
+                if inner and outside not in loop.body:
+                    self.book.add(
+                        ("steps", outside, "needs"),
+                        f"{inner[0]} is inside the loop that {closing} closes",
+                        f"need {closing}: what is inside may run again",
+                    )
+
+    # --- the whole -------------------------------------------------------------------------------------------------------------------
+
+    def order(self) -> tuple[str, ...]:
+        cycle = find_cycle(self.needs)
+        if cycle:
+            self.book.add(
+                ("steps", cycle[0], "needs"), f"steps need each other: {' -> '.join(cycle)}", "break the cycle"
+            )
+            return ()
+        return ordered(self.needs)
+
+    def check_reads(self, order: tuple[str, ...]) -> None:
+        declared = self.root.value.get("steps")
+        sight = Sight(
+            kinds={name: next((k for k in KINDS if k in part.value), "agent") for name, part in self.steps.items()},
+            for_each=frozenset(name for name, part in self.steps.items() if "for_each" in part.value),
+            loops={name: frozenset(loop.body) for loop in self.loops.values() for name in loop.body},
+            declared=frozenset(declared) if isinstance(declared, dict) else frozenset(),
+            upstream=upstream_of(self.needs, order) if order else None,
+        )
+        check_readings(self.book, sight)
+
+
+_NO_WORK: Final = AgentWork(agent="", input=EMPTY)
+
+
+def _is_sparse(step: Step) -> bool:
+    """Whether those who need this step, or the step itself, may find others not done."""
+    return step.enough is not None or (
+        isinstance(step.work, AgentWork | CallWork) and step.work.on_exhausted == "continue"
+    )

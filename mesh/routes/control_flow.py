@@ -1,0 +1,222 @@
+"""Control flow: the steps that are neither a task nor a question (waits, values, events, ends), and for-each, loops and joins of any step.
+
+Each function reads one part of the document, notes what is wrong with it and gives the compiled piece; `compiler` calls them and owns the whole.
+"""
+
+import re
+from typing import Any, Final, Literal, NamedTuple, cast
+
+from mesh.core.json_values import kind_of
+from mesh.core.route import (
+    AwaitedEvent,
+    EmitWork,
+    EndWork,
+    ForEach,
+    OnLimit,
+    OnTimeout,
+    Repeat,
+    ValueWork,
+    WaitWork,
+)
+from mesh.routes.expressions.compiler import CompiledTemplate, compile_expression, compile_template
+from mesh.routes.problems import Part, shown
+
+__all__ = [
+    "EMPTY",
+    "Join",
+    "emit",
+    "end",
+    "for_each",
+    "join_of",
+    "repeat",
+    "value",
+    "wait",
+]
+
+JOIN_KEYS: Final = ("any", "count", "of", "first_of")
+FOR_EACH_KEYS: Final = ("items", "concurrency", "tolerate")
+REPEAT_KEYS: Final = ("from", "until", "limit", "on_limit")
+WAIT_KEYS: Final = ("until", "event", "alias", "key", "if", "timeout", "on_timeout")
+EVENT_ONLY: Final = ("alias", "key", "if", "timeout", "on_timeout")
+"""Of `WAIT_KEYS`, those that go with an event."""
+EMIT_KEYS: Final = ("type", "subject", "data")
+END_KEYS: Final = ("status", "reason", "output")
+
+END_STATUSES: Final = ("completed", "failed", "rejected")
+MAX_CONCURRENCY: Final = 10_000
+MAX_ROUNDS: Final = 1_000
+CONCURRENCY: Final = 100
+PERCENT: Final = re.compile(r"(100|[0-9]{1,2})%")
+
+EMPTY: Final = compile_template(None)
+_JOIN_HINT: Final = "{any: [a, b]}, {count: 2, of: [a, b, c]} or {first_of: [a, b]}"
+_WAIT_HINT: Final = "wait: 2d, wait: {until: ...} or wait: {event: TYPE}"
+
+
+class Join(NamedTuple):
+    """`enough`: how many of the needs; None: all."""
+
+    enough: int | None = None
+    first_of: bool = False
+
+
+def join_of(part: Part) -> tuple[Any, tuple[str | int, ...], Join]:
+    """The list that `needs` names its steps in, the path to it from the step, and how many of them there must be."""
+    found = part.value.get("needs", [])
+    if not isinstance(found, dict):
+        return found, ("needs",), Join()
+    join = Part(found, (*part.path, "needs"), part.book)
+    join.check_keys(JOIN_KEYS)
+    kinds = [key for key in ("any", "of", "first_of") if key in found]
+    if len(kinds) != 1:
+        part.problem("needs", "needs must say one of any, count and of, first_of", _JOIN_HINT)
+        return [], ("needs",), Join()
+    kind = kinds[0]
+    if kind != "of" and "count" in found:
+        join.problem("count", f"count goes with of, not with {kind}", _JOIN_HINT)
+    named = found[kind]
+    if not isinstance(named, list) or not named:
+        join.problem(kind, f"{kind} must be a list of steps that is not empty", _JOIN_HINT)
+        return [], ("needs", kind), Join()
+    count = join.whole("count", len(named), 1, len(named)) if kind == "of" else 1
+    if kind == "of" and "count" not in found:
+        join.missing("count", "how many of them: count: 2")
+    return named, ("needs", kind), Join(enough=count, first_of=kind == "first_of")
+
+
+def for_each(step: Part) -> ForEach | None:
+    if "for_each" not in step.value:
+        return None
+    found = step.value["for_each"]
+    if not isinstance(found, dict):
+        return ForEach(items=_list(step, "for_each"), concurrency=CONCURRENCY)
+    part = Part(found, (*step.path, "for_each"), step.book)
+    part.check_keys(FOR_EACH_KEYS)
+    if "items" not in part.value:
+        part.missing("items", "the list, such as items: ${{ event.data.files }}")
+    count, share = _tolerance(part)
+    return ForEach(
+        items=_list(part, "items") if "items" in part.value else EMPTY,
+        concurrency=part.whole("concurrency", CONCURRENCY, 1, MAX_CONCURRENCY),
+        tolerate=count,
+        tolerate_share=share,
+    )
+
+
+def _list(part: Part, key: str) -> CompiledTemplate:
+    found = part.value[key]
+    if not isinstance(found, str | list):
+        part.problem(key, f"{key} needs a list, not {kind_of(found)}", "such as ${{ event.data.files }}")
+    return part.template(key) or EMPTY
+
+
+def _tolerance(part: Part) -> tuple[int, float]:
+    value = part.value.get("tolerate", 0)
+    if value == "all":
+        return 0, 1.0
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value, 0.0
+    percent = PERCENT.fullmatch(value) if isinstance(value, str) else None
+    if percent:
+        return 0, int(percent[1]) / 100
+    part.problem(
+        "tolerate", f"tolerate can't be {shown(value)}", 'write a number of items, a part such as "10%", or all'
+    )
+    return 0, 0.0
+
+
+def repeat(step: Part) -> Repeat | None:
+    """With its body still empty: who needs whom says what is in it."""
+    part = step.mapping("repeat", REPEAT_KEYS, "repeat: {from: STEP, until: EXPRESSION, limit: 5}")
+    if part is None:
+        return None
+    for key, why in (("until", "when the loop is done"), ("limit", "how many rounds at the most")):
+        if key not in part.value:
+            part.missing(key, why)
+    start = part.text("from", "the step that the loop goes back to") if "from" in part.value else str(step.path[-1])
+    return Repeat(
+        start=start or "",
+        until=part.expression("until") or compile_expression("true"),
+        limit=part.whole("limit", 1, 1, MAX_ROUNDS),
+        on_limit=cast("OnLimit", part.choice("on_limit", ("incident", "fail", "continue"))),
+    )
+
+
+def wait(step: Part, *, keyed: bool) -> WaitWork | None:
+    """`keyed`: the route has a key, by which an event finds the workflow that waits."""
+    if isinstance(step.value["wait"], str):
+        return WaitWork(seconds=step.duration("wait", 0.0))
+    part = step.mapping("wait", WAIT_KEYS, _WAIT_HINT)
+    if part is None:
+        return None
+    if ("until" in part.value) == ("event" in part.value):
+        step.problem("wait", "a wait must say until or event, one of them", _WAIT_HINT)
+        return None
+    if "until" in part.value:
+        for key in EVENT_ONLY:
+            if key in part.value:
+                part.problem(key, f"{key} goes with event, not with until", "take it out")
+        part.text("until", "a time, such as ${{ event.data.due }}")
+        return WaitWork(until=part.template("until") or EMPTY)
+    awaited = AwaitedEvent(
+        type=part.text("event", "the CloudEvents type that is awaited") or "",
+        key=part.text_template("key", "such as ${{ event.data.order }}"),
+        condition=part.expression("if"),
+        alias=(part.text("alias", "the step that gives the alias") or "") if "alias" in part.value else "",
+    )
+    work = WaitWork(
+        event=awaited,
+        timeout_s=part.duration_or_never("timeout"),
+        on_timeout=cast("OnTimeout", part.choice("on_timeout", ("incident", "fail", "skip"))),
+    )
+    if awaited.alias and awaited.key is None:
+        step.problem(
+            "wait",
+            f"nothing says which {awaited.alias} an event is about",
+            "write key: beside alias, such as ${{ event.data.payment_id }}",
+        )
+    elif awaited.key is None and not keyed:
+        step.problem(
+            "wait",
+            "nothing says which workflow an event is for",
+            "write key: beside event, or a key for the route, such as ${{ event.subject }}",
+        )
+    return work
+
+
+def value(step: Part) -> ValueWork:
+    return ValueWork(value=step.template("value") or EMPTY)
+
+
+def emit(step: Part) -> EmitWork | None:
+    part = step.mapping("emit", EMIT_KEYS, "emit: {type: com.example.done, data: ...}")
+    if part is None:
+        return None
+    if "type" not in part.value:
+        part.missing("type", "the CloudEvents type that goes out")
+    for key in ("type", "subject"):
+        if key in part.value:
+            part.text(key, "a CloudEvents attribute")
+    return EmitWork(event=step.template("emit") or EMPTY)
+
+
+def end(step: Part) -> EndWork | None:
+    if isinstance(step.value["end"], str):
+        return EndWork(status=_status(step, "end"), reason=_NO_REASON)
+    part = step.mapping("end", END_KEYS, "end: {status: completed, output: ...}")
+    if part is None:
+        return None
+    if "status" not in part.value:
+        part.missing("status", "completed, failed or rejected")
+    status = _status(part, "status")
+    if status != "completed" and "output" in part.value:
+        part.problem("output", f"a workflow that ends as {status} has no output", "say it in reason")
+    reason = part.text_template("reason", "why it ends here") or _NO_REASON
+    return EndWork(status=status, reason=reason, output=part.template("output"))
+
+
+_NO_REASON: Final = compile_template("")
+
+
+def _status(part: Part, key: str) -> Literal["completed", "failed", "rejected"]:
+    return cast('Literal["completed", "failed", "rejected"]', part.choice(key, END_STATUSES))

@@ -1,0 +1,162 @@
+"""The words of expressions: CEL text to tokens, with columns for messages.
+
+Owns the lexer and `ExpressionSyntaxError`. `syntax` makes a tree of the tokens; templates use them to find where an expression ends, and `library` to
+replace a function's name.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final, Literal, NamedTuple
+
+__all__ = ["ExpressionSyntaxError", "Token", "shown", "tokenize", "wrong"]
+
+KEYWORDS: Final = frozenset({"true", "false", "null", "in"})
+
+
+class ExpressionSyntaxError(Exception):
+    """An expression does not hold. `column` counts characters from 1 in the text it was compiled from.
+
+    `message` says what is wrong, `mend` what to write instead; `path` leads to that text inside a template of dicts and lists, `text` is the string it
+    stands in.
+    """
+
+    def __init__(
+        self, message: str, column: int, *, mend: str = "", path: tuple[str | int, ...] = (), text: str = ""
+    ) -> None:
+        super().__init__(message + (f" ({mend})" if mend else ""))
+        self.message = message
+        self.column = column
+        self.mend = mend
+        self.path = path
+        self.text = text
+
+
+Kind = Literal["int", "uint", "float", "string", "bytes", "name", "keyword", "op", "end"]
+
+
+class Token(NamedTuple):
+    kind: Kind
+    text: str
+    start: int
+    end: int
+    value: Any = None
+
+
+_TOKEN: Final = re.compile(
+    r"""(?P<space>(?:[ \t\r\n\f]+|//[^\r\n]*)+)
+    |(?P<float>[0-9]+\.[0-9]+(?:[eE][+-]?[0-9]+)?|[0-9]+[eE][+-]?[0-9]+|\.[0-9]+(?:[eE][+-]?[0-9]+)?)
+    |(?P<int>(?:0x[0-9a-fA-F]+|[0-9]+)(?P<unsigned>[uU]?))
+    |(?P<string>(?P<prefix>[rR][bB]|[bB][rR]|[rRbB]|)(?P<quote>\"\"\"|'''|\"|'))
+    |(?P<name>[_a-zA-Z][_a-zA-Z0-9]*)
+    |(?P<op>&&|\|\||==|!=|<=|>=|[-+*/%<>!?:.,()\[\]{}])""",
+    re.VERBOSE,
+)
+_ESCAPE: Final = re.compile(
+    r"\\(?:(?P<plain>[abfnrtv\\?\"'`])|[xX](?P<x>[0-9a-fA-F]{2})|u(?P<u>[0-9a-fA-F]{4})|U(?P<U>[0-9a-fA-F]{8})|(?P<o>[0-3][0-7]{2}))"
+)
+_PLAIN: Final = {
+    "a": "\a",
+    "b": "\b",
+    "f": "\f",
+    "n": "\n",
+    "r": "\r",
+    "t": "\t",
+    "v": "\v",
+    "\\": "\\",
+    "?": "?",
+    '"': '"',
+    "'": "'",
+    "`": "`",
+}
+_MISTAKES: Final = {
+    "=": "to compare write ==",
+    "&": "for 'and' write &&",
+    "|": "for 'or' write ||",
+    "$": "expressions inside expressions take no ${{ }}",
+    "`": "strings stand in ' or \"",
+    ";": "an expression is one value",
+}
+
+
+def wrong(message: str, start: int, mend: str = "") -> ExpressionSyntaxError:
+    """The error for what stands at `start`, counted from 0."""
+    return ExpressionSyntaxError(message, start + 1, mend=mend)
+
+
+def tokenize(source: str, start: int = 0) -> Iterator[Token]:
+    """The tokens from `start` on, closed by one of kind `end`; raises `ExpressionSyntaxError` where there is none."""
+    at = start
+    while at < len(source):
+        found = _TOKEN.match(source, at)
+        if found is None:
+            raise wrong(f"unexpected {source[at]!r}", at, _MISTAKES.get(source[at], ""))
+        token = _token(source, found)
+        at = found.end() if token is None else token.end
+        if token is not None:
+            yield token
+    yield Token("end", "", len(source), len(source))
+
+
+def _token(source: str, found: re.Match[str]) -> Token | None:
+    start, end, text = found.start(), found.end(), found.group()
+    match found.lastgroup:
+        case "space":
+            return None
+        case "float":
+            value = float(text)
+            if value == float("inf"):
+                raise wrong(f"the number {text} is too large", start)
+            return Token("float", text, start, end, value)
+        case "int":
+            unsigned = bool(found["unsigned"])
+            return Token("uint" if unsigned else "int", text, start, end, _whole_number(text.rstrip("uU"), start))
+        case "string":
+            return _string(source, found)
+        case "name":
+            return Token("keyword" if text in KEYWORDS else "name", text, start, end)
+        case _:
+            return Token("op", text, start, end)
+
+
+def _whole_number(text: str, start: int) -> int:
+    if len(text) > 20:  # noqa: PLR2004 - more digits than 64 bits have; Python refuses to read very long ones
+        raise wrong(f"the number {text[:20]}... does not fit 64 bits", start)
+    return int(text, 16) if text.startswith("0x") else int(text)
+
+
+def _string(source: str, found: re.Match[str]) -> Token:
+    start, quote, prefix = found.start(), found["quote"], found["prefix"].lower()
+    at = body = found.end()
+    while not source.startswith(quote, at):
+        if at >= len(source) or (len(quote) == 1 and source[at] in "\r\n"):
+            raise wrong(f"the string that opens here is not closed by {quote}", start)
+        at += 2 if source[at] == "\\" and "r" not in prefix else 1
+    raw = source[body:at]
+    text = raw if "r" in prefix else _unescape(raw, body)
+    return Token("bytes" if "b" in prefix else "string", source[start : at + len(quote)], start, at + len(quote), text)
+
+
+def _unescape(raw: str, start: int) -> str:
+    parts: list[str] = []
+    at = 0
+    while (slash := raw.find("\\", at)) >= 0:
+        found = _ESCAPE.match(raw, slash)
+        if found is None:
+            raise wrong(f"unknown escape {raw[slash : slash + 2]}", start + slash, "write \\\\ for a backslash")
+        parts += raw[at:slash], _escaped(found, start + slash)
+        at = found.end()
+    parts.append(raw[at:])
+    return "".join(parts)
+
+
+def _escaped(found: re.Match[str], start: int) -> str:
+    if found["plain"]:
+        return _PLAIN[found["plain"]]
+    code = int(found["o"], 8) if found["o"] else int(found["x"] or found["u"] or found["U"], 16)
+    if 0xD800 <= code < 0xE000 or code > 0x10FFFF:  # noqa: PLR2004 - Unicode's surrogates and end
+        raise wrong(f"{found.group()} is not a character", start)
+    return chr(code)
+
+
+def shown(token: Token) -> str:
+    return "the end" if token.kind == "end" else f"'{token.text}'"

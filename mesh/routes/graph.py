@@ -1,0 +1,75 @@
+"""The graph of a route's steps: their order, who needs whom, cycles.
+
+Pure functions on names. `compiler` is the only caller.
+"""
+
+import heapq
+from collections.abc import Mapping, Sequence
+
+__all__ = ["body_of", "dependents_of", "find_cycle", "ordered", "upstream_of"]
+
+Needs = Mapping[str, Sequence[str]]
+
+
+def find_cycle(needs: Needs) -> list[str]:
+    """One cycle, closed by its first step (`[a, b, a]`), the first by name; empty where there is none."""
+    done: set[str] = set()
+    for root in sorted(needs):
+        trail: list[str] = []
+        branches = [iter((root,))]
+        while branches:
+            step = next(branches[-1], None)
+            if step is None:
+                branches.pop()
+                if trail:
+                    done.add(trail.pop())
+            elif step in trail:
+                return [*trail[trail.index(step) :], step]
+            elif step not in done:
+                trail.append(step)
+                branches.append(iter(sorted(needs[step])))
+    return []
+
+
+def ordered(needs: Needs) -> tuple[str, ...]:
+    """Each step after those it needs, else by name: the same for every spelling of a document, since routers decide in this order."""
+    waits = {step: len(needed) for step, needed in needs.items()}
+    dependents: dict[str, list[str]] = {step: [] for step in needs}
+    for step, needed in needs.items():
+        for name in needed:
+            dependents[name].append(step)
+    ready = sorted(step for step, count in waits.items() if not count)
+    order: list[str] = []
+    while ready:
+        step = heapq.heappop(ready)
+        order.append(step)
+        for dependent in dependents[step]:
+            waits[dependent] -= 1
+            if not waits[dependent]:
+                heapq.heappush(ready, dependent)
+    return tuple(order)
+
+
+def dependents_of(needs: Needs, order: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Step to the steps that need it, in the given order."""
+    found: dict[str, list[str]] = {step: [] for step in order}
+    for step in order:
+        for name in needs[step]:
+            found[name].append(step)
+    return {step: tuple(names) for step, names in found.items()}
+
+
+def upstream_of(needs: Needs, order: Sequence[str]) -> dict[str, frozenset[str]]:
+    """Step to all that it needs, directly or through others."""
+    found: dict[str, frozenset[str]] = {}
+    for step in order:
+        found[step] = frozenset(needs[step]).union(*(found[name] for name in needs[step]))
+    return found
+
+
+def body_of(needs: Needs, order: Sequence[str], start: str, end: str) -> tuple[str, ...]:
+    """All steps on the ways from `start` to `end`, both with them, in the given order; empty where there is no way."""
+    upstream = upstream_of(needs, order)
+    after = {step for step in order if step == start or start in upstream[step]}
+    body = tuple(step for step in order if step in after and (step == end or step in upstream[end]))
+    return body if end in after else ()

@@ -1,0 +1,290 @@
+"""What is wrong with a route, as values: where, what, and how to mend it.
+
+Owns `RouteProblem` and `RouteRefused`, and the cursor (`Part`) with which `compiler` and the modules it calls walk a document and note every problem, not only the first. It must
+not know lines or files: `mesh.codec.route_file` finds the line of a path.
+"""
+
+import math
+import re
+from collections.abc import Collection, Iterable
+from difflib import get_close_matches
+from typing import Any, Final
+
+import msgspec
+
+from mesh.core.amounts import as_number
+from mesh.core.json_values import kind_of
+from mesh.errors import RouteInvalid
+from mesh.routes.expressions.compiler import CompiledExpression, CompiledTemplate, compile_expression, compile_template
+from mesh.routes.expressions.paths import Read
+from mesh.routes.expressions.tokens import ExpressionSyntaxError
+
+__all__ = [
+    "DURATION",
+    "LONGEST_S",
+    "NAME",
+    "NAME_HINT",
+    "NAME_LENGTH",
+    "NEVER",
+    "UNITS_S",
+    "Book",
+    "DocumentPath",
+    "Part",
+    "Reading",
+    "RouteProblem",
+    "RouteRefused",
+    "find_foreign",
+    "is_name",
+    "join",
+    "near",
+    "seconds_of",
+    "shown",
+]
+
+DocumentPath = tuple[str | int, ...]
+
+NAME_LENGTH: Final = 63  # characters of a route's, agent's or step's name: they become parts of topics' names and ids
+NAME: Final = re.compile(r"[a-z][a-z0-9-]*")  # a route's, an agent's, a capability's or a limit's
+NAME_HINT: Final = f"a-z first, then a-z, 0-9 and -; {NAME_LENGTH} at the most"
+NEVER: Final = "never"  # in the place of a duration: there is no end
+UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+LONGEST_S: Final = 3_650 * 86_400.0  # ten years
+_DURATION_MEND: Final = "write a number and ms, s, m, h or d, such as 30s or 24h"
+
+
+class RouteProblem(msgspec.Struct, frozen=True, kw_only=True):
+    """`path` leads to the part of the document: names and places in lists. `on_key`: the key itself is wrong, not its value."""
+
+    path: DocumentPath
+    message: str
+    hint: str = ""
+    on_key: bool = False
+
+    def __str__(self) -> str:
+        where = ".".join(str(part) for part in self.path)
+        return f"{where}: {self.what()}" if where else self.what()
+
+    def what(self) -> str:
+        return self.message + (f" ({self.hint})" if self.hint else "")
+
+
+class RouteRefused(RouteInvalid):
+    """A document is no route. `problems` are all that was found, in the document's order as far as it has one."""
+
+    def __init__(self, problems: Iterable[RouteProblem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """An expression of the document reads a path: `path` leads to the string `text`, where it stands."""
+
+    path: DocumentPath
+    text: str
+    read: Read
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """`did you mean ...?`, or what there is."""
+    names = sorted(known)
+    found = get_close_matches(word, names, 1)
+    if found:
+        return f"did you mean {found[0]}?"
+    return f"there are: {', '.join(names)}" if names else "there are none"
+
+
+def join(words: Iterable[str]) -> str:
+    """`a, b or c`."""
+    *most, last = words
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+class Book:
+    """Where problems and readings are noted, while a document is walked."""
+
+    def __init__(self) -> None:
+        self.problems: list[RouteProblem] = []
+        self.readings: list[Reading] = []
+
+    def add(self, path: DocumentPath, message: str, hint: str = "", *, on_key: bool = False) -> None:
+        self.problems.append(RouteProblem(path=path, message=message, hint=hint, on_key=on_key))
+
+    def refused(self, error: ExpressionSyntaxError, path: DocumentPath, text: str) -> None:
+        self.add(path, f"{error.message} at column {error.column} of: {_clipped(text)}", error.mend)
+
+
+def seconds_of(value: Any) -> float | None:
+    """What a duration says; None if it is none."""
+    found = DURATION.fullmatch(value) if isinstance(value, str) else None
+    return float(found[1]) * UNITS_S[found[2]] if found else None
+
+
+def is_name(value: Any) -> bool:
+    return isinstance(value, str) and NAME.fullmatch(value) is not None and len(value) <= NAME_LENGTH
+
+
+def shown(value: Any) -> str:
+    """A wrong value in a message: short ones as they are, else what they are."""
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        return f"'{_clipped(str(value))}'" if isinstance(value, str) and " " in value else _clipped(str(value))
+    return kind_of(value)
+
+
+def _clipped(text: str) -> str:
+    flat = " ".join(text.split("\n")).strip()
+    return flat if len(flat) <= 120 else flat[:117] + "..."  # noqa: PLR2004 - about a line
+
+
+class Part:
+    """A mapping of the document. Each reader gives the value of a key, or its default, and notes what is wrong with it."""
+
+    def __init__(self, value: dict[str, Any], path: DocumentPath, book: Book) -> None:
+        self.value = value
+        self.path = path
+        self.book = book
+
+    def problem(self, key: str, message: str, hint: str = "") -> None:
+        self.book.add((*self.path, key), message, hint)
+
+    def missing(self, key: str, hint: str) -> None:
+        self.book.add(self.path, f"{key} is missing", hint)
+
+    def check_keys(self, known: Collection[str]) -> None:
+        for key in self.value:
+            if key not in known:
+                self.book.add((*self.path, key), f"unknown key {key}", near(key, known), on_key=True)
+
+    def part(self, key: str, hint: str) -> "Part | None":
+        value = self.value.get(key)
+        if isinstance(value, dict):
+            return Part(value, (*self.path, key), self.book)
+        self.problem(key, f"{key} must be a mapping, not {kind_of(value)}", hint)
+        return None
+
+    def mapping(self, key: str, known: Collection[str], hint: str) -> "Part | None":
+        """The part under a key that need not be there, with no keys but `known`."""
+        part = self.part(key, hint) if key in self.value else None
+        if part is not None:
+            part.check_keys(known)
+        return part
+
+    def name(self, key: str) -> str:
+        value = self.value.get(key)
+        if is_name(value):
+            return str(value)
+        self.problem(key, f"{key} can't be {shown(value)}", NAME_HINT)
+        return ""
+
+    def text(self, key: str, hint: str) -> str | None:
+        value = self.value.get(key)
+        if isinstance(value, str) and value.strip():
+            return value
+        shown = "empty" if isinstance(value, str) else kind_of(value)
+        self.problem(key, f"{key} must be a string, not {shown}", hint)
+        return None
+
+    def choice(self, key: str, choices: tuple[str, ...]) -> str:
+        """The first is the default."""
+        value = self.value.get(key, choices[0])
+        if value in choices:
+            return str(value)
+        self.problem(key, f"{key} can't be {shown(value)}", f"write {join(choices)}")
+        return choices[0]
+
+    def duration(self, key: str, default: float, *, zero: bool = False) -> float:
+        """Seconds."""
+        if key not in self.value:
+            return default
+        value = self.value[key]
+        seconds = seconds_of(value)
+        if seconds is None:
+            self.problem(key, f"{key} can't be {shown(value)}", _DURATION_MEND)
+            return default
+        if seconds > LONGEST_S or (seconds == 0 and not zero):
+            self.problem(key, f"{key} can't be {value}", "more than 0, and 3650d at the most")
+            return default
+        return seconds
+
+    def duration_or_never(self, key: str) -> float | None:
+        """Seconds; None, the default: `never`."""
+        return None if self.value.get(key, NEVER) == NEVER else self.duration(key, 1.0)
+
+    def whole(self, key: str, default: int, low: int, high: int) -> int:
+        """A whole number in [low, high]."""
+        value = self.value.get(key, default)
+        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+            return value
+        self.problem(key, f"{key} can't be {shown(value)}", f"write a whole number from {low} to {high}")
+        return default
+
+    def number(self, key: str, default: float, low: float, high: float) -> float:
+        """A number in [low, high]."""
+        value = self.value.get(key, default)
+        if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
+            return value
+        self.problem(
+            key, f"{key} can't be {shown(value)}", f"write a number from {as_number(low)} to {as_number(high)}"
+        )
+        return default
+
+    def expression(self, key: str) -> CompiledExpression | None:
+        if key not in self.value:
+            return None
+        value, path = self.value[key], (*self.path, key)
+        if not isinstance(value, str):
+            self.problem(key, f"{key} must be an expression in a string, not {kind_of(value)}")
+            return None
+        if value.lstrip().startswith("${{"):
+            self.problem(key, f"{key} takes the expression bare", "write it without ${{ }}")
+            return None
+        try:
+            compiled = compile_expression(value)
+        except ExpressionSyntaxError as error:
+            self.book.refused(error, path, value)
+            return None
+        self.book.readings += [Reading(path=path, text=value, read=read) for read in compiled.reads]
+        return compiled
+
+    def template(self, key: str) -> CompiledTemplate | None:
+        if key not in self.value:
+            return None
+        path = (*self.path, key)
+        try:
+            compiled = compile_template(self.value[key])
+        except ExpressionSyntaxError as error:
+            self.book.refused(error, path + error.path, error.text)
+            return None
+        self.book.readings += [
+            Reading(path=path + place.path, text=place.text, read=place.read) for place in compiled.reads
+        ]
+        return compiled
+
+    def text_template(self, key: str, hint: str) -> CompiledTemplate | None:
+        """A template that is one string; None where the key is not there."""
+        is_there = key in self.value and self.text(key, hint) is not None
+        return self.template(key) if is_there else None
+
+
+def find_foreign(value: Any, path: DocumentPath, book: Book) -> None:
+    """Note everything that JSON has not: a stored definition must be the document."""
+    match value:
+        case None | bool() | str():
+            pass
+        case int() if not -(2**63) <= value < 2**64:
+            book.add(path, "the number does not fit 64 bits", "write it as a string")
+        case float() if not math.isfinite(value):
+            book.add(path, f"{value} is no JSON number", "write it as a string")
+        case int() | float():
+            pass
+        case list():
+            for place, item in enumerate(value):
+                find_foreign(item, (*path, place), book)
+        case dict():
+            for key, item in value.items():
+                if isinstance(key, str):
+                    find_foreign(item, (*path, key), book)
+                else:
+                    book.add((*path, str(key)), f"the key {key} is no string", "put it in quotes", on_key=True)
+        case _:
+            book.add(path, f"{value} is {kind_of(value)}, which JSON has not", "put it in quotes")

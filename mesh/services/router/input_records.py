@@ -1,0 +1,204 @@
+"""From a record of an input topic to the input it holds and the cause it will be; and, for one that can't be processed, to what the log keeps of it."""
+
+import re
+from base64 import b64encode
+from collections.abc import Iterator
+from typing import Any, Final
+
+from mesh.codec.inbox import decode_inbox
+from mesh.codec.tasks import decode_reply
+from mesh.core import ids
+from mesh.core.crossings import CrossingId, parse_crossing_id
+from mesh.core.events import Cause, InputParked
+from mesh.core.inputs import (
+    AliasAnswered,
+    AliasClaimed,
+    AliasReleased,
+    AnswerGiven,
+    CallCancelled,
+    CallEnded,
+    CommandGiven,
+    EventForwarded,
+    EventMatched,
+    EventOffered,
+    InboxInput,
+    ResultReceived,
+    ScheduledStart,
+    ScheduleSet,
+    SignReceived,
+    SlotDenied,
+    SlotGiven,
+    SlotReturned,
+    SlotWanted,
+    WorkflowCalled,
+)
+from mesh.errors import MalformedRecord
+from mesh.ports import Record
+
+__all__ = [
+    "cause_of_parked",
+    "inbox_input",
+    "name_of_crossing",
+    "parked",
+    "place",
+    "reply_input",
+    "source_of",
+    "workflow_of",
+]
+
+_SENDER: Final = re.compile("^/mesh/(ingress|owner)/")
+
+MAX_ID: Final = 2_000
+"""Characters. Ids of the mesh's own making are far below; a longer one comes from outside, and would be in every record that speaks of it."""
+
+
+def place(record: Record) -> str:
+    return f"{record.topic}/{record.partition}/{record.offset}"
+
+
+def reply_input(record: Record) -> tuple[ResultReceived | SignReceived, Cause]:
+    """What an agent has sent. Raises `MalformedRecord`."""
+    reply = decode_reply(record)
+    _bound("task_id", reply.task_id)
+    return reply, Cause(
+        kind="result",
+        id=ids.attempt_id(reply.task_id, reply.attempt),
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        at_ms=record.timestamp_ms,
+    )
+
+
+def inbox_input(record: Record) -> tuple[InboxInput, Cause]:
+    """Raises `MalformedRecord`."""
+    given = decode_inbox(record)
+    kind, cause_id, source = _identity(given)
+    _bound("workflow_id", given.workflow_id)
+    _bound(f"{kind}'s id", cause_id)
+    _bound("source", source)
+    return given, Cause(
+        kind=kind,
+        id=cause_id,
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        at_ms=given.source_at_ms,
+        source_topic=given.source_topic,
+        source_partition=given.source_partition,
+        source_offset=given.source_offset,
+        source_index=given.source_index,
+        event_source=source,
+    )
+
+
+def _bound(what: str, value: str) -> None:
+    if len(value) > MAX_ID:
+        raise MalformedRecord(
+            f"its {what} has {len(value)} characters, and at most {MAX_ID} are taken: {value[:60]}..."
+        )
+
+
+def _identity(given: InboxInput) -> tuple[str, str, str]:
+    """Kind, id and CloudEvents source of the input, for the decision's cause."""
+    match given:
+        case EventMatched() | EventOffered():
+            return "event", given.cloud_event["id"], given.cloud_event["source"]
+        case AnswerGiven():
+            return "answer", given.answer_id, ""
+        case CommandGiven():
+            return "command", given.command_id, ""
+        case WorkflowCalled():
+            return "call", given.cloud_event["id"], given.cloud_event["source"]
+        case CallEnded():
+            return "call_ended", ids.attempt_id(given.task_id, given.attempt), ""
+        case CallCancelled():
+            return "call_cancelled", ids.attempt_id(given.caller.task_id, given.caller.attempt), ""
+        case ScheduledStart():
+            return "scheduled_start", given.cloud_event["id"], given.cloud_event["source"]
+        case EventForwarded():
+            return "forwarded_event", given.kept.cloud_event["id"], given.kept.cloud_event["source"]
+        case ScheduleSet():
+            return "schedule", given.set_id, ""
+        case AliasClaimed():
+            return "claim", ids.attempt_id(given.claimant.task_id, given.claimant.attempt), ""
+        case AliasAnswered():
+            return "claim_answered", ids.attempt_id(given.claimant.task_id, given.claimant.attempt), ""
+        case AliasReleased():
+            return "alias_released", f"{given.claimant}/{given.run_id}", ""
+        case SlotWanted() | SlotGiven() | SlotReturned() | SlotDenied():
+            return _SLOT_KINDS[type(given)], ids.attempt_id(given.task_id, given.attempt), ""
+
+
+_SLOT_KINDS: Final[dict[type, str]] = {
+    SlotWanted: "slot_wanted",
+    SlotGiven: "slot_given",
+    SlotReturned: "slot_returned",
+    SlotDenied: "slot_denied",
+}
+
+
+def workflow_of(record: Record) -> str:
+    """The workflow that a record's key names, for what can't be read any further."""
+    return (record.key or b"")[:MAX_ID].decode("utf-8", "replace")
+
+
+def cause_of_parked(record: Record) -> Cause:
+    return Cause(
+        kind="parked",
+        id=place(record),
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        at_ms=record.timestamp_ms,
+        **source_of(record),
+    )
+
+
+def parked(record: Record, code: str, message: str) -> Iterator[InputParked]:
+    """What the log keeps of it: whole; where that is too large, without its value; and at the last its place alone. The last one always fits."""
+    message, headers = message[:MAX_ID], [(name, _base64(value) or "") for name, value in record.headers]
+    stays = f"{message}; its bytes stay at {place(record)}"
+    for said, key, value, kept in (
+        (message, record.key, record.value, headers),
+        (stays, record.key, None, headers),
+        (stays, None, None, []),
+    ):
+        yield InputParked(
+            code=code,
+            message=said,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            timestamp_ms=record.timestamp_ms,
+            key=_base64(key),
+            value=_base64(value),
+            headers=kept,
+        )
+
+
+def source_of(record: Record) -> dict[str, Any]:
+    """Where an inbox record was copied or sent from, by its headers alone, so that a copy of one that is parked is passed over."""
+    headers = dict(record.headers)
+    topic, _, partition = _SENDER.sub("", headers.get("ce_source", b"").decode(errors="replace")).rpartition("/")
+    offset, _, index = headers.get("ce_id", b"").decode(errors="replace").partition("/")
+    if not (topic and partition.isdecimal() and offset.isdecimal() and index.isdecimal()):
+        return {}
+    return {
+        "source_topic": topic,
+        "source_partition": int(partition),
+        "source_offset": int(offset),
+        "source_index": int(index),
+    }
+
+
+def name_of_crossing(record: Record) -> CrossingId | None:
+    """What a record that another workflow's owner sent is about, by its headers alone; None of any other."""
+    headers = dict(record.headers)
+    if not headers.get("ce_source", b"").startswith(b"/mesh/owner/"):
+        return None
+    return parse_crossing_id(headers.get("ce_causationid", b"").decode(errors="replace"))
+
+
+def _base64(value: bytes | None) -> str | None:
+    return None if value is None else b64encode(value).decode()

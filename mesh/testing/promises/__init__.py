@@ -1,0 +1,1 @@
+"""The judge of the architecture's promises, which believes only what the broker holds."""

@@ -1,0 +1,55 @@
+"""What the workflows of the mesh itself promise, for `mesh.testing.promises.judge`: of two workflows that live no alias is both's, and no time of a schedule starts two workflows or none."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+
+from mesh.core.events import AliasGranted, AliasReturned, AliasSought, EventRedirected, ScheduleFired
+from mesh.core.state import Workflow
+from mesh.testing.promises.ledger import Step
+
+__all__ = ["BuiltIns"]
+
+_OVERDUE_MS = 30_000
+
+
+class BuiltIns:
+    """`expect` notes a finding unless its first argument is true."""
+
+    def __init__(self, expect: Callable[[bool, str], None], counts: Counter[str]) -> None:
+        self._expect = expect
+        self._counts = counts
+        self._holders: dict[
+            str, str
+        ] = {}  # alias -> the workflow that was told that it has it, and has not given it back
+        self._fired: dict[str, int] = {}  # schedule -> its last time
+        self.now_ms = 0  # when the broker took the newest record
+
+    def check(self, step: Step, event: object) -> None:
+        workflow_id, where = step.decision.workflow_id, step.where
+        match event:
+            case AliasSought():
+                self._counts["aliases sought"] += 1
+            case AliasGranted():
+                holder = self._holders.setdefault(event.alias, workflow_id)
+                self._expect(holder == workflow_id, f"{where}: {event.alias} is {holder}'s, and {workflow_id}'s too")
+            case AliasReturned():
+                if self._holders.get(event.alias) == workflow_id:
+                    del self._holders[event.alias]
+            case EventRedirected():
+                self._counts["events by alias"] += 1
+            case ScheduleFired():
+                self._counts["schedules fired"] += 1
+                self._counts["schedules fired late"] += event.cloud_event["data"]["late_s"] > 0
+                last = self._fired.get(workflow_id, 0)
+                self._expect(event.scheduled_at_ms > last, f"{where}: {workflow_id} fires {event.key} again")
+                self._fired[workflow_id] = event.scheduled_at_ms
+            case _:
+                pass
+
+    def overdue(self, workflows: Iterable[Workflow]) -> Iterator[str]:
+        """Schedules whose time has come, and nothing has started."""
+        for workflow in workflows:
+            due_ms = workflow.plan.next_at_ms if workflow.plan is not None else None
+            if due_ms is not None and due_ms < self.now_ms - _OVERDUE_MS:
+                late_s = (self.now_ms - due_ms) / 1000
+                yield f"overdue: {workflow.workflow_id} should have fired {late_s:g} s ago"

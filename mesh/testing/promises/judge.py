@@ -1,0 +1,393 @@
+"""The architecture's promises, checked record by record against what the broker holds.
+
+Owns the judgement alone: it is given the records of the mesh's topics and says which promise they break. It reads nothing itself, and knows no
+router: what an owner believes does not count here, only what it wrote. Two callers feed it: the simulation, in the order in which records land, so that every
+promise is checked after every step; and tests on real brokers, which read the topics `afterwards` (inputs and effects first, then the log).
+
+What each effective decision must keep
+--------------------------------------
+* its input has no other decision, nor has the record that ingress copied it from
+* `decide`, asked again with the state that the log has there, gives the same events (given `routes`; `mesh.testing.promises.redecided`)
+* positions and the mark never fall; a position passes over nothing but decided inputs and repeated copies
+* the mark covers no effect that has not reached the broker (`mesh.testing.promises.effects`)
+* a finished step is not dispatched, an attempt is dispatched once, a task has one counted result, an approval one verdict, a run one end (`mesh.testing.promises.attempts`)
+* a deadline wins against nothing that reached the broker before it, be it an answer, a result, an event, the end of a call or a sign of life (`mesh.testing.promises.deadlines`)
+* of two workflows that live no alias is both's; no time of a schedule starts two workflows, or none (`mesh.testing.promises.built_in`)
+* a limit is never exceeded (`mesh.testing.promises.slots`)
+* every rule of its route holds (`mesh.testing.promises.rules`)
+* each attempt and each call counts once in a budget, and what its calls took is what they told (`mesh.testing.promises.usage`)
+* records to other workflows are counted without a gap, and none reaches its inbox before those counted before it (`mesh.testing.promises.effects`)
+* an event meets the version of a route that was in effect at the event's own broker timestamp, whichever router matched it
+
+What leaves must have its effective decision in the log already. `unfinished` says what is still owed.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from mesh.codec.approvals import decode_response
+from mesh.codec.cloudevents import header
+from mesh.codec.dead_letters import decode_dead_letter
+from mesh.codec.definitions import decode_activation
+from mesh.codec.inbox import decode_inbox
+from mesh.codec.log import decode_log_record
+from mesh.codec.tasks import decode_reply
+from mesh.core.activation import Timeline
+from mesh.core.crossings import Crossing, crossings
+from mesh.core.effects import effects
+from mesh.core.events import (
+    AnswerRefused,
+    ApprovalClosed,
+    CommandRefused,
+    Decision,
+    IncidentRaised,
+    InputAttempted,
+    InputParked,
+    LogRecord,
+    OwnerChanged,
+    SlotGranted,
+    WorkflowMigrated,
+)
+from mesh.core.inputs import CallEnded, EventMatched, EventOffered, ResultReceived, SignReceived
+from mesh.core.replay import PartitionFold
+from mesh.core.route import Route
+from mesh.core.state import Directory, Workflow
+from mesh.core.topics import Topics
+from mesh.errors import MalformedRecord
+from mesh.ports import Record
+from mesh.testing.promises.attempts import Attempts
+from mesh.testing.promises.built_in import BuiltIns
+from mesh.testing.promises.deadlines import Deadlines
+from mesh.testing.promises.effects import EffectLedger
+from mesh.testing.promises.ledger import Ledgers, PartitionLedger, Source, Step
+from mesh.testing.promises.redecided import another_decision
+from mesh.testing.promises.rules import broken_rules
+from mesh.testing.promises.slots import SlotLedger, kept_needlessly
+from mesh.testing.promises.usage import UsageLedger
+
+__all__ = ["Promises"]
+
+
+class Promises:
+    """Give it every record by `landed`; `findings` is empty while all promises are kept.
+
+    `routes`: with them each decision is made again and compared (leave out routes whose approvals take their schema from an agent's card, which the log does not tell).
+    `roles`: who has which role, as the routers have it (without them, who may answer is not judged). `on_finding` is told of each finding at once. `afterwards`: the order of the records is not that of their landing, so
+    that what was sent before its decision can't be told from what was sent after it; `unsent` names what has no decision at all.
+    """
+
+    def __init__(
+        self,
+        topics: Topics,
+        *,
+        routes: Sequence[Route] = (),
+        roles: Mapping[str, frozenset[str]] | None = None,
+        on_finding: Callable[[str], None] = lambda _: None,
+        afterwards: bool = False,
+    ) -> None:
+        self.findings: list[str] = []
+        self.counts: Counter[str] = Counter()
+        self.effective: list[tuple[int, int, Decision]] = []
+        self.timeline = Timeline()
+        self._topics = topics
+        self._routes = {route.digest: route for route in routes}
+        newest = {route.name: route.digest for route in routes}
+        self._directory = Directory(roles=dict(roles or {}), routes=newest, topic_prefix=topics.prefix)
+        self._on_finding = on_finding
+        self._afterwards = afterwards
+        self._ledgers = Ledgers()
+        self._sources: set[Source] = set()  # decided
+        self._copied: dict[tuple[str, int, int], bool] = {}  # source records -> dealt with
+        self._built_in = BuiltIns(self._expect, self.counts)
+        self._slots = SlotLedger()
+        self._usage = UsageLedger(in_order=not afterwards)
+        self._deadlines = Deadlines(
+            routes=self._routes,
+            directory=self._directory,
+            sources=self._sources,
+            is_settled=lambda number, topic, offset: self._is_settled(self._ledgers[number], topic, offset),
+            counts=self.counts,
+            find=self.find,
+        )
+        self._attempts = Attempts(self._expect, self.counts, self._deadlines)
+        self._effects = EffectLedger(topics, self._ledgers, self.find, afterwards=afterwards)
+        self._task_prefix = topics.tasks("")
+        self._effect_topics = {topics.requests, topics.receipts, topics.outcomes, topics.dlq}
+
+    # What the callers ask --------------------------------------------------------------------------------------------
+
+    def landed(self, record: Record) -> None:
+        """The broker took this record."""
+        topics, topic = self._topics, record.topic
+        self._built_in.now_ms = max(self._built_in.now_ms, record.timestamp_ms)
+        if topic == topics.log:
+            self._log_record(record.partition, record.offset, record.timestamp_ms, decode_log_record(record))
+        elif topic in (topics.inbox, topics.results):
+            self._input(record)
+        elif topic in (topics.events, topics.responses, topics.commands):
+            self._source_record(record)
+            if topic == topics.events and (header(record, "ce_source") or "").startswith("/mesh/"):
+                self._effects.took((topic, header(record, "ce_id") or ""))  # a step has emitted it
+        elif topic == topics.definitions:
+            self._definition(record)
+        elif topic in self._effect_topics or topic.startswith(self._task_prefix):
+            self._effect(record)
+
+    def fold(self, partition: int) -> PartitionFold:
+        return self._ledgers[partition].fold
+
+    @property
+    def ended(self) -> Mapping[tuple[str, str], str]:
+        """Status, by workflow and run."""
+        return self._attempts.ended
+
+    def partitions(self) -> list[int]:
+        return sorted(self._ledgers)
+
+    def workflows(self) -> Iterator[Workflow]:
+        for partition in self._ledgers.values():
+            yield from partition.fold.state.workflows.values()
+
+    def partition_of(self, attempt: str) -> int:
+        """The partition that dispatched this attempt; -1 where none has."""
+        return self._attempts.dispatched_in.get(attempt, -1)
+
+    def settled_at(self, attempt: str) -> int | None:
+        """The log offset of the decision after which nobody waited for this attempt any more."""
+        return self._attempts.settled.get(attempt)
+
+    def unfinished(self) -> list[str]:
+        """What is owed as of now: inputs without a decision, effects that were never sent, workflows that still run."""
+        owed = self.unsent()
+        owed += [
+            f"lost: {topic}/{p}/{o} has become nothing" for (topic, p, o), done in self._copied.items() if not done
+        ]
+        for number, partition in sorted(self._ledgers.items()):
+            owed += [
+                f"lost: input {topic}/{number}/{offset} has no decision"
+                for topic, offset in partition.inputs
+                if not self._is_settled(partition, topic, offset)
+            ]
+            owed += [
+                f"unended: {name}: { {n: s.status for n, s in w.steps.items()} }"
+                for name, w in partition.fold.state.workflows.items()
+                if w.status == "running"
+            ]
+        return owed + list(self._built_in.overdue(self.workflows()))
+
+    def unsent(self) -> list[str]:
+        """Effects that the log has and the broker has not; and the other way round, where that could not be told at once."""
+        return self._effects.unsent()
+
+    def find(self, finding: str) -> None:
+        self.findings.append(finding)
+        self._on_finding(finding)
+
+    # Inputs ----------------------------------------------------------------------------------------------------------
+
+    def _source_record(self, record: Record) -> None:
+        self._copied[record.topic, record.partition, record.offset] = False
+        if record.topic == self._topics.responses:
+            try:
+                answer = decode_response(record)
+            except MalformedRecord:
+                return
+            self._deadlines.answer(answer)
+
+    def unwanted(self, record: Record) -> None:
+        """No rule wants this source record: nothing has to become of it."""
+        self._copied[record.topic, record.partition, record.offset] = True
+
+    def _definition(self, record: Record) -> None:
+        try:
+            activation = decode_activation(record)
+        except MalformedRecord:
+            return
+        if activation is not None:
+            self.timeline.add(activation)
+
+    def _input(self, record: Record) -> None:
+        place, inputs = (record.topic, record.offset), self._ledgers[record.partition].inputs
+        try:
+            if record.topic == self._topics.inbox:
+                given = inputs[place] = decode_inbox(record)
+                if isinstance(given, Crossing):
+                    if isinstance(given, CallEnded):
+                        self._deadlines.call_end(record, given)
+                    self._effects.crossing(record, given)
+                elif isinstance(given, EventOffered):
+                    self._deadlines.offer(given)
+                return
+            result = decode_reply(record)
+        except MalformedRecord:
+            inputs[place] = None
+            return
+        if isinstance(result, SignReceived):
+            self._sign(record, result)
+            return
+        inputs[place] = result
+        self._deadlines.result(record, result)
+
+    def _sign(self, record: Record, sign: SignReceived) -> None:
+        """Nothing has to become of it, though it may be parked where owners died on it."""
+        partition, place = self._ledgers[record.partition], (record.topic, record.offset)
+        partition.inputs[place] = None
+        partition.signs.add(place)
+        self.counts[f"signs: {sign.status}"] += 1
+        self._deadlines.sign(record, sign)
+
+    def _is_settled(self, partition: PartitionLedger, topic: str, offset: int) -> bool:
+        if (topic, offset) in partition.decided or (topic, offset) in partition.signs:
+            return True
+        given = partition.inputs.get((topic, offset))
+        return (
+            given is not None
+            and not isinstance(given, ResultReceived)
+            and (given.source_topic, given.source_partition, given.source_offset, given.source_index) in self._sources
+        )
+
+    # The log ---------------------------------------------------------------------------------------------------------
+
+    def _log_record(self, number: int, offset: int, timestamp_ms: int, record: LogRecord) -> None:
+        partition = self._ledgers[number]
+        where = f"log {number}/{offset}"
+        self._expect(offset == partition.fold.next_offset, f"{where} follows {partition.fold.next_offset - 1}")
+        if isinstance(record, OwnerChanged):
+            self._effects.partitions = record.partitions
+            epoch = partition.fold.epochs.current
+            partition.fold.apply(offset, record)
+            if partition.fold.epochs.current != epoch:
+                self.counts["take-overs"] += 1
+                partition.claimed_ms = timestamp_ms
+                self._effects.excuse(partition)
+            return
+        if record.epoch != partition.fold.epochs.current:
+            self.counts["inert decisions"] += 1
+            partition.fold.apply(offset, record)
+            return
+        self.counts["decisions"] += 1
+        self.counts["marks"] += record.cause.kind == "mark"
+        self.effective.append((number, offset, record))
+        before = partition.fold.state.workflows.get(record.workflow_id)
+        if record.cause.kind == "timer" and timestamp_ms < record.cause.at_ms:
+            self.find(f"{where}: {record.cause.id} fires {record.cause.at_ms - timestamp_ms} ms before its time")
+        step = Step(partition, before, record, offset, where)
+        self._check_cause(step)
+        self._check_positions(step)
+        self._effects.check_mark(step)
+        sequence = partition.fold.state.sequence if crossings(record.events) else 0
+        self._expect(record.sequence == sequence, f"{where}: the sequence is {record.sequence}, not {sequence}")
+        if self._routes:
+            another = another_decision(step, self._routes, self._directory)
+            self._expect(not another, f"{where}: {another}")
+            for broken in broken_rules(before, record, self._routes):
+                self.find(f"{where}: {broken}")
+        self._deadlines.wait(step)
+        for event in record.events:
+            self.counts[type(event).__name__] += 1
+            self._check_event(step, event)
+            self._check_slot(step, event)
+        try:
+            partition.fold.apply(offset, record)
+        except ValueError as error:
+            self.find(f"{where}: the decision does not fit the state that the log has: {error}")
+        for kept in kept_needlessly(partition.fold.state.workflows.get(record.workflow_id)):
+            self.find(f"{where}: {kept}")
+        made = effects(record)
+        for finding in self._usage.take(record, made, partition.fold.state.workflows.get(record.workflow_id)):
+            self.find(f"{where}: {finding}")
+        self._effects.decided(step, made)
+
+    def _check_cause(self, step: Step) -> None:
+        partition, cause, where = step.partition, step.decision.cause, step.where
+        if cause.topic:
+            place = (cause.topic, cause.offset)
+            self._expect(place not in partition.decided, f"{where}: input {place} has two decisions")
+            self._expect(place in partition.inputs, f"{where}: input {place} is not there")
+            partition.decided.add(place)
+        if cause.source_topic:
+            source = (cause.source_topic, cause.source_partition, cause.source_offset, cause.source_index)
+            self._expect(source not in self._sources, f"{where}: {source} has two decisions")
+            self._sources.add(source)
+            self._copied[source[:3]] = True
+        given = partition.inputs.get((cause.topic, cause.offset))
+        if isinstance(given, EventMatched | EventOffered) and not self.timeline.is_empty:
+            self._check_version(given, where)
+
+    def _check_version(self, given: EventMatched | EventOffered, where: str) -> None:
+        """With the activations that landed before the log's record: all that bear on an event have, since one takes effect later than it lands."""
+        if isinstance(given, EventOffered) and given.only_live:
+            return
+        self.counts["versions checked"] += 1
+        wanted = self.timeline.at(given.source_at_ms).get(given.route)
+        self._expect(
+            wanted == given.digest,
+            f"{where}: event {given.cloud_event.get('id')} of {given.source_at_ms} met {given.route} in version {given.digest[:19]}, and {(wanted or 'none')[:19]} was in effect",
+        )
+
+    def _check_positions(self, step: Step) -> None:
+        partition, where = step.partition, step.where
+        for topic, position in step.decision.positions.items():
+            before = partition.positions.get(topic, 0)
+            self._expect(position >= before, f"{where}: the position of {topic} falls from {before} to {position}")
+            for offset in range(before, position):
+                if not self._is_settled(partition, topic, offset):
+                    self.find(f"{where}: the position of {topic} passes over {offset}, which is not decided")
+            partition.positions[topic] = position
+
+    def _check_event(self, step: Step, event: object) -> None:
+        match event:
+            case ApprovalClosed():
+                self._deadlines.verdict(step, event)
+            case AnswerRefused():
+                self.counts[f"refused: {event.code}"] += 1
+            case IncidentRaised():
+                self.counts[f"incident: {event.kind}"] += 1
+                if event.kind == "expired":
+                    self._deadlines.expiry(step.before, event.step, step.where)
+            case WorkflowMigrated():
+                self.counts["migrated"] += 1
+            case CommandRefused():
+                self.counts[f"refused: {event.command}, {event.code}"] += 1
+            case InputParked():
+                self._check_parked(step, event)
+            case InputAttempted():
+                step.partition.attempted[event.topic, event.offset] = step.decision.epoch
+            case _:
+                self._attempts.check(step, event)
+                self._built_in.check(step, event)
+
+    def _check_slot(self, step: Step, event: object) -> None:
+        if isinstance(event, SlotGranted):
+            self.counts["slots granted"] += 1
+        if not self._afterwards:  # across partitions, which are read one after the other then
+            for finding in self._slots.take(step.decision, event):
+                self.find(f"{step.where}: {finding}")
+
+    def _check_parked(self, step: Step, event: InputParked) -> None:
+        """An input that can be read, and what follows of it sent, is parked only after another owner announced it and was not heard of again."""
+        self.counts[f"parked: {event.code}"] += 1
+        if event.code == "too_large" or step.partition.inputs.get((event.topic, event.offset)) is None:
+            return
+        by = step.partition.attempted.get((event.topic, event.offset))
+        self._expect(
+            event.code == "poison" and by is not None and by != step.decision.epoch,
+            f"{step.where}: a sound input is parked: {event.code}: {event.message}",
+        )
+
+    # Effects ---------------------------------------------------------------------------------------------------------
+
+    def _effect(self, record: Record) -> None:
+        name = header(record, "ce_id") or ""
+        if record.topic == self._topics.dlq:
+            letter = decode_dead_letter(record)
+            if letter.component != "router":
+                original = letter.original
+                self._copied[original.topic, original.partition, original.offset] = True
+                return
+            name = f"{letter.original.topic}/{letter.original.partition}/{letter.original.offset}/dead-letter"
+        self._effects.took((record.topic, name))
+
+    def _expect(self, kept: bool, finding: str) -> None:  # noqa: FBT001 - reads as an assertion
+        if not kept:
+            self.find(finding)

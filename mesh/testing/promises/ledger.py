@@ -1,0 +1,92 @@
+"""What the logs of partitions say so far, for `mesh.testing.promises.judge`: values, and no judgement."""
+
+from typing import Final, NamedTuple, get_args
+
+from mesh.core.effects import AskApproval, Effect, PublishEvent, SendDeadLetter, SendInput, SendReceipt, SendTask
+from mesh.core.events import Decision, InputAttempted, InputParked
+from mesh.core.inputs import InboxInput, Input, ResultReceived, TimerDue, TimerKind
+from mesh.core.replay import PartitionFold
+from mesh.core.state import Workflow
+from mesh.core.topics import Topics
+
+__all__ = ["Ledgers", "PartitionLedger", "Sent", "Source", "Step", "input_of", "topic_of"]
+
+Source = tuple[str, int, int, int]  # topic, partition, offset, index
+Sent = tuple[str, str]  # topic, effect id
+
+_TIMERS: Final = frozenset(get_args(TimerKind))
+
+
+class PartitionLedger:
+    """What the log of one partition says so far, and what it owes."""
+
+    __slots__ = ("attempted", "claimed_ms", "decided", "fold", "inputs", "mark", "owed", "positions", "signs")
+
+    def __init__(self, number: int) -> None:
+        self.fold = PartitionFold(number)
+        self.inputs: dict[tuple[str, int], InboxInput | ResultReceived | None] = {}  # None: it can't be read
+        self.signs: set[tuple[str, int]] = set()  # of life: they need no decision
+        self.claimed_ms = 0  # when the broker took the claim of the owner in force
+        self.decided: set[tuple[str, int]] = set()
+        self.positions: dict[str, int] = {}
+        self.mark = 0
+        self.owed: dict[Sent, tuple[int, Effect]] = {}  # decided at this offset, and not yet seen at the broker
+        self.attempted: dict[tuple[str, int], str] = {}  # announced inputs, with the epoch that announced them
+
+
+class Ledgers(dict[int, PartitionLedger]):
+    """Of all partitions, by number: one begins when it is first asked for."""
+
+    def __missing__(self, number: int) -> PartitionLedger:
+        ledger = self[number] = PartitionLedger(number)
+        return ledger
+
+
+class Step(NamedTuple):
+    """One effective decision, and what the log had before it. `where`: its place, for findings."""
+
+    partition: PartitionLedger
+    before: Workflow | None  # the decision's workflow
+    decision: Decision
+    offset: int
+    where: str
+
+
+def topic_of(effect: Effect, topics: Topics) -> str:
+    """Where an effect goes."""
+    match effect:
+        case SendTask():
+            return topics.tasks(effect.agent)
+        case AskApproval():
+            return topics.requests
+        case SendReceipt():
+            return topics.receipts
+        case SendDeadLetter():
+            return topics.dlq
+        case SendInput():
+            return topics.inbox
+        case PublishEvent():
+            return topics.events
+        case _:
+            return topics.outcomes
+
+
+def input_of(partition: PartitionLedger, decision: Decision) -> Input | None:
+    """What was decided on; None where that can't be told."""
+    if any(isinstance(event, InputParked | InputAttempted) for event in decision.events):
+        return None
+    cause = decision.cause
+    if cause.topic:
+        return partition.inputs.get((cause.topic, cause.offset))
+    if cause.kind != "timer":
+        return None
+    workflow_id, run, step, kind, due = cause.id.rsplit("/", 4)
+    if kind not in _TIMERS:
+        return None
+    return TimerDue(
+        due_at_ms=int(due),
+        workflow_id=workflow_id,
+        kind=kind,  # type: ignore[arg-type] # checked above
+        step="" if step == "end" else step,
+        run_id=run,
+    )

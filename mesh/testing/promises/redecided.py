@@ -1,0 +1,66 @@
+"""Decisions made again, for `mesh.testing.promises.judge`: `decide` with the state that the log has at that place must give the same events."""
+
+from collections.abc import Iterable, Mapping
+
+from msgspec.structs import replace
+
+from mesh.core import ids
+from mesh.core.decide import decide
+from mesh.core.events import CallMade, Event, SlotRequested, TaskDispatched
+from mesh.core.inputs import CommandGiven, EventMatched, EventOffered, Input, ScheduledStart, WorkflowCalled
+from mesh.core.route import Route
+from mesh.core.state import Directory, Workflow
+from mesh.testing.promises.ledger import Step, input_of
+from mesh.testing.promises.slots import cards_of
+
+__all__ = ["another_decision"]
+
+
+def another_decision(step: Step, routes: Mapping[str, Route], known: Directory) -> str:
+    """What is wrong with a decision, beside what `decide` gives for its input on the state that the log has; empty: nothing is, or it can't be told. `routes`: by digest; `known`: what every router knows."""
+    before, decision = step.before, step.decision
+    given = input_of(step.partition, decision)
+    if given is None:
+        return ""
+    route = routes.get(_digest_for(given, before))
+    called = {event.route: event.digest for event in decision.events if isinstance(event, CallMade)}
+    directory = replace(
+        known, routes={**known.routes, **called}, chosen=_chosen(decision.events), agents=cards_of(decision)
+    )
+    try:
+        target = routes.get(given.to) if isinstance(given, CommandGiven) else None
+        decided = decide(before, given, route=route, directory=directory, now_ms=decision.at_ms, target=target)
+    except Exception as error:  # noqa: BLE001 - whatever it raises, the owner decided where it can't be decided
+        return f"{decision.cause.id} can't be decided on the state that the log has: {error!r}"
+    if _without_choices(decided.events) != _without_choices(decision.events):
+        names = [type(e).__name__ for e in decision.events], [type(e).__name__ for e in decided.events]
+        return f"on the state that the log has, {decision.cause.id} gives {names[1]}, not {names[0]}"
+    return ""
+
+
+def _chosen(events: Iterable[Event]) -> dict[str, str]:
+    """Whom the owner chose for a capability: what it knew of agents the log does not tell."""
+    return {
+        ids.attempt_id(event.task_id, event.attempt): event.agent
+        for event in events
+        if (isinstance(event, TaskDispatched) and event.capability) or isinstance(event, SlotRequested)
+    }
+
+
+def _without_choices(events: Iterable[Event]) -> list[Event]:
+    """Why it was chosen rests on what the owner knew."""
+    return [
+        replace(event, reason="")
+        if (isinstance(event, TaskDispatched) and event.capability) or isinstance(event, SlotRequested)
+        else event
+        for event in events
+    ]
+
+
+def _digest_for(given: Input, before: Workflow | None) -> str:
+    """Of the version that decides on this input, as owners choose it."""
+    if isinstance(given, EventMatched | WorkflowCalled | ScheduledStart):
+        return given.digest
+    if before is not None and before.status == "running":
+        return before.digest
+    return given.digest if isinstance(given, EventOffered) else ""

@@ -1,0 +1,54 @@
+"""A simulated process, which may die.
+
+A crash is not a cancelled task, whose `finally` would run and might commit. The tasks of an `Incarnation`, and whatever they start, belong to it (by context variable), and
+after `kill` the loop runs not one more step of them. Its connections are killed by `on_kill`. `mesh.testing.virtual_time.loop` makes incarnations, and honours their end.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar, copy_context
+from typing import Any, Final, TypeVar
+
+__all__ = ["INCARNATION", "Incarnation", "current_incarnation"]
+
+T = TypeVar("T")
+
+
+class Incarnation:
+    """One life of one simulated process. Made by `VirtualTimeLoop.incarnation`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
+        self.name = name
+        self.is_killed = False
+        self.tasks: list[asyncio.Task[Any]] = []
+        self._loop = loop
+        self._on_kill: list[Callable[[], None]] = []
+
+    def start(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run this as a task of the process. After a kill the task stays pending; wait for something else then."""
+        context = copy_context()
+        context.run(INCARNATION.set, self)
+        task = self._loop.create_task(coroutine, name=self.name, context=context)
+        self.tasks.append(task)
+        return task
+
+    def on_kill(self, callback: Callable[[], None]) -> None:
+        """Call this at the kill: `MemoryBroker.kill`, say."""
+        self._on_kill.append(callback)
+
+    def kill(self) -> None:
+        """End the process as `kill -9` would: no step of it runs from here on (a step that calls this runs to its next wait)."""
+        if self.is_killed:
+            return
+        self.is_killed = True
+        for callback in self._on_kill:
+            callback()
+
+
+INCARNATION: Final[ContextVar[Incarnation | None]] = ContextVar("incarnation", default=None)
+"""Whose steps these are: what a process's task starts has its context, and so belongs to the process too."""
+
+
+def current_incarnation() -> Incarnation | None:
+    """The simulated process that the caller runs in."""
+    return INCARNATION.get()
