@@ -21,26 +21,6 @@
 A message says what happened, to which id, and what to do next.
 """
 
-__all__ = [
-    "AgentError",
-    "BrokerError",
-    "BrokerUnavailable",
-    "LogError",
-    "MalformedRecord",
-    "MeshError",
-    "NonRetryable",
-    "NotFound",
-    "OperatorError",
-    "OwnershipLost",
-    "PartitionsDiffer",
-    "RecordTooLarge",
-    "RouteInvalid",
-    "SenderError",
-    "SettingsInvalid",
-    "TopicMissing",
-    "UnknownFormat",
-]
-
 
 class MeshError(Exception):
     """The root of every error that the mesh raises on purpose."""

@@ -40,20 +40,6 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Link, SpanContext
     from opentelemetry.trace import Tracer as OtelTracer
 
-__all__ = [
-    "Attributes",
-    "LogFormat",
-    "SpanKind",
-    "TraceExporter",
-    "Tracer",
-    "configure_logging",
-    "live_span",
-    "messaging_attributes",
-    "record_span",
-    "setup_tracing",
-    "tracer_to",
-]
-
 LogFormat = Literal["auto", "console", "json"]
 TraceExporter = Literal["off", "console", "otlp"]
 SpanKind = Literal["internal", "producer", "consumer", "client", "server"]

@@ -7,8 +7,6 @@ name, since a top-level `agents` would overwrite that of another distribution. N
 from pathlib import Path
 from typing import Final
 
-__all__ = ["CHECKOUT", "EXAMPLES", "EXAMPLES_PACKAGE", "TOPICS"]
-
 _PACKAGE: Final = Path(__file__).parent
 
 CHECKOUT: Final = None if (_PACKAGE / "topics").is_dir() else _PACKAGE.parent

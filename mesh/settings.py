@@ -18,16 +18,6 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from mesh.errors import SettingsInvalid
 
-__all__ = [
-    "BrokerAddress",
-    "KafkaAddress",
-    "MemoryAddress",
-    "Settings",
-    "SqliteAddress",
-    "load_settings",
-    "parse_broker_url",
-]
-
 PREFIX: Final = "MESH_"
 _KAFKA_PORT: Final = 9092
 _HOST: Final = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\s:/\[\]@?#]+)(:(?P<port>\d{1,5}))?")

@@ -28,8 +28,6 @@ from mesh.ports import Broker, CheckpointStore
 from mesh.services.client import Client
 from mesh.settings import KafkaAddress, MemoryAddress, Settings, SqliteAddress, load_settings, parse_broker_url
 
-__all__ = ["connect", "load_agents", "make_topics", "open_broker", "run", "run_agents", "run_router"]
-
 _log = structlog.get_logger()
 _FOLLOW_EVERY_S = 1.0
 

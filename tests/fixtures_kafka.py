@@ -18,8 +18,6 @@ if str(ROOT) not in sys.path:
 
 from infra.kafka.kafka import KafkaMissing, KafkaProcess, check_installed  # noqa: E402 - needs the path above
 
-__all__ = ["kafka", "kafka_prefix", "new_kafka"]
-
 _FIXTURES = {"kafka", "new_kafka"}
 _REQUIRED = os.environ.get("MESH_REQUIRE_KAFKA") == "1"
 

@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 from mesh_processes import MeshProcesses, mesh_processes
 
-__all__ = ["mesh", "sqlite_mesh"]
-
 
 @pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])
 def mesh(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MeshProcesses]:

@@ -15,17 +15,14 @@ from ruamel.yaml import YAML
 
 from mesh.codec.approvals import ApprovalRequest, Receipt
 from mesh.codec.cloudevents import format_traceparent
-from mesh.codec.commands import Command
 from mesh.codec.dead_letters import HEADERS
 from mesh.codec.definitions import ActivationBody
 from mesh.codec.outcomes import Outcome
 from mesh.codec.schedules import Told
 from mesh.core.events import LogRecord
-from mesh.core.inputs import InboxInput
+from mesh.core.inputs import Command, InboxInput
 from mesh.routes.compiler import ROUTE_KEYS
 from mesh.services.topic_plan import Contract, contracts
-
-__all__ = ["asyncapi", "schemas"]
 
 FOLDER: Final = Path(__file__).parent
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"

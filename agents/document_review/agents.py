@@ -6,8 +6,6 @@ from mesh import NonRetryable, agent
 
 from .plain import Review, improved, reviewed
 
-__all__ = ["Document", "Draft", "Task", "criticise", "write"]
-
 
 class Document(BaseModel):
     title: str

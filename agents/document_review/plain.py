@@ -5,8 +5,6 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, Field
 
-__all__ = ["Finding", "Review", "improved", "reviewed"]
-
 LONG_SENTENCE: Final = 25  # words; plain-language guides ask for 15 to 20 on average
 INFLATED: Final = {
     "utilize": "use",

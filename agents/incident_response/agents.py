@@ -6,8 +6,6 @@ from mesh import NonRetryable, agent
 
 from .fleet import open_fleet
 
-__all__ = ["Alert", "Deployed", "Diagnosis", "Host", "Release", "deploy", "diagnose", "drain", "restore", "verify"]
-
 
 class Alert(BaseModel):
     service: str

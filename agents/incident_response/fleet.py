@@ -7,8 +7,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Fleet", "open_fleet"]
-
 _TABLES = """
 CREATE TABLE IF NOT EXISTS service (name TEXT PRIMARY KEY, release TEXT NOT NULL, previous TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS host (name TEXT PRIMARY KEY, service TEXT NOT NULL, draining INTEGER NOT NULL DEFAULT 0);

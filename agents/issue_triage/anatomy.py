@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 from .models import Issue
 
-__all__ = ["Anatomy", "anatomy", "words"]
-
 MAX_CHARACTERS = 48_000  # GitHub takes 65,536; the middle of what is longer is almost always a log
 
 _APOSTROPHE = "\u2019"  # the typographic one; patterns and words have the plain one

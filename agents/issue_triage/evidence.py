@@ -11,8 +11,6 @@ from typing import Literal, NamedTuple
 
 from .anatomy import Anatomy
 
-__all__ = ["KINDS", "TOPICS", "Evidence", "Kind", "Label", "gather"]
-
 Kind = Literal["bug", "feature", "question", "documentation"]
 Label = Literal[
     "bug",

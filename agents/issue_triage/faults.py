@@ -6,8 +6,6 @@ moment would. Unset, as it is everywhere but in the demo, this does nothing.
 
 import os
 
-__all__ = ["DemoFault", "demo_fault"]
-
 
 class DemoFault(Exception):
     """A failure that was asked for; like any exception of a handler it is retried as the route says."""

@@ -21,8 +21,6 @@ from mesh import NonRetryable
 
 from .models import Published, PublishRequest
 
-__all__ = ["GitHub", "GitHubUnavailable"]
-
 _TIMEOUT_S = 10.0  # for each request: connect, send, wait, read
 _PAGE = 100  # comments, GitHub's most
 _MAX_PAGES = 50

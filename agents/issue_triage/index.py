@@ -14,8 +14,6 @@ import pydantic_core
 from .models import Duplicates, Issue, Match
 from .terms import cosine, rarity, terms_of
 
-__all__ = ["DuplicateIndex"]
-
 _SCHEMA = """
 create table if not exists issues (
     id integer primary key,

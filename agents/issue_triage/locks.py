@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["LockBusy", "file_lock"]
-
 _PAUSE_S = 0.02
 
 

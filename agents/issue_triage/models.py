@@ -8,8 +8,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-__all__ = ["DraftRequest", "Duplicates", "Issue", "Match", "PublishRequest", "Published", "Reply", "Triage", "User"]
-
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*/(?!\.\.?\Z)[A-Za-z0-9_.-]+\Z")  # GitHub's `full_name`
 
 

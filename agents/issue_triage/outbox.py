@@ -13,8 +13,6 @@ from typing import BinaryIO
 from .locks import file_lock
 from .models import Published, PublishRequest
 
-__all__ = ["Outbox"]
-
 _LOCK_WAIT_S = 20.0
 
 

@@ -11,8 +11,6 @@ from typing import NamedTuple
 from .anatomy import Anatomy, anatomy
 from .models import DraftRequest, Match, Reply, Triage
 
-__all__ = ["compose"]
-
 _LIKELY_SAME = 0.6  # score from which the best match is called the same
 _LONGEST_QUOTE = 90
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~])")

@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from .anatomy import anatomy, words
 from .models import Issue
 
-__all__ = ["cosine", "rarity", "terms_of"]
-
 MAX_TERMS = 300  # an issue's most frequent ones: more adds nothing but a log's noise
 
 _TITLE_FACTOR = 2.0

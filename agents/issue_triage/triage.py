@@ -13,8 +13,6 @@ from .anatomy import Anatomy, anatomy
 from .evidence import KINDS, TOPICS, Evidence, Kind, Label, gather
 from .models import Issue, Triage
 
-__all__ = ["triage"]
-
 _SHARPNESS = 0.9  # how far a lead in log-odds is believed; set on the labelled issues of the tests
 _SATURATION = 1.3  # log-odds of evidence that make two thirds of full trust
 _ENOUGH_WORDS = 12

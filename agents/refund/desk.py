@@ -6,8 +6,6 @@ from mesh import Context, NonRetryable, agent
 
 from .ledger import open_ledger
 
-__all__ = ["Assessment", "Paid", "Payment", "Request", "assess", "pay"]
-
 _MANY = 3  # refunds of one customer, from which on somebody should look
 _NEVER_ALONE_CENTS = 50_000  # whatever a route says
 _USUAL_REASONS = frozenset({"damaged", "never arrived", "wrong item", "cancelled"})

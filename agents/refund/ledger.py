@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-__all__ = ["Ledger", "open_ledger"]
-
 _TABLE = """
 CREATE TABLE IF NOT EXISTS refund (
     key TEXT PRIMARY KEY, customer TEXT NOT NULL, order_id TEXT NOT NULL, cents INTEGER NOT NULL, at TEXT NOT NULL DEFAULT (datetime('now'))

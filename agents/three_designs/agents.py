@@ -10,22 +10,6 @@ from mesh import Context, HandOver, agent
 
 from .knowledge import Topic, best_articles, topic_scores
 
-__all__ = [
-    "Answer",
-    "Intake",
-    "Sources",
-    "Ticket",
-    "account",
-    "billing",
-    "check",
-    "dispatch",
-    "find",
-    "intake",
-    "look_back",
-    "technical",
-    "write",
-]
-
 
 class Ticket(BaseModel):
     text: str = Field(min_length=1)

@@ -7,8 +7,6 @@ from typing import Final, Literal
 
 from pydantic import BaseModel
 
-__all__ = ["ARTICLES", "TOPICS", "Article", "Topic", "best_articles", "topic_scores"]
-
 Topic = Literal["billing", "technical", "account"]
 TOPICS: Final[tuple[Topic, ...]] = ("billing", "technical", "account")
 

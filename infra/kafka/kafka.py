@@ -27,8 +27,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["KafkaFailed", "KafkaMissing", "KafkaProcess", "check_installed", "fetch_jars"]
-
 HERE = Path(__file__).resolve().parent
 DEFAULT_DATA = HERE.parent.parent / ".mesh" / "kafka"
 _LIBS = HERE / "libs"

@@ -19,8 +19,6 @@ from mesh.adapters.sqlite_files import Checkpointer, roll_back
 from mesh.errors import OperatorError
 from mesh.ports import Checkpoint
 
-__all__ = ["CheckpointFile"]
-
 _APPLICATION_ID: Final = 0x6D636B70  # "mckp"
 _VERSION: Final = 1
 _WAL_PAGES: Final = 1_000  # 4 MiB

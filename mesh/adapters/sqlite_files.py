@@ -13,8 +13,6 @@ from typing import Final
 import apsw
 import structlog
 
-__all__ = ["Checkpointer", "roll_back"]
-
 _MOST: Final = 4  # times the pages after which it is moved; then a commit does it
 
 _log = structlog.get_logger(__name__)

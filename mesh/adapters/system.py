@@ -6,8 +6,6 @@ Owns `SystemClock` and `SystemEntropy`. Used by `mesh.wiring`; a simulation brin
 import secrets
 import time
 
-__all__ = ["SystemClock", "SystemEntropy"]
-
 
 class SystemClock:
     """Wall time, as `mesh.ports.Clock`."""

@@ -13,8 +13,6 @@ import msgspec
 if TYPE_CHECKING:
     import structlog
 
-__all__ = ["Context"]
-
 _LOCAL_DEADLINE = timedelta(minutes=5)  # as the default time-out of a step
 
 

@@ -22,8 +22,6 @@ from mesh.errors import AgentError
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-__all__ = ["agent"]
-
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
 _MAX_NAME_LENGTH = 100  # a topic's name may have 249 characters, and the prefix stands before ours
 _MAX_CAPABILITY_LENGTH = 63  # as of all names in routes

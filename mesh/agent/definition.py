@@ -13,8 +13,6 @@ from mesh.agent.context import Context
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-__all__ = ["Agent"]
-
 InputT = TypeVar("InputT")
 ReturnT_co = TypeVar("ReturnT_co", covariant=True)
 

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-__all__ = ["HandOver"]
-
 
 class HandOver(Exception):  # it ends the handler, as an error does, and is none
     """Raise it in a handler to pass the task on: `raise HandOver("billing", {"question": ...})`.

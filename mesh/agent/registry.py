@@ -9,8 +9,6 @@ from typing import Any
 from mesh.agent.definition import Agent
 from mesh.errors import AgentError
 
-__all__ = ["agents_in", "register"]
-
 _agents: dict[str, Agent[Any, Any]] = {}
 
 

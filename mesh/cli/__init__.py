@@ -7,8 +7,6 @@ services through `mesh.wiring`.
 import sys
 from io import TextIOWrapper
 
-__all__ = ["main"]
-
 
 def main() -> None:
     """The console script."""

@@ -13,8 +13,6 @@ from mesh.inspection.mesh_status import AgentStatus, assess
 from mesh.inspection.read_model import queries
 from mesh.inspection.read_model.queries import CardRow
 
-__all__ = ["agents"]
-
 
 @click.group(short_help="List agents and who is alive.", invoke_without_command=True)
 @click.option("--schemas", is_flag=True, help="With --json: the input and output schemas too.")

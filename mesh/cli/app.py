@@ -14,8 +14,6 @@ import click
 from mesh.cli.exit_codes import INTERRUPTED, exit_code_of
 from mesh.errors import MeshError
 
-__all__ = ["mesh"]
-
 
 class Entry(NamedTuple):
     place: str  # module:attribute

@@ -17,8 +17,6 @@ from mesh.inspection.read_model import queries
 from mesh.inspection.read_model.queries import DeadLetterRow
 from mesh.ports import Record, TopicPartition
 
-__all__ = ["dlq"]
-
 
 @click.group(short_help="Look at dead letters.")
 def dlq() -> None:

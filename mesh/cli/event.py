@@ -11,8 +11,6 @@ from mesh.errors import NotFound
 from mesh.inspection.event_status import EventFate, fate_of
 from mesh.inspection.read_model import queries
 
-__all__ = ["event"]
-
 STYLES = {"waiting": "yellow", "dead_lettered": "red", "decided": "green", "accepted": "green", "unwanted": "dim"}
 
 

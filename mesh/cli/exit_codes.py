@@ -4,8 +4,6 @@ from typing import Final
 
 from mesh.errors import BrokerError, LogError, MeshError, NotFound, OperatorError, TopicMissing
 
-__all__ = ["BROKER", "FAILED", "INTERRUPTED", "LOG", "NOT_FOUND", "OK", "TIMED_OUT", "USAGE", "exit_code_of"]
-
 OK: Final = 0
 FAILED: Final = 1  # refused, failed, or not as it should be
 USAGE: Final = 2  # the command line, a setting or a file is wrong (click's own code too)

@@ -18,8 +18,6 @@ from mesh.core.replay import PartitionFold
 from mesh.errors import BrokerUnavailable, NotFound, OperatorError
 from mesh.ports import TopicPartition
 
-__all__ = ["log"]
-
 SILENCE_S = 30.0
 
 

@@ -15,8 +15,6 @@ from mesh.codec.github import issue_event, read_payload
 from mesh.errors import MalformedRecord
 from mesh.services.client import Client
 
-__all__ = ["json_option", "publish"]
-
 BATCH: Final = 500
 
 

@@ -21,8 +21,6 @@ from mesh.errors import NotFound, SenderError
 from mesh.inspection.route_versions import active_routes
 from mesh.ports import Broker
 
-__all__ = ["run", "show_outcome"]
-
 
 @click.command(short_help="Start one workflow of a route by hand.")
 @click.argument("route_name", metavar="ROUTE")

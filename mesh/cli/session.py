@@ -26,8 +26,6 @@ from mesh.services.client import Client
 from mesh.settings import Settings, SqliteAddress, load_settings, parse_broker_url
 from mesh.wiring import open_broker
 
-__all__ = ["Session", "mesh_command"]
-
 P = ParamSpec("P")
 T = TypeVar("T")
 

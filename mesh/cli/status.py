@@ -14,8 +14,6 @@ from mesh.inspection.mesh_status import MeshStatus, PartitionStatus, assess
 from mesh.inspection.read_model import queries
 from mesh.inspection.read_model.queries import CardRow
 
-__all__ = ["render", "status"]
-
 STYLES = {
     "running": "cyan",
     "expected": "dim",

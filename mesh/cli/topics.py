@@ -16,8 +16,6 @@ from mesh.ports import TopicSpec
 from mesh.services import topic_plan
 from mesh.services.topic_plan import Difference
 
-__all__ = ["agents_of_routes", "topics"]
-
 STYLES = {"missing": "green", "partitions_fixed": "bold red", "partitions": "yellow", "config": "yellow"}
 
 routes_option = click.option(

@@ -20,21 +20,6 @@ from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import OutRecord, Record
 
-__all__ = [
-    "RECEIPT_TYPE",
-    "REQUEST_TYPE",
-    "RESPONSE_TYPE",
-    "ApprovalRequest",
-    "Receipt",
-    "decode_receipt",
-    "decode_request",
-    "decode_response",
-    "encode_receipt",
-    "encode_request",
-    "encode_response",
-    "receipt_id",
-]
-
 REQUEST_TYPE: Final = "mesh.approval.requested"
 RESPONSE_TYPE: Final = "mesh.approval.answered"
 RECEIPT_TYPE: Final = "mesh.approval.receipt"

@@ -13,8 +13,6 @@ from mesh.codec.yaml_lines import YamlDocument, read_yaml
 from mesh.core.json_values import kind_of
 from mesh.errors import SettingsInvalid
 
-__all__ = ["load_approvers"]
-
 _EXAMPLE = "maintainer: [ana@example.org]"
 
 

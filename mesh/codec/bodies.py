@@ -12,8 +12,6 @@ from mesh.codec.places import place, place_id
 from mesh.errors import MalformedRecord
 from mesh.ports import Record
 
-__all__ = ["Body", "read_body"]
-
 
 class Body(NamedTuple):
     """`id`: the CloudEvent's, or the record's place. `traceparent`: None unless it holds."""

@@ -20,8 +20,6 @@ from mesh.core.json_values import kind_of
 from mesh.errors import SettingsInvalid
 from mesh.routes.problems import DocumentPath, near
 
-__all__ = ["load_contracts"]
-
 _KEYS: Final = ("capability", "description", "input", "output")
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _Trouble = tuple[DocumentPath, str]

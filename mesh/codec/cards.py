@@ -15,8 +15,6 @@ from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import Header, OutRecord, Record
 
-__all__ = ["CARD_TYPE", "REGISTRATION_TYPE", "decode_card", "encode_card", "withdraw_card", "withdraw_registration"]
-
 CARD_TYPE: Final = "mesh.agent-card"
 REGISTRATION_TYPE: Final = "mesh.agent-registration"
 

@@ -30,22 +30,6 @@ from mesh.codec.times import is_rfc3339
 from mesh.errors import MalformedRecord
 from mesh.ports import Header, OutRecord, Record
 
-__all__ = [
-    "JSON_CONTENT",
-    "MAX_JSON_DEPTH",
-    "TraceContext",
-    "binary_headers",
-    "decode_json",
-    "format_traceparent",
-    "from_record",
-    "header",
-    "is_cloud_event",
-    "parse_traceparent",
-    "to_record",
-    "trace_context",
-    "validate_event",
-]
-
 SPECVERSION: Final = "1.0"
 JSON_CONTENT: Final[Header] = ("content-type", b"application/json")
 MAX_JSON_DEPTH: Final = (

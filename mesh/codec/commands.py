@@ -17,8 +17,6 @@ from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import OutRecord, Record
 
-__all__ = ["COMMAND_TYPE", "Command", "decode_command", "encode_command"]
-
 COMMAND_TYPE: Final = "mesh.command"
 _COMMANDS: Final[dict[str, Command]] = {name: name for name in get_args(Command)}
 _KNOWN: Final = ", ".join(f'"{name}"' for name in _COMMANDS)

@@ -15,8 +15,6 @@ from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import OutRecord, Record
 
-__all__ = ["HEADERS", "DeadLetter", "dead_letter", "dead_letter_id", "dead_letter_of_parked", "decode_dead_letter"]
-
 PREFIX: Final = "__mesh.errors."
 HEADERS: Final = tuple(
     PREFIX + name

@@ -23,16 +23,6 @@ from mesh.ports import OutRecord, Record
 from mesh.routes.compiler import compile_route
 from mesh.routes.problems import RouteRefused
 
-__all__ = [
-    "ACTIVATION_TYPE",
-    "DEFINITION_TYPE",
-    "ActivationBody",
-    "decode_activation",
-    "decode_definition",
-    "encode_activation",
-    "encode_definition",
-]
-
 DEFINITION_TYPE: Final = "mesh.route-definition"
 ACTIVATION_TYPE: Final = "mesh.route-activation"
 _DIGEST: Final = b"sha256:"

@@ -28,8 +28,6 @@ from mesh.core.ids import attempt_id, partition_of_key
 from mesh.core.topics import Topics
 from mesh.ports import OutRecord
 
-__all__ = ["EffectEncoder", "effect_id"]
-
 
 class EffectEncoder:
     """Encodes the effects of one partition of so many; results come back to the same partition."""

@@ -9,8 +9,6 @@ from mesh.core.effects import PublishEvent
 from mesh.core.topics import Topics
 from mesh.ports import OutRecord
 
-__all__ = ["encode_emitted"]
-
 
 def encode_emitted(effect: PublishEvent, *, topics: Topics) -> OutRecord:
     """Key: the workflow that emits, so that its events keep their order. Raises `MalformedRecord` for what is no CloudEvent."""

@@ -17,8 +17,6 @@ import orjson
 
 from mesh.errors import MalformedRecord
 
-__all__ = ["issue_event", "read_payload"]
-
 _ACTION = re.compile(r"[a-z][a-z_]*\Z")
 
 

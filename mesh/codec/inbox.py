@@ -31,8 +31,6 @@ from mesh.core.inputs import (
 from mesh.errors import MalformedRecord
 from mesh.ports import Header, OutRecord, Record
 
-__all__ = ["decode_inbox", "encode_inbox"]
-
 _SPECVERSION: Final[Header] = ("ce_specversion", b"1.0")
 _EVENT: Final[Header] = ("ce_type", b"mesh.inbox.event_matched")
 _OFFERED: Final[Header] = ("ce_type", b"mesh.inbox.event_offered")

@@ -15,8 +15,6 @@ from mesh.core.events import Decision, LogRecord, OwnerChanged
 from mesh.errors import UnknownFormat
 from mesh.ports import Header, OutRecord, Record
 
-__all__ = ["DECISION_TYPE", "OWNER_CHANGED_TYPE", "decode_log_record", "encode_decision", "encode_owner_changed"]
-
 DECISION_TYPE: Final = "mesh.log.decision"
 OWNER_CHANGED_TYPE: Final = "mesh.log.owner_changed"
 

@@ -16,8 +16,6 @@ from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import OutRecord, Record
 
-__all__ = ["OUTCOME_TYPE_PREFIX", "Outcome", "decode_outcome", "encode_outcome", "outcome_id"]
-
 OUTCOME_TYPE_PREFIX: Final = "mesh.workflow."
 
 

@@ -2,8 +2,6 @@
 
 from mesh.ports import Record
 
-__all__ = ["place", "place_id"]
-
 
 def place(record: Record) -> str:
     """For people: `mesh.events, partition 3, offset 17`."""

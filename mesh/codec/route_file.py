@@ -15,8 +15,6 @@ from mesh.errors import RouteInvalid
 from mesh.routes.compiler import compile_route
 from mesh.routes.problems import RouteProblem, RouteRefused
 
-__all__ = ["LoadedRoute", "load_route_text", "load_routes"]
-
 SUFFIXES = (".yaml", ".yml")
 
 

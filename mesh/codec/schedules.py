@@ -17,8 +17,6 @@ from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import OutRecord, Record
 
-__all__ = ["SCHEDULE_SET_TYPE", "Told", "decode_schedule_set", "encode_schedule_set", "is_schedule_set"]
-
 SCHEDULE_SET_TYPE: Final = "mesh.schedule_set"
 
 

@@ -10,16 +10,6 @@ import msgspec
 from mesh.core.json_values import canonical
 from mesh.core.state import PartitionState, Workflow
 
-__all__ = [
-    "PartitionMeta",
-    "canonical_workflow",
-    "decode_meta",
-    "decode_workflow",
-    "encode_meta",
-    "encode_workflow",
-    "workflow_document",
-]
-
 
 class PartitionMeta(msgspec.Struct, frozen=True, kw_only=True):
     """All of a `PartitionState` but its workflows, which a checkpoint keeps one a row."""

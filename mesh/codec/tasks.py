@@ -20,20 +20,6 @@ from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import Header, OutRecord, Record
 
-__all__ = [
-    "RESULT_TYPE",
-    "SIGN_TYPE",
-    "TASK_TYPE",
-    "ReplyTo",
-    "Task",
-    "decode_reply",
-    "decode_result",
-    "decode_task",
-    "encode_result",
-    "encode_sign",
-    "encode_task",
-]
-
 TASK_TYPE: Final = "mesh.task"
 RESULT_TYPE: Final = "mesh.result"
 SIGN_TYPE: Final = "mesh.sign"

@@ -3,8 +3,6 @@
 import re
 from datetime import UTC, datetime, timedelta
 
-__all__ = ["is_rfc3339", "parse_rfc3339", "rfc3339"]
-
 _RFC3339 = re.compile(r"(\d{4}-\d{2}-\d{2})[Tt](\d{2}:\d{2}):(\d{2})(\.\d+)?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z, the last that RFC 3339 can write

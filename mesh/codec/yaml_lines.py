@@ -13,8 +13,6 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-__all__ = ["DocumentPath", "Fault", "YamlDocument", "read_yaml", "read_yaml_text"]
-
 DocumentPath = tuple[str | int, ...]
 
 MAX_NODES: Final = 100_000  # aliases count as often as they are used, so that a small file can't become a huge value

@@ -15,17 +15,6 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-__all__ = [
-    "DELAY_MS",
-    "FROM_THE_BEGINNING",
-    "SLACK_MS",
-    "Activation",
-    "Placed",
-    "RouteChange",
-    "Timeline",
-    "known_until_ms",
-]
-
 DELAY_MS: Final = 2_000
 """From the broker's timestamp of an activation to the first event that it bears on."""
 

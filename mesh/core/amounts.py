@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Final
 
-__all__ = ["as_amounts", "as_number"]
-
 _DECIMALS: Final = 9  # as accounts have them: beyond, it is the error of floats
 
 

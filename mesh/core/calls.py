@@ -9,8 +9,6 @@ import msgspec
 
 from mesh.core import ids
 
-__all__ = ["CALLED_TYPE", "MAX_CALLED_ID", "Caller", "Slice", "called_event", "called_key"]
-
 CALLED_TYPE: Final = "mesh.workflow.called"
 """The type of the event that a called workflow starts with. No route need take it: a call names its route."""
 

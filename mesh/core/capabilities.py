@@ -13,8 +13,6 @@ from mesh.core import ids
 from mesh.core.route import Route, capabilities_of
 from mesh.core.state import Directory
 
-__all__ = ["Choice", "Contract", "choose", "nobody", "stand_ins"]
-
 
 class Contract(msgspec.Struct, frozen=True, kw_only=True):
     """What whoever asks for a capability may send, and what comes back. The schemas are JSON Schema."""

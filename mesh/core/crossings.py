@@ -44,8 +44,6 @@ from mesh.core.inputs import (
     WorkflowCalled,
 )
 
-__all__ = ["Crossing", "CrossingId", "crossing_id", "crossings", "inputs_between", "parse_crossing_id"]
-
 Crossing = (
     WorkflowCalled
     | CallEnded

@@ -27,19 +27,6 @@ from mesh.core.events import (
 )
 from mesh.core.route import OnExpiry, Periods
 
-__all__ = [
-    "AskApproval",
-    "Effect",
-    "PublishEvent",
-    "PublishOutcome",
-    "SendDeadLetter",
-    "SendInput",
-    "SendReceipt",
-    "SendTask",
-    "effects",
-]
-
-
 _STRUCTURED: Final = b"application/cloudevents+json; charset=UTF-8"
 _encode = msgspec.json.Encoder().encode
 

@@ -30,39 +30,6 @@ from hashlib import sha256
 from struct import unpack
 from typing import Final, NamedTuple
 
-__all__ = [
-    "BUILT_IN",
-    "AliasId",
-    "TaskId",
-    "alias_id",
-    "approval_id",
-    "attempt_id",
-    "budget_place",
-    "escape_key",
-    "event_mark",
-    "index_of",
-    "instance",
-    "is_alias",
-    "is_budget",
-    "is_item",
-    "is_schedule",
-    "is_undo",
-    "item_place",
-    "murmur2",
-    "parse_alias_id",
-    "parse_step_id",
-    "partition_of_key",
-    "route_of",
-    "run_id",
-    "schedule_id",
-    "span_id",
-    "step_of",
-    "task_id",
-    "trace_id",
-    "undo_place",
-    "workflow_id",
-]
-
 MAX_KEY_LENGTH = 512  # characters; keeps ids readable and record keys small
 
 

@@ -12,38 +12,6 @@ from mesh.core.calls import Caller, Slice
 from mesh.core.schedules import Schedule
 from mesh.core.state import KeptEvent
 
-__all__ = [
-    "NOWHERE",
-    "AliasAnswered",
-    "AliasClaimed",
-    "AliasReleased",
-    "AnswerGiven",
-    "CallCancelled",
-    "CallEnded",
-    "CallStatus",
-    "Command",
-    "CommandGiven",
-    "EventForwarded",
-    "EventMatched",
-    "EventOffered",
-    "HandOver",
-    "InboxInput",
-    "Input",
-    "ResultReceived",
-    "ScheduleSet",
-    "ScheduledStart",
-    "SignReceived",
-    "SlotDenied",
-    "SlotGiven",
-    "SlotReturned",
-    "SlotWanted",
-    "TaskError",
-    "TaskUndeliverable",
-    "TimerDue",
-    "Undeliverable",
-    "WorkflowCalled",
-]
-
 
 class _Inbox(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="input"):
     """Every inbox record says where it came from: one source record may become several (`source_index`), and the receiver keeps

@@ -2,8 +2,6 @@
 
 from mesh.core.route import Expression, Route, Step
 
-__all__ = ["rejection_is_taken", "takes", "takes_rejection"]
-
 
 def takes(step: Step, other: str, *, rejected: bool) -> bool:
     """Whether the step's `if` speaks of how the other came out, and so takes it into its own hands.

@@ -6,8 +6,6 @@ from typing import Any
 
 import orjson
 
-__all__ = ["canonical", "digest", "kind_of"]
-
 
 def canonical(value: Any) -> bytes:
     """JSON in UTF-8, keys sorted, no white space. Takes JSON types alone; raises `TypeError` on any other."""

@@ -11,25 +11,6 @@ from msgspec.structs import replace
 
 from mesh.core import ids
 
-__all__ = [
-    "AGENT",
-    "LIMITER",
-    "Claim",
-    "Grants",
-    "Limit",
-    "Limiter",
-    "Slot",
-    "clock_ms",
-    "freed",
-    "granted",
-    "has_room",
-    "is_limiter",
-    "limiter_id",
-    "limiter_name",
-    "next_grant_at_ms",
-    "queued",
-]
-
 LIMITER: Final = "mesh.limit"
 """What a limiter has in the place of a route. No route can be called so."""
 

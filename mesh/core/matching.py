@@ -15,8 +15,6 @@ from mesh.core.ids import MAX_KEY_LENGTH, alias_id, workflow_id
 from mesh.core.json_values import kind_of
 from mesh.core.route import ExpressionError, Route, Scope, Template
 
-__all__ = ["Explanation", "Match", "MatchProblem", "Offer", "RouteIndex", "made_key"]
-
 _NONE: Final[tuple[Route, ...]] = ()
 
 

@@ -21,8 +21,6 @@ from mesh.core import ids
 from mesh.core.route import AgentWork, Budget, CallWork, Repeat, Route, Step, Work
 from mesh.core.state import FINISHED, StepState, Workflow
 
-__all__ = ["misfits", "to_begin_anew"]
-
 FREE: Final = frozenset(
     {
         "needs",

@@ -24,8 +24,6 @@ from typing import NamedTuple
 
 from mesh.core.events import Decision, LogRecord, OwnerChanged
 
-__all__ = ["Epochs", "Gap", "Lost", "Ownership", "Phase"]
-
 
 class Epochs:
     """Which epoch is in force, as one reader of a log partition has seen it so far."""

@@ -12,8 +12,6 @@ from mesh.core.inputs import InboxInput
 from mesh.core.ownership import Epochs
 from mesh.core.state import PartitionState, Workflow
 
-__all__ = ["PartitionFold", "apply_decision", "is_repeated", "replay", "settle"]
-
 
 class PartitionFold:
     """The fold of one log partition, from its first record or from a checkpoint.

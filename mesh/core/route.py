@@ -11,39 +11,6 @@ import msgspec
 from mesh.core.limits import Limit
 from mesh.core.schedules import Schedule
 
-__all__ = [
-    "AgentWork",
-    "ApprovalWork",
-    "AwaitedEvent",
-    "Budget",
-    "CallWork",
-    "EmitWork",
-    "EndWork",
-    "Expression",
-    "ExpressionError",
-    "ForEach",
-    "HandOver",
-    "OnExhausted",
-    "OnExpiry",
-    "OnLimit",
-    "OnRepeat",
-    "OnTimeout",
-    "Periods",
-    "Repeat",
-    "Retry",
-    "Route",
-    "Scope",
-    "Step",
-    "StepLimit",
-    "Template",
-    "Trigger",
-    "ValueWork",
-    "WaitWork",
-    "Work",
-    "agents_of",
-    "capabilities_of",
-]
-
 Scope = dict[str, Any]
 """What an expression sees: `event` (the CloudEvent as JSON: id, source, type, subject, data, ...), `steps` (name to output of every step that
 has one), `status` (name to how it came out), `workflow` (id, run_id, route, key); in a for-each's templates `item` and `index`; in a loop `round`."""

@@ -14,18 +14,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 from cronsim import CronSim, CronSimError
 
-__all__ = [
-    "FIRED_TYPE",
-    "NoSuchZone",
-    "Schedule",
-    "ScheduleError",
-    "check_schedule",
-    "fired_event",
-    "last_time",
-    "next_time",
-    "rfc3339",
-]
-
 FIRED_TYPE: Final = "mesh.schedule.fired"
 """The type of the event that a scheduled workflow starts with. No route need take it: a schedule names its route."""
 

@@ -12,22 +12,6 @@ from mesh.core.limits import Limiter, Slot
 from mesh.core.route import OnExpiry, Periods
 from mesh.core.schedules import Schedule
 
-__all__ = [
-    "Account",
-    "AgentCard",
-    "Directory",
-    "Ending",
-    "Fan",
-    "Incident",
-    "KeptEvent",
-    "PartitionState",
-    "Plan",
-    "StepState",
-    "StepStatus",
-    "Workflow",
-    "WorkflowStatus",
-]
-
 StepStatus = Literal[
     "running",  # a task is out
     "retrying",  # waits for its next attempt

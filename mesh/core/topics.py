@@ -2,8 +2,6 @@
 
 from typing import Final
 
-__all__ = ["Topics"]
-
 
 class Topics:
     """All names under one prefix (`mesh.` by default), so that several meshes can share a cluster."""

@@ -53,8 +53,6 @@ from mesh.core.route import (
 )
 from mesh.core.state import FINISHED, Fan, StepState, Workflow
 
-__all__ = ["StepTime", "of_route", "of_workflow", "step_times"]
-
 _HOLE: Final = re.compile(r"\$\{\{\s*((?:(?!\}\}).)*?)\s*\}\}", re.DOTALL)
 _LABEL: Final = 60  # characters of a condition in a box
 _START: Final = "start_"

@@ -33,8 +33,6 @@ from mesh.inspection.read_model.queries import EventRow, TimelineEntry
 from mesh.inspection.route_versions import active_routes
 from mesh.ports import Broker, Record, TopicPartition
 
-__all__ = ["EventFate", "Fate", "WorkflowTouched", "fate_of", "read_record"]
-
 FateKind = Literal["waiting", "dead_lettered", "decided", "accepted", "unwanted"]
 READ_TIMEOUT_S = 30.0
 

@@ -40,8 +40,6 @@ from mesh.core.state import FINISHED, Directory, KeptEvent, Workflow
 from mesh.routes.expressions.compiler import compile_template
 from mesh.routes.expressions.subexpressions import Part, parts_of
 
-__all__ = ["Awaited", "First", "RouteSaid", "explain_event"]
-
 
 class First(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that would happen at once. `what`: dispatch, ask, call, wait, for_each, value, emit, take, hold, skip, cancel, incident, ended, nothing.

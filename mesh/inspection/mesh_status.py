@@ -15,8 +15,6 @@ from mesh.inspection.read_model import ReadModel, queries
 from mesh.inspection.read_model.queries import ApprovalRow, Awaited, CardRow, OpenStep, PartitionRow
 from mesh.ports import Broker, TopicPartition
 
-__all__ = ["AgentStatus", "Backlog", "EventCounts", "MeshStatus", "PartitionStatus", "Stuck", "assess"]
-
 PATIENCE_MS: Final = 10_000
 STEP_STATUSES: Final = ("running", "retrying", "asking", "calling", "waiting", "iterating", "held", "incident")
 AWAITED_SHOWN: Final = 5  # types of events

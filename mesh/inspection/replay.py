@@ -17,8 +17,6 @@ from mesh.inspection.what_if import Rehearsal, rehearse
 from mesh.inspection.what_if.recording import Run, Runs
 from mesh.ports import Broker, Record, TopicPartition
 
-__all__ = ["read_runs", "replay_runs"]
-
 READ_TIMEOUT_S: Final = 30.0
 
 

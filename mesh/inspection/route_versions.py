@@ -17,8 +17,6 @@ from mesh.inspection.read_model.schema import select
 from mesh.ports import Broker
 from mesh.services.definitions import DefinitionsReader, Version
 
-__all__ = ["Change", "Stored", "Use", "Version", "active_routes", "changes", "read_stored", "uses"]
-
 _MISSING: Final = object()
 
 

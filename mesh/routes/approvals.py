@@ -9,8 +9,6 @@ from mesh.routes.control_flow import EMPTY
 from mesh.routes.expressions.compiler import CompiledTemplate
 from mesh.routes.problems import DocumentPath, Part
 
-__all__ = ["APPROVAL_KEYS", "approval"]
-
 APPROVAL_KEYS: Final = ("ask", "payload", "role", "deadline", "on_expiry", "payload_schema")
 
 _ROLE_HINT: Final = "name the role that may answer, such as maintainer"

@@ -6,8 +6,6 @@ from mesh.core.amounts import as_number
 from mesh.core.route import Budget
 from mesh.routes.problems import Part
 
-__all__ = ["BUDGET_KEYS", "MAX_AMOUNT", "RESERVE_KEYS", "budget", "reserve"]
-
 BUDGET_KEYS: Final = ("tokens", "usd", "hops", "time", "on_exhausted", "role", "deadline")
 RESERVE_KEYS: Final = ("tokens", "usd")
 MAX_AMOUNT: Final = 1e12

@@ -27,7 +27,6 @@ from mesh.routes.problems import (
     DocumentPath,
     Part,
     Reading,
-    RouteProblem,
     RouteRefused,
     find_foreign,
     near,
@@ -35,8 +34,6 @@ from mesh.routes.problems import (
 )
 from mesh.routes.reads import Sight, check_readings
 from mesh.routes.triggers import trigger_of
-
-__all__ = ["RouteProblem", "RouteRefused", "compile_route", "readings_of"]
 
 ROUTE_KEYS: Final = (
     "route",

@@ -21,18 +21,6 @@ from mesh.core.route import (
 from mesh.routes.expressions.compiler import CompiledTemplate, compile_expression, compile_template
 from mesh.routes.problems import Part, shown
 
-__all__ = [
-    "EMPTY",
-    "Join",
-    "emit",
-    "end",
-    "for_each",
-    "join_of",
-    "repeat",
-    "value",
-    "wait",
-]
-
 JOIN_KEYS: Final = ("any", "count", "of", "first_of")
 FOR_EACH_KEYS: Final = ("items", "concurrency", "tolerate")
 REPEAT_KEYS: Final = ("from", "until", "limit", "on_limit")

@@ -6,8 +6,6 @@ Pure functions on names. `compiler` is the only caller.
 import heapq
 from collections.abc import Mapping, Sequence
 
-__all__ = ["body_of", "dependents_of", "find_cycle", "ordered", "upstream_of"]
-
 Needs = Mapping[str, Sequence[str]]
 
 

@@ -10,8 +10,6 @@ from mesh.core.route import StepLimit
 from mesh.routes.expressions.compiler import CompiledTemplate
 from mesh.routes.problems import LONGEST_S, NAME_HINT, Part, is_name, near, seconds_of, shown
 
-__all__ = ["LIMIT_KEYS", "MOST", "RATE", "STEP_LIMIT_KEYS", "limits", "priority_of", "step_limit"]
-
 LIMIT_KEYS: Final = ("concurrency", "rate")
 STEP_LIMIT_KEYS: Final = ("name", "key")
 MOST: Final = 1_000_000

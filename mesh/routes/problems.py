@@ -19,28 +19,6 @@ from mesh.routes.expressions.compiler import CompiledExpression, CompiledTemplat
 from mesh.routes.expressions.paths import Read
 from mesh.routes.expressions.tokens import ExpressionSyntaxError
 
-__all__ = [
-    "DURATION",
-    "LONGEST_S",
-    "NAME",
-    "NAME_HINT",
-    "NAME_LENGTH",
-    "NEVER",
-    "UNITS_S",
-    "Book",
-    "DocumentPath",
-    "Part",
-    "Reading",
-    "RouteProblem",
-    "RouteRefused",
-    "find_foreign",
-    "is_name",
-    "join",
-    "near",
-    "seconds_of",
-    "shown",
-]
-
 DocumentPath = tuple[str | int, ...]
 
 NAME_LENGTH: Final = 63  # characters of a route's, agent's or step's name: they become parts of topics' names and ids

@@ -14,8 +14,6 @@ import msgspec
 from mesh.routes.expressions.paths import path_text
 from mesh.routes.problems import Book, Reading, join, near
 
-__all__ = ["Sight", "check_readings"]
-
 EVENT_FIELDS: Final = (
     "id",
     "source",

@@ -10,8 +10,6 @@ from mesh.routes.control_flow import EMPTY
 from mesh.routes.limits import step_limit
 from mesh.routes.problems import NAME_HINT, Part, is_name, shown
 
-__all__ = ["Bounds", "call", "task", "undo"]
-
 PERIOD_KEYS: Final = ("start_timeout", "run_timeout", "heartbeat")
 AGENT_KEYS: Final = (
     "input",

@@ -6,8 +6,6 @@ from mesh.core.route import Trigger
 from mesh.core.schedules import NoSuchZone, Schedule, ScheduleError, check_schedule
 from mesh.routes.problems import Part, shown
 
-__all__ = ["TRIGGER_KEYS", "trigger_of"]
-
 TRIGGER_KEYS: Final = ("type", "if", "schedule", "timezone")
 
 

@@ -14,14 +14,13 @@ import msgspec
 
 from mesh.codec.approvals import ApprovalRequest, Receipt, decode_receipt, decode_request, encode_response
 from mesh.codec.cloudevents import to_record
-from mesh.codec.commands import Command, encode_command
+from mesh.codec.commands import encode_command
 from mesh.codec.outcomes import Outcome, decode_outcome
 from mesh.core.ids import parse_step_id, partition_of_key, run_id
+from mesh.core.inputs import Command
 from mesh.core.topics import Topics
 from mesh.errors import BrokerError, MalformedRecord, MeshError, RecordTooLarge, SenderError, TopicMissing
 from mesh.ports import Broker, Clock, Delivery, Entropy, OutRecord, Reader, Record, SendFailure, TopicPartition
-
-__all__ = ["Client"]
 
 Found = TypeVar("Found")
 

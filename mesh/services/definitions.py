@@ -18,8 +18,6 @@ from mesh.core.topics import Topics
 from mesh.errors import BrokerUnavailable, MalformedRecord, OperatorError, TopicMissing, UnknownFormat
 from mesh.ports import Broker, OutRecord, Reader, Record, TopicPartition
 
-__all__ = ["DefinitionsReader", "Version", "activate"]
-
 _log = structlog.get_logger()
 _READ_TIMEOUT_S: Final = 30.0
 

@@ -17,17 +17,6 @@ from mesh.errors import OperatorError, PartitionsDiffer
 from mesh.ports import Broker, TopicInfo, TopicSpec
 from mesh.resources import TOPICS
 
-__all__ = [
-    "CONTRACTS",
-    "Contract",
-    "Difference",
-    "apply",
-    "contracts",
-    "fixed_topics",
-    "plan",
-    "topic_specs",
-]
-
 CONTRACTS: Final = TOPICS
 
 _MIN_REPLICAS_FOR_QUORUM: Final = 3

@@ -6,8 +6,6 @@ import msgspec
 
 from mesh.agent.context import Context
 
-__all__ = ["FakeContext"]
-
 
 def _in_five_minutes() -> datetime:
     return datetime.now(UTC) + timedelta(minutes=5)

@@ -12,8 +12,6 @@ import pytest
 if TYPE_CHECKING:
     from mesh.testing.kit import MeshKit
 
-__all__ = ["mesh_kit"]
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     with suppress(ValueError):  # another plugin has the option, and means the same

@@ -8,8 +8,6 @@ from typing import Any
 
 from mesh.testing import MeshKit, Run
 
-__all__ = ["LONG", "SCENARIOS", "Scenario", "begin", "long_scenario", "scenario"]
-
 Scenario = Callable[[MeshKit], None]
 SCENARIOS: dict[str, Scenario] = {}
 LONG: list[str] = []

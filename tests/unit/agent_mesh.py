@@ -17,8 +17,6 @@ from mesh.core.topics import Topics
 from mesh.ports import Committed, OutRecord, Record, TopicPartition, TopicSpec
 from mesh.services.agent_runtime import AgentRuntime, AgentSettings
 
-__all__ = ["GENEROUS_S", "SETTINGS", "TOPICS", "AgentMesh", "wait_until"]
-
 TOPICS = Topics()
 GENEROUS_S = 30.0
 SETTINGS = AgentSettings(

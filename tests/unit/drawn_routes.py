@@ -8,8 +8,6 @@ from one_partition import agent, approval, calling, route
 
 from mesh.core.route import Route
 
-__all__ = ["AWAITED", "FLAVOURS", "RESERVE", "Drawn", "routes"]
-
 AWAITED = ("paid", "sent")
 """The types of events that steps wait for."""
 RESERVE = 10.0

@@ -16,8 +16,6 @@ from mesh.core.events import Cause, Decision, LogRecord, OwnerChanged
 from mesh.core.ownership import Epochs, Gap, Lost, Ownership, Phase
 from mesh.core.replay import PartitionFold
 
-__all__ = ["Bounds", "Faults", "World", "explore"]
-
 
 class Bounds(NamedTuple):
     routers: int

@@ -33,8 +33,6 @@ from mesh.core.evolve import evolve
 from mesh.core.route import Route
 from mesh.core.state import FINISHED, StepState, Workflow
 
-__all__ = ["RunLedger", "check_account", "check_items", "check_liveness"]
-
 _DUST = 1e-6
 _UNHEARD = frozenset({"timeout", "start_timeout", "run_timeout", "heartbeat_timeout"})
 _UNDER_WAY = frozenset({"running", "calling", "retrying", "held", "incident"})

@@ -24,8 +24,6 @@ from mesh.core.route import Route
 from mesh.core.state import Directory, PartitionState, Workflow
 from mesh.services.router.timers import AWAITED, Timers
 
-__all__ = ["Mesh"]
-
 
 class _One:
     """A partition: its state, the log that it can be folded from, and its timers."""

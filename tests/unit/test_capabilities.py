@@ -15,7 +15,8 @@ from mesh.core.state import AgentCard, Directory
 from mesh.inspection.diagram import of_route
 from mesh.inspection.explanation import explain_event
 from mesh.inspection.what_if import Run, rehearse
-from mesh.routes.compiler import RouteRefused, compile_route
+from mesh.routes.compiler import compile_route
+from mesh.routes.problems import RouteRefused
 
 BOTH = Directory(registered={"translate": ("deepl", "google")})
 

@@ -9,8 +9,9 @@ import pytest
 from mesh.core.json_values import digest
 from mesh.core.route import AgentWork, ApprovalWork, CallWork, Periods, Retry, Trigger
 from mesh.core.schedules import Schedule
-from mesh.routes.compiler import RouteRefused, compile_route
+from mesh.routes.compiler import compile_route
 from mesh.routes.graph import find_cycle, ordered
+from mesh.routes.problems import RouteRefused
 
 ISSUE_TRIAGE: dict[str, Any] = {
     "route": "issue-triage",

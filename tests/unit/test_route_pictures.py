@@ -10,9 +10,10 @@ from mesh.core.route import Route
 from mesh.core.state import Directory
 from mesh.inspection.diagram import of_route, of_workflow, step_times
 from mesh.inspection.explanation import Awaited, explain_event
-from mesh.inspection.route_versions import Stored, Version, changes
+from mesh.inspection.route_versions import Stored, changes
 from mesh.routes.compiler import compile_route
 from mesh.routes.expressions.subexpressions import Part, parts_of
+from mesh.services.definitions import Version
 
 EVENT = {"id": "1", "source": "/s", "type": "t", "subject": "k", "data": {"n": 5, "state": "open", "labels": []}}
 

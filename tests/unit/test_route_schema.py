@@ -17,7 +17,8 @@ from test_route_rules import BAD as BAD_RULES
 from mesh.cli.app import mesh
 from mesh.codec.yaml_lines import read_yaml
 from mesh.routes import approvals, compiler, control_flow, tasks
-from mesh.routes.compiler import RouteRefused, compile_route
+from mesh.routes.compiler import compile_route
+from mesh.routes.problems import RouteRefused
 from mesh.routes.schema import route
 
 ROOT = Path(__file__).parents[2]

@@ -20,8 +20,6 @@ from mesh.core.route import Route
 from mesh.core.topics import Topics
 from mesh.ports import Broker, Committed, OutRecord, TopicPartition, TopicSpec
 
-__all__ = ["TOPICS", "ToldPartition", "answer_command", "commit_ingress", "with_broker", "write"]
-
 TOPICS = Topics()
 GENEROUS_S = 60
 _Found = TypeVar("_Found")

@@ -10,8 +10,6 @@ from mesh.core.route import Route
 from mesh.testing.transcript import Writer, since, stand
 from mesh.testing.transcript.fields import effect_line, event_line, input_line
 
-__all__ = ["Transcript"]
-
 
 class Transcript(Partition):
     """A partition that writes down all that is given to it, each event with all its fields. The first run of a workflow is called RUN1, and so on."""

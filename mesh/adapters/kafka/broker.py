@@ -37,8 +37,6 @@ from mesh.ports import (
     TopicSpec,
 )
 
-__all__ = ["KafkaBroker"]
-
 _MAX_RECORD_BYTES = 1_000_000  # below Kafka's default for a batch (message.max.bytes, 1,048,588), with room for framing
 _MAX_HEARTBEAT_MS = 1000  # a member learns of a rebalance from its heartbeat
 

@@ -22,8 +22,6 @@ from typing import Any, Final
 
 import structlog
 
-__all__ = ["CLOSE_S", "ailment", "disconnect", "end"]
-
 CLOSE_S: Final = 5.0  # what an orderly close may take before connections are cut
 _TASKS: Final = (
     ("_client", "_sync_task"),

@@ -23,8 +23,6 @@ from mesh.adapters.kafka.clients import ailment, end
 from mesh.errors import BrokerError, BrokerUnavailable, TopicMissing
 from mesh.ports import Committed, TopicInfo, TopicPartition, TopicSpec
 
-__all__ = ["BACKOFF_S", "Cluster", "consume", "missing", "words"]
-
 T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)

@@ -18,8 +18,6 @@ from typing import Any
 from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.errors import KafkaConnectionError, RequestTimedOutError
 
-__all__ = ["mend_connections"]
-
 _plain_send = AIOKafkaConnection.send
 
 

@@ -22,8 +22,6 @@ from mesh.adapters.kafka.group import GroupSubscription
 from mesh.errors import BrokerUnavailable
 from mesh.ports import Committed, Record, TopicPartition
 
-__all__ = ["Consumer", "KafkaReader", "Membership"]
-
 _log = structlog.get_logger(__name__)
 
 

@@ -26,8 +26,6 @@ from typing import Protocol
 from mesh.errors import BrokerUnavailable
 from mesh.ports import Committed, GroupListener, Record, TopicPartition
 
-__all__ = ["GroupConsumer", "GroupSubscription"]
-
 _AGAIN_S = (
     0.5  # between questions for a new share's positions, each of which takes its own time where the broker is away
 )

@@ -24,8 +24,6 @@ from typing import NamedTuple, Protocol
 from mesh.errors import BrokerError, BrokerUnavailable, TopicMissing
 from mesh.ports import Delivery, OutRecord, SendFailure, TopicPartition
 
-__all__ = ["Acknowledgement", "BatchProducer", "Call", "Lane", "Packed", "Refused", "Spawn"]
-
 
 class Acknowledgement(NamedTuple):
     """The offset of a batch's first record, and the broker's clock (-1 where the topic keeps the sender's timestamps)."""

@@ -25,8 +25,6 @@ from mesh.adapters.kafka.lanes import Acknowledgement, Lane, Packed, Refused
 from mesh.errors import BrokerUnavailable
 from mesh.ports import Delivery, OutRecord, TopicPartition
 
-__all__ = ["Channel", "Producer", "teach_errors"]
-
 _log = structlog.get_logger(__name__)
 
 _BATCH_BYTES = 256 * 1024  # one batch for each partition is on the wire; see bench/kafka_adapter.py

@@ -17,8 +17,6 @@ from mesh.adapters.memory.weak import WeakBehaviour
 from mesh.core.ids import partition_of_key
 from mesh.ports import Clock, Delivery, OutRecord, Record, SendFailure, TopicInfo, TopicPartition, TopicSpec
 
-__all__ = ["MemoryCluster", "Partition"]
-
 MAX_RECORD_BYTES = 1_048_588  # Kafka's default `message.max.bytes`
 
 

@@ -28,8 +28,6 @@ from mesh.ports import (
 if TYPE_CHECKING:
     from mesh.adapters.memory.cluster import MemoryCluster, Partition
 
-__all__ = ["MemoryBroker"]
-
 
 class MemoryBroker:
     """A connection. Made by `MemoryCluster.connect`."""

@@ -15,8 +15,6 @@ from mesh.ports import Committed, TopicPartition
 if TYPE_CHECKING:
     from mesh.adapters.memory.cluster import MemoryCluster
 
-__all__ = ["Group", "Membership"]
-
 
 class Membership:
     """One member as the group knows it. `expelled`: it is a member no more, though it may not know."""

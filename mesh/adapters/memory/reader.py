@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from mesh.adapters.memory.cluster import MemoryCluster
     from mesh.adapters.memory.connection import MemoryBroker
 
-__all__ = ["Cursor", "MemoryReader"]
-
 
 class Cursor:
     """Where the reading of some partitions stands. `wake` is set when there may be something new."""

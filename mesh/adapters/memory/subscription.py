@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from mesh.adapters.memory.cluster import MemoryCluster
     from mesh.adapters.memory.connection import MemoryBroker
 
-__all__ = ["MemorySubscription"]
-
 MAX_METADATA_BYTES = 4096  # Kafka's default `offset.metadata.max.bytes`
 
 

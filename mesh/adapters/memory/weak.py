@@ -5,8 +5,6 @@ Owns the numbers alone. The draws come from the cluster's seeded `random.Random`
 
 import msgspec
 
-__all__ = ["WeakBehaviour"]
-
 
 class WeakBehaviour(msgspec.Struct, frozen=True, kw_only=True):
     """Kafka's behaviour: an append does not compare, effects go separately, rebalances are eager.

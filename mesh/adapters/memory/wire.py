@@ -15,8 +15,6 @@ from mesh.ports import OutRecord, TopicPartition
 if TYPE_CHECKING:
     from mesh.adapters.memory.cluster import MemoryCluster
 
-__all__ = ["Batch", "Lane", "Turnstile"]
-
 T = TypeVar("T")
 
 

@@ -30,8 +30,6 @@ from mesh.ports import (
     TopicSpec,
 )
 
-__all__ = ["SqliteBroker"]
-
 T = TypeVar("T")
 
 _MAX_RECORD_BYTES: Final = 1_048_588  # Kafka's message.max.bytes, so that what fits here fits there

@@ -7,8 +7,6 @@ import msgspec
 
 from mesh.ports import Header, OutRecord, Record
 
-__all__ = ["CHUNK_BYTES", "CHUNK_RECORDS", "chunks_of", "keys_of", "records_of", "without_first"]
-
 CHUNK_RECORDS: Final = 512  # a reader decodes whole chunks, so they stay small enough for a portion
 CHUNK_BYTES: Final = 1 << 17
 

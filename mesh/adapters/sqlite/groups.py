@@ -21,8 +21,6 @@ from mesh.adapters.sqlite.log import Catalogue
 from mesh.adapters.sqlite.processes import Process, is_dead
 from mesh.ports import Committed
 
-__all__ = ["Groups", "Me", "Step", "shares"]
-
 _LEASE_SLACK: Final = 2.0  # a lease further off than twice its session is of another boot
 
 

@@ -16,8 +16,6 @@ from mesh.core.ids import murmur2
 from mesh.errors import TopicMissing
 from mesh.ports import Delivery, OutRecord, Record, SendFailure, TopicInfo, TopicPartition, TopicSpec
 
-__all__ = ["Catalogue", "Compaction", "Log", "Plan", "Tail", "Topic"]
-
 _OFFSET_BITS: Final = 40
 _SPAN: Final = 1 << _OFFSET_BITS
 _FETCH_BYTES: Final = 8 << 20  # read in one portion at the most, so that the event loop breathes

@@ -21,8 +21,6 @@ from tempfile import gettempdir
 from time import time_ns
 from typing import Final
 
-__all__ = ["Nudges", "group_key"]
-
 _NAME_BYTES: Final = 8 + 1 + 16
 _PATH_BYTES: Final = 100  # sun_path holds 108 on Linux and 104 on macOS, with a closing zero
 _MOST_KEYS: Final = 250  # past it the datagram is empty, and means all

@@ -11,8 +11,6 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["Process", "is_dead", "this_process"]
-
 _STATE, _START = 0, 19  # fields of /proc/PID/stat after the command's name: state and start time (proc_pid_stat(5))
 _GONE: Final = frozenset("ZXx")
 

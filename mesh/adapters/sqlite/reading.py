@@ -13,8 +13,6 @@ from typing import Final
 from mesh.adapters.sqlite.store import Store
 from mesh.ports import Record, TopicPartition
 
-__all__ = ["POLL_S", "Feed", "SqliteReader", "Waker"]
-
 POLL_S: Final = 0.25
 _SWEEP_S: Final = 0.05  # between looks at all partitions while nudges tell which have something
 

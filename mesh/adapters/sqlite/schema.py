@@ -15,8 +15,6 @@ import apsw
 from mesh.adapters.sqlite_files import roll_back
 from mesh.errors import BrokerUnavailable, MeshError, OperatorError
 
-__all__ = ["APPLICATION_ID", "VERSION", "Durability", "connect", "explain", "is_busy"]
-
 Durability = Literal["normal", "full"]
 
 APPLICATION_ID: Final = 0x6D657368  # "mesh"

@@ -19,8 +19,6 @@ from mesh.adapters.sqlite.schema import explain, is_busy
 from mesh.adapters.sqlite_files import Checkpointer, roll_back
 from mesh.errors import BrokerUnavailable
 
-__all__ = ["Store"]
-
 T = TypeVar("T")
 
 _FIRST_WAIT_S: Final = 0.0005

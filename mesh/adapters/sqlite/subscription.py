@@ -26,8 +26,6 @@ from mesh.adapters.sqlite.store import Store
 from mesh.errors import BrokerUnavailable
 from mesh.ports import Committed, GroupListener, Record, TopicPartition
 
-__all__ = ["SqliteSubscription"]
-
 _LOOK_S: Final = 0.5  # between looks at the other members' processes; a nudge comes before it
 _RENEWALS: Final = 5  # in one session's time-out
 

@@ -30,8 +30,6 @@ from mesh.inspection.read_model import ReadModel, queries
 from mesh.inspection.read_model.queries import ApprovalRow
 from mesh.ports import Broker
 
-__all__ = ["approvals", "approve", "card", "reject"]
-
 Decision = Literal["approve", "reject"]
 UNEDITED: Final = msgspec.UNSET
 SOON_MS: Final = 3_600_000

@@ -15,8 +15,6 @@ from ruamel.yaml.scalarstring import LiteralScalarString
 
 from mesh.codec.yaml_lines import read_yaml
 
-__all__ = ["from_editor", "to_editor"]
-
 WIDTH: Final = 1_000_000  # columns: a long line stays one, since its breaks would be the author's
 
 # What JSON allows as it is and YAML 1.2.2 (5.1, 5.4) does not, or takes for a line's end.

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 
 import click
 
-__all__ = ["interruptible"]
-
 
 @contextmanager
 def interruptible() -> Iterator[None]:

@@ -29,8 +29,6 @@ from mesh.core.events import (
 )
 from mesh.inspection.read_model import queries
 
-__all__ = ["Check", "Evidence", "check", "gather", "wanted_end"]
-
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
     """`what` reads as a fact where it holds; `problem` says what is wrong where it does not."""

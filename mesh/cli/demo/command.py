@@ -33,8 +33,6 @@ from mesh.observability import configure_logging
 from mesh.settings import MemoryAddress, load_settings, parse_broker_url
 from mesh.wiring import make_topics
 
-__all__ = ["demo"]
-
 CALM: Final = Pace(event_s=0.3, answer_s=0.9)
 AT_ONCE: Final = Pace()
 

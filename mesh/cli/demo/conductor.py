@@ -25,8 +25,6 @@ from mesh.errors import BrokerError, OperatorError
 from mesh.ports import Broker, OutRecord
 from mesh.services.client import Client
 
-__all__ = ["Conductor", "Ended", "Pace", "Stalled"]
-
 TURN_S: Final = 0.1
 PATIENCE_S: Final = 90.0  # without any news, while nobody is asked: twice a step's time-out
 RECEIPT_S: Final = 60.0

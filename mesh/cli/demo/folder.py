@@ -17,8 +17,6 @@ from mesh.cli.demo.script import Script
 from mesh.errors import OperatorError
 from mesh.resources import CHECKOUT
 
-__all__ = ["RunFolder", "new_run"]
-
 ROOT: Final = Path(".demo")
 KEPT: Final = 5  # runs, with this one
 LAST: Final = "last"

@@ -24,8 +24,6 @@ from mesh.core.events import (
 )
 from mesh.inspection.read_model.queries import TimelineEntry
 
-__all__ = ["Item", "news_of", "no_workflow", "sent"]
-
 SYMBOLS: Final[dict[type, str]] = {
     WorkflowStarted: "▸",
     StartRepeated: "=",

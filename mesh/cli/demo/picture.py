@@ -17,8 +17,6 @@ from mesh.cli.demo.view import AgentView, View
 from mesh.cli.text.format import counted, one_line, printable
 from mesh.core.state import StepState, Workflow
 
-__all__ = ["news_line", "picture", "step_cell"]
-
 WIDE: Final = 100  # columns from which there is room for how each workflow ended
 FURNITURE: Final = 9  # lines besides the workflows and the news, with the one that the cursor stands on
 LONGEST_WORD: Final = 9  # `✓ 2 tries`

@@ -17,8 +17,6 @@ from mesh.cli.demo.folder import DRAIN_S, RunFolder
 from mesh.cli.processes.children import leash
 from mesh.errors import OperatorError
 
-__all__ = ["DemoProcess", "ProcessDied", "Processes", "last_lines"]
-
 PATIENCE_S: Final = DRAIN_S + 5.0
 TAIL_LINES: Final = 12
 TAIL_BYTES: Final = 16_384

@@ -19,8 +19,6 @@ from mesh.cli.session import Session
 from mesh.cli.text.format import one_line, printable, readable
 from mesh.core.state import Workflow
 
-__all__ = ["Answer", "ask", "card", "why_asked"]
-
 KEYS: Final = (
     ("a", "approve"),
     ("r", "reject"),

@@ -26,8 +26,6 @@ from mesh.cli.text.workflow import header
 from mesh.core.state import Workflow
 from mesh.inspection.read_model import ReadModel, queries
 
-__all__ = ["checks_table", "ends_table", "next_steps", "timeline"]
-
 WORDS: Final = {
     "repeated": "repeated",
     "unmatched": "unwanted",

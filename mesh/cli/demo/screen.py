@@ -18,8 +18,6 @@ from mesh.cli.demo.picture import MOST_NEWS, news_line, picture
 from mesh.cli.demo.script import Script
 from mesh.cli.demo.view import View
 
-__all__ = ["LiveScreen", "PlainScreen", "Screen", "SilentScreen"]
-
 LEAST_WIDTH: Final = 72
 LEAST_HEIGHT: Final = 20
 

@@ -13,8 +13,6 @@ from mesh.codec.yaml_lines import read_yaml
 from mesh.errors import OperatorError, SettingsInvalid
 from mesh.resources import EXAMPLES, EXAMPLES_PACKAGE
 
-__all__ = ["AGENT_MODULES", "DESK", "Delivery", "Ending", "Script", "load_script", "short_id"]
-
 DESK: Final = f"{EXAMPLES_PACKAGE}.issue_triage"
 AGENT_MODULES: Final = tuple(f"{DESK}.{name}" for name in ("classifier", "duplicate_finder", "drafter", "publisher"))
 

@@ -19,8 +19,6 @@ from mesh.inspection.read_model import ReadModel, queries
 from mesh.inspection.read_model.queries import EventRow, TimelineEntry
 from mesh.ports import Broker, TopicPartition
 
-__all__ = ["AgentView", "Fate", "View", "Watcher"]
-
 Fate = Literal["started", "repeated", "unmatched", "dead_letter"]
 FATES: Final[Mapping[str, Fate]] = {"started": "started", "repeated": "repeated"}
 

@@ -11,8 +11,6 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["leash", "stop_signals"]
-
 PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 

@@ -24,8 +24,6 @@ from mesh.cli.text.format import duration, printable
 from mesh.cli.topics import agents_of_routes
 from mesh.wiring import load_agents, make_topics
 
-__all__ = ["Child", "dev"]
-
 COLOURS: Final = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan", "bright_magenta")
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 15.0

@@ -14,8 +14,6 @@ from mesh.settings import Settings, load_settings
 from mesh.wiring import run as run_service
 from mesh.wiring import run_agents, run_router
 
-__all__ = ["agent", "health", "router"]
-
 
 def service_options(function: Callable[..., None]) -> Callable[..., None]:
     """What a service may be told; everything else is a MESH_ variable."""

@@ -30,8 +30,6 @@ from mesh.inspection.route_versions import Change, changes
 from mesh.ports import Broker
 from mesh.services.definitions import DefinitionsReader, activate
 
-__all__ = ["apply", "rollback"]
-
 SIGNS: Final = {"new": ("+", "green"), "changed": ("~", "yellow"), "withdrawn": ("-", "red"), "unchanged": ("=", "dim")}
 
 by_option = click.option(

@@ -19,8 +19,6 @@ from mesh.inspection.checks.report import check as check_routes
 from mesh.inspection.read_model import ReadModel, queries
 from mesh.routes.schema.route import route_schema
 
-__all__ = ["cards_of_modules", "check", "finding_line", "known_cards", "schema", "summary_of"]
-
 STYLES = {"error": "bold red", "warning": "yellow"}
 
 

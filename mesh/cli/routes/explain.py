@@ -24,8 +24,6 @@ from mesh.inspection.read_model import ReadModel, queries
 from mesh.inspection.route_versions import active_routes
 from mesh.routes.expressions.subexpressions import Part
 
-__all__ = ["explain"]
-
 SHOWN: Final = 100  # characters of a value on its line
 VERBS: Final = {
     "dispatch": "dispatched to {}",

@@ -16,8 +16,6 @@ from mesh.inspection.diagram import of_route, of_workflow, step_times
 from mesh.inspection.read_model import ReadModel, queries
 from mesh.inspection.route_versions import read_stored
 
-__all__ = ["graph"]
-
 
 class Drawn(msgspec.Struct, frozen=True, kw_only=True):
     route: str

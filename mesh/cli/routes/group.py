@@ -9,8 +9,6 @@ from mesh.cli.routes.graph import graph
 from mesh.cli.routes.replay import replay
 from mesh.cli.routes.versions import diff, list_routes, show
 
-__all__ = ["routes"]
-
 
 @click.group(short_help="Check, apply, explain, draw, compare and replay routing rules.")
 def routes() -> None:

@@ -24,8 +24,6 @@ from mesh.inspection.what_if import Difference, Fact, Rehearsal
 from mesh.routes.expressions.paths import path_text
 from mesh.routes.problems import Book, Part
 
-__all__ = ["difference_words", "replay"]
-
 STYLES: Final = {"same": "green", "differs": "yellow", "unknown": "dim"}
 ORDER: Final = ("differs", "unknown", "same")
 COUNTED: Final = {"differs": "{} would go otherwise", "unknown": "{} unknown", "same": "{} the same"}

@@ -20,23 +20,10 @@ from mesh.codec.times import rfc3339
 from mesh.core.activation import FROM_THE_BEGINNING, RouteChange
 from mesh.core.route import Route
 from mesh.errors import NotFound, OperatorError
-from mesh.inspection.route_versions import Change, Use, Version, changes, uses
+from mesh.inspection.route_versions import Change, Use, changes, uses
 from mesh.inspection.route_versions import read_stored as read_definitions
 from mesh.routes.expressions.paths import path_text
-
-__all__ = [
-    "Stored",
-    "as_yaml",
-    "change_line",
-    "diff",
-    "is_file",
-    "list_routes",
-    "notes_on",
-    "read_stored",
-    "short",
-    "show",
-    "version_of",
-]
+from mesh.services.definitions import Version
 
 SHORT: Final = 12  # digits of a digest that people see
 SIGNS: Final = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}

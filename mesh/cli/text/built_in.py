@@ -17,8 +17,6 @@ from mesh.core.events import (
 )
 from mesh.core.state import Plan
 
-__all__ = ["Said", "built_in_words", "plan_words"]
-
 
 class Said(NamedTuple):
     what: str

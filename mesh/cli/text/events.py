@@ -61,8 +61,6 @@ from mesh.core.events import (
     WorkflowStarted,
 )
 
-__all__ = ["BAD", "END_STYLES", "GOOD", "PEOPLE", "QUIET", "STEP_STYLES", "WORK", "Line", "describe", "event_name"]
-
 GOOD: Final = "green"
 BAD: Final = "red"
 PEOPLE: Final = "yellow"

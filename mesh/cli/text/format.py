@@ -12,19 +12,6 @@ from typing import Any, Final
 from mesh.codec.times import rfc3339
 from mesh.errors import NotFound, OperatorError
 
-__all__ = [
-    "ago",
-    "clock_time",
-    "counted",
-    "duration",
-    "one_line",
-    "pick",
-    "printable",
-    "readable",
-    "rfc3339_or_none",
-    "until",
-]
-
 SECOND_MS: Final = 1_000
 MINUTE_MS: Final = 60 * SECOND_MS
 HOUR_MS: Final = 60 * MINUTE_MS

@@ -22,8 +22,6 @@ from mesh.core.events import (
 )
 from mesh.inspection.read_model.queries import TimelineEntry
 
-__all__ = ["Items", "Shown", "folded", "some"]
-
 NAMED: Final = 10  # of the items that went wrong: more names help nobody
 
 

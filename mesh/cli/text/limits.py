@@ -7,8 +7,6 @@ from mesh.core.events import Event, SlotFreed, SlotGranted, SlotQueued, SlotRefu
 from mesh.core.limits import Limiter, limiter_name
 from mesh.core.state import Workflow
 
-__all__ = ["stands", "told", "why_queued"]
-
 
 def told(event: Event) -> tuple[str, str, str] | None:
     """Step, what and why of an event of slots; None of any other."""

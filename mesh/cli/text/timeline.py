@@ -16,8 +16,6 @@ from mesh.core import ids
 from mesh.core.events import Event
 from mesh.inspection.read_model.queries import TimelineEntry
 
-__all__ = ["SHOWN_LINES", "Row", "document", "entries_at", "in_full", "rows", "table"]
-
 SHOWN_LINES: Final = 40  # of one payload, unless all are asked for
 
 

@@ -15,8 +15,6 @@ from mesh.core import ids
 from mesh.core.evolve.budget import unended
 from mesh.core.state import FINISHED, Fan, KeptEvent, StepState, Workflow
 
-__all__ = ["header", "standing", "status_text", "waits"]
-
 _ASIDE: Final = frozenset({*FINISHED, "again"})  # nothing is awaited there: it is settled, or its needs are not
 
 

@@ -18,8 +18,6 @@ from mesh.core.state import Workflow
 from mesh.inspection.read_model import ReadModel, queries
 from mesh.inspection.read_model.queries import CommandRow
 
-__all__ = ["cancel", "fail", "pick_workflow", "retry", "skip"]
-
 SETTLE_S: Final = 10.0  # how long a command's consequences are waited for; longer ones are told as they stand
 AT_WORK: Final = frozenset({"running", "retrying"})  # statuses that move by themselves, and soon
 

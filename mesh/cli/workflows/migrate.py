@@ -27,8 +27,6 @@ from mesh.inspection.read_model.queries import CommandRow
 from mesh.inspection.route_versions import Stored, read_stored
 from mesh.services.client import Client
 
-__all__ = ["migrate"]
-
 AT_ONCE: Final = 200  # commands under way
 ALL: Final = 1_000_000
 ACTIVE: Final = "active"

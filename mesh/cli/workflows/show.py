@@ -18,8 +18,6 @@ from mesh.errors import NotFound
 from mesh.inspection.read_model import queries
 from mesh.inspection.read_model.queries import TimelineEntry, WorkflowRow
 
-__all__ = ["workflow", "workflows"]
-
 STATUSES = ("expected", "running", "completed", "failed", "rejected", "cancelled", "incident")
 
 

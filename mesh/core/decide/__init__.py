@@ -78,8 +78,6 @@ from mesh.core.limits import is_limiter
 from mesh.core.route import Route
 from mesh.core.state import Directory, Workflow
 
-__all__ = ["Decided", "decide", "park"]
-
 
 class Decided(NamedTuple):
     """Events, in order, and the workflow as `evolve` leaves it after them."""

@@ -10,8 +10,6 @@ from mesh.core.evolve.budget import unended
 from mesh.core.route import Route, Scope
 from mesh.core.state import FINISHED, Directory, StepState, Workflow
 
-__all__ = ["Draft", "Shortage"]
-
 _HAS_OUTPUT: Final = frozenset({"succeeded", "skipped", "rejected", "failed"})
 
 

@@ -8,9 +8,6 @@ from mesh.core.decide.draft import Draft
 from mesh.core.events import EventKept, EventUnclaimed
 from mesh.core.state import KeptEvent, Workflow
 
-__all__ = ["KEPT", "KEPT_BYTES", "is_kept", "keep"]
-
-
 KEPT: Final = 100  # events of one workflow
 
 

@@ -31,8 +31,6 @@ from mesh.core.route import (
 )
 from mesh.core.state import FINISHED, StepState
 
-__all__ = ["begin", "beyond", "go_on", "settled"]
-
 _SATISFIES: Final = frozenset({"succeeded", "skipped"})
 _TURNS: Final = frozenset({"succeeded", "rejected"})
 

@@ -82,8 +82,6 @@ from mesh.core.evolve.limits import LimiterEvent, asked, evolve_limiter, release
 from mesh.core.evolve.steps import StepEvent, acted_before, evolve_step
 from mesh.core.state import FINISHED, Account, Ending, Fan, StepState, Workflow
 
-__all__ = ["evolve"]
-
 _EARLIER_RUNS: Final = 100  # runs that a workflow's id remembers: about a kilobyte
 _HEARD: Final = 100  # events: about two
 

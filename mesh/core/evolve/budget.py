@@ -33,8 +33,6 @@ from mesh.core.events import (
 )
 from mesh.core.state import Account, StepState, Unheard, Workflow
 
-__all__ = ["booked", "budgeted", "charged", "taken", "unended"]
-
 _Amounts = dict[str, float]
 _DIGITS: Final = 9  # sums of fractions must not drift apart in two folds
 _HOP: Final = {"hops": 1.0}

@@ -17,8 +17,6 @@ from mesh.core.events import (
 )
 from mesh.core.state import Plan, StepState, Workflow
 
-__all__ = ["BuiltIn", "evolve_built_in"]
-
 AliasOfStep = AliasSought | AliasGranted | AliasWaived
 BuiltIn = AliasOfStep | AliasReturned | AliasBound | EventRedirected | ScheduleChanged | ScheduleFired
 

@@ -7,8 +7,6 @@ from msgspec.structs import replace
 from mesh.core.events import CallFailed, CallMade, CallSucceeded, CallWithdrawn
 from mesh.core.state import StepState
 
-__all__ = ["CallEvent", "evolve_call"]
-
 CallEvent = CallMade | CallSucceeded | CallFailed | CallWithdrawn
 
 _MAY_HAVE_COMPLETED: Final = frozenset({"timeout", "parked"})

@@ -9,8 +9,6 @@ from mesh.core.events import SlotFreed, SlotGranted, SlotQueued, SlotReleased, S
 from mesh.core.limits import LIMITER, Claim, Limit, Limiter, Slot, freed, granted, limiter_name, queued
 from mesh.core.state import StepState, Workflow
 
-__all__ = ["LimiterEvent", "asked", "evolve_limiter", "queue_up", "released"]
-
 LimiterEvent = SlotQueued | SlotGranted | SlotFreed
 
 _REMEMBERED_MS: Final = 60_000

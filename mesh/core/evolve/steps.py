@@ -38,8 +38,6 @@ from mesh.core.evolve.calls import CallEvent, evolve_call
 from mesh.core.evolve.limits import queue_up
 from mesh.core.state import Fan, Incident, StepState, StepStatus
 
-__all__ = ["StepEvent", "acted_before", "approval_output", "evolve_step", "may_be_done"]
-
 _DOING: Final = frozenset({"running", "calling", "iterating", "succeeded", "claiming"})
 _UNHEARD: Final = ("timeout: ", "start_timeout: ", "run_timeout: ", "heartbeat_timeout: ")
 

@@ -13,8 +13,6 @@ from mesh.core.route import AgentWork, ApprovalWork, Budget, CallWork, EndWork, 
 from mesh.inspection.checks.finding import Known, RouteFinding, error, warning, written
 from mesh.inspection.inference.reachability import raced
 
-__all__ = ["findings"]
-
 _WAIT = "the last ones wait for what the others leave, and where that is too little,"
 
 

@@ -14,8 +14,6 @@ from mesh.inspection.inference.schema_fit import misfits
 from mesh.inspection.inference.value_types import Of
 from mesh.routes.problems import DocumentPath, near
 
-__all__ = ["Problem", "Schemas", "capability_problems", "schemas_of"]
-
 Agents = Mapping[str, AgentCard] | None
 Contracts = Mapping[str, Contract] | None
 

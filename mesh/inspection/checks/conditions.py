@@ -15,8 +15,6 @@ from mesh.routes.expressions.syntax import Binary, Node
 from mesh.routes.expressions.syntax import Constant as Written
 from mesh.routes.problems import DocumentPath, near
 
-__all__ = ["findings"]
-
 
 def findings(route: Route, shapes: Shapes) -> Iterator[RouteFinding]:
     comparisons = list(_comparisons(route, shapes))

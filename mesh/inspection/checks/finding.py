@@ -12,8 +12,6 @@ from mesh.inspection.checks.capabilities import Schemas, schemas_of
 from mesh.inspection.inference.value_types import ANYTHING, Of, Shape
 from mesh.routes.problems import DocumentPath
 
-__all__ = ["Known", "RouteFinding", "error", "warning", "written"]
-
 Severity = Literal["error", "warning"]
 
 

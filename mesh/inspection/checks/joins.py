@@ -6,8 +6,6 @@ from mesh.core.joins import takes
 from mesh.core.route import EndWork, Route, Step
 from mesh.inspection.checks.finding import RouteFinding, error, warning
 
-__all__ = ["findings"]
-
 
 def findings(route: Route) -> Iterator[RouteFinding]:
     for name, step in route.steps.items():

@@ -23,8 +23,6 @@ from mesh.inspection.inference.value_types import (
 )
 from mesh.routes.expressions.paths import Segments
 
-__all__ = ["Shapes"]
-
 _VERDICTS: Final = ("approved", "rejected", "skipped")
 _ALWAYS: Final = ("", "succeeded", "skipped", "blocked", "cancelled")
 _ITEMS: Final = 50  # of a list that is written out: more are not looked at

@@ -7,8 +7,6 @@ from mesh.inspection.checks.finding import Known, RouteFinding, error, warning
 from mesh.inspection.inference.partial_evaluation import Facts, constant_of, outcome
 from mesh.routes.problems import DocumentPath
 
-__all__ = ["findings"]
-
 
 def findings(route: Route, known: Known) -> Iterator[RouteFinding]:
     for name, step in route.steps.items():

@@ -7,8 +7,6 @@ from mesh.inspection.checks.capabilities import capability_problems
 from mesh.inspection.checks.finding import Known, RouteFinding, error, warning, written
 from mesh.routes.problems import DocumentPath, near
 
-__all__ = ["findings"]
-
 
 def findings(route: Route, known: Known) -> Iterator[RouteFinding]:
     if known.agents is not None:

@@ -14,8 +14,6 @@ from mesh.inspection.inference.reachability import raced, settled_before
 from mesh.routes.expressions.paths import path_text
 from mesh.routes.problems import Reading
 
-__all__ = ["findings"]
-
 
 class _Null(NamedTuple):
     """Why an output may be null. `otherwise`: how an expression says what to take then."""

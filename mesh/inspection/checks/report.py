@@ -21,8 +21,6 @@ from mesh.errors import RouteInvalid
 from mesh.inspection.checks import Known, RouteFinding, findings_of
 from mesh.routes.problems import DocumentPath
 
-__all__ = ["Finding", "Report", "check", "route_files"]
-
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """`line` 0: the file as a whole. `code` is a short word for the kind, the same in every version."""

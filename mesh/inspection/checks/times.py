@@ -8,8 +8,6 @@ from mesh.inspection.checks.finding import RouteFinding, warning, written
 from mesh.inspection.inference.reachability import raced
 from mesh.routes.problems import DocumentPath
 
-__all__ = ["findings"]
-
 _RETRY_WAITS: Final = ("backoff", "factor", "max_backoff", "jitter")
 
 

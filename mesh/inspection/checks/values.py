@@ -10,8 +10,6 @@ from mesh.inspection.inference.value_types import ANYTHING, TEXT, Shape
 from mesh.routes.expressions.paths import path_text
 from mesh.routes.problems import DocumentPath, Reading
 
-__all__ = ["findings"]
-
 
 def findings(route: Route, known: Known, shapes: Shapes, readings: list[Reading]) -> Iterator[RouteFinding]:
     yield from dict.fromkeys(_reads(route, readings, shapes))

@@ -16,8 +16,6 @@ from mesh.routes.expressions.subexpressions import operands, part_closure, part_
 from mesh.routes.expressions.syntax import Binary, Conditional, Logic, Node, Not
 from mesh.routes.expressions.syntax import Constant as Written
 
-__all__ = ["NOTHING", "Atom", "Constant", "Facts", "assumed", "constant_of", "first_open", "held", "outcome"]
-
 _LASTING: Final = frozenset({"event", "workflow"})  # what never changes while a workflow lives
 
 

@@ -17,8 +17,6 @@ from mesh.core.route import AgentWork, ApprovalWork, CallWork, EndWork, Route, S
 from mesh.inspection.inference.partial_evaluation import NOTHING, Atom, Facts, assumed, first_open, held, outcome
 from mesh.routes.expressions.paths import Segments
 
-__all__ = ["Unreachable", "raced", "settled_before", "unreachable"]
-
 MAX_WORLDS: Final = 20_000
 _Outcome = Literal["succeeded", "rejected", "skipped", "blocked", "failed", "cancelled", "dropped", "ended"]
 """As `status` has it; `dropped`: an operator skipped it; `ended`: the workflow ended there, and whatever needs it never acts."""

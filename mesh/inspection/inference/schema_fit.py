@@ -24,8 +24,6 @@ from mesh.inspection.inference.value_types import (
 from mesh.routes.expressions.paths import Segments
 from mesh.routes.problems import near
 
-__all__ = ["Misfit", "misfits"]
-
 _Known = Scalar | Fields | Items | Of | Many
 
 

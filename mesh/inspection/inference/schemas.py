@@ -6,8 +6,6 @@ Owns the reading of a schema, as far as it is understood: what is not is taken t
 from collections.abc import Iterator
 from typing import Any, Final
 
-__all__ = ["DEPTH", "Schema", "branches", "is_open", "is_optional", "item_of", "property_of", "type_of", "types_of"]
-
 DEPTH: Final = 6  # of schemas in schemas: deeper ones fit
 _ALL_TYPES: Final = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
 Schema = dict[str, Any]

@@ -18,29 +18,6 @@ from mesh.routes.expressions.paths import Segments, segments_of
 from mesh.routes.expressions.syntax import Binary, Has, Logic, Node, Not, parse
 from mesh.routes.problems import near
 
-__all__ = [
-    "ANYTHING",
-    "NULL",
-    "NUMBER",
-    "TEXT",
-    "TRUTH",
-    "Anything",
-    "Fields",
-    "Found",
-    "Items",
-    "Many",
-    "Of",
-    "OneOf",
-    "Scalar",
-    "Shape",
-    "a_kind",
-    "alternatives",
-    "follow",
-    "one_of",
-    "shape_of",
-    "values_of",
-]
-
 
 class Anything(msgspec.Struct, frozen=True):
     """Nothing is known."""

@@ -24,8 +24,6 @@ from mesh.inspection.read_model.projection import Folder, record_digest
 from mesh.inspection.read_model.schema import connect, delete_file, generation, select, select_one, transaction, wipe
 from mesh.ports import Broker, Reader, Record, TopicInfo, TopicPartition
 
-__all__ = ["ReadModel"]
-
 Found = TypeVar("Found")
 
 BATCH: Final = 1_000  # records a transaction: some 30 ms, for which other commands on the file wait

@@ -10,8 +10,6 @@ from typing import Final, NamedTuple
 from mesh.core import ids
 from mesh.core.state import FINISHED, StepState, Workflow
 
-__all__ = ["OpenRow", "rows_of"]
-
 _ASIDE: Final = frozenset({*FINISHED, "again"})  # nothing is awaited there: it is settled, or its needs are not
 
 

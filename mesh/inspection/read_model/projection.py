@@ -40,8 +40,6 @@ from mesh.inspection.read_model.open_steps import rows_of
 from mesh.inspection.read_model.schema import select, select_one
 from mesh.ports import Record
 
-__all__ = ["Folder", "record_digest"]
-
 _encode_json: Final = msgspec.json.Encoder().encode
 
 

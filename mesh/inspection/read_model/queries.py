@@ -12,43 +12,6 @@ from mesh.core.ids import BUILT_IN
 from mesh.core.state import AgentCard, Workflow
 from mesh.inspection.read_model.schema import select, select_one
 
-__all__ = [
-    "AnswerRow",
-    "ApprovalRow",
-    "Awaited",
-    "CardRow",
-    "CommandRow",
-    "DeadLetterRow",
-    "EventRow",
-    "OpenStep",
-    "PartitionRow",
-    "TimelineEntry",
-    "WorkflowRow",
-    "answer",
-    "approval_request",
-    "approvals",
-    "awaited_events",
-    "cards",
-    "command",
-    "count_dead_letters",
-    "count_events",
-    "count_open_steps",
-    "count_workflows",
-    "dead_letters",
-    "decisions_after",
-    "decisions_citing",
-    "decisions_of",
-    "events_by_id",
-    "halted_iterations",
-    "open_steps",
-    "overdue_steps",
-    "partitions",
-    "running_by_agent",
-    "workflow_ids",
-    "workflow_state",
-    "workflows",
-]
-
 
 class _Row(msgspec.Struct, frozen=True, array_like=True):
     """Rows are built by position: the fields stand in the order of the query's columns."""

@@ -12,18 +12,6 @@ from typing import Any, Final
 
 import apsw
 
-__all__ = [
-    "SCHEMA_VERSION",
-    "connect",
-    "delete_file",
-    "generation",
-    "model_path",
-    "select",
-    "select_one",
-    "transaction",
-    "wipe",
-]
-
 SCHEMA_VERSION: Final = 2
 APPLICATION_ID: Final = 0x6D657368  # "mesh"
 BUSY_TIMEOUT_MS: Final = 30_000  # others hold the lock for one batch, some tens of milliseconds

@@ -9,8 +9,6 @@ from mesh.core.route import Route
 from mesh.core.state import KeptEvent
 from mesh.inspection.what_if.recording import Offered, Run
 
-__all__ = ["Arrival", "Arrivals", "event_name", "event_of"]
-
 
 class Arrival(NamedTuple):
     at_ms: int

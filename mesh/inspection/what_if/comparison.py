@@ -44,8 +44,6 @@ from mesh.core.events import (
 from mesh.core.route import Route
 from mesh.inspection.what_if.recording import Run
 
-__all__ = ["Difference", "Fact", "differences", "events_of", "facts_of"]
-
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True):
     """What was decided of one step (or of the workflow: `step` is empty), without times."""

@@ -50,20 +50,6 @@ from mesh.core.events import (
 )
 from mesh.core.inputs import HandOver
 
-__all__ = [
-    "Attempt",
-    "Claim",
-    "Offered",
-    "Outcome",
-    "Question",
-    "Recording",
-    "Reported",
-    "Run",
-    "Runs",
-    "Stuck",
-    "Wait",
-]
-
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """One run as the log has it: its decisions, the start first. `before`: decisions to keep events for it before it started."""

@@ -13,8 +13,6 @@ from mesh.inspection.what_if.comparison import Difference, Fact, differences, ev
 from mesh.inspection.what_if.recording import Run
 from mesh.inspection.what_if.sandbox import Sandbox
 
-__all__ = ["Rehearsal", "Unknown", "rehearse"]
-
 
 class Unknown(msgspec.Struct, frozen=True, kw_only=True):
     step: str

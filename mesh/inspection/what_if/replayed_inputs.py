@@ -33,8 +33,6 @@ from mesh.core.inputs import (
 )
 from mesh.inspection.what_if.recording import Attempt, Outcome, Question
 
-__all__ = ["answer_input", "command_input", "report_input", "result_input", "slot_input"]
-
 _CALL_ENDS: Final = frozenset({"failed", "rejected", "cancelled", "refused"})
 _COMMANDS: Final[dict[str, Literal["cancel", "retry", "skip", "fail"]]] = {
     "cancel": "cancel",

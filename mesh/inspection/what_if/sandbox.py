@@ -58,8 +58,6 @@ from mesh.inspection.what_if.recording import Attempt, Offered, Recording, Run, 
 from mesh.inspection.what_if.replayed_inputs import answer_input, command_input, report_input, result_input, slot_input
 from mesh.inspection.what_if.unknowns import done_by_another, is_time_out, never, unheard
 
-__all__ = ["Sandbox"]
-
 _TIMERS: Final[dict[str, TimerKind]] = {
     "running": "task_timeout",
     "retrying": "retry",

@@ -8,8 +8,6 @@ from mesh.core.events import CallFailed, CallMade, TaskDispatched, TaskFailed
 from mesh.core.route import AgentWork, Periods, Route
 from mesh.inspection.what_if.recording import Attempt, Outcome, Recording
 
-__all__ = ["done_by_another", "is_time_out", "never", "unheard"]
-
 _REFUSED_TO: Final = re.compile(r" handed over to ([a-z0-9-]+), and ")
 
 

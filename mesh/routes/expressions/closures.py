@@ -36,8 +36,6 @@ from mesh.routes.expressions.syntax import (
     Select,
 )
 
-__all__ = ["Closure", "closure", "size"]
-
 Closure = Callable[[Scope], Any]
 
 SHOWN_SOURCE: Final = 200

@@ -21,8 +21,6 @@ from mesh.routes.expressions.paths import Read, path_text, reads
 from mesh.routes.expressions.syntax import parse
 from mesh.routes.expressions.tokens import ExpressionSyntaxError, tokenize
 
-__all__ = ["CompiledExpression", "CompiledTemplate", "ExpressionSyntaxError", "compile_expression", "compile_template"]
-
 _OPEN: Final = "${{"
 _ESCAPED: Final = "$${{"
 

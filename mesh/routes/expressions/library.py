@@ -17,8 +17,6 @@ from mesh.routes.expressions.closures import SHOWN_SOURCE, Closure, size
 from mesh.routes.expressions.paths import Read, missing
 from mesh.routes.expressions.tokens import ExpressionSyntaxError, tokenize
 
-__all__ = ["library_closure"]
-
 _SIZE: Final = "size_"  # our own: the library's `size` counts a string's bytes
 _COLUMN: Final = re.compile(r"<input>:\d+:(\d+): (.*)")
 _Trie = dict[str, Any]

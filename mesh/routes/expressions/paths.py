@@ -29,8 +29,6 @@ from mesh.routes.expressions.syntax import (
     Select,
 )
 
-__all__ = ["Read", "Segments", "has_segment", "missing", "path_text", "reads", "segments_of", "what_is_there"]
-
 Segments = tuple[str | int, ...]
 """A path: the variable, then names and places in lists."""
 

@@ -16,8 +16,6 @@ from mesh.routes.expressions.paths import Read, path_text, reads
 from mesh.routes.expressions.syntax import Conditional, Logic, Node, Not, parse
 from mesh.routes.expressions.tokens import tokenize
 
-__all__ = ["Part", "operands", "part_closure", "part_reads", "parts_of", "text_of", "tree"]
-
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
     """One part of an expression and what it came to: a `value`, or the `error` that kept it from one. `paths`: what a part without parts reads."""

@@ -12,25 +12,6 @@ import msgspec
 
 from mesh.routes.expressions.tokens import Token, shown, tokenize, wrong
 
-__all__ = [
-    "MACROS",
-    "Binary",
-    "Call",
-    "Conditional",
-    "Constant",
-    "Has",
-    "Index",
-    "ListOf",
-    "Logic",
-    "MapOf",
-    "Name",
-    "Negate",
-    "Node",
-    "Not",
-    "Select",
-    "parse",
-]
-
 MAX_TOKENS: Final = 800  # bounds the depth of a chain, and with it the interpreter's stack when it is evaluated
 MAX_NESTING: Final = 40  # of brackets; the CEL library gives up at 96
 

@@ -8,8 +8,6 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final, Literal, NamedTuple
 
-__all__ = ["ExpressionSyntaxError", "Token", "shown", "tokenize", "wrong"]
-
 KEYWORDS: Final = frozenset({"true", "false", "null", "in"})
 
 

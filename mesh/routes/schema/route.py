@@ -27,8 +27,6 @@ from mesh.routes.schema.values import (
 )
 from mesh.routes.triggers import TRIGGER_KEYS
 
-__all__ = ["DIALECT", "route_schema"]
-
 DIALECT: Final = "http://json-schema.org/draft-07/schema#"  # the newest that editors' YAML support covers as a whole
 
 

@@ -22,8 +22,6 @@ from mesh.routes.schema.values import (
     whole,
 )
 
-__all__ = ["step_schema"]
-
 
 def step_schema() -> Schema:
     """The schema of one step. Raises `KeyError` as `route_schema` does."""

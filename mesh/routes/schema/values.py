@@ -5,20 +5,6 @@ from typing import Any, Final
 from mesh.routes.budgets import MAX_AMOUNT
 from mesh.routes.problems import DURATION, NAME, NAME_LENGTH, UNITS_S
 
-__all__ = [
-    "EXPRESSION",
-    "LIST",
-    "TEXT",
-    "Schema",
-    "Shapes",
-    "amount",
-    "choice",
-    "duration",
-    "mapping",
-    "name",
-    "whole",
-]
-
 Schema = dict[str, Any]
 Shapes = dict[str, Schema]
 

@@ -15,8 +15,6 @@ from mesh.ports import Committed, Record, Subscription, TopicPartition
 from mesh.services.agent_runtime.settings import AgentSettings
 from mesh.services.agent_runtime.work import Share, Work
 
-__all__ = ["Assignment"]
-
 
 class Assignment:
     """`held`: works handed out and not come back. `abandon` is told of a work that another member has, or will have."""

@@ -20,8 +20,6 @@ from mesh.errors import NonRetryable
 from mesh.observability import Tracer, live_span
 from mesh.services.agent_runtime.threads import DaemonThreads
 
-__all__ = ["MAX_MESSAGE_CHARS", "AgentCall", "Answer"]
-
 Answer = bytes | TaskError | inputs.HandOver
 
 MAX_MESSAGE_CHARS: Final = 2000  # of an error: enough for people, and the log keeps it for ever

@@ -19,8 +19,6 @@ from mesh.core.topics import Topics
 from mesh.errors import BrokerUnavailable
 from mesh.ports import Broker, Clock, OutRecord
 
-__all__ = ["CardKeeper", "card_of", "registration_of"]
-
 _REGISTER_EVERY: Final = 30  # renewals of the card: five minutes, as a card is renewed by default
 
 

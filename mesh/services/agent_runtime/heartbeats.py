@@ -21,8 +21,6 @@ from mesh.errors import BrokerUnavailable
 from mesh.ports import Broker, OutRecord
 from mesh.services.agent_runtime.work import Work
 
-__all__ = ["Signs"]
-
 _Status = Literal["started", "heartbeat"]
 _PART: Final = 3  # of a period: two signs may be lost, or late, before the third is missed
 

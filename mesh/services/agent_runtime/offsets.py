@@ -18,8 +18,6 @@ from typing import Final
 
 from mesh.ports import Committed
 
-__all__ = ["MAX_METADATA_CHARS", "TaskOffsets"]
-
 MAX_METADATA_CHARS: Final = 4096  # Kafka's default for offset.metadata.max.bytes; the text is ASCII
 _FORMAT: Final = "t1:"
 _RUN: Final = re.compile(r"([0-9a-z]+)\+([0-9a-z]+)")

@@ -14,8 +14,6 @@ from mesh.errors import BrokerUnavailable
 from mesh.ports import Broker, Delivery, OutRecord, SendFailure
 from mesh.services.agent_runtime.work import Work
 
-__all__ = ["Outbox"]
-
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 5.0
 _BATCH_RECORDS: Final = 1000

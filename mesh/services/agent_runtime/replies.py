@@ -17,8 +17,6 @@ from mesh.ports import Clock, Delivery, OutRecord, Record, SendFailure
 from mesh.services.agent_runtime.call import Answer
 from mesh.services.agent_runtime.work import Work
 
-__all__ = ["Replies"]
-
 _MS: Final = 1000.0
 _ENVELOPE_BYTES: Final = 32 * 1024  # ids, which are at most some 2 KB each, six times over, and the rest of a result
 

@@ -44,8 +44,6 @@ from mesh.services.agent_runtime.threads import DaemonThreads
 from mesh.services.agent_runtime.work import Work
 from mesh.services.agent_runtime.workers import Workers
 
-__all__ = ["AgentRuntime", "run_agents"]
-
 _PAUSED_POLL_S: Final = 0.5  # between polls that only serve the membership
 _FLUSH_S: Final = 5.0  # at a stop, for results that are made and not yet sent
 _LONGEST_PAUSE_S: Final = 5.0

@@ -2,8 +2,6 @@
 
 import msgspec
 
-__all__ = ["AgentSettings", "Counts"]
-
 
 class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How an agent's process behaves."""

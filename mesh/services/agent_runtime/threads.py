@@ -12,8 +12,6 @@ from contextvars import copy_context
 from queue import SimpleQueue
 from typing import Any
 
-__all__ = ["DaemonThreads"]
-
 _Job = tuple["asyncio.Future[Any]", Callable[[], Any]]
 
 

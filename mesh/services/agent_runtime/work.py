@@ -10,8 +10,6 @@ from mesh.codec.tasks import Task
 from mesh.ports import Committed, Record, TopicPartition
 from mesh.services.agent_runtime.offsets import TaskOffsets
 
-__all__ = ["Share", "Work"]
-
 
 class Share:
     """One partition, for as long as it is ours.

@@ -25,8 +25,6 @@ from mesh.services.agent_runtime.replies import Replies
 from mesh.services.agent_runtime.settings import Counts
 from mesh.services.agent_runtime.work import Work
 
-__all__ = ["Workers"]
-
 _WARN_EVERY_S: Final = 60.0  # of tasks past their deadline
 _SLICE_S: Final = 0.005  # a worker lets the loop breathe after this long: heartbeats run in it
 

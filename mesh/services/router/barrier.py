@@ -13,8 +13,6 @@ from mesh.services.router.deadlines import Barrier
 from mesh.services.router.owner import Owner
 from mesh.services.router.timers import Awaited
 
-__all__ = ["raise_barriers"]
-
 _CLOCK_SLACK_MS: Final = 1
 """Broker timestamps are whole milliseconds: an answer of the deadline's own millisecond is in time."""
 

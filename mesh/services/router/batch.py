@@ -8,8 +8,6 @@ from mesh.core.state import Workflow
 from mesh.ports import OutRecord
 from mesh.services.router.spans import Traced
 
-__all__ = ["Batch", "Flight"]
-
 
 class Batch:
     """Decisions of one partition that go to the log in one append.

@@ -20,8 +20,6 @@ from mesh.ports import CheckpointStore
 from mesh.services.router.config import RouterConfig
 from mesh.services.router.owner import Owner
 
-__all__ = ["Checkpoints", "Saving", "load_fold"]
-
 _log = structlog.get_logger()
 
 

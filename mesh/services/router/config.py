@@ -2,8 +2,6 @@
 
 import msgspec
 
-__all__ = ["RouterConfig"]
-
 
 class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
     """`instance` names the process in logs, in `OwnerChanged` and to its group."""

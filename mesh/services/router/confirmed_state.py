@@ -9,8 +9,6 @@ from mesh.core.replay import PartitionFold
 from mesh.core.state import PartitionState, Workflow
 from mesh.services.router.batch import Batch
 
-__all__ = ["Confirmed"]
-
 
 class Confirmed:
     """The confirmed state, but for the workflows that the last checkpoint has: those are not held twice.

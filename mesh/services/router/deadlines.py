@@ -11,8 +11,6 @@ from mesh.core.state import Workflow
 from mesh.services.router.liveness import Signs
 from mesh.services.router.timers import AWAITED, Awaited, Timers
 
-__all__ = ["Barrier", "Deadlines"]
-
 _SETS_TIME: Final = (WorkflowStarted, BudgetRaised)
 _ASK_AGAIN_MS: Final = 200  # while ingress has not copied all answers yet
 

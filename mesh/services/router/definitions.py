@@ -18,8 +18,6 @@ from mesh.errors import BrokerError
 from mesh.ports import Broker, Clock, Entropy
 from mesh.services.definitions import DefinitionsReader, activate
 
-__all__ = ["Definitions"]
-
 _log = structlog.get_logger()
 _FOLLOW_EVERY_S: Final = 1.0  # how late a call of a workflow may learn of a new version
 _KEPT: Final = 8  # indexes of times past, for a backlog

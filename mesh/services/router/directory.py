@@ -12,8 +12,6 @@ from mesh.core.topics import Topics
 from mesh.errors import BrokerUnavailable, MalformedRecord, TopicMissing
 from mesh.ports import Broker, Clock, Reader, Record, TopicPartition
 
-__all__ = ["DirectoryFollower"]
-
 _log = structlog.get_logger()
 _READ_TIMEOUT_S = 30.0
 _PAUSE_S = 0.5

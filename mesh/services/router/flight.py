@@ -19,8 +19,6 @@ from mesh.ports import Broker, Clock, Delivery, OutRecord, Record, SendFailure
 from mesh.services.router.batch import Batch, Flight
 from mesh.services.router.owner import Owner
 
-__all__ = ["begin_flight", "fly", "must_not_be_passed_over", "undeliverable", "wait_landed"]
-
 _log = structlog.get_logger()
 _GAP_READ_TIMEOUT_S = 10.0
 

@@ -39,8 +39,6 @@ from mesh.ports import (
 from mesh.services.router.config import RouterConfig
 from mesh.services.router.definitions import Definitions
 
-__all__ = ["Ingress"]
-
 _log = structlog.get_logger()
 _POLL_TIMEOUT_S: Final = 0.5
 _LAG_CHECK_S: Final = 1.0

@@ -35,17 +35,6 @@ from mesh.core.inputs import (
 from mesh.errors import MalformedRecord
 from mesh.ports import Record
 
-__all__ = [
-    "cause_of_parked",
-    "inbox_input",
-    "name_of_crossing",
-    "parked",
-    "place",
-    "reply_input",
-    "source_of",
-    "workflow_of",
-]
-
 _SENDER: Final = re.compile("^/mesh/(ingress|owner)/")
 
 MAX_ID: Final = 2_000

@@ -24,8 +24,6 @@ from mesh.core.inputs import SignReceived, TimerDue, TimerKind
 from mesh.core.route import Periods
 from mesh.core.state import StepState, Workflow
 
-__all__ = ["Signs"]
-
 _Entry = tuple[int, str, int]  # due_at_ms, task id, attempt
 _REBUILD_AT: Final = 50_000
 

@@ -74,8 +74,6 @@ from mesh.services.router.input_records import (
 from mesh.services.router.spans import RouterSpans, Traced
 from mesh.services.router.timers import AWAITED, Awaited
 
-__all__ = ["CAREFUL_AFTER", "Owner"]
-
 _log = structlog.get_logger()
 
 CAREFUL_AFTER: Final = 3

@@ -27,8 +27,6 @@ from mesh.services.router.schedules import ScheduleTeller
 from mesh.services.router.spans import RouterSpans
 from mesh.services.router.takeover import take_over
 
-__all__ = ["Router"]
-
 _log = structlog.get_logger()
 _BARRIER_POLL_S = 0.005  # how late an answer about a barrier may be noticed while no record comes
 

@@ -18,8 +18,6 @@ from mesh.errors import BrokerUnavailable
 from mesh.ports import Broker, Clock, Entropy
 from mesh.services.definitions import DefinitionsReader
 
-__all__ = ["ScheduleTeller", "schedules_in_effect"]
-
 _log = structlog.get_logger()
 _LOOK_EVERY_S: Final = 1.0
 

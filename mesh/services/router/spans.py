@@ -27,8 +27,6 @@ from mesh.core.state import StepState, Workflow
 from mesh.core.topics import Topics
 from mesh.observability import Attributes, SpanKind, Tracer, record_span
 
-__all__ = ["RouterSpans", "Traced"]
-
 
 class Traced(NamedTuple):
     """A decision, with what its spans are made of: the input, and the workflow before and after."""

@@ -30,8 +30,6 @@ from mesh.services.router.confirmed_state import Confirmed
 from mesh.services.router.flight import must_not_be_passed_over, undeliverable
 from mesh.services.router.owner import CAREFUL_AFTER, Owner
 
-__all__ = ["take_over"]
-
 _log = structlog.get_logger()
 _READ_TIMEOUT_S: Final = 30.0
 _BREATHE_EVERY: Final = 500

@@ -12,8 +12,6 @@ from mesh.core.inputs import TimerDue, TimerKind
 from mesh.core.limits import next_grant_at_ms
 from mesh.core.state import StepState, Workflow
 
-__all__ = ["AWAITED", "Awaited", "Timers", "rate_due_at_ms"]
-
 Awaited = Literal["nothing", "results", "answers", "events"]
 AWAITED: Final[tuple[Awaited, ...]] = ("nothing", "results", "answers", "events")
 

@@ -18,8 +18,6 @@ from mesh.testing.broker_contract.harness import (
     out,
 )
 
-__all__ = ["GroupCases"]
-
 
 def _group() -> str:
     return f"contract.{secrets.token_hex(6)}"

@@ -23,19 +23,6 @@ from mesh.ports import (
     TopicSpec,
 )
 
-__all__ = [
-    "GENEROUS_S",
-    "BrokerHarness",
-    "ContractCases",
-    "Member",
-    "collect",
-    "drive",
-    "new_topic",
-    "out",
-    "read_all",
-    "send_effects",
-]
-
 GENEROUS_S = 60.0  # a wait past this is a failure, on however noisy a machine
 _TICK_S = 0.1  # one turn of polling while a condition is waited for
 

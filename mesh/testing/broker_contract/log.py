@@ -20,8 +20,6 @@ from mesh.testing.broker_contract.harness import (
     send_effects,
 )
 
-__all__ = ["LogCases"]
-
 
 def _decisions(log: TopicPartition, *names: str) -> list[OutRecord]:
     return [out(log.topic, name, key=name, partition=log.partition) for name in names]

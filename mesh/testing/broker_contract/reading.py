@@ -13,8 +13,6 @@ from mesh.testing.broker_contract.harness import (
     out,
 )
 
-__all__ = ["ReadingCases"]
-
 
 def _by_partition(records: list[Record]) -> dict[TopicPartition, list[int]]:
     found: dict[TopicPartition, list[int]] = {}

@@ -14,8 +14,6 @@ from mesh.testing.broker_contract.harness import (
     read_all,
 )
 
-__all__ = ["SendingCases"]
-
 
 def _values(records: list[Record], key: str | None = None) -> list[str]:
     return [(r.value or b"").decode() for r in records if key is None or r.key == key.encode()]

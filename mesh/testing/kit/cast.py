@@ -20,8 +20,6 @@ from mesh.services.agent_runtime.threads import DaemonThreads
 from mesh.testing.kit.errors import KitError, is_for_the_test
 from mesh.testing.kit.scripts import Answer, Answers, Called, Failure, HandedOver, Output, Reply, replies, takes_context
 
-__all__ = ["Call", "PlayedAgent", "PlayedPerson", "Question"]
-
 __tracebackhide__ = is_for_the_test
 
 _NO_THREADS: Final = DaemonThreads(0, "none")

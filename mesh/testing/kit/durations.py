@@ -6,8 +6,6 @@ from typing import Final
 
 from mesh.testing.kit.errors import KitError, is_for_the_test
 
-__all__ = ["Duration", "seconds"]
-
 __tracebackhide__ = is_for_the_test
 
 Duration = str | float | timedelta

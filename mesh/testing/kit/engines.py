@@ -30,8 +30,6 @@ from mesh.testing.kit.errors import KitError, is_for_the_test
 from mesh.testing.kit.stage import Stage
 from mesh.testing.virtual_time.loop import SeededEntropy, VirtualClock, VirtualTimeLoop
 
-__all__ = ["Engine", "RealEngine", "VirtualEngine"]
-
 __tracebackhide__ = is_for_the_test
 
 T = TypeVar("T")

@@ -5,8 +5,6 @@ from typing import Any
 from mesh.errors import MeshError
 from mesh.routes.problems import near
 
-__all__ = ["KitError", "Refused", "StandsStill", "TranscriptDiffers", "is_for_the_test", "unknown"]
-
 
 class KitError(AssertionError):
     """Something is missing or misspelt in the test, or the mesh did not do what it was waited for. The message says what to write."""

@@ -5,8 +5,6 @@ from pathlib import Path
 
 from mesh.testing.kit.errors import TranscriptDiffers, is_for_the_test
 
-__all__ = ["compare"]
-
 __tracebackhide__ = is_for_the_test
 
 

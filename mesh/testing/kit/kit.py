@@ -50,8 +50,6 @@ from mesh.testing.transcript import Writer, as_json, steps_of
 from mesh.testing.transcript.phrases import event_words
 from mesh.testing.transcript.words import Words
 
-__all__ = ["MeshKit"]
-
 __tracebackhide__ = is_for_the_test
 
 T = TypeVar("T")

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from mesh.codec.commands import Command, encode_command
+from mesh.codec.commands import encode_command
 from mesh.core.events import CommandRefused
+from mesh.core.inputs import Command
 from mesh.core.state import StepState, Workflow
 from mesh.testing.kit.cast import Question
 from mesh.testing.kit.errors import KitError, Refused, StandsStill, is_for_the_test, unknown
@@ -14,8 +15,6 @@ from mesh.testing.transcript.phrases import lasting
 
 if TYPE_CHECKING:
     from mesh.testing.kit.kit import MeshKit
-
-__all__ = ["Ended", "Run"]
 
 __tracebackhide__ = is_for_the_test
 

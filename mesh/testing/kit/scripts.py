@@ -31,28 +31,6 @@ from mesh.core.inputs import TaskError
 from mesh.errors import NonRetryable
 from mesh.testing.kit.durations import Duration, seconds
 
-__all__ = [
-    "Answer",
-    "Called",
-    "Fails",
-    "Failure",
-    "HandedOver",
-    "Later",
-    "Output",
-    "Reply",
-    "Silence",
-    "Works",
-    "approves",
-    "dies",
-    "fails",
-    "hangs",
-    "later",
-    "rejects",
-    "replies",
-    "silent",
-    "uses",
-]
-
 
 class Output(msgspec.Struct, frozen=True):
     """The attempt succeeds with this."""

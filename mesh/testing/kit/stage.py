@@ -36,8 +36,6 @@ from mesh.testing.kit.errors import KitError, is_for_the_test, unknown
 from mesh.testing.kit.scripts import Answer, Reply, Silence, Works
 from mesh.testing.transcript import stand
 
-__all__ = ["Heard", "Stage"]
-
 __tracebackhide__ = is_for_the_test
 
 _POLL_S: Final = 5.0

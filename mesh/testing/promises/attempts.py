@@ -23,8 +23,6 @@ from mesh.core.state import Workflow
 from mesh.testing.promises.deadlines import Deadlines
 from mesh.testing.promises.ledger import Step
 
-__all__ = ["Attempts"]
-
 _SILENCES: Final = frozenset({"start_timeout", "run_timeout", "heartbeat_timeout"})
 
 

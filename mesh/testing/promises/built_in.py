@@ -7,8 +7,6 @@ from mesh.core.events import AliasGranted, AliasReturned, AliasSought, EventRedi
 from mesh.core.state import Workflow
 from mesh.testing.promises.ledger import Step
 
-__all__ = ["BuiltIns"]
-
 _OVERDUE_MS = 30_000
 
 

@@ -19,8 +19,6 @@ from mesh.core.state import Directory, Workflow
 from mesh.ports import Record
 from mesh.testing.promises.ledger import Source, Step, input_of
 
-__all__ = ["Deadlines"]
-
 _SUCCESSES: Final = frozenset({"succeeded", "completed"})  # of a task, of a call
 _SLACK_MS: Final = 2  # between an owner's clock, corrected, and the broker's: both are cut to whole milliseconds
 

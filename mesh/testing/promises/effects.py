@@ -19,8 +19,6 @@ from mesh.core.topics import Topics
 from mesh.ports import Record
 from mesh.testing.promises.ledger import Ledgers, PartitionLedger, Sent, Step, topic_of
 
-__all__ = ["EffectLedger"]
-
 
 class EffectLedger:
     """Told of what is decided and of what the broker took. `afterwards`: not in the order of their landing. `partitions`: of the inbox, as the log's newest claim says."""

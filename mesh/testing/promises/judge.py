@@ -65,8 +65,6 @@ from mesh.testing.promises.rules import broken_rules
 from mesh.testing.promises.slots import SlotLedger, kept_needlessly
 from mesh.testing.promises.usage import UsageLedger
 
-__all__ = ["Promises"]
-
 
 class Promises:
     """Give it every record by `landed`; `findings` is empty while all promises are kept.

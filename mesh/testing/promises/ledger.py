@@ -9,8 +9,6 @@ from mesh.core.replay import PartitionFold
 from mesh.core.state import Workflow
 from mesh.core.topics import Topics
 
-__all__ = ["Ledgers", "PartitionLedger", "Sent", "Source", "Step", "input_of", "topic_of"]
-
 Source = tuple[str, int, int, int]  # topic, partition, offset, index
 Sent = tuple[str, str]  # topic, effect id
 

@@ -13,8 +13,6 @@ from mesh.core.state import Directory, Workflow
 from mesh.testing.promises.ledger import Step, input_of
 from mesh.testing.promises.slots import cards_of
 
-__all__ = ["another_decision"]
-
 
 def another_decision(step: Step, routes: Mapping[str, Route], known: Directory) -> str:
     """What is wrong with a decision, beside what `decide` gives for its input on the state that the log has; empty: nothing is, or it can't be told. `routes`: by digest; `known`: what every router knows."""

@@ -44,8 +44,6 @@ from mesh.core.limits import AGENT, limiter_id
 from mesh.core.route import AgentWork, CallWork, EndWork, Route, Step, WaitWork
 from mesh.core.state import FINISHED, StepState, Workflow
 
-__all__ = ["broken_rules"]
-
 _ACTS: Final = (
     TaskDispatched
     | TaskHeld

@@ -12,8 +12,6 @@ from mesh.core.events import Decision, SlotGranted, SlotQueued, SlotReleased, Sl
 from mesh.core.limits import AGENT, Limit, limiter_id
 from mesh.core.state import AgentCard, Workflow
 
-__all__ = ["SlotLedger", "cards_of", "kept_needlessly"]
-
 
 class SlotLedger:
     """Give it every effective event, in the order in which decisions land; it tells what is wrong."""

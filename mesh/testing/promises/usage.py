@@ -35,8 +35,6 @@ from mesh.core.events import (
 )
 from mesh.core.state import Workflow
 
-__all__ = ["UsageLedger"]
-
 _Amounts = dict[str, float]
 _DUST: Final = 1e-6
 _SAYS_NOTHING: Final = frozenset({"timeout", "undeliverable", "parked"})

@@ -12,8 +12,6 @@ from mesh.errors import NonRetryable
 from mesh.services.agent_runtime import AgentSettings
 from mesh.testing.simulation.routes import CAPABILITIES
 
-__all__ = ["SETTINGS", "scripted_agent"]
-
 SETTINGS: Final = AgentSettings(
     task_partitions=2,
     poll_s=2.0,

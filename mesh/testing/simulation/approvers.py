@@ -7,8 +7,6 @@ import msgspec
 from mesh.codec.approvals import ApprovalRequest, encode_response
 from mesh.testing.simulation.ground import Ground
 
-__all__ = ["Approvers"]
-
 
 class Approvers:
     """`on_request` where a question was delivered; `expect` where one will be; `answer` gives one."""

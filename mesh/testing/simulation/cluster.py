@@ -11,8 +11,6 @@ from mesh.core.topics import Topics
 from mesh.ports import Appended, OutRecord, Record, SendFailure, TopicPartition
 from mesh.testing.promises.judge import Promises
 
-__all__ = ["RouterConnection", "WatchedCluster"]
-
 
 class WatchedCluster(MemoryCluster):
     """`on_landed` is called with each record before anybody else can see it."""

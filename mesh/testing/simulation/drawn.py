@@ -10,10 +10,9 @@ from copy import deepcopy
 from typing import Any, Final, NamedTuple
 
 from mesh.core.route import Route
-from mesh.routes.compiler import RouteRefused, compile_route
+from mesh.routes.compiler import compile_route
+from mesh.routes.problems import RouteRefused
 from mesh.testing.simulation.routes import AGENTS, AWAITED, CAPABILITIES, UNKNOWN_AGENT
-
-__all__ = ["DrawnRoute", "draw_routes"]
 
 _Document = dict[str, Any]
 

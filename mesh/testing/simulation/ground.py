@@ -14,8 +14,6 @@ from mesh.ports import Clock, OutRecord
 from mesh.testing.promises.judge import Promises
 from mesh.testing.simulation.repertoire import Repertoire
 
-__all__ = ["Ground"]
-
 
 class Ground:
     """What is sent here lands at once: the faults of the network are met by the routers' own connections. While `is_calm` everybody does right, and promptly."""

@@ -12,8 +12,6 @@ from mesh.core.state import StepState, Workflow
 from mesh.testing.simulation.approvers import Approvers
 from mesh.testing.simulation.ground import Ground
 
-__all__ = ["Operators"]
-
 _SWEEP_S: Final = 5.0
 _PATIENCE_S: Final = 15.0  # for what an operator has ordered
 _NOT_STORED: Final = "sha256:" + "0" * 64

@@ -24,8 +24,6 @@ from mesh.testing.simulation.repertoire import Repertoire
 from mesh.testing.simulation.routes import AGENTS, CAPABILITIES, UNKNOWN_AGENT
 from mesh.testing.simulation.upstream import Upstream
 
-__all__ = ["Parties", "workflows_of"]
-
 
 class Parties:
     """`plays_agents` false: real agent runtimes do, and only results are sent again here."""

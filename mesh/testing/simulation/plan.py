@@ -7,8 +7,6 @@ import msgspec
 from mesh.adapters.memory import WeakBehaviour
 from mesh.testing.simulation.routes import AGENTS, FIXED
 
-__all__ = ["Plan"]
-
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What a run is like. `Plan.of(seed)` draws it."""

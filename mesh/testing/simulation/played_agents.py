@@ -18,8 +18,6 @@ from mesh.ports import OutRecord, Record
 from mesh.testing.simulation.ground import Ground
 from mesh.testing.simulation.routes import AGENTS
 
-__all__ = ["PlayedAgents"]
-
 _CALM_AGENT_S: Final = 0.05
 
 

@@ -12,8 +12,6 @@ from mesh.routes.compiler import compile_route
 from mesh.testing.simulation.drawn import DrawnRoute
 from mesh.testing.simulation.routes import CALLED, CHANGED, FIXED, SCHEDULED
 
-__all__ = ["Repertoire"]
-
 
 class Repertoire(msgspec.Struct, frozen=True, kw_only=True):
     """`kinds`: names of the routes that events start, of type `sim.<name>`. `versions`: of each route by name; the first is what routers begin with.

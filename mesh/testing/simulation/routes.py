@@ -5,8 +5,6 @@ Owns the documents alone; `repertoire` chooses and compiles them, `upstream` pub
 
 from typing import Any, Final
 
-__all__ = ["AGENTS", "AWAITED", "CALLED", "CAPABILITIES", "CHANGED", "FIXED", "ROLES", "SCHEDULED", "UNKNOWN_AGENT"]
-
 UNKNOWN_AGENT: Final = "ghost"
 """Its topic is not there until the faults stop."""
 

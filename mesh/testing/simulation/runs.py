@@ -12,8 +12,6 @@ from mesh.testing.simulation.transcript import Transcript
 from mesh.testing.simulation.world import World
 from mesh.testing.virtual_time.loop import VirtualTimeLoop, run
 
-__all__ = ["Outcome", "drawn_yaml", "simulate"]
-
 _LAST_LINES = 60
 
 

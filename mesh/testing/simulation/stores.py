@@ -4,8 +4,6 @@ from collections.abc import Collection, Mapping
 
 from mesh.ports import Checkpoint
 
-__all__ = ["MemoryCheckpointStore"]
-
 
 class MemoryCheckpointStore:
     """One partition's checkpoint. Every state saved so far is kept, so that `turn_back` can give an older one.

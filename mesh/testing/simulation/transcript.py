@@ -15,8 +15,6 @@ from mesh.errors import MeshError
 from mesh.ports import Record
 from mesh.testing.virtual_time.incarnation import current_incarnation
 
-__all__ = ["Transcript"]
-
 _NOT_SHOWN = frozenset({"log_level", "exc_info", "instance", "event"})
 _MAX_CHARS = 220
 

@@ -11,8 +11,6 @@ from mesh.ports import OutRecord
 from mesh.testing.simulation.approvers import Approvers
 from mesh.testing.simulation.ground import Ground
 
-__all__ = ["Upstream"]
-
 
 class Upstream:
     """`publish` once for each workflow; `on_wait` where a step has begun to wait for an event."""

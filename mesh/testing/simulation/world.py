@@ -40,8 +40,6 @@ from mesh.testing.simulation.transcript import Transcript
 from mesh.testing.virtual_time.incarnation import Incarnation
 from mesh.testing.virtual_time.loop import SeededEntropy, VirtualClock, VirtualTimeLoop
 
-__all__ = ["World"]
-
 _EPOCH_MS: Final = (
     1_767_225_640_000  # 2026-01-01T00:00:40Z: schedules fire 20 s after the begin, while there are faults
 )

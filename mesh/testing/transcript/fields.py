@@ -47,8 +47,6 @@ from mesh.core.schedules import Schedule
 from mesh.core.state import KeptEvent
 from mesh.testing.transcript.writer import as_json
 
-__all__ = ["UNSAID", "effect_line", "event_line", "input_line", "schedule_words"]
-
 UNSAID = frozenset(
     {
         "agent_instance",

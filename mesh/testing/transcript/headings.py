@@ -25,8 +25,6 @@ from mesh.testing.transcript.phrases import event_words, short, step_words
 from mesh.testing.transcript.words_of_slots import slot_heading
 from mesh.testing.transcript.writer import as_json
 
-__all__ = ["heading"]
-
 
 def heading(decision: Decision, agents: Mapping[str, str]) -> str:
     """What came in, in a line. `agents`: who had which attempt, by id, for an answer does not say it."""

@@ -6,8 +6,6 @@ from typing import Any, Final
 from mesh.core.ids import parse_step_id
 from mesh.testing.transcript.writer import as_json
 
-__all__ = ["event_words", "lasting", "named", "short", "step_words", "timeless"]
-
 _WORD: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _WAITED: Final = re.compile(r"\b(?:after|in|for) [0-9.]+ s\b")
 _UNITS: Final = (("d", 86_400), ("h", 3_600), ("m", 60))

@@ -85,8 +85,6 @@ from mesh.testing.transcript.phrases import event_words, lasting, named, short, 
 from mesh.testing.transcript.words_of_slots import slot_words
 from mesh.testing.transcript.writer import as_json
 
-__all__ = ["Told", "Words"]
-
 _EFFECTS_WITH_WORDS: Final = (
     SendTask,
     AskApproval,

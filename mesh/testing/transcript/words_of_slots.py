@@ -5,8 +5,6 @@ from mesh.core.events import Event, SlotFreed, SlotGranted, SlotQueued, SlotRefu
 from mesh.core.limits import limiter_name
 from mesh.testing.transcript.phrases import step_words
 
-__all__ = ["slot_heading", "slot_words"]
-
 _HEADINGS = {
     "slot_wanted": "{who} wants a slot",
     "slot_given": "{who} has been granted a slot",

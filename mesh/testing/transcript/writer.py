@@ -9,8 +9,6 @@ from msgspec import to_builtins
 from mesh.core.route import Route
 from mesh.core.state import Workflow
 
-__all__ = ["Writer", "as_json", "since", "stand", "steps_of"]
-
 _LINES_OF_ITS_OWN = frozenset({"route", "on", "key", "steps"})
 
 

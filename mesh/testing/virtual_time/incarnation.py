@@ -9,8 +9,6 @@ from collections.abc import Callable, Coroutine
 from contextvars import ContextVar, copy_context
 from typing import Any, Final, TypeVar
 
-__all__ = ["INCARNATION", "Incarnation", "current_incarnation"]
-
 T = TypeVar("T")
 
 

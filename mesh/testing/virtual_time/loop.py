@@ -35,15 +35,6 @@ from typing import Any, Final, NoReturn, TypeVar, TypeVarTuple, Unpack
 
 from mesh.testing.virtual_time.incarnation import INCARNATION, Incarnation
 
-__all__ = [
-    "Deadlock",
-    "SeededEntropy",
-    "VirtualClock",
-    "VirtualTimeLimit",
-    "VirtualTimeLoop",
-    "run",
-]
-
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 

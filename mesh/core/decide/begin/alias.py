@@ -11,8 +11,6 @@ from mesh.core.matching import made_key
 from mesh.core.route import ExpressionError, Template
 from mesh.core.state import StepState
 
-__all__ = ["claim", "is_done_but_for_its_alias", "return_aliases", "seek"]
-
 
 def claim(draft: Draft, name: str) -> bool:
     """Ask for the alias of a step that has just succeeded. True: so it is not settled yet."""

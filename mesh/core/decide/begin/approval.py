@@ -9,8 +9,6 @@ from mesh.core.events import ApprovalRequested
 from mesh.core.json_values import digest
 from mesh.core.route import ApprovalWork
 
-__all__ = ["ask"]
-
 
 def ask(draft: Draft, name: str, work: ApprovalWork, reason: str) -> None:
     """Raises `ExpressionError`."""

@@ -10,8 +10,6 @@ from mesh.core.events import CallMade, CallRefused, CallWithdrawn, IncidentRaise
 from mesh.core.route import CallWork
 from mesh.core.state import Account, StepState
 
-__all__ = ["call", "call_again", "refuse", "withdraw", "withdraw_items"]
-
 
 def call(draft: Draft, place: str, work: CallWork, value: Any, reason: str, *, attempt: int = 1) -> None:
     """Call the newest known version of the route, or hold it where the budget does not have its slice; an incident where there is none."""

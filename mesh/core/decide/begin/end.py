@@ -9,8 +9,6 @@ from mesh.core.joins import takes_rejection
 from mesh.core.route import ExpressionError
 from mesh.core.state import FINISHED, StepState
 
-__all__ = ["end", "end_if_done", "outputs", "rejection_reason"]
-
 _RAN: Final = frozenset({"succeeded", "rejected"})
 
 

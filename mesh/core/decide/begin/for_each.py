@@ -12,8 +12,6 @@ from mesh.core.json_values import kind_of
 from mesh.core.route import CallWork, ExpressionError, ForEach, Step
 from mesh.core.state import Fan, StepState
 
-__all__ = ["advance", "begin_item", "is_tolerated", "start"]
-
 
 def start(draft: Draft, step: Step, each: ForEach, reason: str) -> bool:
     """True: the list is empty, so the step is settled. Raises `ExpressionError`."""

@@ -14,8 +14,6 @@ from mesh.core.matching import made_key
 from mesh.core.route import AgentWork, ExpressionError, StepLimit
 from mesh.core.state import Workflow
 
-__all__ = ["LimitAt", "limits_of", "look_after_slots", "release_all", "request"]
-
 
 class LimitAt(NamedTuple):
     """A limiter, and the numbers that it is told."""

@@ -7,8 +7,6 @@ from mesh.core.events import IncidentRaised, RoundStarted
 from mesh.core.route import ExpressionError, Repeat
 from mesh.core.state import FINISHED
 
-__all__ = ["go_round", "goes_round"]
-
 
 def goes_round(draft: Draft, name: str, repeat: Repeat) -> bool:
     """True: the loop is not done. It goes round again, or its bound is reached and it has become an incident or the workflow's end."""

@@ -8,8 +8,6 @@ from mesh.core import ids
 from mesh.core.decide.draft import Draft
 from mesh.core.events import CallMade, PortionScheduled, SlotRequested, TaskDispatched, TaskHeld
 
-__all__ = ["PORTION", "PORTION_BYTES", "Portion", "go_on_later", "size_of"]
-
 PORTION: Final = 100  # tasks or calls of one decision
 PORTION_BYTES: Final = 256 * 1024  # of their inputs, once there is more than one
 

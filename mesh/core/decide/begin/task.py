@@ -9,8 +9,6 @@ from mesh.core.decide.draft import Draft, Shortage
 from mesh.core.events import IncidentRaised, TaskDispatched, TaskHeld
 from mesh.core.route import AgentWork, CallWork, ExpressionError
 
-__all__ = ["agent_work", "dispatch", "round_of", "work_at"]
-
 
 def agent_work(draft: Draft, place: str) -> AgentWork:
     """What an agent is asked to do at this place: the step's work, or its compensation."""

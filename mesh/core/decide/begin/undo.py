@@ -28,8 +28,6 @@ from mesh.core.evolve.steps import may_be_done
 from mesh.core.route import ExpressionError
 from mesh.core.state import FINISHED, Ending
 
-__all__ = ["begin_undo", "cancel_step", "close", "compensate", "leave_undone", "undo_next"]
-
 
 def close(draft: Draft, status: EndStatus, reason: str, output: Any = None) -> None:
     """The end. Open questions and calls are withdrawn, aliases and slots given back; events that no step took go to the dead letters."""

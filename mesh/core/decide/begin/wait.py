@@ -8,8 +8,6 @@ from mesh.core.events import EventReceived, StepComputed, WaitStarted
 from mesh.core.json_values import kind_of
 from mesh.core.route import AwaitedEvent, ExpressionError, Route, Step, WaitWork
 
-__all__ = ["begin_wait", "is_wanted"]
-
 
 def begin_wait(draft: Draft, step: Step, work: WaitWork, reason: str) -> bool:
     """True: what it waits for is there. Raises `ExpressionError`."""

@@ -22,8 +22,6 @@ from mesh.core.events import (
 from mesh.core.inputs import AliasClaimed, AliasReleased, CommandGiven, EventOffered, Input, TimerDue, Undeliverable
 from mesh.core.state import KeptEvent
 
-__all__ = ["decide_alias"]
-
 
 def decide_alias(draft: Draft, given: Input) -> None:
     match given:

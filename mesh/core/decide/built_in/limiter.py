@@ -19,8 +19,6 @@ from mesh.core.events import (
 from mesh.core.inputs import CommandGiven, Input, SlotReturned, SlotWanted, TimerDue, Undeliverable
 from mesh.core.limits import Limiter, clock_ms, has_room, next_grant_at_ms
 
-__all__ = ["decide_limiter", "free_unread"]
-
 _PORTION: Final = 100  # grants of one decision
 
 

@@ -17,8 +17,6 @@ from mesh.core.inputs import CommandGiven, Input, ScheduleSet, TimerDue, Undeliv
 from mesh.core.schedules import Schedule, fired_event, last_time, next_time, rfc3339
 from mesh.core.state import Plan
 
-__all__ = ["decide_schedule"]
-
 
 def decide_schedule(draft: Draft, given: Input) -> None:
     match given:

@@ -10,8 +10,6 @@ from mesh.core.events import AliasGranted, AliasWaived, IncidentRaised, InputDis
 from mesh.core.inputs import AliasAnswered
 from mesh.core.state import StepState
 
-__all__ = ["on_alias_answered", "on_claim_undeliverable", "resolve_alias"]
-
 
 def on_alias_answered(draft: Draft, given: AliasAnswered) -> None:
     found = _claiming(draft, given)

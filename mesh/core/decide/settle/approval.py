@@ -19,8 +19,6 @@ from mesh.core.joins import rejection_is_taken
 from mesh.core.json_values import digest
 from mesh.core.state import StepState
 
-__all__ = ["expire", "find_open", "is_edit", "on_answer", "refusal"]
-
 
 def on_answer(draft: Draft, given: AnswerGiven) -> None:
     found = find_open(draft, given)

@@ -13,8 +13,6 @@ from mesh.core.events import IncidentRaised, RetryScheduled, StepGivenUp, TaskFa
 from mesh.core.route import Retry
 from mesh.core.state import StepState
 
-__all__ = ["dispatch_again", "fail", "give_up"]
-
 
 def dispatch_again(draft: Draft, name: str, step: StepState, *, anew: bool = False) -> None:
     """The next attempt, with the input of the first and by the same agent; with `anew` the count of attempts begins again, and so does the choice of an agent for a capability."""

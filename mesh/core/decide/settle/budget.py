@@ -18,8 +18,6 @@ from mesh.core.json_values import digest
 from mesh.core.route import Budget, CallWork
 from mesh.core.state import FINISHED, Account
 
-__all__ = ["look_after_budget", "on_budget_answer"]
-
 _TIME: Final = "time_s"
 
 

@@ -10,8 +10,6 @@ from mesh.core.events import CallFailed, CallSucceeded, IncidentRaised, Incident
 from mesh.core.inputs import CallCancelled, CallEnded
 from mesh.core.state import StepState
 
-__all__ = ["account_for", "on_call_cancelled", "on_call_ended", "on_call_undeliverable", "time_out_call"]
-
 
 def on_call_ended(draft: Draft, given: CallEnded) -> None:
     found = _waiting(draft, given)

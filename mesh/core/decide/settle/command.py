@@ -31,8 +31,6 @@ from mesh.core.migration import misfits, to_begin_anew
 from mesh.core.route import ApprovalWork, CallWork, Route
 from mesh.core.state import StepState, Workflow
 
-__all__ = ["on_command", "on_undeliverable"]
-
 
 def on_command(draft: Draft, given: CommandGiven, target: Route | None) -> None:
     workflow = draft.workflow

@@ -16,8 +16,6 @@ from mesh.core.inputs import EventForwarded, EventOffered
 from mesh.core.route import AwaitedEvent, Route, WaitWork
 from mesh.core.state import FINISHED, KeptEvent, StepState, Workflow
 
-__all__ = ["on_forwarded", "on_offered"]
-
 
 def on_offered(draft: Draft, given: EventOffered) -> None:
     workflow = draft.workflow

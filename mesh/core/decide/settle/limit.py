@@ -9,8 +9,6 @@ from mesh.core.inputs import SlotDenied, SlotGiven
 from mesh.core.limits import Slot, limiter_name
 from mesh.core.state import StepState
 
-__all__ = ["fail_to_ask", "on_slot_denied", "on_slot_given"]
-
 
 def on_slot_given(draft: Draft, given: SlotGiven) -> None:
     """The next limit, or the task goes out. Where nobody waits for it any more, its release is under way already."""

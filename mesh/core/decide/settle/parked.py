@@ -8,8 +8,6 @@ from mesh.core.decide.settle.call import account_for
 from mesh.core.decide.settle.limit import fail_to_ask
 from mesh.core.events import AliasRefused, CallFailed, CallRefused, IncidentRaised, InputParked, SlotRefused
 
-__all__ = ["on_parked"]
-
 
 def on_parked(draft: Draft, parked: InputParked, about: CrossingId | None) -> None:
     """A call, a claim or an acquire that is set aside is refused; one whose end or answer is set aside needs an operator; a slot that is given back is free all the same."""

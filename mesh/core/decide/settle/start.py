@@ -13,8 +13,6 @@ from mesh.core.inputs import EventMatched, ScheduledStart, WorkflowCalled
 from mesh.core.route import Budget, Route
 from mesh.core.state import Workflow
 
-__all__ = ["on_event"]
-
 _TRACEPARENT: Final = re.compile(
     "(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?"
 )

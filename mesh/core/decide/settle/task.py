@@ -18,8 +18,6 @@ from mesh.core.events import (
 from mesh.core.inputs import HandOver, ResultReceived, TaskError, TaskUndeliverable
 from mesh.core.state import StepState, Workflow
 
-__all__ = ["on_result", "on_task_undeliverable"]
-
 _NO_REASON: Final = TaskError(kind="unknown", message="the agent gave no reason")
 
 

@@ -23,8 +23,6 @@ from mesh.core.inputs import TimerDue
 from mesh.core.route import WaitWork
 from mesh.core.state import StepState
 
-__all__ = ["on_timer"]
-
 _SIGNS: Final = {
     "start_timeout": "no instance of agent {agent} has begun it after {waited_s:.1f} s",
     "run_timeout": "no result of agent {agent} {waited_s:.1f} s after it had begun",
