@@ -1,0 +1,58 @@
+"""Questions to people, their answers, and the one verdict."""
+
+from typing import Any, Literal
+
+from mesh.core.events.event import LogEvent
+from mesh.core.route import OnExpiry
+
+Verdict = Literal["approved", "rejected"]
+
+
+class ApprovalRequested(LogEvent, tag="ApprovalRequested.1", frozen=True, kw_only=True):
+    step: str
+    approval_id: str
+    question: str
+    payload: Any
+    digest: str  # of the payload's canonical JSON, "sha256:..."
+    role: str
+    on_expiry: OnExpiry
+    traceparent: str
+    reason: str
+    deadline_at_ms: int | None = None
+    payload_schema: dict[str, Any] | None = None
+    round: int = 1
+
+
+class ApprovalClosed(LogEvent, tag="ApprovalClosed.1", frozen=True, kw_only=True):
+    """The one verdict of an approval, by a person, or by its deadline (`expired`)."""
+
+    step: str
+    approval_id: str
+    verdict: Verdict
+    payload: Any
+    by: str = ""  # empty where it expired
+    role: str = ""  # the role that entitled them
+    answer_id: str = ""
+    reason: str = ""
+    edited: bool = False
+    expired: bool = False
+
+
+class ApprovalWithdrawn(LogEvent, tag="ApprovalWithdrawn.1", frozen=True, kw_only=True):
+    """Its workflow ended, or an operator's retry asks anew: nobody's answer is wanted any more."""
+
+    step: str
+    approval_id: str
+    reason: str
+
+
+class AnswerRefused(LogEvent, tag="AnswerRefused.1", frozen=True, kw_only=True):
+    """An answer that does not count. `code`: unknown, closed, late, role, digest, schema, malformed."""
+
+    approval_id: str
+    answer_id: str
+    code: str
+    message: str
+    by: str = ""
+    verdict: str = ""  # of the approval, if it is closed
+    closed: bool = False

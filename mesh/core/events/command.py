@@ -1,0 +1,18 @@
+"""Operators' commands: accepted or refused."""
+
+from mesh.core.events.event import LogEvent
+
+
+class CommandAccepted(LogEvent, tag="CommandAccepted.1", frozen=True, kw_only=True):
+    command_id: str
+    command: str
+    by: str
+    reason: str = ""
+
+
+class CommandRefused(LogEvent, tag="CommandRefused.1", frozen=True, kw_only=True):
+    command_id: str
+    command: str
+    code: str  # unknown, ended, no_incident, unknown_step
+    message: str
+    by: str = ""

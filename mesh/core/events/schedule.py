@@ -1,0 +1,28 @@
+"""A schedule's versions, and the times at which it fired."""
+
+from typing import Any
+
+from mesh.core.events.event import LogEvent
+from mesh.core.schedules import Schedule
+
+
+class ScheduleChanged(LogEvent, tag="ScheduleChanged.1", frozen=True, kw_only=True):
+    """Of a schedule: another definition holds. `schedule` None: its route does not start by itself any more."""
+
+    route: str
+    digest: str
+    since_ms: int
+    schedule: Schedule | None = None
+    next_at_ms: int | None = None
+    by: str = ""
+
+
+class ScheduleFired(LogEvent, tag="ScheduleFired.1", frozen=True, kw_only=True):
+    """Of a schedule: a time has come, and a workflow starts."""
+
+    route: str
+    digest: str
+    key: str
+    cloud_event: dict[str, Any]  # that it starts with
+    scheduled_at_ms: int
+    next_at_ms: int

@@ -1,0 +1,66 @@
+"""Steps that end without a task, what they emit, and incidents."""
+
+from typing import Any
+
+from mesh.core.events.event import LogEvent
+
+
+class StepSkipped(LogEvent, tag="StepSkipped.1", frozen=True, kw_only=True):
+    """Its `if` was false: those who need it go on. `output` is what later expressions see (an approval's payload passes through)."""
+
+    step: str
+    reason: str
+    output: Any = None
+
+
+class StepBlocked(LogEvent, tag="StepBlocked.1", frozen=True, kw_only=True):
+    """A step it needs was rejected or blocked: it can never run in this run."""
+
+    step: str
+    reason: str
+
+
+class StepCancelled(LogEvent, tag="StepCancelled.1", frozen=True, kw_only=True):
+    """It is not wanted any more: what its agents still send counts for nothing. `unsent`: at these places of it this very decision has made a task, which does not go out."""
+
+    step: str
+    reason: str
+    unsent: tuple[str, ...] = ()  # told where there is a budget
+
+
+class StepGivenUp(LogEvent, tag="StepGivenUp.1", frozen=True, kw_only=True):
+    """It has failed for good, and the workflow goes on without it; of an item too."""
+
+    step: str
+    reason: str
+
+
+class StepComputed(LogEvent, tag="StepComputed.1", frozen=True, kw_only=True):
+    """Settled at once: a value, or an end that was reached."""
+
+    step: str
+    output: Any
+    reason: str
+
+
+class EventEmitted(LogEvent, tag="EventEmitted.1", frozen=True, kw_only=True):
+    """A CloudEvent goes out to the events topic; the step is settled by that."""
+
+    step: str
+    cloud_event: dict[str, Any]
+    traceparent: str
+    reason: str
+
+
+class IncidentRaised(LogEvent, tag="IncidentRaised.1", frozen=True, kw_only=True):
+    """A step needs an operator. `kind`: exhausted, non_retryable, undeliverable, no_agent, expression, expired, too_large, parked, limit, timeout."""
+
+    step: str
+    kind: str
+    message: str
+
+
+class IncidentResolved(LogEvent, tag="IncidentResolved.1", frozen=True, kw_only=True):
+    step: str
+    action: str  # migrate; retry; result: an attempt that had been given up succeeded late
+    by: str

@@ -1,0 +1,74 @@
+"""Attempts at tasks: sent, succeeded, failed, handed over, due again."""
+
+from typing import Any
+
+from mesh.core.events.event import LogEvent
+from mesh.core.route import Periods
+
+
+class TaskDispatched(LogEvent, tag="TaskDispatched.1", frozen=True, kw_only=True):
+    """Self-contained: the task record is a function of this event and its decision, with no route at hand."""
+
+    step: str
+    task_id: str
+    attempt: int
+    agent: str
+    input: Any
+    due_at_ms: int  # with no result at the broker by then, the attempt has failed
+    traceparent: str  # the span of this attempt, in the workflow's trace
+    reason: str  # why now, for people: "needs classify, duplicates: both succeeded"
+    retry_budget_from: int = (
+        1  # the attempt from which the route's `attempts` are counted (an operator's retry begins anew)
+    )
+    round: int = 1  # of the loop that the step is in
+    hop: int = 1  # 1: the route's own agent; each hand-over adds one
+    reserved: dict[str, float] | None = None  # of the budget, for this attempt
+    periods: Periods | None = None  # of signs of life; None: the agent is asked for none
+    capability: str = ""  # for which the agent was chosen; `reason` says how
+
+
+class TaskSucceeded(LogEvent, tag="TaskSucceeded.1", frozen=True, kw_only=True):
+    step: str
+    task_id: str
+    attempt: int
+    output: Any
+    agent_version: str = ""
+    agent_instance: str = ""
+    duration_ms: float = 0.0
+    usage: dict[str, float] | None = None
+
+
+class TaskFailed(LogEvent, tag="TaskFailed.1", frozen=True, kw_only=True):
+    """An attempt failed. `kind` is `timeout` where no result came in time, `start_timeout`, `run_timeout`, `heartbeat_timeout` where no sign of life did,
+    `undeliverable` where the task could not be sent.
+    """
+
+    step: str
+    task_id: str
+    attempt: int
+    kind: str
+    message: str
+    retryable: bool
+    agent_version: str = ""
+    agent_instance: str = ""
+    duration_ms: float = 0.0
+    usage: dict[str, float] | None = None
+
+
+class TaskHandedOver(LogEvent, tag="TaskHandedOver.1", frozen=True, kw_only=True):
+    """The agent passed its task on; the dispatch to the other agent follows in the same decision."""
+
+    step: str
+    task_id: str
+    attempt: int
+    to: str
+    agent_version: str = ""
+    agent_instance: str = ""
+    duration_ms: float = 0.0
+    usage: dict[str, float] | None = None
+
+
+class RetryScheduled(LogEvent, tag="RetryScheduled.1", frozen=True, kw_only=True):
+    step: str
+    attempt: int  # the one to come
+    due_at_ms: int

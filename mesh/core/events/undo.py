@@ -1,0 +1,13 @@
+"""Compensation: what was done is undone before the workflow ends."""
+
+from typing import Literal
+
+from mesh.core.events.event import LogEvent
+
+
+class CompensationStarted(LogEvent, tag="CompensationStarted.1", frozen=True, kw_only=True):
+    """The workflow ends as `status` once `steps` are undone, in this order. Again where an operator leaves one as it is: then `steps` are those that are left, perhaps none."""
+
+    status: Literal["failed", "rejected", "cancelled"]
+    reason: str
+    steps: tuple[str, ...]

@@ -1,0 +1,56 @@
+"""A workflow's life: its start, its end, its version, and when it is forgotten."""
+
+from typing import Any, Literal
+
+from mesh.core.calls import Caller, Slice
+from mesh.core.events.event import LogEvent
+
+EndStatus = Literal["completed", "failed", "rejected", "cancelled"]
+
+
+class WorkflowStarted(LogEvent, tag="WorkflowStarted.1", frozen=True, kw_only=True):
+    route: str
+    digest: str
+    run_id: str
+    key: str
+    cloud_event: dict[str, Any]  # the start event in CloudEvents' JSON format, data included
+    trace_id: str  # 32 hexadecimal digits
+    parent_span_id: str | None = None  # the upstream's span, if it sent a traceparent
+    closed_retention_s: float = 30 * 86_400.0
+    budget: dict[str, float] | None = None  # limits, by name
+    expires_at_ms: int | None = None  # when the budget's time is over
+    caller: Caller | None = None  # the step that called it, where one did
+    slice: Slice | None = None  # of the caller's budget; `budget` has it already
+
+
+class StartRepeated(LogEvent, tag="StartRepeated.1", frozen=True, kw_only=True):
+    """A start for a workflow that lives or lately ended: nothing changes."""
+
+    event_source: str
+    event_id: str
+    reason: str
+
+
+class WorkflowEnded(LogEvent, tag="WorkflowEnded.1", frozen=True, kw_only=True):
+    status: EndStatus
+    reason: str
+    run_id: str
+    traceparent: str
+    output: Any = None
+    forget_at_ms: int = 0  # when the id's memory ends
+    caller: Caller | None = None  # who is told
+    usage: dict[str, float] | None = None  # what the run has taken, by name: tokens, usd; where it has a budget
+
+
+class WorkflowMigrated(LogEvent, tag="WorkflowMigrated.1", frozen=True, kw_only=True):
+    """An operator has moved the workflow to another version of its route: from here on it is decided by that. `begins_anew`: steps that were stuck before they began."""
+
+    before: str  # digests
+    digest: str
+    by: str
+    begins_anew: tuple[str, ...] = ()
+    closed_retention_s: float = 30 * 86_400.0
+
+
+class WorkflowForgotten(LogEvent, tag="WorkflowForgotten.1", frozen=True, kw_only=True):
+    """The memory of a closed id ended: the same key starts afresh."""
