@@ -7,27 +7,8 @@ import msgspec
 
 from mesh.codec.cloudevents import JSON_CONTENT
 from mesh.codec.places import place
+from mesh.core import inputs as inp
 from mesh.core.crossings import crossing_id
-from mesh.core.inputs import (
-    AliasAnswered,
-    AliasClaimed,
-    AliasReleased,
-    AnswerGiven,
-    CallCancelled,
-    CallEnded,
-    CommandGiven,
-    EventForwarded,
-    EventMatched,
-    EventOffered,
-    InboxInput,
-    ScheduledStart,
-    ScheduleSet,
-    SlotDenied,
-    SlotGiven,
-    SlotReturned,
-    SlotWanted,
-    WorkflowCalled,
-)
 from mesh.errors import MalformedRecord
 from mesh.ports import Header, OutRecord, Record
 
@@ -40,21 +21,21 @@ _CALLED: Final[Header] = ("ce_type", b"mesh.inbox.workflow_called")
 _FORWARDED: Final[Header] = ("ce_type", b"mesh.inbox.event_forwarded")
 _SCHEDULE_SET: Final[Header] = ("ce_type", b"mesh.inbox.schedule_set")
 _BETWEEN: Final[dict[type, Header]] = {
-    CallEnded: ("ce_type", b"mesh.inbox.call_ended"),
-    CallCancelled: ("ce_type", b"mesh.inbox.call_cancelled"),
-    ScheduledStart: ("ce_type", b"mesh.inbox.scheduled_start"),
-    AliasClaimed: ("ce_type", b"mesh.inbox.alias_claimed"),
-    AliasAnswered: ("ce_type", b"mesh.inbox.alias_answered"),
-    AliasReleased: ("ce_type", b"mesh.inbox.alias_released"),
-    SlotWanted: ("ce_type", b"mesh.inbox.slot_wanted"),
-    SlotGiven: ("ce_type", b"mesh.inbox.slot_given"),
-    SlotReturned: ("ce_type", b"mesh.inbox.slot_returned"),
-    SlotDenied: ("ce_type", b"mesh.inbox.slot_denied"),
+    inp.CallEnded: ("ce_type", b"mesh.inbox.call_ended"),
+    inp.CallCancelled: ("ce_type", b"mesh.inbox.call_cancelled"),
+    inp.ScheduledStart: ("ce_type", b"mesh.inbox.scheduled_start"),
+    inp.AliasClaimed: ("ce_type", b"mesh.inbox.alias_claimed"),
+    inp.AliasAnswered: ("ce_type", b"mesh.inbox.alias_answered"),
+    inp.AliasReleased: ("ce_type", b"mesh.inbox.alias_released"),
+    inp.SlotWanted: ("ce_type", b"mesh.inbox.slot_wanted"),
+    inp.SlotGiven: ("ce_type", b"mesh.inbox.slot_given"),
+    inp.SlotReturned: ("ce_type", b"mesh.inbox.slot_returned"),
+    inp.SlotDenied: ("ce_type", b"mesh.inbox.slot_denied"),
 }
 """What other owners send, and carries no trace."""
 
 _encode = msgspec.json.Encoder().encode
-_decoder: msgspec.json.Decoder[InboxInput] = msgspec.json.Decoder(InboxInput)
+_decoder: msgspec.json.Decoder[inp.InboxInput] = msgspec.json.Decoder(inp.InboxInput)
 
 
 @lru_cache(maxsize=4096)
@@ -62,40 +43,40 @@ def _source(sender: str, topic: str, partition: int) -> Header:
     return ("ce_source", f"/mesh/{sender}/{topic}/{partition}".encode())
 
 
-def encode_inbox(input: InboxInput, *, topic: str, partition: int) -> OutRecord:  # noqa: A002 - the glossary's word
+def encode_inbox(input: inp.InboxInput, *, topic: str, partition: int) -> OutRecord:  # noqa: A002 - the glossary's word
     """Key: the workflow id. Source and id of the CloudEvent name the source record and which of its copies this is.
 
     Raises `MalformedRecord` for an event that nests too deep to be written.
     """
     sender = "ingress"
     match input:
-        case EventMatched() | EventOffered():
-            kind = _EVENT if isinstance(input, EventMatched) else _OFFERED
+        case inp.EventMatched() | inp.EventOffered():
+            kind = _EVENT if isinstance(input, inp.EventMatched) else _OFFERED
             caused_by = str(input.cloud_event.get("id", ""))
             trace = input.cloud_event.get("traceparent")
-        case AnswerGiven():
+        case inp.AnswerGiven():
             kind, caused_by, trace = _ANSWER, input.answer_id, input.traceparent
-        case CommandGiven():
+        case inp.CommandGiven():
             kind, caused_by, trace = _COMMAND, input.command_id, None
-        case WorkflowCalled():
+        case inp.WorkflowCalled():
             kind, caused_by, sender = _CALLED, crossing_id(input), "owner"
             trace = input.cloud_event.get("traceparent")
-        case ScheduleSet():
+        case inp.ScheduleSet():
             kind, caused_by, trace = _SCHEDULE_SET, input.set_id, None
-        case EventForwarded():
+        case inp.EventForwarded():
             kind, caused_by, sender = _FORWARDED, crossing_id(input), "owner"
             trace = input.kept.cloud_event.get("traceparent")
         case (
-            CallEnded()
-            | CallCancelled()
-            | ScheduledStart()
-            | AliasClaimed()
-            | AliasAnswered()
-            | AliasReleased()
-            | SlotWanted()
-            | SlotGiven()
-            | SlotReturned()
-            | SlotDenied()
+            inp.CallEnded()
+            | inp.CallCancelled()
+            | inp.ScheduledStart()
+            | inp.AliasClaimed()
+            | inp.AliasAnswered()
+            | inp.AliasReleased()
+            | inp.SlotWanted()
+            | inp.SlotGiven()
+            | inp.SlotReturned()
+            | inp.SlotDenied()
         ):
             kind, caused_by, sender, trace = _BETWEEN[type(input)], crossing_id(input), "owner", None
         case _:
@@ -120,7 +101,7 @@ def encode_inbox(input: InboxInput, *, topic: str, partition: int) -> OutRecord:
         ) from error
 
 
-def decode_inbox(record: Record) -> InboxInput:
+def decode_inbox(record: Record) -> inp.InboxInput:
     """Raises `MalformedRecord`: the owner parks such a record."""
     if record.value is None:
         raise MalformedRecord(f"{place(record)}: an inbox record without a value; only routers may write to this topic")

@@ -7,27 +7,9 @@ not the log offset, which is only expected while the record is made, but a seque
 from collections.abc import Iterable
 from typing import Any, Final, Literal, NamedTuple, assert_never, cast, get_args
 
+from mesh.core import events as ev
 from mesh.core import ids
 from mesh.core.calls import Caller, called_event, called_key
-from mesh.core.events import (
-    AliasBound,
-    AliasRefused,
-    AliasReturned,
-    AliasSought,
-    CallFailed,
-    CallMade,
-    CallRefused,
-    CallWithdrawn,
-    Decision,
-    Event,
-    EventRedirected,
-    ScheduleFired,
-    SlotGranted,
-    SlotRefused,
-    SlotReleased,
-    SlotRequested,
-    WorkflowEnded,
-)
 from mesh.core.inputs import (
     AliasAnswered,
     AliasClaimed,
@@ -62,41 +44,41 @@ Crossing = (
 
 _MAY_CROSS: Final = frozenset(
     {
-        CallMade,
-        CallFailed,
-        CallWithdrawn,
-        CallRefused,
-        WorkflowEnded,
-        ScheduleFired,
-        AliasSought,
-        AliasBound,
-        AliasRefused,
-        AliasReturned,
-        EventRedirected,
-        SlotRequested,
-        SlotReleased,
-        SlotGranted,
-        SlotRefused,
+        ev.CallMade,
+        ev.CallFailed,
+        ev.CallWithdrawn,
+        ev.CallRefused,
+        ev.WorkflowEnded,
+        ev.ScheduleFired,
+        ev.AliasSought,
+        ev.AliasBound,
+        ev.AliasRefused,
+        ev.AliasReturned,
+        ev.EventRedirected,
+        ev.SlotRequested,
+        ev.SlotReleased,
+        ev.SlotGranted,
+        ev.SlotRefused,
     }
 )
 
 
-def crossings(events: Iterable[Event]) -> int:
+def crossings(events: Iterable[ev.Event]) -> int:
     """How many records to other workflows these events send: a fold asks it of every decision."""
     return sum(type(event) in _MAY_CROSS and _crosses(event) for event in events)
 
 
-def _crosses(event: Event) -> bool:
+def _crosses(event: ev.Event) -> bool:
     match event:
-        case WorkflowEnded():
+        case ev.WorkflowEnded():
             return event.caller is not None
-        case CallFailed():
+        case ev.CallFailed():
             return event.called != ""
         case _:
             return True
 
 
-def inputs_between(decision: Decision) -> list[Crossing]:
+def inputs_between(decision: ev.Decision) -> list[Crossing]:
     """What `decision` tells other workflows, in order, each with its place in the sender's sequence.
 
     Which log it is of is not known here: who encodes it says so (`mesh.codec.effects`).
@@ -110,9 +92,9 @@ def inputs_between(decision: Decision) -> list[Crossing]:
     return found
 
 
-def _input(decision: Decision, event: Event, sequence: int) -> Crossing | None:
+def _input(decision: ev.Decision, event: ev.Event, sequence: int) -> Crossing | None:
     match event:
-        case CallMade():
+        case ev.CallMade():
             caller = _caller(decision, event)
             return WorkflowCalled(
                 workflow_id=event.called,
@@ -124,13 +106,13 @@ def _input(decision: Decision, event: Event, sequence: int) -> Crossing | None:
                 slice=event.slice,
                 **_source(decision, sequence),
             )
-        case CallWithdrawn():
+        case ev.CallWithdrawn():
             return _cancelled(decision, event, event.reason, sequence)
-        case CallFailed() if event.called:
+        case ev.CallFailed() if event.called:
             return _cancelled(decision, event, f"the call has failed: {event.kind}", sequence)
-        case CallRefused():
+        case ev.CallRefused():
             return _ended(decision, event.caller, sequence, status="refused", reason=event.message, usage={})
-        case WorkflowEnded() if event.caller is not None:
+        case ev.WorkflowEnded() if event.caller is not None:
             return _ended(
                 decision,
                 event.caller,
@@ -140,17 +122,17 @@ def _input(decision: Decision, event: Event, sequence: int) -> Crossing | None:
                 output=event.output,
                 usage=event.usage,
             )
-        case SlotRequested() | SlotReleased() | SlotGranted() | SlotRefused():
+        case ev.SlotRequested() | ev.SlotReleased() | ev.SlotGranted() | ev.SlotRefused():
             return _of_slot(decision, event, sequence)
         case _:
             return _built_in(decision, event, sequence)
 
 
-def _built_in(decision: Decision, event: Event, sequence: int) -> Crossing | None:
+def _built_in(decision: ev.Decision, event: ev.Event, sequence: int) -> Crossing | None:
     """What goes to built-in workflows, and comes from them."""
     source = _source(decision, sequence)
     match event:
-        case ScheduleFired():
+        case ev.ScheduleFired():
             return ScheduledStart(
                 workflow_id=ids.workflow_id(event.route, event.key),
                 route=event.route,
@@ -159,23 +141,23 @@ def _built_in(decision: Decision, event: Event, sequence: int) -> Crossing | Non
                 cloud_event=event.cloud_event,
                 **source,
             )
-        case AliasSought():
+        case ev.AliasSought():
             claimant = Caller(workflow_id=decision.workflow_id, task_id=event.task_id, attempt=event.claim)
             return AliasClaimed(workflow_id=event.alias, claimant=claimant, **source)
-        case AliasReturned():
+        case ev.AliasReturned():
             claimant_id = decision.workflow_id
             return AliasReleased(workflow_id=event.alias, claimant=claimant_id, run_id=event.run_id, **source)
-        case AliasBound():
+        case ev.AliasBound():
             return _answered(decision, event.claimant, "", source)
-        case AliasRefused():
+        case ev.AliasRefused():
             return _answered(decision, event.claimant, event.message, source)
-        case EventRedirected():
+        case ev.EventRedirected():
             return EventForwarded(workflow_id=event.to, kept=event.kept, **source)
         case _:
             return None
 
 
-def _answered(decision: Decision, claimant: Caller, refusal: str, source: dict[str, Any]) -> AliasAnswered:
+def _answered(decision: ev.Decision, claimant: Caller, refusal: str, source: dict[str, Any]) -> AliasAnswered:
     return AliasAnswered(
         workflow_id=claimant.workflow_id,
         claimant=claimant,
@@ -186,10 +168,10 @@ def _answered(decision: Decision, claimant: Caller, refusal: str, source: dict[s
 
 
 def _of_slot(
-    decision: Decision, event: SlotRequested | SlotReleased | SlotGranted | SlotRefused, sequence: int
+    decision: ev.Decision, event: ev.SlotRequested | ev.SlotReleased | ev.SlotGranted | ev.SlotRefused, sequence: int
 ) -> Crossing:
     about: dict[str, Any] = {"task_id": event.task_id, "attempt": event.attempt, **_source(decision, sequence)}
-    if isinstance(event, SlotRequested):
+    if isinstance(event, ev.SlotRequested):
         return SlotWanted(
             workflow_id=event.limit,
             concurrency=event.concurrency,
@@ -198,22 +180,22 @@ def _of_slot(
             priority=event.priority,
             **about,
         )
-    if isinstance(event, SlotReleased):
+    if isinstance(event, ev.SlotReleased):
         return SlotReturned(workflow_id=event.limit, asked_at_ms=event.asked_at_ms, **about)
     parsed = ids.parse_step_id(event.task_id)
     if parsed is None:
         raise ValueError(f"{event.task_id}, which {decision.workflow_id} tells something, is no task")
     about |= {"workflow_id": parsed.workflow_id, "limit": decision.workflow_id}
-    if isinstance(event, SlotGranted):
+    if isinstance(event, ev.SlotGranted):
         return SlotGiven(asked_at_ms=event.asked_at_ms, **about)
     return SlotDenied(message=event.message, **about)
 
 
-def _caller(decision: Decision, event: CallMade | CallWithdrawn | CallFailed) -> Caller:
+def _caller(decision: ev.Decision, event: ev.CallMade | ev.CallWithdrawn | ev.CallFailed) -> Caller:
     return Caller(workflow_id=decision.workflow_id, task_id=event.task_id, attempt=event.attempt)
 
 
-def _source(decision: Decision, sequence: int) -> dict[str, Any]:
+def _source(decision: ev.Decision, sequence: int) -> dict[str, Any]:
     return {
         "source_topic": "",
         "source_partition": -1,
@@ -222,14 +204,16 @@ def _source(decision: Decision, sequence: int) -> dict[str, Any]:
     }
 
 
-def _cancelled(decision: Decision, event: CallWithdrawn | CallFailed, reason: str, sequence: int) -> CallCancelled:
+def _cancelled(
+    decision: ev.Decision, event: ev.CallWithdrawn | ev.CallFailed, reason: str, sequence: int
+) -> CallCancelled:
     return CallCancelled(
         workflow_id=event.called, caller=_caller(decision, event), reason=reason, **_source(decision, sequence)
     )
 
 
 def _ended(
-    decision: Decision,
+    decision: ev.Decision,
     caller: Caller,
     sequence: int,
     *,

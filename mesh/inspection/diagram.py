@@ -13,32 +13,9 @@ from typing import Any, Final, NamedTuple, assert_never
 import msgspec
 import orjson
 
+from mesh.core import events as ev
 from mesh.core import ids
 from mesh.core.amounts import as_number
-from mesh.core.events import (
-    ApprovalClosed,
-    ApprovalRequested,
-    ApprovalWithdrawn,
-    CallMade,
-    CallSucceeded,
-    CallWithdrawn,
-    Decision,
-    EventReceived,
-    ForEachEnded,
-    ForEachStarted,
-    IncidentRaised,
-    SlotRequested,
-    StepBlocked,
-    StepCancelled,
-    StepGivenUp,
-    StepSkipped,
-    TaskDispatched,
-    TaskHeld,
-    TaskSucceeded,
-    WaitEnded,
-    WaitStarted,
-    WorkflowStarted,
-)
 from mesh.core.route import (
     AgentWork,
     ApprovalWork,
@@ -107,39 +84,39 @@ class StepTime(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 0
 
 
-def step_times(decisions: Iterable[Decision]) -> dict[str, StepTime]:
+def step_times(decisions: Iterable[ev.Decision]) -> dict[str, StepTime]:
     """Of the last run among them."""
     found: dict[str, StepTime] = {}
     for decision in decisions:
         for event in decision.events:
             match event:
-                case WorkflowStarted():
+                case ev.WorkflowStarted():
                     found = {}
-                case TaskHeld(step=step) | SlotRequested(step=step):
+                case ev.TaskHeld(step=step) | ev.SlotRequested(step=step):
                     found.setdefault(step, StepTime(began_at_ms=decision.at_ms))
-                case TaskDispatched(step=step):
+                case ev.TaskDispatched(step=step):
                     known = found.get(step, StepTime(began_at_ms=decision.at_ms))
                     found[step] = msgspec.structs.replace(known, attempts=known.attempts + 1, ended_at_ms=None)
-                case ApprovalRequested(step=step) | StepSkipped(step=step) | StepBlocked(step=step):
-                    ended = None if isinstance(event, ApprovalRequested) else decision.at_ms
+                case ev.ApprovalRequested(step=step) | ev.StepSkipped(step=step) | ev.StepBlocked(step=step):
+                    ended = None if isinstance(event, ev.ApprovalRequested) else decision.at_ms
                     found[step] = StepTime(began_at_ms=decision.at_ms, ended_at_ms=ended)
-                case CallMade(step=step):
+                case ev.CallMade(step=step):
                     known = found.get(step, StepTime(began_at_ms=decision.at_ms))
                     found[step] = msgspec.structs.replace(known, attempts=known.attempts + 1, ended_at_ms=None)
-                case ForEachStarted(step=step) | WaitStarted(step=step):
+                case ev.ForEachStarted(step=step) | ev.WaitStarted(step=step):
                     found[step] = StepTime(began_at_ms=decision.at_ms)
                 case (
-                    TaskSucceeded(step=step)
-                    | CallSucceeded(step=step)
-                    | ApprovalClosed(step=step)
-                    | ForEachEnded(step=step)
-                    | WaitEnded(step=step)
-                    | EventReceived(step=step)
-                    | StepCancelled(step=step)
-                    | StepGivenUp(step=step)
-                    | ApprovalWithdrawn(step=step)
-                    | CallWithdrawn(step=step)
-                    | IncidentRaised(step=step)
+                    ev.TaskSucceeded(step=step)
+                    | ev.CallSucceeded(step=step)
+                    | ev.ApprovalClosed(step=step)
+                    | ev.ForEachEnded(step=step)
+                    | ev.WaitEnded(step=step)
+                    | ev.EventReceived(step=step)
+                    | ev.StepCancelled(step=step)
+                    | ev.StepGivenUp(step=step)
+                    | ev.ApprovalWithdrawn(step=step)
+                    | ev.CallWithdrawn(step=step)
+                    | ev.IncidentRaised(step=step)
                 ) if step in found:
                     found[step] = msgspec.structs.replace(found[step], ended_at_ms=decision.at_ms)
                 case _:

@@ -9,29 +9,11 @@ from typing import Any, assert_never
 
 import msgspec
 
+from mesh.core import events as ev
 from mesh.core import ids
 from mesh.core.amounts import as_number
 from mesh.core.capabilities import stand_ins
 from mesh.core.decide import decide
-from mesh.core.events import (
-    ApprovalRequested,
-    CallMade,
-    Event,
-    EventEmitted,
-    EventReceived,
-    ForEachStarted,
-    IncidentRaised,
-    InputDismissed,
-    SlotRequested,
-    StartRepeated,
-    StepCancelled,
-    StepComputed,
-    StepSkipped,
-    TaskDispatched,
-    TaskHeld,
-    WaitStarted,
-    WorkflowEnded,
-)
 from mesh.core.inputs import NOWHERE, EventForwarded, EventMatched, EventOffered
 from mesh.core.limits import limiter_name
 from mesh.core.matching import Match, MatchProblem, RouteIndex
@@ -261,7 +243,7 @@ class _Waits:
     ) -> Awaited:
         """What the workflow would make of it."""
         decided = decide(workflow, given, route=self._route, directory=self._directory, now_ms=self._now_ms)
-        takers = {event.step for event in decided.events if isinstance(event, EventReceived)}
+        takers = {event.step for event in decided.events if isinstance(event, ev.EventReceived)}
         if about.step in takers:
             said = f"it moves {about.workflow_id}: its step {about.step} waits for it"
             first: list[First] = []
@@ -269,7 +251,7 @@ class _Waits:
                 start = self._event if decided.workflow is None else decided.workflow.cloud_event
                 first = _all_told(decided.events, self._route, start, decided.workflow)
             return msgspec.structs.replace(about, said=said, takes=True, first=tuple(first))
-        dismissed = [event.message for event in decided.events if isinstance(event, InputDismissed)]
+        dismissed = [event.message for event in decided.events if isinstance(event, ev.InputDismissed)]
         if dismissed:
             said = f"{about.workflow_id} lets it pass: {dismissed[0]}"
         elif takers:
@@ -286,7 +268,9 @@ def _refuses(condition: Part | None) -> bool | None:
     return False if condition is not None and condition.value is not True else None
 
 
-def _all_told(events: Sequence[Event], route: Route, start: dict[str, Any], workflow: Workflow | None) -> list[First]:
+def _all_told(
+    events: Sequence[ev.Event], route: Route, start: dict[str, Any], workflow: Workflow | None
+) -> list[First]:
     scope = _scope(route, start, workflow)
     return [first for one in events for first in _told(one, route, scope, events)]
 
@@ -310,7 +294,7 @@ def _scope(route: Route, event: dict[str, Any], workflow: Workflow | None) -> di
     return {"event": event, "steps": steps, "status": status, "workflow": about, "round": 1}
 
 
-def _told(event: Event, route: Route, scope: dict[str, Any], events: Sequence[Event]) -> list[First]:
+def _told(event: ev.Event, route: Route, scope: dict[str, Any], events: Sequence[ev.Event]) -> list[First]:
     found = _of_others(event) or _of_itself(event, events)
     if found is None or (found.step and ids.is_item(found.step) and ids.index_of(found.step)):
         return []  # of a for-each, the first item
@@ -318,47 +302,47 @@ def _told(event: Event, route: Route, scope: dict[str, Any], events: Sequence[Ev
     return [msgspec.structs.replace(found, condition=parts_of(named.source, scope) if named else None)]
 
 
-def _of_others(event: Event) -> First | None:
+def _of_others(event: ev.Event) -> First | None:
     """What others would get to do, or to know."""
     match event:
-        case TaskDispatched(step=step):
+        case ev.TaskDispatched(step=step):
             return First(what="dispatch", step=step, to=event.agent, value=event.input)
-        case SlotRequested(step=step):
+        case ev.SlotRequested(step=step):
             first = f", with priority {as_number(event.priority)}" if event.priority else ""
             said = f"once {limiter_name(event.limit)} has granted it a slot{first}"
             return First(what="dispatch", step=step, to=event.agent, said=said, value=event.input)
-        case CallMade(step=step):
+        case ev.CallMade(step=step):
             return First(what="call", step=step, to=event.route, value=event.input)
-        case ApprovalRequested(step=step):
+        case ev.ApprovalRequested(step=step):
             return First(what="ask", step=step, to=event.role, said=event.question, value=event.payload)
-        case EventEmitted(step=step, cloud_event=sent):
+        case ev.EventEmitted(step=step, cloud_event=sent):
             return First(what="emit", step=step, to=str(sent["type"]), value=sent.get("data"))
-        case IncidentRaised(step=step):
+        case ev.IncidentRaised(step=step):
             return First(what="incident", step=step, said=event.message)
-        case WorkflowEnded():
+        case ev.WorkflowEnded():
             return First(what="ended", said=f"{event.status}: {event.reason}", value=event.output)
         case _:
             return None
 
 
-def _of_itself(event: Event, events: Sequence[Event]) -> First | None:
+def _of_itself(event: ev.Event, events: Sequence[ev.Event]) -> First | None:
     match event:
-        case WaitStarted(step=step):
+        case ev.WaitStarted(step=step):
             until = f"until {_time(event.due_at_ms)}" if event.due_at_ms is not None else "without end"
             return First(what="wait", step=step, to=event.awaits or "a time", said=until)
-        case ForEachStarted(step=step):
+        case ev.ForEachStarted(step=step):
             return First(what="for_each", step=step, said=f"items: {len(event.items)}")
-        case StepComputed(step=step):
+        case ev.StepComputed(step=step):
             return First(what="value", step=step, value=event.output)
-        case EventReceived(step=step):
+        case ev.EventReceived(step=step):
             return First(what="take", step=step)
-        case TaskHeld(step=step):
+        case ev.TaskHeld(step=step):
             return First(what="hold", step=step, said=event.reason)
-        case StepSkipped(step=step):
+        case ev.StepSkipped(step=step):
             return First(what="skip", step=step, said=event.reason)
-        case StepCancelled(step=step):
+        case ev.StepCancelled(step=step):
             return First(what="cancel", step=step, said=event.reason)
-        case StartRepeated() if len(events) == 1:
+        case ev.StartRepeated() if len(events) == 1:
             return First(what="nothing", said=event.reason)
         case _:
             return None

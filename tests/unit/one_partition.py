@@ -9,37 +9,11 @@ import msgspec
 from mesh.codec.log import decode_log_record, encode_decision, encode_owner_changed
 from mesh.codec.state import canonical_workflow
 from mesh.core import ids
+from mesh.core import inputs as inp
 from mesh.core.crossings import Crossing, crossings
 from mesh.core.decide import Decided, decide
 from mesh.core.effects import Effect, SendInput, effects
 from mesh.core.events import Cause, Decision, Event, LogRecord, OwnerChanged
-from mesh.core.inputs import (
-    AliasAnswered,
-    AliasClaimed,
-    AliasReleased,
-    AnswerGiven,
-    CallCancelled,
-    CallEnded,
-    CommandGiven,
-    EventForwarded,
-    EventMatched,
-    EventOffered,
-    HandOver,
-    Input,
-    ResultReceived,
-    ScheduledStart,
-    ScheduleSet,
-    SlotDenied,
-    SlotGiven,
-    SlotReturned,
-    SlotWanted,
-    TaskError,
-    TaskUndeliverable,
-    TimerDue,
-    TimerKind,
-    Undeliverable,
-    WorkflowCalled,
-)
 from mesh.core.replay import PartitionFold, replay, settle
 from mesh.core.route import Route
 from mesh.core.state import AgentCard, Directory, PartitionState, StepState, Workflow
@@ -108,10 +82,10 @@ def names(events: Sequence[Event]) -> list[str]:
 
 
 _SLOT_KINDS: dict[type, str] = {
-    SlotWanted: "slot_wanted",
-    SlotGiven: "slot_given",
-    SlotReturned: "slot_returned",
-    SlotDenied: "slot_denied",
+    inp.SlotWanted: "slot_wanted",
+    inp.SlotGiven: "slot_given",
+    inp.SlotReturned: "slot_returned",
+    inp.SlotDenied: "slot_denied",
 }
 
 
@@ -139,7 +113,7 @@ class Partition:
         change = OwnerChanged(token=token, owner=f"router-{token}", partitions=1, format_level=1, at_ms=self.now_ms)
         self._append(encode_owner_changed(change, topic="mesh.log", partition=0))
 
-    def give(self, given: Input) -> tuple[Event, ...]:
+    def give(self, given: inp.Input) -> tuple[Event, ...]:
         workflow = self.state.workflows.get(given.workflow_id)
         decided = decide(
             workflow,
@@ -147,21 +121,21 @@ class Partition:
             route=self.route_for(given, workflow),
             directory=self.directory,
             now_ms=self.now_ms,
-            target=self.routes.get(given.to) if isinstance(given, CommandGiven) else None,
+            target=self.routes.get(given.to) if isinstance(given, inp.CommandGiven) else None,
         )
-        if decided.events or not isinstance(given, TimerDue):
+        if decided.events or not isinstance(given, inp.TimerDue):
             self._write(given, decided)
         return decided.events
 
-    def route_for(self, given: Input, workflow: Workflow | None) -> Route | None:
+    def route_for(self, given: inp.Input, workflow: Workflow | None) -> Route | None:
         """As little as the router gives: none where the workflow is not live."""
-        if isinstance(given, EventMatched | WorkflowCalled | ScheduledStart):
+        if isinstance(given, inp.EventMatched | inp.WorkflowCalled | inp.ScheduledStart):
             return self.routes[given.digest]
         if workflow and workflow.status == "running":
             return self.routes[workflow.digest]
-        return self.routes[given.digest] if isinstance(given, EventOffered) else None
+        return self.routes[given.digest] if isinstance(given, inp.EventOffered) else None
 
-    def _write(self, given: Input, decided: Decided) -> None:
+    def _write(self, given: inp.Input, decided: Decided) -> None:
         cause = self.cause_of(given)
         if cause.topic:
             self.read[cause.topic] += 1
@@ -186,32 +160,32 @@ class Partition:
         self.follower.apply(offset, decode_log_record(as_record(out, offset)))
         assert self.follower.state == self.state
 
-    def cause_of(self, given: Input) -> Cause:
+    def cause_of(self, given: inp.Input) -> Cause:
         match given:
-            case ResultReceived():
+            case inp.ResultReceived():
                 name = ids.attempt_id(given.task_id, given.attempt)
                 return Cause(
                     kind="result", id=name, topic="mesh.results", partition=0, offset=self.read["mesh.results"]
                 )
-            case TimerDue():
+            case inp.TimerDue():
                 return Cause(kind="timer", id=f"{given.workflow_id}/{given.kind}/{given.due_at_ms}")
-            case TaskUndeliverable():
+            case inp.TaskUndeliverable():
                 return Cause(kind="undeliverable", id=ids.attempt_id(given.task_id, given.attempt))
-            case Undeliverable():
+            case inp.Undeliverable():
                 return Cause(kind="undeliverable", id=given.effect_id)
-            case EventMatched() | EventOffered():
+            case inp.EventMatched() | inp.EventOffered():
                 kind, name = "event", str(given.cloud_event["id"])
-            case AnswerGiven():
+            case inp.AnswerGiven():
                 kind, name = "answer", given.answer_id
-            case CommandGiven():
+            case inp.CommandGiven():
                 kind, name = "command", given.command_id
-            case WorkflowCalled():
+            case inp.WorkflowCalled():
                 kind, name = "call", str(given.cloud_event["id"])
-            case CallEnded():
+            case inp.CallEnded():
                 kind, name = "call_ended", ids.attempt_id(given.task_id, given.attempt)
-            case CallCancelled():
+            case inp.CallCancelled():
                 kind, name = "call_cancelled", ids.attempt_id(given.caller.task_id, given.caller.attempt)
-            case SlotWanted() | SlotGiven() | SlotReturned() | SlotDenied():
+            case inp.SlotWanted() | inp.SlotGiven() | inp.SlotReturned() | inp.SlotDenied():
                 kind, name = _SLOT_KINDS[type(given)], ids.attempt_id(given.task_id, given.attempt)
             case _:
                 kind, name = _cause_of_built_in(given)
@@ -296,7 +270,7 @@ class Partition:
         digest = extension.pop("digest", next(iter(self.routes)))
         event = {"specversion": "1.0", "id": event_id, "source": SOURCE, "type": "t", "subject": key}
         return self.give(
-            EventMatched(
+            inp.EventMatched(
                 workflow_id=self.id_of(key),
                 route=self.routes[digest].name,
                 digest=digest,
@@ -313,7 +287,7 @@ class Partition:
         event = {"specversion": "1.0", "id": event_id, "source": SOURCE, "type": kind, **attributes, "data": data}
         first = next(iter(self.routes.values()))
         return self.give(
-            EventOffered(
+            inp.EventOffered(
                 workflow_id=self.id_of(key),
                 route=first.name,
                 digest=first.digest,
@@ -341,7 +315,7 @@ class Partition:
     ) -> tuple[Event, ...]:
         """`attempt` 0: the newest."""
         return self.give(
-            ResultReceived(
+            inp.ResultReceived(
                 task_id=self.task_id(step, key),
                 attempt=attempt or self.step(step, key).attempt,
                 workflow_id=self.id_of(key),
@@ -356,12 +330,12 @@ class Partition:
 
     def hand_over(self, step: str, to: str, value: Any = None, *, key: str = "k") -> tuple[Event, ...]:
         return self.give(
-            ResultReceived(
+            inp.ResultReceived(
                 task_id=self.task_id(step, key),
                 attempt=self.step(step, key).attempt,
                 workflow_id=self.id_of(key),
                 status="handed_over",
-                handover=HandOver(to=to, input=value),
+                handover=inp.HandOver(to=to, input=value),
             )
         )
 
@@ -369,12 +343,12 @@ class Partition:
         self, step: str, *, kind: str = "Boom", retryable: bool = True, attempt: int = 0, key: str = "k"
     ) -> tuple[Event, ...]:
         return self.give(
-            ResultReceived(
+            inp.ResultReceived(
                 task_id=self.task_id(step, key),
                 attempt=attempt or self.step(step, key).attempt,
                 workflow_id=self.id_of(key),
                 status="failed",
-                error=TaskError(kind=kind, message="it broke", retryable=retryable),
+                error=inp.TaskError(kind=kind, message="it broke", retryable=retryable),
             )
         )
 
@@ -391,7 +365,7 @@ class Partition:
     ) -> tuple[Event, ...]:
         source = self._inbox("mesh.approvals.responses", at_ms)
         return self.give(
-            AnswerGiven(
+            inp.AnswerGiven(
                 workflow_id=self.id_of(key),
                 approval_id=approval_id or self.task_id(step, key),
                 answer_id=f"mesh.approvals.responses/0/{source['source_offset']}",
@@ -412,7 +386,7 @@ class Partition:
     ) -> tuple[Event, ...]:
         source = self._inbox("mesh.commands", None)
         return self.give(
-            CommandGiven(
+            inp.CommandGiven(
                 workflow_id=self.id_of(key),
                 command_id=f"c{source['source_offset']}",
                 command=command,
@@ -427,7 +401,7 @@ class Partition:
         """Order the workflow to go over to another version: one that was given to the partition, or a digest."""
         source = self._inbox("mesh.commands", None)
         return self.give(
-            CommandGiven(
+            inp.CommandGiven(
                 workflow_id=self.id_of(key),
                 command_id=f"c{source['source_offset']}",
                 command="migrate",
@@ -442,7 +416,7 @@ class Partition:
         due = rate_due_at_ms(self.workflow(limiter))
         assert due is not None
         self.now_ms = max(self.now_ms, due)
-        return self.give(TimerDue(due_at_ms=due, workflow_id=limiter, kind="rate"))
+        return self.give(inp.TimerDue(due_at_ms=due, workflow_id=limiter, kind="rate"))
 
     def wait(self, step: str = "", key: str = "k") -> tuple[Event, ...]:
         """Let time pass until the step's own time has come (no step: the workflow's memory ends), and tell it so."""
@@ -450,7 +424,7 @@ class Partition:
         due = workflow.steps[step].due_at_ms if step else workflow.forget_at_ms
         assert due is not None
         self.now_ms = max(self.now_ms, due)
-        kinds: dict[str, TimerKind] = {
+        kinds: dict[str, inp.TimerKind] = {
             "running": "task_timeout",
             "retrying": "retry",
             "asking": "approval_deadline",
@@ -460,7 +434,7 @@ class Partition:
         }
         kind = kinds[workflow.steps[step].status] if step else "forget"
         return self.give(
-            TimerDue(due_at_ms=due, workflow_id=self.id_of(key), kind=kind, step=step, run_id=workflow.run_id)
+            inp.TimerDue(due_at_ms=due, workflow_id=self.id_of(key), kind=kind, step=step, run_id=workflow.run_id)
         )
 
     def wait_budget(self, key: str = "k") -> tuple[Event, ...]:
@@ -470,10 +444,12 @@ class Partition:
         assert due is not None
         self.now_ms = max(self.now_ms, due)
         return self.give(
-            TimerDue(due_at_ms=due, workflow_id=self.id_of(key), kind="budget_time", run_id=workflow.run_id)
+            inp.TimerDue(due_at_ms=due, workflow_id=self.id_of(key), kind="budget_time", run_id=workflow.run_id)
         )
 
-    def fall_silent(self, step: str, kind: TimerKind, due_ms: int | None = None, key: str = "k") -> tuple[Event, ...]:
+    def fall_silent(
+        self, step: str, kind: inp.TimerKind, due_ms: int | None = None, key: str = "k"
+    ) -> tuple[Event, ...]:
         """The owner has heard no sign of life in time; `due_ms` after the dispatch, by default one whole period."""
         workflow, state = self.workflow(key), self.step(step, key)
         if due_ms is None:
@@ -482,7 +458,7 @@ class Partition:
             due_ms = int(period_s * 1000)
         due = state.since_ms + due_ms
         self.now_ms = max(self.now_ms, due)
-        timer = TimerDue(due_at_ms=due, workflow_id=self.id_of(key), kind=kind, step=step, run_id=workflow.run_id)
+        timer = inp.TimerDue(due_at_ms=due, workflow_id=self.id_of(key), kind=kind, step=step, run_id=workflow.run_id)
         return self.give(timer)
 
     def set_schedule(
@@ -493,7 +469,7 @@ class Partition:
         told = self.routes[digest]
         source = self._inbox("mesh.commands", None)
         return self.give(
-            ScheduleSet(
+            inp.ScheduleSet(
                 workflow_id=ids.schedule_id(told.name),
                 set_id=f"set-{source['source_offset']}",
                 route=told.name,
@@ -512,7 +488,7 @@ class Partition:
         assert plan is not None
         assert plan.next_at_ms is not None
         self.now_ms = max(self.now_ms, plan.next_at_ms + late_ms)
-        return self.give(TimerDue(due_at_ms=plan.next_at_ms, workflow_id=name, kind="schedule"))
+        return self.give(inp.TimerDue(due_at_ms=plan.next_at_ms, workflow_id=name, kind="schedule"))
 
     def offer_by_alias(
         self, kind: str, name: str, value: str, *, event_id: str = "o1", data: Any = None, digest: str = ""
@@ -521,7 +497,7 @@ class Partition:
         event = {"specversion": "1.0", "id": event_id, "source": SOURCE, "type": kind, "data": data}
         first = self.routes[digest or next(iter(self.routes))]
         return self.give(
-            EventOffered(
+            inp.EventOffered(
                 workflow_id=ids.alias_id(first.name, name, value),
                 route=first.name,
                 digest=first.digest,
@@ -533,20 +509,25 @@ class Partition:
 
 
 def _cause_of_built_in(
-    given: ScheduleSet | ScheduledStart | AliasClaimed | AliasAnswered | AliasReleased | EventForwarded,
+    given: inp.ScheduleSet
+    | inp.ScheduledStart
+    | inp.AliasClaimed
+    | inp.AliasAnswered
+    | inp.AliasReleased
+    | inp.EventForwarded,
 ) -> tuple[str, str]:
     match given:
-        case ScheduledStart():
+        case inp.ScheduledStart():
             return "scheduled_start", str(given.cloud_event["id"])
-        case ScheduleSet():
+        case inp.ScheduleSet():
             return "schedule", given.set_id
-        case EventForwarded():
+        case inp.EventForwarded():
             return "forwarded_event", str(given.kept.cloud_event["id"])
-        case AliasClaimed():
+        case inp.AliasClaimed():
             return "claim", ids.attempt_id(given.claimant.task_id, given.claimant.attempt)
-        case AliasAnswered():
+        case inp.AliasAnswered():
             return "claim_answered", ids.attempt_id(given.claimant.task_id, given.claimant.attempt)
-        case AliasReleased():
+        case inp.AliasReleased():
             return "alias_released", f"{given.claimant}/{given.run_id}"
 
 

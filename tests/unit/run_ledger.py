@@ -4,31 +4,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from mesh.core import events as ev
 from mesh.core import ids
 from mesh.core.effects import SendTask, effects
-from mesh.core.events import (
-    CallFailed,
-    CallMade,
-    CallSucceeded,
-    CommandAccepted,
-    CompensationStarted,
-    Decision,
-    Event,
-    ForEachEnded,
-    ForEachStarted,
-    IncidentResolved,
-    RoundStarted,
-    StepGivenUp,
-    StepSkipped,
-    TaskDispatched,
-    TaskFailed,
-    TaskHandedOver,
-    TaskSucceeded,
-    UsageReported,
-    WorkflowEnded,
-    WorkflowMigrated,
-    WorkflowStarted,
-)
 from mesh.core.evolve import evolve
 from mesh.core.route import Route
 from mesh.core.state import FINISHED, StepState, Workflow
@@ -57,7 +35,7 @@ class RunLedger:
             str, float
         ] = {}  # attempt id of a task or a call -> tokens: its last word, or else its reserve
 
-    def note(self, before: Workflow | None, decision: Decision) -> None:
+    def note(self, before: Workflow | None, decision: ev.Decision) -> None:
         state, self.is_given_up = before, False
         for event in decision.events:
             was = state
@@ -66,48 +44,48 @@ class RunLedger:
             self._count(decision, event)
         self._check_count(state)
 
-    def _event(self, before: Workflow | None, after: Workflow | None, event: Event, at_ms: int) -> None:
+    def _event(self, before: Workflow | None, after: Workflow | None, event: ev.Event, at_ms: int) -> None:
         match event:
-            case WorkflowStarted() | WorkflowMigrated():
+            case ev.WorkflowStarted() | ev.WorkflowMigrated():
                 self._goes_by(event.digest)
-            case StepGivenUp() if ids.is_item(event.step):
+            case ev.StepGivenUp() if ids.is_item(event.step):
                 self._settle_item(event.step, None)
                 self.skipped_items[ids.step_of(event.step)] += event.reason.startswith("skipped by")
-            case StepSkipped() if ids.is_undo(event.step):
+            case ev.StepSkipped() if ids.is_undo(event.step):
                 self._undone(event.step)
-            case ForEachStarted():
+            case ev.ForEachStarted():
                 self.fanned.add(event.step)
                 self.items[event.step] = [...] * len(event.items)
                 self.skipped_items[event.step] = 0
-            case ForEachEnded() if before is not None and after is not None:
+            case ev.ForEachEnded() if before is not None and after is not None:
                 self._fanned_in(before, after, event, at_ms)
-            case IncidentResolved() if before is not None:
+            case ev.IncidentResolved() if before is not None:
                 incident = before.steps[event.step].incident
                 self.granted[event.step] += incident is not None and incident.kind == "loop" and event.action == "retry"
-            case RoundStarted():
+            case ev.RoundStarted():
                 most = self.limits[event.step] + self.granted[event.step]
                 assert event.round <= most, f"{event.step} goes into round {event.round} of {most}"
-            case CompensationStarted() if before is not None:
+            case ev.CompensationStarted() if before is not None:
                 self._compensates(before, event)
-            case CommandAccepted(command="cancel"):
+            case ev.CommandAccepted(command="cancel"):
                 self.is_given_up = True
-            case WorkflowEnded():
+            case ev.WorkflowEnded():
                 assert self.is_given_up or not self.to_undo, f"it ended before {self.to_undo} were undone"
             case _:
                 self._work(event, at_ms)
 
-    def _work(self, event: Event, at_ms: int) -> None:
+    def _work(self, event: ev.Event, at_ms: int) -> None:
         match event:
-            case TaskDispatched():
+            case ev.TaskDispatched():
                 self._dispatched(event)
-            case CallMade():
+            case ev.CallMade():
                 self.attempts.setdefault(ids.step_of(event.step), {})[_attempt(event)] = "out"
-            case TaskSucceeded() | CallSucceeded():
+            case ev.TaskSucceeded() | ev.CallSucceeded():
                 self._succeeded(event, at_ms)
-            case TaskFailed() | CallFailed():
+            case ev.TaskFailed() | ev.CallFailed():
                 heard = "unheard" if event.kind in _UNHEARD else "failed"
                 self._heard(event.step, event.task_id, event.attempt, heard)
-            case TaskHandedOver():
+            case ev.TaskHandedOver():
                 self._heard(event.step, event.task_id, event.attempt, "handed over")
             case _:
                 pass
@@ -120,21 +98,28 @@ class RunLedger:
 
     # What it takes ------------------------------------------------------------------------------------------------------
 
-    def _count(self, decision: Decision, event: Event) -> None:
+    def _count(self, decision: ev.Decision, event: ev.Event) -> None:
         """Each attempt counts once, whatever is heard of it how often: what was not sent for nothing."""
         match event:
-            case TaskDispatched():
+            case ev.TaskDispatched():
                 sent = [(one.task_id, one.attempt) for one in effects(decision) if isinstance(one, SendTask)]
                 reserved = (event.reserved or {}).get("tokens", 0.0)
                 self.counted[_attempt(event)] = reserved if (event.task_id, event.attempt) in sent else 0.0
-            case CallMade():
+            case ev.CallMade():
                 self.counted[_attempt(event)] = event.slice.limits.get("tokens", 0.0) if event.slice else 0.0
-            case TaskFailed(kind="undeliverable") | CallFailed(kind="undeliverable"):
+            case ev.TaskFailed(kind="undeliverable") | ev.CallFailed(kind="undeliverable"):
                 self.counted[_attempt(event)] = 0.0
-            case TaskSucceeded() | TaskFailed() | TaskHandedOver() | CallSucceeded() | CallFailed() | UsageReported():
+            case (
+                ev.TaskSucceeded()
+                | ev.TaskFailed()
+                | ev.TaskHandedOver()
+                | ev.CallSucceeded()
+                | ev.CallFailed()
+                | ev.UsageReported()
+            ):
                 if event.usage is not None:
                     self.counted[_attempt(event)] = event.usage.get("tokens", 0.0)
-            case WorkflowEnded() if event.usage is not None:
+            case ev.WorkflowEnded() if event.usage is not None:
                 assert abs(event.usage["tokens"] - sum(self.counted.values())) < _DUST, "it says another thing"
             case _:
                 pass
@@ -147,7 +132,7 @@ class RunLedger:
 
     # Tasks --------------------------------------------------------------------------------------------------------------
 
-    def _dispatched(self, event: TaskDispatched) -> None:
+    def _dispatched(self, event: ev.TaskDispatched) -> None:
         step = ids.step_of(event.step)
         if ids.is_undo(event.step):
             assert self.to_undo, f"{event.step} is undone, and it need not be"
@@ -160,7 +145,7 @@ class RunLedger:
         if not ids.is_undo(place):
             self.attempts[ids.step_of(place)][ids.attempt_id(task, attempt)] = what
 
-    def _succeeded(self, event: TaskSucceeded | CallSucceeded, at_ms: int) -> None:
+    def _succeeded(self, event: ev.TaskSucceeded | ev.CallSucceeded, at_ms: int) -> None:
         if ids.is_undo(event.step):
             self._undone(event.step)
             return
@@ -177,7 +162,7 @@ class RunLedger:
         assert items[index] is ..., f"{place} was settled twice"
         items[index] = output
 
-    def _fanned_in(self, before: Workflow, after: Workflow, event: ForEachEnded, at_ms: int) -> None:
+    def _fanned_in(self, before: Workflow, after: Workflow, event: ev.ForEachEnded, at_ms: int) -> None:
         name = event.step
         assert after.steps[name].output == self.items.pop(name), "not an entry for each item, in order"
         self.done_at[name] = at_ms
@@ -189,7 +174,7 @@ class RunLedger:
 
     # Compensation -------------------------------------------------------------------------------------------------------
 
-    def _compensates(self, before: Workflow, event: CompensationStarted) -> None:
+    def _compensates(self, before: Workflow, event: ev.CompensationStarted) -> None:
         if before.ending is not None:  # an operator fails it while it is undone
             assert (event.status, list(event.steps)) == ("failed", self.to_undo), "what is left is to be undone"
             return
@@ -217,14 +202,14 @@ class RunLedger:
 
 
 def _attempt(
-    event: TaskDispatched
-    | TaskSucceeded
-    | TaskFailed
-    | TaskHandedOver
-    | CallMade
-    | CallSucceeded
-    | CallFailed
-    | UsageReported,
+    event: ev.TaskDispatched
+    | ev.TaskSucceeded
+    | ev.TaskFailed
+    | ev.TaskHandedOver
+    | ev.CallMade
+    | ev.CallSucceeded
+    | ev.CallFailed
+    | ev.UsageReported,
 ) -> str:
     return ids.attempt_id(event.task_id, event.attempt)
 

@@ -7,26 +7,7 @@ from mesh.codec.cards import encode_card
 from mesh.codec.cloudevents import to_record
 from mesh.codec.dead_letters import dead_letter
 from mesh.codec.log import encode_decision, encode_owner_changed
-from mesh.core.events import (
-    ApprovalClosed,
-    ApprovalRequested,
-    Cause,
-    CommandAccepted,
-    CommandRefused,
-    Decision,
-    Event,
-    IncidentRaised,
-    InputDismissed,
-    OwnerChanged,
-    RetryScheduled,
-    StartRepeated,
-    StepSkipped,
-    TaskDispatched,
-    TaskFailed,
-    TaskSucceeded,
-    WorkflowEnded,
-    WorkflowStarted,
-)
+from mesh.core import events as ev
 from mesh.core.ids import partition_of_key, run_id, span_id, task_id
 from mesh.core.json_values import digest
 from mesh.core.state import AgentCard
@@ -81,17 +62,17 @@ class Writer:
 
     async def take_over(self, number: int, *, owner: str = "router-1", token: str | None = None) -> None:
         self.tokens[number] = token or self.tokens[number]
-        change = OwnerChanged(
+        change = ev.OwnerChanged(
             token=self.tokens[number], owner=owner, partitions=PARTITIONS, format_level=1, at_ms=self.now_ms
         )
         await self._append(number, encode_owner_changed(change, topic=TOPICS.log, partition=number))
 
     async def decide(
-        self, workflow_id: str, cause: Cause, *events: Event, after_ms: int = 40, token: str | None = None
+        self, workflow_id: str, cause: ev.Cause, *events: ev.Event, after_ms: int = 40, token: str | None = None
     ) -> None:
         self.now_ms += after_ms
         number = partition(workflow_id)
-        decision = Decision(
+        decision = ev.Decision(
             epoch=token or self.tokens[number],
             workflow_id=workflow_id,
             at_ms=self.now_ms,
@@ -112,8 +93,8 @@ class Writer:
         await self.send([to_record(one, topic=TOPICS.events) for one in events])
 
 
-def event_cause(number: int, offset: int) -> Cause:
-    return Cause(
+def event_cause(number: int, offset: int) -> ev.Cause:
+    return ev.Cause(
         kind="event",
         id=f"delivery-{number}",
         topic=TOPICS.inbox,
@@ -126,13 +107,13 @@ def event_cause(number: int, offset: int) -> Cause:
     )
 
 
-def result_cause(number: int, step: str, attempt: int = 1) -> Cause:
+def result_cause(number: int, step: str, attempt: int = 1) -> ev.Cause:
     task = task_id(workflow(number), run(number), step)
-    return Cause(kind="result", id=f"{task}/{attempt}")
+    return ev.Cause(kind="result", id=f"{task}/{attempt}")
 
 
-def started(number: int) -> WorkflowStarted:
-    return WorkflowStarted(
+def started(number: int) -> ev.WorkflowStarted:
+    return ev.WorkflowStarted(
         route="issue-triage",
         digest="sha256:" + "ab" * 32,
         run_id=run(number),
@@ -144,9 +125,9 @@ def started(number: int) -> WorkflowStarted:
 
 def dispatched(
     number: int, step: str, agent: str, at_ms: int, *, attempt: int = 1, why: str = "no needs"
-) -> TaskDispatched:
+) -> ev.TaskDispatched:
     task = task_id(workflow(number), run(number), step)
-    return TaskDispatched(
+    return ev.TaskDispatched(
         step=step,
         task_id=task,
         attempt=attempt,
@@ -158,8 +139,8 @@ def dispatched(
     )
 
 
-def succeeded(number: int, step: str, output: Any) -> TaskSucceeded:
-    return TaskSucceeded(
+def succeeded(number: int, step: str, output: Any) -> ev.TaskSucceeded:
+    return ev.TaskSucceeded(
         step=step,
         task_id=task_id(workflow(number), run(number), step),
         attempt=1,
@@ -173,8 +154,8 @@ def succeeded(number: int, step: str, output: Any) -> TaskSucceeded:
 DRAFT = {"title": "Re: Issue 1", "body": "Thanks for the report.\n\nCould you tell us the version?", "labels": ["bug"]}
 
 
-def asked(number: int, at_ms: int, *, deadline_ms: int | None = 86_400_000) -> ApprovalRequested:
-    return ApprovalRequested(
+def asked(number: int, at_ms: int, *, deadline_ms: int | None = 86_400_000) -> ev.ApprovalRequested:
+    return ev.ApprovalRequested(
         step="review",
         approval_id=task_id(workflow(number), run(number), "review"),
         question="Post this reply?",
@@ -203,7 +184,7 @@ async def write_sample(broker: Broker) -> Writer:
     await writer.decide(
         workflow(1),
         event_cause(1, 4),
-        StartRepeated(event_source=SOURCE, event_id="delivery-1", reason="the same event started this run"),
+        ev.StartRepeated(event_source=SOURCE, event_id="delivery-1", reason="the same event started this run"),
     )
     await writer.decide(workflow(4), event_cause(4, 77), started(4), token="f" * 32)
     await _dead_letter(writer)
@@ -237,8 +218,8 @@ async def _completed(writer: Writer, number: int) -> None:
         workflow(number),
         result_cause(number, "classify"),
         succeeded(number, "classify", {"severity": "low"}),
-        StepSkipped(step="review", reason="if: steps.classify.severity == 'high' is false", output=DRAFT),
-        WorkflowEnded(
+        ev.StepSkipped(step="review", reason="if: steps.classify.severity == 'high' is false", output=DRAFT),
+        ev.WorkflowEnded(
             status="completed",
             reason="every step is done",
             run_id=run(number),
@@ -248,7 +229,9 @@ async def _completed(writer: Writer, number: int) -> None:
         ),
     )
     await writer.decide(
-        workflow(number), result_cause(number, "classify"), InputDismissed(code="closed", message="the workflow ended")
+        workflow(number),
+        result_cause(number, "classify"),
+        ev.InputDismissed(code="closed", message="the workflow ended"),
     )
 
 
@@ -258,25 +241,25 @@ async def _incident(writer: Writer, number: int) -> None:
     await writer.decide(
         workflow(number), event_cause(number, 2), started(number), dispatched(number, "classify", "classifier", now)
     )
-    failure = TaskFailed(
+    failure = ev.TaskFailed(
         step="classify", task_id=task, attempt=1, kind="OSError", message="disk full", retryable=True, duration_ms=3.0
     )
     await writer.decide(
         workflow(number),
         result_cause(number, "classify"),
         failure,
-        RetryScheduled(step="classify", attempt=2, due_at_ms=now + 1_000),
+        ev.RetryScheduled(step="classify", attempt=2, due_at_ms=now + 1_000),
     )
     await writer.decide(
         workflow(number),
-        Cause(kind="timer", id="retry"),
+        ev.Cause(kind="timer", id="retry"),
         dispatched(number, "classify", "classifier", now, attempt=2, why="retry after OSError"),
         after_ms=1_000,
     )
     await writer.decide(
         workflow(number),
         result_cause(number, "classify", 2),
-        TaskFailed(
+        ev.TaskFailed(
             step="classify",
             task_id=task,
             attempt=2,
@@ -285,7 +268,7 @@ async def _incident(writer: Writer, number: int) -> None:
             retryable=True,
             duration_ms=3.0,
         ),
-        IncidentRaised(
+        ev.IncidentRaised(
             step="classify", kind="exhausted", message="2 of 2 attempts failed; the last: OSError: disk full"
         ),
     )
@@ -317,8 +300,8 @@ def card(name: str, _now_ms: int, *, stopped: bool = False) -> AgentCard:
     )
 
 
-def approved(number: int, answer_id: str, *, by: str = "ana@example.org") -> ApprovalClosed:
-    return ApprovalClosed(
+def approved(number: int, answer_id: str, *, by: str = "ana@example.org") -> ev.ApprovalClosed:
+    return ev.ApprovalClosed(
         step="review",
         approval_id=task_id(workflow(number), run(number), "review"),
         verdict="approved",
@@ -329,9 +312,9 @@ def approved(number: int, answer_id: str, *, by: str = "ana@example.org") -> App
     )
 
 
-def command_events(command_id: str, *, accepted: bool) -> CommandAccepted | CommandRefused:
+def command_events(command_id: str, *, accepted: bool) -> ev.CommandAccepted | ev.CommandRefused:
     if accepted:
-        return CommandAccepted(command_id=command_id, command="retry", by="ops")
-    return CommandRefused(
+        return ev.CommandAccepted(command_id=command_id, command="retry", by="ops")
+    return ev.CommandRefused(
         command_id=command_id, command="retry", code="no_incident", message="no step waits for a retry", by="ops"
     )

@@ -6,33 +6,12 @@ import pytest
 from msgspec.structs import replace
 from one_partition import Partition, agent, approval, called_route, calling, names, only, route
 
+from mesh.core import events as ev
 from mesh.core import ids
 from mesh.core.calls import Caller
 from mesh.core.crossings import crossing_id, parse_crossing_id
 from mesh.core.decide import Decided, park
 from mesh.core.effects import SendDeadLetter
-from mesh.core.events import (
-    AliasBound,
-    AliasGranted,
-    AliasRefused,
-    AliasReturned,
-    AliasSought,
-    AliasWaived,
-    CommandAccepted,
-    CommandRefused,
-    CompensationStarted,
-    EffectUndeliverable,
-    EventKept,
-    EventReceived,
-    EventRedirected,
-    IncidentRaised,
-    InputDismissed,
-    InputParked,
-    StepCancelled,
-    TaskDispatched,
-    WorkflowEnded,
-    WorkflowForgotten,
-)
 from mesh.core.evolve import evolve
 from mesh.core.inputs import (
     AliasAnswered,
@@ -75,9 +54,9 @@ def test_a_step_is_settled_when_it_has_its_alias_and_not_before() -> None:
     assert "settled" not in p.workflow().steps
     [claim] = p.crossing()
     assert (claim.workflow_id, crossing_id(claim)) == (ALIAS, f"{p.task_id('charge')}/1/claim")
-    assert names(p.give(claim)) == [AliasBound.__name__]
+    assert names(p.give(claim)) == [ev.AliasBound.__name__]
     [answer] = p.crossing()
-    assert names(p.give(answer)) == [AliasGranted.__name__, "WaitStarted"]
+    assert names(p.give(answer)) == [ev.AliasGranted.__name__, "WaitStarted"]
     assert p.step("charge").output == {"id": "p1"}
     p.check_replay()
 
@@ -154,11 +133,11 @@ def test_each_round_of_a_loop_has_an_alias_of_its_own() -> None:
     assert p.workflow().aliases == (ALIAS, "mesh.alias:r.charge/p2")
     p.succeed("check", False)
     p.succeed("charge", {"id": "p2"})
-    assert only(p.decisions[-1].events, AliasSought).task_id.endswith("/charge.3")
+    assert only(p.decisions[-1].events, ev.AliasSought).task_id.endswith("/charge.3")
     p.pass_on()
     assert p.workflow().aliases == (ALIAS, "mesh.alias:r.charge/p2")
     p.succeed("check", True)
-    assert [event.alias for event in p.decisions[-1].events if isinstance(event, AliasReturned)] == [
+    assert [event.alias for event in p.decisions[-1].events if isinstance(event, ev.AliasReturned)] == [
         ALIAS,
         "mesh.alias:r.charge/p2",
     ]
@@ -197,20 +176,20 @@ def test_an_answer_counts_once_and_for_the_claim_that_is_open() -> None:
     nobody = Caller(workflow_id="r:k", task_id=f"r:k/{run}/nobody")
     no_task = Caller(workflow_id="r:k", task_id="?")
     for claimant, code in ((other_run, "late"), (later, "repeated"), (nobody, "repeated"), (no_task, "unknown")):
-        assert only(p.give(replace(good, claimant=claimant)), InputDismissed).code == code
-    assert only(p.give(replace(good, alias="mesh.alias:r.charge/p9")), InputDismissed).code == "repeated"
-    assert only(p.give(replace(good, workflow_id="r:x")), InputDismissed).code == "unknown"
-    assert only(p.give(good), AliasGranted).alias == ALIAS
-    assert only(p.give(good), InputDismissed).code == "repeated"
+        assert only(p.give(replace(good, claimant=claimant)), ev.InputDismissed).code == code
+    assert only(p.give(replace(good, alias="mesh.alias:r.charge/p9")), ev.InputDismissed).code == "repeated"
+    assert only(p.give(replace(good, workflow_id="r:x")), ev.InputDismissed).code == "unknown"
+    assert only(p.give(good), ev.AliasGranted).alias == ALIAS
+    assert only(p.give(good), ev.InputDismissed).code == "repeated"
     p.command("cancel")
-    assert only(p.give(good), InputDismissed).code == "closed"
+    assert only(p.give(good), ev.InputDismissed).code == "closed"
 
 
 def test_what_another_workflow_has_is_an_incident_that_names_it() -> None:
     p = named(partition(), "one")
     charged(p, "two")
     [claim] = p.crossing()
-    refused = only(p.give(claim), AliasRefused)
+    refused = only(p.give(claim), ev.AliasRefused)
     assert "is the alias of r:one" in refused.message
     p.pass_on()
     incident = p.step("charge", "two").incident
@@ -255,7 +234,7 @@ def test_an_operator_may_fail_it() -> None:
 
 def test_a_late_result_of_a_step_that_waits_for_its_alias_counts_no_more() -> None:
     p = named(named(partition(), "one"), "two")
-    assert only(p.succeed("charge", {"id": "p7"}, key="two"), InputDismissed).code == "repeated"
+    assert only(p.succeed("charge", {"id": "p7"}, key="two"), ev.InputDismissed).code == "repeated"
 
 
 def test_a_late_end_of_a_call_that_waits_for_its_alias_counts_no_more() -> None:
@@ -274,20 +253,23 @@ def test_a_late_end_of_a_call_that_waits_for_its_alias_counts_no_more() -> None:
         p.give(end)
         p.pass_on()
     assert p.step("charge", "two").status == "incident"
-    assert only(p.give(end), InputDismissed).code == "repeated"
+    assert only(p.give(end), ev.InputDismissed).code == "repeated"
 
 
 def test_a_claim_that_can_not_be_sent_needs_an_operator() -> None:
     p = charged(partition())
     name = f"{p.task_id('charge')}/1/claim"
     other = Undeliverable(workflow_id="r:k", effect_id=f"{name}x", topic="mesh.inbox", code="gone", message="gone")
-    assert names(p.give(other)) == [EffectUndeliverable.__name__]
-    assert names(p.give(replace(other, effect_id=name))) == [EffectUndeliverable.__name__, IncidentRaised.__name__]
+    assert names(p.give(other)) == [ev.EffectUndeliverable.__name__]
+    assert names(p.give(replace(other, effect_id=name))) == [
+        ev.EffectUndeliverable.__name__,
+        ev.IncidentRaised.__name__,
+    ]
     assert p.step("charge").status == "incident"
 
 
-def parked(about: str) -> tuple[InputParked, Any]:
-    event = InputParked(
+def parked(about: str) -> tuple[ev.InputParked, Any]:
+    event = ev.InputParked(
         code="poison",
         message="too bad",
         topic="mesh.inbox",
@@ -308,7 +290,7 @@ def park_at(p: Partition, workflow_id: str, about: str) -> Decided:
 
 def test_a_claim_that_is_parked_is_refused() -> None:
     p = charged(partition())
-    refused = only(park_at(p, ALIAS, f"{p.task_id('charge')}/1/claim").events, AliasRefused)
+    refused = only(park_at(p, ALIAS, f"{p.task_id('charge')}/1/claim").events, ev.AliasRefused)
     assert refused.claimant == Caller(workflow_id="r:k", task_id=p.task_id("charge"))
     assert "was parked: too bad" in refused.message
 
@@ -317,17 +299,17 @@ def test_an_answer_that_is_parked_needs_an_operator() -> None:
     p = charged(partition())
     name = p.task_id("charge")
     found = park_at(p, "r:k", f"{name}/1/claimed").events
-    assert only(found, IncidentRaised).kind == "alias"
+    assert only(found, ev.IncidentRaised).kind == "alias"
     for other in (f"{name}/2/claimed", f"{name[:-6]}nobody/1/claimed"):
-        assert names(park_at(p, "r:k", other).events) == [InputParked.__name__]
-    assert names(park_at(p, "r:x", f"{name}/1/claimed").events) == [InputParked.__name__]
+        assert names(park_at(p, "r:k", other).events) == [ev.InputParked.__name__]
+    assert names(park_at(p, "r:x", f"{name}/1/claimed").events) == [ev.InputParked.__name__]
 
 
 def test_records_that_nobody_waits_for_are_parked_and_no_more() -> None:
     p = named(partition())
     for name in ("/orders/o1/forward", "r:k/4f2a9c01/release", "r:2026-01-01T00:00:00Z/start"):
         assert parse_crossing_id(name) is None
-        assert names(park_at(p, "r:k", name).events) == [InputParked.__name__]
+        assert names(park_at(p, "r:k", name).events) == [ev.InputParked.__name__]
 
 
 # Events by it ------------------------------------------------------------------------------------------------------------------
@@ -339,22 +321,22 @@ def offer(p: Partition, event_id: str = "o1", value: str = "p1") -> tuple[Any, .
 
 def test_an_event_finds_its_workflow() -> None:
     p = named(partition())
-    assert names(offer(p)) == [EventRedirected.__name__]
+    assert names(offer(p)) == [ev.EventRedirected.__name__]
     [forwarded] = p.crossing()
     assert isinstance(forwarded, EventForwarded)
     assert (forwarded.workflow_id, forwarded.kept.alias, forwarded.kept.topic) == ("r:k", "charge", "mesh.events")
     assert names(p.give(forwarded)) == ["EventReceived", "AliasReturned", "WorkflowEnded"]
-    assert only(p.give(forwarded), InputDismissed).code == "closed"
+    assert only(p.give(forwarded), ev.InputDismissed).code == "closed"
 
 
 def test_an_event_that_comes_before_the_alias_is_kept_for_it() -> None:
     p = partition()
-    assert names(offer(p)) == [EventKept.__name__]
-    assert only(offer(p), InputDismissed).code == "repeated"
+    assert names(offer(p)) == [ev.EventKept.__name__]
+    assert only(offer(p), ev.InputDismissed).code == "repeated"
     offer(p, "o2")
     charged(p)
     [claim] = p.crossing()
-    assert names(p.give(claim)) == [AliasBound.__name__, EventRedirected.__name__, EventRedirected.__name__]
+    assert names(p.give(claim)) == [ev.AliasBound.__name__, ev.EventRedirected.__name__, ev.EventRedirected.__name__]
     p.pass_on()
     assert p.workflow().status == "completed"
     assert ALIAS not in p.state.workflows
@@ -411,7 +393,7 @@ def test_an_event_that_is_kept_waits_for_a_step_of_its_own_way() -> None:
     p.pass_on()
     p.offer(PAID, event_id="o1")
     assert [kept.alias for kept in p.workflow().kept] == ["charge", ""]
-    assert only(p.offer(PAID, event_id="o1"), InputDismissed).code == "repeated"
+    assert only(p.offer(PAID, event_id="o1"), ev.InputDismissed).code == "repeated"
     p.succeed("go")
     assert p.step("by_key").status == "succeeded"
 
@@ -421,10 +403,10 @@ def test_an_event_that_comes_by_the_alias_of_an_ended_run_is_dismissed() -> None
     offer(p)
     [forwarded] = p.crossing()
     other = replace(forwarded, workflow_id="r:never")
-    assert only(p.give(other), InputDismissed).code == "closed"
+    assert only(p.give(other), ev.InputDismissed).code == "closed"
     p.offer(PAID, "soon")
     assert p.workflow("soon").status == "expected"
-    assert only(p.give(replace(forwarded, workflow_id="r:soon")), InputDismissed).code == "closed"
+    assert only(p.give(replace(forwarded, workflow_id="r:soon")), ev.InputDismissed).code == "closed"
 
 
 def test_an_event_that_only_an_earlier_version_waits_for_is_not_kept_but_still_passed_on() -> None:
@@ -438,9 +420,9 @@ def test_an_event_that_only_an_earlier_version_waits_for_is_not_kept_but_still_p
         only_live=True,
         **p._inbox("mesh.events", None),
     )
-    assert only(p.give(offered), InputDismissed).code == "unclaimed"
+    assert only(p.give(offered), ev.InputDismissed).code == "unclaimed"
     named(p)
-    assert names(p.give(offered)) == [EventRedirected.__name__]
+    assert names(p.give(offered)) == [ev.EventRedirected.__name__]
 
 
 # The end of it -----------------------------------------------------------------------------------------------------------------
@@ -451,17 +433,17 @@ def test_the_end_of_a_workflow_gives_its_aliases_back() -> None:
     assert names(p.command("cancel")) == ["CommandAccepted", "AliasReturned", "WorkflowEnded"]
     [release] = p.crossing()
     assert isinstance(release, AliasReleased)
-    assert names(p.give(release)) == [WorkflowForgotten.__name__]
-    assert only(p.give(release), InputDismissed).code == "unknown"
+    assert names(p.give(release)) == [ev.WorkflowForgotten.__name__]
+    assert only(p.give(release), ev.InputDismissed).code == "unknown"
 
 
 def test_another_run_keeps_what_it_has() -> None:
     p = named(partition())
     other = AliasReleased(workflow_id=ALIAS, claimant="r:k", run_id="00000000", **p._inbox("mesh.commands", None))
-    assert only(p.give(other), InputDismissed).code == "unknown"
+    assert only(p.give(other), ev.InputDismissed).code == "unknown"
     offer(p, value="p3")
     kept = replace(other, workflow_id="mesh.alias:r.charge/p3")
-    assert only(p.give(kept), InputDismissed).code == "unknown"
+    assert only(p.give(kept), ev.InputDismissed).code == "unknown"
 
 
 def test_a_cancel_before_the_answer_gives_back_what_it_asked_for() -> None:
@@ -471,30 +453,30 @@ def test_a_cancel_before_the_answer_gives_back_what_it_asked_for() -> None:
     [release] = p.crossing()
     p.give(claim)
     [answer] = p.crossing()
-    assert only(p.give(answer), InputDismissed).code == "closed"
+    assert only(p.give(answer), ev.InputDismissed).code == "closed"
     p.give(release)
     assert ALIAS not in p.state.workflows
 
 
 def test_an_operator_frees_an_alias() -> None:
     p = named(partition())
-    assert names(p.command("cancel", key=ALIAS)) == [CommandAccepted.__name__, WorkflowForgotten.__name__]
-    assert only(p.command("cancel", key=ALIAS), CommandRefused).code == "built_in"
+    assert names(p.command("cancel", key=ALIAS)) == [ev.CommandAccepted.__name__, ev.WorkflowForgotten.__name__]
+    assert only(p.command("cancel", key=ALIAS), ev.CommandRefused).code == "built_in"
     named(p, "two")
-    assert only(p.command("retry", key=ALIAS), CommandRefused).code == "built_in"
+    assert only(p.command("retry", key=ALIAS), ev.CommandRefused).code == "built_in"
     offer(p, value="p3")
-    assert only(p.command("cancel", key="mesh.alias:r.charge/p3"), CommandRefused).code == "built_in"
+    assert only(p.command("cancel", key="mesh.alias:r.charge/p3"), ev.CommandRefused).code == "built_in"
 
 
 def test_an_alias_notes_what_it_could_not_send_and_takes_nothing_else() -> None:
     p = named(partition())
     lost = Undeliverable(workflow_id=ALIAS, effect_id="x/claimed", topic="mesh.inbox", code="gone", message="gone")
-    assert names(p.give(lost)) == [EffectUndeliverable.__name__]
-    assert only(p.give(replace(answer_to(p), workflow_id=ALIAS)), InputDismissed).code == "unknown"
+    assert names(p.give(lost)) == [ev.EffectUndeliverable.__name__]
+    assert only(p.give(replace(answer_to(p), workflow_id=ALIAS)), ev.InputDismissed).code == "unknown"
     claim = AliasClaimed(
         workflow_id="r:k", claimant=Caller(workflow_id="r:x", task_id="t"), **p._inbox("mesh.commands", None)
     )
-    assert only(p.give(claim), InputDismissed).code == "unknown"
+    assert only(p.give(claim), ev.InputDismissed).code == "unknown"
 
 
 def test_what_is_done_but_for_its_alias_is_undone_too() -> None:
@@ -511,11 +493,11 @@ def test_what_is_done_but_for_its_alias_is_undone_too() -> None:
         if refused:
             p.pass_on()
         events = p.fail("other")
-        assert only(events, AliasWaived).step == "charge"
-        assert only(events, CompensationStarted).steps == ("charge",)
-        assert only(events, TaskDispatched).input == "p1"
+        assert only(events, ev.AliasWaived).step == "charge"
+        assert only(events, ev.CompensationStarted).steps == ("charge",)
+        assert only(events, ev.TaskDispatched).input == "p1"
         p.succeed("charge.undo")
-        assert only(p.decisions[-1].events, WorkflowEnded).status == "failed"
+        assert only(p.decisions[-1].events, ev.WorkflowEnded).status == "failed"
         p.check_replay()
 
 
@@ -527,10 +509,10 @@ def test_a_race_that_is_won_does_not_wait_for_an_alias() -> None:
     }
     p = charged(partition(steps))
     [claim] = p.crossing()
-    assert only(p.succeed("fast"), StepCancelled).step == "charge"
+    assert only(p.succeed("fast"), ev.StepCancelled).step == "charge"
     p.give(claim)
     [answer] = p.crossing()
-    assert only(p.give(answer), InputDismissed).code == "repeated"
+    assert only(p.give(answer), ev.InputDismissed).code == "repeated"
     p.succeed("last")
     p.pass_on()
     assert ALIAS not in p.state.workflows
@@ -539,11 +521,11 @@ def test_a_race_that_is_won_does_not_wait_for_an_alias() -> None:
 def test_a_log_in_which_a_step_that_never_began_has_an_alias_is_refused() -> None:
     p = named(partition())
     with pytest.raises(ValueError, match="which has not begun"):
-        evolve(p.workflow(), AliasGranted(step="nobody", alias=ALIAS), workflow_id="r:k", at_ms=1)
+        evolve(p.workflow(), ev.AliasGranted(step="nobody", alias=ALIAS), workflow_id="r:k", at_ms=1)
 
 
 def test_an_event_that_was_taken_is_received() -> None:
     p = named(partition())
     offer(p)
     [forwarded] = p.crossing()
-    assert only(p.give(forwarded), EventReceived).cloud_event["id"] == "o1"
+    assert only(p.give(forwarded), ev.EventReceived).cloud_event["id"] == "o1"

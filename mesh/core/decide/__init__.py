@@ -32,6 +32,7 @@ How a step moves:
 from typing import NamedTuple, assert_never
 
 from mesh.core import ids
+from mesh.core import inputs as inp
 from mesh.core.crossings import CrossingId
 from mesh.core.decide.begin.limit import look_after_slots
 from mesh.core.decide.built_in.alias import decide_alias
@@ -50,30 +51,6 @@ from mesh.core.decide.settle.start import on_event
 from mesh.core.decide.settle.task import on_result, on_task_undeliverable
 from mesh.core.decide.settle.timer import on_timer
 from mesh.core.events import Event, InputDismissed, InputParked
-from mesh.core.inputs import (
-    AliasAnswered,
-    AliasClaimed,
-    AliasReleased,
-    AnswerGiven,
-    CallCancelled,
-    CallEnded,
-    CommandGiven,
-    EventForwarded,
-    EventMatched,
-    EventOffered,
-    Input,
-    ResultReceived,
-    ScheduledStart,
-    ScheduleSet,
-    SlotDenied,
-    SlotGiven,
-    SlotReturned,
-    SlotWanted,
-    TaskUndeliverable,
-    TimerDue,
-    Undeliverable,
-    WorkflowCalled,
-)
 from mesh.core.limits import is_limiter
 from mesh.core.route import Route
 from mesh.core.state import Directory, Workflow
@@ -88,7 +65,7 @@ class Decided(NamedTuple):
 
 def decide(
     workflow: Workflow | None,
-    given: Input,
+    given: inp.Input,
     *,
     route: Route | None,
     directory: Directory,
@@ -112,12 +89,12 @@ def decide(
     return Decided(tuple(draft.events), draft.workflow)
 
 
-def _is_portion(given: Input) -> bool:
+def _is_portion(given: inp.Input) -> bool:
     """The time for more items, which may be held."""
-    return isinstance(given, TimerDue) and given.kind == "portion"
+    return isinstance(given, inp.TimerDue) and given.kind == "portion"
 
 
-def _decide_built_in(draft: Draft, given: Input) -> None:
+def _decide_built_in(draft: Draft, given: inp.Input) -> None:
     """Workflows without a route document."""
     if ids.is_alias(given.workflow_id):
         decide_alias(draft, given)
@@ -131,47 +108,47 @@ def _decide_built_in(draft: Draft, given: Input) -> None:
         )
 
 
-def _decide(draft: Draft, given: Input, target: Route | None) -> None:
+def _decide(draft: Draft, given: inp.Input, target: Route | None) -> None:
     match given:
-        case ResultReceived():
+        case inp.ResultReceived():
             on_result(draft, given)
-        case EventMatched() | WorkflowCalled() | ScheduledStart():
+        case inp.EventMatched() | inp.WorkflowCalled() | inp.ScheduledStart():
             on_event(draft, given)
-        case EventOffered():
+        case inp.EventOffered():
             on_offered(draft, given)
-        case EventForwarded():
+        case inp.EventForwarded():
             on_forwarded(draft, given)
-        case TimerDue():
+        case inp.TimerDue():
             on_timer(draft, given)
-        case AnswerGiven():
+        case inp.AnswerGiven():
             on_answer(draft, given)
-        case CommandGiven():
+        case inp.CommandGiven():
             on_command(draft, given, target)
-        case CallEnded():
+        case inp.CallEnded():
             on_call_ended(draft, given)
-        case CallCancelled():
+        case inp.CallCancelled():
             on_call_cancelled(draft, given)
-        case AliasAnswered() | SlotGiven() | SlotDenied():
+        case inp.AliasAnswered() | inp.SlotGiven() | inp.SlotDenied():
             _on_built_in_answered(draft, given)
-        case TaskUndeliverable():
+        case inp.TaskUndeliverable():
             on_task_undeliverable(draft, given)
-        case Undeliverable():
+        case inp.Undeliverable():
             on_undeliverable(draft, given)
-        case AliasClaimed() | AliasReleased() | ScheduleSet() | SlotWanted() | SlotReturned():
+        case inp.AliasClaimed() | inp.AliasReleased() | inp.ScheduleSet() | inp.SlotWanted() | inp.SlotReturned():
             message = f"{type(given).__name__} is for built-in workflows, and {given.workflow_id} is none"
             draft.add(InputDismissed(code="unknown", message=message))
         case _:
             assert_never(given)
 
 
-def _on_built_in_answered(draft: Draft, given: AliasAnswered | SlotGiven | SlotDenied) -> None:
+def _on_built_in_answered(draft: Draft, given: inp.AliasAnswered | inp.SlotGiven | inp.SlotDenied) -> None:
     """What a built-in workflow has to say to one that asked it for something."""
     match given:
-        case AliasAnswered():
+        case inp.AliasAnswered():
             on_alias_answered(draft, given)
-        case SlotGiven():
+        case inp.SlotGiven():
             on_slot_given(draft, given)
-        case SlotDenied():
+        case inp.SlotDenied():
             on_slot_denied(draft, given)
         case _:
             assert_never(given)

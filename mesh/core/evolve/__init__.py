@@ -8,73 +8,9 @@ from typing import Final, assert_never
 
 from msgspec.structs import replace
 
+from mesh.core import events as ev
 from mesh.core import ids
 from mesh.core.calls import Slice
-from mesh.core.events import (
-    AliasBound,
-    AliasGranted,
-    AliasRefused,
-    AliasReturned,
-    AliasSought,
-    AliasWaived,
-    AnswerRefused,
-    ApprovalClosed,
-    ApprovalRequested,
-    ApprovalWithdrawn,
-    BudgetRaised,
-    BudgetTimeOver,
-    CallFailed,
-    CallMade,
-    CallRefused,
-    CallSucceeded,
-    CallWithdrawn,
-    CommandAccepted,
-    CommandRefused,
-    CompensationStarted,
-    EffectUndeliverable,
-    Event,
-    EventEmitted,
-    EventKept,
-    EventReceived,
-    EventRedirected,
-    EventUnclaimed,
-    ForEachEnded,
-    ForEachStarted,
-    IncidentRaised,
-    IncidentResolved,
-    InputAttempted,
-    InputDismissed,
-    InputParked,
-    PortionScheduled,
-    RetryScheduled,
-    RoundStarted,
-    ScheduleChanged,
-    ScheduleFired,
-    SlotFreed,
-    SlotGranted,
-    SlotQueued,
-    SlotRefused,
-    SlotReleased,
-    SlotRequested,
-    StartRepeated,
-    StepBlocked,
-    StepCancelled,
-    StepComputed,
-    StepGivenUp,
-    StepSkipped,
-    TaskDispatched,
-    TaskFailed,
-    TaskHandedOver,
-    TaskHeld,
-    TaskSucceeded,
-    UsageReported,
-    WaitEnded,
-    WaitStarted,
-    WorkflowEnded,
-    WorkflowForgotten,
-    WorkflowMigrated,
-    WorkflowStarted,
-)
 from mesh.core.evolve.budget import booked, budgeted, charged
 from mesh.core.evolve.built_in import BuiltIn, evolve_built_in
 from mesh.core.evolve.calls import CallEvent
@@ -86,98 +22,98 @@ _EARLIER_RUNS: Final = 100  # runs that a workflow's id remembers: about a kilob
 _HEARD: Final = 100  # events: about two
 
 
-def evolve(workflow: Workflow | None, event: Event, *, workflow_id: str, at_ms: int) -> Workflow | None:
+def evolve(workflow: Workflow | None, event: ev.Event, *, workflow_id: str, at_ms: int) -> Workflow | None:
     """The state after `event`. None: there is no such workflow (yet, or any more).
 
     Raises `ValueError` for an event that its state can't have had: a log that no owner of this protocol writes.
     """
     match event:  # the most frequent first: a fold is made of these
-        case TaskDispatched() | TaskSucceeded():
+        case ev.TaskDispatched() | ev.TaskSucceeded():
             return _with_step(_begun(workflow, event, workflow_id), event, at_ms)
-        case WorkflowStarted():
+        case ev.WorkflowStarted():
             return _started(workflow, event, workflow_id, at_ms)
-        case WorkflowEnded():
+        case ev.WorkflowEnded():
             return _ended(_begun(workflow, event, workflow_id), event, at_ms)
         case (
-            TaskFailed()
-            | TaskHandedOver()
-            | TaskHeld()
-            | RetryScheduled()
-            | StepSkipped()
-            | StepBlocked()
-            | StepCancelled()
-            | StepGivenUp()
-            | StepComputed()
-            | EventEmitted()
-            | ForEachStarted()
-            | PortionScheduled()
-            | ForEachEnded()
-            | WaitStarted()
-            | WaitEnded()
-            | ApprovalRequested()
-            | ApprovalClosed()
-            | ApprovalWithdrawn()
-            | IncidentRaised()
-            | IncidentResolved()
-            | CallMade()
-            | CallSucceeded()
-            | CallFailed()
-            | CallWithdrawn()
+            ev.TaskFailed()
+            | ev.TaskHandedOver()
+            | ev.TaskHeld()
+            | ev.RetryScheduled()
+            | ev.StepSkipped()
+            | ev.StepBlocked()
+            | ev.StepCancelled()
+            | ev.StepGivenUp()
+            | ev.StepComputed()
+            | ev.EventEmitted()
+            | ev.ForEachStarted()
+            | ev.PortionScheduled()
+            | ev.ForEachEnded()
+            | ev.WaitStarted()
+            | ev.WaitEnded()
+            | ev.ApprovalRequested()
+            | ev.ApprovalClosed()
+            | ev.ApprovalWithdrawn()
+            | ev.IncidentRaised()
+            | ev.IncidentResolved()
+            | ev.CallMade()
+            | ev.CallSucceeded()
+            | ev.CallFailed()
+            | ev.CallWithdrawn()
         ):
             return _with_step(_begun(workflow, event, workflow_id), event, at_ms)
-        case EventReceived():
+        case ev.EventReceived():
             return _received(_begun(workflow, event, workflow_id), event, at_ms)
-        case RoundStarted():
+        case ev.RoundStarted():
             return _round(_begun(workflow, event, workflow_id), event, at_ms)
-        case BudgetRaised() | BudgetTimeOver() | UsageReported():
+        case ev.BudgetRaised() | ev.BudgetTimeOver() | ev.UsageReported():
             return budgeted(_begun(workflow, event, workflow_id), event)
-        case CompensationStarted():
+        case ev.CompensationStarted():
             ending = Ending(status=event.status, reason=event.reason, undo=event.steps)
             return replace(_begun(workflow, event, workflow_id), ending=ending, updated_at_ms=at_ms)
-        case EventKept():
+        case ev.EventKept():
             return _kept(workflow, event, workflow_id, at_ms)
-        case EventUnclaimed():
+        case ev.EventUnclaimed():
             before = _begun(workflow, event, workflow_id)
             return replace(before, kept=tuple(one for one in before.kept if one != event.kept))
-        case WorkflowMigrated():
+        case ev.WorkflowMigrated():
             return _migrated(_begun(workflow, event, workflow_id), event, at_ms)
         case (
-            AliasSought()
-            | AliasGranted()
-            | AliasWaived()
-            | AliasReturned()
-            | AliasBound()
-            | EventRedirected()
-            | ScheduleChanged()
-            | ScheduleFired()
-            | SlotRequested()
-            | SlotReleased()
-            | SlotQueued()
-            | SlotGranted()
-            | SlotFreed()
+            ev.AliasSought()
+            | ev.AliasGranted()
+            | ev.AliasWaived()
+            | ev.AliasReturned()
+            | ev.AliasBound()
+            | ev.EventRedirected()
+            | ev.ScheduleChanged()
+            | ev.ScheduleFired()
+            | ev.SlotRequested()
+            | ev.SlotReleased()
+            | ev.SlotQueued()
+            | ev.SlotGranted()
+            | ev.SlotFreed()
         ):
             return _built_in(workflow, event, workflow_id, at_ms)
-        case WorkflowForgotten():
+        case ev.WorkflowForgotten():
             return None
         case (
-            InputDismissed()
-            | StartRepeated()
-            | AnswerRefused()
-            | CallRefused()
-            | AliasRefused()
-            | SlotRefused()
-            | CommandAccepted()
-            | CommandRefused()
-            | EffectUndeliverable()
-            | InputParked()
-            | InputAttempted()
+            ev.InputDismissed()
+            | ev.StartRepeated()
+            | ev.AnswerRefused()
+            | ev.CallRefused()
+            | ev.AliasRefused()
+            | ev.SlotRefused()
+            | ev.CommandAccepted()
+            | ev.CommandRefused()
+            | ev.EffectUndeliverable()
+            | ev.InputParked()
+            | ev.InputAttempted()
         ):
             return workflow
         case _:
             assert_never(event)
 
 
-def _begun(workflow: Workflow | None, event: Event, workflow_id: str) -> Workflow:
+def _begun(workflow: Workflow | None, event: ev.Event, workflow_id: str) -> Workflow:
     if workflow is None:
         raise ValueError(f"{type(event).__name__} for workflow {workflow_id}, which has not started")
     return workflow
@@ -188,12 +124,12 @@ def _with_step(before: Workflow, event: StepEvent | CallEvent, at_ms: int) -> Wo
     was = before.steps.get(place)
     steps = {**before.steps, place: evolve_step(was, event, at_ms)}
     if before.account is not None:
-        if was is not None and isinstance(event, TaskFailed):
+        if was is not None and isinstance(event, ev.TaskFailed):
             steps[place] = replace(steps[place], charged=charged(before.account, was, event))
         before = replace(before, account=booked(before.account, was, event, before.steps))
     if before.ending is not None:
         before = replace(before, ending=_undone(before.ending, event))
-        if was is not None and isinstance(event, StepCancelled):
+        if was is not None and isinstance(event, ev.StepCancelled):
             steps[place] = replace(steps[place], output=was.output)  # to be undone by what it gave last
     if ids.is_item(place):
         _account(steps, place, event)
@@ -204,7 +140,7 @@ def _with_step(before: Workflow, event: StepEvent | CallEvent, at_ms: int) -> Wo
 
 def _undone(ending: Ending, event: StepEvent | CallEvent) -> Ending:
     """What is still to be undone."""
-    if not (isinstance(event, TaskSucceeded | StepSkipped) and ids.is_undo(event.step)):
+    if not (isinstance(event, ev.TaskSucceeded | ev.StepSkipped) and ids.is_undo(event.step)):
         return ending
     return replace(ending, undo=tuple(name for name in ending.undo if ids.undo_place(name) != event.step))
 
@@ -217,13 +153,13 @@ def _account(steps: dict[str, StepState], place: str, event: StepEvent | CallEve
     if fan is None:
         raise ValueError(f"{type(event).__name__} for {place}, and {name} is no for-each under way")
     match event:
-        case TaskDispatched() | CallMade() | IncidentRaised() | TaskHeld() | SlotRequested():
+        case ev.TaskDispatched() | ev.CallMade() | ev.IncidentRaised() | ev.TaskHeld() | ev.SlotRequested():
             index = ids.index_of(place)
             if index >= fan.begun:
                 steps[name] = replace(parent, fan=replace(fan, begun=index + 1), due_at_ms=None)
-        case TaskSucceeded() | CallSucceeded():
+        case ev.TaskSucceeded() | ev.CallSucceeded():
             steps[name] = replace(parent, fan=replace(fan, settled=fan.settled + 1))
-        case StepGivenUp():
+        case ev.StepGivenUp():
             steps[name] = replace(parent, fan=replace(fan, settled=fan.settled + 1, failed=fan.failed + 1))
         case _:
             pass
@@ -240,7 +176,7 @@ def _gathered(steps: dict[str, StepState], name: str, fan: Fan, *, was_ending: b
     return {place: state for place, state in steps.items() if place not in gone}
 
 
-def _received(before: Workflow, event: EventReceived, at_ms: int) -> Workflow:
+def _received(before: Workflow, event: ev.EventReceived, at_ms: int) -> Workflow:
     mark = ids.event_mark(event.cloud_event["source"], event.cloud_event["id"])
     heard = tuple(one for one in before.heard if one != mark)  # taken by two at once
     after = replace(_with_step(before, event, at_ms), heard=(*heard, mark)[-_HEARD:])
@@ -251,24 +187,24 @@ def _received(before: Workflow, event: EventReceived, at_ms: int) -> Workflow:
 
 def _built_in(
     workflow: Workflow | None,
-    event: SlotRequested | SlotReleased | LimiterEvent | BuiltIn,
+    event: ev.SlotRequested | ev.SlotReleased | LimiterEvent | BuiltIn,
     workflow_id: str,
     at_ms: int,
 ) -> Workflow:
     """In a built-in workflow, or in one that asks it for something."""
     match event:
-        case SlotRequested():
+        case ev.SlotRequested():
             before = _begun(workflow, event, workflow_id)
             return _with_step(replace(before, slots=asked(before.slots, event, at_ms)), event, at_ms)
-        case SlotReleased():
+        case ev.SlotReleased():
             return released(_begun(workflow, event, workflow_id), event)
-        case SlotQueued() | SlotGranted() | SlotFreed():
+        case ev.SlotQueued() | ev.SlotGranted() | ev.SlotFreed():
             return evolve_limiter(workflow, event, workflow_id, at_ms)
         case _:
             return evolve_built_in(workflow, event, workflow_id, at_ms)
 
 
-def _round(before: Workflow, event: RoundStarted, at_ms: int) -> Workflow:
+def _round(before: Workflow, event: ev.RoundStarted, at_ms: int) -> Workflow:
     """The steps of the body are to begin anew; what they gave last can be read until they give something else."""
     steps = dict(before.steps)
     for name in event.steps:
@@ -280,7 +216,7 @@ def _round(before: Workflow, event: RoundStarted, at_ms: int) -> Workflow:
     return replace(before, steps=steps, updated_at_ms=at_ms)
 
 
-def _kept(before: Workflow | None, event: EventKept, workflow_id: str, at_ms: int) -> Workflow:
+def _kept(before: Workflow | None, event: ev.EventKept, workflow_id: str, at_ms: int) -> Workflow:
     """Kept with the run; or in the place of a run that is still to come."""
     if before is not None:
         until = event.expires_at_ms if before.status == "expected" else before.forget_at_ms
@@ -302,7 +238,7 @@ def _kept(before: Workflow | None, event: EventKept, workflow_id: str, at_ms: in
     )
 
 
-def _started(before: Workflow | None, event: WorkflowStarted, workflow_id: str, at_ms: int) -> Workflow:
+def _started(before: Workflow | None, event: ev.WorkflowStarted, workflow_id: str, at_ms: int) -> Workflow:
     return Workflow(
         workflow_id=workflow_id,
         run_id=event.run_id,
@@ -331,7 +267,7 @@ def _account_of(limits: dict[str, float], part: Slice | None) -> Account:
     return Account(limits=limits, counted=counted)
 
 
-def _migrated(workflow: Workflow, event: WorkflowMigrated, at_ms: int) -> Workflow:
+def _migrated(workflow: Workflow, event: ev.WorkflowMigrated, at_ms: int) -> Workflow:
     steps = {place: state for place, state in workflow.steps.items() if place not in event.begins_anew}
     return replace(
         workflow,
@@ -342,7 +278,7 @@ def _migrated(workflow: Workflow, event: WorkflowMigrated, at_ms: int) -> Workfl
     )
 
 
-def _ended(workflow: Workflow, event: WorkflowEnded, at_ms: int) -> Workflow:
+def _ended(workflow: Workflow, event: ev.WorkflowEnded, at_ms: int) -> Workflow:
     """Payloads are dropped, so that the memory of a closed workflow is small; the log keeps them."""
     steps = {
         name: StepState(

@@ -11,26 +11,9 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from mesh.core import events as ev
 from mesh.core import ids
 from mesh.core.amounts import as_amounts
-from mesh.core.events import (
-    BudgetRaised,
-    BudgetTimeOver,
-    CallFailed,
-    CallMade,
-    CallSucceeded,
-    CallWithdrawn,
-    Event,
-    SlotRequested,
-    StepCancelled,
-    StepGivenUp,
-    StepSkipped,
-    TaskDispatched,
-    TaskFailed,
-    TaskHandedOver,
-    TaskSucceeded,
-    UsageReported,
-)
 from mesh.core.state import Account, StepState, Unheard, Workflow
 
 _Amounts = dict[str, float]
@@ -39,30 +22,30 @@ _HOP: Final = {"hops": 1.0}
 _NAMED: Final = 3  # calls that a message names
 
 
-def booked(account: Account, was: StepState | None, event: Event, steps: dict[str, StepState]) -> Account:
+def booked(account: Account, was: StepState | None, event: ev.Event, steps: dict[str, StepState]) -> Account:
     """The account after `event`, which found the step as it `was`, among `steps`."""
     match event:
-        case StepCancelled() | StepGivenUp() | StepSkipped():
+        case ev.StepCancelled() | ev.StepGivenUp() | ev.StepSkipped():
             return _given_up(account, event, steps)
         case _ if was is not None and was.status == "queued":
             account = _settled(account, was.reserved, {})
     match event:
-        case SlotRequested():
+        case ev.SlotRequested():
             return _promised(account, event.reserved)
-        case TaskDispatched():
+        case ev.TaskDispatched():
             hop = _HOP if "hops" in account.limits and not ids.is_undo(event.step) else {}
             return _promised(replace(account, spent=_plus(account.spent, hop)), event.reserved)
-        case TaskSucceeded() | TaskHandedOver() | TaskFailed() if was is not None:
+        case ev.TaskSucceeded() | ev.TaskHandedOver() | ev.TaskFailed() if was is not None:
             return _heard(account, was, event)
-        case CallMade() if event.slice is not None:
+        case ev.CallMade() if event.slice is not None:
             return _promised(account, event.slice.limits)
-        case CallSucceeded() | CallFailed() | CallWithdrawn():
+        case ev.CallSucceeded() | ev.CallFailed() | ev.CallWithdrawn():
             return _of_call(account, was, event)
         case _:
             return account
 
 
-def _heard(account: Account, was: StepState, event: TaskSucceeded | TaskHandedOver | TaskFailed) -> Account:
+def _heard(account: Account, was: StepState, event: ev.TaskSucceeded | ev.TaskHandedOver | ev.TaskFailed) -> Account:
     """Of the attempt that is out; or, by a success, of an earlier one: then nobody will hear of the one that is out, which counts whole."""
     if was.status == "running":
         if event.attempt == was.attempt:
@@ -74,23 +57,23 @@ def _heard(account: Account, was: StepState, event: TaskSucceeded | TaskHandedOv
     return replace(account, spent=_plus(_plus(account.spent, before, sign=-1), _used(account, event.usage)))
 
 
-def _took(account: Account, was: StepState, event: TaskSucceeded | TaskHandedOver | TaskFailed) -> _Amounts:
-    if isinstance(event, TaskFailed) and event.kind == "undeliverable":
+def _took(account: Account, was: StepState, event: ev.TaskSucceeded | ev.TaskHandedOver | ev.TaskFailed) -> _Amounts:
+    if isinstance(event, ev.TaskFailed) and event.kind == "undeliverable":
         return {}
     return (was.reserved or {}) if event.usage is None else _used(account, event.usage)
 
 
-def charged(account: Account, was: StepState, event: TaskFailed) -> dict[int, _Amounts] | None:
+def charged(account: Account, was: StepState, event: ev.TaskFailed) -> dict[int, _Amounts] | None:
     """What has counted for each attempt of the step, now that this one has failed."""
     took = _took(account, was, event)
     return {**(was.charged or {}), event.attempt: took} if took else was.charged
 
 
 def _given_up(
-    account: Account, event: StepCancelled | StepGivenUp | StepSkipped, steps: dict[str, StepState]
+    account: Account, event: ev.StepCancelled | ev.StepGivenUp | ev.StepSkipped, steps: dict[str, StepState]
 ) -> Account:
     """What is out there counts whole, for nobody will hear of it; but for what was not sent."""
-    unsent = event.unsent if isinstance(event, StepCancelled) else ()
+    unsent = event.unsent if isinstance(event, ev.StepCancelled) else ()
     for place, state in steps.items():
         if place == event.step or _is_item_of(place, event.step):
             is_out = state.status == "running" and place not in unsent
@@ -101,20 +84,22 @@ def _given_up(
 
 
 def _of_call(
-    account: Account, was: StepState | None, event: CallSucceeded | CallFailed | CallWithdrawn | UsageReported
+    account: Account,
+    was: StepState | None,
+    event: ev.CallSucceeded | ev.CallFailed | ev.CallWithdrawn | ev.UsageReported,
 ) -> Account:
     """Of the call under way; or of one that nobody waits for any more, which has still to end, and to tell."""
     name, kept = ids.attempt_id(event.task_id, event.attempt), account.unheard
     if was is not None and was.status == "calling" and (was.task_id, was.attempt) == (event.task_id, event.attempt):
         reserved = was.reserved or {}
-        if isinstance(event, CallWithdrawn) or (isinstance(event, CallFailed) and event.kind == "timeout"):
+        if isinstance(event, ev.CallWithdrawn) or (isinstance(event, ev.CallFailed) and event.kind == "timeout"):
             return replace(account, unheard={**kept, name: Unheard(called=event.called, reserved=reserved)})
     elif name in kept:
         reserved = kept[name].reserved
         account = replace(account, unheard={other: left for other, left in kept.items() if other != name})
     else:
         return account
-    usage = None if isinstance(event, CallWithdrawn) else event.usage
+    usage = None if isinstance(event, ev.CallWithdrawn) else event.usage
     return _settled(account, reserved, reserved if usage is None else _used(account, usage))
 
 
@@ -128,14 +113,14 @@ def taken(account: Account, steps: dict[str, StepState], unsent: Collection[str]
     return {name: spent.get(name, 0.0) for name in (*account.limits, *account.counted) if name != "hops"}
 
 
-def budgeted(before: Workflow, event: BudgetRaised | BudgetTimeOver | UsageReported) -> Workflow:
+def budgeted(before: Workflow, event: ev.BudgetRaised | ev.BudgetTimeOver | ev.UsageReported) -> Workflow:
     """The run with more budget, with no time left, or with a call less that is to be heard of."""
     account = before.account
     if account is None:
         raise ValueError(f"{type(event).__name__} for {before.workflow_id}, which has no budget")
-    if isinstance(event, UsageReported):
+    if isinstance(event, ev.UsageReported):
         return replace(before, account=_of_call(account, None, event))
-    if isinstance(event, BudgetTimeOver):
+    if isinstance(event, ev.BudgetTimeOver):
         return replace(before, account=replace(account, is_time_over=True), expires_at_ms=None)
     limits = {name: limit + event.granted.get(name, 0.0) for name, limit in account.limits.items()}
     over = account.is_time_over and event.expires_at_ms is None

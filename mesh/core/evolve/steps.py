@@ -4,36 +4,7 @@ from typing import Any, Final, assert_never
 
 from msgspec.structs import replace
 
-from mesh.core.events import (
-    ApprovalClosed,
-    ApprovalRequested,
-    ApprovalWithdrawn,
-    CallFailed,
-    CallMade,
-    CallSucceeded,
-    CallWithdrawn,
-    EventEmitted,
-    EventReceived,
-    ForEachEnded,
-    ForEachStarted,
-    IncidentRaised,
-    IncidentResolved,
-    PortionScheduled,
-    RetryScheduled,
-    SlotRequested,
-    StepBlocked,
-    StepCancelled,
-    StepComputed,
-    StepGivenUp,
-    StepSkipped,
-    TaskDispatched,
-    TaskFailed,
-    TaskHandedOver,
-    TaskHeld,
-    TaskSucceeded,
-    WaitEnded,
-    WaitStarted,
-)
+from mesh.core import events as ev
 from mesh.core.evolve.calls import CallEvent, evolve_call
 from mesh.core.evolve.limits import queue_up
 from mesh.core.state import Fan, Incident, StepState, StepStatus
@@ -43,30 +14,30 @@ _UNHEARD: Final = ("timeout: ", "start_timeout: ", "run_timeout: ", "heartbeat_t
 
 
 StepEvent = (
-    TaskDispatched
-    | TaskSucceeded
-    | TaskFailed
-    | TaskHandedOver
-    | TaskHeld
-    | SlotRequested
-    | RetryScheduled
-    | StepSkipped
-    | StepBlocked
-    | StepCancelled
-    | StepGivenUp
-    | StepComputed
-    | EventEmitted
-    | ForEachStarted
-    | PortionScheduled
-    | ForEachEnded
-    | WaitStarted
-    | WaitEnded
-    | EventReceived
-    | ApprovalRequested
-    | ApprovalClosed
-    | ApprovalWithdrawn
-    | IncidentRaised
-    | IncidentResolved
+    ev.TaskDispatched
+    | ev.TaskSucceeded
+    | ev.TaskFailed
+    | ev.TaskHandedOver
+    | ev.TaskHeld
+    | ev.SlotRequested
+    | ev.RetryScheduled
+    | ev.StepSkipped
+    | ev.StepBlocked
+    | ev.StepCancelled
+    | ev.StepGivenUp
+    | ev.StepComputed
+    | ev.EventEmitted
+    | ev.ForEachStarted
+    | ev.PortionScheduled
+    | ev.ForEachEnded
+    | ev.WaitStarted
+    | ev.WaitEnded
+    | ev.EventReceived
+    | ev.ApprovalRequested
+    | ev.ApprovalClosed
+    | ev.ApprovalWithdrawn
+    | ev.IncidentRaised
+    | ev.IncidentResolved
 )
 
 
@@ -85,9 +56,9 @@ def may_be_done(step: StepState) -> bool:
 def evolve_step(step: StepState | None, event: StepEvent | CallEvent, at_ms: int) -> StepState:
     """The step after `event`; `step` None: it has not begun. Raises `ValueError` for an event that it can't have had."""
     match event:
-        case TaskDispatched():
+        case ev.TaskDispatched():
             return _dispatched(step, event, at_ms)
-        case TaskSucceeded() if step is not None:
+        case ev.TaskSucceeded() if step is not None:
             return replace(
                 step,
                 status="succeeded",
@@ -99,54 +70,54 @@ def evolve_step(step: StepState | None, event: StepEvent | CallEvent, at_ms: int
                 reserved=None,
                 charged=None,
             )
-        case StepSkipped():
+        case ev.StepSkipped():
             return StepState(status="skipped", since_ms=at_ms, output=event.output, acted=acted_before(step))
-        case StepBlocked():
+        case ev.StepBlocked():
             return StepState(status="blocked", since_ms=at_ms, acted=acted_before(step))
-        case StepComputed():
+        case ev.StepComputed():
             return _fresh(step, "succeeded", at_ms, output=event.output)
-        case EventEmitted():
+        case ev.EventEmitted():
             output = {"id": event.cloud_event["id"], "type": event.cloud_event["type"]}
             return _fresh(step, "succeeded", at_ms, output=output)
-        case ForEachStarted():
+        case ev.ForEachStarted():
             begun = _fresh(step, "iterating", at_ms, output=step.output if step else None)
             return replace(begun, input=event.items, fan=Fan(total=len(event.items)))
-        case WaitStarted():
+        case ev.WaitStarted():
             begun = _fresh(step, "waiting", at_ms, output=step.output if step else None)
             return replace(begun, awaits=event.awaits, due_at_ms=event.due_at_ms)
-        case ApprovalRequested():
+        case ev.ApprovalRequested():
             return _asked(step, event, at_ms)
-        case TaskHeld() | SlotRequested():
+        case ev.TaskHeld() | ev.SlotRequested():
             return _held(step, event, at_ms)
-        case IncidentRaised():
+        case ev.IncidentRaised():
             return _stuck(step or StepState(status="incident"), event, at_ms)
-        case StepCancelled():
+        case ev.StepCancelled():
             return _closed_without(step or StepState(status="cancelled"), "cancelled", at_ms)
-        case CallMade() | CallSucceeded() | CallFailed() | CallWithdrawn():
+        case ev.CallMade() | ev.CallSucceeded() | ev.CallFailed() | ev.CallWithdrawn():
             return evolve_call(step, event, at_ms, acted=acted_before(step))
         case _:
-            if step is None or isinstance(event, TaskSucceeded):
+            if step is None or isinstance(event, ev.TaskSucceeded):
                 raise ValueError(f"{type(event).__name__} for step {event.step}, which has not begun")
             return _moved(step, event, at_ms)
 
 
 def _moved(
     step: StepState,
-    event: TaskFailed
-    | TaskHandedOver
-    | RetryScheduled
-    | StepGivenUp
-    | PortionScheduled
-    | ForEachEnded
-    | WaitEnded
-    | EventReceived
-    | ApprovalClosed
-    | ApprovalWithdrawn
-    | IncidentResolved,
+    event: ev.TaskFailed
+    | ev.TaskHandedOver
+    | ev.RetryScheduled
+    | ev.StepGivenUp
+    | ev.PortionScheduled
+    | ev.ForEachEnded
+    | ev.WaitEnded
+    | ev.EventReceived
+    | ev.ApprovalClosed
+    | ev.ApprovalWithdrawn
+    | ev.IncidentResolved,
     at_ms: int,
 ) -> StepState:
     match event:
-        case TaskFailed():
+        case ev.TaskFailed():
             return replace(
                 step,
                 status="failed",
@@ -156,28 +127,28 @@ def _moved(
                 reserved=None,
                 acted=step.acted or step.error.startswith(_UNHEARD),
             )
-        case TaskHandedOver():
+        case ev.TaskHandedOver():
             acted = step.acted or step.error.startswith(_UNHEARD)
             return replace(step, error="", reserved=None, charged=None, acted=acted)
-        case RetryScheduled():
+        case ev.RetryScheduled():
             return replace(step, status="retrying", since_ms=at_ms, due_at_ms=event.due_at_ms)
-        case StepGivenUp():
+        case ev.StepGivenUp():
             return _closed_without(step, "failed", at_ms)
-        case PortionScheduled():
+        case ev.PortionScheduled():
             return replace(step, since_ms=at_ms, due_at_ms=event.due_at_ms)
-        case ForEachEnded():
+        case ev.ForEachEnded():
             return replace(step, status="succeeded", since_ms=at_ms, due_at_ms=None, input=None, fan=None)
-        case WaitEnded():
+        case ev.WaitEnded():
             return replace(step, status="succeeded", since_ms=at_ms, due_at_ms=None, output=None)
-        case EventReceived():
+        case ev.EventReceived():
             return replace(
                 step, status="succeeded", since_ms=at_ms, due_at_ms=None, output=event.cloud_event, awaits=""
             )
-        case ApprovalClosed():
+        case ev.ApprovalClosed():
             return _closed(step, event, at_ms)
-        case ApprovalWithdrawn():
+        case ev.ApprovalWithdrawn():
             return replace(step, status="cancelled", since_ms=at_ms, due_at_ms=None, input=None)
-        case IncidentResolved():
+        case ev.IncidentResolved():
             status: StepStatus = "retrying" if step.fan is None else "iterating"
             return replace(step, status=status, since_ms=at_ms, due_at_ms=None, incident=None)
         case _:
@@ -214,7 +185,7 @@ def _closed_without(step: StepState, status: StepStatus, at_ms: int) -> StepStat
     )
 
 
-def _stuck(step: StepState, event: IncidentRaised, at_ms: int) -> StepState:
+def _stuck(step: StepState, event: ev.IncidentRaised, at_ms: int) -> StepState:
     incident = Incident(kind=event.kind, message=event.message, raised_at_ms=at_ms)
     acted = step.acted or step.status in _DOING
     reserved = None if step.status == "queued" else step.reserved
@@ -223,7 +194,7 @@ def _stuck(step: StepState, event: IncidentRaised, at_ms: int) -> StepState:
     )
 
 
-def _dispatched(step: StepState | None, event: TaskDispatched, at_ms: int) -> StepState:
+def _dispatched(step: StepState | None, event: ev.TaskDispatched, at_ms: int) -> StepState:
     begun = StepState(  # with one more argument, CPython 3.11 would pack them into a dict: three times as long
         status="running",
         task_id=event.task_id,
@@ -244,9 +215,9 @@ def _dispatched(step: StepState | None, event: TaskDispatched, at_ms: int) -> St
     return begun if step is None or step.charged is None else replace(begun, charged=step.charged)
 
 
-def _held(step: StepState | None, event: TaskHeld | SlotRequested, at_ms: int) -> StepState:
+def _held(step: StepState | None, event: ev.TaskHeld | ev.SlotRequested, at_ms: int) -> StepState:
     """What is needed to send it once there is more budget, or a slot. An earlier attempt may still be answered."""
-    if isinstance(event, SlotRequested):
+    if isinstance(event, ev.SlotRequested):
         return queue_up(step, event, at_ms)
     return replace(
         step or StepState(status="held"),
@@ -262,7 +233,7 @@ def _held(step: StepState | None, event: TaskHeld | SlotRequested, at_ms: int) -
     )
 
 
-def _asked(step: StepState | None, event: ApprovalRequested, at_ms: int) -> StepState:
+def _asked(step: StepState | None, event: ev.ApprovalRequested, at_ms: int) -> StepState:
     return StepState(
         status="asking",
         task_id=event.approval_id,
@@ -278,7 +249,7 @@ def _asked(step: StepState | None, event: ApprovalRequested, at_ms: int) -> Step
     )
 
 
-def _closed(step: StepState, event: ApprovalClosed, at_ms: int) -> StepState:
+def _closed(step: StepState, event: ev.ApprovalClosed, at_ms: int) -> StepState:
     output = approval_output(event.verdict, event.payload, by=event.by, reason=event.reason, edited=event.edited)
     status = "succeeded" if event.verdict == "approved" else "rejected"
     return replace(

@@ -6,41 +6,8 @@ from typing import Any
 
 import msgspec
 
+from mesh.core import events as ev
 from mesh.core import ids
-from mesh.core.events import (
-    AliasSought,
-    AliasWaived,
-    ApprovalClosed,
-    ApprovalRequested,
-    ApprovalWithdrawn,
-    BudgetRaised,
-    BudgetTimeOver,
-    CallFailed,
-    CallMade,
-    CallSucceeded,
-    CallWithdrawn,
-    CompensationStarted,
-    Event,
-    EventEmitted,
-    EventReceived,
-    ForEachEnded,
-    ForEachStarted,
-    IncidentRaised,
-    RoundStarted,
-    StepBlocked,
-    StepCancelled,
-    StepComputed,
-    StepGivenUp,
-    StepSkipped,
-    TaskDispatched,
-    TaskFailed,
-    TaskHandedOver,
-    TaskHeld,
-    TaskSucceeded,
-    WaitEnded,
-    WaitStarted,
-    WorkflowEnded,
-)
 from mesh.core.route import Route
 from mesh.inspection.what_if.recording import Run
 
@@ -62,90 +29,90 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     fields: tuple[str, ...] = ()
 
 
-def events_of(run: Run) -> Iterator[Event]:
+def events_of(run: Run) -> Iterator[ev.Event]:
     return (event for decision in run.decisions for event in decision.events)
 
 
-def facts_of(event: Event) -> Iterator[Fact]:
+def facts_of(event: ev.Event) -> Iterator[Fact]:
     found = _of_work(event) or _of_course(event) or _of_run(event)
     if found is not None:
         yield found
 
 
-def _of_work(event: Event) -> Fact | None:
+def _of_work(event: ev.Event) -> Fact | None:
     """What agents, people and other workflows are asked, and say."""
     match event:
-        case TaskDispatched():
+        case ev.TaskDispatched():
             detail = {"agent": event.agent, "input": event.input, "attempt": event.attempt}
             return Fact(step=event.step, what="dispatched", detail=detail)
-        case CallMade():
+        case ev.CallMade():
             detail = {"route": event.route, "input": event.input, "attempt": event.attempt}
             return Fact(step=event.step, what="called", detail=detail)
-        case TaskSucceeded() | CallSucceeded():
+        case ev.TaskSucceeded() | ev.CallSucceeded():
             return Fact(step=event.step, what="succeeded")
-        case TaskFailed() | CallFailed():
+        case ev.TaskFailed() | ev.CallFailed():
             return Fact(step=event.step, what="failed", detail={"kind": event.kind})
-        case TaskHandedOver():
+        case ev.TaskHandedOver():
             return Fact(step=event.step, what="handed over", detail={"to": event.to})
-        case TaskHeld():
+        case ev.TaskHeld():
             return Fact(step=event.step, what="held", detail={"input": event.input})
-        case ApprovalRequested():
+        case ev.ApprovalRequested():
             detail = {"role": event.role, "question": event.question, "payload": event.payload}
             return Fact(step=event.step, what="asked", detail=detail)
-        case ApprovalClosed():
+        case ev.ApprovalClosed():
             by = "its deadline" if event.expired else event.by
             return Fact(step=event.step, what=event.verdict, detail={"by": by, "payload": event.payload})
         case _:
             return None
 
 
-def _of_course(event: Event) -> Fact | None:
+def _of_course(event: ev.Event) -> Fact | None:
     """What the rules do by themselves."""
     match event:
-        case StepSkipped():
+        case ev.StepSkipped():
             return Fact(step=event.step, what="skipped", detail={"output": event.output})
-        case StepBlocked():
+        case ev.StepBlocked():
             return Fact(step=event.step, what="blocked")
-        case StepCancelled() | ApprovalWithdrawn() | CallWithdrawn():
+        case ev.StepCancelled() | ev.ApprovalWithdrawn() | ev.CallWithdrawn():
             return Fact(step=event.step, what="cancelled")
-        case StepGivenUp():
+        case ev.StepGivenUp():
             return Fact(step=event.step, what="given up")
-        case StepComputed():
+        case ev.StepComputed():
             return Fact(step=event.step, what="computed", detail={"output": event.output})
-        case EventEmitted(cloud_event=sent):
+        case ev.EventEmitted(cloud_event=sent):
             detail = {name: sent.get(name) for name in ("type", "subject", "data")}
             return Fact(step=event.step, what="emitted", detail=detail)
-        case ForEachStarted():
+        case ev.ForEachStarted():
             return Fact(step=event.step, what="for each", detail={"items": event.items})
-        case ForEachEnded():
+        case ev.ForEachEnded():
             return Fact(step=event.step, what="all items done", detail={"failed": event.failed})
-        case RoundStarted():
+        case ev.RoundStarted():
             return Fact(step=event.step, what="round", detail={"round": event.round})
-        case IncidentRaised():
+        case ev.IncidentRaised():
             return Fact(step=event.step, what="incident", detail={"kind": event.kind})
         case _:
             return None
 
 
-def _of_run(event: Event) -> Fact | None:
+def _of_run(event: ev.Event) -> Fact | None:
     match event:
-        case WaitStarted():
+        case ev.WaitStarted():
             return Fact(step=event.step, what="waits", detail={"for": event.awaits or "a time"})
-        case AliasSought():
+        case ev.AliasSought():
             return Fact(step=event.step, what="asks for its alias", detail={"alias": event.alias})
-        case AliasWaived():
+        case ev.AliasWaived():
             return Fact(step=event.step, what="goes without its alias")
-        case WaitEnded():
+        case ev.WaitEnded():
             return Fact(step=event.step, what="time has come")
-        case EventReceived():
+        case ev.EventReceived():
             return Fact(step=event.step, what="received", detail={"event": event.cloud_event})
-        case BudgetTimeOver():
+        case ev.BudgetTimeOver():
             return Fact(step="", what="budget's time over")
-        case BudgetRaised():
+        case ev.BudgetRaised():
             return Fact(step="", what="budget raised", detail={"granted": event.granted})
-        case CompensationStarted():
+        case ev.CompensationStarted():
             return Fact(step="", what="undoing", detail={"status": event.status, "steps": list(event.steps)})
-        case WorkflowEnded():
+        case ev.WorkflowEnded():
             return Fact(step="", what=event.status, detail={"output": event.output})
         case _:
             return None

@@ -9,45 +9,8 @@ from typing import Any
 
 import msgspec
 
+from mesh.core import events as ev
 from mesh.core import ids
-from mesh.core.events import (
-    AliasGranted,
-    AliasSought,
-    AnswerRefused,
-    ApprovalClosed,
-    ApprovalRequested,
-    ApprovalWithdrawn,
-    CallFailed,
-    CallMade,
-    CallSucceeded,
-    CallWithdrawn,
-    CommandAccepted,
-    CommandRefused,
-    Decision,
-    EffectUndeliverable,
-    Event,
-    EventKept,
-    EventReceived,
-    IncidentRaised,
-    IncidentResolved,
-    InputDismissed,
-    InputParked,
-    SlotRequested,
-    StartRepeated,
-    StepCancelled,
-    StepGivenUp,
-    StepSkipped,
-    TaskDispatched,
-    TaskFailed,
-    TaskHandedOver,
-    TaskHeld,
-    TaskSucceeded,
-    UsageReported,
-    WaitStarted,
-    WorkflowEnded,
-    WorkflowForgotten,
-    WorkflowStarted,
-)
 from mesh.core.inputs import HandOver
 
 
@@ -55,9 +18,9 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """One run as the log has it: its decisions, the start first. `before`: decisions to keep events for it before it started."""
 
     workflow_id: str
-    started: WorkflowStarted
-    decisions: Sequence[Decision]
-    before: Sequence[Decision] = ()
+    started: ev.WorkflowStarted
+    decisions: Sequence[ev.Decision]
+    before: Sequence[ev.Decision] = ()
 
 
 class Runs:
@@ -65,29 +28,29 @@ class Runs:
 
     def __init__(self) -> None:
         self.found: list[Run] = []
-        self._live: dict[str, list[Decision]] = {}
-        self._before: dict[str, list[Decision]] = {}
+        self._live: dict[str, list[ev.Decision]] = {}
+        self._before: dict[str, list[ev.Decision]] = {}
 
-    def take(self, decision: Decision, *, is_wanted: bool = True) -> None:
+    def take(self, decision: ev.Decision, *, is_wanted: bool = True) -> None:
         """`is_wanted`: whether a run that it starts is to be found."""
         name = decision.workflow_id
-        started = next((event for event in decision.events if isinstance(event, WorkflowStarted)), None)
+        started = next((event for event in decision.events if isinstance(event, ev.WorkflowStarted)), None)
         if started is not None:
             self._live.pop(name, None)
             before = self._before.pop(name, [])
             if is_wanted:
                 decisions = self._live[name] = [decision]
                 self.found.append(Run(workflow_id=name, started=started, decisions=decisions, before=before))
-        elif any(isinstance(event, WorkflowForgotten) for event in decision.events):
+        elif any(isinstance(event, ev.WorkflowForgotten) for event in decision.events):
             self._live.pop(name, None)
             self._before.pop(name, None)
         elif name in self._live:
             self._live[name].append(decision)
-        elif any(isinstance(event, EventKept) for event in decision.events):
+        elif any(isinstance(event, ev.EventKept) for event in decision.events):
             self._before.setdefault(name, []).append(decision)
 
 
-Outcome = TaskSucceeded | TaskFailed | TaskHandedOver | CallSucceeded | CallFailed
+Outcome = ev.TaskSucceeded | ev.TaskFailed | ev.TaskHandedOver | ev.CallSucceeded | ev.CallFailed
 
 
 class Attempt(msgspec.Struct):
@@ -96,7 +59,7 @@ class Attempt(msgspec.Struct):
     `was_read_late_ms`: by how much the first outcome, which was in time, was read after the time-out; others are as much nearer.
     """
 
-    made: TaskDispatched | CallMade
+    made: ev.TaskDispatched | ev.CallMade
     at_ms: int
     outcomes: list[tuple[int, int, bool, Outcome]] = msgspec.field(default_factory=list)  # see `Recording`
     was_read_late_ms: int = 0
@@ -106,18 +69,18 @@ class Attempt(msgspec.Struct):
 class Question(msgspec.Struct):
     """`after_ms` None: it was not closed."""
 
-    asked: ApprovalRequested
+    asked: ev.ApprovalRequested
     at_ms: int
     after_ms: int | None = None
     order: int = 0
-    closed: ApprovalClosed | None = None  # by a person
+    closed: ev.ApprovalClosed | None = None  # by a person
     undeliverable: str = ""
 
 
 class Wait(msgspec.Struct):
     """For an event. `took`: its id and source."""
 
-    started: WaitStarted
+    started: ev.WaitStarted
     at_ms: int
     took: tuple[str, str] | None = None
     gave_up_after_ms: int | None = None
@@ -129,7 +92,7 @@ class Stuck(msgspec.Struct):
     at_ms: int
     after_ms: int = 0
     order: int = 0
-    command: CommandAccepted | None = None
+    command: ev.CommandAccepted | None = None
     is_over: bool = False
 
 
@@ -153,8 +116,8 @@ class Reported(msgspec.Struct):
 
     after_ms: int
     order: int
-    told: UsageReported
-    parked: InputParked | None
+    told: ev.UsageReported
+    parked: ev.InputParked | None
 
 
 class Recording:
@@ -168,7 +131,7 @@ class Recording:
         self.chosen: dict[str, str] = {}  # attempt id -> agent
         self.questions: dict[str, list[Question]] = {}  # by approval: it may have been asked anew
         self.waits: dict[str, list[Wait]] = {}
-        self.cancels: list[tuple[int, int, CommandAccepted]] = []  # when, and its order
+        self.cancels: list[tuple[int, int, ev.CommandAccepted]] = []  # when, and its order
         self.incidents: dict[str, list[Stuck]] = {}  # by place
         self.claims: dict[str, list[Claim]] = {}  # by alias
         self.offered: list[Offered] = []
@@ -176,11 +139,11 @@ class Recording:
         self.reported: dict[tuple[str, int], Reported] = {}  # of calls that nobody waited for, by task and number
         self.queued: dict[tuple[str, int], int] = {}  # by task and number: since when
         self.granted: dict[tuple[str, int], tuple[int, int]] = {}  # after how long, and its order
-        self.denied: dict[tuple[str, int], tuple[int, int, IncidentRaised]] = {}
+        self.denied: dict[tuple[str, int], tuple[int, int, ev.IncidentRaised]] = {}
         self.lacking: dict[str, int] = {}  # place -> how often it began where nobody could do it
         self.withdrawn: tuple[int, int, str] | None = None  # by its caller: when, order, why
         self.until_ms = max(decision.at_ms for decision in run.decisions if not _is_idle(decision))
-        self.is_over = any(isinstance(event, WorkflowEnded) for event in _events(run))
+        self.is_over = any(isinstance(event, ev.WorkflowEnded) for event in _events(run))
         self._queueing: dict[str, tuple[str, int]] = {}  # by place
         self._claiming: dict[str, Claim] = {}  # by step
         self._unwaited: dict[tuple[str, int], int] = {}  # calls: since when
@@ -202,39 +165,39 @@ class Recording:
         """Whether what was under way there was not waited for to the end."""
         return self.is_over or place in self._dropped or ids.step_of(place) in self._dropped
 
-    def _of_tasks(self, event: Event, decision: Decision, order: int) -> None:
+    def _of_tasks(self, event: ev.Event, decision: ev.Decision, order: int) -> None:
         match event:
-            case TaskDispatched() | CallMade():
+            case ev.TaskDispatched() | ev.CallMade():
                 self.attempts[event.task_id, event.attempt] = Attempt(event, decision.at_ms)
                 if (key := (event.task_id, event.attempt)) in self.queued:
                     self.granted[key] = decision.at_ms - self.queued[key], order
                     self._queueing.pop(event.step, None)
-                if isinstance(event, TaskDispatched):
+                if isinstance(event, ev.TaskDispatched):
                     self.chosen[ids.attempt_id(event.task_id, event.attempt)] = event.agent
                 else:
                     self.called[event.route] = event.digest
-            case SlotRequested():
+            case ev.SlotRequested():
                 key = self._queueing[event.step] = event.task_id, event.attempt
                 self.queued.setdefault(key, decision.at_ms)
                 self.chosen[ids.attempt_id(event.task_id, event.attempt)] = event.agent
-            case TaskSucceeded() | TaskFailed() | TaskHandedOver() | CallSucceeded() | CallFailed():
+            case ev.TaskSucceeded() | ev.TaskFailed() | ev.TaskHandedOver() | ev.CallSucceeded() | ev.CallFailed():
                 self._heard(event, decision, order)
-            case UsageReported():
+            case ev.UsageReported():
                 key = event.task_id, event.attempt
-                parked = next((one for one in decision.events if isinstance(one, InputParked)), None)
+                parked = next((one for one in decision.events if isinstance(one, ev.InputParked)), None)
                 self.reported[key] = Reported(decision.at_ms - self._unwaited[key], order, event, parked)
-            case IncidentRaised() if (key := self._queueing.pop(event.step, ("", 0))) in self.queued:
+            case ev.IncidentRaised() if (key := self._queueing.pop(event.step, ("", 0))) in self.queued:
                 self.denied[key] = decision.at_ms - self.queued[key], order, event
-            case IncidentRaised(kind="no_agent" | "unknown_route"):
+            case ev.IncidentRaised(kind="no_agent" | "unknown_route"):
                 self.lacking[event.step] = self.lacking.get(event.step, 0) + 1
-            case StepCancelled() | StepGivenUp() | ApprovalWithdrawn() | CallWithdrawn():
+            case ev.StepCancelled() | ev.StepGivenUp() | ev.ApprovalWithdrawn() | ev.CallWithdrawn():
                 self._dropped.add(event.step)
-                if isinstance(event, CallWithdrawn):
+                if isinstance(event, ev.CallWithdrawn):
                     self._unwaited[event.task_id, event.attempt] = decision.at_ms
             case _:
                 pass
 
-    def _heard(self, event: Outcome, decision: Decision, order: int) -> None:
+    def _heard(self, event: Outcome, decision: ev.Decision, order: int) -> None:
         attempt = self.attempts[event.task_id, event.attempt]
         due = attempt.made.due_at_ms
         if not attempt.outcomes and due is not None:
@@ -243,25 +206,25 @@ class Recording:
         after = decision.at_ms - attempt.at_ms - attempt.was_read_late_ms
         is_late = decision.at_ms == self._timer_at_ms and not was_in_time
         attempt.outcomes.append((after, order, is_late, event))
-        if isinstance(event, CallFailed):
+        if isinstance(event, ev.CallFailed):
             self._unwaited[event.task_id, event.attempt] = decision.at_ms
-        if isinstance(event, TaskHandedOver):
-            sent = (one for one in decision.events if isinstance(one, TaskDispatched | TaskHeld))
+        if isinstance(event, ev.TaskHandedOver):
+            sent = (one for one in decision.events if isinstance(one, ev.TaskDispatched | ev.TaskHeld))
             attempt.handed = HandOver(to=event.to, input=next(one.input for one in sent if one.step == event.step))
 
-    def _of_people(self, event: Event, decision: Decision, order: int) -> None:
+    def _of_people(self, event: ev.Event, decision: ev.Decision, order: int) -> None:
         match event:
-            case ApprovalRequested():
+            case ev.ApprovalRequested():
                 self.questions.setdefault(event.approval_id, []).append(Question(event, decision.at_ms))
-            case ApprovalClosed() if event.approval_id in self.questions:
+            case ev.ApprovalClosed() if event.approval_id in self.questions:
                 question = self.questions[event.approval_id][-1]
                 question.after_ms, question.order = _in_time(decision.at_ms, question.asked.deadline_at_ms), order
                 question.after_ms -= question.at_ms
                 question.closed = None if event.expired else event
-            case IncidentRaised(kind="expired"):
+            case ev.IncidentRaised(kind="expired"):
                 for question in self._asked_last(event.step):
                     question.after_ms = decision.at_ms - question.at_ms
-            case EffectUndeliverable() if any(isinstance(e, IncidentRaised) for e in decision.events):
+            case ev.EffectUndeliverable() if any(isinstance(e, ev.IncidentRaised) for e in decision.events):
                 for question in self.questions.get(event.effect_id, [])[-1:]:
                     question.after_ms, question.order = _in_time(decision.at_ms, question.asked.deadline_at_ms), order
                     question.after_ms -= question.at_ms
@@ -269,36 +232,36 @@ class Recording:
             case _:
                 pass
 
-    def _of_operators(self, event: Event, decision: Decision, order: int) -> None:
+    def _of_operators(self, event: ev.Event, decision: ev.Decision, order: int) -> None:
         """What an operator did about an incident is kept with it, a cancel for itself; a migration not at all, since the whole run is played by one version."""
         match event:
-            case IncidentRaised():
+            case ev.IncidentRaised():
                 self.incidents.setdefault(event.step, []).append(Stuck(decision.at_ms))
-            case IncidentResolved():
+            case ev.IncidentResolved():
                 stuck = self.incidents[event.step][-1]
                 stuck.is_over = True
                 if event.action in {"retry", "skip"}:
                     self._keep(_accepted(decision), stuck, decision.at_ms, order)
-            case CommandAccepted(command="fail"):
+            case ev.CommandAccepted(command="fail"):
                 stuck = max((one[-1] for one in self.incidents.values() if not one[-1].is_over), key=_began)
                 self._keep(event, stuck, decision.at_ms, order)
-            case CommandAccepted(command="cancel"):
+            case ev.CommandAccepted(command="cancel"):
                 self.cancels.append((decision.at_ms, order, event))
             case _:
                 pass
 
-    def _keep(self, command: CommandAccepted, stuck: Stuck, at_ms: int, order: int) -> None:
+    def _keep(self, command: ev.CommandAccepted, stuck: Stuck, at_ms: int, order: int) -> None:
         stuck.command, stuck.after_ms, stuck.order = command, at_ms - stuck.at_ms, order
 
-    def _of_aliases(self, event: Event, at_ms: int, order: int) -> None:
+    def _of_aliases(self, event: ev.Event, at_ms: int, order: int) -> None:
         match event:
-            case AliasSought():
+            case ev.AliasSought():
                 claim = self._claiming[event.step] = Claim(at_ms)
                 self.claims.setdefault(event.alias, []).append(claim)
-            case AliasGranted():
+            case ev.AliasGranted():
                 claim = self._claiming.pop(event.step)
                 claim.after_ms, claim.order = at_ms - claim.at_ms, order
-            case IncidentRaised(kind="alias") if event.step in self._claiming:
+            case ev.IncidentRaised(kind="alias") if event.step in self._claiming:
                 claim = self._claiming.pop(event.step)
                 claim.after_ms, claim.order, claim.refusal = at_ms - claim.at_ms, order, event.message
             case _:
@@ -309,20 +272,20 @@ class Recording:
         asked = (questions[-1] for questions in self.questions.values() if questions[-1].asked.step == place)
         return [question for question in asked if question.after_ms is None][-1:]
 
-    def _of_events(self, event: Event, at_ms: int, order: int) -> None:
+    def _of_events(self, event: ev.Event, at_ms: int, order: int) -> None:
         match event:
-            case WaitStarted() if event.awaits:
+            case ev.WaitStarted() if event.awaits:
                 self.waits.setdefault(event.step, []).append(Wait(event, at_ms))
-            case EventReceived():
+            case ev.EventReceived():
                 wait = self.waits[event.step][-1]
                 wait.took = _name(event.cloud_event)
                 if not event.kept:
                     self.offered.append(Offered(_in_time(at_ms, wait.started.due_at_ms), order, event.cloud_event))
-            case EventKept():
+            case ev.EventKept():
                 self.offered.append(Offered(at_ms, order, event.kept.cloud_event))
-            case StepSkipped() | IncidentRaised(kind="timeout") if event.step in self.waits:
+            case ev.StepSkipped() | ev.IncidentRaised(kind="timeout") if event.step in self.waits:
                 self._gave_up(event.step, at_ms)
-            case WorkflowEnded():
+            case ev.WorkflowEnded():
                 for step in self.waits:
                     self._gave_up(step, at_ms)
             case _:
@@ -336,20 +299,23 @@ class Recording:
             wait.gave_up_after_ms = due - wait.at_ms
 
 
-def _accepted(decision: Decision) -> CommandAccepted:
-    return next(event for event in decision.events if isinstance(event, CommandAccepted))
+def _accepted(decision: ev.Decision) -> ev.CommandAccepted:
+    return next(event for event in decision.events if isinstance(event, ev.CommandAccepted))
 
 
 def _began(stuck: Stuck) -> int:
     return stuck.at_ms
 
 
-def _is_idle(decision: Decision) -> bool:
+def _is_idle(decision: ev.Decision) -> bool:
     """It changed nothing, so that a timer of before may still be to come."""
-    return all(isinstance(e, InputDismissed | StartRepeated | AnswerRefused | CommandRefused) for e in decision.events)
+    return all(
+        isinstance(e, ev.InputDismissed | ev.StartRepeated | ev.AnswerRefused | ev.CommandRefused)
+        for e in decision.events
+    )
 
 
-def _events(run: Run) -> Iterator[Event]:
+def _events(run: Run) -> Iterator[ev.Event]:
     return (event for decision in run.decisions for event in decision.events)
 
 

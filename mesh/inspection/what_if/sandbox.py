@@ -7,37 +7,12 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from mesh.core import events as ev
 from mesh.core import ids
 from mesh.core.calls import Caller
 from mesh.core.capabilities import stand_ins
 from mesh.core.crossings import CrossingId
 from mesh.core.decide import Decided, decide, park
-from mesh.core.events import (
-    AliasGranted,
-    AliasSought,
-    AliasWaived,
-    AnswerRefused,
-    ApprovalClosed,
-    ApprovalRequested,
-    ApprovalWithdrawn,
-    CallFailed,
-    CallMade,
-    CallSucceeded,
-    CallWithdrawn,
-    Event,
-    EventKept,
-    EventReceived,
-    IncidentRaised,
-    InputParked,
-    SlotRequested,
-    StepCancelled,
-    StepGivenUp,
-    StepSkipped,
-    TaskDispatched,
-    TaskSucceeded,
-    WaitStarted,
-    WorkflowEnded,
-)
 from mesh.core.inputs import (
     NOWHERE,
     AliasAnswered,
@@ -70,7 +45,7 @@ _TIMERS: Final[dict[str, TimerKind]] = {
 class _SetAside(NamedTuple):
     """An input that could not be processed, and what its name says."""
 
-    parked: InputParked
+    parked: ev.InputParked
     about: CrossingId
 
 
@@ -103,7 +78,7 @@ class Sandbox:
         self.facts: list[Fact] = []
         self.unknown: dict[str, str] = {}  # place -> why nothing is known of it from here
         self.open: set[str] = set()  # places that wait in the recording too
-        self.ended: WorkflowEnded | None = None
+        self.ended: ev.WorkflowEnded | None = None
         self._asked: dict[str, int] = {}
         self._waited: dict[str, int] = {}
         self._sought: dict[str, int] = {}
@@ -134,7 +109,7 @@ class Sandbox:
             self._push(
                 at_ms, order, CallCancelled(workflow_id=name, caller=caller, reason=why, **NOWHERE, source_at_ms=at_ms)
             )
-        kept = [e.kept.cloud_event for d in self.run.before for e in d.events if isinstance(e, EventKept)]
+        kept = [e.kept.cloud_event for d in self.run.before for e in d.events if isinstance(e, ev.EventKept)]
         for event in kept:
             for arrival in self._arrivals.of(Offered(self.now_ms, 0, event)):
                 self._give(arrival.given)
@@ -206,8 +181,8 @@ class Sandbox:
             lacking = [event for event in decided.events if self._is_lacking(event)]
             if not lacking:
                 return decided
-            capabilities = {event.capability for event in lacking if isinstance(event, TaskDispatched)}
-            routes = {event.route for event in lacking if isinstance(event, CallMade)}
+            capabilities = {event.capability for event in lacking if isinstance(event, ev.TaskDispatched)}
+            routes = {event.route for event in lacking if isinstance(event, ev.CallMade)}
             directory = msgspec.structs.replace(
                 directory,
                 registered={name: who for name, who in directory.registered.items() if name not in capabilities},
@@ -215,55 +190,55 @@ class Sandbox:
                 chosen={},
             )
 
-    def _is_lacking(self, event: Event) -> bool:
+    def _is_lacking(self, event: ev.Event) -> bool:
         match event:
-            case TaskDispatched(step=step, capability=capability) if capability:
+            case ev.TaskDispatched(step=step, capability=capability) if capability:
                 return self._lacking.get(step, 0) > 0
-            case CallMade(step=step):
+            case ev.CallMade(step=step):
                 return self._lacking.get(step, 0) > 0
             case _:
                 return False
 
-    def _answer(self, event: Event) -> None:
+    def _answer(self, event: ev.Event) -> None:
         """What the recording has to say to an event of the sandbox."""
-        if isinstance(event, CallWithdrawn | CallFailed):
+        if isinstance(event, ev.CallWithdrawn | ev.CallFailed):
             self._report(event)
         match event:
-            case TaskDispatched() | CallMade():
+            case ev.TaskDispatched() | ev.CallMade():
                 self.open.discard(event.step)
                 self._result_of(event)
-            case ApprovalRequested():
+            case ev.ApprovalRequested():
                 self.open.discard(event.step)
                 self._answer_to(event)
-            case SlotRequested():
+            case ev.SlotRequested():
                 self.open.discard(event.step)
                 self._grant(event)
-            case WaitStarted() if event.awaits:
+            case ev.WaitStarted() if event.awaits:
                 self.open.discard(event.step)
                 self._event_for(event)
-            case TaskSucceeded() | CallSucceeded() | ApprovalClosed() | EventReceived():
+            case ev.TaskSucceeded() | ev.CallSucceeded() | ev.ApprovalClosed() | ev.EventReceived():
                 self._is_known(event.step)
-            case StepCancelled() | StepGivenUp() | StepSkipped() | ApprovalWithdrawn() | CallWithdrawn():
+            case ev.StepCancelled() | ev.StepGivenUp() | ev.StepSkipped() | ev.ApprovalWithdrawn() | ev.CallWithdrawn():
                 self._is_known(event.step)
-            case IncidentRaised():
+            case ev.IncidentRaised():
                 self._lack(event)
                 self._resolve(event.step)
-            case AnswerRefused() if not event.closed and (asked := ids.parse_step_id(event.approval_id)):
+            case ev.AnswerRefused() if not event.closed and (asked := ids.parse_step_id(event.approval_id)):
                 self.unknown[asked.step] = f"the recorded answer would be refused: {event.message}"
-            case AliasSought():
+            case ev.AliasSought():
                 self._claim(event)
-            case AliasGranted():
+            case ev.AliasGranted():
                 self._is_known(event.step)
                 self._arrive(self._arrivals.by(event.alias))
-            case AliasWaived():
+            case ev.AliasWaived():
                 self._is_known(event.step)
-            case WorkflowEnded():
+            case ev.WorkflowEnded():
                 self.ended = event
                 self.unknown.clear()
             case _:
                 pass
 
-    def _lack(self, event: IncidentRaised) -> None:
+    def _lack(self, event: ev.IncidentRaised) -> None:
         if event.kind in {"no_agent", "unknown_route"} and self._lacking.get(event.step, 0):
             self._lacking[event.step] -= 1
 
@@ -277,7 +252,7 @@ class Sandbox:
                 given = command_input(self.run.workflow_id, stuck.command, about)
                 self._push(self.now_ms + stuck.after_ms, stuck.order, given, is_late=True)
 
-    def _claim(self, event: AliasSought) -> None:
+    def _claim(self, event: ev.AliasSought) -> None:
         """The alias says what it said, after as long."""
         at, claims = self._sought.get(event.alias, 0), self.recorded.claims.get(event.alias, [])
         self._sought[event.alias] = at + 1
@@ -299,7 +274,7 @@ class Sandbox:
             self.unknown.pop(place, None)
             self.open.discard(place)
 
-    def _grant(self, event: SlotRequested) -> None:
+    def _grant(self, event: ev.SlotRequested) -> None:
         """After as long as it took; at once where it never waited, since nobody else is in the sandbox. Once, if it is under several limits."""
         key = (event.task_id, event.attempt)
         if key in self.recorded.denied:
@@ -312,7 +287,7 @@ class Sandbox:
         self.recorded.queued.pop(key, None)
         self._push(self.now_ms + after_ms, order, slot_input(self.run.workflow_id, event, self.now_ms))
 
-    def _deny(self, event: SlotRequested, after_ms: int, order: int, incident: IncidentRaised) -> None:
+    def _deny(self, event: ev.SlotRequested, after_ms: int, order: int, incident: ev.IncidentRaised) -> None:
         """It could not be asked for: as it was; whatever else got lost between the two is not lost again."""
         if incident.kind != "limit":
             self.unknown[event.step] = f"its slot could not be asked for: {incident.message}"
@@ -320,7 +295,7 @@ class Sandbox:
         given = slot_input(self.run.workflow_id, event, self.now_ms, denied=True)
         self._push(self.now_ms + after_ms, order, given)
 
-    def _report(self, event: CallWithdrawn | CallFailed) -> None:
+    def _report(self, event: ev.CallWithdrawn | ev.CallFailed) -> None:
         """What a call has taken that nobody waits for, where the recording was told of it: after as long."""
         reported = self.recorded.reported.get((event.task_id, event.attempt))
         if reported is None:
@@ -331,7 +306,7 @@ class Sandbox:
             given = _SetAside(reported.parked, CrossingId(caller=caller, what="end"))
         self._push(self.now_ms + reported.after_ms, reported.order, given)
 
-    def _result_of(self, event: TaskDispatched | CallMade) -> None:
+    def _result_of(self, event: ev.TaskDispatched | ev.CallMade) -> None:
         attempt = self.recorded.attempts.get((event.task_id, event.attempt))
         if attempt is None:
             self.unknown[event.step] = never(self.recorded, event)
@@ -342,7 +317,7 @@ class Sandbox:
         else:
             self._hear(event, attempt)
 
-    def _hear(self, event: TaskDispatched | CallMade, attempt: Attempt) -> None:
+    def _hear(self, event: ev.TaskDispatched | ev.CallMade, attempt: Attempt) -> None:
         """All that came of the attempt, each after as long as it took."""
         for after_ms, order, is_late, outcome in attempt.outcomes:
             why = unheard(self.route, event, attempt, outcome, after_ms=after_ms, now_ms=self.now_ms)
@@ -352,7 +327,7 @@ class Sandbox:
                 given = result_input(self.run.workflow_id, event, attempt, outcome)
                 self._push(self.now_ms + max(0, after_ms), order, given, is_late=is_late)
 
-    def _answer_to(self, event: ApprovalRequested) -> None:
+    def _answer_to(self, event: ev.ApprovalRequested) -> None:
         at = self._asked.get(event.approval_id, 0)
         self._asked[event.approval_id] = at + 1
         questions = self.recorded.questions.get(event.approval_id, [])
@@ -370,7 +345,7 @@ class Sandbox:
         elif event.deadline_at_ms is None or event.deadline_at_ms > at_ms:
             self.unknown[event.step] = "nobody answered by the deadline, which is longer now"
 
-    def _event_for(self, event: WaitStarted) -> None:
+    def _event_for(self, event: ev.WaitStarted) -> None:
         wait = self._wait_of(event.step)
         self._waited[event.step] = self._waited.get(event.step, 0) + 1
         if wait is None or wait.started.awaits != event.awaits:
@@ -417,6 +392,6 @@ def _roles_of(run: Run) -> dict[str, frozenset[str]]:
     """The roles that people answered in."""
     roles: dict[str, set[str]] = {}
     for event in events_of(run):
-        if isinstance(event, ApprovalClosed) and event.by:
+        if isinstance(event, ev.ApprovalClosed) and event.by:
             roles.setdefault(event.by, set()).add(event.role)
     return {person: frozenset(held) for person, held in roles.items()}

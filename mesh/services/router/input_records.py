@@ -8,30 +8,9 @@ from typing import Any, Final
 from mesh.codec.inbox import decode_inbox
 from mesh.codec.tasks import decode_reply
 from mesh.core import ids
+from mesh.core import inputs as inp
 from mesh.core.crossings import CrossingId, parse_crossing_id
 from mesh.core.events import Cause, InputParked
-from mesh.core.inputs import (
-    AliasAnswered,
-    AliasClaimed,
-    AliasReleased,
-    AnswerGiven,
-    CallCancelled,
-    CallEnded,
-    CommandGiven,
-    EventForwarded,
-    EventMatched,
-    EventOffered,
-    InboxInput,
-    ResultReceived,
-    ScheduledStart,
-    ScheduleSet,
-    SignReceived,
-    SlotDenied,
-    SlotGiven,
-    SlotReturned,
-    SlotWanted,
-    WorkflowCalled,
-)
 from mesh.errors import MalformedRecord
 from mesh.ports import Record
 
@@ -45,7 +24,7 @@ def place(record: Record) -> str:
     return f"{record.topic}/{record.partition}/{record.offset}"
 
 
-def reply_input(record: Record) -> tuple[ResultReceived | SignReceived, Cause]:
+def reply_input(record: Record) -> tuple[inp.ResultReceived | inp.SignReceived, Cause]:
     """What an agent has sent. Raises `MalformedRecord`."""
     reply = decode_reply(record)
     _bound("task_id", reply.task_id)
@@ -59,7 +38,7 @@ def reply_input(record: Record) -> tuple[ResultReceived | SignReceived, Cause]:
     )
 
 
-def inbox_input(record: Record) -> tuple[InboxInput, Cause]:
+def inbox_input(record: Record) -> tuple[inp.InboxInput, Cause]:
     """Raises `MalformedRecord`."""
     given = decode_inbox(record)
     kind, cause_id, source = _identity(given)
@@ -88,42 +67,42 @@ def _bound(what: str, value: str) -> None:
         )
 
 
-def _identity(given: InboxInput) -> tuple[str, str, str]:
+def _identity(given: inp.InboxInput) -> tuple[str, str, str]:
     """Kind, id and CloudEvents source of the input, for the decision's cause."""
     match given:
-        case EventMatched() | EventOffered():
+        case inp.EventMatched() | inp.EventOffered():
             return "event", given.cloud_event["id"], given.cloud_event["source"]
-        case AnswerGiven():
+        case inp.AnswerGiven():
             return "answer", given.answer_id, ""
-        case CommandGiven():
+        case inp.CommandGiven():
             return "command", given.command_id, ""
-        case WorkflowCalled():
+        case inp.WorkflowCalled():
             return "call", given.cloud_event["id"], given.cloud_event["source"]
-        case CallEnded():
+        case inp.CallEnded():
             return "call_ended", ids.attempt_id(given.task_id, given.attempt), ""
-        case CallCancelled():
+        case inp.CallCancelled():
             return "call_cancelled", ids.attempt_id(given.caller.task_id, given.caller.attempt), ""
-        case ScheduledStart():
+        case inp.ScheduledStart():
             return "scheduled_start", given.cloud_event["id"], given.cloud_event["source"]
-        case EventForwarded():
+        case inp.EventForwarded():
             return "forwarded_event", given.kept.cloud_event["id"], given.kept.cloud_event["source"]
-        case ScheduleSet():
+        case inp.ScheduleSet():
             return "schedule", given.set_id, ""
-        case AliasClaimed():
+        case inp.AliasClaimed():
             return "claim", ids.attempt_id(given.claimant.task_id, given.claimant.attempt), ""
-        case AliasAnswered():
+        case inp.AliasAnswered():
             return "claim_answered", ids.attempt_id(given.claimant.task_id, given.claimant.attempt), ""
-        case AliasReleased():
+        case inp.AliasReleased():
             return "alias_released", f"{given.claimant}/{given.run_id}", ""
-        case SlotWanted() | SlotGiven() | SlotReturned() | SlotDenied():
+        case inp.SlotWanted() | inp.SlotGiven() | inp.SlotReturned() | inp.SlotDenied():
             return _SLOT_KINDS[type(given)], ids.attempt_id(given.task_id, given.attempt), ""
 
 
 _SLOT_KINDS: Final[dict[type, str]] = {
-    SlotWanted: "slot_wanted",
-    SlotGiven: "slot_given",
-    SlotReturned: "slot_returned",
-    SlotDenied: "slot_denied",
+    inp.SlotWanted: "slot_wanted",
+    inp.SlotGiven: "slot_given",
+    inp.SlotReturned: "slot_returned",
+    inp.SlotDenied: "slot_denied",
 }
 
 

@@ -11,49 +11,23 @@
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from mesh.core import events as ev
 from mesh.core import ids
-from mesh.core.events import (
-    ApprovalClosed,
-    ApprovalRequested,
-    CallFailed,
-    CallMade,
-    CompensationStarted,
-    Decision,
-    Event,
-    EventEmitted,
-    ForEachEnded,
-    ForEachStarted,
-    IncidentRaised,
-    RetryScheduled,
-    RoundStarted,
-    SlotRequested,
-    StepComputed,
-    StepGivenUp,
-    StepSkipped,
-    TaskDispatched,
-    TaskFailed,
-    TaskHandedOver,
-    TaskHeld,
-    WaitStarted,
-    WorkflowEnded,
-    WorkflowMigrated,
-    WorkflowStarted,
-)
 from mesh.core.evolve import evolve
 from mesh.core.limits import AGENT, limiter_id
 from mesh.core.route import AgentWork, CallWork, EndWork, Route, Step, WaitWork
 from mesh.core.state import FINISHED, StepState, Workflow
 
 _ACTS: Final = (
-    TaskDispatched
-    | TaskHeld
-    | SlotRequested
-    | ApprovalRequested
-    | CallMade
-    | WaitStarted
-    | StepComputed
-    | EventEmitted
-    | ForEachStarted
+    ev.TaskDispatched
+    | ev.TaskHeld
+    | ev.SlotRequested
+    | ev.ApprovalRequested
+    | ev.CallMade
+    | ev.WaitStarted
+    | ev.StepComputed
+    | ev.EventEmitted
+    | ev.ForEachStarted
 )
 _UNDER_WAY: Final = frozenset({"running", "retrying", "held", "queued", "calling", "incident"})
 
@@ -62,7 +36,7 @@ _DONE: Final = frozenset({"succeeded", "running", "calling"})
 """It was done, or may have been."""
 
 
-def broken_rules(before: Workflow | None, decision: Decision, routes: Mapping[str, Route]) -> Iterator[str]:
+def broken_rules(before: Workflow | None, decision: ev.Decision, routes: Mapping[str, Route]) -> Iterator[str]:
     """What is wrong with a decision on a workflow of these routes (by digest); of others nothing is told."""
     judged = _Judged(before, decision, routes)
     for event in decision.events:
@@ -73,52 +47,52 @@ def broken_rules(before: Workflow | None, decision: Decision, routes: Mapping[st
 class _Judged:
     """One decision, event by event, beside the state that each finds."""
 
-    def __init__(self, before: Workflow | None, decision: Decision, routes: Mapping[str, Route]) -> None:
+    def __init__(self, before: Workflow | None, decision: ev.Decision, routes: Mapping[str, Route]) -> None:
         self.workflow = before
         self.decision = decision
         self.routes = routes
         self.route: Route | None = routes.get(before.digest) if before is not None else None
         self.is_ordered = decision.cause.kind == "command"  # an operator may go beyond what the route allows
         self.began: list[Step] = []
-        self.failed: list[tuple[TaskFailed | CallFailed, StepState]] = []
+        self.failed: list[tuple[ev.TaskFailed | ev.CallFailed, StepState]] = []
 
-    def take(self, event: Event) -> Iterator[str]:
-        if isinstance(event, WorkflowStarted | WorkflowMigrated):
+    def take(self, event: ev.Event) -> Iterator[str]:
+        if isinstance(event, ev.WorkflowStarted | ev.WorkflowMigrated):
             self.route = self.routes.get(event.digest)
         if self.route is not None and self.workflow is not None:
             yield from self._judge(self.route, self.workflow, event)
         self.workflow = evolve(self.workflow, event, workflow_id=self.decision.workflow_id, at_ms=self.decision.at_ms)
 
-    def _judge(self, route: Route, workflow: Workflow, event: Event) -> Iterator[str]:
+    def _judge(self, route: Route, workflow: Workflow, event: ev.Event) -> Iterator[str]:
         place: str = getattr(event, "step", "")
         step = route.steps.get(ids.step_of(place)) if place else None
         state = workflow.steps.get(place)
         if isinstance(event, _ACTS) and step is not None:
             yield from self._begin(workflow, step, place, state)
         match event:
-            case TaskDispatched() if step is not None:
+            case ev.TaskDispatched() if step is not None:
                 yield from _dispatch(step, place, event, workflow)
-            case CallMade() if step is not None:
+            case ev.CallMade() if step is not None:
                 yield from _call(step, place, event, workflow)
-            case TaskHandedOver() if step is not None:
+            case ev.TaskHandedOver() if step is not None:
                 allowed = step.work.handover if isinstance(step.work, AgentWork) else None
                 if allowed is None or event.to not in allowed.to:
                     yield f"{place} is handed over to {event.to}, which its route does not allow"
-            case TaskFailed() | CallFailed() if state is not None:
+            case ev.TaskFailed() | ev.CallFailed() if state is not None:
                 self.failed.append((event, state))
-            case StepGivenUp() if step is not None and ids.is_item(place) and not self.is_ordered:
+            case ev.StepGivenUp() if step is not None and ids.is_item(place) and not self.is_ordered:
                 yield from _tolerated(step, workflow)
-            case ForEachEnded() if state is not None and state.fan is not None:
+            case ev.ForEachEnded() if state is not None and state.fan is not None:
                 if state.fan.settled != state.fan.total:
                     yield f"{place} ends with {state.fan.settled} of {state.fan.total} items settled"
-            case RoundStarted() if step is not None:
+            case ev.RoundStarted() if step is not None:
                 yield from self._round(step, state, event)
-            case ApprovalClosed() if event.expired and state is not None:
+            case ev.ApprovalClosed() if event.expired and state is not None:
                 if event.verdict != {"reject": "rejected", "approve": "approved"}.get(state.on_expiry or ""):
                     yield f"{place} expires as {event.verdict}, and its route says {state.on_expiry}"
-            case CompensationStarted():
+            case ev.CompensationStarted():
                 yield from _compensation(route, workflow, event)
-            case WorkflowEnded():
+            case ev.WorkflowEnded():
                 yield from self._end(route, workflow, event)
             case _:
                 pass
@@ -137,14 +111,14 @@ class _Judged:
                 needs = {need: workflow.steps[need].status for need in step.needs if need in workflow.steps}
                 yield f"{place} begins, and its needs are {needs}"
 
-    def _round(self, step: Step, state: StepState | None, event: RoundStarted) -> Iterator[str]:
+    def _round(self, step: Step, state: StepState | None, event: ev.RoundStarted) -> Iterator[str]:
         repeat, made = step.repeat, state.round if state is not None else 0
         if repeat is None or event.round != made + 1 or event.steps != repeat.body:
             yield f"{step.name} begins round {event.round} of {event.steps} after round {made}"
         elif event.round > repeat.limit and not self.is_ordered:
             yield f"{step.name} begins round {event.round} of at most {repeat.limit}"
 
-    def _end(self, route: Route, workflow: Workflow, event: WorkflowEnded) -> Iterator[str]:
+    def _end(self, route: Route, workflow: Workflow, event: ev.WorkflowEnded) -> Iterator[str]:
         ending = workflow.ending
         if ending is not None and event.status != ending.status and not self._is_cancelled():
             yield f"it ends as {event.status}, and was being undone as {ending.status}"
@@ -177,22 +151,24 @@ class _Judged:
     def _begun(self, step: Step, workflow: Workflow) -> Iterator[str]:
         if step.first_of and workflow.status == "running":
             unsettled = [need for need in step.needs if not _is_finished(workflow.steps.get(need))]
-            if unsettled and not any(isinstance(event, RoundStarted) for event in self.decision.events):
+            if unsettled and not any(isinstance(event, ev.RoundStarted) for event in self.decision.events):
                 yield f"{step.name} has begun, and of its race {unsettled} are open"
-        computed = any(isinstance(event, StepComputed) and event.step == step.name for event in self.decision.events)
+        computed = any(isinstance(event, ev.StepComputed) and event.step == step.name for event in self.decision.events)
         if isinstance(step.work, EndWork) and computed and step.work.status not in self._ends():
             yield f"{step.name} ends the workflow as {step.work.status}, and it is {self._ends() or workflow.status}"
 
     def _ends(self) -> list[str]:
         """As what the workflow ends by this decision, perhaps once it is undone."""
         return [
-            event.status for event in self.decision.events if isinstance(event, WorkflowEnded | CompensationStarted)
+            event.status
+            for event in self.decision.events
+            if isinstance(event, ev.WorkflowEnded | ev.CompensationStarted)
         ]
 
-    def _failed(self, route: Route, event: TaskFailed | CallFailed, state: StepState) -> Iterator[str]:
+    def _failed(self, route: Route, event: ev.TaskFailed | ev.CallFailed, state: StepState) -> Iterator[str]:
         """What its route says of an attempt that was the last."""
         place = event.step
-        if any(isinstance(one, RetryScheduled) and one.step == place for one in self.decision.events):
+        if any(isinstance(one, ev.RetryScheduled) and one.step == place for one in self.decision.events):
             step = route.steps[ids.step_of(place)]
             work = step.undo if ids.is_undo(place) else step.work
             made = event.attempt - state.retry_budget_from + 1
@@ -204,9 +180,9 @@ class _Judged:
         work = route.steps[ids.step_of(place)].work
         choice = work.on_exhausted if isinstance(work, AgentWork | CallWork) and not ids.is_undo(place) else "incident"
         has_given_up = any(
-            isinstance(one, StepGivenUp) and one.step in (place, ids.step_of(place)) for one in self.decision.events
+            isinstance(one, ev.StepGivenUp) and one.step in (place, ids.step_of(place)) for one in self.decision.events
         )
-        is_incident = any(isinstance(one, IncidentRaised) and one.step == place for one in self.decision.events)
+        is_incident = any(isinstance(one, ev.IncidentRaised) and one.step == place for one in self.decision.events)
         follows = {"incident": is_incident, "fail": "failed" in self._ends(), "continue": has_given_up}[choice]
         if not follows and not (ids.is_item(place) and has_given_up):
             yield f"{place} has failed for good, and its route says {choice}"
@@ -219,9 +195,9 @@ class _Judged:
         work, events = route.steps[name].work, self.decision.events
         on_timeout = work.on_timeout if isinstance(work, WaitWork) else ""
         follows = {
-            "skip": any(isinstance(event, StepSkipped) and event.step == name for event in events),
+            "skip": any(isinstance(event, ev.StepSkipped) and event.step == name for event in events),
             "fail": "failed" in self._ends(),
-            "incident": any(isinstance(event, IncidentRaised) and event.step == name for event in events),
+            "incident": any(isinstance(event, ev.IncidentRaised) and event.step == name for event in events),
         }
         if not follows.get(on_timeout):
             yield f"{name} has waited in vain, and its route says {on_timeout}"
@@ -229,8 +205,8 @@ class _Judged:
     def _budget(self, workflow: Workflow) -> Iterator[str]:
         """Whether there was budget for what has gone out, unless it was reserved before, while it was queued."""
         account = workflow.account
-        tasks = [event for event in self.decision.events if isinstance(event, TaskDispatched | SlotRequested)]
-        calls = [event for event in self.decision.events if isinstance(event, CallMade)]
+        tasks = [event for event in self.decision.events if isinstance(event, ev.TaskDispatched | ev.SlotRequested)]
+        calls = [event for event in self.decision.events if isinstance(event, ev.CallMade)]
         reserved = [event.reserved for event in tasks if not ids.is_undo(event.step)]
         reserved += [event.slice.limits for event in calls if event.slice is not None]
         if account is None or self.decision.cause.kind == "slot_given":
@@ -268,7 +244,7 @@ def _is_good(step: Step, need: str, state: StepState | None) -> bool:
     return state.status == "succeeded" or speaks
 
 
-def _dispatch(step: Step, place: str, event: TaskDispatched, workflow: Workflow) -> Iterator[str]:
+def _dispatch(step: Step, place: str, event: ev.TaskDispatched, workflow: Workflow) -> Iterator[str]:
     work = step.undo if ids.is_undo(place) else step.work
     if not isinstance(work, AgentWork):
         yield f"a task goes out for {place}, which has no agent"
@@ -289,7 +265,7 @@ def _dispatch(step: Step, place: str, event: TaskDispatched, workflow: Workflow)
             yield f"{place} goes out, is under the limit {work.limit.name}, and has not asked for a slot"
 
 
-def _call(step: Step, place: str, event: CallMade, workflow: Workflow) -> Iterator[str]:
+def _call(step: Step, place: str, event: ev.CallMade, workflow: Workflow) -> Iterator[str]:
     work = step.work
     if not isinstance(work, CallWork) or ids.is_undo(place):
         yield f"{event.route} is called for {place}, which calls nothing"
@@ -322,7 +298,7 @@ def _under_way(route: Route, workflow: Workflow) -> Iterator[str]:
                 yield f"{len(under_way)} items of {name} are under way, and {each.concurrency} may be"
 
 
-def _compensation(route: Route, workflow: Workflow, event: CompensationStarted) -> Iterator[str]:
+def _compensation(route: Route, workflow: Workflow, event: ev.CompensationStarted) -> Iterator[str]:
     """All that has succeeded, or is out, and can be undone; what was done last comes first. Where that is under way and an operator fails it, what is left."""
     if workflow.ending is not None:
         if (event.status, event.steps) != ("failed", workflow.ending.undo):

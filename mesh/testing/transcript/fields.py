@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from mesh.core import inputs as inp
 from mesh.core.calls import Caller
 from mesh.core.crossings import Crossing, crossing_id
 from mesh.core.effects import (
@@ -18,31 +19,6 @@ from mesh.core.effects import (
     SendTask,
 )
 from mesh.core.events import CallFailed, CallSucceeded, Event, UsageReported, WorkflowEnded
-from mesh.core.inputs import (
-    AliasAnswered,
-    AliasClaimed,
-    AliasReleased,
-    AnswerGiven,
-    CallCancelled,
-    CallEnded,
-    CommandGiven,
-    EventForwarded,
-    EventMatched,
-    EventOffered,
-    HandOver,
-    Input,
-    ResultReceived,
-    ScheduledStart,
-    ScheduleSet,
-    SlotDenied,
-    SlotGiven,
-    SlotReturned,
-    SlotWanted,
-    TaskUndeliverable,
-    TimerDue,
-    Undeliverable,
-    WorkflowCalled,
-)
 from mesh.core.schedules import Schedule
 from mesh.core.state import KeptEvent
 from mesh.testing.transcript.writer import as_json
@@ -69,35 +45,35 @@ _SAYS_USAGE: Final = (CallFailed, CallSucceeded, UsageReported, WorkflowEnded)
 """Events between workflows: what one of them has taken is told to the other."""
 
 
-def input_line(given: Input, at: Callable[[int], str]) -> str:
+def input_line(given: inp.Input, at: Callable[[int], str]) -> str:
     match given:
-        case EventMatched():
+        case inp.EventMatched():
             event = given.cloud_event
             return f"event {event['id']} for {given.workflow_id}: {as_json(event['data'])}"
-        case ResultReceived(handover=HandOver(to=to, input=value)):
+        case inp.ResultReceived(handover=inp.HandOver(to=to, input=value)):
             return f"result of {given.task_id}/{given.attempt}: handed over to {to} {as_json(value)}"
-        case ResultReceived(error=None):
+        case inp.ResultReceived(error=None):
             return f"result of {given.task_id}/{given.attempt}: {given.status} {as_json(given.output)}"
-        case ResultReceived(error=error):
+        case inp.ResultReceived(error=error):
             again = "" if error and error.retryable else ", not to be tried again"
             return f"result of {given.task_id}/{given.attempt}: failed, {error and error.kind}{again}"
-        case EventOffered():
+        case inp.EventOffered():
             event = given.cloud_event
             return f"event {event['id']} ({event['type']}) offered to {given.workflow_id}: {as_json(event['data'])}"
-        case AnswerGiven():
+        case inp.AnswerGiven():
             edit = f", payload {as_json(given.payload)}" if isinstance(given.payload, dict) else ""
             why = f", because: {given.reason}" if given.reason else ""
             return f"answer of {given.by} to {given.approval_id}: {given.decision}{edit}{why} (sent {at(given.source_at_ms)})"
-        case CommandGiven():
+        case inp.CommandGiven():
             to = f" to {given.to}" if given.to else ""
             return f"command of {given.by}: {given.command} {given.step or given.workflow_id}{to}"
-        case ScheduleSet():
+        case inp.ScheduleSet():
             return f"{given.by} tells when {given.route} starts: {schedule_words(given.schedule)}, since {at(given.since_ms)}"
-        case TimerDue():
+        case inp.TimerDue():
             return f"timer: {given.kind} {given.step or given.workflow_id}, due {at(given.due_at_ms)}"
-        case TaskUndeliverable():
+        case inp.TaskUndeliverable():
             return f"undeliverable: {given.task_id}/{given.attempt}, {given.message}"
-        case Undeliverable():
+        case inp.Undeliverable():
             return f"undeliverable: {given.effect_id}, {given.message}"
         case _:
             return _crossing_line(given)
@@ -105,25 +81,25 @@ def input_line(given: Input, at: Callable[[int], str]) -> str:
 
 def _crossing_line(given: Crossing) -> str:
     match given:
-        case WorkflowCalled():
+        case inp.WorkflowCalled():
             return f"call {given.caller.task_id}/{given.caller.attempt} of {given.workflow_id}: {as_json(given.cloud_event['data'])}"
-        case CallEnded():
+        case inp.CallEnded():
             why = f", because: {given.reason}" if given.status != "completed" else f" {as_json(given.output)}"
             return f"end of call {given.task_id}/{given.attempt}: {given.status}{why}"
-        case CallCancelled():
+        case inp.CallCancelled():
             return f"call {given.caller.task_id}/{given.caller.attempt} is taken back"
-        case ScheduledStart():
+        case inp.ScheduledStart():
             return f"scheduled start of {given.workflow_id}: {as_json(given.cloud_event['data'])}"
-        case AliasClaimed():
+        case inp.AliasClaimed():
             return f"claim {given.claimant.task_id}/{given.claimant.attempt} of {given.workflow_id}"
-        case AliasAnswered():
+        case inp.AliasAnswered():
             return f"answer to claim {given.claimant.task_id}/{given.claimant.attempt}: {given.refusal or 'granted'}"
-        case AliasReleased():
+        case inp.AliasReleased():
             return f"{given.claimant} gives {given.workflow_id} back"
-        case EventForwarded():
+        case inp.EventForwarded():
             event = given.kept.cloud_event
             return f"event {event['id']} ({event['type']}) by alias {given.kept.alias}: {as_json(event['data'])}"
-        case SlotWanted() | SlotGiven() | SlotReturned() | SlotDenied():
+        case inp.SlotWanted() | inp.SlotGiven() | inp.SlotReturned() | inp.SlotDenied():
             return f"{crossing_id(given)} to {given.workflow_id}"
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from typing import Final, NamedTuple
 
+from mesh.core import events as ev
 from mesh.core.amounts import as_amounts
 from mesh.core.effects import (
     AskApproval,
@@ -18,65 +19,6 @@ from mesh.core.effects import (
     SendReceipt,
     SendTask,
     effects,
-)
-from mesh.core.events import (
-    AliasBound,
-    AliasGranted,
-    AliasRefused,
-    AliasReturned,
-    AliasSought,
-    AliasWaived,
-    AnswerRefused,
-    ApprovalClosed,
-    ApprovalRequested,
-    ApprovalWithdrawn,
-    BudgetRaised,
-    BudgetTimeOver,
-    CallFailed,
-    CallMade,
-    CallRefused,
-    CallSucceeded,
-    CallWithdrawn,
-    CommandAccepted,
-    CommandRefused,
-    CompensationStarted,
-    Decision,
-    EffectUndeliverable,
-    Event,
-    EventEmitted,
-    EventKept,
-    EventReceived,
-    EventRedirected,
-    EventUnclaimed,
-    ForEachEnded,
-    ForEachStarted,
-    IncidentRaised,
-    IncidentResolved,
-    InputDismissed,
-    InputParked,
-    PortionScheduled,
-    RetryScheduled,
-    RoundStarted,
-    ScheduleChanged,
-    ScheduleFired,
-    StartRepeated,
-    StepBlocked,
-    StepCancelled,
-    StepComputed,
-    StepGivenUp,
-    StepSkipped,
-    TaskDispatched,
-    TaskFailed,
-    TaskHandedOver,
-    TaskHeld,
-    TaskSucceeded,
-    UsageReported,
-    WaitEnded,
-    WaitStarted,
-    WorkflowEnded,
-    WorkflowForgotten,
-    WorkflowMigrated,
-    WorkflowStarted,
 )
 from mesh.core.ids import attempt_id
 from mesh.testing.transcript.fields import fields_of, schedule_words
@@ -109,7 +51,7 @@ class Words:
     def __init__(self) -> None:
         self._agents: dict[str, str] = {}  # of attempts, by id
 
-    def tell(self, decision: Decision) -> Told:
+    def tell(self, decision: ev.Decision) -> Told:
         sent = effects(decision)
         tasks = {attempt_id(effect.task_id, effect.attempt) for effect in sent if isinstance(effect, SendTask)}
         lines = [line for event in decision.events for line in _lines(event, decision, tasks)]
@@ -117,50 +59,50 @@ class Words:
         lines += [f"-> {named(effect)}" for effect in others]
         told = Told(heading(decision, self._agents), lines)
         for event in decision.events:
-            if isinstance(event, TaskDispatched):
+            if isinstance(event, ev.TaskDispatched):
                 self._agents[attempt_id(event.task_id, event.attempt)] = event.agent
         return told
 
 
-def _lines(event: Event, decision: Decision, sent: AbstractSet[str]) -> Iterator[str]:
+def _lines(event: ev.Event, decision: ev.Decision, sent: AbstractSet[str]) -> Iterator[str]:
     match event:
-        case TaskDispatched():
+        case ev.TaskDispatched():
             task = f"task {event.step} to {event.agent}: {as_json(event.input)} ({timeless(event.reason)})"
             is_sent = attempt_id(event.task_id, event.attempt) in sent
             yield f"-> {task}" if is_sent else f"needless before it was sent: {task}"
-        case ApprovalRequested():
+        case ev.ApprovalRequested():
             yield f"-> question {event.step} to {event.role}: {event.question} {as_json(event.payload)} ({_terms(event, decision)})"
-        case WorkflowEnded():
+        case ev.WorkflowEnded():
             why = "" if event.status == "completed" else f" ({timeless(event.reason)})"
             taken = f"; it has taken {as_amounts(event.usage)}" if event.usage else ""
             yield f"-> outcome {event.status}: {as_json(event.output)}{why}{taken}"
-        case CallMade():
+        case ev.CallMade():
             limits = event.slice.limits if event.slice is not None else {}
             part = f", with {as_amounts(limits)} of the budget" if limits else ""
             yield f"-> call {event.step} of {event.called}: {as_json(event.input)}{part} ({event.reason})"
-        case EventEmitted():
+        case ev.EventEmitted():
             yield f"-> {event_words(event.cloud_event)} ({event.reason})"
-        case TaskFailed() if decision.cause.kind == "timer":
+        case ev.TaskFailed() if decision.cause.kind == "timer":
             yield f"that attempt has failed: {timeless(event.message)}"
         case (
-            TaskSucceeded()
-            | TaskFailed()
-            | TaskHandedOver()
-            | CallSucceeded()
-            | CallFailed()
-            | CommandAccepted()
-            | WaitEnded()
-            | WorkflowForgotten()
+            ev.TaskSucceeded()
+            | ev.TaskFailed()
+            | ev.TaskHandedOver()
+            | ev.CallSucceeded()
+            | ev.CallFailed()
+            | ev.CommandAccepted()
+            | ev.WaitEnded()
+            | ev.WorkflowForgotten()
         ):
             pass  # the heading says it
-        case ApprovalClosed():
+        case ev.ApprovalClosed():
             if event.expired:
                 yield f"{event.step} is {event.verdict}: {event.reason}"
         case _:
             yield _said(event, decision)
 
 
-def _said(event: Event, decision: Decision) -> str:
+def _said(event: ev.Event, decision: ev.Decision) -> str:
     """Events that send nothing, or no more than a receipt."""
     said = (
         _of_a_step(event, decision)
@@ -176,127 +118,127 @@ def _said(event: Event, decision: Decision) -> str:
     return f"{name}: {fields}" if fields else name
 
 
-def _of_a_step(event: Event, decision: Decision) -> str:
+def _of_a_step(event: ev.Event, decision: ev.Decision) -> str:
     match event:
-        case RetryScheduled():
+        case ev.RetryScheduled():
             return f"{event.step} will be tried again in {lasting(event.due_at_ms - decision.at_ms)}"
-        case StepSkipped():
+        case ev.StepSkipped():
             return f"{event.step} is skipped: {timeless(event.reason)}"
-        case StepBlocked():
+        case ev.StepBlocked():
             return f"{event.step} is blocked: {event.reason}"
-        case StepCancelled():
+        case ev.StepCancelled():
             return f"{event.step} is cancelled: {event.reason}"
-        case StepGivenUp():
+        case ev.StepGivenUp():
             return f"{event.step} has failed, and the rest goes on: {timeless(event.reason)}"
-        case StepComputed():
+        case ev.StepComputed():
             return f"{event.step} comes to {as_json(event.output)} ({event.reason})"
-        case WaitStarted():
+        case ev.WaitStarted():
             what = f" for an event {event.awaits}" if event.awaits else ""
             left = f", {lasting(event.due_at_ms - decision.at_ms)}" if event.due_at_ms is not None else ""
             return f"{event.step} waits{what}{left} ({event.reason})"
-        case EventReceived():
+        case ev.EventReceived():
             return f"{event.step} has its event" + (", which had come before" if event.kept else "")
-        case TaskHeld():
+        case ev.TaskHeld():
             what = f"task {event.step} to {event.agent}" if event.agent else event.step
             return f"{what} is held: {event.reason}"
-        case UsageReported():
+        case ev.UsageReported():
             told = "does not say what it has taken" if event.usage is None else f"has taken {as_amounts(event.usage)}"
             return f"the call of {event.step} that was taken back {told}"
-        case CallWithdrawn():
+        case ev.CallWithdrawn():
             return f"-> call {event.step} of {event.called} is taken back: {event.reason}"
-        case IncidentRaised():
+        case ev.IncidentRaised():
             return f"! {event.step} needs an operator: {timeless(event.message)}"
-        case IncidentResolved():
+        case ev.IncidentResolved():
             return f"{event.step} goes on: {event.action} by {event.by}"
         case _:
             return ""
 
 
-def _of_several(event: Event, decision: Decision) -> str:
+def _of_several(event: ev.Event, decision: ev.Decision) -> str:
     match event:
-        case ForEachStarted():
+        case ev.ForEachStarted():
             return f"{event.step} begins for each of {len(event.items)} items ({event.reason})"
-        case PortionScheduled():
+        case ev.PortionScheduled():
             return f"more of {event.step} in {lasting(event.due_at_ms - decision.at_ms)}"
-        case ForEachEnded():
+        case ev.ForEachEnded():
             failed = f", but for {event.failed} that failed" if event.failed else ""
             return f"{event.step} is done for each item{failed}"
-        case RoundStarted():
+        case ev.RoundStarted():
             return f"round {event.round} begins, with {event.steps[0]}: {event.reason}"
-        case CompensationStarted(steps=()):
+        case ev.CompensationStarted(steps=()):
             return f"nothing more is undone, it ends as {event.status} ({event.reason})"
-        case CompensationStarted():
+        case ev.CompensationStarted():
             return f"before it ends as {event.status}, this is undone: {', '.join(event.steps)} ({event.reason})"
-        case EventKept():
+        case ev.EventKept():
             left = lasting(event.expires_at_ms - decision.at_ms)
             return f"the event is kept for whoever will wait for it, for {left}"
-        case EventUnclaimed():
+        case ev.EventUnclaimed():
             return f"-> dead letter, {event_words(event.kept.cloud_event)} ({event.reason})"
         case _:
             return ""
 
 
-def _of_an_input(event: Event, decision: Decision) -> str:
+def _of_an_input(event: ev.Event, decision: ev.Decision) -> str:
     match event:
-        case WorkflowStarted():
+        case ev.WorkflowStarted():
             return f"it begins, as {event.run_id}"
-        case StartRepeated():
+        case ev.StartRepeated():
             return f"nothing begins: {event.reason}"
-        case ApprovalWithdrawn():
+        case ev.ApprovalWithdrawn():
             return f"-> question {event.step} is withdrawn: {event.reason}"
-        case AnswerRefused():
+        case ev.AnswerRefused():
             return f"-> {event.by or 'nobody'} is told: refused ({event.code}), {event.message}"
-        case CallRefused():
+        case ev.CallRefused():
             return f"-> {step_words(event.caller.task_id)} is told: refused ({event.code}), {event.message}"
-        case BudgetRaised():
+        case ev.BudgetRaised():
             return f"{event.by or 'nobody'} grants {_granted(event, decision)} more"
-        case BudgetTimeOver():
+        case ev.BudgetTimeOver():
             return "no task goes out until there is more of it"
-        case WorkflowMigrated():
+        case ev.WorkflowMigrated():
             anew = f", where {', '.join(event.begins_anew)} begins anew" if event.begins_anew else ""
             return f"{event.by or 'nobody'} moves it to another version of its route{anew}"
-        case CommandRefused():
+        case ev.CommandRefused():
             return f"-> {event.by or 'nobody'} is told: refused ({event.code}), {event.message}"
-        case InputDismissed():
+        case ev.InputDismissed():
             return f"nothing changes: {event.message}"
-        case InputParked():
+        case ev.InputParked():
             return f"! set aside ({event.code}): {event.message}"
-        case EffectUndeliverable():
+        case ev.EffectUndeliverable():
             return f"! {short(event.effect_id)} can't be sent: {event.message}"
         case _:
             return ""
 
 
-def _granted(event: BudgetRaised, decision: Decision) -> str:
+def _granted(event: ev.BudgetRaised, decision: ev.Decision) -> str:
     expires_at_ms = event.expires_at_ms
     return as_amounts(event.granted, time="" if expires_at_ms is None else lasting(expires_at_ms - decision.at_ms))
 
 
-def _of_built_in(event: Event) -> str:
+def _of_built_in(event: ev.Event) -> str:
     match event:
-        case AliasSought():
+        case ev.AliasSought():
             return f"-> {event.step} asks for its alias {event.alias}"
-        case AliasGranted():
+        case ev.AliasGranted():
             return f"{event.step} has its alias"
-        case AliasWaived():
+        case ev.AliasWaived():
             return f"{event.step} goes on without its alias: {event.reason}"
-        case AliasReturned():
+        case ev.AliasReturned():
             return f"-> the alias {event.alias} is given back"
-        case AliasBound():
+        case ev.AliasBound():
             return f"-> it is the alias of {event.claimant.workflow_id} now"
-        case AliasRefused():
+        case ev.AliasRefused():
             return f"-> {event.claimant.workflow_id} can't have it: {event.message}"
-        case EventRedirected():
+        case ev.EventRedirected():
             return f"-> {event_words(event.kept.cloud_event)}, on to {event.to}"
-        case ScheduleChanged():
+        case ev.ScheduleChanged():
             return f"{event.route} starts {schedule_words(event.schedule)}"
-        case ScheduleFired():
+        case ev.ScheduleFired():
             return f"-> start of {event.route}, for {event.key}"
         case _:
             return ""
 
 
-def _terms(event: ApprovalRequested, decision: Decision) -> str:
+def _terms(event: ev.ApprovalRequested, decision: ev.Decision) -> str:
     if event.deadline_at_ms is None:
         return f"{event.reason}; no deadline"
     return f"{event.reason}; {lasting(event.deadline_at_ms - decision.at_ms)} to answer, else {event.on_expiry}"
