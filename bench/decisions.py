@@ -2,7 +2,8 @@
 
     python bench/decisions.py [--workflows 5000]
 
-Three-step workflows as in `bench/steps.py`; four decisions each (a start and three results). Each line is the time of one part for one decision.
+Three-step workflows as in `bench/steps.py`; four decisions each (a start and three results). Each
+line is the time of one part for one decision.
 """
 
 import argparse

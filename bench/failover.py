@@ -2,8 +2,9 @@
 
     python bench/failover.py [--broker kafka|sqlite]
 
-Two routers share the partitions of a mesh while events come in steadily; one is killed with SIGKILL. Prints one line of JSON: the latency of ordinary workflows, and of the slowest one, which is the failover
-as upstream sees it, in seconds.
+Two routers share the partitions of a mesh while events come in steadily; one is killed with
+SIGKILL. Prints one line of JSON: the latency of ordinary workflows, and of the slowest one, which
+is the failover as upstream sees it, in seconds.
 """
 
 import argparse
@@ -47,7 +48,8 @@ async def measure(bench: Bench) -> dict[str, float]:
         victim = stack.enter_context(bench.process("victim", "router"))
         stack.enter_context(bench.process("heir", "router"))
         await wait_records(cards, len(AGENTS))
-        await asyncio.sleep(10)  # both have settled into their shares; a benchmark may wait for time
+        # both have settled into their shares; a benchmark may wait for time
+        await asyncio.sleep(10)
         collecting = asyncio.create_task(collect())
         for n in range(EVENTS):
             if n == KILL_AT:

@@ -1,7 +1,8 @@
 """The floor: the mesh's bare shape, with nothing in it.
 
-Two processes, a log, three-step workflows of 500 bytes. Every decision is a record in the log before its task is sent, as in the mesh; but there are no rules, checks, envelopes, ids,
-retries or timers, and one partition. What the mesh adds to this is what it costs.
+Two processes, a log, three-step workflows of 500 bytes. Every decision is a record in the log
+before its task is sent, as in the mesh; but there are no rules, checks, envelopes, ids, retries or
+timers, and one partition. What the mesh adds to this is what it costs.
 
     python bench/floor.py sqlite FILE WORKFLOWS SINGLES      (router and driver; it starts the agent by itself)
     python bench/floor.py kafka BOOTSTRAP WORKFLOWS SINGLES
@@ -43,7 +44,7 @@ def summary(workflows: int, took_s: float, singles_s: list[float]) -> dict[str, 
     }
 
 
-# SQLite: the log and the tasks of a batch in one transaction; a datagram wakes the other side ------------------------------
+# SQLite: the log and the tasks of a batch in one transaction; a datagram wakes the other side -----
 
 
 class Tables:
@@ -138,7 +139,7 @@ def timed(play: Callable[[list[dict[str, Any]], int], None], workflows: int, sin
     return summary(workflows, took, each)
 
 
-# Kafka: the acknowledgements of a batch awaited together --------------------------------------------------------------------
+# Kafka: the acknowledgements of a batch awaited together ------------------------------------------
 
 
 async def produce(producer: Any, topic: str, values: list[bytes]) -> None:

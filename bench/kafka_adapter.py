@@ -2,8 +2,8 @@
 
     python bench/kafka_adapter.py [--bootstrap HOST:PORT] [--records 60000] [--rounds 3]
 
-Without `--bootstrap` it starts a broker of its own (see infra/kafka). Rounds alternate, so that both sides meet the same noise; the best
-round of each is printed, and all of them with `--all`.
+Without `--bootstrap` it starts a broker of its own (see infra/kafka). Rounds alternate, so that
+both sides meet the same noise; the best round of each is printed, and all of them with `--all`.
 """
 
 import argparse
@@ -75,7 +75,9 @@ async def measure_poll(broker: KafkaBroker, n: int) -> float:
 
 
 async def bare_send(producer: AIOKafkaProducer, n: int, batch: int = 1000) -> float:
-    """`send` for each record and a gather for each thousand: what the adapter would do without batches of its own."""
+    """`send` for each record and a gather for each thousand: what the adapter would do without
+    batches of its own.
+    """
     begun = time.perf_counter()
     headers = list(HEADERS)
     for first in range(0, n, batch):

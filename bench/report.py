@@ -1,4 +1,5 @@
-"""Measure everything and write `docs/performance.md` and its picture, so that page and program can't drift apart.
+"""Measure everything and write `docs/performance.md` and its picture, so that page and program
+can't drift apart.
 
 python bench/report.py        (about four minutes; needs Java and Maven for the Kafka part)
 """

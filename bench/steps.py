@@ -2,8 +2,8 @@
 
     python bench/steps.py [--broker sqlite|kafka] [--workflows 20000] [--singles 300] [--routes 1]
 
-Three-step workflows with agents that do nothing, 500 bytes of JSON, every decision in the log before its task is sent. Router and agents are processes of their own. It prints one
-line of JSON:
+Three-step workflows with agents that do nothing, 500 bytes of JSON, every decision in the log
+before its task is sent. Router and agents are processes of their own. It prints one line of JSON:
 
     workflows_per_s, steps_per_s   all events lie on the topic when the router starts, so thousands are in flight; from the first decision to the last
                                    outcome, by the broker's clock
@@ -95,7 +95,8 @@ class Bench:
             "MESH_HEARTBEAT_FILE": str(self.folder / f"heartbeat-{name}"),
             "MESH_INSTANCE": name,
         }
-        profile = os.environ.get("BENCH_PROFILE")  # a folder: where each process leaves a cProfile of itself
+        # a folder: where each process leaves a cProfile of itself
+        profile = os.environ.get("BENCH_PROFILE")
         runner = ["-m", "cProfile", "-o", f"{profile}/{name}.prof"] if profile else []
         with (self.folder / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
@@ -146,7 +147,9 @@ async def throughput(bench: Bench, workflows: int, stack: ExitStack) -> tuple[di
 
 
 async def all_at_once(bench: Bench, events: Sequence[dict[str, Any]], stack: ExitStack) -> tuple[float, dict[str, int]]:
-    """Seconds from the first decision to the last outcome, by the broker's clock, and the processes, which go on."""
+    """Seconds from the first decision to the last outcome, by the broker's clock, and the
+    processes, which go on.
+    """
     broker, workflows = await bench.broker(), len(events)
     await make_topics(broker, bench.settings(), AGENTS)
     topics = bench.topics

@@ -1,6 +1,7 @@
 """What an agent author and an upstream team import.
 
-Loading it must load no broker client: `Client` and `connect` are loaded when they are first asked for, so agents don't pay for them.
+Loading it must load no broker client: `Client` and `connect` are loaded when they are first asked
+for, so agents don't pay for them.
 """
 
 from importlib import import_module

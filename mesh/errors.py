@@ -58,7 +58,9 @@ class OperatorError(MeshError):
 
 
 class RouteInvalid(OperatorError):
-    """A route file does not hold; the message has one line a problem: `file:line: what is wrong (how to mend it)`."""
+    """A route file does not hold; the message has one line a problem: `file:line: what is wrong
+    (how to mend it)`.
+    """
 
 
 class SettingsInvalid(OperatorError):

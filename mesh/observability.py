@@ -1,7 +1,8 @@
 """Logs and traces: how a process says what it does.
 
-Owns the set-up of structlog and of OpenTelemetry, and the names that spans and their attributes have. It must not decide what is worth a log
-line or a span: the router, the agent runtime and the command line do, and they are its callers. The pure core neither logs nor traces.
+Owns the set-up of structlog and of OpenTelemetry, and the names that spans and their attributes
+have. It must not decide what is worth a log line or a span: the router, the agent runtime and the
+command line do, and they are its callers. The pure core neither logs nor traces.
 
 Traces
 ------
@@ -15,10 +16,12 @@ spans of one run are therefore a tree that is known beforehand:
            │    └─ process mesh.tasks.<agent>   the agent's own part of it
            └─ send mesh.approvals.requests   one approval, question to verdict
 
-`record_span` emits one that is over, with exactly the ids it was promised. `live_span` opens one around running code, so that what the code does
-itself (HTTP calls, model calls) hangs beneath it. With tracing off both do nothing, and OpenTelemetry's SDK is not even imported.
+`record_span` emits one that is over, with exactly the ids it was promised. `live_span` opens one
+around running code, so that what the code does itself (HTTP calls, model calls) hangs beneath it.
+With tracing off both do nothing, and OpenTelemetry's SDK is not even imported.
 
-Names follow the OpenTelemetry semantic conventions for messaging (1.44) and for generative AI, both in development there.
+Names follow the OpenTelemetry semantic conventions for messaging (1.44) and for generative AI, both
+in development there.
 """
 
 import logging
@@ -55,14 +58,16 @@ _QUIET_S = 10.0  # between two lines of a library that say the same
 _KEPT_LINES = 1_000
 
 
-# Logs ------------------------------------------------------------------------------------------------------------------------------
+# Logs ---------------------------------------------------------------------------------------------
 
 
 def configure_logging(*, level: str = "info", log_format: LogFormat = "auto", stream: TextIO | None = None) -> None:
-    """Set up structlog and the standard library's logging, once for a process; both write to `stream` (standard error by default).
+    """Set up structlog and the standard library's logging, once for a process; both write to
+    `stream` (standard error by default).
 
-    `auto` is coloured lines for a terminal and JSON lines for anything else. `workflow_id`, `step` and `agent` come from
-    `structlog.contextvars.bound_contextvars` or from the call. Raises `ValueError` for a level that doesn't exist.
+    `auto` is coloured lines for a terminal and JSON lines for anything else. `workflow_id`, `step`
+    and `agent` come from `structlog.contextvars.bound_contextvars` or from the call. Raises
+    `ValueError` for a level that doesn't exist.
     """
     out = stream or sys.stderr
     number = _level_number(level)
@@ -92,16 +97,21 @@ def configure_logging(*, level: str = "info", log_format: LogFormat = "auto", st
     handler.addFilter(_Repeats())
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(max(number, logging.WARNING))  # libraries are heard when something is wrong, ours from `level` on
+    # libraries are heard when something is wrong, ours from `level` on
+    root.setLevel(max(number, logging.WARNING))
 
 
 def _has_colours(out: TextIO) -> bool:
-    """By the conventions of no-color.org and force-color.org: `mesh dev` passes its terminal's on to its children."""
+    """By the conventions of no-color.org and force-color.org: `mesh dev` passes its terminal's on
+    to its children.
+    """
     return not os.environ.get("NO_COLOR") and (out.isatty() or bool(os.environ.get("FORCE_COLOR")))
 
 
 class _Repeats(logging.Filter):
-    """Passes what a library says once in `_QUIET_S`: one that tries to connect ten times a second must not bury what we say of it."""
+    """Passes what a library says once in `_QUIET_S`: one that tries to connect ten times a second
+    must not bury what we say of it.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,7 +135,9 @@ def _level_number(level: str) -> int:
 
 
 def _renderers(*, console: bool, colors: bool) -> list[structlog.typing.Processor]:
-    """Tracebacks without local variables, which structlog's defaults print for each frame: they hold payloads and secrets."""
+    """Tracebacks without local variables, which structlog's defaults print for each frame: they
+    hold payloads and secrets.
+    """
     if console:
         return [
             structlog.dev.ConsoleRenderer(
@@ -151,11 +163,14 @@ def _without_payloads(_logger: Any, _method: str, event: MutableMapping[str, Any
     return event
 
 
-# Traces ----------------------------------------------------------------------------------------------------------------------------
+# Traces -------------------------------------------------------------------------------------------
 
 
 class Tracer:
-    """An open way for spans to leave this process. Made by `setup_tracing` or `tracer_to`; `shutdown` sends what is left."""
+    """An open way for spans to leave this process.
+
+    Made by `setup_tracing` or `tracer_to`; `shutdown` sends what is left.
+    """
 
     def __init__(self, provider: "TracerProvider", ids: "_GivenIds") -> None:
         self._provider = provider
@@ -178,7 +193,8 @@ class Tracer:
 class _GivenIds:
     """Hands OpenTelemetry the ids it is told to; random ones otherwise.
 
-    The SDK asks for ids inside `start_span`, in the caller's thread, so what is set just before it is what it gets.
+    The SDK asks for ids inside `start_span`, in the caller's thread, so what is set just before it
+    is what it gets.
     """
 
     def __init__(self, otherwise: "IdGenerator") -> None:
@@ -202,17 +218,22 @@ class _GivenIds:
         return int(given.trace_id, 16) if given else self._otherwise.generate_trace_id()
 
     def is_trace_id_random(self) -> bool:
-        """What the SDK asks before it sets the `random` flag: ours are hashes of ids, so not for level 2 of the specification."""
+        """What the SDK asks before it sets the `random` flag: ours are hashes of ids, so not for
+        level 2 of the specification.
+        """
         return False
 
 
 def setup_tracing(
     service_name: str, *, exporter: TraceExporter = "off", endpoint: str | None = None, stream: TextIO | None = None
 ) -> Tracer | None:
-    """Open the way for this process's spans. None (off) costs nothing: the SDK is not imported.
+    """Open the way for this process's spans.
 
-    `otlp` sends OTLP over HTTP in batches to `endpoint` (e.g. `http://localhost:4318`; else OpenTelemetry's own environment variables
-    hold), `console` writes one JSON object a line to `stream` (standard error by default).
+    None (off) costs nothing: the SDK is not imported.
+
+    `otlp` sends OTLP over HTTP in batches to `endpoint` (e.g. `http://localhost:4318`; else
+    OpenTelemetry's own environment variables hold), `console` writes one JSON object a line to
+    `stream` (standard error by default).
     """
     match exporter:
         case "off":
@@ -270,8 +291,9 @@ def record_span(
 ) -> None:
     """Emit a span that is over, with exactly the trace id and span id of `traceparent`.
 
-    `parent_span_id`: 16 hexadecimal digits in the same trace; None makes it the root. `links`: traceparents of spans that it belongs with.
-    Times are milliseconds since the epoch. `error`: why it failed. Does nothing without a tracer, for a broken or an unsampled traceparent.
+    `parent_span_id`: 16 hexadecimal digits in the same trace; None makes it the root. `links`:
+    traceparents of spans that it belongs with. Times are milliseconds since the epoch. `error`: why
+    it failed. Does nothing without a tracer, for a broken or an unsampled traceparent.
     """
     ids = parse_traceparent(traceparent) if tracer is not None else None
     if tracer is None or ids is None or not ids.sampled:
@@ -301,7 +323,11 @@ def live_span(
     attributes: Attributes | None = None,
     kind: SpanKind = "consumer",
 ) -> AbstractContextManager[object]:
-    """A span around running code, beneath the span that `traceparent` names; current in it, so that others nest. Nothing without a tracer."""
+    """A span around running code, beneath the span that `traceparent` names; current in it, so that
+    others nest.
+
+    Nothing without a tracer.
+    """
     if tracer is None:
         return nullcontext()
     from opentelemetry.trace import SpanKind as OtelKind  # noqa: PLC0415 - tracing that is off must not pay for it
@@ -349,7 +375,10 @@ def messaging_attributes(
     batch_count: int | None = None,
     error_type: str | None = None,
 ) -> dict[str, str | int | float | bool]:
-    """Attributes of a messaging span by OpenTelemetry's names. `conversation_id` is the workflow's id. `system`: kafka, sqlite, memory."""
+    """Attributes of a messaging span by OpenTelemetry's names.
+
+    `conversation_id` is the workflow's id. `system`: kafka, sqlite, memory.
+    """
     named: dict[str, str | int | None] = {
         "messaging.system": system,
         "messaging.operation.name": operation,

@@ -1,17 +1,22 @@
 """The ports: what the mesh needs of the outside world, as protocols.
 
-Owns the vocabulary between services and adapters. It must not know any broker. Adapters (`mesh.adapters.kafka`, `.sqlite`, `.memory`)
-implement it, and each passes the contract suite in `mesh.testing.broker_contract`. Everything here is bytes; meaning is the codec's.
+Owns the vocabulary between services and adapters. It must not know any broker. Adapters
+(`mesh.adapters.kafka`, `.sqlite`, `.memory`) implement it, and each passes the contract suite in
+`mesh.testing.broker_contract`. Everything here is bytes; meaning is the codec's.
 
 Guarantees that every `Broker` gives
 ------------------------------------
-* Order: records of one partition are read in the order of their offsets; records that one caller sends to one partition, in one
+* Order: records of one partition are read in the order of their offsets; records that one caller
+  sends to one partition, in one
   call or in calls awaited one after the other, land in the order given. A call that is begun after another keeps that order too.
-* Offsets grow by one for each record of a partition on the brokers here; a reader must not depend on it except in the log, whose
+* Offsets grow by one for each record of a partition on the brokers here; a reader must not depend
+  on it except in the log, whose
   partition has one legitimate writer.
-* Timestamps are the broker's (`LogAppendTime`), in milliseconds since the epoch, and do not fall within a partition by more than the
+* Timestamps are the broker's (`LogAppendTime`), in milliseconds since the epoch, and do not fall
+  within a partition by more than the
   broker's own clock does.
-* Partition of a key: `mesh.core.ids.partition_of_key` (murmur2, as Kafka's Java client), on every broker.
+* Partition of a key: `mesh.core.ids.partition_of_key` (murmur2, as Kafka's Java client), on every
+  broker.
 * Delivery to a group is at least once.
 """
 
@@ -72,7 +77,9 @@ class OutRecord(msgspec.Struct, frozen=True, gc=False):
     partition: int | None = None
 
     def size_bytes(self) -> int:
-        """An upper estimate of what the broker counts: key, value, headers and 100 bytes of framing."""
+        """An upper estimate of what the broker counts: key, value, headers and 100 bytes of
+        framing.
+        """
         size = 100 + len(self.key or b"") + len(self.value or b"")
         for name, value in self.headers:
             size += len(name) + len(value) + 10
@@ -98,11 +105,12 @@ class SendFailure(msgspec.Struct, frozen=True):
 class Appended(msgspec.Struct, frozen=True):
     """What the broker acknowledged of an append.
 
-    `spans`: (first offset, count) in the order appended; the counts add up to the number of decisions, unless the broker refused the
-    append as a whole because the log's end was not at the expected offset (compare-and-append brokers): then `spans` is empty and
-    `refused` is true, and nothing was written. `effects_sent`: the effects went with the append, in one atomic step; else the caller
-    sends them after its check. `failures`: effects that failed for good, when `effects_sent`. `timestamp_ms`: the broker's clock at
-    the last record.
+    `spans`: (first offset, count) in the order appended; the counts add up to the number of
+    decisions, unless the broker refused the append as a whole because the log's end was not at the
+    expected offset (compare-and-append brokers): then `spans` is empty and `refused` is true, and
+    nothing was written. `effects_sent`: the effects went with the append, in one atomic step; else
+    the caller sends them after its check. `failures`: effects that failed for good, when
+    `effects_sent`. `timestamp_ms`: the broker's clock at the last record.
     """
 
     spans: tuple[tuple[int, int], ...]
@@ -113,7 +121,10 @@ class Appended(msgspec.Struct, frozen=True):
 
 
 class TopicSpec(msgspec.Struct, frozen=True):
-    """A topic to create. `config` uses Kafka's names (`retention.ms`, `cleanup.policy`, `message.timestamp.type`)."""
+    """A topic to create.
+
+    `config` uses Kafka's names (`retention.ms`, `cleanup.policy`, `message.timestamp.type`).
+    """
 
     name: str
     partitions: int
@@ -128,7 +139,9 @@ class TopicInfo(msgspec.Struct, frozen=True):
 
 
 class Committed(NamedTuple):
-    """A group's position: the offset of the next record to read, and up to 4,096 bytes of the reader's own text beside it."""
+    """A group's position: the offset of the next record to read, and up to 4,096 bytes of the
+    reader's own text beside it.
+    """
 
     offset: int
     metadata: str = ""
@@ -138,15 +151,20 @@ class Reader(Protocol):
     """Reads partitions from given offsets, outside any group."""
 
     def assign(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Read these partitions, and no others, from these offsets on. An offset below the partition's first reads from the first."""
+        """Read these partitions, and no others, from these offsets on.
+
+        An offset below the partition's first reads from the first.
+        """
         ...
 
     async def poll(
         self, *, max_records: int, timeout_s: float, partitions: Sequence[TopicPartition] | None = None
     ) -> Sequence[Record]:
-        """Up to `max_records` records as soon as there are any, of `partitions` alone if given; empty after `timeout_s`.
+        """Up to `max_records` records as soon as there are any, of `partitions` alone if given;
+        empty after `timeout_s`.
 
-        Records of one partition stand in order; records that a call did not return come with a later one. Cancelling loses none.
+        Records of one partition stand in order; records that a call did not return come with a
+        later one. Cancelling loses none.
         """
         ...
 
@@ -154,25 +172,41 @@ class Reader(Protocol):
 
 
 class GroupListener(Protocol):
-    """Told of changes to a group member's share. What it raises ends the subscription: the next `poll` raises it."""
+    """Told of changes to a group member's share.
+
+    What it raises ends the subscription: the next `poll` raises it.
+    """
 
     async def on_assigned(self, partitions: Mapping[TopicPartition, Committed | None]) -> None:
-        """These are ours from here on; no record of them is handed out before this returns. With what the group had committed."""
+        """These are ours from here on; no record of them is handed out before this returns.
+
+        With what the group had committed.
+        """
         ...
 
     async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        """These go to another member when this returns (bounded by the session's time-out). Commits are still taken in here.
+        """These go to another member when this returns (bounded by the session's time-out).
 
-        Not called for what was lost to a time-out before we knew: then another member may already have them.
+        Commits are still taken in here.
+
+        Not called for what was lost to a time-out before we knew: then another member may already
+        have them.
         """
         ...
 
 
 class Subscription(Protocol):
-    """One member of a consumer group. Begins where the group committed, else at the first record."""
+    """One member of a consumer group.
+
+    Begins where the group committed, else at the first record.
+    """
 
     async def poll(self, *, max_records: int, timeout_s: float) -> Sequence[Record]:
-        """As `Reader.poll`. Must be called often enough (each `poll` also serves the membership), also while all is paused."""
+        """As `Reader.poll`.
+
+        Must be called often enough (each `poll` also serves the membership), also while all is
+        paused.
+        """
         ...
 
     def assignment(self) -> frozenset[TopicPartition]: ...
@@ -184,21 +218,33 @@ class Subscription(Protocol):
     def resume(self, partitions: Sequence[TopicPartition]) -> None: ...
 
     async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
-        """Record the group's positions. A commit for a partition that is no longer ours is ignored, not an error."""
+        """Record the group's positions.
+
+        A commit for a partition that is no longer ours is ignored, not an error.
+        """
         ...
 
     async def close(self) -> None:
-        """Call `on_revoked` for what is held, leave the group, and let the others take over at once."""
+        """Call `on_revoked` for what is held, leave the group, and let the others take over at
+        once.
+        """
         ...
 
 
 class Broker(Protocol):
-    """A connection to one broker: a Kafka cluster, one SQLite file, or one memory broker. Opened by `mesh.wiring.open_broker`."""
+    """A connection to one broker: a Kafka cluster, one SQLite file, or one memory broker.
+
+    Opened by `mesh.wiring.open_broker`.
+    """
 
     max_record_bytes: int  # what `OutRecord.size_bytes` may be at the most
 
     async def topics(self, *, configs_of: Collection[str] = ()) -> Mapping[str, TopicInfo]:
-        """All topics by name. `configs_of`: those whose `config` is wanted; that of others may be left empty, for a broker that many share has a lot to tell."""
+        """All topics by name.
+
+        `configs_of`: those whose `config` is wanted; that of others may be left empty, for a broker
+        that many share has a lot to tell.
+        """
         ...
 
     async def create_topics(self, specs: Sequence[TopicSpec]) -> None:
@@ -206,9 +252,12 @@ class Broker(Protocol):
         ...
 
     async def send(self, records: Sequence[OutRecord]) -> Sequence[SendFailure]:
-        """Send, and wait until the broker has acknowledged each one. Returns those that failed for good (the others landed).
+        """Send, and wait until the broker has acknowledged each one.
 
-        Raises `BrokerUnavailable` where the outcome of any is unknown: sending all of them again is then right.
+        Returns those that failed for good (the others landed).
+
+        Raises `BrokerUnavailable` where the outcome of any is unknown: sending all of them again is
+        then right.
         """
         ...
 
@@ -219,12 +268,15 @@ class Broker(Protocol):
         decisions: Sequence[OutRecord],
         effects: Sequence[OutRecord],
     ) -> Appended:
-        """Append decisions to a log partition at `expected_offset`, then (where it can be one atomic step) send their effects.
+        """Append decisions to a log partition at `expected_offset`, then (where it can be one
+        atomic step) send their effects.
 
-        With None: append wherever the log ends (`OwnerChanged` alone does so). A broker that can't compare (Kafka) appends, and the
-        caller checks the acknowledged offsets. Two calls may be under way at once for one partition; the second lands after the
-        first, or not at all: after an append of unknown outcome, those of this connection at an offset fail unmade until one with None
-        begins afresh, for they rest on what may never land. Raises `BrokerUnavailable` if the outcome is unknown, `TopicMissing` if there is no such log.
+        With None: append wherever the log ends (`OwnerChanged` alone does so). A broker that can't
+        compare (Kafka) appends, and the caller checks the acknowledged offsets. Two calls may be
+        under way at once for one partition; the second lands after the first, or not at all: after
+        an append of unknown outcome, those of this connection at an offset fail unmade until one
+        with None begins afresh, for they rest on what may never land. Raises `BrokerUnavailable` if
+        the outcome is unknown, `TopicMissing` if there is no such log.
         """
         ...
 
@@ -237,7 +289,9 @@ class Broker(Protocol):
         ...
 
     async def offsets_at(self, partitions: Sequence[TopicPartition], timestamp_ms: int) -> Mapping[TopicPartition, int]:
-        """The first offset whose timestamp is at or after `timestamp_ms`; the end offset where there is none."""
+        """The first offset whose timestamp is at or after `timestamp_ms`; the end offset where
+        there is none.
+        """
         ...
 
     async def committed(
@@ -256,9 +310,12 @@ class Broker(Protocol):
         fetch: bool = True,
         session_timeout_s: float = 10.0,
     ) -> Subscription:
-        """Join a group. With `fetch` false it only takes part in the sharing of partitions and hands out no record.
+        """Join a group.
 
-        `member` names this process in logs and to operators. A member that is not heard of for `session_timeout_s` loses its share.
+        With `fetch` false it only takes part in the sharing of partitions and hands out no record.
+
+        `member` names this process in logs and to operators. A member that is not heard of for
+        `session_timeout_s` loses its share.
         """
         ...
 
@@ -266,9 +323,12 @@ class Broker(Protocol):
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """A partition's confirmed state as it was at a log offset. A cache: the log can make it anew.
+    """A partition's confirmed state as it was at a log offset.
 
-    `offset`: the log's next offset to read. The rest is the codec's: `epoch_tokens` and `meta` whole, workflows by id.
+    A cache: the log can make it anew.
+
+    `offset`: the log's next offset to read. The rest is the codec's: `epoch_tokens` and `meta`
+    whole, workflows by id.
     """
 
     offset: int
@@ -278,18 +338,31 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CheckpointStore(Protocol):
-    """Where one partition's checkpoint is kept, on this machine. Written in portions, none of which counts before the last: `put` as often as need be, then `save`."""
+    """Where one partition's checkpoint is kept, on this machine.
+
+    Written in portions, none of which counts before the last: `put` as often as need be, then
+    `save`.
+    """
 
     def load(self) -> Checkpoint | None:
-        """The last one saved; None where there is none, or none that can be read. What was put and not saved is dropped."""
+        """The last one saved; None where there is none, or none that can be read.
+
+        What was put and not saved is dropped.
+        """
         ...
 
     def put(self, changed: Mapping[str, bytes], removed: Collection[str]) -> None:
-        """A portion of the next checkpoint: workflows by id, against the last one. After an error nothing of it is kept."""
+        """A portion of the next checkpoint: workflows by id, against the last one.
+
+        After an error nothing of it is kept.
+        """
         ...
 
     def save(self, *, offset: int, epoch_tokens: bytes, meta: bytes) -> None:
-        """All that was put since the last one is the checkpoint at `offset`, at once and together. After an error nothing of it is kept."""
+        """All that was put since the last one is the checkpoint at `offset`, at once and together.
+
+        After an error nothing of it is kept.
+        """
         ...
 
     def delete(self) -> None:
@@ -300,7 +373,10 @@ class CheckpointStore(Protocol):
 
 
 class Clock(Protocol):
-    """Wall time. Waiting is asyncio's (a simulation brings its own event loop, whose time is virtual)."""
+    """Wall time.
+
+    Waiting is asyncio's (a simulation brings its own event loop, whose time is virtual).
+    """
 
     def now_ms(self) -> int:
         """Milliseconds since the epoch, UTC."""

@@ -1,7 +1,9 @@
-"""Settings: what an operator may choose, from the environment (`MESH_...`) and from command-line options, which win.
+"""Settings: what an operator may choose, from the environment (`MESH_...`) and from command-line
+options, which win.
 
-Owns names, units, ranges and defaults. It must not open anything: `mesh.wiring` does, from a `Settings`. No `.env` file is read: what a process runs with is what its
-environment says. `load_settings` is the way in, since its errors name the variable and how to mend it.
+Owns names, units, ranges and defaults. It must not open anything: `mesh.wiring` does, from a
+`Settings`. No `.env` file is read: what a process runs with is what its environment says.
+`load_settings` is the way in, since its errors name the variable and how to mend it.
 """
 
 import os
@@ -25,7 +27,7 @@ _MAX_PORT: Final = 65_535
 _CLOSE: Final = 0.85  # difflib's ratio: a typing error, not merely another name with our prefix
 
 
-# Brokers --------------------------------------------------------------------------------------------------------------------------
+# Brokers ------------------------------------------------------------------------------------------
 
 
 class SqliteAddress(msgspec.Struct, frozen=True):
@@ -48,7 +50,8 @@ BrokerAddress = SqliteAddress | KafkaAddress | MemoryAddress
 
 
 def parse_broker_url(url: str) -> BrokerAddress:
-    """`sqlite://PATH` (`sqlite:///abs/olute`, `sqlite://rela/tive`), `kafka://host:port[,host:port]`, or `memory://`.
+    """`sqlite://PATH` (`sqlite:///abs/olute`, `sqlite://rela/tive`),
+    `kafka://host:port[,host:port]`, or `memory://`.
 
     A Kafka host without port has 9092. Raises `SettingsInvalid`.
     """
@@ -77,7 +80,7 @@ def _host_and_port(text: str, url: str) -> str:
     return f"{match['host']}:{port}"
 
 
-# Settings -------------------------------------------------------------------------------------------------------------------------
+# Settings -----------------------------------------------------------------------------------------
 
 
 def _split(value: object) -> object:
@@ -101,7 +104,10 @@ TopicPrefix = Annotated[str, Field(pattern=r"^([A-Za-z0-9_-]+\.)*$", max_length=
 
 
 class Settings(BaseSettings):
-    """All settings of one process. Each field's variable is `MESH_` and its name in capitals. Units are in the names."""
+    """All settings of one process.
+
+    Each field's variable is `MESH_` and its name in capitals. Units are in the names.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_file=None, env_ignore_empty=True, extra="forbid", frozen=True

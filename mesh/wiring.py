@@ -1,6 +1,7 @@
 """Wiring: the only place that chooses adapters, and the way from settings to running services.
 
-Owns event loops, signals, and which adapter stands behind a port. It must not decide anything about workflows. The command line calls it; so does `mesh.connect`.
+Owns event loops, signals, and which adapter stands behind a port. It must not decide anything about
+workflows. The command line calls it; so does `mesh.connect`.
 """
 
 import asyncio
@@ -33,7 +34,10 @@ _FOLLOW_EVERY_S = 1.0
 
 
 async def open_broker(url: str, *, client_id: str, settings: Settings, read_only: bool = False) -> Broker:
-    """A connection to the broker at `url`. Raises `SettingsInvalid`, `OperatorError` or `BrokerUnavailable`, whichever is to blame."""
+    """A connection to the broker at `url`.
+
+    Raises `SettingsInvalid`, `OperatorError` or `BrokerUnavailable`, whichever is to blame.
+    """
     match parse_broker_url(url):
         case SqliteAddress(path):
             from mesh.adapters.sqlite import SqliteBroker  # noqa: PLC0415 - only the chosen adapter's library is loaded
@@ -59,7 +63,10 @@ async def open_broker(url: str, *, client_id: str, settings: Settings, read_only
 
 
 async def connect(broker: str | None = None, **options: Any) -> Client:
-    """A client of the mesh at `broker` (else `MESH_BROKER`). `options`: settings by name, e.g. `topic_prefix`."""
+    """A client of the mesh at `broker` (else `MESH_BROKER`).
+
+    `options`: settings by name, e.g. `topic_prefix`.
+    """
     settings = load_settings(broker=broker, **options)
     opened = await open_broker(settings.broker, client_id=settings.instance, settings=settings)
     return Client(opened, Topics(settings.topic_prefix), clock=SystemClock(), entropy=SystemEntropy())
@@ -88,14 +95,19 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 
 def _tune_collector() -> None:
-    """Services hold many values that live long and form no cycles: by default the collector would walk them all, again and again, with the loop standing still."""
+    """Services hold many values that live long and form no cycles: by default the collector would
+    walk them all, again and again, with the loop standing still.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
 
 
 def load_agents(modules: Sequence[str]) -> list[Agent[Any, Any]]:
-    """The agents of some modules, by dotted name. Raises `OperatorError` for a module that isn't there or has none."""
+    """The agents of some modules, by dotted name.
+
+    Raises `OperatorError` for a module that isn't there or has none.
+    """
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     agents: list[Agent[Any, Any]] = []
@@ -208,13 +220,19 @@ async def run_router(settings: Settings) -> None:
 
 
 def _own_routes(settings: Settings) -> Sequence[Path]:
-    """The router's own route files. Where nobody named any, the usual folder need not be there: then the router runs what is applied."""
+    """The router's own route files.
+
+    Where nobody named any, the usual folder need not be there: then the router runs what is
+    applied.
+    """
     is_named = "routes" in settings.model_fields_set
     return settings.routes if is_named else [path for path in settings.routes if path.exists()]
 
 
 async def _follow_approvers(path: Path, set_roles: Callable[[dict[str, frozenset[str]]], None]) -> None:
-    """Take up changes of the approvers' file while the router runs; one that does not hold changes nothing."""
+    """Take up changes of the approvers' file while the router runs; one that does not hold changes
+    nothing.
+    """
     from mesh.codec.approvers_file import load_approvers  # noqa: PLC0415 - an agent does not need it
 
     seen = _stamp(path)
@@ -242,7 +260,9 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 def _claim_slot(settings: Settings) -> Path:
-    """The first folder for checkpoints that no living router on this machine holds, so that a restart finds its own again."""
+    """The first folder for checkpoints that no living router on this machine holds, so that a
+    restart finds its own again.
+    """
     import fcntl  # noqa: PLC0415 - not there on Windows
 
     mesh = sha256(f"{settings.broker}\n{settings.topic_prefix}".encode()).hexdigest()[:12]
@@ -284,7 +304,9 @@ def _stop_on_signals(stop: Callable[[], None]) -> None:
 
 
 async def _beat_for_ever(settings: Settings, ready: asyncio.Event | None = None) -> None:
-    """Touch the heartbeat file from the event loop itself, so that a blocked loop shows; from `ready` on."""
+    """Touch the heartbeat file from the event loop itself, so that a blocked loop shows; from
+    `ready` on.
+    """
     if ready is not None:
         await ready.wait()
     path = settings.heartbeat_path

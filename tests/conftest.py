@@ -1,6 +1,8 @@
-"""What all tests share: plugins, readable failures in the contract suites, and how Hypothesis draws.
+"""What all tests share: plugins, readable failures in the contract suites, and how Hypothesis
+draws.
 
-Examples are the same in every run, so that a run says something about the change and not about the draw. To look for new ones: `HYPOTHESIS_PROFILE=explore make check`.
+Examples are the same in every run, so that a run says something about the change and not about the
+draw. To look for new ones: `HYPOTHESIS_PROFILE=explore make check`.
 """
 
 import os

@@ -1,7 +1,8 @@
 """A real Apache Kafka for tests: one broker for the whole run, fresh names for each test.
 
-A pytest plugin, loaded by `tests/conftest.py`. Tests that use `kafka` (or `new_kafka`) carry the marker `kafka`; without Java or Maven
-they skip with one line that says what to install, and with `MESH_REQUIRE_KAFKA=1` they fail instead.
+A pytest plugin, loaded by `tests/conftest.py`. Tests that use `kafka` (or `new_kafka`) carry the
+marker `kafka`; without Java or Maven they skip with one line that says what to install, and with
+`MESH_REQUIRE_KAFKA=1` they fail instead.
 """
 
 import os

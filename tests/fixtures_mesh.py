@@ -1,6 +1,8 @@
-"""Meshes of real processes for acceptance tests: each test that takes `mesh` runs on SQLite and on Kafka.
+"""Meshes of real processes for acceptance tests: each test that takes `mesh` runs on SQLite and on
+Kafka.
 
-A pytest plugin, loaded by `tests/conftest.py`. Without Java or Maven the Kafka half skips, as `fixtures_kafka` says.
+A pytest plugin, loaded by `tests/conftest.py`. Without Java or Maven the Kafka half skips, as
+`fixtures_kafka` says.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,8 @@
-"""Checks a whole run from outside: what was published, what the log says, what was sent, what stands in the outbox.
+"""Checks a whole run from outside: what was published, what the log says, what was sent, what
+stands in the outbox.
 
-It reads every topic of the broker afresh, in its own process, and reports what the promises forbid: lost, duplicated, reordered, phantom.
+It reads every topic of the broker afresh, in its own process, and reports what the promises forbid:
+lost, duplicated, reordered, phantom.
 """
 
 import json
@@ -18,7 +20,10 @@ from mesh.testing.promises.judge import Promises
 
 
 class Evidence:
-    """Everything that a broker holds of one mesh. `findings` is empty where every promise was kept."""
+    """Everything that a broker holds of one mesh.
+
+    `findings` is empty where every promise was kept.
+    """
 
     def __init__(self, promises: Promises) -> None:
         self.findings: list[str] = []
@@ -80,7 +85,9 @@ async def gather(broker: Broker, topics: Topics) -> Evidence:
 
 
 def check_inputs(evidence: Evidence, started: Iterable[str], status: str = "completed") -> None:
-    """Every workflow that upstream's events start has ended as it should, and no other exists but built-in ones."""
+    """Every workflow that upstream's events start has ended as it should, and no other exists but
+    built-in ones.
+    """
     expected = set(started)
     found = [(name, w.status) for fold in evidence.folds.values() for name, w in fold.state.workflows.items()]
     states = {name: status for name, status in found if not name.startswith(BUILT_IN)}

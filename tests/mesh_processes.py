@@ -1,6 +1,8 @@
-"""A mesh of real processes for tests: routers and agents that can be stopped, killed and frozen, on SQLite or on Kafka.
+"""A mesh of real processes for tests: routers and agents that can be stopped, killed and frozen, on
+SQLite or on Kafka.
 
-Owns folders, environments and processes. Everything is under the test's own folder and topic prefix, and every process is ended by its id.
+Owns folders, environments and processes. Everything is under the test's own folder and topic
+prefix, and every process is ended by its id.
 """
 
 import asyncio
@@ -79,7 +81,9 @@ class Process:
         os.kill(self.pid, signal.SIGCONT)
 
     def wait_started(self) -> None:
-        """Wait until it runs: before that, a signal ends any process as it would a bare interpreter."""
+        """Wait until it runs: before that, a signal ends any process as it would a bare
+        interpreter.
+        """
         end = time.monotonic() + WAIT_S
         while not any(sign in self.text() for sign in ("router_starts", "agent_started")):
             assert self.is_alive, f"{self.name} ended with {self._process.returncode}\n{self.text()[-3000:]}"
@@ -167,7 +171,9 @@ class MeshProcesses:
         return (await self.cli(*arguments, "--json")).json
 
     async def wait_settled(self) -> Any:
-        """Wait until routers have read all that there is, and said so; `mesh status --json` as of then."""
+        """Wait until routers have read all that there is, and said so; `mesh status --json` as of
+        then.
+        """
 
         async def settled() -> Any:
             status = await self.json("status")
@@ -190,7 +196,9 @@ class MeshProcesses:
         return process
 
     def freeze(self, process: Process) -> None:
-        """Stop it, but not inside a SQLite transaction: that would hold up every writer, as docs/architecture.md says."""
+        """Stop it, but not inside a SQLite transaction: that would hold up every writer, as
+        docs/architecture.md says.
+        """
         while True:
             process.freeze()
             if not self.broker_url.startswith("sqlite://"):

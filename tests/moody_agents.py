@@ -39,7 +39,9 @@ async def shape(payload: Payload) -> Payload:
 
 @agent("slow", concurrency=2)
 async def slow(payload: Payload, ctx: Context) -> Payload:
-    """Writes down when it begins and ends, and in between waits until the file `release` is there, or as long as `SLOW_S` says."""
+    """Writes down when it begins and ends, and in between waits until the file `release` is there,
+    or as long as `SLOW_S` says.
+    """
     folder = Path(os.environ["SLOW_FOLDER"])
     _note(folder, f"begin {ctx.task_id}/{ctx.attempt}")
     await asyncio.sleep(float(os.environ.get("SLOW_S", "0")))

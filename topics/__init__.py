@@ -1,1 +1,4 @@
-"""The contracts of the mesh's topics, as data: `topics.yaml`, `schemas/` and `asyncapi.yaml`. `mesh.services.topic_plan` reads them."""
+"""The contracts of the mesh's topics, as data: `topics.yaml`, `schemas/` and `asyncapi.yaml`.
+
+`mesh.services.topic_plan` reads them.
+"""

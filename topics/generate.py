@@ -1,7 +1,9 @@
-"""Writes `schemas/*.json` and `asyncapi.yaml` from `topics.yaml` and from the code: `python -m topics.generate`.
+"""Writes `schemas/*.json` and `asyncapi.yaml` from `topics.yaml` and from the code: `python -m
+topics.generate`.
 
-Owns what can be derived; `topics.yaml` is written by hand, and so are the schemas of tasks, results and agent cards (a contract with other languages that is
-older than any of our releases must not change because a class did). A test holds what is committed to what this would write.
+Owns what can be derived; `topics.yaml` is written by hand, and so are the schemas of tasks, results
+and agent cards (a contract with other languages that is older than any of our releases must not
+change because a class did). A test holds what is committed to what this would write.
 """
 
 import json
@@ -27,7 +29,8 @@ from mesh.services.topic_plan import Contract, contracts
 FOLDER: Final = Path(__file__).parent
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 BINDING: Final = "0.5.0"
-# What the Kafka binding of AsyncAPI knows of a topic's configuration, and the type that it wants. The rest stands under `x-kafka-config`.
+# What the Kafka binding of AsyncAPI knows of a topic's configuration, and the type that it wants.
+# The rest stands under `x-kafka-config`.
 BOUND: Final[dict[str, type]] = {
     "cleanup.policy": list,
     "retention.ms": int,
@@ -41,7 +44,7 @@ DIGEST: Final = {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}
 STRING_OR_NULL: Final = {"type": ["string", "null"]}
 
 
-# Schemas --------------------------------------------------------------------------------------------------------------------------
+# Schemas ------------------------------------------------------------------------------------------
 
 
 def schemas() -> dict[str, dict[str, Any]]:
@@ -193,11 +196,13 @@ def _definition() -> dict[str, Any]:
     }
 
 
-# AsyncAPI -------------------------------------------------------------------------------------------------------------------------
+# AsyncAPI -----------------------------------------------------------------------------------------
 
 
 def asyncapi() -> dict[str, Any]:
-    """The AsyncAPI 3 document: a channel for each topic, an operation for each application that writes or reads it."""
+    """The AsyncAPI 3 document: a channel for each topic, an operation for each application that
+    writes or reads it.
+    """
     found = contracts()
     names = sorted({message for contract in found for message in contract.messages})
     return {

@@ -1,1 +1,3 @@
-"""Document review: a writer and a critic in a loop, until the text is plain enough, and an editor at its end (docs/examples.md)."""
+"""Document review: a writer and a critic in a loop, until the text is plain enough, and an editor
+at its end (docs/examples.md).
+"""

@@ -1,4 +1,7 @@
-"""A writer that mends what a critic found, and the critic. `mesh agent agents.document_review.agents`."""
+"""A writer that mends what a critic found, and the critic.
+
+`mesh agent agents.document_review.agents`.
+"""
 
 from pydantic import BaseModel
 

@@ -1,4 +1,8 @@
-"""How plain a text is: sentences that are too long, inflated words, passives, and what to do about each. Pure functions on text."""
+"""How plain a text is: sentences that are too long, inflated words, passives, and what to do about
+each.
+
+Pure functions on text.
+"""
 
 import re
 from typing import Final, Literal
@@ -54,7 +58,9 @@ def reviewed(text: str) -> Review:
 
 
 def improved(text: str, findings: list[Finding]) -> str:
-    """The text with one kind of finding mended, the plainest first: a writer does one thing at a time."""
+    """The text with one kind of finding mended, the plainest first: a writer does one thing at a
+    time.
+    """
     kinds = {finding.kind for finding in findings}
     if "inflated word" in kinds:
         for word, plain in INFLATED.items():

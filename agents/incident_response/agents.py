@@ -1,4 +1,8 @@
-"""The agents that act on the fleet. Each does one thing, may be repeated, and has one that undoes it. `mesh agent agents.incident_response.agents`."""
+"""The agents that act on the fleet.
+
+Each does one thing, may be repeated, and has one that undoes it. `mesh agent
+agents.incident_response.agents`.
+"""
 
 from pydantic import BaseModel
 

@@ -1,4 +1,7 @@
-"""A small fleet to act on: services, their hosts and releases, in one SQLite file. It stands for a deployment system; every action may be repeated."""
+"""A small fleet to act on: services, their hosts and releases, in one SQLite file.
+
+It stands for a deployment system; every action may be repeated.
+"""
 
 import os
 import sqlite3

@@ -1,1 +1,3 @@
-"""The issue desk: four agents, a route and sample events that sort a repository's new GitHub issues (docs/issue-triage.md)."""
+"""The issue desk: four agents, a route and sample events that sort a repository's new GitHub issues
+(docs/issue-triage.md).
+"""

@@ -1,7 +1,9 @@
-"""What an issue's text is made of: prose, code, headings, a stack trace, a version; before anybody asks what it means.
+"""What an issue's text is made of: prose, code, headings, a stack trace, a version; before anybody
+asks what it means.
 
-Owns the reading of GitHub's Markdown as far as triage needs it. Every pattern runs in time linear in the text, and no more than
-`MAX_CHARACTERS` are read. Called by the classifier, the duplicate finder and the drafter.
+Owns the reading of GitHub's Markdown as far as triage needs it. Every pattern runs in time linear
+in the text, and no more than `MAX_CHARACTERS` are read. Called by the classifier, the duplicate
+finder and the drafter.
 """
 
 import re
@@ -71,7 +73,10 @@ def words(text: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anatomy:
-    """An issue's parts. `prose` is the body without code, instructions, addresses and quotations."""
+    """An issue's parts.
+
+    `prose` is the body without code, instructions, addresses and quotations.
+    """
 
     title: str
     prose: str
@@ -121,7 +126,9 @@ def _clip(body: str) -> str:
 
 
 def _split_code(body: str) -> tuple[str, str]:
-    """Text outside and inside of fences and indented blocks; a fence that is never closed goes to the end, as on GitHub."""
+    """Text outside and inside of fences and indented blocks; a fence that is never closed goes to
+    the end, as on GitHub.
+    """
     text: list[str] = []
     code: list[str] = []
     fence = ""
@@ -144,7 +151,9 @@ def _without_quotations(text: str) -> str:
 
 
 def _has_steps(text: str, code: str) -> bool:
-    """Steps are numbered, or announced and followed by something: an empty heading of an issue form is none."""
+    """Steps are numbered, or announced and followed by something: an empty heading of an issue form
+    is none.
+    """
     if len(_NUMBERED.findall(text)) > 1:
         return True
     announced = _STEPS.search(text)

@@ -1,4 +1,7 @@
-"""The classifier: what kind of issue it is, how severe, and how sure that is. `mesh agent agents.issue_triage.classifier`."""
+"""The classifier: what kind of issue it is, how severe, and how sure that is.
+
+`mesh agent agents.issue_triage.classifier`.
+"""
 
 from mesh import Context, NonRetryable, agent
 

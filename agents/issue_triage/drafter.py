@@ -1,4 +1,7 @@
-"""The drafter: the reply that a maintainer would write first. `mesh agent agents.issue_triage.drafter`."""
+"""The drafter: the reply that a maintainer would write first.
+
+`mesh agent agents.issue_triage.drafter`.
+"""
 
 from mesh import Context, agent
 

@@ -1,6 +1,9 @@
-"""The duplicate finder: issues of the same repository that read alike. `mesh agent agents.issue_triage.duplicate_finder`.
+"""The duplicate finder: issues of the same repository that read alike.
 
-Its index is its own: the SQLite file that `MESH_DUPLICATES_INDEX` names, else `.mesh/duplicates.db`.
+`mesh agent agents.issue_triage.duplicate_finder`.
+
+Its index is its own: the SQLite file that `MESH_DUPLICATES_INDEX` names, else
+`.mesh/duplicates.db`.
 """
 
 import os

@@ -1,7 +1,9 @@
-"""The words and the structure that speak for a label, each with its weight: the classifier's whole knowledge, as a table.
+"""The words and the structure that speak for a label, each with its weight: the classifier's whole
+knowledge, as a table.
 
-Owns the table and its matching. A weight is in log-odds: 1 makes a label 2.7 times as likely. They were set by hand and are held by the
-labelled issues of the tests. A match that is negated in its own clause ("no crash", "isn't a bug") counts a little against its label.
+Owns the table and its matching. A weight is in log-odds: 1 makes a label 2.7 times as likely. They
+were set by hand and are held by the labelled issues of the tests. A match that is negated in its
+own clause ("no crash", "isn't a bug") counts a little against its label.
 """
 
 import math
@@ -26,7 +28,8 @@ Label = Literal[
     "high",
     "low",
 ]
-KINDS: tuple[Kind, ...] = ("bug", "feature", "question", "documentation")  # an issue is one of these at heart
+# an issue is one of these at heart
+KINDS: tuple[Kind, ...] = ("bug", "feature", "question", "documentation")
 TOPICS: tuple[Label, ...] = ("performance", "security", "build/ci", "crash", "regression", "duplicate-suspect")
 
 _TITLE_FACTOR = 1.6
@@ -50,7 +53,10 @@ class _Rule(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """One reason for (or, below 0, against) a label. `quote` is the text's own words, or what was seen in its structure."""
+    """One reason for (or, below 0, against) a label.
+
+    `quote` is the text's own words, or what was seen in its structure.
+    """
 
     label: Label
     weight: float

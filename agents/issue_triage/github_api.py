@@ -1,12 +1,14 @@
-"""GitHub's REST API, as far as posting a reply goes: look for it, label, comment, and be sure that it stands there once.
+"""GitHub's REST API, as far as posting a reply goes: look for it, label, comment, and be sure that
+it stands there once.
 
-Owns requests, paging and the meaning of answers. GitHub knows no idempotency key, so each comment carries one in a marker that its page
-does not show, and a post goes like this:
+Owns requests, paging and the meaning of answers. GitHub knows no idempotency key, so each comment
+carries one in a marker that its page does not show, and a post goes like this:
 
     look for the marker -> found: done
                         -> not found: add labels, comment, look again; of several with the marker the oldest stays
 
-The second look settles a race with a process on another machine (on one machine the publisher's lock forbids it).
+The second look settles a race with a process on another machine (on one machine the publisher's
+lock forbids it).
 """
 
 import ssl
@@ -56,7 +58,10 @@ class GitHub:
         self._http.close()
 
     def publish(self, request: PublishRequest, *, key: str) -> Published:
-        """Post labels and reply, once for each `key`, which must be letters and digits. Raises `NonRetryable` or `GitHubUnavailable`."""
+        """Post labels and reply, once for each `key`, which must be letters and digits.
+
+        Raises `NonRetryable` or `GitHubUnavailable`.
+        """
         issue = f"/repos/{request.repository}/issues/{request.number}"
         marker = f"<!-- agent-mesh {key} -->"
         posted = self._marked(issue, marker)
@@ -122,7 +127,9 @@ def _refusal(method: str, url: str, answer: httpx.Response) -> Exception:
 
 
 def _is_rate_limit(answer: httpx.Response) -> bool:
-    """GitHub tells its limits by 429, or by 403 with one of these (docs.github.com, "Rate limits for the REST API")."""
+    """GitHub tells its limits by 429, or by 403 with one of these (docs.github.com, "Rate limits
+    for the REST API").
+    """
     return answer.status_code == _FORBIDDEN and (
         "retry-after" in answer.headers
         or answer.headers.get("x-ratelimit-remaining") == "0"

@@ -1,7 +1,9 @@
-"""The duplicate finder's own memory: every issue it was shown, in one SQLite file, searched by TF-IDF cosine within a repository.
+"""The duplicate finder's own memory: every issue it was shown, in one SQLite file, searched by
+TF-IDF cosine within a repository.
 
-Owns the file and its schema. It survives restarts, and several processes may use it at once: each call is one transaction that holds the
-write lock from its first statement. What a task was answered is kept by its idempotency key, so that a task delivered twice has one answer.
+Owns the file and its schema. It survives restarts, and several processes may use it at once: each
+call is one transaction that holds the write lock from its first statement. What a task was answered
+is kept by its idempotency key, so that a task delivered twice has one answer.
 """
 
 import sqlite3
@@ -40,7 +42,10 @@ class DuplicateIndex:
     """One index file. Opens it anew for each call, so it may be used from any thread or process."""
 
     def __init__(self, path: Path, *, threshold: float = 0.42, most: int = 5) -> None:
-        """`threshold` in [0, 1]: matches below it are not worth a person's look. `most`: no more matches than this."""
+        """`threshold` in [0, 1]: matches below it are not worth a person's look.
+
+        `most`: no more matches than this.
+        """
         self._path = path
         self._threshold = threshold
         self._most = most
@@ -48,7 +53,8 @@ class DuplicateIndex:
     def find(self, issue: Issue, *, task: str) -> Duplicates:
         """Issues like this one among those shown before, which from now on include it.
 
-        The same `task` gets the same answer again. Raises `sqlite3.OperationalError` if the file stays locked.
+        The same `task` gets the same answer again. Raises `sqlite3.OperationalError` if the file
+        stays locked.
         """
         with self._transaction() as db:
             known = db.execute("select matches from answers where task = ?", (task,)).fetchone()

@@ -1,6 +1,7 @@
 """A lock between processes of one machine, by a file.
 
-Owns the waiting and its end. Called by the publisher, so that two deliveries of one task look and post one after the other.
+Owns the waiting and its end. Called by the publisher, so that two deliveries of one task look and
+post one after the other.
 """
 
 import fcntl
@@ -18,7 +19,10 @@ class LockBusy(Exception):
 
 @contextmanager
 def file_lock(path: Path, *, timeout_s: float) -> Iterator[None]:
-    """Hold `path`'s lock. The kernel lets it go when the process dies. Raises `LockBusy` after `timeout_s`."""
+    """Hold `path`'s lock.
+
+    The kernel lets it go when the process dies. Raises `LockBusy` after `timeout_s`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     give_up = time.monotonic() + timeout_s
     with path.open("ab") as file:

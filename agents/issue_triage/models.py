@@ -1,4 +1,5 @@
-"""What the agents of the issue desk say to each other: the types that the route passes from one to the next.
+"""What the agents of the issue desk say to each other: the types that the route passes from one to
+the next.
 
 Owns shapes only. An `Issue` takes GitHub's published issue object and leaves out what nobody reads.
 """
@@ -8,7 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-_REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*/(?!\.\.?\Z)[A-Za-z0-9_.-]+\Z")  # GitHub's `full_name`
+# GitHub's `full_name`
+_REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*/(?!\.\.?\Z)[A-Za-z0-9_.-]+\Z")
 
 
 class User(BaseModel):
@@ -16,7 +18,10 @@ class User(BaseModel):
 
 
 class Issue(BaseModel):
-    """GitHub's issue object. `body` is null where the author wrote none, `user` where the account is gone."""
+    """GitHub's issue object.
+
+    `body` is null where the author wrote none, `user` where the account is gone.
+    """
 
     number: int = Field(ge=1)
     title: str
@@ -38,7 +43,9 @@ class Issue(BaseModel):
 
     @property
     def repository(self) -> str:
-        """`owner/name` in small letters, since GitHub does not tell case apart; empty if the issue does not say."""
+        """`owner/name` in small letters, since GitHub does not tell case apart; empty if the issue
+        does not say.
+        """
         for url, before in ((self.repository_url, "/repos/"), (self.html_url.partition("/issues/")[0], "//")):
             tail = "/".join(url.rstrip("/").rsplit("/", 2)[-2:])
             if before in url and _REPOSITORY.match(tail):
@@ -76,11 +83,15 @@ class DraftRequest(BaseModel):
 
 
 class Reply(BaseModel):
-    """What is to be posted, and what the maintainer reads, edits and approves. `body` is GitHub's Markdown."""
+    """What is to be posted, and what the maintainer reads, edits and approves.
+
+    `body` is GitHub's Markdown.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
-    body: str = Field(min_length=1, max_length=60_000)  # GitHub takes 65,536 characters; the publisher adds its marker
+    # GitHub takes 65,536 characters; the publisher adds its marker
+    body: str = Field(min_length=1, max_length=60_000)
     labels: list[str] = []
 
 

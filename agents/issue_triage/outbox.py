@@ -1,6 +1,8 @@
-"""Replies in a local file, one JSON object a line: where they go when there is no GitHub to post to.
+"""Replies in a local file, one JSON object a line: where they go when there is no GitHub to post
+to.
 
-Owns the file's format: `key`, `repository`, `number`, `at`, `labels`, `body`. A line is whole or it is not there.
+Owns the file's format: `key`, `repository`, `number`, `at`, `labels`, `body`. A line is whole or it
+is not there.
 """
 
 import json
@@ -22,7 +24,10 @@ class Outbox:
         self._now = now
 
     def publish(self, request: PublishRequest, *, key: str) -> Published:
-        """Append the reply, unless one with this key is there. Durable on return. Raises `LockBusy`."""
+        """Append the reply, unless one with this key is there.
+
+        Durable on return. Raises `LockBusy`.
+        """
         lock = self._path.with_name(self._path.name + ".lock")
         with file_lock(lock, timeout_s=_LOCK_WAIT_S), self._path.open("a+b") as file:
             _drop_torn_end(file)

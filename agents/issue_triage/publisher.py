@@ -1,4 +1,6 @@
-"""The publisher: posts a reply, once, however often its task is delivered. `mesh agent agents.issue_triage.publisher`.
+"""The publisher: posts a reply, once, however often its task is delivered.
+
+`mesh agent agents.issue_triage.publisher`.
 
 Settings, from the environment:
 

@@ -1,7 +1,7 @@
 """The reply to an issue, composed of what it says, what it lacks and what it resembles.
 
-Owns the wording. What an author wrote is quoted so that it stays text: it pings nobody, links nothing and closes nothing. Pure; called by
-the drafter.
+Owns the wording. What an author wrote is quoted so that it stays text: it pings nobody, links
+nothing and closes nothing. Pure; called by the drafter.
 """
 
 import re
@@ -15,11 +15,15 @@ _LIKELY_SAME = 0.6  # score from which the best match is called the same
 _LONGEST_QUOTE = 90
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~])")
 _LOGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}(?:\[bot\])?\Z")
-_NEVER_A_LABEL = frozenset({"duplicate-suspect"})  # said by the classifier about the text; the finder's matches decide
+# said by the classifier about the text; the finder's matches decide
+_NEVER_A_LABEL = frozenset({"duplicate-suspect"})
 
 
 class _Need(NamedTuple):
-    """Something a maintainer would ask for. `applies` says whether this kind of issue owes it and its text lacks it."""
+    """Something a maintainer would ask for.
+
+    `applies` says whether this kind of issue owes it and its text lacks it.
+    """
 
     ask: str
     applies: Callable[[Anatomy, Triage], bool]
@@ -187,7 +191,9 @@ def _labels(triage: Triage, matches: list[Match], asks: list[str]) -> list[str]:
 
 
 def _as_text(written: str) -> str:
-    """One line of somebody's text that Markdown shows as it is: no mention, link, formatting or markup."""
+    """One line of somebody's text that Markdown shows as it is: no mention, link, formatting or
+    markup.
+    """
     line = " ".join(written.split())
     if len(line) > _LONGEST_QUOTE:
         line = line[: _LONGEST_QUOTE - 1].rstrip() + "…"

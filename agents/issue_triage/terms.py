@@ -1,7 +1,7 @@
 """An issue as a bag of weighted terms, and how alike two bags are.
 
-Owns what counts as a term: stemmed words of the prose, exception names and identifiers of the code, the title's words counted more. Pure;
-called by the duplicate finder's index.
+Owns what counts as a term: stemmed words of the prose, exception names and identifiers of the code,
+the title's words counted more. Pure; called by the duplicate finder's index.
 """
 
 import math
@@ -16,7 +16,8 @@ MAX_TERMS = 300  # an issue's most frequent ones: more adds nothing but a log's 
 
 _TITLE_FACTOR = 2.0
 _CODE_FACTOR = 0.5
-_PRIOR_ISSUES = 40  # an index that holds little is told what is rare by this many imagined issues without the term
+# an index that holds little is told what is rare by this many imagined issues without the term
+_PRIOR_ISSUES = 40
 _COMMON_WORTH = 0.35  # of a word that half of all issues have
 
 _STOP = frozenset(
@@ -57,7 +58,10 @@ _SHORTEST_STEM = 4
 
 
 def terms_of(issue: Issue) -> dict[str, float]:
-    """Term to weight, in which a term's further uses count by their logarithm. Empty where there are no words."""
+    """Term to weight, in which a term's further uses count by their logarithm.
+
+    Empty where there are no words.
+    """
     parts = anatomy(issue)
     counts: Counter[str] = Counter(_terms(parts.prose))
     weights: dict[str, float] = {term: 1 + math.log(n) for term, n in counts.items()}
@@ -72,13 +76,17 @@ def terms_of(issue: Issue) -> dict[str, float]:
 
 
 def rarity(issues: int, with_term: int, term: str) -> float:
-    """How much it says that two issues share `term`, when `with_term` of `issues` have it: an inverse document frequency, above 0."""
+    """How much it says that two issues share `term`, when `with_term` of `issues` have it: an
+    inverse document frequency, above 0.
+    """
     idf = math.log((issues + _PRIOR_ISSUES + 1) / (with_term + 1)) + 0.1
     return idf * _COMMON_WORTH if term in _COMMON else idf
 
 
 def cosine(one: Mapping[str, float], other: Mapping[str, float], worth: Mapping[str, float]) -> float:
-    """The cosine of two bags whose terms are weighted by `worth`, in [0, 1]; 0 where either is empty."""
+    """The cosine of two bags whose terms are weighted by `worth`, in [0, 1]; 0 where either is
+    empty.
+    """
     dot = sum(weight * other[term] * worth[term] ** 2 for term, weight in one.items() if term in other)
     if not dot:
         return 0.0
@@ -102,7 +110,9 @@ def _terms(text: str) -> list[str]:
 
 
 def _stem(word: str) -> str:
-    """The word less its commonest ending: enough that `uploads`, `uploaded` and `uploading` are one term."""
+    """The word less its commonest ending: enough that `uploads`, `uploaded` and `uploading` are one
+    term.
+    """
     for suffix in _SUFFIXES:
         if word.endswith(suffix) and len(word) - len(suffix) >= _SHORTEST_STEM - 1:
             stem = word[: -len(suffix)]

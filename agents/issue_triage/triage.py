@@ -1,7 +1,8 @@
 """From evidence to a verdict: labels, severity, and a confidence that means what it says.
 
-Owns the arithmetic. `confidence` is the chance that `kind` is right: the share of the strongest kind among the four, less what speaks for
-caution (little evidence, few words, a language that the table of evidence does not know). Pure; called by the classifier.
+Owns the arithmetic. `confidence` is the chance that `kind` is right: the share of the strongest
+kind among the four, less what speaks for caution (little evidence, few words, a language that the
+table of evidence does not know). Pure; called by the classifier.
 """
 
 import math
@@ -28,7 +29,10 @@ _MAX_REASONS = 6
 
 
 def triage(issue: Issue) -> Triage:
-    """Label an issue. Never raises, whatever the text; what it can't tell has the kind `unclear` and a low confidence."""
+    """Label an issue.
+
+    Never raises, whatever the text; what it can't tell has the kind `unclear` and a low confidence.
+    """
     parts = anatomy(issue)
     evidence = gather(parts)
     scores = _scores(evidence)
@@ -76,7 +80,10 @@ def _topics(scores: Mapping[Label, float]) -> list[Label]:
 
 
 def _severity(scores: Mapping[Label, float], kind: Kind) -> Literal["low", "high"]:
-    """High where something is lost, exposed or unusable. A request or a question speaks of such things without having them."""
+    """High where something is lost, exposed or unusable.
+
+    A request or a question speaks of such things without having them.
+    """
     having = {"bug": 1.0, "question": 0.45, "feature": 0.35, "documentation": 0.35}[kind]
     exposed = 1.2 if scores["security"] + _TOPIC_BIAS > 0 else 0.0
     odds = _SEVERITY_BIAS + having * scores["high"] + exposed - scores["low"]

@@ -1,4 +1,7 @@
-"""The refund desk's agents: what the customer's history says, what it would cost, and the payment. `mesh agent agents.refund.desk`."""
+"""The refund desk's agents: what the customer's history says, what it would cost, and the payment.
+
+`mesh agent agents.refund.desk`.
+"""
 
 from pydantic import BaseModel, Field
 

@@ -1,4 +1,6 @@
-"""The shop's ledger of refunds: one SQLite file, one row for each idempotency key, so that a task that runs twice pays once."""
+"""The shop's ledger of refunds: one SQLite file, one row for each idempotency key, so that a task
+that runs twice pays once.
+"""
 
 import os
 import sqlite3

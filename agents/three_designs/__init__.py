@@ -1,1 +1,3 @@
-"""One task, a support ticket that wants an answer, done in three designs: a linear chain, a stateful DAG, and a mesh whose agents hand over (docs/examples.md)."""
+"""One task, a support ticket that wants an answer, done in three designs: a linear chain, a
+stateful DAG, and a mesh whose agents hand over (docs/examples.md).
+"""

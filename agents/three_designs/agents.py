@@ -1,7 +1,10 @@
-"""The agents of all three designs. `mesh agent agents.three_designs.agents`.
+"""The agents of all three designs.
 
-The chain and the DAG use the intake, the finder, the history, the writer and the checker. In the mesh a dispatcher hands the ticket to a specialist, and a specialist who finds that it
-belongs to another hands it on; the same checker has the last word.
+`mesh agent agents.three_designs.agents`.
+
+The chain and the DAG use the intake, the finder, the history, the writer and the checker. In the
+mesh a dispatcher hands the ticket to a specialist, and a specialist who finds that it belongs to
+another hands it on; the same checker has the last word.
 """
 
 from pydantic import BaseModel, Field

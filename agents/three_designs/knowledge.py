@@ -1,4 +1,7 @@
-"""What the help desk knows: articles by topic, and how well each fits a ticket. Pure functions on text."""
+"""What the help desk knows: articles by topic, and how well each fits a ticket.
+
+Pure functions on text.
+"""
 
 import re
 from collections import Counter
@@ -98,7 +101,9 @@ _RARE: Final = {
 
 
 def best_articles(text: str, *, topic: Topic | None = None, limit: int = 2) -> list[tuple[Article, float]]:
-    """The articles that fit best, and how much of the ticket's known words each has, in [0, 1]; none that shares no word."""
+    """The articles that fit best, and how much of the ticket's known words each has, in [0, 1];
+    none that shares no word.
+    """
     asked = {stem for stem in _stems(text) if stem in _RARE}
     total = sum(_RARE[stem] for stem in asked) or 1.0
     found = [

@@ -1,8 +1,9 @@
 """A single-node Apache Kafka (KRaft) from Maven Central, for tests and for `make kafka`.
 
-Owns the broker's jars (`libs/`, fetched once for each state of `pom.xml`), its configuration and its process. Uses the standard
-library alone, so that it runs before anything is installed; it knows nothing of the mesh. Called by `make kafka`
-(`python infra/kafka/kafka.py run`) and by the test fixtures (`KafkaProcess`).
+Owns the broker's jars (`libs/`, fetched once for each state of `pom.xml`), its configuration and
+its process. Uses the standard library alone, so that it runs before anything is installed; it knows
+nothing of the mesh. Called by `make kafka` (`python infra/kafka/kafka.py run`) and by the test
+fixtures (`KafkaProcess`).
 
     python infra/kafka/kafka.py run   [--port 9092] [--data DIR]    in the foreground, until Ctrl-C
     python infra/kafka/kafka.py start [--port 9092] [--data DIR]    in the background
@@ -72,7 +73,9 @@ num.io.threads=4
 
 
 class KafkaMissing(Exception):
-    """Something that has to be installed first is not there; the message is one line that says what."""
+    """Something that has to be installed first is not there; the message is one line that says
+    what.
+    """
 
 
 class KafkaFailed(Exception):
@@ -115,7 +118,8 @@ def _target(libs: Path) -> Path:
 
 
 def fetch_jars(libs: Path = _LIBS) -> Path:
-    """The folder with the broker's jars; Maven fetches them if a complete copy for this `pom.xml` is not there yet.
+    """The folder with the broker's jars; Maven fetches them if a complete copy for this `pom.xml`
+    is not there yet.
 
     Safe to call from several processes at once: one fetches, the others wait for it.
     """
@@ -179,9 +183,10 @@ def _locked(path: Path) -> Iterator[None]:
 class KafkaProcess:
     """One broker process on loopback, with its data in `data`.
 
-    Ports are chosen at the first start (unless `port` is given) and kept, so `kill()` and `restart()` come back at the same address
-    with the same data. Not thread-safe. Raises `KafkaMissing` where Java or Maven is not there, `KafkaFailed` where the broker does
-    not come up; its output is in `data/kafka.log`.
+    Ports are chosen at the first start (unless `port` is given) and kept, so `kill()` and
+    `restart()` come back at the same address with the same data. Not thread-safe. Raises
+    `KafkaMissing` where Java or Maven is not there, `KafkaFailed` where the broker does not come
+    up; its output is in `data/kafka.log`.
     """
 
     def __init__(
@@ -256,7 +261,9 @@ class KafkaProcess:
         (self.data / "kafka.pid").unlink(missing_ok=True)
 
     def _prepare(self) -> list[str]:
-        """Write the configuration, format the storage if it is new, and return the broker's command line."""
+        """Write the configuration, format the storage if it is new, and return the broker's command
+        line.
+        """
         self.data.mkdir(parents=True, exist_ok=True)
         config, logs = self.data / "server.properties", self.data / "data"
         text = _CONFIG.format(port=self.port, controller_port=self._controller_port, logs=logs)
@@ -294,7 +301,9 @@ class KafkaProcess:
 
 
 def answers(port: int) -> bool:
-    """Whether a broker on this port answers a metadata request and knows of a live broker (itself, once it takes part)."""
+    """Whether a broker on this port answers a metadata request and knows of a live broker (itself,
+    once it takes part).
+    """
     # Metadata v5: key 3, version 5, correlation 1, no client id; no topics, no creation of topics.
     body = struct.pack(">hhihib", 3, 5, 1, -1, 0, 0)
     try:

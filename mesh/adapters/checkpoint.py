@@ -1,8 +1,9 @@
 """A partition's checkpoint: one SQLite file with the states of its workflows as of one log offset.
 
-It is a cache of what the log says, and may be deleted at any time: a file that is damaged, of another program or of another version
-counts as absent, and is replaced. The bytes are the caller's (the router's partition owner); nothing here knows what they mean. One
-process uses a file at a time.
+It is a cache of what the log says, and may be deleted at any time: a file that is damaged, of
+another program or of another version counts as absent, and is replaced. The bytes are the caller's
+(the router's partition owner); nothing here knows what they mean. One process uses a file at a
+time.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -47,7 +48,10 @@ class _Damaged(Exception):
 
 
 class CheckpointFile:
-    """An open checkpoint: implements `mesh.ports.CheckpointStore`. `load` once, then `put` and `save` as often as it pays."""
+    """An open checkpoint: implements `mesh.ports.CheckpointStore`.
+
+    `load` once, then `put` and `save` as often as it pays.
+    """
 
     def __init__(self, path: Path, connection: apsw.Connection) -> None:
         self._path = path
@@ -56,7 +60,8 @@ class CheckpointFile:
 
     @classmethod
     def open(cls, path: str | PathLike[str]) -> "CheckpointFile":
-        """Open the file, or make it with its folder; one that can't be used is replaced, with a warning.
+        """Open the file, or make it with its folder; one that can't be used is replaced, with a
+        warning.
 
         Raises `OperatorError` if the path can't be written at all.
         """
@@ -76,7 +81,10 @@ class CheckpointFile:
             ) from error
 
     def load(self) -> Checkpoint | None:
-        """What was saved last; None if nothing was, or if it is damaged (then the file is emptied). What was put and not saved is dropped."""
+        """What was saved last; None if nothing was, or if it is damaged (then the file is emptied).
+
+        What was put and not saved is dropped.
+        """
         if self._is_deleted:
             return None
         roll_back(self._connection)
@@ -123,7 +131,10 @@ class CheckpointFile:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """In the transaction of the next checkpoint. What goes wrong ends it, and raises `OperatorError`."""
+        """In the transaction of the next checkpoint.
+
+        What goes wrong ends it, and raises `OperatorError`.
+        """
         try:
             if self._is_deleted:
                 self._replace()

@@ -1,7 +1,10 @@
-"""What every SQLite file of the mesh needs, the embedded broker's and a checkpoint's: the end of a failed transaction, and a write-ahead log that no commit waits for.
+"""What every SQLite file of the mesh needs, the embedded broker's and a checkpoint's: the end of a
+failed transaction, and a write-ahead log that no commit waits for.
 
-SQLite would move the log into the file inside the commit that fills it up, and that commit then takes 20 ms instead of 0.1: one workflow in eighty, all of its p99. So a thread does it. What is left of that in a commit is a last
-resort: the log begins anew once all of it is moved, and while others go on writing, only a commit can see to that.
+SQLite would move the log into the file inside the commit that fills it up, and that commit then
+takes 20 ms instead of 0.1: one workflow in eighty, all of its p99. So a thread does it. What is
+left of that in a commit is a last resort: the log begins anew once all of it is moved, and while
+others go on writing, only a commit can see to that.
 """
 
 import threading
@@ -25,7 +28,10 @@ def roll_back(connection: apsw.Connection) -> None:
 
 
 class Checkpointer:
-    """One connection's part in moving the write-ahead log: after each so many pages. Every process that writes has one; where two come at once, SQLite lets one do it."""
+    """One connection's part in moving the write-ahead log: after each so many pages.
+
+    Every process that writes has one; where two come at once, SQLite lets one do it.
+    """
 
     def __init__(self, connection: apsw.Connection, path: Path, *, pages: int) -> None:
         self._path = path
@@ -35,7 +41,10 @@ class Checkpointer:
         connection.set_wal_hook(self._committed)
 
     def _committed(self, connection: apsw.Connection, _: str, pages: int) -> int:
-        """Called after each commit, with the length of the log. Nothing may be raised: the commit has happened."""
+        """Called after each commit, with the length of the log.
+
+        Nothing may be raised: the commit has happened.
+        """
         if pages < self._moved:  # it has begun anew
             self._moved = 0
         if pages - self._moved >= self._pages and (self._moving is None or not self._moving.is_alive()):
@@ -52,7 +61,8 @@ class Checkpointer:
         with _what_goes_wrong_told():
             connection = apsw.Connection(str(self._path), flags=apsw.SQLITE_OPEN_READWRITE)
             try:
-                connection.pragma("schema_version")  # it does not know that there is a log before it has read something
+                # it does not know that there is a log before it has read something
+                connection.pragma("schema_version")
                 _move(connection)
             finally:
                 connection.close()

@@ -1,6 +1,7 @@
 """The machine's own clock and randomness, for every process that is not a simulation.
 
-Owns `SystemClock` and `SystemEntropy`. Used by `mesh.wiring`; a simulation brings `mesh.testing.virtual_time.loop` instead.
+Owns `SystemClock` and `SystemEntropy`. Used by `mesh.wiring`; a simulation brings
+`mesh.testing.virtual_time.loop` instead.
 """
 
 import secrets

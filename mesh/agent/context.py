@@ -1,7 +1,8 @@
 """What a handler may know of the task in its hands.
 
-Owns `Context`. It must not know a broker or a record's bytes: the agent runtime makes one for each task, a test makes its own
-(`mesh.testing.FakeContext`), and a handler that is called directly without one gets `Context.local`.
+Owns `Context`. It must not know a broker or a record's bytes: the agent runtime makes one for each
+task, a test makes its own (`mesh.testing.FakeContext`), and a handler that is called directly
+without one gets `Context.local`.
 """
 
 from collections.abc import Callable
@@ -19,8 +20,10 @@ _LOCAL_DEADLINE = timedelta(minutes=5)  # as the default time-out of a step
 class Context(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt of one task.
 
-    `idempotency_key` is the same for all attempts of a task: pass it on to whatever must not be done twice. `deadline` is aware, UTC;
-    a result that reaches the broker later does not count. `on_heartbeat` is what `heartbeat` calls. `traceparent` is the W3C trace context to hand on, empty if there is none.
+    `idempotency_key` is the same for all attempts of a task: pass it on to whatever must not be
+    done twice. `deadline` is aware, UTC; a result that reaches the broker later does not count.
+    `on_heartbeat` is what `heartbeat` calls. `traceparent` is the W3C trace context to hand on,
+    empty if there is none.
     """
 
     agent: str
@@ -37,28 +40,37 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     budget: dict[
         str, float
     ] = {}  # what this attempt may take of the run's budget: tokens, usd; empty: nothing is reserved
-    usage: dict[str, float] = msgspec.field(default_factory=dict)  # what it has taken so far, by `used`
+    # what it has taken so far, by `used`
+    usage: dict[str, float] = msgspec.field(default_factory=dict)
 
     def used(self, **amounts: float) -> None:
-        """Say what the work took: `ctx.used(tokens=812, usd=0.004)`. It adds up, and goes out with the result, also with that of a failure.
+        """Say what the work took: `ctx.used(tokens=812, usd=0.004)`.
 
-        The mesh settles the run's budget by `tokens` (or `input_tokens` and `output_tokens`) and `usd`; other names are for the record.
+        It adds up, and goes out with the result, also with that of a failure.
+
+        The mesh settles the run's budget by `tokens` (or `input_tokens` and `output_tokens`) and
+        `usd`; other names are for the record.
         """
         for name, amount in amounts.items():
             self.usage[name] = self.usage.get(name, 0.0) + amount
 
     def heartbeat(self) -> None:
-        """Say that the work makes progress. Cheap, and from any thread: call it as often as you like.
+        """Say that the work makes progress.
 
-        A route's `heartbeat` is the longest silence it bears. Until the first call the runtime speaks for the handler, which proves that the process is alive; from then on
-        only the handler's own calls count, which proves that the work goes on.
+        Cheap, and from any thread: call it as often as you like.
+
+        A route's `heartbeat` is the longest silence it bears. Until the first call the runtime
+        speaks for the handler, which proves that the process is alive; from then on only the
+        handler's own calls count, which proves that the work goes on.
         """
         if self.on_heartbeat is not None:
             self.on_heartbeat()
 
     @property
     def log(self) -> "structlog.stdlib.BoundLogger":
-        """A structlog logger that names the workflow, the step, the attempt and the agent in every line."""
+        """A structlog logger that names the workflow, the step, the attempt and the agent in every
+        line.
+        """
         import structlog  # noqa: PLC0415 - `import mesh` is on the way of every command, and must be light
 
         logger: structlog.stdlib.BoundLogger = structlog.get_logger("mesh.agent").bind(
@@ -73,7 +85,9 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def local(cls, agent: str) -> Self:
-        """The context of a handler that was called directly: no workflow, first attempt, five minutes."""
+        """The context of a handler that was called directly: no workflow, first attempt, five
+        minutes.
+        """
         workflow_id, run_id, step = "local:call", "00000000", agent
         task_id = f"{workflow_id}/{run_id}/{step}"
         return cls(

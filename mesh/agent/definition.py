@@ -1,7 +1,8 @@
-"""An agent as the runtime and the tests use it: a name, a handler, the types of its input and output.
+"""An agent as the runtime and the tests use it: a name, a handler, the types of its input and
+output.
 
-Owns `Agent`. It must not know a broker or a record. `mesh.agent.decorator` makes them; `mesh.services.agent_runtime` runs them; a test
-calls them as the function they were made of.
+Owns `Agent`. It must not know a broker or a record. `mesh.agent.decorator` makes them;
+`mesh.services.agent_runtime` runs them; a test calls them as the function they were made of.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,10 @@ ReturnT_co = TypeVar("ReturnT_co", covariant=True)
 
 
 class Agent(Generic[InputT, ReturnT_co]):
-    """A handler with its name and types. Calling it calls the handler: `await classify(Issue(...))`, with or without a context."""
+    """A handler with its name and types.
+
+    Calling it calls the handler: `await classify(Issue(...))`, with or without a context.
+    """
 
     __name__: str
     name: str
@@ -62,7 +66,10 @@ class Agent(Generic[InputT, ReturnT_co]):
         update_wrapper(cast("Callable[..., Any]", self), handler)
 
     def __call__(self, value: InputT, /, ctx: Context | None = None) -> ReturnT_co:
-        """What the handler returns for `value`; nothing is validated. Without `ctx` the handler gets `Context.local`."""
+        """What the handler returns for `value`; nothing is validated.
+
+        Without `ctx` the handler gets `Context.local`.
+        """
         if not self.takes_context:
             return cast("ReturnT_co", self.handler(value))
         return cast("ReturnT_co", self.handler(value, Context.local(self.name) if ctx is None else ctx))

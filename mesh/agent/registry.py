@@ -1,6 +1,8 @@
-"""Which agents a process has defined, so that two of one name are found when they are written, not when they steal each other's tasks.
+"""Which agents a process has defined, so that two of one name are found when they are written, not
+when they steal each other's tasks.
 
-Owns the one table. Only agents at a module's top level are in it: one that a function makes (a test's, say) belongs to that function.
+Owns the one table. Only agents at a module's top level are in it: one that a function makes (a
+test's, say) belongs to that function.
 """
 
 from types import ModuleType
@@ -13,7 +15,11 @@ _agents: dict[str, Agent[Any, Any]] = {}
 
 
 def register(agent: Agent[Any, Any]) -> None:
-    """Take in a new agent. The same function again (a reload) replaces itself; raises `AgentError` if another one has the name."""
+    """Take in a new agent.
+
+    The same function again (a reload) replaces itself; raises `AgentError` if another one has the
+    name.
+    """
     if "<locals>" in agent.handler.__qualname__:
         return
     other = _agents.get(agent.name)

@@ -1,7 +1,9 @@
-"""The command line: `mesh`. Every command's shapes and exit codes are in docs/cli.md.
+"""The command line: `mesh`.
 
-Owns what people type and read. It must not decide anything about workflows: it reads the read model, publishes to the public topics, and starts
-services through `mesh.wiring`.
+Every command's shapes and exit codes are in docs/cli.md.
+
+Owns what people type and read. It must not decide anything about workflows: it reads the read
+model, publishes to the public topics, and starts services through `mesh.wiring`.
 """
 
 import sys

@@ -18,7 +18,11 @@ from mesh.inspection.read_model.queries import CardRow
 @click.option("--schemas", is_flag=True, help="With --json: the input and output schemas too.")
 @mesh_command
 def agents(session: Session, *, schemas: bool) -> None:
-    """List agents: replicas, versions, capabilities, tasks that wait. A replica is alive while it renews its card; an agent that is registered for a capability gets tasks whether or not one is."""
+    """List agents: replicas, versions, capabilities, tasks that wait.
+
+    A replica is alive while it renews its card; an agent that is registered for a capability gets
+    tasks whether or not one is.
+    """
     if click.get_current_context().invoked_subcommand is not None:
         return
     found, cards = session.run(_read(session))
@@ -35,7 +39,9 @@ def agents(session: Session, *, schemas: bool) -> None:
 @click.argument("name")
 @mesh_command
 def forget(session: Session, *, name: str) -> None:
-    """Withdraw the registration of the agent NAME: it is chosen for no capability any more, until a process of it starts again."""
+    """Withdraw the registration of the agent NAME: it is chosen for no capability any more, until a
+    process of it starts again.
+    """
     session.run(_forget(session, name))
     if session.as_json:
         session.emit({"forgotten": name})

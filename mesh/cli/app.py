@@ -1,7 +1,7 @@
 """The root command: which commands there are, and where each one lives.
 
-Modules are loaded when their command runs, so that `mesh --help` and short commands pay for nothing else. Errors of the mesh end here, as one line
-and an exit code.
+Modules are loaded when their command runs, so that `mesh --help` and short commands pay for nothing
+else. Errors of the mesh end here, as one line and an exit code.
 """
 
 import importlib
@@ -62,7 +62,9 @@ COMMANDS: Final = {name: entry for section in SECTIONS.values() for name, entry 
 
 
 class RootGroup(click.Group):
-    """Loads a command's module when it is asked for, and turns the mesh's errors into a line and an exit code."""
+    """Loads a command's module when it is asked for, and turns the mesh's errors into a line and an
+    exit code.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
@@ -114,5 +116,6 @@ def _report(error: MeshError | TimeoutError, *, as_json: bool) -> None:
 def mesh() -> None:
     """Events in, work by agents, pauses for people: a mesh over a message broker.
 
-    Where the broker is: --broker, or MESH_BROKER (sqlite://.mesh/mesh.db by default). Every command takes --json.
+    Where the broker is: --broker, or MESH_BROKER (sqlite://.mesh/mesh.db by default). Every command
+    takes --json.
     """

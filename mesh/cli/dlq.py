@@ -59,7 +59,9 @@ async def _list(session: Session, limit: int, code: str | None) -> tuple[list[De
 @click.option("--raw", is_flag=True, help="Write the original value's bytes to standard output, and nothing else.")
 @mesh_command
 def show(session: Session, *, letter_id: str, raw: bool) -> None:
-    """Show one dead letter: ID is as `mesh dlq list` has it, or the place of the original (mesh.events/0/17)."""
+    """Show one dead letter: ID is as `mesh dlq list` has it, or the place of the original
+    (mesh.events/0/17).
+    """
     record = session.run(_read(session, letter_id))
     try:
         letter = decode_dead_letter(record)

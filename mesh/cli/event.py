@@ -20,8 +20,9 @@ STYLES = {"waiting": "yellow", "dead_lettered": "red", "decided": "green", "acce
 def event(session: Session, *, event_id: str) -> None:
     """Tell what became of the event with this ID (the beginning of it is enough).
 
-    It waits in the backlog, or started or repeated a workflow, or a step waited for it (or it is kept until one does), or no route wanted it (and why), or
-    it is a dead letter (and why). A record that is no CloudEvent has its place as id: mesh.events/0/17.
+    It waits in the backlog, or started or repeated a workflow, or a step waited for it (or it is
+    kept until one does), or no route wanted it (and why), or it is a dead letter (and why). A
+    record that is no CloudEvent has its place as id: mesh.events/0/17.
     """
     fates = session.run(_fates(session, event_id))
     if session.as_json:

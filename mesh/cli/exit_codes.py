@@ -1,4 +1,6 @@
-"""Exit codes of `mesh`, the same for every command; scripts may rely on them. docs/cli.md explains them to users."""
+"""Exit codes of `mesh`, the same for every command; scripts may rely on them. docs/cli.md explains
+them to users.
+"""
 
 from typing import Final
 

@@ -1,4 +1,6 @@
-"""`mesh log verify`: fold the log from the broker, in a process of its own, and print what every workflow comes to."""
+"""`mesh log verify`: fold the log from the broker, in a process of its own, and print what every
+workflow comes to.
+"""
 
 import sys
 from collections.abc import Mapping
@@ -34,7 +36,8 @@ def log() -> None:
 )
 @mesh_command
 def verify(session: Session, *, against: Path | None) -> None:
-    """Fold the whole log from the broker (no read model, no checkpoint), and print each workflow's digest: SHA-256 of its canonical JSON.
+    """Fold the whole log from the broker (no read model, no checkpoint), and print each workflow's
+    digest: SHA-256 of its canonical JSON.
 
     Two folds of one log agree on every digest. Exits with 1 where --against differs.
     """

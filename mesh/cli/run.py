@@ -92,7 +92,8 @@ async def _run(session: Session, route_name: str, event: dict[str, Any], *, time
             outcome = await client.wait_outcome(event_id, timeout_s=timeout_s)
         finally:
             pauses.cancel()
-            await asyncio.gather(pauses, return_exceptions=True)  # a missed pause must not hide the outcome
+            # a missed pause must not hide the outcome
+            await asyncio.gather(pauses, return_exceptions=True)
     show_outcome(session, outcome)
     if outcome.status != "completed":
         sys.exit(FAILED)

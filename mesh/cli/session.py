@@ -1,4 +1,6 @@
-"""What every command needs: settings, the broker, the read model, and a way to print for people or for programs."""
+"""What every command needs: settings, the broker, the read model, and a way to print for people or
+for programs.
+"""
 
 import asyncio
 import functools
@@ -135,7 +137,8 @@ def mesh_command(function: Callable[Concatenate[Session, P], None]) -> Callable[
         broker, as_json = options.pop("broker"), options.pop("as_json")
         settings = load_settings(broker=broker)
         configure_logging(level="warning", log_format=settings.log_format)
-        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it can't do comes as an error of the mesh, once
+        # what it can't do comes as an error of the mesh, once
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
         function(Session(settings, as_json=bool(as_json)), *args, **options)
 
     return command

@@ -37,7 +37,9 @@ SAID = {
 @click.command(short_help="Show the mesh on one screen, and why something is stuck.")
 @mesh_command
 def status(session: Session) -> None:
-    """Show the mesh on one screen: routers and partitions, what waits, agents, workflows, and why something is stuck."""
+    """Show the mesh on one screen: routers and partitions, what waits, agents, workflows, and why
+    something is stuck.
+    """
     found, cards = session.run(_read(session))
     if session.as_json:
         session.emit(_document(found))

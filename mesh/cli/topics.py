@@ -56,7 +56,10 @@ def apply(session: Session, *, routes: tuple[Path, ...], agents: tuple[str, ...]
 
 
 def agents_of_routes(paths: Sequence[Path]) -> list[str]:
-    """The agents that the route files name. Folders that aren't there count as empty: the default may not exist."""
+    """The agents that the route files name.
+
+    Folders that aren't there count as empty: the default may not exist.
+    """
     there = [path for path in paths if path.exists()]
     return sorted({agent for loaded in load_routes(there) for agent in agents_of(loaded.route)}) if there else []
 

@@ -1,1 +1,4 @@
-"""Bytes to values and back: CloudEvents, log records, tasks, approvals, route files. Here JSON ends and typed values begin."""
+"""Bytes to values and back: CloudEvents, log records, tasks, approvals, route files.
+
+Here JSON ends and typed values begin.
+"""

@@ -1,7 +1,8 @@
 """Approval requests, answers and receipts: the bytes between the mesh and the people it asks.
 
-Owns the three records of `mesh.approvals.*`; their JSON Schemas are in `topics/schemas/`. It must not judge an answer: who may give it, and whether it came in
-time, the owner decides. Routers call `encode_request`, `encode_receipt` and `decode_response`; approvers' clients the other three.
+Owns the three records of `mesh.approvals.*`; their JSON Schemas are in `topics/schemas/`. It must
+not judge an answer: who may give it, and whether it came in time, the owner decides. Routers call
+`encode_request`, `encode_receipt` and `decode_response`; approvers' clients the other three.
 """
 
 from typing import Any, Final, Literal
@@ -34,13 +35,17 @@ _EXAMPLE: Final = '{"approval_id": "<as asked>", "decision": "approve" or "rejec
 
 
 class ApprovalRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A record of `mesh.approvals.requests`: what a human is asked. When it was asked is the record's timestamp."""
+    """A record of `mesh.approvals.requests`: what a human is asked.
+
+    When it was asked is the record's timestamp.
+    """
 
     approval_id: str
     question: str
     payload: Any
     payload_schema: dict[str, Any] | None
-    digest: str  # of the payload's canonical JSON; an answer that repeats it is bound to what was shown
+    # of the payload's canonical JSON; an answer that repeats it is bound to what was shown
+    digest: str
     role: str
     deadline_at: str | None  # RFC 3339; None: it stays open
     on_expiry: OnExpiry
@@ -56,7 +61,9 @@ class ApprovalRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """A record of `mesh.approvals.receipts`: what became of an answer, or of an approval that ended without one."""
+    """A record of `mesh.approvals.receipts`: what became of an answer, or of an approval that ended
+    without one.
+    """
 
     approval_id: str
     answer_id: str  # empty where no answer caused it
@@ -162,7 +169,10 @@ def encode_response(
     payload: Any = msgspec.UNSET,
     traceparent: str | None = None,
 ) -> OutRecord:
-    """A person's answer, as the mesh's own clients send it. `answer_id` is fresh for each answer; `payload` is an edit."""
+    """A person's answer, as the mesh's own clients send it.
+
+    `answer_id` is fresh for each answer; `payload` is an edit.
+    """
     parts = parse_step_id(approval_id)
     workflow_id = parts.workflow_id if parts else approval_id
     data: dict[str, Any] = {"approval_id": approval_id, "decision": decision, "by": by}
@@ -185,7 +195,9 @@ def encode_response(
 
 
 def decode_response(record: Record) -> AnswerGiven:
-    """An answer from any client, ready for the inbox, with the record as its source. `payload` null is no edit.
+    """An answer from any client, ready for the inbox, with the record as its source.
+
+    `payload` null is no edit.
 
     Raises `MalformedRecord`: which fields are missing or wrong, and what to send.
     """

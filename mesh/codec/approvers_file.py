@@ -3,8 +3,9 @@
     maintainer: [ana@example.org, ben@example.org]
     release-manager: ana@example.org
 
-Owns the file's shape; roles are free words that routes name, people are what an answer says in `by`. Whether somebody may answer is `decide`'s business. The
-wiring of routers calls `load_approvers`.
+Owns the file's shape; roles are free words that routes name, people are what an answer says in
+`by`. Whether somebody may answer is `decide`'s business. The wiring of routers calls
+`load_approvers`.
 """
 
 from pathlib import Path
@@ -17,7 +18,11 @@ _EXAMPLE = "maintainer: [ana@example.org]"
 
 
 def load_approvers(path: Path) -> dict[str, frozenset[str]]:
-    """Person to roles. Raises `SettingsInvalid`, with one line `file:line: what is wrong (how to mend it)` for every problem."""
+    """Person to roles.
+
+    Raises `SettingsInvalid`, with one line `file:line: what is wrong (how to mend it)` for every
+    problem.
+    """
     try:
         documents, faults = read_yaml(path)
     except OSError as error:

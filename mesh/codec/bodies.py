@@ -1,7 +1,10 @@
-"""What people send, by any client: an answer, a command. As a CloudEvent, or as bare JSON so that one short kcat line works.
+"""What people send, by any client: an answer, a command.
 
-Owns the reading of such a record down to its checked fields. It must not know what they mean: `mesh.codec.approvals` and `mesh.codec.commands` do. A field
-nobody knows is refused rather than passed over: a misspelt `payload` would otherwise approve the unedited text.
+As a CloudEvent, or as bare JSON so that one short kcat line works.
+
+Owns the reading of such a record down to its checked fields. It must not know what they mean:
+`mesh.codec.approvals` and `mesh.codec.commands` do. A field nobody knows is refused rather than
+passed over: a misspelt `payload` would otherwise approve the unedited text.
 """
 
 from collections.abc import Sequence
@@ -30,8 +33,10 @@ def read_body(
     anything: Sequence[str],
     example: str,
 ) -> Body:
-    """The fields of a record that should hold `what` ("answer"), checked: `required` are strings that say something, `optional` ones strings or
-    null, `anything` ones any JSON. Raises `MalformedRecord`, which names all that is missing or wrong and ends with `example`.
+    """The fields of a record that should hold `what` ("answer"), checked: `required` are strings
+    that say something, `optional` ones strings or null, `anything` ones any JSON.
+
+    Raises `MalformedRecord`, which names all that is missing or wrong and ends with `example`.
     """
     data, own_id, traceparent = _open(record, what)
     if not isinstance(data, dict):

@@ -5,7 +5,8 @@
     input:  {type: object, required: [text, to], properties: {text: {type: string}, to: {type: string}}}
     output: {type: object, required: [text], properties: {text: {type: string}}}
 
-Owns the files' shape. Whether routes and agents keep a contract is `mesh.inspection.checks.capabilities`' business. The command line calls `load_contracts`.
+Owns the files' shape. Whether routes and agents keep a contract is
+`mesh.inspection.checks.capabilities`' business. The command line calls `load_contracts`.
 """
 
 import re
@@ -28,7 +29,8 @@ _Trouble = tuple[DocumentPath, str]
 def load_contracts(paths: Sequence[Path]) -> dict[str, Contract]:
     """The contracts of files, and of the `*.yaml` and `*.yml` files in folders, by capability.
 
-    Raises `SettingsInvalid`, with one line `file:line: what is wrong (how to mend it)` for every problem.
+    Raises `SettingsInvalid`, with one line `file:line: what is wrong (how to mend it)` for every
+    problem.
     """
     found: dict[str, Contract] = {}
     troubles: list[str] = []

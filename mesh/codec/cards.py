@@ -1,9 +1,12 @@
-"""The bytes of agent cards on the registry topic, which is compacted: the key is `<name>/<instance>`, the last record of a key counts.
+"""The bytes of agent cards on the registry topic, which is compacted: the key is
+`<name>/<instance>`, the last record of a key counts.
 
-Owns the record; `topics/schemas/agent-card.json` says the same in JSON Schema. Agents write cards; routers and `mesh agents` read them.
-An agent that stops gracefully withdraws its card with a tombstone; one that dies leaves it to expire (`renewed_at + expires_after_s`).
+Owns the record; `topics/schemas/agent-card.json` says the same in JSON Schema. Agents write cards;
+routers and `mesh agents` read them. An agent that stops gracefully withdraws its card with a
+tombstone; one that dies leaves it to expire (`renewed_at + expires_after_s`).
 
-An agent's registration is a card of the agent itself, under the key `<name>`: it says which capabilities the agent has, and no stop withdraws it (`mesh agents forget` does).
+An agent's registration is a card of the agent itself, under the key `<name>`: it says which
+capabilities the agent has, and no stop withdraws it (`mesh agents forget` does).
 """
 
 from typing import Final
@@ -38,7 +41,10 @@ def withdraw_registration(name: str, *, topics: Topics) -> OutRecord:
 
 
 def decode_card(record: Record) -> AgentCard:
-    """The card; of a tombstone, one that has `stopped` set and little else. Raises `MalformedRecord`."""
+    """The card; of a tombstone, one that has `stopped` set and little else.
+
+    Raises `MalformedRecord`.
+    """
     place = f"{record.topic}/{record.partition}/{record.offset}"
     if record.value is None:
         name, slash, instance = (record.key or b"").decode("utf-8", "replace").partition("/")

@@ -1,8 +1,10 @@
 """CloudEvents 1.0.2 on Kafka records: binary and structured mode in, binary mode out.
 
-Owns the mapping between a record and an event. An event is a `dict` in CloudEvents' JSON format: `specversion`, `id`, `source`, `type`, then
-`subject`, `time`, `datacontenttype`, `dataschema`, extensions, and `data` or `data_base64`. It must not know what any event means. Ingress and
-the clients call `from_record` and `to_record`; the other codecs take their headers from `binary_headers`.
+Owns the mapping between a record and an event. An event is a `dict` in CloudEvents' JSON format:
+`specversion`, `id`, `source`, `type`, then `subject`, `time`, `datacontenttype`, `dataschema`,
+extensions, and `data` or `data_base64`. It must not know what any event means. Ingress and the
+clients call `from_record` and `to_record`; the other codecs take their headers from
+`binary_headers`.
 
 How data is read in binary mode
 -------------------------------
@@ -12,9 +14,11 @@ How data is read in binary mode
     any other                           `data`: text if it is UTF-8 and no other charset is named; else `data_base64`
     no value (null)                     neither
 
-A structured event's `data_base64` is decoded likewise where its `datacontenttype` says JSON, so that rules see the same event in either mode.
-Deliberately wider than the specification: the mode is found whatever the case of header names; a value that is a JSON object with `specversion`
-counts as structured where no content type says otherwise; a plain `traceparent` header stands in for a missing extension of that name.
+A structured event's `data_base64` is decoded likewise where its `datacontenttype` says JSON, so
+that rules see the same event in either mode. Deliberately wider than the specification: the mode is
+found whatever the case of header names; a value that is a JSON object with `specversion` counts as
+structured where no content type says otherwise; a plain `traceparent` header stands in for a
+missing extension of that name.
 """
 
 import re
@@ -33,7 +37,9 @@ from mesh.ports import Header, OutRecord, Record
 SPECVERSION: Final = "1.0"
 JSON_CONTENT: Final[Header] = ("content-type", b"application/json")
 MAX_JSON_DEPTH: Final = (
-    128  # levels; C decoders and encoders recurse, and the interpreter's limit of 1,000 frames is not ours to use up
+    # levels; C decoders and encoders recurse, and the interpreter's limit of 1,000 frames is not
+    # ours to use up
+    128
 )
 
 _PREFIX: Final = "ce_"
@@ -51,11 +57,14 @@ _CHARSET: Final = re.compile(r";\s*charset\s*=\s*\"?([^\s;\"]+)", re.IGNORECASE)
 _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 
 
-# --- records in -------------------------------------------------------------------------------------------------------------------
+# --- records in -----------------------------------------------------------------------------------
 
 
 def from_record(record: Record) -> dict[str, Any]:
-    """The event that a record carries. Raises `MalformedRecord`: which attribute, what is wrong with it, how to mend it."""
+    """The event that a record carries.
+
+    Raises `MalformedRecord`: which attribute, what is wrong with it, how to mend it.
+    """
     try:
         return _from_record(record)
     except _Refused as refusal:
@@ -63,7 +72,9 @@ def from_record(record: Record) -> dict[str, Any]:
 
 
 def is_cloud_event(record: Record) -> bool:
-    """Whether a record means to be a CloudEvent (rightly or wrongly), by its headers alone or by a structured value."""
+    """Whether a record means to be a CloudEvent (rightly or wrongly), by its headers alone or by a
+    structured value.
+    """
     for name, value in record.headers:
         lower = name.lower()
         if lower.startswith(_PREFIX) or (lower == "content-type" and _is_structured(_text(name, value))):
@@ -143,7 +154,9 @@ def _structured(value: bytes | None, content_type: str) -> dict[str, Any]:
 
 
 def _normalised(document: dict[str, Any]) -> dict[str, Any]:
-    """Without null attributes (CloudEvents' JSON format: null is as good as absent), and with JSON data decoded."""
+    """Without null attributes (CloudEvents' JSON format: null is as good as absent), and with JSON
+    data decoded.
+    """
     event = {name: value for name, value in document.items() if value is not None or name == "data"}
     encoded = event.get("data_base64")
     if encoded is None:
@@ -185,7 +198,7 @@ def _structured_by_value(value: bytes | None) -> dict[str, Any] | None:
     return document if isinstance(document, dict) and "specversion" in document else None
 
 
-# --- data -------------------------------------------------------------------------------------------------------------------------
+# --- data -----------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=256)
@@ -223,7 +236,11 @@ def _add_data(event: dict[str, Any], value: bytes | None, content_type: str | No
 
 
 def decode_json(value: bytes, what: str) -> Any:
-    """JSON from outside. Raises `MalformedRecord` if it is none, or nests deeper than `MAX_JSON_DEPTH`; `what` begins the message."""
+    """JSON from outside.
+
+    Raises `MalformedRecord` if it is none, or nests deeper than `MAX_JSON_DEPTH`; `what` begins the
+    message.
+    """
     try:
         document = orjson.loads(value)
     except orjson.JSONDecodeError as error:
@@ -248,7 +265,7 @@ def _depth(document: Any) -> int:
     return depth
 
 
-# --- what makes an event valid ----------------------------------------------------------------------------------------------------
+# --- what makes an event valid --------------------------------------------------------------------
 
 
 def validate_event(event: Mapping[str, Any]) -> None:
@@ -319,13 +336,15 @@ def _json_type(value: Any) -> str:
             return "an object"
 
 
-# --- records out ------------------------------------------------------------------------------------------------------------------
+# --- records out ----------------------------------------------------------------------------------
 
 
 def to_record(
     event: Mapping[str, Any], *, topic: str, key: bytes | None = None, partition: int | None = None
 ) -> OutRecord:
-    """An event as a record in binary mode. Without `key` the extension `partitionkey`, if there is one, is the key.
+    """An event as a record in binary mode.
+
+    Without `key` the extension `partitionkey`, if there is one, is the key.
 
     Raises `MalformedRecord` if the event is not valid.
     """
@@ -381,7 +400,10 @@ def binary_headers(
     time: str | None = None,
     subject: str | None = None,
 ) -> tuple[Header, ...]:
-    """The headers of one of the mesh's own records, whose data is JSON. `source` and `type` must be few: their headers are kept."""
+    """The headers of one of the mesh's own records, whose data is JSON.
+
+    `source` and `type` must be few: their headers are kept.
+    """
     headers = (*_constant_headers(source, type), ("ce_id", id.encode()))
     if workflow_id is not None:
         headers += (("ce_correlationid", workflow_id.encode()),)
@@ -404,7 +426,7 @@ def header(record: Record, name: str) -> str | None:
     return None
 
 
-# --- trace context (W3C Trace Context, level 1) -----------------------------------------------------------------------------------
+# --- trace context (W3C Trace Context, level 1) ---------------------------------------------------
 
 
 class TraceContext(NamedTuple):
@@ -431,7 +453,9 @@ def format_traceparent(trace_id: str, span_id: str, *, sampled: bool = True) -> 
 
 
 def trace_context(source: Record | Mapping[str, Any]) -> TraceContext | None:
-    """Where a record (its header `traceparent`, else the extension) or an event (the extension) stands in a trace."""
+    """Where a record (its header `traceparent`, else the extension) or an event (the extension)
+    stands in a trace.
+    """
     if isinstance(source, Record):
         return parse_traceparent(header(source, "traceparent")) or parse_traceparent(header(source, "ce_traceparent"))
     extension = source.get("traceparent")

@@ -1,6 +1,9 @@
-"""Operator commands: `mesh.commands`. Operators' clients call `encode_command`, ingress calls `decode_command`.
+"""Operator commands: `mesh.commands`.
 
-Owns the record; `topics/schemas/command.json` says the same. Whether a command is possible, the owner decides and logs.
+Operators' clients call `encode_command`, ingress calls `decode_command`.
+
+Owns the record; `topics/schemas/command.json` says the same. Whether a command is possible, the
+owner decides and logs.
 """
 
 import re
@@ -38,7 +41,11 @@ def encode_command(
     to: str = "",
     traceparent: str | None = None,
 ) -> OutRecord:
-    """`command_id` is fresh for each command; `step`: whose incident to retry, skip or fail (a step, an item `check[7]`, a compensation `hotel.undo`), all of them without. `to`: the digest to migrate to."""
+    """`command_id` is fresh for each command; `step`: whose incident to retry, skip or fail (a
+    step, an item `check[7]`, a compensation `hotel.undo`), all of them without.
+
+    `to`: the digest to migrate to.
+    """
     data: dict[str, Any] = {"command": command, "workflow_id": workflow_id, "by": by}
     if reason:
         data["reason"] = reason
@@ -58,7 +65,10 @@ def encode_command(
 
 
 def decode_command(record: Record) -> CommandGiven:
-    """A command from any client, CloudEvent or bare JSON, with the record as its source. Raises `MalformedRecord`."""
+    """A command from any client, CloudEvent or bare JSON, with the record as its source.
+
+    Raises `MalformedRecord`.
+    """
     body = read_body(
         record,
         what="command",

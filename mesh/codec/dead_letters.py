@@ -1,7 +1,9 @@
 """Dead letters: records that could not be processed, as they came, with why.
 
-Owns the record of `mesh.dlq`: key, value and headers of the original are untouched, and a block of headers named `__mesh.errors.*` stands after them. A dead letter
-that is itself dead-lettered has two blocks; the last one counts. Every service may call `dead_letter`; `mesh dlq` reads with `decode_dead_letter`.
+Owns the record of `mesh.dlq`: key, value and headers of the original are untouched, and a block of
+headers named `__mesh.errors.*` stands after them. A dead letter that is itself dead-lettered has
+two blocks; the last one counts. Every service may call `dead_letter`; `mesh dlq` reads with
+`decode_dead_letter`.
 """
 
 from base64 import b64decode
@@ -38,7 +40,10 @@ _MAX_MESSAGE: Final = 2000  # characters: the reason must not make a record too 
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """A record of `mesh.dlq`: the original, where it stood, and why it is here. Times in milliseconds since the epoch."""
+    """A record of `mesh.dlq`: the original, where it stood, and why it is here.
+
+    Times in milliseconds since the epoch.
+    """
 
     original: Record
     code: str
@@ -67,7 +72,10 @@ def dead_letter(
     first_failed_at_ms: int | None = None,
     attempt: int = 1,
 ) -> OutRecord:
-    """`record` for the dead-letter topic. `code` is one short word, `message` is for people; it is cut off after 2,000 characters."""
+    """`record` for the dead-letter topic.
+
+    `code` is one short word, `message` is for people; it is cut off after 2,000 characters.
+    """
     first = at_ms if first_failed_at_ms is None else first_failed_at_ms
     texts = (
         record.topic,

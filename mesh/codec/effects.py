@@ -1,6 +1,9 @@
-"""Effects to records, whatever their kind. The owner of a partition is its only caller, before it appends the decision.
+"""Effects to records, whatever their kind.
 
-Owns nothing but the choice: each kind's bytes are its own module's. An effect's id is a function of the decision, so sending one twice shows.
+The owner of a partition is its only caller, before it appends the decision.
+
+Owns nothing but the choice: each kind's bytes are its own module's. An effect's id is a function of
+the decision, so sending one twice shows.
 """
 
 from typing import assert_never

@@ -1,10 +1,12 @@
-"""GitHub's webhook payloads as CloudEvents, by the mapping that the CloudEvents project publishes (`adapters/github.md`).
+"""GitHub's webhook payloads as CloudEvents, by the mapping that the CloudEvents project publishes
+(`adapters/github.md`).
 
-Owns that table and nothing else: it reads no file, knows no header of HTTP, and the body goes through whole as `data`. `mesh publish --github`
-calls it. Another kind of event is another line of `_KINDS`.
+Owns that table and nothing else: it reads no file, knows no header of HTTP, and the body goes
+through whole as `data`. `mesh publish --github` calls it. Another kind of event is another line of
+`_KINDS`.
 
-One departure: the table has `com.github.issue.` for GitHub's event `issues`, alone of all kinds not the name that GitHub gives in
-`X-GitHub-Event`. Here the type is `com.github.issues.` + action.
+One departure: the table has `com.github.issue.` for GitHub's event `issues`, alone of all kinds not
+the name that GitHub gives in `X-GitHub-Event`. Here the type is `com.github.issues.` + action.
 """
 
 import re
@@ -49,10 +51,12 @@ def read_payload(raw: bytes) -> dict[str, Any]:
 
 
 def issue_event(payload: dict[str, Any], *, delivery: str | None, raw: bytes) -> dict[str, Any]:
-    """The CloudEvent, in CloudEvents' JSON format, of one payload of GitHub's `issues` event, whatever its action.
+    """The CloudEvent, in CloudEvents' JSON format, of one payload of GitHub's `issues` event,
+    whatever its action.
 
-    `delivery` is the value of `X-GitHub-Delivery`; without it the id is the SHA-256 of `raw`, the payload's bytes, so that the same file is the
-    same event. `time` is left out where the issue has none. Raises `MalformedRecord`, which names the member that is missing or wrong.
+    `delivery` is the value of `X-GitHub-Delivery`; without it the id is the SHA-256 of `raw`, the
+    payload's bytes, so that the same file is the same event. `time` is left out where the issue has
+    none. Raises `MalformedRecord`, which names the member that is missing or wrong.
     """
     return _event("issues", payload, delivery or f"sha256:{sha256(raw).hexdigest()}")
 

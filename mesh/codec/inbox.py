@@ -1,4 +1,7 @@
-"""Inbox records: what ingress passes on to a partition's owner, and what other owners tell it. A hot path. Only routers write them, so reading needs the value alone."""
+"""Inbox records: what ingress passes on to a partition's owner, and what other owners tell it.
+
+A hot path. Only routers write them, so reading needs the value alone.
+"""
 
 from functools import lru_cache
 from typing import Final, assert_never
@@ -44,7 +47,9 @@ def _source(sender: str, topic: str, partition: int) -> Header:
 
 
 def encode_inbox(input: inp.InboxInput, *, topic: str, partition: int) -> OutRecord:  # noqa: A002 - the glossary's word
-    """Key: the workflow id. Source and id of the CloudEvent name the source record and which of its copies this is.
+    """Key: the workflow id.
+
+    Source and id of the CloudEvent name the source record and which of its copies this is.
 
     Raises `MalformedRecord` for an event that nests too deep to be written.
     """

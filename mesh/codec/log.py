@@ -1,7 +1,10 @@
-"""Log records: decisions and changes of owner. The hot path of every owner and of every fold.
+"""Log records: decisions and changes of owner.
 
-Owns the bytes of `mesh.log`. The value is the record's JSON, whole: headers are for readers that know CloudEvents only, and reading a record back
-needs none of them. A record that can't be read is never passed over: it is `UnknownFormat`, and the owner stops.
+The hot path of every owner and of every fold.
+
+Owns the bytes of `mesh.log`. The value is the record's JSON, whole: headers are for readers that
+know CloudEvents only, and reading a record back needs none of them. A record that can't be read is
+never passed over: it is `UnknownFormat`, and the owner stops.
 """
 
 from functools import lru_cache
@@ -32,7 +35,10 @@ def _source(partition: int, epoch: str) -> Header:
 
 
 def encode_decision(decision: Decision, *, topic: str, partition: int, traceparent: str | None = None) -> OutRecord:
-    """Key: the workflow id. The CloudEvent's id is the place of the input that was decided, or the timer's own id."""
+    """Key: the workflow id.
+
+    The CloudEvent's id is the place of the input that was decided, or the timer's own id.
+    """
     cause = decision.cause
     key = decision.workflow_id.encode()
     cause_id = cause.id.encode()
@@ -63,7 +69,9 @@ def encode_owner_changed(change: OwnerChanged, *, topic: str, partition: int) ->
 
 
 def decode_log_record(record: Record) -> LogRecord:
-    """Raises `UnknownFormat` for a newer record and for one that holds no log record at all; the owner stops on either."""
+    """Raises `UnknownFormat` for a newer record and for one that holds no log record at all; the
+    owner stops on either.
+    """
     if record.value is None:
         raise UnknownFormat(_message(record, "it has no value"))
     try:

@@ -1,6 +1,8 @@
-"""Outcomes: the CloudEvents that tell upstream how a workflow ended (`mesh.workflow.completed`, `.failed`, `.rejected`, `.cancelled`).
+"""Outcomes: the CloudEvents that tell upstream how a workflow ended (`mesh.workflow.completed`,
+`.failed`, `.rejected`, `.cancelled`).
 
-Owns the record of `mesh.outcomes`; `topics/schemas/outcome.json` has the data's form. Routers encode, upstream's clients decode.
+Owns the record of `mesh.outcomes`; `topics/schemas/outcome.json` has the data's form. Routers
+encode, upstream's clients decode.
 """
 
 from typing import Any, Final

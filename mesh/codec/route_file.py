@@ -1,7 +1,9 @@
-"""Route files: YAML to routes, with every problem told as `file:line: what is wrong (how to mend it)`.
+"""Route files: YAML to routes, with every problem told as `file:line: what is wrong (how to mend
+it)`.
 
-Owns files and lines; `mesh.routes.compiler` owns the rules of the language. The command line, the wiring of routers and `mesh dev` call `load_routes`; tests that hold a route
-in a string, `load_route_text`.
+Owns files and lines; `mesh.routes.compiler` owns the rules of the language. The command line, the
+wiring of routers and `mesh dev` call `load_routes`; tests that hold a route in a string,
+`load_route_text`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -49,7 +51,10 @@ def load_routes(paths: Sequence[Path]) -> list[LoadedRoute]:
 
 
 def load_route_text(text: str, *, name: str) -> list[LoadedRoute]:
-    """As `load_routes`, of what a file would hold; `name` stands for the file in messages. Raises `RouteInvalid`."""
+    """As `load_routes`, of what a file would hold; `name` stands for the file in messages.
+
+    Raises `RouteInvalid`.
+    """
     loaded: list[LoadedRoute] = []
     troubles: list[_Trouble] = []
     _compile_all(Path(name), *read_yaml_text(text), loaded, troubles)

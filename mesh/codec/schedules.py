@@ -1,6 +1,9 @@
-"""What routers tell of routes' schedules: records of `mesh.commands`, beside operators' commands. Routers call `encode_schedule_set`, ingress calls `decode_schedule_set`.
+"""What routers tell of routes' schedules: records of `mesh.commands`, beside operators' commands.
 
-Owns the record; `topics/schemas/schedule-set.json` says the same. Which of two definitions is the newer, the schedule's owner decides.
+Routers call `encode_schedule_set`, ingress calls `decode_schedule_set`.
+
+Owns the record; `topics/schemas/schedule-set.json` says the same. Which of two definitions is the
+newer, the schedule's owner decides.
 """
 
 from typing import Final
@@ -21,7 +24,11 @@ SCHEDULE_SET_TYPE: Final = "mesh.schedule_set"
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A definition of a route, and when it starts by itself. `schedule` null: at no time any more. `since_ms`: the broker's time from which the definition holds, in milliseconds since the epoch."""
+    """A definition of a route, and when it starts by itself.
+
+    `schedule` null: at no time any more. `since_ms`: the broker's time from which the definition
+    holds, in milliseconds since the epoch.
+    """
 
     route: str
     digest: str

@@ -1,6 +1,8 @@
-"""Workflow states and a partition's positions as bytes, for checkpoint files and for comparing two folds.
+"""Workflow states and a partition's positions as bytes, for checkpoint files and for comparing two
+folds.
 
-Owns no meaning: a checkpoint is a cache, and one that can't be read is deleted, so its bytes carry no promise beyond one version.
+Owns no meaning: a checkpoint is a cache, and one that can't be read is deleted, so its bytes carry
+no promise beyond one version.
 """
 
 from typing import Any
@@ -48,8 +50,8 @@ def decode_meta(value: bytes) -> PartitionMeta:
 def workflow_document(workflow: Workflow) -> dict[str, Any]:
     """A workflow as JSON types.
 
-    It goes through bytes and back once, so that a live state and one read from a checkpoint are the same to the byte (3600 against 3600.0, tuple
-    against list).
+    It goes through bytes and back once, so that a live state and one read from a checkpoint are the
+    same to the byte (3600 against 3600.0, tuple against list).
     """
     document: dict[str, Any] = msgspec.json.decode(_encode(_decode_workflow(_encode(workflow))))
     return document

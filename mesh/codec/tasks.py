@@ -1,10 +1,13 @@
-"""The bytes of tasks, of their results, and of agents' signs of life: the contract between routers and agents in any language.
+"""The bytes of tasks, of their results, and of agents' signs of life: the contract between routers
+and agents in any language.
 
-Owns these records; `topics/schemas/task.json` and `result.json` say the same in JSON Schema, and a test holds the two together. It must
-not know what an agent does with a task. Routers call `encode_task` and `decode_reply`, agents `decode_task`, `encode_result` and `encode_sign`.
+Owns these records; `topics/schemas/task.json` and `result.json` say the same in JSON Schema, and a
+test holds the two together. It must not know what an agent does with a task. Routers call
+`encode_task` and `decode_reply`, agents `decode_task`, `encode_result` and `encode_sign`.
 
-On the wire both are CloudEvents 1.0 in Kafka's binary mode: attributes in headers, JSON in the value. A reader here needs the value
-alone, so an agent that sends bare JSON is understood. Unknown fields are passed over, so that either side can be upgraded first.
+On the wire both are CloudEvents 1.0 in Kafka's binary mode: attributes in headers, JSON in the
+value. A reader here needs the value alone, so an agent that sends bare JSON is understood. Unknown
+fields are passed over, so that either side can be upgraded first.
 """
 
 from datetime import UTC, datetime
@@ -41,7 +44,9 @@ _Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class ReplyTo(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the result must go: an explicit partition, since other languages' clients use other partitioners."""
+    """Where the result must go: an explicit partition, since other languages' clients use other
+    partitioners.
+    """
 
     topic: _Name
     partition: Annotated[int, msgspec.Meta(ge=0)]
@@ -50,9 +55,11 @@ class ReplyTo(msgspec.Struct, frozen=True, kw_only=True):
 class Task(msgspec.Struct, frozen=True, kw_only=True):
     """A record of `mesh.tasks.<agent>`: one attempt of one step.
 
-    `input` is its JSON text, so that it is decoded once, by the agent's own type. `idempotency_key` is one for all attempts. Times are
-    aware, UTC. A result that reaches the broker after `deadline_at` does not count. `start_timeout_s`, `run_timeout_s`, `heartbeat_s`: the router waits so long
-    for signs of life, as in `mesh.core.route.Periods`; with none of them it wants no signs.
+    `input` is its JSON text, so that it is decoded once, by the agent's own type. `idempotency_key`
+    is one for all attempts. Times are aware, UTC. A result that reaches the broker after
+    `deadline_at` does not count. `start_timeout_s`, `run_timeout_s`, `heartbeat_s`: the router
+    waits so long for signs of life, as in `mesh.core.route.Periods`; with none of them it wants no
+    signs.
     """
 
     task_id: _Name
@@ -125,7 +132,10 @@ _NO_PERIODS: Final = Periods()
 
 
 def encode_task(effect: SendTask, *, topics: Topics, reply_partition: int) -> OutRecord:
-    """The task's record. Its key is the attempt's id, so that a fan-out spreads over the agent's partitions."""
+    """The task's record.
+
+    Its key is the attempt's id, so that a fan-out spreads over the agent's partitions.
+    """
     event_id = attempt_id(effect.task_id, effect.attempt).encode()
     periods = effect.periods or _NO_PERIODS
     value = _TaskOut(
@@ -186,7 +196,10 @@ def encode_result(
     usage: dict[str, float] | None = None,
     traceparent: str | None = None,
 ) -> OutRecord:
-    """What became of one attempt, to where the task says. `output` is JSON text; with `error` the attempt failed; with `handover` the task goes on to another agent.
+    """What became of one attempt, to where the task says.
+
+    `output` is JSON text; with `error` the attempt failed; with `handover` the task goes on to
+    another agent.
 
     `traceparent`: the agent's own span; else the task's is handed back.
     """
@@ -230,7 +243,10 @@ def encode_sign(
     agent_instance: str,
     duration_ms: float,
 ) -> OutRecord:
-    """A sign of life of one attempt, to where its result will go. `duration_ms`: since its handler began."""
+    """A sign of life of one attempt, to where its result will go.
+
+    `duration_ms`: since its handler began.
+    """
     value = SignReceived(
         task_id=task.task_id,
         attempt=task.attempt,
@@ -258,7 +274,10 @@ def encode_sign(
 
 
 def decode_reply(record: Record) -> ResultReceived | SignReceived:
-    """A result, or a sign of life. Raises `MalformedRecord`, which names the record and what is wrong with it."""
+    """A result, or a sign of life.
+
+    Raises `MalformedRecord`, which names the record and what is wrong with it.
+    """
     try:
         return decode_result(record)
     except MalformedRecord:

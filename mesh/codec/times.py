@@ -1,4 +1,7 @@
-"""Times on the wire: RFC 3339 text and milliseconds since the epoch, UTC. Called by the codecs alone; the core knows milliseconds only."""
+"""Times on the wire: RFC 3339 text and milliseconds since the epoch, UTC.
+
+Called by the codecs alone; the core knows milliseconds only.
+"""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -9,16 +12,21 @@ _LAST_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z, the last that RFC 33
 
 
 def rfc3339(at_ms: int) -> str:
-    """`2026-11-24T09:00:00.000Z`: always UTC, always with milliseconds, so that equal times have equal text.
+    """`2026-11-24T09:00:00.000Z`: always UTC, always with milliseconds, so that equal times have
+    equal text.
 
-    What lies beyond the year 9999 (a deadline that means "never") is written as that year's last moment.
+    What lies beyond the year 9999 (a deadline that means "never") is written as that year's last
+    moment.
     """
     at_ms = min(at_ms, _LAST_MS)
     return (_EPOCH + timedelta(milliseconds=at_ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def parse_rfc3339(text: str) -> int:
-    """Milliseconds since the epoch, cut off below one. Raises `ValueError` on anything but RFC 3339 with its offset."""
+    """Milliseconds since the epoch, cut off below one.
+
+    Raises `ValueError` on anything but RFC 3339 with its offset.
+    """
     match = _RFC3339.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is no RFC 3339 time, e.g. 2026-11-24T09:00:00Z")

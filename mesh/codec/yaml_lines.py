@@ -1,7 +1,8 @@
 """YAML 1.2 files to JSON values, with the line of every part for messages.
 
-Owns the reading of what operators write: the core schema alone (`on`, `yes` and dates are strings), no tags, no duplicate keys, and no alias that leads into
-itself. It must not know what the documents mean. `route_file` and `approvers_file` call it.
+Owns the reading of what operators write: the core schema alone (`on`, `yes` and dates are strings),
+no tags, no duplicate keys, and no alias that leads into itself. It must not know what the documents
+mean. `route_file` and `approvers_file` call it.
 """
 
 import re
@@ -15,11 +16,13 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 DocumentPath = tuple[str | int, ...]
 
-MAX_NODES: Final = 100_000  # aliases count as often as they are used, so that a small file can't become a huge value
+# aliases count as often as they are used, so that a small file can't become a huge value
+MAX_NODES: Final = 100_000
 _TAG: Final = "tag:yaml.org,2002:"
 _NULL: Final = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOL: Final = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-_INT: Final = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")  # YAML 1.2.2, 10.3.2 "Tag Resolution"
+# YAML 1.2.2, 10.3.2 "Tag Resolution"
+_INT: Final = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _ENDLESS: Final = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 MAX_DIGITS: Final = 400  # Python refuses to read very long numbers
@@ -33,7 +36,10 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class YamlDocument:
-    """One document. `value` is JSON; `faults` are those found while it was read, and leave the rest readable."""
+    """One document.
+
+    `value` is JSON; `faults` are those found while it was read, and leave the rest readable.
+    """
 
     def __init__(self) -> None:
         self.value: Any = None
@@ -88,7 +94,8 @@ class YamlDocument:
                 first = self._lines[(*path, key)]
                 self._fault(key_node, f"the key {key} stands twice, first in line {first} (keep one)")
             else:
-                if not isinstance(value_node, ScalarNode):  # people look for a block where its key stands
+                # people look for a block where its key stands
+                if not isinstance(value_node, ScalarNode):
                     self._lines[(*path, key)] = key_node.start_mark.line + 1
                 found[key] = self._value(value_node, (*path, key), within)
         return found
@@ -117,7 +124,10 @@ def _resolved(text: str) -> Any:
 
 
 def read_yaml(path: Path) -> tuple[list[YamlDocument], list[Fault]]:
-    """The file's documents, and what stopped the reading. Raises `OSError` where there is no such file."""
+    """The file's documents, and what stopped the reading.
+
+    Raises `OSError` where there is no such file.
+    """
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -1,7 +1,10 @@
-"""Which version of each route is in effect when: activations, in the order of their topic, and what they make of time.
+"""Which version of each route is in effect when: activations, in the order of their topic, and what
+they make of time.
 
-Owns the rule by which two routers never match one event differently. An event is matched with the versions in effect at its own broker timestamp; an activation takes effect `DELAY_MS` after its own.
-The delay is what lets a router know that it has seen all that bears on a batch (`known_until_ms`), with no clock but the broker's timestamps. docs/adr/0008 argues for it.
+Owns the rule by which two routers never match one event differently. An event is matched with the
+versions in effect at its own broker timestamp; an activation takes effect `DELAY_MS` after its own.
+The delay is what lets a router know that it has seen all that bears on a batch (`known_until_ms`),
+with no clock but the broker's timestamps. docs/adr/0008 argues for it.
 
     activation taken at 100.0     in effect for events from 102.0 on
     definitions refreshed after an event of 105.0 was seen: no activation of before 105.0 is unknown (less SLACK_MS, for
@@ -26,14 +29,19 @@ FROM_THE_BEGINNING: Final = -1
 
 
 def known_until_ms(seen_ms: int) -> int:
-    """Events below this time may be matched with what a refresh gave that was begun after an event of `seen_ms` had been seen."""
+    """Events below this time may be matched with what a refresh gave that was begun after an event
+    of `seen_ms` had been seen.
+    """
     return seen_ms + DELAY_MS - SLACK_MS
 
 
 class Activation(msgspec.Struct, frozen=True, kw_only=True):
-    """These versions are to be the routes of these names, all at once. None: the route is withdrawn, and starts nothing.
+    """These versions are to be the routes of these names, all at once.
 
-    `at_ms`: when the broker took it. `beginning`: nothing was active before; it holds for all events that were there already, if it is the first of its topic.
+    None: the route is withdrawn, and starts nothing.
+
+    `at_ms`: when the broker took it. `beginning`: nothing was active before; it holds for all
+    events that were there already, if it is the first of its topic.
     """
 
     id: str
@@ -45,7 +53,10 @@ class Activation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RouteChange(msgspec.Struct, frozen=True, kw_only=True):
-    """One route's part of an activation. `since_ms`: of the first event that it bears on, or `FROM_THE_BEGINNING`."""
+    """One route's part of an activation.
+
+    `since_ms`: of the first event that it bears on, or `FROM_THE_BEGINNING`.
+    """
 
     digest: str | None
     since_ms: int
@@ -60,14 +71,21 @@ class Placed(NamedTuple):
 
 
 class Timeline:
-    """All activations so far. It only grows: what is in effect at a time never changes once all activations that bear on it are there."""
+    """All activations so far.
+
+    It only grows: what is in effect at a time never changes once all activations that bear on it
+    are there.
+    """
 
     def __init__(self) -> None:
         self._activations: list[Activation] = []
         self._since: list[int] = []  # of each, never falling
 
     def add(self, activation: Activation) -> None:
-        """The next one of the topic. A broker whose clock has been put back can't put it before those that were there."""
+        """The next one of the topic.
+
+        A broker whose clock has been put back can't put it before those that were there.
+        """
         if activation.beginning and not self._activations:
             since = FROM_THE_BEGINNING
         else:
@@ -80,7 +98,9 @@ class Timeline:
         return not self._activations
 
     def place(self, at_ms: int) -> int:
-        """How many activations are in effect at `at_ms`: times with one place have one set of routes."""
+        """How many activations are in effect at `at_ms`: times with one place have one set of
+        routes.
+        """
         return bisect_right(self._since, at_ms)
 
     def in_effect(self, place: int) -> dict[str, str]:
@@ -91,7 +111,9 @@ class Timeline:
         return {name: digest for name, digest in routes.items() if digest is not None}
 
     def earlier(self, place: int) -> set[str]:
-        """The digests that were in effect before a place and are not at it: workflows may run on them."""
+        """The digests that were in effect before a place and are not at it: workflows may run on
+        them.
+        """
         active = set(self.in_effect(place).values())
         return {d for one in self._activations[:place] for d in one.routes.values() if d is not None} - active
 

@@ -13,6 +13,8 @@ def as_number(value: float) -> str:
 
 
 def as_amounts(amounts: Mapping[str, float], *, time: str = "") -> str:
-    """Of a budget: `1200 tokens, 0.3 usd`; with so much `time`, in the reader's words: `1200 tokens, 2h of time`."""
+    """Of a budget: `1200 tokens, 0.3 usd`; with so much `time`, in the reader's words: `1200
+    tokens, 2h of time`.
+    """
     named = [f"{as_number(amount)} {name}" for name, amount in amounts.items()]
     return ", ".join([*named, f"{time} of time"] if time else named) or "nothing"

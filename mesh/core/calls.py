@@ -1,6 +1,9 @@
-"""Calls: a step of one workflow that is a whole workflow of another route. What both sides name each other by.
+"""Calls: a step of one workflow that is a whole workflow of another route.
 
-The called workflow's id is `<route>:<the calling step's task id>`, from the second attempt on with the attempt's number behind it; so it is a function of the call, and nobody else's.
+What both sides name each other by.
+
+The called workflow's id is `<route>:<the calling step's task id>`, from the second attempt on with
+the attempt's number behind it; so it is a function of the call, and nobody else's.
 """
 
 from typing import Any, Final
@@ -25,7 +28,10 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Slice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a called workflow gets of its caller's budget, by name: tokens, usd. `counted`: what else the caller's budget speaks of, and so wants to be told of."""
+    """What a called workflow gets of its caller's budget, by name: tokens, usd.
+
+    `counted`: what else the caller's budget speaks of, and so wants to be told of.
+    """
 
     limits: dict[str, float] = {}
     counted: tuple[str, ...] = ()

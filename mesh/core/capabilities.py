@@ -1,7 +1,10 @@
-"""Capabilities: the contract that a step may name in an agent's stead, and the choice of an agent for one task.
+"""Capabilities: the contract that a step may name in an agent's stead, and the choice of an agent
+for one task.
 
-Owns the choice as a function of the directory and the task's id: it needs no state, so load spreads and replay needs nothing, for the event records who was chosen. Liveness only ranks: an agent
-that is scaled to zero is chosen all the same, and its task waits on its topic. `mesh.core.deciding` calls it; `mesh.inspection.checks.report` holds routes against contracts.
+Owns the choice as a function of the directory and the task's id: it needs no state, so load spreads
+and replay needs nothing, for the event records who was chosen. Liveness only ranks: an agent that
+is scaled to zero is chosen all the same, and its task waits on its topic. `mesh.core.deciding`
+calls it; `mesh.inspection.checks.report` holds routes against contracts.
 """
 
 from hashlib import sha256
@@ -15,7 +18,10 @@ from mesh.core.state import Directory
 
 
 class Contract(msgspec.Struct, frozen=True, kw_only=True):
-    """What whoever asks for a capability may send, and what comes back. The schemas are JSON Schema."""
+    """What whoever asks for a capability may send, and what comes back.
+
+    The schemas are JSON Schema.
+    """
 
     capability: str
     input: dict[str, Any]
@@ -33,8 +39,10 @@ def choose(
 ) -> Choice | None:
     """An agent for this attempt; None where nobody is registered.
 
-    Before all others the one that `did` what is to be undone; then those that are alive; then any but the one that has `failed`; then by rendezvous hash of the task's id (Thaler and
-    Ravishankar, 1998), so that of a task's candidates each is as likely, and the one that comes or goes moves only its own share.
+    Before all others the one that `did` what is to be undone; then those that are alive; then any
+    but the one that has `failed`; then by rendezvous hash of the task's id (Thaler and Ravishankar,
+    1998), so that of a task's candidates each is as likely, and the one that comes or goes moves
+    only its own share.
     """
     known = directory.chosen.get(ids.attempt_id(task_id, attempt))
     if known is not None:
@@ -63,5 +71,7 @@ def nobody(capability: str) -> str:
 
 
 def stand_ins(route: Route) -> dict[str, tuple[str, ...]]:
-    """As `Directory.registered`: for each capability one that no agent can be called like, for who asks what would be dispatched where no agents are known."""
+    """As `Directory.registered`: for each capability one that no agent can be called like, for who
+    asks what would be dispatched where no agents are known.
+    """
     return {capability: (f"capability {capability}",) for capability in capabilities_of(route)}

@@ -1,7 +1,13 @@
-"""Crossings: records between partitions. What a decision on one workflow tells another, as inputs of the other's owner (docs/adr/0006-records-between-partitions.md).
+"""Crossings: records between partitions.
 
-The receiver keeps one watermark for each sender partition, as it does for each partition that ingress copies from. What it stands on must be the same whoever sends the record, and whenever. So it is
-not the log offset, which is only expected while the record is made, but a sequence: how many such records the partition's effective decisions have sent before. A decision that sends any says it.
+What a decision on one workflow tells another, as inputs of the other's owner
+(docs/adr/0006-records-between-partitions.md).
+
+The receiver keeps one watermark for each sender partition, as it does for each partition that
+ingress copies from. What it stands on must be the same whoever sends the record, and whenever. So
+it is not the log offset, which is only expected while the record is made, but a sequence: how many
+such records the partition's effective decisions have sent before. A decision that sends any says
+it.
 """
 
 from collections.abc import Iterable
@@ -280,7 +286,9 @@ class CrossingId(NamedTuple):
 
 
 def parse_crossing_id(text: str) -> CrossingId | None:
-    """For records that are not to be read any further; None if it is no such name, or one of a record that nobody waits for."""
+    """For records that are not to be read any further; None if it is no such name, or one of a
+    record that nobody waits for.
+    """
     rest, _, what = text.rpartition("/")
     task, _, attempt = rest.rpartition("/")
     parsed = ids.parse_step_id(task)

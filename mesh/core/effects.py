@@ -1,7 +1,9 @@
-"""Effects: what leaves the router because of a decision, as values; `mesh.codec.effects` has their bytes.
+"""Effects: what leaves the router because of a decision, as values; `mesh.codec.effects` has their
+bytes.
 
-`effects` is a pure function of one confirmed decision: it needs no state, route or clock, so a new owner derives the same effects, with the same ids, from the
-log alone. Sending one again is harmless: receivers know its id.
+`effects` is a pure function of one confirmed decision: it needs no state, route or clock, so a new
+owner derives the same effects, with the same ids, from the log alone. Sending one again is
+harmless: receivers know its id.
 """
 
 from base64 import b64encode
@@ -83,7 +85,10 @@ class SendReceipt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PublishOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """To `mesh.outcomes`, as a CloudEvent of type `mesh.workflow.<status>`. Id: `<workflow id>/<run id>/outcome`."""
+    """To `mesh.outcomes`, as a CloudEvent of type `mesh.workflow.<status>`.
+
+    Id: `<workflow id>/<run id>/outcome`.
+    """
 
     workflow_id: str
     run_id: str
@@ -113,7 +118,10 @@ class SendDeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SendInput(msgspec.Struct, frozen=True, kw_only=True):
-    """To `mesh.inbox`, in the partition of `input`'s workflow. `workflow_id`: the sender's. Id: `mesh.core.crossings.crossing_id`."""
+    """To `mesh.inbox`, in the partition of `input`'s workflow.
+
+    `workflow_id`: the sender's. Id: `mesh.core.crossings.crossing_id`.
+    """
 
     workflow_id: str
     input: Crossing
@@ -123,9 +131,11 @@ Effect = SendTask | AskApproval | SendReceipt | PublishOutcome | PublishEvent | 
 
 
 def effects(decision: Decision) -> list[Effect]:
-    """What leaves the router because of `decision`, in the order of its events; last what goes to other workflows.
+    """What leaves the router because of `decision`, in the order of its events; last what goes to
+    other workflows.
 
-    A task that the same decision makes needless is not sent: it ends the workflow, or cancels the step.
+    A task that the same decision makes needless is not sent: it ends the workflow, or cancels the
+    step.
     """
     out: list[Effect] = []
     needed = _needed(decision)
@@ -157,7 +167,9 @@ def effects(decision: Decision) -> list[Effect]:
 
 
 def _needed(decision: Decision) -> dict[str, TaskDispatched]:
-    """The tasks, by place, that nothing later in the decision makes needless: a cancelled step (with its items), another round, the end."""
+    """The tasks, by place, that nothing later in the decision makes needless: a cancelled step
+    (with its items), another round, the end.
+    """
     found: dict[str, TaskDispatched] = {}
     for event in decision.events:
         match event:

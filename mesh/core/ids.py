@@ -1,4 +1,5 @@
-"""Ids, and the partition that an id belongs to: pure functions, so that correlation needs no look-up table.
+"""Ids, and the partition that an id belongs to: pure functions, so that correlation needs no
+look-up table.
 
     workflow id     <route>:<key>                        issue-triage:octo/repo#12
     run id          8 hexadecimal digits of the start    4f2a9c01
@@ -7,8 +8,9 @@
     approval id     <workflow id>/<run id>/<step>
     outcome id      <workflow id>/<run id>
 
-A route's name has `[a-z0-9-]` only, so the first colon ends it; the last two slashes of a task id end the workflow id, since a run id
-and a step's name have no slash. Keys may hold anything that is printable; control characters are percent-escaped, and so is `%`.
+A route's name has `[a-z0-9-]` only, so the first colon ends it; the last two slashes of a task id
+end the workflow id, since a run id and a step's name have no slash. Keys may hold anything that is
+printable; control characters are percent-escaped, and so is `%`.
 
 A step may act more than once in a run, and each time has its own state and its own task:
 
@@ -17,7 +19,8 @@ A step may act more than once in a run, and each time has its own state and its 
     instance        the place, with the round of a loop   `draft.2`, `review.3[7]`
                     and the hand-over, from the second on `triage~2`
 
-Names of steps hold `[a-z0-9_]` only, so places and instances can be taken apart. Task and approval ids end in an instance.
+Names of steps hold `[a-z0-9_]` only, so places and instances can be taken apart. Task and approval
+ids end in an instance.
 
 Built-in workflows, which have no route document, begin with `mesh.`, as no route's name can:
 
@@ -183,12 +186,16 @@ def parse_step_id(text: str) -> TaskId | None:
 
 
 def trace_id(workflow: str, run: str) -> str:
-    """The trace of a run whose start event brought none: 32 hexadecimal digits, never all zero in practice."""
+    """The trace of a run whose start event brought none: 32 hexadecimal digits, never all zero in
+    practice.
+    """
     return sha256(f"trace\n{workflow}\n{run}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def span_id(*parts: str) -> str:
-    """A span's id as a function of what it spans, so that deciding stays pure: 16 hexadecimal digits."""
+    """A span's id as a function of what it spans, so that deciding stays pure: 16 hexadecimal
+    digits.
+    """
     return sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 

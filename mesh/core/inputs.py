@@ -1,7 +1,10 @@
-"""What an owner decides on: inputs, imperative where somebody wants something, past tense where something happened.
+"""What an owner decides on: inputs, imperative where somebody wants something, past tense where
+something happened.
 
-`EventMatched`, `EventOffered`, `AnswerGiven`, `CommandGiven` and `ScheduleSet` are records of the inbox that ingress writes; `mesh.core.crossings.Crossing` names those that other workflows' owners write; `ResultReceived` is a record of the results topic (written by
-agents); `TimerDue` and `TaskUndeliverable` are made by the owner itself.
+`EventMatched`, `EventOffered`, `AnswerGiven`, `CommandGiven` and `ScheduleSet` are records of the
+inbox that ingress writes; `mesh.core.crossings.Crossing` names those that other workflows' owners
+write; `ResultReceived` is a record of the results topic (written by agents); `TimerDue` and
+`TaskUndeliverable` are made by the owner itself.
 """
 
 from typing import Any, Final, Literal
@@ -14,8 +17,12 @@ from mesh.core.state import KeptEvent
 
 
 class _Inbox(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="input"):
-    """Every inbox record says where it came from: one source record may become several (`source_index`), and the receiver keeps
-    one watermark (offset, index) for each source partition. Of what another owner sends, the source is its log, and the offset a place in its sequence (`mesh.core.crossings`).
+    """Every inbox record says where it came from: one source record may become several
+    (`source_index`), and the receiver keeps one watermark (offset, index) for each source
+    partition.
+
+    Of what another owner sends, the source is its log, and the offset a place in its sequence
+    (`mesh.core.crossings`).
     """
 
     workflow_id: str
@@ -38,7 +45,11 @@ class EventMatched(_Inbox, tag="EventMatched.1", frozen=True, kw_only=True):
 
 
 class EventOffered(_Inbox, tag="EventOffered.1", frozen=True, kw_only=True):
-    """An event that a step of this workflow may wait for, or may come to wait for. `only_live`: only an earlier version of the route waits for it, and nobody starts under that any more."""
+    """An event that a step of this workflow may wait for, or may come to wait for.
+
+    `only_live`: only an earlier version of the route waits for it, and nobody starts under that any
+    more.
+    """
 
     route: str
     digest: str
@@ -48,7 +59,9 @@ class EventOffered(_Inbox, tag="EventOffered.1", frozen=True, kw_only=True):
 
 
 class AnswerGiven(_Inbox, tag="AnswerGiven.1", frozen=True, kw_only=True):
-    """`answer_id`: the CloudEvent's id if the answer came as one, else `<topic>/<partition>/<offset>` of the answer's record."""
+    """`answer_id`: the CloudEvent's id if the answer came as one, else
+    `<topic>/<partition>/<offset>` of the answer's record.
+    """
 
     approval_id: str
     answer_id: str
@@ -73,7 +86,10 @@ class CommandGiven(_Inbox, tag="CommandGiven.1", frozen=True, kw_only=True):
 
 
 class WorkflowCalled(_Inbox, tag="WorkflowCalled.1", frozen=True, kw_only=True):
-    """A step calls this workflow: it starts with the event that the call made. `slice`: of the caller's budget, where that has one."""
+    """A step calls this workflow: it starts with the event that the call made.
+
+    `slice`: of the caller's budget, where that has one.
+    """
 
     route: str
     digest: str
@@ -87,7 +103,10 @@ CallStatus = Literal["completed", "failed", "rejected", "cancelled", "refused"]
 
 
 class CallEnded(_Inbox, tag="CallEnded.1", frozen=True, kw_only=True):
-    """The workflow that a step called has ended; refused: it has not begun. `usage`: what it has taken of a budget; None: it does not say."""
+    """The workflow that a step called has ended; refused: it has not begun.
+
+    `usage`: what it has taken of a budget; None: it does not say.
+    """
 
     task_id: str
     attempt: int
@@ -106,7 +125,11 @@ class CallCancelled(_Inbox, tag="CallCancelled.1", frozen=True, kw_only=True):
 
 
 class ScheduleSet(_Inbox, tag="ScheduleSet.1", frozen=True, kw_only=True):
-    """A definition of a route says when it starts; to its schedule's workflow. `schedule` None: it starts at no time any more. `since_ms`: the broker's time from which the definition holds."""
+    """A definition of a route says when it starts; to its schedule's workflow.
+
+    `schedule` None: it starts at no time any more. `since_ms`: the broker's time from which the
+    definition holds.
+    """
 
     set_id: str
     route: str
@@ -224,7 +247,10 @@ class HandOver(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ResultReceived(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A record of `mesh.results`: what became of one attempt. The contract is `topics/schemas/result.json`."""
+    """A record of `mesh.results`: what became of one attempt.
+
+    The contract is `topics/schemas/result.json`.
+    """
 
     task_id: str
     attempt: int
@@ -241,7 +267,10 @@ class ResultReceived(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 class SignReceived(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A record of `mesh.results` as well: an agent has begun an attempt, or its handler is alive. No input: nobody decides on it, it only puts a time-out off (docs/adr/0009)."""
+    """A record of `mesh.results` as well: an agent has begun an attempt, or its handler is alive.
+
+    No input: nobody decides on it, it only puts a time-out off (docs/adr/0009).
+    """
 
     task_id: str
     attempt: int
@@ -272,7 +301,11 @@ TimerKind = Literal[
 
 
 class TimerDue(msgspec.Struct, frozen=True, kw_only=True, order=True):
-    """A time has come. Ordered by (due_at_ms, ...) for the owner's heap. One that no longer fits the state changes nothing."""
+    """A time has come.
+
+    Ordered by (due_at_ms, ...) for the owner's heap. One that no longer fits the state changes
+    nothing.
+    """
 
     due_at_ms: int
     workflow_id: str

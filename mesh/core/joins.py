@@ -20,7 +20,11 @@ def _speaks_of(condition: Expression, other: str, *, rejected: bool) -> bool:
 
 
 def rejection_is_taken(route: Route, approval: str) -> bool:
-    """Whether a rejection has a step that takes it, a join that can do without it, or a loop that goes round by it. If not, it ends the workflow."""
+    """Whether a rejection has a step that takes it, a join that can do without it, or a loop that
+    goes round by it.
+
+    If not, it ends the workflow.
+    """
     repeat = route.steps[approval].repeat
     if repeat is not None and _speaks_of(repeat.until, approval, rejected=True):
         return True
@@ -28,5 +32,8 @@ def rejection_is_taken(route: Route, approval: str) -> bool:
 
 
 def takes_rejection(step: Step, approval: str) -> bool:
-    """A join of some can do without it. A race can't: a rejection is a decision as much as an approval, and it came first."""
+    """A join of some can do without it.
+
+    A race can't: a rejection is a decision as much as an approval, and it came first.
+    """
     return (step.enough is not None and not step.first_of) or takes(step, approval, rejected=True)

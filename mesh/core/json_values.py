@@ -1,4 +1,6 @@
-"""JSON values: one way to write them down, so that equal values have equal digests, and their kinds in words."""
+"""JSON values: one way to write them down, so that equal values have equal digests, and their kinds
+in words.
+"""
 
 import json
 from hashlib import sha256
@@ -8,7 +10,10 @@ import orjson
 
 
 def canonical(value: Any) -> bytes:
-    """JSON in UTF-8, keys sorted, no white space. Takes JSON types alone; raises `TypeError` on any other."""
+    """JSON in UTF-8, keys sorted, no white space.
+
+    Takes JSON types alone; raises `TypeError` on any other.
+    """
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except TypeError:

@@ -1,6 +1,9 @@
-"""Limits: so many tasks at once, so many in a time, whoever sends them. The values of both sides, and what a limiter's state lets it do.
+"""Limits: so many tasks at once, so many in a time, whoever sends them.
 
-A limiter is a built-in workflow (docs/adr/0007-limits-and-priority.md): attempts ask it for a slot, it grants them in order, and is given each back. Everything here is a function of logged times.
+The values of both sides, and what a limiter's state lets it do.
+
+A limiter is a built-in workflow (docs/adr/0007-limits-and-priority.md): attempts ask it for a slot,
+it grants them in order, and is given each back. Everything here is a function of logged times.
 """
 
 from bisect import bisect_right
@@ -30,7 +33,10 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Slot(msgspec.Struct, frozen=True, kw_only=True):
-    """What an attempt has asked a limiter for, from then until it is given back. `limit`: the limiter's id."""
+    """What an attempt has asked a limiter for, from then until it is given back.
+
+    `limit`: the limiter's id.
+    """
 
     limit: str
     task_id: str
@@ -60,7 +66,10 @@ class Grants(msgspec.Struct, frozen=True):
 
 
 class Limiter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`holders`: attempts that have a slot, and when they asked. `queue`: the next first. `recent`: grants that count for the rate, the oldest first."""
+    """`holders`: attempts that have a slot, and when they asked.
+
+    `queue`: the next first. `recent`: grants that count for the rate, the oldest first.
+    """
 
     limit: Limit
     holders: dict[str, int] = {}
@@ -98,7 +107,10 @@ def has_room(limiter: Limiter, now_ms: int) -> bool:
 
 
 def next_grant_at_ms(limiter: Limiter) -> int | None:
-    """From when on the next of the queue may be granted, 0: at once. None: not before a slot is given back, or there is no queue."""
+    """From when on the next of the queue may be granted, 0: at once.
+
+    None: not before a slot is given back, or there is no queue.
+    """
     limit = limiter.limit
     if not limiter.queue or (limit.concurrency is not None and len(limiter.holders) >= limit.concurrency):
         return None
@@ -114,7 +126,9 @@ def next_grant_at_ms(limiter: Limiter) -> int | None:
 
 
 def queued(limiter: Limiter | None, claim: Claim, limit: Limit) -> Limiter:
-    """With one more in the queue, behind those of its own priority; from now on by the numbers that it brought."""
+    """With one more in the queue, behind those of its own priority; from now on by the numbers that
+    it brought.
+    """
     known = limiter or Limiter(limit=limit)
     place = bisect_right(known.queue, -claim.priority, key=lambda other: -other.priority)
     return replace(known, limit=limit, queue=(*known.queue[:place], claim, *known.queue[place:]))
@@ -143,7 +157,10 @@ def _place(limiter: Limiter, name: str) -> int:
 
 
 def _counted(recent: tuple[Grants, ...], limit: Limit, at_ms: int) -> tuple[Grants, ...]:
-    """With one grant more. What is merged counts as of the last of it, so the rate is never more than it may be."""
+    """With one grant more.
+
+    What is merged counts as of the last of it, so the rate is never more than it may be.
+    """
     width = limit.per_ms // _PARTS if limit.rate is not None and limit.rate > _PARTS else 0
     if recent and at_ms - recent[-1].first_ms <= width:
         last = recent[-1]

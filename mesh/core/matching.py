@@ -1,7 +1,8 @@
 """Which routes an event starts, and with which workflow ids: ingress asks this for every event.
 
-Owns the index (by event type, so that a thousand routes cost an event of one type no more than its own) and the rules of matching: a guard that is false, or
-that can't be evaluated, is no match; a key that can't be made is a problem that somebody must see. `explain` says the same to people.
+Owns the index (by event type, so that a thousand routes cost an event of one type no more than its
+own) and the rules of matching: a guard that is false, or that can't be evaluated, is no match; a
+key that can't be made is a problem that somebody must see. `explain` says the same to people.
 """
 
 from collections.abc import Iterable
@@ -27,7 +28,11 @@ class Match(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
-    """A step of this route's workflow waits, or will wait, for the event. `key` as the step made it, not escaped; `workflow_id` may be an alias. `only_live`: by an earlier version, under which nothing starts any more."""
+    """A step of this route's workflow waits, or will wait, for the event.
+
+    `key` as the step made it, not escaped; `workflow_id` may be an alias. `only_live`: by an
+    earlier version, under which nothing starts any more.
+    """
 
     route: Route
     key: str
@@ -36,14 +41,21 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MatchProblem(msgspec.Struct, frozen=True, kw_only=True):
-    """The event is for this route, but it gives no workflow id. The message says why, and what to do."""
+    """The event is for this route, but it gives no workflow id.
+
+    The message says why, and what to do.
+    """
 
     route: Route
     message: str
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
-    """What one route says to an event. `matched`: it starts a workflow, whose id is the reason's last word. `offered`: the workflows in which a step may wait for it."""
+    """What one route says to an event.
+
+    `matched`: it starts a workflow, whose id is the reason's last word. `offered`: the workflows in
+    which a step may wait for it.
+    """
 
     route: str
     matched: bool
@@ -59,7 +71,10 @@ class _Awaiting(NamedTuple):
 
 
 class RouteIndex:
-    """Immutable: make a new one for another set of routes. `earlier`: versions that start nothing, and on which workflows may still wait for events."""
+    """Immutable: make a new one for another set of routes.
+
+    `earlier`: versions that start nothing, and on which workflows may still wait for events.
+    """
 
     def __init__(self, routes: Iterable[Route], earlier: Iterable[Route] = ()) -> None:
         self._routes = tuple(sorted(routes, key=lambda route: route.name))
@@ -90,7 +105,11 @@ class RouteIndex:
         return [_matched(route, scope) for route in routes if _refusal(route, scope) is None]
 
     def offers(self, cloud_event: dict[str, Any]) -> list[Offer]:
-        """The workflows that a step waits for the event in, or may come to wait: one for each route and key, or their aliases. A key that the event does not give finds no workflow."""
+        """The workflows that a step waits for the event in, or may come to wait: one for each route
+        and key, or their aliases.
+
+        A key that the event does not give finds no workflow.
+        """
         found: dict[str, Offer] = {}
         for route, template, alias, only_live in self._awaiting.get(cloud_event.get("type", ""), ()):
             try:

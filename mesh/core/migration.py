@@ -1,7 +1,9 @@
-"""Migration: whether a running workflow can go over to another version of its route, and if not, why.
+"""Migration: whether a running workflow can go over to another version of its route, and if not,
+why.
 
-Owns the rules alone; `mesh.core.decide.settle.command` asks them for an operator's `migrate`, and the command line for what it would come to. What has not begun may differ in any way. What has begun or is
-settled must still make sense under the new version:
+Owns the rules alone; `mesh.core.decide.settle.command` asks them for an operator's `migrate`, and
+the command line for what it would come to. What has not begun may differ in any way. What has begun
+or is settled must still make sense under the new version:
 
     the step is there                       its state would belong to nothing
     it does the same: kind, and who by      a task that is out, and an output that was made, are that agent's (or that route's)
@@ -11,7 +13,8 @@ settled must still make sense under the new version:
     a loop that goes round stays            its rounds are counted, and its steps go by them
     its budget is of the same things        what it may spend was granted when it began, and since
 
-A step that got stuck before it began (its own expression could not be evaluated) begins anew, by the new version.
+A step that got stuck before it began (its own expression could not be evaluated) begins anew, by
+the new version.
 """
 
 from collections.abc import Iterator
@@ -47,7 +50,11 @@ _NEVER_WORKED: Final = frozenset({"skipped", "blocked", "cancelled"})
 
 
 def misfits(workflow: Workflow, old: Route, new: Route) -> list[str]:
-    """Why this workflow can't go over from `old`, its version, to `new`: one line for each reason, with the step and what to do. Empty if it can."""
+    """Why this workflow can't go over from `old`, its version, to `new`: one line for each reason,
+    with the step and what to do.
+
+    Empty if it can.
+    """
     if workflow.ending is not None:
         return [f"it is being undone, and will end as {workflow.ending.status}: nothing new begins in it"]
     anew = set(to_begin_anew(workflow))
@@ -122,7 +129,9 @@ def _of_parts(it: str, before: dict[str, Any], after: dict[str, Any]) -> Iterato
 
 
 def _of_loop(name: str, repeat: Repeat | None, begun: dict[str, StepState], new: Route) -> Iterator[str]:
-    """A loop is under way from the first of its steps that begins until the step that closes it is settled."""
+    """A loop is under way from the first of its steps that begins until the step that closes it is
+    settled.
+    """
     closing = begun.get(name)
     is_over = closing is not None and closing.status in FINISHED
     if repeat is None or is_over or not any(step in begun for step in repeat.body):

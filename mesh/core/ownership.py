@@ -1,8 +1,10 @@
 """Ownership of a log partition: the log is the lock.
 
-A log partition has one legitimate writer. Whoever takes it appends `OwnerChanged` with a fresh random token, the epoch, reads the partition up to that record, and from
-then on knows the offset that its next append must get. Readers apply a decision only if its epoch is the one in force, so a deposed owner's late append is inert.
-Correctness rests on nothing else: not on group membership, sessions or clocks.
+A log partition has one legitimate writer. Whoever takes it appends `OwnerChanged` with a fresh
+random token, the epoch, reads the partition up to that record, and from then on knows the offset
+that its next append must get. Readers apply a decision only if its epoch is the one in force, so a
+deposed owner's late append is inert. Correctness rests on nothing else: not on group membership,
+sessions or clocks.
 
     Epochs      the reader's rule: which records are effective. Every fold uses it.
     Ownership   the writer's rule: what an acknowledgement means. Only the owner uses it.
@@ -11,11 +13,14 @@ Correctness rests on nothing else: not on group membership, sessions or clocks.
                                                                  |--acknowledged: a gap, gap_read: inert--> owning
                                                                  `--a new token, a refusal, anything else-> lost
 
-Both are state machines without I/O; the service around them (`mesh.services.router.owner`) reads, appends and sends. Everything that affects who owns a partition must live in this
-file, so that its real code can be explored exhaustively (`tests/unit/test_ownership_model.py`).
+Both are state machines without I/O; the service around them (`mesh.services.router.owner`) reads,
+appends and sends. Everything that affects who owns a partition must live in this file, so that its
+real code can be explored exhaustively (`tests/unit/test_ownership_model.py`).
 
-Why a token counts at its first occurrence only: an append whose acknowledgement was lost may land twice, and its second landing must depose nobody. Why it isn't a counter: two routers that take over at
-once would choose the same number. Why it isn't the record's offset: the log could never be copied.
+Why a token counts at its first occurrence only: an append whose acknowledgement was lost may land
+twice, and its second landing must depose nobody. Why it isn't a counter: two routers that take over
+at once would choose the same number. Why it isn't the record's offset: the log could never be
+copied.
 """
 
 from collections.abc import Iterable, Sequence
@@ -35,7 +40,10 @@ class Epochs:
         self.current = current
 
     def observe(self, record: LogRecord) -> bool:
-        """Take in the next record. True if it is an effective decision, or an `OwnerChanged` that counts."""
+        """Take in the next record.
+
+        True if it is an effective decision, or an `OwnerChanged` that counts.
+        """
         if isinstance(record, Decision):
             return record.epoch == self.current
         if record.token in self._seen:
@@ -60,14 +68,18 @@ class Phase(StrEnum):
 
 
 class Gap(NamedTuple):
-    """Offsets [start, stop) that somebody else's records took; they are to be read before the acknowledgement counts."""
+    """Offsets [start, stop) that somebody else's records took; they are to be read before the
+    acknowledgement counts.
+    """
 
     start: int
     stop: int
 
 
 class Lost(NamedTuple):
-    """The ownership is over: drop the partition's state, send nothing unconfirmed; take over anew only if still assigned."""
+    """The ownership is over: drop the partition's state, send nothing unconfirmed; take over anew
+    only if still assigned.
+    """
 
     reason: str
 
@@ -75,8 +87,9 @@ class Lost(NamedTuple):
 class Ownership:
     """One owner's hold on one log partition.
 
-    Appends may be pipelined; acknowledgements are given in the order of the appends. `expected` is the offset that the next acknowledgement must have, `next_offset` the one that the
-    next append should get if all that is under way lands as expected.
+    Appends may be pipelined; acknowledgements are given in the order of the appends. `expected` is
+    the offset that the next acknowledgement must have, `next_offset` the one that the next append
+    should get if all that is under way lands as expected.
     """
 
     __slots__ = ("_epochs", "expected", "in_flight", "phase", "token")
@@ -102,7 +115,8 @@ class Ownership:
         """The log has been read up to our own record; `epochs` is what the fold has seen there."""
         self._must_be(Phase.CATCHING_UP)
         if epochs.current != self.token:
-            # our own record must be the newest token at its own offset, unless it is a late second landing of an older one
+            # our own record must be the newest token at its own offset, unless it is a late second
+            # landing of an older one
             return self.lose("the log does not have our token in force at our own record")
         self._epochs = Epochs(epochs.seen(), epochs.current)
         self.phase = Phase.OWNING
@@ -116,7 +130,10 @@ class Ownership:
         return first
 
     def acknowledged(self, spans: Sequence[tuple[int, int]]) -> list[Gap] | Lost:
-        """An append's spans of (first offset, count). Gaps to be read and given to `gap_read`; none: it is confirmed as it stands."""
+        """An append's spans of (first offset, count).
+
+        Gaps to be read and given to `gap_read`; none: it is confirmed as it stands.
+        """
         if self.phase is not Phase.OWNING:
             return Lost(f"not owning: {self.phase}")
         gaps: list[Gap] = []
@@ -130,7 +147,10 @@ class Ownership:
         return gaps
 
     def gap_read(self, gap: Gap, records: Sequence[LogRecord]) -> Lost | None:
-        """What stands in a gap, all of it, in order. Inert records alone: the acknowledgement counts."""
+        """What stands in a gap, all of it, in order.
+
+        Inert records alone: the acknowledgement counts.
+        """
         if self.phase is not Phase.OWNING:
             return Lost(f"not owning: {self.phase}")
         if len(records) != gap.stop - gap.start:
@@ -144,7 +164,9 @@ class Ownership:
         return None
 
     def lose(self, reason: str) -> Lost:
-        """A refusal, a failed send, an unknown outcome, a revocation: starting afresh is always right."""
+        """A refusal, a failed send, an unknown outcome, a revocation: starting afresh is always
+        right.
+        """
         self.phase = Phase.LOST
         return Lost(reason)
 

@@ -1,6 +1,7 @@
 """Replay: fold a log partition into the states of its workflows, by `evolve` alone.
 
-The owner at take-over, the read model and `mesh log verify` all fold with this code, and so agree to the byte.
+The owner at take-over, the read model and `mesh log verify` all fold with this code, and so agree
+to the byte.
 """
 
 from collections.abc import Iterable
@@ -16,8 +17,10 @@ from mesh.core.state import PartitionState, Workflow
 class PartitionFold:
     """The fold of one log partition, from its first record or from a checkpoint.
 
-    `state`: what the effective decisions give. `next_offset`: the offset after the last record taken in. `takeovers`: owners in a row that made no progress in position;
-    `attempted`: the input (topic, offset) that the last of them announced before it touched it, if no decision on it followed.
+    `state`: what the effective decisions give. `next_offset`: the offset after the last record
+    taken in. `takeovers`: owners in a row that made no progress in position; `attempted`: the input
+    (topic, offset) that the last of them announced before it touched it, if no decision on it
+    followed.
     """
 
     __slots__ = ("attempted", "epochs", "next_offset", "partition", "state", "takeovers")
@@ -33,7 +36,10 @@ class PartitionFold:
         self.attempted: tuple[str, int] | None = None
 
     def apply(self, offset: int, record: LogRecord) -> bool:
-        """Take in the record at `offset`. True if it is an effective decision: the state has evolved by it."""
+        """Take in the record at `offset`.
+
+        True if it is an effective decision: the state has evolved by it.
+        """
         self.next_offset = offset + 1
         counts = self.epochs.observe(record)
         if not isinstance(record, Decision):
@@ -49,7 +55,8 @@ class PartitionFold:
         if isinstance(last, InputAttempted):
             self.attempted = (last.topic, last.offset)
         elif not decision.events or decision.positions != self.state.positions:
-            # inputs were decided, or an owner stopped in good order; a timer that fires says nothing of the input that may be the poison
+            # inputs were decided, or an owner stopped in good order; a timer that fires says
+            # nothing of the input that may be the poison
             self.attempted = None
             self.takeovers = 0
 
@@ -63,7 +70,9 @@ def apply_decision(state: PartitionState, decision: Decision) -> None:
 
 
 def settle(state: PartitionState, decision: Decision, workflow: Workflow | None) -> None:
-    """Put the workflow as it is after `decision` in its place, with the positions, watermark, mark and sequence that the decision carries."""
+    """Put the workflow as it is after `decision` in its place, with the positions, watermark, mark
+    and sequence that the decision carries.
+    """
     if workflow is None:
         state.workflows.pop(decision.workflow_id, None)
     else:
@@ -80,8 +89,10 @@ def settle(state: PartitionState, decision: Decision, workflow: Workflow | None)
 def is_repeated(state: PartitionState, given: InboxInput) -> bool:
     """Whether this input had been copied, or sent, before, and it is decided.
 
-    One watermark for each source partition is enough: ingress copies a partition in its order, and after a crash from a place it had not yet passed, so that what comes for the first
-    time comes in order, and all that stands at or below the watermark has been here. Other owners send in the order of their sequence, likewise.
+    One watermark for each source partition is enough: ingress copies a partition in its order, and
+    after a crash from a place it had not yet passed, so that what comes for the first time comes in
+    order, and all that stands at or below the watermark has been here. Other owners send in the
+    order of their sequence, likewise.
     """
     seen = state.watermarks.get(f"{given.source_topic}/{given.source_partition}")
     return seen is not None and (given.source_offset, given.source_index) <= seen

@@ -1,7 +1,8 @@
 """A route as the core uses it: validated, compiled, immutable.
 
-Owns the shape of a routing rule. It must not read files: `mesh.codec.route_file` reads YAML and reports problems by line;
-`mesh.routes.compiler` turns a plain document into a `Route`. `decide` is its reader.
+Owns the shape of a routing rule. It must not read files: `mesh.codec.route_file` reads YAML and
+reports problems by line; `mesh.routes.compiler` turns a plain document into a `Route`. `decide` is
+its reader.
 """
 
 from typing import Any, Literal, Protocol
@@ -23,14 +24,18 @@ OnTimeout = Literal["incident", "fail", "skip"]
 
 
 class ExpressionError(Exception):
-    """An expression could not be evaluated: a missing path, types that don't fit. The message names the path and the expression."""
+    """An expression could not be evaluated: a missing path, types that don't fit.
+
+    The message names the path and the expression.
+    """
 
 
 class Expression(Protocol):
     """A compiled CEL expression."""
 
     source: str  # as written
-    paths: frozenset[str]  # what it reads, e.g. "steps.classify.severity"; for checks and for `rejection is taken`
+    # what it reads, e.g. "steps.classify.severity"; for checks and for `rejection is taken`
+    paths: frozenset[str]
 
     def evaluate(self, scope: Scope) -> Any:
         """The value, as JSON types. Raises `ExpressionError`."""
@@ -42,7 +47,10 @@ class Expression(Protocol):
 
 
 class Template(Protocol):
-    """A JSON value whose strings may hold `${{ expression }}`. A string that is one expression whole gives its value, of any type."""
+    """A JSON value whose strings may hold `${{ expression }}`.
+
+    A string that is one expression whole gives its value, of any type.
+    """
 
     source: Any
     paths: frozenset[str]
@@ -55,7 +63,8 @@ class Template(Protocol):
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
     """How often and when a failed attempt is made again.
 
-    Attempt n+1 waits `min(max_backoff_s, backoff_s * factor ** (n - 1))`, less up to `jitter` of itself, by the hash of the attempt's id.
+    Attempt n+1 waits `min(max_backoff_s, backoff_s * factor ** (n - 1))`, less up to `jitter` of
+    itself, by the hash of the attempt's id.
     """
 
     attempts: int = 3  # all of them, the first too; >= 1
@@ -74,7 +83,10 @@ class HandOver(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Periods(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How long an attempt may be without a sign of life of its agent (docs/adr/0009). It travels with the task, for the agent signs only what somebody waits for."""
+    """How long an attempt may be without a sign of life of its agent (docs/adr/0009).
+
+    It travels with the task, for the agent signs only what somebody waits for.
+    """
 
     start_timeout_s: float | None = None  # from dispatch until an agent has begun it
     run_timeout_s: float | None = None  # from then to its result
@@ -94,7 +106,10 @@ class Periods(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class StepLimit(msgspec.Struct, frozen=True, kw_only=True):
-    """The limit that a step's tasks are under. `key`: one of its own for each value of this template on `event`."""
+    """The limit that a step's tasks are under.
+
+    `key`: one of its own for each value of this template on `event`.
+    """
 
     name: str
     limit: Limit
@@ -102,7 +117,9 @@ class StepLimit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AgentWork(msgspec.Struct, frozen=True, kw_only=True):
-    """A task for `agent`; or for whichever agent is chosen for `capability`, and then `agent` is empty."""
+    """A task for `agent`; or for whichever agent is chosen for `capability`, and then `agent` is
+    empty.
+    """
 
     agent: str
     capability: str = ""
@@ -122,13 +139,19 @@ class ApprovalWork(msgspec.Struct, frozen=True, kw_only=True):
     role: str
     deadline_s: float | None  # None: never
     on_expiry: OnExpiry = "reject"
-    payload_schema: dict[str, Any] | None = None  # JSON Schema for edits; else the schema of `payload_from`'s agent
-    payload_from: str | None = None  # the agent whose output the payload is, where it is exactly one step's
+    # JSON Schema for edits; else the schema of `payload_from`'s agent
+    payload_schema: dict[str, Any] | None = None
+    # the agent whose output the payload is, where it is exactly one step's
+    payload_from: str | None = None
     payload_step: str | None = None  # that step, where its agent is chosen for a capability
 
 
 class AwaitedEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """Which event a step waits for. `key` makes the workflow's key of it (None: the route's own `key` does), or the value of an `alias`; `condition` may read more than the event."""
+    """Which event a step waits for.
+
+    `key` makes the workflow's key of it (None: the route's own `key` does), or the value of an
+    `alias`; `condition` may read more than the event.
+    """
 
     type: str
     key: Template | None = None
@@ -143,11 +166,14 @@ class CallWork(msgspec.Struct, frozen=True, kw_only=True):
     input: Template  # the `event.data` of the called workflow
     timeout_s: float | None = None  # None: it takes as long as it takes
     on_exhausted: OnExhausted = "incident"
-    reserve: dict[str, float] = {}  # of the workflow's budget, for each call: the called workflow's budget
+    # of the workflow's budget, for each call: the called workflow's budget
+    reserve: dict[str, float] = {}
 
 
 class WaitWork(msgspec.Struct, frozen=True, kw_only=True):
-    """One of: `seconds` from now; `until`, a template that gives an RFC 3339 time; `event`, at most `timeout_s` long (None: without end)."""
+    """One of: `seconds` from now; `until`, a template that gives an RFC 3339 time; `event`, at most
+    `timeout_s` long (None: without end).
+    """
 
     seconds: float | None = None
     until: Template | None = None
@@ -163,13 +189,18 @@ class ValueWork(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EmitWork(msgspec.Struct, frozen=True, kw_only=True):
-    """A CloudEvent on the events topic: `event` renders to its attributes `type`, `data`, and perhaps `subject`."""
+    """A CloudEvent on the events topic: `event` renders to its attributes `type`, `data`, and
+    perhaps `subject`.
+    """
 
     event: Template
 
 
 class EndWork(msgspec.Struct, frozen=True, kw_only=True):
-    """The workflow ends here, whatever is still under way. `output` None: the outputs of the steps that nobody needs."""
+    """The workflow ends here, whatever is still under way.
+
+    `output` None: the outputs of the steps that nobody needs.
+    """
 
     status: Literal["completed", "failed", "rejected"]
     reason: Template
@@ -182,7 +213,8 @@ Work = AgentWork | ApprovalWork | CallWork | WaitWork | ValueWork | EmitWork | E
 class ForEach(msgspec.Struct, frozen=True, kw_only=True):
     """The step's work is done for each item of a list.
 
-    `concurrency`: at most so many at once. A step whose failed items are no more than `tolerated(total)` has succeeded.
+    `concurrency`: at most so many at once. A step whose failed items are no more than
+    `tolerated(total)` has succeeded.
     """
 
     items: Template
@@ -195,7 +227,8 @@ class ForEach(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Repeat(msgspec.Struct, frozen=True, kw_only=True):
-    """When this step is done and `until` is false, everything from `start` on is done again, up to `limit` rounds in all.
+    """When this step is done and `until` is false, everything from `start` on is done again, up to
+    `limit` rounds in all.
 
     `body`: the steps of the loop, in the route's order; the last is this one.
     """
@@ -208,7 +241,9 @@ class Repeat(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """`enough`: how many of `needs` must have succeeded (None: all must be done); `first_of`: then the others are cancelled."""
+    """`enough`: how many of `needs` must have succeeded (None: all must be done); `first_of`: then
+    the others are cancelled.
+    """
 
     name: str
     needs: tuple[str, ...]
@@ -219,11 +254,14 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     for_each: ForEach | None = None
     repeat: Repeat | None = None
     undo: AgentWork | None = None
-    alias: Template | None = None  # under which later events find the workflow, once the step has succeeded
+    # under which later events find the workflow, once the step has succeeded
+    alias: Template | None = None
 
 
 class Trigger(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events start the route: by CloudEvents type, then by guard (`on: {type: ..., if: ...}`); or, without a type, at which times (`on: {schedule: ...}`)."""
+    """Which events start the route: by CloudEvents type, then by guard (`on: {type: ..., if:
+    ...}`); or, without a type, at which times (`on: {schedule: ...}`).
+    """
 
     type: str = ""
     condition: Expression | None = None
@@ -231,7 +269,11 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run may spend. `limits`: tokens, usd, and hops (tasks sent, each attempt one). Exhausted: the workflow fails, or somebody with `role` is asked for more."""
+    """What a run may spend.
+
+    `limits`: tokens, usd, and hops (tasks sent, each attempt one). Exhausted: the workflow fails,
+    or somebody with `role` is asked for more.
+    """
 
     limits: dict[str, float]
     time_s: float | None = None
@@ -249,11 +291,15 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     closed_retention_s: float = 30 * 86_400.0
     steps: dict[str, Step]  # in an order in which each stands after those it needs
     dependents: dict[str, tuple[str, ...]]  # step -> the steps that need it, in that order
-    output: Template | None = None  # the outcome's data; None: the outputs of the steps that nobody needs
+    # the outcome's data; None: the outputs of the steps that nobody needs
+    output: Template | None = None
     budget: Budget | None = None
-    priority: Template | None = None  # on `event`: a number, higher goes first where tasks are queued
-    keep_events_s: float = 86_400.0  # how long an event that a step will wait for is kept before the workflow starts
-    is_sparse: bool = False  # a step may act before all that it may read is done: what is not there is null
+    # on `event`: a number, higher goes first where tasks are queued
+    priority: Template | None = None
+    # how long an event that a step will wait for is kept before the workflow starts
+    keep_events_s: float = 86_400.0
+    # a step may act before all that it may read is done: what is not there is null
+    is_sparse: bool = False
     reads_status: bool = False  # some expression reads `status`
     awaited: tuple[AwaitedEvent, ...] = ()  # what its steps wait for
     looped: frozenset[str] = frozenset()  # the steps of its loops' bodies

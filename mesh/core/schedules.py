@@ -1,8 +1,11 @@
-"""Schedules: at which times a route starts by itself, as cron says it, on the clocks of a time zone.
+"""Schedules: at which times a route starts by itself, as cron says it, on the clocks of a time
+zone.
 
-Pure, given the zone's rules as this machine has them: whoever decides on a time writes it down, so that replay never asks again. Times are milliseconds since the epoch, UTC.
-Where clocks are put forward, a time that they leap over is the first after the leap; where they are put back, a time of day that comes twice counts once, at its first; a schedule that runs every hour or
-more often (`*` in its minutes or hours) keeps going through both (Debian's cron, as cronsim has it).
+Pure, given the zone's rules as this machine has them: whoever decides on a time writes it down, so
+that replay never asks again. Times are milliseconds since the epoch, UTC. Where clocks are put
+forward, a time that they leap over is the first after the leap; where they are put back, a time of
+day that comes twice counts once, at its first; a schedule that runs every hour or more often (`*`
+in its minutes or hours) keeps going through both (Debian's cron, as cronsim has it).
 """
 
 from collections.abc import Iterator
@@ -18,7 +21,8 @@ FIRED_TYPE: Final = "mesh.schedule.fired"
 """The type of the event that a scheduled workflow starts with. No route need take it: a schedule names its route."""
 
 _FIELDS: Final = 5
-_WINDOW_MS: Final = 3_600_000  # the first look back for the last time; each further one is `_WIDER` times as long
+# the first look back for the last time; each further one is `_WIDER` times as long
+_WINDOW_MS: Final = 3_600_000
 _WIDER: Final = 24
 _SOME_DAY: Final = datetime(2000, 1, 1, tzinfo=UTC)  # for checks, which must not depend on the day
 
@@ -74,7 +78,8 @@ def last_time(schedule: Schedule, due_ms: int, now_ms: int) -> int:
 def _times(schedule: Schedule, after_ms: int) -> Iterator[int]:
     after = datetime.fromtimestamp(after_ms // 1000, ZoneInfo(schedule.timezone))
     times = (int(found.timestamp()) * 1000 for found in CronSim(schedule.cron, after))
-    return (at_ms for at_ms in times if at_ms > after_ms)  # within an hour that comes twice, cronsim gives its first
+    # within an hour that comes twice, cronsim gives its first
+    return (at_ms for at_ms in times if at_ms > after_ms)
 
 
 def rfc3339(at_ms: int) -> str:
@@ -83,7 +88,10 @@ def rfc3339(at_ms: int) -> str:
 
 
 def fired_event(route: str, at_ms: int, late_s: int) -> dict[str, Any]:
-    """The CloudEvent that the workflow of this time starts with. `late_s`: whole seconds that it starts after its time."""
+    """The CloudEvent that the workflow of this time starts with.
+
+    `late_s`: whole seconds that it starts after its time.
+    """
     time = rfc3339(at_ms)
     return {
         "specversion": "1.0",

@@ -1,6 +1,7 @@
 """A workflow's state, and a partition's: values that `evolve` makes of decisions and nothing else.
 
-Canonical JSON of a `Workflow` (`mesh.codec.state.canonical_workflow`) is what two folds of the same log must agree on to the byte.
+Canonical JSON of a `Workflow` (`mesh.codec.state.canonical_workflow`) is what two folds of the same
+log must agree on to the byte.
 """
 
 from typing import Any, Literal
@@ -51,7 +52,9 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How far a for-each is: items of `total` that have begun (always from the first on), are settled, have failed."""
+    """How far a for-each is: items of `total` that have begun (always from the first on), are
+    settled, have failed.
+    """
 
     total: int
     begun: int = 0
@@ -71,9 +74,12 @@ class KeptEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Of a schedule's workflow: what holds, and when it starts the route next. `schedule` None: it does not start any more.
+    """Of a schedule's workflow: what holds, and when it starts the route next.
 
-    `since_ms`: the broker's time from which this definition of the route holds; with the digest it says which of two is the newer.
+    `schedule` None: it does not start any more.
+
+    `since_ms`: the broker's time from which this definition of the route holds; with the digest it
+    says which of two is the newer.
     """
 
     schedule: Schedule | None
@@ -83,14 +89,19 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Unheard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A call that nobody waits for any more, and that has still to end: the workflow's id, and what stays reserved until then."""
+    """A call that nobody waits for any more, and that has still to end: the workflow's id, and what
+    stays reserved until then.
+    """
 
     called: str
     reserved: dict[str, float] = {}
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A run's budget: what it may spend, has spent, and has promised to tasks that are out. By name: tokens, usd, hops."""
+    """A run's budget: what it may spend, has spent, and has promised to tasks that are out.
+
+    By name: tokens, usd, hops.
+    """
 
     limits: dict[str, float]
     spent: dict[str, float] = {}
@@ -101,7 +112,10 @@ class Account(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How a workflow will end when what it did is undone. `undo`: the steps that are still to be undone, the next first."""
+    """How a workflow will end when what it did is undone.
+
+    `undo`: the steps that are still to be undone, the next first.
+    """
 
     status: Literal["failed", "rejected", "cancelled"]
     reason: str
@@ -109,7 +123,10 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class StepState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A step that has begun or been settled; a step that waits for its needs has no state yet. Items and compensations have states of their own (`mesh.core.ids`)."""
+    """A step that has begun or been settled; a step that waits for its needs has no state yet.
+
+    Items and compensations have states of their own (`mesh.core.ids`).
+    """
 
     status: StepStatus
     task_id: str = ""  # or the approval's id
@@ -126,7 +143,8 @@ class StepState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     payload_schema: dict[str, Any] | None = None  # approval
     incident: Incident | None = None
     agent: str = ""
-    periods: Periods | None = None  # of the attempt under way; None: nobody listens for its signs of life
+    # of the attempt under way; None: nobody listens for its signs of life
+    periods: Periods | None = None
     called: str = ""  # the workflow that it called
     error: str = ""  # the last attempt's failure, `kind: message`
     round: int = 1  # of its loop
@@ -137,13 +155,17 @@ class StepState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         None  # what has counted for each attempt before; a late word corrects it
     )
     awaits: str = ""  # waiting: the type of the event; empty where only a time is awaited
-    acted: bool = False  # an earlier attempt or round of it was done, or may have been, whatever the status says now
+    # an earlier attempt or round of it was done, or may have been, whatever the status says now
+    acted: bool = False
     alias: str = ""  # the id of the alias that it has, or has asked for
     claim: int = 0  # how often it has asked for its alias
 
 
 class Workflow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One run of a workflow, live or lately ended. After the end, payloads are dropped (the log has them) and `forget_at_ms` is set."""
+    """One run of a workflow, live or lately ended.
+
+    After the end, payloads are dropped (the log has them) and `forget_at_ms` is set.
+    """
 
     workflow_id: str
     run_id: str
@@ -162,11 +184,13 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     steps: dict[str, StepState]
     closed_retention_s: float = 30 * 86_400.0
     caller: Caller | None = None  # the step that called it
-    earlier_runs: tuple[str, ...] = ()  # of this id, newest last: their start events, sent again, start nothing
+    # of this id, newest last: their start events, sent again, start nothing
+    earlier_runs: tuple[str, ...] = ()
     account: Account | None = None  # where the route has a budget
     expires_at_ms: int | None = None  # when the budget's time is over
     kept: tuple[KeptEvent, ...] = ()  # for steps that will wait for them
-    heard: tuple[str, ...] = ()  # marks of the events that steps took, newest last: sent again, they count for nothing
+    # marks of the events that steps took, newest last: sent again, they count for nothing
+    heard: tuple[str, ...] = ()
     ending: Ending | None = None  # being undone before it ends
     aliases: tuple[str, ...] = ()  # ids of those that it has asked for
     holder: Caller | None = None  # of an alias: the step whose workflow has it
@@ -178,10 +202,12 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class PartitionState(msgspec.Struct, kw_only=True):
-    """Everything that the fold of one log partition gives. Mutable: its owner, and the fold, are its only writers.
+    """Everything that the fold of one log partition gives.
 
-    `watermarks`: for each source partition (`<topic>/<partition>`), the (offset, index) of the last inbox record decided.
-    `sequence`: how many records the decisions have sent to other workflows.
+    Mutable: its owner, and the fold, are its only writers.
+
+    `watermarks`: for each source partition (`<topic>/<partition>`), the (offset, index) of the last
+    inbox record decided. `sequence`: how many records the decisions have sent to other workflows.
     """
 
     workflows: dict[str, Workflow] = {}
@@ -192,7 +218,9 @@ class PartitionState(msgspec.Struct, kw_only=True):
 
 
 class AgentCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What an agent says of itself on `mesh.agents`; the contract is `topics/schemas/agent-card.json`."""
+    """What an agent says of itself on `mesh.agents`; the contract is
+    `topics/schemas/agent-card.json`.
+    """
 
     name: str
     version: str
@@ -206,8 +234,10 @@ class AgentCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     expires_after_s: float = 30.0
     stopped: bool = False
     capabilities: tuple[str, ...] = ()
-    registration: bool = False  # not one process's card: the agent's own, which outlasts its processes
-    max_outstanding: int | None = None  # tasks that all routers together may have sent it and not heard of
+    # not one process's card: the agent's own, which outlasts its processes
+    registration: bool = False
+    # tasks that all routers together may have sent it and not heard of
+    max_outstanding: int | None = None
 
 
 class Directory(msgspec.Struct, frozen=True, kw_only=True):
@@ -218,5 +248,6 @@ class Directory(msgspec.Struct, frozen=True, kw_only=True):
     routes: dict[str, str] = {}  # name -> digest of the active version
     alive: frozenset[str] = frozenset()  # agents of which some process renews its card
     registered: dict[str, tuple[str, ...]] = {}  # capability -> agents
-    chosen: dict[str, str] = {}  # attempt id -> agent: for whoever decides again what the log has decided
+    # attempt id -> agent: for whoever decides again what the log has decided
+    chosen: dict[str, str] = {}
     topic_prefix: str = "mesh."

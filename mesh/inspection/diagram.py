@@ -1,8 +1,11 @@
 """A picture of a route, or of one workflow on it, as a Mermaid flowchart.
 
-Owns the drawing: tasks are boxes (a stack of them where there is one for each item), questions to people hexagons, calls boxes with double sides, waits half round, values slanted, events flags, ends round; loops go back
-with their bound, what undoes is dashed. Of a workflow, each step has the colour of its status, how long it took, its items as counts and its round, and the way that was gone is drawn thick. Everything from outside is
-escaped. It reads nothing: `mesh routes graph` brings route, state and decisions.
+Owns the drawing: tasks are boxes (a stack of them where there is one for each item), questions to
+people hexagons, calls boxes with double sides, waits half round, values slanted, events flags, ends
+round; loops go back with their bound, what undoes is dashed. Of a workflow, each step has the
+colour of its status, how long it took, its items as counts and its round, and the way that was gone
+is drawn thick. Everything from outside is escaped. It reads nothing: `mesh routes graph` brings
+route, state and decisions.
 """
 
 import re
@@ -275,7 +278,9 @@ def _awaited(work: WaitWork) -> str:
 
 
 def _expression(source: Any) -> str:
-    """A template as it is read: `{expression}` within text, and one that is an expression whole as that."""
+    """A template as it is read: `{expression}` within text, and one that is an expression whole as
+    that.
+    """
     text = source if isinstance(source, str) else orjson.dumps(source).decode()
     found = _HOLE.fullmatch(text)
     return found[1] if found else _HOLE.sub(r"{\1}", text)
@@ -332,7 +337,9 @@ def _undone(name: str, workflow: Workflow | None) -> list[str]:
 
 
 def _status(name: str, workflow: Workflow) -> str:
-    """What is not reached has a colour of its own; a for-each of which an item is an operator's has that of an incident."""
+    """What is not reached has a colour of its own; a for-each of which an item is an operator's has
+    that of an incident.
+    """
     state = workflow.steps.get(name)
     if state is None:
         return "to_come"

@@ -1,6 +1,7 @@
 """What became of an event: the answer to an upstream team's first question.
 
-Owns the judgement, made of the read model and a few look-ups at the broker. It changes nothing. Called by `mesh event`, later by the console.
+Owns the judgement, made of the read model and a few look-ups at the broker. It changes nothing.
+Called by `mesh event`, later by the console.
 
     in the backlog?  -> waiting          ingress has not read it
     dead-lettered?   -> dead_lettered    and why
@@ -40,8 +41,9 @@ READ_TIMEOUT_S = 30.0
 class WorkflowTouched(msgspec.Struct, frozen=True, kw_only=True):
     """What the event did to one workflow.
 
-    `effect`: started, repeated; received (a step waited for it, or took it when it began to wait), kept (until a step waits for it), unclaimed (no step took it), dismissed (it changed
-    nothing); parked; or decided.
+    `effect`: started, repeated; received (a step waited for it, or took it when it began to wait),
+    kept (until a step waits for it), unclaimed (no step took it), dismissed (it changed nothing);
+    parked; or decided.
     """
 
     workflow_id: str

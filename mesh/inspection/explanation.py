@@ -1,6 +1,8 @@
-"""Explanations of events: which routes it starts and which not, in which workflows a step waits for it, what every part of their conditions came to, and what would happen first.
+"""Explanations of events: which routes it starts and which not, in which workflows a step waits for
+it, what every part of their conditions came to, and what would happen first.
 
-Owns the answers as values. It decides nothing by itself: `RouteIndex` matches and `decide` starts and goes on, on a workflow that nobody keeps. `mesh routes explain` shows it.
+Owns the answers as values. It decides nothing by itself: `RouteIndex` matches and `decide` starts
+and goes on, on a workflow that nobody keeps. `mesh routes explain` shows it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,9 +26,13 @@ from mesh.routes.expressions.subexpressions import Part, parts_of
 
 
 class First(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that would happen at once. `what`: dispatch, ask, call, wait, for_each, value, emit, take, hold, skip, cancel, incident, ended, nothing.
+    """One thing that would happen at once.
 
-    `value`: the task's input, the approval's payload, the value, the data of the event or of the outcome.
+    `what`: dispatch, ask, call, wait, for_each, value, emit, take, hold, skip, cancel, incident,
+    ended, nothing.
+
+    `value`: the task's input, the approval's payload, the value, the data of the event or of the
+    outcome.
     """
 
     what: str
@@ -38,7 +44,10 @@ class First(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Awaited(msgspec.Struct, frozen=True, kw_only=True):
-    """What a step that waits for events of this type says to this one. `workflow_id`: empty where its key can't be made; an alias's where nobody is known to have it. `takes`: whether it takes it; None where that hangs on a workflow that is not known here.
+    """What a step that waits for events of this type says to this one.
+
+    `workflow_id`: empty where its key can't be made; an alias's where nobody is known to have it.
+    `takes`: whether it takes it; None where that hangs on a workflow that is not known here.
 
     `condition`: what the `if` of the wait comes to, where that can be told.
     """
@@ -53,7 +62,10 @@ class Awaited(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RouteSaid(msgspec.Struct, frozen=True, kw_only=True):
-    """What one route says to an event. `guard`, `key`: what their parts came to, where the route has them and they were asked."""
+    """What one route says to an event.
+
+    `guard`, `key`: what their parts came to, where the route has them and they were asked.
+    """
 
     route: str
     digest: str
@@ -69,7 +81,11 @@ class RouteSaid(msgspec.Struct, frozen=True, kw_only=True):
 def explain_event(
     routes: Iterable[Route], event: dict[str, Any], *, workflows: Mapping[str, Workflow] | None = None, now_ms: int
 ) -> list[RouteSaid]:
-    """Every route's answer, in the order of their names. `workflows`: those that are there already, by id, and aliases; one of them may take the start for a repeat, or wait for the event. None: nobody knows them."""
+    """Every route's answer, in the order of their names.
+
+    `workflows`: those that are there already, by id, and aliases; one of them may take the start
+    for a repeat, or wait for the event. None: nobody knows them.
+    """
     named = {route.name: route for route in routes}
     directory = Directory(routes={name: route.digest for name, route in named.items()})
     return [_said(named[name], event, workflows, directory, now_ms) for name in sorted(named)]

@@ -1,8 +1,9 @@
 """The state of a whole mesh on one screen, and why something in it is stuck.
 
-Owns the judgement; it changes nothing. It sees what any process can see: positions in the log against the ends of topics, what groups have
-committed, agents' cards. "Stuck" always means that a record has been there for `PATIENCE_MS` and is still unread, so that a burst that is just being worked on
-is never called so. Called by `mesh status`, later by the console.
+Owns the judgement; it changes nothing. It sees what any process can see: positions in the log
+against the ends of topics, what groups have committed, agents' cards. "Stuck" always means that a
+record has been there for `PATIENCE_MS` and is still unread, so that a burst that is just being
+worked on is never called so. Called by `mesh status`, later by the console.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,7 +33,10 @@ class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Backlog(msgspec.Struct, frozen=True, kw_only=True):
-    """What ingress has yet to read of one topic. `overdue`: of these, records older than `PATIENCE_MS`."""
+    """What ingress has yet to read of one topic.
+
+    `overdue`: of these, records older than `PATIENCE_MS`.
+    """
 
     topic: str
     lag: int
@@ -40,7 +44,11 @@ class Backlog(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """`running`: steps whose task is out. `alive`: replicas whose card holds. `lag` None: it has no task topic. `capabilities`: those that it is registered for."""
+    """`running`: steps whose task is out.
+
+    `alive`: replicas whose card holds. `lag` None: it has no task topic. `capabilities`: those that
+    it is registered for.
+    """
 
     name: str
     alive: int
@@ -226,7 +234,7 @@ def _partitions(
     return tuple(rows)
 
 
-# Why something is stuck ---------------------------------------------------------------------------------------------------------------
+# Why something is stuck ---------------------------------------------------------------------------
 
 
 def _stuck_routers(

@@ -1,7 +1,8 @@
-"""Replays of recorded workflows against changed rules: reads the runs off the log, and rehearses each (`mesh.inspection.what_if`).
+"""Replays of recorded workflows against changed rules: reads the runs off the log, and rehearses
+each (`mesh.inspection.what_if`).
 
-Owns the reading, by `Broker.reader` from the log's first record on, since only so is it known which decisions count. It sends nothing.
-`mesh routes replay` calls it.
+Owns the reading, by `Broker.reader` from the log's first record on, since only so is it known which
+decisions count. It sends nothing. `mesh routes replay` calls it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,11 @@ READ_TIMEOUT_S: Final = 30.0
 
 
 async def read_runs(broker: Broker, topics: Topics, *, routes: Sequence[str], since_ms: int) -> list[Run]:
-    """The runs of these routes' workflows that started at `since_ms` or later, the first started first. Raises `NotFound` where there is no log."""
+    """The runs of these routes' workflows that started at `since_ms` or later, the first started
+    first.
+
+    Raises `NotFound` where there is no log.
+    """
     info = (await broker.topics()).get(topics.log)
     if info is None:
         raise NotFound(
@@ -68,5 +73,8 @@ class _Reading:
 def replay_runs(
     runs: Sequence[Run], routes: Mapping[str, Route], *, roles: Mapping[str, frozenset[str]] | None = None
 ) -> list[Rehearsal]:
-    """Every run under the route of its name. `roles`: person to roles; None: whoever answered had the role."""
+    """Every run under the route of its name.
+
+    `roles`: person to roles; None: whoever answered had the role.
+    """
     return [rehearse(run, routes[run.started.route], roles) for run in runs]

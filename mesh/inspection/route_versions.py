@@ -1,6 +1,8 @@
-"""Stored route versions: which there are, which are active, what runs on them, and how two of them differ.
+"""Stored route versions: which there are, which are active, what runs on them, and how two of them
+differ.
 
-Owns what people are told of `mesh.definitions`, and the difference of two documents. It changes nothing. The commands of `mesh routes`, `mesh event` and `mesh run` call it.
+Owns what people are told of `mesh.definitions`, and the difference of two documents. It changes
+nothing. The commands of `mesh routes`, `mesh event` and `mesh run` call it.
 """
 
 from collections.abc import Iterator
@@ -27,7 +29,10 @@ class Stored(NamedTuple):
     timeline: Timeline
 
     def digests_at(self, at_ms: int) -> dict[str, str]:
-        """The version of each route in effect at a time. In a mesh whose routers are older than activations: the one stored last."""
+        """The version of each route in effect at a time.
+
+        In a mesh whose routers are older than activations: the one stored last.
+        """
         return self._stored_last() if self.timeline.is_empty else self.timeline.at(at_ms)
 
     def digests(self) -> dict[str, str]:
@@ -41,7 +46,9 @@ class Stored(NamedTuple):
 
 
 class Use(msgspec.Struct, frozen=True, kw_only=True):
-    """The workflows that a version has or had: how many run, how many have ended, and when the last one started."""
+    """The workflows that a version has or had: how many run, how many have ended, and when the last
+    one started.
+    """
 
     running: int = 0
     ended: int = 0
@@ -73,7 +80,11 @@ async def read_stored(broker: Broker, topics: Topics) -> Stored:
 
 
 async def active_routes(broker: Broker, topics: Topics, at_ms: int) -> list[Route]:
-    """The routes in effect for an event that the broker takes at `at_ms`, those alone that can be read here. None where the broker holds no mesh."""
+    """The routes in effect for an event that the broker takes at `at_ms`, those alone that can be
+    read here.
+
+    None where the broker holds no mesh.
+    """
     try:
         stored = await read_stored(broker, topics)
     except NotFound:
@@ -83,7 +94,10 @@ async def active_routes(broker: Broker, topics: Topics, at_ms: int) -> list[Rout
 
 
 def uses(db: apsw.Connection) -> dict[str, Use]:
-    """Of every digest that a workflow of the read model has. One workflow counts with its last run."""
+    """Of every digest that a workflow of the read model has.
+
+    One workflow counts with its last run.
+    """
     sql = (
         "SELECT json_extract(CAST(state AS TEXT), '$.digest') AS digest, sum(status = 'running'), sum(status != 'running'),"
         " max(started_at_ms) FROM workflows GROUP BY digest"

@@ -1,4 +1,7 @@
-"""What a step asks a person: `approval`, with its terms and the schema that edits must meet. `compiler` calls this."""
+"""What a step asks a person: `approval`, with its terms and the schema that edits must meet.
+
+`compiler` calls this.
+"""
 
 from collections.abc import Mapping
 from typing import Any, Final, cast
@@ -72,7 +75,9 @@ def _distant_references(schema: Any, path: DocumentPath) -> list[DocumentPath]:
 
 
 def _payload_from(payload: CompiledTemplate | None, steps: Mapping[str, Part], kind: str) -> str | None:
-    """The agent whose output the payload is, where it is exactly one step's; the step where that one is of a capability."""
+    """The agent whose output the payload is, where it is exactly one step's; the step where that
+    one is of a capability.
+    """
     if payload is None or payload.whole is None or len(payload.whole.reads) != 1:
         return None
     path = payload.whole.reads[0].segments

@@ -1,4 +1,7 @@
-"""What a route says of budgets: `budget` at the top, `reserve` on a step. `compiler` and `tasks` call these."""
+"""What a route says of budgets: `budget` at the top, `reserve` on a step.
+
+`compiler` and `tasks` call these.
+"""
 
 from typing import Final
 
@@ -34,7 +37,11 @@ def budget(root: Part) -> Budget | None:
 
 
 def reserve(step: Part, budget: Budget | None, *, is_called: bool) -> dict[str, float]:
-    """What each attempt of the step may take of the route's budget. Where no event starts the route (`is_called`), its callers may let it spend what its own budget does not speak of."""
+    """What each attempt of the step may take of the route's budget.
+
+    Where no event starts the route (`is_called`), its callers may let it spend what its own budget
+    does not speak of.
+    """
     part = step.mapping("reserve", RESERVE_KEYS, "reserve: {tokens: 2000, usd: 0.02}")
     if part is None:
         return {}

@@ -1,9 +1,13 @@
-"""From a plain document to a `Route`: every rule of the route language is checked here, before a router sees it.
+"""From a plain document to a `Route`: every rule of the route language is checked here, before a
+router sees it.
 
-Owns the whole and what it keeps together: the top, the steps, who needs whom, loops, aliases. What is written under one key is read by a module of its own: `triggers`, `tasks` (with calls and
-undoing), `approvals`, `budgets`, `limits`, and `control_flow` for the rest; `reads` checks what expressions read. It must not read files or know lines (`mesh.codec.route_file`), and it must be a function of the document alone: a
-stored definition compiles to an equal route in every router. `mesh.codec.route_file` and `mesh.codec.definitions` call it. docs/routes.md describes the
-language to its users.
+Owns the whole and what it keeps together: the top, the steps, who needs whom, loops, aliases. What
+is written under one key is read by a module of its own: `triggers`, `tasks` (with calls and
+undoing), `approvals`, `budgets`, `limits`, and `control_flow` for the rest; `reads` checks what
+expressions read. It must not read files or know lines (`mesh.codec.route_file`), and it must be a
+function of the document alone: a stored definition compiles to an equal route in every router.
+`mesh.codec.route_file` and `mesh.codec.definitions` call it. docs/routes.md describes the language
+to its users.
 """
 
 import re
@@ -152,7 +156,7 @@ class _RouteCompiler:
         self.root.missing("route", "route: NAME")
         return ""
 
-    # --- steps -----------------------------------------------------------------------------------------------------------------------
+    # --- steps ------------------------------------------------------------------------------------
 
     def parts(self) -> dict[str, Part]:
         if "steps" not in self.root.value:
@@ -305,7 +309,7 @@ class _RouteCompiler:
                         f"need {closing}: what is inside may run again",
                     )
 
-    # --- the whole -------------------------------------------------------------------------------------------------------------------
+    # --- the whole --------------------------------------------------------------------------------
 
     def order(self) -> tuple[str, ...]:
         cycle = find_cycle(self.needs)

@@ -1,6 +1,8 @@
-"""Control flow: the steps that are neither a task nor a question (waits, values, events, ends), and for-each, loops and joins of any step.
+"""Control flow: the steps that are neither a task nor a question (waits, values, events, ends), and
+for-each, loops and joins of any step.
 
-Each function reads one part of the document, notes what is wrong with it and gives the compiled piece; `compiler` calls them and owns the whole.
+Each function reads one part of the document, notes what is wrong with it and gives the compiled
+piece; `compiler` calls them and owns the whole.
 """
 
 import re
@@ -49,7 +51,9 @@ class Join(NamedTuple):
 
 
 def join_of(part: Part) -> tuple[Any, tuple[str | int, ...], Join]:
-    """The list that `needs` names its steps in, the path to it from the step, and how many of them there must be."""
+    """The list that `needs` names its steps in, the path to it from the step, and how many of them
+    there must be.
+    """
     found = part.value.get("needs", [])
     if not isinstance(found, dict):
         return found, ("needs",), Join()

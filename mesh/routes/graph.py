@@ -10,7 +10,9 @@ Needs = Mapping[str, Sequence[str]]
 
 
 def find_cycle(needs: Needs) -> list[str]:
-    """One cycle, closed by its first step (`[a, b, a]`), the first by name; empty where there is none."""
+    """One cycle, closed by its first step (`[a, b, a]`), the first by name; empty where there is
+    none.
+    """
     done: set[str] = set()
     for root in sorted(needs):
         trail: list[str] = []
@@ -30,7 +32,9 @@ def find_cycle(needs: Needs) -> list[str]:
 
 
 def ordered(needs: Needs) -> tuple[str, ...]:
-    """Each step after those it needs, else by name: the same for every spelling of a document, since routers decide in this order."""
+    """Each step after those it needs, else by name: the same for every spelling of a document,
+    since routers decide in this order.
+    """
     waits = {step: len(needed) for step, needed in needs.items()}
     dependents: dict[str, list[str]] = {step: [] for step in needs}
     for step, needed in needs.items():
@@ -66,7 +70,9 @@ def upstream_of(needs: Needs, order: Sequence[str]) -> dict[str, frozenset[str]]
 
 
 def body_of(needs: Needs, order: Sequence[str], start: str, end: str) -> tuple[str, ...]:
-    """All steps on the ways from `start` to `end`, both with them, in the given order; empty where there is no way."""
+    """All steps on the ways from `start` to `end`, both with them, in the given order; empty where
+    there is no way.
+    """
     upstream = upstream_of(needs, order)
     after = {step for step in order if step == start or start in upstream[step]}
     body = tuple(step for step in order if step in after and (step == end or step in upstream[end]))

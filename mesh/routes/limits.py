@@ -1,4 +1,8 @@
-"""What a route says of limits and priority: `limits` and `priority` at the top, `limit` on an agent's step. `compiler` and `tasks` call these."""
+"""What a route says of limits and priority: `limits` and `priority` at the top, `limit` on an
+agent's step.
+
+`compiler` and `tasks` call these.
+"""
 
 import re
 from collections.abc import Mapping

@@ -1,7 +1,8 @@
 """What is wrong with a route, as values: where, what, and how to mend it.
 
-Owns `RouteProblem` and `RouteRefused`, and the cursor (`Part`) with which `compiler` and the modules it calls walk a document and note every problem, not only the first. It must
-not know lines or files: `mesh.codec.route_file` finds the line of a path.
+Owns `RouteProblem` and `RouteRefused`, and the cursor (`Part`) with which `compiler` and the
+modules it calls walk a document and note every problem, not only the first. It must not know lines
+or files: `mesh.codec.route_file` finds the line of a path.
 """
 
 import math
@@ -21,7 +22,8 @@ from mesh.routes.expressions.tokens import ExpressionSyntaxError
 
 DocumentPath = tuple[str | int, ...]
 
-NAME_LENGTH: Final = 63  # characters of a route's, agent's or step's name: they become parts of topics' names and ids
+# characters of a route's, agent's or step's name: they become parts of topics' names and ids
+NAME_LENGTH: Final = 63
 NAME: Final = re.compile(r"[a-z][a-z0-9-]*")  # a route's, an agent's, a capability's or a limit's
 NAME_HINT: Final = f"a-z first, then a-z, 0-9 and -; {NAME_LENGTH} at the most"
 NEVER: Final = "never"  # in the place of a duration: there is no end
@@ -32,7 +34,10 @@ _DURATION_MEND: Final = "write a number and ms, s, m, h or d, such as 30s or 24h
 
 
 class RouteProblem(msgspec.Struct, frozen=True, kw_only=True):
-    """`path` leads to the part of the document: names and places in lists. `on_key`: the key itself is wrong, not its value."""
+    """`path` leads to the part of the document: names and places in lists.
+
+    `on_key`: the key itself is wrong, not its value.
+    """
 
     path: DocumentPath
     message: str
@@ -48,7 +53,10 @@ class RouteProblem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RouteRefused(RouteInvalid):
-    """A document is no route. `problems` are all that was found, in the document's order as far as it has one."""
+    """A document is no route.
+
+    `problems` are all that was found, in the document's order as far as it has one.
+    """
 
     def __init__(self, problems: Iterable[RouteProblem]) -> None:
         self.problems = tuple(problems)
@@ -56,7 +64,9 @@ class RouteRefused(RouteInvalid):
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """An expression of the document reads a path: `path` leads to the string `text`, where it stands."""
+    """An expression of the document reads a path: `path` leads to the string `text`, where it
+    stands.
+    """
 
     path: DocumentPath
     text: str
@@ -115,7 +125,10 @@ def _clipped(text: str) -> str:
 
 
 class Part:
-    """A mapping of the document. Each reader gives the value of a key, or its default, and notes what is wrong with it."""
+    """A mapping of the document.
+
+    Each reader gives the value of a key, or its default, and notes what is wrong with it.
+    """
 
     def __init__(self, value: dict[str, Any], path: DocumentPath, book: Book) -> None:
         self.value = value

@@ -1,8 +1,12 @@
-"""What a route's expressions may read, and where: checked when the route is loaded, so that no event finds it out.
+"""What a route's expressions may read, and where: checked when the route is loaded, so that no
+event finds it out.
 
-`event` is there everywhere; `workflow`, `steps` and `status` are there once a workflow has begun. A step may read those steps alone that it needs, directly or through
-others: of any other it is not sure to find an output. In a loop it may read the whole body, since it finds what the last round gave. `item` and `index` are there for the items of a
-for-each, `round` in a loop, and `start`, the event that started the workflow, where `event` is the one that a wait is for. `compiler` is the only caller.
+`event` is there everywhere; `workflow`, `steps` and `status` are there once a workflow has begun. A
+step may read those steps alone that it needs, directly or through others: of any other it is not
+sure to find an output. In a loop it may read the whole body, since it finds what the last round
+gave. `item` and `index` are there for the items of a for-each, `round` in a loop, and `start`, the
+event that started the workflow, where `event` is the one that a wait is for. `compiler` is the only
+caller.
 """
 
 import re
@@ -33,7 +37,9 @@ _EXTENSION: Final = re.compile("[a-z0-9]+")  # CloudEvents 1.0.2, "Naming conven
 
 
 class Sight(msgspec.Struct, frozen=True, kw_only=True):
-    """`kinds`: of the steps that could be read; `declared`: the names of all; `upstream`: None where the graph does not hold; `loops`: step to the body that it is in."""
+    """`kinds`: of the steps that could be read; `declared`: the names of all; `upstream`: None
+    where the graph does not hold; `loops`: step to the body that it is in.
+    """
 
     kinds: dict[str, str]
     declared: frozenset[str]
@@ -104,7 +110,9 @@ def _root_hint(sight: Sight, root: str) -> str:
 
 
 def _check_event(book: Book, reading: Reading) -> None:
-    """Any attribute may be an extension, as long as its name can be one and is not a near miss of a known one."""
+    """Any attribute may be an extension, as long as its name can be one and is not a near miss of a
+    known one.
+    """
     segments = reading.read.segments
     field = segments[1] if len(segments) > 1 else "data"
     if field in EVENT_FIELDS:

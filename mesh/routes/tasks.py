@@ -1,4 +1,8 @@
-"""What a step has others do: the task of an agent or a capability, with its times, attempts and hand-overs; what undoes it; the call of another route. `compiler` calls these."""
+"""What a step has others do: the task of an agent or a capability, with its times, attempts and
+hand-overs; what undoes it; the call of another route.
+
+`compiler` calls these.
+"""
 
 from collections.abc import Mapping
 from typing import Final, NamedTuple, cast
@@ -36,7 +40,10 @@ MAX_HOPS: Final = 100
 
 
 class Bounds(NamedTuple):
-    """What the top of a route says that its steps are under. `is_called`: no event starts it, and its callers may give it a slice of their budget."""
+    """What the top of a route says that its steps are under.
+
+    `is_called`: no event starts it, and its callers may give it a slice of their budget.
+    """
 
     budget: Budget | None = None
     limits: Mapping[str, Limit] = {}
@@ -102,7 +109,9 @@ def undo(step: Part, bounds: Bounds) -> AgentWork | None:
 
 
 def _times(part: Part) -> tuple[float, Periods | None]:
-    """The time-out from dispatch to result, and the periods of signs of life, none of which may be so long that it can't come."""
+    """The time-out from dispatch to result, and the periods of signs of life, none of which may be
+    so long that it can't come.
+    """
     start_s, run_s, heartbeat_s = (part.duration(key, 0.0) for key in PERIOD_KEYS)
     timeout_s = part.duration("timeout", max(TIMEOUT_S, start_s + run_s))
     if heartbeat_s > (run_s or timeout_s):

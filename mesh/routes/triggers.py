@@ -1,4 +1,7 @@
-"""What starts a route's workflows: `on`, which is events of a type, or the times of a schedule. `compiler` calls this."""
+"""What starts a route's workflows: `on`, which is events of a type, or the times of a schedule.
+
+`compiler` calls this.
+"""
 
 from typing import Final
 

@@ -1,7 +1,8 @@
 """The client: what an upstream team, or an approver's own tool, needs of the mesh.
 
-Owns publishing events, waiting for outcomes, and answering approvals, over nothing but the public topics: it knows no workflow's inside. `mesh.Client`
-(made in `mesh.wiring`) opens a broker for it; the command line uses it too.
+Owns publishing events, waiting for outcomes, and answering approvals, over nothing but the public
+topics: it knows no workflow's inside. `mesh.Client` (made in `mesh.wiring`) opens a broker for it;
+the command line uses it too.
 """
 
 import asyncio
@@ -24,18 +25,22 @@ from mesh.ports import Broker, Clock, Delivery, Entropy, OutRecord, Reader, Reco
 
 Found = TypeVar("Found")
 
-KEPT_EVENTS: Final = 10_000  # published ones whose source the client remembers, so that their id alone is enough
+# published ones whose source the client remembers, so that their id alone is enough
+KEPT_EVENTS: Final = 10_000
 BATCH: Final = 1_000
 
 
 class Client:
-    """A connection of one's own to a mesh. Use it as an async context manager; safe for many tasks of one event loop.
+    """A connection of one's own to a mesh.
+
+    Use it as an async context manager; safe for many tasks of one event loop.
 
         async with await mesh.connect("kafka://localhost:9092") as client:
             event_id = await client.publish({"type": "com.example.ordered", "source": "/shop", "data": {"order": 7}})
             outcome = await client.wait_outcome(event_id, timeout_s=60)
 
-    Every method raises `BrokerUnavailable` where the broker does not answer, and `TopicMissing` where no mesh was set up on it.
+    Every method raises `BrokerUnavailable` where the broker does not answer, and `TopicMissing`
+    where no mesh was set up on it.
     """
 
     def __init__(self, broker: Broker, topics: Topics, *, clock: Clock, entropy: Entropy) -> None:
@@ -58,19 +63,24 @@ class Client:
     async def close(self) -> None:
         await self._broker.close()
 
-    # Events ---------------------------------------------------------------------------------------------------------
+    # Events ---------------------------------------------------------------------------------------
 
     async def publish(self, event: Mapping[str, Any], *, key: str | None = None) -> str:
-        """Publish one CloudEvent, in CloudEvents' JSON format, and return its id when the broker has it.
+        """Publish one CloudEvent, in CloudEvents' JSON format, and return its id when the broker
+        has it.
 
-        `specversion` may be left out, and so may `id`: then it is a fresh one. Publishing the same id and source again is harmless. Raises
-        `MalformedRecord` for what is no CloudEvent, `RecordTooLarge` for one that the broker does not take.
+        `specversion` may be left out, and so may `id`: then it is a fresh one. Publishing the same
+        id and source again is harmless. Raises `MalformedRecord` for what is no CloudEvent,
+        `RecordTooLarge` for one that the broker does not take.
         """
         [event_id] = await self.publish_all([event], key=key)
         return event_id
 
     async def publish_all(self, events: Sequence[Mapping[str, Any]], *, key: str | None = None) -> list[str]:
-        """As `publish`, in one batch; their ids in order. All are checked before the first is sent."""
+        """As `publish`, in one batch; their ids in order.
+
+        All are checked before the first is sent.
+        """
         whole = [{"specversion": "1.0", "id": self._entropy.token(), **event} for event in events]
         records = [self._event_record(event, key) for event in whole]
         outcomes_from = await self._ends(self._topics.outcomes)
@@ -100,9 +110,10 @@ class Client:
     ) -> Outcome:
         """Wait for a workflow's end: how it ended, why, and with what output.
 
-        With the id of an event that this client published (or of any event, if `source` is given), for the run that it started. With a workflow's
-        id, for its last end if it has ended already, else for the next. `since_ms` spares the reading of older outcomes. Raises `TimeoutError`; an event
-        that starts no workflow has no outcome (`mesh event ID` tells what became of it).
+        With the id of an event that this client published (or of any event, if `source` is given),
+        for the run that it started. With a workflow's id, for its last end if it has ended already,
+        else for the next. `since_ms` spares the reading of older outcomes. Raises `TimeoutError`;
+        an event that starts no workflow has no outcome (`mesh event ID` tells what became of it).
         """
         wanted = workflow_or_event_id
         known_source, starts = self._published.get(wanted, (source, None))
@@ -126,7 +137,10 @@ class Client:
     async def follow_requests(
         self, workflow_id: str, starts: Mapping[TopicPartition, int], tell: Callable[[ApprovalRequest], None]
     ) -> None:
-        """Tell each question that this workflow asks people, once each, until cancelled. `starts`: from `request_position`, taken before."""
+        """Tell each question that this workflow asks people, once each, until cancelled.
+
+        `starts`: from `request_position`, taken before.
+        """
         told: set[str] = set()
         reader = await self._broker.reader()
         try:
@@ -144,7 +158,7 @@ class Client:
         """Where this workflow's next question will stand."""
         return await self._starts_now(self._topics.requests, workflow_id)
 
-    # People's answers and commands -----------------------------------------------------------------------------------
+    # People's answers and commands ----------------------------------------------------------------
 
     async def answer(
         self,
@@ -157,10 +171,12 @@ class Client:
         digest: str | None = None,
         timeout_s: float = 60.0,
     ) -> Receipt:
-        """Answer an approval, and wait for the receipt, which says whether the answer counts (`status`: accepted or refused, with `code`).
+        """Answer an approval, and wait for the receipt, which says whether the answer counts
+        (`status`: accepted or refused, with `code`).
 
-        `payload` is an edit: approve this instead of what was asked. `digest` binds the answer to the payload that the person saw. Raises
-        `TimeoutError` where no receipt comes: the answer is on the broker all the same, and counts when a router reads it.
+        `payload` is an edit: approve this instead of what was asked. `digest` binds the answer to
+        the payload that the person saw. Raises `TimeoutError` where no receipt comes: the answer is
+        on the broker all the same, and counts when a router reads it.
         """
         parts = parse_step_id(approval_id)
         if parts is None:
@@ -204,7 +220,9 @@ class Client:
         step: str | None = None,
         to: str = "",
     ) -> str:
-        """Send an operator's command and return its id; what became of it stands in the log (`mesh workflow ID`)."""
+        """Send an operator's command and return its id; what became of it stands in the log (`mesh
+        workflow ID`).
+        """
         command_id = f"command-{self._entropy.token()}"
         record = encode_command(
             topics=self._topics,
@@ -220,7 +238,7 @@ class Client:
         await self._send([record])
         return command_id
 
-    # The way to the broker --------------------------------------------------------------------------------------------
+    # The way to the broker ------------------------------------------------------------------------
 
     async def _send(self, records: Sequence[OutRecord]) -> None:
         failures = await self._broker.send(records)

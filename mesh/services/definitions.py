@@ -1,6 +1,8 @@
-"""What `mesh.definitions` holds: every route version, and which are active since when; and the way to make others active.
+"""What `mesh.definitions` holds: every route version, and which are active since when; and the way
+to make others active.
 
-Owns reading the topic, for routers and for the command line alike, and the order of writing: versions first, and once the broker has them the activation that names them. Whether a version may
+Owns reading the topic, for routers and for the command line alike, and the order of writing:
+versions first, and once the broker has them the activation that names them. Whether a version may
 be made active, its callers say. The rule of what is in effect when is `mesh.core.activation`.
 """
 
@@ -23,7 +25,10 @@ _READ_TIMEOUT_S: Final = 30.0
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
-    """One stored version. `route` is None where this version of the mesh can't read it; `problem` says why."""
+    """One stored version.
+
+    `route` is None where this version of the mesh can't read it; `problem` says why.
+    """
 
     name: str
     digest: str
@@ -45,7 +50,10 @@ class DefinitionsReader:
         self._reading = asyncio.Lock()
 
     async def start(self) -> None:
-        """Read all that is there; begun again after `BrokerUnavailable`, it goes on. Raises `TopicMissing` too."""
+        """Read all that is there; begun again after `BrokerUnavailable`, it goes on.
+
+        Raises `TopicMissing` too.
+        """
         info = (await self._broker.topics()).get(self._topics.definitions)
         if info is None:
             raise TopicMissing(f"topic {self._topics.definitions} is not there: run `mesh topics apply`")
@@ -98,7 +106,10 @@ class DefinitionsReader:
         return version.route if version is not None else None
 
     def route_of(self, name: str, digest: str) -> Route:
-        """The route that is active under this digest. Raises `UnknownFormat` where it can't be read here."""
+        """The route that is active under this digest.
+
+        Raises `UnknownFormat` where it can't be read here.
+        """
         route = self.get(digest)
         if route is None:
             version = self.versions.get(digest)
@@ -138,9 +149,11 @@ async def activate(
     at_ms: int,
     reason: str = "",
 ) -> Placed:
-    """Store `routes` where they are not, and make them, and what `digests` names (None: withdrawn), the routes of their names, all at once.
+    """Store `routes` where they are not, and make them, and what `digests` names (None: withdrawn),
+    the routes of their names, all at once.
 
-    Raises `BrokerUnavailable` where it is unknown what came of it: to do the same again, with a fresh id, is then right.
+    Raises `BrokerUnavailable` where it is unknown what came of it: to do the same again, with a
+    fresh id, is then right.
     """
     new = [route for route in routes if route.digest not in known.versions]
     await _send(broker, [encode_definition(route, topics) for route in new])

@@ -1,7 +1,9 @@
 """The topics that a mesh needs, against those that the broker has.
 
-Owns the reading of `topics/topics.yaml`, and the comparison. It creates what is missing and changes nothing that is there: a partition count can't be lowered, raising
-one would tear workflows apart, and a topic's configuration belongs to whoever runs the cluster. `mesh topics plan` and `mesh topics apply` are its callers.
+Owns the reading of `topics/topics.yaml`, and the comparison. It creates what is missing and changes
+nothing that is there: a partition count can't be lowered, raising one would tear workflows apart,
+and a topic's configuration belongs to whoever runs the cluster. `mesh topics plan` and `mesh topics
+apply` are its callers.
 """
 
 from collections.abc import Sequence
@@ -43,7 +45,8 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """One way in which the broker's topics are not the contract's.
 
-    `missing`: `apply` creates it. `partitions_fixed`: nothing runs until it is mended. `partitions`, `config`: for an operator to judge; the mesh runs.
+    `missing`: `apply` creates it. `partitions_fixed`: nothing runs until it is mended.
+    `partitions`, `config`: for an operator to judge; the mesh runs.
     """
 
     kind: Literal["missing", "partitions_fixed", "partitions", "config"]
@@ -58,7 +61,10 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
 @cache
 def contracts(folder: Path = CONTRACTS) -> tuple[Contract, ...]:
-    """All topics' contracts, in the file's order. Raises `OperatorError` if the file is not there or does not hold."""
+    """All topics' contracts, in the file's order.
+
+    Raises `OperatorError` if the file is not there or does not hold.
+    """
     path = folder / "topics.yaml"
     try:
         document: dict[str, Any] = YAML(typ="safe", pure=True).load(path)
@@ -121,7 +127,8 @@ def _differences(spec: TopicSpec, info: TopicInfo | None, *, fixed: bool) -> lis
             Difference(kind="missing", topic=spec.name, wanted=wanted, found="", mend="`mesh topics apply` creates it")
         ]
     found = [] if info.partitions == spec.partitions else [_of_partitions(spec, info, fixed=fixed)]
-    # A broker that does not tell an entry (SQLite keeps what it was given, no more) is not held to it.
+    # A broker that does not tell an entry (SQLite keeps what it was given, no more) is not held to
+    # it.
     return found + [
         _of_config(spec.name, name, value, info.config[name])
         for name, value in spec.config.items()

@@ -1,6 +1,8 @@
-"""Public fakes, the kit for tests of routes, and contract suites, for those who test agents, routes and adapters.
+"""Public fakes, the kit for tests of routes, and contract suites, for those who test agents, routes
+and adapters.
 
-What tests of routes need is here by name, and loaded when it is first asked for: `from mesh.testing import MeshKit, fails, approves`.
+What tests of routes need is here by name, and loaded when it is first asked for: `from mesh.testing
+import MeshKit, fails, approves`.
 """
 
 from importlib import import_module

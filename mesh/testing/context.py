@@ -12,9 +12,11 @@ def _in_five_minutes() -> datetime:
 
 
 class FakeContext(Context, frozen=True, kw_only=True):
-    """A `Context` with a default for every field: `await classify(Issue(...), FakeContext(attempt=2))`.
+    """A `Context` with a default for every field: `await classify(Issue(...),
+    FakeContext(attempt=2))`.
 
-    The task id and the idempotency key follow the workflow, run and step that are given, as they do in the mesh. `heartbeats` counts the calls of `heartbeat`.
+    The task id and the idempotency key follow the workflow, run and step that are given, as they do
+    in the mesh. `heartbeats` counts the calls of `heartbeat`.
     """
 
     agent: str = "fake"

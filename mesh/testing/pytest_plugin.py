@@ -1,6 +1,7 @@
 """The pytest plugin: the fixture `mesh_kit`, and `--regen`.
 
-pytest finds it by itself where agent-mesh is installed. It is loaded in every run of pytest there, so it imports nothing of the mesh until a test takes the fixture.
+pytest finds it by itself where agent-mesh is installed. It is loaded in every run of pytest there,
+so it imports nothing of the mesh until a test takes the fixture.
 """
 
 from collections.abc import Generator, Iterator
@@ -24,7 +25,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def mesh_kit(request: pytest.FixtureRequest) -> Iterator["MeshKit"]:
-    """A mesh of the test's own, in virtual time: routes, played agents and people (docs/testing-routes.md)."""
+    """A mesh of the test's own, in virtual time: routes, played agents and people
+    (docs/testing-routes.md).
+    """
     from mesh.testing.kit import MeshKit  # noqa: PLC0415 - as the module says
 
     kit = MeshKit(

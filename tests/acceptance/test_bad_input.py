@@ -1,4 +1,5 @@
-"""Bad input on real parts: each gets a clear error, is visible to an operator, loses nothing and stops nothing else.
+"""Bad input on real parts: each gets a clear error, is visible to an operator, loses nothing and
+stops nothing else.
 
 After each kind, a workflow that has nothing to do with it runs to its end.
 """
@@ -50,7 +51,8 @@ MALFORMED: list[tuple[bytes | None, bytes | None, tuple[Header, ...]]] = [
         (*CE[:1], *CE[2:], JSON, ("odd", b"\xff\x00"), ("odd", b"")),
     ),  # binary, without its id
     (None, b'{"n": ', (*CE, JSON)),  # binary, and its data is no JSON
-    (b"s", b'{"specversion": "1.0", "id": "x", "type": "test.plain"}', (STRUCTURED,)),  # structured, without its source
+    # structured, without its source
+    (b"s", b'{"specversion": "1.0", "id": "x", "type": "test.plain"}', (STRUCTURED,)),
     (b"", b"\x80\x81 not JSON", (STRUCTURED,)),
     (None, None, ()),
     (b"bare", b"hello", ()),
@@ -131,7 +133,9 @@ async def test_bad_input_is_told_and_shown_and_stops_nothing_else(desk: Desk) ->
 
 
 async def malformed_events(desk: Desk) -> None:
-    """Each goes to the dead letters, to the byte, with its reason; `mesh dlq` and `mesh event` show it."""
+    """Each goes to the dead letters, to the byte, with its reason; `mesh dlq` and `mesh event` show
+    it.
+    """
     for key, value, headers in MALFORMED:
         await desk.send(desk.mesh.topics.events, key, value, headers)
     letters = await desk.wait_letters(len(MALFORMED))
@@ -152,7 +156,9 @@ async def malformed_events(desk: Desk) -> None:
 
 
 async def too_large(desk: Desk) -> None:
-    """What the mesh does not take is a dead letter; what the broker does not take is refused where it is sent."""
+    """What the mesh does not take is a dead letter; what the broker does not take is refused where
+    it is sent.
+    """
     value = json.dumps({"n": 1, "text": "x" * 600_000}).encode()
     await desk.send(desk.mesh.topics.events, b"large", value, (*CE, JSON))
     letters = await desk.wait_letters(len(MALFORMED) + 1)
@@ -165,7 +171,10 @@ async def too_large(desk: Desk) -> None:
 
 
 async def bad_answers(desk: Desk) -> None:
-    """Refused with a receipt that says why, or a dead letter where it is no answer at all. The approval stays open."""
+    """Refused with a receipt that says why, or a dead letter where it is no answer at all.
+
+    The approval stays open.
+    """
     responses = desk.mesh.topics.responses
 
     async def open_approval() -> str | None:
@@ -216,7 +225,9 @@ async def newest(desk: Desk, count: int, known: dict[str, Receipt]) -> Receipt:
 
 
 async def missing_path(desk: Desk) -> None:
-    """The workflow says which path its expression missed; a retry that changes nothing says it again, and an operator may cancel."""
+    """The workflow says which path its expression missed; a retry that changes nothing says it
+    again, and an operator may cancel.
+    """
     await desk.start("pathless")
     incident = await desk.wait_incident("pathless:1")
     assert (incident["step"], incident["kind"]) == ("work", "expression")
@@ -230,7 +241,9 @@ async def missing_path(desk: Desk) -> None:
 
 
 async def wrong_shape(desk: Desk) -> None:
-    """An agent that returns another shape than its type: not tried again, and the incident names the field."""
+    """An agent that returns another shape than its type: not tried again, and the incident names
+    the field.
+    """
     await desk.start("misshapen")
     incident = await desk.wait_incident("misshapen:1")
     assert (incident["step"], incident["kind"]) == ("work", "non_retryable")
@@ -242,7 +255,9 @@ async def wrong_shape(desk: Desk) -> None:
 
 
 async def no_topic(desk: Desk) -> None:
-    """A task for an agent whose topic isn't there is an incident; when the agent has come, a retry completes it."""
+    """A task for an agent whose topic isn't there is an incident; when the agent has come, a retry
+    completes it.
+    """
     await desk.start("homeless")
     await desk.others_go_on()
     incident = await desk.wait_incident("homeless:1")

@@ -1,4 +1,8 @@
-"""Workflows that call others, on real processes: two routers, one of which is killed while calls are on their way. Every call counts once, across partitions."""
+"""Workflows that call others, on real processes: two routers, one of which is killed while calls
+are on their way.
+
+Every call counts once, across partitions.
+"""
 
 import pytest
 from log_checker import check_inputs, gather

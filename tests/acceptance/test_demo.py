@@ -1,4 +1,6 @@
-"""`mesh demo` from outside, as a newcomer has it: processes, exit status, what is on the screen, and what is left on the disk."""
+"""`mesh demo` from outside, as a newcomer has it: processes, exit status, what is on the screen,
+and what is left on the disk.
+"""
 
 import json
 import os
@@ -30,7 +32,9 @@ COMPLETED, WORKFLOWS = 12, 13
 
 
 def environment(**more: str) -> dict[str, str]:
-    """A newcomer's shell, with a token that must not be used and another mesh that must be left alone."""
+    """A newcomer's shell, with a token that must not be used and another mesh that must be left
+    alone.
+    """
     own = {name: value for name, value in os.environ.items() if not name.startswith("MESH_")}
     foreign = {
         "GITHUB_TOKEN": "not-to-be-used",
@@ -123,7 +127,7 @@ def test_a_broker_that_is_not_there_is_told(tmp_path: Path) -> None:
     assert processes_of(tmp_path) == []
 
 
-# At the prompt ----------------------------------------------------------------------------------------------------------------------------
+# At the prompt ------------------------------------------------------------------------------------
 
 
 class Terminal:
@@ -154,7 +158,9 @@ class Terminal:
         return bool(read)
 
     def press(self, key: str) -> None:
-        """One key, as soon as the demo reads keys: what is typed before that is thrown away, so that nobody answers unread."""
+        """One key, as soon as the demo reads keys: what is typed before that is thrown away, so
+        that nobody answers unread.
+        """
         give_up = time.monotonic() + WAIT_S
         while termios.tcgetattr(self._screen)[3] & termios.ICANON:
             assert time.monotonic() < give_up, f"it never read a key\n{self.text[-4000:]}"
@@ -165,7 +171,9 @@ class Terminal:
         os.write(self._screen, line.encode())
 
     def interrupt_until(self, words: str) -> None:
-        """Ctrl-C, and again where it came in the moment before the library began to wait for a line: it notices that one with the next."""
+        """Ctrl-C, and again where it came in the moment before the library began to wait for a
+        line: it notices that one with the next.
+        """
         give_up = time.monotonic() + WAIT_S
         while words not in self.text[self._read_to :]:
             assert time.monotonic() < give_up, f"{words!r} never came\n{self.text[-4000:]}"

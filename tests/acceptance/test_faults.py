@@ -1,7 +1,9 @@
-"""Whatever is killed, every workflow ends rightly: real processes, real brokers, hundreds of workflows in flight.
+"""Whatever is killed, every workflow ends rightly: real processes, real brokers, hundreds of
+workflows in flight.
 
-Each scenario does one thing to a running mesh, and then the checker reads everything afresh: nothing lost, duplicated, reordered or phantom; each comment in the outbox once; the
-log folded here equals the state that the routers themselves left.
+Each scenario does one thing to a running mesh, and then the checker reads everything afresh:
+nothing lost, duplicated, reordered or phantom; each comment in the outbox once; the log folded here
+equals the state that the routers themselves left.
 """
 
 import asyncio
@@ -94,7 +96,9 @@ class Running:
             await broker.close()
 
     async def wait_settled(self) -> None:
-        """Wait until two routers that know of each other leave each other alone: no change of owner for a while."""
+        """Wait until two routers that know of each other leave each other alone: no change of owner
+        for a while.
+        """
         broker = await self.mesh.open_broker()
         partitions = [TopicPartition(self.mesh.topics.log, p) for p in range(16)]
         last: tuple[float, object] = (time.monotonic(), None)
@@ -139,7 +143,9 @@ async def kill_router_and_agents(run: Running) -> None:
 
 
 async def freeze_router_until_deposed(run: Running) -> None:
-    """Another takes over, the first wakes and finds itself deposed; in between and after, work comes in."""
+    """Another takes over, the first wakes and finds itself deposed; in between and after, work
+    comes in.
+    """
     await run.wait_ended(WORKFLOWS // 10)
     run.mesh.freeze(run.router)
     run.mesh.router("second-router")
@@ -152,7 +158,9 @@ async def freeze_router_until_deposed(run: Running) -> None:
 
 
 async def two_routers_at_once(run: Running) -> None:
-    """Both start at the same moment, while the one before them is dead, and share or fight for partitions."""
+    """Both start at the same moment, while the one before them is dead, and share or fight for
+    partitions.
+    """
     await run.wait_ended(WORKFLOWS // 10)
     run.router.kill()
     run.mesh.router("left")

@@ -1,7 +1,8 @@
-"""The main job on real parts: the samples of the issue triage come to their right ends, by a router and four agents that are processes of their own.
+"""The main job on real parts: the samples of the issue triage come to their right ends, by a router
+and four agents that are processes of their own.
 
-A scripted approver answers through the responses topic. Afterwards a process of its own folds the log from the broker, and its digests are those of the states that the stopped
-router left.
+A scripted approver answers through the responses topic. Afterwards a process of its own folds the
+log from the broker, and its digests are those of the states that the stopped router left.
 """
 
 import asyncio
@@ -42,7 +43,9 @@ async def set_up(mesh: MeshProcesses) -> None:
 
 
 def answer_to(request: ApprovalRequest) -> OutRecord:
-    """The scripted approver's answer, as any client would send it: one line of JSON, no CloudEvents headers."""
+    """The scripted approver's answer, as any client would send it: one line of JSON, no CloudEvents
+    headers.
+    """
     script = REVIEWED[request.workflow_id]
     answer = {
         "approval_id": request.approval_id,
@@ -58,7 +61,9 @@ def answer_to(request: ApprovalRequest) -> OutRecord:
 
 
 async def approve(mesh: MeshProcesses, broker: Broker) -> dict[str, ApprovalRequest]:
-    """Answer all that is asked, until everything that is to be asked has been; the requests by workflow."""
+    """Answer all that is asked, until everything that is to be asked has been; the requests by
+    workflow.
+    """
     topics, asked = mesh.topics, dict[str, ApprovalRequest]()
     info = (await broker.topics())[topics.requests]
     reader = await broker.reader()

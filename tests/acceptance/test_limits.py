@@ -1,4 +1,7 @@
-"""Limits on real processes: two routers, one of which is killed, and two processes of each agent. Never more tasks overlap than a limit, or an agent's card, allows."""
+"""Limits on real processes: two routers, one of which is killed, and two processes of each agent.
+
+Never more tasks overlap than a limit, or an agent's card, allows.
+"""
 
 from pathlib import Path
 
@@ -29,7 +32,10 @@ steps:
 
 
 def overlap(log: Path) -> tuple[int, int]:
-    """How many attempts were under way at once, at the most; and how many there were. What a new owner sent again, and an agent did again, is no other attempt: its first end counts."""
+    """How many attempts were under way at once, at the most; and how many there were.
+
+    What a new owner sent again, and an agent did again, is no other attempt: its first end counts.
+    """
     under_way, seen, most = set[str](), set[str](), 0
     for line in log.read_text().splitlines():
         what, _, attempt = line.partition(" ")

@@ -1,4 +1,6 @@
-"""Workflows that wait for a person: they survive a full stop of everything, keep their rules, and a deadline never beats an answer that came before it."""
+"""Workflows that wait for a person: they survive a full stop of everything, keep their rules, and a
+deadline never beats an answer that came before it.
+"""
 
 import json
 import time
@@ -96,7 +98,8 @@ async def test_pauses_survive_a_full_stop_keep_their_rules_and_answers_beat_dead
     await publish(mesh, "open:1", "open:2")
     await wait_asked(mesh, "open:1", "open:2")
 
-    # Routers down over a deadline, the answer already on the broker: it counts. One that comes after it does not, and its sender is told.
+    # Routers down over a deadline, the answer already on the broker: it counts. One that comes
+    # after it does not, and its sender is told.
     await publish(mesh, "brief:1", "brief:2", "brief:3")
     brief = await wait_asked(mesh, "brief:1", "brief:2", "brief:3")
     assert router.stop() == 0
@@ -105,7 +108,8 @@ async def test_pauses_survive_a_full_stop_keep_their_rules_and_answers_beat_dead
     await answer(mesh, brief["brief:2"]["approval_id"])
     stop_all(mesh)
 
-    # After an edit of the route and a restart, paused workflows keep their old rules; new ones have the new.
+    # After an edit of the route and a restart, paused workflows keep their old rules; new ones have
+    # the new.
     write_routes(mesh, prefix="new ")
     start(mesh)
     outcomes = await mesh.wait_outcomes(3)

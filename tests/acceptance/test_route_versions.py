@@ -1,4 +1,6 @@
-"""Rules that change while everything runs: two routers take them up at the same event, paused workflows keep theirs, and go over when they are told to."""
+"""Rules that change while everything runs: two routers take them up at the same event, paused
+workflows keep theirs, and go over when they are told to.
+"""
 
 import json
 from pathlib import Path
@@ -89,7 +91,8 @@ async def test_routers_take_up_changed_rules_and_paused_workflows_go_over_on_com
     await publish(mesh, *range(1, 9))
     await wait_asked(mesh, *range(9))
 
-    # Applied while both routers run. It returns once it is in effect: what is published then meets the new rules, whichever router reads it.
+    # Applied while both routers run. It returns once it is in effect: what is published then meets
+    # the new rules, whichever router reads it.
     [second] = (await apply(mesh, version("second")))["routes"]
     assert second["change"] == "changed"
     await publish(mesh, *range(10, 18))
@@ -104,7 +107,8 @@ async def test_routers_take_up_changed_rules_and_paused_workflows_go_over_on_com
     asked = await wait_asked(mesh, 20)
     assert await runs_on(mesh) == {second["before"]: 9, second["digest"]: 9}
 
-    # Paused workflows keep their rules, and go over when they are told to: where that fits what they have done.
+    # Paused workflows keep their rules, and go over when they are told to: where that fits what
+    # they have done.
     applied = await apply(mesh, RENAMED, "--force")
     ran = await mesh.cli("workflows", "migrate", "post:1", "--to", "active", "--json", code=1)
     [refused] = ran.json["workflows"]
@@ -135,7 +139,9 @@ async def test_routers_take_up_changed_rules_and_paused_workflows_go_over_on_com
 
 
 async def test_each_event_meets_the_rules_of_its_own_time_however_late_it_is_read(mesh: MeshProcesses) -> None:
-    """Events go on while rules change: each one's version is told by the broker's own timestamps, and no router was needed when they were taken."""
+    """Events go on while rules change: each one's version is told by the broker's own timestamps,
+    and no router was needed when they were taken.
+    """
     write(mesh, version("first"))
     await mesh.make_topics("drafter")
     router = mesh.router()

@@ -1,4 +1,6 @@
-"""Two agents with one capability: both get work; one that is killed gets none while the other lives; and when both are scaled to zero, tasks wait for whom they were given to."""
+"""Two agents with one capability: both get work; one that is killed gets none while the other
+lives; and when both are scaled to zero, tasks wait for whom they were given to.
+"""
 
 import pytest
 from log_checker import gather, read_topic
@@ -76,7 +78,8 @@ async def test_a_capability_is_served_by_whoever_is_there_and_waits_for_who_is_n
     assert {outcomes[name].output["by"] for name in first} == {"deepl", "llm"}
     assert all("alive, of 2" in one.reason for one in (await wait_dispatched(mesh, first)).values())
 
-    # Killed: once its card has expired, the other gets all of it. What was given to it before waits.
+    # Killed: once its card has expired, the other gets all of it. What was given to it before
+    # waits.
     deepl.kill()
     await wait_agents(mesh, deepl=0, llm=1)
     batches = 0
@@ -89,7 +92,8 @@ async def test_a_capability_is_served_by_whoever_is_there_and_waits_for_who_is_n
 
     await mesh.wait_until("the router to notice", all_by_the_other)
 
-    # Both scaled to zero, and a router that has never seen either alive: tasks are dispatched all the same, and say so.
+    # Both scaled to zero, and a router that has never seen either alive: tasks are dispatched all
+    # the same, and say so.
     assert llm.stop() == 0
     assert router.stop() == 0
     await wait_agents(mesh, deepl=0, llm=0)

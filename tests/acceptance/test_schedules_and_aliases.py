@@ -1,4 +1,8 @@
-"""Schedules and aliases on real processes: two routers, one of which is killed while claims and events are on their way. Each time starts one workflow, and every event finds its own, whichever comes first."""
+"""Schedules and aliases on real processes: two routers, one of which is killed while claims and
+events are on their way.
+
+Each time starts one workflow, and every event finds its own, whichever comes first.
+"""
 
 import pytest
 from log_checker import gather

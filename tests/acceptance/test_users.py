@@ -1,4 +1,6 @@
-"""The three users on real parts: upstream teams publish and ask, approvers answer, operators look and command; by the command line and by bare records."""
+"""The three users on real parts: upstream teams publish and ask, approvers answer, operators look
+and command; by the command line and by bare records.
+"""
 
 import asyncio
 import json
@@ -55,7 +57,7 @@ async def test_upstream_approvers_and_operators_get_what_they_were_promised(mesh
         assert process.stop() == 0, process.text()[-3000:]
 
 
-# Upstream ----------------------------------------------------------------------------------------------------------------
+# Upstream -----------------------------------------------------------------------------------------
 
 
 async def upstream_with_the_command_line(mesh: MeshProcesses) -> None:
@@ -151,7 +153,7 @@ async def fates(mesh: MeshProcesses, event_id: str, count: int) -> list[dict[str
     return found if len(found) == count and all(one["fate"] == "decided" for one in found) else None
 
 
-# Approvers ---------------------------------------------------------------------------------------------------------------
+# Approvers ----------------------------------------------------------------------------------------
 
 
 async def approvers(mesh: MeshProcesses) -> None:
@@ -207,7 +209,7 @@ async def approvers(mesh: MeshProcesses) -> None:
     assert f"approved by {ANA}" in closed.error["message"]
 
 
-# Operators ---------------------------------------------------------------------------------------------------------------
+# Operators ----------------------------------------------------------------------------------------
 
 
 async def operators(mesh: MeshProcesses) -> None:

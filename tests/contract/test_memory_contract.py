@@ -1,4 +1,6 @@
-"""The memory broker passes the broker contract, strict and with Kafka's weaker behaviour (without faults)."""
+"""The memory broker passes the broker contract, strict and with Kafka's weaker behaviour (without
+faults).
+"""
 
 import random
 from collections.abc import AsyncIterator

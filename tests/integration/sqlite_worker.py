@@ -1,4 +1,8 @@
-"""Programs that the SQLite tests run as processes of their own: `python sqlite_worker.py MODE FILE [SESSION_S]`. They report on stdout."""
+"""Programs that the SQLite tests run as processes of their own: `python sqlite_worker.py MODE FILE
+[SESSION_S]`.
+
+They report on stdout.
+"""
 
 import asyncio
 import sys

@@ -1,4 +1,6 @@
-"""The publisher posts once for each task, to GitHub's API (a fake one on loopback) and to the outbox, and says what a refusal means."""
+"""The publisher posts once for each task, to GitHub's API (a fake one on loopback) and to the
+outbox, and says what a refusal means.
+"""
 
 import json
 import os
@@ -26,7 +28,10 @@ PATIENCE_S = 60.0
 
 
 class FakeGitHub:
-    """Comments and labels of issues, with GitHub's paging. `before` may answer in its place, with (status, headers, body)."""
+    """Comments and labels of issues, with GitHub's paging.
+
+    `before` may answer in its place, with (status, headers, body).
+    """
 
     def __init__(self) -> None:
         self.comments: dict[str, list[dict[str, Any]]] = {}
@@ -314,7 +319,8 @@ def test_processes_of_two_machines_leave_one_comment(github: FakeGitHub, tmp_pat
     github.before = look_together
     machines = [{"MESH_PUBLISH_LOCKS": str(tmp_path / name)} for name in ("one", "other")]
     published = publish_in_processes(machines)
-    assert len([path for path in posts(github) if path.endswith("/comments")]) == 2  # the race took place
+    # the race took place
+    assert len([path for path in posts(github) if path.endswith("/comments")]) == 2
     assert len(github.comments["7"]) == 1
     assert {one.url for one in published} == {github.comments["7"][0]["html_url"]}
 

@@ -1,4 +1,6 @@
-"""The demo's samples come to the ends that their manifest names, by the agents alone: what the mesh makes of them is tested elsewhere."""
+"""The demo's samples come to the ends that their manifest names, by the agents alone: what the mesh
+makes of them is tested elsewhere.
+"""
 
 from collections import Counter
 from pathlib import Path

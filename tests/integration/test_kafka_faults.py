@@ -1,4 +1,6 @@
-"""What the Kafka adapter makes of faults that only a real broker shows: crashes, stops, refusals, topics that go."""
+"""What the Kafka adapter makes of faults that only a real broker shows: crashes, stops, refusals,
+topics that go.
+"""
 
 import asyncio
 import gc
@@ -133,7 +135,8 @@ async def test_an_append_to_a_stopped_broker_ends_as_unknown_and_the_next_one_wo
         await broker.append(log, 0, [OutRecord("log", None, b"0")], [])
         assert kafka.pid is not None
         os.kill(kafka.pid, signal.SIGSTOP)
-        await asyncio.to_thread(os.waitid, os.P_PID, kafka.pid, os.WSTOPPED)  # all of its threads have stopped
+        # all of its threads have stopped
+        await asyncio.to_thread(os.waitid, os.P_PID, kafka.pid, os.WSTOPPED)
         calls = [asyncio.create_task(broker.append(log, None, [OutRecord("log", None, b"?")], [])) for _ in range(5)]
         try:
             async with asyncio.timeout(GENEROUS_S):
@@ -241,7 +244,8 @@ async def test_a_partition_that_is_not_there_fails_its_record_alone(kafka: Kafka
 async def test_a_header_without_a_value_is_read_as_an_empty_one(kafka: KafkaProcess, kafka_prefix: str) -> None:
     async with connected(kafka) as broker:
         topic = await topic_of(broker, kafka_prefix + "headers")
-        foreign = (("ce_id", b"1"), ("nothing", None))  # the port has no such header, but other clients can send it
+        # the port has no such header, but other clients can send it
+        foreign = (("ce_id", b"1"), ("nothing", None))
         record = OutRecord(topic, b"k", b"v", foreign)  # type: ignore[arg-type] # see above
         producer = await broker._sends._producer()
         await producer.deliver(TopicPartition(topic, 0), producer.pack([record], 1))

@@ -1,4 +1,6 @@
-"""Rules that ran on real processes, looked at with `mesh routes`: replayed under the same rules they decide the same, under others they show where not."""
+"""Rules that ran on real processes, looked at with `mesh routes`: replayed under the same rules
+they decide the same, under others they show where not.
+"""
 
 from pathlib import Path
 

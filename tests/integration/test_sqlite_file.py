@@ -1,4 +1,6 @@
-"""The SQLite broker's own promises beside the contract: the file, its readers, busy neighbours, retention, compaction, nudges."""
+"""The SQLite broker's own promises beside the contract: the file, its readers, busy neighbours,
+retention, compaction, nudges.
+"""
 
 import asyncio
 import sqlite3

@@ -1,4 +1,6 @@
-"""Nudges between processes on one SQLite file: they wake those who listen, nobody else, and never wait."""
+"""Nudges between processes on one SQLite file: they wake those who listen, nobody else, and never
+wait.
+"""
 
 import asyncio
 import socket

@@ -1,4 +1,6 @@
-"""Several real processes on one file: killed in the middle, stopped past their lease, woken by nudges."""
+"""Several real processes on one file: killed in the middle, stopped past their lease, woken by
+nudges.
+"""
 
 import asyncio
 import os

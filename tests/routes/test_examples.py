@@ -1,4 +1,6 @@
-"""The routes that ship as examples (docs/examples.md), with their real agents on files of their own."""
+"""The routes that ship as examples (docs/examples.md), with their real agents on files of their
+own.
+"""
 
 import json
 from pathlib import Path
@@ -27,7 +29,7 @@ def _own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INCIDENT_FLEET", str(tmp_path / "fleet.db"))
 
 
-# Refund -----------------------------------------------------------------------------------------------------------------
+# Refund -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -86,7 +88,7 @@ def test_an_order_that_was_refunded_before_is_looked_at(refunds: MeshKit) -> Non
     assert run.waits_for("lead").role == "support-lead"
 
 
-# Document review ----------------------------------------------------------------------------------------------------------
+# Document review ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -121,7 +123,7 @@ def test_after_five_rounds_an_editor_decides(desk: MeshKit) -> None:
     assert run.outcome.data["rounds"] == 5
 
 
-# Incident response --------------------------------------------------------------------------------------------------------
+# Incident response --------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -171,7 +173,7 @@ def test_a_monitor_that_says_nothing_is_an_operators_matter(pager: MeshKit) -> N
     assert run.steps["resolved"] == "incident"
 
 
-# Three designs ------------------------------------------------------------------------------------------------------------
+# Three designs ------------------------------------------------------------------------------------
 
 CREW = (
     tickets.intake,

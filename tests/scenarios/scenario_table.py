@@ -1,6 +1,8 @@
-"""The table of scenarios: each is a plain function of the kit, and must read the same on every broker. docs/testing.md says how to add one.
+"""The table of scenarios: each is a plain function of the kit, and must read the same on every
+broker. docs/testing.md says how to add one.
 
-They run in real time too, so they use short durations; and what they want one after the other they do one after the other, for between events of one moment no broker promises an order.
+They run in real time too, so they use short durations; and what they want one after the other they
+do one after the other, for between events of one moment no broker promises an order.
 """
 
 from collections.abc import Callable
@@ -22,13 +24,18 @@ def scenario(play: Scenario) -> Scenario:
 
 
 def long_scenario(play: Scenario) -> Scenario:
-    """One that waits for a minute of a real clock: it is begun before all others, so that it takes no time of its own."""
+    """One that waits for a minute of a real clock: it is begun before all others, so that it takes
+    no time of its own.
+    """
     scenario(play)
     LONG.append(next(reversed(SCENARIOS)))
     return play
 
 
 def begin(mesh: MeshKit, steps: dict[str, Any], *, data: Any = None, **more: Any) -> Run:
-    """A route `r` with these steps, and the workflow `r:k` that an event begins. Agents come before it."""
+    """A route `r` with these steps, and the workflow `r:k` that an event begins.
+
+    Agents come before it.
+    """
     mesh.route({"route": "r", "on": {"type": "t"}, "key": "${{ event.subject }}", "steps": steps, **more})
     return mesh.publish(type="t", subject="k", data=data)

@@ -1,4 +1,6 @@
-"""Scenarios of what a route has had from the beginning: steps, retries, approvals, deadlines, cancelling."""
+"""Scenarios of what a route has had from the beginning: steps, retries, approvals, deadlines,
+cancelling.
+"""
 
 from typing import Any
 
@@ -29,7 +31,9 @@ def from_event_to_outcome(mesh: MeshKit) -> None:
 
 @scenario
 def a_condition_is_false(mesh: MeshKit) -> None:
-    """What is skipped satisfies those who need it, and a skipped question passes its payload through."""
+    """What is skipped satisfies those who need it, and a skipped question passes its payload
+    through.
+    """
     mesh.agent("publisher", lambda reply: reply)
     steps = {
         "review": {"if": "event.data.delicate", **approval(payload="${{ event.data.reply }}")},
@@ -85,7 +89,9 @@ def an_approval_with_an_edit(mesh: MeshKit) -> None:
 
 @scenario
 def an_edit_that_does_not_fit(mesh: MeshKit) -> None:
-    """What a person approves must have the form that the route asks for; a question that nobody answers by its deadline is rejected."""
+    """What a person approves must have the form that the route asks for; a question that nobody
+    answers by its deadline is rejected.
+    """
     mesh.person("ana", roles="editor")
     schema = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer", "maximum": 10}}}
     review = {"ask": "Good?", "payload": {"n": 1}, "role": "editor", "payload_schema": schema}
@@ -159,7 +165,9 @@ def cancelled_by_an_operator(mesh: MeshKit) -> None:
 
 @scenario
 def parallel_steps_and_a_join(mesh: MeshKit) -> None:
-    """Three agents side by side, one of them at its second attempt, and a step that needs all of them."""
+    """Three agents side by side, one of them at its second attempt, and a step that needs all of
+    them.
+    """
     mesh.agent("a", "one")
     mesh.agent("b", fails("Boom", times=1), then="two")
     mesh.agent("c", "three")

@@ -1,4 +1,6 @@
-"""Scenarios of the rules beyond a plain graph: joins, for-each, loops, waits, values, events, ends, undo, hand-over."""
+"""Scenarios of the rules beyond a plain graph: joins, for-each, loops, waits, values, events, ends,
+undo, hand-over.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -38,7 +40,9 @@ def two_of_three(mesh: MeshKit) -> None:
 
 @scenario
 def any_is_enough(mesh: MeshKit) -> None:
-    """One success is enough for a join, and the others go on; where none can come any more, the step is blocked, and an end says so."""
+    """One success is enough for a join, and the others go on; where none can come any more, the
+    step is blocked, and an end says so.
+    """
     mesh.agent("good", "good")
     mesh.agent("bad", fails("Boom", retryable=False))
     mesh.agent("stuck", hangs)
@@ -100,7 +104,9 @@ def a_loop_with_a_bound(mesh: MeshKit) -> None:
 
 @scenario
 def loops_that_come_to_their_limit(mesh: MeshKit) -> None:
-    """An operator grants one round more; a rejection that closes a loop goes round; a loop that goes on without success; a for-each without items, and one that fails too often."""
+    """An operator grants one round more; a rejection that closes a loop goes round; a loop that
+    goes on without success; a for-each without items, and one that fails too often.
+    """
     mesh.agent("critic", [{"score": 1}, {"score": 2}, {"score": 9}, {"score": 0}])
     mesh.agent("bad", fails("Boom", retryable=False))
     mesh.person("ana", roles="editor")
@@ -211,7 +217,9 @@ def a_workflow_that_calls_another(mesh: MeshKit) -> None:
 
 @scenario
 def a_budget_that_runs_out(mesh: MeshKit) -> None:
-    """What an attempt may take is set aside before it goes out; when there is not enough, a person is asked for more."""
+    """What an attempt may take is set aside before it goes out; when there is not enough, a person
+    is asked for more.
+    """
     mesh.agent("writer", [uses("one", tokens=90), uses("two", tokens=80)])
     mesh.person("ana", roles="lead")
     steps = {
@@ -227,7 +235,9 @@ def a_budget_that_runs_out(mesh: MeshKit) -> None:
 
 @scenario
 def a_slice_of_the_budget(mesh: MeshKit) -> None:
-    """A workflow that is called may spend what was set aside for it, and what it has taken is its caller's; the next one is held until then."""
+    """A workflow that is called may spend what was set aside for it, and what it has taken is its
+    caller's; the next one is held until then.
+    """
     mesh.agent("reader", [uses("one", tokens=30), uses("two", tokens=50), uses("three", tokens=10)])
     mesh.agent("writer", uses("done", tokens=5))
     more = task("reader", needs="read", reserve={"tokens": 50}, **{"if": "event.data == 'long'"})
@@ -267,7 +277,9 @@ def agents_that_fall_silent(mesh: MeshKit) -> None:
 
 @scenario
 def a_capability_and_who_has_it(mesh: MeshKit) -> None:
-    """Of two agents with one capability one is chosen; when it has failed for good, an operator's retry goes to the other."""
+    """Of two agents with one capability one is chosen; when it has failed for good, an operator's
+    retry goes to the other.
+    """
     tried: list[str] = []
 
     def translator(name: str) -> Callable[[str], str]:

@@ -1,4 +1,7 @@
-"""The scenario of schedules. Cron's finest unit is a minute, so on a real broker it waits for the next one, of a real clock."""
+"""The scenario of schedules.
+
+Cron's finest unit is a minute, so on a real broker it waits for the next one, of a real clock.
+"""
 
 from datetime import UTC, datetime
 
@@ -9,7 +12,9 @@ from mesh.testing import MeshKit
 
 @long_scenario
 def a_schedule_until_an_operator_ends_it(mesh: MeshKit) -> None:
-    """The next minute starts one workflow, which knows its time; then an operator ends the schedule, and it has no next time any more."""
+    """The next minute starts one workflow, which knows its time; then an operator ends the
+    schedule, and it has no next time any more.
+    """
     mesh.agent("reporter", lambda at: f"until {at}")
     report = {"agent": "reporter", "input": "${{ event.data.scheduled_at }}"}
     on = {"schedule": "* * * * *", "timezone": "Europe/Berlin"}

@@ -1,4 +1,8 @@
-"""Every scenario on every broker, against one golden file: in memory and virtual time, on SQLite, and on a real Kafka. `--regen` writes the files, from the run in memory."""
+"""Every scenario on every broker, against one golden file: in memory and virtual time, on SQLite,
+and on a real Kafka.
+
+`--regen` writes the files, from the run in memory.
+"""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
@@ -74,7 +78,9 @@ def play_on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
 
 
 async def forget(bootstrap: str, prefix: str) -> None:
-    """Delete the topics of a scenario that is over: every client hears of all that the broker has, again and again."""
+    """Delete the topics of a scenario that is over: every client hears of all that the broker has,
+    again and again.
+    """
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:

@@ -1,4 +1,6 @@
-"""Faults put into what comes of inputs: copied by ingress, matched with routes, repeated, and sent from one workflow to another."""
+"""Faults put into what comes of inputs: copied by ingress, matched with routes, repeated, and sent
+from one workflow to another.
+"""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -37,7 +39,7 @@ def _with_ingress_that_dies(plan: Plan) -> Plan:
     return replace(plan, workflows=25, mean_life_s=4.0, real_agents=False, weak=weak)
 
 
-# Inputs ----------------------------------------------------------------------------------------------------------------------
+# Inputs -------------------------------------------------------------------------------------------
 
 
 @fault
@@ -163,7 +165,7 @@ def _with_lists(plan: Plan) -> Plan:
 PLANS["an_item_of_a_for_each_counts_twice"] = _with_lists
 
 
-# Between workflows -----------------------------------------------------------------------------------------------------------
+# Between workflows --------------------------------------------------------------------------------
 
 
 def _with_many_calls(plan: Plan) -> Plan:
@@ -218,7 +220,7 @@ def the_end_of_a_call_does_not_beat_its_time_out(patch: pytest.MonkeyPatch) -> N
 PLANS["the_end_of_a_call_does_not_beat_its_time_out"] = _with_many_calls
 
 
-# Built-in workflows ----------------------------------------------------------------------------------------------------------
+# Built-in workflows -------------------------------------------------------------------------------
 
 
 def _with_payments(plan: Plan) -> Plan:
@@ -248,7 +250,7 @@ def _with_little_beside_the_schedule(plan: Plan) -> Plan:
 PLANS["a_schedule_does_not_wait_for_its_next_time"] = _with_little_beside_the_schedule
 
 
-# Limits ----------------------------------------------------------------------------------------------------------------------
+# Limits -------------------------------------------------------------------------------------------
 
 
 def _with_limits(plan: Plan) -> Plan:
@@ -304,12 +306,13 @@ for _name in (
     PLANS[_name] = _with_limits
 
 
-# Which routes an event meets -------------------------------------------------------------------------------------------------
+# Which routes an event meets ----------------------------------------------------------------------
 
 
 def _with_many_changes(plan: Plan) -> Plan:
     weak = replace(plan.weak, latency_s=(0.0, 0.4), rebalance=0.02)
-    kinds = ("brittle", "consent", "fan", "flaky", "open", "review")  # of which there are two versions
+    # of which there are two versions
+    kinds = ("brittle", "consent", "fan", "flaky", "open", "review")
     return replace(plan, routers=2, workflows=40, mean_life_s=8.0, real_agents=False, weak=weak, kinds=kinds, drawn=0)
 
 
@@ -327,7 +330,8 @@ def ingress_never_looks_for_activations_again(patch: pytest.MonkeyPatch) -> None
         self._until_ms = 1
 
     patch.setattr(Definitions, "_know", know)
-    patch.setattr(definitions, "_FOLLOW_EVERY_S", 10_000.0)  # else what calls look at would be there for events too
+    # else what calls look at would be there for events too
+    patch.setattr(definitions, "_FOLLOW_EVERY_S", 10_000.0)
 
 
 @fault

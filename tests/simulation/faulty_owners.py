@@ -1,4 +1,6 @@
-"""Faults put into what owners do with their log, their effects, time and checkpoints: each forbidden by the architecture."""
+"""Faults put into what owners do with their log, their effects, time and checkpoints: each
+forbidden by the architecture.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -69,7 +71,7 @@ def _fold_with(patch: pytest.MonkeyPatch, epochs: type[Epochs]) -> None:
     patch.setattr(checkpoint, "Epochs", epochs)
 
 
-# The log is the lock ---------------------------------------------------------------------------------------------------------
+# The log is the lock ------------------------------------------------------------------------------
 
 
 @fault
@@ -148,7 +150,7 @@ def an_owner_goes_on_after_an_unknown_outcome(patch: pytest.MonkeyPatch) -> None
     patch.setattr(router, "fly", fly)
 
 
-# Effects ---------------------------------------------------------------------------------------------------------------------
+# Effects ------------------------------------------------------------------------------------------
 
 
 @fault
@@ -205,7 +207,7 @@ for _name in ("a_failed_send_is_forgotten", "the_mark_covers_a_failed_send_that_
     PLANS[_name] = _with_a_missing_topic
 
 
-# Time ------------------------------------------------------------------------------------------------------------------------
+# Time ---------------------------------------------------------------------------------------------
 
 
 @fault
@@ -271,7 +273,7 @@ def the_silence_of_an_agent_is_decided_on_while_its_signs_are_unread(patch: pyte
 PLANS["the_silence_of_an_agent_is_decided_on_while_its_signs_are_unread"] = _with_signs_in_a_blackout
 
 
-# Checkpoints -----------------------------------------------------------------------------------------------------------------
+# Checkpoints --------------------------------------------------------------------------------------
 
 
 @fault

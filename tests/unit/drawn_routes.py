@@ -1,4 +1,6 @@
-"""Routes drawn over every rule of the language, for `test_core_properties`: each compiles, and few of them make sense."""
+"""Routes drawn over every rule of the language, for `test_core_properties`: each compiles, and few
+of them make sense.
+"""
 
 from copy import deepcopy
 from typing import Any, NamedTuple
@@ -178,7 +180,8 @@ class _Making:
 
     def document(self) -> dict[str, Any]:
         draw, more = self.draw, dict[str, Any]()
-        asks_first = "approval" in self.kinds and draw(st.integers(0, 3)) == 0  # and all that follows needs the answer
+        # and all that follows needs the answer
+        asks_first = "approval" in self.kinds and draw(st.integers(0, 3)) == 0
         if asks_first:
             self.found["s0"] = approval(deadline="1h")
             self.approvals.add("s0")

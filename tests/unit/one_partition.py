@@ -1,4 +1,8 @@
-"""One partition's owner without a broker: inputs in, decisions in a log of bytes, the state after them. What tests of the core stand on."""
+"""One partition's owner without a broker: inputs in, decisions in a log of bytes, the state after
+them.
+
+What tests of the core stand on.
+"""
 
 from collections import deque
 from collections.abc import Sequence
@@ -90,7 +94,10 @@ _SLOT_KINDS: dict[type, str] = {
 
 
 class Partition:
-    """`give` decides one input, as the router's owner does, and writes the decision down. All other methods make inputs for it."""
+    """`give` decides one input, as the router's owner does, and writes the decision down.
+
+    All other methods make inputs for it.
+    """
 
     def __init__(self, *routes: Route, directory: Directory = PEOPLE) -> None:
         self.routes = {one.digest: one for one in routes}
@@ -106,7 +113,7 @@ class Partition:
         self.follower = PartitionFold(0)
         self.take_over("one")
 
-    # The owner ---------------------------------------------------------------------------------------------------------
+    # The owner ------------------------------------------------------------------------------------
 
     def take_over(self, token: str) -> None:
         self.token = token
@@ -202,7 +209,7 @@ class Partition:
             source_index=given.source_index,
         )
 
-    # What there is to see ------------------------------------------------------------------------------------------------
+    # What there is to see -------------------------------------------------------------------------
 
     def workflow(self, key: str = "k") -> Workflow:
         return self.state.workflows[self.id_of(key)]
@@ -215,12 +222,16 @@ class Partition:
         return effects(self.decisions[-1])
 
     def crossing(self) -> list[Crossing]:
-        """What the last decision tells other workflows, as the receiver gets it: this partition's own log is its source."""
+        """What the last decision tells other workflows, as the receiver gets it: this partition's
+        own log is its source.
+        """
         told = [effect.input for effect in self.effects() if isinstance(effect, SendInput)]
         return [msgspec.structs.replace(one, source_topic="mesh.log", source_partition=0) for one in told]
 
     def pass_on(self) -> None:
-        """Give what the last decision tells other workflows, and what that makes them tell others, as long as there is anything."""
+        """Give what the last decision tells other workflows, and what that makes them tell others,
+        as long as there is anything.
+        """
         for one in self.crossing():
             self.give(one)
             self.pass_on()
@@ -237,7 +248,9 @@ class Partition:
         return [(offset, decode_log_record(as_record(out, offset))) for offset, out in enumerate(self.log)]
 
     def check_replay(self) -> None:
-        """The log gives the very state that was decided on, from its first record and from any fold on the way."""
+        """The log gives the very state that was decided on, from its first record and from any fold
+        on the way.
+        """
         records = self.records()
         check_equal(replay(records), self.state)
         half = PartitionFold(0)
@@ -253,7 +266,7 @@ class Partition:
             resumed.apply(offset, record)
         check_equal(resumed.state, self.state)
 
-    # Inputs ----------------------------------------------------------------------------------------------------------------
+    # Inputs ---------------------------------------------------------------------------------------
 
     def id_of(self, key: str = "k") -> str:
         """Of the first route's workflow with this key; a whole id stands for itself."""
@@ -398,7 +411,9 @@ class Partition:
         )
 
     def migrate(self, to: Route | str, *, key: str = "k") -> tuple[Event, ...]:
-        """Order the workflow to go over to another version: one that was given to the partition, or a digest."""
+        """Order the workflow to go over to another version: one that was given to the partition, or
+        a digest.
+        """
         source = self._inbox("mesh.commands", None)
         return self.give(
             inp.CommandGiven(
@@ -419,7 +434,9 @@ class Partition:
         return self.give(inp.TimerDue(due_at_ms=due, workflow_id=limiter, kind="rate"))
 
     def wait(self, step: str = "", key: str = "k") -> tuple[Event, ...]:
-        """Let time pass until the step's own time has come (no step: the workflow's memory ends), and tell it so."""
+        """Let time pass until the step's own time has come (no step: the workflow's memory ends),
+        and tell it so.
+        """
         workflow = self.workflow(key)
         due = workflow.steps[step].due_at_ms if step else workflow.forget_at_ms
         assert due is not None
@@ -450,7 +467,9 @@ class Partition:
     def fall_silent(
         self, step: str, kind: inp.TimerKind, due_ms: int | None = None, key: str = "k"
     ) -> tuple[Event, ...]:
-        """The owner has heard no sign of life in time; `due_ms` after the dispatch, by default one whole period."""
+        """The owner has heard no sign of life in time; `due_ms` after the dispatch, by default one
+        whole period.
+        """
         workflow, state = self.workflow(key), self.step(step, key)
         if due_ms is None:
             period_s = state.periods.of(kind) if state.periods else None

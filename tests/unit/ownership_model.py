@@ -1,10 +1,14 @@
-"""Every interleaving of a small case of "the log is the lock", explored on the real code of `mesh.core.ownership` and `mesh.core.replay`.
+"""Every interleaving of a small case of "the log is the lock", explored on the real code of
+`mesh.core.ownership` and `mesh.core.replay`.
 
-One log partition. Routers take it over whenever they like, with no help from any group; they crash at any moment; appends are pipelined and land late, after their router's death too; a change of
-owner may land twice; acknowledgements come late or never. A router sends the effects of what the log has confirmed to a receiver that expects them in order, and writes into each decision up to where
-they are acknowledged. Breadth first, so that what is found is a shortest way to it.
+One log partition. Routers take it over whenever they like, with no help from any group; they crash
+at any moment; appends are pipelined and land late, after their router's death too; a change of
+owner may land twice; acknowledgements come late or never. A router sends the effects of what the
+log has confirmed to a receiver that expects them in order, and writes into each decision up to
+where they are acknowledged. Breadth first, so that what is found is a shortest way to it.
 
-What is modelled here is the world and the owner's service; which records count, what an acknowledgement and a gap mean, and what a fold gives, is asked of the code itself.
+What is modelled here is the world and the owner's service; which records count, what an
+acknowledgement and a gap mean, and what a fold gives, is asked of the code itself.
 """
 
 from collections import deque
@@ -79,8 +83,10 @@ class Owning(NamedTuple):
     hold: Hold
     position: int
     base: int
-    wire: tuple[tuple[Ruling, int], ...]  # decisions under way, each with the offset where it landed
-    owed: tuple[tuple[int, int, Effect], ...]  # effects to be sent: which in the order of all, log offset, whose
+    # decisions under way, each with the offset where it landed
+    wire: tuple[tuple[Ruling, int], ...]
+    # effects to be sent: which in the order of all, log offset, whose
+    owed: tuple[tuple[int, int, Effect], ...]
     unacknowledged: tuple[int, ...]  # log offsets of effects that were sent
     mark: int
     may_land_again: bool
@@ -121,7 +127,7 @@ class _Model:
         seen = tuple(fold.epochs.seen())
         return Folded(tuple(effective), fold.state.positions.get("in", 0), fold.state.mark, seen, fold.epochs.current)
 
-    # What may happen next ------------------------------------------------------------------------------------------
+    # What may happen next -------------------------------------------------------------------------
 
     def next(self, world: World) -> Iterator[World]:
         for place, router in enumerate(world.routers):
@@ -245,7 +251,7 @@ class _Model:
         ownership._epochs = Epochs(hold.seen, hold.token)
         return ownership
 
-    # What must hold --------------------------------------------------------------------------------------------------
+    # What must hold -------------------------------------------------------------------------------
 
     def problem(self, world: World) -> str:
         folded = self.fold(world.log)

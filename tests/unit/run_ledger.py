@@ -1,4 +1,6 @@
-"""What each run of a workflow must keep, judged by its events alone and by its route: what `test_core_properties` asks besides the counts of results."""
+"""What each run of a workflow must keep, judged by its events alone and by its route: what
+`test_core_properties` asks besides the counts of results.
+"""
 
 from collections import Counter
 from collections.abc import Callable
@@ -96,10 +98,12 @@ class RunLedger:
             if step.repeat is not None:
                 self.limits[name] = max(self.limits[name], step.repeat.limit)
 
-    # What it takes ------------------------------------------------------------------------------------------------------
+    # What it takes --------------------------------------------------------------------------------
 
     def _count(self, decision: ev.Decision, event: ev.Event) -> None:
-        """Each attempt counts once, whatever is heard of it how often: what was not sent for nothing."""
+        """Each attempt counts once, whatever is heard of it how often: what was not sent for
+        nothing.
+        """
         match event:
             case ev.TaskDispatched():
                 sent = [(one.task_id, one.attempt) for one in effects(decision) if isinstance(one, SendTask)]
@@ -130,7 +134,7 @@ class RunLedger:
             booked = account.spent.get("tokens", 0.0) + account.reserved.get("tokens", 0.0)
             assert abs(booked - sum(self.counted.values())) < _DUST, f"{booked:g} booked of {self.counted}"
 
-    # Tasks --------------------------------------------------------------------------------------------------------------
+    # Tasks ----------------------------------------------------------------------------------------
 
     def _dispatched(self, event: ev.TaskDispatched) -> None:
         step = ids.step_of(event.step)
@@ -155,7 +159,7 @@ class RunLedger:
         else:
             self.done_at[event.step] = at_ms
 
-    # For-each -----------------------------------------------------------------------------------------------------------
+    # For-each -------------------------------------------------------------------------------------
 
     def _settle_item(self, place: str, output: Any) -> None:
         items, index = self.items[ids.step_of(place)], ids.index_of(place)
@@ -172,7 +176,7 @@ class RunLedger:
         most = each.tolerated(fan.total) + self.skipped_items[name]
         assert event.failed <= most, f"{event.failed} items failed, of {most} that may"
 
-    # Compensation -------------------------------------------------------------------------------------------------------
+    # Compensation ---------------------------------------------------------------------------------
 
     def _compensates(self, before: Workflow, event: ev.CompensationStarted) -> None:
         if before.ending is not None:  # an operator fails it while it is undone
@@ -215,7 +219,9 @@ def _attempt(
 
 
 def check_liveness(workflow: Workflow, route: Route) -> None:
-    """A workflow that runs waits for something that can come, in every part of it; one that has ended waits for nothing."""
+    """A workflow that runs waits for something that can come, in every part of it; one that has
+    ended waits for nothing.
+    """
     waiting = {place: step for place, step in workflow.steps.items() if step.status not in FINISHED}
     if workflow.status != "running":
         assert not waiting
@@ -272,7 +278,9 @@ def check_items(workflow: Workflow, route: Route) -> None:
 
 
 def check_account(workflow: Workflow) -> None:
-    """Where agents keep to their reserve, all that is spent and promised stays within the limits; what undoes is paid in any case."""
+    """Where agents keep to their reserve, all that is spent and promised stays within the limits;
+    what undoes is paid in any case.
+    """
     account = workflow.account
     if account is None or workflow.ending is not None or workflow.status != "running":
         return

@@ -1,4 +1,6 @@
-"""A small mesh as records, written by hand: what the tools have to show when everything that can happen has happened."""
+"""A small mesh as records, written by hand: what the tools have to show when everything that can
+happen has happened.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -170,7 +172,9 @@ def asked(number: int, at_ms: int, *, deadline_ms: int | None = 86_400_000) -> e
 
 
 async def write_sample(broker: Broker) -> Writer:
-    """1 waits for review, 2 is completed, 3 has an incident; an unwanted event, a malformed one, a repeated one, a zombie's decision."""
+    """1 waits for review, 2 is completed, 3 has an incident; an unwanted event, a malformed one, a
+    repeated one, a zombie's decision.
+    """
     writer = Writer(broker)
     await writer.create_topics()
     await writer.publish(event(1), event(2), event(3), event(9, kind="com.github.issues.labeled"), event(1))

@@ -1,4 +1,8 @@
-"""Several partitions' owners without a broker: decisions in logs, and what they tell each other on its way. What properties across partitions stand on."""
+"""Several partitions' owners without a broker: decisions in logs, and what they tell each other on
+its way.
+
+What properties across partitions stand on.
+"""
 
 from collections.abc import Iterator
 
@@ -37,7 +41,10 @@ class _One:
 
 
 class Mesh:
-    """`give` decides one input in the partition of its workflow. `wire`: records on their way, in order for each sender and receiver."""
+    """`give` decides one input in the partition of its workflow.
+
+    `wire`: records on their way, in order for each sender and receiver.
+    """
 
     def __init__(self, routes: list[Route], *, partitions: int, directory: Directory) -> None:
         self.routes = {route.digest: route for route in routes}

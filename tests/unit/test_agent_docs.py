@@ -18,7 +18,8 @@ PAGE = (Path(__file__).parents[2] / "docs" / "agents.md").read_text()
 def blocks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The page's Python blocks, run one after another; the first one is the module `classifier`."""
     file, test, trainer = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    monkeypatch.setattr(registry, "_agents", {})  # the page's agent has a name that one of ours has too
+    # the page's agent has a name that one of ours has too
+    monkeypatch.setattr(registry, "_agents", {})
     module = ModuleType("classifier")
     exec(compile(file, "classifier.py", "exec"), module.__dict__)
     monkeypatch.setitem(__import__("sys").modules, "classifier", module)

@@ -50,7 +50,7 @@ def mesh() -> AgentMesh:
     return AgentMesh()
 
 
-# Results -------------------------------------------------------------------------------------------------------------------------
+# Results ------------------------------------------------------------------------------------------
 
 
 async def test_each_task_gets_one_result_at_its_reply_to(mesh: AgentMesh) -> None:
@@ -141,7 +141,7 @@ async def test_a_plain_function_runs_in_a_thread(mesh: AgentMesh) -> None:
     assert threads <= {"agent-plain-1", "agent-plain-2", "agent-plain-3"}
 
 
-# Failures ------------------------------------------------------------------------------------------------------------------------
+# Failures -----------------------------------------------------------------------------------------
 
 
 class Odd(Exception):
@@ -252,7 +252,7 @@ async def test_a_record_that_is_no_task_goes_to_the_dead_letters_as_it_came_and_
     assert runtime.counts.dead_lettered == 1
 
 
-# Time ----------------------------------------------------------------------------------------------------------------------------
+# Time ---------------------------------------------------------------------------------------------
 
 
 async def test_a_task_past_its_deadline_is_not_begun(mesh: AgentMesh) -> None:
@@ -363,7 +363,7 @@ async def test_a_thread_past_its_deadline_keeps_its_slot_until_it_ends(mesh: Age
     assert [result.output for result in mesh.results()] == [None, 2]
 
 
-# Concurrency ---------------------------------------------------------------------------------------------------------------------
+# Concurrency --------------------------------------------------------------------------------------
 
 
 async def test_no_more_than_concurrency_run_at_once_over_all_partitions() -> None:
@@ -413,7 +413,8 @@ async def test_the_member_is_heard_of_while_all_its_handlers_are_busy(mesh: Agen
     async with mesh.running(busy, settings=settings):
         await mesh.send("busy", 1, 2, 3)
         await wait_until(lambda: bool(begun))
-        for _ in range(10):  # three session time-outs: a member that is not heard of would have lost its share
+        # three session time-outs: a member that is not heard of would have lost its share
+        for _ in range(10):
             await asyncio.sleep(0.1)
         go_on.set()
         await mesh.wait_results(3)
@@ -452,7 +453,7 @@ async def test_a_time_out_within_a_handler_hits_that_handler_alone(mesh: AgentMe
     assert sorted(result.output for result in results) == ["ended", "ended", "timed out", "timed out"]
 
 
-# Commits, crashes, rebalances ----------------------------------------------------------------------------------------------------
+# Commits, crashes, rebalances ---------------------------------------------------------------------
 
 
 async def test_what_is_done_above_an_unfinished_task_is_not_done_again_after_a_crash(mesh: AgentMesh) -> None:
@@ -560,7 +561,8 @@ async def test_a_handler_that_runs_through_a_rebalance_which_gives_its_partition
     from mesh.adapters.memory import WeakBehaviour  # noqa: PLC0415 - beside its one use
 
     mesh = AgentMesh(partitions=2)
-    mesh.cluster.weak = WeakBehaviour()  # eager rebalances: all partitions are revoked, then most come back
+    # eager rebalances: all partitions are revoked, then most come back
+    mesh.cluster.weak = WeakBehaviour()
     begun: list[str] = []
     go_on = asyncio.Event()
 
@@ -617,7 +619,7 @@ async def test_a_handler_whose_partition_went_elsewhere_for_good_is_cancelled() 
     await asyncio.wait([running])
 
 
-# Start and stop ------------------------------------------------------------------------------------------------------------------
+# Start and stop -----------------------------------------------------------------------------------
 
 
 async def test_a_stop_finishes_what_runs_sends_its_result_and_commits(mesh: AgentMesh) -> None:
@@ -760,7 +762,7 @@ async def test_a_broker_that_is_not_there_at_the_start_is_one_clear_error(mesh: 
         await mesh.runtime(echo, broker=Away(mesh.cluster.connect("one"))).run()  # type: ignore[arg-type] # a fake broker
 
 
-# Traces --------------------------------------------------------------------------------------------------------------------------
+# Traces -------------------------------------------------------------------------------------------
 
 
 async def test_with_tracing_each_task_is_a_span_beneath_the_routers_and_the_result_carries_it_on(

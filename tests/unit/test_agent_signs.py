@@ -118,7 +118,7 @@ async def test_signs_end_with_the_handler(mesh: AgentMesh) -> None:
     assert set(after[after.index("test:1") :]) == {"test:1"}
 
 
-# The handler's own ------------------------------------------------------------------------------------------------------------
+# The handler's own --------------------------------------------------------------------------------
 
 
 async def test_from_its_first_heartbeat_on_a_handler_speaks_for_itself(mesh: AgentMesh) -> None:
@@ -202,7 +202,7 @@ def test_the_fake_context_counts_heartbeats() -> None:
     assert (ctx.heartbeats, len(heard)) == (2, 2)
 
 
-# Times ------------------------------------------------------------------------------------------------------------------------
+# Times --------------------------------------------------------------------------------------------
 
 
 async def test_a_handler_is_cut_off_where_its_run_time_is_over(mesh: AgentMesh) -> None:
@@ -243,7 +243,7 @@ async def test_a_task_that_nobody_began_in_time_is_not_begun(mesh: AgentMesh) ->
     assert replies(mesh) == []
 
 
-# Trouble ----------------------------------------------------------------------------------------------------------------------
+# Trouble ------------------------------------------------------------------------------------------
 
 
 class Deaf(MemoryBroker):

@@ -1,4 +1,8 @@
-"""Aliases and schedules, whatever comes in: events, claims and answers in any delay, ends, operators, missed times, routers that tell old and new. No alias is two workflows', no event is lost or taken twice, no time starts twice."""
+"""Aliases and schedules, whatever comes in: events, claims and answers in any delay, ends,
+operators, missed times, routers that tell old and new.
+
+No alias is two workflows', no event is lost or taken twice, no time starts twice.
+"""
 
 from collections import Counter
 from typing import Any
@@ -43,7 +47,8 @@ class Aliases(RuleBasedStateMachine):
         self.told: list[Crossing] = []  # and not heard yet
         self.offered: dict[str, str] = {}  # event -> value
         self.taken: Counter[str] = Counter()
-        self.let_go: set[str] = set()  # dead letters, and those that came when nobody waited any more
+        # dead letters, and those that came when nobody waited any more
+        self.let_go: set[str] = set()
         self.events = 0
 
     def after(self, events: tuple[Event, ...]) -> None:

@@ -1,4 +1,6 @@
-"""Capabilities in the core: who is chosen for a task, what is recorded of it, and what tools make of a route that names no agent."""
+"""Capabilities in the core: who is chosen for a task, what is recorded of it, and what tools make
+of a route that names no agent.
+"""
 
 from collections import Counter
 from typing import Any
@@ -33,7 +35,7 @@ def the_other(name: str) -> str:
     return "google" if name == "deepl" else "deepl"
 
 
-# The choice -----------------------------------------------------------------------------------------------------------------------------
+# The choice ---------------------------------------------------------------------------------------
 
 
 def test_load_spreads_over_the_candidates() -> None:
@@ -71,7 +73,7 @@ def test_the_choice_is_the_same_for_every_router_with_the_same_directory() -> No
     assert partition().start() == partition().start()
 
 
-# Attempts -------------------------------------------------------------------------------------------------------------------------------
+# Attempts -----------------------------------------------------------------------------------------
 
 
 def test_an_automatic_retry_stays_with_its_agent_whatever_becomes_of_the_others() -> None:
@@ -120,7 +122,7 @@ def test_a_late_result_of_the_agent_that_had_it_before_counts() -> None:
     assert p.workflow().status == "completed"
 
 
-# Nobody ---------------------------------------------------------------------------------------------------------------------------------
+# Nobody -------------------------------------------------------------------------------------------
 
 
 def test_with_nobody_registered_it_is_an_incident_that_says_what_to_do() -> None:
@@ -157,7 +159,7 @@ def test_items_with_nobody_registered_are_incidents_of_their_own() -> None:
     p.check_replay()
 
 
-# With the rest of the language ------------------------------------------------------------------------------------------------------------
+# With the rest of the language --------------------------------------------------------------------
 
 
 def test_items_spread_over_the_candidates() -> None:
@@ -240,7 +242,7 @@ def test_a_task_that_waited_for_budget_and_finds_nobody_is_an_incident() -> None
     p.check_replay()
 
 
-# The route ------------------------------------------------------------------------------------------------------------------------------
+# The route ----------------------------------------------------------------------------------------
 
 
 def test_a_step_with_a_capability_has_all_that_an_agents_step_has() -> None:

@@ -49,7 +49,7 @@ def lines(tmp_path: Path, text: str = ROUTE, *agents: AgentCard, known: bool = T
     return [f"{one.line} {one.severity} {one.code}: {one.message}" for one in found]
 
 
-# Routes -----------------------------------------------------------------------------------------------------------------------------------
+# Routes -------------------------------------------------------------------------------------------
 
 
 def test_a_route_that_keeps_the_contract_has_no_finding(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_what_is_not_known_is_not_checked(tmp_path: Path) -> None:
     assert (report.findings, report.contracts_known, report.asks_capabilities) == ((), False, True)
 
 
-# Agents -----------------------------------------------------------------------------------------------------------------------------------
+# Agents -------------------------------------------------------------------------------------------
 
 
 def test_a_capability_for_which_nobody_is_registered_is_an_error(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_each_registered_agent_must_keep_the_contract(tmp_path: Path, takes: Any
     assert found[0].startswith(f"5 error contract_misfit: step a: {finding}")
 
 
-# Files ------------------------------------------------------------------------------------------------------------------------------------
+# Files --------------------------------------------------------------------------------------------
 
 
 def test_the_contracts_that_ship_hold() -> None:

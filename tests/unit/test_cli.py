@@ -149,7 +149,7 @@ def receipts(status: Any, code: str) -> Callable[[Broker, Record], Awaitable[Non
     return act
 
 
-# The whole ------------------------------------------------------------------------------------------------------------------------------
+# The whole ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -194,7 +194,7 @@ def test_an_error_is_json_where_json_was_asked_for(folder: Path, monkeypatch: py
     assert (error["kind"], error["exit_code"]) == ("NotFound", 3)
 
 
-# Upstream -------------------------------------------------------------------------------------------------------------------------------
+# Upstream -----------------------------------------------------------------------------------------
 
 
 def test_publish_takes_options_and_event_finds_it_waiting(sample: Path) -> None:
@@ -367,7 +367,7 @@ def test_run_publishes_nothing_that_its_route_does_not_want(sample: Path) -> Non
     assert "there are issue-triage" in unknown.stderr
 
 
-# Approvers ------------------------------------------------------------------------------------------------------------------------------
+# Approvers ----------------------------------------------------------------------------------------
 
 
 def test_approvals_lists_without_asking_where_no_terminal_is(sample: Path) -> None:
@@ -417,7 +417,7 @@ def test_answers_need_a_known_open_approval_and_sound_options(sample: Path) -> N
     assert "closed: approved by ana@example.org" in result.stderr
 
 
-# Operators ------------------------------------------------------------------------------------------------------------------------------
+# Operators ----------------------------------------------------------------------------------------
 
 
 def test_status_says_what_is_stuck_and_why(sample: Path) -> None:
@@ -668,7 +668,7 @@ def test_topics_are_planned_and_applied(folder: Path) -> None:
     assert call("topics", "plan", "--routes", "nowhere").exit_code == 2
 
 
-# Services -------------------------------------------------------------------------------------------------------------------------------
+# Services -----------------------------------------------------------------------------------------
 
 
 def test_health_follows_the_heartbeat(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

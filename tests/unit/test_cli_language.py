@@ -1,4 +1,6 @@
-"""What operators and upstream see of every rule of the language: timelines, what is awaited, kept events, commands, and why something is stuck."""
+"""What operators and upstream see of every rule of the language: timelines, what is awaited, kept
+events, commands, and why something is stuck.
+"""
 
 import json
 import re
@@ -50,7 +52,7 @@ def call_json(*arguments: str, code: int = 0) -> Any:
     return json.loads(result.stdout)
 
 
-# Budgets --------------------------------------------------------------------------------------------------------------------------------
+# Budgets ------------------------------------------------------------------------------------------
 
 
 def test_a_step_that_is_held_names_the_calls_that_keep_what_it_needs_until_they_have_ended(folder: Path) -> None:
@@ -76,7 +78,7 @@ def test_a_step_that_is_held_names_the_calls_that_keep_what_it_needs_until_they_
     assert "cancelled once undone: x" in text("workflow", called)
 
 
-# For-each -------------------------------------------------------------------------------------------------------------------------------
+# For-each -----------------------------------------------------------------------------------------
 
 
 def iterating() -> ToldPartition:
@@ -191,7 +193,7 @@ def test_an_empty_for_each_counts_nothing(folder: Path) -> None:
     assert "check for each of 0 items the workflow started" in text("workflow", "r:k")
 
 
-# The other rules ------------------------------------------------------------------------------------------------------------------------
+# The other rules ----------------------------------------------------------------------------------
 
 
 def test_rounds_of_a_loop_are_told(folder: Path) -> None:
@@ -351,7 +353,7 @@ def test_compensation_is_told_while_it_is_under_way(folder: Path) -> None:
     assert "hotel.undo: running (hotel-cancel, attempt 1)" in shown
 
 
-# Commands -------------------------------------------------------------------------------------------------------------------------------
+# Commands -----------------------------------------------------------------------------------------
 
 
 def ordered(folder: Path, p: ToldPartition, *arguments: str, code: int = 0) -> Any:
@@ -405,7 +407,7 @@ def test_a_workflow_that_has_no_run_yet_takes_no_command(folder: Path) -> None:
     )
 
 
-# Events and dead letters ------------------------------------------------------------------------------------------------------------------
+# Events and dead letters --------------------------------------------------------------------------
 
 
 def test_an_event_that_a_step_waited_for_says_so(folder: Path) -> None:
@@ -474,7 +476,7 @@ def test_unclaimed_events_are_dead_letters_of_their_own_kind(folder: Path) -> No
     assert call_json("status")["events"] == {"seen": 2, "waiting": 2, "matched": 2, "unwanted": 0, "dead_lettered": 0}
 
 
-# Why something is stuck -------------------------------------------------------------------------------------------------------------------
+# Why something is stuck ---------------------------------------------------------------------------
 
 
 def stuck(folder: Path, p: ToldPartition) -> list[str]:
@@ -519,7 +521,7 @@ def test_status_does_not_call_a_time_overdue_that_is_still_to_come(folder: Path)
     assert stuck(folder, p) == []
 
 
-# Limits ---------------------------------------------------------------------------------------------------------------------------------
+# Limits -------------------------------------------------------------------------------------------
 
 
 def limited(count: int, **numbers: Any) -> ToldPartition:

@@ -1,4 +1,6 @@
-"""`mesh routes ...` against files and a mesh on SQLite: what people read, what programs read, and the exit code."""
+"""`mesh routes ...` against files and a mesh on SQLite: what people read, what programs read, and
+the exit code.
+"""
 
 import asyncio
 import json
@@ -58,7 +60,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def stored(folder: Path) -> Path:
-    """A mesh with two versions of one route, a card, a completed workflow and one that waits for an answer."""
+    """A mesh with two versions of one route, a card, a completed workflow and one that waits for an
+    answer.
+    """
     made = Partition(ROUTE)
     for key, n in (("one", 1), ("two", 2)):
         made.start(key, event_id=key, data={"n": n})
@@ -106,7 +110,7 @@ def test_every_command_has_help_and_json(name: str) -> None:
     assert (result.exit_code, "--json" in result.output) == (0, True)
 
 
-# check --------------------------------------------------------------------------------------------------------------------------------
+# check --------------------------------------------------------------------------------------------
 
 
 def test_check_tells_each_finding_with_its_line(folder: Path) -> None:
@@ -165,7 +169,7 @@ def test_check_holds_routes_against_modules(folder: Path) -> None:
     assert {one["code"] for one in found["findings"]} == {"input_misfit"}
 
 
-# explain ------------------------------------------------------------------------------------------------------------------------------
+# explain ------------------------------------------------------------------------------------------
 
 EVENT = json.dumps({"id": "e", "source": "/s", "type": "t", "subject": "three", "data": {"n": 1}})
 
@@ -309,7 +313,7 @@ def test_explain_refuses_what_is_no_event(folder: Path, arguments: list[str], st
     assert result.exit_code == code, result.output
 
 
-# apply, rollback -----------------------------------------------------------------------------------------------------------------------
+# apply, rollback ----------------------------------------------------------------------------------
 
 
 def active(name: str = "r") -> list[str]:
@@ -421,7 +425,7 @@ def test_apply_refuses_what_it_cant_mean(stored: Path, arguments: list[str]) -> 
     assert result.exit_code in {1, 2}, result.output
 
 
-# migrate -------------------------------------------------------------------------------------------------------------------------------
+# migrate ------------------------------------------------------------------------------------------
 
 
 def move(*arguments: str) -> Result:
@@ -499,7 +503,7 @@ def test_there_is_no_active_version_to_go_to_where_the_route_is_withdrawn(stored
     assert (result.exit_code, "no version of r is active" in result.stderr) == (3, True)
 
 
-# list, show, diff -----------------------------------------------------------------------------------------------------------------------
+# list, show, diff ---------------------------------------------------------------------------------
 
 
 def test_list_has_every_version_the_newest_last_with_its_workflows(stored: Path) -> None:
@@ -550,7 +554,7 @@ def test_diff_says_when_there_is_nothing_to_compare_with(stored: Path) -> None:
     assert (result.exit_code, "it is new" in result.stderr) == (3, True)
 
 
-# graph ----------------------------------------------------------------------------------------------------------------------------------
+# graph --------------------------------------------------------------------------------------------
 
 
 def test_graph_draws_files_routes_and_workflows(stored: Path) -> None:
@@ -563,7 +567,7 @@ def test_graph_draws_files_routes_and_workflows(stored: Path) -> None:
     assert (missing.exit_code, "no stored route" in missing.stderr) == (3, True)
 
 
-# replay ---------------------------------------------------------------------------------------------------------------------------------
+# replay -------------------------------------------------------------------------------------------
 
 
 def test_replay_shows_which_workflows_would_go_otherwise(stored: Path) -> None:

@@ -1,4 +1,6 @@
-"""CloudEvents on records: conformance with the CloudEvents SDK both ways, and what is refused in which words."""
+"""CloudEvents on records: conformance with the CloudEvents SDK both ways, and what is refused in
+which words.
+"""
 
 import re
 from base64 import b64encode
@@ -54,7 +56,7 @@ def structured(event: Any) -> Record:
     return record(STRUCTURED, value=orjson.dumps(event))
 
 
-# --- both modes -------------------------------------------------------------------------------------------------------------------
+# --- both modes -----------------------------------------------------------------------------------
 
 
 def test_binary_mode_becomes_the_json_format() -> None:
@@ -159,7 +161,7 @@ def test_bytes_without_a_content_type_stay_bytes() -> None:
     }
 
 
-# --- what is refused, in which words ----------------------------------------------------------------------------------------------
+# --- what is refused, in which words --------------------------------------------------------------
 
 
 def without(name: str) -> tuple[Header, ...]:
@@ -307,7 +309,7 @@ def test_bad_base64_is_not_sent() -> None:
         to_record({**EVENT, "data_base64": "%"}, topic="t")
 
 
-# --- conformance ------------------------------------------------------------------------------------------------------------------
+# --- conformance ----------------------------------------------------------------------------------
 
 # CloudEvents' String: no control characters, no surrogates, no noncharacters
 text = st.text(st.characters(exclude_categories=("Cc", "Cs", "Cn")), max_size=20)
@@ -398,7 +400,8 @@ def test_what_the_sdk_writes_is_read_here_in_both_modes(event: dict[str, Any]) -
     event.setdefault("time", "2026-11-24T09:00:00Z")  # the SDK would set its own
     theirs = by_the_sdk(event)
     for message in (kafka.to_binary_event(theirs), kafka.to_structured_event(theirs)):
-        # Without data the SDK sends no null but an empty value, which has no meaning of its own in binary mode.
+        # Without data the SDK sends no null but an empty value, which has no meaning of its own in
+        # binary mode.
         value = message.value or None
         assert from_record(Record("t", 0, 0, 0, None, value, tuple(message.headers.items()))) == event
 
@@ -416,7 +419,7 @@ def test_any_bytes_are_an_event_or_malformed_and_nothing_else(headers: list[Head
     validate_event(event)
 
 
-# --- headers of our own -----------------------------------------------------------------------------------------------------------
+# --- headers of our own ---------------------------------------------------------------------------
 
 
 def test_binary_headers_make_an_event_that_reads_back() -> None:
@@ -461,7 +464,7 @@ def test_whether_a_record_means_to_be_an_event(meant: Record, expected: bool) ->
     assert is_cloud_event(meant) is expected
 
 
-# --- trace context ----------------------------------------------------------------------------------------------------------------
+# --- trace context --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -502,7 +505,7 @@ def test_a_plain_traceparent_header_stands_in_for_the_extension() -> None:
     assert "traceparent" not in from_record(record(*BINARY, ("traceparent", b"nonsense")))
 
 
-# --- times ------------------------------------------------------------------------------------------------------------------------
+# --- times ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""The mesh's own records come back as they were written, and what is none is refused in words that mend it."""
+"""The mesh's own records come back as they were written, and what is none is refused in words that
+mend it.
+"""
 
 import re
 from base64 import b64encode
@@ -81,7 +83,9 @@ json_value = st.recursive(
 
 
 def any_of(kind: Any) -> st.SearchStrategy[Any]:
-    """Values of a msgspec type as a decoder would make them, so that a round trip must give the same back."""
+    """Values of a msgspec type as a decoder would make them, so that a round trip must give the
+    same back.
+    """
     info = kind if isinstance(kind, msgspec.inspect.Type) else msgspec.inspect.type_info(kind)
     match info:
         case msgspec.inspect.StructType():
@@ -125,7 +129,7 @@ def _plain(info: msgspec.inspect.Type) -> st.SearchStrategy[Any]:
             raise TypeError(f"no strategy for {info}")
 
 
-# --- the log ----------------------------------------------------------------------------------------------------------------------
+# --- the log --------------------------------------------------------------------------------------
 
 DECISION = Decision(
     epoch="e" * 32,
@@ -216,7 +220,7 @@ def test_a_log_record_that_cant_be_read_stops_the_reader_and_says_where(value: b
     )
 
 
-# --- the inbox --------------------------------------------------------------------------------------------------------------------
+# --- the inbox ------------------------------------------------------------------------------------
 
 MATCHED = EventMatched(
     workflow_id=WORKFLOW,
@@ -321,7 +325,7 @@ def test_what_is_no_inbox_record_is_malformed(value: bytes | None, message: str)
         decode_inbox(came("mesh.inbox", value))
 
 
-# --- approvals --------------------------------------------------------------------------------------------------------------------
+# --- approvals ------------------------------------------------------------------------------------
 
 ASK = AskApproval(
     workflow_id=WORKFLOW,
@@ -561,7 +565,7 @@ def test_an_answer_that_does_not_hold_says_what_is_missing(record: Record, messa
     assert str(caught.value) == f"mesh.approvals.responses, partition 3, offset 17: {message}"
 
 
-# --- commands ---------------------------------------------------------------------------------------------------------------------
+# --- commands -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", ["cancel", "retry", "skip", "fail"])
@@ -643,7 +647,7 @@ def test_a_command_that_does_not_hold_says_why(value: Any, message: str) -> None
     assert str(caught.value) == f"mesh.commands, partition 3, offset 17: {message}"
 
 
-# --- outcomes ---------------------------------------------------------------------------------------------------------------------
+# --- outcomes -------------------------------------------------------------------------------------
 
 OUTCOME = PublishOutcome(
     workflow_id=WORKFLOW,
@@ -695,7 +699,7 @@ def test_what_is_no_outcome_is_malformed() -> None:
         decode_outcome(came("mesh.outcomes", b"{}"))
 
 
-# --- dead letters -----------------------------------------------------------------------------------------------------------------
+# --- dead letters ---------------------------------------------------------------------------------
 
 records = st.builds(
     Record,
@@ -784,7 +788,7 @@ def test_what_is_no_dead_letter_is_malformed(headers: tuple[Header, ...], messag
         decode_dead_letter(came("mesh.dlq", b"x", *headers))
 
 
-# --- effects ----------------------------------------------------------------------------------------------------------------------
+# --- effects --------------------------------------------------------------------------------------
 
 TASK = SendTask(
     workflow_id=WORKFLOW,
@@ -836,7 +840,7 @@ def test_a_task_says_which_partition_its_result_goes_to() -> None:
     assert task["reply_to"] == {"topic": "mesh.results", "partition": 3}
 
 
-# --- states -----------------------------------------------------------------------------------------------------------------------
+# --- states ---------------------------------------------------------------------------------------
 
 
 @busy

@@ -1,4 +1,6 @@
-"""Route files and the approvers' file: what is read, and what is said, by file and line, of what can't be."""
+"""Route files and the approvers' file: what is read, and what is said, by file and line, of what
+can't be.
+"""
 
 import textwrap
 from pathlib import Path

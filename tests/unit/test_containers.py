@@ -1,4 +1,6 @@
-"""The image and the compose file hold together, as far as that can be told without a container engine."""
+"""The image and the compose file hold together, as far as that can be told without a container
+engine.
+"""
 
 import re
 from importlib import import_module
@@ -27,7 +29,7 @@ def instructions(name: str) -> list[str]:
     return [line.removeprefix(name).strip() for line in lines if line.startswith(name + " ")]
 
 
-# --- the image --------------------------------------------------------------------------------------------------------------------
+# --- the image ------------------------------------------------------------------------------------
 
 
 def test_base_images_are_pinned_and_one() -> None:
@@ -79,7 +81,7 @@ def test_variables_of_the_image_are_settings() -> None:
         assert name.removeprefix("MESH_").lower() in Settings.model_fields, name
 
 
-# --- the services -----------------------------------------------------------------------------------------------------------------
+# --- the services ---------------------------------------------------------------------------------
 
 
 def test_there_is_a_service_for_everything_that_runs() -> None:

@@ -1,6 +1,8 @@
-"""Whatever comes in, in whatever order: the promises of the core as properties of any route and any interleaving.
+"""Whatever comes in, in whatever order: the promises of the core as properties of any route and any
+interleaving.
 
-Results of any task that was ever sent (so late, repeated, of earlier runs and attempts), answers by anybody, timers early and stale, commands, undeliverable effects, and take-overs. `Partition` holds
+Results of any task that was ever sent (so late, repeated, of earlier runs and attempts), answers by
+anybody, timers early and stale, commands, undeliverable effects, and take-overs. `Partition` holds
 after each decision that the log's bytes give the very state that was decided on.
 """
 
@@ -107,7 +109,7 @@ class Core(RuleBasedStateMachine):
         if starts:
             self.start("k", "e1", n, [1, 2, 3, 4])
 
-    # Inputs ----------------------------------------------------------------------------------------------------------
+    # Inputs ---------------------------------------------------------------------------------------
 
     def given(self, make: Callable[[], tuple[Event, ...]]) -> None:
         """Each input gives one decision, a stale timer none; then all that a decision must keep."""
@@ -146,7 +148,11 @@ class Core(RuleBasedStateMachine):
         used=st.sampled_from([None, 0.0, 3.0, RESERVE]),
     )
     def result(self, pick: int, success: bool, output: Any, error: str, used: float | None) -> None:
-        """Of any task that was ever sent. It never took more than was reserved for it, by its first word; by later ones no more than that."""
+        """Of any task that was ever sent.
+
+        It never took more than was reserved for it, by its first word; by later ones no more than
+        that.
+        """
         self.hear_of(self.tasks[-1 - pick % len(self.tasks)], success=success, output=output, error=error, used=used)
 
     @precondition(lambda self: self.overtaken())
@@ -386,7 +392,7 @@ class Core(RuleBasedStateMachine):
             if isinstance(decode_log_record(as_record(late, 0)), Decision):
                 self.p._append(late)
 
-    # What must hold ------------------------------------------------------------------------------------------------------
+    # What must hold -------------------------------------------------------------------------------
 
     def check(self, decision: Decision) -> None:
         sends = effects(decision)

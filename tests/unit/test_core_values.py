@@ -57,7 +57,7 @@ def owner(token: str) -> OwnerChanged:
     return OwnerChanged(token=token, owner="router-1", partitions=1, format_level=1, at_ms=START_MS)
 
 
-# Evolve ------------------------------------------------------------------------------------------------------------------
+# Evolve -------------------------------------------------------------------------------------------
 
 
 def test_an_event_for_a_workflow_that_has_not_started_is_no_log_of_ours() -> None:
@@ -100,7 +100,7 @@ def test_a_workflows_id_remembers_its_last_hundred_runs() -> None:
     assert p.workflow().earlier_runs == tuple(ids.run_id("/orders", f"e{n}") for n in range(4, 104))
 
 
-# Effects -----------------------------------------------------------------------------------------------------------------
+# Effects ------------------------------------------------------------------------------------------
 
 
 def test_a_parked_input_goes_to_the_dead_letters() -> None:
@@ -113,7 +113,7 @@ def test_an_event_for_the_record_alone_has_no_effect() -> None:
     assert effects(decision()) == []
 
 
-# Replay ------------------------------------------------------------------------------------------------------------------
+# Replay -------------------------------------------------------------------------------------------
 
 
 def test_a_decision_of_another_epoch_is_inert() -> None:
@@ -199,7 +199,7 @@ def test_a_fold_knows_where_to_read_on() -> None:
     assert PartitionFold(3, state=PartitionState(mark=7), next_offset=9).state.mark == 7
 
 
-# Ids ---------------------------------------------------------------------------------------------------------------------
+# Ids ----------------------------------------------------------------------------------------------
 
 
 def test_keys_are_escaped_only_where_they_must_be() -> None:
@@ -231,7 +231,7 @@ def test_keys_spread_over_all_partitions_and_no_more() -> None:
     assert {ids.partition_of_key(f"r:{n}".encode(), 16) for n in range(1_000)} == set(range(16))
 
 
-# Canonical JSON ----------------------------------------------------------------------------------------------------------
+# Canonical JSON -----------------------------------------------------------------------------------
 
 
 def test_equal_values_have_equal_bytes() -> None:
@@ -250,7 +250,7 @@ def test_what_is_no_json_is_refused(value: Any) -> None:
         canonical(value)
 
 
-# Topics ------------------------------------------------------------------------------------------------------------------
+# Topics -------------------------------------------------------------------------------------------
 
 
 def test_all_names_stand_under_the_prefix() -> None:

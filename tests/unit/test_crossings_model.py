@@ -1,8 +1,12 @@
-"""Records between partitions: no interleaving of crashes, take-overs, late and double landings loses one, or lets one be decided twice.
+"""Records between partitions: no interleaving of crashes, take-overs, late and double landings
+loses one, or lets one be decided twice.
 
-One sender partition, one receiver. The owner pipelines: it decides while earlier flights are on their way, and its appends land behind inert ones of an owner before it, which may live on. What a flight tells the
-other partition goes out in one call, lands in order, late or twice, and is acknowledged or not. A new owner folds the log, sends again from the mark on, and goes on. That who owns the log is told by the
-log is `test_ownership_model`'s; what a decision tells whom, its place in the sequence, and what the receiver takes for a repeat, is the real code's.
+One sender partition, one receiver. The owner pipelines: it decides while earlier flights are on
+their way, and its appends land behind inert ones of an owner before it, which may live on. What a
+flight tells the other partition goes out in one call, lands in order, late or twice, and is
+acknowledged or not. A new owner folds the log, sends again from the mark on, and goes on. That who
+owns the log is told by the log is `test_ownership_model`'s; what a decision tells whom, its place
+in the sequence, and what the receiver takes for a repeat, is the real code's.
 """
 
 from collections import deque
@@ -28,7 +32,11 @@ Record = tuple[Told, int]  # with what the receiver's watermark stands on
 
 
 class Entry(NamedTuple):
-    """A record of the sender's log. `number`: of the decision; none for a change of owner, and for what landed too late to be effective."""
+    """A record of the sender's log.
+
+    `number`: of the decision; none for a change of owner, and for what landed too late to be
+    effective.
+    """
 
     number: int | None
     sequence: int
@@ -59,7 +67,8 @@ class Owner(NamedTuple):
 class World(NamedTuple):
     log: tuple[Entry, ...]
     owners: tuple[Owner, ...]  # the last in force; those before it do not know yet
-    wire: tuple[tuple[Record, ...], ...]  # calls of owners that are gone: they may land yet, each in order
+    # calls of owners that are gone: they may land yet, each in order
+    wire: tuple[tuple[Record, ...], ...]
     watermark: tuple[int, int] | None
     decided: tuple[Told, ...]
     epochs: int
@@ -89,10 +98,13 @@ class Model:
         self.receive = lru_cache(maxsize=10_000)(self._receive)
         self.fold = lru_cache(maxsize=50_000)(self._fold)
 
-    # By the real code -----------------------------------------------------------------------------------------------------
+    # By the real code -----------------------------------------------------------------------------
 
     def records(self, number: int, sequence: int, at: int) -> tuple[Record, ...]:
-        """What the decision tells the other partition. `at`: the log offset that its owner knows."""
+        """What the decision tells the other partition.
+
+        `at`: the log offset that its owner knows.
+        """
         told = inputs_between(_decision(Entry(number, sequence, 0, 0)))
         return tuple(
             ((number, index), at * 10 + index if self.faults.offset_as_watermark else one.source_offset)
@@ -120,7 +132,7 @@ class Model:
                 effective.append((offset, entry))
         return fold.state.sequence, fold.state.mark, tuple(effective)
 
-    # What may happen next ---------------------------------------------------------------------------------------------------
+    # What may happen next -------------------------------------------------------------------------
 
     def next(self, world: World) -> Iterator[World]:
         if world.epochs < self.bounds.epochs:
@@ -162,7 +174,10 @@ class Model:
         )
 
     def _crash(self, world: World, place: int, owner: Owner) -> Iterator[World]:
-        """It dies, or gives up for an outcome that it can't know. What it has on the wire lands yet, or does not."""
+        """It dies, or gives up for an outcome that it can't know.
+
+        What it has on the wire lands yet, or does not.
+        """
         gone = world._replace(owners=(*world.owners[:place], *world.owners[place + 1 :]))
         gone = gone._replace(wire=_with_calls(world.wire, (owner,), self))
         yield gone
@@ -194,7 +209,9 @@ class Model:
         )
 
     def _move(self, world: World, place: int, owner: Owner) -> Iterator[World]:
-        """Each flight one stage on: its append lands, it is sent, its records land one by one, it is acknowledged."""
+        """Each flight one stage on: its append lands, it is sent, its records land one by one, it
+        is acknowledged.
+        """
         for index, flight in enumerate(owner.flights):
 
             def put(after: Flight, index: int = index) -> Owner:
@@ -225,7 +242,10 @@ class Model:
                     pass
 
     def _append(self, world: World, place: int, owner: Owner, flight: Flight, put: Callable[[Flight], Owner]) -> World:
-        """At the log's end. Behind another owner's change it is inert, and the acknowledgement says so."""
+        """At the log's end.
+
+        Behind another owner's change it is inert, and the acknowledgement says so.
+        """
         entry = Entry(flight.number, flight.sequence, owner.mark, owner.epoch)
         at, landed = len(world.log), world._replace(log=(*world.log, entry))
         if owner.epoch != max(one.owner for one in world.log if one.number is None):

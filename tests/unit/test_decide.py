@@ -1,4 +1,5 @@
-"""Decide: what starts, goes on and ends a workflow; `test_decide_attempts` and `test_decide_people` have the rest.
+"""Decide: what starts, goes on and ends a workflow; `test_decide_attempts` and `test_decide_people`
+have the rest.
 
 `Partition` holds after each decision that the log's bytes give the very state that was decided on.
 """
@@ -33,7 +34,7 @@ from mesh.core.state import Directory
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-# Starts and their repeats ------------------------------------------------------------------------------------------------
+# Starts and their repeats -------------------------------------------------------------------------
 
 
 def test_a_start_dispatches_every_step_without_needs() -> None:
@@ -125,7 +126,7 @@ def test_a_forgotten_id_starts_afresh() -> None:
     assert names(p.start(event_id="e2")) == ["WorkflowStarted", "TaskDispatched"]
 
 
-# Needs and conditions -----------------------------------------------------------------------------------------------------
+# Needs and conditions -----------------------------------------------------------------------------
 
 
 def test_a_step_waits_for_all_that_it_needs() -> None:
@@ -206,7 +207,7 @@ def test_an_expression_that_fails_is_an_incident_that_names_the_path(step: dict[
     assert p.workflow().status == "running"
 
 
-# Ends -----------------------------------------------------------------------------------------------------------------------
+# Ends ---------------------------------------------------------------------------------------------
 
 
 def test_the_outcome_is_what_the_last_steps_gave() -> None:
@@ -298,7 +299,7 @@ def test_a_condition_on_another_step_of_a_similar_name_takes_nothing() -> None:
     assert only(p.answer("review", "reject"), WorkflowEnded).status == "rejected"
 
 
-# What the router must not do ------------------------------------------------------------------------------------------------
+# What the router must not do ----------------------------------------------------------------------
 
 
 def test_a_start_without_its_route_is_a_fault() -> None:

@@ -45,7 +45,7 @@ def named(p: Partition, key: str = "k", value: Any = "p1") -> Partition:
     return p
 
 
-# The claim ---------------------------------------------------------------------------------------------------------------------
+# The claim ----------------------------------------------------------------------------------------
 
 
 def test_a_step_is_settled_when_it_has_its_alias_and_not_before() -> None:
@@ -157,7 +157,7 @@ def test_a_step_that_closes_a_loop_has_its_alias_before_the_loop_goes_round() ->
     assert p.workflow().status == "completed"
 
 
-# Answers to it -----------------------------------------------------------------------------------------------------------------
+# Answers to it ------------------------------------------------------------------------------------
 
 
 def answer_to(p: Partition, **more: Any) -> AliasAnswered:
@@ -312,7 +312,7 @@ def test_records_that_nobody_waits_for_are_parked_and_no_more() -> None:
         assert names(park_at(p, "r:k", name).events) == [ev.InputParked.__name__]
 
 
-# Events by it ------------------------------------------------------------------------------------------------------------------
+# Events by it -------------------------------------------------------------------------------------
 
 
 def offer(p: Partition, event_id: str = "o1", value: str = "p1") -> tuple[Any, ...]:
@@ -425,7 +425,7 @@ def test_an_event_that_only_an_earlier_version_waits_for_is_not_kept_but_still_p
     assert names(p.give(offered)) == [ev.EventRedirected.__name__]
 
 
-# The end of it -----------------------------------------------------------------------------------------------------------------
+# The end of it ------------------------------------------------------------------------------------
 
 
 def test_the_end_of_a_workflow_gives_its_aliases_back() -> None:

@@ -1,4 +1,6 @@
-"""Decide: a task's attempts: results that count and that don't, retries, time-outs, incidents, and what operators do about them."""
+"""Decide: a task's attempts: results that count and that don't, retries, time-outs, incidents, and
+what operators do about them.
+"""
 
 from typing import Any, get_args
 
@@ -41,7 +43,7 @@ def dismissed(p: Partition, **changes: Any) -> tuple[str, str]:
     return found.code, found.message
 
 
-# Results --------------------------------------------------------------------------------------------------------------------
+# Results ------------------------------------------------------------------------------------------
 
 
 def test_a_result_keeps_what_the_agent_said_of_itself() -> None:
@@ -109,7 +111,7 @@ def test_a_failure_without_a_reason_is_retried_like_any() -> None:
     assert names(events) == ["TaskFailed", "RetryScheduled"]
 
 
-# Retries --------------------------------------------------------------------------------------------------------------------
+# Retries ------------------------------------------------------------------------------------------
 
 
 def test_a_failed_attempt_is_made_again_after_its_backoff_with_the_same_input_and_task() -> None:
@@ -196,7 +198,7 @@ def test_a_late_success_of_an_earlier_attempt_counts_while_the_step_is_not_settl
         assert (resolved.action, resolved.by) == ("result", "the late result of attempt 1")
 
 
-# Time-outs ------------------------------------------------------------------------------------------------------------------
+# Time-outs ----------------------------------------------------------------------------------------
 
 
 def test_a_time_out_is_a_failed_attempt() -> None:
@@ -311,7 +313,7 @@ def test_a_timer_after_the_end_changes_nothing_unless_it_ends_the_memory() -> No
     assert names(p.wait()) == ["WorkflowForgotten"]
 
 
-# What can't be sent ---------------------------------------------------------------------------------------------------------
+# What can't be sent -------------------------------------------------------------------------------
 
 
 def test_a_task_that_cant_be_sent_is_an_incident_without_another_try() -> None:
@@ -363,7 +365,7 @@ def test_a_record_of_a_forgotten_workflow_that_cant_be_sent_is_only_noted() -> N
     assert names(p.give(given)) == ["EffectUndeliverable"]
 
 
-# Operators ------------------------------------------------------------------------------------------------------------------
+# Operators ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reason", ["", "a mistake"])
@@ -420,7 +422,8 @@ def test_retry_takes_one_step_or_all_that_have_incidents() -> None:
 
 
 def test_retry_after_a_failed_expression_tries_the_step_afresh() -> None:
-    # The expressions see the same things again; what has changed is, say, the directory or a version of the router.
+    # The expressions see the same things again; what has changed is, say, the directory or a
+    # version of the router.
     p = started({"a": agent(), "b": agent("x", "${{ steps.a.n }}", needs="a")})
     p.succeed("a", {})
     assert names(p.command("retry")) == ["CommandAccepted", "IncidentResolved", "IncidentRaised"]
@@ -428,7 +431,8 @@ def test_retry_after_a_failed_expression_tries_the_step_afresh() -> None:
 
 
 def test_retry_may_settle_a_step_and_those_who_need_it() -> None:
-    # An incident that the router raised on a step before it was begun: its condition is looked at again.
+    # An incident that the router raised on a step before it was begun: its condition is looked at
+    # again.
     p = started({"a": agent(), "review": approval(needs="a", **{"if": "steps.a > 1"}), "b": agent(needs="review")})
     p.succeed("a", 2)
     p.give(Undeliverable(workflow_id="r:k", effect_id=p.task_id("review"), topic="t", code="too_large", message="big"))

@@ -1,4 +1,6 @@
-"""Deciding: steps that are workflows of other routes, from the call to what becomes of it; and what one workflow tells another."""
+"""Deciding: steps that are workflows of other routes, from the call to what becomes of it; and what
+one workflow tells another.
+"""
 
 from typing import Any
 
@@ -470,7 +472,7 @@ def test_what_an_event_would_call_is_told() -> None:
     assert called.reason == "no event starts it: steps of other routes call it"
 
 
-# --- the sequence ---------------------------------------------------------------------------------------------------------------
+# --- the sequence ---------------------------------------------------------------------------------
 
 
 def test_each_record_to_another_workflow_has_the_next_place_in_the_sequence() -> None:
@@ -514,7 +516,7 @@ def test_every_record_to_another_workflow_has_a_name() -> None:
     ]
 
 
-# --- what is set aside ------------------------------------------------------------------------------------------------------------
+# --- what is set aside ----------------------------------------------------------------------------
 
 PARKED = InputParked(
     code="poison",

@@ -77,7 +77,7 @@ def late(p: Partition, index: int, **more: Any) -> CallEnded:
     return CallEnded(**{"status": "completed", **about, **where, "source_at_ms": p.now_ms, **more})
 
 
-# For each -------------------------------------------------------------------------------------------------------------
+# For each -----------------------------------------------------------------------------------------
 
 
 def test_each_item_calls_a_workflow_of_its_own_and_the_output_is_the_list_of_what_they_give() -> None:
@@ -212,7 +212,7 @@ def test_a_whole_portion_fits_the_smallest_record_that_may_be_set(step: dict[str
     assert len(p.log[-1].value or b"") < least * 0.9
 
 
-# Undone ---------------------------------------------------------------------------------------------------------------
+# Undone -------------------------------------------------------------------------------------------
 
 
 def ends(**more: Any) -> Partition:

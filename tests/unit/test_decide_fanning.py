@@ -1,4 +1,6 @@
-"""Decide: a step's work for each item of a list: so many at once, in portions, and what becomes of failures."""
+"""Decide: a step's work for each item of a list: so many at once, in portions, and what becomes of
+failures.
+"""
 
 from typing import Any
 
@@ -49,7 +51,7 @@ def under_way(p: Partition) -> list[str]:
     return [name for name, step in p.workflow().steps.items() if step.status == "running"]
 
 
-# Items --------------------------------------------------------------------------------------------------------------------------------
+# Items --------------------------------------------------------------------------------------------
 
 
 def test_each_item_has_a_task_and_the_output_is_the_list_of_theirs_in_order() -> None:
@@ -126,7 +128,7 @@ def test_a_result_that_comes_twice_counts_once() -> None:
     assert only(p.decisions[-1].events, WorkflowEnded).output == {"a": ["first", "x"]}
 
 
-# Failures -----------------------------------------------------------------------------------------------------------------------------
+# Failures -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -206,7 +208,7 @@ def test_an_items_task_that_cant_be_sent_is_an_incident_of_the_item() -> None:
     assert (p.step("a[1]").status, p.step("a").status) == ("incident", "iterating")
 
 
-# Operators ----------------------------------------------------------------------------------------------------------------------------
+# Operators ----------------------------------------------------------------------------------------
 
 
 def stuck() -> Partition:
@@ -298,7 +300,7 @@ def test_a_command_for_an_item_without_an_incident_is_refused() -> None:
     assert only(p.command("retry", step="zz[0]"), CommandRefused).code == "unknown_step"
 
 
-# Portions -----------------------------------------------------------------------------------------------------------------------------
+# Portions -----------------------------------------------------------------------------------------
 
 
 def sizes(p: Partition) -> list[int]:

@@ -1,4 +1,6 @@
-"""Decide: which steps act on how others came out: any, so many of several, the first of several, and `status`."""
+"""Decide: which steps act on how others came out: any, so many of several, the first of several,
+and `status`.
+"""
 
 from typing import Any
 
@@ -38,7 +40,7 @@ def three(needs: dict[str, Any], **more: Any) -> Partition:
     return started({**{name: agent(**GIVES_UP) for name in "abc"}, "j": agent("j", 1, needs=needs, **more)})
 
 
-# Any, and so many of several -------------------------------------------------------------------------------------------------------------
+# Any, and so many of several ----------------------------------------------------------------------
 
 
 def test_any_acts_on_the_first_success_once_and_the_others_go_on() -> None:
@@ -97,7 +99,7 @@ def test_a_status_that_the_if_speaks_of_counts_for_a_join() -> None:
     assert stands(p)["j"] == "running"
 
 
-# The first of several ------------------------------------------------------------------------------------------------------------------
+# The first of several -----------------------------------------------------------------------------
 
 
 def test_the_first_success_cancels_the_others_and_what_only_served_them() -> None:
@@ -187,7 +189,7 @@ def test_a_for_each_that_loses_in_the_decision_that_begins_it_sends_no_task() ->
     assert "a[0]" not in p.workflow().steps
 
 
-# Rejections ----------------------------------------------------------------------------------------------------------------------------
+# Rejections ---------------------------------------------------------------------------------------
 
 
 def test_a_rejection_ends_nothing_where_a_join_can_do_without_it() -> None:
@@ -212,7 +214,7 @@ def test_rejections_that_no_join_can_do_without_reject_the_workflow() -> None:
     assert (ended.status, "too dear" in ended.reason) == ("rejected", True)
 
 
-# How a step came out -----------------------------------------------------------------------------------------------------------------------
+# How a step came out ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""Deciding: limits, from the step that asks for a slot to the limiter that grants it and gets it back."""
+"""Deciding: limits, from the step that asks for a slot to the limiter that grants it and gets it
+back.
+"""
 
 from typing import Any
 
@@ -70,7 +72,7 @@ def statuses(p: Partition) -> dict[str, str]:
     return {name: step.status for name, step in p.workflow().steps.items()}
 
 
-# The step ------------------------------------------------------------------------------------------------------------
+# The step -----------------------------------------------------------------------------------------
 
 
 def test_a_step_under_a_limit_is_queued_until_its_slot_is_granted_and_its_time_out_counts_from_then() -> None:
@@ -308,7 +310,7 @@ def test_a_loop_that_goes_round_asks_anew_for_what_its_last_round_left_in_the_qu
     assert limiter(p).queue == ()
 
 
-# With a budget -------------------------------------------------------------------------------------------------------
+# With a budget ------------------------------------------------------------------------------------
 
 
 def account(p: Partition) -> Account:
@@ -373,7 +375,7 @@ def test_a_task_that_is_granted_after_the_budgets_time_is_held_and_gives_its_slo
     assert p.step("a").status == "running"
 
 
-# The limiter ---------------------------------------------------------------------------------------------------------
+# The limiter --------------------------------------------------------------------------------------
 
 
 def wanted(p: Partition, n: int, *, attempt: int = 1, **numbers: Any) -> SlotWanted:
@@ -519,7 +521,7 @@ def test_a_log_that_grants_what_nobody_asked_for_can_not_be_folded() -> None:
         freed(limiter(p), "t/1")
 
 
-# What gets lost ------------------------------------------------------------------------------------------------------
+# What gets lost -----------------------------------------------------------------------------------
 
 
 def parked(p: Partition) -> InputParked:
@@ -602,7 +604,7 @@ def test_a_request_that_can_not_be_sent_makes_its_step_an_incident() -> None:
     assert names(p.give(lost)) == ["EffectUndeliverable"]
 
 
-# The judge -----------------------------------------------------------------------------------------------------------
+# The judge ----------------------------------------------------------------------------------------
 
 
 def judged(*events: Any) -> list[str]:
@@ -636,7 +638,7 @@ def test_the_judge_finds_what_is_kept_for_nobody() -> None:
     assert list(kept_needlessly(replace(p.workflow(), steps={}))) == [f"a keeps a slot of {OPENAI}, and is not there"]
 
 
-# Between -------------------------------------------------------------------------------------------------------------
+# Between ------------------------------------------------------------------------------------------
 
 
 def test_every_record_of_a_slot_says_whose_it_is_and_is_counted() -> None:

@@ -159,7 +159,7 @@ def test_an_operators_retry_of_a_step_in_a_later_round_is_of_that_round() -> Non
     assert (tasks(p), p.step("a").attempt) == (["a.2"], 2)
 
 
-# What may be in a loop ------------------------------------------------------------------------------------------------------------------
+# What may be in a loop ----------------------------------------------------------------------------
 
 
 def test_a_question_in_a_loop_is_asked_in_each_round_and_each_has_one_verdict() -> None:
@@ -239,7 +239,7 @@ def test_an_event_that_goes_out_has_an_id_of_its_round() -> None:
     assert p.step("a").output["id"] == first + ".2"
 
 
-# What a round leaves behind ------------------------------------------------------------------------------------------------------------
+# What a round leaves behind -----------------------------------------------------------------------
 
 
 def hasty() -> Partition:

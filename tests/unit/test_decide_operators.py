@@ -26,7 +26,7 @@ def started(steps: dict[str, Any], data: Any = None) -> Partition:
     return p
 
 
-# Incidents ----------------------------------------------------------------------------------------------------------------------------
+# Incidents ----------------------------------------------------------------------------------------
 
 
 def exhausted() -> Partition:
@@ -173,7 +173,7 @@ def test_an_event_must_have_a_type_and_a_subject_that_say_something() -> None:
     assert incident.message == "the event's subject must be a string that is not empty"
 
 
-# Hand-overs ---------------------------------------------------------------------------------------------------------------------------
+# Hand-overs ---------------------------------------------------------------------------------------
 
 
 def handing(**more: Any) -> Partition:

@@ -1,4 +1,7 @@
-"""Decide: questions to people. An approval has exactly one verdict, given by people entitled to give it, in time."""
+"""Decide: questions to people.
+
+An approval has exactly one verdict, given by people entitled to give it, in time.
+"""
 
 from typing import Any
 
@@ -43,7 +46,7 @@ def refused(p: Partition, **answer: Any) -> AnswerRefused:
     return found
 
 
-# Asking ---------------------------------------------------------------------------------------------------------------------
+# Asking -------------------------------------------------------------------------------------------
 
 
 def test_a_question_carries_all_that_an_approver_needs() -> None:
@@ -71,7 +74,7 @@ def test_the_schema_for_edits_is_the_agents_whose_output_is_asked_about(known: b
     assert question.payload_schema == (PEOPLE.agents["drafter"].output_schema if known else None)
 
 
-# Answers that count -----------------------------------------------------------------------------------------------------------
+# Answers that count -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seen", [None, digest({"n": 1})])
@@ -151,7 +154,7 @@ def test_a_schema_that_cant_be_used_lets_no_edit_pass_and_does_no_more_harm(sche
     assert only(p.answer(), ApprovalClosed).verdict == "approved"
 
 
-# Answers that don't ------------------------------------------------------------------------------------------------------------
+# Answers that don't -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -216,7 +219,7 @@ def test_an_answer_after_a_cancel_is_told_so() -> None:
     assert (found.code, found.message, found.verdict) == ("closed", "it is closed: cancelled", "")
 
 
-# Deadlines ----------------------------------------------------------------------------------------------------------------------
+# Deadlines ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def end_of(p: Partition, step: str = "a", attempt: int = 1, **more: Any) -> Call
     return CallEnded(**{"status": "completed", **about, **where, "source_at_ms": p.now_ms, **more})
 
 
-# What goes with the call ----------------------------------------------------------------------------------------------
+# What goes with the call --------------------------------------------------------------------------
 
 
 def test_a_slice_is_reserved_goes_with_the_call_and_is_the_called_workflows_budget() -> None:
@@ -120,7 +120,7 @@ def test_the_hops_of_a_called_workflow_are_its_own_and_a_call_is_none() -> None:
     assert account(p).spent == {"tokens": 5, "hops": 1}
 
 
-# What comes back ------------------------------------------------------------------------------------------------------
+# What comes back ----------------------------------------------------------------------------------
 
 
 def test_what_the_called_workflow_has_taken_settles_its_slice() -> None:
@@ -213,7 +213,7 @@ def test_a_call_that_began_nothing_costs_nothing(how: str) -> None:
     assert account(p) == Account(limits={"tokens": 100}, reserved={"tokens": 0})
 
 
-# Held -----------------------------------------------------------------------------------------------------------------
+# Held ---------------------------------------------------------------------------------------------
 
 
 def two(**more: Any) -> Partition:
@@ -254,7 +254,7 @@ def test_a_held_retry_of_a_call_may_still_find_that_the_first_has_completed() ->
     assert account(p).spent == {"tokens": 50}
 
 
-# Not waited for any more ----------------------------------------------------------------------------------------------
+# Not waited for any more --------------------------------------------------------------------------
 
 
 def race() -> Partition:
@@ -395,7 +395,7 @@ def test_what_stands_in_no_id_of_a_call_accounts_for_nothing() -> None:
     assert names(events) == ["EffectUndeliverable"]
 
 
-# Time -----------------------------------------------------------------------------------------------------------------
+# Time ---------------------------------------------------------------------------------------------
 
 
 def test_a_call_is_taken_back_when_the_callers_time_is_over() -> None:
@@ -413,7 +413,7 @@ def test_no_call_is_made_once_the_time_is_over() -> None:
     assert only(p.succeed("a", usage={"tokens": 1}), TaskHeld).reason == "needs more time"
 
 
-# An attempt counts once -----------------------------------------------------------------------------------------------
+# An attempt counts once ---------------------------------------------------------------------------
 
 TWICE: dict[str, Any] = {"retry": {"attempts": 3, "backoff": "0s"}, "timeout": "1m"}
 
@@ -472,7 +472,7 @@ def result(p: Partition, attempt: int) -> ResultReceived:
     )
 
 
-# Never sent -----------------------------------------------------------------------------------------------------------
+# Never sent ---------------------------------------------------------------------------------------
 
 
 def test_a_task_that_is_cancelled_in_the_decision_that_made_it_costs_nothing() -> None:

@@ -1,4 +1,6 @@
-"""Decide: a workflow that ends any way but completed undoes what it did, and what it may have done, the last first."""
+"""Decide: a workflow that ends any way but completed undoes what it did, and what it may have done,
+the last first.
+"""
 
 from typing import Any
 
@@ -42,7 +44,7 @@ def tasks(p: Partition) -> list[tuple[str, Any]]:
     return [(effect.step, effect.input) for effect in p.effects() if isinstance(effect, SendTask)]
 
 
-# In order -----------------------------------------------------------------------------------------------------------------------------
+# In order -----------------------------------------------------------------------------------------
 
 
 def test_what_was_done_is_undone_one_at_a_time_the_last_first_with_its_output() -> None:
@@ -93,7 +95,7 @@ def test_it_is_undone_however_else_it_ends(how: str) -> None:
     assert p.workflow().status == how
 
 
-# What may have been done -----------------------------------------------------------------------------------------------------------------
+# What may have been done --------------------------------------------------------------------------
 
 
 def test_a_task_that_is_out_may_be_done() -> None:
@@ -184,7 +186,7 @@ def test_a_step_that_was_skipped_or_blocked_or_never_began_was_not_done() -> Non
     assert p.workflow().status == "cancelled"
 
 
-# For each ----------------------------------------------------------------------------------------------------------------------------------
+# For each -----------------------------------------------------------------------------------------
 
 
 def listed(**more: Any) -> dict[str, Any]:
@@ -223,7 +225,7 @@ def test_a_for_each_that_began_in_the_decision_that_ends_it_sends_no_item() -> N
     assert [step for step, _ in tasks(p)] == ["a.undo"]
 
 
-# While it is undone ------------------------------------------------------------------------------------------------------------------------
+# While it is undone -------------------------------------------------------------------------------
 
 
 def undoing() -> Partition:

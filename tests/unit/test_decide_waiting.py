@@ -1,4 +1,6 @@
-"""Decide: waits for a time and for events, which may come early, late, twice, and before the workflow."""
+"""Decide: waits for a time and for events, which may come early, late, twice, and before the
+workflow.
+"""
 
 from base64 import b64decode
 from typing import Any
@@ -42,7 +44,7 @@ def dismissed(events: Any) -> str:
     return only(events, InputDismissed).code
 
 
-# For a time ---------------------------------------------------------------------------------------------------------------------------
+# For a time ---------------------------------------------------------------------------------------
 
 
 def test_a_wait_lasts_as_long_as_it_says() -> None:
@@ -101,7 +103,7 @@ def test_a_timer_of_another_kind_does_not_end_a_wait(kind: TimerKind) -> None:
     assert event.give(other) == ()
 
 
-# For an event ---------------------------------------------------------------------------------------------------------------------------
+# For an event -------------------------------------------------------------------------------------
 
 
 def test_an_event_in_time_is_the_output() -> None:
@@ -228,7 +230,7 @@ def test_a_retry_of_a_wait_waits_anew() -> None:
     assert (p.step("w").status, p.step("w").due_at_ms) == ("waiting", p.now_ms + 1_000)
 
 
-# Before the wait ------------------------------------------------------------------------------------------------------------------------
+# Before the wait ----------------------------------------------------------------------------------
 
 
 def test_an_event_before_its_wait_is_kept_and_taken() -> None:
@@ -306,7 +308,7 @@ def test_a_kept_event_is_not_for_the_next_round_of_a_loop() -> None:
     assert (p.step("w").status, p.step("w").round) == ("waiting", 2)
 
 
-# Before the start -----------------------------------------------------------------------------------------------------------------------
+# Before the start ---------------------------------------------------------------------------------
 
 
 def expected(**more: Any) -> Partition:
@@ -375,7 +377,7 @@ def test_a_closed_id_is_expected_by_nobody_until_it_is_forgotten() -> None:
     assert p.workflow().status == "expected"
 
 
-# How much ---------------------------------------------------------------------------------------------------------------------------------
+# How much -----------------------------------------------------------------------------------------
 
 
 def test_no_more_events_are_kept_than_the_end_can_put_aside_in_one_decision() -> None:

@@ -1,4 +1,6 @@
-"""The demo's judgement finds what is wrong, and its picture fits the smallest terminal that it is drawn on."""
+"""The demo's judgement finds what is wrong, and its picture fits the smallest terminal that it is
+drawn on.
+"""
 
 from collections.abc import Sequence
 from io import StringIO

@@ -1,8 +1,11 @@
-"""The closures give what the CEL library gives: values, and errors or none, on random expressions and scopes.
+"""The closures give what the CEL library gives: values, and errors or none, on random expressions
+and scopes.
 
-Left out is where the library departs from CEL's specification (see `mesh.routes.expressions.closures`): it counts a string's bytes, so its `size` is replaced here; it
-rounds whole numbers beyond 2**53 where it compares them with fractions, so fractions here are small; it negates bools, so numbers alone get a minus; and it
-adds a map's keys to a list, so no sum here has a list and a map. NaN, which JSON has not, is left out too.
+Left out is where the library departs from CEL's specification (see
+`mesh.routes.expressions.closures`): it counts a string's bytes, so its `size` is replaced here; it
+rounds whole numbers beyond 2**53 where it compares them with fractions, so fractions here are
+small; it negates bools, so numbers alone get a minus; and it adds a map's keys to a list, so no sum
+here has a list and a map. NaN, which JSON has not, is left out too.
 """
 
 import logging

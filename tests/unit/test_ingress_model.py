@@ -1,7 +1,10 @@
-"""Ingress and its watermark: no interleaving of crashes, overlapping instances and repeated batches loses an input, or lets one be decided twice.
+"""Ingress and its watermark: no interleaving of crashes, overlapping instances and repeated batches
+loses an input, or lets one be decided twice.
 
-One source partition is copied into two inbox partitions. An instance copies from where the group has committed, in the source's order for each inbox partition (but not between
-them); it may be overtaken by the next while it still lives, repeat what was not acknowledged, and commit, unfenced, what it has copied. The receiver's rule, and what moves its watermark, are the real code's.
+One source partition is copied into two inbox partitions. An instance copies from where the group
+has committed, in the source's order for each inbox partition (but not between them); it may be
+overtaken by the next while it still lives, repeat what was not acknowledged, and commit, unfenced,
+what it has copied. The receiver's rule, and what moves its watermark, are the real code's.
 """
 
 from collections import deque
@@ -65,7 +68,10 @@ class Model:
         self.receive = lru_cache(maxsize=10_000)(self._receive)
 
     def _receive(self, watermark: Watermark, copy: Copy) -> Watermark | str:
-        """The watermark after this input is decided; "" where it is passed over. By the real code."""
+        """The watermark after this input is decided; "" where it is passed over.
+
+        By the real code.
+        """
         state = PartitionState(watermarks={"mesh.commands/0": watermark} if watermark else {})
         offset, index = copy
         given = CommandGiven(
@@ -121,7 +127,9 @@ class Model:
         yield sent._replace(committed=position) if self.faults.commits_early else sent
 
     def _land(self, world: World, place: int, instance: Instance) -> Iterator[World]:
-        """The first for an inbox partition that has not landed does; those for the other may be earlier or later."""
+        """The first for an inbox partition that has not landed does; those for the other may be
+        earlier or later.
+        """
         busy: set[int] = set()
         for number, one in enumerate(instance.flying):
             if one.landed or (one.to in busy and not self.faults.overtakes):

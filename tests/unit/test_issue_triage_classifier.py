@@ -167,7 +167,8 @@ def test_the_end_of_a_giant_body_is_read() -> None:
     assert parts.has_trace
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=200)  # the machine may be busy
+# the machine may be busy
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=200)
 @given(st.text(max_size=60), st.none() | st.text(max_size=400))
 def test_any_text_gets_a_verdict_in_range(title: str, body: str | None) -> None:
     said = triage(issue(title, body))

@@ -1,4 +1,6 @@
-"""The reply asks for what an issue lacks, links what it resembles, and repeats nothing that could do harm."""
+"""The reply asks for what an issue lacks, links what it resembles, and repeats nothing that could
+do harm.
+"""
 
 import re
 from typing import Any

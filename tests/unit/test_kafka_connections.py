@@ -1,4 +1,6 @@
-"""Connections that break under a request fail as aiokafka expects it, so that none of its background tasks dies: a scripted broker, on uvloop."""
+"""Connections that break under a request fail as aiokafka expects it, so that none of its
+background tasks dies: a scripted broker, on uvloop.
+"""
 
 import asyncio
 import socket
@@ -22,7 +24,9 @@ from mesh.adapters.kafka.connections import mend_connections
 
 GENEROUS_S = 10.0
 NODE = 0
-TURNS = 12  # of the event loop: in one of the first of them the transport is closed, and the connection does not know
+# of the event loop: in one of the first of them the transport is closed, and the connection does
+# not know
+TURNS = 12
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +45,10 @@ def on_uvloop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], Non
 
 
 class Node:
-    """A broker that knows its versions and that it is alone. It keeps the answer to everything else."""
+    """A broker that knows its versions and that it is alone.
+
+    It keeps the answer to everything else.
+    """
 
     def __init__(self) -> None:
         self.port = 0

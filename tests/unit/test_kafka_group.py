@@ -1,4 +1,6 @@
-"""What a member makes of a broker that is away for long, and of a consumer that is past use: a scripted consumer, no broker."""
+"""What a member makes of a broker that is away for long, and of a consumer that is past use: a
+scripted consumer, no broker.
+"""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +23,9 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 class Scripted:
-    """A consumer, the broker's answers about positions, and a listener, in one; each thing that happens is a word in `story`."""
+    """A consumer, the broker's answers about positions, and a listener, in one; each thing that
+    happens is a word in `story`.
+    """
 
     def __init__(self, *, session_timeout_s: float = GENEROUS_S) -> None:
         self.story: list[str] = []

@@ -1,4 +1,6 @@
-"""Lanes keep order and tell each call its own fate, whatever becomes of the batches: no broker, a scripted producer."""
+"""Lanes keep order and tell each call its own fate, whatever becomes of the batches: no broker, a
+scripted producer.
+"""
 
 import asyncio
 import itertools
@@ -15,7 +17,9 @@ Fate = Callable[[list[str]], Exception | None]
 
 
 class Scripted:
-    """A producer whose batches hold `size` records, and whose `fate` says what becomes of each; it is its own broker."""
+    """A producer whose batches hold `size` records, and whose `fate` says what becomes of each; it
+    is its own broker.
+    """
 
     def __init__(self, fate: Fate = lambda _: None, size: int = 100) -> None:
         self.landed: list[str] = []

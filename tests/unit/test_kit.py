@@ -61,7 +61,7 @@ def one_step(kit: MeshKit, **more: Any) -> None:
     kit.route({"route": "r", "on": {"type": "t"}, "key": "k", "steps": {"work": {**step, **more}}})
 
 
-# Time ---------------------------------------------------------------------------------------------------------------------------------------
+# Time ---------------------------------------------------------------------------------------------
 
 
 def test_all_that_needs_no_time_has_happened_after_each_call(desk: MeshKit) -> None:
@@ -112,7 +112,7 @@ def test_a_duration_that_is_none_is_refused(desk: MeshKit, wrong: str | float) -
         desk.advance(wrong)
 
 
-# Agents -------------------------------------------------------------------------------------------------------------------------------------
+# Agents -------------------------------------------------------------------------------------------
 
 
 def test_an_agent_fails_as_often_as_it_is_scripted(desk: MeshKit) -> None:
@@ -159,7 +159,8 @@ def test_a_real_agent_works_as_in_production(kit: MeshKit) -> None:
         async def look() -> str:
             return "high" if claim.amount > 100 else "low"
 
-        return Risk(risk=asyncio.run(look()))  # which it may: in production it has a thread of its own
+        # which it may: in production it has a thread of its own
+        return Risk(risk=asyncio.run(look()))
 
     @agent("payer")
     async def pay(claim: Claim) -> dict[str, bool]:
@@ -293,7 +294,7 @@ def test_an_agent_may_come_later_and_a_new_script_takes_the_place_of_the_old(kit
     assert second.outcome.data == {"work": "two"}
 
 
-# People -------------------------------------------------------------------------------------------------------------------------------------
+# People -------------------------------------------------------------------------------------------
 
 
 def test_a_person_is_asked_and_answers(desk: MeshKit) -> None:
@@ -406,7 +407,7 @@ def test_the_approvers_of_a_file_are_people(desk: MeshKit, tmp_path: Path) -> No
     assert run.output("approve")["by"] == "zoe@example.org"
 
 
-# Operators, events --------------------------------------------------------------------------------------------------------------------------
+# Operators, events --------------------------------------------------------------------------------
 
 
 def test_an_incident_is_named_and_an_operator_can_end_it(desk: MeshKit) -> None:
@@ -468,7 +469,7 @@ def test_a_repeated_start_is_the_same_run(desk: MeshKit) -> None:
     assert again.outcome == first.outcome
 
 
-# Routes -------------------------------------------------------------------------------------------------------------------------------------
+# Routes -------------------------------------------------------------------------------------------
 
 
 def test_a_route_that_does_not_hold_names_file_line_and_mend(kit: MeshKit, tmp_path: Path) -> None:
@@ -493,7 +494,7 @@ def test_routes_come_before_events_and_each_once(desk: MeshKit) -> None:
         desk.route(REFUND)
 
 
-# The house ----------------------------------------------------------------------------------------------------------------------------------
+# The house ----------------------------------------------------------------------------------------
 
 
 def test_two_kits_do_not_see_each_other(tmp_path: Path) -> None:

@@ -1,4 +1,8 @@
-"""The pytest plugin: the fixture as a user's test has it, golden transcripts, `--regen`, and what a failure shows. Every inner run has warnings as errors."""
+"""The pytest plugin: the fixture as a user's test has it, golden transcripts, `--regen`, and what a
+failure shows.
+
+Every inner run has warnings as errors.
+"""
 
 import subprocess
 import sys

@@ -1,6 +1,9 @@
-"""Limits, whatever happens: over several partitions, with records between them that come late and again, take-overs, failures, time-outs and cancels, never more is out than may be, and nothing is kept for ever.
+"""Limits, whatever happens: over several partitions, with records between them that come late and
+again, take-overs, failures, time-outs and cancels, never more is out than may be, and nothing is
+kept for ever.
 
-`SlotLedger` counts as the simulation's judge does, by what was granted and given back, never by a limiter's own count.
+`SlotLedger` counts as the simulation's judge does, by what was granted and given back, never by a
+limiter's own count.
 """
 
 from collections import Counter
@@ -105,11 +108,13 @@ class Limits(RuleBasedStateMachine):
         self.names = {route.name: route for route in self.mesh.routes.values()}
         self.ledger = SlotLedger()
         self.sources = 0
-        self.out: dict[str, set[str]] = {}  # limiter -> attempts that were dispatched under it and are not settled
-        for number, name in enumerate(first):  # the draws leave rules out, perhaps the one that starts
+        # limiter -> attempts that were dispatched under it and are not settled
+        self.out: dict[str, set[str]] = {}
+        # the draws leave rules out, perhaps the one that starts
+        for number, name in enumerate(first):
             self.start(name, number, number)
 
-    # Inputs ----------------------------------------------------------------------------------------------------------
+    # Inputs ---------------------------------------------------------------------------------------
 
     def source(self, topic: str) -> dict[str, Any]:
         self.sources += 1
@@ -210,7 +215,7 @@ class Limits(RuleBasedStateMachine):
     def take_over(self, pick: int) -> None:
         self.mesh.take_over(pick % len(self.mesh.parts))
 
-    # What must hold ------------------------------------------------------------------------------------------------------
+    # What must hold -------------------------------------------------------------------------------
 
     def check(self, decision: Decision | None) -> None:
         if decision is None:
@@ -261,7 +266,9 @@ class Limits(RuleBasedStateMachine):
         )
 
     def arrivals(self, decision: Decision) -> list[str]:
-        """Who has asked this limiter, in the order in which it heard of them; the last time of each."""
+        """Who has asked this limiter, in the order in which it heard of them; the last time of
+        each.
+        """
         found: dict[str, None] = {}
         for one in self.mesh.decisions:
             for event in one.events if one.workflow_id == decision.workflow_id else ():
@@ -282,7 +289,9 @@ class Limits(RuleBasedStateMachine):
         raise AssertionError(granted)
 
     def teardown(self) -> None:
-        """Where everything goes on and nobody starts anything, all that was asked is granted, all is given back, and every limiter is forgotten."""
+        """Where everything goes on and nobody starts anything, all that was asked is granted, all
+        is given back, and every limiter is forgotten.
+        """
         if not hasattr(self, "mesh"):
             return
         for _ in range(5_000):

@@ -161,7 +161,7 @@ def test_routes_of_other_types_are_not_looked_at() -> None:
     assert [one.route.name for one in found] == ["mine"]
 
 
-# Offers -------------------------------------------------------------------------------------------------------------------------------
+# Offers -------------------------------------------------------------------------------------------
 
 
 def waiting(name: str, *waits: dict[str, Any], **more: Any) -> Route:
@@ -209,7 +209,9 @@ def test_a_wait_for_the_type_that_starts_its_route_is_offered_the_event_too() ->
 
 
 def waits_for_paid(name: str, *keys: str | None) -> Route:
-    """A route with a step for each key that waits for an event of type `paid`; None: by the route's own key."""
+    """A route with a step for each key that waits for an event of type `paid`; None: by the route's
+    own key.
+    """
     steps: dict[str, Any] = {}
     for number, made in enumerate(keys):
         awaited = {"event": "paid"} if made is None else {"event": "paid", "key": made}

@@ -1,4 +1,6 @@
-"""The memory broker's faults: what Kafka may do happens, what it may not do does not, and the dead do nothing."""
+"""The memory broker's faults: what Kafka may do happens, what it may not do does not, and the dead
+do nothing.
+"""
 
 import asyncio
 import contextlib
@@ -270,7 +272,9 @@ def test_another_writers_record_may_land_between_the_parts_of_a_split_append() -
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_acknowledgements_tell_the_truth_and_order_holds_under_every_fault(seed: int) -> None:
-    """Two writers, several appends under way; each begins afresh after one that is unknown, and sends it again, in order."""
+    """Two writers, several appends under way; each begins afresh after one that is unknown, and
+    sends it again, in order.
+    """
 
     async def write(cluster: MemoryCluster, name: str) -> None:
         broker = cluster.connect(name)
@@ -323,7 +327,8 @@ def test_an_undead_member_believes_in_its_share_until_its_next_poll_and_is_not_t
         while not (undead.assignment() and other.assignment()):
             await asyncio.gather(*(m.poll(max_records=1, timeout_s=0.1) for m in (undead, other)))
         share, revoked = undead.assignment(), list(heard.revoked)
-        while len(other.assignment()) < 4:  # one polls, the other is silent for longer than its session
+        # one polls, the other is silent for longer than its session
+        while len(other.assignment()) < 4:
             await other.poll(max_records=1, timeout_s=1)
         assert undead.assignment() == share
         await undead.commit({at: Committed(7) for at in sorted(share)})

@@ -40,7 +40,7 @@ def why_not(steps: dict[str, Any], **more: Any) -> str:
     return said.message
 
 
-# What may differ -------------------------------------------------------------------------------------------------------------
+# What may differ ----------------------------------------------------------------------------------
 
 
 def test_what_has_not_begun_may_differ_freely() -> None:
@@ -122,7 +122,7 @@ def test_an_incident_is_retried_by_the_new_version() -> None:
     assert only(p.command("retry"), TaskDispatched).due_at_ms == p.now_ms + 9 * 60_000
 
 
-# What may not ----------------------------------------------------------------------------------------------------------------
+# What may not -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_a_budget_stays_as_it_was_granted_and_must_be_of_the_same_things() -> No
     assert p.workflow().account == account
 
 
-# What no version can help ----------------------------------------------------------------------------------------------------
+# What no version can help -------------------------------------------------------------------------
 
 
 def test_a_version_must_be_there_be_of_the_route_and_be_another() -> None:

@@ -1,6 +1,11 @@
-"""What any version wrote to its log, this one replays to the same states. The files of released versions are never changed; `varied_log.py` writes a new one for a new version.
+"""What any version wrote to its log, this one replays to the same states.
 
-The newest, log-v2, belongs to the version that is in the making: until it is released it may be written anew, when an event comes to the log or changes (`rm tests/data/log-v2.jsonl`, then as below).
+The files of released versions are never changed; `varied_log.py` writes a new one for a new
+version.
+
+The newest, log-v2, belongs to the version that is in the making: until it is released it may be
+written anew, when an event comes to the log or changes (`rm tests/data/log-v2.jsonl`, then as
+below).
 """
 
 import json

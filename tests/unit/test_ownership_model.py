@@ -1,4 +1,6 @@
-"""The log is the lock: no interleaving of crashes, take-overs, late and double landings breaks it; and the model finds each fault that the design forbids."""
+"""The log is the lock: no interleaving of crashes, take-overs, late and double landings breaks it;
+and the model finds each fault that the design forbids.
+"""
 
 from collections.abc import Sequence
 
@@ -34,7 +36,7 @@ def test_no_interleaving_of_a_wider_case_breaks_the_lock(bounds: Bounds) -> None
     assert states > 100_000
 
 
-# Faults: mutants of the real code, and of what the service around it does ------------------------------------------------------
+# Faults: mutants of the real code, and of what the service around it does -------------------------
 
 
 class EveryDecisionCounts(Epochs):
@@ -68,7 +70,9 @@ class OffsetIgnored(Ownership):
 
 
 class CatchesUpBlindly(Ownership):
-    """It owns although its token is not in force at its own record: an older landing of it has been overtaken."""
+    """It owns although its token is not in force at its own record: an older landing of it has been
+    overtaken.
+    """
 
     def caught_up(self, epochs: Epochs) -> Lost | None:
         return super().caught_up(Epochs(epochs.seen(), self.token))

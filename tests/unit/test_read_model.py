@@ -1,4 +1,6 @@
-"""The read model holds what the broker holds, whatever the order of its commands, and never counts what is not effective."""
+"""The read model holds what the broker holds, whatever the order of its commands, and never counts
+what is not effective.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -100,7 +102,8 @@ async def test_a_new_owner_counts_also_across_two_commands(
         await model.catch_up()
     await writer.take_over(number, owner="router-2", token="e" * 32)
     await writer.decide(workflow(1), Cause(kind="answer", id="zombie"), approved(1, "zombie"), token=old)
-    await writer.take_over(number, owner="router-1", token=old)  # a late second landing: it deposes nobody
+    # a late second landing: it deposes nobody
+    await writer.take_over(number, owner="router-1", token=old)
     writer.tokens[number] = "e" * 32
     await writer.decide(workflow(1), Cause(kind="answer", id="a1"), approved(1, "a1"))
     async with ReadModel(broker, TOPICS, path) as model:

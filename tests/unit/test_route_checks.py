@@ -1,4 +1,6 @@
-"""`mesh routes check`: each finding, with its line; and nothing to say of a route that is as it should be."""
+"""`mesh routes check`: each finding, with its line; and nothing to say of a route that is as it
+should be.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -439,7 +441,8 @@ def test_the_values_of_a_shape_are_told_only_where_all_are_known(shape: Shape, v
         ("${{ has(event.data.x) }}", {"type": "string"}, ["is a boolean, not a string"]),
         ("${{ event.data.x + 1 }}", {"type": "string"}, []),
         ("${{ size(event.data.x) }}", {"type": "string"}, []),
-        ("${{ 1 + 'x' }}", {"type": "boolean"}, []),  # it fails each time, which is not for its schema to say
+        # it fails each time, which is not for its schema to say
+        ("${{ 1 + 'x' }}", {"type": "boolean"}, []),
         ("${{ 1 }}", {"type": "string"}, ["is a number, not a string"]),
         ("${{ {'a': [1]} }}", {"properties": {"a": {"items": {"type": "string"}}}}, ["is a number, not a string"]),
         (True, {"type": "string"}, ["is a boolean, not a string"]),
@@ -485,7 +488,7 @@ def test_a_type_misfits_another_only_where_they_share_no_value(given: Any, wante
     assert [one.message for one in misfits(Of({"type": given}, NOTHING), {"type": wanted}, NOTHING)] == messages
 
 
-# Joins and the ways in which steps come out -----------------------------------------------------------------------------------------------
+# Joins and the ways in which steps come out -------------------------------------------------------
 
 
 def unreached(**steps: Any) -> list[str]:

@@ -1,4 +1,8 @@
-"""`mesh routes check` and budgets: what the steps' own limits exceed, and slices that are too little. Only what is certain is told."""
+"""`mesh routes check` and budgets: what the steps' own limits exceed, and slices that are too
+little.
+
+Only what is certain is told.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,6 @@
-"""`mesh routes check` on the whole language: joins, loops, waits, for-each, values, events, ends, compensation, hand-over and calls."""
+"""`mesh routes check` on the whole language: joins, loops, waits, for-each, values, events, ends,
+compensation, hand-over and calls.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -527,7 +529,7 @@ def test_the_agents_that_ship_with_routes_have_no_errors() -> None:
     assert [one for one in found.findings if one.severity == "error"] == []
 
 
-# The core's parts -----------------------------------------------------------------------------------------------------------------------
+# The core's parts ---------------------------------------------------------------------------------
 
 
 def never(steps: dict[str, Any], **more: Any) -> list[str]:

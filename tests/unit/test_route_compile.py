@@ -1,4 +1,6 @@
-"""Routes: what a document compiles to, and the exact message of everything that can be wrong with one."""
+"""Routes: what a document compiles to, and the exact message of everything that can be wrong with
+one.
+"""
 
 import json
 from copy import deepcopy

@@ -1,4 +1,6 @@
-"""What the tools show of routes and events: explanations, with every part of a condition, and Mermaid pictures."""
+"""What the tools show of routes and events: explanations, with every part of a condition, and
+Mermaid pictures.
+"""
 
 from typing import Any
 
@@ -136,7 +138,7 @@ def test_a_workflow_that_is_there_takes_the_start_for_a_repeat() -> None:
     ]
 
 
-# Pictures -----------------------------------------------------------------------------------------------------------------------------
+# Pictures -----------------------------------------------------------------------------------------
 
 STEPS: dict[str, Any] = {
     "a": agent(),
@@ -202,7 +204,7 @@ def test_a_second_run_has_its_own_times() -> None:
     assert step_times(made.decisions)["a"].began_at_ms == made.now_ms
 
 
-# Versions -----------------------------------------------------------------------------------------------------------------------------
+# Versions -----------------------------------------------------------------------------------------
 
 
 def test_documents_differ_part_by_part() -> None:
@@ -239,7 +241,7 @@ def test_the_active_version_is_the_one_activated_last_and_a_withdrawn_route_has_
     assert stored.digests_at(11_999) == {"r": "two", "s": "x"}
 
 
-# Events that steps wait for -----------------------------------------------------------------------------------------------------------
+# Events that steps wait for -----------------------------------------------------------------------
 
 PAID = {"id": "p1", "source": "/shop", "type": "shop.paid", "subject": "k", "data": {"amount": 5}}
 
@@ -382,7 +384,7 @@ def test_every_kind_of_step_says_what_it_does_first() -> None:
     assert [shown(one.condition) for one in found.first if one.condition] == [("status.nap == 'cancelled'", True)]
 
 
-# Pictures of the whole language -------------------------------------------------------------------------------------------------------
+# Pictures of the whole language -------------------------------------------------------------------
 
 WHOLE: dict[str, Any] = {
     "check": agent(for_each={"items": "${{ event.data.files }}", "tolerate": "all"}, retry={"attempts": 1}),
@@ -556,7 +558,7 @@ def test_an_end_that_was_reached_is_on_the_way_and_one_that_was_not_is_not() -> 
         assert f"linkStyle {gone} stroke" in drawn_of(made)
 
 
-# Aliases, limits ------------------------------------------------------------------------------------------------------------------------
+# Aliases, limits ----------------------------------------------------------------------------------
 
 SETTLED = {"id": "s1", "source": "/psp", "type": "settled", "data": {"payment": "p-1", "amount": 5}}
 ALIAS = "mesh.alias:r.charge/p-1"

@@ -1,4 +1,6 @@
-"""Routes: joins, for-each, loops, waits, values, events, ends, undo, hand-over: what they compile to, and the exact message of everything that can be wrong with one."""
+"""Routes: joins, for-each, loops, waits, values, events, ends, undo, hand-over: what they compile
+to, and the exact message of everything that can be wrong with one.
+"""
 
 from typing import Any
 
@@ -46,7 +48,7 @@ def loop_with(**changes: Any) -> dict[str, Any]:
     )
 
 
-# What they compile to --------------------------------------------------------------------------------------------------------------------
+# What they compile to -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -220,7 +222,7 @@ def test_a_payload_that_is_a_for_eachs_list_comes_from_no_agent() -> None:
     assert work.payload_from is None
 
 
-# What can be wrong ------------------------------------------------------------------------------------------------------------------------
+# What can be wrong --------------------------------------------------------------------------------
 
 _NO_LISTS: list[Any] = [{}, {"to": []}, {"to": [1]}, {"to": ""}]
 

@@ -1,4 +1,6 @@
-"""The published JSON Schema of the route file: made of the compiler's own tables, and never stricter than the compiler."""
+"""The published JSON Schema of the route file: made of the compiler's own tables, and never
+stricter than the compiler.
+"""
 
 import json
 import re
@@ -26,7 +28,8 @@ PUBLISHED = ROOT / "docs" / "route.schema.json"
 SCHEMA = route.route_schema()
 VALID = Draft7Validator(SCHEMA)
 
-# What only the compiler can know: what a name refers to, what an expression says, what two keys say together, what JSON has not.
+# What only the compiler can know: what a name refers to, what an expression says, what two keys say
+# together, what JSON has not.
 BEYOND = re.compile(
     r"at column|there is no step|steps need each other|can't need itself|max_backoff is less|payload_schema is no JSON Schema|"
     r"a \$ref must|would never count|timeout is shorter|9999d|64 bits|no JSON number|which JSON has not|is no string \(put|"
@@ -43,7 +46,9 @@ def documents(file: Path) -> list[Any]:
 
 
 def published_routes() -> list[tuple[str, Any]]:
-    """Every route in the documentation's YAML blocks and in the files of agents, tests and benchmarks."""
+    """Every route in the documentation's YAML blocks and in the files of agents, tests and
+    benchmarks.
+    """
     found: list[tuple[str, Any]] = [("ISSUE_TRIAGE", ISSUE_TRIAGE)]
     for folder in ("agents", "tests", "bench", "docs"):
         for file in sorted((ROOT / folder).rglob("*.y*ml")):

@@ -1,4 +1,6 @@
-"""A router's checkpoints: written in portions, whole all the same, and made up for where the disk failed."""
+"""A router's checkpoints: written in portions, whole all the same, and made up for where the disk
+failed.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
@@ -22,7 +24,9 @@ WORKFLOWS = 20
 
 
 class Disk(MemoryCheckpointStore):
-    """Notes how many workflows each portion has, and fails at the portions and the ends that it is told to."""
+    """Notes how many workflows each portion has, and fails at the portions and the ends that it is
+    told to.
+    """
 
     def __init__(self, *, failing_puts: Collection[int] = (), failing_saves: Collection[int] = ()) -> None:
         super().__init__()

@@ -50,7 +50,8 @@ def test_a_time_that_clocks_leap_over_is_the_first_after_the_leap() -> None:
 def test_a_time_of_day_that_comes_twice_counts_once_at_its_first() -> None:
     assert after("30 2 * * *", "2026-10-24T12:00:00") == "2026-10-25T00:30:00Z"
     assert after("30 2 * * *", "2026-10-25T00:30:00") == "2026-10-26T01:30:00Z"
-    assert after("30 2 * * *", "2026-10-25T01:10:00") == "2026-10-26T01:30:00Z"  # within the second 02 o'clock
+    # within the second 02 o'clock
+    assert after("30 2 * * *", "2026-10-25T01:10:00") == "2026-10-26T01:30:00Z"
 
 
 def test_what_runs_every_hour_keeps_going_while_clocks_are_changed() -> None:

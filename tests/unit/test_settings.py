@@ -1,4 +1,6 @@
-"""Settings come from MESH_ variables and options; what does not hold names its variable and how to mend it."""
+"""Settings come from MESH_ variables and options; what does not hold names its variable and how to
+mend it.
+"""
 
 import re
 from pathlib import Path

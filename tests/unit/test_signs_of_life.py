@@ -1,4 +1,6 @@
-"""What a router makes of agents' signs of life: which time-out they put off, and what a new owner starts from."""
+"""What a router makes of agents' signs of life: which time-out they put off, and what a new owner
+starts from.
+"""
 
 from typing import Any
 
@@ -16,7 +18,10 @@ START, RUN, SILENCE = 10_000, 60_000, 6_000  # the same in milliseconds
 
 
 class Watched:
-    """A workflow with one attempt under way, and an owner that listens. Times are counted from the dispatch."""
+    """A workflow with one attempt under way, and an owner that listens.
+
+    Times are counted from the dispatch.
+    """
 
     def __init__(self, **periods: Any) -> None:
         self.p = Partition(route({"a": agent(**(periods or ALL))}))
@@ -183,7 +188,7 @@ def test_no_more_time_outs_come_than_there_is_room_for() -> None:
     assert len(w.timers(limit=1)) == 1
 
 
-# Take-overs ------------------------------------------------------------------------------------------------------------------
+# Take-overs ---------------------------------------------------------------------------------------
 
 
 def test_a_new_owner_gives_the_start_its_full_period_and_then_hears_how_long_it_has_run() -> None:
@@ -232,7 +237,9 @@ def test_the_heap_stays_small_where_attempts_end_long_before_their_periods(monke
 
 
 def test_tasks_that_their_own_decision_makes_needless_are_not_watched_and_harm_nothing(mesh_kit: MeshKit) -> None:
-    """Their places are gone when the decision is settled: it stands all the same, and is the only one."""
+    """Their places are gone when the decision is settled: it stands all the same, and is the only
+    one.
+    """
     steps = {"each": agent(value="${{ item }}", for_each="${{ event.data }}"), "over": {"end": "completed"}}
     mesh_kit.route({"route": "r", "on": {"type": "t"}, "key": "${{ event.subject }}", "steps": steps})
     run = mesh_kit.publish(type="t", subject="1", data=[1, 2])

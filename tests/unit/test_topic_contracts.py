@@ -46,7 +46,7 @@ def schema(name: str) -> dict[str, Any]:
     return document
 
 
-# --- topics.yaml ------------------------------------------------------------------------------------------------------------------
+# --- topics.yaml ----------------------------------------------------------------------------------
 
 
 def test_every_topic_of_the_code_has_a_contract_and_no_other_has_one() -> None:
@@ -99,7 +99,7 @@ def test_a_contracts_file_that_does_not_hold_is_the_operators_to_mend(tmp_path: 
         contracts(tmp_path)
 
 
-# --- specs, plan, apply -----------------------------------------------------------------------------------------------------------
+# --- specs, plan, apply ---------------------------------------------------------------------------
 
 
 def test_specs_have_every_topic_and_one_for_each_agent() -> None:
@@ -162,7 +162,7 @@ async def test_what_an_operator_may_judge_is_shown_and_left_alone() -> None:
     assert (await there.topics())["mesh.dlq"].partitions == 1
 
 
-# --- what is derived --------------------------------------------------------------------------------------------------------------
+# --- what is derived ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", generate.files(), ids=lambda path: str(path.name))
@@ -205,7 +205,7 @@ def operations_on(document: dict[str, Any], contract: Contract) -> list[dict[str
     return [each for each in document["operations"].values() if each["channel"]["$ref"] == f"#/channels/{channel}"]
 
 
-# --- schemas and codecs agree -----------------------------------------------------------------------------------------------------
+# --- schemas and codecs agree ---------------------------------------------------------------------
 
 WORKFLOW = "triage:1"
 ENCODER = EffectEncoder(TOPICS, 0, 1)

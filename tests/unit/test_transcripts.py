@@ -1,4 +1,7 @@
-"""Golden transcripts: one scenario a file in tests/transcripts, to be read as a conversation. `pytest --regen` writes them anew; review the diff."""
+"""Golden transcripts: one scenario a file in tests/transcripts, to be read as a conversation.
+
+`pytest --regen` writes them anew; review the diff.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -379,7 +382,9 @@ def a_takeover() -> Transcript:
 
 @scenario
 def the_first_of_several() -> Transcript:
-    """A payment, a deadline, a veto: the first decides, and the others are cancelled with what only served them."""
+    """A payment, a deadline, a veto: the first decides, and the others are cancelled with what only
+    served them.
+    """
     steps = {
         "paid": {"wait": {"event": "shop.paid"}},
         "late": {"wait": "3d"},
@@ -403,7 +408,9 @@ def the_first_of_several() -> Transcript:
 
 @scenario
 def some_of_many() -> Transcript:
-    """Two of three opinions are enough; one of the agents fails for good, and the workflow continues without it."""
+    """Two of three opinions are enough; one of the agents fails for good, and the workflow
+    continues without it.
+    """
     never = {"retry": {"attempts": 1}, "on_exhausted": "continue"}
     steps = {
         "ann": agent("ann", **never),
@@ -446,7 +453,9 @@ def joins_that_can_not_be() -> Transcript:
 
 @scenario
 def for_each_item() -> Transcript:
-    """Two at a time; one item fails, which is tolerated; the next failure is not, and an operator decides."""
+    """Two at a time; one item fails, which is tolerated; the next failure is not, and an operator
+    decides.
+    """
     steps = {
         "check": agent(
             "checker",
@@ -474,7 +483,10 @@ def for_each_item() -> Transcript:
 
 @scenario
 def a_loop_with_a_bound() -> Transcript:
-    """An evaluator sends a draft back until it is good enough. The last round's outputs can be read in the next."""
+    """An evaluator sends a draft back until it is good enough.
+
+    The last round's outputs can be read in the next.
+    """
     steps = {
         "draft": agent("writer", {"round": "${{ round }}", "told": "${{ steps.evaluate }}"}),
         "evaluate": agent(
@@ -536,7 +548,9 @@ def a_person_in_a_loop() -> Transcript:
 
 @scenario
 def waits_for_events() -> Transcript:
-    """An event in time, one that was there before the wait, one before the start, and one that never comes."""
+    """An event in time, one that was there before the wait, one before the start, and one that
+    never comes.
+    """
     steps = {
         "order": agent("shop"),
         "paid": {
@@ -675,7 +689,9 @@ def handed_from_agent_to_agent() -> Transcript:
 
 @scenario
 def a_budget_that_runs_out() -> Transcript:
-    """Reserved before each task, settled by its usage; a person grants more, and in the end refuses."""
+    """Reserved before each task, settled by its usage; a person grants more, and in the end
+    refuses.
+    """
     steps = {
         "read": agent("reader", for_each="${{ event.data.pages }}", reserve={"tokens": 400}),
         "write": agent("writer", needs="read", reserve={"tokens": 500}),
@@ -919,7 +935,10 @@ def found_by_an_alias() -> Transcript:
 
 @scenario
 def an_alias_that_two_want() -> Transcript:
-    """The first keeps it. The other's step is an incident that names the first; an operator retries once that has ended."""
+    """The first keeps it.
+
+    The other's step is an incident that names the first; an operator retries once that has ended.
+    """
     t = Transcript("An alias that two workflows want", route(_PAYMENT))
     for key in ("one", "two"):
         t.start(key, event_id=key)
@@ -946,7 +965,9 @@ def test_a_transcript_reads_as_it_did(name: str, regen: bool) -> None:
 
 @scenario
 def over_to_another_version() -> Transcript:
-    """What a workflow has done must fit the version that it goes over to; what is to come may differ."""
+    """What a workflow has done must fit the version that it goes over to; what is to come may
+    differ.
+    """
     draft = agent("drafter", "${{ event.data }}")
     review = approval(ask="Post it?", payload="${{ steps.draft }}", needs="draft")
     publish = agent("publisher", "${{ steps.review.payload }}", needs="review")

@@ -1,4 +1,6 @@
-"""Replaying a recorded run against other rules: the same rules give the same, and a change shows where it first decides otherwise."""
+"""Replaying a recorded run against other rules: the same rules give the same, and a change shows
+where it first decides otherwise.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -80,7 +82,7 @@ def first(found: Rehearsal) -> tuple[str, str | None, str | None, tuple[str, ...
     return found.first.step, before.what if before else None, now.what if now else None, found.first.fields
 
 
-# The same rules -----------------------------------------------------------------------------------------------------------------------
+# The same rules -----------------------------------------------------------------------------------
 
 
 def completed() -> Partition:
@@ -221,7 +223,7 @@ def test_the_same_rules_decide_the_same(make: Callable[[], Partition]) -> None:
     assert (found.verdict, found.before, found.after, found.unknown) == ("same", status, status, ())
 
 
-# Other rules --------------------------------------------------------------------------------------------------------------------------
+# Other rules --------------------------------------------------------------------------------------
 
 
 def test_a_condition_that_lets_the_question_be_skipped_is_the_first_difference() -> None:
@@ -308,7 +310,8 @@ def test_a_time_out_that_is_shorter_than_the_work_took_counts() -> None:
     hasty = changed(REVIEW, draft=agent("drafter", {"n": "${{ steps.classify.n }}"}, needs="classify", timeout="50ms"))
     found = rehearse(recorded(approved()), hasty)
     assert first(found) == ("draft", "succeeded", "failed", ())
-    assert found.after == "completed"  # the late result of the first attempt counts, as it would have
+    # the late result of the first attempt counts, as it would have
+    assert found.after == "completed"
 
 
 def test_nobody_knows_what_a_longer_time_out_would_have_brought() -> None:
@@ -428,14 +431,17 @@ def test_another_key_is_another_workflow() -> None:
     assert found.first.after.detail == {"workflow": "r:2"}
 
 
-# Every scenario ------------------------------------------------------------------------------------------------------------------------
+# Every scenario -----------------------------------------------------------------------------------
 
 OTHERWISE = {"over-to-a-version-that-mends-it"}
 """By the version that mends it, the step is not stuck in the first place."""
 
 
 def runs_of(partition: Partition) -> list[tuple[Run, Route]]:
-    """Each run that a scenario has, and the rules that it ended under. Another partition's, told in the same transcript, has rules that are not known here."""
+    """Each run that a scenario has, and the rules that it ended under.
+
+    Another partition's, told in the same transcript, has rules that are not known here.
+    """
     runs = Runs()
     for decision in partition.decisions:
         runs.take(decision)
@@ -459,7 +465,7 @@ def test_every_scenario_is_the_same_by_its_own_rules(name: str) -> None:
         assert [one.after for one in found] == [one.before for one in found]
 
 
-# Other rules of the whole language ----------------------------------------------------------------------------------------------------
+# Other rules of the whole language ----------------------------------------------------------------
 
 
 def why(found: Rehearsal) -> list[tuple[str, str]]:
@@ -633,7 +639,8 @@ def test_what_a_call_has_taken_that_nobody_waited_for_is_told_after_as_long() ->
     made.deliver()
     after(made, 100).succeed("quick", usage={"tokens": 10})
     [taken_back] = made.crossing()
-    made.wait("rest")  # there is enough for what comes then, as long as the slice holds up the other
+    # there is enough for what comes then, as long as the slice holds up the other
+    made.wait("rest")
     after(made, 500).succeed("late", usage={"tokens": 5})
     assert made.step("next").status == "held"
     after(made, 500).give(taken_back)

@@ -1,4 +1,6 @@
-"""Replaying what others say to a run, an operator or an alias, when changed rules come to it earlier or later, or not at all."""
+"""Replaying what others say to a run, an operator or an alias, when changed rules come to it
+earlier or later, or not at all.
+"""
 
 from typing import Any, Literal
 
@@ -34,7 +36,7 @@ def replayed(made: Partition, rules: Route) -> Rehearsal:
     return rehearse(run, rules)
 
 
-# Operators ------------------------------------------------------------------------------------------------------------------------------
+# Operators ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rest", ["1s", "1d"])
@@ -86,7 +88,7 @@ def test_a_cancel_comes_when_it_came() -> None:
     assert first(replayed(made, slow("1d"))) == ("rest", "time has come", None, ())
 
 
-# Limits ---------------------------------------------------------------------------------------------------------------------------------
+# Limits -------------------------------------------------------------------------------------------
 
 
 def limited(rest: str = "1s", limit: str | None = "two") -> Route:
@@ -136,7 +138,7 @@ def test_a_slot_whose_grant_got_lost_is_not_known_beyond() -> None:
     assert "its slot could not be asked for" in unknown.why
 
 
-# Calls ----------------------------------------------------------------------------------------------------------------------------------
+# Calls --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("does", [None, "retry", "skip"])
@@ -156,7 +158,9 @@ def test_a_call_whose_end_was_set_aside_is_not_known_beyond(does: Literal["retry
 
 
 def end_set_aside_that_another_waits_for(does: Literal["retry", "skip"] | None, next_reserve: int = 80) -> Partition:
-    """The end of a call that was taken back is set aside, and so what is held until then needs an operator."""
+    """The end of a call that was taken back is set aside, and so what is held until then needs an
+    operator.
+    """
     steps = {
         "slow": calling(reserve={"tokens": 80}),
         "quick": agent(),
@@ -199,7 +203,7 @@ def test_an_end_that_was_set_aside_and_that_nothing_was_held_for_changes_nothing
     assert said(rehearse(run, own)) == ("same", "completed", "completed")
 
 
-# Aliases --------------------------------------------------------------------------------------------------------------------------------
+# Aliases ------------------------------------------------------------------------------------------
 
 
 def steps_of(rest: str = "1s", wait: dict[str, Any] | None = None, **charge: Any) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""A mesh on SQLite whose workflows were decided by the core itself: what the tools have to show of every rule of the language."""
+"""A mesh on SQLite whose workflows were decided by the core itself: what the tools have to show of
+every rule of the language.
+"""
 
 import asyncio
 import time

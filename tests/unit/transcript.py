@@ -1,4 +1,8 @@
-"""A partition's conversation as text: what came in, what was decided, what left, and how the workflow stands. Made for people to read and to review as a diff."""
+"""A partition's conversation as text: what came in, what was decided, what left, and how the
+workflow stands.
+
+Made for people to read and to review as a diff.
+"""
 
 from typing import Any
 
@@ -12,7 +16,10 @@ from mesh.testing.transcript.fields import effect_line, event_line, input_line
 
 
 class Transcript(Partition):
-    """A partition that writes down all that is given to it, each event with all its fields. The first run of a workflow is called RUN1, and so on."""
+    """A partition that writes down all that is given to it, each event with all its fields.
+
+    The first run of a workflow is called RUN1, and so on.
+    """
 
     def __init__(self, title: str, *routes: Route, **more: Any) -> None:
         self.writer = Writer(title)

@@ -1,8 +1,11 @@
-"""Apache Kafka through aiokafka. Nothing outside this package imports aiokafka.
+"""Apache Kafka through aiokafka.
 
-Called by `mesh.wiring` alone. What stands where: `broker` (the port), `cluster` (topics, offsets, positions: questions that are asked
-until they are answered), `lanes` (order and batches, without I/O), `producing` (the producers behind the lanes), `consuming` (readers
-and members), `group` (what a rebalance means to a listener, without I/O), `clients` (which of aiokafka's are past use, and how
+Nothing outside this package imports aiokafka.
+
+Called by `mesh.wiring` alone. What stands where: `broker` (the port), `cluster` (topics, offsets,
+positions: questions that are asked until they are answered), `lanes` (order and batches, without
+I/O), `producing` (the producers behind the lanes), `consuming` (readers and members), `group` (what
+a rebalance means to a listener, without I/O), `clients` (which of aiokafka's are past use, and how
 each is ended), `connections` (aiokafka's, mended).
 """
 

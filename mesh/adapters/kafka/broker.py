@@ -2,9 +2,10 @@
 
 Owns how the port's verbs map to lanes, readers and members. Opened by `mesh.wiring`.
 
-Kafka appends without comparing, so `append` returns where the decisions landed and the caller checks. Effects never go with an append.
-The log has a producer of its own: aiokafka keeps one produce request on the wire for each node, and a log that waits behind
-effects would slow every decision.
+Kafka appends without comparing, so `append` returns where the decisions landed and the caller
+checks. Effects never go with an append. The log has a producer of its own: aiokafka keeps one
+produce request on the wire for each node, and a log that waits behind effects would slow every
+decision.
 """
 
 import functools
@@ -37,12 +38,16 @@ from mesh.ports import (
     TopicSpec,
 )
 
-_MAX_RECORD_BYTES = 1_000_000  # below Kafka's default for a batch (message.max.bytes, 1,048,588), with room for framing
+# below Kafka's default for a batch (message.max.bytes, 1,048,588), with room for framing
+_MAX_RECORD_BYTES = 1_000_000
 _MAX_HEARTBEAT_MS = 1000  # a member learns of a rebalance from its heartbeat
 
 
 class KafkaBroker:
-    """A connection to a Kafka cluster: implements `mesh.ports.Broker`. Made by `open`; `close` it."""
+    """A connection to a Kafka cluster: implements `mesh.ports.Broker`.
+
+    Made by `open`; `close` it.
+    """
 
     def __init__(self, cluster: Cluster, *, max_record_bytes: int) -> None:
         self.max_record_bytes = max_record_bytes
@@ -63,9 +68,11 @@ class KafkaBroker:
         open_timeout_s: float = 10.0,
         max_record_bytes: int = _MAX_RECORD_BYTES,
     ) -> Self:
-        """Connect to `host:port[,host:port]`; raises `BrokerUnavailable` if no broker answers within `open_timeout_s`.
+        """Connect to `host:port[,host:port]`; raises `BrokerUnavailable` if no broker answers
+        within `open_timeout_s`.
 
-        `request_timeout_s` bounds every wait for an answer. `max_record_bytes` may be raised where the topics' `max.message.bytes` is.
+        `request_timeout_s` bounds every wait for an answer. `max_record_bytes` may be raised where
+        the topics' `max.message.bytes` is.
         """
         logging.getLogger("aiokafka").addHandler(
             logging.NullHandler()
@@ -79,11 +86,17 @@ class KafkaBroker:
     # Topics and offsets
 
     async def topics(self, *, configs_of: Collection[str] = ()) -> Mapping[str, TopicInfo]:
-        """All topics but Kafka's own. `config`: what was set on the topic, and a few settings that matter here in any case."""
+        """All topics but Kafka's own.
+
+        `config`: what was set on the topic, and a few settings that matter here in any case.
+        """
         return await self._cluster.topics(configs_of)
 
     async def create_topics(self, specs: Sequence[TopicSpec]) -> None:
-        """Timestamps are the broker's (`LogAppendTime`) unless a spec says otherwise. Raises `BrokerError` with Kafka's reason."""
+        """Timestamps are the broker's (`LogAppendTime`) unless a spec says otherwise.
+
+        Raises `BrokerError` with Kafka's reason.
+        """
         await self._cluster.create_topics(specs)
 
     async def delete_records(self, partition: TopicPartition, before_offset: int) -> None:
@@ -154,7 +167,10 @@ class KafkaBroker:
         decisions: Sequence[OutRecord],
         effects: Sequence[OutRecord],  # noqa: ARG002 - the caller sends them after its check
     ) -> Appended:
-        """As the port has it. Raises `RecordTooLarge`, with nothing written, for a decision that no broker would take."""
+        """As the port has it.
+
+        Raises `RecordTooLarge`, with nothing written, for a decision that no broker would take.
+        """
         for record in decisions:
             if record.size_bytes() > self.max_record_bytes:
                 raise RecordTooLarge(self._too_large(record))
@@ -167,11 +183,13 @@ class KafkaBroker:
                 return Appended(spans=(), effects_sent=False, timestamp_ms=_now_ms())
             self._log.lane(log).put(call, decisions, anew=expected_offset is None)
         await call.done
-        if any(first < 0 for first, _ in call.spans):  # aiokafka's answer to DuplicateSequenceNumber
+        # aiokafka's answer to DuplicateSequenceNumber
+        if any(first < 0 for first, _ in call.spans):
             raise BrokerUnavailable(
                 f"{self._cluster.name}: an append to {log.topic}/{log.partition} landed, where is unknown"
             )
-        timestamp_ms = call.timestamp_ms if call.timestamp_ms >= 0 else _now_ms()  # CreateTime topics tell none
+        # CreateTime topics tell none
+        timestamp_ms = call.timestamp_ms if call.timestamp_ms >= 0 else _now_ms()
         return Appended(spans=tuple(call.spans), effects_sent=False, timestamp_ms=timestamp_ms)
 
     # Reading
@@ -200,7 +218,8 @@ class KafkaBroker:
         consumer = await self._consumer(
             role=member,
             group_id=group,
-            # aiokafka's sticky assignor keeps what a member had in the class: one for each membership, then
+            # aiokafka's sticky assignor keeps what a member had in the class: one for each
+            # membership, then
             partition_assignment_strategy=(type("MemberStickyAssignor", (StickyPartitionAssignor,), {}),),
             session_timeout_ms=session_ms,
             rebalance_timeout_ms=session_ms,
@@ -225,13 +244,19 @@ class KafkaBroker:
     # The end
 
     async def close(self) -> None:
-        """Leave the groups and close what is open, in bounded time. Sends and appends under way end in `BrokerUnavailable`."""
+        """Leave the groups and close what is open, in bounded time.
+
+        Sends and appends under way end in `BrokerUnavailable`.
+        """
         for subscription in list(self._members):
             await subscription.close()
         await self._end()
 
     async def abort(self) -> None:
-        """Drop every connection as a killed process does: no group is left, nothing is flushed. For fault tests."""
+        """Drop every connection as a killed process does: no group is left, nothing is flushed.
+
+        For fault tests.
+        """
         for subscription in list(self._members):
             await subscription.abort()
         self._members.clear()

@@ -1,9 +1,11 @@
-"""aiokafka's consumers, producers and admin clients seen as one: what in them must live, and how each is ended, whatever became of it.
+"""aiokafka's consumers, producers and admin clients seen as one: what in them must live, and how
+each is ended, whatever became of it.
 
-Owns what is known of aiokafka's background tasks. It starts none of its clients and knows no record. Called by `cluster`, `consuming` and
-`producing`.
+Owns what is known of aiokafka's background tasks. It starts none of its clients and knows no
+record. Called by `cluster`, `consuming` and `producing`.
 
-What becomes of a client of aiokafka 0.14 when one of its tasks meets an error that it does not expect:
+What becomes of a client of aiokafka 0.14 when one of its tasks meets an error that it does not
+expect:
 
 | the task | who is told | what the client does from then on |
 | --- | --- | --- |
@@ -46,15 +48,20 @@ def ailment(client: Any) -> str:
 
 
 async def end(client: Any, stop: Coroutine[Any, Any, None], name: str) -> None:
-    """Run `stop`, the client's own, and see to it that nothing is left of the client. Takes 4 * `CLOSE_S` at the most, and never raises an error: what went wrong is logged."""
+    """Run `stop`, the client's own, and see to it that nothing is left of the client.
+
+    Takes 4 * `CLOSE_S` at the most, and never raises an error: what went wrong is logged.
+    """
     stopping = asyncio.ensure_future(stop)
-    if not await _ended({stopping}):  # in a join that waits for others, say: without its connections, it ends
+    # in a join that waits for others, say: without its connections, it ends
+    if not await _ended({stopping}):
         await disconnect(client, name)
         await _ended({stopping})
     left = {task for task in (stopping, *(task for _, task in _tasks(client))) if not task.done()}
     for task in left:
         task.cancel()
-    await _ended(left)  # a task that lives on would connect again: a member that nobody hears would keep its share
+    # a task that lives on would connect again: a member that nobody hears would keep its share
+    await _ended(left)
     for _, task in _tasks(client):
         task.add_done_callback(_see)
     _tell(stopping, name)
@@ -62,7 +69,10 @@ async def end(client: Any, stop: Coroutine[Any, Any, None], name: str) -> None:
 
 
 async def disconnect(client: Any, name: str) -> None:
-    """Cut the client's connections, so that whatever waits for an answer fails. Bounded, and never raises an error."""
+    """Cut the client's connections, so that whatever waits for an answer fails.
+
+    Bounded, and never raises an error.
+    """
     connections = client.client if hasattr(client, "client") else client._client  # noqa: SLF001 - aiokafka has no public way to stop at once
     refreshing = connections._sync_task  # noqa: SLF001 - as above
     if refreshing is not None and refreshing.done():

@@ -1,7 +1,9 @@
-"""A Kafka cluster to ask: topics, offsets, groups' positions; and the connections that everything else starts from.
+"""A Kafka cluster to ask: topics, offsets, groups' positions; and the connections that everything
+else starts from.
 
-Owns the questions that are asked again until they are answered or their time is over, and what is known of topics. It sends and
-reads no records. Called by `broker`; `producing` and `consuming` use its names and waits.
+Owns the questions that are asked again until they are answered or their time is over, and what is
+known of topics. It sends and reads no records. Called by `broker`; `producing` and `consuming` use
+its names and waits.
 """
 
 import asyncio
@@ -162,7 +164,10 @@ class Cluster:
         return topic not in self.counts
 
     async def _look(self) -> None:
-        """Read all topics' partition counts. Asking for all is the one way that never creates a topic."""
+        """Read all topics' partition counts.
+
+        Asking for all is the one way that never creates a topic.
+        """
         counts = {}
         for topic in await self._admin.describe_topics():
             name, count = topic["topic"], len(topic["partitions"])
@@ -234,7 +239,8 @@ class Cluster:
         return await self._look_up("first offsets", partitions, lambda c, ps: c.beginning_offsets(ps))
 
     async def offsets_at(self, partitions: Sequence[TopicPartition], timestamp_ms: int) -> Mapping[TopicPartition, int]:
-        # The end is read first: had it been read after, a record that came in between would be passed over.
+        # The end is read first: had it been read after, a record that came in between would be
+        # passed over.
         ends = await self.end_offsets(partitions)
         when = max(0, timestamp_ms)
         found = await self._look_up(

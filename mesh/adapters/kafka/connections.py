@@ -1,14 +1,18 @@
 """What aiokafka 0.14's connections do wrong when a broker dies, mended.
 
-Owns one patch of aiokafka, `AIOKafkaConnection.send`, laid on by `mend_connections` when a broker is opened, and nothing at import. It must
-change nothing for a connection that is well. Called by `broker`.
+Owns one patch of aiokafka, `AIOKafkaConnection.send`, laid on by `mend_connections` when a broker
+is opened, and nothing at import. It must change nothing for a connection that is well. Called by
+`broker`.
 
-A background task of aiokafka that meets an error that it does not expect is gone for good, and some of them in silence: without its
-metadata synchronizer a client never learns where the partitions are, and waits. So errors must be those that aiokafka expects:
+A background task of aiokafka that meets an error that it does not expect is gone for good, and some
+of them in silence: without its metadata synchronizer a client never learns where the partitions
+are, and waits. So errors must be those that aiokafka expects:
 
-* A transport of uvloop that is closed answers a write with `RuntimeError`, where asyncio's raises nothing, or an `OSError`. There is a
+* A transport of uvloop that is closed answers a write with `RuntimeError`, where asyncio's raises
+  nothing, or an `OSError`. There is a
   moment in which the transport is closed and the connection does not know (aio-libs/aiokafka#1038, open).
-* A request that times out is to close its connection, which may be a black hole. Where metadata were asked for, nobody does, and the next
+* A request that times out is to close its connection, which may be a black hole. Where metadata
+  were asked for, nobody does, and the next
   time they are asked for over the same one.
 """
 
@@ -27,7 +31,10 @@ def mend_connections() -> None:
 
 
 def _send(connection: Any, request: Any, expect_response: bool = True) -> Awaitable[Any]:  # noqa: FBT001, FBT002 - aiokafka's signature
-    """Send a request: what `AIOKafkaConnection.send` does. A broken connection is closed, and raises `KafkaConnectionError`."""
+    """Send a request: what `AIOKafkaConnection.send` does.
+
+    A broken connection is closed, and raises `KafkaConnectionError`.
+    """
     writer = connection._writer  # noqa: SLF001 - there is no other way to its transport
     try:
         answer = _plain_send(connection, request, expect_response)
@@ -40,7 +47,10 @@ def _send(connection: Any, request: Any, expect_response: bool = True) -> Awaita
 
 
 async def _answer(connection: Any, answer: Awaitable[Any]) -> Any:
-    """Wait for the answer. A connection that owes one for too long is closed, and raises `RequestTimedOutError`."""
+    """Wait for the answer.
+
+    A connection that owes one for too long is closed, and raises `RequestTimedOutError`.
+    """
     try:
         return await answer
     except TimeoutError as error:

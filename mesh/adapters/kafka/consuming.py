@@ -1,7 +1,7 @@
 """Consumers: the port's reader, and what a group's member stands on.
 
-Owns the use of aiokafka's consumers, with the mesh's values and errors around them. What a rebalance means is `group`'s business. Called
-by `broker`.
+Owns the use of aiokafka's consumers, with the mesh's values and errors around them. What a
+rebalance means is `group`'s business. Called by `broker`.
 """
 
 import asyncio
@@ -26,7 +26,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Consumer:
-    """An aiokafka consumer (another one, where one was past use), with the mesh's values and errors. Implements `group.GroupConsumer`.
+    """An aiokafka consumer (another one, where one was past use), with the mesh's values and
+    errors.
+
+    Implements `group.GroupConsumer`.
 
     `start` gives one that is connected, reads nothing and is in no group.
     """
@@ -58,13 +61,16 @@ class Consumer:
         if self._join is None:
             self._read_on(old)
         try:
-            await end(old, old.stop(), self._name)  # before its successor joins: it may be a member yet
+            # before its successor joins: it may be a member yet
+            await end(old, old.stop(), self._name)
         finally:
             if self._join is not None:
                 self._join()
 
     def _read_on(self, old: Any) -> None:
-        """Read what the old consumer read, from where it was (from the first record where it had yet to find that out)."""
+        """Read what the old consumer read, from where it was (from the first record where it had
+        yet to find that out).
+        """
         positions = {at: _position(old, at) for at in old.assignment()}
         if positions:
             self._consumer.assign(list(positions))

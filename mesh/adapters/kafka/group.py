@@ -1,21 +1,28 @@
 """One member of a Kafka consumer group, with the port's meaning of a rebalance.
 
-Owns what the listener is told and when records flow. It knows no Kafka client: a `GroupConsumer` (in `consuming`) polls,
-seeks and commits, and calls `lose_share` and `take_share` as the group rebalances. Called through `mesh.ports.Subscription`.
+Owns what the listener is told and when records flow. It knows no Kafka client: a `GroupConsumer`
+(in `consuming`) polls, seeks and commits, and calls `lose_share` and `take_share` as the group
+rebalances. Called through `mesh.ports.Subscription`.
 
-Kafka's eager protocol takes all partitions from every member at each rebalance and gives each its new share, so the listener sees
-`on_revoked` with all that it held, then `on_assigned` with all that it has. What aiokafka 0.14 does, and what is made of it here:
+Kafka's eager protocol takes all partitions from every member at each rebalance and gives each its
+new share, so the listener sees `on_revoked` with all that it held, then `on_assigned` with all that
+it has. What aiokafka 0.14 does, and what is made of it here:
 
-* It hands out records while its `on_partitions_assigned` runs: so all partitions are paused in there, first of all.
-* It sends no heartbeat while that callback runs, and a listener that reads a state may need longer than the session: so the listener
+* It hands out records while its `on_partitions_assigned` runs: so all partitions are paused in
+  there, first of all.
+* It sends no heartbeat while that callback runs, and a listener that reads a state may need longer
+  than the session: so the listener
   is called in a task, and the partitions flow when it has returned. A revocation waits for that task.
 * It swallows what callbacks raise: so the failure is kept, and the next `poll` raises it.
 * It calls no callback when the consumer stops: so `close` calls `on_revoked`.
-* It takes a group's positions as absent while their coordinator still loads them (the error stands outside the partitions that it
+* It takes a group's positions as absent while their coordinator still loads them (the error stands
+  outside the partitions that it
   looks at), and would begin at the first record: so positions come from `Cluster.committed`, which asks again, and each is set.
-* Its background tasks may die (see `clients`): so a consumer that is not well is replaced, and the share is lost without a word.
+* Its background tasks may die (see `clients`): so a consumer that is not well is replaced, and the
+  share is lost without a word.
 
-What the listener raises ends the subscription. What the broker does not: it is told once, by the next `poll`, and tried again.
+What the listener raises ends the subscription. What the broker does not: it is told once, by the
+next `poll`, and tried again.
 """
 
 import asyncio
@@ -27,7 +34,9 @@ from mesh.errors import BrokerUnavailable
 from mesh.ports import Committed, GroupListener, Record, TopicPartition
 
 _AGAIN_S = (
-    0.5  # between questions for a new share's positions, each of which takes its own time where the broker is away
+    # between questions for a new share's positions, each of which takes its own time where the
+    # broker is away
+    0.5
 )
 
 
@@ -43,7 +52,10 @@ class GroupConsumer(Protocol):
         ...
 
     async def replace(self) -> None:
-        """Throw away what is not well, and join the group afresh. Raises `BrokerUnavailable` where that must be tried again."""
+        """Throw away what is not well, and join the group afresh.
+
+        Raises `BrokerUnavailable` where that must be tried again.
+        """
         ...
 
     async def poll(self, max_records: int, timeout_s: float) -> list[Record]: ...
@@ -55,7 +67,10 @@ class GroupConsumer(Protocol):
     def resume(self, partitions: Sequence[TopicPartition]) -> None: ...
 
     async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
-        """Commit what is ours; nothing happens if the group has rebalanced meanwhile. Raises `BrokerUnavailable`."""
+        """Commit what is ours; nothing happens if the group has rebalanced meanwhile.
+
+        Raises `BrokerUnavailable`.
+        """
         ...
 
     async def stop(self, *, leave: bool) -> None:
@@ -93,7 +108,8 @@ class GroupSubscription:
     async def poll(self, *, max_records: int, timeout_s: float) -> Sequence[Record]:
         self._raise_failure()
         if not self._consumer.is_well():
-            await self._give_up(told=False)  # nothing can be committed any more, and others may have our share already
+            # nothing can be committed any more, and others may have our share already
+            await self._give_up(told=False)
             await self._consumer.replace()
         records = await self._consumer.poll(max_records, timeout_s)
         if not records:
@@ -126,7 +142,9 @@ class GroupSubscription:
             await self._consumer.stop(leave=True)
 
     async def abort(self) -> None:
-        """Fall silent as a killed process does: nothing is committed, nobody is told, the session runs out."""
+        """Fall silent as a killed process does: nothing is committed, nobody is told, the session
+        runs out.
+        """
         self._closed = True
         if self._taking is not None:
             self._taking.cancel()
@@ -139,7 +157,10 @@ class GroupSubscription:
         await self._give_up(told=self._consumer.is_member())
 
     def take_share(self, partitions: Sequence[TopicPartition]) -> None:
-        """The group has given us these, and nothing else. Returns at once, before any of their records can be handed out."""
+        """The group has given us these, and nothing else.
+
+        Returns at once, before any of their records can be handed out.
+        """
         self._consumer.pause(partitions)
         if not self._closed:
             self._taking = asyncio.create_task(self._take(partitions), name="kafka-group take")
@@ -156,7 +177,9 @@ class GroupSubscription:
                 self._consumer.resume([at for at in partitions if at not in self._paused])
 
     async def _positions(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed | None]:
-        """Where the group has got to, however long it takes: without that, nothing of this share may flow."""
+        """Where the group has got to, however long it takes: without that, nothing of this share
+        may flow.
+        """
         while partitions:
             try:
                 return await self._committed(partitions)
@@ -166,7 +189,9 @@ class GroupSubscription:
         return {}
 
     async def _give_up(self, *, told: bool) -> None:
-        """Tell the listener that its share goes (unless it has gone already), within the session's time."""
+        """Tell the listener that its share goes (unless it has gone already), within the session's
+        time.
+        """
         async with self._rebalance:
             await self._settle_taking()
             if self._held and told:
@@ -185,7 +210,9 @@ class GroupSubscription:
             )
 
     async def _settle_taking(self) -> None:
-        """Wait for an `on_assigned` under way; what the listener was not told of yet, it need not hear of."""
+        """Wait for an `on_assigned` under way; what the listener was not told of yet, it need not
+        hear of.
+        """
         taking, self._taking = self._taking, None
         if taking is None or taking.done():
             return

@@ -1,17 +1,22 @@
 """Lanes: records to one Kafka partition, in order, in batches, with one batch on the wire.
 
-Owns the order of what is sent to a partition and who is told what of each batch's fate. It does no I/O and knows no Kafka client: a
-`BatchProducer` (in `producing`) packs batches and delivers them. Called by `broker`, through `producing`.
+Owns the order of what is sent to a partition and who is told what of each batch's fate. It does no
+I/O and knows no Kafka client: a `BatchProducer` (in `producing`) packs batches and delivers them.
+Called by `broker`, through `producing`.
 
     call ──► one parcel for each partition ──► lane (a queue) ──► pack, deliver ──► landed, refused or failed ──► call
 
-* A lane has at most one batch under way, and fills the next from its queue while it waits. The Kafka client has one batch for each
+* A lane has at most one batch under way, and fills the next from its queue while it waits. The
+  Kafka client has one batch for each
   partition in flight too, so this costs no throughput; but nothing of the lane is behind a batch that fails, so a failure can be
   dealt with in order.
-* Parcels of several calls share a batch, and a parcel may take several. There is one future for each call, none for each record.
-* A batch that the broker refuses goes record by record, so that the one that is wrong fails alone. Not in a *strict* lane (the log):
+* Parcels of several calls share a batch, and a parcel may take several. There is one future for
+  each call, none for each record.
+* A batch that the broker refuses goes record by record, so that the one that is wrong fails alone.
+  Not in a *strict* lane (the log):
   there a failure fails everything in the queue, since nothing may land after what did not.
-* A batch whose fate is unknown fails everything in the queue: it has waited behind it long enough. A strict lane then takes nothing more until it is
+* A batch whose fate is unknown fails everything in the queue: it has waited behind it long enough.
+  A strict lane then takes nothing more until it is
   opened `anew`: the callers learn of the failure a moment later, and what they put until then rests on what may never land.
 """
 
@@ -26,7 +31,9 @@ from mesh.ports import Delivery, OutRecord, SendFailure, TopicPartition
 
 
 class Acknowledgement(NamedTuple):
-    """The offset of a batch's first record, and the broker's clock (-1 where the topic keeps the sender's timestamps)."""
+    """The offset of a batch's first record, and the broker's clock (-1 where the topic keeps the
+    sender's timestamps).
+    """
 
     offset: int
     timestamp_ms: int
@@ -40,7 +47,10 @@ class Packed(NamedTuple):
 
 
 class Refused(Exception):
-    """The broker refused a batch for good. `whole`: it would refuse each of its records, whatever they hold."""
+    """The broker refused a batch for good.
+
+    `whole`: it would refuse each of its records, whatever they hold.
+    """
 
     def __init__(self, code: Delivery, message: str, *, whole: bool) -> None:
         super().__init__(message)
@@ -56,7 +66,10 @@ class BatchProducer(Protocol):
         ...
 
     async def deliver(self, at: TopicPartition, packed: Packed) -> Acknowledgement:
-        """Send a batch and wait for its acknowledgement, for a bounded time. Raises `Refused` or `BrokerUnavailable`."""
+        """Send a batch and wait for its acknowledgement, for a bounded time.
+
+        Raises `Refused` or `BrokerUnavailable`.
+        """
         ...
 
 
@@ -103,7 +116,9 @@ class Call:
 
 
 class _Parcel:
-    """The records of one call for one partition; `indexes` are their places in the call (None: the same places)."""
+    """The records of one call for one partition; `indexes` are their places in the call (None: the
+    same places).
+    """
 
     __slots__ = ("call", "indexes", "next", "records")
 
@@ -135,7 +150,10 @@ def _place(at: TopicPartition) -> str:
 
 
 class Lane:
-    """The queue to one partition. `producer` gives the one in use, and raises `BrokerUnavailable` after a bounded wait."""
+    """The queue to one partition.
+
+    `producer` gives the one in use, and raises `BrokerUnavailable` after a bounded wait.
+    """
 
     def __init__(
         self, at: TopicPartition, producer: Callable[[], Awaitable[BatchProducer]], spawn: Spawn, *, strict: bool
@@ -152,7 +170,10 @@ class Lane:
     def put(
         self, call: Call, records: Sequence[OutRecord], indexes: Sequence[int] | None = None, *, anew: bool = False
     ) -> None:
-        """Queue records (one at the least) behind all that were put before. `anew`: they rest on nothing before them."""
+        """Queue records (one at the least) behind all that were put before.
+
+        `anew`: they rest on nothing before them.
+        """
         if anew:
             self._is_broken = False
         elif self._is_broken:
@@ -191,7 +212,9 @@ class Lane:
         self._singly = max(0, self._singly - packed.records) if limit == 1 else self._singly
 
     def _take(self, count: int) -> Iterable[tuple[_Parcel, int]]:
-        """The parcels that the next `count` records belong to, with how many of each; those used up leave the queue."""
+        """The parcels that the next `count` records belong to, with how many of each; those used up
+        leave the queue.
+        """
         while count:
             parcel = self._queue[0]
             part = min(count, len(parcel.records) - parcel.next)

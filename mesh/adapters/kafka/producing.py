@@ -1,11 +1,12 @@
 """Producers, and the way of records through lanes to them.
 
-Owns the life of aiokafka's producers: started when first needed, retired when one saw a failure. It decides no order (`lanes` does) and
-knows no call. Called by `broker`.
+Owns the life of aiokafka's producers: started when first needed, retired when one saw a failure. It
+decides no order (`lanes` does) and knows no call. Called by `broker`.
 
-aiokafka 0.14's idempotent producer is unusable for a partition once a batch of it failed for good (every later one fails with
-`OutOfOrderSequenceNumber`), and it repeats a batch for ever while the broker is away. So a producer that saw a failure is retired: it
-takes no more batches, what else it has under way may end, then it is closed, and the next batch gets a new one.
+aiokafka 0.14's idempotent producer is unusable for a partition once a batch of it failed for good
+(every later one fails with `OutOfOrderSequenceNumber`), and it repeats a batch for ever while the
+broker is away. So a producer that saw a failure is retired: it takes no more batches, what else it
+has under way may end, then it is closed, and the next batch gets a new one.
 """
 
 import asyncio
@@ -29,11 +30,14 @@ _log = structlog.get_logger(__name__)
 
 _BATCH_BYTES = 256 * 1024  # one batch for each partition is on the wire; see bench/kafka_adapter.py
 _CANCELS = 50
-_LOOK_S = 2.0  # how often a batch that waits for its acknowledgement looks whether its topic is still there
+# how often a batch that waits for its acknowledgement looks whether its topic is still there
+_LOOK_S = 2.0
 
 
 class _InvalidRecord(kafka_errors.BrokerResponseError):  # type: ignore[misc] # aiokafka is untyped here
-    """Kafka's error 87, which aiokafka 0.14 does not know and would report as an unknown fault of the broker."""
+    """Kafka's error 87, which aiokafka 0.14 does not know and would report as an unknown fault of
+    the broker.
+    """
 
     errno = 87
     message = "INVALID_RECORD"
@@ -147,7 +151,9 @@ class Producer:
         )
 
     async def dispose(self) -> None:
-        """Close it; one that is stuck is cut off, since its own `stop` would wait for its batches for ever."""
+        """Close it; one that is stuck is cut off, since its own `stop` would wait for its batches
+        for ever.
+        """
         if self._is_stuck or not await self._flushed():
             await self._cut()
         await end(self._producer, self._producer.stop(), self._cluster.name)
@@ -161,7 +167,9 @@ class Producer:
         return True
 
     async def _cut(self) -> None:
-        """End its sender, then fail what it still holds: aiokafka has no public way to stop without flushing."""
+        """End its sender, then fail what it still holds: aiokafka has no public way to stop without
+        flushing.
+        """
         sender = self._producer._sender.sender_task  # noqa: SLF001 - see above
         await disconnect(self._producer, self._cluster.name)
         for _ in range(_CANCELS):  # each ends one of the requests that the sender waits for
@@ -172,9 +180,13 @@ class Producer:
         self._fail_held()
 
     def _fail_held(self) -> None:
-        """Fail its batches. Whoever waits for one is told by `deliver`; nobody waits for the futures inside aiokafka, and asyncio would report each.
+        """Fail its batches.
 
-        A batch that was put back, to be sent again, is not among the pending ones, and its end takes it out of them: without it there that is a `KeyError`.
+        Whoever waits for one is told by `deliver`; nobody waits for the futures inside aiokafka,
+        and asyncio would report each.
+
+        A batch that was put back, to be sent again, is not among the pending ones, and its end
+        takes it out of them: without it there that is a `KeyError`.
         """
         held = self._producer._message_accumulator  # noqa: SLF001 - see `_cut`
         pending = held._pending_batches  # noqa: SLF001 - as above
@@ -243,7 +255,9 @@ class Channel:
         _keep(asyncio.create_task(work, name=f"kafka-{self._kind} close"), self._closing)
 
     async def close(self) -> None:
-        """End what is under way (its callers get `BrokerUnavailable`) and close the producers, in bounded time."""
+        """End what is under way (its callers get `BrokerUnavailable`) and close the producers, in
+        bounded time.
+        """
         for task in list(self._working):
             task.cancel()
         if self._working:

@@ -1,8 +1,10 @@
-"""The cluster: topics, the records of their partitions, and what connections of several processes share.
+"""The cluster: topics, the records of their partitions, and what connections of several processes
+share.
 
-Owns landing: the one place where a record gets its offset and timestamp. Nothing here awaits, so each step is atomic. What the
-cluster does later (late landings, sessions that run out) runs as callbacks in the cluster's own context, never in a caller's, so
-that it goes on after the caller's death. Iteration is over dicts and sorted sequences alone: a run must not depend on hashes.
+Owns landing: the one place where a record gets its offset and timestamp. Nothing here awaits, so
+each step is atomic. What the cluster does later (late landings, sessions that run out) runs as
+callbacks in the cluster's own context, never in a caller's, so that it goes on after the caller's
+death. Iteration is over dicts and sorted sequences alone: a run must not depend on hashes.
 """
 
 import asyncio
@@ -61,10 +63,13 @@ class Partition:
 
 
 class MemoryCluster:
-    """A broker inside this process. Connections to it belong to simulated processes (see `connect`).
+    """A broker inside this process.
 
-    `latency_s`: range of what each way to the broker and back takes without a `WeakBehaviour` (which has its own), so that a kill finds calls
-    under way. `rng`: the seeded source of all chance.
+    Connections to it belong to simulated processes (see `connect`).
+
+    `latency_s`: range of what each way to the broker and back takes without a `WeakBehaviour`
+    (which has its own), so that a kill finds calls under way. `rng`: the seeded source of all
+    chance.
     """
 
     def __init__(
@@ -90,7 +95,9 @@ class MemoryCluster:
         self._context = contextvars.copy_context()
 
     def connect(self, client_id: str) -> MemoryBroker:
-        """Open a connection for one incarnation of a process; `MemoryBroker.kill` ends it as `kill -9` would."""
+        """Open a connection for one incarnation of a process; `MemoryBroker.kill` ends it as `kill
+        -9` would.
+        """
         return MemoryBroker(self, client_id)
 
     def stop(self) -> None:
@@ -191,7 +198,10 @@ class MemoryCluster:
     # time and chance
 
     def later(self, delay_s: float, callback: Callable[[], None]) -> None:
-        """Run the callback in the cluster's own context, whoever lives then. A delay of 0 is the loop's next turn."""
+        """Run the callback in the cluster's own context, whoever lives then.
+
+        A delay of 0 is the loop's next turn.
+        """
         loop = asyncio.get_running_loop()
         if delay_s > 0:
             loop.call_later(delay_s, callback, context=self._context)

@@ -1,8 +1,10 @@
-"""One connection to the memory cluster: `MemoryBroker` is the port `Broker` for one incarnation of a process.
+"""One connection to the memory cluster: `MemoryBroker` is the port `Broker` for one incarnation of
+a process.
 
-Owns what dies with the process. After `kill` every call is inert: it never returns and has no effect, so neither a `finally` nor a
-callback of the dead can do anything outside; only what was on the wire may still land. (A call by a task that is being cancelled
-ends with `CancelledError` at once, so that tests can clear the dead away.)
+Owns what dies with the process. After `kill` every call is inert: it never returns and has no
+effect, so neither a `finally` nor a callback of the dead can do anything outside; only what was on
+the wire may still land. (A call by a task that is being cancelled ends with `CancelledError` at
+once, so that tests can clear the dead away.)
 """
 
 import asyncio
@@ -38,7 +40,8 @@ class MemoryBroker:
         self._cluster = cluster
         self._killed = False
         self._lanes: dict[TopicPartition, Lane] = {}
-        self._unknown: dict[TopicPartition, None] = {}  # logs with an append of unknown outcome, until the next claim
+        # logs with an append of unknown outcome, until the next claim
+        self._unknown: dict[TopicPartition, None] = {}
         self._turnstile = Turnstile(cluster)
         self._open: list[MemoryReader | MemorySubscription] = []
 
@@ -49,7 +52,9 @@ class MemoryBroker:
         return self._killed
 
     def kill(self) -> None:
-        """End this incarnation as `kill -9` would: no goodbye to groups, no commit; what is on the wire may still land."""
+        """End this incarnation as `kill -9` would: no goodbye to groups, no commit; what is on the
+        wire may still land.
+        """
         if self._killed:
             return
         self._killed = True
@@ -282,7 +287,9 @@ class MemoryBroker:
             )
 
     async def travel(self) -> None:
-        """Wait as long as the network takes, at least one turn of the loop; it never returns to the dead."""
+        """Wait as long as the network takes, at least one turn of the loop; it never returns to the
+        dead.
+        """
         await asyncio.sleep(self._cluster.latency_s())
         await self.alive()
 

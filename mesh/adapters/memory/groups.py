@@ -1,9 +1,11 @@
-"""Consumer groups as the cluster sees them: who is a member, who holds which partition, what was committed.
+"""Consumer groups as the cluster sees them: who is a member, who holds which partition, what was
+committed.
 
-Owns membership and the sharing of partitions. It never calls a listener: the members' connections do, in their `poll`, and report
-back. A partition changes hands in two steps: its holder is asked to give it up (`must_revoke`) and releases it, or loses its
-membership by silence; then the member that it is meant for takes it. With Kafka's weaker behaviour everything is given up before
-anything is taken (an eager rebalance).
+Owns membership and the sharing of partitions. It never calls a listener: the members' connections
+do, in their `poll`, and report back. A partition changes hands in two steps: its holder is asked to
+give it up (`must_revoke`) and releases it, or loses its membership by silence; then the member that
+it is meant for takes it. With Kafka's weaker behaviour everything is given up before anything is
+taken (an eager rebalance).
 """
 
 import asyncio
@@ -17,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class Membership:
-    """One member as the group knows it. `expelled`: it is a member no more, though it may not know."""
+    """One member as the group knows it.
+
+    `expelled`: it is a member no more, though it may not know.
+    """
 
     __slots__ = (
         "expelled",
@@ -101,7 +106,10 @@ class Group:
     # partitions change hands
 
     def rebalance(self, *, afresh: bool = False) -> None:
-        """Decide anew who is meant to hold what, and ask holders to give up what they must. `afresh`: as if nobody held anything."""
+        """Decide anew who is meant to hold what, and ask holders to give up what they must.
+
+        `afresh`: as if nobody held anything.
+        """
         self._meant_for = self._share(afresh=afresh)
         for member in self._members.values():
             held = [at for at, holder in self._holders.items() if holder is member]

@@ -1,7 +1,8 @@
-"""Reading partitions from given offsets: `MemoryReader` is the port `Reader`; `Cursor` serves group members too.
+"""Reading partitions from given offsets: `MemoryReader` is the port `Reader`; `Cursor` serves group
+members too.
 
-Owns positions and the waking of whoever waits for records: partitions set an event when a record lands, so nobody polls in circles.
-Called by `mesh.adapters.memory.connection`.
+Owns positions and the waking of whoever waits for records: partitions set an event when a record
+lands, so nobody polls in circles. Called by `mesh.adapters.memory.connection`.
 """
 
 import asyncio
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
 
 class Cursor:
-    """Where the reading of some partitions stands. `wake` is set when there may be something new."""
+    """Where the reading of some partitions stands.
+
+    `wake` is set when there may be something new.
+    """
 
     __slots__ = ("_cluster", "_positions", "_turn", "wake")
 
@@ -52,7 +56,10 @@ class Cursor:
     def take(
         self, limit: int, partitions: Sequence[TopicPartition] | None, paused: Iterable[TopicPartition]
     ) -> list[Record]:
-        """What can be read now, each partition getting the first word in turn. Nothing awaits in here, so nothing is lost."""
+        """What can be read now, each partition getting the first word in turn.
+
+        Nothing awaits in here, so nothing is lost.
+        """
         if self._cluster.is_down:
             return []
         asked = [at for at in self._positions if (partitions is None or at in partitions) and at not in paused]

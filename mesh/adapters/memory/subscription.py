@@ -1,8 +1,9 @@
 """A group member on one connection: `MemorySubscription` is the port `Subscription`.
 
-Owns the member's own view: what it believes to hold, where it reads, and the calling of its listener. The group's view is in
-`groups`; the two differ while a member is undead. Listener calls run in a task of their own, begun by a poll and awaited by it and
-the polls after it, so that cancelling a poll never cuts a listener in two.
+Owns the member's own view: what it believes to hold, where it reads, and the calling of its
+listener. The group's view is in `groups`; the two differ while a member is undead. Listener calls
+run in a task of their own, begun by a poll and awaited by it and the polls after it, so that
+cancelling a poll never cuts a listener in two.
 """
 
 import asyncio
@@ -86,7 +87,9 @@ class MemorySubscription:
                 return ()
 
     def _meet_chance(self) -> None:
-        """Kafka's odd moments: a rebalance that nobody asked for, a membership that is lost in silence."""
+        """Kafka's odd moments: a rebalance that nobody asked for, a membership that is lost in
+        silence.
+        """
         weak, member = self._cluster.weak, self._membership
         if member.expelled and not self._closed and self._failure is None:
             self._rejoin()
@@ -96,7 +99,9 @@ class MemorySubscription:
             self._group.rebalance(afresh=True)
 
     def _rejoin(self) -> None:
-        """We learn that we are no member any more: what we believed to hold is lost, without `on_revoked`."""
+        """We learn that we are no member any more: what we believed to hold is lost, without
+        `on_revoked`.
+        """
         self._cursor.clear()
         self._paused.clear()
         self._membership = self._group.join(self._name, self._topics, self._session_s, self._cursor.wake)
@@ -104,7 +109,10 @@ class MemorySubscription:
     # the listener
 
     async def _served(self, until_s: float) -> bool:
-        """Let the listener be told what is due; false if it is still at it at `until_s`. Raises what it raised."""
+        """Let the listener be told what is due; false if it is still at it at `until_s`.
+
+        Raises what it raised.
+        """
         if self._serving is None and self._is_something_due():
             self._serving = asyncio.get_running_loop().create_task(self._serve(), name=f"listener of {self._name}")
         if self._serving is not None:

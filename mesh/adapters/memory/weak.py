@@ -1,6 +1,7 @@
 """How much weaker than SQLite the memory broker behaves: Kafka's faults, as probabilities.
 
-Owns the numbers alone. The draws come from the cluster's seeded `random.Random`, so a run is repeated by its seed.
+Owns the numbers alone. The draws come from the cluster's seeded `random.Random`, so a run is
+repeated by its seed.
 """
 
 import msgspec
@@ -9,8 +10,9 @@ import msgspec
 class WeakBehaviour(msgspec.Struct, frozen=True, kw_only=True):
     """Kafka's behaviour: an append does not compare, effects go separately, rebalances are eager.
 
-    With the defaults there are no faults. Probabilities are in [0, 1]. One caller's batches for one partition land in order, as
-    an idempotent producer's do: when one of them breaks, those behind it land after it or not at all, and all outcomes are unknown.
+    With the defaults there are no faults. Probabilities are in [0, 1]. One caller's batches for one
+    partition land in order, as an idempotent producer's do: when one of them breaks, those behind
+    it land after it or not at all, and all outcomes are unknown.
     """
 
     latency_s: tuple[float, float] = (0.0, 0.0)

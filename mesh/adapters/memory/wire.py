@@ -1,8 +1,10 @@
 """The wire between one connection and one partition, where Kafka's faults happen.
 
-Owns what a producer's batches go through: they land one after another; one may break (lost, unacknowledged, or late), and then the
-lane is given up with all that is behind it, as the Kafka adapter gives up a producer. What still is on the wire belongs to the
-cluster: it may land after the caller was told, and after its connection's death. Without Kafka's weaker behaviour a `Turnstile` lets one connection's transactions through.
+Owns what a producer's batches go through: they land one after another; one may break (lost,
+unacknowledged, or late), and then the lane is given up with all that is behind it, as the Kafka
+adapter gives up a producer. What still is on the wire belongs to the cluster: it may land after the
+caller was told, and after its connection's death. Without Kafka's weaker behaviour a `Turnstile`
+lets one connection's transactions through.
 """
 
 import asyncio
@@ -19,7 +21,10 @@ T = TypeVar("T")
 
 
 class Batch:
-    """Records of one call for one partition. `landed_at`: the first one's offset, or None where the outcome is unknown."""
+    """Records of one call for one partition.
+
+    `landed_at`: the first one's offset, or None where the outcome is unknown.
+    """
 
     __slots__ = ("has_landed", "landed_at", "records", "retried")
 
@@ -59,7 +64,9 @@ class Lane:
             self._cluster.later(self._cluster.latency_s(), self._arrive)
 
     def give_up(self) -> None:
-        """The producer is gone: some of what it wrote still lands, in order and late; the rest never does."""
+        """The producer is gone: some of what it wrote still lands, in order and late; the rest
+        never does.
+        """
         if self._given_up:
             return
         self._land_late(self._queue[: self._cluster.rng.randint(0, len(self._queue))])
@@ -82,7 +89,9 @@ class Lane:
             cluster.later(cluster.latency_s(), lambda: self._acknowledge(offset))
 
     def _land(self, batch: Batch) -> int | None:
-        """Land it, perhaps twice; the offset to acknowledge now, None if the second landing does it later."""
+        """Land it, perhaps twice; the offset to acknowledge now, None if the second landing does it
+        later.
+        """
         cluster, weak = self._cluster, self._weak
         offset = self._land_now(batch)
         if not (batch.retried and cluster.happens(weak.lands_twice)):
@@ -145,7 +154,9 @@ class Lane:
 
 
 class Turnstile:
-    """One connection's transactions, each whole or not at all, one after another, with the network's delay before and after."""
+    """One connection's transactions, each whole or not at all, one after another, with the
+    network's delay before and after.
+    """
 
     __slots__ = ("_cluster", "_is_busy", "_queue")
 
@@ -155,7 +166,9 @@ class Turnstile:
         self._queue: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = []
 
     async def through(self, transaction: Callable[[], T]) -> T:
-        """Run the transaction when its turn has come, also if the caller is cancelled meanwhile; its result."""
+        """Run the transaction when its turn has come, also if the caller is cancelled meanwhile;
+        its result.
+        """
         if not self._cluster.has_latency:
             return transaction()
         result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -164,7 +177,9 @@ class Turnstile:
         return await result
 
     def give_up(self) -> None:
-        """The process is dead: what is with the broker may still be done, what waits behind it never is."""
+        """The process is dead: what is with the broker may still be done, what waits behind it
+        never is.
+        """
         if self._queue and self._cluster.happens(0.5):
             transaction, _ = self._queue[0]
             self._cluster.later(self._cluster.latency_s(), lambda: _done(transaction()))

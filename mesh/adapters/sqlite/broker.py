@@ -1,4 +1,7 @@
-"""The port on the file: `SqliteBroker`. Topics, sending, appending with compare, offsets; readers and group members beside it."""
+"""The port on the file: `SqliteBroker`.
+
+Topics, sending, appending with compare, offsets; readers and group members beside it.
+"""
 
 import asyncio
 import time
@@ -73,8 +76,9 @@ class SqliteBroker:
     ) -> "SqliteBroker":
         """Open the file, made with its folder if need be.
 
-        `durability`: "normal" survives the death of any process, "full" a power loss too. `read_only`: for queries; the file must be
-        there. Raises `OperatorError` if the path can't be used, `BrokerUnavailable` if another process holds it for too long.
+        `durability`: "normal" survives the death of any process, "full" a power loss too.
+        `read_only`: for queries; the file must be there. Raises `OperatorError` if the path can't
+        be used, `BrokerUnavailable` if another process holds it for too long.
         """
         file = _absolute(path)
         connection = await _connect(file, durability, read_only=read_only, timeout_s=busy_timeout_s)
@@ -110,7 +114,8 @@ class SqliteBroker:
     ) -> Appended:
         """Decisions and effects in one transaction, or nothing if the log ends elsewhere.
 
-        Raises `RecordTooLarge` for a decision that the broker would not take, besides what the port says.
+        Raises `RecordTooLarge` for a decision that the broker would not take, besides what the port
+        says.
         """
         for record in decisions:
             if len(record.value or b"") + len(record.key or b"") > self.max_record_bytes:
@@ -208,7 +213,9 @@ class SqliteBroker:
     # The end
 
     async def close(self) -> None:
-        """Leave the groups that are still joined, without a word to their listeners, and close the file."""
+        """Leave the groups that are still joined, without a word to their listeners, and close the
+        file.
+        """
         await self._stop_cleaning()
         try:
             for subscription in self._subscriptions:
@@ -217,7 +224,9 @@ class SqliteBroker:
             await self._store.close()
 
     async def abort(self) -> None:
-        """End as a killed process would, for tests: no commit, no leaving of groups, no `on_revoked`."""
+        """End as a killed process would, for tests: no commit, no leaving of groups, no
+        `on_revoked`.
+        """
         await self._stop_cleaning()
         for subscription in self._subscriptions:
             await subscription.abort()
@@ -239,7 +248,10 @@ class SqliteBroker:
                 _log.warning("cleaning_put_off", client_id=self._client_id, error=str(error))
 
     async def clean(self) -> int:
-        """Drop what `retention.ms` and `cleanup.policy=compact` no longer keep, in portions. Returns how many chunks went."""
+        """Drop what `retention.ms` and `cleanup.policy=compact` no longer keep, in portions.
+
+        Returns how many chunks went.
+        """
         dropped = 0
         for topic in tuple((await self._store.read(self._store.log.catalogue.load)).values()):
             for partition_id in range(topic.first_id, topic.first_id + topic.info.partitions):

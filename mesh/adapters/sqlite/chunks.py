@@ -1,4 +1,7 @@
-"""Records as bytes: a chunk is a list of [key, value, headers] in MessagePack. Its offsets and time stand beside it in the row."""
+"""Records as bytes: a chunk is a list of [key, value, headers] in MessagePack.
+
+Its offsets and time stand beside it in the row.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -17,7 +20,10 @@ _decode: Final = msgspec.msgpack.Decoder(list[_Item]).decode
 
 
 def chunks_of(records: Sequence[OutRecord], *, singly: bool) -> list[tuple[int, bytes]]:
-    """(count, payload) for each chunk, in order. `singly`: one record in each, so that compaction can drop it."""
+    """(count, payload) for each chunk, in order.
+
+    `singly`: one record in each, so that compaction can drop it.
+    """
     if len(records) == 1 or singly:
         return [(1, _encode(((record.key, record.value, record.headers),))) for record in records]
     return [

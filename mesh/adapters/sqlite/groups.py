@@ -1,14 +1,17 @@
-"""Consumer groups in the file: members under leases, the partitions that they hold, and the positions that they committed.
+"""Consumer groups in the file: members under leases, the partitions that they hold, and the
+positions that they committed.
 
-There is no coordinator. Every member computes, from the same rows, who should hold what (`shares`: balanced, and moving as little as it
-can); it lets go of what is not in its share, and claims what is, if nobody holds it. Both are single transactions, so a partition has
-one holder at any time. A member that is dead is removed by whoever sees it first, with all that it held; its process may have been
-stopped and go on later, and then finds its row gone.
+There is no coordinator. Every member computes, from the same rows, who should hold what (`shares`:
+balanced, and moving as little as it can); it lets go of what is not in its share, and claims what
+is, if nobody holds it. Both are single transactions, so a partition has one holder at any time. A
+member that is dead is removed by whoever sees it first, with all that it held; its process may have
+been stopped and go on later, and then finds its row gone.
 
     free ── claim ──> held ── release (after on_revoked) ──> free
                        └───── holder dead or lease over ───> free
 
-Leases stand on the machine's monotonic clock, which all processes share and nobody sets. Called by `subscription` and `broker`.
+Leases stand on the machine's monotonic clock, which all processes share and nobody sets. Called by
+`subscription` and `broker`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -44,7 +47,10 @@ class _Member(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What one member has to do next. `is_lost`: it was taken for dead, and holds nothing any more."""
+    """What one member has to do next.
+
+    `is_lost`: it was taken for dead, and holds nothing any more.
+    """
 
     is_lost: bool
     dead: Sequence[str]
@@ -57,9 +63,11 @@ class Step(NamedTuple):
 
 
 def shares(wanted: Mapping[str, Sequence[int]], held: Mapping[int, str]) -> Mapping[str, frozenset[int]]:
-    """Who should hold what: every partition with one of those who want it, as evenly as can be, with the fewest moves.
+    """Who should hold what: every partition with one of those who want it, as evenly as can be,
+    with the fewest moves.
 
-    `wanted`: what each member subscribed to, members in the order of joining. `held`: who holds what now.
+    `wanted`: what each member subscribed to, members in the order of joining. `held`: who holds
+    what now.
     """
     result: dict[str, set[int]] = {member: set() for member in wanted}
     wants = {member: frozenset(partitions) for member, partitions in wanted.items()}
@@ -94,7 +102,10 @@ def _move_one(result: dict[str, set[int]], wants: Mapping[str, frozenset[int]]) 
 
 
 class Groups:
-    """The tables of groups. One connection, one thread; what writes is called within a transaction."""
+    """The tables of groups.
+
+    One connection, one thread; what writes is called within a transaction.
+    """
 
     def __init__(self, connection: apsw.Connection, catalogue: Catalogue) -> None:
         self._connection = connection
@@ -139,7 +150,10 @@ class Groups:
         return self._connection.execute("SELECT 1 FROM member WHERE id = ?", (me.id,)).get is not None
 
     def next_step(self, me: Me, now_s: float) -> Step:
-        """What `me` has to do now. Reads only; the processes of other members are looked at, too."""
+        """What `me` has to do now.
+
+        Reads only; the processes of other members are looked at, too.
+        """
         members = self._members(me.group_id)
         if all(member.id != me.id for member in members):
             return Step(is_lost=True, dead=(), claim=(), release=())
@@ -152,7 +166,10 @@ class Groups:
         return Step(is_lost=False, dead=dead, claim=claim, release=release)
 
     def apply(self, me: Me, step: Step) -> Mapping[int, Committed | None]:
-        """Remove the dead, and claim. Returns what was claimed with its position. (Releasing comes after the listener.)"""
+        """Remove the dead, and claim.
+
+        Returns what was claimed with its position. (Releasing comes after the listener.)
+        """
         self.remove(me.group_id, step.dead)
         self._connection.executemany(
             "INSERT INTO claim (group_id, partition_id, member_id) VALUES (?, ?, ?)",

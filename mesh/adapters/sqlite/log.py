@@ -1,7 +1,9 @@
-"""Records in the file: topics, tails, reading from an offset, and what retention and compaction drop.
+"""Records in the file: topics, tails, reading from an offset, and what retention and compaction
+drop.
 
-Everything here is a call into SQLite in the caller's thread; what has to be atomic the caller puts into one transaction. A partition's
-next offset and its last time stamp are those of its last chunk, which nothing ever drops, so no second table is kept in step.
+Everything here is a call into SQLite in the caller's thread; what has to be atomic the caller puts
+into one transaction. A partition's next offset and its last time stamp are those of its last chunk,
+which nothing ever drops, so no second table is kept in step.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +32,8 @@ _CHUNK: Final = (
 _INSERT: Final = "INSERT INTO chunk (pos, count, timestamp_ms, payload) VALUES (?, ?, ?, ?)"
 _READ: Final = "SELECT pos, timestamp_ms, payload FROM chunk WHERE pos >= ?1 AND pos < ?2 ORDER BY pos LIMIT ?3"
 
-_hash: Final = lru_cache(maxsize=1 << 16)(murmur2)  # keys come again: a workflow's are in its log, tasks, outcomes
+# keys come again: a workflow's are in its log, tasks, outcomes
+_hash: Final = lru_cache(maxsize=1 << 16)(murmur2)
 
 
 class Topic(msgspec.Struct, frozen=True):
@@ -47,7 +50,9 @@ class Tail(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Records encoded for their partitions before the transaction begins, and those that can't be sent."""
+    """Records encoded for their partitions before the transaction begins, and those that can't be
+    sent.
+    """
 
     chunks: Mapping[int, Sequence[tuple[int, bytes]]]
     failures: Sequence[SendFailure]
@@ -110,7 +115,9 @@ class Catalogue:
             )
 
     def target(self, record: OutRecord) -> tuple[int, Topic] | SendFailure:
-        """The id of the partition that a record goes to; a failure (its index not yet set) if there is none."""
+        """The id of the partition that a record goes to; a failure (its index not yet set) if there
+        is none.
+        """
         topic = self._by_name.get(record.topic) or self.find(record.topic)
         if topic is None:
             return SendFailure(0, Delivery.TOPIC_MISSING, f"the topic {record.topic!r} is not there")
@@ -138,9 +145,13 @@ class Log:
     # Writing
 
     def plan(self, records: Sequence[OutRecord]) -> Plan:
-        """Find each record's partition and encode it. Reads the catalogue only if a topic is new to this process."""
+        """Find each record's partition and encode it.
+
+        Reads the catalogue only if a topic is new to this process.
+        """
         plan = self._plan(records, [])
-        small = self._max_bytes // 5  # `size_bytes` is at the most 100 bytes and four times the encoded record
+        # `size_bytes` is at the most 100 bytes and four times the encoded record
+        small = self._max_bytes // 5
         if all(len(payload) < small for parts in plan.chunks.values() for _, payload in parts):
             return plan
         too_large = [
@@ -173,7 +184,10 @@ class Log:
         return Plan(chunks, failures)
 
     def write(self, chunks: Mapping[int, Sequence[tuple[int, bytes]]], now_ms: int) -> int:
-        """Add the chunks at their partitions' ends, within a transaction. Returns the latest time stamp given."""
+        """Add the chunks at their partitions' ends, within a transaction.
+
+        Returns the latest time stamp given.
+        """
         rows: list[tuple[int, int, int, bytes]] = []
         latest = now_ms
         for partition_id, parts in chunks.items():
@@ -195,7 +209,9 @@ class Log:
     # Reading
 
     def read(self, partition_id: int, offset: int, most: int, *, is_aligned: bool) -> tuple[list[Record], bool]:
-        """Records from `offset` on, in whole chunks: some more than `most` may come. And whether the end was reached.
+        """Records from `offset` on, in whole chunks: some more than `most` may come.
+
+        And whether the end was reached.
 
         `is_aligned`: a chunk is known to begin at `offset`, or to have ended there.
         """
@@ -225,12 +241,16 @@ class Log:
         return 0 if pos is None else pos - low
 
     def offset_at(self, partition_id: int, timestamp_ms: int) -> int:
-        """The first offset at or after a time; the end if there is none. By halving: a partition's time stamps do not fall."""
+        """The first offset at or after a time; the end if there is none.
+
+        By halving: a partition's time stamps do not fall.
+        """
         low = partition_id << _OFFSET_BITS
         end, last_ms = self.tail(partition_id)
         if last_ms < timestamp_ms:
             return end
-        early, late = self.begin_offset(partition_id) - 1, end  # chunks that hold `early` are too early, `late` is not
+        # chunks that hold `early` are too early, `late` is not
+        early, late = self.begin_offset(partition_id) - 1, end
         while late - early > 1:
             middle = (early + late) // 2
             row = self._connection.execute(_AT, (low, low + middle)).get
@@ -247,7 +267,10 @@ class Log:
     # Dropping
 
     def drop_expired(self, partition_id: int, before_ms: int, most: int) -> int:
-        """Drop up to `most` chunks that are older, but never the last. Within a transaction; returns how many went."""
+        """Drop up to `most` chunks that are older, but never the last.
+
+        Within a transaction; returns how many went.
+        """
         low = partition_id << _OFFSET_BITS
         self._connection.execute(
             "DELETE FROM chunk WHERE pos IN (SELECT pos FROM chunk WHERE pos >= ?1 AND pos < ?2 ORDER BY pos LIMIT ?3)"
@@ -269,7 +292,9 @@ class Log:
         self._connection.execute(_INSERT, (pos + skip, count - skip, timestamp_ms, without_first(payload, skip)))
 
     def keys(self, partition_id: int, after: int, most: int) -> list[tuple[int, int, bytes | None, bool]]:
-        """Position, time, key and whether it is a tombstone, of up to `most` records after a position, in order."""
+        """Position, time, key and whether it is a tombstone, of up to `most` records after a
+        position, in order.
+        """
         low = partition_id << _OFFSET_BITS
         rows = self._connection.execute(_READ, (max(low, after + 1), low + _SPAN, most))
         return [
@@ -282,7 +307,9 @@ class Log:
 
 
 class Compaction:
-    """What of a compacted partition a later record of the same key supersedes, and old tombstones: never the last record."""
+    """What of a compacted partition a later record of the same key supersedes, and old tombstones:
+    never the last record.
+    """
 
     def __init__(self, partition_id: int, tombstones_before_ms: int) -> None:
         self._partition_id = partition_id
@@ -312,7 +339,8 @@ class Compaction:
 
     def dead(self, most: int) -> Iterable[Sequence[int]]:
         """The positions to drop, in portions."""
-        if self._after in self._dead:  # the last record stays: the partition's next offset is derived from it
+        # the last record stays: the partition's next offset is derived from it
+        if self._after in self._dead:
             self._dead.remove(self._after)
         return (self._dead[at : at + most] for at in range(0, len(self._dead), most))
 

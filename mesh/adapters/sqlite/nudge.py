@@ -1,11 +1,14 @@
-"""Wakes readers in other processes after a commit, through Unix datagram sockets in a folder beside the file.
+"""Wakes readers in other processes after a commit, through Unix datagram sockets in a folder beside
+the file.
 
-A nudge is a hint: it may be lost, and a reader looks by itself every 250 ms too. Hence nothing here waits or fails: a full queue is
-nudge enough, a dead socket is removed, and where there are no such sockets the poll alone is left.
+A nudge is a hint: it may be lost, and a reader looks by itself every 250 ms too. Hence nothing here
+waits or fails: a full queue is nudge enough, a dead socket is removed, and where there are no such
+sockets the poll alone is left.
 
-What a process listens to is a number (`key`): a partition's id, or a group's with the top bit set. The keys of a commit stand in the
-datagram, so that only their readers wake. And a 64-bit mask of the keys that a process listens to stands in its socket's name, so that
-a writer does not even wake the processes that want none of them: `<random>-<mask>`, renamed as the keys change.
+What a process listens to is a number (`key`): a partition's id, or a group's with the top bit set.
+The keys of a commit stand in the datagram, so that only their readers wake. And a 64-bit mask of
+the keys that a process listens to stands in its socket's name, so that a writer does not even wake
+the processes that want none of them: `<random>-<mask>`, renamed as the keys change.
 """
 
 import socket
@@ -25,7 +28,8 @@ _NAME_BYTES: Final = 8 + 1 + 16
 _PATH_BYTES: Final = 100  # sun_path holds 108 on Linux and 104 on macOS, with a closing zero
 _MOST_KEYS: Final = 250  # past it the datagram is empty, and means all
 _FRESH_NS: Final = (
-    50_000_000  # a folder's time stamp moves in the kernel's ticks; a listing this young may miss a change
+    # a folder's time stamp moves in the kernel's ticks; a listing this young may miss a change
+    50_000_000
 )
 _DRAIN: Final = 64
 
@@ -45,7 +49,9 @@ def _mask(keys: Iterable[int]) -> int:
 
 
 def folder_of(file: Path) -> Path:
-    """Where the sockets of `file` are: beside it, or in the temporary folder where that path would be too long."""
+    """Where the sockets of `file` are: beside it, or in the temporary folder where that path would
+    be too long.
+    """
     real = file.resolve()
     beside = real.with_name(real.name + ".nudge")
     if len(fsencode(beside)) + 1 + _NAME_BYTES <= _PATH_BYTES:
@@ -69,7 +75,8 @@ class Nudges:
         self._peers_at = -1
         self._receiver: socket.socket | None = None
         self._sender: socket.socket | None = None
-        with suppress(OSError, AttributeError):  # no Unix sockets, no right to the folder: the poll is left
+        # no Unix sockets, no right to the folder: the poll is left
+        with suppress(OSError, AttributeError):
             self._open()
 
     @property
@@ -96,7 +103,10 @@ class Nudges:
     # Listening
 
     def listen(self, key: int, wake: Wake) -> None:
-        """Call `wake` after commits that touch `key`, until `unlisten`. It must be quick, and expect calls for nothing."""
+        """Call `wake` after commits that touch `key`, until `unlisten`.
+
+        It must be quick, and expect calls for nothing.
+        """
         self._listeners.setdefault(key, set()).add(wake)
         self._rename()
 

@@ -1,7 +1,7 @@
 """Who a process is, so that another one on the same machine can tell that it has died.
 
-A pid alone is reused; pid and start time are not, as long as the machine and the pid namespace (containers!) are the same. Where the
-system has no /proc (macOS) a member's lease alone decides.
+A pid alone is reused; pid and start time are not, as long as the machine and the pid namespace
+(containers!) are the same. Where the system has no /proc (macOS) a member's lease alone decides.
 """
 
 from functools import cache
@@ -11,12 +11,15 @@ from typing import Final
 
 import msgspec
 
-_STATE, _START = 0, 19  # fields of /proc/PID/stat after the command's name: state and start time (proc_pid_stat(5))
+# fields of /proc/PID/stat after the command's name: state and start time (proc_pid_stat(5))
+_STATE, _START = 0, 19
 _GONE: Final = frozenset("ZXx")
 
 
 class Process(msgspec.Struct, frozen=True):
-    """`start` is in the kernel's ticks since boot, empty where unknown; `machine` names one boot and one pid namespace."""
+    """`start` is in the kernel's ticks since boot, empty where unknown; `machine` names one boot
+    and one pid namespace.
+    """
 
     pid: int
     start: str

@@ -1,7 +1,9 @@
-"""Reading partitions from positions: `Feed`, which readers outside groups and group members share, and the port's `Reader`.
+"""Reading partitions from positions: `Feed`, which readers outside groups and group members share,
+and the port's `Reader`.
 
-A feed sleeps until it is nudged, and looks every 250 ms in case a nudge was lost. It asks SQLite only for partitions that may hold
-something new: those that a nudge named, and now and then, once another connection has committed anything, all of them.
+A feed sleeps until it is nudged, and looks every 250 ms in case a nudge was lost. It asks SQLite
+only for partitions that may hold something new: those that a nudge named, and now and then, once
+another connection has committed anything, all of them.
 """
 
 import asyncio
@@ -18,7 +20,10 @@ _SWEEP_S: Final = 0.05  # between looks at all partitions while nudges tell whic
 
 
 class Waker:
-    """Lets one coroutine sleep until `wake`, or for a time. A wake that comes while nobody sleeps counts for the next sleep."""
+    """Lets one coroutine sleep until `wake`, or for a time.
+
+    A wake that comes while nobody sleeps counts for the next sleep.
+    """
 
     def __init__(self) -> None:
         self._sleeper: asyncio.Future[None] | None = None
@@ -43,7 +48,10 @@ class Waker:
 
 
 class _Cursor:
-    """Where a partition is read. `ready` holds records that were read in a chunk with others and not handed out yet."""
+    """Where a partition is read.
+
+    `ready` holds records that were read in a chunk with others and not handed out yet.
+    """
 
     __slots__ = ("is_aligned", "may_have_more", "nudge", "offset", "place", "ready")
 
@@ -57,7 +65,10 @@ class _Cursor:
 
 
 class Feed:
-    """Positions in partitions, and the waiting for their next records. Used by one task at a time."""
+    """Positions in partitions, and the waiting for their next records.
+
+    Used by one task at a time.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -1,9 +1,11 @@
-"""The file itself: how it is opened, what tables it has, which version it is of, and what SQLite's errors mean to a user.
+"""The file itself: how it is opened, what tables it has, which version it is of, and what SQLite's
+errors mean to a user.
 
-Records are kept in *chunks*: what one call sent to one partition, as one row. A row for each record costs twice the time in batches,
-and a primary key of (partition, offset) writes into the middle of its b-tree, which costs half of the rest: rows are appended at the
-table's end, and one covering index orders them (measured, 48 partitions, 200 records of 500 bytes a commit: 250k records/s, against
-160k with a table for each partition and 50k with a clustered key).
+Records are kept in *chunks*: what one call sent to one partition, as one row. A row for each record
+costs twice the time in batches, and a primary key of (partition, offset) writes into the middle of
+its b-tree, which costs half of the rest: rows are appended at the table's end, and one covering
+index orders them (measured, 48 partitions, 200 records of 500 bytes a commit: 250k records/s,
+against 160k with a table for each partition and 50k with a clustered key).
 """
 
 from os import PathLike, fspath
@@ -19,7 +21,8 @@ Durability = Literal["normal", "full"]
 
 APPLICATION_ID: Final = 0x6D657368  # "mesh"
 VERSION: Final = 1
-_PAGE_BYTES: Final = 8192  # 20 % faster than 4096 in batches, 10 microseconds slower for a single small commit
+# 20 % faster than 4096 in batches, 10 microseconds slower for a single small commit
+_PAGE_BYTES: Final = 8192
 _WAL_BYTES: Final = 1 << 26  # of the write-ahead log that may stay on disk, emptied
 _STATEMENTS: Final = 256
 _LOCK_WAIT_MS: Final = 2  # for locks that SQLite holds for microseconds; longer waits are asyncio's
@@ -72,7 +75,10 @@ CREATE TABLE position (
 
 
 def connect(path: str | PathLike[str], *, durability: Durability, read_only: bool) -> apsw.Connection:
-    """Open the file, and make it with its folder unless it is there. Raises `OperatorError`, or an `apsw.Error` that `is_busy`."""
+    """Open the file, and make it with its folder unless it is there.
+
+    Raises `OperatorError`, or an `apsw.Error` that `is_busy`.
+    """
     file = Path(fspath(path))
     try:
         if not read_only:

@@ -1,7 +1,9 @@
-"""One open file in one event loop: short transactions that never hold the loop up, and the tables behind them.
+"""One open file in one event loop: short transactions that never hold the loop up, and the tables
+behind them.
 
-SQLite is called in the loop's own thread: a commit costs tens of microseconds, a hand-over to a thread costs more. While another process
-holds the file, calls wait in asyncio and in the order in which they were begun. Called by `broker`, `reading` and `subscription`.
+SQLite is called in the loop's own thread: a commit costs tens of microseconds, a hand-over to a
+thread costs more. While another process holds the file, calls wait in asyncio and in the order in
+which they were begun. Called by `broker`, `reading` and `subscription`.
 """
 
 import asyncio
@@ -62,7 +64,10 @@ class Store:
             return await self._retry(work, "BEGIN", time.monotonic() + self._busy_timeout_s)
 
     async def write(self, work: Callable[[], T]) -> T:
-        """Run `work` and commit; an exception of `work` rolls back. Writes take place in the order of the calls."""
+        """Run `work` and commit; an exception of `work` rolls back.
+
+        Writes take place in the order of the calls.
+        """
         if not self._waiting:
             try:
                 return self._try(work, "BEGIN IMMEDIATE")
@@ -110,7 +115,9 @@ class Store:
         return result
 
     async def breathe(self) -> None:
-        """Let the event loop's other tasks run, if they may have waited for long: calls here need not suspend by themselves."""
+        """Let the event loop's other tasks run, if they may have waited for long: calls here need
+        not suspend by themselves.
+        """
         now_s = time.monotonic()
         if now_s - self._breathed_at > _BREATH_S:
             await asyncio.sleep(0)

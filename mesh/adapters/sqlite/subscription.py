@@ -1,7 +1,9 @@
-"""One member of a consumer group: it keeps its lease, takes and gives partitions, tells its listener, and reads what it holds.
+"""One member of a consumer group: it keeps its lease, takes and gives partitions, tells its
+listener, and reads what it holds.
 
-One background task does the membership; `poll` only reads. A member that was stopped past its lease (its row is gone) drops what it held
-without a word to the listener, since another member may have it already, and joins anew.
+One background task does the membership; `poll` only reads. A member that was stopped past its lease
+(its row is gone) drops what it held without a word to the listener, since another member may have
+it already, and joins anew.
 
     joined ── share grows ──> claim ── on_assigned ──> read
        │  └── share shrinks ─> on_revoked ── release
@@ -137,7 +139,9 @@ class SqliteSubscription:
         return step, {} if step.is_lost else self._store.groups.apply(self._me, step)
 
     def _drop_all(self) -> None:
-        """Nothing is ours any more; the listener is not told, for another member may hold it by now."""
+        """Nothing is ours any more; the listener is not told, for another member may hold it by
+        now.
+        """
         self._feed.clear()
         self._held.clear()
         self._paused = frozenset()
@@ -189,7 +193,8 @@ class SqliteSubscription:
         deadline = time.monotonic() + timeout_s
         while True:
             self._raise_failure()
-            if time.monotonic() > self._lease_until_s:  # we were stopped: what we hold may be another's by now
+            # we were stopped: what we hold may be another's by now
+            if time.monotonic() > self._lease_until_s:
                 await self._renew()
             left_s = max(0.0, deadline - time.monotonic())
             records = await self._feed.poll(max_records, min(left_s, POLL_S), self._is_readable)
@@ -251,7 +256,8 @@ class SqliteSubscription:
 
     async def _end_task(self, *, grace_s: float) -> None:
         task = self._task
-        if task is not None and task is not asyncio.current_task():  # a listener may close its own subscription
+        # a listener may close its own subscription
+        if task is not None and task is not asyncio.current_task():
             await asyncio.wait({task}, timeout=grace_s)
             task.cancel()
             await asyncio.wait({task})

@@ -1,7 +1,8 @@
 """`mesh approvals`, `mesh approve`, `mesh reject`: people's answers.
 
-Owns what an approver sees and types. Whether an answer counts is the owner's to say: each command waits for the receipt. Nothing is ever answered without being
-asked for: without a terminal `mesh approvals` only lists, and an approval is answered by its id alone.
+Owns what an approver sees and types. Whether an answer counts is the owner's to say: each command
+waits for the receipt. Nothing is ever answered without being asked for: without a terminal `mesh
+approvals` only lists, and an approval is answered by its id alone.
 """
 
 import getpass
@@ -65,7 +66,10 @@ class Waiting(msgspec.Struct, frozen=True):
 @timeout_option
 @mesh_command
 def approvals(session: Session, *, list_only: bool, role: str | None, by: str | None, timeout_s: float) -> None:
-    """Show the approvals that are open, the oldest first. On a terminal, one by one, with one key to answer each."""
+    """Show the approvals that are open, the oldest first.
+
+    On a terminal, one by one, with one key to answer each.
+    """
     interactive = session.is_interactive and not list_only
     session.run(_approvals(session, role, interactive=interactive, by=by or _login(), timeout_s=timeout_s))
 
@@ -142,7 +146,7 @@ def card(one: Waiting, now_ms: int, *, position: str = "") -> Panel:
     return Panel(about, title=position or None, title_align="left", border_style="dim", padding=(1, 2))
 
 
-# One by one -----------------------------------------------------------------------------------------------------------------------------
+# One by one ---------------------------------------------------------------------------------------
 
 
 async def _one_by_one(
@@ -192,7 +196,10 @@ def _ask(session: Session, one: Waiting) -> tuple[Decision, Any, str] | Literal[
 
 
 def edit(session: Session, request: ApprovalRequested) -> Any:
-    """The payload as the person leaves it in $EDITOR; UNSET if it is left as it was. Asks again after a mistake."""
+    """The payload as the person leaves it in $EDITOR; UNSET if it is left as it was.
+
+    Asks again after a mistake.
+    """
     text = to_editor(request.payload)
     while True:
         edited = click.edit(text, extension=".yaml")
@@ -222,7 +229,7 @@ def schema_problem(request: ApprovalRequested, payload: Any) -> str:
     return ""
 
 
-# By id ----------------------------------------------------------------------------------------------------------------------------------
+# By id --------------------------------------------------------------------------------------------
 
 
 @click.command(short_help="Approve, or approve an edited payload.")
@@ -243,7 +250,10 @@ def approve(
     edit_it: bool,
     timeout_s: float,
 ) -> None:
-    """Approve ID (any unique part of it), and wait for the receipt. Exits with 1 if the answer is refused."""
+    """Approve ID (any unique part of it), and wait for the receipt.
+
+    Exits with 1 if the answer is refused.
+    """
     if edit_it and payload is not None:
         raise click.UsageError("--edit and --payload are two ways to do the same; choose one")
     if edit_it and not session.is_interactive:
@@ -270,7 +280,10 @@ def approve(
 @timeout_option
 @mesh_command
 def reject(session: Session, *, approval_id: str, by: str | None, reason: str, timeout_s: float) -> None:
-    """Reject ID (any unique part of it), and wait for the receipt. Exits with 1 if the answer is refused."""
+    """Reject ID (any unique part of it), and wait for the receipt.
+
+    Exits with 1 if the answer is refused.
+    """
     session.run(
         _by_id(
             session,
@@ -316,7 +329,9 @@ async def _by_id(
 
 
 def _pick(model: ReadModel, part: str) -> Waiting:
-    """An open approval by part of its id; else a closed one by all of it, so that its own receipt can say that it is closed."""
+    """An open approval by part of its id; else a closed one by all of it, so that its own receipt
+    can say that it is closed.
+    """
     rows = {row.approval_id: row for row in queries.approvals(model.db)}
     try:
         row = rows[pick(part, list(rows), what="open approval", where="mesh approvals")]

@@ -1,6 +1,7 @@
 """A payload in a person's editor: as YAML, since a text of several lines is a single one in JSON.
 
-Owns the two ways, out and back; what comes back is the same JSON value if nothing was changed. It judges no payload. Called where a person edits what they approve.
+Owns the two ways, out and back; what comes back is the same JSON value if nothing was changed. It
+judges no payload. Called where a person edits what they approve.
 """
 
 import re
@@ -22,7 +23,9 @@ _NOT_IN_YAML: Final = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
 def to_editor(payload: Any) -> str:
-    """YAML, texts of several lines as blocks; JSON (which is YAML too) for what would not come back the same."""
+    """YAML, texts of several lines as blocks; JSON (which is YAML too) for what would not come back
+    the same.
+    """
     yaml = YAML(typ="rt", pure=True)
     yaml.width = WIDTH
     yaml.allow_unicode = True

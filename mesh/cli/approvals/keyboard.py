@@ -1,6 +1,7 @@
 """Waiting for a person at the keyboard, inside a running event loop.
 
-Owns what Ctrl-C means meanwhile. The loop's own handler only takes note of it and acts at its next turn, which does not come while we wait for a key.
+Owns what Ctrl-C means meanwhile. The loop's own handler only takes note of it and acts at its next
+turn, which does not come while we wait for a key.
 """
 
 import signal
@@ -12,7 +13,10 @@ import click
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Within, Ctrl-C ends the waiting with `KeyboardInterrupt`, whatever is being typed. Main thread only."""
+    """Within, Ctrl-C ends the waiting with `KeyboardInterrupt`, whatever is being typed.
+
+    Main thread only.
+    """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield

@@ -1,6 +1,8 @@
-"""`mesh demo`: real events, four agents in four processes, a router, and a person, on a mesh of this run's own.
+"""`mesh demo`: real events, four agents in four processes, a router, and a person, on a mesh of
+this run's own.
 
-Owns nothing that the mesh needs: it starts the same commands as anybody, publishes and answers through the same topics, and looks on through the read model.
+Owns nothing that the mesh needs: it starts the same commands as anybody, publishes and answers
+through the same topics, and looks on through the read model.
 
     command    the command: from its options to its exit status
     folder     the run's folder and environment; older runs go

@@ -1,7 +1,8 @@
 """Whether everything in a run of the demo ended as the manifest says it must.
 
-Owns the judgement: of the log's decisions, the dead letters and the outbox, not of what was on the screen. Where a person answered other than the script would, their
-answer says what the right end is.
+Owns the judgement: of the log's decisions, the dead letters and the outbox, not of what was on the
+screen. Where a person answered other than the script would, their answer says what the right end
+is.
 """
 
 import json
@@ -38,7 +39,11 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
-    """`events`: the log's, by workflow, in order. `outbox`: its entries. `dead_letters`: deliveries whose bytes stand in the dead letters unchanged."""
+    """`events`: the log's, by workflow, in order.
+
+    `outbox`: its entries. `dead_letters`: deliveries whose bytes stand in the dead letters
+    unchanged.
+    """
 
     ends: Mapping[str, str]
     answers: Mapping[str, Answer]

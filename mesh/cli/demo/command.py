@@ -46,8 +46,10 @@ AT_ONCE: Final = Pace()
 def demo(*, yes: bool, broker: str | None, as_json: bool) -> None:
     """Run a mesh of five processes on sample events, and answer what it asks.
 
-    A router and four agents sort GitHub issues; some replies need a person's word before they are posted (to a file: nothing leaves this machine). Everything
-    is kept in .demo/NUMBER, and nothing that the shell has set for another mesh is used. Exits with 0 if every event came to its right end.
+    A router and four agents sort GitHub issues; some replies need a person's word before they are
+    posted (to a file: nothing leaves this machine). Everything is kept in .demo/NUMBER, and nothing
+    that the shell has set for another mesh is used. Exits with 0 if every event came to its right
+    end.
     """
     script = load_script()
     if broker is not None and isinstance(parse_broker_url(broker), MemoryAddress):
@@ -60,13 +62,16 @@ def demo(*, yes: bool, broker: str | None, as_json: bool) -> None:
     _write_new_issue(folder, script)
     session = _session(folder, script, as_json=as_json)
     with folder.log("demo").open("a") as log:
-        configure_logging(level="warning", stream=log)  # what libraries say must not run through the picture
+        # what libraries say must not run through the picture
+        configure_logging(level="warning", stream=log)
         ok = _play(session, folder, script, by_hand=session.is_interactive and not yes)
     sys.exit(0 if ok else FAILED)
 
 
 def _forget_other_meshes() -> None:
-    """What the shell has set for another mesh (an earlier run's `env` file, say) is not meant for this one."""
+    """What the shell has set for another mesh (an earlier run's `env` file, say) is not meant for
+    this one.
+    """
     for name in [name for name in os.environ if name.startswith("MESH_")]:
         del os.environ[name]
 

@@ -1,7 +1,8 @@
 """The course of a run: what is sent, answered and waited for, and when.
 
-Owns the one loop. At each turn it sends the next event if its time has come, looks at the mesh, lets the script or the person answer, and goes on until every
-event has come to its end. It decides nothing about workflows: it publishes and answers as any client does.
+Owns the one loop. At each turn it sends the next event if its time has come, looks at the mesh,
+lets the script or the person answer, and goes on until every event has come to its end. It decides
+nothing about workflows: it publishes and answers as any client does.
 """
 
 import asyncio
@@ -35,14 +36,19 @@ class Stalled(OperatorError):
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
-    """The least time between two events, and between two answers of the script, so that eyes can follow."""
+    """The least time between two events, and between two answers of the script, so that eyes can
+    follow.
+    """
 
     event_s: float = 0.0
     answer_s: float = 0.0
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
-    """`answers`: those that were accepted, by workflow. `refused`: receipts of those that were not."""
+    """`answers`: those that were accepted, by workflow.
+
+    `refused`: receipts of those that were not.
+    """
 
     view: View
     answers: Mapping[str, Answer]
@@ -82,7 +88,10 @@ class Conductor:
         self._heard_at = self._sent_at = self._answered_at = 0.0
 
     async def run(self) -> Ended:
-        """Until every event has come to its end. Raises `ProcessDied`, `Stalled`, and what the broker raises."""
+        """Until every event has come to its end.
+
+        Raises `ProcessDied`, `Stalled`, and what the broker raises.
+        """
         await self._turns(self._is_ready, act=False)
         view = await self._turns(self._has_ended, act=True)
         return Ended(view=view, answers=self._answers, refused=tuple(self._refused))
@@ -133,7 +142,7 @@ class Conductor:
         elif self._only_people_can_help(view):
             await self._ask_all(view)
 
-    # Events -------------------------------------------------------------------------------------------------------------
+    # Events ---------------------------------------------------------------------------------------
 
     async def _send_next(self, view: View) -> None:
         if not self._to_send or time.monotonic() - self._sent_at < self._pace.event_s:
@@ -161,14 +170,16 @@ class Conductor:
         if failures:
             raise BrokerError(f"the broker refused the record of {delivery.file}: {failures[0].message}")
 
-    # Answers ------------------------------------------------------------------------------------------------------------
+    # Answers --------------------------------------------------------------------------------------
 
     async def _answer_by_script(self, waiting: Sequence[Waiting]) -> None:
         if waiting and time.monotonic() - self._answered_at >= self._pace.answer_s:
             await self._answer(waiting[0], self._scripted(waiting[0]))
 
     def _scripted(self, one: Waiting) -> Answer:
-        """What the manifest says, whatever else; a question that it does not foresee is rejected, which then shows as a wrong end."""
+        """What the manifest says, whatever else; a question that it does not foresee is rejected,
+        which then shows as a wrong end.
+        """
         delivery = self._script.of_workflow(one.row.workflow_id)
         match delivery.review if delivery else "":
             case "approve":

@@ -1,7 +1,8 @@
 """A run's folder: `.demo/<number>/`, with everything that the run writes.
 
-Owns where things are, the environment that keeps one run out of every other's way, and how many runs are kept. A run holds a lock as long as it lives, so that
-another one never takes its folder away.
+Owns where things are, the environment that keeps one run out of every other's way, and how many
+runs are kept. A run holds a lock as long as it lives, so that another one never takes its folder
+away.
 """
 
 import fcntl
@@ -30,7 +31,8 @@ class RunFolder:
         self.path = path
         self._lock = lock  # held until the process ends
         self.broker = broker or f"sqlite://{path.resolve() / 'mesh.db'}"
-        self.prefix = f"demo-{token}." if broker else "mesh."  # a given broker may hold other meshes, and earlier runs
+        # a given broker may hold other meshes, and earlier runs
+        self.prefix = f"demo-{token}." if broker else "mesh."
 
     @property
     def outbox(self) -> Path:
@@ -67,7 +69,9 @@ class RunFolder:
         }
 
     def environment(self, script: Script, surroundings: Mapping[str, str]) -> dict[str, str]:
-        """Of the demo's own processes: the surroundings without anything that belongs to another mesh, and without GitHub's token."""
+        """Of the demo's own processes: the surroundings without anything that belongs to another
+        mesh, and without GitHub's token.
+        """
         kept = {
             name: value for name, value in surroundings.items() if not name.startswith(("MESH_", "GITHUB_", "OTEL_"))
         }
@@ -98,14 +102,19 @@ class RunFolder:
 
 
 def _search_path(surroundings: Mapping[str, str]) -> dict[str, str]:
-    """Lets the demo's processes find the checkout's `agents` first, whatever else is installed under this name."""
+    """Lets the demo's processes find the checkout's `agents` first, whatever else is installed
+    under this name.
+    """
     if CHECKOUT is None:
         return {}
     return {"PYTHONPATH": os.pathsep.join(filter(None, (str(CHECKOUT), surroundings.get("PYTHONPATH"))))}
 
 
 def new_run(*, broker: str | None, token: str) -> RunFolder:
-    """A fresh folder, numbered on from the last; older ones beyond `KEPT` are removed. `broker`: None for a file of its own."""
+    """A fresh folder, numbered on from the last; older ones beyond `KEPT` are removed.
+
+    `broker`: None for a file of its own.
+    """
     try:
         ROOT.mkdir(exist_ok=True)
         path, lock = _claim()

@@ -1,4 +1,5 @@
-"""What happens in the mesh, one line each: read from the log's decisions, as `mesh workflow` tells them, but only what a newcomer wants to follow.
+"""What happens in the mesh, one line each: read from the log's decisions, as `mesh workflow` tells
+them, but only what a newcomer wants to follow.
 
 Owns the choice and the wording. Pure.
 """

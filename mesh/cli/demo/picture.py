@@ -1,6 +1,8 @@
-"""The live picture: the mesh at one moment, made to fit a terminal of 80 columns and 24 lines, and to use what there is more.
+"""The live picture: the mesh at one moment, made to fit a terminal of 80 columns and 24 lines, and
+to use what there is more.
 
-Owns the look. Pure: from a `View` to something that rich can print. Every state is a sign and a word; colour only repeats them.
+Owns the look. Pure: from a `View` to something that rich can print. Every state is a sign and a
+word; colour only repeats them.
 """
 
 from collections import Counter
@@ -18,7 +20,8 @@ from mesh.cli.text.format import counted, one_line, printable
 from mesh.core.state import StepState, Workflow
 
 WIDE: Final = 100  # columns from which there is room for how each workflow ended
-FURNITURE: Final = 9  # lines besides the workflows and the news, with the one that the cursor stands on
+# lines besides the workflows and the news, with the one that the cursor stands on
+FURNITURE: Final = 9
 LONGEST_WORD: Final = 9  # `✓ 2 tries`
 LONGEST_VERDICT: Final = 10
 LEAST_NEWS: Final = 2
@@ -57,7 +60,10 @@ def picture(
     width: int,
     height: int,
 ) -> Group:
-    """`steps`: the route's, in order, and whether a person works on it. `partitions`: of the mesh. `news`: the last items, the newest last."""
+    """`steps`: the route's, in order, and whether a person works on it.
+
+    `partitions`: of the mesh. `news`: the last items, the newest last.
+    """
     rows = script.workflows
     room = max(LEAST_NEWS, min(MOST_NEWS, height - FURNITURE - len(rows)))
     return Group(

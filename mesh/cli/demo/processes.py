@@ -1,7 +1,9 @@
 """The demo's five processes: a router and four agents, started as anybody would start them.
 
-Owns their life. Each is a session of its own, so that a terminal's Ctrl-C reaches the demo alone, which stops them in order: agents first, since the router
-still takes their last results. Their output goes to files. It is no supervisor: one that dies is the run's failure (`mesh dev` starts again what dies).
+Owns their life. Each is a session of its own, so that a terminal's Ctrl-C reaches the demo alone,
+which stops them in order: agents first, since the router still takes their last results. Their
+output goes to files. It is no supervisor: one that dies is the run's failure (`mesh dev` starts
+again what dies).
 """
 
 import signal
@@ -104,7 +106,9 @@ class Processes:
                 raise ProcessDied(process.obituary())
 
     def stop(self) -> None:
-        """Agents, then the router, each with a moment to finish; an interrupt meanwhile ends them at once."""
+        """Agents, then the router, each with a moment to finish; an interrupt meanwhile ends them
+        at once.
+        """
         try:
             for share in (self._agents, self._router):
                 give_up = time.monotonic() + PATIENCE_S

@@ -1,6 +1,7 @@
 """The questions to the person at the prompt: one approval after the other, one key each.
 
-Owns what is shown of an approval and which keys there are. Asking blocks this process alone: the mesh is five others, which go on.
+Owns what is shown of an approval and which keys there are. Asking blocks this process alone: the
+mesh is five others, which go on.
 """
 
 from typing import Any, Final
@@ -41,7 +42,10 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def ask(session: Session, one: Waiting, delivery: Delivery, workflow: Workflow, *, position: str) -> Answer | None:
-    """What the person answers; None: the script shall. Raises `KeyboardInterrupt` when they want to go."""
+    """What the person answers; None: the script shall.
+
+    Raises `KeyboardInterrupt` when they want to go.
+    """
     session.show(
         "", card(one, delivery, workflow, position=position, width=min(session.out.width, CARD_WIDTH)), _keys()
     )

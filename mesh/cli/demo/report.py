@@ -1,4 +1,5 @@
-"""What stands on the screen when a run is over: how everything ended, one workflow's timeline, and what to try next.
+"""What stands on the screen when a run is over: how everything ended, one workflow's timeline, and
+what to try next.
 
 Owns the words. It judges nothing (`checks` does) and renders timelines as `mesh workflow` does.
 """

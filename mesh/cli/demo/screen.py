@@ -1,7 +1,7 @@
 """Where a run is shown: as a live picture on a terminal, as plain lines anywhere else.
 
-Owns when something is drawn. Plain lines have no control codes, each with the seconds since the start before it. With `--json` nothing is shown but the
-result.
+Owns when something is drawn. Plain lines have no control codes, each with the seconds since the
+start before it. With `--json` nothing is shown but the result.
 """
 
 import time

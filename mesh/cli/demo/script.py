@@ -1,4 +1,5 @@
-"""What the demo sends and what must become of it: `agents/issue_triage/samples/manifest.yaml`, with the payloads that it names.
+"""What the demo sends and what must become of it: `agents/issue_triage/samples/manifest.yaml`, with
+the payloads that it names.
 
 Owns the manifest's form as values. It must not know how a mesh is run.
 """
@@ -21,7 +22,10 @@ STARTS: Final[tuple[Ending, ...]] = ("completed", "rejected")
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One entry of the manifest, which says what its fields mean. `raw` and `event` are the payload, as bytes and as the CloudEvent made of it."""
+    """One entry of the manifest, which says what its fields mean.
+
+    `raw` and `event` are the payload, as bytes and as the CloudEvent made of it.
+    """
 
     name: str
     file: str
@@ -93,7 +97,11 @@ def short_id(workflow_id: str) -> str:
 
 
 def load_script() -> Script:
-    """The manifest and its payloads. Raises `OperatorError` where the issue desk is not there, `SettingsInvalid` where the manifest is wrong."""
+    """The manifest and its payloads.
+
+    Raises `OperatorError` where the issue desk is not there, `SettingsInvalid` where the manifest
+    is wrong.
+    """
     folder = EXAMPLES / "issue_triage"
     path = folder / "samples" / "manifest.yaml"
     try:

@@ -1,6 +1,7 @@
 """What there is to see of a running demo at one moment.
 
-Owns the reading: the read model, caught up, and what became of each event. It changes nothing, and shows nothing.
+Owns the reading: the read model, caught up, and what became of each event. It changes nothing, and
+shows nothing.
 """
 
 from collections import Counter
@@ -32,7 +33,10 @@ class AgentView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
-    """`fates`: by delivery's name, of those that are decided. `decisions`: new since the last view, in the order in which they were read."""
+    """`fates`: by delivery's name, of those that are decided.
+
+    `decisions`: new since the last view, in the order in which they were read.
+    """
 
     workflows: Mapping[str, Workflow]
     waiting: tuple[Waiting, ...]

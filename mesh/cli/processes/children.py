@@ -1,7 +1,9 @@
 """Children that do not outlive us, however we end.
 
-Owns what a child asks of the kernel between fork and exec: SIGTERM for itself when its parent is gone. A parent that gets a signal stops its children in order
-by itself; this is for `kill -9`, which nobody can handle. Linux alone knows it; elsewhere such a child lives on. Called by `mesh dev` and `mesh demo`.
+Owns what a child asks of the kernel between fork and exec: SIGTERM for itself when its parent is
+gone. A parent that gets a signal stops its children in order by itself; this is for `kill -9`,
+which nobody can handle. Linux alone knows it; elsewhere such a child lives on. Called by `mesh dev`
+and `mesh demo`.
 """
 
 import ctypes
@@ -15,7 +17,10 @@ PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 
 def leash() -> Callable[[], None] | None:
-    """A `preexec_fn` for `subprocess`; None where the system can't. Start the child from a thread that lasts: its end counts as the parent's."""
+    """A `preexec_fn` for `subprocess`; None where the system can't.
+
+    Start the child from a thread that lasts: its end counts as the parent's.
+    """
     if sys.platform != "linux":
         return None
     prctl, parent = ctypes.CDLL(None, use_errno=True).prctl, os.getpid()
@@ -30,7 +35,9 @@ def leash() -> Callable[[], None] | None:
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:
-    """The signals that end a mesh in good order; a closed terminal's too, unless we were started to survive it (`nohup`)."""
+    """The signals that end a mesh in good order; a closed terminal's too, unless we were started to
+    survive it (`nohup`).
+    """
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         numbers.append(signal.SIGHUP)

@@ -1,8 +1,12 @@
-"""`mesh dev`: a whole mesh on this machine. The router and each agent are processes of their own, as in production.
+"""`mesh dev`: a whole mesh on this machine.
 
-Owns the children: it starts them, passes on what they say with their name before it, starts again what died (with a growing pause), and stops all of them with one
-Ctrl-C. Each child is a session of its own, so that a terminal's Ctrl-C reaches this process alone, which then stops the children in its own order: agents
-first, since the router still has to take their last results. If this process is killed outright, the kernel tells them to stop.
+The router and each agent are processes of their own, as in production.
+
+Owns the children: it starts them, passes on what they say with their name before it, starts again
+what died (with a growing pause), and stops all of them with one Ctrl-C. Each child is a session of
+its own, so that a terminal's Ctrl-C reaches this process alone, which then stops the children in
+its own order: agents first, since the router still has to take their last results. If this process
+is killed outright, the kernel tells them to stop.
 """
 
 import asyncio
@@ -169,7 +173,8 @@ class _Supervisor:
             self._say(child, line.decode(errors="replace").rstrip("\n"))
 
     def _say(self, child: Child, text: str, style: str = "") -> None:
-        with suppress(OSError):  # a closed terminal must not keep us from stopping the children in order
+        # a closed terminal must not keep us from stopping the children in order
+        with suppress(OSError):
             if self._session.as_json and not style:
                 click.echo(text)
                 return

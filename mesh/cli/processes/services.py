@@ -40,7 +40,10 @@ def _settings(*, broker: str | None, as_json: bool, log_level: str | None, **oth
 def router(
     *, routes: tuple[Path, ...], approvers: Path | None, broker: str | None, as_json: bool, log_level: str | None
 ) -> None:
-    """Run a router until SIGTERM or Ctrl-C; a second one stops it at once. Routers of one broker share its partitions."""
+    """Run a router until SIGTERM or Ctrl-C; a second one stops it at once.
+
+    Routers of one broker share its partitions.
+    """
     settings = _settings(
         broker=broker, as_json=as_json, log_level=log_level, routes=routes or None, approvers=approvers
     )
@@ -63,7 +66,8 @@ def agent(*, modules: tuple[str, ...], broker: str | None, as_json: bool, log_le
 @click.option("--broker", hidden=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 def health(*, broker: str | None, as_json: bool) -> None:
-    """Exit with 0 while the service that runs with the same settings touches its heartbeat file, else with 1.
+    """Exit with 0 while the service that runs with the same settings touches its heartbeat file,
+    else with 1.
 
     It says that the process and its event loop live; never that the broker is reachable.
     """

@@ -1,4 +1,7 @@
-"""`mesh routes apply`, `mesh routes rollback`: make other versions active. Running routers take them up by themselves."""
+"""`mesh routes apply`, `mesh routes rollback`: make other versions active.
+
+Running routers take them up by themselves.
+"""
 
 import asyncio
 import getpass
@@ -43,7 +46,10 @@ wait_option = click.option(
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """What becomes of one route. `before`, `digest`: the version active until now and from then on, None where there is none."""
+    """What becomes of one route.
+
+    `before`, `digest`: the version active until now and from then on, None where there is none.
+    """
 
     route: str
     change: Literal["new", "changed", "withdrawn", "unchanged"]
@@ -54,7 +60,9 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Order(NamedTuple):
-    """What somebody wants: versions to be active, with their routes where they may have to be stored first; who, and why."""
+    """What somebody wants: versions to be active, with their routes where they may have to be
+    stored first; who, and why.
+    """
 
     routes: Sequence[Route]
     withdraw: Sequence[str]
@@ -189,7 +197,7 @@ def _withdrawal(name: str, now: RouteChange) -> Step:
     return Step(route=name, change="withdrawn", digest=None, before=now.digest)
 
 
-# Going back ---------------------------------------------------------------------------------------------------------------------------
+# Going back ---------------------------------------------------------------------------------------
 
 
 @click.command(short_help="Make an earlier version of a route active again.")
@@ -203,7 +211,8 @@ def _withdrawal(name: str, now: RouteChange) -> Step:
 def rollback(
     session: Session, *, name: str, digest: str | None, dry_run: bool, by: str | None, reason: str, wait: bool
 ) -> None:
-    """Make the version of ROUTE active that was so before the present one, or the stored one with this DIGEST (any unique part of it).
+    """Make the version of ROUTE active that was so before the present one, or the stored one with
+    this DIGEST (any unique part of it).
 
     Twice in a row is there and back again. A route that is withdrawn gets the version that it had.
     """
@@ -262,7 +271,7 @@ def _stored(known: DefinitionsReader, name: str) -> str:
     return "Stored are:" + "".join(lines)
 
 
-# Telling ------------------------------------------------------------------------------------------------------------------------------
+# Telling ------------------------------------------------------------------------------------------
 
 
 def _tell(session: Session, done: Done, order: Order, *, findings: Sequence[Any]) -> None:

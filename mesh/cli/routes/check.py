@@ -54,10 +54,13 @@ def check(
     capabilities: tuple[Path, ...],
     strict: bool,
 ) -> None:
-    """Check route FILES (or folders of them): one line for everything that can't work, or is hardly meant. Exits with 1 on errors.
+    """Check route FILES (or folders of them): one line for everything that can't work, or is hardly
+    meant.
 
-    Without --agents or --online, agents and what they take and give are not checked; without --approvers, roles are not;
-    without --capabilities, contracts are not.
+    Exits with 1 on errors.
+
+    Without --agents or --online, agents and what they take and give are not checked; without
+    --approvers, roles are not; without --capabilities, contracts are not.
     """
     known = _agents_of(session, agents, online=online or click.get_current_context().params.get("broker") is not None)
     roles = None if approvers is None else {role for held in load_approvers(approvers).values() for role in held}
@@ -88,7 +91,9 @@ async def _cards(session: Session) -> dict[str, AgentCard]:
 
 
 def known_cards(model: ReadModel) -> dict[str, AgentCard]:
-    """Of every agent that has or had a card on the broker, the one renewed last, with the capabilities that it is registered for."""
+    """Of every agent that has or had a card on the broker, the one renewed last, with the
+    capabilities that it is registered for.
+    """
     rows = queries.cards(model.db)
     cards = {row.card.name: row.card for row in reversed(rows)}
     registered = {row.card.name: row.card.capabilities for row in rows if row.card.registration}

@@ -76,9 +76,12 @@ STYLES: Final = {
 def explain(
     session: Session, *, source_file: str, paths: tuple[Path, ...], github: bool, delivery: str | None, payloads: bool
 ) -> None:
-    """Tell which rules match EVENT.json (one CloudEvent; - for standard input), which don't, and what every part of their conditions came to.
+    """Tell which rules match EVENT.json (one CloudEvent; - for standard input), which don't, and
+    what every part of their conditions came to.
 
-    For those that match: the key, the workflow's id, and what would be done first; and the workflows in which a step waits for it. Nothing is sent. With the broker's routes, a workflow that is there already counts too.
+    For those that match: the key, the workflow's id, and what would be done first; and the
+    workflows in which a step waits for it. Nothing is sent. With the broker's routes, a workflow
+    that is there already counts too.
     """
     event = _event(source_file, github=github, delivery=delivery)
     if paths:
@@ -152,7 +155,7 @@ def _remembered(found: dict[str, Workflow | None], now_ms: int) -> dict[str, Wor
     }
 
 
-# For people ---------------------------------------------------------------------------------------------------------------------------
+# For people ---------------------------------------------------------------------------------------
 
 
 def _shown(event: dict[str, Any], said: list[RouteSaid], *, payloads: bool) -> Iterator[Text | Padding]:

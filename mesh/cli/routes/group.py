@@ -1,4 +1,7 @@
-"""`mesh routes`: tools for those who write and run routing rules. Every command is a module of its own."""
+"""`mesh routes`: tools for those who write and run routing rules.
+
+Every command is a module of its own.
+"""
 
 import click
 

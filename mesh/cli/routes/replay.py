@@ -119,7 +119,7 @@ def _since(text: str, now_ms: int) -> int:
         ) from error
 
 
-# For people ---------------------------------------------------------------------------------------------------------------------------
+# For people ---------------------------------------------------------------------------------------
 
 
 def _summary(found: list[Rehearsal], counts: Counter[str], routes: dict[str, Any]) -> str:

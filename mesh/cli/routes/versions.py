@@ -1,4 +1,6 @@
-"""`mesh routes list | show | diff`: the versions that are stored, what runs on each, and how two of them differ."""
+"""`mesh routes list | show | diff`: the versions that are stored, what runs on each, and how two of
+them differ.
+"""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -30,7 +32,9 @@ SIGNS: Final = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~
 
 
 class Stored(NamedTuple):
-    """What the broker has: versions, the oldest of each route first; what runs on them by digest; of each route the active one, and each route's last change."""
+    """What the broker has: versions, the oldest of each route first; what runs on them by digest;
+    of each route the active one, and each route's last change.
+    """
 
     versions: list[Version]
     used: Mapping[str, Use]
@@ -76,7 +80,9 @@ def version_of(text: str, stored: Stored) -> Version:
 @click.option("--route", metavar="ROUTE", help="Only this route's.")
 @mesh_command
 def list_routes(session: Session, *, route: str | None) -> None:
-    """List the stored versions of every route, the newest last, and how many workflows run on each. * marks the active one."""
+    """List the stored versions of every route, the newest last, and how many workflows run on each.
+    * marks the active one.
+    """
     stored = session.run(read_stored(session))
     versions = [version for version in stored.versions if route in {None, version.name}]
     if session.as_json:
@@ -149,7 +155,9 @@ def _document(version: Version, stored: Stored) -> dict[str, object]:
 @click.argument("which", metavar="DIGEST|ROUTE")
 @mesh_command
 def show(session: Session, *, which: str) -> None:
-    """Print a stored version as a route file: by any unique part of its digest, or the active version by the route's name."""
+    """Print a stored version as a route file: by any unique part of its digest, or the active
+    version by the route's name.
+    """
     stored = session.run(read_stored(session))
     version = version_of(which, stored)
     if version.route is None:
@@ -176,7 +184,7 @@ def as_yaml(document: Any) -> str:
     return out.getvalue()
 
 
-# Differences --------------------------------------------------------------------------------------------------------------------------
+# Differences --------------------------------------------------------------------------------------
 
 
 class Side(NamedTuple):

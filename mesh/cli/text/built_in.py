@@ -1,4 +1,7 @@
-"""Aliases and schedules, and what workflows have to do with them, as words for people. `mesh.cli.text.events` and `mesh.cli.text.workflow` show them."""
+"""Aliases and schedules, and what workflows have to do with them, as words for people.
+
+`mesh.cli.text.events` and `mesh.cli.text.workflow` show them.
+"""
 
 from typing import NamedTuple
 

@@ -1,4 +1,7 @@
-"""An event of the log as one line for people: what, and why. Rendering alone; `mesh.cli.text.timeline` makes tables of these."""
+"""An event of the log as one line for people: what, and why.
+
+Rendering alone; `mesh.cli.text.timeline` makes tables of these.
+"""
 
 from typing import Any, Final, NamedTuple
 
@@ -48,7 +51,9 @@ class Line(NamedTuple):
 
 
 def describe(event: ev.Event, decision: ev.Decision) -> Line:
-    """Every event has its line: the last case is a newer version's that this one does not know how to tell."""
+    """Every event has its line: the last case is a newer version's that this one does not know how
+    to tell.
+    """
     return (
         _of_task(event, decision)
         or _of_question(event)
@@ -72,7 +77,7 @@ def event_name(cloud_event: dict[str, Any]) -> str:
     return f"event {cloud_event.get('id', '')} ({cloud_event.get('type', '')})"
 
 
-# Tasks and questions ------------------------------------------------------------------------------------------------------------------
+# Tasks and questions ------------------------------------------------------------------------------
 
 
 def _of_task(event: ev.Event, decision: ev.Decision) -> Line | None:
@@ -160,7 +165,7 @@ def _usage(usage: dict[str, float] | None) -> str:
     return f"taken: {as_amounts(usage)}"
 
 
-# Steps ----------------------------------------------------------------------------------------------------------------------------------
+# Steps --------------------------------------------------------------------------------------------
 
 
 def _of_step(event: ev.Event, decision: ev.Decision) -> Line | None:
@@ -196,7 +201,9 @@ def _of_step(event: ev.Event, decision: ev.Decision) -> Line | None:
 
 
 def _computed(event: ev.StepComputed, decision: ev.Decision) -> str:
-    """A value, a wait for a time that was past, or an end: that one's step is the reason of the workflow's end."""
+    """A value, a wait for a time that was past, or an end: that one's step is the reason of the
+    workflow's end.
+    """
     reasons = [one.reason for one in decision.events if isinstance(one, ev.WorkflowEnded | ev.CompensationStarted)]
     if any(reason.partition(":")[0] == event.step for reason in reasons):
         return "reached: the workflow ends here"
@@ -237,7 +244,7 @@ def _of_built_in(event: ev.Event) -> Line | None:
     return Line(getattr(event, "step", ""), said.what, style, said.why)
 
 
-# Workflows ------------------------------------------------------------------------------------------------------------------------------
+# Workflows ----------------------------------------------------------------------------------------
 
 
 def _of_workflow(event: ev.Event, decision: ev.Decision) -> Line | None:

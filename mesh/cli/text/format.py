@@ -1,7 +1,10 @@
-"""Times, counts, ids and payloads as people read them. Pure text; nothing here knows a command.
+"""Times, counts, ids and payloads as people read them.
 
-What comes from outside (titles, payloads, messages) goes through `printable` before it reaches a terminal: an escape sequence in an issue's text must not be able to
-move the cursor over what an approver is about to approve.
+Pure text; nothing here knows a command.
+
+What comes from outside (titles, payloads, messages) goes through `printable` before it reaches a
+terminal: an escape sequence in an issue's text must not be able to move the cursor over what an
+approver is about to approve.
 """
 
 import re
@@ -17,7 +20,8 @@ MINUTE_MS: Final = 60 * SECOND_MS
 HOUR_MS: Final = 60 * MINUTE_MS
 DAY_MS: Final = 24 * HOUR_MS
 
-# Control characters but line feed and tab, and those that turn the direction of text (Unicode TR 36, 2.8).
+# Control characters but line feed and tab, and those that turn the direction of text (Unicode TR
+# 36, 2.8).
 _HIDDEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
 
 
@@ -78,7 +82,9 @@ def one_line(text: str, width: int = 120) -> str:
 
 
 def readable(value: Any) -> str:
-    """A JSON value for people: names and values by line, long texts as blocks, no quotes or braces where they help nobody."""
+    """A JSON value for people: names and values by line, long texts as blocks, no quotes or braces
+    where they help nobody.
+    """
     return "\n".join(_lines(value))
 
 
@@ -131,7 +137,8 @@ def _scalar(value: Any) -> str:
 def pick(part: str, candidates: Sequence[str], *, what: str, where: str) -> str:
     """The one id among `candidates` that is `part` or contains it.
 
-    Raises `NotFound` where there is none, `OperatorError` where there are several, with a list of them. `where`: the command that lists all.
+    Raises `NotFound` where there is none, `OperatorError` where there are several, with a list of
+    them. `where`: the command that lists all.
     """
     if part in candidates:
         return part

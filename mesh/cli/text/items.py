@@ -1,6 +1,8 @@
-"""The items of a for-each in a timeline: one line with how many came out how, and by name those that went wrong.
+"""The items of a for-each in a timeline: one line with how many came out how, and by name those
+that went wrong.
 
-Owns which events of items are worth a line. A for-each may have ten thousand items, and each of them several events: who reads a timeline wants the counts, and what failed.
+Owns which events of items are worth a line. A for-each may have ten thousand items, and each of
+them several events: who reads a timeline wants the counts, and what failed.
 """
 
 from collections.abc import Iterable, Iterator
@@ -84,7 +86,10 @@ def some(names: list[str]) -> str:
 
 
 class Shown(NamedTuple):
-    """An event that gets a line. `items`: of a for-each that begins here; complete once all entries are through."""
+    """An event that gets a line.
+
+    `items`: of a for-each that begins here; complete once all entries are through.
+    """
 
     entry: TimelineEntry
     event: Event

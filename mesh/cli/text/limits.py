@@ -1,4 +1,7 @@
-"""Limits for people: the lines of their events, why a step is queued, and how a limiter stands. Text alone; `timeline` gives it its place."""
+"""Limits for people: the lines of their events, why a step is queued, and how a limiter stands.
+
+Text alone; `timeline` gives it its place.
+"""
 
 from collections.abc import Iterator, Mapping
 

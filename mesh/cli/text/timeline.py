@@ -1,4 +1,7 @@
-"""A workflow's timeline: when, what, why, decision by decision. Rendering alone; `mesh workflow` reads."""
+"""A workflow's timeline: when, what, why, decision by decision.
+
+Rendering alone; `mesh workflow` reads.
+"""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
@@ -27,7 +30,9 @@ class Row(NamedTuple):
 
 
 def rows(entries: Iterable[TimelineEntry], now_ms: int, *, step: str | None = None) -> list[Row]:
-    """One for each event, without those of a for-each's items; with `step` all of that step's, item by item."""
+    """One for each event, without those of a for-each's items; with `step` all of that step's, item
+    by item.
+    """
     shown = list(folded(entries)) if step is None else [one for one in _each(entries) if _is_at(one.event, step)]
     found: list[Row] = []
     run, last = shown[0].entry.run_id if shown else "", None
@@ -48,7 +53,9 @@ def _each(entries: Iterable[TimelineEntry]) -> Iterator[Shown]:
 
 
 def _is_at(event: Event, step: str) -> bool:
-    """Whether an event is of this step (of any of its items, of its compensation), or of this place."""
+    """Whether an event is of this step (of any of its items, of its compensation), or of this
+    place.
+    """
     place: str = getattr(event, "step", "")
     return place != "" and step in (place, ids.step_of(place))
 
@@ -71,7 +78,9 @@ def table(found: Iterable[Row]) -> Table:
 
 
 def in_full(found: Iterable[Row], *, limit: int | None = SHOWN_LINES) -> Iterator[RenderableType]:
-    """The same with every payload below its event, over the whole width; `limit` lines of each, None for all."""
+    """The same with every payload below its event, over the whole width; `limit` lines of each,
+    None for all.
+    """
     for when, line in found:
         head = Text(f"{when:<12}  ", style="dim")
         head.append(f"{printable(line.step)} " if line.step else "", style="bold")
@@ -95,7 +104,9 @@ PAYLOAD_FIELDS: Final = ("input", "output", "payload", "cloud_event", "value", "
 
 
 def document(entry: TimelineEntry, *, payloads: bool, step: str | None = None) -> dict[str, Any]:
-    """For JSON: the log's own events (with `step` that step's alone); without their payloads unless asked for."""
+    """For JSON: the log's own events (with `step` that step's alone); without their payloads unless
+    asked for.
+    """
     decision = entry.decision
     events: list[dict[str, Any]] = [
         msgspec.to_builtins(event) for event in decision.events if step is None or _is_at(event, step)

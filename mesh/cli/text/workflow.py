@@ -1,4 +1,7 @@
-"""How a workflow stands: its status in a word, who it is, and what it waits for now. Rendering alone."""
+"""How a workflow stands: its status in a word, who it is, and what it waits for now.
+
+Rendering alone.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -15,11 +18,14 @@ from mesh.core import ids
 from mesh.core.evolve.budget import unended
 from mesh.core.state import FINISHED, Fan, KeptEvent, StepState, Workflow
 
-_ASIDE: Final = frozenset({*FINISHED, "again"})  # nothing is awaited there: it is settled, or its needs are not
+# nothing is awaited there: it is settled, or its needs are not
+_ASIDE: Final = frozenset({*FINISHED, "again"})
 
 
 def status_text(status: str, incidents: int) -> Text:
-    """A workflow's status in the one word that lists and timelines share: a running one that waits for an operator is an `incident`."""
+    """A workflow's status in the one word that lists and timelines share: a running one that waits
+    for an operator is an `incident`.
+    """
     return Text("incident", style=BAD) if incidents else Text(status, style=END_STYLES[status])
 
 
@@ -57,7 +63,10 @@ def _origin(workflow: Workflow) -> str:
 
 
 def waits(workflow: Workflow, now_ms: int, limiters: Mapping[str, Workflow] | None = None) -> list[Text]:
-    """What it waits for now; of a limiter, who waits there. `limiters`: those that its steps are queued at, by id, where they are known."""
+    """What it waits for now; of a limiter, who waits there.
+
+    `limiters`: those that its steps are queued at, by id, where they are known.
+    """
     if workflow.limiter is not None:
         return [Text(printable(line)) for line in limits.stands(workflow.limiter)]
     is_past = workflow.status == "expected" and (workflow.forget_at_ms or 0) <= now_ms
@@ -80,7 +89,9 @@ def _kept(kept: KeptEvent, now_ms: int) -> Text:
 
 
 def _steps(workflow: Workflow, now_ms: int, limiters: Mapping[str, Workflow]) -> Iterator[Text]:
-    """One line for each step that is under way; of a for-each's items only those that wait for an operator have one."""
+    """One line for each step that is under way; of a for-each's items only those that wait for an
+    operator have one.
+    """
     named = 0
     for place, step in workflow.steps.items():
         if step.status in _ASIDE:

@@ -18,7 +18,8 @@ from mesh.core.state import Workflow
 from mesh.inspection.read_model import ReadModel, queries
 from mesh.inspection.read_model.queries import CommandRow
 
-SETTLE_S: Final = 10.0  # how long a command's consequences are waited for; longer ones are told as they stand
+# how long a command's consequences are waited for; longer ones are told as they stand
+SETTLE_S: Final = 10.0
 AT_WORK: Final = frozenset({"running", "retrying"})  # statuses that move by themselves, and soon
 
 
@@ -78,9 +79,12 @@ def cancel(session: Session, *, part: str, reason: str, by: str | None, timeout_
 @_given_by
 @mesh_command
 def retry(session: Session, *, part: str, step: str | None, reason: str, by: str | None, timeout_s: float) -> None:
-    """Try a workflow's incidents again, with all attempts anew; a loop gets one round more. Exits with 1 if it is refused.
+    """Try a workflow's incidents again, with all attempts anew; a loop gets one round more.
 
-    Waits for the decision, then up to 10 seconds for what it leads to, and tells how the workflow stands.
+    Exits with 1 if it is refused.
+
+    Waits for the decision, then up to 10 seconds for what it leads to, and tells how the workflow
+    stands.
     """
     _run(session, _Order("retry", part, by, reason, timeout_s, step))
 
@@ -92,7 +96,9 @@ def retry(session: Session, *, part: str, step: str | None, reason: str, by: str
 @_given_by
 @mesh_command
 def skip(session: Session, *, part: str, step: str | None, reason: str, by: str | None, timeout_s: float) -> None:
-    """Go on without the steps that have an incident: those who need them run. Exits with 1 if it is refused.
+    """Go on without the steps that have an incident: those who need them run.
+
+    Exits with 1 if it is refused.
 
     An item counts as failed, and its for-each goes on. Waits as `retry` does.
     """
@@ -106,9 +112,12 @@ def skip(session: Session, *, part: str, step: str | None, reason: str, by: str 
 @_given_by
 @mesh_command
 def fail(session: Session, *, part: str, step: str | None, reason: str, by: str | None, timeout_s: float) -> None:
-    """End a workflow that has an incident as failed. Exits with 1 if it is refused.
+    """End a workflow that has an incident as failed.
 
-    What it did is undone first, where its route says how. A compensation that has the incident is left as it is, and the rest is undone. Waits as `retry` does.
+    Exits with 1 if it is refused.
+
+    What it did is undone first, where its route says how. A compensation that has the incident is
+    left as it is, and the rest is undone. Waits as `retry` does.
     """
     _run(session, _Order("fail", part, by, reason, timeout_s, step))
 
@@ -145,7 +154,9 @@ async def _order(session: Session, order: _Order) -> tuple[CommandRow, Workflow 
 
 
 def _led_to(model: ReadModel, workflow_id: str) -> Workflow | None:
-    """The workflow, once nothing of it is under way: it has ended, waits for a person or an event, or has an incident again."""
+    """The workflow, once nothing of it is under way: it has ended, waits for a person or an event,
+    or has an incident again.
+    """
     state = queries.workflow_state(model.db, workflow_id)
     return state if state is not None and not _is_under_way(state) else None
 

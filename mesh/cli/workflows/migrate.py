@@ -1,4 +1,7 @@
-"""`mesh workflows migrate`: move running workflows to another version of their route. Their owners decide, one by one; this shows each verdict."""
+"""`mesh workflows migrate`: move running workflows to another version of their route.
+
+Their owners decide, one by one; this shows each verdict.
+"""
 
 import asyncio
 import getpass
@@ -35,7 +38,10 @@ STYLES: Final[dict[Kind, str]] = {"migrated": "green", "already": "dim", "refuse
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What became, or in a dry run would become, of one workflow. `undecided`: no decision came in time. `acts`: what begins at once, in a dry run."""
+    """What became, or in a dry run would become, of one workflow.
+
+    `undecided`: no decision came in time. `acts`: what begins at once, in a dry run.
+    """
 
     workflow_id: str
     verdict: Kind
@@ -234,7 +240,7 @@ def _act(event: Event) -> str:
             return ""
 
 
-# Telling ------------------------------------------------------------------------------------------------------------------------------
+# Telling ------------------------------------------------------------------------------------------
 
 
 def _tell(session: Session, verdicts: Sequence[Verdict], *, dry_run: bool) -> None:

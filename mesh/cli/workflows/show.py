@@ -110,7 +110,10 @@ class WorkflowGroup(click.Group):
     subcommand_metavar="ID | COMMAND [ARGS]...",
 )
 def workflow() -> None:
-    """`mesh workflow ID` shows a workflow's timeline. Any unique part of the id will do, for every command."""
+    """`mesh workflow ID` shows a workflow's timeline.
+
+    Any unique part of the id will do, for every command.
+    """
 
 
 for _command in (cancel, retry, skip, fail):
@@ -128,7 +131,10 @@ for _command in (cancel, retry, skip, fail):
 @click.option("--full", is_flag=True, help="The same, and each payload whole.")
 @mesh_command
 def show(session: Session, *, part: str, step: str | None, payloads: bool, full: bool) -> None:
-    """Show a workflow's timeline: when, what, why. The items of a for-each are one line, with those that failed by name."""
+    """Show a workflow's timeline: when, what, why.
+
+    The items of a for-each are one line, with those that failed by name.
+    """
     state, entries, limiters = session.run(_show(session, part))
     if step is not None:
         entries = entries_at(entries, step)

@@ -1,12 +1,17 @@
-"""Decide: what one input brings about, as events. The heart of the router, and pure.
+"""Decide: what one input brings about, as events.
+
+The heart of the router, and pure.
 
     decide(state, input, route, directory, now) -> events, and the state after them
 
-Everything that a workflow does is decided here: what starts, what is dispatched, retried, skipped, asked, refused, ended; the rules are in `mesh.core.deciding`, one concern a module. It reads no clock, draws no random
-number and does no I/O; a choice that it takes from the directory is recorded in its events, so that replay (`evolve` alone) never needs it again.
+Everything that a workflow does is decided here: what starts, what is dispatched, retried, skipped,
+asked, refused, ended; the rules are in `mesh.core.deciding`, one concern a module. It reads no
+clock, draws no random number and does no I/O; a choice that it takes from the directory is recorded
+in its events, so that replay (`evolve` alone) never needs it again.
 
-What it gives for an input that changes nothing is an event too (`InputDismissed`, `StartRepeated`, `AnswerRefused`, `CommandRefused`), so that each input has its
-one decision and can be asked about. Only a timer that no longer fits gives nothing.
+What it gives for an input that changes nothing is an event too (`InputDismissed`, `StartRepeated`,
+`AnswerRefused`, `CommandRefused`), so that each input has its one decision and can be asked about.
+Only a timer that no longer fits gives nothing.
 
 How a step moves:
 
@@ -74,7 +79,9 @@ def decide(
 ) -> Decided:
     """What `given` brings about.
 
-    `route` is the definition that the workflow runs on (`given.digest`'s for a start); it may be None where the workflow is not live. `target`: the one that a `migrate` names, None if there is none. `now_ms`: the owner's clock.
+    `route` is the definition that the workflow runs on (`given.digest`'s for a start); it may be
+    None where the workflow is not live. `target`: the one that a `migrate` names, None if there is
+    none. `now_ms`: the owner's clock.
     """
     draft = Draft(workflow, given.workflow_id, route, directory, now_ms)
     if given.workflow_id.startswith(ids.BUILT_IN):
@@ -157,7 +164,10 @@ def _on_built_in_answered(draft: Draft, given: inp.AliasAnswered | inp.SlotGiven
 def park(
     workflow: Workflow | None, parked: InputParked, about: CrossingId | None, *, workflow_id: str, now_ms: int
 ) -> Decided:
-    """What follows where an input can't be decided on. `about`: what its name says, where another workflow sent it."""
+    """What follows where an input can't be decided on.
+
+    `about`: what its name says, where another workflow sent it.
+    """
     draft = Draft(workflow, workflow_id, None, Directory(), now_ms)
     on_parked(draft, parked, about)
     if draft.workflow is not None and draft.workflow.slots:

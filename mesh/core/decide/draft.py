@@ -1,4 +1,8 @@
-"""A decision in the making. Owns the rule that every event is evolved as soon as it is decided, so that the next one is decided on the state after it."""
+"""A decision in the making.
+
+Owns the rule that every event is evolved as soon as it is decided, so that the next one is decided
+on the state after it.
+"""
 
 from typing import Any, Final, NamedTuple
 
@@ -14,7 +18,12 @@ _HAS_OUTPUT: Final = frozenset({"succeeded", "skipped", "rejected", "failed"})
 
 
 class Shortage(NamedTuple):
-    """Of the budget's `name` (empty: of its time) one task more would need so much, and so much of the limit is left. `may_pass`: tasks that are out may take less than is reserved for them, and then there is enough."""
+    """Of the budget's `name` (empty: of its time) one task more would need so much, and so much of
+    the limit is left.
+
+    `may_pass`: tasks that are out may take less than is reserved for them, and then there is
+    enough.
+    """
 
     name: str
     need: float = 0.0
@@ -94,7 +103,9 @@ class Draft:
         return {**scope, "round": 1 if state is None else state.round}
 
     def shortage(self, reserve: dict[str, float], *, is_call: bool = False) -> Shortage | None:
-        """What the budget lacks for one task more with this reserve, or for a call, which is no hop; None if it may be sent."""
+        """What the budget lacks for one task more with this reserve, or for a call, which is no
+        hop; None if it may be sent.
+        """
         account = self.live.account
         if account is None:
             return None
@@ -115,7 +126,9 @@ class Draft:
         return f"needs {short.what}" + (f"; {kept}" if kept else "")
 
     def unsent(self, step: str = "") -> tuple[str, ...]:
-        """The places, of this step or of all, at which a task is out that this very decision has made: it does not go out if it is not wanted any more."""
+        """The places, of this step or of all, at which a task is out that this very decision has
+        made: it does not go out if it is not wanted any more.
+        """
         found: list[str] = []
         for event in self.events:
             if isinstance(event, TaskDispatched) and (not step or step in (event.step, ids.step_of(event.step))):
@@ -130,7 +143,10 @@ class Draft:
 
 
 def _outputs(route: Route, steps: dict[str, StepState]) -> dict[str, Any]:
-    """What each step that is done gave. In a sparse route what is not there is null; in a loop, what it gave last."""
+    """What each step that is done gave.
+
+    In a sparse route what is not there is null; in a loop, what it gave last.
+    """
     found: dict[str, Any] = {}
     for name in route.steps:
         state = steps.get(name)

@@ -24,7 +24,9 @@ def is_kept(workflow: Workflow, event: KeptEvent) -> bool:
 
 
 def keep(draft: Draft, kept: KeptEvent, route: str, digest: str, key: str) -> None:
-    """Keep it; with more than the end of the workflow could put aside in one decision, put it aside at once."""
+    """Keep it; with more than the end of the workflow could put aside in one decision, put it aside
+    at once.
+    """
     others = () if draft.workflow is None else draft.workflow.kept
     if others and (len(others) == KEPT or len(_encode((*others, kept))) > KEPT_BYTES):
         reason = f"{len(others)} events are kept already, and no step has taken them"

@@ -46,7 +46,9 @@ def settled(draft: Draft, place: str) -> None:
 
 
 def go_on(draft: Draft, candidates: Iterable[str]) -> None:
-    """Let every candidate act whose needs are settled, then those that need what was settled by that; end the workflow if all is done."""
+    """Let every candidate act whose needs are settled, then those that need what was settled by
+    that; end the workflow if all is done.
+    """
     route = draft.route
     todo = deque(candidates)
     while todo and _is_going(draft):
@@ -64,7 +66,9 @@ def following(draft: Draft, name: str) -> Iterable[str]:
 
 
 def beyond(draft: Draft, name: str) -> Iterable[str]:
-    """Who may act now that this step is settled: those that need it; or the body of the loop that it closes, once more."""
+    """Who may act now that this step is settled: those that need it; or the body of the loop that
+    it closes, once more.
+    """
     repeat = draft.route.steps[name].repeat
     if repeat is not None and draft.live.steps[name].status in _TURNS and goes_round(draft, name, repeat):
         return repeat.body if draft.live.steps[name].status == "again" else ()
@@ -82,7 +86,10 @@ def _is_open(state: StepState | None) -> bool:
 
 
 def _act(draft: Draft, step: Step) -> list[str]:
-    """Begin or settle one step, if it can be. The steps that are settled by that: itself, and those that it makes needless."""
+    """Begin or settle one step, if it can be.
+
+    The steps that are settled by that: itself, and those that it makes needless.
+    """
     ready = _readiness(step, draft.live.steps)
     match ready:
         case _Ready():
@@ -100,7 +107,7 @@ def _act(draft: Draft, step: Step) -> list[str]:
             assert_never(ready)
 
 
-# Joins ------------------------------------------------------------------------------------------------------------------
+# Joins --------------------------------------------------------------------------------------------
 
 
 class _Ready(NamedTuple):
@@ -133,7 +140,10 @@ def _of_all(step: Step, steps: dict[str, StepState]) -> _Ready | _Blocked | None
 
 
 def _of_some(step: Step, enough: int, steps: dict[str, StepState]) -> _Ready | _Blocked | _Skipped | None:
-    """So many must have succeeded, or have come out in a way that the step's `if` takes. What was skipped counts for nothing."""
+    """So many must have succeeded, or have come out in a way that the step's `if` takes.
+
+    What was skipped counts for nothing.
+    """
     counted, still_open, refused = 0, 0, ""
     for need in step.needs:
         state = steps.get(need)
@@ -175,11 +185,14 @@ def _is_unsettled(state: StepState | None) -> bool:
     return state is None or state.status not in FINISHED
 
 
-# Beginning ----------------------------------------------------------------------------------------------------------------
+# Beginning ----------------------------------------------------------------------------------------
 
 
 def begin(draft: Draft, step: Step) -> bool:
-    """Do what the step is for, or skip it; an incident where an expression can't be evaluated. True if that settled it."""
+    """Do what the step is for, or skip it; an incident where an expression can't be evaluated.
+
+    True if that settled it.
+    """
     try:
         return _begin(draft, step)
     except ExpressionError as error:
@@ -224,7 +237,9 @@ def _begin(draft: Draft, step: Step) -> bool:
 
 
 def _emit(draft: Draft, name: str, work: EmitWork, reason: str) -> None:
-    """The event's source and id name the step and its round, so that sending it again is the same event."""
+    """The event's source and id name the step and its round, so that sending it again is the same
+    event.
+    """
     workflow = draft.live
     made = work.event.render(draft.scope_of(name))
     state = workflow.steps.get(name)

@@ -47,7 +47,10 @@ class ApprovalWithdrawn(LogEvent, tag="ApprovalWithdrawn.1", frozen=True, kw_onl
 
 
 class AnswerRefused(LogEvent, tag="AnswerRefused.1", frozen=True, kw_only=True):
-    """An answer that does not count. `code`: unknown, closed, late, role, digest, schema, malformed."""
+    """An answer that does not count.
+
+    `code`: unknown, closed, late, role, digest, schema, malformed.
+    """
 
     approval_id: str
     answer_id: str

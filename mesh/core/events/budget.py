@@ -6,7 +6,10 @@ from mesh.core.events.event import LogEvent
 
 
 class TaskHeld(LogEvent, tag="TaskHeld.1", frozen=True, kw_only=True):
-    """The budget does not have what this attempt needs: it waits until there is more. A call's too."""
+    """The budget does not have what this attempt needs: it waits until there is more.
+
+    A call's too.
+    """
 
     step: str
     attempt: int  # the one to come
@@ -30,7 +33,10 @@ class BudgetTimeOver(LogEvent, tag="BudgetTimeOver.1", frozen=True, kw_only=True
 
 
 class UsageReported(LogEvent, tag="UsageReported.1", frozen=True, kw_only=True):
-    """What a call has taken of the budget that nobody waited for any more. `usage` None: it does not say, and counts with all that was reserved for it."""
+    """What a call has taken of the budget that nobody waited for any more.
+
+    `usage` None: it does not say, and counts with all that was reserved for it.
+    """
 
     step: str
     task_id: str

@@ -7,7 +7,11 @@ from mesh.core.events.event import LogEvent
 
 
 class CallMade(LogEvent, tag="CallMade.1", frozen=True, kw_only=True):
-    """A step calls a workflow of another route. `digest`: the newest version that was known, chosen here. With no end of it by `due_at_ms`, the call has failed."""
+    """A step calls a workflow of another route.
+
+    `digest`: the newest version that was known, chosen here. With no end of it by `due_at_ms`, the
+    call has failed.
+    """
 
     step: str
     task_id: str
@@ -35,7 +39,10 @@ class CallSucceeded(LogEvent, tag="CallSucceeded.1", frozen=True, kw_only=True):
 
 
 class CallFailed(LogEvent, tag="CallFailed.1", frozen=True, kw_only=True):
-    """The called workflow ended otherwise, or not in time, or could not begin. `kind`: how it ended; refused, timeout, undeliverable."""
+    """The called workflow ended otherwise, or not in time, or could not begin.
+
+    `kind`: how it ended; refused, timeout, undeliverable.
+    """
 
     step: str
     task_id: str
@@ -47,7 +54,10 @@ class CallFailed(LogEvent, tag="CallFailed.1", frozen=True, kw_only=True):
 
 
 class CallWithdrawn(LogEvent, tag="CallWithdrawn.1", frozen=True, kw_only=True):
-    """The caller does not want it any more: the called workflow is cancelled. What is reserved for it stays so until it is heard of."""
+    """The caller does not want it any more: the called workflow is cancelled.
+
+    What is reserved for it stays so until it is heard of.
+    """
 
     step: str
     task_id: str
@@ -57,7 +67,10 @@ class CallWithdrawn(LogEvent, tag="CallWithdrawn.1", frozen=True, kw_only=True):
 
 
 class CallRefused(LogEvent, tag="CallRefused.1", frozen=True, kw_only=True):
-    """A call that begins no workflow: the caller is told. `code`: repeated, or why the call was parked."""
+    """A call that begins no workflow: the caller is told.
+
+    `code`: repeated, or why the call was parked.
+    """
 
     caller: Caller
     code: str

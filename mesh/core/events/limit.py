@@ -6,7 +6,10 @@ from mesh.core.events.event import LogEvent
 
 
 class SlotRequested(LogEvent, tag="SlotRequested.1", frozen=True, kw_only=True):
-    """A limiter is asked for a slot for this attempt, which is queued until then. The numbers are the limit's as of now."""
+    """A limiter is asked for a slot for this attempt, which is queued until then.
+
+    The numbers are the limit's as of now.
+    """
 
     step: str
     limit: str  # the limiter's workflow id
@@ -36,7 +39,9 @@ class SlotReleased(LogEvent, tag="SlotReleased.1", frozen=True, kw_only=True):
 
 
 class SlotQueued(LogEvent, tag="SlotQueued.1", frozen=True, kw_only=True):
-    """A limiter has heard of an attempt that wants a slot, and of the numbers that count from now on."""
+    """A limiter has heard of an attempt that wants a slot, and of the numbers that count from now
+    on.
+    """
 
     task_id: str
     attempt: int

@@ -107,12 +107,17 @@ Event = (
 
 
 class Cause(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The input that a decision answers. `kind`: event, result, answer, command, call, call_ended, call_cancelled, schedule, scheduled_start, claim, claim_answered, alias_released, forwarded_event, slot_wanted, slot_given,
-    slot_returned, slot_denied, timer, undeliverable, mark, attempt.
+    """The input that a decision answers.
 
-    `id` is what `causationid` carries: the CloudEvent's id, the attempt's, the answer's, the command's. `topic`, `partition`, `offset`: the
-    record that the owner read. `source_*`: the record that ingress copied it from, for the inbox's own watermark and for `mesh event`; of a record that another
-    workflow's decision sent, the log that has it, and its place in the sequence.
+    `kind`: event, result, answer, command, call, call_ended, call_cancelled, schedule,
+    scheduled_start, claim, claim_answered, alias_released, forwarded_event, slot_wanted,
+    slot_given, slot_returned, slot_denied, timer, undeliverable, mark, attempt.
+
+    `id` is what `causationid` carries: the CloudEvent's id, the attempt's, the answer's, the
+    command's. `topic`, `partition`, `offset`: the record that the owner read. `source_*`: the
+    record that ingress copied it from, for the inbox's own watermark and for `mesh event`; of a
+    record that another workflow's decision sent, the log that has it, and its place in the
+    sequence.
     """
 
     kind: str
@@ -131,8 +136,10 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="Decision.1", tag_field="record"):
     """One record of the log: all that one input brought about, atomically.
 
-    `positions`: for each input topic the offset of the next input to read in this partition, after this decision. `mark`: effects of decisions below this log offset are
-    acknowledged by the broker. `sequence`: where it sends records to other workflows, how many the partition's decisions had sent before it (else 0).
+    `positions`: for each input topic the offset of the next input to read in this partition, after
+    this decision. `mark`: effects of decisions below this log offset are acknowledged by the
+    broker. `sequence`: where it sends records to other workflows, how many the partition's
+    decisions had sent before it (else 0).
     """
 
     epoch: str
@@ -146,7 +153,10 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
 
 
 class OwnerChanged(msgspec.Struct, frozen=True, kw_only=True, tag="OwnerChanged.1", tag_field="record"):
-    """A new owner of a log partition. `token` is the epoch from here on, if this is its first occurrence."""
+    """A new owner of a log partition.
+
+    `token` is the epoch from here on, if this is its first occurrence.
+    """
 
     token: str
     owner: str  # the router's instance, for people

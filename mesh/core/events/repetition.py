@@ -19,7 +19,10 @@ class PortionScheduled(LogEvent, tag="PortionScheduled.1", frozen=True, kw_only=
 
 
 class ForEachEnded(LogEvent, tag="ForEachEnded.1", frozen=True, kw_only=True):
-    """Every item is settled. The step's output is the list of theirs, null for those that failed."""
+    """Every item is settled.
+
+    The step's output is the list of theirs, null for those that failed.
+    """
 
     step: str
     failed: int = 0

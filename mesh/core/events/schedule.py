@@ -7,7 +7,10 @@ from mesh.core.schedules import Schedule
 
 
 class ScheduleChanged(LogEvent, tag="ScheduleChanged.1", frozen=True, kw_only=True):
-    """Of a schedule: another definition holds. `schedule` None: its route does not start by itself any more."""
+    """Of a schedule: another definition holds.
+
+    `schedule` None: its route does not start by itself any more.
+    """
 
     route: str
     digest: str

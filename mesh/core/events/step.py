@@ -6,7 +6,10 @@ from mesh.core.events.event import LogEvent
 
 
 class StepSkipped(LogEvent, tag="StepSkipped.1", frozen=True, kw_only=True):
-    """Its `if` was false: those who need it go on. `output` is what later expressions see (an approval's payload passes through)."""
+    """Its `if` was false: those who need it go on.
+
+    `output` is what later expressions see (an approval's payload passes through).
+    """
 
     step: str
     reason: str
@@ -21,7 +24,10 @@ class StepBlocked(LogEvent, tag="StepBlocked.1", frozen=True, kw_only=True):
 
 
 class StepCancelled(LogEvent, tag="StepCancelled.1", frozen=True, kw_only=True):
-    """It is not wanted any more: what its agents still send counts for nothing. `unsent`: at these places of it this very decision has made a task, which does not go out."""
+    """It is not wanted any more: what its agents still send counts for nothing.
+
+    `unsent`: at these places of it this very decision has made a task, which does not go out.
+    """
 
     step: str
     reason: str
@@ -53,7 +59,11 @@ class EventEmitted(LogEvent, tag="EventEmitted.1", frozen=True, kw_only=True):
 
 
 class IncidentRaised(LogEvent, tag="IncidentRaised.1", frozen=True, kw_only=True):
-    """A step needs an operator. `kind`: exhausted, non_retryable, undeliverable, no_agent, expression, expired, too_large, parked, limit, timeout."""
+    """A step needs an operator.
+
+    `kind`: exhausted, non_retryable, undeliverable, no_agent, expression, expired, too_large,
+    parked, limit, timeout.
+    """
 
     step: str
     kind: str

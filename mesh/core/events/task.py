@@ -7,7 +7,9 @@ from mesh.core.route import Periods
 
 
 class TaskDispatched(LogEvent, tag="TaskDispatched.1", frozen=True, kw_only=True):
-    """Self-contained: the task record is a function of this event and its decision, with no route at hand."""
+    """Self-contained: the task record is a function of this event and its decision, with no route
+    at hand.
+    """
 
     step: str
     task_id: str
@@ -18,7 +20,9 @@ class TaskDispatched(LogEvent, tag="TaskDispatched.1", frozen=True, kw_only=True
     traceparent: str  # the span of this attempt, in the workflow's trace
     reason: str  # why now, for people: "needs classify, duplicates: both succeeded"
     retry_budget_from: int = (
-        1  # the attempt from which the route's `attempts` are counted (an operator's retry begins anew)
+        # the attempt from which the route's `attempts` are counted (an operator's retry begins
+        # anew)
+        1
     )
     round: int = 1  # of the loop that the step is in
     hop: int = 1  # 1: the route's own agent; each hand-over adds one
@@ -39,8 +43,10 @@ class TaskSucceeded(LogEvent, tag="TaskSucceeded.1", frozen=True, kw_only=True):
 
 
 class TaskFailed(LogEvent, tag="TaskFailed.1", frozen=True, kw_only=True):
-    """An attempt failed. `kind` is `timeout` where no result came in time, `start_timeout`, `run_timeout`, `heartbeat_timeout` where no sign of life did,
-    `undeliverable` where the task could not be sent.
+    """An attempt failed.
+
+    `kind` is `timeout` where no result came in time, `start_timeout`, `run_timeout`,
+    `heartbeat_timeout` where no sign of life did, `undeliverable` where the task could not be sent.
     """
 
     step: str

@@ -6,7 +6,10 @@ from mesh.core.events.event import LogEvent
 
 
 class CompensationStarted(LogEvent, tag="CompensationStarted.1", frozen=True, kw_only=True):
-    """The workflow ends as `status` once `steps` are undone, in this order. Again where an operator leaves one as it is: then `steps` are those that are left, perhaps none."""
+    """The workflow ends as `status` once `steps` are undone, in this order.
+
+    Again where an operator leaves one as it is: then `steps` are those that are left, perhaps none.
+    """
 
     status: Literal["failed", "rejected", "cancelled"]
     reason: str

@@ -7,7 +7,10 @@ from mesh.core.state import KeptEvent
 
 
 class WaitStarted(LogEvent, tag="WaitStarted.1", frozen=True, kw_only=True):
-    """`awaits`: an event's type; empty where only the time is awaited. `due_at_ms`: when the wait ends, or is given up."""
+    """`awaits`: an event's type; empty where only the time is awaited.
+
+    `due_at_ms`: when the wait ends, or is given up.
+    """
 
     step: str
     reason: str
@@ -30,7 +33,11 @@ class EventReceived(LogEvent, tag="EventReceived.1", frozen=True, kw_only=True):
 
 
 class EventKept(LogEvent, tag="EventKept.1", frozen=True, kw_only=True):
-    """An event that some step will wait for. Without a run yet it makes one expected: `route`, `digest` and `key` are what it was matched with, and it is kept until `expires_at_ms`."""
+    """An event that some step will wait for.
+
+    Without a run yet it makes one expected: `route`, `digest` and `key` are what it was matched
+    with, and it is kept until `expires_at_ms`.
+    """
 
     kept: KeptEvent
     route: str

@@ -39,11 +39,16 @@ class WorkflowEnded(LogEvent, tag="WorkflowEnded.1", frozen=True, kw_only=True):
     output: Any = None
     forget_at_ms: int = 0  # when the id's memory ends
     caller: Caller | None = None  # who is told
-    usage: dict[str, float] | None = None  # what the run has taken, by name: tokens, usd; where it has a budget
+    # what the run has taken, by name: tokens, usd; where it has a budget
+    usage: dict[str, float] | None = None
 
 
 class WorkflowMigrated(LogEvent, tag="WorkflowMigrated.1", frozen=True, kw_only=True):
-    """An operator has moved the workflow to another version of its route: from here on it is decided by that. `begins_anew`: steps that were stuck before they began."""
+    """An operator has moved the workflow to another version of its route: from here on it is
+    decided by that.
+
+    `begins_anew`: steps that were stuck before they began.
+    """
 
     before: str  # digests
     digest: str

@@ -1,7 +1,8 @@
 """Evolve: what one event makes of a workflow's state.
 
-Everything that replay knows lives here: it needs no route, no clock and no directory. An event's meaning never changes; a new version is a new case.
-Called by `decide` (on its own events, as it goes) and by `replay` (on the log's).
+Everything that replay knows lives here: it needs no route, no clock and no directory. An event's
+meaning never changes; a new version is a new case. Called by `decide` (on its own events, as it
+goes) and by `replay` (on the log's).
 """
 
 from typing import Final, assert_never
@@ -23,9 +24,12 @@ _HEARD: Final = 100  # events: about two
 
 
 def evolve(workflow: Workflow | None, event: ev.Event, *, workflow_id: str, at_ms: int) -> Workflow | None:
-    """The state after `event`. None: there is no such workflow (yet, or any more).
+    """The state after `event`.
 
-    Raises `ValueError` for an event that its state can't have had: a log that no owner of this protocol writes.
+    None: there is no such workflow (yet, or any more).
+
+    Raises `ValueError` for an event that its state can't have had: a log that no owner of this
+    protocol writes.
     """
     match event:  # the most frequent first: a fold is made of these
         case ev.TaskDispatched() | ev.TaskSucceeded():
@@ -130,7 +134,8 @@ def _with_step(before: Workflow, event: StepEvent | CallEvent, at_ms: int) -> Wo
     if before.ending is not None:
         before = replace(before, ending=_undone(before.ending, event))
         if was is not None and isinstance(event, ev.StepCancelled):
-            steps[place] = replace(steps[place], output=was.output)  # to be undone by what it gave last
+            # to be undone by what it gave last
+            steps[place] = replace(steps[place], output=was.output)
     if ids.is_item(place):
         _account(steps, place, event)
     elif was is not None and was.fan is not None and steps[place].status in FINISHED:
@@ -166,7 +171,10 @@ def _account(steps: dict[str, StepState], place: str, event: StepEvent | CallEve
 
 
 def _gathered(steps: dict[str, StepState], name: str, fan: Fan, *, was_ending: bool) -> dict[str, StepState]:
-    """The items of a for-each that is settled become its output, and go. One that failed, or is to be undone, has what its items gave so far, else null."""
+    """The items of a for-each that is settled become its output, and go.
+
+    One that failed, or is to be undone, has what its items gave so far, else null.
+    """
     places = [ids.item_place(name, index) for index in range(fan.begun)]
     step = steps[name]
     if step.status in {"succeeded", "failed"} or (step.status == "cancelled" and was_ending):
@@ -205,7 +213,9 @@ def _built_in(
 
 
 def _round(before: Workflow, event: ev.RoundStarted, at_ms: int) -> Workflow:
-    """The steps of the body are to begin anew; what they gave last can be read until they give something else."""
+    """The steps of the body are to begin anew; what they gave last can be read until they give
+    something else.
+    """
     steps = dict(before.steps)
     for name in event.steps:
         was = steps.get(name)

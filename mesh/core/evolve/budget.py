@@ -1,9 +1,14 @@
-"""Budgets: what events make of a run's account. Part of `evolve`, by the same rules: no route, no clock.
+"""Budgets: what events make of a run's account.
 
-A task's reserve is promised when it is sent, and settled when it is heard of: by the usage in its result, or whole where nothing is said of it. So what is spent and promised stays within the limits as long as
-agents use no more than their reserve. Each attempt counts once: what has counted for it is kept with its step, and a later word of it counts in the place of that.
+Part of `evolve`, by the same rules: no route, no clock.
 
-A call's slice is promised in the same way. Its workflow ends for sure, and tells then; so what is promised to a call that is taken back, or has failed by its time, stays promised until then.
+A task's reserve is promised when it is sent, and settled when it is heard of: by the usage in its
+result, or whole where nothing is said of it. So what is spent and promised stays within the limits
+as long as agents use no more than their reserve. Each attempt counts once: what has counted for it
+is kept with its step, and a later word of it counts in the place of that.
+
+A call's slice is promised in the same way. Its workflow ends for sure, and tells then; so what is
+promised to a call that is taken back, or has failed by its time, stays promised until then.
 """
 
 from collections.abc import Collection
@@ -46,7 +51,9 @@ def booked(account: Account, was: StepState | None, event: ev.Event, steps: dict
 
 
 def _heard(account: Account, was: StepState, event: ev.TaskSucceeded | ev.TaskHandedOver | ev.TaskFailed) -> Account:
-    """Of the attempt that is out; or, by a success, of an earlier one: then nobody will hear of the one that is out, which counts whole."""
+    """Of the attempt that is out; or, by a success, of an earlier one: then nobody will hear of the
+    one that is out, which counts whole.
+    """
     if was.status == "running":
         if event.attempt == was.attempt:
             return _settled(account, was.reserved, _took(account, was, event))
@@ -88,7 +95,9 @@ def _of_call(
     was: StepState | None,
     event: ev.CallSucceeded | ev.CallFailed | ev.CallWithdrawn | ev.UsageReported,
 ) -> Account:
-    """Of the call under way; or of one that nobody waits for any more, which has still to end, and to tell."""
+    """Of the call under way; or of one that nobody waits for any more, which has still to end, and
+    to tell.
+    """
     name, kept = ids.attempt_id(event.task_id, event.attempt), account.unheard
     if was is not None and was.status == "calling" and (was.task_id, was.attempt) == (event.task_id, event.attempt):
         reserved = was.reserved or {}
@@ -104,7 +113,11 @@ def _of_call(
 
 
 def taken(account: Account, steps: dict[str, StepState], unsent: Collection[str]) -> _Amounts:
-    """What the run has taken, by name, now that it ends: what is out counts whole, but for what waits for a slot, or is at one of the places `unsent`. Hops are its own affair."""
+    """What the run has taken, by name, now that it ends: what is out counts whole, but for what
+    waits for a slot, or is at one of the places `unsent`.
+
+    Hops are its own affair.
+    """
     out = account.reserved
     for place, state in steps.items():
         if state.status == "queued" or place in unsent:
@@ -129,7 +142,9 @@ def budgeted(before: Workflow, event: ev.BudgetRaised | ev.BudgetTimeOver | ev.U
 
 
 def unended(account: Account, name: str = "") -> str:
-    """What of the budget (of `name` alone, if that is given) is kept for calls that nobody waits for any more, and for which; empty where nothing is."""
+    """What of the budget (of `name` alone, if that is given) is kept for calls that nobody waits
+    for any more, and for which; empty where nothing is.
+    """
     calls = [one for one in account.unheard.values() if (one.reserved.get(name) if name else one.reserved)]
     if not calls:
         return ""
@@ -153,7 +168,10 @@ def _settled(account: Account, reserved: _Amounts | None, took: _Amounts) -> Acc
 
 
 def _used(account: Account, usage: _Amounts) -> _Amounts:
-    """Of what somebody says that it has used, what the budget speaks of. Tokens may be given as input and output."""
+    """Of what somebody says that it has used, what the budget speaks of.
+
+    Tokens may be given as input and output.
+    """
     found = dict(usage)
     if "tokens" not in found and ("input_tokens" in found or "output_tokens" in found):
         found["tokens"] = found.get("input_tokens", 0.0) + found.get("output_tokens", 0.0)

@@ -1,4 +1,6 @@
-"""What the events of aliases and schedules make of their workflows, and of the workflows that have aliases: `evolve`'s part for `mesh.core.decide.begin.alias` and `mesh.core.decide.built_in`."""
+"""What the events of aliases and schedules make of their workflows, and of the workflows that have
+aliases: `evolve`'s part for `mesh.core.decide.begin.alias` and `mesh.core.decide.built_in`.
+"""
 
 from typing import assert_never
 
@@ -22,7 +24,10 @@ BuiltIn = AliasOfStep | AliasReturned | AliasBound | EventRedirected | ScheduleC
 
 
 def evolve_built_in(before: Workflow | None, event: BuiltIn, workflow_id: str, at_ms: int) -> Workflow:
-    """An alias, a schedule, or a workflow that has aliases. Raises `ValueError` for what can't have happened to it."""
+    """An alias, a schedule, or a workflow that has aliases.
+
+    Raises `ValueError` for what can't have happened to it.
+    """
     match event:
         case AliasSought() | AliasGranted() | AliasWaived() | AliasReturned() if before is not None:
             return _of_claimant(before, event, at_ms)

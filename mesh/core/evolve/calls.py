@@ -14,7 +14,10 @@ _MAY_HAVE_COMPLETED: Final = frozenset({"timeout", "parked"})
 
 
 def evolve_call(step: StepState | None, event: CallEvent, at_ms: int, *, acted: bool) -> StepState:
-    """`acted`: whether the step may have done something before. Raises `ValueError` for the end of a call that was never made."""
+    """`acted`: whether the step may have done something before.
+
+    Raises `ValueError` for the end of a call that was never made.
+    """
     if isinstance(event, CallMade):
         return StepState(
             status="calling",

@@ -1,4 +1,7 @@
-"""What the events of limits make of a workflow: of one whose steps ask for slots, and of a limiter. `evolve`'s part for `mesh.core.decide.begin.limit` and `mesh.core.decide.built_in.limiter`."""
+"""What the events of limits make of a workflow: of one whose steps ask for slots, and of a limiter.
+
+`evolve`'s part for `mesh.core.decide.begin.limit` and `mesh.core.decide.built_in.limiter`.
+"""
 
 from typing import Final, assert_never
 

@@ -1,4 +1,6 @@
-"""What the events of a step make of its state: `evolve`'s part for everything but the run as a whole, by the same rules."""
+"""What the events of a step make of its state: `evolve`'s part for everything but the run as a
+whole, by the same rules.
+"""
 
 from typing import Any, Final, assert_never
 
@@ -49,12 +51,17 @@ def approval_output(
 
 
 def may_be_done(step: StepState) -> bool:
-    """Whether the step's work was done, or may have been without a word of it: its task or its call is out, or was last heard of by a time-out."""
+    """Whether the step's work was done, or may have been without a word of it: its task or its call
+    is out, or was last heard of by a time-out.
+    """
     return step.acted or step.status in _DOING or step.fan is not None or step.error.startswith(_UNHEARD)
 
 
 def evolve_step(step: StepState | None, event: StepEvent | CallEvent, at_ms: int) -> StepState:
-    """The step after `event`; `step` None: it has not begun. Raises `ValueError` for an event that it can't have had."""
+    """The step after `event`; `step` None: it has not begun.
+
+    Raises `ValueError` for an event that it can't have had.
+    """
     match event:
         case ev.TaskDispatched():
             return _dispatched(step, event, at_ms)
@@ -195,7 +202,8 @@ def _stuck(step: StepState, event: ev.IncidentRaised, at_ms: int) -> StepState:
 
 
 def _dispatched(step: StepState | None, event: ev.TaskDispatched, at_ms: int) -> StepState:
-    begun = StepState(  # with one more argument, CPython 3.11 would pack them into a dict: three times as long
+    # with one more argument, CPython 3.11 would pack them into a dict: three times as long
+    begun = StepState(
         status="running",
         task_id=event.task_id,
         attempt=event.attempt,
@@ -216,7 +224,10 @@ def _dispatched(step: StepState | None, event: ev.TaskDispatched, at_ms: int) ->
 
 
 def _held(step: StepState | None, event: ev.TaskHeld | ev.SlotRequested, at_ms: int) -> StepState:
-    """What is needed to send it once there is more budget, or a slot. An earlier attempt may still be answered."""
+    """What is needed to send it once there is more budget, or a slot.
+
+    An earlier attempt may still be answered.
+    """
     if isinstance(event, ev.SlotRequested):
         return queue_up(step, event, at_ms)
     return replace(

@@ -1,6 +1,8 @@
-"""What is wrong, or hardly meant, in one route that compiles: the rules of `mesh routes check`, one concern a module.
+"""What is wrong, or hardly meant, in one route that compiles: the rules of `mesh routes check`, one
+concern a module.
 
-Owns the rules and their words. It knows no files and no lines: a finding's path leads into the document. `mesh.inspection.checks.report` calls it.
+Owns the rules and their words. It knows no files and no lines: a finding's path leads into the
+document. `mesh.inspection.checks.report` calls it.
 """
 
 from mesh.core.route import Route

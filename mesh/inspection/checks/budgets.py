@@ -1,6 +1,8 @@
 """Budgets that the steps' own limits exceed, and slices that are too little for what is called.
 
-Only what is certain is told: of the steps that run in every workflow that goes well, whichever way its conditions come out. What they reserve together may exceed the budget, since each may take less; so that is a warning.
+Only what is certain is told: of the steps that run in every workflow that goes well, whichever way
+its conditions come out. What they reserve together may exceed the budget, since each may take less;
+so that is a warning.
 """
 
 from collections.abc import Iterator, Mapping
@@ -39,7 +41,9 @@ def findings(route: Route, known: Known) -> Iterator[RouteFinding]:
 
 
 def _too_little(name: str, work: CallWork, routes: Mapping[str, Route]) -> Iterator[RouteFinding]:
-    """What a step of the called route reserves must be in the slice, or its task never goes out, unless somebody grants more; and what all reserve should be."""
+    """What a step of the called route reserves must be in the slice, or its task never goes out,
+    unless somebody grants more; and what all reserve should be.
+    """
     called = routes.get(work.route)
     if called is None:
         return
@@ -75,7 +79,9 @@ def _too_much(route: Route, budget: Budget) -> Iterator[RouteFinding]:
 
 
 def _shares(route: Route, what: str) -> list[_Share]:
-    """What the steps reserve that run in every workflow that goes well: each once, or for each item of a list that the route writes out."""
+    """What the steps reserve that run in every workflow that goes well: each once, or for each item
+    of a list that the route writes out.
+    """
     found = []
     sure = frozenset(_sure(route, goes_well=True))
     for name in (name for name in route.definition["steps"] if name in sure):  # as they are written
@@ -95,7 +101,9 @@ def _said(shares: list[_Share], what: str) -> str:
 
 
 def _count(step: Step) -> int:
-    """How often its work is done at the least: of a for-each, for each item of a list that is written out; any other may be empty."""
+    """How often its work is done at the least: of a for-each, for each item of a list that is
+    written out; any other may be empty.
+    """
     if step.for_each is None:
         return 1
     items = step.for_each.items.source
@@ -103,7 +111,10 @@ def _count(step: Step) -> int:
 
 
 def _sure(route: Route, *, goes_well: bool) -> list[str]:
-    """The steps that a run which is done has begun: those that nothing holds back. None for sure where it may end early. `goes_well`: as long as no step fails, and nobody says no."""
+    """The steps that a run which is done has begun: those that nothing holds back.
+
+    None for sure where it may end early. `goes_well`: as long as no step fails, and nobody says no.
+    """
     if any(isinstance(step.work, EndWork) for step in route.steps.values()):
         return []
     sure: list[str] = []
@@ -149,7 +160,9 @@ def _too_long(route: Route, time_s: float) -> Iterator[RouteFinding]:
 
 
 def _earliest(route: Route) -> dict[str, float]:
-    """How long after the start each step can begin, in seconds, for the waits before it: those alone that nothing spares the run."""
+    """How long after the start each step can begin, in seconds, for the waits before it: those
+    alone that nothing spares the run.
+    """
     begins: dict[str, float] = {}
     ends: dict[str, float] = {}
     for name, step in route.steps.items():

@@ -1,7 +1,9 @@
 """What is wrong with the capabilities that a route asks for.
 
-Owns that a step's capability has a contract, that some agent is registered for it, and that each registered agent keeps the contract. That a step's input meets the contract, and that expressions read what is in its
-output, is checked where it is for agents: `schemas_of` says what to hold them to.
+Owns that a step's capability has a contract, that some agent is registered for it, and that each
+registered agent keeps the contract. That a step's input meets the contract, and that expressions
+read what is in its output, is checked where it is for agents: `schemas_of` says what to hold them
+to.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,7 +21,10 @@ Contracts = Mapping[str, Contract] | None
 
 
 class Schemas(NamedTuple):
-    """What is sent to whoever does the work, and what comes back; None: not known. `name`: who that is."""
+    """What is sent to whoever does the work, and what comes back; None: not known.
+
+    `name`: who that is.
+    """
 
     name: str
     input: dict[str, Any] | None

@@ -1,4 +1,6 @@
-"""Conditions that always come out the same, steps that never run because of them, and comparisons with what can't be."""
+"""Conditions that always come out the same, steps that never run because of them, and comparisons
+with what can't be.
+"""
 
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -18,7 +20,8 @@ from mesh.routes.problems import DocumentPath, near
 
 def findings(route: Route, shapes: Shapes) -> Iterator[RouteFinding]:
     comparisons = list(_comparisons(route, shapes))
-    told = {one.path for one in comparisons}  # that it compares with what can't be is why such a condition is false
+    # that it compares with what can't be is why such a condition is false
+    told = {one.path for one in comparisons}
     yield from _start(route)
     yield from (one for one in _constants(route) if one.path not in told)
     yield from _awaited(route)
@@ -40,7 +43,7 @@ def _start(route: Route) -> Iterator[RouteFinding]:
         yield warning(("on_repeat",), "no_effect", message, "write a key, or take on_repeat out")
 
 
-# Steps that never run -------------------------------------------------------------------------------------------------------------------
+# Steps that never run -----------------------------------------------------------------------------
 
 
 def _constants(route: Route) -> Iterator[RouteFinding]:
@@ -136,11 +139,13 @@ def _awaited(route: Route) -> Iterator[RouteFinding]:
             yield error(path, "never_comes", f"no event is ever the one that it waits for: {why}", "mend the if")
 
 
-# Comparisons ----------------------------------------------------------------------------------------------------------------------------
+# Comparisons --------------------------------------------------------------------------------------
 
 
 def _comparisons(route: Route, shapes: Shapes) -> Iterator[RouteFinding]:
-    """`==` with what a value can never be: a word that is not among those that its schema lists, a status that the step never has."""
+    """`==` with what a value can never be: a word that is not among those that its schema lists, a
+    status that the step never has.
+    """
     for name, step in route.steps.items():
         conditions: list[tuple[DocumentPath, Expression | None]] = [(("steps", name, "if"), step.condition)]
         conditions += [(("steps", name, "repeat", "until"), step.repeat.until)] if step.repeat is not None else []

@@ -1,4 +1,6 @@
-"""Joins: races that nobody runs, and steps that lose what they need to one; ends that leave nothing to do."""
+"""Joins: races that nobody runs, and steps that lose what they need to one; ends that leave nothing
+to do.
+"""
 
 from collections.abc import Iterator
 
@@ -21,7 +23,9 @@ def findings(route: Route) -> Iterator[RouteFinding]:
 
 
 def _losers(route: Route, race: Step) -> Iterator[RouteFinding]:
-    """Steps outside a race that need one of those that run it: it may be cancelled, and then they are blocked."""
+    """Steps outside a race that need one of those that run it: it may be cancelled, and then they
+    are blocked.
+    """
     for need in race.needs:
         for name in route.dependents[need]:
             step = route.steps[name]

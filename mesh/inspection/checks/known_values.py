@@ -1,4 +1,6 @@
-"""What is known of everything that a route's expressions can read: of the steps' outputs by their agents' schemas and by what was written, of items by the list that they come from."""
+"""What is known of everything that a route's expressions can read: of the steps' outputs by their
+agents' schemas and by what was written, of items by the list that they come from.
+"""
 
 from typing import Final
 
@@ -44,7 +46,9 @@ _EVENT: Final = Of(
 
 class Shapes:
     def __init__(self, route: Route, known: Known, callers: tuple[str, ...] = ()) -> None:
-        """`callers`: the routes whose calls led here, so that two that call each other come to an end."""
+        """`callers`: the routes whose calls led here, so that two that call each other come to an
+        end.
+        """
         self._route = route
         self._known = known
         self._callers = callers or (route.name,)
@@ -75,7 +79,9 @@ class Shapes:
         return shape_of(template, at)
 
     def items_of(self, name: str) -> list[Shape]:
-        """What the items of a for-each can be: one shape for all of them, or that of each one that is written out."""
+        """What the items of a for-each can be: one shape for all of them, or that of each one that
+        is written out.
+        """
         each = self._route.steps[name].for_each
         if each is None:
             return [ANYTHING]
@@ -88,7 +94,8 @@ class Shapes:
     def output(self, name: str) -> Shape:
         """What expressions read as `steps.<name>`, where the step has done what it is for."""
         if name not in self._outputs:
-            self._outputs[name] = ANYTHING  # as long as it is being found out: in a loop two steps may read each other
+            # as long as it is being found out: in a loop two steps may read each other
+            self._outputs[name] = ANYTHING
             self._outputs[name] = self._output(self._route.steps[name])
         return self._outputs[name]
 
@@ -125,7 +132,9 @@ class Shapes:
         return Many(alternatives([output, NULL]) if may_fail else output)
 
     def _of_call(self, work: CallWork) -> Shape:
-        """The outcome's data of the called workflow: its route's output, or that of the steps that nobody needs."""
+        """The outcome's data of the called workflow: its route's output, or that of the steps that
+        nobody needs.
+        """
         called = self._known.routes.get(work.route) if self._known.routes is not None else None
         if called is None or called.name in self._callers:
             return ANYTHING
@@ -143,7 +152,9 @@ class Shapes:
         )
 
     def _payload(self, work: ApprovalWork) -> Shape:
-        """What an approval passes on: what its edits must meet where that is known, else what it asks."""
+        """What an approval passes on: what its edits must meet where that is known, else what it
+        asks.
+        """
         if work.payload_schema is not None:
             return Of(work.payload_schema, work.payload_schema)
         return self.of_template(work.payload.source)

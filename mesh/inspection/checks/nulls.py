@@ -1,7 +1,11 @@
-"""A field of a step's output where that is null: the step was skipped, has failed, was cancelled, or is not done yet. An incident, unless somebody has thought of it.
+"""A field of a step's output where that is null: the step was skipped, has failed, was cancelled,
+or is not done yet.
 
-Owns why an output may be null for who reads it. It takes for thought of whatever asks, in the same string or in the reading step's `if`, for the output as a whole, for the step's status, or in a loop for the
-round.
+An incident, unless somebody has thought of it.
+
+Owns why an output may be null for who reads it. It takes for thought of whatever asks, in the same
+string or in the reading step's `if`, for the output as a whole, for the step's status, or in a loop
+for the round.
 """
 
 from collections.abc import Iterator, Mapping
@@ -97,7 +101,9 @@ def _can_fail(step: Step) -> bool:
 
 
 def _without(route: Route, name: str) -> set[str]:
-    """The steps that can run although this one failed: who takes its status, or does not need all, and all that follow."""
+    """The steps that can run although this one failed: who takes its status, or does not need all,
+    and all that follow.
+    """
     todo = [
         d
         for d in route.dependents[name]
@@ -113,7 +119,9 @@ def _without(route: Route, name: str) -> set[str]:
 
 
 def _thought_of(route: Route, readings: list[Reading], reading: Reading, null: _Null) -> bool:
-    """Whether the reading step's `if`, or another reading of the same string, asks about the step; or both have the same `if`."""
+    """Whether the reading step's `if`, or another reading of the same string, asks about the step;
+    or both have the same `if`.
+    """
     name = str(reading.read.segments[1])
     beside = [other.read for other in readings if other.path == reading.path and other.text == reading.text]
     if any(_asks(path_text(read.segments), name, tested=read.tested) for read in beside):

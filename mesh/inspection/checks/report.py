@@ -1,9 +1,12 @@
 """`mesh routes check`: what is wrong, or hardly meant, in route files, before anything runs.
 
-Owns the findings beyond those of `compile_route`, each with file, line and mend. An error is what can't work; a warning is what can, but hardly as it was meant. It changes nothing and asks
-no broker: who calls it (the command line) brings the agents' cards and the roles, if there are any to check against.
+Owns the findings beyond those of `compile_route`, each with file, line and mend. An error is what
+can't work; a warning is what can, but hardly as it was meant. It changes nothing and asks no
+broker: who calls it (the command line) brings the agents' cards and the roles, if there are any to
+check against.
 
-A new rule of the language needs a line here only where it adds a way to be wrong: what expressions read comes from the compiler itself.
+A new rule of the language needs a line here only where it adds a way to be wrong: what expressions
+read comes from the compiler itself.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -23,7 +26,10 @@ from mesh.routes.problems import DocumentPath
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """`line` 0: the file as a whole. `code` is a short word for the kind, the same in every version."""
+    """`line` 0: the file as a whole.
+
+    `code` is a short word for the kind, the same in every version.
+    """
 
     file: str
     line: int
@@ -37,7 +43,11 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """`agents_known`, `roles_known`, `contracts_known`: whether there was anything to hold agents, roles and capabilities against. `asks_capabilities`: whether any route names one."""
+    """`agents_known`, `roles_known`, `contracts_known`: whether there was anything to hold agents,
+    roles and capabilities against.
+
+    `asks_capabilities`: whether any route names one.
+    """
 
     files: int
     routes: int
@@ -58,7 +68,11 @@ def check(
     roles: Collection[str] | None = None,
     contracts: Mapping[str, Contract] | None = None,
 ) -> Report:
-    """Check files, and the route files in folders. `agents`: all that there are, by name; `roles`: those that somebody has; `contracts`: by capability; None: not known."""
+    """Check files, and the route files in folders.
+
+    `agents`: all that there are, by name; `roles`: those that somebody has; `contracts`: by
+    capability; None: not known.
+    """
     findings: list[Finding] = []
     files = route_files(paths)
     loaded: list[LoadedRoute] = []
@@ -93,7 +107,9 @@ def route_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def _alone(file: Path) -> list[LoadedRoute]:
-    """The routes of one file, if it holds: what is wrong with another must not keep this one unchecked."""
+    """The routes of one file, if it holds: what is wrong with another must not keep this one
+    unchecked.
+    """
     try:
         return load_routes([file])
     except RouteInvalid:

@@ -1,4 +1,6 @@
-"""What is read and is not there, and what is given and can't fit: by agents' schemas, and by what is written."""
+"""What is read and is not there, and what is given and can't fit: by agents' schemas, and by what
+is written.
+"""
 
 from collections.abc import Iterator
 
@@ -19,7 +21,7 @@ def findings(route: Route, known: Known, shapes: Shapes, readings: list[Reading]
         yield from dict.fromkeys(_inputs(name, step, known, shapes))
 
 
-# What is read ---------------------------------------------------------------------------------------------------------------------------
+# What is read -------------------------------------------------------------------------------------
 
 
 def _reads(route: Route, readings: list[Reading], shapes: Shapes) -> Iterator[RouteFinding]:
@@ -44,7 +46,7 @@ def _read(reading: Reading, item: Shape, shapes: Shapes, *, is_tested: bool) -> 
     return None
 
 
-# What is given --------------------------------------------------------------------------------------------------------------------------
+# What is given ------------------------------------------------------------------------------------
 
 
 def _inputs(name: str, step: Step, known: Known, shapes: Shapes) -> Iterator[RouteFinding]:

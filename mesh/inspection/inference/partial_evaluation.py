@@ -1,7 +1,10 @@
-"""What a condition comes to where only some is known: for checks of routes before any event has come.
+"""What a condition comes to where only some is known: for checks of routes before any event has
+come.
 
-Owns `Facts`, what is taken for known, and the evaluation on it. Of the start event nothing is known, but it stays the same as long as its workflow lives, so what was assumed of it once holds for every
-condition: where `event.data.kind == 'x'` is true, `event.data.kind == 'y'` is false. `mesh.inspection.inference.reachability` and `mesh.inspection.checks` call it.
+Owns `Facts`, what is taken for known, and the evaluation on it. Of the start event nothing is
+known, but it stays the same as long as its workflow lives, so what was assumed of it once holds for
+every condition: where `event.data.kind == 'x'` is true, `event.data.kind == 'y'` is false.
+`mesh.inspection.inference.reachability` and `mesh.inspection.checks` call it.
 """
 
 from collections.abc import Mapping
@@ -27,7 +30,10 @@ class Constant(msgspec.Struct, frozen=True):
 
 
 class Facts(NamedTuple):
-    """`known`: the values of paths. `truths`: what conditions on the event were assumed to be, by their text."""
+    """`known`: the values of paths.
+
+    `truths`: what conditions on the event were assumed to be, by their text.
+    """
 
     known: Mapping[Segments, Any]
     truths: Mapping[str, bool]
@@ -37,7 +43,10 @@ NOTHING: Final = Facts({}, {})
 
 
 class Atom(NamedTuple):
-    """A condition that no logic joins. `value`, of an equality: what its `path` is where it holds."""
+    """A condition that no logic joins.
+
+    `value`, of an equality: what its `path` is where it holds.
+    """
 
     text: str
     holds: bool = True  # False: it is the denial of `text`
@@ -59,7 +68,9 @@ def constant_of(source: str) -> Constant | None:
 
 
 def outcome(source: str, facts: Facts) -> bool | None:
-    """What a condition comes to where only the facts are known; None: it may be true, false or an error."""
+    """What a condition comes to where only the facts are known; None: it may be true, false or an
+    error.
+    """
     return _outcome(source, tree(source), facts)
 
 
@@ -127,7 +138,9 @@ def _has_place(path: Segments) -> bool:
 
 
 def first_open(source: str, facts: Facts) -> Atom | None:
-    """The first part of an undecided condition that is about the start event alone, and so may be assumed to be true or false."""
+    """The first part of an undecided condition that is about the start event alone, and so may be
+    assumed to be true or false.
+    """
     return _first_open(source, tree(source), facts)
 
 

@@ -1,10 +1,14 @@
 """Which steps of a route can ever run: found by trying every way in which the steps can come out.
 
-Owns the search. It knows little of values (an approval's verdict, that a skipped step's output is null, what a condition on the start event was assumed to be) and takes everything else for possible, so a
-step that it calls unreachable is so for every event. The rules of progress are those of `mesh.core.deciding`. `mesh.inspection.checks` calls it.
+Owns the search. It knows little of values (an approval's verdict, that a skipped step's output is
+null, what a condition on the start event was assumed to be) and takes everything else for possible,
+so a step that it calls unreachable is so for every event. The rules of progress are those of
+`mesh.core.deciding`. `mesh.inspection.checks` calls it.
 
-What a step reads of others counts only where they are settled for sure when it acts: a join of some of its needs acts while the others are still open, and a loop's body reads the round before.
-An operator's `skip`, a cancelled race, and a status that nobody reads would only multiply the ways: they are tried for the steps whose status, or output as a whole, some condition reads.
+What a step reads of others counts only where they are settled for sure when it acts: a join of some
+of its needs acts while the others are still open, and a loop's body reads the round before. An
+operator's `skip`, a cancelled race, and a status that nobody reads would only multiply the ways:
+they are tried for the steps whose status, or output as a whole, some condition reads.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,14 +27,19 @@ _Outcome = Literal["succeeded", "rejected", "skipped", "blocked", "failed", "can
 
 
 class Unreachable(msgspec.Struct, frozen=True, kw_only=True):
-    """`condition`: its needs can be done, but then its `if` is false each time. Else its needs can never be done together."""
+    """`condition`: its needs can be done, but then its `if` is false each time.
+
+    Else its needs can never be done together.
+    """
 
     step: str
     condition: bool
 
 
 class _World(NamedTuple):
-    """How the first steps came out, what was settled when each acted, and what was assumed of the start event."""
+    """How the first steps came out, what was settled when each acted, and what was assumed of the
+    start event.
+    """
 
     outcomes: Mapping[str, _Outcome]
     settled: Mapping[str, frozenset[str]]
@@ -41,7 +50,10 @@ class _World(NamedTuple):
 
 
 def unreachable(route: Route) -> list[Unreachable]:
-    """The steps that no outcome of the others lets run. Empty where there are too many ways to try."""
+    """The steps that no outcome of the others lets run.
+
+    Empty where there are too many ways to try.
+    """
     search = _Search(route)
     search.run()
     if search.worlds >= MAX_WORLDS:
@@ -50,7 +62,10 @@ def unreachable(route: Route) -> list[Unreachable]:
 
 
 def settled_before(step: Step, good: Sequence[str], settled: Mapping[str, frozenset[str]]) -> frozenset[str]:
-    """Which steps are settled for sure when this one acts because of `good`, some of its needs. `settled`: the same of each of them."""
+    """Which steps are settled for sure when this one acts because of `good`, some of its needs.
+
+    `settled`: the same of each of them.
+    """
     before = [settled[name] | {name} for name in good]
     if step.enough is None or len(good) <= step.enough:
         found = frozenset[str]().union(*before)
@@ -109,7 +124,9 @@ class _Search:
 
 
 def _told(route: Route) -> Iterator[str]:
-    """The steps of which some condition reads how they came out, or the output as a whole, which may be null."""
+    """The steps of which some condition reads how they came out, or the output as a whole, which
+    may be null.
+    """
     for step in route.steps.values():
         for path in step.condition.paths if step.condition is not None else ():
             root, _, name = path.partition(".")

@@ -1,6 +1,7 @@
 """Schema fit: where a value's type can't meet a JSON Schema, whatever values come.
 
-Owns the comparison, and its words. It must never cry wolf: of several alternatives it takes the one that fits best, and what it does not understand fits. `mesh.inspection.checks` calls it.
+Owns the comparison, and its words. It must never cry wolf: of several alternatives it takes the one
+that fits best, and what it does not understand fits. `mesh.inspection.checks` calls it.
 """
 
 from difflib import get_close_matches
@@ -48,7 +49,9 @@ def misfits(shape: Shape, schema: Any, root: Schema, path: Segments = ()) -> lis
 
 
 def _weight(found: list[Misfit]) -> tuple[int, int, int]:
-    """An alternative of another type fits less than one of the right type with something missing in it."""
+    """An alternative of another type fits less than one of the right type with something missing in
+    it.
+    """
     errors = [one for one in found if one.severity == "error"]
     return (len(errors) > 0, -max((len(one.path) for one in errors), default=0), len(found))
 
@@ -121,7 +124,8 @@ def _object(fields: dict[str, Shape], branch: Schema, root: Schema, path: Segmen
         for name in required
         if name not in fields
     ]
-    # Models pass over what they don't know, so that a wrong name of an optional field would be lost without a word.
+    # Models pass over what they don't know, so that a wrong name of an optional field would be lost
+    # without a word.
     strict = branch.get("additionalProperties") is False
     severity: Literal["error", "warning"] = "error" if strict else "warning"
     left = {name for name in known if name not in fields}

@@ -1,6 +1,8 @@
-"""JSON Schemas as checks of routes read them: what alternatives one allows, of which types, and what is in it.
+"""JSON Schemas as checks of routes read them: what alternatives one allows, of which types, and
+what is in it.
 
-Owns the reading of a schema, as far as it is understood: what is not is taken to allow everything. `mesh.inspection.inference.value_types` and `mesh.inspection.inference.schema_fit` call it.
+Owns the reading of a schema, as far as it is understood: what is not is taken to allow everything.
+`mesh.inspection.inference.value_types` and `mesh.inspection.inference.schema_fit` call it.
 """
 
 from collections.abc import Iterator

@@ -1,8 +1,11 @@
-"""Value types: what is known of a value before there is one, from the literal parts of a template and from agents' JSON Schemas.
+"""Value types: what is known of a value before there is one, from the literal parts of a template
+and from agents' JSON Schemas.
 
-Owns what is known, and following a path into it; `mesh.inspection.inference.schema_fit` says where it can't fit. Both are made for checks before deployment, so they must never cry wolf: what they do not understand is
-`ANYTHING`, which fits everything. A schema that lists `properties` and says nothing of others is taken to give no others, as agents' own models do.
-`mesh.inspection.checks` calls it.
+Owns what is known, and following a path into it; `mesh.inspection.inference.schema_fit` says where
+it can't fit. Both are made for checks before deployment, so they must never cry wolf: what they do
+not understand is `ANYTHING`, which fits everything. A schema that lists `properties` and says
+nothing of others is taken to give no others, as agents' own models do. `mesh.inspection.checks`
+calls it.
 """
 
 from collections.abc import Callable
@@ -76,7 +79,7 @@ def alternatives(shapes: list[Shape]) -> Shape:
     return shapes[0] if len(shapes) == 1 else OneOf(tuple(shapes))
 
 
-# From templates -----------------------------------------------------------------------------------------------------------------------
+# From templates -----------------------------------------------------------------------------------
 
 
 def shape_of(template: Any, shape_of_path: Callable[[Segments], Shape]) -> Shape:
@@ -127,11 +130,15 @@ def _literal(value: Any) -> Shape:
             return Scalar(value)
 
 
-# Into shapes ----------------------------------------------------------------------------------------------------------------------------
+# Into shapes --------------------------------------------------------------------------------------
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What a path leads to. `missing`: it can't be there, and why (with a mend); `unsure`: it need not be there, and why. `null`: what it is sought in may be null."""
+    """What a path leads to.
+
+    `missing`: it can't be there, and why (with a mend); `unsure`: it need not be there, and why.
+    `null`: what it is sought in may be null.
+    """
 
     shape: Shape = ANYTHING
     missing: str = ""
@@ -141,7 +148,9 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def follow(shape: Shape, segments: Segments, label: str) -> Found:
-    """Follow names and places into a shape; `label` is what the shape itself is called, for messages."""
+    """Follow names and places into a shape; `label` is what the shape itself is called, for
+    messages.
+    """
     first = Found()
     for segment in segments:
         found = _step(shape, segment, label)

@@ -1,11 +1,15 @@
-"""The read model: a local SQLite file that answers what the tools ask, and catches up from the broker by offset.
+"""The read model: a local SQLite file that answers what the tools ask, and catches up from the
+broker by offset.
 
-Owns when the file is read from the broker and how far. A command opens it, catches up to the ends as of its start (what is new since the last
-command, never a full scan), queries, and closes. Several commands may do so at once on one file: a batch is written only onto the
-position that it follows, in one short transaction, so that what one process has already taken in the other passes over.
+Owns when the file is read from the broker and how far. A command opens it, catches up to the ends
+as of its start (what is new since the last command, never a full scan), queries, and closes.
+Several commands may do so at once on one file: a batch is written only onto the position that it
+follows, in one short transaction, so that what one process has already taken in the other passes
+over.
 
-The broker behind the file may be another than last time (a data folder deleted, a cluster made anew under its old name). It is found out by the last
-log record of each partition that the file has taken in: if the broker does not hold just that one at its offset, the file starts over.
+The broker behind the file may be another than last time (a data folder deleted, a cluster made anew
+under its old name). It is found out by the last log record of each partition that the file has
+taken in: if the broker does not hold just that one at its offset, the file starts over.
 """
 
 import asyncio
@@ -31,15 +35,20 @@ SILENCE_S: Final = 30.0  # without a record that the broker says it has
 
 
 class ReadModel:
-    """An open file and the broker that it follows. Use it as an async context manager; not safe for threads.
+    """An open file and the broker that it follows.
 
-    `db` is for queries (`mesh.inspection.read_model.queries`); they see the file as of the last `catch_up`.
+    Use it as an async context manager; not safe for threads.
+
+    `db` is for queries (`mesh.inspection.read_model.queries`); they see the file as of the last
+    `catch_up`.
     """
 
     def __init__(
         self, broker: Broker, topics: Topics, path: Path, *, on_progress: Callable[[int], None] | None = None
     ) -> None:
-        """`on_progress` is called with the number of records that are still to be read, now and then."""
+        """`on_progress` is called with the number of records that are still to be read, now and
+        then.
+        """
         self._broker = broker
         self._topics = topics
         self._path = path
@@ -73,8 +82,8 @@ class ReadModel:
     async def catch_up(self) -> None:
         """Take in everything that the broker had when this was called.
 
-        Raises `NotFound` where the broker holds no mesh of this prefix, `BrokerUnavailable` where it does not answer, `UnknownFormat`
-        where a newer version wrote the log.
+        Raises `NotFound` where the broker holds no mesh of this prefix, `BrokerUnavailable` where
+        it does not answer, `UnknownFormat` where a newer version wrote the log.
         """
         try:
             await self._catch_up()
@@ -83,7 +92,9 @@ class ReadModel:
             await self._catch_up()
 
     async def wait_until(self, found: Callable[[], Found | None], *, timeout_s: float) -> Found | None:
-        """Follow the broker until `found()` is not None; None if that takes longer than `timeout_s`."""
+        """Follow the broker until `found()` is not None; None if that takes longer than
+        `timeout_s`.
+        """
         deadline = time.monotonic() + timeout_s
         await self.catch_up()
         while (value := found()) is None:
@@ -138,13 +149,17 @@ class ReadModel:
         return left | {tp: left.get(tp, 0) for tp in self._checked}
 
     async def _still_held(self, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        """Without the partitions whose unread records the broker has dropped since: nothing will come of them."""
+        """Without the partitions whose unread records the broker has dropped since: nothing will
+        come of them.
+        """
         behind = [tp for tp in self._left(ends) if tp.topic != self._topics.log]
         begins = await self._broker.begin_offsets(behind) if behind else {}
         return {tp: end for tp, end in ends.items() if begins.get(tp) != end}
 
     async def _place_reader(self) -> Reader:
-        """The reader, from the file's positions on; of each log partition it reads the last record again."""
+        """The reader, from the file's positions on; of each log partition it reads the last record
+        again.
+        """
         if self._reader is None:
             self._reader = await self._broker.reader()
         self._generation = generation(self.db)

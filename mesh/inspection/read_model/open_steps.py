@@ -1,7 +1,8 @@
 """The rows of a live workflow's steps that are under way: what `mesh status` counts and judges.
 
-Owns which steps have a row, and what is in it. A for-each may have ten thousand items under way, and its rows are written anew with every batch of the log: items that move by themselves share
-one row for each agent, and those alone that wait for an operator have their own.
+Owns which steps have a row, and what is in it. A for-each may have ten thousand items under way,
+and its rows are written anew with every batch of the log: items that move by themselves share one
+row for each agent, and those alone that wait for an operator have their own.
 """
 
 from collections.abc import Iterator
@@ -10,11 +11,15 @@ from typing import Final, NamedTuple
 from mesh.core import ids
 from mesh.core.state import FINISHED, StepState, Workflow
 
-_ASIDE: Final = frozenset({*FINISHED, "again"})  # nothing is awaited there: it is settled, or its needs are not
+# nothing is awaited there: it is settled, or its needs are not
+_ASIDE: Final = frozenset({*FINISHED, "again"})
 
 
 class OpenRow(NamedTuple):
-    """The columns of `open_steps`, in their order. `alike`: how many items it stands for; `settled`, `total`: of a for-each."""
+    """The columns of `open_steps`, in their order.
+
+    `alike`: how many items it stands for; `settled`, `total`: of a for-each.
+    """
 
     workflow_id: str
     step: str

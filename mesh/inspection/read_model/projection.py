@@ -1,10 +1,11 @@
 """Records to rows: what one batch of records changes in the read model's file.
 
-Owns the fold of the log into the file (with the same code that owners fold with) and the reading of the other topics. It must not read from the
-broker or open transactions: `mesh.inspection.read_model.model` does, and calls `Folder.apply` inside one.
+Owns the fold of the log into the file (with the same code that owners fold with) and the reading of
+the other topics. It must not read from the broker or open transactions:
+`mesh.inspection.read_model.model` does, and calls `Folder.apply` inside one.
 
-Of a partition's state the file keeps every workflow as a row of its own, and only those that a batch touches are loaded for it: a decision
-touches its own workflow and no other.
+Of a partition's state the file keeps every workflow as a row of its own, and only those that a
+batch touches are loaded for it: a decision touches its own workflow and no other.
 """
 
 from collections.abc import Iterable, Sequence
@@ -44,7 +45,9 @@ _encode_json: Final = msgspec.json.Encoder().encode
 
 
 def record_digest(record: Record) -> bytes:
-    """By this the read model knows at its next start that the broker still holds the log it has folded."""
+    """By this the read model knows at its next start that the broker still holds the log it has
+    folded.
+    """
     return sha256(record.value or b"").digest()[:16]
 
 
@@ -57,11 +60,16 @@ class Folder:
         self._folds: dict[int, PartitionFold] = {}
 
     def forget(self) -> None:
-        """Drop what is kept in memory: another process moved the file on, or a transaction did not end."""
+        """Drop what is kept in memory: another process moved the file on, or a transaction did not
+        end.
+        """
         self._folds.clear()
 
     def apply(self, topic: str, partition: int, records: Sequence[Record]) -> None:
-        """Take in consecutive records of one partition, all of them after what the file has. Raises `UnknownFormat` for a newer log."""
+        """Take in consecutive records of one partition, all of them after what the file has.
+
+        Raises `UnknownFormat` for a newer log.
+        """
         topics = self._topics
         if topic == topics.log:
             self._apply_log(partition, records)
@@ -72,7 +80,7 @@ class Folder:
         elif topic == topics.agents:
             self._apply_cards(records)
 
-    # The log ------------------------------------------------------------------------------------------------------
+    # The log --------------------------------------------------------------------------------------
 
     def _apply_log(self, partition: int, records: Sequence[Record]) -> None:
         fold = self._fold(partition, records[0].offset)
@@ -258,7 +266,7 @@ class Folder:
             "UPDATE partitions SET meta = ? WHERE partition = ?", (encode_meta(fold.state), fold.partition)
         )
 
-    # The other topics -----------------------------------------------------------------------------------------------
+    # The other topics -----------------------------------------------------------------------------
 
     def _apply_events(self, records: Sequence[Record]) -> None:
         self._db.executemany(

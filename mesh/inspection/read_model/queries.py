@@ -1,4 +1,7 @@
-"""What the tools ask of the read model, as values. Reads only; the file is as of the last `ReadModel.catch_up`."""
+"""What the tools ask of the read model, as values.
+
+Reads only; the file is as of the last `ReadModel.catch_up`.
+"""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -31,9 +34,12 @@ class WorkflowRow(_Row, frozen=True, array_like=True):
 
 
 class OpenStep(_Row, frozen=True, array_like=True):
-    """A step of a live workflow that has begun and not ended. `status`: running, retrying, asking, calling, waiting, iterating, held, incident.
+    """A step of a live workflow that has begun and not ended.
 
-    The items of a for-each that run on one agent, or are to be retried, are one: `alike` of them, with the oldest one's `since_ms`. `settled`, `total`: a for-each's items.
+    `status`: running, retrying, asking, calling, waiting, iterating, held, incident.
+
+    The items of a for-each that run on one agent, or are to be retried, are one: `alike` of them,
+    with the oldest one's `since_ms`. `settled`, `total`: a for-each's items.
     """
 
     workflow_id: str
@@ -54,7 +60,10 @@ class OpenStep(_Row, frozen=True, array_like=True):
 
 
 class Awaited(_Row, frozen=True, array_like=True):
-    """How many steps wait for events of one type, and which of them has waited longest. `timed`: those that have a time-out."""
+    """How many steps wait for events of one type, and which of them has waited longest.
+
+    `timed`: those that have a time-out.
+    """
 
     type: str
     count: int
@@ -72,7 +81,10 @@ class TimelineEntry(_Row, frozen=True, array_like=True):
 
 
 class EventRow(_Row, frozen=True, array_like=True):
-    """A record of `mesh.events`. `problem`: why it is no CloudEvent; then `event_id` is its place."""
+    """A record of `mesh.events`.
+
+    `problem`: why it is no CloudEvent; then `event_id` is its place.
+    """
 
     topic: str
     partition: int
@@ -139,7 +151,10 @@ class DeadLetterRow(_Row, frozen=True, array_like=True):
 
 
 class PartitionRow(_Row, frozen=True, array_like=True):
-    """`positions`: by input topic the next offset that its owner will read. `meta`: the fold's own bytes."""
+    """`positions`: by input topic the next offset that its owner will read.
+
+    `meta`: the fold's own bytes.
+    """
 
     partition: int
     owner: str
@@ -183,7 +198,7 @@ _THERE: Final = "NOT (forgotten AND status = 'expected')"
 """What never had a run is gone with its last event."""
 
 
-# Workflows ---------------------------------------------------------------------------------------------------------------------------
+# Workflows ----------------------------------------------------------------------------------------
 
 
 def workflows(
@@ -194,7 +209,11 @@ def workflows(
     limit: int = 50,
     built_in: bool = False,
 ) -> list[WorkflowRow]:
-    """The last changed first; with `built_in` those of the mesh itself too, as long as there is something to them. `status` may also be `incident`: live ones that wait for an operator."""
+    """The last changed first; with `built_in` those of the mesh itself too, as long as there is
+    something to them.
+
+    `status` may also be `incident`: live ones that wait for an operator.
+    """
     where, values = [f"({_NO_BUILT_IN} OR forgotten = 0)" if built_in else _NO_BUILT_IN, _THERE], []
     if status == "incident":
         where.append("incidents > 0")
@@ -217,7 +236,9 @@ def workflow_ids(db: apsw.Connection, part: str) -> list[str]:
 
 
 def workflow_state(db: apsw.Connection, workflow_id: str, *, remembered: bool = False) -> Workflow | None:
-    """As the fold of the log gives it; of one whose memory has ended the last state, or with `remembered` None."""
+    """As the fold of the log gives it; of one whose memory has ended the last state, or with
+    `remembered` None.
+    """
     there = " AND NOT forgotten" if remembered else ""
     row = select_one(db, f"SELECT state FROM workflows WHERE workflow_id = ?{there}", workflow_id)  # noqa: S608 - constants only
     return decode_workflow(row[0]) if row else None
@@ -257,14 +278,18 @@ def awaited_events(db: apsw.Connection, *, limit: int = 20) -> list[Awaited]:
 
 
 def overdue_steps(db: apsw.Connection, before_ms: int) -> tuple[int, int]:
-    """Steps whose time (a time-out, a retry, a deadline, a wait's end) came before this, and the first of these times."""
+    """Steps whose time (a time-out, a retry, a deadline, a wait's end) came before this, and the
+    first of these times.
+    """
     sql = "SELECT coalesce(sum(alike), 0), coalesce(min(due_at_ms), 0) FROM open_steps WHERE due_at_ms < ?"
     count, first_ms = select_one(db, sql, before_ms)
     return count, first_ms
 
 
 def halted_iterations(db: apsw.Connection, *, limit: int = 20) -> list[OpenStep]:
-    """For-each steps that wait for an operator alone: an item has an incident, and no other is with an agent or to be retried."""
+    """For-each steps that wait for an operator alone: an item has an incident, and no other is with
+    an agent or to be retried.
+    """
     sql = (
         f"SELECT {_STEP} FROM open_steps AS each WHERE status = 'iterating'"  # noqa: S608 - constants only
         " AND EXISTS (SELECT 1 FROM open_steps AS item WHERE item.workflow_id = each.workflow_id AND item.status = 'incident'"
@@ -293,7 +318,9 @@ def decisions_citing(db: apsw.Connection, topic: str, partition: int, offset: in
 
 
 def decisions_after(db: apsw.Connection, row: int, *, limit: int = 1_000) -> list[tuple[int, TimelineEntry]]:
-    """All workflows' decisions that the file took in after the one with this row number (0: from the first), with their own row numbers."""
+    """All workflows' decisions that the file took in after the one with this row number (0: from
+    the first), with their own row numbers.
+    """
     sql = "SELECT partition, log_offset, run_id, record, rowid FROM decisions WHERE rowid > ? ORDER BY rowid LIMIT ?"
     rows = select(db, sql, row, limit)
     return list(zip((found[4] for found in rows), _timeline([found[:4] for found in rows]), strict=True))
@@ -303,11 +330,14 @@ def _timeline(rows: Sequence[Any]) -> list[TimelineEntry]:
     return [TimelineEntry(partition, offset, run, _decode_decision(record)) for partition, offset, run, record in rows]
 
 
-# Events -------------------------------------------------------------------------------------------------------------------------------
+# Events -------------------------------------------------------------------------------------------
 
 
 def events_by_id(db: apsw.Connection, event_id: str) -> list[EventRow]:
-    """Events with this id: several sources may use one, and upstream may send one twice. Else those whose id begins so; at most 20."""
+    """Events with this id: several sources may use one, and upstream may send one twice.
+
+    Else those whose id begins so; at most 20.
+    """
     sql = f"SELECT {_EVENT} FROM events WHERE event_id {{}} ORDER BY at_ms, event_offset LIMIT 20"  # noqa: S608 - constants only
     rows = select(db, sql.format("= ?"), event_id)
     if not rows:
@@ -335,7 +365,7 @@ def count_events(db: apsw.Connection, events_topic: str) -> dict[str, int]:
     }
 
 
-# Approvals and commands -------------------------------------------------------------------------------------------------------------
+# Approvals and commands ---------------------------------------------------------------------------
 
 
 def approvals(
@@ -372,7 +402,7 @@ def command(db: apsw.Connection, command_id: str) -> CommandRow | None:
     return CommandRow(*row) if row else None
 
 
-# The mesh itself ------------------------------------------------------------------------------------------------------------------------
+# The mesh itself ----------------------------------------------------------------------------------
 
 
 def dead_letters(

@@ -1,7 +1,8 @@
 """The read model's file: its tables, and how it is opened.
 
-Owns the schema. The file is a cache of what the broker holds: it may be deleted at any time, and one that is damaged or of another version is
-deleted and made anew. Several processes may use it at once; each write is one short transaction, under SQLite's own lock.
+Owns the schema. The file is a cache of what the broker holds: it may be deleted at any time, and
+one that is damaged or of another version is deleted and made anew. Several processes may use it at
+once; each write is one short transaction, under SQLite's own lock.
 """
 
 from collections.abc import Iterator
@@ -62,7 +63,9 @@ CREATE TABLE cards (name TEXT, instance TEXT, renewed_at_ms INTEGER NOT NULL, ca
 
 
 def model_path(data_dir: Path, broker_url: str, prefix: str) -> Path:
-    """One file for each mesh and each version of the schema, so that two versions of the tools side by side leave each other alone."""
+    """One file for each mesh and each version of the schema, so that two versions of the tools side
+    by side leave each other alone.
+    """
     mesh = sha256(f"{broker_url}\n{prefix}".encode()).hexdigest()[:12]
     return data_dir / f"read-model-v{SCHEMA_VERSION}-{mesh}.sqlite"
 
@@ -96,7 +99,10 @@ def _connect(path: Path) -> apsw.Connection:
 
 
 def wipe(connection: apsw.Connection) -> None:
-    """Forget everything: the broker behind it is another one than it was. Call it outside a transaction."""
+    """Forget everything: the broker behind it is another one than it was.
+
+    Call it outside a transaction.
+    """
     with transaction(connection):
         _make_tables(connection)
 
@@ -129,7 +135,9 @@ def select_one(connection: apsw.Connection, sql: str, *values: Any) -> Any:
 
 @contextmanager
 def transaction(connection: apsw.Connection) -> Iterator[None]:
-    """A write transaction, whose lock is taken at once, so that what is read in it still holds when it is written."""
+    """A write transaction, whose lock is taken at once, so that what is read in it still holds when
+    it is written.
+    """
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield

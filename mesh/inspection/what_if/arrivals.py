@@ -1,4 +1,6 @@
-"""Events from outside: which of those that came to the run come to it by the new rules, by its key or by an alias, and when."""
+"""Events from outside: which of those that came to the run come to it by the new rules, by its key
+or by an alias, and when.
+"""
 
 from typing import Any, NamedTuple
 
@@ -17,10 +19,13 @@ class Arrival(NamedTuple):
 
 
 class Arrivals:
-    """An event that comes by an alias comes when it did, and not before the alias is the run's: until then the alias keeps it."""
+    """An event that comes by an alias comes when it did, and not before the alias is the run's:
+    until then the alias keeps it.
+    """
 
     def __init__(self, run: Run, route: Route) -> None:
-        self.elsewhere: set[tuple[str, str]] = set()  # events that the new rules find another workflow for
+        # events that the new rules find another workflow for
+        self.elsewhere: set[tuple[str, str]] = set()
         self._run = run
         self._route = route
         self._index = RouteIndex([route])

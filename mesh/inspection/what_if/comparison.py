@@ -1,4 +1,6 @@
-"""What a run came to under the old rules and under the new: decisions step by step, without their times, and the first that differs of each step."""
+"""What a run came to under the old rules and under the new: decisions step by step, without their
+times, and the first that differs of each step.
+"""
 
 from collections.abc import Iterator
 from itertools import zip_longest
@@ -21,7 +23,10 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """The first decision of a step that is not the same. None: there is none. `fields`: what differs in it."""
+    """The first decision of a step that is not the same.
+
+    None: there is none. `fields`: what differs in it.
+    """
 
     step: str
     before: Fact | None
@@ -150,7 +155,9 @@ def _difference(step: str, before: list[Fact], after: list[Fact], *, complete: b
 
 
 def _by_time(found: list[Difference], before: list[Fact], after: list[Fact]) -> list[Difference]:
-    """By where they stand in the new decisions; those that only the old ones have, by where they stood there."""
+    """By where they stand in the new decisions; those that only the old ones have, by where they
+    stood there.
+    """
 
     def place(one: Difference) -> tuple[int, int]:
         facts, fact = (after, one.after) if one.after is not None else (before, one.before)

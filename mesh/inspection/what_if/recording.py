@@ -1,7 +1,10 @@
-"""Recordings: what a run of a workflow was given, read off its decisions, for who plays it again (`mesh.inspection.what_if`).
+"""Recordings: what a run of a workflow was given, read off its decisions, for who plays it again
+(`mesh.inspection.what_if`).
 
-Owns the reading. Of a task, a call, a question, an alias that a step asked for and an incident it knows what came of it and after how long; of cancels and of events from outside, when they came. The log has no input that changed nothing (a repeated result, a
-refused answer, an event that no step waited for): what hangs on one is not known.
+Owns the reading. Of a task, a call, a question, an alias that a step asked for and an incident it
+knows what came of it and after how long; of cancels and of events from outside, when they came. The
+log has no input that changed nothing (a repeated result, a refused answer, an event that no step
+waited for): what hangs on one is not known.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +18,10 @@ from mesh.core.inputs import HandOver
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """One run as the log has it: its decisions, the start first. `before`: decisions to keep events for it before it started."""
+    """One run as the log has it: its decisions, the start first.
+
+    `before`: decisions to keep events for it before it started.
+    """
 
     workflow_id: str
     started: ev.WorkflowStarted
@@ -54,14 +60,18 @@ Outcome = ev.TaskSucceeded | ev.TaskFailed | ev.TaskHandedOver | ev.CallSucceede
 
 
 class Attempt(msgspec.Struct):
-    """One attempt at a task or a call. `outcomes`: one that was given up may have succeeded later.
+    """One attempt at a task or a call.
 
-    `was_read_late_ms`: by how much the first outcome, which was in time, was read after the time-out; others are as much nearer.
+    `outcomes`: one that was given up may have succeeded later.
+
+    `was_read_late_ms`: by how much the first outcome, which was in time, was read after the
+    time-out; others are as much nearer.
     """
 
     made: ev.TaskDispatched | ev.CallMade
     at_ms: int
-    outcomes: list[tuple[int, int, bool, Outcome]] = msgspec.field(default_factory=list)  # see `Recording`
+    # see `Recording`
+    outcomes: list[tuple[int, int, bool, Outcome]] = msgspec.field(default_factory=list)
     was_read_late_ms: int = 0
     handed: HandOver | None = None
 
@@ -112,7 +122,10 @@ class Offered(msgspec.Struct):
 
 
 class Reported(msgspec.Struct):
-    """What a call has taken that nobody waited for any more. `parked`: its end was set aside, so that it does not say."""
+    """What a call has taken that nobody waited for any more.
+
+    `parked`: its end was set aside, so that it does not say.
+    """
 
     after_ms: int
     order: int
@@ -121,9 +134,12 @@ class Reported(msgspec.Struct):
 
 
 class Recording:
-    """What a run was given. `order`: of decisions, for what came in one millisecond.
+    """What a run was given.
 
-    Of an outcome: after how long it came, its order, and whether a timer of the same millisecond came before.
+    `order`: of decisions, for what came in one millisecond.
+
+    Of an outcome: after how long it came, its order, and whether a timer of the same millisecond
+    came before.
     """
 
     def __init__(self, run: Run) -> None:
@@ -136,7 +152,8 @@ class Recording:
         self.claims: dict[str, list[Claim]] = {}  # by alias
         self.offered: list[Offered] = []
         self.called: dict[str, str] = {}  # route -> digest
-        self.reported: dict[tuple[str, int], Reported] = {}  # of calls that nobody waited for, by task and number
+        # of calls that nobody waited for, by task and number
+        self.reported: dict[tuple[str, int], Reported] = {}
         self.queued: dict[tuple[str, int], int] = {}  # by task and number: since when
         self.granted: dict[tuple[str, int], tuple[int, int]] = {}  # after how long, and its order
         self.denied: dict[tuple[str, int], tuple[int, int, ev.IncidentRaised]] = {}
@@ -233,7 +250,9 @@ class Recording:
                 pass
 
     def _of_operators(self, event: ev.Event, decision: ev.Decision, order: int) -> None:
-        """What an operator did about an incident is kept with it, a cancel for itself; a migration not at all, since the whole run is played by one version."""
+        """What an operator did about an incident is kept with it, a cancel for itself; a migration
+        not at all, since the whole run is played by one version.
+        """
         match event:
             case ev.IncidentRaised():
                 self.incidents.setdefault(event.step, []).append(Stuck(decision.at_ms))

@@ -1,4 +1,6 @@
-"""One rehearsal: whether the new rules start the run at all, how it goes in the sandbox, and what differs."""
+"""One rehearsal: whether the new rules start the run at all, how it goes in the sandbox, and what
+differs.
+"""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -20,7 +22,10 @@ class Unknown(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rehearsal(msgspec.Struct, frozen=True, kw_only=True):
-    """`verdict` unknown: nothing differs as far as it can be known. `before`, `after`: the workflow's status, `after` None where it is unknown."""
+    """`verdict` unknown: nothing differs as far as it can be known.
+
+    `before`, `after`: the workflow's status, `after` None where it is unknown.
+    """
 
     workflow_id: str
     run_id: str
@@ -34,7 +39,10 @@ class Rehearsal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def rehearse(run: Run, route: Route, roles: Mapping[str, frozenset[str]] | None = None) -> Rehearsal:
-    """The run under `route`. `roles`: person to roles; None: whoever answered has the role that they had."""
+    """The run under `route`.
+
+    `roles`: person to roles; None: whoever answered has the role that they had.
+    """
     refusal = _refusal(run, route)
     if refusal is not None:
         started = Fact(step="", what="started", detail={"workflow": run.workflow_id})

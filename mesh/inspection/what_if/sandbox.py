@@ -50,7 +50,9 @@ class _SetAside(NamedTuple):
 
 
 class _Given(NamedTuple):
-    """`is_late`: it was given to what had become of a deadline, so that one of the same millisecond comes first."""
+    """`is_late`: it was given to what had become of a deadline, so that one of the same millisecond
+    comes first.
+    """
 
     at_ms: int
     order: int
@@ -90,7 +92,9 @@ class Sandbox:
         self._inputs: list[_Given] = []
 
     def play(self) -> None:
-        """To its end: there are only so many recorded inputs, and time comes only to what was recorded, or needs nobody."""
+        """To its end: there are only so many recorded inputs, and time comes only to what was
+        recorded, or needs nobody.
+        """
         self._start()
         while self.ended is None and (given := self._next()) is not None:
             self._give(given)
@@ -138,7 +142,10 @@ class Sandbox:
         heapq.heappush(self._inputs, _Given(at_ms, order, next(self._tie), is_late, given))
 
     def _next(self) -> Input | _SetAside | None:
-        """The next input or timer; what came by a deadline beats it. What is still to come of a run that goes on is nobody's to know."""
+        """The next input or timer; what came by a deadline beats it.
+
+        What is still to come of a run that goes on is nobody's to know.
+        """
         timer = min(self._timers(), default=None)
         if self._inputs and (timer is None or _beats(self._inputs[0], timer)):
             first = heapq.heappop(self._inputs)
@@ -275,7 +282,11 @@ class Sandbox:
             self.open.discard(place)
 
     def _grant(self, event: ev.SlotRequested) -> None:
-        """After as long as it took; at once where it never waited, since nobody else is in the sandbox. Once, if it is under several limits."""
+        """After as long as it took; at once where it never waited, since nobody else is in the
+        sandbox.
+
+        Once, if it is under several limits.
+        """
         key = (event.task_id, event.attempt)
         if key in self.recorded.denied:
             self._deny(event, *self.recorded.denied[key])
@@ -288,7 +299,9 @@ class Sandbox:
         self._push(self.now_ms + after_ms, order, slot_input(self.run.workflow_id, event, self.now_ms))
 
     def _deny(self, event: ev.SlotRequested, after_ms: int, order: int, incident: ev.IncidentRaised) -> None:
-        """It could not be asked for: as it was; whatever else got lost between the two is not lost again."""
+        """It could not be asked for: as it was; whatever else got lost between the two is not lost
+        again.
+        """
         if incident.kind != "limit":
             self.unknown[event.step] = f"its slot could not be asked for: {incident.message}"
             return
@@ -296,7 +309,9 @@ class Sandbox:
         self._push(self.now_ms + after_ms, order, given)
 
     def _report(self, event: ev.CallWithdrawn | ev.CallFailed) -> None:
-        """What a call has taken that nobody waits for, where the recording was told of it: after as long."""
+        """What a call has taken that nobody waits for, where the recording was told of it: after as
+        long.
+        """
         reported = self.recorded.reported.get((event.task_id, event.attempt))
         if reported is None:
             return
@@ -365,7 +380,9 @@ class Sandbox:
         return waits[at] if at < len(waits) else None
 
     def _miss(self) -> None:
-        """A step that had the event by now in the recording, and goes on waiting for one of its type: which others came is not known."""
+        """A step that had the event by now in the recording, and goes on waiting for one of its
+        type: which others came is not known.
+        """
         for name, number in self._waited.items():
             state, waits = self.workflow.steps.get(name) if self.workflow is not None else None, self.recorded.waits
             wait = waits[name][number - 1] if number <= len(waits.get(name, ())) else None

@@ -1,4 +1,6 @@
-"""Why nothing is known of an attempt from here on: the recording has no result for what the new rules ask, or of a wait as long as theirs."""
+"""Why nothing is known of an attempt from here on: the recording has no result for what the new
+rules ask, or of a wait as long as theirs.
+"""
 
 import re
 from typing import Final
@@ -68,7 +70,9 @@ def is_time_out(outcome: Outcome) -> bool:
 
 
 def _waited_longer_for(periods: Periods | None, attempt: Attempt, failed: TaskFailed | CallFailed) -> str:
-    """The time-out that the attempt failed by, for want of a sign of life that the new rules would have waited for; empty if that is not so."""
+    """The time-out that the attempt failed by, for want of a sign of life that the new rules would
+    have waited for; empty if that is not so.
+    """
     if not isinstance(attempt.made, TaskDispatched) or attempt.made.periods is None:
         return ""
     before_s, now_s = attempt.made.periods.of(failed.kind), periods.of(failed.kind) if periods is not None else None

@@ -1,7 +1,9 @@
-"""CEL's common shapes as Python closures: twenty times as fast as the library, and with messages that name the missing path.
+"""CEL's common shapes as Python closures: twenty times as fast as the library, and with messages
+that name the missing path.
 
-Owns the meaning of paths, comparisons, logic, `in`, sums, products and the string predicates. What it does not cover (`closure` gives None) runs in the CEL
-library; a property test holds the two equal. `compiler` is its only caller.
+Owns the meaning of paths, comparisons, logic, `in`, sums, products and the string predicates. What
+it does not cover (`closure` gives None) runs in the CEL library; a property test holds the two
+equal. `compiler` is its only caller.
 
 CEL's rules that Python has not:
 - no truthiness: `&&`, `||`, `!` and `?` take true and false alone;
@@ -49,7 +51,10 @@ class _Uncovered(Exception):
 
 
 def closure(node: Node, source: str) -> Closure | None:
-    """The expression as a function of the scope; None where only the library knows how. It raises `ExpressionError`."""
+    """The expression as a function of the scope; None where only the library knows how.
+
+    It raises `ExpressionError`.
+    """
     try:
         return _Compiler(source).compile(node)
     except _Uncovered:
@@ -146,7 +151,7 @@ class _Compiler:
             case _:  # bytes and unsigned numbers
                 raise _Uncovered
 
-    # --- reading ---------------------------------------------------------------------------------------------------------------------
+    # --- reading ----------------------------------------------------------------------------------
 
     def path(self, segments: Segments) -> Closure:
         def lost(scope: Scope) -> ExpressionError:
@@ -162,7 +167,8 @@ class _Compiler:
 
         if any(isinstance(segment, int) for segment in segments):
             return followed
-        # Only an object takes a string in brackets: with any other value, Python raises what is caught here.
+        # Only an object takes a string in brackets: with any other value, Python raises what is
+        # caught here.
         match segments:
             case (first, second, third):
 
@@ -220,7 +226,7 @@ class _Compiler:
 
         return tested
 
-    # --- values ----------------------------------------------------------------------------------------------------------------------
+    # --- values -----------------------------------------------------------------------------------
 
     def list_of(self, items: tuple[Node, ...]) -> Closure:
         parts = [self.compile(item) for item in items]
@@ -267,7 +273,7 @@ class _Compiler:
 
         return predicted
 
-    # --- comparing -------------------------------------------------------------------------------------------------------------------
+    # --- comparing --------------------------------------------------------------------------------
 
     def binary(self, node: Binary) -> Closure:
         if node.op in ("==", "!="):
@@ -318,7 +324,7 @@ class _Compiler:
 
         return contained
 
-    # --- computing -------------------------------------------------------------------------------------------------------------------
+    # --- computing --------------------------------------------------------------------------------
 
     def sum(self, node: Binary) -> Closure:
         left, right, op = self.compile(node.left), self.compile(node.right), node.op
@@ -360,7 +366,7 @@ class _Compiler:
 
         return negated
 
-    # --- logic -----------------------------------------------------------------------------------------------------------------------
+    # --- logic ------------------------------------------------------------------------------------
 
     def mistyped(self, what: str, value: Any) -> ExpressionError:
         return self.error(f"{what} must be true or false, not {kind_of(value)}")

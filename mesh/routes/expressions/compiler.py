@@ -1,8 +1,9 @@
 """Expressions and templates: compile once when a route is loaded, evaluate for every event.
 
-Owns `Expression` and `Template` of `mesh.core.route`: CEL in `if:`, and JSON values whose strings may hold `${{ expression }}`. The simple shapes run as closures
-(`closures`), the rest in the CEL library (`library`). `mesh.routes.compiler` calls it; `decide` and `matching` evaluate what it made. It must not know what
-names a route has: `reads` tells its callers.
+Owns `Expression` and `Template` of `mesh.core.route`: CEL in `if:`, and JSON values whose strings
+may hold `${{ expression }}`. The simple shapes run as closures (`closures`), the rest in the CEL
+library (`library`). `mesh.routes.compiler` calls it; `decide` and `matching` evaluate what it made.
+It must not know what names a route has: `reads` tells its callers.
 
 A constant's value is shared, not copied: values are never changed in place.
 """
@@ -69,11 +70,13 @@ def compile_expression(source: str) -> CompiledExpression:
     return CompiledExpression(source, run, found, native=True)
 
 
-# --- templates -----------------------------------------------------------------------------------------------------------------------
+# --- templates ------------------------------------------------------------------------------------
 
 
 class TemplateRead:
-    """One place where a template reads a path: `path` leads to the string, `column` counts from 1 in it."""
+    """One place where a template reads a path: `path` leads to the string, `column` counts from 1
+    in it.
+    """
 
     __slots__ = ("path", "read", "text")
 
@@ -84,7 +87,11 @@ class TemplateRead:
 
 
 class CompiledTemplate:
-    """A `Template`. Equal to any other of the same source. `whole`: the expression that it is, if it is one and nothing else."""
+    """A `Template`.
+
+    Equal to any other of the same source. `whole`: the expression that it is, if it is one and
+    nothing else.
+    """
 
     __slots__ = ("paths", "reads", "render", "source", "whole")
 
@@ -110,7 +117,10 @@ class CompiledTemplate:
 
 
 def compile_template(source: Any) -> CompiledTemplate:
-    """Compile a JSON value. Raises `ExpressionSyntaxError` with the column in the string, the string and the path to it."""
+    """Compile a JSON value.
+
+    Raises `ExpressionSyntaxError` with the column in the string, the string and the path to it.
+    """
     builder = _Builder()
     part = builder.value(source, ())
     if not isinstance(part, _Dynamic):
@@ -222,7 +232,9 @@ def _constant(value: Any) -> Callable[[Scope], Any]:
 
 
 def _closing(source: str, start: int) -> int:
-    """Where the `}}` stands that closes the expression begun at `start`: not in a string, not of a map."""
+    """Where the `}}` stands that closes the expression begun at `start`: not in a string, not of a
+    map.
+    """
     depth = 0
     for token in tokenize(source, start):
         if token.text == "{":

@@ -1,8 +1,10 @@
-"""Expressions that only the CEL library can run: conversions, regular expressions, timestamps, `map`, `filter`, `exists` and their like.
+"""Expressions that only the CEL library can run: conversions, regular expressions, timestamps,
+`map`, `filter`, `exists` and their like.
 
-Owns the way there and back: it hands the library no more of the scope than the expression reads, since every value is converted on the way, and turns what
-comes back into JSON values, and errors into `ExpressionError`s that name the missing path. `compiler` is its only caller. The library is loaded at the first
-such expression: it takes a third of a second.
+Owns the way there and back: it hands the library no more of the scope than the expression reads,
+since every value is converted on the way, and turns what comes back into JSON values, and errors
+into `ExpressionError`s that name the missing path. `compiler` is its only caller. The library is
+loaded at the first such expression: it takes a third of a second.
 """
 
 import logging
@@ -25,10 +27,14 @@ _FAULTS: Final = (ArithmeticError, AttributeError, LookupError, RuntimeError, Ty
 
 
 def library_closure(source: str, reads: Sequence[Read]) -> Closure:
-    """The expression as a function of the scope. Raises `ExpressionSyntaxError` for what the library refuses."""
+    """The expression as a function of the scope.
+
+    Raises `ExpressionSyntaxError` for what the library refuses.
+    """
     import cel  # noqa: PLC0415 - loaded when first needed, see above
 
-    logging.getLogger("cel").setLevel(logging.ERROR)  # it warns of each error in a function of ours, and raises it too
+    # it warns of each error in a function of ours, and raises it too
+    logging.getLogger("cel").setLevel(logging.ERROR)
 
     try:
         cel.compile(source)  # for its columns
@@ -105,7 +111,9 @@ def _json(value: Any) -> Any:
 
 
 def _explained(error: Exception, source: str, scope: Scope, reads: Sequence[Read]) -> ExpressionError:
-    """The path that was missing, if one was: the one that the library's `KeyError` or `IndexError` is about, before others."""
+    """The path that was missing, if one was: the one that the library's `KeyError` or `IndexError`
+    is about, before others.
+    """
     shown = source if len(source) <= SHOWN_SOURCE else source[:SHOWN_SOURCE] + "..."
     return ExpressionError(f"{_reason(error, scope, reads)} (in: {shown})")
 

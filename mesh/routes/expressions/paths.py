@@ -1,7 +1,8 @@
 """What an expression reads, and what to say where it is not there.
 
-Owns paths (`steps.classify.labels[0]`): finding them in a tree, writing them down, following them, and the message for one that is missing. It must not
-evaluate anything else. `closures`, `library` and `compiler` call it.
+Owns paths (`steps.classify.labels[0]`): finding them in a tree, writing them down, following them,
+and the message for one that is missing. It must not evaluate anything else. `closures`, `library`
+and `compiler` call it.
 """
 
 import re
@@ -38,7 +39,10 @@ _UNSELECTABLE: Final = frozenset({"true", "false", "null", "in"})
 
 
 class Read(NamedTuple):
-    """One place where an expression reads a path. `column` counts from 1 in its source; `tested`: by `has`, so it need not be there."""
+    """One place where an expression reads a path.
+
+    `column` counts from 1 in its source; `tested`: by `has`, so it need not be there.
+    """
 
     segments: Segments
     column: int
@@ -85,7 +89,9 @@ def segments_of(node: Node) -> Segments | None:
 
 
 def reads(node: Node, bound: frozenset[str] = frozenset()) -> Iterator[Read]:
-    """Every path that the tree may read, as long as it is fixed; not those of variables that a macro binds."""
+    """Every path that the tree may read, as long as it is fixed; not those of variables that a
+    macro binds.
+    """
     segments = segments_of(node)
     if segments is not None:
         if segments[0] not in bound:
@@ -145,7 +151,11 @@ def has_segment(holder: Any, segment: str | int) -> bool:
 
 
 def missing(scope: dict[str, Any], segments: Segments) -> str | None:
-    """Why the path is not there: the shortest part of it that is missing, and what there is instead. None if it is there."""
+    """Why the path is not there: the shortest part of it that is missing, and what there is
+    instead.
+
+    None if it is there.
+    """
     holder: Any = scope
     for at, segment in enumerate(segments):
         if not has_segment(holder, segment):

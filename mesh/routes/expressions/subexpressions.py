@@ -1,6 +1,9 @@
-"""An expression's parts: what each one says, and what it comes to. For whatever explains or checks rules; `decide` never needs it.
+"""An expression's parts: what each one says, and what it comes to.
 
-Owns cutting an expression up where logic joins it. `reachability` asks what a part can come to when little is known, `explanation` what each part came to.
+For whatever explains or checks rules; `decide` never needs it.
+
+Owns cutting an expression up where logic joins it. `reachability` asks what a part can come to when
+little is known, `explanation` what each part came to.
 """
 
 from collections.abc import Iterator
@@ -18,7 +21,11 @@ from mesh.routes.expressions.tokens import tokenize
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """One part of an expression and what it came to: a `value`, or the `error` that kept it from one. `paths`: what a part without parts reads."""
+    """One part of an expression and what it came to: a `value`, or the `error` that kept it from
+    one.
+
+    `paths`: what a part without parts reads.
+    """
 
     text: str
     value: Any = None
@@ -57,7 +64,9 @@ def part_closure(source: str, node: Node) -> Closure:
 
 
 def text_of(source: str, node: Node) -> str:
-    """The part as it is written, with the brackets that belong to it: a node's own place leaves out those around it."""
+    """The part as it is written, with the brackets that belong to it: a node's own place leaves out
+    those around it.
+    """
     start, end = node.start, node.end
     signs = [token for token in tokenize(source) if token.kind == "op" and token.text in ("(", ")")]
     depth = lowest = 0

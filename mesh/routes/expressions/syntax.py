@@ -1,8 +1,9 @@
 """The grammar of expressions: CEL text to a tree, with columns for messages.
 
-Owns the parser and the tree. It takes CEL's grammar (cel-spec, doc/langdef.md) without message literals and optional fields, and knows which
-functions there are, so that a mistake is found when a route is loaded and not when an event comes. It must not evaluate anything: `closures` and
-`library` do. `compiler` is its only caller, besides the two.
+Owns the parser and the tree. It takes CEL's grammar (cel-spec, doc/langdef.md) without message
+literals and optional fields, and knows which functions there are, so that a mistake is found when a
+route is loaded and not when an event comes. It must not evaluate anything: `closures` and `library`
+do. `compiler` is its only caller, besides the two.
 """
 
 from difflib import get_close_matches
@@ -12,7 +13,8 @@ import msgspec
 
 from mesh.routes.expressions.tokens import Token, shown, tokenize, wrong
 
-MAX_TOKENS: Final = 800  # bounds the depth of a chain, and with it the interpreter's stack when it is evaluated
+# bounds the depth of a chain, and with it the interpreter's stack when it is evaluated
+MAX_TOKENS: Final = 800
 MAX_NESTING: Final = 40  # of brackets; the CEL library gives up at 96
 
 
@@ -89,7 +91,7 @@ class Conditional(_Node, frozen=True, kw_only=True):
 
 Node = Constant | Name | Select | Index | Has | Call | ListOf | MapOf | Not | Negate | Binary | Logic | Conditional
 
-# --- words ---------------------------------------------------------------------------------------------------------------------------
+# --- words ----------------------------------------------------------------------------------------
 
 MACROS: Final = {"all": (2,), "exists": (2,), "exists_one": (2,), "filter": (2,), "map": (2, 3)}
 FUNCTIONS: Final = frozenset(
@@ -136,7 +138,7 @@ RESERVED: Final = frozenset(
     )
 ) | {"return", "var", "void", "while"}
 
-# --- grammar -------------------------------------------------------------------------------------------------------------------------
+# --- grammar --------------------------------------------------------------------------------------
 
 _LEVELS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"==", "!=", "<", "<=", ">", ">=", "in"}),

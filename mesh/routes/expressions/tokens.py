@@ -1,7 +1,7 @@
 """The words of expressions: CEL text to tokens, with columns for messages.
 
-Owns the lexer and `ExpressionSyntaxError`. `syntax` makes a tree of the tokens; templates use them to find where an expression ends, and `library` to
-replace a function's name.
+Owns the lexer and `ExpressionSyntaxError`. `syntax` makes a tree of the tokens; templates use them
+to find where an expression ends, and `library` to replace a function's name.
 """
 
 import re
@@ -12,10 +12,12 @@ KEYWORDS: Final = frozenset({"true", "false", "null", "in"})
 
 
 class ExpressionSyntaxError(Exception):
-    """An expression does not hold. `column` counts characters from 1 in the text it was compiled from.
+    """An expression does not hold.
 
-    `message` says what is wrong, `mend` what to write instead; `path` leads to that text inside a template of dicts and lists, `text` is the string it
-    stands in.
+    `column` counts characters from 1 in the text it was compiled from.
+
+    `message` says what is wrong, `mend` what to write instead; `path` leads to that text inside a
+    template of dicts and lists, `text` is the string it stands in.
     """
 
     def __init__(
@@ -82,7 +84,9 @@ def wrong(message: str, start: int, mend: str = "") -> ExpressionSyntaxError:
 
 
 def tokenize(source: str, start: int = 0) -> Iterator[Token]:
-    """The tokens from `start` on, closed by one of kind `end`; raises `ExpressionSyntaxError` where there is none."""
+    """The tokens from `start` on, closed by one of kind `end`; raises `ExpressionSyntaxError` where
+    there is none.
+    """
     at = start
     while at < len(source):
         found = _TOKEN.match(source, at)

@@ -1,8 +1,12 @@
-"""The JSON Schema of a route document, for editors: completion, hovers and red lines while a file is written.
+"""The JSON Schema of a route document, for editors: completion, hovers and red lines while a file
+is written.
 
-Owns no rule: names, keys, bounds, choices and defaults are taken from `mesh.routes.compiler` and the modules it calls, which stay the judge (a schema can't know whether a step exists or an expression
-parses). It promises one direction: what `compile_route` takes, the schema takes. A key that the compiler learns must get its line in a table here, or the schema can't be made.
-A step has its own tables, in `steps`. `mesh routes schema` prints the schema, and docs/route.schema.json is held to it by a test.
+Owns no rule: names, keys, bounds, choices and defaults are taken from `mesh.routes.compiler` and
+the modules it calls, which stay the judge (a schema can't know whether a step exists or an
+expression parses). It promises one direction: what `compile_route` takes, the schema takes. A key
+that the compiler learns must get its line in a table here, or the schema can't be made. A step has
+its own tables, in `steps`. `mesh routes schema` prints the schema, and docs/route.schema.json is
+held to it by a test.
 """
 
 from typing import Final, get_args
@@ -27,11 +31,16 @@ from mesh.routes.schema.values import (
 )
 from mesh.routes.triggers import TRIGGER_KEYS
 
-DIALECT: Final = "http://json-schema.org/draft-07/schema#"  # the newest that editors' YAML support covers as a whole
+# the newest that editors' YAML support covers as a whole
+DIALECT: Final = "http://json-schema.org/draft-07/schema#"
 
 
 def route_schema() -> Schema:
-    """The schema of one document. Raises `KeyError` where the compiler knows a key that no table here describes, or the other way round."""
+    """The schema of one document.
+
+    Raises `KeyError` where the compiler knows a key that no table here describes, or the other way
+    round.
+    """
     return {
         "$schema": DIALECT,
         "title": "Route",

@@ -1,4 +1,8 @@
-"""The JSON Schemas of values in a route: names, choices, durations, numbers, texts, and mappings of them. `route` and `steps` are made of these."""
+"""The JSON Schemas of values in a route: names, choices, durations, numbers, texts, and mappings of
+them.
+
+`route` and `steps` are made of these.
+"""
 
 from typing import Any, Final
 
@@ -15,7 +19,10 @@ _SAMPLES: Final = ("30s", "5m", "24h", "7d")
 
 
 def mapping(keys: tuple[str, ...], shapes: Shapes, *, required: tuple[str, ...] = ()) -> Schema:
-    """`keys`: those that the compiler knows, in their order. Raises `KeyError` where `shapes` describes others."""
+    """`keys`: those that the compiler knows, in their order.
+
+    Raises `KeyError` where `shapes` describes others.
+    """
     if set(keys) != shapes.keys():
         raise KeyError(f"the compiler and the schema know different keys: {sorted(set(keys) ^ shapes.keys())}")
     schema: Schema = {

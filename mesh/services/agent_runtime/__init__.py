@@ -2,7 +2,8 @@
 
     record -> assignment (offsets) -> workers -> call (validate, run, validate) -> replies -> outbox (batches, retries) -> assignment (commit)
 
-`AgentRuntime` is one agent in one process; `run_agents` runs several until a signal. Called by the command line and by tests.
+`AgentRuntime` is one agent in one process; `run_agents` runs several until a signal. Called by the
+command line and by tests.
 """
 
 from mesh.services.agent_runtime.cards import card_of

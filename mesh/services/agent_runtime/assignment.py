@@ -1,7 +1,8 @@
-"""The partitions that this process holds of its agent's topic: what is begun, what is done, what is committed.
+"""The partitions that this process holds of its agent's topic: what is begun, what is done, what is
+committed.
 
-Owns the group's listener and the commits. It must not know handlers or results. `runtime` gives it the records that it polls, and
-every work comes back once: settled, or dropped undone.
+Owns the group's listener and the commits. It must not know handlers or results. `runtime` gives it
+the records that it polls, and every work comes back once: settled, or dropped undone.
 """
 
 import asyncio
@@ -17,7 +18,10 @@ from mesh.services.agent_runtime.work import Share, Work
 
 
 class Assignment:
-    """`held`: works handed out and not come back. `abandon` is told of a work that another member has, or will have."""
+    """`held`: works handed out and not come back.
+
+    `abandon` is told of a work that another member has, or will have.
+    """
 
     def __init__(self, settings: AgentSettings, *, abandon: Callable[[Work], None], log: Any) -> None:
         self.held = 0
@@ -80,7 +84,7 @@ class Assignment:
         except TimeoutError:
             return
 
-    # Membership ------------------------------------------------------------------------------------------------------------------
+    # Membership -----------------------------------------------------------------------------------
 
     async def on_assigned(self, partitions: Mapping[TopicPartition, Committed | None]) -> None:
         for partition, committed in partitions.items():
@@ -101,7 +105,8 @@ class Assignment:
     async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
         leaving = [self._shares[partition] for partition in partitions if partition in self._shares]
         for share in leaving:
-            share.is_released = True  # its waiting tasks are dropped, its running ones may still end
+            # its waiting tasks are dropped, its running ones may still end
+            share.is_released = True
         until_s = _now_s() + self._settings.revoke_drain_s
         while any(share.working for share in leaving) and (left_s := until_s - _now_s()) > 0:
             await self.wait_progress(left_s)
@@ -111,7 +116,9 @@ class Assignment:
         self._log.info("partitions_revoked", partitions=sorted(p.partition for p in partitions))
 
     def reconcile(self, assignment: frozenset[TopicPartition]) -> None:
-        """Let go of what was lost without a word (to a time-out), and of what did not come back in time after a revoke."""
+        """Let go of what was lost without a word (to a time-out), and of what did not come back in
+        time after a revoke.
+        """
         for share in list(self._shares.values()):
             if share.partition in assignment:
                 share.is_seen = True
@@ -133,10 +140,12 @@ class Assignment:
             for work in list(share.working.values()):
                 self._abandon(work)
 
-    # Commits ---------------------------------------------------------------------------------------------------------------------
+    # Commits --------------------------------------------------------------------------------------
 
     async def keep_committed(self) -> None:
-        """Commit what is settled, at once after a pause and then at most every `commit_every_s`, until cancelled."""
+        """Commit what is settled, at once after a pause and then at most every `commit_every_s`,
+        until cancelled.
+        """
         while True:
             await self._commit_due.wait()
             self._commit_due.clear()

@@ -1,7 +1,8 @@
-"""One task through one agent's handler: input from JSON, the call, output to JSON, and what each failure means for a retry.
+"""One task through one agent's handler: input from JSON, the call, output to JSON, and what each
+failure means for a retry.
 
-Owns the mapping of failures to `TaskError`. It must not know a broker: bytes come in a `Task`, bytes or an error go out. Time limits and
-cancelling are the runtime's, which is its only caller.
+Owns the mapping of failures to `TaskError`. It must not know a broker: bytes come in a `Task`,
+bytes or an error go out. Time limits and cancelling are the runtime's, which is its only caller.
 """
 
 from collections.abc import Awaitable, Callable
@@ -44,7 +45,9 @@ class AgentCall:
     async def answer(
         self, task: Task, beat: Callable[[], None] | None = None, usage: dict[str, float] | None = None
     ) -> Answer:
-        """The output as JSON, or why there is none, or who does it instead. Raises nothing but `CancelledError`.
+        """The output as JSON, or why there is none, or who does it instead.
+
+        Raises nothing but `CancelledError`.
 
         `beat`: what a heartbeat of the handler calls. `usage`: where it puts what it takes.
         """
@@ -124,7 +127,9 @@ class AgentCall:
 
 
 def _fields(error: ValidationError) -> str:
-    """`title: Field required; labels.0: Input should be a valid string`; never the values themselves, which may be anybody's secrets."""
+    """`title: Field required; labels.0: Input should be a valid string`; never the values
+    themselves, which may be anybody's secrets.
+    """
     errors = error.errors(include_url=False, include_context=False, include_input=False)
     named = [f"{'.'.join(map(str, one['loc'])) or '(the whole)'}: {one['msg']}" for one in errors[:_MAX_FIELDS]]
     more = len(errors) - len(named)

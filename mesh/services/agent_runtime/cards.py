@@ -1,8 +1,11 @@
-"""An agent's card on the registry topic: put there at start, renewed, withdrawn at a graceful stop. And its registration, which stays.
+"""An agent's card on the registry topic: put there at start, renewed, withdrawn at a graceful stop.
 
-Owns these records. A registry that can't be written to is no reason to stop working: it is logged, and tried again at the next renewal.
-The registration is written at the start and again now and then, so that while two versions of an agent run, the one that outlives the other has the last word on what it can do. A version without
-capabilities withdraws what an older one may have registered.
+And its registration, which stays.
+
+Owns these records. A registry that can't be written to is no reason to stop working: it is logged,
+and tried again at the next renewal. The registration is written at the start and again now and
+then, so that while two versions of an agent run, the one that outlives the other has the last word
+on what it can do. A version without capabilities withdraws what an older one may have registered.
 """
 
 import asyncio
@@ -79,7 +82,9 @@ class CardKeeper:
             await asyncio.sleep(self._every_s)
 
     async def withdraw(self) -> None:
-        """Take the card off; a renewal on its way stays before this, since a later call's records land later."""
+        """Take the card off; a renewal on its way stays before this, since a later call's records
+        land later.
+        """
         self._is_withdrawn = True
         await self._send(withdraw_card(self._card(), topics=self._topics))
 

@@ -1,11 +1,15 @@
-"""Signs of life: what an agent says of the tasks in its hands, where their routes ask for it (docs/adr/0009).
+"""Signs of life: what an agent says of the tasks in its hands, where their routes ask for it
+(docs/adr/0009).
 
-Owns when which sign is due, and the sending. A task that asks for none costs nothing here. Signs are not kept and not sent again: where one is lost, the next one does. `workers` says what begins and ends.
+Owns when which sign is due, and the sending. A task that asks for none costs nothing here. Signs
+are not kept and not sent again: where one is lost, the next one does. `workers` says what begins
+and ends.
 
     started      when the handler begins, and again every third of `start_timeout` (or of `run_timeout`): a router that takes the partition over has not heard the first
     heartbeat    every third of `heartbeat`: for the handler as long as it has not said so itself, and from its first `ctx.heartbeat()` on only where it has called it since the last
 
-They leave from the handlers' own event loop, so a process that is stopped, or a handler that blocks the loop, falls silent.
+They leave from the handlers' own event loop, so a process that is stopped, or a handler that blocks
+the loop, falls silent.
 """
 
 import asyncio
@@ -48,7 +52,10 @@ class Signs:
         self._asked = asyncio.Event()
 
     def begin(self, work: Work, task: Task) -> Callable[[], None] | None:
-        """The handler of `work` begins now. What it may call to say that it makes progress; None where nobody listens."""
+        """The handler of `work` begins now.
+
+        What it may call to say that it makes progress; None where nobody listens.
+        """
         if task.start_timeout_s is None and task.run_timeout_s is None and task.heartbeat_s is None:
             return None
         life = self._lives[work] = _Life(task, self._ticks)

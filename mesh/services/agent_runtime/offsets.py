@@ -1,15 +1,19 @@
-"""Which tasks of one partition are done: what a group's commit says, and what a new owner of the partition makes of it.
+"""Which tasks of one partition are done: what a group's commit says, and what a new owner of the
+partition makes of it.
 
-Owns `TaskOffsets`, one for each partition that an agent holds. No I/O, no clock. The agent runtime is its only caller.
+Owns `TaskOffsets`, one for each partition that an agent holds. No I/O, no clock. The agent runtime
+is its only caller.
 
-A commit says "everything below this offset is done"; tasks end in any order, so the ones done above the lowest unfinished would be done again
-(and paid for again) after a crash. They go into the commit's metadata:
+A commit says "everything below this offset is done"; tasks end in any order, so the ones done above
+the lowest unfinished would be done again (and paid for again) after a crash. They go into the
+commit's metadata:
 
     offsets    4   5   6   7   8   9  10
     state      .   x   x   .   x   .          x done, . begun
                ^ committed offset 4, metadata "t1:1+2,1+1": from 4 on, pass over 1, 2 are done, pass over 1, 1 is done
 
-At most 4,096 characters of it (Kafka's `offset.metadata.max.bytes`); what does not fit, highest first, would be done again.
+At most 4,096 characters of it (Kafka's `offset.metadata.max.bytes`); what does not fit, highest
+first, would be done again.
 """
 
 import re
@@ -28,14 +32,17 @@ Span = tuple[int, int]  # [first, end)
 
 
 class TaskOffsets:
-    """Every offset below `next_offset` is either open (begun, or waiting to be) or done; `done_ahead` are done and not yet read again."""
+    """Every offset below `next_offset` is either open (begun, or waiting to be) or done;
+    `done_ahead` are done and not yet read again.
+    """
 
     __slots__ = ("_done_ahead", "_floor", "_next", "_open")
 
     def __init__(self, committed: Committed | None = None) -> None:
         self._floor = committed.offset if committed is not None else 0
         self._next = self._floor
-        self._open: dict[int, None] = {}  # in the order of offsets, since they are opened in that order
+        # in the order of offsets, since they are opened in that order
+        self._open: dict[int, None] = {}
         self._done_ahead = _parse(committed) if committed is not None else []
 
     @property
@@ -48,7 +55,10 @@ class TaskOffsets:
         return offset < self._floor or any(first <= offset < end for first, end in self._done_ahead)
 
     def begin(self, offset: int) -> bool:
-        """Take up the record at `offset`; false if it is done, or was taken up before. Offsets must be given in ascending order."""
+        """Take up the record at `offset`; false if it is done, or was taken up before.
+
+        Offsets must be given in ascending order.
+        """
         if offset < self._next:
             return False
         self._next = offset + 1
@@ -60,11 +70,16 @@ class TaskOffsets:
         return True
 
     def finish(self, offset: int) -> None:
-        """The task at `offset` is done: its result is at the broker, or none is owed. A second time changes nothing."""
+        """The task at `offset` is done: its result is at the broker, or none is owed.
+
+        A second time changes nothing.
+        """
         self._open.pop(offset, None)
 
     def committed(self) -> Committed:
-        """What may be committed now: everything below `offset` is done, and so is what the metadata names."""
+        """What may be committed now: everything below `offset` is done, and so is what the metadata
+        names.
+        """
         lowest = next(iter(self._open), self._next)
         spans = self._done_spans()
         if lowest == self._next and spans and spans[0][0] == lowest:
@@ -72,7 +87,9 @@ class TaskOffsets:
         return Committed(lowest, _metadata(lowest, spans))
 
     def _done_spans(self) -> list[Span]:
-        """What is done above the lowest open offset: what lies between open offsets, and what an earlier owner did."""
+        """What is done above the lowest open offset: what lies between open offsets, and what an
+        earlier owner did.
+        """
         spans: list[Span] = []
         after: int | None = None
         for offset in self._open:
@@ -109,7 +126,9 @@ def _metadata(lowest: int, spans: Iterable[Span]) -> str:
 
 
 def _parse(committed: Committed) -> list[Span]:
-    """The done spans of a commit's metadata; of a text that is not ours none: then those tasks are done again, which is allowed."""
+    """The done spans of a commit's metadata; of a text that is not ours none: then those tasks are
+    done again, which is allowed.
+    """
     return list(_spans(committed.offset, committed.metadata))
 
 

@@ -1,7 +1,9 @@
-"""Results on their way to the broker: sent in batches, again until they land, and only then settled.
+"""Results on their way to the broker: sent in batches, again until they land, and only then
+settled.
 
-Owns the order "the broker has the result, then the offset may be committed". It must not know handlers or partitions. The runtime gives it work
-with a record; it gives back each work, once, when nothing is owed for it any more.
+Owns the order "the broker has the result, then the offset may be committed". It must not know
+handlers or partitions. The runtime gives it work with a record; it gives back each work, once, when
+nothing is owed for it any more.
 """
 
 import asyncio
@@ -22,7 +24,9 @@ Entry = tuple[Work, OutRecord]
 
 
 class Outbox:
-    """`settled` is called with each batch that has landed; `instead` makes the record to send where one is refused for good."""
+    """`settled` is called with each batch that has landed; `instead` makes the record to send where
+    one is refused for good.
+    """
 
     def __init__(
         self,

@@ -18,7 +18,8 @@ from mesh.services.agent_runtime.call import Answer
 from mesh.services.agent_runtime.work import Work
 
 _MS: Final = 1000.0
-_ENVELOPE_BYTES: Final = 32 * 1024  # ids, which are at most some 2 KB each, six times over, and the rest of a result
+# ids, which are at most some 2 KB each, six times over, and the rest of a result
+_ENVELOPE_BYTES: Final = 32 * 1024
 
 
 class Replies:
@@ -41,7 +42,8 @@ class Replies:
         self._clock = clock
         self._instance = instance
         self._max_record_bytes = max_record_bytes
-        self._surely_fits = max_record_bytes - _ENVELOPE_BYTES  # of output; more than that is counted exactly
+        # of output; more than that is counted exactly
+        self._surely_fits = max_record_bytes - _ENVELOPE_BYTES
 
     def result(self, work: Work, answer: Answer, traceparent: str | None = None) -> OutRecord:
         """The result of a task that was begun."""

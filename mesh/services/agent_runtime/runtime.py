@@ -1,20 +1,27 @@
 """One agent in one process: takes its tasks, works on them, sends the results, commits.
 
-Owns the turns between the broker and the parts, and the start and stop of all. It must not know what a handler does (`call`, `workers`),
-how a result gets out (`replies`, `outbox`) or what a commit says (`assignment`, `offsets`). The command line and tests call it.
+Owns the turns between the broker and the parts, and the start and stop of all. It must not know
+what a handler does (`call`, `workers`), how a result gets out (`replies`, `outbox`) or what a
+commit says (`assignment`, `offsets`). The command line and tests call it.
 
 How it hangs together
 ---------------------
-* One loop polls. It polls on while handlers run, for a poll also serves the membership: with `buffer_records` in hand it pauses
+* One loop polls. It polls on while handlers run, for a poll also serves the membership: with
+  `buffer_records` in hand it pauses
   its partitions, so a handler may take longer than any `max.poll.interval`.
-* Up to `concurrency` workers, each an asyncio task that lives on: a task record costs no asyncio task of its own. A handler that leaves context
+* Up to `concurrency` workers, each an asyncio task that lives on: a task record costs no asyncio
+  task of its own. A handler that leaves context
   variables changed ends its worker, and the next record gets a fresh one.
-* A result goes to the outbox; when the broker has it, its task is settled; what is settled is committed, at most every
+* A result goes to the outbox; when the broker has it, its task is settled; what is settled is
+  committed, at most every
   `commit_every_s`. So a commit never passes a result that is not at the broker.
-* Where a task asks for signs of life, they are sent beside the results (`heartbeats`); nothing waits for them.
-* At its deadline a task's result is `timeout`, whatever its handler does next. An async handler is cancelled; a thread can't be, so
+* Where a task asks for signs of life, they are sent beside the results (`heartbeats`); nothing
+  waits for them.
+* At its deadline a task's result is `timeout`, whatever its handler does next. An async handler is
+  cancelled; a thread can't be, so
   it keeps its worker until it ends.
-* A partition that is revoked is drained for `revoke_drain_s`; what still runs then runs on, for eager rebalances mostly give the partition
+* A partition that is revoked is drained for `revoke_drain_s`; what still runs then runs on, for
+  eager rebalances mostly give the partition
   back, and then it is not begun again. If it does not come back within the session's time-out, its handlers are cancelled.
 """
 
@@ -50,7 +57,11 @@ _LONGEST_PAUSE_S: Final = 5.0
 
 
 class AgentRuntime:
-    """Runs one agent against a broker. `instance` names this process to operators. `ticks`: seconds, for how long a handler took (a simulation brings its own)."""
+    """Runs one agent against a broker.
+
+    `instance` names this process to operators. `ticks`: seconds, for how long a handler took (a
+    simulation brings its own).
+    """
 
     def __init__(
         self,
@@ -116,7 +127,10 @@ class AgentRuntime:
         )
 
     async def run(self) -> None:
-        """Work until `stop`, then drain. Raises `BrokerError` if the broker or the topic is not there at the start."""
+        """Work until `stop`, then drain.
+
+        Raises `BrokerError` if the broker or the topic is not there at the start.
+        """
         await self._ensure_topic()
         async with _group() as group:
             self._workers.start(group)
@@ -171,7 +185,7 @@ class AgentRuntime:
         finally:
             await subscription.close()
 
-    # Taking tasks ----------------------------------------------------------------------------------------------------------------
+    # Taking tasks ---------------------------------------------------------------------------------
 
     async def _take_tasks(self, subscription: Subscription) -> None:
         pause_s = 0.1
@@ -200,7 +214,9 @@ class AgentRuntime:
             self._workers.add(self._assignment.take(records))
 
     def _is_full(self) -> bool:
-        """Full at the limit; from then on until half of it is done, or partitions would be paused and resumed for each record."""
+        """Full at the limit; from then on until half of it is done, or partitions would be paused
+        and resumed for each record.
+        """
         held = self._assignment.held
         if self._is_paused:
             return held > self._limit // 2 or self._workers.waiting_bytes > self._settings.buffer_bytes // 2
@@ -211,7 +227,8 @@ class AgentRuntime:
         await self._assignment.wait_progress(_PAUSED_POLL_S)
         records = await subscription.poll(max_records=1, timeout_s=0)
         self._assignment.reconcile(subscription.assignment())
-        self._workers.add(self._assignment.take(records))  # of a partition that came while we were paused
+        # of a partition that came while we were paused
+        self._workers.add(self._assignment.take(records))
 
     async def _watch(self) -> None:
         while True:
@@ -221,7 +238,7 @@ class AgentRuntime:
     def _abandon(self, work: Work) -> None:
         self._workers.abandon(work)
 
-    # Stopping --------------------------------------------------------------------------------------------------------------------
+    # Stopping -------------------------------------------------------------------------------------
 
     async def _drain(self, subscription: Subscription) -> None:
         self._log.info("agent_drains", held=self._assignment.held, drain_s=self._settings.drain_s)
@@ -253,7 +270,8 @@ async def run_agents(
     tracer: Tracer | None = None,
     handle_signals: bool = True,
 ) -> None:
-    """Run several agents in this process until SIGTERM or SIGINT, then drain them; a second signal ends the process at once.
+    """Run several agents in this process until SIGTERM or SIGINT, then drain them; a second signal
+    ends the process at once.
 
     Raises `AgentError` where two have one name, `BrokerError` as `AgentRuntime.run`.
     """

@@ -11,7 +11,8 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     task_topic_config: dict[str, str] = msgspec.field(
         default_factory=lambda: {"message.timestamp.type": "LogAppendTime"}
     )
-    buffer_records: int = 1000  # tasks in hand: waiting, running or unsent; never less than twice the concurrency
+    # tasks in hand: waiting, running or unsent; never less than twice the concurrency
+    buffer_records: int = 1000
     buffer_bytes: int = 32 * 1024 * 1024  # of those that wait; one poll may overshoot it
     poll_records: int = 500
     poll_s: float = 0.5

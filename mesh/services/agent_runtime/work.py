@@ -1,6 +1,7 @@
 """A task in this process's hands, and the share of the topic that it came with.
 
-Owns `Work` and `Share`, mutable records that the runtime's parts pass around; all of them run in one event loop.
+Owns `Work` and `Share`, mutable records that the runtime's parts pass around; all of them run in
+one event loop.
 """
 
 import asyncio
@@ -14,8 +15,9 @@ from mesh.services.agent_runtime.offsets import TaskOffsets
 class Share:
     """One partition, for as long as it is ours.
 
-    `working`: begun and not yet settled, by offset. `adopted`: begun in an earlier tenure of ours and not read again in this one.
-    `is_released`: it is another member's now; what waits is dropped, what runs may still end. `is_seen`: the subscription named it since.
+    `working`: begun and not yet settled, by offset. `adopted`: begun in an earlier tenure of ours
+    and not read again in this one. `is_released`: it is another member's now; what waits is
+    dropped, what runs may still end. `is_seen`: the subscription named it since.
     """
 
     __slots__ = ("adopted", "is_released", "is_seen", "offsets", "partition", "released_at_s", "working")
@@ -30,13 +32,18 @@ class Share:
         self.released_at_s = 0.0
 
     def let_go(self, now_s: float) -> None:
-        """It is no longer ours. What runs on is kept in `adopted`, in case the partition comes back."""
+        """It is no longer ours.
+
+        What runs on is kept in `adopted`, in case the partition comes back.
+        """
         self.is_released = True
         self.released_at_s = now_s
         self.adopted |= self.working
 
     def adopt(self, earlier: "Share") -> None:
-        """Take over what runs, or has ended, of our own earlier tenure, so that it is not begun a second time."""
+        """Take over what runs, or has ended, of our own earlier tenure, so that it is not begun a
+        second time.
+        """
         for offset, work in earlier.adopted.items():
             work.share = self
             if not work.is_settled:
@@ -56,7 +63,11 @@ class Share:
 
 
 class Work:
-    """One task. `is_over`: its end is decided, so whatever its handler still does has no effect. `is_settled`: nothing is owed any more."""
+    """One task.
+
+    `is_over`: its end is decided, so whatever its handler still does has no effect. `is_settled`:
+    nothing is owed any more.
+    """
 
     __slots__ = (
         "deadline_ms",

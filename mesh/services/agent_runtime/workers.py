@@ -1,7 +1,9 @@
-"""The workers: up to `concurrency` asyncio tasks that live on, each with one task record in its hands at a time.
+"""The workers: up to `concurrency` asyncio tasks that live on, each with one task record in its
+hands at a time.
 
-Owns the waiting queue, the time limits and the cancelling of handlers. It must not know partitions or commits. A work that it is given
-ends as a record in the outbox (`deliver`), or comes back undone (`drop`), or needs no record at all (`settle`).
+Owns the waiting queue, the time limits and the cancelling of handlers. It must not know partitions
+or commits. A work that it is given ends as a record in the outbox (`deliver`), or comes back undone
+(`drop`), or needs no record at all (`settle`).
 """
 
 import asyncio
@@ -64,7 +66,8 @@ class Workers:
         self._drop = drop
         self._log: structlog.stdlib.BoundLogger = log
         self._waiting: deque[Work] = deque()
-        self._running: dict[Work, None] = {}  # in the order in which they began, which no memory address decides
+        # in the order in which they began, which no memory address decides
+        self._running: dict[Work, None] = {}
         self._idle: list[asyncio.Future[None]] = []
         self._workers: set[asyncio.Task[None]] = set()
         self._clean = copy_context()
@@ -94,7 +97,10 @@ class Workers:
             self._drop(self._next())
 
     def abandon(self, work: Work) -> None:
-        """Stop working on it: it is somebody else's, or we must go. Nothing is sent for it. What is over already is left to end."""
+        """Stop working on it: it is somebody else's, or we must go.
+
+        Nothing is sent for it. What is over already is left to end.
+        """
         if work.is_over or work not in self._running:
             return
         work.is_over = True
@@ -119,7 +125,7 @@ class Workers:
         for worker in self._workers:
             worker.cancel()
 
-    # One worker ------------------------------------------------------------------------------------------------------------------
+    # One worker -----------------------------------------------------------------------------------
 
     def _hire(self) -> None:
         worker = self._group.create_task(self._run_worker(), context=self._clean.copy())
@@ -127,7 +133,9 @@ class Workers:
         worker.add_done_callback(self._workers.discard)
 
     async def _run_worker(self) -> None:
-        """Do what waits, until cancelled, or until a handler has changed context variables: the next one must not see them."""
+        """Do what waits, until cancelled, or until a handler has changed context variables: the
+        next one must not see them.
+        """
         me = asyncio.current_task()
         assert me is not None  # noqa: S101 - a coroutine that runs is in a task
         slice_end_s = self._ticks() + _SLICE_S
@@ -179,7 +187,8 @@ class Workers:
             self._deliver(work, self._replies.malformed(work.record, error))
             return
         work.deadline_ms = self._begin_by_ms(work, task)
-        if work.deadline_ms <= self._clock.now_ms():  # the router has timed it out already: a result would not count
+        # the router has timed it out already: a result would not count
+        if work.deadline_ms <= self._clock.now_ms():
             self._expire(work, task)
             return
         self._limit(work, task)
@@ -236,10 +245,13 @@ class Workers:
         if me.cancelling():
             raise asyncio.CancelledError
 
-    # Ends ------------------------------------------------------------------------------------------------------------------------
+    # Ends -----------------------------------------------------------------------------------------
 
     def _expire(self, work: Work, task: Task) -> None:
-        """Say so, since nothing else here does: at once, then at most once a minute. A clock that runs ahead would drop every task like this."""
+        """Say so, since nothing else here does: at once, then at most once a minute.
+
+        A clock that runs ahead would drop every task like this.
+        """
         self._counts.expired += 1
         self._expired_untold += 1
         if self._ticks() >= self._next_warning_s:
@@ -289,7 +301,9 @@ class Workers:
 
 
 def _skew(ahead_ms: float) -> dict[str, float | str]:
-    """What our clock has over the broker's timestamp of a record: the record has waited so long, or our clock is wrong."""
+    """What our clock has over the broker's timestamp of a record: the record has waited so long, or
+    our clock is wrong.
+    """
     if ahead_ms <= 0:
         return {}
     hint = "if the task did not wait that long, this machine's clock is ahead of the broker's: set it right"

@@ -1,4 +1,5 @@
-"""The router: reads events, answers and results, decides, and sends tasks, approval requests and outcomes.
+"""The router: reads events, answers and results, decides, and sends tasks, approval requests and
+outcomes.
 
 ingress      events, answers, commands -> the inbox of the partition they belong to
 owner        one log partition: inputs -> decisions -> log -> effects

@@ -1,7 +1,11 @@
-"""Barriers: a timer that an input could beat waits until every input that reached the broker before it has been read.
+"""Barriers: a timer that an input could beat waits until every input that reached the broker before
+it has been read.
 
-For results that is the end of the results partition, asked for after the time. For a person's answer, and for an event that a step waits for, there is one step more: it lies on its own topic until ingress has copied
-it. So the broker is asked whether the ingress group has committed beyond every answer (event) that came before the time (it commits only what the inbox holds), and only then for the end of the inbox.
+For results that is the end of the results partition, asked for after the time. For a person's
+answer, and for an event that a step waits for, there is one step more: it lies on its own topic
+until ingress has copied it. So the broker is asked whether the ingress group has committed beyond
+every answer (event) that came before the time (it commits only what the inbox holds), and only then
+for the end of the inbox.
 """
 
 from collections.abc import Sequence

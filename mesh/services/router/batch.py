@@ -1,4 +1,6 @@
-"""A batch of decisions on its way: encoded, in order, with what is to be sent and remembered once the log has them."""
+"""A batch of decisions on its way: encoded, in order, with what is to be sent and remembered once
+the log has them.
+"""
 
 import asyncio
 
@@ -12,8 +14,10 @@ from mesh.services.router.spans import Traced
 class Batch:
     """Decisions of one partition that go to the log in one append.
 
-    `first_offset`: where the first is expected. `changed`: the workflows as they are after the last decision of the batch (None: forgotten). `positions`, `watermarks`: likewise; `sequence` too. `crosses`: some effects go to other workflows.
-    `traced`: what the decisions' spans are made of, where there is a tracer.
+    `first_offset`: where the first is expected. `changed`: the workflows as they are after the last
+    decision of the batch (None: forgotten). `positions`, `watermarks`: likewise; `sequence` too.
+    `crosses`: some effects go to other workflows. `traced`: what the decisions' spans are made of,
+    where there is a tracer.
     """
 
     __slots__ = (

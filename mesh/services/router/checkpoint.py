@@ -1,6 +1,8 @@
-"""A partition's checkpoint: the fold of its log as of an offset, kept on this machine so that a start need not read the log from its first record.
+"""A partition's checkpoint: the fold of its log as of an offset, kept on this machine so that a
+start need not read the log from its first record.
 
-It holds confirmed state alone, and is a cache: one that can't be read is deleted, and the log makes it anew.
+It holds confirmed state alone, and is a cache: one that can't be read is deleted, and the log makes
+it anew.
 """
 
 import asyncio
@@ -35,9 +37,11 @@ class _EpochsMeta(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Loaded(NamedTuple):
-    """`spans`: [start, stop) of the effective decisions at or after the mark that the fold has taken in already.
+    """`spans`: [start, stop) of the effective decisions at or after the mark that the fold has
+    taken in already.
 
-    `origin`: the token of the log's first record, empty where nothing was loaded: a checkpoint of another log is worth nothing.
+    `origin`: the token of the log's first record, empty where nothing was loaded: a checkpoint of
+    another log is worth nothing.
     """
 
     fold: PartitionFold
@@ -74,7 +78,8 @@ def load_fold(partition: int, store: CheckpointStore | None) -> Loaded:
 
 
 class Saving:
-    """One checkpoint on its way to its store, in portions: a router that has thousands of workflows to write must not let those that wait stand for 20 ms.
+    """One checkpoint on its way to its store, in portions: a router that has thousands of workflows
+    to write must not let those that wait stand for 20 ms.
 
     It holds what the log had confirmed when it was made; the owner goes on meanwhile.
     """
@@ -99,7 +104,11 @@ class Saving:
         self._left = iter(self._taken.items())
 
     def advance(self, workflows: int | None = None) -> bool:
-        """Write so many more (None: all). Whether it is done. Raises `OperatorError`; then nothing is written, and the owner has it all to write yet."""
+        """Write so many more (None: all).
+
+        Whether it is done. Raises `OperatorError`; then nothing is written, and the owner has it
+        all to write yet.
+        """
         known, portion = self.owner.confirmed, dict(islice(self._left, workflows))
         try:
             if portion:
@@ -118,9 +127,11 @@ class Saving:
 
 
 class Checkpoints:
-    """The checkpoints of a router's partitions: one is saved at a time, the oldest first, a portion a turn.
+    """The checkpoints of a router's partitions: one is saved at a time, the oldest first, a portion
+    a turn.
 
-    `stores`: by partition, those that could be opened. `open_store` gives the place for a partition's checkpoint; None: none are kept.
+    `stores`: by partition, those that could be opened. `open_store` gives the place for a
+    partition's checkpoint; None: none are kept.
     """
 
     def __init__(self, open_store: Callable[[int], CheckpointStore] | None, config: RouterConfig) -> None:
@@ -137,7 +148,10 @@ class Checkpoints:
         return self._saving is not None
 
     def open(self, partition: int) -> None:
-        """Open the store of this partition, if it is not open yet. Without one its log is read from its first record."""
+        """Open the store of this partition, if it is not open yet.
+
+        Without one its log is read from its first record.
+        """
         if self._open_store is None or partition in self.stores:
             return
         try:
@@ -146,7 +160,10 @@ class Checkpoints:
             _log.warning("checkpoint_not_opened", partition=partition, error=str(error))
 
     def save_some(self, owners: Mapping[int, Owner], records: int) -> None:
-        """A turn, which had so many records. A portion of as many workflows keeps up with any load, for no more have changed."""
+        """A turn, which had so many records.
+
+        A portion of as many workflows keeps up with any load, for no more have changed.
+        """
         now, interval_s = asyncio.get_running_loop().time(), self._config.checkpoint_interval_s
         if self._saving is None and now >= self._next_at:
             self._next_at = now + interval_s / (len(owners) + 1)

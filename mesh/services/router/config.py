@@ -9,19 +9,25 @@ class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
     instance: str
     partitions: int = 16
     session_timeout_s: float = 10.0
-    max_poll_records: int = 2_000  # one poll, and so about one batch of decisions over all partitions
+    # one poll, and so about one batch of decisions over all partitions
+    max_poll_records: int = 2_000
     max_timers: int = 1_000  # of one batch
     max_flights: int = 4  # appends under way for each partition; more only adds latency
     max_backlog: int = 4_000  # inputs read and not yet decided, for each partition
     idle_poll_s: float = 0.1  # how late a timer or a stop may be noticed while no record comes
-    membership_poll_s: float = 0.25  # between polls that only serve the membership; well below the session's time-out
+    # between polls that only serve the membership; well below the session's time-out
+    membership_poll_s: float = 0.25
     checkpoint_interval_s: float = 5.0
-    checkpoint_portion: int = 64  # workflows of a checkpoint written at once, about a millisecond's work
+    # workflows of a checkpoint written at once, about a millisecond's work
+    checkpoint_portion: int = 64
     drain_timeout_s: float = 10.0  # for what is under way at a stop or a revocation
     retry_pause_s: float = 0.5  # between attempts while the broker is away
     max_event_bytes: int = (
         256 * 1024
     )  # a start decision holds its event and the first steps' inputs, each perhaps whole
-    clock_jump_s: float = 10.0  # a clock that is off by more than at the take-over has jumped: no acknowledgement is that slow, since an append is given up before
-    max_inbox_lag: int = 50_000  # records; beyond it ingress waits: `mesh.events` is the durable backlog
+    # a clock that is off by more than at the take-over has jumped: no acknowledgement is that slow,
+    # since an append is given up before
+    clock_jump_s: float = 10.0
+    # records; beyond it ingress waits: `mesh.events` is the durable backlog
+    max_inbox_lag: int = 50_000
     format_level: int = 1

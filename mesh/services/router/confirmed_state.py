@@ -1,4 +1,6 @@
-"""What the log is known to have of a partition: no more than this may be kept on disk, while the owner's state runs ahead of it."""
+"""What the log is known to have of a partition: no more than this may be kept on disk, while the
+owner's state runs ahead of it.
+"""
 
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
@@ -11,11 +13,15 @@ from mesh.services.router.batch import Batch
 
 
 class Confirmed:
-    """The confirmed state, but for the workflows that the last checkpoint has: those are not held twice.
+    """The confirmed state, but for the workflows that the last checkpoint has: those are not held
+    twice.
 
-    `offset`: the log is known up to here. `partition`: positions, watermarks, mark and sequence; no workflows. `dirty`: workflows as they are now, where the last checkpoint has them otherwise (None: forgotten).
-    `spans`: [start, stop) of effective decisions from the confirmed mark on. `origin`: the token of the log's first record. `epochs`: as of the take-over. `takeovers`: those in a row without progress; `attempted`: the
-    input announced last, topic and offset. `saved_offset`: of the last checkpoint, -1 without one.
+    `offset`: the log is known up to here. `partition`: positions, watermarks, mark and sequence; no
+    workflows. `dirty`: workflows as they are now, where the last checkpoint has them otherwise
+    (None: forgotten). `spans`: [start, stop) of effective decisions from the confirmed mark on.
+    `origin`: the token of the log's first record. `epochs`: as of the take-over. `takeovers`: those
+    in a row without progress; `attempted`: the input announced last, topic and offset.
+    `saved_offset`: of the last checkpoint, -1 without one.
     """
 
     __slots__ = (
@@ -45,7 +51,11 @@ class Confirmed:
     def of_fold(
         cls, fold: PartitionFold, *, changed: Collection[str], effective: Iterable[int], origin: str
     ) -> "Confirmed":
-        """As a take-over finds it. `changed`: the workflows that the checkpoint has otherwise, or not at all; `effective`: log offsets of the effective decisions from the mark on."""
+        """As a take-over finds it.
+
+        `changed`: the workflows that the checkpoint has otherwise, or not at all; `effective`: log
+        offsets of the effective decisions from the mark on.
+        """
         made, state = cls(), fold.state
         made.offset = fold.next_offset
         made.partition = PartitionState(
@@ -59,7 +69,9 @@ class Confirmed:
         return made
 
     def take(self, batch: Batch, spans: Sequence[tuple[int, int]], offset: int) -> None:
-        """The log has this batch, in these spans of (first offset, count), and is known up to `offset`."""
+        """The log has this batch, in these spans of (first offset, count), and is known up to
+        `offset`.
+        """
         self.offset = offset
         self.dirty.update(batch.changed)
         state = self.partition

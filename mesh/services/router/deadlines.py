@@ -1,4 +1,5 @@
-"""What a partition has to do without an input, and from when on it may: the times in its workflows, the silence of agents, and the barrier that both wait for.
+"""What a partition has to do without an input, and from when on it may: the times in its workflows,
+the silence of agents, and the barrier that both wait for.
 
 All times are milliseconds by the broker's clock.
 """
@@ -16,7 +17,10 @@ _ASK_AGAIN_MS: Final = 200  # while ingress has not copied all answers yet
 
 
 class Barrier(NamedTuple):
-    """Every input that the broker took before `up_to_ms` stands below `targets` (offset by topic). `copied`: of what else that holds, since ingress has copied it by then."""
+    """Every input that the broker took before `up_to_ms` stands below `targets` (offset by topic).
+
+    `copied`: of what else that holds, since ingress has copied it by then.
+    """
 
     up_to_ms: int
     targets: dict[str, int]
@@ -24,7 +28,9 @@ class Barrier(NamedTuple):
 
 
 class Deadlines:
-    """Those of one partition: derived from its workflows (and from what was heard of agents), and never in the log before they have come."""
+    """Those of one partition: derived from its workflows (and from what was heard of agents), and
+    never in the log before they have come.
+    """
 
     __slots__ = ("barrier", "signs", "timers")
 
@@ -61,7 +67,11 @@ class Deadlines:
         return _earlier(self.timers.nearest_at_ms(), self.signs.next_due_at_ms())
 
     def fires_up_to(self, awaited: Awaited, now_ms: int, positions: Mapping[str, int]) -> int:
-        """The last time whose timers may fire: no input that came before it, or in its own millisecond, can be unread. `positions`: how far each topic has been decided."""
+        """The last time whose timers may fire: no input that came before it, or in its own
+        millisecond, can be unread.
+
+        `positions`: how far each topic has been decided.
+        """
         if awaited == "nothing":
             return now_ms
         barrier = self.barrier
@@ -72,7 +82,9 @@ class Deadlines:
         return min(now_ms, barrier.up_to_ms - 1)
 
     def wants_barrier(self, now_ms: int) -> int | None:
-        """The time up to which inputs must be known to be read, since a timer that they can beat is due; None: no need to ask."""
+        """The time up to which inputs must be known to be read, since a timer that they can beat is
+        due; None: no need to ask.
+        """
         nearest_ms, known = self.nearest_at_ms(), self.barrier
         if nearest_ms is None or nearest_ms >= now_ms:  # as in most turns
             return None

@@ -1,4 +1,7 @@
-"""What `decide` may look up: who has which role, which agents have put their card on `mesh.agents`, which of them are alive, who is registered for which capability, and which version of each route is active."""
+"""What `decide` may look up: who has which role, which agents have put their card on `mesh.agents`,
+which of them are alive, who is registered for which capability, and which version of each route
+is active.
+"""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +24,8 @@ _POLL_S = 5.0
 class DirectoryFollower:
     """Follows the agent cards; `current` is always a value that a decision may keep.
 
-    Who is alive is soft: it ranks the candidates for a capability, and so may be late by a poll. Cards are counted from the broker's time of their record, as everywhere.
+    Who is alive is soft: it ranks the candidates for a capability, and so may be late by a poll.
+    Cards are counted from the broker's time of their record, as everywhere.
     """
 
     def __init__(

@@ -1,8 +1,11 @@
 """A batch on its way: append, check the acknowledgement, send the effects, move the mark on.
 
-Nothing leaves the router that the log does not hold: effects wait for their decisions' acknowledgement, and it must be exactly the expected one. Flights of one partition overlap, and
-each waits for the one before it at two points: *confirmed* (the log has it) and *done* (its effects are acknowledged), so that both happen in order. One that sends records to other workflows waits
-for *done* before it sends: their receivers keep one watermark, and what is overtaken would look like a repeat (docs/adr/0006-records-between-partitions.md).
+Nothing leaves the router that the log does not hold: effects wait for their decisions'
+acknowledgement, and it must be exactly the expected one. Flights of one partition overlap, and each
+waits for the one before it at two points: *confirmed* (the log has it) and *done* (its effects are
+acknowledged), so that both happen in order. One that sends records to other workflows waits for
+*done* before it sends: their receivers keep one watermark, and what is overtaken would look like a
+repeat (docs/adr/0006-records-between-partitions.md).
 """
 
 import asyncio
@@ -24,14 +27,20 @@ _GAP_READ_TIMEOUT_S = 10.0
 
 
 def begin_flight(owner: Owner, batch: Batch) -> Flight:
-    """Take the next place. Called in the order of the batches; `fly` may then run as a task of its own."""
+    """Take the next place.
+
+    Called in the order of the batches; `fly` may then run as a task of its own.
+    """
     flight = Flight(batch, owner.flights[-1] if owner.flights else None)
     owner.flights.append(flight)
     return flight
 
 
 async def fly(broker: Broker, owner: Owner, flight: Flight, clock: Clock) -> None:
-    """Carry a batch through. What goes wrong with the broker ends the ownership; nothing but that is caught."""
+    """Carry a batch through.
+
+    What goes wrong with the broker ends the ownership; nothing but that is caught.
+    """
     try:
         await _fly(broker, owner, flight, clock)
     except BrokerError as error:
@@ -120,9 +129,11 @@ async def _read(broker: Broker, owner: Owner, gap: Gap) -> list[Record]:
 
 
 def must_not_be_passed_over(effect: Effect, failure: SendFailure) -> bool:
-    """Whether this must be sent before anything that comes after it: starting afresh does so, until an operator has mended the topic.
+    """Whether this must be sent before anything that comes after it: starting afresh does so, until
+    an operator has mended the topic.
 
-    What is too large for the broker, although it was measured before its decision, will never be sent, and so is overtaken by nothing.
+    What is too large for the broker, although it was measured before its decision, will never be
+    sent, and so is overtaken by nothing.
     """
     return isinstance(effect, SendInput) and failure.code is not Delivery.TOO_LARGE
 

@@ -1,9 +1,13 @@
-"""Ingress: copies events, answers and commands into the inbox of the partition that decides on them.
+"""Ingress: copies events, answers and commands into the inbox of the partition that decides on
+them.
 
-Any number of routers share the work as one consumer group. A crash or a rebalance may copy a record twice; it is never lost and never overtaken: copies go out in the order of their source, a
-batch is repeated until the broker has it, offsets are committed after that, and the receiver keeps one watermark for each source partition. What can't be read goes to the dead letters as it came.
+Any number of routers share the work as one consumer group. A crash or a rebalance may copy a record
+twice; it is never lost and never overtaken: copies go out in the order of their source, a batch is
+repeated until the broker has it, offsets are committed after that, and the receiver keeps one
+watermark for each source partition. What can't be read goes to the dead letters as it came.
 
-Ingress decides nothing: who may answer, whether a workflow lives, is for the owner to say. Which routes an event meets is told by its own broker timestamp, so that every router matches it alike.
+Ingress decides nothing: who may answer, whether a workflow lives, is for the owner to say. Which
+routes an event meets is told by its own broker timestamp, so that every router matches it alike.
 """
 
 import asyncio
@@ -42,7 +46,8 @@ from mesh.services.router.definitions import Definitions
 _log = structlog.get_logger()
 _POLL_TIMEOUT_S: Final = 0.5
 _LAG_CHECK_S: Final = 1.0
-_COMMIT_EVERY_S: Final = 0.1  # also how late a deadline's barrier may learn that an answer has been copied
+# also how late a deadline's barrier may learn that an answer has been copied
+_COMMIT_EVERY_S: Final = 0.1
 
 
 class Ingress:
@@ -87,7 +92,9 @@ class Ingress:
             await self._subscription.close()
 
     async def _wait_for_routes(self) -> None:
-        """Where nothing was ever made active, events stay on their topic: the first routes hold for them too."""
+        """Where nothing was ever made active, events stay on their topic: the first routes hold for
+        them too.
+        """
         if not self._routes.has_begun:
             _log.warning("ingress_waits_for_routes", next="start a router with --routes, or `mesh routes apply FOLDER`")
         while not self._routes.has_begun and not self._stopping.is_set():
@@ -105,7 +112,9 @@ class Ingress:
         """Nothing to prepare: copies know their place by their source."""
 
     async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        """Let the batch under way land, and commit; one that does not in time is copied again by the next member."""
+        """Let the batch under way land, and commit; one that does not in time is copied again by
+        the next member.
+        """
         try:
             async with asyncio.timeout(self._config.drain_timeout_s):
                 await self._idle.wait()
@@ -135,7 +144,10 @@ class Ingress:
             self._idle.set()
 
     async def _wait_for_room(self, subscription: Subscription) -> None:
-        """Hold back while the inbox lags: new work must not bury what is under way. Answers and commands go on."""
+        """Hold back while the inbox lags: new work must not bury what is under way.
+
+        Answers and commands go on.
+        """
         now = asyncio.get_running_loop().time()
         if now - self._lag_checked_at < _LAG_CHECK_S:
             return
@@ -152,7 +164,10 @@ class Ingress:
             subscription.resume(events)
 
     async def _copy(self, records: Sequence[Record]) -> bool:
-        """Send the copies until the broker has all of them, in the order of their source. False: stopped before that."""
+        """Send the copies until the broker has all of them, in the order of their source.
+
+        False: stopped before that.
+        """
         if not await self._know_routes([r.timestamp_ms for r in records if r.topic == self._topics.events]):
             return False
         out = [(copy, record) for record in records for copy in self._copies(record)]
@@ -160,7 +175,8 @@ class Ingress:
             try:
                 failures = await self._broker.send([copy for copy, _ in out])
             except BrokerUnavailable as error:
-                # The same batch again, in the same order: what had landed is passed over by the owner's watermark.
+                # The same batch again, in the same order: what had landed is passed over by the
+                # owner's watermark.
                 _log.warning("ingress_repeats_a_batch", error=str(error), records=len(out))
                 await asyncio.sleep(self._config.retry_pause_s)
                 continue
@@ -170,7 +186,10 @@ class Ingress:
         return not out
 
     async def _know_routes(self, times_ms: Sequence[int]) -> bool:
-        """Know which routes were in effect at these times, however long it takes. False: stopped before that."""
+        """Know which routes were in effect at these times, however long it takes.
+
+        False: stopped before that.
+        """
         while not self._stopping.is_set():
             try:
                 await self._routes.prepare(times_ms)
@@ -184,7 +203,10 @@ class Ingress:
         return False
 
     def _instead(self, copy: OutRecord, source: Record, failure: SendFailure) -> tuple[OutRecord, Record]:
-        """What to send in place of a copy that the broker does not take. No record may hold up all others for ever."""
+        """What to send in place of a copy that the broker does not take.
+
+        No record may hold up all others for ever.
+        """
         if failure.code is not Delivery.TOO_LARGE:
             _log.error("ingress_refused", topic=copy.topic, code=failure.code, reason=failure.message)
             return copy, source
@@ -196,7 +218,11 @@ class Ingress:
         return self._dead_letter(replace(source, key=None, value=None, headers=()), "too_large", stays), source
 
     async def _commit(self, subscription: Subscription) -> None:
-        """Record how far everything is copied. Not after every batch: it costs as much as a small one, and a copy made twice is passed over."""
+        """Record how far everything is copied.
+
+        Not after every batch: it costs as much as a small one, and a copy made twice is passed
+        over.
+        """
         copied, self._copied = self._copied, {}
         try:
             await subscription.commit(copied)
@@ -205,7 +231,9 @@ class Ingress:
             _log.warning("ingress_commit_failed", error=str(error))
 
     def _copies(self, record: Record) -> Iterator[OutRecord]:
-        """The inbox records that one source record becomes; a dead letter for what can't be read, and for each route that can't take it."""
+        """The inbox records that one source record becomes; a dead letter for what can't be read,
+        and for each route that can't take it.
+        """
         try:
             for given in self._convert[record.topic](record):
                 if isinstance(given, MatchProblem):

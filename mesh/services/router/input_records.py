@@ -1,4 +1,6 @@
-"""From a record of an input topic to the input it holds and the cause it will be; and, for one that can't be processed, to what the log keeps of it."""
+"""From a record of an input topic to the input it holds and the cause it will be; and, for one that
+can't be processed, to what the log keeps of it.
+"""
 
 import re
 from base64 import b64encode
@@ -124,7 +126,11 @@ def cause_of_parked(record: Record) -> Cause:
 
 
 def parked(record: Record, code: str, message: str) -> Iterator[InputParked]:
-    """What the log keeps of it: whole; where that is too large, without its value; and at the last its place alone. The last one always fits."""
+    """What the log keeps of it: whole; where that is too large, without its value; and at the last
+    its place alone.
+
+    The last one always fits.
+    """
     message, headers = message[:MAX_ID], [(name, _base64(value) or "") for name, value in record.headers]
     stays = f"{message}; its bytes stay at {place(record)}"
     for said, key, value, kept in (
@@ -146,7 +152,9 @@ def parked(record: Record, code: str, message: str) -> Iterator[InputParked]:
 
 
 def source_of(record: Record) -> dict[str, Any]:
-    """Where an inbox record was copied or sent from, by its headers alone, so that a copy of one that is parked is passed over."""
+    """Where an inbox record was copied or sent from, by its headers alone, so that a copy of one
+    that is parked is passed over.
+    """
     headers = dict(record.headers)
     topic, _, partition = _SENDER.sub("", headers.get("ce_source", b"").decode(errors="replace")).rpartition("/")
     offset, _, index = headers.get("ce_id", b"").decode(errors="replace").partition("/")
@@ -161,7 +169,9 @@ def source_of(record: Record) -> dict[str, Any]:
 
 
 def name_of_crossing(record: Record) -> CrossingId | None:
-    """What a record that another workflow's owner sent is about, by its headers alone; None of any other."""
+    """What a record that another workflow's owner sent is about, by its headers alone; None of any
+    other.
+    """
     headers = dict(record.headers)
     if not headers.get("ce_source", b"").startswith(b"/mesh/owner/"):
         return None

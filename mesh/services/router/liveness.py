@@ -1,7 +1,9 @@
-"""Agents' signs of life, and the time-outs that they put off: soft state of a partition's owner, which no log holds.
+"""Agents' signs of life, and the time-outs that they put off: soft state of a partition's owner,
+which no log holds.
 
-A sign is no input and has no decision: it only moves a time on. What has to be decided is the time-out of an attempt that has given none (docs/adr/0009). Times are the broker's: those at
-which it took the signs.
+A sign is no input and has no decision: it only moves a time on. What has to be decided is the
+time-out of an attempt that has given none (docs/adr/0009). Times are the broker's: those at which
+it took the signs.
 
     dispatched ---- start_timeout ----> failed
         |  started (or any other sign)
@@ -10,10 +12,13 @@ which it took the signs.
         |  ^------- heartbeat_timeout -> failed
         '--' heartbeat
 
-A new owner has heard nothing, and gives each period in full from then on. Nor can it know whether an attempt has begun. With a `start_timeout` that one runs anew, and an agent that works on it
-says so again well before its end; without one the attempt is taken as begun, or nobody would miss an agent that died together with the owner before.
+A new owner has heard nothing, and gives each period in full from then on. Nor can it know whether
+an attempt has begun. With a `start_timeout` that one runs anew, and an agent that works on it says
+so again well before its end; without one the attempt is taken as begun, or nobody would miss an
+agent that died together with the owner before.
 
-Each attempt has one watch, and each watch one entry in the heap, which is looked at when it comes up: a sign costs one look-up, and moves nothing.
+Each attempt has one watch, and each watch one entry in the heap, which is looked at when it comes
+up: a sign costs one look-up, and moves nothing.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -38,7 +43,9 @@ class Signs:
         self._heap: list[_Entry] = []
 
     def rebuild(self, workflows: Iterable[Workflow], now_ms: int) -> None:
-        """Listen for every attempt under way, as at a take-over at `now_ms`: nothing of it has been heard yet."""
+        """Listen for every attempt under way, as at a take-over at `now_ms`: nothing of it has been
+        heard yet.
+        """
         self._watches.clear()
         self._heap.clear()
         for workflow in workflows:
@@ -47,7 +54,9 @@ class Signs:
                     self._add(_Watch(workflow, name, step, step.periods, now_ms, is_new=False))
 
     def watch(self, workflow: Workflow, name: str, step: StepState) -> None:
-        """Listen for an attempt that has just been dispatched; nothing to do where no sign is asked for."""
+        """Listen for an attempt that has just been dispatched; nothing to do where no sign is asked
+        for.
+        """
         if step.periods is not None:
             self._add(_Watch(workflow, name, step, step.periods, step.since_ms, is_new=True))
 
@@ -63,7 +72,9 @@ class Signs:
             self._queue(watch)
 
     def next_due_at_ms(self) -> int | None:
-        """The nearest time at which an attempt has been silent for too long, by all that was heard so far."""
+        """The nearest time at which an attempt has been silent for too long, by all that was heard
+        so far.
+        """
         heap = self._heap
         while heap:
             queued_ms, task, attempt = heap[0]
@@ -79,7 +90,11 @@ class Signs:
         return None
 
     def pop_due(self, up_to_ms: int, workflows: Mapping[str, Workflow], *, limit: int) -> Iterator[TimerDue]:
-        """Up to `limit` of the time-outs that have come by `up_to_ms` and fit their workflow, in order of time. One at whose decision the caller stops stays due."""
+        """Up to `limit` of the time-outs that have come by `up_to_ms` and fit their workflow, in
+        order of time.
+
+        One at whose decision the caller stops stays due.
+        """
         count = 0
         while count < limit and (due_ms := self.next_due_at_ms()) is not None and due_ms <= up_to_ms:
             task = self._heap[0][1]
@@ -110,7 +125,11 @@ class Signs:
 
 
 class _Watch:
-    """What was heard of one attempt. `from_ms`: its dispatch, or the take-over; `begun_ms`: None while nobody has it; `queued_ms`: its time in the heap, None if it is not there."""
+    """What was heard of one attempt.
+
+    `from_ms`: its dispatch, or the take-over; `begun_ms`: None while nobody has it; `queued_ms`:
+    its time in the heap, None if it is not there.
+    """
 
     __slots__ = ("attempt", "beat_ms", "begun_ms", "dispatched_ms", "from_ms", "is_heard", "periods", "queued_ms", "run_id", "step", "task_id", "workflow_id")  # fmt: skip
 

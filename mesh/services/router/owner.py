@@ -1,7 +1,8 @@
 """The owner of one log partition: inputs in, decisions out, effects after their acknowledgement.
 
-Owns a partition's state while it decides on it. It must not send anything that the log does not hold, and must not decide on a state that the log may not have: as soon as an
-append's outcome is anything but the expected one, all of it is dropped (`is_lost`), and the partition is taken afresh.
+Owns a partition's state while it decides on it. It must not send anything that the log does not
+hold, and must not decide on a state that the log may not have: as soon as an append's outcome is
+anything but the expected one, all of it is dropped (`is_lost`), and the partition is taken afresh.
 
 The life of a batch, pipelined up to `max_flights` deep:
 
@@ -10,7 +11,8 @@ The life of a batch, pipelined up to `max_flights` deep:
                                                    confirmed state, for the checkpoint |
                                                                     failures: inputs of their own
 
-Everything here is synchronous, and one router's loop is its only caller. `flight` and `takeover` do the I/O.
+Everything here is synchronous, and one router's loop is its only caller. `flight` and `takeover` do
+the I/O.
 """
 
 from collections import deque
@@ -88,7 +90,11 @@ class _UnknownDigest(Exception):
 
 
 class Owner:
-    """One hold on one partition. `state` is what all decisions so far give, also those under way; `confirmed` what the log is known to have."""
+    """One hold on one partition.
+
+    `state` is what all decisions so far give, also those under way; `confirmed` what the log is
+    known to have.
+    """
 
     def __init__(
         self,
@@ -123,13 +129,15 @@ class Owner:
         self._encoder = EffectEncoder(topics, partition, config.partitions)
         self._results: deque[Record] = deque()
         self._inbox: deque[Record] = deque()
-        self._own_inputs: deque[tuple[int, TaskUndeliverable | Undeliverable]] = deque()  # with their place in the log
-        self._announced: tuple[str, int] | None = None  # by ourselves, in the log or on its way there
+        # with their place in the log
+        self._own_inputs: deque[tuple[int, TaskUndeliverable | Undeliverable]] = deque()
+        # by ourselves, in the log or on its way there
+        self._announced: tuple[str, int] | None = None
         self.flights: list[Flight] = []  # under way, in order
         self._owes_mark = False
         self._signs_heard = 0  # since the last decision
 
-    # What the router asks ------------------------------------------------------------------------------------------
+    # What the router asks -------------------------------------------------------------------------
 
     def is_lost(self) -> bool:
         return self.ownership.phase is Phase.LOST
@@ -160,13 +168,15 @@ class Owner:
         self.ownership.lose(reason)
 
     def hear_clock(self, broker_ms: int, now_ms: int) -> None:
-        """The broker has stamped a record at `broker_ms`, and it is `now_ms` here: has either clock jumped since the take-over?"""
+        """The broker has stamped a record at `broker_ms`, and it is `now_ms` here: has either clock
+        jumped since the take-over?
+        """
         offset = broker_ms - now_ms - 1  # as at the take-over
         if abs(offset - self.clock_offset_ms) > self._config.clock_jump_s * 1_000:
             _log.warning("clock_jumped", partition=self.partition, by_s=(offset - self.clock_offset_ms) / 1000)
             self.clock_offset_ms = offset
 
-    # Deciding ------------------------------------------------------------------------------------------------------
+    # Deciding -------------------------------------------------------------------------------------
 
     def is_idle(self, now_ms: int) -> bool:
         """Whether there is nothing to decide: most partitions, in most turns.
@@ -254,7 +264,9 @@ class Owner:
         return next((head for head in heads if head.topic == pending[0]), None)
 
     def _is_behind(self, record: Record) -> bool:
-        """Whether this input has its decision, by its place or as a copy of one that has; judged without a look at its value."""
+        """Whether this input has its decision, by its place or as a copy of one that has; judged
+        without a look at its value.
+        """
         if record.offset < self.state.positions.get(record.topic, 0):
             return True
         source = source_of(record)
@@ -304,7 +316,11 @@ class Owner:
         self.state.positions = {**self.state.positions, record.topic: record.offset + 1}
 
     def _input_of(self, record: Record) -> tuple[ResultReceived | SignReceived | InboxInput | None, Cause]:
-        """The input, or the sign of life, that a record holds; None for one that ingress has copied twice. Raises `MalformedRecord`."""
+        """The input, or the sign of life, that a record holds; None for one that ingress has copied
+        twice.
+
+        Raises `MalformedRecord`.
+        """
         if record.topic == self._topics.results:
             return reply_input(record)
         given, cause = inbox_input(record)
@@ -313,7 +329,8 @@ class Owner:
     def _take_own(self, batch: Batch, now_ms: int) -> None:
         """Decide on what could not be sent."""
         while self._own_inputs:
-            own = self._own_inputs.popleft()  # before it is decided: its decision's mark may cover it
+            # before it is decided: its decision's mark may cover it
+            own = self._own_inputs.popleft()
             given = own[1]
             match given:
                 case TaskUndeliverable():
@@ -327,9 +344,11 @@ class Owner:
                 raise
 
     def offer_own(self, given: TaskUndeliverable | Undeliverable, decided_at: int) -> None:
-        """An effect of a decision at log offset `decided_at` or later could not be sent for good: that is an input of ours.
+        """An effect of a decision at log offset `decided_at` or later could not be sent for good:
+        that is an input of ours.
 
-        No record holds it, so the log's mark stays before that decision until this one is in the log too: a new owner then finds out by itself.
+        No record holds it, so the log's mark stays before that decision until this one is in the
+        log too: a new owner then finds out by itself.
         """
         self._own_inputs.append((decided_at, given))
 
@@ -341,7 +360,10 @@ class Owner:
     def _decide_own(
         self, batch: Batch, given: TaskUndeliverable | Undeliverable | TimerDue, cause: Cause, now_ms: int
     ) -> None:
-        """Decide what no record holds. It can't be parked: where it can't be processed, its step becomes an incident."""
+        """Decide what no record holds.
+
+        It can't be parked: where it can't be processed, its step becomes an incident.
+        """
         try:
             self._decide(batch, given, cause, now_ms)
         except _UnknownDigest:
@@ -381,16 +403,24 @@ class Owner:
         self._decide_own(batch, timer, Cause(kind="timer", id=name, at_ms=timer.due_at_ms), now_ms)
 
     def wants_barrier(self, now_ms: int) -> int | None:
-        """The time, by the broker's clock, up to which inputs must be known to be read before what is due may be decided; None: no need to ask. `now_ms`: this machine's clock."""
+        """The time, by the broker's clock, up to which inputs must be known to be read before what
+        is due may be decided; None: no need to ask.
+
+        `now_ms`: this machine's clock.
+        """
         return None if self.is_lost() else self.deadlines.wants_barrier(now_ms + self.clock_offset_ms)
 
     def next_due_at_ms(self) -> int | None:
-        """The nearest time at which there is something to decide without an input, by this machine's clock."""
+        """The nearest time at which there is something to decide without an input, by this
+        machine's clock.
+        """
         due_ms = self.deadlines.nearest_at_ms()
         return None if due_ms is None else due_ms - self.clock_offset_ms
 
     def _decide(self, batch: Batch, given: Input, cause: Cause, now_ms: int) -> None:
-        """Raises `RecordTooLarge` where what follows of it can't be sent and there is no other way to decide it."""
+        """Raises `RecordTooLarge` where what follows of it can't be sent and there is no other way
+        to decide it.
+        """
         workflow = self.state.workflows.get(given.workflow_id)
         route = self._route_for(given, workflow)
         target = self._target_for(given)
@@ -443,7 +473,10 @@ class Owner:
         return target
 
     def _emit(self, batch: Batch, decided: Decided, workflow_id: str, cause: Cause, now_ms: int) -> bool:
-        """Make the decision, encode it and its effects, and take it into the state. False, and nothing happened: something of it is too large."""
+        """Make the decision, encode it and its effects, and take it into the state.
+
+        False, and nothing happened: something of it is too large.
+        """
         crosses = crossings(decided.events) > 0
         decision = Decision(
             epoch=self.ownership.token,
@@ -483,7 +516,11 @@ class Owner:
             self.deadlines.arm(decision, workflow)
 
     def _park(self, batch: Batch, record: Record, code: str, message: str, now_ms: int) -> None:
-        """Log the input as it came, or as much of it as fits; its effect sends it to the dead letters. Who waits for what it tells is told otherwise."""
+        """Log the input as it came, or as much of it as fits; its effect sends it to the dead
+        letters.
+
+        Who waits for what it tells is told otherwise.
+        """
         workflow_id = workflow_of(record)
         self._advance(record)
         _log.error(
@@ -506,7 +543,9 @@ class Owner:
         self.confirmed.take(batch, spans, self.ownership.expected)
 
     def mark_batch(self, now_ms: int) -> Batch | None:
-        """A decision that only carries the mark, for a graceful stop; None where the log has it already."""
+        """A decision that only carries the mark, for a graceful stop; None where the log has it
+        already.
+        """
         if self.is_lost() or not self._owes_mark:
             return None
         batch = Batch()

@@ -1,7 +1,8 @@
 """The router process: membership, ingress, and the owners of the partitions that are ours.
 
-One loop serves all owners: one poll, one batch of decisions for each partition that has inputs, one append each, and the next poll while those are on the wire. Membership only says which partitions
-to take; who may write a partition is the log's to say (`mesh.core.ownership`).
+One loop serves all owners: one poll, one batch of decisions for each partition that has inputs, one
+append each, and the next poll while those are on the wire. Membership only says which partitions to
+take; who may write a partition is the log's to say (`mesh.core.ownership`).
 """
 
 import asyncio
@@ -32,9 +33,14 @@ _BARRIER_POLL_S = 0.005  # how late an answer about a barrier may be noticed whi
 
 
 class Router:
-    """One router. `run` returns after `stop`, or raises what no retry can mend (`PartitionsDiffer`, `TopicMissing`, `UnknownFormat`).
+    """One router.
 
-    `routes`: of the router's own files; those that are new it makes active. `open_checkpoint` gives the place for a partition's checkpoint; None: none are kept. `tracer`: where spans go; None: there are none. `ready` is set once it is at work, and its own routes are in effect.
+    `run` returns after `stop`, or raises what no retry can mend (`PartitionsDiffer`,
+    `TopicMissing`, `UnknownFormat`).
+
+    `routes`: of the router's own files; those that are new it makes active. `open_checkpoint` gives
+    the place for a partition's checkpoint; None: none are kept. `tracer`: where spans go; None:
+    there are none. `ready` is set once it is at work, and its own routes are in effect.
     """
 
     def __init__(
@@ -66,7 +72,8 @@ class Router:
         self._directory = DirectoryFollower(broker, topics, roles, clock)
         self.ingress = Ingress(broker, topics, self._definitions, config, clock)
         self.owners: dict[int, Owner] = {}
-        self._dormant: dict[int, Owner] = {}  # revoked: their hold may still be good when they come back
+        # revoked: their hold may still be good when they come back
+        self._dormant: dict[int, Owner] = {}
         self._desired: set[int] = set()
         self._reassign = False
         self._retake_at = 0.0
@@ -110,7 +117,10 @@ class Router:
         _log.info("router_stopped", instance=self._config.instance)
 
     async def _begin(self) -> float | None:
-        """Read what must be known before the first input, however long the broker takes. Returns the seconds until our own routes are in effect; None: stopped before that."""
+        """Read what must be known before the first input, however long the broker takes.
+
+        Returns the seconds until our own routes are in effect; None: stopped before that.
+        """
         in_effect_after_s = 0.0
 
         async def activate() -> None:
@@ -159,13 +169,17 @@ class Router:
                 task.cancel()
 
     async def _announce(self, in_effect_after_s: float) -> None:
-        """Say that it is at work, once an event published now meets the routes that it was started with."""
+        """Say that it is at work, once an event published now meets the routes that it was started
+        with.
+        """
         await asyncio.sleep(in_effect_after_s)
         self._ready.set()
         _log.info("router_starts", instance=self._config.instance, routes=self._definitions.names())
 
     async def _end(self, task: asyncio.Task[None]) -> None:
-        """Wait for a task that has been told to end; what the broker holds up for too long is cut off."""
+        """Wait for a task that has been told to end; what the broker holds up for too long is cut
+        off.
+        """
         await asyncio.wait([task], timeout=self._config.drain_timeout_s)
         task.cancel()
 
@@ -181,7 +195,7 @@ class Router:
                     f"set MESH_PARTITIONS={info.partitions} if the log was written so; the count can't change under a log"
                 )
 
-    # Membership ------------------------------------------------------------------------------------------------------
+    # Membership -----------------------------------------------------------------------------------
 
     async def _take_part(self) -> None:
         """Take part in the sharing of partitions until everything is drained."""
@@ -208,7 +222,8 @@ class Router:
     def _reconcile(self, held: set[int]) -> None:
         """Want exactly what the group gives us.
 
-        A share that was lost to a time-out is lost without a word (`GroupListener`). Who kept wanting it would take it from its new owner, and so on, for ever.
+        A share that was lost to a time-out is lost without a word (`GroupListener`). Who kept
+        wanting it would take it from its new owner, and so on, for ever.
         """
         lost = self._desired - held
         self._desired = held
@@ -230,7 +245,9 @@ class Router:
             self._told = positions
 
     def _positions(self) -> dict[TopicPartition, Committed]:
-        """How far each inbox partition has been decided or passed over: for lag, not for correctness."""
+        """How far each inbox partition has been decided or passed over: for lag, not for
+        correctness.
+        """
         inbox = self._topics.inbox
         return {
             TopicPartition(inbox, p): Committed(owner.state.positions.get(inbox, 0)) for p, owner in self.owners.items()
@@ -264,7 +281,7 @@ class Router:
         if batch is not None:
             await fly(self._broker, owner, begin_flight(owner, batch), self._clock)
 
-    # Owning ----------------------------------------------------------------------------------------------------------
+    # Owning ---------------------------------------------------------------------------------------
 
     async def _own(self) -> None:
         reader = await self._broker.reader()
@@ -318,9 +335,11 @@ class Router:
         return records
 
     def next_due_at_ms(self) -> int | None:
-        """When, by this machine's clock, a time comes that this router has to act on by itself; None where it only waits for records.
+        """When, by this machine's clock, a time comes that this router has to act on by itself;
+        None where it only waits for records.
 
-        What is not in here is noticed by chance: `idle_poll_s` late on a running machine, and much later in virtual time, where nobody polls for nothing.
+        What is not in here is noticed by chance: `idle_poll_s` late on a running machine, and much
+        later in virtual time, where nobody polls for nothing.
         """
         dues = [due for owner in self.owners.values() if (due := owner.next_due_at_ms()) is not None]
         return min(dues, default=None)
@@ -332,11 +351,15 @@ class Router:
         due = self.next_due_at_ms()
         if due is None:
             return self._config.idle_poll_s
-        wait_s = (due + 1 - self._clock.now_ms()) / 1000  # a timer that waits for inputs fires the millisecond after
+        # a timer that waits for inputs fires the millisecond after
+        wait_s = (due + 1 - self._clock.now_ms()) / 1000
         return min(max(wait_s, _BARRIER_POLL_S), self._config.idle_poll_s)
 
     def _decide(self, records: Sequence[Record], flights: asyncio.TaskGroup) -> bool:
-        """One batch of decisions for each partition that has inputs. Whether any is on its way now."""
+        """One batch of decisions for each partition that has inputs.
+
+        Whether any is on its way now.
+        """
         launched = False
         for record in records:
             owner = self.owners.get(record.partition)
@@ -352,7 +375,7 @@ class Router:
                 launched = True
         return launched
 
-    # Looking after owners ----------------------------------------------------------------------------------------------
+    # Looking after owners -------------------------------------------------------------------------
 
     def _change_owners(self, tasks: asyncio.TaskGroup, reader: Reader) -> None:
         for partition, owner in list(self.owners.items()):
@@ -373,7 +396,9 @@ class Router:
             reader.assign({TopicPartition(t, p): owner.read[t] for p, owner in self.owners.items() for t in owner.read})
 
     def _pause_s(self) -> float:
-        """Before taking over again: different for each router, so that two don't depose each other for ever."""
+        """Before taking over again: different for each router, so that two don't depose each other
+        for ever.
+        """
         return self._config.retry_pause_s * (0.5 + int(self._entropy.token()[:4], 16) / 0xFFFF)
 
     def _in_background(
@@ -437,7 +462,9 @@ class Router:
             await asyncio.sleep(self._config.retry_pause_s)
 
     async def _find_definitions(self, wanting: Sequence[Owner]) -> None:
-        """Look for the route versions that inputs wait for; what is not to be found parks its inputs."""
+        """Look for the route versions that inputs wait for; what is not to be found parks its
+        inputs.
+        """
         try:
             await self._definitions.refresh()
         except BrokerError as error:

@@ -1,7 +1,10 @@
-"""What a router tells of schedules: at its start and whenever other versions take effect, of each route that starts by itself, or that did in an earlier version.
+"""What a router tells of schedules: at its start and whenever other versions take effect, of each
+route that starts by itself, or that did in an earlier version.
 
-It tells them by way of `mesh.commands`, as an operator would: ingress copies each record once, and the schedule's owner decides which of two definitions is the newer (`mesh.core.decide.built_in.schedule`). So any number of routers may
-tell the same, as often as they like, and who tells nothing any more is missed by nobody.
+It tells them by way of `mesh.commands`, as an operator would: ingress copies each record once, and
+the schedule's owner decides which of two definitions is the newer
+(`mesh.core.decide.built_in.schedule`). So any number of routers may tell the same, as often as they
+like, and who tells nothing any more is missed by nobody.
 """
 
 import asyncio
@@ -65,7 +68,10 @@ class ScheduleTeller:
 
 
 def schedules_in_effect(timeline: Timeline, versions: Mapping[str, Route], now_ms: int, *, by: str) -> list[Told]:
-    """Of each route that has or had a schedule, what holds now. One whose version can't be read here is another router's to tell."""
+    """Of each route that has or had a schedule, what holds now.
+
+    One whose version can't be read here is another router's to tell.
+    """
     found = []
     for name, change in timeline.latest().items():
         once = any(_is_scheduled(versions.get(one.digest or "")) for one in timeline.history(name))
@@ -83,5 +89,7 @@ def _is_scheduled(route: Route | None) -> bool:
 
 
 def _since_ms(change: RouteChange) -> int:
-    """From the beginning is for events that were there before: no time of a schedule lies before its activation."""
+    """From the beginning is for events that were there before: no time of a schedule lies before
+    its activation.
+    """
     return change.activation.at_ms if change.since_ms == FROM_THE_BEGINNING else change.since_ms

@@ -46,7 +46,8 @@ class _Candidate:
         self.store = store
         self.fold, self.spans, self.origin = load_fold(owner.partition, store)
         self.until = -1
-        self.effective: deque[tuple[int, Decision]] = deque()  # from the mark on, as far as it is known
+        # from the mark on, as far as it is known
+        self.effective: deque[tuple[int, Decision]] = deque()
         self.changed: set[str] = set()  # workflows that the checkpoint does not have as they are
 
     def verify(self, first: LogRecord) -> None:
@@ -92,7 +93,9 @@ class _Candidate:
 
 
 def _is_wanted(effect: Effect, workflow: Workflow | None) -> bool:
-    """A task or a question goes out again only while its step waits for it; the rest are records of what happened."""
+    """A task or a question goes out again only while its step waits for it; the rest are records of
+    what happened.
+    """
     if not isinstance(effect, SendTask | AskApproval):
         return True
     step = workflow.steps.get(effect.step) if workflow is not None else None
@@ -112,7 +115,10 @@ async def take_over(
     clock: Clock,
     stores: Mapping[int, CheckpointStore],
 ) -> None:
-    """Make every owner ready, or lost. Raises `PartitionsDiffer` and `UnknownFormat`: then the router must stop."""
+    """Make every owner ready, or lost.
+
+    Raises `PartitionsDiffer` and `UnknownFormat`: then the router must stop.
+    """
     candidates: dict[int, _Candidate] = {}
     for owner in owners:
         candidates[owner.partition] = _Candidate(owner, stores.get(owner.partition))
@@ -180,7 +186,9 @@ async def _read_logs(
 async def _read_first(
     reader: Reader, candidates: Mapping[int, _Candidate], broker: Broker, topics: Topics
 ) -> list[Record]:
-    """The first record that each log partition holds; there is one, since each has at least our own."""
+    """The first record that each log partition holds; there is one, since each has at least our
+    own.
+    """
     reader.assign(await broker.begin_offsets([TopicPartition(topics.log, p) for p in candidates]))
     first: dict[int, Record] = {}
     while len(first) < len(candidates):
@@ -231,10 +239,12 @@ async def _send_owed(candidates: Sequence[_Candidate], broker: Broker, topics: T
 
 
 async def _skip_what_is_gone(owners: Sequence[Owner], broker: Broker, topics: Topics) -> None:
-    """Where an input topic no longer holds what we would read next, begin at the first record that it still has.
+    """Where an input topic no longer holds what we would read next, begin at the first record that
+    it still has.
 
-    A topic that ends before what was read of it has been made anew: what it holds now is all unread, and says nothing about what was read before. Logs are no sources in this sense: what came
-    of them is counted by sequences, which say nothing of offsets.
+    A topic that ends before what was read of it has been made anew: what it holds now is all
+    unread, and says nothing about what was read before. Logs are no sources in this sense: what
+    came of them is counted by sequences, which say nothing of offsets.
     """
     inputs = [TopicPartition(topic, owner.partition) for owner in owners for topic in (topics.results, topics.inbox)]
     sources = {_source(name) for owner in owners for name in owner.state.watermarks}

@@ -1,7 +1,9 @@
 """What is due, and when: heaps over the times in a partition's workflows.
 
-One heap for each thing that a timer waits for besides its time: nothing; every result, and every record of another workflow, that came before it; every answer; every event. So timers that must wait hold up no others,
-and none is looked at twice. Entries are not taken back: one that no longer fits its workflow is dropped when it comes up, and the heaps are made anew when too many have piled up.
+One heap for each thing that a timer waits for besides its time: nothing; every result, and every
+record of another workflow, that came before it; every answer; every event. So timers that must wait
+hold up no others, and none is looked at twice. Entries are not taken back: one that no longer fits
+its workflow is dropped when it comes up, and the heaps are made anew when too many have piled up.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,7 +17,8 @@ from mesh.core.state import StepState, Workflow
 Awaited = Literal["nothing", "results", "answers", "events"]
 AWAITED: Final[tuple[Awaited, ...]] = ("nothing", "results", "answers", "events")
 
-_Entry = tuple[int, str, str, str]  # due_at_ms, workflow id, place of a step (empty: forget), run id
+# due_at_ms, workflow id, place of a step (empty: forget), run id
+_Entry = tuple[int, str, str, str]
 _BUDGET: Final = "~budget"  # in the place of a place
 _SCHEDULE: Final = "~schedule"
 _RATE: Final = "~rate"  # likewise
@@ -89,7 +92,9 @@ class Timers:
     def pop_due(
         self, awaited: Awaited, up_to_ms: int, workflows: dict[str, Workflow], *, limit: int
     ) -> Iterator[TimerDue]:
-        """Up to `limit` of those that are due by `up_to_ms` and still fit their workflow, in order of time."""
+        """Up to `limit` of those that are due by `up_to_ms` and still fit their workflow, in order
+        of time.
+        """
         heap, count = self._heaps[awaited], 0
         while heap and heap[0][0] <= up_to_ms and count < limit:
             entry = heappop(heap)
@@ -107,7 +112,9 @@ class Timers:
 
 
 def rate_due_at_ms(workflow: Workflow) -> int | None:
-    """When a limiter's queue goes on by itself; at once, where one decision could not hold all that there was room for."""
+    """When a limiter's queue goes on by itself; at once, where one decision could not hold all that
+    there was room for.
+    """
     due = None if workflow.limiter is None else next_grant_at_ms(workflow.limiter)
     return None if due is None else max(due, workflow.updated_at_ms)
 

@@ -1,6 +1,7 @@
 """The contract of `mesh.ports.Broker`, as cases that every adapter passes.
 
-Owns what the port's prose means in practice. It must know no adapter: a test module of the adapter brings a `BrokerHarness`:
+Owns what the port's prose means in practice. It must know no adapter: a test module of the adapter
+brings a `BrokerHarness`:
 
     class TestMyBroker(BrokerContract):
         @pytest.fixture
@@ -8,8 +9,9 @@ Owns what the port's prose means in practice. It must know no adapter: a test mo
             ...
             yield harness
 
-Every case makes its own topics and groups, so one broker serves a whole run. `conftest.py` should call
-`pytest.register_assert_rewrite("mesh.testing.broker_contract")` before this is imported, for readable failures.
+Every case makes its own topics and groups, so one broker serves a whole run. `conftest.py` should
+call `pytest.register_assert_rewrite("mesh.testing.broker_contract")` before this is imported, for
+readable failures.
 """
 
 from mesh.testing.broker_contract.groups import GroupCases

@@ -330,7 +330,9 @@ class GroupCases(ContractCases):
         session_timeout_s: float | None = None,
         fetch: bool = True,
     ) -> None:
-        """Each member joins on a connection of its own; returns when all partitions have one owner and every member a share."""
+        """Each member joins on a connection of its own; returns when all partitions have one owner
+        and every member a share.
+        """
         joined = list(others)
         count = 0
         for member in members:

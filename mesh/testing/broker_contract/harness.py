@@ -1,6 +1,7 @@
 """What the contract suite asks of an adapter's tests, and the small tools that its cases share.
 
-Owns the `BrokerHarness` protocol and the group member that the cases drive. It must know no adapter.
+Owns the `BrokerHarness` protocol and the group member that the cases drive. It must know no
+adapter.
 """
 
 import asyncio
@@ -34,15 +35,22 @@ class BrokerHarness(Protocol):
     """The shortest session time-out that the broker takes (6 s on a default Kafka)."""
 
     async def connect(self) -> Broker:
-        """A connection as another process would open it; the harness closes what is still open at the end."""
+        """A connection as another process would open it; the harness closes what is still open at
+        the end.
+        """
         ...
 
     async def crash(self, broker: Broker) -> None:
-        """End the connection's process as `kill -9` would: no commit, no leaving of groups, no `on_revoked`."""
+        """End the connection's process as `kill -9` would: no commit, no leaving of groups, no
+        `on_revoked`.
+        """
         ...
 
     async def trim(self, partition: TopicPartition, before_offset: int) -> None:
-        """Drop the records below `before_offset`, as retention does. `pytest.skip` where the broker can't."""
+        """Drop the records below `before_offset`, as retention does.
+
+        `pytest.skip` where the broker can't.
+        """
         ...
 
 
@@ -102,8 +110,9 @@ async def send_effects(broker: Broker, appended: Appended, effects: Sequence[Out
 class Member:
     """A group member as a process has it: it listens, polls, and keeps what it saw.
 
-    It asserts on every record that `on_assigned` has returned for its partition. `hold_assigned` and `before_revoke` let a case
-    look inside; `fail_assigned` and `fail_revoked` are raised by the listener.
+    It asserts on every record that `on_assigned` has returned for its partition. `hold_assigned`
+    and `before_revoke` let a case look inside; `fail_assigned` and `fail_revoked` are raised by the
+    listener.
     """
 
     def __init__(self) -> None:

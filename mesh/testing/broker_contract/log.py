@@ -1,7 +1,9 @@
-"""Cases on the log's verb: append at an expected offset, the foreign record and the gap, appends under way at once, effects.
+"""Cases on the log's verb: append at an expected offset, the foreign record and the gap, appends
+under way at once, effects.
 
-The cases hold for brokers that compare (they refuse, and nothing is written) and for those that don't (the acknowledged offsets
-show the gap). What a caller may conclude is the same: it wrote at the expected offset, or it knows that it did not.
+The cases hold for brokers that compare (they refuse, and nothing is written) and for those that
+don't (the acknowledged offsets show the gap). What a caller may conclude is the same: it wrote at
+the expected offset, or it knows that it did not.
 """
 
 import asyncio
@@ -58,7 +60,9 @@ class LogCases(ContractCases):
         assert await _log_values(broker, log) == names
 
     async def test_a_foreign_record_is_never_taken_for_ones_own(self, broker: Broker, harness: BrokerHarness) -> None:
-        """The foreign record and the gap: refused with nothing written, or acknowledged beyond the expected offset."""
+        """The foreign record and the gap: refused with nothing written, or acknowledged beyond the
+        expected offset.
+        """
         log = TopicPartition(await new_topic(broker), 0)
         await broker.append(log, 0, _decisions(log, "mine"), [])
         other = await harness.connect()
@@ -119,7 +123,8 @@ class LogCases(ContractCases):
         calls = [asyncio.create_task(broker.append(log, n, _decisions(log, f"late-{n}"), [])) for n in range(5)]
         async with asyncio.timeout(GENEROUS_S):
             acknowledged = await asyncio.gather(*calls)
-        # the first missed its offset; a comparing broker may take a later one that fits the end by chance
+        # the first missed its offset; a comparing broker may take a later one that fits the end by
+        # chance
         assert acknowledged[0].refused or _offsets(acknowledged[0]) == [1]
         for expected, appended in enumerate(acknowledged):
             assert appended.refused or _offsets(appended) == [expected] or _offsets(appended)[0] > expected

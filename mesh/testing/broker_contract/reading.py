@@ -1,4 +1,6 @@
-"""Cases on the `Reader`: positions, parts of an assignment, waiting, and that nothing is lost or repeated."""
+"""Cases on the `Reader`: positions, parts of an assignment, waiting, and that nothing is lost or
+repeated.
+"""
 
 import asyncio
 import contextlib

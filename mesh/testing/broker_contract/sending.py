@@ -1,4 +1,6 @@
-"""Cases on topics, sending and what a record is: order, partitions, contents, failures, timestamps and offsets."""
+"""Cases on topics, sending and what a record is: order, partitions, contents, failures, timestamps
+and offsets.
+"""
 
 import asyncio
 
@@ -157,7 +159,9 @@ class SendingCases(ContractCases):
 
 
 async def _send_until_time_passed(broker: Broker, topic: str) -> list[Record]:
-    """Send to partition 0 until the broker's clock has moved on between the first record and the last."""
+    """Send to partition 0 until the broker's clock has moved on between the first record and the
+    last.
+    """
     reader = await broker.reader()
     reader.assign({TopicPartition(topic, 0): 0})
     records: list[Record] = []

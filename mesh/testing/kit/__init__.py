@@ -1,4 +1,5 @@
-"""The kit for tests of routes: a route with played agents and people, in virtual time, days in milliseconds; docs/testing-routes.md.
+"""The kit for tests of routes: a route with played agents and people, in virtual time, days in
+milliseconds; docs/testing-routes.md.
 
 kit       MeshKit: what a test holds
 run       one run of a workflow, as a test sees and moves it

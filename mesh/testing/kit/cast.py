@@ -1,6 +1,7 @@
 """The cast: agents and people that a test plays, by their scripts.
 
-Owns what each of them does next, and the call of a real agent's handler. It sends nothing: `mesh.testing.kit.stage` does, when it is their turn.
+Owns what each of them does next, and the call of a real agent's handler. It sends nothing:
+`mesh.testing.kit.stage` does, when it is their turn.
 """
 
 import asyncio
@@ -82,7 +83,10 @@ class PlayedAgent:
         return reply
 
     async def answer(self, task: Task, reply: Reply, usage: dict[str, float]) -> Made:
-        """What the reply comes to: JSON, or why there is none, or who does it instead. What it took is put into `usage`."""
+        """What the reply comes to: JSON, or why there is none, or who does it instead.
+
+        What it took is put into `usage`.
+        """
         match reply:
             case Output():
                 usage.update(reply.usage or {})
@@ -125,7 +129,9 @@ class PlayedAgent:
 
 
 def _in_place(agent: Agent[Any, Any]) -> Agent[Any, Any]:
-    """A real agent, to be called in the loop that there is: a plain function, which has a thread for itself in production, is called as if there were no loop."""
+    """A real agent, to be called in the loop that there is: a plain function, which has a thread
+    for itself in production, is called as if there were no loop.
+    """
     if agent.is_async:
         return agent
 

@@ -3,7 +3,8 @@
     VirtualEngine   a memory broker and an event loop whose time is virtual: days take milliseconds, and equal tests give equal logs
     RealEngine      a broker by its URL, in real time
 
-Both run the router as it is, with its ingress, owners and timers, and are driven step by step from a plain function: nothing happens while the test itself runs. `settle` lets happen all that needs no
+Both run the router as it is, with its ingress, owners and timers, and are driven step by step from
+a plain function: nothing happens while the test itself runs. `settle` lets happen all that needs no
 time; `flow` lets time pass.
 """
 
@@ -36,13 +37,17 @@ T = TypeVar("T")
 
 _PARTITIONS: Final = 4
 _STARTING_S: Final = 1.0  # of virtual time, before the test's own begins
-_CALM_S: Final = 1.0  # of virtual time, in which every poll of a router comes round; without news in it there will be none before the next time that is due
+# of virtual time, in which every poll of a router comes round; without news in it there will be
+# none before the next time that is due
+_CALM_S: Final = 1.0
 _GRACE_STEP_S: Final = 0.01
 _GRACE_STEPS: Final = 200
 _WARNING: Final = 30
 _LOOK_EVERY_S: Final = 0.02  # of real time
-_LONGEST_LOOK_S: Final = 0.25  # a reply that comes later comes by the loop's time, and no later than this after it
-_DUE_MS: Final = 3  # a time that inputs could beat is acted on the millisecond after, and owners are a millisecond off
+# a reply that comes later comes by the loop's time, and no later than this after it
+_LONGEST_LOOK_S: Final = 0.25
+# a time that inputs could beat is acted on the millisecond after, and owners are a millisecond off
+_DUE_MS: Final = 3
 
 
 class Engine(Protocol):
@@ -86,7 +91,11 @@ def _specs(prefix: str) -> tuple[TopicSpec, ...]:
 
 
 class _Quiet:
-    """Within this, services say nothing below a warning: they speak to operators, and a test has none. Kits of several threads may be within it at once."""
+    """Within this, services say nothing below a warning: they speak to operators, and a test has
+    none.
+
+    Kits of several threads may be within it at once.
+    """
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -181,7 +190,9 @@ class VirtualEngine:
         self._until(self.loop.time())
 
     def flow(self, for_s: float, done: Callable[[], bool]) -> bool:
-        """Stretches in which nothing happens are leapt over: the router is a machine that sleeps until it has something to do."""
+        """Stretches in which nothing happens are leapt over: the router is a machine that sleeps
+        until it has something to do.
+        """
         until_s = self.loop.time() + for_s
         while self.loop.time() < until_s:
             now_s = self.loop.time()
@@ -240,9 +251,11 @@ class _CountingCluster(MemoryCluster):
 
 
 class HaltedClock:
-    """The machine's clock for a router, which stands still but for what `flow` lets pass: however slow the broker is, no time-out comes before what needs no time.
+    """The machine's clock for a router, which stands still but for what `flow` lets pass: however
+    slow the broker is, no time-out comes before what needs no time.
 
-    So it falls behind the broker's clock, by as long as all the settling took; the router is told not to take that for a jump of the clock.
+    So it falls behind the broker's clock, by as long as all the settling took; the router is told
+    not to take that for a jump of the clock.
     """
 
     def __init__(self) -> None:
@@ -263,7 +276,11 @@ class HaltedClock:
 
 
 class RealEngine:
-    """The mesh at `url`, under `prefix`: topics, a router in this process, and all of it in real time. `patience_s`: how long anything may take that needs no time."""
+    """The mesh at `url`, under `prefix`: topics, a router in this process, and all of it in real
+    time.
+
+    `patience_s`: how long anything may take that needs no time.
+    """
 
     is_virtual = False
 
@@ -375,7 +392,9 @@ class RealEngine:
             raise KitError(f"the mesh at {self._url} has not come to rest within {self._patience_s:g} s")
 
     def settle(self) -> None:
-        """Until every record that anybody has sent is read and acted on: asked of the broker, twice, so that nothing is under way between two questions."""
+        """Until every record that anybody has sent is read and acted on: asked of the broker,
+        twice, so that nothing is under way between two questions.
+        """
         give_up_s = time.monotonic() + self._patience_s
         seen: Mapping[TopicPartition, int] | None = None
         while True:
@@ -388,7 +407,11 @@ class RealEngine:
                 self.run(asyncio.sleep(_LOOK_EVERY_S))
 
     async def _ends_at_rest(self) -> Mapping[TopicPartition, int] | None:
-        """The ends of all partitions, if whoever reads each of them has come to its end; None if not. What is known here is asked before what the broker knows."""
+        """The ends of all partitions, if whoever reads each of them has come to its end; None if
+        not.
+
+        What is known here is asked before what the broker knows.
+        """
         router, topics = self._router, self._topics
         if router is None:
             return {}

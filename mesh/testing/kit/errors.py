@@ -1,4 +1,7 @@
-"""What a test is told when the mesh does not do as it expects. All are `AssertionError`s: it is the test that fails."""
+"""What a test is told when the mesh does not do as it expects.
+
+All are `AssertionError`s: it is the test that fails.
+"""
 
 from typing import Any
 
@@ -7,7 +10,10 @@ from mesh.routes.problems import near
 
 
 class KitError(AssertionError):
-    """Something is missing or misspelt in the test, or the mesh did not do what it was waited for. The message says what to write."""
+    """Something is missing or misspelt in the test, or the mesh did not do what it was waited for.
+
+    The message says what to write.
+    """
 
 
 class StandsStill(KitError):
@@ -15,7 +21,10 @@ class StandsStill(KitError):
 
 
 class Refused(KitError):
-    """An answer or a command does not count. `code` says why, in the words of the receipt: role, late, closed, schema, ..."""
+    """An answer or a command does not count.
+
+    `code` says why, in the words of the receipt: role, late, closed, schema, ...
+    """
 
     def __init__(self, message: str, *, code: str) -> None:
         super().__init__(message)
@@ -32,5 +41,7 @@ def unknown(what: str, name: str, known: list[str]) -> str:
 
 
 def is_for_the_test(excinfo: Any) -> bool:
-    """For pytest, as `__tracebackhide__` of the kit's modules: what a test is told is told at the test's own line."""
+    """For pytest, as `__tracebackhide__` of the kit's modules: what a test is told is told at the
+    test's own line.
+    """
     return isinstance(excinfo.value, AssertionError | MeshError)

@@ -12,7 +12,8 @@
         assert run.outcome.status == "completed"
         mesh_kit.matches("a-big-refund.txt")
 
-After each call everything has happened that needs no time. Time passes in `advance`, and where something is waited for; see `mesh.testing.kit.engines` for what it is made of.
+After each call everything has happened that needs no time. Time passes in `advance`, and where
+something is waited for; see `mesh.testing.kit.engines` for what it is made of.
 """
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -69,7 +70,11 @@ class _Aside(NamedTuple):
 
 
 class MeshKit:
-    """`folder`: where relative paths lead from, the test's own; then `root`. `broker`: the URL of a real one, in real time, under `topic_prefix`; else all is in memory and virtual time."""
+    """`folder`: where relative paths lead from, the test's own; then `root`.
+
+    `broker`: the URL of a real one, in real time, under `topic_prefix`; else all is in memory and
+    virtual time.
+    """
 
     def __init__(
         self,
@@ -113,10 +118,13 @@ class MeshKit:
     def stage(self) -> Stage:
         return self._engine.stage
 
-    # Setting up ----------------------------------------------------------------------------------------------------------------------------
+    # Setting up -----------------------------------------------------------------------------------
 
     def route(self, source: str | Path | Mapping[str, Any]) -> None:
-        """Take a route: a file, or a folder of them; a document as a dict; or YAML as text. Raises `RouteInvalid`, which names file, line and mend."""
+        """Take a route: a file, or a folder of them; a document as a dict; or YAML as text.
+
+        Raises `RouteInvalid`, which names file, line and mend.
+        """
         if self._is_open:
             raise KitError("the mesh runs already: give it every route before the first event, or mesh_kit.apply(...)")
         for route, file in self._read(source):
@@ -126,7 +134,12 @@ class MeshKit:
             self._files[route.name] = file
 
     def apply(self, source: str | Path | Mapping[str, Any]) -> None:
-        """While the mesh runs, make new routes, or new versions of routes, active, as `mesh routes apply` does. They are in effect when this returns, two seconds later; what runs goes on by its version, but for `run.migrate`."""
+        """While the mesh runs, make new routes, or new versions of routes, active, as `mesh routes
+        apply` does.
+
+        They are in effect when this returns, two seconds later; what runs goes on by its version,
+        but for `run.migrate`.
+        """
         self._open()
         routes = [route for route, _ in self._read(source)]
         for route in routes:
@@ -172,10 +185,13 @@ class MeshKit:
         capabilities: Iterable[str] = (),
         max_outstanding: int | None = None,
     ) -> PlayedAgent:
-        """Play an agent by a script (`mesh.testing.kit.scripts`), or let a real one work: `mesh_kit.agent(classify)`.
+        """Play an agent by a script (`mesh.testing.kit.scripts`), or let a real one work:
+        `mesh_kit.agent(classify)`.
 
-        `then`: what comes when the script has come to its end. `after`: how long each reply takes. The result knows its `calls`. Given again, the new script takes the old one's place.
-        `capabilities`: those that it is registered for, beside a real one's own. `max_outstanding`: how many tasks it wants to have at once, as an `@agent` may say.
+        `then`: what comes when the script has come to its end. `after`: how long each reply takes.
+        The result knows its `calls`. Given again, the new script takes the old one's place.
+        `capabilities`: those that it is registered for, beside a real one's own. `max_outstanding`:
+        how many tasks it wants to have at once, as an `@agent` may say.
         """
         if isinstance(name, Agent):
             script, name = name, name.name
@@ -192,7 +208,11 @@ class MeshKit:
         return played
 
     def person(self, name: str, *, roles: str | Iterable[str] = (), answers: Answers | None = None) -> None:
-        """Somebody who may be asked. `answers`: what they answer by themselves, approves(...) or rejects(...), a list, by step, or a function of the question; else the test does, with `run.approve`."""
+        """Somebody who may be asked.
+
+        `answers`: what they answer by themselves, approves(...) or rejects(...), a list, by step,
+        or a function of the question; else the test does, with `run.approve`.
+        """
         held = frozenset([roles] if isinstance(roles, str) else roles)
         self.stage.people[name] = PlayedPerson(name, held, answers)
         self._engine.set_roles(self._roles())
@@ -214,10 +234,13 @@ class MeshKit:
         self._engine.start(list(self._routes.values()), self._roles())
         self._began_ms = self._engine.now_ms()
 
-    # Moving on -----------------------------------------------------------------------------------------------------------------------------
+    # Moving on ------------------------------------------------------------------------------------
 
     def publish(self, event: Mapping[str, Any] | None = None, /, **attributes: Any) -> Run:
-        """Publish a CloudEvent, by its attributes and `data`; `id` and `source` may be left out. The run that it begins, or the workflow that it comes to."""
+        """Publish a CloudEvent, by its attributes and `data`; `id` and `source` may be left out.
+
+        The run that it begins, or the workflow that it comes to.
+        """
         self._open()
         given = {**(event or {}), **attributes}
         whole = {"specversion": "1.0", "id": self.stage.fresh("event"), "source": "/test", **given}
@@ -245,7 +268,10 @@ class MeshKit:
         self._engine.catch_up()
 
     def next_start(self, route: str) -> Run:
-        """Let time pass until the schedule of `route` starts a workflow; its run. Raises `KitError` where it starts none any more."""
+        """Let time pass until the schedule of `route` starts a workflow; its run.
+
+        Raises `KitError` where it starts none any more.
+        """
         self._open()
         if route not in self._routes:
             raise KitError(unknown("the mesh has no route", route, list(self._routes)))
@@ -296,10 +322,14 @@ class MeshKit:
     def now_ms(self) -> int:
         return self._engine.now_ms()
 
-    # The transcript ------------------------------------------------------------------------------------------------------------------------
+    # The transcript -------------------------------------------------------------------------------
 
     def transcript(self, *, times: bool | None = None) -> str:
-        """What has happened so far, as a conversation. `times` false: what is the same on every broker (docs/testing.md says what that leaves out); the default is true in virtual time alone."""
+        """What has happened so far, as a conversation.
+
+        `times` false: what is the same on every broker (docs/testing.md says what that leaves out);
+        the default is true in virtual time alone.
+        """
         with_times = self._engine.is_virtual if times is None else times
         writer = Writer(self._title)
         for route in self._told.values():
@@ -324,7 +354,9 @@ class MeshKit:
         return writer.text()
 
     def _by_workflow(self) -> list[Heard]:
-        """Between workflows there is no order but the test's: what followed of one of its acts is told workflow by workflow, first those that it was done to, then by id."""
+        """Between workflows there is no order but the test's: what followed of one of its acts is
+        told workflow by workflow, first those that it was done to, then by id.
+        """
         done_to = {
             (heard.act, heard.decision.workflow_id)
             for heard in self.stage.heard
@@ -345,7 +377,9 @@ class MeshKit:
             writer.lines += [f"{clock}{aside.text}", ""]
 
     def matches(self, name: str = "", *, times: bool | None = None) -> None:
-        """Hold the transcript against a file beside the test (its name is the test's, unless given); `pytest --regen` writes it."""
+        """Hold the transcript against a file beside the test (its name is the test's, unless
+        given); `pytest --regen` writes it.
+        """
         path = self._folders[0] / (name or f"{'-'.join(self._title.lower().split())}.txt")
         compare(self.transcript(times=times), path, regen=self._regen)
 
@@ -354,7 +388,7 @@ class MeshKit:
         """How much work it was, in steps of the virtual loop; 0 in real time."""
         return self._engine.loop.steps if isinstance(self._engine, VirtualEngine) else 0
 
-    # For runs ------------------------------------------------------------------------------------------------------------------------------
+    # For runs -------------------------------------------------------------------------------------
 
     def act(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Do something, and let happen all that follows of it at once."""
@@ -379,7 +413,9 @@ class MeshKit:
             raise KitError(f"{run.id} has not come to {wanted} in {limit_s:g} s: {run.standing()}")
 
     def is_moving(self, workflow: Workflow) -> bool:
-        """Whether time alone moves it: something of its own, or what it waits for of other workflows."""
+        """Whether time alone moves it: something of its own, or what it waits for of other
+        workflows.
+        """
         steps = self.stage.open_steps(workflow).values()
         if any(is_moving(step, self.stage.promised) for step in steps) or not steps:
             return True
@@ -391,7 +427,10 @@ class MeshKit:
         )
 
     def workflow_of(self, event_id: str) -> tuple[str, str]:
-        """The workflow and run that an event came to. Raises `KitError` where it is not just one."""
+        """The workflow and run that an event came to.
+
+        Raises `KitError` where it is not just one.
+        """
         found = self.stage.begun_by(event_id)
         if len(found) == 1:
             return next(iter(found.items()))
@@ -444,7 +483,9 @@ def _shown(loaded: LoadedRoute, folders: list[Path]) -> str:
 
 
 def _clock(ms: int) -> str:
-    """To the second: what is due at a time happens some milliseconds after it, and owners' clocks are a millisecond before the broker's."""
+    """To the second: what is due at a time happens some milliseconds after it, and owners' clocks
+    are a millisecond before the broker's.
+    """
     days, seconds_ = divmod(round(ms / 1000), 86_400)
     clock = f"{seconds_ // 3600:02}:{seconds_ // 60 % 60:02}:{seconds_ % 60:02}"
     return f"{days}d {clock}" if days else clock

@@ -27,7 +27,11 @@ _MOVED_BY_OTHERS = frozenset(
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
-    """How a run ended. `status`: completed, failed, rejected, cancelled. `data`: the outcome's, None unless it completed."""
+    """How a run ended.
+
+    `status`: completed, failed, rejected, cancelled. `data`: the outcome's, None unless it
+    completed.
+    """
 
     status: str
     reason: str
@@ -35,7 +39,10 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Run:
-    """Made by `MeshKit.publish` and `MeshKit.run`. Where a method needs something to have happened, it lets time pass until it has, and no further."""
+    """Made by `MeshKit.publish` and `MeshKit.run`.
+
+    Where a method needs something to have happened, it lets time pass until it has, and no further.
+    """
 
     def __init__(self, kit: "MeshKit", *, event_id: str = "", found: tuple[str, str] | None = None) -> None:
         """`found`: workflow and run, the latest if that is empty."""
@@ -46,7 +53,7 @@ class Run:
     def __repr__(self) -> str:
         return f"<run of {self._found[0]}>" if self._found else f"<run that {self._event_id} begins>"
 
-    # What it is ----------------------------------------------------------------------------------------------------------------------------
+    # What it is -----------------------------------------------------------------------------------
 
     @property
     def id(self) -> str:
@@ -84,18 +91,24 @@ class Run:
         return {name: step.status for name, step in self._workflow().steps.items()}
 
     def output(self, step: str) -> Any:
-        """What a step came to: an agent's output, an approval's verdict and payload, as `steps.NAME` has it for the route."""
+        """What a step came to: an agent's output, an approval's verdict and payload, as
+        `steps.NAME` has it for the route.
+        """
         workflow_id, run_id = self._where()
         found = self._kit.stage.outputs.get((workflow_id, run_id), {})
         if step not in found:
             raise KitError(unknown(f"{workflow_id} has no output yet of the step", step, list(found)))
         return found[step]
 
-    # Waiting -------------------------------------------------------------------------------------------------------------------------------
+    # Waiting --------------------------------------------------------------------------------------
 
     @property
     def outcome(self) -> Ended:
-        """How it ended. Lets time pass as long as something goes on by itself; raises `StandsStill` where the run waits for what nobody will do."""
+        """How it ended.
+
+        Lets time pass as long as something goes on by itself; raises `StandsStill` where the run
+        waits for what nobody will do.
+        """
         self._kit.wait_for(self, lambda: self._where() in self._kit.stage.outcomes, "its end")
         found = self._kit.stage.outcomes[self._where()]
         return Ended(status=found.status, reason=found.reason, data=found.output)
@@ -113,7 +126,9 @@ class Run:
         return question
 
     def reaches(self, step: str, status: str) -> None:
-        """Until `step` has this status: running, retrying, waiting, incident, succeeded, skipped, ..."""
+        """Until `step` has this status: running, retrying, waiting, incident, succeeded, skipped,
+        ...
+        """
         self._check_step(step)
         self._kit.wait_for(self, lambda: self._state(step).status == status, f"{step} to be {status}")
 
@@ -135,10 +150,14 @@ class Run:
         if step not in workflow.steps and step.partition("[")[0].partition(".")[0] not in known:
             raise KitError(unknown(f"the route {workflow.route} has no step", step, known))
 
-    # Moving --------------------------------------------------------------------------------------------------------------------------------
+    # Moving ---------------------------------------------------------------------------------------
 
     def approve(self, step: str, *, by: str = "", payload: Any = msgspec.UNSET, reason: str = "") -> None:
-        """Answer a question that was asked; `payload` is an edit. `by` may be left out where only one person has the role. Raises `Refused` where the answer does not count."""
+        """Answer a question that was asked; `payload` is an edit.
+
+        `by` may be left out where only one person has the role. Raises `Refused` where the answer
+        does not count.
+        """
         self._answer(step, by, Answer(decision="approve", payload=payload, reason=reason))
 
     def reject(self, step: str, *, by: str = "", reason: str = "") -> None:
@@ -172,7 +191,9 @@ class Run:
         self._of_incident("retry", step, by, reason)
 
     def skip(self, step: str | None = None, *, by: str = "operator", reason: str = "") -> None:
-        """As an operator: go on without the step that is an incident (or an item `check[7]`, a compensation `hotel.undo`), or without all of them."""
+        """As an operator: go on without the step that is an incident (or an item `check[7]`, a
+        compensation `hotel.undo`), or without all of them.
+        """
         self._of_incident("skip", step, by, reason)
 
     def fail(self, step: str | None = None, *, by: str = "operator", reason: str = "") -> None:
@@ -180,7 +201,11 @@ class Run:
         self._of_incident("fail", step, by, reason)
 
     def migrate(self, *, by: str = "operator", reason: str = "") -> None:
-        """As an operator: move it to the version of its route that `mesh_kit.apply` has made active. Raises `Refused` where that does not fit what it has done."""
+        """As an operator: move it to the version of its route that `mesh_kit.apply` has made
+        active.
+
+        Raises `Refused` where that does not fit what it has done.
+        """
         self._command("migrate", by, reason, None, to=self._kit.digest_of(self._workflow().route))
 
     def _of_incident(self, command: Literal["retry", "skip", "fail"], step: str | None, by: str, reason: str) -> None:
@@ -207,7 +232,7 @@ class Run:
                 if isinstance(event, CommandRefused) and event.command_id == command_id:
                     raise Refused(f"{self.id} takes no {command}: {event.message} ({event.code})", code=event.code)
 
-    # Standing still ------------------------------------------------------------------------------------------------------------------------
+    # Standing still -------------------------------------------------------------------------------
 
     def standing(self, run: str = "run") -> str:
         """What it is at, in words. `run`: how the test gets at it."""
@@ -256,7 +281,9 @@ _NOT_BEGUN = StepState(status="blocked")
 
 
 def is_moving(step: StepState, promised: set[str]) -> bool:
-    """Whether time alone will move this step: its agent has a task, a time is awaited, or somebody's script will answer."""
+    """Whether time alone will move this step: its agent has a task, a time is awaited, or
+    somebody's script will answer.
+    """
     if step.status == "waiting":
         return not step.awaits
     if step.status in _MOVED_BY_OTHERS:
@@ -265,5 +292,7 @@ def is_moving(step: StepState, promised: set[str]) -> bool:
 
 
 def is_stuck(step: StepState) -> bool:
-    """Whether no other workflow can move it either: only a person can, or it is for other steps to move."""
+    """Whether no other workflow can move it either: only a person can, or it is for other steps to
+    move.
+    """
     return step.status in {"asking", "incident"} or step.status in _MOVED_BY_OTHERS

@@ -13,7 +13,8 @@
 
     mesh_kit.person("ana", roles=["manager"], answers=approves(after="2h"))
 
-A list (or any iterator) is one reply an attempt; to return a list as output, give a function. Owns the meaning of what a test writes; `mesh.testing.kit.cast` plays it.
+A list (or any iterator) is one reply an attempt; to return a list as output, give a function. Owns
+the meaning of what a test writes; `mesh.testing.kit.cast` plays it.
 """
 
 import inspect
@@ -54,7 +55,9 @@ class Silence(msgspec.Struct, frozen=True):
 
 
 class Works(msgspec.Struct, frozen=True):
-    """The agent begins, gives signs of life for so long where the route asks for them, and never comes to an end."""
+    """The agent begins, gives signs of life for so long where the route asks for them, and never
+    comes to an end.
+    """
 
     lives_s: float
 
@@ -110,7 +113,9 @@ def fails(kind: str, message: str = "as scripted", *, times: int | None = None, 
 
 
 def uses(output: Any, **usage: float) -> Uses:
-    """An output that says what it took of the budget: `uses({"text": "..."}, tokens=1200, usd=0.02)`."""
+    """An output that says what it took of the budget: `uses({"text": "..."}, tokens=1200,
+    usd=0.02)`.
+    """
     return Uses(output=output, usage=usage)
 
 
@@ -119,7 +124,7 @@ def later(after: Duration, script: Any) -> Later:
     return Later(after_s=seconds(after), script=script)
 
 
-# What people do -----------------------------------------------------------------------------------------------------------------------
+# What people do -----------------------------------------------------------------------------------
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,7 +144,7 @@ def rejects(*, reason: str = "", after: Duration = 0) -> Answer:
     return Answer(decision="reject", reason=reason, after_s=seconds(after))
 
 
-# Reading a script ---------------------------------------------------------------------------------------------------------------------
+# Reading a script ---------------------------------------------------------------------------------
 
 
 def replies(script: Any, *, after_s: float = 0.0) -> Iterator[Reply]:

@@ -1,10 +1,12 @@
 """The stage: reads what a mesh writes, lets the cast play, and keeps what happened.
 
-It stands outside of the mesh, on nothing but a broker's port: it reads the log, the tasks and what people are sent, and writes results, answers, events and commands, as agents, people and
-upstream systems do. So it is one and the same on every broker.
+It stands outside of the mesh, on nothing but a broker's port: it reads the log, the tasks and what
+people are sent, and writes results, answers, events and commands, as agents, people and upstream
+systems do. So it is one and the same on every broker.
 
-Order. Tasks of one workflow are answered in the order in which the log dispatched them, whatever order their topics deliver them in, so that one test gives one log. (Async agents, and replies that come
-later, come when they come.) Across workflows there is no order but the broker's.
+Order. Tasks of one workflow are answered in the order in which the log dispatched them, whatever
+order their topics deliver them in, so that one test gives one log. (Async agents, and replies that
+come later, come when they come.) Across workflows there is no order but the broker's.
 """
 
 import asyncio
@@ -44,7 +46,10 @@ _CARD_LASTS_S: Final = 10 * 365 * 86_400.0
 
 
 class Heard(msgspec.Struct, frozen=True):
-    """A decision as the log has it, and how its workflow stood then. `act`: which of the test's own acts it followed."""
+    """A decision as the log has it, and how its workflow stood then.
+
+    `act`: which of the test's own acts it followed.
+    """
 
     decision: Decision
     stand: str
@@ -56,7 +61,10 @@ class _Spawn(Protocol):
 
 
 class Stage:
-    """`broker`: a connection of its own. `spawn` starts what takes time. What goes wrong in here is kept in `faults`, for the test."""
+    """`broker`: a connection of its own.
+
+    `spawn` starts what takes time. What goes wrong in here is kept in `faults`, for the test.
+    """
 
     def __init__(self, broker: Broker, topics: Topics, clock: Clock, spawn: _Spawn) -> None:
         self.faults: list[BaseException] = []
@@ -69,18 +77,21 @@ class Stage:
         self.questions: dict[str, Question] = {}  # by approval
         self.promised: set[str] = set()  # approvals that a script will answer
         self.positions: dict[TopicPartition, int] = {}
-        self.outputs: dict[tuple[str, str], dict[str, Any]] = {}  # by workflow and run: what expressions see as `steps`
+        # by workflow and run: what expressions see as `steps`
+        self.outputs: dict[tuple[str, str], dict[str, Any]] = {}
         self.published: dict[str, Mapping[str, Any]] = {}
         self.topics = topics
         self._broker = broker
         self._clock = clock
         self._spawn = spawn
         self._folds: dict[int, PartitionFold] = {}
-        self._queues: dict[str, deque[str]] = defaultdict(deque)  # attempts to answer, by workflow, in the log's order
+        # attempts to answer, by workflow, in the log's order
+        self._queues: dict[str, deque[str]] = defaultdict(deque)
         self._tasks: dict[str, Task] = {}  # that have arrived
         self._serving: set[str] = set()
         self._requests: dict[str, ApprovalRequest] = {}
-        self._owed: set[tuple[str, str]] = set()  # what the log says has been sent, and has not arrived
+        # what the log says has been sent, and has not arrived
+        self._owed: set[tuple[str, str]] = set()
         self._arrived: set[tuple[str, str]] = set()
         self._numbers: dict[str, int] = defaultdict(int)
         self._reader: Reader | None = None
@@ -91,10 +102,12 @@ class Stage:
             topics.outcomes: self._on_outcome,
         }
 
-    # Reading -------------------------------------------------------------------------------------------------------------------------------
+    # Reading --------------------------------------------------------------------------------------
 
     async def prepare(self) -> None:
-        """Make the topics and cards of the agents that are there, and read all of the mesh's that are to be read."""
+        """Make the topics and cards of the agents that are there, and read all of the mesh's that
+        are to be read.
+        """
         agents = [self.topics.tasks(name) for name in self.agents]
         await self._broker.create_topics([TopicSpec(topic, _TASK_PARTITIONS) for topic in agents])
         await self.send([encode_card(card, topics=self.topics) for card in self._cards()])
@@ -104,7 +117,11 @@ class Stage:
                 self.positions.setdefault(TopicPartition(topic, number), 0)
 
     def _cards(self) -> Iterator[AgentCard]:
-        """Of real agents: the mesh knows the form of what they give by these. And of those with capabilities, with their registrations, and of those that want so many tasks and no more."""
+        """Of real agents: the mesh knows the form of what they give by these.
+
+        And of those with capabilities, with their registrations, and of those that want so many
+        tasks and no more.
+        """
         for played in self.agents.values():
             if played.real is None and not played.capabilities and played.max_outstanding is None:
                 continue
@@ -196,7 +213,7 @@ class Stage:
         self._arrived.add((kind, name))
         return is_new
 
-    # What there is to see ------------------------------------------------------------------------------------------------------------------
+    # What there is to see -------------------------------------------------------------------------
 
     def workflows(self) -> list[Workflow]:
         return [workflow for fold in self._folds.values() for workflow in fold.state.workflows.values()]
@@ -223,7 +240,7 @@ class Stage:
         """Whether everything that the log has sent is here, and whoever can answer at once has."""
         return not self._owed and not self._serving and not any(self._queues.values())
 
-    # Agents --------------------------------------------------------------------------------------------------------------------------------
+    # Agents ---------------------------------------------------------------------------------------
 
     def _on_task(self, record: Record) -> None:
         task = decode_task(record)
@@ -273,7 +290,9 @@ class Stage:
             signing.cancel()
 
     async def _sign(self, task: Task, lives_s: float) -> None:
-        """Give signs of life as the agents' runtime does, where the route asks for them, for so long, and no longer than the task may take."""
+        """Give signs of life as the agents' runtime does, where the route asks for them, for so
+        long, and no longer than the task may take.
+        """
         period_s = task.heartbeat_s or task.start_timeout_s or task.run_timeout_s
         if period_s is None:
             return
@@ -307,7 +326,7 @@ class Stage:
         )
         await self.send([result])
 
-    # People --------------------------------------------------------------------------------------------------------------------------------
+    # People ---------------------------------------------------------------------------------------
 
     def _on_request(self, record: Record) -> None:
         request = decode_request(record)
@@ -379,7 +398,7 @@ class Stage:
         self._arrive("outcome", f"{outcome.workflow_id}/{outcome.run_id}")
         self.outcomes[outcome.workflow_id, outcome.run_id] = outcome
 
-    # Writing -------------------------------------------------------------------------------------------------------------------------------
+    # Writing --------------------------------------------------------------------------------------
 
     def fresh(self, what: str) -> str:
         self._numbers[what] += 1

@@ -1,4 +1,5 @@
-"""What is judged of attempts and runs, for `mesh.testing.promises.judge`: each goes out once, and comes to one end.
+"""What is judged of attempts and runs, for `mesh.testing.promises.judge`: each goes out once, and
+comes to one end.
 
 * a finished step is not dispatched or called again, an attempt is dispatched or called once
 * a task has one counted result, a call one counted end, a run one end
@@ -27,7 +28,9 @@ _SILENCES: Final = frozenset({"start_timeout", "run_timeout", "heartbeat_timeout
 
 
 class Attempts:
-    """`expect` notes a finding unless its first argument is true; `deadlines` is told of attempts, and asked where one has failed for its time."""
+    """`expect` notes a finding unless its first argument is true; `deadlines` is told of attempts,
+    and asked where one has failed for its time.
+    """
 
     def __init__(self, expect: Callable[[bool, str], None], counts: Counter[str], deadlines: Deadlines) -> None:
         self.ended: dict[tuple[str, str], str] = {}  # (workflow, run) -> status

@@ -1,4 +1,6 @@
-"""What the workflows of the mesh itself promise, for `mesh.testing.promises.judge`: of two workflows that live no alias is both's, and no time of a schedule starts two workflows or none."""
+"""What the workflows of the mesh itself promise, for `mesh.testing.promises.judge`: of two
+workflows that live no alias is both's, and no time of a schedule starts two workflows or none.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator

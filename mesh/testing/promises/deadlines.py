@@ -1,7 +1,10 @@
-"""What is judged of deadlines, for `mesh.testing.promises.judge`: none wins against what reached the broker before it.
+"""What is judged of deadlines, for `mesh.testing.promises.judge`: none wins against what reached
+the broker before it.
 
-* a time-out of a task or a call wins against no result or end that came before, and a silence against no sign of life; its period began neither before the attempt nor before its owner
-* the expiry of an approval wins against no answer that would have counted, and no answer counts after the deadline, without the role, or as a second one
+* a time-out of a task or a call wins against no result or end that came before, and a silence
+  against no sign of life; its period began neither before the attempt nor before its owner
+* the expiry of an approval wins against no answer that would have counted, and no answer counts
+  after the deadline, without the role, or as a second one
 * the time-out of a wait wins against no event that it waits for
 """
 
@@ -20,11 +23,17 @@ from mesh.ports import Record
 from mesh.testing.promises.ledger import Source, Step, input_of
 
 _SUCCESSES: Final = frozenset({"succeeded", "completed"})  # of a task, of a call
-_SLACK_MS: Final = 2  # between an owner's clock, corrected, and the broker's: both are cut to whole milliseconds
+# between an owner's clock, corrected, and the broker's: both are cut to whole milliseconds
+_SLACK_MS: Final = 2
 
 
 class Deadlines:
-    """Told of all that could beat a deadline (`result`, `sign`, `call_end`, `answer`, `offer`), and asked where one has passed. `is_settled`: whether an input (partition, topic, offset) is decided; `sources`: of inputs that are."""
+    """Told of all that could beat a deadline (`result`, `sign`, `call_end`, `answer`, `offer`), and
+    asked where one has passed.
+
+    `is_settled`: whether an input (partition, topic, offset) is decided; `sources`: of inputs that
+    are.
+    """
 
     def __init__(
         self,
@@ -43,7 +52,8 @@ class Deadlines:
         self._counts = counts
         self._find = find
         self._results: dict[str, list[tuple[Record, ResultReceived]]] = {}  # by task
-        self._signs: dict[str, list[tuple[int, SignReceived]]] = {}  # with the broker's time, by attempt
+        # with the broker's time, by attempt
+        self._signs: dict[str, list[tuple[int, SignReceived]]] = {}
         self._call_ends: dict[str, list[tuple[Record, CallEnded]]] = {}  # by task
         self._answers: dict[str, list[AnswerGiven]] = {}  # by approval
         self._verdicts: set[str] = set()  # approvals
@@ -52,7 +62,7 @@ class Deadlines:
             str, list[tuple[Workflow, str, int, str]]
         ] = {}  # waits that timed out, with their time, by workflow
 
-    # What it is told -------------------------------------------------------------------------------------------------
+    # What it is told ------------------------------------------------------------------------------
 
     def result(self, record: Record, result: ResultReceived) -> None:
         self._results.setdefault(result.task_id, []).append((record, result))
@@ -84,7 +94,7 @@ class Deadlines:
         self._signs = {attempt: signs for attempt, signs in self._signs.items() if not attempt.startswith(prefix)}
         self._verdicts = {approval for approval in self._verdicts if not approval.startswith(prefix)}
 
-    # What it is asked ------------------------------------------------------------------------------------------------
+    # What it is asked -----------------------------------------------------------------------------
 
     def time_out(self, event: TaskFailed, where: str) -> None:
         self._beaten(event, self._due_ms.get(ids.attempt_id(event.task_id, event.attempt), 0), where)
@@ -105,7 +115,9 @@ class Deadlines:
     def _in_time(
         self, event: TaskFailed | CallFailed, due: int, came: Iterable[tuple[Record, ResultReceived | CallEnded]]
     ) -> Iterator[tuple[int, int]]:
-        """What beats a time-out: of this attempt, or a success of an earlier one; its offset, and how many milliseconds early."""
+        """What beats a time-out: of this attempt, or a success of an earlier one; its offset, and
+        how many milliseconds early.
+        """
         for record, given in came:
             is_success = given.status in _SUCCESSES
             counts = given.attempt == event.attempt or (is_success and given.attempt < event.attempt)
@@ -114,7 +126,9 @@ class Deadlines:
                 yield record.offset, due - record.timestamp_ms
 
     def silence(self, at: Step, event: TaskFailed) -> None:
-        """No sign that would have put the time-out off came within its period, which began neither before the attempt nor before this owner."""
+        """No sign that would have put the time-out off came within its period, which began neither
+        before the attempt nor before this owner.
+        """
         self._beaten(event, at.decision.cause.at_ms, at.where)
         step = at.before.steps.get(event.step) if at.before else None
         period_s = step.periods.of(event.kind) if step is not None and step.periods is not None else None
@@ -177,7 +191,9 @@ class Deadlines:
         return not any(isinstance(event, AnswerRefused) for event in decided.events)
 
     def wait(self, step: Step) -> None:
-        """A wait that times out: nothing that it waits for may have come before, be it unread, or not yet copied from its own topic."""
+        """A wait that times out: nothing that it waits for may have come before, be it unread, or
+        not yet copied from its own topic.
+        """
         timer = input_of(step.partition, step.decision)
         if not isinstance(timer, TimerDue) or timer.kind != "event_timeout" or step.before is None:
             return

@@ -1,4 +1,5 @@
-"""What is judged of effects, for `mesh.testing.promises.judge`: what leaves has its effective decision in the log already, and what is decided leaves.
+"""What is judged of effects, for `mesh.testing.promises.judge`: what leaves has its effective
+decision in the log already, and what is decided leaves.
 
 * no effect is sent that no effective decision says
 * the mark covers no effect that has not reached the broker
@@ -21,7 +22,11 @@ from mesh.testing.promises.ledger import Ledgers, PartitionLedger, Sent, Step, t
 
 
 class EffectLedger:
-    """Told of what is decided and of what the broker took. `afterwards`: not in the order of their landing. `partitions`: of the inbox, as the log's newest claim says."""
+    """Told of what is decided and of what the broker took.
+
+    `afterwards`: not in the order of their landing. `partitions`: of the inbox, as the log's newest
+    claim says.
+    """
 
     def __init__(self, topics: Topics, ledgers: Ledgers, find: Callable[[str], None], *, afterwards: bool) -> None:
         self.partitions = 0
@@ -52,7 +57,9 @@ class EffectLedger:
             partition.owed.pop(sent, None)
 
     def crossing(self, record: Record, given: Crossing) -> None:
-        """What another workflow's decision sent has landed in an inbox: an input there, and an effect of the sender."""
+        """What another workflow's decision sent has landed in an inbox: an input there, and an
+        effect of the sender.
+        """
         sender, place = given.source_partition, given.source_offset
         for (_, name), (_, one) in self._ledgers[sender].owed.items():
             if self._afterwards or not isinstance(one, SendInput) or one.input.source_offset > place:
@@ -84,7 +91,9 @@ class EffectLedger:
             self._find(f"{where}: the mark {mark} covers {topic} {name} of {at}, which has not been sent")
 
     def excuse(self, partition: PartitionLedger) -> None:
-        """A new owner sends tasks and questions again for waiting steps alone: the others are owed no more."""
+        """A new owner sends tasks and questions again for waiting steps alone: the others are owed
+        no more.
+        """
         for sent, (_, effect) in list(partition.owed.items()):
             if not isinstance(effect, SendTask | AskApproval):
                 continue
@@ -99,7 +108,9 @@ class EffectLedger:
                 del partition.owed[sent]
 
     def unsent(self) -> list[str]:
-        """Effects that the log has and the broker has not; and the other way round, where that could not be told at once."""
+        """Effects that the log has and the broker has not; and the other way round, where that
+        could not be told at once.
+        """
         owed = [
             f"lost: {topic} {name}, decided at log {number}/{offset}, was never sent"
             for number, partition in sorted(self._ledgers.items())
@@ -114,5 +125,7 @@ def _phantom(sent: Sent) -> str:
 
 
 def _name(effect: Effect, number: int) -> str:
-    """What an effect of partition `number` is known by: a record to another workflow by its place in the sender's sequence."""
+    """What an effect of partition `number` is known by: a record to another workflow by its place
+    in the sender's sequence.
+    """
     return f"{number}/{effect.input.source_offset}" if isinstance(effect, SendInput) else effect_id(effect)

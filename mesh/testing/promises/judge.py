@@ -1,25 +1,36 @@
 """The architecture's promises, checked record by record against what the broker holds.
 
-Owns the judgement alone: it is given the records of the mesh's topics and says which promise they break. It reads nothing itself, and knows no
-router: what an owner believes does not count here, only what it wrote. Two callers feed it: the simulation, in the order in which records land, so that every
-promise is checked after every step; and tests on real brokers, which read the topics `afterwards` (inputs and effects first, then the log).
+Owns the judgement alone: it is given the records of the mesh's topics and says which promise they
+break. It reads nothing itself, and knows no router: what an owner believes does not count here,
+only what it wrote. Two callers feed it: the simulation, in the order in which records land, so that
+every promise is checked after every step; and tests on real brokers, which read the topics
+`afterwards` (inputs and effects first, then the log).
 
 What each effective decision must keep
 --------------------------------------
 * its input has no other decision, nor has the record that ingress copied it from
-* `decide`, asked again with the state that the log has there, gives the same events (given `routes`; `mesh.testing.promises.redecided`)
-* positions and the mark never fall; a position passes over nothing but decided inputs and repeated copies
+* `decide`, asked again with the state that the log has there, gives the same events (given
+  `routes`; `mesh.testing.promises.redecided`)
+* positions and the mark never fall; a position passes over nothing but decided inputs and repeated
+  copies
 * the mark covers no effect that has not reached the broker (`mesh.testing.promises.effects`)
-* a finished step is not dispatched, an attempt is dispatched once, a task has one counted result, an approval one verdict, a run one end (`mesh.testing.promises.attempts`)
-* a deadline wins against nothing that reached the broker before it, be it an answer, a result, an event, the end of a call or a sign of life (`mesh.testing.promises.deadlines`)
-* of two workflows that live no alias is both's; no time of a schedule starts two workflows, or none (`mesh.testing.promises.built_in`)
+* a finished step is not dispatched, an attempt is dispatched once, a task has one counted result,
+  an approval one verdict, a run one end (`mesh.testing.promises.attempts`)
+* a deadline wins against nothing that reached the broker before it, be it an answer, a result, an
+  event, the end of a call or a sign of life (`mesh.testing.promises.deadlines`)
+* of two workflows that live no alias is both's; no time of a schedule starts two workflows, or none
+  (`mesh.testing.promises.built_in`)
 * a limit is never exceeded (`mesh.testing.promises.slots`)
 * every rule of its route holds (`mesh.testing.promises.rules`)
-* each attempt and each call counts once in a budget, and what its calls took is what they told (`mesh.testing.promises.usage`)
-* records to other workflows are counted without a gap, and none reaches its inbox before those counted before it (`mesh.testing.promises.effects`)
-* an event meets the version of a route that was in effect at the event's own broker timestamp, whichever router matched it
+* each attempt and each call counts once in a budget, and what its calls took is what they told
+  (`mesh.testing.promises.usage`)
+* records to other workflows are counted without a gap, and none reaches its inbox before those
+  counted before it (`mesh.testing.promises.effects`)
+* an event meets the version of a route that was in effect at the event's own broker timestamp,
+  whichever router matched it
 
-What leaves must have its effective decision in the log already. `unfinished` says what is still owed.
+What leaves must have its effective decision in the log already. `unfinished` says what is still
+owed.
 """
 
 from collections import Counter
@@ -69,9 +80,12 @@ from mesh.testing.promises.usage import UsageLedger
 class Promises:
     """Give it every record by `landed`; `findings` is empty while all promises are kept.
 
-    `routes`: with them each decision is made again and compared (leave out routes whose approvals take their schema from an agent's card, which the log does not tell).
-    `roles`: who has which role, as the routers have it (without them, who may answer is not judged). `on_finding` is told of each finding at once. `afterwards`: the order of the records is not that of their landing, so
-    that what was sent before its decision can't be told from what was sent after it; `unsent` names what has no decision at all.
+    `routes`: with them each decision is made again and compared (leave out routes whose approvals
+    take their schema from an agent's card, which the log does not tell). `roles`: who has which
+    role, as the routers have it (without them, who may answer is not judged). `on_finding` is told
+    of each finding at once. `afterwards`: the order of the records is not that of their landing, so
+    that what was sent before its decision can't be told from what was sent after it; `unsent` names
+    what has no decision at all.
     """
 
     def __init__(
@@ -112,7 +126,7 @@ class Promises:
         self._task_prefix = topics.tasks("")
         self._effect_topics = {topics.requests, topics.receipts, topics.outcomes, topics.dlq}
 
-    # What the callers ask --------------------------------------------------------------------------------------------
+    # What the callers ask -------------------------------------------------------------------------
 
     def landed(self, record: Record) -> None:
         """The broker took this record."""
@@ -155,7 +169,9 @@ class Promises:
         return self._attempts.settled.get(attempt)
 
     def unfinished(self) -> list[str]:
-        """What is owed as of now: inputs without a decision, effects that were never sent, workflows that still run."""
+        """What is owed as of now: inputs without a decision, effects that were never sent,
+        workflows that still run.
+        """
         owed = self.unsent()
         owed += [
             f"lost: {topic}/{p}/{o} has become nothing" for (topic, p, o), done in self._copied.items() if not done
@@ -174,14 +190,16 @@ class Promises:
         return owed + list(self._built_in.overdue(self.workflows()))
 
     def unsent(self) -> list[str]:
-        """Effects that the log has and the broker has not; and the other way round, where that could not be told at once."""
+        """Effects that the log has and the broker has not; and the other way round, where that
+        could not be told at once.
+        """
         return self._effects.unsent()
 
     def find(self, finding: str) -> None:
         self.findings.append(finding)
         self._on_finding(finding)
 
-    # Inputs ----------------------------------------------------------------------------------------------------------
+    # Inputs ---------------------------------------------------------------------------------------
 
     def _source_record(self, record: Record) -> None:
         self._copied[record.topic, record.partition, record.offset] = False
@@ -244,7 +262,7 @@ class Promises:
             and (given.source_topic, given.source_partition, given.source_offset, given.source_index) in self._sources
         )
 
-    # The log ---------------------------------------------------------------------------------------------------------
+    # The log --------------------------------------------------------------------------------------
 
     def _log_record(self, number: int, offset: int, timestamp_ms: int, record: LogRecord) -> None:
         partition = self._ledgers[number]
@@ -313,7 +331,9 @@ class Promises:
             self._check_version(given, where)
 
     def _check_version(self, given: EventMatched | EventOffered, where: str) -> None:
-        """With the activations that landed before the log's record: all that bear on an event have, since one takes effect later than it lands."""
+        """With the activations that landed before the log's record: all that bear on an event have,
+        since one takes effect later than it lands.
+        """
         if isinstance(given, EventOffered) and given.only_live:
             return
         self.counts["versions checked"] += 1
@@ -363,7 +383,9 @@ class Promises:
                 self.find(f"{step.where}: {finding}")
 
     def _check_parked(self, step: Step, event: InputParked) -> None:
-        """An input that can be read, and what follows of it sent, is parked only after another owner announced it and was not heard of again."""
+        """An input that can be read, and what follows of it sent, is parked only after another
+        owner announced it and was not heard of again.
+        """
         self.counts[f"parked: {event.code}"] += 1
         if event.code == "too_large" or step.partition.inputs.get((event.topic, event.offset)) is None:
             return
@@ -373,7 +395,7 @@ class Promises:
             f"{step.where}: a sound input is parked: {event.code}: {event.message}",
         )
 
-    # Effects ---------------------------------------------------------------------------------------------------------
+    # Effects --------------------------------------------------------------------------------------
 
     def _effect(self, record: Record) -> None:
         name = header(record, "ce_id") or ""

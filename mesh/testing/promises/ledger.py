@@ -1,4 +1,6 @@
-"""What the logs of partitions say so far, for `mesh.testing.promises.judge`: values, and no judgement."""
+"""What the logs of partitions say so far, for `mesh.testing.promises.judge`: values, and no
+judgement.
+"""
 
 from typing import Final, NamedTuple, get_args
 
@@ -22,14 +24,17 @@ class PartitionLedger:
 
     def __init__(self, number: int) -> None:
         self.fold = PartitionFold(number)
-        self.inputs: dict[tuple[str, int], InboxInput | ResultReceived | None] = {}  # None: it can't be read
+        # None: it can't be read
+        self.inputs: dict[tuple[str, int], InboxInput | ResultReceived | None] = {}
         self.signs: set[tuple[str, int]] = set()  # of life: they need no decision
         self.claimed_ms = 0  # when the broker took the claim of the owner in force
         self.decided: set[tuple[str, int]] = set()
         self.positions: dict[str, int] = {}
         self.mark = 0
-        self.owed: dict[Sent, tuple[int, Effect]] = {}  # decided at this offset, and not yet seen at the broker
-        self.attempted: dict[tuple[str, int], str] = {}  # announced inputs, with the epoch that announced them
+        # decided at this offset, and not yet seen at the broker
+        self.owed: dict[Sent, tuple[int, Effect]] = {}
+        # announced inputs, with the epoch that announced them
+        self.attempted: dict[tuple[str, int], str] = {}
 
 
 class Ledgers(dict[int, PartitionLedger]):

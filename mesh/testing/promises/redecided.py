@@ -1,4 +1,6 @@
-"""Decisions made again, for `mesh.testing.promises.judge`: `decide` with the state that the log has at that place must give the same events."""
+"""Decisions made again, for `mesh.testing.promises.judge`: `decide` with the state that the log has
+at that place must give the same events.
+"""
 
 from collections.abc import Iterable, Mapping
 
@@ -15,7 +17,11 @@ from mesh.testing.promises.slots import cards_of
 
 
 def another_decision(step: Step, routes: Mapping[str, Route], known: Directory) -> str:
-    """What is wrong with a decision, beside what `decide` gives for its input on the state that the log has; empty: nothing is, or it can't be told. `routes`: by digest; `known`: what every router knows."""
+    """What is wrong with a decision, beside what `decide` gives for its input on the state that the
+    log has; empty: nothing is, or it can't be told.
+
+    `routes`: by digest; `known`: what every router knows.
+    """
     before, decision = step.before, step.decision
     given = input_of(step.partition, decision)
     if given is None:

@@ -1,11 +1,18 @@
-"""What the rules of the route language promise, for `mesh.testing.promises.judge`: read off the route and the log alone, and not by asking `decide` again, which may be wrong twice.
+"""What the rules of the route language promise, for `mesh.testing.promises.judge`: read off the
+route and the log alone, and not by asking `decide` again, which may be wrong twice.
 
-* a step begins when its needs let it, once in a round, and never after it was settled or while the workflow is undone; a race leaves none of the others open
-* a task has no more attempts than its route gives, and goes by way of no more and no other agents than it may; one that is under a limit has asked for a slot
-* no more items are under way than may be, and no more fail than are tolerated, but for an operator's word; a loop goes no more rounds than it may
-* whatever fails for good, expires, or waits in vain has the consequence that its route names; an `end` ends the workflow as it says
-* a task or a call goes out only if the budget has what it reserves, and reserves what its route says
-* undone is what was done, all of it, once, the last first (after an operator's `fail`, what is left); nothing completes that is being undone, or has open steps
+* a step begins when its needs let it, once in a round, and never after it was settled or while the
+  workflow is undone; a race leaves none of the others open
+* a task has no more attempts than its route gives, and goes by way of no more and no other agents
+  than it may; one that is under a limit has asked for a slot
+* no more items are under way than may be, and no more fail than are tolerated, but for an
+  operator's word; a loop goes no more rounds than it may
+* whatever fails for good, expires, or waits in vain has the consequence that its route names; an
+  `end` ends the workflow as it says
+* a task or a call goes out only if the budget has what it reserves, and reserves what its route
+  says
+* undone is what was done, all of it, once, the last first (after an operator's `fail`, what is
+  left); nothing completes that is being undone, or has open steps
 """
 
 from collections.abc import Iterator, Mapping
@@ -37,7 +44,9 @@ _DONE: Final = frozenset({"succeeded", "running", "calling"})
 
 
 def broken_rules(before: Workflow | None, decision: ev.Decision, routes: Mapping[str, Route]) -> Iterator[str]:
-    """What is wrong with a decision on a workflow of these routes (by digest); of others nothing is told."""
+    """What is wrong with a decision on a workflow of these routes (by digest); of others nothing is
+    told.
+    """
     judged = _Judged(before, decision, routes)
     for event in decision.events:
         yield from judged.take(event)
@@ -52,7 +61,8 @@ class _Judged:
         self.decision = decision
         self.routes = routes
         self.route: Route | None = routes.get(before.digest) if before is not None else None
-        self.is_ordered = decision.cause.kind == "command"  # an operator may go beyond what the route allows
+        # an operator may go beyond what the route allows
+        self.is_ordered = decision.cause.kind == "command"
         self.began: list[Step] = []
         self.failed: list[tuple[ev.TaskFailed | ev.CallFailed, StepState]] = []
 
@@ -133,7 +143,7 @@ class _Judged:
     def _is_cancelled(self) -> bool:
         return self.decision.cause.kind in {"command", "call_cancelled"}
 
-    # What follows of it within the decision ---------------------------------------------------------------------------
+    # What follows of it within the decision -------------------------------------------------------
 
     def at_the_end(self) -> Iterator[str]:
         workflow, route = self.workflow, self.route
@@ -203,7 +213,9 @@ class _Judged:
             yield f"{name} has waited in vain, and its route says {on_timeout}"
 
     def _budget(self, workflow: Workflow) -> Iterator[str]:
-        """Whether there was budget for what has gone out, unless it was reserved before, while it was queued."""
+        """Whether there was budget for what has gone out, unless it was reserved before, while it
+        was queued.
+        """
         account = workflow.account
         tasks = [event for event in self.decision.events if isinstance(event, ev.TaskDispatched | ev.SlotRequested)]
         calls = [event for event in self.decision.events if isinstance(event, ev.CallMade)]
@@ -211,7 +223,8 @@ class _Judged:
         reserved += [event.slice.limits for event in calls if event.slice is not None]
         if account is None or self.decision.cause.kind == "slot_given":
             return
-        names = {name for some in reserved for name in some or ()}  # a budget does not hold what asks nothing of it
+        # a budget does not hold what asks nothing of it
+        names = {name for some in reserved for name in some or ()}
         for name in sorted(names & account.limits.keys()):
             limit = account.limits[name]
             taken = account.spent.get(name, 0.0) + account.reserved.get(name, 0.0)
@@ -299,7 +312,10 @@ def _under_way(route: Route, workflow: Workflow) -> Iterator[str]:
 
 
 def _compensation(route: Route, workflow: Workflow, event: ev.CompensationStarted) -> Iterator[str]:
-    """All that has succeeded, or is out, and can be undone; what was done last comes first. Where that is under way and an operator fails it, what is left."""
+    """All that has succeeded, or is out, and can be undone; what was done last comes first.
+
+    Where that is under way and an operator fails it, what is left.
+    """
     if workflow.ending is not None:
         if (event.status, event.steps) != ("failed", workflow.ending.undo):
             yield f"{event.steps} are undone before it ends as {event.status}, and {workflow.ending.undo} are left"

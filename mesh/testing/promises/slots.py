@@ -1,4 +1,5 @@
-"""What the logs say of limits, for `mesh.testing.promises.judge`: who has a slot of which limiter, told by those that grant and those that give back, and never by a limiter's own count.
+"""What the logs say of limits, for `mesh.testing.promises.judge`: who has a slot of which limiter,
+told by those that grant and those that give back, and never by a limiter's own count.
 
 * a limiter never grants more than it may have out, and never more in any window than its rate
 * a task that was held for a limit goes out with its grant, and only then
@@ -18,9 +19,11 @@ class SlotLedger:
 
     def __init__(self) -> None:
         self._limits: dict[str, Limit] = {}  # as the newest acquire said
-        self._out: dict[str, set[str]] = {}  # limiter -> attempts with a slot, granted and not released
+        # limiter -> attempts with a slot, granted and not released
+        self._out: dict[str, set[str]] = {}
         self._granted_at_ms: dict[str, list[int]] = {}
-        self._asked: dict[str, dict[str, int]] = {}  # attempt -> limiters asked and not released, and when
+        # attempt -> limiters asked and not released, and when
+        self._asked: dict[str, dict[str, int]] = {}
 
     def take(self, decision: Decision, event: object) -> Iterator[str]:
         match event:
@@ -63,7 +66,9 @@ class SlotLedger:
 
 
 def kept_needlessly(workflow: Workflow | None) -> Iterator[str]:
-    """Slots that nobody needs any more, and that should have been given back by the decision that made them needless."""
+    """Slots that nobody needs any more, and that should have been given back by the decision that
+    made them needless.
+    """
     for place, slots in workflow.slots.items() if workflow is not None else ():
         step = workflow.steps.get(place) if workflow is not None else None
         for slot in slots:

@@ -1,10 +1,14 @@
-"""What the logs say of budgets, for `mesh.testing.promises.judge`: what each attempt and each call of a run has taken, told by events alone, and never by the run's own account.
+"""What the logs say of budgets, for `mesh.testing.promises.judge`: what each attempt and each call
+of a run has taken, told by events alone, and never by the run's own account.
 
-* an attempt counts once: by the last word of what it took, or whole where there is none; what was not sent counts for nothing
+* an attempt counts once: by the last word of what it took, or whole where there is none; what was
+  not sent counts for nothing
 * the account of a run, and what its end tells, are the sum of that
-* within what was reserved for them, its tasks and calls never take more than the budget, and what was granted beyond
+* within what was reserved for them, its tasks and calls never take more than the budget, and what
+  was granted beyond
 * a call gets the slice that it was made with, and may spend no more than that of its own accord
-* what a caller counts for a call, and takes for its end, is what the workflow that it called has told
+* what a caller counts for a call, and takes for its end, is what the workflow that it called has
+  told
 """
 
 from collections.abc import Iterator
@@ -51,7 +55,10 @@ class _Told(NamedTuple):
 
 
 class _Run(Struct, kw_only=True):
-    """`reserved`, `counted`: by attempt, of a task or a call. `queued`: what an attempt has reserved that waits for a slot."""
+    """`reserved`, `counted`: by attempt, of a task or a call.
+
+    `queued`: what an attempt has reserved that waits for a slot.
+    """
 
     run_id: str
     limits: _Amounts
@@ -64,7 +71,10 @@ class _Run(Struct, kw_only=True):
         return sum(amounts.get(name, 0.0) for amounts in self.counted.values())
 
     def within_reserves(self, name: str) -> float:
-        """What was taken, or may be, of what was set aside for it. Attempts may take more, and nobody can help that."""
+        """What was taken, or may be, of what was set aside for it.
+
+        Attempts may take more, and nobody can help that.
+        """
         return sum(
             min(amounts.get(name, 0.0), self.reserved[attempt].get(name, 0.0))
             for attempt, amounts in self.counted.items()
@@ -72,7 +82,10 @@ class _Run(Struct, kw_only=True):
 
 
 class UsageLedger:
-    """Give it every effective decision; it tells what is wrong. `in_order`: they come as they landed, on all partitions."""
+    """Give it every effective decision; it tells what is wrong.
+
+    `in_order`: they come as they landed, on all partitions.
+    """
 
     def __init__(self, *, in_order: bool) -> None:
         self._in_order = in_order
@@ -105,7 +118,8 @@ class UsageLedger:
         if event.caller is not None and self._in_order:
             attempt = ids.attempt_id(event.caller.task_id, event.caller.attempt)
             made = self._slices.get(attempt)
-            if attempt in self._slices and part != made:  # a caller that is forgotten may have called in time
+            # a caller that is forgotten may have called in time
+            if attempt in self._slices and part != made:
                 yield f"{workflow_id} begins with the slice {part}, and was called with {made}"
         budget = event.budget
         if part is not None:

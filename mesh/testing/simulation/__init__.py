@@ -1,4 +1,5 @@
-"""Simulation: whole meshes in virtual time, with every fault that the architecture allows for, one run for each seed.
+"""Simulation: whole meshes in virtual time, with every fault that the architecture allows for, one
+run for each seed.
 
     python -m mesh.testing.simulation 7 --verbose    one run again, with its transcript
     python -m mesh.testing.simulation 0 300          many
@@ -9,7 +10,8 @@ repertoire      what they play: some of the fixed routes
 cluster         the memory broker, with eyes
 transcript      what happened
 
-What a run is judged by is `mesh.testing.promises.judge`. docs/testing.md says what is modelled and how to add to it.
+What a run is judged by is `mesh.testing.promises.judge`. docs/testing.md says what is modelled and
+how to add to it.
 """
 
 from mesh.testing.simulation.plan import Plan

@@ -1,4 +1,6 @@
-"""`python -m mesh.testing.simulation SEED [COUNT] [--verbose] [--routes]`: run seeds, and tell the story of those that break a promise."""
+"""`python -m mesh.testing.simulation SEED [COUNT] [--verbose] [--routes]`: run seeds, and tell the
+story of those that break a promise.
+"""
 
 import argparse
 import sys

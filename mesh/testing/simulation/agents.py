@@ -1,4 +1,7 @@
-"""Agents for the real agent runtime, whose handlers are slow, fail or hang by the seed. Used by `world`."""
+"""Agents for the real agent runtime, whose handlers are slow, fail or hang by the seed.
+
+Used by `world`.
+"""
 
 import asyncio
 import random
@@ -24,7 +27,9 @@ SETTINGS: Final = AgentSettings(
 
 
 def scripted_agent(name: str, *, seed: int, outstanding: int | None, is_calm: Callable[[], bool]) -> Agent[Any, Any]:
-    """What it does with an attempt is a function of the seed and the attempt; once it is calm it does all well."""
+    """What it does with an attempt is a function of the seed and the attempt; once it is calm it
+    does all well.
+    """
 
     @agent(
         name,

@@ -1,4 +1,6 @@
-"""People who are asked: they answer early, in the last moment, late, twice, edited, without the role, and with the digest of something else."""
+"""People who are asked: they answer early, in the last moment, late, twice, edited, without the
+role, and with the digest of something else.
+"""
 
 from typing import Any
 

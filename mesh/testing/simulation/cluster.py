@@ -1,4 +1,5 @@
-"""A memory cluster that tells of every record the moment it lands, and connections that watch what a router does with them.
+"""A memory cluster that tells of every record the moment it lands, and connections that watch what
+a router does with them.
 
 Owns the hooks alone; what is judged by them is `mesh.testing.promises.judge`. Used by `world`.
 """
@@ -28,13 +29,17 @@ class WatchedCluster(MemoryCluster):
 
 
 class RouterConnection(MemoryBroker):
-    """A router's connection. It remembers where this router's claims stand, and so what it knew when it sends a task."""
+    """A router's connection.
+
+    It remembers where this router's claims stand, and so what it knew when it sends a task.
+    """
 
     def __init__(self, cluster: WatchedCluster, client_id: str, *, topics: Topics, promises: Promises) -> None:
         super().__init__(cluster, client_id)
         self._topics = topics
         self._promises = promises
-        self._claims: dict[int, int] = {}  # partition -> offset of the last claim that was acknowledged
+        # partition -> offset of the last claim that was acknowledged
+        self._claims: dict[int, int] = {}
 
     async def append(
         self,
@@ -55,7 +60,9 @@ class RouterConnection(MemoryBroker):
         return await super().send(records)
 
     def _check_task(self, record: OutRecord) -> None:
-        """A task must not go out for a step that was settled in what this router read when it took over."""
+        """A task must not go out for a step that was settled in what this router read when it took
+        over.
+        """
         if not record.topic.startswith(self._topics.tasks("")):
             return
         attempt = (record.key or b"").decode()

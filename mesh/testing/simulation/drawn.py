@@ -1,8 +1,11 @@
-"""Routes drawn by the seed from every rule of the route language: any of it beside any other, for courses of things that nobody has thought of.
+"""Routes drawn by the seed from every rule of the route language: any of it beside any other, for
+courses of things that nobody has thought of.
 
-Each compiles, and each can end within minutes once everybody does right: times are seconds, loops and lists are short, whoever waits without end is told, and no cycle of
-calls or events leads from a route to itself. Few of them make sense. A route has some of the rules, drawn first, since of everything at once there is seldom two of anything.
-In every other seed all of them have budgets and calls besides, since it takes two such routes to spend a slice.
+Each compiles, and each can end within minutes once everybody does right: times are seconds, loops
+and lists are short, whoever waits without end is told, and no cycle of calls or events leads from a
+route to itself. Few of them make sense. A route has some of the rules, drawn first, since of
+everything at once there is seldom two of anything. In every other seed all of them have budgets and
+calls besides, since it takes two such routes to spend a slice.
 """
 
 import random
@@ -36,7 +39,9 @@ class DrawnRoute(NamedTuple):
 
 
 def draw_routes(seed: int, count: int) -> list[DrawnRoute]:
-    """`drawn-1`, `drawn-2`, ...: a later one may call the earlier ones, or send the events that start them."""
+    """`drawn-1`, `drawn-2`, ...: a later one may call the earlier ones, or send the events that
+    start them.
+    """
     rng = random.Random(f"routes {seed}")  # noqa: S311 - a simulation's chance
     shared = rng.choice([(), (), ("budget", "call"), ("budget", "call", "for_each")])
     drawing = [_Drawing(rng, number, count, shared) for number in range(1, count + 1)]
@@ -86,7 +91,8 @@ class _Drawing:
             "on": {"type": f"sim.drawn-{self.number}", **self.one({}, {}, {"if": "event.data.n % 4 != 1"})},
             "key": "${{ event.subject }}",
             "on_repeat": self.one("ignore", "new_run_after_end"),
-            # a route that others start is remembered: else an event that lands twice would start it twice
+            # a route that others start is remembered: else an event that lands twice would start it
+            # twice
             "closed_retention": self.one("30d", "5s") if self.is_last else "30d",
             "keep_events": self.one("5s", "20s", "90s"),
             **budget,
@@ -98,7 +104,7 @@ class _Drawing:
     def one(self, *choices: Any) -> Any:
         return deepcopy(self.rng.choice(choices))
 
-    # Steps -----------------------------------------------------------------------------------------------------------
+    # Steps ----------------------------------------------------------------------------------------
 
     def needs(self) -> list[str]:
         open_ = [name for name in self.steps if name not in self.inside]
@@ -146,7 +152,9 @@ class _Drawing:
         return self.one({"any": needs}, count, {"first_of": needs}, {"first_of": needs})
 
     def condition(self, needs: list[str], *, in_loop: bool) -> str | None:
-        """None, or an `if` that is true, false, speaks of a needed step, or now and then can't be evaluated."""
+        """None, or an `if` that is true, false, speaks of a needed step, or now and then can't be
+        evaluated.
+        """
         pool: list[str | None] = [None] * 8
         pool += ["event.data.odd", "event.data.n % 3 != 0", "event.data.n % 5 == 4"]
         for need in needs:
@@ -171,7 +179,7 @@ class _Drawing:
         of = f"${{{{ steps.{self.rng.choice(needs)} }}}}" if needs and self.rng.random() < 0.6 else "nothing"
         return {"of": of, "n": "${{ event.data.n }}"}
 
-    # Loops -----------------------------------------------------------------------------------------------------------
+    # Loops ----------------------------------------------------------------------------------------
 
     def loop(self) -> None:
         """One step that is repeated, or a body of two or three whose last one needs all the rest."""
@@ -197,7 +205,7 @@ class _Drawing:
             "on_limit": self.one("incident", "fail", "continue", "continue"),
         }
 
-    # Kinds -----------------------------------------------------------------------------------------------------------
+    # Kinds ----------------------------------------------------------------------------------------
 
     def agent(self, name: str, needs: list[str]) -> _Document:
         rng = self.rng
@@ -299,7 +307,7 @@ class _Drawing:
             "completed", "failed", "rejected", {"status": "completed", "reason": "enough", "output": {"n": 1}}
         )
 
-    # The whole -------------------------------------------------------------------------------------------------------
+    # The whole ------------------------------------------------------------------------------------
 
     def budget(self) -> _Document:
         limits = self.one(
@@ -309,7 +317,9 @@ class _Drawing:
         return {**limits, **self.one(*ways)}
 
     def limits(self) -> _Document:
-        """Those of the fixed routes, which share them; of one the number differs from route to route."""
+        """Those of the fixed routes, which share them; of one the number differs from route to
+        route.
+        """
         return {"few": {"concurrency": self.rng.randint(1, 3)}, "rare": {"concurrency": 1, "rate": "2/5s"}}
 
 

@@ -1,4 +1,8 @@
-"""What all those around the routers stand on: the broker, the time, the seed's chance, what the log says. `parties` makes one, and everybody of it shares it."""
+"""What all those around the routers stand on: the broker, the time, the seed's chance, what the log
+says.
+
+`parties` makes one, and everybody of it shares it.
+"""
 
 import asyncio
 import contextvars
@@ -16,7 +20,11 @@ from mesh.testing.simulation.repertoire import Repertoire
 
 
 class Ground:
-    """What is sent here lands at once: the faults of the network are met by the routers' own connections. While `is_calm` everybody does right, and promptly."""
+    """What is sent here lands at once: the faults of the network are met by the routers' own
+    connections.
+
+    While `is_calm` everybody does right, and promptly.
+    """
 
     def __init__(
         self,

@@ -1,4 +1,6 @@
-"""Operators: they retry, skip, fail and cancel, move workflows to other versions, make versions active and withdraw them; once it is calm they look after all that is stuck."""
+"""Operators: they retry, skip, fail and cancel, move workflows to other versions, make versions
+active and withdraw them; once it is calm they look after all that is stuck.
+"""
 
 import asyncio
 from collections import Counter
@@ -20,7 +22,11 @@ _HELPS_NOT: Final = frozenset({"loop", "timeout", "expression"})
 
 
 class Operators:
-    """`on_incident` where a step has become one; `migrate_workflows` and `change_routes` once, at the begin; `sweep` once it is calm. `tell`: sends what a step waits for."""
+    """`on_incident` where a step has become one; `migrate_workflows` and `change_routes` once, at
+    the begin; `sweep` once it is calm.
+
+    `tell`: sends what a step waits for.
+    """
 
     def __init__(self, ground: Ground, approvers: Approvers, tell: Callable[[Workflow, str], None]) -> None:
         self._ground = ground
@@ -37,7 +43,9 @@ class Operators:
             ground.later(rng.uniform(0, 15), lambda: ground.command(order, workflow, step=step))
 
     def migrate_workflows(self, for_s: float) -> None:
-        """Move workflows that run to another version of their route, whether that fits or not, now and then within `for_s`."""
+        """Move workflows that run to another version of their route, whether that fits or not, now
+        and then within `for_s`.
+        """
         for _ in range(self._ground.rng.choice([0, 3, 8])):
             self._ground.later(self._ground.rng.uniform(0, for_s), self._migrate)
 
@@ -56,7 +64,11 @@ class Operators:
             self._ground.later(self._ground.rng.uniform(0, for_s), self._activate)
 
     def _activate(self) -> None:
-        """One or two routes at once. The first of all is left to the routers, whose files hold for what was published before them."""
+        """One or two routes at once.
+
+        The first of all is left to the routers, whose files hold for what was published before
+        them.
+        """
         ground, rng, repertoire = self._ground, self._ground.rng, self._ground.repertoire
         if ground.promises.timeline.is_empty:
             return
@@ -78,7 +90,7 @@ class Operators:
         ground.send(*(encode_definition(route, ground.topics) for route in chosen))
         ground.send(record)
 
-    # Once it is calm -------------------------------------------------------------------------------------------------
+    # Once it is calm ------------------------------------------------------------------------------
 
     def sweep(self) -> None:
         """Look after all that is stuck, again and again."""
@@ -89,7 +101,8 @@ class Operators:
         self._ground.later(_SWEEP_S, self.sweep)
 
     def _look_after(self, workflow: Workflow, place: str, step: StepState) -> None:
-        whole = ids.step_of(place) if ids.is_item(place) else place  # one word for all items that are stuck
+        # one word for all items that are stuck
+        whole = ids.step_of(place) if ids.is_item(place) else place
         if step.incident is not None and self._is_time_for(f"{workflow.workflow_id}/{whole}", _PATIENCE_S):
             self._resolve(workflow, whole, step.incident.kind)
         elif step.status == "asking" and self._is_time_for(step.task_id, 8 * _SWEEP_S):
@@ -98,7 +111,10 @@ class Operators:
             self._tell(workflow, step.awaits)
 
     def _resolve(self, workflow: Workflow, place: str, kind: str) -> None:
-        """Try it again, do without it, or give it up, whatever helps. What can't be undone is left as it is, and then everything."""
+        """Try it again, do without it, or give it up, whatever helps.
+
+        What can't be undone is left as it is, and then everything.
+        """
         case = (workflow.workflow_id, workflow.run_id, place)
         self._tried[case] += 1
         tried = self._tried[case]

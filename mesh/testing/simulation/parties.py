@@ -1,7 +1,9 @@
-"""Those around the routers: upstream, agents, approvers and operators, each good and bad at what they do by the seed.
+"""Those around the routers: upstream, agents, approvers and operators, each good and bad at what
+they do by the seed.
 
-They act on what lands at the broker, as real ones do, and what they send lands at once: the faults of the network are met by
-the routers' own connections (and by the real agent runtime's, in `world`).
+They act on what lands at the broker, as real ones do, and what they send lands at once: the faults
+of the network are met by the routers' own connections (and by the real agent runtime's, in
+`world`).
 """
 
 from collections.abc import Callable, Mapping
@@ -98,7 +100,9 @@ class Parties:
 
 
 def workflows_of(record: Record, index: RouteIndex) -> set[str] | None:
-    """The workflows that a record of the events' topic starts; None where it must become a dead letter."""
+    """The workflows that a record of the events' topic starts; None where it must become a dead
+    letter.
+    """
     try:
         return {match.workflow_id for match in index.match(from_record(record)) if isinstance(match, Match)}
     except MalformedRecord:

@@ -1,4 +1,7 @@
-"""What one run is like: how many routers live how long, what fails, which routes are played. Drawn from the seed."""
+"""What one run is like: how many routers live how long, what fails, which routes are played.
+
+Drawn from the seed.
+"""
 
 import random
 

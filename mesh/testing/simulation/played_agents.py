@@ -1,4 +1,6 @@
-"""Agents that are played: slow, failing, silent, audible for a while, passing their tasks on, answering twice and late, each by the seed and the attempt."""
+"""Agents that are played: slow, failing, silent, audible for a while, passing their tasks on,
+answering twice and late, each by the seed and the attempt.
+"""
 
 import random
 from collections.abc import Iterator, Mapping
@@ -72,7 +74,9 @@ class PlayedAgents:
         ground.later(min(delay_s, 60.0), lambda: self._reply(task, error))
 
     def _work_audibly(self, task: Task, heartbeat_s: float, rng: random.Random) -> None:
-        """It begins at some time, is heard of at some distance for as long as it runs, or falls silent before; then its result may come all the same."""
+        """It begins at some time, is heard of at some distance for as long as it runs, or falls
+        silent before; then its result may come all the same.
+        """
         start_s, run_s = task.start_timeout_s or 4.0, task.run_timeout_s or 8.0
         begin_s = rng.choice([0.0, 0.0, rng.uniform(0, 2), start_s + rng.uniform(-0.2, 0.2)])
         takes_s = rng.choice([0.0, rng.uniform(0, run_s), rng.uniform(0, run_s), run_s + rng.uniform(-0.2, 0.5)])
@@ -113,7 +117,10 @@ class PlayedAgents:
         )
 
     def _to_another(self, task: Task) -> HandOver | None:
-        """Now and then, to one that may have it; seldom to one that may not. Each time that an attempt is worked on alike."""
+        """Now and then, to one that may have it; seldom to one that may not.
+
+        Each time that an attempt is worked on alike.
+        """
         ground = self._ground
         if ground.is_calm:
             return None

@@ -1,4 +1,8 @@
-"""Which routes one run plays: some of the fixed kinds, all that they call, some drawn ones, and every version of each. `world` makes one for its plan; parties and judge ask it."""
+"""Which routes one run plays: some of the fixed kinds, all that they call, some drawn ones, and
+every version of each.
+
+`world` makes one for its plan; parties and judge ask it.
+"""
 
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -14,7 +18,9 @@ from mesh.testing.simulation.routes import CALLED, CHANGED, FIXED, SCHEDULED
 
 
 class Repertoire(msgspec.Struct, frozen=True, kw_only=True):
-    """`kinds`: names of the routes that events start, of type `sim.<name>`. `versions`: of each route by name; the first is what routers begin with.
+    """`kinds`: names of the routes that events start, of type `sim.<name>`.
+
+    `versions`: of each route by name; the first is what routers begin with.
 
     `called`: routes that steps call: were one withdrawn, their callers could not end.
     """

@@ -1,4 +1,5 @@
-"""The fixed kinds of routes that simulations run: each rule of the route language that a router acts on, with times of seconds.
+"""The fixed kinds of routes that simulations run: each rule of the route language that a router
+acts on, with times of seconds.
 
 Owns the documents alone; `repertoire` chooses and compiles them, `upstream` publishes their events.
 """

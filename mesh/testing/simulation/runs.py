@@ -24,7 +24,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     transcript: Transcript
 
     def story(self, *, whole: bool = False) -> str:
-        """What to show when it failed: the end of the transcript, the routes that were drawn, the findings, and how to see it again."""
+        """What to show when it failed: the end of the transcript, the routes that were drawn, the
+        findings, and how to see it again.
+        """
         lines = list(self.transcript.lines())
         shown = lines if whole else lines[-_LAST_LINES:]
         left_out = [f"... {len(lines) - len(shown)} lines before"] if len(shown) < len(lines) else []
@@ -33,7 +35,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def drawn_yaml(plan: Plan) -> str:
-    """The routes that the plan's seed draws, as a route file; what they call or wait for beside them is in `routes`."""
+    """The routes that the plan's seed draws, as a route file; what they call or wait for beside
+    them is in `routes`.
+    """
     from ruamel.yaml import YAML  # noqa: PLC0415 - slow to load, and most runs go well
 
     yaml = YAML()
@@ -47,7 +51,10 @@ def drawn_yaml(plan: Plan) -> str:
 def simulate(
     seed: int, *, plan: Plan | None = None, world: Callable[[VirtualTimeLoop, Plan, Transcript], World] = World
 ) -> Outcome:
-    """Run a seed. What a run raises by itself (a deadlock, a task's unhandled exception) is a finding too."""
+    """Run a seed.
+
+    What a run raises by itself (a deadlock, a task's unhandled exception) is a finding too.
+    """
     plan = plan or Plan.of(seed)
     transcript = Transcript()
     worlds: list[World] = []

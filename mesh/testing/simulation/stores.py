@@ -1,4 +1,8 @@
-"""A checkpoint store in memory that outlives its router, as a disk does, and may be lost or thrown back, as a disk's files may be. Used by `world`."""
+"""A checkpoint store in memory that outlives its router, as a disk does, and may be lost or thrown
+back, as a disk's files may be.
+
+Used by `world`.
+"""
 
 from collections.abc import Collection, Mapping
 
@@ -6,7 +10,9 @@ from mesh.ports import Checkpoint
 
 
 class MemoryCheckpointStore:
-    """One partition's checkpoint. Every state saved so far is kept, so that `turn_back` can give an older one.
+    """One partition's checkpoint.
+
+    Every state saved so far is kept, so that `turn_back` can give an older one.
 
     `is_foreign`: it was put there by `become`, and no router has written to it since.
     """

@@ -1,6 +1,7 @@
 """What happened in a run, for people: a time, who, what.
 
-Owns the writing down. It keeps raw values and formats them only when somebody reads, since most runs succeed and nobody does.
+Owns the writing down. It keeps raw values and formats them only when somebody reads, since most
+runs succeed and nobody does.
 """
 
 from collections.abc import Callable, Iterator, Mapping

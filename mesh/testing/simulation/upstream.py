@@ -1,4 +1,6 @@
-"""Upstream: the events that start workflows, and those that steps wait for; repeated, early, late, never, and rubbish beside them."""
+"""Upstream: the events that start workflows, and those that steps wait for; repeated, early, late,
+never, and rubbish beside them.
+"""
 
 from typing import Any
 
@@ -20,7 +22,9 @@ class Upstream:
         self._approvers = approvers
 
     def publish(self, number: int, for_s: float) -> None:
-        """Send one event at some time within `for_s`, perhaps again, perhaps with something that nobody wants beside it."""
+        """Send one event at some time within `for_s`, perhaps again, perhaps with something that
+        nobody wants beside it.
+        """
         ground, rng = self._ground, self._ground.rng
         kind = rng.choice(ground.repertoire.kinds)
         subject, at_s = f"n{number}", rng.uniform(0, for_s)

@@ -1,6 +1,8 @@
-"""One simulated run: routers that die, come back and overlap, agents, people and a network with faults; then calm, in which everything must end.
+"""One simulated run: routers that die, come back and overlap, agents, people and a network with
+faults; then calm, in which everything must end.
 
-Owns the course of a run and what it is judged by at its end. The promises during the run are `mesh.testing.promises.judge`; what others do is `parties`.
+Owns the course of a run and what it is judged by at its end. The promises during the run are
+`mesh.testing.promises.judge`; what others do is `parties`.
 
     faults  (`chaos_s`)   routers live and die by chance, at times all of them at once; the network is weak
     calm                  the network behaves, each router lives on; within `calm_s` nothing may be left undone
@@ -41,9 +43,11 @@ from mesh.testing.virtual_time.incarnation import Incarnation
 from mesh.testing.virtual_time.loop import SeededEntropy, VirtualClock, VirtualTimeLoop
 
 _EPOCH_MS: Final = (
-    1_767_225_640_000  # 2026-01-01T00:00:40Z: schedules fire 20 s after the begin, while there are faults
+    # 2026-01-01T00:00:40Z: schedules fire 20 s after the begin, while there are faults
+    1_767_225_640_000
 )
-_CALM_LATENCY_S: Final = 0.05  # so that what has heaped up is gone in time, though each call takes a step
+# so that what has heaped up is gone in time, though each call takes a step
+_CALM_LATENCY_S: Final = 0.05
 _STOP_S: Final = 60.0  # of virtual time, for a graceful stop
 
 
@@ -111,7 +115,7 @@ class World:
             self._events.append(record)
         self.parties.landed(record)
 
-    # The course of a run ---------------------------------------------------------------------------------------------
+    # The course of a run --------------------------------------------------------------------------
 
     async def run(self) -> None:
         course = asyncio.ensure_future(self._course())
@@ -175,7 +179,10 @@ class World:
         return self.promises.unfinished() + [f"lost: {name} has never started" for name in sorted(wanted - started)]
 
     def _wanted(self) -> set[str]:
-        """The workflows that the events so far must start, by the routes in effect at their times. Of an event that starts none nothing is owed."""
+        """The workflows that the events so far must start, by the routes in effect at their times.
+
+        Of an event that starts none nothing is owed.
+        """
         timeline, wanted = self.promises.timeline, set[str]()
         for record in self._events:
             index = RouteIndex(self._versions[digest] for digest in timeline.at(record.timestamp_ms).values())
@@ -185,7 +192,7 @@ class World:
             wanted |= found or set()
         return wanted
 
-    # Routers ---------------------------------------------------------------------------------------------------------
+    # Routers --------------------------------------------------------------------------------------
 
     async def _live(self, slot: _Slot) -> None:
         """Life after life, until the end of the run."""
@@ -230,7 +237,9 @@ class World:
         return slot.life
 
     def _files(self) -> list[Route]:
-        """The route files beside a router: the first ones, some of another version, or none, once there is something to run without."""
+        """The route files beside a router: the first ones, some of another version, or none, once
+        there is something to run without.
+        """
         draw = self._rng.random()
         if self.promises.timeline.is_empty or draw < 0.6:
             return self.repertoire.first()
@@ -286,7 +295,9 @@ class World:
                 self._kill(slot.life)
 
     async def _stop_all(self) -> None:
-        """Stop gracefully: then the log's mark covers all effects, and each checkpoint is the log up to its offset."""
+        """Stop gracefully: then the log's mark covers all effects, and each checkpoint is the log
+        up to its offset.
+        """
         self._is_over = True
         lives = [slot.life for slot in self._slots if slot.life is not None]
         for life in lives:
@@ -299,7 +310,7 @@ class World:
             for partition, store in slot.stores.items():
                 self._compare_checkpoint(slot, partition, store)
 
-    # Agents ----------------------------------------------------------------------------------------------------------
+    # Agents ---------------------------------------------------------------------------------------
 
     async def _live_agent(self, name: str, number: int) -> None:
         """Life after life of one replica of a real agent runtime."""
@@ -327,7 +338,7 @@ class World:
             incarnation.kill()
             await asyncio.sleep(rng.uniform(0, 5))
 
-    # The end ---------------------------------------------------------------------------------------------------------
+    # The end --------------------------------------------------------------------------------------
 
     def _compare_live_states(self) -> None:
         """What the owners in force have in memory is what a fold of their log gives, to the byte."""

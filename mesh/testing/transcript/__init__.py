@@ -1,11 +1,13 @@
-"""Transcripts: what happened in a mesh as text, to be read as a conversation and reviewed as a diff.
+"""Transcripts: what happened in a mesh as text, to be read as a conversation and reviewed as a
+diff.
 
 writer    the layout: titles, routes, notes, and one paragraph for each decision; runs by short names
 fields    the core's voice: each event with all its fields, for those who change the core
 words     the voice for everybody else: who was asked what, who answered what, and why (`headings`: what came in; `words_of_slots`: limits; `phrases`: what all of them say alike)
 
-Tests of the core (`tests/unit/transcript.py`) and the kit for tests of routes (`mesh.testing.kit`) write with it. A simulation has a trace of its own (`mesh.testing.simulation.transcript`): every record with its place, for the
-search of a fault, and for nobody to compare.
+Tests of the core (`tests/unit/transcript.py`) and the kit for tests of routes (`mesh.testing.kit`)
+write with it. A simulation has a trace of its own (`mesh.testing.simulation.transcript`): every
+record with its place, for the search of a fault, and for nobody to compare.
 """
 
 from mesh.testing.transcript.writer import Writer, as_json, since, stand, steps_of

@@ -1,4 +1,7 @@
-"""The core's voice: inputs in full, events with all their fields, effects by their ids. For those who change the core, and must see every field that moves."""
+"""The core's voice: inputs in full, events with all their fields, effects by their ids.
+
+For those who change the core, and must see every field that moves.
+"""
 
 from collections.abc import Callable
 from typing import Final

@@ -27,7 +27,10 @@ from mesh.testing.transcript.writer import as_json
 
 
 def heading(decision: Decision, agents: Mapping[str, str]) -> str:
-    """What came in, in a line. `agents`: who had which attempt, by id, for an answer does not say it."""
+    """What came in, in a line.
+
+    `agents`: who had which attempt, by id, for an answer does not say it.
+    """
     cause = decision.cause
     match cause.kind:
         case "event":

@@ -1,7 +1,10 @@
-"""The voice for everybody: who was asked what, who answered what, and why. It needs the log's decisions and nothing else.
+"""The voice for everybody: who was asked what, who answered what, and why.
 
-No line holds a time or an offset: times are told as what is left until then, so that the same course of things reads the same whenever and on whatever broker it happens. An event
-that has no words of its own here is told by its name and its fields.
+It needs the log's decisions and nothing else.
+
+No line holds a time or an offset: times are told as what is left until then, so that the same
+course of things reads the same whenever and on whatever broker it happens. An event that has no
+words of its own here is told by its name and its fields.
 """
 
 from collections.abc import Iterator
@@ -46,7 +49,9 @@ class Told(NamedTuple):
 
 
 class Words:
-    """Tells decisions, one after the other as the log has them: it remembers which agent had a task, for an answer does not say it."""
+    """Tells decisions, one after the other as the log has them: it remembers which agent had a
+    task, for an answer does not say it.
+    """
 
     def __init__(self) -> None:
         self._agents: dict[str, str] = {}  # of attempts, by id

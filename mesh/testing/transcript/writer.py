@@ -13,7 +13,11 @@ _LINES_OF_ITS_OWN = frozenset({"route", "on", "key", "steps"})
 
 
 class Writer:
-    """A transcript in the making. `text` calls the first run that was named RUN1, and so on: a run's id says nothing to a reader. TIME1 and so on are the times of schedules, where those are named."""
+    """A transcript in the making.
+
+    `text` calls the first run that was named RUN1, and so on: a run's id says nothing to a reader.
+    TIME1 and so on are the times of schedules, where those are named.
+    """
 
     def __init__(self, title: str) -> None:
         self.lines = [title, "=" * len(title), ""]
@@ -22,7 +26,10 @@ class Writer:
         self._versions: dict[str, str] = {}
 
     def route(self, route: Route, *, file: str = "", version: str = "") -> None:
-        """A route with its steps; of one that is a file, the name. `version`: what its digest is called, where there are several."""
+        """A route with its steps; of one that is a file, the name.
+
+        `version`: what its digest is called, where there are several.
+        """
         self.lines.append(
             f"route {route.name}" + (f", from {file}" if file else "") + (f", {version}" if version else "")
         )

@@ -1,7 +1,9 @@
 """A simulated process, which may die.
 
-A crash is not a cancelled task, whose `finally` would run and might commit. The tasks of an `Incarnation`, and whatever they start, belong to it (by context variable), and
-after `kill` the loop runs not one more step of them. Its connections are killed by `on_kill`. `mesh.testing.virtual_time.loop` makes incarnations, and honours their end.
+A crash is not a cancelled task, whose `finally` would run and might commit. The tasks of an
+`Incarnation`, and whatever they start, belong to it (by context variable), and after `kill` the
+loop runs not one more step of them. Its connections are killed by `on_kill`.
+`mesh.testing.virtual_time.loop` makes incarnations, and honours their end.
 """
 
 import asyncio
@@ -23,7 +25,10 @@ class Incarnation:
         self._on_kill: list[Callable[[], None]] = []
 
     def start(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Run this as a task of the process. After a kill the task stays pending; wait for something else then."""
+        """Run this as a task of the process.
+
+        After a kill the task stays pending; wait for something else then.
+        """
         context = copy_context()
         context.run(INCARNATION.set, self)
         task = self._loop.create_task(coroutine, name=self.name, context=context)
@@ -35,7 +40,9 @@ class Incarnation:
         self._on_kill.append(callback)
 
     def kill(self) -> None:
-        """End the process as `kill -9` would: no step of it runs from here on (a step that calls this runs to its next wait)."""
+        """End the process as `kill -9` would: no step of it runs from here on (a step that calls
+        this runs to its next wait).
+        """
         if self.is_killed:
             return
         self.is_killed = True

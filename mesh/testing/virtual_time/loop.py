@@ -1,11 +1,14 @@
-"""An event loop whose time is virtual and whose order is seeded: the ground that simulations stand on.
+"""An event loop whose time is virtual and whose order is seeded: the ground that simulations stand
+on.
 
-Owns time and order, and lets no step of a dead process run. When nothing is ready, time jumps to the next timer. With a seed, what is ready
-runs in an order drawn from it (but new tasks begin in the order they were created, on which code may rely), so one seed
-is one run. There are no threads, no sockets and no processes: asking for one raises.
+Owns time and order, and lets no step of a dead process run. When nothing is ready, time jumps to
+the next timer. With a seed, what is ready runs in an order drawn from it (but new tasks begin in
+the order they were created, on which code may rely), so one seed is one run. There are no threads,
+no sockets and no processes: asking for one raises.
 
-A simulated process is an `Incarnation` (`mesh.testing.virtual_time.incarnation`): after its `kill` not one more step of it runs. When the run is over, the dead are unwound by cancelling, which nobody can
-see any more; their ports are inert by then.
+A simulated process is an `Incarnation` (`mesh.testing.virtual_time.incarnation`): after its `kill`
+not one more step of it runs. When the run is over, the dead are unwound by cancelling, which nobody
+can see any more; their ports are inert by then.
 
     async def main(loop: VirtualTimeLoop) -> None:
         cluster = MemoryCluster(VirtualClock(loop))
@@ -46,7 +49,9 @@ _UNWINDINGS: Final = 100  # a task that outlives so many cancellations will not 
 
 
 class Deadlock(AssertionError):
-    """Nothing is ready and no timer is set, but the run has not ended; the message lists who waits where."""
+    """Nothing is ready and no timer is set, but the run has not ended; the message lists who waits
+    where.
+    """
 
 
 class VirtualTimeLimit(AssertionError):
@@ -54,7 +59,9 @@ class VirtualTimeLimit(AssertionError):
 
 
 class _Runnable:
-    """What is ready to run: in order without a seed, else drawn, with tasks' first steps in their own order."""
+    """What is ready to run: in order without a seed, else drawn, with tasks' first steps in their
+    own order.
+    """
 
     def __init__(self, rng: random.Random | None) -> None:
         self._rng = rng
@@ -85,7 +92,9 @@ class _Runnable:
 
 
 class _Task(asyncio.Task[T]):
-    """Hashed by its number: a set of tasks, such as a `TaskGroup` cancels, then has an order that no memory address decides."""
+    """Hashed by its number: a set of tasks, such as a `TaskGroup` cancels, then has an order that
+    no memory address decides.
+    """
 
     def __init__(
         self,
@@ -104,10 +113,12 @@ class _Task(asyncio.Task[T]):
 
 
 class VirtualTimeLoop(asyncio.BaseEventLoop):
-    """An asyncio event loop without an outside. Time begins at 0.0 and is in seconds. `seed` None keeps asyncio's own order.
+    """An asyncio event loop without an outside.
 
-    `step_s`: what a step costs. With 0 time stands still while there is something to do, and every time is exact. `steps`: how many have run, as a measure of work
-    that no machine's speed changes.
+    Time begins at 0.0 and is in seconds. `seed` None keeps asyncio's own order.
+
+    `step_s`: what a step costs. With 0 time stands still while there is something to do, and every
+    time is exact. `steps`: how many have run, as a measure of work that no machine's speed changes.
     """
 
     def __init__(self, *, seed: int | None = None, limit_s: float = float("inf"), step_s: float = _STEP_S) -> None:
@@ -229,7 +240,10 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
                 self._step()
 
     def run_until(self, until_s: float, done: Callable[[], bool] = lambda: False) -> bool:
-        """Run all that happens up to `until_s`, and stand there; or only up to the first moment, with nothing ready, in which `done()`. True for the latter.
+        """Run all that happens up to `until_s`, and stand there; or only up to the first moment,
+        with nothing ready, in which `done()`.
+
+        True for the latter.
 
         With the time that it is now: all that needs no time.
         """
@@ -269,7 +283,11 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
         return min(dues, default=None)
 
     def leap(self, to_s: float) -> None:
-        """Let time be `to_s`, as for a machine that slept: what was due in between is late, each thing once, in its order. For stretches in which only polls wake up."""
+        """Let time be `to_s`, as for a machine that slept: what was due in between is late, each
+        thing once, in its order.
+
+        For stretches in which only polls wake up.
+        """
         self._now_s = max(self._now_s, to_s)
 
     def stop(self) -> None:
@@ -321,7 +339,9 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
     # the end
 
     def unwind(self) -> None:
-        """Cancel all that is left, the living first, then the dead, until nothing is left; then close."""
+        """Cancel all that is left, the living first, then the dead, until nothing is left; then
+        close.
+        """
         self._limit_s = float("inf")
         self._cancel_until_done(self.pending(dead=False))
         self._unwinding = True
@@ -346,7 +366,9 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
         raise Deadlock(f"{len(tasks)} tasks can't be cancelled; {_waiting(self)}")
 
     def pending(self, *, dead: bool = True) -> list["asyncio.Task[Any]"]:
-        """The tasks that are not done, the oldest first; with `dead` false, only those of the living."""
+        """The tasks that are not done, the oldest first; with `dead` false, only those of the
+        living.
+        """
         known = [(number, task) for task, (number, owner) in self._tasks.items() if dead or not _is_dead(owner)]
         return [task for _, task in sorted(known, key=lambda pair: pair[0]) if not task.done()]
 
@@ -392,7 +414,9 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
 
 
 class VirtualClock:
-    """Wall time in a simulation, as `mesh.ports.Clock`: the loop's time after an epoch, and `skew_ms` beside it."""
+    """Wall time in a simulation, as `mesh.ports.Clock`: the loop's time after an epoch, and
+    `skew_ms` beside it.
+    """
 
     def __init__(self, loop: VirtualTimeLoop, *, epoch_ms: int = _EPOCH_MS, skew_ms: int = 0) -> None:
         self.skew_ms = skew_ms
@@ -422,7 +446,8 @@ def run(
 ) -> T:
     """Run `main(loop)` in virtual time and return its result; equal seeds give equal runs.
 
-    What is still running at its end is cancelled. Raises `Deadlock`, `VirtualTimeLimit`, and what nobody handled.
+    What is still running at its end is cancelled. Raises `Deadlock`, `VirtualTimeLimit`, and what
+    nobody handled.
     """
     loop = VirtualTimeLoop(seed=seed, limit_s=limit_s)
     try:

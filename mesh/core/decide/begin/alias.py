@@ -1,6 +1,8 @@
-"""Aliases, from the side of the workflow that has them: a step that has succeeded asks for its own, and is settled when the alias says yes; the workflow gives them back when it ends.
+"""Aliases, from the side of the workflow that has them: a step that has succeeded asks for its own,
+and is settled when the alias says yes; the workflow gives them back when it ends.
 
-An alias is a built-in workflow in the partition of its own id (`mesh.core.decide.built_in.alias`), so that of two workflows that ask for the same one the first has it, wherever they are.
+An alias is a built-in workflow in the partition of its own id (`mesh.core.decide.built_in.alias`),
+so that of two workflows that ask for the same one the first has it, wherever they are.
 """
 
 from mesh.core import ids

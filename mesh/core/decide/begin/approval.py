@@ -1,4 +1,7 @@
-"""Ask people: the question of an approval goes out. `mesh.core.decide.settle.approval` closes it."""
+"""Ask people: the question of an approval goes out.
+
+`mesh.core.decide.settle.approval` closes it.
+"""
 
 from typing import Any
 

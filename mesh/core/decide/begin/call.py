@@ -12,7 +12,9 @@ from mesh.core.state import Account, StepState
 
 
 def call(draft: Draft, place: str, work: CallWork, value: Any, reason: str, *, attempt: int = 1) -> None:
-    """Call the newest known version of the route, or hold it where the budget does not have its slice; an incident where there is none."""
+    """Call the newest known version of the route, or hold it where the budget does not have its
+    slice; an incident where there is none.
+    """
     workflow, turn = draft.live, round_of(draft, place)
     task = ids.task_id(workflow.workflow_id, workflow.run_id, ids.instance(place, round=turn))
     called = ids.workflow_id(work.route, called_key(task, attempt))
@@ -48,7 +50,10 @@ def call(draft: Draft, place: str, work: CallWork, value: Any, reason: str, *, a
 
 
 def _slice(account: Account, work: CallWork) -> Slice:
-    """What the called workflow may spend of the budget; of the rest it tells what it has spent. Hops are each workflow's own."""
+    """What the called workflow may spend of the budget; of the rest it tells what it has spent.
+
+    Hops are each workflow's own.
+    """
     names = (*account.limits, *account.counted)
     return Slice(
         limits=work.reserve, counted=tuple(name for name in names if name != "hops" and name not in work.reserve)
@@ -74,7 +79,10 @@ def withdraw_items(draft: Draft, name: str, reason: str) -> None:
 
 
 def refuse(draft: Draft, caller: Caller, run: str, reason: str) -> None:
-    """The id has a workflow that will not end for this call: the caller must not wait for it. One that runs because of this very call will."""
+    """The id has a workflow that will not end for this call: the caller must not wait for it.
+
+    One that runs because of this very call will.
+    """
     workflow = draft.live
     if workflow.run_id != run or workflow.status != "running":
         draft.add(CallRefused(caller=caller, code="repeated", message=f"{draft.workflow_id} can't begin: {reason}"))

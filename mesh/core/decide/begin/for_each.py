@@ -1,4 +1,6 @@
-"""Begin a step's work for each item of a list: tasks or calls, a bounded number at once, in portions that one decision can hold."""
+"""Begin a step's work for each item of a list: tasks or calls, a bounded number at once, in
+portions that one decision can hold.
+"""
 
 from typing import Any, NamedTuple
 
@@ -26,9 +28,12 @@ def start(draft: Draft, step: Step, each: ForEach, reason: str) -> bool:
 
 
 def advance(draft: Draft, name: str, *, alone: bool = False) -> bool:
-    """Begin as many items as there is room for; where an operator has the for-each, none. True: every item was settled, and now the step is.
+    """Begin as many items as there is room for; where an operator has the for-each, none.
 
-    What is too large for a portion begins in a decision of its own (`alone`), so that no other input fails by it.
+    True: every item was settled, and now the step is.
+
+    What is too large for a portion begins in a decision of its own (`alone`), so that no other
+    input fails by it.
     """
     state, fan, each = _under_way(draft, name)
     if fan.settled == fan.total:

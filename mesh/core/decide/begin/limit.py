@@ -1,6 +1,9 @@
-"""Limits, from the side of the workflow: which limits an attempt is under, and the slots that must go back.
+"""Limits, from the side of the workflow: which limits an attempt is under, and the slots that must
+go back.
 
-What was asked for is given back exactly once, as soon as its attempt is neither queued nor running any more, whatever has become of it: looked after once for each decision, so that no other rule need think of it.
+What was asked for is given back exactly once, as soon as its attempt is neither queued nor running
+any more, whatever has become of it: looked after once for each decision, so that no other rule need
+think of it.
 """
 
 from collections.abc import Iterable
@@ -23,7 +26,11 @@ class LimitAt(NamedTuple):
 
 
 def limits_of(draft: Draft, work: AgentWork, agent: str, *, beyond: str = "") -> list[LimitAt]:
-    """The limits that a task for this agent is under, in the order in which all ask for them; of those, what comes after `beyond`. Raises `ExpressionError`."""
+    """The limits that a task for this agent is under, in the order in which all ask for them; of
+    those, what comes after `beyond`.
+
+    Raises `ExpressionError`.
+    """
     found: list[LimitAt] = []
     card = draft.directory.agents.get(agent)
     if card is not None and card.max_outstanding is not None:
@@ -115,7 +122,9 @@ def release_all(draft: Draft) -> None:
 
 
 def _touched(draft: Draft) -> Iterable[str]:
-    """Where slots may have become needless: at the places of this decision's events; all over, where one of them is about more than an item."""
+    """Where slots may have become needless: at the places of this decision's events; all over,
+    where one of them is about more than an item.
+    """
     places: set[str] = set()
     for event in draft.events:
         place = getattr(event, "step", "")

@@ -1,4 +1,7 @@
-"""Loops: whether a loop goes round again once the step that closes it is done. A loop has a bound, always."""
+"""Loops: whether a loop goes round again once the step that closes it is done.
+
+A loop has a bound, always.
+"""
 
 from mesh.core.decide.begin.end import end
 from mesh.core.decide.begin.undo import cancel_step
@@ -9,7 +12,11 @@ from mesh.core.state import FINISHED
 
 
 def goes_round(draft: Draft, name: str, repeat: Repeat) -> bool:
-    """True: the loop is not done. It goes round again, or its bound is reached and it has become an incident or the workflow's end."""
+    """True: the loop is not done.
+
+    It goes round again, or its bound is reached and it has become an incident or the workflow's
+    end.
+    """
     try:
         if repeat.until.is_true(draft.scope_of(name)):
             return False

@@ -1,4 +1,6 @@
-"""Portions: how much work for the items of lists one decision holds, so that no list makes a record too large."""
+"""Portions: how much work for the items of lists one decision holds, so that no list makes a record
+too large.
+"""
 
 from typing import Any, Final
 
@@ -16,7 +18,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Portion:
-    """What there is room for in a decision. `alone`: what is too large for any portion may have a decision of its own."""
+    """What there is room for in a decision.
+
+    `alone`: what is too large for any portion may have a decision of its own.
+    """
 
     __slots__ = ("_alone", "_bytes", "_count")
 
@@ -44,7 +49,10 @@ class Portion:
 
 
 def go_on_later(draft: Draft, name: str) -> None:
-    """The for-each `name` goes on in a decision of its own, at once. Where an operator has it, it goes on with what follows of that."""
+    """The for-each `name` goes on in a decision of its own, at once.
+
+    Where an operator has it, it goes on with what follows of that.
+    """
     if draft.live.steps[name].status == "iterating":
         draft.add(PortionScheduled(step=name, due_at_ms=draft.now_ms))
 

@@ -1,4 +1,6 @@
-"""Dispatch a task: one attempt goes to an agent, chosen here if the route names a capability, or is held until the budget and the limits allow it."""
+"""Dispatch a task: one attempt goes to an agent, chosen here if the route names a capability, or is
+held until the budget and the limits allow it.
+"""
 
 from typing import Any
 
@@ -47,10 +49,14 @@ def dispatch(
     failed: str = "",
     beyond: str = "",
 ) -> None:
-    """Send it, or hold it where the budget does not have what it needs, or ask the next limit that it is under for a slot. An incident where it is for a capability and nobody is registered for that.
+    """Send it, or hold it where the budget does not have what it needs, or ask the next limit that
+    it is under for a slot.
 
-    `agent`: who it is for already, by an earlier attempt or by a hand-over, as the task's `hop`th. `failed`: who had it before and failed, where it is chosen anew.
-    `beyond`: the limit that has granted it a slot last; what it needs of the budget is reserved then.
+    An incident where it is for a capability and nobody is registered for that.
+
+    `agent`: who it is for already, by an earlier attempt or by a hand-over, as the task's `hop`th.
+    `failed`: who had it before and failed, where it is chosen anew. `beyond`: the limit that has
+    granted it a slot last; what it needs of the budget is reserved then.
     """
     workflow, turn = draft.live, round_of(draft, place)
     reserve = work.reserve

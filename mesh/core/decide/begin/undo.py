@@ -1,7 +1,9 @@
 """Undo: a workflow that ends any way but completed first undoes what it did, the last first.
 
-Undone is every step with an `undo` that succeeded, and every one that may have been done without a word of it: its task or its call is out, or was last heard of by a time-out. One at a time; each is a
-task with retries, and an incident where they don't help. An operator's `fail` leaves that one as it is and undoes the rest; a `cancel` while it is under way ends the workflow as it stands.
+Undone is every step with an `undo` that succeeded, and every one that may have been done without a
+word of it: its task or its call is out, or was last heard of by a time-out. One at a time; each is
+a task with retries, and an incident where they don't help. An operator's `fail` leaves that one as
+it is and undoes the rest; a `cancel` while it is under way ends the workflow as it stands.
 """
 
 from typing import Any
@@ -30,7 +32,11 @@ from mesh.core.state import FINISHED, Ending
 
 
 def close(draft: Draft, status: EndStatus, reason: str, output: Any = None) -> None:
-    """The end. Open questions and calls are withdrawn, aliases and slots given back; events that no step took go to the dead letters."""
+    """The end.
+
+    Open questions and calls are withdrawn, aliases and slots given back; events that no step took
+    go to the dead letters.
+    """
     workflow = draft.live
     for name, step in workflow.steps.items():
         if step.status == "asking":
@@ -87,7 +93,10 @@ def undo_next(draft: Draft) -> None:
 
 
 def leave_undone(draft: Draft, place: str, reason: str) -> None:
-    """The rest is undone all the same, and the workflow ends as failed. Its reason says why it was to end, and what was left undone."""
+    """The rest is undone all the same, and the workflow ends as failed.
+
+    Its reason says why it was to end, and what was left undone.
+    """
     draft.add(StepSkipped(step=place, reason=reason))
     ending = _ending(draft)
     draft.add(CompensationStarted(status="failed", reason=f"{ending.reason}; {reason}", steps=ending.undo))
@@ -106,7 +115,8 @@ def begin_undo(draft: Draft, name: str) -> None:
     if work is None:
         raise AssertionError(f"{name} of {draft.workflow_id} has nothing to undo")
     try:
-        scope, output = draft.scope_of(name), draft.live.steps[name].output  # null where it was not heard of
+        # null where it was not heard of
+        scope, output = draft.scope_of(name), draft.live.steps[name].output
         value = work.input.render({**scope, "steps": {**scope["steps"], name: output}})
     except ExpressionError as error:
         draft.add(IncidentRaised(step=place, kind="expression", message=str(error)))

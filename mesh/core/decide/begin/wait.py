@@ -36,7 +36,11 @@ def _begin_for_event(draft: Draft, step: Step, work: WaitWork, awaited: AwaitedE
 
 
 def _taken_beside(draft: Draft, name: str, alias: str) -> list[dict[str, Any]]:
-    """Kept events that another step took in this decision: had they come now, both would wait for them. One that stands before this step took them for itself."""
+    """Kept events that another step took in this decision: had they come now, both would wait for
+    them.
+
+    One that stands before this step took them for itself.
+    """
     before = _upstream(draft.route, name)
     return [
         event.cloud_event
@@ -67,7 +71,10 @@ def _upstream(route: Route, name: str) -> set[str]:
 
 
 def is_wanted(draft: Draft, name: str, awaited: AwaitedEvent, cloud_event: dict[str, Any]) -> bool:
-    """Whether this is the event: by type and condition. A condition that can't be evaluated lets it pass, as a route's guard does."""
+    """Whether this is the event: by type and condition.
+
+    A condition that can't be evaluated lets it pass, as a route's guard does.
+    """
     if cloud_event["type"] != awaited.type:
         return False
     if awaited.condition is None:

@@ -1,8 +1,10 @@
-"""An alias: whose it is, and the events that come by it. A built-in workflow, in the partition of its own id.
+"""An alias: whose it is, and the events that come by it.
+
+A built-in workflow, in the partition of its own id.
 
 (nothing) --event--> expected: events are kept, and go to the dead letters when their time is over
-(nothing), expected --claim--> standing: has a workflow, which gets the kept events, and every one that comes
-standing --its workflow has ended, an operator's cancel--> (nothing)
+(nothing), expected --claim--> standing: has a workflow, which gets the kept events, and every one
+that comes standing --its workflow has ended, an operator's cancel--> (nothing)
 """
 
 from mesh.core import ids

@@ -1,6 +1,8 @@
-"""A limiter's own decisions: it hears of those that want a slot, grants what there is room for, and takes back.
+"""A limiter's own decisions: it hears of those that want a slot, grants what there is room for, and
+takes back.
 
-The highest priority goes first, and among equals whoever was heard of first. It needs no time-outs: each that asks gives back, once.
+The highest priority goes first, and among equals whoever was heard of first. It needs no time-outs:
+each that asks gives back, once.
 """
 
 from typing import Final

@@ -1,7 +1,12 @@
-"""A schedule: when a route starts by itself. A built-in workflow, in the partition of its own id; each time that comes is one decision, and its record starts one workflow.
+"""A schedule: when a route starts by itself.
 
-Every router tells of the schedules that it knows, at its start and whenever its routes change. Repeats change nothing, and of two definitions that differ the one that holds from a later time
-of the broker is the newer, whoever tells of it and when: so routers with different files agree, and an old file does not bring back what was replaced.
+A built-in workflow, in the partition of its own id; each time that comes is one decision, and its
+record starts one workflow.
+
+Every router tells of the schedules that it knows, at its start and whenever its routes change.
+Repeats change nothing, and of two definitions that differ the one that holds from a later time of
+the broker is the newer, whoever tells of it and when: so routers with different files agree, and an
+old file does not bring back what was replaced.
 """
 
 from mesh.core.decide.draft import Draft
@@ -46,7 +51,8 @@ def _on_set(draft: Draft, given: ScheduleSet) -> None:
             draft.add(InputDismissed(code="late", message=f"{given.digest} is older than {workflow.digest}"))
             return
         if plan.next_at_ms is not None and plan.next_at_ms <= given.since_ms:
-            _fire(draft, plan.schedule, plan.next_at_ms)  # it was, or is about to be, due before this definition holds
+            # it was, or is about to be, due before this definition holds
+            _fire(draft, plan.schedule, plan.next_at_ms)
     draft.add(
         ScheduleChanged(
             route=given.route,
@@ -60,7 +66,11 @@ def _on_set(draft: Draft, given: ScheduleSet) -> None:
 
 
 def _next(draft: Draft, given: ScheduleSet) -> int | None:
-    """A definition that changes something else keeps the time that is to come, or that nobody was there for. No time comes before one that has started a workflow, however late this is told."""
+    """A definition that changes something else keeps the time that is to come, or that nobody was
+    there for.
+
+    No time comes before one that has started a workflow, however late this is told.
+    """
     plan = draft.workflow.plan if draft.workflow is not None else None
     if given.schedule is None:
         return None

@@ -1,4 +1,6 @@
-"""Aliases granted or refused: what becomes of a step's claim to its alias, and what an operator may do where another workflow has it."""
+"""Aliases granted or refused: what becomes of a step's claim to its alias, and what an operator may
+do where another workflow has it.
+"""
 
 from typing import Literal
 

@@ -1,4 +1,6 @@
-"""Close an approval: whether an answer counts, and the one verdict, by an answer or by the deadline."""
+"""Close an approval: whether an answer counts, and the one verdict, by an answer or by the
+deadline.
+"""
 
 import re
 from typing import Any, Final
@@ -106,7 +108,10 @@ def find_open(draft: Draft, given: AnswerGiven) -> tuple[str, StepState] | Answe
 
 
 def is_edit(given: AnswerGiven, step: StepState) -> bool:
-    """Whether it approves another payload than was asked. By digest, since Python holds 1 and true for equal."""
+    """Whether it approves another payload than was asked.
+
+    By digest, since Python holds 1 and true for equal.
+    """
     return given.decision == "approve" and given.payload is not msgspec.UNSET and digest(given.payload) != step.digest
 
 
@@ -128,7 +133,8 @@ def refusal(draft: Draft, given: AnswerGiven, step: StepState) -> AnswerRefused 
 def _misfit(schema: dict[str, Any], payload: Any) -> str:
     """Where the edit does not fit its schema; empty if it does.
 
-    The schema may be an agent's, which nobody has checked: one that can't be used lets no edit pass, and must do no more harm. Nothing is fetched for it.
+    The schema may be an agent's, which nobody has checked: one that can't be used lets no edit
+    pass, and must do no more harm. Nothing is fetched for it.
     """
     try:
         Draft202012Validator.check_schema(schema)

@@ -15,7 +15,9 @@ from mesh.core.state import StepState
 
 
 def dispatch_again(draft: Draft, name: str, step: StepState, *, anew: bool = False) -> None:
-    """The next attempt, with the input of the first and by the same agent; with `anew` the count of attempts begins again, and so does the choice of an agent for a capability."""
+    """The next attempt, with the input of the first and by the same agent; with `anew` the count of
+    attempts begins again, and so does the choice of an agent for a capability.
+    """
     work = agent_work(draft, name)
     is_chosen = anew and bool(work.capability) and step.hop == 1
     attempt = step.attempt + 1
@@ -52,7 +54,9 @@ def fail(draft: Draft, failed: TaskFailed) -> None:
 
 
 def give_up(draft: Draft, place: str, message: str, *, kind: str) -> None:
-    """No attempt is left: go on without it where the route says so, else end the workflow or leave it to an operator."""
+    """No attempt is left: go on without it where the route says so, else end the workflow or leave
+    it to an operator.
+    """
     name, choice = ids.step_of(place), work_at(draft, place).on_exhausted
     if ids.is_item(place) and is_tolerated(draft, name):
         draft.add(StepGivenUp(step=place, reason=message))

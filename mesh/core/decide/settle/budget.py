@@ -1,6 +1,8 @@
-"""Budgets: whether a task may be sent, and what happens where it may not: the workflow fails, or somebody is asked for more.
+"""Budgets: whether a task may be sent, and what happens where it may not: the workflow fails, or
+somebody is asked for more.
 
-A task or a call that may not be sent is held. It goes out as soon as others have left enough. Where they can't any more, the route's `on_exhausted` is applied, once, however many tasks are held.
+A task or a call that may not be sent is held. It goes out as soon as others have left enough. Where
+they can't any more, the route's `on_exhausted` is applied, once, however many tasks are held.
 """
 
 from math import inf
@@ -22,7 +24,9 @@ _TIME: Final = "time_s"
 
 
 def look_after_budget(draft: Draft) -> None:
-    """Called once for each decision on a run with a budget: what was freed goes to the tasks that are held, in their order."""
+    """Called once for each decision on a run with a budget: what was freed goes to the tasks that
+    are held, in their order.
+    """
     workflow = draft.workflow
     if workflow is None or workflow.account is None or workflow.status != "running" or workflow.ending is not None:
         return
@@ -39,7 +43,9 @@ def look_after_budget(draft: Draft) -> None:
 
 
 def _release(draft: Draft) -> None:
-    """Send what there is budget for, as much of it as one decision holds; the rest of a for-each in the next one."""
+    """Send what there is budget for, as much of it as one decision holds; the rest of a for-each in
+    the next one.
+    """
     portion = Portion.of(draft)
     for place in _held(draft):
         if _shortage(draft, place) is not None:
@@ -71,14 +77,17 @@ def _why(draft: Draft, held: list[str]) -> str:
 
 def _exhausted(draft: Draft, held: list[str], why: str) -> None:
     budget, account = draft.route.budget, draft.live.account
-    if budget is None or account is None or budget.on_exhausted == "fail":  # a route that it was moved to may have none
+    # a route that it was moved to may have none
+    if budget is None or account is None or budget.on_exhausted == "fail":
         end(draft, "failed", f"the budget is exhausted: {why}; {_mend(draft, held)}")
     else:
         _ask(draft, budget, account, held, why)
 
 
 def _mend(draft: Draft, held: list[str]) -> str:
-    """What would spare the next run this end: more for the call, where its slice is what is lacking; else more in the route."""
+    """What would spare the next run this end: more for the call, where its slice is what is
+    lacking; else more in the route.
+    """
     workflow, short = draft.live, _shortage(draft, held[0]) if held else None
     name, route = short.name if short is not None else "", workflow.route
     if name and workflow.caller is not None and _is_slice(draft, name):
@@ -97,7 +106,9 @@ def _is_slice(draft: Draft, name: str) -> bool:
 
 
 def _ask(draft: Draft, budget: Budget, account: Account, held: list[str], why: str) -> None:
-    """The question is kept at the first step that needs the answer; each further one at that place is a round of its own."""
+    """The question is kept at the first step that needs the answer; each further one at that place
+    is a round of its own.
+    """
     workflow = draft.live
     waiting = held or [name for name in draft.route.steps if not _is_done(draft, name)]
     place = ids.budget_place(ids.step_of(waiting[0]))

@@ -1,4 +1,6 @@
-"""Ends of calls: what becomes of a call when the called workflow has ended, or the time is up; and what becomes of the called when its caller does not want it any more."""
+"""Ends of calls: what becomes of a call when the called workflow has ended, or the time is up; and
+what becomes of the called when its caller does not want it any more.
+"""
 
 from mesh.core import ids
 from mesh.core.decide.begin.call import withdraw
@@ -49,7 +51,11 @@ def account_for(draft: Draft, attempt: str, usage: dict[str, float] | None) -> b
 
 
 def _waiting(draft: Draft, given: CallEnded) -> tuple[str, StepState] | InputDismissed:
-    """The step that waits for this call, or why none does. As for tasks: a success of any attempt counts while the step is not settled, a failure for the one under way alone."""
+    """The step that waits for this call, or why none does.
+
+    As for tasks: a success of any attempt counts while the step is not settled, a failure for the
+    one under way alone.
+    """
     task, attempt = given.task_id, given.attempt
     parsed, workflow = ids.parse_step_id(task), draft.workflow
     if parsed is None or workflow is None:
@@ -73,7 +79,9 @@ def _waiting(draft: Draft, given: CallEnded) -> tuple[str, StepState] | InputDis
 
 
 def _counts(step: StepState, given: CallEnded) -> bool:
-    """An operator who has the step may have it because of its loop or its alias: then its work is done."""
+    """An operator who has the step may have it because of its loop or its alias: then its work is
+    done.
+    """
     if given.status != "completed":
         return step.status == "calling" and given.attempt == step.attempt
     if step.incident is not None:

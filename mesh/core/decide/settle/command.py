@@ -84,7 +84,8 @@ def _resolve(draft: Draft, given: CommandGiven, place: str, state: StepState) ->
     if given.command == "fail":
         leave_undone(draft, place, failed)
     elif ids.is_budget(place):
-        cancel_step(draft, place, f"{given.command} by {given.by}")  # it is asked anew, if there is still not enough
+        # it is asked anew, if there is still not enough
+        cancel_step(draft, place, f"{given.command} by {given.by}")
     elif state.incident is not None and state.incident.kind == "alias":
         resolve_alias(draft, place, state, "skip" if given.command == "skip" else "retry", given.by)
     elif given.command == "skip":
@@ -94,7 +95,9 @@ def _resolve(draft: Draft, given: CommandGiven, place: str, state: StepState) ->
 
 
 def _skip(draft: Draft, place: str, state: StepState, reason: str) -> None:
-    """Those who need it go on; an item counts as failed, and its for-each goes on whatever it tolerates."""
+    """Those who need it go on; an item counts as failed, and its for-each goes on whatever it
+    tolerates.
+    """
     if ids.is_item(place):
         draft.add(StepGivenUp(step=place, reason=reason))
     else:
@@ -104,7 +107,9 @@ def _skip(draft: Draft, place: str, state: StepState, reason: str) -> None:
 
 
 def _output_of_skipped(draft: Draft, place: str, state: StepState) -> Any:
-    """A question's payload passes through, as where its `if` is false; a loop is left with what its last round gave."""
+    """A question's payload passes through, as where its `if` is false; a loop is left with what its
+    last round gave.
+    """
     if _closes_loop(state):
         return state.output
     if not ids.is_undo(place) and isinstance(draft.route.steps[place].work, ApprovalWork):
@@ -117,7 +122,9 @@ def _closes_loop(state: StepState) -> bool:
 
 
 def _begin_again(draft: Draft, place: str, state: StepState) -> None:
-    """A task gets new attempts, with the input it had, and so does a call; a loop gets one more round; what never got so far begins afresh."""
+    """A task gets new attempts, with the input it had, and so does a call; a loop gets one more
+    round; what never got so far begins afresh.
+    """
     name = ids.step_of(place)
     step = draft.route.steps[name]
     if step.repeat is not None and _closes_loop(state):
@@ -138,7 +145,10 @@ def _begin_again(draft: Draft, place: str, state: StepState) -> None:
 
 
 def _on_migrate(draft: Draft, given: CommandGiven, workflow: Workflow, target: Route | None) -> None:
-    """Go over to another version, and let what it makes possible act. `target`: that version; None where it is not stored, or can't be read."""
+    """Go over to another version, and let what it makes possible act.
+
+    `target`: that version; None where it is not stored, or can't be read.
+    """
     if target is None:
         message = (
             f"there is no version {given.to} that can be read here: `mesh routes list` lists those that are stored"
@@ -183,7 +193,9 @@ def _refuse(draft: Draft, given: CommandGiven, code: str, message: str) -> None:
 
 
 def on_undeliverable(draft: Draft, given: Undeliverable) -> None:
-    """A question or a call that could not be sent needs an operator; other records are for the record."""
+    """A question or a call that could not be sent needs an operator; other records are for the
+    record.
+    """
     draft.add(EffectUndeliverable(effect_id=given.effect_id, topic=given.topic, code=given.code, message=given.message))
     workflow, parsed = draft.workflow, ids.parse_step_id(given.effect_id)
     if workflow is None or parsed is None:

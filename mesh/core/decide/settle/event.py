@@ -1,6 +1,8 @@
-"""Awaited events: an event from outside that a workflow's steps wait for, or will wait for, or that nobody waits for any more.
+"""Awaited events: an event from outside that a workflow's steps wait for, or will wait for, or that
+nobody waits for any more.
 
-It has found the workflow by its key, or by an alias: then it is for those steps alone that wait for events of this alias.
+It has found the workflow by its key, or by an alias: then it is for those steps alone that wait for
+events of this alias.
 """
 
 from collections.abc import Iterator
@@ -64,7 +66,8 @@ def _take(draft: Draft, workflow: Workflow, kept: KeptEvent) -> None:
     awaited = dict(_awaiting(draft.route, event["type"], kept.alias))
     taking = [name for name, one in awaited.items() if _takes_now(draft, name, one, event)]
     for name in taking:
-        if draft.live.steps[name].status == "waiting":  # one that took it may have ended the wait of another
+        # one that took it may have ended the wait of another
+        if draft.live.steps[name].status == "waiting":
             draft.add(EventReceived(step=name, cloud_event=event))
             settled(draft, name)
     if taking:
@@ -76,7 +79,9 @@ def _take(draft: Draft, workflow: Workflow, kept: KeptEvent) -> None:
 
 
 def _awaiting(route: Route, kind: str, alias: str) -> Iterator[tuple[str, AwaitedEvent]]:
-    """The steps that wait, now or ever, for events of this type that come by this alias; empty: by the workflow's key."""
+    """The steps that wait, now or ever, for events of this type that come by this alias; empty: by
+    the workflow's key.
+    """
     for name, step in route.steps.items():
         awaited = step.work.event if isinstance(step.work, WaitWork) else None
         if awaited is not None and (awaited.type, awaited.alias) == (kind, alias):
@@ -89,12 +94,16 @@ def _takes_now(draft: Draft, name: str, awaited: AwaitedEvent, event: dict[str, 
 
 
 def _is_to_come(state: StepState | None) -> bool:
-    """A wait that has not begun, or whose condition did not take this one: a later wait of the step may."""
+    """A wait that has not begun, or whose condition did not take this one: a later wait of the step
+    may.
+    """
     return state is None or state.status not in FINISHED
 
 
 def _has_been_here(workflow: Workflow, kept: KeptEvent) -> bool:
-    """It started this run or an earlier one, was taken by a step, or is kept for those who wait for it by the same way."""
+    """It started this run or an earlier one, was taken by a step, or is kept for those who wait for
+    it by the same way.
+    """
     source, name = kept.cloud_event["source"], kept.cloud_event["id"]
     if ids.run_id(source, name) in (workflow.run_id, *workflow.earlier_runs):
         return True

@@ -1,4 +1,6 @@
-"""Slots granted or refused: what becomes of a step whose task waits for the slot of a limit, once it is granted, or can't be."""
+"""Slots granted or refused: what becomes of a step whose task waits for the slot of a limit, once
+it is granted, or can't be.
+"""
 
 from mesh.core import ids
 from mesh.core.crossings import CrossingId
@@ -11,7 +13,10 @@ from mesh.core.state import StepState
 
 
 def on_slot_given(draft: Draft, given: SlotGiven) -> None:
-    """The next limit, or the task goes out. Where nobody waits for it any more, its release is under way already."""
+    """The next limit, or the task goes out.
+
+    Where nobody waits for it any more, its release is under way already.
+    """
     place = _waiting(draft, given.task_id, given.attempt)
     slot = Slot(limit=given.limit, task_id=given.task_id, attempt=given.attempt, asked_at_ms=given.asked_at_ms)
     if place is None or draft.live.slots[place][-1] != slot:

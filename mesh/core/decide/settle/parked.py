@@ -1,4 +1,7 @@
-"""Parked inputs: what else follows when an input is set aside. What one workflow told another can't be told again, so nobody may wait for it."""
+"""Parked inputs: what else follows when an input is set aside.
+
+What one workflow told another can't be told again, so nobody may wait for it.
+"""
 
 from mesh.core import ids
 from mesh.core.crossings import CrossingId
@@ -10,7 +13,9 @@ from mesh.core.events import AliasRefused, CallFailed, CallRefused, IncidentRais
 
 
 def on_parked(draft: Draft, parked: InputParked, about: CrossingId | None) -> None:
-    """A call, a claim or an acquire that is set aside is refused; one whose end or answer is set aside needs an operator; a slot that is given back is free all the same."""
+    """A call, a claim or an acquire that is set aside is refused; one whose end or answer is set
+    aside needs an operator; a slot that is given back is free all the same.
+    """
     draft.add(parked)
     message = f"{parked.topic}/{parked.partition}/{parked.offset} was parked: {parked.message}"
     if about is None:
@@ -48,7 +53,8 @@ def _end_unread(draft: Draft, about: CrossingId, message: str) -> None:
         draft.add(IncidentRaised(step=parsed.step, kind="parked", message=message))
     elif account_for(draft, ids.attempt_id(caller.task_id, caller.attempt), None):
         for place, held in draft.live.steps.items():
-            if held.status == "held":  # it may have waited for that, and there is no route here to go on by
+            # it may have waited for that, and there is no route here to go on by
+            if held.status == "held":
                 draft.add(IncidentRaised(step=place, kind="parked", message=message))
 
 

@@ -51,7 +51,10 @@ def on_event(draft: Draft, given: EventMatched | WorkflowCalled | ScheduledStart
 
 
 def _limits(budget: Budget | None, part: Slice | None) -> dict[str, float] | None:
-    """The smaller of the route's own budget and what the caller lets it spend, name by name. None: it keeps no account."""
+    """The smaller of the route's own budget and what the caller lets it spend, name by name.
+
+    None: it keeps no account.
+    """
     own = None if budget is None else budget.limits
     if part is None:
         return own
@@ -75,6 +78,8 @@ def _repeats(workflow: Workflow | None, run: str, route: Route) -> str:
 
 
 def _trace_of(event: dict[str, Any], workflow_id: str, run: str) -> tuple[str, str | None]:
-    """The upstream's trace and span if it sent a traceparent that holds, else a trace of the run's own."""
+    """The upstream's trace and span if it sent a traceparent that holds, else a trace of the run's
+    own.
+    """
     found = _TRACEPARENT.fullmatch(str(event.get("traceparent", "")))
     return (found[1], found[2]) if found else (ids.trace_id(workflow_id, run), None)

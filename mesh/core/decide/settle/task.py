@@ -1,4 +1,7 @@
-"""Results: what became of an attempt, and whether it still counts. The router counts one result for each task."""
+"""Results: what became of an attempt, and whether it still counts.
+
+The router counts one result for each task.
+"""
 
 from typing import Final, NamedTuple
 
@@ -128,8 +131,9 @@ def on_task_undeliverable(draft: Draft, given: TaskUndeliverable) -> None:
 def _waiting(draft: Draft, task: str, attempt: int, *, success: bool) -> _Waits | InputDismissed:
     """The step that waits for this attempt, or why none does.
 
-    A success of any attempt counts as long as the step is not settled, be it an operator who has it by now: the work is done, under the same idempotency key.
-    A failure counts for the attempt under way alone.
+    A success of any attempt counts as long as the step is not settled, be it an operator who has it
+    by now: the work is done, under the same idempotency key. A failure counts for the attempt under
+    way alone.
     """
     parsed, workflow = ids.parse_step_id(task), draft.workflow
     if parsed is None or workflow is None or parsed.workflow_id != workflow.workflow_id or not workflow.run_id:
@@ -164,7 +168,11 @@ def _of_nobody(workflow: Workflow, parsed: ids.TaskId, task: str) -> InputDismis
 
 
 def _is_unsettled(step: StepState) -> bool:
-    """An operator who has the step may have it because of its loop or its alias: then its work is done. No agent's word is the end of a call."""
+    """An operator who has the step may have it because of its loop or its alias: then its work is
+    done.
+
+    No agent's word is the end of a call.
+    """
     if step.called:
         return False
     if step.incident is not None:

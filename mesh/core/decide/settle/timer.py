@@ -1,4 +1,7 @@
-"""Timers that are due: a time-out, a retry, a deadline, the end of a closed id's memory. One that no longer fits the state changes nothing."""
+"""Timers that are due: a time-out, a retry, a deadline, the end of a closed id's memory.
+
+One that no longer fits the state changes nothing.
+"""
 
 from typing import Final, assert_never
 
@@ -65,7 +68,9 @@ def _on_step(draft: Draft, given: TimerDue, step: StepState) -> None:
 
 
 def _fire(draft: Draft, given: TimerDue, step: StepState) -> None:
-    """The kind must fit too: a retry may fire at once, while a time-out waits until every input that could beat it has been read."""
+    """The kind must fit too: a retry may fire at once, while a time-out waits until every input
+    that could beat it has been read.
+    """
     match given.kind, step.status:
         case "task_timeout", "running":
             _time_out(draft, given.step, step)
@@ -113,7 +118,11 @@ def _time_out(draft: Draft, name: str, step: StepState) -> None:
 
 
 def _fall_silent(draft: Draft, given: TimerDue, step: StepState) -> None:
-    """No sign of life came in time. Nobody decides on signs, so the owner says when the time is; that it can be one of the attempt under way is seen here."""
+    """No sign of life came in time.
+
+    Nobody decides on signs, so the owner says when the time is; that it can be one of the attempt
+    under way is seen here.
+    """
     period_s = step.periods.of(given.kind) if step.periods is not None else None
     if period_s is None or given.due_at_ms < step.since_ms + int(period_s * 1000):
         return
