@@ -2,8 +2,9 @@
 
 The owner of a partition is its only caller, before it appends the decision.
 
-Owns nothing but the choice: each kind's bytes are its own module's. An effect's id is a function of
-the decision, so sending one twice shows.
+Owns the choice; each kind's bytes are its own module's, except an emitted event's: those are
+`cloudevents`', and here is what the mesh adds. An effect's id is a function of the decision, so
+sending one twice shows.
 """
 
 from typing import assert_never
@@ -11,11 +12,12 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from mesh.codec.approvals import encode_receipt, encode_request, receipt_id
+from mesh.codec.cloudevents import to_record
 from mesh.codec.dead_letters import dead_letter_id, dead_letter_of_parked
-from mesh.codec.emitted import encode_emitted
 from mesh.codec.inbox import encode_inbox
 from mesh.codec.outcomes import encode_outcome, outcome_id
 from mesh.codec.tasks import encode_task
+from mesh.codec.times import rfc3339
 from mesh.core.crossings import crossing_id
 from mesh.core.effects import (
     AskApproval,
@@ -65,6 +67,21 @@ class EffectEncoder:
         given = replace(effect.input, source_topic=self._topics.log, source_partition=self._partition)
         partition = partition_of_key(given.workflow_id.encode(), self._partitions)
         return encode_inbox(given, topic=self._topics.inbox, partition=partition)
+
+
+def encode_emitted(effect: PublishEvent, *, topics: Topics) -> OutRecord:
+    """An event that a workflow emits: a CloudEvent on `mesh.events`, as upstream's are.
+
+    So it starts and moves other workflows. Key: the workflow that emits, so that its events keep
+    their order. Raises `MalformedRecord` for what is no CloudEvent.
+    """
+    event = {
+        **effect.cloud_event,
+        "time": rfc3339(effect.at_ms),
+        "correlationid": effect.workflow_id,
+        "traceparent": effect.traceparent,
+    }
+    return to_record(event, topic=topics.events, key=effect.workflow_id.encode())
 
 
 def effect_id(effect: Effect) -> str:
