@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mesh.cli.processes.children import leash
+from mesh.cli.processes.children import die_with_parent
 
 pytestmark = pytest.mark.slow
 
@@ -197,10 +197,10 @@ signal.pause()
 
 
 def test_a_child_whose_parent_went_before_it_could_ask_ends_at_once() -> None:
-    tie = leash()
+    tie = die_with_parent()
     assert tie is not None
     child = os.fork()
-    if not child:  # its parent: not the process that made the leash
+    if not child:  # its parent: not the process that is tied to it
         if not os.fork():
             tie()
             os._exit(0)  # not reached: see the status

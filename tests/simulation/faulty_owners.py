@@ -20,7 +20,7 @@ from mesh.ports import Broker, Record
 from mesh.services.router import barrier, checkpoint, flight, router, takeover
 from mesh.services.router.batch import Flight
 from mesh.services.router.checkpoint import Saving
-from mesh.services.router.liveness import Signs
+from mesh.services.router.liveness import Liveness
 from mesh.services.router.owner import Owner
 from mesh.services.router.timers import Timers
 from mesh.testing.simulation import Plan
@@ -238,7 +238,7 @@ def timers_are_not_armed_at_a_take_over(patch: pytest.MonkeyPatch) -> None:
 
 @fault
 def signs_of_life_are_not_waited_for_at_a_take_over(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Signs, "rebuild", lambda *_: None)
+    patch.setattr(Liveness, "rebuild", lambda *_: None)
 
 
 PLANS["signs_of_life_are_not_waited_for_at_a_take_over"] = _with_signs_of_life
@@ -246,13 +246,13 @@ PLANS["signs_of_life_are_not_waited_for_at_a_take_over"] = _with_signs_of_life
 
 @fault
 def a_new_owner_gives_an_attempt_the_rest_of_its_period_alone(patch: pytest.MonkeyPatch) -> None:
-    def rebuild(self: Signs, workflows: Iterable[Workflow], _: int) -> None:
+    def rebuild(self: Liveness, workflows: Iterable[Workflow], _: int) -> None:
         for workflow in workflows:
             for name, step in workflow.steps.items():
                 if step.status == "running":
                     self.watch(workflow, name, step)
 
-    patch.setattr(Signs, "rebuild", rebuild)
+    patch.setattr(Liveness, "rebuild", rebuild)
 
 
 PLANS["a_new_owner_gives_an_attempt_the_rest_of_its_period_alone"] = _with_signs_of_life

@@ -10,7 +10,7 @@ from one_partition import Partition, agent, route
 
 from mesh.core.inputs import SignReceived, TimerDue
 from mesh.services.router import liveness as watching
-from mesh.services.router.liveness import Signs
+from mesh.services.router.liveness import Liveness
 from mesh.testing import MeshKit
 
 ALL: dict[str, Any] = {"start_timeout": "10s", "run_timeout": "60s", "heartbeat": "6s"}
@@ -27,14 +27,14 @@ class Watched:
         self.p = Partition(route({"a": agent(**(periods or ALL))}))
         self.p.start()
         self.zero = self.p.now_ms
-        self.signs = Signs()
+        self.signs = Liveness()
         self.listen()
 
     def listen(self) -> None:
         self.signs.watch(self.p.workflow(), "a", self.p.step("a"))
 
     def take_over(self, at: int) -> None:
-        self.signs = Signs()
+        self.signs = Liveness()
         self.signs.rebuild(self.p.state.workflows.values(), self.zero + at)
 
     def hear(self, status: Any, at: int, *, so_far: int = 0, attempt: int = 1, task: str = "a") -> None:

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from mesh.cli.demo.folder import DRAIN_S, RunFolder
-from mesh.cli.processes.children import leash
+from mesh.cli.processes.children import die_with_parent
 from mesh.errors import OperatorError
 
 PATIENCE_S: Final = DRAIN_S + 5.0
@@ -40,7 +40,7 @@ class DemoProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=leash(),  # noqa: PLW1509 - it takes no lock, and we start processes before threads
+                preexec_fn=die_with_parent(),  # noqa: PLW1509 - it takes no lock, and we start processes before threads
             )
 
     @property

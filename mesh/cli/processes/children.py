@@ -16,7 +16,7 @@ from typing import Final
 PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 
-def leash() -> Callable[[], None] | None:
+def die_with_parent() -> Callable[[], None] | None:
     """A `preexec_fn` for `subprocess`; None where the system can't.
 
     Start the child from a thread that lasts: its end counts as the parent's.

@@ -22,7 +22,7 @@ from typing import Final
 import click
 from rich.text import Text
 
-from mesh.cli.processes.children import leash, stop_signals
+from mesh.cli.processes.children import die_with_parent, stop_signals
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import duration, printable
 from mesh.cli.topics import agents_of_routes
@@ -151,7 +151,7 @@ class _Supervisor:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=leash(),
+            preexec_fn=die_with_parent(),
             limit=LINE_BYTES,
         )
         child.process = process

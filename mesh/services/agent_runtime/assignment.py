@@ -14,7 +14,7 @@ import structlog
 from mesh.errors import BrokerUnavailable
 from mesh.ports import Committed, Record, Subscription, TopicPartition
 from mesh.services.agent_runtime.settings import AgentSettings
-from mesh.services.agent_runtime.work import Share, Work
+from mesh.services.agent_runtime.work import AssignedPartition, Work
 
 
 class Assignment:
@@ -29,9 +29,9 @@ class Assignment:
         self._settings = settings
         self._abandon = abandon
         self._log: structlog.stdlib.BoundLogger = log
-        self._shares: dict[TopicPartition, Share] = {}
-        self._orphans: dict[TopicPartition, Share] = {}  # lost lately, with works that run on
-        self._unsaved: dict[Share, None] = {}  # in the order in which they came to it
+        self._shares: dict[TopicPartition, AssignedPartition] = {}
+        self._orphans: dict[TopicPartition, AssignedPartition] = {}  # lost lately, with works that run on
+        self._unsaved: dict[AssignedPartition, None] = {}  # in the order in which they came to it
         self._progress = asyncio.Event()
         self._commit_due = asyncio.Event()
 
@@ -88,14 +88,14 @@ class Assignment:
 
     async def on_assigned(self, partitions: Mapping[TopicPartition, Committed | None]) -> None:
         for partition, committed in partitions.items():
-            share = Share(partition, committed)
+            share = AssignedPartition(partition, committed)
             earlier = self._shares.pop(partition, None) or self._orphans.pop(partition, None)
             self._shares[partition] = share
             if earlier is not None:
                 self._adopt(share, earlier)
         self._log.info("partitions_assigned", partitions=sorted(p.partition for p in partitions))
 
-    def _adopt(self, share: Share, earlier: Share) -> None:
+    def _adopt(self, share: AssignedPartition, earlier: AssignedPartition) -> None:
         earlier.let_go(_now_s())
         share.adopt(earlier)
         for work in list(share.working.values()):
@@ -127,7 +127,7 @@ class Assignment:
         if self._orphans:
             self._expire_orphans(_now_s() - self._settings.session_timeout_s)
 
-    def _let_go(self, share: Share) -> None:
+    def _let_go(self, share: AssignedPartition) -> None:
         share.let_go(_now_s())
         del self._shares[share.partition]
         self._unsaved.pop(share, None)
@@ -156,7 +156,7 @@ class Assignment:
         shares, self._unsaved = self._unsaved, {}
         await self._commit([share for share in shares if not share.is_released])
 
-    async def _commit(self, shares: Sequence[Share]) -> None:
+    async def _commit(self, shares: Sequence[AssignedPartition]) -> None:
         if self.subscription is None or not shares:
             return
         try:
@@ -166,7 +166,7 @@ class Assignment:
             for share in shares:
                 self._mark_unsaved(share)
 
-    def _mark_unsaved(self, share: Share) -> None:
+    def _mark_unsaved(self, share: AssignedPartition) -> None:
         if share.is_released:
             return
         self._unsaved[share] = None

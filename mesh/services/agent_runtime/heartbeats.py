@@ -29,7 +29,7 @@ _Status = Literal["started", "heartbeat"]
 _PART: Final = 3  # of a period: two signs may be lost, or late, before the third is missed
 
 
-class Signs:
+class Heartbeats:
     """`every_s`: how often it looks; what is due by then leaves as one batch."""
 
     def __init__(

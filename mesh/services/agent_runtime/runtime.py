@@ -43,7 +43,7 @@ from mesh.ports import Broker, Clock, Subscription, TopicSpec
 from mesh.services.agent_runtime.assignment import Assignment
 from mesh.services.agent_runtime.call import AgentCall
 from mesh.services.agent_runtime.cards import CardKeeper
-from mesh.services.agent_runtime.heartbeats import Signs
+from mesh.services.agent_runtime.heartbeats import Heartbeats
 from mesh.services.agent_runtime.outbox import Outbox
 from mesh.services.agent_runtime.replies import Replies
 from mesh.services.agent_runtime.settings import AgentSettings, Counts
@@ -93,7 +93,7 @@ class AgentRuntime:
         self._assignment = Assignment(self._settings, abandon=self._abandon, log=self._log)
         self._outbox = Outbox(broker, settled=self._assignment.settle, instead=replies.instead, log=self._log)
         self._threads = DaemonThreads(agent.concurrency, f"agent-{agent.name}")
-        self._signs = Signs(
+        self._signs = Heartbeats(
             broker,
             version=agent.version,
             instance=instance,

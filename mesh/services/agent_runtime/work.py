@@ -1,7 +1,7 @@
 """A task in this process's hands, and the share of the topic that it came with.
 
-Owns `Work` and `Share`, mutable records that the runtime's parts pass around; all of them run in
-one event loop.
+Owns `Work` and `AssignedPartition`, mutable records that the runtime's parts pass around; all of
+them run in one event loop.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from mesh.ports import Committed, Record, TopicPartition
 from mesh.services.agent_runtime.offsets import TaskOffsets
 
 
-class Share:
+class AssignedPartition:
     """One partition, for as long as it is ours.
 
     `working`: begun and not yet settled, by offset. `adopted`: begun in an earlier tenure of ours
@@ -40,7 +40,7 @@ class Share:
         self.released_at_s = now_s
         self.adopted |= self.working
 
-    def adopt(self, earlier: "Share") -> None:
+    def adopt(self, earlier: "AssignedPartition") -> None:
         """Take over what runs, or has ended, of our own earlier tenure, so that it is not begun a
         second time.
         """
@@ -82,7 +82,7 @@ class Work:
         "usage",
     )
 
-    def __init__(self, share: Share, record: Record) -> None:
+    def __init__(self, share: AssignedPartition, record: Record) -> None:
         self.share = share
         self.record = record
         self.task: Task | None = None  # once it is begun

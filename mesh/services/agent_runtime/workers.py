@@ -22,7 +22,7 @@ from mesh.core.inputs import TaskError
 from mesh.errors import MalformedRecord
 from mesh.ports import Clock, OutRecord
 from mesh.services.agent_runtime.call import AgentCall, Answer
-from mesh.services.agent_runtime.heartbeats import Signs
+from mesh.services.agent_runtime.heartbeats import Heartbeats
 from mesh.services.agent_runtime.replies import Replies
 from mesh.services.agent_runtime.settings import Counts
 from mesh.services.agent_runtime.work import Work
@@ -38,7 +38,7 @@ class Workers:
         self,
         call: AgentCall,
         replies: Replies,
-        signs: Signs,
+        signs: Heartbeats,
         *,
         concurrency: int,
         can_cancel: bool,

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from mesh.core.events import BudgetRaised, Decision, TaskDispatched, TaskFailed, TaskSucceeded, WorkflowStarted
 from mesh.core.state import Workflow
-from mesh.services.router.liveness import Signs
+from mesh.services.router.liveness import Liveness
 from mesh.services.router.timers import AWAITED, Awaited, Timers
 
 _SETS_TIME: Final = (WorkflowStarted, BudgetRaised)
@@ -36,7 +36,7 @@ class Deadlines:
 
     def __init__(self) -> None:
         self.timers = Timers()
-        self.signs = Signs()
+        self.signs = Liveness()
         self.barrier: Barrier | None = None
 
     def arm(self, decision: Decision, workflow: Workflow) -> None:

@@ -33,7 +33,7 @@ _Entry = tuple[int, str, int]  # due_at_ms, task id, attempt
 _REBUILD_AT: Final = 50_000
 
 
-class Signs:
+class Liveness:
     """The attempts under way whose signs of life are waited for."""
 
     __slots__ = ("_heap", "_watches")

@@ -24,7 +24,7 @@ from mesh.services.router.directory import DirectoryFollower
 from mesh.services.router.flight import begin_flight, fly, wait_landed
 from mesh.services.router.ingress import Ingress
 from mesh.services.router.owner import Owner
-from mesh.services.router.schedules import ScheduleTeller
+from mesh.services.router.schedules import ScheduleAnnouncer
 from mesh.services.router.spans import RouterSpans
 from mesh.services.router.takeover import take_over
 
@@ -66,7 +66,7 @@ class Router:
         self._checkpoints = Checkpoints(open_checkpoint, config)
         self._tracing = RouterSpans(tracer, topics) if tracer is not None else None
         self._definitions = Definitions(broker, topics, instance=config.instance, clock=clock, entropy=entropy)
-        self._schedules = ScheduleTeller(
+        self._schedules = ScheduleAnnouncer(
             broker, topics, self._definitions.known, instance=config.instance, clock=clock, entropy=entropy
         )
         self._directory = DirectoryFollower(broker, topics, roles, clock)

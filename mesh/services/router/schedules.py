@@ -25,7 +25,7 @@ _log = structlog.get_logger()
 _LOOK_EVERY_S: Final = 1.0
 
 
-class ScheduleTeller:
+class ScheduleAnnouncer:
     """`known`: what the router knows of versions; somebody else refreshes it."""
 
     def __init__(
