@@ -26,6 +26,8 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from mesh import defaults
+
 __all__ = [
     "Appended",
     "Broker",
@@ -128,7 +130,7 @@ class TopicSpec(msgspec.Struct, frozen=True):
 
     name: str
     partitions: int
-    replicas: int = 1
+    replicas: int = defaults.REPLICAS
     config: dict[str, str] = {}
 
 
@@ -308,7 +310,7 @@ class Broker(Protocol):
         *,
         member: str,
         fetch: bool = True,
-        session_timeout_s: float = 10.0,
+        session_timeout_s: float = defaults.SESSION_TIMEOUT_S,
     ) -> Subscription:
         """Join a group.
 

@@ -1,9 +1,10 @@
 """Settings: what an operator may choose, from the environment (`MESH_...`) and from command-line
 options, which win.
 
-Owns names, units, ranges and defaults. It must not open anything: `mesh.wiring` does, from a
-`Settings`. No `.env` file is read: what a process runs with is what its environment says.
-`load_settings` is the way in, since its errors name the variable and how to mend it.
+Owns names, units and ranges, and the defaults that nothing else needs; the others are
+`mesh.defaults`'. It must not open anything: `mesh.wiring` does, from a `Settings`. No `.env` file
+is read: what a process runs with is what its environment says. `load_settings` is the way in, since
+its errors name the variable and how to mend it.
 """
 
 import os
@@ -18,6 +19,7 @@ import msgspec
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from mesh import defaults
 from mesh.errors import SettingsInvalid
 
 PREFIX: Final = "MESH_"
@@ -115,13 +117,13 @@ class Settings(BaseSettings):
 
     broker: str = "sqlite://.mesh/mesh.db"
     """Where everything is kept: see `parse_broker_url`."""
-    topic_prefix: TopicPrefix = "mesh."
+    topic_prefix: TopicPrefix = defaults.TOPIC_PREFIX
     """Before every topic and group; words that end in dots, so that several meshes can share a cluster."""
-    partitions: int = Field(16, ge=1, le=4096)
+    partitions: int = Field(defaults.PARTITIONS, ge=1, le=4096)
     """Of inbox, results and log, in [1, 4096]. Recorded in the log at the first start and fixed from then on."""
-    task_partitions: int = Field(4, ge=1, le=4096)
+    task_partitions: int = Field(defaults.TASK_PARTITIONS, ge=1, le=4096)
     """Of each agent's task topic: how many replicas of an agent can share its work."""
-    replicas: int = Field(1, ge=1, le=32)
+    replicas: int = Field(defaults.REPLICAS, ge=1, le=32)
     """Copies of each topic on Kafka; 3 in production."""
 
     data_dir: Path = Path(".mesh")
@@ -133,22 +135,22 @@ class Settings(BaseSettings):
     instance: str = Field(default_factory=_instance, pattern=r"^[A-Za-z0-9._-]{1,200}$")
     """This process's name in the log and for operators; host and process id by default."""
 
-    max_event_bytes: int = Field(524_288, ge=1024, le=4_194_304)
+    max_event_bytes: int = Field(defaults.MAX_EVENT_BYTES, ge=1024, le=4_194_304)
     """An upstream event larger than this goes to the dead letters: a decision holds it, and the tasks made of it, in one record."""
-    max_record_bytes: int = Field(4_194_304, ge=1_000_000, le=67_108_864)
+    max_record_bytes: int = Field(defaults.MAX_RECORD_BYTES, ge=1_000_000, le=67_108_864)
     """The largest record that is sent; the log's and the dead letters' `max.message.bytes` in `topics/topics.yaml` must allow it. The least that is taken holds a whole portion of a for-each in one decision."""
-    batch_records: int = Field(1000, ge=1, le=100_000)
+    batch_records: int = Field(defaults.BATCH_RECORDS, ge=1, le=100_000)
     """How many records one poll takes at the most."""
 
-    session_timeout_s: float = Field(6.0, ge=1, le=300)
+    session_timeout_s: float = Field(defaults.SESSION_TIMEOUT_S, ge=1, le=300)
     """A process not heard of for so long loses its share of the partitions. 6 s is the least that a Kafka broker takes by default."""
-    request_timeout_s: float = Field(30.0, gt=0, le=600)
+    request_timeout_s: float = Field(defaults.REQUEST_TIMEOUT_S, gt=0, le=600)
     """Bounds every wait for the broker."""
-    drain_timeout_s: float = Field(20.0, ge=0, le=3600)
+    drain_timeout_s: float = Field(defaults.DRAIN_TIMEOUT_S, ge=0, le=3600)
     """How long a stop, or a hand-over, waits for what is in flight."""
-    checkpoint_interval_s: float = Field(5.0, gt=0, le=3600)
+    checkpoint_interval_s: float = Field(defaults.CHECKPOINT_INTERVAL_S, gt=0, le=3600)
     """How often confirmed state goes to the checkpoint file; the tail of the log makes up for the rest."""
-    card_interval_s: float = Field(10.0, gt=0, le=3600)
+    card_interval_s: float = Field(defaults.CARD_INTERVAL_S, gt=0, le=3600)
     """How often an agent renews its card; it counts as gone after three times that."""
 
     heartbeat_file: Path | None = None

@@ -145,6 +145,7 @@ async def run_agents(settings: Settings, modules: Sequence[str]) -> None:
             settings=AgentSettings(
                 task_partitions=settings.task_partitions,
                 task_replicas=settings.replicas,
+                poll_records=settings.batch_records,
                 card_every_s=settings.card_interval_s,
                 drain_s=settings.drain_timeout_s,
                 session_timeout_s=settings.session_timeout_s,

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from mesh import defaults
 from mesh.core.calls import Caller
 from mesh.core.limits import Limiter, Slot
 from mesh.core.route import OnExpiry, Periods
@@ -231,7 +232,7 @@ class AgentCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     concurrency: int = 1
     instance: str = ""
     renewed_at: str = ""  # RFC 3339, UTC
-    expires_after_s: float = 30.0
+    expires_after_s: float = 30.0  # what a card without it means, whatever the default is
     stopped: bool = False
     capabilities: tuple[str, ...] = ()
     # not one process's card: the agent's own, which outlasts its processes
@@ -250,4 +251,4 @@ class Directory(msgspec.Struct, frozen=True, kw_only=True):
     registered: dict[str, tuple[str, ...]] = {}  # capability -> agents
     # attempt id -> agent: for whoever decides again what the log has decided
     chosen: dict[str, str] = {}
-    topic_prefix: str = "mesh."
+    topic_prefix: str = defaults.TOPIC_PREFIX

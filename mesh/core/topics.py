@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from mesh import defaults
+
 
 class Topics:
     """All names under one prefix (`mesh.` by default), so that several meshes can share a cluster."""
@@ -24,7 +26,7 @@ class Topics:
         "router_group",
     )
 
-    def __init__(self, prefix: str = "mesh.") -> None:
+    def __init__(self, prefix: str = defaults.TOPIC_PREFIX) -> None:
         self.prefix: Final = prefix
         self.events: Final = prefix + "events"
         self.inbox: Final = prefix + "inbox"

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, Self, TypeVar
 
 import msgspec
 
+from mesh import defaults
 from mesh.codec.approvals import ApprovalRequest, Receipt, decode_receipt, decode_request, encode_response
 from mesh.codec.cloudevents import to_record
 from mesh.codec.commands import encode_command
@@ -106,7 +107,7 @@ class Client:
         *,
         source: str | None = None,
         since_ms: int | None = None,
-        timeout_s: float = 60.0,
+        timeout_s: float = defaults.CLIENT_TIMEOUT_S,
     ) -> Outcome:
         """Wait for a workflow's end: how it ended, why, and with what output.
 
@@ -169,7 +170,7 @@ class Client:
         payload: Any = msgspec.UNSET,
         reason: str = "",
         digest: str | None = None,
-        timeout_s: float = 60.0,
+        timeout_s: float = defaults.CLIENT_TIMEOUT_S,
     ) -> Receipt:
         """Answer an approval, and wait for the receipt, which says whether the answer counts
         (`status`: accepted or refused, with `code`).

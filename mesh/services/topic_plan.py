@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 import msgspec
 from ruamel.yaml import YAML
 
+from mesh import defaults
 from mesh.core.topics import Topics
 from mesh.errors import OperatorError, PartitionsDiffer
 from mesh.ports import Broker, TopicInfo, TopicSpec
@@ -78,7 +79,12 @@ def contracts(folder: Path = CONTRACTS) -> tuple[Contract, ...]:
 
 
 def topic_specs(
-    topics: Topics, partitions: int, agents: Sequence[str], *, task_partitions: int = 4, replicas: int = 1
+    topics: Topics,
+    partitions: int,
+    agents: Sequence[str],
+    *,
+    task_partitions: int = defaults.TASK_PARTITIONS,
+    replicas: int = defaults.REPLICAS,
 ) -> list[TopicSpec]:
     """What to create: every topic of the contract, and a task topic for each of `agents`."""
     counts = {"mesh": partitions, "tasks": task_partitions}

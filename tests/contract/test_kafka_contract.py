@@ -18,7 +18,9 @@ class KafkaHarness:
         self._open: list[KafkaBroker] = []
 
     async def connect(self) -> Broker:
-        broker = await KafkaBroker.open(self._kafka.bootstrap, client_id="contract", open_timeout_s=60.0)
+        broker = await KafkaBroker.open(
+            self._kafka.bootstrap, client_id="contract", open_timeout_s=60.0, max_record_bytes=1_000_000
+        )
         self._open.append(broker)
         return broker
 

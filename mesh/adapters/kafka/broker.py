@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 
+from mesh import defaults
 from mesh.adapters.kafka.cluster import Cluster, missing
 from mesh.adapters.kafka.connections import mend_connections
 from mesh.adapters.kafka.consuming import Consumer, KafkaReader, Membership
@@ -38,8 +39,6 @@ from mesh.ports import (
     TopicSpec,
 )
 
-# below Kafka's default for a batch (message.max.bytes, 1,048,588), with room for framing
-_MAX_RECORD_BYTES = 1_000_000
 _MAX_HEARTBEAT_MS = 1000  # a member learns of a rebalance from its heartbeat
 
 
@@ -64,15 +63,15 @@ class KafkaBroker:
         bootstrap: str,
         *,
         client_id: str,
-        request_timeout_s: float = 30.0,
+        request_timeout_s: float = defaults.REQUEST_TIMEOUT_S,
         open_timeout_s: float = 10.0,
-        max_record_bytes: int = _MAX_RECORD_BYTES,
+        max_record_bytes: int = defaults.MAX_RECORD_BYTES,
     ) -> Self:
         """Connect to `host:port[,host:port]`; raises `BrokerUnavailable` if no broker answers
         within `open_timeout_s`.
 
-        `request_timeout_s` bounds every wait for an answer. `max_record_bytes` may be raised where
-        the topics' `max.message.bytes` is.
+        `request_timeout_s` bounds every wait for an answer. `max_record_bytes` is at most what the
+        topics' `max.message.bytes` allows.
         """
         logging.getLogger("aiokafka").addHandler(
             logging.NullHandler()
@@ -207,7 +206,7 @@ class KafkaBroker:
         *,
         member: str,
         fetch: bool = True,
-        session_timeout_s: float = 10.0,
+        session_timeout_s: float = defaults.SESSION_TIMEOUT_S,
     ) -> Subscription:
         """As the port has it; joining goes on in `poll`. Raises `TopicMissing`."""
         await self._cluster.know(topics)

@@ -13,13 +13,12 @@ import contextvars
 import random
 from collections.abc import Callable, Iterable, Sequence
 
+from mesh import defaults
 from mesh.adapters.memory.connection import MemoryBroker
 from mesh.adapters.memory.groups import Group
 from mesh.adapters.memory.weak import WeakBehaviour
 from mesh.core.ids import partition_of_key
 from mesh.ports import Clock, Delivery, OutRecord, Record, SendFailure, TopicInfo, TopicPartition, TopicSpec
-
-MAX_RECORD_BYTES = 1_048_588  # Kafka's default `message.max.bytes`
 
 
 class Partition:
@@ -79,7 +78,7 @@ class MemoryCluster:
         weak: WeakBehaviour | None = None,
         latency_s: tuple[float, float] = (0.0, 0.0),
         rng: random.Random | None = None,
-        max_record_bytes: int = MAX_RECORD_BYTES,
+        max_record_bytes: int = defaults.MAX_RECORD_BYTES,
     ) -> None:
         self.clock = clock
         self.weak = weak

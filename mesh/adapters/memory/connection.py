@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from mesh import defaults
 from mesh.adapters.memory.reader import MemoryReader
 from mesh.adapters.memory.subscription import MemorySubscription
 from mesh.adapters.memory.weak import WeakBehaviour
@@ -246,7 +247,7 @@ class MemoryBroker:
         *,
         member: str,
         fetch: bool = True,
-        session_timeout_s: float = 10.0,
+        session_timeout_s: float = defaults.SESSION_TIMEOUT_S,
     ) -> MemorySubscription:
         await self._call()
         subscription = MemorySubscription(

@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 import apsw
 import structlog
 
+from mesh import defaults
 from mesh.adapters.sqlite.chunks import chunks_of
 from mesh.adapters.sqlite.log import Compaction, Plan, Topic
 from mesh.adapters.sqlite.reading import SqliteReader
@@ -35,7 +36,6 @@ from mesh.ports import (
 
 T = TypeVar("T")
 
-_MAX_RECORD_BYTES: Final = 1_048_588  # Kafka's message.max.bytes, so that what fits here fits there
 _BUSY_TIMEOUT_S: Final = 10.0
 _CLEAN_EVERY_S: Final = 60.0
 _CLEAN_PORTION: Final = 100  # chunks in one transaction: a few milliseconds
@@ -71,7 +71,7 @@ class SqliteBroker:
         durability: Durability = "normal",
         read_only: bool = False,
         busy_timeout_s: float = _BUSY_TIMEOUT_S,
-        max_record_bytes: int = _MAX_RECORD_BYTES,
+        max_record_bytes: int = defaults.MAX_RECORD_BYTES,
         now_ms: Callable[[], int] = _wall_clock_ms,
     ) -> "SqliteBroker":
         """Open the file, made with its folder if need be.
@@ -200,7 +200,7 @@ class SqliteBroker:
         *,
         member: str,
         fetch: bool = True,
-        session_timeout_s: float = 10.0,
+        session_timeout_s: float = defaults.SESSION_TIMEOUT_S,
     ) -> SqliteSubscription:
         group_id = await self._store.write(lambda: self._store.groups.add_group(group))
         subscription = SqliteSubscription(

@@ -15,6 +15,7 @@ from typing import Any, Final
 import structlog
 from msgspec.structs import replace
 
+from mesh import defaults
 from mesh.agent.definition import Agent
 from mesh.codec.cards import encode_card, withdraw_card, withdraw_registration
 from mesh.core.state import AgentCard
@@ -26,7 +27,12 @@ _REGISTER_EVERY: Final = 30  # renewals of the card: five minutes, as a card is 
 
 
 def card_of(
-    agent: Agent[Any, Any], *, topics: Topics, instance: str, now_ms: int, expires_after_s: float = 30.0
+    agent: Agent[Any, Any],
+    *,
+    topics: Topics,
+    instance: str,
+    now_ms: int,
+    expires_after_s: float = defaults.CARD_INTERVALS * defaults.CARD_INTERVAL_S,
 ) -> AgentCard:
     """What an agent says of itself."""
     return AgentCard(
@@ -99,7 +105,7 @@ class CardKeeper:
             topics=self._topics,
             instance=self._instance,
             now_ms=self._clock.now_ms(),
-            expires_after_s=3 * self._every_s,
+            expires_after_s=defaults.CARD_INTERVALS * self._every_s,
         )
 
     async def _send(self, record: OutRecord) -> bool:

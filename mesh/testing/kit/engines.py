@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import structlog
 
-from mesh import wiring
+from mesh import defaults, wiring
 from mesh.adapters.memory import MemoryCluster
 from mesh.adapters.system import SystemEntropy
 from mesh.core.route import Route
@@ -35,7 +35,7 @@ __tracebackhide__ = is_for_the_test
 
 T = TypeVar("T")
 
-_PARTITIONS: Final = 4
+_PARTITIONS: Final = defaults.PARTITIONS
 _STARTING_S: Final = 1.0  # of virtual time, before the test's own begins
 # of virtual time, in which every poll of a router comes round; without news in it there will be
 # none before the next time that is due
@@ -291,9 +291,7 @@ class RealEngine:
         self._url = url
         self._patience_s = patience_s
         self._topics = Topics(prefix)
-        self._settings = load_settings(
-            broker=url, topic_prefix=prefix, partitions=_PARTITIONS, task_partitions=2, instance="test"
-        )
+        self._settings = load_settings(broker=url, topic_prefix=prefix, partitions=_PARTITIONS, instance="test")
         self._brokers: list[Broker] = []
         self._read: list[TopicPartition] = []
         self._sources: list[TopicPartition] = []
@@ -324,9 +322,7 @@ class RealEngine:
             topics=self._topics,
             routes=routes,
             roles=roles,
-            config=RouterConfig(
-                instance="router", partitions=_PARTITIONS, session_timeout_s=6.0, clock_jump_s=float("inf")
-            ),
+            config=RouterConfig(instance="router", partitions=_PARTITIONS, clock_jump_s=float("inf")),
             clock=self.clock,
             entropy=SystemEntropy(),
         )

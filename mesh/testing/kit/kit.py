@@ -24,6 +24,7 @@ from typing import Any, Final, NamedTuple, Self, TypeVar
 
 import msgspec
 
+from mesh import defaults
 from mesh.agent.definition import Agent
 from mesh.codec.approvers_file import load_approvers
 from mesh.codec.cloudevents import to_record
@@ -84,7 +85,7 @@ class MeshKit:
         root: Path | None = None,
         regen: bool = False,
         broker: str | None = None,
-        topic_prefix: str = "mesh.",
+        topic_prefix: str = defaults.TOPIC_PREFIX,
         begins_at: str = BEGINS_AT,
     ) -> None:
         self._title = title or "What happened"

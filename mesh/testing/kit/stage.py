@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 import msgspec
 from msgspec.structs import replace
 
+from mesh import defaults
 from mesh.codec.approvals import ApprovalRequest, Receipt, decode_receipt, decode_request, encode_response
 from mesh.codec.cards import encode_card
 from mesh.codec.log import decode_log_record
@@ -41,7 +42,7 @@ from mesh.testing.transcript import stand
 __tracebackhide__ = is_for_the_test
 
 _POLL_S: Final = 5.0
-_TASK_PARTITIONS: Final = 2
+_TASK_PARTITIONS: Final = defaults.TASK_PARTITIONS
 _CARD_LASTS_S: Final = 10 * 365 * 86_400.0
 
 
