@@ -13,8 +13,7 @@
     │   └── NotFound               no such workflow, approval, event, incident
     ├── BrokerError              the broker, or the way to it
     │   ├── BrokerUnavailable      nothing answers in time; the outcome of what was under way is unknown
-    │   ├── TopicMissing           the topic is not there
-    │   └── OwnershipLost          another owner wrote to the log, or an append's outcome is unknown
+    │   └── TopicMissing           the topic is not there
     └── LogError                 the log holds what this version can't read
         └── UnknownFormat          a newer record; the owner stops, loudly
 
@@ -85,10 +84,6 @@ class BrokerUnavailable(BrokerError):
 
 class TopicMissing(BrokerError):
     """The topic is not there."""
-
-
-class OwnershipLost(BrokerError):
-    """Another owner wrote to the log partition, or an append's outcome is unknown."""
 
 
 class LogError(MeshError):

@@ -359,38 +359,3 @@ def _links(traceparents: Sequence[str]) -> "list[Link]":
     from opentelemetry.trace import Link  # noqa: PLC0415 - tracing that is off must not pay for it
 
     return [Link(_span_context(ids)) for ids in map(parse_traceparent, traceparents) if ids is not None]
-
-
-def messaging_attributes(
-    *,
-    system: str,
-    operation: Literal["send", "receive", "process", "settle"],
-    destination: str,
-    partition: int | None = None,
-    offset: int | None = None,
-    key: str | None = None,
-    group: str | None = None,
-    message_id: str | None = None,
-    conversation_id: str | None = None,
-    batch_count: int | None = None,
-    error_type: str | None = None,
-) -> dict[str, str | int | float | bool]:
-    """Attributes of a messaging span by OpenTelemetry's names.
-
-    `conversation_id` is the workflow's id. `system`: kafka, sqlite, memory.
-    """
-    named: dict[str, str | int | None] = {
-        "messaging.system": system,
-        "messaging.operation.name": operation,
-        "messaging.operation.type": operation,
-        "messaging.destination.name": destination,
-        "messaging.destination.partition.id": None if partition is None else str(partition),
-        "messaging.kafka.offset": offset,
-        "messaging.kafka.message.key": key,
-        "messaging.consumer.group.name": group,
-        "messaging.message.id": message_id,
-        "messaging.message.conversation_id": conversation_id,
-        "messaging.batch.message_count": batch_count,
-        "error.type": error_type,
-    }
-    return {name: value for name, value in named.items() if value is not None}

@@ -16,7 +16,6 @@ import msgspec
 from ruamel.yaml import YAML
 
 from mesh.codec.approvals import ApprovalRequest, Receipt
-from mesh.codec.cloudevents import format_traceparent
 from mesh.codec.dead_letters import HEADERS
 from mesh.codec.definitions import ActivationBody
 from mesh.codec.outcomes import Outcome
@@ -311,7 +310,7 @@ def _cloud_event_headers(name: str) -> dict[str, Any]:
             "ce_causationid": {**STRING, "description": "What brought it about."},
             "traceparent": {
                 **STRING,
-                "examples": [format_traceparent("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7")],
+                "examples": ["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"],
             },
         },
     }

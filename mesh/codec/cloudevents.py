@@ -446,17 +446,3 @@ def parse_traceparent(text: str | None) -> TraceContext | None:
     if version == "ff" or (version == "00" and more) or not trace.strip("0") or not span.strip("0"):
         return None
     return TraceContext(trace, span, sampled=bool(int(flags, 16) & 1))
-
-
-def format_traceparent(trace_id: str, span_id: str, *, sampled: bool = True) -> str:
-    return f"00-{trace_id}-{span_id}-{'01' if sampled else '00'}"
-
-
-def trace_context(source: Record | Mapping[str, Any]) -> TraceContext | None:
-    """Where a record (its header `traceparent`, else the extension) or an event (the extension)
-    stands in a trace.
-    """
-    if isinstance(source, Record):
-        return parse_traceparent(header(source, "traceparent")) or parse_traceparent(header(source, "ce_traceparent"))
-    extension = source.get("traceparent")
-    return parse_traceparent(extension) if isinstance(extension, str) else None

@@ -19,12 +19,10 @@ from mesh.codec.cloudevents import (
     MAX_JSON_DEPTH,
     TraceContext,
     binary_headers,
-    format_traceparent,
     from_record,
     is_cloud_event,
     parse_traceparent,
     to_record,
-    trace_context,
     validate_event,
 )
 from mesh.codec.times import parse_rfc3339, rfc3339
@@ -484,20 +482,6 @@ def test_whether_a_record_means_to_be_an_event(meant: Record, expected: bool) ->
 )
 def test_a_traceparent_is_read_as_the_standard_says(header: str | None, context: TraceContext | None) -> None:
     assert parse_traceparent(header) == context
-
-
-def test_a_traceparent_is_written_as_it_is_read() -> None:
-    assert format_traceparent("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7") == TRACEPARENT
-    assert format_traceparent("a" * 32, "b" * 16, sampled=False).endswith("-00")
-
-
-def test_the_hops_own_header_goes_before_the_extension() -> None:
-    other = format_traceparent("a" * 32, "b" * 16)
-    hop = record(*BINARY, ("ce_traceparent", TRACEPARENT.encode()), ("traceparent", other.encode()))
-    assert trace_context(hop) == TraceContext("a" * 32, "b" * 16)
-    assert trace_context(from_record(hop)) == parse_traceparent(TRACEPARENT)
-    assert trace_context(record()) is None
-    assert trace_context({**EVENT, "traceparent": 1}) is None
 
 
 def test_a_plain_traceparent_header_stands_in_for_the_extension() -> None:

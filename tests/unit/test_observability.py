@@ -16,7 +16,6 @@ from mesh.observability import (
     Tracer,
     configure_logging,
     live_span,
-    messaging_attributes,
     record_span,
     setup_tracing,
     tracer_to,
@@ -217,13 +216,3 @@ def test_the_otlp_exporter_goes_to_the_given_endpoint() -> None:
     tracer = setup_tracing("router", exporter="otlp", endpoint="http://127.0.0.1:9/")
     assert tracer is not None
     tracer.shutdown()
-
-
-def test_messaging_attributes_leave_out_what_is_not_known() -> None:
-    assert messaging_attributes(system="kafka", operation="send", destination="mesh.log", partition=3) == {
-        "messaging.system": "kafka",
-        "messaging.operation.name": "send",
-        "messaging.operation.type": "send",
-        "messaging.destination.name": "mesh.log",
-        "messaging.destination.partition.id": "3",
-    }

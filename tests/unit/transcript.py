@@ -6,13 +6,13 @@ Made for people to read and to review as a diff.
 
 from typing import Any
 
+from core_voice import effect_line, event_line, input_line
 from one_partition import START_MS, Partition
 
 from mesh.core.events import Event
 from mesh.core.inputs import Input
 from mesh.core.route import Route
 from mesh.testing.transcript import Writer, since, stand
-from mesh.testing.transcript.fields import effect_line, event_line, input_line
 
 
 class Transcript(Partition):

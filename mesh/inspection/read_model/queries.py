@@ -159,7 +159,6 @@ class PartitionRow(_Row, frozen=True, array_like=True):
     partition: int
     owner: str
     owner_since_ms: int
-    mesh_partitions: int
     decided_at_ms: int
     meta: bytes
 
@@ -421,7 +420,7 @@ def count_dead_letters(db: apsw.Connection, *, code: str | None = None) -> int:
 
 
 def partitions(db: apsw.Connection) -> list[PartitionRow]:
-    sql = "SELECT partition, owner, owner_since_ms, mesh_partitions, decided_at_ms, meta FROM partitions ORDER BY partition"
+    sql = "SELECT partition, owner, owner_since_ms, decided_at_ms, meta FROM partitions ORDER BY partition"
     return [PartitionRow(*row) for row in select(db, sql)]
 
 

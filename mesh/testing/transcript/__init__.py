@@ -2,7 +2,7 @@
 diff.
 
 writer    the layout: titles, routes, notes, and one paragraph for each decision; runs by short names
-fields    the core's voice: each event with all its fields, for those who change the core
+fields    an event's fields, those that say something; all that tests of the core show of it
 words     the voice for everybody else: who was asked what, who answered what, and why (`headings`: what came in; `words_of_slots`: limits; `phrases`: what all of them say alike)
 
 Tests of the core (`tests/unit/transcript.py`) and the kit for tests of routes (`mesh.testing.kit`)

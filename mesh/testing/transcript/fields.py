@@ -1,6 +1,5 @@
-"""The core's voice: inputs in full, events with all their fields, effects by their ids.
-
-For those who change the core, and must see every field that moves.
+"""The fields of an event that say something: for those that have no words of their own, and for
+tests of the core, which show every field that moves.
 """
 
 from collections.abc import Callable
@@ -8,19 +7,7 @@ from typing import Final
 
 import msgspec
 
-from mesh.core import inputs as inp
 from mesh.core.calls import Caller
-from mesh.core.crossings import Crossing, crossing_id
-from mesh.core.effects import (
-    AskApproval,
-    Effect,
-    PublishEvent,
-    PublishOutcome,
-    SendDeadLetter,
-    SendInput,
-    SendReceipt,
-    SendTask,
-)
 from mesh.core.events import CallFailed, CallSucceeded, Event, UsageReported, WorkflowEnded
 from mesh.core.schedules import Schedule
 from mesh.core.state import KeptEvent
@@ -48,71 +35,8 @@ _SAYS_USAGE: Final = (CallFailed, CallSucceeded, UsageReported, WorkflowEnded)
 """Events between workflows: what one of them has taken is told to the other."""
 
 
-def input_line(given: inp.Input, at: Callable[[int], str]) -> str:
-    match given:
-        case inp.EventMatched():
-            event = given.cloud_event
-            return f"event {event['id']} for {given.workflow_id}: {as_json(event['data'])}"
-        case inp.ResultReceived(handover=inp.HandOver(to=to, input=value)):
-            return f"result of {given.task_id}/{given.attempt}: handed over to {to} {as_json(value)}"
-        case inp.ResultReceived(error=None):
-            return f"result of {given.task_id}/{given.attempt}: {given.status} {as_json(given.output)}"
-        case inp.ResultReceived(error=error):
-            again = "" if error and error.retryable else ", not to be tried again"
-            return f"result of {given.task_id}/{given.attempt}: failed, {error and error.kind}{again}"
-        case inp.EventOffered():
-            event = given.cloud_event
-            return f"event {event['id']} ({event['type']}) offered to {given.workflow_id}: {as_json(event['data'])}"
-        case inp.AnswerGiven():
-            edit = f", payload {as_json(given.payload)}" if isinstance(given.payload, dict) else ""
-            why = f", because: {given.reason}" if given.reason else ""
-            return f"answer of {given.by} to {given.approval_id}: {given.decision}{edit}{why} (sent {at(given.source_at_ms)})"
-        case inp.CommandGiven():
-            to = f" to {given.to}" if given.to else ""
-            return f"command of {given.by}: {given.command} {given.step or given.workflow_id}{to}"
-        case inp.ScheduleSet():
-            return f"{given.by} tells when {given.route} starts: {schedule_words(given.schedule)}, since {at(given.since_ms)}"
-        case inp.TimerDue():
-            return f"timer: {given.kind} {given.step or given.workflow_id}, due {at(given.due_at_ms)}"
-        case inp.TaskUndeliverable():
-            return f"undeliverable: {given.task_id}/{given.attempt}, {given.message}"
-        case inp.Undeliverable():
-            return f"undeliverable: {given.effect_id}, {given.message}"
-        case _:
-            return _crossing_line(given)
-
-
-def _crossing_line(given: Crossing) -> str:
-    match given:
-        case inp.WorkflowCalled():
-            return f"call {given.caller.task_id}/{given.caller.attempt} of {given.workflow_id}: {as_json(given.cloud_event['data'])}"
-        case inp.CallEnded():
-            why = f", because: {given.reason}" if given.status != "completed" else f" {as_json(given.output)}"
-            return f"end of call {given.task_id}/{given.attempt}: {given.status}{why}"
-        case inp.CallCancelled():
-            return f"call {given.caller.task_id}/{given.caller.attempt} is taken back"
-        case inp.ScheduledStart():
-            return f"scheduled start of {given.workflow_id}: {as_json(given.cloud_event['data'])}"
-        case inp.AliasClaimed():
-            return f"claim {given.claimant.task_id}/{given.claimant.attempt} of {given.workflow_id}"
-        case inp.AliasAnswered():
-            return f"answer to claim {given.claimant.task_id}/{given.claimant.attempt}: {given.refusal or 'granted'}"
-        case inp.AliasReleased():
-            return f"{given.claimant} gives {given.workflow_id} back"
-        case inp.EventForwarded():
-            event = given.kept.cloud_event
-            return f"event {event['id']} ({event['type']}) by alias {given.kept.alias}: {as_json(event['data'])}"
-        case inp.SlotWanted() | inp.SlotGiven() | inp.SlotReturned() | inp.SlotDenied():
-            return f"{crossing_id(given)} to {given.workflow_id}"
-
-
 def schedule_words(schedule: Schedule | None) -> str:
     return f"{schedule.cron} ({schedule.timezone})" if schedule is not None else "at no time"
-
-
-def event_line(event: Event, at: Callable[[int], str]) -> str:
-    step = getattr(event, "step", "")
-    return f"{type(event).__name__}{f' {step}' if step else ''}  {fields_of(event, at)}".rstrip()
 
 
 def fields_of(event: Event, at: Callable[[int], str]) -> str:
@@ -142,23 +66,3 @@ def fields_of(event: Event, at: Callable[[int], str]) -> str:
         )
         parts.append(f"{name.removesuffix('_ms')}: {shown}")
     return " | ".join(parts)
-
-
-def effect_line(effect: Effect) -> str:
-    match effect:
-        case SendTask():
-            return f"task {effect.task_id}/{effect.attempt} to {effect.agent}: {as_json(effect.input)}"
-        case AskApproval():
-            return f"question {effect.approval_id} to {effect.role}: {effect.question} {as_json(effect.payload)}"
-        case SendReceipt():
-            verdict = f", {effect.verdict}" if effect.verdict else ""
-            return f"receipt for {effect.answer_id or 'nobody'}: {effect.status} ({effect.code}){verdict}"
-        case PublishOutcome():
-            return f"outcome {effect.status}: {as_json(effect.output)}"
-        case PublishEvent():
-            event = effect.cloud_event
-            return f"event {event['id']} of type {event['type']}: {as_json(event.get('data'))}"
-        case SendDeadLetter():
-            return f"dead letter: {effect.parked.code}, {effect.parked.message}"
-        case SendInput():
-            return f"record {effect.input.source_offset} to {effect.input.workflow_id}: {crossing_id(effect.input)}"
