@@ -167,10 +167,13 @@ async def run_router(settings: Settings) -> None:
     from mesh.services.router import Router, RouterConfig  # noqa: PLC0415 - as above
 
     routes = [loaded.route for loaded in load_routes(_own_routes(settings))]
-    roles = load_approvers(settings.approvers) if settings.approvers.exists() else {}
+    approvers = settings.approvers.absolute()
+    roles = load_approvers(approvers) if approvers.exists() else {}
     tracer = _observe(settings, "router")
     if not roles:
-        _log.warning("no_approvers", file=str(settings.approvers), effect="every answer to an approval is refused")
+        _log.warning("no_approvers", file=str(approvers), effect="every answer to an approval is refused")
+    else:
+        _log.info("approvers_read", file=str(approvers), people=len(roles))
     broker = await open_broker(settings.broker, client_id=f"router-{settings.instance}", settings=settings)
     ready = asyncio.Event()
     beating = asyncio.create_task(_beat_for_ever(settings, ready))
@@ -189,6 +192,7 @@ async def run_router(settings: Settings) -> None:
             roles=roles,
             config=RouterConfig(
                 instance=settings.instance,
+                approvers=str(approvers),
                 partitions=settings.partitions,
                 session_timeout_s=settings.session_timeout_s,
                 max_poll_records=settings.batch_records,
@@ -203,7 +207,7 @@ async def run_router(settings: Settings) -> None:
             ready=ready,
         )
         _stop_on_signals(router.stop)
-        watching = asyncio.create_task(_follow_approvers(settings.approvers, router.set_roles))
+        watching = asyncio.create_task(_follow_approvers(approvers, router.set_roles))
         try:
             await router.run()
         finally:

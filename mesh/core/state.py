@@ -245,6 +245,7 @@ class Directory(msgspec.Struct, frozen=True, kw_only=True):
     """What `decide` may look up beside the state; whatever it uses it records in an event."""
 
     roles: dict[str, frozenset[str]] = {}  # person -> roles
+    roles_from: str = ""  # the file that says so, for messages
     agents: dict[str, AgentCard] = {}
     routes: dict[str, str] = {}  # name -> digest of the active version
     alive: frozenset[str] = frozenset()  # agents of which some process renews its card

@@ -58,7 +58,7 @@ def demo(*, yes: bool, broker: str | None, as_json: bool) -> None:
         )
     _forget_other_meshes()
     folder = new_run(broker=broker, token=os.urandom(4).hex())
-    folder.write_env_file(script)
+    folder.write_ways_in(script)
     _write_new_issue(folder, script)
     session = _session(folder, script, as_json=as_json)
     with folder.log("demo").open("a") as log:

@@ -47,6 +47,10 @@ class RunFolder:
         return self.path / "env"
 
     @property
+    def command(self) -> Path:
+        return self.path / "mesh"
+
+    @property
     def new_issue(self) -> Path:
         """An issue that the run has not seen, for the person to publish."""
         return self.path / "new-issue.json"
@@ -86,19 +90,27 @@ class RunFolder:
             "PYTHONUNBUFFERED": "1",
         }
 
-    def write_env_file(self, script: Script) -> None:
-        """For a shell: after `. FILE` every command of `mesh` is about this run."""
+    def write_ways_in(self, script: Script) -> None:
+        """Two ways to the run: `FOLDER/mesh` is `mesh` about this run, whatever the shell has set,
+        and leaves the shell as it was; after `. FOLDER/env` every query in that shell is about it.
+
+        The shell may go on to a project of its own, so `env` names nothing that a project has:
+        neither routes nor approvers.
+        """
         variables = {**self.variables(script), "MESH_BY": script.approver}
-        lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
-        tools = Path(sys.executable).parent
-        text = "\n".join(
-            [
-                f"# Points `mesh` at this run of the demo:  . {self.path}/env",
-                *lines,
-                f'export PATH={shlex.quote(str(tools))}":$PATH"',
-            ]
+        call = f'exec {shlex.quote(sys.executable)} -m mesh.cli "$@"'
+        self.command.write_text(
+            "\n".join(["#!/bin/sh", "# `mesh`, about this run of the demo", *_exports(variables), call, ""])
         )
-        self.env_file.write_text(text + "\n")
+        self.command.chmod(0o755)
+        seen = {name: variables[name] for name in ("MESH_BROKER", "MESH_TOPIC_PREFIX", "MESH_DATA_DIR", "MESH_BY")}
+        title = f"# Lets the queries of `mesh` in this shell read this run of the demo:  . {self.path}/env"
+        path = f'export PATH={shlex.quote(str(Path(sys.executable).parent))}":$PATH"'
+        self.env_file.write_text("\n".join([title, *_exports(seen), path, ""]))
+
+
+def _exports(variables: Mapping[str, str]) -> list[str]:
+    return [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
 
 
 def _search_path(surroundings: Mapping[str, str]) -> dict[str, str]:

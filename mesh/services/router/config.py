@@ -12,6 +12,7 @@ class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     instance: str
+    approvers: str = ""  # the file that the roles were read from, for messages
     partitions: int = defaults.PARTITIONS
     session_timeout_s: float = defaults.SESSION_TIMEOUT_S
     # one poll, and so about one batch of decisions over all partitions

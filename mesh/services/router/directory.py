@@ -34,6 +34,8 @@ class DirectoryFollower:
         topics: Topics,
         roles: Mapping[str, frozenset[str]],
         clock: Clock,
+        *,
+        roles_from: str = "",
     ) -> None:
         self._broker = broker
         self._topics = topics
@@ -42,7 +44,7 @@ class DirectoryFollower:
         self._cards: dict[str, AgentCard] = {}
         self._expiries_ms: dict[tuple[str, str], float] = {}  # by name and instance
         self._registrations: dict[str, AgentCard] = {}
-        self.current = Directory(roles=dict(roles), topic_prefix=topics.prefix)
+        self.current = Directory(roles=dict(roles), roles_from=roles_from, topic_prefix=topics.prefix)
 
     async def start(self) -> None:
         """Read the cards that are there now; may be begun again after `BrokerUnavailable`."""

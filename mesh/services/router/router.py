@@ -69,7 +69,7 @@ class Router:
         self._schedules = ScheduleAnnouncer(
             broker, topics, self._definitions.known, instance=config.instance, clock=clock, entropy=entropy
         )
-        self._directory = DirectoryFollower(broker, topics, roles, clock)
+        self._directory = DirectoryFollower(broker, topics, roles, clock, roles_from=config.approvers)
         self.ingress = Ingress(broker, topics, self._definitions, config, clock)
         self.owners: dict[int, Owner] = {}
         # revoked: their hold may still be good when they come back

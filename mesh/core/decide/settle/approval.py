@@ -120,7 +120,8 @@ def refusal(draft: Draft, given: AnswerGiven, step: StepState) -> AnswerRefused 
     if step.due_at_ms is not None and given.source_at_ms > step.due_at_ms:
         return _refused(given, "late", "it reached the broker after the deadline")
     if step.role not in draft.directory.roles.get(given.by, frozenset()):
-        return _refused(given, "role", f"{given.by or 'nobody'} does not have the role {step.role}")
+        where = f" in {draft.directory.roles_from}" if draft.directory.roles_from else ""
+        return _refused(given, "role", f"{given.by or 'nobody'} does not have the role {step.role}{where}")
     if given.digest is not None and given.digest != step.digest:
         return _refused(given, "digest", f"it answers another payload: the one that was asked has {step.digest}")
     if step.payload_schema is not None and is_edit(given, step):
