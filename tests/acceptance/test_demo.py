@@ -84,7 +84,8 @@ def test_it_ends_rightly_twice_in_a_row(tmp_path: Path) -> None:
         )
         assert "attempt 1 failed" in done.stdout
         assert "attempt 2 of 4" in done.stdout  # the timeline's reason for that dispatch
-        assert f". .demo/{run}/env" in done.stdout
+        assert f".demo/{run}/mesh status" in done.stdout
+        assert f"$ .demo/{run}/mesh workflows" in done.stdout
         assert len(outbox(tmp_path, run)) == COMPLETED
         assert processes_of(tmp_path) == []
     assert not (tmp_path / "other.db").exists()
@@ -92,8 +93,11 @@ def test_it_ends_rightly_twice_in_a_row(tmp_path: Path) -> None:
 
 def test_the_commands_that_it_names_read_its_log(tmp_path: Path) -> None:
     assert run_demo(tmp_path).returncode == 0  # without a terminal the script answers
-    commands = ("mesh workflows --json", "mesh workflow ferry#418 --json", "mesh dlq list --json", "mesh status --json")
-    workflows, workflow, letters, status = (in_shell(tmp_path, command) for command in commands)
+    commands = ("mesh workflows --json", "mesh workflow ferry#418 --json", "mesh dlq list --json")
+    workflows, workflow, letters = (
+        in_shell(tmp_path, f"MESH_TOPIC_PREFIX=x. .demo/last/{command}") for command in commands
+    )
+    status = in_shell(tmp_path, ". .demo/last/env; mesh status --json")
     assert len(workflows["workflows"]) == WORKFLOWS
     assert workflow["workflow"]["status"] == "completed"
     assert letters["total"] == 1
@@ -101,9 +105,14 @@ def test_the_commands_that_it_names_read_its_log(tmp_path: Path) -> None:
 
 
 def in_shell(folder: Path, command: str) -> Any:
-    script = f". .demo/last/env; {command}"
     done = subprocess.run(
-        ["sh", "-c", script], check=False, cwd=folder, env=environment(), capture_output=True, text=True, timeout=WAIT_S
+        ["sh", "-c", command],
+        check=False,
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)

@@ -1,6 +1,7 @@
 """A run's folder: fresh each time, the last few kept, a living run's never taken away."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,18 @@ def test_a_given_broker_gets_topics_of_the_runs_own() -> None:
     assert (first.prefix, second.prefix) == ("demo-aa.", "demo-bb.")
     end(first)
     end(second)
+
+
+def test_a_shell_that_looks_at_a_run_keeps_its_own_project() -> None:
+    run = new_run(broker=None, token="0")
+    run.write_ways_in(load_script())
+    script = f". {run.env_file}; env; echo -- ; . {run.env_file} >/dev/null; {run.command} --version"
+    given = {"MESH_APPROVERS": "mine.yaml", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(["sh", "-c", script], env=given, capture_output=True, text=True, check=True, timeout=120)
+    own = dict(line.split("=", 1) for line in done.stdout.partition("\n--\n")[0].splitlines() if "=" in line)
+    assert own["MESH_APPROVERS"] == "mine.yaml"
+    assert {name for name in own if name.startswith("MESH_")} == {
+        *("MESH_APPROVERS", "MESH_BROKER", "MESH_TOPIC_PREFIX", "MESH_DATA_DIR", "MESH_BY")
+    }
+    assert "version" in done.stdout
+    end(run)

@@ -1,22 +1,19 @@
-"""The demo's judgement finds what is wrong, and its picture fits the smallest terminal that it is
-drawn on.
-"""
+"""The demo's judgement finds what is wrong, and its screen shows what happens on any terminal."""
 
-from collections.abc import Sequence
 from io import StringIO
 from typing import Any
 
 import msgspec
 import pytest
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, Group
 
 from mesh.cli.demo.checks import Evidence, check
-from mesh.cli.demo.news import Item, sent
-from mesh.cli.demo.picture import picture
+from mesh.cli.demo.news import sent
 from mesh.cli.demo.prompt import Answer
+from mesh.cli.demo.screen import Screen, standing
 from mesh.cli.demo.script import Delivery, load_script
-from mesh.cli.demo.view import AgentView, View
+from mesh.cli.demo.view import View
 from mesh.core.events import (
     ApprovalClosed,
     Event,
@@ -31,7 +28,7 @@ from mesh.core.state import StepState, Workflow
 SCRIPT = load_script()
 FAULTY = SCRIPT.faulty[1]
 EDITED = next(one for one in SCRIPT.workflows if one.review == "edit")
-STEPS = {"classify": False, "duplicates": False, "draft": False, "review": True, "publish": False}
+STEPS = ("classify", "duplicates", "draft", "review", "publish")
 
 
 def answer(one: Delivery) -> Answer:
@@ -172,29 +169,33 @@ def view(*, ended: bool) -> View:
     return View(
         workflows={one.workflow: workflow for one in SCRIPT.workflows},
         waiting=(),
-        agents=tuple(AgentView(name=name, alive=True, tasks=12) for name in names),
+        agents=dict.fromkeys(names, True),
         partitions=16,
         fates={one.name: "started" for one in SCRIPT.workflows},
         sent=tuple(one.name for one in SCRIPT.deliveries),
-        dead_letters=1,
         decisions=(),
     )
 
 
-@pytest.mark.parametrize("size", [(80, 24), (120, 40), (100, 30), (200, 60)])
-@pytest.mark.parametrize("news", [(), tuple(sent(one) for one in SCRIPT.deliveries)], ids=["quiet", "busy"])
-def test_the_picture_fits_the_terminal(size: tuple[int, int], news: Sequence[Item]) -> None:
-    width, height = size
-    console = Console(file=StringIO(), width=width, height=height, force_terminal=False)
-    drawn = picture(
-        view(ended=False), SCRIPT, title="mesh demo", steps=STEPS, news=news, partitions=16, width=width, height=height
-    )
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_how_it_stands_is_one_line_of_any_terminal(width: int) -> None:
+    console = Console(file=StringIO(), width=width, height=24, force_terminal=False)
     with console.capture() as captured:
-        console.print(drawn)
-    lines = captured.get().splitlines()
-    assert len(lines) < height
-    assert max(cell_len(line) for line in lines) <= width
-    assert all(f"#{one.issue['number']} " in captured.get() for one in SCRIPT.workflows)
+        console.print(Group(standing(view(ended=False), SCRIPT)))
+    (line,) = captured.get().splitlines()
+    assert cell_len(line) <= width
+    assert "16 of 16 events sent" in line
+
+
+def test_what_happens_is_told_once_and_nothing_to_a_program() -> None:
+    news = [sent(one) for one in SCRIPT.deliveries]
+    out = StringIO()
+    Screen(Console(file=out, width=200), SCRIPT).show(view(ended=False), news)
+    assert len(out.getvalue().splitlines()) == len(news)
+    silent = Screen(None, SCRIPT)
+    silent.show(view(ended=False), news)
+    silent.say("nothing")
+    assert not silent.is_watched
 
 
 def test_an_event_has_ended_when_its_workflow_has() -> None:

@@ -11,9 +11,8 @@ through the same topics, and looks on through the read model.
     conductor  the course of a run: what is sent, answered and waited for, and when
     view       what there is to see at one moment
     news       what happens, in lines
-    screen     where that is shown: a live picture, or plain lines
-    picture    the live picture itself
+    screen     where that is shown: lines, and how it stands below them
     prompt     the questions to the person
     checks     whether everything ended as it should
-    report     the table of ends, a timeline, and what to try next
+    report     what the ordinary commands say of the run, and what to try next
 """

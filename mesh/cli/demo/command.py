@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, Final
+from typing import Any
 
 import click
 import orjson
@@ -14,27 +14,22 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from mesh.cli.demo.checks import Check, check, gather
-from mesh.cli.demo.conductor import Conductor, Ended, Pace, Stalled
+from mesh.cli.demo.conductor import Conductor, Ended, Stalled
 from mesh.cli.demo.folder import RunFolder, new_run
 from mesh.cli.demo.processes import ProcessDied, Processes
-from mesh.cli.demo.report import checks_table, ends_table, next_steps, timeline
-from mesh.cli.demo.screen import LiveScreen, PlainScreen, Screen, SilentScreen
+from mesh.cli.demo.report import checks_table, next_steps, show_ends
+from mesh.cli.demo.screen import Screen
 from mesh.cli.demo.script import AGENT_MODULES, Script, load_script
 from mesh.cli.demo.view import Watcher
 from mesh.cli.exit_codes import FAILED
 from mesh.cli.processes.children import stop_signals
 from mesh.cli.session import Session
 from mesh.cli.topics import agents_of_routes
-from mesh.codec.route_file import load_routes
-from mesh.core.route import ApprovalWork
 from mesh.errors import MeshError, SettingsInvalid
 from mesh.inspection.read_model import ReadModel, model_path
 from mesh.observability import configure_logging
 from mesh.settings import MemoryAddress, load_settings, parse_broker_url
 from mesh.wiring import make_topics
-
-CALM: Final = Pace(event_s=0.3, answer_s=0.9)
-AT_ONCE: Final = Pace()
 
 
 @click.command(short_help="Watch a mesh work, and answer its questions.")
@@ -130,7 +125,7 @@ def _hang_up_is_interrupt() -> Iterator[None]:
 async def _run(session: Session, folder: RunFolder, script: Script, processes: Processes, *, by_hand: bool) -> bool:
     agents = tuple(agents_of_routes(session.settings.routes))
     path = model_path(folder.data, folder.broker, folder.prefix)
-    screen = _screen(session, folder, script)
+    screen = Screen(None if session.as_json else session.out, script)
     screen.say(*_greeting(folder, script, by_hand=by_hand))
     async with session.broker() as broker:
         await make_topics(broker, session.settings, agents)
@@ -144,7 +139,6 @@ async def _run(session: Session, folder: RunFolder, script: Script, processes: P
                 watcher=watcher,
                 processes=processes,
                 screen=screen,
-                pace=CALM if isinstance(screen, LiveScreen) else AT_ONCE,
                 partitions=session.settings.partitions,
                 by_hand=by_hand,
             )
@@ -158,26 +152,9 @@ async def _run(session: Session, folder: RunFolder, script: Script, processes: P
             if session.as_json:
                 session.emit(_document(folder, script, ended, checks))
             else:
-                shown = timeline(script, ended.view, model, session.now_ms())
-                session.show(*_report(folder, script, ended, checks), *shown, *next_steps(script, folder))
-                session.show(*_verdict(folder, checks))
+                show_ends(session, script, folder)
+                session.show(*_report(folder, ended, checks), *next_steps(script, folder), *_verdict(folder, checks))
     return not any(one.problem for one in checks)
-
-
-def _screen(session: Session, folder: RunFolder, script: Script) -> Screen:
-    if session.as_json:
-        return SilentScreen()
-    if not LiveScreen.fits(session.out):
-        return PlainScreen(session.out)
-    (loaded,) = load_routes(session.settings.routes)
-    broker = session.settings.broker.partition("://")[0]
-    return LiveScreen(
-        session.out,
-        script,
-        title=f"mesh demo   on {broker}, in {folder.path}",
-        steps={name: isinstance(step.work, ApprovalWork) for name, step in loaded.route.steps.items()},
-        partitions=session.settings.partitions,
-    )
 
 
 def _greeting(folder: RunFolder, script: Script, *, by_hand: bool) -> list[RenderableType]:
@@ -191,20 +168,15 @@ def _greeting(folder: RunFolder, script: Script, *, by_hand: bool) -> list[Rende
     return [Text(f"{where}: a router and four agents, five processes.\n{who}\n")]
 
 
-def _report(folder: RunFolder, script: Script, ended: Ended, checks: list[Check]) -> list[RenderableType]:
-    """How everything ended, up to the heading of the timeline."""
-    parts: list[RenderableType] = [
-        Text("\nHow everything ended\n", style="bold"),
-        ends_table(script, ended),
-        Text(""),
-        checks_table(checks),
-    ]
+def _report(folder: RunFolder, ended: Ended, checks: list[Check]) -> list[RenderableType]:
+    """Whether each event, each answer, the dead letters and the outbox are as they should be."""
+    parts: list[RenderableType] = [Text("\nWhether all is right\n", style="bold"), checks_table(checks)]
     if ended.answers and all(answer.scripted for answer in ended.answers.values()):
         where = f"{folder.prefix}approvals.responses"
         parts.append(
             Text(f"\nThe answers were the script's; it sent them to {where}, as any approver may.", style="dim")
         )
-    return [*parts, Text("\nOne workflow, and the reason for every dispatch\n", style="bold")]
+    return parts
 
 
 def _verdict(folder: RunFolder, checks: list[Check]) -> list[RenderableType]:

@@ -28,20 +28,12 @@ from mesh.services.client import Client
 
 TURN_S: Final = 0.1
 PATIENCE_S: Final = 90.0  # without any news, while nobody is asked: twice a step's time-out
-RECEIPT_S: Final = 60.0
+EVENT_S: Final = 0.3  # between two events, and two answers of the script, where eyes are to follow
+ANSWER_S: Final = 0.9
 
 
 class Stalled(OperatorError):
     """Nothing moves any more, and not everything has come to its end."""
-
-
-class Pace(msgspec.Struct, frozen=True, kw_only=True):
-    """The least time between two events, and between two answers of the script, so that eyes can
-    follow.
-    """
-
-    event_s: float = 0.0
-    answer_s: float = 0.0
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +57,6 @@ class Conductor:
         watcher: Watcher,
         processes: Processes,
         screen: Screen,
-        pace: Pace,
         partitions: int,
         by_hand: bool,
     ) -> None:
@@ -76,7 +67,7 @@ class Conductor:
         self._watcher = watcher
         self._processes = processes
         self._screen = screen
-        self._pace = pace
+        self._pace = 1 if screen.is_watched else 0
         self._partitions = partitions
         self._by_hand = by_hand
         self._to_send = list(script.deliveries)
@@ -124,7 +115,7 @@ class Conductor:
         return [item for item in new if item is not None]
 
     def _is_ready(self, view: View) -> bool:
-        return view.partitions >= self._partitions and all(agent.alive for agent in view.agents)
+        return view.partitions >= self._partitions and all(view.agents.values())
 
     def _has_ended(self, view: View) -> bool:
         return not self._to_send and all(view.end_of(one) for one in self._script.deliveries)
@@ -145,7 +136,7 @@ class Conductor:
     # Events ---------------------------------------------------------------------------------------
 
     async def _send_next(self, view: View) -> None:
-        if not self._to_send or time.monotonic() - self._sent_at < self._pace.event_s:
+        if not self._to_send or time.monotonic() - self._sent_at < self._pace * EVENT_S:
             return
         delivery = self._to_send[0]
         if not self._may_send(delivery, view):
@@ -173,7 +164,7 @@ class Conductor:
     # Answers --------------------------------------------------------------------------------------
 
     async def _answer_by_script(self, waiting: Sequence[Waiting]) -> None:
-        if waiting and time.monotonic() - self._answered_at >= self._pace.answer_s:
+        if waiting and time.monotonic() - self._answered_at >= self._pace * ANSWER_S:
             await self._answer(waiting[0], self._scripted(waiting[0]))
 
     def _scripted(self, one: Waiting) -> Answer:
@@ -217,7 +208,6 @@ class Conductor:
             payload=answer.payload,
             reason=answer.reason,
             digest=one.request.digest,
-            timeout_s=RECEIPT_S,
         )
         self._answered_at = time.monotonic()
         if receipt.status == "accepted":

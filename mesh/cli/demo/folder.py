@@ -70,6 +70,7 @@ class RunFolder:
             "MESH_OUTBOX": str(own / "outbox.jsonl"),  # set, so that no token is ever used
             "MESH_DUPLICATES_INDEX": str(own / "duplicates.db"),
             "MESH_PUBLISH_LOCKS": str(own / "locks"),
+            **_search_path(os.environ),
         }
 
     def environment(self, script: Script, surroundings: Mapping[str, str]) -> dict[str, str]:
@@ -82,7 +83,6 @@ class RunFolder:
         return {
             **kept,
             **self.variables(script),
-            **_search_path(surroundings),
             "MESH_DEMO_FAULT": script.fault,
             "MESH_LOG_FORMAT": "console",
             "MESH_DRAIN_TIMEOUT_S": str(DRAIN_S),

@@ -1,86 +1,37 @@
-"""What stands on the screen when a run is over: how everything ended, one workflow's timeline, and
-what to try next.
+"""What stands on the screen when a run is over: what the ordinary commands say of it, whether all
+is right, and what to try next.
 
-Owns the words. It judges nothing (`checks` does) and renders timelines as `mesh workflow` does.
+Owns which commands those are. It judges nothing (`checks` does).
 """
 
 import shlex
-from collections.abc import Mapping, Sequence
-from typing import Final
+import subprocess
+from collections.abc import Sequence
 
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mesh.cli.approvals.commands import UNEDITED
-from mesh.cli.demo.checks import Check, wanted_end
-from mesh.cli.demo.conductor import Ended
+from mesh.cli.demo.checks import Check
 from mesh.cli.demo.folder import LAST, ROOT, RunFolder
-from mesh.cli.demo.prompt import Answer
-from mesh.cli.demo.script import AGENT_MODULES, DESK, Delivery, Script, short_id
-from mesh.cli.demo.view import View
-from mesh.cli.text.events import END_STYLES
-from mesh.cli.text.format import duration, one_line, printable
-from mesh.cli.text.timeline import rows
-from mesh.cli.text.timeline import table as timeline_table
-from mesh.cli.text.workflow import header
-from mesh.core.state import Workflow
-from mesh.inspection.read_model import ReadModel, queries
-
-WORDS: Final = {
-    "repeated": "repeated",
-    "unmatched": "unwanted",
-    "dead_letter": "dead letter",
-}
+from mesh.cli.demo.script import AGENT_MODULES, DESK, Script, short_id
+from mesh.cli.session import Session
+from mesh.cli.text.format import printable
 
 
-def ends_table(script: Script, ended: Ended) -> Table:
-    """Every event, in the order in which they were sent, with its end and how it came to it."""
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    table.add_column("  EVENT", no_wrap=True, overflow="ellipsis", width=32)
-    table.add_column("END", no_wrap=True)
-    table.add_column("HOW", overflow="fold")
-    table.add_column("TOOK", no_wrap=True, justify="right")
-    for delivery in script.deliveries:
-        end = ended.view.end_of(delivery)
-        is_right = end == wanted_end(delivery, ended.answers)
-        sign = Text("✓ ", style="green") if is_right else Text("✗ ", style="bold red")
-        what = Text(f"{delivery.short} ", style="bold") + Text(one_line(delivery.title), style="default")
-        workflow = ended.view.workflows.get(delivery.workflow) if delivery.starts else None
-        table.add_row(
-            sign + what,
-            Text(WORDS.get(end, end or "none"), style=END_STYLES.get(end, "default")),
-            Text(_how(delivery, workflow, ended.answers), style="dim"),
-            _took(workflow),
-        )
-    return table
-
-
-def _how(delivery: Delivery, workflow: Workflow | None, answers: Mapping[str, Answer]) -> str:
-    match delivery.end:
-        case "repeated":
-            return "sent twice, started once"
-        case "unmatched":
-            return "no route wants it"
-        case "dead_letter":
-            return "kept as it came"
-    if workflow is None:
-        return "it did not start"
-    said = [f"{name}: {state.attempt} attempts" for name, state in workflow.steps.items() if state.attempt > 1]
-    answer = answers.get(delivery.workflow)
-    if answer is not None:
-        who = "script" if answer.scripted else "you"
-        edited = "edited, " if answer.payload is not UNEDITED else ""
-        said.append(f"{who}: {edited}{'approved' if answer.decision == 'approve' else 'rejected'}")
-        if answer.reason:
-            said[-1] += f", {one_line(answer.reason)}"
-    return "; ".join(said) or "needed nobody"
-
-
-def _took(workflow: Workflow | None) -> str:
-    if workflow is None or workflow.ended_at_ms is None:
-        return ""
-    return duration(workflow.ended_at_ms - workflow.started_at_ms)
+def show_ends(session: Session, script: Script, folder: RunFolder) -> None:
+    """Every workflow, the dead letter, and the timeline of the one whose agent failed: as anybody
+    reads them.
+    """
+    _, faulty = script.faulty
+    for arguments, what in (
+        (("workflows",), "How the workflows ended"),
+        (("dlq", "list"), "The event that can't be read is kept as it came"),
+        (("workflow", short_id(faulty.workflow)), "One workflow, and the reason for every dispatch"),
+    ):
+        session.show(Text(f"\n{what}", style="bold"), Text(f"$ {folder.command} {' '.join(arguments)}\n", style="cyan"))
+        session.out.file.flush()
+        subprocess.run([folder.command, *arguments], check=False, stdin=subprocess.DEVNULL)  # noqa: S603 - our own command
 
 
 def checks_table(checks: Sequence[Check]) -> Table:
@@ -96,35 +47,25 @@ def checks_table(checks: Sequence[Check]) -> Table:
     return table
 
 
-def timeline(script: Script, view: View, model: ReadModel, now_ms: int) -> list[RenderableType]:
-    """The workflow that failed and was retried, as `mesh workflow` shows it."""
-    _, delivery = script.faulty
-    workflow = view.workflows[delivery.workflow]
-    entries = queries.decisions_of(model.db, delivery.workflow)
-    return [header(workflow, now_ms), Text(""), timeline_table(rows(entries, now_ms))]
-
-
 def next_steps(script: Script, folder: RunFolder) -> list[RenderableType]:
-    """Commands to copy. The first makes all others be about this run."""
-    _, faulty = script.faulty
-    here = shlex.quote(str(folder.env_file))
+    """Commands to copy; each names the run's own `mesh`, so that no other mesh is touched."""
+    mesh = shlex.quote(str(folder.command))
     asked = next(one for one in script.workflows if one.review == "approve")
     unwanted = next(one for one in script.deliveries if one.end == "unmatched")
     modules = ",".join(module.rpartition(".")[2] for module in AGENT_MODULES)
     look = [
-        (f". {here}", "let `mesh` mean this run"),
-        ("mesh status", "the mesh on one screen"),
-        ("mesh workflows", "all of them, and how they ended"),
-        (f"mesh workflow {short_id(faulty.workflow)} --payloads", "what each agent was told and said"),
-        (f"mesh event {asked.delivery[:8]}", "what became of an event"),
-        (f"mesh event {unwanted.delivery[:8]}", "why nobody wants this one"),
-        ("mesh dlq list", "the one that can't be read"),
+        (f"{mesh} status", "the mesh on one screen"),
+        (f"{mesh} workflow {short_id(script.faulty[1].workflow)} --payloads", "what each agent was told and said"),
+        (f"{mesh} event {asked.delivery[:8]}", "what became of an event"),
+        (f"{mesh} event {unwanted.delivery[:8]}", "why nobody wants this one"),
     ]
     again = [
-        (f"mesh dev {DESK}.{{{modules}}}", ""),
-        (f". {here}", "in another shell"),
-        (f"mesh publish --github {shlex.quote(str(folder.new_issue))}", "an issue it does not know"),
-        ("mesh approvals", "answer its question"),
+        (f"{mesh} dev {DESK}.{{{modules}}}", ""),
+        (
+            f"{mesh} publish --github {shlex.quote(str(folder.new_issue))}",
+            "in another shell: an issue it does not know",
+        ),
+        (f"{mesh} approvals", "answer its question"),
     ]
     return [
         Text("\nWhat to try next\n", style="bold"),

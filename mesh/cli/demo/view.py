@@ -24,14 +24,6 @@ Fate = Literal["started", "repeated", "unmatched", "dead_letter"]
 FATES: Final[Mapping[str, Fate]] = {"started": "started", "repeated": "repeated"}
 
 
-class AgentView(msgspec.Struct, frozen=True, kw_only=True):
-    """`tasks`: that are out. `alive`: its card holds."""
-
-    name: str
-    alive: bool
-    tasks: int
-
-
 class View(msgspec.Struct, frozen=True, kw_only=True):
     """`fates`: by delivery's name, of those that are decided.
 
@@ -40,11 +32,10 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
     workflows: Mapping[str, Workflow]
     waiting: tuple[Waiting, ...]
-    agents: tuple[AgentView, ...]
+    agents: Mapping[str, bool]  # by name: whether its card holds
     partitions: int  # that a router owns
     fates: Mapping[str, Fate]
     sent: tuple[str, ...]
-    dead_letters: int
     decisions: tuple[TimelineEntry, ...]
 
     def end_of(self, delivery: Delivery) -> str:
@@ -99,25 +90,17 @@ class Watcher:
                 await self._find_fate(delivery, sent)
         states = {one.workflow: queries.workflow_state(db, one.workflow) for one in self._script.workflows}
         requests = [(row, queries.approval_request(db, row.approval_id)) for row in queries.approvals(db)]
+        alive = {row.card.name for row in queries.cards(db) if row.is_alive(now_ms)}
         new = queries.decisions_after(db, self._last_row)
         self._last_row = new[-1][0] if new else self._last_row
         return View(
             workflows={workflow_id: state for workflow_id, state in states.items() if state is not None},
             waiting=tuple(Waiting(row, request) for row, request in requests if request is not None),
-            agents=self._see_agents(now_ms),
+            agents={name: name in alive for name in self._agents},
             partitions=len(queries.partitions(db)),
             fates=dict(self._fates),
             sent=sent,
-            dead_letters=queries.count_dead_letters(db),
             decisions=tuple(sorted((entry for _, entry in new), key=lambda entry: entry.decision.at_ms)),
-        )
-
-    def _see_agents(self, now_ms: int) -> tuple[AgentView, ...]:
-        db = self._model.db
-        alive = {row.card.name for row in queries.cards(db) if row.is_alive(now_ms)}
-        tasks = queries.running_by_agent(db)
-        return tuple(
-            AgentView(name=name, alive=name in alive, tasks=tasks.get(name, (0, 0))[0]) for name in self._agents
         )
 
     async def _find_fate(self, delivery: Delivery, sent: tuple[str, ...]) -> None:
