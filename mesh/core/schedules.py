@@ -1,16 +1,21 @@
-"""Schedules: at which times a route starts by itself, as cron says it, on the clocks of a time
-zone.
+"""Schedules: the times at which a route starts by itself, in cron's form, in a time zone.
 
-Pure, given the zone's rules as this machine has them: whoever decides on a time writes it down, so
-that replay never asks again. Times are milliseconds since the epoch, UTC. Where clocks are put
-forward, a time that they leap over is the first after the leap; where they are put back, a time of
-day that comes twice counts once, at its first; a schedule that runs every hour or more often (`*`
-in its minutes or hours) keeps going through both (Debian's cron, as cronsim has it).
+Pure, given the zone's rules as this machine has them. The decision records the time, so replay
+never asks again. Times are milliseconds since the epoch, UTC.
+
+What a schedule does when clocks change depends on its times alone, not on how they are written:
+
+- A schedule of every hour of the day keeps going through both changes, as its minutes say.
+- Any other schedule has each of its local times once. A time that is skipped when clocks go forward
+  becomes the first moment after the gap, and all times of one gap give one start. A time that comes
+  twice when clocks go back counts at its first.
 """
 
+import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from itertools import takewhile
+from datetime import UTC, datetime, timedelta
+from heapq import merge
+from itertools import groupby, takewhile
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -20,7 +25,11 @@ from cronsim import CronSim, CronSimError
 FIRED_TYPE: Final = "mesh.schedule.fired"
 """The type of the event that a scheduled workflow starts with. No route need take it: a schedule names its route."""
 
-_FIELDS: Final = 5
+_FIELDS: Final = ("minute", "hour", "day of the month", "month", "day of the week")
+_SPANS: Final = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
+_HOURS: Final = frozenset(range(24))
+_STEP: Final = re.compile(r"(?:\*|(\d+)(?:-(\d+))?)/(\d+)")
+_DAY: Final = timedelta(days=1)
 # the first look back for the last time; each further one is `_WIDER` times as long
 _WINDOW_MS: Final = 3_600_000
 _WIDER: Final = 24
@@ -28,14 +37,17 @@ _SOME_DAY: Final = datetime(2000, 1, 1, tzinfo=UTC)  # for checks, which must no
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
-    """`cron`: minute, hour, day of the month, month, day of the week."""
+    """A cron line and its time zone.
+
+    `cron`: minute, hour, day of the month, month, day of the week.
+    """
 
     cron: str
     timezone: str = "UTC"
 
 
 class ScheduleError(Exception):
-    """The schedule does not hold. The message says why."""
+    """The schedule is invalid. The message says why."""
 
 
 class NoSuchZone(ScheduleError):
@@ -43,13 +55,16 @@ class NoSuchZone(ScheduleError):
 
 
 def check_schedule(schedule: Schedule) -> None:
-    """Raises `ScheduleError`."""
+    """Check a schedule. Raises `ScheduleError`."""
     try:
         zone = ZoneInfo(schedule.timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise NoSuchZone(f"there is no time zone {schedule.timezone}") from error
-    if len(schedule.cron.split()) != _FIELDS:
-        raise ScheduleError("a schedule has five fields: minute, hour, day of the month, month, day of the week")
+    fields = schedule.cron.split()
+    if len(fields) != len(_FIELDS):
+        raise ScheduleError(f"a schedule has five fields: {', '.join(_FIELDS)}")
+    for field, name, span in zip(fields, _FIELDS, _SPANS, strict=True):
+        _check_steps(field, name, span)
     try:
         next(CronSim(schedule.cron, _SOME_DAY.astimezone(zone)))
     except CronSimError as error:
@@ -75,11 +90,72 @@ def last_time(schedule: Schedule, due_ms: int, now_ms: int) -> int:
         window_ms *= _WIDER
 
 
+def _check_steps(field: str, name: str, span: tuple[int, int]) -> None:
+    """Refuse a step that leaves nothing but the first value of its range. Raises `ScheduleError`."""
+    for term in field.split(","):
+        found = _STEP.fullmatch(term)
+        if found is None:
+            continue
+        first = int(found[1]) if found[1] else span[0]
+        last = int(found[2]) if found[2] else span[1]
+        if int(found[3]) > last - first:
+            raise ScheduleError(
+                f"{term} in the field {name} steps beyond its range, {first} to {last}: "
+                f"it would be {first} alone; write {first} if you mean that"
+            )
+
+
 def _times(schedule: Schedule, after_ms: int) -> Iterator[int]:
-    after = datetime.fromtimestamp(after_ms // 1000, ZoneInfo(schedule.timezone))
-    times = (int(found.timestamp()) * 1000 for found in CronSim(schedule.cron, after))
-    # within an hour that comes twice, cronsim gives its first
-    return (at_ms for at_ms in times if at_ms > after_ms)
+    """The times strictly after `after_ms`, in order, each once."""
+    zone = ZoneInfo(schedule.timezone)
+    after = datetime.fromtimestamp(after_ms // 1000, zone)
+    # Near a change of the clock, an earlier local time may be a later moment.
+    start = (after - _clock_change(after)).replace(tzinfo=None)
+    if CronSim(schedule.cron, start).hours == _HOURS:
+        first = (_moment(local, zone, fold=0) for local in CronSim(schedule.cron, start))
+        second = (_moment(local, zone, fold=1) for local in CronSim(schedule.cron, start))
+        moments = merge(_existing(first), _existing(second))
+    else:
+        moments = (_first_moment(local, zone) for local in CronSim(schedule.cron, start))
+    times = (int(moment.timestamp()) * 1000 for moment in moments)
+    return (at_ms for at_ms, _ in groupby(times) if at_ms > after_ms)
+
+
+def _clock_change(near: datetime) -> timedelta:
+    """By how much the zone's offset differs within a day of this time, and a minute more."""
+    offsets = [(near.astimezone(UTC) + days * _DAY).astimezone(near.tzinfo).utcoffset() for days in (-1, 0, 1)]
+    known = [offset or timedelta() for offset in offsets]
+    return max(known) - min(known) + timedelta(minutes=1)
+
+
+def _moment(local: datetime, zone: ZoneInfo, *, fold: int) -> datetime | None:
+    """The moment of a local time, in UTC; None if clocks skip it."""
+    aware = local.replace(tzinfo=zone, fold=fold)
+    moment = aware.astimezone(UTC)
+    return moment if moment.astimezone(zone).replace(tzinfo=None) == local else None
+
+
+def _existing(moments: Iterator[datetime | None]) -> Iterator[datetime]:
+    return (moment for moment in moments if moment is not None)
+
+
+def _first_moment(local: datetime, zone: ZoneInfo) -> datetime:
+    """The first moment of a local time, or the first one after the gap that skips it."""
+    return _moment(local, zone, fold=0) or _end_of_gap(local, zone)
+
+
+def _end_of_gap(local: datetime, zone: ZoneInfo) -> datetime:
+    # The offset after the change gives a moment before it, and the offset before it one after it.
+    before = int(local.replace(tzinfo=zone, fold=1).timestamp())
+    after = int(local.replace(tzinfo=zone, fold=0).timestamp())
+    old = datetime.fromtimestamp(before, zone).utcoffset()
+    while after - before > 1:
+        middle = (before + after) // 2
+        if datetime.fromtimestamp(middle, zone).utcoffset() == old:
+            before = middle
+        else:
+            after = middle
+    return datetime.fromtimestamp(after, UTC)
 
 
 def rfc3339(at_ms: int) -> str:

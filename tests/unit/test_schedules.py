@@ -1,6 +1,6 @@
 """Schedules: which times they name, on which clocks, and what is no schedule."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -60,6 +60,67 @@ def test_what_runs_every_hour_keeps_going_while_clocks_are_changed() -> None:
         now = next_time(Schedule(cron="0 * * * *", timezone=BERLIN), now)
         times.append(rfc3339(now))
     assert times == ["2026-10-25T00:00:00Z", "2026-10-25T01:00:00Z", "2026-10-25T02:00:00Z"]
+
+
+def starts(cron: str, since: str, until: str, timezone: str = BERLIN) -> list[str]:
+    now, found, end = at(since), list[str](), at(until)
+    while (now := next_time(Schedule(cron=cron, timezone=timezone), now)) <= end:
+        found.append(rfc3339(now)[11:16])
+    return found
+
+
+# Each line: spellings of one set of times.
+SPELLINGS = [
+    ["*/15 2 * * *", "0,15,30,45 2 * * *", "0-59/15 2-2 * * *"],
+    ["30 * * * *", "30 0-23 * * *", "30 */1 * * *", "30 0-11,12-23 * * *"],
+    ["* 2 * * *", "0-59 2 * * *", "*/1 2 * * *"],
+    ["*/20 * * * *", "0,20,40 0-23 * * *"],
+    ["5 */2 * * *", "5 0,2,4,6,8,10,12,14,16,18,20,22 * * *"],
+]
+
+
+@pytest.mark.parametrize("spellings", SPELLINGS, ids=lambda spellings: spellings[0])
+@pytest.mark.parametrize(
+    ("timezone", "day"),
+    [
+        ("Europe/Berlin", "2026-03-29"),
+        ("Europe/Berlin", "2026-10-25"),
+        ("Australia/Lord_Howe", "2026-04-05"),  # half an hour back
+        ("Australia/Lord_Howe", "2026-10-04"),  # half an hour forward
+        ("America/Sao_Paulo", "2018-11-04"),  # midnight is skipped
+        ("Pacific/Apia", "2011-12-30"),  # a whole day is skipped
+    ],
+)
+def test_spelling_does_not_decide_what_happens_when_clocks_change(
+    spellings: list[str], timezone: str, day: str
+) -> None:
+    middle = datetime.fromisoformat(day)
+    since, until = (str(middle + timedelta(days=days)) for days in (-2, 2))
+    found = [starts(cron, since, until, timezone) for cron in spellings]
+    assert found[0], "it starts at least once in these four days"
+    assert all(times == found[0] for times in found)
+
+
+def test_all_times_of_one_gap_give_one_start() -> None:
+    night = ("2026-03-28T12:00:00", "2026-03-29T12:00:00")
+    assert starts("*/15 2 * * *", *night) == ["01:00"]
+    assert starts("*/15 2,3 * * *", *night) == ["01:00", "01:15", "01:30", "01:45"]
+    assert starts("30 * * * *", *night) == starts("30 * * * *", *night, "UTC")
+
+
+def test_every_hour_comes_twice_when_clocks_go_back_and_other_hours_once() -> None:
+    night = ("2026-10-24T22:00:00", "2026-10-25T03:00:00")
+    assert starts("30 0-23 * * *", *night) == ["22:30", "23:30", "00:30", "01:30", "02:30"]
+    assert starts("*/30 2 * * *", *night) == ["00:00", "00:30"]
+    assert starts("*/30 2 * * *", "2026-10-25T01:05:00", "2026-10-25T03:00:00") == []
+
+
+def test_a_step_beyond_its_range_is_refused() -> None:
+    for cron in ("*/90 * * * *", "0 */36 * * *", "0 0 */31 * *", "0 0 1 */12 *", "0-10/11 * * * *", "0,50/10 * * * *"):
+        with pytest.raises(ScheduleError, match="steps beyond its range"):
+            check_schedule(Schedule(cron=cron))
+    for cron in ("*/59 * * * *", "0-10/10 * * * *", "0 */23 * * *", "0 0 L * MON#1", "50/9 * * * *"):
+        check_schedule(Schedule(cron=cron))
 
 
 @pytest.mark.parametrize(
