@@ -8,6 +8,7 @@ change because a class did). A test holds what is committed to what this would w
 
 import json
 import sys
+from collections.abc import Iterable
 from io import StringIO
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -36,6 +37,7 @@ BOUND: Final[dict[str, type]] = {
     "retention.bytes": int,
     "max.message.bytes": int,
 }
+STRUCTURED_EVENT: Final = "event-structured"
 STRING: Final = {"type": "string"}
 SOME_STRING: Final = {"type": "string", "minLength": 1}
 SOME_TEXT: Final = {"type": "string", "pattern": r"\S"}
@@ -92,7 +94,28 @@ def schemas() -> dict[str, dict[str, Any]]:
 
 def _of_types(title: str, description: str, types: Any) -> dict[str, Any]:
     (schema,), components = msgspec.json.schema_components([types], ref_template="#/$defs/{name}")
-    return {"$schema": DIALECT, "title": title, "description": description, **schema, "$defs": components}
+    plain = _plain({**schema, "$defs": components})
+    return {"$schema": DIALECT, "title": title, "description": description, **plain}
+
+
+def _plain(schema: Any) -> Any:
+    """The schema without what AsyncAPI's own schema language refuses.
+
+    `discriminator` is an object in OpenAPI and a string in AsyncAPI. It only helps code generators:
+    each variant has its tag as a constant. `items: false` closes a tuple, and so does `maxItems`.
+    """
+    if isinstance(schema, list):
+        return [_plain(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = schema.get("items") is False
+    if closed and "maxItems" not in schema:
+        raise ValueError(f"a tuple of any length can't be written for AsyncAPI: {schema}")
+    return {
+        name: _plain(value)
+        for name, value in schema.items()
+        if not (name == "items" and closed) and not (name == "discriminator" and "propertyName" in value)
+    }
 
 
 def _event() -> dict[str, Any]:
@@ -215,8 +238,31 @@ def asyncapi() -> dict[str, Any]:
         "servers": {"kafka": {"host": "localhost:9092", "protocol": "kafka"}},
         "channels": {_channel_id(contract): _channel(contract) for contract in found},
         "operations": {name: operation for contract in found for name, operation in _operations(contract).items()},
-        "components": {"messages": {name: _message(name, _key(found, name)) for name in names}},
+        "components": {"messages": _messages(found, names)},
     }
+
+
+def _messages(found: tuple[Contract, ...], names: Iterable[str]) -> dict[str, Any]:
+    messages = {name: _message(name, _key(found, name)) for name in names}
+    # What `mesh publish` writes is binary mode; both are read.
+    structured = messages["event"]
+    messages["event"] = {
+        **structured,
+        "summary": "Binary mode: attributes are headers, the value is the data.",
+        "payload": {"description": "The event's data. JSON, unless the header content-type says otherwise."},
+    }
+    messages[STRUCTURED_EVENT] = {
+        **structured,
+        "name": STRUCTURED_EVENT,
+        "summary": "Structured mode: the value is the whole event in CloudEvents' JSON format.",
+        "contentType": "application/cloudevents+json",
+        "headers": {
+            "type": "object",
+            "required": ["content-type"],
+            "properties": {"content-type": {**STRING, "pattern": "^application/cloudevents"}},
+        },
+    }
+    return messages
 
 
 def _channel_id(contract: Contract) -> str:
@@ -238,7 +284,7 @@ def _channel(contract: Contract) -> dict[str, Any]:
     channel: dict[str, Any] = {
         "address": f"mesh.{contract.name}" + (".{agent}" if contract.per_agent else ""),
         "description": contract.description,
-        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in contract.messages},
+        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in _names_of(contract)},
         "bindings": {"kafka": binding},
         "x-partitions": contract.partitions,
         "x-kafka-config": {name: value for name, value in contract.config.items() if name not in BOUND},
@@ -246,6 +292,10 @@ def _channel(contract: Contract) -> dict[str, Any]:
     if contract.per_agent:
         channel["parameters"] = {"agent": {"description": "The agent's name, as routes use it."}}
     return channel
+
+
+def _names_of(contract: Contract) -> list[str]:
+    return [*contract.messages, *([STRUCTURED_EVENT] if "event" in contract.messages else [])]
 
 
 def _operations(contract: Contract) -> dict[str, Any]:
@@ -286,7 +336,6 @@ def _message(name: str, key: str) -> dict[str, Any]:
 
 def _cloud_event_headers(name: str) -> dict[str, Any]:
     optional = name in {
-        "event",
         "approval-response",
         "command",
         "task",
