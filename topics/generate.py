@@ -23,7 +23,7 @@ from mesh.codec.outcomes import Outcome
 from mesh.codec.schedules import Told
 from mesh.core.events import LogRecord
 from mesh.core.inputs import Command, InboxInput
-from mesh.routes.compiler import ROUTE_KEYS
+from mesh.routes.keys import ROUTE
 from mesh.services.topic_plan import Contract, contracts
 
 FOLDER: Final = Path(__file__).parent
@@ -214,7 +214,7 @@ def _definition() -> dict[str, Any]:
             "on": {"type": "object", "oneOf": [{"required": ["type"]}, {"required": ["schedule"]}]},
             "steps": {"type": "object", "minProperties": 1},
         },
-        "propertyNames": {"enum": list(ROUTE_KEYS)},
+        "propertyNames": {"enum": list(ROUTE.keys)},
     }
 
 

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from mesh.core.json_values import kind_of
 from mesh.core.route import ApprovalWork, OnExpiry
@@ -12,28 +12,22 @@ from mesh.routes.control_flow import EMPTY
 from mesh.routes.expressions.compiler import CompiledTemplate
 from mesh.routes.problems import DocumentPath, Part
 
-APPROVAL_KEYS: Final = ("ask", "payload", "role", "deadline", "on_expiry", "payload_schema")
-
-_ROLE_HINT: Final = "name the role that may answer, such as maintainer"
-
 
 def approval(step: Part, steps: Mapping[str, Part]) -> ApprovalWork | None:
     """`steps`: all of the route, by name."""
-    part = step.mapping("approval", APPROVAL_KEYS, "approval: {ask: ..., payload: ..., role: ...}")
+    part = step.mapping("approval")
     if part is None:
         return None
-    for key, hint in (("ask", "the question"), ("payload", "what is to be approved"), ("role", _ROLE_HINT)):
-        if key not in part.value:
-            part.missing(key, hint)
+    part.check_required()
     if "ask" in part.value:
         part.text("ask", "the question to the person")
     payload = part.template("payload")
     return ApprovalWork(
         ask=part.template("ask") or EMPTY,
         payload=payload or EMPTY,
-        role=(part.text("role", _ROLE_HINT) or "") if "role" in part.value else "",
+        role=(part.text("role", part.keys["role"].hint) or "") if "role" in part.value else "",
         deadline_s=part.duration_or_never("deadline"),
-        on_expiry=cast("OnExpiry", part.choice("on_expiry", ("reject", "approve", "incident"))),
+        on_expiry=cast("OnExpiry", part.choice("on_expiry")),
         payload_schema=_schema(part),
         payload_from=_payload_from(payload, steps, "agent"),
         payload_step=_payload_from(payload, steps, "capability"),

@@ -3,36 +3,30 @@
 `compiler` and `tasks` call these.
 """
 
-from typing import Final
-
 from mesh.core.amounts import as_number
 from mesh.core.route import Budget
 from mesh.routes.problems import Part
 
-BUDGET_KEYS: Final = ("tokens", "usd", "hops", "time", "on_exhausted", "role", "deadline")
-RESERVE_KEYS: Final = ("tokens", "usd")
-MAX_AMOUNT: Final = 1e12
-
 
 def budget(root: Part) -> Budget | None:
-    part = root.mapping("budget", BUDGET_KEYS, "budget: {tokens: 50000, usd: 1.5, time: 2h}")
+    part = root.mapping("budget")
     if part is None:
         return None
-    asks = part.choice("on_exhausted", ("fail", "ask")) == "ask"
+    asks = part.choice("on_exhausted") == "ask"
     if asks and "role" not in part.value:
-        part.missing("role", "who may grant more, such as role: lead")
+        part.missing("role")
     for key in ("role", "deadline"):
         if key in part.value and not asks:
             part.problem(key, f"{key} goes with on_exhausted: ask", "write on_exhausted: ask, or take it out")
-    limits = _amounts(part, ("tokens", "usd", "hops"))
+    limits = _amounts(part)
     if not limits and "time" not in part.value:
         root.problem("budget", "the budget limits nothing", "write tokens, usd, hops or time")
     return Budget(
         limits=limits,
-        time_s=part.duration("time", 1.0) if "time" in part.value else None,
+        time_s=part.duration_or_none("time"),
         on_exhausted="ask" if asks else "fail",
         role=(part.text("role", "who may grant more") or "") if "role" in part.value else "",
-        deadline_s=part.duration("deadline", 1.0) if "deadline" in part.value else None,
+        deadline_s=part.duration_or_none("deadline"),
     )
 
 
@@ -42,10 +36,10 @@ def reserve(step: Part, budget: Budget | None, *, is_called: bool) -> dict[str, 
     Where no event starts the route (`is_called`), its callers may let it spend what its own budget
     does not speak of.
     """
-    part = step.mapping("reserve", RESERVE_KEYS, "reserve: {tokens: 2000, usd: 0.02}")
+    part = step.mapping("reserve")
     if part is None:
         return {}
-    amounts = _amounts(part, RESERVE_KEYS)
+    amounts = _amounts(part)
     limits = {} if budget is None else budget.limits
     for name, amount in amounts.items():
         if name not in limits:
@@ -61,5 +55,6 @@ def reserve(step: Part, budget: Budget | None, *, is_called: bool) -> dict[str, 
     return amounts
 
 
-def _amounts(part: Part, names: tuple[str, ...]) -> dict[str, float]:
-    return {name: float(part.number(name, 0, 0, MAX_AMOUNT)) for name in names if name in part.value}
+def _amounts(part: Part) -> dict[str, float]:
+    names = [name for name in ("tokens", "usd", "hops") if name in part.keys and name in part.value]
+    return {name: float(part.number(name)) for name in names}

@@ -6,11 +6,10 @@ is written under one key is read by a module of its own: `triggers`, `tasks` (wi
 undoing), `approvals`, `budgets`, `limits`, and `control_flow` for the rest; `reads` checks what
 expressions read. It must not read files or know lines (`mesh.codec.route_file`), and it must be a
 function of the document alone: a stored definition compiles to an equal route in every router.
-`mesh.codec.route_file` and `mesh.codec.definitions` call it. docs/routes.md describes the language
+`mesh.codec.route_file` and `mesh.codec.definitions` call it. docs/route-reference.md describes the language
 to its users.
 """
 
-import re
 from typing import Any, Final, cast
 
 from msgspec.structs import replace
@@ -24,9 +23,9 @@ from mesh.routes.budgets import budget
 from mesh.routes.control_flow import EMPTY, Join
 from mesh.routes.expressions.compiler import CompiledExpression, CompiledTemplate
 from mesh.routes.graph import body_of, dependents_of, find_cycle, ordered, upstream_of
+from mesh.routes.keys import KINDS, ROUTE, STEP
 from mesh.routes.limits import limits, priority_of
 from mesh.routes.problems import (
-    NAME_LENGTH,
     Book,
     DocumentPath,
     Part,
@@ -38,27 +37,8 @@ from mesh.routes.problems import (
 )
 from mesh.routes.reads import Sight, check_readings
 from mesh.routes.triggers import trigger_of
+from mesh.routes.values import NAME_LENGTH, STEP_NAME
 
-ROUTE_KEYS: Final = (
-    "route",
-    "on",
-    "key",
-    "on_repeat",
-    "closed_retention",
-    "keep_events",
-    "budget",
-    "limits",
-    "priority",
-    "steps",
-    "output",
-)
-KINDS: Final = ("agent", "capability", "approval", "workflow", "wait", "value", "emit", "end")
-STEP_KEYS: Final = ("needs", "if", *KINDS, *tasks.AGENT_KEYS, "repeat", "alias")
-
-CLOSED_RETENTION_S: Final = 30 * 86_400.0
-KEEP_EVENTS_S: Final = 86_400.0
-
-STEP_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 _STEP_HINT: Final = f"a-z first, then a-z, 0-9 and _, since expressions name it; {NAME_LENGTH} at the most"
 _WORK_HINT: Final = "agent: NAME or capability: NAME for a task, approval: {...} for a question to a person, workflow: ROUTE for a workflow of another route, or wait, value, emit, end"
 _KIND_NAMES: Final = {
@@ -99,7 +79,7 @@ class _RouteCompiler:
     def __init__(self, document: dict[str, Any], book: Book) -> None:
         self.document = document
         self.book = book
-        self.root = Part(document, (), book)
+        self.root = Part(document, (), book, ROUTE.keys)
         self.steps: dict[str, Part] = {}
         self.needs: dict[str, tuple[str, ...]] = {}
         self.joins: dict[str, Join] = {}
@@ -108,13 +88,13 @@ class _RouteCompiler:
 
     def compile(self) -> Route:
         root = self.root
-        root.check_keys(ROUTE_KEYS)
+        root.check_keys()
         name = self.name()
         trigger = trigger_of(root)
         key = root.text_template("key", "such as ${{ event.subject }}")
-        repeat = root.choice("on_repeat", ("ignore", "new_run_after_end"))
-        retention_s = root.duration("closed_retention", CLOSED_RETENTION_S)
-        keep_events_s = root.duration("keep_events", KEEP_EVENTS_S)
+        repeat = root.choice("on_repeat")
+        retention_s = root.duration("closed_retention")
+        keep_events_s = root.duration("keep_events")
         self.bounds = tasks.Bounds(budget=budget(root), limits=limits(root), is_called="on" not in root.value)
         priority = priority_of(root)
         self.steps = self.parts()
@@ -153,16 +133,16 @@ class _RouteCompiler:
     def name(self) -> str:
         if "route" in self.root.value:
             return self.root.name("route")
-        self.root.missing("route", "route: NAME")
+        self.root.missing("route")
         return ""
 
     # --- steps ------------------------------------------------------------------------------------
 
     def parts(self) -> dict[str, Part]:
         if "steps" not in self.root.value:
-            self.root.missing("steps", "steps: {NAME: {agent: NAME, input: ...}}")
+            self.root.missing("steps")
             return {}
-        steps = self.root.part("steps", "steps: {NAME: {agent: NAME, input: ...}}")
+        steps = self.root.part("steps", self.root.keys["steps"].example)
         if steps is None:
             return {}
         if not steps.value:
@@ -171,7 +151,7 @@ class _RouteCompiler:
         for name in steps.value:
             if not STEP_NAME.fullmatch(name) or len(name) > NAME_LENGTH:
                 self.book.add((*steps.path, name), f"a step can't be named {shown(name)}", _STEP_HINT, on_key=True)
-            part = steps.part(name, _WORK_HINT)
+            part = steps.part(name, _WORK_HINT, STEP.keys)
             if part is not None:
                 found[name] = part
         return found
@@ -199,7 +179,7 @@ class _RouteCompiler:
         return tuple(good)
 
     def step(self, name: str, part: Part, order: tuple[str, ...]) -> Step:
-        part.check_keys(STEP_KEYS)
+        part.check_keys()
         condition: CompiledExpression | None = part.expression("if")
         found = [kind for kind in KINDS if kind in part.value]
         work: Work | None = None
@@ -221,15 +201,14 @@ class _RouteCompiler:
             first_of=join.first_of,
             for_each=kinds.for_each(part),
             repeat=self.repeat(name, part, order),
-            undo=tasks.undo(part, self.bounds),
+            undo=tasks.undo(part),
             alias=self.alias(part),
         )
 
     def check_foreign_keys(self, part: Part, kind: str) -> None:
-        if kind not in tasks.AGENT_KINDS:
-            for key in tasks.AGENT_KEYS:
-                if key in part.value and not (kind == "workflow" and key in tasks.CALL_KEYS):
-                    part.problem(key, f"{key} belongs to an agent's step, not to {_KIND_NAMES[kind]}", "take it out")
+        for key, known in STEP.keys.items():
+            if key in part.value and known.of and kind not in known.of:
+                part.problem(key, f"{key} belongs to an agent's step, not to {_KIND_NAMES[kind]}", "take it out")
 
     def work(self, part: Part, kind: str) -> Work | None:
         match kind:

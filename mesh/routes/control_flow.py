@@ -5,7 +5,6 @@ Each function reads one part of the document, notes what is wrong with it and gi
 piece; `compiler` calls them and owns the whole.
 """
 
-import re
 from typing import Any, Final, Literal, NamedTuple, cast
 
 from mesh.core.json_values import kind_of
@@ -21,26 +20,11 @@ from mesh.core.route import (
     WaitWork,
 )
 from mesh.routes.expressions.compiler import CompiledTemplate, compile_expression, compile_template
-from mesh.routes.problems import Part, shown
-
-JOIN_KEYS: Final = ("any", "count", "of", "first_of")
-FOR_EACH_KEYS: Final = ("items", "concurrency", "tolerate")
-REPEAT_KEYS: Final = ("from", "until", "limit", "on_limit")
-WAIT_KEYS: Final = ("until", "event", "alias", "key", "if", "timeout", "on_timeout")
-EVENT_ONLY: Final = ("alias", "key", "if", "timeout", "on_timeout")
-"""Of `WAIT_KEYS`, those that go with an event."""
-EMIT_KEYS: Final = ("type", "subject", "data")
-END_KEYS: Final = ("status", "reason", "output")
-
-END_STATUSES: Final = ("completed", "failed", "rejected")
-MAX_CONCURRENCY: Final = 10_000
-MAX_ROUNDS: Final = 1_000
-CONCURRENCY: Final = 100
-PERCENT: Final = re.compile(r"(100|[0-9]{1,2})%")
+from mesh.routes.problems import Part, is_whole, shown
+from mesh.routes.step_keys import EVENT_ONLY, FOR_EACH, JOIN, PERCENT
 
 EMPTY: Final = compile_template(None)
 _JOIN_HINT: Final = "{any: [a, b]}, {count: 2, of: [a, b, c]} or {first_of: [a, b]}"
-_WAIT_HINT: Final = "wait: 2d, wait: {until: ...} or wait: {event: TYPE}"
 
 
 class Join(NamedTuple):
@@ -57,8 +41,8 @@ def join_of(part: Part) -> tuple[Any, tuple[str | int, ...], Join]:
     found = part.value.get("needs", [])
     if not isinstance(found, dict):
         return found, ("needs",), Join()
-    join = Part(found, (*part.path, "needs"), part.book)
-    join.check_keys(JOIN_KEYS)
+    join = Part(found, (*part.path, "needs"), part.book, JOIN.keys)
+    join.check_keys()
     kinds = [key for key in ("any", "of", "first_of") if key in found]
     if len(kinds) != 1:
         part.problem("needs", "needs must say one of any, count and of, first_of", _JOIN_HINT)
@@ -70,9 +54,11 @@ def join_of(part: Part) -> tuple[Any, tuple[str | int, ...], Join]:
     if not isinstance(named, list) or not named:
         join.problem(kind, f"{kind} must be a list of steps that is not empty", _JOIN_HINT)
         return [], ("needs", kind), Join()
-    count = join.whole("count", len(named), 1, len(named)) if kind == "of" else 1
+    count = 1
     if kind == "of" and "count" not in found:
         join.missing("count", "how many of them: count: 2")
+    elif kind == "of":
+        count = join.whole("count", high=len(named))
     return named, ("needs", kind), Join(enough=count, first_of=kind == "first_of")
 
 
@@ -81,15 +67,14 @@ def for_each(step: Part) -> ForEach | None:
         return None
     found = step.value["for_each"]
     if not isinstance(found, dict):
-        return ForEach(items=_list(step, "for_each"), concurrency=CONCURRENCY)
-    part = Part(found, (*step.path, "for_each"), step.book)
-    part.check_keys(FOR_EACH_KEYS)
-    if "items" not in part.value:
-        part.missing("items", "the list, such as items: ${{ event.data.files }}")
+        return ForEach(items=_list(step, "for_each"))
+    part = Part(found, (*step.path, "for_each"), step.book, FOR_EACH.keys)
+    part.check_keys()
+    part.check_required()
     count, share = _tolerance(part)
     return ForEach(
         items=_list(part, "items") if "items" in part.value else EMPTY,
-        concurrency=part.whole("concurrency", CONCURRENCY, 1, MAX_CONCURRENCY),
+        concurrency=part.whole("concurrency"),
         tolerate=count,
         tolerate_share=share,
     )
@@ -106,7 +91,7 @@ def _tolerance(part: Part) -> tuple[int, float]:
     value = part.value.get("tolerate", 0)
     if value == "all":
         return 0, 1.0
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+    if is_whole(value) and value >= 0:
         return value, 0.0
     percent = PERCENT.fullmatch(value) if isinstance(value, str) else None
     if percent:
@@ -119,30 +104,28 @@ def _tolerance(part: Part) -> tuple[int, float]:
 
 def repeat(step: Part) -> Repeat | None:
     """With its body still empty: who needs whom says what is in it."""
-    part = step.mapping("repeat", REPEAT_KEYS, "repeat: {from: STEP, until: EXPRESSION, limit: 5}")
+    part = step.mapping("repeat")
     if part is None:
         return None
-    for key, why in (("until", "when the loop is done"), ("limit", "how many rounds at the most")):
-        if key not in part.value:
-            part.missing(key, why)
+    part.check_required()
     start = part.text("from", "the step that the loop goes back to") if "from" in part.value else str(step.path[-1])
     return Repeat(
         start=start or "",
         until=part.expression("until") or compile_expression("true"),
-        limit=part.whole("limit", 1, 1, MAX_ROUNDS),
-        on_limit=cast("OnLimit", part.choice("on_limit", ("incident", "fail", "continue"))),
+        limit=part.whole("limit"),
+        on_limit=cast("OnLimit", part.choice("on_limit")),
     )
 
 
 def wait(step: Part, *, keyed: bool) -> WaitWork | None:
     """`keyed`: the route has a key, by which an event finds the workflow that waits."""
     if isinstance(step.value["wait"], str):
-        return WaitWork(seconds=step.duration("wait", 0.0))
-    part = step.mapping("wait", WAIT_KEYS, _WAIT_HINT)
+        return WaitWork(seconds=step.duration("wait"))
+    part = step.mapping("wait")
     if part is None:
         return None
     if ("until" in part.value) == ("event" in part.value):
-        step.problem("wait", "a wait must say until or event, one of them", _WAIT_HINT)
+        step.problem("wait", "a wait must say until or event, one of them", step.keys["wait"].example)
         return None
     if "until" in part.value:
         for key in EVENT_ONLY:
@@ -159,7 +142,7 @@ def wait(step: Part, *, keyed: bool) -> WaitWork | None:
     work = WaitWork(
         event=awaited,
         timeout_s=part.duration_or_never("timeout"),
-        on_timeout=cast("OnTimeout", part.choice("on_timeout", ("incident", "fail", "skip"))),
+        on_timeout=cast("OnTimeout", part.choice("on_timeout")),
     )
     if awaited.alias and awaited.key is None:
         step.problem(
@@ -181,11 +164,10 @@ def value(step: Part) -> ValueWork:
 
 
 def emit(step: Part) -> EmitWork | None:
-    part = step.mapping("emit", EMIT_KEYS, "emit: {type: com.example.done, data: ...}")
+    part = step.mapping("emit")
     if part is None:
         return None
-    if "type" not in part.value:
-        part.missing("type", "the CloudEvents type that goes out")
+    part.check_required()
     for key in ("type", "subject"):
         if key in part.value:
             part.text(key, "a CloudEvents attribute")
@@ -195,11 +177,10 @@ def emit(step: Part) -> EmitWork | None:
 def end(step: Part) -> EndWork | None:
     if isinstance(step.value["end"], str):
         return EndWork(status=_status(step, "end"), reason=_NO_REASON)
-    part = step.mapping("end", END_KEYS, "end: {status: completed, output: ...}")
+    part = step.mapping("end")
     if part is None:
         return None
-    if "status" not in part.value:
-        part.missing("status", "completed, failed or rejected")
+    part.check_required()
     status = _status(part, "status")
     if status != "completed" and "output" in part.value:
         part.problem("output", f"a workflow that ends as {status} has no output", "say it in reason")
@@ -211,4 +192,4 @@ _NO_REASON: Final = compile_template("")
 
 
 def _status(part: Part, key: str) -> Literal["completed", "failed", "rejected"]:
-    return cast('Literal["completed", "failed", "rejected"]', part.choice(key, END_STATUSES))
+    return cast('Literal["completed", "failed", "rejected"]', part.choice(key))

@@ -4,22 +4,19 @@ agent's step.
 `compiler` and `tasks` call these.
 """
 
-import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from mesh.core.json_values import kind_of
 from mesh.core.limits import AGENT, Limit
 from mesh.core.route import StepLimit
 from mesh.routes.expressions.compiler import CompiledTemplate
-from mesh.routes.problems import LONGEST_S, NAME_HINT, Part, is_name, near, seconds_of, shown
+from mesh.routes.keys import LIMIT, MOST, RATE, ROUTE
+from mesh.routes.problems import Part, is_name, near, seconds_of, shown
+from mesh.routes.step_keys import STEP_LIMIT
+from mesh.routes.values import LONGEST_S, NAME_HINT
 
-LIMIT_KEYS: Final = ("concurrency", "rate")
-STEP_LIMIT_KEYS: Final = ("name", "key")
-MOST: Final = 1_000_000
-RATE: Final = re.compile(r"([1-9][0-9]{0,6})/([0-9]+(?:\.[0-9]+)?(?:ms|s|m|h|d))")
-
-_HINT: Final = "limits: {openai: {concurrency: 10, rate: 100/1m}}"
+_EXAMPLE: Final = ROUTE.keys["limits"].example
 _STEP_HINT: Final = "limit: NAME, or limit: {name: NAME, key: ${{ event.data.tenant }}}"
 
 
@@ -27,11 +24,11 @@ def limits(root: Part) -> dict[str, Limit]:
     """The limits by name."""
     if "limits" not in root.value:
         return {}
-    part = root.part("limits", _HINT)
+    part = root.part("limits", _EXAMPLE)
     if part is None:
         return {}
     if not part.value:
-        root.problem("limits", "limits names none", _HINT)
+        root.problem("limits", "limits names none", _EXAMPLE)
     found: dict[str, Limit] = {}
     for name in part.value:
         if name == AGENT:
@@ -40,34 +37,26 @@ def limits(root: Part) -> dict[str, Limit]:
             )
         elif not is_name(name):
             part.problem(name, f"a limit can't be named {shown(name)}", NAME_HINT)
-        one = part.part(name, _HINT)
+        one = part.part(name, _EXAMPLE, LIMIT.keys)
         if one is not None:
             found[name] = _limit(part, name, one)
     return found
 
 
 def _limit(parent: Part, name: str, part: Part) -> Limit:
-    part.check_keys(LIMIT_KEYS)
+    part.check_keys()
     if "concurrency" not in part.value and "rate" not in part.value:
         parent.problem(name, f"the limit {name} limits nothing", "write concurrency, rate, or both")
-    concurrency = part.value.get("concurrency")
-    if "concurrency" in part.value and not _is_count(concurrency):
-        part.problem(
-            "concurrency", f"concurrency can't be {shown(concurrency)}", f"write a whole number from 1 to {MOST}"
-        )
+    concurrency = part.whole("concurrency") if "concurrency" in part.value else None
     rate, per_ms = _rate(part) if "rate" in part.value else (None, 0)
     return Limit(concurrency=concurrency, rate=rate, per_ms=per_ms)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST
 
 
 def _rate(part: Part) -> tuple[int | None, int]:
     value = part.value["rate"]
     found = RATE.fullmatch(value) if isinstance(value, str) else None
     seconds = seconds_of(found[2]) if found else None
-    if found is None or not seconds or seconds > LONGEST_S or not _is_count(int(found[1])):
+    if found is None or not seconds or seconds > LONGEST_S or int(found[1]) > MOST:
         part.problem("rate", f"rate can't be {shown(value)}", "write a number and a time, such as 100/1m or 5/1s")
         return None, 0
     return int(found[1]), max(1, int(seconds * 1000))
@@ -96,10 +85,10 @@ def step_limit(step: Part, known: Mapping[str, Limit]) -> StepLimit | None:
     key: CompiledTemplate | None = None
     where, name = step, value
     if not isinstance(value, str):
-        part = step.part("limit", _STEP_HINT)
+        part = step.part("limit", _STEP_HINT, STEP_LIMIT.keys)
         if part is None:
             return None
-        part.check_keys(STEP_LIMIT_KEYS)
+        part.check_keys()
         if "name" not in part.value:
             part.missing("name", _STEP_HINT)
             return None
@@ -110,7 +99,7 @@ def step_limit(step: Part, known: Mapping[str, Limit]) -> StepLimit | None:
         where.problem(
             at,
             f"the route has no limit {shown(name)}",
-            near(str(name), known) if known else f"add it at the top: {_HINT}",
+            near(str(name), known) if known else f"add it at the top: {_EXAMPLE}",
         )
         return None
     return StepLimit(name=name, limit=known[name], key=key)

@@ -1,15 +1,15 @@
 """What is wrong with a route, as values: where, what, and how to mend it.
 
 Owns `RouteProblem` and `RouteRefused`, and the cursor (`Part`) with which `compiler` and the
-modules it calls walk a document and note every problem, not only the first. It must not know lines
-or files: `mesh.codec.route_file` finds the line of a path.
+modules it calls walk a document and note every problem, not only the first. What a key may hold
+comes from `mesh.routes.keys`. It must not know lines or files: `mesh.codec.route_file` finds the
+line of a path.
 """
 
 import math
-import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any, Final
+from typing import Any, Final, TypeGuard, TypeVar, cast
 
 import msgspec
 
@@ -19,17 +19,26 @@ from mesh.errors import RouteInvalid
 from mesh.routes.expressions.compiler import CompiledExpression, CompiledTemplate, compile_expression, compile_template
 from mesh.routes.expressions.paths import Read
 from mesh.routes.expressions.tokens import ExpressionSyntaxError
+from mesh.routes.values import (
+    DURATION,
+    LONGEST_S,
+    NAME,
+    NAME_HINT,
+    NAME_LENGTH,
+    NEVER,
+    UNITS_S,
+    Choice,
+    Duration,
+    Key,
+    Number,
+    OneOf,
+    Table,
+    Whole,
+)
 
 DocumentPath = tuple[str | int, ...]
+T = TypeVar("T")
 
-# characters of a route's, agent's or step's name: they become parts of topics' names and ids
-NAME_LENGTH: Final = 63
-NAME: Final = re.compile(r"[a-z][a-z0-9-]*")  # a route's, an agent's, a capability's or a limit's
-NAME_HINT: Final = f"a-z first, then a-z, 0-9 and -; {NAME_LENGTH} at the most"
-NEVER: Final = "never"  # in the place of a duration: there is no end
-UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
-DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
-LONGEST_S: Final = 3_650 * 86_400.0  # ten years
 _DURATION_MEND: Final = "write a number and ms, s, m, h or d, such as 30s or 24h"
 
 
@@ -108,8 +117,18 @@ def seconds_of(value: Any) -> float | None:
     return float(found[1]) * UNITS_S[found[2]] if found else None
 
 
+def written_duration(seconds: float) -> str:
+    """A duration as one would write it: in the largest unit that divides it."""
+    unit = max((unit for unit in UNITS_S if seconds % UNITS_S[unit] == 0), key=lambda unit: UNITS_S[unit], default="s")
+    return f"{seconds / UNITS_S[unit]:g}{unit}"
+
+
 def is_name(value: Any) -> bool:
     return isinstance(value, str) and NAME.fullmatch(value) is not None and len(value) <= NAME_LENGTH
+
+
+def is_whole(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def shown(value: Any) -> str:
@@ -125,39 +144,55 @@ def _clipped(text: str) -> str:
 
 
 class Part:
-    """A mapping of the document.
+    """A mapping of the document, and the keys that the language has there.
 
     Each reader gives the value of a key, or its default, and notes what is wrong with it.
     """
 
-    def __init__(self, value: dict[str, Any], path: DocumentPath, book: Book) -> None:
+    def __init__(
+        self, value: dict[str, Any], path: DocumentPath, book: Book, keys: Mapping[str, Key] | None = None
+    ) -> None:
         self.value = value
         self.path = path
         self.book = book
+        self.keys = keys or {}
 
     def problem(self, key: str, message: str, hint: str = "") -> None:
         self.book.add((*self.path, key), message, hint)
 
-    def missing(self, key: str, hint: str) -> None:
-        self.book.add(self.path, f"{key} is missing", hint)
+    def missing(self, key: str, hint: str = "") -> None:
+        self.book.add(self.path, f"{key} is missing", hint or self.keys[key].hint)
 
-    def check_keys(self, known: Collection[str]) -> None:
+    def check_keys(self) -> None:
         for key in self.value:
-            if key not in known:
-                self.book.add((*self.path, key), f"unknown key {key}", near(key, known), on_key=True)
+            if key not in self.keys:
+                self.book.add((*self.path, key), f"unknown key {key}", near(key, self.keys), on_key=True)
 
-    def part(self, key: str, hint: str) -> "Part | None":
+    def check_required(self) -> None:
+        for key, known in self.keys.items():
+            if known.is_required and key not in self.value:
+                self.missing(key)
+
+    def kind(self, key: str, of: type[T]) -> T:
+        """What the key holds, as the table has it: itself, or of several kinds the one asked for."""
+        kind = self.keys[key].kind
+        several = kind.kinds if isinstance(kind, OneOf) else (kind,)
+        return next(one for one in several if isinstance(one, of))
+
+    def part(self, key: str, hint: str, keys: Mapping[str, Key] | None = None) -> "Part | None":
         value = self.value.get(key)
         if isinstance(value, dict):
-            return Part(value, (*self.path, key), self.book)
+            return Part(value, (*self.path, key), self.book, keys)
         self.problem(key, f"{key} must be a mapping, not {kind_of(value)}", hint)
         return None
 
-    def mapping(self, key: str, known: Collection[str], hint: str) -> "Part | None":
-        """The part under a key that need not be there, with no keys but `known`."""
-        part = self.part(key, hint) if key in self.value else None
+    def mapping(self, key: str) -> "Part | None":
+        """The part under a key that need not be there, with its keys checked."""
+        if key not in self.value:
+            return None
+        part = self.part(key, self.keys[key].example, self.kind(key, Table).keys)
         if part is not None:
-            part.check_keys(known)
+            part.check_keys()
         return part
 
     def name(self, key: str) -> str:
@@ -175,49 +210,58 @@ class Part:
         self.problem(key, f"{key} must be a string, not {shown}", hint)
         return None
 
-    def choice(self, key: str, choices: tuple[str, ...]) -> str:
+    def choice(self, key: str) -> str:
         """The first is the default."""
+        choices = self.kind(key, Choice).options
         value = self.value.get(key, choices[0])
         if value in choices:
             return str(value)
         self.problem(key, f"{key} can't be {shown(value)}", f"write {join(choices)}")
         return choices[0]
 
-    def duration(self, key: str, default: float, *, zero: bool = False) -> float:
-        """Seconds."""
+    def duration(self, key: str) -> float:
+        """Seconds; without key and default 0."""
         if key not in self.value:
-            return default
-        value = self.value[key]
+            return cast("float", self.keys[key].default or 0.0)
+        value, zero = self.value[key], self.kind(key, Duration).zero
         seconds = seconds_of(value)
         if seconds is None:
             self.problem(key, f"{key} can't be {shown(value)}", _DURATION_MEND)
-            return default
+            return 0.0
         if seconds > LONGEST_S or (seconds == 0 and not zero):
             self.problem(key, f"{key} can't be {value}", "more than 0, and 3650d at the most")
-            return default
+            return 0.0
         return seconds
 
-    def duration_or_never(self, key: str) -> float | None:
-        """Seconds; None, the default: `never`."""
-        return None if self.value.get(key, NEVER) == NEVER else self.duration(key, 1.0)
+    def duration_or_none(self, key: str) -> float | None:
+        """Seconds; None without the key."""
+        return self.duration(key) if key in self.value else None
 
-    def whole(self, key: str, default: int, low: int, high: int) -> int:
-        """A whole number in [low, high]."""
-        value = self.value.get(key, default)
-        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+    def duration_or_never(self, key: str) -> float | None:
+        """Seconds; None for `never`, which an absent key means too."""
+        return None if self.value.get(key, NEVER) == NEVER else self.duration(key)
+
+    def whole(self, key: str, high: int | None = None) -> int:
+        """A whole number within the table's bounds. `high`: where the document itself sets it."""
+        bounds = self.kind(key, Whole)
+        low, high = bounds.low, cast("int", high or bounds.high)
+        value = self.value.get(key, self.keys[key].default or low)
+        if is_whole(value) and low <= value <= high:
             return value
         self.problem(key, f"{key} can't be {shown(value)}", f"write a whole number from {low} to {high}")
-        return default
+        return low
 
-    def number(self, key: str, default: float, low: float, high: float) -> float:
-        """A number in [low, high]."""
-        value = self.value.get(key, default)
+    def number(self, key: str) -> float:
+        """A number within the table's bounds."""
+        bounds = self.kind(key, Number)
+        low, high = cast("float", bounds.low), cast("float", bounds.high)
+        value = self.value.get(key, self.keys[key].default or low)
         if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
             return value
         self.problem(
             key, f"{key} can't be {shown(value)}", f"write a number from {as_number(low)} to {as_number(high)}"
         )
-        return default
+        return low
 
     def expression(self, key: str) -> CompiledExpression | None:
         if key not in self.value:

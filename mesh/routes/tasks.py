@@ -7,36 +7,18 @@ hand-overs; what undoes it; the call of another route.
 from collections.abc import Mapping
 from typing import Final, NamedTuple, cast
 
+from msgspec.structs import replace
+
 from mesh.core.limits import Limit
 from mesh.core.route import AgentWork, Budget, CallWork, HandOver, OnExhausted, Periods, Retry
 from mesh.routes.budgets import reserve
 from mesh.routes.control_flow import EMPTY
+from mesh.routes.keys import AGENT_KINDS, UNDO
 from mesh.routes.limits import step_limit
-from mesh.routes.problems import NAME_HINT, Part, is_name, shown
+from mesh.routes.problems import Part, is_name, shown
+from mesh.routes.values import NAME_HINT
 
 PERIOD_KEYS: Final = ("start_timeout", "run_timeout", "heartbeat")
-AGENT_KEYS: Final = (
-    "input",
-    "timeout",
-    *PERIOD_KEYS,
-    "retry",
-    "on_exhausted",
-    "for_each",
-    "handover",
-    "reserve",
-    "limit",
-    "undo",
-)
-CALL_KEYS: Final = ("input", "timeout", "on_exhausted", "for_each", "reserve", "undo")
-"""Of `AGENT_KEYS`, those that a workflow takes too."""
-AGENT_KINDS: Final = ("agent", "capability")
-UNDO_KEYS: Final = (*AGENT_KINDS, "input", "timeout", *PERIOD_KEYS, "retry")
-RETRY_KEYS: Final = ("attempts", "backoff", "factor", "max_backoff", "jitter", "non_retryable")
-HANDOVER_KEYS: Final = ("to", "hops")
-
-TIMEOUT_S: Final = 300.0
-MAX_ATTEMPTS: Final = 1_000
-MAX_HOPS: Final = 100
 
 
 class Bounds(NamedTuple):
@@ -55,6 +37,18 @@ class Bounds(NamedTuple):
 
 
 def task(part: Part, bounds: Bounds) -> AgentWork:
+    """The work of a step."""
+    return replace(
+        _attempts(part),
+        on_exhausted=cast("OnExhausted", part.choice("on_exhausted")),
+        handover=_handover(part),
+        reserve=bounds.reserve_of(part),
+        limit=step_limit(part, bounds.limits),
+    )
+
+
+def _attempts(part: Part) -> AgentWork:
+    """What a step and an `undo` have alike: who works, on what, and how often it is tried."""
     if "input" not in part.value:
         part.missing("input", "what the agent gets, such as input: ${{ event.data }}")
     timeout_s, periods = _times(part)
@@ -67,10 +61,6 @@ def task(part: Part, bounds: Bounds) -> AgentWork:
         timeout_s=timeout_s,
         periods=periods,
         retry=_retry(part),
-        on_exhausted=cast("OnExhausted", part.choice("on_exhausted", ("incident", "fail", "continue"))),
-        handover=_handover(part),
-        reserve=bounds.reserve_of(part),
-        limit=step_limit(part, bounds.limits),
     )
 
 
@@ -80,16 +70,16 @@ def call(part: Part, bounds: Bounds) -> CallWork:
     return CallWork(
         route=part.name("workflow"),
         input=part.template("input") or EMPTY,
-        timeout_s=part.duration("timeout", 1.0) if "timeout" in part.value else None,
-        on_exhausted=cast("OnExhausted", part.choice("on_exhausted", ("incident", "fail", "continue"))),
+        timeout_s=part.duration_or_none("timeout"),
+        on_exhausted=cast("OnExhausted", part.choice("on_exhausted")),
         reserve=bounds.reserve_of(part),
     )
 
 
-def undo(step: Part, bounds: Bounds) -> AgentWork | None:
+def undo(step: Part) -> AgentWork | None:
     if "undo" not in step.value:
         return None
-    part = step.part("undo", "undo: {agent: NAME, input: ...}")
+    part = step.part("undo", "undo: {agent: NAME, input: ...}", UNDO.keys)
     if part is None:
         return None
     if "workflow" in part.value:
@@ -98,22 +88,24 @@ def undo(step: Part, bounds: Bounds) -> AgentWork | None:
         )
         part.problem("workflow", "a workflow can't undo a step", hint)
         return None
-    part.check_keys(UNDO_KEYS)
+    part.check_keys()
     found = [kind for kind in AGENT_KINDS if kind in part.value]
     if not found:
         part.missing("agent", "undo: {agent: NAME, input: ...}")
         return None
     if len(found) > 1:
         part.problem("capability", "undo has both agent and capability", "take one out")
-    return task(part, bounds)
+    return _attempts(part)
 
 
 def _times(part: Part) -> tuple[float, Periods | None]:
     """The time-out from dispatch to result, and the periods of signs of life, none of which may be
     so long that it can't come.
     """
-    start_s, run_s, heartbeat_s = (part.duration(key, 0.0) for key in PERIOD_KEYS)
-    timeout_s = part.duration("timeout", max(TIMEOUT_S, start_s + run_s))
+    start_s, run_s, heartbeat_s = (part.duration(key) for key in PERIOD_KEYS)
+    timeout_s = part.duration("timeout")
+    if "timeout" not in part.value:
+        timeout_s = max(timeout_s, start_s + run_s)
     if heartbeat_s > (run_s or timeout_s):
         longer = "run_timeout" if run_s else "timeout"
         part.problem("heartbeat", f"heartbeat is longer than {longer}, so it would never count", "make it shorter")
@@ -128,19 +120,20 @@ def _times(part: Part) -> tuple[float, Periods | None]:
 
 
 def _retry(step: Part) -> Retry:
-    part, usual = step.mapping("retry", RETRY_KEYS, "retry: {attempts: 3, backoff: 1s}"), Retry()
+    part = step.mapping("retry")
     if part is None:
-        return usual
-    backoff_s = part.duration("backoff", usual.backoff_s, zero=True)
-    max_backoff_s = part.duration("max_backoff", max(usual.max_backoff_s, backoff_s), zero=True)
+        return Retry()
+    backoff_s, max_backoff_s = part.duration("backoff"), part.duration("max_backoff")
+    if "max_backoff" not in part.value:
+        max_backoff_s = max(max_backoff_s, backoff_s)
     if max_backoff_s < backoff_s:
         part.problem("max_backoff", "max_backoff is less than backoff", "make it longer")
     return Retry(
-        attempts=part.whole("attempts", usual.attempts, 1, MAX_ATTEMPTS),
+        attempts=part.whole("attempts"),
         backoff_s=backoff_s,
-        factor=part.number("factor", usual.factor, 1, 100),
+        factor=part.number("factor"),
         max_backoff_s=max_backoff_s,
-        jitter=part.number("jitter", usual.jitter, 0, 0.99),
+        jitter=part.number("jitter"),
         non_retryable=_non_retryable(part),
     )
 
@@ -155,14 +148,14 @@ def _non_retryable(part: Part) -> frozenset[str]:
 
 
 def _handover(step: Part) -> HandOver | None:
-    part = step.mapping("handover", HANDOVER_KEYS, "handover: {to: [AGENT, AGENT], hops: 3}")
+    part = step.mapping("handover")
     if part is None:
         return None
     agents = _agents(part)
     for agent in agents:
         if not is_name(agent):
             part.problem("to", f"an agent can't be named {shown(agent)}", NAME_HINT)
-    return HandOver(to=frozenset(agents), hops=part.whole("hops", HandOver(to=frozenset()).hops, 1, MAX_HOPS))
+    return HandOver(to=frozenset(agents), hops=part.whole("hops"))
 
 
 def _agents(part: Part) -> list[str]:

@@ -3,13 +3,9 @@
 `compiler` calls this.
 """
 
-from typing import Final
-
 from mesh.core.route import Trigger
 from mesh.core.schedules import NoSuchZone, Schedule, ScheduleError, check_schedule
 from mesh.routes.problems import Part, shown
-
-TRIGGER_KEYS: Final = ("type", "if", "schedule", "timezone")
 
 
 def trigger_of(root: Part) -> Trigger | None:
@@ -18,7 +14,7 @@ def trigger_of(root: Part) -> Trigger | None:
         if "on_repeat" in root.value:
             root.problem("on_repeat", "on_repeat has no effect without on", "a call starts its workflow once")
         return None
-    on = root.mapping("on", TRIGGER_KEYS, "on: {type: com.github.issues.opened}")
+    on = root.mapping("on")
     if on is None:
         return Trigger(type="")
     if "schedule" in on.value:

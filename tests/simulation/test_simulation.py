@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from mesh.codec.route_file import load_route_text
 from mesh.core.events import Event
-from mesh.routes.compiler import ROUTE_KEYS, STEP_KEYS
+from mesh.routes.keys import ROUTE, STEP
 from mesh.services.router import owner
 from mesh.testing.simulation import Plan, simulate
 from mesh.testing.simulation.drawn import draw_routes
@@ -150,7 +150,7 @@ def test_drawn_routes_are_those_of_the_seed_and_have_every_rule_between_them() -
     documents = [one.first.definition for one in drawn]
     steps = [step for document in documents for step in document["steps"].values()]
     keys = {key for document in documents for key in document} | {key for step in steps for key in step}
-    assert {*ROUTE_KEYS, *STEP_KEYS} <= keys
+    assert {*ROUTE.keys, *STEP.keys} <= keys
     joins = {next(iter(step["needs"])) for step in steps if isinstance(step.get("needs"), dict)}
     assert joins == {"any", "count", "first_of"}
 

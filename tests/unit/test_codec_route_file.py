@@ -67,7 +67,8 @@ def test_the_issue_triage_route_is_read_from_yaml(tmp_path: Path) -> None:
 
 
 def test_the_examples_of_the_docs_are_read(tmp_path: Path) -> None:
-    text = (Path(__file__).parents[2] / "docs" / "routes.md").read_text(encoding="utf-8")
+    docs = Path(__file__).parents[2] / "docs"
+    text = "".join((docs / page).read_text(encoding="utf-8") for page in ("routes.md", "route-reference.md"))
     first, *others = (part.partition("```")[0] for part in text.split("```yaml\n")[1:])
     assert first == ISSUE_TRIAGE
     for number, block in enumerate(others):

@@ -9,7 +9,7 @@ from test_route_compile import DURATION, NAMES, problems, route_with, step_with
 
 from mesh.core.route import AgentWork, ApprovalWork, CallWork, EmitWork, EndWork, ForEach, HandOver, WaitWork, agents_of
 from mesh.routes.compiler import compile_route
-from mesh.routes.tasks import UNDO_KEYS
+from mesh.routes.keys import UNDO
 
 JOIN = "{any: [a, b]}, {count: 2, of: [a, b, c]} or {first_of: [a, b]}"
 WAIT = "wait: 2d, wait: {until: ...} or wait: {event: TYPE}"
@@ -464,7 +464,7 @@ BAD: list[tuple[Any, list[str]]] = [
     ),
     (
         steps(a=agent(undo={"agent": "u", "input": 1, "on_exhausted": "fail"})),
-        [f"steps.a.undo.on_exhausted: unknown key on_exhausted (there are: {', '.join(sorted(UNDO_KEYS))})"],
+        [f"steps.a.undo.on_exhausted: unknown key on_exhausted (there are: {', '.join(sorted(UNDO.keys))})"],
     ),
     (
         steps(a=agent(handover="y")),

@@ -18,13 +18,15 @@ from test_route_rules import BAD as BAD_RULES
 
 from mesh.cli.app import mesh
 from mesh.codec.yaml_lines import read_yaml
-from mesh.routes import approvals, compiler, control_flow, tasks
+from mesh.routes import keys, step_keys
 from mesh.routes.compiler import compile_route
 from mesh.routes.problems import RouteRefused
 from mesh.routes.schema import route
+from mesh.routes.schema.tables import tables_by_name, with_tables
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT / "docs" / "route.schema.json"
+REFERENCE = ROOT / "docs" / "route-reference.md"
 SCHEMA = route.route_schema()
 VALID = Draft7Validator(SCHEMA)
 
@@ -96,10 +98,10 @@ def test_what_is_structurally_wrong_is_no_valid_document(document: Any, messages
     assert VALID.is_valid(document) == all(BEYOND.search(message) for message in messages)
 
 
-def test_a_key_that_no_table_describes_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "RETRY_KEYS", (*tasks.RETRY_KEYS, "mood"))
-    with pytest.raises(KeyError, match="mood"):
-        route.route_schema()
+def test_the_tables_of_the_reference_are_as_the_code_makes_them() -> None:
+    page = REFERENCE.read_text()
+    assert with_tables(page) == page, "run `python docs/route_tables.py`"
+    assert set(re.findall("<!-- keys: (.+) -->", page)) == set(tables_by_name())
 
 
 def test_every_key_is_described() -> None:
@@ -137,21 +139,23 @@ def a_few(keys: tuple[str, ...], **usual: Any) -> st.SearchStrategy[dict[str, An
 
 AGENT: dict[str, Any] = {"agent": "x", "input": 1}
 RULES: st.SearchStrategy[dict[str, Any]] = st.one_of(
-    st.builds(lambda needs: {**AGENT, "needs": needs}, a_few(control_flow.JOIN_KEYS) | a_few(("any",), any=["a"])),
-    st.builds(lambda needs: {**AGENT, "needs": needs}, a_few(control_flow.JOIN_KEYS, of=["a"], count=1)),
-    st.builds(lambda each: {**AGENT, "for_each": each}, SOME | a_few(control_flow.FOR_EACH_KEYS, items=[1])),
-    st.builds(lambda loop: {**AGENT, "repeat": loop}, a_few(control_flow.REPEAT_KEYS, until="true", limit=2)),
-    st.builds(lambda wait: {"wait": wait}, SOME | a_few(control_flow.WAIT_KEYS, event="t")),
-    st.builds(lambda wait: {"wait": wait}, a_few(control_flow.WAIT_KEYS) | a_few(("if", "key", "timeout"), until="x")),
+    st.builds(lambda needs: {**AGENT, "needs": needs}, a_few(tuple(step_keys.JOIN.keys)) | a_few(("any",), any=["a"])),
+    st.builds(lambda needs: {**AGENT, "needs": needs}, a_few(tuple(step_keys.JOIN.keys), of=["a"], count=1)),
+    st.builds(lambda each: {**AGENT, "for_each": each}, SOME | a_few(tuple(step_keys.FOR_EACH.keys), items=[1])),
+    st.builds(lambda loop: {**AGENT, "repeat": loop}, a_few(tuple(step_keys.REPEAT.keys), until="true", limit=2)),
+    st.builds(lambda wait: {"wait": wait}, SOME | a_few(tuple(step_keys.WAIT.keys), event="t")),
+    st.builds(
+        lambda wait: {"wait": wait}, a_few(tuple(step_keys.WAIT.keys)) | a_few(("if", "key", "timeout"), until="x")
+    ),
     st.builds(lambda value: {"value": value}, SOME),
-    st.builds(lambda event: {"emit": event}, SOME | a_few(control_flow.EMIT_KEYS, type="t")),
-    st.builds(lambda end: {"end": end}, SOME | a_few(control_flow.END_KEYS, status="failed")),
-    st.builds(lambda undo: {**AGENT, "undo": undo}, a_few(tasks.UNDO_KEYS, agent="u", input=1)),
-    st.builds(lambda to: {**AGENT, "handover": to}, SOME | a_few(tasks.HANDOVER_KEYS, to="y")),
+    st.builds(lambda event: {"emit": event}, SOME | a_few(tuple(step_keys.EMIT.keys), type="t")),
+    st.builds(lambda end: {"end": end}, SOME | a_few(tuple(step_keys.END.keys), status="failed")),
+    st.builds(lambda undo: {**AGENT, "undo": undo}, a_few(tuple(keys.UNDO.keys), agent="u", input=1)),
+    st.builds(lambda to: {**AGENT, "handover": to}, SOME | a_few(tuple(step_keys.HANDOVER.keys), to="y")),
 )
 
 
-@given(rule=RULES, more=st.just({}) | table(compiler.STEP_KEYS))
+@given(rule=RULES, more=st.just({}) | table(tuple(keys.STEP.keys)))
 def test_what_the_compiler_takes_of_a_rule_the_schema_takes(rule: dict[str, Any], more: dict[str, Any]) -> None:
     document = route_with(key="${{ event.subject }}", steps={"a": AGENT, "b": {**more, **rule}})
     try:
@@ -162,11 +166,11 @@ def test_what_the_compiler_takes_of_a_rule_the_schema_takes(rule: dict[str, Any]
 
 
 @given(
-    root=table(tuple(key for key in compiler.ROUTE_KEYS if key not in {"route", "on", "steps"})),
+    root=table(tuple(key for key in tuple(keys.ROUTE.keys) if key not in {"route", "on", "steps"})),
     trigger=table(("if",)),
-    step=table(tuple(key for key in compiler.STEP_KEYS if key not in {"agent", "approval", "retry"})),
-    retry=st.none() | table(tasks.RETRY_KEYS),
-    approval=st.none() | table(approvals.APPROVAL_KEYS),
+    step=table(tuple(key for key in tuple(keys.STEP.keys) if key not in {"agent", "approval", "retry"})),
+    retry=st.none() | table(tuple(step_keys.RETRY.keys)),
+    approval=st.none() | table(tuple(step_keys.APPROVAL.keys)),
 )
 def test_what_the_compiler_takes_the_schema_takes(
     root: dict[str, Any],

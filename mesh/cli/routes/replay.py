@@ -22,7 +22,8 @@ from mesh.inspection.replay import read_runs, replay_runs
 from mesh.inspection.route_versions import Change, changes
 from mesh.inspection.what_if import Difference, Fact, Rehearsal
 from mesh.routes.expressions.paths import path_text
-from mesh.routes.problems import Book, Part
+from mesh.routes.problems import seconds_of
+from mesh.routes.values import LONGEST_S
 
 STYLES: Final = {"same": "green", "differs": "yellow", "unknown": "dim"}
 ORDER: Final = ("differs", "unknown", "same")
@@ -107,9 +108,8 @@ async def _read(session: Session, routes: list[str], since_ms: int) -> list[Any]
 
 def _since(text: str, now_ms: int) -> int:
     """A time, or a duration as routes write it: so long ago."""
-    book = Book()
-    seconds = Part({"since": text}, (), book).duration("since", 0.0)
-    if not book.problems:
+    seconds = seconds_of(text)
+    if seconds is not None and 0 < seconds <= LONGEST_S:
         return now_ms - int(seconds * 1_000)
     try:
         return parse_rfc3339(text if "T" in text else f"{text}T00:00:00Z")

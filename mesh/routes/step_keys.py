@@ -1,0 +1,242 @@
+"""The keys of the mappings that stand below a step: joins, loops, retries, approvals, waits and the
+rest. `mesh.routes.keys` has the step itself and the top of a route.
+"""
+
+import re
+from typing import Final, get_args
+
+from mesh.core.route import ForEach, HandOver, OnExpiry, OnLimit, OnTimeout, Retry
+from mesh.routes.expressions.compiler import compile_template
+from mesh.routes.values import (
+    A_NAME,
+    A_STEP,
+    A_TEXT,
+    A_TEXT_TEMPLATE,
+    NEVER,
+    Choice,
+    Duration,
+    Expression,
+    Key,
+    ListTemplate,
+    Names,
+    Number,
+    OneOf,
+    Pattern,
+    SchemaDocument,
+    Table,
+    Template,
+    Text,
+    Whole,
+    Word,
+)
+
+PERCENT: Final = re.compile(r"(100|[0-9]{1,2})%")
+
+_STEPS: Final = Names(of=A_STEP, least=1, is_unique=True)
+AMOUNT: Final = Number(low=0, high=1e12)
+_DURATION_OR_NEVER: Final = OneOf(kinds=(Duration(), Word(word=NEVER)))
+FILES: Final = ("${{ event.data.files }}",)
+
+_RETRY: Final = Retry()
+_HOPS: Final = HandOver(to=frozenset()).hops
+_CONCURRENCY: Final = ForEach(items=compile_template(None)).concurrency
+
+# --- the tables -----------------------------------------------------------------------------------
+
+JOIN: Final = Table(
+    name="needs",
+    keys={
+        "any": Key(kind=_STEPS, text="One of them must succeed; the others go on."),
+        "count": Key(kind=Whole(), text="How many of `of` must succeed; the others go on."),
+        "of": Key(kind=_STEPS, text="The steps that `count` counts."),
+        "first_of": Key(kind=_STEPS, text="One of them must succeed; then the others are cancelled."),
+    },
+)
+FOR_EACH: Final = Table(
+    name="for_each",
+    keys={
+        "items": Key(
+            kind=ListTemplate(),
+            text="The list.",
+            is_required=True,
+            hint="the list, such as items: ${{ event.data.files }}",
+            examples=FILES,
+        ),
+        "concurrency": Key(
+            kind=Whole(high=10_000), text="How many items may be under way at once.", default=_CONCURRENCY
+        ),
+        "tolerate": Key(
+            kind=OneOf(
+                kinds=(
+                    Whole(low=0),
+                    Pattern(pattern=PERCENT.pattern, said='part such as `"10%"`'),
+                    Word(word="all"),
+                )
+            ),
+            text="How many items may fail.",
+            default=0,
+            examples=("10%",),
+        ),
+    },
+)
+REPEAT: Final = Table(
+    name="repeat",
+    keys={
+        "from": Key(kind=A_STEP, text="The step that the loop goes back to.", otherwise="only this step is repeated"),
+        "until": Key(kind=Expression(), text="True ends the loop.", is_required=True, hint="when the loop is done"),
+        "limit": Key(
+            kind=Whole(high=1_000),
+            text="How many rounds there may be, the first included.",
+            is_required=True,
+            hint="how many rounds at the most",
+        ),
+        "on_limit": Key(
+            kind=Choice(options=get_args(OnLimit)), text="What happens if `until` is still false after the last round."
+        ),
+    },
+)
+RETRY: Final = Table(
+    name="retry",
+    keys={
+        "attempts": Key(
+            kind=Whole(high=1_000), text="The number of attempts, the first included.", default=_RETRY.attempts
+        ),
+        "backoff": Key(kind=Duration(zero=True), text="The pause before the second attempt.", default=_RETRY.backoff_s),
+        "factor": Key(
+            kind=Number(low=1, high=100),
+            text="Each further pause is this many times as long.",
+            default=_RETRY.factor,
+        ),
+        "max_backoff": Key(
+            kind=Duration(zero=True),
+            text="The longest pause.",
+            default=_RETRY.max_backoff_s,
+            otherwise="`backoff`, if that is longer",
+        ),
+        "jitter": Key(
+            kind=Number(low=0, high=0.99),
+            text="Up to this part of each pause is taken off at random.",
+            default=_RETRY.jitter,
+        ),
+        "non_retryable": Key(
+            kind=OneOf(kinds=(Text(may_be_blank=True), Names(of=None))),
+            text="Error kinds that end the attempts at once: one, or a list.",
+        ),
+    },
+)
+HANDOVER: Final = Table(
+    name="handover",
+    keys={
+        "to": Key(
+            kind=OneOf(kinds=(A_NAME, Names(of=A_NAME, least=1))),
+            text="The agents that may get the task.",
+            is_required=True,
+        ),
+        "hops": Key(kind=Whole(high=100), text="How often one task may be passed on.", default=_HOPS),
+    },
+)
+RESERVE: Final = Table(
+    name="reserve",
+    keys={
+        "tokens": Key(kind=AMOUNT, text="Tokens."),
+        "usd": Key(kind=AMOUNT, text="Money, in US dollars."),
+    },
+)
+STEP_LIMIT: Final = Table(
+    name="limit",
+    keys={
+        "name": Key(kind=A_NAME, text="One of the route's `limits`.", is_required=True),
+        "key": Key(
+            kind=A_TEXT_TEMPLATE,
+            text="A template on `event`. Each of its values has a limit of its own.",
+            examples=("${{ event.data.tenant }}",),
+        ),
+    },
+)
+WAIT: Final = Table(
+    name="wait",
+    keys={
+        "until": Key(kind=A_TEXT_TEMPLATE, text="A template that gives a time, such as `2026-11-24T09:00:00Z`."),
+        "event": Key(kind=A_TEXT, text="The CloudEvents `type` to wait for.", examples=("com.example.paid",)),
+        "alias": Key(
+            kind=A_STEP,
+            text="The step by whose alias the event finds the workflow; `key` then gives the alias from the event.",
+            see="aliases",
+        ),
+        "key": Key(
+            kind=A_TEXT_TEMPLATE,
+            text="A template on the awaited event that gives the workflow's key.",
+            otherwise="the route's own `key`",
+        ),
+        "if": Key(
+            kind=Expression(),
+            text="Which event it must be: `event` is the one that came, `start` the one that started the workflow.",
+        ),
+        "timeout": Key(kind=_DURATION_OR_NEVER, text="The longest wait.", otherwise="`never`"),
+        "on_timeout": Key(kind=Choice(options=get_args(OnTimeout)), text="What happens if no event came in time."),
+    },
+)
+EVENT_ONLY: Final = tuple(key for key in WAIT.keys if key not in {"until", "event"})
+"""The keys of a wait that go with an event."""
+EMIT: Final = Table(
+    name="emit",
+    keys={
+        "type": Key(
+            kind=A_TEXT_TEMPLATE,
+            text="The CloudEvents `type`.",
+            is_required=True,
+            hint="the CloudEvents type that goes out",
+            examples=("com.example.done",),
+        ),
+        "subject": Key(kind=A_TEXT_TEMPLATE, text="The CloudEvents `subject`."),
+        "data": Key(kind=Template(), text="What the event carries."),
+    },
+)
+END: Final = Table(
+    name="end",
+    keys={
+        "status": Key(
+            kind=Choice(options=("completed", "failed", "rejected")),
+            text="How the workflow ends.",
+            is_required=True,
+            hint="completed, failed or rejected",
+        ),
+        "reason": Key(kind=A_TEXT_TEMPLATE, text="Why."),
+        "output": Key(kind=Template(), text="The workflow's output, if it ends as `completed`."),
+    },
+)
+APPROVAL: Final = Table(
+    name="approval",
+    keys={
+        "ask": Key(
+            kind=A_TEXT_TEMPLATE,
+            text="The question.",
+            is_required=True,
+            hint="the question",
+            examples=("Post this reply?",),
+        ),
+        "payload": Key(
+            kind=Template(),
+            text="What is to be approved.",
+            is_required=True,
+            hint="what is to be approved",
+            examples=("${{ steps.draft }}",),
+        ),
+        "role": Key(
+            kind=A_TEXT,
+            text="Who may answer; `approvers.yaml` says who has the role.",
+            is_required=True,
+            hint="name the role that may answer, such as maintainer",
+            examples=("maintainer",),
+        ),
+        "deadline": Key(kind=_DURATION_OR_NEVER, text="How long the question is open.", default=NEVER),
+        "on_expiry": Key(
+            kind=Choice(options=get_args(OnExpiry)), text="What the deadline means if nobody has answered."
+        ),
+        "payload_schema": Key(
+            kind=SchemaDocument(),
+            text="A JSON Schema that an edited payload must meet. A `$ref` must begin with `#`.",
+            otherwise="if `payload` is exactly `${{ steps.NAME }}`, the output schema of that step's agent",
+        ),
+    },
+)
