@@ -18,8 +18,11 @@ DOCS = ROOT / "docs"
 PAGE = """\
 # How fast it is
 
-Three-step workflows with agents that do nothing, 500 bytes of JSON, every decision in the log before its task is sent; router and agents are processes of their own. Next to it, in the same run, the **floor**: the bare shape
-of two processes that write and read the same records, with no rules, checks, envelopes or timers (`bench/floor.py`). Absolute figures depend on the machine, and this one is shared and noisy: compare the ratios.
+Measured are three-step workflows with agents that do nothing and 500 bytes of JSON. Every decision is
+in the log before its task is sent; router and agents are separate processes. The same run also
+measures the **floor**: two processes that write and read the same records, with no rules, checks,
+envelopes or timers (`bench/floor.py`). Absolute figures depend on the machine, and this one is
+shared and noisy: compare the ratios.
 
 Measured with `python bench/report.py` on {machine}.
 
@@ -37,28 +40,37 @@ Measured with `python bench/report.py` on {machine}.
 | one for-each over {os[large]} items, s | {os[large_s]} | | {ok[large_s]} | |
 | workflows/s with 10 routes loaded / with 1000 | {few} / {many} | | | |
 
-A workflow of three steps is four decisions, and nine records pass between the processes one after the other (event, input, three tasks, three results, outcome), with four appends acknowledged in between. "One at a time"
-is mostly that: waking processes up. The bare shape has seven such hops, since it has no ingress and no outcome. On Kafka a workflow is 24 requests and their answers (16 in the bare shape), and 45 % of the router's processor time
-went into writing to sockets, which wakes up who reads them (sampled in a run of 1,200 workflows, one at a time).
+A workflow of three steps is four decisions. Nine records pass between the processes one after the
+other (event, input, three tasks, three results, outcome), with four appends acknowledged in between.
+"One at a time" is mostly the time to wake processes up. The floor has seven such hops, because it has
+no ingress and no outcome. On Kafka a workflow takes 24 requests and their answers (16 for the floor).
+45 % of the router's processor time went into writing to sockets, which wakes their readers (sampled
+in a run of 1,200 workflows, one at a time).
 
 ## Where a decision's time goes
 
-Microseconds of the router's processor for one decision, of four in a workflow (`python bench/decisions.py`):
+Microseconds of the router's processor time for one decision; a workflow has four (`python bench/decisions.py`):
 
 | part | µs |
 | --- | --- |
 {parts}
 
-What is not in this table, per decision: reading, appending and sending (on SQLite 5 to 8 µs in batches of hundreds), the loop, timers and bookkeeping.
+Not in this table, per decision: reading, appending and sending (on SQLite 5 to 8 µs in batches of
+hundreds), the loop, timers and bookkeeping.
 
-## What makes it so
+## Why it is fast
 
-- One poll, one batch of decisions for each partition, one append, one check of its acknowledgement, one send. No task or future for a message; a batch has one.
-- Pipelined: the next batch is decided on the unconfirmed state while appends are on the wire; only effects wait.
-- Decoded once, encoded once; records are msgspec structures, and nothing that is valid already is validated again. Rules are closures.
-- Ownership and state are kept over a rebalance: the next append's check says whether they still hold.
-- Nothing long in one turn: a checkpoint is written in portions as large as the turn's own records, and write-ahead logs are moved into their files beside the commits.
-- uvloop; the garbage collector leaves long-lived values alone.
+- One poll, one batch of decisions for each partition, one append, one check of its acknowledgement,
+  one send. Tasks and futures exist per batch, not per message.
+- Batches are pipelined: the next batch is decided on the unconfirmed state while appends are on the
+  wire; only effects wait.
+- Each record is decoded once and encoded once. Records are msgspec structures, and what is valid is
+  not validated again. Rules are compiled to closures.
+- Ownership and state are kept over a rebalance: the check of the next append says whether they are
+  still valid.
+- No turn of the loop is long: a checkpoint is written in portions as large as the turn's own records,
+  and write-ahead logs are moved into their files next to the commits.
+- uvloop is used, and the garbage collector skips long-lived values.
 """
 
 SVG_HEAD = (
