@@ -127,13 +127,13 @@ class Settings(BaseSettings):
     """Copies of each topic on Kafka; 3 in production."""
 
     data_dir: Path = Path(".mesh")
-    """Checkpoints and read models: caches, all of them."""
+    """The folder of checkpoints and read models. All of them are caches, and may be deleted."""
     routes: Paths = (Path("routes"),)
-    """Route files, and folders of them; separated by commas in the variable."""
+    """Route files, and folders of route files."""
     approvers: Path = Path("approvers.yaml")
-    """Who has which role."""
+    """The file that says who has which role."""
     instance: str = Field(default_factory=_instance, pattern=r"^[A-Za-z0-9._-]{1,200}$")
-    """This process's name in the log and for operators; host and process id by default."""
+    """This process's name in the log and for operators."""
 
     max_event_bytes: int = Field(defaults.MAX_EVENT_BYTES, ge=1024, le=4_194_304)
     """An upstream event larger than this goes to the dead letters: a decision holds it, and the tasks made of it, in one record."""
@@ -154,16 +154,18 @@ class Settings(BaseSettings):
     """How often an agent renews its card; it counts as gone after three times that."""
 
     heartbeat_file: Path | None = None
-    """Touched by a running service and read by `mesh health`; `<data_dir>/heartbeat` by default."""
+    """The file that a running service touches and `mesh health` reads."""
     heartbeat_interval_s: float = Field(5.0, gt=0, le=300)
-    """How often it is touched, by the event loop itself, so that a blocked loop shows."""
+    """How often the heartbeat file is touched, by the event loop itself, so that a blocked loop shows."""
     heartbeat_max_age_s: float = Field(30.0, gt=0, le=3600)
     """`mesh health` fails when the file is older than this."""
 
     log_level: LogLevel = "info"
+    """The least severe log lines that are written."""
     log_format: LogFormat = "auto"
     """`auto`: lines for people on a terminal, JSON elsewhere."""
     trace_exporter: TraceExporter = "off"
+    """Where traces go: nowhere, to standard error as JSON lines, or to an OTLP collector."""
     otlp_endpoint: str | None = None
     """Base address of an OTLP/HTTP collector; else OpenTelemetry's own variables hold."""
 

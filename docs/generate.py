@@ -1,0 +1,154 @@
+"""Writes the pages that can be derived from the code: `python docs/generate.py`.
+
+Owns `docs/settings.md`, which comes from `mesh.settings.Settings`. A test holds the committed page
+to what this would write.
+"""
+
+import ast
+import inspect
+import sys
+import typing
+from pathlib import Path
+from typing import Any, Final
+
+import annotated_types
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from mesh.settings import PREFIX, Settings
+
+FOLDER: Final = Path(__file__).parent
+
+UNITS: Final = {"_s": "seconds", "_bytes": "bytes", "_records": "records"}
+"""By the last word of a setting's name."""
+
+FORMS: Final = {
+    "broker": "`sqlite://PATH` or `kafka://HOST:PORT[,HOST:PORT]`",
+    "partitions": "partitions",
+    "task_partitions": "partitions",
+    "replicas": "copies",
+}
+"""What a name's last word does not say."""
+
+DEFAULTS: Final = {"instance": "host and process id", "heartbeat_file": "`<data_dir>/heartbeat`"}
+"""Defaults that are worked out when a process starts."""
+
+HEAD: Final = """\
+# Settings
+
+Every setting is an environment variable. Its name is `MESH_` and the field's name in capitals. A command's option wins
+over the variable, the variable over the default. An empty variable counts as unset. No `.env` file is read: a process
+runs with what its environment says ([how to use one](installing.md#env-files)). A misspelt or impossible setting stops the
+command, with a message that names the variable.
+
+This page is written by `python docs/generate.py` from `Settings` in `mesh/settings.py`. Do not edit it.
+
+| variable | unit or form | range | default | what it sets |
+| --- | --- | --- | --- | --- |
+"""
+
+TAIL: Final = """
+Ranges are written as in mathematics: `[1, 300]` includes both ends, `(0, 600]` leaves out the 0.
+
+## Variables that are not settings
+
+| variable | used by | what it does |
+| --- | --- | --- |
+| `MESH_BY` | `mesh approve`, `reject` and the operators' commands | who you are, where `--by` is not given; else the login name |
+| `COLUMNS`, `NO_COLOR`, `FORCE_COLOR`, `EDITOR` | the command line | as everywhere |
+| `OTEL_...` | routers and agents | OpenTelemetry's own, where `MESH_TRACE_EXPORTER` is `otlp` |
+
+The agents of the issue desk have variables of their own: [issue-triage.md](issue-triage.md#settings).
+"""
+
+
+def settings_page() -> str:
+    """The page, row by row in the order of the class."""
+    texts = attribute_texts(Settings)
+    rows = [row(name, field, texts.get(name, "")) for name, field in Settings.model_fields.items()]
+    return HEAD + "".join(rows) + TAIL
+
+
+def attribute_texts(owner: type) -> dict[str, str]:
+    """The string below each attribute, as one line."""
+    (body,) = [node for node in ast.parse(inspect.getsource(owner)).body if isinstance(node, ast.ClassDef)]
+    found = {}
+    for field, text in zip(body.body, body.body[1:], strict=False):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(text, ast.Expr)
+            and isinstance(text.value, ast.Constant)
+        ):
+            found[field.target.id] = " ".join(str(text.value.value).split())
+    return found
+
+
+def row(name: str, field: FieldInfo, text: str) -> str:
+    cells = (f"`{PREFIX}{name.upper()}`", form(name, field), allowed(field), default(name, field), text)
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
+
+
+def form(name: str, field: FieldInfo) -> str:
+    """The unit of a number, or what kind of text it is."""
+    if name in FORMS:
+        return FORMS[name]
+    unit = next((unit for ending, unit in UNITS.items() if name.endswith(ending)), None)
+    if unit is not None:
+        return unit
+    kinds = {field.annotation, *typing.get_args(field.annotation)}
+    if field.annotation == tuple[Path, ...]:
+        return "paths, separated by commas"
+    if Path in kinds:
+        return "path"
+    return "one word" if choices(field) else "text"
+
+
+def allowed(field: FieldInfo) -> str:
+    """`[1, 300]`, the words to choose from, or the pattern."""
+    words = choices(field)
+    if words:
+        return ", ".join(f"`{word}`" for word in words)
+    ends: dict[str, str] = {}
+    for rule in field.metadata:
+        match rule:
+            case annotated_types.Ge(ge=low):
+                ends["low"] = f"[{low}"
+            case annotated_types.Gt(gt=low):
+                ends["low"] = f"({low}"
+            case annotated_types.Le(le=high):
+                ends["high"] = f"{high}]"
+            case _ if getattr(rule, "pattern", None):
+                ends["pattern"] = f"`{rule.pattern}`"
+    return ends.get("pattern") or (f"{ends['low']}, {ends['high']}" if ends.keys() >= {"low", "high"} else "")
+
+
+def choices(field: FieldInfo) -> tuple[str, ...]:
+    annotation: Any = field.annotation
+    return typing.get_args(annotation) if typing.get_origin(annotation) is typing.Literal else ()
+
+
+def default(name: str, field: FieldInfo) -> str:
+    if name in DEFAULTS:
+        return DEFAULTS[name]
+    value = field.default
+    if value is None or value is PydanticUndefined:
+        return "none"
+    if isinstance(value, tuple):
+        return ", ".join(f"`{part}`" for part in value)
+    return f"{value:g}" if isinstance(value, float) else f"{value}" if isinstance(value, int) else f"`{value}`"
+
+
+def files() -> dict[Path, str]:
+    """Every derived page and what it should hold."""
+    return {FOLDER / "settings.md": settings_page()}
+
+
+def main() -> None:
+    for path, text in files().items():
+        path.write_text(text, encoding="utf-8")
+        sys.stdout.write(f"{path.relative_to(FOLDER.parent)}\n")
+
+
+if __name__ == "__main__":
+    main()
