@@ -52,3 +52,13 @@ def test_a_link_that_leads_nowhere_is_found() -> None:
     text = "# A `b`-c\n[x](no.md) ![y](../z.png) <https://a.b> [w](https://a.b/c.md) `[code](n.md)`\n\n[r]: d/e.md\n"
     assert list(links(text)) == ["no.md", "../z.png", "d/e.md"]
     assert anchors(text) == {"a-b-c"}
+
+
+@pytest.mark.parametrize("name", ["docs/extending.md", "docs/concepts.md"])
+def test_every_file_that_a_page_names_is_there(name: str) -> None:
+    """`steps.py` or `schema/steps.py`: the end of some path of the project."""
+    named = set(re.findall(r"`([\w./-]+(?:\.py|\.json|\.yaml|/))`", (ROOT / name).read_text()))
+    folders = [ROOT / folder for folder in ("mesh", "tests", "topics", "docs")]
+    there = [f"{path.as_posix()}/" if path.is_dir() else path.as_posix() for one in folders for path in one.rglob("*")]
+    there += [f"{one.as_posix()}/" for one in folders]
+    assert [one for one in sorted(named) if not any(path.endswith(f"/{one}") for path in there)] == []
