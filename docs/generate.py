@@ -23,7 +23,7 @@ UNITS: Final = {"_s": "seconds", "_bytes": "bytes", "_records": "records"}
 """By the last word of a setting's name."""
 
 FORMS: Final = {
-    "broker": "`sqlite://PATH` or `kafka://HOST:PORT[,HOST:PORT]`",
+    "broker": "URL",
     "partitions": "partitions",
     "task_partitions": "partitions",
     "replicas": "copies",

@@ -116,13 +116,13 @@ class Settings(BaseSettings):
     )
 
     broker: str = "sqlite://.mesh/mesh.db"
-    """Where everything is kept: see `parse_broker_url`."""
+    """Where everything is kept: `sqlite://PATH`, or `kafka://HOST:PORT[,HOST:PORT]`."""
     topic_prefix: TopicPrefix = defaults.TOPIC_PREFIX
     """Before every topic and group; words that end in dots, so that several meshes can share a cluster."""
     partitions: int = Field(defaults.PARTITIONS, ge=1, le=4096)
-    """Of inbox, results and log, in [1, 4096]. Recorded in the log at the first start and fixed from then on."""
+    """Partitions of inbox, results and log. Recorded in the log at the first start and fixed from then on."""
     task_partitions: int = Field(defaults.TASK_PARTITIONS, ge=1, le=4096)
-    """Of each agent's task topic: how many replicas of an agent can share its work."""
+    """Partitions of each agent's task topic: how many replicas of an agent can share its work."""
     replicas: int = Field(defaults.REPLICAS, ge=1, le=32)
     """Copies of each topic on Kafka; 3 in production."""
 
