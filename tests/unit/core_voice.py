@@ -4,8 +4,12 @@ For those who change the core, and must see every field that moves.
 """
 
 from collections.abc import Callable
+from typing import Final
+
+import msgspec
 
 from mesh.core import inputs as inp
+from mesh.core.calls import Caller
 from mesh.core.crossings import Crossing, crossing_id
 from mesh.core.effects import (
     AskApproval,
@@ -17,9 +21,32 @@ from mesh.core.effects import (
     SendReceipt,
     SendTask,
 )
-from mesh.core.events import Event
-from mesh.testing.transcript.fields import fields_of, schedule_words
-from mesh.testing.transcript.writer import as_json
+from mesh.core.events import CallFailed, CallSucceeded, Event, UsageReported, WorkflowEnded
+from mesh.core.schedules import Schedule
+from mesh.core.state import KeptEvent
+from mesh.inspection.wording.built_in import schedule_words
+from mesh.inspection.wording.phrases import as_json
+
+UNSAID = frozenset(
+    {
+        "agent_instance",
+        "agent_version",
+        "caller",
+        "closed_retention_s",
+        "cloud_event",
+        "digest",
+        "duration_ms",
+        "payload_schema",
+        "step",
+        "task_id",
+        "trace_id",
+        "traceparent",
+        "usage",
+    }
+)
+"""Fields that say nothing to the reader of a transcript, or that another line says."""
+_SAYS_USAGE: Final = (CallFailed, CallSucceeded, UsageReported, WorkflowEnded)
+"""Events between workflows: what one of them has taken is told to the other."""
 
 
 def input_line(given: inp.Input, at: Callable[[int], str]) -> str:
@@ -103,3 +130,32 @@ def effect_line(effect: Effect) -> str:
             return f"dead letter: {effect.parked.code}, {effect.parked.message}"
         case SendInput():
             return f"record {effect.input.source_offset} to {effect.input.workflow_id}: {crossing_id(effect.input)}"
+
+
+def fields_of(event: Event, at: Callable[[int], str]) -> str:
+    """What says something: neither empty nor what it is by default."""
+    parts = []
+    for field in msgspec.structs.fields(event):
+        name, value = field.name, getattr(event, field.name)
+        if isinstance(value, KeptEvent):
+            value = value.cloud_event
+        if isinstance(value, Caller):
+            value = value.task_id
+        if isinstance(value, Schedule):
+            value = schedule_words(value)
+        if (
+            (name in UNSAID and not (name == "usage" and isinstance(event, _SAYS_USAGE)))
+            or value in ("", None)
+            or value is False
+            or value == field.default
+        ):
+            continue
+        shown = (
+            at(value)
+            if name.endswith("_at_ms") or name == "since_ms"
+            else value
+            if isinstance(value, str)
+            else as_json(value)
+        )
+        parts.append(f"{name.removesuffix('_ms')}: {shown}")
+    return " | ".join(parts)

@@ -11,7 +11,7 @@ from transcript import Transcript
 
 from mesh.cli.text.events import describe
 from mesh.core.events import BudgetRaised, Cause, CompensationStarted, Decision, Event
-from mesh.testing.transcript.phrases import lasting
+from mesh.inspection.wording.phrases import lasting
 from mesh.testing.transcript.words import Told, Words
 
 
@@ -30,7 +30,9 @@ def test_every_event_has_words_and_none_is_told_by_its_fields(name: str) -> None
     for decision, (heading, body) in told(name):
         assert heading
         names = tuple(plain_name(event) for event in decision.events)
-        assert not [line for line in body if line.startswith(names)], "give the event a phrase in `words.py`"
+        assert not [line for line in body if line.startswith(names)], (
+            "give the event its words in `mesh/inspection/wording`"
+        )
 
 
 def test_how_long_something_was_waited_for_is_not_told() -> None:

@@ -20,7 +20,8 @@ from mesh.codec.times import parse_rfc3339
 from mesh.errors import NotFound
 from mesh.inspection.replay import read_runs, replay_runs
 from mesh.inspection.route_versions import Change, changes
-from mesh.inspection.what_if import Difference, Fact, Rehearsal
+from mesh.inspection.what_if import Difference, Rehearsal
+from mesh.inspection.wording.facts import fact_words
 from mesh.routes.expressions.paths import path_text
 from mesh.routes.problems import seconds_of
 from mesh.routes.values import LONGEST_S
@@ -28,23 +29,6 @@ from mesh.routes.values import LONGEST_S
 STYLES: Final = {"same": "green", "differs": "yellow", "unknown": "dim"}
 ORDER: Final = ("differs", "unknown", "same")
 COUNTED: Final = {"differs": "{} would go otherwise", "unknown": "{} unknown", "same": "{} the same"}
-SAID: Final = {
-    "dispatched": "dispatched to {agent}",
-    "called": "called route {route}",
-    "asked": "asked {role}",
-    "handed over": "handed over to {to}",
-    "waits": "waits for {for}",
-    "received": "received event {event[id]}",
-    "emitted": "emitted {type}",
-    "asks for its alias": "asked for alias {alias}",
-    "goes without its alias": "went on without its alias",
-    "round": "round {round}",
-    "all items done": "all items done, {failed} failed",
-    "undoing": "undone, then {status}",
-    "started": "workflow {workflow}",
-    "not started": "not started: {reason}",
-}
-"""Of facts that need more than their own word."""
 SHOWN: Final = 60  # characters of a value
 
 
@@ -173,7 +157,7 @@ def difference_words(one: Difference) -> str:
         ]
         more = f" and {counted(len(found) - 1, 'more change')}" if len(found) > 1 else ""
         return f"{where}{one.after.what}, {_change(found[0])}{more}" if found else f"{where}{one.after.what}"
-    return f"{where}{_fact(one.before)} -> {_fact(one.after)}"
+    return f"{where}{fact_words(one.before)} -> {fact_words(one.after)}"
 
 
 def _change(change: Change) -> str:
@@ -185,17 +169,6 @@ def _change(change: Change) -> str:
             return f"{where} left out: {_value(change.before)}"
         case "changed":
             return f"{where} {_value(change.before)} -> {_value(change.after)}"
-
-
-def _fact(fact: Fact | None) -> str:
-    if fact is None:
-        return "nothing"
-    said = SAID.get(fact.what, "{what}").format(what=fact.what, **fact.detail)
-    if fact.detail.get("attempt", 1) > 1:
-        return f"{said}, attempt {fact.detail['attempt']}"
-    if "by" in fact.detail:
-        return f"{said} by {fact.detail['by']}"
-    return f"{said} ({fact.detail['kind']})" if "kind" in fact.detail else said
 
 
 def _value(value: Any) -> str:

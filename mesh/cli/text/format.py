@@ -9,40 +9,26 @@ approver is about to approve.
 
 import re
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from mesh.codec.times import rfc3339
 from mesh.errors import NotFound, OperatorError
+from mesh.inspection.wording import phrases
 
-SECOND_MS: Final = 1_000
-MINUTE_MS: Final = 60 * SECOND_MS
-HOUR_MS: Final = 60 * MINUTE_MS
-DAY_MS: Final = 24 * HOUR_MS
+# said alike in timelines and transcripts
+clock_time = phrases.clock_time
+counted = phrases.counted
+duration = phrases.duration
 
 # Control characters but line feed and tab, and those that turn the direction of text (Unicode TR
 # 36, 2.8).
 _HIDDEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
 
 
-def duration(ms: float) -> str:
-    """`180 ms`, `4.2 s`, `14 min`, `3 h 5 min`, `2 d 4 h`: two units at the most."""
-    whole = int(ms)
-    if whole < SECOND_MS:
-        return f"{whole} ms"
-    if whole < MINUTE_MS:
-        return f"{whole // 100 / 10:.1f} s" if whole < 10 * SECOND_MS else f"{whole // SECOND_MS} s"
-    if whole < HOUR_MS:
-        return f"{whole // MINUTE_MS} min"
-    large, small = (("d", DAY_MS), ("h", HOUR_MS)) if whole >= DAY_MS else (("h", HOUR_MS), ("min", MINUTE_MS))
-    rest = whole % large[1] // small[1]
-    return f"{whole // large[1]} {large[0]}" + (f" {rest} {small[0]}" if rest else "")
-
-
 def ago(at_ms: int, now_ms: int) -> str:
     """`14 min ago`; `now` within a second."""
     passed = now_ms - at_ms
-    return "now" if passed < SECOND_MS else f"{duration(passed)} ago"
+    return "now" if passed < phrases.SECOND_MS else f"{duration(passed)} ago"
 
 
 def until(at_ms: int | None, now_ms: int) -> str:
@@ -53,21 +39,9 @@ def until(at_ms: int | None, now_ms: int) -> str:
     return f"in {duration(left)}" if left >= 0 else f"{duration(-left)} over"
 
 
-def clock_time(at_ms: int, now_ms: int) -> str:
-    """Local time; with its date where that is not today's."""
-    at, now = (datetime.fromtimestamp(ms / 1_000, UTC).astimezone() for ms in (at_ms, now_ms))
-    day = "" if at.date() == now.date() else f"{at:%Y-%m-%d} "
-    return f"{day}{at:%H:%M:%S}.{at.microsecond // 1000:03d}"
-
-
 def rfc3339_or_none(at_ms: int | None) -> str | None:
     """For JSON output."""
     return None if at_ms is None else rfc3339(at_ms)
-
-
-def counted(count: int, noun: str) -> str:
-    """`1 event`, `12,000 events`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def printable(text: str) -> str:

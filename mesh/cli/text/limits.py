@@ -1,34 +1,10 @@
-"""Limits for people: the lines of their events, why a step is queued, and how a limiter stands.
-
-Text alone; `timeline` gives it its place.
-"""
+"""Limits for people: why a step is queued, and how a limiter stands."""
 
 from collections.abc import Iterator, Mapping
 
 from mesh.core.amounts import as_number
-from mesh.core.events import Event, SlotFreed, SlotGranted, SlotQueued, SlotRefused, SlotReleased, SlotRequested
 from mesh.core.limits import Limiter, limiter_name
 from mesh.core.state import Workflow
-
-
-def told(event: Event) -> tuple[str, str, str] | None:
-    """Step, what and why of an event of slots; None of any other."""
-    match event:
-        case SlotRequested():
-            return event.step, f"queued for limit {limiter_name(event.limit)}", event.reason
-        case SlotReleased():
-            return event.step, f"slot of limit {limiter_name(event.limit)} given back", ""
-        case SlotQueued():
-            priority = f", priority {as_number(event.priority)}" if event.priority else ""
-            return "", f"{event.task_id}/{event.attempt} wants a slot{priority}", ""
-        case SlotGranted():
-            return "", f"slot granted to {event.task_id}/{event.attempt}", ""
-        case SlotFreed():
-            return "", f"slot given back by {event.task_id}/{event.attempt}", ""
-        case SlotRefused():
-            return "", f"{event.task_id}/{event.attempt} gets no slot", event.message
-        case _:
-            return None
 
 
 def why_queued(workflow: Workflow, place: str, limiters: Mapping[str, Workflow]) -> str:

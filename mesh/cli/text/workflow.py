@@ -10,13 +10,13 @@ from typing import Final
 from rich.text import Text
 
 from mesh.cli.text import limits
-from mesh.cli.text.built_in import plan_words
-from mesh.cli.text.events import BAD, END_STYLES, PEOPLE, STEP_STYLES, event_name
+from mesh.cli.text.events import BAD, END_STYLES, PEOPLE, STEP_STYLES
 from mesh.cli.text.format import ago, clock_time, duration, one_line, printable, until
 from mesh.cli.text.items import NAMED
 from mesh.core import ids
 from mesh.core.evolve.budget import unended
-from mesh.core.state import FINISHED, Fan, KeptEvent, StepState, Workflow
+from mesh.core.state import FINISHED, Fan, KeptEvent, Plan, StepState, Workflow
+from mesh.inspection.wording.phrases import event_name
 
 # nothing is awaited there: it is settled, or its needs are not
 _ASIDE: Final = frozenset({*FINISHED, "again"})
@@ -163,3 +163,10 @@ def _said(step: StepState, now_ms: int) -> str:
             return f" for {waited}: {step.incident.kind}: {step.incident.message}"
         case _:
             return ""
+
+
+def plan_words(plan: Plan, now_ms: int) -> str:
+    """When a schedule starts its route next."""
+    return (
+        f"next start {until(plan.next_at_ms, now_ms)}" if plan.next_at_ms is not None else "starts at no time any more"
+    )

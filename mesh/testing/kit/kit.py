@@ -38,6 +38,7 @@ from mesh.core.matching import RouteIndex
 from mesh.core.route import Route
 from mesh.core.state import Workflow
 from mesh.errors import MalformedRecord, RouteInvalid
+from mesh.inspection.wording.phrases import as_json, event_words
 from mesh.routes.compiler import compile_route
 from mesh.routes.problems import RouteRefused
 from mesh.testing.kit.cast import PlayedAgent, PlayedPerson
@@ -48,8 +49,7 @@ from mesh.testing.kit.golden import compare
 from mesh.testing.kit.run import Run, is_moving, is_stuck
 from mesh.testing.kit.scripts import Answers
 from mesh.testing.kit.stage import Heard, Stage
-from mesh.testing.transcript import Writer, as_json, steps_of
-from mesh.testing.transcript.phrases import event_words
+from mesh.testing.transcript import Writer, steps_of
 from mesh.testing.transcript.words import Words
 
 __tracebackhide__ = is_for_the_test

@@ -8,10 +8,10 @@ from mesh.codec.commands import encode_command
 from mesh.core.events import CommandRefused
 from mesh.core.inputs import Command
 from mesh.core.state import StepState, Workflow
+from mesh.inspection.wording.phrases import lasting
 from mesh.testing.kit.cast import Question
 from mesh.testing.kit.errors import KitError, Refused, StandsStill, is_for_the_test, unknown
 from mesh.testing.kit.scripts import Answer
-from mesh.testing.transcript.phrases import lasting
 
 if TYPE_CHECKING:
     from mesh.testing.kit.kit import MeshKit

@@ -1,6 +1,7 @@
 """What came in, in words: the heading of each decision, by its cause."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from mesh.core.calls import Caller
 from mesh.core.events import (
@@ -21,9 +22,14 @@ from mesh.core.events import (
     WorkflowStarted,
 )
 from mesh.core.ids import attempt_id
-from mesh.testing.transcript.phrases import event_words, short, step_words
-from mesh.testing.transcript.words_of_slots import slot_heading
-from mesh.testing.transcript.writer import as_json
+from mesh.inspection.wording.phrases import as_json, event_words, short, step_words
+
+_OF_SLOTS: Final = {
+    "slot_wanted": "{who} wants a slot",
+    "slot_given": "{who} has been granted a slot",
+    "slot_returned": "{who} gives its slot back",
+    "slot_denied": "{who} can't be given a slot",
+}
 
 
 def heading(decision: Decision, agents: Mapping[str, str]) -> str:
@@ -48,7 +54,7 @@ def heading(decision: Decision, agents: Mapping[str, str]) -> str:
         case "schedule" | "scheduled_start" | "claim" | "claim_answered" | "alias_released" | "forwarded_event":
             return _built_in_heading(decision)
         case "slot_wanted" | "slot_given" | "slot_returned" | "slot_denied":
-            return slot_heading(cause.kind, cause.id)
+            return _OF_SLOTS[cause.kind].format(who=step_words(cause.id.rpartition("/")[0]))
         case "undeliverable":
             return f"what could not be sent: {short(cause.id)}"
         case _:

@@ -3,11 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import orjson
-from msgspec import to_builtins
-
 from mesh.core.route import Route
 from mesh.core.state import Workflow
+from mesh.inspection.wording.phrases import as_json
 
 _LINES_OF_ITS_OWN = frozenset({"route", "on", "key", "steps"})
 
@@ -64,10 +62,6 @@ def steps_of(route: Route) -> Iterator[tuple[str, Any]]:
     """The definition's steps, then what else it says."""
     yield from route.definition["steps"].items()
     yield from ((key, value) for key, value in route.definition.items() if key not in _LINES_OF_ITS_OWN)
-
-
-def as_json(value: Any) -> str:
-    return orjson.dumps(value, default=to_builtins).decode()
 
 
 def since(ms: int) -> str:

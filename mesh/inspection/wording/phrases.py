@@ -1,10 +1,18 @@
-"""The phrases that the words of a transcript share: durations, CloudEvents, and what ids say."""
+"""The phrases that all words share: durations, times, counts, CloudEvents, and what ids say."""
 
 import re
+from datetime import UTC, datetime
 from typing import Any, Final
 
+import orjson
+from msgspec import to_builtins
+
 from mesh.core.ids import parse_step_id
-from mesh.testing.transcript.writer import as_json
+
+SECOND_MS: Final = 1_000
+MINUTE_MS: Final = 60 * SECOND_MS
+HOUR_MS: Final = 60 * MINUTE_MS
+DAY_MS: Final = 24 * HOUR_MS
 
 _WORD: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _WAITED: Final = re.compile(r"\b(?:after|in|for) [0-9.]+ s\b")
@@ -17,6 +25,11 @@ def event_words(event: dict[str, Any]) -> str:
     """A CloudEvent in a line."""
     subject = f" {event['subject']}" if event.get("subject") else ""
     return f"event {event['id']}, {event['type']}{subject}: {as_json(event.get('data'))}"
+
+
+def event_name(cloud_event: dict[str, Any]) -> str:
+    """`event o1 (com.shop.paid)`."""
+    return f"event {cloud_event.get('id', '')} ({cloud_event.get('type', '')})"
 
 
 def step_words(task_id: str) -> str:
@@ -57,3 +70,33 @@ def lasting(ms: float) -> str:
         if count:
             parts.append(f"{count}{unit}")
     return " ".join(parts + ([f"{left}s"] if left else []))
+
+
+def duration(ms: float) -> str:
+    """`180 ms`, `4.2 s`, `14 min`, `3 h 5 min`, `2 d 4 h`: two units at the most."""
+    whole = int(ms)
+    if whole < SECOND_MS:
+        return f"{whole} ms"
+    if whole < MINUTE_MS:
+        return f"{whole // 100 / 10:.1f} s" if whole < 10 * SECOND_MS else f"{whole // SECOND_MS} s"
+    if whole < HOUR_MS:
+        return f"{whole // MINUTE_MS} min"
+    large, small = (("d", DAY_MS), ("h", HOUR_MS)) if whole >= DAY_MS else (("h", HOUR_MS), ("min", MINUTE_MS))
+    rest = whole % large[1] // small[1]
+    return f"{whole // large[1]} {large[0]}" + (f" {rest} {small[0]}" if rest else "")
+
+
+def clock_time(at_ms: int, now_ms: int) -> str:
+    """Local time; with its date where that is not today's."""
+    at, now = (datetime.fromtimestamp(ms / 1_000, UTC).astimezone() for ms in (at_ms, now_ms))
+    day = "" if at.date() == now.date() else f"{at:%Y-%m-%d} "
+    return f"{day}{at:%H:%M:%S}.{at.microsecond // 1000:03d}"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 event`, `12,000 events`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def as_json(value: Any) -> str:
+    return orjson.dumps(value, default=to_builtins).decode()

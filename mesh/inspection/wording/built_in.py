@@ -1,0 +1,56 @@
+"""Schedules and aliases, and what workflows have to do with them."""
+
+from mesh.core import events as ev
+from mesh.core.schedules import Schedule
+from mesh.inspection.wording.phrases import event_words
+from mesh.inspection.wording.said import Said
+
+
+def words_of(event: ev.Event, decision: ev.Decision) -> Said | None:  # noqa: ARG001 - as the other nouns'
+    return _of_an_alias(event) or _of_a_schedule(event)
+
+
+def _of_an_alias(event: ev.Event) -> Said | None:
+    match event:
+        case ev.AliasSought():
+            told = f"-> {event.step} asks for its alias {event.alias}"
+            return Said(event.step, f"asks for {event.alias}", "work", told=told)
+        case ev.AliasGranted():
+            return Said(event.step, f"is found by {event.alias}", "work", told=f"{event.step} has its alias")
+        case ev.AliasWaived():
+            told = f"{event.step} goes on without its alias: {event.reason}"
+            return Said(event.step, "goes on without its alias", "people", event.reason, told)
+        case ev.AliasReturned():
+            return Said("", f"gives {event.alias} back", "work", told=f"-> the alias {event.alias} is given back")
+        case ev.AliasBound():
+            holder = event.claimant.workflow_id
+            return Said("", f"the alias of {holder}", "work", told=f"-> it is the alias of {holder} now")
+        case ev.AliasRefused():
+            holder = event.claimant.workflow_id
+            return Said(
+                "", f"refused to {holder}", "people", event.message, f"-> {holder} can't have it: {event.message}"
+            )
+        case ev.EventRedirected():
+            came = event.kept.cloud_event
+            told = f"-> {event_words(came)}, on to {event.to}"
+            return Said("", f"event {came['id']} goes on to {event.to}", "work", told=told)
+        case _:
+            return None
+
+
+def _of_a_schedule(event: ev.Event) -> Said | None:
+    match event:
+        case ev.ScheduleChanged():
+            schedule = event.schedule
+            what = f"{schedule.cron}, {schedule.timezone}" if schedule else "starts at no time any more"
+            told = f"{event.route} starts {schedule_words(schedule)}"
+            return Said("", what, "work", f"rules {event.digest[7:19]}, told by {event.by}", told)
+        case ev.ScheduleFired():
+            told = f"-> start of {event.route}, for {event.key}"
+            return Said("", f"starts {event.route}:{event.key}", "work", told=told)
+        case _:
+            return None
+
+
+def schedule_words(schedule: Schedule | None) -> str:
+    return f"{schedule.cron} ({schedule.timezone})" if schedule is not None else "at no time"

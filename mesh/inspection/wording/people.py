@@ -1,0 +1,55 @@
+"""People: questions and answers, commands of operators, and what needs one."""
+
+from mesh.core import events as ev
+from mesh.inspection.wording.phrases import as_json, lasting, timeless
+from mesh.inspection.wording.said import Said, Tone
+
+
+def words_of(event: ev.Event, decision: ev.Decision) -> Said | None:
+    match event:
+        case ev.ApprovalRequested():
+            again = f", round {event.round}" if event.round > 1 else ""
+            what = f"asks role {event.role}{again}: {event.question}"
+            asked = f"{event.question} {as_json(event.payload)} ({_terms(event, decision)})"
+            told = f"-> question {event.step} to {event.role}: {asked}"
+            return Said(event.step, what, "people", event.reason, told, (("payload", event.payload),))
+        case ev.ApprovalClosed():
+            return _closed(event)
+        case ev.ApprovalWithdrawn():
+            told = f"-> question {event.step} is withdrawn: {event.reason}"
+            return Said(event.step, "question withdrawn", "quiet", event.reason, told)
+        case ev.AnswerRefused():
+            told = _refused(event.by, event.code, event.message)
+            return Said("", f"answer refused ({event.code})", "people", f"{event.message} (by {event.by})", told)
+        case ev.CommandAccepted():
+            return Said("", f"{event.command} by {event.by}", "work", event.reason)
+        case ev.CommandRefused():
+            told = _refused(event.by, event.code, event.message)
+            return Said("", f"{event.command} refused ({event.code})", "people", event.message, told)
+        case ev.IncidentRaised():
+            told = f"! {event.step} needs an operator: {timeless(event.message)}"
+            return Said(event.step, f"incident: {event.kind}", "bad", event.message, told)
+        case ev.IncidentResolved():
+            told = f"{event.step} goes on: {event.action} by {event.by}"
+            return Said(event.step, f"incident resolved: {event.action}", "good", f"by {event.by}", told)
+        case _:
+            return None
+
+
+def _closed(event: ev.ApprovalClosed) -> Said:
+    edited = ", with an edit" if event.edited else ""
+    by = "by its deadline" if event.expired else f"by {event.by} (unverified)"
+    told = f"{event.step} is {event.verdict}: {event.reason}" if event.expired else ""
+    tone: Tone = "good" if event.verdict == "approved" else "people"
+    what = f"{event.verdict} {by}{edited}"
+    return Said(event.step, what, tone, event.reason, told, (("payload", event.payload),))
+
+
+def _terms(event: ev.ApprovalRequested, decision: ev.Decision) -> str:
+    if event.deadline_at_ms is None:
+        return f"{event.reason}; no deadline"
+    return f"{event.reason}; {lasting(event.deadline_at_ms - decision.at_ms)} to answer, else {event.on_expiry}"
+
+
+def _refused(by: str, code: str, message: str) -> str:
+    return f"-> {by or 'nobody'} is told: refused ({code}), {message}"
