@@ -1,11 +1,13 @@
-"""`mesh agents`: which agents there are, who is alive, and who is registered for which capability."""
+"""`mesh agents list | show | forget`: which agents there are, who is alive, and who is registered for which capability."""
 
 import click
 from rich.table import Table
 from rich.text import Text
 
+from mesh.cli.choice import among_ids, pick
+from mesh.cli.grammar import NounGroup
 from mesh.cli.session import Session, mesh_command
-from mesh.cli.text.format import ago, printable
+from mesh.cli.text.format import ago, printable, readable
 from mesh.codec.cards import withdraw_registration
 from mesh.codec.times import rfc3339
 from mesh.errors import BrokerUnavailable, NotFound, OperatorError
@@ -14,17 +16,20 @@ from mesh.inspection.read_model import queries
 from mesh.inspection.read_model.queries import CardRow
 
 
-@click.group(short_help="List agents and who is alive.", invoke_without_command=True)
+@click.group(cls=NounGroup, short_help="List agents and who is alive.")
+def agents() -> None:
+    """Agents: who is alive, and who is registered for which capability. Without a verb: list."""
+
+
+@agents.command("list", short_help="List agents and who is alive.")
 @click.option("--schemas", is_flag=True, help="With --json: the input and output schemas too.")
 @mesh_command
-def agents(session: Session, *, schemas: bool) -> None:
+def list_agents(session: Session, *, schemas: bool) -> None:
     """List agents: replicas, versions, capabilities, tasks that wait.
 
     A replica is alive while it renews its card; an agent that is registered for a capability gets
     tasks whether or not one is.
     """
-    if click.get_current_context().invoked_subcommand is not None:
-        return
     found, cards = session.run(_read(session))
     now_ms = session.now_ms()
     if session.as_json:
@@ -35,12 +40,30 @@ def agents(session: Session, *, schemas: bool) -> None:
         session.show(table(found, cards, now_ms))
 
 
-@agents.command()
-@click.argument("name")
+@agents.command("show", short_help="Show one agent: its replicas and their schemas.")
+@click.argument("name", metavar="NAME")
+@mesh_command
+def show_agent(session: Session, *, name: str) -> None:
+    """Show the agent NAME (or any part that fits only one): its replicas, what it can do, what it
+    takes and gives.
+    """
+    found, cards = session.run(_read(session))
+    names = among_ids([one.name for one in found], what="agent", whats="agents", where="mesh agents list")
+    chosen = pick(session, name, names, changes=False)
+    [agent] = [one for one in found if one.name == chosen]
+    document = _document(agent, cards, session.now_ms(), schemas=True)
+    if session.as_json:
+        session.emit(document)
+    else:
+        session.show(table((agent,), cards, session.now_ms()), "", Text(readable(document["replicas"])))
+
+
+@agents.command("forget", short_help="Withdraw the registration of an agent that is gone for good.")
+@click.argument("name", metavar="NAME")
 @mesh_command
 def forget(session: Session, *, name: str) -> None:
     """Withdraw the registration of the agent NAME: it is chosen for no capability any more, until a
-    process of it starts again.
+    process of it starts again. NAME is its whole name.
     """
     session.run(_forget(session, name))
     if session.as_json:

@@ -6,13 +6,15 @@ else. Errors of the mesh end here, as one line and an exit code.
 
 import importlib
 import json
-import sys
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
 from mesh.cli.exit_codes import INTERRUPTED, exit_code_of
 from mesh.errors import MeshError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 class Entry(NamedTuple):
@@ -21,56 +23,63 @@ class Entry(NamedTuple):
 
 
 SECTIONS: Final[dict[str, dict[str, Entry]]] = {
-    "First": {
+    "To begin": {
         "demo": Entry("mesh.cli.demo.command:demo", "Watch a mesh work, and answer its questions."),
+        "completion": Entry(
+            "mesh.cli.completion:completion", "Print the script that makes your shell complete `mesh`."
+        ),
     },
-    "Upstream": {
+    "For those who send events": {
         "publish": Entry("mesh.cli.publish:publish", "Publish events."),
-        "event": Entry("mesh.cli.event:event", "Tell what became of an event."),
+        "events": Entry("mesh.cli.events:events", "List events, and tell what became of one."),
         "run": Entry("mesh.cli.run:run", "Start one workflow of a route by hand."),
     },
-    "Approvers": {
-        "approvals": Entry("mesh.cli.approvals.commands:approvals", "List what waits for a person, and answer it."),
-        "approve": Entry("mesh.cli.approvals.commands:approve", "Approve, or approve an edited payload."),
-        "reject": Entry("mesh.cli.approvals.commands:reject", "Reject."),
+    "For those who approve": {
+        "approvals": Entry("mesh.cli.approvals.group:approvals", "List what waits for a person, show it, answer it."),
     },
-    "Operators": {
+    "For operators": {
         "status": Entry("mesh.cli.status:status", "Show the mesh on one screen, and why something is stuck."),
         "workflows": Entry(
-            "mesh.cli.workflows.show:workflows", "List workflows; move them to another version of their rules."
-        ),
-        "workflow": Entry(
-            "mesh.cli.workflows.show:workflow",
-            "Show a workflow's timeline; cancel it; retry, skip or fail its incidents.",
+            "mesh.cli.workflows.show:workflows", "List workflows; show, cancel, repair or migrate them."
         ),
         "agents": Entry("mesh.cli.agents:agents", "List agents and who is alive."),
+        "dlq": Entry("mesh.cli.dlq:dlq", "Look at dead letters."),
+        "topics": Entry("mesh.cli.topics:topics", "List, plan and apply the topics."),
+        "log": Entry("mesh.cli.log:log", "Fold and verify the log."),
+    },
+    "For those who write routes": {
         "routes": Entry(
             "mesh.cli.routes.group:routes", "Check, apply, explain, draw, compare and replay routing rules."
         ),
-        "dlq": Entry("mesh.cli.dlq:dlq", "Look at dead letters."),
-        "topics": Entry("mesh.cli.topics:topics", "Plan and apply the topics."),
-        "log": Entry("mesh.cli.log:log", "Fold and verify the log."),
     },
-    "Services": {
+    "To run services": {
         "dev": Entry("mesh.cli.processes.dev:dev", "Run a whole mesh on this machine."),
         "router": Entry("mesh.cli.processes.services:router", "Run a router."),
         "agent": Entry("mesh.cli.processes.services:agent", "Run agents."),
         "health": Entry("mesh.cli.processes.services:health", "Tell whether the service of this folder is alive."),
     },
 }
+SHORT_FORMS: Final = {
+    "workflow": Entry("mesh.cli.workflows.show:workflow", "mesh workflows show ID; a verb may stand before ID"),
+    "event": Entry("mesh.cli.events:show_event", "mesh events show ID"),
+    "approve": Entry("mesh.cli.approvals.commands:approve", "mesh approvals approve ID"),
+    "reject": Entry("mesh.cli.approvals.commands:reject", "mesh approvals reject ID"),
+}
 COMMANDS: Final = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
+_ALL: Final = COMMANDS | SHORT_FORMS
+_AS_JSON: Final = "mesh.as_json"  # in the context's meta: whether errors are JSON
 
 
 class RootGroup(click.Group):
-    """Loads a command's module when it is asked for, and turns the mesh's errors into a line and an
-    exit code.
+    """Loads a command's module when it is asked for, and turns every error into a line and an exit
+    code.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return list(COMMANDS)
+        return list(_ALL)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
-        entry = COMMANDS.get(cmd_name)
+        entry = _ALL.get(cmd_name)
         if entry is None:
             return None
         module, _, attribute = entry.place.partition(":")
@@ -80,35 +89,75 @@ class RootGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+        if args and not args[0].startswith("-") and args[0] not in _ALL and not ctx.resilient_parsing:
             from difflib import get_close_matches  # noqa: PLC0415 - only for a mistyped command
 
-            close = get_close_matches(args[0], COMMANDS, n=1)
+            close = get_close_matches(args[0], _ALL, n=1)
             hint = f"; did you mean `mesh {close[0]}`?" if close else "; `mesh --help` lists them"
             ctx.fail(f"there is no command {args[0]!r}{hint}")
         return super().resolve_command(ctx, args)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list["CompletionItem"]:
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - only when a shell asks
+
+        # from the list above: click's own would load every command's module
+        found = [CompletionItem(name, help=entry.help) for name, entry in _ALL.items() if name.startswith(incomplete)]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
-        for title, section in SECTIONS.items():
+        for title, section in {**SECTIONS, "Short forms": SHORT_FORMS}.items():
             with formatter.section(title):
                 formatter.write_dl([(name.ljust(10), entry.help) for name, entry in section.items()])
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        as_json = "--json" in args
+        try:
+            ctx = super().make_context(info_name, args, parent, **extra)
+        except click.ClickException as error:
+            if not as_json:
+                raise
+            _report_usage(error)
+            raise click.exceptions.Exit(error.exit_code) from error
+        ctx.meta[_AS_JSON] = as_json
+        return ctx
+
     def invoke(self, ctx: click.Context) -> Any:
+        as_json = ctx.meta[_AS_JSON]
         try:
             return super().invoke(ctx)
         except (MeshError, TimeoutError) as error:
-            _report(error, as_json="--json" in sys.argv)
+            _report(error, as_json=as_json)
             ctx.exit(exit_code_of(error))
-        except KeyboardInterrupt:
+        except click.ClickException as error:
+            if not as_json:
+                raise
+            _report_usage(error)
+            ctx.exit(error.exit_code)
+        except (KeyboardInterrupt, click.Abort):
             ctx.exit(INTERRUPTED)
+
+
+def _echo_json(kind: str, message: str, exit_code: int) -> None:
+    body = {"kind": kind, "message": message, "exit_code": exit_code}
+    click.echo(json.dumps({"error": body}), err=True)
+
+
+def _report_usage(error: click.ClickException) -> None:
+    """A mistake on the command line, as one line of JSON."""
+    kind = "UsageError" if isinstance(error, click.UsageError) else type(error).__name__
+    _echo_json(kind, error.format_message(), error.exit_code)
 
 
 def _report(error: MeshError | TimeoutError, *, as_json: bool) -> None:
     if as_json:
-        body = {"kind": type(error).__name__, "message": str(error), "exit_code": exit_code_of(error)}
-        click.echo(json.dumps({"error": body}), err=True)
+        _echo_json(type(error).__name__, str(error), exit_code_of(error))
         return
-    click.echo(click.style("error: ", fg="red", bold=True) + str(error), err=True)
+    from mesh.cli.text.format import printable  # noqa: PLC0415 - only for an error
+
+    # an id or a message from outside must not be able to move the cursor
+    click.echo(click.style("error: ", fg="red", bold=True) + printable(str(error)), err=True)
 
 
 @click.group(cls=RootGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -116,6 +165,9 @@ def _report(error: MeshError | TimeoutError, *, as_json: bool) -> None:
 def mesh() -> None:
     """Events in, work by agents, pauses for people: a mesh over a message broker.
 
-    Where the broker is: --broker, or MESH_BROKER (sqlite://.mesh/mesh.db by default). Every command
-    takes --json.
+    A command is a noun, then a verb: `mesh workflows show ID`. A noun alone lists. Every command has
+    --help.
+
+    The broker is the one of --broker, or of MESH_BROKER (sqlite://.mesh/mesh.db by default). With
+    --json every command prints JSON, its errors too.
     """

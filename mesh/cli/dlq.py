@@ -7,54 +7,62 @@ import click
 from rich.table import Table
 from rich.text import Text
 
+from mesh.cli.choice import Among, pick
+from mesh.cli.grammar import NounGroup
+from mesh.cli.options import page_document, page_size, paged, tell_rest
 from mesh.cli.session import Session, mesh_command
-from mesh.cli.text.format import ago, one_line, pick, printable, readable
+from mesh.cli.text.format import ago, one_line, printable, readable
 from mesh.codec.dead_letters import DeadLetter, decode_dead_letter
 from mesh.codec.times import rfc3339
 from mesh.errors import MalformedRecord, NotFound
 from mesh.inspection.event_status import read_record
-from mesh.inspection.read_model import queries
+from mesh.inspection.read_model import ReadModel, queries
+from mesh.inspection.read_model.pages import Found, Page
 from mesh.inspection.read_model.queries import DeadLetterRow
 from mesh.ports import Record, TopicPartition
 
 
-@click.group(short_help="Look at dead letters.")
+@click.group(cls=NounGroup, short_help="Look at dead letters.")
 def dlq() -> None:
-    """Records that could not be processed, with their reason and their original bytes."""
+    """Dead letters: records that could not be processed, with their reason and their original bytes.
+
+    Without a verb: list.
+    """
 
 
-@dlq.command(name="list")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@dlq.command("list", short_help="List dead letters, the last first.")
+@paged
 @click.option("--code", metavar="REASON", help="Only these, such as unclaimed: events that no step waited for.")
 @mesh_command
-def list_(session: Session, *, limit: int, code: str | None) -> None:
+def list_letters(session: Session, *, limit: int | None, after: str | None, code: str | None) -> None:
     """List dead letters, the last first."""
-    rows, total = session.run(_list(session, limit, code))
+    page = session.run(_list(session, limit, after, code))
     if session.as_json:
-        session.emit({"dead_letters": [_row(row) for row in rows], "total": total})
+        session.emit(page_document("dead_letters", [_row(row) for row in page], page))
         return
-    if not rows:
-        session.show("No dead letters." if code is None else "No such dead letters.")
+    if not page:
+        session.show(
+            "No more dead letters." if page.total else "No dead letters." if code is None else "No such dead letters."
+        )
         return
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
     for name in ("ID", "WHEN", "FROM", "REASON", "MESSAGE"):
         table.add_column(name, overflow="fold", no_wrap=name != "MESSAGE")
-    for row in rows:
+    for row in page:
         place = f"{row.topic}/{row.source_partition}/{row.source_offset}" if row.topic else "unknown"
         when = ago(row.at_ms, session.now_ms())
         table.add_row(Text(row.id, style="bold"), when, place, Text(row.code, style="red"), one_line(row.message, 300))
     session.show(table)
-    if total > len(rows):
-        session.note(f"{total - len(rows)} older ones; --limit shows more")
+    tell_rest(session, page)
     session.note("the original bytes of one: mesh dlq show ID")
 
 
-async def _list(session: Session, limit: int, code: str | None) -> tuple[list[DeadLetterRow], int]:
+async def _list(session: Session, limit: int | None, after: str | None, code: str | None) -> Page[DeadLetterRow]:
     async with session.model() as (_, model):
-        return queries.dead_letters(model.db, code=code, limit=limit), queries.count_dead_letters(model.db, code=code)
+        return queries.dead_letters(model.db, code=code, limit=page_size(session, limit), after=after)
 
 
-@dlq.command()
+@dlq.command("show", short_help="Show one dead letter, with its original bytes.")
 @click.argument("letter_id", metavar="ID")
 @click.option("--raw", is_flag=True, help="Write the original value's bytes to standard output, and nothing else.")
 @mesh_command
@@ -77,15 +85,37 @@ def show(session: Session, *, letter_id: str, raw: bool) -> None:
 
 async def _read(session: Session, letter_id: str) -> Record:
     async with session.model() as (broker, model):
-        rows = queries.dead_letters(model.db, limit=100_000)
-        by_name = {row.id: row for row in rows}
-        for row in reversed(rows):
-            by_name[f"{row.topic}/{row.source_partition}/{row.source_offset}"] = row
-        row = by_name[pick(letter_id, list(by_name), what="dead letter", where="mesh dlq list")]
-        record = await read_record(broker, TopicPartition(session.topics.dlq, row.partition), row.offset)
+        name = pick(session, letter_id, _among(model), changes=False)
+        where, offset = _place(name)
+        record = await read_record(broker, TopicPartition(session.topics.dlq, int(where)), offset)
         if record is None:
-            raise NotFound(f"the broker no longer has the dead letter {row.id}: its retention is over")
+            raise NotFound(f"the broker no longer has the dead letter {name}: its retention is over")
         return record
+
+
+def _among(model: ReadModel) -> Among:
+    """By its own place in the dead-letter topic, or the place of the original; else by a part."""
+
+    def whole(given: str) -> str | None:
+        where, offset = _place(given)
+        if where.isascii() and where.isdigit():
+            row = queries.dead_letter(model.db, int(where), offset)
+            return None if row is None else row.id
+        topic, partition = _place(where)
+        found = queries.dead_letters(model.db, source=(topic, partition, offset), limit=1)
+        return found[0].id if found else None
+
+    def containing(part: str, limit: int) -> Found:
+        return queries.dead_letters_containing(model.db, part, limit=limit)
+
+    return Among("dead letter", "dead letters", "mesh dlq list", whole, containing)
+
+
+def _place(text: str) -> tuple[str, int]:
+    """What stands before the last slash, and the number behind it; -1 where none does."""
+    before, _, number = text.rpartition("/")
+    is_number = number.isascii() and number.isdigit() and len(number) < 19  # noqa: PLR2004 - SQLite's integers
+    return before, int(number) if is_number else -1
 
 
 def _show(session: Session, letter: DeadLetter) -> None:
@@ -95,7 +125,7 @@ def _show(session: Session, letter: DeadLetter) -> None:
     by = f"  given up by {letter.component} (group {letter.group}), attempt {letter.attempt}, {ago(letter.failed_at_ms, session.now_ms())}"
     session.show(Text(printable(by), style="dim"))
     if letter.code == "unclaimed":
-        session.show(Text(f"  mesh workflow '{_text(original.key)}'", style="dim"))
+        session.show(Text(f"  mesh workflows show '{_text(original.key)}'", style="dim"))
     session.show(Text("\nkey", style="dim"), Text(_text(original.key)))
     if original.headers:
         session.show(Text("\nheaders", style="dim"))

@@ -3,7 +3,8 @@ workflow comes to.
 """
 
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def log() -> None:
     """The log of decisions: the only truth."""
 
 
-@log.command()
+@log.command(short_help="Fold the whole log, and print each workflow's digest.")
 @click.option(
     "--against",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -71,18 +72,37 @@ async def _fold(session: Session) -> tuple[dict[str, str], int]:
         reader = await broker.reader()
         reader.assign(begins)
         records = 0
-        while any(folds[tp].next_offset < ends[tp] for tp in partitions):
-            batch = await reader.poll(max_records=1_000, timeout_s=SILENCE_S)
-            if not batch:
-                raise BrokerUnavailable(f"{topic} can't be read to its end; is the broker healthy?")
+        heard_at = time.monotonic()
+        while behind := [tp for tp in partitions if folds[tp].next_offset < ends[tp]]:
+            batch = await reader.poll(max_records=1_000, timeout_s=1.0)
+            before = records
             for record in batch:
                 where = TopicPartition(record.topic, record.partition)
                 if record.offset < ends[where]:
                     folds[where].apply(record.offset, decode_log_record(record))
                     records += 1
+            # what is written behind the ends, meanwhile, is no progress
+            if records > before:
+                heard_at = time.monotonic()
+            elif time.monotonic() - heard_at > SILENCE_S:
+                raise BrokerUnavailable(_silent(topic, behind, folds, ends))
         await reader.close()
     states = {name: state for fold in folds.values() for name, state in fold.state.workflows.items()}
     return {name: "sha256:" + sha256(canonical_workflow(states[name])).hexdigest() for name in sorted(states)}, records
+
+
+def _silent(
+    topic: str,
+    behind: Sequence[TopicPartition],
+    folds: Mapping[TopicPartition, PartitionFold],
+    ends: Mapping[TopicPartition, int],
+) -> str:
+    first = behind[0]
+    place = f"partition {first.partition} from offset {folds[first].next_offset} to {ends[first]}"
+    more = f", and {counted(len(behind) - 1, 'more partition')}" if len(behind) > 1 else ""
+    return (
+        f"{topic} can't be read to its end: nothing came for {SILENCE_S:.0f} s of {place}{more}; is the broker healthy?"
+    )
 
 
 def _read_digests(path: Path) -> Mapping[str, str]:

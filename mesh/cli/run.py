@@ -10,6 +10,7 @@ import orjson
 from rich.text import Text
 
 from mesh.cli.exit_codes import FAILED
+from mesh.cli.options import timeout_option
 from mesh.cli.publish import json_option
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import one_line, printable, readable
@@ -30,9 +31,7 @@ from mesh.ports import Broker
 @click.option("--id", "event_id", metavar="ID", help="The event's id; a fresh one without it.")
 @click.option("--subject", metavar="TEXT", help="What it is about.")
 @click.option("--wait", is_flag=True, help="Wait for the workflow's end, and exit with 1 unless it is completed.")
-@click.option(
-    "--timeout", "timeout_s", type=float, default=300.0, show_default=True, metavar="SECONDS", help="With --wait."
-)
+@timeout_option("With --wait: how long to wait for the end.", default_s=300.0)
 @mesh_command
 def run(
     session: Session,

@@ -10,7 +10,7 @@ from mesh.cli.agents import table as agents_table
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import ago, one_line, printable, rfc3339_or_none
 from mesh.codec.times import rfc3339
-from mesh.inspection.mesh_status import MeshStatus, PartitionStatus, assess
+from mesh.inspection.mesh_status import INCIDENTS_SHOWN, MeshStatus, PartitionStatus, assess
 from mesh.inspection.read_model import queries
 from mesh.inspection.read_model.queries import CardRow
 
@@ -35,12 +35,19 @@ SAID = {
 
 
 @click.command(short_help="Show the mesh on one screen, and why something is stuck.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=INCIDENTS_SHOWN,
+    show_default=True,
+    help="With --json: how many incidents to name; all are counted.",
+)
 @mesh_command
-def status(session: Session) -> None:
+def status(session: Session, *, limit: int) -> None:
     """Show the mesh on one screen: routers and partitions, what waits, agents, workflows, and why
     something is stuck.
     """
-    found, cards = session.run(_read(session))
+    found, cards = session.run(_read(session, limit))
     if session.as_json:
         session.emit(_document(found))
         return
@@ -48,10 +55,11 @@ def status(session: Session) -> None:
         session.show(part)
 
 
-async def _read(session: Session) -> tuple[MeshStatus, list[CardRow]]:
+async def _read(session: Session, limit: int) -> tuple[MeshStatus, list[CardRow]]:
     async with session.model() as (broker, model):
         url = session.settings.broker
-        found = await assess(broker, session.topics, model, broker_url=url, now_ms=session.now_ms())
+        now_ms = session.now_ms()
+        found = await assess(broker, session.topics, model, broker_url=url, now_ms=now_ms, incidents_shown=limit)
         return found, queries.cards(model.db)
 
 
@@ -201,6 +209,7 @@ def _document(found: MeshStatus) -> dict[str, object]:
         "steps": found.steps,
         "events": found.events,
         "dead_letters": found.dead_letters,
+        "approvals": found.approvals,
         "oldest_approval": oldest
         and {
             "approval_id": oldest.approval_id,
@@ -218,5 +227,6 @@ def _document(found: MeshStatus) -> dict[str, object]:
             }
             for one in found.incidents
         ],
+        "incidents_total": found.incidents.total,
         "stuck": [{"severity": one.severity, "what": one.what, "next": one.next_step} for one in found.stuck],
     }

@@ -1,18 +1,20 @@
-"""`mesh topics plan|apply`: the broker's topics against their contracts."""
+"""`mesh topics list | plan | apply`: the broker's topics, and their contracts."""
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from rich.table import Table
 from rich.text import Text
 
 from mesh.cli.exit_codes import FAILED
+from mesh.cli.grammar import NounGroup
 from mesh.cli.session import Session, mesh_command
-from mesh.cli.text.format import counted
+from mesh.cli.text.format import counted, printable
 from mesh.codec.route_file import load_routes
 from mesh.core.route import agents_of
-from mesh.ports import TopicSpec
+from mesh.ports import TopicInfo, TopicSpec
 from mesh.services import topic_plan
 from mesh.services.topic_plan import Difference
 
@@ -25,16 +27,47 @@ routes_option = click.option(
     help="Route files and folders: each agent that they name gets a topic (else MESH_ROUTES).",
 )
 agents_option = click.option(
-    "--agent", "agents", multiple=True, metavar="NAME", help="An agent more that gets a topic."
+    "--agent", "agents", multiple=True, metavar="NAME", help="Another agent that gets a topic."
 )
 
 
-@click.group(short_help="Plan and apply the topics.")
+@click.group(cls=NounGroup, short_help="List, plan and apply the topics.")
 def topics() -> None:
-    """Hold the broker's topics to their contracts (topics/topics.yaml)."""
+    """The broker's topics, and their contracts (topics/topics.yaml). Without a verb: list."""
 
 
-@topics.command()
+@topics.command("list", short_help="List the topics of this mesh.")
+@mesh_command
+def list_topics(session: Session) -> None:
+    """List the topics of this mesh that are on the broker: those that begin with its prefix."""
+    found = session.run(_list(session))
+    if session.as_json:
+        session.emit({"topics": found, "total": len(found)})
+    elif not found:
+        session.show(
+            f"No topic begins with {printable(session.settings.topic_prefix)}: `mesh topics apply` makes them."
+        )
+    else:
+        session.show(_table(found))
+
+
+async def _list(session: Session) -> list[TopicInfo]:
+    async with session.broker(read_only=True) as broker:
+        known = await broker.topics()
+    return [known[name] for name in sorted(known) if name.startswith(session.settings.topic_prefix)]
+
+
+def _table(found: list[TopicInfo]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
+    for name in ("TOPIC", "PARTITIONS", "SETTINGS"):
+        table.add_column(name, overflow="fold", justify="right" if name == "PARTITIONS" else "left")
+    for one in found:
+        settings = ", ".join(f"{name}={value}" for name, value in sorted(one.config.items()))
+        table.add_row(Text(printable(one.name), style="bold"), str(one.partitions), Text(settings, style="dim"))
+    return table
+
+
+@topics.command(short_help="Show what differs from the contracts.")
 @routes_option
 @agents_option
 @mesh_command
@@ -46,7 +79,7 @@ def plan(session: Session, *, routes: tuple[Path, ...], agents: tuple[str, ...])
         sys.exit(FAILED)
 
 
-@topics.command()
+@topics.command(short_help="Create the topics that are missing.")
 @routes_option
 @agents_option
 @mesh_command

@@ -163,7 +163,10 @@ async def _by_routes(broker: Broker, topics: Topics, event: EventRow) -> Fate:
 
 
 async def read_record(broker: Broker, where: TopicPartition, offset: int) -> Record | None:
-    """One record by its place; None if the broker no longer has it."""
+    """One record by its place; None if the broker no longer has it.
+
+    Raises `TimeoutError` where the broker has it and does not send it in time.
+    """
     begins, ends = await broker.begin_offsets([where]), await broker.end_offsets([where])
     if not begins[where] <= offset < ends[where]:
         return None
@@ -173,4 +176,8 @@ async def read_record(broker: Broker, where: TopicPartition, offset: int) -> Rec
         records = await reader.poll(max_records=1, timeout_s=READ_TIMEOUT_S)
     finally:
         await reader.close()
-    return records[0] if records and records[0].offset == offset else None
+    if not records:
+        raise TimeoutError(
+            f"{where.topic}, partition {where.partition}, offset {offset} did not come within {READ_TIMEOUT_S:g} s; is the broker healthy?"
+        )
+    return records[0] if records[0].offset == offset else None

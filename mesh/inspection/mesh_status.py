@@ -13,12 +13,14 @@ import msgspec
 
 from mesh.core.topics import Topics
 from mesh.inspection.read_model import ReadModel, queries
+from mesh.inspection.read_model.pages import Page
 from mesh.inspection.read_model.queries import ApprovalRow, Awaited, CardRow, OpenStep, PartitionRow
 from mesh.ports import Broker, TopicPartition
 
 PATIENCE_MS: Final = 10_000
 STEP_STATUSES: Final = ("running", "retrying", "asking", "calling", "waiting", "iterating", "held", "incident")
 AWAITED_SHOWN: Final = 5  # types of events
+INCIDENTS_SHOWN: Final = 20
 
 
 class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,8 +90,9 @@ class MeshStatus(msgspec.Struct, frozen=True, kw_only=True):
     steps: dict[str, int]
     events: EventCounts
     dead_letters: int
+    approvals: int
     oldest_approval: ApprovalRow | None
-    incidents: tuple[OpenStep, ...]
+    incidents: Page[OpenStep]
     stuck: tuple[Stuck, ...]
 
 
@@ -104,17 +107,28 @@ class _Lag(msgspec.Struct, frozen=True):
         return sum(self.by_partition.values())
 
 
-async def assess(broker: Broker, topics: Topics, model: ReadModel, *, broker_url: str, now_ms: int) -> MeshStatus:
-    """The mesh as of the read model's last catching up and the broker's offsets now."""
+async def assess(
+    broker: Broker,
+    topics: Topics,
+    model: ReadModel,
+    *,
+    broker_url: str,
+    now_ms: int,
+    incidents_shown: int | None = INCIDENTS_SHOWN,
+) -> MeshStatus:
+    """The mesh as of the read model's last catching up and the broker's offsets now.
+
+    `incidents_shown`: how many incidents it names, the oldest first; None: all.
+    """
     view = _View(broker, topics, model, now_ms)
     owned = {row.partition: row for row in queries.partitions(model.db)}
     inbox = await view.lag(topics.inbox, view.positions(topics.inbox, owned.values()))
     results = await view.lag(topics.results, view.positions(topics.results, owned.values()))
     backlogs = tuple([await view.backlog(topic) for topic in (topics.events, topics.responses, topics.commands)])
     agents = await view.agents()
-    approvals = queries.approvals(model.db)
+    approvals = queries.approvals(model.db, limit=1)
     steps = dict.fromkeys(STEP_STATUSES, 0) | queries.count_open_steps(model.db)
-    incidents = queries.open_steps(model.db, "incident", limit=20)
+    incidents = queries.open_steps(model.db, "incident", limit=incidents_shown)
     routers = _stuck_routers(view, owned.values(), backlogs, inbox, results)
     counts = queries.count_events(model.db, topics.events)
     waiting = backlogs[0].lag
@@ -134,12 +148,13 @@ async def assess(broker: Broker, topics: Topics, model: ReadModel, *, broker_url
             unwanted=max(0, counts["seen"] - waiting - counts["matched"] - counts["dead_lettered"] - inbox.total),
         ),
         dead_letters=queries.count_dead_letters(model.db),
+        approvals=approvals.total,
         oldest_approval=approvals[0] if approvals else None,
-        incidents=tuple(incidents),
+        incidents=incidents,
         stuck=(
             *(routers or _stuck_times(*queries.overdue_steps(model.db, now_ms - PATIENCE_MS), now_ms)),
             *_stuck_agents(agents, topics, now_ms),
-            *_stuck_steps(incidents, steps["incident"]),
+            *_stuck_steps(incidents),
             *_stuck_iterations(queries.halted_iterations(model.db)),
             *_waiting_people(approvals, now_ms),
             *_waiting_for_events(queries.awaited_events(model.db), now_ms),
@@ -272,7 +287,7 @@ def _stuck_agents(agents: Sequence[AgentStatus], topics: Topics, now_ms: int) ->
         topic, start = topics.tasks(agent.name), f"start the agent {agent.name}: mesh agent MODULE"
         if agent.running and agent.lag is None:
             what = f"{_tasks(agent.running)} for {agent.name}, and there is no topic {topic}"
-            found.append(Stuck(severity="error", what=what, next_step="mesh topics apply, then mesh workflow retry"))
+            found.append(Stuck(severity="error", what=what, next_step="mesh topics apply, then mesh workflows retry"))
         elif agent.running and not agent.alive and waited_ms >= PATIENCE_MS:
             since = f"{'' if agent.running == 1 else ', the oldest'} for {_span(waited_ms)}"
             what = f"{_tasks(agent.running)}{since}: nobody alive consumes {topic}"
@@ -283,13 +298,13 @@ def _stuck_agents(agents: Sequence[AgentStatus], topics: Topics, now_ms: int) ->
     return found
 
 
-def _stuck_steps(incidents: Sequence[OpenStep], count: int) -> list[Stuck]:
+def _stuck_steps(incidents: Page[OpenStep]) -> list[Stuck]:
     if not incidents:
         return []
-    one = incidents[0]
+    one, count = incidents[0], incidents.total
     message = one.incident_message if len(one.incident_message) <= 100 else one.incident_message[:99] + "…"  # noqa: PLR2004 - one line of a screen
-    what = f"{count} incident{'s' if count > 1 else ''} wait{'' if count > 1 else 's'} for an operator; the oldest: {one.step}: {message}"
-    return [Stuck(severity="error", what=what, next_step=f"mesh workflow retry '{one.workflow_id}'")]
+    what = f"{count:,} incident{'s' if count > 1 else ''} wait{'' if count > 1 else 's'} for an operator; the oldest: {one.step}: {message}"
+    return [Stuck(severity="error", what=what, next_step=f"mesh workflows retry '{one.workflow_id}'")]
 
 
 def _stuck_iterations(halted: Sequence[OpenStep]) -> list[Stuck]:
@@ -299,7 +314,9 @@ def _stuck_iterations(halted: Sequence[OpenStep]) -> list[Stuck]:
     one = halted[0]
     more = f", and {len(halted) - 1:,} more like it" if len(halted) > 1 else ""
     what = f"for-each {one.step} waits for its incidents alone{more}: {one.settled:,} of {one.total:,} items are done"
-    return [Stuck(severity="warning", what=what, next_step=f"mesh workflow skip '{one.workflow_id}' --step {one.step}")]
+    return [
+        Stuck(severity="warning", what=what, next_step=f"mesh workflows skip '{one.workflow_id}' --step {one.step}")
+    ]
 
 
 def _waiting_for_events(awaited: Sequence[Awaited], now_ms: int) -> list[Stuck]:
@@ -311,15 +328,22 @@ def _waiting_for_events(awaited: Sequence[Awaited], now_ms: int) -> list[Stuck]:
             "" if not untimed else "without a time-out" if one.count == untimed else f"{untimed:,} without a time-out"
         )
         what = f"{who} {_span(now_ms - one.since_ms)} for event {one.type}" + (f", {forever}" if forever else "")
-        found.append(Stuck(severity="warning", what=what, next_step=f"mesh workflow '{one.workflow_id}'"))
+        found.append(Stuck(severity="warning", what=what, next_step=f"mesh workflows show '{one.workflow_id}'"))
+    others = awaited[AWAITED_SHOWN:]
+    if others:
+        count = sum(one.count for one in others)
+        steps = "step waits" if count == 1 else "steps wait"
+        kinds = "type" if len(others) == 1 else "types"
+        what = f"{count:,} more {steps} for events of {len(others):,} other {kinds}"
+        found.append(Stuck(severity="warning", what=what, next_step="mesh workflows --status running"))
     return found
 
 
-def _waiting_people(approvals: Sequence[ApprovalRow], now_ms: int) -> list[Stuck]:
+def _waiting_people(approvals: Page[ApprovalRow], now_ms: int) -> list[Stuck]:
     if not approvals:
         return []
     oldest = approvals[0]
-    waits = "approval waits" if len(approvals) == 1 else f"{len(approvals):,} approvals wait, the oldest"
+    waits = "approval waits" if approvals.total == 1 else f"{approvals.total:,} approvals wait, the oldest"
     what = f"{waits} {_span(now_ms - oldest.asked_at_ms)} for role {oldest.role}"
     return [Stuck(severity="warning", what=what, next_step="mesh approvals")]
 

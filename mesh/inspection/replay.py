@@ -5,6 +5,7 @@ Owns the reading, by `Broker.reader` from the log's first record on, since only 
 decisions count. It sends nothing. `mesh routes replay` calls it.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -38,14 +39,19 @@ async def read_runs(broker: Broker, topics: Topics, *, routes: Sequence[str], si
     reader = await broker.reader()
     try:
         reader.assign(positions)
-        while any(positions[tp] < end for tp, end in ends.items()):
-            records = await reader.poll(max_records=1_000, timeout_s=READ_TIMEOUT_S)
-            if not records:
-                raise BrokerUnavailable(f"{topics.log} can't be read to its end; is the broker healthy?")
-            for record in records:
+        heard_at = time.monotonic()
+        while left := sum(max(0, end - positions[tp]) for tp, end in ends.items()):
+            for record in await reader.poll(max_records=1_000, timeout_s=1.0):
                 where = TopicPartition(record.topic, record.partition)
+                # what is written behind the ends, meanwhile, is no progress
+                if record.offset < ends[where]:
+                    heard_at = time.monotonic()
                 positions[where] = record.offset + 1
                 folds[where].take(record)
+            if time.monotonic() - heard_at > READ_TIMEOUT_S:
+                raise BrokerUnavailable(
+                    f"{topics.log} can't be read to its end: nothing came for {READ_TIMEOUT_S:.0f} s of up to {left} more records; is the broker healthy?"
+                )
     finally:
         await reader.close()
     runs = [run for fold in folds.values() for run in fold.runs.found]

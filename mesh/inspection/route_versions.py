@@ -99,8 +99,8 @@ def uses(db: apsw.Connection) -> dict[str, Use]:
     One workflow counts with its last run.
     """
     sql = (
-        "SELECT json_extract(CAST(state AS TEXT), '$.digest') AS digest, sum(status = 'running'), sum(status != 'running'),"
-        " max(started_at_ms) FROM workflows GROUP BY digest"
+        "SELECT digest, sum(status = 'running'), sum(status != 'running'), max(started_at_ms)"
+        " FROM workflows GROUP BY digest"
     )
     rows = select(db, sql)
     return {digest: Use(running=running, ended=ended, last_started_at_ms=at) for digest, running, ended, at in rows}

@@ -62,7 +62,7 @@ async def test_failing_work_completes_when_its_agent_is_restarted_and_an_operato
     listed = await mesh.json("workflows", "--status", "incident")
     assert sorted(one["workflow_id"] for one in listed["workflows"]) == HASTY
     stuck = (await mesh.json("status"))["stuck"]
-    assert any("5 incidents" in one["what"] and "mesh workflow retry" in one["next"] for one in stuck)
+    assert any("5 incidents" in one["what"] and "mesh workflows retry" in one["next"] for one in stuck)
 
     assert bad.stop() == 0, bad.text()
     mesh.agent("moody_agents", MOOD="good", SLOW_FOLDER=str(mesh.folder))

@@ -230,7 +230,7 @@ async def operators(mesh: MeshProcesses) -> None:
     )
     assert status.keys() == {
         *("broker", "at", "partitions", "ingress", "agents", "workflows", "steps", "events", "dead_letters"),
-        *("oldest_approval", "incidents", "stuck"),
+        *("approvals", "oldest_approval", "incidents", "incidents_total", "stuck"),
     }
     assert status["workflows"] == {"completed": 12, "rejected": 1, "cancelled": 1}
     assert (status["stuck"], status["incidents"], status["oldest_approval"]) == ([], [], None)
@@ -248,7 +248,7 @@ async def operators(mesh: MeshProcesses) -> None:
     ]
     [drafter] = [one for one in agents["agents"] if one["name"] == "drafter"]
     assert (drafter["alive"], drafter["running"], drafter["unread"], len(drafter["replicas"])) == (1, 0, 0, 1)
-    assert letters == {"dead_letters": [], "total": 0}
+    assert letters == {"dead_letters": [], "total": 0, "shown": 0, "more": False, "next": None}
     assert (refused.json["accepted"], refused.json["code"]) == (False, "ended")
     assert unknown.error["kind"] == "NotFound"
     # For people: one screen, and a timeline that says why.

@@ -467,11 +467,11 @@ def test_unclaimed_events_are_dead_letters_of_their_own_kind(folder: Path) -> No
     write(folder, p)
     [letter] = call_json("dlq", "list", "--code", "unclaimed")["dead_letters"]
     assert (letter["topic"], letter["offset"]) == ("mesh.events", 1)
-    assert call_json("dlq", "list", "--code", "malformed") == {"dead_letters": [], "total": 0}
+    assert call_json("dlq", "list", "--code", "malformed")["total"] == 0
     assert "No such dead letters." in text("dlq", "list", "--code", "malformed")
     shown = text("dlq", "show", letter["id"])
     assert "no step took it before the workflow cancelled" in shown
-    assert "mesh workflow 'r:k'" in shown
+    assert "mesh workflows show 'r:k'" in shown
     assert '"amount":3' in shown
     assert call_json("status")["events"] == {"seen": 2, "waiting": 2, "matched": 2, "unwanted": 0, "dead_lettered": 0}
 
@@ -506,7 +506,7 @@ def test_status_says_that_a_for_each_waits_for_its_incidents_alone(folder: Path)
     p.succeed("check[4]")
     (folder / "mesh.db").unlink()
     assert "for-each check waits for its incidents alone: 4 of 5 items are done" in stuck(folder, p)
-    assert "mesh workflow skip 'r:k' --step check" in text("status")
+    assert "mesh workflows skip 'r:k' --step check" in text("status")
 
 
 def test_status_says_that_a_time_has_come_and_no_router_acts(folder: Path) -> None:

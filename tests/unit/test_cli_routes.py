@@ -400,7 +400,7 @@ def test_a_rollback_goes_to_the_version_before_and_again_is_back(stored: Path) -
     assert active() == [ROUTE.digest]
     changes_of("rollback", "r")
     assert active() == [new]
-    changes_of("rollback", "r", OLD.digest[7:15])
+    changes_of("rollback", "r", OLD.digest[7:19])
     assert active() == [OLD.digest]
 
 
@@ -472,7 +472,7 @@ def test_a_migration_that_no_router_decides_times_out_and_says_so(stored: Path) 
 
     asyncio.run(create())
     changes_of("apply", "new.yaml")
-    result = move("two", "--to", "active", "--timeout", "0.05")
+    result = move("r:two", "--to", "active", "--timeout", "0.05")
     assert result.exit_code == 5
     assert result.stdout.startswith("undecided  r:two")
     assert "no decision on 1 workflow after 0.05 s" in result.stderr

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from mesh.cli.text.format import ago, clock_time, counted, duration, one_line, pick, printable, readable, until
-from mesh.errors import NotFound, OperatorError
+from mesh.cli.text.format import ago, clock_time, counted, duration, one_line, printable, readable, until
 
 
 @pytest.mark.parametrize(
@@ -66,27 +65,3 @@ def test_counts_have_their_noun() -> None:
 )
 def test_a_payload_reads_without_quotes_and_braces(value: Any, text: str) -> None:
     assert readable(value) == text
-
-
-IDS = ["issue-triage:octo/repo#1/aa/review", "issue-triage:octo/repo#12/bb/review"]
-
-
-def test_a_unique_part_of_an_id_names_it() -> None:
-    assert pick("#12", IDS, what="approval", where="mesh approvals") == IDS[1]
-
-
-def test_a_whole_id_wins_over_those_that_contain_it() -> None:
-    assert pick("ab", ["ab", "abc"], what="workflow", where="mesh workflows") == "ab"
-
-
-def test_an_ambiguous_part_lists_what_it_fits() -> None:
-    with pytest.raises(OperatorError, match="fits 2 approvals") as caught:
-        pick("#1", IDS, what="approval", where="mesh approvals")
-    assert all(one in str(caught.value) for one in IDS)
-    with pytest.raises(OperatorError, match="and 2 more"):
-        pick("w", [f"w{n}" for n in range(12)], what="workflow", where="mesh workflows")
-
-
-def test_an_unknown_part_says_where_to_look() -> None:
-    with pytest.raises(NotFound, match="`mesh approvals` lists them"):
-        pick("zzz", IDS, what="approval", where="mesh approvals")

@@ -16,11 +16,12 @@ import click
 import msgspec
 from rich.text import Text
 
+from mesh.cli.choice import among_digests, pick
 from mesh.cli.exit_codes import FAILED
 from mesh.cli.routes.check import cards_of_modules, finding_line, known_cards, summary_of
 from mesh.cli.routes.versions import change_line, notes_on, short
 from mesh.cli.session import Session, mesh_command
-from mesh.cli.text.format import counted, pick
+from mesh.cli.text.format import counted
 from mesh.codec.approvers_file import load_approvers
 from mesh.codec.route_file import load_routes
 from mesh.codec.times import rfc3339
@@ -212,7 +213,7 @@ def rollback(
     session: Session, *, name: str, digest: str | None, dry_run: bool, by: str | None, reason: str, wait: bool
 ) -> None:
     """Make the version of ROUTE active that was so before the present one, or the stored one with
-    this DIGEST (any unique part of it).
+    this DIGEST, as `mesh routes list` prints it.
 
     Twice in a row is there and back again. A route that is withdrawn gets the version that it had.
     """
@@ -227,7 +228,11 @@ async def _rollback(session: Session, name: str, digest: str | None, order: Orde
         known = DefinitionsReader(broker, session.topics)
         try:
             await known.start()
-            target = _named(known, name, digest) if digest is not None else _before(known, name)
+            target = (
+                _named(session, known, name, digest, changes=not order.dry_run)
+                if digest is not None
+                else _before(known, name)
+            )
             route = known.get(target)
             if route is None:
                 raise OperatorError(
@@ -250,12 +255,11 @@ def _before(known: DefinitionsReader, name: str) -> str:
     raise NotFound(f"no other version of {name} was active before {short(now or '')}. {_stored(known, name)}")
 
 
-def _named(known: DefinitionsReader, name: str, digest: str) -> str:
+def _named(session: Session, known: DefinitionsReader, name: str, digest: str, *, changes: bool) -> str:
     of_name = [version.digest for version in known.versions.values() if version.name == name]
-    try:
-        return pick(digest, of_name, what=f"version of {name}", where="mesh routes list")
-    except NotFound as error:
-        raise NotFound(f"route {name} has no version {digest}. {_stored(known, name)}") from error
+    if not any(digest in one for one in of_name):
+        raise NotFound(f"route {name} has no version {digest}. {_stored(known, name)}")
+    return pick(session, digest, among_digests(of_name), changes=changes)
 
 
 def _stored(known: DefinitionsReader, name: str) -> str:

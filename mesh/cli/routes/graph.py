@@ -5,9 +5,10 @@ from pathlib import Path
 import click
 import msgspec
 
+from mesh.cli.choice import pick_workflow
 from mesh.cli.routes.versions import is_file
 from mesh.cli.session import Session, mesh_command
-from mesh.cli.text.format import pick, printable
+from mesh.cli.text.format import printable
 from mesh.codec.route_file import load_routes
 from mesh.core.ids import BUILT_IN
 from mesh.core.route import Route
@@ -66,12 +67,12 @@ async def _online(session: Session, what: str) -> Drawn:
             if route is None:
                 raise OperatorError(versions[digest].problem)
             return _drawn(route)
-        return _of_workflow(session, model, known, _workflow_id(model, what))
+        return _of_workflow(session, model, known, _workflow_id(session, model, what))
 
 
-def _workflow_id(model: ReadModel, what: str) -> str:
+def _workflow_id(session: Session, model: ReadModel, what: str) -> str:
     try:
-        return pick(what, queries.workflow_ids(model.db, what), what="workflow", where="mesh workflows")
+        return pick_workflow(session, model, what, changes=False)
     except NotFound as error:
         raise NotFound(
             f"{what!r} is no file, no stored route and no part of a workflow's id (`mesh routes list`, `mesh workflows`)"
@@ -81,7 +82,7 @@ def _workflow_id(model: ReadModel, what: str) -> str:
 def _of_workflow(session: Session, model: ReadModel, known: dict[str, Route], workflow_id: str) -> Drawn:
     if workflow_id.startswith(BUILT_IN):
         raise NotFound(
-            f"{workflow_id} is a workflow of the mesh itself, and has no rules to draw: `mesh workflow '{workflow_id}'` shows it"
+            f"{workflow_id} is a workflow of the mesh itself, and has no rules to draw: `mesh workflows show '{workflow_id}'` shows it"
         )
     state = queries.workflow_state(model.db, workflow_id)
     if state is None:

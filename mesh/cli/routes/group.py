@@ -5,6 +5,7 @@ Every command is a module of its own.
 
 import click
 
+from mesh.cli.grammar import NounGroup
 from mesh.cli.routes.apply import apply, rollback
 from mesh.cli.routes.check import check, schema
 from mesh.cli.routes.explain import explain
@@ -13,9 +14,9 @@ from mesh.cli.routes.replay import replay
 from mesh.cli.routes.versions import diff, list_routes, show
 
 
-@click.group(short_help="Check, apply, explain, draw, compare and replay routing rules.")
+@click.group(cls=NounGroup, short_help="Check, apply, explain, draw, compare and replay routing rules.")
 def routes() -> None:
-    """Routing rules: check them before they run, make them active, see what they do with an event, and what a change would do to workflows that were.
+    """Routing rules: check them before they run, make them active, see what they do with an event, and what a change would do to past workflows. Without a verb: list.
 
     \b
     mesh routes check routes/                     what is wrong with the files

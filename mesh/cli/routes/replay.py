@@ -72,7 +72,7 @@ def replay(
     roles = None if approvers is None else load_approvers(approvers)
     since_ms = 0 if since is None else _since(since, session.now_ms())
     runs = session.run(_read(session, list(routes), since_ms))
-    found = replay_runs([run for run in runs if part is None or part in run.workflow_id], routes, roles=roles)
+    found = replay_runs(_chosen(runs, part), routes, roles=roles)
     if not found and part is not None:
         raise NotFound(f"no workflow of {', '.join(routes)} has {part!r} in its id and began by then")
     counts: Counter[str] = Counter(one.verdict for one in found)
@@ -83,6 +83,13 @@ def replay(
         session.note(_summary(found, counts, routes))
     if exit_code and counts["differs"]:
         sys.exit(FAILED)
+
+
+def _chosen(runs: list[Any], part: str | None) -> list[Any]:
+    """Those with this workflow id; where it is the whole id of none, those that it is a part of."""
+    if part is None:
+        return runs
+    return [run for run in runs if run.workflow_id == part] or [run for run in runs if part in run.workflow_id]
 
 
 async def _read(session: Session, routes: list[str], since_ms: int) -> list[Any]:

@@ -14,9 +14,10 @@ import orjson
 from rich.table import Table
 from rich.text import Text
 
+from mesh.cli.choice import DIGITS, among_digests, pick
 from mesh.cli.exit_codes import FAILED
 from mesh.cli.session import Session, mesh_command
-from mesh.cli.text.format import ago, duration, one_line, pick, printable, rfc3339_or_none
+from mesh.cli.text.format import ago, duration, one_line, printable, rfc3339_or_none
 from mesh.codec.route_file import SUFFIXES, load_routes
 from mesh.codec.times import rfc3339
 from mesh.core.activation import FROM_THE_BEGINNING, RouteChange
@@ -27,7 +28,6 @@ from mesh.inspection.route_versions import read_stored as read_definitions
 from mesh.routes.expressions.paths import path_text
 from mesh.services.definitions import Version
 
-SHORT: Final = 12  # digits of a digest that people see
 SIGNS: Final = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
 
 
@@ -55,7 +55,7 @@ async def read_stored(session: Session) -> Stored:
 
 
 def short(digest: str) -> str:
-    return digest.removeprefix("sha256:")[:SHORT]
+    return digest.removeprefix("sha256:")[:DIGITS]
 
 
 def is_file(text: str) -> bool:
@@ -63,13 +63,13 @@ def is_file(text: str) -> bool:
     return Path(text).suffix in SUFFIXES or Path(text).exists()
 
 
-def version_of(text: str, stored: Stored) -> Version:
+def version_of(session: Session, text: str, stored: Stored) -> Version:
     """By digest, or any unique part of one; or by the route's name: the active version."""
     if text in stored.current:
         return stored.current[text]
     digests = {version.digest: version for version in stored.versions}
     try:
-        return digests[pick(text, list(digests), what="stored version", where="mesh routes list")]
+        return digests[pick(session, text, among_digests(list(digests)), changes=False)]
     except NotFound as error:
         raise NotFound(
             f"{text!r} is no file, no route and no version's digest; `mesh routes list` lists what is stored"
@@ -159,7 +159,7 @@ def show(session: Session, *, which: str) -> None:
     version by the route's name.
     """
     stored = session.run(read_stored(session))
-    version = version_of(which, stored)
+    version = version_of(session, which, stored)
     if version.route is None:
         raise OperatorError(version.problem)
     if session.as_json:
@@ -215,7 +215,7 @@ def diff(session: Session, *, first: str, second: str | None) -> None:
     """  # noqa: D301 - \b is click\'s mark of a paragraph to leave as it is
     offline = second is not None and is_file(first) and is_file(second)
     stored = NOTHING if offline else session.run(read_stored(session))
-    found = [_compared(before, after) for before, after in _pairs(first, second, stored)]
+    found = [_compared(before, after) for before, after in _pairs(session, first, second, stored)]
     if session.as_json:
         session.emit({"compared": found})
     else:
@@ -226,11 +226,11 @@ def diff(session: Session, *, first: str, second: str | None) -> None:
         sys.exit(FAILED)
 
 
-def _pairs(first: str, second: str | None, stored: Stored) -> list[tuple[Side, Side]]:
-    afters = _sides(second or first, stored)
+def _pairs(session: Session, first: str, second: str | None, stored: Stored) -> list[tuple[Side, Side]]:
+    afters = _sides(session, second or first, stored)
     if second is None:
         return [(_current(after, stored), after) for after in afters]
-    befores = _sides(first, stored)
+    befores = _sides(session, first, stored)
     if len(befores) == len(afters) == 1:
         return [(befores[0], afters[0])]
     by_name = {side.route.name: side for side in befores}
@@ -240,10 +240,10 @@ def _pairs(first: str, second: str | None, stored: Stored) -> list[tuple[Side, S
     return pairs
 
 
-def _sides(text: str, stored: Stored) -> list[Side]:
+def _sides(session: Session, text: str, stored: Stored) -> list[Side]:
     if is_file(text):
         return [Side(str(one.file), one.route) for one in load_routes([Path(text)])]
-    version = version_of(text, stored)
+    version = version_of(session, text, stored)
     if version.route is None:
         raise OperatorError(version.problem)
     return [Side(short(version.digest), version.route)]

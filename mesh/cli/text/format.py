@@ -1,4 +1,4 @@
-"""Times, counts, ids and payloads as people read them.
+"""Times, counts and payloads as people read them.
 
 Pure text; nothing here knows a command.
 
@@ -8,11 +8,10 @@ approver is about to approve.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Final
 
 from mesh.codec.times import rfc3339
-from mesh.errors import NotFound, OperatorError
 from mesh.inspection.wording import phrases
 
 # said alike in timelines and transcripts
@@ -106,21 +105,3 @@ def _scalar(value: Any) -> str:
             return "(empty)"
         case _:
             return str(value)
-
-
-def pick(part: str, candidates: Sequence[str], *, what: str, where: str) -> str:
-    """The one id among `candidates` that is `part` or contains it.
-
-    Raises `NotFound` where there is none, `OperatorError` where there are several, with a list of
-    them. `where`: the command that lists all.
-    """
-    if part in candidates:
-        return part
-    found = [one for one in candidates if part in one]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise NotFound(f"no {what} has {part!r} in its id; `{where}` lists them")
-    shown = "".join(f"\n  {one}" for one in found[:10])
-    more = f"\n  and {len(found) - 10} more" if len(found) > 10 else ""  # noqa: PLR2004 - what fits a glance
-    raise OperatorError(f"{part!r} fits {len(found)} {what}s; give more of the id:{shown}{more}")

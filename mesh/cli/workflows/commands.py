@@ -1,4 +1,4 @@
-"""`mesh workflow cancel|retry|skip|fail ID`: what an operator orders, and what became of it."""
+"""`mesh workflows cancel|retry|skip|fail ID`: what an operator orders, and what became of it."""
 
 import getpass
 import shlex
@@ -9,9 +9,11 @@ from typing import Any, Final, NamedTuple
 import click
 from rich.text import Text
 
+from mesh.cli.choice import pick_workflow
 from mesh.cli.exit_codes import FAILED
+from mesh.cli.options import timeout_option
 from mesh.cli.session import Session, mesh_command
-from mesh.cli.text.format import one_line, pick, printable
+from mesh.cli.text.format import ago, one_line, printable
 from mesh.cli.text.workflow import standing, waits
 from mesh.core.inputs import Command
 from mesh.core.state import Workflow
@@ -20,6 +22,7 @@ from mesh.inspection.read_model.queries import CommandRow
 
 # how long a command's consequences are waited for; longer ones are told as they stand
 SETTLE_S: Final = 10.0
+OPEN: Final = frozenset({"running", "expected"})  # statuses of workflows that have not ended
 AT_WORK: Final = frozenset({"running", "retrying"})  # statuses that move by themselves, and soon
 
 
@@ -39,16 +42,7 @@ def _given_by(function: Callable[..., Any]) -> Callable[..., Any]:
     who = click.option(
         "--by", metavar="WHO", envvar="MESH_BY", show_envvar=True, help="Who commands; the login name without it."
     )
-    timeout = click.option(
-        "--timeout",
-        "timeout_s",
-        type=float,
-        default=60.0,
-        show_default=True,
-        metavar="SECONDS",
-        help="How long to wait for the decision.",
-    )
-    return who(timeout(function))
+    return who(timeout_option("How long to wait for the decision.")(function))
 
 
 _of_step = click.option(
@@ -59,7 +53,7 @@ _of_step = click.option(
 _reason = click.option("--reason", default="", metavar="TEXT", help="Why; it is kept in the log.")
 
 
-@click.command()
+@click.command(short_help="Cancel a running workflow.")
 @click.argument("part", metavar="ID")
 @click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept in the log.")
 @_given_by
@@ -72,7 +66,7 @@ def cancel(session: Session, *, part: str, reason: str, by: str | None, timeout_
     _run(session, _Order("cancel", part, by, reason, timeout_s))
 
 
-@click.command()
+@click.command(short_help="Try the incidents of a workflow again.")
 @click.argument("part", metavar="ID")
 @_of_step
 @_reason
@@ -89,7 +83,7 @@ def retry(session: Session, *, part: str, step: str | None, reason: str, by: str
     _run(session, _Order("retry", part, by, reason, timeout_s, step))
 
 
-@click.command()
+@click.command(short_help="Go on without the steps that have an incident.")
 @click.argument("part", metavar="ID")
 @_of_step
 @_reason
@@ -105,7 +99,7 @@ def skip(session: Session, *, part: str, step: str | None, reason: str, by: str 
     _run(session, _Order("skip", part, by, reason, timeout_s, step))
 
 
-@click.command()
+@click.command(short_help="End a workflow that has an incident as failed.")
 @click.argument("part", metavar="ID")
 @_of_step
 @_reason
@@ -122,10 +116,6 @@ def fail(session: Session, *, part: str, step: str | None, reason: str, by: str 
     _run(session, _Order("fail", part, by, reason, timeout_s, step))
 
 
-def pick_workflow(model: ReadModel, part: str) -> str:
-    return pick(part, queries.workflow_ids(model.db, part), what="workflow", where="mesh workflows")
-
-
 def _run(session: Session, order: _Order) -> None:
     row, state = session.run(_order(session, order))
     if session.as_json:
@@ -139,7 +129,10 @@ def _run(session: Session, order: _Order) -> None:
 async def _order(session: Session, order: _Order) -> tuple[CommandRow, Workflow | None]:
     """Send it, and wait for the decision and for what follows of it."""
     async with session.model(read_only=False) as (broker, model):
-        workflow_id = pick_workflow(model, order.part)
+        workflow_id = pick_workflow(session, model, order.part, changes=True)
+        state = queries.workflow_state(model.db, workflow_id)
+        if state is not None and state.status not in OPEN:
+            return _ended(state, order, session.now_ms()), state
         client, who = session.client(broker), order.by or getpass.getuser()
         command_id = await client.command(order.command, workflow_id, by=who, reason=order.reason, step=order.step)
         row = await model.wait_until(lambda: queries.command(model.db, command_id), timeout_s=order.timeout_s)
@@ -151,6 +144,22 @@ async def _order(session: Session, order: _Order) -> tuple[CommandRow, Workflow 
         if order.command != "cancel" and row.accepted:
             await model.wait_until(lambda: _led_to(model, workflow_id), timeout_s=min(order.timeout_s, SETTLE_S))
         return row, queries.workflow_state(model.db, workflow_id)
+
+
+def _ended(state: Workflow, order: _Order, now_ms: int) -> CommandRow:
+    """What its owner would say to a command, without asking: its end is in the log already."""
+    when = "" if state.ended_at_ms is None else f" {ago(state.ended_at_ms, now_ms)}"
+    why = f" ({state.reason})" if state.reason else ""
+    return CommandRow(
+        command_id="",
+        workflow_id=state.workflow_id,
+        at_ms=now_ms,
+        command=order.command,
+        by=order.by or getpass.getuser(),
+        accepted=0,
+        code="ended",
+        message=f"{state.workflow_id} has ended: {state.status}{when}{why}. Nothing was sent",
+    )
 
 
 def _led_to(model: ReadModel, workflow_id: str) -> Workflow | None:
@@ -167,7 +176,7 @@ def _is_under_way(state: Workflow) -> bool:
 
 def _document(row: CommandRow, state: Workflow | None) -> dict[str, object]:
     return {
-        "command_id": row.command_id,
+        "command_id": row.command_id or None,
         "command": row.command,
         "workflow_id": row.workflow_id,
         "accepted": bool(row.accepted),
@@ -188,4 +197,4 @@ def _tell(session: Session, row: CommandRow, state: Workflow | None) -> None:
     now = Text("  it is now: ", style="dim") + standing(state)
     session.show(now + Text(f"  {one_line(state.reason)}", style="dim"), *waits(state, session.now_ms()))
     if row.command != "cancel" and _is_under_way(state):
-        session.note(f"`mesh workflow {shlex.quote(printable(row.workflow_id))}` shows how it goes on")
+        session.note(f"`mesh workflows show {shlex.quote(printable(row.workflow_id))}` shows how it goes on")

@@ -15,10 +15,12 @@ import msgspec
 from msgspec.structs import replace
 from rich.text import Text
 
+from mesh.cli.choice import among_digests, pick, pick_workflow
 from mesh.cli.exit_codes import FAILED
+from mesh.cli.options import timeout_option
 from mesh.cli.routes.versions import short
 from mesh.cli.session import Session, mesh_command
-from mesh.cli.text.format import counted, pick, printable
+from mesh.cli.text.format import counted, printable
 from mesh.core.decide import decide
 from mesh.core.events import ApprovalRequested, CommandRefused, Event, TaskDispatched
 from mesh.core.inputs import CommandGiven
@@ -31,7 +33,6 @@ from mesh.inspection.route_versions import Stored, read_stored
 from mesh.services.client import Client
 
 AT_ONCE: Final = 200  # commands under way
-ALL: Final = 1_000_000
 ACTIVE: Final = "active"
 Kind = Literal["migrated", "already", "refused", "undecided"]
 STYLES: Final[dict[Kind, str]] = {"migrated": "green", "already": "dim", "refused": "red", "undecided": "yellow"}
@@ -60,22 +61,14 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     "--to",
     required=True,
     metavar="DIGEST|active",
-    help="Any unique part of a version's digest; active: the active one.",
+    help="The version's digest, as `mesh routes list` prints it; active: the active one.",
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would be decided, as far as the log is known here.")
 @click.option("--reason", default="", metavar="TEXT", help="Why; it is kept in the log.")
 @click.option(
     "--by", metavar="WHO", envvar="MESH_BY", show_envvar=True, help="Who commands; the login name without it."
 )
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=float,
-    default=60.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long to wait for the decisions.",
-)
+@timeout_option("How long to wait for the decisions.")
 @mesh_command
 def migrate(
     session: Session,
@@ -125,8 +118,9 @@ async def _migrate(
 ) -> list[Verdict]:
     async with session.model(read_only=dry_run) as (broker, model):
         stored = await read_stored(broker, session.topics)
-        chosen = _chosen(model, ids, route)
-        targets = {workflow.route: _target(stored, workflow.route, to) for workflow in chosen}
+        chosen = _chosen(session, model, ids, route, changes=not dry_run)
+        changes = not dry_run
+        targets = {name: _target(session, stored, name, to, changes=changes) for name in {one.route for one in chosen}}
         if dry_run:
             return [_rehearsed(workflow, targets[workflow.route], stored, by, session.now_ms()) for workflow in chosen]
         going = [workflow for workflow in chosen if workflow.digest != targets[workflow.route]]
@@ -136,14 +130,14 @@ async def _migrate(
     return [_verdict(workflow, targets[workflow.route], sent.get(workflow.workflow_id), rows) for workflow in chosen]
 
 
-def _chosen(model: ReadModel, parts: Sequence[str], route: str | None) -> list[Workflow]:
+def _chosen(
+    session: Session, model: ReadModel, parts: Sequence[str], route: str | None, *, changes: bool
+) -> list[Workflow]:
     """By id whatever their status is, so that each gets its answer; of a route those that run."""
     if route is None:
-        names = [
-            pick(part, queries.workflow_ids(model.db, part), what="workflow", where="mesh workflows") for part in parts
-        ]
+        names = [pick_workflow(session, model, part, changes=changes) for part in parts]
     else:
-        names = [row.workflow_id for row in queries.workflows(model.db, status="running", route=route, limit=ALL)]
+        names = [row.workflow_id for row in queries.workflows(model.db, status="running", route=route)]
         if not names:
             raise NotFound(
                 f"no workflow of route {route} is running: `mesh workflows --route {route}` lists those that were"
@@ -152,14 +146,14 @@ def _chosen(model: ReadModel, parts: Sequence[str], route: str | None) -> list[W
     return [state for state in states if state is not None]
 
 
-def _target(stored: Stored, route: str, to: str) -> str:
+def _target(session: Session, stored: Stored, route: str, to: str, *, changes: bool) -> str:
     """The digest of the version to go to."""
     if to == ACTIVE:
         digest = stored.digests().get(route)
         if digest is None:
             raise NotFound(f"no version of {route} is active: name one with --to DIGEST (`mesh routes list`)")
         return digest
-    digest = pick(to, [version.digest for version in stored.versions], what="stored version", where="mesh routes list")
+    digest = pick(session, to, among_digests([version.digest for version in stored.versions]), changes=changes)
     if not stored.timeline.is_empty and digest not in stored.timeline.digests():
         raise OperatorError(
             f"version {short(digest)} was never active, and events that its steps wait for would not be looked for: make it active first (`mesh routes apply`)"

@@ -1,67 +1,86 @@
-"""`mesh workflows`, `mesh workflow ID`; their commands are in modules of their own."""
+"""`mesh workflows list | show ID`; the verbs that change something are in modules of their own."""
 
 import click
 from rich.table import Table
 from rich.text import Text
 
+from mesh.cli.choice import pick_workflow
+from mesh.cli.grammar import NounGroup, ShortForm
+from mesh.cli.options import page_document, page_size, paged, tell_rest
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import ago, duration, one_line, printable, rfc3339_or_none
 from mesh.cli.text.timeline import SHOWN_LINES, document, entries_at, in_full, rows
 from mesh.cli.text.timeline import table as timeline_table
 from mesh.cli.text.workflow import header, status_text, waits
-from mesh.cli.workflows.commands import cancel, fail, pick_workflow, retry, skip
+from mesh.cli.workflows.commands import cancel, fail, retry, skip
 from mesh.cli.workflows.migrate import migrate
 from mesh.codec.state import workflow_document
 from mesh.codec.times import rfc3339
 from mesh.core.state import Workflow
 from mesh.errors import NotFound
 from mesh.inspection.read_model import queries
+from mesh.inspection.read_model.pages import Page
 from mesh.inspection.read_model.queries import TimelineEntry, WorkflowRow
 
 STATUSES = ("expected", "running", "completed", "failed", "rejected", "cancelled", "incident")
 
 
-@click.group(
-    invoke_without_command=True,
-    short_help="List workflows; move them to another version of their rules.",
-    subcommand_metavar="[COMMAND [ARGS]...]",
+@click.group(cls=NounGroup, short_help="List workflows; show, cancel, repair or migrate them.")
+def workflows() -> None:
+    """Workflows: what runs, what happened, and what an operator can do. Without a verb: list.
+
+    \b
+    mesh workflows --status incident      those that wait for an operator
+    mesh workflows show ID                its timeline; also: mesh workflow ID
+    mesh workflows retry ID               also: mesh workflow retry ID, and so for every verb
+    """  # noqa: D301 - \b is click's mark of a paragraph to leave as it is
+
+
+workflow = ShortForm(
+    "workflow",
+    commands=workflows.commands,
+    short_help="Short for `mesh workflows show ID`; verbs as there.",
+    help="`mesh workflow ID` is short for `mesh workflows show ID`, and `mesh workflow VERB ID` for `mesh workflows VERB ID`.",
+    subcommand_metavar="ID | VERB [ARGS]...",
 )
+
+
+@workflows.command("list", short_help="List workflows, the last changed first.")
 @click.option(
     "--status",
     type=click.Choice(STATUSES),
     help="Only these; `incident`: running ones that wait for an operator; `expected`: no run yet, only events that wait for one.",
 )
 @click.option("--route", metavar="ROUTE", help="Only this route's.")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
-@click.option("--all", "built_in", is_flag=True, help="With the mesh's own: schedules, aliases, limiters.")
+@paged
+@click.option(
+    "--built-in", "--all", "built_in", is_flag=True, help="With the mesh's own: schedules, aliases, limiters."
+)
 @mesh_command
-def workflows(session: Session, *, status: str | None, route: str | None, limit: int, built_in: bool) -> None:
+def list_workflows(
+    session: Session, *, status: str | None, route: str | None, limit: int | None, after: str | None, built_in: bool
+) -> None:
     """List workflows, the last changed first."""
-    if click.get_current_context().invoked_subcommand is not None:
-        return
-    rows = session.run(_list(session, status, route, limit, built_in=built_in))
-    now_ms = session.now_ms()
+    page = session.run(_list(session, status, route, limit, after, built_in=built_in))
     if session.as_json:
-        session.emit({"workflows": [_row(row) for row in rows]})
-    elif not rows:
-        session.show("No workflows." if status is None and route is None else "No such workflows.")
+        session.emit(page_document("workflows", [_row(row) for row in page], page))
+    elif not page:
+        is_chosen = status is not None or route is not None
+        session.show("No more workflows." if page.total else "No such workflows." if is_chosen else "No workflows.")
     else:
-        session.show(_table(rows, now_ms))
-        if len(rows) == limit:
-            session.note(f"the last {limit}; --limit shows more, --status and --route choose")
-
-
-workflows.add_command(migrate)
+        session.show(_table(page, session.now_ms()))
+        tell_rest(session, page)
 
 
 async def _list(
-    session: Session, status: str | None, route: str | None, limit: int, *, built_in: bool
-) -> list[WorkflowRow]:
+    session: Session, status: str | None, route: str | None, limit: int | None, after: str | None, *, built_in: bool
+) -> Page[WorkflowRow]:
     async with session.model() as (_, model):
-        return queries.workflows(model.db, status=status, route=route, limit=limit, built_in=built_in)
+        size = page_size(session, limit)
+        return queries.workflows(model.db, status=status, route=route, built_in=built_in, limit=size, after=after)
 
 
-def _table(rows: list[WorkflowRow], now_ms: int) -> Table:
+def _table(rows: Page[WorkflowRow], now_ms: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
     for name in ("WORKFLOW", "STATUS", "STARTED", "TOOK", "REASON"):
         table.add_column(name, overflow="fold", no_wrap=name in {"STATUS", "STARTED", "TOOK"})
@@ -93,34 +112,7 @@ def _row(row: WorkflowRow) -> dict[str, object]:
     }
 
 
-class WorkflowGroup(click.Group):
-    """`mesh workflow ID` shows it: what is no subcommand is an id."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in self.commands and not args[0].startswith("-"):
-            return "show", self.commands["show"], args
-        return super().resolve_command(ctx, args)
-
-
-@click.group(
-    cls=WorkflowGroup,
-    short_help="Show a workflow's timeline; cancel it; retry, skip or fail its incidents.",
-    subcommand_metavar="ID | COMMAND [ARGS]...",
-)
-def workflow() -> None:
-    """`mesh workflow ID` shows a workflow's timeline.
-
-    Any unique part of the id will do, for every command.
-    """
-
-
-for _command in (cancel, retry, skip, fail):
-    workflow.add_command(_command)
-
-
-@workflow.command()
+@workflows.command("show", short_help="Show a workflow's timeline: when, what, why.")
 @click.argument("part", metavar="ID")
 @click.option(
     "--step",
@@ -133,7 +125,8 @@ for _command in (cancel, retry, skip, fail):
 def show(session: Session, *, part: str, step: str | None, payloads: bool, full: bool) -> None:
     """Show a workflow's timeline: when, what, why.
 
-    The items of a for-each are one line, with those that failed by name.
+    ID may be any part that fits only one. The items of a for-each are one line, with those that
+    failed by name.
     """
     state, entries, limiters = session.run(_show(session, part))
     if step is not None:
@@ -159,10 +152,14 @@ def show(session: Session, *, part: str, step: str | None, payloads: bool, full:
 async def _show(session: Session, part: str) -> tuple[Workflow, list[TimelineEntry], dict[str, Workflow]]:
     """The workflow, what happened, and the limiters that its steps are queued at."""
     async with session.model() as (_, model):
-        workflow_id = pick_workflow(model, part)
+        workflow_id = pick_workflow(session, model, part, changes=False)
         state = queries.workflow_state(model.db, workflow_id)
         if state is None:
             raise NotFound(f"workflow {workflow_id} is not in the read model; try again")
         asked = sorted({slots[-1].limit for slots in state.slots.values()})
         limiters = {name: found for name in asked if (found := queries.workflow_state(model.db, name)) is not None}
         return state, queries.decisions_of(model.db, workflow_id), limiters
+
+
+for _command in (cancel, retry, skip, fail, migrate):
+    workflows.add_command(_command)

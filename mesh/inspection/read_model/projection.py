@@ -242,7 +242,7 @@ class Folder:
     def _write_workflow(self, partition: int, workflow: Workflow) -> None:
         open_steps = list(rows_of(workflow))
         self._db.execute(
-            "INSERT OR REPLACE INTO workflows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)",
+            "INSERT OR REPLACE INTO workflows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?)",
             (
                 workflow.workflow_id,
                 partition,
@@ -254,6 +254,7 @@ class Folder:
                 workflow.ended_at_ms,
                 workflow.reason,
                 sum(row.status == "incident" for row in open_steps),
+                workflow.digest,
                 encode_workflow(workflow),
             ),
         )

@@ -1,6 +1,7 @@
 """What the tools ask of the read model, as values.
 
-Reads only; the file is as of the last `ReadModel.catch_up`.
+Reads only; the file is as of the last `ReadModel.catch_up`. A list that may be long comes as a
+`Page`, which knows how many rows there are in all; without a `limit` it has every one.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from mesh.codec.state import decode_meta, decode_workflow
 from mesh.core.events import ApprovalRequested, Decision
 from mesh.core.ids import BUILT_IN
 from mesh.core.state import AgentCard, Workflow
+from mesh.inspection.read_model.pages import Found, Listing, Page, containing
 from mesh.inspection.read_model.schema import select, select_one
 
 
@@ -205,33 +207,40 @@ def workflows(
     *,
     status: str | None = None,
     route: str | None = None,
-    limit: int = 50,
     built_in: bool = False,
-) -> list[WorkflowRow]:
+    limit: int | None = None,
+    after: str | None = None,
+) -> Page[WorkflowRow]:
     """The last changed first; with `built_in` those of the mesh itself too, as long as there is
     something to them.
 
     `status` may also be `incident`: live ones that wait for an operator.
     """
-    where, values = [f"({_NO_BUILT_IN} OR forgotten = 0)" if built_in else _NO_BUILT_IN, _THERE], []
-    if status == "incident":
-        where.append("incidents > 0")
-    elif status is not None:
-        where.append("status = ?")
-        values.append(status)
-    if route is not None:
-        where.append("route = ?")
-        values.append(route)
-    sql = f"SELECT {_WORKFLOW} FROM workflows WHERE {' AND '.join(where)} ORDER BY updated_at_ms DESC, workflow_id LIMIT ?"  # noqa: S608 - constants only
-    return [WorkflowRow(*row) for row in select(db, sql, *values, limit)]
+    own = f"({_NO_BUILT_IN} OR forgotten = 0)" if built_in else _NO_BUILT_IN
+    filters = {_THERE: (), own: ()} | ({} if route is None else {"route = ?": (route,)})
+    if status is not None:
+        filters |= {"incidents > 0": ()} if status == "incident" else {"status = ?": (status,)}
+    listing = Listing(
+        table="workflows",
+        columns=_WORKFLOW,
+        order=("updated_at_ms", "workflow_id"),
+        where=tuple(filters),
+        values=tuple(value for values in filters.values() for value in values),
+        last_first=True,
+    )
+    return listing.page(db, WorkflowRow, limit=limit, after=after)
 
 
-def workflow_ids(db: apsw.Connection, part: str) -> list[str]:
-    """Workflows whose id is, or contains, `part`; at most 20."""
-    if select_one(db, "SELECT 1 FROM workflows WHERE workflow_id = ?", part):
-        return [part]
-    sql = "SELECT workflow_id FROM workflows WHERE instr(workflow_id, ?) ORDER BY updated_at_ms DESC LIMIT 20"
-    return [row[0] for row in select(db, sql, part)]
+def has_workflow(db: apsw.Connection, workflow_id: str) -> bool:
+    """Whether any decision was ever made about it."""
+    return select_one(db, "SELECT 1 FROM workflows WHERE workflow_id = ?", workflow_id) is not None
+
+
+def workflows_containing(db: apsw.Connection, part: str, *, limit: int) -> Found:
+    """Workflows whose id contains `part`, the last changed first."""
+    return containing(
+        db, "workflow_id", "FROM workflows WHERE instr(workflow_id, ?1)", "updated_at_ms", part=part, limit=limit
+    )
 
 
 def workflow_state(db: apsw.Connection, workflow_id: str, *, remembered: bool = False) -> Workflow | None:
@@ -250,10 +259,13 @@ def count_workflows(db: apsw.Connection) -> dict[str, int]:
     )
 
 
-def open_steps(db: apsw.Connection, status: str, *, limit: int = 1_000) -> list[OpenStep]:
+def open_steps(
+    db: apsw.Connection, status: str, *, limit: int | None = None, after: str | None = None
+) -> Page[OpenStep]:
     """Steps with this status, the one that has waited longest first."""
-    sql = f"SELECT {_STEP} FROM open_steps WHERE status = ? ORDER BY since_ms LIMIT ?"  # noqa: S608 - constants only
-    return [OpenStep(*row) for row in select(db, sql, status, limit)]
+    order = ("since_ms", "workflow_id", "step", "agent")
+    listing = Listing("open_steps", _STEP, order, ("status = ?",), (status,))
+    return listing.page(db, OpenStep, limit=limit, after=after)
 
 
 def count_open_steps(db: apsw.Connection) -> dict[str, int]:
@@ -267,13 +279,13 @@ def running_by_agent(db: apsw.Connection) -> dict[str, tuple[int, int]]:
     return {agent: (count, since_ms) for agent, count, since_ms in select(db, sql)}
 
 
-def awaited_events(db: apsw.Connection, *, limit: int = 20) -> list[Awaited]:
+def awaited_events(db: apsw.Connection) -> list[Awaited]:
     """By the type of the event; the one that has been awaited longest first."""
     sql = (
         "SELECT awaits, count(*), count(due_at_ms), min(since_ms), workflow_id, step FROM open_steps"
-        " WHERE status = 'waiting' AND awaits <> '' GROUP BY awaits ORDER BY 4 LIMIT ?"
+        " WHERE status = 'waiting' AND awaits <> '' GROUP BY awaits ORDER BY 4"
     )
-    return [Awaited(*row) for row in select(db, sql, limit)]
+    return [Awaited(*row) for row in select(db, sql)]
 
 
 def overdue_steps(db: apsw.Connection, before_ms: int) -> tuple[int, int]:
@@ -285,7 +297,7 @@ def overdue_steps(db: apsw.Connection, before_ms: int) -> tuple[int, int]:
     return count, first_ms
 
 
-def halted_iterations(db: apsw.Connection, *, limit: int = 20) -> list[OpenStep]:
+def halted_iterations(db: apsw.Connection) -> list[OpenStep]:
     """For-each steps that wait for an operator alone: an item has an incident, and no other is with
     an agent or to be retried.
     """
@@ -295,9 +307,9 @@ def halted_iterations(db: apsw.Connection, *, limit: int = 20) -> list[OpenStep]
         " AND substr(item.step, 1, length(each.step) + 1) = each.step || '[')"
         " AND NOT EXISTS (SELECT 1 FROM open_steps AS item WHERE item.workflow_id = each.workflow_id AND item.step = each.step"
         " AND item.status IN ('running', 'retrying'))"
-        " ORDER BY since_ms LIMIT ?"
+        " ORDER BY since_ms"
     )
-    return [OpenStep(*row) for row in select(db, sql, limit)]
+    return [OpenStep(*row) for row in select(db, sql)]
 
 
 def decisions_of(db: apsw.Connection, workflow_id: str) -> list[TimelineEntry]:
@@ -332,16 +344,27 @@ def _timeline(rows: Sequence[Any]) -> list[TimelineEntry]:
 # Events -------------------------------------------------------------------------------------------
 
 
-def events_by_id(db: apsw.Connection, event_id: str) -> list[EventRow]:
-    """Events with this id: several sources may use one, and upstream may send one twice.
+def events(db: apsw.Connection, *, limit: int | None = None, after: str | None = None) -> Page[EventRow]:
+    """The last first."""
+    order = ("at_ms", "partition", "event_offset")
+    return Listing("events", _EVENT, order, last_first=True).page(db, EventRow, limit=limit, after=after)
 
-    Else those whose id begins so; at most 20.
+
+def events_by_id(
+    db: apsw.Connection, event_id: str, *, limit: int | None = None, after: str | None = None
+) -> Page[EventRow]:
+    """Events with this very id, the first one first: several sources may use one, and upstream may
+    send one twice.
     """
-    sql = f"SELECT {_EVENT} FROM events WHERE event_id {{}} ORDER BY at_ms, event_offset LIMIT 20"  # noqa: S608 - constants only
-    rows = select(db, sql.format("= ?"), event_id)
-    if not rows:
-        rows = select(db, sql.format("BETWEEN ? AND ? || char(0x10FFFF)"), event_id, event_id)
-    return [EventRow(*row) for row in rows]
+    order = ("at_ms", "partition", "event_offset")
+    listing = Listing("events", _EVENT, order, ("event_id = ?",), (event_id,))
+    return listing.page(db, EventRow, limit=limit, after=after)
+
+
+def events_beginning(db: apsw.Connection, part: str, *, limit: int) -> Found:
+    """Event ids that begin so, the last one first."""
+    source = "FROM events WHERE event_id BETWEEN ?1 AND ?1 || char(0x10FFFF)"
+    return containing(db, "event_id", source, "at_ms", part=part, limit=limit)
 
 
 def count_events(db: apsw.Connection, events_topic: str) -> dict[str, int]:
@@ -368,12 +391,41 @@ def count_events(db: apsw.Connection, events_topic: str) -> dict[str, int]:
 
 
 def approvals(
-    db: apsw.Connection, *, open_only: bool = True, part: str | None = None, limit: int = 1_000
-) -> list[ApprovalRow]:
-    """The one that was asked first stands first. `part`: only those whose id contains it."""
-    where = "closed_at_ms IS NULL" if open_only else "1"
-    sql = f"SELECT {_APPROVAL} FROM approvals WHERE {where} AND instr(approval_id, ?) ORDER BY asked_at_ms, approval_id LIMIT ?"  # noqa: S608 - constants only
-    return [ApprovalRow(*row) for row in select(db, sql, part or "", limit)]
+    db: apsw.Connection,
+    *,
+    open_only: bool = True,
+    role: str | None = None,
+    workflow_id: str | None = None,
+    limit: int | None = None,
+    after: str | None = None,
+) -> Page[ApprovalRow]:
+    """The one that was asked first is the first."""
+    filters: dict[str, tuple[str, ...]] = {"closed_at_ms IS NULL" if open_only else "1": ()}
+    filters |= {} if role is None else {"role = ?": (role,)}
+    filters |= {} if workflow_id is None else {"workflow_id = ?": (workflow_id,)}
+    values = tuple(value for values in filters.values() for value in values)
+    listing = Listing("approvals", _APPROVAL, ("asked_at_ms", "approval_id"), tuple(filters), values)
+    return listing.page(db, ApprovalRow, limit=limit, after=after)
+
+
+def approval(db: apsw.Connection, approval_id: str) -> ApprovalRow | None:
+    """By its whole id, open or closed."""
+    row = select_one(db, f"SELECT {_APPROVAL} FROM approvals WHERE approval_id = ?", approval_id)  # noqa: S608 - constants only
+    return ApprovalRow(*row) if row else None
+
+
+def last_approval(db: apsw.Connection, workflow_id: str) -> ApprovalRow | None:
+    """The one that the workflow has asked for last, open or closed."""
+    sql = f"SELECT {_APPROVAL} FROM approvals WHERE workflow_id = ? ORDER BY asked_at_ms DESC LIMIT 1"  # noqa: S608 - constants only
+    row = select_one(db, sql, workflow_id)
+    return ApprovalRow(*row) if row else None
+
+
+def approvals_containing(db: apsw.Connection, part: str, *, open_only: bool, limit: int) -> Found:
+    """Approvals whose id contains `part`, the last asked first. It begins with the workflow's id."""
+    state = " AND closed_at_ms IS NULL" if open_only else ""
+    source = f"FROM approvals WHERE instr(approval_id, ?1){state}"
+    return containing(db, "approval_id", source, "asked_at_ms", part=part, limit=limit)
 
 
 def approval_request(db: apsw.Connection, approval_id: str) -> ApprovalRequested | None:
@@ -405,13 +457,37 @@ def command(db: apsw.Connection, command_id: str) -> CommandRow | None:
 
 
 def dead_letters(
-    db: apsw.Connection, *, source: tuple[str, int, int] | None = None, code: str | None = None, limit: int = 50
-) -> list[DeadLetterRow]:
+    db: apsw.Connection,
+    *,
+    source: tuple[str, int, int] | None = None,
+    code: str | None = None,
+    limit: int | None = None,
+    after: str | None = None,
+) -> Page[DeadLetterRow]:
     """The last first. `source`: those of one original record; `code`: those with this reason."""
-    where = "topic = ? AND source_partition = ? AND source_offset = ?" if source else "1"
-    where += "" if code is None else " AND reason = ?"
-    sql = f"SELECT {_LETTER} FROM dead_letters WHERE {where} ORDER BY at_ms DESC, dlq_offset DESC LIMIT ?"  # noqa: S608 - constants only
-    return [DeadLetterRow(*row) for row in select(db, sql, *(source or ()), *([] if code is None else [code]), limit)]
+    filters: dict[str, tuple[str | int, ...]] = {"1": ()} if code is None else {"reason = ?": (code,)}
+    if source is not None:
+        filters |= {"topic = ? AND source_partition = ? AND source_offset = ?": source}
+    values = tuple(value for values in filters.values() for value in values)
+    order = ("at_ms", "partition", "dlq_offset")
+    listing = Listing("dead_letters", _LETTER, order, tuple(filters), values, last_first=True)
+    return listing.page(db, DeadLetterRow, limit=limit, after=after)
+
+
+def dead_letter(db: apsw.Connection, partition: int, offset: int) -> DeadLetterRow | None:
+    """By its place in the dead-letter topic."""
+    sql = f"SELECT {_LETTER} FROM dead_letters WHERE partition = ? AND dlq_offset = ?"  # noqa: S608 - constants only
+    row = select_one(db, sql, partition, offset)
+    return DeadLetterRow(*row) if row else None
+
+
+def dead_letters_containing(db: apsw.Connection, part: str, *, limit: int) -> Found:
+    """Ids of dead letters that, or whose original's place, contain `part`; the last first."""
+    source = (
+        "FROM dead_letters WHERE instr(partition || '/' || dlq_offset, ?1)"
+        " OR instr(topic || '/' || source_partition || '/' || source_offset, ?1)"
+    )
+    return containing(db, "partition || '/' || dlq_offset", source, "at_ms", part=part, limit=limit)
 
 
 def count_dead_letters(db: apsw.Connection, *, code: str | None = None) -> int:

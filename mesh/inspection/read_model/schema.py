@@ -13,10 +13,12 @@ from typing import Any, Final
 
 import apsw
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 APPLICATION_ID: Final = 0x6D657368  # "mesh"
 BUSY_TIMEOUT_MS: Final = 30_000  # others hold the lock for one batch, some tens of milliseconds
 
+# Each list that the tools show has an index in the order of its pages, with the columns that its
+# filters read: the rows themselves hold whole payloads and states, and a count must not read them.
 _TABLES: Final = """
 CREATE TABLE generation (id BLOB NOT NULL);
 INSERT INTO generation VALUES (randomblob(16));
@@ -27,9 +29,11 @@ CREATE TABLE partitions (partition INTEGER PRIMARY KEY, meta BLOB NOT NULL, epoc
 CREATE TABLE epochs (partition INTEGER, token TEXT, PRIMARY KEY (partition, token)) WITHOUT ROWID;
 CREATE TABLE workflows (workflow_id TEXT PRIMARY KEY, partition INTEGER NOT NULL, run_id TEXT NOT NULL, route TEXT NOT NULL,
     status TEXT NOT NULL, started_at_ms INTEGER NOT NULL, updated_at_ms INTEGER NOT NULL, ended_at_ms INTEGER,
-    reason TEXT NOT NULL, incidents INTEGER NOT NULL, forgotten INTEGER NOT NULL, state BLOB NOT NULL);
-CREATE INDEX workflows_by_status ON workflows (status, updated_at_ms);
-CREATE INDEX workflows_by_update ON workflows (updated_at_ms);
+    reason TEXT NOT NULL, incidents INTEGER NOT NULL, forgotten INTEGER NOT NULL, digest TEXT NOT NULL, state BLOB NOT NULL);
+CREATE INDEX workflows_by_status ON workflows (status, updated_at_ms, workflow_id, forgotten, route);
+CREATE INDEX workflows_by_update ON workflows (updated_at_ms, workflow_id, forgotten, status, route);
+CREATE INDEX workflows_with_incidents ON workflows (updated_at_ms, workflow_id, forgotten, status, route) WHERE incidents > 0;
+CREATE INDEX workflows_by_digest ON workflows (digest, status, started_at_ms);
 CREATE TABLE open_steps (workflow_id TEXT, step TEXT, status TEXT NOT NULL, agent TEXT NOT NULL, role TEXT NOT NULL,
     attempt INTEGER NOT NULL, task_id TEXT NOT NULL, since_ms INTEGER NOT NULL, due_at_ms INTEGER, incident_kind TEXT NOT NULL,
     incident_message TEXT NOT NULL, awaits TEXT NOT NULL, alike INTEGER NOT NULL, settled INTEGER NOT NULL, total INTEGER NOT NULL,
@@ -44,11 +48,13 @@ CREATE TABLE events (topic TEXT, partition INTEGER, event_offset INTEGER, at_ms 
     source TEXT NOT NULL, type TEXT NOT NULL, subject TEXT NOT NULL, problem TEXT NOT NULL,
     PRIMARY KEY (topic, partition, event_offset)) WITHOUT ROWID;
 CREATE INDEX events_by_id ON events (event_id);
+CREATE INDEX events_by_time ON events (at_ms, partition, event_offset);
 CREATE TABLE approvals (approval_id TEXT PRIMARY KEY, workflow_id TEXT NOT NULL, step TEXT NOT NULL, question TEXT NOT NULL,
     role TEXT NOT NULL, asked_at_ms INTEGER NOT NULL, deadline_at_ms INTEGER, closed_at_ms INTEGER, verdict TEXT NOT NULL,
     closed_by TEXT NOT NULL, reason TEXT NOT NULL, request BLOB NOT NULL);
-CREATE INDEX approvals_open ON approvals (asked_at_ms) WHERE closed_at_ms IS NULL;
-CREATE INDEX approvals_by_workflow ON approvals (workflow_id);
+CREATE INDEX approvals_open ON approvals (asked_at_ms, approval_id) WHERE closed_at_ms IS NULL;
+CREATE INDEX approvals_open_by_role ON approvals (role, asked_at_ms, approval_id) WHERE closed_at_ms IS NULL;
+CREATE INDEX approvals_by_workflow ON approvals (workflow_id, asked_at_ms);
 CREATE TABLE answers (answer_id TEXT, approval_id TEXT, at_ms INTEGER NOT NULL, status TEXT NOT NULL, code TEXT NOT NULL,
     message TEXT NOT NULL, by TEXT NOT NULL, PRIMARY KEY (answer_id, approval_id)) WITHOUT ROWID;
 CREATE TABLE commands (command_id TEXT PRIMARY KEY, workflow_id TEXT NOT NULL, at_ms INTEGER NOT NULL, command TEXT NOT NULL,
@@ -57,6 +63,8 @@ CREATE TABLE dead_letters (partition INTEGER, dlq_offset INTEGER, at_ms INTEGER 
     source_partition INTEGER NOT NULL, source_offset INTEGER NOT NULL, reason TEXT NOT NULL, message TEXT NOT NULL,
     workflow_id TEXT NOT NULL, PRIMARY KEY (partition, dlq_offset)) WITHOUT ROWID;
 CREATE INDEX dead_letters_by_source ON dead_letters (topic, source_partition, source_offset);
+CREATE INDEX dead_letters_by_time ON dead_letters (at_ms, partition, dlq_offset);
+CREATE INDEX dead_letters_by_reason ON dead_letters (reason, at_ms, partition, dlq_offset);
 CREATE TABLE cards (name TEXT, instance TEXT, renewed_at_ms INTEGER NOT NULL, card BLOB NOT NULL,
     PRIMARY KEY (name, instance)) WITHOUT ROWID;
 """

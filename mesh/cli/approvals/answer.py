@@ -1,0 +1,112 @@
+"""`mesh approvals answer`: one open approval after the other, and one key to answer each.
+
+Needs a terminal. What waits is read page by page, and each one is looked at again before it is
+shown: somebody else may have been faster.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final, Literal
+
+import click
+from rich.text import Text
+
+from mesh.cli.approvals.commands import (
+    UNEDITED,
+    Decision,
+    by_option,
+    edit,
+    login,
+    receipt_timeout,
+    send_answer,
+    verdict,
+)
+from mesh.cli.approvals.ids import Waiting, with_request
+from mesh.cli.approvals.keyboard import interruptible
+from mesh.cli.approvals.listing import card
+from mesh.cli.session import Session, mesh_command
+from mesh.cli.text.format import counted, printable
+from mesh.inspection.read_model import ReadModel, queries
+from mesh.inspection.read_model.queries import ApprovalRow
+
+KEYS: Final = "a approve   r reject   e edit and approve   s skip   q quit"
+PAGE: Final = 50
+
+
+@click.command(short_help="Answer what waits, one by one, on a terminal.")
+@click.option("--role", metavar="ROLE", help="Only those for this role.")
+@by_option
+@receipt_timeout
+@mesh_command
+def answer(session: Session, *, role: str | None, by: str | None, timeout_s: float) -> None:
+    """Show each open approval, the oldest first, and ask for an answer.
+
+    One key answers: approve, reject with a reason, edit and approve, skip, or quit.
+    """
+    if not session.is_interactive:
+        raise click.UsageError(
+            "`mesh approvals answer` asks a person at a terminal; without one: mesh approvals approve ID, "
+            "mesh approvals reject ID --reason TEXT"
+        )
+    session.run(_one_by_one(session, role, by=by or login(), timeout_s=timeout_s))
+
+
+async def _one_by_one(session: Session, role: str | None, *, by: str, timeout_s: float) -> None:
+    async with session.model(read_only=False) as (broker, model):
+        total = queries.approvals(model.db, role=role, limit=1).total
+        if not total:
+            session.show("Nothing waits for a person.")
+            return
+        session.show(Text(f"You answer as {printable(by)} (claimed, not verified).", style="dim"))
+        answered = 0
+        for number, row in enumerate(_each(model, role), 1):
+            await model.catch_up()
+            now = queries.approval(model.db, row.approval_id)
+            if now is None or now.closed_at_ms is not None:
+                continue  # somebody else was faster
+            one = with_request(model, now)
+            session.show("", card(one, session.now_ms(), position=f" {number:,} of {max(number, total):,} "))
+            with interruptible():
+                choice = _ask(session, one)
+            if choice is None:
+                break
+            if choice == "skip":
+                continue
+            decision, payload, reason = choice
+            receipt = await send_answer(
+                session, broker, one, decision, by=by, payload=payload, reason=reason, timeout_s=timeout_s
+            )
+            session.show(verdict(receipt))
+            answered += receipt.status == "accepted"
+        session.show(Text(f"\n{counted(answered, 'answer')} given.", style="dim"))
+
+
+def _each(model: ReadModel, role: str | None) -> Iterator[ApprovalRow]:
+    """All that are open, page by page."""
+    after: str | None = None
+    while True:
+        page = queries.approvals(model.db, role=role, limit=PAGE, after=after)
+        yield from page
+        after = page.after
+        if after is None:
+            return
+
+
+def _ask(session: Session, one: Waiting) -> tuple[Decision, Any, str] | Literal["skip"] | None:
+    """One key; None to quit."""
+    while True:
+        session.show(Text(KEYS, style="cyan"))
+        match click.getchar().lower():
+            case "a":
+                return "approve", UNEDITED, ""
+            case "r":
+                return "reject", UNEDITED, click.prompt("reason", default="", show_default=False)
+            case "e":
+                payload = edit(session, one.request)
+                if payload is not UNEDITED:
+                    return "approve", payload, ""
+            case "s":
+                return "skip"
+            case "q" | "\x03" | "\x04":
+                return None
+            case _:
+                pass

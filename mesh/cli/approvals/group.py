@@ -1,0 +1,25 @@
+"""`mesh approvals`: what waits for a person, and people's answers. Each verb is in a module of its own."""
+
+import click
+
+from mesh.cli.approvals.answer import answer
+from mesh.cli.approvals.commands import approve, reject
+from mesh.cli.approvals.listing import list_approvals, show_approval
+from mesh.cli.grammar import NounGroup
+
+
+@click.group(cls=NounGroup, short_help="List what waits for a person, show it, answer it.")
+def approvals() -> None:
+    """Approvals: questions that workflows ask people. Without a verb: list.
+
+    \b
+    mesh approvals                               what waits, the oldest first
+    mesh approvals answer                        one by one, with one key for each
+    mesh approvals show ID                       the question and its whole payload
+    mesh approvals approve ID                    also: mesh approve ID
+    mesh approvals reject ID --reason TEXT       also: mesh reject ID --reason TEXT
+    """  # noqa: D301 - \b is click's mark of a paragraph to leave as it is
+
+
+for _command in (list_approvals, show_approval, approve, reject, answer):
+    approvals.add_command(_command)

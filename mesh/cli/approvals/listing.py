@@ -1,0 +1,152 @@
+"""`mesh approvals list | show`: what waits for a person, and what is asked."""
+
+import click
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from mesh.cli.approvals.ids import Waiting, ending, pick_any, with_request
+from mesh.cli.options import page_document, page_size, paged, tell_rest
+from mesh.cli.session import Session, mesh_command
+from mesh.cli.text.format import ago, one_line, printable, readable, rfc3339_or_none, until
+from mesh.codec.times import rfc3339
+from mesh.inspection.read_model import queries
+from mesh.inspection.read_model.pages import Page
+from mesh.inspection.read_model.queries import ApprovalRow
+
+SOON_MS = 3_600_000
+
+
+@click.command("list", short_help="List what waits for a person.")
+@click.option("--role", metavar="ROLE", help="Only those for this role.")
+@click.option("--list", "list_only", is_flag=True, hidden=True, help="What this command does anyway.")
+@paged
+@mesh_command
+def list_approvals(
+    session: Session,
+    *,
+    role: str | None,
+    list_only: bool,  # noqa: ARG001 - scripts of earlier versions write it
+    limit: int | None,
+    after: str | None,
+) -> None:
+    """List the approvals that are open, the oldest first."""
+    page, documents = session.run(_list(session, role, limit, after))
+    if session.as_json:
+        session.emit(page_document("approvals", documents, page))
+    elif not page:
+        session.show("Nothing waits for a person." if page.total == 0 else "No more approvals wait for a person.")
+    else:
+        session.show(table(page, session.now_ms()))
+        tell_rest(session, page)
+        session.note("see what is asked, payload and all: mesh approvals show ID")
+        session.note("answer one: mesh approvals approve ID, mesh approvals reject ID --reason TEXT")
+        session.note("answer them one by one, on a terminal: mesh approvals answer")
+
+
+async def _list(
+    session: Session, role: str | None, limit: int | None, after: str | None
+) -> tuple[Page[ApprovalRow], list[dict[str, object]]]:
+    async with session.model() as (_, model):
+        page = queries.approvals(model.db, role=role, limit=page_size(session, limit), after=after)
+        documents = [_document(with_request(model, row)) for row in page] if session.as_json else []
+        return page, documents
+
+
+@click.command("show", short_help="Show one approval: what is asked, or how it ended.")
+@click.argument("approval_id", metavar="ID")
+@mesh_command
+def show_approval(session: Session, *, approval_id: str) -> None:
+    """Show one approval, open or closed, with its whole payload.
+
+    ID is an approval's or a workflow's, or any part that fits only one.
+    """
+    one = session.run(_show(session, approval_id))
+    if session.as_json:
+        session.emit(_document(one) | _ended(one.row))
+        return
+    session.show(card(one, session.now_ms()))
+    if one.row.closed_at_ms is not None:
+        session.show(Text(f"closed: {printable(ending(one.row, session.now_ms()))}", style="yellow"))
+    else:
+        session.note("answer it: mesh approvals approve ID, mesh approvals reject ID --reason TEXT")
+
+
+async def _show(session: Session, given: str) -> Waiting:
+    async with session.model() as (_, model):
+        return pick_any(session, model, given)
+
+
+def table(rows_: Page[ApprovalRow], now_ms: int) -> Table:
+    rows = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
+    for name in ("ID", "QUESTION", "ROLE", "ASKED", "DEADLINE"):
+        rows.add_column(name, overflow="fold", no_wrap=name in {"ROLE", "ASKED"})
+    for one in rows_:
+        rows.add_row(
+            Text(printable(one.approval_id), style="bold"),
+            one_line(one.question),
+            printable(one.role),
+            ago(one.asked_at_ms, now_ms),
+            _deadline(one, now_ms),
+        )
+    return rows
+
+
+def _deadline(row: ApprovalRow, now_ms: int) -> Text:
+    near = row.deadline_at_ms is not None and row.deadline_at_ms - now_ms < SOON_MS
+    return Text(until(row.deadline_at_ms, now_ms), style="yellow" if near else "default")
+
+
+def card(one: Waiting, now_ms: int, *, position: str = "") -> Panel:
+    """One approval as an approver reads it: the question, what it is about, and the payload whole."""
+    row, request = one.row, one.request
+    about = Text()
+    about.append(printable(row.question) + "\n", style="bold")
+    expiry = {
+        "reject": "then it is rejected",
+        "approve": "then it is approved",
+        "incident": "then an operator is asked",
+    }
+    deadline = until(row.deadline_at_ms, now_ms)
+    facts = [
+        ("workflow", row.workflow_id),
+        ("step", row.step),
+        ("role", row.role),
+        ("asked", ago(row.asked_at_ms, now_ms)),
+        ("why", request.reason),
+    ]
+    facts.append(
+        ("deadline", f"{deadline}, {expiry[request.on_expiry]}" if row.deadline_at_ms is not None else deadline)
+    )
+    for name, value in facts:
+        about.append(f"{name:<10}", style="dim")
+        about.append(printable(value) + "\n")
+    about.append("\n")
+    about.append(readable(request.payload))
+    return Panel(about, title=position or None, title_align="left", border_style="dim", padding=(1, 2))
+
+
+def _document(one: Waiting) -> dict[str, object]:
+    row, request = one.row, one.request
+    return {
+        "approval_id": row.approval_id,
+        "workflow_id": row.workflow_id,
+        "step": row.step,
+        "question": row.question,
+        "payload": request.payload,
+        "payload_schema": request.payload_schema,
+        "digest": request.digest,
+        "role": row.role,
+        "asked_at": rfc3339(row.asked_at_ms),
+        "deadline_at": rfc3339_or_none(row.deadline_at_ms),
+        "on_expiry": request.on_expiry,
+    }
+
+
+def _ended(row: ApprovalRow) -> dict[str, object]:
+    return {
+        "closed_at": rfc3339_or_none(row.closed_at_ms),
+        "verdict": row.verdict or None,
+        "closed_by": row.closed_by or None,
+        "closing_reason": row.reason,
+    }
