@@ -23,8 +23,9 @@ class NounGroup(click.Group):
         super().__init__(*args, **options)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        # completion asks what may come next, and there a verb may
-        if not ctx.resilient_parsing and (verb := self.verb_of(args)) is not None:
+        # completion asks what may come next: behind the noun alone, a verb
+        is_asked = ctx.resilient_parsing and not args
+        if not is_asked and (verb := self.verb_of(args)) is not None:
             args = [verb, *args]
         return super().parse_args(ctx, args)
 

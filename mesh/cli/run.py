@@ -27,7 +27,9 @@ from mesh.ports import Broker
 @click.argument("route_name", metavar="ROUTE")
 @click.option("--data", metavar="JSON|@FILE|FILE", help="The start event's data.")
 @click.option("--type", "event_type", metavar="TYPE", help="The event's type; the route's own without it.")
-@click.option("--source", metavar="URI", default="/mesh/cli", show_default=True)
+@click.option(
+    "--source", metavar="URI", default="/mesh/cli", show_default=True, help="CloudEvents source: who says so."
+)
 @click.option("--id", "event_id", metavar="ID", help="The event's id; a fresh one without it.")
 @click.option("--subject", metavar="TEXT", help="What it is about.")
 @click.option("--wait", is_flag=True, help="Wait for the workflow's end, and exit with 1 unless it is completed.")
