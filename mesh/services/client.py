@@ -114,7 +114,7 @@ class Client:
         With the id of an event that this client published (or of any event, if `source` is given),
         for the run that it started. With a workflow's id, for its last end if it has ended already,
         else for the next. `since_ms` spares the reading of older outcomes. Raises `TimeoutError`;
-        an event that starts no workflow has no outcome (`mesh event ID` tells what became of it).
+        an event that starts no workflow has no outcome (`mesh events show ID` tells what became of it).
         """
         wanted = workflow_or_event_id
         known_source, starts = self._published.get(wanted, (source, None))
@@ -129,7 +129,7 @@ class Client:
 
         found = await self._find_last(starts, match, timeout_s=timeout_s)
         if found is None:
-            kind, command = ("event", "event") if run else ("workflow", "workflow")
+            kind, command = ("event", "events show") if run else ("workflow", "workflows show")
             raise TimeoutError(
                 f"{kind} {wanted} has no outcome after {timeout_s:g} s: `mesh {command} '{wanted}'` tells what became of it"
             )

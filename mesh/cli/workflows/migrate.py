@@ -85,7 +85,7 @@ def migrate(
 
     \b
     mesh workflows migrate --route issue-triage --to active --dry-run
-    mesh workflows migrate 413 414 --to 77ab21
+    mesh workflows migrate shop:413 shop:414 --to 77ab21c09d12
     """  # noqa: D301 - \b is click's mark of a paragraph to leave as it is
     if bool(ids) == (route is not None):
         raise click.UsageError("give the workflows' IDs, or --route for all that run")
