@@ -16,6 +16,7 @@ from sample_mesh import (
     approved,
     asked,
     command_events,
+    event,
     event_cause,
     partition,
     run,
@@ -30,7 +31,7 @@ from mesh.codec.log import decode_log_record
 from mesh.codec.state import canonical_workflow
 from mesh.core.events import Cause, WorkflowForgotten
 from mesh.core.replay import replay
-from mesh.errors import NotFound, UnknownFormat
+from mesh.errors import BrokerUnavailable, NotFound, UnknownFormat
 from mesh.inspection.read_model import ReadModel, model_path, queries
 from mesh.ports import OutRecord, Record, TopicPartition, TopicSpec
 
@@ -343,6 +344,26 @@ async def test_what_the_broker_dropped_is_not_waited_for(
         await model.catch_up()
         assert not queries.events_by_id(model.db, "delivery-1")
         assert len(queries.workflows(model.db)) == 3
+
+
+async def test_a_partition_that_the_broker_does_not_send_is_named_whatever_else_comes(
+    broker: MemoryBroker, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = await write_sample(broker)
+    monkeypatch.setattr("mesh.inspection.read_model.model.SILENCE_S", 0.05)
+    async with ReadModel(broker, TOPICS, path) as model, asyncio.timeout(60):
+        reader = await broker.reader()
+        poll = reader.poll
+
+        async def all_but_one(*, max_records: int, timeout_s: float) -> Sequence[Record]:
+            await writer.publish(event(7))
+            found = await poll(max_records=max_records, timeout_s=timeout_s)
+            return [one for one in found if (one.topic, one.partition) != (TOPICS.log, 1)]
+
+        monkeypatch.setattr(reader, "poll", all_but_one)
+        model._reader = reader
+        with pytest.raises(BrokerUnavailable, match=r"sent nothing for 0.05 s of mesh.log, partition 1, from offset 0"):
+            await model.catch_up()
 
 
 async def test_a_broker_without_a_mesh_is_named_as_such(broker: MemoryBroker, path: Path) -> None:

@@ -111,18 +111,16 @@ class ReadModel:
             self._start_over()
         ends = await self._still_held(ends)
         reader = await self._place_reader()
-        heard_at = time.monotonic()
+        heard_at, before = time.monotonic(), None
         while left := self._left(ends):
             if self._on_progress is not None:
                 self._on_progress(sum(left.values()))
-            records = await reader.poll(max_records=BATCH, timeout_s=1.0)
-            if records:
-                heard_at = time.monotonic()
+            # what is written behind the ends, meanwhile, is no progress
+            if left != before:
+                heard_at, before = time.monotonic(), left
             elif time.monotonic() - heard_at > SILENCE_S:
-                raise BrokerUnavailable(
-                    f"the broker sent nothing for {SILENCE_S:.0f} s, although it has {sum(left.values())} more records; is it healthy?"
-                )
-            await self._take_in(records)
+                raise BrokerUnavailable(_silent(left, self._positions()))
+            await self._take_in(await reader.poll(max_records=BATCH, timeout_s=1.0))
 
     async def _partitions(self) -> list[TopicPartition]:
         self._known = await self._broker.topics()
@@ -217,6 +215,16 @@ class ReadModel:
             wipe(self.db)
         self._folder = Folder(self.db, self._topics)
         self._checked = {}
+
+
+def _silent(left: Mapping[TopicPartition, int], positions: Mapping[TopicPartition, int]) -> str:
+    """Which records the broker has and does not send."""
+    where = min(left)
+    more = f", and of {len(left) - 1} other partitions" if len(left) > 1 else ""
+    return (
+        f"the broker sent nothing for {SILENCE_S:g} s of {where.topic}, partition {where.partition}, from offset "
+        f"{positions.get(where, 0)} on{more}, although it has {sum(left.values())} more records; is it healthy?"
+    )
 
 
 def _by_partition(records: Sequence[Record]) -> list[tuple[TopicPartition, list[Record]]]:
