@@ -176,6 +176,25 @@ def test_a_workflow_that_asks_nobody_or_twice_says_so(folder: Path) -> None:
     assert sent(folder) == []
 
 
+@pytest.mark.usefixtures("terminal")
+def test_answering_one_by_one_comes_to_each_that_is_open(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesh.cli.approvals.answer.PAGE", 2)
+    with_broker(folder, lambda broker: waiting(broker, 10, 11, 12, 13))
+    listed = json.loads(call("approvals", "--json").stdout)["approvals"]
+    assert len(listed) == 5
+    result = call("approvals", "answer", stdin="sxssss")
+    assert (result.exit_code, "0 answers given." in result.stdout) == (0, True), result.output
+    assert [one for one in result.stdout.split() if one.startswith("issue-triage:")] == [
+        one["workflow_id"] for one in listed
+    ]
+    assert " 5 of 5 " in result.stdout
+    assert call("approvals", "answer", stdin="q").stdout.count("issue-triage:") == 1
+    assert "Nothing waits" in call("approvals", "answer", "--role", "nobody").stdout
+    assert sent(folder) == []
+    assert call("approvals", "answer", "--timeout", "0.01", stdin="sa").exit_code == 5
+    assert sent(folder) == [listed[1]["approval_id"]]
+
+
 @pytest.mark.parametrize("command", ["cancel --reason no", "retry", "skip", "fail"])
 def test_a_workflow_that_has_ended_says_so_at_once(folder: Path, command: str) -> None:
     result = call("workflows", *command.split(), workflow(2), "--json")
