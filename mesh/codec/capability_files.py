@@ -91,4 +91,4 @@ def _of_schema(key: str, schema: Any) -> Iterator[_Trouble]:
     try:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
-        yield (key, *error.absolute_path), f"{key} is no JSON Schema: {error.message}"
+        yield (key, *error.absolute_path), f"{key} is not a JSON Schema: {error.message}"

@@ -72,7 +72,7 @@ class YamlDocument:
             self._fault(node, "an alias leads into itself (write the part out)")
             return None
         if str(node.tag).startswith("!"):
-            self._fault(node, f"the tag {node.tag} means nothing here (take it out)")
+            self._fault(node, f"the tag {node.tag} means nothing here (remove it)")
             return None
         within = above | {id(node)}
         if isinstance(node, MappingNode):

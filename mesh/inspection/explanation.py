@@ -181,7 +181,7 @@ class _Waits:
         parts = _key(key, self._event)
         offers = RouteIndex([msgspec.structs.replace(self._route, awaited=(awaited,))]).offers(self._event)
         if not offers:
-            said = f"step {step} waits for such an event, but this one gives no key by which it finds its workflow"
+            said = f"step {step} waits for such an event, but this one gives no key, so it finds no workflow"
             return Awaited(step=step, workflow_id="", said=said, takes=False, key=parts)
         [offer] = offers
         if ids.is_alias(offer.workflow_id):
@@ -206,7 +206,7 @@ class _Waits:
         if holder is None:
             about = Awaited(step=step, workflow_id=alias, said="", takes=None, key=key)
             if self._workflows is not None:
-                said = f"no workflow has the alias {alias} yet: it is kept until one has, or its time is over"
+                said = f"no workflow has the alias {alias} yet: it is kept until one has it, or until its time is over"
                 return msgspec.structs.replace(about, said=said, takes=False, condition=self._condition(awaited, None))
             return self._unknown(about, awaited, f"the workflow that has the alias {alias}")
         name = holder.workflow_id
@@ -249,9 +249,9 @@ class _Waits:
         condition = self._condition(awaited, None)
         said = f"it moves {whose} if its step {about.step} waits for it"
         if _refuses(condition) is False:
-            said = f"step {about.step} of {whose} would not take it: the `if` of its wait does not hold"
+            said = f"step {about.step} of {whose} would not take it: the `if` of its wait is not true"
         elif awaited.condition is not None and condition is None:
-            said = f"{said} and {awaited.condition.source} holds, which hangs on that workflow"
+            said = f"{said} and {awaited.condition.source} is true, which depends on that workflow"
         return msgspec.structs.replace(about, said=said, takes=_refuses(condition), condition=condition)
 
     def _known(
@@ -269,13 +269,13 @@ class _Waits:
             return msgspec.structs.replace(about, said=said, takes=True, first=tuple(first))
         dismissed = [event.message for event in decided.events if isinstance(event, ev.InputDismissed)]
         if dismissed:
-            said = f"{about.workflow_id} lets it pass: {dismissed[0]}"
+            said = f"{about.workflow_id} ignores it: {dismissed[0]}"
         elif takers:
             said = f"step {about.step} of {about.workflow_id} does not take it"
         elif workflow is None or workflow.status == "expected":
             said = f"there is no workflow {about.workflow_id} yet: it is kept until one starts, or its time is over"
         else:
-            said = f"{about.workflow_id} keeps it until a step takes it: {about.step} does not now"
+            said = f"{about.workflow_id} keeps it until a step takes it; {about.step} does not take it now"
         return msgspec.structs.replace(about, said=said, takes=False)
 
 

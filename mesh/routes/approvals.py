@@ -50,7 +50,7 @@ def _schema(part: Part) -> dict[str, Any] | None:
     try:
         validator_for(schema, default=Draft202012Validator).check_schema(schema)
     except SchemaError as error:
-        part.book.add(path + tuple(error.absolute_path), f"payload_schema is no JSON Schema: {error.message}")
+        part.book.add(path + tuple(error.absolute_path), f"payload_schema is not a JSON Schema: {error.message}")
     return schema
 
 

@@ -17,7 +17,7 @@ def budget(root: Part) -> Budget | None:
         part.missing("role")
     for key in ("role", "deadline"):
         if key in part.value and not asks:
-            part.problem(key, f"{key} goes with on_exhausted: ask", "write on_exhausted: ask, or take it out")
+            part.problem(key, f"{key} goes with on_exhausted: ask", "write on_exhausted: ask, or remove it")
     limits = _amounts(part)
     if not limits and "time" not in part.value:
         root.problem("budget", "the budget limits nothing", "write tokens, usd, hops or time")

@@ -39,7 +39,9 @@ from mesh.routes.reads import Sight, check_readings
 from mesh.routes.triggers import trigger_of
 from mesh.routes.values import NAME_LENGTH, STEP_NAME
 
-_STEP_HINT: Final = f"a-z first, then a-z, 0-9 and _, since expressions name it; {NAME_LENGTH} at the most"
+_STEP_HINT: Final = (
+    f"start with a-z, then a-z, 0-9 and _, because expressions use the name; at most {NAME_LENGTH} characters"
+)
 _WORK_HINT: Final = "agent: NAME or capability: NAME for a task, approval: {...} for a question to a person, workflow: ROUTE for a workflow of another route, or wait, value, emit, end"
 _KIND_NAMES: Final = {
     "agent": "an agent's step",
@@ -168,9 +170,9 @@ class _RouteCompiler:
         for place, name in enumerate(names):
             path = (*part.path, *where) if isinstance(value, str) else (*part.path, *where, place)
             if name == itself:
-                self.book.add(path, "a step can't need itself", "take it out of needs")
+                self.book.add(path, "a step can't need itself", "remove it from needs")
             elif name in good:
-                self.book.add(path, f"needs names {name} twice", "once will do")
+                self.book.add(path, f"needs names {name} twice", "write it once")
             elif name in self.steps:
                 good.append(name)
             elif name not in self.root.value["steps"]:
@@ -208,7 +210,7 @@ class _RouteCompiler:
     def check_foreign_keys(self, part: Part, kind: str) -> None:
         for key, known in STEP.keys.items():
             if key in part.value and known.of and kind not in known.of:
-                part.problem(key, f"{key} belongs to an agent's step, not to {_KIND_NAMES[kind]}", "take it out")
+                part.problem(key, f"{key} belongs to an agent's step, not to {_KIND_NAMES[kind]}", "remove it")
 
     def work(self, part: Part, kind: str) -> Work | None:
         match kind:
@@ -229,7 +231,7 @@ class _RouteCompiler:
 
     def alias(self, part: Part) -> CompiledTemplate | None:
         if "alias" in part.value and "end" in part.value:
-            part.problem("alias", "after an end nobody is to be found any more", "give the alias to a step before it")
+            part.problem("alias", "no event can find a workflow after its end", "give the alias to an earlier step")
         hint = f"such as ${{{{ steps.{part.path[-1]}.payment_id }}}}"
         return part.text_template("alias", hint)
 
@@ -277,7 +279,7 @@ class _RouteCompiler:
             path: DocumentPath = ("steps", closing, "repeat")
             for name in loop.body:
                 if name in seen:
-                    self.book.add(path, f"{name} is in the loops of {seen[name]} and of {closing}", "part them")
+                    self.book.add(path, f"{name} is in the loops of {seen[name]} and of {closing}", "separate them")
                 seen[name] = closing
             for outside, needs in self.needs.items():
                 inner = [need for need in needs if need in loop.body and need != closing]

@@ -52,7 +52,7 @@ def join_of(part: Part) -> tuple[Any, tuple[str | int, ...], Join]:
         join.problem("count", f"count goes with of, not with {kind}", _JOIN_HINT)
     named = found[kind]
     if not isinstance(named, list) or not named:
-        join.problem(kind, f"{kind} must be a list of steps that is not empty", _JOIN_HINT)
+        join.problem(kind, f"{kind} must be a list of at least one step", _JOIN_HINT)
         return [], ("needs", kind), Join()
     count = 1
     if kind == "of" and "count" not in found:
@@ -130,7 +130,7 @@ def wait(step: Part, *, keyed: bool) -> WaitWork | None:
     if "until" in part.value:
         for key in EVENT_ONLY:
             if key in part.value:
-                part.problem(key, f"{key} goes with event, not with until", "take it out")
+                part.problem(key, f"{key} goes with event, not with until", "remove it")
         part.text("until", "a time, such as ${{ event.data.due }}")
         return WaitWork(until=part.template("until") or EMPTY)
     awaited = AwaitedEvent(

@@ -28,12 +28,12 @@ def limits(root: Part) -> dict[str, Limit]:
     if part is None:
         return {}
     if not part.value:
-        root.problem("limits", "limits names none", _EXAMPLE)
+        root.problem("limits", "limits is empty", _EXAMPLE)
     found: dict[str, Limit] = {}
     for name in part.value:
         if name == AGENT:
             part.problem(
-                name, f"a limit can't be named {AGENT}", "that is where agents' own limits are; choose another"
+                name, f"a limit can't be named {AGENT}", "agents' own limits are kept under that name; choose another"
             )
         elif not is_name(name):
             part.problem(name, f"a limit can't be named {shown(name)}", NAME_HINT)

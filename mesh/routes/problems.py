@@ -229,7 +229,7 @@ class Part:
             self.problem(key, f"{key} can't be {shown(value)}", _DURATION_MEND)
             return 0.0
         if seconds > LONGEST_S or (seconds == 0 and not zero):
-            self.problem(key, f"{key} can't be {value}", "more than 0, and 3650d at the most")
+            self.problem(key, f"{key} can't be {value}", "write more than 0 and at most 3650d")
             return 0.0
         return seconds
 
@@ -271,7 +271,7 @@ class Part:
             self.problem(key, f"{key} must be an expression in a string, not {kind_of(value)}")
             return None
         if value.lstrip().startswith("${{"):
-            self.problem(key, f"{key} takes the expression bare", "write it without ${{ }}")
+            self.problem(key, f"{key} takes a plain expression", "write it without ${{ }}")
             return None
         try:
             compiled = compile_expression(value)
@@ -302,14 +302,14 @@ class Part:
 
 
 def find_foreign(value: Any, path: DocumentPath, book: Book) -> None:
-    """Note everything that JSON has not: a stored definition must be the document."""
+    """Note everything that JSON does not have: a stored definition must be the document."""
     match value:
         case None | bool() | str():
             pass
         case int() if not -(2**63) <= value < 2**64:
-            book.add(path, "the number does not fit 64 bits", "write it as a string")
+            book.add(path, "the number does not fit in 64 bits", "write it as a string")
         case float() if not math.isfinite(value):
-            book.add(path, f"{value} is no JSON number", "write it as a string")
+            book.add(path, f"{value} is not a JSON number", "write it as a string")
         case int() | float():
             pass
         case list():
@@ -320,6 +320,6 @@ def find_foreign(value: Any, path: DocumentPath, book: Book) -> None:
                 if isinstance(key, str):
                     find_foreign(item, (*path, key), book)
                 else:
-                    book.add((*path, str(key)), f"the key {key} is no string", "put it in quotes", on_key=True)
+                    book.add((*path, str(key)), f"the key {key} is not a string", "put it in quotes", on_key=True)
         case _:
-            book.add(path, f"{value} is {kind_of(value)}, which JSON has not", "put it in quotes")
+            book.add(path, f"{value} is {kind_of(value)}, which JSON does not have", "put it in quotes")

@@ -88,7 +88,7 @@ REPEAT: Final = Table(
             kind=Whole(high=1_000),
             text="How many rounds there may be, the first included.",
             is_required=True,
-            hint="how many rounds at the most",
+            hint="the largest number of rounds",
         ),
         "on_limit": Key(
             kind=Choice(options=get_args(OnLimit)), text="What happens if `until` is still false after the last round."

@@ -94,7 +94,7 @@ def undo(step: Part) -> AgentWork | None:
         part.missing("agent", "undo: {agent: NAME, input: ...}")
         return None
     if len(found) > 1:
-        part.problem("capability", "undo has both agent and capability", "take one out")
+        part.problem("capability", "undo has both agent and capability", "remove one")
     return _attempts(part)
 
 

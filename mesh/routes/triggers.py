@@ -20,7 +20,7 @@ def trigger_of(root: Part) -> Trigger | None:
     if "schedule" in on.value:
         return _schedule(root, on)
     if "timezone" in on.value:
-        on.problem("timezone", "timezone goes with schedule, not with type", "take it out")
+        on.problem("timezone", "timezone goes with schedule, not with type", "remove it")
     condition = on.expression("if")
     if "type" not in on.value:
         on.missing("type", "the CloudEvents type that starts the route, or schedule: the times that do")
@@ -35,7 +35,7 @@ def _schedule(root: Part, on: Part) -> Trigger:
             on.problem(key, f"{key} does not go with schedule", "make two routes of it, or write one of the two")
     for key in ("key", "on_repeat"):
         if key in root.value:
-            root.problem(key, f"{key} does not go with a schedule", "take it out: each time is a key")
+            root.problem(key, f"{key} does not go with a schedule", "remove it: each time is a key")
     hint = 'minute, hour, day of the month, month, day of the week, such as "0 9 * * 1-5"'
     zone = on.text("timezone", "such as Europe/Berlin") if "timezone" in on.value else "UTC"
     found = Schedule(cron=on.text("schedule", hint) or "* * * * *", timezone=zone or "UTC")
@@ -44,5 +44,5 @@ def _schedule(root: Part, on: Part) -> Trigger:
     except NoSuchZone as error:
         on.problem("timezone", str(error), "name one of the IANA time zone database, such as Europe/Berlin")
     except ScheduleError as error:
-        on.problem("schedule", f"the schedule {shown(found.cron)} does not hold: {error}", hint)
+        on.problem("schedule", f"the schedule {shown(found.cron)} is wrong: {error}", hint)
     return Trigger(schedule=found)

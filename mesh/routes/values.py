@@ -16,7 +16,7 @@ import msgspec
 NAME_LENGTH: Final = 63
 NAME: Final = re.compile(r"[a-z][a-z0-9-]*")  # a route's, an agent's, a capability's or a limit's
 STEP_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
-NAME_HINT: Final = f"a-z first, then a-z, 0-9 and -; {NAME_LENGTH} at the most"
+NAME_HINT: Final = f"start with a-z, then a-z, 0-9 and -; at most {NAME_LENGTH} characters"
 NEVER: Final = "never"  # in the place of a duration: there is no end
 UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")

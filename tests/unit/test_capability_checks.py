@@ -153,7 +153,7 @@ def test_the_contracts_that_ship_hold() -> None:
         ("capability: A b\ninput: {}\noutput: {}", "1: a contract needs capability: NAME"),
         ("capability: a\ninput: {}", "1: a contract needs output: a JSON Schema"),
         ("capability: a\ninput: {}\noutput: {}\noutptu: 1", "4: unknown key outptu (did you mean output?)"),
-        ("capability: a\ninput: {type: oject}\noutput: {}", "2: input is no JSON Schema: 'oject'"),
+        ("capability: a\ninput: {type: oject}\noutput: {}", "2: input is not a JSON Schema: 'oject'"),
         ("capability: a\ndescription: 1\ninput: {}\noutput: {}", "2: description must be text"),
         (
             "capability: a\ninput: {}\noutput: {}\n---\ncapability: a\ninput: {}\noutput: {}",

@@ -118,8 +118,8 @@ def test_check_tells_each_finding_with_its_line(folder: Path) -> None:
     result = call("check", folder)
     assert result.exit_code == 0
     assert result.stdout == (
-        f"{folder}/same.yaml:8: warning: step ok: the approval has no deadline: it may wait for ever"
-        " (deadline: 24h, or deadline: never if that is meant) [no_deadline]\n"
+        f"{folder}/same.yaml:8: warning: step ok: the approval has no deadline: it may wait without end"
+        " (write deadline: 24h, or deadline: never if that is intended) [no_deadline]\n"
     )
     assert "2 files, 2 routes: 0 errors, 1 warning; not checked: agents" in result.stderr
 

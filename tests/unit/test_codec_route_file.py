@@ -135,7 +135,7 @@ steps:
 """,
     )
     assert refused(file) == [
-        "bad.yaml:1: route can't be Issue_triage (a-z first, then a-z, 0-9 and -; 63 at the most)",
+        "bad.yaml:1: route can't be Issue_triage (start with a-z, then a-z, 0-9 and -; at most 63 characters)",
         "bad.yaml:2: steps is not there yet when an event is matched, at column 1 of: steps.x == 1 (read event alone here)",
         "bad.yaml:2: type is missing (the CloudEvents type that starts the route, or schedule: the times that do)",
         "bad.yaml:2: unknown key tpye (did you mean type?)",
@@ -206,14 +206,14 @@ def test_a_control_character_is_told(tmp_path: Path) -> None:
 
 
 NO_JSON: list[tuple[str, str]] = [
-    ("output: !thing 1", "4: the tag !thing means nothing here (take it out)"),
+    ("output: !thing 1", "4: the tag !thing means nothing here (remove it)"),
     ("output: &a [*a]", "4: an alias leads into itself (write the part out)"),
     ("output: {[1]: 2}", "4: a key must be a string"),
     ("output: {<<: {a: 1}}", "4: merge keys (<<) are not part of YAML 1.2 (write the keys out)"),
-    ("output: .inf", "4: inf is no JSON number (write it as a string)"),
-    ("output: -.INF", "4: -inf is no JSON number (write it as a string)"),
-    ("output: .nan", "4: nan is no JSON number (write it as a string)"),
-    ("output: 18446744073709551616", "4: the number does not fit 64 bits (write it as a string)"),
+    ("output: .inf", "4: inf is not a JSON number (write it as a string)"),
+    ("output: -.INF", "4: -inf is not a JSON number (write it as a string)"),
+    ("output: .nan", "4: nan is not a JSON number (write it as a string)"),
+    ("output: 18446744073709551616", "4: the number does not fit in 64 bits (write it as a string)"),
 ]
 
 

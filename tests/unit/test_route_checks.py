@@ -109,17 +109,17 @@ FINDINGS: list[tuple[str, list[str]]] = [
     # conditions
     (
         "  a: {agent: odd, input: 1, if: 1 == 2}",
-        ["6 warning unreachable: step a: it never runs: its if is always false (take the step out, or mend the if)"],
+        ["6 warning unreachable: step a: it never runs: its if is always false (remove the step, or correct the if)"],
     ),
     (
         "  a: {agent: odd, input: 1, if: false && event.data.x}",
-        ["6 warning unreachable: step a: it never runs: its if is always false (take the step out, or mend the if)"],
+        ["6 warning unreachable: step a: it never runs: its if is always false (remove the step, or correct the if)"],
     ),
-    ("  a: {agent: odd, input: 1, if: 1 < 2}", ["6 warning constant: step a: its if is always true (take it out)"]),
+    ("  a: {agent: odd, input: 1, if: 1 < 2}", ["6 warning constant: step a: its if is always true (remove it)"]),
     (
         "  a: {agent: odd, input: 1, if: 1 + 'x' == 2}",
         [
-            "6 error always_fails: step a: its if fails each time: cannot compute a number + a string (in: 1 + 'x' == 2) (mend the expression)"
+            "6 error always_fails: step a: its if always fails: cannot compute a number + a string (in: 1 + 'x' == 2) (correct the expression)"
         ],
     ),
     (
@@ -145,7 +145,7 @@ FINDINGS: list[tuple[str, list[str]]] = [
         [
             (
                 "9 error unreachable: step both: it never runs: whenever its needs are done, its if is false: steps.ok.verdict == 'rejected'"
-                " (mend the if, or take the step out)"
+                " (correct the if, or remove the step)"
             )
         ],
     ),
@@ -168,14 +168,14 @@ FINDINGS: list[tuple[str, list[str]]] = [
     (
         '  a:\n    approval: {ask: "?", payload: 1, role: r, on_expiry: approve}',
         [
-            "7 warning no_deadline: step a: the approval has no deadline: it may wait for ever (deadline: 24h, or deadline: never if that is meant)",
-            "7 warning no_effect: step a: on_expiry has no effect without a deadline (write a deadline, or take on_expiry out)",
+            "7 warning no_deadline: step a: the approval has no deadline: it may wait without end (write deadline: 24h, or deadline: never if that is intended)",
+            "7 warning no_effect: step a: on_expiry has no effect without a deadline (write a deadline, or remove on_expiry)",
         ],
     ),
     (
         "  a: {agent: odd, input: 1, retry: {attempts: 1, backoff: 5s}}",
         [
-            "6 warning no_effect: step a: backoff has no effect: with attempts: 1 there is no second one to wait for (raise attempts, or take it out)"
+            "6 warning no_effect: step a: backoff has no effect: with attempts: 1 there is no second attempt (raise attempts, or remove it)"
         ],
     ),
     # what is read
@@ -212,7 +212,7 @@ FINDINGS: list[tuple[str, list[str]]] = [
         ),
         [
             (
-                "7 warning maybe_skipped: step a: b is null where it was skipped, and then steps.b.text is an incident"
+                "7 warning maybe_skipped: step a: b is null if it was skipped, and then steps.b.text is an incident"
                 " (steps.b == null || ..., or the same if as b has)"
             )
         ],
@@ -294,12 +294,11 @@ def test_agents_and_roles_are_checked_only_where_they_are_known(tmp_path: Path) 
 def test_a_guard_and_a_repeat_that_do_nothing_are_told(tmp_path: Path) -> None:
     text = "route: r\non: {type: t, if: 1 > 2}\non_repeat: new_run_after_end\nsteps:\n  a: {agent: odd, input: 1}\n"
     assert lines(tmp_path, text) == [
-        "2 warning never_starts: the route never starts: its guard is always false: 1 > 2 (take the guard out, or mend it)",
-        "3 warning no_effect: on_repeat has no effect: without key, an event's id is its own, and never comes again (write a key, or take on_repeat out)",
+        "2 warning never_starts: the route never starts: its guard is always false: 1 > 2 (remove the guard, or correct it)",
+        "3 warning no_effect: on_repeat has no effect: without key, no second event gives the same id (write a key, or remove on_repeat)",
     ]
     assert (
-        lines(tmp_path, text.replace("1 > 2", "2 > 1"))[0]
-        == "2 warning constant: the guard is always true (take it out)"
+        lines(tmp_path, text.replace("1 > 2", "2 > 1"))[0] == "2 warning constant: the guard is always true (remove it)"
     )
 
 

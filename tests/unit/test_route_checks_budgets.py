@@ -21,7 +21,7 @@ def test_budgets_that_the_steps_exceed_are_told(tmp_path: Path) -> None:
     )
     found = lines(tmp_path, HEAD.replace("steps:", "budget: {hops: 1, time: 1h}\nsteps:") + steps)
     assert found == [
-        "4 error over_budget: a run that is done sends 2 tasks at least, and the budget has 1 hops (raise hops; each attempt is one)",
+        "4 error over_budget: a completed run sends at least 2 tasks, and the budget has 1 hops (raise hops; each attempt is one)",
         "7 warning over_budget: step a: it may take 7200 s, and the budget's time is 3600 s in all (raise the budget's time, or shorten this one)",
         "8 warning over_budget: step ok: it may take 86400 s, and the budget's time is 3600 s in all (raise the budget's time, or shorten this one)",
         "10 warning over_budget: step rest: it may take 7200 s, and the budget's time is 3600 s in all (raise the budget's time, or shorten this one)",
@@ -32,7 +32,7 @@ def test_budgets_that_the_steps_exceed_are_told(tmp_path: Path) -> None:
     ]
 
 
-WAIT = "the last ones wait for what the others leave, and where that is too little,"
+WAIT = "the last ones wait for what the others leave, and if that is too little,"
 
 
 def over_budget(tmp_path: Path, text: str) -> list[str]:
@@ -58,7 +58,7 @@ steps:
         (
             "tokens: 89, usd: 1, on_exhausted: ask, role: r",
             "",
-            ["a, b reserve 90 tokens together, and the budget has 89: {} somebody is asked"],
+            ["a, b reserve 90 tokens together, and the budget has 89: {} people are asked"],
         ),
         (
             "tokens: 99, usd: 1",
@@ -133,7 +133,7 @@ steps:
         (60, "", ""),
         (59, "", "sub fails"),
         (59, "budget: {tokens: 60}", "sub fails"),
-        (59, "budget: {tokens: 70, on_exhausted: ask, role: r}", "somebody is asked"),
+        (59, "budget: {tokens: 70, on_exhausted: ask, role: r}", "people are asked"),
         (59, "budget: {hops: 5}", "sub fails"),
         (65, "budget: {tokens: 60}", ""),
     ],
@@ -151,7 +151,7 @@ def test_where_both_are_too_small_each_is_told_once_by_the_smaller_one(tmp_path:
     assert own.startswith("9 warning over_budget: w, v reserve 60 tokens together, and the budget has 50")
     each = over_budget(tmp_path, CALLED.format(slice=29, budget=""))
     assert len(each) == 3
-    assert all("that one is never begun" in line for line in each)
+    assert all("that one never begins" in line for line in each)
 
 
 def test_a_large_amount_is_told_in_full(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_tasks_that_a_failure_or_a_rejection_spares_a_run_are_no_hops_for_sure(t
 def test_the_items_of_a_list_that_is_written_out_are_hops(tmp_path: Path) -> None:
     text = 'route: r\non: {type: t}\nbudget: {hops: 2}\nsteps:\n  a: {agent: odd, for_each: [1, 2, 3], input: "${{ item }}"}\n'
     [found] = over_budget(tmp_path, text)
-    assert found.startswith("3 error over_budget: a run that is done sends 3 tasks at least, and the budget has 2 hops")
+    assert found.startswith("3 error over_budget: a completed run sends at least 3 tasks, and the budget has 2 hops")
 
 
 def test_waits_one_after_the_other_count_together(tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_slices_that_are_too_much_together_or_too_little_for_what_is_called_are_
         f"4 warning over_budget: a, b reserve 101 tokens together, and the budget has 100: {WAIT} the workflow fails (raise tokens, or reserve less)"
     ]
     little = "step a: its slice has 20 tokens, and step w of route sub reserves 30"
-    assert about(20) == [f"6 error over_budget: {little}: that one is never begun (reserve 30 or more)"]
+    assert about(20) == [f"6 error over_budget: {little}: that one never begins (reserve 30 or more)"]
     assert about(20, "budget: {tokens: 50, on_exhausted: ask, role: r}") == [
-        f"6 warning over_budget: {little}: somebody is asked each time (reserve 30 or more)"
+        f"6 warning over_budget: {little}: people are asked each time (reserve 30 or more)"
     ]

@@ -43,7 +43,7 @@ FINDINGS: list[tuple[str, list[str]]] = [
             "  after: {needs: c, agent: odd, input: 1}"
         ),
         [
-            "8 error unreachable: step c: it never runs: of a, b never 2 succeed in one workflow (mend their conditions, or count fewer of them)"
+            "8 error unreachable: step c: it never runs: of a, b never 2 succeed in one workflow (correct their conditions, or count fewer of them)"
         ],
     ),
     (
@@ -53,7 +53,7 @@ FINDINGS: list[tuple[str, list[str]]] = [
             "  c: {needs: {count: 2, of: [a, b]}, agent: odd, input: 1}"
         ),
         [
-            "8 error unreachable: step c: it never runs: of a, b never 2 succeed in one workflow (mend their conditions, or count fewer of them)"
+            "8 error unreachable: step c: it never runs: of a, b never 2 succeed in one workflow (correct their conditions, or count fewer of them)"
         ],
     ),
     (
@@ -63,8 +63,8 @@ FINDINGS: list[tuple[str, list[str]]] = [
             "  c: {needs: {count: 2, of: [a, b]}, agent: odd, input: 1}"
         ),
         [
-            "6 warning unreachable: step a: it never runs: its if is always false (take the step out, or mend the if)",
-            "8 error unreachable: step c: it never runs: of a, b never 2 succeed in one workflow (mend their conditions, or count fewer of them)",
+            "6 warning unreachable: step a: it never runs: its if is always false (remove the step, or correct the if)",
+            "8 error unreachable: step c: it never runs: of a, b never 2 succeed in one workflow (correct their conditions, or count fewer of them)",
         ],
     ),
     (
@@ -74,8 +74,8 @@ FINDINGS: list[tuple[str, list[str]]] = [
             "  c: {needs: {any: [a, b]}, agent: odd, input: 1}"
         ),
         [
-            "6 warning unreachable: step a: it never runs: its if is always false (take the step out, or mend the if)",
-            "7 warning unreachable: step b: it never runs: its if is always false (take the step out, or mend the if)",
+            "6 warning unreachable: step a: it never runs: its if is always false (remove the step, or correct the if)",
+            "7 warning unreachable: step b: it never runs: its if is always false (remove the step, or correct the if)",
         ],
     ),
     (
@@ -93,7 +93,7 @@ FINDINGS: list[tuple[str, list[str]]] = [
         + "  tell: {needs: paid, agent: odd, input: 1}",
         [
             (
-                "9 warning cancelled_need: step tell: it is blocked where ship goes on with another than paid, since paid is cancelled then"
+                "9 warning cancelled_need: step tell: it is blocked if ship goes on with another step than paid, because paid is then cancelled"
                 " (needs: {any: ...} in ship lets the others go on; or read status.paid in its if)"
             )
         ],
@@ -107,7 +107,7 @@ FINDINGS: list[tuple[str, list[str]]] = [
         + "  tell: {needs: paid, if: status.paid == 'cancelled', agent: odd, input: 1}",
         [
             (
-                "8 warning cancelled_need: step look: it is blocked where ship goes on with another than late, since late is cancelled then"
+                "8 warning cancelled_need: step look: it is blocked if ship goes on with another step than late, because late is then cancelled"
                 " (needs: {any: ...} in ship lets the others go on; or read status.late in its if)"
             )
         ],
@@ -146,7 +146,7 @@ FINDINGS: list[tuple[str, list[str]]] = [
         [
             (
                 "8 error unreachable: step c: it never runs: whenever its needs are done, its if is false: status.a == 'failed'"
-                " (a failure blocks those that need a, unless their if reads its status: add a to its needs)"
+                " (a failure blocks the steps that need a, unless their if reads its status: add a to its needs)"
             )
         ],
     ),
@@ -158,7 +158,7 @@ FINDINGS: list[tuple[str, list[str]]] = [
     (
         "  stop: {needs: classify, end: completed}\n  a: {needs: stop, agent: odd, input: 1}\n  b: {needs: a, agent: odd, input: 1}",
         [
-            "7 error unreachable: step a: it never runs: stop, which it needs, ends the workflow (take stop out of its needs)"
+            "7 error unreachable: step a: it never runs: stop, which it needs, ends the workflow (remove stop from its needs)"
         ],
     ),
     (
@@ -168,22 +168,22 @@ FINDINGS: list[tuple[str, list[str]]] = [
     (
         "  stop: {end: failed}",
         [
-            "6 error ends_at_once: step stop: the workflow ends as soon as it starts (say with needs or if when it should end)"
+            "6 error ends_at_once: step stop: the workflow ends as soon as it starts (write needs or if to say when it should end)"
         ],
     ),
     # loops
     (
         "  a: {agent: odd, input: 1, repeat: {until: steps.a.done, limit: 1}}",
-        ["6 warning no_effect: step a: the loop never goes round: its limit is 1 (raise the limit)"],
+        ["6 warning no_effect: step a: the loop never repeats: its limit is 1 (raise the limit)"],
     ),
     (
         "  a: {agent: odd, input: 1, repeat: {until: 1 == 1, limit: 3}}",
-        ["6 warning constant: step a: the loop never goes round: its until is always true (mend the until)"],
+        ["6 warning constant: step a: the loop never repeats: its until is always true (correct the until)"],
     ),
     (
         "  a: {agent: odd, input: 1, repeat: {until: 1 + 'x' == 2, limit: 3}}",
         [
-            "6 error always_fails: step a: its until fails each time: cannot compute a number + a string (in: 1 + 'x' == 2) (mend the expression)"
+            "6 error always_fails: step a: its until always fails: cannot compute a number + a string (in: 1 + 'x' == 2) (correct the expression)"
         ],
     ),
     (
@@ -191,7 +191,7 @@ FINDINGS: list[tuple[str, list[str]]] = [
         [
             (
                 "6 warning until_fixed: step a: its until is always false, so the loop ends at its limit alone, as a failure"
-                " (read what a give; or on_limit: continue, to go round 3 times)"
+                " (read what a give; or on_limit: continue, to repeat 3 times)"
             )
         ],
     ),
@@ -201,7 +201,7 @@ FINDINGS: list[tuple[str, list[str]]] = [
         [
             (
                 "7 warning until_fixed: step a: its until reads nothing that a round changes, so the loop ends after one round or at its limit, as an incident"
-                " (read what a give; or on_limit: continue, to go round 3 times)"
+                " (read what a give; or on_limit: continue, to repeat 3 times)"
             )
         ],
     ),
@@ -228,8 +228,8 @@ FINDINGS: list[tuple[str, list[str]]] = [
         "  paid: {wait: {event: shop.paid}}",
         [
             (
-                "6 warning no_timeout: step paid: the wait has no timeout, and no first_of goes on without it: it may wait for ever"
-                " (timeout: 7d, or timeout: never if that is meant)"
+                "6 warning no_timeout: step paid: the wait has no timeout, and no first_of goes on without it: it may wait without end"
+                " (write timeout: 7d, or timeout: never if that is intended)"
             )
         ],
     ),
@@ -237,7 +237,7 @@ FINDINGS: list[tuple[str, list[str]]] = [
     (
         "  paid: {wait: {event: shop.paid, timeout: never, on_timeout: skip}}",
         [
-            "6 warning no_effect: step paid: on_timeout has no effect without a timeout (write a timeout, or take on_timeout out)"
+            "6 warning no_effect: step paid: on_timeout has no effect without a timeout (write a timeout, or remove on_timeout)"
         ],
     ),
     (
@@ -250,18 +250,18 @@ FINDINGS: list[tuple[str, list[str]]] = [
     (
         "  paid: {wait: {event: shop.paid, timeout: 1d, if: event.data.n > 1 && false}}",
         [
-            "6 error never_comes: step paid: no event is ever the one that it waits for: the if of its wait is always false (mend the if)"
+            "6 error never_comes: step paid: it waits for an event that never comes: the if of its wait is always false (correct the if)"
         ],
     ),
     (
         "  paid: {wait: {event: shop.paid, timeout: 1d, if: 1 + 'x' == 2}}",
         [
-            "6 error never_comes: step paid: no event is ever the one that it waits for: cannot compute a number + a string (in: 1 + 'x' == 2) (mend the if)"
+            "6 error never_comes: step paid: it waits for an event that never comes: cannot compute a number + a string (in: 1 + 'x' == 2) (correct the if)"
         ],
     ),
     (
         "  paid: {wait: {event: shop.paid, timeout: 1d, if: 2 > 1}}",
-        ["6 warning constant: step paid: the if of its wait is always true (take it out)"],
+        ["6 warning constant: step paid: the if of its wait is always true (remove it)"],
     ),
     (
         PAID
@@ -279,7 +279,7 @@ FINDINGS: list[tuple[str, list[str]]] = [
         '  paid: {wait: {event: shop.paid, timeout: 1d, on_timeout: skip}}\n  a: {needs: paid, agent: odd, input: "${{ steps.paid.data.n }}"}',
         [
             (
-                "7 warning maybe_skipped: step a: paid is null where no event came in time, and then steps.paid.data.n is an incident"
+                "7 warning maybe_skipped: step a: paid is null if no event came in time, and then steps.paid.data.n is an incident"
                 " (status.paid == 'succeeded' ? ... : ...)"
             )
         ],
@@ -289,7 +289,7 @@ FINDINGS: list[tuple[str, list[str]]] = [
         PAID + LATE + '  ship: {needs: {first_of: [paid, late]}, agent: odd, input: "${{ steps.paid.data.n }}"}',
         [
             (
-                "8 warning maybe_null: step ship: paid is null where another was first, and then steps.paid.data.n is an incident"
+                "8 warning maybe_null: step ship: paid is null if another was first, and then steps.paid.data.n is an incident"
                 " (status.paid == 'succeeded' ? ... : ...)"
             )
         ],
@@ -307,7 +307,7 @@ FINDINGS: list[tuple[str, list[str]]] = [
         ),
         [
             (
-                "8 warning maybe_null: step c: a is null as long as it is not done, which c does not wait for, and then steps.a.x is an incident"
+                "8 warning maybe_null: step c: a is null until it is done, which c does not wait for, and then steps.a.x is an incident"
                 " (status.a == 'succeeded' ? ... : ...)"
             )
         ],
@@ -320,7 +320,7 @@ FINDINGS: list[tuple[str, list[str]]] = [
             '  d: {needs: a, agent: odd, input: "${{ steps.a.x }}"}'
         ),
         [
-            "8 warning maybe_null: step c: a is null where it failed, and then steps.a.x is an incident (status.a == 'succeeded' ? ... : ...)"
+            "8 warning maybe_null: step c: a is null if it failed, and then steps.a.x is an incident (status.a == 'succeeded' ? ... : ...)"
         ],
     ),
     # for each
@@ -394,7 +394,7 @@ FINDINGS: list[tuple[str, list[str]]] = [
         "  tell: {emit: {type: t}}",
         [
             (
-                "6 warning starts_itself: step tell: the event starts this route again, and that one the next, without end"
+                "6 warning starts_itself: step tell: the event starts this route again, and so on without end"
                 " (keep it out with a guard, such as on: {if: event.source != '/mesh/r'}, or emit another type)"
             )
         ],
@@ -405,7 +405,7 @@ FINDINGS: list[tuple[str, list[str]]] = [
         [
             "6 error unknown_agent: step a: no agent is called drafer (did you mean drafter?)",
             (
-                "6 warning maybe_null: step a: a is null where nobody knows whether it was done (it timed out, or was cancelled while its task was out),"
+                "6 warning maybe_null: step a: a is null if nobody knows whether it was done (it timed out, or was cancelled while its task was under way),"
                 " and then steps.a.severity is an incident (steps.a == null ? null : ...)"
             ),
         ],
@@ -439,13 +439,13 @@ FINDINGS: list[tuple[str, list[str]]] = [
     (
         "  a: {workflow: other, input: 1}",
         [
-            "6 warning unknown_route: step a: no route of these files is called other: the step is an incident where the router has none either (there are: r)"
+            "6 warning unknown_route: step a: no route of these files is called other: the step becomes an incident if the router has none either (there are: r)"
         ],
     ),
     (
         "  a: {workflow: r, input: 1, on_exhausted: continue}\n  b: {needs: a, if: status.a == 'failed', agent: odd, input: 1}",
         [
-            "6 warning calls_itself: step a: its call leads back to this route, without end unless some if stops it: r -> r (break the circle, or bound it with repeat)"
+            "6 warning calls_itself: step a: its call leads back to this route, without end unless some if stops it: r -> r (break the circle, or limit it with repeat)"
         ],
     ),
     (
@@ -459,11 +459,11 @@ FINDINGS: list[tuple[str, list[str]]] = [
             "7 error unknown_field: step b: steps.a has no totl, at column 26 of: ${{ steps.a.total }} ${{ steps.a.totl }} (did you mean total?)",
             (
                 "12 warning calls_itself: step y: its call leads back to this route, without end unless some if stops it: other -> third -> other"
-                " (break the circle, or bound it with repeat)"
+                " (break the circle, or limit it with repeat)"
             ),
             (
                 "17 warning calls_itself: step x: its call leads back to this route, without end unless some if stops it: third -> other -> third"
-                " (break the circle, or bound it with repeat)"
+                " (break the circle, or limit it with repeat)"
             ),
         ],
     ),
@@ -495,7 +495,7 @@ def test_a_guard_that_keeps_out_its_own_events_lets_a_route_emit_its_own_type(tm
 
 def test_kept_events_that_nobody_waits_for_have_no_effect(tmp_path: Path) -> None:
     assert lines(tmp_path, HEAD.replace("steps:", "keep_events: 2d\nsteps:")) == [
-        "4 warning no_effect: keep_events has no effect: no step waits for an event (take it out)"
+        "4 warning no_effect: keep_events has no effect: no step waits for an event (remove it)"
     ]
 
 

@@ -308,8 +308,8 @@ def test_the_payload_comes_from_an_agent_where_it_is_exactly_its_output(payload:
 
 DURATION = "write a number and ms, s, m, h or d, such as 30s or 24h"
 TIMES = 'minute, hour, day of the month, month, day of the week, such as "0 9 * * 1-5"'
-NAMES = "a-z first, then a-z, 0-9 and -; 63 at the most"
-STEPS = "a-z first, then a-z, 0-9 and _, since expressions name it; 63 at the most"
+NAMES = "start with a-z, then a-z, 0-9 and -; at most 63 characters"
+STEPS = "start with a-z, then a-z, 0-9 and _, because expressions use the name; at most 63 characters"
 
 BAD: list[tuple[Any, list[str]]] = [
     # the whole
@@ -333,10 +333,10 @@ BAD: list[tuple[Any, list[str]]] = [
     (route_with(route="my route"), [f"route: route can't be 'my route' ({NAMES})"]),
     (route_with(route=1), [f"route: route can't be 1 ({NAMES})"]),
     (route_with(route="r" * 64), [f"route: route can't be {'r' * 64} ({NAMES})"]),
-    (route_with(output={1: 2}), ["output.1: the key 1 is no string (put it in quotes)"]),
-    (route_with(output=[2**64]), ["output.0: the number does not fit 64 bits (write it as a string)"]),
-    (route_with(output=float("inf")), ["output: inf is no JSON number (write it as a string)"]),
-    (route_with(output=b"x"), ["output: b'x' is a bytes, which JSON has not (put it in quotes)"]),
+    (route_with(output={1: 2}), ["output.1: the key 1 is not a string (put it in quotes)"]),
+    (route_with(output=[2**64]), ["output.0: the number does not fit in 64 bits (write it as a string)"]),
+    (route_with(output=float("inf")), ["output: inf is not a JSON number (write it as a string)"]),
+    (route_with(output=b"x"), ["output: b'x' is a bytes, which JSON does not have (put it in quotes)"]),
     # start
     (route_with(on="t"), ["on: on must be a mapping, not a string (on: {type: com.github.issues.opened})"]),
     (
@@ -355,7 +355,7 @@ BAD: list[tuple[Any, list[str]]] = [
     (route_with(on={"type": "t", "if": True}), ["on.if: if must be an expression in a string, not true"]),
     (
         route_with(on={"type": "t", "if": "${{ event.data }}"}),
-        ["on.if: if takes the expression bare (write it without ${{ }})"],
+        ["on.if: if takes a plain expression (write it without ${{ }})"],
     ),
     (
         route_with(on={"type": "t", "if": "steps.a == 1 && workflow.id == 'x'"}),
@@ -414,19 +414,19 @@ BAD: list[tuple[Any, list[str]]] = [
     (
         {**scheduled(), "key": "${{ event.id }}", "on_repeat": "ignore"},
         [
-            "key: key does not go with a schedule (take it out: each time is a key)",
-            "on_repeat: on_repeat does not go with a schedule (take it out: each time is a key)",
+            "key: key does not go with a schedule (remove it: each time is a key)",
+            "on_repeat: on_repeat does not go with a schedule (remove it: each time is a key)",
         ],
     ),
     (
         scheduled(schedule="0 9 * *"),
         [
-            f"on.schedule: the schedule '0 9 * *' does not hold: a schedule has five fields: minute, hour, day of the month, month, day of the week ({TIMES})"
+            f"on.schedule: the schedule '0 9 * *' is wrong: a schedule has five fields: minute, hour, day of the month, month, day of the week ({TIMES})"
         ],
     ),
     (
         scheduled(schedule="0 25 * * *"),
-        [f"on.schedule: the schedule '0 25 * * *' does not hold: it is no cron schedule: Bad hour ({TIMES})"],
+        [f"on.schedule: the schedule '0 25 * * *' is wrong: it is no cron schedule: Bad hour ({TIMES})"],
     ),
     (scheduled(schedule=9), [f"on.schedule: schedule must be a string, not a number ({TIMES})"]),
     (
@@ -436,7 +436,7 @@ BAD: list[tuple[Any, list[str]]] = [
     (scheduled(timezone=1), ["on.timezone: timezone must be a string, not a number (such as Europe/Berlin)"]),
     (
         route_with(on={"type": "t", "timezone": "UTC"}),
-        ["on.timezone: timezone goes with schedule, not with type (take it out)"],
+        ["on.timezone: timezone goes with schedule, not with type (remove it)"],
     ),
     # aliases
     (
@@ -474,18 +474,18 @@ BAD: list[tuple[Any, list[str]]] = [
     ),
     (
         route_with(steps={"a": {"wait": {"until": "x", "alias": "a"}}}),
-        ["steps.a.wait.alias: alias goes with event, not with until (take it out)"],
+        ["steps.a.wait.alias: alias goes with event, not with until (remove it)"],
     ),
     (
         route_with(steps={"a": {"end": "completed", "alias": "x"}}),
-        ["steps.a.alias: after an end nobody is to be found any more (give the alias to a step before it)"],
+        ["steps.a.alias: no event can find a workflow after its end (give the alias to an earlier step)"],
     ),
     # calls
     (step_with(workflow="sub"), ["steps.a.workflow: the step a has both agent and workflow (make two steps of it)"]),
     (call_with(workflow="Sub"), [f"steps.a.workflow: workflow can't be Sub ({NAMES})"]),
     (
         call_with(retry={}),
-        ["steps.a.retry: retry belongs to an agent's step, not to a workflow that is called (take it out)"],
+        ["steps.a.retry: retry belongs to an agent's step, not to a workflow that is called (remove it)"],
     ),
     (
         route_with(steps={"a": {"workflow": "sub"}}),
@@ -500,9 +500,9 @@ BAD: list[tuple[Any, list[str]]] = [
     (step_with(input=None), ["steps.a: input is missing (what the agent gets, such as input: ${{ event.data }})"]),
     (step_with(timeout=30), [f"steps.a.timeout: timeout can't be 30 ({DURATION})"]),
     (step_with(timeout="1h30m"), [f"steps.a.timeout: timeout can't be 1h30m ({DURATION})"]),
-    (step_with(timeout="0s"), ["steps.a.timeout: timeout can't be 0s (more than 0, and 3650d at the most)"]),
-    (step_with(timeout="9999d"), ["steps.a.timeout: timeout can't be 9999d (more than 0, and 3650d at the most)"]),
-    (step_with(heartbeat="0s"), ["steps.a.heartbeat: heartbeat can't be 0s (more than 0, and 3650d at the most)"]),
+    (step_with(timeout="0s"), ["steps.a.timeout: timeout can't be 0s (write more than 0 and at most 3650d)"]),
+    (step_with(timeout="9999d"), ["steps.a.timeout: timeout can't be 9999d (write more than 0 and at most 3650d)"]),
+    (step_with(heartbeat="0s"), ["steps.a.heartbeat: heartbeat can't be 0s (write more than 0 and at most 3650d)"]),
     (step_with(start_timeout=5), [f"steps.a.start_timeout: start_timeout can't be 5 ({DURATION})"]),
     (
         step_with(heartbeat="2m", run_timeout="1m"),
@@ -576,7 +576,7 @@ BAD: list[tuple[Any, list[str]]] = [
     ),
     (
         route_with(steps={"a": {"timeout": "1s", "approval": {"ask": "?", "payload": 1, "role": "r"}}}),
-        ["steps.a.timeout: timeout belongs to an agent's step, not to an approval (take it out)"],
+        ["steps.a.timeout: timeout belongs to an agent's step, not to an approval (remove it)"],
     ),
     (approval_with(ask=1), ["steps.a.approval.ask: ask must be a string, not a number (the question to the person)"]),
     (
@@ -598,7 +598,7 @@ BAD: list[tuple[Any, list[str]]] = [
     (
         approval_with(payload_schema={"properties": {"x": {"type": "strin"}}}),
         [
-            "steps.a.approval.payload_schema.properties.x.type: payload_schema is no JSON Schema: 'strin' is not valid under any of the given schemas"
+            "steps.a.approval.payload_schema.properties.x.type: payload_schema is not a JSON Schema: 'strin' is not valid under any of the given schemas"
         ],
     ),
     (
@@ -608,10 +608,10 @@ BAD: list[tuple[Any, list[str]]] = [
     # needs
     (graph(a=1), ["steps.a.needs: needs must be a step's name or a list of them (needs: [a, b])"]),
     (graph(a=["b", 1], b=[]), ["steps.a.needs: needs must be a step's name or a list of them (needs: [a, b])"]),
-    (graph(a="a"), ["steps.a.needs: a step can't need itself (take it out of needs)"]),
+    (graph(a="a"), ["steps.a.needs: a step can't need itself (remove it from needs)"]),
     (graph(a="b"), ["steps.a.needs: there is no step b to need (there are none)"]),
     (graph(classify=[], a=["clasify"]), ["steps.a.needs.0: there is no step clasify to need (did you mean classify?)"]),
-    (graph(a=[], b=["a", "a"]), ["steps.b.needs.1: needs names a twice (once will do)"]),
+    (graph(a=[], b=["a", "a"]), ["steps.b.needs.1: needs names a twice (write it once)"]),
     (graph(a="c", b="a", c="b", d=[]), ["steps.a.needs: steps need each other: a -> c -> b -> a (break the cycle)"]),
     (
         route_with(steps={"a": {"agent": "x", "input": 1, "needs": ["b"]}, "b": 1}),

@@ -21,16 +21,16 @@ def limited(limit: Any) -> dict[str, Any]:
 
 BAD: list[tuple[Any, list[str]]] = [
     (route_with(limits=5), [f"limits: limits must be a mapping, not a number ({SHAPE})"]),
-    (route_with(limits={}), [f"limits: limits names none ({SHAPE})"]),
+    (route_with(limits={}), [f"limits: limits is empty ({SHAPE})"]),
     (route_with(limits={"one": 5}), [f"limits.one: one must be a mapping, not a number ({SHAPE})"]),
     (route_with(limits={"one": {}}), ["limits.one: the limit one limits nothing (write concurrency, rate, or both)"]),
     (
         route_with(limits={"agent": {"concurrency": 1}}),
-        ["limits.agent: a limit can't be named agent (that is where agents' own limits are; choose another)"],
+        ["limits.agent: a limit can't be named agent (agents' own limits are kept under that name; choose another)"],
     ),
     (
         route_with(limits={"One": {"concurrency": 1}}),
-        ["limits.One: a limit can't be named One (a-z first, then a-z, 0-9 and -; 63 at the most)"],
+        ["limits.One: a limit can't be named One (start with a-z, then a-z, 0-9 and -; at most 63 characters)"],
     ),
     (
         route_with(limits={"one": {"concurency": 1, "rate": "1/1s"}}),
@@ -77,7 +77,7 @@ BAD: list[tuple[Any, list[str]]] = [
     (step_with(limit="one"), [f"steps.a.limit: the route has no limit one (add it at the top: {SHAPE})"]),
     (
         {**route_with(steps={"a": {"wait": "1s", "limit": "one"}}), "limits": ONE},
-        ["steps.a.limit: limit belongs to an agent's step, not to a wait (take it out)"],
+        ["steps.a.limit: limit belongs to an agent's step, not to a wait (remove it)"],
     ),
 ]
 

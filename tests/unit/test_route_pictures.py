@@ -274,14 +274,14 @@ def test_an_event_moves_a_workflow_if_its_step_waits_for_it() -> None:
         ("event.data.amount >= 5", "it moves r:k if its step paid waits for it", None, True),
         (
             "event.data.amount > 5",
-            "step paid of r:k would not take it: the `if` of its wait does not hold",
+            "step paid of r:k would not take it: the `if` of its wait is not true",
             False,
             False,
         ),
-        ("event.data.none", "step paid of r:k would not take it: the `if` of its wait does not hold", False, None),
+        ("event.data.none", "step paid of r:k would not take it: the `if` of its wait is not true", False, None),
         (
             "event.data.amount >= start.data.price",
-            "it moves r:k if its step paid waits for it and event.data.amount >= start.data.price holds, which hangs on that workflow",
+            "it moves r:k if its step paid waits for it and event.data.amount >= start.data.price is true, which depends on that workflow",
             None,
             None,
         ),
@@ -306,7 +306,7 @@ def test_an_event_that_a_step_waits_for_now_says_what_comes_first() -> None:
     rules = next(iter(made.routes.values()))
     made.start(data={"price": 5})
     early = awaited(rules, made.state.workflows)
-    assert (early.takes, early.said) == (False, "r:k keeps it until a step takes it: paid does not now")
+    assert (early.takes, early.said) == (False, "r:k keeps it until a step takes it; paid does not take it now")
     made.succeed("order")
     one = awaited(rules, made.state.workflows)
     assert (one.takes, one.said) == (True, "it moves r:k: its step paid waits for it")
@@ -314,10 +314,10 @@ def test_an_event_that_a_step_waits_for_now_says_what_comes_first() -> None:
     assert one.condition.value is True
     assert [(first.what, first.step) for first in one.first] == [("take", "paid"), ("dispatch", "ship")]
     poor = awaited(rules, made.state.workflows, {**PAID, "data": {"amount": 1}})
-    assert (poor.takes, poor.said) == (False, "r:k keeps it until a step takes it: paid does not now")
+    assert (poor.takes, poor.said) == (False, "r:k keeps it until a step takes it; paid does not take it now")
     made.offer("shop.paid", data={"amount": 9})
     late = awaited(rules, made.state.workflows)
-    assert late.said == "r:k lets it pass: no step waits for an event of type shop.paid any more"
+    assert late.said == "r:k ignores it: no step waits for an event of type shop.paid any more"
 
 
 def test_an_event_that_comes_before_its_workflow_is_kept() -> None:
@@ -579,10 +579,10 @@ def test_an_event_moves_whichever_workflow_has_the_alias() -> None:
     assert poor.takes is False
     assert (
         poor.said
-        == f"step settled of the workflow that has the alias {ALIAS} would not take it: the `if` of its wait does not hold"
+        == f"step settled of the workflow that has the alias {ALIAS} would not take it: the `if` of its wait is not true"
     )
     rich = awaited(paying(**{"if": "event.data.amount > start.data.n"}), None, SETTLED)
-    assert rich.said.endswith("and event.data.amount > start.data.n holds, which hangs on that workflow")
+    assert rich.said.endswith("and event.data.amount > start.data.n is true, which depends on that workflow")
 
 
 def test_an_event_of_an_alias_moves_the_workflow_that_has_it_now() -> None:
@@ -590,7 +590,9 @@ def test_an_event_of_an_alias_moves_the_workflow_that_has_it_now() -> None:
     [rules] = made.routes.values()
     early = awaited(rules, {}, SETTLED)
     assert (early.workflow_id, early.takes) == (ALIAS, False)
-    assert early.said == f"no workflow has the alias {ALIAS} yet: it is kept until one has, or its time is over"
+    assert (
+        early.said == f"no workflow has the alias {ALIAS} yet: it is kept until one has it, or until its time is over"
+    )
     made.start(data={"n": 4})
     made.succeed("charge", {"payment": "p-1"})
     made.pass_on()
@@ -606,7 +608,7 @@ def test_an_event_of_an_alias_moves_the_workflow_that_has_it_now() -> None:
     made.offer_by_alias("settled", "charge", "p-1", data={"payment": "p-1", "amount": 9})
     made.pass_on()
     late = awaited(rules, made.state.workflows, SETTLED)
-    assert late.said == f"r:k lets it pass: no step waits for an event of type settled any more (by the alias {ALIAS})"
+    assert late.said == f"r:k ignores it: no step waits for an event of type settled any more (by the alias {ALIAS})"
 
 
 def limited(**more: Any) -> Route:

@@ -237,10 +237,10 @@ BAD: list[tuple[Any, list[str]]] = [
         join_with({"al": ["a"], "any": ["a"]}),
         ["steps.j.needs.al: unknown key al (there are: any, count, first_of, of)"],
     ),
-    (join_with({"any": "a"}), [f"steps.j.needs.any: any must be a list of steps that is not empty ({JOIN})"]),
+    (join_with({"any": "a"}), [f"steps.j.needs.any: any must be a list of at least one step ({JOIN})"]),
     (
         join_with({"first_of": []}),
-        [f"steps.j.needs.first_of: first_of must be a list of steps that is not empty ({JOIN})"],
+        [f"steps.j.needs.first_of: first_of must be a list of at least one step ({JOIN})"],
     ),
     (join_with({"any": ["a"], "count": 1}), [f"steps.j.needs.count: count goes with of, not with any ({JOIN})"]),
     (join_with({"of": ["a", "b"]}), ["steps.j.needs: count is missing (how many of them: count: 2)"]),
@@ -303,11 +303,11 @@ BAD: list[tuple[Any, list[str]]] = [
     ],
     (
         steps(a={"value": 1, "for_each": [1]}),
-        ["steps.a.for_each: for_each belongs to an agent's step, not to a value (take it out)"],
+        ["steps.a.for_each: for_each belongs to an agent's step, not to a value (remove it)"],
     ),
     # loops
     (loop_with(until=None), ["steps.b.repeat: until is missing (when the loop is done)"]),
-    (loop_with(limit=None), ["steps.b.repeat: limit is missing (how many rounds at the most)"]),
+    (loop_with(limit=None), ["steps.b.repeat: limit is missing (the largest number of rounds)"]),
     (loop_with(limit=0), ["steps.b.repeat.limit: limit can't be 0 (write a whole number from 1 to 1000)"]),
     (loop_with(limit=1001), ["steps.b.repeat.limit: limit can't be 1001 (write a whole number from 1 to 1000)"]),
     (
@@ -322,7 +322,7 @@ BAD: list[tuple[Any, list[str]]] = [
     (loop_with(**{"from": "aa"}), ["steps.b.repeat.from: there is no step aa to go back to (did you mean a?)"]),
     (
         loop_with(until="${{ true }}"),
-        ["steps.b.repeat.until: until takes the expression bare (write it without ${{ }})"],
+        ["steps.b.repeat.until: until takes a plain expression (write it without ${{ }})"],
     ),
     (
         steps(a=agent(repeat=3)),
@@ -340,7 +340,7 @@ BAD: list[tuple[Any, list[str]]] = [
             b=agent(needs="a", repeat={"from": "a", "until": "true", "limit": 2}),
             c=agent(needs="b", repeat={"from": "b", "until": "true", "limit": 2}),
         ),
-        ["steps.c.repeat: b is in the loops of b and of c (part them)"],
+        ["steps.c.repeat: b is in the loops of b and of c (separate them)"],
     ),
     (
         steps(
@@ -357,7 +357,7 @@ BAD: list[tuple[Any, list[str]]] = [
     ),
     # waits
     (kind_with("wait", "soon"), [f"steps.a.wait: wait can't be soon ({DURATION})"]),
-    (kind_with("wait", "0s"), ["steps.a.wait: wait can't be 0s (more than 0, and 3650d at the most)"]),
+    (kind_with("wait", "0s"), ["steps.a.wait: wait can't be 0s (write more than 0 and at most 3650d)"]),
     (kind_with("wait", 5), [f"steps.a.wait: wait must be a mapping, not a number ({WAIT})"]),
     (kind_with("wait", {}), [f"steps.a.wait: a wait must say until or event, one of them ({WAIT})"]),
     (
@@ -372,8 +372,8 @@ BAD: list[tuple[Any, list[str]]] = [
     (
         kind_with("wait", {"until": "x", "timeout": "1d", "if": "true"}),
         [
-            "steps.a.wait.if: if goes with event, not with until (take it out)",
-            "steps.a.wait.timeout: timeout goes with event, not with until (take it out)",
+            "steps.a.wait.if: if goes with event, not with until (remove it)",
+            "steps.a.wait.timeout: timeout goes with event, not with until (remove it)",
         ],
     ),
     (
@@ -407,8 +407,8 @@ BAD: list[tuple[Any, list[str]]] = [
     (
         steps(a={"wait": "1s", "input": 1, "timeout": "1s"}),
         [
-            "steps.a.input: input belongs to an agent's step, not to a wait (take it out)",
-            "steps.a.timeout: timeout belongs to an agent's step, not to a wait (take it out)",
+            "steps.a.input: input belongs to an agent's step, not to a wait (remove it)",
+            "steps.a.timeout: timeout belongs to an agent's step, not to a wait (remove it)",
         ],
     ),
     # values, events, ends
@@ -431,7 +431,7 @@ BAD: list[tuple[Any, list[str]]] = [
     ),
     (
         steps(a={"emit": {"type": "t"}, "retry": {}}),
-        ["steps.a.retry: retry belongs to an agent's step, not to an event that is emitted (take it out)"],
+        ["steps.a.retry: retry belongs to an agent's step, not to an event that is emitted (remove it)"],
     ),
     (kind_with("end", "cancelled"), ["steps.a.end: end can't be cancelled (write completed, failed or rejected)"]),
     (kind_with("end", None), ["steps.a.end: end must be a mapping, not null (end: {status: completed, output: ...})"]),
@@ -450,7 +450,7 @@ BAD: list[tuple[Any, list[str]]] = [
     ),
     (
         steps(a={"end": "completed", "undo": {"agent": "u", "input": 1}}),
-        ["steps.a.undo: undo belongs to an agent's step, not to an end (take it out)"],
+        ["steps.a.undo: undo belongs to an agent's step, not to an end (remove it)"],
     ),
     # undo, hand-over
     (
@@ -563,8 +563,8 @@ BAD: list[tuple[Any, list[str]]] = [
     (
         route_with(budget={"time": "2h", "role": "lead", "deadline": "1h"}),
         [
-            "budget.role: role goes with on_exhausted: ask (write on_exhausted: ask, or take it out)",
-            "budget.deadline: deadline goes with on_exhausted: ask (write on_exhausted: ask, or take it out)",
+            "budget.role: role goes with on_exhausted: ask (write on_exhausted: ask, or remove it)",
+            "budget.deadline: deadline goes with on_exhausted: ask (write on_exhausted: ask, or remove it)",
         ],
     ),
     (
@@ -591,7 +591,7 @@ BAD: list[tuple[Any, list[str]]] = [
     (
         steps(a=call(handover={"to": "y"}, retry={"attempts": 2}, limit="l", heartbeat="1s")),
         [
-            f"steps.a.{key}: {key} belongs to an agent's step, not to a workflow that is called (take it out)"
+            f"steps.a.{key}: {key} belongs to an agent's step, not to a workflow that is called (remove it)"
             for key in ("heartbeat", "retry", "handover", "limit")
         ],
     ),
@@ -603,7 +603,7 @@ BAD: list[tuple[Any, list[str]]] = [
     ),
     (
         steps(a={"wait": "1s", "for_each": [1]}),
-        ["steps.a.for_each: for_each belongs to an agent's step, not to a wait (take it out)"],
+        ["steps.a.for_each: for_each belongs to an agent's step, not to a wait (remove it)"],
     ),
     (route_with(keep_events="1 day"), [f"keep_events: keep_events can't be '1 day' ({DURATION})"]),
 ]

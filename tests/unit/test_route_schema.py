@@ -33,8 +33,8 @@ VALID = Draft7Validator(SCHEMA)
 # What only the compiler can know: what a name refers to, what an expression says, what two keys say
 # together, what JSON has not.
 BEYOND = re.compile(
-    r"at column|there is no step|steps need each other|can't need itself|max_backoff is less|payload_schema is no JSON Schema|"
-    r"a \$ref must|would never count|timeout is shorter|9999d|64 bits|no JSON number|which JSON has not|is no string \(put|"
+    r"at column|there is no step|steps need each other|can't need itself|max_backoff is less|payload_schema is not a JSON Schema|"
+    r"a \$ref must|would never count|timeout is shorter|9999d|64 bits|not a JSON number|which JSON does not have|is not a string \(put|"
     r"count can't be 3|so no loop leads|is in the loops of|is inside the loop|nothing says which workflow|"
     r"the route's budget has no|than the whole budget|the route has no limit|99999d|is a text|"
     r"^on\.schedule: the schedule|there is no time zone|gives no alias"

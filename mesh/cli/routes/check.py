@@ -54,8 +54,7 @@ def check(
     capabilities: tuple[Path, ...],
     strict: bool,
 ) -> None:
-    """Check route FILES (or folders of them): one line for everything that can't work, or is hardly
-    meant.
+    """Check route FILES (or folders): one line for each thing that can't work or is probably a mistake.
 
     Exits with 1 on errors.
 

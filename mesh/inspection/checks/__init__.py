@@ -1,5 +1,6 @@
-"""What is wrong, or hardly meant, in one route that compiles: the rules of `mesh routes check`, one
-concern a module.
+"""What is wrong, or probably a mistake, in a route that compiles: the rules of `mesh routes check`.
+
+Each module has the rules of one concern.
 
 Owns the rules and their words. It knows no files and no lines: a finding's path leads into the
 document. `mesh.inspection.checks.report` calls it.

@@ -15,7 +15,7 @@ from mesh.core.route import AgentWork, ApprovalWork, Budget, CallWork, EndWork, 
 from mesh.inspection.checks.finding import Known, RouteFinding, error, warning, written
 from mesh.inspection.inference.reachability import raced
 
-_WAIT = "the last ones wait for what the others leave, and where that is too little,"
+_WAIT = "the last ones wait for what the others leave, and if that is too little,"
 
 
 class _Share(NamedTuple):
@@ -34,7 +34,7 @@ def findings(route: Route, known: Known) -> Iterator[RouteFinding]:
     yield from _too_much(route, route.budget)
     hops, tasks = route.budget.limits.get("hops"), _tasks(route)
     if hops is not None and tasks > hops:
-        message = f"a run that is done sends {tasks} tasks at least, and the budget has {as_number(hops)} hops"
+        message = f"a completed run sends at least {tasks} tasks, and the budget has {as_number(hops)} hops"
         yield error(("budget", "hops"), "over_budget", message, "raise hops; each attempt is one")
     if route.budget.time_s is not None:
         yield from _too_long(route, route.budget.time_s)
@@ -57,20 +57,20 @@ def _too_little(name: str, work: CallWork, routes: Mapping[str, Route]) -> Itera
         ]
         for inner, amount in more:
             little = f"its slice has {as_number(there)} {what}, and step {inner} of route {work.route} reserves {as_number(amount)}"
-            then = "somebody is asked each time" if asks else "that one is never begun"
+            then = "people are asked each time" if asks else "that one never begins"
             found = warning if asks else error
             yield found(path, "over_budget", f"{little}: {then}", f"reserve {as_number(amount)} or more")
         own = called.budget.limits.get(what, inf) if called.budget is not None else inf
         shares = _shares(called, what)
         total = sum(share.amount for share in shares)
         if not more and total > there and there < own:  # else that route's own budget is told of
-            then = "somebody is asked" if asks else f"{work.route} fails"
+            then = "people are asked" if asks else f"{work.route} fails"
             message = f"its slice has {as_number(there)} {what}, and {_said(shares, what)} in route {work.route}: {_WAIT} {then}"
             yield warning(path, "over_budget", message, f"reserve {as_number(total)} or more")
 
 
 def _too_much(route: Route, budget: Budget) -> Iterator[RouteFinding]:
-    then = "somebody is asked" if budget.on_exhausted == "ask" else "the workflow fails"
+    then = "people are asked" if budget.on_exhausted == "ask" else "the workflow fails"
     for what, limit in budget.limits.items():
         shares = _shares(route, what)
         if sum(share.amount for share in shares) > limit:

@@ -34,13 +34,13 @@ def _start(route: Route) -> Iterator[RouteFinding]:
     constant = constant_of(guard.source) if guard is not None else None
     if constant is not None and guard is not None:
         if constant.value is True:
-            yield warning(path, "constant", "the guard is always true", "take it out")
+            yield warning(path, "constant", "the guard is always true", "remove it")
         else:
             why = constant.error or f"its guard is always false: {guard.source}"
-            yield warning(path, "never_starts", f"the route never starts: {why}", "take the guard out, or mend it")
+            yield warning(path, "never_starts", f"the route never starts: {why}", "remove the guard, or correct it")
     if route.on_repeat == "new_run_after_end" and route.key is None:
-        message = "on_repeat has no effect: without key, an event's id is its own, and never comes again"
-        yield warning(("on_repeat",), "no_effect", message, "write a key, or take on_repeat out")
+        message = "on_repeat has no effect: without key, no second event gives the same id"
+        yield warning(("on_repeat",), "no_effect", message, "write a key, or remove on_repeat")
 
 
 # Steps that never run -----------------------------------------------------------------------------
@@ -71,10 +71,10 @@ def _follows(route: Route, name: str, told: Collection[str]) -> bool:
 def _constant(step: Step, constant: Constant) -> RouteFinding:
     path: DocumentPath = ("steps", step.name, "if")
     if constant.error:
-        return error(path, "always_fails", f"its if fails each time: {constant.error}", "mend the expression")
+        return error(path, "always_fails", f"its if always fails: {constant.error}", "correct the expression")
     if constant.value:
-        return warning(path, "constant", "its if is always true", "take it out")
-    return warning(path, "unreachable", "it never runs: its if is always false", "take the step out, or mend the if")
+        return warning(path, "constant", "its if is always true", "remove it")
+    return warning(path, "unreachable", "it never runs: its if is always false", "remove the step, or correct the if")
 
 
 def _unreachable(route: Route, found: Unreachable) -> RouteFinding:
@@ -87,14 +87,14 @@ def _unreachable(route: Route, found: Unreachable) -> RouteFinding:
     if ends:
         message, mend = (
             f"it never runs: {ends[0]}, which it needs, ends the workflow",
-            f"take {ends[0]} out of its needs",
+            f"remove {ends[0]} from its needs",
         )
     elif step.enough is None:
         message = f"it never runs: what it needs ({', '.join(step.needs)}) is never done together"
-        mend = "mend the conditions of what it needs"
+        mend = "correct the conditions of the steps it needs"
     else:
         message = f"it never runs: of {', '.join(step.needs)} never {step.enough} succeed in one workflow"
-        mend = "mend their conditions, or count fewer of them"
+        mend = "correct their conditions, or count fewer of them"
     return error(path, "unreachable", message, mend)
 
 
@@ -109,10 +109,8 @@ def _taking_hint(route: Route, step: Step) -> str:
         if isinstance(route.steps[other].work, ApprovalWork) and f"steps.{other}.verdict" in paths:
             return f"a rejection ends the workflow, unless a step that needs {other} itself takes it: add {other} to its needs"
         if f"status.{other}" in paths:
-            return (
-                f"a failure blocks those that need {other}, unless their if reads its status: add {other} to its needs"
-            )
-    return "mend the if, or take the step out"
+            return f"a failure blocks the steps that need {other}, unless their if reads its status: add {other} to its needs"
+    return "correct the if, or remove the step"
 
 
 def _upstream(route: Route, name: str) -> set[str]:
@@ -133,10 +131,10 @@ def _awaited(route: Route) -> Iterator[RouteFinding]:
         constant = constant_of(awaited.condition.source) if awaited is not None and awaited.condition else None
         path: DocumentPath = ("steps", name, "wait", "if")
         if constant is not None and constant.value:
-            yield warning(path, "constant", "the if of its wait is always true", "take it out")
+            yield warning(path, "constant", "the if of its wait is always true", "remove it")
         elif constant is not None:
             why = constant.error or "the if of its wait is always false"
-            yield error(path, "never_comes", f"no event is ever the one that it waits for: {why}", "mend the if")
+            yield error(path, "never_comes", f"it waits for an event that never comes: {why}", "correct the if")
 
 
 # Comparisons --------------------------------------------------------------------------------------

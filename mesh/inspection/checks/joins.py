@@ -19,7 +19,7 @@ def findings(route: Route) -> Iterator[RouteFinding]:
             yield from _losers(route, step)
         if isinstance(step.work, EndWork) and not step.needs and step.condition is None:
             message = "the workflow ends as soon as it starts"
-            yield error(("steps", name, "end"), "ends_at_once", message, "say with needs or if when it should end")
+            yield error(("steps", name, "end"), "ends_at_once", message, "write needs or if to say when it should end")
 
 
 def _losers(route: Route, race: Step) -> Iterator[RouteFinding]:
@@ -34,7 +34,7 @@ def _losers(route: Route, race: Step) -> Iterator[RouteFinding]:
             if _serves_only(route, name, race):
                 continue
             message = (
-                f"it is blocked where {race.name} goes on with another than {need}, since {need} is cancelled then"
+                f"it is blocked if {race.name} goes on with another step than {need}, because {need} is then cancelled"
             )
             mend = f"needs: {{any: ...}} in {race.name} lets the others go on; or read status.{need} in its if"
             yield warning(("steps", name, "needs"), "cancelled_need", message, mend)

@@ -15,7 +15,7 @@ def findings(route: Route, known: Known) -> Iterator[RouteFinding]:
         if step.repeat is not None:
             yield from _loop(name, step.repeat)
         if isinstance(step.work, EmitWork) and _starts_itself(route, step.work):
-            message = "the event starts this route again, and that one the next, without end"
+            message = "the event starts this route again, and so on without end"
             mend = f"keep it out with a guard, such as on: {{if: event.source != '/mesh/{route.name}'}}, or emit another type"
             yield warning(("steps", name, "emit", "type"), "starts_itself", message, mend)
 
@@ -25,7 +25,7 @@ def _circle(route: Route, name: str, work: CallWork, routes: Mapping[str, Route]
     trail = _trail(work.route, route.name, routes, (route.name,))
     if trail:
         message = f"its call leads back to this route, without end unless some if stops it: {' -> '.join(trail)}"
-        yield warning(("steps", name, "workflow"), "calls_itself", message, "break the circle, or bound it with repeat")
+        yield warning(("steps", name, "workflow"), "calls_itself", message, "break the circle, or limit it with repeat")
 
 
 def _trail(at: str, goal: str, routes: Mapping[str, Route], before: tuple[str, ...]) -> tuple[str, ...]:
@@ -40,18 +40,18 @@ def _trail(at: str, goal: str, routes: Mapping[str, Route], before: tuple[str, .
 def _loop(name: str, repeat: Repeat) -> Iterator[RouteFinding]:
     path: DocumentPath = ("steps", name, "repeat")
     if repeat.limit == 1:
-        yield warning((*path, "limit"), "no_effect", "the loop never goes round: its limit is 1", "raise the limit")
+        yield warning((*path, "limit"), "no_effect", "the loop never repeats: its limit is 1", "raise the limit")
     constant = constant_of(repeat.until.source)
     until = (*path, "until")
     if constant is not None and constant.error:
-        yield error(until, "always_fails", f"its until fails each time: {constant.error}", "mend the expression")
+        yield error(until, "always_fails", f"its until always fails: {constant.error}", "correct the expression")
     elif constant is not None and constant.value:
-        yield warning(until, "constant", "the loop never goes round: its until is always true", "mend the until")
+        yield warning(until, "constant", "the loop never repeats: its until is always true", "correct the until")
     elif repeat.on_limit != "continue" and (constant is not None or not _changes(repeat)):
         once = "is always false, so the loop ends at its limit alone"
         either = "reads nothing that a round changes, so the loop ends after one round or at its limit"
         message = f"its until {once if constant is not None else either}, as {_end(repeat)}"
-        mend = f"read what {', '.join(repeat.body)} give; or on_limit: continue, to go round {repeat.limit} times"
+        mend = f"read what {', '.join(repeat.body)} give; or on_limit: continue, to repeat {repeat.limit} times"
         yield warning(until, "until_fixed", message, mend)
 
 

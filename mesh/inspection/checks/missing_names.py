@@ -39,7 +39,7 @@ def _agents(route: Route) -> Iterator[tuple[DocumentPath, str]]:
 def _calls(route: Route, routes: Collection[str]) -> Iterator[RouteFinding]:
     for name, step in route.steps.items():
         if isinstance(step.work, CallWork) and step.work.route not in routes:
-            message = f"no route of these files is called {step.work.route}: the step is an incident where the router has none either"
+            message = f"no route of these files is called {step.work.route}: the step becomes an incident if the router has none either"
             yield warning(("steps", name, "workflow"), "unknown_route", message, near(step.work.route, routes))
 
 

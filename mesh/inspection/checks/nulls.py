@@ -57,13 +57,11 @@ class _Nulls:
             if found is not None:
                 return found
         if step.condition is not None:
-            return _Null(
-                "maybe_skipped", "where it was skipped", f"{whole} == null || ..., or the same if as {name} has"
-            )
+            return _Null("maybe_skipped", "if it was skipped", f"{whole} == null || ..., or the same if as {name} has")
         if isinstance(step.work, WaitWork) and step.work.on_timeout == "skip" and step.work.timeout_s is not None:
-            return _Null("maybe_skipped", "where no event came in time", f"status.{name} == 'succeeded' ? ... : ...")
+            return _Null("maybe_skipped", "if no event came in time", f"status.{name} == 'succeeded' ? ... : ...")
         if reader is not None and _can_fail(step) and reader.name in _without(self._route, name):
-            return _Null("maybe_null", "where it failed", f"status.{name} == 'succeeded' ? ... : ...")
+            return _Null("maybe_null", "if it failed", f"status.{name} == 'succeeded' ? ... : ...")
         return None
 
     def _by_place(self, reading: Reading, reader: Step, name: str) -> _Null | None:
@@ -71,16 +69,16 @@ class _Nulls:
         if name == reader.name:
             if reading.path[2] != "undo":
                 return None
-            why = "where nobody knows whether it was done (it timed out, or was cancelled while its task was out)"
+            why = "if nobody knows whether it was done (it timed out, or was cancelled while its task was under way)"
             return _Null("maybe_null", why, f"steps.{name} == null ? null : ...")
         settled = self._settled[reader.name]
         if name not in settled and any(_are_in(step, name, reader.name) for step in self._route.steps.values()):
             return _Null("maybe_null", "in the loop's first round", "round == 1 ? ... : ...")
         otherwise = f"status.{name} == 'succeeded' ? ... : ..."
         if name not in settled:
-            return _Null("maybe_null", f"as long as it is not done, which {reader.name} does not wait for", otherwise)
+            return _Null("maybe_null", f"until it is done, which {reader.name} does not wait for", otherwise)
         if name in self._raced and reader.name not in self._raced:
-            return _Null("maybe_null", "where another was first", otherwise)
+            return _Null("maybe_null", "if another was first", otherwise)
         return None
 
 

@@ -1,8 +1,8 @@
-"""`mesh routes check`: what is wrong, or hardly meant, in route files, before anything runs.
+"""`mesh routes check`: what is wrong, or probably a mistake, in route files, before anything runs.
 
-Owns the findings beyond those of `compile_route`, each with file, line and mend. An error is what
-can't work; a warning is what can, but hardly as it was meant. It changes nothing and asks no
-broker: who calls it (the command line) brings the agents' cards and the roles, if there are any to
+Owns the findings beyond those of `compile_route`, each with file, line and fix. An error is what
+can't work; a warning is what works, but is probably a mistake. It changes nothing and asks no
+broker: the caller (the command line) brings the agents' cards and the roles, if there are any to
 check against.
 
 A new rule of the language needs a line here only where it adds a way to be wrong: what expressions

@@ -22,28 +22,28 @@ def findings(route: Route) -> Iterator[RouteFinding]:
                 yield from _retries(route, name, step.work)
     if "keep_events" in route.definition and not route.awaited:
         message = "keep_events has no effect: no step waits for an event"
-        yield warning(("keep_events",), "no_effect", message, "take it out")
+        yield warning(("keep_events",), "no_effect", message, "remove it")
 
 
 def _deadline(route: Route, name: str, work: ApprovalWork) -> Iterator[RouteFinding]:
     approval, path = written(route, name)["approval"], ("steps", name, "approval")
     if "deadline" not in approval:
-        message = "the approval has no deadline: it may wait for ever"
-        yield warning(path, "no_deadline", message, "deadline: 24h, or deadline: never if that is meant")
+        message = "the approval has no deadline: it may wait without end"
+        yield warning(path, "no_deadline", message, "write deadline: 24h, or deadline: never if that is intended")
     if "on_expiry" in approval and work.deadline_s is None:
         message = "on_expiry has no effect without a deadline"
-        yield warning((*path, "on_expiry"), "no_effect", message, "write a deadline, or take on_expiry out")
+        yield warning((*path, "on_expiry"), "no_effect", message, "write a deadline, or remove on_expiry")
 
 
 def _timeout(route: Route, name: str, work: WaitWork) -> Iterator[RouteFinding]:
     wait = written(route, name)["wait"]
     path: DocumentPath = ("steps", name, "wait")
     if "timeout" not in wait and not _is_bounded(route, name):
-        message = "the wait has no timeout, and no first_of goes on without it: it may wait for ever"
-        yield warning(path, "no_timeout", message, "timeout: 7d, or timeout: never if that is meant")
+        message = "the wait has no timeout, and no first_of goes on without it: it may wait without end"
+        yield warning(path, "no_timeout", message, "write timeout: 7d, or timeout: never if that is intended")
     if "on_timeout" in wait and work.timeout_s is None:
         message = "on_timeout has no effect without a timeout"
-        yield warning((*path, "on_timeout"), "no_effect", message, "write a timeout, or take on_timeout out")
+        yield warning((*path, "on_timeout"), "no_effect", message, "write a timeout, or remove on_timeout")
 
 
 def _is_bounded(route: Route, name: str) -> bool:
@@ -63,5 +63,5 @@ def _retries(route: Route, name: str, work: AgentWork) -> Iterator[RouteFinding]
         return
     for key in written(route, name).get("retry", {}):
         if key in _RETRY_WAITS:
-            message = f"{key} has no effect: with attempts: 1 there is no second one to wait for"
-            yield warning(("steps", name, "retry", key), "no_effect", message, "raise attempts, or take it out")
+            message = f"{key} has no effect: with attempts: 1 there is no second attempt"
+            yield warning(("steps", name, "retry", key), "no_effect", message, "raise attempts, or remove it")

@@ -29,7 +29,7 @@ _Known = Scalar | Fields | Items | Of | Many
 
 
 class Misfit(msgspec.Struct, frozen=True, kw_only=True):
-    """`path` leads into the shape. `severity` warning: it can pass, but hardly as it was meant."""
+    """`path` leads into the shape. `severity` warning: it can pass, but is probably a mistake."""
 
     path: Segments
     message: str

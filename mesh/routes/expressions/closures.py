@@ -352,7 +352,7 @@ class _Compiler:
         low, end = (_INT_MIN, _INT_END) if kind == "int" else (0, _UINT_END)
         if low <= result < end:
             return result
-        raise self.error(f"the result of {op} does not fit 64 bits")
+        raise self.error(f"the result of {op} does not fit in 64 bits")
 
     def negative(self, operand: Node) -> Closure:
         part, label = self.compile(operand), self.text(operand)

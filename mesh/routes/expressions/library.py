@@ -106,7 +106,7 @@ def _json(value: Any) -> Any:
             raise TypeError("the value is an object whose keys are not all strings")
         case _:
             raise TypeError(
-                f"the value is {kind_of(value)}, which JSON has not: turn it into a string with string(...)"
+                f"the value is {kind_of(value)}, which JSON does not have: turn it into a string with string(...)"
             )
 
 

@@ -24,7 +24,7 @@ class _Node(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Constant(_Node, frozen=True, kw_only=True):
-    """A literal. `foreign`: bytes or uint, which JSON has not and only the library knows."""
+    """A literal. `foreign`: bytes or uint, which JSON does not have and only the library knows."""
 
     value: Any
     foreign: bool = False
@@ -310,7 +310,7 @@ class _Parser:
             case "int" | "float" | "uint":
                 value = -value if negative else value
                 if token.kind != "float" and not -(2**63) <= value < (2**64 if token.kind == "uint" else 2**63):
-                    raise wrong(f"the number {token.text} does not fit 64 bits", token.start)
+                    raise wrong(f"the number {token.text} does not fit in 64 bits", token.start)
         foreign = token.kind in ("bytes", "uint")
         return Constant(value=value, foreign=foreign, start=token.start - negative, end=token.end)
 

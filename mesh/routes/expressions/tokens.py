@@ -122,7 +122,7 @@ def _token(source: str, found: re.Match[str]) -> Token | None:
 
 def _whole_number(text: str, start: int) -> int:
     if len(text) > 20:  # noqa: PLR2004 - more digits than 64 bits have; Python refuses to read very long ones
-        raise wrong(f"the number {text[:20]}... does not fit 64 bits", start)
+        raise wrong(f"the number {text[:20]}... does not fit in 64 bits", start)
     return int(text, 16) if text.startswith("0x") else int(text)
 
 
