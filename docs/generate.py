@@ -1,7 +1,8 @@
 """Writes the pages that can be derived from the code: `python docs/generate.py`.
 
-Owns `docs/settings.md`, which comes from `mesh.settings.Settings`. A test holds the committed page
-to what this would write.
+Owns `docs/settings.md`, which comes from `mesh.settings.Settings`, and the tables of
+`docs/route-reference.md`, which come from `mesh.routes.keys`. A test compares the committed pages
+with what this would write.
 """
 
 import ast
@@ -15,6 +16,7 @@ import annotated_types
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from mesh.routes.schema.tables import with_tables
 from mesh.settings import PREFIX, Settings
 
 FOLDER: Final = Path(__file__).parent
@@ -141,7 +143,11 @@ def default(name: str, field: FieldInfo) -> str:
 
 def files() -> dict[Path, str]:
     """Every derived page and what it should hold."""
-    return {FOLDER / "settings.md": settings_page()}
+    reference = FOLDER / "route-reference.md"
+    return {
+        FOLDER / "settings.md": settings_page(),
+        reference: with_tables(reference.read_text(encoding="utf-8")),
+    }
 
 
 def main() -> None:

@@ -100,7 +100,7 @@ def test_what_is_structurally_wrong_is_no_valid_document(document: Any, messages
 
 def test_the_tables_of_the_reference_are_as_the_code_makes_them() -> None:
     page = REFERENCE.read_text()
-    assert with_tables(page) == page, "run `python docs/route_tables.py`"
+    assert with_tables(page) == page, "run `python docs/generate.py`"
     assert set(re.findall("<!-- keys: (.+) -->", page)) == set(tables_by_name())
 
 

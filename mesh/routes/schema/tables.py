@@ -1,7 +1,7 @@
 """The tables of docs/route-reference.md, made of `mesh.routes.keys`.
 
 The page marks the place of each with two comments, and names the table between them; for a step,
-the kind whose keys it lists. `docs/route_tables.py` writes them.
+the kind whose keys it lists. `docs/generate.py` writes them.
 """
 
 import re
