@@ -83,9 +83,7 @@ def undo(step: Part) -> AgentWork | None:
     if part is None:
         return None
     if "workflow" in part.value:
-        hint = (
-            "an agent undoes it; what a called workflow did is undone by its own steps, where it fails or is cancelled"
-        )
+        hint = "an agent undoes it; what a called workflow did is undone by its own steps, if it fails or is cancelled"
         part.problem("workflow", "a workflow can't undo a step", hint)
         return None
     part.check_keys()

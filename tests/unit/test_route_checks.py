@@ -237,7 +237,7 @@ FINDINGS: list[tuple[str, list[str]]] = [
     (
         '  a: {agent: drafter, input: {titel: x, triage: "${{ event.data }}"}}',
         [
-            "6 error input_misfit: step a: input of drafter lacks title, which is required (is it what is called titel here?)",
+            "6 error input_misfit: step a: input of drafter lacks title, which is required (is it called titel here?)",
             "6 warning input_misfit: step a: input of drafter: titel is not known there (did you mean title?)",
         ],
     ),

@@ -598,7 +598,7 @@ BAD: list[tuple[Any, list[str]]] = [
     (
         steps(a=agent(undo={"workflow": "sub", "input": 1})),
         [
-            "steps.a.undo.workflow: a workflow can't undo a step (an agent undoes it; what a called workflow did is undone by its own steps, where it fails or is cancelled)"
+            "steps.a.undo.workflow: a workflow can't undo a step (an agent undoes it; what a called workflow did is undone by its own steps, if it fails or is cancelled)"
         ],
     ),
     (

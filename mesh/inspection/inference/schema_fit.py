@@ -141,7 +141,7 @@ def _object(fields: dict[str, Shape], branch: Schema, root: Schema, path: Segmen
 
 def _spelt(name: str, strangers: list[str]) -> str:
     close = get_close_matches(name, strangers, 1)
-    return f"is it what is called {close[0]} here?" if close else ""
+    return f"is it called {close[0]} here?" if close else ""
 
 
 def _schema(shape: Of, branch: Schema, root: Schema, path: Segments) -> list[Misfit]:
