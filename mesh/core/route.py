@@ -319,3 +319,15 @@ def capabilities_of(route: Route) -> frozenset[str]:
 
 def _agent_works(route: Route) -> list[AgentWork]:
     return [work for step in route.steps.values() for work in (step.work, step.undo) if isinstance(work, AgentWork)]
+
+
+def upstream(route: Route, name: str) -> set[str]:
+    """The steps that must have settled before this one: those it needs, those they need, and so on."""
+    found: set[str] = set()
+    to_follow = [*route.steps[name].needs]
+    while to_follow:
+        need = to_follow.pop()
+        if need not in found:
+            found.add(need)
+            to_follow += route.steps[need].needs
+    return found

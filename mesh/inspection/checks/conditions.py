@@ -5,7 +5,7 @@ with what can't be.
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from mesh.core.route import AgentWork, ApprovalWork, CallWork, EndWork, Expression, Route, Step, WaitWork
+from mesh.core.route import AgentWork, ApprovalWork, CallWork, EndWork, Expression, Route, Step, WaitWork, upstream
 from mesh.inspection.checks.finding import RouteFinding, error, warning
 from mesh.inspection.checks.known_values import Shapes
 from mesh.inspection.inference.partial_evaluation import Constant, constant_of
@@ -65,7 +65,7 @@ def _follows(route: Route, name: str, told: Collection[str]) -> bool:
     step = route.steps[name]
     if step.enough is not None:
         return all(need in told for need in step.needs)
-    return any(need in told for need in _upstream(route, name))
+    return any(need in told for need in upstream(route, name))
 
 
 def _constant(step: Step, constant: Constant) -> RouteFinding:
@@ -105,23 +105,12 @@ def _is_sure_end(step: Step) -> bool:
 def _taking_hint(route: Route, step: Step) -> str:
     """Only a step that needs another itself can take its rejection or its failure."""
     paths = step.condition.paths if step.condition else frozenset()
-    for other in sorted(_upstream(route, step.name) - set(step.needs)):
+    for other in sorted(upstream(route, step.name) - set(step.needs)):
         if isinstance(route.steps[other].work, ApprovalWork) and f"steps.{other}.verdict" in paths:
             return f"a rejection ends the workflow, unless a step that needs {other} itself takes it: add {other} to its needs"
         if f"status.{other}" in paths:
             return f"a failure blocks the steps that need {other}, unless their if reads its status: add {other} to its needs"
     return "correct the if, or remove the step"
-
-
-def _upstream(route: Route, name: str) -> set[str]:
-    found: set[str] = set()
-    todo = list(route.steps[name].needs)
-    while todo:
-        need = todo.pop()
-        if need not in found:
-            found.add(need)
-            todo += route.steps[need].needs
-    return found
 
 
 def _awaited(route: Route) -> Iterator[RouteFinding]:

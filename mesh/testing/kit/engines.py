@@ -128,7 +128,17 @@ def _check_loop() -> None:
         raise KitError("the kit drives an event loop of its own: write the test as `def`, not as `async def`")
 
 
-class VirtualEngine:
+class _WithRouter:
+    """What both engines do alike with the one router that they run."""
+
+    _router: Router | None = None
+
+    def set_roles(self, roles: Mapping[str, frozenset[str]]) -> None:
+        if self._router is not None:
+            self._router.set_roles(roles)
+
+
+class VirtualEngine(_WithRouter):
     """`begins_at_ms`: what time it is when the test begins."""
 
     is_virtual = True
@@ -141,7 +151,6 @@ class VirtualEngine:
         self._router_life = self.loop.incarnation("router")
         self._reading = self.loop.incarnation("reading")
         self._cast = self.loop.incarnation("cast")
-        self._router: Router | None = None
         self._running: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._topics = topics
@@ -166,10 +175,6 @@ class VirtualEngine:
             raise KitError("the router has not taken its partitions over")
         self.loop.leap(_STARTING_S)
         self.settle()
-
-    def set_roles(self, roles: Mapping[str, frozenset[str]]) -> None:
-        if self._router is not None:
-            self._router.set_roles(roles)
 
     def renew(self) -> None:
         if self._watching is not None:
@@ -275,7 +280,7 @@ class HaltedClock:
             self._halted_at_ms = _real_ms()
 
 
-class RealEngine:
+class RealEngine(_WithRouter):
     """The mesh at `url`, under `prefix`: topics, a router in this process, and all of it in real
     time.
 
@@ -296,7 +301,6 @@ class RealEngine:
         self._read: list[TopicPartition] = []
         self._sources: list[TopicPartition] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._router: Router | None = None
         self._running: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._broker = self._open("test")
@@ -330,10 +334,6 @@ class RealEngine:
         self._watching = self.loop.create_task(self.stage.watch())
         self._wait(lambda: router.is_owning and len(router.owners) == _PARTITIONS)
         self.settle()
-
-    def set_roles(self, roles: Mapping[str, frozenset[str]]) -> None:
-        if self._router is not None:
-            self._router.set_roles(roles)
 
     def renew(self) -> None:
         if self._watching is not None:

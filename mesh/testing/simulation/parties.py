@@ -6,23 +6,19 @@ of the network are met by the routers' own connections (and by the real agent ru
 `world`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from mesh.adapters.memory import MemoryCluster
 from mesh.codec.approvals import decode_request
 from mesh.codec.cloudevents import from_record
 from mesh.codec.tasks import decode_task
 from mesh.core.events import IncidentRaised, WaitStarted
 from mesh.core.matching import Match, RouteIndex
-from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
-from mesh.ports import Clock, Record
-from mesh.testing.promises.judge import Promises
+from mesh.ports import Record
 from mesh.testing.simulation.approvers import Approvers
 from mesh.testing.simulation.ground import Ground
 from mesh.testing.simulation.operators import Operators
 from mesh.testing.simulation.played_agents import PlayedAgents
-from mesh.testing.simulation.repertoire import Repertoire
 from mesh.testing.simulation.routes import AGENTS, CAPABILITIES, UNKNOWN_AGENT
 from mesh.testing.simulation.upstream import Upstream
 
@@ -30,21 +26,8 @@ from mesh.testing.simulation.upstream import Upstream
 class Parties:
     """`plays_agents` false: real agent runtimes do, and only results are sent again here."""
 
-    def __init__(
-        self,
-        cluster: MemoryCluster,
-        promises: Promises,
-        *,
-        topics: Topics,
-        clock: Clock,
-        seed: int,
-        repertoire: Repertoire,
-        plays_agents: bool,
-        note: Callable[[str, str], None],
-    ) -> None:
-        self._ground = Ground(
-            cluster, promises, topics=topics, clock=clock, seed=seed, repertoire=repertoire, note=note
-        )
+    def __init__(self, ground: Ground, *, plays_agents: bool) -> None:
+        self._ground = ground
         self._plays_agents = plays_agents
         self._approvers = Approvers(self._ground)
         self._upstream = Upstream(self._ground, self._approvers)

@@ -33,6 +33,7 @@ from mesh.testing.promises.judge import Promises
 from mesh.testing.simulation.agents import SETTINGS, scripted_agent
 from mesh.testing.simulation.cluster import RouterConnection, WatchedCluster
 from mesh.testing.simulation.drawn import draw_routes
+from mesh.testing.simulation.ground import Ground
 from mesh.testing.simulation.parties import Parties, workflows_of
 from mesh.testing.simulation.plan import Plan
 from mesh.testing.simulation.repertoire import Repertoire
@@ -85,16 +86,16 @@ class World:
             rng=random.Random(f"cluster {plan.seed}"),  # noqa: S311 - as above
             on_landed=self._landed,
         )
-        self.parties = Parties(
+        ground = Ground(
             self.cluster,
             self.promises,
             topics=self.topics,
             clock=self._clock,
             seed=plan.seed,
             repertoire=self.repertoire,
-            plays_agents=not plan.real_agents,
             note=self.transcript.note,
         )
+        self.parties = Parties(ground, plays_agents=not plan.real_agents)
         self._events: list[Record] = []
         self._is_calm = False
         self._is_over = False

@@ -6,7 +6,7 @@ from typing import Any
 from mesh.core.decide.draft import Draft
 from mesh.core.events import EventReceived, StepComputed, WaitStarted
 from mesh.core.json_values import kind_of
-from mesh.core.route import AwaitedEvent, ExpressionError, Route, Step, WaitWork
+from mesh.core.route import AwaitedEvent, ExpressionError, Route, Step, WaitWork, upstream
 
 
 def begin_wait(draft: Draft, step: Step, work: WaitWork, reason: str) -> bool:
@@ -41,7 +41,7 @@ def _taken_beside(draft: Draft, name: str, alias: str) -> list[dict[str, Any]]:
 
     One that stands before this step took them for itself.
     """
-    before = _upstream(draft.route, name)
+    before = upstream(draft.route, name)
     return [
         event.cloud_event
         for event in draft.events
@@ -57,17 +57,6 @@ def _alias_of(route: Route, name: str) -> str:
     """By which alias the events come that a step waits for; empty: by the workflow's key."""
     work = route.steps[name].work
     return work.event.alias if isinstance(work, WaitWork) and work.event is not None else ""
-
-
-def _upstream(route: Route, name: str) -> set[str]:
-    found: set[str] = set()
-    todo = [*route.steps[name].needs]
-    while todo:
-        need = todo.pop()
-        if need not in found:
-            found.add(need)
-            todo += route.steps[need].needs
-    return found
 
 
 def is_wanted(draft: Draft, name: str, awaited: AwaitedEvent, cloud_event: dict[str, Any]) -> bool:
