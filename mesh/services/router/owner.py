@@ -38,19 +38,14 @@ from mesh.core.events import (
 from mesh.core.evolve import evolve
 from mesh.core.inputs import (
     AnswerGiven,
-    CommandGiven,
-    EventMatched,
-    EventOffered,
     InboxInput,
     Input,
     ResultReceived,
-    ScheduledStart,
     SignReceived,
     TaskError,
     TaskUndeliverable,
     TimerDue,
     Undeliverable,
-    WorkflowCalled,
 )
 from mesh.core.ownership import Ownership, Phase
 from mesh.core.replay import is_repeated, settle
@@ -73,6 +68,7 @@ from mesh.services.router.input_records import (
     source_of,
     workflow_of,
 )
+from mesh.services.router.known_versions import KnownVersions, UnknownVersion
 from mesh.services.router.spans import RouterSpans, Traced
 from mesh.services.router.timers import AWAITED, Awaited
 
@@ -83,10 +79,6 @@ CAREFUL_AFTER: Final = 3
 
 _LOGGED: Final = 500  # characters of an id or a reason that a log line holds
 _MARK_AFTER: Final = 1_000  # signs of life that a new owner would have to read again
-
-
-class _UnknownDigest(Exception):
-    """A route version that this router has not read yet."""
 
 
 class Owner:
@@ -118,13 +110,12 @@ class Owner:
         self.confirmed = Confirmed()
         self.clock_offset_ms = 0
         self.careful = False
-        self.unknown_digests: set[str] = set()  # looked for in vain
+        self.versions = KnownVersions(route_of, topics.definitions)
         self.wanted_digest: str | None = None
         self.lost_because = ""
         self._broker = broker
         self._topics = topics
         self._config = config
-        self._route_of = route_of
         self._directory = directory
         self._encoder = EffectEncoder(topics, partition, config.partitions)
         self._results: deque[Record] = deque()
@@ -198,7 +189,7 @@ class Owner:
         if self.careful:
             try:
                 return self._careful_batch(now_ms + self.clock_offset_ms)
-            except _UnknownDigest as error:
+            except UnknownVersion as error:
                 self.wanted_digest = str(error)
                 return None
         batch, now_ms = Batch(), now_ms + self.clock_offset_ms
@@ -209,7 +200,7 @@ class Owner:
                     self._take(batch, queue[0], now_ms)
                     queue.popleft()
             self._take_timers(batch, now_ms)
-        except _UnknownDigest as error:
+        except UnknownVersion as error:
             self.wanted_digest = str(error)
         if self._signs_heard >= _MARK_AFTER:
             self._emit_mark(batch, now_ms)
@@ -303,7 +294,7 @@ class Owner:
         self._advance(record)
         try:
             self._decide(batch, given, cause, now_ms)
-        except _UnknownDigest:
+        except UnknownVersion:
             self.state.positions = before
             raise
         except RecordTooLarge as error:
@@ -339,7 +330,7 @@ class Owner:
                     name = given.effect_id
             try:
                 self._decide_own(batch, given, Cause(kind="undeliverable", id=name), now_ms)
-            except _UnknownDigest:
+            except UnknownVersion:
                 self._own_inputs.appendleft(own)
                 raise
 
@@ -366,7 +357,7 @@ class Owner:
         """
         try:
             self._decide(batch, given, cause, now_ms)
-        except _UnknownDigest:
+        except UnknownVersion:
             raise
         except Exception as error:  # noqa: BLE001 - the outermost place for an input that no record holds
             _log.exception("own_input_failed", workflow_id=given.workflow_id, cause=cause.id)
@@ -388,7 +379,7 @@ class Owner:
             for timer in timers.pop_due(awaited, up_to_ms, workflows, limit=room):
                 try:
                     self._fire(batch, timer, now_ms)
-                except _UnknownDigest:
+                except UnknownVersion:
                     timers.put_back(awaited, timer)
                     raise
         room = self._config.max_timers - len(batch)
@@ -422,8 +413,8 @@ class Owner:
         to decide it.
         """
         workflow = self.state.workflows.get(given.workflow_id)
-        route = self._route_for(given, workflow)
-        target = self._target_for(given)
+        route = self.versions.deciding_on(given, workflow)
+        target = self.versions.migrating_to(given)
         decided = decide(workflow, given, route=route, directory=self._directory(), now_ms=now_ms, target=target)
         if not decided.events:
             return
@@ -440,37 +431,6 @@ class Owner:
         error = TaskError(kind="too_large", message=f"{message}; let the agent return less", retryable=False)
         failed = replace(given, status="failed", output=None, error=error)
         self._decide(batch, failed, cause, now_ms)
-
-    def _route_for(self, given: Input, workflow: Workflow | None) -> Route | None:
-        """The definition that decides on this input."""
-        if isinstance(given, EventMatched | WorkflowCalled | ScheduledStart):
-            digest = given.digest
-        elif workflow is not None and workflow.status == "running":
-            digest = workflow.digest
-        elif isinstance(given, EventOffered):
-            digest = given.digest
-        else:
-            return None
-        route = self._route_of(digest)
-        if route is None:
-            if digest in self.unknown_digests:
-                raise LookupError(
-                    f"the definition {digest} of {given.workflow_id} is not on {self._topics.definitions}; "
-                    "publish the route file that it was made of"
-                )
-            raise _UnknownDigest(digest)
-        return route
-
-    def _target_for(self, given: Input) -> Route | None:
-        """The version that a command to migrate names; None where there is none that can be read."""
-        if not (isinstance(given, CommandGiven) and given.to):
-            return None
-        target = self._route_of(given.to)
-        if target is None:
-            if given.to not in self.unknown_digests:
-                raise _UnknownDigest(given.to)
-            self.unknown_digests.discard(given.to)  # by the next command it may be stored
-        return target
 
     def _emit(self, batch: Batch, decided: Decided, workflow_id: str, cause: Cause, now_ms: int) -> bool:
         """Make the decision, encode it and its effects, and take it into the state.

@@ -474,4 +474,4 @@ class Router:
         for owner in wanting:
             digest, owner.wanted_digest = owner.wanted_digest, None
             if digest is not None and self._definitions.get(digest) is None:
-                owner.unknown_digests.add(digest)
+                owner.versions.missing.add(digest)
