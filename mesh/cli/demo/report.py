@@ -65,7 +65,7 @@ def next_steps(script: Script, folder: RunFolder) -> list[RenderableType]:
             f"{mesh} publish --github {shlex.quote(str(folder.new_issue))}",
             "in another shell: an issue it does not know",
         ),
-        (f"{mesh} approvals", "answer its question"),
+        (f"{mesh} approvals answer", "answer its question"),
     ]
     return [
         Text("\nWhat to try next\n", style="bold"),
