@@ -9,9 +9,10 @@ Guarantees that every `Broker` gives
 * Order: records of one partition are read in the order of their offsets; records that one caller
   sends to one partition, in one
   call or in calls awaited one after the other, land in the order given. A call that is begun after another keeps that order too.
-* Offsets grow by one for each record of a partition on the brokers here; a reader must not depend
-  on it except in the log, whose
-  partition has one legitimate writer.
+* Offsets grow. A broker may have offsets that hold no record (a transaction's marker, what was
+  compacted or rolled back), also at a partition's end: whether all up to an end was read is told by
+  `Reader.position`, never by the last record.
+* Only committed records are read, and an end lies before a transaction that is still open.
 * Timestamps are the broker's (`LogAppendTime`), in milliseconds since the epoch, and do not fall
   within a partition by more than the
   broker's own clock does.
@@ -47,6 +48,7 @@ __all__ = [
     "TopicInfo",
     "TopicPartition",
     "TopicSpec",
+    "UnreadableRecords",
 ]
 
 Header = tuple[str, bytes]
@@ -67,6 +69,27 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     key: bytes | None
     value: bytes | None
     headers: tuple[Header, ...]
+
+
+class UnreadableRecords(Record, frozen=True, gc=False):
+    """Stands for records that are there and that nobody can decode: the batch is damaged, or its
+    codec is unknown.
+
+    `offset` is the last of them, `first_offset` the first. Without key, value and headers it is
+    what its topic never holds, so whoever decodes it finds it malformed, and passes on.
+    """
+
+    first_offset: int
+    reason: str
+
+    @property
+    def message(self) -> str:
+        """What a person needs to know of it."""
+        last = f" to {self.offset}" if self.offset != self.first_offset else ""
+        return (
+            f"the records at {self.topic}/{self.partition}, offset {self.first_offset}{last}, can't be decoded "
+            f"({self.reason}); they stay on the broker, and reading went on behind them"
+        )
 
 
 class OutRecord(msgspec.Struct, frozen=True, gc=False):
@@ -170,6 +193,12 @@ class Reader(Protocol):
         """
         ...
 
+    def position(self, partition: TopicPartition) -> int:
+        """The offset from which an assigned partition is read on: all records below it have been
+        returned by `poll`, or there are none.
+        """
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -212,6 +241,10 @@ class Subscription(Protocol):
         ...
 
     def assignment(self) -> frozenset[TopicPartition]: ...
+
+    def position(self, partition: TopicPartition) -> int | None:
+        """As `Reader.position`; None where it is not ours, or not known yet."""
+        ...
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
         """Hand out no more records of these until `resume`; nothing is lost."""
@@ -283,7 +316,9 @@ class Broker(Protocol):
         ...
 
     async def end_offsets(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """The offset that the next record will get, as of a moment after the call began."""
+        """The offset that the next record will get, as of a moment after the call began; where a
+        transaction is open, that of its first record.
+        """
         ...
 
     async def begin_offsets(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:

@@ -3,8 +3,7 @@ workflow comes to.
 """
 
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -18,10 +17,9 @@ from mesh.cli.text.format import counted, printable
 from mesh.codec.log import decode_log_record
 from mesh.codec.state import canonical_workflow
 from mesh.core.replay import PartitionFold
-from mesh.errors import BrokerUnavailable, NotFound, OperatorError
+from mesh.errors import NotFound, OperatorError
 from mesh.ports import TopicPartition
-
-SILENCE_S = 30.0
+from mesh.services.reading import read_up_to
 
 
 @click.group(short_help="Fold and verify the log.")
@@ -72,37 +70,15 @@ async def _fold(session: Session) -> tuple[dict[str, str], int]:
         reader = await broker.reader()
         reader.assign(begins)
         records = 0
-        heard_at = time.monotonic()
-        while behind := [tp for tp in partitions if folds[tp].next_offset < ends[tp]]:
-            batch = await reader.poll(max_records=1_000, timeout_s=1.0)
-            before = records
+        async for batch in read_up_to(reader, ends):
             for record in batch:
                 where = TopicPartition(record.topic, record.partition)
                 if record.offset < ends[where]:
                     folds[where].apply(record.offset, decode_log_record(record))
                     records += 1
-            # what is written behind the ends, meanwhile, is no progress
-            if records > before:
-                heard_at = time.monotonic()
-            elif time.monotonic() - heard_at > SILENCE_S:
-                raise BrokerUnavailable(_silent(topic, behind, folds, ends))
         await reader.close()
     states = {name: state for fold in folds.values() for name, state in fold.state.workflows.items()}
     return {name: "sha256:" + sha256(canonical_workflow(states[name])).hexdigest() for name in sorted(states)}, records
-
-
-def _silent(
-    topic: str,
-    behind: Sequence[TopicPartition],
-    folds: Mapping[TopicPartition, PartitionFold],
-    ends: Mapping[TopicPartition, int],
-) -> str:
-    first = behind[0]
-    place = f"partition {first.partition} from offset {folds[first].next_offset} to {ends[first]}"
-    more = f", and {counted(len(behind) - 1, 'more partition')}" if len(behind) > 1 else ""
-    return (
-        f"{topic} can't be read to its end: nothing came for {SILENCE_S:.0f} s of {place}{more}; is the broker healthy?"
-    )
 
 
 def _read_digests(path: Path) -> Mapping[str, str]:

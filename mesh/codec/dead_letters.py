@@ -15,7 +15,7 @@ from mesh.codec.places import place, place_id
 from mesh.core.effects import SendDeadLetter
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
-from mesh.ports import OutRecord, Record
+from mesh.ports import OutRecord, Record, UnreadableRecords
 
 PREFIX: Final = "__mesh.errors."
 HEADERS: Final = tuple(
@@ -35,6 +35,7 @@ HEADERS: Final = tuple(
     )
 )
 """The block, in its order. Numbers and times (milliseconds since the epoch) are in decimal digits."""
+UNREADABLE: Final = "unreadable"
 _FIRST: Final = HEADERS[0]
 _MAX_MESSAGE: Final = 2000  # characters: the reason must not make a record too large that was not
 
@@ -74,8 +75,11 @@ def dead_letter(
 ) -> OutRecord:
     """`record` for the dead-letter topic.
 
-    `code` is one short word, `message` is for people; it is cut off after 2,000 characters.
+    `code` is one short word, `message` is for people; it is cut off after 2,000 characters. For
+    what can't be decoded both say so, and name its place.
     """
+    if isinstance(record, UnreadableRecords):
+        code, message = UNREADABLE, record.message
     first = at_ms if first_failed_at_ms is None else first_failed_at_ms
     texts = (
         record.topic,

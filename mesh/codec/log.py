@@ -16,7 +16,7 @@ from mesh.codec.cloudevents import JSON_CONTENT
 from mesh.codec.places import place
 from mesh.core.events import Decision, LogRecord, OwnerChanged
 from mesh.errors import UnknownFormat
-from mesh.ports import Header, OutRecord, Record
+from mesh.ports import Header, OutRecord, Record, UnreadableRecords
 
 DECISION_TYPE: Final = "mesh.log.decision"
 OWNER_CHANGED_TYPE: Final = "mesh.log.owner_changed"
@@ -73,11 +73,15 @@ def decode_log_record(record: Record) -> LogRecord:
     owner stops on either.
     """
     if record.value is None:
-        raise UnknownFormat(_message(record, "it has no value"))
+        raise UnknownFormat(_message(record, _why_empty(record)))
     try:
         return _decoder.decode(record.value)
     except (msgspec.DecodeError, RecursionError) as error:
         raise UnknownFormat(_message(record, str(error))) from error
+
+
+def _why_empty(record: Record) -> str:
+    return record.reason if isinstance(record, UnreadableRecords) else "it has no value"
 
 
 def _message(record: Record, problem: str) -> str:

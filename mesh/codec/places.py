@@ -1,10 +1,12 @@
 """How a record is named in messages. Called by every codec that refuses one."""
 
-from mesh.ports import Record
+from mesh.ports import Record, UnreadableRecords
 
 
 def place(record: Record) -> str:
     """For people: `mesh.events, partition 3, offset 17`."""
+    if isinstance(record, UnreadableRecords) and record.first_offset != record.offset:
+        return f"{record.topic}, partition {record.partition}, offsets {record.first_offset} to {record.offset}"
     return f"{record.topic}, partition {record.partition}, offset {record.offset}"
 
 

@@ -33,9 +33,9 @@ from mesh.inspection.read_model import ReadModel, queries
 from mesh.inspection.read_model.queries import EventRow, TimelineEntry
 from mesh.inspection.route_versions import active_routes
 from mesh.ports import Broker, Record, TopicPartition
+from mesh.services.reading import first_at
 
 FateKind = Literal["waiting", "dead_lettered", "decided", "accepted", "unwanted"]
-READ_TIMEOUT_S = 30.0
 
 
 class WorkflowTouched(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,21 +163,6 @@ async def _by_routes(broker: Broker, topics: Topics, event: EventRow) -> Fate:
 
 
 async def read_record(broker: Broker, where: TopicPartition, offset: int) -> Record | None:
-    """One record by its place; None if the broker no longer has it.
-
-    Raises `TimeoutError` where the broker has it and does not send it in time.
-    """
-    begins, ends = await broker.begin_offsets([where]), await broker.end_offsets([where])
-    if not begins[where] <= offset < ends[where]:
-        return None
-    reader = await broker.reader()
-    try:
-        reader.assign({where: offset})
-        records = await reader.poll(max_records=1, timeout_s=READ_TIMEOUT_S)
-    finally:
-        await reader.close()
-    if not records:
-        raise TimeoutError(
-            f"{where.topic}, partition {where.partition}, offset {offset} did not come within {READ_TIMEOUT_S:g} s; is the broker healthy?"
-        )
-    return records[0] if records[0].offset == offset else None
+    """One record by its place; None if the broker no longer has it."""
+    record = await first_at(broker, where, offset)
+    return record if record is not None and record.offset == offset else None

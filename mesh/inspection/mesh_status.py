@@ -16,6 +16,7 @@ from mesh.inspection.read_model import ReadModel, queries
 from mesh.inspection.read_model.pages import Page
 from mesh.inspection.read_model.queries import ApprovalRow, Awaited, CardRow, OpenStep, PartitionRow
 from mesh.ports import Broker, TopicPartition
+from mesh.services.reading import first_at
 
 PATIENCE_MS: Final = 10_000
 STEP_STATUSES: Final = ("running", "retrying", "asking", "calling", "waiting", "iterating", "held", "incident")
@@ -198,8 +199,13 @@ class _View:
         lags = {tp.partition: ends[tp] - max(positions.get(tp.partition, 0), begins[tp]) for tp in partitions}
         behind = [tp for tp in partitions if lags[tp.partition] > 0]
         old = await self._broker.offsets_at(behind, self.now_ms - PATIENCE_MS) if behind else {}
-        overdue = sum(max(0, old[tp] - max(positions.get(tp.partition, 0), begins[tp])) for tp in behind)
-        return _Lag({partition: max(0, lag) for partition, lag in lags.items()}, overdue)
+        read = {tp: max(positions.get(tp.partition, 0), begins[tp]) for tp in behind}
+        overdue = {tp: old[tp] - read[tp] for tp in behind if old[tp] > read[tp]}
+        for tp in list(overdue):  # a transaction's marker is nothing that anybody has to read
+            if await first_at(self._broker, tp, read[tp]) is None:
+                del overdue[tp]
+                lags[tp.partition] = 0
+        return _Lag({partition: max(0, lag) for partition, lag in lags.items()}, sum(overdue.values()))
 
     async def agents(self) -> tuple[AgentStatus, ...]:
         """Every agent that has a task topic, a card, or a task out."""

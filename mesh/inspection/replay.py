@@ -5,21 +5,18 @@ Owns the reading, by `Broker.reader` from the log's first record on, since only 
 decisions count. It sends nothing. `mesh routes replay` calls it.
 """
 
-import time
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from mesh.codec.log import decode_log_record
 from mesh.core.events import Decision, WorkflowStarted
 from mesh.core.ownership import Epochs
 from mesh.core.route import Route
 from mesh.core.topics import Topics
-from mesh.errors import BrokerUnavailable, NotFound
+from mesh.errors import NotFound
 from mesh.inspection.what_if import Rehearsal, rehearse
 from mesh.inspection.what_if.recording import Run, Runs
 from mesh.ports import Broker, Record, TopicPartition
-
-READ_TIMEOUT_S: Final = 30.0
+from mesh.services.reading import read_up_to
 
 
 async def read_runs(broker: Broker, topics: Topics, *, routes: Sequence[str], since_ms: int) -> list[Run]:
@@ -34,24 +31,14 @@ async def read_runs(broker: Broker, topics: Topics, *, routes: Sequence[str], si
             f"this broker has no topic {topics.log}: no mesh was set up here (check --broker and the prefix)"
         )
     partitions = [TopicPartition(topics.log, p) for p in range(info.partitions)]
-    positions, ends = dict(await broker.begin_offsets(partitions)), await broker.end_offsets(partitions)
+    begins, ends = await broker.begin_offsets(partitions), await broker.end_offsets(partitions)
     folds = {tp: _Reading(frozenset(routes), since_ms) for tp in partitions}
     reader = await broker.reader()
     try:
-        reader.assign(positions)
-        heard_at = time.monotonic()
-        while left := sum(max(0, end - positions[tp]) for tp, end in ends.items()):
-            for record in await reader.poll(max_records=1_000, timeout_s=1.0):
-                where = TopicPartition(record.topic, record.partition)
-                # what is written behind the ends, meanwhile, is no progress
-                if record.offset < ends[where]:
-                    heard_at = time.monotonic()
-                positions[where] = record.offset + 1
-                folds[where].take(record)
-            if time.monotonic() - heard_at > READ_TIMEOUT_S:
-                raise BrokerUnavailable(
-                    f"{topics.log} can't be read to its end: nothing came for {READ_TIMEOUT_S:.0f} s of up to {left} more records; is the broker healthy?"
-                )
+        reader.assign(begins)
+        async for records in read_up_to(reader, ends):
+            for record in records:
+                folds[TopicPartition(record.topic, record.partition)].take(record)
     finally:
         await reader.close()
     runs = [run for fold in folds.values() for run in fold.runs.found]

@@ -23,6 +23,7 @@ from mesh.core.inputs import Command
 from mesh.core.topics import Topics
 from mesh.errors import BrokerError, MalformedRecord, MeshError, RecordTooLarge, SenderError, TopicMissing
 from mesh.ports import Broker, Clock, Delivery, Entropy, OutRecord, Reader, Record, SendFailure, TopicPartition
+from mesh.services.reading import LOOK_S, unread
 
 Found = TypeVar("Found")
 
@@ -283,23 +284,21 @@ class Client:
         reader = await self._broker.reader()
         try:
             reader.assign(starts)
-            return await _search(reader, {tp: end for tp, end in ends.items() if end > starts[tp]}, match, timeout_s)
+            return await _search(reader, ends, match, timeout_s)
         finally:
             await reader.close()
 
 
 async def _search(
-    reader: Reader, behind: dict[TopicPartition, int], match: Callable[[Record], Found | None], timeout_s: float
+    reader: Reader, ends: Mapping[TopicPartition, int], match: Callable[[Record], Found | None], timeout_s: float
 ) -> Found | None:
     deadline = time.monotonic() + timeout_s
     last: Found | None = None
-    while (left := deadline - time.monotonic()) > 0 and (last is None or behind):
-        for record in await reader.poll(max_records=BATCH, timeout_s=min(left, 1.0)):
+    while (left := deadline - time.monotonic()) > 0 and (last is None or unread(reader, ends)):
+        wait_s = 1.0 if last is None else LOOK_S
+        for record in await reader.poll(max_records=BATCH, timeout_s=min(left, wait_s)):
             found = match(record)
             last = found if found is not None else last
-            where = TopicPartition(record.topic, record.partition)
-            if record.offset + 1 >= behind.get(where, record.offset + 2):
-                del behind[where]
         await asyncio.sleep(0)
     return last
 

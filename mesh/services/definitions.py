@@ -8,7 +8,6 @@ be made active, its callers say. The rule of what is in effect when is `mesh.cor
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 import msgspec
 import structlog
@@ -18,10 +17,10 @@ from mesh.core.activation import Placed, Timeline
 from mesh.core.route import Route
 from mesh.core.topics import Topics
 from mesh.errors import BrokerUnavailable, MalformedRecord, OperatorError, TopicMissing, UnknownFormat
-from mesh.ports import Broker, OutRecord, Reader, Record, TopicPartition
+from mesh.ports import Broker, OutRecord, Reader, Record, TopicPartition, UnreadableRecords
+from mesh.services.reading import read_up_to
 
 _log = structlog.get_logger()
-_READ_TIMEOUT_S: Final = 30.0
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,20 +71,21 @@ class DefinitionsReader:
             if behind:
                 for at, begin in (await self._broker.begin_offsets(behind)).items():
                     self._positions[at] = max(self._positions[at], begin)
-                await self._read_up_to(ends)
+                await self._read_up_to({at: end for at, end in ends.items() if self._positions[at] < end})
+                self._positions = {at: max(self._positions[at], end) for at, end in ends.items()}
 
     async def _read_up_to(self, ends: Mapping[TopicPartition, int]) -> None:
         if self._reader is None:
             raise RuntimeError("definitions are not started")
-        while any(self._positions[at] < end for at, end in ends.items()):
-            records = await self._reader.poll(max_records=1_000, timeout_s=_READ_TIMEOUT_S)
-            if not records:
-                raise BrokerUnavailable(f"{self._topics.definitions} can't be read to its end; is the broker well?")
+        async for records in read_up_to(self._reader, ends):
             for record in records:
                 self._positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
                 self._take(record)
 
     def _take(self, record: Record) -> None:
+        if isinstance(record, UnreadableRecords):
+            _log.error("definitions_unreadable", error=record.message)
+            return
         try:
             activation = decode_activation(record)
         except MalformedRecord as error:

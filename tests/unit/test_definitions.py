@@ -270,7 +270,6 @@ async def test_a_topic_that_cant_be_read_to_its_end_is_told(monkeypatch: pytest.
     mesh = Mesh()
     await mesh.started(OLD)
     reader = DefinitionsReader(mesh.cluster.connect("x"), TOPICS)
-    monkeypatch.setattr("mesh.services.definitions._READ_TIMEOUT_S", 0.0)
     monkeypatch.setattr("mesh.adapters.memory.reader.MemoryReader.poll", _nothing)
     with pytest.raises(BrokerUnavailable, match="can't be read to its end"):
         await reader.start()

@@ -71,6 +71,9 @@ class Scripted:
     def seek(self, at: TopicPartition, offset: int) -> None:
         self.story.append(f"seek {at.partition} {offset}")
 
+    def position(self, at: TopicPartition) -> int | None:
+        return None
+
     def pause(self, partitions: Sequence[TopicPartition]) -> None: ...
 
     def resume(self, partitions: Sequence[TopicPartition]) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Self
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 
 from mesh import defaults
+from mesh.adapters.kafka.batches import pass_over_unreadable
 from mesh.adapters.kafka.cluster import Cluster, missing
 from mesh.adapters.kafka.connections import mend_connections
 from mesh.adapters.kafka.consuming import Consumer, KafkaReader, Membership
@@ -78,6 +79,7 @@ class KafkaBroker:
         )  # else stderr gets them where no logs are set up
         teach_errors()
         mend_connections()
+        pass_over_unreadable()
         cluster = Cluster(bootstrap, client_id=client_id, timeout_s=request_timeout_s)
         await cluster.connect(open_timeout_s)
         return cls(cluster, max_record_bytes=max_record_bytes)

@@ -98,13 +98,18 @@ class Cluster:
             await end(old, old.close(), self.name)
 
     async def start_consumer(self, *, role: str, **options: Any) -> Any:
-        """An aiokafka consumer that commits nothing by itself and begins at the first record."""
+        """An aiokafka consumer that commits nothing by itself, begins at the first record, and reads
+        what is committed alone.
+
+        Its end of a partition is the last stable offset: where a transaction is open, before it.
+        """
 
         async def start() -> Any:
             consumer = AIOKafkaConsumer(
                 **self.connection(role),
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
+                isolation_level="read_committed",
                 fetch_max_wait_ms=int(_FETCH_WAIT_S * 1000),
                 **options,
             )

@@ -20,7 +20,7 @@ from mesh.adapters.kafka.clients import ailment, end
 from mesh.adapters.kafka.cluster import BACKOFF_S, words
 from mesh.adapters.kafka.group import GroupSubscription
 from mesh.errors import BrokerUnavailable
-from mesh.ports import Committed, Record, TopicPartition
+from mesh.ports import Committed, Record, TopicPartition, UnreadableRecords
 
 _log = structlog.get_logger(__name__)
 
@@ -107,10 +107,15 @@ class Consumer:
         except KafkaError as error:
             raise BrokerUnavailable(f"{self._name}: reading failed ({words(error)})") from error
         return [
-            Record(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, _headers(r.headers))
+            r
+            if type(r) is UnreadableRecords
+            else Record(r.topic, r.partition, r.offset, r.timestamp, r.key, r.value, _headers(r.headers))
             for records in got.values()
             for r in records
         ]
+
+    def position(self, at: TopicPartition) -> int | None:
+        return _position(self._consumer, at)
 
     def seek(self, at: TopicPartition, offset: int) -> None:
         with contextlib.suppress(kafka_errors.IllegalStateError):  # shared anew meanwhile
@@ -148,9 +153,15 @@ class KafkaReader:
     def __init__(self, consumer: Consumer, forget: Callable[[object], None]) -> None:
         self._consumer = consumer
         self._forget = forget
+        self._starts: Mapping[TopicPartition, int] = {}
 
     def assign(self, positions: Mapping[TopicPartition, int]) -> None:
+        self._starts = dict(positions)
         self._consumer.assign(positions)
+
+    def position(self, partition: TopicPartition) -> int:
+        position = self._consumer.position(partition)
+        return self._starts[partition] if position is None else position
 
     async def poll(
         self, *, max_records: int, timeout_s: float, partitions: Sequence[TopicPartition] | None = None
@@ -188,8 +199,10 @@ class Membership(GroupSubscription):
 
 
 def _position(consumer: Any, at: TopicPartition) -> int | None:
-    state = consumer._subscription.subscription.assignment.state_value(at)  # noqa: SLF001 - `position()` may wait
-    return state.position if state.has_valid_position else None
+    subscription = consumer._subscription.subscription  # noqa: SLF001 - `position()` may wait
+    assignment = subscription.assignment if subscription is not None else None
+    state = assignment.state_value(at) if assignment is not None and at in assignment.tps else None
+    return state.position if state is not None and state.has_valid_position else None
 
 
 def _headers(headers: Any) -> tuple[tuple[str, bytes], ...]:

@@ -62,6 +62,10 @@ class GroupConsumer(Protocol):
 
     def seek(self, at: TopicPartition, offset: int) -> None: ...
 
+    def position(self, at: TopicPartition) -> int | None:
+        """The next offset that will be read; None where it is not known."""
+        ...
+
     def pause(self, partitions: Sequence[TopicPartition]) -> None: ...
 
     def resume(self, partitions: Sequence[TopicPartition]) -> None: ...
@@ -118,6 +122,9 @@ class GroupSubscription:
 
     def assignment(self) -> frozenset[TopicPartition]:
         return self._held
+
+    def position(self, partition: TopicPartition) -> int | None:
+        return self._consumer.position(partition) if partition in self._held else None
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
         ours = self._held.intersection(partitions)

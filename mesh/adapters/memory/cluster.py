@@ -24,21 +24,30 @@ from mesh.ports import Clock, Delivery, OutRecord, Record, SendFailure, TopicInf
 class Partition:
     """One partition's records, and the events to set when one lands."""
 
-    __slots__ = ("at", "begin", "records", "watchers")
+    __slots__ = ("at", "begin", "gaps", "records", "watchers")
 
     def __init__(self, at: TopicPartition) -> None:
         self.at = at
         self.begin = 0
         self.records: list[Record] = []
+        self.gaps: set[int] = set()  # offsets that hold no record
         self.watchers: dict[asyncio.Event, None] = {}  # a dict, for its order
 
     @property
     def end(self) -> int:
         return self.begin + len(self.records)
 
-    def read(self, offset: int, limit: int) -> list[Record]:
+    def read(self, offset: int, limit: int) -> tuple[list[Record], int]:
+        """Records from `offset` on, and the next offset to read."""
         start = max(offset, self.begin) - self.begin
-        return self.records[start : start + limit]
+        found = self.records[start : start + limit]
+        following = found[-1].offset + 1 if found else offset
+        return [r for r in found if r.offset not in self.gaps] if self.gaps else found, following
+
+    def mark(self, now_ms: int) -> None:
+        """Take up an offset without a record, as the marker of a transaction does."""
+        self.gaps.add(self.end)
+        self.land([OutRecord(self.at.topic, None, None)], now_ms)
 
     def offset_at(self, timestamp_ms: int) -> int:
         return self.begin + bisect.bisect_left(self.records, timestamp_ms, key=lambda r: r.timestamp_ms)
@@ -143,6 +152,10 @@ class MemoryCluster:
     def records(self, at: TopicPartition) -> Sequence[Record]:
         """What the partition holds now, without a connection: for the checks of a simulation."""
         return tuple(self._partitions[at].records)
+
+    def mark(self, at: TopicPartition) -> None:
+        """Take up an offset of the partition without a record, as a transaction's marker does."""
+        self._partitions[at].mark(self.clock.now_ms())
 
     def trim(self, at: TopicPartition, before_offset: int) -> None:
         """Drop the records below `before_offset`, as retention does."""

@@ -172,7 +172,7 @@ class MemoryBroker:
         timestamp_ms = self._cluster.clock.now_ms()
         if spans:
             last = spans[-1][0] + spans[-1][1] - 1
-            timestamp_ms = next((r.timestamp_ms for r in partition.read(last, 1)), timestamp_ms)
+            timestamp_ms = next((r.timestamp_ms for r in partition.read(last, 1)[0]), timestamp_ms)
         return Appended(spans, effects_sent=False, timestamp_ms=timestamp_ms)
 
     def _split(self, weak: WeakBehaviour, decisions: Sequence[OutRecord]) -> list[Sequence[OutRecord]]:

@@ -50,6 +50,10 @@ class Cursor:
     def clear(self) -> None:
         self.drop(list(self._positions))
 
+    def position(self, at: TopicPartition) -> int | None:
+        position, partition = self._positions.get(at), self._cluster.partition(at)
+        return position if position is None or partition is None else max(position, partition.begin)
+
     def assigned(self) -> frozenset[TopicPartition]:
         return frozenset(self._positions)
 
@@ -70,9 +74,9 @@ class Cursor:
                 break
             at = asked[(n + self._turn) % len(asked)]
             partition = self._cluster.partition(at)
-            if partition is not None and (found := partition.read(self._positions[at], limit - len(taken))):
+            if partition is not None:
+                found, self._positions[at] = partition.read(self._positions[at], limit - len(taken))
                 taken += found
-                self._positions[at] = found[-1].offset + 1
         return taken
 
     async def wait_for_news(self, until_s: float) -> bool:
@@ -115,6 +119,9 @@ class MemoryReader:
             await self._connection.alive()
             if not came:
                 return self._cursor.take(max_records, partitions, ())
+
+    def position(self, partition: TopicPartition) -> int:
+        return self._cursor.position(partition) or 0
 
     async def close(self) -> None:
         await self._connection.alive()

@@ -55,6 +55,9 @@ class MemorySubscription:
     def assignment(self) -> frozenset[TopicPartition]:
         return self._cursor.assigned()
 
+    def position(self, partition: TopicPartition) -> int | None:
+        return self._cursor.position(partition)
+
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
         self._paused |= set(partitions) & self.assignment()
 

@@ -81,6 +81,13 @@ class Feed:
     def places(self) -> frozenset[TopicPartition]:
         return frozenset(cursor.place for cursor in self._cursors.values())
 
+    def position(self, place: TopicPartition) -> int | None:
+        """The next offset to hand out; None where it is not read here."""
+        for cursor in self._cursors.values():
+            if cursor.place == place:
+                return cursor.ready[0].offset if cursor.ready else cursor.offset
+        return None
+
     def add(self, partition_id: int, place: TopicPartition, offset: int) -> None:
         self.remove(partition_id)
         nudge = partial(self._nudged, partition_id)
@@ -177,6 +184,9 @@ class SqliteReader:
     ) -> Sequence[Record]:
         wanted = None if partitions is None else frozenset(partitions)
         return await self._feed.poll(max_records, timeout_s, lambda place: wanted is None or place in wanted)
+
+    def position(self, partition: TopicPartition) -> int:
+        return self._feed.position(partition) or 0
 
     async def close(self) -> None:
         self._feed.clear()

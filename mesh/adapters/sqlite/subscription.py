@@ -212,6 +212,9 @@ class SqliteSubscription:
     def assignment(self) -> frozenset[TopicPartition]:
         return frozenset(self._held.values())
 
+    def position(self, partition: TopicPartition) -> int | None:
+        return self._feed.position(partition)
+
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
         self._paused |= frozenset(partitions)
 

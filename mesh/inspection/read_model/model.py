@@ -27,11 +27,11 @@ from mesh.errors import BrokerUnavailable, NotFound
 from mesh.inspection.read_model.projection import Folder, record_digest
 from mesh.inspection.read_model.schema import connect, delete_file, generation, select, select_one, transaction, wipe
 from mesh.ports import Broker, Reader, Record, TopicInfo, TopicPartition
+from mesh.services.reading import LOOK_S, SILENCE_S, names
 
 Found = TypeVar("Found")
 
 BATCH: Final = 1_000  # records a transaction: some 30 ms, for which other commands on the file wait
-SILENCE_S: Final = 30.0  # without a record that the broker says it has
 
 
 class ReadModel:
@@ -111,16 +111,22 @@ class ReadModel:
             self._start_over()
         ends = await self._still_held(ends)
         reader = await self._place_reader()
-        heard_at, before = time.monotonic(), None
-        while left := self._left(ends):
+        heard_at, before = time.monotonic(), -1
+        while left := self._unread(reader, ends):
             if self._on_progress is not None:
                 self._on_progress(sum(left.values()))
-            # what is written behind the ends, meanwhile, is no progress
-            if left != before:
-                heard_at, before = time.monotonic(), left
+            records = await reader.poll(max_records=BATCH, timeout_s=LOOK_S)
+            if records or sum(left.values()) != before:
+                heard_at, before = time.monotonic(), sum(left.values())
             elif time.monotonic() - heard_at > SILENCE_S:
-                raise BrokerUnavailable(_silent(left, self._positions()))
-            await self._take_in(await reader.poll(max_records=BATCH, timeout_s=1.0))
+                raise BrokerUnavailable(
+                    f"the broker sent nothing for {SILENCE_S:g} s of {names(left)}, although it has more; is it healthy?"
+                )
+            await self._take_in(records)
+            if any(reader.position(tp) > offset for tp, (offset, _) in self._checked.items()):
+                # the record that the file knows the log by is not there any more
+                self._start_over()
+                await self._place_reader()
 
     async def _partitions(self) -> list[TopicPartition]:
         self._known = await self._broker.topics()
@@ -143,8 +149,16 @@ class ReadModel:
 
     def _left(self, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         positions = self._positions()
-        left = {tp: end - positions.get(tp, 0) for tp, end in ends.items() if positions.get(tp, 0) < end}
-        return left | {tp: left.get(tp, 0) for tp in self._checked}
+        return {tp: end - positions.get(tp, 0) for tp, end in ends.items() if positions.get(tp, 0) < end}
+
+    def _unread(self, reader: Reader, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """What the file lacks, and what has to be read again to know the log.
+
+        The reader may have passed the end, where the last offsets hold no record.
+        """
+        reached = {tp for tp, end in ends.items() if reader.position(tp) >= end}
+        left = {tp: count for tp, count in self._left(ends).items() if tp not in reached}
+        return left | {tp: left.get(tp, 0) for tp in self._checked if tp not in reached}
 
     async def _still_held(self, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         """Without the partitions whose unread records the broker has dropped since: nothing will
@@ -215,16 +229,6 @@ class ReadModel:
             wipe(self.db)
         self._folder = Folder(self.db, self._topics)
         self._checked = {}
-
-
-def _silent(left: Mapping[TopicPartition, int], positions: Mapping[TopicPartition, int]) -> str:
-    """Which records the broker has and does not send."""
-    where = min(left)
-    more = f", and of {len(left) - 1} other partitions" if len(left) > 1 else ""
-    return (
-        f"the broker sent nothing for {SILENCE_S:g} s of {where.topic}, partition {where.partition}, from offset "
-        f"{positions.get(where, 0)} on{more}, although it has {sum(left.values())} more records; is it healthy?"
-    )
 
 
 def _by_partition(records: Sequence[Record]) -> list[tuple[TopicPartition, list[Record]]]:

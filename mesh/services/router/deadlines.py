@@ -4,7 +4,7 @@ the silence of agents, and the barrier that both wait for.
 All times are milliseconds by the broker's clock.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from mesh.core.events import BudgetRaised, Decision, TaskDispatched, TaskFailed, TaskSucceeded, WorkflowStarted
@@ -66,18 +66,18 @@ class Deadlines:
         """The nearest time of all."""
         return _earlier(self.timers.nearest_at_ms(), self.signs.next_due_at_ms())
 
-    def fires_up_to(self, awaited: Awaited, now_ms: int, positions: Mapping[str, int]) -> int:
+    def fires_up_to(self, awaited: Awaited, now_ms: int, decided: Callable[[str], int]) -> int:
         """The last time whose timers may fire: no input that came before it, or in its own
         millisecond, can be unread.
 
-        `positions`: how far each topic has been decided.
+        `decided`: how far a topic has been decided.
         """
         if awaited == "nothing":
             return now_ms
         barrier = self.barrier
         if barrier is None or (awaited != "results" and awaited not in barrier.copied):
             return -1
-        if any(positions.get(topic, 0) < offset for topic, offset in barrier.targets.items()):
+        if any(decided(topic) < offset for topic, offset in barrier.targets.items()):
             return -1
         return min(now_ms, barrier.up_to_ms - 1)
 

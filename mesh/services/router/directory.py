@@ -14,9 +14,9 @@ from mesh.core.state import AgentCard, Directory
 from mesh.core.topics import Topics
 from mesh.errors import BrokerUnavailable, MalformedRecord, TopicMissing
 from mesh.ports import Broker, Clock, Reader, Record, TopicPartition
+from mesh.services.reading import read_up_to
 
 _log = structlog.get_logger()
-_READ_TIMEOUT_S = 30.0
 _PAUSE_S = 0.5
 _POLL_S = 5.0
 
@@ -52,17 +52,12 @@ class DirectoryFollower:
         if info is None:
             raise TopicMissing(f"topic {self._topics.agents} is not there: run `mesh topics apply`")
         partitions = [TopicPartition(self._topics.agents, p) for p in range(info.partitions)]
-        positions = dict(await self._broker.begin_offsets(partitions))
+        begins = await self._broker.begin_offsets(partitions)
         ends = await self._broker.end_offsets(partitions)
         await self.close()
         self._reader = await self._broker.reader()
-        self._reader.assign(positions)
-        while any(positions[tp] < end for tp, end in ends.items()):
-            records = await self._reader.poll(max_records=1_000, timeout_s=_READ_TIMEOUT_S)
-            if not records:
-                raise BrokerUnavailable(f"{self._topics.agents} can't be read to its end; is the broker well?")
-            for record in records:
-                positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
+        self._reader.assign(begins)
+        async for records in read_up_to(self._reader, ends):
             self._take(records)
         self._look_at_clock()
 

@@ -66,6 +66,7 @@ class Ingress:
         self._lag_checked_at = 0.0
         self._committed_at = 0.0
         self._copied: dict[TopicPartition, Committed] = {}  # and not committed yet
+        self._passed: dict[TopicPartition, int] = {}  # where the reading stood at the last commit
         self.counts: Counter[str] = Counter()
         self._convert: dict[str, Callable[[Record], Iterator[InboxInput | MatchProblem]]] = {
             topics.events: self._from_event,
@@ -110,6 +111,7 @@ class Ingress:
 
     async def on_assigned(self, partitions: Mapping[TopicPartition, Committed | None]) -> None:
         """Nothing to prepare: copies know their place by their source."""
+        self._passed = {tp: committed.offset if committed else 0 for tp, committed in partitions.items()}
 
     async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
         """Let the batch under way land, and commit; one that does not in time is copied again by
@@ -134,9 +136,12 @@ class Ingress:
             return
         self._idle.clear()
         try:
-            if records and await self._copy(records):
+            is_copied = not records or await self._copy(records)
+            if records and is_copied:
                 self._copied.update({TopicPartition(r.topic, r.partition): Committed(r.offset + 1) for r in records})
             now = asyncio.get_running_loop().time()
+            if is_copied and now - self._committed_at >= _COMMIT_EVERY_S:
+                self._pass_on(subscription)
             if self._copied and now - self._committed_at >= _COMMIT_EVERY_S:
                 self._committed_at = now
                 await self._commit(subscription)
@@ -162,6 +167,16 @@ class Ingress:
             subscription.pause(events)
         else:
             subscription.resume(events)
+
+    def _pass_on(self, subscription: Subscription) -> None:
+        """Commit also what holds no record (markers, what was rolled back): a deadline's barrier
+        waits until everything up to an end is copied, and no record may come to tell.
+        """
+        for tp in subscription.assignment():
+            position = subscription.position(tp)
+            if position is not None and position > self._passed.get(tp, 0):
+                self._passed[tp] = position
+                self._copied[tp] = Committed(position)
 
     async def _copy(self, records: Sequence[Record]) -> bool:
         """Send the copies until the broker has all of them, in the order of their source.

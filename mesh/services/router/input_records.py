@@ -7,6 +7,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any, Final
 
+from mesh.codec.dead_letters import UNREADABLE
 from mesh.codec.inbox import decode_inbox
 from mesh.codec.tasks import decode_reply
 from mesh.core import ids
@@ -14,7 +15,7 @@ from mesh.core import inputs as inp
 from mesh.core.crossings import CrossingId, parse_crossing_id
 from mesh.core.events import Cause, InputParked
 from mesh.errors import MalformedRecord
-from mesh.ports import Record
+from mesh.ports import Record, UnreadableRecords
 
 _SENDER: Final = re.compile("^/mesh/(ingress|owner)/")
 
@@ -131,6 +132,8 @@ def parked(record: Record, code: str, message: str) -> Iterator[InputParked]:
 
     The last one always fits.
     """
+    if isinstance(record, UnreadableRecords):
+        code, message = UNREADABLE, record.message
     message, headers = message[:MAX_ID], [(name, _base64(value) or "") for name, value in record.headers]
     stays = f"{message}; its bytes stay at {place(record)}"
     for said, key, value, kept in (

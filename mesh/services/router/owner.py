@@ -107,6 +107,8 @@ class Owner:
         self.state = PartitionState()
         self.deadlines = Deadlines()
         self.read: dict[str, int] = {}  # the next offset to read, by topic
+        # where the reader stands, by topic: behind offsets that hold no record, too
+        self.passed: dict[str, int] = {}
         self.confirmed = Confirmed()
         self.clock_offset_ms = 0
         self.careful = False
@@ -150,6 +152,18 @@ class Owner:
         """Take in the next record of an input topic."""
         self.read[record.topic] = record.offset + 1
         (self._results if record.topic == self._topics.results else self._inbox).append(record)
+
+    @property
+    def awaits_position(self) -> bool:
+        """Whether a timer waits for inputs to be read up to where they ended, and no decision has
+        come that far: there may be no record at that end.
+        """
+        barrier, positions = self.deadlines.barrier, self.state.positions
+        return barrier is not None and any(positions.get(t, 0) < end for t, end in barrier.targets.items())
+
+    def note_positions(self, position: Callable[[TopicPartition], int]) -> None:
+        """The reader stands at `position`, and what it has brought was offered."""
+        self.passed = {topic: position(TopicPartition(topic, self.partition)) for topic in self.read}
 
     def lose(self, reason: str) -> None:
         """Give up the hold: what is unconfirmed is as if it had never been."""
@@ -387,7 +401,15 @@ class Owner:
             self._fire(batch, timer, now_ms)
 
     def _fires_up_to(self, awaited: Awaited, now_ms: int) -> int:
-        return self.deadlines.fires_up_to(awaited, now_ms, self.state.positions)
+        return self.deadlines.fires_up_to(awaited, now_ms, self._decided)
+
+    def _decided(self, topic: str) -> int:
+        """The offset below which nothing of an input topic is undecided: where the reader stands,
+        once all that it has brought has its decision.
+        """
+        waiting = self._results if topic == self._topics.results else self._inbox
+        position = self.state.positions.get(topic, 0)
+        return position if waiting else max(position, self.passed.get(topic, 0))
 
     def _fire(self, batch: Batch, timer: TimerDue, now_ms: int) -> None:
         name = f"{timer.workflow_id}/{timer.run_id}/{timer.step or 'end'}/{timer.kind}/{timer.due_at_ms}"

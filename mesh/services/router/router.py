@@ -295,7 +295,7 @@ class Router:
                         _log.warning("inputs_unread", error=str(error))
                         await asyncio.sleep(self._config.retry_pause_s)
                         continue
-                    if self._decide(records, flights):
+                    if self._decide(records, flights, reader):
                         await asyncio.sleep(
                             0
                         )  # appends begin, and on the embedded log are done, before the next poll is made ready
@@ -355,7 +355,7 @@ class Router:
         wait_s = (due + 1 - self._clock.now_ms()) / 1000
         return min(max(wait_s, _BARRIER_POLL_S), self._config.idle_poll_s)
 
-    def _decide(self, records: Sequence[Record], flights: asyncio.TaskGroup) -> bool:
+    def _decide(self, records: Sequence[Record], flights: asyncio.TaskGroup, reader: Reader) -> bool:
         """One batch of decisions for each partition that has inputs.
 
         Whether any is on its way now.
@@ -365,6 +365,10 @@ class Router:
             owner = self.owners.get(record.partition)
             if owner is not None:
                 owner.offer(record)
+        if not self._reassign:  # else the reader does not read for all owners yet
+            for owner in self.owners.values():
+                if owner.awaits_position:
+                    owner.note_positions(reader.position)
         now_ms = self._clock.now_ms()
         for owner in self.owners.values():
             batch = None if owner.is_idle(now_ms) else owner.next_batch(now_ms)

@@ -23,7 +23,7 @@ class WatchedCluster(MemoryCluster):
     def land(self, at: TopicPartition, records: Sequence[OutRecord]) -> int:
         first = super().land(at, records)
         partition = self.partition(at)
-        for record in partition.read(first, len(records)) if partition else ():
+        for record in partition.read(first, len(records))[0] if partition else ():
             self._on_landed(record)
         return first
 

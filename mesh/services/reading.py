@@ -1,0 +1,68 @@
+"""Reading partitions to their ends, and not a moment longer.
+
+Owns the rule of when all up to an end has been read: the reader's own position tells, never the
+last record. An offset may hold no record (a transaction's marker, what was rolled back or
+compacted), also the last one before an end, and who waited for a record there would wait for ever.
+Called wherever the mesh reads up to "now": definitions, cards, the log, single records.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Final
+
+from mesh.errors import BrokerUnavailable
+from mesh.ports import Broker, Reader, Record, TopicPartition
+
+SILENCE_S: Final = 30.0  # without a record, although an end was not reached
+BATCH: Final = 1_000
+LOOK_S: Final = 0.25  # a poll that meets nothing but markers comes back only now
+
+
+async def read_up_to(
+    reader: Reader, ends: Mapping[TopicPartition, int], *, silence_s: float = SILENCE_S
+) -> AsyncIterator[Sequence[Record]]:
+    """Batches of records until the reader, which has these partitions assigned, has passed `ends`.
+
+    The last ones may hold records behind an end. Raises `BrokerUnavailable`, which names what is
+    unread, where nothing comes and nothing moves for `silence_s`.
+    """
+    silent, before = 0, -1
+    while left := unread(reader, ends):
+        if silent * LOOK_S >= silence_s:
+            raise BrokerUnavailable(
+                f"{names(left)} can't be read to its end: nothing came for {silence_s:.0f} s; is the broker well?"
+            )
+        records = await reader.poll(max_records=BATCH, timeout_s=LOOK_S, partitions=list(left))
+        silent = 0 if records or sum(left.values()) != before else silent + 1
+        before = sum(left.values())
+        if records:
+            yield records
+        await asyncio.sleep(0)
+
+
+def unread(reader: Reader, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+    """How many offsets of each partition lie before its end still; those read to it are not in it."""
+    left = {at: end - reader.position(at) for at, end in ends.items()}
+    return {at: count for at, count in left.items() if count > 0}
+
+
+def names(left: Mapping[TopicPartition, int]) -> str:
+    """For messages: which partitions, and how much of each."""
+    few = [f"{at.topic}/{at.partition} ({left[at]} left)" for at in sorted(left)[:3]]
+    return ", ".join(few) + (f" and {len(left) - 3} more" if len(left) > 3 else "")  # noqa: PLR2004 - three are enough
+
+
+async def first_at(broker: Broker, where: TopicPartition, offset: int) -> Record | None:
+    """The first record of a partition at or behind `offset`; None where it has none."""
+    begins, ends = await broker.begin_offsets([where]), await broker.end_offsets([where])
+    start = max(offset, begins[where])
+    if start >= ends[where]:
+        return None
+    reader = await broker.reader()
+    try:
+        reader.assign({where: start})
+        async for records in read_up_to(reader, ends):
+            return records[0]
+    finally:
+        await reader.close()
+    return None
