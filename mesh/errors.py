@@ -13,6 +13,7 @@
     │   └── NotFound               no such workflow, approval, event, incident
     ├── BrokerError              the broker, or the way to it
     │   ├── BrokerUnavailable      nothing answers in time; the outcome of what was under way is unknown
+    │   ├── BrokerRefused          it says no: TLS, the login, or a right that is lacking
     │   └── TopicMissing           the topic is not there
     └── LogError                 the log holds what this version can't read
         └── UnknownFormat          a newer record; the owner stops, loudly
@@ -80,6 +81,10 @@ class BrokerError(MeshError):
 
 class BrokerUnavailable(BrokerError):
     """Nothing answers in time; the outcome of what was under way is unknown."""
+
+
+class BrokerRefused(BrokerError):
+    """The broker says no to who we are, or to what we may do: trying again would not help."""
 
 
 class TopicMissing(BrokerError):

@@ -16,16 +16,18 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from mesh import defaults
 from mesh.errors import SettingsInvalid
 
 PREFIX: Final = "MESH_"
+_KAFKA: Final = "kafka_"
 _KAFKA_PORT: Final = 9092
 _HOST: Final = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\s:/\[\]@?#]+)(:(?P<port>\d{1,5}))?")
 _MAX_PORT: Final = 65_535
+_USER: Final = re.compile(r"(?<=://)[^/]*@")
 _CLOSE: Final = 0.85  # difflib's ratio: a typing error, not merely another name with our prefix
 
 
@@ -58,6 +60,12 @@ def parse_broker_url(url: str) -> BrokerAddress:
     A Kafka host without port has 9092. Raises `SettingsInvalid`.
     """
     scheme, separator, rest = url.strip().partition("://")
+    if scheme.lower() == "kafka" and "@" in rest:
+        raise SettingsInvalid(
+            f"the broker {_USER.sub('***@', url)} has a user in it: set MESH_KAFKA_USERNAME and MESH_KAFKA_PASSWORD_FILE instead"
+        )
+    if separator and scheme.lower() not in {"sqlite", "kafka", "memory"}:
+        url = _USER.sub("***@", url)
     match scheme.lower() if separator else "":
         case "sqlite" if rest:
             return SqliteAddress(Path(rest).expanduser())
@@ -94,6 +102,10 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
 def _instance() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
 
@@ -102,6 +114,8 @@ Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split)]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
 LogFormat = Annotated[Literal["auto", "console", "json"], BeforeValidator(_lower)]
 TraceExporter = Annotated[Literal["off", "console", "otlp"], BeforeValidator(_lower)]
+SecurityProtocol = Annotated[Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], BeforeValidator(_upper)]
+SaslMechanism = Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"], BeforeValidator(_upper)]
 TopicPrefix = Annotated[str, Field(pattern=r"^([A-Za-z0-9_-]+\.)*$", max_length=100)]
 
 
@@ -160,6 +174,36 @@ class Settings(BaseSettings):
     heartbeat_max_age_s: float = Field(30.0, gt=0, le=3600)
     """`mesh health` fails when the file is older than this."""
 
+    kafka_security_protocol: SecurityProtocol = "PLAINTEXT"
+    """PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL. With SSL a certificate of ours (`kafka_cert_file`) makes it mutual."""
+    kafka_sasl_mechanism: SaslMechanism | None = None
+    """PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER; with SASL_PLAINTEXT and SASL_SSL alone, and needed there."""
+    kafka_username: str | None = None
+    """Of PLAIN and SCRAM."""
+    kafka_password: SecretStr | None = None
+    kafka_password_file: Path | None = None
+    """A file with the password alone, in its stead; better, since a process's environment can be looked at."""
+    kafka_ca_file: Path | None = None
+    """Certificates (PEM) of who may vouch for the brokers; else the system's."""
+    kafka_cert_file: Path | None = None
+    """Our own certificate (PEM), for mutual TLS."""
+    kafka_key_file: Path | None = None
+    """Its key (PEM), where it is not in the same file."""
+    kafka_key_password: SecretStr | None = None
+    kafka_key_password_file: Path | None = None
+    kafka_check_hostname: bool = True
+    """Whether a broker's certificate must name the host that we connect to."""
+    kafka_token_file: Path | None = None
+    """OAUTHBEARER: a file that something else keeps a fresh token in; read at each login."""
+    kafka_token_url: str | None = None
+    """OAUTHBEARER: the token endpoint of an authorisation server, asked by client credentials."""
+    kafka_token_ca_file: Path | None = None
+    """Certificates (PEM) of who may vouch for that server; else the system's."""
+    kafka_client_id: str | None = None
+    kafka_client_secret: SecretStr | None = None
+    kafka_client_secret_file: Path | None = None
+    kafka_token_scope: str | None = None
+
     log_level: LogLevel = "info"
     """The least severe log lines that are written."""
     log_format: LogFormat = "auto"
@@ -186,7 +230,90 @@ def load_settings(**options: Any) -> Settings:
     except ValidationError as error:
         raise SettingsInvalid("\n".join(_problem(problem, given) for problem in error.errors())) from error
     parse_broker_url(settings.broker)
+    check_kafka(settings)
     return settings
+
+
+# Kafka's security ---------------------------------------------------------------------------------
+
+
+def check_kafka(settings: Settings) -> None:
+    """Hold the settings of one security protocol together.
+
+    Raises `SettingsInvalid` for what is lacking, and for what would be passed over in silence: who
+    gives a password means it to be used.
+    """
+    given = {
+        name
+        for name in Settings.model_fields
+        if name.startswith(_KAFKA) and getattr(settings, name) not in {None, Settings.model_fields[name].default}
+    }
+    protocol, mechanism = settings.kafka_security_protocol, settings.kafka_sasl_mechanism
+    for secret in ("kafka_password", "kafka_key_password", "kafka_client_secret"):
+        if {secret, f"{secret}_file"} <= given:
+            raise SettingsInvalid(f"{_variable(secret)} and {_variable(secret)}_FILE are both set; keep one of them")
+    used = {"kafka_security_protocol"}
+    if protocol in {"SSL", "SASL_SSL"}:
+        used |= _of(_TLS)
+    if protocol.startswith("SASL"):
+        if mechanism is None:
+            raise SettingsInvalid(
+                f"MESH_KAFKA_SECURITY_PROTOCOL={protocol} needs MESH_KAFKA_SASL_MECHANISM: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 "
+                "or OAUTHBEARER"
+            )
+        used |= {"kafka_sasl_mechanism"} | _login_of(mechanism, given)
+    for name in sorted(given - used):
+        with_what = f"{protocol}{f' and {mechanism}' if mechanism and protocol.startswith('SASL') else ''}"
+        raise SettingsInvalid(
+            f"{_variable(name)} is set, and has no part in MESH_KAFKA_SECURITY_PROTOCOL={with_what}: set the protocol (or the "
+            "mechanism) that it belongs to, or unset it"
+        )
+    if "kafka_key_file" in given and "kafka_cert_file" not in given:
+        raise SettingsInvalid(
+            "MESH_KAFKA_KEY_FILE is set without MESH_KAFKA_CERT_FILE, the certificate that the key is of"
+        )
+
+
+def _login_of(mechanism: str, given: set[str]) -> set[str]:
+    """The settings that a mechanism logs in with. Raises `SettingsInvalid` where some are lacking."""
+    if mechanism != "OAUTHBEARER":
+        if "kafka_username" not in given or not given & _of(_PASSWORD):
+            raise SettingsInvalid(
+                f"MESH_KAFKA_SASL_MECHANISM={mechanism} needs MESH_KAFKA_USERNAME, and MESH_KAFKA_PASSWORD_FILE (or MESH_KAFKA_PASSWORD)"
+            )
+        return {"kafka_username", *_of(_PASSWORD)}
+    if "kafka_token_file" in given:
+        return {"kafka_token_file"}
+    if not {"kafka_token_url", "kafka_client_id"} <= given or not given & _of(_CLIENT_SECRET):
+        raise SettingsInvalid(
+            "MESH_KAFKA_SASL_MECHANISM=OAUTHBEARER needs MESH_KAFKA_TOKEN_FILE, or else MESH_KAFKA_TOKEN_URL with "
+            "MESH_KAFKA_CLIENT_ID and MESH_KAFKA_CLIENT_SECRET_FILE (or MESH_KAFKA_CLIENT_SECRET)"
+        )
+    return {"kafka_token_url", "kafka_token_ca_file", "kafka_client_id", "kafka_token_scope", *_of(_CLIENT_SECRET)}
+
+
+_PASSWORD: Final = ("password", "password_file")
+_CLIENT_SECRET: Final = ("client_secret", "client_secret_file")
+_TLS: Final = ("ca_file", "cert_file", "key_file", "key_password", "key_password_file", "check_hostname")
+
+
+def _of(names: tuple[str, ...]) -> set[str]:
+    return {_KAFKA + name for name in names}
+
+
+def read_secret(settings: Settings, name: str) -> str | None:
+    """A secret from the environment, or from its file. Raises `SettingsInvalid`, without the secret."""
+    secret: SecretStr | None = getattr(settings, name)
+    path: Path | None = getattr(settings, f"{name}_file")
+    if secret is not None or path is None:
+        return None if secret is None else secret.get_secret_value()
+    try:
+        text = path.read_text().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsInvalid(f"{_variable(name)}_FILE: {path} can't be read ({type(error).__name__})") from error
+    if not text:
+        raise SettingsInvalid(f"{_variable(name)}_FILE: {path} is empty")
+    return text
 
 
 def _variable(name: str) -> str:
@@ -197,7 +324,8 @@ def _refuse_misspelt(environ: Mapping[str, str]) -> None:
     known = [_variable(name) for name in Settings.model_fields]
     for name in environ:
         if name.startswith(PREFIX) and name not in known:
-            close = get_close_matches(name, known, n=1, cutoff=_CLOSE)
+            is_ours = name.startswith(_variable(_KAFKA))
+            close = get_close_matches(name, known, n=1, cutoff=0 if is_ours else _CLOSE)
             if close:
                 raise SettingsInvalid(
                     f"{name} is no setting; did you mean {close[0]}? (unset it if it is not meant for the mesh)"
@@ -210,5 +338,7 @@ def _problem(problem: Any, options: Mapping[str, Any]) -> str:
         return f"{name} is no setting of the mesh; leave it out"
     where = f"option {name} (or {_variable(name)})" if name in options else _variable(name)
     message = problem["msg"][:1].lower() + problem["msg"][1:]
+    if name in Settings.model_fields and "Secret" in str(Settings.model_fields[name].annotation):
+        return f"{where} does not hold: {message}"
     default = Settings.model_fields[name].default
     return f"{where} is {problem['input']!r}: {message}; mend it, or unset it for the default ({default})"

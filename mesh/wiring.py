@@ -23,11 +23,19 @@ from mesh.adapters.system import SystemClock, SystemEntropy
 from mesh.agent.definition import Agent
 from mesh.agent.registry import agents_in
 from mesh.core.topics import Topics
-from mesh.errors import OperatorError, SettingsInvalid
+from mesh.errors import BrokerRefused, MeshError, OperatorError, SettingsInvalid
 from mesh.observability import Tracer, configure_logging, setup_tracing
 from mesh.ports import Broker, CheckpointStore
 from mesh.services.client import Client
-from mesh.settings import KafkaAddress, MemoryAddress, Settings, SqliteAddress, load_settings, parse_broker_url
+from mesh.settings import (
+    KafkaAddress,
+    MemoryAddress,
+    Settings,
+    SqliteAddress,
+    load_settings,
+    parse_broker_url,
+    read_secret,
+)
 
 _log = structlog.get_logger()
 _FOLLOW_EVERY_S = 1.0
@@ -53,6 +61,7 @@ async def open_broker(url: str, *, client_id: str, settings: Settings, read_only
                 client_id=client_id,
                 request_timeout_s=settings.request_timeout_s,
                 max_record_bytes=settings.max_record_bytes,
+                security=_security(settings),
             )
         case MemoryAddress():
             raise SettingsInvalid(
@@ -60,6 +69,59 @@ async def open_broker(url: str, *, client_id: str, settings: Settings, read_only
             )
         case unknown:
             assert_never(unknown)
+
+
+def _security(settings: Settings) -> Any:
+    """How to prove to a Kafka cluster who we are. Raises `SettingsInvalid`."""
+    from mesh.adapters.kafka import security  # noqa: PLC0415 - only the chosen adapter's library is loaded
+
+    def secret(name: str) -> security.Secret | None:
+        text = read_secret(settings, name)
+        return None if text is None else security.Secret(text)
+
+    tokens: security.Tokens | None = None
+    if settings.kafka_sasl_mechanism == "OAUTHBEARER":
+        if settings.kafka_token_file is not None:
+            tokens = security.TokenFile(settings.kafka_token_file)
+        else:
+            tokens = security.ClientCredentials(
+                settings.kafka_token_url or "",
+                settings.kafka_client_id or "",
+                secret("kafka_client_secret") or security.Secret(""),
+                scope=settings.kafka_token_scope or "",
+                ca_file=settings.kafka_token_ca_file,
+            )
+    return security.Security(
+        protocol=settings.kafka_security_protocol,
+        mechanism=settings.kafka_sasl_mechanism,
+        username=settings.kafka_username or "",
+        password=secret("kafka_password"),
+        tokens=tokens,
+        ca_file=settings.kafka_ca_file,
+        cert_file=settings.kafka_cert_file,
+        key_file=settings.kafka_key_file,
+        key_password=secret("kafka_key_password"),
+        check_hostname=settings.kafka_check_hostname,
+    )
+
+
+async def _check_rights(broker: Broker, settings: Settings, names: Sequence[str]) -> None:
+    """Raise `BrokerRefused` where a cluster with rights does not show us a topic that we need.
+
+    Said at the start: later it would be a result that can't be sent, or an answer that nobody reads.
+    """
+    if settings.kafka_security_protocol == "PLAINTEXT" or not isinstance(
+        parse_broker_url(settings.broker), KafkaAddress
+    ):
+        return
+    there = await broker.topics()
+    hidden = [name for name in names if name not in there]
+    if hidden:
+        who = f"User:{settings.kafka_username}" if settings.kafka_username else "our principal"
+        raise BrokerRefused(
+            f"the cluster shows {who} no topic {', '.join(hidden)}: create what is missing (`mesh topics apply`), and give the "
+            "rights that `mesh topics acls` prints"
+        )
 
 
 async def connect(broker: str | None = None, **options: Any) -> Client:
@@ -135,11 +197,14 @@ async def run_agents(settings: Settings, modules: Sequence[str]) -> None:
     tracer = _observe(settings, names)
     broker = await open_broker(settings.broker, client_id=f"{names}-{settings.instance}", settings=settings)
     beating = asyncio.create_task(_beat_for_ever(settings))
+    topics = Topics(settings.topic_prefix)
     try:
+        own = [topics.tasks(agent.name) for agent in agents]
+        await _check_rights(broker, settings, [*own, topics.results, topics.agents, topics.dlq])
         await serve(
             broker,
             agents,
-            topics=Topics(settings.topic_prefix),
+            topics=topics,
             clock=SystemClock(),
             instance=settings.instance,
             settings=AgentSettings(
@@ -152,6 +217,8 @@ async def run_agents(settings: Settings, modules: Sequence[str]) -> None:
             ),
             tracer=tracer,
         )
+    except BaseExceptionGroup as group:
+        raise _one_error(group) from group
     finally:
         beating.cancel()
         await broker.close()
@@ -164,6 +231,7 @@ async def run_router(settings: Settings) -> None:
     from mesh.adapters.checkpoint import CheckpointFile  # noqa: PLC0415 - an agent does not need the router's parts
     from mesh.codec.approvers_file import load_approvers  # noqa: PLC0415 - as above
     from mesh.codec.route_file import load_routes  # noqa: PLC0415 - as above
+    from mesh.services import topic_plan  # noqa: PLC0415 - as above
     from mesh.services.router import Router, RouterConfig  # noqa: PLC0415 - as above
 
     routes = [loaded.route for loaded in load_routes(_own_routes(settings))]
@@ -185,6 +253,7 @@ async def run_router(settings: Settings) -> None:
     try:
         if isinstance(parse_broker_url(settings.broker), SqliteAddress):
             await make_topics(broker, settings, [])
+        await _check_rights(broker, settings, topic_plan.topics_of_router(Topics(settings.topic_prefix)))
         router = Router(
             broker,
             topics=Topics(settings.topic_prefix),
@@ -213,10 +282,7 @@ async def run_router(settings: Settings) -> None:
         finally:
             watching.cancel()
     except BaseExceptionGroup as group:
-        errors = [error for error in _flat(group) if not isinstance(error, asyncio.CancelledError)]
-        if len(errors) == 1:
-            raise errors[0] from group
-        raise
+        raise _one_error(group) from group
     finally:
         beating.cancel()
         await broker.close()
@@ -282,6 +348,13 @@ def _claim_slot(settings: Settings) -> Path:
             continue
         return folder  # the lock is held, and its descriptor kept, until the process ends
     raise AssertionError("count() has no end")
+
+
+def _one_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one error that people are to see, where what ended several tasks is said by one."""
+    errors = [error for error in _flat(group) if not isinstance(error, asyncio.CancelledError)]
+    is_said = len(errors) == 1 or (bool(errors) and all(isinstance(error, MeshError) for error in errors))
+    return errors[0] if is_said else group
 
 
 def _flat(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

@@ -9,7 +9,8 @@ fixtures (`KafkaProcess`).
     python infra/kafka/kafka.py start [--port 9092] [--data DIR]    in the background
     python infra/kafka/kafka.py stop  [--data DIR]                  stops what `start` or `run` began
 
-This is a broker for one machine: one replica, no authentication, loopback only.
+This is a broker for one machine: one replica, loopback only, and no authentication unless a test
+asks for it (`KafkaProcess(..., access=Access(...))`).
 """
 
 import argparse
@@ -70,6 +71,99 @@ log.cleaner.dedupe.buffer.size=16777216
 num.network.threads=2
 num.io.threads=4
 """
+
+
+_SECURE = """\
+listeners=INSIDE://127.0.0.1:{port},SASL_SSL://127.0.0.1:{sasl_ssl},SASL_PLAINTEXT://127.0.0.1:{sasl_plaintext},\\
+SSL://127.0.0.1:{ssl},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=INSIDE://127.0.0.1:{port},SASL_SSL://127.0.0.1:{sasl_ssl},\\
+SASL_PLAINTEXT://127.0.0.1:{sasl_plaintext},SSL://127.0.0.1:{ssl}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,INSIDE:PLAINTEXT,SASL_SSL:SASL_SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SSL:SSL
+inter.broker.listener.name=INSIDE
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+allow.everyone.if.no.acl.found=false
+# Who comes from inside (the broker itself, and tests that grant rights) may do everything.
+super.users=User:ANONYMOUS
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER
+ssl.keystore.type=PEM
+ssl.keystore.location={folder}/broker.pem
+ssl.truststore.type=PEM
+ssl.truststore.location={folder}/ca.pem
+listener.name.ssl.ssl.client.auth=required
+"""
+_SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+_PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule required {users};"
+_OAUTH = 'org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";'
+
+
+class Access:
+    """Listeners with TLS and SASL, and an authoriser that allows nothing which no ACL allows.
+
+    `users`: passwords by name, for PLAIN and both SCRAMs. Certificates are made in `folder` by
+    `openssl`: `ca.pem`, the broker's, and by `client_certificate` those of clients.
+    """
+
+    def __init__(self, folder: Path, users: dict[str, str]) -> None:
+        self.folder = folder
+        self.users = users
+        self.ports = {name: _free_port() for name in ("sasl_ssl", "sasl_plaintext", "ssl")}
+        folder.mkdir(parents=True, exist_ok=True)
+        self._openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test-ca",
+                      "-keyout", "ca.key", "-out", "ca.pem")  # fmt: skip
+        self._certificate("broker", "/CN=localhost", "subjectAltName=DNS:localhost,IP:127.0.0.1")
+
+    def bootstrap(self, protocol: str) -> str:
+        """The address of a security protocol: `SASL_SSL`, `SASL_PLAINTEXT` or `SSL`."""
+        return f"127.0.0.1:{self.ports[protocol.lower()]}"
+
+    def client_certificate(self, name: str) -> Path:
+        """A file with a key and a certificate; its principal is `User:CN=<name>`."""
+        return self._certificate(name, f"/CN={name}", "extendedKeyUsage=clientAuth")
+
+    def config(self, port: int, controller_port: int) -> str:
+        """What stands in place of the plain listeners."""
+        users = " ".join(f'user_{name}="{password}"' for name, password in self.users.items())
+        logins = {
+            "plain": _PLAIN.format(users=users),
+            "scram-sha-256": _SCRAM,
+            "scram-sha-512": _SCRAM,
+            "oauthbearer": _OAUTH,
+        }
+        return _SECURE.format(port=port, controller_port=controller_port, folder=self.folder, **self.ports) + "".join(
+            f"listener.name.{listener}.{mechanism}.sasl.jaas.config={login}\n"
+            for listener in ("sasl_ssl", "sasl_plaintext")
+            for mechanism, login in logins.items()
+        )
+
+    def format_options(self) -> list[str]:
+        """For the formatting of the storage: the SCRAM users."""
+        return [
+            option
+            for name, password in self.users.items()
+            for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")
+            for option in ("--add-scram", f"{mechanism}=[name={name},password={password}]")
+        ]
+
+    def _certificate(self, name: str, subject: str, extension: str) -> Path:
+        self._openssl(
+            "req", "-newkey", "rsa:2048", "-nodes", "-subj", subject, "-keyout", f"{name}.key", "-out", f"{name}.csr"
+        )
+        (self.folder / f"{name}.ext").write_text(extension + "\n")
+        self._openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
+                      "-extfile", f"{name}.ext", "-out", f"{name}.crt")  # fmt: skip
+        whole = self.folder / f"{name}.pem"
+        whole.write_text((self.folder / f"{name}.key").read_text() + (self.folder / f"{name}.crt").read_text())
+        return whole
+
+    def _openssl(self, *arguments: str) -> None:
+        found = shutil.which("openssl")
+        if found is None:
+            raise KafkaMissing("TLS for tests needs openssl: install it (Debian, Ubuntu: apt-get install openssl)")
+        done = subprocess.run(
+            [found, *arguments], cwd=self.folder, capture_output=True, text=True, timeout=60, check=False
+        )
+        if done.returncode:
+            raise KafkaFailed(f"openssl {arguments[0]} failed:\n{done.stderr}")
 
 
 class KafkaMissing(Exception):
@@ -190,13 +284,20 @@ class KafkaProcess:
     """
 
     def __init__(
-        self, data: Path, *, port: int | None = None, heap_mb: int = 512, settings: dict[str, str] | None = None
+        self,
+        data: Path,
+        *,
+        port: int | None = None,
+        heap_mb: int = 512,
+        settings: dict[str, str] | None = None,
+        access: Access | None = None,
     ) -> None:
         self.data = Path(data)
         self.port = port or _free_port()
         self._controller_port = _free_port()
         self._heap_mb = heap_mb
         self._settings = settings or {}
+        self.access = access
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -267,6 +368,11 @@ class KafkaProcess:
         self.data.mkdir(parents=True, exist_ok=True)
         config, logs = self.data / "server.properties", self.data / "data"
         text = _CONFIG.format(port=self.port, controller_port=self._controller_port, logs=logs)
+        if self.access is not None:
+            plain = re.compile(
+                r"^(listeners|advertised\.listeners|listener\.security\.protocol\.map)=.*\n", re.MULTILINE
+            )
+            text = plain.sub("", text) + self.access.config(self.port, self._controller_port)
         config.write_text(text + "".join(f"{name}={value}\n" for name, value in self._settings.items()))
         run = [java(), f"-Xmx{self._heap_mb}M", "-Xms128M", "-XX:+UseSerialGC"]
         run += [f"-Dkafka.logs.dir={self.data}", "-cp", f"{fetch_jars()}/*"]
@@ -277,6 +383,7 @@ class KafkaProcess:
     def _format(self, run: list[str], config: Path) -> None:
         cluster = hashlib.sha256(os.urandom(16)).hexdigest()[:22]
         command = [*run, "kafka.tools.StorageTool", "format", "--standalone", "-t", cluster, "-c", str(config)]
+        command += self.access.format_options() if self.access is not None else []
         done = subprocess.run(command, capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False)
         if done.returncode:
             raise KafkaFailed(

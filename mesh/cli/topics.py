@@ -1,4 +1,4 @@
-"""`mesh topics list | plan | apply`: the broker's topics, and their contracts."""
+"""`mesh topics list | plan | apply | acls`: the broker's topics, their contracts, and who may do what."""
 
 import sys
 from collections.abc import Sequence
@@ -15,10 +15,16 @@ from mesh.cli.text.format import counted, printable
 from mesh.codec.route_file import load_routes
 from mesh.core.route import agents_of
 from mesh.ports import TopicInfo, TopicSpec
-from mesh.services import topic_plan
+from mesh.services import topic_acls, topic_plan
 from mesh.services.topic_plan import Difference
 
-STYLES = {"missing": "green", "partitions_fixed": "bold red", "partitions": "yellow", "config": "yellow"}
+STYLES = {
+    "missing": "green",
+    "partitions_fixed": "bold red",
+    "partitions": "yellow",
+    "config": "yellow",
+    "codec": "bold red",
+}
 
 routes_option = click.option(
     "--routes",
@@ -88,6 +94,49 @@ def apply(session: Session, *, routes: tuple[Path, ...], agents: tuple[str, ...]
     _tell(session, session.run(_apply(session, _specs(session, routes, agents))), applied=True)
 
 
+@topics.command()
+@routes_option
+@agents_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["kafka-acls", "strimzi", "json"]),
+    default="kafka-acls",
+    show_default=True,
+    help="Commands of Kafka's own tool, Strimzi's KafkaUsers, or JSON.",
+)
+@click.option(
+    "--principal",
+    "principals",
+    multiple=True,
+    metavar="WHO=PRINCIPAL",
+    help="Who is who on the cluster: router, upstream, approver, operator or agent.NAME, e.g. router=User:CN=router.",
+)
+@click.option("--cluster", default="kafka", show_default=True, metavar="NAME", help="The Kafka that Strimzi runs.")
+@mesh_command
+def acls(
+    session: Session,
+    *,
+    routes: tuple[Path, ...],
+    agents: tuple[str, ...],
+    form: str,
+    principals: tuple[str, ...],
+    cluster: str,
+) -> None:
+    """Print the rights that each part of the mesh needs, and no others. Nothing is granted here."""
+    for one in principals:
+        if "=" not in one:
+            raise click.BadParameter(f"{one!r} must be WHO=PRINCIPAL", param_hint="--principal")
+    names = _agents(session, routes, agents)
+    found = topic_acls.grants(session.topics, names, dict(one.split("=", 1) for one in principals))
+    if session.as_json or form == "json":
+        session.emit({"grants": found})
+    elif form == "strimzi":
+        click.echo(topic_acls.as_strimzi(found, cluster=cluster))
+    else:
+        click.echo(topic_acls.as_commands(found))
+
+
 def agents_of_routes(paths: Sequence[Path]) -> list[str]:
     """The agents that the route files name.
 
@@ -99,13 +148,18 @@ def agents_of_routes(paths: Sequence[Path]) -> list[str]:
 
 def _specs(session: Session, routes: tuple[Path, ...], agents: tuple[str, ...]) -> list[TopicSpec]:
     settings = session.settings
-    for path in routes:
-        if not path.exists():
-            raise click.BadParameter(f"{path} is not there", param_hint="--routes")
-    names = sorted({*agents_of_routes(routes or settings.routes), *agents})
+    names = _agents(session, routes, agents)
     return topic_plan.topic_specs(
         session.topics, settings.partitions, names, task_partitions=settings.task_partitions, replicas=settings.replicas
     )
+
+
+def _agents(session: Session, routes: tuple[Path, ...], agents: tuple[str, ...]) -> list[str]:
+    """Every agent that the routes or the command line name."""
+    for path in routes:
+        if not path.exists():
+            raise click.BadParameter(f"{path} is not there", param_hint="--routes")
+    return sorted({*agents_of_routes(routes or session.settings.routes), *agents})
 
 
 async def _plan(session: Session, specs: list[TopicSpec]) -> list[Difference]:

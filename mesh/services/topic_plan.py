@@ -8,6 +8,7 @@ apply` are its callers.
 
 from collections.abc import Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -23,6 +24,8 @@ from mesh.resources import TOPICS
 CONTRACTS: Final = TOPICS
 
 _MIN_REPLICAS_FOR_QUORUM: Final = 3
+_PLAIN_CODECS: Final = frozenset({"producer", "uncompressed", "none", "gzip"})
+_CRAMJAM_CODECS: Final = frozenset({"snappy", "lz4", "zstd"})
 
 Application = Literal["upstream", "router", "agent", "approver", "operator"]
 
@@ -47,10 +50,11 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """One way in which the broker's topics are not the contract's.
 
     `missing`: `apply` creates it. `partitions_fixed`: nothing runs until it is mended.
-    `partitions`, `config`: for an operator to judge; the mesh runs.
+    `partitions`, `config`: for an operator to judge; the mesh runs. `codec`: what is written to the
+    topic becomes dead letters.
     """
 
-    kind: Literal["missing", "partitions_fixed", "partitions", "config"]
+    kind: Literal["missing", "partitions_fixed", "partitions", "config", "codec"]
     topic: str
     wanted: str
     found: str
@@ -99,6 +103,15 @@ def topic_specs(
     return specs
 
 
+def topics_of_router(topics: Topics) -> list[str]:
+    """Those that a router reads or writes, but for the agents' own."""
+    return [
+        topics.prefix + contract.name
+        for contract in contracts()
+        if not contract.per_agent and "router" in (*contract.writers, *contract.readers)
+    ]
+
+
 def fixed_topics(topics: Topics) -> frozenset[str]:
     """Those whose partition count is the mesh's, for good."""
     return frozenset(topics.prefix + contract.name for contract in contracts() if contract.fixed)
@@ -133,6 +146,7 @@ def _differences(spec: TopicSpec, info: TopicInfo | None, *, fixed: bool) -> lis
             Difference(kind="missing", topic=spec.name, wanted=wanted, found="", mend="`mesh topics apply` creates it")
         ]
     found = [] if info.partitions == spec.partitions else [_of_partitions(spec, info, fixed=fixed)]
+    found += _of_codec(spec.name, info.config.get("compression.type", "producer"))
     # A broker that does not tell an entry (SQLite keeps what it was given, no more) is not held to
     # it.
     return found + [
@@ -159,6 +173,21 @@ def _of_partitions(spec: TopicSpec, info: TopicInfo, *, fixed: bool) -> Differen
         found=f"{info.partitions} partition{'s' if info.partitions > 1 else ''}",
         mend=mend,
     )
+
+
+def _of_codec(topic: str, codec: str) -> list[Difference]:
+    is_readable = codec in _PLAIN_CODECS or (codec in _CRAMJAM_CODECS and find_spec("cramjam") is not None)
+    if is_readable:
+        return []
+    if codec in _CRAMJAM_CODECS:
+        mend = "install agent-mesh with its dependencies (cramjam is lacking), or"
+    else:
+        mend = "this version of agent-mesh can't read it:"
+    mend += (
+        f" kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config compression.type=producer"
+    )
+    wanted = "a codec that the mesh can read"
+    return [Difference(kind="codec", topic=topic, wanted=wanted, found=f"compression.type={codec}", mend=mend)]
 
 
 def _of_config(topic: str, name: str, wanted: str, found: str) -> Difference:

@@ -19,11 +19,12 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 
 from mesh import defaults
 from mesh.adapters.kafka.batches import pass_over_unreadable
-from mesh.adapters.kafka.cluster import Cluster, missing
+from mesh.adapters.kafka.cluster import Cluster
 from mesh.adapters.kafka.connections import mend_connections
 from mesh.adapters.kafka.consuming import Consumer, KafkaReader, Membership
 from mesh.adapters.kafka.lanes import Call, Refused
 from mesh.adapters.kafka.producing import Channel, teach_errors
+from mesh.adapters.kafka.security import Security
 from mesh.core.ids import partition_of_key
 from mesh.errors import BrokerUnavailable, RecordTooLarge, TopicMissing
 from mesh.ports import (
@@ -67,12 +68,13 @@ class KafkaBroker:
         request_timeout_s: float = defaults.REQUEST_TIMEOUT_S,
         open_timeout_s: float = 10.0,
         max_record_bytes: int = defaults.MAX_RECORD_BYTES,
+        security: Security | None = None,
     ) -> Self:
         """Connect to `host:port[,host:port]`; raises `BrokerUnavailable` if no broker answers
         within `open_timeout_s`.
 
         `request_timeout_s` bounds every wait for an answer. `max_record_bytes` is at most what the
-        topics' `max.message.bytes` allows.
+        topics' `max.message.bytes` allows. Raises `BrokerRefused` where TLS or the login fail.
         """
         logging.getLogger("aiokafka").addHandler(
             logging.NullHandler()
@@ -80,7 +82,7 @@ class KafkaBroker:
         teach_errors()
         mend_connections()
         pass_over_unreadable()
-        cluster = Cluster(bootstrap, client_id=client_id, timeout_s=request_timeout_s)
+        cluster = Cluster(bootstrap, client_id=client_id, timeout_s=request_timeout_s, security=security)
         await cluster.connect(open_timeout_s)
         return cls(cluster, max_record_bytes=max_record_bytes)
 
@@ -152,7 +154,7 @@ class KafkaBroker:
 
     def _unfit(self, record: OutRecord, count: int) -> Refused:
         if not count:
-            return Refused(Delivery.TOPIC_MISSING, missing(record.topic), whole=True)
+            return Refused(Delivery.TOPIC_MISSING, self._cluster.missing(record.topic), whole=True)
         if record.size_bytes() > self.max_record_bytes:
             return Refused(Delivery.TOO_LARGE, self._too_large(record), whole=False)
         text = f"there is no partition {record.partition} of {record.topic}, which has {count}"
@@ -179,7 +181,7 @@ class KafkaBroker:
         async with self._log.gate:
             await self._cluster.know((log.topic,))
             if log.partition >= self._cluster.counts.get(log.topic, 0):
-                raise TopicMissing(missing(f"{log.topic}/{log.partition}"))
+                raise TopicMissing(self._cluster.missing(f"{log.topic}/{log.partition}"))
             if not decisions:
                 return Appended(spans=(), effects_sent=False, timestamp_ms=_now_ms())
             self._log.lane(log).put(call, decisions, anew=expected_offset is None)
@@ -214,7 +216,7 @@ class KafkaBroker:
         await self._cluster.know(topics)
         for topic in topics:
             if topic not in self._cluster.counts:
-                raise TopicMissing(missing(topic))
+                raise TopicMissing(self._cluster.missing(topic))
         session_ms = int(session_timeout_s * 1000)
         consumer = await self._consumer(
             role=member,
@@ -240,7 +242,7 @@ class KafkaBroker:
 
     async def _consumer(self, **options: Any) -> Consumer:
         start = functools.partial(self._cluster.start_consumer, **options)
-        return Consumer(await start(), start, self._cluster.name, self._cluster.timeout_s)
+        return Consumer(await start(), start, self._cluster)
 
     # The end
 

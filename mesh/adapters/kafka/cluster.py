@@ -22,6 +22,8 @@ from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.errors import KafkaError
 
 from mesh.adapters.kafka.clients import ailment, end
+from mesh.adapters.kafka.connections import failures
+from mesh.adapters.kafka.security import UNAUTHORISED, Security, is_login_refused, login_refused, right_refused
 from mesh.errors import BrokerError, BrokerUnavailable, TopicMissing
 from mesh.ports import Committed, TopicInfo, TopicPartition, TopicSpec
 
@@ -32,18 +34,28 @@ _log = structlog.get_logger(__name__)
 BACKOFF_S = 0.1
 _FETCH_WAIT_S = 0.1  # a seek or a new assignment waits for the fetch under way, so it must be short
 _LOOK_S = 2.0
+_NAMED = 3  # topics in a message
 _COUNTS_MAX_AGE_S = 300.0  # as aiokafka's own metadata
 _DYNAMIC_TOPIC_CONFIG = 1  # Kafka's DescribeConfigs: the value was set on the topic itself
 _SHOWN_CONFIGS = frozenset(
-    {"cleanup.policy", "max.message.bytes", "message.timestamp.type", "min.insync.replicas", "retention.ms"}
+    {
+        "cleanup.policy",
+        "compression.type",
+        "max.message.bytes",
+        "message.timestamp.type",
+        "min.insync.replicas",
+        "retention.ms",
+    }
 )
 
 
 class Cluster:
     """Connected by `connect`; `close` it. Questions raise `BrokerUnavailable` after `timeout_s`."""
 
-    def __init__(self, bootstrap: str, *, client_id: str, timeout_s: float) -> None:
+    def __init__(self, bootstrap: str, *, client_id: str, timeout_s: float, security: Security | None = None) -> None:
         self.name = f"Kafka at {bootstrap}"
+        self.security = security or Security()
+        self._security_options = self.security.client_options()
         self.timeout_s = timeout_s
         self.counts: Mapping[str, int] = {}
         """Partitions of each topic, as of the last look."""
@@ -63,6 +75,7 @@ class Cluster:
             "bootstrap_servers": self._bootstrap,
             "client_id": f"{self._client_id}-{role}",
             "request_timeout_ms": int(self.timeout_s * 1000),
+            **self._security_options,
         }
 
     async def connect(self, timeout_s: float) -> None:
@@ -71,9 +84,14 @@ class Cluster:
                 await self._connect()
         except TimeoutError as error:
             await self.close()
+            why = next((f" ({words(failed)})" for failed in self._failures()), "")
             raise BrokerUnavailable(
-                f"{self.name} does not answer within {timeout_s:g} s: is it running, and is the address right?"
+                f"{self.name} does not answer within {timeout_s:g} s{why}: is it running, are the address and "
+                f"MESH_KAFKA_SECURITY_PROTOCOL ({self.security.protocol}) right?"
             ) from error
+        except BrokerError:
+            await self.close()
+            raise
 
     async def _connect(self) -> None:
         while True:
@@ -81,9 +99,21 @@ class Cluster:
                 await self._start_admin()
                 await self._look()  # over the address that the broker gives for itself
             except (KafkaError, TimeoutError):
+                self._raise_refusal()
                 await asyncio.sleep(BACKOFF_S)
             else:
                 return
+
+    def _failures(self) -> list[Exception]:
+        """Why our clients' last tries to connect failed."""
+        own = f"{self._client_id}-"
+        return [error for client_id, error in failures.items() if client_id.startswith(own)]
+
+    def _raise_refusal(self) -> None:
+        """Raise `BrokerRefused` where the cluster does not let one of our clients in."""
+        for error in self._failures():
+            if is_login_refused(error):
+                raise login_refused(self.name, self.security, error) from error
 
     async def _start_admin(self) -> None:
         """Connect an admin client, and put it in the place of the one before it."""
@@ -142,7 +172,10 @@ class Cluster:
                             raise
                         why = error
                     await asyncio.sleep(BACKOFF_S)
+        except UNAUTHORISED as error:
+            raise right_refused(self.name, self.security, f"go on with {what}: {words(error)}") from error
         except (TimeoutError, KafkaError) as error:
+            self._raise_refusal()
             why = why if isinstance(error, TimeoutError) else error
             raise BrokerUnavailable(f"{self.name}: {what} failed ({words(why)})") from error
 
@@ -221,6 +254,8 @@ class Cluster:
             if error.retriable:
                 raise error(topic)
             why = text[0] if text and text[0] else error.description
+            if error in UNAUTHORISED:
+                raise right_refused(self.name, self.security, f"create the topic {topic}, and shows it no such topic")
             raise BrokerError(f"{self.name} does not create the topic {topic}: {why}")
 
     async def _check_created(self, specs: Sequence[TopicSpec]) -> None:
@@ -233,6 +268,15 @@ class Cluster:
         await self._ask(
             "deleting records",
             lambda: self._admin.delete_records({KafkaPartition(*partition): RecordsToDelete(before_offset)}),
+        )
+
+    def missing(self, topic: str) -> str:
+        """For messages: a cluster does not show a topic to who has no right to it."""
+        if self.security.protocol == "PLAINTEXT":
+            return missing(topic)
+        return (
+            f"there is no topic {topic} that {self.security.principal} may see: create it (`mesh topics apply`), correct its "
+            "name, or give it the right (`mesh topics acls`)"
         )
 
     # Offsets
@@ -261,9 +305,12 @@ class Cluster:
         await self.know({at.topic for at in partitions})
         for at in partitions:
             if at.partition >= self.counts.get(at.topic, 0):
-                raise TopicMissing(missing(f"{at.topic}/{at.partition}"))
+                raise TopicMissing(self.missing(f"{at.topic}/{at.partition}"))
         consumer = await self._offsets_consumer()
-        found = await self._ask(f"reading {what}", lambda: question(consumer, [KafkaPartition(*p) for p in partitions]))
+        topics = ", ".join(sorted({at.topic for at in partitions})[:_NAMED])
+        found = await self._ask(
+            f"reading {what} of {topics}", lambda: question(consumer, [KafkaPartition(*p) for p in partitions])
+        )
         return {at: found[at] for at in partitions}
 
     async def _offsets_consumer(self) -> Any:

@@ -1,6 +1,6 @@
 """What aiokafka 0.14's connections do wrong when a broker dies, mended.
 
-Owns one patch of aiokafka, `AIOKafkaConnection.send`, laid on by `mend_connections` when a broker
+Owns two patches of aiokafka, `AIOKafkaConnection.send` and `.connect`, laid on by `mend_connections` when a broker
 is opened, and nothing at import. It must change nothing for a connection that is well. Called by
 `broker`.
 
@@ -11,23 +11,42 @@ are, and waits. So errors must be those that aiokafka expects:
 * A transport of uvloop that is closed answers a write with `RuntimeError`, where asyncio's raises
   nothing, or an `OSError`. There is a
   moment in which the transport is closed and the connection does not know (aio-libs/aiokafka#1038, open).
+* A connection that fails for what TLS or SASL say is told to nobody: a client goes on trying, and in
+  the end "can't bootstrap".
 * A request that times out is to close its connection, which may be a black hole. Where metadata
   were asked for, nobody does, and the next
   time they are asked for over the same one.
 """
 
 from collections.abc import Awaitable
-from typing import Any
+from typing import Any, Final
 
 from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.errors import KafkaConnectionError, RequestTimedOutError
 
 _plain_send = AIOKafkaConnection.send
+_plain_connect = AIOKafkaConnection.connect
+
+failures: Final[dict[str, Exception]] = {}
+"""Why the last try to connect failed, by client id; one that works takes it out."""
 
 
 def mend_connections() -> None:
     """Let every connection of aiokafka in this process send as below. Again makes no difference."""
     AIOKafkaConnection.send = _send
+    AIOKafkaConnection.connect = _connect
+
+
+async def _connect(connection: Any) -> Any:
+    """Connect: what `AIOKafkaConnection.connect` does, and keep why it could not."""
+    client_id = connection._client_id  # noqa: SLF001 - the one name that leads back to our client
+    try:
+        connected = await _plain_connect(connection)
+    except Exception as error:
+        failures[client_id] = error
+        raise
+    failures.pop(client_id, None)
+    return connected
 
 
 def _send(connection: Any, request: Any, expect_response: bool = True) -> Awaitable[Any]:  # noqa: FBT001, FBT002 - aiokafka's signature

@@ -17,8 +17,9 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
 from mesh.adapters.kafka.clients import ailment, end
-from mesh.adapters.kafka.cluster import BACKOFF_S, words
+from mesh.adapters.kafka.cluster import BACKOFF_S, Cluster, words
 from mesh.adapters.kafka.group import GroupSubscription
+from mesh.adapters.kafka.security import UNAUTHORISED, right_refused
 from mesh.errors import BrokerUnavailable
 from mesh.ports import Committed, Record, TopicPartition, UnreadableRecords
 
@@ -34,12 +35,13 @@ class Consumer:
     `start` gives one that is connected, reads nothing and is in no group.
     """
 
-    def __init__(self, consumer: Any, start: Callable[[], Awaitable[Any]], name: str, timeout_s: float) -> None:
+    def __init__(self, consumer: Any, start: Callable[[], Awaitable[Any]], cluster: Cluster) -> None:
         self._consumer = consumer
         self._start = start
         self._join: Callable[[], None] | None = None
-        self._name = name
-        self._timeout_s = timeout_s
+        self._name = cluster.name
+        self._timeout_s = cluster.timeout_s
+        self._security = cluster.security
 
     def join(self, topics: Sequence[str], subscription: GroupSubscription) -> None:
         """Become a member of the group, for `subscription`. Joining goes on in the background."""
@@ -104,6 +106,8 @@ class Consumer:
                 got = await self._consumer.getmany(*some, timeout_ms=timeout_s * 1000, max_records=max_records)
         except TimeoutError:
             return []
+        except UNAUTHORISED as error:
+            raise right_refused(self._name, self._security, f"read {_objects(error)}") from error
         except KafkaError as error:
             raise BrokerUnavailable(f"{self._name}: reading failed ({words(error)})") from error
         return [
@@ -137,6 +141,8 @@ class Consumer:
                 await self._consumer.commit(given)
         except (kafka_errors.CommitFailedError, kafka_errors.IllegalStateError):
             return  # shared anew: the next owner reads from what was committed before
+        except UNAUTHORISED as error:
+            raise right_refused(self._name, self._security, f"commit positions of {_objects(error)}") from error
         except (TimeoutError, KafkaError) as error:
             raise BrokerUnavailable(f"{self._name}: whether the commit counts is unknown ({words(error)})") from error
 
@@ -196,6 +202,13 @@ class Membership(GroupSubscription):
     async def close(self) -> None:
         self.forget(self)
         await super().close()
+
+
+def _objects(error: KafkaError) -> str:
+    """The topics or the group that an error of rights is about."""
+    kind = "the group" if isinstance(error, kafka_errors.GroupAuthorizationFailedError) else "the topic"
+    named = error.args[0] if error.args else "?"
+    return f"{kind} {', '.join(sorted(named)) if isinstance(named, set) else named}"
 
 
 def _position(consumer: Any, at: TopicPartition) -> int | None:

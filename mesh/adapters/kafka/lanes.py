@@ -26,7 +26,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from itertools import chain
 from typing import NamedTuple, Protocol
 
-from mesh.errors import BrokerError, BrokerUnavailable, TopicMissing
+from mesh.errors import BrokerError, BrokerRefused, BrokerUnavailable, TopicMissing
 from mesh.ports import Delivery, OutRecord, SendFailure, TopicPartition
 
 
@@ -49,13 +49,15 @@ class Packed(NamedTuple):
 class Refused(Exception):
     """The broker refused a batch for good.
 
-    `whole`: it would refuse each of its records, whatever they hold.
+    `whole`: it would refuse each of its records, whatever they hold. `is_right`: for want of a
+    right.
     """
 
-    def __init__(self, code: Delivery, message: str, *, whole: bool) -> None:
+    def __init__(self, code: Delivery, message: str, *, whole: bool, is_right: bool = False) -> None:
         super().__init__(message)
         self.code = code
         self.whole = whole
+        self.is_right = is_right
 
 
 class BatchProducer(Protocol):
@@ -225,8 +227,7 @@ class Lane:
 
     def _refused(self, count: int, error: Refused) -> None:
         if self._strict:
-            missing = error.code is Delivery.TOPIC_MISSING
-            self._fail_all(TopicMissing(str(error)) if missing else BrokerUnavailable(str(error)))
+            self._fail_all(_strict_error(error))
         elif count == 1 or error.whole:
             for parcel, part in self._take(count):
                 parcel.refused(part, error)
@@ -237,3 +238,10 @@ class Lane:
         self._is_broken = self._strict
         while self._queue:
             self._queue.popleft().call.fail(error)
+
+
+def _strict_error(error: Refused) -> BrokerError:
+    """What the callers of a strict lane get for a batch that was refused."""
+    if error.code is Delivery.TOPIC_MISSING:
+        return TopicMissing(str(error))
+    return BrokerRefused(str(error)) if error.is_right else BrokerUnavailable(str(error))

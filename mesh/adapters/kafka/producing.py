@@ -21,8 +21,9 @@ from aiokafka import errors as kafka_errors
 from aiokafka.errors import KafkaError
 
 from mesh.adapters.kafka.clients import CLOSE_S, ailment, disconnect, end
-from mesh.adapters.kafka.cluster import BACKOFF_S, Cluster, consume, missing, words
+from mesh.adapters.kafka.cluster import BACKOFF_S, Cluster, consume, words
 from mesh.adapters.kafka.lanes import Acknowledgement, Lane, Packed, Refused
+from mesh.adapters.kafka.security import UNAUTHORISED, right_refused
 from mesh.errors import BrokerUnavailable
 from mesh.ports import Delivery, OutRecord, TopicPartition
 
@@ -134,12 +135,15 @@ class Producer:
                 return True
             looks_without = looks_without + 1 if await self._cluster.is_gone(at.topic) else 0
             if looks_without > 1:  # the client would ask for its leader until the time-out
-                raise Refused(Delivery.TOPIC_MISSING, missing(at.topic), whole=True)
+                raise Refused(Delivery.TOPIC_MISSING, self._cluster.missing(at.topic), whole=True)
         return future.done()
 
     def _failure(self, at: TopicPartition, error: BaseException) -> Exception:
         if isinstance(error, _WHOLE_REFUSALS):
-            return Refused(Delivery.REFUSED, f"Kafka refused records for {at.topic}: {error}", whole=True)
+            text = f"Kafka refused records for {at.topic}: {error}"
+            if isinstance(error, UNAUTHORISED):
+                text = str(right_refused(self._cluster.name, self._cluster.security, f"write to the topic {at.topic}"))
+            return Refused(Delivery.REFUSED, text, whole=True, is_right=isinstance(error, UNAUTHORISED))
         code = _REFUSALS.get(type(error))
         if code is not None:
             return Refused(code, f"Kafka refused a record for {at.topic}/{at.partition}: {error}", whole=False)

@@ -22,7 +22,7 @@ from mesh.core.events import Decision, LogRecord, OwnerChanged
 from mesh.core.replay import PartitionFold
 from mesh.core.state import Workflow
 from mesh.core.topics import Topics
-from mesh.errors import BrokerError, BrokerUnavailable, LogError, PartitionsDiffer
+from mesh.errors import BrokerError, BrokerRefused, BrokerUnavailable, LogError, PartitionsDiffer
 from mesh.ports import Broker, CheckpointStore, Clock, OutRecord, Reader, Record, TopicPartition
 from mesh.services.router.checkpoint import load_fold
 from mesh.services.router.config import RouterConfig
@@ -117,7 +117,7 @@ async def take_over(
 ) -> None:
     """Make every owner ready, or lost.
 
-    Raises `PartitionsDiffer` and `UnknownFormat`: then the router must stop.
+    Raises `PartitionsDiffer`, `UnknownFormat` and `BrokerRefused`: then the router must stop.
     """
     candidates: dict[int, _Candidate] = {}
     for owner in owners:
@@ -130,6 +130,8 @@ async def take_over(
         await _skip_what_is_gone(owners, broker, topics)
         for owner in owners:
             owner.deadlines.signs.rebuild(owner.state.workflows.values(), clock.now_ms() + owner.clock_offset_ms)
+    except BrokerRefused:
+        raise
     except BrokerError as error:
         for owner in owners:
             owner.lose(f"taking over failed: {error}")

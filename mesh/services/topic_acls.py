@@ -1,0 +1,169 @@
+"""The rights that each part of a mesh needs on a Kafka cluster with ACLs, and no others.
+
+Owns the way from `topics/topics.yaml` to ACLs, and the forms in which clusters take them. It asks no
+broker and grants nothing: whoever runs the cluster does. `mesh topics acls` prints them.
+
+Who writes a topic gets Write, who reads it Read; Kafka takes either for Describe. A group is read by
+its members. What is not in the file are an operator's looks at everything (`mesh status` compares
+groups with ends, `mesh topics` creates topics and reads their settings).
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from shlex import quote
+from typing import Final, Literal
+
+import msgspec
+from ruamel.yaml import YAML
+
+from mesh.core.topics import Topics
+from mesh.errors import OperatorError
+from mesh.services.topic_plan import Application, Contract, contracts
+
+Resource = tuple[Literal["topic", "group"], str, Literal["literal", "prefixed"]]
+Operation = Literal["Read", "Write", "Describe", "Create", "DescribeConfigs"]
+
+ROLES: Final[tuple[Application, ...]] = ("router", "agent", "upstream", "approver", "operator")
+_ORDER: Final[tuple[Operation, ...]] = ("Read", "Write", "Describe", "Create", "DescribeConfigs")
+_LOOKS: Final[tuple[Operation, ...]] = ("Describe", "Create", "DescribeConfigs")
+
+
+class Acl(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be done with one topic or group, or with all whose names begin so."""
+
+    resource: Literal["topic", "group"]
+    name: str
+    pattern: Literal["literal", "prefixed"]
+    operations: tuple[Operation, ...]
+
+
+class Grant(msgspec.Struct, frozen=True, kw_only=True):
+    """All rights of one principal. `agent`: whose process it is, of the role `agent`."""
+
+    role: Application
+    agent: str | None
+    principal: str
+    acls: tuple[Acl, ...]
+
+
+def grants(topics: Topics, agents: Sequence[str], principals: Mapping[str, str] | None = None) -> list[Grant]:
+    """The rights of the router, of each agent, of upstream, approvers and operators.
+
+    `principals`: by role, and `agent.NAME` of one agent; `User:mesh-ROLE` and `User:mesh-agent-NAME`
+    of those that are not in it.
+    """
+    given = dict(principals or {})
+    known = {*(role for role in ROLES if role != "agent"), *(f"agent.{name}" for name in agents)}
+    for holder in given:
+        if holder not in known:
+            raise OperatorError(f"{holder!r} has no rights of its own; there are {', '.join(sorted(known))}")
+    found = []
+    for role in ROLES:
+        for agent in sorted(agents) if role == "agent" else [None]:
+            holder = role if agent is None else f"agent.{agent}"
+            principal = given.get(holder, f"User:mesh-{holder.replace('.', '-', 1)}")
+            if not re.fullmatch(r"[A-Za-z]+:\S.*", principal):
+                raise OperatorError(f"{principal!r} is no principal of Kafka: write TYPE:NAME, e.g. User:mesh-router")
+            found.append(Grant(role=role, agent=agent, principal=principal, acls=_acls(topics, role, agent)))
+    return found
+
+
+def _acls(topics: Topics, role: Application, agent: str | None) -> tuple[Acl, ...]:
+    """By resource and name, each once."""
+    found: dict[Resource, set[Operation]] = {}
+    for contract in contracts():
+        at = _topic(topics, contract, agent)
+        if role in contract.writers:
+            found.setdefault(at, set()).add("Write")
+        if role in contract.readers:
+            found.setdefault(at, set()).add("Read")
+            if (group := _group(topics, contract.group, role, agent)) is not None:
+                found.setdefault(("group", group, "literal"), set()).add("Read")
+    if role == "operator":
+        for at in _everything(topics):
+            found.setdefault(at, set()).update(_LOOKS if at[0] == "topic" else ("Describe",))
+    return tuple(
+        Acl(resource=resource, name=name, pattern=pattern, operations=tuple(o for o in _ORDER if o in operations))
+        for (resource, name, pattern), operations in found.items()
+    )
+
+
+def _topic(topics: Topics, contract: Contract, agent: str | None) -> Resource:
+    """Of task topics an agent's own; for who deals with all agents, also of those yet to come."""
+    if not contract.per_agent:
+        return "topic", topics.prefix + contract.name, "literal"
+    return ("topic", topics.tasks(""), "prefixed") if agent is None else ("topic", topics.tasks(agent), "literal")
+
+
+def _group(topics: Topics, group: str | None, role: Application, agent: str | None) -> str | None:
+    """The consumer group in which this role reads, if it is the one that the group is of."""
+    if agent is not None and group == "agent":
+        return topics.agent_group(agent)
+    names = {"ingress": topics.ingress_group, "router": topics.router_group}
+    return names.get(group or "") if role == "router" else None
+
+
+def _everything(topics: Topics) -> list[Resource]:
+    """All topics and groups of the mesh. A mesh without a prefix has its names one by one."""
+    if topics.prefix:
+        return [("topic", topics.prefix, "prefixed"), ("group", topics.prefix, "prefixed")]
+    found = [_topic(topics, contract, None) for contract in contracts()]
+    found += [("group", name, "literal") for name in (topics.ingress_group, topics.router_group)]
+    return [*found, ("group", topics.agent_group(""), "prefixed")]
+
+
+# The forms ----------------------------------------------------------------------------------------
+
+
+def as_commands(found: Sequence[Grant]) -> str:
+    """A shell script for Kafka's own tool."""
+    lines = [
+        "# Rights of a mesh, least privilege. Set BOOTSTRAP to host:port, and ADMIN to a client configuration that may alter ACLs.",
+    ]
+    for grant in found:
+        lines += ["", f"# {grant.role}{f' {grant.agent}' if grant.agent else ''}"]
+        for acl in grant.acls:
+            operations = " ".join(f"--operation {operation}" for operation in acl.operations)
+            pattern = " --resource-pattern-type prefixed" if acl.pattern == "prefixed" else ""
+            lines.append(
+                'kafka-acls.sh --bootstrap-server "$BOOTSTRAP" --command-config "$ADMIN" --add --allow-principal '
+                f"{quote(grant.principal)} {operations} --{acl.resource} {quote(acl.name)}{pattern}"
+            )
+    return "\n".join(lines)
+
+
+def as_strimzi(found: Sequence[Grant], *, cluster: str) -> str:
+    """A `KafkaUser` for each principal, for Strimzi's user operator."""
+    out, yaml = StringIO(), YAML()
+    yaml.explicit_start = True
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.dump_all((_kafka_user(grant, cluster) for grant in found), out)
+    return out.getvalue().rstrip("\n")
+
+
+def _kafka_user(grant: Grant, cluster: str) -> dict[str, object]:
+    name = re.sub(r"[^a-z0-9.-]+", "-", grant.principal.partition(":")[2].lower()).strip("-.")
+    return {
+        "apiVersion": "kafka.strimzi.io/v1beta2",
+        "kind": "KafkaUser",
+        "metadata": {"name": name, "labels": {"strimzi.io/cluster": cluster}},
+        "spec": {
+            "authentication": {"type": "scram-sha-512"},
+            "authorization": {
+                "type": "simple",
+                "acls": [
+                    {
+                        "resource": {
+                            "type": acl.resource,
+                            "name": acl.name,
+                            "patternType": "prefix" if acl.pattern == "prefixed" else "literal",
+                        },
+                        "operations": list(acl.operations),
+                        "host": "*",
+                    }
+                    for acl in grant.acls
+                ],
+            },
+        },
+    }
