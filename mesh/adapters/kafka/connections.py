@@ -1,6 +1,6 @@
 """What aiokafka 0.14's connections do wrong when a broker dies, mended.
 
-Owns two patches of aiokafka, `AIOKafkaConnection.send` and `.connect`, laid on by `mend_connections` when a broker
+Owns the patches of aiokafka's connections (`send`, `connect`, and the login by token), laid on by `mend_connections` when a broker
 is opened, and nothing at import. It must change nothing for a connection that is well. Called by
 `broker`.
 
@@ -21,11 +21,12 @@ are, and waits. So errors must be those that aiokafka expects:
 from collections.abc import Awaitable
 from typing import Any, Final
 
-from aiokafka.conn import AIOKafkaConnection, CloseReason
-from aiokafka.errors import KafkaConnectionError, RequestTimedOutError
+from aiokafka.conn import AIOKafkaConnection, CloseReason, OAuthAuthenticator
+from aiokafka.errors import KafkaConnectionError, RequestTimedOutError, SaslAuthenticationFailed
 
 _plain_send = AIOKafkaConnection.send
 _plain_connect = AIOKafkaConnection.connect
+_plain_step = OAuthAuthenticator.step
 
 failures: Final[dict[str, Exception]] = {}
 """Why the last try to connect failed, by client id; one that works takes it out."""
@@ -35,6 +36,18 @@ def mend_connections() -> None:
     """Let every connection of aiokafka in this process send as below. Again makes no difference."""
     AIOKafkaConnection.send = _send
     AIOKafkaConnection.connect = _connect
+    OAuthAuthenticator.step = _step
+
+
+async def _step(authenticator: Any, payload: bytes | None) -> Any:
+    """One step of a login by token: what `OAuthAuthenticator.step` does.
+
+    A broker that refuses the token says why and waits for a word, where aiokafka goes on as if it
+    were let in (RFC 7628, 3.2.2).
+    """
+    if payload:
+        raise SaslAuthenticationFailed(payload.decode("utf-8", "replace"))
+    return await _plain_step(authenticator, payload)
 
 
 async def _connect(connection: Any) -> Any:
