@@ -38,7 +38,7 @@ def grant(bootstrap: str, grants: Iterable[Mapping[str, Any]]) -> int:
         at += 4 + max(0, length)
         assert code == 0, f"CreateAcls failed with {code}: {answer[at - max(0, length) : at]!r}"
     assert count == len(entries)
-    return count
+    return len(entries)
 
 
 def _ask(bootstrap: str, body: bytes) -> bytes:

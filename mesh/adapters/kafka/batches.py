@@ -129,9 +129,13 @@ class PartitionRecords(_PlainRecords):  # type: ignore[misc] # aiokafka is untyp
         return not batch.is_control_batch
 
     def _records_of(self, batch: Any) -> Iterator[Any]:
+        end = batch.next_offset
         for record in _safely(batch):
             if isinstance(record, Exception):
                 yield from self._one_by_one(batch, record)
+            elif record.offset >= end:  # to believe it would pass over what lies behind the batch
+                yield from self._one_by_one(batch, ValueError(f"a record in it claims the offset {record.offset}"))
+                return
             elif record.offset >= self.next_fetch_offset:
                 read = self._consumer_record(self._tp, record)
                 self.next_fetch_offset = record.offset + 1
@@ -194,7 +198,7 @@ def _taken_apart(raw: bytes) -> Sequence[_Part]:
     """The records of a batch as far as their lengths can be followed: slower than aiokafka, and
     more patient.
     """
-    first, _, _, _, _, attributes, _, first_ms, max_ms, _, _, _, count = _HEADER.unpack_from(raw)
+    first, _, _, _, _, attributes, last_delta, first_ms, max_ms, _, _, _, count = _HEADER.unpack_from(raw)
     body: bytes = raw[_HEADER.size :]
     parts: list[_Part] = []
     try:
@@ -203,11 +207,12 @@ def _taken_apart(raw: bytes) -> Sequence[_Part]:
         at, offset = 0, first - 1
         for _ in range(count):
             length, at = decode_varint(body, at)
-            if length < 0 or at + length > len(body):
+            if length < 0 or at + length > len(body) or offset >= first + last_delta:
                 break
             is_appended = attributes & DefaultRecordBase.TIMESTAMP_TYPE_MASK
             part = _part(body[at : at + length], first, max_ms if is_appended else None, first_ms)
-            part = part or _Part(offset + 1, max_ms, None)
+            if part is None or not offset < part.offset <= first + last_delta:
+                part = _Part(offset + 1, max_ms, None)
             offset, at = part.offset, at + length
             parts.append(part)
     except Exception:  # noqa: BLE001 - as in `_safely`; what could be followed counts
