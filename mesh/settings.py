@@ -62,7 +62,7 @@ def parse_broker_url(url: str) -> BrokerAddress:
     scheme, separator, rest = url.strip().partition("://")
     if scheme.lower() == "kafka" and "@" in rest:
         raise SettingsInvalid(
-            f"the broker {_USER.sub('***@', url)} has a user in it: set MESH_KAFKA_USERNAME and MESH_KAFKA_PASSWORD_FILE instead"
+            f"the broker {_USER.sub('***@', url)} has a user where HOST or HOST:PORT must stand: set MESH_KAFKA_USERNAME and MESH_KAFKA_PASSWORD_FILE instead"
         )
     if separator and scheme.lower() not in {"sqlite", "kafka", "memory"}:
         url = _USER.sub("***@", url)

@@ -3,11 +3,12 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from kafka_foreign import ForeignProducers
 
 from infra.kafka.kafka import KafkaProcess
 from mesh.adapters.kafka import KafkaBroker
 from mesh.ports import Broker, TopicPartition
-from mesh.testing.broker_contract import BrokerContract, BrokerHarness
+from mesh.testing.broker_contract import BrokerContract, BrokerHarness, ForeignCases
 
 
 class KafkaHarness:
@@ -16,6 +17,8 @@ class KafkaHarness:
     def __init__(self, kafka: KafkaProcess) -> None:
         self._kafka = kafka
         self._open: list[KafkaBroker] = []
+        self._foreign = ForeignProducers(kafka.bootstrap)
+        self.write = self._foreign.write
 
     async def connect(self) -> Broker:
         broker = await KafkaBroker.open(
@@ -33,11 +36,12 @@ class KafkaHarness:
         await self._open[0].delete_records(partition, before_offset)
 
     async def close(self) -> None:
+        await self._foreign.close()
         for broker in self._open:
             await broker.close()
 
 
-class TestKafkaBroker(BrokerContract):
+class TestKafkaBroker(BrokerContract, ForeignCases):
     @pytest.fixture
     async def harness(self, kafka: KafkaProcess) -> AsyncIterator[BrokerHarness]:
         harness = KafkaHarness(kafka)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mesh.adapters.kafka.security import Secret
 from mesh.errors import SettingsInvalid
 from mesh.settings import (
     BrokerAddress,
@@ -16,6 +17,7 @@ from mesh.settings import (
     SqliteAddress,
     load_settings,
     parse_broker_url,
+    read_secret,
 )
 
 
@@ -135,3 +137,77 @@ def test_an_option_that_does_not_hold_is_named_as_one() -> None:
 def test_variables_of_others_with_our_prefix_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MESH_REQUIRE_KAFKA", "1")
     load_settings()
+
+
+# Kafka's security ---------------------------------------------------------------------------------
+
+SECRET = "s3cret"
+
+
+def kafka(monkeypatch: pytest.MonkeyPatch, **given: str) -> Settings:
+    for name, value in given.items():
+        monkeypatch.setenv(f"MESH_KAFKA_{name.upper()}", value)
+    return load_settings()
+
+
+def test_a_password_comes_from_the_environment_or_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text(f"{SECRET}\n")
+    login = {"security_protocol": "sasl_ssl", "sasl_mechanism": "scram-sha-512", "username": "u"}
+    with_file = kafka(monkeypatch, **login, password_file=str(file))
+    assert read_secret(with_file, "kafka_password") == SECRET
+    monkeypatch.delenv("MESH_KAFKA_PASSWORD_FILE")
+    plain = kafka(monkeypatch, **login, password=SECRET)
+    assert read_secret(plain, "kafka_password") == SECRET
+    assert SECRET not in repr(plain) + str(plain) + repr(Secret(SECRET))
+    assert (plain.kafka_security_protocol, plain.kafka_sasl_mechanism) == ("SASL_SSL", "SCRAM-SHA-512")
+
+
+@pytest.mark.parametrize("content", [None, "", "\n", b"\xff"])
+def test_a_password_file_that_does_not_hold_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | bytes | None
+) -> None:
+    file = tmp_path / "password"
+    if content is not None:
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    login = {"security_protocol": "SASL_SSL", "sasl_mechanism": "PLAIN", "username": "u"}
+    with pytest.raises(SettingsInvalid, match=r"MESH_KAFKA_PASSWORD_FILE: .*password (is empty|can't be read)"):
+        read_secret(kafka(monkeypatch, **login, password_file=str(file)), "kafka_password")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"security_protocol": "SASL_SSL"}, "needs MESH_KAFKA_SASL_MECHANISM"),
+        ({"security_protocol": "SASL_SSL", "sasl_mechanism": "PLAIN"}, "needs MESH_KAFKA_USERNAME"),
+        ({"security_protocol": "SASL_SSL", "sasl_mechanism": "PLAIN", "username": "u"}, "MESH_KAFKA_PASSWORD_FILE"),
+        ({"security_protocol": "SASL_SSL", "sasl_mechanism": "OAUTHBEARER"}, "needs MESH_KAFKA_TOKEN_FILE, or else"),
+        ({"security_protocol": "SASL_SSL", "sasl_mechanism": "GSSAPI"}, "MESH_KAFKA_SASL_MECHANISM is 'GSSAPI'"),
+        ({"security_protocol": "TLS"}, "MESH_KAFKA_SECURITY_PROTOCOL is 'TLS'"),
+        ({"password": SECRET}, "MESH_KAFKA_PASSWORD is set, and has no part in MESH_KAFKA_SECURITY_PROTOCOL=PLAINTEXT"),
+        ({"ca_file": "/ca.pem"}, "MESH_KAFKA_CA_FILE is set, and has no part"),
+        ({"security_protocol": "SSL", "username": "u"}, "MESH_KAFKA_USERNAME is set, and has no part"),
+        ({"security_protocol": "SSL", "key_file": "/k.pem"}, "MESH_KAFKA_KEY_FILE is set without MESH_KAFKA_CERT_FILE"),
+        ({"passwort": SECRET}, "MESH_KAFKA_PASSWORT is no setting; did you mean MESH_KAFKA_PASSWORD?"),
+        ({"xyz": SECRET}, "MESH_KAFKA_XYZ is no setting; did you mean MESH_KAFKA_"),
+    ],
+)
+def test_settings_of_kafka_that_do_not_fit_together_are_told(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], said: str
+) -> None:
+    with pytest.raises(SettingsInvalid) as caught:
+        kafka(monkeypatch, **given)
+    assert said in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+def test_a_password_that_is_there_twice_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingsInvalid, match="MESH_KAFKA_PASSWORD and MESH_KAFKA_PASSWORD_FILE are both set"):
+        kafka(monkeypatch, password=SECRET, password_file="/p")
+
+
+@pytest.mark.parametrize("url", [f"kafka://u:{SECRET}@h:1", f"kafka://h:1,u:{SECRET}@h2", f"redis://u:{SECRET}@h"])
+def test_a_password_in_an_address_is_not_echoed(url: str) -> None:
+    with pytest.raises(SettingsInvalid) as caught:
+        parse_broker_url(url)
+    assert SECRET not in str(caught.value)

@@ -14,13 +14,14 @@ call `pytest.register_assert_rewrite("mesh.testing.broker_contract")` before thi
 readable failures.
 """
 
+from mesh.testing.broker_contract.foreign import ForeignCases, ForeignHarness
 from mesh.testing.broker_contract.groups import GroupCases
 from mesh.testing.broker_contract.harness import GENEROUS_S, BrokerHarness
 from mesh.testing.broker_contract.log import LogCases
 from mesh.testing.broker_contract.reading import ReadingCases
 from mesh.testing.broker_contract.sending import SendingCases
 
-__all__ = ["GENEROUS_S", "BrokerContract", "BrokerHarness"]
+__all__ = ["GENEROUS_S", "BrokerContract", "BrokerHarness", "ForeignCases", "ForeignHarness"]
 
 
 class BrokerContract(SendingCases, LogCases, ReadingCases, GroupCases):

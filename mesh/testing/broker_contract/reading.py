@@ -55,6 +55,17 @@ class ReadingCases(ContractCases):
                 got += some
         assert _by_partition(got) == {at: list(range(50)) for at in where}
 
+    async def test_a_position_is_behind_what_was_returned_and_before_what_was_not(self, broker: Broker) -> None:
+        where = await _filled(broker, 2, 10)
+        reader = await broker.reader()
+        reader.assign(dict.fromkeys(where, 3))
+        assert [reader.position(at) for at in where] == [3, 3]
+        got: list[Record] = []
+        while len(got) < 14:
+            got += await reader.poll(max_records=4, timeout_s=1.0)
+            read = _by_partition(got)
+            assert {at: reader.position(at) for at in where} == {at: read.get(at, [2])[-1] + 1 for at in where}
+
     async def test_a_poll_of_a_part_returns_that_part_alone(self, broker: Broker) -> None:
         inbox, results = (await _filled(broker, 1, 20))[0], (await _filled(broker, 1, 20))[0]
         reader = await broker.reader()
