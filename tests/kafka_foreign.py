@@ -44,7 +44,7 @@ class ForeignProducers:
             await producer.begin_transaction()
         batch = producer.create_batch()
         for value in values:
-            assert batch.append(key=None, value=value.encode(), timestamp=None, headers=list(headers))
+            assert batch.append(key=b"foreign", value=value.encode(), timestamp=None, headers=list(headers))
         await (await producer.send_batch(batch, at.topic, partition=at.partition))
         if transaction == "open":
             return

@@ -371,3 +371,23 @@ def test_a_schema_refuses_what_the_codec_refuses_and_nothing_else(name: str) -> 
         else:
             taken = True
         assert validator.is_valid(document) is taken, document
+
+
+@pytest.mark.parametrize(
+    ("codec", "is_named"), [("zstd", False), ("producer", False), ("gzip", False), ("brotli", True)]
+)
+async def test_a_codec_that_the_mesh_can_not_read_is_named(codec: str, is_named: bool) -> None:
+    there = broker()
+    await there.create_topics([TopicSpec("mesh.events", 2, config={"compression.type": codec})])
+    found = [one for one in await plan(there, topic_specs(TOPICS, 2, []), topics=TOPICS) if one.kind == "codec"]
+    assert [one.topic for one in found] == ["mesh.events"] * is_named
+    if is_named:
+        assert "compression.type=brotli, wanted a codec that the mesh can read; this version" in str(found[0])
+
+
+async def test_a_codec_whose_library_is_lacking_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesh.services.topic_plan.find_spec", lambda _: None)
+    there = broker()
+    await there.create_topics([TopicSpec("mesh.events", 2, config={"compression.type": "zstd"})])
+    found = [one for one in await plan(there, topic_specs(TOPICS, 2, []), topics=TOPICS) if one.kind == "codec"]
+    assert "cramjam is lacking" in str(found[0])
