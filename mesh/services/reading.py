@@ -26,15 +26,14 @@ async def read_up_to(
     The last ones may hold records behind an end. Raises `BrokerUnavailable`, which names what is
     unread, where nothing comes and nothing moves for `silence_s`.
     """
-    silent, before = 0, -1
+    silent, before = 0, dict[TopicPartition, int]()
     while left := unread(reader, ends):
         if silent * LOOK_S >= silence_s:
             raise BrokerUnavailable(
                 f"{names(left)} can't be read to its end: nothing came for {silence_s:.0f} s; is the broker well?"
             )
         records = await reader.poll(max_records=BATCH, timeout_s=LOOK_S, partitions=list(left))
-        silent = 0 if records or sum(left.values()) != before else silent + 1
-        before = sum(left.values())
+        silent, before = 0 if left != before else silent + 1, left
         if records:
             yield records
         await asyncio.sleep(0)

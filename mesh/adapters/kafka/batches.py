@@ -129,17 +129,20 @@ class PartitionRecords(_PlainRecords):  # type: ignore[misc] # aiokafka is untyp
         return not batch.is_control_batch
 
     def _records_of(self, batch: Any) -> Iterator[Any]:
-        end = batch.next_offset
-        for record in _safely(batch):
-            if isinstance(record, Exception):
-                yield from self._one_by_one(batch, record)
-            elif record.offset >= end:  # to believe it would pass over what lies behind the batch
-                yield from self._one_by_one(batch, ValueError(f"a record in it claims the offset {record.offset}"))
-                return
-            elif record.offset >= self.next_fetch_offset:
-                read = self._consumer_record(self._tp, record)
-                self.next_fetch_offset = record.offset + 1
-                yield read
+        end, tp = batch.next_offset, self._tp
+        try:
+            for record in batch:
+                offset = record.offset
+                if offset >= end:  # to believe it would pass over what lies behind the batch
+                    error = CorruptRecordException(f"a record in it claims the offset {offset}")
+                    yield from self._one_by_one(batch, error)
+                    return
+                if offset >= self.next_fetch_offset:
+                    read = self._consumer_record(tp, record)
+                    self.next_fetch_offset = offset + 1
+                    yield read
+        except Exception as raised:  # noqa: BLE001 - whatever a codec or a parser raises is about these bytes
+            yield from self._one_by_one(batch, raised)
 
     def _one_by_one(self, batch: Any, error: Exception) -> Iterator[Any]:
         """The rest of a batch of which something does not decode."""
@@ -178,14 +181,6 @@ class PartitionRecords(_PlainRecords):  # type: ignore[misc] # aiokafka is untyp
         )
 
 
-def _safely(batch: Any) -> Iterator[Any]:
-    """A batch's records; where one does not decode, the exception, and no more."""
-    try:
-        yield from batch
-    except Exception as error:  # noqa: BLE001 - whatever a codec or a parser raises is about these bytes
-        yield error
-
-
 class _Part(NamedTuple):
     """One record of a batch; `fields` (key, value, headers) is None where they don't decode."""
 
@@ -215,7 +210,7 @@ def _taken_apart(raw: bytes) -> Sequence[_Part]:
                 part = _Part(offset + 1, max_ms, None)
             offset, at = part.offset, at + length
             parts.append(part)
-    except Exception:  # noqa: BLE001 - as in `_safely`; what could be followed counts
+    except Exception:  # noqa: BLE001 - as above; what could be followed counts
         return parts
     return parts
 

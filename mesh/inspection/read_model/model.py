@@ -111,13 +111,13 @@ class ReadModel:
             self._start_over()
         ends = await self._still_held(ends)
         reader = await self._place_reader()
-        heard_at, before = time.monotonic(), -1
+        heard_at, before = time.monotonic(), dict[TopicPartition, int]()
         while left := self._unread(reader, ends):
             if self._on_progress is not None:
                 self._on_progress(sum(left.values()))
             records = await reader.poll(max_records=BATCH, timeout_s=LOOK_S)
-            if records or sum(left.values()) != before:
-                heard_at, before = time.monotonic(), sum(left.values())
+            if left != before:  # what comes of busy partitions is no progress on the others
+                heard_at, before = time.monotonic(), left
             elif time.monotonic() - heard_at > SILENCE_S:
                 raise BrokerUnavailable(
                     f"the broker sent nothing for {SILENCE_S:g} s of {names(left)}, although it has more; is it healthy?"
