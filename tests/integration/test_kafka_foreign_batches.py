@@ -166,7 +166,7 @@ async def test_what_can_not_be_decoded_is_a_dead_letter_and_what_is_behind_it_is
 
     async def letters() -> Any:
         found = (await own.json("dlq", "list"))["dead_letters"]
-        unreadable = {one["id"].rpartition("/")[0]: one for one in found if one["code"] == "unreadable"}
+        unreadable = {f"{one['topic']}/{one['partition']}": one for one in found if one["code"] == "unreadable"}
         return unreadable if len(unreadable) == len(damaged) - 1 else None
 
     found = await own.wait_until("a dead letter of each", letters)

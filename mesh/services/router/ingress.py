@@ -39,6 +39,7 @@ from mesh.ports import (
     SendFailure,
     Subscription,
     TopicPartition,
+    UnreadableRecords,
 )
 from mesh.services.router.config import RouterConfig
 from mesh.services.router.definitions import Definitions
@@ -309,6 +310,7 @@ class Ingress:
 
     def _dead_letter(self, record: Record, code: str, message: str) -> OutRecord:
         self.counts["dead_letters"] += 1
+        message = record.message if isinstance(record, UnreadableRecords) else message
         _log.warning(
             "dead_letter", topic=record.topic, partition=record.partition, offset=record.offset, reason=message
         )
