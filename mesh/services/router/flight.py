@@ -17,8 +17,9 @@ from mesh.codec.log import decode_log_record
 from mesh.core.effects import Effect, SendInput, SendTask
 from mesh.core.inputs import TaskUndeliverable, Undeliverable
 from mesh.core.ownership import Gap, Lost
-from mesh.errors import BrokerError, BrokerUnavailable
+from mesh.errors import BrokerError
 from mesh.ports import Broker, Clock, Delivery, OutRecord, Record, SendFailure
+from mesh.services.reading import read_up_to
 from mesh.services.router.batch import Batch, Flight
 from mesh.services.router.owner import Owner
 
@@ -117,12 +118,8 @@ async def _read(broker: Broker, owner: Owner, gap: Gap) -> list[Record]:
     reader, records = await broker.reader(), list[Record]()
     try:
         reader.assign({owner.log: gap.start})
-        while len(records) < gap.stop - gap.start:
-            wanted = gap.stop - gap.start - len(records)
-            got = await reader.poll(max_records=wanted, timeout_s=_GAP_READ_TIMEOUT_S)
-            if not got:
-                raise BrokerUnavailable(f"{owner.log.topic}/{owner.log.partition} can't be read at {gap.start}")
-            records.extend(got)
+        async for some in read_up_to(reader, {owner.log: gap.stop}, silence_s=_GAP_READ_TIMEOUT_S):
+            records.extend(record for record in some if record.offset < gap.stop)
     finally:
         await reader.close()
     return records
