@@ -40,6 +40,33 @@ def digest(value: Any) -> str:
     return "sha256:" + sha256(canonical(value)).hexdigest()
 
 
+def text_of(value: Any) -> str:
+    """A value as text, in templates and keys: a string as it is, anything else as JSON.
+
+    Values that are equal in expressions have equal texts: keys are sorted, `1.0` is `1`, and `-0.0`
+    is `0`.
+    """
+    if type(value) is str:
+        return value
+    plain = _plain(value)
+    try:
+        return orjson.dumps(plain, option=orjson.OPT_SORT_KEYS).decode()
+    except TypeError:  # more than 64 bits, or half of a surrogate pair
+        return json.dumps(plain, sort_keys=True, separators=(",", ":"))
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case float() if value.is_integer() and -(2**63) <= value < 2**64:
+            return int(value)
+        case list():
+            return [_plain(item) for item in value]
+        case dict():
+            return {key: _plain(item) for key, item in value.items()}
+        case _:
+            return value
+
+
 def kind_of(value: Any) -> str:
     """What a value is, in words for people."""
     match value:

@@ -9,11 +9,10 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 import msgspec
-import orjson
 from msgspec.structs import replace
 
 from mesh.core.ids import MAX_KEY_LENGTH, alias_id, workflow_id
-from mesh.core.json_values import kind_of
+from mesh.core.json_values import kind_of, text_of
 from mesh.core.route import ExpressionError, Route, Scope, Template
 
 _NONE: Final[tuple[Route, ...]] = ()
@@ -167,11 +166,9 @@ def _key(route: Route, scope: Scope) -> str:
 def made_key(template: Template, scope: Scope) -> str:
     """What a template makes of its scope, as part of an id. Raises `ExpressionError`."""
     value = template.render(scope)
-    if isinstance(value, str):
-        return value
     if value is None or isinstance(value, dict | list):
         raise ExpressionError(f"{template.source} is {kind_of(value)}; it must be a string, a number or a bool")
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else orjson.dumps(value).decode()
+    return text_of(value)
 
 
 def _event_key(event: dict[str, Any]) -> str:

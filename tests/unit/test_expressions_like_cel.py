@@ -1,11 +1,13 @@
-"""The closures give what the CEL library gives: values, and errors or none, on random expressions
-and scopes.
+"""Expressions give what a CEL library gives: values, and errors or none, on random expressions and
+scopes.
 
-Left out is where the library departs from CEL's specification (see
-`mesh.routes.expressions.closures`): it counts a string's bytes, so its `size` is replaced here; it
-rounds whole numbers beyond 2**53 where it compares them with fractions, so fractions here are
-small; it negates bools, so numbers alone get a minus; and it adds a map's keys to a list, so no sum
-here has a list and a map. NaN, which JSON has not, is left out too.
+Left out is where the library (cel 0.14.5 in Rust) departs from CEL's specification: it counts a
+string's bytes, so its `size` is replaced here; it rounds whole numbers beyond 2**53 where it
+compares them with fractions, so fractions here are small; it negates bools, so numbers alone get a
+minus; it adds a map's keys to a list, so no sum here has a list and a map; it takes a map's keys in
+any order, so macros over maps ask questions that have one answer; its `string` knows no bool, and
+writes times in its own way; its `int` knows no timestamp. NaN and infinite numbers, which JSON has
+not, are errors here. The value of a macro is compared where its list is a list.
 """
 
 import logging
@@ -17,9 +19,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mesh.core.route import ExpressionError
-from mesh.routes.expressions.closures import equal
 from mesh.routes.expressions.compiler import compile_expression
-from mesh.routes.expressions.library import library_closure
+from mesh.routes.expressions.values import equal
 
 NAMES = ("a", "b", "kind", "x y")
 TEXTS = ("", "a", "high", "é😀", "1")
@@ -54,6 +55,9 @@ scalar_literals = st.one_of(
 literals = st.one_of(scalar_literals, st.sampled_from(["[]", "{}"]))
 
 
+_bodies = st.sampled_from(["true", "x == 1", "x != 'a'", "x < 2", "x == 1 || x > 'a'", "x.a == 1", "x", "size(x) > 0"])
+
+
 @st.composite
 def paths(draw: st.DrawFn) -> str:
     path = draw(st.sampled_from(["event", "event", "event", "steps", "workflow"]))
@@ -81,9 +85,18 @@ def _compound(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
             lambda parts: st.sampled_from([" && ", " || "]).map(lambda sign: f"({sign.join(parts)})")
         ),
         st.tuples(inner, inner, inner).map(lambda t: f"({t[0]} ? {t[1]} : {t[2]})"),
+        joined("/", "%"),
         inner.map(lambda part: f"!{part}"),
         inner.map(lambda part: f"!!{part}"),
         st.tuples(inner, st.sampled_from(["1", "1.0"])).map(lambda t: f"(-({t[0]} * {t[1]}))"),
+        st.tuples(inner, st.sampled_from(["all", "exists", "exists_one"]), _bodies).map(
+            lambda t: f"({t[0]}).{t[1]}(x, {t[2]})"
+        ),
+        st.tuples(inner, _bodies).map(lambda t: f"([{t[0]}] + []).filter(x, {t[1]})"),
+        st.tuples(inner, inner, inner).map(lambda t: f"[{t[0]}, {t[1]}].map(x, x == {t[2]})"),
+        st.tuples(inner, inner).map(lambda t: f"[{t[0]}].map(x, x == x, [x, {t[1]}])"),
+        st.tuples(st.sampled_from(["int", "uint", "double"]), inner).map(lambda t: f"{t[0]}({t[1]})"),
+        st.tuples(inner, st.sampled_from(["a", "^[a-z]+$", ".", "é"])).map(lambda t: f"({t[0]}).matches('{t[1]}')"),
         inner.map(lambda part: f"size({part})"),
         inner.map(lambda part: f"({part}).size()"),
         st.tuples(inner, st.sampled_from(["startsWith", "endsWith", "contains"]), inner).map(
@@ -103,17 +116,18 @@ def _compound(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 expressions = st.recursive(st.one_of(literals, paths(), paths()), _compound, max_leaves=7)
 
 FAILED = object()
+NOT_JSON = object()
 OVERFLOWED = object()
 """The library takes the negative of the least number for that number; the language's specification, and we, have an error there."""
 logging.getLogger("cel").setLevel(logging.ERROR)  # or each failing `size` below is a warning
 
 
 def by_closures(source: str, scope: dict[str, Any]) -> Any:
-    compiled = compile_expression(source)
-    assert compiled.native
     try:
-        return compiled.evaluate(scope)
+        return compile_expression(source).evaluate(scope)
     except ExpressionError as error:
+        if re.search("which JSON has not", str(error)):
+            return NOT_JSON
         return OVERFLOWED if re.search("cannot take -.*too large", str(error), re.DOTALL) else FAILED
 
 
@@ -130,7 +144,7 @@ def by_library(source: str, scope: dict[str, Any]) -> Any:
         return FAILED
 
 
-@settings(max_examples=1_500, deadline=None)
+@settings(max_examples=1_000, deadline=None)
 @given(expressions, scopes)
 @example("(event.a == 1 || true)", {"event": {}})
 @example("(1 == true)", {"event": {}})
@@ -138,23 +152,10 @@ def by_library(source: str, scope: dict[str, Any]) -> Any:
 @example("(event.a in [true])", {"event": {"a": 1}})
 @example("(event.a + 1)", {"event": {"a": 2**63 - 1}})
 @example("(event.a - 1)", {"event": {"a": 2**63}})
-def test_closures_give_what_the_library_gives(source: str, scope: dict[str, Any]) -> None:
+def test_expressions_give_what_the_library_gives(source: str, scope: dict[str, Any]) -> None:
     ours, theirs = by_closures(source, scope), by_library(source, scope)
-    if ours is OVERFLOWED:
+    if ours is OVERFLOWED or ours is NOT_JSON:
         return
-    assert (ours is FAILED) == (theirs is FAILED), (source, scope, ours, theirs)
-    assert ours is FAILED or equal(ours, theirs), (source, scope, ours, theirs)
-
-
-@settings(max_examples=300, deadline=None)
-@given(expressions, scopes)
-def test_an_expression_in_the_library_sees_as_much_of_the_scope_as_it_reads(source: str, scope: dict[str, Any]) -> None:
-    run = library_closure(source, compile_expression(source).reads)
-    try:
-        ours = run(scope)
-    except ExpressionError:
-        ours = FAILED
-    theirs = by_closures(source, scope)
     assert (ours is FAILED) == (theirs is FAILED), (source, scope, ours, theirs)
     assert ours is FAILED or equal(ours, theirs), (source, scope, ours, theirs)
 

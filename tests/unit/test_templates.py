@@ -31,7 +31,7 @@ RENDERED: list[tuple[Any, Any]] = [
     ("${{ event.data.none }}", None),
     ("#${{ event.subject }}", "#12"),
     ("${{ event.subject }}\n", "12\n"),
-    (" ${{ event.data.n }}${{ event.data.f }}-${{ event.data.yes }}/${{ event.data.none }}", " 31.0-true/null"),
+    (" ${{ event.data.n }}${{ event.data.f }}-${{ event.data.yes }}/${{ event.data.none }}", " 31-true/null"),
     ("${{ event.data.list }} and ${{ event.data.map }}", '[1,"a"] and {"é":[1.5]}'),
     ("n=${{ event.data.big }}", f"n={10**30}"),
     ("half: ${{ event.data.half }}", "half: \ud800"),

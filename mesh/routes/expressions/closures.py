@@ -1,28 +1,49 @@
-"""CEL's common shapes as Python closures: twenty times as fast as the library, and with messages
-that name the missing path.
+"""CEL as Python closures, with messages that name the missing path.
 
-Owns the meaning of paths, comparisons, logic, `in`, sums, products and the string predicates. What
-it does not cover (`closure` gives None) runs in the CEL library; a property test holds the two
-equal. `compiler` is its only caller.
+Owns the meaning of comparisons, logic, `in` and calls; paths are in `reading`, sums in `arithmetic`,
+macros in `macros`, conversions in `conversions`, times in `times`. What an expression gives is a function of its scope
+alone: macros go through a map by its sorted keys, and times are in UTC. `compiler` and
+`subexpressions` are its only callers; a property test holds it equal to a CEL library.
 
 CEL's rules that Python has not:
 - no truthiness: `&&`, `||`, `!` and `?` take true and false alone;
-- `&&` and `||` absorb an error of one side when another decides, in either order;
+- `&&` and `||` absorb an error of one side when another decides, in either order, and so do `all`
+  and `exists`;
 - true is not 1; 1 equals 1.0; values of different types are unequal, and to order them is an error;
 - whole numbers have 64 bits, and the sum of a whole number and a fraction is an error.
-Where the library (cel 0.14.5 in Rust) departs from the specification, this follows the specification: `size` of a string counts code points (there: UTF-8
-bytes), whole numbers beyond 2**53 compare exactly with fractions (there: rounded), a bool has no minus (there: it is negated),
-and a list and a map have no sum (there: the map's keys are added).
+
+A macro's variable is an entry in a copy of the scope, one for each time that the macro runs, which
+is changed from item to item: no closure keeps the scope that it was given.
 """
 
 import operator
 from collections.abc import Callable
 from typing import Any, Final
 
-from mesh.core.json_values import kind_of
+from mesh.core.patterns import PatternRefused, pattern
 from mesh.core.route import ExpressionError, Scope
-from mesh.routes.expressions.paths import Segments, has_segment, missing, path_text, segments_of, what_is_there
+from mesh.routes.expressions import times
+from mesh.routes.expressions.arithmetic import compute, negative
+from mesh.routes.expressions.conversions import CONVERSIONS
+from mesh.routes.expressions.macros import MACRO_RUNS, Macro
+from mesh.routes.expressions.metering import (
+    LONGEST,
+    ExpressionTooCostly,
+    Meter,
+    MeteredScope,
+    charge_joined,
+    charge_length,
+    equal_within,
+)
+from mesh.routes.expressions.paths import (
+    Segments,
+    macros_of,
+    nodes_of,
+    segments_of,
+)
+from mesh.routes.expressions.reading import Closure, follow, has_field, index
 from mesh.routes.expressions.syntax import (
+    MACROS,
     Binary,
     Call,
     Conditional,
@@ -32,62 +53,38 @@ from mesh.routes.expressions.syntax import (
     ListOf,
     Logic,
     MapOf,
+    Name,
     Negate,
     Node,
     Not,
     Select,
 )
-
-Closure = Callable[[Scope], Any]
+from mesh.routes.expressions.tokens import wrong
+from mesh.routes.expressions.values import (
+    KINDS,
+    NUMBERS,
+    Duration,
+    Refused,
+    Timestamp,
+    Unsigned,
+    equal,
+    items_of,
+    key_of,
+    outward,
+    words,
+)
 
 SHOWN_SOURCE: Final = 200
-_INT_MIN: Final = -(2**63)
-_INT_END: Final = 2**63
-_UINT_END: Final = 2**64
-
-
-class _Uncovered(Exception):
-    """The library must run this."""
-
-
-def closure(node: Node, source: str) -> Closure | None:
-    """The expression as a function of the scope; None where only the library knows how.
-
-    It raises `ExpressionError`.
-    """
-    try:
-        return _Compiler(source).compile(node)
-    except _Uncovered:
-        return None
-
-
-def equal(left: Any, right: Any) -> bool:
-    """CEL's `==` on JSON values."""
-    kind = type(left)
-    if kind is not type(right):
-        return kind in _NUMBERS and type(right) in _NUMBERS and bool(left == right)
-    if kind is list:
-        return len(left) == len(right) and all(map(equal, left, right))
-    if kind is dict:
-        return len(left) == len(right) and all(key in right and equal(left[key], right[key]) for key in left)
-    return bool(left == right)
-
-
-def size(value: Any) -> int:
-    """Code points, items or entries; raises `TypeError` where there is no size."""
-    if type(value) not in (str, list, dict):
-        raise TypeError(f"{kind_of(value)} has no size")
-    return len(value)
-
-
-_NUMBERS: Final = frozenset({int, float})
+_JSON_SCALARS: Final = frozenset({str, int, bool, type(None)})
+_SIZED: Final = frozenset({str, list, dict, bytes})
+_JOINED: Final = frozenset({str, list, bytes})
+_ORDERED: Final = frozenset({str, bool, bytes, Timestamp, Duration})
 _ORDERS: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "<": operator.lt,
     "<=": operator.le,
     ">": operator.gt,
     ">=": operator.ge,
 }
-_SUMS: Final[dict[str, Callable[[Any, Any], Any]]] = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 _PREDICATES: Final[dict[str, Callable[[str, str], bool]]] = {
     "startsWith": str.startswith,
     "endsWith": str.endswith,
@@ -95,22 +92,34 @@ _PREDICATES: Final[dict[str, Callable[[str, str], bool]]] = {
 }
 
 
-def _number_kind(value: Any) -> str | None:
-    """`int`, `uint` or `double`, as the library takes a number from Python; None if it is none."""
-    if type(value) is float:
-        return "double"
-    if type(value) is not int:
-        return None
-    if _INT_MIN <= value < _INT_END:
-        return "int"
-    return "uint" if 0 <= value < _UINT_END else "double"
+def closure(node: Node, source: str) -> Closure:
+    """The expression as a function of the scope, which raises `ExpressionError`.
+
+    Raises `ExpressionSyntaxError` for a pattern that can't be used.
+    """
+    compiler = _Compiler(source, metered=any(macros_of(node)))
+    run = compiler.compile(node)
+    if compiler.metered:
+        run = _metered(run, compiler.shown)
+    return compiler.outward(run) if compiler.computes else run
+
+
+def _metered(run: Closure, shown: str) -> Closure:
+    return lambda scope: run(MeteredScope(scope, Meter(shown)))
 
 
 class _Compiler:
-    """One method a kind of node; `source` is for messages."""
+    """One method a kind of node; `source` is for messages.
 
-    def __init__(self, source: str) -> None:
+    `computes`: the value may be one that JSON has not. `metered`: it has a macro, so the scope will
+    be a `MeteredScope`, and whatever depends on the size of a value is counted.
+    """
+
+    def __init__(self, source: str, *, metered: bool) -> None:
         self.source = source
+        self.metered = metered
+        self.computes = metered
+        self.bound: frozenset[str] = frozenset()
         self.shown = source if len(source) <= SHOWN_SOURCE else source[:SHOWN_SOURCE] + "..."
 
     def error(self, message: str) -> ExpressionError:
@@ -119,19 +128,31 @@ class _Compiler:
     def text(self, node: Node) -> str:
         return self.source[node.start : node.end]
 
+    def outward(self, run: Closure) -> Closure:
+        def given(scope: Scope) -> Any:
+            value = run(scope)
+            if type(value) in _JSON_SCALARS:
+                return value
+            try:
+                return outward(value)
+            except Refused as refused:
+                raise self.error(str(refused)) from None
+
+        return given
+
     def compile(self, node: Node) -> Closure:
-        segments = segments_of(node)
-        if segments is not None:
+        segments = None if isinstance(node, Name) else segments_of(node)
+        if segments is not None and not self.is_of_a_map(segments):
             return self.path(segments)
         match node:
-            case Constant(value=value, foreign=False):
-                return lambda _scope: value
+            case Constant(value=value, foreign=foreign):
+                return self.constant(value, foreign=foreign)
             case Select(target=target, field=field):
                 return self.index(target, lambda _scope: field)
             case Index(target=target, index=index):
                 return self.index(target, self.compile(index))
             case Has(target=target, field=field):
-                return self.has(target, field)
+                return has_field(self.compile(target), self.text(target), field, self.error)
             case Call():
                 return self.call(node)
             case ListOf(items=items):
@@ -148,83 +169,29 @@ class _Compiler:
                 return self.logic(node)
             case Conditional():
                 return self.conditional(node)
-            case _:  # bytes and unsigned numbers
-                raise _Uncovered
+            case Name(name=name):
+                return self.path((name,))
+
+    def is_of_a_map(self, segments: Segments) -> bool:
+        """Whether it may lead into a map whose keys are numbers: a macro's variable can hold one."""
+        return segments[0] in self.bound and any(isinstance(segment, int) for segment in segments)
+
+    def constant(self, value: Any, *, foreign: bool) -> Closure:
+        if foreign:
+            self.computes = True
+            value = Unsigned(value) if isinstance(value, int) else value
+        return lambda _scope: value
 
     # --- reading ----------------------------------------------------------------------------------
 
     def path(self, segments: Segments) -> Closure:
-        def lost(scope: Scope) -> ExpressionError:
-            return self.error(str(missing(scope, segments)))
-
-        def followed(scope: Scope) -> Any:
-            holder: Any = scope
-            for segment in segments:
-                if not has_segment(holder, segment):
-                    raise lost(scope)
-                holder = holder[segment]
-            return holder
-
-        if any(isinstance(segment, int) for segment in segments):
-            return followed
-        # Only an object takes a string in brackets: with any other value, Python raises what is
-        # caught here.
-        match segments:
-            case (first, second, third):
-
-                def path_of_three(scope: Scope) -> Any:
-                    try:
-                        return scope[first][second][third]  # type: ignore[index]  # names alone: checked above
-                    except (KeyError, TypeError):
-                        raise lost(scope) from None
-
-                return path_of_three
-            case (first, second, third, fourth):
-
-                def path_of_four(scope: Scope) -> Any:
-                    try:
-                        return scope[first][second][third][fourth]  # type: ignore[index]  # names alone: checked above
-                    except (KeyError, TypeError):
-                        raise lost(scope) from None
-
-                return path_of_four
-            case _:
-
-                def path_of_names(scope: Scope) -> Any:
-                    holder: Any = scope
-                    try:
-                        for segment in segments:
-                            holder = holder[segment]
-                    except (KeyError, TypeError):
-                        raise lost(scope) from None
-                    return holder
-
-                return path_of_names
+        if len(segments) == 1 and segments[0] in KINDS and segments[0] not in self.bound:
+            self.computes = True
+            return self.constant(KINDS[str(segments[0])], foreign=False)
+        return follow(segments, self.error)
 
     def index(self, target: Node, place: Closure) -> Closure:
-        holder_of, label = self.compile(target), self.text(target)
-
-        def indexed(scope: Scope) -> Any:
-            holder, segment = holder_of(scope), place(scope)
-            if type(segment) in (str, int) and has_segment(holder, segment):
-                return holder[segment]
-            if type(segment) in (str, int):
-                raise self.error(f"{path_text((label, segment))} is not there; {what_is_there(label, holder)}")
-            what = "a fraction" if type(segment) is float else kind_of(segment)
-            raise self.error(f"{label}[...] takes a whole number or a string, not {what}")
-
-        return indexed
-
-    def has(self, target: Node, field: str) -> Closure:
-        holder_of, label = self.compile(target), self.text(target)
-
-        def tested(scope: Scope) -> bool:
-            holder = holder_of(scope)
-            if type(holder) is dict:
-                return field in holder
-            raise self.error(f"has({label}.{field}) needs an object, but {what_is_there(label, holder)}")
-
-        return tested
+        return index(self.compile(target), self.text(target), place, self.error)
 
     # --- values -----------------------------------------------------------------------------------
 
@@ -236,12 +203,19 @@ class _Compiler:
         return lambda scope: [part(scope) for part in parts]
 
     def map_of(self, entries: tuple[tuple[Node, Node], ...]) -> Closure:
-        parts: list[tuple[str, Closure]] = []
-        for key, value in entries:
-            if not isinstance(key, Constant) or not isinstance(key.value, str) or key.foreign:
-                raise _Uncovered
-            parts.append((key.value, self.compile(value)))
-        return lambda scope: {key: part(scope) for key, part in parts}
+        if all(isinstance(key, Constant) and type(key.value) is str and not key.foreign for key, _ in entries):
+            named = [(key.value, self.compile(value)) for key, value in entries if isinstance(key, Constant)]
+            return lambda scope: {key: part(scope) for key, part in named}
+        self.computes = True
+        parts = [(self.compile(key), self.compile(value)) for key, value in entries]
+
+        def mapped(scope: Scope) -> dict[Any, Any]:
+            try:
+                return {key_of(key(scope)): part(scope) for key, part in parts}
+            except Refused as refused:
+                raise self.error(str(refused)) from None
+
+        return mapped
 
     def call(self, call: Call) -> Closure:
         subject = call.args[0] if call.target is None else call.target
@@ -249,29 +223,110 @@ class _Compiler:
             return self.size(subject)
         if call.function in _PREDICATES:
             return self.predicate(call.function, subject, call.args[0])
-        raise _Uncovered
+        if call.function == "matches":
+            return self.matching(subject, call.args[0])
+        if call.function in MACROS:
+            return self.macro(call, subject)
+        self.computes = True
+        if call.function in CONVERSIONS:
+            return self.of_one(CONVERSIONS[call.function], subject)
+        return self.getter(call.function, subject, *call.args)
 
     def size(self, subject: Node) -> Closure:
         part, label = self.compile(subject), self.text(subject)
 
         def measured(scope: Scope) -> int:
             value = part(scope)
-            if type(value) in (list, str, dict):
+            if type(value) in _SIZED:
                 return len(value)
-            raise self.error(f"{label} has no size: it is {kind_of(value)}")
+            raise self.error(f"{label} has no size: it is {words(value)}")
 
         return measured
 
     def predicate(self, function: str, subject: Node, argument: Node) -> Closure:
         left, right, holds = self.compile(subject), self.compile(argument), _PREDICATES[function]
+        metered = self.metered
 
         def predicted(scope: Scope) -> bool:
             text, part = left(scope), right(scope)
+            if metered:
+                charge_length(scope, text)
             if type(text) is str and type(part) is str:
                 return holds(text, part)
-            raise self.error(f"{function}() needs strings, not {kind_of(text)} and {kind_of(part)}")
+            raise self.error(f"{function}() needs strings, not {words(text)} and {words(part)}")
 
         return predicted
+
+    def matching(self, subject: Node, argument: Node) -> Closure:
+        left, right = self.compile(subject), self.compile(argument)
+        metered = self.metered
+        if isinstance(argument, Constant) and type(argument.value) is str:
+            try:
+                pattern(argument.value)
+            except PatternRefused as refused:
+                raise wrong(str(refused), argument.start) from None
+
+        def matched(scope: Scope) -> bool:
+            text, wanted = left(scope), right(scope)
+            if type(text) is not str or type(wanted) is not str:
+                raise self.error(f"matches() needs strings, not {words(text)} and {words(wanted)}")
+            if metered:
+                charge_length(scope, text, wanted)
+            try:
+                return pattern(wanted).is_in(text)
+            except PatternRefused as refused:
+                raise self.error(str(refused)) from None
+
+        return matched
+
+    def of_one(self, function: Callable[[Any], Any], subject: Node) -> Closure:
+        part, metered = self.compile(subject), self.metered
+
+        def converted(scope: Scope) -> Any:
+            value = part(scope)
+            if metered:
+                charge_length(scope, value)
+            try:
+                return function(value)
+            except Refused as refused:
+                raise self.error(str(refused)) from None
+
+        return converted
+
+    def getter(self, function: str, subject: Node, *zone: Node) -> Closure:
+        parts = [self.compile(node) for node in (subject, *zone)]
+
+        def got(scope: Scope) -> int:
+            try:
+                return times.part_of(function, *[part(scope) for part in parts])
+            except Refused as refused:
+                raise self.error(str(refused)) from None
+
+        return got
+
+    def macro(self, call: Call, subject: Node) -> Closure:
+        outer, name = self.bound, self.text(call.args[0])
+        holder_of, label = self.compile(subject), self.text(subject)
+        self.bound = outer | {name}
+        parts = [self.compile(part) for part in call.args[1:]]
+        self.bound = outer
+        macro = Macro(
+            name=name,
+            parts=parts,
+            weight=1 + sum(nodes_of(part) for part in call.args[1:]),
+            mistyped=lambda value: self.mistyped(self.text(call.args[1]), value),
+        )
+        run = MACRO_RUNS[call.function]
+
+        def ran(scope: Any) -> Any:
+            holder = holder_of(scope)
+            if type(holder) not in (list, dict):
+                raise self.error(f"{call.function}() needs a list or a map, but {label} is {words(holder)}")
+            if type(holder) is dict:
+                scope.meter.take(len(holder))
+            return run(macro, items_of(holder), MeteredScope(scope, scope.meter))
+
+        return ran
 
     # --- comparing --------------------------------------------------------------------------------
 
@@ -280,47 +335,52 @@ class _Compiler:
             return self.equality(node)
         if node.op in _ORDERS:
             return self.order(node)
-        if node.op in _SUMS:
-            return self.sum(node)
         if node.op == "in":
             return self.membership(node)
-        raise _Uncovered
+        return self.sum(node)
 
     def equality(self, node: Binary) -> Closure:
         left, right = self.compile(node.left), self.compile(node.right)
         if isinstance(node.right, Constant) and type(node.right.value) is str:
+            # such a text is as short as the expression: comparing with it needs no counting
             constant = node.right.value  # a string equals nothing but a string, in Python as in CEL
             if node.op == "==":
                 return lambda scope: left(scope) == constant
             return lambda scope: left(scope) != constant
-        if node.op == "==":
-            return lambda scope: equal(left(scope), right(scope))
-        return lambda scope: not equal(left(scope), right(scope))
+        wanted = node.op == "=="
+        if self.metered:
+            return lambda scope: equal_within(left(scope), right(scope), _meter(scope)) is wanted
+        return lambda scope: equal(left(scope), right(scope)) is wanted
 
     def order(self, node: Binary) -> Closure:
         left, right, compare, op = self.compile(node.left), self.compile(node.right), _ORDERS[node.op], node.op
+        metered = self.metered
 
         def ordered(scope: Scope) -> bool:
             a, b = left(scope), right(scope)
+            if metered:
+                charge_length(scope, a)
             kind = type(a)
-            if (kind in _NUMBERS and type(b) in _NUMBERS) or (kind is type(b) and kind in (str, bool)):
+            if (kind in NUMBERS and type(b) in NUMBERS) or (kind is type(b) and kind in _ORDERED):
                 return bool(compare(a, b))
-            raise self.error(f"cannot compare {kind_of(a)} {op} {kind_of(b)}")
+            raise self.error(f"cannot compare {words(a)} {op} {words(b)}")
 
         return ordered
 
     def membership(self, node: Binary) -> Closure:
-        left, right = self.compile(node.left), self.compile(node.right)
+        left, right, metered = self.compile(node.left), self.compile(node.right), self.metered
 
         def contained(scope: Scope) -> bool:
             value, holder = left(scope), right(scope)
             if type(holder) is list:
+                if metered:
+                    return _is_among(value, holder, scope)
                 if type(value) is str:
                     return value in holder
                 return any(equal(value, item) for item in holder)
-            if type(holder) is dict and type(value) in (str, int, bool):
-                return type(value) is str and value in holder
-            raise self.error(f"cannot tell whether {kind_of(value)} is in {kind_of(holder)}")
+            if type(holder) is dict and type(value) in (str, int, bool, Unsigned):
+                return key_of(value) in holder
+            raise self.error(f"cannot tell whether {words(value)} is in {words(holder)}")
 
         return contained
 
@@ -328,48 +388,40 @@ class _Compiler:
 
     def sum(self, node: Binary) -> Closure:
         left, right, op = self.compile(node.left), self.compile(node.right), node.op
-        joins = op == "+"
+        joins, metered = op == "+", self.metered
+        self.computes = True
 
         def summed(scope: Scope) -> Any:
             a, b = left(scope), right(scope)
-            if joins and type(a) is type(b) and type(a) in (str, list):
+            if joins and type(a) is type(b) and type(a) in _JOINED:
+                if metered:
+                    charge_joined(scope, a, b)
+                if len(a) + len(b) > LONGEST:
+                    raise self.error(f"the result of + is too long: it may have {LONGEST:,} characters or items")
                 return a + b
-            return self.computed(op, a, b)
+            try:
+                return compute(op, a, b)
+            except Refused as refused:
+                raise self.error(str(refused)) from None
 
         return summed
 
-    def computed(self, op: str, a: Any, b: Any) -> int | float:
-        kind = _number_kind(a)
-        if kind is None or kind != _number_kind(b):
-            mend = "a whole number and a fraction: write double(...)" if {type(a), type(b)} == _NUMBERS else ""
-            raise self.error(f"cannot compute {kind_of(a)} {op} {kind_of(b)}{mend and f' ({mend})'}")
-        if kind == "double":
-            try:
-                return float(_SUMS[op](float(a), float(b)))
-            except OverflowError:
-                raise self.error(f"the numbers of {op} are too large") from None
-        result: int = _SUMS[op](a, b)
-        low, end = (_INT_MIN, _INT_END) if kind == "int" else (0, _UINT_END)
-        if low <= result < end:
-            return result
-        raise self.error(f"the result of {op} does not fit in 64 bits")
-
     def negative(self, operand: Node) -> Closure:
         part, label = self.compile(operand), self.text(operand)
+        self.computes = True
 
-        def negated(scope: Scope) -> int | float:
-            value = part(scope)
-            kind = _number_kind(value)
-            if kind == "double" or (kind == "int" and value != _INT_MIN):
-                return -value  # type: ignore[no-any-return]  # a number
-            raise self.error(f"cannot take -{label}: it is {kind_of(value)}" + (" too large" if kind else ""))
+        def negated(scope: Scope) -> Any:
+            try:
+                return negative(part(scope))
+            except Refused as refused:
+                raise self.error(f"cannot take -{label}: it is {refused}") from None
 
         return negated
 
     # --- logic ------------------------------------------------------------------------------------
 
     def mistyped(self, what: str, value: Any) -> ExpressionError:
-        return self.error(f"{what} must be true or false, not {kind_of(value)}")
+        return self.error(f"{what} must be true or false, not {words(value)}")
 
     def negation(self, operand: Node) -> Closure:
         part, label = self.compile(operand), self.text(operand)
@@ -391,6 +443,8 @@ class _Compiler:
             for part, label in parts:
                 try:
                     value = part(scope)
+                except ExpressionTooCostly:
+                    raise
                 except ExpressionError as error:
                     trouble = trouble or error
                     continue
@@ -420,3 +474,18 @@ class _Compiler:
             raise self.mistyped(label, value)
 
         return chosen
+
+
+def _meter(scope: Any) -> Meter:
+    meter: Meter = scope.meter
+    return meter
+
+
+def _is_among(value: Any, holder: list[Any], scope: Scope) -> bool:
+    meter = _meter(scope)
+    if type(value) is str:
+        # as Python compares texts: far faster than a step, and one by one only in their beginnings
+        meter.take((len(holder) >> 4) * (1 + (len(value) >> 6)) + 1)
+        return value in holder
+    meter.take(len(holder))
+    return any(equal_within(value, item, meter) for item in holder)

@@ -1,24 +1,20 @@
 """Expressions and templates: compile once when a route is loaded, evaluate for every event.
 
 Owns `Expression` and `Template` of `mesh.core.route`: CEL in `if:`, and JSON values whose strings
-may hold `${{ expression }}`. The simple shapes run as closures (`closures`), the rest in the CEL
-library (`library`). `mesh.routes.compiler` calls it; `decide` and `matching` evaluate what it made.
+may hold `${{ expression }}`. `mesh.routes.compiler` calls it; `decide` and `matching` evaluate what it made.
 It must not know what names a route has: `reads` tells its callers.
 
 A constant's value is shared, not copied: values are never changed in place.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-import orjson
-
-from mesh.core.json_values import kind_of
+from mesh.core.json_values import kind_of, text_of
 from mesh.core.route import ExpressionError, Scope
-from mesh.routes.expressions.closures import Closure, closure
-from mesh.routes.expressions.library import library_closure
+from mesh.routes.expressions.closures import closure
 from mesh.routes.expressions.paths import Read, path_text, reads
+from mesh.routes.expressions.reading import Closure
 from mesh.routes.expressions.syntax import parse
 from mesh.routes.expressions.tokens import ExpressionSyntaxError, tokenize
 
@@ -29,13 +25,12 @@ _ESCAPED: Final = "$${{"
 class CompiledExpression:
     """An `Expression`. Equal to any other of the same source."""
 
-    __slots__ = ("_run", "native", "paths", "reads", "source")
+    __slots__ = ("_run", "paths", "reads", "source")
 
-    def __init__(self, source: str, run: Closure, found: tuple[Read, ...], *, native: bool) -> None:
+    def __init__(self, source: str, run: Closure, found: tuple[Read, ...]) -> None:
         self.source = source
         self.reads = found  # where it reads what, with columns
         self.paths = frozenset(path_text(read.segments) for read in found)
-        self.native = native  # whether it runs as closures, without the library
         self._run = run
 
     def evaluate(self, scope: Scope) -> Any:
@@ -64,10 +59,7 @@ def compile_expression(source: str) -> CompiledExpression:
     """Compile CEL. Raises `ExpressionSyntaxError` with the column."""
     node = parse(source)
     found = tuple(reads(node))
-    run = closure(node, source)
-    if run is None:
-        return CompiledExpression(source, library_closure(source, found), found, native=False)
-    return CompiledExpression(source, run, found, native=True)
+    return CompiledExpression(source, closure(node, source), found)
 
 
 # --- templates ------------------------------------------------------------------------------------
@@ -191,7 +183,7 @@ class _Builder:
         if all(isinstance(part, str) for part in parts):
             return "".join(str(part) for part in parts)
         runs = [_constant(part) if isinstance(part, str) else part.evaluate for part in parts]
-        return _Dynamic(lambda scope: "".join([_text(run(scope)) for run in runs]))
+        return _Dynamic(lambda scope: "".join([text_of(run(scope)) for run in runs]))
 
     def parts(self, source: str, path: tuple[str | int, ...]) -> Iterator[str | CompiledExpression]:
         """Literal text and expressions in turn."""
@@ -246,13 +238,3 @@ def _closing(source: str, start: int) -> int:
     raise ExpressionSyntaxError(
         "${{ is not closed by }}", start - len(_OPEN) + 1, mend="write $${{ for the text itself"
     )
-
-
-def _text(value: Any) -> str:
-    """A value inside a string: strings as they are, everything else as its JSON."""
-    if type(value) is str:
-        return value
-    try:
-        return orjson.dumps(value).decode()
-    except TypeError:  # more than 64 bits, or half of a surrogate pair
-        return json.dumps(value, separators=(",", ":"))

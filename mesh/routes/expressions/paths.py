@@ -1,8 +1,8 @@
 """What an expression reads, and what to say where it is not there.
 
 Owns paths (`steps.classify.labels[0]`): finding them in a tree, writing them down, following them,
-and the message for one that is missing. It must not evaluate anything else. `closures`, `library`
-and `compiler` call it.
+and the message for one that is missing. It must not evaluate anything else. `closures` and
+`compiler` call it.
 """
 
 import re
@@ -11,7 +11,6 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from mesh.core.json_values import kind_of
 from mesh.routes.expressions.syntax import (
     MACROS,
     Binary,
@@ -29,6 +28,7 @@ from mesh.routes.expressions.syntax import (
     Not,
     Select,
 )
+from mesh.routes.expressions.values import KINDS, value_of_key, words
 
 Segments = tuple[str | int, ...]
 """A path: the variable, then names and places in lists."""
@@ -94,7 +94,7 @@ def reads(node: Node, bound: frozenset[str] = frozenset()) -> Iterator[Read]:
     """
     segments = segments_of(node)
     if segments is not None:
-        if segments[0] not in bound:
+        if segments[0] not in bound and not _is_kind(segments):
             yield Read(segments, node.start + 1)
         return
     match node:
@@ -111,6 +111,24 @@ def reads(node: Node, bound: frozenset[str] = frozenset()) -> Iterator[Read]:
                 yield from reads(part, bound)
 
 
+def _is_kind(segments: Segments) -> bool:
+    """Whether it is the name of a kind, as in `type(x) == int`."""
+    return len(segments) == 1 and segments[0] in KINDS
+
+
+def macros_of(node: Node) -> Iterator[Call]:
+    """The macros in the tree, outer ones first."""
+    if isinstance(node, Call) and node.target is not None and node.function in MACROS:
+        yield node
+    for part in _parts(node):
+        yield from macros_of(part)
+
+
+def nodes_of(node: Node) -> int:
+    """How many nodes the tree has; a path counts as one."""
+    return 1 if segments_of(node) else 1 + sum(map(nodes_of, _parts(node)))
+
+
 def _reads_of_has(target: Node, field: str, bound: frozenset[str]) -> Iterator[Read]:
     segments = segments_of(target)
     if segments is None:
@@ -121,7 +139,7 @@ def _reads_of_has(target: Node, field: str, bound: frozenset[str]) -> Iterator[R
 
 def _parts(node: Node) -> tuple[Node, ...]:
     match node:
-        case Select(target=target):
+        case Select(target=target) | Has(target=target):
             return (target,)
         case Index(target=target, index=index):
             return (target, index)
@@ -146,7 +164,7 @@ def _parts(node: Node) -> tuple[Node, ...]:
 def has_segment(holder: Any, segment: str | int) -> bool:
     """Whether there is such a field or place."""
     if isinstance(segment, str):
-        return type(holder) is dict and segment in holder
+        return isinstance(holder, dict) and segment in holder
     return type(holder) is list and 0 <= segment < len(holder)
 
 
@@ -171,10 +189,10 @@ def what_is_there(label: str, holder: Any) -> str:
     if type(holder) is list:
         return f"{label} is a list of {len(holder)}"
     if type(holder) is not dict:
-        return f"{label} is {kind_of(holder)}"
+        return f"{label} is {words(holder)}"
     if not holder:
         return f"{label} is empty"
-    names = sorted(str(name) for name in holder)
+    names = sorted(str(value_of_key(name)) for name in holder)
     shown = ", ".join(name if _bare(name) else _quoted(name) for name in names[:SHOWN_FIELDS])
     more = f" and {len(names) - SHOWN_FIELDS} more" if len(names) > SHOWN_FIELDS else ""
     return f"{label} has: {shown}{more}"

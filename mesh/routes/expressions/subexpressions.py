@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from mesh.core.route import ExpressionError, Scope
-from mesh.routes.expressions.closures import Closure, closure
-from mesh.routes.expressions.compiler import compile_expression
+from mesh.routes.expressions.closures import closure
 from mesh.routes.expressions.paths import Read, path_text, reads
+from mesh.routes.expressions.reading import Closure
 from mesh.routes.expressions.syntax import Conditional, Logic, Node, Not, parse
 from mesh.routes.expressions.tokens import tokenize
 
@@ -60,7 +60,7 @@ def part_reads(node: Node) -> list[Read]:
 @lru_cache(maxsize=4096)
 def part_closure(source: str, node: Node) -> Closure:
     """A part of `source` as a function of the scope. It raises `ExpressionError`."""
-    return closure(node, source) or compile_expression(text_of(source, node)).evaluate
+    return closure(node, source)
 
 
 def text_of(source: str, node: Node) -> str:

@@ -2,8 +2,8 @@
 
 Owns the parser and the tree. It takes CEL's grammar (cel-spec, doc/langdef.md) without message
 literals and optional fields, and knows which functions there are, so that a mistake is found when a
-route is loaded and not when an event comes. It must not evaluate anything: `closures` and `library`
-do. `compiler` is its only caller, besides the two.
+route is loaded and not when an event comes. It must not evaluate anything: `closures` does.
+`compiler` is its only caller, besides that.
 """
 
 from difflib import get_close_matches
@@ -15,7 +15,7 @@ from mesh.routes.expressions.tokens import Token, shown, tokenize, wrong
 
 # bounds the depth of a chain, and with it the interpreter's stack when it is evaluated
 MAX_TOKENS: Final = 800
-MAX_NESTING: Final = 40  # of brackets; the CEL library gives up at 96
+MAX_NESTING: Final = 40  # of brackets
 
 
 class _Node(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +24,7 @@ class _Node(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Constant(_Node, frozen=True, kw_only=True):
-    """A literal. `foreign`: bytes or uint, which JSON does not have and only the library knows."""
+    """A literal. `foreign`: bytes or uint, which JSON has not."""
 
     value: Any
     foreign: bool = False
@@ -95,7 +95,7 @@ Node = Constant | Name | Select | Index | Has | Call | ListOf | MapOf | Not | Ne
 
 MACROS: Final = {"all": (2,), "exists": (2,), "exists_one": (2,), "filter": (2,), "map": (2, 3)}
 FUNCTIONS: Final = frozenset(
-    {"has", "size", "int", "uint", "double", "string", "bytes", "timestamp", "duration", "type", "dyn"}
+    {"has", "size", "int", "uint", "double", "bool", "string", "bytes", "timestamp", "duration", "type", "dyn"}
 )
 METHODS: Final[dict[str, tuple[int, ...]]] = {
     **MACROS,
@@ -117,7 +117,7 @@ METHODS: Final[dict[str, tuple[int, ...]]] = {
             "getSeconds",
             "getMilliseconds",
         ),
-        (0,),
+        (0, 1),
     ),
 }
 RESERVED: Final = frozenset(
@@ -240,7 +240,7 @@ class _Parser:
             folded = first.text == "-" and self.next.kind in ("int", "float")
             node = self.member(negative=folded)
             signs -= folded  # the sign belongs to the number, or the least one could not be written
-        if signs % 2:  # pairs cancel, as in the library and in cel-go
+        if signs % 2:  # pairs cancel, as in cel-go
             node = (Not if first.text == "!" else Negate)(operand=node, start=start, end=node.end)
         return node
 

@@ -1,7 +1,7 @@
 """The words of expressions: CEL text to tokens, with columns for messages.
 
 Owns the lexer and `ExpressionSyntaxError`. `syntax` makes a tree of the tokens; templates use them
-to find where an expression ends, and `library` to replace a function's name.
+to find where an expression ends.
 """
 
 import re
@@ -134,27 +134,32 @@ def _string(source: str, found: re.Match[str]) -> Token:
             raise wrong(f"the string that opens here is not closed by {quote}", start)
         at += 2 if source[at] == "\\" and "r" not in prefix else 1
     raw = source[body:at]
-    text = raw if "r" in prefix else _unescape(raw, body)
-    return Token("bytes" if "b" in prefix else "string", source[start : at + len(quote)], start, at + len(quote), text)
+    binary = "b" in prefix
+    text = raw if "r" in prefix else _unescape(raw, body, binary=binary)
+    value = text.encode("utf-8", "surrogateescape") if binary else text
+    return Token("bytes" if binary else "string", source[start : at + len(quote)], start, at + len(quote), value)
 
 
-def _unescape(raw: str, start: int) -> str:
+def _unescape(raw: str, start: int, *, binary: bool) -> str:
     parts: list[str] = []
     at = 0
     while (slash := raw.find("\\", at)) >= 0:
         found = _ESCAPE.match(raw, slash)
         if found is None:
             raise wrong(f"unknown escape {raw[slash : slash + 2]}", start + slash, "write \\\\ for a backslash")
-        parts += raw[at:slash], _escaped(found, start + slash)
+        parts += raw[at:slash], _escaped(found, start + slash, binary=binary)
         at = found.end()
     parts.append(raw[at:])
     return "".join(parts)
 
 
-def _escaped(found: re.Match[str], start: int) -> str:
+def _escaped(found: re.Match[str], start: int, *, binary: bool) -> str:
     if found["plain"]:
         return _PLAIN[found["plain"]]
     code = int(found["o"], 8) if found["o"] else int(found["x"] or found["u"] or found["U"], 16)
+    if binary and code >= 0x80 and not (found["u"] or found["U"]):  # noqa: PLR2004 - the end of ASCII
+        # a byte, not the character of that number: as a surrogate until the text is encoded
+        return chr(0xDC00 + code)
     if 0xD800 <= code < 0xE000 or code > 0x10FFFF:  # noqa: PLR2004 - Unicode's surrogates and end
         raise wrong(f"{found.group()} is not a character", start)
     return chr(code)
