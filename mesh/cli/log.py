@@ -8,12 +8,12 @@ from hashlib import sha256
 from pathlib import Path
 
 import click
-import orjson
 from rich.text import Text
 
 from mesh.cli.exit_codes import FAILED
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import counted, printable
+from mesh.codec import exact_json
 from mesh.codec.log import decode_log_record
 from mesh.codec.state import canonical_workflow
 from mesh.core.replay import PartitionFold
@@ -83,10 +83,10 @@ async def _fold(session: Session) -> tuple[dict[str, str], int]:
 
 def _read_digests(path: Path) -> Mapping[str, str]:
     try:
-        document = orjson.loads(path.read_bytes())
+        document = exact_json.decode(path.read_bytes())
         digests = document.get("workflows", document)
         return {str(name): str(digest) for name, digest in digests.items()}
-    except (orjson.JSONDecodeError, AttributeError) as error:
+    except (exact_json.JsonRefused, AttributeError) as error:
         raise OperatorError(
             f'{path} holds no digests: {error}; it has the form {{"workflows": {{ID: DIGEST}}}}'
         ) from error

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-import orjson
 
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import counted, printable
+from mesh.codec import exact_json
 from mesh.codec.cloudevents import validate_event
 from mesh.codec.github import issue_event, read_payload
 from mesh.errors import MalformedRecord
@@ -27,11 +27,11 @@ def json_option(text: str, option: str) -> Any:
         except OSError as error:
             raise click.BadParameter(f"{text[1:]} can't be read: {error.strerror}", param_hint=option) from error
     try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise click.BadParameter(
-            f"not JSON: {error}; write '{{\"a\": 1}}', '\"text\"', or @FILE", param_hint=option
-        ) from error
+        return exact_json.decode(raw)
+    except exact_json.NotJson as error:
+        raise click.BadParameter(f"{error}; write '{{\"a\": 1}}', '\"text\"', or @FILE", param_hint=option) from error
+    except exact_json.JsonRefused as error:
+        raise click.BadParameter(str(error), param_hint=option) from error
 
 
 @click.command(short_help="Publish events.")
@@ -103,11 +103,11 @@ def _of_options(attributes: dict[str, str], data: str | None) -> dict[str, Any]:
 
 def _of_file(path: Path) -> list[dict[str, Any]]:
     try:
-        document = orjson.loads(path.read_bytes())
+        document = exact_json.decode(path.read_bytes())
     except OSError as error:
         raise click.BadParameter(f"{path} can't be read: {error.strerror}", param_hint="FILE") from error
-    except orjson.JSONDecodeError as error:
-        raise MalformedRecord(f"{path} is not JSON: {error}") from error
+    except exact_json.JsonRefused as error:
+        raise MalformedRecord(f"{path}: {error}") from error
     events = document if isinstance(document, list) else [document]
     return [_checked(event, str(path)) for event in events]
 
@@ -117,9 +117,9 @@ def _of_lines(stream: Iterable[bytes]) -> Iterator[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            yield _checked(orjson.loads(line), f"line {number}")
-        except orjson.JSONDecodeError as error:
-            raise MalformedRecord(f"line {number} is not JSON: {error}") from error
+            yield _checked(exact_json.decode(line), f"line {number}")
+        except exact_json.JsonRefused as error:
+            raise MalformedRecord(f"line {number}: {error}") from error
 
 
 def _checked(event: Any, where: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import click
-import orjson
 from rich.text import Text
 
 from mesh.cli.exit_codes import FAILED
@@ -14,6 +13,7 @@ from mesh.cli.options import timeout_option
 from mesh.cli.publish import json_option
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import one_line, printable, readable
+from mesh.codec import exact_json
 from mesh.codec.approvals import ApprovalRequest
 from mesh.codec.outcomes import Outcome
 from mesh.core.matching import Match, MatchProblem, RouteIndex
@@ -61,9 +61,11 @@ def run(
 
 def _is_json(text: str) -> bool:
     try:
-        orjson.loads(text)
-    except orjson.JSONDecodeError:
+        exact_json.decode(text)
+    except exact_json.NotJson:
         return False
+    except exact_json.JsonRefused:
+        return True  # it is JSON, and its own fault is told
     return True
 
 

@@ -13,12 +13,12 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import click
 import msgspec
-import orjson
 from rich.console import Console, RenderableType
 from rich.text import Text
 
 from mesh.adapters.system import SystemClock, SystemEntropy
 from mesh.cli.text.format import counted
+from mesh.codec import exact_json
 from mesh.core.topics import Topics
 from mesh.errors import NotFound
 from mesh.inspection.read_model import ReadModel, model_path
@@ -63,7 +63,7 @@ class Session:
     def emit(self, document: Any) -> None:
         """Print JSON: structs by their fields."""
         plain = msgspec.to_builtins(document)
-        click.echo(orjson.dumps(plain, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode())
+        click.echo(exact_json.encode(plain, indent=True).decode())
 
     def show(self, *parts: RenderableType) -> None:
         """Print for people."""

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from mesh.codec import exact_json
 from mesh.codec.bodies import read_body
 from mesh.codec.cloudevents import binary_headers
 from mesh.codec.places import place
@@ -110,7 +111,7 @@ def decode_request(record: Record) -> ApprovalRequest:
     try:
         request = _request_decoder.decode(record.value or b"")
         _ = request.deadline_at_ms  # so that a reader may take it for good
-    except (ValueError, RecursionError) as error:
+    except exact_json.DECODE_ERRORS as error:
         raise MalformedRecord(
             f"{place(record)}: not an approval request ({error}); only routers may write to this topic"
         ) from error
@@ -150,7 +151,7 @@ def decode_receipt(record: Record) -> Receipt:
     """Raises `MalformedRecord`."""
     try:
         return _receipt_decoder.decode(record.value or b"")
-    except (ValueError, RecursionError) as error:
+    except exact_json.DECODE_ERRORS as error:
         raise MalformedRecord(
             f"{place(record)}: not a receipt ({error}); only routers may write to this topic"
         ) from error

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from mesh.codec import exact_json
 from mesh.core.state import AgentCard
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
@@ -22,7 +23,6 @@ CARD_TYPE: Final = "mesh.agent-card"
 REGISTRATION_TYPE: Final = "mesh.agent-registration"
 
 _encoder: Final = msgspec.json.Encoder()
-_decoder: Final = msgspec.json.Decoder(AgentCard)
 
 
 def encode_card(card: AgentCard, *, topics: Topics) -> OutRecord:
@@ -54,8 +54,8 @@ def decode_card(record: Record) -> AgentCard:
             )
         return AgentCard(name=name, instance=instance, version="", topic="", stopped=True, registration=not slash)
     try:
-        return _decoder.decode(record.value)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return msgspec.convert(exact_json.decode(record.value), AgentCard)
+    except exact_json.DECODE_ERRORS as error:
         raise MalformedRecord(
             f"the record {place} is not an agent card: {error} (topics/schemas/agent-card.json has the form)"
         ) from error

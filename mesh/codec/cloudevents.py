@@ -29,6 +29,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from mesh.codec import exact_json
 from mesh.codec.places import place
 from mesh.codec.times import is_rfc3339
 from mesh.errors import MalformedRecord
@@ -84,6 +85,10 @@ def is_cloud_event(record: Record) -> bool:
 
 class _Refused(MalformedRecord):
     """The problem, without the record's place."""
+
+
+class _Inexact(_Refused):
+    """It is JSON, but something of it would be lost."""
 
 
 def _from_record(record: Record) -> dict[str, Any]:
@@ -192,7 +197,9 @@ def _structured_by_value(value: bytes | None) -> dict[str, Any] | None:
     if not value or b'"specversion"' not in value:
         return None
     try:
-        document = decode_json(value, "")
+        document = decode_json(value, "the event")
+    except _Inexact:
+        raise
     except _Refused:
         return None
     return document if isinstance(document, dict) and "specversion" in document else None
@@ -221,7 +228,9 @@ def _add_data(event: dict[str, Any], value: bytes | None, content_type: str | No
         return
     if content_type is None:
         try:
-            event["data"] = decode_json(value, "")
+            event["data"] = decode_json(value, "the data")
+        except _Inexact:
+            raise
         except _Refused:
             pass
         else:
@@ -238,13 +247,16 @@ def _add_data(event: dict[str, Any], value: bytes | None, content_type: str | No
 def decode_json(value: bytes, what: str) -> Any:
     """JSON from outside.
 
-    Raises `MalformedRecord` if it is none, or nests deeper than `MAX_JSON_DEPTH`; `what` begins the
-    message.
+    Raises `MalformedRecord` if it is none, holds a number or a key that would be lost (`exact_json`),
+    or nests deeper than `MAX_JSON_DEPTH`; `what` begins the message.
     """
     try:
-        document = orjson.loads(value)
-    except orjson.JSONDecodeError as error:
-        raise _Refused(f"{what} is not JSON ({error}); send valid JSON, or name its real content-type") from error
+        document = exact_json.decode(value)
+    except exact_json.NotJson as error:
+        reason = str(error).removeprefix("not JSON: ")
+        raise _Refused(f"{what} is not JSON ({reason}); send valid JSON, or name its real content-type") from error
+    except exact_json.JsonRefused as error:
+        raise _Inexact(f"{what} can't be taken as it is: {error}") from error
     if value.count(b"[") + value.count(b"{") > MAX_JSON_DEPTH and _depth(document) > MAX_JSON_DEPTH:
         raise _Refused(f"{what} is nested deeper than {MAX_JSON_DEPTH} levels; flatten it, or send it as text")
     return document
@@ -374,6 +386,10 @@ def _content(event: Mapping[str, Any]) -> tuple[str | None, bytes | None]:
     data = event["data"]
     if content_type is not None and not _is_json(content_type) and isinstance(data, str):
         return content_type, data.encode()
+    try:
+        exact_json.check_value(data)
+    except exact_json.JsonRefused as error:
+        raise MalformedRecord(f"event {event['id']!r}: `data` can't be sent as it is: {error}") from error
     return content_type or "application/json", orjson.dumps(data)
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 import orjson
 
+from mesh.codec import exact_json
 from mesh.codec.cloudevents import binary_headers, decode_json
 from mesh.codec.places import place
 from mesh.codec.times import rfc3339
@@ -43,9 +44,6 @@ class ActivationBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     by: str
     beginning: bool = False
     reason: str = ""
-
-
-_decode_body = msgspec.json.Decoder(ActivationBody).decode
 
 
 def encode_definition(route: Route, topics: Topics) -> OutRecord:
@@ -107,8 +105,8 @@ def decode_activation(record: Record) -> Activation | None:
     if record.value is None or record.key is None or not record.key.startswith(_ACTIVATION):
         return None
     try:
-        body = _decode_body(record.value)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        body = msgspec.convert(exact_json.decode(record.value), ActivationBody)
+    except exact_json.DECODE_ERRORS as error:
         raise MalformedRecord(
             f"the route activation {place(record)} does not hold: {error} (topics/schemas/activation.json has the form)"
         ) from error

@@ -15,8 +15,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-import orjson
-
+from mesh.codec import exact_json
 from mesh.errors import MalformedRecord
 
 _ACTION = re.compile(r"[a-z][a-z_]*\Z")
@@ -40,10 +39,10 @@ _KINDS = {
 def read_payload(raw: bytes) -> dict[str, Any]:
     """The payload that `raw` holds. Raises `MalformedRecord` if it is not one JSON object."""
     try:
-        payload = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
+        payload = exact_json.decode(raw)
+    except exact_json.JsonRefused as error:
         raise MalformedRecord(
-            f"the GitHub payload is not JSON: {error}; save the webhook's request body as it came"
+            f"the GitHub payload can't be taken: {error}; save the webhook's request body as it came"
         ) from error
     if not isinstance(payload, dict):
         raise MalformedRecord(f"the GitHub payload is {_name(payload)}, not an object; save the webhook's request body")

@@ -8,6 +8,7 @@ from typing import Final, assert_never
 
 import msgspec
 
+from mesh.codec import exact_json
 from mesh.codec.cloudevents import JSON_CONTENT
 from mesh.codec.places import place
 from mesh.core import inputs as inp
@@ -112,7 +113,7 @@ def decode_inbox(record: Record) -> inp.InboxInput:
         raise MalformedRecord(f"{place(record)}: an inbox record without a value; only routers may write to this topic")
     try:
         return _decoder.decode(record.value)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except exact_json.DECODE_ERRORS as error:
         raise MalformedRecord(
             f"{place(record)}: not an inbox record of this version ({error}); only routers may write to this topic"
         ) from error

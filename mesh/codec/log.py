@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from mesh.codec import exact_json
 from mesh.codec.cloudevents import JSON_CONTENT
 from mesh.codec.places import place
 from mesh.core.events import Decision, LogRecord, OwnerChanged
@@ -76,7 +77,7 @@ def decode_log_record(record: Record) -> LogRecord:
         raise UnknownFormat(_message(record, _why_empty(record)))
     try:
         return _decoder.decode(record.value)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except exact_json.DECODE_ERRORS as error:
         raise UnknownFormat(_message(record, str(error))) from error
 
 

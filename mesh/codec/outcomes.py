@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from mesh.codec import exact_json
 from mesh.codec.cloudevents import binary_headers
 from mesh.codec.places import place
 from mesh.codec.times import rfc3339
@@ -66,7 +67,7 @@ def decode_outcome(record: Record) -> Outcome:
     """Raises `MalformedRecord`."""
     try:
         return _decoder.decode(record.value or b"")
-    except (ValueError, RecursionError) as error:
+    except exact_json.DECODE_ERRORS as error:
         raise MalformedRecord(
             f"{place(record)}: not an outcome ({error}); only routers may write to this topic"
         ) from error

@@ -15,6 +15,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from mesh.codec import exact_json
 from mesh.core.effects import SendTask
 from mesh.core.ids import attempt_id
 from mesh.core.inputs import HandOver, ResultReceived, SignReceived, TaskError
@@ -126,7 +127,6 @@ class _ResultOut(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
 _encoder: Final = msgspec.json.Encoder()
 _task_decoder: Final = msgspec.json.Decoder(Task)
-_result_decoder: Final = msgspec.json.Decoder(ResultReceived)
 _sign_decoder: Final = msgspec.json.Decoder(SignReceived)
 _NO_PERIODS: Final = Periods()
 
@@ -178,7 +178,7 @@ def decode_task(record: Record) -> Task:
         )
     try:
         return _task_decoder.decode(record.value)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except exact_json.DECODE_ERRORS as error:
         raise MalformedRecord(
             f"the record {_place(record)} is not a task: {error} (topics/schemas/task.json has the form)"
         ) from error
@@ -291,7 +291,7 @@ def _sign(record: Record) -> SignReceived | None:
     """The sign of life that this is, if it is one. Raises `MalformedRecord`."""
     try:
         sign = _sign_decoder.decode(record.value or b"")
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except exact_json.DECODE_ERRORS:
         return None
     _check_ids(record, sign)
     return sign
@@ -302,8 +302,8 @@ def decode_result(record: Record) -> ResultReceived:
     if record.value is None:
         raise MalformedRecord(f"the result record {_place(record)} has no value")
     try:
-        result = _result_decoder.decode(record.value)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        result = msgspec.convert(exact_json.decode(record.value), ResultReceived)
+    except exact_json.DECODE_ERRORS as error:
         raise MalformedRecord(_no_result(record, str(error))) from error
     if result.error is None and result.status == "failed":
         raise MalformedRecord(_no_result(record, "`status` is failed and `error` is not there"))

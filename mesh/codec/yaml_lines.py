@@ -14,6 +14,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from mesh.codec.exact_json import is_exact
+
 DocumentPath = tuple[str | int, ...]
 
 # aliases count as often as they are used, so that a small file can't become a huge value
@@ -79,7 +81,11 @@ class YamlDocument:
             return self._mapping(node, path, within)
         if isinstance(node, SequenceNode):
             return [self._value(item, (*path, place), within) for place, item in enumerate(node.value)]
-        return _scalar(node)
+        found = _scalar(node)
+        if isinstance(found, _Unkept):
+            self._fault(node, found.message)
+            return None
+        return found
 
     def _mapping(self, node: MappingNode, path: DocumentPath, within: frozenset[int]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -107,6 +113,13 @@ def _scalar(node: Node) -> Any:
     return _resolved(text) if plain else text
 
 
+class _Unkept:
+    """A number that would become another (`exact_json`)."""
+
+    def __init__(self, why: str) -> None:
+        self.message = f"{why} (write it as a string)"
+
+
 def _resolved(text: str) -> Any:
     if text in _NULL:
         return None
@@ -115,11 +128,12 @@ def _resolved(text: str) -> Any:
     if len(text) > MAX_DIGITS:
         return text
     if _INT.fullmatch(text):
-        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+        found = int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+        return found if is_exact(str(found)) else _Unkept("the number does not fit 64 bits")
     if _ENDLESS.fullmatch(text):
-        return float(text.replace(".", ""))
+        return _Unkept(f"{float(text.replace('.', ''))} is no JSON number")
     if _FLOAT.fullmatch(text):
-        return float(text)
+        return float(text) if is_exact(text.lstrip("+")) else _Unkept(f"the number {text} can't be kept exactly")
     return text
 
 

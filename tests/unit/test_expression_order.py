@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,7 +64,7 @@ def test_processes_with_other_hash_seeds_give_the_same() -> None:
     for seed in ("0", "1", "4711"):
         ran = subprocess.run(
             [sys.executable, __file__],
-            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.getcwd()},
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(Path.cwd())},
             capture_output=True,
             check=True,
             text=True,

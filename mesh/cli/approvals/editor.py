@@ -10,10 +10,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-import orjson
 from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import LiteralScalarString
 
+from mesh.codec import exact_json
 from mesh.codec.yaml_lines import read_yaml
 
 WIDTH: Final = 1_000_000  # columns: a long line stays one, since its breaks would be the author's
@@ -38,7 +38,7 @@ def to_editor(payload: Any) -> str:
             return text
     except ValueError:
         pass
-    text = orjson.dumps(payload, option=orjson.OPT_INDENT_2).decode() + "\n"
+    text = exact_json.encode(payload, indent=True).decode() + "\n"
     return _NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-import orjson
 from rich.padding import Padding
 from rich.text import Text
 
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import one_line, printable, readable
+from mesh.codec import exact_json
 from mesh.codec.cloudevents import validate_event
 from mesh.codec.github import issue_event, read_payload
 from mesh.codec.route_file import load_routes
@@ -102,9 +102,9 @@ def _event(source: str, *, github: bool, delivery: str | None) -> dict[str, Any]
     if github:
         return issue_event(read_payload(raw), delivery=delivery, raw=raw)
     try:
-        document = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise MalformedRecord(f"{source} is not JSON: {error}") from error
+        document = exact_json.decode(raw)
+    except exact_json.JsonRefused as error:
+        raise MalformedRecord(f"{source}: {error}") from error
     if not isinstance(document, dict):
         raise MalformedRecord(f"{source}: a CloudEvent is a JSON object with id, source, type and data")
     if "repository" in document and "type" not in document:
@@ -244,6 +244,6 @@ def _style(value: Any) -> str:
 
 def _json(value: Any) -> str:
     try:
-        return one_line(orjson.dumps(value).decode(), SHOWN)
+        return one_line(exact_json.encode(value).decode(), SHOWN)
     except TypeError:
         return one_line(str(value), SHOWN)

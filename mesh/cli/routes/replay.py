@@ -7,13 +7,13 @@ from typing import Any, Final
 
 import click
 import msgspec
-import orjson
 from rich.table import Table
 from rich.text import Text
 
 from mesh.cli.exit_codes import FAILED
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import counted, one_line, printable
+from mesh.codec import exact_json
 from mesh.codec.approvers_file import load_approvers
 from mesh.codec.route_file import load_routes
 from mesh.codec.times import parse_rfc3339
@@ -179,4 +179,4 @@ def _change(change: Change) -> str:
 
 
 def _value(value: Any) -> str:
-    return one_line(value if isinstance(value, str) else orjson.dumps(msgspec.to_builtins(value)).decode(), SHOWN)
+    return one_line(value if isinstance(value, str) else exact_json.encode(msgspec.to_builtins(value)).decode(), SHOWN)

@@ -10,7 +10,6 @@ from typing import Any, Final, NamedTuple
 
 import click
 import msgspec
-import orjson
 from rich.table import Table
 from rich.text import Text
 
@@ -18,6 +17,7 @@ from mesh.cli.choice import DIGITS, among_digests, pick
 from mesh.cli.exit_codes import FAILED
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import ago, duration, one_line, printable, rfc3339_or_none
+from mesh.codec import exact_json
 from mesh.codec.route_file import SUFFIXES, load_routes
 from mesh.codec.times import rfc3339
 from mesh.core.activation import FROM_THE_BEGINNING, RouteChange
@@ -305,4 +305,4 @@ def change_line(change: Change) -> Text:
 
 
 def _value(value: Any) -> str:
-    return one_line(value if isinstance(value, str) else orjson.dumps(value).decode(), 200)
+    return one_line(value if isinstance(value, str) else exact_json.encode(value).decode(), 200)

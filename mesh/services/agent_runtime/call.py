@@ -14,6 +14,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from mesh.agent.context import Context
 from mesh.agent.definition import Agent
 from mesh.agent.handover import HandOver
+from mesh.codec import exact_json
 from mesh.codec.tasks import Task
 from mesh.core import inputs
 from mesh.core.inputs import TaskError
@@ -38,6 +39,7 @@ class AgentCall:
         self._validate_input = agent.input_adapter.validate_json
         self._validate_output = agent.output_adapter.validate_python
         self._dump = agent.output_adapter.dump_json
+        self._plain = agent.output_adapter.dump_python
         self._threads = threads
         self._tracer = tracer
         self._call: Callable[..., Awaitable[Any]] = self._handler if agent.is_async else self._in_thread
@@ -67,7 +69,7 @@ class AgentCall:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the handler is somebody else's code: its failures are results
             return TaskError(kind=_cut(type(error).__name__, _MAX_KIND_CHARS), message=_message(error), retryable=True)
         try:
-            return self._dump(self._validate_output(output), by_alias=True, warnings="error")
+            return self._exact(self._validate_output(output))
         except Exception as error:  # noqa: BLE001 - as above, of the output
             return TaskError(kind="output_invalid", message=self._shape("output", error), retryable=False)
 
@@ -110,16 +112,25 @@ class AgentCall:
     def _handed_over(self, passed_on: HandOver) -> inputs.HandOver | TaskError:
         try:
             value = to_jsonable_python(passed_on.input, by_alias=True)
+            exact_json.check_value(value)
         except Exception as error:  # noqa: BLE001 - as of an output
             what = f"input for {passed_on.to}"
             return TaskError(kind="output_invalid", message=self._shape(what, error), retryable=False)
         return inputs.HandOver(to=str(passed_on.to), input=value)
 
+    def _exact(self, output: Any) -> bytes:
+        """The output's JSON. Raises where a part of it would be another value to whoever reads it."""
+        made = self._dump(output, by_alias=True, warnings="error")
+        exact_json.check(made)
+        if b"null" in made:  # which is what NaN is written as
+            exact_json.check_value(self._plain(output, by_alias=True))
+        return made
+
     def _shape(self, what: str, error: Exception) -> str:
         match error:
             case ValidationError():
                 trouble = _fields(error)
-            case PydanticSerializationError():
+            case PydanticSerializationError() | exact_json.JsonRefused():
                 trouble = str(error)
             case _:
                 trouble = f"{type(error).__name__}: {error}"

@@ -1,0 +1,213 @@
+"""JSON from outside, exact or refused: no number becomes another on its way in.
+
+Owns the rule (docs/events.md, "Numbers"), and the decoding of all JSON that the mesh did not write
+itself:
+
+- a whole number has 64 bits, from -2**63 to 2**64-1;
+- a decimal is a double's, written with any number of digits: `0.1`, `0.30000000000000004` and
+  `0.1000000000000000055` are, `9007199254740993.0` and `1e400` are not;
+- an object has each key once.
+
+The C decoders round, or keep the last of two keys, without a word. But what they made is written
+again in no time, and where that gives the same bytes nothing was lost; most senders write JSON just
+so. Other bytes are looked over for what may be such a number, and how many quotes they hold tells
+whether a key was lost. Only where that finds something is the text read once more, slowly, for the
+path. JSON that the mesh did write (inbox, log, checkpoints) held when it came in.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from decimal import Context, Decimal
+from typing import Any, Final
+
+import msgspec
+import orjson
+
+DECODE_ERRORS: Final = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
+"""All that a decoder of records raises, whatever the bytes are."""
+
+_INT_MIN: Final = -(2**63)
+_UINT_END: Final = 2**64
+_LONGEST: Final = 1_100  # a double's exact digits are 767 at the most
+_SHOWN: Final = 50
+_SURELY_EXACT: Final = 15  # digits that a double always holds
+_SHAPES: Final = bytes.maketrans(b"123456789.E", b"0000000000e")
+_MANY_DIGITS: Final = b"0" * (_SURELY_EXACT + 1)
+_EXPONENT: Final = b"0e"
+_LARGE_EXPONENTS: Final = (b"0e000", b"0e+000", b"0e-000")
+"""Shapes of bytes that may be a number which is not exact. Searching for them takes a tenth of the
+time of a regular expression."""
+
+_NUMBER: Final = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_QUOTE: Final = b'"'
+_BACKSLASH: Final = b"\\"
+_ESCAPED_QUOTE: Final = b"\\u0022"
+
+
+class JsonRefused(ValueError):
+    """JSON that can't be taken; the message says what and where."""
+
+
+class NotJson(JsonRefused):
+    """It is no JSON at all."""
+
+
+def decode(raw: bytes | str) -> Any:
+    """The value. Raises `JsonRefused`, and `NotJson` of its kind."""
+    data = raw.encode("utf-8", "surrogatepass") if isinstance(raw, str) else raw
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        _check_suspects(data)  # 1e400 is an error there, and deserves its own message
+        raise NotJson(f"not JSON: {error}") from error
+    try:
+        again = orjson.dumps(value)
+    except orjson.JSONEncodeError as error:  # there are levels that are read, and not written
+        raise JsonRefused("it is nested too deep") from error
+    if again != data:  # else all of it is in the value
+        _check_suspects(data)
+        if data.count(_QUOTE) != again.count(_QUOTE) or (_BACKSLASH in data and _ESCAPED_QUOTE in data):
+            _check_whole(data)
+    return value
+
+
+def check(raw: bytes) -> None:
+    """The same rule, for bytes that another decoder turns into a record. Raises `JsonRefused`."""
+    decode(raw)
+
+
+def is_exact(text: str) -> bool:
+    """Whether a number, as it is written, is one of 64 bits or a double's."""
+    if text.lstrip("-").isdigit():
+        return len(text) <= _SHOWN and _INT_MIN <= int(text) < _UINT_END
+    if len(text) > _LONGEST:
+        return False
+    found = float(text)
+    return repr(found) == text or _is_doubles(found, Decimal(text))
+
+
+def _is_doubles(found: float, written: Decimal) -> bool:
+    """Whether a double, written with as many digits, is this number."""
+    if found in (float("inf"), float("-inf")):
+        return False
+    if not written:
+        return True
+    digits = "".join(map(str, written.as_tuple().digits)).strip("0")
+    return Context(prec=len(digits)).plus(Decimal(found)) == written
+
+
+def _check_suspects(data: bytes) -> None:
+    shapes = data.translate(_SHAPES)
+    if _MANY_DIGITS not in shapes and (
+        _EXPONENT not in shapes or not any(exponent in shapes for exponent in _LARGE_EXPONENTS)
+    ):
+        return
+    for found in _NUMBER.finditer(data):
+        text = found.group()
+        if (len(text) > _SURELY_EXACT or b"e" in text or b"E" in text) and not is_exact(text.decode()):
+            _check_whole(data)  # it may stand in a string
+            return
+
+
+class _Fault:
+    def __init__(self, message: str) -> None:
+        self.message = message
+
+
+def _check_whole(data: bytes) -> None:
+    """Read it slowly, and raise `JsonRefused` with the path of the first that does not hold."""
+    try:
+        document = json.loads(
+            data, parse_int=_whole_number, parse_float=_decimal, object_pairs_hook=_object, parse_constant=_Fault
+        )
+    except RecursionError:
+        raise JsonRefused("it is nested too deep") from None
+    except ValueError as error:
+        raise NotJson(f"not JSON: {error}") from error
+    for path, message in _faults(document):
+        raise JsonRefused(f"{path or 'the value'}: {message}")
+
+
+def _whole_number(text: str) -> Any:
+    if is_exact(text):
+        return 0
+    return _Fault(f"the number {_cut(text)} does not fit 64 bits (send it as a string)")
+
+
+def _decimal(text: str) -> Any:
+    if is_exact(text):
+        return 0.0
+    return _Fault(f"the number {_cut(text)} can't be kept exactly: no double has this value (send it as a string)")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Any:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            return _Fault(f"the key {key[:_SHOWN]!r} stands twice in one object (keep one)")
+        found[key] = value
+    return found
+
+
+# --- values ---------------------------------------------------------------------------------------
+
+
+def check_value(value: Any) -> None:
+    """The same rule for a value that is no text yet. Raises `JsonRefused`."""
+    for path, message in _faults(value):
+        raise JsonRefused(f"{path or 'the value'}: {message}")
+
+
+def _faults(document: Any) -> Iterator[tuple[str, str]]:
+    """What does not hold, with its path, in the document's order."""
+    waiting: list[tuple[str, Any]] = [("", document)]
+    while waiting:
+        path, value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [(_below(path, str(key)), item) for key, item in reversed(value.items())]
+        elif isinstance(value, list | tuple):
+            waiting += [(f"{path}[{place}]", item) for place, item in reversed(list(enumerate(value)))]
+        elif (message := _fault_of(value)) is not None:
+            yield path, message
+
+
+def _below(path: str, key: str) -> str:
+    if not key.isidentifier():
+        return f"{path}[{key[:_SHOWN]!r}]"
+    return f"{path}.{key[:_SHOWN]}" if path else key[:_SHOWN]
+
+
+def _fault_of(value: Any) -> str | None:
+    match value:
+        case _Fault():
+            return value.message
+        case bool():
+            return None
+        case int() if not _INT_MIN <= value < _UINT_END:
+            return f"the number {_digits(value)} does not fit 64 bits (send it as a string)"
+        case float() if value != value or value in (float("inf"), float("-inf")):  # noqa: PLR0124 - NaN
+            return f"{value} is no number that JSON has"
+        case str() if any("\ud800" <= char <= "\udfff" for char in value):
+            return "the text holds half of a surrogate pair"
+        case _:
+            return None
+
+
+def _digits(value: int) -> str:
+    bits = value.bit_length()
+    return str(value) if bits < 500 else f"of {bits} bits"  # noqa: PLR2004 - Python refuses to write very long ones
+
+
+def encode(value: Any, *, indent: bool = False) -> bytes:
+    """JSON to show, whatever the value holds: an old log may have what is refused today."""
+    options = orjson.OPT_NON_STR_KEYS | (orjson.OPT_INDENT_2 if indent else 0)
+    try:
+        return orjson.dumps(value, option=options)
+    except TypeError:
+        separators = None if indent else (",", ":")
+        return json.dumps(value, indent=2 if indent else None, separators=separators).encode()

@@ -1,0 +1,259 @@
+"""JSON from outside: exact or refused, wherever it comes in."""
+
+import json
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mesh import agent
+from mesh.codec import exact_json
+from mesh.codec.approvals import decode_receipt, decode_request, decode_response
+from mesh.codec.cards import decode_card
+from mesh.codec.cloudevents import from_record, to_record
+from mesh.codec.commands import decode_command
+from mesh.codec.definitions import decode_activation, decode_definition
+from mesh.codec.exact_json import JsonRefused, NotJson
+from mesh.codec.github import read_payload
+from mesh.codec.inbox import decode_inbox
+from mesh.codec.log import decode_log_record
+from mesh.codec.outcomes import decode_outcome
+from mesh.codec.tasks import decode_reply, decode_result, decode_task
+from mesh.codec.yaml_lines import read_yaml_text
+from mesh.core.inputs import TaskError
+from mesh.errors import MalformedRecord, MeshError, UnknownFormat
+from mesh.ports import Record
+from mesh.services.agent_runtime.call import AgentCall
+from mesh.services.agent_runtime.threads import DaemonThreads
+
+KEPT = (
+    "0", "-0", "1", "-9223372036854775808", "18446744073709551615", "0.1", "-0.0", "0.0", "1.50", "1e3", "1E+2",
+    "0.30000000000000004", "0.1000000000000000055511151231257827021181583404541015625", "0.10000000000000001",
+    "123456789.12345678", "1e22", "1e-7", "5e-324", "1.7976931348623157e308", "9007199254740992.0", "0e400",
+    "100000000000000000000.0",
+)  # fmt: skip
+LOST = (
+    "18446744073709551616", "-9223372036854775809", "1" * 400, "9007199254740993.0", "9999999999999999.9", "1e400",
+    "-1e400", "1e-400", "1.4e-323", "0.1000000000000000055511151231257828", "123456789012345678901.5",
+    "0." + "1" * 1200,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", KEPT)
+def test_what_a_double_or_64_bits_hold_is_kept(text: str) -> None:
+    value = exact_json.decode(text)
+    assert value == json.loads(text)
+    assert type(value) is type(json.loads(text))
+    assert exact_json.decode('{"a": [1, {"b": ' + text + "}]}")["a"][1]["b"] == value
+
+
+@pytest.mark.parametrize("text", LOST)
+def test_what_would_become_another_number_is_refused_by_its_path(text: str) -> None:
+    with pytest.raises(JsonRefused, match=r'^a\[1\]\["?.b c.*\]: the number .*send it as a string') as caught:
+        exact_json.decode(('{"a": [1, {"b c": ' + text + "}]}").encode())
+    assert not isinstance(caught.value, NotJson)
+    with pytest.raises(JsonRefused, match=r"^the value: the number"):
+        exact_json.decode(text)
+
+
+@pytest.mark.parametrize("text", LOST)
+def test_digits_in_a_text_are_no_number(text: str) -> None:
+    assert exact_json.decode(f'{{"a": "[{text}, {text}]"}}') == {"a": f"[{text}, {text}]"}
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a":1,"a":2}', '{"b":[{"a":1,"a":{}}]}', r'{"a":"\u0022\u0022","\u0061":1}', '{"a":"\\"","a":"\\""}']
+)
+def test_an_object_has_each_key_once(text: str) -> None:
+    with pytest.raises(JsonRefused, match="the key 'a' stands twice in one object"):
+        exact_json.decode(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "NaN", "[Infinity]", "-Infinity", '"\\ud800"', "01", "[1e400", "1 2", b"\xff"]
+)
+def test_what_is_no_json_is_said_to_be_none(text: Any) -> None:
+    with pytest.raises(NotJson, match="^not JSON: "):
+        exact_json.decode(text)
+
+
+@pytest.mark.parametrize("depth", [300, 2_000, 200_000])
+def test_deep_nesting_is_refused(depth: int) -> None:
+    with pytest.raises(JsonRefused):
+        exact_json.decode("[" * depth + "18446744073709551616" + "]" * depth)
+    with pytest.raises(JsonRefused):
+        exact_json.decode("[" * depth + "]" * depth)
+
+
+def test_a_quote_that_is_escaped_by_its_number_is_no_lost_key() -> None:
+    assert exact_json.decode(r'{"a": "\u0022", "b": "\\u0022"}') == {"a": '"', "b": r"\u0022"}
+
+
+values = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-(2**63), 2**64 - 1),
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.text(),
+    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(), inner, max_size=4)),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(values, st.booleans())
+def test_whatever_json_has_comes_through_as_it_is(value: Any, ascii_alone: bool) -> None:
+    assert exact_json.decode(orjson.dumps(value)) == value
+    assert exact_json.decode(json.dumps(value, ensure_ascii=ascii_alone).encode()) == value
+    exact_json.check_value(value)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.decimals(allow_nan=False, allow_infinity=False, places=None))
+def test_a_decimal_is_its_double_or_refused(number: Any) -> None:
+    text = f"{number:f}" if "." in f"{number:f}" else f"{number:f}.0"
+    try:
+        found = exact_json.decode(text)
+    except JsonRefused:
+        assert float(text) != number
+    else:
+        assert found == float(text)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"a": [2**64]}, r"a\[0\]: the number 18446744073709551616 does not fit 64 bits"),
+        ({"a": {"b-c": float("nan")}}, r"a\['b-c'\]: nan is no number that JSON has"),
+        ([float("-inf")], r"\[0\]: -inf is no number"),
+        ("\ud800", "the value: the text holds half of a surrogate pair"),
+        (2**5000, "the value: the number of 5001 bits does not fit"),
+    ],
+)
+def test_values_are_held_to_the_same_rule(value: Any, message: str) -> None:
+    with pytest.raises(JsonRefused, match=message):
+        exact_json.check_value(value)
+
+
+@pytest.mark.parametrize("indent", [True, False])
+def test_whatever_an_old_log_holds_can_be_shown(indent: bool) -> None:
+    value = {"big": 2**70, "half": "\ud800", "deep": [[1]]}
+    assert json.loads(exact_json.encode(value, indent=indent)) == value
+    assert json.loads(exact_json.encode({1: [2]}, indent=indent)) == {"1": [2]}
+
+
+# --- every entrance -------------------------------------------------------------------------------
+
+BIG = b"18446744073709551616"
+
+
+def record(value: bytes | None, *, key: bytes | None = None, **headers: str) -> Record:
+    return Record(
+        topic="t",
+        partition=0,
+        offset=7,
+        timestamp_ms=1,
+        key=key,
+        value=value,
+        headers=tuple((name.replace("__", "-"), text.encode()) for name, text in headers.items()),
+    )
+
+
+def binary(value: bytes, **more: str) -> Record:
+    return record(value, ce_specversion="1.0", ce_id="1", ce_source="/s", ce_type="t", **more)
+
+
+STRUCTURED = b'{"specversion":"1.0","id":"1","source":"/s","type":"t","data":{"wei":%b}}' % BIG
+RESULT = b'{"task_id":"r:k/00000000/s","attempt":1,"workflow_id":"r:k","status":"succeeded","output":{"wei":%b}}' % BIG
+ANSWER = b'{"approval_id":"r:k/00000000/s","decision":"approve","by":"ana","payload":{"wei":%b}}' % BIG
+ENTRANCES: list[tuple[Any, Record]] = [
+    (from_record, binary(b'{"wei":%b}' % BIG, content__type="application/json")),
+    (from_record, binary(b'{"wei":%b}' % BIG)),
+    (from_record, record(STRUCTURED, content__type="application/cloudevents+json")),
+    (from_record, record(STRUCTURED)),
+    (decode_response, record(ANSWER)),
+    (decode_command, record(b'{"command":"cancel","workflow_id":"r:k","by":"ana","step":{"wei":%b}}' % BIG)),
+    (decode_result, record(RESULT)),
+    (decode_reply, record(RESULT)),
+    (decode_definition, record(b'{"route":"r","wei":%b}' % BIG, key=b"sha256:0")),
+    (decode_card, record(b'{"name":"a","instance":"i","wei":%b}' % BIG)),
+]
+
+
+@pytest.mark.parametrize(("decode", "given"), ENTRANCES)
+def test_each_entrance_refuses_it_with_the_path(decode: Any, given: Record) -> None:
+    with pytest.raises(MalformedRecord, match=f"wei: the number {BIG.decode()} does not fit 64 bits"):
+        decode(given)
+
+
+def test_the_clients_entrances_refuse_it_too() -> None:
+    event = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "data": {"wei": 2**64}}
+    with pytest.raises(MalformedRecord, match="wei: the number 18446744073709551616 does not fit"):
+        to_record(event, topic="t")
+    with pytest.raises(MalformedRecord, match="repository: the number"):
+        read_payload(b'{"repository": %b}' % BIG)
+    [document], _ = read_yaml_text("a: [1, 18446744073709551616]\nb: 1e400\nc: .nan\nd: 0.1\n")
+    assert [(fault.line, fault.message.split(" (")[0]) for fault in document.faults] == [
+        (1, "the number does not fit 64 bits"),
+        (2, "the number 1e400 can't be kept exactly"),
+        (3, "nan is no JSON number"),
+    ]
+
+
+@pytest.mark.parametrize("output", [float("nan"), [1, float("inf")], {"a": {"b": 2**64}}, {"a": [-(2**63) - 1]}])
+async def test_an_output_that_json_can_not_hold_is_invalid(output: Any) -> None:
+    @agent("odd")
+    async def odd(value: Any) -> Any:
+        return output
+
+    task = decode_task(
+        record(
+            b'{"task_id":"r:k/00000000/s","attempt":1,"workflow_id":"r:k","run_id":"00000000","route":"r","step":"s","agent":"odd",'
+            b'"input":1,"idempotency_key":"i","created_at":"2026-01-01T00:00:00Z","deadline_at":"2026-01-01T00:00:00Z",'
+            b'"reply_to":{"topic":"t","partition":0},"traceparent":""}'
+        )
+    )
+    answer = await AgentCall(odd, threads=DaemonThreads(1, "test")).answer(task)
+    assert isinstance(answer, TaskError)
+    assert answer.kind == "output_invalid"
+
+
+# --- any bytes ------------------------------------------------------------------------------------
+
+DECODERS = (
+    from_record, decode_response, decode_command, decode_result, decode_reply, decode_definition, decode_activation,
+    decode_card, decode_inbox, decode_log_record, decode_outcome, decode_request, decode_receipt, decode_task,
+)  # fmt: skip
+GARBAGE = (
+    b"", b"\x9f", b'{"input":"EventOffer\x9fd.1","workflow_id":"a"}', b"[" * 100_000, b'{"a":' * 100_000, b"null", b"[]",
+    b'{"input":"EventMatched.1","source_offset":1e400}', b'{"input":"EventMatched.1","source_offset":%b}' % (b"9" * 5000),
+    b'{"input":"EventMatched.1","cloud_event":{"a":"\\ud800"}}', b'"\\ud800"', b"\xef\xbb\xbf{}", b"NaN",
+)  # fmt: skip
+
+
+def one_kind_of_error(decode: Any, value: bytes | None, key: bytes | None) -> None:
+    try:
+        decode(record(value, key=key, ce_specversion="1.0"))
+    except (MalformedRecord, UnknownFormat) as error:
+        assert isinstance(error, MeshError)
+        str(error).encode()
+
+
+@pytest.mark.parametrize("decode", DECODERS)
+@pytest.mark.parametrize("value", GARBAGE)
+def test_any_bytes_are_one_kind_of_error(decode: Any, value: bytes) -> None:
+    for key in (None, b"sha256:0", b"activation/1", b"\x9f/\xff"):
+        one_kind_of_error(decode, value, key)
+    one_kind_of_error(decode, None, b"\x9f")
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(DECODERS), st.sampled_from([STRUCTURED, RESULT, ANSWER]), st.binary(max_size=4), st.integers(0, 90)
+)
+def test_damaged_bytes_are_one_kind_of_error(decode: Any, value: bytes, damage: bytes, at: int) -> None:
+    one_kind_of_error(decode, value[:at] + damage + value[at + len(damage) :], None)
