@@ -83,12 +83,15 @@ def _problems(value: Any) -> Iterator[_Trouble]:
 
 
 def _of_schema(key: str, schema: Any) -> Iterator[_Trouble]:
-    from jsonschema import Draft202012Validator, SchemaError  # noqa: PLC0415 - slow to load, and few commands need it
+    # slow to load, and few commands need it
+    from mesh.core.schemas import NoSchema, check_schema, unusable_patterns  # noqa: PLC0415
 
     if not isinstance(schema, dict):
         yield (key,), f"a contract needs {key}: a JSON Schema ({key}: {{type: object, properties: ...}})"
         return
     try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        yield (key, *error.absolute_path), f"{key} is not a JSON Schema: {error.message}"
+        check_schema(schema)
+    except NoSchema as error:
+        yield (key, *error.path), f"{key} is not a JSON Schema: {error}"
+    for path, reason in unusable_patterns(schema):
+        yield (key, *path), reason

@@ -41,16 +41,17 @@ def _schema(part: Part) -> dict[str, Any] | None:
     if not isinstance(schema, dict):
         part.problem("payload_schema", f"payload_schema must be a JSON Schema, not {kind_of(schema)}")
         return None
-    from jsonschema import SchemaError  # noqa: PLC0415 - slow to load, and few routes have a schema
-    from jsonschema.validators import Draft202012Validator, validator_for  # noqa: PLC0415
+    from mesh.core.schemas import NoSchema, check_schema, unusable_patterns  # noqa: PLC0415 - slow to load
 
     path: DocumentPath = (*part.path, "payload_schema")
     for at in _distant_references(schema, path):
         part.book.add(at, "a $ref must point into the schema itself", "begin it with #")
     try:
-        validator_for(schema, default=Draft202012Validator).check_schema(schema)
-    except SchemaError as error:
-        part.book.add(path + tuple(error.absolute_path), f"payload_schema is not a JSON Schema: {error.message}")
+        check_schema(schema)
+    except NoSchema as error:
+        part.book.add(path + error.path, f"payload_schema is not a JSON Schema: {error}")
+    for below, reason in unusable_patterns(schema):
+        part.book.add(path + below, reason, "write it without look-around and back-references")
     return schema
 
 

@@ -22,7 +22,7 @@ from mesh.core.matching import RouteIndex
 from mesh.core.route import Route
 from mesh.core.state import StepState, Workflow
 from mesh.errors import BrokerUnavailable
-from mesh.ports import Committed, OutRecord, Record, TopicPartition
+from mesh.ports import OutRecord, Record, TopicPartition
 from mesh.services.router import checkpoint, definitions, takeover
 from mesh.services.router import owner as owning
 from mesh.services.router import timers as timing
@@ -83,7 +83,7 @@ def ingress_commits_before_its_copies_land(patch: pytest.MonkeyPatch) -> None:
     async def turn(self: Ingress, subscription: Any) -> None:
         records = await subscription.poll(max_records=100, timeout_s=0.5)
         if records:
-            self._copied = {TopicPartition(r.topic, r.partition): Committed(r.offset + 1) for r in records}
+            self._copied = {TopicPartition(r.topic, r.partition): r.offset + 1 for r in records}
             await self._commit(subscription)
             await self._copy(records)
 

@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 from one_partition import PEOPLE, START_MS, Partition, agent, approval, names, only, route
 
+from mesh.core import schemas
 from mesh.core.effects import AskApproval, SendReceipt
 from mesh.core.events import (
     AnswerRefused,
@@ -124,6 +125,14 @@ def test_an_edit_must_fit_the_schema() -> None:
     )
     assert refused(p, payload={}).message == "the edited payload does not fit: payload: 'n' is a required property"
     assert only(p.answer(payload={"n": 3}), ApprovalClosed).payload == {"n": 3}
+
+
+def test_an_edit_that_takes_too_long_to_check_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schemas, "MAX_STEPS", 10)
+    found = refused(asked(payload_schema={"items": {"type": "integer"}}), payload=[1] * 100)
+    assert found.message == (
+        "the edited payload can't be checked: the check takes more than 10 steps; edit less of it, or make it smaller"
+    )
 
 
 def test_what_was_asked_may_be_approved_though_it_does_not_fit_the_schema() -> None:

@@ -1,6 +1,7 @@
 """JSON from outside: exact or refused, wherever it comes in."""
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -23,7 +24,7 @@ from mesh.codec.outcomes import decode_outcome
 from mesh.codec.tasks import decode_reply, decode_result, decode_task
 from mesh.codec.yaml_lines import read_yaml_text
 from mesh.core.inputs import TaskError
-from mesh.errors import MalformedRecord, MeshError, UnknownFormat
+from mesh.errors import MalformedRecord, UnknownFormat
 from mesh.ports import Record
 from mesh.services.agent_runtime.call import AgentCall
 from mesh.services.agent_runtime.threads import DaemonThreads
@@ -75,7 +76,7 @@ def test_an_object_has_each_key_once(text: str) -> None:
     "text", ["", "{", "NaN", "[Infinity]", "-Infinity", '"\\ud800"', "01", "[1e400", "1 2", b"\xff"]
 )
 def test_what_is_no_json_is_said_to_be_none(text: Any) -> None:
-    with pytest.raises(NotJson, match="^not JSON: "):
+    with pytest.raises(NotJson, match=r"^not JSON: "):
         exact_json.decode(text)
 
 
@@ -151,7 +152,7 @@ def test_whatever_an_old_log_holds_can_be_shown(indent: bool) -> None:
 BIG = b"18446744073709551616"
 
 
-def record(value: bytes | None, *, key: bytes | None = None, **headers: str) -> Record:
+def record(value: bytes | None, key: bytes | None = None, **headers: str) -> Record:
     return Record(
         topic="t",
         partition=0,
@@ -164,7 +165,7 @@ def record(value: bytes | None, *, key: bytes | None = None, **headers: str) -> 
 
 
 def binary(value: bytes, **more: str) -> Record:
-    return record(value, ce_specversion="1.0", ce_id="1", ce_source="/s", ce_type="t", **more)
+    return record(value, None, ce_specversion="1.0", ce_id="1", ce_source="/s", ce_type="t", **more)
 
 
 STRUCTURED = b'{"specversion":"1.0","id":"1","source":"/s","type":"t","data":{"wei":%b}}' % BIG
@@ -179,7 +180,7 @@ ENTRANCES: list[tuple[Any, Record]] = [
     (decode_command, record(b'{"command":"cancel","workflow_id":"r:k","by":"ana","step":{"wei":%b}}' % BIG)),
     (decode_result, record(RESULT)),
     (decode_reply, record(RESULT)),
-    (decode_definition, record(b'{"route":"r","wei":%b}' % BIG, key=b"sha256:0")),
+    (decode_definition, record(b'{"route":"r","wei":%b}' % BIG, b"sha256:0")),
     (decode_card, record(b'{"name":"a","instance":"i","wei":%b}' % BIG)),
 ]
 
@@ -236,11 +237,8 @@ GARBAGE = (
 
 
 def one_kind_of_error(decode: Any, value: bytes | None, key: bytes | None) -> None:
-    try:
-        decode(record(value, key=key, ce_specversion="1.0"))
-    except (MalformedRecord, UnknownFormat) as error:
-        assert isinstance(error, MeshError)
-        str(error).encode()
+    with suppress(MalformedRecord, UnknownFormat):
+        decode(record(value, key, ce_specversion="1.0"))
 
 
 @pytest.mark.parametrize("decode", DECODERS)

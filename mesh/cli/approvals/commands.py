@@ -11,7 +11,6 @@ from typing import Any, Final, Literal
 
 import click
 import msgspec
-from jsonschema import Draft202012Validator
 from rich.text import Text
 
 from mesh.cli.approvals.editor import from_editor, to_editor
@@ -23,6 +22,7 @@ from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import printable
 from mesh.codec.approvals import Receipt
 from mesh.core.events import ApprovalRequested
+from mesh.core.schemas import SchemaTooCostly, SchemaUnusable, misfit
 from mesh.errors import SenderError
 from mesh.ports import Broker
 
@@ -218,9 +218,11 @@ def schema_problem(request: ApprovalRequested, payload: Any) -> str:
     """What the owner would say to this edit; empty if it fits."""
     if request.payload_schema is None:
         return ""
-    for error in Draft202012Validator(request.payload_schema).iter_errors(payload):
-        return f"{error.json_path}: {error.message}"
-    return ""
+    try:
+        problem = misfit(request.payload_schema, payload)
+    except (SchemaTooCostly, SchemaUnusable) as error:
+        return f"the edit can't be checked: {error}"
+    return "" if problem is None else f"{problem.json_path}: {problem.message}"
 
 
 def login() -> str:

@@ -7,7 +7,7 @@ document. `mesh.inspection.checks.report` calls it.
 """
 
 from mesh.core.route import Route
-from mesh.inspection.checks import budgets, conditions, joins, loops, missing_names, nulls, times, values
+from mesh.inspection.checks import budgets, conditions, costs, joins, loops, missing_names, nulls, times, values
 from mesh.inspection.checks.finding import Known, RouteFinding
 from mesh.inspection.checks.known_values import Shapes
 from mesh.routes.compiler import readings_of
@@ -28,4 +28,5 @@ def findings_of(route: Route, known: Known) -> list[RouteFinding]:
         *missing_names.findings(route, known),
         *values.findings(route, known, shapes, readings),
         *nulls.findings(route, readings),
+        *costs.findings(route, known, readings),
     ]

@@ -100,12 +100,12 @@ def _given(shape: _Known) -> frozenset[str]:
 
 
 def _scalar(value: Any, branch: Schema, path: Segments) -> list[Misfit]:
-    from jsonschema import Draft202012Validator, SchemaError  # noqa: PLC0415 - slow to load, and few inputs are literals
+    # slow to load, and few inputs are literals
+    from mesh.core.schemas import SchemaTooCostly, SchemaUnusable, misfit  # noqa: PLC0415
 
     try:
-        Draft202012Validator.check_schema(branch)
-        problem = next(Draft202012Validator(branch).iter_errors(value), None)
-    except SchemaError:
+        problem = misfit(branch, value)
+    except (SchemaTooCostly, SchemaUnusable):
         return []
     if problem is None:
         return []

@@ -121,6 +121,13 @@ def compile_template(source: Any) -> CompiledTemplate:
     return CompiledTemplate(source, part.render, tuple(builder.reads), part.whole)
 
 
+def expressions_in(text: str) -> list[str]:
+    """The expressions of a string that has compiled before: a template's, or the one that it is."""
+    if _OPEN not in text:
+        return [text]
+    return [part.source for part in _Builder().parts(text, ()) if isinstance(part, CompiledExpression)]
+
+
 class _Dynamic:
     """A part of a template that must be rendered; all other parts are plain values."""
 

@@ -4,7 +4,8 @@ them.
 Any number of routers share the work as one consumer group. A crash or a rebalance may copy a record
 twice; it is never lost and never overtaken: copies go out in the order of their source, a batch is
 repeated until the broker has it, offsets are committed after that, and the receiver keeps one
-watermark for each source partition. What can't be read goes to the dead letters as it came.
+watermark for each source partition. What can't be read goes to the dead letters as it came, and so
+does what routers die on (`trail`).
 
 Ingress decides nothing: who may answer, whether a workflow lives, is for the owner to say. Which
 routes an event meets is told by its own broker timestamp, so that every router matches it alike.
@@ -43,6 +44,7 @@ from mesh.ports import (
 )
 from mesh.services.router.config import RouterConfig
 from mesh.services.router.definitions import Definitions
+from mesh.services.router.trail import Trails
 
 _log = structlog.get_logger()
 _POLL_TIMEOUT_S: Final = 0.5
@@ -66,8 +68,9 @@ class Ingress:
         self._stopping = asyncio.Event()
         self._lag_checked_at = 0.0
         self._committed_at = 0.0
-        self._copied: dict[TopicPartition, Committed] = {}  # and not committed yet
+        self._copied: dict[TopicPartition, int] = {}  # and not committed yet
         self._passed: dict[TopicPartition, int] = {}  # where the reading stood at the last commit
+        self._trails = Trails()
         self.counts: Counter[str] = Counter()
         self._convert: dict[str, Callable[[Record], Iterator[InboxInput | MatchProblem]]] = {
             topics.events: self._from_event,
@@ -111,8 +114,12 @@ class Ingress:
         self._stopping.set()
 
     async def on_assigned(self, partitions: Mapping[TopicPartition, Committed | None]) -> None:
-        """Nothing to prepare: copies know their place by their source."""
+        """Learn how the previous holders of these partitions ended.
+
+        Nothing else to prepare: copies know their place by their source.
+        """
         self._passed = {tp: committed.offset if committed else 0 for tp, committed in partitions.items()}
+        self._trails.assign(partitions)
 
     async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
         """Let the batch under way land, and commit; one that does not in time is copied again by
@@ -125,6 +132,7 @@ class Ingress:
                     await self._commit(self._subscription)
         except TimeoutError:
             _log.warning("ingress_leaves_a_batch", partitions=[f"{tp.topic}/{tp.partition}" for tp in partitions])
+        self._trails.revoke(partitions)
 
     async def _turn(self, subscription: Subscription) -> None:
         try:
@@ -137,9 +145,7 @@ class Ingress:
             return
         self._idle.clear()
         try:
-            is_copied = not records or await self._copy(records)
-            if records and is_copied:
-                self._copied.update({TopicPartition(r.topic, r.partition): Committed(r.offset + 1) for r in records})
+            is_copied = not records or await self._take(subscription, records)
             now = asyncio.get_running_loop().time()
             if is_copied and now - self._committed_at >= _COMMIT_EVERY_S:
                 self._pass_on(subscription)
@@ -148,6 +154,37 @@ class Ingress:
                 await self._commit(subscription)
         finally:
             self._idle.set()
+
+    async def _take(self, subscription: Subscription, records: Sequence[Record]) -> bool:
+        """Copy a batch, one record at a time as far as routers have died on it.
+
+        False: stopped before all of it was copied.
+        """
+        if begun := self._trails.begin(records):
+            await self._leave(subscription, begun)
+        careful = [] if self._trails.is_calm else [record for record in records if self._trails.is_careful(record)]
+        for record in careful:
+            _log.warning("ingress_is_careful", topic=record.topic, partition=record.partition, offset=record.offset)
+            await self._leave(subscription, self._trails.announce(record))
+            if not await self._copy([record]):
+                return False
+            self._copied[TopicPartition(record.topic, record.partition)] = record.offset + 1
+        rest = [record for record in records if not self._trails.is_careful(record)] if careful else records
+        if rest and not await self._copy(rest):
+            return False
+        self._copied.update({TopicPartition(r.topic, r.partition): r.offset + 1 for r in rest})
+        return True
+
+    async def _leave(self, subscription: Subscription, trail: dict[TopicPartition, Committed]) -> None:
+        """Write the trail down before what it tells of is touched."""
+        while not self._stopping.is_set():
+            try:
+                await subscription.commit(trail)
+            except BrokerUnavailable as error:
+                _log.warning("ingress_waits", error=str(error))
+                await asyncio.sleep(self._config.retry_pause_s)
+            else:
+                return
 
     async def _wait_for_room(self, subscription: Subscription) -> None:
         """Hold back while the inbox lags: new work must not bury what is under way.
@@ -177,7 +214,7 @@ class Ingress:
             position = subscription.position(tp)
             if position is not None and position > self._passed.get(tp, 0):
                 self._passed[tp] = position
-                self._copied[tp] = Committed(position)
+                self._copied[tp] = position
 
     async def _copy(self, records: Sequence[Record]) -> bool:
         """Send the copies until the broker has all of them, in the order of their source.
@@ -241,7 +278,7 @@ class Ingress:
         """
         copied, self._copied = self._copied, {}
         try:
-            await subscription.commit(copied)
+            await subscription.commit({place: self._trails.commit(place, offset) for place, offset in copied.items()})
         except BrokerUnavailable as error:
             self._copied = {**copied, **self._copied}
             _log.warning("ingress_commit_failed", error=str(error))
@@ -250,6 +287,9 @@ class Ingress:
         """The inbox records that one source record becomes; a dead letter for what can't be read,
         and for each route that can't take it.
         """
+        if not self._trails.is_calm and self._trails.is_poison(record):
+            yield self._dead_letter(record, "poison", "routers died on it time and again; it is set aside unread")
+            return
         try:
             for given in self._convert[record.topic](record):
                 if isinstance(given, MatchProblem):

@@ -2,13 +2,9 @@
 deadline.
 """
 
-import re
 from typing import Any, Final
 
 import msgspec
-from jsonschema import Draft202012Validator, SchemaError
-from referencing import Registry
-from referencing.exceptions import Unresolvable
 
 from mesh.core import ids
 from mesh.core.decide.begin.end import end, rejection_reason
@@ -19,6 +15,7 @@ from mesh.core.events import AnswerRefused, ApprovalClosed, IncidentRaised
 from mesh.core.inputs import AnswerGiven
 from mesh.core.joins import rejection_is_taken
 from mesh.core.json_values import digest
+from mesh.core.schemas import SchemaTooCostly, SchemaUnusable, misfit
 from mesh.core.state import StepState
 
 
@@ -82,10 +79,6 @@ def _close(draft: Draft, closed: ApprovalClosed) -> None:
 _VERDICTS: Final = {"succeeded": "approved", "rejected": "rejected"}
 
 
-_NOTHING_ELSE: Final[Registry[Any]] = Registry()
-"""The default registry fetches what a schema refers to."""
-
-
 _SHOWN: Final = 300  # characters of a validator's message, which quotes the value
 
 
@@ -138,10 +131,11 @@ def _misfit(schema: dict[str, Any], payload: Any) -> str:
     pass, and must do no more harm. Nothing is fetched for it.
     """
     try:
-        Draft202012Validator.check_schema(schema)
-        problem = next(Draft202012Validator(schema, registry=_NOTHING_ELSE).iter_errors(payload), None)
-    except (SchemaError, Unresolvable, RecursionError, re.error) as error:
-        return f"no edit can be checked, since the payload's schema can't be used: {str(error)[:_SHOWN]}"
+        problem = misfit(schema, payload)
+    except SchemaTooCostly as error:
+        return f"the edited payload can't be checked: {error}; edit less of it, or make it smaller"
+    except SchemaUnusable as error:
+        return f"no edit can be checked, since the payload's schema can't be used: {error}"
     if problem is None:
         return ""
     where = problem.json_path.replace("$", "payload", 1)

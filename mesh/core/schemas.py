@@ -1,0 +1,201 @@
+"""JSON Schemas, checked in bounded time: no schema and no payload holds a router for more than a
+moment.
+
+Owns how a value is held against a schema. Schemas come from routes, agents' cards and contracts,
+values from anybody. What would take long in `jsonschema` is done here in another way:
+
+- `pattern` and `patternProperties` search with RE2, in linear time (`patterns`);
+- `uniqueItems` compares texts, not each item with each other;
+- every keyword that is looked at counts, since `$ref` can multiply: beyond `MAX_STEPS` the check
+  is given up. A step takes a few microseconds.
+
+Draft 2020-12. Nothing is fetched for a `$ref`, and `format` is not asserted.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from jsonschema import Draft202012Validator, FormatChecker, SchemaError, ValidationError, validators
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+from mesh.core.json_values import text_of
+from mesh.core.patterns import PatternRefused, pattern
+
+MAX_STEPS: Final = 100_000
+_SHOWN: Final = 300
+_VALUES: Final = frozenset({"const", "default", "enum", "examples"})  # what they hold is no schema
+_NOTHING_ELSE: Final[Registry[Any]] = Registry()
+_NO_FORMATS: Final = FormatChecker(formats=())
+_extended: Final[Any] = validators.extend
+_Keyword = Callable[[Any, Any, Any, Any], Iterator[ValidationError] | None]
+_Path = tuple[str | int, ...]
+
+
+class SchemaUnusable(ValueError):
+    """Nothing can be held against this schema; the message says why."""
+
+
+class NoSchema(SchemaUnusable):
+    """It is no JSON Schema; `path` leads to what is wrong."""
+
+    def __init__(self, error: SchemaError) -> None:
+        super().__init__(error.message[:_SHOWN])
+        self.path: _Path = tuple(error.absolute_path)
+
+
+class SchemaTooCostly(ValueError):
+    """To hold this value against the schema takes too long."""
+
+
+def misfit(schema: Any, value: Any) -> ValidationError | None:
+    """Where the value does not fit the schema; None if it does.
+
+    Raises `SchemaUnusable` and `SchemaTooCostly`.
+    """
+    try:
+        check_schema(schema)
+        return next(_counting()(_plain(schema), registry=_NOTHING_ELSE).iter_errors(value), None)
+    except (PatternRefused, Unresolvable, OverflowError) as error:
+        raise SchemaUnusable(str(error)[:_SHOWN]) from error
+    except RecursionError as error:
+        raise SchemaUnusable("it leads into itself without end, or nests too deep") from error
+
+
+def check_schema(schema: Any) -> None:
+    """Raises `NoSchema` where it is none. Patterns are not looked at."""
+    try:
+        Draft202012Validator.check_schema(schema, format_checker=_NO_FORMATS)
+    except SchemaError as error:
+        raise NoSchema(error) from error
+
+
+def _plain(schema: Any) -> Any:
+    """The schema without `$schema`, at which `jsonschema` would go over to a checker of its own.
+
+    Raises `SchemaUnusable` for two keywords that only that one has together.
+    """
+    found = _without_dialect(schema)
+    if found[1] >= {"patternProperties", "unevaluatedProperties"}:
+        raise SchemaUnusable("it has both patternProperties and unevaluatedProperties: take one of them out")
+    return found[0]
+
+
+def _without_dialect(schema: Any) -> tuple[Any, set[str]]:
+    if isinstance(schema, list):
+        parts = [_without_dialect(part) for part in schema]
+        return [part for part, _ in parts], set().union(*(keys for _, keys in parts))
+    if not isinstance(schema, dict):
+        return schema, set()
+    plain, keys = {}, set(schema)
+    for key, part in schema.items():
+        if key == "$schema" and isinstance(part, str):
+            continue
+        plain[key], below = (part, set[str]()) if key in _VALUES else _without_dialect(part)
+        keys |= below
+    return plain, keys
+
+
+def unusable_patterns(schema: Any, path: _Path = ()) -> Iterator[tuple[_Path, str]]:
+    """The patterns of a schema that can't be used, with their paths, and why."""
+    if isinstance(schema, dict):
+        named = schema.get("patternProperties")
+        sources = [((*path, "pattern"), schema.get("pattern"))]
+        sources += [((*path, "patternProperties"), name) for name in named] if isinstance(named, dict) else []
+        for at, source in sources:
+            if isinstance(source, str) and (refused := _refused(source)):
+                yield at, refused
+        for key, part in schema.items():
+            if key not in _VALUES:
+                yield from unusable_patterns(part, (*path, key))
+    elif isinstance(schema, list):
+        for place, part in enumerate(schema):
+            yield from unusable_patterns(part, (*path, place))
+
+
+def _refused(source: str) -> str:
+    try:
+        pattern(source)
+    except PatternRefused as refused:
+        return str(refused)
+    return ""
+
+
+# --- keywords -------------------------------------------------------------------------------------
+
+
+def _counting() -> Any:
+    """A validator that gives up after `MAX_STEPS`, all keywords of one check together."""
+    left = MAX_STEPS
+
+    def counted(keyword: _Keyword) -> _Keyword:
+        def checked(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+            nonlocal left
+            left -= 1 + _size(value) + (len(instance) >> 3 if type(instance) in (list, dict) else 0)
+            if left < 0:
+                raise SchemaTooCostly(f"the check takes more than {MAX_STEPS:,} steps")
+            yield from keyword(validator, value, instance, schema) or ()
+
+        return checked
+
+    keywords: dict[str, _Keyword] = {**Draft202012Validator.VALIDATORS, **_OWN}
+    return _extended(Draft202012Validator, {name: counted(keyword) for name, keyword in keywords.items()})
+
+
+def _size(value: Any) -> int:
+    """What a keyword like `enum` or `required` goes through."""
+    return len(value) >> 3 if type(value) in (list, dict) else 0
+
+
+def _pattern(validator: Any, source: str, instance: Any, _schema: Any) -> Iterator[ValidationError]:
+    if validator.is_type(instance, "string") and not pattern(source).is_in(instance):
+        yield ValidationError(f"{instance[:_SHOWN]!r} does not match {source!r}")
+
+
+def _pattern_properties(validator: Any, patterns: Any, instance: Any, _schema: Any) -> Iterator[ValidationError]:
+    if not validator.is_type(instance, "object"):
+        return
+    for source, below in patterns.items():
+        wanted = pattern(source)
+        for name, value in instance.items():
+            if wanted.is_in(name):
+                yield from validator.descend(value, below, path=name, schema_path=source)
+
+
+def _strangers(instance: Any, schema: Any) -> list[str]:
+    """The properties that neither `properties` nor `patternProperties` speaks of."""
+    known = schema.get("properties", {})
+    wanted = [pattern(source) for source in schema.get("patternProperties", ())]
+    return [name for name in instance if name not in known and not any(one.is_in(name) for one in wanted)]
+
+
+def _additional_properties(validator: Any, below: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+    if not validator.is_type(instance, "object"):
+        return
+    strangers = _strangers(instance, schema)
+    if validator.is_type(below, "object"):
+        for name in strangers:
+            yield from validator.descend(instance[name], below, path=name)
+    elif not below and strangers:
+        names = ", ".join(repr(name) for name in sorted(strangers)[:5])
+        yield ValidationError(f"Additional properties are not allowed ({names} {_were(strangers)} unexpected)")
+
+
+def _were(names: list[str]) -> str:
+    return "was" if len(names) == 1 else "were"
+
+
+def _unique_items(validator: Any, wanted: Any, instance: Any, _schema: Any) -> Iterator[ValidationError]:
+    """By text: equal values have equal texts, and `"1"` has its quotes."""
+    if not (wanted and validator.is_type(instance, "array")):
+        return
+    if len({text_of([item]) for item in instance}) < len(instance):
+        yield ValidationError("it has non-unique elements")
+
+
+_OWN: Final[dict[str, _Keyword]] = {
+    "pattern": _pattern,
+    "patternProperties": _pattern_properties,
+    "additionalProperties": _additional_properties,
+    "uniqueItems": _unique_items,
+}

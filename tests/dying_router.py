@@ -1,0 +1,27 @@
+"""`mesh`, as an input would have it that kills whoever reads it: `kill -9` at each event whose id
+says so, in the midst of ingress.
+
+For tests: `python tests/dying_router.py router`.
+"""
+
+import os
+import signal
+from typing import Any
+
+from mesh.cli import main
+from mesh.codec.cloudevents import from_record as honest
+from mesh.ports import Record
+from mesh.services.router import ingress
+
+
+def from_record(record: Record) -> dict[str, Any]:
+    """The event, unless it is a deadly one."""
+    event = honest(record)
+    if event["id"].startswith("deadly"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return event
+
+
+if __name__ == "__main__":
+    vars(ingress)["from_record"] = from_record
+    main()
