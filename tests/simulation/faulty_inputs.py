@@ -31,12 +31,17 @@ from mesh.services.router.definitions import Definitions
 from mesh.services.router.ingress import Ingress
 from mesh.services.router.owner import Owner
 from mesh.services.router.timers import Timers
+from mesh.services.router.trail import Trails
 from mesh.testing.simulation import Plan
 
 
 def _with_ingress_that_dies(plan: Plan) -> Plan:
     weak = replace(plan.weak, latency_s=(0.0, 0.4), rebalance=0.05, lost_request=0.05)
     return replace(plan, workflows=25, mean_life_s=4.0, real_agents=False, weak=weak)
+
+
+def _with_deadly_events(plan: Plan) -> Plan:
+    return replace(plan, deadly=4, workflows=12, drawn=0, real_agents=False, blackout_at_s=None)
 
 
 # Inputs -------------------------------------------------------------------------------------------
@@ -105,6 +110,22 @@ def ingress_gives_a_batch_up_when_the_broker_is_away(patch: pytest.MonkeyPatch) 
 
 
 PLANS["ingress_gives_a_batch_up_when_the_broker_is_away"] = _with_ingress_that_dies
+
+
+@fault
+def ingress_leaves_no_trail(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Trails, "_text", lambda _trails, _place: "")
+
+
+PLANS["ingress_leaves_no_trail"] = _with_deadly_events
+
+
+@fault
+def ingress_sets_aside_whatever_was_under_way(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Trails, "is_poison", Trails.is_careful)
+
+
+PLANS["ingress_sets_aside_whatever_was_under_way"] = _with_deadly_events
 
 
 @fault

@@ -54,7 +54,10 @@ _COMMIT_EVERY_S: Final = 0.1
 
 
 class Ingress:
-    """`counts`: events by what became of them since the start: matched, unwanted, malformed, ..."""
+    """`counts`: events by what became of them since the start: matched, unwanted, malformed, ...
+
+    `converters`: by topic, the inputs that a record becomes.
+    """
 
     def __init__(self, broker: Broker, topics: Topics, routes: Definitions, config: RouterConfig, clock: Clock) -> None:
         self._broker = broker
@@ -72,7 +75,7 @@ class Ingress:
         self._passed: dict[TopicPartition, int] = {}  # where the reading stood at the last commit
         self._trails = Trails()
         self.counts: Counter[str] = Counter()
-        self._convert: dict[str, Callable[[Record], Iterator[InboxInput | MatchProblem]]] = {
+        self.converters: dict[str, Callable[[Record], Iterator[InboxInput | MatchProblem]]] = {
             topics.events: self._from_event,
             topics.responses: self._from_response,
             topics.commands: self._from_command,
@@ -85,7 +88,7 @@ class Ingress:
             return
         self._subscription = await self._broker.subscribe(
             self._topics.ingress_group,
-            list(self._convert),
+            list(self.converters),
             self,
             member=self._config.instance,
             session_timeout_s=self._config.session_timeout_s,
@@ -291,7 +294,7 @@ class Ingress:
             yield self._dead_letter(record, "poison", "routers died on it time and again; it is set aside unread")
             return
         try:
-            for given in self._convert[record.topic](record):
+            for given in self.converters[record.topic](record):
                 if isinstance(given, MatchProblem):
                     yield self._dead_letter(record, "no_key", given.message)
                 else:

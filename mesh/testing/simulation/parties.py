@@ -7,6 +7,7 @@ of the network are met by the routers' own connections (and by the real agent ru
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 from mesh.codec.approvals import decode_request
 from mesh.codec.cloudevents import from_record
@@ -16,6 +17,7 @@ from mesh.core.matching import Match, RouteIndex
 from mesh.errors import MalformedRecord
 from mesh.ports import Record
 from mesh.testing.simulation.approvers import Approvers
+from mesh.testing.simulation.deadly import deadly_event
 from mesh.testing.simulation.ground import Ground
 from mesh.testing.simulation.operators import Operators
 from mesh.testing.simulation.played_agents import PlayedAgents
@@ -45,6 +47,12 @@ class Parties:
             self._upstream.publish(number, chaos_s * 0.7)
         self._operators.change_routes(chaos_s * 0.8)
         self._operators.migrate_workflows(chaos_s * 0.9)
+
+    def send_deadly(self, count: int) -> None:
+        """Send events that kill routers, among all others."""
+        for number in range(count):
+            event = deadly_event(number)
+            self._ground.later(3.0 + 6.0 * number, partial(self._ground.publish, event))
 
     def landed(self, record: Record) -> None:
         """React to what the broker has taken; the promises have seen it already."""

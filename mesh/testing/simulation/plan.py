@@ -27,6 +27,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     weak: WeakBehaviour
     kinds: tuple[str, ...]  # of the fixed routes; a few, so that a run goes deep into each
     drawn: int = 0  # routes drawn by the seed
+    deadly: int = 0  # events that kill each router whose ingress reads them
     outstanding: dict[str, int] = {}  # agent -> how many tasks it says that it wants to have
 
     @classmethod

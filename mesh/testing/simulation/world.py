@@ -32,6 +32,7 @@ from mesh.services.router import Router, RouterConfig
 from mesh.testing.promises.judge import Promises
 from mesh.testing.simulation.agents import SETTINGS, scripted_agent
 from mesh.testing.simulation.cluster import RouterConnection, WatchedCluster
+from mesh.testing.simulation.deadly import make_mortal
 from mesh.testing.simulation.drawn import draw_routes
 from mesh.testing.simulation.ground import Ground
 from mesh.testing.simulation.parties import Parties, workflows_of
@@ -131,6 +132,7 @@ class World:
         plan = self.plan
         self._create_topics()
         self.parties.begin(workflows=plan.workflows, chaos_s=plan.chaos_s, outstanding=plan.outstanding)
+        self.parties.send_deadly(plan.deadly)
         async with asyncio.TaskGroup() as tasks:
             parts = [tasks.create_task(self._live(slot)) for slot in self._slots]
             if plan.real_agents:
@@ -234,6 +236,8 @@ class World:
             entropy=SeededEntropy(random.Random(f"entropy {self.plan.seed} {name}")),  # noqa: S311 - as above
             open_checkpoint=lambda partition: slot.stores.setdefault(partition, MemoryCheckpointStore()),
         )
+        if self.plan.deadly:
+            make_mortal(router, incarnation, self.topics)
         slot.life = _Life(router, incarnation)
         return slot.life
 
