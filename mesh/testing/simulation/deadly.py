@@ -23,7 +23,7 @@ def deadly_event(number: int) -> dict[str, Any]:
 
 def is_deadly(record: Record) -> bool:
     try:
-        return from_record(record)["type"] == DEADLY
+        return bool(from_record(record)["type"] == DEADLY)
     except MalformedRecord:
         return False
 
