@@ -132,7 +132,7 @@ def _check_whole(data: bytes) -> None:
 def _whole_number(text: str) -> Any:
     if is_exact(text):
         return 0
-    return _Fault(f"the number {_cut(text)} does not fit 64 bits (send it as a string)")
+    return _Fault(f"the number {_cut(text)} does not fit in 64 bits (send it as a string)")
 
 
 def _decimal(text: str) -> Any:
@@ -189,9 +189,9 @@ def _fault_of(value: Any) -> str | None:
         case bool():
             return None
         case int() if not _INT_MIN <= value < _UINT_END:
-            return f"the number {_digits(value)} does not fit 64 bits (send it as a string)"
+            return f"the number {_digits(value)} does not fit in 64 bits (send it as a string)"
         case float() if value != value or value in (float("inf"), float("-inf")):  # noqa: PLR0124 - NaN
-            return f"{value} is no number that JSON has"
+            return f"{value} is not a number that JSON has"
         case str() if any("\ud800" <= char <= "\udfff" for char in value):
             return "the text holds half of a surrogate pair"
         case _:

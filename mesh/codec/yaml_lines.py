@@ -129,9 +129,9 @@ def _resolved(text: str) -> Any:
         return text
     if _INT.fullmatch(text):
         found = int(text, 0) if text[:2] in ("0o", "0x") else int(text)
-        return found if is_exact(str(found)) else _Unkept("the number does not fit 64 bits")
+        return found if is_exact(str(found)) else _Unkept("the number does not fit in 64 bits")
     if _ENDLESS.fullmatch(text):
-        return _Unkept(f"{float(text.replace('.', ''))} is no JSON number")
+        return _Unkept(f"{float(text.replace('.', ''))} is not a JSON number")
     if _FLOAT.fullmatch(text):
         return float(text) if is_exact(text.lstrip("+")) else _Unkept(f"the number {text} can't be kept exactly")
     return text

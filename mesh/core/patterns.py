@@ -43,7 +43,7 @@ def pattern(source: str) -> Pattern:
     try:
         return Pattern(re2.compile(source.encode(), options))
     except UnicodeEncodeError:
-        raise PatternRefused("the pattern is no text: it holds half of a surrogate pair") from None
+        raise PatternRefused("the pattern is not text: it holds half of a surrogate pair") from None
     except re2.error as error:
         raise PatternRefused(f"the pattern {source!r} can't be used: {_reason(error)}") from None
 

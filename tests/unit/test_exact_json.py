@@ -128,9 +128,9 @@ def test_a_decimal_is_its_double_or_refused(number: Any) -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({"a": [2**64]}, r"a\[0\]: the number 18446744073709551616 does not fit 64 bits"),
-        ({"a": {"b-c": float("nan")}}, r"a\['b-c'\]: nan is no number that JSON has"),
-        ([float("-inf")], r"\[0\]: -inf is no number"),
+        ({"a": [2**64]}, r"a\[0\]: the number 18446744073709551616 does not fit in 64 bits"),
+        ({"a": {"b-c": float("nan")}}, r"a\['b-c'\]: nan is not a number that JSON has"),
+        ([float("-inf")], r"\[0\]: -inf is not a number"),
         ("\ud800", "the value: the text holds half of a surrogate pair"),
         (2**5000, "the value: the number of 5001 bits does not fit"),
     ],
@@ -187,7 +187,7 @@ ENTRANCES: list[tuple[Any, Record]] = [
 
 @pytest.mark.parametrize(("decode", "given"), ENTRANCES)
 def test_each_entrance_refuses_it_with_the_path(decode: Any, given: Record) -> None:
-    with pytest.raises(MalformedRecord, match=f"wei: the number {BIG.decode()} does not fit 64 bits"):
+    with pytest.raises(MalformedRecord, match=f"wei: the number {BIG.decode()} does not fit in 64 bits"):
         decode(given)
 
 
@@ -199,9 +199,9 @@ def test_the_clients_entrances_refuse_it_too() -> None:
         read_payload(b'{"repository": %b}' % BIG)
     [document], _ = read_yaml_text("a: [1, 18446744073709551616]\nb: 1e400\nc: .nan\nd: 0.1\n")
     assert [(fault.line, fault.message.split(" (")[0]) for fault in document.faults] == [
-        (1, "the number does not fit 64 bits"),
+        (1, "the number does not fit in 64 bits"),
         (2, "the number 1e400 can't be kept exactly"),
-        (3, "nan is no JSON number"),
+        (3, "nan is not a JSON number"),
     ]
 
 

@@ -126,7 +126,7 @@ def by_closures(source: str, scope: dict[str, Any]) -> Any:
     try:
         return compile_expression(source).evaluate(scope)
     except ExpressionError as error:
-        if re.search("which JSON has not", str(error)):
+        if re.search("which JSON does not have", str(error)):
             return NOT_JSON
         return OVERFLOWED if re.search("cannot take -.*too large", str(error), re.DOTALL) else FAILED
 

@@ -99,7 +99,7 @@ def test_many_unique_items_take_no_square() -> None:
         ({"pattern": "(?=a)"}, "the pattern '(?=a)' can't be used: invalid perl operator"),
         ({"pattern": "("}, "the pattern '(' can't be used: missing ): ("),
         ({"pattern": "a" * 1_001}, "the pattern has 1001 characters, and may have 1000"),
-        ({"pattern": "\ud800"}, "the pattern is no text: it holds half of a surrogate pair"),
+        ({"pattern": "\ud800"}, "the pattern is not text: it holds half of a surrogate pair"),
         ({"$ref": "#/nowhere"}, "PointerToNowhere"),
         ({"$ref": "https://example.com/x"}, "Unresolvable: https://example.com/x"),
         ({"$ref": "#"}, "it leads into itself without end, or nests too deep"),

@@ -65,7 +65,7 @@ def _whole(op: str, a: int, b: int, kind: str) -> int:
     result = _divided(op, int(a), int(b)) if op in "/%" else _SUMS[op](int(a), int(b))
     low, end = (INT_MIN, INT_END) if kind == "int" else (0, UINT_END)
     if not low <= result < end:
-        raise Refused(f"the result of {op} does not fit 64 bits")
+        raise Refused(f"the result of {op} does not fit in 64 bits")
     return result if kind == "int" else Unsigned(result)
 
 

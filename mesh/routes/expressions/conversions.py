@@ -47,11 +47,11 @@ def _whole(function: str, value: Any) -> int:
         return int(value)
     if kind is float:
         if not math.isfinite(value):
-            raise Refused(f"{function}() of {value} is no whole number")
+            raise Refused(f"{function}() of {value} is not a whole number")
         return int(value)
     if kind is str:
         if not _WHOLE.fullmatch(value):
-            raise Refused(f"{function}() of {value[:_SHOWN]!r}: the text is no whole number")
+            raise Refused(f"{function}() of {value[:_SHOWN]!r}: the text is not a whole number")
         return int(value)
     raise _refused(function, "a number or a string", value)
 
@@ -59,7 +59,7 @@ def _whole(function: str, value: Any) -> int:
 def _fits(function: str, number: int, low: int, end: int) -> int:
     if low <= number < end:
         return number
-    raise Refused(f"{function}() of {number}: the number does not fit 64 bits")
+    raise Refused(f"{function}() of {number}: the number does not fit in 64 bits")
 
 
 def to_int(value: Any) -> int:
@@ -80,7 +80,7 @@ def to_double(value: Any) -> float:
     if type(value) is not str:
         raise _refused("double", "a number or a string", value)
     if len(value) > _LONGEST_NUMBER or not _FRACTION.fullmatch(value):
-        raise Refused(f"double() of {value[:_SHOWN]!r}: the text is no number")
+        raise Refused(f"double() of {value[:_SHOWN]!r}: the text is not a number")
     found = float(value)
     if math.isinf(found) and value[-1].isdigit():
         raise Refused(f"double() of {value[:_SHOWN]!r}: the number is too large")
@@ -147,7 +147,7 @@ def _decoded(value: bytes) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        raise Refused("string(): the bytes are no UTF-8") from None
+        raise Refused("string(): the bytes are not UTF-8") from None
 
 
 def to_timestamp(value: Any) -> Timestamp:

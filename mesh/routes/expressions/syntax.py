@@ -24,7 +24,7 @@ class _Node(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Constant(_Node, frozen=True, kw_only=True):
-    """A literal. `foreign`: bytes or uint, which JSON has not."""
+    """A literal. `foreign`: bytes or uint, which JSON does not have."""
 
     value: Any
     foreign: bool = False

@@ -42,12 +42,12 @@ def timestamp_of(text: str) -> Timestamp:
     """An RFC 3339 time. Raises `Refused`."""
     found = _TIME.fullmatch(text)
     if found is None:
-        raise Refused(f"{text[:_SHOWN]!r} is no RFC 3339 time such as 2026-01-02T03:04:05Z")
+        raise Refused(f"{text[:_SHOWN]!r} is not an RFC 3339 time such as 2026-01-02T03:04:05Z")
     year, month, day, hour, minute, second, fraction, sign, ahead_h, ahead_m = found.groups()
     try:
         at = datetime(int(year), int(month), int(day), int(hour), int(minute), int(second), tzinfo=UTC)
     except ValueError as error:
-        raise Refused(f"{text!r} is no time: {error}") from None
+        raise Refused(f"{text!r} is not a time: {error}") from None
     ahead_s = (int(ahead_h) * 60 + int(ahead_m)) * 60 if sign else 0
     since_s = _seconds(at) - (-ahead_s if sign == "-" else ahead_s)
     return timestamp(since_s * _SECOND + int((fraction or "").ljust(9, "0")))
@@ -68,7 +68,7 @@ def timestamp(nanos: int) -> Timestamp:
 def duration_of(text: str) -> Duration:
     """Numbers with units: `1h30m`, `-1.5s`. Raises `Refused`."""
     if len(text) > _LONGEST_TEXT or (text != "0" and not _DURATION.fullmatch(text)):
-        raise Refused(f"{text[:_SHOWN]!r} is no duration such as 1h30m or 1.5s")
+        raise Refused(f"{text[:_SHOWN]!r} is not a duration such as 1h30m or 1.5s")
     total = 0
     for whole, fraction, unit in _DURATION_PART.findall(text):
         total += int(whole or "0") * _UNITS[unit]

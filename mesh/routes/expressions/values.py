@@ -173,13 +173,13 @@ def outward(value: Any) -> Any:
         return int(value)
     if kind is Kind:
         return str(value)
-    raise Refused(f"the value is {words(value)}, which JSON has not: turn it into a string with string(...)")
+    raise Refused(f"the value is {words(value)}, which JSON does not have: turn it into a string with string(...)")
 
 
 def _number(value: float) -> float:
     if math.isfinite(value):
         return value
-    raise Refused(f"the value is {value}, which JSON has not")
+    raise Refused(f"the value is {value}, which JSON does not have")
 
 
 def _object(value: dict[Any, Any]) -> dict[str, Any]:
