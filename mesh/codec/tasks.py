@@ -127,6 +127,7 @@ class _ResultOut(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
 _encoder: Final = msgspec.json.Encoder()
 _task_decoder: Final = msgspec.json.Decoder(Task)
+_result_decoder: Final = msgspec.json.Decoder(ResultReceived)
 _sign_decoder: Final = msgspec.json.Decoder(SignReceived)
 _NO_PERIODS: Final = Periods()
 
@@ -302,7 +303,11 @@ def decode_result(record: Record) -> ResultReceived:
     if record.value is None:
         raise MalformedRecord(f"the result record {_place(record)} has no value")
     try:
-        result = msgspec.convert(exact_json.decode(record.value), ResultReceived)
+        result = _result_decoder.decode(record.value)
+        if result.handover is None:
+            exact_json.check_part(record.value, result.output)
+        else:
+            exact_json.check(record.value)
     except exact_json.DECODE_ERRORS as error:
         raise MalformedRecord(_no_result(record, str(error))) from error
     if result.error is None and result.status == "failed":

@@ -605,6 +605,13 @@ BAD: list[tuple[Any, list[str]]] = [
         approval_with(payload_schema={"anyOf": [{"$ref": "https://example.org/x.json"}]}),
         ["steps.a.approval.payload_schema.anyOf.0.$ref: a $ref must point into the schema itself (begin it with #)"],
     ),
+    (
+        approval_with(payload_schema={"properties": {"x": {"pattern": "(?=a)"}}}),
+        [
+            "steps.a.approval.payload_schema.properties.x.pattern: the pattern '(?=a)' can't be used: invalid perl operator: (?= (RE2 has no look-around)"
+            " (write it without look-around and back-references)"
+        ],
+    ),
     # needs
     (graph(a=1), ["steps.a.needs: needs must be a step's name or a list of them (needs: [a, b])"]),
     (graph(a=["b", 1], b=[]), ["steps.a.needs: needs must be a step's name or a list of them (needs: [a, b])"]),

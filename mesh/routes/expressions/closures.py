@@ -169,8 +169,8 @@ class _Compiler:
                 return self.logic(node)
             case Conditional():
                 return self.conditional(node)
-            case Name(name=name):
-                return self.path((name,))
+            case _:
+                return self.path((node.name,))
 
     def is_of_a_map(self, segments: Segments) -> bool:
         """Whether it may lead into a map whose keys are numbers: a macro's variable can hold one."""
