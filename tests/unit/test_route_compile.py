@@ -608,8 +608,10 @@ BAD: list[tuple[Any, list[str]]] = [
     (
         approval_with(payload_schema={"properties": {"x": {"pattern": "(?=a)"}}}),
         [
-            "steps.a.approval.payload_schema.properties.x.pattern: the pattern '(?=a)' can't be used: invalid perl operator: (?= (RE2 has no look-around)"
-            " (write it without look-around and back-references)"
+            (
+                "steps.a.approval.payload_schema.properties.x.pattern: the pattern '(?=a)' can't be used: invalid perl operator: (?= (RE2 has no look-around)"
+                " (write it without look-around and back-references)"
+            )
         ],
     ),
     # needs
