@@ -252,10 +252,18 @@ class Subscription(Protocol):
 
     def resume(self, partitions: Sequence[TopicPartition]) -> None: ...
 
-    async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
-        """Record the group's positions.
+    async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> frozenset[TopicPartition]:
+        """Record the group's positions. Returns the partitions whose position stands.
 
         A commit for a partition that is no longer ours is ignored, not an error.
+        """
+        ...
+
+    async def confirm(self) -> frozenset[TopicPartition]:
+        """Ask the broker which partitions are ours as of now: for a process that was stopped, or
+        whose event loop was, and may have lost its share without knowing.
+
+        What is lost leaves `assignment` without a word to the listener. Raises `BrokerUnavailable`.
         """
         ...
 

@@ -39,6 +39,7 @@ _TASK_HEADERS: Final[tuple[Header, ...]] = (
 _RESULT_HEADERS: Final[tuple[Header, ...]] = (_SPEC_VERSION, _JSON, ("ce_type", RESULT_TYPE.encode()))
 _SIGN_HEADERS: Final[tuple[Header, ...]] = (_SPEC_VERSION, _JSON, ("ce_type", SIGN_TYPE.encode()))
 _NULL: Final = msgspec.Raw(b"null")
+_ACCEPTS: Final = ("interrupted",)
 
 _Name = Annotated[str, msgspec.Meta(min_length=1)]
 _Seconds = Annotated[float, msgspec.Meta(gt=0)]
@@ -60,7 +61,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     is one for all attempts. Times are aware, UTC. A result that reaches the broker after
     `deadline_at` does not count. `start_timeout_s`, `run_timeout_s`, `heartbeat_s`: the router
     waits so long for signs of life, as in `mesh.core.route.Periods`; with none of them it wants no
-    signs.
+    signs. `deaths`: processes that have died with it in their hands.
     """
 
     task_id: _Name
@@ -80,6 +81,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     start_timeout_s: _Seconds | None = None
     run_timeout_s: _Seconds | None = None
     heartbeat_s: _Seconds | None = None
+    deaths: Annotated[int, msgspec.Meta(ge=0)] = 0
+    accepts: tuple[str, ...] = ()  # statuses of results beyond the first three that its router knows
 
     @property
     def attempt_id(self) -> str:
@@ -106,6 +109,8 @@ class _TaskOut(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     start_timeout_s: float | None = None
     run_timeout_s: float | None = None
     heartbeat_s: float | None = None
+    deaths: int = 0
+    accepts: tuple[str, ...] = ()
 
 
 class _ResultOut(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -157,6 +162,8 @@ def encode_task(effect: SendTask, *, topics: Topics, reply_partition: int) -> Ou
         start_timeout_s=periods.start_timeout_s,
         run_timeout_s=periods.run_timeout_s,
         heartbeat_s=periods.heartbeat_s,
+        deaths=effect.deaths,
+        accepts=_ACCEPTS,
     )
     return OutRecord(
         topics.tasks(effect.agent),
@@ -231,6 +238,37 @@ def encode_result(
             ("ce_correlationid", workflow_id),
             ("ce_causationid", cause),
             ("traceparent", (traceparent or task.traceparent).encode()),
+        ),
+        task.reply_to.partition,
+    )
+
+
+def encode_interrupted(task: Task, *, agent_instance: str) -> OutRecord:
+    """The word that the process `agent_instance` (empty: nobody knows which) died with the attempt
+    in its hands.
+
+    For tasks alone that accept it.
+    """
+    value = _ResultOut(
+        task_id=task.task_id,
+        attempt=task.attempt,
+        workflow_id=task.workflow_id,
+        status="interrupted",
+        agent=task.agent,
+        agent_instance=agent_instance,
+    )
+    cause, workflow_id = task.attempt_id.encode(), task.workflow_id.encode()
+    return OutRecord(
+        task.reply_to.topic,
+        workflow_id,
+        _encoder.encode(value),
+        (
+            *_RESULT_HEADERS,
+            ("ce_id", cause + b"/interrupted"),
+            ("ce_source", b"/mesh/agents/" + task.agent.encode()),
+            ("ce_correlationid", workflow_id),
+            ("ce_causationid", cause),
+            ("traceparent", task.traceparent.encode()),
         ),
         task.reply_to.partition,
     )

@@ -49,6 +49,7 @@ class SendTask(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str
     budget: dict[str, float] | None = None  # what the attempt may take
     periods: Periods | None = None
+    deaths: int = 0  # processes of the agent that have died with it in their hands
 
 
 class AskApproval(msgspec.Struct, frozen=True, kw_only=True):
@@ -203,6 +204,7 @@ def _task(decision: Decision, event: TaskDispatched) -> SendTask:
         traceparent=event.traceparent,
         budget=event.reserved,
         periods=event.periods,
+        deaths=event.deaths,
     )
 
 

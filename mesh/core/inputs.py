@@ -237,6 +237,7 @@ class TaskError(msgspec.Struct, frozen=True, kw_only=True):
     kind: str  # a short word: the exception's class, `timeout`, `output_invalid`, `input_invalid`
     message: str
     retryable: bool = True
+    retry_after_s: float | None = None  # not before; within what the route allows
 
 
 class HandOver(msgspec.Struct, frozen=True, kw_only=True):
@@ -249,13 +250,14 @@ class HandOver(msgspec.Struct, frozen=True, kw_only=True):
 class ResultReceived(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A record of `mesh.results`: what became of one attempt.
 
-    The contract is `topics/schemas/result.json`.
+    `interrupted`: the process `agent_instance` died with it in its hands; another one says so. The
+    contract is `topics/schemas/result.json`.
     """
 
     task_id: str
     attempt: int
     workflow_id: str
-    status: Literal["succeeded", "failed", "handed_over"]
+    status: Literal["succeeded", "failed", "handed_over", "interrupted"]
     output: Any = None
     error: TaskError | None = None
     handover: HandOver | None = None

@@ -160,6 +160,8 @@ class StepState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     acted: bool = False
     alias: str = ""  # the id of the alias that it has, or has asked for
     claim: int = 0  # how often it has asked for its alias
+    # processes of the agent that have died with the task in their hands, "" where the name is unknown
+    deaths: tuple[str, ...] = ()
 
 
 class Workflow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

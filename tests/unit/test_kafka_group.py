@@ -31,6 +31,7 @@ class Scripted:
         self.story: list[str] = []
         self.away = 0  # so many questions find no broker
         self.well = True
+        self.commits_count = True
         self.revoking_s = 0.0
         self.subscription = GroupSubscription(
             self, self, self.committed, fetch=True, session_timeout_s=session_timeout_s
@@ -79,7 +80,9 @@ class Scripted:
     def resume(self, partitions: Sequence[TopicPartition]) -> None:
         self.story.append(f"resume {len(partitions)}")
 
-    async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None: ...
+    async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> bool:
+        self._unless_away("committed")
+        return self.commits_count
 
     async def stop(self, *, leave: bool) -> None: ...
 

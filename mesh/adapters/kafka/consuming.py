@@ -134,17 +134,19 @@ class Consumer:
     def _assigned(self, partitions: Sequence[TopicPartition]) -> list[Any]:
         return [KafkaPartition(*at) for at in self._consumer.assignment().intersection(partitions)]
 
-    async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
+    async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> bool:
         given = {KafkaPartition(*at): OffsetAndMetadata(*position) for at, position in offsets.items()}
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._consumer.commit(given)
         except (kafka_errors.CommitFailedError, kafka_errors.IllegalStateError):
-            return  # shared anew: the next owner reads from what was committed before
+            # The group has rebalanced: the next owner reads from what was committed before.
+            return False
         except UNAUTHORISED as error:
             raise right_refused(self._name, self._security, f"commit positions of {_objects(error)}") from error
         except (TimeoutError, KafkaError) as error:
             raise BrokerUnavailable(f"{self._name}: whether the commit counts is unknown ({words(error)})") from error
+        return True
 
     async def stop(self, *, leave: bool = True) -> None:
         consumer = self._consumer

@@ -40,6 +40,9 @@ _AGAIN_S = (
 )
 
 
+_FROM_THE_FIRST = Committed(0)  # where a group begins that has committed nothing
+
+
 class GroupConsumer(Protocol):
     """A Kafka consumer that has joined a group, or is about to."""
 
@@ -70,8 +73,8 @@ class GroupConsumer(Protocol):
 
     def resume(self, partitions: Sequence[TopicPartition]) -> None: ...
 
-    async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
-        """Commit what is ours; nothing happens if the group has rebalanced meanwhile.
+    async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> bool:
+        """Commit what is ours; false, and nothing happens, if the group has rebalanced meanwhile.
 
         Raises `BrokerUnavailable`.
         """
@@ -100,6 +103,8 @@ class GroupSubscription:
         self._fetch = fetch
         self._session_timeout_s = session_timeout_s
         self._held: frozenset[TopicPartition] = frozenset()
+        self._shares_taken = 0
+        self._stands: dict[TopicPartition, Committed] = {}  # what was committed last, of what is held
         self._paused: set[TopicPartition] = set()
         self._taking: asyncio.Task[None] | None = None
         self._rebalance = asyncio.Lock()
@@ -137,10 +142,23 @@ class GroupSubscription:
         if self._fetch and (self._taking is None or self._taking.done()):
             self._consumer.resume(list(ours))
 
-    async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
+    async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> frozenset[TopicPartition]:
         ours = {at: position for at, position in offsets.items() if at in self._held}
-        if ours:
-            await self._consumer.commit(ours)
+        if not ours or not await self._consumer.commit(ours):
+            return frozenset()
+        self._stands |= ours
+        return frozenset(ours)
+
+    async def confirm(self) -> frozenset[TopicPartition]:
+        """The broker refuses the commit of a member that it has removed; what was committed before
+        is committed once more.
+        """
+        taken = self._shares_taken
+        known = {at: self._stands.get(at, _FROM_THE_FIRST) for at in self._held}
+        if known and not await self._consumer.commit(known) and taken == self._shares_taken:
+            self._held = frozenset()
+            self._paused.clear()
+        return self._held
 
     async def close(self) -> None:
         if not self._closed:
@@ -169,6 +187,7 @@ class GroupSubscription:
         Returns at once, before any of their records can be handed out.
         """
         self._consumer.pause(partitions)
+        self._shares_taken += 1
         if not self._closed:
             self._taking = asyncio.create_task(self._take(partitions), name="kafka-group take")
 
@@ -179,6 +198,7 @@ class GroupSubscription:
                 if position is not None:
                     self._consumer.seek(at, position.offset)
             self._held = frozenset(partitions)
+            self._stands = {at: position for at, position in positions.items() if position is not None}
             await self._listener.on_assigned(positions)
             if self._fetch:
                 self._consumer.resume([at for at in partitions if at not in self._paused])

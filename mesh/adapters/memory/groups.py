@@ -144,11 +144,11 @@ class Group:
             return []
         return [at for at, owner in sorted(self._meant_for.items()) if owner is member and at not in self._holders]
 
-    def commit(self, member: Membership, offsets: Mapping[TopicPartition, Committed]) -> None:
-        """Record positions of what the member holds; the rest is ignored."""
-        for at, position in offsets.items():
-            if self._holders.get(at) is member:
-                self.committed[at] = position
+    def commit(self, member: Membership, offsets: Mapping[TopicPartition, Committed]) -> frozenset[TopicPartition]:
+        """Record positions of what the member holds, and say which that is; the rest is ignored."""
+        held = frozenset(at for at in offsets if self._holders.get(at) is member)
+        self.committed |= {at: position for at, position in offsets.items() if at in held}
+        return held
 
     def _bound_revoking(self, member: Membership) -> None:
         """Expel a member that has not given up what it was asked for within its session's time-out."""

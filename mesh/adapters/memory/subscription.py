@@ -163,7 +163,17 @@ class MemorySubscription:
 
     # commits, and the end
 
-    async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
+    async def confirm(self) -> frozenset[TopicPartition]:
+        await self._connection.alive()
+        await self._connection.travel()
+        weak = self._cluster.weak
+        if self._cluster.is_down or (weak is not None and self._cluster.happens(weak.failed_call)):
+            raise BrokerUnavailable(f"whether {self._name} is a member yet is unknown: no answer came in time")
+        if self._membership.expelled and not self._closed and self._failure is None:
+            self._rejoin()
+        return self.assignment()
+
+    async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> frozenset[TopicPartition]:
         await self._connection.alive()
         for at, position in offsets.items():
             if len(position.metadata.encode()) > MAX_METADATA_BYTES:
@@ -171,10 +181,12 @@ class MemorySubscription:
         membership, weak = self._membership, self._cluster.weak
         await self._connection.travel()
         fails = self._cluster.is_down or (weak is not None and self._cluster.happens(weak.failed_call))
+        stands = frozenset[TopicPartition]()
         if not fails or (not self._cluster.is_down and self._cluster.happens(0.5)):
-            self._group.commit(membership, offsets)
+            stands = self._group.commit(membership, offsets)
         if fails:
             raise BrokerUnavailable(f"a commit of {self._name} was not acknowledged in time; the outcome is unknown")
+        return stands
 
     async def close(self) -> None:
         await self._connection.alive()

@@ -206,14 +206,22 @@ class Groups:
 
     # Positions
 
-    def commit(self, me: Me, positions: Mapping[int, Committed]) -> None:
-        """Record positions, of those partitions alone that `me` holds."""
-        self._connection.executemany(
-            "INSERT INTO position SELECT ?1, ?2, ?3, ?4 WHERE EXISTS"
-            " (SELECT 1 FROM claim WHERE group_id = ?1 AND partition_id = ?2 AND member_id = ?5)"
-            " ON CONFLICT DO UPDATE SET next_offset = excluded.next_offset, metadata = excluded.metadata",
-            [(me.group_id, at, place.offset, place.metadata, me.id) for at, place in positions.items()],
+    def held_by(self, me: Me) -> frozenset[int]:
+        """The partitions that `me` holds."""
+        rows = self._connection.execute(
+            "SELECT partition_id FROM claim WHERE group_id = ? AND member_id = ?", (me.group_id, me.id)
         )
+        return frozenset(int(partition_id) for (partition_id,) in rows)
+
+    def commit(self, me: Me, positions: Mapping[int, Committed]) -> frozenset[int]:
+        """Record positions, of those partitions alone that `me` holds, and say which those are."""
+        held = self.held_by(me).intersection(positions)
+        self._connection.executemany(
+            "INSERT INTO position VALUES (?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET next_offset = excluded.next_offset, metadata = excluded.metadata",
+            [(me.group_id, at, positions[at].offset, positions[at].metadata) for at in sorted(held)],
+        )
+        return held
 
     def committed(self, group_id: int, partition_id: int) -> Committed | None:
         row = self._connection.execute(

@@ -222,11 +222,17 @@ class SqliteSubscription:
         self._paused -= frozenset(partitions)
         self._feed.waker.wake()
 
-    async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> None:
+    async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> frozenset[TopicPartition]:
         held = {place: at for at, place in self._held.items()}
         ours = {held[place]: position for place, position in offsets.items() if place in held}
-        if ours:
-            await self._store.write(partial(self._store.groups.commit, self._me, ours))
+        if not ours:
+            return frozenset()
+        stands = await self._store.write(partial(self._store.groups.commit, self._me, ours))
+        return frozenset(place for place, at in held.items() if at in stands)
+
+    async def confirm(self) -> frozenset[TopicPartition]:
+        await self._renew()  # drops what is held, if the group has removed us
+        return self.assignment()
 
     async def close(self) -> None:
         if self._is_closing:

@@ -29,6 +29,7 @@ class TaskDispatched(LogEvent, tag="TaskDispatched.1", frozen=True, kw_only=True
     reserved: dict[str, float] | None = None  # of the budget, for this attempt
     periods: Periods | None = None  # of signs of life; None: the agent is asked for none
     capability: str = ""  # for which the agent was chosen; `reason` says how
+    deaths: int = 0  # processes of the agent that have died with the task in their hands
 
 
 class TaskSucceeded(LogEvent, tag="TaskSucceeded.1", frozen=True, kw_only=True):
@@ -46,7 +47,13 @@ class TaskFailed(LogEvent, tag="TaskFailed.1", frozen=True, kw_only=True):
     """An attempt failed.
 
     `kind` is `timeout` where no result came in time, `start_timeout`, `run_timeout`,
-    `heartbeat_timeout` where no sign of life did, `undeliverable` where the task could not be sent.
+    `heartbeat_timeout` where no sign of life did, `undeliverable` where the task could not be sent,
+    `interrupted` where the agent's process died and the task goes out again, `agent_died` where too
+    many have.
+
+    `deaths`: where a process of the agent died, all that have died with the task in their hands so
+    far, this one last; of some the name is unknown and empty. Such an attempt is not one of the
+    route's `attempts`. `retry_after_s`: the agent asked not to be tried again before.
     """
 
     step: str
@@ -59,6 +66,8 @@ class TaskFailed(LogEvent, tag="TaskFailed.1", frozen=True, kw_only=True):
     agent_instance: str = ""
     duration_ms: float = 0.0
     usage: dict[str, float] | None = None
+    deaths: tuple[str, ...] = ()
+    retry_after_s: float | None = None
 
 
 class TaskHandedOver(LogEvent, tag="TaskHandedOver.1", frozen=True, kw_only=True):

@@ -35,6 +35,7 @@ def queue_up(step: StepState | None, event: SlotRequested, at_ms: int) -> StepSt
         reserved=event.reserved,
         charged=step.charged if step else None,
         acted=step is not None and (step.acted or step.status == "running"),
+        deaths=step.deaths if step else (),
     )
 
 

@@ -125,18 +125,10 @@ def _moved(
 ) -> StepState:
     match event:
         case ev.TaskFailed():
-            return replace(
-                step,
-                status="failed",
-                since_ms=at_ms,
-                due_at_ms=None,
-                error=f"{event.kind}: {event.message}",
-                reserved=None,
-                acted=step.acted or step.error.startswith(_UNHEARD),
-            )
+            return _failed(step, event, at_ms)
         case ev.TaskHandedOver():
             acted = step.acted or step.error.startswith(_UNHEARD)
-            return replace(step, error="", reserved=None, charged=None, acted=acted)
+            return replace(step, error="", reserved=None, charged=None, acted=acted, deaths=())
         case ev.RetryScheduled():
             return replace(step, status="retrying", since_ms=at_ms, due_at_ms=event.due_at_ms)
         case ev.StepGivenUp():
@@ -157,9 +149,25 @@ def _moved(
             return replace(step, status="cancelled", since_ms=at_ms, due_at_ms=None, input=None)
         case ev.IncidentResolved():
             status: StepStatus = "retrying" if step.fan is None else "iterating"
-            return replace(step, status=status, since_ms=at_ms, due_at_ms=None, incident=None)
+            return replace(step, status=status, since_ms=at_ms, due_at_ms=None, incident=None, deaths=())
         case _:
             assert_never(event)
+
+
+def _failed(step: StepState, event: ev.TaskFailed, at_ms: int) -> StepState:
+    """An attempt has failed. One whose process died is not among the route's `attempts`."""
+    failed = replace(
+        step,
+        status="failed",
+        since_ms=at_ms,
+        due_at_ms=None,
+        error=f"{event.kind}: {event.message}",
+        reserved=None,
+        acted=step.acted or step.error.startswith(_UNHEARD),
+    )
+    if not event.deaths:
+        return failed
+    return replace(failed, deaths=event.deaths, retry_budget_from=step.retry_budget_from + 1, acted=True)
 
 
 def _fresh(step: StepState | None, status: StepStatus, at_ms: int, *, output: Any) -> StepState:
@@ -220,7 +228,9 @@ def _dispatched(step: StepState | None, event: ev.TaskDispatched, at_ms: int) ->
         reserved=event.reserved,
         acted=step.acted if step else False,
     )
-    return begun if step is None or step.charged is None else replace(begun, charged=step.charged)
+    if step is None or (step.charged is None and not step.deaths):
+        return begun
+    return replace(begun, charged=step.charged, deaths=step.deaths)
 
 
 def _held(step: StepState | None, event: ev.TaskHeld | ev.SlotRequested, at_ms: int) -> StepState:

@@ -64,8 +64,16 @@ def result_input(workflow_id: str, event: TaskDispatched | CallMade, attempt: At
             return ResultReceived(status="handed_over", handover=attempt.handed, usage=outcome.usage, **about)
         case TaskFailed(kind="undeliverable"):
             return TaskUndeliverable(code="recorded", message=outcome.message, **about)
+        case TaskFailed() if outcome.deaths:
+            about["agent_instance"] = outcome.agent_instance
+            return ResultReceived(status="interrupted", usage=outcome.usage, **about)
         case TaskFailed():
-            error = TaskError(kind=outcome.kind, message=outcome.message, retryable=outcome.retryable)
+            error = TaskError(
+                kind=outcome.kind,
+                message=outcome.message,
+                retryable=outcome.retryable,
+                retry_after_s=outcome.retry_after_s,
+            )
             return ResultReceived(status="failed", error=error, usage=outcome.usage, **about)
         case CallSucceeded():
             ended = {**about, **NOWHERE, "source_at_ms": 0, "called": outcome.called}

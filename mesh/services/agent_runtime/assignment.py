@@ -1,8 +1,9 @@
-"""The partitions that this process holds of its agent's topic: what is begun, what is done, what is
-committed.
+"""The partitions that this process holds of its agent's topic: what may begin, what is begun, what
+is done, what is committed.
 
 Owns the group's listener and the commits. It must not know handlers or results. `runtime` gives it
-the records that it polls, and every work comes back once: settled, or dropped undone.
+the records that it polls; it hands each on as a work when it may begin (`begins`), and every work
+comes back once: settled, or dropped undone.
 """
 
 import asyncio
@@ -11,22 +12,41 @@ from typing import Any
 
 import structlog
 
-from mesh.errors import BrokerUnavailable
+from mesh.codec.tasks import decode_task
+from mesh.errors import BrokerUnavailable, MalformedRecord
 from mesh.ports import Committed, Record, Subscription, TopicPartition
+from mesh.services.agent_runtime.begins import Life, Proposal
 from mesh.services.agent_runtime.settings import AgentSettings
 from mesh.services.agent_runtime.work import AssignedPartition, Work
 
 
 class Assignment:
-    """`held`: works handed out and not come back.
+    """`held`: works taken and not come back; `blocked_bytes`: of those that may not begin yet.
 
-    `abandon` is told of a work that another member has, or will have.
+    `begin` gets the works that may begin, in order. `interrupt` gets one that a process had in its
+    hands when it died, and the process's name. `abandon` is told of a work that another member has,
+    or will have.
     """
 
-    def __init__(self, settings: AgentSettings, *, abandon: Callable[[Work], None], log: Any) -> None:
+    def __init__(
+        self,
+        settings: AgentSettings,
+        *,
+        life: Life,
+        concurrency: int,
+        begin: Callable[[Sequence[Work]], None],
+        interrupt: Callable[[Work, str], None],
+        abandon: Callable[[Work], None],
+        log: Any,
+    ) -> None:
         self.held = 0
+        self.blocked_bytes = 0
         self.subscription: Subscription | None = None
         self._settings = settings
+        self._life = life
+        self._concurrency = concurrency
+        self._begin = begin
+        self._interrupt = interrupt
         self._abandon = abandon
         self._log: structlog.stdlib.BoundLogger = log
         self._shares: dict[TopicPartition, AssignedPartition] = {}
@@ -34,9 +54,12 @@ class Assignment:
         self._unsaved: dict[AssignedPartition, None] = {}  # in the order in which they came to it
         self._progress = asyncio.Event()
         self._commit_due = asyncio.Event()
+        self._commit_urgent = asyncio.Event()
 
-    def take(self, records: Iterable[Record]) -> list[Work]:
-        """The works for records just read; what is done or under way is passed over."""
+    def take(self, records: Iterable[Record]) -> None:
+        """Records just read: hand on what may begin, keep what may not yet, and pass over what is
+        done or under way.
+        """
         works: list[Work] = []
         for record in records:
             share = self._shares.get(TopicPartition(record.topic, record.partition))
@@ -45,10 +68,63 @@ class Assignment:
             work = share.begin(record)
             if work is None:
                 self._mark_unsaved(share)
-            else:
+                continue
+            self.held += 1
+            if share.dead is not None and self._was_interrupted(share, work):
+                continue
+            if record.offset < share.begins.line and not share.beyond:
                 works.append(work)
-        self.held += len(works)
-        return works
+            else:
+                share.beyond.append(work)
+                self.blocked_bytes += len(record.value or b"")
+                self._hurry(share)
+        self._begin(works)
+
+    def _was_interrupted(self, share: AssignedPartition, work: Work) -> bool:
+        """Whether a process died with this task in its hands; then its router is told."""
+        dead = share.dead
+        if dead is None or not share.may_have_begun(work.record.offset):
+            return False
+        try:
+            work.task = task = decode_task(work.record)
+        except MalformedRecord:
+            return False
+        if "interrupted" not in task.accepts or (task.deaths and work.record.offset not in dead.named):
+            return False
+        share.working[work.record.offset] = work
+        self._interrupt(work, dead.instance)
+        return True
+
+    def name(self, work: Work) -> bool:
+        """Whether a task with deaths may begin: once it is named.
+
+        If not, it is handed on again when it may.
+        """
+        share, offset = work.share, work.record.offset
+        if offset in share.begins.named:
+            return True
+        share.unnamed[offset] = work
+        self.blocked_bytes += len(work.record.value or b"")
+        share.begins.want(offset)
+        self._hurry(share)
+        return False
+
+    def begun(self, work: Work) -> None:
+        """It begins now."""
+        share = work.share
+        share.begins.begin(work.record.offset)
+        if share.beyond and share.begins.is_short(self._concurrency):
+            self._hurry(share)
+
+    def drop_blocked(self) -> None:
+        """Give back what may not begin yet."""
+        for share in self._shares.values():
+            self._drop_blocked(share)
+
+    def _drop_blocked(self, share: AssignedPartition) -> None:
+        for work in share.take_blocked():
+            self.blocked_bytes -= len(work.record.value or b"")
+            self.drop(work)
 
     def settle(self, works: Sequence[Work]) -> None:
         """Nothing is owed for these any more: their results are at the broker, or none is needed."""
@@ -60,6 +136,8 @@ class Assignment:
             work.share.working.pop(offset, None)
             if offset not in work.share.adopted:
                 work.share.offsets.finish(offset)
+            if work.task is not None and work.task.deaths:
+                work.share.begins.finish(offset)
             self._mark_unsaved(work.share)
             self.held -= 1
         self._progress.set()
@@ -88,11 +166,13 @@ class Assignment:
 
     async def on_assigned(self, partitions: Mapping[TopicPartition, Committed | None]) -> None:
         for partition, committed in partitions.items():
-            share = AssignedPartition(partition, committed)
+            share = AssignedPartition(partition, committed, self._life)
             earlier = self._shares.pop(partition, None) or self._orphans.pop(partition, None)
             self._shares[partition] = share
             if earlier is not None:
+                self._drop_blocked(earlier)
                 self._adopt(share, earlier)
+            self._mark_unsaved(share)
         self._log.info("partitions_assigned", partitions=sorted(p.partition for p in partitions))
 
     def _adopt(self, share: AssignedPartition, earlier: AssignedPartition) -> None:
@@ -107,10 +187,11 @@ class Assignment:
         for share in leaving:
             # its waiting tasks are dropped, its running ones may still end
             share.is_released = True
+            self._drop_blocked(share)
         until_s = _now_s() + self._settings.revoke_drain_s
         while any(share.working for share in leaving) and (left_s := until_s - _now_s()) > 0:
             await self.wait_progress(left_s)
-        await self._commit(leaving)
+        await self._commit(leaving, is_end=True)
         for share in leaving:
             self._let_go(share)
         self._log.info("partitions_revoked", partitions=sorted(p.partition for p in partitions))
@@ -127,9 +208,21 @@ class Assignment:
         if self._orphans:
             self._expire_orphans(_now_s() - self._settings.session_timeout_s)
 
+    async def confirm(self) -> None:
+        """Ask the broker what is ours as of now, and let go of what is not. Raises `BrokerUnavailable`."""
+        if self.subscription is None:
+            return
+        ours = await self.subscription.confirm()
+        lost = [share for partition, share in self._shares.items() if partition not in ours]
+        for share in lost:
+            self._let_go(share)
+        self._log.info("membership_confirmed", lost=sorted(share.partition.partition for share in lost))
+
     def _let_go(self, share: AssignedPartition) -> None:
         share.let_go(_now_s())
-        del self._shares[share.partition]
+        self._drop_blocked(share)
+        if self._shares.get(share.partition) is share:
+            del self._shares[share.partition]
         self._unsaved.pop(share, None)
         if share.adopted:
             self._orphans[share.partition] = share
@@ -149,22 +242,71 @@ class Assignment:
         while True:
             await self._commit_due.wait()
             self._commit_due.clear()
-            await self.commit()
-            await asyncio.sleep(self._settings.commit_every_s)
+            self._commit_urgent.clear()
+            is_well = await self.commit()
+            if is_well:
+                await self._pause(self._settings.commit_every_s)
+            else:
+                await asyncio.sleep(self._settings.commit_every_s)
 
-    async def commit(self) -> None:
-        shares, self._unsaved = self._unsaved, {}
-        await self._commit([share for share in shares if not share.is_released])
-
-    async def _commit(self, shares: Sequence[AssignedPartition]) -> None:
-        if self.subscription is None or not shares:
-            return
+    async def _pause(self, pause_s: float) -> None:
+        """Until something waits to be allowed to begin, or so long."""
         try:
-            await self.subscription.commit({share.partition: share.offsets.committed() for share in shares})
+            async with asyncio.timeout(pause_s):
+                await self._commit_urgent.wait()
+        except TimeoutError:
+            return
+
+    async def commit(self) -> bool:
+        """False if it has to be done again."""
+        shares, self._unsaved = self._unsaved, {}
+        return await self._commit([share for share in shares if not share.is_released])
+
+    async def _commit(self, shares: Sequence[AssignedPartition], *, is_end: bool = False) -> bool:
+        """What is done, and what may begin; at the end of a tenure nothing may."""
+        if self.subscription is None or not shares:
+            return True
+        proposals = {} if is_end else {share: self._propose(share) for share in shares}
+        offsets = {share.partition: self._committed(share, proposals.get(share)) for share in shares}
+        try:
+            stands = await self.subscription.commit(offsets)
         except BrokerUnavailable as error:
             self._log.warning("commit_failed", error=str(error))
             for share in shares:
                 self._mark_unsaved(share)
+            return False
+        is_well = True
+        for share, proposal in proposals.items():
+            if share.partition in stands and not share.is_released:
+                self._accept(share, proposal)
+            elif share.beyond or share.unnamed:
+                self._mark_unsaved(share)
+                is_well = False
+        return is_well
+
+    def _propose(self, share: AssignedPartition) -> Proposal:
+        waiting = share.beyond[0].record.offset if share.beyond else 0
+        return share.begins.propose(self._concurrency, waiting)
+
+    def _committed(self, share: AssignedPartition, proposal: Proposal | None) -> Committed:
+        if proposal is None:
+            return share.offsets.committed()
+        return share.offsets.committed(lambda offset: share.begins.text(offset, proposal))
+
+    def _accept(self, share: AssignedPartition, proposal: Proposal) -> None:
+        share.begins.accept(proposal)
+        ready = share.take_ready()
+        if ready:
+            self.blocked_bytes -= sum(len(work.record.value or b"") for work in ready)
+            self._begin(ready)
+        if share.unnamed or (share.beyond and share.begins.is_short(self._concurrency)):
+            self._hurry(share)
+
+    def _hurry(self, share: AssignedPartition) -> None:
+        """Commit as soon as can be: something waits for it."""
+        self._mark_unsaved(share)
+        if not self._commit_urgent.is_set():
+            self._commit_urgent.set()
 
     def _mark_unsaved(self, share: AssignedPartition) -> None:
         if share.is_released:

@@ -13,20 +13,20 @@ commit's metadata:
                ^ committed offset 4, metadata "t1:1+2,1+1": from 4 on, pass over 1, 2 are done, pass over 1, 1 is done
 
 At most 4,096 characters of it (Kafka's `offset.metadata.max.bytes`); what does not fit, highest
-first, would be done again.
+first, would be done again. Room is left for what `begins` has to say behind it.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from mesh.ports import Committed
+from mesh.services.agent_runtime.base36 import base36
 
 MAX_METADATA_CHARS: Final = 4096  # Kafka's default for offset.metadata.max.bytes; the text is ASCII
 _FORMAT: Final = "t1:"
 _RUN: Final = re.compile(r"([0-9a-z]+)\+([0-9a-z]+)")
 _MAX_DIGITS: Final = 13  # of a 64-bit offset in base 36
-_DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 Span = tuple[int, int]  # [first, end)
 
@@ -76,15 +76,17 @@ class TaskOffsets:
         """
         self._open.pop(offset, None)
 
-    def committed(self) -> Committed:
+    def committed(self, more: Callable[[int], str] | None = None) -> Committed:
         """What may be committed now: everything below `offset` is done, and so is what the metadata
         names.
+
+        `more`: what to say behind that, of the offset; it begins with a comma.
         """
         lowest = next(iter(self._open), self._next)
         spans = self._done_spans()
         if lowest == self._next and spans and spans[0][0] == lowest:
             lowest = spans.pop(0)[1]
-        return Committed(lowest, _metadata(lowest, spans))
+        return Committed(lowest, _metadata(lowest, spans, more(lowest) if more is not None else ""))
 
     def _done_spans(self) -> list[Span]:
         """What is done above the lowest open offset: what lies between open offsets, and what an
@@ -112,17 +114,17 @@ def _add(spans: list[Span], first: int, end: int) -> None:
         spans.append((first, end))
 
 
-def _metadata(lowest: int, spans: Iterable[Span]) -> str:
+def _metadata(lowest: int, spans: Iterable[Span], more: str = "") -> str:
     runs: list[str] = []
-    size, at = len(_FORMAT), lowest
+    size, at = len(_FORMAT) + len(more), lowest
     for first, end in spans:
-        run = f"{_base36(first - at)}+{_base36(end - first)}"
+        run = f"{base36(first - at)}+{base36(end - first)}"
         size += len(run) + 1
         if size > MAX_METADATA_CHARS:
             break
         runs.append(run)
         at = end
-    return _FORMAT + ",".join(runs) if runs else ""
+    return _FORMAT + ",".join(runs) + more if runs or more else ""
 
 
 def _parse(committed: Committed) -> list[Span]:
@@ -142,12 +144,3 @@ def _spans(at: int, text: str) -> Iterator[Span]:
         first = at + int(match[1], 36)
         at = first + int(match[2], 36)
         yield first, at
-
-
-def _base36(number: int) -> str:
-    text = ""
-    while True:
-        number, digit = divmod(number, 36)
-        text = _DIGITS[digit] + text
-        if number == 0:
-            return text

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from mesh.agent.definition import Agent
 from mesh.codec.dead_letters import dead_letter
-from mesh.codec.tasks import encode_result
+from mesh.codec.tasks import encode_interrupted, encode_result
 from mesh.core.inputs import HandOver, TaskError
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
@@ -66,6 +66,11 @@ class Replies:
         ):
             return record
         return self.result(work, self._too_large(record.size_bytes()), traceparent)
+
+    def interrupted(self, work: Work, instance: str) -> OutRecord:
+        """The word that the process `instance` died with the task in its hands."""
+        assert work.task is not None  # noqa: S101 - it was decoded to know that it accepts this
+        return encode_interrupted(work.task, agent_instance=instance)
 
     def malformed(self, record: Record, error: MalformedRecord) -> OutRecord:
         """The dead letter for a record that is no task."""

@@ -23,6 +23,10 @@ How it hangs together
 * A partition that is revoked is drained for `revoke_drain_s`; what still runs then runs on, for
   eager rebalances mostly give the partition
   back, and then it is not begun again. If it does not come back within the session's time-out, its handlers are cancelled.
+* What may begin is committed before it begins (`begins`). A task that a dead process may have had
+  in its hands is not begun; its router is told, which counts the deaths and sends it again
+  (docs/adr/0012).
+* After an absence (`pulse`) nothing begins before the broker has said which partitions are ours.
 """
 
 import asyncio
@@ -41,12 +45,15 @@ from mesh.errors import AgentError, BrokerUnavailable, TopicMissing
 from mesh.observability import Tracer
 from mesh.ports import Broker, Clock, Subscription, TopicSpec
 from mesh.services.agent_runtime.assignment import Assignment
+from mesh.services.agent_runtime.begins import Life
 from mesh.services.agent_runtime.call import AgentCall
 from mesh.services.agent_runtime.cards import CardKeeper
 from mesh.services.agent_runtime.heartbeats import Heartbeats
 from mesh.services.agent_runtime.outbox import Outbox
+from mesh.services.agent_runtime.pulse import Pulse, boot_s
 from mesh.services.agent_runtime.replies import Replies
 from mesh.services.agent_runtime.settings import AgentSettings, Counts
+from mesh.services.agent_runtime.solitude import Solitude
 from mesh.services.agent_runtime.threads import DaemonThreads
 from mesh.services.agent_runtime.work import Work
 from mesh.services.agent_runtime.workers import Workers
@@ -54,13 +61,14 @@ from mesh.services.agent_runtime.workers import Workers
 _PAUSED_POLL_S: Final = 0.5  # between polls that only serve the membership
 _FLUSH_S: Final = 5.0  # at a stop, for results that are made and not yet sent
 _LONGEST_PAUSE_S: Final = 5.0
+_CONFIRM_AGAIN_S: Final = 0.2
 
 
 class AgentRuntime:
     """Runs one agent against a broker.
 
     `instance` names this process to operators. `ticks`: seconds, for how long a handler took (a
-    simulation brings its own).
+    simulation brings its own). `solitude`: one for all agents of a process.
     """
 
     def __init__(
@@ -74,6 +82,7 @@ class AgentRuntime:
         settings: AgentSettings | None = None,
         tracer: Tracer | None = None,
         ticks: Callable[[], float] = time.perf_counter,
+        solitude: Solitude | None = None,
     ) -> None:
         self.agent: Final = agent
         self.counts: Final = Counts()
@@ -87,10 +96,20 @@ class AgentRuntime:
         self._log: structlog.stdlib.BoundLogger = structlog.get_logger("mesh.agent").bind(
             agent=agent.name, instance=instance
         )
-        replies = Replies(
+        self._pulse = Pulse(self._settings.session_timeout_s, boot_s if ticks is time.perf_counter else ticks)
+        self._confirming = asyncio.Lock()
+        self._replies = replies = Replies(
             agent, topics=topics, clock=clock, instance=instance, max_record_bytes=broker.max_record_bytes, ticks=ticks
         )
-        self._assignment = Assignment(self._settings, abandon=self._abandon, log=self._log)
+        self._assignment = Assignment(
+            self._settings,
+            life=Life(instance, str(clock.now_ms())),
+            concurrency=agent.concurrency,
+            begin=self._begin,
+            interrupt=self._interrupt,
+            abandon=self._abandon,
+            log=self._log,
+        )
         self._outbox = Outbox(broker, settled=self._assignment.settle, instead=replies.instead, log=self._log)
         self._threads = DaemonThreads(agent.concurrency, f"agent-{agent.name}")
         self._signs = Heartbeats(
@@ -113,6 +132,11 @@ class AgentRuntime:
             deliver=self._outbox.put,
             settle=self._assignment.settle,
             drop=self._assignment.drop,
+            is_in_doubt=self._pulse.is_in_doubt,
+            confirm=self._confirm,
+            name=self._assignment.name,
+            begun=self._assignment.begun,
+            solitude=solitude or Solitude(),
             log=self._log,
             ticks=ticks,
         )
@@ -211,7 +235,7 @@ class AgentRuntime:
         records = await subscription.poll(max_records=room, timeout_s=self._settings.poll_s)
         self._assignment.reconcile(subscription.assignment())
         if records:
-            self._workers.add(self._assignment.take(records))
+            self._assignment.take(records)
 
     def _is_full(self) -> bool:
         """Full at the limit; from then on until half of it is done, or partitions would be paused
@@ -219,8 +243,11 @@ class AgentRuntime:
         """
         held = self._assignment.held
         if self._is_paused:
-            return held > self._limit // 2 or self._workers.waiting_bytes > self._settings.buffer_bytes // 2
-        return held >= self._limit or self._workers.waiting_bytes >= self._settings.buffer_bytes
+            return held > self._limit // 2 or self._waiting_bytes() > self._settings.buffer_bytes // 2
+        return held >= self._limit or self._waiting_bytes() >= self._settings.buffer_bytes
+
+    def _waiting_bytes(self) -> int:
+        return self._workers.waiting_bytes + self._assignment.blocked_bytes
 
     async def _serve_membership(self, subscription: Subscription) -> None:
         subscription.pause(list(subscription.assignment()))
@@ -228,12 +255,43 @@ class AgentRuntime:
         records = await subscription.poll(max_records=1, timeout_s=0)
         self._assignment.reconcile(subscription.assignment())
         # of a partition that came while we were paused
-        self._workers.add(self._assignment.take(records))
+        self._assignment.take(records)
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(self._settings.watch_every_s)
+            self._pulse.beat()
             self._workers.time_out()
+
+    def _begin(self, works: Sequence[Work]) -> None:
+        self._workers.add(works)
+
+    def _interrupt(self, work: Work, instance: str) -> None:
+        assert work.task is not None  # noqa: S101 - it was decoded to know that it accepts this
+        task = work.task
+        self.counts.interrupted += 1
+        self._log.warning(
+            "task_interrupted",
+            workflow_id=task.workflow_id,
+            step=task.step,
+            attempt=task.attempt,
+            deaths=task.deaths + 1,
+            died=instance,
+        )
+        work.is_over = True
+        self._outbox.put(work, self._replies.interrupted(work, instance))
+
+    async def _confirm(self) -> None:
+        """We have been away: ask the broker what is ours, until it answers."""
+        async with self._confirming:
+            while self._pulse.is_in_doubt():
+                self._pulse.trust()
+                try:
+                    await self._assignment.confirm()
+                except BrokerUnavailable as error:
+                    self._log.warning("membership_unconfirmed", error=str(error))
+                    self._pulse.doubt()
+                    await asyncio.sleep(_CONFIRM_AGAIN_S)
 
     def _abandon(self, work: Work) -> None:
         self._workers.abandon(work)
@@ -242,7 +300,7 @@ class AgentRuntime:
 
     async def _drain(self, subscription: Subscription) -> None:
         self._log.info("agent_drains", held=self._assignment.held, drain_s=self._settings.drain_s)
-        self._workers.drop_waiting()
+        self._drop_waiting()
         await self._wait_empty(subscription, self._settings.drain_s)
         self._workers.abandon_all()
         await self._wait_empty(subscription, _FLUSH_S)
@@ -256,7 +314,11 @@ class AgentRuntime:
                 await self._serve_membership(subscription)
             except BrokerUnavailable as error:
                 self._log.warning("broker_unavailable", error=str(error))
-            self._workers.drop_waiting()
+            self._drop_waiting()
+
+    def _drop_waiting(self) -> None:
+        self._assignment.drop_blocked()
+        self._workers.drop_waiting()
 
 
 async def run_agents(
@@ -284,8 +346,18 @@ async def run_agents(
             else "there is no agent to run"
         )
         raise AgentError(trouble)
+    solitude = Solitude()
     runtimes = [
-        AgentRuntime(broker, agent, topics=topics, clock=clock, instance=instance, settings=settings, tracer=tracer)
+        AgentRuntime(
+            broker,
+            agent,
+            topics=topics,
+            clock=clock,
+            instance=instance,
+            settings=settings,
+            tracer=tracer,
+            solitude=solitude,
+        )
         for agent in agents
     ]
     with _signals(runtimes, handle=handle_signals):

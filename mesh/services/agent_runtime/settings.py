@@ -37,4 +37,5 @@ class Counts(msgspec.Struct, kw_only=True):
     timed_out: int = 0
     expired: int = 0  # past their deadline before they were begun
     dead_lettered: int = 0
+    interrupted: int = 0  # found in the hands of a process that had died
     abandoned: int = 0  # cut short by a stop, or because their partition went elsewhere

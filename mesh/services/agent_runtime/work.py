@@ -5,10 +5,12 @@ them run in one event loop.
 """
 
 import asyncio
+from collections import deque
 from typing import Any
 
 from mesh.codec.tasks import Task
 from mesh.ports import Committed, Record, TopicPartition
+from mesh.services.agent_runtime.begins import Begins, Life, Tenure, tenure_of
 from mesh.services.agent_runtime.offsets import TaskOffsets
 
 
@@ -16,15 +18,35 @@ class AssignedPartition:
     """One partition, for as long as it is ours.
 
     `working`: begun and not yet settled, by offset. `adopted`: begun in an earlier tenure of ours
-    and not read again in this one. `is_released`: it is another member's now; what waits is
-    dropped, what runs may still end. `is_seen`: the subscription named it since.
+    and not read again in this one. `beyond`: read, and not below the begin line yet; `unnamed`:
+    with deaths, and not named yet. `dead`: the tenure of a process that died with the partition.
+    `is_released`: it is another member's now; what waits is dropped, what runs may still end.
+    `is_seen`: the subscription named it since.
     """
 
-    __slots__ = ("adopted", "is_released", "is_seen", "offsets", "partition", "released_at_s", "working")
+    __slots__ = (
+        "adopted",
+        "begins",
+        "beyond",
+        "dead",
+        "is_released",
+        "is_seen",
+        "offsets",
+        "partition",
+        "released_at_s",
+        "unnamed",
+        "working",
+    )
 
-    def __init__(self, partition: TopicPartition, committed: Committed | None) -> None:
+    def __init__(self, partition: TopicPartition, committed: Committed | None, life: Life) -> None:
+        first, text = committed if committed is not None else (0, "")
+        found = tenure_of(first, text)
         self.partition = partition
         self.offsets = TaskOffsets(committed)
+        self.begins = Begins(first, life, found)
+        self.dead: Tenure | None = found if found is not None and found.life != life.text else None
+        self.beyond: deque[Work] = deque()
+        self.unnamed: dict[int, Work] = {}
         self.working: dict[int, Work] = {}
         self.adopted: dict[int, Work] = {}
         self.is_released = False
@@ -49,6 +71,35 @@ class AssignedPartition:
             if not work.is_settled:
                 self.working[offset] = work
         self.adopted = earlier.adopted
+
+    def may_have_begun(self, offset: int) -> bool:
+        """Whether a process that died may have begun the task at `offset`.
+
+        Offsets must be given in ascending order.
+        """
+        dead = self.dead
+        if dead is None:
+            return False
+        if offset >= dead.line and all(offset > named for named in dead.named):
+            self.dead = None
+            return False
+        return offset < dead.line or offset in dead.named
+
+    def take_ready(self) -> "list[Work]":
+        """What waited to be allowed to begin, and is now."""
+        ready = []
+        while self.beyond and self.beyond[0].record.offset < self.begins.line:
+            ready.append(self.beyond.popleft())
+        if self.unnamed:
+            ready += [self.unnamed.pop(offset) for offset in sorted(self.begins.named & self.unnamed.keys())]
+        return ready
+
+    def take_blocked(self) -> "list[Work]":
+        """All that still waits to be allowed to begin."""
+        blocked = [*self.beyond, *self.unnamed.values()]
+        self.beyond.clear()
+        self.unnamed.clear()
+        return blocked
 
     def begin(self, record: Record) -> "Work | None":
         """The work to do for a record just read; None if it is done, or on its way."""

@@ -9,7 +9,7 @@ or commits. A work that it is given ends as a record in the outbox (`deliver`), 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextvars import copy_context
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -25,6 +25,7 @@ from mesh.services.agent_runtime.call import AgentCall, Answer
 from mesh.services.agent_runtime.heartbeats import Heartbeats
 from mesh.services.agent_runtime.replies import Replies
 from mesh.services.agent_runtime.settings import Counts
+from mesh.services.agent_runtime.solitude import DEATHS, Solitude
 from mesh.services.agent_runtime.work import Work
 
 _WARN_EVERY_S: Final = 60.0  # of tasks past their deadline
@@ -32,7 +33,11 @@ _SLICE_S: Final = 0.005  # a worker lets the loop breathe after this long: heart
 
 
 class Workers:
-    """`can_cancel`: handlers are async; a thread can't be cancelled."""
+    """`can_cancel`: handlers are async; a thread can't be cancelled.
+
+    Before a task begins: `is_in_doubt` and then `confirm`, whether its partition is ours; `name`,
+    whether it may begin although processes have died with it; `begun`, that it does.
+    """
 
     def __init__(
         self,
@@ -48,6 +53,11 @@ class Workers:
         deliver: Callable[[Work, OutRecord], None],
         settle: Callable[[Sequence[Work]], None],
         drop: Callable[[Work], None],
+        is_in_doubt: Callable[[], bool],
+        confirm: Callable[[], Awaitable[None]],
+        name: Callable[[Work], bool],
+        begun: Callable[[Work], None],
+        solitude: Solitude,
         log: Any,
         ticks: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -64,6 +74,12 @@ class Workers:
         self._deliver = deliver
         self._settle = settle
         self._drop = drop
+        self._is_in_doubt = is_in_doubt
+        self._confirm = confirm
+        self._name = name
+        self._begun = begun
+        self._solitude = solitude
+        self._is_stopping = False
         self._log: structlog.stdlib.BoundLogger = log
         self._waiting: deque[Work] = deque()
         # in the order in which they began, which no memory address decides
@@ -92,7 +108,8 @@ class Workers:
             wanted -= 1
 
     def drop_waiting(self) -> None:
-        """Give back what is not begun."""
+        """Give back what is not begun, for good."""
+        self._is_stopping = True
         while self._waiting:
             self._drop(self._next())
 
@@ -175,17 +192,47 @@ class Workers:
         return 1
 
     async def _do(self, work: Work, me: asyncio.Task[Any]) -> None:
+        if self._is_in_doubt():
+            await self._confirm()
+        if self._solitude.is_sought:
+            await self._solitude.wait_open()
         if work.share.is_released:
             self._drop(work)
             return
-        work.share.working[work.record.offset] = work
         try:
             work.task = task = decode_task(work.record)
         except MalformedRecord as error:
+            work.share.working[work.record.offset] = work
             self._counts.dead_lettered += 1
             self._log.warning("task_malformed", task_record=work.place, error=str(error))
             self._deliver(work, self._replies.malformed(work.record, error))
             return
+        if task.deaths and not self._name(work):
+            return
+        is_lone = task.deaths >= DEATHS
+        if is_lone and not await self._is_alone(work):
+            return
+        work.share.working[work.record.offset] = work
+        try:
+            await self._do_task(work, task, me)
+        finally:
+            if is_lone:
+                self._solitude.leave()
+
+    async def _is_alone(self, work: Work) -> bool:
+        """Wait until no handler runs; false if the work is given back before."""
+        if await self._solitude.wait_alone(lambda: self._is_stopping or work.share.is_released):
+            if not self._is_in_doubt() and not work.share.is_released:
+                return True
+            self._solitude.leave()
+            if self._is_in_doubt():
+                await self._confirm()
+                if not work.share.is_released:
+                    return await self._is_alone(work)
+        self._drop(work)
+        return False
+
+    async def _do_task(self, work: Work, task: Task, me: asyncio.Task[Any]) -> None:
         work.deadline_ms = self._begin_by_ms(work, task)
         # the router has timed it out already: a result would not count
         if work.deadline_ms <= self._clock.now_ms():
@@ -218,6 +265,9 @@ class Workers:
         work.runner = me
         work.started_s = self._ticks()
         self._running[work] = None
+        solitude = self._solitude
+        solitude.running += 1
+        self._begun(work)
         beat = self._signs.begin(work, task)
         try:
             if self._is_traced:
@@ -232,6 +282,9 @@ class Workers:
             self._signs.end(work)
             self._running.pop(work, None)
             work.runner = None
+            solitude.running -= 1
+            if solitude.is_sought:
+                solitude.changed()
         if work.is_over:
             self._forget(task.attempt_id, me)
         else:

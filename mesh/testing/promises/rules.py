@@ -20,6 +20,7 @@ from typing import Final
 
 from mesh.core import events as ev
 from mesh.core import ids
+from mesh.core.decide.settle.attempt import MOST_DEATHS
 from mesh.core.evolve import evolve
 from mesh.core.limits import AGENT, limiter_id
 from mesh.core.route import AgentWork, CallWork, EndWork, Route, Step, WaitWork
@@ -178,6 +179,9 @@ class _Judged:
     def _failed(self, route: Route, event: ev.TaskFailed | ev.CallFailed, state: StepState) -> Iterator[str]:
         """What its route says of an attempt that was the last."""
         place = event.step
+        if isinstance(event, ev.TaskFailed) and event.kind == "interrupted" and event.deaths:
+            yield from self._interrupted(event)
+            return
         if any(isinstance(one, ev.RetryScheduled) and one.step == place for one in self.decision.events):
             step = route.steps[ids.step_of(place)]
             work = step.undo if ids.is_undo(place) else step.work
@@ -196,6 +200,16 @@ class _Judged:
         follows = {"incident": is_incident, "fail": "failed" in self._ends(), "continue": has_given_up}[choice]
         if not follows and not (ids.is_item(place) and has_given_up):
             yield f"{place} has failed for good, and its route says {choice}"
+
+    def _interrupted(self, event: ev.TaskFailed) -> Iterator[str]:
+        """Its process died: the task goes out again at once, or waits for its budget or a slot; at
+        most twice, unless its route takes a death for a failure.
+        """
+        again = (ev.TaskDispatched, ev.TaskHeld, ev.SlotRequested, ev.IncidentRaised, ev.StepGivenUp, ev.WorkflowEnded)
+        if not any(isinstance(one, again) for one in self.decision.events):
+            yield f"{event.step} was interrupted, and nothing follows"
+        if len(event.deaths) >= MOST_DEATHS:
+            yield f"{event.step} has killed {len(event.deaths)} processes, and goes out again"
 
     def _in_vain(self, route: Route) -> Iterator[str]:
         """What its route says of a wait that has timed out."""

@@ -122,6 +122,7 @@ def dispatch(
             reserved=reserve if reserve and workflow.account is not None else None,
             periods=work.periods,
             capability=work.capability if hop == 1 else "",
+            deaths=len(state.deaths) if (state := workflow.steps.get(place)) is not None else 0,
         )
     )
 

@@ -1,6 +1,7 @@
 """A task's attempts: what the failure of one brings, and the next."""
 
 from hashlib import sha256
+from typing import Final
 
 from mesh.core import ids
 from mesh.core.decide.begin.call import withdraw_items
@@ -12,6 +13,10 @@ from mesh.core.decide.progress import settled
 from mesh.core.events import IncidentRaised, RetryScheduled, StepGivenUp, TaskFailed
 from mesh.core.route import Retry
 from mesh.core.state import StepState
+
+MOST_DEATHS: Final = 3
+"""Processes that may die over a task before it fails for good. Of the first, a neighbour may have been the cause; the third time
+it was begun with nothing beside it."""
 
 
 def dispatch_again(draft: Draft, name: str, step: StepState, *, anew: bool = False) -> None:
@@ -44,8 +49,11 @@ def fail(draft: Draft, failed: TaskFailed) -> None:
     step = draft.live.steps[failed.step]
     retry, made = work.retry, failed.attempt - step.retry_budget_from + 1
     retryable = failed.retryable and failed.kind not in retry.non_retryable
+    if retryable and failed.deaths:
+        dispatch_again(draft, failed.step, step)
+        return
     if retryable and made < retry.attempts:
-        due = draft.now_ms + _backoff_ms(retry, made, ids.attempt_id(failed.task_id, failed.attempt))
+        due = draft.now_ms + _wait_ms(retry, made, failed)
         draft.add(RetryScheduled(step=failed.step, attempt=failed.attempt + 1, due_at_ms=due))
         return
     tried = f"attempt {made} of {retry.attempts}" if retryable else "trying again would not help"
@@ -70,6 +78,16 @@ def give_up(draft: Draft, place: str, message: str, *, kind: str) -> None:
         end(draft, "failed", f"{place}: {message}")
     else:
         draft.add(IncidentRaised(step=place, kind=kind, message=message))
+
+
+def _wait_ms(retry: Retry, made: int, failed: TaskFailed) -> int:
+    """Milliseconds until the next attempt: the route's backoff, or as long as the agent asks for,
+    if that is longer, up to the route's longest.
+    """
+    backoff_ms = _backoff_ms(retry, made, ids.attempt_id(failed.task_id, failed.attempt))
+    if failed.retry_after_s is None:
+        return backoff_ms
+    return max(backoff_ms, int(min(retry.max_backoff_s, failed.retry_after_s) * 1000))
 
 
 def _backoff_ms(retry: Retry, made: int, attempt: str) -> int:

@@ -9,7 +9,7 @@ from mesh.core import ids
 from mesh.core.decide.begin.task import agent_work, dispatch
 from mesh.core.decide.draft import Draft
 from mesh.core.decide.progress import settled
-from mesh.core.decide.settle.attempt import fail
+from mesh.core.decide.settle.attempt import MOST_DEATHS, fail
 from mesh.core.events import (
     IncidentRaised,
     IncidentResolved,
@@ -39,6 +39,8 @@ def on_result(draft: Draft, given: ResultReceived) -> None:
         _succeed(draft, waits, given)
     elif given.handover is not None:
         _hand_over(draft, waits, given, given.handover)
+    elif given.status == "interrupted":
+        _interrupt(draft, waits, given)
     else:
         _fail(draft, waits, given, given.error or _NO_REASON)
 
@@ -57,8 +59,40 @@ def _fail(draft: Draft, waits: _Waits, given: ResultReceived, error: TaskError) 
             agent_instance=given.agent_instance,
             duration_ms=given.duration_ms,
             usage=given.usage,
+            retry_after_s=error.retry_after_s,
         ),
     )
+
+
+def _interrupt(draft: Draft, waits: _Waits, given: ResultReceived) -> None:
+    """The agent's process died with the task in its hands.
+
+    It goes out again, until too many have died over it.
+    """
+    deaths = (*waits.step.deaths, given.agent_instance)
+    is_too_much = len(deaths) >= MOST_DEATHS
+    fail(
+        draft,
+        TaskFailed(
+            step=waits.name,
+            task_id=given.task_id,
+            attempt=given.attempt,
+            kind="agent_died" if is_too_much else "interrupted",
+            message=_died(waits.step.agent, deaths),
+            retryable=not is_too_much,
+            agent_version=given.agent_version,
+            agent_instance=given.agent_instance,
+            usage=given.usage,
+            deaths=deaths,
+        ),
+    )
+
+
+def _died(agent: str, deaths: tuple[str, ...]) -> str:
+    if len(deaths) == 1:
+        return f"the process {deaths[0] or '(name unknown)'} of agent {agent} died while it worked on the task"
+    names = ", ".join(name or "(name unknown)" for name in deaths)
+    return f"{len(deaths)} processes of agent {agent} died while they worked on the task: {names}"
 
 
 def _hand_over(draft: Draft, waits: _Waits, given: ResultReceived, handover: HandOver) -> None:

@@ -1,0 +1,48 @@
+"""Whether this process has been away: stopped, asleep, or held up by a handler that blocks the loop.
+
+Owns `Pulse`. Who was away for long may have lost its partitions to another replica without knowing,
+and must ask the broker before it begins anything. `runtime` beats, `workers` ask.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+PART: Final = 4  # of the session's time-out: an absence below it can't have cost the membership
+
+
+def boot_s() -> float:
+    """Seconds, also of the time in which the machine slept."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+class Pulse:
+    """In doubt after an absence of more than a quarter of `session_s`, until `trust`."""
+
+    __slots__ = ("_beat_s", "_is_in_doubt", "_limit_s", "_ticks")
+
+    def __init__(self, session_s: float, ticks: Callable[[], float] = boot_s) -> None:
+        self._limit_s = session_s / PART
+        self._ticks = ticks
+        self._beat_s = ticks()
+        self._is_in_doubt = False
+
+    def beat(self) -> None:
+        """The loop turns. To be called far more often than the limit."""
+        now_s = self._ticks()
+        if now_s - self._beat_s > self._limit_s:
+            self._is_in_doubt = True
+        self._beat_s = now_s
+
+    def is_in_doubt(self) -> bool:
+        """Also where nobody has beaten since we are back."""
+        return self._is_in_doubt or self._ticks() - self._beat_s > self._limit_s
+
+    def doubt(self) -> None:
+        """Nobody could be asked."""
+        self._is_in_doubt = True
+
+    def trust(self) -> None:
+        """From here on; to be called before the broker is asked, for its answer may take long."""
+        self._is_in_doubt = False
+        self._beat_s = self._ticks()
