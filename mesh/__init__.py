@@ -11,13 +11,14 @@ from mesh.agent.context import Context
 from mesh.agent.decorator import agent
 from mesh.agent.definition import Agent
 from mesh.agent.handover import HandOver
+from mesh.agent.retry import Retry
 from mesh.errors import MeshError, NonRetryable
 
 if TYPE_CHECKING:
     from mesh.services.client import Client
     from mesh.wiring import connect
 
-__all__ = ["Agent", "Client", "Context", "HandOver", "MeshError", "NonRetryable", "agent", "connect"]
+__all__ = ["Agent", "Client", "Context", "HandOver", "MeshError", "NonRetryable", "Retry", "agent", "connect"]
 
 _LAZY: Final = {"Client": "mesh.services.client", "connect": "mesh.wiring"}
 

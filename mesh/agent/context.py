@@ -7,6 +7,7 @@ without one gets `Context.local`.
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from math import isfinite
 from typing import TYPE_CHECKING, Self
 
 import msgspec
@@ -52,6 +53,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         `usd`; other names are for the record.
         """
         for name, amount in amounts.items():
+            if not isfinite(amount):
+                raise ValueError(f"{name}={amount} is no amount that can be counted")
             self.usage[name] = self.usage.get(name, 0.0) + amount
 
     def heartbeat(self) -> None:

@@ -5,8 +5,10 @@ Owns the mapping of failures to `TaskError`. It must not know a broker: bytes co
 bytes or an error go out. Time limits and cancelling are the runtime's, which is its only caller.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from math import isfinite
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
@@ -14,19 +16,17 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from mesh.agent.context import Context
 from mesh.agent.definition import Agent
 from mesh.agent.handover import HandOver
+from mesh.agent.retry import Retry
 from mesh.codec import exact_json
 from mesh.codec.tasks import Task
 from mesh.core import inputs
 from mesh.core.inputs import TaskError
 from mesh.errors import NonRetryable
 from mesh.observability import Tracer, live_span
+from mesh.services.agent_runtime.limits import CANCELLED, MAX_FIELDS, MAX_KIND_CHARS, MAX_MESSAGE_CHARS
 from mesh.services.agent_runtime.threads import DaemonThreads
 
 Answer = bytes | TaskError | inputs.HandOver
-
-MAX_MESSAGE_CHARS: Final = 2000  # of an error: enough for people, and the log keeps it for ever
-_MAX_KIND_CHARS: Final = 100
-_MAX_FIELDS: Final = 10  # that a message about a wrong shape names
 
 
 class AgentCall:
@@ -64,10 +64,8 @@ class AgentCall:
                 output = await self._call(value)
         except HandOver as passed_on:
             return self._handed_over(passed_on)
-        except NonRetryable as error:
-            return TaskError(kind=_cut(error.kind, _MAX_KIND_CHARS), message=_message(error), retryable=False)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the handler is somebody else's code: its failures are results
-            return TaskError(kind=_cut(type(error).__name__, _MAX_KIND_CHARS), message=_message(error), retryable=True)
+            return error_of(error)
         try:
             return self._exact(self._validate_output(output))
         except Exception as error:  # noqa: BLE001 - as above, of the output
@@ -142,9 +140,23 @@ def _fields(error: ValidationError) -> str:
     themselves, which may be anybody's secrets.
     """
     errors = error.errors(include_url=False, include_context=False, include_input=False)
-    named = [f"{'.'.join(map(str, one['loc'])) or '(the whole)'}: {one['msg']}" for one in errors[:_MAX_FIELDS]]
+    named = [f"{'.'.join(map(str, one['loc'])) or '(the whole)'}: {one['msg']}" for one in errors[:MAX_FIELDS]]
     more = len(errors) - len(named)
     return "; ".join(named) + (f"; and {more} more" if more else "")
+
+
+def error_of(error: BaseException) -> TaskError:
+    """What an exception of a handler comes to."""
+    match error:
+        case asyncio.CancelledError():
+            return CANCELLED
+        case NonRetryable():
+            return TaskError(kind=_cut(error.kind, MAX_KIND_CHARS), message=_message(error), retryable=False)
+        case Retry():
+            kind, after_s = _cut(error.kind, MAX_KIND_CHARS), error.after_s if isfinite(error.after_s) else None
+            return TaskError(kind=kind, message=_message(error), retry_after_s=after_s)
+        case _:
+            return TaskError(kind=_cut(type(error).__name__, MAX_KIND_CHARS), message=_message(error))
 
 
 def _message(error: BaseException) -> str:

@@ -15,11 +15,10 @@ from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import Clock, Delivery, OutRecord, Record, SendFailure
 from mesh.services.agent_runtime.call import Answer
+from mesh.services.agent_runtime.limits import ENVELOPE_BYTES, too_large
 from mesh.services.agent_runtime.work import Work
 
 _MS: Final = 1000.0
-# ids, which are at most some 2 KB each, six times over, and the rest of a result
-_ENVELOPE_BYTES: Final = 32 * 1024
 
 
 class Replies:
@@ -42,8 +41,6 @@ class Replies:
         self._clock = clock
         self._instance = instance
         self._max_record_bytes = max_record_bytes
-        # of output; more than that is counted exactly
-        self._surely_fits = max_record_bytes - _ENVELOPE_BYTES
 
     def result(self, work: Work, answer: Answer, traceparent: str | None = None) -> OutRecord:
         """The result of a task that was begun."""
@@ -59,13 +56,9 @@ class Replies:
             usage=work.usage or None,
             traceparent=traceparent,
         )
-        if (
-            isinstance(answer, TaskError)
-            or (isinstance(answer, bytes) and len(answer) < self._surely_fits)
-            or record.size_bytes() <= self._max_record_bytes
-        ):
+        if isinstance(answer, TaskError) or fits(record, answer, self._max_record_bytes):
             return record
-        return self.result(work, self._too_large(record.size_bytes()), traceparent)
+        return self.result(work, too_large(record.size_bytes(), self._max_record_bytes), traceparent)
 
     def interrupted(self, work: Work, instance: str) -> OutRecord:
         """The word that the process `instance` died with the task in its hands."""
@@ -81,17 +74,9 @@ class Replies:
         if record.topic == self._topics.dlq:
             return None
         if failure.code is Delivery.TOO_LARGE:
-            return self.result(work, self._too_large(record.size_bytes()))
+            return self.result(work, too_large(record.size_bytes(), self._max_record_bytes))
         trouble = f"its result can't be sent to {record.topic}/{record.partition}: {failure.message}"
         return self._dead_letter(work.record, "result_undeliverable", trouble)
-
-    def _too_large(self, size_bytes: int) -> TaskError:
-        return TaskError(
-            kind="output_too_large",
-            message=f"the output makes a record of {size_bytes} bytes, and the broker takes {self._max_record_bytes} "
-            "(store it elsewhere and return where it is)",
-            retryable=False,
-        )
 
     def _dead_letter(self, record: Record, code: str, message: str) -> OutRecord:
         return dead_letter(
@@ -103,3 +88,11 @@ class Replies:
             topics=self._topics,
             at_ms=self._clock.now_ms(),
         )
+
+
+def fits(record: OutRecord, answer: Answer, max_record_bytes: int) -> bool:
+    """Whether the broker takes this result."""
+    # far below the limit nothing need be counted exactly
+    if isinstance(answer, bytes) and len(answer) < max_record_bytes - ENVELOPE_BYTES:
+        return True
+    return record.size_bytes() <= max_record_bytes

@@ -1,8 +1,8 @@
 """The workers: up to `concurrency` asyncio tasks that live on, each with one task record in its
 hands at a time.
 
-Owns the waiting queue, the time limits and the cancelling of handlers. It must not know partitions
-or commits. A work that it is given ends as a record in the outbox (`deliver`), or comes back undone
+Owns the waiting queue, and what must hold before a task begins. It must not know partitions or
+commits; what a handler may do is `handlers`' business. A work that it is given ends as a record in the outbox (`deliver`), or comes back undone
 (`drop`), or needs no record at all (`settle`).
 """
 
@@ -11,17 +11,16 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextvars import copy_context
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
-from msgspec.structs import replace
 
 from mesh.codec.tasks import Task, decode_task
 from mesh.core.inputs import TaskError
 from mesh.errors import MalformedRecord
 from mesh.ports import Clock, OutRecord
 from mesh.services.agent_runtime.call import AgentCall, Answer
+from mesh.services.agent_runtime.handlers import Handlers
 from mesh.services.agent_runtime.heartbeats import Heartbeats
 from mesh.services.agent_runtime.replies import Replies
 from mesh.services.agent_runtime.settings import Counts
@@ -63,12 +62,18 @@ class Workers:
     ) -> None:
         self.waiting_bytes = 0
         self._ticks = ticks
-        self._call = call
+        self._handlers = Handlers(
+            call,
+            can_cancel=can_cancel,
+            is_traced=is_traced,
+            clock=clock,
+            ended=self._ended,
+            log=log,
+            ticks=ticks,
+        )
         self._replies = replies
         self._signs = signs
         self._concurrency = concurrency
-        self._can_cancel = can_cancel
-        self._is_traced = is_traced
         self._clock = clock
         self._counts = counts
         self._deliver = deliver
@@ -82,8 +87,6 @@ class Workers:
         self._is_stopping = False
         self._log: structlog.stdlib.BoundLogger = log
         self._waiting: deque[Work] = deque()
-        # in the order in which they began, which no memory address decides
-        self._running: dict[Work, None] = {}
         self._idle: list[asyncio.Future[None]] = []
         self._workers: set[asyncio.Task[None]] = set()
         self._clean = copy_context()
@@ -118,24 +121,17 @@ class Workers:
 
         Nothing is sent for it. What is over already is left to end.
         """
-        if work.is_over or work not in self._running:
-            return
-        work.is_over = True
-        self._counts.abandoned += 1
-        self._drop(work)
-        self._cancel(work)
+        if self._handlers.abandon(work):
+            self._counts.abandoned += 1
+            self._drop(work)
 
     def abandon_all(self) -> None:
-        for work in list(self._running):
+        for work in list(self._handlers.running):
             self.abandon(work)
 
     def time_out(self) -> None:
         """End what is past its deadline."""
-        if not self._running:
-            return
-        now_ms = self._clock.now_ms()
-        for work in [work for work in self._running if work.deadline_ms <= now_ms and not work.is_over]:
-            self._time_out(work)
+        self._counts.timed_out += len(self._handlers.time_out())
 
     def dismiss(self) -> None:
         """End the workers. A thread that still runs ends by itself."""
@@ -233,70 +229,19 @@ class Workers:
         return False
 
     async def _do_task(self, work: Work, task: Task, me: asyncio.Task[Any]) -> None:
-        work.deadline_ms = self._begin_by_ms(work, task)
-        # the router has timed it out already: a result would not count
-        if work.deadline_ms <= self._clock.now_ms():
+        if self._handlers.is_too_late(work):
             self._expire(work, task)
             return
-        self._limit(work, task)
-        await self._handle(work, me)
-
-    def _begin_by_ms(self, work: Work, task: Task) -> float:
-        """Later than this it need not be begun."""
-        by_ms = task.deadline_at.timestamp() * 1000
-        if task.start_timeout_s is None:
-            return by_ms
-        return min(by_ms, work.record.timestamp_ms + task.start_timeout_s * 1000)
-
-    def _limit(self, work: Work, task: Task) -> None:
-        """Give it the time that it has from now on."""
-        work.deadline_ms = task.deadline_at.timestamp() * 1000
-        if task.run_timeout_s is None:
-            return
-        run_until_ms = self._clock.now_ms() + task.run_timeout_s * 1000
-        if run_until_ms < work.deadline_ms:
-            work.deadline_ms, work.time_out_kind = run_until_ms, "run_timeout"
-            work.task = replace(task, deadline_at=datetime.fromtimestamp(run_until_ms / 1000, UTC))
-
-    async def _handle(self, work: Work, me: asyncio.Task[Any]) -> None:
-        task, traceparent = work.task, None
-        assert task is not None  # noqa: S101 - decoded by the caller
-        answer: Answer
-        work.runner = me
-        work.started_s = self._ticks()
-        self._running[work] = None
         solitude = self._solitude
         solitude.running += 1
         self._begun(work)
-        beat = self._signs.begin(work, task)
         try:
-            if self._is_traced:
-                answer, traceparent = await self._call.traced_answer(task, beat, work.usage)
-            else:
-                answer = await self._call.answer(task, beat, work.usage)
-        except asyncio.CancelledError:
-            if not work.is_over and me.cancelling():
-                raise
-            answer = TaskError(kind="CancelledError", message="the handler was cancelled from within")
+            await self._handlers.run(work, me, self._signs.begin(work, task))
         finally:
             self._signs.end(work)
-            self._running.pop(work, None)
-            work.runner = None
             solitude.running -= 1
             if solitude.is_sought:
                 solitude.changed()
-        if work.is_over:
-            self._forget(task.attempt_id, me)
-        else:
-            self._end(work, answer, traceparent)
-
-    def _forget(self, attempt_id: str, me: asyncio.Task[Any]) -> None:
-        """A handler ended after its end was decided."""
-        self._log.info("handler_ended_late", attempt_id=attempt_id)
-        if self._can_cancel:
-            me.uncancel()
-        if me.cancelling():
-            raise asyncio.CancelledError
 
     # Ends -----------------------------------------------------------------------------------------
 
@@ -322,35 +267,12 @@ class Workers:
             self._next_warning_s = self._ticks() + _WARN_EVERY_S
         self._settle((work,))
 
-    def _end(self, work: Work, answer: Answer, traceparent: str | None) -> None:
-        work.is_over = True
+    def _ended(self, work: Work, answer: Answer, traceparent: str | None) -> None:
         if isinstance(answer, TaskError):
             self._counts.failed += 1
-            self._log_failure(work, answer)
         else:
             self._counts.succeeded += 1
         self._deliver(work, self._replies.result(work, answer, traceparent))
-
-    def _time_out(self, work: Work) -> None:
-        self._counts.timed_out += 1
-        self._end(work, TaskError(kind=work.time_out_kind, message="the deadline came before the handler's end"), None)
-        self._cancel(work)
-
-    def _cancel(self, work: Work) -> None:
-        if self._can_cancel and work.runner is not None:
-            work.runner.cancel()
-
-    def _log_failure(self, work: Work, error: TaskError) -> None:
-        assert work.task is not None  # noqa: S101 - it was begun
-        self._log.warning(
-            "task_failed",
-            workflow_id=work.task.workflow_id,
-            step=work.task.step,
-            attempt=work.task.attempt,
-            kind=error.kind,
-            error=error.message,
-            retryable=error.retryable,
-        )
 
 
 def _skew(ahead_ms: float) -> dict[str, float | str]:

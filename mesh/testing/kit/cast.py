@@ -1,6 +1,6 @@
 """The cast: agents and people that a test plays, by their scripts.
 
-Owns what each of them does next, and the call of a real agent's handler. It sends nothing:
+Owns what each of them does next. It runs no handler itself (`handling` does), and sends nothing:
 `mesh.testing.kit.stage` does, when it is their turn.
 """
 
@@ -15,15 +15,14 @@ from pydantic import TypeAdapter
 
 from mesh.agent.definition import Agent
 from mesh.codec.tasks import Task
-from mesh.services.agent_runtime.call import AgentCall
+from mesh.ports import Clock
 from mesh.services.agent_runtime.call import Answer as Made
-from mesh.services.agent_runtime.threads import DaemonThreads
 from mesh.testing.kit.errors import KitError, is_for_the_test
+from mesh.testing.kit.handling import Handling
 from mesh.testing.kit.scripts import Answer, Answers, Called, Failure, HandedOver, Output, Reply, replies, takes_context
 
 __tracebackhide__ = is_for_the_test
 
-_NO_THREADS: Final = DaemonThreads(0, "none")
 _ANYTHING: Final[TypeAdapter[Any]] = TypeAdapter(Any)
 
 
@@ -64,7 +63,7 @@ class PlayedAgent:
         self._replies: Iterator[Reply] = replies(script, after_s=after_s)
         if then is not msgspec.UNSET:
             self._replies = chain(self._replies, replies(then, after_s=after_s))
-        self._known: dict[int, AgentCall] = {}
+        self._known: dict[int, Handling] = {}
 
     @property
     def inputs(self) -> list[Any]:
@@ -82,8 +81,11 @@ class PlayedAgent:
             )
         return reply
 
-    async def answer(self, task: Task, reply: Reply, usage: dict[str, float]) -> Made:
-        """What the reply comes to: JSON, or why there is none, or who does it instead.
+    async def answer(
+        self, task: Task, reply: Reply, usage: dict[str, float], *, clock: Clock, arrived_ms: int
+    ) -> Made | None:
+        """What the reply comes to: JSON, or why there is none, or who does it instead; None: it is
+        too late to begin.
 
         What it took is put into `usage`.
         """
@@ -96,7 +98,7 @@ class PlayedAgent:
             case HandedOver():
                 return reply.to
             case Called():
-                return await self._call(reply.handler).answer(task, usage=usage)
+                return await self._handling(reply, clock).answer(task, arrived_ms, usage)
             case _:
                 raise AssertionError(f"{reply} is no answer")
 
@@ -107,11 +109,12 @@ class PlayedAgent:
         handler = reply.handler
         return handler.is_async if isinstance(handler, Agent) else inspect.iscoroutinefunction(handler)
 
-    def _call(self, handler: Callable[..., Any] | Agent[Any, Any]) -> AgentCall:
+    def _handling(self, reply: Called, clock: Clock) -> Handling:
+        handler = reply.handler
         known = self._known.get(id(handler))
         if known is None:
             made = _in_place(handler) if isinstance(handler, Agent) else self._agent_of(handler)
-            known = self._known[id(handler)] = AgentCall(made, threads=_NO_THREADS)
+            known = self._known[id(handler)] = Handling(made, clock, waits=self.is_slow(reply))
         return known
 
     def _agent_of(self, function: Callable[..., Any]) -> Agent[Any, Any]:

@@ -29,7 +29,7 @@ from mesh.agent.definition import Agent
 from mesh.agent.handover import HandOver
 from mesh.core import inputs
 from mesh.core.inputs import TaskError
-from mesh.errors import NonRetryable
+from mesh.services.agent_runtime.call import error_of
 from mesh.testing.kit.durations import Duration, seconds
 
 
@@ -194,23 +194,15 @@ def _one(item: Any, after_s: float) -> Iterable[Reply]:
         case HandOver():
             return _Once(HandedOver(inputs.HandOver(to=item.to, input=item.input), after_s))
         case BaseException():
-            return _Once(Failure(_error_of(item), after_s))
+            return _Once(Failure(error_of(item), after_s))
         case type() if issubclass(item, BaseException):
-            return _Once(Failure(_error_of(item()), after_s))
+            return _Once(Failure(error_of(item()), after_s))
         case Agent():
             return _Once(Called(item, after_s))
         case _ if callable(item):
             return _Once(Called(item, after_s))
         case _:
             return _Once(Output(item, after_s))
-
-
-def _error_of(error: BaseException) -> TaskError:
-    """As the agents' runtime tells it."""
-    if isinstance(error, NonRetryable):
-        return TaskError(kind=error.kind, message=str(error), retryable=False)
-    kind = type(error).__name__
-    return TaskError(kind=kind, message=str(error) or kind)
 
 
 def takes_context(function: Callable[..., Any]) -> bool:

@@ -33,7 +33,10 @@ from mesh.core.replay import PartitionFold
 from mesh.core.state import FINISHED, AgentCard, Workflow
 from mesh.core.topics import Topics
 from mesh.ports import Broker, Clock, OutRecord, Reader, Record, TopicPartition, TopicSpec
+from mesh.services.agent_runtime.call import Answer as Made
 from mesh.services.agent_runtime.cards import card_of, registration_of
+from mesh.services.agent_runtime.limits import too_large
+from mesh.services.agent_runtime.replies import fits
 from mesh.testing.kit.cast import PlayedAgent, PlayedPerson, Question
 from mesh.testing.kit.errors import KitError, is_for_the_test, unknown
 from mesh.testing.kit.scripts import Answer, Reply, Silence, Works
@@ -89,6 +92,7 @@ class Stage:
         # attempts to answer, by workflow, in the log's order
         self._queues: dict[str, deque[str]] = defaultdict(deque)
         self._tasks: dict[str, Task] = {}  # that have arrived
+        self._arrived_at_ms: dict[str, int] = {}  # when the broker took them
         self._serving: set[str] = set()
         self._requests: dict[str, ApprovalRequest] = {}
         # what the log says has been sent, and has not arrived
@@ -247,6 +251,7 @@ class Stage:
         task = decode_task(record)
         if self._arrive("task", task.attempt_id):
             self._tasks[task.attempt_id] = task
+            self._arrived_at_ms[task.attempt_id] = record.timestamp_ms
             self._go_on(task.workflow_id)
 
     def _go_on(self, workflow_id: str) -> None:
@@ -314,17 +319,14 @@ class Stage:
 
     async def _reply(self, agent: PlayedAgent, task: Task, reply: Reply) -> None:
         usage: dict[str, float] = {}
-        answer = await agent.answer(task, reply, usage)
-        result = encode_result(
-            task,
-            output=answer if isinstance(answer, bytes) else None,
-            error=answer if isinstance(answer, TaskError) else None,
-            handover=answer if isinstance(answer, HandOver) else None,
-            agent_version="test",
-            agent_instance="test",
-            duration_ms=0.0,
-            usage=usage or None,
-        )
+        arrived_ms = self._arrived_at_ms.get(task.attempt_id, 0)
+        answer = await agent.answer(task, reply, usage, clock=self._clock, arrived_ms=arrived_ms)
+        if answer is None:
+            return
+        result = _result(task, answer, usage)
+        limit = self._broker.max_record_bytes
+        if not isinstance(answer, TaskError) and not fits(result, answer, limit):
+            result = _result(task, too_large(result.size_bytes(), limit), usage)
         await self.send([result])
 
     # People ---------------------------------------------------------------------------------------
@@ -412,3 +414,16 @@ class Stage:
 
     def open_steps(self, workflow: Workflow) -> dict[str, Any]:
         return {name: step for name, step in workflow.steps.items() if step.status not in FINISHED}
+
+
+def _result(task: Task, answer: Made, usage: dict[str, float]) -> OutRecord:
+    return encode_result(
+        task,
+        output=answer if isinstance(answer, bytes) else None,
+        error=answer if isinstance(answer, TaskError) else None,
+        handover=answer if isinstance(answer, HandOver) else None,
+        agent_version="test",
+        agent_instance="test",
+        duration_ms=0.0,
+        usage=usage or None,
+    )
