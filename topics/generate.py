@@ -21,6 +21,7 @@ from mesh.codec.dead_letters import HEADERS
 from mesh.codec.definitions import ActivationBody
 from mesh.codec.outcomes import Outcome
 from mesh.codec.schedules import Told
+from mesh.codec.withdrawals import Withdrawal
 from mesh.core.events import LogRecord
 from mesh.core.inputs import Command, InboxInput
 from mesh.routes.keys import ROUTE
@@ -85,6 +86,11 @@ def schemas() -> dict[str, dict[str, Any]]:
             "The value of a record of mesh.definitions whose key is activation/ and a fresh id: these versions are the routes of their names for events that the broker "
             "takes two seconds after it or later; null withdraws a route. Stored in partition 0, after the versions that it names.",
             ActivationBody,
+        ),
+        "withdrawal": _of_types(
+            "Withdrawal",
+            "The value of a record of mesh.withdrawals: nobody wants this attempt any more. Need not be begun, and may be cut short.",
+            Withdrawal,
         ),
         "outcome": _of_types(
             "Outcome", "The value of a record of mesh.outcomes, a CloudEvent of type mesh.workflow.<status>.", Outcome

@@ -18,6 +18,7 @@ from mesh.codec.inbox import encode_inbox
 from mesh.codec.outcomes import encode_outcome, outcome_id
 from mesh.codec.tasks import encode_task
 from mesh.codec.times import rfc3339
+from mesh.codec.withdrawals import encode_withdrawal, withdrawal_id
 from mesh.core.crossings import crossing_id
 from mesh.core.effects import (
     AskApproval,
@@ -28,6 +29,7 @@ from mesh.core.effects import (
     SendInput,
     SendReceipt,
     SendTask,
+    WithdrawTask,
 )
 from mesh.core.ids import attempt_id, partition_of_key
 from mesh.core.topics import Topics
@@ -60,6 +62,8 @@ class EffectEncoder:
                 return dead_letter_of_parked(effect, topics=self._topics)
             case SendInput():
                 return self._input(effect)
+            case WithdrawTask():
+                return encode_withdrawal(effect, topics=self._topics)
             case _:
                 assert_never(effect)
 
@@ -101,5 +105,7 @@ def effect_id(effect: Effect) -> str:
             return dead_letter_id(effect)
         case SendInput():
             return crossing_id(effect.input)
+        case WithdrawTask():
+            return withdrawal_id(effect)
         case _:
             assert_never(effect)

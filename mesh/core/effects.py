@@ -25,6 +25,7 @@ from mesh.core.events import (
     InputParked,
     StepCancelled,
     TaskDispatched,
+    TasksWithdrawn,
     WorkflowEnded,
 )
 from mesh.core.route import OnExpiry, Periods
@@ -128,7 +129,22 @@ class SendInput(msgspec.Struct, frozen=True, kw_only=True):
     input: Crossing
 
 
-Effect = SendTask | AskApproval | SendReceipt | PublishOutcome | PublishEvent | SendDeadLetter | SendInput
+class WithdrawTask(msgspec.Struct, frozen=True, kw_only=True):
+    """To `mesh.withdrawals`. Id: `<attempt's id>/withdrawn`.
+
+    Nobody waits for it: one that can't be sent is not told again.
+    """
+
+    workflow_id: str
+    task_id: str
+    attempt: int
+    agent: str
+    at_ms: int
+
+
+Effect = (
+    SendTask | WithdrawTask | AskApproval | SendReceipt | PublishOutcome | PublishEvent | SendDeadLetter | SendInput
+)
 
 
 def effects(decision: Decision) -> list[Effect]:
@@ -145,6 +161,8 @@ def effects(decision: Decision) -> list[Effect]:
             case TaskDispatched():
                 if needed.get(event.step) is event:
                     out.append(_task(decision, event))
+            case TasksWithdrawn():
+                out += _withdrawals(decision, event)
             case WorkflowEnded():
                 out.append(_outcome(decision, event))
             case ApprovalRequested():
@@ -206,6 +224,19 @@ def _task(decision: Decision, event: TaskDispatched) -> SendTask:
         periods=event.periods,
         deaths=event.deaths,
     )
+
+
+def _withdrawals(decision: Decision, event: TasksWithdrawn) -> list[Effect]:
+    return [
+        WithdrawTask(
+            workflow_id=decision.workflow_id,
+            task_id=one.task_id,
+            attempt=one.attempt,
+            agent=one.agent,
+            at_ms=decision.at_ms,
+        )
+        for one in event.tasks
+    ]
 
 
 def _outcome(decision: Decision, event: WorkflowEnded) -> PublishOutcome:

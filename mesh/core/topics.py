@@ -24,6 +24,7 @@ class Topics:
         "responses",
         "results",
         "router_group",
+        "withdrawals",
     )
 
     def __init__(self, prefix: str = defaults.TOPIC_PREFIX) -> None:
@@ -40,6 +41,7 @@ class Topics:
         self.agents: Final = prefix + "agents"
         self.definitions: Final = prefix + "definitions"
         self.dlq: Final = prefix + "dlq"
+        self.withdrawals: Final = prefix + "withdrawals"
         self.router_group: Final = prefix + "router"
         self.ingress_group: Final = prefix + "ingress"
 

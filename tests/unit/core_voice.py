@@ -20,6 +20,7 @@ from mesh.core.effects import (
     SendInput,
     SendReceipt,
     SendTask,
+    WithdrawTask,
 )
 from mesh.core.events import CallFailed, CallSucceeded, Event, UsageReported, WorkflowEnded
 from mesh.core.schedules import Schedule
@@ -128,6 +129,8 @@ def effect_line(effect: Effect) -> str:
             return f"event {event['id']} of type {event['type']}: {as_json(event.get('data'))}"
         case SendDeadLetter():
             return f"dead letter: {effect.parked.code}, {effect.parked.message}"
+        case WithdrawTask():
+            return f"withdrawal {effect.task_id}/{effect.attempt} to {effect.agent}"
         case SendInput():
             return f"record {effect.input.source_offset} to {effect.input.workflow_id}: {crossing_id(effect.input)}"
 

@@ -17,7 +17,7 @@ from mesh.core import inputs as inp
 from mesh.core.crossings import Crossing, crossings
 from mesh.core.decide import Decided, decide
 from mesh.core.effects import Effect, SendInput, effects
-from mesh.core.events import Cause, Decision, Event, LogRecord, OwnerChanged
+from mesh.core.events import Cause, Decision, Event, LogRecord, OwnerChanged, TasksWithdrawn
 from mesh.core.replay import PartitionFold, replay, settle
 from mesh.core.route import Route
 from mesh.core.state import AgentCard, Directory, PartitionState, StepState, Workflow
@@ -82,7 +82,8 @@ def only(found: Sequence[object], kind: type[_E]) -> _E:
 
 
 def names(events: Sequence[Event]) -> list[str]:
-    return [type(event).__name__ for event in events]
+    """Without what follows of itself: which attempts are not wanted any more."""
+    return [type(event).__name__ for event in events if not isinstance(event, TasksWithdrawn)]
 
 
 _SLOT_KINDS: dict[type, str] = {

@@ -6,8 +6,16 @@ import pytest
 from one_partition import Partition, agent, names, only, route
 
 from mesh.core.decide.settle.attempt import _wait_ms
-from mesh.core.effects import SendTask
-from mesh.core.events import IncidentRaised, RetryScheduled, SlotRequested, TaskDispatched, TaskFailed, WorkflowEnded
+from mesh.core.effects import SendTask, WithdrawTask
+from mesh.core.events import (
+    IncidentRaised,
+    RetryScheduled,
+    SlotRequested,
+    TaskDispatched,
+    TaskFailed,
+    TasksWithdrawn,
+    WorkflowEnded,
+)
 from mesh.core.inputs import ResultReceived, TaskError
 from mesh.core.route import Retry
 
@@ -127,6 +135,48 @@ def test_an_item_that_kills_its_agent_fails_alone() -> None:
         interrupted(p, "a[0]")
     assert p.step("a[0]").status == "failed"
     assert only(p.succeed("a[1]", 2), WorkflowEnded).status == "completed"
+
+
+# What nobody wants any more ------------------------------------------------------------------------
+
+
+def withdrawn(p: Partition) -> list[tuple[str, int]]:
+    """What the last decision withdraws: by its event, and by its effects."""
+    told = [one for event in p.decisions[-1].events if isinstance(event, TasksWithdrawn) for one in event.tasks]
+    sent = [effect for effect in p.effects() if isinstance(effect, WithdrawTask)]
+    assert [(one.task_id, one.attempt, one.agent) for one in told] == [(e.task_id, e.attempt, e.agent) for e in sent]
+    return [(one.task_id.rpartition("/")[2], one.attempt) for one in told]
+
+
+def test_a_cancel_withdraws_what_is_out_and_nothing_else() -> None:
+    p = started({"a": agent(retry=NO_JITTER), "b": agent(), "c": agent(), "d": agent(needs="c")})
+    p.fail("a")
+    p.succeed("c", 1)
+    p.command("cancel")
+    assert withdrawn(p) == [("b", 1), ("d", 1)]
+
+
+def test_an_end_by_an_attempts_own_word_withdraws_the_others_alone() -> None:
+    p = started({"a": agent(retry={"attempts": 1}, on_exhausted="fail"), "b": agent()})
+    p.fail("a")
+    assert withdrawn(p) == [("b", 1)]
+
+
+def test_an_ordinary_end_withdraws_nothing() -> None:
+    p = started({"a": agent(), "b": agent(needs="a")})
+    p.succeed("a", 1)
+    assert withdrawn(p) == []
+    p.succeed("b", 1)
+    assert withdrawn(p) == []
+
+
+def test_a_for_each_that_is_given_up_withdraws_its_items_and_an_item_that_failed_none() -> None:
+    items = {"items": [1, 2, 3], "tolerate": 1}
+    p = started({"a": agent(retry={"attempts": 1}, on_exhausted="continue", for_each=items)})
+    p.fail("a[0]")
+    assert withdrawn(p) == []
+    p.fail("a[1]")
+    assert withdrawn(p) == [("a[2]", 1)]
 
 
 # When to try again --------------------------------------------------------------------------------

@@ -669,7 +669,8 @@ def test_what_is_told_to_no_task_can_not_be_sent() -> None:
 def test_an_ended_workflow_gives_everything_back_before_its_end() -> None:
     p = running({"a": agent(limit="openai"), "b": agent(limit="openai")})
     events = p.command("cancel")
-    assert [type(event) for event in events[-3:]] == [SlotReleased, SlotReleased, WorkflowEnded]
+    released = [type(event) for event in events if isinstance(event, SlotReleased | WorkflowEnded)]
+    assert released == [SlotReleased, SlotReleased, WorkflowEnded]
 
 
 def test_explain_says_that_a_task_waits_for_its_slot() -> None:

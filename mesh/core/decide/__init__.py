@@ -55,6 +55,7 @@ from mesh.core.decide.settle.parked import on_parked
 from mesh.core.decide.settle.start import on_event
 from mesh.core.decide.settle.task import on_result, on_task_undeliverable
 from mesh.core.decide.settle.timer import on_timer
+from mesh.core.decide.settle.withdrawal import withdraw
 from mesh.core.events import Event, InputDismissed, InputParked
 from mesh.core.limits import is_limiter
 from mesh.core.route import Route
@@ -93,6 +94,8 @@ def decide(
             look_after_budget(draft)
         if draft.workflow.slots:
             look_after_slots(draft)
+        if workflow is not None and workflow.steps:
+            withdraw(draft, workflow, given)
     return Decided(tuple(draft.events), draft.workflow)
 
 

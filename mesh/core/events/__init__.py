@@ -35,7 +35,15 @@ from mesh.core.events.step import (
     StepGivenUp,
     StepSkipped,
 )
-from mesh.core.events.task import RetryScheduled, TaskDispatched, TaskFailed, TaskHandedOver, TaskSucceeded
+from mesh.core.events.task import (
+    RetryScheduled,
+    TaskDispatched,
+    TaskFailed,
+    TaskHandedOver,
+    TaskSucceeded,
+    TasksWithdrawn,
+    Withdrawn,
+)
 from mesh.core.events.undo import CompensationStarted
 from mesh.core.events.wait import EventKept, EventReceived, EventUnclaimed, WaitEnded, WaitStarted
 from mesh.core.events.workflow import (
@@ -109,10 +117,12 @@ __all__ = [
     "TaskHandedOver",
     "TaskHeld",
     "TaskSucceeded",
+    "TasksWithdrawn",
     "UsageReported",
     "Verdict",
     "WaitEnded",
     "WaitStarted",
+    "Withdrawn",
     "WorkflowEnded",
     "WorkflowForgotten",
     "WorkflowMigrated",

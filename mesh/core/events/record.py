@@ -29,7 +29,14 @@ from mesh.core.events.step import (
     StepGivenUp,
     StepSkipped,
 )
-from mesh.core.events.task import RetryScheduled, TaskDispatched, TaskFailed, TaskHandedOver, TaskSucceeded
+from mesh.core.events.task import (
+    RetryScheduled,
+    TaskDispatched,
+    TaskFailed,
+    TaskHandedOver,
+    TaskSucceeded,
+    TasksWithdrawn,
+)
 from mesh.core.events.undo import CompensationStarted
 from mesh.core.events.wait import EventKept, EventReceived, EventUnclaimed, WaitEnded, WaitStarted
 from mesh.core.events.workflow import (
@@ -48,6 +55,7 @@ Event = (
     | TaskFailed
     | TaskHandedOver
     | TaskHeld
+    | TasksWithdrawn
     | SlotRequested
     | SlotReleased
     | SlotQueued

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import msgspec
+
 from mesh.core.events.event import LogEvent
 from mesh.core.route import Periods
 
@@ -87,3 +89,17 @@ class RetryScheduled(LogEvent, tag="RetryScheduled.1", frozen=True, kw_only=True
     step: str
     attempt: int  # the one to come
     due_at_ms: int
+
+
+class Withdrawn(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt that nobody wants any more."""
+
+    task_id: str
+    attempt: int
+    agent: str
+
+
+class TasksWithdrawn(LogEvent, tag="TasksWithdrawn.1", frozen=True, kw_only=True):
+    """These attempts were out, and this decision makes them needless: their agents are told."""
+
+    tasks: tuple[Withdrawn, ...]

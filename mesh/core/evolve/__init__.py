@@ -102,6 +102,7 @@ def evolve(workflow: Workflow | None, event: ev.Event, *, workflow_id: str, at_m
         case (
             ev.InputDismissed()
             | ev.StartRepeated()
+            | ev.TasksWithdrawn()
             | ev.AnswerRefused()
             | ev.CallRefused()
             | ev.AliasRefused()

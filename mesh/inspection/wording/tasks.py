@@ -1,8 +1,12 @@
 """Tasks: what agents are given, and what they say."""
 
+from typing import Final
+
 from mesh.core import events as ev
 from mesh.inspection.wording.phrases import as_json, duration, lasting, timeless
 from mesh.inspection.wording.said import Said
+
+_NAMED: Final = 5  # tasks, in one line
 
 
 def words_of(event: ev.Event, decision: ev.Decision) -> Said | None:
@@ -27,6 +31,8 @@ def words_of(event: ev.Event, decision: ev.Decision) -> Said | None:
         case ev.StepGivenUp():
             told = f"{event.step} has failed, and the rest goes on: {timeless(event.reason)}"
             return Said(event.step, "failed for good", "bad", event.reason, told)
+        case ev.TasksWithdrawn():
+            return Said("", _withdrawn(event), "quiet")
         case ev.TaskHeld():
             held = f"task {event.step} to {event.agent}" if event.agent else event.step
             what = f"held before attempt {event.attempt}"
@@ -39,6 +45,12 @@ def _dispatched(event: ev.TaskDispatched) -> str:
     what = f"dispatched to {event.agent}"
     what += f", round {event.round}" if event.round > 1 else ""
     return what + (f", attempt {event.attempt}" if event.attempt > 1 else "")
+
+
+def _withdrawn(event: ev.TasksWithdrawn) -> str:
+    named = [f"{one.task_id.rpartition('/')[2]}, attempt {one.attempt}, of {one.agent}" for one in event.tasks[:_NAMED]]
+    more = f", and {len(event.tasks) - _NAMED} more" if len(event.tasks) > _NAMED else ""
+    return f"withdrawn from their agents: {'; '.join(named)}{more}"
 
 
 def _after(event: ev.TaskFailed | ev.TaskHandedOver) -> str:

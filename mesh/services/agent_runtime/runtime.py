@@ -55,6 +55,7 @@ from mesh.services.agent_runtime.replies import Replies
 from mesh.services.agent_runtime.settings import AgentSettings, Counts
 from mesh.services.agent_runtime.solitude import Solitude
 from mesh.services.agent_runtime.threads import DaemonThreads
+from mesh.services.agent_runtime.withdrawals import Withdrawals
 from mesh.services.agent_runtime.work import Work
 from mesh.services.agent_runtime.workers import Workers
 
@@ -120,6 +121,9 @@ class AgentRuntime:
             log=self._log,
             ticks=ticks,
         )
+        self._withdrawals = Withdrawals(
+            broker, topics.withdrawals, agent=agent.name, on_withdrawn=self._withdraw, log=self._log
+        )
         self._workers = Workers(
             AgentCall(agent, threads=self._threads, tracer=tracer),
             replies,
@@ -137,6 +141,7 @@ class AgentRuntime:
             name=self._assignment.name,
             begun=self._assignment.begun,
             solitude=solitude or Solitude(),
+            withdrawals=self._withdrawals,
             log=self._log,
             ticks=ticks,
         )
@@ -163,6 +168,7 @@ class AgentRuntime:
                 self._signs.run(),
                 self._assignment.keep_committed(),
                 self._watch(),
+                self._withdrawals.run(),
                 self._card.run(),
             )
             background = [group.create_task(part) for part in parts]
@@ -286,12 +292,16 @@ class AgentRuntime:
         async with self._confirming:
             while self._pulse.is_in_doubt():
                 self._pulse.trust()
+                self._withdrawals.doubt()
                 try:
                     await self._assignment.confirm()
                 except BrokerUnavailable as error:
                     self._log.warning("membership_unconfirmed", error=str(error))
                     self._pulse.doubt()
                     await asyncio.sleep(_CONFIRM_AGAIN_S)
+
+    def _withdraw(self, attempt_id: str) -> None:
+        self._workers.withdraw(attempt_id)
 
     def _abandon(self, work: Work) -> None:
         self._workers.abandon(work)

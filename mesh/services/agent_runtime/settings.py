@@ -37,5 +37,6 @@ class Counts(msgspec.Struct, kw_only=True):
     timed_out: int = 0
     expired: int = 0  # past their deadline before they were begun
     dead_lettered: int = 0
+    withdrawn: int = 0  # not wanted any more before they were begun, or before they had ended
     interrupted: int = 0  # found in the hands of a process that had died
     abandoned: int = 0  # cut short by a stop, or because their partition went elsewhere

@@ -25,6 +25,7 @@ from mesh.services.agent_runtime.heartbeats import Heartbeats
 from mesh.services.agent_runtime.replies import Replies
 from mesh.services.agent_runtime.settings import Counts
 from mesh.services.agent_runtime.solitude import DEATHS, Solitude
+from mesh.services.agent_runtime.withdrawals import Withdrawals
 from mesh.services.agent_runtime.work import Work
 
 _WARN_EVERY_S: Final = 60.0  # of tasks past their deadline
@@ -35,7 +36,8 @@ class Workers:
     """`can_cancel`: handlers are async; a thread can't be cancelled.
 
     Before a task begins: `is_in_doubt` and then `confirm`, whether its partition is ours; `name`,
-    whether it may begin although processes have died with it; `begun`, that it does.
+    whether it may begin although processes have died with it; `begun`, that it does. `withdrawals`:
+    what nobody wants any more.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Workers:
         name: Callable[[Work], bool],
         begun: Callable[[Work], None],
         solitude: Solitude,
+        withdrawals: Withdrawals,
         log: Any,
         ticks: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -84,6 +87,7 @@ class Workers:
         self._name = name
         self._begun = begun
         self._solitude = solitude
+        self._withdrawals = withdrawals
         self._is_stopping = False
         self._log: structlog.stdlib.BoundLogger = log
         self._waiting: deque[Work] = deque()
@@ -192,6 +196,8 @@ class Workers:
             await self._confirm()
         if self._solitude.is_sought:
             await self._solitude.wait_open()
+        if not self._withdrawals.covers(work.record.timestamp_ms):
+            await self._withdrawals.catch_up(work.record.timestamp_ms)
         if work.share.is_released:
             self._drop(work)
             return
@@ -202,6 +208,8 @@ class Workers:
             self._counts.dead_lettered += 1
             self._log.warning("task_malformed", task_record=work.place, error=str(error))
             self._deliver(work, self._replies.malformed(work.record, error))
+            return
+        if self._withdrawals.withdrawn and self._is_withdrawn(work, task):
             return
         if task.deaths and not self._name(work):
             return
@@ -214,6 +222,23 @@ class Workers:
         finally:
             if is_lone:
                 self._solitude.leave()
+
+    def _is_withdrawn(self, work: Work, task: Task) -> bool:
+        if task.attempt_id not in self._withdrawals.withdrawn:
+            return False
+        self._withdraw(work, task)
+        return True
+
+    def withdraw(self, attempt_id: str) -> None:
+        """Nobody wants this attempt any more: cut it short, if it runs."""
+        for work in list(self._handlers.running):
+            if work.task is not None and work.task.attempt_id == attempt_id and self._handlers.abandon(work):
+                self._withdraw(work, work.task)
+
+    def _withdraw(self, work: Work, task: Task) -> None:
+        self._counts.withdrawn += 1
+        self._log.info("task_withdrawn", workflow_id=task.workflow_id, step=task.step, attempt=task.attempt)
+        self._settle((work,))
 
     async def _is_alone(self, work: Work) -> bool:
         """Wait until no handler runs; false if the work is given back before."""

@@ -14,7 +14,7 @@ import structlog
 
 from mesh.codec.effects import effect_id
 from mesh.codec.log import decode_log_record
-from mesh.core.effects import Effect, SendInput, SendTask
+from mesh.core.effects import Effect, SendInput, SendTask, WithdrawTask
 from mesh.core.inputs import TaskUndeliverable, Undeliverable
 from mesh.core.ownership import Gap, Lost
 from mesh.errors import BrokerError
@@ -90,6 +90,8 @@ async def _fly(broker: Broker, owner: Owner, flight: Flight, clock: Clock) -> No
         return
     for failure in failures:
         effect, record = batch.effects[failure.index], batch.effect_records[failure.index]
+        if isinstance(effect, WithdrawTask):  # it saves work, and nobody waits for it
+            continue
         if must_not_be_passed_over(effect, failure):
             owner.lose(f"{record.topic} does not take what is owed to other workflows: {failure.message}")
             return

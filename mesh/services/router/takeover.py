@@ -17,7 +17,7 @@ import structlog
 
 from mesh.codec.effects import EffectEncoder
 from mesh.codec.log import decode_log_record, encode_owner_changed
-from mesh.core.effects import AskApproval, Effect, SendTask, effects
+from mesh.core.effects import AskApproval, Effect, SendTask, WithdrawTask, effects
 from mesh.core.events import Decision, LogRecord, OwnerChanged
 from mesh.core.replay import PartitionFold
 from mesh.core.state import Workflow
@@ -231,6 +231,8 @@ async def _send_owed(candidates: Sequence[_Candidate], broker: Broker, topics: T
         _log.info("effects_sent_again", count=len(owed))
     for failure in failures:
         candidate, at, effect, record = owed[failure.index]
+        if isinstance(effect, WithdrawTask):  # it saves work, and nobody waits for it
+            continue
         if must_not_be_passed_over(effect, failure):
             candidate.owner.lose(f"{record.topic} does not take what is owed to other workflows: {failure.message}")
         candidate.owner.offer_own(undeliverable(effect, record, failure), at)

@@ -124,7 +124,7 @@ class Promises:
         self._attempts = Attempts(self._expect, self.counts, self._deadlines)
         self._effects = EffectLedger(topics, self._ledgers, self.find, afterwards=afterwards)
         self._task_prefix = topics.tasks("")
-        self._effect_topics = {topics.requests, topics.receipts, topics.outcomes, topics.dlq}
+        self._effect_topics = {topics.requests, topics.receipts, topics.outcomes, topics.dlq, topics.withdrawals}
 
     # What the callers ask -------------------------------------------------------------------------
 

@@ -4,7 +4,16 @@ judgement.
 
 from typing import Final, NamedTuple, get_args
 
-from mesh.core.effects import AskApproval, Effect, PublishEvent, SendDeadLetter, SendInput, SendReceipt, SendTask
+from mesh.core.effects import (
+    AskApproval,
+    Effect,
+    PublishEvent,
+    SendDeadLetter,
+    SendInput,
+    SendReceipt,
+    SendTask,
+    WithdrawTask,
+)
 from mesh.core.events import Decision, InputAttempted, InputParked
 from mesh.core.inputs import InboxInput, Input, ResultReceived, TimerDue, TimerKind
 from mesh.core.replay import PartitionFold
@@ -70,6 +79,8 @@ def topic_of(effect: Effect, topics: Topics) -> str:
             return topics.inbox
         case PublishEvent():
             return topics.events
+        case WithdrawTask():
+            return topics.withdrawals
         case _:
             return topics.outcomes
 

@@ -151,7 +151,15 @@ class World:
         topics, count = self.topics, self.plan.partitions
         specs = [TopicSpec(name, count) for name in (topics.inbox, topics.results, topics.log)]
         specs += [TopicSpec(name, 2) for name in (topics.events, topics.responses)]
-        rest = (topics.commands, topics.requests, topics.receipts, topics.outcomes, topics.agents, topics.dlq)
+        rest = (
+            topics.commands,
+            topics.requests,
+            topics.receipts,
+            topics.outcomes,
+            topics.agents,
+            topics.dlq,
+            topics.withdrawals,
+        )
         specs += [TopicSpec(name, 1) for name in (*rest, topics.definitions)]
         specs += [TopicSpec(topics.tasks(agent), 2) for agent in AGENTS]
         self.cluster.create_topics(specs)

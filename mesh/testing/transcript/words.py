@@ -19,6 +19,7 @@ from mesh.core.effects import (
     SendInput,
     SendReceipt,
     SendTask,
+    WithdrawTask,
     effects,
 )
 from mesh.core.ids import attempt_id
@@ -28,6 +29,7 @@ from mesh.testing.transcript.headings import heading
 
 _EFFECTS_WITH_WORDS: Final = (
     SendTask,
+    WithdrawTask,
     AskApproval,
     SendReceipt,
     PublishOutcome,

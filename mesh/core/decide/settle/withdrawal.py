@@ -1,0 +1,39 @@
+"""Tasks that nobody wants any more: told to their agents, looked after once for each decision that
+ends or cancels something, so that no other rule need think of it.
+"""
+
+from typing import Final
+
+from mesh.core import ids
+from mesh.core.decide.draft import Draft
+from mesh.core.events import Event, StepCancelled, StepGivenUp, TasksWithdrawn, Withdrawn, WorkflowEnded
+from mesh.core.inputs import Input, ResultReceived, TaskUndeliverable
+from mesh.core.state import Workflow
+
+_ENDS: Final = (WorkflowEnded, StepCancelled, StepGivenUp)
+_MOST: Final = 200  # of one decision: it must not grow too large for the sake of what only saves work
+
+
+def withdraw(draft: Draft, before: Workflow, given: Input) -> None:
+    """Withdraw the attempts that were out before this decision, and are not after it.
+
+    The one whose own word brought it about needs no telling.
+    """
+    if not any(_may_end_others(event) for event in draft.events):
+        return
+    told = (given.task_id, given.attempt) if isinstance(given, ResultReceived | TaskUndeliverable) else None
+    after = draft.workflow.steps if draft.workflow is not None else {}
+    gone = []
+    for place, step in before.steps.items():
+        if step.status != "running" or (step.task_id, step.attempt) == told:
+            continue
+        now = after.get(place)
+        if now is None or (now.status, now.task_id, now.attempt) != ("running", step.task_id, step.attempt):
+            gone.append(Withdrawn(task_id=step.task_id, attempt=step.attempt, agent=step.agent))
+    if gone:
+        draft.add(TasksWithdrawn(tasks=tuple(gone[:_MOST])))
+
+
+def _may_end_others(event: Event) -> bool:
+    """An item that has failed ends nothing but itself."""
+    return isinstance(event, _ENDS) and not (isinstance(event, StepGivenUp) and ids.is_item(event.step))
