@@ -156,6 +156,7 @@ async def assess(
             *(routers or _stuck_times(*queries.overdue_steps(model.db, now_ms - PATIENCE_MS), now_ms)),
             *_stuck_agents(agents, topics, now_ms),
             *_stuck_steps(incidents),
+            *_deadly(queries.deadly_steps(model.db)),
             *_stuck_iterations(queries.halted_iterations(model.db)),
             *_waiting_people(approvals, now_ms),
             *_waiting_for_events(queries.awaited_events(model.db), now_ms),
@@ -311,6 +312,19 @@ def _stuck_steps(incidents: Page[OpenStep]) -> list[Stuck]:
     message = one.incident_message if len(one.incident_message) <= 100 else one.incident_message[:99] + "…"  # noqa: PLR2004 - one line of a screen
     what = f"{count:,} incident{'s' if count > 1 else ''} wait{'' if count > 1 else 's'} for an operator; the oldest: {one.step}: {message}"
     return [Stuck(severity="error", what=what, next_step=f"mesh workflows retry '{one.workflow_id}'")]
+
+
+def _deadly(steps: Sequence[OpenStep]) -> list[Stuck]:
+    """Agents that die again and again, and of which tasks."""
+    found = []
+    for one in steps:
+        where = f"mesh workflows show '{one.workflow_id}'"
+        what = f"agent {one.agent} dies over the task {one.step} of {one.workflow_id}"
+        if one.status == "incident":
+            what += ", which is not sent again"
+            where = f"repair the agent (its processes' last lines say why they died), then mesh workflows retry '{one.workflow_id}'"
+        found.append(Stuck(severity="error" if one.status == "incident" else "warning", what=what, next_step=where))
+    return found
 
 
 def _stuck_iterations(halted: Sequence[OpenStep]) -> list[Stuck]:

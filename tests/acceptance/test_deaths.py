@@ -205,7 +205,7 @@ async def wait_share(mesh: MeshProcesses, process: Process) -> None:
     """The replica that was away has taken part again."""
 
     async def again() -> bool:
-        return len(shares(process)) >= 2 or '"membership_confirmed"' in process.text()  # noqa: PLR2004 - before and after
+        return len(shares(process)) >= 2 or '"membership_confirmed"' in process.text()
 
     await mesh.wait_until("the stopped replica is back", again)
 

@@ -14,11 +14,14 @@ from mesh.core.state import FINISHED, StepState, Workflow
 # nothing is awaited there: it is settled, or its needs are not
 _ASIDE: Final = frozenset({*FINISHED, "again"})
 
+DEATHS: Final = "deaths"
+
 
 class OpenRow(NamedTuple):
     """The columns of `open_steps`, in their order.
 
-    `alike`: how many items it stands for; `settled`, `total`: of a for-each.
+    `alike`: how many items it stands for; `settled`, `total`: of a for-each. The kind of incident
+    `DEATHS` is none: the task is out, or will be again, and processes have died over it.
     """
 
     workflow_id: str
@@ -46,7 +49,7 @@ def rows_of(workflow: Workflow) -> Iterator[OpenRow]:
     for place, step in workflow.steps.items():
         if step.status in _ASIDE:
             continue
-        if ids.is_item(place) and step.incident is None:
+        if ids.is_item(place) and step.incident is None and not step.deaths:
             name = ids.step_of(place)
             kind = (name, step.status, step.agent)
             shared[kind] = _joined(shared.get(kind), _row(workflow, name, step))
@@ -66,8 +69,8 @@ def _row(workflow: Workflow, place: str, step: StepState) -> OpenRow:
         task_id=step.task_id,
         since_ms=step.since_ms,
         due_at_ms=step.due_at_ms,
-        incident_kind=step.incident.kind if step.incident else "",
-        incident_message=step.incident.message if step.incident else "",
+        incident_kind=step.incident.kind if step.incident else DEATHS if step.deaths else "",
+        incident_message=step.incident.message if step.incident else step.error if step.deaths else "",
         awaits=step.awaits,
         alike=1,
         settled=step.fan.settled if step.fan else 0,

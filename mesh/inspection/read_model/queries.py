@@ -14,6 +14,7 @@ from mesh.codec.state import decode_meta, decode_workflow
 from mesh.core.events import ApprovalRequested, Decision
 from mesh.core.ids import BUILT_IN
 from mesh.core.state import AgentCard, Workflow
+from mesh.inspection.read_model.open_steps import DEATHS
 from mesh.inspection.read_model.pages import Found, Listing, Page, containing
 from mesh.inspection.read_model.schema import select, select_one
 
@@ -271,6 +272,15 @@ def open_steps(
 def count_open_steps(db: apsw.Connection) -> dict[str, int]:
     """Of live workflows, by status."""
     return dict(select(db, "SELECT status, sum(alike) FROM open_steps GROUP BY status"))
+
+
+def deadly_steps(db: apsw.Connection, *, limit: int = 5) -> list[OpenStep]:
+    """Steps over whose task processes of its agent have died, the oldest first."""
+    sql = (
+        f"SELECT {_STEP} FROM open_steps WHERE incident_kind = ?"  # noqa: S608 - constants only
+        " OR (status = 'incident' AND incident_message LIKE 'agent_died: %') ORDER BY since_ms LIMIT ?"
+    )
+    return [OpenStep(*row) for row in select(db, sql, DEATHS, limit)]
 
 
 def running_by_agent(db: apsw.Connection) -> dict[str, tuple[int, int]]:

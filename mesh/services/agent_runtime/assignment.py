@@ -55,6 +55,7 @@ class Assignment:
         self._progress = asyncio.Event()
         self._commit_due = asyncio.Event()
         self._commit_urgent = asyncio.Event()
+        self._committed_some = asyncio.Event()  # a fresh one after each commit
 
     def take(self, records: Iterable[Record]) -> None:
         """Records just read: hand on what may begin, keep what may not yet, and pass over what is
@@ -109,6 +110,15 @@ class Assignment:
         self._hurry(share)
         return False
 
+    async def name_now(self, work: Work) -> bool:
+        """Wait until a task with deaths is named; false if its partition is lost before."""
+        share, offset = work.share, work.record.offset
+        share.begins.want(offset)
+        while offset not in share.begins.named and not share.is_released:
+            self._hurry(share)
+            await self._committed_some.wait()
+        return not share.is_released
+
     def begun(self, work: Work) -> None:
         """It begins now."""
         share = work.share
@@ -122,6 +132,7 @@ class Assignment:
             self._drop_blocked(share)
 
     def _drop_blocked(self, share: AssignedPartition) -> None:
+        self._wake_named()
         for work in share.take_blocked():
             self.blocked_bytes -= len(work.record.value or b"")
             self.drop(work)
@@ -260,7 +271,14 @@ class Assignment:
     async def commit(self) -> bool:
         """False if it has to be done again."""
         shares, self._unsaved = self._unsaved, {}
-        return await self._commit([share for share in shares if not share.is_released])
+        try:
+            return await self._commit([share for share in shares if not share.is_released])
+        finally:
+            self._wake_named()
+
+    def _wake_named(self) -> None:
+        self._committed_some.set()
+        self._committed_some = asyncio.Event()
 
     async def _commit(self, shares: Sequence[AssignedPartition], *, is_end: bool = False) -> bool:
         """What is done, and what may begin; at the end of a tenure nothing may."""

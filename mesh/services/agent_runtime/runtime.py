@@ -139,6 +139,7 @@ class AgentRuntime:
             is_in_doubt=self._pulse.is_in_doubt,
             confirm=self._confirm,
             name=self._assignment.name,
+            name_now=self._assignment.name_now,
             begun=self._assignment.begun,
             solitude=solitude or Solitude(),
             withdrawals=self._withdrawals,

@@ -36,7 +36,8 @@ class Workers:
     """`can_cancel`: handlers are async; a thread can't be cancelled.
 
     Before a task begins: `is_in_doubt` and then `confirm`, whether its partition is ours; `name`,
-    whether it may begin although processes have died with it; `begun`, that it does. `withdrawals`:
+    whether it may begin although processes have died with it (`name_now`: once it may; false if its
+    partition is lost before); `begun`, that it does. `withdrawals`:
     what nobody wants any more.
     """
 
@@ -57,6 +58,7 @@ class Workers:
         is_in_doubt: Callable[[], bool],
         confirm: Callable[[], Awaitable[None]],
         name: Callable[[Work], bool],
+        name_now: Callable[[Work], Awaitable[bool]],
         begun: Callable[[Work], None],
         solitude: Solitude,
         withdrawals: Withdrawals,
@@ -85,6 +87,7 @@ class Workers:
         self._is_in_doubt = is_in_doubt
         self._confirm = confirm
         self._name = name
+        self._name_now = name_now
         self._begun = begun
         self._solitude = solitude
         self._withdrawals = withdrawals
@@ -211,10 +214,15 @@ class Workers:
             return
         if self._withdrawals.withdrawn and self._is_withdrawn(work, task):
             return
-        if task.deaths and not self._name(work):
-            return
         is_lone = task.deaths >= DEATHS
+        # alone first: one that is named and waits would count as begun if another one kills us
         if is_lone and not await self._is_alone(work):
+            return
+        if is_lone and not await self._name_now(work):
+            self._solitude.leave()
+            self._drop(work)
+            return
+        if task.deaths and not self._name(work):
             return
         work.share.working[work.record.offset] = work
         try:
