@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from contextvars import ContextVar
+from math import inf, nan
 from typing import Any, Literal
 
 import pytest
@@ -13,15 +14,20 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from pydantic import BaseModel, Field
 from structlog.testing import capture_logs
 
-from mesh import Context, HandOver, NonRetryable, agent
+from mesh import Context, HandOver, NonRetryable, Retry, agent
 from mesh.adapters.system import SystemClock
 from mesh.codec.cards import decode_card
 from mesh.codec.dead_letters import decode_dead_letter
+from mesh.codec.withdrawals import encode_withdrawal
+from mesh.core.effects import WithdrawTask
+from mesh.core.inputs import TaskError
 from mesh.errors import AgentError, BrokerUnavailable
 from mesh.observability import tracer_to
-from mesh.ports import Committed, OutRecord, SendFailure
+from mesh.ports import Committed, OutRecord, SendFailure, TopicSpec
 from mesh.services.agent_runtime import AgentSettings, run_agents
 from mesh.services.agent_runtime.cards import CardKeeper
+from mesh.services.agent_runtime.pulse import Pulse
+from mesh.services.agent_runtime.solitude import Solitude
 
 
 class Issue(BaseModel):
@@ -792,3 +798,145 @@ async def test_with_tracing_each_task_is_a_span_beneath_the_routers_and_the_resu
     assert failed.parent is not None
     assert failed.parent.span_id == 0x0123456789ABCDEF
     assert dict(failed.attributes or {})["error.type"] == "ValueError"
+
+
+# Before a task begins -----------------------------------------------------------------------------
+
+
+async def test_after_an_absence_nothing_begins_before_the_broker_has_confirmed_the_share(mesh: AgentMesh) -> None:
+    now_s = 0.0
+    begun: list[int] = []
+
+    @agent("sleeper", concurrency=2)
+    async def sleeper(value: int) -> int:
+        begun.append(value)
+        return value
+
+    pulse = Pulse(10.0, lambda: now_s)
+    async with mesh.running(sleeper) as runtime:
+        await mesh.send("sleeper", 1)
+        await mesh.wait_results(1)
+        runtime._pulse = pulse
+        runtime._workers._is_in_doubt = pulse.is_in_doubt
+        asked = asyncio.Event()
+        subscription = runtime._assignment.subscription
+        assert subscription is not None
+        confirm = subscription.confirm
+
+        async def confirmed() -> Any:
+            assert begun == [1]
+            asked.set()
+            return await confirm()
+
+        subscription.confirm = confirmed  # type: ignore[method-assign] # to see when it is asked
+        now_s = 100.0
+        await mesh.send("sleeper", 2, first=1)
+        await mesh.wait_results(2)
+        assert asked.is_set()
+
+
+def test_a_pulse_is_in_doubt_after_an_absence_until_it_is_trusted() -> None:
+    now_s = 0.0
+    pulse = Pulse(10.0, lambda: now_s)
+    now_s = 2.5
+    assert not pulse.is_in_doubt()
+    now_s = 2.6
+    assert pulse.is_in_doubt(), "whoever asks before the next beat"
+    pulse.beat()
+    assert pulse.is_in_doubt(), "whoever asks after it"
+    pulse.trust()
+    assert not pulse.is_in_doubt()
+    pulse.doubt()
+    assert pulse.is_in_doubt()
+
+
+async def test_a_withdrawn_task_is_not_begun_and_one_that_runs_is_cut_short(mesh: AgentMesh) -> None:
+    mesh.cluster.create_topics([TopicSpec(TOPICS.withdrawals, 1)])
+    begun, cut = [], []
+
+    @agent("wanted", concurrency=2)
+    async def wanted(value: int) -> int:
+        begun.append(value)
+        if value == 3:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cut.append(value)
+        return value
+
+    async def withdraw(*numbers: int) -> None:
+        effects = [
+            WithdrawTask(workflow_id=f"test:{n}", task_id=f"test:{n}/00000001/step", attempt=1, agent="wanted", at_ms=0)
+            for n in numbers
+        ]
+        sender = mesh.cluster.connect("router")
+        assert not await sender.send([encode_withdrawal(effect, topics=TOPICS) for effect in effects])
+
+    mesh.create_tasks_topic("wanted")
+    await mesh.send("wanted", 0, 1, 2)
+    await withdraw(0, 2)
+    async with mesh.running(wanted) as runtime:
+        await mesh.wait_results(1)
+        await mesh.wait_committed("wanted", 3)
+        assert begun == [1]
+        await mesh.send("wanted", 3, first=3)
+        await wait_until(lambda: 3 in begun)
+        await withdraw(3)
+        await wait_until(lambda: cut == [3])
+        await mesh.wait_committed("wanted", 4)
+        assert runtime.counts.withdrawn == 3
+    assert len(mesh.results()) == 1
+
+
+async def test_a_strong_suspect_runs_alone() -> None:
+    solitude, order = Solitude(), []
+    solitude.running = 1
+    lone = asyncio.ensure_future(solitude.wait_alone(lambda: False))
+    await asyncio.sleep(0)
+    other = asyncio.ensure_future(solitude.wait_open())
+    await asyncio.sleep(0)
+    assert not lone.done()
+    assert not other.done(), "nothing begins beside it"
+    solitude.running = 0
+    solitude.changed()
+    assert await lone
+    order.append("lone")
+    await asyncio.sleep(0)
+    assert not other.done()
+    solitude.leave()
+    await other
+    assert order == ["lone"]
+
+
+async def test_whoever_seeks_to_be_alone_gives_up_where_its_task_is_not_wanted() -> None:
+    solitude = Solitude()
+    solitude.running = 1
+    assert not await solitude.wait_alone(lambda: True)
+    assert not solitude.is_sought
+
+
+@pytest.mark.parametrize("value", [nan, inf, -inf])
+async def test_a_number_that_json_does_not_have_is_an_invalid_output(mesh: AgentMesh, value: float) -> None:
+    @agent("numbers")
+    async def numbers(_: int) -> dict[str, Any]:
+        return {"scores": [1.0, None, value]}
+
+    async with mesh.running(numbers):
+        await mesh.send("numbers", 1)
+        result = await mesh.wait_result()
+    assert result.error is not None
+    assert (result.error.kind, result.error.retryable) == ("output_invalid", False)
+    assert "scores.2" in result.error.message
+
+
+async def test_an_agent_says_when_to_try_again(mesh: AgentMesh) -> None:
+    @agent("busy")
+    async def busy(_: int) -> int:
+        raise Retry("too many requests", after_s=30, kind="rate_limited")
+
+    async with mesh.running(busy):
+        await mesh.send("busy", 1)
+        result = await mesh.wait_result()
+    assert result.error == TaskError(
+        kind="rate_limited", message="too many requests", retryable=True, retry_after_s=30.0
+    )

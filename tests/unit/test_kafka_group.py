@@ -156,3 +156,25 @@ async def test_what_the_listener_raises_ends_the_subscription() -> None:
     for _ in range(2):
         with pytest.raises(LookupError, match="no room for 1"):
             await member.poll_all()
+
+
+async def test_a_member_that_the_group_has_removed_learns_it_by_confirming() -> None:
+    scripted = Scripted()
+    scripted.subscription.take_share([AT])
+    await scripted.until_held()
+    assert await scripted.subscription.confirm() == {AT}
+    scripted.commits_count = False
+    assert await scripted.subscription.commit({AT: Committed(8)}) == frozenset()
+    assert await scripted.subscription.confirm() == frozenset()
+    assert scripted.subscription.assignment() == frozenset()
+
+
+async def test_a_share_that_comes_while_a_member_confirms_stays() -> None:
+    scripted = Scripted()
+    scripted.subscription.take_share([AT])
+    await scripted.until_held()
+    scripted.commits_count = False
+    confirming = asyncio.ensure_future(scripted.subscription.confirm())
+    scripted.subscription.take_share([AT])
+    await confirming
+    assert scripted.subscription.assignment() == {AT}

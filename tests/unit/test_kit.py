@@ -1,6 +1,7 @@
 """The kit for tests of routes: time, scripts, people, and what it says where a test is wrong."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -567,3 +568,60 @@ def test_what_no_schedule_starts_has_no_next_time(desk: MeshKit) -> None:
         desk.next_start("refunds")
     with pytest.raises(KitError, match="the route refund has no schedule"):
         desk.next_start("refund")
+
+
+# Bounds: as in the agent runtime ------------------------------------------------------------------
+
+
+def bounded(mesh_kit: MeshKit, handler: Any, **step: Any) -> Any:
+    """How a workflow ends whose one step is done by this real agent; its time-out is 30 s."""
+    work = {"agent": "real", "input": 1, "timeout": "30s", "retry": {"attempts": 1}, "on_exhausted": "fail", **step}
+    mesh_kit.route({"route": "r", "on": {"type": "t"}, "key": "k", "steps": {"a": work}})
+    mesh_kit.agent(agent("real")(handler))
+    return mesh_kit.publish(type="t", data={}).outcome
+
+
+def test_a_handler_that_runs_past_its_deadline_is_cancelled_and_has_failed(mesh_kit: MeshKit) -> None:
+    cancelled = []
+
+    async def slow(_: int) -> int:
+        try:
+            await asyncio.sleep(100)
+        finally:
+            cancelled.append(True)
+        return 1
+
+    ended = bounded(mesh_kit, slow)
+    assert (ended.status, "timeout" in ended.reason) == ("failed", True)
+    assert cancelled == [True]
+
+
+def test_the_time_to_run_bounds_a_handler(mesh_kit: MeshKit) -> None:
+    async def slow(_: int) -> int:
+        await asyncio.sleep(20)
+        return 1
+
+    ended = bounded(mesh_kit, slow, run_timeout="5s")
+    assert (ended.status, "run_timeout" in ended.reason) == ("failed", True)
+
+
+def test_a_handler_that_is_cancelled_from_within_has_failed_so(mesh_kit: MeshKit) -> None:
+    async def gone(_: int) -> int:
+        raise asyncio.CancelledError
+
+    assert "CancelledError: the handler was cancelled from within" in bounded(mesh_kit, gone).reason
+
+
+def test_an_output_that_is_larger_than_the_broker_takes_has_failed(mesh_kit: MeshKit) -> None:
+    async def large(_: int) -> str:
+        return "x" * 70_000_000
+
+    assert "output_too_large" in bounded(mesh_kit, large).reason
+
+
+def test_a_plain_function_is_held_to_the_real_time_that_it_takes(mesh_kit: MeshKit) -> None:
+    def blocking(_: int) -> int:
+        time.sleep(0.05)
+        return 1
+
+    assert "timeout" in bounded(mesh_kit, blocking, timeout="20ms").reason

@@ -263,6 +263,12 @@ class MemoryBroker:
         self._open.append(subscription)
         return subscription
 
+    def stand_still(self, *, is_still: bool) -> None:
+        """The process was stopped, or goes on: while it is stopped, its groups hear nothing of it."""
+        for one in self._open:
+            if isinstance(one, MemorySubscription):
+                one.stand_still(is_still=is_still)
+
     def forget(self, closed: MemoryReader | MemorySubscription) -> None:
         """A reader or a subscription was closed."""
         if closed in self._open:

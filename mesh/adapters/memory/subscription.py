@@ -207,6 +207,11 @@ class MemorySubscription:
                 self._cursor.clear()
                 self._connection.forget(self)
 
+    def stand_still(self, *, is_still: bool) -> None:
+        if is_still:
+            self._membership.heard_at = asyncio.get_running_loop().time()
+        self._membership.gone = is_still
+
     def abandon(self) -> None:
         """The process died: the group hears of this member no more."""
         self._membership.gone = True

@@ -219,8 +219,34 @@ class GroupCases(ContractCases):
         first, second = Member(), Member()
         await self._join_all(harness, group, topic, first, second)
         mine, other = next(iter(first.share)), next(iter(second.share))
-        await first.subscription.commit({mine: Committed(0, "mine"), other: Committed(0, "not mine")})
+        stands = await first.subscription.commit({mine: Committed(0, "mine"), other: Committed(0, "not mine")})
+        assert stands == {mine}
         assert await broker.committed(group, [mine, other]) == {mine: Committed(0, "mine"), other: None}
+
+    async def test_a_member_that_confirms_has_what_it_holds_and_its_positions_stay(
+        self, broker: Broker, harness: BrokerHarness
+    ) -> None:
+        topic, group = await new_topic(broker, 2), _group()
+        await _send(broker, topic, 2, "a")
+        member = Member()
+        await member.join(broker, group, topic, session_timeout_s=harness.session_timeout_s)
+        await drive(lambda: len(member.records) == 2, member)
+        at = TopicPartition(topic, 0)
+        await member.subscription.commit({at: Committed(1, "done")})
+        assert await member.subscription.confirm() == _all(topic, 2)
+        assert (await broker.committed(group, [at]))[at] == Committed(1, "done")
+        await _send(broker, topic, 2, "b")
+        await drive(lambda: len(member.records) == 4, member)
+        assert member.revoked == []
+
+    async def test_a_member_that_has_left_confirms_nothing(self, broker: Broker, harness: BrokerHarness) -> None:
+        topic, group = await new_topic(broker, 2), _group()
+        first, second = Member(), Member()
+        await self._join_all(harness, group, topic, first, second)
+        share = second.share
+        await first.subscription.close()
+        await drive(lambda: second.share == _all(topic, 2), second)
+        assert await second.subscription.confirm() > share
 
     async def test_groups_do_not_share_with_each_other(self, broker: Broker, harness: BrokerHarness) -> None:
         topic = await new_topic(broker, 2)

@@ -114,7 +114,8 @@ class _Judged:
             yield f"{place} acts, and the workflow is {workflow.status}"
         if ids.is_undo(place) != (workflow.ending is not None):
             yield f"{place} acts, and the workflow is {'' if workflow.ending else 'not '}being undone"
-        if state is not None and state.status in FINISHED and not ids.is_budget(place):
+        is_over = state is not None and state.status in FINISHED and not self._is_interrupted(place)
+        if state is not None and is_over and not ids.is_budget(place):
             yield f"{place} acts, and was {state.status} before"
         if place == step.name and (state is None or state.status == "again"):
             self.began.append(step)
@@ -200,6 +201,13 @@ class _Judged:
         follows = {"incident": is_incident, "fail": "failed" in self._ends(), "continue": has_given_up}[choice]
         if not follows and not (ids.is_item(place) and has_given_up):
             yield f"{place} has failed for good, and its route says {choice}"
+
+    def _is_interrupted(self, place: str) -> bool:
+        """Whether this very decision sends the task again, since a process died over it."""
+        return any(
+            isinstance(one, ev.TaskFailed) and one.step == place and one.kind == "interrupted"
+            for one in self.decision.events
+        )
 
     def _interrupted(self, event: ev.TaskFailed) -> Iterator[str]:
         """Its process died: the task goes out again at once, or waits for its budget or a slot; at

@@ -25,10 +25,15 @@ SETTINGS: Final = AgentSettings(
     session_timeout_s=4.0,
 )
 
+_KILLERS: Final = 0.05  # of all tasks
+_FOR_EVER_S: Final = 3600.0
 
-def scripted_agent(name: str, *, seed: int, outstanding: int | None, is_calm: Callable[[], bool]) -> Agent[Any, Any]:
+
+def scripted_agent(
+    name: str, *, seed: int, outstanding: int | None, is_calm: Callable[[], bool], kill: Callable[[Context], None]
+) -> Agent[Any, Any]:
     """What it does with an attempt is a function of the seed and the attempt; once it is calm it
-    does all well.
+    does all well. Some tasks `kill` its process, each time that they are begun.
     """
 
     @agent(
@@ -39,6 +44,9 @@ def scripted_agent(name: str, *, seed: int, outstanding: int | None, is_calm: Ca
     )
     async def work(value: dict[str, Any], ctx: Context) -> dict[str, Any]:
         if not is_calm():
+            if random.Random(f"{seed} {ctx.task_id} kills").random() < _KILLERS:  # noqa: S311 - a simulation's chance
+                kill(ctx)
+                await asyncio.sleep(_FOR_EVER_S)
             draw = random.Random(f"{seed} {ctx.task_id} {ctx.attempt}").random()  # noqa: S311 - a simulation's chance
             if 0.3 < draw * 6 % 1 < 0.45:
                 ctx.heartbeat()  # and never again

@@ -14,12 +14,15 @@ import itertools
 import random
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
-from mesh.adapters.memory import WeakBehaviour
+from mesh.adapters.memory import MemoryBroker, WeakBehaviour
+from mesh.agent.context import Context
 from mesh.codec.cloudevents import from_record
 from mesh.codec.log import decode_log_record
 from mesh.codec.state import canonical_workflow, decode_workflow
+from mesh.core import ids
 from mesh.core.matching import RouteIndex
 from mesh.core.replay import PartitionFold
 from mesh.core.route import Route
@@ -50,6 +53,7 @@ _EPOCH_MS: Final = (
 )
 # so that what has heaped up is gone in time, though each call takes a step
 _CALM_LATENCY_S: Final = 0.05
+_PAUSED: Final = 0.3  # of the lives of a real agent
 _STOP_S: Final = 60.0  # of virtual time, for a graceful stop
 
 
@@ -99,6 +103,7 @@ class World:
         self.parties = Parties(ground, plays_agents=not plan.real_agents)
         self._events: list[Record] = []
         self._is_calm = False
+        self._killers: set[str] = set()  # attempts that have ended their process
         self._is_over = False
         self._dark_until_s = 0.0
         self._slots = [
@@ -334,7 +339,11 @@ class World:
             connection = self.cluster.connect(instance)
             incarnation.on_kill(connection.kill)
             agent = scripted_agent(
-                name, seed=self.plan.seed, outstanding=self.plan.outstanding.get(name), is_calm=lambda: self._is_calm
+                name,
+                seed=self.plan.seed,
+                outstanding=self.plan.outstanding.get(name),
+                is_calm=lambda: self._is_calm,
+                kill=partial(self._kill_agent, incarnation),
             )
             runtime = AgentRuntime(
                 connection,
@@ -347,9 +356,37 @@ class World:
             )
             running = incarnation.start(runtime.run())
             life_s = rng.expovariate(1 / (2 * self.plan.mean_life_s))
-            await asyncio.wait([running], timeout=life_s if life_s < self.plan.chaos_s - self.loop.time() else None)
+            died = asyncio.Event()
+            incarnation.on_kill(died.set)
+            ends_s = life_s if life_s < self.plan.chaos_s - self.loop.time() else None
+            if rng.random() < _PAUSED and ends_s is not None:
+                await self._pause_agent(incarnation, connection, rng)
+            ended = asyncio.ensure_future(died.wait())
+            await asyncio.wait([running, ended], timeout=ends_s, return_when=asyncio.FIRST_COMPLETED)
+            ended.cancel()
             incarnation.kill()
             await asyncio.sleep(rng.uniform(0, 5))
+
+    async def _pause_agent(self, incarnation: Incarnation, connection: MemoryBroker, rng: random.Random) -> None:
+        """Stop the replica at some time, for shorter or longer than its session, and let it go on."""
+        await asyncio.sleep(rng.uniform(0, 5))
+        self.transcript.note(incarnation.name, "is stopped")
+        connection.stand_still(is_still=True)
+        incarnation.pause()
+        await asyncio.sleep(rng.choice([0.5, 3.0, 6.0, 15.0]))
+        self.transcript.note(incarnation.name, "goes on")
+        connection.stand_still(is_still=False)
+        incarnation.resume()
+
+    def _kill_agent(self, incarnation: Incarnation, ctx: Context) -> None:
+        """A task ends the process that works on it: at most once for each attempt."""
+        attempt = ids.attempt_id(ctx.task_id, ctx.attempt)
+        self.transcript.note(incarnation.name, f"is dead, of {attempt}")
+        self.promises.counts["agents killed by a task"] += 1
+        if attempt in self._killers and not self.plan.weak.undead:
+            self.promises.find(f"{attempt} has killed its agent, and is begun again under the same number")
+        self._killers.add(attempt)
+        incarnation.kill()
 
     # The end --------------------------------------------------------------------------------------
 

@@ -22,6 +22,8 @@ class Incarnation:
         self.is_killed = False
         self.tasks: list[asyncio.Task[Any]] = []
         self._loop = loop
+        self.is_paused = False
+        self.held: list[asyncio.Handle] = []  # steps that are due while it is paused
         self._on_kill: list[Callable[[], None]] = []
 
     def start(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -39,6 +41,19 @@ class Incarnation:
         """Call this at the kill: `MemoryBroker.kill`, say."""
         self._on_kill.append(callback)
 
+    def pause(self) -> None:
+        """Stop the process as `SIGSTOP` does: no step of it runs until `resume`."""
+        self.is_paused = True
+
+    def resume(self) -> None:
+        """Go on where it was: as after `SIGCONT`, it knows nothing of the time that has passed but
+        what its clock says.
+        """
+        self.is_paused = False
+        held, self.held = self.held, []
+        for handle in [] if self.is_killed else held:
+            self._loop.call_soon(_run, handle)
+
     def kill(self) -> None:
         """End the process as `kill -9` would: no step of it runs from here on (a step that calls
         this runs to its next wait).
@@ -48,6 +63,11 @@ class Incarnation:
         self.is_killed = True
         for callback in self._on_kill:
             callback()
+
+
+def _run(handle: asyncio.Handle) -> None:
+    if not handle.cancelled():
+        handle._run()  # noqa: SLF001 - as the loop itself runs it
 
 
 INCARNATION: Final[ContextVar[Incarnation | None]] = ContextVar("incarnation", default=None)

@@ -305,6 +305,9 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
         if owner is not None and owner.is_killed and not self._unwinding:
             self._frozen.append(handle)
             return
+        if owner is not None and owner.is_paused and not self._unwinding:
+            owner.held.append(handle)
+            return
         self._now_s += self._step_s
         self.steps += 1
         self._busy_steps += 1
