@@ -826,12 +826,14 @@ async def test_after_an_absence_nothing_begins_before_the_broker_has_confirmed_t
         async def confirmed() -> Any:
             assert begun == [1]
             asked.set()
+            await asyncio.sleep(0.05)
+            assert begun == [1], "nothing begins while the answer is on its way"
             return await confirm()
 
         subscription.confirm = confirmed  # type: ignore[method-assign] # to see when it is asked
         now_s = 100.0
-        await mesh.send("sleeper", 2, first=1)
-        await mesh.wait_results(2)
+        await mesh.send("sleeper", 2, 3, first=1)
+        await mesh.wait_results(3)
         assert asked.is_set()
 
 
@@ -844,10 +846,12 @@ def test_a_pulse_is_in_doubt_after_an_absence_until_it_is_trusted() -> None:
     assert pulse.is_in_doubt(), "whoever asks before the next beat"
     pulse.beat()
     assert pulse.is_in_doubt(), "whoever asks after it"
-    pulse.trust()
+    asked_after = pulse.absences
+    now_s = 9.0
+    pulse.trust(asked_after)
+    assert pulse.is_in_doubt(), "we were away again before the answer came"
+    pulse.trust(pulse.absences)
     assert not pulse.is_in_doubt()
-    pulse.doubt()
-    assert pulse.is_in_doubt()
 
 
 async def test_a_withdrawn_task_is_not_begun_and_one_that_runs_is_cut_short(mesh: AgentMesh) -> None:

@@ -17,32 +17,38 @@ def boot_s() -> float:
 
 
 class Pulse:
-    """In doubt after an absence of more than a quarter of `session_s`, until `trust`."""
+    """In doubt after an absence of more than a quarter of `session_s`, until `trust`.
 
-    __slots__ = ("_beat_s", "_is_in_doubt", "_limit_s", "_ticks")
+    `absences`: how many there were, as of the last beat.
+    """
+
+    __slots__ = ("_beat_s", "_is_in_doubt", "_limit_s", "_ticks", "absences")
 
     def __init__(self, session_s: float, ticks: Callable[[], float] = boot_s) -> None:
         self._limit_s = session_s / PART
         self._ticks = ticks
         self._beat_s = ticks()
         self._is_in_doubt = False
+        self.absences = 0
 
     def beat(self) -> None:
         """The loop turns. To be called far more often than the limit."""
         now_s = self._ticks()
         if now_s - self._beat_s > self._limit_s:
             self._is_in_doubt = True
+            self.absences += 1
         self._beat_s = now_s
 
     def is_in_doubt(self) -> bool:
         """Also where nobody has beaten since we are back."""
         return self._is_in_doubt or self._ticks() - self._beat_s > self._limit_s
 
-    def doubt(self) -> None:
-        """Nobody could be asked."""
-        self._is_in_doubt = True
+    def trust(self, absences: int) -> None:
+        """The broker has answered what was asked after so many absences: from here on, if there was no
+        other meanwhile.
 
-    def trust(self) -> None:
-        """From here on; to be called before the broker is asked, for its answer may take long."""
-        self._is_in_doubt = False
-        self._beat_s = self._ticks()
+        Until then all are in doubt: whoever begins while the answer is on its way may be wrong.
+        """
+        self.beat()
+        if self.absences == absences:
+            self._is_in_doubt = False

@@ -292,14 +292,16 @@ class AgentRuntime:
         """We have been away: ask the broker what is ours, until it answers."""
         async with self._confirming:
             while self._pulse.is_in_doubt():
-                self._pulse.trust()
+                self._pulse.beat()
+                absences = self._pulse.absences
                 self._withdrawals.doubt()
                 try:
                     await self._assignment.confirm()
                 except BrokerUnavailable as error:
                     self._log.warning("membership_unconfirmed", error=str(error))
-                    self._pulse.doubt()
                     await asyncio.sleep(_CONFIRM_AGAIN_S)
+                else:
+                    self._pulse.trust(absences)
 
     def _withdraw(self, attempt_id: str) -> None:
         self._workers.withdraw(attempt_id)

@@ -239,7 +239,9 @@ class GroupCases(ContractCases):
         await drive(lambda: len(member.records) == 4, member)
         assert member.revoked == []
 
-    async def test_a_member_that_has_left_confirms_nothing(self, broker: Broker, harness: BrokerHarness) -> None:
+    async def test_a_member_that_was_given_the_rest_confirms_it_too(
+        self, broker: Broker, harness: BrokerHarness
+    ) -> None:
         topic, group = await new_topic(broker, 2), _group()
         first, second = Member(), Member()
         await self._join_all(harness, group, topic, first, second)
