@@ -10,15 +10,17 @@ import pytest
 from faults import PLANS, Fault, fault
 from msgspec.structs import replace
 
-from mesh.core import decide, events, ids
+from mesh.core import decide, events, ids, loops
 from mesh.core.decide import progress
 from mesh.core.decide.begin import for_each as begin_for_each
 from mesh.core.decide.begin import loop as begin_loop
 from mesh.core.decide.begin import task as begin_task
 from mesh.core.decide.begin import undo as begin_undo
+from mesh.core.decide.begin import wait as begin_wait
 from mesh.core.decide.draft import Draft
 from mesh.core.decide.settle import attempt as settle_attempt
 from mesh.core.decide.settle import call as settle_call
+from mesh.core.decide.settle import event as settle_event
 from mesh.core.decide.settle import start as settle_start
 from mesh.core.decide.settle import timer as settle_timer
 from mesh.core.evolve import budget as evolve_budget
@@ -53,6 +55,27 @@ def a_step_begins_before_all_that_it_needs_is_done(patch: pytest.MonkeyPatch) ->
         return progress._Ready() if found is None and begun and not step.first_of else found
 
     patch.setattr(progress, "_readiness", readiness)
+
+
+@fault
+def an_event_between_two_rounds_is_dismissed(patch: pytest.MonkeyPatch) -> None:
+    """As if a step that is settled were over, though its loop begins it again."""
+    patch.setattr(settle_event, "is_over", lambda _, steps, name: loops.is_settled(steps.get(name)))
+
+
+@fault
+def the_wait_of_a_new_round_takes_the_event_of_the_last(patch: pytest.MonkeyPatch) -> None:
+    honest = begin_wait._taken_beside
+
+    def beside(draft: Draft, name: str, alias: str) -> list[dict[str, Any]]:
+        taken = [event.cloud_event for event in draft.events if isinstance(event, events.EventReceived) and event.kept]
+        return [*honest(draft, name, alias), *taken]
+
+    patch.setattr(begin_wait, "_taken_beside", beside)
+
+
+PLANS["an_event_between_two_rounds_is_dismissed"] = _of_kinds("dialog")
+PLANS["the_wait_of_a_new_round_takes_the_event_of_the_last"] = _of_kinds("echo")
 
 
 @rule_fault

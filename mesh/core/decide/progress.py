@@ -18,6 +18,7 @@ from mesh.core.decide.draft import Draft
 from mesh.core.events import EventEmitted, IncidentRaised, StepBlocked, StepComputed, StepSkipped
 from mesh.core.evolve.steps import approval_output
 from mesh.core.joins import takes
+from mesh.core.loops import is_settled
 from mesh.core.route import (
     AgentWork,
     ApprovalWork,
@@ -29,7 +30,7 @@ from mesh.core.route import (
     ValueWork,
     WaitWork,
 )
-from mesh.core.state import FINISHED, StepState
+from mesh.core.state import StepState
 
 _SATISFIES: Final = frozenset({"succeeded", "skipped"})
 _TURNS: Final = frozenset({"succeeded", "rejected"})
@@ -132,7 +133,7 @@ def _readiness(step: Step, steps: dict[str, StepState]) -> _Ready | _Blocked | _
 def _of_all(step: Step, steps: dict[str, StepState]) -> _Ready | _Blocked | None:
     for need in step.needs:
         state = steps.get(need)
-        if state is None or state.status not in FINISHED:
+        if state is None or not is_settled(state):
             return None
         if state.status not in _SATISFIES and not takes(step, need, rejected=state.status == "rejected"):
             return _Blocked(f"needs {need}, which was {state.status}")
@@ -147,7 +148,7 @@ def _of_some(step: Step, enough: int, steps: dict[str, StepState]) -> _Ready | _
     counted, still_open, refused = 0, 0, ""
     for need in step.needs:
         state = steps.get(need)
-        if state is None or state.status not in FINISHED:
+        if state is None or not is_settled(state):
             still_open += 1
         elif _counts(step, need, state):
             counted += 1
@@ -164,10 +165,10 @@ def _of_some(step: Step, enough: int, steps: dict[str, StepState]) -> _Ready | _
 def _cancel_others(draft: Draft, step: Step) -> list[str]:
     """The race is won: cancel what else it was about, and every step that only served that."""
     route, steps = draft.route, draft.live.steps
-    gone = {need for need in step.needs if _is_unsettled(steps.get(need))}
+    gone = {need for need in step.needs if not is_settled(steps.get(need))}
     for name in reversed(route.steps):
         dependents = route.dependents[name]
-        if name not in gone and dependents and _is_unsettled(steps.get(name)) and gone.issuperset(dependents):
+        if name not in gone and dependents and not is_settled(steps.get(name)) and gone.issuperset(dependents):
             gone.add(name)
     cancelled = [name for name in route.steps if name in gone]
     won = next(need for need in step.needs if need not in gone and _counts(step, need, steps[need]))
@@ -179,10 +180,6 @@ def _cancel_others(draft: Draft, step: Step) -> list[str]:
 def _counts(step: Step, need: str, state: StepState) -> bool:
     """Whether how it came out is what a join of some is for."""
     return state.status == "succeeded" or takes(step, need, rejected=state.status == "rejected")
-
-
-def _is_unsettled(state: StepState | None) -> bool:
-    return state is None or state.status not in FINISHED
 
 
 # Beginning ----------------------------------------------------------------------------------------

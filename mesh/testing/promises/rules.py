@@ -11,6 +11,7 @@ route and the log alone, and not by asking `decide` again, which may be wrong tw
   `end` ends the workflow as it says
 * a task or a call goes out only if the budget has what it reserves, and reserves what its route
   says
+* no event is dismissed that a loop under way may still wait for, and none is taken by two rounds
 * undone is what was done, all of it, once, the last first (after an operator's `fail`, what is
   left); nothing completes that is being undone, or has open steps
 """
@@ -65,6 +66,7 @@ class _Judged:
         # an operator may go beyond what the route allows
         self.is_ordered = decision.cause.kind == "command"
         self.began: list[Step] = []
+        self.heard = set(before.heard) if before is not None else set[str]()
         self.failed: list[tuple[ev.TaskFailed | ev.CallFailed, StepState]] = []
 
     def take(self, event: ev.Event) -> Iterator[str]:
@@ -72,6 +74,7 @@ class _Judged:
             self.route = self.routes.get(event.digest)
         if self.route is not None and self.workflow is not None:
             yield from self._judge(self.route, self.workflow, event)
+            yield from self._judge_awaited(self.route, self.workflow, event)
         self.workflow = evolve(self.workflow, event, workflow_id=self.decision.workflow_id, at_ms=self.decision.at_ms)
 
     def _judge(self, route: Route, workflow: Workflow, event: ev.Event) -> Iterator[str]:
@@ -129,6 +132,27 @@ class _Judged:
             yield f"{step.name} begins round {event.round} of {event.steps} after round {made}"
         elif event.round > repeat.limit and not self.is_ordered:
             yield f"{step.name} begins round {event.round} of at most {repeat.limit}"
+
+    def _judge_awaited(self, route: Route, workflow: Workflow, event: ev.Event) -> Iterator[str]:
+        """What becomes of an event that steps wait for."""
+        match event:
+            case ev.InputDismissed() if event.code == "unclaimed" and workflow.ending is None:
+                yield from _dismissed(route, workflow, event)
+            case ev.EventReceived():
+                yield from self._received(event)
+            case _:
+                pass
+
+    def _received(self, event: ev.EventReceived) -> Iterator[str]:
+        """Whether a round, or a decision, before this one had the event already."""
+        heard = ids.event_mark(event.cloud_event["source"], event.cloud_event["id"])
+        for earlier in self.decision.events:
+            if earlier is event:
+                return
+            if isinstance(earlier, ev.RoundStarted) and event.step in earlier.steps and heard in self.heard:
+                yield f"{event.step} takes event {event.cloud_event['id']}, which a round before took"
+            elif isinstance(earlier, ev.EventReceived):
+                self.heard.add(ids.event_mark(earlier.cloud_event["source"], earlier.cloud_event["id"]))
 
     def _end(self, route: Route, workflow: Workflow, event: ev.WorkflowEnded) -> Iterator[str]:
         ending = workflow.ending
@@ -277,6 +301,18 @@ def _is_good(step: Step, need: str, state: StepState | None) -> bool:
     if state.status == "rejected":
         speaks = speaks or any(path == f"steps.{need}" or path.startswith(f"steps.{need}.") for path in read)
     return state.status == "succeeded" or speaks
+
+
+def _dismissed(route: Route, workflow: Workflow, event: ev.InputDismissed) -> Iterator[str]:
+    """A loop is under way until the step that closes it is done."""
+    for closing, step in route.steps.items():
+        if step.repeat is None or _is_finished(workflow.steps.get(closing)):
+            continue
+        for name in step.repeat.body:
+            work = route.steps[name].work
+            awaited = work.event if isinstance(work, WaitWork) else None
+            if awaited is not None and not awaited.alias and event.message.endswith(f" {awaited.type} any more"):
+                yield f"an event {awaited.type} is dismissed, and {name} may wait for it in a round to come"
 
 
 def _dispatch(step: Step, place: str, event: ev.TaskDispatched, workflow: Workflow) -> Iterator[str]:

@@ -281,6 +281,38 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
         },
     },
     {
+        "route": "dialog",  # a burst of what it waits for comes at any time between two rounds
+        "steps": {
+            "said": {"wait": {"event": "sim.said", "timeout": "9s", "on_timeout": "skip"}},
+            "reply": {"needs": "said", "agent": "alpha", "input": {}, "timeout": "5s", "retry": _RETRY},
+            "heard": {
+                "needs": "reply",
+                "wait": {"event": "sim.said", "timeout": "4s", "on_timeout": "skip"},
+            },
+            "answer": {
+                "needs": "heard",
+                "agent": "beta",
+                "input": {},
+                "timeout": "5s",
+                "retry": _RETRY,
+                "repeat": {"from": "said", "until": "round == 4", "limit": 4},
+            },
+        },
+    },
+    {
+        "route": "echo",  # rounds that may pass within one decision
+        "steps": {
+            "begin": {"agent": "beta", "input": {}, "timeout": "9s", "retry": _RETRY},
+            "said": {"needs": "begin", "wait": {"event": "sim.said", "timeout": "9s", "on_timeout": "skip"}},
+            "heard": {
+                "needs": "said",
+                "wait": {"event": "sim.said", "timeout": "4s", "on_timeout": "skip"},
+                "repeat": {"from": "said", "until": "round == 3", "limit": 3},
+            },
+            "last": {"needs": "heard", "agent": "alpha", "input": {}, "timeout": "5s", "retry": _RETRY},
+        },
+    },
+    {
         "route": "race",
         "steps": {
             "paid": {"wait": {"event": "sim.paid", "timeout": "9s", "on_timeout": "skip"}},

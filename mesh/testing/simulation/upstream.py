@@ -2,6 +2,7 @@
 never, and rubbish beside them.
 """
 
+from functools import partial
 from typing import Any
 
 from mesh.codec.times import rfc3339
@@ -61,6 +62,8 @@ class Upstream:
                 self._approvers.expect(ids.approval_id(workflow, run, name), at_s + rng.uniform(0, 3))
         for what in ground.repertoire.awaited_by(kind):
             self._publish_awaited(event, what, at_s)
+        if ground.repertoire.versions[kind][0].looped:
+            self._publish_bursts(event, ground.repertoire.awaited_by(kind), at_s)
 
     def _publish_awaited(self, event: dict[str, Any], what: str, at_s: float) -> None:
         """What a step waits for, whether it waits by then or not; perhaps twice."""
@@ -68,6 +71,15 @@ class Upstream:
         told = {**event, "id": f"{event['id']}-{what}", "type": what}
         for _ in range(rng.choice([0, 0, 1, 2])):
             ground.later(at_s + rng.choice([rng.uniform(-3, 0), rng.uniform(0, 25)]), lambda: ground.publish(told))
+
+    def _publish_bursts(self, event: dict[str, Any], awaited: tuple[str, ...], at_s: float) -> None:
+        """Of what a loop waits for, several at once, at whatever moment of a round."""
+        ground, rng = self._ground, self._ground.rng
+        for what in awaited:
+            burst_s = at_s + rng.uniform(0, 20)
+            for _ in range(rng.choice([0, 2, 4])):
+                told = {**event, "id": ground.fresh("burst"), "type": what}
+                ground.later(burst_s + rng.choice([0.0, 0.01]), partial(ground.publish, told))
 
     def on_wait(self, workflow: Workflow, wait: WaitStarted) -> None:
         """In time, near the time-out, too late, never."""

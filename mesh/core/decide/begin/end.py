@@ -6,8 +6,9 @@ from mesh.core.decide.begin.undo import close, compensate
 from mesh.core.decide.draft import Draft
 from mesh.core.events import EndStatus
 from mesh.core.joins import takes_rejection
+from mesh.core.loops import is_settled
 from mesh.core.route import ExpressionError
-from mesh.core.state import FINISHED, StepState
+from mesh.core.state import StepState
 
 _RAN: Final = frozenset({"succeeded", "rejected"})
 
@@ -16,7 +17,7 @@ def end_if_done(draft: Draft) -> None:
     """End the workflow if every step is settled."""
     steps = draft.live.steps
     for name in draft.route.steps:
-        if name not in steps or steps[name].status not in FINISHED:
+        if not is_settled(steps.get(name)):
             return
     refused = [name for name, step in steps.items() if step.status == "rejected" and not _taken(draft, name)]
     if refused:

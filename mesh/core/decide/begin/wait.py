@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from mesh.core.decide.draft import Draft
-from mesh.core.events import EventReceived, StepComputed, WaitStarted
+from mesh.core.events import EventReceived, RoundStarted, StepComputed, WaitStarted
 from mesh.core.json_values import kind_of
 from mesh.core.route import AwaitedEvent, ExpressionError, Route, Step, WaitWork, upstream
 
@@ -39,18 +39,21 @@ def _taken_beside(draft: Draft, name: str, alias: str) -> list[dict[str, Any]]:
     """Kept events that another step took in this decision: had they come now, both would wait for
     them.
 
-    One that stands before this step took them for itself.
+    One that stands before this step took them for itself; so did every step of a round before.
     """
-    before = upstream(draft.route, name)
-    return [
-        event.cloud_event
-        for event in draft.events
-        if isinstance(event, EventReceived)
-        and event.kept
-        and event.step != name
-        and event.step not in before
-        and _alias_of(draft.route, event.step) == alias
-    ]
+    before, found = upstream(draft.route, name), list[dict[str, Any]]()
+    for event in draft.events:
+        if isinstance(event, RoundStarted) and name in event.steps:
+            found.clear()
+        elif (
+            isinstance(event, EventReceived)
+            and event.kept
+            and event.step != name
+            and event.step not in before
+            and _alias_of(draft.route, event.step) == alias
+        ):
+            found.append(event.cloud_event)
+    return found
 
 
 def _alias_of(route: Route, name: str) -> str:

@@ -86,6 +86,9 @@ def find_open(draft: Draft, given: AnswerGiven) -> tuple[str, StepState] | Answe
     """The step that waits for this answer, or why none does."""
     parsed, workflow = ids.parse_step_id(given.approval_id), draft.workflow
     step = workflow.steps.get(parsed.step) if parsed and workflow and workflow.run_id == parsed.run_id else None
+    if parsed is not None and step is not None and step.task_id != given.approval_id and _was_asked_before(step):
+        message = f"it is closed: {parsed.step} has moved on to another question since"
+        return _refused(given, "closed", message, closed=True)
     if parsed is None or step is None or step.task_id != given.approval_id or step.attempt:
         return _refused(given, "unknown", f"no approval {given.approval_id} was asked, or its memory has ended")
     if step.status == "asking":
@@ -98,6 +101,11 @@ def find_open(draft: Draft, given: AnswerGiven) -> tuple[str, StepState] | Answe
     if step.expired:
         return _refused(given, "late", f"its deadline had passed, and it was {verdict}", verdict=verdict, closed=True)
     return _refused(given, "closed", f"it is closed: {verdict or step.status}", verdict=verdict, closed=True)
+
+
+def _was_asked_before(step: StepState) -> bool:
+    """Whether the step has had questions before the one that it has, or is to have, now."""
+    return step.round > 1 or (step.hop > 1 and not step.attempt)
 
 
 def is_edit(given: AnswerGiven, step: StepState) -> bool:

@@ -70,6 +70,8 @@ def _waiting(draft: Draft, given: CallEnded) -> tuple[str, StepState] | InputDis
         return InputDismissed(code="late", message=f"call {task} counts no more: its for-each is settled")
     if step is not None and step.task_id and step.task_id != task:
         return InputDismissed(code="late", message=f"call {task} is not the step's any more: that is {step.task_id}")
+    if step is not None and not step.task_id and step.round > 1:
+        return InputDismissed(code="late", message=f"call {task} counts no more: the step is in round {step.round}")
     if step is None or not step.task_id or not 1 <= attempt <= step.attempt:
         return InputDismissed(code="unknown", message=f"call {task}, attempt {attempt}, was never made")
     if _counts(step, given):

@@ -6,17 +6,17 @@ events of this alias.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 from mesh.core import ids
 from mesh.core.decide.begin.wait import is_wanted
 from mesh.core.decide.draft import Draft
 from mesh.core.decide.kept_events import is_kept, keep
 from mesh.core.decide.progress import settled
-from mesh.core.events import EventReceived, InputDismissed
+from mesh.core.events import EventReceived, InputDismissed, WaitStarted
 from mesh.core.inputs import EventForwarded, EventOffered
+from mesh.core.loops import is_over
 from mesh.core.route import AwaitedEvent, Route, WaitWork
-from mesh.core.state import FINISHED, KeptEvent, StepState, Workflow
+from mesh.core.state import KeptEvent, Workflow
 
 
 def on_offered(draft: Draft, given: EventOffered) -> None:
@@ -64,15 +64,15 @@ def _is_open(draft: Draft, kept: KeptEvent) -> bool:
 def _take(draft: Draft, workflow: Workflow, kept: KeptEvent) -> None:
     event = kept.cloud_event
     awaited = dict(_awaiting(draft.route, event["type"], kept.alias))
-    taking = [name for name, one in awaited.items() if _takes_now(draft, name, one, event)]
+    taking = [name for name, one in awaited.items() if _takes_now(draft, name, one, kept)]
     for name in taking:
-        # one that took it may have ended the wait of another
-        if draft.live.steps[name].status == "waiting":
+        # one that took it may have ended the wait of another, or begun it again in the next round
+        if draft.live.steps[name].status == "waiting" and not _has_begun_to_wait(draft, name):
             draft.add(EventReceived(step=name, cloud_event=event))
             settled(draft, name)
     if taking:
         return
-    if any(_is_to_come(draft.live.steps.get(name)) for name in awaited) and draft.live.ending is None:
+    if any(not is_over(draft.route, draft.live.steps, name) for name in awaited) and draft.live.ending is None:
         keep(draft, kept, workflow.route, workflow.digest, workflow.key)
         return
     draft.add(InputDismissed(code="unclaimed", message=f"no step waits for an event of type {event['type']} any more"))
@@ -88,16 +88,21 @@ def _awaiting(route: Route, kind: str, alias: str) -> Iterator[tuple[str, Awaite
             yield name, awaited
 
 
-def _takes_now(draft: Draft, name: str, awaited: AwaitedEvent, event: dict[str, Any]) -> bool:
-    state = draft.live.steps.get(name)
-    return state is not None and state.status == "waiting" and is_wanted(draft, name, awaited, event)
+def _takes_now(draft: Draft, name: str, awaited: AwaitedEvent, kept: KeptEvent) -> bool:
+    """Whether the step waits for this event, and the broker had it in time.
 
-
-def _is_to_come(state: StepState | None) -> bool:
-    """A wait that has not begun, or whose condition did not take this one: a later wait of the step
-    may.
+    One that came after the time-out is kept for a later wait: the time-out has only not been
+    decided yet.
     """
-    return state is None or state.status not in FINISHED
+    state = draft.live.steps.get(name)
+    if state is None or state.status != "waiting" or (state.due_at_ms is not None and kept.at_ms > state.due_at_ms):
+        return False
+    return is_wanted(draft, name, awaited, kept.cloud_event)
+
+
+def _has_begun_to_wait(draft: Draft, name: str) -> bool:
+    """Whether this very decision has made the step wait."""
+    return any(isinstance(event, WaitStarted) and event.step == name for event in draft.events)
 
 
 def _has_been_here(workflow: Workflow, kept: KeptEvent) -> bool:
