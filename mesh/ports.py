@@ -280,6 +280,7 @@ class Broker(Protocol):
     Opened by `mesh.wiring.open_broker`.
     """
 
+    has_own_clock: bool  # its timestamps are of another machine's clock than this process's
     max_record_bytes: int  # what `OutRecord.size_bytes` may be at the most
 
     async def topics(self, *, configs_of: Collection[str] = ()) -> Mapping[str, TopicInfo]:

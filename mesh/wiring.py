@@ -19,7 +19,7 @@ from typing import Any, assert_never
 
 import structlog
 
-from mesh.adapters.system import SystemClock, SystemEntropy
+from mesh.adapters.system import SystemClock, SystemEntropy, sight
 from mesh.agent.definition import Agent
 from mesh.agent.registry import agents_in
 from mesh.core.topics import Topics
@@ -274,6 +274,7 @@ async def run_router(settings: Settings) -> None:
             open_checkpoint=open_checkpoint,
             tracer=tracer,
             ready=ready,
+            sight=sight,
         )
         _stop_on_signals(router.stop)
         watching = asyncio.create_task(_follow_approvers(approvers, router.set_roles))

@@ -200,11 +200,13 @@ def _command() -> dict[str, Any]:
                 "description": "migrate: the digest of the version to go over to.",
                 "anyOf": [DIGEST, {"enum": [None, ""]}],
             },
+            "input": {"description": "retry: the input of the one step that has the incident; any JSON."},
         },
         "additionalProperties": False,
         "if": {"properties": {"command": {"const": "migrate"}}},
         "then": {"required": ["to"], "properties": {"to": DIGEST}},
         "else": {"properties": {"to": {"enum": [None, ""]}}},
+        "allOf": [{"if": {"required": ["input"]}, "then": {"properties": {"command": {"const": "retry"}}}}],
     }
 
 

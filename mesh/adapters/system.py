@@ -6,6 +6,13 @@ Owns `SystemClock` and `SystemEntropy`. Used by `mesh.wiring`; a simulation brin
 
 import secrets
 import time
+from pathlib import Path
+from typing import Final
+
+from mesh.core.clock import Sighting
+
+_UPTIME: Final = Path("/proc/uptime")
+_BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class SystemClock:
@@ -15,6 +22,19 @@ class SystemClock:
 
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000
+
+
+def sight() -> Sighting | None:
+    """Read the clocks of this machine at once; None where it has none that counts while it sleeps.
+
+    `/proc/uptime`, and not the clock of the same name: a process's clocks may be shifted.
+    """
+    try:
+        uptime_s = float(_UPTIME.read_text().split()[0])
+        boot = _BOOT.read_text().strip()
+    except (OSError, ValueError, IndexError):
+        return None
+    return Sighting(boot=boot, uptime_ms=int(uptime_s * 1_000), at_ms=time.time_ns() // 1_000_000)
 
 
 class SystemEntropy:

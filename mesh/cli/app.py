@@ -43,6 +43,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
             "mesh.cli.workflows.show:workflows", "List workflows; show, cancel, repair or migrate them."
         ),
         "agents": Entry("mesh.cli.agents:agents", "List agents and who is alive."),
+        "clock": Entry("mesh.cli.clock:clock", "Show clocks that jumped, and release deadlines."),
         "dlq": Entry("mesh.cli.dlq:dlq", "Look at dead letters."),
         "topics": Entry("mesh.cli.topics:topics", "List, plan and apply the topics."),
         "log": Entry("mesh.cli.log:log", "Fold and verify the log."),

@@ -189,6 +189,7 @@ def _document(found: MeshStatus) -> dict[str, object]:
                 "last_decision_at": rfc3339_or_none(row.decided_at_ms or None),
                 "inbox_lag": row.inbox_lag,
                 "results_lag": row.results_lag,
+                "clock": row.hold and {"ahead_s": row.hold.ahead_ms / 1_000, "since": rfc3339(row.hold.since_ms)},
             }
             for row in found.partitions
         ],

@@ -22,9 +22,10 @@ from mesh.ports import OutRecord, Record
 
 COMMAND_TYPE: Final = "mesh.command"
 _COMMANDS: Final[dict[str, Command]] = {name: name for name in get_args(Command)}
-_KNOWN: Final = ", ".join(f'"{name}"' for name in _COMMANDS)
+# "release" is for clocks, and has a command line of its own: `mesh clock release`
+_KNOWN: Final = ", ".join(f'"{name}"' for name in _COMMANDS if name != "release")
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
-_EXAMPLE: Final = '{"command": "cancel", "retry", "skip", "fail" or "migrate", "workflow_id": "<route>:<key>", "by": "<who you are>"}, and if you like "reason", "step" (of retry, skip and fail); "to": "sha256:..." with migrate'
+_EXAMPLE: Final = '{"command": "cancel", "retry", "skip", "fail" or "migrate", "workflow_id": "<route>:<key>", "by": "<who you are>"}, and if you like "reason", "step" (of retry, skip and fail); "to": "sha256:..." with migrate, "input" with retry'
 _encode = msgspec.json.Encoder().encode
 
 
@@ -39,12 +40,13 @@ def encode_command(
     reason: str = "",
     step: str | None = None,
     to: str = "",
+    input: Any = msgspec.UNSET,  # noqa: A002 - the field's name
     traceparent: str | None = None,
 ) -> OutRecord:
     """`command_id` is fresh for each command; `step`: whose incident to retry, skip or fail (a
     step, an item `check[7]`, a compensation `hotel.undo`), all of them without.
 
-    `to`: the digest to migrate to.
+    `to`: the digest to migrate to. `input`: of retry, for the one step that it names.
     """
     data: dict[str, Any] = {"command": command, "workflow_id": workflow_id, "by": by}
     if reason:
@@ -53,6 +55,8 @@ def encode_command(
         data["step"] = step
     if to:
         data["to"] = to
+    if input is not msgspec.UNSET:
+        data["input"] = input
     headers = binary_headers(
         id=command_id,
         source="/mesh/operators",
@@ -74,7 +78,7 @@ def decode_command(record: Record) -> CommandGiven:
         what="command",
         required=("command", "workflow_id", "by"),
         optional=("reason", "step", "to"),
-        anything=(),
+        anything=("input",),
         example=_EXAMPLE,
     )
     data = body.data
@@ -92,6 +96,8 @@ def decode_command(record: Record) -> CommandGiven:
         raise MalformedRecord(
             f"{place(record)}: `to` must be a version's whole digest with migrate, and has no place elsewhere; send {_EXAMPLE}"
         )
+    if "input" in data and command != "retry":
+        raise MalformedRecord(f"{place(record)}: `input` goes with retry alone; send {_EXAMPLE}")
     return CommandGiven(
         workflow_id=workflow_id,
         source_topic=record.topic,
@@ -104,4 +110,5 @@ def decode_command(record: Record) -> CommandGiven:
         reason=data.get("reason") or "",
         step=data.get("step") or None,
         to=to,
+        task_input=data.get("input", msgspec.UNSET),
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from mesh.core.clock import ClockHold, Sighting
 from mesh.core.json_values import canonical
 from mesh.core.state import PartitionState, Workflow
 
@@ -20,6 +21,22 @@ class PartitionMeta(msgspec.Struct, frozen=True, kw_only=True):
     watermarks: dict[str, tuple[int, int]]
     mark: int
     sequence: int = 0
+    at_ms: int = 0
+    hold: ClockHold | None = None
+    seen: Sighting | None = None
+
+    def state(self, workflows: dict[str, Workflow]) -> PartitionState:
+        """What it was made of, with these workflows."""
+        return PartitionState(
+            workflows=workflows,
+            positions=self.positions,
+            watermarks=dict(self.watermarks),
+            mark=self.mark,
+            sequence=self.sequence,
+            at_ms=self.at_ms,
+            hold=self.hold,
+            seen=self.seen,
+        )
 
 
 _encode = msgspec.json.Encoder().encode
@@ -38,7 +55,15 @@ def decode_workflow(value: bytes) -> Workflow:
 
 def encode_meta(state: PartitionState) -> bytes:
     return _encode(
-        PartitionMeta(positions=state.positions, watermarks=state.watermarks, mark=state.mark, sequence=state.sequence)
+        PartitionMeta(
+            positions=state.positions,
+            watermarks=state.watermarks,
+            mark=state.mark,
+            sequence=state.sequence,
+            at_ms=state.at_ms,
+            hold=state.hold,
+            seen=state.seen,
+        )
     )
 
 

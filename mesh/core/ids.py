@@ -25,6 +25,7 @@ ids end in an instance.
 Built-in workflows, which have no route document, begin with `mesh.`, as no route's name can:
 
     schedule        mesh.schedule:<route>                when the route starts by itself
+    clock           mesh.clock:<number>                  how a partition's time goes
     alias           mesh.alias:<route>.<name>/<value>    another name of one of the route's workflows
 """
 
@@ -59,6 +60,7 @@ BUILT_IN: Final = "mesh."
 
 _SCHEDULE: Final = "mesh.schedule:"
 _ALIAS: Final = "mesh.alias:"
+_CLOCK: Final = "mesh.clock:"
 
 
 def schedule_id(route: str) -> str:
@@ -67,6 +69,22 @@ def schedule_id(route: str) -> str:
 
 def is_schedule(workflow: str) -> bool:
     return workflow.startswith(_SCHEDULE)
+
+
+def clock_id(number: int) -> str:
+    return f"{_CLOCK}{number}"
+
+
+def is_clock(workflow: str) -> bool:
+    return workflow.startswith(_CLOCK)
+
+
+def clock_of(partition: int, partitions: int) -> str:
+    """The first clock's id whose key leads to this partition: there a command to it is decided."""
+    number = 0
+    while partition_of_key(clock_id(number).encode(), partitions) != partition:
+        number += 1
+    return clock_id(number)
 
 
 def alias_id(route: str, name: str, value: str) -> str:

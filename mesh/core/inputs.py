@@ -73,7 +73,7 @@ class AnswerGiven(_Inbox, tag="AnswerGiven.1", frozen=True, kw_only=True):
     traceparent: str | None = None
 
 
-Command = Literal["cancel", "retry", "skip", "fail", "migrate"]
+Command = Literal["cancel", "retry", "skip", "fail", "migrate", "release"]
 
 
 class CommandGiven(_Inbox, tag="CommandGiven.1", frozen=True, kw_only=True):
@@ -83,6 +83,7 @@ class CommandGiven(_Inbox, tag="CommandGiven.1", frozen=True, kw_only=True):
     reason: str = ""
     step: str | None = None  # retry, skip, fail: this step's incident; None: all of them
     to: str = ""  # migrate: the digest of the version
+    task_input: Any = msgspec.UNSET  # retry: of the one step's task or call
 
 
 class WorkflowCalled(_Inbox, tag="WorkflowCalled.1", frozen=True, kw_only=True):

@@ -46,6 +46,7 @@ FREE: Final = frozenset(
 """Keys of a step that may differ while it is under way: they have rules of their own here, or are read at the next attempt, or were read when it began."""
 
 _STUCK: Final = frozenset({"expression", "unknown_route", "too_deep"})
+_GIVEN: Final = (AgentWork, CallWork)
 _NEVER_WORKED: Final = frozenset({"skipped", "blocked", "cancelled"})
 
 
@@ -67,6 +68,18 @@ def misfits(workflow: Workflow, old: Route, new: Route) -> list[str]:
 def to_begin_anew(workflow: Workflow) -> tuple[str, ...]:
     """The steps that got stuck before anything of them began."""
     return tuple(place for place, state in workflow.steps.items() if _never_began(place, state))
+
+
+def with_new_inputs(workflow: Workflow, old: Route, new: Route) -> Iterator[str]:
+    """The places whose task or call is under way, or stuck, with an input that the new version
+    makes otherwise: an operator's retry makes it anew.
+    """
+    for place, state in workflow.steps.items():
+        if not state.attempt or state.status in FINISHED or ids.is_undo(place):
+            continue
+        before, after = old.steps[ids.step_of(place)].work, new.steps[ids.step_of(place)].work
+        if isinstance(before, _GIVEN) and isinstance(after, _GIVEN) and before.input.source != after.input.source:
+            yield place
 
 
 def _never_began(place: str, state: StepState) -> bool:

@@ -6,9 +6,11 @@ to the byte.
 
 from collections.abc import Iterable
 
+from mesh.core.clock import ClockHold, Sighting
 from mesh.core.crossings import crossings
-from mesh.core.events import Decision, InputAttempted, LogRecord
+from mesh.core.events import ClockHeld, ClockReleased, Decision, InputAttempted, LogRecord
 from mesh.core.evolve import evolve
+from mesh.core.ids import is_clock
 from mesh.core.inputs import InboxInput
 from mesh.core.ownership import Epochs
 from mesh.core.state import PartitionState, Workflow
@@ -44,6 +46,8 @@ class PartitionFold:
         counts = self.epochs.observe(record)
         if not isinstance(record, Decision):
             self.takeovers += counts
+            if counts and record.boot:
+                self.state.seen = Sighting(boot=record.boot, uptime_ms=record.uptime_ms, at_ms=record.at_ms)
             return False
         if counts:
             self._note_progress(record)
@@ -79,11 +83,26 @@ def settle(state: PartitionState, decision: Decision, workflow: Workflow | None)
         state.workflows[decision.workflow_id] = workflow
     state.positions = decision.positions
     state.mark = max(state.mark, decision.mark)
+    state.at_ms = decision.at_ms
+    if is_clock(decision.workflow_id):
+        _set_clock(state, decision)
     if sent := crossings(decision.events):
         state.sequence = decision.sequence + sent
     cause = decision.cause
     if cause.source_topic:
         state.watermarks[f"{cause.source_topic}/{cause.source_partition}"] = (cause.source_offset, cause.source_index)
+
+
+def _set_clock(state: PartitionState, decision: Decision) -> None:
+    """A jump of the clock is held from its first on; the difference may change."""
+    for event in decision.events:
+        if isinstance(event, ClockHeld):
+            since_ms = decision.at_ms if state.hold is None else state.hold.since_ms
+            state.hold = ClockHold(ahead_ms=event.ahead_ms, since_ms=since_ms)
+        elif isinstance(event, ClockReleased):
+            state.hold = None
+        if isinstance(event, ClockHeld | ClockReleased) and event.seen is not None:
+            state.seen = event.seen
 
 
 def is_repeated(state: PartitionState, given: InboxInput) -> bool:

@@ -5,7 +5,7 @@ reports problems by line; `mesh.routes.compiler` turns a plain document into a `
 its reader.
 """
 
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
@@ -21,6 +21,10 @@ OnExpiry = Literal["reject", "approve", "incident"]
 OnLimit = Literal["incident", "fail", "continue"]
 OnRepeat = Literal["ignore", "new_run_after_end"]
 OnTimeout = Literal["incident", "fail", "skip"]
+
+# A neighbour may have caused the first death. Before the third, the task began alone.
+MOST_DEATHS: Final = 3
+"""How many processes may die over a task before it fails for good."""
 
 
 class ExpressionError(Exception):

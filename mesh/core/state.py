@@ -10,6 +10,7 @@ import msgspec
 
 from mesh import defaults
 from mesh.core.calls import Caller
+from mesh.core.clock import ClockHold, Sighting
 from mesh.core.limits import Limiter, Slot
 from mesh.core.route import OnExpiry, Periods
 from mesh.core.schedules import Schedule
@@ -156,6 +157,7 @@ class StepState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         None  # what has counted for each attempt before; a late word corrects it
     )
     awaits: str = ""  # waiting: the type of the event; empty where only a time is awaited
+    stale: bool = False  # its route makes the input otherwise by now
     # an earlier attempt or round of it was done, or may have been, whatever the status says now
     acted: bool = False
     alias: str = ""  # the id of the alias that it has, or has asked for
@@ -210,7 +212,9 @@ class PartitionState(msgspec.Struct, kw_only=True):
     Mutable: its owner, and the fold, are its only writers.
 
     `watermarks`: for each source partition (`<topic>/<partition>`), the (offset, index) of the last
-    inbox record decided. `sequence`: how many records the decisions have sent to other workflows.
+    inbox record decided. `at_ms`: of the last
+    decision; `hold`: how the broker's clock differs from that time; `seen`: an owner's machine when
+    its clock was last accounted for. `sequence`: how many records the decisions have sent to other workflows.
     """
 
     workflows: dict[str, Workflow] = {}
@@ -218,6 +222,9 @@ class PartitionState(msgspec.Struct, kw_only=True):
     watermarks: dict[str, tuple[int, int]] = {}
     mark: int = 0
     sequence: int = 0
+    at_ms: int = 0
+    hold: ClockHold | None = None
+    seen: Sighting | None = None
 
 
 class AgentCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -11,6 +11,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from mesh.codec.times import rfc3339
+from mesh.core.clock import ClockHold
 from mesh.core.topics import Topics
 from mesh.inspection.read_model import ReadModel, queries
 from mesh.inspection.read_model.pages import Page
@@ -33,6 +35,7 @@ class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
     decided_at_ms: int
     inbox_lag: int
     results_lag: int
+    hold: ClockHold | None = None
 
 
 class Backlog(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,7 +133,7 @@ async def assess(
     approvals = queries.approvals(model.db, limit=1)
     steps = dict.fromkeys(STEP_STATUSES, 0) | queries.count_open_steps(model.db)
     incidents = queries.open_steps(model.db, "incident", limit=incidents_shown)
-    routers = _stuck_routers(view, owned.values(), backlogs, inbox, results)
+    routers = [*_held_clocks(owned.values()), *_stuck_routers(view, owned.values(), backlogs, inbox, results)]
     counts = queries.count_events(model.db, topics.events)
     waiting = backlogs[0].lag
     return MeshStatus(
@@ -162,6 +165,23 @@ async def assess(
             *_waiting_for_events(queries.awaited_events(model.db), now_ms),
         ),
     )
+
+
+def _held_clocks(owned: Iterable[PartitionRow]) -> list[Stuck]:
+    """Of all partitions together: one machine's clock is behind all of them, as a rule."""
+    held = [(row.partition, row.hold) for row in owned if row.hold is not None]
+    if not held:
+        return []
+    ahead_s, since_ms = held[0][1].ahead_ms / 1_000, min(hold.since_ms for _, hold in held)
+    partitions = ", ".join(str(partition) for partition, _ in held)
+    return [
+        Stuck(
+            severity="warning",
+            what=f"the clock has jumped by {ahead_s:+,.0f} s since {rfc3339(since_ms)}: deadlines of partitions {partitions} "
+            "go on by the time that really passes",
+            next_step="set the clock right, and they follow it by themselves; if it is right now: mesh clock release",
+        )
+    ]
 
 
 class _View:
@@ -251,6 +271,7 @@ def _partitions(
                 decided_at_ms=row.decided_at_ms if row else 0,
                 inbox_lag=inbox.by_partition.get(number, 0),
                 results_lag=results.by_partition.get(number, 0),
+                hold=row.hold if row else None,
             )
         )
     return tuple(rows)

@@ -221,6 +221,7 @@ class Client:
         reason: str = "",
         step: str | None = None,
         to: str = "",
+        input: Any = msgspec.UNSET,  # noqa: A002 - the field's name
     ) -> str:
         """Send an operator's command and return its id; what became of it stands in the log (`mesh
         workflow ID`).
@@ -236,6 +237,7 @@ class Client:
             reason=reason,
             step=step,
             to=to,
+            input=input,
         )
         await self._send([record])
         return command_id

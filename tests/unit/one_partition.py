@@ -397,6 +397,7 @@ class Partition:
         step: str | None = None,
         key: str = "k",
         reason: str = "",
+        task_input: Any = msgspec.UNSET,
     ) -> tuple[Event, ...]:
         source = self._inbox("mesh.commands", None)
         return self.give(
@@ -407,6 +408,7 @@ class Partition:
                 by="op",
                 reason=reason,
                 step=step,
+                task_input=task_input,
                 **source,
             )
         )

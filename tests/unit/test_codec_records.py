@@ -600,6 +600,17 @@ def test_a_command_to_migrate_comes_back() -> None:
     assert (decode_command(landed(out)).command, decode_command(landed(out)).to) == ("migrate", digest)
 
 
+@pytest.mark.parametrize("given", [{"n": 1}, None])
+def test_a_retry_may_carry_an_input_and_no_other_command_may(given: Any) -> None:
+    out = encode_command(
+        topics=TOPICS, command="retry", workflow_id=WORKFLOW, by="op", command_id="c1", at_ms=AT_MS, input=given
+    )
+    assert decode_command(landed(out)).task_input == given
+    wrong = {"command": "skip", "workflow_id": WORKFLOW, "by": "op", "input": given}
+    with pytest.raises(MalformedRecord, match="`input` goes with retry alone"):
+        decode_command(came("mesh.commands", orjson.dumps(wrong)))
+
+
 def test_a_bare_command_takes_its_id_from_its_place() -> None:
     command = decode_command(
         came("mesh.commands", orjson.dumps({"command": "cancel", "workflow_id": WORKFLOW, "by": "op"}))
@@ -625,7 +636,7 @@ def test_a_bare_command_takes_its_id_from_its_place() -> None:
             (
                 "the command does not hold: `workflow_id` is missing; `by` is missing; `force` is no field of it. "
                 'Send {"command": "cancel", "retry", "skip", "fail" or "migrate", "workflow_id": "<route>:<key>", "by": "<who you are>"}, and if you like "reason", "step" (of retry, skip and fail); '
-                '"to": "sha256:..." with migrate'
+                '"to": "sha256:..." with migrate, "input" with retry'
             ),
         ),
         *(
@@ -634,7 +645,7 @@ def test_a_bare_command_takes_its_id_from_its_place() -> None:
                 (
                     "`to` must be a version's whole digest with migrate, and has no place elsewhere; "
                     'send {"command": "cancel", "retry", "skip", "fail" or "migrate", "workflow_id": "<route>:<key>", "by": "<who you are>"}, and if you like "reason", "step" (of retry, skip and fail); '
-                    '"to": "sha256:..." with migrate'
+                    '"to": "sha256:..." with migrate, "input" with retry'
                 ),
             )
             for command, to in (("migrate", None), ("migrate", "sha256:12"), ("cancel", "sha256:" + "0" * 64))

@@ -234,12 +234,15 @@ def test_an_answer_to_the_question_of_an_earlier_round_is_told_that_it_is_closed
 
 
 def test_the_end_of_a_call_of_an_earlier_round_comes_late() -> None:
-    steps = {"c": calling(), "b": agent(needs="c", repeat={"from": "c", "until": "false", "limit": 3})}
-    p = started(steps)
+    loop = {"from": "a", "until": "false", "limit": 3}
+    p = started({"a": agent(), "c": calling(needs="a"), "b": agent(needs="c", repeat=loop)})
+    p.succeed("a")
     first = p.task_id("c")
     end_call(p, "c")
     p.succeed("b")
-    assert p.step("c").round == 2
+    assert (p.step("c").round, p.step("c").status) == (2, "again")
+    assert only(end_call(p, "c", task_id=first), InputDismissed).code == "late"
+    p.succeed("a")
     assert only(end_call(p, "c", task_id=first), InputDismissed).code == "late"
 
 

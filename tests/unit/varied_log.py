@@ -13,9 +13,11 @@ from typing import Any
 from one_partition import Partition, agent, approval, called_route, calling, route, scheduled
 
 from mesh.codec.state import workflow_document
+from mesh.core import ids
+from mesh.core.clock import Sighting
 from mesh.core.crossings import crossing_id, parse_crossing_id
 from mesh.core.decide import Decided, park
-from mesh.core.events import InputAttempted, InputParked
+from mesh.core.events import ClockHeld, InputAttempted, InputParked
 from mesh.core.inputs import CommandGiven, TaskUndeliverable, Undeliverable
 from mesh.core.route import Route
 
@@ -44,7 +46,8 @@ def varied_run() -> Partition:
     queues = route({"ask": agent(limit="api")}, route="triage", limits={"api": {"concurrency": 1, "rate": "5/1m"}})
     sliced = route(_SLICED, route="caller", budget={"tokens": 140, "usd": 1})
     first = route(steps, route="triage", on_repeat="new_run_after_end")
-    p = Partition(first, callers, sub, rules, limited, changed, named, daily, queues, sliced)
+    wrong, right = _correcting("steps.judge.rating > 0"), _correcting("steps.judge.score > 0")
+    p = Partition(first, callers, sub, rules, limited, changed, named, daily, queues, sliced, wrong, right)
     _finish(p)
     _reject(p)
     _stop(p)
@@ -59,6 +62,8 @@ def varied_run() -> Partition:
     _name(p, named)
     _start_by_itself(p, daily)
     _queue(p, queues)
+    _correct(p, wrong, right)
+    _keep_time(p)
     return p
 
 
@@ -306,6 +311,41 @@ def _queue(p: Partition, queues: Route) -> None:
     limiter = p.workflow(request.workflow_id)
     p._write(request, park(limiter, _parked(p), about, workflow_id=request.workflow_id, now_ms=p.now_ms))
     p.deliver()
+
+
+def _correcting(until: str) -> Route:
+    judge = agent("critic", needs="send", repeat={"from": "judge", "until": until, "limit": 2})
+    send = agent("mailer", "${{ steps.ok.payload }}", needs="ok", retry={"attempts": 1})
+    return route({"ok": approval(), "send": send, "judge": judge}, route="triage")
+
+
+def _correct(p: Partition, wrong: Route, right: Route) -> None:
+    """A bad edit and a condition that says nothing; both put right."""
+    p.start("corrected", digest=wrong.digest)
+    p.answer("ok", payload={"n": "bad"}, key="corrected")
+    p.fail("send", kind="input_invalid", retryable=False, key="corrected")
+    p.command("retry", step="send", key="corrected", task_input={"n": 0})
+    p.fail("send", kind="input_invalid", retryable=False, key="corrected")
+    p.command("retry", step="ok", key="corrected", reason="a bad edit")
+    p.answer("ok", payload={"n": 2}, key="corrected")
+    p.succeed("send", {}, key="corrected")
+    p.succeed("judge", {"score": 1}, key="corrected")
+    p.migrate(right, key="corrected")
+    p.command("retry", key="corrected")
+
+
+def _keep_time(p: Partition) -> None:
+    """A jump of the clock, and an operator's word on it."""
+    name = ids.clock_of(0, 1)
+    given = CommandGiven(
+        workflow_id=name, command_id="c", command="release", by="op", **p._inbox("mesh.commands", None)
+    )
+    seen = Sighting(boot="one", uptime_ms=1, at_ms=p.now_ms)
+    p._write(given, Decided((ClockHeld(ahead_ms=86_400_000, reason="it jumped", seen=seen),), None))
+    again = CommandGiven(
+        workflow_id=name, command_id="d", command="release", by="op", **p._inbox("mesh.commands", None)
+    )
+    p.give(again)
 
 
 def _owners_own(p: Partition) -> None:

@@ -51,6 +51,7 @@ class KafkaBroker:
     """
 
     def __init__(self, cluster: Cluster, *, max_record_bytes: int) -> None:
+        self.has_own_clock = True
         self.max_record_bytes = max_record_bytes
         self._cluster = cluster
         self._log = Channel(cluster, "log", strict=True)

@@ -37,6 +37,7 @@ class MemoryBroker:
 
     def __init__(self, cluster: "MemoryCluster", client_id: str) -> None:
         self.client_id = client_id
+        self.has_own_clock = cluster.has_own_clock
         self.max_record_bytes = cluster.max_record_bytes
         self._cluster = cluster
         self._killed = False

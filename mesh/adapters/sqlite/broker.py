@@ -57,6 +57,7 @@ class SqliteBroker:
         self._store = store
         self._client_id = client_id
         self._subscriptions: list[SqliteSubscription] = []
+        self.has_own_clock = False
         self.max_record_bytes = max_record_bytes
         self._cleaner = (
             None if read_only else asyncio.create_task(self._keep_clean(), name=f"sqlite cleaner {client_id}")

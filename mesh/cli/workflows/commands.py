@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import click
+import msgspec
 from rich.text import Text
 
 from mesh.cli.choice import pick_workflow
 from mesh.cli.exit_codes import FAILED
 from mesh.cli.options import timeout_option
+from mesh.cli.publish import json_option
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import ago, one_line, printable
 from mesh.cli.text.workflow import standing, waits
@@ -35,6 +37,7 @@ class _Order(NamedTuple):
     reason: str
     timeout_s: float
     step: str | None = None
+    input: Any = msgspec.UNSET
 
 
 def _given_by(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -69,18 +72,37 @@ def cancel(session: Session, *, part: str, reason: str, by: str | None, timeout_
 @click.command(short_help="Try the incidents of a workflow again.")
 @click.argument("part", metavar="ID")
 @_of_step
+@click.option(
+    "--input",
+    "given",
+    metavar="JSON|@FILE",
+    help="The input of the one step that is tried again; without it, what it had, or what the corrected route makes.",
+)
 @_reason
 @_given_by
 @mesh_command
-def retry(session: Session, *, part: str, step: str | None, reason: str, by: str | None, timeout_s: float) -> None:
-    """Try a workflow's incidents again, with all attempts anew; a loop gets one round more.
+def retry(
+    session: Session,
+    *,
+    part: str,
+    step: str | None,
+    given: str | None,
+    reason: str,
+    by: str | None,
+    timeout_s: float,
+) -> None:
+    """Try a workflow's incidents again, with all attempts anew; a loop asks its condition again.
+
+    With --step of a closed approval: ask it again, as long as nothing was done because of its
+    verdict.
 
     Exits with 1 if it is refused.
 
     Waits for the decision, then up to 10 seconds for what it leads to, and tells how the workflow
     stands.
     """
-    _run(session, _Order("retry", part, by, reason, timeout_s, step))
+    value = msgspec.UNSET if given is None else json_option(given, "--input")
+    _run(session, _Order("retry", part, by, reason, timeout_s, step, value))
 
 
 @click.command(short_help="Go on without the steps that have an incident.")
@@ -134,7 +156,9 @@ async def _order(session: Session, order: _Order) -> tuple[CommandRow, Workflow 
         if state is not None and state.status not in OPEN:
             return _ended(state, order, session.now_ms()), state
         client, who = session.client(broker), order.by or getpass.getuser()
-        command_id = await client.command(order.command, workflow_id, by=who, reason=order.reason, step=order.step)
+        command_id = await client.command(
+            order.command, workflow_id, by=who, reason=order.reason, step=order.step, input=order.input
+        )
         row = await model.wait_until(lambda: queries.command(model.db, command_id), timeout_s=order.timeout_s)
         if row is None:
             raise TimeoutError(

@@ -41,6 +41,7 @@ from mesh.core import inputs as inp
 from mesh.core.crossings import CrossingId
 from mesh.core.decide.begin.limit import look_after_slots
 from mesh.core.decide.built_in.alias import decide_alias
+from mesh.core.decide.built_in.clock import decide_clock
 from mesh.core.decide.built_in.limiter import decide_limiter
 from mesh.core.decide.built_in.schedule import decide_schedule
 from mesh.core.decide.draft import Draft
@@ -110,6 +111,8 @@ def _decide_built_in(draft: Draft, given: inp.Input) -> None:
         decide_alias(draft, given)
     elif ids.is_schedule(given.workflow_id):
         decide_schedule(draft, given)
+    elif ids.is_clock(given.workflow_id):
+        decide_clock(draft, given)
     elif is_limiter(given.workflow_id):
         decide_limiter(draft, given)
     else:

@@ -205,18 +205,21 @@ def _begin(draft: Draft, step: Step) -> bool:
             output = approval_output("skipped", step.work.payload.render(scope))
         draft.add(StepSkipped(step=step.name, reason=f"{step.condition.source} is false", output=output))
         return True
-    reason, work = _why(step, draft.live.steps.get(step.name)), step.work
+    state, work = draft.live.steps.get(step.name), step.work
+    reason = _why(step, state)
+    # of a step that begins again after an approval before it: its attempts' numbers go on
+    attempt = 1 if state is None else state.attempt + 1
     if step.for_each is not None:
         return for_each.start(draft, step, step.for_each, reason)
     match work:
         case AgentWork():
-            dispatch(draft, step.name, work, work.input.render(scope), reason, attempt=1)
+            dispatch(draft, step.name, work, work.input.render(scope), reason, attempt=attempt, budget_from=attempt)
             return False
         case ApprovalWork():
             ask(draft, step.name, work, reason)
             return False
         case CallWork():
-            call(draft, step.name, work, work.input.render(scope), reason)
+            call(draft, step.name, work, work.input.render(scope), reason, attempt=attempt)
             return False
         case WaitWork():
             return begin_wait(draft, step, work, reason)

@@ -16,14 +16,22 @@ from mesh.core.events.alias import (
     AliasWaived,
     EventRedirected,
 )
-from mesh.core.events.approval import AnswerRefused, ApprovalClosed, ApprovalRequested, ApprovalWithdrawn, Verdict
+from mesh.core.events.approval import (
+    AnswerRefused,
+    ApprovalClosed,
+    ApprovalReopened,
+    ApprovalRequested,
+    ApprovalWithdrawn,
+    Verdict,
+)
 from mesh.core.events.budget import BudgetRaised, BudgetTimeOver, TaskHeld, UsageReported
 from mesh.core.events.call import CallFailed, CallMade, CallRefused, CallSucceeded, CallWithdrawn
+from mesh.core.events.clock import ClockHeld, ClockReleased
 from mesh.core.events.command import CommandAccepted, CommandRefused
 from mesh.core.events.limit import SlotFreed, SlotGranted, SlotQueued, SlotRefused, SlotReleased, SlotRequested
 from mesh.core.events.parked import EffectUndeliverable, InputAttempted, InputDismissed, InputParked
 from mesh.core.events.record import Cause, Decision, Event, LogRecord, OwnerChanged
-from mesh.core.events.repetition import ForEachEnded, ForEachStarted, PortionScheduled, RoundStarted
+from mesh.core.events.repetition import ForEachEnded, ForEachStarted, LoopLeft, PortionScheduled, RoundStarted
 from mesh.core.events.schedule import ScheduleChanged, ScheduleFired
 from mesh.core.events.step import (
     EventEmitted,
@@ -64,6 +72,7 @@ __all__ = [
     "AliasWaived",
     "AnswerRefused",
     "ApprovalClosed",
+    "ApprovalReopened",
     "ApprovalRequested",
     "ApprovalWithdrawn",
     "BudgetRaised",
@@ -74,6 +83,8 @@ __all__ = [
     "CallSucceeded",
     "CallWithdrawn",
     "Cause",
+    "ClockHeld",
+    "ClockReleased",
     "CommandAccepted",
     "CommandRefused",
     "CompensationStarted",
@@ -94,6 +105,7 @@ __all__ = [
     "InputDismissed",
     "InputParked",
     "LogRecord",
+    "LoopLeft",
     "OwnerChanged",
     "PortionScheduled",
     "RetryScheduled",

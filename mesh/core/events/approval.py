@@ -21,6 +21,7 @@ class ApprovalRequested(LogEvent, tag="ApprovalRequested.1", frozen=True, kw_onl
     deadline_at_ms: int | None = None
     payload_schema: dict[str, Any] | None = None
     round: int = 1
+    asked: int = 1  # how often, in this round
 
 
 class ApprovalClosed(LogEvent, tag="ApprovalClosed.1", frozen=True, kw_only=True):
@@ -36,6 +37,19 @@ class ApprovalClosed(LogEvent, tag="ApprovalClosed.1", frozen=True, kw_only=True
     reason: str = ""
     edited: bool = False
     expired: bool = False
+
+
+class ApprovalReopened(LogEvent, tag="ApprovalReopened.1", frozen=True, kw_only=True):
+    """An operator has it asked again, under another id.
+
+    `approval_id`: of the one that is closed, and stays so. `begins_again`: what came after its
+    verdict, and has done nothing.
+    """
+
+    step: str
+    approval_id: str
+    by: str
+    begins_again: tuple[str, ...] = ()
 
 
 class ApprovalWithdrawn(LogEvent, tag="ApprovalWithdrawn.1", frozen=True, kw_only=True):

@@ -11,13 +11,20 @@ from mesh.core.events.alias import (
     AliasWaived,
     EventRedirected,
 )
-from mesh.core.events.approval import AnswerRefused, ApprovalClosed, ApprovalRequested, ApprovalWithdrawn
+from mesh.core.events.approval import (
+    AnswerRefused,
+    ApprovalClosed,
+    ApprovalReopened,
+    ApprovalRequested,
+    ApprovalWithdrawn,
+)
 from mesh.core.events.budget import BudgetRaised, BudgetTimeOver, TaskHeld, UsageReported
 from mesh.core.events.call import CallFailed, CallMade, CallRefused, CallSucceeded, CallWithdrawn
+from mesh.core.events.clock import ClockHeld, ClockReleased
 from mesh.core.events.command import CommandAccepted, CommandRefused
 from mesh.core.events.limit import SlotFreed, SlotGranted, SlotQueued, SlotRefused, SlotReleased, SlotRequested
 from mesh.core.events.parked import EffectUndeliverable, InputAttempted, InputDismissed, InputParked
-from mesh.core.events.repetition import ForEachEnded, ForEachStarted, PortionScheduled, RoundStarted
+from mesh.core.events.repetition import ForEachEnded, ForEachStarted, LoopLeft, PortionScheduled, RoundStarted
 from mesh.core.events.schedule import ScheduleChanged, ScheduleFired
 from mesh.core.events.step import (
     EventEmitted,
@@ -75,6 +82,7 @@ Event = (
     | PortionScheduled
     | ForEachEnded
     | RoundStarted
+    | LoopLeft
     | WaitStarted
     | WaitEnded
     | EventReceived
@@ -83,6 +91,7 @@ Event = (
     | CompensationStarted
     | ApprovalRequested
     | ApprovalClosed
+    | ApprovalReopened
     | ApprovalWithdrawn
     | CallMade
     | CallSucceeded
@@ -102,6 +111,8 @@ Event = (
     | AnswerRefused
     | IncidentRaised
     | IncidentResolved
+    | ClockHeld
+    | ClockReleased
     | CommandAccepted
     | CommandRefused
     | EffectUndeliverable
@@ -171,6 +182,9 @@ class OwnerChanged(msgspec.Struct, frozen=True, kw_only=True, tag="OwnerChanged.
     partitions: int  # the mesh's partition count, recorded for good
     format_level: int
     at_ms: int
+    # of the owner's machine: which start of it, and how long ago; empty: it does not say
+    boot: str = ""
+    uptime_ms: int = 0
 
 
 LogRecord = Decision | OwnerChanged

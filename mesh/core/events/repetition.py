@@ -28,6 +28,14 @@ class ForEachEnded(LogEvent, tag="ForEachEnded.1", frozen=True, kw_only=True):
     failed: int = 0
 
 
+class LoopLeft(LogEvent, tag="LoopLeft.1", frozen=True, kw_only=True):
+    """A loop that an operator had is done after all, by what its last round gave."""
+
+    step: str  # that closes it
+    reason: str
+    rejected: bool = False  # how that step had come out
+
+
 class RoundStarted(LogEvent, tag="RoundStarted.1", frozen=True, kw_only=True):
     """A loop goes round again: these steps begin anew."""
 

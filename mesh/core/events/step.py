@@ -1,6 +1,6 @@
 """Steps that end without a task, what they emit, and incidents."""
 
-from typing import Any
+from typing import Any, Literal
 
 from mesh.core.events.event import LogEvent
 
@@ -72,5 +72,9 @@ class IncidentRaised(LogEvent, tag="IncidentRaised.1", frozen=True, kw_only=True
 
 class IncidentResolved(LogEvent, tag="IncidentResolved.1", frozen=True, kw_only=True):
     step: str
-    action: str  # migrate; retry; result: an attempt that had been given up succeeded late
+    # migrate; retry; result: an attempt that had been given up succeeded late; ask_again: an approval
+    # before it is asked again
+    action: str
     by: str
+    # of what is begun again: "given" by the operator, or "made" anew; empty: the one it had
+    input: Literal["", "given", "made"] = ""

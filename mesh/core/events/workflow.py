@@ -47,13 +47,15 @@ class WorkflowMigrated(LogEvent, tag="WorkflowMigrated.1", frozen=True, kw_only=
     """An operator has moved the workflow to another version of its route: from here on it is
     decided by that.
 
-    `begins_anew`: steps that were stuck before they began.
+    `begins_anew`: steps that were stuck before they began. `new_inputs`: places that are under way
+    or stuck with an input that this version makes otherwise.
     """
 
     before: str  # digests
     digest: str
     by: str
     begins_anew: tuple[str, ...] = ()
+    new_inputs: tuple[str, ...] = ()
     closed_retention_s: float = 30 * 86_400.0
 
 

@@ -56,6 +56,7 @@ def evolve(workflow: Workflow | None, event: ev.Event, *, workflow_id: str, at_m
             | ev.WaitEnded()
             | ev.ApprovalRequested()
             | ev.ApprovalClosed()
+            | ev.LoopLeft()
             | ev.ApprovalWithdrawn()
             | ev.IncidentRaised()
             | ev.IncidentResolved()
@@ -67,8 +68,8 @@ def evolve(workflow: Workflow | None, event: ev.Event, *, workflow_id: str, at_m
             return _with_step(_begun(workflow, event, workflow_id), event, at_ms)
         case ev.EventReceived():
             return _received(_begun(workflow, event, workflow_id), event, at_ms)
-        case ev.RoundStarted():
-            return _round(_begun(workflow, event, workflow_id), event, at_ms)
+        case ev.RoundStarted() | ev.ApprovalReopened():
+            return _again(_begun(workflow, event, workflow_id), event, at_ms)
         case ev.BudgetRaised() | ev.BudgetTimeOver() | ev.UsageReported():
             return budgeted(_begun(workflow, event, workflow_id), event)
         case ev.CompensationStarted():
@@ -107,6 +108,8 @@ def evolve(workflow: Workflow | None, event: ev.Event, *, workflow_id: str, at_m
             | ev.CallRefused()
             | ev.AliasRefused()
             | ev.SlotRefused()
+            | ev.ClockHeld()
+            | ev.ClockReleased()
             | ev.CommandAccepted()
             | ev.CommandRefused()
             | ev.EffectUndeliverable()
@@ -213,6 +216,13 @@ def _built_in(
             return evolve_built_in(workflow, event, workflow_id, at_ms)
 
 
+def _again(before: Workflow, event: ev.RoundStarted | ev.ApprovalReopened, at_ms: int) -> Workflow:
+    """Steps are to begin again: in the next round of their loop, or in the one that they are in."""
+    if isinstance(event, ev.RoundStarted):
+        return _round(before, event, at_ms)
+    return _reopened(before, event, at_ms)
+
+
 def _round(before: Workflow, event: ev.RoundStarted, at_ms: int) -> Workflow:
     """The steps of the body are to begin anew; what they gave last can be read until they give
     something else.
@@ -224,6 +234,16 @@ def _round(before: Workflow, event: ev.RoundStarted, at_ms: int) -> Workflow:
         steps[name] = StepState(
             status="again", since_ms=at_ms, round=event.round, output=output, acted=acted_before(was)
         )
+    return replace(before, steps=steps, updated_at_ms=at_ms)
+
+
+def _reopened(before: Workflow, event: ev.ApprovalReopened, at_ms: int) -> Workflow:
+    """The approval, and what came after it, are to begin again in the round that they are in."""
+    steps = dict(before.steps)
+    asked = steps[event.step]
+    steps[event.step] = replace(asked, status="again", since_ms=at_ms, task_id="", hop=asked.hop + 1, expired=False)
+    for name in event.begins_again:
+        steps[name] = replace(steps[name], status="again", since_ms=at_ms, due_at_ms=None, input=None, stale=False)
     return replace(before, steps=steps, updated_at_ms=at_ms)
 
 
@@ -280,6 +300,7 @@ def _account_of(limits: dict[str, float], part: Slice | None) -> Account:
 
 def _migrated(workflow: Workflow, event: ev.WorkflowMigrated, at_ms: int) -> Workflow:
     steps = {place: state for place, state in workflow.steps.items() if place not in event.begins_anew}
+    steps |= {place: replace(steps[place], stale=True) for place in event.new_inputs}
     return replace(
         workflow,
         digest=event.digest,

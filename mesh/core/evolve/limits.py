@@ -34,6 +34,7 @@ def queue_up(step: StepState | None, event: SlotRequested, at_ms: int) -> StepSt
         hop=event.hop,
         reserved=event.reserved,
         charged=step.charged if step else None,
+        stale=step is not None and step.stale,
         acted=step is not None and (step.acted or step.status == "running"),
         deaths=step.deaths if step else (),
     )

@@ -38,6 +38,7 @@ StepEvent = (
     | ev.ApprovalRequested
     | ev.ApprovalClosed
     | ev.ApprovalWithdrawn
+    | ev.LoopLeft
     | ev.IncidentRaised
     | ev.IncidentResolved
 )
@@ -120,6 +121,7 @@ def _moved(
     | ev.EventReceived
     | ev.ApprovalClosed
     | ev.ApprovalWithdrawn
+    | ev.LoopLeft
     | ev.IncidentResolved,
     at_ms: int,
 ) -> StepState:
@@ -149,7 +151,10 @@ def _moved(
             return replace(step, status="cancelled", since_ms=at_ms, due_at_ms=None, input=None)
         case ev.IncidentResolved():
             status: StepStatus = "retrying" if step.fan is None else "iterating"
-            return replace(step, status=status, since_ms=at_ms, due_at_ms=None, incident=None, deaths=())
+            stale = step.stale and not event.input
+            return replace(step, status=status, since_ms=at_ms, due_at_ms=None, incident=None, deaths=(), stale=stale)
+        case ev.LoopLeft():
+            return replace(step, status="rejected" if event.rejected else "succeeded", since_ms=at_ms)
         case _:
             assert_never(event)
 
@@ -228,9 +233,9 @@ def _dispatched(step: StepState | None, event: ev.TaskDispatched, at_ms: int) ->
         reserved=event.reserved,
         acted=step.acted if step else False,
     )
-    if step is None or (step.charged is None and not step.deaths):
+    if step is None or (step.charged is None and not step.deaths and not step.stale):
         return begun
-    return replace(begun, charged=step.charged, deaths=step.deaths)
+    return replace(begun, charged=step.charged, deaths=step.deaths, stale=step.stale)
 
 
 def _held(step: StepState | None, event: ev.TaskHeld | ev.SlotRequested, at_ms: int) -> StepState:
@@ -267,6 +272,7 @@ def _asked(step: StepState | None, event: ev.ApprovalRequested, at_ms: int) -> S
         payload_schema=event.payload_schema,
         output=step.output if step else None,
         round=event.round,
+        hop=event.asked,
     )
 
 

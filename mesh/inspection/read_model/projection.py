@@ -111,9 +111,7 @@ class Folder:
         tokens = select(self._db, "SELECT token FROM epochs WHERE partition = ?", partition)
         return PartitionFold(
             partition,
-            state=PartitionState(
-                positions=meta.positions, watermarks=dict(meta.watermarks), mark=meta.mark, sequence=meta.sequence
-            ),
+            state=meta.state({}),
             epochs=Epochs((token for (token,) in tokens), row[1]),
             next_offset=offset,
         )

@@ -11,6 +11,7 @@ import apsw
 import msgspec
 
 from mesh.codec.state import decode_meta, decode_workflow
+from mesh.core.clock import ClockHold
 from mesh.core.events import ApprovalRequested, Decision
 from mesh.core.ids import BUILT_IN
 from mesh.core.state import AgentCard, Workflow
@@ -168,6 +169,11 @@ class PartitionRow(_Row, frozen=True, array_like=True):
     @property
     def positions(self) -> dict[str, int]:
         return decode_meta(self.meta).positions
+
+    @property
+    def hold(self) -> ClockHold | None:
+        """How the broker's clock differs from the partition's time, where it has jumped."""
+        return decode_meta(self.meta).hold
 
 
 class CardRow(_Row, frozen=True, array_like=True):

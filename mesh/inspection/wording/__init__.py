@@ -7,7 +7,7 @@ Owns the wording, in a module for each noun:
     people      questions and answers, commands, incidents
     steps       what the rules decide of a step; items, rounds, waits, events
     calls       workflows that call others, and what they may spend
-    built_in    schedules and aliases
+    built_in    schedules, aliases and clocks
     limits      slots
     workflows   a run's start and end, budgets, and what became of an input
     facts       what a rehearsal under other rules came to

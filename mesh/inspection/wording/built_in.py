@@ -1,4 +1,4 @@
-"""Schedules and aliases, and what workflows have to do with them."""
+"""Schedules, aliases and clocks, and what workflows have to do with them."""
 
 from mesh.core import events as ev
 from mesh.core.schedules import Schedule
@@ -7,7 +7,7 @@ from mesh.inspection.wording.said import Said
 
 
 def words_of(event: ev.Event, decision: ev.Decision) -> Said | None:  # noqa: ARG001 - as the other nouns'
-    return _of_an_alias(event) or _of_a_schedule(event)
+    return _of_an_alias(event) or _of_a_schedule(event) or _of_a_clock(event)
 
 
 def _of_an_alias(event: ev.Event) -> Said | None:
@@ -48,6 +48,18 @@ def _of_a_schedule(event: ev.Event) -> Said | None:
         case ev.ScheduleFired():
             told = f"-> start of {event.route}, for {event.key}"
             return Said("", f"starts {event.route}:{event.key}", "work", told=told)
+        case _:
+            return None
+
+
+def _of_a_clock(event: ev.Event) -> Said | None:
+    match event:
+        case ev.ClockHeld():
+            what = f"the clock is {event.ahead_ms / 1_000:+,.0f} s off: deadlines go on by the time that passes"
+            return Said("", what, "bad", event.reason, f"the clock is not believed: {event.reason}")
+        case ev.ClockReleased():
+            by = f", by {event.by}" if event.by else ""
+            return Said("", f"the clock counts again{by}", "good", event.reason, f"the clock counts again{by}")
         case _:
             return None
 

@@ -1,8 +1,12 @@
 """People: questions and answers, commands of operators, and what needs one."""
 
+from typing import Final
+
 from mesh.core import events as ev
 from mesh.inspection.wording.phrases import as_json, lasting, timeless
 from mesh.inspection.wording.said import Said, Tone
+
+_INPUTS: Final = {"": "", "given": ", with an input of theirs", "made": ", with its input made anew by the route"}
 
 
 def words_of(event: ev.Event, decision: ev.Decision) -> Said | None:
@@ -30,8 +34,13 @@ def words_of(event: ev.Event, decision: ev.Decision) -> Said | None:
             told = f"! {event.step} needs an operator: {timeless(event.message)}"
             return Said(event.step, f"incident: {event.kind}", "bad", event.message, told)
         case ev.IncidentResolved():
-            told = f"{event.step} goes on: {event.action} by {event.by}"
-            return Said(event.step, f"incident resolved: {event.action}", "good", f"by {event.by}", told)
+            by = f"by {event.by}{_INPUTS[event.input]}"
+            told = f"{event.step} goes on: {event.action} {by}"
+            return Said(event.step, f"incident resolved: {event.action}", "good", by, told)
+        case ev.ApprovalReopened():
+            begins = f"; {', '.join(event.begins_again)} begins again" if event.begins_again else ""
+            told = f"{event.step} is to be asked again, by {event.by}{begins}"
+            return Said(event.step, "to be asked again", "people", f"by {event.by}{begins}", told)
         case _:
             return None
 

@@ -53,6 +53,9 @@ def _of_several(event: ev.Event, decision: ev.Decision) -> Said | None:
             failed = f", but for {event.failed} that failed" if event.failed else ""
             what = "succeeded" + (f", {event.failed:,} of its items failed" if event.failed else "")
             return Said(event.step, what, "good", told=f"{event.step} is done for each item{failed}")
+        case ev.LoopLeft():
+            told = f"{event.step} leaves its loop: {event.reason}"
+            return Said(event.step, "the loop is done after all", "good", event.reason, told)
         case ev.RoundStarted():
             told = f"round {event.round} begins, with {event.steps[0]}: {event.reason}"
             what = f"round {event.round} of {', '.join(event.steps)}"

@@ -23,11 +23,13 @@ _CLOCK_SLACK_MS: Final = 1
 
 async def raise_barriers(owners: Sequence[tuple[Owner, int]], broker: Broker, topics: Topics) -> None:
     """Give each owner its barrier for the time beside it. Raises `BrokerUnavailable`."""
-    up_to_ms = max(up_to for _, up_to in owners)
+    up_to_ms = max(up_to + owner.ahead_ms for owner, up_to in owners)
+    # where the broker's clock was put back, its timestamps don't tell what came before a time
+    asked_ms = None if any(owner.has_stale_stamps for owner, _ in owners) else up_to_ms + _CLOCK_SLACK_MS
     asked: dict[Awaited, str] = {"answers": topics.responses, "events": topics.events}
     due = {awaited for owner, up_to in owners for awaited in owner.deadlines.beatable(up_to)}
     copied = frozenset(
-        [awaited for awaited in asked if awaited in due and await _copied(asked[awaited], up_to_ms, broker, topics)]
+        [awaited for awaited in asked if awaited in due and await _copied(asked[awaited], asked_ms, broker, topics)]
     )
     inputs = [TopicPartition(t, owner.partition) for owner, _ in owners for t in (topics.inbox, topics.results)]
     ends = await broker.end_offsets(inputs)
@@ -36,13 +38,13 @@ async def raise_barriers(owners: Sequence[tuple[Owner, int]], broker: Broker, to
         owner.deadlines.barrier = Barrier(up_to, targets, copied)
 
 
-async def _copied(topic: str, up_to_ms: int, broker: Broker, topics: Topics) -> bool:
-    """Whether ingress has copied all that came to this topic before the time."""
+async def _copied(topic: str, asked_ms: int | None, broker: Broker, topics: Topics) -> bool:
+    """Whether ingress has copied all that came to this topic before the time; None: until now."""
     info = (await broker.topics()).get(topic)
     if info is None:
         return True
     partitions = [TopicPartition(topic, p) for p in range(info.partitions)]
-    needed = await broker.offsets_at(partitions, up_to_ms + _CLOCK_SLACK_MS)
+    needed = await (broker.end_offsets(partitions) if asked_ms is None else broker.offsets_at(partitions, asked_ms))
     begins = await broker.begin_offsets(partitions)
     committed = await broker.committed(topics.ingress_group, partitions)
     return all(

@@ -4,6 +4,7 @@ the log has them.
 
 import asyncio
 
+from mesh.core.clock import ClockHold, Sighting
 from mesh.core.effects import Effect
 from mesh.core.events import Decision
 from mesh.core.state import Workflow
@@ -15,7 +16,7 @@ class Batch:
     """Decisions of one partition that go to the log in one append.
 
     `first_offset`: where the first is expected. `changed`: the workflows as they are after the last
-    decision of the batch (None: forgotten). `positions`, `watermarks`: likewise; `sequence` too.
+    decision of the batch (None: forgotten). `positions`, `watermarks`: likewise; `sequence`, and what is known of the clock (`hold`, `seen`), too.
     `crosses`: some effects go to other workflows. `traced`: what the decisions' spans are made of,
     where there is a tracer.
     """
@@ -27,8 +28,10 @@ class Batch:
         "effect_records",
         "effects",
         "first_offset",
+        "hold",
         "positions",
         "records",
+        "seen",
         "sequence",
         "traced",
         "watermarks",
@@ -45,6 +48,8 @@ class Batch:
         self.traced: list[Traced] = []
         self.first_offset = -1
         self.sequence = 0
+        self.hold: ClockHold | None = None
+        self.seen: Sighting | None = None
         self.crosses = False
 
     def __len__(self) -> int:
@@ -54,7 +59,7 @@ class Batch:
 class Flight:
     """A batch's place in the order of its partition."""
 
-    __slots__ = ("batch", "confirmed", "done", "previous")
+    __slots__ = ("batch", "confirmed", "done", "is_timed", "previous")
 
     def __init__(self, batch: Batch, previous: "Flight | None") -> None:
         loop = asyncio.get_running_loop()
@@ -62,6 +67,7 @@ class Flight:
         self.confirmed: asyncio.Future[None] = loop.create_future()
         self.done: asyncio.Future[None] = loop.create_future()
         self.previous = previous
+        self.is_timed = True  # its acknowledgement tells the time
 
     def end(self) -> None:
         """Whatever became of it, nobody waits for it any longer."""

@@ -16,7 +16,6 @@ import structlog
 from mesh.codec.state import decode_meta, decode_workflow, encode_meta, encode_workflow
 from mesh.core.ownership import Epochs
 from mesh.core.replay import PartitionFold
-from mesh.core.state import PartitionState
 from mesh.errors import OperatorError
 from mesh.ports import CheckpointStore
 from mesh.services.router.config import RouterConfig
@@ -65,14 +64,9 @@ def load_fold(partition: int, store: CheckpointStore | None) -> Loaded:
         _log.warning("checkpoint_unreadable", partition=partition, error=str(error))
         store.delete()
         return Loaded(PartitionFold(partition), [])
-    state = PartitionState(
-        workflows=workflows,
-        positions=meta.positions,
-        watermarks=meta.watermarks,
-        mark=meta.mark,
-        sequence=meta.sequence,
+    fold = PartitionFold(
+        partition, state=meta.state(workflows), epochs=Epochs(kept.seen, kept.current), next_offset=saved.offset
     )
-    fold = PartitionFold(partition, state=state, epochs=Epochs(kept.seen, kept.current), next_offset=saved.offset)
     fold.takeovers, fold.attempted = kept.takeovers, kept.attempted
     return Loaded(fold, kept.spans, kept.origin)
 

@@ -59,7 +59,13 @@ class Confirmed:
         made, state = cls(), fold.state
         made.offset = fold.next_offset
         made.partition = PartitionState(
-            positions=dict(state.positions), watermarks=dict(state.watermarks), mark=state.mark, sequence=state.sequence
+            positions=dict(state.positions),
+            watermarks=dict(state.watermarks),
+            mark=state.mark,
+            sequence=state.sequence,
+            at_ms=state.at_ms,
+            hold=state.hold,
+            seen=state.seen,
         )
         made.dirty = {name: state.workflows.get(name) for name in changed if name}
         made.spans = deque((offset, offset + 1) for offset in effective)
@@ -79,6 +85,8 @@ class Confirmed:
         state.positions = batch.positions
         state.sequence = batch.sequence
         state.mark = batch.decisions[-1].mark
+        state.at_ms = batch.decisions[-1].at_ms
+        state.hold, state.seen = batch.hold, batch.seen
         self._note_progress(batch)
         self.spans.extend((first, first + count) for first, count in spans)
         while self.spans and self.spans[0][1] <= state.mark:

@@ -21,6 +21,7 @@ from mesh.errors import BrokerError
 from mesh.ports import Broker, Clock, Delivery, OutRecord, Record, SendFailure
 from mesh.services.reading import read_up_to
 from mesh.services.router.batch import Batch, Flight
+from mesh.services.router.clock import Sight, blind
 from mesh.services.router.owner import Owner
 
 _log = structlog.get_logger()
@@ -37,13 +38,13 @@ def begin_flight(owner: Owner, batch: Batch) -> Flight:
     return flight
 
 
-async def fly(broker: Broker, owner: Owner, flight: Flight, clock: Clock) -> None:
+async def fly(broker: Broker, owner: Owner, flight: Flight, clock: Clock, sight: Sight = blind) -> None:
     """Carry a batch through.
 
     What goes wrong with the broker ends the ownership; nothing but that is caught.
     """
     try:
-        await _fly(broker, owner, flight, clock)
+        await _fly(broker, owner, flight, clock, sight)
     except BrokerError as error:
         owner.lose(str(error))
     finally:
@@ -58,10 +59,11 @@ async def wait_landed(owner: Owner) -> None:
         await asyncio.sleep(0)
 
 
-async def _fly(broker: Broker, owner: Owner, flight: Flight, clock: Clock) -> None:
+async def _fly(broker: Broker, owner: Owner, flight: Flight, clock: Clock, sight: Sight) -> None:
     batch, previous = flight.batch, flight.previous
     if owner.is_lost():  # since this flight was made ready
         return
+    sent_ms = clock.now_ms()
     appended = await broker.append(owner.log, batch.first_offset, batch.records, batch.effect_records)
     if previous is not None:
         await previous.confirmed
@@ -72,7 +74,8 @@ async def _fly(broker: Broker, owner: Owner, flight: Flight, clock: Clock) -> No
         return
     if not await _is_expected(broker, owner, appended.spans):
         return
-    owner.hear_clock(appended.timestamp_ms, clock.now_ms())
+    if flight.is_timed:
+        owner.hear_clock(appended.timestamp_ms, sent_ms, clock.now_ms(), sight)
     owner.confirm(batch, appended.spans)
     if owner.tracing is not None:
         owner.tracing.record(batch.traced)

@@ -25,12 +25,15 @@ from msgspec.structs import replace
 from mesh.codec.effects import EffectEncoder
 from mesh.codec.log import encode_decision
 from mesh.core import ids
+from mesh.core.clock import Sighting, in_partition_time
 from mesh.core.crossings import crossings
 from mesh.core.decide import Decided, decide, park
 from mesh.core.effects import effects
 from mesh.core.events import (
     AnswerRefused,
     Cause,
+    ClockHeld,
+    ClockReleased,
     Decision,
     IncidentRaised,
     InputAttempted,
@@ -38,6 +41,7 @@ from mesh.core.events import (
 from mesh.core.evolve import evolve
 from mesh.core.inputs import (
     AnswerGiven,
+    EventOffered,
     InboxInput,
     Input,
     ResultReceived,
@@ -55,6 +59,7 @@ from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord, RecordTooLarge
 from mesh.ports import Broker, Record, TopicPartition
 from mesh.services.router.batch import Batch, Flight
+from mesh.services.router.clock import Sight, blind
 from mesh.services.router.config import RouterConfig
 from mesh.services.router.confirmed_state import Confirmed
 from mesh.services.router.deadlines import Deadlines
@@ -110,7 +115,11 @@ class Owner:
         # where the reader stands, by topic: behind offsets that hold no record, too
         self.passed: dict[str, int] = {}
         self.confirmed = Confirmed()
+        # from this machine's clock to the partition's time
         self.clock_offset_ms = 0
+        # a broker never stamps a record with an earlier time than the one before it
+        self.is_stamped_ahead = False
+        self._of_clock: ClockHeld | ClockReleased | None = None  # to be logged
         self.careful = False
         self.versions = KnownVersions(route_of, topics.definitions)
         self.wanted_digest: str | None = None
@@ -172,14 +181,82 @@ class Owner:
             _log.warning("ownership_lost", partition=self.partition, reason=reason)
         self.ownership.lose(reason)
 
-    def hear_clock(self, broker_ms: int, now_ms: int) -> None:
-        """The broker has stamped a record at `broker_ms`, and it is `now_ms` here: has either clock
-        jumped since the take-over?
+    # The clock ------------------------------------------------------------------------------------
+
+    @property
+    def ahead_ms(self) -> int:
+        """How far the broker's clock is ahead of the partition's time."""
+        return 0 if self.state.hold is None else self.state.hold.ahead_ms
+
+    def hear_clock(self, broker_ms: int, sent_ms: int, now_ms: int, sight: Sight = blind) -> None:
+        """The broker has stamped a record at `broker_ms`, which left here at `sent_ms`, and it is
+        `now_ms` here: has the broker's clock jumped?
+
+        Where this machine can't tell that its own has not, the broker's is believed.
         """
-        offset = broker_ms - now_ms - 1  # as at the take-over
-        if abs(offset - self.clock_offset_ms) > self._config.clock_jump_s * 1_000:
-            _log.warning("clock_jumped", partition=self.partition, by_s=(offset - self.clock_offset_ms) / 1000)
+        offset, bound_ms = broker_ms - now_ms - 1 - self.ahead_ms, self._config.clock_jump_s * 1_000
+        if not self._broker.has_own_clock:  # it is watched here
+            self.is_stamped_ahead = broker_ms - now_ms > bound_ms
+            return
+        jump_ms, early_ms = offset - self.clock_offset_ms, sent_ms + self.clock_offset_ms - broker_ms + self.ahead_ms
+        # an acknowledgement that was long on its way looks like a clock that was put back
+        if jump_ms <= bound_ms and (jump_ms >= -bound_ms or early_ms <= bound_ms):
+            return
+        seen = sight()
+        if seen is None:
+            _log.warning("clock_jumped", partition=self.partition, by_s=jump_ms / 1000)
             self.clock_offset_ms = offset
+        else:
+            self.hold_clock(jump_ms, seen, "the broker's clock jumped")
+
+    def own_clock_jumped(self, by_ms: int, seen: Sighting | None) -> None:
+        """The clock of this machine has; the partition's time does not follow it, and the broker's
+        clock may be the same.
+        """
+        self.clock_offset_ms -= by_ms
+        self._distrust_flights()
+        if not self._broker.has_own_clock:
+            self.hold_clock(by_ms, seen, "this machine's clock jumped")
+
+    def hold_clock(self, jump_ms: int, seen: Sighting | None, why: str) -> None:
+        """The broker's clock has moved by so much more than time has passed: that is logged with
+        the next batch.
+
+        Where it is right again by that, nothing is held any longer.
+        """
+        self._distrust_flights()
+        ahead_ms, bound_ms = self.ahead_ms + jump_ms, self._config.clock_jump_s * 1_000
+        by_s, ahead_s = jump_ms / 1_000, ahead_ms / 1_000
+        if abs(ahead_ms) <= bound_ms:
+            _log.warning("clock_right_again", partition=self.partition, by_s=by_s)
+            self.clock_offset_ms += ahead_ms
+            self._of_clock = ClockReleased(reason=f"{why} by {by_s:+.1f} s, and is right again", seen=seen)
+            return
+        _log.warning(
+            "clock_held",
+            partition=self.partition,
+            by_s=by_s,
+            ahead_s=ahead_s,
+            reason=why,
+            next="deadlines go on by what really passes; set the clock right, or run `mesh clock release`",
+        )
+        self._of_clock = ClockHeld(ahead_ms=ahead_ms, reason=f"{why} by {by_s:+.1f} s", seen=seen)
+
+    def _distrust_flights(self) -> None:
+        """What is under way left by another clock than the one it is acknowledged by."""
+        for flight in self.flights:
+            flight.is_timed = False
+
+    def _note_clock(self, now_ms: int) -> Batch | None:
+        """A batch that logs what has become of the clock, and nothing else."""
+        event, self._of_clock = self._of_clock, None
+        if event is None:
+            return None
+        batch = Batch()
+        name = ids.clock_of(self.partition, self._config.partitions)
+        cause = Cause(kind="clock", id=f"{name}/{now_ms}")
+        self._emit(batch, Decided((event,), None), name, cause, now_ms)
+        return self._launch(batch)
 
     # Deciding -------------------------------------------------------------------------------------
 
@@ -189,6 +266,8 @@ class Owner:
         `now_ms`: this machine's clock.
         """
         if self._results or self._inbox or self._own_inputs or self._signs_heard >= _MARK_AFTER:
+            return False
+        if self._of_clock is not None:
             return False
         due_ms = self.next_due_at_ms()
         return due_ms is None or due_ms > now_ms
@@ -200,6 +279,8 @@ class Owner:
         """
         if self.is_lost() or len(self.flights) >= self._config.max_flights:
             return None
+        if self._of_clock is not None:
+            return self._note_clock(now_ms + self.clock_offset_ms)
         if self.careful:
             try:
                 return self._careful_batch(now_ms + self.clock_offset_ms)
@@ -225,6 +306,7 @@ class Owner:
             return None
         batch.positions = batch.decisions[-1].positions
         batch.sequence = self.state.sequence
+        batch.hold, batch.seen = self.state.hold, self.state.seen
         batch.first_offset = self.ownership.appending(len(batch))
         if self.deadlines.timers.is_overgrown:
             self.deadlines.timers.rebuild(self.state.workflows.values())
@@ -302,8 +384,11 @@ class Owner:
         if isinstance(given, SignReceived):
             self._advance(record)
             self._signs_heard += 1
-            self.deadlines.signs.hear(given, record.timestamp_ms)
+            at_ms = now_ms if self.has_stale_stamps else self._came_at(record.timestamp_ms, now_ms)
+            self.deadlines.signs.hear(given, at_ms)
             return
+        if isinstance(given, AnswerGiven | EventOffered) and (self.state.hold is not None or self.is_stamped_ahead):
+            given = replace(given, source_at_ms=self._came_at(given.source_at_ms, now_ms))
         before = self.state.positions
         self._advance(record)
         try:
@@ -316,6 +401,17 @@ class Owner:
         except Exception as error:  # noqa: BLE001 - an input that can't be processed is parked, and holds up nothing else
             _log.exception("input_parked", workflow_id=given.workflow_id, topic=record.topic, offset=record.offset)
             self._park(batch, record, "failed", f"{type(error).__name__}: {error}", now_ms)
+
+    @property
+    def has_stale_stamps(self) -> bool:
+        """Whether the broker stamps records with a time that stands still, since its clock was put
+        back: then nothing but their order tells when they came.
+        """
+        return self.ahead_ms < 0 or (self.is_stamped_ahead and self.state.hold is None)
+
+    def _came_at(self, at_ms: int, now_ms: int) -> int:
+        """When the broker took a record, in the partition's time; not later than now."""
+        return min(at_ms, now_ms) if self.has_stale_stamps else in_partition_time(at_ms, self.state.hold, now_ms)
 
     def _advance(self, record: Record) -> None:
         self.state.positions = {**self.state.positions, record.topic: record.offset + 1}
@@ -486,8 +582,11 @@ class Owner:
         return True
 
     def _settle(self, batch: Batch, decision: Decision, workflow: Workflow | None) -> None:
-        state, workflow_id = self.state, decision.workflow_id
+        state, workflow_id, hold = self.state, decision.workflow_id, self.state.hold
         settle(state, decision, workflow)
+        if hold is not None and state.hold is None and decision.cause.kind != "clock":
+            # an operator has it so: from here on the broker's clock counts
+            self.clock_offset_ms += hold.ahead_ms
         cause = decision.cause
         if cause.source_topic:
             key = f"{cause.source_topic}/{cause.source_partition}"

@@ -18,6 +18,7 @@ from mesh.observability import Tracer
 from mesh.ports import Broker, CheckpointStore, Clock, Committed, Entropy, Reader, Record, Subscription, TopicPartition
 from mesh.services.router.barrier import raise_barriers
 from mesh.services.router.checkpoint import Checkpoints
+from mesh.services.router.clock import ClockWatch, Sight, blind
 from mesh.services.router.config import RouterConfig
 from mesh.services.router.definitions import Definitions
 from mesh.services.router.directory import DirectoryFollower
@@ -40,7 +41,7 @@ class Router:
 
     `routes`: of the router's own files; those that are new it makes active. `open_checkpoint` gives
     the place for a partition's checkpoint; None: none are kept. `tracer`: where spans go; None:
-    there are none. `ready` is set once it is at work, and its own routes are in effect.
+    there are none. `sight`: reads this machine's clocks. `ready` is set once it is at work, and its own routes are in effect.
     """
 
     def __init__(
@@ -56,7 +57,9 @@ class Router:
         open_checkpoint: Callable[[int], CheckpointStore] | None = None,
         tracer: Tracer | None = None,
         ready: asyncio.Event | None = None,
+        sight: Sight = blind,
     ) -> None:
+        self._watch = ClockWatch(clock, sight, config.clock_jump_s)
         self._broker = broker
         self._topics = topics
         self._routes = routes
@@ -279,7 +282,7 @@ class Router:
     async def _write_mark(self, owner: Owner) -> None:
         batch = owner.mark_batch(self._clock.now_ms())
         if batch is not None:
-            await fly(self._broker, owner, begin_flight(owner, batch), self._clock)
+            await fly(self._broker, owner, begin_flight(owner, batch), self._clock, self._watch.sight)
 
     # Owning ---------------------------------------------------------------------------------------
 
@@ -369,11 +372,16 @@ class Router:
             for owner in self.owners.values():
                 if owner.awaits_position:
                     owner.note_positions(reader.position)
+        jump_ms = self._watch.jump_ms()
+        if jump_ms:
+            for owner in [*self.owners.values(), *self._dormant.values()]:
+                owner.own_clock_jumped(jump_ms, self._watch.sight())
         now_ms = self._clock.now_ms()
         for owner in self.owners.values():
             batch = None if owner.is_idle(now_ms) else owner.next_batch(now_ms)
             if batch is not None:
-                flying = flights.create_task(fly(self._broker, owner, begin_flight(owner, batch), self._clock))
+                flight = begin_flight(owner, batch)
+                flying = flights.create_task(fly(self._broker, owner, flight, self._clock, self._watch.sight))
                 self._flying.add(flying)
                 flying.add_done_callback(self._flying.discard)
                 launched = True
@@ -421,6 +429,7 @@ class Router:
             config=self._config,
             clock=self._clock,
             stores=self._checkpoints.stores,
+            sight=self._watch.sight,
         )
         taken = [owner for owner in owners if not owner.is_lost()]
         for owner in taken:

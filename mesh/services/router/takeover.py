@@ -17,6 +17,7 @@ import structlog
 
 from mesh.codec.effects import EffectEncoder
 from mesh.codec.log import decode_log_record, encode_owner_changed
+from mesh.core.clock import BELIEVED_MS, Sighting, Start, jump_at_start
 from mesh.core.effects import AskApproval, Effect, SendTask, WithdrawTask, effects
 from mesh.core.events import Decision, LogRecord, OwnerChanged
 from mesh.core.replay import PartitionFold
@@ -25,6 +26,7 @@ from mesh.core.topics import Topics
 from mesh.errors import BrokerError, BrokerRefused, BrokerUnavailable, LogError, PartitionsDiffer
 from mesh.ports import Broker, CheckpointStore, Clock, OutRecord, Reader, Record, TopicPartition
 from mesh.services.router.checkpoint import load_fold
+from mesh.services.router.clock import Sight, blind
 from mesh.services.router.config import RouterConfig
 from mesh.services.router.confirmed_state import Confirmed
 from mesh.services.router.flight import must_not_be_passed_over, undeliverable
@@ -39,13 +41,28 @@ _BREATHE_EVERY: Final = 500
 class _Candidate:
     """An owner on its way in: its fold, and the decisions whose effects may have to be sent again."""
 
-    __slots__ = ("changed", "effective", "fold", "origin", "owner", "spans", "store", "until")
+    __slots__ = (
+        "changed",
+        "effective",
+        "fold",
+        "origin",
+        "owner",
+        "seen",
+        "seen_before",
+        "spans",
+        "store",
+        "until",
+        "wall_ms",
+    )
 
-    def __init__(self, owner: Owner, store: CheckpointStore | None) -> None:
+    def __init__(self, owner: Owner, store: CheckpointStore | None, seen: Sighting | None) -> None:
         self.owner = owner
         self.store = store
         self.fold, self.spans, self.origin = load_fold(owner.partition, store)
         self.until = -1
+        self.seen = seen  # of this machine
+        self.seen_before: Sighting | None = None  # of the owner before us
+        self.wall_ms = 0  # when the broker took our claim, by this machine's clock
         # from the mark on, as far as it is known
         self.effective: deque[tuple[int, Decision]] = deque()
         self.changed: set[str] = set()  # workflows that the checkpoint does not have as they are
@@ -71,6 +88,8 @@ class _Candidate:
                 f"the log was written with {decision.partitions} partitions, and this router is set to {partitions}: "
                 f"set MESH_PARTITIONS={decision.partitions}"
             )
+        if offset == self.until:
+            self.seen_before = self.fold.state.seen
         if offset < self.fold.next_offset:
             if isinstance(decision, Decision) and any(start <= offset < stop for start, stop in self.spans):
                 self.effective.append((offset, decision))
@@ -114,6 +133,7 @@ async def take_over(
     config: RouterConfig,
     clock: Clock,
     stores: Mapping[int, CheckpointStore],
+    sight: Sight = blind,
 ) -> None:
     """Make every owner ready, or lost.
 
@@ -121,11 +141,13 @@ async def take_over(
     """
     candidates: dict[int, _Candidate] = {}
     for owner in owners:
-        candidates[owner.partition] = _Candidate(owner, stores.get(owner.partition))
+        candidates[owner.partition] = _Candidate(owner, stores.get(owner.partition), sight())
         await asyncio.sleep(0)  # a checkpoint may be large, and heartbeats run in this loop
     try:
         await asyncio.gather(*(_claim(c, broker, topics, config, clock) for c in candidates.values()))
         await _read_logs(candidates, broker, topics, config)
+        for candidate in candidates.values():
+            _check_clock(candidate, broker, config)
         await _send_owed(list(candidates.values()), broker, topics, config)
         await _skip_what_is_gone(owners, broker, topics)
         for owner in owners:
@@ -138,18 +160,24 @@ async def take_over(
 
 
 async def _claim(candidate: _Candidate, broker: Broker, topics: Topics, config: RouterConfig, clock: Clock) -> None:
-    owner = candidate.owner
+    owner, seen = candidate.owner, candidate.seen
     record = OwnerChanged(
         token=owner.ownership.token,
         owner=config.instance,
         partitions=config.partitions,
         format_level=config.format_level,
-        at_ms=clock.now_ms(),
+        at_ms=clock.now_ms() if seen is None else seen.at_ms,
+        boot="" if seen is None else seen.boot,
+        uptime_ms=0 if seen is None else seen.uptime_ms,
     )
     encoded = encode_owner_changed(record, topic=topics.log, partition=owner.partition)
     appended = await broker.append(owner.log, None, [encoded], ())
     # Both clocks are cut to whole milliseconds: one less, and ours is never ahead of the broker's.
-    owner.clock_offset_ms = appended.timestamp_ms - clock.now_ms() - 1
+    candidate.wall_ms = clock.now_ms()
+    owner.clock_offset_ms = appended.timestamp_ms - candidate.wall_ms - 1
+    if not broker.has_own_clock and owner.clock_offset_ms > config.clock_jump_s * 1_000:
+        # that clock is ours, and was put back: the broker stamps with the last time before
+        owner.clock_offset_ms, owner.is_stamped_ahead = -1, True
     candidate.until = appended.spans[0][0]
     owner.ownership.claimed(candidate.until)
 
@@ -219,6 +247,26 @@ def _move_in(candidate: _Candidate) -> None:
     )
     owner.careful = fold.takeovers >= CAREFUL_AFTER
     owner.deadlines.timers.rebuild(fold.state.workflows.values())
+
+
+def _check_clock(candidate: _Candidate, broker: Broker, config: RouterConfig) -> None:
+    """Go by the partition's own time, where the broker's clock has jumped since the last owner."""
+    owner, state, seen = candidate.owner, candidate.owner.state, candidate.seen
+    if owner.is_lost():
+        return
+    owner.clock_offset_ms -= owner.ahead_ms
+    start = Start(
+        broker_ms=candidate.wall_ms + owner.clock_offset_ms,
+        last_ms=state.at_ms,
+        wall_ms=candidate.wall_ms,
+        before=candidate.seen_before,
+        now=seen,
+        has_own_clock=broker.has_own_clock,
+    )
+    jump_ms = jump_at_start(start, int(min(config.clock_jump_s * 1_000, BELIEVED_MS)))
+    if jump_ms:
+        owner.clock_offset_ms -= jump_ms
+        owner.hold_clock(jump_ms, seen, "the clock jumped since the last owner")
 
 
 async def _send_owed(candidates: Sequence[_Candidate], broker: Broker, topics: Topics, config: RouterConfig) -> None:

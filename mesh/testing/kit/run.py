@@ -186,9 +186,21 @@ class Run:
         """As an operator. Raises `Refused` where it can't be."""
         self._command("cancel", by, reason, None)
 
-    def retry(self, step: str | None = None, *, by: str = "operator", reason: str = "") -> None:
-        """As an operator: let an incident be tried again, or all of them."""
-        self._of_incident("retry", step, by, reason)
+    def retry(
+        self,
+        step: str | None = None,
+        *,
+        by: str = "operator",
+        reason: str = "",
+        input: Any = msgspec.UNSET,  # noqa: A002 - the field's name
+    ) -> None:
+        """As an operator: let an incident be tried again, or all of them; one with another `input`.
+
+        A `step` that is a closed approval is asked again.
+        """
+        if step is not None:
+            self._check_step(step)
+        self._command("retry", by, reason, step, input=input)
 
     def skip(self, step: str | None = None, *, by: str = "operator", reason: str = "") -> None:
         """As an operator: go on without the step that is an incident (or an item `check[7]`, a
@@ -208,12 +220,21 @@ class Run:
         """
         self._command("migrate", by, reason, None, to=self._kit.digest_of(self._workflow().route))
 
-    def _of_incident(self, command: Literal["retry", "skip", "fail"], step: str | None, by: str, reason: str) -> None:
+    def _of_incident(self, command: Literal["skip", "fail"], step: str | None, by: str, reason: str) -> None:
         if step is not None:
             self._check_step(step)
         self._command(command, by, reason, step)
 
-    def _command(self, command: Command, by: str, reason: str, step: str | None, *, to: str = "") -> None:
+    def _command(
+        self,
+        command: Command,
+        by: str,
+        reason: str,
+        step: str | None,
+        *,
+        to: str = "",
+        input: Any = msgspec.UNSET,  # noqa: A002 - the field's name
+    ) -> None:
         kit, command_id = self._kit, self._kit.stage.fresh("command")
         record = encode_command(
             topics=kit.stage.topics,
@@ -225,6 +246,7 @@ class Run:
             reason=reason,
             step=step,
             to=to,
+            input=input,
         )
         kit.act(kit.stage.send([record]))
         for heard in reversed(kit.stage.heard):

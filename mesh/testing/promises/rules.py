@@ -21,10 +21,9 @@ from typing import Final
 
 from mesh.core import events as ev
 from mesh.core import ids
-from mesh.core.decide.settle.attempt import MOST_DEATHS
 from mesh.core.evolve import evolve
 from mesh.core.limits import AGENT, limiter_id
-from mesh.core.route import AgentWork, CallWork, EndWork, Route, Step, WaitWork
+from mesh.core.route import MOST_DEATHS, AgentWork, CallWork, EndWork, Route, Step, WaitWork
 from mesh.core.state import FINISHED, StepState, Workflow
 
 _ACTS: Final = (

@@ -18,7 +18,9 @@ def ask(draft: Draft, name: str, work: ApprovalWork, reason: str) -> None:
     workflow, scope = draft.live, draft.scope_of(name)
     payload = work.payload.render(scope)
     turn = round_of(draft, name)
-    approval = ids.approval_id(workflow.workflow_id, workflow.run_id, ids.instance(name, round=turn))
+    state = workflow.steps.get(name)
+    asked = 1 if state is None else state.hop
+    approval = ids.approval_id(workflow.workflow_id, workflow.run_id, ids.instance(name, round=turn, hop=asked))
     draft.add(
         ApprovalRequested(
             step=name,
@@ -33,6 +35,7 @@ def ask(draft: Draft, name: str, work: ApprovalWork, reason: str) -> None:
             deadline_at_ms=None if work.deadline_s is None else draft.now_ms + int(work.deadline_s * 1000),
             payload_schema=_payload_schema(draft, work),
             round=turn,
+            asked=asked,
         )
     )
 

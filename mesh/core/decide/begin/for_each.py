@@ -65,11 +65,16 @@ class _Item(NamedTuple):
 
 def _item(draft: Draft, name: str, index: int, items: list[Any]) -> _Item:
     place, reason = ids.item_place(name, index), f"item {index + 1} of {len(items)}"
-    scope = {**draft.scope_of(name), "item": items[index], "index": index}
     try:
-        return _Item(place, work_at(draft, name).input.render(scope), reason)
+        return _Item(place, input_of(draft, name, index), reason)
     except ExpressionError as error:
         return _Item(place, None, reason, str(error))
+
+
+def input_of(draft: Draft, name: str, index: int) -> Any:
+    """The input of one item. Raises `ExpressionError`."""
+    item = draft.live.steps[name].input[index]
+    return work_at(draft, name).input.render({**draft.scope_of(name), "item": item, "index": index})
 
 
 def _begin(draft: Draft, item: _Item) -> None:

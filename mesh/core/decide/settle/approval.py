@@ -126,13 +126,13 @@ def refusal(draft: Draft, given: AnswerGiven, step: StepState) -> AnswerRefused 
     if given.digest is not None and given.digest != step.digest:
         return _refused(given, "digest", f"it answers another payload: the one that was asked has {step.digest}")
     if step.payload_schema is not None and is_edit(given, step):
-        problem = _misfit(step.payload_schema, given.payload)
+        problem = misfit(step.payload_schema, given.payload)
         if problem:
             return _refused(given, "schema", problem)
     return None
 
 
-def _misfit(schema: dict[str, Any], payload: Any) -> str:
+def misfit(schema: dict[str, Any], payload: Any) -> str:
     """Where the edit does not fit its schema; empty if it does.
 
     The schema may be an agent's, which nobody has checked: one that can't be used lets no edit

@@ -1,7 +1,6 @@
 """A task's attempts: what the failure of one brings, and the next."""
 
 from hashlib import sha256
-from typing import Final
 
 from mesh.core import ids
 from mesh.core.decide.begin.call import withdraw_items
@@ -13,10 +12,6 @@ from mesh.core.decide.progress import settled
 from mesh.core.events import IncidentRaised, RetryScheduled, StepGivenUp, TaskFailed
 from mesh.core.route import Retry
 from mesh.core.state import StepState
-
-MOST_DEATHS: Final = 3
-"""Processes that may die over a task before it fails for good. Of the first, a neighbour may have been the cause; the third time
-it was begun with nothing beside it."""
 
 
 def dispatch_again(draft: Draft, name: str, step: StepState, *, anew: bool = False) -> None:

@@ -2,19 +2,19 @@
 
 from typing import Any
 
+import msgspec
+
 from mesh.core import ids
 from mesh.core.crossings import parse_crossing_id
-from mesh.core.decide.begin import for_each
-from mesh.core.decide.begin.call import call_again, withdraw_items
+from mesh.core.decide.begin.call import withdraw_items
 from mesh.core.decide.begin.end import end
-from mesh.core.decide.begin.loop import go_round
-from mesh.core.decide.begin.undo import begin_undo, cancel_step, close, leave_undone
+from mesh.core.decide.begin.undo import cancel_step, close, leave_undone
 from mesh.core.decide.draft import Draft
-from mesh.core.decide.progress import begin, go_on, settled
+from mesh.core.decide.progress import go_on, settled
 from mesh.core.decide.settle.alias import on_claim_undeliverable, resolve_alias
-from mesh.core.decide.settle.attempt import dispatch_again
 from mesh.core.decide.settle.call import on_call_undeliverable
 from mesh.core.decide.settle.limit import fail_to_ask
+from mesh.core.decide.settle.retry import ask_again, begin_again, is_closed_approval, why_no_input, why_not_asked_again
 from mesh.core.events import (
     CommandAccepted,
     CommandRefused,
@@ -27,14 +27,16 @@ from mesh.core.events import (
 )
 from mesh.core.evolve.steps import approval_output
 from mesh.core.inputs import CommandGiven, Undeliverable
-from mesh.core.migration import misfits, to_begin_anew
-from mesh.core.route import ApprovalWork, CallWork, Route
+from mesh.core.migration import misfits, to_begin_anew, with_new_inputs
+from mesh.core.route import ApprovalWork, Route
 from mesh.core.state import StepState, Workflow
 
 
 def on_command(draft: Draft, given: CommandGiven, target: Route | None) -> None:
     workflow = draft.workflow
-    if workflow is None:
+    if given.command == "release":
+        _refuse(draft, given, "built_in", "what can be released is a clock: `mesh clock release`")
+    elif workflow is None:
         _refuse(draft, given, "unknown", f"no workflow {given.workflow_id}: `mesh workflows` lists them")
     elif workflow.status == "expected":
         message = f"{given.workflow_id} has not started: there are only events that it will wait for"
@@ -63,10 +65,17 @@ def _on_incident(draft: Draft, given: CommandGiven, workflow: Workflow) -> None:
     if given.step is not None and ids.step_of(given.step) not in steps:
         _refuse(draft, given, "unknown_step", f"the route has no step {given.step}: {', '.join(steps)}")
         return
+    if given.command == "retry" and given.step is not None and is_closed_approval(draft, given.step):
+        _ask_again(draft, given, given.step)
+        return
     stuck = [n for n, s in workflow.steps.items() if s.status == "incident" and given.step in {None, n, ids.step_of(n)}]
     if not stuck:
         which = f"step {given.step}" if given.step else "the workflow"
         _refuse(draft, given, "no_incident", f"{which} has no incident to {given.command}")
+        return
+    why_not = "" if given.task_input is msgspec.UNSET else why_no_input(draft, given, stuck)
+    if why_not:
+        _refuse(draft, given, "input", why_not)
         return
     _accept(draft, given)
     for place in stuck:
@@ -75,10 +84,25 @@ def _on_incident(draft: Draft, given: CommandGiven, workflow: Workflow) -> None:
             _resolve(draft, given, place, state)
 
 
+def _ask_again(draft: Draft, given: CommandGiven, name: str) -> None:
+    why_not = why_not_asked_again(draft, name)
+    if given.task_input is not msgspec.UNSET:
+        why_not = f"{name} is an approval, and takes no input: it is asked as the route says"
+    if why_not:
+        _refuse(draft, given, "acted" if given.task_input is msgspec.UNSET else "input", why_not)
+        return
+    _accept(draft, given)
+    ask_again(draft, given, name)
+
+
 def _resolve(draft: Draft, given: CommandGiven, place: str, state: StepState) -> None:
     failed = f"{place} was failed by {given.by}" + (f": {given.reason}" if given.reason else "")
     if given.command == "fail" and draft.live.ending is None:
         end(draft, "failed", failed)
+        return
+    is_alias = state.incident is not None and state.incident.kind == "alias"
+    if given.command == "retry" and not ids.is_budget(place) and not is_alias:
+        begin_again(draft, given, place, state)
         return
     draft.add(IncidentResolved(step=place, action=given.command, by=given.by))
     if given.command == "fail":
@@ -86,12 +110,10 @@ def _resolve(draft: Draft, given: CommandGiven, place: str, state: StepState) ->
     elif ids.is_budget(place):
         # it is asked anew, if there is still not enough
         cancel_step(draft, place, f"{given.command} by {given.by}")
-    elif state.incident is not None and state.incident.kind == "alias":
+    elif is_alias:
         resolve_alias(draft, place, state, "skip" if given.command == "skip" else "retry", given.by)
-    elif given.command == "skip":
-        _skip(draft, place, state, f"skipped by {given.by}")
     else:
-        _begin_again(draft, place, state)
+        _skip(draft, place, state, f"skipped by {given.by}")
 
 
 def _skip(draft: Draft, place: str, state: StepState, reason: str) -> None:
@@ -119,29 +141,6 @@ def _output_of_skipped(draft: Draft, place: str, state: StepState) -> Any:
 
 def _closes_loop(state: StepState) -> bool:
     return state.incident is not None and state.incident.kind == "loop"
-
-
-def _begin_again(draft: Draft, place: str, state: StepState) -> None:
-    """A task gets new attempts, with the input it had, and so does a call; a loop gets one more
-    round; what never got so far begins afresh.
-    """
-    name = ids.step_of(place)
-    step = draft.route.steps[name]
-    if step.repeat is not None and _closes_loop(state):
-        go_round(draft, name, step.repeat)
-        go_on(draft, step.repeat.body)
-    elif state.attempt and isinstance(step.work, CallWork) and not ids.is_undo(place):
-        call_again(draft, place, step.work, state)
-    elif state.attempt:
-        dispatch_again(draft, place, state, anew=True)
-    elif ids.is_item(place):
-        for_each.begin_item(draft, name, ids.index_of(place))
-    elif state.fan is not None:
-        for_each.advance(draft, name)
-    elif ids.is_undo(place):
-        begin_undo(draft, name)
-    elif begin(draft, step):
-        settled(draft, name)
 
 
 def _on_migrate(draft: Draft, given: CommandGiven, workflow: Workflow, target: Route | None) -> None:
@@ -175,6 +174,7 @@ def _on_migrate(draft: Draft, given: CommandGiven, workflow: Workflow, target: R
             digest=target.digest,
             by=given.by,
             begins_anew=anew,
+            new_inputs=tuple(with_new_inputs(workflow, draft.route, target)),
             closed_retention_s=target.closed_retention_s,
         )
     )

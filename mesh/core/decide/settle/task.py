@@ -9,7 +9,7 @@ from mesh.core import ids
 from mesh.core.decide.begin.task import agent_work, dispatch
 from mesh.core.decide.draft import Draft
 from mesh.core.decide.progress import settled
-from mesh.core.decide.settle.attempt import MOST_DEATHS, fail
+from mesh.core.decide.settle.attempt import fail
 from mesh.core.events import (
     IncidentRaised,
     IncidentResolved,
@@ -19,6 +19,7 @@ from mesh.core.events import (
     TaskSucceeded,
 )
 from mesh.core.inputs import HandOver, ResultReceived, TaskError, TaskUndeliverable
+from mesh.core.route import MOST_DEATHS
 from mesh.core.state import StepState, Workflow
 
 _NO_REASON: Final = TaskError(kind="unknown", message="the agent gave no reason")

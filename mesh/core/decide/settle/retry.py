@@ -1,0 +1,199 @@
+"""Retry: what an operator's `retry` begins again, and with which input.
+
+A task goes out again with the input it had; or with the one that the command gives; or with one
+made anew, where the agent refused the old one unread or the workflow has gone over to a version
+that makes it otherwise. A loop's condition is asked again of what is there. An approval that is
+closed is asked again, as long as nothing was done because of its verdict.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+from msgspec.structs import replace
+
+from mesh.core import ids
+from mesh.core.decide.begin import for_each
+from mesh.core.decide.begin.call import call, call_again
+from mesh.core.decide.begin.loop import go_round
+from mesh.core.decide.begin.task import dispatch, work_at
+from mesh.core.decide.begin.undo import begin_undo
+from mesh.core.decide.draft import Draft
+from mesh.core.decide.progress import begin, go_on, settled
+from mesh.core.decide.settle.approval import misfit
+from mesh.core.decide.settle.attempt import dispatch_again
+from mesh.core.events import ApprovalReopened, IncidentRaised, IncidentResolved, LoopLeft
+from mesh.core.evolve.steps import may_be_done
+from mesh.core.inputs import CommandGiven
+from mesh.core.route import AgentWork, ApprovalWork, CallWork, ExpressionError, Repeat, Scope, ValueWork
+from mesh.core.state import StepState
+
+_REFUSED: Final = "input_invalid: "
+_NO_INPUT: Final = frozenset({"loop", "alias"})
+_CLOSED: Final = frozenset({"succeeded", "rejected"})
+_MAY_HAVE_DONE_NOTHING: Final = frozenset({"incident", "skipped", "blocked"})
+
+
+class NextInput(NamedTuple):
+    """The input of what is begun again, and where it comes from; empty: it is as it was."""
+
+    origin: Literal["", "given", "made"]
+    value: Any
+
+
+def next_input(draft: Draft, given: CommandGiven, place: str, state: StepState) -> NextInput:
+    """Raises `ExpressionError` where it is to be made anew, and can't be."""
+    if given.task_input is not msgspec.UNSET:
+        return NextInput("given", given.task_input)
+    is_done = state.incident is not None and state.incident.kind in _NO_INPUT
+    is_first = bool(state.attempt) and state.hop == 1 and not ids.is_undo(place) and not is_done
+    if is_first and (state.stale or state.error.startswith(_REFUSED)):
+        name = ids.step_of(place)
+        if ids.is_item(place):
+            return NextInput("made", for_each.input_of(draft, name, ids.index_of(place)))
+        return NextInput("made", work_at(draft, place).input.render(draft.scope_of(name)))
+    return NextInput("", state.input)
+
+
+def why_no_input(draft: Draft, given: CommandGiven, stuck: list[str]) -> str:
+    """Why the input that the command gives can't be had; empty if it can."""
+    if len(stuck) != 1:
+        return f"an input is for one step: name it with --step; these have an incident: {', '.join(stuck)}"
+    place = stuck[0]
+    name, state = ids.step_of(place), draft.live.steps[place]
+    kind = state.incident.kind if state.incident is not None else ""
+    step = draft.route.steps[name]
+    is_whole_list = step.for_each is not None and place == name
+    work = step.undo if ids.is_undo(place) else step.work
+    has_none = ids.is_budget(place) or kind in _NO_INPUT or is_whole_list
+    if has_none or not isinstance(work, AgentWork | CallWork):
+        return f"{place} takes no input: that is for a task or a call"
+    card = draft.directory.agents.get(state.agent or (work.agent if isinstance(work, AgentWork) else ""))
+    problem = "" if card is None or card.input_schema is None else misfit(card.input_schema, given.task_input)
+    return f"{card.name} does not take this input: {problem}" if card is not None and problem else ""
+
+
+def begin_again(draft: Draft, given: CommandGiven, place: str, state: StepState) -> None:
+    """A task gets new attempts, and so does a call; a loop gets one more round, if its condition is
+    still false; what never got so far begins afresh.
+    """
+    problem, again = "", NextInput("", state.input)
+    try:
+        again = next_input(draft, given, place, state)
+    except ExpressionError as error:
+        problem = str(error)
+    draft.add(IncidentResolved(step=place, action="retry", by=given.by, input=again.origin))
+    if problem:
+        draft.add(IncidentRaised(step=place, kind="expression", message=problem))
+    elif again.origin == "given" and not state.attempt:
+        _begin_with(draft, place, again.value, given)
+    else:
+        _begin_as_it_was(draft, place, replace(state, input=again.value))
+
+
+def _begin_with(draft: Draft, place: str, value: Any, given: CommandGiven) -> None:
+    work, reason = work_at(draft, place), f"retried by {given.by}, with an input of theirs"
+    if isinstance(work, CallWork):
+        call(draft, place, work, value, reason)
+    else:
+        dispatch(draft, place, work, value, reason, attempt=1)
+
+
+def _begin_as_it_was(draft: Draft, place: str, state: StepState) -> None:
+    name = ids.step_of(place)
+    step = draft.route.steps[name]
+    if step.repeat is not None and state.incident is not None and state.incident.kind == "loop":
+        _ask_the_loop(draft, name, step.repeat, state)
+    elif state.attempt and isinstance(step.work, CallWork) and not ids.is_undo(place):
+        call_again(draft, place, step.work, state)
+    elif state.attempt:
+        dispatch_again(draft, place, state, anew=True)
+    elif ids.is_item(place):
+        for_each.begin_item(draft, name, ids.index_of(place))
+    elif state.fan is not None:
+        for_each.advance(draft, name)
+    elif ids.is_undo(place):
+        begin_undo(draft, name)
+    elif begin(draft, step):
+        settled(draft, name)
+
+
+# Loops --------------------------------------------------------------------------------------------
+
+
+def _ask_the_loop(draft: Draft, name: str, repeat: Repeat, state: StepState) -> None:
+    """Whether the loop is done by what its last round gave: the condition may be another by now.
+
+    One more round, where it is false, or what the round gave still says nothing.
+    """
+    is_rejection = isinstance(state.output, dict) and state.output.get("verdict") == "rejected"
+    rejected = is_rejection and isinstance(draft.route.steps[name].work, ApprovalWork)
+    try:
+        is_done = repeat.until.is_true(_scope_after(draft, name, state, rejected=rejected))
+    except ExpressionError:
+        is_done = False
+    if not is_done:
+        go_round(draft, name, repeat)
+        go_on(draft, repeat.body)
+        return
+    draft.add(LoopLeft(step=name, reason=f"{repeat.until.source} is true", rejected=rejected))
+    go_on(draft, draft.route.dependents[name])
+
+
+def _scope_after(draft: Draft, name: str, state: StepState, *, rejected: bool) -> Scope:
+    """What the loop's condition saw: the step that closes it was done."""
+    scope = draft.scope_of(name)
+    scope = {**scope, "steps": {**scope["steps"], name: state.output}}
+    if "status" in scope:
+        scope["status"] = {**scope["status"], name: "rejected" if rejected else "succeeded"}
+    return scope
+
+
+# Approvals ----------------------------------------------------------------------------------------
+
+
+def is_closed_approval(draft: Draft, name: str) -> bool:
+    """Whether somebody, or its deadline, has decided it."""
+    state = draft.live.steps.get(name)
+    is_approval = name in draft.route.steps and isinstance(draft.route.steps[name].work, ApprovalWork)
+    return is_approval and state is not None and bool(state.task_id) and state.status in _CLOSED
+
+
+def why_not_asked_again(draft: Draft, name: str) -> str:
+    """Why this approval can't be asked again: somebody acted on its verdict. Empty if it can."""
+    if draft.live.ending is not None:
+        return f"{name} can't be asked again: the workflow is being undone"
+    for other in _begun_after(draft, name):
+        state = draft.live.steps[other]
+        if not _has_done_nothing(draft, other, state):
+            return f"{name} can't be asked again: {other} is {state.status}, and came after its verdict"
+    return ""
+
+
+def ask_again(draft: Draft, given: CommandGiven, name: str) -> None:
+    """The question goes out anew, as another approval; what came after the verdict begins again."""
+    state, after = draft.live.steps[name], tuple(_begun_after(draft, name))
+    for other in after:
+        if draft.live.steps[other].status == "incident":
+            draft.add(IncidentResolved(step=other, action="ask_again", by=given.by))
+    draft.add(ApprovalReopened(step=name, approval_id=state.task_id, by=given.by, begins_again=after))
+    if begin(draft, draft.route.steps[name]):
+        settled(draft, name)
+
+
+def _begun_after(draft: Draft, name: str) -> Iterator[str]:
+    """The steps that need it, directly or through others, and have begun."""
+    reached = {name}
+    for other, step in draft.route.steps.items():  # each stands after those it needs
+        if reached.intersection(step.needs):
+            reached.add(other)
+            state = draft.live.steps.get(other)
+            if state is not None and state.status != "again":
+                yield other
+
+
+def _has_done_nothing(draft: Draft, name: str, state: StepState) -> bool:
+    """A value may be made again; a task that was refused, or told that it failed, did nothing."""
+    if isinstance(draft.route.steps[name].work, ValueWork):
+        return True
+    return state.status in _MAY_HAVE_DONE_NOTHING and not may_be_done(state)
