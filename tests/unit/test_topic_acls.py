@@ -42,7 +42,8 @@ def test_writers_write_and_readers_read_and_members_read_their_group() -> None:
 
 def test_an_agent_reaches_its_own_tasks_and_group_alone() -> None:
     one = by_holder(grants(TOPICS, AGENTS))["agent.drafter"]
-    assert may(one, "Read") == {"topic shop.tasks.drafter", "group shop.agent.drafter"}
+    for_all = {f"topic {TOPICS.prefix}{c.name}" for c in contracts() if "agent" in c.readers and not c.per_agent}
+    assert may(one, "Read") - for_all == {"topic shop.tasks.drafter", "group shop.agent.drafter"}
     assert may(one, "Write") == {"topic shop.results", "topic shop.agents", "topic shop.dlq"}
     assert may(one, "Describe") == may(one, "Create") == set()
 

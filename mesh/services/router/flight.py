@@ -9,6 +9,7 @@ repeat (docs/adr/0006-records-between-partitions.md).
 """
 
 import asyncio
+from collections.abc import Sequence
 
 import structlog
 
@@ -91,16 +92,23 @@ async def _fly(broker: Broker, owner: Owner, flight: Flight, clock: Clock, sight
         await previous.done
     if owner.is_lost():
         return
+    if _take_failures(owner, batch, failures, decided_at=appended.spans[0][0]):
+        first, count = appended.spans[-1]
+        owner.acknowledge_effects(first + count, had_effects=bool(batch.effect_records))
+
+
+def _take_failures(owner: Owner, batch: Batch, failures: Sequence[SendFailure], *, decided_at: int) -> bool:
+    """Give the owner what could not be sent as inputs. False: the ownership has ended instead."""
     for failure in failures:
         effect, record = batch.effects[failure.index], batch.effect_records[failure.index]
-        if isinstance(effect, WithdrawTask):  # it saves work, and nobody waits for it
+        # A withdrawal only saves work, and nobody waits for it.
+        if isinstance(effect, WithdrawTask):
             continue
         if must_not_be_passed_over(effect, failure):
             owner.lose(f"{record.topic} does not take what is owed to other workflows: {failure.message}")
-            return
-        owner.offer_own(undeliverable(effect, record, failure), appended.spans[0][0])
-    first, count = appended.spans[-1]
-    owner.acknowledge_effects(first + count, had_effects=bool(batch.effect_records))
+            return False
+        owner.offer_own(undeliverable(effect, record, failure), decided_at)
+    return True
 
 
 async def _is_expected(broker: Broker, owner: Owner, spans: tuple[tuple[int, int], ...]) -> bool:

@@ -126,28 +126,28 @@ def refusal(draft: Draft, given: AnswerGiven, step: StepState) -> AnswerRefused 
     if given.digest is not None and given.digest != step.digest:
         return _refused(given, "digest", f"it answers another payload: the one that was asked has {step.digest}")
     if step.payload_schema is not None and is_edit(given, step):
-        problem = misfit(step.payload_schema, given.payload)
+        problem = why_unfit(step.payload_schema, given.payload, "the edited payload", at="payload")
         if problem:
             return _refused(given, "schema", problem)
     return None
 
 
-def misfit(schema: dict[str, Any], payload: Any) -> str:
-    """Where the edit does not fit its schema; empty if it does.
+def why_unfit(schema: dict[str, Any], value: Any, what: str, *, at: str) -> str:
+    """Why `what` does not fit the schema that it must meet; empty if it fits.
 
-    The schema may be an agent's, which nobody has checked: one that can't be used lets no edit
-    pass, and must do no more harm. Nothing is fetched for it.
+    `at`: the name of the value in paths. The schema may be an agent's, which nobody has checked. A
+    schema that can't be used lets no value pass, and does no other harm. Nothing is fetched for it.
     """
     try:
-        problem = misfit(schema, payload)
+        problem = misfit(schema, value)
     except SchemaTooCostly as error:
-        return f"the edited payload can't be checked: {error}; edit less of it, or make it smaller"
+        return f"{what} can't be checked: {error}; make it smaller"
     except SchemaUnusable as error:
-        return f"no edit can be checked, since the payload's schema can't be used: {error}"
+        return f"{what} can't be checked, since its schema can't be used: {error}"
     if problem is None:
         return ""
-    where = problem.json_path.replace("$", "payload", 1)
-    return f"the edited payload does not fit: {where}: {problem.message[:_SHOWN]}"
+    where = problem.json_path.replace("$", at, 1)
+    return f"{what} does not fit: {where}: {problem.message[:_SHOWN]}"
 
 
 def _refused(given: AnswerGiven, code: str, message: str, *, verdict: str = "", closed: bool = False) -> AnswerRefused:

@@ -20,7 +20,7 @@ from mesh.core.decide.begin.task import dispatch, work_at
 from mesh.core.decide.begin.undo import begin_undo
 from mesh.core.decide.draft import Draft
 from mesh.core.decide.progress import begin, go_on, settled
-from mesh.core.decide.settle.approval import misfit
+from mesh.core.decide.settle.approval import why_unfit
 from mesh.core.decide.settle.attempt import dispatch_again
 from mesh.core.events import ApprovalReopened, IncidentRaised, IncidentResolved, LoopLeft
 from mesh.core.evolve.steps import may_be_done
@@ -69,8 +69,10 @@ def why_no_input(draft: Draft, given: CommandGiven, stuck: list[str]) -> str:
     if has_none or not isinstance(work, AgentWork | CallWork):
         return f"{place} takes no input: that is for a task or a call"
     card = draft.directory.agents.get(state.agent or (work.agent if isinstance(work, AgentWork) else ""))
-    problem = "" if card is None or card.input_schema is None else misfit(card.input_schema, given.task_input)
-    return f"{card.name} does not take this input: {problem}" if card is not None and problem else ""
+    if card is None or card.input_schema is None:
+        return ""
+    problem = why_unfit(card.input_schema, given.task_input, "the input", at="input")
+    return f"{card.name} does not take this input: {problem}" if problem else ""
 
 
 def begin_again(draft: Draft, given: CommandGiven, place: str, state: StepState) -> None:
