@@ -10,6 +10,7 @@
     │   ├── RouteInvalid           a route file does not hold (names file, line and mend)
     │   ├── SettingsInvalid        a setting or an option does not hold
     │   ├── PartitionsDiffer       a topic's partition count is not the log's
+    │   ├── FileDamaged            the broker's file is damaged, and has to be restored
     │   └── NotFound               no such workflow, approval, event, incident
     ├── BrokerError              the broker, or the way to it
     │   ├── BrokerUnavailable      nothing answers in time; the outcome of what was under way is unknown
@@ -69,6 +70,10 @@ class SettingsInvalid(OperatorError):
 
 class PartitionsDiffer(OperatorError):
     """A topic's partition count is not the one the log records."""
+
+
+class FileDamaged(OperatorError):
+    """The broker's file is damaged: trying again does not help, restoring it from a copy does."""
 
 
 class NotFound(OperatorError):

@@ -9,8 +9,8 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from importlib import import_module
 from itertools import count
@@ -237,6 +237,7 @@ async def run_router(settings: Settings) -> None:
     routes = [loaded.route for loaded in load_routes(_own_routes(settings))]
     approvers = settings.approvers.absolute()
     roles = load_approvers(approvers) if approvers.exists() else {}
+    folder = _claim_slot(settings)
     tracer = _observe(settings, "router")
     if not roles:
         _log.warning("no_approvers", file=str(approvers), effect="every answer to an approval is refused")
@@ -245,7 +246,6 @@ async def run_router(settings: Settings) -> None:
     broker = await open_broker(settings.broker, client_id=f"router-{settings.instance}", settings=settings)
     ready = asyncio.Event()
     beating = asyncio.create_task(_beat_for_ever(settings, ready))
-    folder = _claim_slot(settings)
 
     def open_checkpoint(partition: int) -> CheckpointStore:
         return CheckpointFile.open(folder / f"{partition}.db")
@@ -340,8 +340,9 @@ def _claim_slot(settings: Settings) -> Path:
     mesh = sha256(f"{settings.broker}\n{settings.topic_prefix}".encode()).hexdigest()[:12]
     for slot in count():
         folder = settings.data_dir / "checkpoints" / mesh / str(slot)
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+        with data_folder_named(settings):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -356,6 +357,18 @@ def _one_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     errors = [error for error in _flat(group) if not isinstance(error, asyncio.CancelledError)]
     is_said = len(errors) == 1 or (bool(errors) and all(isinstance(error, MeshError) for error in errors))
     return errors[0] if is_said else group
+
+
+@contextmanager
+def data_folder_named(settings: Settings) -> Iterator[None]:
+    """What goes wrong with the data folder, as one line that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise OperatorError(
+            f"the data folder {settings.data_dir} can't be used: {error.strerror or error}. Make it yours to write, or name "
+            "another one in MESH_DATA_DIR."
+        ) from error
 
 
 def _flat(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
@@ -389,10 +402,19 @@ async def _beat_for_ever(settings: Settings, ready: asyncio.Event | None = None)
     if ready is not None:
         await ready.wait()
     path = settings.heartbeat_path
-    path.parent.mkdir(parents=True, exist_ok=True)
+    is_told = False
     try:
         while True:
-            path.touch()
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
+                is_told = False
+            except OSError as error:
+                if not is_told:
+                    is_told = True
+                    _log.warning(
+                        "heartbeat_not_written", file=str(path), error=str(error), effect="`mesh health` fails"
+                    )
             await asyncio.sleep(settings.heartbeat_interval_s)
     finally:
         with suppress(OSError):

@@ -16,7 +16,7 @@ from zlib import crc32
 import apsw
 import structlog
 
-from mesh.adapters.sqlite_files import Checkpointer, roll_back
+from mesh.adapters.sqlite_files import Checkpointer, make_private, roll_back
 from mesh.errors import OperatorError
 from mesh.ports import Checkpoint
 
@@ -173,6 +173,7 @@ class CheckpointFile:
 
 
 def _connect(path: Path) -> apsw.Connection:
+    make_private(path)
     connection = apsw.Connection(str(path))
     try:
         connection.set_busy_timeout(_BUSY_MS)

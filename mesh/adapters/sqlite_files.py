@@ -1,5 +1,5 @@
-"""What every SQLite file of the mesh needs, the embedded broker's and a checkpoint's: the end of a
-failed transaction, and a write-ahead log that no commit waits for.
+"""What every SQLite file of the mesh needs, the embedded broker's and the caches': a file of its
+owner's alone, the end of a failed transaction, and a write-ahead log that no commit waits for.
 
 SQLite would move the log into the file inside the commit that fills it up, and that commit then
 takes 20 ms instead of 0.1: one workflow in eighty, all of its p99. So a thread does it. What is
@@ -7,18 +7,29 @@ left of that in a commit is a last resort: the log begins anew once all of it is
 others go on writing, only a commit can see to that.
 """
 
+import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 import apsw
 import structlog
 
+_OWNER_ONLY: Final = 0o600
 _MOST: Final = 4  # times the pages after which it is moved; then a commit does it
 
 _log = structlog.get_logger(__name__)
+
+
+def make_private(path: Path) -> None:
+    """Make the file, readable by its owner alone, unless it is there.
+
+    What SQLite keeps beside a file has the file's mode.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, _OWNER_ONLY))
 
 
 def roll_back(connection: apsw.Connection) -> None:

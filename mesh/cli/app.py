@@ -6,12 +6,14 @@ else. Errors of the mesh end here, as one line and an exit code.
 
 import importlib
 import json
+from collections.abc import Iterator
+from errno import EPIPE
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
 from mesh.cli.exit_codes import INTERRUPTED, exit_code_of
-from mesh.errors import MeshError
+from mesh.errors import MeshError, OperatorError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -131,6 +133,18 @@ class RootGroup(click.Group):
         except (MeshError, TimeoutError) as error:
             _report(error, as_json=as_json)
             ctx.exit(exit_code_of(error))
+        except BaseExceptionGroup as group:  # of a service's tasks
+            errors = [error for error in _flat(group) if isinstance(error, MeshError | TimeoutError)]
+            if not errors:
+                raise
+            _report(errors[0], as_json=as_json)
+            ctx.exit(exit_code_of(errors[0]))
+        except OSError as error:
+            if error.errno == EPIPE:  # click ends quietly then
+                raise
+            told = OperatorError(_of_system(error))
+            _report(told, as_json=as_json)
+            ctx.exit(exit_code_of(told))
         except click.ClickException as error:
             if not as_json:
                 raise
@@ -138,6 +152,19 @@ class RootGroup(click.Group):
             ctx.exit(error.exit_code)
         except (KeyboardInterrupt, click.Abort):
             ctx.exit(INTERRUPTED)
+
+
+def _of_system(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}. Check the disk, its space and whose the file is."
+
+
+def _flat(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _flat(error)
+        else:
+            yield error
 
 
 def _echo_json(kind: str, message: str, exit_code: int) -> None:

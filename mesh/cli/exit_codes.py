@@ -4,7 +4,7 @@ them to users.
 
 from typing import Final
 
-from mesh.errors import BrokerError, LogError, MeshError, NotFound, OperatorError, TopicMissing
+from mesh.errors import BrokerError, FileDamaged, LogError, MeshError, NotFound, OperatorError, TopicMissing
 
 OK: Final = 0
 FAILED: Final = 1  # refused, failed, or not as it should be
@@ -13,6 +13,7 @@ NOT_FOUND: Final = 3
 BROKER: Final = 4  # the broker is not there, or does not answer
 TIMED_OUT: Final = 5  # what was waited for did not come in time; nothing is known to be wrong
 LOG: Final = 6  # the log was written by a newer version
+DAMAGED: Final = 7  # the broker's file is damaged and has to be restored
 INTERRUPTED: Final = 130
 
 
@@ -21,6 +22,8 @@ def exit_code_of(error: MeshError | TimeoutError) -> int:
     match error:
         case TimeoutError():
             return TIMED_OUT
+        case FileDamaged():
+            return DAMAGED
         case NotFound() | TopicMissing():
             return NOT_FOUND
         case OperatorError():

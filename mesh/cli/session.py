@@ -93,10 +93,15 @@ class Session:
         path = model_path(self.settings.data_dir, self.settings.broker, self.settings.topic_prefix)
         async with (
             self.broker(read_only=read_only) as broker,
-            ReadModel(broker, self.topics, path, on_progress=self._progress()) as model,
+            ReadModel(broker, self.topics, path, on_progress=self._progress(), on_full=self._tell_full) as model,
         ):
             await model.catch_up()
             yield broker, model
+
+    def _tell_full(self, why: str) -> None:
+        """Also where a program reads: on standard error."""
+        warning = f"no room in MESH_DATA_DIR ({self.settings.data_dir}): {why}; this command reads the log into memory"
+        click.echo(f"warning: {warning}", err=True)
 
     def _check_file(self) -> None:
         address = parse_broker_url(self.settings.broker)

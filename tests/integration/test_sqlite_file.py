@@ -13,7 +13,7 @@ import pytest
 
 from mesh.adapters.sqlite import SqliteBroker, reading
 from mesh.adapters.sqlite.nudge import folder_of
-from mesh.errors import BrokerUnavailable, OperatorError, RecordTooLarge
+from mesh.errors import BrokerUnavailable, FileDamaged, OperatorError, RecordTooLarge
 from mesh.ports import OutRecord, Record, TopicPartition, TopicSpec
 
 GENEROUS_S = 60.0
@@ -77,7 +77,7 @@ async def test_a_path_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
 async def test_a_file_that_is_no_database_is_named_and_left_as_it_is(tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("my notes " * 1000)
-    with pytest.raises(OperatorError, match=r"notes\.txt"):
+    with pytest.raises(FileDamaged, match=r"notes\.txt"):
         await SqliteBroker.open(file, client_id="test")
     assert file.read_text() == "my notes " * 1000
 

@@ -4,8 +4,10 @@ what is not effective.
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from errno import ENOSPC
 from pathlib import Path
 
+import apsw
 import pytest
 from one_partition import START_MS, Partition, agent, route
 from sample_mesh import (
@@ -31,8 +33,8 @@ from mesh.codec.log import decode_log_record
 from mesh.codec.state import canonical_workflow
 from mesh.core.events import Cause, WorkflowForgotten
 from mesh.core.replay import replay
-from mesh.errors import BrokerUnavailable, NotFound, UnknownFormat
-from mesh.inspection.read_model import ReadModel, model_path, queries
+from mesh.errors import BrokerUnavailable, NotFound, OperatorError, UnknownFormat
+from mesh.inspection.read_model import ReadModel, model_path, queries, schema
 from mesh.ports import OutRecord, Record, TopicPartition, TopicSpec
 
 
@@ -385,3 +387,57 @@ async def test_a_newer_log_stops_it_loudly(broker: MemoryBroker, path: Path) -> 
 def test_each_mesh_has_a_file_of_its_own(tmp_path: Path) -> None:
     urls = [("kafka://a:1", "mesh."), ("kafka://b:1", "mesh."), ("kafka://a:1", "other.")]
     assert len({model_path(tmp_path, *url) for url in urls}) == 3
+
+
+async def test_a_full_disk_is_made_up_for_in_memory(cluster: MemoryCluster, broker: MemoryBroker, path: Path) -> None:
+    told: list[str] = []
+    await write_sample(broker)
+    async with ReadModel(broker, TOPICS, path, on_full=told.append) as model:
+        model.db.pragma("max_page_count", model.db.pragma("page_count"))
+        await model.catch_up()
+        assert_agrees_with_replay(model, cluster)
+    assert told == ["database or disk is full"]
+
+
+async def test_a_full_disk_while_waiting_is_made_up_for_as_well(broker: MemoryBroker, path: Path) -> None:
+    writer = await write_sample(broker)
+    told: list[str] = []
+    async with ReadModel(broker, TOPICS, path, on_full=told.append) as model, asyncio.timeout(60):
+        await model.catch_up()
+        model.db.pragma("max_page_count", model.db.pragma("page_count"))
+        waiting = asyncio.create_task(model.wait_until(lambda: queries.command(model.db, "last"), timeout_s=60))
+        for n in range(200):
+            await writer.decide(workflow(3), Cause(kind="command", id=f"c{n}"), command_events(f"c{n}", accepted=False))
+        await writer.decide(workflow(3), Cause(kind="command", id="last"), command_events("last", accepted=False))
+        assert await waiting is not None
+    assert told == ["database or disk is full"]
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(ENOSPC, "No space left on device"), apsw.FullError("full"), apsw.IOError("disk I/O error")]
+)
+async def test_no_room_for_the_file_at_all_is_made_up_for(
+    cluster: MemoryCluster, broker: MemoryBroker, path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def no_room(_: Path) -> None:
+        raise error
+
+    monkeypatch.setattr(schema, "make_private", no_room)
+    await write_sample(broker)
+    told: list[str] = []
+    async with ReadModel(broker, TOPICS, path, on_full=told.append) as model:
+        await model.catch_up()
+        assert_agrees_with_replay(model, cluster)
+    assert len(told) == 1
+
+
+async def test_a_folder_that_cannot_be_used_is_named(broker: MemoryBroker, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OperatorError, match=r"file/data.*MESH_DATA_DIR"):
+        ReadModel(broker, TOPICS, tmp_path / "file" / "data" / "model.sqlite")
+
+
+async def test_the_file_is_its_owners_alone(broker: MemoryBroker, path: Path) -> None:
+    async with ReadModel(broker, TOPICS, path):
+        mode = path.stat().st_mode  # noqa: ASYNC240 - a test
+        assert mode & 0o777 == 0o600

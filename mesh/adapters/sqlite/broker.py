@@ -13,6 +13,7 @@ from random import uniform
 from typing import Final, TypeVar
 
 import apsw
+import msgspec
 import structlog
 
 from mesh import defaults
@@ -149,7 +150,7 @@ class SqliteBroker:
     async def _plan(self, records: Sequence[OutRecord]) -> Plan:
         try:
             return self._store.log.plan(records)
-        except apsw.Error:  # a topic was unknown, and the file is busy
+        except (apsw.Error, msgspec.MsgspecError):  # a topic was unknown, and the file is busy
             return await self._store.read(lambda: self._store.log.plan(records))
 
     async def _partition_id(self, place: TopicPartition) -> int:

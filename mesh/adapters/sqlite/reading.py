@@ -174,7 +174,8 @@ class SqliteReader:
         self._feed = Feed(store)
 
     def assign(self, positions: Mapping[TopicPartition, int]) -> None:
-        ids = {place: self._store.log.catalogue.id_of(place) for place in positions}
+        catalogue = self._store.log.catalogue
+        ids = self._store.look(lambda: {place: catalogue.id_of(place) for place in positions})
         self._feed.clear()
         for place, offset in positions.items():
             self._feed.add(ids[place], place, offset)

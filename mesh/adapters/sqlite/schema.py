@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Final, Literal
 
 import apsw
+import msgspec
 
-from mesh.adapters.sqlite_files import roll_back
+from mesh.adapters.sqlite.damage import damaged, refuse_damaged
+from mesh.adapters.sqlite_files import make_private, roll_back
 from mesh.errors import BrokerUnavailable, MeshError, OperatorError
 
 Durability = Literal["normal", "full"]
@@ -77,25 +79,31 @@ CREATE TABLE position (
 def connect(path: str | PathLike[str], *, durability: Durability, read_only: bool) -> apsw.Connection:
     """Open the file, and make it with its folder unless it is there.
 
-    Raises `OperatorError`, or an `apsw.Error` that `is_busy`.
+    Raises `OperatorError`, `FileDamaged` among them, or an `apsw.Error` that `is_busy`.
     """
     file = Path(fspath(path))
     try:
         if not read_only:
             file.parent.mkdir(parents=True, exist_ok=True)
+            refuse_damaged(file)
+            make_private(file)
         connection = _open(file, read_only=read_only)
     except OSError as error:
         raise OperatorError(_cannot_open(file, error.strerror or str(error))) from error
     except apsw.Error as error:
-        raise OperatorError(_cannot_open(file, str(error))) from error
+        raise _not_opened(error, file) from error
     try:
         _prepare(connection, file, durability, read_only=read_only)
     except BaseException as error:
         connection.close()
         if isinstance(error, apsw.Error) and not is_busy(error):
-            raise OperatorError(_cannot_open(file, str(error))) from error
+            raise _not_opened(error, file) from error
         raise
     return connection
+
+
+def _not_opened(error: apsw.Error, file: Path) -> OperatorError:
+    return damaged(file, str(error)) if is_damage(error) else OperatorError(_cannot_open(file, str(error)))
 
 
 def _open(file: Path, *, read_only: bool) -> apsw.Connection:
@@ -173,8 +181,15 @@ def is_busy(error: BaseException) -> bool:
     return isinstance(error, apsw.BusyError | apsw.LockedError)
 
 
-def explain(error: apsw.Error, file: Path) -> MeshError:
+def is_damage(error: BaseException) -> bool:
+    """The file does not hold what SQLite, or the mesh, wrote into it."""
+    return isinstance(error, apsw.CorruptError | apsw.NotADBError | msgspec.MsgspecError)
+
+
+def explain(error: apsw.Error | msgspec.MsgspecError, file: Path) -> MeshError:
     """An error of SQLite at run time, in the words of the port."""
+    if is_damage(error):
+        return damaged(file, str(error))
     if isinstance(error, apsw.ReadOnlyError):
         return OperatorError(
             f"{file} can only be read here: {error}. Open it with a user who may write to it and its folder."

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import apsw
+import msgspec
 
 from mesh.adapters.sqlite.groups import Groups
 from mesh.adapters.sqlite.log import Log
 from mesh.adapters.sqlite.nudge import Nudges
 from mesh.adapters.sqlite.schema import explain, is_busy
 from mesh.adapters.sqlite_files import Checkpointer, roll_back
-from mesh.errors import BrokerUnavailable
+from mesh.errors import BrokerUnavailable, FileDamaged, MeshError
 
 T = TypeVar("T")
 
@@ -52,6 +53,7 @@ class Store:
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._breathed_at = 0.0
+        self._damage: FileDamaged | None = None
         self.is_open = True
 
     # Transactions
@@ -62,6 +64,13 @@ class Store:
             return self._try(work, "BEGIN")
         except (apsw.BusyError, apsw.LockedError):
             return await self._retry(work, "BEGIN", time.monotonic() + self._busy_timeout_s)
+
+    def look(self, work: Callable[[], T]) -> T:
+        """Run a single query outside of a transaction. Raises the port's errors."""
+        try:
+            return work()
+        except (apsw.Error, msgspec.MsgspecError) as error:
+            raise self._explained(error) from error
 
     async def write(self, work: Callable[[], T]) -> T:
         """Run `work` and commit; an exception of `work` rolls back.
@@ -99,20 +108,29 @@ class Store:
         """One attempt. Raises SQLite's own busy errors, and the port's errors for the others."""
         if not self.is_open:
             raise BrokerUnavailable(f"this connection to {self._path} was closed")
+        if self._damage is not None:
+            raise self._damage
         execute = self._connection.execute
         try:
             execute(begin)
             result = work()
             execute("COMMIT")
-        except apsw.Error as error:
+        except (apsw.Error, msgspec.MsgspecError) as error:
             roll_back(self._connection)
             if is_busy(error):
                 raise
-            raise explain(error, self._path) from error
+            raise self._explained(error) from error
         except BaseException:
             roll_back(self._connection)
             raise
         return result
+
+    def _explained(self, error: apsw.Error | msgspec.MsgspecError) -> MeshError:
+        explained = explain(error, self._path)
+        if isinstance(explained, FileDamaged):
+            self._damage = explained
+            self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        return explained
 
     async def breathe(self) -> None:
         """Let the event loop's other tasks run, if they may have waited for long: calls here need
@@ -125,7 +143,7 @@ class Store:
 
     def version(self) -> int:
         """A number that changes when another connection has committed."""
-        return int(self._connection.pragma("data_version"))
+        return int(self.look(lambda: self._connection.pragma("data_version")))
 
     async def close(self) -> None:
         if self.is_open:

@@ -26,7 +26,7 @@ from mesh.cli.processes.children import die_with_parent, stop_signals
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import duration, printable
 from mesh.cli.topics import agents_of_routes
-from mesh.wiring import load_agents, make_topics
+from mesh.wiring import data_folder_named, load_agents, make_topics
 
 COLOURS: Final = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan", "bright_magenta")
 FIRST_PAUSE_S: Final = 0.5
@@ -92,6 +92,8 @@ def _environment(session: Session, routes: Sequence[Path], approvers: Path | Non
 
 
 async def _dev(session: Session, children: list[Child], environment: Mapping[str, str], agents: Sequence[str]) -> None:
+    with data_folder_named(session.settings):
+        session.settings.data_dir.mkdir(parents=True, exist_ok=True)
     async with session.broker() as broker:
         await make_topics(broker, session.settings, agents)
     stopping = asyncio.Event()

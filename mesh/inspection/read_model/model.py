@@ -25,7 +25,17 @@ import apsw
 from mesh.core.topics import Topics
 from mesh.errors import BrokerUnavailable, NotFound
 from mesh.inspection.read_model.projection import Folder, record_digest
-from mesh.inspection.read_model.schema import connect, delete_file, generation, select, select_one, transaction, wipe
+from mesh.inspection.read_model.schema import (
+    DiskFull,
+    connect,
+    connect_in_memory,
+    delete_file,
+    generation,
+    select,
+    select_one,
+    transaction,
+    wipe,
+)
 from mesh.ports import Broker, Reader, Record, TopicInfo, TopicPartition
 from mesh.services.reading import LOOK_S, SILENCE_S, names
 
@@ -44,20 +54,29 @@ class ReadModel:
     """
 
     def __init__(
-        self, broker: Broker, topics: Topics, path: Path, *, on_progress: Callable[[int], None] | None = None
+        self,
+        broker: Broker,
+        topics: Topics,
+        path: Path,
+        *,
+        on_progress: Callable[[int], None] | None = None,
+        on_full: Callable[[str], None] | None = None,
     ) -> None:
         """`on_progress` is called with the number of records that are still to be read, now and
-        then.
+        then; `on_full`, with the reason, where the disk has no room for the file: then all of it is
+        read into memory.
         """
         self._broker = broker
         self._topics = topics
         self._path = path
         self._on_progress = on_progress
+        self._on_full = on_full
         self._reader: Reader | None = None
         self._known: Mapping[str, TopicInfo] = {}
         self._checked: dict[TopicPartition, tuple[int, bytes]] = {}
         self._generation = b""
-        self.db: apsw.Connection = connect(path)
+        self._in_memory = False
+        self.db: apsw.Connection = self._connect()
         self._folder = Folder(self.db, topics)
 
     async def __aenter__(self) -> Self:
@@ -90,6 +109,31 @@ class ReadModel:
         except (apsw.CorruptError, apsw.NotADBError):
             self._start_over(new_file=True)
             await self._catch_up()
+        except (apsw.FullError, apsw.IOError) as error:
+            await self._go_on_in_memory(error)
+
+    def _connect(self) -> apsw.Connection:
+        if self._in_memory:
+            return connect_in_memory()
+        try:
+            return connect(self._path)
+        except DiskFull as error:
+            self._tell_full(str(error))
+            return connect_in_memory()
+
+    def _tell_full(self, why: str) -> None:
+        self._in_memory = True
+        if self._on_full is not None:
+            self._on_full(why)
+
+    async def _go_on_in_memory(self, error: apsw.Error) -> None:
+        """A full cache must not keep a person from answering."""
+        if self._in_memory:
+            raise error
+        self._tell_full(str(error))
+        await self.close()
+        self._reset(self._connect())
+        await self._catch_up()
 
     async def wait_until(self, found: Callable[[], Found | None], *, timeout_s: float) -> Found | None:
         """Follow the broker until `found()` is not None; None if that takes longer than
@@ -102,7 +146,11 @@ class ReadModel:
             if left <= 0:
                 return None
             reader = self._reader or await self._place_reader()
-            await self._take_in(await reader.poll(max_records=BATCH, timeout_s=min(left, 1.0)))
+            records = await reader.poll(max_records=BATCH, timeout_s=min(left, 1.0))
+            try:
+                await self._take_in(records)
+            except (apsw.FullError, apsw.IOError) as error:
+                await self._go_on_in_memory(error)
         return value
 
     async def _catch_up(self) -> None:
@@ -224,10 +272,14 @@ class ReadModel:
         if new_file:
             self.db.close()
             delete_file(self._path)
-            self.db = connect(self._path)
+            self._reset(self._connect())
         else:
             wipe(self.db)
-        self._folder = Folder(self.db, self._topics)
+            self._reset(self.db)
+
+    def _reset(self, db: apsw.Connection) -> None:
+        self.db = db
+        self._folder = Folder(db, self._topics)
         self._checked = {}
 
 

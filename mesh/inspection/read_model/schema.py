@@ -7,11 +7,15 @@ once; each write is one short transaction, under SQLite's own lock.
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from errno import EDQUOT, ENOSPC
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
 import apsw
+
+from mesh.adapters.sqlite_files import make_private
+from mesh.errors import OperatorError
 
 SCHEMA_VERSION: Final = 3
 APPLICATION_ID: Final = 0x6D657368  # "mesh"
@@ -79,17 +83,51 @@ def model_path(data_dir: Path, broker_url: str, prefix: str) -> Path:
 
 
 def connect(path: Path) -> apsw.Connection:
-    """Open the file, and make it anew if it is missing, damaged or of another version."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Open the file, and make it anew if it is missing, damaged or of another version.
+
+    Raises `OperatorError` where the folder can't be used at all, `DiskFull` where it has no room.
+    """
     try:
-        return _connect(path)
-    except (apsw.NotADBError, apsw.CorruptError):
-        delete_file(path)
-        return _connect(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return _connect(path)
+        except (apsw.NotADBError, apsw.CorruptError):
+            delete_file(path)
+            return _connect(path)
+    except (apsw.Error, OSError) as error:
+        if is_full(error):
+            raise DiskFull(str(error)) from error
+        if isinstance(error, apsw.BusyError | apsw.LockedError):
+            raise
+        why = error.strerror if isinstance(error, OSError) else None
+        raise OperatorError(
+            f"the data folder {path.parent} can't be used: {why or error}. Make it yours to write, or name another one "
+            "in MESH_DATA_DIR."
+        ) from error
+
+
+class DiskFull(Exception):
+    """There is no room for the file."""
+
+
+def is_full(error: BaseException) -> bool:
+    """The disk, or its owner's share of it, is used up; SQLite tells some of it as a failed write."""
+    if isinstance(error, OSError):
+        return error.errno in (ENOSPC, EDQUOT)
+    return isinstance(error, apsw.FullError | apsw.IOError)
+
+
+def connect_in_memory() -> apsw.Connection:
+    """The same tables in this process alone."""
+    return _opened(apsw.Connection(":memory:"))
 
 
 def _connect(path: Path) -> apsw.Connection:
-    connection = apsw.Connection(str(path))
+    make_private(path)
+    return _opened(apsw.Connection(str(path)))
+
+
+def _opened(connection: apsw.Connection) -> apsw.Connection:
     try:
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)
         connection.pragma("journal_mode", "wal")
