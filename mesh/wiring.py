@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
-from importlib import import_module
 from itertools import count
 from pathlib import Path
 from typing import Any, assert_never
@@ -21,6 +20,7 @@ import structlog
 
 from mesh.adapters.system import SystemClock, SystemEntropy, sight
 from mesh.agent.definition import Agent
+from mesh.agent.modules import import_agents_module
 from mesh.agent.registry import agents_in
 from mesh.core.topics import Topics
 from mesh.errors import BrokerRefused, MeshError, OperatorError, SettingsInvalid
@@ -174,12 +174,7 @@ def load_agents(modules: Sequence[str]) -> list[Agent[Any, Any]]:
         sys.path.insert(0, str(Path.cwd()))
     agents: list[Agent[Any, Any]] = []
     for name in modules:
-        try:
-            module = import_module(name)
-        except ModuleNotFoundError as error:
-            raise OperatorError(
-                f"module {name} can't be imported: {error} (run from the folder that holds it, e.g. `mesh agent agents.issue_triage.classifier`)"
-            ) from error
+        module = import_agents_module(name)
         found = agents_in(module)
         if not found:
             raise OperatorError(f"module {name} defines no agent: decorate a function with `@agent(...)`")

@@ -59,6 +59,7 @@ def agent(
     Input and output may be of any type that pydantic can validate. Raises `AgentError` where the
     function can't be an agent.
     """
+    _check_name(name)
 
     def decorate(handler: Callable[..., Any], /) -> Agent[Any, Any]:
         _check_capabilities(handler, capabilities)
@@ -82,6 +83,12 @@ def agent(
         return made
 
     return decorate
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str):  # `@agent` without its parentheses gives the function here
+        where = place(name) if callable(name) else "@agent"
+        raise AgentError(f'{where}: the agent has no name (write `@agent("my-agent")` above the function)')
 
 
 def _check_options(handler: Callable[..., Any], name: str, concurrency: int, max_outstanding: int | None) -> None:

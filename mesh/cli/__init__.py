@@ -8,11 +8,17 @@ model, publishes to the public topics, and starts services through `mesh.wiring`
 
 import sys
 from io import TextIOWrapper
+from typing import Final
+
+_INTERRUPTED: Final = 130  # as in `exit_codes`, which is not loaded yet
 
 
 def main() -> None:
     """The console script."""
-    from mesh.cli.app import mesh  # noqa: PLC0415 - `import mesh.cli` alone should cost nothing
+    try:
+        from mesh.cli.app import mesh  # noqa: PLC0415 - `import mesh.cli` alone should cost nothing
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):

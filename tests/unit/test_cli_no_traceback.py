@@ -1,7 +1,10 @@
 """What goes wrong with disks, files and modules is told in a line or two, never by a traceback."""
 
 import asyncio
+import importlib
 import json
+import sys
+from collections.abc import Iterator
 from errno import ENOSPC
 from pathlib import Path
 
@@ -74,3 +77,74 @@ def test_an_error_of_the_system_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
     result = call("router")
     assert result.exit_code == 2
     assert result.stderr.startswith("error: some/file: No space left on device")
+
+
+GOOD = "from mesh import agent\n\n@agent('good')\nasync def good(x: int) -> int:\n    return x\n"
+MODULES = {
+    "syntax": ("from mesh import agent\ndef x(:\n", "syntax.py:2: invalid syntax"),
+    "tabs": ("if True:\n\tx = 1\n        y = 2\n", "tabs.py:3: "),
+    "null": ("x = 1\x00\n", "module null can't be imported: "),
+    "library": (
+        "import no_such_library_here\n",
+        "module library needs no_such_library_here, which is not installed here (*library.py:1)",
+    ),
+    "deeper": (
+        "import json\n\nimport library\n",
+        "module deeper needs no_such_library_here, which is not installed here (*library.py:1)",
+    ),
+    "part": ("import json.no_such_part\n", "module part needs json.no_such_part"),
+    "name": ("from json import no_such_name\n", "ImportError: cannot import name 'no_such_name'"),
+    "raises": ("def f():\n    return 1 / 0\n\nf()\n", "ZeroDivisionError: division by zero (*raises.py:2)"),
+    "library_raises": ("import json\n\njson.loads('{')\n", "(*library_raises.py:3)"),
+    "lines": ("raise ValueError('one\\ntwo')\n", "ValueError: one two (*lines.py:1)"),
+    "leaves": ("import sys\n\nsys.exit(0)\n", "SystemExit: 0 (*leaves.py:3)"),
+    "bare": (GOOD.replace("('good')", ""), 'the agent has no name (write `@agent("my-agent")` above the function)'),
+    "nameless": (GOOD.replace("'good'", ""), "missing 1 required positional argument: 'name' (*nameless.py:3)"),
+    "misspelt": (GOOD.replace("'good'", "'good', concurency=3"), "'concurency' (*misspelt.py:3)"),
+    "worded": (GOOD.replace("'good'", "'good', concurrency='3'"), "(*worded.py:3)"),
+    "untyped": (GOOD.replace(": int", ""), "parameter 'x' has no type"),
+    "empty": ("", "module empty defines no agent"),
+    "./good.py": ("", "./good.py is no module's name: write `good`"),
+    "good.py": ("", "write `good`"),
+    "agents/triage.py": ("", "write `agents.triage`"),
+    ".good": ("", "write `good`"),
+    "../": ("", "write a dotted name"),
+    "not_there": (None, "run from the folder that holds it"),
+    "package.not_there": (None, "run from the folder that holds it"),
+}
+
+
+@pytest.fixture
+def modules(sample: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The modules above, and what importing them leaves behind is gone afterwards."""
+    (sample / "package").mkdir()
+    (sample / "package" / "__init__.py").write_text("")
+    (sample / "routes").mkdir()
+    for name, (text, _) in MODULES.items():
+        if text is not None and name.isidentifier():
+            (sample / f"{name}.py").write_text(text)
+    monkeypatch.setattr(sys, "path", [str(sample), *sys.path])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    before = set(sys.modules)
+    yield sample
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_an_error_of_an_agents_module_is_one_line_that_blames_what_is_to_blame(modules: Path, name: str) -> None:
+    wanted = MODULES[name][1].replace("*", f"{modules}/")
+    for command in (["agent", name], ["dev", name], ["routes", "check", "routes", "--agents", name]):
+        result = call(*command)
+        assert (result.exit_code, result.stdout) == (2, ""), result.output
+        assert len(result.stderr.splitlines()) == 1
+        assert wanted in result.stderr
+        assert ("folder that holds it," in result.stderr) == ("not_there" in name)
+
+
+@pytest.mark.parametrize("command", ["agent", "dev"])
+def test_ctrl_c_while_a_module_is_imported_ends_at_once(modules: Path, command: str) -> None:
+    (modules / "slow.py").write_text("raise KeyboardInterrupt\n")
+    result = call(command, "slow")
+    assert (result.exit_code, result.output) == (130, "")

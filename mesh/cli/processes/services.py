@@ -11,8 +11,8 @@ import click
 from mesh.cli.exit_codes import FAILED
 from mesh.cli.text.format import duration
 from mesh.settings import Settings, load_settings
+from mesh.wiring import load_agents, run_agents, run_router
 from mesh.wiring import run as run_service
-from mesh.wiring import run_agents, run_router
 
 
 def service_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -59,7 +59,9 @@ def agent(*, modules: tuple[str, ...], broker: str | None, as_json: bool, log_le
     \b
     mesh agent agents.issue_triage.classifier
     """  # noqa: D301 - \b is click\'s mark of a paragraph to leave as it is
-    run_service(run_agents(_settings(broker=broker, as_json=as_json, log_level=log_level), modules))
+    settings = _settings(broker=broker, as_json=as_json, log_level=log_level)
+    load_agents(modules)  # before there is a loop, which would keep a Ctrl-C from a slow import
+    run_service(run_agents(settings, modules))
 
 
 @click.command(short_help="Tell whether the service of this folder is alive.")
