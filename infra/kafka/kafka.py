@@ -233,22 +233,9 @@ def _fetch(target: Path) -> None:
     fresh = target.with_suffix(".part")
     shutil.rmtree(fresh, ignore_errors=True)
     print("fetching Apache Kafka from Maven Central (45 MB, once) ...", file=sys.stderr, flush=True)
-    done = subprocess.run(
-        [
-            maven,
-            "-q",
-            "-B",
-            "-f",
-            str(HERE / "pom.xml"),
-            "dependency:copy-dependencies",
-            "-DincludeScope=runtime",
-            f"-DoutputDirectory={fresh}",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=FETCH_TIMEOUT_S,
-        check=False,
-    )
+    command = [maven, "-q", "-B", "-f", str(HERE / "pom.xml"), "dependency:copy-dependencies"]
+    command += ["-DincludeScope=runtime", f"-DoutputDirectory={fresh}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_TIMEOUT_S, check=False)
     jars = sorted(fresh.glob("*.jar"))
     if done.returncode or not jars:
         raise KafkaFailed(f"Maven could not fetch Kafka's jars:\n{done.stdout}{done.stderr}".rstrip())
@@ -268,10 +255,17 @@ def _is_complete(target: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, *, refused: str | None = None) -> Iterator[int]:
+    """The lock's descriptor: a child that inherits it holds the lock until it ends.
+
+    Waits for it, or with `refused` raises `KafkaFailed` of that text.
+    """
     with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (fcntl.LOCK_NB if refused else 0))
+        except BlockingIOError as error:
+            raise KafkaFailed(refused) from error
+        yield lock.fileno()
 
 
 class KafkaProcess:
@@ -317,11 +311,21 @@ class KafkaProcess:
         """Start the broker and wait until it answers; a running one is left as it is."""
         if self.pid is not None:
             return self
-        command = self._prepare()
-        with self.output.open("ab") as output:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=detached
-            )
+        self.data.mkdir(parents=True, exist_ok=True)
+        refused = (
+            f"another Kafka runs on {self.data}: stop it (`kafka.py stop --data {self.data}`), or name another --data"
+        )
+        with _locked(self.data / "lock", refused=refused) as lock:
+            command = self._prepare()
+            with self.output.open("ab") as output:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=detached,
+                    pass_fds=[lock],
+                )
         try:
             self._wait_ready()
         except BaseException:
@@ -365,7 +369,6 @@ class KafkaProcess:
         """Write the configuration, format the storage if it is new, and return the broker's command
         line.
         """
-        self.data.mkdir(parents=True, exist_ok=True)
         config, logs = self.data / "server.properties", self.data / "data"
         text = _CONFIG.format(port=self.port, controller_port=self._controller_port, logs=logs)
         if self.access is not None:
@@ -431,12 +434,15 @@ def _free_port() -> int:
 
 
 def _run(kafka: KafkaProcess) -> int:
-    kafka.start()
-    print(f"Kafka answers on {kafka.bootstrap}; data in {kafka.data}; Ctrl-C stops it", flush=True)
-    signal.signal(signal.SIGTERM, lambda *_: kafka.stop())
+    # both signals raise, so that nothing waits for the broker within a handler
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        kafka.start()
+        print(f"Kafka answers on {kafka.bootstrap}; data in {kafka.data}; Ctrl-C stops it", flush=True)
         kafka.wait()
     except KeyboardInterrupt:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
         print("stopping Kafka ...", flush=True)
     kafka.stop()
     return 0
