@@ -1,18 +1,23 @@
 """`mesh publish`: events from options, a file, a GitHub payload, or JSON lines on standard input."""
 
+import asyncio
+import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
+from mesh.cli.exit_codes import INTERRUPTED
+from mesh.cli.lines import Lines
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import counted, printable
 from mesh.codec import exact_json
 from mesh.codec.cloudevents import validate_event
 from mesh.codec.github import issue_event, read_payload
-from mesh.errors import MalformedRecord
+from mesh.errors import MalformedRecord, MeshError
 from mesh.services.client import Client
 
 BATCH: Final = 500
@@ -73,6 +78,8 @@ def publish(
     mesh publish event.json
     producer | mesh publish -
 
+    Lines are sent as they come. Ctrl-C sends what was read, and says how many events were published.
+
     An event that was published before (the same id and source) changes nothing.
     """  # noqa: D301 - \b is click\'s mark of a paragraph to leave as it is
     given = {"type": event_type, "source": source, "id": event_id, "subject": subject}
@@ -82,13 +89,15 @@ def publish(
         raise click.UsageError("say what to publish in one way: --type with --source, --github FILE, a FILE, or -")
     if github is None and delivery is not None:
         raise click.UsageError("--delivery is the id of a GitHub webhook's delivery; it needs --github")
+    if source_file == "-":
+        if not session.run(_publish_lines(session, sys.stdin.buffer, key)):
+            sys.exit(INTERRUPTED)
+        return
     if github is not None:
         raw = github.read_bytes()
-        events: Iterable[dict[str, Any]] = [issue_event(read_payload(raw), delivery=delivery, raw=raw)]
+        events = [issue_event(read_payload(raw), delivery=delivery, raw=raw)]
     elif source_file is None:
         events = [_of_options(attributes, data)]
-    elif source_file == "-":
-        events = _of_lines(sys.stdin.buffer)
     else:
         events = _of_file(Path(source_file))
     session.run(_publish(session, events, key))
@@ -112,16 +121,6 @@ def _of_file(path: Path) -> list[dict[str, Any]]:
     return [_checked(event, str(path)) for event in events]
 
 
-def _of_lines(stream: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(stream, 1):
-        if not line.strip():
-            continue
-        try:
-            yield _checked(exact_json.decode(line), f"line {number}")
-        except exact_json.JsonRefused as error:
-            raise MalformedRecord(f"line {number}: {error}") from error
-
-
 def _checked(event: Any, where: str) -> dict[str, Any]:
     if not isinstance(event, dict):
         raise MalformedRecord(f"{where}: a CloudEvent is a JSON object with id, source, type and data")
@@ -132,35 +131,103 @@ def _checked(event: Any, where: str) -> dict[str, Any]:
     return event
 
 
-async def _publish(session: Session, events: Iterable[dict[str, Any]], key: str | None) -> None:
-    """In batches; what stood before a malformed line is published, and said to be."""
-    done: list[dict[str, Any]] = []
-    async with session.broker() as broker:
-        client = session.client(broker)
-        batch: list[dict[str, Any]] = []
+class _Sent:
+    """What this command has published so far."""
+
+    def __init__(self, session: Session, client: Client, key: str | None) -> None:
+        self._session = session
+        self._client = client
+        self._key = key
+        self._done: list[dict[str, Any]] = []  # all of them with --json, else the first
+        self.count = 0
+
+    async def send(self, events: Sequence[dict[str, Any]]) -> None:
+        """In batches. An error says what was published before it."""
         try:
-            for event in events:
-                batch.append(event)
-                if len(batch) == BATCH:
-                    done += await _send(client, batch, key)
-                    batch = []
-            done += await _send(client, batch, key)
-        except MalformedRecord as error:
-            done += await _send(client, batch, key)
-            before = f" ({counted(len(done), 'event')} before it: published)" if done else ""
-            raise MalformedRecord(f"{error}{before}") from error
-    if session.as_json:
-        session.emit({"published": done})
-    elif len(done) == 1:
-        session.show(f"published {printable(done[0]['id'])}")
-        session.note(f"what becomes of it: mesh event '{printable(done[0]['id'])}'")
+            for first in range(0, len(events), BATCH):
+                await self._send(events[first : first + BATCH])
+        except MeshError as error:
+            error.args = (f"{error}{self.before()}",)
+            raise
+
+    async def _send(self, batch: Sequence[dict[str, Any]]) -> None:
+        ids = await self._client.publish_all(batch, key=self._key)
+        for event_id, event in zip(ids, batch, strict=True):
+            if self._session.as_json or not self.count:
+                self._done.append({"id": event_id, "source": event["source"], "type": event["type"]})
+            self.count += 1
+
+    def before(self) -> str:
+        return f" ({counted(self.count, 'event')} before it: published)" if self.count else ""
+
+    def tell(self) -> None:
+        if self._session.as_json:
+            self._session.emit({"published": self._done})
+        elif self.count == 1:
+            self._session.show(f"published {printable(self._done[0]['id'])}")
+            self._session.note(f"what becomes of it: mesh event '{printable(self._done[0]['id'])}'")
+        else:
+            self._session.show(f"published {counted(self.count, 'event')}")
+
+
+async def _publish(session: Session, events: Sequence[dict[str, Any]], key: str | None) -> None:
+    async with session.broker() as broker:
+        sent = _Sent(session, session.client(broker), key)
+        await sent.send(events)
+    sent.tell()
+
+
+async def _publish_lines(session: Session, stream: Any, key: str | None) -> bool:
+    """Each line as it comes. False: interrupted, after all that was read was sent."""
+    async with session.broker() as broker:
+        sent, lines = _Sent(session, session.client(broker), key), Lines(stream)
+        _stop_on_signals(lines.stop)
+        number = 0
+        async for batch in lines.batches():
+            await _send_lines(sent, batch, number, session.settings.max_event_bytes // 2)
+            number += len(batch)
+    if lines.is_stopped and not session.as_json:
+        session.show(f"interrupted; published {counted(sent.count, 'event')}")
     else:
-        session.show(f"published {counted(len(done), 'event')}")
+        sent.tell()
+    return not lines.is_stopped
 
 
-async def _send(client: Client, batch: list[dict[str, Any]], key: str | None) -> list[dict[str, Any]]:
-    ids = await client.publish_all(batch, key=key) if batch else []
-    return [
-        {"id": event_id, "source": event["source"], "type": event["type"]}
-        for event_id, event in zip(ids, batch, strict=True)
-    ]
+async def _send_lines(sent: _Sent, lines: Sequence[bytes], number: int, large_bytes: int) -> None:
+    """What stood before a line that can't be sent is published, and said to be."""
+    events: list[dict[str, Any]] = []
+    for line in lines:
+        number += 1
+        if not line.strip():
+            continue
+        if len(line) > large_bytes:  # it may be too large, and only those before it are to be sent then
+            await sent.send(events)
+            events = []
+        try:
+            events.append(_of_line(line, number))
+        except MalformedRecord as error:
+            await sent.send(events)
+            raise MalformedRecord(f"{error}{sent.before()}") from error
+    await sent.send(events)
+
+
+def _of_line(line: bytes, number: int) -> dict[str, Any]:
+    try:
+        return _checked(exact_json.decode(line), f"line {number}")
+    except exact_json.JsonRefused as error:
+        raise MalformedRecord(f"line {number}: {error}") from error
+
+
+def _stop_on_signals(stop: Callable[[], None]) -> None:
+    """The first signal ends the reading; the second ends the command at once."""
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def first() -> None:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+        stop()
+
+    with suppress(NotImplementedError, RuntimeError, ValueError):  # not the main thread, or Windows
+        for number in numbers:
+            loop.add_signal_handler(number, first)

@@ -112,7 +112,13 @@ class Session:
 
     def client(self, broker: Broker) -> Client:
         """A client over a broker that somebody else closes."""
-        return Client(broker, self.topics, clock=self.clock, entropy=SystemEntropy())
+        return Client(
+            broker,
+            self.topics,
+            clock=self.clock,
+            entropy=SystemEntropy(),
+            max_event_bytes=self.settings.max_event_bytes,
+        )
 
     def _progress(self) -> Callable[[int], None]:
         told = False

@@ -45,8 +45,20 @@ class Client:
     where no mesh was set up on it.
     """
 
-    def __init__(self, broker: Broker, topics: Topics, *, clock: Clock, entropy: Entropy) -> None:
-        """Takes over the broker: closing the client closes it."""
+    def __init__(
+        self,
+        broker: Broker,
+        topics: Topics,
+        *,
+        clock: Clock,
+        entropy: Entropy,
+        max_event_bytes: int = defaults.MAX_EVENT_BYTES,
+    ) -> None:
+        """Takes over the broker: closing the client closes it.
+
+        `max_event_bytes`: as the routers have it, which make a dead letter of a larger event.
+        """
+        self._max_event_bytes = max_event_bytes
         self._broker = broker
         self._topics = topics
         self._clock = clock
@@ -95,6 +107,12 @@ class Client:
 
     def _event_record(self, event: Mapping[str, Any], key: str | None) -> OutRecord:
         record = to_record(event, topic=self._topics.events, key=None if key is None else key.encode())
+        size = len(record.value or b"")
+        if size > self._max_event_bytes:
+            raise RecordTooLarge(
+                f"event {event['id']!r} has {size} bytes, and the mesh takes {self._max_event_bytes} (MESH_MAX_EVENT_BYTES): "
+                "put the bulk elsewhere and send its address"
+            )
         if record.size_bytes() > self._broker.max_record_bytes:
             raise RecordTooLarge(
                 f"event {event['id']!r} has {record.size_bytes()} bytes, and the broker takes {self._broker.max_record_bytes}: "
