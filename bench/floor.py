@@ -55,7 +55,8 @@ class Tables:
 
         self.db = apsw.Connection(path)
         self.db.set_busy_timeout(10_000)
-        self.db.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL")
+        durability = os.environ.get("MESH_DURABILITY", "full")
+        self.db.execute(f"PRAGMA journal_mode=WAL; PRAGMA synchronous={durability}")
         for table in ("log", "tasks", "results"):
             self.db.execute(f"CREATE TABLE IF NOT EXISTS {table} (id INTEGER PRIMARY KEY, value BLOB)")
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -1,6 +1,7 @@
 """How fast is the mesh on this machine, and how near to the bare log?
 
     python bench/steps.py [--broker sqlite|kafka] [--workflows 20000] [--singles 300] [--routes 1]
+                          [--durability full|normal]
 
 Three-step workflows with agents that do nothing, 500 bytes of JSON, every decision in the log
 before its task is sent. Router and agents are processes of their own. It prints one line of JSON:
@@ -13,6 +14,7 @@ before its task is sent. Router and agents are processes of their own. It prints
     floor                          the bare shape of the same run (bench/floor.py): two processes, the same records, no rules, checks or envelopes
     ratio                          ours to the floor's, workflows a second
 
+`--durability normal` spares SQLite the wait for the disk; `full` is the mesh's default.
 `--routes 1000` loads so many routes, all but one for events that never come.
 """
 
@@ -73,14 +75,19 @@ def idle_routes(count: int) -> str:
 class Bench:
     """A mesh of two processes in a folder of its own."""
 
-    def __init__(self, url: str, folder: Path, prefix: str, routes: str = ROUTES) -> None:
+    def __init__(
+        self, url: str, folder: Path, prefix: str, routes: str = ROUTES, *, durability: str | None = None
+    ) -> None:
+        self.durability = durability  # None: the mesh's default
         self.url, self.folder, self.prefix, self.topics = url, folder, prefix, Topics(prefix)
         (folder / "routes").mkdir()
         (folder / "routes" / "bench.yaml").write_text(routes)
         (folder / "approvers.yaml").write_text("bench: [bench@example.org]\n")
 
     def settings(self) -> Settings:
-        return load_settings(broker=self.url, topic_prefix=self.prefix, data_dir=self.folder / "data")
+        return load_settings(
+            broker=self.url, topic_prefix=self.prefix, data_dir=self.folder / "data", durability=self.durability
+        )
 
     @contextmanager
     def process(self, name: str, *command: str) -> Iterator[subprocess.Popen[bytes]]:
@@ -94,6 +101,7 @@ class Bench:
             "MESH_APPROVERS": str(self.folder / "approvers.yaml"),
             "MESH_HEARTBEAT_FILE": str(self.folder / f"heartbeat-{name}"),
             "MESH_INSTANCE": name,
+            "MESH_DURABILITY": self.durability or "full",
         }
         # a folder: where each process leaves a cProfile of itself
         profile = os.environ.get("BENCH_PROFILE")
@@ -225,7 +233,9 @@ def resident_mb(pid: int) -> float:
 
 
 async def measure(url: str, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    bench = Bench(url, folder, f"b{os.getpid()}.", ROUTES + idle_routes(arguments.routes - 1))
+    bench = Bench(
+        url, folder, f"b{os.getpid()}.", ROUTES + idle_routes(arguments.routes - 1), durability=arguments.durability
+    )
     with ExitStack() as stack:
         rates, pids = await throughput(bench, arguments.workflows, stack)
         result: dict[str, Any] = dict(rates)
@@ -240,7 +250,8 @@ def floor(arguments: argparse.Namespace, where: str) -> dict[str, Any]:
     """The bare shape on the same broker, in the same run."""
     command = [sys.executable, str(ROOT / "bench" / "floor.py"), arguments.broker, where]
     counts = [str(arguments.workflows), str(arguments.singles)]
-    done = subprocess.run([*command, *counts], capture_output=True, check=True, timeout=WAIT_S)
+    env = {**os.environ, "MESH_DURABILITY": arguments.durability}
+    done = subprocess.run([*command, *counts], capture_output=True, check=True, timeout=WAIT_S, env=env)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -251,6 +262,7 @@ def main() -> None:
     parser.add_argument("--workflows", type=int, default=20_000)
     parser.add_argument("--singles", type=int, default=300)
     parser.add_argument("--routes", type=int, default=1)
+    parser.add_argument("--durability", choices=("full", "normal"), default="full")
     arguments = parser.parse_args()
     found: dict[str, Any] = {}
     with on_broker(arguments.broker) as (url, folder):
@@ -263,7 +275,11 @@ def main() -> None:
             where = url.removeprefix("kafka://") if arguments.broker == "kafka" else str(folder / "floor.db")
             found["floor"] = floor(arguments, where)
             found["ratio"] = round(found["workflows_per_s"] / found["floor"]["workflows_per_s"], 3)
-    print(json.dumps({"broker": arguments.broker, "workflows": arguments.workflows, **found}))
+    print(
+        json.dumps(
+            {"broker": arguments.broker, "durability": arguments.durability, "workflows": arguments.workflows, **found}
+        )
+    )
 
 
 @contextmanager

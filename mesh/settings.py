@@ -116,6 +116,7 @@ LogFormat = Annotated[Literal["auto", "console", "json"], BeforeValidator(_lower
 TraceExporter = Annotated[Literal["off", "console", "otlp"], BeforeValidator(_lower)]
 SecurityProtocol = Annotated[Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], BeforeValidator(_upper)]
 SaslMechanism = Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"], BeforeValidator(_upper)]
+Durability = Annotated[Literal["full", "normal"], BeforeValidator(_lower)]
 TopicPrefix = Annotated[str, Field(pattern=r"^([A-Za-z0-9_-]+\.)*$", max_length=100)]
 
 
@@ -139,6 +140,9 @@ class Settings(BaseSettings):
     """Partitions of each agent's task topic: how many replicas of an agent can share its work."""
     replicas: int = Field(defaults.REPLICAS, ge=1, le=32)
     """Copies of each topic on Kafka; 3 in production."""
+
+    durability: Durability = "full"
+    """Of the SQLite broker: `full` keeps what was sent through a power loss; `normal` only through the death of a process, for 2 ms less a step."""
 
     data_dir: Path = Path(".mesh")
     """The folder of checkpoints and read models. All of them are caches, and may be deleted."""

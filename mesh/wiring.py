@@ -51,7 +51,11 @@ async def open_broker(url: str, *, client_id: str, settings: Settings, read_only
             from mesh.adapters.sqlite import SqliteBroker  # noqa: PLC0415 - only the chosen adapter's library is loaded
 
             return await SqliteBroker.open(
-                path, client_id=client_id, read_only=read_only, max_record_bytes=settings.max_record_bytes
+                path,
+                client_id=client_id,
+                durability=settings.durability,
+                read_only=read_only,
+                max_record_bytes=settings.max_record_bytes,
             )
         case KafkaAddress(bootstrap):
             from mesh.adapters.kafka import KafkaBroker  # noqa: PLC0415 - as above
@@ -131,7 +135,13 @@ async def connect(broker: str | None = None, **options: Any) -> Client:
     """
     settings = load_settings(broker=broker, **options)
     opened = await open_broker(settings.broker, client_id=settings.instance, settings=settings)
-    return Client(opened, Topics(settings.topic_prefix), clock=SystemClock(), entropy=SystemEntropy())
+    return Client(
+        opened,
+        Topics(settings.topic_prefix),
+        clock=SystemClock(),
+        entropy=SystemEntropy(),
+        max_event_bytes=settings.max_event_bytes,
+    )
 
 
 async def make_topics(broker: Broker, settings: Settings, agents: Sequence[str]) -> None:

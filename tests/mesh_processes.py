@@ -117,6 +117,7 @@ class MeshProcesses:
             **{name: value for name, value in os.environ.items() if not name.startswith("MESH_")},
             "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
             "MESH_BROKER": self.broker_url,
+            "MESH_DURABILITY": "normal",  # no test cuts the power, and many are faster so
             "MESH_TOPIC_PREFIX": self.prefix,
             "MESH_DATA_DIR": str(self.folder / "data"),
             "MESH_ROUTES": str(self.routes),

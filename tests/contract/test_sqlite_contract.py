@@ -22,7 +22,9 @@ class SqliteHarness:
         self._connections: list[SqliteBroker] = []
 
     async def connect(self) -> Broker:
-        connection = await SqliteBroker.open(self._file, client_id=f"client-{len(self._connections)}")
+        connection = await SqliteBroker.open(
+            self._file, client_id=f"client-{len(self._connections)}", durability="normal"
+        )
         self._connections.append(connection)
         return connection
 

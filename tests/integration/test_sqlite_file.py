@@ -7,14 +7,19 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
 
-from mesh.adapters.sqlite import SqliteBroker, reading
+from mesh.adapters.sqlite import SqliteBroker, reading, schema
+from mesh.adapters.sqlite import broker as adapter
 from mesh.adapters.sqlite.nudge import folder_of
+from mesh.adapters.sqlite.schema import Durability
 from mesh.errors import BrokerUnavailable, FileDamaged, OperatorError, RecordTooLarge
 from mesh.ports import OutRecord, Record, TopicPartition, TopicSpec
+from mesh.settings import load_settings
+from mesh.wiring import open_broker
 
 GENEROUS_S = 60.0
 AT = TopicPartition("t", 0)
@@ -253,3 +258,20 @@ async def test_readers_find_records_by_polling_when_the_sockets_are_gone(broker:
     async with asyncio.timeout(GENEROUS_S):
         assert len(await polling) == 1
     await other.close()
+
+
+@pytest.mark.parametrize(("durability", "synchronous"), [("full", 2), ("normal", 1)])
+async def test_the_setting_says_whether_a_commit_waits_for_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durability: Durability, synchronous: int
+) -> None:
+    opened: list[apsw.Connection] = []
+
+    def seen(*arguments: Any, **options: Any) -> apsw.Connection:
+        opened.append(schema.connect(*arguments, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(adapter, "connect", seen)
+    settings = load_settings(durability=durability)
+    broker = await open_broker(f"sqlite://{tmp_path}/mesh.db", client_id="test", settings=settings)
+    assert opened[0].pragma("synchronous") == synchronous
+    await broker.close()

@@ -67,7 +67,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def with_broker(folder: Path, work: Callable[[Broker], Awaitable[Any]]) -> Any:
     async def open_and_work() -> Any:
-        broker = await SqliteBroker.open(folder / "mesh.db", client_id="test")
+        broker = await SqliteBroker.open(folder / "mesh.db", client_id="test", durability="normal")
         try:
             return await work(broker)
         finally:

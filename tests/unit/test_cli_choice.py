@@ -27,7 +27,7 @@ from mesh.ports import Broker, Record, TopicPartition
 
 def with_broker(folder: Path, work: Callable[[Broker], Awaitable[Any]]) -> Any:
     async def open_and_work() -> Any:
-        broker = await SqliteBroker.open(folder / "mesh.db", client_id="test")
+        broker = await SqliteBroker.open(folder / "mesh.db", client_id="test", durability="normal")
         try:
             return await work(broker)
         finally:

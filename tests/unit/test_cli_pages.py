@@ -95,7 +95,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def with_broker(folder: Path, work: Callable[[Broker], Awaitable[Any]]) -> None:
     async def open_and_work() -> None:
-        broker = await SqliteBroker.open(folder / "mesh.db", client_id="test")
+        broker = await SqliteBroker.open(folder / "mesh.db", client_id="test", durability="normal")
         try:
             await work(broker)
         finally:

@@ -77,7 +77,7 @@ def stored(folder: Path) -> Path:
 
 
 async def _write(folder: Path, made: Partition) -> None:
-    broker = await SqliteBroker.open(folder / "mesh.db", client_id="test")
+    broker = await SqliteBroker.open(folder / "mesh.db", client_id="test", durability="normal")
     names = (TOPICS.log, TOPICS.events, TOPICS.definitions, TOPICS.agents, TOPICS.dlq)
     await broker.create_topics([TopicSpec(name, 1) for name in names])
     card = AgentCard(
@@ -466,7 +466,7 @@ def test_a_dry_run_tells_what_would_be_decided_and_what_would_begin(stored: Path
 
 def test_a_migration_that_no_router_decides_times_out_and_says_so(stored: Path) -> None:
     async def create() -> None:
-        broker = await SqliteBroker.open(stored / "mesh.db", client_id="test")
+        broker = await SqliteBroker.open(stored / "mesh.db", client_id="test", durability="normal")
         await broker.create_topics([TopicSpec(TOPICS.commands, 1)])
         await broker.close()
 

@@ -211,3 +211,12 @@ def test_a_password_in_an_address_is_not_echoed(url: str) -> None:
     with pytest.raises(SettingsInvalid) as caught:
         parse_broker_url(url)
     assert SECRET not in str(caught.value)
+
+
+def test_the_brokers_file_survives_a_power_loss_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().durability == "full"
+    monkeypatch.setenv("MESH_DURABILITY", "Normal")
+    assert load_settings().durability == "normal"
+    monkeypatch.setenv("MESH_DURABILITY", "some")
+    with pytest.raises(SettingsInvalid, match="MESH_DURABILITY is 'some'"):
+        load_settings()

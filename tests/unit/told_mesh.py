@@ -43,7 +43,7 @@ class ToldPartition(Partition):
 
 def with_broker(folder: Path, work: Callable[[Broker], Awaitable[_Found]]) -> _Found:
     async def open_and_work() -> _Found:
-        broker = await SqliteBroker.open(folder / "mesh.db", client_id="test")
+        broker = await SqliteBroker.open(folder / "mesh.db", client_id="test", durability="normal")
         try:
             return await work(broker)
         finally:

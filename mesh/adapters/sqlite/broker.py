@@ -70,7 +70,7 @@ class SqliteBroker:
         path: str | PathLike[str],
         *,
         client_id: str,
-        durability: Durability = "normal",
+        durability: Durability = "full",
         read_only: bool = False,
         busy_timeout_s: float = _BUSY_TIMEOUT_S,
         max_record_bytes: int = defaults.MAX_RECORD_BYTES,

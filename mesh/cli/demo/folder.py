@@ -63,6 +63,7 @@ class RunFolder:
         own = self.path.resolve()
         return {
             "MESH_BROKER": self.broker,
+            "MESH_DURABILITY": "normal",  # nobody needs a demo's log after a power loss
             "MESH_TOPIC_PREFIX": self.prefix,
             "MESH_DATA_DIR": str(own / "data"),
             "MESH_ROUTES": str(script.folder / "routes"),
