@@ -1,5 +1,6 @@
 """Times, ids and payloads as people read them."""
 
+import unicodedata
 from typing import Any
 
 import pytest
@@ -65,3 +66,26 @@ def test_counts_have_their_noun() -> None:
 )
 def test_a_payload_reads_without_quotes_and_braces(value: Any, text: str) -> None:
     assert readable(value) == text
+
+
+def test_no_character_that_is_not_seen_reaches_a_terminal() -> None:
+    unseen = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    # signs of Arabic, Syriac, Kaithi and Egyptian, which are seen though they are of this category
+    seen = {*"\n\t", *map(chr, range(0x600, 0x606)), *"\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"}
+    seen |= set(map(chr, range(0x13430, 0x13456)))
+    for code in range(0x110000):
+        character = chr(code)
+        if unicodedata.category(character) in unseen and character not in seen:
+            assert printable(character).isascii(), hex(code)
+
+
+@pytest.mark.parametrize(
+    "hidden", ["\u200b", "\u2060", "\ufeff", "\u061c", "\u3164", "\u034f", "\U000e0041", "\U000e0101"]
+)
+def test_what_hides_in_a_name_is_shown(hidden: str) -> None:
+    assert printable(f"a{hidden}b") == f"a{hidden.encode('unicode_escape').decode()}b"
+
+
+def test_what_is_seen_stays_as_it_is() -> None:
+    for text in ("ä 漢字 שלום سلام", "❤\ufe0f", "नमस्ते", "e\u0301"):
+        assert printable(text) == text

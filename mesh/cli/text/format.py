@@ -19,9 +19,19 @@ clock_time = phrases.clock_time
 counted = phrases.counted
 duration = phrases.duration
 
-# Control characters but line feed and tab, and those that turn the direction of text (Unicode TR
-# 36, 2.8).
-_HIDDEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
+# What a terminal obeys or does not show (Unicode TR 36, 2.8, and the Default_Ignorable_Code_Points of
+# the character database): names may look alike through it, and text may hide in it.
+_HIDDEN: Final = re.compile(
+    "["
+    "\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but line feed and tab
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # turn the direction of text
+    "\u2028\u2029"  # end lines
+    "\u00ad\u034f\u180b-\u180f\u200b-\u200d\u2060-\u2065\u206a-\u206f\ufeff"  # have no width
+    "\u115f\u1160\u17b4\u17b5\u3164\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"  # show nothing
+    "\ud800-\udfff"  # half a character, which no terminal can be sent
+    "\U000e0000-\U000e0fff"  # tags, and the variations beyond those of emoji
+    "]"
+)
 
 
 def ago(at_ms: int, now_ms: int) -> str:
