@@ -27,6 +27,7 @@ _BOOL: Final = {"true": True, "True": True, "TRUE": True, "false": False, "False
 _INT: Final = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _ENDLESS: Final = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_WRITTEN_TAG: Final = re.compile(r"(?:&\S+\s+)?(!\S*)")
 MAX_DIGITS: Final = 400  # Python refuses to read very long numbers
 
 
@@ -43,7 +44,9 @@ class YamlDocument:
     `value` is JSON; `faults` are those found while it was read, and leave the rest readable.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, text: str) -> None:
+        """`text`: of the whole stream."""
+        self._text = text
         self.value: Any = None
         self.line = 1
         self.faults: list[Fault] = []
@@ -73,8 +76,7 @@ class YamlDocument:
         if id(node) in above:
             self._fault(node, "an alias leads into itself (write the part out)")
             return None
-        if str(node.tag).startswith("!"):
-            self._fault(node, f"the tag {node.tag} means nothing here (remove it)")
+        if self._is_tagged(node):
             return None
         within = above | {id(node)}
         if isinstance(node, MappingNode):
@@ -87,11 +89,20 @@ class YamlDocument:
             return None
         return found
 
+    def _is_tagged(self, node: Node) -> bool:
+        """By what is written: the composer gives untagged nodes a tag as well."""
+        tag = _WRITTEN_TAG.match(self._text, node.start_mark.index)
+        if tag is not None:
+            self._fault(node, f"the tag {tag[1]} means nothing here (remove it)")
+        return tag is not None
+
     def _mapping(self, node: MappingNode, path: DocumentPath, within: frozenset[int]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, ScalarNode):
                 self._fault(key_node, "a key must be a string")
+                continue
+            if self._is_tagged(key_node):
                 continue
             key = str(key_node.value)
             if key_node.tag == _TAG + "merge":
@@ -109,8 +120,7 @@ class YamlDocument:
 
 def _scalar(node: Node) -> Any:
     text = str(node.value)
-    plain = getattr(node, "style", None) is None and not str(node.tag).endswith(":str")
-    return _resolved(text) if plain else text
+    return _resolved(text) if getattr(node, "style", None) is None else text
 
 
 class _Unkept:
@@ -154,7 +164,7 @@ def read_yaml_text(text: str) -> tuple[list[YamlDocument], list[Fault]]:
     documents: list[YamlDocument] = []
     try:
         for root in YAML(typ="rt", pure=True).compose_all(text):
-            document = YamlDocument()
+            document = YamlDocument(text)
             document.read(root)
             documents.append(document)
     except MarkedYAMLError as error:

@@ -207,6 +207,14 @@ def test_a_control_character_is_told(tmp_path: Path) -> None:
 
 NO_JSON: list[tuple[str, str]] = [
     ("output: !thing 1", "4: the tag !thing means nothing here (remove it)"),
+    ("output: !!str 1", "4: the tag !!str means nothing here (remove it)"),
+    ("output: !!python/object:os.x {}", "4: the tag !!python/object:os.x means nothing here (remove it)"),
+    ("output: !<tag:yaml.org,2002:int> '1'", "4: the tag !<tag:yaml.org,2002:int> means nothing here (remove it)"),
+    ("output: ! 1", "4: the tag ! means nothing here (remove it)"),
+    ("output: &here !!set {a}", "4: the tag !!set means nothing here (remove it)"),
+    ("output: [1, {a: !!binary eA==}]", "4: the tag !!binary means nothing here (remove it)"),
+    ("output: {!!str a: 1}", "4: the tag !!str means nothing here (remove it)"),
+    ("!!str output: 1", "4: the tag !!str means nothing here (remove it)"),
     ("output: &a [*a]", "4: an alias leads into itself (write the part out)"),
     ("output: {[1]: 2}", "4: a key must be a string"),
     ("output: {<<: {a: 1}}", "4: merge keys (<<) are not part of YAML 1.2 (write the keys out)"),
@@ -231,12 +239,12 @@ def test_aliases_may_not_multiply_without_end(tmp_path: Path) -> None:
 
 def test_scalars_are_read_by_yaml_12s_core_schema(tmp_path: Path) -> None:
     text = (
-        "output: [on, yes, 012, 0o17, 0x1F, 1e3, .5, -1, +2, ~, , null, True, 2026-01-02, '1', !!str 1, 1_000, 12:30,"
+        "output: [on, yes, 012, 0o17, 0x1F, 1e3, .5, -1, +2, ~, , null, True, 2026-01-02, '1', 1_000, 12:30,"
         f' "a", {"9" * 500}]'
     ).replace(" , ", " ")
     [loaded] = load_routes([written(tmp_path, "r.yaml", SMALL.format("a") + text)])
     assert loaded.route.definition["output"] == [
-        "on", "yes", 12, 15, 31, 1000.0, 0.5, -1, 2, None, None, True, "2026-01-02", "1", "1", "1_000", "12:30", "a", "9" * 500
+        "on", "yes", 12, 15, 31, 1000.0, 0.5, -1, 2, None, None, True, "2026-01-02", "1", "1_000", "12:30", "a", "9" * 500
     ]  # fmt: skip
 
 
