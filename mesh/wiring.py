@@ -9,7 +9,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from itertools import count
@@ -22,6 +22,7 @@ from mesh.adapters.system import SystemClock, SystemEntropy, sight
 from mesh.agent.definition import Agent
 from mesh.agent.modules import import_agents_module
 from mesh.agent.registry import agents_in
+from mesh.core.route import ApprovalWork, Route
 from mesh.core.topics import Topics
 from mesh.errors import BrokerRefused, MeshError, OperatorError, SettingsInvalid
 from mesh.observability import Tracer, configure_logging, setup_tracing
@@ -248,6 +249,7 @@ async def run_router(settings: Settings) -> None:
         _log.warning("no_approvers", file=str(approvers), effect="every answer to an approval is refused")
     else:
         _log.info("approvers_read", file=str(approvers), people=len(roles))
+        warn_of_roles(routes, roles)
     broker = await open_broker(settings.broker, client_id=f"router-{settings.instance}", settings=settings)
     ready = asyncio.Event()
     beating = asyncio.create_task(_beat_for_ever(settings, ready))
@@ -282,7 +284,7 @@ async def run_router(settings: Settings) -> None:
             sight=sight,
         )
         _stop_on_signals(router.stop)
-        watching = asyncio.create_task(_follow_approvers(approvers, router.set_roles))
+        watching = asyncio.create_task(_follow_approvers(approvers, routes, router.set_roles))
         try:
             await router.run()
         finally:
@@ -306,7 +308,24 @@ def _own_routes(settings: Settings) -> Sequence[Path]:
     return settings.routes if is_named else [path for path in settings.routes if path.exists()]
 
 
-async def _follow_approvers(path: Path, set_roles: Callable[[dict[str, frozenset[str]]], None]) -> None:
+def warn_of_roles(routes: Sequence[Route], roles: Mapping[str, frozenset[str]]) -> None:
+    """Of roles that the routes ask for and nobody has."""
+    held = frozenset[str]().union(*roles.values())
+    for route in routes:
+        for name, step in route.steps.items():
+            if isinstance(step.work, ApprovalWork) and step.work.role not in held:
+                _log.warning(
+                    "nobody_has_the_role",
+                    role=step.work.role,
+                    route=route.name,
+                    step=name,
+                    effect="every answer to this approval is refused",
+                )
+
+
+async def _follow_approvers(
+    path: Path, routes: Sequence[Route], set_roles: Callable[[dict[str, frozenset[str]]], None]
+) -> None:
     """Take up changes of the approvers' file while the router runs; one that does not hold changes
     nothing.
     """
@@ -326,6 +345,7 @@ async def _follow_approvers(path: Path, set_roles: Callable[[dict[str, frozenset
             continue
         set_roles(roles)
         _log.info("approvers_changed", file=str(path), people=len(roles))
+        warn_of_roles(routes, roles)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

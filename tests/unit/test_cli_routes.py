@@ -152,6 +152,16 @@ def test_check_holds_routes_against_approvers(folder: Path) -> None:
     assert [one["code"] for one in found["findings"]] == ["unknown_role"]
 
 
+def test_check_takes_the_approvers_file_that_a_router_would_take(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not call_json("check", "new.yaml")["roles_checked"]
+    (folder / "approvers.yaml").write_text("maintainer: [ana]\n")
+    assert call_json("check", "new.yaml")["roles_checked"]
+    (folder / "people.yaml").write_text("boss: [ana]\n")
+    monkeypatch.setenv("MESH_APPROVERS", "people.yaml")
+    found = call_json("check", "new.yaml", code=1)
+    assert [one["code"] for one in found["findings"]] == ["unknown_role"]
+
+
 def test_check_holds_routes_against_the_agents_of_the_broker(stored: Path) -> None:
     (stored / "new.yaml").write_text(
         FILE.replace('agent: worker, input: "${{ steps.ok', 'agent: wroker, input: "${{ steps.ok')

@@ -33,7 +33,7 @@ STYLES = {"error": "bold red", "warning": "yellow"}
 @click.option(
     "--approvers",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="... against the roles in this approvers.yaml.",
+    help="... against the roles in this approvers.yaml (else MESH_APPROVERS, where that file is there).",
 )
 @click.option(
     "--capabilities",
@@ -58,11 +58,11 @@ def check(
 
     Exits with 1 on errors.
 
-    Without --agents or --online, agents and what they take and give are not checked; without
-    --approvers, roles are not; without --capabilities, contracts are not.
+    Without --agents or --online, agents and what they take and give are not checked; without an
+    approvers' file, roles are not; without --capabilities, contracts are not.
     """
     known = _agents_of(session, agents, online=online or click.get_current_context().params.get("broker") is not None)
-    roles = None if approvers is None else {role for held in load_approvers(approvers).values() for role in held}
+    roles = _roles_of(approvers or session.settings.approvers)
     contracts = load_contracts(capabilities) if capabilities else None
     report = check_routes(files, agents=known, roles=roles, contracts=contracts)
     failed = report.count("error") > 0 or (strict and report.count("warning") > 0)
@@ -74,6 +74,11 @@ def check(
         session.note(summary_of(report))
     if failed:
         sys.exit(FAILED)
+
+
+def _roles_of(approvers: Path) -> set[str] | None:
+    """The roles that somebody has; None where there is no such file."""
+    return {role for held in load_approvers(approvers).values() for role in held} if approvers.exists() else None
 
 
 def _agents_of(session: Session, modules: tuple[str, ...], *, online: bool) -> dict[str, AgentCard] | None:
