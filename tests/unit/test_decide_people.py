@@ -130,9 +130,7 @@ def test_an_edit_must_fit_the_schema() -> None:
 def test_an_edit_that_takes_too_long_to_check_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schemas, "MAX_STEPS", 10)
     found = refused(asked(payload_schema={"items": {"type": "integer"}}), payload=[1] * 100)
-    assert found.message == (
-        "the edited payload can't be checked: the check takes more than 10 steps; make it smaller"
-    )
+    assert found.message == ("the edited payload can't be checked: the check takes more than 10 steps; make it smaller")
 
 
 def test_what_was_asked_may_be_approved_though_it_does_not_fit_the_schema() -> None:
