@@ -1,9 +1,9 @@
-"""Where a decision's time goes, in microseconds: the hot path's parts one by one, without any I/O.
+"""Where a decision's time goes, in microseconds: the hot path's parts, without any I/O.
 
     python bench/decisions.py [--workflows 5000]
 
-Three-step workflows as in `bench/steps.py`; four decisions each (a start and three results). Each
-line is the time of one part for one decision.
+Owns the stopwatch around each part. It runs three-step workflows as in `bench/steps.py`, with four
+decisions each (a start and three results). Each line is the time of one part for one decision.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""How long does work stand still when a router dies?
+"""How long work stops when a router dies.
 
     python bench/failover.py [--broker kafka|sqlite]
 
-Two routers share the partitions of a mesh while events come in steadily; one is killed with
-SIGKILL. Prints one line of JSON: the latency of ordinary workflows, and of the slowest one, which
-is the failover as upstream sees it, in seconds.
+Owns the processes of the run. Two routers share the partitions of a mesh while events come in
+steadily. One is killed with SIGKILL. It prints one line of JSON: the latency of ordinary workflows,
+and that of the slowest one, which is the failover as upstream sees it, in seconds.
 """
 
 import argparse
@@ -48,7 +48,7 @@ async def measure(bench: Bench) -> dict[str, float]:
         victim = stack.enter_context(bench.process("victim", "router"))
         stack.enter_context(bench.process("heir", "router"))
         await wait_records(cards, len(AGENTS))
-        # both have settled into their shares; a benchmark may wait for time
+        # gives both time to take their shares; a benchmark may wait by the clock
         await asyncio.sleep(10)
         collecting = asyncio.create_task(collect())
         for n in range(EVENTS):

@@ -2,11 +2,14 @@
 
     python bench/fan_out.py [--broker sqlite|kafka] [--workflows 3000] [--large 10000]
 
-Router and agents are processes of their own, and the agents do nothing. It prints one line of JSON:
+Owns the routes and the figures; `steps` has the processes. Router and agents are processes of their
+own, and the agents do nothing. It prints one line of JSON:
 
-    workflows_per_s     workflows of a for-each over ten items and a step that needs it, all events on the topic when the router starts
+    workflows_per_s     workflows of a for-each over ten items and a step that needs it; all events
+                        are on the topic when the router starts
     tasks_per_s         their tasks, eleven each
-    large_s             seconds from the first decision of one workflow with so many items to its outcome
+    large_s             seconds from the first decision of one workflow with `--large` items to its
+                        outcome
     large_tasks_per_s   its tasks a second
 """
 

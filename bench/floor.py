@@ -1,11 +1,14 @@
 """The floor: the mesh's bare shape, with nothing in it.
 
-Two processes, a log, three-step workflows of 500 bytes. Every decision is a record in the log
-before its task is sent, as in the mesh; but there are no rules, checks, envelopes, ids, retries or
-timers, and one partition. What the mesh adds to this is what it costs.
+Owns a shape of its own, and must not import the mesh. It has two processes, a log, and three-step
+workflows of 500 bytes. Every decision is a record in the log before its task is sent, as in the
+mesh. But there are no rules, checks, envelopes, ids, retries or timers, and only one partition. The
+difference to this is what the mesh costs.
 
-    python bench/floor.py sqlite FILE WORKFLOWS SINGLES      (router and driver; it starts the agent by itself)
+    python bench/floor.py sqlite FILE WORKFLOWS SINGLES
     python bench/floor.py kafka BOOTSTRAP WORKFLOWS SINGLES
+
+This process is the router and the driver. It starts the agent.
 """
 
 import asyncio

@@ -1,9 +1,10 @@
-"""How fast the Kafka adapter appends, sends and polls, beside bare aiokafka on the same broker.
+"""How fast the Kafka adapter appends, sends and polls, compared with bare aiokafka.
 
     python bench/kafka_adapter.py [--bootstrap HOST:PORT] [--records 60000] [--rounds 3]
 
-Without `--bootstrap` it starts a broker of its own (see infra/kafka). Rounds alternate, so that
-both sides meet the same noise; the best round of each is printed, and all of them with `--all`.
+Owns the two measured sides. Both use the same broker. Without `--bootstrap` it starts a broker of
+its own (see infra/kafka). Rounds alternate, so that both sides meet the same noise. The best round
+of each is printed, and all of them with `--all`.
 """
 
 import argparse
@@ -31,7 +32,7 @@ PARTITIONS = 16
 
 
 async def measure_append(broker: KafkaBroker, n: int, *, batch: int, under_way: int) -> float:
-    """Records/s to one partition, `batch` decisions a call, `under_way` calls at once."""
+    """Records/s to one partition, with `batch` decisions a call and `under_way` calls at once."""
     log = TopicPartition("log", 0)
     records = [OutRecord("log", b"issue-triage:octo/repo#12", VALUE, HEADERS)] * batch
     waiting: set[asyncio.Task[Any]] = set()
@@ -45,7 +46,7 @@ async def measure_append(broker: KafkaBroker, n: int, *, batch: int, under_way: 
 
 
 async def latencies(one: Callable[[], Awaitable[object]], n: int = 1500) -> tuple[float, float]:
-    """p50 and p99 in milliseconds of one after the other."""
+    """The p50 and p99 of calls one after the other, in milliseconds."""
     taken = []
     for _ in range(n):
         begun = time.perf_counter()
@@ -75,8 +76,9 @@ async def measure_poll(broker: KafkaBroker, n: int) -> float:
 
 
 async def bare_send(producer: AIOKafkaProducer, n: int, batch: int = 1000) -> float:
-    """`send` for each record and a gather for each thousand: what the adapter would do without
-    batches of its own.
+    """Call `send` for each record, and gather each thousand.
+
+    The adapter would do this if it had no batches of its own.
     """
     begun = time.perf_counter()
     headers = list(HEADERS)

@@ -1,7 +1,9 @@
-"""Measure everything and write `docs/performance.md` and its picture, so that page and program
-can't drift apart.
+"""Measures everything, and writes `docs/performance.md` and its picture.
 
-python bench/report.py        (about four minutes; needs Java and Maven for the Kafka part)
+Owns the page's text and picture; the other benchmarks measure. So the page and the program can't
+drift apart.
+
+    python bench/report.py        (about four minutes; needs Java and Maven for the Kafka part)
 """
 
 import json
@@ -89,7 +91,7 @@ def bench(name: str, *arguments: str) -> dict[str, Any]:
 
 
 def picture(rows: list[tuple[str, int, str]]) -> str:
-    """Bars: (label, value, colour)."""
+    """Draw bars. Each row is a label, a value and a colour."""
     most, height = max(value for _, value, _ in rows), 50 + ROW * len(rows)
     parts = [SVG_HEAD.format(height=height), '<text x="16" y="28" font-weight="600">3-step workflows per second</text>']
     for n, (label, value, colour) in enumerate(rows):

@@ -65,7 +65,7 @@ WAIT_S = 300.0
 
 
 def idle_routes(count: int) -> str:
-    """So many routes that no event of the benchmark is for."""
+    """Make `count` routes whose events never come in the benchmark."""
     return "".join(
         f"---\nroute: idle-{n}\non: {{type: bench.idle.{n}}}\nsteps: {{a: {{agent: bench-one, input: 1}}}}\n"
         for n in range(count)
@@ -103,7 +103,7 @@ class Bench:
             "MESH_INSTANCE": name,
             "MESH_DURABILITY": self.durability or "full",
         }
-        # a folder: where each process leaves a cProfile of itself
+        # a folder in which each process leaves a cProfile of itself
         profile = os.environ.get("BENCH_PROFILE")
         runner = ["-m", "cProfile", "-o", f"{profile}/{name}.prof"] if profile else []
         with (self.folder / f"{name}.log").open("wb") as log:
@@ -120,7 +120,7 @@ class Bench:
         return await open_broker(self.url, client_id="bench", settings=self.settings())
 
     async def follow(self, broker: Broker, topic: str) -> Reader:
-        """A reader of what comes to a topic from now on."""
+        """Open a reader of what comes to a topic from now on."""
         reader = await broker.reader()
         partitions = [TopicPartition(topic, p) for p in range((await broker.topics())[topic].partitions)]
         reader.assign(await broker.end_offsets(partitions))
@@ -149,14 +149,15 @@ async def wait_records(reader: Reader, count: int) -> list[Record]:
 
 
 async def throughput(bench: Bench, workflows: int, stack: ExitStack) -> tuple[dict[str, float], dict[str, int]]:
-    """All at once. Leaves router and agents running."""
+    """Measure all workflows at once. Leaves router and agents running."""
     took_s, pids = await all_at_once(bench, [event(n) for n in range(workflows)], stack)
     return {"workflows_per_s": round(workflows / took_s), "steps_per_s": round(3 * workflows / took_s)}, pids
 
 
 async def all_at_once(bench: Bench, events: Sequence[dict[str, Any]], stack: ExitStack) -> tuple[float, dict[str, int]]:
-    """Seconds from the first decision to the last outcome, by the broker's clock, and the
-    processes, which go on.
+    """Seconds from the first decision to the last outcome, by the broker's clock.
+
+    Returns the processes too, which go on.
     """
     broker, workflows = await bench.broker(), len(events)
     await make_topics(broker, bench.settings(), AGENTS)
@@ -181,7 +182,7 @@ async def all_at_once(bench: Bench, events: Sequence[dict[str, Any]], stack: Exi
 
 
 async def singles(bench: Bench, count: int) -> dict[str, float]:
-    """One at a time."""
+    """Measure workflows one at a time."""
     broker = await bench.broker()
     outcomes = await bench.follow(broker, bench.topics.outcomes)
     taken: list[float] = []
@@ -196,7 +197,7 @@ async def singles(bench: Bench, count: int) -> dict[str, float]:
 
 
 async def answers(bench: Bench, count: int) -> dict[str, float]:
-    """From the answer to the next task."""
+    """Measure the time from an answer to the next task."""
     broker = await bench.broker()
     topics = bench.topics
     requests, tasks = await bench.follow(broker, topics.requests), await bench.follow(broker, topics.tasks("bench-one"))
@@ -247,7 +248,7 @@ async def measure(url: str, folder: Path, arguments: argparse.Namespace) -> dict
 
 
 def floor(arguments: argparse.Namespace, where: str) -> dict[str, Any]:
-    """The bare shape on the same broker, in the same run."""
+    """Measure the bare shape on the same broker, in the same run."""
     command = [sys.executable, str(ROOT / "bench" / "floor.py"), arguments.broker, where]
     counts = [str(arguments.workflows), str(arguments.singles)]
     env = {**os.environ, "MESH_DURABILITY": arguments.durability}
@@ -284,7 +285,7 @@ def main() -> None:
 
 @contextmanager
 def on_broker(kind: str) -> Iterator[tuple[str, Path]]:
-    """The URL of a broker of this kind, with nothing on it, and a folder; both are gone afterwards."""
+    """The URL of an empty broker of this kind, and a folder. Both are removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="mesh-bench-") as name, ExitStack() as stack:
         folder = Path(name)
         url = f"sqlite://{folder}/mesh.db"

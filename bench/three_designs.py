@@ -1,8 +1,10 @@
-"""What the three designs of `agents/three_designs` need for the same tickets: `python bench/three_designs.py`.
+"""What the three designs of `agents/three_designs` need for the same tickets.
 
-The real router and the real agents in virtual time, where every agent takes a second. So the
-figures are exact and the same on every machine: how many tasks a ticket takes, and how long it
-takes when the agents' time is all that counts.
+    python bench/three_designs.py
+
+Owns the measuring. It uses the real router and the real agents in virtual time, where every agent
+takes a second. So the figures are exact and the same on every machine: how many tasks a ticket
+takes, and how long it takes when only the agents' time counts.
 """
 
 import json
@@ -31,7 +33,7 @@ UNKNOWN: Final = {"text": "Qwertz!", "customer": "Ada"}
 
 
 class Measured(NamedTuple):
-    """Of one ticket in one design."""
+    """The figures of one ticket in one design."""
 
     tasks: int
     seconds: float

@@ -59,13 +59,14 @@ class OperatorError(MeshError):
 
 
 class RouteInvalid(OperatorError):
-    """A route file does not hold; the message has one line a problem: `file:line: what is wrong
-    (how to mend it)`.
+    """A route file is invalid.
+
+    The message has one line for each problem: `file:line: what is wrong (how to fix it)`.
     """
 
 
 class SettingsInvalid(OperatorError):
-    """A setting or an option does not hold."""
+    """A setting or an option is invalid."""
 
 
 class PartitionsDiffer(OperatorError):
@@ -81,11 +82,11 @@ class NotFound(OperatorError):
 
 
 class BrokerError(MeshError):
-    """The broker, or the way to it."""
+    """The broker, or the connection to it, failed."""
 
 
 class BrokerUnavailable(BrokerError):
-    """Nothing answers in time; the outcome of what was under way is unknown."""
+    """The broker does not answer in time. The outcome of what was under way is unknown."""
 
 
 class BrokerRefused(BrokerError):
@@ -93,7 +94,7 @@ class BrokerRefused(BrokerError):
 
 
 class TopicMissing(BrokerError):
-    """The topic is not there."""
+    """The topic does not exist."""
 
 
 class LogError(MeshError):

@@ -62,12 +62,12 @@ _KEPT_LINES = 1_000
 
 
 def configure_logging(*, level: str = "info", log_format: LogFormat = "auto", stream: TextIO | None = None) -> None:
-    """Set up structlog and the standard library's logging, once for a process; both write to
-    `stream` (standard error by default).
+    """Set up structlog and the standard library's logging, once for a process.
 
-    `auto` is coloured lines for a terminal and JSON lines for anything else. `workflow_id`, `step`
-    and `agent` come from `structlog.contextvars.bound_contextvars` or from the call. Raises
-    `ValueError` for a level that doesn't exist.
+    Both write to `stream` (standard error by default). `auto` is coloured lines on a terminal and
+    JSON lines anywhere else. `workflow_id`, `step` and `agent` come from
+    `structlog.contextvars.bound_contextvars` or from the call. Raises `ValueError` for an unknown
+    level.
     """
     out = stream or sys.stderr
     number = _level_number(level)
@@ -102,15 +102,17 @@ def configure_logging(*, level: str = "info", log_format: LogFormat = "auto", st
 
 
 def _has_colours(out: TextIO) -> bool:
-    """By the conventions of no-color.org and force-color.org: `mesh dev` passes its terminal's on
-    to its children.
+    """Whether to use colours, by the conventions of no-color.org and force-color.org.
+
+    `mesh dev` passes its terminal's choice on to its children.
     """
     return not os.environ.get("NO_COLOR") and (out.isatty() or bool(os.environ.get("FORCE_COLOR")))
 
 
 class _Repeats(logging.Filter):
-    """Passes what a library says once in `_QUIET_S`: one that tries to connect ten times a second
-    must not bury what we say of it.
+    """Passes a library's message once in `_QUIET_S`.
+
+    A library that tries to connect ten times a second must not bury what we say about it.
     """
 
     def __init__(self) -> None:
@@ -135,8 +137,9 @@ def _level_number(level: str) -> int:
 
 
 def _renderers(*, console: bool, colors: bool) -> list[structlog.typing.Processor]:
-    """Tracebacks without local variables, which structlog's defaults print for each frame: they
-    hold payloads and secrets.
+    """Renderers whose tracebacks have no local variables.
+
+    structlog's defaults print them for each frame, and they hold payloads and secrets.
     """
     if console:
         return [
@@ -191,10 +194,10 @@ class Tracer:
 
 
 class _GivenIds:
-    """Hands OpenTelemetry the ids it is told to; random ones otherwise.
+    """Gives OpenTelemetry the ids that were set; random ones otherwise.
 
-    The SDK asks for ids inside `start_span`, in the caller's thread, so what is set just before it
-    is what it gets.
+    The SDK asks for ids inside `start_span`, in the caller's thread, so it gets what was set just
+    before.
     """
 
     def __init__(self, otherwise: "IdGenerator") -> None:
@@ -218,8 +221,9 @@ class _GivenIds:
         return int(given.trace_id, 16) if given else self._otherwise.generate_trace_id()
 
     def is_trace_id_random(self) -> bool:
-        """What the SDK asks before it sets the `random` flag: ours are hashes of ids, so not for
-        level 2 of the specification.
+        """What the SDK asks before it sets the `random` flag.
+
+        Ours are hashes of ids, so they are not random in the sense of level 2 of the specification.
         """
         return False
 
@@ -229,11 +233,9 @@ def setup_tracing(
 ) -> Tracer | None:
     """Open the way for this process's spans.
 
-    None (off) costs nothing: the SDK is not imported.
-
-    `otlp` sends OTLP over HTTP in batches to `endpoint` (e.g. `http://localhost:4318`; else
-    OpenTelemetry's own environment variables hold), `console` writes one JSON object a line to
-    `stream` (standard error by default).
+    None (off) costs nothing: the SDK is not imported. `otlp` sends OTLP over HTTP in batches to
+    `endpoint` (e.g. `http://localhost:4318`; else OpenTelemetry's own environment variables apply).
+    `console` writes one JSON object a line to `stream` (standard error by default).
     """
     match exporter:
         case "off":
@@ -245,7 +247,7 @@ def setup_tracing(
 
 
 def tracer_to(exporter: "SpanExporter", service_name: str, *, batch: bool = True) -> Tracer:
-    """A tracer that sends to a given exporter; with `batch` false each span at once (for tests)."""
+    """A tracer that sends to a given exporter. With `batch` false it sends each span at once (for tests)."""
     from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - tracing that is off must not pay for the SDK
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - as above
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor  # noqa: PLC0415 - as above
@@ -292,8 +294,8 @@ def record_span(
     """Emit a span that is over, with exactly the trace id and span id of `traceparent`.
 
     `parent_span_id`: 16 hexadecimal digits in the same trace; None makes it the root. `links`:
-    traceparents of spans that it belongs with. Times are milliseconds since the epoch. `error`: why
-    it failed. Does nothing without a tracer, for a broken or an unsampled traceparent.
+    traceparents of related spans. Times are milliseconds since the epoch. `error`: why it failed.
+    Does nothing without a tracer, or for an invalid or unsampled traceparent.
     """
     ids = parse_traceparent(traceparent) if tracer is not None else None
     if tracer is None or ids is None or not ids.sampled:
@@ -323,10 +325,9 @@ def live_span(
     attributes: Attributes | None = None,
     kind: SpanKind = "consumer",
 ) -> AbstractContextManager[object]:
-    """A span around running code, beneath the span that `traceparent` names; current in it, so that
-    others nest.
+    """A span around running code, beneath the span that `traceparent` names.
 
-    Nothing without a tracer.
+    It is current inside, so that other spans nest in it. Does nothing without a tracer.
     """
     if tracer is None:
         return nullcontext()

@@ -102,9 +102,7 @@ class OutRecord(msgspec.Struct, frozen=True, gc=False):
     partition: int | None = None
 
     def size_bytes(self) -> int:
-        """An upper estimate of what the broker counts: key, value, headers and 100 bytes of
-        framing.
-        """
+        """An upper estimate of what the broker counts: key, value, headers and 100 bytes of framing."""
         size = 100 + len(self.key or b"") + len(self.value or b"")
         for name, value in self.headers:
             size += len(name) + len(value) + 10
@@ -112,7 +110,7 @@ class OutRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class Delivery(StrEnum):
-    """Why a record could not be sent for good (sending it again would fail again)."""
+    """Why a record can never be sent: sending it again would fail again."""
 
     TOPIC_MISSING = "topic_missing"
     TOO_LARGE = "too_large"
@@ -120,7 +118,7 @@ class Delivery(StrEnum):
 
 
 class SendFailure(msgspec.Struct, frozen=True):
-    """One record of a `send` that failed for good. `index` is its place in the call's records."""
+    """One record of a `send` that can never be sent. `index` is its place in the call's records."""
 
     index: int
     code: Delivery
@@ -130,12 +128,12 @@ class SendFailure(msgspec.Struct, frozen=True):
 class Appended(msgspec.Struct, frozen=True):
     """What the broker acknowledged of an append.
 
-    `spans`: (first offset, count) in the order appended; the counts add up to the number of
-    decisions, unless the broker refused the append as a whole because the log's end was not at the
-    expected offset (compare-and-append brokers): then `spans` is empty and `refused` is true, and
-    nothing was written. `effects_sent`: the effects went with the append, in one atomic step; else
-    the caller sends them after its check. `failures`: effects that failed for good, when
-    `effects_sent`. `timestamp_ms`: the broker's clock at the last record.
+    `spans`: (first offset, count) in the order appended. The counts add up to the number of
+    decisions. If a compare-and-append broker refused the append because the log's end was not at
+    the expected offset, `spans` is empty, `refused` is true, and nothing was written.
+    `effects_sent`: the effects went with the append in one atomic step; else the caller sends them
+    after its check. `failures`: effects that can never be sent, if `effects_sent`. `timestamp_ms`:
+    the broker's clock at the last record.
     """
 
     spans: tuple[tuple[int, int], ...]
@@ -164,8 +162,9 @@ class TopicInfo(msgspec.Struct, frozen=True):
 
 
 class Committed(NamedTuple):
-    """A group's position: the offset of the next record to read, and up to 4,096 bytes of the
-    reader's own text beside it.
+    """A group's position.
+
+    The offset of the next record to read, and up to 4,096 bytes of the reader's own text beside it.
     """
 
     offset: int
@@ -185,11 +184,10 @@ class Reader(Protocol):
     async def poll(
         self, *, max_records: int, timeout_s: float, partitions: Sequence[TopicPartition] | None = None
     ) -> Sequence[Record]:
-        """Up to `max_records` records as soon as there are any, of `partitions` alone if given;
-        empty after `timeout_s`.
+        """Up to `max_records` records as soon as there are any; none after `timeout_s`.
 
-        Records of one partition stand in order; records that a call did not return come with a
-        later one. Cancelling loses none.
+        Of `partitions` alone, if given. Records of one partition are in order. Records that a call
+        did not return come with a later one. Cancelling loses none.
         """
         ...
 
@@ -203,25 +201,23 @@ class Reader(Protocol):
 
 
 class GroupListener(Protocol):
-    """Told of changes to a group member's share.
+    """Hears of changes to a group member's partitions.
 
-    What it raises ends the subscription: the next `poll` raises it.
+    An exception that it raises ends the subscription: the next `poll` raises it.
     """
 
     async def on_assigned(self, partitions: Mapping[TopicPartition, Committed | None]) -> None:
-        """These are ours from here on; no record of them is handed out before this returns.
+        """These partitions are ours from now on. `partitions` has what the group had committed.
 
-        With what the group had committed.
+        No record of them is handed out before this returns.
         """
         ...
 
     async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        """These go to another member when this returns (bounded by the session's time-out).
+        """These partitions go to another member when this returns (bounded by the session's time-out).
 
-        Commits are still taken in here.
-
-        Not called for what was lost to a time-out before we knew: then another member may already
-        have them.
+        Commits are still taken in here. It is not called for partitions that were lost to a
+        time-out before we knew: then another member may already have them.
         """
         ...
 
@@ -235,8 +231,8 @@ class Subscription(Protocol):
     async def poll(self, *, max_records: int, timeout_s: float) -> Sequence[Record]:
         """As `Reader.poll`.
 
-        Must be called often enough (each `poll` also serves the membership), also while all is
-        paused.
+        Must be called often enough, even while everything is paused: each `poll` also serves the
+        membership.
         """
         ...
 
@@ -247,7 +243,7 @@ class Subscription(Protocol):
         ...
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
-        """Hand out no more records of these until `resume`; nothing is lost."""
+        """Hand out no more records of these partitions until `resume`. Nothing is lost."""
         ...
 
     def resume(self, partitions: Sequence[TopicPartition]) -> None: ...
@@ -268,9 +264,7 @@ class Subscription(Protocol):
         ...
 
     async def close(self) -> None:
-        """Call `on_revoked` for what is held, leave the group, and let the others take over at
-        once.
-        """
+        """Call `on_revoked` for what is held, leave the group, and let the others take over at once."""
         ...
 
 
@@ -286,22 +280,20 @@ class Broker(Protocol):
     async def topics(self, *, configs_of: Collection[str] = ()) -> Mapping[str, TopicInfo]:
         """All topics by name.
 
-        `configs_of`: those whose `config` is wanted; that of others may be left empty, for a broker
-        that many share has a lot to tell.
+        `configs_of`: the topics whose `config` is wanted. For others it may be empty, because a
+        shared broker has a lot to send.
         """
         ...
 
     async def create_topics(self, specs: Sequence[TopicSpec]) -> None:
-        """Create those that are not there; leave the others as they are."""
+        """Create those that do not exist. The others stay as they are."""
         ...
 
     async def send(self, records: Sequence[OutRecord]) -> Sequence[SendFailure]:
         """Send, and wait until the broker has acknowledged each one.
 
-        Returns those that failed for good (the others landed).
-
-        Raises `BrokerUnavailable` where the outcome of any is unknown: sending all of them again is
-        then right.
+        Returns those that can never be sent (the others landed). Raises `BrokerUnavailable` if the
+        outcome of any is unknown: sending all of them again is then right.
         """
         ...
 
@@ -312,15 +304,16 @@ class Broker(Protocol):
         decisions: Sequence[OutRecord],
         effects: Sequence[OutRecord],
     ) -> Appended:
-        """Append decisions to a log partition at `expected_offset`, then (where it can be one
-        atomic step) send their effects.
+        """Append decisions to a log partition at `expected_offset`, then send their effects if that
+        can be one atomic step.
 
-        With None: append wherever the log ends (`OwnerChanged` alone does so). A broker that can't
-        compare (Kafka) appends, and the caller checks the acknowledged offsets. Two calls may be
-        under way at once for one partition; the second lands after the first, or not at all: after
-        an append of unknown outcome, those of this connection at an offset fail unmade until one
-        with None begins afresh, for they rest on what may never land. Raises `BrokerUnavailable` if
-        the outcome is unknown, `TopicMissing` if there is no such log.
+        With None: append wherever the log ends (only `OwnerChanged` does so). A broker that can't
+        compare (Kafka) appends, and the caller checks the acknowledged offsets.
+
+        Two calls may be under way at once for one partition. The second lands after the first, or
+        not at all. After an append of unknown outcome, this connection's appends at an offset fail
+        unmade until one with None begins afresh, because they rest on what may never land. Raises
+        `BrokerUnavailable` if the outcome is unknown, `TopicMissing` if there is no such log.
         """
         ...
 
@@ -335,9 +328,7 @@ class Broker(Protocol):
         ...
 
     async def offsets_at(self, partitions: Sequence[TopicPartition], timestamp_ms: int) -> Mapping[TopicPartition, int]:
-        """The first offset whose timestamp is at or after `timestamp_ms`; the end offset where
-        there is none.
-        """
+        """The first offset whose timestamp is at or after `timestamp_ms`; the end offset if there is none."""
         ...
 
     async def committed(
@@ -359,9 +350,8 @@ class Broker(Protocol):
         """Join a group.
 
         With `fetch` false it only takes part in the sharing of partitions and hands out no record.
-
         `member` names this process in logs and to operators. A member that is not heard of for
-        `session_timeout_s` loses its share.
+        `session_timeout_s` loses its partitions.
         """
         ...
 
@@ -371,10 +361,8 @@ class Broker(Protocol):
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     """A partition's confirmed state as it was at a log offset.
 
-    A cache: the log can make it anew.
-
-    `offset`: the log's next offset to read. The rest is the codec's: `epoch_tokens` and `meta`
-    whole, workflows by id.
+    A cache: it can be made again from the log. `offset`: the log's next offset to read. The rest is
+    the codec's: `epoch_tokens` and `meta` whole, workflows by id.
     """
 
     offset: int
@@ -386,26 +374,26 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
 class CheckpointStore(Protocol):
     """Where one partition's checkpoint is kept, on this machine.
 
-    Written in portions, none of which counts before the last: `put` as often as need be, then
+    Written in portions, none of which counts before the last: call `put` as often as needed, then
     `save`.
     """
 
     def load(self) -> Checkpoint | None:
-        """The last one saved; None where there is none, or none that can be read.
+        """The last checkpoint saved; None if there is none, or none that can be read.
 
         What was put and not saved is dropped.
         """
         ...
 
     def put(self, changed: Mapping[str, bytes], removed: Collection[str]) -> None:
-        """A portion of the next checkpoint: workflows by id, against the last one.
+        """Take a portion of the next checkpoint: workflows by id that differ from the last one.
 
         After an error nothing of it is kept.
         """
         ...
 
     def save(self, *, offset: int, epoch_tokens: bytes, meta: bytes) -> None:
-        """All that was put since the last one is the checkpoint at `offset`, at once and together.
+        """Make all that was put since the last one the checkpoint at `offset`, in one atomic step.
 
         After an error nothing of it is kept.
         """

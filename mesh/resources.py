@@ -1,7 +1,7 @@
 """The files that come with the mesh: the contracts of its topics, and the example agents.
 
-In a checkout they lie beside the package, in `topics/` and `agents/`. In a wheel they lie below it,
-in `mesh/topics` and `mesh/examples`: the wheel owns one import name, since a top-level `agents`
+In a checkout they are beside the package, in `topics/` and `agents/`. In a wheel they are below it,
+in `mesh/topics` and `mesh/examples`. The wheel owns one import name, because a top-level `agents`
 would overwrite that of another distribution. Nothing is imported here; the callers read the files.
 """
 

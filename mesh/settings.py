@@ -223,7 +223,7 @@ class Settings(BaseSettings):
 
 
 def load_settings(**options: Any) -> Settings:
-    """Settings from the environment, with those of `options` that are not None in their stead.
+    """Settings from the environment, replaced by those of `options` that are not None.
 
     Raises `SettingsInvalid`, one line a problem.
     """

@@ -1,7 +1,7 @@
 """Wiring: the only place that chooses adapters, and the way from settings to running services.
 
-Owns event loops, signals, and which adapter stands behind a port. It must not decide anything about
-workflows. The command line calls it; so does `mesh.connect`.
+Owns event loops, signals, and which adapter is behind a port. It must not decide anything about
+workflows. The command line calls it, and so does `mesh.connect`.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ _FOLLOW_EVERY_S = 1.0
 async def open_broker(url: str, *, client_id: str, settings: Settings, read_only: bool = False) -> Broker:
     """A connection to the broker at `url`.
 
-    Raises `SettingsInvalid`, `OperatorError` or `BrokerUnavailable`, whichever is to blame.
+    Raises `SettingsInvalid`, `OperatorError` or `BrokerUnavailable`, by whose fault it is.
     """
     match parse_broker_url(url):
         case SqliteAddress(path):
@@ -168,8 +168,10 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 
 def _tune_collector() -> None:
-    """Services hold many values that live long and form no cycles: by default the collector would
-    walk them all, again and again, with the loop standing still.
+    """Tune the garbage collector for services.
+
+    They hold many values that live long and form no cycles. By default the collector would walk all
+    of them again and again while the loop waits.
     """
     gc.collect()
     gc.freeze()
@@ -301,8 +303,7 @@ async def run_router(settings: Settings) -> None:
 def _own_routes(settings: Settings) -> Sequence[Path]:
     """The router's own route files.
 
-    Where nobody named any, the usual folder need not be there: then the router runs what is
-    applied.
+    If nobody named any, the usual folder may be missing: then the router runs what was applied.
     """
     is_named = "routes" in settings.model_fields_set
     return settings.routes if is_named else [path for path in settings.routes if path.exists()]
@@ -326,9 +327,7 @@ def warn_of_roles(routes: Sequence[Route], roles: Mapping[str, frozenset[str]]) 
 async def _follow_approvers(
     path: Path, routes: Sequence[Route], set_roles: Callable[[dict[str, frozenset[str]]], None]
 ) -> None:
-    """Take up changes of the approvers' file while the router runs; one that does not hold changes
-    nothing.
-    """
+    """Apply changes of the approvers' file while the router runs. An invalid file changes nothing."""
     from mesh.codec.approvers_file import load_approvers  # noqa: PLC0415 - an agent does not need it
 
     seen = _stamp(path)
@@ -357,8 +356,9 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 def _claim_slot(settings: Settings) -> Path:
-    """The first folder for checkpoints that no living router on this machine holds, so that a
-    restart finds its own again.
+    """The first folder for checkpoints that no running router on this machine holds.
+
+    So a restarted router finds its own checkpoints again.
     """
     import fcntl  # noqa: PLC0415 - not there on Windows
 
@@ -408,7 +408,7 @@ def _observe(settings: Settings, service: str) -> Tracer | None:
 
 
 def _stop_on_signals(stop: Callable[[], None]) -> None:
-    """The first signal stops gracefully, the second at once."""
+    """Stop gracefully at the first signal, and at once at the second."""
     loop = asyncio.get_running_loop()
 
     def first(number: int) -> None:

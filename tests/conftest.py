@@ -1,5 +1,4 @@
-"""What all tests share: plugins, readable failures in the contract suites, and how Hypothesis
-draws.
+"""What all tests share: plugins, readable failures in contract suites, and Hypothesis profiles.
 
 Examples are the same in every run, so that a run says something about the change and not about the
 draw. To look for new ones: `HYPOTHESIS_PROFILE=explore make check`.
@@ -27,5 +26,5 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 @pytest.fixture
 def regen(pytestconfig: pytest.Config) -> bool:
-    """Whether files that hold what a test expects are to be written anew."""
+    """Whether to write the files that hold what a test expects."""
     return bool(pytestconfig.getoption("--regen"))

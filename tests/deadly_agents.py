@@ -1,4 +1,4 @@
-"""An agent for real processes: some of its tasks end the process, as the out-of-memory killer would.
+"""An agent for real processes. Some of its tasks end the process, as the out-of-memory killer does.
 
 Each begin is a line in `begun.txt` in the folder `DEADLY_FOLDER`: the task's subject and attempt.
 """

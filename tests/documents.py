@@ -1,20 +1,18 @@
-"""Pages as scripts: writes the files that a page shows, types the commands that it prints, and
-compares what they print.
+"""Pages as scripts: writes the files that a page shows, and runs the commands that it prints.
 
-What a page holds is written as a reader sees it:
+Then it compares what they print with the page. Owns every process that it starts, and ends each one
+by its id. The rules of a page:
 
 - A block of Python or YAML whose first line is a comment with a file's name (`# greeter.py`) is
   that file.
 - In a `console` block a line that begins with `$ ` is typed, and the lines below it are what it
   prints.
-- `...` alone on a line stands for any lines. `^C` stops the service that was started last.
+- `...` alone on a line matches any lines. `^C` stops the service that was started last.
 - A service (`mesh dev`, `mesh agent`, `mesh router`) runs on, in a terminal of its own.
 
 A command that only looks is typed again until it prints what the page says, as a reader would do
 who was too quick. Any other is typed once. Ids, times and durations differ from run to run;
 `same_for_all` makes them alike.
-
-Owns every process that it starts, and ends each one by its id.
 """
 
 import os
@@ -56,7 +54,7 @@ class Shown(NamedTuple):
 
 
 class Typed(NamedTuple):
-    """A command, and the lines that the page prints below it. `command`: `^C` for the key."""
+    """A command, and the lines that the page prints below it. `command` may be the key `^C`."""
 
     command: str
     printed: tuple[str, ...]
@@ -95,7 +93,7 @@ def same_for_all(line: str) -> str:
 def fits(printed: Sequence[str], came: Sequence[str], *, to_the_end: bool = True) -> bool:
     """Whether `came` is what the page says.
 
-    `to_the_end=False`: more may come, as from a service.
+    `to_the_end=False`: more lines may follow, as from a service.
     """
     if not printed:
         return not came or not to_the_end
@@ -131,7 +129,7 @@ class Service:
 
 
 class Reader:
-    """Does what a page says, in a fresh folder, with the executables of `path` first.
+    """Does what a page says, in a new folder, with the executables of `path` first.
 
     `compares=False`: it takes whatever is printed, to be written into the page.
     """
@@ -147,7 +145,7 @@ class Reader:
         self.env |= {"PYTEST_ADDOPTS": "-p no:asyncio -p no:cacheprovider"}
 
     def do(self, step: Shown | Typed, *, typed_elsewhere: bool = False) -> None:
-        """Do one step. Raises AssertionError where it prints something else than the page."""
+        """Do one step. Raises AssertionError if it prints something else than the page."""
         match step:
             case Typed(printed=printed) if typed_elsewhere:
                 self.outputs.append(list(printed))
@@ -221,7 +219,7 @@ class Reader:
 
 @contextmanager
 def reader(folder: Path, logs: Path, path: Path, *, compares: bool = True) -> Iterator[Reader]:
-    """A reader whose services are gone when the block ends, whatever happens in it."""
+    """A reader whose services end with the block, whatever happens in it."""
     folder.mkdir()
     logs.mkdir()
     one = Reader(folder, logs, path, compares=compares)
@@ -235,7 +233,7 @@ def reader(folder: Path, logs: Path, path: Path, *, compares: bool = True) -> It
 def with_output(page: str, outputs: Sequence[list[str]]) -> str:
     """The page with what its commands really printed, in their order.
 
-    What fits already is kept, and so is what has a line `...`.
+    Output that fits already is kept, and so is output with a line `...`.
     """
     given = iter(outputs)
 

@@ -1,7 +1,7 @@
-"""`mesh`, as an input would have it that kills whoever reads it: `kill -9` at each event whose id
-says so, in the midst of ingress.
+"""`mesh` with an input that kills its reader, in the middle of ingress.
 
-For tests: `python tests/dying_router.py router`.
+It does `kill -9` on itself at each event whose id says so. For tests: `python tests/dying_router.py
+router`.
 """
 
 import os
@@ -15,7 +15,7 @@ from mesh.services.router import ingress
 
 
 def from_record(record: Record) -> dict[str, Any]:
-    """The event, unless it is a deadly one."""
+    """Read the event, unless it is a deadly one."""
     event = honest(record)
     if event["id"].startswith("deadly"):
         os.kill(os.getpid(), signal.SIGKILL)

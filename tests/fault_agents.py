@@ -1,4 +1,4 @@
-"""Agents of the fault tests: they take a moment, so that something is always in somebody's hands."""
+"""Agents of the fault tests. They take a moment, so that there is always work in flight."""
 
 import asyncio
 

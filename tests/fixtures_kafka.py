@@ -1,8 +1,8 @@
 """A real Apache Kafka for tests: one broker for the whole run, fresh names for each test.
 
-A pytest plugin, loaded by `tests/conftest.py`. Tests that use `kafka` (or `new_kafka`) carry the
-marker `kafka`; without Java or Maven they skip with one line that says what to install, and with
-`MESH_REQUIRE_KAFKA=1` they fail instead.
+Owns the broker's life in a run. A pytest plugin, loaded by `tests/conftest.py`. Tests that use
+`kafka` (or `new_kafka`) get the marker `kafka`. Without Java or Maven they skip with one line that
+says what to install. With `MESH_REQUIRE_KAFKA=1` they fail instead.
 """
 
 import os
@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, N
 
 
 def _users(items: list[pytest.Item]) -> list[pytest.Item]:
-    """Those that take a broker, and those that are marked: a parameter may decide on it."""
+    """The tests that need a broker: by fixture, or by marker, since a parameter may decide it."""
     return [
         item
         for item in items
@@ -44,7 +44,7 @@ def _users(items: list[pytest.Item]) -> list[pytest.Item]:
 
 
 def _absent() -> str | None:
-    """What has to be installed first, in one line."""
+    """What has to be installed first, in one line. None if nothing is missing."""
     try:
         check_installed()
     except KafkaMissing as error:
@@ -61,7 +61,7 @@ def start_kafka(process: KafkaProcess) -> KafkaProcess:
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaProcess]:
-    """The run's broker. Tests share it, so they must not kill it: those take `new_kafka`."""
+    """The run's broker. Tests share it and must not kill it: `new_kafka` is for that."""
     process = start_kafka(KafkaProcess(tmp_path_factory.mktemp("kafka")))
     yield process
     process.stop()
@@ -69,7 +69,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaProcess]:
 
 @pytest.fixture
 def new_kafka(tmp_path: Path) -> Iterator[Callable[[], KafkaProcess]]:
-    """Starts brokers of the test's own, to be killed and restarted."""
+    """Starts brokers of the test's own, which it may kill and restart."""
     started: list[KafkaProcess] = []
 
     def start() -> KafkaProcess:

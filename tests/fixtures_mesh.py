@@ -1,8 +1,7 @@
-"""Meshes of real processes for acceptance tests: each test that takes `mesh` runs on SQLite and on
-Kafka.
+"""Meshes of real processes for acceptance tests.
 
-A pytest plugin, loaded by `tests/conftest.py`. Without Java or Maven the Kafka half skips, as
-`fixtures_kafka` says.
+A pytest plugin, loaded by `tests/conftest.py`. Each test that takes `mesh` runs on SQLite and on
+Kafka. Without Java or Maven the Kafka half skips, as `fixtures_kafka` says.
 """
 
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from mesh_processes import MeshProcesses, mesh_processes
 
 @pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])
 def mesh(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MeshProcesses]:
-    """A mesh without processes yet, on each broker in turn. They are gone when the test ends."""
+    """A mesh without processes yet, on each broker in turn. Its processes end with the test."""
     if request.param == "sqlite":
         broker, prefix = f"sqlite://{tmp_path}/mesh.db", "mesh."
     else:
@@ -26,6 +25,6 @@ def mesh(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MeshProcess
 
 @pytest.fixture
 def sqlite_mesh(tmp_path: Path) -> Iterator[MeshProcesses]:
-    """As `mesh`, on SQLite alone."""
+    """A mesh as `mesh`, but on SQLite alone."""
     with mesh_processes(f"sqlite://{tmp_path}/mesh.db", tmp_path) as processes:
         yield processes

@@ -1,4 +1,4 @@
-"""Grants rights on a test broker: Kafka's CreateAcls, which aiokafka has not.
+"""Grants rights on a test broker by Kafka's CreateAcls, which aiokafka does not have.
 
 Speaks to a listener on which everybody is a super user (`infra.kafka.kafka.Access`).
 """
@@ -17,8 +17,9 @@ _ALLOW: Final = 3
 
 
 def grant(bootstrap: str, grants: Iterable[Mapping[str, Any]]) -> int:
-    """Give each principal its rights, in the form that `mesh topics acls --json` prints; how many
-    ACLs that were.
+    """Give each principal its rights, in the form that `mesh topics acls --json` prints.
+
+    Returns the number of ACLs.
     """
     entries = [
         struct.pack(">b", _RESOURCES[acl["resource"]])

@@ -17,7 +17,7 @@ _NO_CODEC: Final = 7  # none that Kafka knows
 
 
 class ForeignProducers:
-    """Producers of another kind than the mesh's; `close` ends those whose transaction is open."""
+    """Producers of another kind than the mesh's. `close` ends those with an open transaction."""
 
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
@@ -60,8 +60,9 @@ class ForeignProducers:
 
 
 def damage(data: Path, at: TopicPartition) -> None:
-    """Give the last batch of a stopped broker's partition a codec that there is not, and a checksum
-    that holds.
+    """Damage the last batch in a stopped broker's partition.
+
+    It gets a codec that does not exist, and a checksum that fits.
     """
     [segment] = (data / "data" / f"{at.topic}-{at.partition}").glob("*.log")
     raw = bytearray(segment.read_bytes())

@@ -1,8 +1,7 @@
-"""Checks a whole run from outside: what was published, what the log says, what was sent, what
-stands in the outbox.
+"""Checks a whole run from outside: what was published, logged, sent and posted.
 
-It reads every topic of the broker afresh, in its own process, and reports what the promises forbid:
-lost, duplicated, reordered, phantom.
+Owns the reading; `mesh.testing.promises` judges. It reads every topic of the broker again, in its
+own process, and reports what the promises forbid: lost, duplicated, reordered, phantom.
 """
 
 import json
@@ -22,7 +21,7 @@ from mesh.testing.promises.judge import Promises
 class Evidence:
     """Everything that a broker holds of one mesh.
 
-    `findings` is empty where every promise was kept.
+    `findings` is empty if every promise was kept.
     """
 
     def __init__(self, promises: Promises) -> None:
@@ -34,7 +33,7 @@ class Evidence:
         return {number: self.promises.fold(number) for number in self.promises.partitions()}
 
     def workflows(self) -> dict[str, bytes]:
-        """Canonical JSON by workflow id, as this fold has it."""
+        """Each workflow in canonical JSON, by id, as this fold has it."""
         return {
             name: canonical_workflow(workflow)
             for fold in self.folds.values()
@@ -47,7 +46,7 @@ class Evidence:
 
 
 async def read_topic(broker: Broker, topic: str) -> list[Record]:
-    """All records of a topic, up to its end as of now."""
+    """All records that a topic has now."""
     info = (await broker.topics()).get(topic)
     if info is None:
         return []
@@ -71,7 +70,7 @@ async def read_topic(broker: Broker, topic: str) -> list[Record]:
 
 
 async def gather(broker: Broker, topics: Topics) -> Evidence:
-    """Read everything that the mesh has written, and hold it against the promises."""
+    """Read everything that the mesh has written, and check the promises."""
     promises = Promises(topics, afterwards=True)
     evidence = Evidence(promises)
     names = [topics.definitions, topics.events, topics.responses, topics.commands, topics.inbox, topics.results]
@@ -85,8 +84,9 @@ async def gather(broker: Broker, topics: Topics) -> Evidence:
 
 
 def check_inputs(evidence: Evidence, started: Iterable[str], status: str = "completed") -> None:
-    """Every workflow that upstream's events start has ended as it should, and no other exists but
-    built-in ones.
+    """Check that every workflow which upstream's events start has ended as it should.
+
+    No other workflow may exist, except built-in ones.
     """
     expected = set(started)
     found = [(name, w.status) for fold in evidence.folds.values() for name, w in fold.state.workflows.items()]
@@ -97,7 +97,7 @@ def check_inputs(evidence: Evidence, started: Iterable[str], status: str = "comp
 
 
 def check_outbox(evidence: Evidence, outbox: Path, expected: int) -> None:
-    """Each comment stands in the outbox once."""
+    """Check that each comment is in the outbox once."""
     lines = [json.loads(line) for line in outbox.read_text().splitlines()] if outbox.exists() else []
     posted = Counter((line["repository"], line["number"]) for line in lines)
     evidence.findings += [f"duplicated: comment {name} was posted {n} times" for name, n in posted.items() if n > 1]
@@ -105,7 +105,10 @@ def check_outbox(evidence: Evidence, outbox: Path, expected: int) -> None:
 
 
 def checkpointed(data_dir: Path) -> dict[str, bytes]:
-    """Canonical JSON by workflow id as stopped routers have left it: their own live state."""
+    """Each workflow in canonical JSON, by id, from the checkpoints of stopped routers.
+
+    A checkpoint is a router's own live state.
+    """
     newest: dict[str, tuple[int, dict[str, bytes]]] = {}
     for file in sorted(data_dir.glob("checkpoints/*/*/*.db")):
         checkpoint = CheckpointFile.open(file)

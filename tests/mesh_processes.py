@@ -1,8 +1,7 @@
-"""A mesh of real processes for tests: routers and agents that can be stopped, killed and frozen, on
-SQLite or on Kafka.
+"""A mesh of real processes for tests: routers and agents that can be stopped, killed and frozen.
 
-Owns folders, environments and processes. Everything is under the test's own folder and topic
-prefix, and every process is ended by its id.
+It runs on SQLite or on Kafka. Owns folders, environments and processes. Everything is under the
+test's own folder and topic prefix, and every process is ended by its id.
 """
 
 import asyncio
@@ -34,7 +33,7 @@ Got = TypeVar("Got")
 
 
 class Ran(NamedTuple):
-    """What a command of `mesh` came to."""
+    """The result of a `mesh` command."""
 
     code: int
     out: bytes
@@ -52,7 +51,7 @@ class Ran(NamedTuple):
 
 
 class Process:
-    """One process of the mesh; its output goes to a file that a failing test can show."""
+    """One process of the mesh. Its output goes to a file that a failing test can show."""
 
     def __init__(self, name: str, command: Sequence[str], env: dict[str, str], log: Path) -> None:
         self.name, self.log = name, log
@@ -70,7 +69,7 @@ class Process:
         return self._process.poll() is None
 
     def kill(self) -> None:
-        """As `kill -9`: no goodbye."""
+        """Kill the process as `kill -9` does, without a goodbye."""
         self._process.kill()
         self._process.wait(WAIT_S)
 
@@ -81,8 +80,9 @@ class Process:
         os.kill(self.pid, signal.SIGCONT)
 
     def wait_started(self) -> None:
-        """Wait until it runs: before that, a signal ends any process as it would a bare
-        interpreter.
+        """Wait until the process runs.
+
+        Before that, a signal would end it as it ends a bare interpreter.
         """
         end = time.monotonic() + WAIT_S
         while not any(sign in self.text() for sign in ("router_starts", "agent_started")):
@@ -91,7 +91,7 @@ class Process:
             time.sleep(0.02)
 
     def stop(self) -> int:
-        """Stop gracefully; the exit status."""
+        """Stop gracefully. Returns the exit status."""
         self.wait_started()
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(WAIT_S)
@@ -101,7 +101,7 @@ class Process:
 
 
 class MeshProcesses:
-    """All processes of one mesh, and the way to its broker."""
+    """All processes of one mesh, and a connection to its broker."""
 
     def __init__(self, broker: str, folder: Path, *, prefix: str = "mesh.", session_timeout_s: float = 3.0) -> None:
         self.broker_url, self.folder, self.prefix = broker, folder, prefix
@@ -146,7 +146,7 @@ class MeshProcesses:
         return self._start(name or modules[0].rpartition(".")[2], ["agent", *modules], env)
 
     async def cli(self, *arguments: str | Path, stdin: bytes = b"", code: int | None = 0, **env: str) -> Ran:
-        """Run a command of `mesh` to its end; `code`: the exit code that it must have (None: any)."""
+        """Run a command of `mesh` to its end. `code`: the exit code to expect (None: any)."""
         command = [sys.executable, "-m", "mesh", *map(str, arguments)]
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -172,8 +172,9 @@ class MeshProcesses:
         return (await self.cli(*arguments, "--json")).json
 
     async def wait_settled(self) -> Any:
-        """Wait until routers have read all that there is, and said so; `mesh status --json` as of
-        then.
+        """Wait until routers have read everything and reported it.
+
+        Returns `mesh status --json` of that moment.
         """
 
         async def settled() -> Any:
@@ -197,8 +198,9 @@ class MeshProcesses:
         return process
 
     def freeze(self, process: Process) -> None:
-        """Stop it, but not inside a SQLite transaction: that would hold up every writer, as
-        docs/architecture.md says.
+        """Stop the process, but not inside a SQLite transaction.
+
+        There it would hold up every writer, as docs/architecture.md says.
         """
         while True:
             process.freeze()
@@ -216,7 +218,7 @@ class MeshProcesses:
             return
 
     def end(self) -> None:
-        """Kill whatever is left."""
+        """Kill every process that is left."""
         for process in self.processes:
             if process.is_alive:
                 process.kill()
@@ -230,7 +232,7 @@ class MeshProcesses:
 
     @asynccontextmanager
     async def broker(self) -> AsyncIterator[Broker]:
-        """The way to its broker, closed whatever happens."""
+        """A connection to the mesh's broker, which is closed whatever happens."""
         broker = await self.open_broker()
         try:
             yield broker
@@ -248,7 +250,7 @@ class MeshProcesses:
         return Client(await self.open_broker(), self.topics, clock=SystemClock(), entropy=SystemEntropy())
 
     async def wait_outcomes(self, count: int, *, timeout_s: float = WAIT_S) -> dict[str, Outcome]:
-        """Wait until `count` workflows have ended; their outcomes by workflow id."""
+        """Wait until `count` workflows have ended. Returns their outcomes by workflow id."""
         broker = await self.open_broker()
         outcomes: dict[str, Outcome] = {}
         try:
@@ -269,7 +271,10 @@ class MeshProcesses:
     async def wait_until(
         self, what: str, condition: Callable[[], Awaitable[Got | None]], *, timeout_s: float = WAIT_S
     ) -> Got:
-        """Wait until `condition` gives something; at a pace, for what can only be asked for."""
+        """Wait until `condition` gives something, and return it.
+
+        It is asked at intervals, for things that can only be asked for.
+        """
         end = time.monotonic() + timeout_s
         while True:
             got = await condition()
@@ -282,7 +287,7 @@ class MeshProcesses:
 
 @contextmanager
 def mesh_processes(broker: str, folder: Path, **options: Any) -> Iterator[MeshProcesses]:
-    """A mesh that is gone when the block ends, whatever happened in it."""
+    """A mesh whose processes end with the block, whatever happened in it."""
     mesh = MeshProcesses(broker, folder, **options)
     try:
         yield mesh

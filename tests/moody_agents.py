@@ -1,4 +1,4 @@
-"""Agents of the acceptance tests whose temper is set when they are started, by the environment."""
+"""Agents of the acceptance tests. The environment sets their temper when they are started."""
 
 import asyncio
 import os
@@ -39,8 +39,9 @@ async def shape(payload: Payload) -> Payload:
 
 @agent("slow", concurrency=2)
 async def slow(payload: Payload, ctx: Context) -> Payload:
-    """Writes down when it begins and ends, and in between waits until the file `release` is there,
-    or as long as `SLOW_S` says.
+    """Writes down when it begins and ends, and waits in between.
+
+    It waits for as long as `SLOW_S` says, and until the file `release` exists.
     """
     folder = Path(os.environ["SLOW_FOLDER"])
     _note(folder, f"begin {ctx.task_id}/{ctx.attempt}")
@@ -53,7 +54,7 @@ async def slow(payload: Payload, ctx: Context) -> Payload:
 
 @agent("picky", concurrency=8, max_outstanding=2)
 async def picky(payload: Payload, ctx: Context) -> Payload:
-    """As `slow`, but never more than two at once in all its processes, since it says so."""
+    """Works as `slow`, but says that it wants at most two tasks at once in all its processes."""
     folder = Path(os.environ["SLOW_FOLDER"])
     _note(folder, f"begin {ctx.task_id}/{ctx.attempt}", "picky")
     await asyncio.sleep(float(os.environ.get("SLOW_S", "0")))

@@ -1,5 +1,6 @@
-"""Those of the moody agents that are always well: the drafter, and the stranger, who returns what
-nobody asked for.
+"""Those of the moody agents that always work: the drafter and the stranger.
+
+The stranger returns what nobody asked for.
 """
 
 from moody_agents import draft, shape

@@ -1,5 +1,6 @@
-"""The slow agent, in a process whose Kafka client gives up a member that has not polled for a
-second: a handler must not hold up the polling.
+"""The slow agent, in a process whose Kafka client drops a member that does not poll for a second.
+
+It shows that a handler must not hold up the polling.
 """
 
 from functools import partial

@@ -1,5 +1,6 @@
-"""An agent of the acceptance tests that is registered for a capability, under the name that it is
-started with.
+"""An agent of the acceptance tests that is registered for a capability.
+
+Its name is the one that it is started with.
 """
 
 import os

@@ -1,9 +1,10 @@
-"""Writes `schemas/*.json` and `asyncapi.yaml` from `topics.yaml` and from the code: `python -m
-topics.generate`.
+"""Writes `schemas/*.json` and `asyncapi.yaml` from `topics.yaml` and from the code.
 
-Owns what can be derived; `topics.yaml` is written by hand, and so are the schemas of tasks, results
-and agent cards (a contract with other languages that is older than any of our releases must not
-change because a class did). A test holds what is committed to what this would write.
+    python -m topics.generate
+
+Owns what can be derived. People write `topics.yaml`, and the schemas of tasks, results and agent
+cards. (These are a contract with other languages, older than any of our releases, and must not
+change because a class did.) A test compares what is committed with what this would write.
 """
 
 import json
@@ -107,8 +108,9 @@ def _of_types(title: str, description: str, types: Any) -> dict[str, Any]:
 def _plain(schema: Any) -> Any:
     """The schema without what AsyncAPI's own schema language refuses.
 
-    `discriminator` is an object in OpenAPI and a string in AsyncAPI. It only helps code generators:
-    each variant has its tag as a constant. `items: false` closes a tuple, and so does `maxItems`.
+    `discriminator` is an object in OpenAPI and a string in AsyncAPI. It only helps code generators,
+    because each variant has its tag as a constant. `items: false` closes a tuple, and so does
+    `maxItems`.
     """
     if isinstance(schema, list):
         return [_plain(item) for item in schema]
@@ -230,8 +232,9 @@ def _definition() -> dict[str, Any]:
 
 
 def asyncapi() -> dict[str, Any]:
-    """The AsyncAPI 3 document: a channel for each topic, an operation for each application that
-    writes or reads it.
+    """The AsyncAPI 3 document.
+
+    It has a channel for each topic, and an operation for each application that writes or reads it.
     """
     found = contracts()
     names = sorted({message for contract in found for message in contract.messages})

@@ -1,3 +1,4 @@
-"""Document review: a writer and a critic in a loop, until the text is plain enough, and an editor
-at its end (docs/examples.md).
+"""Document review: a writer and a critic in a loop, and an editor at its end.
+
+The loop ends when the text is plain enough (docs/examples.md).
 """

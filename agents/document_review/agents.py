@@ -1,4 +1,4 @@
-"""A writer that mends what a critic found, and the critic.
+"""A writer that fixes what a critic found, and the critic.
 
 `mesh agent agents.document_review.agents`.
 """
@@ -29,7 +29,7 @@ class Task(BaseModel):
 
 @agent("plain-writer")
 def write(task: Task) -> Draft:
-    """The document as it came, or the last draft with the plainest of its findings mended."""
+    """The document as it came, or the last draft with one kind of finding fixed."""
     if not task.document.text.strip():
         raise NonRetryable(f"{task.document.title or 'the document'} has no text", kind="no_text")
     if task.draft is None or task.review is None:

@@ -1,7 +1,6 @@
-"""How plain a text is: sentences that are too long, inflated words, passives, and what to do about
-each.
+"""How plain a text is: long sentences, inflated words and passives, and what to do about each.
 
-Pure functions on text.
+Owns the rules. Pure functions on text; both agents call them.
 """
 
 import re
@@ -48,7 +47,7 @@ class Review(BaseModel):
 
 
 def reviewed(text: str) -> Review:
-    """What a reader would stumble over, and a score that falls with the findings for each sentence."""
+    """What a reader would stumble over, and a score that falls with the findings per sentence."""
     sentences = _sentences(text)
     found = [Finding(kind="long sentence", text=s.strip()) for s in sentences if len(s.split()) > LONG_SENTENCE]
     lower = text.lower()
@@ -58,8 +57,9 @@ def reviewed(text: str) -> Review:
 
 
 def improved(text: str, findings: list[Finding]) -> str:
-    """The text with one kind of finding mended, the plainest first: a writer does one thing at a
-    time.
+    """The text with one kind of finding fixed, the simplest kind first.
+
+    A writer does one thing at a time.
     """
     kinds = {finding.kind for finding in findings}
     if "inflated word" in kinds:
@@ -76,7 +76,7 @@ def _sentences(text: str) -> list[str]:
 
 
 def _split(sentence: str) -> str:
-    """In two, at the joint nearest to its middle; as it is where there is none."""
+    """Split in two, at the joint nearest to the middle. Without a joint it stays as it is."""
     joints = list(_JOINTS.finditer(sentence))
     if not joints:
         return sentence

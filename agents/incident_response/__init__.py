@@ -1,3 +1,4 @@
-"""Incident response: a bad release is drained and rolled back, and what was done is undone if that
-does not help (docs/examples.md).
+"""Incident response: a bad release is drained and rolled back.
+
+If that does not help, what was done is undone (docs/examples.md).
 """

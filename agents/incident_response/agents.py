@@ -1,7 +1,7 @@
 """The agents that act on the fleet.
 
-Each does one thing, may be repeated, and has one that undoes it. `mesh agent
-agents.incident_response.agents`.
+Owns what each agent does; `fleet` has the state. Each does one thing, may be repeated, and has
+another agent that undoes it. `mesh agent agents.incident_response.agents`.
 """
 
 from pydantic import BaseModel
@@ -87,7 +87,7 @@ def deploy(wanted: Release) -> Deployed:
 
 @agent("fleet-verifier")
 def verify(alert: Alert) -> Diagnosis:
-    """As the doctor, but an ill service is a failure."""
+    """Check the service as the doctor does, but fail if it is ill."""
     found = diagnose(alert)
     if not found.healthy:
         raise Unhealthy(f"{found.service} is still ill with release {found.release}")

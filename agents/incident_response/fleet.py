@@ -1,6 +1,7 @@
 """A small fleet to act on: services, their hosts and releases, in one SQLite file.
 
-It stands for a deployment system; every action may be repeated.
+Owns the file and its tables, in place of a deployment system. It must not know the mesh. Every
+action may be repeated. `agents` calls it.
 """
 
 import os
@@ -24,7 +25,7 @@ class Fleet:
     def add(
         self, service: str, *, release: str, previous: str, hosts: Sequence[str], broken: Sequence[str] = ()
     ) -> None:
-        """A service on its hosts; the releases in `broken` do not work."""
+        """Add a service on its hosts. The releases in `broken` do not work."""
         with self._connection:
             self._connection.execute("INSERT INTO service VALUES (?, ?, ?)", (service, release, previous))
             self._connection.executemany(
@@ -33,12 +34,15 @@ class Fleet:
             self._connection.executemany("INSERT INTO broken VALUES (?, ?)", [(service, one) for one in broken])
 
     def releases(self, service: str) -> tuple[str, str]:
-        """The one that runs, and the one before it. Raises `LookupError`."""
+        """The current release and the one before it.
+
+        Raises `LookupError` for an unknown service.
+        """
         row = self._row("SELECT release, previous FROM service WHERE name = ?", service)
         return str(row[0]), str(row[1])
 
     def hosts(self, service: str) -> list[tuple[str, bool]]:
-        """Names, and whether they take no new requests."""
+        """The names of the hosts, and whether each takes no new requests."""
         rows = self._connection.execute("SELECT name, draining FROM host WHERE service = ? ORDER BY name", (service,))
         return [(str(name), bool(draining)) for name, draining in rows]
 
@@ -50,7 +54,10 @@ class Fleet:
         return found is None
 
     def set_draining(self, host: str, *, draining: bool) -> None:
-        """Raises `LookupError`."""
+        """Let the host take no new requests, or take them again.
+
+        Raises `LookupError` for an unknown host.
+        """
         with self._connection:
             made = self._connection.execute("UPDATE host SET draining = ? WHERE name = ?", (draining, host))
         if made.rowcount == 0:
@@ -74,7 +81,7 @@ class Fleet:
 
 @contextmanager
 def open_fleet() -> Iterator[Fleet]:
-    """The file that `INCIDENT_FLEET` names, else `.mesh/fleet.db`."""
+    """Open the file that `INCIDENT_FLEET` names, or `.mesh/fleet.db`."""
     path = Path(os.environ.get("INCIDENT_FLEET", ".mesh/fleet.db"))
     path.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(path, timeout=20)) as connection:

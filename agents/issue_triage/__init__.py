@@ -1,3 +1,4 @@
-"""The issue desk: four agents, a route and sample events that sort a repository's new GitHub issues
-(docs/issue-triage.md).
+"""The issue desk: four agents, a route and sample events that sort a repository's new issues.
+
+docs/issue-triage.md describes it.
 """

@@ -1,9 +1,8 @@
-"""What an issue's text is made of: prose, code, headings, a stack trace, a version; before anybody
-asks what it means.
+"""What an issue's text is made of: prose, code, headings, a stack trace, a version.
 
-Owns the reading of GitHub's Markdown as far as triage needs it. Every pattern runs in time linear
-in the text, and no more than `MAX_CHARACTERS` are read. Called by the classifier, the duplicate
-finder and the drafter.
+Owns the reading of GitHub's Markdown as far as triage needs it. It must not know what the text
+means. Called by the classifier, the duplicate finder and the drafter. Every pattern runs in time
+linear in the text, and no more than `MAX_CHARACTERS` are read.
 """
 
 import re
@@ -11,9 +10,9 @@ from dataclasses import dataclass
 
 from .models import Issue
 
-MAX_CHARACTERS = 48_000  # GitHub takes 65,536; the middle of what is longer is almost always a log
+MAX_CHARACTERS = 48_000  # GitHub takes 65,536; the middle of a longer text is almost always a log
 
-_APOSTROPHE = "\u2019"  # the typographic one; patterns and words have the plain one
+_APOSTROPHE = "\u2019"  # the typographic one; patterns and word lists use the plain one
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)  # an issue form's instructions
 _FENCE = re.compile(r"^[ \t]{0,3}(`{3,}|~{3,})[^\n]*$", re.MULTILINE)
 _LINK = re.compile(r"!?\[([^\]\n]{0,200})\]\([^)\s]{1,500}\)")
@@ -82,7 +81,7 @@ class Anatomy:
     prose: str
     code: str
     prose_words: int
-    english: float  # the part of the words that are English function words, [0, 1]
+    english: float  # the share of English function words among the words, in [0, 1]
     exceptions: tuple[str, ...]
     has_trace: bool
     has_log: bool
@@ -126,8 +125,9 @@ def _clip(body: str) -> str:
 
 
 def _split_code(body: str) -> tuple[str, str]:
-    """Text outside and inside of fences and indented blocks; a fence that is never closed goes to
-    the end, as on GitHub.
+    """Text outside and inside of fences and indented blocks.
+
+    A fence that is never closed goes to the end, as on GitHub.
     """
     text: list[str] = []
     code: list[str] = []
@@ -151,8 +151,9 @@ def _without_quotations(text: str) -> str:
 
 
 def _has_steps(text: str, code: str) -> bool:
-    """Steps are numbered, or announced and followed by something: an empty heading of an issue form
-    is none.
+    """Whether there are steps: they are numbered, or announced and followed by something.
+
+    The empty heading of an issue form does not count.
     """
     if len(_NUMBERED.findall(text)) > 1:
         return True

@@ -2,7 +2,7 @@
 
 `mesh agent agents.issue_triage.duplicate_finder`.
 
-Its index is its own: the SQLite file that `MESH_DUPLICATES_INDEX` names, else
+It has an index of its own: the SQLite file that `MESH_DUPLICATES_INDEX` names, or
 `.mesh/duplicates.db`.
 """
 

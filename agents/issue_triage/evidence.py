@@ -1,9 +1,9 @@
-"""The words and the structure that speak for a label, each with its weight: the classifier's whole
-knowledge, as a table.
+"""The words and the structure that are evidence for a label, each with its weight.
 
-Owns the table and its matching. A weight is in log-odds: 1 makes a label 2.7 times as likely. They
-were set by hand and are held by the labelled issues of the tests. A match that is negated in its
-own clause ("no crash", "isn't a bug") counts a little against its label.
+This is the classifier's whole knowledge, as a table. Owns the table and its matching. A weight is
+in log-odds: 1 makes a label 2.7 times as likely. The weights were set by hand, and the labelled
+issues of the tests hold them in place. A match that is negated in its own clause ("no crash",
+"isn't a bug") counts a little against its label.
 """
 
 import math
@@ -28,7 +28,7 @@ Label = Literal[
     "high",
     "low",
 ]
-# an issue is one of these at heart
+# each issue has exactly one of these kinds
 KINDS: tuple[Kind, ...] = ("bug", "feature", "question", "documentation")
 TOPICS: tuple[Label, ...] = ("performance", "security", "build/ci", "crash", "regression", "duplicate-suspect")
 
@@ -319,7 +319,7 @@ def _of_words(rule: _Rule, text: str, *, in_title: bool) -> Iterator[Evidence]:
 
 
 def _is_negated(text: str, start: int) -> bool:
-    """Whether a negation stands at most three words before `start`, in the same clause."""
+    """Whether there is a negation at most three words before `start`, in the same clause."""
     before = text[max(0, start - 60) : start]
     clause = _CLAUSE_END.split(before)[-1]
     return _NEGATION.search(clause) is not None

@@ -1,17 +1,17 @@
-"""A failure on request, so that the demo can show a retry: the mesh does not know that it is not a
-real one.
+"""A failure on request, so that the demo can show a retry.
 
-`MESH_DEMO_FAULT=classifier:412,drafter:415` lets the first attempt of that agent at that issue
-fail, as a dependency that is away for a moment would. Unset, as it is everywhere but in the demo,
-this does nothing.
+To the mesh it is a failure like any other. `MESH_DEMO_FAULT=classifier:412,drafter:415` lets the
+first attempt of that agent at that issue fail, as if a dependency were away for a moment. Outside
+of the demo the variable is not set, and this does nothing.
 """
 
 import os
 
 
 class DemoFault(Exception):
-    """A failure that was asked for; like any exception of a handler it is retried as the route
-    says.
+    """A failure that was asked for.
+
+    Like any exception of a handler it is retried as the route says.
     """
 
 

@@ -1,14 +1,16 @@
-"""GitHub's REST API, as far as posting a reply goes: look for it, label, comment, and be sure that
-it stands there once.
+"""GitHub's REST API, as far as posting a reply needs it: look, label, and comment once.
 
-Owns requests, paging and the meaning of answers. GitHub knows no idempotency key, so each comment
-carries one in a marker that its page does not show, and a post goes like this:
+Owns requests, paging and the meaning of answers. Called by the publisher.
+
+GitHub has no idempotency key, so each comment carries one in a marker that its page does not show.
+A post goes like this:
 
     look for the marker -> found: done
-                        -> not found: add labels, comment, look again; of several with the marker the oldest stays
+                        -> not found: add labels, comment, look again;
+                           of several comments with the marker the oldest stays
 
-The second look settles a race with a process on another machine (on one machine the publisher's
-lock forbids it).
+The second look settles a race with a process on another machine. (On one machine the publisher's
+lock prevents such a race.)
 """
 
 import ssl
@@ -31,7 +33,7 @@ _FORBIDDEN, _NOT_FOUND, _REQUEST_TIMEOUT, _TOO_MANY, _SERVER = 403, 404, 408, 42
 
 
 class GitHubUnavailable(Exception):
-    """GitHub can't be reached, is ill, or asks to wait; trying again later may help."""
+    """GitHub can't be reached, has a fault, or asks to wait. Trying again later may help."""
 
 
 class GitHub:
@@ -72,6 +74,7 @@ class GitHub:
             body = f"{request.reply.body}\n\n{marker}"
             made = self._send("POST", f"{issue}/comments", wanted=_CREATED, json={"body": body})
             posted = self._marked(issue, marker) or [_object(made)]
+        # the oldest stays: every process that looks must choose the same one
         posted.sort(key=lambda comment: int(comment.get("id", 0)))
         for repeated in posted[1:]:
             self._send("DELETE", f"/repos/{request.repository}/issues/comments/{repeated['id']}", wanted=_NO_CONTENT)
@@ -104,13 +107,14 @@ class GitHub:
             raise NonRetryable(f"GITHUB_API_URL does not make an address: {error}", kind="github_url") from error
         except httpx.HTTPError as error:
             raise GitHubUnavailable(f"{method} {url}: {type(error).__name__}: {error}") from error
+        # another process may have deleted the same repeated comment
         if answer.status_code == wanted or (method == "DELETE" and answer.status_code == _NOT_FOUND):
             return answer
         raise _refusal(method, url, answer)
 
 
 def _refusal(method: str, url: str, answer: httpx.Response) -> Exception:
-    """What an unwanted answer means: `NonRetryable`, or `GitHubUnavailable` where waiting may help."""
+    """What an unwanted answer means: `NonRetryable`, or `GitHubUnavailable` if waiting may help."""
     status = answer.status_code
     said = f"{method} {url}: GitHub answers {status}{_message(answer)}"
     if status >= _SERVER or status in {_REQUEST_TIMEOUT, _TOO_MANY} or _is_rate_limit(answer):
@@ -127,8 +131,10 @@ def _refusal(method: str, url: str, answer: httpx.Response) -> Exception:
 
 
 def _is_rate_limit(answer: httpx.Response) -> bool:
-    """GitHub tells its limits by 429, or by 403 with one of these (docs.github.com, "Rate limits
-    for the REST API").
+    """Whether the answer says that a limit of GitHub's is reached.
+
+    That is a 429, or a 403 with one of these signs (docs.github.com, "Rate limits for the REST
+    API").
     """
     return answer.status_code == _FORBIDDEN and (
         "retry-after" in answer.headers
@@ -162,5 +168,5 @@ def _object(answer: httpx.Response) -> dict[str, Any]:
 
 @cache
 def _tls() -> ssl.SSLContext:
-    """Made once: it takes longer than a request."""
+    """The TLS context. It is made once, because making it takes longer than a request."""
     return httpx.create_ssl_context()

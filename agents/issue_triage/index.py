@@ -1,9 +1,9 @@
-"""The duplicate finder's own memory: every issue it was shown, in one SQLite file, searched by
-TF-IDF cosine within a repository.
+"""The duplicate finder's own memory: every issue that it was shown, in one SQLite file.
 
-Owns the file and its schema. It survives restarts, and several processes may use it at once: each
-call is one transaction that holds the write lock from its first statement. What a task was answered
-is kept by its idempotency key, so that a task delivered twice has one answer.
+It is searched by TF-IDF cosine within a repository. Owns the file and its schema. The file survives
+restarts, and several processes may use it at once: each call is one transaction that holds the
+write lock from its first statement. The answer to a task is kept by its idempotency key, so that a
+task that is delivered twice has one answer.
 """
 
 import sqlite3
@@ -32,19 +32,19 @@ create table if not exists answers (
     task text primary key, matches text not null, at integer not null default (strftime('%s', 'now'))) without rowid;
 create index if not exists answers_by_age on answers (at);
 """
-_LOCK_WAIT_S = 15.0  # half a usual step's time-out: then the attempt fails, and is made again
-_QUERY_TERMS = 30  # of the rarest: candidates come from these, their scores from all
+_LOCK_WAIT_S = 15.0  # half of a step's usual time-out; after it the attempt fails and is retried
+_QUERY_TERMS = 30  # the rarest terms give the candidates; all terms give their scores
 _CANDIDATES = 25
 _ANSWERS_KEPT_S = 7 * 86_400  # far beyond any task's retries
 
 
 class DuplicateIndex:
-    """One index file. Opens it anew for each call, so it may be used from any thread or process."""
+    """One index file. Each call opens it, so any thread or process may use the object."""
 
     def __init__(self, path: Path, *, threshold: float = 0.42, most: int = 5) -> None:
-        """`threshold` in [0, 1]: matches below it are not worth a person's look.
+        """Name the file. `threshold` in [0, 1]: matches below it are not worth a person's look.
 
-        `most`: no more matches than this.
+        `most`: the largest number of matches.
         """
         self._path = path
         self._threshold = threshold
@@ -62,6 +62,7 @@ class DuplicateIndex:
                 return Duplicates.model_validate_json(known[0])
             terms = terms_of(issue)
             found = Duplicates(matches=self._matches(db, issue, terms))
+            # after the search, so that an issue is not found as like itself
             _remember(db, issue, terms)
             db.execute("insert into answers (task, matches) values (?, ?)", (task, found.model_dump_json()))
             db.execute("delete from answers where at < strftime('%s', 'now') - ?", (_ANSWERS_KEPT_S,))
@@ -71,6 +72,8 @@ class DuplicateIndex:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(self._path, timeout=_LOCK_WAIT_S, isolation_level=None)) as db:
+            # the write lock from the first statement, so that two calls never work on the same old
+            # state
             db.execute("begin immediate")
             try:
                 _make_schema(db)
@@ -87,6 +90,7 @@ class DuplicateIndex:
             (number, title, url, pydantic_core.from_json(stored))
             for number, title, url, stored in _candidates(db, issue, terms, worth)
         ]
+        # a bag's length counts all its terms, also those that this issue does not have
         worth.look_up({term for *_, bag in candidates for term in bag})
         scored: list[Match] = []
         for number, title, url, bag in candidates:
@@ -97,7 +101,7 @@ class DuplicateIndex:
 
 
 class _Worth(dict[str, float]):
-    """Term to rarity in one repository, of the terms that were looked up."""
+    """How rare each term is in one repository, for the terms that were looked up."""
 
     def __init__(self, db: sqlite3.Connection, repository: str) -> None:
         super().__init__()
@@ -106,7 +110,7 @@ class _Worth(dict[str, float]):
         (self._issues,) = db.execute("select count(*) from issues where repository = ?", (repository,)).fetchone()
 
     def look_up(self, terms: Iterable[str]) -> None:
-        """Take in these terms, in one query."""
+        """Look these terms up, in one query."""
         new = [term for term in terms if term not in self]
         rows = self._db.execute(
             "select term, issues from frequencies where repository = ? and term in (select value from json_each(?))",
@@ -127,7 +131,10 @@ def _make_schema(db: sqlite3.Connection) -> None:
 def _candidates(
     db: sqlite3.Connection, issue: Issue, terms: Mapping[str, float], worth: _Worth
 ) -> Sequence[tuple[int, str, str, str]]:
-    """(number, title, URL, terms) of the other issues that share most with this one's rarest terms."""
+    """The other issues that share most with this one's rarest terms.
+
+    Returns (number, title, URL, terms) for each.
+    """
     asked = sorted(terms, key=lambda term: -terms[term] * worth[term])[:_QUERY_TERMS]
     if not asked:
         return []
@@ -144,7 +151,7 @@ def _candidates(
 
 
 def _remember(db: sqlite3.Connection, issue: Issue, terms: Mapping[str, float]) -> None:
-    """Put the issue in, or its new text in place of the old one."""
+    """Store the issue, or replace its old text."""
     _forget(db, issue)
     row = db.execute(
         "insert into issues (repository, number, title, url, terms) values (?, ?, ?, ?, ?)",
@@ -162,7 +169,7 @@ def _remember(db: sqlite3.Connection, issue: Issue, terms: Mapping[str, float]) 
 
 
 def _forget(db: sqlite3.Connection, issue: Issue) -> None:
-    """Take an issue out, if it is in."""
+    """Remove the issue, if it is stored."""
     known = db.execute(
         "select id, terms from issues where repository = ? and number = ?", (issue.repository, issue.number)
     ).fetchone()

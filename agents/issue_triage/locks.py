@@ -19,9 +19,9 @@ class LockBusy(Exception):
 
 @contextmanager
 def file_lock(path: Path, *, timeout_s: float) -> Iterator[None]:
-    """Hold `path`'s lock.
+    """Hold the lock of `path`.
 
-    The kernel lets it go when the process dies. Raises `LockBusy` after `timeout_s`.
+    The kernel releases it when the process dies. Raises `LockBusy` after `timeout_s`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     give_up = time.monotonic() + timeout_s
@@ -30,7 +30,7 @@ def file_lock(path: Path, *, timeout_s: float) -> Iterator[None]:
             if time.monotonic() > give_up:
                 raise LockBusy(f"{path} was held by another process for {timeout_s:g} s; is one stopped in mid-post?")
             time.sleep(_PAUSE_S)
-        yield  # closing the file lets go
+        yield  # closing the file releases the lock
 
 
 def _try(descriptor: int) -> bool:

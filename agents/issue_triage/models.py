@@ -1,5 +1,4 @@
-"""What the agents of the issue desk say to each other: the types that the route passes from one to
-the next.
+"""The types that the agents of the issue desk pass to each other by the route.
 
 Owns shapes only. An `Issue` takes GitHub's published issue object and leaves out what nobody reads.
 """
@@ -20,7 +19,7 @@ class User(BaseModel):
 class Issue(BaseModel):
     """GitHub's issue object.
 
-    `body` is null where the author wrote none, `user` where the account is gone.
+    `body` is null if the author wrote none, and `user` if the account is gone.
     """
 
     number: int = Field(ge=1)
@@ -35,7 +34,10 @@ class Issue(BaseModel):
     @field_validator("labels", mode="before")
     @classmethod
     def _names(cls, labels: Any) -> Any:
-        """GitHub gives a label as an object with a name; some payloads as the name alone."""
+        """Take the names of labels.
+
+        GitHub gives a label as an object with a name, and in some payloads as the name alone.
+        """
         if not isinstance(labels, list):
             return labels or []
         names = (label.get("name") if isinstance(label, dict) else label for label in labels)
@@ -43,9 +45,7 @@ class Issue(BaseModel):
 
     @property
     def repository(self) -> str:
-        """`owner/name` in small letters, since GitHub does not tell case apart; empty if the issue
-        does not say.
-        """
+        """`owner/name` in small letters, since GitHub ignores case. Empty if it is not known."""
         for url, before in ((self.repository_url, "/repos/"), (self.html_url.partition("/issues/")[0], "//")):
             tail = "/".join(url.rstrip("/").rsplit("/", 2)[-2:])
             if before in url and _REPOSITORY.match(tail):
@@ -96,7 +96,10 @@ class Reply(BaseModel):
 
 
 class PublishRequest(BaseModel):
-    """Where to post, from the event, and what, from the draft or from the maintainer's edit of it."""
+    """Where to post and what.
+
+    The event says where. The text is the draft, or the maintainer's edit of it.
+    """
 
     repository: str
     number: int = Field(ge=1)
@@ -105,7 +108,7 @@ class PublishRequest(BaseModel):
     @field_validator("repository")
     @classmethod
     def _is_owner_and_name(cls, repository: str) -> str:
-        """It becomes part of an address, so nothing may stand in it that could lead elsewhere."""
+        """Check the repository: it becomes part of a URL, and must not lead elsewhere."""
         if _REPOSITORY.match(repository) is None:
             raise ValueError(f"{repository!r} is not owner/name; pass event.data.repository.full_name")
         return repository

@@ -1,8 +1,7 @@
-"""Replies in a local file, one JSON object a line: where they go when there is no GitHub to post
-to.
+"""Replies in a local file, one JSON object a line. They go there if there is no GitHub.
 
-Owns the file's format: `key`, `repository`, `number`, `at`, `labels`, `body`. A line is whole or it
-is not there.
+Owns the file's format: `key`, `repository`, `number`, `at`, `labels`, `body`. A line is written as
+a whole or not at all. Called by the publisher.
 """
 
 import json
@@ -24,12 +23,13 @@ class Outbox:
         self._now = now
 
     def publish(self, request: PublishRequest, *, key: str) -> Published:
-        """Append the reply, unless one with this key is there.
+        """Append the reply, unless there is one with this key.
 
-        Durable on return. Raises `LockBusy`.
+        The reply is durable on return. Raises `LockBusy`.
         """
         lock = self._path.with_name(self._path.name + ".lock")
         with file_lock(lock, timeout_s=_LOCK_WAIT_S), self._path.open("a+b") as file:
+            # under the lock: nobody else can be in the middle of a write
             _drop_torn_end(file)
             already = _has(file, key)
             if not already:
@@ -51,7 +51,10 @@ class Outbox:
 
 
 def _drop_torn_end(file: BinaryIO) -> None:
-    """Cut off what a process that died in its write left behind: it was never reported as posted."""
+    """Cut off what a process left behind that died while it wrote.
+
+    It was never reported as posted.
+    """
     end = file.seek(0, os.SEEK_END)
     start = end
     while start:
@@ -68,5 +71,6 @@ def _drop_torn_end(file: BinaryIO) -> None:
 
 def _has(file: BinaryIO, key: str) -> bool:
     file.seek(0)
+    # `key` is the first member of each line, so lines need not be parsed
     begins = json.dumps({"key": key})[:-1].encode() + b","
     return any(line.startswith(begins) for line in file)

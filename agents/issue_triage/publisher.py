@@ -4,10 +4,12 @@
 
 Settings, from the environment:
 
-    GITHUB_TOKEN      with it, labels and comment go to GitHub; without it, to the outbox
-    GITHUB_API_URL    https://api.github.com, unless GitHub is an Enterprise Server
-    MESH_OUTBOX       the outbox's file, .mesh/outbox.jsonl; set, it is used even if there is a token
-    MESH_PUBLISH_LOCKS  the folder of the locks that keep two processes of a machine from posting at once, .mesh/locks
+    GITHUB_TOKEN        with it, labels and comment go to GitHub; without it, to the outbox
+    GITHUB_API_URL      https://api.github.com, unless GitHub is an Enterprise Server
+    MESH_OUTBOX         the outbox's file, .mesh/outbox.jsonl; if it is set, it is used even with a
+                        token
+    MESH_PUBLISH_LOCKS  the folder of the locks that keep two processes of a machine from posting at
+                        once, .mesh/locks
 """
 
 import os

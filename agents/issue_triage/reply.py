@@ -11,18 +11,18 @@ from typing import NamedTuple
 from .anatomy import Anatomy, anatomy
 from .models import DraftRequest, Match, Reply, Triage
 
-_LIKELY_SAME = 0.6  # score from which the best match is called the same
+_LIKELY_SAME = 0.6  # from this score on, the best match is called the same issue
 _LONGEST_QUOTE = 90
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~])")
 _LOGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}(?:\[bot\])?\Z")
-# said by the classifier about the text; the finder's matches decide
+# the classifier guesses this from the text; the finder's matches decide
 _NEVER_A_LABEL = frozenset({"duplicate-suspect"})
 
 
 class _Need(NamedTuple):
     """Something a maintainer would ask for.
 
-    `applies` says whether this kind of issue owes it and its text lacks it.
+    `applies`: whether this kind of issue should have it and the text lacks it.
     """
 
     ask: str
@@ -131,7 +131,7 @@ def _fault(triage: Triage) -> str:
 
 
 def _seen(parts: Anatomy) -> str:
-    """What of the evidence was taken in, so that its author need not say it again."""
+    """The evidence that was understood, so that the author need not repeat it."""
     if parts.exceptions:
         return f", ending in `{parts.exceptions[0]}`"
     if parts.has_trace:
@@ -191,8 +191,9 @@ def _labels(triage: Triage, matches: list[Match], asks: list[str]) -> list[str]:
 
 
 def _as_text(written: str) -> str:
-    """One line of somebody's text that Markdown shows as it is: no mention, link, formatting or
-    markup.
+    """One line of somebody's text that Markdown shows exactly as it is.
+
+    It has no mention, link, formatting or markup.
     """
     line = " ".join(written.split())
     if len(line) > _LONGEST_QUOTE:

@@ -1,7 +1,7 @@
 """An issue as a bag of weighted terms, and how alike two bags are.
 
-Owns what counts as a term: stemmed words of the prose, exception names and identifiers of the code,
-the title's words counted more. Pure; called by the duplicate finder's index.
+Owns what counts as a term: stemmed words of the prose, and exception names and identifiers of the
+code. The title's words count more. Pure; called by the duplicate finder's index.
 """
 
 import math
@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from .anatomy import anatomy, words
 from .models import Issue
 
-MAX_TERMS = 300  # an issue's most frequent ones: more adds nothing but a log's noise
+MAX_TERMS = 300  # an issue's most frequent ones; more would only add the noise of logs
 
 _TITLE_FACTOR = 2.0
 _CODE_FACTOR = 0.5
 # an index that holds little is told what is rare by this many imagined issues without the term
 _PRIOR_ISSUES = 40
-_COMMON_WORTH = 0.35  # of a word that half of all issues have
+_COMMON_WORTH = 0.35  # the factor for a word that half of all issues have
 
 _STOP = frozenset(
     """a about after all also am an and any anyone are as at be because been before but by can cannot could did do does doesn't don't
@@ -58,9 +58,9 @@ _SHORTEST_STEM = 4
 
 
 def terms_of(issue: Issue) -> dict[str, float]:
-    """Term to weight, in which a term's further uses count by their logarithm.
+    """The weight of each term. Repeated uses count by their logarithm.
 
-    Empty where there are no words.
+    Empty if there are no words.
     """
     parts = anatomy(issue)
     counts: Counter[str] = Counter(_terms(parts.prose))
@@ -76,16 +76,18 @@ def terms_of(issue: Issue) -> dict[str, float]:
 
 
 def rarity(issues: int, with_term: int, term: str) -> float:
-    """How much it says that two issues share `term`, when `with_term` of `issues` have it: an
-    inverse document frequency, above 0.
+    """How much it means that two issues share `term`, which `with_term` of `issues` have.
+
+    It is an inverse document frequency, above 0.
     """
     idf = math.log((issues + _PRIOR_ISSUES + 1) / (with_term + 1)) + 0.1
     return idf * _COMMON_WORTH if term in _COMMON else idf
 
 
 def cosine(one: Mapping[str, float], other: Mapping[str, float], worth: Mapping[str, float]) -> float:
-    """The cosine of two bags whose terms are weighted by `worth`, in [0, 1]; 0 where either is
-    empty.
+    """The cosine of two bags whose terms are weighted by `worth`, in [0, 1].
+
+    It is 0 if one of them is empty.
     """
     dot = sum(weight * other[term] * worth[term] ** 2 for term, weight in one.items() if term in other)
     if not dot:
@@ -99,7 +101,7 @@ def _square(bag: Mapping[str, float], worth: Mapping[str, float]) -> float:
 
 
 def _terms(text: str) -> list[str]:
-    """Stems of the words that say something; pairs of characters where a script has no spaces."""
+    """Stems of the words that carry meaning, and pairs of characters in scripts without spaces."""
     found: list[str] = []
     for word in words(text):
         if _CJK.search(word):
@@ -110,8 +112,9 @@ def _terms(text: str) -> list[str]:
 
 
 def _stem(word: str) -> str:
-    """The word less its commonest ending: enough that `uploads`, `uploaded` and `uploading` are one
-    term.
+    """The word without its commonest ending.
+
+    It is enough to make `uploads`, `uploaded` and `uploading` one term.
     """
     for suffix in _SUFFIXES:
         if word.endswith(suffix) and len(word) - len(suffix) >= _SHORTEST_STEM - 1:

@@ -1,8 +1,8 @@
 """From evidence to a verdict: labels, severity, and a confidence that means what it says.
 
 Owns the arithmetic. `confidence` is the chance that `kind` is right: the share of the strongest
-kind among the four, less what speaks for caution (little evidence, few words, a language that the
-table of evidence does not know). Pure; called by the classifier.
+kind among the four. Little evidence, few words, or a language that the table of evidence does not
+know lower it. Pure; called by the classifier.
 """
 
 import math
@@ -14,7 +14,7 @@ from .anatomy import Anatomy, anatomy
 from .evidence import KINDS, TOPICS, Evidence, Kind, Label, gather
 from .models import Issue, Triage
 
-_SHARPNESS = 0.9  # how far a lead in log-odds is believed; set on the labelled issues of the tests
+_SHARPNESS = 0.9  # how much a lead in log-odds counts; set on the labelled issues of the tests
 _SATURATION = 1.3  # log-odds of evidence that make two thirds of full trust
 _ENOUGH_WORDS = 12
 _SUREST = 0.98  # words are never proof
@@ -22,7 +22,7 @@ _ENGLISH_ENOUGH = 0.18  # English prose has 0.35 to 0.5 function words, other la
 _TOPIC_BIAS = -1.9
 _SEVERITY_BIAS = -2.2
 _LEAST_KIND = 0.8  # log-odds below which a kind is a guess
-_IMPLIED = 0.45  # of the strongest topic's and the severity's evidence that also speaks for a bug
+_IMPLIED = 0.45  # the share of the strongest topic's and the severity's evidence that also counts for a bug
 _TOPICS_OF_BUGS: tuple[Label, ...] = ("performance", "security", "build/ci", "crash", "regression")
 _SECOND_KIND = 0.75  # a second kind's label is given from this share of the first one's score
 _MAX_REASONS = 6
@@ -31,7 +31,7 @@ _MAX_REASONS = 6
 def triage(issue: Issue) -> Triage:
     """Label an issue.
 
-    Never raises, whatever the text; what it can't tell has the kind `unclear` and a low confidence.
+    Never raises, whatever the text. What it can't tell has the kind `unclear` and a low confidence.
     """
     parts = anatomy(issue)
     evidence = gather(parts)
@@ -80,9 +80,9 @@ def _topics(scores: Mapping[Label, float]) -> list[Label]:
 
 
 def _severity(scores: Mapping[Label, float], kind: Kind) -> Literal["low", "high"]:
-    """High where something is lost, exposed or unusable.
+    """High if something is lost, exposed or unusable.
 
-    A request or a question speaks of such things without having them.
+    A feature request or a question may mention such things without having them.
     """
     having = {"bug": 1.0, "question": 0.45, "feature": 0.35, "documentation": 0.35}[kind]
     exposed = 1.2 if scores["security"] + _TOPIC_BIAS > 0 else 0.0

@@ -1,3 +1,4 @@
-"""Refunds: a route with two approvals and an escalation, and the agents that look, judge and pay
-(docs/examples.md).
+"""Refunds: a route with two approvals and an escalation, and its agents.
+
+The agents look, judge and pay (docs/examples.md).
 """

@@ -1,6 +1,6 @@
-"""The refund desk's agents: what the customer's history says, what it would cost, and the payment.
+"""The refund desk's agents: the customer's history, what a refund would cost, and the payment.
 
-`mesh agent agents.refund.desk`.
+Owns what each agent does; `ledger` has the refunds. `mesh agent agents.refund.desk`.
 """
 
 from pydantic import BaseModel, Field
@@ -9,8 +9,8 @@ from mesh import Context, NonRetryable, agent
 
 from .ledger import open_ledger
 
-_MANY = 3  # refunds of one customer, from which on somebody should look
-_NEVER_ALONE_CENTS = 50_000  # whatever a route says
+_MANY = 3  # from this many refunds of one customer on, a person should look
+_NEVER_ALONE_CENTS = 50_000  # above this, somebody must have approved, whatever a route says
 _USUAL_REASONS = frozenset({"damaged", "never arrived", "wrong item", "cancelled"})
 
 

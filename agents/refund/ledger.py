@@ -1,5 +1,6 @@
-"""The shop's ledger of refunds: one SQLite file, one row for each idempotency key, so that a task
-that runs twice pays once.
+"""The shop's ledger of refunds, in one SQLite file.
+
+It has one row for each idempotency key, so that a task that runs twice pays once.
 """
 
 import os
@@ -27,7 +28,7 @@ class Ledger:
         return [(str(order), int(cents)) for order, cents in rows]
 
     def pay(self, key: str, customer: str, order_id: str, cents: int) -> bool:
-        """Enter a refund. False: this key has been paid before, and nothing was entered."""
+        """Enter a refund. False if this key has been paid before; then nothing is entered."""
         with self._connection:
             made = self._connection.execute(
                 "INSERT OR IGNORE INTO refund (key, customer, order_id, cents) VALUES (?, ?, ?, ?)",
@@ -38,7 +39,7 @@ class Ledger:
 
 @contextmanager
 def open_ledger() -> Iterator[Ledger]:
-    """The file that `REFUND_LEDGER` names, else `.mesh/refunds.db`."""
+    """Open the file that `REFUND_LEDGER` names, or `.mesh/refunds.db`."""
     path = Path(os.environ.get("REFUND_LEDGER", ".mesh/refunds.db"))
     path.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(path, timeout=20)) as connection:

@@ -2,9 +2,10 @@
 
 `mesh agent agents.three_designs.agents`.
 
-The chain and the DAG use the intake, the finder, the history, the writer and the checker. In the
-mesh a dispatcher hands the ticket to a specialist, and a specialist who finds that it belongs to
-another hands it on; the same checker has the last word.
+Owns what each agent does; `knowledge` has the articles. The chain and the DAG use the intake, the
+finder, the history, the writer and the checker. In the mesh a dispatcher hands the ticket to a
+specialist. A specialist who finds that it belongs to another one hands it on. The same checker has
+the last word.
 """
 
 from pydantic import BaseModel, Field
@@ -18,7 +19,7 @@ class Ticket(BaseModel):
     text: str = Field(min_length=1)
     customer: str = "somebody"
     earlier: list[str] = []  # the customer's earlier tickets
-    passed_by: list[str] = []  # specialists who have had it
+    passed_by: list[str] = []  # specialists who have had the ticket
 
 
 class Intake(BaseModel):
@@ -128,7 +129,10 @@ async def account(ticket: Ticket, ctx: Context) -> Answer:
 
 
 async def _as_specialist(topic: Topic, ticket: Ticket, ctx: Context) -> Answer:
-    """A ticket that another knows more about goes there, unless that one has had it."""
+    """Answer the ticket, or hand it to a specialist who knows more about it.
+
+    A specialist who has had the ticket does not get it again.
+    """
     scores = topic_scores(ticket.text)
     better = [one for one in scores if scores[one] > scores[topic] and one not in ticket.passed_by]
     if better:

@@ -1,6 +1,6 @@
 """What the help desk knows: articles by topic, and how well each fits a ticket.
 
-Pure functions on text.
+Owns the articles and their scores. Pure functions on text; the agents call them.
 """
 
 import re
@@ -101,8 +101,9 @@ _RARE: Final = {
 
 
 def best_articles(text: str, *, topic: Topic | None = None, limit: int = 2) -> list[tuple[Article, float]]:
-    """The articles that fit best, and how much of the ticket's known words each has, in [0, 1];
-    none that shares no word.
+    """The articles that fit best, and how much of the ticket's known words each has, in [0, 1].
+
+    An article that shares no word is left out.
     """
     asked = {stem for stem in _stems(text) if stem in _RARE}
     total = sum(_RARE[stem] for stem in asked) or 1.0
@@ -115,5 +116,5 @@ def best_articles(text: str, *, topic: Topic | None = None, limit: int = 2) -> l
 
 
 def topic_scores(text: str) -> dict[Topic, float]:
-    """How much a ticket is about each topic: its best article's score."""
+    """How much a ticket is about each topic: the score of its best article."""
     return {topic: max((score for _, score in best_articles(text, topic=topic)), default=0.0) for topic in TOPICS}

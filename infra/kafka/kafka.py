@@ -1,16 +1,16 @@
 """A single-node Apache Kafka (KRaft) from Maven Central, for tests and for `make kafka`.
 
 Owns the broker's jars (`libs/`, fetched once for each state of `pom.xml`), its configuration and
-its process. Uses the standard library alone, so that it runs before anything is installed; it knows
-nothing of the mesh. Called by `make kafka` (`python infra/kafka/kafka.py run`) and by the test
+its process. It uses the standard library alone, so that it runs before anything is installed, and
+must not know the mesh. Called by `make kafka` (`python infra/kafka/kafka.py run`) and by the test
 fixtures (`KafkaProcess`).
 
-    python infra/kafka/kafka.py run   [--port 9092] [--data DIR]    in the foreground, until Ctrl-C
-    python infra/kafka/kafka.py start [--port 9092] [--data DIR]    in the background
-    python infra/kafka/kafka.py stop  [--data DIR]                  stops what `start` or `run` began
+    python infra/kafka/kafka.py run   [--port 9092] [--data DIR]   in the foreground, until Ctrl-C
+    python infra/kafka/kafka.py start [--port 9092] [--data DIR]   in the background
+    python infra/kafka/kafka.py stop  [--data DIR]                 stops what the others began
 
-This is a broker for one machine: one replica, loopback only, and no authentication unless a test
-asks for it (`KafkaProcess(..., access=Access(...))`).
+This is a broker for one machine. It has one replica, listens on loopback only, and has no
+authentication unless a test asks for it (`KafkaProcess(..., access=Access(...))`).
 """
 
 import argparse
@@ -33,7 +33,7 @@ HERE = Path(__file__).resolve().parent
 DEFAULT_DATA = HERE.parent.parent / ".mesh" / "kafka"
 _LIBS = HERE / "libs"
 JAVA_VERSION = 17  # what a Kafka 4 broker needs
-START_TIMEOUT_S = 90.0  # a fresh start takes 2 s alone, and much longer where all cores are busy
+START_TIMEOUT_S = 90.0  # a fresh start takes 2 s alone, and much longer when all cores are busy
 STOP_TIMEOUT_S = 20.0
 FETCH_TIMEOUT_S = 600.0
 _POLL_S = 0.05
@@ -97,10 +97,10 @@ _OAUTH = 'org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule re
 
 
 class Access:
-    """Listeners with TLS and SASL, and an authoriser that allows nothing which no ACL allows.
+    """Listeners with TLS and SASL, and an authoriser that allows only what an ACL allows.
 
-    `users`: passwords by name, for PLAIN and both SCRAMs. Certificates are made in `folder` by
-    `openssl`: `ca.pem`, the broker's, and by `client_certificate` those of clients.
+    `users`: passwords by name, for PLAIN and both SCRAMs. `openssl` makes the certificates in
+    `folder`: `ca.pem`, the broker's, and those of clients by `client_certificate`.
     """
 
     def __init__(self, folder: Path, users: dict[str, str]) -> None:
@@ -121,7 +121,7 @@ class Access:
         return self._certificate(name, f"/CN={name}", "extendedKeyUsage=clientAuth")
 
     def config(self, port: int, controller_port: int) -> str:
-        """What stands in place of the plain listeners."""
+        """The settings that replace those of the plain listeners."""
         users = " ".join(f'user_{name}="{password}"' for name, password in self.users.items())
         logins = {
             "plain": _PLAIN.format(users=users),
@@ -136,7 +136,7 @@ class Access:
         )
 
     def format_options(self) -> list[str]:
-        """For the formatting of the storage: the SCRAM users."""
+        """The options for formatting the storage, which create the SCRAM users."""
         return [
             option
             for name, password in self.users.items()
@@ -167,17 +167,15 @@ class Access:
 
 
 class KafkaMissing(Exception):
-    """Something that has to be installed first is not there; the message is one line that says
-    what.
-    """
+    """Something has to be installed first. The message is one line that says what."""
 
 
 class KafkaFailed(Exception):
-    """The broker or Maven did not do what it should; the message says where its output is."""
+    """The broker or Maven did not do what it should. The message says where its output is."""
 
 
 def java() -> str:
-    """The path of a `java` that can run the broker, or `KafkaMissing`."""
+    """The path of a `java` that can run the broker. Raises `KafkaMissing` if there is none."""
     home = os.environ.get("JAVA_HOME")
     found = shutil.which("java", path=str(Path(home) / "bin")) if home else None
     found = found or shutil.which("java")
@@ -212,10 +210,10 @@ def _target(libs: Path) -> Path:
 
 
 def fetch_jars(libs: Path = _LIBS) -> Path:
-    """The folder with the broker's jars; Maven fetches them if a complete copy for this `pom.xml`
-    is not there yet.
+    """The folder with the broker's jars.
 
-    Safe to call from several processes at once: one fetches, the others wait for it.
+    Maven fetches them unless there is a complete copy for this `pom.xml`. Several processes may
+    call this at once: one fetches, and the others wait for it.
     """
     target = _target(libs)
     if _is_complete(target):
@@ -273,8 +271,8 @@ class KafkaProcess:
 
     Ports are chosen at the first start (unless `port` is given) and kept, so `kill()` and
     `restart()` come back at the same address with the same data. Not thread-safe. Raises
-    `KafkaMissing` where Java or Maven is not there, `KafkaFailed` where the broker does not come
-    up; its output is in `data/kafka.log`.
+    `KafkaMissing` without Java or Maven, and `KafkaFailed` if the broker does not start. Its output
+    is in `data/kafka.log`.
     """
 
     def __init__(
@@ -308,7 +306,7 @@ class KafkaProcess:
         return self.data / "kafka.log"
 
     def start(self, *, detached: bool = False) -> "KafkaProcess":
-        """Start the broker and wait until it answers; a running one is left as it is."""
+        """Start the broker and wait until it answers. A running one is left as it is."""
         if self.pid is not None:
             return self
         self.data.mkdir(parents=True, exist_ok=True)
@@ -335,7 +333,7 @@ class KafkaProcess:
         return self
 
     def stop(self) -> None:
-        """Stop the broker in good order; after `STOP_TIMEOUT_S` by force."""
+        """Stop the broker gracefully, and by force after `STOP_TIMEOUT_S`."""
         if self._process is not None and self.pid is not None:
             self._process.terminate()
             try:
@@ -351,12 +349,12 @@ class KafkaProcess:
         self._reap()
 
     def restart(self) -> None:
-        """Start again on the same ports and data, after `kill()`, or after stopping what runs."""
+        """Start again on the same ports and data, after `kill()` or a stop."""
         self.stop()
         self.start()
 
     def wait(self) -> int:
-        """Wait until the broker ends by itself; its exit status."""
+        """Wait until the broker ends. Returns its exit status."""
         return self._process.wait() if self._process is not None else 0
 
     def _reap(self) -> None:
@@ -366,9 +364,7 @@ class KafkaProcess:
         (self.data / "kafka.pid").unlink(missing_ok=True)
 
     def _prepare(self) -> list[str]:
-        """Write the configuration, format the storage if it is new, and return the broker's command
-        line.
-        """
+        """Write the configuration, format new storage, and return the broker's command line."""
         config, logs = self.data / "server.properties", self.data / "data"
         text = _CONFIG.format(port=self.port, controller_port=self._controller_port, logs=logs)
         if self.access is not None:
@@ -411,8 +407,9 @@ class KafkaProcess:
 
 
 def answers(port: int) -> bool:
-    """Whether a broker on this port answers a metadata request and knows of a live broker (itself,
-    once it takes part).
+    """Whether a broker on this port answers a metadata request and knows of a live broker.
+
+    It knows of itself once it takes part in the cluster.
     """
     # Metadata v5: key 3, version 5, correlation 1, no client id; no topics, no creation of topics.
     body = struct.pack(">hhihib", 3, 5, 1, -1, 0, 0)

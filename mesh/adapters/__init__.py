@@ -1,3 +1,1 @@
-"""Brokers, clocks and randomness as they are outside: one module an adapter, each behind a port of
-`mesh.ports`.
-"""
+"""Brokers, clocks and randomness: one module an adapter, each behind a port of `mesh.ports`."""

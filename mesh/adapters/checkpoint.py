@@ -1,9 +1,8 @@
-"""A partition's checkpoint: one SQLite file with the states of its workflows as of one log offset.
+"""A partition's checkpoint: one SQLite file with the states of its workflows at one log offset.
 
-It is a cache of what the log says, and may be deleted at any time: a file that is damaged, of
-another program or of another version counts as absent, and is replaced. The bytes are the caller's
-(the router's partition owner); nothing here knows what they mean. One process uses a file at a
-time.
+It is a cache of the log, and may be deleted at any time. A file that is damaged, of another program
+or of another version counts as absent, and is replaced. The bytes are the caller's (the router's
+partition owner); nothing here knows what they mean. One process uses a file at a time.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -60,8 +59,7 @@ class CheckpointFile:
 
     @classmethod
     def open(cls, path: str | PathLike[str]) -> "CheckpointFile":
-        """Open the file, or make it with its folder; one that can't be used is replaced, with a
-        warning.
+        """Open the file, or create it with its folder. A file that can't be used is replaced, with a warning.
 
         Raises `OperatorError` if the path can't be written at all.
         """
@@ -157,7 +155,7 @@ class CheckpointFile:
         self._checkpointer.close()
 
     def delete(self) -> None:
-        """Delete the file. It holds nothing until the next `save` makes it anew."""
+        """Delete the file. It holds nothing until the next `save` creates it again."""
         self.close()
         _remove(self._path)
         self._is_deleted = True

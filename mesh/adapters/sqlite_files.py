@@ -39,9 +39,9 @@ def roll_back(connection: apsw.Connection) -> None:
 
 
 class Checkpointer:
-    """One connection's part in moving the write-ahead log: after each so many pages.
+    """One connection's part in moving the write-ahead log, each time it has grown by `pages`.
 
-    Every process that writes has one; where two come at once, SQLite lets one do it.
+    Every process that writes has one. If two come at once, SQLite lets one do it.
     """
 
     def __init__(self, connection: apsw.Connection, path: Path, *, pages: int) -> None:

@@ -1,6 +1,6 @@
-"""What a handler may know of the task in its hands.
+"""What a handler may know of its task.
 
-Owns `Context`. It must not know a broker or a record's bytes: the agent runtime makes one for each
+Owns `Context`. It must not know a broker or a record's bytes. The agent runtime makes one for each
 task, a test makes its own (`mesh.testing.FakeContext`), and a handler that is called directly
 without one gets `Context.local`.
 """
@@ -19,12 +19,12 @@ _LOCAL_DEADLINE = timedelta(minutes=5)  # as the default time-out of a step
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt of one task.
+    """One attempt at one task.
 
-    `idempotency_key` is the same for all attempts of a task: pass it on to whatever must not be
-    done twice. `deadline` is aware, UTC; a result that reaches the broker later does not count.
-    `on_heartbeat` is what `heartbeat` calls. `traceparent` is the W3C trace context to hand on,
-    empty if there is none.
+    `idempotency_key` is the same for all attempts at a task: pass it on to any system that must not
+    do something twice. `deadline` is aware, UTC; a result that reaches the broker later does not
+    count. `on_heartbeat` is what `heartbeat` calls. `traceparent` is the W3C trace context to hand
+    on, empty if there is none.
     """
 
     agent: str
@@ -45,12 +45,11 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     usage: dict[str, float] = msgspec.field(default_factory=dict)
 
     def used(self, **amounts: float) -> None:
-        """Say what the work took: `ctx.used(tokens=812, usd=0.004)`.
+        """Report what the work used: `ctx.used(tokens=812, usd=0.004)`.
 
-        It adds up, and goes out with the result, also with that of a failure.
-
-        The mesh settles the run's budget by `tokens` (or `input_tokens` and `output_tokens`) and
-        `usd`; other names are for the record.
+        Calls add up. The sum goes out with the result, also with a failure. The mesh settles the
+        run's budget by `tokens` (or `input_tokens` and `output_tokens`) and `usd`; other names are
+        only recorded.
         """
         for name, amount in amounts.items():
             if not isfinite(amount):
@@ -58,13 +57,13 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
             self.usage[name] = self.usage.get(name, 0.0) + amount
 
     def heartbeat(self) -> None:
-        """Say that the work makes progress.
+        """Report that the work makes progress.
 
-        Cheap, and from any thread: call it as often as you like.
+        Cheap, and safe from any thread: call it as often as you like.
 
-        A route's `heartbeat` is the longest silence it bears. Until the first call the runtime
-        speaks for the handler, which proves that the process is alive; from then on only the
-        handler's own calls count, which proves that the work goes on.
+        A route's `heartbeat` is the longest silence that it allows. Until the first call the
+        runtime sends signs for the handler, which proves that the process is alive. From then on
+        only the handler's own calls count, which proves that the work goes on.
         """
         if self.on_heartbeat is not None:
             self.on_heartbeat()
@@ -88,9 +87,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def local(cls, agent: str) -> Self:
-        """The context of a handler that was called directly: no workflow, first attempt, five
-        minutes.
-        """
+        """The context of a handler that was called directly: no workflow, first attempt, five minutes."""
         workflow_id, run_id, step = "local:call", "00000000", agent
         task_id = f"{workflow_id}/{run_id}/{step}"
         return cls(

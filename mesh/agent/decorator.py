@@ -1,8 +1,7 @@
-"""`@agent`: makes an `Agent` of a function, and finds out while the file is read what would go
-wrong later.
+"""`@agent`: it makes an `Agent` from a function, and finds mistakes when the file is read.
 
-Owns the checks and their messages, each with file, line, function and mend. It must not know a
-broker. Called by agent authors, as `mesh.agent`.
+Owns the checks and their messages, each with file, line, function and how to fix it. It must not
+know a broker. Called by agent authors, as `mesh.agent`.
 """
 
 import inspect

@@ -1,8 +1,8 @@
-"""An agent as the runtime and the tests use it: a name, a handler, the types of its input and
-output.
+"""An agent as the runtime and the tests use it: a name, a handler, and the types of input and output.
 
-Owns `Agent`. It must not know a broker or a record. `mesh.agent.decorator` makes them;
-`mesh.services.agent_runtime` runs them; a test calls them as the function they were made of.
+Owns `Agent`. It must not know a broker or a record. `mesh.agent.decorator` makes agents,
+`mesh.services.agent_runtime` runs them, and a test calls them like the function they were made
+from.
 """
 
 from collections.abc import Callable
@@ -76,12 +76,12 @@ class Agent(Generic[InputT, ReturnT_co]):
 
     @cached_property
     def input_schema(self) -> dict[str, Any] | None:
-        """The JSON Schema of what it takes; None where the type has none."""
+        """The JSON Schema of what it takes; None if the type has none."""
         return _json_schema(self.input_adapter, "validation")
 
     @cached_property
     def output_schema(self) -> dict[str, Any] | None:
-        """The JSON Schema of what it gives; None where the type has none."""
+        """The JSON Schema of what it returns; None if the type has none."""
         return _json_schema(self.output_adapter, "serialization")
 
     def __repr__(self) -> str:

@@ -1,8 +1,8 @@
-"""Which agents a process has defined, so that two of one name are found when they are written, not
-when they steal each other's tasks.
+"""The agents that a process has defined.
 
-Owns the one table. Only agents at a module's top level are in it: one that a function makes (a
-test's, say) belongs to that function.
+Two agents of one name are found when they are defined, not when they take each other's tasks. Owns
+the one table. Only agents at a module's top level are in it. An agent that a function makes (in a
+test, say) belongs to that function.
 """
 
 from types import ModuleType
@@ -15,9 +15,9 @@ _agents: dict[str, Agent[Any, Any]] = {}
 
 
 def register(agent: Agent[Any, Any]) -> None:
-    """Take in a new agent.
+    """Add a new agent.
 
-    The same function again (a reload) replaces itself; raises `AgentError` if another one has the
+    The same function again (a reload) replaces itself. Raises `AgentError` if another one has the
     name.
     """
     if "<locals>" in agent.handler.__qualname__:

@@ -1,9 +1,8 @@
 """The command line: `mesh`.
 
-Every command's shapes and exit codes are in docs/cli.md.
-
 Owns what people type and read. It must not decide anything about workflows: it reads the read
-model, publishes to the public topics, and starts services through `mesh.wiring`.
+model, publishes to the public topics, and starts services through `mesh.wiring`. The console script
+and `python -m mesh.cli` call it. docs/cli.md has every command's JSON shapes and exit codes.
 """
 
 import sys

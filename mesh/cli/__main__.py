@@ -1,4 +1,4 @@
-"""`python -m mesh.cli`, for where the console script is not on the path."""
+"""`python -m mesh.cli`: for use if the console script is not on the path."""
 
 from mesh.cli import main
 

@@ -1,4 +1,7 @@
-"""`mesh agents list | show | forget`: which agents there are, who is alive, and who is registered for which capability."""
+"""`mesh agents list | show | forget`: the agents, which of them are alive, and what they can do.
+
+Owns how agents are shown, and the withdrawal of a registration. `mesh status` shows its table too.
+"""
 
 import click
 from rich.table import Table
@@ -44,8 +47,9 @@ def list_agents(session: Session, *, schemas: bool) -> None:
 @click.argument("name", metavar="NAME")
 @mesh_command
 def show_agent(session: Session, *, name: str) -> None:
-    """Show the agent NAME (or any part that fits only one): its replicas, what it can do, what it
-    takes and gives.
+    """Show the agent NAME (or any part that fits only one).
+
+    Shown are its replicas, what it can do, and what it takes and gives.
     """
     found, cards = session.run(_read(session))
     names = among_ids([one.name for one in found], what="agent", whats="agents", where="mesh agents list")
@@ -62,8 +66,10 @@ def show_agent(session: Session, *, name: str) -> None:
 @click.argument("name", metavar="NAME")
 @mesh_command
 def forget(session: Session, *, name: str) -> None:
-    """Withdraw the registration of the agent NAME: it is chosen for no capability any more, until a
-    process of it starts again. NAME is its whole name.
+    """Withdraw the registration of the agent NAME.
+
+    It is chosen for no capability any more, until a process of it starts again. NAME is its whole
+    name.
     """
     session.run(_forget(session, name))
     if session.as_json:

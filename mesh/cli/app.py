@@ -1,7 +1,8 @@
 """The root command: which commands there are, and where each one lives.
 
-Modules are loaded when their command runs, so that `mesh --help` and short commands pay for nothing
-else. Errors of the mesh end here, as one line and an exit code.
+Owns the list of commands, and how an error of the mesh ends: as one line and an exit code. It must
+not import a command's module before that command runs, so that `mesh --help` and short commands pay
+for nothing else. `mesh.cli.main` calls it.
 """
 
 import importlib
@@ -74,8 +75,9 @@ _AS_JSON: Final = "mesh.as_json"  # in the context's meta: whether errors are JS
 
 
 class RootGroup(click.Group):
-    """Loads a command's module when it is asked for, and turns every error into a line and an exit
-    code.
+    """Loads a command's module when it is asked for, and turns every error into one line.
+
+    The process ends with the exit code of the error.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
@@ -103,7 +105,7 @@ class RootGroup(click.Group):
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list["CompletionItem"]:
         from click.shell_completion import CompletionItem  # noqa: PLC0415 - only when a shell asks
 
-        # from the list above: click's own would load every command's module
+        # from the list above: click's own method would load every command's module
         found = [CompletionItem(name, help=entry.help) for name, entry in _ALL.items() if name.startswith(incomplete)]
         return found + click.Command.shell_complete(self, ctx, incomplete)
 
@@ -173,7 +175,7 @@ def _echo_json(kind: str, message: str, exit_code: int) -> None:
 
 
 def _report_usage(error: click.ClickException) -> None:
-    """A mistake on the command line, as one line of JSON."""
+    """Print a mistake on the command line as one line of JSON."""
     kind = "UsageError" if isinstance(error, click.UsageError) else type(error).__name__
     _echo_json(kind, error.format_message(), error.exit_code)
 
@@ -193,7 +195,7 @@ def _report(error: MeshError | TimeoutError, *, as_json: bool) -> None:
 def mesh() -> None:
     """Events in, work by agents, pauses for people: a mesh over a message broker.
 
-    A command is a noun, then a verb: `mesh workflows show ID`. A noun alone lists. Every command has
+    A command is a noun, then a verb: `mesh workflows show ID`. A noun alone lists. Each command has
     --help.
 
     The broker is the one of --broker, or of MESH_BROKER (sqlite://.mesh/mesh.db by default). With

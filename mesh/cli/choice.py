@@ -1,8 +1,8 @@
 """Which one is meant: an id, or a part of one, that a person has typed.
 
-Owns the rule for every command. A whole id always means that one, whatever other ids it is part of.
-A part of an id is a convenience for a person: a command that only reads takes it where it fits one
-id alone; a command that changes something asks first, and without a terminal takes whole ids only.
+Owns the rule for every command. A whole id always means that one, whatever other ids it is a part
+of. A part is a convenience for a person. A command that only reads takes it if it fits one id
+alone. A command that changes something asks first, and without a terminal takes whole ids only.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ _SHA: Final = "sha256:"
 
 
 class Among(NamedTuple):
-    """What an id is looked for among.
+    """The things among which an id is looked for.
 
     `what`, `whats`: the noun, for one and for several. `where`: the command that lists them.
     `whole`: the id that the given text names as a whole, if any.
@@ -37,10 +37,10 @@ class Among(NamedTuple):
 
 
 def pick(session: Session, given: str, among: Among, *, changes: bool) -> str:
-    """The id that is meant by `given`. `changes`: the command does more than read.
+    """The id that `given` means. `changes`: the command does more than read.
 
-    Raises `NotFound` where there is none, or where a part would need a confirmation and no terminal
-    is there; `OperatorError` where a part fits several, with a list of them.
+    Raises `NotFound` if there is none, or if a part would need a confirmation and there is no
+    terminal. Raises `OperatorError`, with a list, if a part fits several.
     """
     whole = among.whole(given)
     if whole is not None:
@@ -57,7 +57,7 @@ def pick(session: Session, given: str, among: Among, *, changes: bool) -> str:
 
 
 def listed(found: Found) -> str:
-    """The first ids, one a line, and how many there are besides."""
+    """The first ids, one on each line, and how many more there are."""
     lines = "".join(f"\n  {one}" for one in found.ids)
     rest = found.total - len(found.ids)
     return lines + (f"\n  and {rest:,} more" if rest else "")
@@ -76,13 +76,14 @@ def _confirm(session: Session, given: str, only: str, what: str) -> None:
 
 
 def among_ids(ids: Sequence[str], *, what: str, whats: str, where: str) -> Among:
-    """Among a list that is at hand."""
+    """Choose among ids that are at hand as a list."""
     return Among(what, whats, where, lambda given: given if given in ids else None, _containing(ids))
 
 
 def among_digests(digests: Sequence[str]) -> Among:
-    """Stored versions of routes, by digest. The twelve digits that the lists print are as good as
-    the whole.
+    """Choose among stored versions of routes, by digest.
+
+    The twelve digits that the lists print count as the whole digest.
     """
 
     def whole(given: str) -> str | None:
@@ -102,7 +103,7 @@ def _containing(ids: Sequence[str]) -> Callable[[str, int], Found]:
 
 
 def pick_workflow(session: Session, model: ReadModel, given: str, *, changes: bool) -> str:
-    """A workflow of the read model, running or ended."""
+    """The id of the workflow that `given` means, running or ended."""
     among = Among(
         "workflow",
         "workflows",

@@ -1,4 +1,7 @@
-"""`mesh completion`: the script by which a shell completes commands and options."""
+"""`mesh completion`: the script by which a shell completes commands and options.
+
+Owns which shells have one; click makes the scripts.
+"""
 
 from typing import Final
 

@@ -1,4 +1,7 @@
-"""`mesh dlq`: records that could not be processed, as they came."""
+"""`mesh dlq`: records that could not be processed, as they came.
+
+Owns how a dead letter is named and shown. It sends nothing.
+"""
 
 import base64
 import sys
@@ -24,7 +27,7 @@ from mesh.ports import Record, TopicPartition
 
 @click.group(cls=NounGroup, short_help="Look at dead letters.")
 def dlq() -> None:
-    """Dead letters: records that could not be processed, with their reason and their original bytes.
+    """Dead letters: records that could not be processed, with their reason and original bytes.
 
     Without a verb: list.
     """
@@ -67,8 +70,9 @@ async def _list(session: Session, limit: int | None, after: str | None, code: st
 @click.option("--raw", is_flag=True, help="Write the original value's bytes to standard output, and nothing else.")
 @mesh_command
 def show(session: Session, *, letter_id: str, raw: bool) -> None:
-    """Show one dead letter: ID is as `mesh dlq list` has it, or the place of the original
-    (mesh.events/0/17).
+    """Show one dead letter.
+
+    ID is as `mesh dlq list` has it, or the place of the original (mesh.events/0/17).
     """
     record = session.run(_read(session, letter_id))
     try:
@@ -94,7 +98,11 @@ async def _read(session: Session, letter_id: str) -> Record:
 
 
 def _among(model: ReadModel) -> Among:
-    """By its own place in the dead-letter topic, or the place of the original; else by a part."""
+    """Choose among dead letters.
+
+    Each one is known by its place in the dead-letter topic, by the place of its original, or by a
+    part.
+    """
 
     def whole(given: str) -> str | None:
         where, offset = _place(given)
@@ -112,7 +120,7 @@ def _among(model: ReadModel) -> Among:
 
 
 def _place(text: str) -> tuple[str, int]:
-    """What stands before the last slash, and the number behind it; -1 where none does."""
+    """The text before the last slash, and the number after it; -1 if there is no number."""
     before, _, number = text.rpartition("/")
     is_number = number.isascii() and number.isdigit() and len(number) < 19  # noqa: PLR2004 - SQLite's integers
     return before, int(number) if is_number else -1

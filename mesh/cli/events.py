@@ -1,4 +1,7 @@
-"""`mesh events list | show ID`: which events came, and what became of one."""
+"""`mesh events list | show ID`: which events came, and what became of one.
+
+Owns how events and their fates are shown; `mesh.inspection.event_status` finds the fates.
+"""
 
 import click
 from rich.table import Table
@@ -99,7 +102,7 @@ async def _fates(
 
 
 def _among(model: ReadModel, topic: str) -> Among:
-    """By the whole id, else by its beginning."""
+    """Choose among events, by the whole id or by its beginning."""
     return Among(
         "event",
         f"events on {topic}",

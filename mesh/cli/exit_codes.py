@@ -1,5 +1,6 @@
-"""Exit codes of `mesh`, the same for every command; scripts may rely on them. docs/cli.md explains
-them to users.
+"""Exit codes of `mesh`, the same for every command. Scripts may rely on them.
+
+Owns which error gives which code. docs/cli.md explains them to users.
 """
 
 from typing import Final
@@ -18,7 +19,7 @@ INTERRUPTED: Final = 130
 
 
 def exit_code_of(error: MeshError | TimeoutError) -> int:
-    """By whose fault it is."""
+    """The exit code of an error, by its class: that says whose fault it is."""
     match error:
         case TimeoutError():
             return TIMED_OUT

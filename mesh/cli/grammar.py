@@ -23,14 +23,14 @@ class NounGroup(click.Group):
         super().__init__(*args, **options)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        # completion asks what may come next: behind the noun alone, a verb
+        # completion asks what may come next: after the noun alone, a verb
         is_asked = ctx.resilient_parsing and not args
         if not is_asked and (verb := self.verb_of(args)) is not None:
             args = [verb, *args]
         return super().parse_args(ctx, args)
 
     def verb_of(self, args: list[str]) -> str | None:
-        """The verb that is meant where none stands at the beginning."""
+        """The verb that is meant if the arguments do not begin with one; None if they do."""
         is_bare = not args or (args[0].startswith("-") and args[0] not in _HELP)
         return LIST if is_bare else None
 
@@ -60,7 +60,7 @@ class NounGroup(click.Group):
 
 
 class ShortForm(NounGroup):
-    """`mesh NOUN ID` for `mesh NOUNS show ID`: a word that is no verb is an id."""
+    """`mesh NOUN ID` for `mesh NOUNS show ID`: a word that is not a verb is an id."""
 
     def verb_of(self, args: list[str]) -> str | None:
         if not args:

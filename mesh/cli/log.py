@@ -1,5 +1,7 @@
-"""`mesh log verify`: fold the log from the broker, in a process of its own, and print what every
-workflow comes to.
+"""`mesh log verify`: fold the log from the broker, and print what every workflow comes to.
+
+Owns the comparison of two folds. It uses no read model and no checkpoint, so its result depends on
+the log alone.
 """
 
 import sys
@@ -35,10 +37,10 @@ def log() -> None:
 )
 @mesh_command
 def verify(session: Session, *, against: Path | None) -> None:
-    """Fold the whole log from the broker (no read model, no checkpoint), and print each workflow's
-    digest: SHA-256 of its canonical JSON.
+    """Fold the whole log from the broker, and print each workflow's digest.
 
-    Two folds of one log agree on every digest. Exits with 1 where --against differs.
+    It uses no read model and no checkpoint. A digest is the SHA-256 of the workflow's canonical
+    JSON. Two folds of one log agree on every digest. Exits with 1 if --against differs.
     """
     expected = None if against is None else _read_digests(against)
     found, records = session.run(_fold(session))

@@ -1,4 +1,8 @@
-"""Options that several commands share: how long to wait, and which page of a list to show."""
+"""Options that several commands share: how long to wait, and which page of a list to show.
+
+Owns their names, their defaults and what a page says in JSON. Commands with a list or a wait call
+it.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -17,7 +21,7 @@ FOR_PROGRAMS: Final = 1_000  # rows of a page in JSON
 
 
 class Seconds(click.ParamType[float]):
-    """A time to wait: every wait has an end."""
+    """A number of seconds to wait. It must be finite, because every wait has an end."""
 
     name = "seconds"
 
@@ -32,7 +36,7 @@ class Seconds(click.ParamType[float]):
 
 
 def timeout_option(text: str, *, default_s: float = 60.0) -> Callable[[Decorated], Decorated]:
-    """`--timeout SECONDS`, as `timeout_s`."""
+    """The option `--timeout SECONDS`, passed as `timeout_s`."""
     return click.option(
         "--timeout",
         "timeout_s",
@@ -45,7 +49,7 @@ def timeout_option(text: str, *, default_s: float = 60.0) -> Callable[[Decorated
 
 
 def paged(function: Decorated) -> Decorated:
-    """`--limit` and `--after`: which page of a list."""
+    """Add the options `--limit` and `--after`: which page of a list."""
     limit = click.option(
         "--limit",
         type=click.IntRange(1),
@@ -58,7 +62,7 @@ def paged(function: Decorated) -> Decorated:
 
 
 def page_size(session: Session, limit: int | None) -> int:
-    """How many rows a page has."""
+    """How many rows a page has: as asked, else by who reads it."""
     if limit is not None:
         return limit
     return FOR_PROGRAMS if session.as_json else FOR_PEOPLE
@@ -71,7 +75,7 @@ def page_document(name: str, rows: Sequence[Any], page: Page[Any]) -> dict[str, 
 
 
 def tell_rest(session: Session, page: Page[Any]) -> None:
-    """Say that a list is cut, and how to see the rest."""
+    """Say that a list was cut, if it was, and how to see the rest."""
     if page.after is not None or len(page) < page.total:
         session.note(f"{len(page):,} of {page.total:,} are shown; --limit N shows more on a page")
     if page.after is not None:

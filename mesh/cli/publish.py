@@ -1,4 +1,7 @@
-"""`mesh publish`: events from options, a file, a GitHub payload, or JSON lines on standard input."""
+"""`mesh publish`: events from options, a file, a GitHub payload or standard input.
+
+Owns how events are read and checked; `mesh.services.client` sends them.
+"""
 
 import asyncio
 import signal
@@ -24,7 +27,7 @@ BATCH: Final = 500
 
 
 def json_option(text: str, option: str) -> Any:
-    """The JSON of an option: `@FILE`, or JSON itself."""
+    """The JSON value of an option: of the file in `@FILE`, or of the text itself."""
     raw: bytes | str = text
     if text.startswith("@"):
         try:
@@ -70,7 +73,10 @@ def publish(
     delivery: str | None,
     key: str | None,
 ) -> None:
-    """Publish events: of options, of a FILE with one CloudEvent in JSON (or a list of them), or of standard input (-), one a line.
+    """Publish events.
+
+    They come from options, from a FILE with one CloudEvent in JSON (or a list of them), or from
+    standard input (-), one on each line.
 
     \b
     mesh publish --type com.example.order.placed --source /shop --data '{"order": 7}'
@@ -171,6 +177,10 @@ class _Sent:
 
 
 async def _publish(session: Session, events: Sequence[dict[str, Any]], key: str | None) -> None:
+    """Publish the events in batches.
+
+    If a line is malformed, those before it are published, and the output says so.
+    """
     async with session.broker() as broker:
         sent = _Sent(session, session.client(broker), key)
         await sent.send(events)

@@ -1,4 +1,7 @@
-"""`mesh run ROUTE`: start one workflow by hand, and wait for its end."""
+"""`mesh run ROUTE`: start one workflow by hand, and wait for its end.
+
+Owns the event that starts it, and checks first that the route takes it.
+"""
 
 import asyncio
 import sys
@@ -65,7 +68,7 @@ def _is_json(text: str) -> bool:
     except exact_json.NotJson:
         return False
     except exact_json.JsonRefused:
-        return True  # it is JSON, and its own fault is told
+        return True  # it is JSON, and its own fault is reported later
     return True
 
 
@@ -79,6 +82,7 @@ async def _run(session: Session, route_name: str, event: dict[str, Any], *, time
         event = {"specversion": "1.0", "id": session.fresh_id(), "type": route.on.type, **event}
         match = _match(route, event)
         client = session.client(broker)
+        # Before the event is published, so that no question of the workflow is missed.
         asked_from = await client.request_position(match.workflow_id) if timeout_s is not None else {}
         event_id = await client.publish(event)
         session.note(f"published {event_id}; workflow {printable(match.workflow_id)}")
@@ -131,7 +135,7 @@ def _match(route: Route, event: dict[str, Any]) -> Match:
 
 
 def show_outcome(session: Session, outcome: Outcome) -> None:
-    """How a workflow ended."""
+    """Print how a workflow ended."""
     if session.as_json:
         session.emit(outcome)
         return

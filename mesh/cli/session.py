@@ -1,5 +1,7 @@
-"""What every command needs: settings, the broker, the read model, and a way to print for people or
-for programs.
+"""What every command needs: settings, the broker, the read model, and a way to print.
+
+Owns how they are opened and closed, and whether a command prints for people or for programs. It
+must not know any command.
 """
 
 import asyncio
@@ -31,8 +33,8 @@ from mesh.wiring import open_broker
 P = ParamSpec("P")
 T = TypeVar("T")
 
-WIDE: Final = 200  # columns where nobody watches: better a long line than a cut id
-PROGRESS_FROM: Final = 5_000  # records to catch up from which a person wants to be told
+WIDE: Final = 200  # columns if the output is not a terminal: better a long line than a cut id
+PROGRESS_FROM: Final = 5_000  # a person is told from this many records to catch up
 
 
 class Session:
@@ -61,7 +63,7 @@ class Session:
         return asyncio.run(work)
 
     def emit(self, document: Any) -> None:
-        """Print JSON: structs by their fields."""
+        """Print a value as JSON. Structs are printed by their fields."""
         plain = msgspec.to_builtins(document)
         click.echo(exact_json.encode(plain, indent=True).decode())
 
@@ -71,7 +73,7 @@ class Session:
             self.out.print(part, soft_wrap=isinstance(part, str | Text) and not self.out.is_terminal)
 
     def note(self, text: str) -> None:
-        """A word to a person that is no result: nothing where a program reads."""
+        """Tell a person something that is not a result. Silent if a program reads."""
         if not self.as_json:
             self.err.print(text, style="dim", markup=False)
 
@@ -111,7 +113,7 @@ class Session:
             )
 
     def client(self, broker: Broker) -> Client:
-        """A client over a broker that somebody else closes."""
+        """A client over a broker that its caller closes."""
         return Client(
             broker,
             self.topics,
@@ -133,7 +135,7 @@ class Session:
 
 
 def console(stream: Any) -> Console:
-    """As wide as the terminal, as COLUMNS says, or wide enough for whole ids."""
+    """A console as wide as the terminal or COLUMNS, else wide enough for whole ids."""
     known = stream.isatty() or "COLUMNS" in os.environ
     return Console(file=stream, highlight=False, width=None if known else WIDE)
 
@@ -148,7 +150,7 @@ def mesh_command(function: Callable[Concatenate[Session, P], None]) -> Callable[
         broker, as_json = options.pop("broker"), options.pop("as_json")
         settings = load_settings(broker=broker)
         configure_logging(level="warning", log_format=settings.log_format)
-        # what it can't do comes as an error of the mesh, once
+        # a failure is reported once, as an error of the mesh
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
         function(Session(settings, as_json=bool(as_json)), *args, **options)
 

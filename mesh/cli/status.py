@@ -1,4 +1,7 @@
-"""`mesh status`: the mesh on one screen, and why something is stuck."""
+"""`mesh status`: the mesh on one screen, and why something is stuck.
+
+Owns the layout; `mesh.inspection.mesh_status` judges.
+"""
 
 from itertools import groupby
 
@@ -44,8 +47,9 @@ SAID = {
 )
 @mesh_command
 def status(session: Session, *, limit: int) -> None:
-    """Show the mesh on one screen: routers and partitions, what waits, agents, workflows, and why
-    something is stuck.
+    """Show the mesh on one screen, and why something is stuck.
+
+    It has routers and partitions, what waits, agents and workflows.
     """
     found, cards = session.run(_read(session, limit))
     if session.as_json:
@@ -64,7 +68,7 @@ async def _read(session: Session, limit: int) -> tuple[MeshStatus, list[CardRow]
 
 
 def render(found: MeshStatus, cards: list[CardRow]) -> list[Table | Text]:
-    """What stands on the screen, from top to bottom."""
+    """What the screen shows, from top to bottom."""
     parts: list[Table | Text] = [_facts(found)]
     if found.agents:
         parts += [Text(), agents_table(found.agents, cards, found.at_ms)]
@@ -111,7 +115,7 @@ def _owners(found: MeshStatus) -> Text:
 
 
 def _ranges(numbers: list[int]) -> str:
-    """`0-3, 7`."""
+    """Numbers as ranges: `0-3, 7`."""
     shown = []
     for _, run in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]):
         members = [number for _, number in run]

@@ -1,4 +1,8 @@
-"""`mesh topics list | plan | apply | acls`: the broker's topics, their contracts, and who may do what."""
+"""`mesh topics list | plan | apply | acls`: the broker's topics, and who may do what with them.
+
+Owns how topics, differences and grants are shown. `mesh.services.topic_plan` compares the topics
+with their contracts, and `mesh.services.topic_acls` makes the grants.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -140,7 +144,7 @@ def acls(
 def agents_of_routes(paths: Sequence[Path]) -> list[str]:
     """The agents that the route files name.
 
-    Folders that aren't there count as empty: the default may not exist.
+    Folders that do not exist count as empty, because the default folder may not exist.
     """
     there = [path for path in paths if path.exists()]
     return sorted({agent for loaded in load_routes(there) for agent in agents_of(loaded.route)}) if there else []

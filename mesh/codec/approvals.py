@@ -1,8 +1,8 @@
 """Approval requests, answers and receipts: the bytes between the mesh and the people it asks.
 
 Owns the three records of `mesh.approvals.*`; their JSON Schemas are in `topics/schemas/`. It must
-not judge an answer: who may give it, and whether it came in time, the owner decides. Routers call
-`encode_request`, `encode_receipt` and `decode_response`; approvers' clients the other three.
+not judge an answer: the owner decides who may give it and whether it came in time. Routers call
+`encode_request`, `encode_receipt` and `decode_response`; approvers' clients call the other three.
 """
 
 from typing import Any, Final, Literal
@@ -36,9 +36,9 @@ _EXAMPLE: Final = '{"approval_id": "<as asked>", "decision": "approve" or "rejec
 
 
 class ApprovalRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A record of `mesh.approvals.requests`: what a human is asked.
+    """A record of `mesh.approvals.requests`: what a person is asked.
 
-    When it was asked is the record's timestamp.
+    The record's timestamp says when.
     """
 
     approval_id: str
@@ -62,8 +62,9 @@ class ApprovalRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """A record of `mesh.approvals.receipts`: what became of an answer, or of an approval that ended
-    without one.
+    """A record of `mesh.approvals.receipts`.
+
+    It says what became of an answer, or of an approval that ended without one.
     """
 
     approval_id: str
@@ -83,7 +84,7 @@ _receipt_decoder: msgspec.json.Decoder[Receipt] = msgspec.json.Decoder(Receipt)
 
 
 def encode_request(effect: AskApproval, *, topics: Topics) -> OutRecord:
-    """Key: the workflow id. The CloudEvent's id is the approval's."""
+    """An approval's request. Key: the workflow id. The CloudEvent's id is the approval's."""
     deadline = effect.deadline_at_ms
     value = ApprovalRequest(
         approval_id=effect.approval_id,
@@ -107,7 +108,7 @@ def encode_request(effect: AskApproval, *, topics: Topics) -> OutRecord:
 
 
 def decode_request(record: Record) -> ApprovalRequest:
-    """Raises `MalformedRecord`."""
+    """The request in a record. Raises `MalformedRecord`."""
     try:
         request = _request_decoder.decode(record.value or b"")
         _ = request.deadline_at_ms  # so that a reader may take it for good
@@ -123,7 +124,7 @@ def receipt_id(effect: SendReceipt) -> str:
 
 
 def encode_receipt(effect: SendReceipt, *, topics: Topics) -> OutRecord:
-    """Key: the workflow id, so that the receipts of one approval stand in order."""
+    """A receipt. Key: the workflow id, so that the receipts of one approval keep their order."""
     at = rfc3339(effect.at_ms)
     value = Receipt(
         approval_id=effect.approval_id,
@@ -148,7 +149,7 @@ def encode_receipt(effect: SendReceipt, *, topics: Topics) -> OutRecord:
 
 
 def decode_receipt(record: Record) -> Receipt:
-    """Raises `MalformedRecord`."""
+    """The receipt in a record. Raises `MalformedRecord`."""
     try:
         return _receipt_decoder.decode(record.value or b"")
     except exact_json.DECODE_ERRORS as error:
@@ -172,7 +173,7 @@ def encode_response(
 ) -> OutRecord:
     """A person's answer, as the mesh's own clients send it.
 
-    `answer_id` is fresh for each answer; `payload` is an edit.
+    `answer_id` is fresh for each answer. `payload` is an edit.
     """
     parts = parse_step_id(approval_id)
     workflow_id = parts.workflow_id if parts else approval_id

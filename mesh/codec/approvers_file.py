@@ -3,9 +3,8 @@
     maintainer: [ana@example.org, ben@example.org]
     release-manager: ana@example.org
 
-Owns the file's shape; roles are free words that routes name, people are what an answer says in
-`by`. Whether somebody may answer is `decide`'s business. The wiring of routers calls
-`load_approvers`.
+Owns the file's shape. Roles are free words that routes name. People are what an answer says in
+`by`. `decide` says whether somebody may answer. The wiring of routers calls `load_approvers`.
 """
 
 from pathlib import Path
@@ -18,9 +17,9 @@ _EXAMPLE = "maintainer: [ana@example.org]"
 
 
 def load_approvers(path: Path) -> dict[str, frozenset[str]]:
-    """Person to roles.
+    """Each person's roles.
 
-    Raises `SettingsInvalid`, with one line `file:line: what is wrong (how to mend it)` for every
+    Raises `SettingsInvalid`, with one line `file:line: what is wrong (how to fix it)` for every
     problem.
     """
     try:

@@ -1,10 +1,10 @@
-"""What people send, by any client: an answer, a command.
+"""What people send by any client: an answer or a command.
 
 As a CloudEvent, or as bare JSON so that one short kcat line works.
 
 Owns the reading of such a record down to its checked fields. It must not know what they mean:
-`mesh.codec.approvals` and `mesh.codec.commands` do. A field nobody knows is refused rather than
-passed over: a misspelt `payload` would otherwise approve the unedited text.
+`mesh.codec.approvals` and `mesh.codec.commands` do. An unknown field is refused, not ignored: a
+misspelt `payload` would otherwise approve the unedited text.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,10 @@ from mesh.ports import Record
 
 
 class Body(NamedTuple):
-    """`id`: the CloudEvent's, or the record's place. `traceparent`: None unless it holds."""
+    """The fields of a record from a person.
+
+    `id`: the CloudEvent's, or the record's place. `traceparent`: None unless it is valid.
+    """
 
     data: dict[str, Any]
     id: str
@@ -33,10 +36,11 @@ def read_body(
     anything: Sequence[str],
     example: str,
 ) -> Body:
-    """The fields of a record that should hold `what` ("answer"), checked: `required` are strings
-    that say something, `optional` ones strings or null, `anything` ones any JSON.
+    """Read and check the fields of a record that should hold `what` ("answer").
 
-    Raises `MalformedRecord`, which names all that is missing or wrong and ends with `example`.
+    `required` fields are strings that are not blank, `optional` ones strings or null, `anything`
+    ones any JSON. Raises `MalformedRecord`, which names all that is missing or wrong and ends with
+    `example`.
     """
     data, own_id, traceparent = _open(record, what)
     if not isinstance(data, dict):

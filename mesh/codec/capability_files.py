@@ -2,11 +2,11 @@
 
     capability: translate
     description: Put a text into another language.
-    input:  {type: object, required: [text, to], properties: {text: {type: string}, to: {type: string}}}
+    input:  {type: object, required: [text, to], properties: {text: {type: string}, ...}}
     output: {type: object, required: [text], properties: {text: {type: string}}}
 
-Owns the files' shape. Whether routes and agents keep a contract is
-`mesh.inspection.checks.capabilities`' business. The command line calls `load_contracts`.
+Owns the files' shape. `mesh.inspection.checks.capabilities` says whether routes and agents keep a
+contract. The command line calls `load_contracts`.
 """
 
 import re
@@ -29,7 +29,7 @@ _Trouble = tuple[DocumentPath, str]
 def load_contracts(paths: Sequence[Path]) -> dict[str, Contract]:
     """The contracts of files, and of the `*.yaml` and `*.yml` files in folders, by capability.
 
-    Raises `SettingsInvalid`, with one line `file:line: what is wrong (how to mend it)` for every
+    Raises `SettingsInvalid`, with one line `file:line: what is wrong (how to fix it)` for every
     problem.
     """
     found: dict[str, Contract] = {}
@@ -48,7 +48,7 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 def _load(file: Path, found: dict[str, Contract]) -> list[tuple[int, str]]:
-    """Put the file's contracts into `found`; what is wrong with it, by line."""
+    """Put the file's contracts into `found`. Returns its problems, by line."""
     try:
         documents, faults = read_yaml(file)
     except OSError as error:

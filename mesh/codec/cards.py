@@ -1,12 +1,13 @@
-"""The bytes of agent cards on the registry topic, which is compacted: the key is
-`<name>/<instance>`, the last record of a key counts.
+"""The bytes of agent cards on the registry topic.
+
+The topic is compacted: the key is `<name>/<instance>`, and the last record of a key counts.
 
 Owns the record; `topics/schemas/agent-card.json` says the same in JSON Schema. Agents write cards;
 routers and `mesh agents` read them. An agent that stops gracefully withdraws its card with a
-tombstone; one that dies leaves it to expire (`renewed_at + expires_after_s`).
+tombstone. The card of one that dies expires (`renewed_at + expires_after_s`).
 
-An agent's registration is a card of the agent itself, under the key `<name>`: it says which
-capabilities the agent has, and no stop withdraws it (`mesh agents forget` does).
+An agent's registration is a card of the agent itself, under the key `<name>`. It says which
+capabilities the agent has, and stays when processes stop (`mesh agents forget` withdraws it).
 """
 
 from typing import Final
@@ -26,7 +27,7 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 def encode_card(card: AgentCard, *, topics: Topics) -> OutRecord:
-    """A card to publish, or to renew; or a registration."""
+    """A card to publish or to renew, or a registration."""
     return OutRecord(topics.agents, _key(card), _encoder.encode(card), _headers(card))
 
 
@@ -41,7 +42,7 @@ def withdraw_registration(name: str, *, topics: Topics) -> OutRecord:
 
 
 def decode_card(record: Record) -> AgentCard:
-    """The card; of a tombstone, one that has `stopped` set and little else.
+    """The card in a record. A tombstone gives a card with `stopped` set and little else.
 
     Raises `MalformedRecord`.
     """

@@ -64,7 +64,7 @@ _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-(
 def from_record(record: Record) -> dict[str, Any]:
     """The event that a record carries.
 
-    Raises `MalformedRecord`: which attribute, what is wrong with it, how to mend it.
+    Raises `MalformedRecord`: which attribute, what is wrong with it, how to fix it.
     """
     try:
         return _from_record(record)
@@ -73,8 +73,9 @@ def from_record(record: Record) -> dict[str, Any]:
 
 
 def is_cloud_event(record: Record) -> bool:
-    """Whether a record means to be a CloudEvent (rightly or wrongly), by its headers alone or by a
-    structured value.
+    """Whether a record means to be a CloudEvent, valid or not.
+
+    By its headers, or by a structured value.
     """
     for name, value in record.headers:
         lower = name.lower()
@@ -159,8 +160,9 @@ def _structured(value: bytes | None, content_type: str) -> dict[str, Any]:
 
 
 def _normalised(document: dict[str, Any]) -> dict[str, Any]:
-    """Without null attributes (CloudEvents' JSON format: null is as good as absent), and with JSON
-    data decoded.
+    """The event without null attributes, and with JSON data decoded.
+
+    In CloudEvents' JSON format, null means absent.
     """
     event = {name: value for name, value in document.items() if value is not None or name == "data"}
     encoded = event.get("data_base64")
@@ -263,7 +265,7 @@ def decode_json(value: bytes, what: str) -> Any:
 
 
 def _depth(document: Any) -> int:
-    """Levels of objects and arrays, counted only up to the first too many."""
+    """Levels of objects and arrays, counted only up to the first one too many."""
     level: list[Any] = [document] if isinstance(document, dict | list) else []
     depth = 0
     while level and depth <= MAX_JSON_DEPTH:
@@ -356,9 +358,8 @@ def to_record(
 ) -> OutRecord:
     """An event as a record in binary mode.
 
-    Without `key` the extension `partitionkey`, if there is one, is the key.
-
-    Raises `MalformedRecord` if the event is not valid.
+    Without `key`, the extension `partitionkey` is the key, if there is one. Raises
+    `MalformedRecord` if the event is not valid.
     """
     validate_event(event)
     content_type, value = _content(event)
@@ -418,7 +419,7 @@ def binary_headers(
 ) -> tuple[Header, ...]:
     """The headers of one of the mesh's own records, whose data is JSON.
 
-    `source` and `type` must be few: their headers are kept.
+    There must be few different sources and types: their headers are cached.
     """
     headers = (*_constant_headers(source, type), ("ce_id", id.encode()))
     if workflow_id is not None:
@@ -435,7 +436,7 @@ def binary_headers(
 
 
 def header(record: Record, name: str) -> str | None:
-    """A header's text, its name in lower case; None if it is not there or no UTF-8."""
+    """A header's text, found by its name in lower case; None if it is missing or not UTF-8."""
     for own, value in record.headers:
         if own == name or own.lower() == name:
             return value.decode(errors="replace")
@@ -446,7 +447,11 @@ def header(record: Record, name: str) -> str | None:
 
 
 class TraceContext(NamedTuple):
-    """`trace_id`: 32 hexadecimal digits; `span_id`: 16, the caller's span; `sampled`: its wish."""
+    """A place in a trace.
+
+    `trace_id`: 32 hexadecimal digits. `span_id`: 16, the caller's span. `sampled`: the caller's
+    wish.
+    """
 
     trace_id: str
     span_id: str
@@ -454,7 +459,7 @@ class TraceContext(NamedTuple):
 
 
 def parse_traceparent(text: str | None) -> TraceContext | None:
-    """None where there is none, or one that the standard says to ignore."""
+    """The parts of a traceparent; None if there is none, or one that the standard says to ignore."""
     match = _TRACEPARENT.fullmatch(text) if text else None
     if match is None:
         return None

@@ -1,9 +1,7 @@
 """Operator commands: `mesh.commands`.
 
-Operators' clients call `encode_command`, ingress calls `decode_command`.
-
-Owns the record; `topics/schemas/command.json` says the same. Whether a command is possible, the
-owner decides and logs.
+Owns the record; `topics/schemas/command.json` says the same. The owner decides and logs whether a
+command is possible. Operators' clients call `encode_command`, and ingress calls `decode_command`.
 """
 
 import re

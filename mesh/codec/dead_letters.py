@@ -1,8 +1,8 @@
-"""Dead letters: records that could not be processed, as they came, with why.
+"""Dead letters: records that could not be processed, as they came, with the reason.
 
-Owns the record of `mesh.dlq`: key, value and headers of the original are untouched, and a block of
-headers named `__mesh.errors.*` stands after them. A dead letter that is itself dead-lettered has
-two blocks; the last one counts. Every service may call `dead_letter`; `mesh dlq` reads with
+Owns the record of `mesh.dlq`. Key, value and headers of the original are untouched, and a block of
+headers named `__mesh.errors.*` comes after them. A dead letter that is itself dead-lettered has two
+blocks; the last one counts. Every service may call `dead_letter`; `mesh dlq` reads with
 `decode_dead_letter`.
 """
 
@@ -41,9 +41,9 @@ _MAX_MESSAGE: Final = 2000  # characters: the reason must not make a record too 
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """A record of `mesh.dlq`: the original, where it stood, and why it is here.
+    """A record of `mesh.dlq`: the original, its place, and why it is here.
 
-    Times in milliseconds since the epoch.
+    Times are milliseconds since the epoch.
     """
 
     original: Record
@@ -127,7 +127,7 @@ def dead_letter_id(effect: SendDeadLetter) -> str:
 
 
 def decode_dead_letter(record: Record) -> DeadLetter:
-    """Raises `MalformedRecord` where a record has not the headers of a dead letter."""
+    """The dead letter in a record. Raises `MalformedRecord` if it lacks the headers of one."""
     starts = [index for index, (name, _) in enumerate(record.headers) if name == _FIRST]
     if not starts:
         raise MalformedRecord(f"{place(record)}: not a dead letter of the mesh (it has no header {_FIRST})")

@@ -1,13 +1,13 @@
-"""The bytes of `mesh.definitions`, which is compacted: route versions, and which of them are
-active.
+"""The bytes of `mesh.definitions`, which is compacted: route versions, and which of them are active.
 
     sha256:<64 digits>      a version, under its digest: the route's document
-    activation/<id>         which versions are the routes from then on: {"routes": {NAME: DIGEST or null}, "by": ...}
+    activation/<id>         which versions are active from then on:
+                            {"routes": {NAME: DIGEST or null}, "by": ...}
 
-Owns the records. Neither is ever written over or deleted, and so compaction drops none: a workflow
-ends under the rules it started with, and an event that was long unread is still matched with the
-routes of its time. A version is there before an activation names it. Activations stand in partition
-0, whose order is theirs. Routers and `mesh routes apply` write them.
+Owns the records. Neither kind is ever overwritten or deleted, so compaction drops none: a workflow
+ends under the rules it started with, and an event that was unread for long is still matched with
+the routes of its time. A version is stored before an activation names it. Activations are in
+partition 0, whose order is theirs. Routers and `mesh routes apply` write them.
 """
 
 from typing import Any, Final
@@ -36,8 +36,8 @@ _ACTIVATION: Final = b"activation/"
 class ActivationBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The value of an activation's record.
 
-    `routes`: name to digest, or to null where the route is withdrawn. `beginning`: nothing was
-    active before.
+    `routes`: name to digest, or to null if the route is withdrawn. `beginning`: nothing was active
+    before.
     """
 
     routes: dict[str, str | None]
@@ -55,7 +55,7 @@ def encode_definition(route: Route, topics: Topics) -> OutRecord:
 
 
 def decode_definition(record: Record) -> Route | None:
-    """The route version; None where the record is none (another key, or a tombstone).
+    """The route version in a record; None for any other record (another key, or a tombstone).
 
     Raises `MalformedRecord`.
     """
@@ -86,10 +86,10 @@ def encode_activation(
     beginning: bool = False,
     reason: str = "",
 ) -> OutRecord:
-    """The record that makes these versions (name to digest; None: withdrawn) the routes.
+    """The record that activates these versions (name to digest; None: withdrawn).
 
-    `activation_id` is fresh for every sending: a second record of one id would, in time, be the
-    only one.
+    `activation_id` is fresh for every sending: compaction would drop the first of two records with
+    one id.
     """
     body: dict[str, Any] = msgspec.to_builtins(ActivationBody(routes=routes, by=by, beginning=beginning, reason=reason))
     headers = binary_headers(id=activation_id, source="/mesh/routes", type=ACTIVATION_TYPE, time=rfc3339(at_ms))
@@ -98,7 +98,7 @@ def encode_activation(
 
 
 def decode_activation(record: Record) -> Activation | None:
-    """The activation, with the broker's time of it; None where the record is none.
+    """The activation in a record, with the broker's time of it; None for any other record.
 
     Raises `MalformedRecord`.
     """

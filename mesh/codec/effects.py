@@ -37,7 +37,7 @@ from mesh.ports import OutRecord
 
 
 class EffectEncoder:
-    """Encodes the effects of one partition of so many; results come back to the same partition."""
+    """Encodes the effects of one partition. Results come back to the same partition."""
 
     __slots__ = ("_partition", "_partitions", "_topics")
 
@@ -89,7 +89,7 @@ def encode_emitted(effect: PublishEvent, *, topics: Topics) -> OutRecord:
 
 
 def effect_id(effect: Effect) -> str:
-    """What names an effect to its receivers, and to operators where it can't be delivered."""
+    """The effect's name for its receivers, and for operators if it can't be delivered."""
     match effect:
         case SendTask():
             return attempt_id(effect.task_id, effect.attempt)

@@ -1,12 +1,12 @@
-"""GitHub's webhook payloads as CloudEvents, by the mapping that the CloudEvents project publishes
+"""GitHub's webhook payloads as CloudEvents, by the CloudEvents project's mapping
 (`adapters/github.md`).
 
-Owns that table and nothing else: it reads no file, knows no header of HTTP, and the body goes
-through whole as `data`. `mesh publish --github` calls it. Another kind of event is another line of
-`_KINDS`.
+Owns that table and nothing else: it reads no file and knows no HTTP header, and the whole body
+becomes `data`. `mesh publish --github` calls it. Another kind of event is another line of `_KINDS`.
 
-One departure: the table has `com.github.issue.` for GitHub's event `issues`, alone of all kinds not
-the name that GitHub gives in `X-GitHub-Event`. Here the type is `com.github.issues.` + action.
+One departure: the table has `com.github.issue.` for GitHub's event `issues`, the only kind that
+does not have the name that GitHub gives in `X-GitHub-Event`. Here the type is `com.github.issues.`
++ action.
 """
 
 import re
@@ -22,7 +22,7 @@ _ACTION = re.compile(r"[a-z][a-z_]*\Z")
 
 
 class _Kind(NamedTuple):
-    """Where the attributes of one kind of event stand in its payload: dotted paths."""
+    """Where the attributes of one kind of event are in its payload: dotted paths."""
 
     type_prefix: str
     source: str
@@ -114,7 +114,7 @@ def _number(payload: Mapping[str, Any], path: str, kind: str, event_id: str) -> 
 
 
 def _time(payload: Mapping[str, Any], path: str, kind: str, event_id: str) -> str | None:
-    """CloudEvents want RFC 3339, which is what GitHub sends."""
+    """The time in RFC 3339, which CloudEvents want and GitHub sends."""
     value = _find(payload, path)
     if value is None:
         return None
@@ -133,7 +133,7 @@ def _wrong(kind: str, event_id: str, path: str, wanted: str, value: Any) -> Malf
 
 
 def _name(value: Any) -> str:
-    """What a value is, for a message: never its whole content."""
+    """What a value is, for a message, without its content."""
     match value:
         case dict():
             return "an object"

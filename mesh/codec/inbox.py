@@ -1,6 +1,6 @@
-"""Inbox records: what ingress passes on to a partition's owner, and what other owners tell it.
+"""Inbox records: what ingress copies to a partition's owner, and what other owners send it.
 
-A hot path. Only routers write them, so reading needs the value alone.
+A hot path. Only routers write them, so reading needs only the value.
 """
 
 from functools import lru_cache

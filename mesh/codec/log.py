@@ -1,10 +1,8 @@
 """Log records: decisions and changes of owner.
 
-The hot path of every owner and of every fold.
-
-Owns the bytes of `mesh.log`. The value is the record's JSON, whole: headers are for readers that
-know CloudEvents only, and reading a record back needs none of them. A record that can't be read is
-never passed over: it is `UnknownFormat`, and the owner stops.
+Owns the bytes of `mesh.log`, the hot path of every owner and every fold. The value is the whole
+record in JSON. Headers are for readers that know only CloudEvents; reading a record back needs none
+of them. A record that can't be read is never skipped: it is `UnknownFormat`, and the owner stops.
 """
 
 from functools import lru_cache
@@ -31,7 +29,7 @@ _decoder: msgspec.json.Decoder[LogRecord] = msgspec.json.Decoder(LogRecord)
 
 @lru_cache(maxsize=4096)
 def _source(partition: int, epoch: str) -> Header:
-    """An epoch has one writer, so that source and id together name one decision."""
+    """The CloudEvent's source. An epoch has one writer, so source and id together name one decision."""
     return ("ce_source", f"/mesh/log/{partition}/{epoch}".encode())
 
 
@@ -58,7 +56,7 @@ def encode_decision(decision: Decision, *, topic: str, partition: int, tracepare
 
 
 def encode_owner_changed(change: OwnerChanged, *, topic: str, partition: int) -> OutRecord:
-    """No key: it belongs to the partition, not to a workflow."""
+    """A change of owner. It has no key, because it belongs to the partition and not to a workflow."""
     headers = (
         _SPECVERSION,
         JSON_CONTENT,

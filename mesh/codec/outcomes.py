@@ -1,8 +1,7 @@
-"""Outcomes: the CloudEvents that tell upstream how a workflow ended (`mesh.workflow.completed`,
-`.failed`, `.rejected`, `.cancelled`).
+"""Outcomes: the CloudEvents that tell upstream systems how a workflow ended.
 
-Owns the record of `mesh.outcomes`; `topics/schemas/outcome.json` has the data's form. Routers
-encode, upstream's clients decode.
+`mesh.workflow.completed`, `.failed`, `.rejected`, `.cancelled`. Owns the record of `mesh.outcomes`;
+`topics/schemas/outcome.json` has the data's form. Routers encode it, upstream clients decode it.
 """
 
 from typing import Any, Final

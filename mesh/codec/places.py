@@ -11,5 +11,5 @@ def place(record: Record) -> str:
 
 
 def place_id(record: Record) -> str:
-    """For ids: `mesh.events/3/17`. The same record always has the same one."""
+    """For ids: `mesh.events/3/17`. The same record always has the same id."""
     return f"{record.topic}/{record.partition}/{record.offset}"

@@ -1,8 +1,7 @@
-"""Route files: YAML to routes, with every problem told as `file:line: what is wrong (how to mend
-it)`.
+"""Route files: YAML to routes, with every problem as `file:line: what is wrong (how to fix it)`.
 
 Owns files and lines; `mesh.routes.compiler` owns the rules of the language. The command line, the
-wiring of routers and `mesh dev` call `load_routes`; tests that hold a route in a string,
+wiring of routers and `mesh dev` call `load_routes`. Tests that hold a route in a string call
 `load_route_text`.
 """
 
@@ -51,7 +50,7 @@ def load_routes(paths: Sequence[Path]) -> list[LoadedRoute]:
 
 
 def load_route_text(text: str, *, name: str) -> list[LoadedRoute]:
-    """As `load_routes`, of what a file would hold; `name` stands for the file in messages.
+    """As `load_routes`, for a file's text. `name` is the file's name in messages.
 
     Raises `RouteInvalid`.
     """
@@ -113,7 +112,7 @@ def _compile(file: Path, document: YamlDocument, loaded: list[LoadedRoute], trou
 
 
 def _shown(problem: RouteProblem) -> str:
-    """With the step's name before it, where it is in one: several steps may share a line."""
+    """The problem with its step's name before it, because several steps may share a line."""
     if problem.path[:1] == ("steps",) and len(problem.path) > 2:  # noqa: PLR2004 - deeper than the step itself
         return f"step {problem.path[1]}: {problem.what()}"
     return problem.what()

@@ -1,9 +1,8 @@
-"""What routers tell of routes' schedules: records of `mesh.commands`, beside operators' commands.
+"""Routes' schedules, as routers announce them: records of `mesh.commands`.
 
-Routers call `encode_schedule_set`, ingress calls `decode_schedule_set`.
-
-Owns the record; `topics/schemas/schedule-set.json` says the same. Which of two definitions is the
-newer, the schedule's owner decides.
+Owns the record; `topics/schemas/schedule-set.json` says the same. The schedule's owner decides
+which of two definitions is newer. Routers call `encode_schedule_set`, and ingress calls
+`decode_schedule_set`.
 """
 
 from typing import Final
@@ -26,8 +25,8 @@ SCHEDULE_SET_TYPE: Final = "mesh.schedule_set"
 class Told(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A definition of a route, and when it starts by itself.
 
-    `schedule` null: at no time any more. `since_ms`: the broker's time from which the definition
-    holds, in milliseconds since the epoch.
+    `schedule` null: it no longer does. `since_ms`: the broker's time from which the definition is
+    active, in milliseconds since the epoch.
     """
 
     route: str
@@ -41,7 +40,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 def encode_schedule_set(told: Told, *, topics: Topics, set_id: str, at_ms: int) -> OutRecord:
-    """`set_id` is fresh for each record. All of a route's have one key, and so keep their order."""
+    """The announcement's record. `set_id` is fresh for each.
+
+    All announcements of a route have one key, and so keep their order.
+    """
     workflow_id = ids.schedule_id(told.route)
     headers = binary_headers(
         id=set_id, source="/mesh/routers", type=SCHEDULE_SET_TYPE, workflow_id=workflow_id, time=rfc3339(at_ms)
@@ -54,7 +56,7 @@ def is_schedule_set(record: Record) -> bool:
 
 
 def decode_schedule_set(record: Record) -> ScheduleSet:
-    """With the record as its source. Raises `MalformedRecord`."""
+    """The announcement, with the record as its source. Raises `MalformedRecord`."""
     event = from_record(record)
     try:
         told = msgspec.convert(event.get("data"), Told)

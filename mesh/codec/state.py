@@ -1,8 +1,7 @@
-"""Workflow states and a partition's positions as bytes, for checkpoint files and for comparing two
-folds.
+"""Workflow states and a partition's positions as bytes, for checkpoints and for comparing two folds.
 
-Owns no meaning: a checkpoint is a cache, and one that can't be read is deleted, so its bytes carry
-no promise beyond one version.
+Owns no meaning. A checkpoint is a cache, and one that can't be read is deleted. So its bytes
+promise nothing beyond one version.
 """
 
 from typing import Any
@@ -15,7 +14,7 @@ from mesh.core.state import PartitionState, Workflow
 
 
 class PartitionMeta(msgspec.Struct, frozen=True, kw_only=True):
-    """All of a `PartitionState` but its workflows, which a checkpoint keeps one a row."""
+    """A `PartitionState` without its workflows, which a checkpoint keeps one a row."""
 
     positions: dict[str, int]
     watermarks: dict[str, tuple[int, int]]
@@ -49,7 +48,7 @@ def encode_workflow(workflow: Workflow) -> bytes:
 
 
 def decode_workflow(value: bytes) -> Workflow:
-    """Raises `msgspec.DecodeError` where it is not a workflow of this version."""
+    """A workflow from its bytes. Raises `msgspec.DecodeError` if they are not of this version."""
     return _decode_workflow(value)
 
 
@@ -68,15 +67,15 @@ def encode_meta(state: PartitionState) -> bytes:
 
 
 def decode_meta(value: bytes) -> PartitionMeta:
-    """Raises `msgspec.DecodeError` where it is not a partition's meta of this version."""
+    """A partition's meta from its bytes. Raises `msgspec.DecodeError` if they are not of this version."""
     return _decode_meta(value)
 
 
 def workflow_document(workflow: Workflow) -> dict[str, Any]:
     """A workflow as JSON types.
 
-    It goes through bytes and back once, so that a live state and one read from a checkpoint are the
-    same to the byte (3600 against 3600.0, tuple against list).
+    It goes through bytes and back once, so that a live state and one read from a checkpoint are
+    equal to the byte (3600 against 3600.0, tuple against list).
     """
     document: dict[str, Any] = msgspec.json.decode(_encode(_decode_workflow(_encode(workflow))))
     return document

@@ -1,13 +1,13 @@
-"""The bytes of tasks, of their results, and of agents' signs of life: the contract between routers
-and agents in any language.
+"""The bytes of tasks, their results and agents' signs of life.
 
-Owns these records; `topics/schemas/task.json` and `result.json` say the same in JSON Schema, and a
-test holds the two together. It must not know what an agent does with a task. Routers call
-`encode_task` and `decode_reply`, agents `decode_task`, `encode_result` and `encode_sign`.
+The contract between routers and agents in any language. Owns these records;
+`topics/schemas/task.json` and `result.json` say the same in JSON Schema, and a test compares the
+two. It must not know what an agent does with a task. Routers call `encode_task` and `decode_reply`;
+agents call `decode_task`, `encode_result` and `encode_sign`.
 
 On the wire both are CloudEvents 1.0 in Kafka's binary mode: attributes in headers, JSON in the
-value. A reader here needs the value alone, so an agent that sends bare JSON is understood. Unknown
-fields are passed over, so that either side can be upgraded first.
+value. A reader here needs only the value, so an agent that sends bare JSON is understood. Unknown
+fields are ignored, so that either side can be upgraded first.
 """
 
 from datetime import UTC, datetime
@@ -46,8 +46,9 @@ _Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class ReplyTo(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the result must go: an explicit partition, since other languages' clients use other
-    partitioners.
+    """Where the result must go.
+
+    An explicit partition, because clients in other languages use other partitioners.
     """
 
     topic: _Name

@@ -1,6 +1,6 @@
-"""Times on the wire: RFC 3339 text and milliseconds since the epoch, UTC.
+"""Times on the wire: RFC 3339 text, and milliseconds since the epoch, UTC.
 
-Called by the codecs alone; the core knows milliseconds only.
+Only codecs call it. The core knows only milliseconds.
 """
 
 import re
@@ -12,11 +12,10 @@ _LAST_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z, the last that RFC 33
 
 
 def rfc3339(at_ms: int) -> str:
-    """`2026-11-24T09:00:00.000Z`: always UTC, always with milliseconds, so that equal times have
-    equal text.
+    """The time as `2026-11-24T09:00:00.000Z`.
 
-    What lies beyond the year 9999 (a deadline that means "never") is written as that year's last
-    moment.
+    Always UTC, always with milliseconds, so that equal times have equal text. A time beyond the
+    year 9999 (a deadline that means "never") is written as that year's last moment.
     """
     at_ms = min(at_ms, _LAST_MS)
     return (_EPOCH + timedelta(milliseconds=at_ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")

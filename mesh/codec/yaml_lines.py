@@ -1,8 +1,8 @@
 """YAML 1.2 files to JSON values, with the line of every part for messages.
 
-Owns the reading of what operators write: the core schema alone (`on`, `yes` and dates are strings),
-no tags, no duplicate keys, and no alias that leads into itself. It must not know what the documents
-mean. `route_file` and `approvers_file` call it.
+Owns the reading of what operators write. Only the core schema is read (`on`, `yes` and dates are
+strings): no tags, no duplicate keys, and no alias that leads to itself. It must not know what the
+documents mean. `route_file` and `approvers_file` call it.
 """
 
 import re
@@ -41,7 +41,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 class YamlDocument:
     """One document.
 
-    `value` is JSON; `faults` are those found while it was read, and leave the rest readable.
+    `value` is JSON. `faults` were found while it was read, and leave the rest readable.
     """
 
     def __init__(self, text: str) -> None:
@@ -68,8 +68,10 @@ class YamlDocument:
 
     def _value(self, node: Node, path: DocumentPath, above: frozenset[int]) -> Any:
         self._nodes += 1
+        # a mapping may have set the line of its key for this part
         self._lines.setdefault(path, node.start_mark.line + 1)
         if self._nodes > MAX_NODES:
+            # reported once, and not for every value beyond the bound
             if self._nodes == MAX_NODES + 1:
                 self._fault(node, f"more than {MAX_NODES} values (do aliases multiply?)")
             return None
@@ -150,9 +152,10 @@ def _resolved(text: str) -> Any:
 def read_yaml(path: Path) -> tuple[list[YamlDocument], list[Fault]]:
     """The file's documents, and what stopped the reading.
 
-    Raises `OSError` where there is no such file.
+    Raises `OSError` if there is no such file.
     """
     try:
+        # some editors put a byte order mark in front
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         return [], [Fault(line=1, message=f"the file is not UTF-8: {error.reason} at byte {error.start}")]
@@ -160,7 +163,7 @@ def read_yaml(path: Path) -> tuple[list[YamlDocument], list[Fault]]:
 
 
 def read_yaml_text(text: str) -> tuple[list[YamlDocument], list[Fault]]:
-    """As `read_yaml`, of what a file would hold."""
+    """As `read_yaml`, for a file's text."""
     documents: list[YamlDocument] = []
     try:
         for root in YAML(typ="rt", pure=True).compose_all(text):

@@ -1,16 +1,16 @@
-"""Which version of each route is in effect when: activations, in the order of their topic, and what
-they make of time.
+"""Which version of each route is in effect when: activations, in the order of their topic.
 
 Owns the rule by which two routers never match one event differently. An event is matched with the
-versions in effect at its own broker timestamp; an activation takes effect `DELAY_MS` after its own.
-The delay is what lets a router know that it has seen all that bears on a batch (`known_until_ms`),
-with no clock but the broker's timestamps. docs/adr/0008 argues for it.
+versions in effect at its own broker timestamp. An activation takes effect `DELAY_MS` after its own
+timestamp. Because of the delay, a router knows when it has seen every activation that matters for a
+batch (`known_until_ms`), with no clock but the broker's timestamps. docs/adr/0008 has the argument.
 
-    activation taken at 100.0     in effect for events from 102.0 on
-    definitions refreshed after an event of 105.0 was seen: no activation of before 105.0 is unknown (less SLACK_MS, for
-    brokers whose clocks differ), so every event of before 106.0 can be matched
+    an activation at 100.0   is in effect for events from 102.0 on
+    a refresh begun after an event of 105.0 was seen: every activation before 105.0 is known (less
+                             SLACK_MS, for brokers whose clocks differ), so every event before 106.0
+                             can be matched
 
-Pure: `mesh.codec.definitions` reads the records, routers and the command line fold them here.
+Pure: `mesh.codec.definitions` reads the records, and routers and the command line fold them here.
 """
 
 from bisect import bisect_right
@@ -29,19 +29,20 @@ FROM_THE_BEGINNING: Final = -1
 
 
 def known_until_ms(seen_ms: int) -> int:
-    """Events below this time may be matched with what a refresh gave that was begun after an event
-    of `seen_ms` had been seen.
+    """The time below which events may be matched after a refresh.
+
+    The refresh must have begun after an event of `seen_ms` had been seen.
     """
     return seen_ms + DELAY_MS - SLACK_MS
 
 
 class Activation(msgspec.Struct, frozen=True, kw_only=True):
-    """These versions are to be the routes of these names, all at once.
+    """The versions that become active for these routes, all at once.
 
-    None: the route is withdrawn, and starts nothing.
+    None: the route is withdrawn and starts nothing.
 
-    `at_ms`: when the broker took it. `beginning`: nothing was active before; it holds for all
-    events that were there already, if it is the first of its topic.
+    `at_ms`: when the broker took it. `beginning`: nothing was active before, so if it is the first
+    of its topic it also applies to all events that were there already.
     """
 
     id: str
@@ -55,7 +56,7 @@ class Activation(msgspec.Struct, frozen=True, kw_only=True):
 class RouteChange(msgspec.Struct, frozen=True, kw_only=True):
     """One route's part of an activation.
 
-    `since_ms`: of the first event that it bears on, or `FROM_THE_BEGINNING`.
+    `since_ms`: the time of the first event that it applies to, or `FROM_THE_BEGINNING`.
     """
 
     digest: str | None
@@ -64,7 +65,7 @@ class RouteChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Placed(NamedTuple):
-    """An activation, and the first time that it bears on."""
+    """An activation, and the first time that it applies to."""
 
     activation: Activation
     since_ms: int
@@ -73,8 +74,8 @@ class Placed(NamedTuple):
 class Timeline:
     """All activations so far.
 
-    It only grows: what is in effect at a time never changes once all activations that bear on it
-    are there.
+    It only grows. What is in effect at a time never changes once all activations that apply to that
+    time are known.
     """
 
     def __init__(self) -> None:
@@ -82,9 +83,9 @@ class Timeline:
         self._since: list[int] = []  # of each, never falling
 
     def add(self, activation: Activation) -> None:
-        """The next one of the topic.
+        """Add the topic's next activation.
 
-        A broker whose clock has been put back can't put it before those that were there.
+        If the broker's clock was set back, the activation still comes after all earlier ones.
         """
         if activation.beginning and not self._activations:
             since = FROM_THE_BEGINNING
@@ -98,8 +99,9 @@ class Timeline:
         return not self._activations
 
     def place(self, at_ms: int) -> int:
-        """How many activations are in effect at `at_ms`: times with one place have one set of
-        routes.
+        """How many activations are in effect at `at_ms`.
+
+        Times with the same place have the same set of routes.
         """
         return bisect_right(self._since, at_ms)
 
@@ -111,14 +113,12 @@ class Timeline:
         return {name: digest for name, digest in routes.items() if digest is not None}
 
     def earlier(self, place: int) -> set[str]:
-        """The digests that were in effect before a place and are not at it: workflows may run on
-        them.
-        """
+        """The digests that were in effect before a place and are not at it. Workflows may run on them."""
         active = set(self.in_effect(place).values())
         return {d for one in self._activations[:place] for d in one.routes.values() if d is not None} - active
 
     def digests(self) -> set[str]:
-        """Of every version that ever was, or is about to be, in effect."""
+        """The digests of all versions that were, are, or are about to be in effect."""
         return {digest for one in self._activations for digest in one.routes.values() if digest is not None}
 
     def at(self, at_ms: int) -> dict[str, str]:
@@ -126,7 +126,7 @@ class Timeline:
         return self.in_effect(self.place(at_ms))
 
     def latest(self) -> dict[str, RouteChange]:
-        """The last change of each route that ever was active, in effect or about to be."""
+        """The last change of each route that was ever active, in effect or about to be."""
         return {
             name: RouteChange(digest=digest, since_ms=since, activation=activation)
             for activation, since in zip(self._activations, self._since, strict=True)
@@ -134,7 +134,7 @@ class Timeline:
         }
 
     def history(self, name: str) -> list[RouteChange]:
-        """A route's changes, the oldest first; an activation of what was active already is none."""
+        """A route's changes, the oldest first. An activation of the version already active is not one."""
         found: list[RouteChange] = []
         for activation, since in zip(self._activations, self._since, strict=True):
             if name not in activation.routes:
@@ -145,7 +145,7 @@ class Timeline:
         return found
 
     def find(self, activation_id: str) -> Placed | None:
-        """An activation by its id; None where it is not there."""
+        """An activation by its id; None if there is none."""
         for activation, since in zip(self._activations, self._since, strict=True):
             if activation.id == activation_id:
                 return Placed(activation, since)

@@ -1,9 +1,8 @@
 """Calls: a step of one workflow that is a whole workflow of another route.
 
-What both sides name each other by.
-
-The called workflow's id is `<route>:<the calling step's task id>`, from the second attempt on with
-the attempt's number behind it; so it is a function of the call, and nobody else's.
+Owns how both sides name each other. The called workflow's id is `<route>:<the calling step's task
+id>`, with the attempt's number behind it from the second attempt on. So it is a function of the
+call, and of no other.
 """
 
 from typing import Any, Final
@@ -20,7 +19,7 @@ MAX_CALLED_ID: Final = 1_500
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Who called a workflow: the step's task, and which of its attempts."""
+    """The step that called a workflow: its task, and which of its attempts."""
 
     workflow_id: str
     task_id: str
@@ -28,9 +27,9 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Slice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a called workflow gets of its caller's budget, by name: tokens, usd.
+    """A called workflow's part of its caller's budget, by name: tokens, usd.
 
-    `counted`: what else the caller's budget speaks of, and so wants to be told of.
+    `counted`: what else the caller's budget limits, and so wants to hear of.
     """
 
     limits: dict[str, float] = {}

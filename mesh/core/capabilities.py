@@ -1,10 +1,9 @@
-"""Capabilities: the contract that a step may name in an agent's stead, and the choice of an agent
-for one task.
+"""Capabilities: a contract that a step may name instead of an agent, and the choice of an agent.
 
-Owns the choice as a function of the directory and the task's id: it needs no state, so load spreads
-and replay needs nothing, for the event records who was chosen. Liveness only ranks: an agent that
-is scaled to zero is chosen all the same, and its task waits on its topic. `mesh.core.deciding`
-calls it; `mesh.inspection.checks.report` holds routes against contracts.
+Owns the choice as a function of the directory and the task's id. It needs no state, so load spreads
+evenly, and the event records the choice, so replay needs nothing. Liveness only ranks: an agent
+that is scaled to zero may be chosen, and its task waits on its topic. `mesh.core.decide` calls it;
+`mesh.inspection.checks.report` checks routes against contracts.
 """
 
 from hashlib import sha256
@@ -18,7 +17,7 @@ from mesh.core.state import Directory
 
 
 class Contract(msgspec.Struct, frozen=True, kw_only=True):
-    """What whoever asks for a capability may send, and what comes back.
+    """What a step may send for a capability, and what comes back.
 
     The schemas are JSON Schema.
     """
@@ -37,12 +36,12 @@ class Choice(NamedTuple):
 def choose(
     directory: Directory, capability: str, task_id: str, *, attempt: int = 1, did: str = "", failed: str = ""
 ) -> Choice | None:
-    """An agent for this attempt; None where nobody is registered.
+    """An agent for this attempt; None if no agent is registered.
 
-    Before all others the one that `did` what is to be undone; then those that are alive; then any
-    but the one that has `failed`; then by rendezvous hash of the task's id (Thaler and Ravishankar,
-    1998), so that of a task's candidates each is as likely, and the one that comes or goes moves
-    only its own share.
+    First the agent that `did` what is to be undone, then agents that are alive, then any but the
+    one that `failed`, then by rendezvous hash of the task's id (Thaler and Ravishankar, 1998). By
+    the hash each candidate is equally likely, and an agent that comes or goes moves only its own
+    share.
     """
     known = directory.chosen.get(ids.attempt_id(task_id, attempt))
     if known is not None:
@@ -63,7 +62,7 @@ def _weight(task_id: str, agent: str) -> bytes:
 
 
 def nobody(capability: str) -> str:
-    """What to do where no agent is registered."""
+    """The message for a capability that no agent is registered for."""
     return (
         f'no agent is registered for the capability {capability}: start one that has it (@agent(NAME, capabilities=["{capability}"]); '
         "`mesh agents` lists who has which), then retry"
@@ -71,7 +70,9 @@ def nobody(capability: str) -> str:
 
 
 def stand_ins(route: Route) -> dict[str, tuple[str, ...]]:
-    """As `Directory.registered`: for each capability one that no agent can be called like, for who
-    asks what would be dispatched where no agents are known.
+    """One invented agent for each capability, in the form of `Directory.registered`.
+
+    No real agent can have such a name. It lets a caller see what would be dispatched when no agents
+    are known.
     """
     return {capability: (f"capability {capability}",) for capability in capabilities_of(route)}

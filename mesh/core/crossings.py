@@ -1,13 +1,11 @@
-"""Crossings: records between partitions.
+"""Crossings: records that a decision on one workflow sends to another workflow's inbox.
 
-What a decision on one workflow tells another, as inputs of the other's owner
-(docs/adr/0006-records-between-partitions.md).
+docs/adr/0006-records-between-partitions.md has the design. The receiver keeps one watermark for
+each sender partition, as it does for each partition that ingress copies from.
 
-The receiver keeps one watermark for each sender partition, as it does for each partition that
-ingress copies from. What it stands on must be the same whoever sends the record, and whenever. So
-it is not the log offset, which is only expected while the record is made, but a sequence: how many
-such records the partition's effective decisions have sent before. A decision that sends any says
-it.
+The watermark must not depend on who sends the record, or when. The log offset would depend on it:
+it is only expected while the record is made. So the watermark is a sequence number: how many such
+records the partition's effective decisions have sent before. A decision that sends any carries it.
 """
 
 from collections.abc import Iterable
@@ -70,7 +68,7 @@ _MAY_CROSS: Final = frozenset(
 
 
 def crossings(events: Iterable[ev.Event]) -> int:
-    """How many records to other workflows these events send: a fold asks it of every decision."""
+    """How many records to other workflows these events send. Every fold asks this of every decision."""
     return sum(type(event) in _MAY_CROSS and _crosses(event) for event in events)
 
 
@@ -85,9 +83,9 @@ def _crosses(event: ev.Event) -> bool:
 
 
 def inputs_between(decision: ev.Decision) -> list[Crossing]:
-    """What `decision` tells other workflows, in order, each with its place in the sender's sequence.
+    """The records that `decision` sends to other workflows, in order, with their sequence numbers.
 
-    Which log it is of is not known here: who encodes it says so (`mesh.codec.effects`).
+    The sender's log is not known here; `mesh.codec.effects` adds it.
     """
     found: list[Crossing] = []
     for event in decision.events:
@@ -135,7 +133,7 @@ def _input(decision: ev.Decision, event: ev.Event, sequence: int) -> Crossing | 
 
 
 def _built_in(decision: ev.Decision, event: ev.Event, sequence: int) -> Crossing | None:
-    """What goes to built-in workflows, and comes from them."""
+    """Records to and from built-in workflows."""
     source = _source(decision, sequence)
     match event:
         case ev.ScheduleFired():
@@ -242,7 +240,7 @@ def _ended(
 
 
 def crossing_id(given: Crossing) -> str:
-    """What names such a record to operators: the attempt that it is about, and what it says of it."""
+    """The name of such a record for operators: the attempt that it is about, and what it says of it."""
     match given:
         case WorkflowCalled():
             return f"{ids.attempt_id(given.caller.task_id, given.caller.attempt)}/call"
@@ -279,15 +277,16 @@ _SLOT_WORDS: Final[dict[type, CrossingKind]] = {
 
 
 class CrossingId(NamedTuple):
-    """What such a record's name says: of which call, claim or attempt it is, and what it tells."""
+    """The parts of a record's name: which call, claim or attempt it is about, and what it says."""
 
     caller: Caller
     what: CrossingKind
 
 
 def parse_crossing_id(text: str) -> CrossingId | None:
-    """For records that are not to be read any further; None if it is no such name, or one of a
-    record that nobody waits for.
+    """Parse the name of a record that can't be read further.
+
+    None if the text is not such a name, or if nobody waits for the record.
     """
     rest, _, what = text.rpartition("/")
     task, _, attempt = rest.rpartition("/")

@@ -1,9 +1,8 @@
-"""Effects: what leaves the router because of a decision, as values; `mesh.codec.effects` has their
-bytes.
+"""Effects: what leaves the router because of a decision, as values.
 
-`effects` is a pure function of one confirmed decision: it needs no state, route or clock, so a new
-owner derives the same effects, with the same ids, from the log alone. Sending one again is
-harmless: receivers know its id.
+`effects` is a pure function of one confirmed decision. It needs no state, route or clock, so a new
+owner derives the same effects, with the same ids, from the log alone. Sending an effect again does
+no harm, because receivers know its id. `mesh.codec.effects` has their bytes.
 """
 
 from base64 import b64encode
@@ -112,7 +111,7 @@ class PublishEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SendDeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """To `mesh.dlq`, as it came."""
+    """To `mesh.dlq`, with the original bytes."""
 
     workflow_id: str
     parked: InputParked
@@ -148,11 +147,10 @@ Effect = (
 
 
 def effects(decision: Decision) -> list[Effect]:
-    """What leaves the router because of `decision`, in the order of its events; last what goes to
-    other workflows.
+    """What leaves the router because of `decision`.
 
-    A task that the same decision makes needless is not sent: it ends the workflow, or cancels the
-    step.
+    In the order of its events, then what goes to other workflows. A task is not sent if a later
+    event of the same decision makes it needless: the workflow ends, or the step is cancelled.
     """
     out: list[Effect] = []
     needed = _needed(decision)
@@ -186,8 +184,10 @@ def effects(decision: Decision) -> list[Effect]:
 
 
 def _needed(decision: Decision) -> dict[str, TaskDispatched]:
-    """The tasks, by place, that nothing later in the decision makes needless: a cancelled step
-    (with its items), another round, the end.
+    """The tasks to send, by place.
+
+    Tasks that a later event of the decision makes needless are left out: the step (with its items)
+    is cancelled, another round begins, or the workflow ends.
     """
     found: dict[str, TaskDispatched] = {}
     for event in decision.events:
@@ -262,7 +262,7 @@ def _event(decision: Decision, event: EventEmitted) -> PublishEvent:
 
 
 def _unclaimed(decision: Decision, event: EventUnclaimed) -> SendDeadLetter:
-    """The event in CloudEvents' structured mode, with the place where it lies as it came."""
+    """The event in CloudEvents' structured mode, with the place of the original record."""
     kept = event.kept
     parked = InputParked(
         code="unclaimed",

@@ -142,7 +142,7 @@ def undo_place(step: str) -> str:
 
 
 def budget_place(step: str) -> str:
-    """Where the state of a question for more budget is kept, which a step has led to."""
+    """Where the state of a step's question for more budget is kept."""
     return f"{step}.budget"
 
 
@@ -181,7 +181,7 @@ def instance(place: str, *, round: int = 1, hop: int = 1) -> str:  # noqa: A002 
 
 
 class TaskId(NamedTuple):
-    """`step`: the place of the step's state."""
+    """The parts of a task id. `step` is the place of the step's state."""
 
     workflow_id: str
     run_id: str
@@ -192,7 +192,7 @@ _INSTANCE: Final = re.compile(r"([a-z0-9_]+)(?:\.[0-9]+)?(\.undo|\.budget|\[[0-9
 
 
 def parse_step_id(text: str) -> TaskId | None:
-    """Split a task id or an approval id; None if it has not the form."""
+    """Split a task id or an approval id; None if it does not have that form."""
     parts = text.rsplit("/", 2)
     if len(parts) != len(TaskId._fields) or ":" not in parts[0] or not all(parts):
         return None
@@ -204,15 +204,17 @@ def parse_step_id(text: str) -> TaskId | None:
 
 
 def trace_id(workflow: str, run: str) -> str:
-    """The trace of a run whose start event brought none: 32 hexadecimal digits, never all zero in
-    practice.
+    """The trace of a run whose start event brought none.
+
+    32 hexadecimal digits, never all zero in practice.
     """
     return sha256(f"trace\n{workflow}\n{run}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def span_id(*parts: str) -> str:
-    """A span's id as a function of what it spans, so that deciding stays pure: 16 hexadecimal
-    digits.
+    """A span's id as a function of what it spans, so that deciding stays pure.
+
+    16 hexadecimal digits.
     """
     return sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 

@@ -1,10 +1,9 @@
-"""What an owner decides on: inputs, imperative where somebody wants something, past tense where
-something happened.
+"""What an owner decides on: imperative where somebody wants something, past tense where it happened.
 
-`EventMatched`, `EventOffered`, `AnswerGiven`, `CommandGiven` and `ScheduleSet` are records of the
-inbox that ingress writes; `mesh.core.crossings.Crossing` names those that other workflows' owners
-write; `ResultReceived` is a record of the results topic (written by agents); `TimerDue` and
-`TaskUndeliverable` are made by the owner itself.
+`EventMatched`, `EventOffered`, `AnswerGiven`, `CommandGiven` and `ScheduleSet` are inbox records
+that ingress writes. `mesh.core.crossings.Crossing` names the inbox records that other workflows'
+owners write. `ResultReceived` is a record of the results topic, written by agents. The owner itself
+makes `TimerDue` and `TaskUndeliverable`.
 """
 
 from typing import Any, Final, Literal
@@ -17,12 +16,11 @@ from mesh.core.state import KeptEvent
 
 
 class _Inbox(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="input"):
-    """Every inbox record says where it came from: one source record may become several
-    (`source_index`), and the receiver keeps one watermark (offset, index) for each source
-    partition.
+    """An inbox record, with the source record that it came from.
 
-    Of what another owner sends, the source is its log, and the offset a place in its sequence
-    (`mesh.core.crossings`).
+    One source record may become several (`source_index`). The receiver keeps one watermark (offset,
+    index) for each source partition. If another owner sent the record, the source is its log, and
+    the offset is a place in its sequence (`mesh.core.crossings`).
     """
 
     workflow_id: str
@@ -45,10 +43,10 @@ class EventMatched(_Inbox, tag="EventMatched.1", frozen=True, kw_only=True):
 
 
 class EventOffered(_Inbox, tag="EventOffered.1", frozen=True, kw_only=True):
-    """An event that a step of this workflow may wait for, or may come to wait for.
+    """An event that a step of this workflow waits for, or may wait for later.
 
-    `only_live`: only an earlier version of the route waits for it, and nobody starts under that any
-    more.
+    `only_live`: only an earlier version of the route waits for it, and no workflow starts under
+    that version any more.
     """
 
     route: str
@@ -59,8 +57,10 @@ class EventOffered(_Inbox, tag="EventOffered.1", frozen=True, kw_only=True):
 
 
 class AnswerGiven(_Inbox, tag="AnswerGiven.1", frozen=True, kw_only=True):
-    """`answer_id`: the CloudEvent's id if the answer came as one, else
-    `<topic>/<partition>/<offset>` of the answer's record.
+    """A person's answer to an approval.
+
+    `answer_id`: the CloudEvent's id if the answer came as one, else `<topic>/<partition>/<offset>`
+    of the answer's record.
     """
 
     approval_id: str
@@ -87,9 +87,9 @@ class CommandGiven(_Inbox, tag="CommandGiven.1", frozen=True, kw_only=True):
 
 
 class WorkflowCalled(_Inbox, tag="WorkflowCalled.1", frozen=True, kw_only=True):
-    """A step calls this workflow: it starts with the event that the call made.
+    """A step calls this workflow, which starts with the event that the call made.
 
-    `slice`: of the caller's budget, where that has one.
+    `slice`: its part of the caller's budget, if the caller has one.
     """
 
     route: str
@@ -104,9 +104,9 @@ CallStatus = Literal["completed", "failed", "rejected", "cancelled", "refused"]
 
 
 class CallEnded(_Inbox, tag="CallEnded.1", frozen=True, kw_only=True):
-    """The workflow that a step called has ended; refused: it has not begun.
+    """The workflow that a step called has ended, or (`refused`) has not begun.
 
-    `usage`: what it has taken of a budget; None: it does not say.
+    `usage`: what it took of the budget. None: it does not say.
     """
 
     task_id: str
@@ -119,17 +119,17 @@ class CallEnded(_Inbox, tag="CallEnded.1", frozen=True, kw_only=True):
 
 
 class CallCancelled(_Inbox, tag="CallCancelled.1", frozen=True, kw_only=True):
-    """The step that called this workflow does not want it any more."""
+    """The step that called this workflow no longer wants it."""
 
     caller: Caller
     reason: str
 
 
 class ScheduleSet(_Inbox, tag="ScheduleSet.1", frozen=True, kw_only=True):
-    """A definition of a route says when it starts; to its schedule's workflow.
+    """A route's definition says when the route starts. It goes to the schedule's workflow.
 
-    `schedule` None: it starts at no time any more. `since_ms`: the broker's time from which the
-    definition holds.
+    `schedule` None: the route no longer starts by itself. `since_ms`: the broker's time from which
+    the definition is active.
     """
 
     set_id: str
@@ -156,7 +156,7 @@ class AliasClaimed(_Inbox, tag="AliasClaimed.1", frozen=True, kw_only=True):
 
 
 class AliasAnswered(_Inbox, tag="AliasAnswered.1", frozen=True, kw_only=True):
-    """What became of a claim. `refusal` empty: the workflow has the alias."""
+    """The answer to a claim. `refusal` empty: the workflow has the alias."""
 
     claimant: Caller
     alias: str  # its id
@@ -164,20 +164,20 @@ class AliasAnswered(_Inbox, tag="AliasAnswered.1", frozen=True, kw_only=True):
 
 
 class AliasReleased(_Inbox, tag="AliasReleased.1", frozen=True, kw_only=True):
-    """The run has ended, and does not need the alias any more."""
+    """The run has ended and no longer needs the alias."""
 
     claimant: str  # the workflow's id
     run_id: str
 
 
 class EventForwarded(_Inbox, tag="EventForwarded.1", frozen=True, kw_only=True):
-    """An event that found the workflow by an alias. `kept`: with the place where it lies."""
+    """An event that found the workflow by an alias. `kept` has it with its place on the topic."""
 
     kept: KeptEvent
 
 
 class SlotWanted(_Inbox, tag="SlotWanted.1", frozen=True, kw_only=True):
-    """An attempt asks the limiter for a slot. When it asked: `source_at_ms`."""
+    """An attempt asks the limiter for a slot. It asked at `source_at_ms`."""
 
     task_id: str
     attempt: int
@@ -188,7 +188,7 @@ class SlotWanted(_Inbox, tag="SlotWanted.1", frozen=True, kw_only=True):
 
 
 class SlotGiven(_Inbox, tag="SlotGiven.1", frozen=True, kw_only=True):
-    """A limiter has granted what an attempt of this workflow asked for at `asked_at_ms`."""
+    """A limiter granted the slot that an attempt of this workflow asked for at `asked_at_ms`."""
 
     limit: str
     task_id: str
@@ -197,7 +197,7 @@ class SlotGiven(_Inbox, tag="SlotGiven.1", frozen=True, kw_only=True):
 
 
 class SlotReturned(_Inbox, tag="SlotReturned.1", frozen=True, kw_only=True):
-    """The limiter gets back what it has granted, or was asked for."""
+    """The limiter gets back a slot, or a request for one is taken back."""
 
     task_id: str
     attempt: int
@@ -205,7 +205,7 @@ class SlotReturned(_Inbox, tag="SlotReturned.1", frozen=True, kw_only=True):
 
 
 class SlotDenied(_Inbox, tag="SlotDenied.1", frozen=True, kw_only=True):
-    """A limiter could not read what an attempt of this workflow asked for."""
+    """A limiter could not read the request of an attempt of this workflow."""
 
     limit: str
     task_id: str
@@ -270,9 +270,9 @@ class ResultReceived(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 class SignReceived(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A record of `mesh.results` as well: an agent has begun an attempt, or its handler is alive.
+    """A sign of life, also a record of `mesh.results`: an attempt has begun, or its handler is alive.
 
-    No input: nobody decides on it, it only puts a time-out off (docs/adr/0009).
+    It is not an input: nobody decides on it. It only puts off a time-out (docs/adr/0009).
     """
 
     task_id: str
@@ -306,7 +306,7 @@ TimerKind = Literal[
 class TimerDue(msgspec.Struct, frozen=True, kw_only=True, order=True):
     """A time has come.
 
-    Ordered by (due_at_ms, ...) for the owner's heap. One that no longer fits the state changes
+    Ordered by (due_at_ms, ...) for the owner's heap. A timer that no longer fits the state changes
     nothing.
     """
 
@@ -319,7 +319,7 @@ class TimerDue(msgspec.Struct, frozen=True, kw_only=True, order=True):
 
 
 class TaskUndeliverable(msgspec.Struct, frozen=True, kw_only=True):
-    """A task's record could not be sent for good."""
+    """A task's record could not be sent, and never will be."""
 
     workflow_id: str
     task_id: str
@@ -329,7 +329,7 @@ class TaskUndeliverable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Undeliverable(msgspec.Struct, frozen=True, kw_only=True):
-    """Another effect's record could not be sent for good."""
+    """The record of an effect other than a task could not be sent, and never will be."""
 
     workflow_id: str
     effect_id: str

@@ -4,9 +4,9 @@ from mesh.core.route import Expression, Route, Step
 
 
 def takes(step: Step, other: str, *, rejected: bool) -> bool:
-    """Whether the step's `if` speaks of how the other came out, and so takes it into its own hands.
+    """Whether the step's `if` reads how the other step ended, and so handles it.
 
-    Of a rejection it may speak by what it reads of the approval too.
+    For a rejection, it may also read the approval's other fields.
     """
     return step.condition is not None and _speaks_of(step.condition, other, rejected=rejected)
 
@@ -20,10 +20,9 @@ def _speaks_of(condition: Expression, other: str, *, rejected: bool) -> bool:
 
 
 def rejection_is_taken(route: Route, approval: str) -> bool:
-    """Whether a rejection has a step that takes it, a join that can do without it, or a loop that
-    goes round by it.
+    """Whether something handles a rejection: a step, a join that can do without it, or a loop.
 
-    If not, it ends the workflow.
+    If nothing does, it ends the workflow.
     """
     repeat = route.steps[approval].repeat
     if repeat is not None and _speaks_of(repeat.until, approval, rejected=True):
@@ -32,8 +31,9 @@ def rejection_is_taken(route: Route, approval: str) -> bool:
 
 
 def takes_rejection(step: Step, approval: str) -> bool:
-    """A join of some can do without it.
+    """Whether this step handles a rejection of the approval.
 
-    A race can't: a rejection is a decision as much as an approval, and it came first.
+    A join of some can do without it. A race can't: a rejection is a decision as much as an approval
+    is, and it came first.
     """
     return (step.enough is not None and not step.first_of) or takes(step, approval, rejected=True)

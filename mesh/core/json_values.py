@@ -1,5 +1,5 @@
-"""JSON values: one way to write them down, so that equal values have equal digests, and their kinds
-in words.
+"""JSON values: their canonical form, so that equal values have equal digests, and their kinds in
+words.
 """
 
 import json

@@ -1,9 +1,9 @@
-"""Limits: so many tasks at once, so many in a time, whoever sends them.
+"""Limits: how many tasks may run at once, or in a period, no matter which router sends them.
 
-The values of both sides, and what a limiter's state lets it do.
+Owns the values of both sides, and what a limiter's state lets it do.
 
-A limiter is a built-in workflow (docs/adr/0007-limits-and-priority.md): attempts ask it for a slot,
-it grants them in order, and is given each back. Everything here is a function of logged times.
+A limiter is a built-in workflow (docs/adr/0007-limits-and-priority.md). Attempts ask it for a slot,
+it grants slots in order, and it gets each slot back. Everything here is a function of logged times.
 """
 
 from bisect import bisect_right
@@ -25,7 +25,7 @@ _PARTS: Final = 100
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
-    """So many at once, and so many grants in any `per_ms`; None: any number."""
+    """At most `concurrency` at once, and at most `rate` grants in any `per_ms`. None: no bound."""
 
     concurrency: int | None = None
     rate: int | None = None
@@ -33,7 +33,7 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Slot(msgspec.Struct, frozen=True, kw_only=True):
-    """What an attempt has asked a limiter for, from then until it is given back.
+    """What an attempt has asked a limiter for, until it is given back.
 
     `limit`: the limiter's id.
     """
@@ -58,7 +58,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Grants(msgspec.Struct, frozen=True):
-    """So many grants, the first and the last at these times."""
+    """`count` grants, the first and the last at these times."""
 
     first_ms: int
     last_ms: int
@@ -66,9 +66,10 @@ class Grants(msgspec.Struct, frozen=True):
 
 
 class Limiter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`holders`: attempts that have a slot, and when they asked.
+    """A limiter's state.
 
-    `queue`: the next first. `recent`: grants that count for the rate, the oldest first.
+    `holders`: attempts that have a slot, and when they asked. `queue`: the next first. `recent`:
+    grants that count for the rate, the oldest first.
     """
 
     limit: Limit
@@ -82,12 +83,12 @@ class Limiter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def limiter_id(name: str, key: str | None = None) -> str:
-    """The workflow id of the limiter with this name; one for each key, where the limit has one."""
+    """The workflow id of the limiter with this name, and this key if the limit has keys."""
     return ids.workflow_id(LIMITER, name if key is None else f"{name}/{key}")
 
 
 def limiter_name(limiter: str) -> str:
-    """What people call it: `openai`, `openai/acme`, `agent/drafter`."""
+    """Its name for people: `openai`, `openai/acme`, `agent/drafter`."""
     return limiter.removeprefix(f"{LIMITER}:")
 
 
@@ -96,7 +97,7 @@ def is_limiter(workflow: str) -> bool:
 
 
 def clock_ms(limiter: Limiter, now_ms: int) -> int:
-    """The time to count by: a clock that was set back does not set the limiter back."""
+    """The time to count by. A clock that was set back does not set the limiter back."""
     return max(now_ms, limiter.recent[-1].last_ms) if limiter.recent else now_ms
 
 
@@ -107,9 +108,9 @@ def has_room(limiter: Limiter, now_ms: int) -> bool:
 
 
 def next_grant_at_ms(limiter: Limiter) -> int | None:
-    """From when on the next of the queue may be granted, 0: at once.
+    """The earliest time at which the next in the queue may be granted; 0: at once.
 
-    None: not before a slot is given back, or there is no queue.
+    None: not before a slot is given back, or the queue is empty.
     """
     limit = limiter.limit
     if not limiter.queue or (limit.concurrency is not None and len(limiter.holders) >= limit.concurrency):
@@ -121,21 +122,24 @@ def next_grant_at_ms(limiter: Limiter) -> int | None:
         if counted < limit.rate:
             break
         counted -= grants.count
+        # once these have left the window, there is room for as many more
         due = grants.last_ms + limit.per_ms
     return due
 
 
 def queued(limiter: Limiter | None, claim: Claim, limit: Limit) -> Limiter:
-    """With one more in the queue, behind those of its own priority; from now on by the numbers that
-    it brought.
+    """The limiter with one more in the queue, behind those of its own priority.
+
+    The numbers that it brought apply from now on.
     """
     known = limiter or Limiter(limit=limit)
+    # to the right of its equals: first come, first served within a priority
     place = bisect_right(known.queue, -claim.priority, key=lambda other: -other.priority)
     return replace(known, limit=limit, queue=(*known.queue[:place], claim, *known.queue[place:]))
 
 
 def granted(limiter: Limiter, name: str, at_ms: int) -> Limiter:
-    """The attempt has a slot now."""
+    """The limiter after this attempt got a slot."""
     place = _place(limiter, name)
     claim, limit = limiter.queue[place], limiter.limit
     recent = limiter.recent
@@ -157,9 +161,9 @@ def _place(limiter: Limiter, name: str) -> int:
 
 
 def _counted(recent: tuple[Grants, ...], limit: Limit, at_ms: int) -> tuple[Grants, ...]:
-    """With one grant more.
+    """The recent grants with one more.
 
-    What is merged counts as of the last of it, so the rate is never more than it may be.
+    Merged grants count as of the last of them, so the rate is never exceeded.
     """
     width = limit.per_ms // _PARTS if limit.rate is not None and limit.rate > _PARTS else 0
     if recent and at_ms - recent[-1].first_ms <= width:
@@ -169,7 +173,7 @@ def _counted(recent: tuple[Grants, ...], limit: Limit, at_ms: int) -> tuple[Gran
 
 
 def freed(limiter: Limiter, name: str) -> Limiter:
-    """Without this attempt, wherever it stood."""
+    """The limiter without this attempt, whether it had a slot or was in the queue."""
     if name in limiter.holders:
         return replace(limiter, holders={one: at_ms for one, at_ms in limiter.holders.items() if one != name})
     place = _place(limiter, name)

@@ -1,8 +1,8 @@
-"""Which routes an event starts, and with which workflow ids: ingress asks this for every event.
+"""Which routes an event starts, and with which workflow ids. Ingress asks this for every event.
 
-Owns the index (by event type, so that a thousand routes cost an event of one type no more than its
-own) and the rules of matching: a guard that is false, or that can't be evaluated, is no match; a
-key that can't be made is a problem that somebody must see. `explain` says the same to people.
+Owns the index by event type, so that among a thousand routes an event costs only those of its own
+type. Owns the rules of matching too: a guard that is false or can't be evaluated is no match; a key
+that can't be made is a problem that somebody must see. `explain` says the same to people.
 """
 
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ _NONE: Final[tuple[Route, ...]] = ()
 
 
 class Match(msgspec.Struct, frozen=True, kw_only=True):
-    """The event starts this route's workflow. `key` as the route made it, not escaped."""
+    """The event starts this route's workflow. `key` is as the route made it, not escaped."""
 
     route: Route
     key: str
@@ -29,8 +29,8 @@ class Match(msgspec.Struct, frozen=True, kw_only=True):
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
     """A step of this route's workflow waits, or will wait, for the event.
 
-    `key` as the step made it, not escaped; `workflow_id` may be an alias. `only_live`: by an
-    earlier version, under which nothing starts any more.
+    `key` is as the step made it, not escaped. `workflow_id` may be an alias. `only_live`: the step
+    is of an earlier version, under which no workflow starts any more.
     """
 
     route: Route
@@ -50,7 +50,7 @@ class MatchProblem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
-    """What one route says to an event.
+    """What one route makes of an event.
 
     `matched`: it starts a workflow, whose id is the reason's last word. `offered`: the workflows in
     which a step may wait for it.
@@ -70,9 +70,9 @@ class _Awaiting(NamedTuple):
 
 
 class RouteIndex:
-    """Immutable: make a new one for another set of routes.
+    """The routes by event type. Immutable: make a new one for another set of routes.
 
-    `earlier`: versions that start nothing, and on which workflows may still wait for events.
+    `earlier`: versions that start nothing, but on which workflows may still wait for events.
     """
 
     def __init__(self, routes: Iterable[Route], earlier: Iterable[Route] = ()) -> None:
@@ -89,7 +89,7 @@ class RouteIndex:
             self._await(route, only_live=True)
 
     def _await(self, route: Route, *, only_live: bool) -> None:
-        """Versions whose steps find their workflow alike are one."""
+        """Index the steps that wait. Versions whose steps find their workflow the same way are indexed once."""
         for awaited in route.awaited:
             key, known = awaited.key or route.key, self._awaiting.setdefault(awaited.type, [])
             if key is not None and not any(
@@ -98,16 +98,16 @@ class RouteIndex:
                 known.append(_Awaiting(route, key, awaited.alias, only_live))
 
     def match(self, cloud_event: dict[str, Any]) -> list[Match | MatchProblem]:
-        """One entry for each route that the event is for, in the order of routes' names."""
+        """One entry for each route that the event is for, in the order of the routes' names."""
         scope: Scope = {"event": cloud_event}
         routes = self._by_type.get(cloud_event.get("type", ""), _NONE)
         return [_matched(route, scope) for route in routes if _refusal(route, scope) is None]
 
     def offers(self, cloud_event: dict[str, Any]) -> list[Offer]:
-        """The workflows that a step waits for the event in, or may come to wait: one for each route
-        and key, or their aliases.
+        """The workflows in which a step waits for the event, or may wait for it later.
 
-        A key that the event does not give finds no workflow.
+        One for each route and key, or their aliases. If the event does not give a key, it finds no
+        workflow.
         """
         found: dict[str, Offer] = {}
         for route, template, alias, only_live in self._awaiting.get(cloud_event.get("type", ""), ()):
@@ -118,11 +118,13 @@ class RouteIndex:
             if key.strip() and len(key) <= MAX_KEY_LENGTH:
                 target = alias_id(route.name, alias, key) if alias else workflow_id(route.name, key)
                 offer = Offer(route=route, key=key, workflow_id=target, only_live=only_live)
+                # current versions come first, so an earlier one counts only if no current one finds
+                # the workflow
                 found.setdefault(offer.workflow_id, offer)
         return list(found.values())
 
     def explain(self, cloud_event: dict[str, Any]) -> list[Explanation]:
-        """Every route's answer, in the order of their names."""
+        """Every route's explanation, in the order of the routes' names."""
         scope: Scope = {"event": cloud_event}
         offered: dict[str, list[str]] = {}
         for offer in self.offers(cloud_event):
@@ -131,7 +133,7 @@ class RouteIndex:
 
 
 def _refusal(route: Route, scope: Scope) -> str | None:
-    """Why the guard keeps the event out; None if it does not."""
+    """Why the guard keeps the event out; None if it lets it in."""
     guard = route.on.condition if route.on is not None else None
     if guard is None:
         return None
@@ -164,7 +166,7 @@ def _key(route: Route, scope: Scope) -> str:
 
 
 def made_key(template: Template, scope: Scope) -> str:
-    """What a template makes of its scope, as part of an id. Raises `ExpressionError`."""
+    """The value of a template as part of an id. Raises `ExpressionError`."""
     value = template.render(scope)
     if value is None or isinstance(value, dict | list):
         raise ExpressionError(f"{template.source} is {kind_of(value)}; it must be a string, a number or a bool")

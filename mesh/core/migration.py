@@ -1,19 +1,19 @@
-"""Migration: whether a running workflow can go over to another version of its route, and if not,
-why.
+"""Migration: whether a running workflow can move to another version of its route, and if not, why.
 
-Owns the rules alone; `mesh.core.decide.settle.command` asks them for an operator's `migrate`, and
-the command line for what it would come to. What has not begun may differ in any way. What has begun
-or is settled must still make sense under the new version:
+Owns the rules alone. `mesh.core.decide.settle.command` asks them for an operator's `migrate`, and
+the command line asks what a migration would change. What has not begun may differ in any way. What
+has begun or is settled must still make sense under the new version:
 
-    the step is there                       its state would belong to nothing
-    it does the same: kind, and who by      a task that is out, and an output that was made, are that agent's (or that route's)
-    what it newly needs is settled          it can't have begun before it
-    while it is under way, what it waits    for_each, wait and the like have a state of their own, made of the
-    with is as it was                       old text; only what FREE names is read anew each time
-    a loop that goes round stays            its rounds are counted, and its steps go by them
-    its budget is of the same things        what it may spend was granted when it began, and since
+    the step exists                     else its state would belong to nothing
+    it does the same work               a task that is out, or an output, is that agent's or route's
+    what it newly needs is settled      it can't have begun before it
+    while it is under way, its for_each, wait and the like are the same
+                                        they have state made of the old text; only what FREE names
+                                        is read again each time
+    a loop that is going round stays    its rounds are counted, and its steps depend on them
+    its budget limits the same things   what it may spend was granted when it began, and since
 
-A step that got stuck before it began (its own expression could not be evaluated) begins anew, by
+A step that got stuck before it began (its own expression could not be evaluated) begins again under
 the new version.
 """
 
@@ -51,10 +51,9 @@ _NEVER_WORKED: Final = frozenset({"skipped", "blocked", "cancelled"})
 
 
 def misfits(workflow: Workflow, old: Route, new: Route) -> list[str]:
-    """Why this workflow can't go over from `old`, its version, to `new`: one line for each reason,
-    with the step and what to do.
+    """Why this workflow can't move from `old`, its version, to `new`; empty if it can.
 
-    Empty if it can.
+    One line for each reason, with the step and what to do.
     """
     if workflow.ending is not None:
         return [f"it is being undone, and will end as {workflow.ending.status}: nothing new begins in it"]
@@ -83,7 +82,7 @@ def with_new_inputs(workflow: Workflow, old: Route, new: Route) -> Iterator[str]
 
 
 def _never_began(place: str, state: StepState) -> bool:
-    """In a first round: later ones go by their number."""
+    """Whether the step is stuck in its first round. Later rounds count as begun."""
     incident = state.incident
     is_own = ids.step_of(place) == place and incident is not None and incident.kind in _STUCK
     return is_own and not state.attempt and not state.task_id and state.fan is None and state.round == 1
@@ -108,7 +107,7 @@ def _of_step(place: str, begun: dict[str, StepState], old: Route, new: Route) ->
 
 
 def _of_doer(it: str, before: Work, after: Work) -> Iterator[str]:
-    """By which agent, or as which called workflow, it is done."""
+    """The step must be done by the same agent, or as the same called workflow."""
     was, will = _doer(before), _doer(after)
     if was != will:
         yield f"{it} is done by {was}, and by {will} in the new version: keep it, and put what is new in a step of another name"
@@ -133,7 +132,7 @@ def _of_needs(it: str, begun: dict[str, StepState], before: Step, after: Step) -
 
 
 def _of_parts(it: str, before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
-    """What a step under way goes by must be as it was."""
+    """The keys that a step under way depends on must be unchanged."""
     differing = sorted(
         key for key in before.keys() | after.keys() if key not in FREE and before.get(key) != after.get(key)
     )
@@ -142,8 +141,9 @@ def _of_parts(it: str, before: dict[str, Any], after: dict[str, Any]) -> Iterato
 
 
 def _of_loop(name: str, repeat: Repeat | None, begun: dict[str, StepState], new: Route) -> Iterator[str]:
-    """A loop is under way from the first of its steps that begins until the step that closes it is
-    settled.
+    """A loop under way must stay.
+
+    It is under way from its first step's beginning until the step that closes it is settled.
     """
     closing = begun.get(name)
     is_over = closing is not None and closing.status in FINISHED
@@ -155,7 +155,7 @@ def _of_loop(name: str, repeat: Repeat | None, begun: dict[str, StepState], new:
 
 
 def _of_budget(before: Budget | None, after: Budget | None) -> Iterator[str]:
-    """Amounts may differ: those of a run are its own."""
+    """The budget must limit the same things. The amounts may differ: a run keeps its own."""
     was, will = _budgeted(before), _budgeted(after)
     if was != will:
         yield f"it has a budget of {was or 'nothing'}, and the new version one of {will or 'nothing'}: name the same things there"

@@ -1,25 +1,26 @@
 """Ownership of a log partition: the log is the lock.
 
-A log partition has one legitimate writer. Whoever takes it appends `OwnerChanged` with a fresh
-random token, the epoch, reads the partition up to that record, and from then on knows the offset
-that its next append must get. Readers apply a decision only if its epoch is the one in force, so a
-deposed owner's late append is inert. Correctness rests on nothing else: not on group membership,
-sessions or clocks.
+A log partition has one legitimate writer. A router that takes it appends `OwnerChanged` with a
+fresh random token, the epoch, and reads the partition up to that record. From then on it knows the
+offset that its next append must get. Readers apply a decision only if its epoch is the one in
+force, so a deposed owner's late append is inert. Correctness rests on nothing else: not on group
+membership, sessions or clocks.
 
     Epochs      the reader's rule: which records are effective. Every fold uses it.
     Ownership   the writer's rule: what an acknowledgement means. Only the owner uses it.
 
-    claiming --claimed(offset)--> catching_up --caught_up()--> owning --acknowledged: as expected----------> owning
-                                                                 |--acknowledged: a gap, gap_read: inert--> owning
-                                                                 `--a new token, a refusal, anything else-> lost
+    claiming --claimed(offset)--> catching_up --caught_up()--> owning
+    owning --acknowledged, as expected--> owning
+    owning --acknowledged, a gap of inert records--> owning
+    owning --a new token, a refusal, anything else--> lost
 
-Both are state machines without I/O; the service around them (`mesh.services.router.owner`) reads,
-appends and sends. Everything that affects who owns a partition must live in this file, so that its
+Both are state machines without I/O. The service around them (`mesh.services.router.owner`) reads,
+appends and sends. Everything that affects who owns a partition must be in this file, so that its
 real code can be explored exhaustively (`tests/unit/test_ownership_model.py`).
 
-Why a token counts at its first occurrence only: an append whose acknowledgement was lost may land
-twice, and its second landing must depose nobody. Why it isn't a counter: two routers that take over
-at once would choose the same number. Why it isn't the record's offset: the log could never be
+Why a token counts only at its first occurrence: an append whose acknowledgement was lost may land
+twice, and its second landing must depose nobody. Why it is not a counter: two routers that take
+over at once would choose the same number. Why it is not the record's offset: the log could never be
 copied.
 """
 
@@ -40,7 +41,7 @@ class Epochs:
         self.current = current
 
     def observe(self, record: LogRecord) -> bool:
-        """Take in the next record.
+        """Read the next record.
 
         True if it is an effective decision, or an `OwnerChanged` that counts.
         """
@@ -68,8 +69,9 @@ class Phase(StrEnum):
 
 
 class Gap(NamedTuple):
-    """Offsets [start, stop) that somebody else's records took; they are to be read before the
-    acknowledgement counts.
+    """Offsets [start, stop) that another writer's records took.
+
+    They must be read before the acknowledgement counts.
     """
 
     start: int
@@ -77,8 +79,10 @@ class Gap(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """The ownership is over: drop the partition's state, send nothing unconfirmed; take over anew
-    only if still assigned.
+    """The ownership is over.
+
+    Drop the partition's state, and send nothing that is not confirmed. Take over again only if the
+    partition is still assigned.
     """
 
     reason: str
@@ -87,9 +91,9 @@ class Lost(NamedTuple):
 class Ownership:
     """One owner's hold on one log partition.
 
-    Appends may be pipelined; acknowledgements are given in the order of the appends. `expected` is
-    the offset that the next acknowledgement must have, `next_offset` the one that the next append
-    should get if all that is under way lands as expected.
+    Appends may be pipelined. Acknowledgements are given in the order of the appends. `expected` is
+    the offset that the next acknowledgement must have. `next_offset` is the one that the next
+    append should get if all appends under way land as expected.
     """
 
     __slots__ = ("_epochs", "expected", "in_flight", "phase", "token")
@@ -106,13 +110,13 @@ class Ownership:
         return self.expected + self.in_flight
 
     def claimed(self, offset: int) -> None:
-        """`OwnerChanged` was acknowledged at `offset`: the log is to be read up to and with it."""
+        """`OwnerChanged` was acknowledged at `offset`. The log must now be read up to and including it."""
         self._must_be(Phase.CLAIMING)
         self.expected = offset + 1
         self.phase = Phase.CATCHING_UP
 
     def caught_up(self, epochs: Epochs) -> Lost | None:
-        """The log has been read up to our own record; `epochs` is what the fold has seen there."""
+        """The log has been read up to our own record. `epochs` is what the fold has seen there."""
         self._must_be(Phase.CATCHING_UP)
         if epochs.current != self.token:
             # our own record must be the newest token at its own offset, unless it is a late second
@@ -123,21 +127,22 @@ class Ownership:
         return None
 
     def appending(self, count: int) -> int:
-        """`count` decisions go out: the offset at which the first is expected."""
+        """`count` decisions go out. Returns the offset at which the first is expected."""
         self._must_be(Phase.OWNING)
         first = self.next_offset
         self.in_flight += count
         return first
 
     def acknowledged(self, spans: Sequence[tuple[int, int]]) -> list[Gap] | Lost:
-        """An append's spans of (first offset, count).
+        """Take an append's spans of (first offset, count).
 
-        Gaps to be read and given to `gap_read`; none: it is confirmed as it stands.
+        Returns the gaps to read and give to `gap_read`. No gaps: the append is confirmed.
         """
         if self.phase is not Phase.OWNING:
             return Lost(f"not owning: {self.phase}")
         gaps: list[Gap] = []
         for first, count in spans:
+            # lower offsets are acknowledged already, so this can't be the append that is expected
             if first < self.expected or count < 1 or count > self.in_flight:
                 return self.lose(f"acknowledged at offset {first}, expected {self.expected}")
             if first > self.expected:
@@ -147,9 +152,9 @@ class Ownership:
         return gaps
 
     def gap_read(self, gap: Gap, records: Sequence[LogRecord]) -> Lost | None:
-        """What stands in a gap, all of it, in order.
+        """Take all records of a gap, in order.
 
-        Inert records alone: the acknowledgement counts.
+        If all are inert, the acknowledgement counts.
         """
         if self.phase is not Phase.OWNING:
             return Lost(f"not owning: {self.phase}")
@@ -164,8 +169,9 @@ class Ownership:
         return None
 
     def lose(self, reason: str) -> Lost:
-        """A refusal, a failed send, an unknown outcome, a revocation: starting afresh is always
-        right.
+        """End the ownership after a refusal, a failed send, an unknown outcome or a revocation.
+
+        Starting afresh is always right.
         """
         self.phase = Phase.LOST
         return Lost(reason)

@@ -1,6 +1,6 @@
 """Replay: fold a log partition into the states of its workflows, by `evolve` alone.
 
-The owner at take-over, the read model and `mesh log verify` all fold with this code, and so agree
+The owner at take-over, the read model and `mesh log verify` all fold with this code, so they agree
 to the byte.
 """
 
@@ -20,9 +20,8 @@ class PartitionFold:
     """The fold of one log partition, from its first record or from a checkpoint.
 
     `state`: what the effective decisions give. `next_offset`: the offset after the last record
-    taken in. `takeovers`: owners in a row that made no progress in position; `attempted`: the input
-    (topic, offset) that the last of them announced before it touched it, if no decision on it
-    followed.
+    folded. `takeovers`: how many owners in a row made no progress. `attempted`: the input (topic,
+    offset) that the last of them announced before it touched it, if no decision on it followed.
     """
 
     __slots__ = ("attempted", "epochs", "next_offset", "partition", "state", "takeovers")
@@ -38,13 +37,15 @@ class PartitionFold:
         self.attempted: tuple[str, int] | None = None
 
     def apply(self, offset: int, record: LogRecord) -> bool:
-        """Take in the record at `offset`.
+        """Fold the record at `offset`.
 
-        True if it is an effective decision: the state has evolved by it.
+        True if it is an effective decision, which has changed the state.
         """
         self.next_offset = offset + 1
         counts = self.epochs.observe(record)
         if not isinstance(record, Decision):
+            # a claim that counts is one more owner; a decision that makes progress sets the count
+            # back
             self.takeovers += counts
             if counts and record.boot:
                 self.state.seen = Sighting(boot=record.boot, uptime_ms=record.uptime_ms, at_ms=record.at_ms)
@@ -66,7 +67,7 @@ class PartitionFold:
 
 
 def apply_decision(state: PartitionState, decision: Decision) -> None:
-    """Evolve the decision's workflow by its events, and take over its positions."""
+    """Evolve the decision's workflow by its events, and take its positions."""
     workflow = state.workflows.get(decision.workflow_id)
     for event in decision.events:
         workflow = evolve(workflow, event, workflow_id=decision.workflow_id, at_ms=decision.at_ms)
@@ -74,8 +75,9 @@ def apply_decision(state: PartitionState, decision: Decision) -> None:
 
 
 def settle(state: PartitionState, decision: Decision, workflow: Workflow | None) -> None:
-    """Put the workflow as it is after `decision` in its place, with the positions, watermark, mark
-    and sequence that the decision carries.
+    """Store the workflow as it is after `decision`.
+
+    Also the positions, watermark, mark and sequence that the decision carries.
     """
     if workflow is None:
         state.workflows.pop(decision.workflow_id, None)
@@ -86,6 +88,7 @@ def settle(state: PartitionState, decision: Decision, workflow: Workflow | None)
     state.at_ms = decision.at_ms
     if is_clock(decision.workflow_id):
         _set_clock(state, decision)
+    # a decision that sends nothing carries no sequence, so the count stays as it is
     if sent := crossings(decision.events):
         state.sequence = decision.sequence + sent
     cause = decision.cause
@@ -106,12 +109,12 @@ def _set_clock(state: PartitionState, decision: Decision) -> None:
 
 
 def is_repeated(state: PartitionState, given: InboxInput) -> bool:
-    """Whether this input had been copied, or sent, before, and it is decided.
+    """Whether this input was copied or sent before, and is decided.
 
-    One watermark for each source partition is enough: ingress copies a partition in its order, and
-    after a crash from a place it had not yet passed, so that what comes for the first time comes in
-    order, and all that stands at or below the watermark has been here. Other owners send in the
-    order of their sequence, likewise.
+    One watermark for each source partition is enough. Ingress copies a partition in order, and
+    after a crash it starts at a place that it had not yet passed. So new records come in order, and
+    every record at or below the watermark is a repeat. Other owners send in the order of their
+    sequence, which gives the same.
     """
     seen = state.watermarks.get(f"{given.source_topic}/{given.source_partition}")
     return seen is not None and (given.source_offset, given.source_index) <= seen

@@ -1,8 +1,8 @@
 """A route as the core uses it: validated, compiled, immutable.
 
 Owns the shape of a routing rule. It must not read files: `mesh.codec.route_file` reads YAML and
-reports problems by line; `mesh.routes.compiler` turns a plain document into a `Route`. `decide` is
-its reader.
+reports problems by line, and `mesh.routes.compiler` turns a plain document into a `Route`. `decide`
+reads it.
 """
 
 from typing import Any, Final, Literal, Protocol
@@ -28,7 +28,7 @@ MOST_DEATHS: Final = 3
 
 
 class ExpressionError(Exception):
-    """An expression could not be evaluated: a missing path, types that don't fit.
+    """An expression could not be evaluated: a path is missing, or types don't fit.
 
     The message names the path and the expression.
     """
@@ -53,7 +53,7 @@ class Expression(Protocol):
 class Template(Protocol):
     """A JSON value whose strings may hold `${{ expression }}`.
 
-    A string that is one expression whole gives its value, of any type.
+    A string that is nothing but one expression gives the expression's value, of any type.
     """
 
     source: Any
@@ -65,10 +65,10 @@ class Template(Protocol):
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
-    """How often and when a failed attempt is made again.
+    """How often, and when, a failed attempt is made again.
 
     Attempt n+1 waits `min(max_backoff_s, backoff_s * factor ** (n - 1))`, less up to `jitter` of
-    itself, by the hash of the attempt's id.
+    that, by the hash of the attempt's id.
     """
 
     attempts: int = 3  # all of them, the first too; >= 1
@@ -80,16 +80,16 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HandOver(msgspec.Struct, frozen=True, kw_only=True):
-    """To whom the agent of a step may pass its task on."""
+    """The agents to which a step's agent may pass its task on."""
 
     to: frozenset[str]
     hops: int = 3  # of one task, at the most
 
 
 class Periods(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How long an attempt may be without a sign of life of its agent (docs/adr/0009).
+    """How long an attempt may go without a sign of life from its agent (docs/adr/0009).
 
-    It travels with the task, for the agent signs only what somebody waits for.
+    It travels with the task, because an agent only sends signs that somebody waits for.
     """
 
     start_timeout_s: float | None = None  # from dispatch until an agent has begun it
@@ -97,7 +97,7 @@ class Periods(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     heartbeat_s: float | None = None  # the longest silence in between
 
     def of(self, kind: str) -> float | None:
-        """Of the time-out of this kind (`mesh.core.inputs.TimerKind`), in seconds."""
+        """The period of this kind of time-out (`mesh.core.inputs.TimerKind`), in seconds."""
         match kind:
             case "start_timeout":
                 return self.start_timeout_s
@@ -112,7 +112,7 @@ class Periods(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class StepLimit(msgspec.Struct, frozen=True, kw_only=True):
     """The limit that a step's tasks are under.
 
-    `key`: one of its own for each value of this template on `event`.
+    `key`: each value of this template on `event` has a limiter of its own.
     """
 
     name: str
@@ -121,9 +121,7 @@ class StepLimit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AgentWork(msgspec.Struct, frozen=True, kw_only=True):
-    """A task for `agent`; or for whichever agent is chosen for `capability`, and then `agent` is
-    empty.
-    """
+    """A task for `agent`, or for an agent chosen for `capability` (then `agent` is empty)."""
 
     agent: str
     capability: str = ""
@@ -151,10 +149,10 @@ class ApprovalWork(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AwaitedEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """Which event a step waits for.
+    """The event that a step waits for.
 
-    `key` makes the workflow's key of it (None: the route's own `key` does), or the value of an
-    `alias`; `condition` may read more than the event.
+    `key` makes the workflow's key from it (None: the route's own `key` does), or the value of an
+    `alias`. `condition` may read more than the event.
     """
 
     type: str
@@ -175,8 +173,10 @@ class CallWork(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WaitWork(msgspec.Struct, frozen=True, kw_only=True):
-    """One of: `seconds` from now; `until`, a template that gives an RFC 3339 time; `event`, at most
-    `timeout_s` long (None: without end).
+    """A wait. One of `seconds`, `until` and `event` is set.
+
+    `seconds` from now; `until`, a template that gives an RFC 3339 time; `event`, for at most
+    `timeout_s` (None: for any time).
     """
 
     seconds: float | None = None
@@ -187,14 +187,15 @@ class WaitWork(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ValueWork(msgspec.Struct, frozen=True, kw_only=True):
-    """The step's output is computed, and nobody is asked."""
+    """The step's output is computed. Nobody is asked."""
 
     value: Template
 
 
 class EmitWork(msgspec.Struct, frozen=True, kw_only=True):
-    """A CloudEvent on the events topic: `event` renders to its attributes `type`, `data`, and
-    perhaps `subject`.
+    """A CloudEvent for the events topic.
+
+    `event` renders to its attributes `type`, `data`, and perhaps `subject`.
     """
 
     event: Template
@@ -203,7 +204,7 @@ class EmitWork(msgspec.Struct, frozen=True, kw_only=True):
 class EndWork(msgspec.Struct, frozen=True, kw_only=True):
     """The workflow ends here, whatever is still under way.
 
-    `output` None: the outputs of the steps that nobody needs.
+    `output` None: the outputs of the steps that no other step needs.
     """
 
     status: Literal["completed", "failed", "rejected"]
@@ -217,8 +218,8 @@ Work = AgentWork | ApprovalWork | CallWork | WaitWork | ValueWork | EmitWork | E
 class ForEach(msgspec.Struct, frozen=True, kw_only=True):
     """The step's work is done for each item of a list.
 
-    `concurrency`: at most so many at once. A step whose failed items are no more than
-    `tolerated(total)` has succeeded.
+    `concurrency`: how many at once. If no more than `tolerated(total)` items failed, the step has
+    succeeded.
     """
 
     items: Template
@@ -231,10 +232,10 @@ class ForEach(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Repeat(msgspec.Struct, frozen=True, kw_only=True):
-    """When this step is done and `until` is false, everything from `start` on is done again, up to
-    `limit` rounds in all.
+    """A loop: while `until` is false after this step, everything from `start` on is done again.
 
-    `body`: the steps of the loop, in the route's order; the last is this one.
+    `limit`: the most rounds in all. `body`: the steps of the loop in the route's order; the last is
+    this one.
     """
 
     start: str
@@ -245,8 +246,10 @@ class Repeat(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """`enough`: how many of `needs` must have succeeded (None: all must be done); `first_of`: then
-    the others are cancelled.
+    """A step of a route.
+
+    `enough`: how many of `needs` must have succeeded (None: all must be done). `first_of`: the
+    others are then cancelled.
     """
 
     name: str
@@ -263,8 +266,10 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Trigger(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events start the route: by CloudEvents type, then by guard (`on: {type: ..., if:
-    ...}`); or, without a type, at which times (`on: {schedule: ...}`).
+    """What starts the route.
+
+    Events, by CloudEvents type and then by guard (`on: {type: ..., if: ...}`), or, without a type,
+    times (`on: {schedule: ...}`).
     """
 
     type: str = ""
@@ -275,8 +280,8 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
     """What a run may spend.
 
-    `limits`: tokens, usd, and hops (tasks sent, each attempt one). Exhausted: the workflow fails,
-    or somebody with `role` is asked for more.
+    `limits`: tokens, usd, and hops (tasks sent; each attempt is one). When it is exhausted, the
+    workflow fails, or somebody with `role` is asked for more.
     """
 
     limits: dict[str, float]
@@ -311,7 +316,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def agents_of(route: Route) -> frozenset[str]:
-    """All agents that this route names, and that may so get a task of it."""
+    """All agents that this route names and that may therefore get a task from it."""
     named = {work.agent for work in _agent_works(route) if work.agent}
     return frozenset(named.union(*(work.handover.to for work in _agent_works(route) if work.handover)))
 

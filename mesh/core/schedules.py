@@ -87,6 +87,8 @@ def last_time(schedule: Schedule, due_ms: int, now_ms: int) -> int:
         times = list(takewhile(lambda at_ms: at_ms <= now_ms, _times(schedule, found - 1)))
         if times or is_whole:
             return times[-1] if times else due_ms
+        # a rare schedule may have no time in a small window; a frequent one has far too many in a
+        # large one
         window_ms *= _WIDER
 
 
@@ -118,6 +120,7 @@ def _times(schedule: Schedule, after_ms: int) -> Iterator[int]:
     else:
         moments = (_first_moment(local, zone) for local in CronSim(schedule.cron, start))
     times = (int(moment.timestamp()) * 1000 for moment in moments)
+    # all local times of one gap give the same moment, which counts once
     return (at_ms for at_ms, _ in groupby(times) if at_ms > after_ms)
 
 
@@ -159,14 +162,14 @@ def _end_of_gap(local: datetime, zone: ZoneInfo) -> datetime:
 
 
 def rfc3339(at_ms: int) -> str:
-    """A whole second as RFC 3339 has it, in UTC."""
+    """A whole second in RFC 3339, UTC."""
     return datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def fired_event(route: str, at_ms: int, late_s: int) -> dict[str, Any]:
     """The CloudEvent that the workflow of this time starts with.
 
-    `late_s`: whole seconds that it starts after its time.
+    `late_s`: how many whole seconds after its time it starts.
     """
     time = rfc3339(at_ms)
     return {

@@ -1,7 +1,7 @@
-"""A workflow's state, and a partition's: values that `evolve` makes of decisions and nothing else.
+"""A workflow's state and a partition's: values that `evolve` alone makes, from decisions.
 
-Canonical JSON of a `Workflow` (`mesh.codec.state.canonical_workflow`) is what two folds of the same
-log must agree on to the byte.
+Two folds of the same log must agree to the byte on the canonical JSON of a `Workflow`
+(`mesh.codec.state.canonical_workflow`).
 """
 
 from typing import Any, Literal
@@ -54,8 +54,9 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How far a for-each is: items of `total` that have begun (always from the first on), are
-    settled, have failed.
+    """How far a for-each is.
+
+    Of `total` items, how many have begun (always from the first on), are settled, and have failed.
     """
 
     total: int
@@ -65,7 +66,7 @@ class Fan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class KeptEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An event that came before a step waited for it, and where it lies."""
+    """An event that came before a step waited for it, and its place on the topic."""
 
     cloud_event: dict[str, Any]
     topic: str
@@ -76,12 +77,10 @@ class KeptEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Of a schedule's workflow: what holds, and when it starts the route next.
+    """A schedule's definition, and when it starts the route next.
 
-    `schedule` None: it does not start any more.
-
-    `since_ms`: the broker's time from which this definition of the route holds; with the digest it
-    says which of two is the newer.
+    `schedule` None: it no longer starts the route. `since_ms`: the broker's time from which this
+    definition is active. With the digest it says which of two definitions is newer.
     """
 
     schedule: Schedule | None
@@ -91,8 +90,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Unheard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A call that nobody waits for any more, and that has still to end: the workflow's id, and what
-    stays reserved until then.
+    """A call that nobody waits for any more and that has not ended yet.
+
+    The workflow's id, and what stays reserved until its end is known.
     """
 
     called: str
@@ -100,9 +100,9 @@ class Unheard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A run's budget: what it may spend, has spent, and has promised to tasks that are out.
+    """A run's budget: what it may spend, has spent, and has reserved for tasks that are out.
 
-    By name: tokens, usd, hops.
+    Each by name: tokens, usd, hops.
     """
 
     limits: dict[str, float]
@@ -114,7 +114,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How a workflow will end when what it did is undone.
+    """How a workflow will end once what it did is undone.
 
     `undo`: the steps that are still to be undone, the next first.
     """
@@ -125,7 +125,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class StepState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A step that has begun or been settled; a step that waits for its needs has no state yet.
+    """A step that has begun or is settled. A step that waits for its needs has no state yet.
 
     Items and compensations have states of their own (`mesh.core.ids`).
     """
@@ -167,7 +167,7 @@ class StepState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Workflow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One run of a workflow, live or lately ended.
+    """One run of a workflow, running or ended lately.
 
     After the end, payloads are dropped (the log has them) and `forget_at_ms` is set.
     """
@@ -228,8 +228,9 @@ class PartitionState(msgspec.Struct, kw_only=True):
 
 
 class AgentCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What an agent says of itself on `mesh.agents`; the contract is
-    `topics/schemas/agent-card.json`.
+    """What an agent says about itself on `mesh.agents`.
+
+    The contract is `topics/schemas/agent-card.json`.
     """
 
     name: str
@@ -251,7 +252,7 @@ class AgentCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Directory(msgspec.Struct, frozen=True, kw_only=True):
-    """What `decide` may look up beside the state; whatever it uses it records in an event."""
+    """What `decide` may look up beside the state. It records whatever it uses in an event."""
 
     roles: dict[str, frozenset[str]] = {}  # person -> roles
     roles_from: str = ""  # the file that says so, for messages

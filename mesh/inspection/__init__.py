@@ -1,1 +1,4 @@
-"""Answers for people about routes, workflows and a mesh, as values. No process imports it."""
+"""Answers for people about routes, workflows and a whole mesh, as values.
+
+No process of the mesh imports this package; only tools do.
+"""

@@ -1,11 +1,11 @@
 """A picture of a route, or of one workflow on it, as a Mermaid flowchart.
 
-Owns the drawing: tasks are boxes (a stack of them where there is one for each item), questions to
-people hexagons, calls boxes with double sides, waits half round, values slanted, events flags, ends
-round; loops go back with their bound, what undoes is dashed. Of a workflow, each step has the
-colour of its status, how long it took, its items as counts and its round, and the way that was gone
-is drawn thick. Everything from outside is escaped. It reads nothing: `mesh routes graph` brings
-route, state and decisions.
+Owns the drawing. Tasks are boxes (stacked for a for-each), questions to people hexagons, calls
+boxes with double sides, waits half round, values slanted, events flags, and ends round. Loops go
+back with their bound, and an undo is dashed. In the picture of a workflow, each step has the colour
+of its status, its duration, its round and the counts of its items, and the way that was taken is
+drawn thick. Everything from outside is escaped. This module reads nothing: `mesh routes graph`
+brings the route, the state and the decisions.
 """
 
 import re
@@ -80,7 +80,10 @@ _COLOURS: Final = {
 
 
 class StepTime(msgspec.Struct, frozen=True, kw_only=True):
-    """When a step of the last run began and ended; `attempts`: how often its task was dispatched."""
+    """When a step of the last run began and ended.
+
+    `attempts`: how often its task was dispatched.
+    """
 
     began_at_ms: int
     ended_at_ms: int | None = None
@@ -88,7 +91,7 @@ class StepTime(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def step_times(decisions: Iterable[ev.Decision]) -> dict[str, StepTime]:
-    """Of the last run among them."""
+    """When each step began and ended, in the last run among these decisions."""
     found: dict[str, StepTime] = {}
     for decision in decisions:
         for event in decision.events:
@@ -133,7 +136,7 @@ def of_route(route: Route) -> str:
 
 
 def of_workflow(route: Route, workflow: Workflow, times: dict[str, StepTime], *, now_ms: int) -> str:
-    """The flowchart of a workflow: statuses as colours, durations, the way that was gone."""
+    """The flowchart of a workflow: its statuses as colours, its durations, and its way."""
     steps = workflow.steps
     labels = {
         name: [*_about(step), *_state(name, workflow, times.get(name), now_ms)] for name, step in route.steps.items()
@@ -174,7 +177,10 @@ def _lines(route: Route, labels: dict[str, list[str]], workflow: Workflow | None
 
 
 def _node(name: str) -> str:
-    """A node's id: a step may be called `end`, which to Mermaid is a word of its own."""
+    """A node's id.
+
+    The prefix is needed because a step may be called `end`, which is a word of Mermaid's own.
+    """
     return f"s_{name}"
 
 
@@ -278,8 +284,9 @@ def _awaited(work: WaitWork) -> str:
 
 
 def _expression(source: Any) -> str:
-    """A template as it is read: `{expression}` within text, and one that is an expression whole as
-    that.
+    """A template as people read it.
+
+    One that is a single expression is shown as that; expressions within text as `{expression}`.
     """
     text = source if isinstance(source, str) else orjson.dumps(source).decode()
     found = _HOLE.fullmatch(text)
@@ -291,11 +298,14 @@ class _Edge(NamedTuple):
     after: str
     label: str = ""
     line: str = "-->"
-    steps: tuple[str, str] = ("", "")  # the names of its steps; empty: start, or end
+    steps: tuple[str, str] = ("", "")  # the names of the steps at its ends; empty: the start or the end
 
 
 def _edges(route: Route) -> list[_Edge]:
-    """Those of the way come first; `linkStyle` counts them all."""
+    """All edges of the picture.
+
+    Their order matters, because `linkStyle` refers to an edge by its number.
+    """
     steps = route.steps
     edges = [_Edge(_START, _node(name), steps=("", name)) for name, step in steps.items() if not step.needs]
     edges += [_needed(need, step) for step in steps.values() for need in step.needs]
@@ -326,7 +336,7 @@ def _asks(route: Route) -> bool:
 
 
 def _asked(workflow: Workflow) -> StepState | None:
-    """The last question for more budget."""
+    """The last step state of a question for more budget; None if nobody was asked."""
     asked = [state for place, state in workflow.steps.items() if ids.is_budget(place)]
     return max(asked, key=lambda state: state.since_ms, default=None)
 
@@ -337,8 +347,10 @@ def _undone(name: str, workflow: Workflow | None) -> list[str]:
 
 
 def _status(name: str, workflow: Workflow) -> str:
-    """What is not reached has a colour of its own; a for-each of which an item is an operator's has
-    that of an incident.
+    """The status whose colour the step gets.
+
+    A step that is not reached has a colour of its own. A for-each has the colour of an incident if
+    one of its items is one.
     """
     state = workflow.steps.get(name)
     if state is None:
@@ -347,14 +359,14 @@ def _status(name: str, workflow: Workflow) -> str:
 
 
 def _items(name: str, workflow: Workflow) -> Counter[str]:
-    """How many items of a for-each stand how."""
+    """How many items of a for-each have each status."""
     return Counter(
         state.status for place, state in workflow.steps.items() if ids.is_item(place) and ids.step_of(place) == name
     )
 
 
 def _is_gone(edge: _Edge, workflow: Workflow) -> bool:
-    """Whether both ends were reached: the way that the workflow took."""
+    """Whether the workflow went along this edge: both of its ends were reached."""
     before, after = edge.steps
     if not before and not after:
         return False
@@ -400,7 +412,10 @@ def _quoted(lines: Sequence[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """As Mermaid's entity codes: nothing from outside may end the label, or be markup in it."""
+    """The text in Mermaid's entity codes.
+
+    Nothing from outside may end the label, or be markup in it.
+    """
     return "".join(c if c.isalnum() or c in " .,:;_-+*/=()'!?%" else f"#{ord(c)};" for c in " ".join(text.split()))
 
 

@@ -1,13 +1,14 @@
 """What became of an event: the answer to an upstream team's first question.
 
-Owns the judgement, made of the read model and a few look-ups at the broker. It changes nothing.
-Called by `mesh event`, later by the console.
+Owns the judgement, which it makes from the read model and a few look-ups at the broker. It changes
+nothing. Called by `mesh event`, later by the console.
 
-    in the backlog?  -> waiting          ingress has not read it
-    dead-lettered?   -> dead_lettered    and why
-    cited by a decision of the log?  -> started, repeated, received, kept, unclaimed, or parked, workflow by workflow
-    wanted by a route, or by a step?  -> accepted      it is in the inbox, and its owner has yet to decide
-    else                -> unwanted      with each route's reason
+    cited by a decision of the log?     -> started, repeated, received, kept, unclaimed or
+                                           parked, workflow by workflow
+    dead-lettered?                      -> dead_lettered  and why
+    in the backlog?                     -> waiting        ingress has not read it
+    wanted by a route, or by a step?    -> accepted       its owner has yet to decide
+    else                                -> unwanted       with each route's reason
 """
 
 from collections.abc import Sequence
@@ -41,9 +42,15 @@ FateKind = Literal["waiting", "dead_lettered", "decided", "accepted", "unwanted"
 class WorkflowTouched(msgspec.Struct, frozen=True, kw_only=True):
     """What the event did to one workflow.
 
-    `effect`: started, repeated; received (a step waited for it, or took it when it began to wait),
-    kept (until a step waits for it), unclaimed (no step took it), dismissed (it changed nothing);
-    parked; or decided.
+    `effect` is one of these:
+
+    - started, repeated
+    - received: a step waited for it, or took it when it began to wait
+    - kept: until a step waits for it
+    - unclaimed: no step took it
+    - dismissed: it changed nothing
+    - parked: it could not be processed
+    - decided: anything else
     """
 
     workflow_id: str
@@ -66,7 +73,7 @@ class EventFate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def fate_of(broker: Broker, topics: Topics, model: ReadModel, event: EventRow) -> EventFate:
-    """The fate of one record of `mesh.events`, as of the read model's last catching up."""
+    """The fate of one record of `mesh.events`, as of the read model's last catch-up."""
     return EventFate(event=event, fate=await _fate(broker, topics, model, event))
 
 
@@ -102,7 +109,7 @@ def _touched(model: ReadModel, entry: TimelineEntry) -> WorkflowTouched:
 
 
 def _effect(event: Event) -> tuple[str, str] | None:
-    """What this event of the log says of the one that caused it, and why."""
+    """What this event of the log says about its cause, and why; None if it says nothing."""
     match event:
         case WorkflowStarted():
             return "started", f"route {event.route}"
@@ -119,7 +126,7 @@ def _effect(event: Event) -> tuple[str, str] | None:
 
 
 def _since_kept(entries: Sequence[TimelineEntry], entry: TimelineEntry, kept: KeptEvent) -> tuple[str, str]:
-    """What has become of an event that was kept in this decision."""
+    """What has become of an event since it was kept in this decision."""
     for later in entries:
         if later.offset <= entry.offset:
             continue

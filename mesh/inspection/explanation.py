@@ -1,8 +1,9 @@
-"""Explanations of events: which routes it starts and which not, in which workflows a step waits for
-it, what every part of their conditions came to, and what would happen first.
+"""Explain an event: which routes it starts, which steps wait for it, and why.
 
-Owns the answers as values. It decides nothing by itself: `RouteIndex` matches and `decide` starts
-and goes on, on a workflow that nobody keeps. `mesh routes explain` shows it.
+An explanation says what every part of the conditions came to, and what would happen first.
+
+Owns the answers as values. It has no rules of its own: `RouteIndex` matches, and `decide` decides
+on a workflow that is not stored anywhere. `mesh routes explain` shows the answers.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,10 +30,10 @@ class First(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that would happen at once.
 
     `what`: dispatch, ask, call, wait, for_each, value, emit, take, hold, skip, cancel, incident,
-    ended, nothing.
+    ended or nothing.
 
-    `value`: the task's input, the approval's payload, the value, the data of the event or of the
-    outcome.
+    `value`: the task's input, the approval's payload, the value, the data of the event, or the
+    output of the workflow.
     """
 
     what: str
@@ -44,12 +45,11 @@ class First(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Awaited(msgspec.Struct, frozen=True, kw_only=True):
-    """What a step that waits for events of this type says to this one.
+    """What a step that waits for events of this type does with this one.
 
-    `workflow_id`: empty where its key can't be made; an alias's where nobody is known to have it.
-    `takes`: whether it takes it; None where that hangs on a workflow that is not known here.
-
-    `condition`: what the `if` of the wait comes to, where that can be told.
+    `workflow_id`: empty if its key can't be made; the alias's id if nobody is known to have the
+    alias. `takes`: whether the step takes the event; None if that depends on a workflow that is not
+    known here. `condition`: what the `if` of the wait comes to, if that is known.
     """
 
     step: str
@@ -62,9 +62,9 @@ class Awaited(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RouteSaid(msgspec.Struct, frozen=True, kw_only=True):
-    """What one route says to an event.
+    """What one route does with an event.
 
-    `guard`, `key`: what their parts came to, where the route has them and they were asked.
+    `guard`, `key`: what their parts came to, if the route has them and they were evaluated.
     """
 
     route: str
@@ -81,10 +81,10 @@ class RouteSaid(msgspec.Struct, frozen=True, kw_only=True):
 def explain_event(
     routes: Iterable[Route], event: dict[str, Any], *, workflows: Mapping[str, Workflow] | None = None, now_ms: int
 ) -> list[RouteSaid]:
-    """Every route's answer, in the order of their names.
+    """What every route does with the event, in the order of their names.
 
-    `workflows`: those that are there already, by id, and aliases; one of them may take the start
-    for a repeat, or wait for the event. None: nobody knows them.
+    `workflows`: the workflows that exist, by id, and aliases. One of them may take the start for a
+    repeat, or wait for the event. None: not known.
     """
     named = {route.name: route for route in routes}
     directory = Directory(routes={name: route.digest for name, route in named.items()})
@@ -125,7 +125,7 @@ def _said(
 
 
 def _key(template: Template | None, event: dict[str, Any]) -> tuple[Part, ...]:
-    """What the key's template reads, expression by expression."""
+    """What the key's template reads, one expression after the other."""
     if template is None:
         return ()
     compiled = compile_template(template.source)
@@ -176,7 +176,10 @@ class _Waits:
         return tuple(found)
 
     def _of_step(self, step: str, awaited: AwaitedEvent, told: set[str]) -> Awaited:
-        """`told`: workflows of which another step has said what happens first."""
+        """What one step does with the event.
+
+        `told`: the workflows for which another step's answer already says what happens first.
+        """
         key = awaited.key or self._route.key
         parts = _key(key, self._event)
         offers = RouteIndex([msgspec.structs.replace(self._route, awaited=(awaited,))]).offers(self._event)
@@ -200,7 +203,7 @@ class _Waits:
         return self._of_workflow(about, awaited, (self._workflows or {}).get(name), given, told)
 
     def _by_alias(self, step: str, awaited: AwaitedEvent, alias: str, key: tuple[Part, ...], told: set[str]) -> Awaited:
-        """It is for the workflow that has the alias."""
+        """What one step does with an event that comes by an alias, for the workflow that has it."""
         known = (self._workflows or {}).get(alias)
         holder = known.holder if known is not None else None
         if holder is None:
@@ -233,7 +236,10 @@ class _Waits:
         return self._known(msgspec.structs.replace(about, condition=condition), workflow, given, told)
 
     def _condition(self, awaited: AwaitedEvent, workflow: Workflow | None) -> Part | None:
-        """Without a workflow it can be told as long as it reads the event alone."""
+        """What the `if` of the wait comes to; None if that is not known.
+
+        Without a workflow it is known only if the `if` reads nothing but the event.
+        """
         condition = awaited.condition
         if condition is None:
             return None
@@ -245,7 +251,7 @@ class _Waits:
         return None
 
     def _unknown(self, about: Awaited, awaited: AwaitedEvent, whose: str) -> Awaited:
-        """`whose`: the workflow in words."""
+        """The answer for a workflow that is not known. `whose`: that workflow in words."""
         condition = self._condition(awaited, None)
         said = f"it moves {whose} if its step {about.step} waits for it"
         if _refuses(condition) is False:
@@ -257,7 +263,7 @@ class _Waits:
     def _known(
         self, about: Awaited, workflow: Workflow | None, given: EventOffered | EventForwarded, told: set[str]
     ) -> Awaited:
-        """What the workflow would make of it."""
+        """What a known workflow would do with the event."""
         decided = decide(workflow, given, route=self._route, directory=self._directory, now_ms=self._now_ms)
         takers = {event.step for event in decided.events if isinstance(event, ev.EventReceived)}
         if about.step in takers:
@@ -280,7 +286,7 @@ class _Waits:
 
 
 def _refuses(condition: Part | None) -> bool | None:
-    """False: the `if` is known not to hold."""
+    """False if the `if` is known not to hold; else None."""
     return False if condition is not None and condition.value is not True else None
 
 
@@ -292,7 +298,7 @@ def _all_told(
 
 
 def _scope(route: Route, event: dict[str, Any], workflow: Workflow | None) -> dict[str, Any]:
-    """What the conditions of its steps see, `event` being the one that started it."""
+    """What the conditions of the steps see. `event` is the one that started the workflow."""
     states = workflow.steps if workflow else {}
     steps = {
         name: states[name].output if name in states else None
@@ -313,13 +319,13 @@ def _scope(route: Route, event: dict[str, Any], workflow: Workflow | None) -> di
 def _told(event: ev.Event, route: Route, scope: dict[str, Any], events: Sequence[ev.Event]) -> list[First]:
     found = _of_others(event) or _of_itself(event, events)
     if found is None or (found.step and ids.is_item(found.step) and ids.index_of(found.step)):
-        return []  # of a for-each, the first item
+        return []  # of a for-each, only the first item is shown
     named = route.steps[ids.step_of(found.step)].condition if found.step else None
     return [msgspec.structs.replace(found, condition=parts_of(named.source, scope) if named else None)]
 
 
 def _of_others(event: ev.Event) -> First | None:
-    """What others would get to do, or to know."""
+    """What others would be asked to do, or would learn."""
     match event:
         case ev.TaskDispatched(step=step):
             return First(what="dispatch", step=step, to=event.agent, value=event.input)

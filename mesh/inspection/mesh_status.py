@@ -1,9 +1,9 @@
 """The state of a whole mesh on one screen, and why something in it is stuck.
 
 Owns the judgement; it changes nothing. It sees what any process can see: positions in the log
-against the ends of topics, what groups have committed, agents' cards. "Stuck" always means that a
-record has been there for `PATIENCE_MS` and is still unread, so that a burst that is just being
-worked on is never called so. Called by `mesh status`, later by the console.
+against the ends of topics, what groups have committed, and agents' cards. "Stuck" always means that
+a record is older than `PATIENCE_MS` and still unread, so a burst in progress is never called stuck.
+Called by `mesh status`, later by the console.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +27,10 @@ INCIDENTS_SHOWN: Final = 20
 
 
 class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """`owner` is empty where nobody has ever owned it. Lags in records."""
+    """Who owns a partition, and how far it has read. Lags are in records.
+
+    `owner` is empty if nobody has ever owned it.
+    """
 
     partition: int
     owner: str
@@ -50,10 +53,10 @@ class Backlog(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """`running`: steps whose task is out.
+    """An agent as an operator sees it.
 
-    `alive`: replicas whose card holds. `lag` None: it has no task topic. `capabilities`: those that
-    it is registered for.
+    `running`: steps whose task is out. `alive`: replicas whose card has not expired. `lag`: None if
+    it has no task topic. `capabilities`: those that it is registered for.
     """
 
     name: str
@@ -67,7 +70,10 @@ class AgentStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """`unwanted`: read by ingress, and neither matched, dead-lettered nor on its way to a decision."""
+    """How many events came, and what became of them.
+
+    `unwanted`: read by ingress, but neither matched, dead-lettered nor on the way to a decision.
+    """
 
     seen: int
     waiting: int
@@ -77,7 +83,10 @@ class EventCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stuck(msgspec.Struct, frozen=True, kw_only=True):
-    """`severity` error: nothing moves there until somebody acts; warning: it waits, as it may."""
+    """Something that is stuck or waits, and what an operator can do.
+
+    `severity` error: nothing moves there until somebody acts. Warning: it waits, as it may.
+    """
 
     severity: Literal["error", "warning"]
     what: str
@@ -101,7 +110,7 @@ class MeshStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Lag(msgspec.Struct, frozen=True):
-    """Unread records of one topic by partition, and those that have been there for a while."""
+    """Unread records of one topic by partition, and how many of them are overdue."""
 
     by_partition: dict[int, int]
     overdue: int
@@ -120,9 +129,9 @@ async def assess(
     now_ms: int,
     incidents_shown: int | None = INCIDENTS_SHOWN,
 ) -> MeshStatus:
-    """The mesh as of the read model's last catching up and the broker's offsets now.
+    """The mesh as of the read model's last catch-up and the broker's offsets now.
 
-    `incidents_shown`: how many incidents it names, the oldest first; None: all.
+    `incidents_shown`: how many incidents it names, the oldest first. None: all.
     """
     view = _View(broker, topics, model, now_ms)
     owned = {row.partition: row for row in queries.partitions(model.db)}
@@ -149,6 +158,7 @@ async def assess(
             waiting=waiting,
             matched=counts["matched"],
             dead_lettered=counts["dead_lettered"],
+            # The numbers are not of one moment, so the rest may come out below 0.
             unwanted=max(0, counts["seen"] - waiting - counts["matched"] - counts["dead_lettered"] - inbox.total),
         ),
         dead_letters=queries.count_dead_letters(model.db),
@@ -156,6 +166,7 @@ async def assess(
         oldest_approval=approvals[0] if approvals else None,
         incidents=incidents,
         stuck=(
+            # If routers are stuck, overdue times follow from that and are not reported as well.
             *(routers or _stuck_times(*queries.overdue_steps(model.db, now_ms - PATIENCE_MS), now_ms)),
             *_stuck_agents(agents, topics, now_ms),
             *_stuck_steps(incidents),
@@ -185,7 +196,7 @@ def _held_clocks(owned: Iterable[PartitionRow]) -> list[Stuck]:
 
 
 class _View:
-    """Look-ups at the broker, with the topics and cards as of now."""
+    """Look-ups at the broker, with the topics and cards as they are now."""
 
     def __init__(self, broker: Broker, topics: Topics, model: ReadModel, now_ms: int) -> None:
         self._broker = broker
@@ -217,12 +228,13 @@ class _View:
             return _Lag({}, 0)
         ends = await self._broker.end_offsets(partitions)
         begins = await self._broker.begin_offsets(partitions)
+        # Records before the beginning are gone (retention): nobody can be behind on them.
         lags = {tp.partition: ends[tp] - max(positions.get(tp.partition, 0), begins[tp]) for tp in partitions}
         behind = [tp for tp in partitions if lags[tp.partition] > 0]
         old = await self._broker.offsets_at(behind, self.now_ms - PATIENCE_MS) if behind else {}
         read = {tp: max(positions.get(tp.partition, 0), begins[tp]) for tp in behind}
         overdue = {tp: old[tp] - read[tp] for tp in behind if old[tp] > read[tp]}
-        for tp in list(overdue):  # a transaction's marker is nothing that anybody has to read
+        for tp in list(overdue):  # a transaction's marker has an offset, but nobody has to read it
             if await first_at(self._broker, tp, read[tp]) is None:
                 del overdue[tp]
                 lags[tp.partition] = 0
@@ -300,7 +312,7 @@ def _stuck_routers(
 
 
 def _stuck_times(count: int, first_ms: int, now_ms: int) -> list[Stuck]:
-    """Nothing is unread, and still a time has come that nobody acts on."""
+    """A time has come but no router acts on it, although nothing is unread."""
     if not count:
         return []
     what = "the time of a step has come" if count == 1 else f"the time of {count:,} steps has come"
@@ -336,7 +348,7 @@ def _stuck_steps(incidents: Page[OpenStep]) -> list[Stuck]:
 
 
 def _deadly(steps: Sequence[OpenStep]) -> list[Stuck]:
-    """Agents that die again and again, and of which tasks."""
+    """Agents whose processes die over a task, and the tasks."""
     found = []
     for one in steps:
         where = f"mesh workflows show '{one.workflow_id}'"
@@ -349,7 +361,10 @@ def _deadly(steps: Sequence[OpenStep]) -> list[Stuck]:
 
 
 def _stuck_iterations(halted: Sequence[OpenStep]) -> list[Stuck]:
-    """Warnings: their incidents are errors of their own."""
+    """For-each steps that wait for their incidents alone.
+
+    These are warnings, because the incidents are errors of their own.
+    """
     if not halted:
         return []
     one = halted[0]

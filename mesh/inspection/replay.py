@@ -1,8 +1,9 @@
-"""Replays of recorded workflows against changed rules: reads the runs off the log, and rehearses
-each (`mesh.inspection.what_if`).
+"""Replay recorded workflows against changed rules.
 
-Owns the reading, by `Broker.reader` from the log's first record on, since only so is it known which
-decisions count. It sends nothing. `mesh routes replay` calls it.
+It reads the runs off the log and rehearses each one (`mesh.inspection.what_if`).
+
+Owns the reading. It reads with `Broker.reader` from the log's first record on, because only then is
+it known which decisions count. It sends nothing. `mesh routes replay` calls it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,10 +21,10 @@ from mesh.services.reading import read_up_to
 
 
 async def read_runs(broker: Broker, topics: Topics, *, routes: Sequence[str], since_ms: int) -> list[Run]:
-    """The runs of these routes' workflows that started at `since_ms` or later, the first started
-    first.
+    """The runs of these routes' workflows that started at `since_ms` or later, the oldest first.
 
-    Raises `NotFound` where there is no log.
+    Raises `NotFound` if the broker has no log, and `BrokerUnavailable` if it can't be read to its
+    end.
     """
     info = (await broker.topics()).get(topics.log)
     if info is None:
@@ -46,7 +47,7 @@ async def read_runs(broker: Broker, topics: Topics, *, routes: Sequence[str], si
 
 
 class _Reading:
-    """The runs of one log partition."""
+    """The runs that one log partition has so far."""
 
     def __init__(self, routes: frozenset[str], since_ms: int) -> None:
         self.runs = Runs()
@@ -66,8 +67,8 @@ class _Reading:
 def replay_runs(
     runs: Sequence[Run], routes: Mapping[str, Route], *, roles: Mapping[str, frozenset[str]] | None = None
 ) -> list[Rehearsal]:
-    """Every run under the route of its name.
+    """Rehearse every run under the route of its name.
 
-    `roles`: person to roles; None: whoever answered had the role.
+    `roles`: person to roles. None: whoever answered had the role.
     """
     return [rehearse(run, routes[run.started.route], roles) for run in runs]

@@ -1,7 +1,6 @@
-"""Stored route versions: which there are, which are active, what runs on them, and how two of them
-differ.
+"""Stored route versions: which exist, which are active, what runs on them, and how two differ.
 
-Owns what people are told of `mesh.definitions`, and the difference of two documents. It changes
+Owns what people learn about `mesh.definitions`, and the difference of two documents. It changes
 nothing. The commands of `mesh routes`, `mesh event` and `mesh run` call it.
 """
 
@@ -23,20 +22,20 @@ _MISSING: Final = object()
 
 
 class Stored(NamedTuple):
-    """Every version, by route, the oldest first; and which are active since when."""
+    """Every stored version, by route, the oldest first; and when each one was active."""
 
     versions: list[Version]
     timeline: Timeline
 
     def digests_at(self, at_ms: int) -> dict[str, str]:
-        """The version of each route in effect at a time.
+        """The version of each route that is in effect at a time.
 
-        In a mesh whose routers are older than activations: the one stored last.
+        If the mesh's routers are older than activations, it is the version stored last.
         """
         return self._stored_last() if self.timeline.is_empty else self.timeline.at(at_ms)
 
     def digests(self) -> dict[str, str]:
-        """The version of each route that was made active last, be it in effect or about to be."""
+        """The version of each route that was made active last, even if it is not in effect yet."""
         if self.timeline.is_empty:
             return self._stored_last()
         return {name: now.digest for name, now in self.timeline.latest().items() if now.digest is not None}
@@ -46,9 +45,7 @@ class Stored(NamedTuple):
 
 
 class Use(msgspec.Struct, frozen=True, kw_only=True):
-    """The workflows that a version has or had: how many run, how many have ended, and when the last
-    one started.
-    """
+    """How many workflows of a version run or have ended, and when the last one started."""
 
     running: int = 0
     ended: int = 0
@@ -56,7 +53,7 @@ class Use(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """A difference of two documents at `path`."""
+    """One difference between two documents, at `path`."""
 
     kind: Literal["added", "removed", "changed"]
     path: tuple[str | int, ...]
@@ -65,7 +62,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def read_stored(broker: Broker, topics: Topics) -> Stored:
-    """All that is stored. Raises `NotFound` where the broker holds no mesh."""
+    """Read all stored versions. Raises `NotFound` if the broker holds no mesh."""
     known = DefinitionsReader(broker, topics)
     try:
         await known.start()
@@ -80,10 +77,9 @@ async def read_stored(broker: Broker, topics: Topics) -> Stored:
 
 
 async def active_routes(broker: Broker, topics: Topics, at_ms: int) -> list[Route]:
-    """The routes in effect for an event that the broker takes at `at_ms`, those alone that can be
-    read here.
+    """The routes in effect for an event that the broker takes at `at_ms`.
 
-    None where the broker holds no mesh.
+    Without those that can't be read here. Empty if the broker holds no mesh.
     """
     try:
         stored = await read_stored(broker, topics)
@@ -94,9 +90,9 @@ async def active_routes(broker: Broker, topics: Topics, at_ms: int) -> list[Rout
 
 
 def uses(db: apsw.Connection) -> dict[str, Use]:
-    """Of every digest that a workflow of the read model has.
+    """How each version is used, by the digests that workflows of the read model have.
 
-    One workflow counts with its last run.
+    A workflow counts once, with its last run.
     """
     sql = (
         "SELECT digest, sum(status = 'running'), sum(status != 'running'), max(started_at_ms)"
@@ -107,8 +103,9 @@ def uses(db: apsw.Connection) -> dict[str, Use]:
 
 
 def changes(before: Any, after: Any, path: tuple[str | int, ...] = ()) -> Iterator[Change]:
-    """What differs, part by part: objects by name, all else as a whole."""
+    """What differs, part by part: objects name by name, everything else as a whole."""
     if not isinstance(before, dict) or not isinstance(after, dict):
+        # Python holds 1, 1.0 and true to be equal; a document does not.
         if before != after or type(before) is not type(after):
             yield Change(kind="changed", path=path, before=before, after=after)
         return

@@ -1,4 +1,4 @@
-"""What a step asks a person: `approval`, with its terms and the schema that edits must meet.
+"""A step's `approval`: the question to a person, its terms, and the schema that edits must meet.
 
 `compiler` calls this.
 """
@@ -14,7 +14,7 @@ from mesh.routes.problems import DocumentPath, Part
 
 
 def approval(step: Part, steps: Mapping[str, Part]) -> ApprovalWork | None:
-    """`steps`: all of the route, by name."""
+    """The approval of a step. `steps`: all steps of the route, by name."""
     part = step.mapping("approval")
     if part is None:
         return None
@@ -56,7 +56,7 @@ def _schema(part: Part) -> dict[str, Any] | None:
 
 
 def _distant_references(schema: Any, path: DocumentPath) -> list[DocumentPath]:
-    """Where a schema points outside itself: nobody may fetch anything to validate an answer."""
+    """Where a schema points outside itself. Nothing may be fetched to validate an answer."""
     found: list[DocumentPath] = []
     if isinstance(schema, dict):
         for key, value in schema.items():
@@ -70,8 +70,9 @@ def _distant_references(schema: Any, path: DocumentPath) -> list[DocumentPath]:
 
 
 def _payload_from(payload: CompiledTemplate | None, steps: Mapping[str, Part], kind: str) -> str | None:
-    """The agent whose output the payload is, where it is exactly one step's; the step where that
-    one is of a capability.
+    """The agent whose output the payload is, if it is the output of exactly one step.
+
+    If that step names a capability, the step.
     """
     if payload is None or payload.whole is None or len(payload.whole.reads) != 1:
         return None

@@ -1,4 +1,4 @@
-"""What a route says of budgets: `budget` at the top, `reserve` on a step.
+"""Budgets in a route: `budget` at the top, `reserve` on a step.
 
 `compiler` and `tasks` call these.
 """
@@ -33,8 +33,8 @@ def budget(root: Part) -> Budget | None:
 def reserve(step: Part, budget: Budget | None, *, is_called: bool) -> dict[str, float]:
     """What each attempt of the step may take of the route's budget.
 
-    Where no event starts the route (`is_called`), its callers may let it spend what its own budget
-    does not speak of.
+    If no event starts the route (`is_called`), its callers may let it spend what its own budget
+    does not limit.
     """
     part = step.mapping("reserve")
     if part is None:

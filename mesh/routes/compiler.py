@@ -56,7 +56,7 @@ _KIND_NAMES: Final = {
 
 
 def compile_route(document: Any) -> Route:
-    """The route that a document (JSON types: a YAML file's, or a stored definition) describes.
+    """The route that a document describes (JSON types: a YAML file's, or a stored definition's).
 
     Raises `RouteRefused`, with every problem that was found.
     """
@@ -71,7 +71,7 @@ def compile_route(document: Any) -> Route:
 
 
 def readings_of(route: Route) -> list[Reading]:
-    """What a route's expressions read, and where: every key of the language is there."""
+    """What a route's expressions read, and where. Every key of the language is included."""
     book = Book()
     _RouteCompiler(route.definition, book).compile()
     return book.readings
@@ -159,7 +159,7 @@ class _RouteCompiler:
         return found
 
     def needs_of(self, part: Part) -> tuple[str, ...]:
-        """Those that are right; problems are noted for the others."""
+        """The valid needs. Problems are noted for the others."""
         itself = str(part.path[-1])
         value, where, self.joins[itself] = kinds.join_of(part)
         names = [value] if isinstance(value, str) else value
@@ -236,7 +236,7 @@ class _RouteCompiler:
         return part.text_template("alias", hint)
 
     def check_aliases(self, steps: dict[str, Step]) -> None:
-        """A wait names a step that gives an alias."""
+        """Each wait that names an alias must name a step that gives one."""
         giving = [name for name, step in steps.items() if step.alias is not None]
         for name, step in steps.items():
             awaited = step.work.event if isinstance(step.work, WaitWork) else None
@@ -273,7 +273,7 @@ class _RouteCompiler:
         return self.loops[name]
 
     def check_loops(self) -> None:
-        """A loop has one way out, the step that closes it, and no loop is in another."""
+        """A loop has one way out, the step that closes it, and loops do not nest."""
         seen: dict[str, str] = {}
         for closing, loop in self.loops.items():
             path: DocumentPath = ("steps", closing, "repeat")
@@ -317,7 +317,7 @@ _NO_WORK: Final = AgentWork(agent="", input=EMPTY)
 
 
 def _is_sparse(step: Step) -> bool:
-    """Whether those who need this step, or the step itself, may find others not done."""
+    """Whether this step, or a step that needs it, may find steps that are not done."""
     return step.enough is not None or (
         isinstance(step.work, AgentWork | CallWork) and step.work.on_exhausted == "continue"
     )

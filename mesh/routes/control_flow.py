@@ -1,8 +1,7 @@
-"""Control flow: the steps that are neither a task nor a question (waits, values, events, ends), and
-for-each, loops and joins of any step.
+"""Control flow: waits, values, events and ends, and for-each, loops and joins of any step.
 
-Each function reads one part of the document, notes what is wrong with it and gives the compiled
-piece; `compiler` calls them and owns the whole.
+Each function reads one part of the document, notes what is wrong with it, and returns the compiled
+piece. `compiler` calls them and owns the whole.
 """
 
 from typing import Any, Final, Literal, NamedTuple, cast
@@ -28,16 +27,14 @@ _JOIN_HINT: Final = "{any: [a, b]}, {count: 2, of: [a, b, c]} or {first_of: [a, 
 
 
 class Join(NamedTuple):
-    """`enough`: how many of the needs; None: all."""
+    """The steps that a step needs. `enough`: how many of them; None: all."""
 
     enough: int | None = None
     first_of: bool = False
 
 
 def join_of(part: Part) -> tuple[Any, tuple[str | int, ...], Join]:
-    """The list that `needs` names its steps in, the path to it from the step, and how many of them
-    there must be.
-    """
+    """The list in `needs`, its path from the step, and how many of the steps must succeed."""
     found = part.value.get("needs", [])
     if not isinstance(found, dict):
         return found, ("needs",), Join()
@@ -103,7 +100,7 @@ def _tolerance(part: Part) -> tuple[int, float]:
 
 
 def repeat(step: Part) -> Repeat | None:
-    """With its body still empty: who needs whom says what is in it."""
+    """The loop, with its body still empty: the graph says what is in it."""
     part = step.mapping("repeat")
     if part is None:
         return None
@@ -118,7 +115,10 @@ def repeat(step: Part) -> Repeat | None:
 
 
 def wait(step: Part, *, keyed: bool) -> WaitWork | None:
-    """`keyed`: the route has a key, by which an event finds the workflow that waits."""
+    """The wait of a step.
+
+    `keyed`: the route has a key, by which an event finds the workflow that waits.
+    """
     if isinstance(step.value["wait"], str):
         return WaitWork(seconds=step.duration("wait"))
     part = step.mapping("wait")

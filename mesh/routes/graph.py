@@ -10,9 +10,7 @@ Needs = Mapping[str, Sequence[str]]
 
 
 def find_cycle(needs: Needs) -> list[str]:
-    """One cycle, closed by its first step (`[a, b, a]`), the first by name; empty where there is
-    none.
-    """
+    """One cycle, closed by its first step (`[a, b, a]`), the first by name; empty if there is none."""
     done: set[str] = set()
     for root in sorted(needs):
         trail: list[str] = []
@@ -32,8 +30,9 @@ def find_cycle(needs: Needs) -> list[str]:
 
 
 def ordered(needs: Needs) -> tuple[str, ...]:
-    """Each step after those it needs, else by name: the same for every spelling of a document,
-    since routers decide in this order.
+    """Each step after those it needs, else by name.
+
+    The same for every spelling of a document, because routers decide in this order.
     """
     waits = {step: len(needed) for step, needed in needs.items()}
     dependents: dict[str, list[str]] = {step: [] for step in needs}
@@ -53,7 +52,7 @@ def ordered(needs: Needs) -> tuple[str, ...]:
 
 
 def dependents_of(needs: Needs, order: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Step to the steps that need it, in the given order."""
+    """Each step's dependents, in the given order."""
     found: dict[str, list[str]] = {step: [] for step in order}
     for step in order:
         for name in needs[step]:
@@ -62,7 +61,7 @@ def dependents_of(needs: Needs, order: Sequence[str]) -> dict[str, tuple[str, ..
 
 
 def upstream_of(needs: Needs, order: Sequence[str]) -> dict[str, frozenset[str]]:
-    """Step to all that it needs, directly or through others."""
+    """All that each step needs, directly or through others."""
     found: dict[str, frozenset[str]] = {}
     for step in order:
         found[step] = frozenset(needs[step]).union(*(found[name] for name in needs[step]))
@@ -70,8 +69,9 @@ def upstream_of(needs: Needs, order: Sequence[str]) -> dict[str, frozenset[str]]
 
 
 def body_of(needs: Needs, order: Sequence[str], start: str, end: str) -> tuple[str, ...]:
-    """All steps on the ways from `start` to `end`, both with them, in the given order; empty where
-    there is no way.
+    """All steps on the ways from `start` to `end`, both included, in the given order.
+
+    Empty if there is no way.
     """
     upstream = upstream_of(needs, order)
     after = {step for step in order if step == start or start in upstream[step]}

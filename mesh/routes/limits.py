@@ -1,5 +1,4 @@
-"""What a route says of limits and priority: `limits` and `priority` at the top, `limit` on an
-agent's step.
+"""Limits and priority in a route: `limits` and `priority` at the top, `limit` on an agent's step.
 
 `compiler` and `tasks` call these.
 """

@@ -62,7 +62,7 @@ class RouteProblem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RouteRefused(RouteInvalid):
-    """A document is no route.
+    """A document is not a valid route.
 
     `problems` are all that was found, in the document's order as far as it has one.
     """
@@ -73,9 +73,7 @@ class RouteRefused(RouteInvalid):
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """An expression of the document reads a path: `path` leads to the string `text`, where it
-    stands.
-    """
+    """An expression in the document reads a path. `path` leads to the string `text` that holds it."""
 
     path: DocumentPath
     text: str
@@ -112,7 +110,7 @@ class Book:
 
 
 def seconds_of(value: Any) -> float | None:
-    """What a duration says; None if it is none."""
+    """The duration in seconds; None if it is not a duration."""
     found = DURATION.fullmatch(value) if isinstance(value, str) else None
     return float(found[1]) * UNITS_S[found[2]] if found else None
 
@@ -132,7 +130,7 @@ def is_whole(value: Any) -> TypeGuard[int]:
 
 
 def shown(value: Any) -> str:
-    """A wrong value in a message: short ones as they are, else what they are."""
+    """A wrong value for a message: a short one as it is, else its kind."""
     if isinstance(value, str | int | float) and not isinstance(value, bool):
         return f"'{_clipped(str(value))}'" if isinstance(value, str) and " " in value else _clipped(str(value))
     return kind_of(value)
@@ -296,7 +294,7 @@ class Part:
         return compiled
 
     def text_template(self, key: str, hint: str) -> CompiledTemplate | None:
-        """A template that is one string; None where the key is not there."""
+        """A template that is one string; None if the key is missing."""
         is_there = key in self.value and self.text(key, hint) is not None
         return self.template(key) if is_there else None
 

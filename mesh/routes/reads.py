@@ -1,12 +1,11 @@
-"""What a route's expressions may read, and where: checked when the route is loaded, so that no
-event finds it out.
+"""What a route's expressions may read, and where.
 
-`event` is there everywhere; `workflow`, `steps` and `status` are there once a workflow has begun. A
-step may read those steps alone that it needs, directly or through others: of any other it is not
-sure to find an output. In a loop it may read the whole body, since it finds what the last round
-gave. `item` and `index` are there for the items of a for-each, `round` in a loop, and `start`, the
-event that started the workflow, where `event` is the one that a wait is for. `compiler` is the only
-caller.
+Checked when the route is loaded, so that no event has to find it out. `event` is always there.
+`workflow`, `steps` and `status` are there once a workflow has begun. A step may read only steps
+that it needs, directly or through others: it can't be sure of any other's output. In a loop it may
+read the whole body, because it finds the last round's outputs. `item` and `index` are there for the
+items of a for-each, `round` in a loop, and `start` (the event that started the workflow) where
+`event` is the one that a wait is for. Only `compiler` calls it.
 """
 
 import re
@@ -37,8 +36,10 @@ _EXTENSION: Final = re.compile("[a-z0-9]+")  # CloudEvents 1.0.2, "Naming conven
 
 
 class Sight(msgspec.Struct, frozen=True, kw_only=True):
-    """`kinds`: of the steps that could be read; `declared`: the names of all; `upstream`: None
-    where the graph does not hold; `loops`: step to the body that it is in.
+    """What a step can see.
+
+    `kinds`: of the steps that could be read. `declared`: the names of all. `upstream`: None if the
+    graph is invalid. `loops`: each step's loop body.
     """
 
     kinds: dict[str, str]
@@ -49,7 +50,7 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_readings(book: Book, sight: Sight) -> None:
-    """Note every reading of what can't be there."""
+    """Note every reading of something that can't be there."""
     for reading in book.readings:
         _check(book, sight, reading)
 
@@ -110,8 +111,9 @@ def _root_hint(sight: Sight, root: str) -> str:
 
 
 def _check_event(book: Book, reading: Reading) -> None:
-    """Any attribute may be an extension, as long as its name can be one and is not a near miss of a
-    known one.
+    """Check an attribute of the event.
+
+    Any attribute may be an extension if its name can be one and is not a near miss of a known one.
     """
     segments = reading.read.segments
     field = segments[1] if len(segments) > 1 else "data"

@@ -1,7 +1,6 @@
-"""What a step has others do: the task of an agent or a capability, with its times, attempts and
-hand-overs; what undoes it; the call of another route.
+"""A step's task: the agent or capability, its times, attempts and hand-overs, and what undoes it.
 
-`compiler` calls these.
+Also the call of another route. `compiler` calls these.
 """
 
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ PERIOD_KEYS: Final = ("start_timeout", "run_timeout", "heartbeat")
 
 
 class Bounds(NamedTuple):
-    """What the top of a route says that its steps are under.
+    """What the top of a route sets for its steps.
 
     `is_called`: no event starts it, and its callers may give it a slice of their budget.
     """
@@ -97,8 +96,9 @@ def undo(step: Part) -> AgentWork | None:
 
 
 def _times(part: Part) -> tuple[float, Periods | None]:
-    """The time-out from dispatch to result, and the periods of signs of life, none of which may be
-    so long that it can't come.
+    """The time-out from dispatch to result, and the periods of signs of life.
+
+    None of the periods may be so long that it can't come.
     """
     start_s, run_s, heartbeat_s = (part.duration(key) for key in PERIOD_KEYS)
     timeout_s = part.duration("timeout")

@@ -1,4 +1,4 @@
-"""What starts a route's workflows: `on`, which is events of a type, or the times of a schedule.
+"""What starts a route's workflows: `on`, with events of a type or the times of a schedule.
 
 `compiler` calls this.
 """
@@ -9,7 +9,7 @@ from mesh.routes.problems import Part, shown
 
 
 def trigger_of(root: Part) -> Trigger | None:
-    """None: no event starts the route, and steps of others call it."""
+    """The trigger; None: no event starts the route, and steps of other routes call it."""
     if "on" not in root.value:
         if "on_repeat" in root.value:
             root.problem("on_repeat", "on_repeat has no effect without on", "a call starts its workflow once")

@@ -1,8 +1,8 @@
-"""The client: what an upstream team, or an approver's own tool, needs of the mesh.
+"""The client: what an upstream team, or an approver's own tool, needs from the mesh.
 
 Owns publishing events, waiting for outcomes, and answering approvals, over nothing but the public
-topics: it knows no workflow's inside. `mesh.Client` (made in `mesh.wiring`) opens a broker for it;
-the command line uses it too.
+topics. It does not know a workflow's inside. `mesh.Client` (made in `mesh.wiring`) opens a broker
+for it; the command line uses it too.
 """
 
 import asyncio
@@ -80,18 +80,17 @@ class Client:
     # Events ---------------------------------------------------------------------------------------
 
     async def publish(self, event: Mapping[str, Any], *, key: str | None = None) -> str:
-        """Publish one CloudEvent, in CloudEvents' JSON format, and return its id when the broker
-        has it.
+        """Publish one CloudEvent, in CloudEvents' JSON format, and return its id when the broker has it.
 
-        `specversion` may be left out, and so may `id`: then it is a fresh one. Publishing the same
-        id and source again is harmless. Raises `MalformedRecord` for what is no CloudEvent,
-        `RecordTooLarge` for one that the broker does not take.
+        `specversion` may be left out, and so may `id`, which is then a fresh one. Publishing the
+        same id and source again is harmless. Raises `MalformedRecord` if it is not a CloudEvent,
+        `RecordTooLarge` if it is too large for the broker.
         """
         [event_id] = await self.publish_all([event], key=key)
         return event_id
 
     async def publish_all(self, events: Sequence[Mapping[str, Any]], *, key: str | None = None) -> list[str]:
-        """As `publish`, in one batch; their ids in order.
+        """As `publish`, in one batch. Returns the ids in order.
 
         All are checked before the first is sent.
         """
@@ -157,7 +156,7 @@ class Client:
     async def follow_requests(
         self, workflow_id: str, starts: Mapping[TopicPartition, int], tell: Callable[[ApprovalRequest], None]
     ) -> None:
-        """Tell each question that this workflow asks people, once each, until cancelled.
+        """Yield each question that this workflow asks people, once each, until cancelled.
 
         `starts`: from `request_position`, taken before.
         """
@@ -175,7 +174,7 @@ class Client:
             await reader.close()
 
     async def request_position(self, workflow_id: str) -> Mapping[TopicPartition, int]:
-        """Where this workflow's next question will stand."""
+        """The position at which this workflow's next question will be."""
         return await self._starts_now(self._topics.requests, workflow_id)
 
     # People's answers and commands ----------------------------------------------------------------
@@ -191,12 +190,12 @@ class Client:
         digest: str | None = None,
         timeout_s: float = defaults.CLIENT_TIMEOUT_S,
     ) -> Receipt:
-        """Answer an approval, and wait for the receipt, which says whether the answer counts
-        (`status`: accepted or refused, with `code`).
+        """Answer an approval, and wait for the receipt, which says whether the answer counts.
 
-        `payload` is an edit: approve this instead of what was asked. `digest` binds the answer to
-        the payload that the person saw. Raises `TimeoutError` where no receipt comes: the answer is
-        on the broker all the same, and counts when a router reads it.
+        Its `status` is accepted or refused, with a `code`. `payload` is an edit: approve this
+        instead of what was asked. `digest` binds the answer to the payload that the person saw.
+        Raises `TimeoutError` if no receipt comes: the answer is on the broker all the same, and
+        counts when a router reads it.
         """
         parts = parse_step_id(approval_id)
         if parts is None:
@@ -241,9 +240,7 @@ class Client:
         to: str = "",
         input: Any = msgspec.UNSET,  # noqa: A002 - the field's name
     ) -> str:
-        """Send an operator's command and return its id; what became of it stands in the log (`mesh
-        workflow ID`).
-        """
+        """Send an operator's command and return its id. The log has what became of it (`mesh workflow ID`)."""
         command_id = f"command-{self._entropy.token()}"
         record = encode_command(
             topics=self._topics,
@@ -285,7 +282,7 @@ class Client:
         return await self._broker.end_offsets([await self._partition_of(topic, key)])
 
     async def _starts(self, topic: str, key: str | None, since_ms: int | None) -> Mapping[TopicPartition, int]:
-        """Where to begin: with a key in its partition alone."""
+        """Where to begin. With a key, only in its partition."""
         count = await self._partitions(topic)
         every = [TopicPartition(topic, p) for p in range(count)]
         partitions = every if key is None else [await self._partition_of(topic, key)]
@@ -299,7 +296,7 @@ class Client:
     async def _find_last(
         self, starts: Mapping[TopicPartition, int], match: Callable[[Record], Found | None], *, timeout_s: float
     ) -> Found | None:
-        """The last match among what is there now; if there is none, the first to come."""
+        """The last match among the records there now; if there is none, the first to come."""
         ends = await self._broker.end_offsets(list(starts))
         reader = await self._broker.reader()
         try:
@@ -324,7 +321,7 @@ async def _search(
 
 
 def _readable(decode: Callable[[Record], Found], record: Record) -> Found | None:
-    """A foreign record on a public topic is nobody's outcome."""
+    """Whether the record can be read. A foreign record on a public topic is nobody's outcome."""
     try:
         return decode(record)
     except SenderError:

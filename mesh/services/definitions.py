@@ -1,9 +1,8 @@
-"""What `mesh.definitions` holds: every route version, and which are active since when; and the way
-to make others active.
+"""The content of `mesh.definitions`: every route version, and which are active since when.
 
-Owns reading the topic, for routers and for the command line alike, and the order of writing:
-versions first, and once the broker has them the activation that names them. Whether a version may
-be made active, its callers say. The rule of what is in effect when is `mesh.core.activation`.
+Owns reading the topic, for routers and for the command line, and the order of writing: versions
+first, and once the broker has them, the activation that names them. Its callers say whether a
+version may be activated. `mesh.core.activation` has the rule of what is in effect when.
 """
 
 import asyncio
@@ -26,7 +25,7 @@ _log = structlog.get_logger()
 class Version(msgspec.Struct, frozen=True, kw_only=True):
     """One stored version.
 
-    `route` is None where this version of the mesh can't read it; `problem` says why.
+    `route` is None if this version of the mesh can't read it; `problem` says why.
     """
 
     name: str
@@ -37,7 +36,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DefinitionsReader:
-    """All that is known so far; `refresh` reads what has been written since."""
+    """All that is known so far. `refresh` reads what has been written since."""
 
     def __init__(self, broker: Broker, topics: Topics) -> None:
         self.versions: dict[str, Version] = {}  # by digest
@@ -49,7 +48,7 @@ class DefinitionsReader:
         self._reading = asyncio.Lock()
 
     async def start(self) -> None:
-        """Read all that is there; begun again after `BrokerUnavailable`, it goes on.
+        """Read all that is there. Called again after `BrokerUnavailable`, it continues.
 
         Raises `TopicMissing` too.
         """
@@ -64,7 +63,7 @@ class DefinitionsReader:
         await self.refresh()
 
     async def refresh(self) -> None:
-        """Read up to the topic's end as of now: one call to the broker where nothing is new."""
+        """Read up to the topic's current end: one call to the broker if nothing is new."""
         async with self._reading:
             ends = await self._broker.end_offsets(list(self._positions))
             behind = [at for at, end in ends.items() if self._positions[at] < end]
@@ -108,7 +107,7 @@ class DefinitionsReader:
     def route_of(self, name: str, digest: str) -> Route:
         """The route that is active under this digest.
 
-        Raises `UnknownFormat` where it can't be read here.
+        Raises `UnknownFormat` if it can't be read here.
         """
         route = self.get(digest)
         if route is None:
@@ -149,11 +148,10 @@ async def activate(
     at_ms: int,
     reason: str = "",
 ) -> Placed:
-    """Store `routes` where they are not, and make them, and what `digests` names (None: withdrawn),
-    the routes of their names, all at once.
+    """Store `routes` that are not stored yet, and activate them and what `digests` names, all at once.
 
-    Raises `BrokerUnavailable` where it is unknown what came of it: to do the same again, with a
-    fresh id, is then right.
+    A digest of None withdraws the route. Raises `BrokerUnavailable` if the outcome is unknown:
+    doing the same again, with a fresh id, is then right.
     """
     new = [route for route in routes if route.digest not in known.versions]
     await _send(broker, [encode_definition(route, topics) for route in new])

@@ -1,9 +1,9 @@
-"""The topics that a mesh needs, against those that the broker has.
+"""The topics that a mesh needs, compared with those that the broker has.
 
 Owns the reading of `topics/topics.yaml`, and the comparison. It creates what is missing and changes
-nothing that is there: a partition count can't be lowered, raising one would tear workflows apart,
-and a topic's configuration belongs to whoever runs the cluster. `mesh topics plan` and `mesh topics
-apply` are its callers.
+nothing that exists: a partition count can't be lowered, raising one would tear workflows apart, and
+a topic's configuration belongs to the people who run the cluster. Called by `mesh topics plan` and
+`mesh topics apply`.
 """
 
 from collections.abc import Sequence
@@ -68,7 +68,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 def contracts(folder: Path = CONTRACTS) -> tuple[Contract, ...]:
     """All topics' contracts, in the file's order.
 
-    Raises `OperatorError` if the file is not there or does not hold.
+    Raises `OperatorError` if the file is missing or invalid.
     """
     path = folder / "topics.yaml"
     try:
@@ -113,12 +113,12 @@ def topics_of_router(topics: Topics) -> list[str]:
 
 
 def fixed_topics(topics: Topics) -> frozenset[str]:
-    """Those whose partition count is the mesh's, for good."""
+    """The topics whose partition count is the mesh's, and never changes."""
     return frozenset(topics.prefix + contract.name for contract in contracts() if contract.fixed)
 
 
 async def plan(broker: Broker, specs: Sequence[TopicSpec], *, topics: Topics) -> list[Difference]:
-    """What differs, in the order of `specs`; empty where the broker has all of it."""
+    """What differs, in the order of `specs`; empty if the broker has all of it."""
     there = await broker.topics(configs_of=[spec.name for spec in specs])
     fixed = fixed_topics(topics)
     return [found for spec in specs for found in _differences(spec, there.get(spec.name), fixed=spec.name in fixed)]
@@ -127,7 +127,7 @@ async def plan(broker: Broker, specs: Sequence[TopicSpec], *, topics: Topics) ->
 async def apply(broker: Broker, specs: Sequence[TopicSpec], *, topics: Topics) -> list[Difference]:
     """Create what is missing, and return what differed before.
 
-    Raises `PartitionsDiffer`, and creates nothing, where a fixed topic has another partition count.
+    Raises `PartitionsDiffer`, and creates nothing, if a fixed topic has another partition count.
     """
     found = await plan(broker, specs, topics=topics)
     wrong = [str(difference) for difference in found if difference.kind == "partitions_fixed"]

@@ -1,8 +1,7 @@
-"""Public fakes, the kit for tests of routes, and contract suites, for those who test agents, routes
-and adapters.
+"""Public fakes, the test kit and the contract suites.
 
-What tests of routes need is here by name, and loaded when it is first asked for: `from mesh.testing
-import MeshKit, fails, approves`.
+For those who test agents, routes and adapters. What tests of routes need can be imported from here
+by name, and is loaded on first use: `from mesh.testing import MeshKit, fails, approves`.
 """
 
 from importlib import import_module

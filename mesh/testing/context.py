@@ -12,11 +12,12 @@ def _in_five_minutes() -> datetime:
 
 
 class FakeContext(Context, frozen=True, kw_only=True):
-    """A `Context` with a default for every field: `await classify(Issue(...),
-    FakeContext(attempt=2))`.
+    """A `Context` with a default for every field.
 
-    The task id and the idempotency key follow the workflow, run and step that are given, as they do
-    in the mesh. `heartbeats` counts the calls of `heartbeat`.
+        await classify(Issue(...), FakeContext(attempt=2))
+
+    The task id and the idempotency key follow from the given workflow, run and step, as in the
+    mesh. `heartbeats` counts the calls of `heartbeat`.
     """
 
     agent: str = "fake"

@@ -1,7 +1,7 @@
 """The pytest plugin: the fixture `mesh_kit`, and `--regen`.
 
-pytest finds it by itself where agent-mesh is installed. It is loaded in every run of pytest there,
-so it imports nothing of the mesh until a test takes the fixture.
+Where agent-mesh is installed, pytest finds and loads the plugin in every run. So it must not import
+anything of the mesh until a test uses the fixture.
 """
 
 from collections.abc import Generator, Iterator
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    with suppress(ValueError):  # another plugin has the option, and means the same
+    with suppress(ValueError):  # another plugin has defined the option, with the same meaning
         parser.addoption(
             "--regen",
             action="store_true",
@@ -25,8 +25,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def mesh_kit(request: pytest.FixtureRequest) -> Iterator["MeshKit"]:
-    """A mesh of the test's own, in virtual time: routes, played agents and people
-    (docs/testing-routes.md).
+    """A mesh for one test, in virtual time, with routes and played agents and people.
+
+    docs/testing-routes.md shows how to use it.
     """
     from mesh.testing.kit import MeshKit  # noqa: PLC0415 - as the module says
 
@@ -42,7 +43,7 @@ def mesh_kit(request: pytest.FixtureRequest) -> Iterator["MeshKit"]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """With a failure, show what happened in the mesh."""
+    """Show what happened in the mesh when a test fails."""
     report = yield
     kit = getattr(item, "funcargs", {}).get("mesh_kit")
     if report.when == "call" and report.failed and kit is not None:
@@ -51,6 +52,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def _title(name: str) -> str:
-    """`test_a_big_refund_asks_a_person[42]` as a heading."""
+    """Turn `test_a_big_refund_asks_a_person[42]` into a heading."""
     words = name.removeprefix("test_").replace("_", " ").strip()
     return words[:1].upper() + words[1:]

@@ -40,7 +40,7 @@ _log = structlog.get_logger(__name__)
 
 
 def ailment(client: Any) -> str:
-    """Which of its tasks died, and of what; "" while it is well."""
+    """Which of its tasks died, and why; "" while it is well."""
     for name, task in _tasks(client):
         if task.done() and not task.cancelled() and (error := task.exception()) is not None:
             return f"{name.strip('_')} ended: {error!r}"
@@ -48,9 +48,9 @@ def ailment(client: Any) -> str:
 
 
 async def end(client: Any, stop: Coroutine[Any, Any, None], name: str) -> None:
-    """Run `stop`, the client's own, and see to it that nothing is left of the client.
+    """Run `stop`, the client's own, and make sure that nothing is left of the client.
 
-    Takes 4 * `CLOSE_S` at the most, and never raises an error: what went wrong is logged.
+    Takes at most 4 * `CLOSE_S`, and never raises: errors are logged.
     """
     stopping = asyncio.ensure_future(stop)
     # in a join that waits for others, say: without its connections, it ends
@@ -71,7 +71,7 @@ async def end(client: Any, stop: Coroutine[Any, Any, None], name: str) -> None:
 async def disconnect(client: Any, name: str) -> None:
     """Cut the client's connections, so that whatever waits for an answer fails.
 
-    Bounded, and never raises an error.
+    Bounded, and never raises.
     """
     connections = client.client if hasattr(client, "client") else client._client  # noqa: SLF001 - aiokafka has no public way to stop at once
     refreshing = connections._sync_task  # noqa: SLF001 - as above

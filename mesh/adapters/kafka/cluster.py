@@ -1,7 +1,6 @@
-"""A Kafka cluster to ask: topics, offsets, groups' positions; and the connections that everything
-else starts from.
+"""A Kafka cluster to ask (topics, offsets, groups' positions), and how every client connects.
 
-Owns the questions that are asked again until they are answered or their time is over, and what is
+Owns the questions that are repeated until they are answered or their time is over, and what is
 known of topics. It sends and reads no records. Called by `broker`; `producing` and `consuming` use
 its names and waits.
 """
@@ -116,13 +115,14 @@ class Cluster:
                 raise login_refused(self.name, self.security, error) from error
 
     async def _start_admin(self) -> None:
-        """Connect an admin client, and put it in the place of the one before it."""
+        """Connect an admin client, in place of the one before it."""
         admin = AIOKafkaAdminClient(**self.connection("admin"))
         try:
             await admin.start()
         except BaseException:
             await end(admin, admin.close(), self.name)
             raise
+        # swapped before the old one ends, so that questions can go on meanwhile
         old, self._admin = self._admin, admin
         if old is not None:
             await end(old, old.close(), self.name)
@@ -193,7 +193,7 @@ class Cluster:
             await self._ask("listing topics", self._look)
 
     async def is_gone(self, topic: str) -> bool:
-        """Whether the broker answers, and says that there is no such topic."""
+        """Whether the broker answers and says that there is no such topic."""
         try:
             async with asyncio.timeout(_LOOK_S):
                 await self._look()
@@ -314,7 +314,7 @@ class Cluster:
         return {at: found[at] for at in partitions}
 
     async def _offsets_consumer(self) -> Any:
-        """One that reads nothing: questions on a consumer that fetches wait for its fetch."""
+        """A consumer that reads nothing: on one that fetches, questions wait for its fetch."""
         async with self._offsets_starting:
             if self._offsets is not None and (why := ailment(self._offsets)):
                 _log.warning("kafka_client_replaced", client=self.name, why=why)

@@ -51,13 +51,13 @@ class GroupConsumer(Protocol):
         ...
 
     def is_well(self) -> bool:
-        """False once something in it has ended that it can't do without."""
+        """False once something in it has ended that it needs."""
         ...
 
     async def replace(self) -> None:
-        """Throw away what is not well, and join the group afresh.
+        """Drop the consumer that is not well, and join the group afresh.
 
-        Raises `BrokerUnavailable` where that must be tried again.
+        Raises `BrokerUnavailable` if that must be tried again.
         """
         ...
 
@@ -167,9 +167,7 @@ class GroupSubscription:
             await self._consumer.stop(leave=True)
 
     async def abort(self) -> None:
-        """Fall silent as a killed process does: nothing is committed, nobody is told, the session
-        runs out.
-        """
+        """Fall silent as a killed process does: nothing is committed, and the session runs out."""
         self._closed = True
         if self._taking is not None:
             self._taking.cancel()
@@ -178,7 +176,7 @@ class GroupSubscription:
     # The group's side, called by the consumer as it rebalances
 
     async def lose_share(self) -> None:
-        """The group is about to share anew, or has dropped us."""
+        """The group is about to rebalance, or has dropped us."""
         await self._give_up(told=self._consumer.is_member())
 
     def take_share(self, partitions: Sequence[TopicPartition]) -> None:
@@ -186,6 +184,7 @@ class GroupSubscription:
 
         Returns at once, before any of their records can be handed out.
         """
+        # before all else, since aiokafka hands out records while its callback runs
         self._consumer.pause(partitions)
         self._shares_taken += 1
         if not self._closed:
@@ -204,9 +203,7 @@ class GroupSubscription:
                 self._consumer.resume([at for at in partitions if at not in self._paused])
 
     async def _positions(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed | None]:
-        """Where the group has got to, however long it takes: without that, nothing of this share
-        may flow.
-        """
+        """The group's positions, however long it takes: without them nothing of this share may flow."""
         while partitions:
             try:
                 return await self._committed(partitions)
@@ -216,9 +213,7 @@ class GroupSubscription:
         return {}
 
     async def _give_up(self, *, told: bool) -> None:
-        """Tell the listener that its share goes (unless it has gone already), within the session's
-        time.
-        """
+        """Tell the listener that its partitions go, within the session's time, unless it knows already."""
         async with self._rebalance:
             await self._settle_taking()
             if self._held and told:
@@ -237,9 +232,7 @@ class GroupSubscription:
             )
 
     async def _settle_taking(self) -> None:
-        """Wait for an `on_assigned` under way; what the listener was not told of yet, it need not
-        hear of.
-        """
+        """Wait for an `on_assigned` under way. What the listener has not heard of yet, it need not hear of."""
         taking, self._taking = self._taking, None
         if taking is None or taking.done():
             return
@@ -251,7 +244,7 @@ class GroupSubscription:
 
     @contextlib.asynccontextmanager
     async def _recorded(self) -> AsyncIterator[None]:
-        """Keep what the listener raises for the next poll: nobody else would see it."""
+        """Keep what the listener raises for the next poll: otherwise nobody would see it."""
         try:
             yield
         except Exception as error:  # noqa: BLE001 - the port promises to raise it, whatever it is, in `poll`

@@ -31,8 +31,9 @@ from mesh.ports import Delivery, OutRecord, SendFailure, TopicPartition
 
 
 class Acknowledgement(NamedTuple):
-    """The offset of a batch's first record, and the broker's clock (-1 where the topic keeps the
-    sender's timestamps).
+    """The offset of a batch's first record, and the broker's clock.
+
+    The clock is -1 if the topic keeps the sender's timestamps.
     """
 
     offset: int
@@ -40,7 +41,7 @@ class Acknowledgement(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """A batch for the wire, and how many of the records offered are in it (one at the least)."""
+    """A batch for the wire, and how many of the offered records are in it (at least one)."""
 
     batch: object
     records: int
@@ -82,7 +83,7 @@ class Spawn(Protocol):
 
 
 class Call:
-    """What one `append` or `send` waits for: all its records acknowledged or failed for good."""
+    """What one `append` or `send` waits for: all its records acknowledged or permanently refused."""
 
     __slots__ = ("_left", "done", "failures", "spans", "timestamp_ms")
 
@@ -118,8 +119,9 @@ class Call:
 
 
 class _Parcel:
-    """The records of one call for one partition; `indexes` are their places in the call (None: the
-    same places).
+    """The records of one call for one partition.
+
+    `indexes` are their places in the call (None: the same places).
     """
 
     __slots__ = ("call", "indexes", "next", "records")
@@ -214,8 +216,9 @@ class Lane:
         self._singly = max(0, self._singly - packed.records) if limit == 1 else self._singly
 
     def _take(self, count: int) -> Iterable[tuple[_Parcel, int]]:
-        """The parcels that the next `count` records belong to, with how many of each; those used up
-        leave the queue.
+        """The parcels that the next `count` records belong to, with how many of each.
+
+        Parcels that are used up leave the queue.
         """
         while count:
             parcel = self._queue[0]

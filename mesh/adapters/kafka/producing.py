@@ -36,8 +36,9 @@ _LOOK_S = 2.0
 
 
 class _InvalidRecord(kafka_errors.BrokerResponseError):  # type: ignore[misc] # aiokafka is untyped here
-    """Kafka's error 87, which aiokafka 0.14 does not know and would report as an unknown fault of
-    the broker.
+    """Kafka's error 87, which aiokafka 0.14 does not know.
+
+    It would report it as an unknown fault of the broker.
     """
 
     errno = 87
@@ -80,7 +81,7 @@ class Producer:
         self.retired = False
 
     def is_usable(self) -> bool:
-        """Whether it may take batches. One that is past use is retired here."""
+        """Whether it may take batches. A producer that can't be used any more is retired here."""
         if not self.retired and (why := ailment(self._producer)):
             _log.warning("kafka_client_replaced", client=self._cluster.name, why=why)
             self.retired = self._is_stuck = True
@@ -103,10 +104,13 @@ class Producer:
             return await self._deliver(at, packed.batch)
         except BaseException as error:
             self.retired = True
+            # after a refusal it can still flush; without an answer or a topic, flushing would never
+            # end
             self._is_stuck |= not isinstance(error, Refused) or error.code is Delivery.TOPIC_MISSING
             raise
         finally:
             self._under_way -= 1
+            # the last batch that is under way closes the producer
             if self.retired and not self._under_way:
                 self._spawn_closing(self.dispose())
 
@@ -117,6 +121,7 @@ class Producer:
                 future = await self._producer.send_batch(batch, at.topic, partition=at.partition)
         except (TimeoutError, KafkaError, AssertionError) as error:  # asserts that it knows the partition
             raise self._unknown(at, error) from error
+        # after a time-out nobody awaits it, and asyncio would report its exception
         future.add_done_callback(consume)
         if not await self._wait_acknowledged(at, future, timeout_s):
             raise self._unknown(at, f"no acknowledgement within {timeout_s:g} s")
@@ -155,9 +160,7 @@ class Producer:
         )
 
     async def dispose(self) -> None:
-        """Close it; one that is stuck is cut off, since its own `stop` would wait for its batches
-        for ever.
-        """
+        """Close it. If it is stuck it is cut off, because its own `stop` would wait for its batches forever."""
         if self._is_stuck or not await self._flushed():
             await self._cut()
         await end(self._producer, self._producer.stop(), self._cluster.name)
@@ -171,8 +174,9 @@ class Producer:
         return True
 
     async def _cut(self) -> None:
-        """End its sender, then fail what it still holds: aiokafka has no public way to stop without
-        flushing.
+        """End its sender, then fail what it still holds.
+
+        aiokafka has no public way to stop without flushing.
         """
         sender = self._producer._sender.sender_task  # noqa: SLF001 - see above
         await disconnect(self._producer, self._cluster.name)
@@ -228,6 +232,7 @@ class Channel:
             return current
         try:
             async with asyncio.timeout(self._cluster.timeout_s), self._starting:
+                # another lane may have started one while this one waited for the lock
                 if self._current is None or self._current.retired:
                     self._current = await self._start()
                 return self._current
@@ -259,8 +264,9 @@ class Channel:
         _keep(asyncio.create_task(work, name=f"kafka-{self._kind} close"), self._closing)
 
     async def close(self) -> None:
-        """End what is under way (its callers get `BrokerUnavailable`) and close the producers, in
-        bounded time.
+        """End what is under way (its callers get `BrokerUnavailable`) and close the producers.
+
+        In bounded time.
         """
         for task in list(self._working):
             task.cancel()

@@ -1,10 +1,12 @@
-"""The cluster: topics, the records of their partitions, and what connections of several processes
-share.
+"""The cluster: topics, the records of their partitions, and what connections share.
 
-Owns landing: the one place where a record gets its offset and timestamp. Nothing here awaits, so
-each step is atomic. What the cluster does later (late landings, sessions that run out) runs as
-callbacks in the cluster's own context, never in a caller's, so that it goes on after the caller's
-death. Iteration is over dicts and sorted sequences alone: a run must not depend on hashes.
+Owns landing: the one place where a record gets its offset and timestamp. It must not know what a
+record means. Connections call it.
+
+Nothing here awaits, so each step is atomic. What the cluster does later (late landings, sessions
+that run out) runs as callbacks in the cluster's own context, never in a caller's, so that it goes
+on after the caller's death. Code here iterates over dicts and sorted sequences alone: a run must
+not depend on hashes.
 """
 
 import asyncio
@@ -38,14 +40,14 @@ class Partition:
         return self.begin + len(self.records)
 
     def read(self, offset: int, limit: int) -> tuple[list[Record], int]:
-        """Records from `offset` on, and the next offset to read."""
+        """Read records from `offset` on. Returns them and the next offset to read."""
         start = max(offset, self.begin) - self.begin
         found = self.records[start : start + limit]
         following = found[-1].offset + 1 if found else offset
         return [r for r in found if r.offset not in self.gaps] if self.gaps else found, following
 
     def mark(self, now_ms: int) -> None:
-        """Take up an offset without a record, as the marker of a transaction does."""
+        """Use up an offset without a record, as a transaction's marker does."""
         self.gaps.add(self.end)
         self.land([OutRecord(self.at.topic, None, None)], now_ms)
 
@@ -53,7 +55,7 @@ class Partition:
         return self.begin + bisect.bisect_left(self.records, timestamp_ms, key=lambda r: r.timestamp_ms)
 
     def land(self, records: Sequence[OutRecord], now_ms: int) -> int:
-        """Take the records as of now; the first one's offset."""
+        """Take the records with the current time. Returns the first one's offset."""
         first = self.end
         topic, number = self.at
         if self.records:
@@ -75,9 +77,8 @@ class MemoryCluster:
 
     Connections to it belong to simulated processes (see `connect`).
 
-    `latency_s`: range of what each way to the broker and back takes without a `WeakBehaviour`
-    (which has its own), so that a kill finds calls under way. `rng`: the seeded source of all
-    chance.
+    `latency_s`: the range of what each way to the broker and back takes, so that a kill meets calls
+    in flight. (A `WeakBehaviour` has its own range.) `rng`: the seeded source of all chance.
     """
 
     def __init__(
@@ -104,13 +105,14 @@ class MemoryCluster:
         self._context = contextvars.copy_context()
 
     def connect(self, client_id: str) -> MemoryBroker:
-        """Open a connection for one incarnation of a process; `MemoryBroker.kill` ends it as `kill
-        -9` would.
+        """Open a connection for one incarnation of a process.
+
+        `MemoryBroker.kill` ends it as `kill -9` would.
         """
         return MemoryBroker(self, client_id)
 
     def stop(self) -> None:
-        """Nothing answers until `start`: calls raise `BrokerUnavailable`, polls come back empty."""
+        """Stop answering until `start`: calls raise `BrokerUnavailable`, polls come back empty."""
         self.is_down = True
 
     def start(self) -> None:
@@ -151,11 +153,11 @@ class MemoryCluster:
     # for tests and checkers
 
     def records(self, at: TopicPartition) -> Sequence[Record]:
-        """What the partition holds now, without a connection: for the checks of a simulation."""
+        """The partition's current records, without a connection: for the checks of a simulation."""
         return tuple(self._partitions[at].records)
 
     def mark(self, at: TopicPartition) -> None:
-        """Take up an offset of the partition without a record, as a transaction's marker does."""
+        """Use up an offset of the partition without a record, as a transaction's marker does."""
         self._partitions[at].mark(self.clock.now_ms())
 
     def trim(self, at: TopicPartition, before_offset: int) -> None:
@@ -168,11 +170,11 @@ class MemoryCluster:
     # landing
 
     def land(self, at: TopicPartition, records: Sequence[OutRecord]) -> int:
-        """Take records into a partition that exists; the first one's offset."""
+        """Take records into a partition that exists. Returns the first one's offset."""
         return self._partitions[at].land(records, self.clock.now_ms())
 
     def route(self, record: OutRecord) -> TopicPartition | Delivery:
-        """Where the record goes, or why it can't."""
+        """Find the partition that the record goes to, or the reason why there is none."""
         info = self._topics.get(record.topic)
         if info is None:
             return Delivery.TOPIC_MISSING
@@ -188,7 +190,7 @@ class MemoryCluster:
         return TopicPartition(record.topic, self._keyless % info.partitions)
 
     def sort(self, records: Sequence[OutRecord]) -> tuple[dict[TopicPartition, list[OutRecord]], list[SendFailure]]:
-        """Records by the partition they go to, and those that go nowhere."""
+        """Sort records by the partition that they go to, and list those that can't be sent."""
         batches: dict[TopicPartition, list[OutRecord]] = {}
         failures: list[SendFailure] = []
         for index, record in enumerate(records):
@@ -211,7 +213,7 @@ class MemoryCluster:
     # time and chance
 
     def later(self, delay_s: float, callback: Callable[[], None]) -> None:
-        """Run the callback in the cluster's own context, whoever lives then.
+        """Run the callback in the cluster's own context, even if the caller is dead then.
 
         A delay of 0 is the loop's next turn.
         """
@@ -225,5 +227,5 @@ class MemoryCluster:
         return probability > 0 and self.rng.random() < probability
 
     def latency_s(self) -> float:
-        """How long one way takes, this time."""
+        """Draw how long one way takes this time."""
         return self.rng.uniform(*self._latency_s) if self.has_latency else 0.0

@@ -1,8 +1,7 @@
-"""One connection to the memory cluster: `MemoryBroker` is the port `Broker` for one incarnation of
-a process.
+"""One connection to the memory cluster: the port `Broker` for one incarnation of a process.
 
 Owns what dies with the process. After `kill` every call is inert: it never returns and has no
-effect, so neither a `finally` nor a callback of the dead can do anything outside; only what was on
+effect. So neither a `finally` nor a callback of the dead can do anything outside; only what was on
 the wire may still land. (A call by a task that is being cancelled ends with `CancelledError` at
 once, so that tests can clear the dead away.)
 """
@@ -42,7 +41,7 @@ class MemoryBroker:
         self._cluster = cluster
         self._killed = False
         self._lanes: dict[TopicPartition, Lane] = {}
-        # logs with an append of unknown outcome, until the next claim
+        # logs with an append of unknown outcome; nothing is appended to them until the next claim
         self._unknown: dict[TopicPartition, None] = {}
         self._turnstile = Turnstile(cluster)
         self._open: list[MemoryReader | MemorySubscription] = []
@@ -54,8 +53,9 @@ class MemoryBroker:
         return self._killed
 
     def kill(self) -> None:
-        """End this incarnation as `kill -9` would: no goodbye to groups, no commit; what is on the
-        wire may still land.
+        """End this incarnation as `kill -9` would: no goodbye to groups, no commit.
+
+        What is on the wire may still land.
         """
         if self._killed:
             return
@@ -195,10 +195,10 @@ class MemoryBroker:
         self._unknown[lane.at] = None
 
     async def _acknowledged(self, batches: Sequence[Batch], what: str) -> list[int]:
-        """Wait for all; the offsets, if all are known."""
+        """Wait for all batches. Returns their offsets, or raises if one is unknown."""
         offsets = [await batch.landed_at for batch in batches]
         if None in offsets:
-            await self.travel()  # a caller does not learn of it at the very moment
+            await self.travel()  # the news takes its time to reach the caller
         await self._returned()
         known = [offset for offset in offsets if offset is not None]
         if len(known) < len(offsets):
@@ -265,20 +265,20 @@ class MemoryBroker:
         return subscription
 
     def stand_still(self, *, is_still: bool) -> None:
-        """The process was stopped, or goes on: while it is stopped, its groups hear nothing of it."""
+        """Stop the process, or let it go on. While it is stopped, its groups hear nothing of it."""
         for one in self._open:
             if isinstance(one, MemorySubscription):
                 one.stand_still(is_still=is_still)
 
     def forget(self, closed: MemoryReader | MemorySubscription) -> None:
-        """A reader or a subscription was closed."""
+        """Drop a reader or a subscription that was closed."""
         if closed in self._open:
             self._open.remove(closed)
 
     # the way there and back
 
     async def _call(self) -> None:
-        """The way of any call that writes no record: it takes its time, and may fail."""
+        """Take the time of a call that writes no record, and let it fail by chance."""
         await self._reach()
         await self.travel()
         weak = self._cluster.weak
@@ -286,7 +286,7 @@ class MemoryBroker:
             raise BrokerUnavailable(f"the broker did not answer {self.client_id} in time; ask again")
 
     async def _reach(self) -> None:
-        """Raise at once where there is no broker to reach."""
+        """Raise if the broker can't be reached."""
         await self.alive()
         if self._cluster.is_down:
             await self.travel()
@@ -295,20 +295,21 @@ class MemoryBroker:
             )
 
     async def travel(self) -> None:
-        """Wait as long as the network takes, at least one turn of the loop; it never returns to the
-        dead.
+        """Wait as long as the network takes, and at least one turn of the loop.
+
+        Never returns to a dead process.
         """
         await asyncio.sleep(self._cluster.latency_s())
         await self.alive()
 
     async def _returned(self) -> None:
-        """The answer has come; other tasks have a turn, and the dead never learn it."""
+        """Give other tasks a turn before the answer arrives. Never returns to a dead process."""
         await asyncio.sleep(0)
         await self.alive()
 
 
 def _joined(spans: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Spans with those joined that follow each other without a gap."""
+    """Join the spans that follow each other without a gap."""
     joined: list[tuple[int, int]] = []
     for first, count in spans:
         if joined and sum(joined[-1]) == first:

@@ -1,11 +1,11 @@
-"""Consumer groups as the cluster sees them: who is a member, who holds which partition, what was
-committed.
+"""Consumer groups as the cluster sees them: members, holders of partitions, commits.
 
-Owns membership and the sharing of partitions. It never calls a listener: the members' connections
-do, in their `poll`, and report back. A partition changes hands in two steps: its holder is asked to
-give it up (`must_revoke`) and releases it, or loses its membership by silence; then the member that
-it is meant for takes it. With Kafka's weaker behaviour everything is given up before anything is
-taken (an eager rebalance).
+Owns membership and the sharing of partitions. It must not call a listener: the members' connections
+do that in their `poll`, and report back.
+
+A partition changes hands in two steps. Its holder is asked to give it up (`must_revoke`) and
+releases it, or loses its membership by silence. Then the member that it is meant for takes it. With
+Kafka's weaker behaviour everything is given up before anything is taken (an eager rebalance).
 """
 
 import asyncio
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Membership:
     """One member as the group knows it.
 
-    `expelled`: it is a member no more, though it may not know.
+    `expelled`: it is a member no longer, though it may not know that yet.
     """
 
     __slots__ = (
@@ -74,7 +74,7 @@ class Group:
         return member
 
     def leave(self, member: Membership) -> None:
-        """It is a member no more, and holds nothing."""
+        """End the membership. The member holds nothing after that."""
         if member.expelled:
             return
         member.expelled = True
@@ -94,6 +94,7 @@ class Group:
         def look() -> None:
             if member.expelled:
                 return
+            # a poll under way is a sign of life, as a client's heartbeats are
             alive = member.polling and not member.gone
             silent_s = 0.0 if alive else loop.time() - member.heard_at
             if silent_s >= member.session_s:
@@ -106,9 +107,9 @@ class Group:
     # partitions change hands
 
     def rebalance(self, *, afresh: bool = False) -> None:
-        """Decide anew who is meant to hold what, and ask holders to give up what they must.
+        """Decide again who should hold what, and ask holders to give up what they must.
 
-        `afresh`: as if nobody held anything.
+        `afresh`: as if nobody held anything before.
         """
         self._meant_for = self._share(afresh=afresh)
         for member in self._members.values():
@@ -120,7 +121,7 @@ class Group:
             member.wake.set()
 
     def released(self, member: Membership, partitions: Sequence[TopicPartition]) -> None:
-        """The member's `on_revoked` has returned for these."""
+        """Free these partitions: the member's `on_revoked` has returned."""
         for at in partitions:
             member.must_revoke.pop(at, None)
             if self._holders.get(at) is member:
@@ -129,7 +130,7 @@ class Group:
             other.wake.set()
 
     def take(self, member: Membership) -> dict[TopicPartition, Committed | None]:
-        """Give the member what is meant for it and free now, with what was committed."""
+        """Give the member the free partitions that are meant for it, with what was committed."""
         taken = self._free_for(member)
         for at in taken:
             self._holders[at] = member
@@ -140,28 +141,33 @@ class Group:
         return bool(self._free_for(member))
 
     def _free_for(self, member: Membership) -> list[TopicPartition]:
+        # an eager rebalance gives nothing out before everything is given up
         if member.expelled or (self._eager and any(m.must_revoke for m in self._members.values())):
             return []
         return [at for at, owner in sorted(self._meant_for.items()) if owner is member and at not in self._holders]
 
     def commit(self, member: Membership, offsets: Mapping[TopicPartition, Committed]) -> frozenset[TopicPartition]:
-        """Record positions of what the member holds, and say which that is; the rest is ignored."""
+        """Record the positions of what the member holds, and return what that is.
+
+        The rest is ignored.
+        """
         held = frozenset(at for at in offsets if self._holders.get(at) is member)
         self.committed |= {at: position for at, position in offsets.items() if at in held}
         return held
 
     def _bound_revoking(self, member: Membership) -> None:
-        """Expel a member that has not given up what it was asked for within its session's time-out."""
+        """Expel a member that does not give up what it must within its session's time-out."""
         asked = member.must_revoke
 
         def look() -> None:
+            # a later rebalance has made a new dict, and bounds that one by itself
             if member.must_revoke is asked and asked:
                 self.leave(member)
 
         self._cluster.later(member.session_s, look)
 
     def _share(self, *, afresh: bool) -> dict[TopicPartition, Membership]:
-        """Deal out partitions evenly; whoever holds one keeps it where evenness allows."""
+        """Deal out partitions evenly. A holder keeps its partition as far as evenness allows."""
         members = list(self._members.values())
         if afresh:
             self._cluster.rng.shuffle(members)
@@ -183,7 +189,7 @@ class Group:
 
 
 def _even_out(members: Sequence[Membership], shares: dict[int, list[TopicPartition]]) -> None:
-    """Move partitions from members with more to members with less until no move makes it more even."""
+    """Move partitions from members with more to members with less, until no move helps."""
     while True:
         for poor in sorted(members, key=lambda m: len(shares[m.number])):
             size = len(shares[poor.number])

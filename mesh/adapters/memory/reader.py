@@ -1,8 +1,7 @@
-"""Reading partitions from given offsets: `MemoryReader` is the port `Reader`; `Cursor` serves group
-members too.
+"""Reading partitions from given offsets: the port `Reader`, and a cursor for group members too.
 
-Owns positions and the waking of whoever waits for records: partitions set an event when a record
-lands, so nobody polls in circles. Called by `mesh.adapters.memory.connection`.
+Owns positions, and wakes those who wait for records: partitions set an event when a record lands,
+so nobody polls in circles. Called by `mesh.adapters.memory.connection`.
 """
 
 import asyncio
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Cursor:
-    """Where the reading of some partitions stands.
+    """The positions at which some partitions are read.
 
     `wake` is set when there may be something new.
     """
@@ -32,7 +31,7 @@ class Cursor:
         self._turn = 0
 
     def put(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Read these too, from these offsets."""
+        """Read these partitions too, from these offsets."""
         for at, offset in positions.items():
             partition = self._cluster.partition(at)
             if partition is None:
@@ -42,7 +41,7 @@ class Cursor:
         self.wake.set()
 
     def drop(self, partitions: Iterable[TopicPartition]) -> None:
-        """Read these no more."""
+        """Stop reading these partitions."""
         for at in partitions:
             if self._positions.pop(at, None) is not None and (partition := self._cluster.partition(at)):
                 partition.watchers.pop(self.wake, None)
@@ -60,9 +59,9 @@ class Cursor:
     def take(
         self, limit: int, partitions: Sequence[TopicPartition] | None, paused: Iterable[TopicPartition]
     ) -> list[Record]:
-        """What can be read now, each partition getting the first word in turn.
+        """Take what can be read now. The partitions take turns to be first.
 
-        Nothing awaits in here, so nothing is lost.
+        Nothing awaits in here, so a cancelled call loses no record.
         """
         if self._cluster.is_down:
             return []
@@ -80,7 +79,7 @@ class Cursor:
         return taken
 
     async def wait_for_news(self, until_s: float) -> bool:
-        """Wait until `wake` is set or the loop's time is `until_s`; false for the latter."""
+        """Wait until `wake` is set, or until the loop's time is `until_s`. False for the latter."""
         left_s = until_s - asyncio.get_running_loop().time()
         if left_s <= 0:
             return False
@@ -129,5 +128,5 @@ class MemoryReader:
         self._connection.forget(self)
 
     def abandon(self) -> None:
-        """Read nothing any more: it was closed, or its process died."""
+        """Stop reading: the reader was closed, or its process died."""
         self._cursor.clear()

@@ -1,9 +1,10 @@
 """A group member on one connection: `MemorySubscription` is the port `Subscription`.
 
 Owns the member's own view: what it believes to hold, where it reads, and the calling of its
-listener. The group's view is in `groups`; the two differ while a member is undead. Listener calls
-run in a task of their own, begun by a poll and awaited by it and the polls after it, so that
-cancelling a poll never cuts a listener in two.
+listener. The group's view is in `groups`; the two differ while a member is undead.
+
+Listener calls run in a task of their own. A poll begins it, and that poll and those after it await
+it, so that cancelling a poll never cuts a listener in two.
 """
 
 import asyncio
@@ -80,6 +81,7 @@ class MemorySubscription:
 
     async def _poll(self, max_records: int, until_s: float) -> Sequence[Record]:
         while True:
+            # before looking, so that news which comes meanwhile sets it again
             self._cursor.wake.clear()
             served = await self._served(until_s)
             if served and self._fetch and (records := self._cursor.take(max_records, None, self._paused)):
@@ -90,8 +92,9 @@ class MemorySubscription:
                 return ()
 
     def _meet_chance(self) -> None:
-        """Kafka's odd moments: a rebalance that nobody asked for, a membership that is lost in
-        silence.
+        """Let one of Kafka's faults happen by chance.
+
+        That is a rebalance that nobody asked for, or a membership that is lost in silence.
         """
         weak, member = self._cluster.weak, self._membership
         if member.expelled and not self._closed and self._failure is None:
@@ -102,8 +105,9 @@ class MemorySubscription:
             self._group.rebalance(afresh=True)
 
     def _rejoin(self) -> None:
-        """We learn that we are no member any more: what we believed to hold is lost, without
-        `on_revoked`.
+        """Join again after the group has dropped this member.
+
+        What it believed to hold is lost, without `on_revoked`.
         """
         self._cursor.clear()
         self._paused.clear()
@@ -112,9 +116,9 @@ class MemorySubscription:
     # the listener
 
     async def _served(self, until_s: float) -> bool:
-        """Let the listener be told what is due; false if it is still at it at `until_s`.
+        """Call the listener if something is due. False if it has not returned by `until_s`.
 
-        Raises what it raised.
+        Raises what the listener raised.
         """
         if self._serving is None and self._is_something_due():
             self._serving = asyncio.get_running_loop().create_task(self._serve(), name=f"listener of {self._name}")
@@ -182,6 +186,7 @@ class MemorySubscription:
         await self._connection.travel()
         fails = self._cluster.is_down or (weak is not None and self._cluster.happens(weak.failed_call))
         stands = frozenset[TopicPartition]()
+        # a commit that is not acknowledged may have taken place all the same
         if not fails or (not self._cluster.is_down and self._cluster.happens(0.5)):
             stands = self._group.commit(membership, offsets)
         if fails:
@@ -213,7 +218,7 @@ class MemorySubscription:
         self._membership.gone = is_still
 
     def abandon(self) -> None:
-        """The process died: the group hears of this member no more."""
+        """Fall silent: the process died, and the group hears nothing more from this member."""
         self._membership.gone = True
         self._membership.heard_at = asyncio.get_running_loop().time()
         self._cursor.clear()

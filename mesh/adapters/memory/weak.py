@@ -12,11 +12,11 @@ class WeakBehaviour(msgspec.Struct, frozen=True, kw_only=True):
 
     With the defaults there are no faults. Probabilities are in [0, 1]. One caller's batches for one
     partition land in order, as an idempotent producer's do: when one of them breaks, those behind
-    it land after it or not at all, and all outcomes are unknown.
+    it land after it or not at all, and the outcome of each is unknown.
     """
 
     latency_s: tuple[float, float] = (0.0, 0.0)
-    """Range of every way over the network: of a batch to the broker, of its acknowledgement back, of any other call."""
+    """Range of every way over the network: a batch's, its acknowledgement's, any other call's."""
 
     lost_request: float = 0.0
     """A batch never lands; its caller learns only that the outcome is unknown."""
@@ -34,16 +34,16 @@ class WeakBehaviour(msgspec.Struct, frozen=True, kw_only=True):
     """How late what is on the wire may land, also after the connection's death."""
 
     lands_twice: float = 0.0
-    """A send, or an append without an expected offset, lands a second time (the retry of one whose acknowledgement was lost)."""
+    """A send, or an append without an expected offset, is retried and lands a second time."""
 
     split_append: float = 0.0
     """An append goes as several batches, between which other writers' records may land."""
 
     failed_call: float = 0.0
-    """Any other call (offsets, commits, topics) raises `BrokerUnavailable`; a commit may have taken place all the same."""
+    """Any other call raises `BrokerUnavailable`; a commit may have taken place all the same."""
 
     rebalance: float = 0.0
-    """At a poll: the group deals out all partitions afresh, for no reason that a member could see."""
+    """At a poll, the group deals out all partitions again, for no reason a member could see."""
 
     undead: float = 0.0
-    """At a poll: this member has lost its membership, and is not told before the poll after this one."""
+    """At a poll, this member loses its membership, and learns of it only at the next poll."""

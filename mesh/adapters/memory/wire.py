@@ -1,10 +1,10 @@
 """The wire between one connection and one partition, where Kafka's faults happen.
 
-Owns what a producer's batches go through: they land one after another; one may break (lost,
-unacknowledged, or late), and then the lane is given up with all that is behind it, as the Kafka
-adapter gives up a producer. What still is on the wire belongs to the cluster: it may land after the
-caller was told, and after its connection's death. Without Kafka's weaker behaviour a `Turnstile`
-lets one connection's transactions through.
+Owns what a producer's batches go through. They land one after another. One may break (it is lost,
+unacknowledged, or late). Then the lane is given up with everything behind that batch, as the Kafka
+adapter gives up a producer. What is still on the wire belongs to the cluster: it may land after the
+caller has got an error, and even after its connection's death. Without Kafka's weaker behaviour a
+`Turnstile` lets one connection's transactions through.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ T = TypeVar("T")
 class Batch:
     """Records of one call for one partition.
 
-    `landed_at`: the first one's offset, or None where the outcome is unknown.
+    `landed_at`: the first one's offset, or None if the outcome is unknown.
     """
 
     __slots__ = ("has_landed", "landed_at", "records", "retried")
@@ -40,7 +40,7 @@ class Batch:
 
 
 class Lane:
-    """The batches of one producer for one partition, in order, the first of them on its way."""
+    """The batches of one producer for one partition, in order. The first is on its way."""
 
     __slots__ = ("_at", "_cluster", "_gave_up", "_given_up", "_queue", "_weak")
 
@@ -60,12 +60,14 @@ class Lane:
 
     def put(self, batch: Batch) -> None:
         self._queue.append(batch)
+        # one batch at a time is on the wire; `_acknowledge` sends the next one
         if len(self._queue) == 1:
             self._cluster.later(self._cluster.latency_s(), self._arrive)
 
     def give_up(self) -> None:
-        """The producer is gone: some of what it wrote still lands, in order and late; the rest
-        never does.
+        """Give the lane up, because the producer is gone.
+
+        Some of what it wrote still lands, in order and late. The rest never does.
         """
         if self._given_up:
             return
@@ -73,7 +75,7 @@ class Lane:
         self._break()
 
     def _arrive(self) -> None:
-        """The first batch reaches the broker, or not."""
+        """Let the first batch reach the broker, or fail on the way."""
         if self._given_up:
             return
         cluster, weak, head = self._cluster, self._weak, self._queue[0]
@@ -89,8 +91,9 @@ class Lane:
             cluster.later(cluster.latency_s(), lambda: self._acknowledge(offset))
 
     def _land(self, batch: Batch) -> int | None:
-        """Land it, perhaps twice; the offset to acknowledge now, None if the second landing does it
-        later.
+        """Land the batch, perhaps twice. Returns the offset to acknowledge now.
+
+        None if the second landing acknowledges it later.
         """
         cluster, weak = self._cluster, self._weak
         offset = self._land_now(batch)
@@ -114,13 +117,14 @@ class Lane:
         if self._given_up:
             return
         head = self._queue.pop(0)
+        # if it is None, the second landing acknowledges the batch
         if offset is not None:
             head.acknowledge(offset)
         if self._queue:
             self._cluster.later(self._cluster.latency_s(), self._arrive)
 
     def _give_up_with_head(self) -> None:
-        """As `give_up`, but the first batch is sure to land."""
+        """Give the lane up, but let the first batch land in any case."""
         if self._given_up:
             return
         self._land_late(self._queue[: self._cluster.rng.randint(1, len(self._queue))])
@@ -133,6 +137,7 @@ class Lane:
         first, rest = batches[0], batches[1:]
 
         def land() -> None:
+            # it may have landed before its lane was given up
             if not first.has_landed:
                 self._land_now(first)
             self._land_late(rest)
@@ -154,8 +159,9 @@ class Lane:
 
 
 class Turnstile:
-    """One connection's transactions, each whole or not at all, one after another, with the
-    network's delay before and after.
+    """One connection's transactions, each whole or not at all, one after another.
+
+    The network's delay comes before and after each.
     """
 
     __slots__ = ("_cluster", "_is_busy", "_queue")
@@ -166,8 +172,9 @@ class Turnstile:
         self._queue: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = []
 
     async def through(self, transaction: Callable[[], T]) -> T:
-        """Run the transaction when its turn has come, also if the caller is cancelled meanwhile;
-        its result.
+        """Run the transaction in its turn, and return its result.
+
+        It runs even if the caller is cancelled meanwhile.
         """
         if not self._cluster.has_latency:
             return transaction()
@@ -177,8 +184,9 @@ class Turnstile:
         return await result
 
     def give_up(self) -> None:
-        """The process is dead: what is with the broker may still be done, what waits behind it
-        never is.
+        """Give up the transactions of a dead process.
+
+        The one that is at the broker may still be done. Those behind it never are.
         """
         if self._queue and self._cluster.happens(0.5):
             transaction, _ = self._queue[0]
@@ -206,4 +214,4 @@ class Turnstile:
 
 
 def _done(_: object) -> None:
-    """Nobody is left to be told."""
+    """Drop a result that nobody is left to receive."""

@@ -1,6 +1,7 @@
 """The port on the file: `SqliteBroker`.
 
-Topics, sending, appending with compare, offsets; readers and group members beside it.
+Owns the port's calls: topics, sending, appending with compare, offsets, and the opening of readers
+and group members. It must not write SQL: `log` and `groups` do.
 """
 
 import asyncio
@@ -76,11 +77,11 @@ class SqliteBroker:
         max_record_bytes: int = defaults.MAX_RECORD_BYTES,
         now_ms: Callable[[], int] = _wall_clock_ms,
     ) -> "SqliteBroker":
-        """Open the file, made with its folder if need be.
+        """Open the file. It is made with its folder if it does not exist.
 
         `durability`: "normal" survives the death of any process, "full" a power loss too.
-        `read_only`: for queries; the file must be there. Raises `OperatorError` if the path can't
-        be used, `BrokerUnavailable` if another process holds it for too long.
+        `read_only`: for queries; the file must exist. Raises `OperatorError` if the path can't be
+        used, and `BrokerUnavailable` if another process holds the file for too long.
         """
         file = _absolute(path)
         connection = await _connect(file, durability, read_only=read_only, timeout_s=busy_timeout_s)
@@ -114,10 +115,10 @@ class SqliteBroker:
         decisions: Sequence[OutRecord],
         effects: Sequence[OutRecord],
     ) -> Appended:
-        """Decisions and effects in one transaction, or nothing if the log ends elsewhere.
+        """Write decisions and effects in one transaction, or nothing if the log ends elsewhere.
 
-        Raises `RecordTooLarge` for a decision that the broker would not take, besides what the port
-        says.
+        Besides what the port says, it raises `RecordTooLarge` for a decision that the broker would
+        not take.
         """
         for record in decisions:
             if len(record.value or b"") + len(record.key or b"") > self.max_record_bytes:
@@ -215,8 +216,9 @@ class SqliteBroker:
     # The end
 
     async def close(self) -> None:
-        """Leave the groups that are still joined, without a word to their listeners, and close the
-        file.
+        """Leave the groups that are still joined, and close the file.
+
+        The listeners are not called.
         """
         await self._stop_cleaning()
         try:
@@ -226,8 +228,9 @@ class SqliteBroker:
             await self._store.close()
 
     async def abort(self) -> None:
-        """End as a killed process would, for tests: no commit, no leaving of groups, no
-        `on_revoked`.
+        """End as a killed process would, for tests.
+
+        It commits nothing, leaves no group, and calls no `on_revoked`.
         """
         await self._stop_cleaning()
         for subscription in self._subscriptions:
@@ -252,7 +255,7 @@ class SqliteBroker:
     async def clean(self) -> int:
         """Drop what `retention.ms` and `cleanup.policy=compact` no longer keep, in portions.
 
-        Returns how many chunks went.
+        Returns how many chunks were dropped.
         """
         dropped = 0
         for topic in tuple((await self._store.read(self._store.log.catalogue.load)).values()):
@@ -287,7 +290,7 @@ class SqliteBroker:
 
 
 def _absolute(path: str | PathLike[str]) -> Path:
-    """So that a later change of folder changes nothing."""
+    """Make the path absolute, so that a later change of the working folder has no effect."""
     return Path(fspath(path)).expanduser().absolute()
 
 

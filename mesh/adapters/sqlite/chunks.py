@@ -1,6 +1,7 @@
 """Records as bytes: a chunk is a list of [key, value, headers] in MessagePack.
 
-Its offsets and time stand beside it in the row.
+Owns this form. It must not know the file: `log` calls it. The row has the chunk's offsets and time
+in columns of its own.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,9 +21,9 @@ _decode: Final = msgspec.msgpack.Decoder(list[_Item]).decode
 
 
 def chunks_of(records: Sequence[OutRecord], *, singly: bool) -> list[tuple[int, bytes]]:
-    """(count, payload) for each chunk, in order.
+    """Return (count, payload) for each chunk, in order.
 
-    `singly`: one record in each, so that compaction can drop it.
+    `singly`: each chunk has one record, so that compaction can drop it.
     """
     if len(records) == 1 or singly:
         return [(1, _encode(((record.key, record.value, record.headers),))) for record in records]

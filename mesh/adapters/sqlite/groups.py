@@ -1,17 +1,18 @@
-"""Consumer groups in the file: members under leases, the partitions that they hold, and the
-positions that they committed.
+"""Consumer groups in the file: members under leases, what they hold, what they committed.
+
+Owns these tables and the rules of sharing. Called by `subscription` and `broker`. It must not call
+a listener.
 
 There is no coordinator. Every member computes, from the same rows, who should hold what (`shares`:
-balanced, and moving as little as it can); it lets go of what is not in its share, and claims what
-is, if nobody holds it. Both are single transactions, so a partition has one holder at any time. A
-member that is dead is removed by whoever sees it first, with all that it held; its process may have
-been stopped and go on later, and then finds its row gone.
+balanced, and with as few moves as possible). It lets go of what is not in its share, and claims
+what is, if nobody holds it. Both are single transactions, so a partition has one holder at any
+time. The first member that sees that another is dead removes it, with everything that it held. The
+process of a removed member may only have been stopped. When it goes on, it finds its row gone.
 
     free ── claim ──> held ── release (after on_revoked) ──> free
                        └───── holder dead or lease over ───> free
 
-Leases stand on the machine's monotonic clock, which all processes share and nobody sets. Called by
-`subscription` and `broker`.
+Leases use the machine's monotonic clock, which all processes share and nobody sets.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,11 +25,11 @@ from mesh.adapters.sqlite.log import Catalogue
 from mesh.adapters.sqlite.processes import Process, is_dead
 from mesh.ports import Committed
 
-_LEASE_SLACK: Final = 2.0  # a lease further off than twice its session is of another boot
+_LEASE_SLACK: Final = 2.0  # a lease that ends more than twice its session ahead is from another boot
 
 
 class Me(NamedTuple):
-    """A member as it joins. `id` is fresh for each joining."""
+    """A member as it joins. `id` is new for each joining."""
 
     id: str
     group_id: int
@@ -63,11 +64,10 @@ class Step(NamedTuple):
 
 
 def shares(wanted: Mapping[str, Sequence[int]], held: Mapping[int, str]) -> Mapping[str, frozenset[int]]:
-    """Who should hold what: every partition with one of those who want it, as evenly as can be,
-    with the fewest moves.
+    """Who should hold what, as evenly as possible and with the fewest moves.
 
-    `wanted`: what each member subscribed to, members in the order of joining. `held`: who holds
-    what now.
+    Every partition goes to one of those who want it. `wanted`: what each member subscribed to,
+    members in the order of joining. `held`: who holds what now.
     """
     result: dict[str, set[int]] = {member: set() for member in wanted}
     wants = {member: frozenset(partitions) for member, partitions in wanted.items()}
@@ -87,7 +87,7 @@ def shares(wanted: Mapping[str, Sequence[int]], held: Mapping[int, str]) -> Mapp
 
 
 def _move_one(result: dict[str, set[int]], wants: Mapping[str, frozenset[int]]) -> bool:
-    """Move one partition from a member to one who has two fewer at least."""
+    """Move one partition from a member to one that has at least two fewer."""
     for giver in sorted(result, key=lambda member: -len(result[member])):
         for taker in sorted(result, key=lambda member: len(result[member])):
             if len(result[giver]) - len(result[taker]) <= 1:
@@ -104,7 +104,8 @@ def _move_one(result: dict[str, set[int]], wants: Mapping[str, frozenset[int]]) 
 class Groups:
     """The tables of groups.
 
-    One connection, one thread; what writes is called within a transaction.
+    They belong to one connection and one thread. Whatever writes must be called within a
+    transaction.
     """
 
     def __init__(self, connection: apsw.Connection, catalogue: Catalogue) -> None:
@@ -134,7 +135,7 @@ class Groups:
         )
 
     def renew(self, me: Me, now_s: float) -> bool:
-        """Put off the end of the lease; false if the member is gone."""
+        """Extend the lease. False if the member is gone."""
         self._connection.execute(
             "UPDATE member SET lease_until_s = ? WHERE id = ? AND group_id = ?",
             (now_s + me.session_s, me.id, me.group_id),
@@ -152,7 +153,7 @@ class Groups:
     def next_step(self, me: Me, now_s: float) -> Step:
         """What `me` has to do now.
 
-        Reads only; the processes of other members are looked at, too.
+        This only reads. It also checks whether the processes of other members are alive.
         """
         members = self._members(me.group_id)
         if all(member.id != me.id for member in members):
@@ -168,7 +169,7 @@ class Groups:
     def apply(self, me: Me, step: Step) -> Mapping[int, Committed | None]:
         """Remove the dead, and claim.
 
-        Returns what was claimed with its position. (Releasing comes after the listener.)
+        Returns what was claimed, with its position. (Releasing comes after the listener.)
         """
         self.remove(me.group_id, step.dead)
         self._connection.executemany(
@@ -214,7 +215,7 @@ class Groups:
         return frozenset(int(partition_id) for (partition_id,) in rows)
 
     def commit(self, me: Me, positions: Mapping[int, Committed]) -> frozenset[int]:
-        """Record positions, of those partitions alone that `me` holds, and say which those are."""
+        """Record positions, but only of partitions that `me` holds. Returns those."""
         held = self.held_by(me).intersection(positions)
         self._connection.executemany(
             "INSERT INTO position VALUES (?, ?, ?, ?)"

@@ -1,9 +1,11 @@
-"""Records in the file: topics, tails, reading from an offset, and what retention and compaction
-drop.
+"""Records in the file: topics, ends, reading from an offset, retention and compaction.
 
-Everything here is a call into SQLite in the caller's thread; what has to be atomic the caller puts
-into one transaction. A partition's next offset and its last time stamp are those of its last chunk,
-which nothing ever drops, so no second table is kept in step.
+Owns the tables of topics and records. It must not begin a transaction: everything here is a call
+into SQLite in the caller's thread, and the caller puts what must be atomic into one transaction.
+`broker` and `reading` call it.
+
+A partition's next offset and last timestamp are those of its last chunk. Nothing ever drops that
+chunk, so no second table has to be kept in step.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,7 +34,7 @@ _CHUNK: Final = (
 _INSERT: Final = "INSERT INTO chunk (pos, count, timestamp_ms, payload) VALUES (?, ?, ?, ?)"
 _READ: Final = "SELECT pos, timestamp_ms, payload FROM chunk WHERE pos >= ?1 AND pos < ?2 ORDER BY pos LIMIT ?3"
 
-# keys come again: a workflow's are in its log, tasks, outcomes
+# keys come back: the log, tasks and outcomes of a workflow have the same ones
 _hash: Final = lru_cache(maxsize=1 << 16)(murmur2)
 
 
@@ -43,15 +45,16 @@ class Topic(msgspec.Struct, frozen=True):
 
 
 class Tail(NamedTuple):
-    """Where the next record of a partition goes, and the time stamp that it must not fall below."""
+    """Where the next record of a partition goes, and the timestamp that it must not go below."""
 
     offset: int
     timestamp_ms: int
 
 
 class Plan(NamedTuple):
-    """Records encoded for their partitions before the transaction begins, and those that can't be
-    sent.
+    """Records encoded for their partitions before the transaction begins.
+
+    `failures`: those that can't be sent.
     """
 
     chunks: Mapping[int, Sequence[tuple[int, bytes]]]
@@ -59,7 +62,10 @@ class Plan(NamedTuple):
 
 
 class Catalogue:
-    """The topics, read again when a name or an id is unknown: topics are only ever added."""
+    """The topics.
+
+    Topics are only ever added, so they are read again only for an unknown name or id.
+    """
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
@@ -68,7 +74,7 @@ class Catalogue:
         self._keyless = 0
 
     def load(self) -> Mapping[str, Topic]:
-        """All topics, as the file has them now."""
+        """Read all topics that the file has now."""
         rows = self._connection.execute("SELECT name, partitions, first_id, config FROM topic").fetchall()
         for name, partitions, first_id, config in msgspec.convert(rows, list[tuple[str, int, int, str]]):
             if name in self._by_name:
@@ -89,7 +95,7 @@ class Catalogue:
         return topic.first_id + place.partition if topic and 0 <= place.partition < topic.info.partitions else None
 
     def id_of(self, place: TopicPartition) -> int:
-        """The partition's id. Raises `TopicMissing`."""
+        """The partition's id. Raises `TopicMissing` if there is no such partition."""
         topic = self.find(place.topic)
         if topic is None or not 0 <= place.partition < topic.info.partitions:
             what = f"the topic {place.topic!r}" if topic is None else f"partition {place.partition} of {place.topic!r}"
@@ -104,7 +110,7 @@ class Catalogue:
         return place
 
     def create(self, specs: Iterable[TopicSpec]) -> None:
-        """Add the topics that are not there. Within a transaction."""
+        """Add the topics that do not exist yet. Call it within a transaction."""
         for spec in specs:
             if spec.name in self.load():
                 continue
@@ -115,9 +121,7 @@ class Catalogue:
             )
 
     def target(self, record: OutRecord) -> tuple[int, Topic] | SendFailure:
-        """The id of the partition that a record goes to; a failure (its index not yet set) if there
-        is none.
-        """
+        """The id of the partition that a record goes to, or a failure without its index."""
         topic = self._by_name.get(record.topic) or self.find(record.topic)
         if topic is None:
             return SendFailure(0, Delivery.TOPIC_MISSING, f"the topic {record.topic!r} is not there")
@@ -135,7 +139,7 @@ class Catalogue:
 
 
 class Log:
-    """The records. One connection, one thread."""
+    """The records. They belong to one connection and one thread."""
 
     def __init__(self, connection: apsw.Connection, max_record_bytes: int) -> None:
         self._connection = connection
@@ -186,12 +190,13 @@ class Log:
     def write(self, chunks: Mapping[int, Sequence[tuple[int, bytes]]], now_ms: int) -> int:
         """Add the chunks at their partitions' ends, within a transaction.
 
-        Returns the latest time stamp given.
+        Returns the latest timestamp that was given.
         """
         rows: list[tuple[int, int, int, bytes]] = []
         latest = now_ms
         for partition_id, parts in chunks.items():
             offset, timestamp_ms = self.tail(partition_id)
+            # timestamps never fall within a partition, whatever the clock does
             timestamp_ms = max(now_ms, timestamp_ms)
             latest = max(latest, timestamp_ms)
             pos = (partition_id << _OFFSET_BITS) + offset
@@ -209,11 +214,10 @@ class Log:
     # Reading
 
     def read(self, partition_id: int, offset: int, most: int, *, is_aligned: bool) -> tuple[list[Record], bool]:
-        """Records from `offset` on, in whole chunks: some more than `most` may come.
+        """Read records from `offset` on, and say whether the end was reached.
 
-        And whether the end was reached.
-
-        `is_aligned`: a chunk is known to begin at `offset`, or to have ended there.
+        Whole chunks come, so there may be more records than `most`. `is_aligned`: a chunk is known
+        to begin at `offset`, or to have ended there.
         """
         low = partition_id << _OFFSET_BITS
         place = self.catalogue.place_of(partition_id)
@@ -229,6 +233,7 @@ class Log:
             size += len(payload)
             if len(records) >= most or size >= _FETCH_BYTES:
                 return _from(records, offset), False
+        # fewer rows than were asked for: there are no more
         return _from(records, offset), taken < rows
 
     def _chunk_start(self, low: int, offset: int) -> int:
@@ -241,15 +246,15 @@ class Log:
         return 0 if pos is None else pos - low
 
     def offset_at(self, partition_id: int, timestamp_ms: int) -> int:
-        """The first offset at or after a time; the end if there is none.
+        """The first offset at or after a time, or the end if there is none.
 
-        By halving: a partition's time stamps do not fall.
+        It is found by halving, because a partition's timestamps never fall.
         """
         low = partition_id << _OFFSET_BITS
         end, last_ms = self.tail(partition_id)
         if last_ms < timestamp_ms:
             return end
-        # chunks that hold `early` are too early, `late` is not
+        # the chunk with `early` is too early, and the one with `late` is not
         early, late = self.begin_offset(partition_id) - 1, end
         while late - early > 1:
             middle = (early + late) // 2
@@ -261,15 +266,16 @@ class Log:
             if at_ms >= timestamp_ms:
                 late = pos - low
             else:
+                # the whole chunk is too early
                 early = max(middle, pos - low + count - 1)
         return late
 
     # Dropping
 
     def drop_expired(self, partition_id: int, before_ms: int, most: int) -> int:
-        """Drop up to `most` chunks that are older, but never the last.
+        """Drop up to `most` chunks that are older, but never the last one.
 
-        Within a transaction; returns how many went.
+        Call it within a transaction. Returns how many chunks were dropped.
         """
         low = partition_id << _OFFSET_BITS
         self._connection.execute(
@@ -280,20 +286,22 @@ class Log:
         return self._connection.changes()
 
     def drop_before(self, partition_id: int, offset: int) -> None:
-        """Drop the records below `offset`, but never the last chunk. Within a transaction."""
+        """Drop the records below `offset`, but never the last one. Call it within a transaction."""
         low = partition_id << _OFFSET_BITS
         offset = min(offset, self.tail(partition_id).offset - 1)
         row = self._connection.execute(_CHUNK, (low, low + max(0, offset))).get
         if row is None:
             return
         pos, count, timestamp_ms, payload = row
+        # the chunk with `offset` goes too, and comes back without its first records
         self._connection.execute("DELETE FROM chunk WHERE pos >= ? AND pos <= ?", (low, pos))
         skip = low + offset - pos
         self._connection.execute(_INSERT, (pos + skip, count - skip, timestamp_ms, without_first(payload, skip)))
 
     def keys(self, partition_id: int, after: int, most: int) -> list[tuple[int, int, bytes | None, bool]]:
-        """Position, time, key and whether it is a tombstone, of up to `most` records after a
-        position, in order.
+        """Position, time and key of records after a position, and whether each is a tombstone.
+
+        They come in order, from up to `most` chunks.
         """
         low = partition_id << _OFFSET_BITS
         rows = self._connection.execute(_READ, (max(low, after + 1), low + _SPAN, most))
@@ -302,13 +310,15 @@ class Log:
         ]
 
     def drop(self, positions: Sequence[int]) -> None:
-        """Drop single records of a compacted topic. Within a transaction."""
+        """Drop single records of a compacted topic. Call it within a transaction."""
         self._connection.executemany("DELETE FROM chunk WHERE pos = ? AND count = 1", [(pos,) for pos in positions])
 
 
 class Compaction:
-    """What of a compacted partition a later record of the same key supersedes, and old tombstones:
-    never the last record.
+    """What can be dropped from a compacted partition.
+
+    That is each record that a later one of the same key supersedes, and old tombstones, but never
+    the last record.
     """
 
     def __init__(self, partition_id: int, tombstones_before_ms: int) -> None:
@@ -319,7 +329,7 @@ class Compaction:
         self._dead: list[int] = []
 
     def look(self, log: Log, most: int) -> bool:
-        """Go on with the next records; false at the end."""
+        """Look at the next records. False at the end."""
         seen = log.keys(self._partition_id, self._after, most)
         for pos, at_ms, key, is_tombstone in seen:
             self._after = pos
@@ -346,7 +356,7 @@ class Compaction:
 
 
 def _from(records: list[Record], offset: int) -> list[Record]:
-    """Without those below `offset`, which the first chunk may begin with."""
+    """Leave out the records below `offset`, with which the first chunk may begin."""
     if not records or records[0].offset >= offset:
         return records
     return [record for record in records if record.offset >= offset]

@@ -1,14 +1,16 @@
-"""Wakes readers in other processes after a commit, through Unix datagram sockets in a folder beside
-the file.
+"""Wakes readers in other processes after a commit, by Unix datagram sockets beside the file.
 
-A nudge is a hint: it may be lost, and a reader looks by itself every 250 ms too. Hence nothing here
-waits or fails: a full queue is nudge enough, a dead socket is removed, and where there are no such
-sockets the poll alone is left.
+Owns the sockets and their names. It must not know records. `store` opens it.
 
-What a process listens to is a number (`key`): a partition's id, or a group's with the top bit set.
-The keys of a commit stand in the datagram, so that only their readers wake. And a 64-bit mask of
-the keys that a process listens to stands in its socket's name, so that a writer does not even wake
-the processes that want none of them: `<random>-<mask>`, renamed as the keys change.
+A nudge is a hint. It may be lost, because a reader looks of its own accord every 250 ms too. So
+nothing here waits or fails. A full queue is nudge enough, and a dead socket is removed. On a system
+without such sockets, only the polling is left.
+
+A process listens to numbers (`key`): the id of a partition, or that of a group with the top bit
+set. The datagram has the keys of a commit, so that only their readers wake. The name of a socket
+has a 64-bit mask of the keys that its process listens to, so that a writer does not even wake a
+process that wants none of them. The name is `<random>-<mask>`, and the socket is renamed when the
+keys change.
 """
 
 import socket
@@ -26,9 +28,9 @@ from typing import Final
 
 _NAME_BYTES: Final = 8 + 1 + 16
 _PATH_BYTES: Final = 100  # sun_path holds 108 on Linux and 104 on macOS, with a closing zero
-_MOST_KEYS: Final = 250  # past it the datagram is empty, and means all
+_MOST_KEYS: Final = 250  # with more keys the datagram is empty, which means all keys
 _FRESH_NS: Final = (
-    # a folder's time stamp moves in the kernel's ticks; a listing this young may miss a change
+    # a folder's timestamp moves in the kernel's ticks, so a listing this young may miss a change
     50_000_000
 )
 _DRAIN: Final = 64
@@ -49,8 +51,9 @@ def _mask(keys: Iterable[int]) -> int:
 
 
 def folder_of(file: Path) -> Path:
-    """Where the sockets of `file` are: beside it, or in the temporary folder where that path would
-    be too long.
+    """The folder of the sockets for `file`.
+
+    It is beside the file, or in the temporary folder if that path would be too long.
     """
     real = file.resolve()
     beside = real.with_name(real.name + ".nudge")
@@ -62,7 +65,7 @@ def folder_of(file: Path) -> Path:
 
 
 class Nudges:
-    """One process' socket, and the listeners behind it. Lives in one event loop."""
+    """One process's socket, and the listeners behind it. Lives in one event loop."""
 
     def __init__(self, file: Path, loop: AbstractEventLoop) -> None:
         self._loop = loop
@@ -75,7 +78,7 @@ class Nudges:
         self._peers_at = -1
         self._receiver: socket.socket | None = None
         self._sender: socket.socket | None = None
-        # no Unix sockets, no right to the folder: the poll is left
+        # no Unix sockets, or no access to the folder: polling alone must do
         with suppress(OSError, AttributeError):
             self._open()
 
@@ -86,7 +89,7 @@ class Nudges:
     def _open(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self._folder.stat().st_uid != getuid() and not self._folder.name.endswith(".nudge"):
-            return  # somebody else's folder under our name in the temporary folder
+            return  # another user has made a folder of our name in the temporary folder
         self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._sender.settimeout(0)
         receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -105,7 +108,7 @@ class Nudges:
     def listen(self, key: int, wake: Wake) -> None:
         """Call `wake` after commits that touch `key`, until `unlisten`.
 
-        It must be quick, and expect calls for nothing.
+        `wake` must be quick, and must expect calls without a reason.
         """
         self._listeners.setdefault(key, set()).add(wake)
         self._rename()
@@ -124,7 +127,8 @@ class Nudges:
         name = self._wanted_name()
         if self._name is None or name == self._name:
             return
-        with suppress(OSError):  # the folder was removed: the poll is left
+        with suppress(OSError):  # the folder was removed: polling alone must do
+            # renamed and not bound again, so that what is queued in the socket stays
             (self._folder / self._name).rename(self._folder / name)
             self._name = name
 
@@ -138,6 +142,7 @@ class Nudges:
                 data = receiver.recv(4 * _MOST_KEYS)
             except OSError:
                 break
+            # an empty datagram means all keys
             keys.update(array("I", data) if data and len(data) % 4 == 0 else self._listeners)
         self._wake(keys)
 
@@ -150,7 +155,7 @@ class Nudges:
     # Sending
 
     def send(self, keys: Iterable[int]) -> None:
-        """Tell everybody who listens to one of these keys, here and in other processes."""
+        """Wake everybody who listens to one of these keys, here and in other processes."""
         keys = tuple(keys)
         self._wake(keys)
         if self._sender is not None:
@@ -168,6 +173,8 @@ class Nudges:
                 with suppress(OSError):
                     Path(path).unlink()
             except FileNotFoundError:
+                # its process listens to other keys now, and so has another name: list the folder
+                # again
                 renamed = True
             except OSError:
                 continue  # its queue is full: it will wake anyway
@@ -183,6 +190,7 @@ class Nudges:
             return ()
         if changed_at == self._peers_at:
             return self._peers
+        # a listing this fresh may be incomplete, so it is read again at the next commit
         self._peers_at = changed_at if time_ns() - changed_at > _FRESH_NS else -1
         self._peers = tuple(self._list())
         return self._peers

@@ -1,7 +1,8 @@
 """Who a process is, so that another one on the same machine can tell that it has died.
 
-A pid alone is reused; pid and start time are not, as long as the machine and the pid namespace
-(containers!) are the same. Where the system has no /proc (macOS) a member's lease alone decides.
+Owns what names a process. `groups` and `subscription` call it. A pid alone is reused. A pid with
+its start time is not, as long as the machine and the pid namespace (containers!) are the same. On a
+system without /proc (macOS), a member's lease alone decides.
 """
 
 from functools import cache
@@ -17,8 +18,10 @@ _GONE: Final = frozenset("ZXx")
 
 
 class Process(msgspec.Struct, frozen=True):
-    """`start` is in the kernel's ticks since boot, empty where unknown; `machine` names one boot
-    and one pid namespace.
+    """A process that others can recognise.
+
+    `start` is in the kernel's ticks since boot, and empty if it is unknown. `machine` names one
+    boot and one pid namespace.
     """
 
     pid: int
@@ -34,10 +37,11 @@ def this_process() -> Process:
 
 
 def is_dead(process: Process) -> bool:
-    """Whether it has surely ended. False where that can't be known from here."""
+    """Whether the process has certainly ended. False if that can't be known from here."""
     if not process.start or not process.machine or process.machine != _machine():
         return False
     stat = _stat(process.pid)
+    # another start time: the pid has been given to another process
     return stat is None or stat[_STATE] in _GONE or stat[_START] != process.start
 
 

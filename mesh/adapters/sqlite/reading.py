@@ -1,5 +1,6 @@
-"""Reading partitions from positions: `Feed`, which readers outside groups and group members share,
-and the port's `Reader`.
+"""Reading partitions from positions: `Feed`, and the port's `Reader`.
+
+Owns positions and the waiting. Readers outside groups and group members share `Feed`.
 
 A feed sleeps until it is nudged, and looks every 250 ms in case a nudge was lost. It asks SQLite
 only for partitions that may hold something new: those that a nudge named, and now and then, once
@@ -50,7 +51,7 @@ class Waker:
 class _Cursor:
     """Where a partition is read.
 
-    `ready` holds records that were read in a chunk with others and not handed out yet.
+    `ready` holds records that came in a chunk with others and are not handed out yet.
     """
 
     __slots__ = ("is_aligned", "may_have_more", "nudge", "offset", "place", "ready")
@@ -82,7 +83,7 @@ class Feed:
         return frozenset(cursor.place for cursor in self._cursors.values())
 
     def position(self, place: TopicPartition) -> int | None:
-        """The next offset to hand out; None where it is not read here."""
+        """The next offset to hand out. None if the partition is not read here."""
         for cursor in self._cursors.values():
             if cursor.place == place:
                 return cursor.ready[0].offset if cursor.ready else cursor.offset
@@ -109,7 +110,7 @@ class Feed:
         self.waker.wake()
 
     async def poll(self, most: int, timeout_s: float, is_wanted: Callable[[TopicPartition], bool]) -> list[Record]:
-        """Up to `most` records of the wanted partitions, as soon as there are any."""
+        """Return up to `most` records of the wanted partitions, as soon as there are any."""
         await self._store.breathe()
         deadline = time.monotonic() + timeout_s
         while True:
@@ -123,12 +124,13 @@ class Feed:
         wanted = [(at, cursor) for at, cursor in self._cursors.items() if is_wanted(cursor.place)]
         if not wanted:
             return []
-        self._turn += 1  # who has much must not starve the others
+        self._turn += 1  # a partition with many records must not starve the others
         turn = self._turn % len(wanted)
         return await self._store.read(partial(self._collect, wanted[turn:] + wanted[:turn], most))
 
     def _collect(self, wanted: Collection[tuple[int, _Cursor]], most: int) -> list[Record]:
         records = self._collect_once(wanted, most)
+        # another connection has committed, and no nudge has brought anything: one may be lost
         if not records and self._may_sweep() and (version := self._store.version()) != self._version:
             self._version = version
             for cursor in self._cursors.values():
@@ -137,7 +139,10 @@ class Feed:
         return records
 
     def _may_sweep(self) -> bool:
-        """In case a nudge was lost; always, where there are none."""
+        """Whether to look at all partitions, in case a nudge was lost.
+
+        Always true if there are no nudges.
+        """
         now = time.monotonic()
         if self._store.nudges.is_open and now - self._swept_at < _SWEEP_S:
             return False
@@ -163,6 +168,7 @@ class Feed:
         if found:
             cursor.ready = found
             cursor.offset = found[-1].offset + 1
+            # whole chunks were read, so the next one begins right here
             cursor.is_aligned = True
 
 

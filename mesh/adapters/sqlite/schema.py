@@ -1,11 +1,12 @@
-"""The file itself: how it is opened, what tables it has, which version it is of, and what SQLite's
-errors mean to a user.
+"""The file itself: opening, tables, version, and what SQLite's errors mean to a user.
 
-Records are kept in *chunks*: what one call sent to one partition, as one row. A row for each record
-costs twice the time in batches, and a primary key of (partition, offset) writes into the middle of
-its b-tree, which costs half of the rest: rows are appended at the table's end, and one covering
-index orders them (measured, 48 partitions, 200 records of 500 bytes a commit: 250k records/s,
-against 160k with a table for each partition and 50k with a clustered key).
+Owns the schema. `broker` and `store` call it.
+
+Records are kept in *chunks*: what one call sent to one partition is one row. A row for each record
+costs twice the time in batches. A primary key of (partition, offset) writes into the middle of its
+b-tree, which costs half of the rest. So rows are appended at the table's end, and one covering
+index orders them. (Measured with 48 partitions and 200 records of 500 bytes a commit: 250k
+records/s, against 160k with a table for each partition and 50k with a clustered key.)
 """
 
 from os import PathLike, fspath
@@ -25,7 +26,7 @@ APPLICATION_ID: Final = 0x6D657368  # "mesh"
 VERSION: Final = 1
 # 20 % faster than 4096 in batches, 10 microseconds slower for a single small commit
 _PAGE_BYTES: Final = 8192
-_WAL_BYTES: Final = 1 << 26  # of the write-ahead log that may stay on disk, emptied
+_WAL_BYTES: Final = 1 << 26  # the size at which an emptied write-ahead log may stay on disk
 _STATEMENTS: Final = 256
 _LOCK_WAIT_MS: Final = 2  # for locks that SQLite holds for microseconds; longer waits are asyncio's
 
@@ -157,7 +158,7 @@ def _create(connection: apsw.Connection, file: Path) -> None:
 
 
 class _immediate:  # noqa: N801 - reads as a statement
-    """`with`: one write transaction, rolled back by an exception."""
+    """A write transaction for `with`. An exception rolls it back."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
@@ -177,7 +178,7 @@ class _immediate:  # noqa: N801 - reads as a statement
 
 
 def is_busy(error: BaseException) -> bool:
-    """Another process holds the file: the same call may go through a moment later."""
+    """Whether another process holds the file, so that the same call may succeed a moment later."""
     return isinstance(error, apsw.BusyError | apsw.LockedError)
 
 
@@ -187,7 +188,7 @@ def is_damage(error: BaseException) -> bool:
 
 
 def explain(error: apsw.Error | msgspec.MsgspecError, file: Path) -> MeshError:
-    """An error of SQLite at run time, in the words of the port."""
+    """Translate an error of SQLite at run time into an error of the port."""
     if is_damage(error):
         return damaged(file, str(error))
     if isinstance(error, apsw.ReadOnlyError):

@@ -1,9 +1,11 @@
-"""One open file in one event loop: short transactions that never hold the loop up, and the tables
-behind them.
+"""One open file in one event loop, with short transactions and the tables behind them.
 
-SQLite is called in the loop's own thread: a commit costs tens of microseconds, a hand-over to a
-thread costs more. While another process holds the file, calls wait in asyncio and in the order in
-which they were begun. Called by `broker`, `reading` and `subscription`.
+Owns the transactions, and must not hold the loop up. Called by `broker`, `reading` and
+`subscription`.
+
+SQLite is called in the loop's own thread: a commit costs tens of microseconds, and a hand-over to a
+thread costs more. While another process holds the file, calls wait in asyncio, in the order in
+which they were begun.
 """
 
 import asyncio
@@ -59,7 +61,7 @@ class Store:
     # Transactions
 
     async def read(self, work: Callable[[], T]) -> T:
-        """Run `work`, which sees one state of the file. Does not wait for writers."""
+        """Run `work`, which sees one state of the file. It does not wait for writers."""
         try:
             return self._try(work, "BEGIN")
         except (apsw.BusyError, apsw.LockedError):
@@ -73,10 +75,11 @@ class Store:
             raise self._explained(error) from error
 
     async def write(self, work: Callable[[], T]) -> T:
-        """Run `work` and commit; an exception of `work` rolls back.
+        """Run `work` and commit. An exception of `work` rolls back.
 
         Writes take place in the order of the calls.
         """
+        # calls that wait came first
         if not self._waiting:
             try:
                 return self._try(work, "BEGIN IMMEDIATE")
@@ -85,6 +88,7 @@ class Store:
         deadline = time.monotonic() + self._busy_timeout_s
         self._waiting += 1
         try:
+            # the lock is fair, so writes keep the order of their calls
             async with self._turn:
                 return await self._retry(work, "BEGIN IMMEDIATE", deadline)
         finally:
@@ -105,7 +109,7 @@ class Store:
             wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
 
     def _try(self, work: Callable[[], T], begin: str) -> T:
-        """One attempt. Raises SQLite's own busy errors, and the port's errors for the others."""
+        """Try once. Raises SQLite's own busy errors, and the port's errors for the others."""
         if not self.is_open:
             raise BrokerUnavailable(f"this connection to {self._path} was closed")
         if self._damage is not None:
@@ -133,8 +137,9 @@ class Store:
         return explained
 
     async def breathe(self) -> None:
-        """Let the event loop's other tasks run, if they may have waited for long: calls here need
-        not suspend by themselves.
+        """Let the event loop's other tasks run, if they may have waited for long.
+
+        Calls here need not suspend otherwise.
         """
         now_s = time.monotonic()
         if now_s - self._breathed_at > _BREATH_S:

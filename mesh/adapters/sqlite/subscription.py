@@ -1,13 +1,14 @@
-"""One member of a consumer group: it keeps its lease, takes and gives partitions, tells its
-listener, and reads what it holds.
+"""One member of a consumer group: it keeps its lease, takes and gives partitions, and reads.
+
+Owns the member's own view, and calls its listener. `groups` has the view of the file.
 
 One background task does the membership; `poll` only reads. A member that was stopped past its lease
-(its row is gone) drops what it held without a word to the listener, since another member may have
-it already, and joins anew.
+finds its row gone. It drops what it held without calling the listener, since another member may
+have it already, and joins again.
 
     joined ── share grows ──> claim ── on_assigned ──> read
        │  └── share shrinks ─> on_revoked ── release
-       └── row gone ─────────> drop all ── join anew
+       └── row gone ─────────> drop all ── join again
 """
 
 import asyncio
@@ -79,7 +80,7 @@ class SqliteSubscription:
     # Membership: the background task
 
     async def _live(self) -> None:
-        """Take part until closed; what goes wrong for good is kept for the next `poll`."""
+        """Take part until closed. An error that can't be survived is kept for the next `poll`."""
         renewing = asyncio.create_task(self._keep_lease(), name=f"sqlite lease of {self._me.name}")
         try:
             while not self._is_closing:
@@ -108,6 +109,7 @@ class SqliteSubscription:
         now_s, me = time.monotonic(), self._me
         if await self._store.write(lambda: self._store.groups.renew(me, now_s)):
             self._lease_until_s = now_s + me.session_s
+        # it may have joined again meanwhile, and then this says nothing of the new membership
         elif me is self._me:
             self._drop_all()
 
@@ -128,19 +130,23 @@ class SqliteSubscription:
         await self._assign(claimed)
         if step.dead or step.release:
             self._nudge_group()
-        self._look.wake()  # what follows from this step
+        self._look.wake()  # look again at once: this step may have made another one due
 
     def _next_step(self) -> Step:
         return self._store.groups.next_step(self._me, time.monotonic())
 
     def _claim(self) -> tuple[Step, Mapping[int, Committed | None]]:
-        """Within the transaction, what has to be done may have become something else."""
+        """Claim what is due, within a transaction.
+
+        The step is computed again there, because it may have changed meanwhile.
+        """
         step = self._next_step()
         return step, {} if step.is_lost else self._store.groups.apply(self._me, step)
 
     def _drop_all(self) -> None:
-        """Nothing is ours any more; the listener is not told, for another member may hold it by
-        now.
+        """Drop everything that was held.
+
+        The listener is not called, because another member may hold it already.
         """
         self._feed.clear()
         self._held.clear()
@@ -155,13 +161,15 @@ class SqliteSubscription:
         self._held.update(places)
         await self._listener.on_assigned({places[at]: position for at, position in claimed.items()})
         for at, position in claimed.items():
+            # it may have lost its membership while the listener ran
             if self._fetch and me is self._me and at in self._held:
                 self._feed.add(at, places[at], position.offset if position is not None else 0)
 
     async def _revoke(self, partitions: Collection[int]) -> None:
-        """Tell the listener, then let go. Its commits count until then."""
+        """Call the listener, and then let go. Its commits count until then."""
         ours = {at: self._held[at] for at in partitions if at in self._held}
         for at in partitions:
+            # no record may be handed out once the listener knows that the partition goes
             self._feed.remove(at)
         try:
             if ours:
@@ -193,7 +201,7 @@ class SqliteSubscription:
         deadline = time.monotonic() + timeout_s
         while True:
             self._raise_failure()
-            # we were stopped: what we hold may be another's by now
+            # this process was stopped: another member may already have what it holds
             if time.monotonic() > self._lease_until_s:
                 await self._renew()
             left_s = max(0.0, deadline - time.monotonic())
@@ -247,7 +255,7 @@ class SqliteSubscription:
                 await self._leave()
 
     async def abandon(self) -> None:
-        """Leave the group without a word to the listener: the broker is being closed under it."""
+        """Leave the group without calling the listener: the broker is being closed."""
         if not self._is_closing:
             await self._stop()
             await self._leave()
@@ -258,7 +266,7 @@ class SqliteSubscription:
         await self._end_task(grace_s=0.0)
 
     async def _stop(self) -> None:
-        """End the background task, after what it is telling the listener (bounded by the session)."""
+        """End the background task, once the listener has returned or a session has passed."""
         self._is_closing = True
         self._look.wake()
         await self._end_task(grace_s=self._me.session_s)

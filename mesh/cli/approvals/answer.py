@@ -1,7 +1,8 @@
 """`mesh approvals answer`: one open approval after the other, and one key to answer each.
 
-Needs a terminal. What waits is read page by page, and each one is looked at again before it is
-shown: somebody else may have been faster.
+Owns the dialogue at the terminal; without a terminal it refuses to run. Open approvals are read
+page by page, and each one is read again before it is shown, because somebody else may have answered
+it. `mesh.cli.approvals.commands` sends the answer.
 """
 
 from collections.abc import Iterator
@@ -81,7 +82,7 @@ async def _one_by_one(session: Session, role: str | None, *, by: str, timeout_s:
 
 
 def _each(model: ReadModel, role: str | None) -> Iterator[ApprovalRow]:
-    """All that are open, page by page."""
+    """All open approvals, page by page."""
     after: str | None = None
     while True:
         page = queries.approvals(model.db, role=role, limit=PAGE, after=after)
@@ -92,7 +93,7 @@ def _each(model: ReadModel, role: str | None) -> Iterator[ApprovalRow]:
 
 
 def _ask(session: Session, one: Waiting) -> tuple[Decision, Any, str] | Literal["skip"] | None:
-    """One key; None to quit."""
+    """Ask for one key, and for what its answer needs. None: quit."""
     while True:
         session.show(Text(KEYS, style="cyan"))
         match click.getchar().lower():

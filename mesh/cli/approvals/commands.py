@@ -1,8 +1,8 @@
 """`mesh approvals approve | reject ID`: people's answers, by id.
 
-Owns what an answer is made of, and how it is sent. Whether an answer counts is the owner's to say:
-each command waits for the receipt. An approval is answered by its own id alone: see
-`mesh.cli.approvals.ids`.
+Owns what an answer is made of, and how it is sent. Whether an answer counts is for the workflow's
+owner to decide: each command waits for the receipt. `mesh.cli.approvals.ids` says which approval an
+id names.
 """
 
 import getpass
@@ -163,7 +163,7 @@ async def send_answer(
     reason: str,
     timeout_s: float,
 ) -> Receipt:
-    """Send it, and wait for the receipt."""
+    """Send the answer, and wait for the receipt."""
     return await session.client(broker).answer(
         one.row.approval_id,
         decision,
@@ -190,7 +190,7 @@ def verdict(receipt: Receipt) -> Text:
 
 
 def edit(session: Session, request: ApprovalRequested) -> Any:
-    """The payload as the person leaves it in $EDITOR; UNSET if it is left as it was.
+    """The payload as the person leaves it in $EDITOR, or UNEDITED if it is not changed.
 
     Asks again after a mistake.
     """
@@ -215,7 +215,7 @@ def edit(session: Session, request: ApprovalRequested) -> Any:
 
 
 def schema_problem(request: ApprovalRequested, payload: Any) -> str:
-    """What the owner would say to this edit; empty if it fits."""
+    """Why the owner would refuse this edit; empty if it fits."""
     if request.payload_schema is None:
         return ""
     try:

@@ -1,7 +1,7 @@
-"""A payload in a person's editor: as YAML, since a text of several lines is a single one in JSON.
+"""A payload in a person's editor: as YAML, which shows a text of several lines as such.
 
-Owns the two ways, out and back; what comes back is the same JSON value if nothing was changed. It
-judges no payload. Called where a person edits what they approve.
+Owns both ways, out and back. If nothing was changed, the same JSON value comes back. It judges no
+payload. The commands in which a person edits what they approve call it.
 """
 
 import re
@@ -16,15 +16,16 @@ from ruamel.yaml.scalarstring import LiteralScalarString
 from mesh.codec import exact_json
 from mesh.codec.yaml_lines import read_yaml
 
-WIDTH: Final = 1_000_000  # columns: a long line stays one, since its breaks would be the author's
+WIDTH: Final = 1_000_000  # columns: a long line stays one line, since line breaks are the author's own
 
-# What JSON allows as it is and YAML 1.2.2 (5.1, 5.4) does not, or takes for a line's end.
+# JSON allows these unescaped; YAML 1.2.2 (5.1, 5.4) forbids them, or ends a line there.
 _NOT_IN_YAML: Final = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
 def to_editor(payload: Any) -> str:
-    """YAML, texts of several lines as blocks; JSON (which is YAML too) for what would not come back
-    the same.
+    """The payload as YAML, with texts of several lines as blocks.
+
+    If the YAML would not give the same value back, it is JSON instead, which is YAML too.
     """
     yaml = YAML(typ="rt", pure=True)
     yaml.width = WIDTH
@@ -34,6 +35,7 @@ def to_editor(payload: Any) -> str:
     yaml.dump(_blocks(payload), written)
     text = written.getvalue().removesuffix("...\n")
     try:
+        # YAML may read a text back as something else; then the person edits JSON.
         if from_editor(text) == payload:
             return text
     except ValueError:
@@ -43,7 +45,7 @@ def to_editor(payload: Any) -> str:
 
 
 def from_editor(text: str) -> Any:
-    """The JSON value. Raises `ValueError`, with the line."""
+    """The JSON value of an edited text. Raises `ValueError` with the line of the mistake."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "payload.yaml"
         path.write_text(text, encoding="utf-8")

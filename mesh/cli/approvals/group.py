@@ -1,4 +1,7 @@
-"""`mesh approvals`: what waits for a person, and people's answers. Each verb is in a module of its own."""
+"""`mesh approvals`: what waits for a person, and people's answers.
+
+Owns the group and its help; each verb is in a module of its own.
+"""
 
 import click
 

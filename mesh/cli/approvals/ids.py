@@ -1,7 +1,8 @@
-"""Which approval is meant by an id.
+"""Which approval an id means.
 
 Owns the order in which an id is understood: an approval's whole id, a workflow's whole id, a part.
-An approval that is known but closed is never passed over for another one: it says how it ended.
+If the id names a closed approval, another one is never taken instead: the answer is how it ended.
+The commands of `mesh approvals` call it.
 """
 
 import msgspec
@@ -24,7 +25,7 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 def with_request(model: ReadModel, row: ApprovalRow) -> Waiting:
-    """The approval with what was asked."""
+    """The approval together with what was asked."""
     request = queries.approval_request(model.db, row.approval_id)
     if request is None:
         raise NotFound(f"the request of {row.approval_id} is not in the read model; try again")
@@ -34,7 +35,7 @@ def with_request(model: ReadModel, row: ApprovalRow) -> Waiting:
 def pick_open(session: Session, model: ReadModel, given: str) -> Waiting:
     """The open approval that an answer to `given` is for.
 
-    Raises `SenderError` where it is closed, `NotFound` where there is none, `OperatorError` where
+    Raises `SenderError` if it is closed, `NotFound` if there is none, and `OperatorError` if
     `given` fits several.
     """
     row = _whole(model, given)
@@ -46,7 +47,7 @@ def pick_open(session: Session, model: ReadModel, given: str) -> Waiting:
 
 
 def pick_any(session: Session, model: ReadModel, given: str) -> Waiting:
-    """The approval to show: an open one before those that are closed."""
+    """The approval to show: by a whole id, else an open one before a closed one."""
     row = _whole(model, given)
     if row is None:
         open_ones = queries.approvals_containing(model.db, given, open_only=True, limit=SHOWN)
@@ -55,7 +56,7 @@ def pick_any(session: Session, model: ReadModel, given: str) -> Waiting:
 
 
 def ending(row: ApprovalRow, now_ms: int) -> str:
-    """How, when and by whom a closed approval was closed, and why."""
+    """How a closed approval ended: the verdict, by whom, when and why."""
     verdict = row.verdict or "withdrawn"
     by = f" by {row.closed_by}" if row.closed_by else ""
     when = "" if row.closed_at_ms is None else f" {ago(row.closed_at_ms, now_ms)}"
@@ -63,7 +64,10 @@ def ending(row: ApprovalRow, now_ms: int) -> str:
 
 
 def _whole(model: ReadModel, given: str) -> ApprovalRow | None:
-    """By an approval's whole id; or by a workflow's: its open one, else the last that it had."""
+    """The approval with this whole id, or the one of the workflow with this whole id.
+
+    A workflow's is its open approval, else the last one that it had.
+    """
     row = queries.approval(model.db, given)
     if row is not None or not queries.has_workflow(model.db, given):
         return row
@@ -80,7 +84,7 @@ def _whole(model: ReadModel, given: str) -> ApprovalRow | None:
 
 
 def _by_part(session: Session, model: ReadModel, given: str) -> ApprovalRow:
-    """By a part of an open one's id; where there is none, of a closed one's that it fits alone."""
+    """The approval whose id contains `given`: an open one, else the only closed one that fits."""
     try:
         return _row(model, pick(session, given, _among(model, open_only=True), changes=True))
     except NotFound:

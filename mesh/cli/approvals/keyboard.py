@@ -1,7 +1,7 @@
-"""Waiting for a person at the keyboard, inside a running event loop.
+"""Wait for a person at the keyboard, inside a running event loop.
 
-Owns what Ctrl-C means meanwhile. The loop's own handler only takes note of it and acts at its next
-turn, which does not come while we wait for a key.
+Owns what Ctrl-C means meanwhile. The loop's own handler only notes the signal and acts at the
+loop's next turn, which does not come while we wait for a key.
 """
 
 import signal
@@ -13,9 +13,9 @@ import click
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Within, Ctrl-C ends the waiting with `KeyboardInterrupt`, whatever is being typed.
+    """While inside, Ctrl-C ends the waiting with `KeyboardInterrupt`, whatever is being typed.
 
-    Main thread only.
+    Only for the main thread.
     """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -1,4 +1,7 @@
-"""`mesh approvals list | show`: what waits for a person, and what is asked."""
+"""`mesh approvals list | show`: what waits for a person, and what is asked.
+
+Owns how an approval looks on a screen and in JSON. `mesh approvals answer` shows the same card.
+"""
 
 import click
 from rich.panel import Panel
@@ -98,7 +101,7 @@ def _deadline(row: ApprovalRow, now_ms: int) -> Text:
 
 
 def card(one: Waiting, now_ms: int, *, position: str = "") -> Panel:
-    """One approval as an approver reads it: the question, what it is about, and the payload whole."""
+    """One approval as an approver reads it: the question, its context and the whole payload."""
     row, request = one.row, one.request
     about = Text()
     about.append(printable(row.question) + "\n", style="bold")

@@ -1,8 +1,8 @@
 """Whether everything in a run of the demo ended as the manifest says it must.
 
-Owns the judgement: of the log's decisions, the dead letters and the outbox, not of what was on the
-screen. Where a person answered other than the script would, their answer says what the right end
-is.
+Owns the judgement of the log's decisions, the dead letters and the outbox. It must not look at what
+was on the screen. If a person answered otherwise than the script would, their answer says what the
+right end is. `command` calls it.
 """
 
 import json
@@ -32,17 +32,17 @@ from mesh.inspection.read_model import queries
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """`what` reads as a fact where it holds; `problem` says what is wrong where it does not."""
+    """One check. `what` states the fact, and `problem` what is wrong if it does not hold."""
 
     what: str
     problem: str = ""
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
-    """`events`: the log's, by workflow, in order.
+    """What the checks look at.
 
-    `outbox`: its entries. `dead_letters`: deliveries whose bytes stand in the dead letters
-    unchanged.
+    `events`: the log's events by workflow, in order. `outbox`: its entries. `dead_letters`: the
+    deliveries whose bytes are in the dead letters unchanged.
     """
 
     ends: Mapping[str, str]
@@ -54,7 +54,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def gather(script: Script, watcher: Watcher, ended: Ended, outbox: Path) -> Evidence:
-    """Everything that the checks look at."""
+    """Gather everything that the checks look at."""
     events = {
         one.workflow: [
             event for entry in queries.decisions_of(watcher.model.db, one.workflow) for event in entry.decision.events
@@ -84,7 +84,7 @@ def wanted_end(delivery: Delivery, answers: Mapping[str, Answer]) -> str:
 
 
 def check(script: Script, evidence: Evidence) -> list[Check]:
-    """One after the other; all hold where no `problem` is set."""
+    """Run all checks, in order. All is well if none has a `problem`."""
     return [
         _ends(script, evidence),
         _asked(script, evidence),

@@ -1,4 +1,7 @@
-"""The command `mesh demo`, from its options to its exit status."""
+"""The command `mesh demo`, from its options to its exit status.
+
+Owns the order of a run: folder, processes, conductor, report. It must not know what a run sends.
+"""
 
 import asyncio
 import os
@@ -57,15 +60,16 @@ def demo(*, yes: bool, broker: str | None, as_json: bool) -> None:
     _write_new_issue(folder, script)
     session = _session(folder, script, as_json=as_json)
     with folder.log("demo").open("a") as log:
-        # what libraries say must not run through the picture
+        # libraries' log lines must not disturb the screen
         configure_logging(level="warning", stream=log)
         ok = _play(session, folder, script, by_hand=session.is_interactive and not yes)
     sys.exit(0 if ok else FAILED)
 
 
 def _forget_other_meshes() -> None:
-    """What the shell has set for another mesh (an earlier run's `env` file, say) is not meant for
-    this one.
+    """Drop the settings that the shell has for another mesh.
+
+    An earlier run's `env` file may have set them.
     """
     for name in [name for name in os.environ if name.startswith("MESH_")]:
         del os.environ[name]
@@ -83,7 +87,7 @@ def _session(folder: RunFolder, script: Script, *, as_json: bool) -> Session:
 
 
 def _write_new_issue(folder: RunFolder, script: Script) -> None:
-    """One of the samples under a number of its own, which the mesh then takes for another issue."""
+    """Write a sample under a new number, which the mesh then takes for another issue."""
     like = next(one for one in script.workflows if one.review == "approve")
     number = max(one.issue["number"] for one in script.workflows) + 1
     payload = orjson.loads(like.raw)
@@ -92,7 +96,7 @@ def _write_new_issue(folder: RunFolder, script: Script) -> None:
 
 
 def _play(session: Session, folder: RunFolder, script: Script, *, by_hand: bool) -> bool:
-    """The run, its report, and whether all is right. No process is left, whatever happens."""
+    """Play the run and report. Returns whether all is right, and never leaves a process behind."""
     environment = folder.environment(script, os.environ)
     with ExitStack() as stack:
         stack.enter_context(_hang_up_is_interrupt())

@@ -1,8 +1,8 @@
 """The course of a run: what is sent, answered and waited for, and when.
 
-Owns the one loop. At each turn it sends the next event if its time has come, looks at the mesh,
-lets the script or the person answer, and goes on until every event has come to its end. It decides
-nothing about workflows: it publishes and answers as any client does.
+Owns the one loop. At each turn it sends the next event if its time has come, looks at the mesh, and
+lets the script or the person answer, until every event has come to its end. It must not decide
+anything about workflows: it publishes and answers as any client does.
 """
 
 import asyncio
@@ -27,8 +27,8 @@ from mesh.ports import Broker, OutRecord
 from mesh.services.client import Client
 
 TURN_S: Final = 0.1
-PATIENCE_S: Final = 90.0  # without any news, while nobody is asked: twice a step's time-out
-EVENT_S: Final = 0.3  # between two events, and two answers of the script, where eyes are to follow
+PATIENCE_S: Final = 90.0  # how long there may be no news while nobody is asked: twice a step's time-out
+EVENT_S: Final = 0.3  # between two events, or two answers of the script, so that a viewer can follow
 ANSWER_S: Final = 0.9
 
 
@@ -37,9 +37,10 @@ class Stalled(OperatorError):
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
-    """`answers`: those that were accepted, by workflow.
+    """How the run ended.
 
-    `refused`: receipts of those that were not.
+    `answers`: those that were accepted, by workflow. `refused`: the receipts of those that were
+    not.
     """
 
     view: View
@@ -75,11 +76,11 @@ class Conductor:
         self._answers: dict[str, Answer] = {}
         self._refused: list[Receipt] = []
         self._news: list[Item] = []
-        self._known: set[str] = set()  # deliveries whose fate was told
+        self._known: set[str] = set()  # deliveries of which the news has told what became of them
         self._heard_at = self._sent_at = self._answered_at = 0.0
 
     async def run(self) -> Ended:
-        """Until every event has come to its end.
+        """Run until every event has come to its end.
 
         Raises `ProcessDied`, `Stalled`, and what the broker raises.
         """
@@ -168,8 +169,9 @@ class Conductor:
             await self._answer(waiting[0], self._scripted(waiting[0]))
 
     def _scripted(self, one: Waiting) -> Answer:
-        """What the manifest says, whatever else; a question that it does not foresee is rejected,
-        which then shows as a wrong end.
+        """What the manifest answers.
+
+        It rejects a question that it does not foresee, which then shows as a wrong end.
         """
         delivery = self._script.of_workflow(one.row.workflow_id)
         match delivery.review if delivery else "":
@@ -200,7 +202,7 @@ class Conductor:
         self._heard_at = time.monotonic()
 
     async def _answer(self, one: Waiting, answer: Answer) -> Receipt:
-        """Through the topic, as anybody: the receipt says what became of it."""
+        """Answer through the topic, as anybody would. The receipt says if the answer counts."""
         receipt = await self._client.answer(
             one.row.approval_id,
             answer.decision,

@@ -1,8 +1,8 @@
 """A run's folder: `.demo/<number>/`, with everything that the run writes.
 
-Owns where things are, the environment that keeps one run out of every other's way, and how many
-runs are kept. A run holds a lock as long as it lives, so that another one never takes its folder
-away.
+Owns where things are, the environment that keeps one run from disturbing another, and how many runs
+are kept. A run holds a lock as long as it lives, so that another one never removes its folder.
+`command` calls it.
 """
 
 import fcntl
@@ -19,13 +19,13 @@ from mesh.errors import OperatorError
 from mesh.resources import CHECKOUT
 
 ROOT: Final = Path(".demo")
-KEPT: Final = 5  # runs, with this one
+KEPT: Final = 5  # how many runs are kept, this one included
 LAST: Final = "last"
 DRAIN_S: Final = 5
 
 
 class RunFolder:
-    """One run's files. `broker`: its address; `prefix`: of its topics."""
+    """One run's files. `broker`: its address. `prefix`: that of its topics."""
 
     def __init__(self, path: Path, lock: int, *, broker: str | None, token: str) -> None:
         self.path = path
@@ -59,7 +59,7 @@ class RunFolder:
         return self.path / f"{name}.log"
 
     def variables(self, script: Script) -> dict[str, str]:
-        """What points a command, or a service, at this run."""
+        """The variables that point a command or a service at this run."""
         own = self.path.resolve()
         return {
             "MESH_BROKER": self.broker,
@@ -75,8 +75,10 @@ class RunFolder:
         }
 
     def environment(self, script: Script, surroundings: Mapping[str, str]) -> dict[str, str]:
-        """Of the demo's own processes: the surroundings without anything that belongs to another
-        mesh, and without GitHub's token.
+        """The environment of the demo's own processes.
+
+        It is the surrounding one, without anything that belongs to another mesh and without
+        GitHub's token.
         """
         kept = {
             name: value for name, value in surroundings.items() if not name.startswith(("MESH_", "GITHUB_", "OTEL_"))
@@ -92,11 +94,12 @@ class RunFolder:
         }
 
     def write_ways_in(self, script: Script) -> None:
-        """Two ways to the run: `FOLDER/mesh` is `mesh` about this run, whatever the shell has set,
-        and leaves the shell as it was; after `. FOLDER/env` every query in that shell is about it.
+        """Write two ways to the run: `FOLDER/mesh` and `FOLDER/env`.
 
-        The shell may go on to a project of its own, so `env` names nothing that a project has:
-        neither routes nor approvers.
+        `FOLDER/mesh` is `mesh` for this run, whatever the shell has set, and leaves the shell as it
+        was. After `. FOLDER/env` every query in that shell is about this run. The shell may go on
+        to a project of its own, so `env` names nothing that a project has: neither routes nor
+        approvers.
         """
         variables = {**self.variables(script), "MESH_BY": script.approver}
         call = f'exec {shlex.quote(sys.executable)} -m mesh.cli "$@"'
@@ -115,8 +118,9 @@ def _exports(variables: Mapping[str, str]) -> list[str]:
 
 
 def _search_path(surroundings: Mapping[str, str]) -> dict[str, str]:
-    """Lets the demo's processes find the checkout's `agents` first, whatever else is installed
-    under this name.
+    """Let the demo's processes find the checkout's `agents` first.
+
+    Another package may be installed under this name.
     """
     if CHECKOUT is None:
         return {}
@@ -124,9 +128,9 @@ def _search_path(surroundings: Mapping[str, str]) -> dict[str, str]:
 
 
 def new_run(*, broker: str | None, token: str) -> RunFolder:
-    """A fresh folder, numbered on from the last; older ones beyond `KEPT` are removed.
+    """Make a new folder with the next number. Older ones beyond `KEPT` are removed.
 
-    `broker`: None for a file of its own.
+    `broker`: None for a file of the run's own.
     """
     try:
         ROOT.mkdir(exist_ok=True)
@@ -143,7 +147,7 @@ def new_run(*, broker: str | None, token: str) -> RunFolder:
 
 
 def _runs() -> list[Path]:
-    """The oldest first."""
+    """The folders of all runs, the oldest first."""
     return sorted((path for path in ROOT.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
 
 

@@ -1,7 +1,7 @@
-"""What happens in the mesh, one line each: read from the log's decisions, as `mesh workflow` tells
-them, but only what a newcomer wants to follow.
+"""What happens in the mesh, one line each, for a newcomer.
 
-Owns the choice and the wording. Pure.
+Owns the choice and the wording. It reads the log's decisions, as `mesh workflow` does, but tells
+only what a newcomer wants to follow. Pure.
 """
 
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ SYMBOLS: Final[dict[type, str]] = {
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
-    """One line. `about`: the issue, or whom it comes from."""
+    """One line. `about`: the issue, or whom the line comes from."""
 
     symbol: str
     about: str
@@ -50,13 +50,16 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def sent(delivery: Delivery) -> Item:
-    """An event that upstream published."""
+    """The line for an event that upstream published."""
     what = f"published: {delivery.event['type']}" if delivery.event else "published: bytes that are no event"
     return Item(symbol="→", about=delivery.short, what=what, why=delivery.title, style="dim")
 
 
 def no_workflow(delivery: Delivery, fate: str) -> Item | None:
-    """An event of which no workflow knows, so that no decision tells of it; None for any other."""
+    """The line for an event that no workflow takes, so that no decision mentions it.
+
+    None for any other event.
+    """
     match fate:
         case "unmatched":
             return Item(symbol="-", about=delivery.short, what="unwanted", why="no route takes this type", style="dim")
@@ -68,7 +71,7 @@ def no_workflow(delivery: Delivery, fate: str) -> Item | None:
 
 
 def news_of(entry: TimelineEntry) -> Iterator[Item]:
-    """What is worth telling of one decision."""
+    """The lines for one decision."""
     for event in entry.decision.events:
         symbol = SYMBOLS.get(type(event))
         if symbol is None:

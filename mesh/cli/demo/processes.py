@@ -1,8 +1,8 @@
 """The demo's five processes: a router and four agents, started as anybody would start them.
 
-Owns their life. Each is a session of its own, so that a terminal's Ctrl-C reaches the demo alone,
-which stops them in order: agents first, since the router still takes their last results. Their
-output goes to files. It is no supervisor: one that dies is the run's failure (`mesh dev` starts
+Owns their life. Each is a session of its own, so that a terminal's Ctrl-C reaches the demo alone.
+The demo then stops them in order: agents first, since the router still takes their last results.
+Their output goes to files. It does not supervise: the run fails if one dies (`mesh dev` starts
 again what dies).
 """
 
@@ -63,14 +63,14 @@ class DemoProcess:
         self._process.wait()
 
     def obituary(self) -> str:
-        """How it ended, and its last words."""
+        """How the process ended, and the end of its output."""
         code = self._process.poll() or 0
         how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
         return f"the {self.name} died ({how}); the end of {self.log}:\n{last_lines(self.log)}"
 
 
 class Processes:
-    """All of them; whatever happens within the `with`, none is left after it."""
+    """All processes. None is left after the `with`, whatever happens in it."""
 
     def __init__(self, folder: RunFolder, environment: Mapping[str, str]) -> None:
         self._folder = folder
@@ -100,14 +100,15 @@ class Processes:
         return DemoProcess(name, arguments, own, self._folder.log(name))
 
     def check(self) -> None:
-        """Raises `ProcessDied` if one has."""
+        """Raise `ProcessDied` if a process has ended."""
         for process in (*self._router, *self._agents):
             if not process.is_alive:
                 raise ProcessDied(process.obituary())
 
     def stop(self) -> None:
-        """Agents, then the router, each with a moment to finish; an interrupt meanwhile ends them
-        at once.
+        """Stop the agents, and then the router, each with a moment to finish.
+
+        An interrupt meanwhile ends them at once.
         """
         try:
             for share in (self._agents, self._router):

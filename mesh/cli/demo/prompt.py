@@ -1,7 +1,7 @@
 """The questions to the person at the prompt: one approval after the other, one key each.
 
-Owns what is shown of an approval and which keys there are. Asking blocks this process alone: the
-mesh is five others, which go on.
+Owns what is shown of an approval, and which keys there are. Asking blocks this process alone: the
+mesh runs in five others, which go on. `conductor` calls it.
 """
 
 from typing import Any, Final
@@ -29,11 +29,11 @@ KEYS: Final = (
 )
 CARD_WIDTH: Final = 100
 EXCERPT: Final = 300
-SURE: Final = 0.7  # from this confidence on the route asks nobody
+SURE: Final = 0.7  # from this confidence on, the route does not ask anybody
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """`payload` is an edit; UNSET: what was asked. `scripted`: the manifest gave it."""
+    """An answer. `payload` is an edit; UNSET: what was asked. `scripted`: the manifest gave it."""
 
     decision: Decision
     payload: Any = UNEDITED
@@ -42,9 +42,9 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def ask(session: Session, one: Waiting, delivery: Delivery, workflow: Workflow, *, position: str) -> Answer | None:
-    """What the person answers; None: the script shall.
+    """Ask the person. Returns their answer, or None if the script should answer.
 
-    Raises `KeyboardInterrupt` when they want to go.
+    Raises `KeyboardInterrupt` if they want to leave.
     """
     session.show(
         "", card(one, delivery, workflow, position=position, width=min(session.out.width, CARD_WIDTH)), _keys()
@@ -79,7 +79,7 @@ def _keys() -> Text:
 
 
 def card(one: Waiting, delivery: Delivery, workflow: Workflow, *, position: str, width: int) -> Panel:
-    """The question, what it is about, why it is asked, and the reply to be posted, whole."""
+    """The question, what it is about, why it is asked, and the whole reply to be posted."""
     facts = Table.grid(padding=(0, 2, 0, 0))
     for name, value in (
         ("issue", f"{delivery.short}  {delivery.title}"),
@@ -111,7 +111,7 @@ def _reply(payload: Any) -> list[Text]:
 
 
 def why_asked(workflow: Workflow) -> str:
-    """The values behind the route's condition; empty where they don't tell."""
+    """The values behind the route's condition. Empty if the outputs do not show them."""
     found = {name: state.output for name, state in workflow.steps.items() if isinstance(state.output, dict)}
     triage, duplicates = found.get("classify", {}), found.get("duplicates", {})
     confidence = triage.get("confidence")

@@ -1,7 +1,7 @@
-"""What stands on the screen when a run is over: what the ordinary commands say of it, whether all
-is right, and what to try next.
+"""What the screen shows when a run is over.
 
-Owns which commands those are. It judges nothing (`checks` does).
+Owns which of the ordinary commands are shown with their output, and what to try next. It must not
+judge: `checks` does. `command` calls it.
 """
 
 import shlex
@@ -20,8 +20,9 @@ from mesh.cli.text.format import printable
 
 
 def show_ends(session: Session, script: Script, folder: RunFolder) -> None:
-    """Every workflow, the dead letter, and the timeline of the one whose agent failed: as anybody
-    reads them.
+    """Show every workflow, the dead letter, and the timeline of the workflow whose agent failed.
+
+    The ordinary commands print them.
     """
     _, faulty = script.faulty
     for arguments, what in (
@@ -48,7 +49,7 @@ def checks_table(checks: Sequence[Check]) -> Table:
 
 
 def next_steps(script: Script, folder: RunFolder) -> list[RenderableType]:
-    """Commands to copy; each names the run's own `mesh`, so that no other mesh is touched."""
+    """Commands to copy. Each names the run's own `mesh`, so that it touches no other mesh."""
     mesh = shlex.quote(str(folder.command))
     asked = next(one for one in script.workflows if one.review == "approve")
     unwanted = next(one for one in script.deliveries if one.end == "unmatched")
@@ -81,7 +82,7 @@ def next_steps(script: Script, folder: RunFolder) -> list[RenderableType]:
 
 
 def _commands(commands: Sequence[tuple[str, str]]) -> Text:
-    """One a line, never broken: what is copied must be whole."""
+    """One command a line, never wrapped: what is copied must be whole."""
     width = max(len(command) for command, meaning in commands if meaning)
     text = Text(no_wrap=True, overflow="ignore")
     for number, (command, meaning) in enumerate(commands):

@@ -1,8 +1,8 @@
-"""Where a run of the demo is shown: what happens, a line each with the seconds since the start, and
-on a terminal one more line below them with how it stands.
+"""Where a run of the demo is shown.
 
-Owns the look. Every state is a sign and a word; colour only repeats them. With `--json` nothing is
-shown but the result.
+Each thing that happens is a line, with the seconds since the start. A terminal has one more line
+below them, with the current state. Owns the look. Every state is a sign and a word; colour only
+repeats them. With `--json` nothing is shown but the result. `command` and `conductor` call it.
 """
 
 import time
@@ -23,7 +23,7 @@ WHY: Final = 200
 
 
 class Screen:
-    """`console` None: for a program, which wants the result alone."""
+    """The screen. `console` None: for a program, which wants the result alone."""
 
     def __init__(self, console: Console | None, script: Script) -> None:
         self._console = console
@@ -33,11 +33,11 @@ class Screen:
 
     @property
     def is_watched(self) -> bool:
-        """Whether there are eyes that must be able to follow."""
+        """Whether somebody watches on a terminal, and must be able to follow."""
         return self._console is not None and self._console.is_terminal and not self._console.is_dumb_terminal
 
     def show(self, view: View, news: Sequence[Item]) -> None:
-        """What is new since the last call, and how the mesh stands now."""
+        """Show what is new since the last call, and the mesh's state now."""
         if self._console is None:
             return
         for item in news:
@@ -56,7 +56,7 @@ class Screen:
                 self._console.print(part)
 
     def rest(self) -> None:
-        """Leave the screen to somebody else, until `show` is called again."""
+        """Leave the screen to others until the next call of `show`."""
         if self._live is not None:
             self._live.stop()
             self._live = None

@@ -1,7 +1,7 @@
-"""What the demo sends and what must become of it: `agents/issue_triage/samples/manifest.yaml`, with
-the payloads that it names.
+"""What the demo sends, and what must become of it: the manifest with the payloads that it names.
 
-Owns the manifest's form as values. It must not know how a mesh is run.
+Owns the form of `agents/issue_triage/samples/manifest.yaml` as values. It must not know how a mesh
+is run.
 """
 
 from pathlib import Path
@@ -43,7 +43,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def starts(self) -> bool:
-        """Whether a workflow begins with it."""
+        """Whether a workflow begins with this delivery."""
         return self.end in STARTS
 
     @property
@@ -61,12 +61,15 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def short(self) -> str:
-        """`ferry#412`, or the delivery's name where it is about no issue."""
+        """`ferry#412`, or the delivery's name if it is not about an issue."""
         return f"{self.repository.rpartition('/')[2]}#{self.issue['number']}" if self.event else self.name
 
 
 class Script(msgspec.Struct, frozen=True, kw_only=True):
-    """`fault`: `agent:issue`, the first attempt that fails. `folder`: of the issue desk."""
+    """All deliveries of the demo.
+
+    `fault`: `agent:issue`, whose first attempt fails. `folder`: that of the issue desk.
+    """
 
     approver: str
     fault: str
@@ -75,7 +78,7 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def workflows(self) -> list[Delivery]:
-        """Those that start a workflow, in the manifest's order."""
+        """The deliveries that start a workflow, in the manifest's order."""
         return [one for one in self.deliveries if one.starts]
 
     @property
@@ -97,10 +100,10 @@ def short_id(workflow_id: str) -> str:
 
 
 def load_script() -> Script:
-    """The manifest and its payloads.
+    """Read the manifest and its payloads.
 
-    Raises `OperatorError` where the issue desk is not there, `SettingsInvalid` where the manifest
-    is wrong.
+    Raises `OperatorError` if there is no issue desk, and `SettingsInvalid` if the manifest is
+    wrong.
     """
     folder = EXAMPLES / "issue_triage"
     path = folder / "samples" / "manifest.yaml"

@@ -1,7 +1,7 @@
 """What there is to see of a running demo at one moment.
 
-Owns the reading: the read model, caught up, and what became of each event. It changes nothing, and
-shows nothing.
+Owns the reading: it catches up with the read model, and finds what became of each event. It must
+not change or show anything. `command`, `conductor` and `checks` use it.
 """
 
 from collections import Counter
@@ -25,21 +25,22 @@ FATES: Final[Mapping[str, Fate]] = {"started": "started", "repeated": "repeated"
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
-    """`fates`: by delivery's name, of those that are decided.
+    """What there is to see at one moment.
 
-    `decisions`: new since the last view, in the order in which they were read.
+    `fates`: what became of deliveries, by name, as far as it is decided. `decisions`: those since
+    the last view, in the order in which they were read.
     """
 
     workflows: Mapping[str, Workflow]
     waiting: tuple[Waiting, ...]
-    agents: Mapping[str, bool]  # by name: whether its card holds
-    partitions: int  # that a router owns
+    agents: Mapping[str, bool]  # by name: whether the agent's card is still valid
+    partitions: int  # how many partitions a router owns
     fates: Mapping[str, Fate]
     sent: tuple[str, ...]
     decisions: tuple[TimelineEntry, ...]
 
     def end_of(self, delivery: Delivery) -> str:
-        """How it ended; empty while it has not."""
+        """How the delivery ended. Empty if it has not ended yet."""
         fate = self.fates.get(delivery.name, "")
         if fate != "started":
             return fate
@@ -47,7 +48,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         return workflow.status if workflow is not None and workflow.status != "running" else ""
 
     def is_quiet(self, delivery: Delivery) -> bool:
-        """Whether nothing happens to it unless a person answers."""
+        """Whether nothing happens to the delivery unless a person answers."""
         if self.end_of(delivery):
             return True
         workflow = self.workflows.get(delivery.workflow)
@@ -82,7 +83,7 @@ class Watcher:
         return self._model
 
     async def look(self, sent: tuple[str, ...], now_ms: int) -> View:
-        """As of now. `sent`: the deliveries that were, by name and in order."""
+        """Look at the mesh now. `sent`: the names of the deliveries so far, in order."""
         await self._model.catch_up()
         db = self._model.db
         for delivery in self._script.deliveries:
@@ -125,7 +126,10 @@ class Watcher:
                 return None
 
     def _row_of(self, delivery: Delivery, sent: tuple[str, ...]) -> EventRow | None:
-        """Its record. One that is delivered twice has two, in the order in which they were sent."""
+        """The row of the delivery's record.
+
+        A delivery that is sent twice has two rows, in the order in which they were sent.
+        """
         same = [one.name for one in self._script.deliveries if one.delivery == delivery.delivery and one.name in sent]
         rows = queries.events_by_id(self._model.db, delivery.delivery)
         place = same.index(delivery.name)
@@ -135,7 +139,7 @@ class Watcher:
         return "dead_letter" if await self.dead_letter_of(delivery) else None
 
     async def dead_letter_of(self, delivery: Delivery) -> bool:
-        """Whether its bytes stand in the dead letters, as they were sent."""
+        """Whether the delivery's bytes are in the dead letters, exactly as they were sent."""
         for row in queries.dead_letters(self._model.db):
             record = await read_record(self._broker, TopicPartition(self._topics.dlq, row.partition), row.offset)
             if record is not None and decode_dead_letter(record).original.value == delivery.raw:

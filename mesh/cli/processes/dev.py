@@ -2,11 +2,11 @@
 
 The router and each agent are processes of their own, as in production.
 
-Owns the children: it starts them, passes on what they say with their name before it, starts again
-what died (with a growing pause), and stops all of them with one Ctrl-C. Each child is a session of
-its own, so that a terminal's Ctrl-C reaches this process alone, which then stops the children in
-its own order: agents first, since the router still has to take their last results. If this process
-is killed outright, the kernel tells them to stop.
+Owns the children. It starts them, passes on their output with their name before it, restarts those
+that died (after a growing pause), and stops all of them with one Ctrl-C. Each child is in a session
+of its own, so a terminal's Ctrl-C reaches this process alone. It then stops the children in its own
+order: agents first, since the router still has to take their last results. If this process is
+killed outright, the kernel tells them to stop.
 """
 
 import asyncio
@@ -31,9 +31,9 @@ from mesh.wiring import data_folder_named, load_agents, make_topics
 COLOURS: Final = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan", "bright_magenta")
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 15.0
-STEADY_S: Final = 30.0  # a child that lived so long starts again after the first pause
+STEADY_S: Final = 30.0  # a child that lived this long starts again after the shortest pause
 LINE_BYTES: Final = 1_048_576
-KILL_AFTER_S: Final = 5.0  # past the drain
+KILL_AFTER_S: Final = 5.0  # seconds past the drain time
 
 
 class Child:
@@ -62,13 +62,14 @@ def dev(session: Session, *, modules: tuple[str, ...], routes: tuple[Path, ...],
     """Run a router and the agents of each MODULE, each in a process of its own, until Ctrl-C.
 
     \b
-    mesh dev --routes agents/issue_triage/routes agents.issue_triage.classifier agents.issue_triage.drafter
+    mesh dev --routes agents/issue_triage/routes \\
+        agents.issue_triage.classifier agents.issue_triage.drafter
 
     Topics that are missing are created first. A process that dies is started again.
     """  # noqa: D301 - \b is click's mark of a paragraph to leave as it is
     names = (
         [agent.name for agent in load_agents(modules)] if modules else []
-    )  # a bad module is told before anything starts
+    )  # so a module that can't be loaded is an error before anything starts
     environment = _environment(session, routes, approvers)
     children = [Child("router", ["router"], COLOURS[0])]
     for number, module in enumerate(modules, 1):
@@ -106,7 +107,7 @@ async def _dev(session: Session, children: list[Child], environment: Mapping[str
         for child in children:
             group.create_task(dev_mesh.keep(child))
         await stopping.wait()
-        with suppress(OSError):  # a terminal that is closed
+        with suppress(OSError):  # the terminal may be closed
             session.note("stopping ...")
         await dev_mesh.stop(children)
     with suppress(OSError):
@@ -120,7 +121,7 @@ class _Supervisor:
         self._stopping = stopping
 
     async def keep(self, child: Child) -> None:
-        """Run the child until the mesh stops; again whenever it dies."""
+        """Run the child until the mesh stops, and start it again whenever it dies."""
         next_pause_s = FIRST_PAUSE_S
         while not self._stopping.is_set():
             began = time.monotonic()
@@ -185,7 +186,10 @@ class _Supervisor:
             self._session.out.print(head + body, soft_wrap=True)
 
     async def stop(self, children: Sequence[Child]) -> None:
-        """Agents first, then the router; what does not end within its drain is killed."""
+        """Stop the agents first, then the router.
+
+        A child that does not end within its drain time is killed.
+        """
         patience_s = self._session.settings.drain_timeout_s + KILL_AFTER_S
         agents = [child for child in children if child.arguments[0] != "router"]
         routers = [child for child in children if child.arguments[0] == "router"]

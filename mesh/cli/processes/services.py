@@ -1,4 +1,8 @@
-"""`mesh router`, `mesh agent`, `mesh health`: the services, each a process of its own."""
+"""`mesh router`, `mesh agent`, `mesh health`: the services, each a process of its own.
+
+Owns which settings these commands take as options; everything else is a MESH_ variable.
+`mesh.wiring` builds and runs the services.
+"""
 
 import sys
 import time
@@ -16,7 +20,7 @@ from mesh.wiring import run as run_service
 
 
 def service_options(function: Callable[..., None]) -> Callable[..., None]:
-    """What a service may be told; everything else is a MESH_ variable."""
+    """Add the options that a service takes; every other setting is a MESH_ variable."""
     options: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
         click.option("--broker", metavar="URL", help="sqlite://PATH or kafka://HOST:PORT (else MESH_BROKER)."),
         click.option("--json", "as_json", is_flag=True, help="Log JSON lines, also on a terminal."),
@@ -68,10 +72,9 @@ def agent(*, modules: tuple[str, ...], broker: str | None, as_json: bool, log_le
 @click.option("--broker", hidden=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 def health(*, broker: str | None, as_json: bool) -> None:
-    """Exit with 0 while the service that runs with the same settings touches its heartbeat file,
-    else with 1.
+    """Exit with 0 if the service with the same settings touches its heartbeat file, else with 1.
 
-    It says that the process and its event loop live; never that the broker is reachable.
+    0 means that the process and its event loop are alive, and nothing about the broker.
     """
     settings = load_settings(broker=broker)
     path = settings.heartbeat_path

@@ -1,6 +1,7 @@
-"""`mesh routes apply`, `mesh routes rollback`: make other versions active.
+"""`mesh routes apply`, `mesh routes rollback`: make other versions of routes active.
 
-Running routers take them up by themselves.
+Owns what changes for each route, and how it is shown. `mesh.services.definitions` stores and
+activates. Running routers take the versions up by themselves.
 """
 
 import asyncio
@@ -49,7 +50,7 @@ wait_option = click.option(
 class Step(msgspec.Struct, frozen=True, kw_only=True):
     """What becomes of one route.
 
-    `before`, `digest`: the version active until now and from then on, None where there is none.
+    `before`: the version active until now. `digest`: the version active from then on. None: none.
     """
 
     route: str
@@ -61,8 +62,9 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Order(NamedTuple):
-    """What somebody wants: versions to be active, with their routes where they may have to be
-    stored first; who, and why.
+    """Which versions somebody wants to be active, who wants it, and why.
+
+    It has the routes themselves, because they may have to be stored first.
     """
 
     routes: Sequence[Route]
@@ -105,9 +107,11 @@ def apply(
     reason: str,
     wait: bool,
 ) -> None:
-    """Make the versions in route FILES (or folders of them) active, all at once: what is new or changed, after a check as `mesh routes check` does.
+    """Make the versions in route FILES (or folders of them) active, all at once.
 
-    Running routers take them up without a restart. Workflows that run now end under the version they started with. Exits with 1 where the check finds errors.
+    Only what is new or changed is made active, after a check as `mesh routes check` does it.
+    Running routers take the versions up without a restart. Workflows that run now end under the
+    version they started with. Exits with 1 if the check finds errors.
 
     \b
     mesh routes apply routes/ --dry-run
@@ -134,7 +138,7 @@ def apply(
 
 
 async def _check(session: Session, files: Sequence[Path], modules: Sequence[str], approvers: Path | None) -> Report:
-    """Against the agents that have or had a card, if there are any."""
+    """Check the files, against all agents that have or had a card, if there are any."""
     async with session.model() as (_, model):
         known: dict[str, AgentCard] = known_cards(model)
     known |= cards_of_modules(session, tuple(modules))
@@ -175,6 +179,7 @@ async def _carry_out(session: Session, broker: Broker, known: DefinitionsReader,
         reason=order.reason,
     )
     took_s = time.monotonic() - began
+    # An activation takes effect `DELAY_MS` after the broker took it.
     if order.wait and placed.since_ms != FROM_THE_BEGINNING:
         await asyncio.sleep(DELAY_MS / 1000)
     return Done(steps, placed, took_s)
@@ -212,10 +217,10 @@ def _withdrawal(name: str, now: RouteChange) -> Step:
 def rollback(
     session: Session, *, name: str, digest: str | None, dry_run: bool, by: str | None, reason: str, wait: bool
 ) -> None:
-    """Make the version of ROUTE active that was so before the present one, or the stored one with
-    this DIGEST, as `mesh routes list` prints it.
+    """Make the version of ROUTE active that was active before the present one.
 
-    Twice in a row is there and back again. A route that is withdrawn gets the version that it had.
+    With DIGEST: the stored version with this digest, as `mesh routes list` prints it. Twice in a
+    row is there and back again. A route that is withdrawn gets the version that it had.
     """
     done, order = session.run(
         _rollback(session, name, digest, Order([], (), by or getpass.getuser(), reason, dry_run, wait))
@@ -263,7 +268,7 @@ def _named(session: Session, known: DefinitionsReader, name: str, digest: str, *
 
 
 def _stored(known: DefinitionsReader, name: str) -> str:
-    """Of which one may choose."""
+    """The stored versions of a route, as a hint in an error message."""
     active = known.timeline.latest().get(name)
     now = active.digest if active is not None else None
     found = sorted((v for v in known.versions.values() if v.name == name), key=lambda version: version.stored_at_ms)

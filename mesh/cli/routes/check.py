@@ -1,4 +1,8 @@
-"""`mesh routes check`, `mesh routes schema`: what can be told of a route file before anything runs."""
+"""`mesh routes check`, `mesh routes schema`: what can be said of a route file before anything runs.
+
+Owns where the agents, roles and contracts come from, and how findings are shown;
+`mesh.inspection.checks` finds them. `mesh routes apply` checks in the same way.
+"""
 
 import sys
 from pathlib import Path
@@ -82,7 +86,7 @@ def _roles_of(approvers: Path) -> set[str] | None:
 
 
 def _agents_of(session: Session, modules: tuple[str, ...], *, online: bool) -> dict[str, AgentCard] | None:
-    """All agents that are known of, by name; None where nobody said where to look."""
+    """All known agents, by name; None if nobody said where to look for them."""
     if not modules and not online:
         return None
     found: dict[str, AgentCard] = session.run(_cards(session)) if online else {}
@@ -95,8 +99,9 @@ async def _cards(session: Session) -> dict[str, AgentCard]:
 
 
 def known_cards(model: ReadModel) -> dict[str, AgentCard]:
-    """Of every agent that has or had a card on the broker, the one renewed last, with the
-    capabilities that it is registered for.
+    """The card of every agent that has or had one on the broker, the one that was renewed last.
+
+    It has the capabilities that the agent is registered for.
     """
     rows = queries.cards(model.db)
     cards = {row.card.name: row.card for row in reversed(rows)}
@@ -161,5 +166,5 @@ def schema(session: Session) -> None:
     mesh routes schema > route.schema.json
     # yaml-language-server: $schema=route.schema.json     as the route file's first line
     """  # noqa: D301 - \b is click\'s mark of a paragraph to leave as it is
-    del session  # the schema is JSON with --json and without
+    del session  # the schema is JSON, with --json or without
     click.echo(orjson.dumps(route_schema(), option=orjson.OPT_INDENT_2).decode())

@@ -1,4 +1,7 @@
-"""`mesh routes explain EVENT.json`: which rules match an event, which don't, and why."""
+"""`mesh routes explain EVENT.json`: which rules match an event, which do not, and why.
+
+Owns how the event is read and the answers are shown; `mesh.inspection.explanation` finds them.
+"""
 
 import sys
 from collections.abc import Iterator
@@ -76,12 +79,11 @@ STYLES: Final = {
 def explain(
     session: Session, *, source_file: str, paths: tuple[Path, ...], github: bool, delivery: str | None, payloads: bool
 ) -> None:
-    """Tell which rules match EVENT.json (one CloudEvent; - for standard input), which don't, and
-    what every part of their conditions came to.
+    """Tell which rules match EVENT.json (one CloudEvent; - for standard input), and why.
 
-    For those that match: the key, the workflow's id, and what would be done first; and the
-    workflows in which a step waits for it. Nothing is sent. With the broker's routes, a workflow
-    that is there already counts too.
+    For all rules: what every part of their conditions came to. For those that match: the key, the
+    workflow's id, and what would be done first; and the workflows in which a step waits for it.
+    Nothing is sent. With the broker's routes, a workflow that is there already counts too.
     """
     event = _event(source_file, github=github, delivery=delivery)
     if paths:

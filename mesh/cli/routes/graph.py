@@ -1,4 +1,7 @@
-"""`mesh routes graph`: a route, or one workflow on it, as a Mermaid flowchart."""
+"""`mesh routes graph`: a route, or one workflow on it, as a Mermaid flowchart.
+
+Owns which route, state and decisions are drawn; `mesh.inspection.diagram` draws them.
+"""
 
 from pathlib import Path
 
@@ -29,7 +32,10 @@ class Drawn(msgspec.Struct, frozen=True, kw_only=True):
 @click.argument("what", metavar="FILE|ROUTE|WORKFLOW-ID")
 @mesh_command
 def graph(session: Session, *, what: str) -> None:
-    """Draw the routes of a FILE, the version of a ROUTE that is in use, or one workflow, with its way in colours, as Mermaid.
+    """Draw a route, or one workflow on it, as Mermaid.
+
+    Of a FILE, all its routes are drawn; of a ROUTE, the version that is in use; of a workflow, its
+    way in colours.
 
     \b
     mesh routes graph routes/triage.yaml > triage.mmd

@@ -1,6 +1,6 @@
 """`mesh routes`: tools for those who write and run routing rules.
 
-Every command is a module of its own.
+Owns the group and its help; every command is a module of its own.
 """
 
 import click
@@ -16,7 +16,10 @@ from mesh.cli.routes.versions import diff, list_routes, show
 
 @click.group(cls=NounGroup, short_help="Check, apply, explain, draw, compare and replay routing rules.")
 def routes() -> None:
-    """Routing rules: check them before they run, make them active, see what they do with an event, and what a change would do to past workflows. Without a verb: list.
+    """Routing rules. Without a verb: list.
+
+    Check them before they run, make them active, see what they do with an event, and what a change
+    would do to past workflows.
 
     \b
     mesh routes check routes/                     what is wrong with the files

@@ -1,4 +1,7 @@
-"""`mesh routes replay`: what changed rules would have decided on the workflows that were."""
+"""`mesh routes replay`: what changed rules would have decided about recorded workflows.
+
+Owns which runs are replayed, and how the differences are shown; `mesh.inspection.replay` replays.
+"""
 
 import sys
 from collections import Counter
@@ -60,13 +63,16 @@ def replay(
     limit: int,
     exit_code: bool,
 ) -> None:
-    """Play recorded workflows through the changed rules in FILE, in a sandbox: their own events, agents' results, people's answers. Nothing is sent.
+    """Play recorded workflows through the changed rules in FILE, in a sandbox.
+
+    They get their own events, agents' results and people's answers. Nothing is sent.
 
     \b
     mesh routes replay --since 7d new.yaml
 
-    For each workflow: whether the rules would have decided the same, else the first decision that differs. What hangs on a result that was never recorded is unknown.
-    Times (timeout, backoff, deadline) count where they change what happens.
+    For each workflow: whether the rules would have decided the same, else the first decision that
+    differs. What depends on a result that was never recorded is unknown. Times (timeout, backoff,
+    deadline) count if they change what happens.
     """  # noqa: D301 - \b is click\'s mark of a paragraph to leave as it is
     routes = {one.route.name: one.route for one in load_routes(files)}
     roles = None if approvers is None else load_approvers(approvers)
@@ -86,7 +92,7 @@ def replay(
 
 
 def _chosen(runs: list[Any], part: str | None) -> list[Any]:
-    """Those with this workflow id; where it is the whole id of none, those that it is a part of."""
+    """The runs with this workflow id; if there are none, those whose id contains it."""
     if part is None:
         return runs
     return [run for run in runs if run.workflow_id == part] or [run for run in runs if part in run.workflow_id]
@@ -98,7 +104,7 @@ async def _read(session: Session, routes: list[str], since_ms: int) -> list[Any]
 
 
 def _since(text: str, now_ms: int) -> int:
-    """A time, or a duration as routes write it: so long ago."""
+    """The time that is meant: a time, or a duration (as routes write it) before now."""
     seconds = seconds_of(text)
     if seconds is not None and 0 < seconds <= LONGEST_S:
         return now_ms - int(seconds * 1_000)
@@ -154,7 +160,7 @@ def _why(one: Rehearsal) -> Text:
 
 
 def difference_words(one: Difference) -> str:
-    """What was decided first that is not the same, in a line: the step, and what became what."""
+    """The first decision that differs, on one line: the step, and what changed into what."""
     where = f"{one.step}: " if one.step else ""
     if one.fields and one.before is not None and one.after is not None:
         found = [

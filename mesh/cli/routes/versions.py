@@ -1,5 +1,7 @@
-"""`mesh routes list | show | diff`: the versions that are stored, what runs on each, and how two of
-them differ.
+"""`mesh routes list | show | diff`: the stored versions, what runs on each, and how two differ.
+
+Owns how versions are named and shown; `mesh.inspection.route_versions` reads and compares them. The
+other commands of `mesh routes` call it.
 """
 
 import sys
@@ -32,8 +34,10 @@ SIGNS: Final = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~
 
 
 class Stored(NamedTuple):
-    """What the broker has: versions, the oldest of each route first; what runs on them by digest;
-    of each route the active one, and each route's last change.
+    """What the broker has stored.
+
+    `versions`: the oldest of each route first. `used`: what runs on a version, by digest.
+    `current`: the active version of each route. `changed`: the last change of each route.
     """
 
     versions: list[Version]
@@ -59,12 +63,15 @@ def short(digest: str) -> str:
 
 
 def is_file(text: str) -> bool:
-    """Whether somebody who writes this means a file or a folder."""
+    """Whether somebody who writes this text means a file or a folder."""
     return Path(text).suffix in SUFFIXES or Path(text).exists()
 
 
 def version_of(session: Session, text: str, stored: Stored) -> Version:
-    """By digest, or any unique part of one; or by the route's name: the active version."""
+    """The version that a text means: a digest, a unique part of one, or a route's name.
+
+    A route's name means its active version.
+    """
     if text in stored.current:
         return stored.current[text]
     digests = {version.digest: version for version in stored.versions}
@@ -80,8 +87,9 @@ def version_of(session: Session, text: str, stored: Stored) -> Version:
 @click.option("--route", metavar="ROUTE", help="Only this route's.")
 @mesh_command
 def list_routes(session: Session, *, route: str | None) -> None:
-    """List the stored versions of every route, the newest last, and how many workflows run on each.
-    * marks the active one.
+    """List the stored versions of every route, the newest last.
+
+    Also tells how many workflows run on each. * marks the active one.
     """
     stored = session.run(read_stored(session))
     versions = [version for version in stored.versions if route in {None, version.name}]
@@ -120,7 +128,7 @@ def _table(versions: list[Version], stored: Stored, now_ms: int) -> Table:
 
 
 def _active(version: Version, stored: Stored, now_ms: int) -> Text:
-    """Since when, or that nothing of its route is."""
+    """Since when the version is active; or that its route is withdrawn."""
     change = stored.changed.get(version.name)
     if change is None or change.digest not in {None, version.digest}:
         return Text()
@@ -155,8 +163,9 @@ def _document(version: Version, stored: Stored) -> dict[str, object]:
 @click.argument("which", metavar="DIGEST|ROUTE")
 @mesh_command
 def show(session: Session, *, which: str) -> None:
-    """Print a stored version as a route file: by any unique part of its digest, or the active
-    version by the route's name.
+    """Print a stored version as a route file.
+
+    It is chosen by any unique part of its digest; a route's name means its active version.
     """
     stored = session.run(read_stored(session))
     version = version_of(session, which, stored)
@@ -173,7 +182,7 @@ def show(session: Session, *, which: str) -> None:
 
 
 def as_yaml(document: Any) -> str:
-    """As a route file would have it."""
+    """The document as a route file has it."""
     from ruamel.yaml import YAML  # noqa: PLC0415 - slow to load, and few commands write YAML
 
     yaml = YAML()
@@ -207,7 +216,9 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
 @click.argument("second", metavar="[B]", required=False)
 @mesh_command
 def diff(session: Session, *, first: str, second: str | None) -> None:
-    """Compare versions A and B, each a file, a route's name (its active version) or a digest. A alone: the active version against A. Exits with 1 if they differ.
+    """Compare versions A and B, or the active version with A.
+
+    Each is a file, a route's name (its active version) or a digest. Exits with 1 if they differ.
 
     \b
     mesh routes diff routes/triage.yaml          what applying this file would change

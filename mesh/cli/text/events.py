@@ -1,7 +1,7 @@
 """An event of the log as one line for people: what, and why.
 
-Owns the colours; the words are `mesh.inspection.wording`'s. `mesh.cli.text.timeline` makes tables
-of these.
+Owns the colours; the words come from `mesh.inspection.wording`. `mesh.cli.text.timeline` makes
+tables of these lines.
 """
 
 from typing import Any, Final, NamedTuple
@@ -43,7 +43,7 @@ class Line(NamedTuple):
 
 
 def describe(event: Event, decision: Decision) -> Line:
-    """Every event has its line: one of a newer version is told by its name."""
+    """The line of an event. An event of a newer version is shown by its type's name."""
     said = words_of(event, decision)
     if said is None:
         return Line("", type(event).__name__, QUIET)

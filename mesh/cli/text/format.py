@@ -1,9 +1,10 @@
 """Times, counts and payloads as people read them.
 
-Pure text; nothing here knows a command.
+Owns the text form of single values; it must not know any command. Everything that prints for people
+calls it.
 
 What comes from outside (titles, payloads, messages) goes through `printable` before it reaches a
-terminal: an escape sequence in an issue's text must not be able to move the cursor over what an
+terminal. An escape sequence in an issue's text must not be able to move the cursor over what an
 approver is about to approve.
 """
 
@@ -14,7 +15,7 @@ from typing import Any, Final
 from mesh.codec.times import rfc3339
 from mesh.inspection.wording import phrases
 
-# said alike in timelines and transcripts
+# re-exported: timelines and transcripts say these in the same way
 clock_time = phrases.clock_time
 counted = phrases.counted
 duration = phrases.duration
@@ -35,13 +36,13 @@ _HIDDEN: Final = re.compile(
 
 
 def ago(at_ms: int, now_ms: int) -> str:
-    """`14 min ago`; `now` within a second."""
+    """How long ago a time was: `14 min ago`; `now` within a second."""
     passed = now_ms - at_ms
     return "now" if passed < phrases.SECOND_MS else f"{duration(passed)} ago"
 
 
 def until(at_ms: int | None, now_ms: int) -> str:
-    """Of a deadline: `in 3 h`, `2 min over`, or `none`."""
+    """How far away a deadline is: `in 3 h`, `2 min over`, or `none`."""
     if at_ms is None:
         return "none"
     left = at_ms - now_ms
@@ -49,24 +50,25 @@ def until(at_ms: int | None, now_ms: int) -> str:
 
 
 def rfc3339_or_none(at_ms: int | None) -> str | None:
-    """For JSON output."""
+    """The time for JSON output; None if there is none."""
     return None if at_ms is None else rfc3339(at_ms)
 
 
 def printable(text: str) -> str:
-    """Without anything that a terminal would obey: hidden characters are shown by their code."""
+    """The text without anything that a terminal obeys: hidden characters become codes."""
     return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def one_line(text: str, width: int = 120) -> str:
-    """On one line, cut off with an ellipsis."""
+    """The text on one line, cut off with an ellipsis."""
     flat = re.sub(r"\s+", " ", printable(text))
     return flat if len(flat) <= width else flat[: width - 1] + "…"
 
 
 def readable(value: Any) -> str:
-    """A JSON value for people: names and values by line, long texts as blocks, no quotes or braces
-    where they help nobody.
+    """A JSON value for people: one name and value on each line, long texts as blocks.
+
+    Quotes and braces are left out if they help nobody.
     """
     return "\n".join(_lines(value))
 

@@ -1,8 +1,8 @@
-"""The items of a for-each in a timeline: one line with how many came out how, and by name those
-that went wrong.
+"""The items of a for-each in a timeline: one line of counts, and those that went wrong by name.
 
-Owns which events of items are worth a line. A for-each may have ten thousand items, and each of
-them several events: who reads a timeline wants the counts, and what failed.
+Owns which events of items get a line. A for-each may have ten thousand items, and each of them
+several events; a reader of the timeline wants the counts, and what failed. `mesh.cli.text.timeline`
+calls it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,11 +24,11 @@ from mesh.core.events import (
 )
 from mesh.inspection.read_model.queries import TimelineEntry
 
-NAMED: Final = 10  # of the items that went wrong: more names help nobody
+NAMED: Final = 10  # items that went wrong and are named: more names help nobody
 
 
 class Items:
-    """How the items of one for-each came out, as far as the timeline goes."""
+    """How the items of one for-each came out, as far as the timeline has gone."""
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -40,7 +40,7 @@ class Items:
         self._told: set[str] = set()
 
     def note(self, event: Event, place: str) -> bool:
-        """Count an item's event. True: it is worth a line of its own."""
+        """Count an item's event. Returns True if the event deserves a line of its own."""
         match event:
             case TaskDispatched():
                 self.begun.add(place)
@@ -62,7 +62,7 @@ class Items:
         return place in self._told
 
     def said(self) -> str:
-        """`2 succeeded, 1 failed (check[3]), 1 under way`."""
+        """The counts in words: `2 succeeded, 1 failed (check[3]), 1 under way`."""
         going = len(self.begun) - self.succeeded - len(self.failed) - len(self.incidents)
         to_come = self.total - len(self.begun)
         counts = [
@@ -80,7 +80,7 @@ def _names(places: Iterable[str]) -> str:
 
 
 def some(names: list[str]) -> str:
-    """All of a few names; of many the first, and how many more."""
+    """The first names, and how many more there are."""
     more = len(names) - NAMED
     return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
@@ -88,7 +88,8 @@ def some(names: list[str]) -> str:
 class Shown(NamedTuple):
     """An event that gets a line.
 
-    `items`: of a for-each that begins here; complete once all entries are through.
+    `items`: the items of the for-each that begins here. They are complete once all entries have
+    been read.
     """
 
     entry: TimelineEntry
@@ -97,7 +98,7 @@ class Shown(NamedTuple):
 
 
 def folded(entries: Iterable[TimelineEntry]) -> Iterator[Shown]:
-    """The events without those of items that went as they should."""
+    """The events to show: without those of items that went well."""
     fans: dict[str, Items] = {}
     for entry in entries:
         for event in entry.decision.events:

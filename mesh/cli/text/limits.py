@@ -1,4 +1,7 @@
-"""Limits for people: why a step is queued, and how a limiter stands."""
+"""Limits for people: why a step is queued, and what a limiter's state is.
+
+Owns these lines; it only renders. `mesh.cli.text.workflow` calls it.
+"""
 
 from collections.abc import Iterator, Mapping
 
@@ -8,7 +11,10 @@ from mesh.core.state import Workflow
 
 
 def why_queued(workflow: Workflow, place: str, limiters: Mapping[str, Workflow]) -> str:
-    """`waits for limit openai: 10 of 10 out, 3 before it`; without the limiter, its name alone."""
+    """Why a step is queued: `waits for limit openai: 10 of 10 out, 3 before it`.
+
+    If the limiter is not known here, only its name is given.
+    """
     slots = workflow.slots.get(place, ())
     if not slots:
         return "waits for a limit"
@@ -25,7 +31,7 @@ def why_queued(workflow: Workflow, place: str, limiters: Mapping[str, Workflow])
 
 
 def stands(limiter: Limiter) -> Iterator[str]:
-    """How a limiter stands: its numbers, and the first of its queue."""
+    """A limiter's state: its numbers, and the first steps of its queue."""
     rate = limiter.limit.rate
     yield _out(limiter) + (f", {rate} in {as_number(limiter.limit.per_ms / 1000)} s" if rate is not None else "")
     for claim in limiter.queue[:_SHOWN]:

@@ -1,6 +1,6 @@
-"""A workflow's timeline: when, what, why, decision by decision.
+"""A workflow's timeline: when, what and why, decision by decision.
 
-Rendering alone; `mesh workflow` reads.
+Owns its rows, for people and in JSON. It only renders; `mesh workflows show` reads and calls it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,19 +19,20 @@ from mesh.core import ids
 from mesh.core.events import Event
 from mesh.inspection.read_model.queries import TimelineEntry
 
-SHOWN_LINES: Final = 40  # of one payload, unless all are asked for
+SHOWN_LINES: Final = 40  # lines of one payload, unless --full asks for all
 
 
 class Row(NamedTuple):
-    """`when`: empty for all but the first line of a decision."""
+    """One line of the timeline. `when`: empty on all but the first line of a decision."""
 
     when: str
     line: Line
 
 
 def rows(entries: Iterable[TimelineEntry], now_ms: int, *, step: str | None = None) -> list[Row]:
-    """One for each event, without those of a for-each's items; with `step` all of that step's, item
-    by item.
+    """A row for each event, without those of a for-each's items that went well.
+
+    With `step`: every event of that step, item by item.
     """
     shown = list(folded(entries)) if step is None else [one for one in _each(entries) if _is_at(one.event, step)]
     found: list[Row] = []
@@ -53,8 +54,9 @@ def _each(entries: Iterable[TimelineEntry]) -> Iterator[Shown]:
 
 
 def _is_at(event: Event, step: str) -> bool:
-    """Whether an event is of this step (of any of its items, of its compensation), or of this
-    place.
+    """Whether an event is about this step or place.
+
+    A step's items and its compensation are part of it.
     """
     place: str = getattr(event, "step", "")
     return place != "" and step in (place, ids.step_of(place))
@@ -66,7 +68,7 @@ def entries_at(entries: Iterable[TimelineEntry], step: str) -> list[TimelineEntr
 
 
 def table(found: Iterable[Row]) -> Table:
-    """One line an event; the time stands where a decision begins."""
+    """The rows as a table, one line for each. The time is shown where a decision begins."""
     shown = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     shown.add_column("WHEN", no_wrap=True, style="dim")
     shown.add_column("STEP", no_wrap=True)
@@ -78,8 +80,9 @@ def table(found: Iterable[Row]) -> Table:
 
 
 def in_full(found: Iterable[Row], *, limit: int | None = SHOWN_LINES) -> Iterator[RenderableType]:
-    """The same with every payload below its event, over the whole width; `limit` lines of each,
-    None for all.
+    """The rows over the whole width, with every payload below its event.
+
+    `limit`: how many lines of a payload are shown. None: all.
     """
     for when, line in found:
         head = Text(f"{when:<12}  ", style="dim")
@@ -104,8 +107,9 @@ PAYLOAD_FIELDS: Final = ("input", "output", "payload", "cloud_event", "value", "
 
 
 def document(entry: TimelineEntry, *, payloads: bool, step: str | None = None) -> dict[str, Any]:
-    """For JSON: the log's own events (with `step` that step's alone); without their payloads unless
-    asked for.
+    """One decision as JSON, with the log's own events.
+
+    `step`: only the events of that step. `payloads`: with their payloads.
     """
     decision = entry.decision
     events: list[dict[str, Any]] = [
@@ -122,7 +126,10 @@ def document(entry: TimelineEntry, *, payloads: bool, step: str | None = None) -
 
 
 def _without_payloads(event: dict[str, Any]) -> dict[str, Any]:
-    """Of an event that was kept, where it lies stays: what it says goes."""
+    """The event without its payloads.
+
+    Of a kept event, the place where it lies remains; its data is left out.
+    """
     shown = {name: value for name, value in event.items() if name not in PAYLOAD_FIELDS}
     if "kept" in shown and isinstance(shown["kept"], dict):
         about = {name: value for name, value in shown["kept"]["cloud_event"].items() if not name.startswith("data")}

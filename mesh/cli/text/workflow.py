@@ -1,6 +1,7 @@
-"""How a workflow stands: its status in a word, who it is, and what it waits for now.
+"""What a workflow's state is: its status in a word, what it is, and what it waits for now.
 
-Rendering alone.
+Owns how a state is shown to people. It only renders: the commands that show or change a workflow
+read the state and call it.
 """
 
 from collections import Counter
@@ -18,25 +19,29 @@ from mesh.core.evolve.budget import unended
 from mesh.core.state import FINISHED, Fan, KeptEvent, Plan, StepState, Workflow
 from mesh.inspection.wording.phrases import event_name
 
-# nothing is awaited there: it is settled, or its needs are not
+# statuses of steps that wait for nothing: settled, or still without their needs
 _ASIDE: Final = frozenset({*FINISHED, "again"})
 
 
 def status_text(status: str, incidents: int) -> Text:
-    """A workflow's status in the one word that lists and timelines share: a running one that waits
-    for an operator is an `incident`.
+    """A workflow's status, in the one word that lists and timelines share.
+
+    A running workflow that waits for an operator is an `incident`.
     """
     return Text("incident", style=BAD) if incidents else Text(status, style=END_STYLES[status])
 
 
 def standing(workflow: Workflow) -> Text:
-    """`status_text` of a workflow's state, counted as the read model does: of live workflows."""
+    """`status_text` of a workflow's state.
+
+    Incidents count only if it is running, as in the read model.
+    """
     incidents = sum(step.status == "incident" for step in workflow.steps.values())
     return status_text(workflow.status, incidents if workflow.status == "running" else 0)
 
 
 def header(workflow: Workflow, now_ms: int) -> Text:
-    """Who it is and how it stands."""
+    """The workflow's id, status, times and origin."""
     text = Text(printable(workflow.workflow_id), style="bold")
     text.append("  ")
     text.append_text(standing(workflow))
@@ -63,9 +68,9 @@ def _origin(workflow: Workflow) -> str:
 
 
 def waits(workflow: Workflow, now_ms: int, limiters: Mapping[str, Workflow] | None = None) -> list[Text]:
-    """What it waits for now; of a limiter, who waits there.
+    """What the workflow waits for now; for a limiter, who waits there.
 
-    `limiters`: those that its steps are queued at, by id, where they are known.
+    `limiters`: those that its steps are queued at, by id, as far as they are known.
     """
     if workflow.limiter is not None:
         return [Text(printable(line)) for line in limits.stands(workflow.limiter)]
@@ -89,8 +94,9 @@ def _kept(kept: KeptEvent, now_ms: int) -> Text:
 
 
 def _steps(workflow: Workflow, now_ms: int, limiters: Mapping[str, Workflow]) -> Iterator[Text]:
-    """One line for each step that is under way; of a for-each's items only those that wait for an
-    operator have one.
+    """One line for each step that is under way.
+
+    Of a for-each's items, only those that wait for an operator have one.
     """
     named = 0
     for place, step in workflow.steps.items():
@@ -117,7 +123,10 @@ def _step(place: str, step: StepState, said: str, now_ms: int) -> Text:
 
 
 def _items(workflow: Workflow, name: str, step: StepState) -> str:
-    """How far a for-each is: `: 14 of 40 items are done, 1 of them failed; 20 running, 1 incident`."""
+    """How far a for-each has come.
+
+    For example `: 14 of 40 items are done, 1 of them failed; 20 running, 1 incident`.
+    """
     if step.fan is None:
         return ""
     counts = Counter(
@@ -166,7 +175,7 @@ def _said(step: StepState, now_ms: int) -> str:
 
 
 def plan_words(plan: Plan, now_ms: int) -> str:
-    """When a schedule starts its route next."""
+    """When a schedule starts its route next, in words."""
     return (
         f"next start {until(plan.next_at_ms, now_ms)}" if plan.next_at_ms is not None else "starts at no time any more"
     )

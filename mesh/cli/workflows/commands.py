@@ -1,4 +1,8 @@
-"""`mesh workflows cancel|retry|skip|fail ID`: what an operator orders, and what became of it."""
+"""`mesh workflows cancel | retry | skip | fail ID`: what an operator orders, and what became of it.
+
+Owns how a command is sent, and how long its consequences are waited for. The workflow's owner
+decides whether it is accepted.
+"""
 
 import getpass
 import shlex
@@ -22,14 +26,14 @@ from mesh.core.state import Workflow
 from mesh.inspection.read_model import ReadModel, queries
 from mesh.inspection.read_model.queries import CommandRow
 
-# how long a command's consequences are waited for; longer ones are told as they stand
+# how long to wait for a command's consequences; then the state so far is shown
 SETTLE_S: Final = 10.0
 OPEN: Final = frozenset({"running", "expected"})  # statuses of workflows that have not ended
 AT_WORK: Final = frozenset({"running", "retrying"})  # statuses that move by themselves, and soon
 
 
 class _Order(NamedTuple):
-    """What is ordered, and by whom; `by` None: the login name."""
+    """What is ordered, and by whom. `by` None: the login name."""
 
     command: Command
     part: str
@@ -41,7 +45,7 @@ class _Order(NamedTuple):
 
 
 def _given_by(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that every command has."""
+    """Add the options that every command has."""
     who = click.option(
         "--by", metavar="WHO", envvar="MESH_BY", show_envvar=True, help="Who commands; the login name without it."
     )
@@ -149,7 +153,7 @@ def _run(session: Session, order: _Order) -> None:
 
 
 async def _order(session: Session, order: _Order) -> tuple[CommandRow, Workflow | None]:
-    """Send it, and wait for the decision and for what follows of it."""
+    """Send the command, and wait for the decision and for what follows from it."""
     async with session.model(read_only=False) as (broker, model):
         workflow_id = pick_workflow(session, model, order.part, changes=True)
         state = queries.workflow_state(model.db, workflow_id)
@@ -171,7 +175,10 @@ async def _order(session: Session, order: _Order) -> tuple[CommandRow, Workflow 
 
 
 def _ended(state: Workflow, order: _Order, now_ms: int) -> CommandRow:
-    """What its owner would say to a command, without asking: its end is in the log already."""
+    """The answer to a command for a workflow that has ended.
+
+    It is what the owner would say, but nothing is sent: the end is in the log already.
+    """
     when = "" if state.ended_at_ms is None else f" {ago(state.ended_at_ms, now_ms)}"
     why = f" ({state.reason})" if state.reason else ""
     return CommandRow(
@@ -187,8 +194,9 @@ def _ended(state: Workflow, order: _Order, now_ms: int) -> CommandRow:
 
 
 def _led_to(model: ReadModel, workflow_id: str) -> Workflow | None:
-    """The workflow, once nothing of it is under way: it has ended, waits for a person or an event,
-    or has an incident again.
+    """The workflow, once nothing of it is under way; else None.
+
+    It has ended, waits for a person or an event, or has an incident again.
     """
     state = queries.workflow_state(model.db, workflow_id)
     return state if state is not None and not _is_under_way(state) else None

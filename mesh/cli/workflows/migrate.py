@@ -1,6 +1,7 @@
 """`mesh workflows migrate`: move running workflows to another version of their route.
 
-Their owners decide, one by one; this shows each verdict.
+Owns which workflows are moved, and what is shown. The owners of the workflows decide, one by one,
+and this shows each verdict.
 """
 
 import asyncio
@@ -32,14 +33,14 @@ from mesh.inspection.read_model.queries import CommandRow
 from mesh.inspection.route_versions import Stored, read_stored
 from mesh.services.client import Client
 
-AT_ONCE: Final = 200  # commands under way
+AT_ONCE: Final = 200  # commands sent at once
 ACTIVE: Final = "active"
 Kind = Literal["migrated", "already", "refused", "undecided"]
 STYLES: Final[dict[Kind, str]] = {"migrated": "green", "already": "dim", "refused": "red", "undecided": "yellow"}
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What became, or in a dry run would become, of one workflow.
+    """What became of one workflow, or in a dry run would become of it.
 
     `undecided`: no decision came in time. `acts`: what begins at once, in a dry run.
     """
@@ -81,7 +82,10 @@ def migrate(
     by: str | None,
     timeout_s: float,
 ) -> None:
-    """Move running workflows to another version of their route: they are decided by it from then on. What has begun must fit it; what has not may differ freely. Exits with 1 where any is refused.
+    """Move running workflows to another version of their route.
+
+    They are decided by it from then on. What has begun must fit it; what has not may differ freely.
+    Exits with 1 if any is refused.
 
     \b
     mesh workflows migrate --route issue-triage --to active --dry-run
@@ -133,7 +137,10 @@ async def _migrate(
 def _chosen(
     session: Session, model: ReadModel, parts: Sequence[str], route: str | None, *, changes: bool
 ) -> list[Workflow]:
-    """By id whatever their status is, so that each gets its answer; of a route those that run."""
+    """The workflows to move: those with these ids, or all running ones of a route.
+
+    An id is taken whatever the workflow's status is, so that each id gets an answer.
+    """
     if route is None:
         names = [pick_workflow(session, model, part, changes=changes) for part in parts]
     else:
@@ -147,7 +154,7 @@ def _chosen(
 
 
 def _target(session: Session, stored: Stored, route: str, to: str, *, changes: bool) -> str:
-    """The digest of the version to go to."""
+    """The digest of the version to move to."""
     if to == ACTIVE:
         digest = stored.digests().get(route)
         if digest is None:
@@ -164,7 +171,7 @@ def _target(session: Session, stored: Stored, route: str, to: str, *, changes: b
 async def _send(
     client: Client, going: Sequence[Workflow], targets: Mapping[str, str], *, by: str, reason: str
 ) -> dict[str, str]:
-    """Command them all; the commands' ids by workflow."""
+    """Send all the commands. Returns their ids by workflow."""
     sent: dict[str, str] = {}
     for start in range(0, len(going), AT_ONCE):
         some = going[start : start + AT_ONCE]
@@ -183,7 +190,7 @@ def _all_decided(model: ReadModel, commands: Any, rows: dict[str, CommandRow]) -
 
 
 def _standing(workflow: Workflow, to: str) -> Verdict:
-    """Before anything is decided."""
+    """The verdict before anything is decided."""
     verdict = Verdict(workflow_id=workflow.workflow_id, verdict="undecided", before=workflow.digest, to=to)
     if workflow.digest != to:
         return verdict
@@ -199,7 +206,7 @@ def _verdict(workflow: Workflow, to: str, command: str | None, rows: Mapping[str
 
 
 def _rehearsed(workflow: Workflow, to: str, stored: Stored, by: str, now_ms: int) -> Verdict:
-    """What its owner would decide, by the same rules, on the state that the log gives up to now."""
+    """What the owner would decide, by the same rules, on the state that the log gives so far."""
     routes: dict[str, Route | None] = {version.digest: version.route for version in stored.versions}
     verdict, old = _standing(workflow, to), routes.get(workflow.digest)
     if verdict.verdict == "already":

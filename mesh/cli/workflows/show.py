@@ -1,4 +1,8 @@
-"""`mesh workflows list | show ID`; the verbs that change something are in modules of their own."""
+"""`mesh workflows list | show ID`: which workflows there are, and what happened in one.
+
+Owns how lists and timelines are read and shown. The verbs that change something are in modules of
+their own.
+"""
 
 import click
 from rich.table import Table

@@ -1,37 +1,20 @@
-"""Decide: what one input brings about, as events.
+"""Decide what one input brings about, as events.
 
-The heart of the router, and pure.
+The heart of the router, and pure:
 
     decide(state, input, route, directory, now) -> events, and the state after them
 
-Everything that a workflow does is decided here: what starts, what is dispatched, retried, skipped,
-asked, refused, ended; the rules are in `mesh.core.deciding`, one concern a module. It reads no
-clock, draws no random number and does no I/O; a choice that it takes from the directory is recorded
-in its events, so that replay (`evolve` alone) never needs it again.
+Everything that a workflow does is decided here: what starts, and what is dispatched, retried,
+skipped, asked, refused or ended. `begin` has what a step does when it acts, `settle` what an input
+brings, and `built_in` the mesh's own workflows. Nothing here reads a clock, draws a random number
+or does I/O. A choice that depends on the directory is recorded in the events, so replay (`evolve`
+alone) never needs the directory again.
 
-What it gives for an input that changes nothing is an event too (`InputDismissed`, `StartRepeated`,
-`AnswerRefused`, `CommandRefused`), so that each input has its one decision and can be asked about.
+An input that changes nothing also gives an event (`InputDismissed`, `StartRepeated`,
+`AnswerRefused`, `CommandRefused`), so each input has exactly one decision and can be asked about.
 Only a timer that no longer fits gives nothing.
 
-How a step moves:
-
-    (waits for its needs) --> running --> succeeded
-            |                   |  ^
-            |                   v  |
-            |                 retrying <---.
-            |                   |          | an operator's retry
-            |                   v          |
-            |                incident -----'
-            +--> held (for more budget) --> queued (for the slots of its limits) --> running
-            +--> calling --> succeeded | incident (another call, by an operator's retry)
-            +--> asking --> succeeded | rejected | incident (a deadline with `on_expiry: incident`)
-            +--> waiting --> succeeded | skipped | incident (for an event that did not come in time)
-            +--> iterating (a for-each: its items move as steps do) --> succeeded | failed
-            +--> claiming (any of these that succeeds and has an alias) --> succeeded | incident
-            +--> succeeded at once (a value, an event that is emitted, an end that is reached)
-            +--> skipped (its `if` is false), blocked (a step it needs was rejected or failed), cancelled (not wanted any more)
-
-    settled --> again (its loop goes round: to begin anew)
+docs/core.md has the picture of how a step moves.
 """
 
 from typing import NamedTuple, assert_never
@@ -64,7 +47,7 @@ from mesh.core.state import Directory, Workflow
 
 
 class Decided(NamedTuple):
-    """Events, in order, and the workflow as `evolve` leaves it after them."""
+    """Events in order, and the workflow after `evolve` has applied them."""
 
     events: tuple[Event, ...]
     workflow: Workflow | None
@@ -79,18 +62,20 @@ def decide(
     now_ms: int,
     target: Route | None = None,
 ) -> Decided:
-    """What `given` brings about.
+    """Decide what `given` brings about.
 
-    `route` is the definition that the workflow runs on (`given.digest`'s for a start); it may be
-    None where the workflow is not live. `target`: the one that a `migrate` names, None if there is
-    none. `now_ms`: the owner's clock.
+    `route`: the definition that the workflow runs on (`given.digest`'s for a start); it may be None
+    if the workflow is not live. `target`: the definition that a `migrate` names, or None. `now_ms`:
+    the owner's clock.
     """
     draft = Draft(workflow, given.workflow_id, route, directory, now_ms)
     if given.workflow_id.startswith(ids.BUILT_IN):
         _decide_built_in(draft, given)
     else:
         _decide(draft, given, target)
+    # a portion may be due for held items alone: then no event has changed the workflow so far
     if draft.workflow is not None and (draft.workflow is not workflow or _is_portion(given)):
+        # the budget first: if it ends the workflow, slots are left to give back
         if draft.workflow.account is not None:
             look_after_budget(draft)
         if draft.workflow.slots:
@@ -101,12 +86,12 @@ def decide(
 
 
 def _is_portion(given: inp.Input) -> bool:
-    """The time for more items, which may be held."""
+    """Whether it is time for more items of a for-each. They may be held."""
     return isinstance(given, inp.TimerDue) and given.kind == "portion"
 
 
 def _decide_built_in(draft: Draft, given: inp.Input) -> None:
-    """Workflows without a route document."""
+    """Decide for a workflow that has no route document."""
     if ids.is_alias(given.workflow_id):
         decide_alias(draft, given)
     elif ids.is_schedule(given.workflow_id):
@@ -155,7 +140,7 @@ def _decide(draft: Draft, given: inp.Input, target: Route | None) -> None:
 
 
 def _on_built_in_answered(draft: Draft, given: inp.AliasAnswered | inp.SlotGiven | inp.SlotDenied) -> None:
-    """What a built-in workflow has to say to one that asked it for something."""
+    """Take the answer of a built-in workflow that this one asked for something."""
     match given:
         case inp.AliasAnswered():
             on_alias_answered(draft, given)
@@ -170,9 +155,9 @@ def _on_built_in_answered(draft: Draft, given: inp.AliasAnswered | inp.SlotGiven
 def park(
     workflow: Workflow | None, parked: InputParked, about: CrossingId | None, *, workflow_id: str, now_ms: int
 ) -> Decided:
-    """What follows where an input can't be decided on.
+    """Decide what follows when an input can't be decided on and is set aside.
 
-    `about`: what its name says, where another workflow sent it.
+    `about`: what the record's name says, if another workflow sent it.
     """
     draft = Draft(workflow, workflow_id, None, Directory(), now_ms)
     on_parked(draft, parked, about)

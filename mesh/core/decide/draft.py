@@ -1,4 +1,4 @@
-"""A decision in the making.
+"""A draft: the events of one decision so far, and the state after them.
 
 Owns the rule that every event is evolved as soon as it is decided, so that the next one is decided
 on the state after it.
@@ -18,11 +18,10 @@ _HAS_OUTPUT: Final = frozenset({"succeeded", "skipped", "rejected", "failed"})
 
 
 class Shortage(NamedTuple):
-    """Of the budget's `name` (empty: of its time) one task more would need so much, and so much of
-    the limit is left.
+    """What the budget lacks for one more task: it needs `need` of `name`, and `left` of `limit` remains.
 
-    `may_pass`: tasks that are out may take less than is reserved for them, and then there is
-    enough.
+    `name` is empty if the budget's time is over. `may_pass`: tasks that are out may use less than
+    is reserved for them, and then there is enough.
     """
 
     name: str
@@ -58,6 +57,7 @@ class Draft:
     def add(self, event: Event) -> None:
         self.events.append(event)
         self.workflow = evolve(self.workflow, event, workflow_id=self.workflow_id, at_ms=self.now_ms)
+        # the event may have changed what expressions see
         self._scope = None
 
     @property
@@ -73,7 +73,7 @@ class Draft:
         return self._route
 
     def go_over(self, route: Route) -> None:
-        """Decide by another version from here on."""
+        """Decide by another version of the route from here on."""
         self._route, self._scope = route, None
 
     def scope(self) -> Scope:
@@ -95,7 +95,7 @@ class Draft:
         return self._scope
 
     def scope_of(self, step: str) -> Scope:
-        """What the expressions of this step see now: in a loop, its round too."""
+        """What the expressions of this step see now. In a loop that includes its round."""
         scope = self.scope()
         if step not in self.route.looped:
             return scope
@@ -103,8 +103,9 @@ class Draft:
         return {**scope, "round": 1 if state is None else state.round}
 
     def shortage(self, reserve: dict[str, float], *, is_call: bool = False) -> Shortage | None:
-        """What the budget lacks for one task more with this reserve, or for a call, which is no
-        hop; None if it may be sent.
+        """What the budget lacks for one more task with this reserve; None if the task may be sent.
+
+        A call (`is_call`) is not a hop.
         """
         account = self.live.account
         if account is None:
@@ -115,24 +116,27 @@ class Draft:
         for name, limit in account.limits.items():
             taken = account.spent.get(name, 0.0) + account.reserved.get(name, 0.0)
             if name in need and taken + need[name] > limit:
+                # it would fit if every reserve came back unused, so waiting may help
                 may_pass = account.spent.get(name, 0.0) + need[name] <= limit
                 return Shortage(name, need[name], max(0.0, limit - taken), limit, may_pass)
         return None
 
     def why_held(self, short: Shortage) -> str:
-        """What is lacking, and which calls keep it until they end."""
+        """What is lacking, and which calls keep it reserved until they end."""
         account = self.live.account
         kept = unended(account, short.name) if account is not None and short.name else ""
         return f"needs {short.what}" + (f"; {kept}" if kept else "")
 
     def unsent(self, step: str = "") -> tuple[str, ...]:
-        """The places, of this step or of all, at which a task is out that this very decision has
-        made: it does not go out if it is not wanted any more.
+        """The places where this same decision has made a task that is out.
+
+        Of `step`, or of all steps. Such a task is not sent if it is no longer wanted.
         """
         found: list[str] = []
         for event in self.events:
             if isinstance(event, TaskDispatched) and (not step or step in (event.step, ids.step_of(event.step))):
                 state = self.live.steps.get(event.step)
+                # a later event of this decision may have settled or replaced the task
                 if state is not None and (state.status, state.task_id) == ("running", event.task_id):
                     found.append(event.step)
         return tuple(found)
@@ -143,9 +147,9 @@ class Draft:
 
 
 def _outputs(route: Route, steps: dict[str, StepState]) -> dict[str, Any]:
-    """What each step that is done gave.
+    """The output of each step that is done.
 
-    In a sparse route what is not there is null; in a loop, what it gave last.
+    In a sparse route a missing output is null. In a loop it is the last round's.
     """
     found: dict[str, Any] = {}
     for name in route.steps:

@@ -1,4 +1,4 @@
-"""Kept events: they came before a step waited for them, and are held up to a bound."""
+"""Kept events: they came before a step waited for them, and are kept up to a bound."""
 
 from typing import Final
 
@@ -18,14 +18,16 @@ _encode = msgspec.json.Encoder().encode
 
 
 def is_kept(workflow: Workflow, event: KeptEvent) -> bool:
-    """Whether this event is kept already, having come by the same way."""
+    """Whether this event is already kept and came the same way."""
     name = (event.cloud_event["source"], event.cloud_event["id"], event.alias)
     return any((one.cloud_event["source"], one.cloud_event["id"], one.alias) == name for one in workflow.kept)
 
 
 def keep(draft: Draft, kept: KeptEvent, route: str, digest: str, key: str) -> None:
-    """Keep it; with more than the end of the workflow could put aside in one decision, put it aside
-    at once.
+    """Keep the event, unless too many are kept.
+
+    The bound is what the workflow's end could put aside in one decision. An event past it is put
+    aside at once.
     """
     others = () if draft.workflow is None else draft.workflow.kept
     if others and (len(others) == KEPT or len(_encode((*others, kept))) > KEPT_BYTES):

@@ -37,7 +37,7 @@ _TURNS: Final = frozenset({"succeeded", "rejected"})
 
 
 def settled(draft: Draft, place: str) -> None:
-    """Go on after what stands at this place is settled: a step, an item of one, a compensation."""
+    """Continue after the work at this place is settled: a step, an item of one, or a compensation."""
     if place in draft.route.steps:
         go_on(draft, following(draft, place))
     elif ids.is_undo(place):
@@ -47,13 +47,16 @@ def settled(draft: Draft, place: str) -> None:
 
 
 def go_on(draft: Draft, candidates: Iterable[str]) -> None:
-    """Let every candidate act whose needs are settled, then those that need what was settled by
-    that; end the workflow if all is done.
+    """Let every candidate act whose needs are settled, and then the steps that need what that settled.
+
+    Ends the workflow if all is done.
     """
     route = draft.route
     todo = deque(candidates)
+    # a step that acts may end the workflow or begin its undoing, and then no other may act
     while todo and _is_going(draft):
         name = todo.popleft()
+        # several of its needs may have put it into the queue
         if _is_open(draft.live.steps.get(name)):
             for done in _act(draft, route.steps[name]):
                 todo.extend(following(draft, done) if _is_going(draft) else ())
@@ -62,16 +65,18 @@ def go_on(draft: Draft, candidates: Iterable[str]) -> None:
 
 
 def following(draft: Draft, name: str) -> Iterable[str]:
-    """Who may act now that this step is done; nobody, where it must have its alias first."""
+    """The steps that may act now that this step is done. None yet if it must first get its alias."""
     return () if claim(draft, name) else beyond(draft, name)
 
 
 def beyond(draft: Draft, name: str) -> Iterable[str]:
-    """Who may act now that this step is settled: those that need it; or the body of the loop that
-    it closes, once more.
+    """The steps that may act now that this step is settled.
+
+    Those that need it, or the body of the loop that it closes, once more.
     """
     repeat = draft.route.steps[name].repeat
     if repeat is not None and draft.live.steps[name].status in _TURNS and goes_round(draft, name, repeat):
+        # the loop may also have become an incident or ended the workflow: then nothing goes on
         return repeat.body if draft.live.steps[name].status == "again" else ()
     return draft.route.dependents[name]
 
@@ -82,14 +87,14 @@ def _is_going(draft: Draft) -> bool:
 
 
 def _is_open(state: StepState | None) -> bool:
-    """It has not begun (in this round)."""
+    """Whether the step has not begun (in this round)."""
     return state is None or state.status == "again"
 
 
 def _act(draft: Draft, step: Step) -> list[str]:
     """Begin or settle one step, if it can be.
 
-    The steps that are settled by that: itself, and those that it makes needless.
+    Returns the steps that are settled by that: itself, and those that it makes needless.
     """
     ready = _readiness(step, draft.live.steps)
     match ready:
@@ -141,9 +146,9 @@ def _of_all(step: Step, steps: dict[str, StepState]) -> _Ready | _Blocked | None
 
 
 def _of_some(step: Step, enough: int, steps: dict[str, StepState]) -> _Ready | _Blocked | _Skipped | None:
-    """So many must have succeeded, or have come out in a way that the step's `if` takes.
+    """Ready once `enough` needs have succeeded, or have ended in a way that the step's `if` takes.
 
-    What was skipped counts for nothing.
+    A skipped need does not count.
     """
     counted, still_open, refused = 0, 0, ""
     for need in step.needs:
@@ -156,6 +161,7 @@ def _of_some(step: Step, enough: int, steps: dict[str, StepState]) -> _Ready | _
             refused = refused or f"{need} was {state.status}"
     if counted >= enough:
         return _Ready()
+    # enough may still come, so wait
     if counted + still_open >= enough:
         return None
     short = f"needs {enough} of {', '.join(step.needs)}, and {counted} succeeded"
@@ -163,9 +169,10 @@ def _of_some(step: Step, enough: int, steps: dict[str, StepState]) -> _Ready | _
 
 
 def _cancel_others(draft: Draft, step: Step) -> list[str]:
-    """The race is won: cancel what else it was about, and every step that only served that."""
+    """Cancel the other needs of a race that is won, and every step that only served them."""
     route, steps = draft.route, draft.live.steps
     gone = {need for need in step.needs if not is_settled(steps.get(need))}
+    # backwards, so that a step is looked at after all steps that need it
     for name in reversed(route.steps):
         dependents = route.dependents[name]
         if name not in gone and dependents and not is_settled(steps.get(name)) and gone.issuperset(dependents):
@@ -178,7 +185,7 @@ def _cancel_others(draft: Draft, step: Step) -> list[str]:
 
 
 def _counts(step: Step, need: str, state: StepState) -> bool:
-    """Whether how it came out is what a join of some is for."""
+    """Whether the way this need ended counts for a join of some."""
     return state.status == "succeeded" or takes(step, need, rejected=state.status == "rejected")
 
 
@@ -186,9 +193,9 @@ def _counts(step: Step, need: str, state: StepState) -> bool:
 
 
 def begin(draft: Draft, step: Step) -> bool:
-    """Do what the step is for, or skip it; an incident where an expression can't be evaluated.
+    """Do the step's work, or skip it. An expression that can't be evaluated makes it an incident.
 
-    True if that settled it.
+    True if that settled the step.
     """
     try:
         return _begin(draft, step)
@@ -237,8 +244,9 @@ def _begin(draft: Draft, step: Step) -> bool:
 
 
 def _emit(draft: Draft, name: str, work: EmitWork, reason: str) -> None:
-    """The event's source and id name the step and its round, so that sending it again is the same
-    event.
+    """Emit the step's event.
+
+    Its source and id name the step and its round, so sending it again sends the same event.
     """
     workflow = draft.live
     made = work.event.render(draft.scope_of(name))

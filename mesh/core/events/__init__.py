@@ -1,10 +1,10 @@
-"""What a decision says has happened: events, past tense, each with a version in its tag.
+"""The events that a decision holds, in the past tense, each with a version in its tag.
 
 Owns the log's vocabulary. An event's meaning never changes: a new meaning is a new class with a new
-tag, and `evolve` keeps the old one. Times are milliseconds since the epoch, UTC, of the owner's
+tag, and `evolve` keeps the old one. Times are milliseconds since the epoch, UTC, by the owner's
 clock (corrected to the broker's). JSON values are `Any` here.
 
-A log record is either an `OwnerChanged` or a `Decision`; `mesh.codec.log` has their bytes.
+A log record is either an `OwnerChanged` or a `Decision`. `mesh.codec.log` has their bytes.
 """
 
 from mesh.core.events.alias import (

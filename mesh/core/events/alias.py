@@ -6,7 +6,7 @@ from mesh.core.state import KeptEvent
 
 
 class AliasSought(LogEvent, tag="AliasSought.1", frozen=True, kw_only=True):
-    """A step has succeeded, and asks for its alias; it is settled when the alias says yes."""
+    """A step has succeeded and asks for its alias. It is settled when the alias is granted."""
 
     step: str
     task_id: str  # names the step and its round
@@ -15,7 +15,7 @@ class AliasSought(LogEvent, tag="AliasSought.1", frozen=True, kw_only=True):
 
 
 class AliasGranted(LogEvent, tag="AliasGranted.1", frozen=True, kw_only=True):
-    """The workflow is found by the step's alias now."""
+    """Events now find the workflow by the step's alias."""
 
     step: str
     alias: str
@@ -29,27 +29,27 @@ class AliasWaived(LogEvent, tag="AliasWaived.1", frozen=True, kw_only=True):
 
 
 class AliasReturned(LogEvent, tag="AliasReturned.1", frozen=True, kw_only=True):
-    """The workflow ends: the alias is told."""
+    """The workflow ends and gives the alias back."""
 
     alias: str
     run_id: str
 
 
 class AliasBound(LogEvent, tag="AliasBound.1", frozen=True, kw_only=True):
-    """Of an alias: events go to the claimant's workflow from here on; it is told."""
+    """An alias now belongs to the claimant's workflow, which is sent the answer."""
 
     claimant: Caller
 
 
 class AliasRefused(LogEvent, tag="AliasRefused.1", frozen=True, kw_only=True):
-    """Of an alias: another workflow has it, or the claim was parked; the claimant is told."""
+    """An alias was refused: another workflow has it, or the claim was parked."""
 
     claimant: Caller
     message: str
 
 
 class EventRedirected(LogEvent, tag="EventRedirected.1", frozen=True, kw_only=True):
-    """Of an alias: an event goes on to its workflow."""
+    """An alias sends an event on to its workflow."""
 
     kept: KeptEvent
     to: str

@@ -53,7 +53,7 @@ class ApprovalReopened(LogEvent, tag="ApprovalReopened.1", frozen=True, kw_only=
 
 
 class ApprovalWithdrawn(LogEvent, tag="ApprovalWithdrawn.1", frozen=True, kw_only=True):
-    """Its workflow ended, or an operator's retry asks anew: nobody's answer is wanted any more."""
+    """Answers are no longer wanted: the workflow ended, or an operator's retry asks again."""
 
     step: str
     approval_id: str

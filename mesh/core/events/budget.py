@@ -6,9 +6,9 @@ from mesh.core.events.event import LogEvent
 
 
 class TaskHeld(LogEvent, tag="TaskHeld.1", frozen=True, kw_only=True):
-    """The budget does not have what this attempt needs: it waits until there is more.
+    """The budget does not have what this attempt needs, so the attempt waits until there is more.
 
-    A call's too.
+    The attempt may be a task's or a call's.
     """
 
     step: str
@@ -21,7 +21,7 @@ class TaskHeld(LogEvent, tag="TaskHeld.1", frozen=True, kw_only=True):
 
 
 class BudgetRaised(LogEvent, tag="BudgetRaised.1", frozen=True, kw_only=True):
-    """Somebody granted more. `granted`: what is added to the limits, by name."""
+    """Somebody granted more. `granted` is what is added to each limit, by name."""
 
     granted: dict[str, float]
     by: str
@@ -29,13 +29,13 @@ class BudgetRaised(LogEvent, tag="BudgetRaised.1", frozen=True, kw_only=True):
 
 
 class BudgetTimeOver(LogEvent, tag="BudgetTimeOver.1", frozen=True, kw_only=True):
-    """The budget's time is over: no task goes out until there is more."""
+    """The budget's time is over: no task goes out until more time is granted."""
 
 
 class UsageReported(LogEvent, tag="UsageReported.1", frozen=True, kw_only=True):
-    """What a call has taken of the budget that nobody waited for any more.
+    """What a call that nobody waited for any more took of the budget.
 
-    `usage` None: it does not say, and counts with all that was reserved for it.
+    `usage` None: the call does not say, and counts with all that was reserved for it.
     """
 
     step: str

@@ -9,8 +9,8 @@ from mesh.core.events.event import LogEvent
 class CallMade(LogEvent, tag="CallMade.1", frozen=True, kw_only=True):
     """A step calls a workflow of another route.
 
-    `digest`: the newest version that was known, chosen here. With no end of it by `due_at_ms`, the
-    call has failed.
+    `digest` is the newest version known, chosen here. If the call has not ended by `due_at_ms`, it
+    has failed.
     """
 
     step: str
@@ -39,9 +39,9 @@ class CallSucceeded(LogEvent, tag="CallSucceeded.1", frozen=True, kw_only=True):
 
 
 class CallFailed(LogEvent, tag="CallFailed.1", frozen=True, kw_only=True):
-    """The called workflow ended otherwise, or not in time, or could not begin.
+    """The called workflow ended with another status, or too late, or could not begin.
 
-    `kind`: how it ended; refused, timeout, undeliverable.
+    `kind`: how it ended, or refused, timeout, undeliverable.
     """
 
     step: str
@@ -54,9 +54,9 @@ class CallFailed(LogEvent, tag="CallFailed.1", frozen=True, kw_only=True):
 
 
 class CallWithdrawn(LogEvent, tag="CallWithdrawn.1", frozen=True, kw_only=True):
-    """The caller does not want it any more: the called workflow is cancelled.
+    """The caller no longer wants the call: the called workflow is cancelled.
 
-    What is reserved for it stays so until it is heard of.
+    What is reserved for the call stays reserved until its end is known.
     """
 
     step: str
@@ -67,7 +67,7 @@ class CallWithdrawn(LogEvent, tag="CallWithdrawn.1", frozen=True, kw_only=True):
 
 
 class CallRefused(LogEvent, tag="CallRefused.1", frozen=True, kw_only=True):
-    """A call that begins no workflow: the caller is told.
+    """A call that begins no workflow. The caller is sent the reason.
 
     `code`: repeated, or why the call was parked.
     """

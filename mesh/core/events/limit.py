@@ -6,9 +6,9 @@ from mesh.core.events.event import LogEvent
 
 
 class SlotRequested(LogEvent, tag="SlotRequested.1", frozen=True, kw_only=True):
-    """A limiter is asked for a slot for this attempt, which is queued until then.
+    """An attempt asks a limiter for a slot, and is queued until it has one.
 
-    The numbers are the limit's as of now.
+    The numbers are the limit's at this moment.
     """
 
     step: str
@@ -29,7 +29,7 @@ class SlotRequested(LogEvent, tag="SlotRequested.1", frozen=True, kw_only=True):
 
 
 class SlotReleased(LogEvent, tag="SlotReleased.1", frozen=True, kw_only=True):
-    """The attempt needs its slot no more, or does not want it any more: the limiter gets it back."""
+    """The attempt no longer needs its slot, or no longer waits for one: the limiter gets it back."""
 
     step: str
     limit: str
@@ -39,9 +39,7 @@ class SlotReleased(LogEvent, tag="SlotReleased.1", frozen=True, kw_only=True):
 
 
 class SlotQueued(LogEvent, tag="SlotQueued.1", frozen=True, kw_only=True):
-    """A limiter has heard of an attempt that wants a slot, and of the numbers that count from now
-    on.
-    """
+    """A limiter has heard of an attempt that wants a slot, and of the numbers that count from now on."""
 
     task_id: str
     attempt: int
@@ -53,7 +51,7 @@ class SlotQueued(LogEvent, tag="SlotQueued.1", frozen=True, kw_only=True):
 
 
 class SlotGranted(LogEvent, tag="SlotGranted.1", frozen=True, kw_only=True):
-    """The attempt has the slot, from `granted_at_ms` on: never before a grant that came before it."""
+    """The attempt has the slot from `granted_at_ms` on, which is never before an earlier grant."""
 
     task_id: str
     attempt: int
@@ -69,7 +67,7 @@ class SlotFreed(LogEvent, tag="SlotFreed.1", frozen=True, kw_only=True):
 
 
 class SlotRefused(LogEvent, tag="SlotRefused.1", frozen=True, kw_only=True):
-    """A request that could not be read: who asked is told, and waits no longer."""
+    """A request that could not be read. The sender gets the reason and stops waiting."""
 
     task_id: str
     attempt: int

@@ -4,8 +4,9 @@ from mesh.core.events.event import LogEvent
 
 
 class EffectUndeliverable(LogEvent, tag="EffectUndeliverable.1", frozen=True, kw_only=True):
-    """A record that is not a task could not be sent for good (a task's failure is a `TaskFailed` of
-    kind `undeliverable`).
+    """A record that is not a task could not be sent, and never will be.
+
+    A task that could not be sent is a `TaskFailed` of kind `undeliverable`.
     """
 
     effect_id: str
@@ -36,8 +37,9 @@ class InputParked(LogEvent, tag="InputParked.1", frozen=True, kw_only=True):
 
 
 class InputAttempted(LogEvent, tag="InputAttempted.1", frozen=True, kw_only=True):
-    """Written before an input is touched that may have killed the owners before: should this one
-    die too, the next parks it.
+    """Written before an input that may have killed earlier owners is touched.
+
+    If this owner dies too, the next one parks the input.
     """
 
     topic: str

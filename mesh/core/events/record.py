@@ -132,11 +132,10 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     scheduled_start, claim, claim_answered, alias_released, forwarded_event, slot_wanted,
     slot_given, slot_returned, slot_denied, timer, undeliverable, mark, attempt.
 
-    `id` is what `causationid` carries: the CloudEvent's id, the attempt's, the answer's, the
-    command's. `topic`, `partition`, `offset`: the record that the owner read. `source_*`: the
-    record that ingress copied it from, for the inbox's own watermark and for `mesh event`; of a
-    record that another workflow's decision sent, the log that has it, and its place in the
-    sequence.
+    `id` is what `causationid` carries: the id of the CloudEvent, attempt, answer or command.
+    `topic`, `partition` and `offset` are the record that the owner read. `source_*` is the record
+    that ingress copied it from, for the inbox's watermark and for `mesh event`. For a record that
+    another workflow's decision sent, it is that log and the record's place in the sequence.
     """
 
     kind: str
@@ -155,9 +154,9 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="Decision.1", tag_field="record"):
     """One record of the log: all that one input brought about, atomically.
 
-    `positions`: for each input topic the offset of the next input to read in this partition, after
-    this decision. `mark`: effects of decisions below this log offset are acknowledged by the
-    broker. `sequence`: where it sends records to other workflows, how many the partition's
+    `positions`: for each input topic, the offset of the next input to read in this partition after
+    this decision. `mark`: the broker has acknowledged the effects of all decisions below this log
+    offset. `sequence`: if the decision sends records to other workflows, how many the partition's
     decisions had sent before it (else 0).
     """
 

@@ -12,7 +12,7 @@ class ForEachStarted(LogEvent, tag="ForEachStarted.1", frozen=True, kw_only=True
 
 
 class PortionScheduled(LogEvent, tag="PortionScheduled.1", frozen=True, kw_only=True):
-    """More items may begin than one decision should hold: the next ones begin at `due_at_ms`."""
+    """More items may begin than one decision should hold. The next ones begin at `due_at_ms`."""
 
     step: str
     due_at_ms: int
@@ -21,7 +21,7 @@ class PortionScheduled(LogEvent, tag="PortionScheduled.1", frozen=True, kw_only=
 class ForEachEnded(LogEvent, tag="ForEachEnded.1", frozen=True, kw_only=True):
     """Every item is settled.
 
-    The step's output is the list of theirs, null for those that failed.
+    The step's output is the list of the items' outputs, null for those that failed.
     """
 
     step: str
@@ -37,7 +37,7 @@ class LoopLeft(LogEvent, tag="LoopLeft.1", frozen=True, kw_only=True):
 
 
 class RoundStarted(LogEvent, tag="RoundStarted.1", frozen=True, kw_only=True):
-    """A loop goes round again: these steps begin anew."""
+    """A loop goes round again: these steps begin again."""
 
     step: str  # that decided so
     round: int

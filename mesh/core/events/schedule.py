@@ -7,9 +7,9 @@ from mesh.core.schedules import Schedule
 
 
 class ScheduleChanged(LogEvent, tag="ScheduleChanged.1", frozen=True, kw_only=True):
-    """Of a schedule: another definition holds.
+    """A schedule has a new definition.
 
-    `schedule` None: its route does not start by itself any more.
+    `schedule` None: its route no longer starts by itself.
     """
 
     route: str
@@ -21,7 +21,7 @@ class ScheduleChanged(LogEvent, tag="ScheduleChanged.1", frozen=True, kw_only=Tr
 
 
 class ScheduleFired(LogEvent, tag="ScheduleFired.1", frozen=True, kw_only=True):
-    """Of a schedule: a time has come, and a workflow starts."""
+    """A scheduled time has come, and a workflow starts."""
 
     route: str
     digest: str

@@ -6,7 +6,7 @@ from mesh.core.events.event import LogEvent
 
 
 class StepSkipped(LogEvent, tag="StepSkipped.1", frozen=True, kw_only=True):
-    """Its `if` was false: those who need it go on.
+    """The step's `if` was false. Steps that need it go on.
 
     `output` is what later expressions see (an approval's payload passes through).
     """
@@ -17,16 +17,16 @@ class StepSkipped(LogEvent, tag="StepSkipped.1", frozen=True, kw_only=True):
 
 
 class StepBlocked(LogEvent, tag="StepBlocked.1", frozen=True, kw_only=True):
-    """A step it needs was rejected or blocked: it can never run in this run."""
+    """A step that it needs was rejected or blocked, so it can never run in this run."""
 
     step: str
     reason: str
 
 
 class StepCancelled(LogEvent, tag="StepCancelled.1", frozen=True, kw_only=True):
-    """It is not wanted any more: what its agents still send counts for nothing.
+    """The step is no longer wanted. What its agents still send is ignored.
 
-    `unsent`: at these places of it this very decision has made a task, which does not go out.
+    `unsent`: places of this step whose task this same decision made. Those tasks are not sent.
     """
 
     step: str
@@ -35,14 +35,14 @@ class StepCancelled(LogEvent, tag="StepCancelled.1", frozen=True, kw_only=True):
 
 
 class StepGivenUp(LogEvent, tag="StepGivenUp.1", frozen=True, kw_only=True):
-    """It has failed for good, and the workflow goes on without it; of an item too."""
+    """The step, or an item, has failed for good, and the workflow goes on without it."""
 
     step: str
     reason: str
 
 
 class StepComputed(LogEvent, tag="StepComputed.1", frozen=True, kw_only=True):
-    """Settled at once: a value, or an end that was reached."""
+    """The step is settled at once: it is a value, or an end that was reached."""
 
     step: str
     output: Any
@@ -50,7 +50,7 @@ class StepComputed(LogEvent, tag="StepComputed.1", frozen=True, kw_only=True):
 
 
 class EventEmitted(LogEvent, tag="EventEmitted.1", frozen=True, kw_only=True):
-    """A CloudEvent goes out to the events topic; the step is settled by that."""
+    """A CloudEvent goes out to the events topic, and that settles the step."""
 
     step: str
     cloud_event: dict[str, Any]

@@ -9,8 +9,10 @@ from mesh.core.route import Periods
 
 
 class TaskDispatched(LogEvent, tag="TaskDispatched.1", frozen=True, kw_only=True):
-    """Self-contained: the task record is a function of this event and its decision, with no route
-    at hand.
+    """An attempt at a task is sent to an agent.
+
+    The event is self-contained: the task record is a function of it and its decision, without the
+    route.
     """
 
     step: str

@@ -8,7 +8,8 @@ from mesh.core.events.event import LogEvent
 class CompensationStarted(LogEvent, tag="CompensationStarted.1", frozen=True, kw_only=True):
     """The workflow ends as `status` once `steps` are undone, in this order.
 
-    Again where an operator leaves one as it is: then `steps` are those that are left, perhaps none.
+    Logged again when an operator gives up one of them. `steps` are then the ones left, perhaps
+    none.
     """
 
     status: Literal["failed", "rejected", "cancelled"]

@@ -7,9 +7,10 @@ from mesh.core.state import KeptEvent
 
 
 class WaitStarted(LogEvent, tag="WaitStarted.1", frozen=True, kw_only=True):
-    """`awaits`: an event's type; empty where only the time is awaited.
+    """A step waits for an event or for a time.
 
-    `due_at_ms`: when the wait ends, or is given up.
+    `awaits`: the event's type; empty if only a time is awaited. `due_at_ms`: when the wait ends or
+    is given up.
     """
 
     step: str
@@ -25,7 +26,7 @@ class WaitEnded(LogEvent, tag="WaitEnded.1", frozen=True, kw_only=True):
 
 
 class EventReceived(LogEvent, tag="EventReceived.1", frozen=True, kw_only=True):
-    """What a step waited for, now or kept from before."""
+    """The event that a step waited for has come, now or earlier (`kept`)."""
 
     step: str
     cloud_event: dict[str, Any]
@@ -33,10 +34,10 @@ class EventReceived(LogEvent, tag="EventReceived.1", frozen=True, kw_only=True):
 
 
 class EventKept(LogEvent, tag="EventKept.1", frozen=True, kw_only=True):
-    """An event that some step will wait for.
+    """An event came before the step that will wait for it.
 
-    Without a run yet it makes one expected: `route`, `digest` and `key` are what it was matched
-    with, and it is kept until `expires_at_ms`.
+    Before the workflow's first run, it makes the workflow `expected`: `route`, `digest` and `key`
+    are what the event was matched with, and the event is kept until `expires_at_ms`.
     """
 
     kept: KeptEvent

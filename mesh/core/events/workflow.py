@@ -24,7 +24,7 @@ class WorkflowStarted(LogEvent, tag="WorkflowStarted.1", frozen=True, kw_only=Tr
 
 
 class StartRepeated(LogEvent, tag="StartRepeated.1", frozen=True, kw_only=True):
-    """A start for a workflow that lives or lately ended: nothing changes."""
+    """A start for a workflow that is running or ended lately. Nothing changes."""
 
     event_source: str
     event_id: str
@@ -60,4 +60,4 @@ class WorkflowMigrated(LogEvent, tag="WorkflowMigrated.1", frozen=True, kw_only=
 
 
 class WorkflowForgotten(LogEvent, tag="WorkflowForgotten.1", frozen=True, kw_only=True):
-    """The memory of a closed id ended: the same key starts afresh."""
+    """The memory of a closed id has ended. The same key can start again."""

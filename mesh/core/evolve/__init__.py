@@ -1,6 +1,6 @@
-"""Evolve: what one event makes of a workflow's state.
+"""Evolve: what one event changes in a workflow's state.
 
-Everything that replay knows lives here: it needs no route, no clock and no directory. An event's
+Everything that replay knows lives here. It needs no route, no clock and no directory. An event's
 meaning never changes; a new version is a new case. Called by `decide` (on its own events, as it
 goes) and by `replay` (on the log's).
 """
@@ -24,11 +24,9 @@ _HEARD: Final = 100  # events: about two
 
 
 def evolve(workflow: Workflow | None, event: ev.Event, *, workflow_id: str, at_ms: int) -> Workflow | None:
-    """The state after `event`.
+    """The state after `event`; None if there is no such workflow (yet, or any more).
 
-    None: there is no such workflow (yet, or any more).
-
-    Raises `ValueError` for an event that its state can't have had: a log that no owner of this
+    Raises `ValueError` for an event that its state can't have had, in a log that no owner of this
     protocol writes.
     """
     match event:  # the most frequent first: a fold is made of these
@@ -155,7 +153,7 @@ def _undone(ending: Ending, event: StepEvent | CallEvent) -> Ending:
 
 
 def _account(steps: dict[str, StepState], place: str, event: StepEvent | CallEvent) -> None:
-    """Let the for-each know how its item does."""
+    """Count an item's event in its for-each."""
     name = ids.step_of(place)
     parent = steps[name]
     fan = parent.fan
@@ -164,6 +162,7 @@ def _account(steps: dict[str, StepState], place: str, event: StepEvent | CallEve
     match event:
         case ev.TaskDispatched() | ev.CallMade() | ev.IncidentRaised() | ev.TaskHeld() | ev.SlotRequested():
             index = ids.index_of(place)
+            # another attempt at an item does not begin one more
             if index >= fan.begun:
                 steps[name] = replace(parent, fan=replace(fan, begun=index + 1), due_at_ms=None)
         case ev.TaskSucceeded() | ev.CallSucceeded():
@@ -175,9 +174,9 @@ def _account(steps: dict[str, StepState], place: str, event: StepEvent | CallEve
 
 
 def _gathered(steps: dict[str, StepState], name: str, fan: Fan, *, was_ending: bool) -> dict[str, StepState]:
-    """The items of a for-each that is settled become its output, and go.
+    """Replace the items of a settled for-each by its output.
 
-    One that failed, or is to be undone, has what its items gave so far, else null.
+    One that failed, or is to be undone, keeps what its items gave so far, else null.
     """
     places = [ids.item_place(name, index) for index in range(fan.begun)]
     step = steps[name]
@@ -203,7 +202,7 @@ def _built_in(
     workflow_id: str,
     at_ms: int,
 ) -> Workflow:
-    """In a built-in workflow, or in one that asks it for something."""
+    """An event of a built-in workflow, or of one that asks it for something."""
     match event:
         case ev.SlotRequested():
             before = _begun(workflow, event, workflow_id)
@@ -224,9 +223,7 @@ def _again(before: Workflow, event: ev.RoundStarted | ev.ApprovalReopened, at_ms
 
 
 def _round(before: Workflow, event: ev.RoundStarted, at_ms: int) -> Workflow:
-    """The steps of the body are to begin anew; what they gave last can be read until they give
-    something else.
-    """
+    """The steps of the loop's body begin again. Their last outputs can be read until they give new ones."""
     steps = dict(before.steps)
     for name in event.steps:
         was = steps.get(name)
@@ -248,7 +245,7 @@ def _reopened(before: Workflow, event: ev.ApprovalReopened, at_ms: int) -> Workf
 
 
 def _kept(before: Workflow | None, event: ev.EventKept, workflow_id: str, at_ms: int) -> Workflow:
-    """Kept with the run; or in the place of a run that is still to come."""
+    """Keep the event with the run, or with a run that is still to come."""
     if before is not None:
         until = event.expires_at_ms if before.status == "expected" else before.forget_at_ms
         return replace(before, kept=(*before.kept, event.kept), updated_at_ms=at_ms, forget_at_ms=until)
@@ -311,7 +308,7 @@ def _migrated(workflow: Workflow, event: ev.WorkflowMigrated, at_ms: int) -> Wor
 
 
 def _ended(workflow: Workflow, event: ev.WorkflowEnded, at_ms: int) -> Workflow:
-    """Payloads are dropped, so that the memory of a closed workflow is small; the log keeps them."""
+    """Drop the payloads, so that a closed workflow takes little memory. The log keeps them."""
     steps = {
         name: StepState(
             status=step.status if step.status in FINISHED else "cancelled",

@@ -1,14 +1,14 @@
-"""Budgets: what events make of a run's account.
+"""Budgets: what events change in a run's account.
 
 Part of `evolve`, by the same rules: no route, no clock.
 
-A task's reserve is promised when it is sent, and settled when it is heard of: by the usage in its
-result, or whole where nothing is said of it. So what is spent and promised stays within the limits
-as long as agents use no more than their reserve. Each attempt counts once: what has counted for it
-is kept with its step, and a later word of it counts in the place of that.
+A task's reserve is reserved when the task is sent, and settled when its end is known: by the usage
+in its result, or in full if the result has none. So what is spent and reserved stays within the
+limits as long as agents use no more than their reserve. Each attempt counts once. What was counted
+for it is kept with its step, and a later report of the same attempt replaces it.
 
-A call's slice is promised in the same way. Its workflow ends for sure, and tells then; so what is
-promised to a call that is taken back, or has failed by its time, stays promised until then.
+A call's slice is reserved in the same way. Its workflow is sure to end, and then reports. So the
+slice of a call that is taken back, or has timed out, stays reserved until then.
 """
 
 from collections.abc import Collection
@@ -28,11 +28,12 @@ _NAMED: Final = 3  # calls that a message names
 
 
 def booked(account: Account, was: StepState | None, event: ev.Event, steps: dict[str, StepState]) -> Account:
-    """The account after `event`, which found the step as it `was`, among `steps`."""
+    """The account after `event`. `was` is the step before it, `steps` are the steps before it."""
     match event:
         case ev.StepCancelled() | ev.StepGivenUp() | ev.StepSkipped():
             return _given_up(account, event, steps)
         case _ if was is not None and was.status == "queued":
+            # a queued step's reserve is given back first, because what follows promises it again
             account = _settled(account, was.reserved, {})
     match event:
         case ev.SlotRequested():
@@ -51,8 +52,9 @@ def booked(account: Account, was: StepState | None, event: ev.Event, steps: dict
 
 
 def _heard(account: Account, was: StepState, event: ev.TaskSucceeded | ev.TaskHandedOver | ev.TaskFailed) -> Account:
-    """Of the attempt that is out; or, by a success, of an earlier one: then nobody will hear of the
-    one that is out, which counts whole.
+    """Count the attempt that is out, or an earlier one that succeeded.
+
+    After a success of an earlier one, nobody waits for the one that is out, so it counts in full.
     """
     if was.status == "running":
         if event.attempt == was.attempt:
@@ -60,6 +62,7 @@ def _heard(account: Account, was: StepState, event: ev.TaskSucceeded | ev.TaskHa
         account = _settled(account, was.reserved, was.reserved or {})
     if event.usage is None:
         return account
+    # what counted for this attempt so far is replaced, so that it counts once
     before = (was.charged or {}).get(event.attempt, {})
     return replace(account, spent=_plus(_plus(account.spent, before, sign=-1), _used(account, event.usage)))
 
@@ -79,7 +82,7 @@ def charged(account: Account, was: StepState, event: ev.TaskFailed) -> dict[int,
 def _given_up(
     account: Account, event: ev.StepCancelled | ev.StepGivenUp | ev.StepSkipped, steps: dict[str, StepState]
 ) -> Account:
-    """What is out there counts whole, for nobody will hear of it; but for what was not sent."""
+    """Count in full what is out, because nobody will hear of it, except what was not sent."""
     unsent = event.unsent if isinstance(event, ev.StepCancelled) else ()
     for place, state in steps.items():
         if place == event.step or _is_item_of(place, event.step):
@@ -95,9 +98,7 @@ def _of_call(
     was: StepState | None,
     event: ev.CallSucceeded | ev.CallFailed | ev.CallWithdrawn | ev.UsageReported,
 ) -> Account:
-    """Of the call under way; or of one that nobody waits for any more, which has still to end, and
-    to tell.
-    """
+    """Count the call under way, or one that nobody waits for any more and that has yet to report."""
     name, kept = ids.attempt_id(event.task_id, event.attempt), account.unheard
     if was is not None and was.status == "calling" and (was.task_id, was.attempt) == (event.task_id, event.attempt):
         reserved = was.reserved or {}
@@ -113,10 +114,10 @@ def _of_call(
 
 
 def taken(account: Account, steps: dict[str, StepState], unsent: Collection[str]) -> _Amounts:
-    """What the run has taken, by name, now that it ends: what is out counts whole, but for what
-    waits for a slot, or is at one of the places `unsent`.
+    """What the run has used, by name, now that it ends.
 
-    Hops are its own affair.
+    What is out counts in full, except what waits for a slot or is at one of the places `unsent`.
+    Hops are each run's own.
     """
     out = account.reserved
     for place, state in steps.items():
@@ -127,7 +128,7 @@ def taken(account: Account, steps: dict[str, StepState], unsent: Collection[str]
 
 
 def budgeted(before: Workflow, event: ev.BudgetRaised | ev.BudgetTimeOver | ev.UsageReported) -> Workflow:
-    """The run with more budget, with no time left, or with a call less that is to be heard of."""
+    """The run with more budget, with no time left, or with one call fewer to hear of."""
     account = before.account
     if account is None:
         raise ValueError(f"{type(event).__name__} for {before.workflow_id}, which has no budget")
@@ -142,8 +143,9 @@ def budgeted(before: Workflow, event: ev.BudgetRaised | ev.BudgetTimeOver | ev.U
 
 
 def unended(account: Account, name: str = "") -> str:
-    """What of the budget (of `name` alone, if that is given) is kept for calls that nobody waits
-    for any more, and for which; empty where nothing is.
+    """What is reserved for calls that nobody waits for any more, and for which calls.
+
+    Of `name` alone, if given. Empty if nothing is.
     """
     calls = [one for one in account.unheard.values() if (one.reserved.get(name) if name else one.reserved)]
     if not calls:
@@ -168,7 +170,7 @@ def _settled(account: Account, reserved: _Amounts | None, took: _Amounts) -> Acc
 
 
 def _used(account: Account, usage: _Amounts) -> _Amounts:
-    """Of what somebody says that it has used, what the budget speaks of.
+    """The part of the reported usage that the budget limits.
 
     Tokens may be given as input and output.
     """

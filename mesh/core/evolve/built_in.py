@@ -1,5 +1,7 @@
-"""What the events of aliases and schedules make of their workflows, and of the workflows that have
-aliases: `evolve`'s part for `mesh.core.decide.begin.alias` and `mesh.core.decide.built_in`.
+"""What the events of aliases and schedules change in their workflows.
+
+Also in the workflows that have aliases. `evolve`'s part for `mesh.core.decide.begin.alias` and
+`mesh.core.decide.built_in`.
 """
 
 from typing import assert_never
@@ -24,9 +26,9 @@ BuiltIn = AliasOfStep | AliasReturned | AliasBound | EventRedirected | ScheduleC
 
 
 def evolve_built_in(before: Workflow | None, event: BuiltIn, workflow_id: str, at_ms: int) -> Workflow:
-    """An alias, a schedule, or a workflow that has aliases.
+    """The alias, the schedule, or the workflow that has aliases, after `event`.
 
-    Raises `ValueError` for what can't have happened to it.
+    Raises `ValueError` for an event that it can't have had.
     """
     match event:
         case AliasSought() | AliasGranted() | AliasWaived() | AliasReturned() if before is not None:
@@ -55,7 +57,7 @@ def evolve_built_in(before: Workflow | None, event: BuiltIn, workflow_id: str, a
 
 
 def _of_claimant(workflow: Workflow, event: AliasOfStep | AliasReturned, at_ms: int) -> Workflow:
-    """A workflow whose step asks for an alias, or that gives one back."""
+    """The workflow whose step asks for an alias, or that gives one back."""
     if isinstance(event, AliasReturned):
         left = tuple(alias for alias in workflow.aliases if alias != event.alias)
         return replace(workflow, aliases=left, updated_at_ms=at_ms)
@@ -82,7 +84,7 @@ def _step(step: StepState, event: AliasOfStep, at_ms: int) -> StepState:
 
 
 def _standing(workflow_id: str, route: str, key: str, at_ms: int) -> Workflow:
-    """It has no run, and so no start, trace or steps."""
+    """A built-in workflow. It has no run, and so no start, trace or steps."""
     return Workflow(
         workflow_id=workflow_id,
         run_id="",

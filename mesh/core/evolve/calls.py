@@ -1,4 +1,7 @@
-"""What the events of a call make of its step: `evolve`'s part for `mesh.core.decide.begin.call`."""
+"""What the events of a call change in its step.
+
+`evolve`'s part for `mesh.core.decide.begin.call`.
+"""
 
 from typing import Final, assert_never
 
@@ -14,7 +17,7 @@ _MAY_HAVE_COMPLETED: Final = frozenset({"timeout", "parked"})
 
 
 def evolve_call(step: StepState | None, event: CallEvent, at_ms: int, *, acted: bool) -> StepState:
-    """`acted`: whether the step may have done something before.
+    """The step after the call's event. `acted`: whether the step may have done something before.
 
     Raises `ValueError` for the end of a call that was never made.
     """

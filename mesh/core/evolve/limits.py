@@ -1,4 +1,4 @@
-"""What the events of limits make of a workflow: of one whose steps ask for slots, and of a limiter.
+"""What the events of limits change in a workflow that asks for slots, and in a limiter.
 
 `evolve`'s part for `mesh.core.decide.begin.limit` and `mesh.core.decide.built_in.limiter`.
 """
@@ -19,7 +19,7 @@ _REMEMBERED_MS: Final = 60_000
 
 
 def queue_up(step: StepState | None, event: SlotRequested, at_ms: int) -> StepState:
-    """What is needed to send the task once it may be. An earlier attempt may still be answered."""
+    """Keep what is needed to send the task later. An earlier attempt may still be answered."""
     return StepState(
         status="queued",
         task_id=event.task_id,
@@ -53,7 +53,7 @@ def released(before: Workflow, event: SlotReleased) -> Workflow:
 
 
 def evolve_limiter(before: Workflow | None, event: LimiterEvent, workflow_id: str, at_ms: int) -> Workflow:
-    """Raises `ValueError` for a slot that was never asked for."""
+    """The limiter after `event`. Raises `ValueError` for a slot that was never asked for."""
     limiter = _limiter(before.limiter if before else None, event, workflow_id)
     idle_ms = max(_REMEMBERED_MS, limiter.limit.per_ms)
     forget_at_ms = at_ms + idle_ms if limiter.is_idle else None

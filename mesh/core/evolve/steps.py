@@ -1,5 +1,6 @@
-"""What the events of a step make of its state: `evolve`'s part for everything but the run as a
-whole, by the same rules.
+"""What the events of a step change in its state.
+
+`evolve`'s part for everything but the run as a whole, by the same rules.
 """
 
 from typing import Any, Final, assert_never
@@ -52,14 +53,15 @@ def approval_output(
 
 
 def may_be_done(step: StepState) -> bool:
-    """Whether the step's work was done, or may have been without a word of it: its task or its call
-    is out, or was last heard of by a time-out.
+    """Whether the step's work was done, or may have been without anybody hearing of it.
+
+    Its task or its call is out, or the last attempt timed out.
     """
     return step.acted or step.status in _DOING or step.fan is not None or step.error.startswith(_UNHEARD)
 
 
 def evolve_step(step: StepState | None, event: StepEvent | CallEvent, at_ms: int) -> StepState:
-    """The step after `event`; `step` None: it has not begun.
+    """The step after `event`. `step` None: it has not begun.
 
     Raises `ValueError` for an event that it can't have had.
     """
@@ -168,6 +170,8 @@ def _failed(step: StepState, event: ev.TaskFailed, at_ms: int) -> StepState:
         due_at_ms=None,
         error=f"{event.kind}: {event.message}",
         reserved=None,
+        # an earlier attempt ended without a word, so its work may be done whatever became of this
+        # one
         acted=step.acted or step.error.startswith(_UNHEARD),
     )
     if not event.deaths:
@@ -176,19 +180,19 @@ def _failed(step: StepState, event: ev.TaskFailed, at_ms: int) -> StepState:
 
 
 def _fresh(step: StepState | None, status: StepStatus, at_ms: int, *, output: Any) -> StepState:
-    """A step that begins (anew)."""
+    """A step that begins, or begins again."""
     return StepState(
         status=status, since_ms=at_ms, output=output, round=step.round if step else 1, acted=acted_before(step)
     )
 
 
 def acted_before(step: StepState | None) -> bool:
-    """Whether a step that begins anew may have done something already."""
+    """Whether a step that begins again may have done something already."""
     return step is not None and may_be_done(step)
 
 
 def _closed_without(step: StepState, status: StepStatus, at_ms: int) -> StepState:
-    """Settled, and nothing came of it."""
+    """The step, settled without an output."""
     return replace(
         step,
         status=status,
@@ -208,6 +212,7 @@ def _closed_without(step: StepState, status: StepStatus, at_ms: int) -> StepStat
 def _stuck(step: StepState, event: ev.IncidentRaised, at_ms: int) -> StepState:
     incident = Incident(kind=event.kind, message=event.message, raised_at_ms=at_ms)
     acted = step.acted or step.status in _DOING
+    # the account has just given back what a queued step had reserved
     reserved = None if step.status == "queued" else step.reserved
     return replace(
         step, status="incident", since_ms=at_ms, due_at_ms=None, incident=incident, acted=acted, reserved=reserved
@@ -239,7 +244,7 @@ def _dispatched(step: StepState | None, event: ev.TaskDispatched, at_ms: int) ->
 
 
 def _held(step: StepState | None, event: ev.TaskHeld | ev.SlotRequested, at_ms: int) -> StepState:
-    """What is needed to send it once there is more budget, or a slot.
+    """Keep what is needed to send the task once there is more budget, or a slot.
 
     An earlier attempt may still be answered.
     """

@@ -1,8 +1,9 @@
-"""Budgets that the steps' own limits exceed, and slices that are too little for what is called.
+"""Check budgets: limits of steps that exceed them, and slices that are too small for a call.
 
-Only what is certain is told: of the steps that run in every workflow that goes well, whichever way
-its conditions come out. What they reserve together may exceed the budget, since each may take less;
-so that is a warning.
+Owns what is certain about a budget before a run. It counts only the steps that run in every
+workflow that goes well, however its conditions come out. Together they may reserve more than the
+budget has and still run, since each may use less than it reserves; so that is only a warning.
+`mesh.inspection.checks.findings_of` calls it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,7 @@ _WAIT = "the last ones wait for what the others leave, and if that is too little
 
 
 class _Share(NamedTuple):
-    """What one step reserves, of all its items."""
+    """What one step reserves, for all its items together."""
 
     named: str
     amount: float
@@ -41,8 +42,10 @@ def findings(route: Route, known: Known) -> Iterator[RouteFinding]:
 
 
 def _too_little(name: str, work: CallWork, routes: Mapping[str, Route]) -> Iterator[RouteFinding]:
-    """What a step of the called route reserves must be in the slice, or its task never goes out,
-    unless somebody grants more; and what all reserve should be.
+    """Where the slice of a call is too small for the steps of the called route.
+
+    A step whose own reserve is more than the slice never gets its task sent, unless somebody grants
+    more. If all the reserves together are more than the slice, that is a warning.
     """
     called = routes.get(work.route)
     if called is None:
@@ -63,7 +66,7 @@ def _too_little(name: str, work: CallWork, routes: Mapping[str, Route]) -> Itera
         own = called.budget.limits.get(what, inf) if called.budget is not None else inf
         shares = _shares(called, what)
         total = sum(share.amount for share in shares)
-        if not more and total > there and there < own:  # else that route's own budget is told of
+        if not more and total > there and there < own:  # else the check of that route reports it
             then = "people are asked" if asks else f"{work.route} fails"
             message = f"its slice has {as_number(there)} {what}, and {_said(shares, what)} in route {work.route}: {_WAIT} {then}"
             yield warning(path, "over_budget", message, f"reserve {as_number(total)} or more")
@@ -79,12 +82,13 @@ def _too_much(route: Route, budget: Budget) -> Iterator[RouteFinding]:
 
 
 def _shares(route: Route, what: str) -> list[_Share]:
-    """What the steps reserve that run in every workflow that goes well: each once, or for each item
-    of a list that the route writes out.
+    """What is reserved by each step that runs in every workflow that goes well.
+
+    A for-each counts once for each item, if the route writes the list out.
     """
     found = []
     sure = frozenset(_sure(route, goes_well=True))
-    for name in (name for name in route.definition["steps"] if name in sure):  # as they are written
+    for name in (name for name in route.definition["steps"] if name in sure):  # in the order of the document
         step = route.steps[name]
         amount = step.work.reserve.get(what, 0) if isinstance(step.work, AgentWork | CallWork) else 0
         count = _count(step)
@@ -94,15 +98,17 @@ def _shares(route: Route, what: str) -> list[_Share]:
 
 
 def _said(shares: list[_Share], what: str) -> str:
-    """`a, b reserve 101 tokens together`."""
+    """The shares in words: `a, b reserve 101 tokens together`."""
     total = as_number(sum(share.amount for share in shares))
     names = ", ".join(share.named for share in shares)
     return f"{names} reserve {total} {what} together" if len(shares) > 1 else f"{names} reserves {total} {what}"
 
 
 def _count(step: Step) -> int:
-    """How often its work is done at the least: of a for-each, for each item of a list that is
-    written out; any other may be empty.
+    """How often, at the least, the step's work is done.
+
+    For a for-each: the number of items, if the route writes the list out. Any other list may be
+    empty.
     """
     if step.for_each is None:
         return 1
@@ -111,9 +117,10 @@ def _count(step: Step) -> int:
 
 
 def _sure(route: Route, *, goes_well: bool) -> list[str]:
-    """The steps that a run which is done has begun: those that nothing holds back.
+    """The steps that every completed run has begun, because nothing can hold them back.
 
-    None for sure where it may end early. `goes_well`: as long as no step fails, and nobody says no.
+    If the route has a step that ends the workflow early, no step is certain. `goes_well`: assume
+    that no step fails and no approval is rejected.
     """
     if any(isinstance(step.work, EndWork) for step in route.steps.values()):
         return []
@@ -127,7 +134,7 @@ def _sure(route: Route, *, goes_well: bool) -> list[str]:
 
 
 def _may_block(route: Route, name: str) -> bool:
-    """Whether the run may be done although what needs this step never began."""
+    """Whether a run can complete although a step that needs this one never began."""
     match route.steps[name].work:
         case AgentWork(on_exhausted="continue") | CallWork(on_exhausted="continue"):
             return True
@@ -138,7 +145,7 @@ def _may_block(route: Route, name: str) -> bool:
 
 
 def _tasks(route: Route) -> int:
-    """How many tasks a run sends before it is done, at the least."""
+    """How many tasks, at the least, a completed run has sent."""
     steps = [route.steps[name] for name in _sure(route, goes_well=False)]
     return sum(_count(step) for step in steps if isinstance(step.work, AgentWork))
 
@@ -160,8 +167,9 @@ def _too_long(route: Route, time_s: float) -> Iterator[RouteFinding]:
 
 
 def _earliest(route: Route) -> dict[str, float]:
-    """How long after the start each step can begin, in seconds, for the waits before it: those
-    alone that nothing spares the run.
+    """How many seconds after the start each step can begin, at the earliest.
+
+    Only waits count that every run has to wait for.
     """
     begins: dict[str, float] = {}
     ends: dict[str, float] = {}

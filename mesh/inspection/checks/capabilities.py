@@ -1,9 +1,9 @@
-"""What is wrong with the capabilities that a route asks for.
+"""Check the capabilities that a route asks for.
 
-Owns that a step's capability has a contract, that some agent is registered for it, and that each
-registered agent keeps the contract. That a step's input meets the contract, and that expressions
-read what is in its output, is checked where it is for agents: `schemas_of` says what to hold them
-to.
+Owns three rules: a step's capability has a contract, some agent is registered for it, and each
+registered agent keeps the contract. Whether a step's input meets the contract, and whether
+expressions read what its output has, is checked by `mesh.inspection.checks.values`, as for agents;
+`schemas_of` says which schemas apply. `mesh.inspection.checks.missing_names` calls it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,9 +21,9 @@ Contracts = Mapping[str, Contract] | None
 
 
 class Schemas(NamedTuple):
-    """What is sent to whoever does the work, and what comes back; None: not known.
+    """The schemas of what is sent to an agent or a capability, and of what comes back.
 
-    `name`: who that is.
+    None: not known. `name`: the agent or the capability.
     """
 
     name: str
@@ -39,7 +39,10 @@ class Problem(NamedTuple):
 
 
 def schemas_of(work: AgentWork, agents: Agents, contracts: Contracts) -> Schemas | None:
-    """Of a capability's step its contract's, else the agent's own; None where neither is known."""
+    """The schemas of a step's capability, by its contract, or of its agent, by its card.
+
+    None if they are not known.
+    """
     if work.capability:
         contract = (contracts or {}).get(work.capability)
         return None if contract is None else Schemas(work.capability, contract.input, contract.output)
@@ -74,7 +77,10 @@ def _of_capability(path: DocumentPath, capability: str, agents: Agents, contract
 
 
 def _broken(card: AgentCard, contract: Contract) -> Iterator[tuple[str, str]]:
-    """It must take whatever the contract lets others send, and give what the contract promises."""
+    """Where the agent breaks the contract.
+
+    It must accept whatever the contract lets others send, and give what the contract promises.
+    """
     if card.input_schema is not None:
         what = "input by the contract"
         yield from ((what, one) for one in _misfits(contract.input, card.input_schema, "it"))

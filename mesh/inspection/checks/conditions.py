@@ -1,5 +1,8 @@
-"""Conditions that always come out the same, steps that never run because of them, and comparisons
-with what can't be.
+"""Check conditions: those that always come out the same, and steps that never run because of them.
+
+Owns the findings about guards, `if`s, and comparisons with a value that can't occur. It has no
+rules of evaluation of its own: `mesh.inspection.inference` has them.
+`mesh.inspection.checks.findings_of` calls it.
 """
 
 from collections.abc import Collection, Iterator
@@ -20,7 +23,7 @@ from mesh.routes.problems import DocumentPath, near
 
 def findings(route: Route, shapes: Shapes) -> Iterator[RouteFinding]:
     comparisons = list(_comparisons(route, shapes))
-    # that it compares with what can't be is why such a condition is false
+    # such a condition is false because of the comparison: one finding is enough
     told = {one.path for one in comparisons}
     yield from _start(route)
     yield from (one for one in _constants(route) if one.path not in told)
@@ -61,7 +64,7 @@ def _constants(route: Route) -> Iterator[RouteFinding]:
 
 
 def _follows(route: Route, name: str, told: Collection[str]) -> bool:
-    """Whether it never runs for a reason that another finding names."""
+    """Whether the step never runs for a reason that another finding names already."""
     step = route.steps[name]
     if step.enough is not None:
         return all(need in told for need in step.needs)
@@ -103,7 +106,10 @@ def _is_sure_end(step: Step) -> bool:
 
 
 def _taking_hint(route: Route, step: Step) -> str:
-    """Only a step that needs another itself can take its rejection or its failure."""
+    """How to correct an `if` that waits in vain for a rejection or a failure.
+
+    Only a step that needs the other step directly can take its rejection or its failure.
+    """
     paths = step.condition.paths if step.condition else frozenset()
     for other in sorted(upstream(route, step.name) - set(step.needs)):
         if isinstance(route.steps[other].work, ApprovalWork) and f"steps.{other}.verdict" in paths:
@@ -114,7 +120,7 @@ def _taking_hint(route: Route, step: Step) -> str:
 
 
 def _awaited(route: Route) -> Iterator[RouteFinding]:
-    """Conditions on the event that a step waits for."""
+    """Check the conditions on the events that steps wait for."""
     for name, step in route.steps.items():
         awaited = step.work.event if isinstance(step.work, WaitWork) else None
         constant = constant_of(awaited.condition.source) if awaited is not None and awaited.condition else None
@@ -130,8 +136,9 @@ def _awaited(route: Route) -> Iterator[RouteFinding]:
 
 
 def _comparisons(route: Route, shapes: Shapes) -> Iterator[RouteFinding]:
-    """`==` with what a value can never be: a word that is not among those that its schema lists, a
-    status that the step never has.
+    """Find comparisons of a step's output or status with a value that it can never have.
+
+    Either the output's schema does not list the value, or the step never has that status.
     """
     for name, step in route.steps.items():
         conditions: list[tuple[DocumentPath, Expression | None]] = [(("steps", name, "if"), step.condition)]
@@ -166,7 +173,7 @@ def _comparison(route: Route, path: DocumentPath, node: Binary, shapes: Shapes) 
 
 
 def _status_hint(route: Route, segments: Segments, value: Any) -> str:
-    """Who asks for a failure, and has not said that the workflow goes on after it."""
+    """What to add to a step whose failure a condition asks for, although it ends the workflow."""
     name = str(segments[1])
     if segments[0] == "status" and value == "failed" and isinstance(route.steps[name].work, AgentWork | CallWork):
         return f"write on_exhausted: continue on {name}, or its failure is an incident or the workflow's end"

@@ -1,8 +1,9 @@
-"""What may cost more than an evaluation may, or can't be checked at all.
+"""Check costs: what may take more than an evaluation allows, and what can't be checked at all.
 
-Owns two warnings: a macro inside another, over a list that has nothing to do with the outer item, so
-that their lengths multiply; and an agent's schema with a pattern that the mesh's engine refuses,
-where edits of an approval will be held against it.
+Owns two warnings. One is for a macro inside another one, over a list that does not come from the
+outer item, so that the lengths multiply. The other is for an agent's schema with a pattern that the
+mesh's engine refuses, if edits of an approval have to fit it. `mesh.inspection.checks.findings_of`
+calls it.
 """
 
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ def findings(route: Route, known: Known, readings: list[Reading]) -> Iterator[Ro
 
 
 def _multiplying(node: Node) -> Iterator[tuple[str, str]]:
-    """The outer and the inner list of macros inside each other, where both come from outside."""
+    """Pairs of lists, an outer and an inner one, of nested macros that both read the scope."""
     for macro in macros_of(node):
         outer = _list_of(macro, frozenset())
         bound = frozenset({str(next(iter(reads(macro.args[0]))).segments[0])})
@@ -46,7 +47,7 @@ def _multiplying(node: Node) -> Iterator[tuple[str, str]]:
 
 
 def _list_of(macro: Call, bound: frozenset[str]) -> str:
-    """What the macro goes through, if that is read from the scope and not of an outer item."""
+    """The list that the macro goes through; empty if it comes from an outer item."""
     assert macro.target is not None  # noqa: S101 - a macro is a method
     return next((path_text(read.segments) for read in reads(macro.target, bound)), "")
 

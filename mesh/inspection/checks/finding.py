@@ -1,4 +1,7 @@
-"""What a finding is, and what there is to hold a route against."""
+"""What a finding is, and what a route can be checked against.
+
+Owns the values that every module of `mesh.inspection.checks` takes and gives. It has no rules.
+"""
 
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
@@ -16,7 +19,7 @@ Severity = Literal["error", "warning"]
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
-    """What there is to hold a route against; None: not known, so not checked."""
+    """What a route can be checked against. None: not known, so not checked."""
 
     agents: Mapping[str, AgentCard] | None = None
     roles: Collection[str] | None = None
@@ -27,12 +30,12 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
         return schemas_of(work, self.agents, self.contracts)
 
     def output_of(self, agent: str) -> Shape:
-        """What this agent gives."""
+        """The shape of what this agent gives."""
         card = (self.agents or {}).get(agent)
         return _of(card.output_schema if card is not None else None)
 
     def output(self, work: AgentWork) -> Shape:
-        """What whoever does the work gives, the first time it is asked."""
+        """The shape of what the step's first agent, or its capability, gives."""
         schemas = self.schemas(work)
         return _of(schemas.output if schemas is not None else None)
 
@@ -58,6 +61,6 @@ def warning(path: DocumentPath, code: str, message: str, hint: str = "") -> Rout
 
 
 def written(route: Route, step: str) -> dict[str, Any]:
-    """The step as the document has it."""
+    """The step as the route's document has it."""
     found: dict[str, Any] = route.definition["steps"][step]
     return found

@@ -1,5 +1,6 @@
-"""Joins: races that nobody runs, and steps that lose what they need to one; ends that leave nothing
-to do.
+"""Check joins: races of a single step, steps that a race blocks, and ends that leave nothing to do.
+
+Owns the findings about `any`, `first_of` and `end`. `mesh.inspection.checks.findings_of` calls it.
 """
 
 from collections.abc import Iterator
@@ -23,8 +24,9 @@ def findings(route: Route) -> Iterator[RouteFinding]:
 
 
 def _losers(route: Route, race: Step) -> Iterator[RouteFinding]:
-    """Steps outside a race that need one of those that run it: it may be cancelled, and then they
-    are blocked.
+    """Find steps outside a race that need a step inside it.
+
+    The race may cancel that step, and then they are blocked.
     """
     for need in race.needs:
         for name in route.dependents[need]:
@@ -41,7 +43,7 @@ def _losers(route: Route, race: Step) -> Iterator[RouteFinding]:
 
 
 def _serves_only(route: Route, name: str, race: Step) -> bool:
-    """Whether it is done for the race alone: then it has no more to do once that is run."""
+    """Whether the step works for the race alone, so that nothing is lost once the race is won."""
     todo = [name]
     while todo:
         step = todo.pop()

@@ -1,5 +1,8 @@
-"""What is known of everything that a route's expressions can read: of the steps' outputs by their
-agents' schemas and by what was written, of items by the list that they come from.
+"""What is known of every value that a route's expressions can read.
+
+Owns the shapes of steps' outputs and of items. An output's shape comes from its agent's schema and
+from what the route writes; an item's shape comes from its list. `mesh.inspection.checks` uses it;
+`mesh.inspection.inference.value_types` has the shapes themselves.
 """
 
 from typing import Final
@@ -27,7 +30,7 @@ from mesh.routes.expressions.paths import Segments
 
 _VERDICTS: Final = ("approved", "rejected", "skipped")
 _ALWAYS: Final = ("", "succeeded", "skipped", "blocked", "cancelled")
-_ITEMS: Final = 50  # of a list that is written out: more are not looked at
+_ITEMS: Final = 50  # items of a written-out list that are looked at
 _EVENT: Final = Of(
     {
         "type": "object",
@@ -41,13 +44,18 @@ _EVENT: Final = Of(
     },
     {},
 )
-"""What a wait gives: CloudEvents' JSON format, with extensions. Who reads `data` knows what the event carries."""
+"""What a wait gives: CloudEvents' JSON format, with extensions.
+
+Nothing is known of `data`: the one who reads it knows what the event carries.
+"""
 
 
 class Shapes:
     def __init__(self, route: Route, known: Known, callers: tuple[str, ...] = ()) -> None:
-        """`callers`: the routes whose calls led here, so that two that call each other come to an
-        end.
+        """Begin with nothing known.
+
+        `callers`: the routes whose calls led here. They stop the search when two routes call each
+        other.
         """
         self._route = route
         self._known = known
@@ -55,7 +63,7 @@ class Shapes:
         self._outputs: dict[str, Shape] = {}
 
     def at(self, segments: Segments, item: Shape = ANYTHING) -> Found:
-        """Of a path as an expression reads it, with this item of its step's for-each."""
+        """What a path leads to, as an expression reads it with this item of its step's for-each."""
         match segments[0]:
             case "workflow":
                 return Found(shape=TEXT)
@@ -79,8 +87,9 @@ class Shapes:
         return shape_of(template, at)
 
     def items_of(self, name: str) -> list[Shape]:
-        """What the items of a for-each can be: one shape for all of them, or that of each one that
-        is written out.
+        """The shapes that the items of a for-each can have.
+
+        One shape for all of them, or one for each item if the route writes the list out.
         """
         each = self._route.steps[name].for_each
         if each is None:
@@ -92,9 +101,9 @@ class Shapes:
         return [ANYTHING if found.missing else found.shape]
 
     def output(self, name: str) -> Shape:
-        """What expressions read as `steps.<name>`, where the step has done what it is for."""
+        """The shape that expressions read as `steps.<name>`, if the step has succeeded."""
         if name not in self._outputs:
-            # as long as it is being found out: in a loop two steps may read each other
+            # stops the recursion: in a loop, two steps may read each other
             self._outputs[name] = ANYTHING
             self._outputs[name] = self._output(self._route.steps[name])
         return self._outputs[name]
@@ -119,21 +128,25 @@ class Shapes:
                 return ANYTHING
 
     def _of_agents(self, step: Step, work: AgentWork) -> Shape:
-        """Whoever may have the task in the end gives the output."""
+        """The shape of an agent's output: that of any agent that may have the task in the end."""
         others = sorted(work.handover.to - {work.agent}) if work.handover else []
         output = alternatives([self._known.output(work), *(self._known.output_of(agent) for agent in others)])
         return self._of_each(step, output)
 
     def _of_each(self, step: Step, output: Shape) -> Shape:
-        """Of a for-each there are many, and null for those that may fail."""
+        """The output as it is, or for a for-each a list of them.
+
+        The list has null for items that failed, if the for-each tolerates any.
+        """
         if step.for_each is None:
             return output
         may_fail = step.for_each.tolerate > 0 or step.for_each.tolerate_share > 0
         return Many(alternatives([output, NULL]) if may_fail else output)
 
     def _of_call(self, work: CallWork) -> Shape:
-        """The outcome's data of the called workflow: its route's output, or that of the steps that
-        nobody needs.
+        """The shape of what a called workflow gives.
+
+        That is its route's output, or the outputs of the steps that no other step needs.
         """
         called = self._known.routes.get(work.route) if self._known.routes is not None else None
         if called is None or called.name in self._callers:
@@ -152,8 +165,9 @@ class Shapes:
         )
 
     def _payload(self, work: ApprovalWork) -> Shape:
-        """What an approval passes on: what its edits must meet where that is known, else what it
-        asks.
+        """The shape that an approval passes on.
+
+        That is the schema that edits must meet, if there is one, else what the approval asks about.
         """
         if work.payload_schema is not None:
             return Of(work.payload_schema, work.payload_schema)
@@ -161,7 +175,7 @@ class Shapes:
 
 
 def _statuses(step: Step) -> Of:
-    """How a step can come out, as `status` has it."""
+    """The values that `status` can have for this step."""
     match step.work:
         case ApprovalWork():
             return one_of(*_ALWAYS, "rejected")

@@ -1,4 +1,8 @@
-"""Loops that never go round, always end at their limit, or begin each other without end."""
+"""Check loops: those that never repeat, always end at their limit, or start each other without end.
+
+Owns the findings about `repeat`, and about calls and events that lead back to the same route.
+`mesh.inspection.checks.findings_of` calls it.
+"""
 
 from collections.abc import Iterator, Mapping
 
@@ -21,7 +25,7 @@ def findings(route: Route, known: Known) -> Iterator[RouteFinding]:
 
 
 def _circle(route: Route, name: str, work: CallWork, routes: Mapping[str, Route]) -> Iterator[RouteFinding]:
-    """A call that leads back to this route."""
+    """Find a call that leads back to this route."""
     trail = _trail(work.route, route.name, routes, (route.name,))
     if trail:
         message = f"its call leads back to this route, without end unless some if stops it: {' -> '.join(trail)}"
@@ -56,7 +60,10 @@ def _loop(name: str, repeat: Repeat) -> Iterator[RouteFinding]:
 
 
 def _changes(repeat: Repeat) -> bool:
-    """Whether it reads anything of the loop's body, or the round itself."""
+    """Whether the `until` reads anything that a round can change.
+
+    That is an output or a status inside the loop's body, or the round itself.
+    """
     for path in repeat.until.paths:
         root, _, rest = path.partition(".")
         if root == "round" or (root in ("steps", "status") and rest.partition(".")[0].partition("[")[0] in repeat.body):
@@ -69,7 +76,10 @@ def _end(repeat: Repeat) -> str:
 
 
 def _starts_itself(route: Route, work: EmitWork) -> bool:
-    """Where its type is written down, and no guard keeps it out."""
+    """Whether the step emits an event that starts its own route again.
+
+    Only certain if the event's type is written out and no guard refuses the event.
+    """
     if route.on is None or work.event.source["type"] != route.on.type:
         return False
     facts = Facts({("event", "source"): f"/mesh/{route.name}", ("event", "type"): route.on.type}, {})

@@ -1,4 +1,7 @@
-"""Agents, capabilities, roles and routes that are not there."""
+"""Check names: agents, capabilities, roles and routes that do not exist.
+
+Owns the findings about names that a route refers to. `mesh.inspection.checks.findings_of` calls it.
+"""
 
 from collections.abc import Collection, Iterator
 
@@ -22,7 +25,7 @@ def findings(route: Route, known: Known) -> Iterator[RouteFinding]:
 
 
 def _agents(route: Route) -> Iterator[tuple[DocumentPath, str]]:
-    """Everybody who may get a task, and where they are named."""
+    """Every agent that may get a task, and the path where the route names it."""
     for name, step in route.steps.items():
         at: DocumentPath = ("steps", name)
         if isinstance(step.work, AgentWork):

@@ -1,11 +1,11 @@
-"""A field of a step's output where that is null: the step was skipped, has failed, was cancelled,
-or is not done yet.
+"""Check for outputs that may be null where an expression reads a field of them.
 
-An incident, unless somebody has thought of it.
+An output is null if its step was skipped, failed, was cancelled or is not done yet. Reading a field
+of it is then an incident.
 
-Owns why an output may be null for who reads it. It takes for thought of whatever asks, in the same
-string or in the reading step's `if`, for the output as a whole, for the step's status, or in a loop
-for the round.
+Owns the reasons why an output may be null for its reader. There is no finding if the route provides
+for it: the same string, or the reading step's `if`, asks for the output as a whole, for the step's
+status, or (in a loop) for the round. `mesh.inspection.checks.findings_of` calls it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,10 @@ from mesh.routes.problems import Reading
 
 
 class _Null(NamedTuple):
-    """Why an output may be null. `otherwise`: how an expression says what to take then."""
+    """Why an output may be null.
+
+    `otherwise`: how an expression can say what to use instead.
+    """
 
     code: str
     why: str
@@ -46,7 +49,7 @@ class _Nulls:
         self._settled = _settled(route)
 
     def of(self, reading: Reading, name: str) -> _Null | None:
-        """Why `steps.<name>` may be null where this is read."""
+        """Why `steps.<name>` may be null where this expression reads it; None if it can't be."""
         step = self._route.steps[name]
         reader = self._route.steps.get(str(reading.path[1])) if reading.path[0] == "steps" else None
         whole = f"steps.{name}"
@@ -65,7 +68,10 @@ class _Nulls:
         return None
 
     def _by_place(self, reading: Reading, reader: Step, name: str) -> _Null | None:
-        """Because of where the reader stands: in a loop, in a race, or before the other is done."""
+        """Why it may be null because of the reader's place.
+
+        The reader is in a loop, outside a race, or acts before the other step is done.
+        """
         if name == reader.name:
             if reading.path[2] != "undo":
                 return None
@@ -83,7 +89,7 @@ class _Nulls:
 
 
 def _settled(route: Route) -> Mapping[str, frozenset[str]]:
-    """Step to the steps that are settled for sure when it acts."""
+    """For each step, the steps that are certainly settled when it acts."""
     found: dict[str, frozenset[str]] = {}
     for name, step in route.steps.items():
         found[name] = settled_before(step, step.needs, found) if step.needs else frozenset()
@@ -99,8 +105,9 @@ def _can_fail(step: Step) -> bool:
 
 
 def _without(route: Route, name: str) -> set[str]:
-    """The steps that can run although this one failed: who takes its status, or does not need all,
-    and all that follow.
+    """The steps that can run although this one failed.
+
+    Those that read its status or do not need all their needs, and every step after them.
     """
     todo = [
         d
@@ -117,8 +124,10 @@ def _without(route: Route, name: str) -> set[str]:
 
 
 def _thought_of(route: Route, readings: list[Reading], reading: Reading, null: _Null) -> bool:
-    """Whether the reading step's `if`, or another reading of the same string, asks about the step;
-    or both have the same `if`.
+    """Whether the route provides for the null.
+
+    The reading step's `if`, or another part of the same string, asks about the step; or both steps
+    have the same `if`.
     """
     name = str(reading.read.segments[1])
     beside = [other.read for other in readings if other.path == reading.path and other.text == reading.text]
@@ -135,5 +144,5 @@ def _thought_of(route: Route, readings: list[Reading], reading: Reading, null: _
 
 
 def _asks(path: str, name: str, *, tested: bool) -> bool:
-    """Whether a path is about the step as a whole, or about a field of it where that is tested."""
+    """Whether a path is about the step as a whole, or about a field of it that is tested."""
     return path in (f"steps.{name}", f"status.{name}") or (tested and path.startswith(f"steps.{name}."))

@@ -1,12 +1,12 @@
 """`mesh routes check`: what is wrong, or probably a mistake, in route files, before anything runs.
 
-Owns the findings beyond those of `compile_route`, each with file, line and fix. An error is what
-can't work; a warning is what works, but is probably a mistake. It changes nothing and asks no
-broker: the caller (the command line) brings the agents' cards and the roles, if there are any to
-check against.
+Owns the findings beyond those of `compile_route`, each with its file, line and fix. An error can't
+work; a warning works, but is probably a mistake. This module changes nothing and asks no broker:
+the caller (the command line) brings the agents' cards and the roles, if there are any to check
+against.
 
-A new rule of the language needs a line here only where it adds a way to be wrong: what expressions
-read comes from the compiler itself.
+A new rule of the language needs code here only if it adds a way to be wrong: the compiler itself
+says what expressions read.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -26,9 +26,9 @@ from mesh.routes.problems import DocumentPath
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """`line` 0: the file as a whole.
+    """One thing that is wrong, or probably a mistake.
 
-    `code` is a short word for the kind, the same in every version.
+    `line` 0: the file as a whole. `code` is a short word for the kind, the same in every version.
     """
 
     file: str
@@ -43,10 +43,10 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """`agents_known`, `roles_known`, `contracts_known`: whether there was anything to hold agents,
-    roles and capabilities against.
+    """All findings, and what there was to check against.
 
-    `asks_capabilities`: whether any route names one.
+    `agents_known`, `roles_known`, `contracts_known`: whether agents, roles and capabilities could
+    be checked. `asks_capabilities`: whether any route names a capability.
     """
 
     files: int
@@ -70,8 +70,8 @@ def check(
 ) -> Report:
     """Check files, and the route files in folders.
 
-    `agents`: all that there are, by name; `roles`: those that somebody has; `contracts`: by
-    capability; None: not known.
+    `agents`: every agent that exists, by name. `roles`: the roles that somebody has. `contracts`:
+    by capability. None: not known, so not checked.
     """
     findings: list[Finding] = []
     files = route_files(paths)
@@ -107,8 +107,9 @@ def route_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def _alone(file: Path) -> list[LoadedRoute]:
-    """The routes of one file, if it holds: what is wrong with another must not keep this one
-    unchecked.
+    """The routes of one file if it compiles, else none.
+
+    So a mistake in another file does not keep this one unchecked.
     """
     try:
         return load_routes([file])
@@ -117,7 +118,10 @@ def _alone(file: Path) -> list[LoadedRoute]:
 
 
 def _refused(message: str, files: Sequence[Path]) -> Iterator[Finding]:
-    """The compiler's problems: one line each, `file:line: what is wrong (how to mend it)`."""
+    """The compiler's problems as findings.
+
+    Each is one line of its message: `file:line: what is wrong (how to correct it)`.
+    """
     for line in message.splitlines():
         file, number, what = _split(line, files)
         yield Finding(file=file, line=number, severity="error", code="invalid", message=what)
@@ -147,6 +151,6 @@ def _placed(file: Path, document: YamlDocument, found: RouteFinding) -> Finding:
 
 
 def _named(path: DocumentPath, message: str) -> str:
-    """With the step's name before it: several steps may share a line."""
+    """The message with the step's name before it, because several steps may share a line."""
     within: Any = path[1] if path[:1] == ("steps",) and len(path) > 1 else None
     return f"step {within}: {message}" if within is not None else message

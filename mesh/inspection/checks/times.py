@@ -1,4 +1,8 @@
-"""Waits without an end, and times that have no effect."""
+"""Check times: waits that may never end, and times that have no effect.
+
+Owns the findings about deadlines, time-outs and the waits between retries.
+`mesh.inspection.checks.findings_of` calls it.
+"""
 
 from collections.abc import Iterator
 from typing import Final
@@ -47,7 +51,7 @@ def _timeout(route: Route, name: str, work: WaitWork) -> Iterator[RouteFinding]:
 
 
 def _is_bounded(route: Route, name: str) -> bool:
-    """By a race, or by an end that does not wait for it."""
+    """Whether a race may cancel the wait, or the workflow may end without waiting for it."""
     return name in raced(route) or any(
         isinstance(step.work, EndWork) and name not in _above(route, other) for other, step in route.steps.items()
     )

@@ -1,5 +1,9 @@
-"""What is read and is not there, and what is given and can't fit: by agents' schemas, and by what
-is written.
+"""Check values: what is read but does not exist, and what is given but can't fit.
+
+Owns the findings from agents' schemas and from what the route writes.
+`mesh.inspection.checks.known_values` says what a value can be, and
+`mesh.inspection.inference.schema_fit` whether it fits. `mesh.inspection.checks.findings_of` calls
+it.
 """
 
 from collections.abc import Iterator

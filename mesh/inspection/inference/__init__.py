@@ -1,1 +1,1 @@
-"""What is known of a route before any event: types, schemas, conditions, steps that never run."""
+"""What is known of a route before any event: types, schemas, conditions, dead steps."""

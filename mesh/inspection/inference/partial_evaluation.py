@@ -1,9 +1,8 @@
-"""What a condition comes to where only some is known: for checks of routes before any event has
-come.
+"""Evaluate a condition while only some values are known, to check routes before any event.
 
-Owns `Facts`, what is taken for known, and the evaluation on it. Of the start event nothing is
-known, but it stays the same as long as its workflow lives, so what was assumed of it once holds for
-every condition: where `event.data.kind == 'x'` is true, `event.data.kind == 'y'` is false.
+Owns `Facts` (what is assumed to be known) and the evaluation on them. Nothing is known of the start
+event, but it stays the same as long as its workflow lives. So an assumption about it holds for
+every condition: if `event.data.kind == 'x'` is true, `event.data.kind == 'y'` is false.
 `mesh.inspection.inference.reachability` and `mesh.inspection.checks` call it.
 """
 
@@ -23,16 +22,16 @@ _LASTING: Final = frozenset({"event", "workflow"})  # what never changes while a
 
 
 class Constant(msgspec.Struct, frozen=True):
-    """What a condition comes to whatever happens: a bool, or the error that it always ends in."""
+    """What a condition always comes to: a bool, or the error it raises."""
 
     value: bool | None
     error: str = ""
 
 
 class Facts(NamedTuple):
-    """`known`: the values of paths.
+    """What is assumed while a condition is evaluated.
 
-    `truths`: what conditions on the event were assumed to be, by their text.
+    `known`: the values of paths. `truths`: whether conditions on the event are true, by their text.
     """
 
     known: Mapping[Segments, Any]
@@ -43,19 +42,19 @@ NOTHING: Final = Facts({}, {})
 
 
 class Atom(NamedTuple):
-    """A condition that no logic joins.
+    """A condition without logical operators.
 
-    `value`, of an equality: what its `path` is where it holds.
+    `path` and `value`: if it is an equality, the path and the value that it has where it holds.
     """
 
     text: str
-    holds: bool = True  # False: it is the denial of `text`
+    holds: bool = True  # False: the negation of `text`
     path: Segments | None = None
     value: Any = None
 
 
 def constant_of(source: str) -> Constant | None:
-    """The value of a condition that does not depend on anything it reads; None for all others."""
+    """The value of a condition that depends on nothing it reads; None for any other one."""
     node = tree(source)
     if not part_reads(node):
         try:
@@ -68,8 +67,9 @@ def constant_of(source: str) -> Constant | None:
 
 
 def outcome(source: str, facts: Facts) -> bool | None:
-    """What a condition comes to where only the facts are known; None: it may be true, false or an
-    error.
+    """What a condition comes to when only the facts are known.
+
+    None: it may be true, false or an error.
     """
     return _outcome(source, tree(source), facts)
 
@@ -81,6 +81,7 @@ def _outcome(source: str, node: Node, facts: Facts) -> bool | None:
     match node:
         case Logic(op=op, operands=several):
             values = [_outcome(source, one, facts) for one in several]
+            # One true decides an `||`, and one false an `&&`, whatever the others are.
             decisive = op == "||"
             if decisive in values:
                 return decisive
@@ -110,7 +111,10 @@ def _of_known(source: str, node: Node, facts: Facts) -> bool | None:
 
 
 def _scope(values: Mapping[Segments, Any]) -> dict[str, Any]:
-    """Shorter paths first: what was assumed of a whole and of a part of it may not go together."""
+    """The values of paths as the scope of an expression.
+
+    Shorter paths come first, since assumptions about a whole and about its part may contradict.
+    """
     scope: dict[str, Any] = {}
     for segments in sorted(values, key=len):
         holder: Any = scope
@@ -123,7 +127,10 @@ def _scope(values: Mapping[Segments, Any]) -> dict[str, Any]:
 
 @lru_cache(maxsize=4096)
 def _atom(source: str, node: Node) -> Atom:
-    """Equalities of a path and a constant are one, whichever way they are written."""
+    """The atom of a condition.
+
+    An equality of a path and a constant gives the same atom whichever side comes first.
+    """
     if isinstance(node, Binary) and node.op in ("==", "!="):
         for side, other in ((node.left, node.right), (node.right, node.left)):
             path = segments_of(side)
@@ -138,8 +145,9 @@ def _has_place(path: Segments) -> bool:
 
 
 def first_open(source: str, facts: Facts) -> Atom | None:
-    """The first part of an undecided condition that is about the start event alone, and so may be
-    assumed to be true or false.
+    """The first undecided part of a condition that may be assumed to be true or false.
+
+    Such a part reads the start event alone.
     """
     return _first_open(source, tree(source), facts)
 
@@ -155,7 +163,7 @@ def _first_open(source: str, node: Node, facts: Facts) -> Atom | None:
 
 
 def held(source: str) -> Facts:
-    """What is so of the start event wherever the condition is true."""
+    """What must be true of the start event for the condition to be true."""
     return _held(source, tree(source), NOTHING, holds=True)
 
 
@@ -175,7 +183,7 @@ def _held(source: str, node: Node, facts: Facts, *, holds: bool) -> Facts:
 
 
 def assumed(facts: Facts, atom: Atom, *, holds: bool) -> Facts:
-    """The facts with one more: that the atom's text is true, or false."""
+    """The facts and one more: the atom's text is true, or it is false."""
     truths = {**facts.truths, atom.text: holds}
     if holds and atom.path is not None:
         return Facts({**facts.known, atom.path: atom.value}, truths)

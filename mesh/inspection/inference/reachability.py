@@ -1,14 +1,15 @@
 """Which steps of a route can ever run: found by trying every way in which the steps can come out.
 
-Owns the search. It knows little of values (an approval's verdict, that a skipped step's output is
-null, what a condition on the start event was assumed to be) and takes everything else for possible,
-so a step that it calls unreachable is so for every event. The rules of progress are those of
-`mesh.core.deciding`. `mesh.inspection.checks` calls it.
+Owns the search. It knows few values: an approval's verdict, that a skipped step's output is null,
+and what was assumed about conditions on the start event. Everything else it takes for possible. So
+if it calls a step unreachable, that is true for every event. The rules of progress are those of
+`mesh.core.decide.progress`. `mesh.inspection.checks` calls it.
 
-What a step reads of others counts only where they are settled for sure when it acts: a join of some
-of its needs acts while the others are still open, and a loop's body reads the round before. An
-operator's `skip`, a cancelled race, and a status that nobody reads would only multiply the ways:
-they are tried for the steps whose status, or output as a whole, some condition reads.
+What a step reads of another one counts only if that one is certainly settled when the step acts. A
+join of some of its needs acts while the others are still open, and a loop's body reads the round
+before. An operator's `skip`, a cancelled race and a status that no condition reads would only
+multiply the ways. They are tried only for steps whose status, or output as a whole, some condition
+reads.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,13 +24,17 @@ from mesh.routes.expressions.paths import Segments
 
 MAX_WORLDS: Final = 20_000
 _Outcome = Literal["succeeded", "rejected", "skipped", "blocked", "failed", "cancelled", "dropped", "ended"]
-"""As `status` has it; `dropped`: an operator skipped it; `ended`: the workflow ended there, and whatever needs it never acts."""
+"""How a step came out, as `status` has it.
+
+`dropped`: an operator skipped it. `ended`: the workflow ended there, so what needs it never acts.
+"""
 
 
 class Unreachable(msgspec.Struct, frozen=True, kw_only=True):
-    """`condition`: its needs can be done, but then its `if` is false each time.
+    """A step that never runs.
 
-    Else its needs can never be done together.
+    `condition`: its needs can be done, but then its `if` is always false. Otherwise its needs can
+    never be done together.
     """
 
     step: str
@@ -37,7 +42,9 @@ class Unreachable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _World(NamedTuple):
-    """How the first steps came out, what was settled when each acted, and what was assumed of the
+    """One way in which the first steps can come out.
+
+    It has their outcomes, what was settled when each of them acted, and what was assumed of the
     start event.
     """
 
@@ -50,9 +57,9 @@ class _World(NamedTuple):
 
 
 def unreachable(route: Route) -> list[Unreachable]:
-    """The steps that no outcome of the others lets run.
+    """The steps that can't run, whatever the outcome of the others.
 
-    Empty where there are too many ways to try.
+    Empty if there are too many ways to try.
     """
     search = _Search(route)
     search.run()
@@ -62,14 +69,14 @@ def unreachable(route: Route) -> list[Unreachable]:
 
 
 def settled_before(step: Step, good: Sequence[str], settled: Mapping[str, frozenset[str]]) -> frozenset[str]:
-    """Which steps are settled for sure when this one acts because of `good`, some of its needs.
+    """The steps that are certainly settled when this one acts because of `good`, some of its needs.
 
-    `settled`: the same of each of them.
+    `settled`: the same for each of those needs.
     """
     before = [settled[name] | {name} for name in good]
     if step.enough is None or len(good) <= step.enough:
         found = frozenset[str]().union(*before)
-    else:  # so many of them, and nobody knows which
+    else:  # only `enough` are sure to be settled, and nobody knows which
         found = before[0].intersection(*before)
     return found.union(step.needs) if step.enough is None or step.first_of else found
 
@@ -86,6 +93,7 @@ class _Search:
 
     def run(self) -> None:
         guard = self.route.on.condition if self.route.on is not None else None
+        # The route starts only for events that pass its guard, so what the guard says is known.
         todo = [_World({}, {}, NOTHING if guard is None else held(guard.source))]
         while todo and self.worlds < MAX_WORLDS and len(self.ran) < len(self.order):
             world = todo.pop()
@@ -94,7 +102,10 @@ class _Search:
                 todo += self._next(self.route.steps[self.order[len(world.outcomes)]], world)
 
     def _next(self, step: Step, world: _World) -> Iterator[_World]:
-        """The likeliest last, since it is tried first."""
+        """The ways in which the next step can come out.
+
+        The likeliest comes last, because the last one is tried first.
+        """
         if step.name in self.races:
             yield world.to(step.name, "cancelled", frozenset())
         hindered = _hindered(step, world.outcomes)
@@ -124,8 +135,9 @@ class _Search:
 
 
 def _told(route: Route) -> Iterator[str]:
-    """The steps of which some condition reads how they came out, or the output as a whole, which
-    may be null.
+    """The steps about which some condition reads the status, or the output as a whole.
+
+    Such an output may be null.
     """
     for step in route.steps.values():
         for path in step.condition.paths if step.condition is not None else ():
@@ -135,7 +147,11 @@ def _told(route: Route) -> Iterator[str]:
 
 
 def _may_need_an_operator(step: Step) -> bool:
-    """All but a plain wait: that of a time, or of an event whose time-out is no incident."""
+    """Whether the step can become an incident.
+
+    Any step can, except a plain wait: for a time, or for an event whose time-out is not an
+    incident.
+    """
     match step.work:
         case WaitWork(until=None, timeout_s=timeout_s, on_timeout=on_timeout):
             given_up = timeout_s is not None and on_timeout == "incident"
@@ -145,7 +161,7 @@ def _may_need_an_operator(step: Step) -> bool:
 
 
 def raced(route: Route) -> frozenset[str]:
-    """The steps that the winner of a race may cancel: the others, and what only serves them."""
+    """The steps that the winner of a race may cancel: its rivals, and what serves only them."""
     found = {need for step in route.steps.values() if step.first_of and len(step.needs) > 1 for need in step.needs}
     for name in reversed(route.steps):
         dependents = route.dependents[name]
@@ -155,7 +171,7 @@ def raced(route: Route) -> frozenset[str]:
 
 
 def _hindered(step: Step, outcomes: Mapping[str, _Outcome]) -> _Outcome | None:
-    """What becomes of a step whose needs do not let it act; None if they do."""
+    """How a step comes out if its needs do not let it act; None if they do."""
     good = _good(step, outcomes)
     if len(good) >= (len(step.needs) if step.enough is None else step.enough):
         return None
@@ -167,7 +183,7 @@ def _hindered(step: Step, outcomes: Mapping[str, _Outcome]) -> _Outcome | None:
 
 
 def _good(step: Step, outcomes: Mapping[str, _Outcome]) -> list[str]:
-    """The needs that count for it."""
+    """The needs that came out in a way that counts for this step."""
     return [need for need in step.needs if _counts(step, need, outcomes[need], skipped=step.enough is None)]
 
 
@@ -178,10 +194,10 @@ def _counts(step: Step, need: str, result: _Outcome, *, skipped: bool) -> bool:
 
 
 def _otherwise(route: Route, step: Step) -> list[_Outcome]:
-    """How else a step may come out once it runs, and the workflow goes on."""
+    """How else a step that runs may come out, if the workflow continues after it."""
     match step.work:
         case ApprovalWork():
-            # If nobody takes it, a rejection ends the workflow, and nothing more runs.
+            # If no step takes a rejection, it ends the workflow, and nothing more runs.
             return ["rejected"] if rejection_is_taken(route, step.name) else []
         case AgentWork(on_exhausted="continue") | CallWork(on_exhausted="continue"):
             return ["failed"]
@@ -195,7 +211,7 @@ _VERDICTS: Final = {"succeeded": "approved", "rejected": "rejected", "skipped": 
 
 
 def _known(route: Route, world: _World, settled: frozenset[str]) -> Facts:
-    """What a step's condition finds known of those that are settled before it."""
+    """What a step's condition knows of the steps that are settled before it."""
     known: dict[Segments, Any] = dict(world.facts.known)
     for name in settled:
         result = world.outcomes[name]

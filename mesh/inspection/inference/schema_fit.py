@@ -1,7 +1,8 @@
-"""Schema fit: where a value's type can't meet a JSON Schema, whatever values come.
+"""Schema fit: where a value's type can't meet a JSON Schema, whatever the value is.
 
-Owns the comparison, and its words. It must never cry wolf: of several alternatives it takes the one
-that fits best, and what it does not understand fits. `mesh.inspection.checks` calls it.
+Owns the comparison and its words. It must never report a false error: of several alternatives it
+takes the one that fits best, and a schema that it does not understand fits.
+`mesh.inspection.checks` calls it.
 """
 
 from difflib import get_close_matches
@@ -29,7 +30,10 @@ _Known = Scalar | Fields | Items | Of | Many
 
 
 class Misfit(msgspec.Struct, frozen=True, kw_only=True):
-    """`path` leads into the shape. `severity` warning: it can pass, but is probably a mistake."""
+    """A place where a shape can't meet a schema.
+
+    `path` leads into the shape. `severity` warning: the value can pass, but is probably a mistake.
+    """
 
     path: Segments
     message: str
@@ -38,7 +42,7 @@ class Misfit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def misfits(shape: Shape, schema: Any, root: Schema, path: Segments = ()) -> list[Misfit]:
-    """Where the shape can't meet the schema; of several alternatives, the one that it fits best."""
+    """Where the shape can't meet the schema, by the alternative that fits best."""
     if len(path) > DEPTH or isinstance(shape, Anything):
         return []
     if isinstance(shape, OneOf):
@@ -49,8 +53,9 @@ def misfits(shape: Shape, schema: Any, root: Schema, path: Segments = ()) -> lis
 
 
 def _weight(found: list[Misfit]) -> tuple[int, int, int]:
-    """An alternative of another type fits less than one of the right type with something missing in
-    it.
+    """How badly an alternative fits.
+
+    One of another type fits worse than one of the right type that lacks something.
     """
     errors = [one for one in found if one.severity == "error"]
     return (len(errors) > 0, -max((len(one.path) for one in errors), default=0), len(found))
@@ -77,7 +82,10 @@ def _against(shape: _Known, branch: Schema, root: Schema, path: Segments) -> lis
 
 
 def _of_each(misfit: "Misfit", path: Segments) -> "Misfit":
-    """What is wrong with every item of a list; there is no place in the document for any of them."""
+    """The misfit of every item of a list, as a misfit of the list.
+
+    No path of the document leads to such an item.
+    """
     inside = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in misfit.path)
     whose = f"whose {inside.lstrip('.')}" if inside else "of which each"
     return msgspec.structs.replace(misfit, path=path, message=f"has items {whose} {misfit.message}")
@@ -124,8 +132,8 @@ def _object(fields: dict[str, Shape], branch: Schema, root: Schema, path: Segmen
         for name in required
         if name not in fields
     ]
-    # Models pass over what they don't know, so that a wrong name of an optional field would be lost
-    # without a word.
+    # Models ignore fields that they don't know: a misspelt optional field would be lost
+    # silently.
     strict = branch.get("additionalProperties") is False
     severity: Literal["error", "warning"] = "error" if strict else "warning"
     left = {name for name in known if name not in fields}
@@ -145,7 +153,7 @@ def _spelt(name: str, strangers: list[str]) -> str:
 
 
 def _schema(shape: Of, branch: Schema, root: Schema, path: Segments) -> list[Misfit]:
-    """A schema against a schema: only what no value of the one can have the other."""
+    """Where no value of the shape's schema can meet this one."""
     sources = [one for one in branches(shape.schema, shape.root) if types_of(one) & types_of(branch)]
     wanted, given = values_of(Of(branch, root)), values_of(shape)
     if wanted and given is not None and not [value for value in given if value in wanted]:

@@ -1,20 +1,22 @@
-"""JSON Schemas as checks of routes read them: what alternatives one allows, of which types, and
-what is in it.
+"""JSON Schemas as the checks of routes read them: alternatives, types and properties.
 
-Owns the reading of a schema, as far as it is understood: what is not is taken to allow everything.
+Owns the reading of a schema, as far as it is understood; the rest is taken to allow everything.
 `mesh.inspection.inference.value_types` and `mesh.inspection.inference.schema_fit` call it.
 """
 
 from collections.abc import Iterator
 from typing import Any, Final
 
-DEPTH: Final = 6  # of schemas in schemas: deeper ones fit
+DEPTH: Final = 6  # nesting of schemas that is followed: deeper ones count as fitting
 _ALL_TYPES: Final = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
 Schema = dict[str, Any]
 
 
 def branches(schema: Any, root: Schema, depth: int = DEPTH) -> Iterator[Schema]:
-    """The alternatives that a schema allows, `$ref`s resolved; `{}` for what is not understood."""
+    """The alternatives that a schema allows, with each `$ref` resolved.
+
+    `{}` stands for a part that is not understood.
+    """
     if not isinstance(schema, dict) or depth == 0:
         yield {}
         return
@@ -75,7 +77,7 @@ def type_of(value: Any) -> str:
 
 
 def property_of(branch: Schema, name: str) -> Any:
-    """The schema of a property; True where anything may be there, None where nothing can."""
+    """The schema of a property; True if anything may be there, None if nothing can be."""
     known = branch.get("properties")
     if isinstance(known, dict) and name in known:
         return known[name]
@@ -86,7 +88,10 @@ def property_of(branch: Schema, name: str) -> Any:
 
 
 def is_optional(branch: Schema, name: str) -> bool:
-    """A property with a default is written by whoever has one, required or not."""
+    """Whether the property may be missing.
+
+    One with a default counts as present, even if it is not required: its writer fills it in.
+    """
     schema = branch.get("properties", {}).get(name)
     return name not in branch.get("required", ()) and not (isinstance(schema, dict) and "default" in schema)
 

@@ -1,11 +1,12 @@
-"""Value types: what is known of a value before there is one, from the literal parts of a template
-and from agents' JSON Schemas.
+"""Value types: what is known of a value before it exists.
 
-Owns what is known, and following a path into it; `mesh.inspection.inference.schema_fit` says where
-it can't fit. Both are made for checks before deployment, so they must never cry wolf: what they do
-not understand is `ANYTHING`, which fits everything. A schema that lists `properties` and says
-nothing of others is taken to give no others, as agents' own models do. `mesh.inspection.checks`
-calls it.
+The knowledge comes from the literal parts of a template and from agents' JSON Schemas.
+
+Owns the shapes, and how to follow a path into one; `mesh.inspection.inference.schema_fit` says
+where a shape can't fit. Both serve checks before deployment, so they must never report a false
+error: what they do not understand is `ANYTHING`, which fits everything. A schema that lists
+`properties` and does not mention others is taken to have no others, as agents' own models do.
+`mesh.inspection.checks` calls it.
 """
 
 from collections.abc import Callable
@@ -23,11 +24,11 @@ from mesh.routes.problems import near
 
 
 class Anything(msgspec.Struct, frozen=True):
-    """Nothing is known."""
+    """A value of which nothing is known."""
 
 
 class Scalar(msgspec.Struct, frozen=True):
-    """A literal that is no object and no list."""
+    """A literal that is neither an object nor a list."""
 
     value: Any
 
@@ -41,20 +42,20 @@ class Items(msgspec.Struct, frozen=True):
 
 
 class Of(msgspec.Struct, frozen=True):
-    """Whatever meets a schema. `root`: the schema that `$ref`s point into."""
+    """A value that meets a schema. `root`: the schema that each `$ref` points into."""
 
     schema: Schema
     root: Schema
 
 
 class Many(msgspec.Struct, frozen=True):
-    """A list, nobody knows how long, of values of one shape."""
+    """A list of unknown length, of values of one shape."""
 
     item: "Shape"
 
 
 class OneOf(msgspec.Struct, frozen=True):
-    """Any of several shapes."""
+    """A value of any of several shapes."""
 
     shapes: tuple["Shape", ...]
 
@@ -73,7 +74,10 @@ def one_of(*values: str) -> Of:
 
 
 def alternatives(shapes: list[Shape]) -> Shape:
-    """Any of them; nothing is known where nothing is known of one."""
+    """The shape of a value that has any of these shapes.
+
+    If nothing is known of one of them, nothing is known of the value.
+    """
     if ANYTHING in shapes:
         return ANYTHING
     return shapes[0] if len(shapes) == 1 else OneOf(tuple(shapes))
@@ -83,7 +87,10 @@ def alternatives(shapes: list[Shape]) -> Shape:
 
 
 def shape_of(template: Any, shape_of_path: Callable[[Segments], Shape]) -> Shape:
-    """The shape of what a template gives; `shape_of_path` knows what expressions read."""
+    """The shape of what a template gives.
+
+    `shape_of_path`: the shape of what a path in an expression leads to.
+    """
     match template:
         case dict():
             return Fields({key: shape_of(value, shape_of_path) for key, value in template.items()})
@@ -136,8 +143,8 @@ def _literal(value: Any) -> Shape:
 class Found(msgspec.Struct, frozen=True, kw_only=True):
     """What a path leads to.
 
-    `missing`: it can't be there, and why (with a mend); `unsure`: it need not be there, and why.
-    `null`: what it is sought in may be null.
+    `missing`: why it can't exist (`hint`: how to correct that). `unsure`: why it may not exist.
+    `null`: what may be null on the way to it.
     """
 
     shape: Shape = ANYTHING
@@ -148,8 +155,9 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def follow(shape: Shape, segments: Segments, label: str) -> Found:
-    """Follow names and places into a shape; `label` is what the shape itself is called, for
-    messages.
+    """Follow names and indexes into a shape.
+
+    `label`: what messages call the shape itself.
     """
     first = Found()
     for segment in segments:
@@ -191,7 +199,10 @@ def _no_field(label: str, segment: str, known: Any) -> Found:
 
 
 def _into_some(shapes: tuple[Shape, ...], segment: str | int, label: str) -> Found:
-    """What is in one of them may be there; what is in none can't."""
+    """Follow one step into a value of several possible shapes.
+
+    What one of the shapes has may exist; what none of them has can't.
+    """
     found = [_step(shape, segment, label) for shape in shapes]
     there = [one for one in found if not one.missing]
     if not there:
@@ -227,7 +238,7 @@ def _into_schema(shape: Of, segment: str | int, label: str) -> Found:
 
 
 def values_of(shape: Shape) -> list[Any] | None:
-    """All values that it can have, where that is known; else None."""
+    """All the values that the shape allows, if they are known; else None."""
     match shape:
         case Scalar(value=value):
             return [value]
@@ -255,7 +266,7 @@ def _values_of_schema(shape: Of) -> list[Any] | None:
 
 
 def a_kind(kind: str) -> str:
-    """With its article."""
+    """The kind with its article; null has none."""
     if kind.startswith("null"):
         return kind
     return f"an {kind}" if kind[:1] in "aeiou" else f"a {kind}"

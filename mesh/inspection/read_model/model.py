@@ -1,15 +1,15 @@
-"""The read model: a local SQLite file that answers what the tools ask, and catches up from the
-broker by offset.
+"""The read model: a local SQLite file that answers the tools, and follows the broker by offset.
 
 Owns when the file is read from the broker and how far. A command opens it, catches up to the ends
 as of its start (what is new since the last command, never a full scan), queries, and closes.
-Several commands may do so at once on one file: a batch is written only onto the position that it
-follows, in one short transaction, so that what one process has already taken in the other passes
-over.
+Several commands may do so at once on one file. A batch is written in one short transaction, and
+only onto the position that it follows; so each process passes over what another one has written
+already.
 
-The broker behind the file may be another than last time (a data folder deleted, a cluster made anew
-under its old name). It is found out by the last log record of each partition that the file has
-taken in: if the broker does not hold just that one at its offset, the file starts over.
+The broker behind the file may be another one than last time (a data folder was deleted, or a
+cluster created again under its old name). The file finds out by the last log record of each
+partition that it has taken in: if the broker does not hold that very record at its offset, the file
+starts over.
 """
 
 import asyncio
@@ -41,16 +41,14 @@ from mesh.services.reading import LOOK_S, SILENCE_S, names
 
 Found = TypeVar("Found")
 
-BATCH: Final = 1_000  # records a transaction: some 30 ms, for which other commands on the file wait
+BATCH: Final = 1_000  # records in a transaction: other commands on the file wait some 30 ms for it
 
 
 class ReadModel:
     """An open file and the broker that it follows.
 
-    Use it as an async context manager; not safe for threads.
-
-    `db` is for queries (`mesh.inspection.read_model.queries`); they see the file as of the last
-    `catch_up`.
+    Use it as an async context manager. It is not safe for threads. `db` is for queries
+    (`mesh.inspection.read_model.queries`); they see the file as of the last `catch_up`.
     """
 
     def __init__(
@@ -95,14 +93,14 @@ class ReadModel:
 
     @property
     def topics_known(self) -> Mapping[str, TopicInfo]:
-        """The broker's topics as of `catch_up`."""
+        """The broker's topics as of the last `catch_up`."""
         return self._known
 
     async def catch_up(self) -> None:
         """Take in everything that the broker had when this was called.
 
-        Raises `NotFound` where the broker holds no mesh of this prefix, `BrokerUnavailable` where
-        it does not answer, `UnknownFormat` where a newer version wrote the log.
+        Raises `NotFound` if the broker holds no mesh of this prefix, `BrokerUnavailable` if it does
+        not answer, and `UnknownFormat` if a newer version wrote the log.
         """
         try:
             await self._catch_up()
@@ -136,8 +134,9 @@ class ReadModel:
         await self._catch_up()
 
     async def wait_until(self, found: Callable[[], Found | None], *, timeout_s: float) -> Found | None:
-        """Follow the broker until `found()` is not None; None if that takes longer than
-        `timeout_s`.
+        """Follow the broker until `found()` is not None, and return that.
+
+        Returns None if it takes longer than `timeout_s`.
         """
         deadline = time.monotonic() + timeout_s
         await self.catch_up()
@@ -155,6 +154,7 @@ class ReadModel:
 
     async def _catch_up(self) -> None:
         ends = await self._broker.end_offsets(await self._partitions())
+        # The file is ahead of the broker, so it was read from another one.
         if any(offset > ends.get(partition, 0) for partition, offset in self._positions().items()):
             self._start_over()
         ends = await self._still_held(ends)
@@ -164,7 +164,7 @@ class ReadModel:
             if self._on_progress is not None:
                 self._on_progress(sum(left.values()))
             records = await reader.poll(max_records=BATCH, timeout_s=LOOK_S)
-            if left != before:  # what comes of busy partitions is no progress on the others
+            if left != before:  # new records of busy partitions are not progress on the others
                 heard_at, before = time.monotonic(), left
             elif time.monotonic() - heard_at > SILENCE_S:
                 raise BrokerUnavailable(
@@ -172,7 +172,7 @@ class ReadModel:
                 )
             await self._take_in(records)
             if any(reader.position(tp) > offset for tp, (offset, _) in self._checked.items()):
-                # the record that the file knows the log by is not there any more
+                # the record by which the file recognises the log is gone
                 self._start_over()
                 await self._place_reader()
 
@@ -200,25 +200,29 @@ class ReadModel:
         return {tp: end - positions.get(tp, 0) for tp, end in ends.items() if positions.get(tp, 0) < end}
 
     def _unread(self, reader: Reader, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        """What the file lacks, and what has to be read again to know the log.
+        """How many records are still to be read, by partition.
 
-        The reader may have passed the end, where the last offsets hold no record.
+        They are what the file lacks, and the last record of a log partition that is not checked
+        yet. A partition is done once the reader has passed its end, since the last offsets may hold
+        no record.
         """
         reached = {tp for tp, end in ends.items() if reader.position(tp) >= end}
         left = {tp: count for tp, count in self._left(ends).items() if tp not in reached}
         return left | {tp: left.get(tp, 0) for tp in self._checked if tp not in reached}
 
     async def _still_held(self, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        """Without the partitions whose unread records the broker has dropped since: nothing will
-        come of them.
+        """The ends, without partitions whose unread records the broker has dropped.
+
+        To wait for those would be in vain.
         """
         behind = [tp for tp in self._left(ends) if tp.topic != self._topics.log]
         begins = await self._broker.begin_offsets(behind) if behind else {}
         return {tp: end for tp, end in ends.items() if begins.get(tp) != end}
 
     async def _place_reader(self) -> Reader:
-        """The reader, from the file's positions on; of each log partition it reads the last record
-        again.
+        """The reader, placed at the file's positions.
+
+        It reads the last record of each log partition again, to check that the broker still has it.
         """
         if self._reader is None:
             self._reader = await self._broker.reader()
@@ -232,11 +236,15 @@ class ReadModel:
         return self._reader
 
     async def _take_in(self, records: Sequence[Record]) -> None:
-        """Write what was read; where it does not follow what the file has, place the reader anew."""
+        """Write what was read.
+
+        If it does not follow what the file has, the reader is placed again and the rest is dropped.
+        """
         for partition, batch in _by_partition(records):
             if self._is_foreign(partition, batch):
                 self._start_over()
             elif self._write(partition, batch):
+                # Gives the event loop a turn: a batch is written without awaiting anything.
                 await asyncio.sleep(0)
                 continue
             await self._place_reader()
@@ -247,7 +255,10 @@ class ReadModel:
         return expected is not None and expected != (batch[0].offset, record_digest(batch[0]))
 
     def _write(self, partition: TopicPartition, batch: Sequence[Record]) -> bool:
-        """One transaction. False: another process made the file start over meanwhile."""
+        """Write the batch in one transaction.
+
+        False: another process has made the file start over, and nothing was written.
+        """
         try:
             with transaction(self.db):
                 if generation(self.db) != self._generation:
@@ -259,7 +270,7 @@ class ReadModel:
         return True
 
     def _write_new(self, partition: TopicPartition, batch: Sequence[Record]) -> None:
-        """What of `batch` no other process has written yet."""
+        """Write the records of `batch` that no other process has written yet."""
         row = select_one(self.db, "SELECT next_offset FROM positions WHERE topic = ? AND partition = ?", *partition)
         new = [record for record in batch if row is None or record.offset >= row[0]]
         if not new:

@@ -1,8 +1,9 @@
-"""The rows of a live workflow's steps that are under way: what `mesh status` counts and judges.
+"""The rows of the steps that are under way: what `mesh status` counts and judges.
 
-Owns which steps have a row, and what is in it. A for-each may have ten thousand items under way,
-and its rows are written anew with every batch of the log: items that move by themselves share one
-row for each agent, and those alone that wait for an operator have their own.
+Owns which steps of a live workflow have a row, and what is in it. A for-each may have ten thousand
+items under way, and its rows are rewritten with every batch of the log. So the items that move by
+themselves share one row for each agent. Those that wait for an operator, or over whose task a
+process has died, have their own. `mesh.inspection.read_model.projection` calls it.
 """
 
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Final, NamedTuple
 from mesh.core import ids
 from mesh.core.state import FINISHED, StepState, Workflow
 
-# nothing is awaited there: it is settled, or its needs are not
+# statuses of steps that wait for nothing: settled, or still without their needs
 _ASIDE: Final = frozenset({*FINISHED, "again"})
 
 DEATHS: Final = "deaths"
@@ -20,8 +21,9 @@ DEATHS: Final = "deaths"
 class OpenRow(NamedTuple):
     """The columns of `open_steps`, in their order.
 
-    `alike`: how many items it stands for; `settled`, `total`: of a for-each. The kind of incident
-    `DEATHS` is none: the task is out, or will be again, and processes have died over it.
+    `alike`: how many items the row stands for. `settled`, `total`: the items of a for-each. With
+    the incident kind `DEATHS` the row is not an incident: the task is out, or will be again, and
+    processes have died over it.
     """
 
     workflow_id: str
@@ -42,7 +44,7 @@ class OpenRow(NamedTuple):
 
 
 def rows_of(workflow: Workflow) -> Iterator[OpenRow]:
-    """None for a workflow that is not running."""
+    """The rows of a workflow; none if it is not running."""
     if workflow.status != "running":
         return
     shared: dict[tuple[str, str, str], OpenRow] = {}
@@ -79,7 +81,7 @@ def _row(workflow: Workflow, place: str, step: StepState) -> OpenRow:
 
 
 def _joined(known: OpenRow | None, row: OpenRow) -> OpenRow:
-    """The oldest one's, with how many there are."""
+    """The row of several items: the oldest one's, with how many there are."""
     if known is None:
         return row
     oldest = known if known.since_ms <= row.since_ms else row

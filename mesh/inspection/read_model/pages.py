@@ -1,9 +1,9 @@
 """Pages of long lists: some rows, how many there are in all, and where the next page begins.
 
-Owns the one way in which a query is cut. A query filters first and counts all that fit; only then
-is a page taken. So a limit never changes what is found, and a list that is cut always says so.
+Owns the one way in which a query is cut. A query filters first and counts all rows that fit; only
+then is a page taken. So a limit never changes what is found, and a list that is cut always says so.
 
-A page begins after a row, never at a number: rows that come or go meanwhile shift nothing.
+A page begins after a row, never at a number. So rows that come or go meanwhile shift nothing.
 """
 
 import base64
@@ -23,7 +23,7 @@ _CURSOR: Final = msgspec.json.Decoder(list[int | str])
 
 
 class Page(Sequence[Row], Generic[Row]):
-    """Some of the rows of a list, in its order; a sequence of them.
+    """Some of the rows of a list, in the list's order.
 
     `total`: how many rows the whole list has. `after`: the cursor of the next page, None on the
     last.
@@ -50,7 +50,7 @@ class Page(Sequence[Row], Generic[Row]):
 
 
 class Found(NamedTuple):
-    """Ids that a part fits: how many there are, and the first of them."""
+    """The ids that contain a part: how many there are, and the first of them."""
 
     total: int
     ids: list[str]
@@ -59,8 +59,8 @@ class Found(NamedTuple):
 class Listing(NamedTuple):
     """A list that is shown by pages.
 
-    `order`: the columns that it is sorted by; together they name one row. `where`: conditions, with
-    a `?` for each of `values`.
+    `order`: the columns that it is sorted by; together they identify one row. `where`: conditions,
+    with a `?` for each of `values`.
     """
 
     table: str
@@ -73,7 +73,10 @@ class Listing(NamedTuple):
     def page(
         self, db: apsw.Connection, build: Callable[..., Row], *, limit: int | None, after: str | None
     ) -> Page[Row]:
-        """`build` takes a row's columns. `limit` None: all rows. `after`: another page's cursor."""
+        """Read one page. `build` makes a row from its columns.
+
+        `limit` None: all rows. `after`: the cursor that the page before gave.
+        """
         begin = () if after is None else decode_cursor(after, len(self.order))
         order, width = ", ".join(self.order), len(self.order)
         where = " AND ".join(self.where)
@@ -90,14 +93,14 @@ class Listing(NamedTuple):
         return Page([build(*row[:-width]) for row in shown], total=self.count(db), after=cursor)
 
     def count(self, db: apsw.Connection) -> int:
-        """How many rows it has in all."""
+        """How many rows the list has in all."""
         sql = f"SELECT count(*) FROM {self.table} WHERE {' AND '.join(self.where)}"  # noqa: S608 - constants only
         found: int = select_one(db, sql, *self.values)[0]
         return found
 
 
 def containing(db: apsw.Connection, name: str, source: str, newest: str, *, part: str, limit: int) -> Found:
-    """Ids that a part fits, the one with the newest row first.
+    """The ids that contain a part, the one with the newest row first.
 
     `name`: the id's column. `source`: the SQL from `FROM` on, with `?1` for the part.
     """
@@ -112,7 +115,10 @@ def encode_cursor(place: Sequence[int | str]) -> str:
 
 
 def decode_cursor(text: str, width: int) -> tuple[int | str, ...]:
-    """Raises `OperatorError` for what no page has given."""
+    """The place of a row, from a cursor.
+
+    Raises `OperatorError` if no page has given this cursor.
+    """
     try:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         place = _CURSOR.decode(raw)

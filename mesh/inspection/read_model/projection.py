@@ -4,8 +4,8 @@ Owns the fold of the log into the file (with the same code that owners fold with
 the other topics. It must not read from the broker or open transactions:
 `mesh.inspection.read_model.model` does, and calls `Folder.apply` inside one.
 
-Of a partition's state the file keeps every workflow as a row of its own, and only those that a
-batch touches are loaded for it: a decision touches its own workflow and no other.
+The file keeps every workflow as a row of its own, and a batch loads only the workflows that it
+touches: a decision touches its own workflow and no other.
 """
 
 from collections.abc import Iterable, Sequence
@@ -45,14 +45,18 @@ _encode_json: Final = msgspec.json.Encoder().encode
 
 
 def record_digest(record: Record) -> bytes:
-    """By this the read model knows at its next start that the broker still holds the log it has
-    folded.
+    """A digest by which the read model recognises the last record that it has folded.
+
+    At its next start it knows by this that the broker still holds the same log.
     """
     return sha256(record.value or b"").digest()[:16]
 
 
 class Folder:
-    """Writes batches of records into the file. One for each connection; not safe for threads."""
+    """Writes batches of records into the file.
+
+    Each connection needs its own. It is not safe for threads.
+    """
 
     def __init__(self, db: apsw.Connection, topics: Topics) -> None:
         self._db = db
@@ -60,15 +64,16 @@ class Folder:
         self._folds: dict[int, PartitionFold] = {}
 
     def forget(self) -> None:
-        """Drop what is kept in memory: another process moved the file on, or a transaction did not
-        end.
+        """Drop what is kept in memory, because the file may not be as this process left it.
+
+        Another process moved it on, or a transaction was rolled back.
         """
         self._folds.clear()
 
     def apply(self, topic: str, partition: int, records: Sequence[Record]) -> None:
         """Take in consecutive records of one partition, all of them after what the file has.
 
-        Raises `UnknownFormat` for a newer log.
+        Raises `UnknownFormat` if a newer version wrote the log.
         """
         topics = self._topics
         if topic == topics.log:
@@ -94,6 +99,7 @@ class Folder:
                     self._take_decision(fold, record, entry, touched)
         self._write_workflows(partition, touched, fold.state)
         self._write_partition(fold)
+        # The rows of the file are the state: only what a batch touches is held in memory.
         fold.state.workflows.clear()
 
     def _fold(self, partition: int, offset: int) -> PartitionFold:
@@ -118,6 +124,7 @@ class Folder:
 
     def _take_owner(self, fold: PartitionFold, offset: int, entry: OwnerChanged) -> None:
         fold.apply(offset, entry)
+        # A repeated claim of an owner that has lost the partition since.
         if fold.epochs.current != entry.token:
             return
         self._db.execute("INSERT OR IGNORE INTO epochs VALUES (?, ?)", (fold.partition, entry.token))
@@ -281,10 +288,11 @@ class Folder:
             try:
                 card = decode_card(record)
             except MalformedRecord:
-                continue  # somebody else's record on this topic says nothing about any agent
+                continue  # a record that is not a card says nothing about any agent
             if card.registration and card.stopped:
                 self._db.execute("DELETE FROM cards WHERE name = ? AND instance = ''", (card.name,))
                 continue
+            # A tombstone says only that the replica stopped: the rest is in its last card.
             if card.stopped and not card.topic:
                 old = select_one(
                     self._db, "SELECT card FROM cards WHERE name = ? AND instance = ?", card.name, card.instance

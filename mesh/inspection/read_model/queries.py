@@ -1,7 +1,8 @@
 """What the tools ask of the read model, as values.
 
-Reads only; the file is as of the last `ReadModel.catch_up`. A list that may be long comes as a
-`Page`, which knows how many rows there are in all; without a `limit` it has every one.
+Owns every query. It only reads, and sees the file as of the last `ReadModel.catch_up`. A list that
+may be long comes as a `Page`, which knows how many rows there are in all; without a `limit` it has
+every row. The command line and the other modules of `mesh.inspection` call it.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from mesh.inspection.read_model.schema import select, select_one
 
 
 class _Row(msgspec.Struct, frozen=True, array_like=True):
-    """Rows are built by position: the fields stand in the order of the query's columns."""
+    """A row, built by position: its fields have the order of the query's columns."""
 
 
 class WorkflowRow(_Row, frozen=True, array_like=True):
@@ -42,8 +43,8 @@ class OpenStep(_Row, frozen=True, array_like=True):
 
     `status`: running, retrying, asking, calling, waiting, iterating, held, incident.
 
-    The items of a for-each that run on one agent, or are to be retried, are one: `alike` of them,
-    with the oldest one's `since_ms`. `settled`, `total`: a for-each's items.
+    The items of a for-each that run on one agent, or wait for a retry, share one row: `alike` of
+    them, with the `since_ms` of the oldest. `settled`, `total`: a for-each's items.
     """
 
     workflow_id: str
@@ -87,7 +88,7 @@ class TimelineEntry(_Row, frozen=True, array_like=True):
 class EventRow(_Row, frozen=True, array_like=True):
     """A record of `mesh.events`.
 
-    `problem`: why it is no CloudEvent; then `event_id` is its place.
+    `problem`: why it is not a CloudEvent; then `event_id` is its place.
     """
 
     topic: str
@@ -137,7 +138,10 @@ class CommandRow(_Row, frozen=True, array_like=True):
 
 
 class DeadLetterRow(_Row, frozen=True, array_like=True):
-    """`topic`, `source_partition`, `source_offset`: where the original stood."""
+    """A dead letter.
+
+    `topic`, `source_partition`, `source_offset`: the place of the original record.
+    """
 
     partition: int
     offset: int
@@ -150,14 +154,15 @@ class DeadLetterRow(_Row, frozen=True, array_like=True):
 
     @property
     def id(self) -> str:
-        """By this operators name it: its place in the dead-letter topic."""
+        """The name that operators use: its place in the dead-letter topic."""
         return f"{self.partition}/{self.offset}"
 
 
 class PartitionRow(_Row, frozen=True, array_like=True):
-    """`positions`: by input topic the next offset that its owner will read.
+    """A partition of the log, and its owner.
 
-    `meta`: the fold's own bytes.
+    `positions`: for each input topic, the next offset that the owner will read. `meta`: the encoded
+    state of the fold.
     """
 
     partition: int
@@ -218,10 +223,10 @@ def workflows(
     limit: int | None = None,
     after: str | None = None,
 ) -> Page[WorkflowRow]:
-    """The last changed first; with `built_in` those of the mesh itself too, as long as there is
-    something to them.
+    """Workflows, the last changed first.
 
-    `status` may also be `incident`: live ones that wait for an operator.
+    `status` may also be `incident`: live ones that wait for an operator. `built_in`: with the
+    mesh's own workflows, unless they are forgotten.
     """
     own = f"({_NO_BUILT_IN} OR forgotten = 0)" if built_in else _NO_BUILT_IN
     filters = {_THERE: (), own: ()} | ({} if route is None else {"route = ?": (route,)})
@@ -239,7 +244,7 @@ def workflows(
 
 
 def has_workflow(db: apsw.Connection, workflow_id: str) -> bool:
-    """Whether any decision was ever made about it."""
+    """Whether any decision was ever made about this workflow."""
     return select_one(db, "SELECT 1 FROM workflows WHERE workflow_id = ?", workflow_id) is not None
 
 
@@ -251,8 +256,9 @@ def workflows_containing(db: apsw.Connection, part: str, *, limit: int) -> Found
 
 
 def workflow_state(db: apsw.Connection, workflow_id: str, *, remembered: bool = False) -> Workflow | None:
-    """As the fold of the log gives it; of one whose memory has ended the last state, or with
-    `remembered` None.
+    """A workflow's state, as the fold of the log gives it.
+
+    If the memory of it has ended, this is its last state; with `remembered` it is None.
     """
     there = " AND NOT forgotten" if remembered else ""
     row = select_one(db, f"SELECT state FROM workflows WHERE workflow_id = ?{there}", workflow_id)  # noqa: S608 - constants only
@@ -260,7 +266,7 @@ def workflow_state(db: apsw.Connection, workflow_id: str, *, remembered: bool = 
 
 
 def count_workflows(db: apsw.Connection) -> dict[str, int]:
-    """By status; without the mesh's own."""
+    """How many workflows have each status, without the mesh's own."""
     return dict(
         select(db, f"SELECT status, count(*) FROM workflows WHERE {_NO_BUILT_IN} AND {_THERE} GROUP BY status")  # noqa: S608 - constants only
     )
@@ -276,12 +282,12 @@ def open_steps(
 
 
 def count_open_steps(db: apsw.Connection) -> dict[str, int]:
-    """Of live workflows, by status."""
+    """How many steps of live workflows have each status."""
     return dict(select(db, "SELECT status, sum(alike) FROM open_steps GROUP BY status"))
 
 
 def deadly_steps(db: apsw.Connection, *, limit: int = 5) -> list[OpenStep]:
-    """Steps over whose task processes of its agent have died, the oldest first."""
+    """Steps over whose task a process of the agent has died, the oldest first."""
     sql = (
         f"SELECT {_STEP} FROM open_steps WHERE incident_kind = ?"  # noqa: S608 - constants only
         " OR (status = 'incident' AND incident_message LIKE 'agent_died: %') ORDER BY since_ms LIMIT ?"
@@ -290,13 +296,13 @@ def deadly_steps(db: apsw.Connection, *, limit: int = 5) -> list[OpenStep]:
 
 
 def running_by_agent(db: apsw.Connection) -> dict[str, tuple[int, int]]:
-    """Agent to how many tasks are out, and since when the oldest."""
+    """For each agent, how many tasks are out, and since when the oldest is."""
     sql = "SELECT agent, sum(alike), min(since_ms) FROM open_steps WHERE status = 'running' GROUP BY agent"
     return {agent: (count, since_ms) for agent, count, since_ms in select(db, sql)}
 
 
 def awaited_events(db: apsw.Connection) -> list[Awaited]:
-    """By the type of the event; the one that has been awaited longest first."""
+    """The events that steps wait for, by type; the longest awaited comes first."""
     sql = (
         "SELECT awaits, count(*), count(due_at_ms), min(since_ms), workflow_id, step FROM open_steps"
         " WHERE status = 'waiting' AND awaits <> '' GROUP BY awaits ORDER BY 4"
@@ -305,8 +311,9 @@ def awaited_events(db: apsw.Connection) -> list[Awaited]:
 
 
 def overdue_steps(db: apsw.Connection, before_ms: int) -> tuple[int, int]:
-    """Steps whose time (a time-out, a retry, a deadline, a wait's end) came before this, and the
-    first of these times.
+    """How many steps have a time that came before this, and the first of these times.
+
+    Such a time is a time-out, a retry, a deadline, or the end of a wait.
     """
     sql = "SELECT coalesce(sum(alike), 0), coalesce(min(due_at_ms), 0) FROM open_steps WHERE due_at_ms < ?"
     count, first_ms = select_one(db, sql, before_ms)
@@ -314,8 +321,9 @@ def overdue_steps(db: apsw.Connection, before_ms: int) -> tuple[int, int]:
 
 
 def halted_iterations(db: apsw.Connection) -> list[OpenStep]:
-    """For-each steps that wait for an operator alone: an item has an incident, and no other is with
-    an agent or to be retried.
+    """For-each steps that wait for an operator alone.
+
+    An item has an incident, and no other one is with an agent or waits for a retry.
     """
     sql = (
         f"SELECT {_STEP} FROM open_steps AS each WHERE status = 'iterating'"  # noqa: S608 - constants only
@@ -329,13 +337,13 @@ def halted_iterations(db: apsw.Connection) -> list[OpenStep]:
 
 
 def decisions_of(db: apsw.Connection, workflow_id: str) -> list[TimelineEntry]:
-    """All its decisions, of all its runs, in the log's order."""
+    """All decisions about a workflow, of all its runs, in the log's order."""
     sql = "SELECT partition, log_offset, run_id, record FROM decisions WHERE workflow_id = ? ORDER BY log_offset"
     return _timeline(select(db, sql, workflow_id))
 
 
 def decisions_citing(db: apsw.Connection, topic: str, partition: int, offset: int) -> list[TimelineEntry]:
-    """The decisions that this record caused, on whatever workflow."""
+    """The decisions that this record caused, about any workflow."""
     sql = (
         "SELECT d.partition, d.log_offset, d.run_id, d.record FROM citations c JOIN decisions d"
         " ON d.partition = c.log_partition AND d.log_offset = c.log_offset"
@@ -345,8 +353,9 @@ def decisions_citing(db: apsw.Connection, topic: str, partition: int, offset: in
 
 
 def decisions_after(db: apsw.Connection, row: int, *, limit: int = 1_000) -> list[tuple[int, TimelineEntry]]:
-    """All workflows' decisions that the file took in after the one with this row number (0: from
-    the first), with their own row numbers.
+    """The decisions that the file took in after a row number, with their own row numbers.
+
+    They are of all workflows. 0: from the first decision on.
     """
     sql = "SELECT partition, log_offset, run_id, record, rowid FROM decisions WHERE rowid > ? ORDER BY rowid LIMIT ?"
     rows = select(db, sql, row, limit)
@@ -361,7 +370,7 @@ def _timeline(rows: Sequence[Any]) -> list[TimelineEntry]:
 
 
 def events(db: apsw.Connection, *, limit: int | None = None, after: str | None = None) -> Page[EventRow]:
-    """The last first."""
+    """The events on the broker, the last first."""
     order = ("at_ms", "partition", "event_offset")
     return Listing("events", _EVENT, order, last_first=True).page(db, EventRow, limit=limit, after=after)
 
@@ -369,8 +378,9 @@ def events(db: apsw.Connection, *, limit: int | None = None, after: str | None =
 def events_by_id(
     db: apsw.Connection, event_id: str, *, limit: int | None = None, after: str | None = None
 ) -> Page[EventRow]:
-    """Events with this very id, the first one first: several sources may use one, and upstream may
-    send one twice.
+    """Events with exactly this id, the earliest first.
+
+    Several sources may use one id, and upstream may send an event twice.
     """
     order = ("at_ms", "partition", "event_offset")
     listing = Listing("events", _EVENT, order, ("event_id = ?",), (event_id,))
@@ -378,13 +388,17 @@ def events_by_id(
 
 
 def events_beginning(db: apsw.Connection, part: str, *, limit: int) -> Found:
-    """Event ids that begin so, the last one first."""
+    """The event ids that begin with `part`, the last one first."""
     source = "FROM events WHERE event_id BETWEEN ?1 AND ?1 || char(0x10FFFF)"
     return containing(db, "event_id", source, "at_ms", part=part, limit=limit)
 
 
 def count_events(db: apsw.Connection, events_topic: str) -> dict[str, int]:
-    """`seen`, `matched` (some decision cites it), `dead_lettered` (and no decision cites it)."""
+    """How many events came, and what became of them.
+
+    `seen`: all. `matched`: some decision cites it. `dead_lettered`: a dead letter that no decision
+    cites.
+    """
 
     def count(sql: str) -> int:
         found: int = select_one(db, sql, events_topic)[0]
@@ -415,7 +429,7 @@ def approvals(
     limit: int | None = None,
     after: str | None = None,
 ) -> Page[ApprovalRow]:
-    """The one that was asked first is the first."""
+    """Approvals, the one that was asked first at the top."""
     filters: dict[str, tuple[str, ...]] = {"closed_at_ms IS NULL" if open_only else "1": ()}
     filters |= {} if role is None else {"role = ?": (role,)}
     filters |= {} if workflow_id is None else {"workflow_id = ?": (workflow_id,)}
@@ -425,20 +439,23 @@ def approvals(
 
 
 def approval(db: apsw.Connection, approval_id: str) -> ApprovalRow | None:
-    """By its whole id, open or closed."""
+    """One approval by its whole id, open or closed."""
     row = select_one(db, f"SELECT {_APPROVAL} FROM approvals WHERE approval_id = ?", approval_id)  # noqa: S608 - constants only
     return ApprovalRow(*row) if row else None
 
 
 def last_approval(db: apsw.Connection, workflow_id: str) -> ApprovalRow | None:
-    """The one that the workflow has asked for last, open or closed."""
+    """The approval that the workflow asked for last, open or closed."""
     sql = f"SELECT {_APPROVAL} FROM approvals WHERE workflow_id = ? ORDER BY asked_at_ms DESC LIMIT 1"  # noqa: S608 - constants only
     row = select_one(db, sql, workflow_id)
     return ApprovalRow(*row) if row else None
 
 
 def approvals_containing(db: apsw.Connection, part: str, *, open_only: bool, limit: int) -> Found:
-    """Approvals whose id contains `part`, the last asked first. It begins with the workflow's id."""
+    """The ids of approvals that contain `part`, the last asked first.
+
+    An approval's id begins with its workflow's id.
+    """
     state = " AND closed_at_ms IS NULL" if open_only else ""
     source = f"FROM approvals WHERE instr(approval_id, ?1){state}"
     return containing(db, "approval_id", source, "asked_at_ms", part=part, limit=limit)
@@ -460,7 +477,7 @@ def answer(db: apsw.Connection, answer_id: str) -> AnswerRow | None:
 
 
 def command(db: apsw.Connection, command_id: str) -> CommandRow | None:
-    """What became of a command; None: no decision on it yet."""
+    """What became of a command; None if nothing is decided about it yet."""
     row = select_one(
         db,
         "SELECT command_id, workflow_id, at_ms, command, by, accepted, code, message FROM commands WHERE command_id = ?",
@@ -480,7 +497,10 @@ def dead_letters(
     limit: int | None = None,
     after: str | None = None,
 ) -> Page[DeadLetterRow]:
-    """The last first. `source`: those of one original record; `code`: those with this reason."""
+    """Dead letters, the last first.
+
+    `source`: only those of one original record. `code`: only those with this reason.
+    """
     filters: dict[str, tuple[str | int, ...]] = {"1": ()} if code is None else {"reason = ?": (code,)}
     if source is not None:
         filters |= {"topic = ? AND source_partition = ? AND source_offset = ?": source}
@@ -491,14 +511,17 @@ def dead_letters(
 
 
 def dead_letter(db: apsw.Connection, partition: int, offset: int) -> DeadLetterRow | None:
-    """By its place in the dead-letter topic."""
+    """One dead letter by its place in the dead-letter topic."""
     sql = f"SELECT {_LETTER} FROM dead_letters WHERE partition = ? AND dlq_offset = ?"  # noqa: S608 - constants only
     row = select_one(db, sql, partition, offset)
     return DeadLetterRow(*row) if row else None
 
 
 def dead_letters_containing(db: apsw.Connection, part: str, *, limit: int) -> Found:
-    """Ids of dead letters that, or whose original's place, contain `part`; the last first."""
+    """The ids of dead letters that contain `part`, the last first.
+
+    The place of the original record counts too.
+    """
     source = (
         "FROM dead_letters WHERE instr(partition || '/' || dlq_offset, ?1)"
         " OR instr(topic || '/' || source_partition || '/' || source_offset, ?1)"
@@ -517,6 +540,6 @@ def partitions(db: apsw.Connection) -> list[PartitionRow]:
 
 
 def cards(db: apsw.Connection) -> list[CardRow]:
-    """By name, the last renewed first; registrations too."""
+    """Agents' cards by name, the last renewed first; registrations are among them."""
     rows = select(db, "SELECT card, renewed_at_ms FROM cards ORDER BY name, renewed_at_ms DESC")
     return [CardRow(msgspec.json.decode(card, type=AgentCard), at_ms) for card, at_ms in rows]

@@ -1,8 +1,8 @@
 """The read model's file: its tables, and how it is opened.
 
-Owns the schema. The file is a cache of what the broker holds: it may be deleted at any time, and
-one that is damaged or of another version is deleted and made anew. Several processes may use it at
-once; each write is one short transaction, under SQLite's own lock.
+Owns the schema. The file is a cache of what the broker holds. It may be deleted at any time, and
+one that is damaged or of another version is deleted and created again. Several processes may use it
+at once; each write is one short transaction, under SQLite's own lock.
 """
 
 from collections.abc import Iterator
@@ -75,8 +75,9 @@ CREATE TABLE cards (name TEXT, instance TEXT, renewed_at_ms INTEGER NOT NULL, ca
 
 
 def model_path(data_dir: Path, broker_url: str, prefix: str) -> Path:
-    """One file for each mesh and each version of the schema, so that two versions of the tools side
-    by side leave each other alone.
+    """The path of the file: one for each mesh and each version of the schema.
+
+    So two versions of the tools can be used side by side.
     """
     mesh = sha256(f"{broker_url}\n{prefix}".encode()).hexdigest()[:12]
     return data_dir / f"read-model-v{SCHEMA_VERSION}-{mesh}.sqlite"
@@ -145,7 +146,7 @@ def _opened(connection: apsw.Connection) -> apsw.Connection:
 
 
 def wipe(connection: apsw.Connection) -> None:
-    """Forget everything: the broker behind it is another one than it was.
+    """Forget everything, because the broker behind the file is another one than before.
 
     Call it outside a transaction.
     """
@@ -154,7 +155,7 @@ def wipe(connection: apsw.Connection) -> None:
 
 
 def generation(connection: apsw.Connection) -> bytes:
-    """Changes whenever the file starts over, so that other processes on it notice."""
+    """An id that changes whenever the file starts over, so that other processes notice."""
     row = select_one(connection, "SELECT id FROM generation")
     found: bytes = row[0] if row else b""
     return found
@@ -181,8 +182,9 @@ def select_one(connection: apsw.Connection, sql: str, *values: Any) -> Any:
 
 @contextmanager
 def transaction(connection: apsw.Connection) -> Iterator[None]:
-    """A write transaction, whose lock is taken at once, so that what is read in it still holds when
-    it is written.
+    """A write transaction that takes its lock at once.
+
+    So what is read inside it still holds when it is written.
     """
     connection.execute("BEGIN IMMEDIATE")
     try:

@@ -1,5 +1,6 @@
-"""Events from outside: which of those that came to the run come to it by the new rules, by its key
-or by an alias, and when.
+"""Events from outside: which ones come to the run under the new rules, and when.
+
+Owns how such an event finds the run: by its key, or by an alias. `Sandbox` calls it.
 """
 
 from typing import Any, NamedTuple
@@ -19,12 +20,14 @@ class Arrival(NamedTuple):
 
 
 class Arrivals:
-    """An event that comes by an alias comes when it did, and not before the alias is the run's:
-    until then the alias keeps it.
+    """The events from outside that came to the run in the recording.
+
+    An event that comes by an alias arrives when it did, but not before the run has the alias. Until
+    then the alias keeps it.
     """
 
     def __init__(self, run: Run, route: Route) -> None:
-        # events that the new rules find another workflow for
+        # events for which the new rules find another workflow
         self.elsewhere: set[tuple[str, str]] = set()
         self._run = run
         self._route = route
@@ -32,7 +35,10 @@ class Arrivals:
         self._kept: dict[str, list[Arrival]] = {}  # by alias
 
     def of(self, offered: Offered) -> list[Arrival]:
-        """As an event for the run itself; what comes by an alias is kept until then."""
+        """The event as it comes to the run now.
+
+        Nothing comes if an alias keeps the event for now, or if it finds another workflow.
+        """
         event = offered.cloud_event
         found = [offer.workflow_id for offer in self._index.offers(event)]
         aliases = [name for name in found if ids.is_alias(name)]
@@ -60,11 +66,11 @@ class Arrivals:
         )
 
     def by(self, alias: str) -> list[Arrival]:
-        """What comes by an alias that is the run's from now on."""
+        """What comes by an alias that the run has just been granted."""
         return self._kept.pop(alias, [])
 
     def never_came(self) -> frozenset[tuple[str, str]]:
-        """Events of aliases that the run has not had so far."""
+        """The events that came by aliases which the run has not had so far."""
         given = (one.given for kept in self._kept.values() for one in kept)
         return frozenset(event_name(event_of(one)) for one in given)
 

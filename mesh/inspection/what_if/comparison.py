@@ -1,5 +1,7 @@
-"""What a run came to under the old rules and under the new: decisions step by step, without their
-times, and the first that differs of each step.
+"""Compare what a run came to under the old rules and under the new ones.
+
+Owns which decisions count as the same: they are compared step by step, without their times, and the
+first one that differs is reported for each step. `mesh.inspection.what_if.rehearsal` calls it.
 """
 
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ from mesh.inspection.what_if.recording import Run
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True):
-    """What was decided of one step (or of the workflow: `step` is empty), without times."""
+    """What was decided about one step, without times; about the workflow, if `step` is empty."""
 
     step: str
     what: str
@@ -23,9 +25,10 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """The first decision of a step that is not the same.
+    """The first decision about a step that is not the same.
 
-    None: there is none. `fields`: what differs in it.
+    `before`, `after`: that decision, or None if one of the two has no more. `fields`: what differs
+    in it.
     """
 
     step: str
@@ -45,7 +48,7 @@ def facts_of(event: ev.Event) -> Iterator[Fact]:
 
 
 def _of_work(event: ev.Event) -> Fact | None:
-    """What agents, people and other workflows are asked, and say."""
+    """The fact of an event about agents, people or other workflows: what they are asked, or say."""
     match event:
         case ev.TaskDispatched():
             detail = {"agent": event.agent, "input": event.input, "attempt": event.attempt}
@@ -72,7 +75,7 @@ def _of_work(event: ev.Event) -> Fact | None:
 
 
 def _of_course(event: ev.Event) -> Fact | None:
-    """What the rules do by themselves."""
+    """The fact of an event that the rules decide by themselves."""
     match event:
         case ev.StepSkipped():
             return Fact(step=event.step, what="skipped", detail={"output": event.output})
@@ -124,7 +127,10 @@ def _of_run(event: ev.Event) -> Fact | None:
 
 
 def differences(run: Run, after: list[Fact], route: Route, *, complete: bool) -> list[Difference]:
-    """The first of each step, in the order in which the new rules (then the old ones) came to them."""
+    """The first difference of each step.
+
+    They have the order of the new decisions, and then of the old ones.
+    """
     before = [fact for event in events_of(run) for fact in facts_of(event)]
     order = dict.fromkeys((*(fact.step for fact in after), *(fact.step for fact in before)))
     found = []
@@ -141,7 +147,10 @@ def _of(step: str, facts: list[Fact]) -> list[Fact]:
 
 
 def _difference(step: str, before: list[Fact], after: list[Fact], *, complete: bool) -> Difference | None:
-    """`complete`: that the new rules decide nothing more is certain."""
+    """The first difference between the decisions about one step; None if there is none.
+
+    `complete`: it is certain that the new rules decide nothing more about the step.
+    """
     for old, new in zip_longest(before, after):
         if old == new:
             continue
@@ -155,9 +164,7 @@ def _difference(step: str, before: list[Fact], after: list[Fact], *, complete: b
 
 
 def _by_time(found: list[Difference], before: list[Fact], after: list[Fact]) -> list[Difference]:
-    """By where they stand in the new decisions; those that only the old ones have, by where they
-    stood there.
-    """
+    """Sort by the place in the new decisions, or in the old ones if only those have it."""
 
     def place(one: Difference) -> tuple[int, int]:
         facts, fact = (after, one.after) if one.after is not None else (before, one.before)

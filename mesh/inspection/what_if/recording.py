@@ -1,10 +1,10 @@
-"""Recordings: what a run of a workflow was given, read off its decisions, for who plays it again
-(`mesh.inspection.what_if`).
+"""A recording: what a run of a workflow was given, read off its decisions.
 
-Owns the reading. Of a task, a call, a question, an alias that a step asked for and an incident it
-knows what came of it and after how long; of cancels and of events from outside, when they came. The
-log has no input that changed nothing (a repeated result, a refused answer, an event that no step
-waited for): what hangs on one is not known.
+Owns the reading, for whoever plays the run again (`mesh.inspection.what_if`). It knows what came of
+a task, a call, a question, an alias that a step asked for and an incident, and after how long. Of
+cancels and of events from outside it knows when they came. The log does not have an input that
+changed nothing (a repeated result, a refused answer, an event that no step waited for), so what
+depends on one is not known.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ from mesh.core.inputs import HandOver
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """One run as the log has it: its decisions, the start first.
 
-    `before`: decisions to keep events for it before it started.
+    `before`: the decisions to keep events for it, from before it started.
     """
 
     workflow_id: str
@@ -30,7 +30,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Runs:
-    """The runs in one partition's decisions, taken one after the other."""
+    """Collects the runs of one partition, decision by decision."""
 
     def __init__(self) -> None:
         self.found: list[Run] = []
@@ -38,7 +38,7 @@ class Runs:
         self._before: dict[str, list[ev.Decision]] = {}
 
     def take(self, decision: ev.Decision, *, is_wanted: bool = True) -> None:
-        """`is_wanted`: whether a run that it starts is to be found."""
+        """Take the next decision. `is_wanted`: whether to collect a run that starts with it."""
         name = decision.workflow_id
         started = next((event for event in decision.events if isinstance(event, ev.WorkflowStarted)), None)
         if started is not None:
@@ -62,22 +62,22 @@ Outcome = ev.TaskSucceeded | ev.TaskFailed | ev.TaskHandedOver | ev.CallSucceede
 class Attempt(msgspec.Struct):
     """One attempt at a task or a call.
 
-    `outcomes`: one that was given up may have succeeded later.
+    `outcomes`: there may be several, since an attempt that was given up may still succeed later.
 
-    `was_read_late_ms`: by how much the first outcome, which was in time, was read after the
-    time-out; others are as much nearer.
+    `was_read_late_ms`: how long after the time-out the first outcome was read, although it was in
+    time. The others are taken to have come earlier by as much.
     """
 
     made: ev.TaskDispatched | ev.CallMade
     at_ms: int
-    # see `Recording`
+    # (after how long, order, is late, outcome): see `Recording`
     outcomes: list[tuple[int, int, bool, Outcome]] = msgspec.field(default_factory=list)
     was_read_late_ms: int = 0
     handed: HandOver | None = None
 
 
 class Question(msgspec.Struct):
-    """`after_ms` None: it was not closed."""
+    """A question to people, and its answer. `after_ms` None: it was not closed."""
 
     asked: ev.ApprovalRequested
     at_ms: int
@@ -88,7 +88,7 @@ class Question(msgspec.Struct):
 
 
 class Wait(msgspec.Struct):
-    """For an event. `took`: its id and source."""
+    """A wait for an event. `took`: the source and id of the event."""
 
     started: ev.WaitStarted
     at_ms: int
@@ -97,7 +97,10 @@ class Wait(msgspec.Struct):
 
 
 class Stuck(msgspec.Struct):
-    """An incident, and what an operator did about it after how long; `command` None: nothing."""
+    """An incident, and what an operator did about it after how long.
+
+    `command` None: nobody did anything.
+    """
 
     at_ms: int
     after_ms: int = 0
@@ -107,7 +110,10 @@ class Stuck(msgspec.Struct):
 
 
 class Claim(msgspec.Struct):
-    """A step asked for an alias. `after_ms` None: it was not told; `refusal` empty: it got it."""
+    """A step's request for an alias.
+
+    `after_ms` None: it got no answer. `refusal` empty: it got the alias.
+    """
 
     at_ms: int
     after_ms: int | None = None
@@ -122,9 +128,9 @@ class Offered(msgspec.Struct):
 
 
 class Reported(msgspec.Struct):
-    """What a call has taken that nobody waited for any more.
+    """What a call has used that nobody waited for any more.
 
-    `parked`: its end was set aside, so that it does not say.
+    `parked`: the end of the call was set aside, so the usage is not known from it.
     """
 
     after_ms: int
@@ -136,29 +142,27 @@ class Reported(msgspec.Struct):
 class Recording:
     """What a run was given.
 
-    `order`: of decisions, for what came in one millisecond.
-
-    Of an outcome: after how long it came, its order, and whether a timer of the same millisecond
-    came before.
+    `order` is the number of a decision, and sorts what came within one millisecond. An outcome has
+    the time that it took, its order, and whether a timer of the same millisecond came first.
     """
 
     def __init__(self, run: Run) -> None:
         self.attempts: dict[tuple[str, int], Attempt] = {}  # by task and number
         self.chosen: dict[str, str] = {}  # attempt id -> agent
-        self.questions: dict[str, list[Question]] = {}  # by approval: it may have been asked anew
+        self.questions: dict[str, list[Question]] = {}  # by approval id: it may have been asked again
         self.waits: dict[str, list[Wait]] = {}
         self.cancels: list[tuple[int, int, ev.CommandAccepted]] = []  # when, and its order
         self.incidents: dict[str, list[Stuck]] = {}  # by place
         self.claims: dict[str, list[Claim]] = {}  # by alias
         self.offered: list[Offered] = []
         self.called: dict[str, str] = {}  # route -> digest
-        # of calls that nobody waited for, by task and number
+        # usage of calls that nobody waited for, by task and attempt
         self.reported: dict[tuple[str, int], Reported] = {}
         self.queued: dict[tuple[str, int], int] = {}  # by task and number: since when
         self.granted: dict[tuple[str, int], tuple[int, int]] = {}  # after how long, and its order
         self.denied: dict[tuple[str, int], tuple[int, int, ev.IncidentRaised]] = {}
-        self.lacking: dict[str, int] = {}  # place -> how often it began where nobody could do it
-        self.withdrawn: tuple[int, int, str] | None = None  # by its caller: when, order, why
+        self.lacking: dict[str, int] = {}  # place -> how often its work began when nobody could do it
+        self.withdrawn: tuple[int, int, str] | None = None  # taken back by its caller: when, order, why
         self.until_ms = max(decision.at_ms for decision in run.decisions if not _is_idle(decision))
         self.is_over = any(isinstance(event, ev.WorkflowEnded) for event in _events(run))
         self._queueing: dict[str, tuple[str, int]] = {}  # by place
@@ -179,7 +183,7 @@ class Recording:
                 self._of_operators(event, decision, order)
 
     def was_dropped(self, place: str) -> bool:
-        """Whether what was under way there was not waited for to the end."""
+        """Whether nobody waited to the end for what was under way at this place."""
         return self.is_over or place in self._dropped or ids.step_of(place) in self._dropped
 
     def _of_tasks(self, event: ev.Event, decision: ev.Decision, order: int) -> None:
@@ -250,8 +254,10 @@ class Recording:
                 pass
 
     def _of_operators(self, event: ev.Event, decision: ev.Decision, order: int) -> None:
-        """What an operator did about an incident is kept with it, a cancel for itself; a migration
-        not at all, since the whole run is played by one version.
+        """Record what operators did.
+
+        What they did about an incident is kept with it, and a cancel by itself. A migration is left
+        out, since the whole run is played by one version.
         """
         match event:
             case ev.IncidentRaised():
@@ -287,7 +293,7 @@ class Recording:
                 pass
 
     def _asked_last(self, place: str) -> list[Question]:
-        """The question at this place that is open."""
+        """The open question at this place, as a list of one or none."""
         asked = (questions[-1] for questions in self.questions.values() if questions[-1].asked.step == place)
         return [question for question in asked if question.after_ms is None][-1:]
 
@@ -311,7 +317,7 @@ class Recording:
                 pass
 
     def _gave_up(self, step: str, at_ms: int) -> None:
-        """No event came by the time-out."""
+        """Record that no event came by the time-out."""
         wait = self.waits[step][-1]
         due = wait.started.due_at_ms
         if wait.took is None and wait.gave_up_after_ms is None and due is not None and due <= at_ms:
@@ -327,7 +333,10 @@ def _began(stuck: Stuck) -> int:
 
 
 def _is_idle(decision: ev.Decision) -> bool:
-    """It changed nothing, so that a timer of before may still be to come."""
+    """Whether the decision changed nothing.
+
+    Then a timer that was due before it may still be to come.
+    """
     return all(
         isinstance(e, ev.InputDismissed | ev.StartRepeated | ev.AnswerRefused | ev.CommandRefused)
         for e in decision.events
@@ -339,7 +348,10 @@ def _events(run: Run) -> Iterator[ev.Event]:
 
 
 def _in_time(at_ms: int, due_at_ms: int | None) -> int:
-    """What counts although it was read after its time had reached the broker before."""
+    """When an input came: at the latest at its deadline.
+
+    An input that counted had reached the broker by its deadline, even if it was read after it.
+    """
     return at_ms if due_at_ms is None else min(at_ms, due_at_ms)
 
 

@@ -1,5 +1,6 @@
-"""One rehearsal: whether the new rules start the run at all, how it goes in the sandbox, and what
-differs.
+"""One rehearsal: whether the new rules start the run, how it goes in the sandbox, and what differs.
+
+Owns the verdict. `mesh.inspection.replay` calls it for each run.
 """
 
 from collections.abc import Mapping
@@ -22,9 +23,10 @@ class Unknown(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rehearsal(msgspec.Struct, frozen=True, kw_only=True):
-    """`verdict` unknown: nothing differs as far as it can be known.
+    """What a run comes to under the new rules.
 
-    `before`, `after`: the workflow's status, `after` None where it is unknown.
+    `verdict` unknown: nothing differs, as far as it can be known. `before`, `after`: the workflow's
+    status; `after` is None if it is unknown.
     """
 
     workflow_id: str
@@ -39,9 +41,9 @@ class Rehearsal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def rehearse(run: Run, route: Route, roles: Mapping[str, frozenset[str]] | None = None) -> Rehearsal:
-    """The run under `route`.
+    """Play the run under `route`.
 
-    `roles`: person to roles; None: whoever answered has the role that they had.
+    `roles`: person to roles. None: whoever answered has the role that they had.
     """
     refusal = _refusal(run, route)
     if refusal is not None:
@@ -56,11 +58,11 @@ def rehearse(run: Run, route: Route, roles: Mapping[str, frozenset[str]] | None 
 
 
 def _refusal(run: Run, route: Route) -> Fact | None:
-    """Why the new rules would not start this workflow with its event."""
+    """What the new rules do instead of starting this workflow; None if they start it."""
     if run.started.caller is not None:
-        return None  # a call names its route
+        return None  # a call names its route, so no event has to match
     if route.on is not None and route.on.schedule is not None and run.started.cloud_event.get("type") == FIRED_TYPE:
-        return None  # when it fires is not played
+        return None  # the times at which a schedule fires are not replayed
     index = RouteIndex([route])
     matches = index.match(run.started.cloud_event)
     if not matches:

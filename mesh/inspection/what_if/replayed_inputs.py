@@ -1,4 +1,8 @@
-"""The inputs that a recording gives back to the sandbox: commands, results, ends of calls, answers."""
+"""The inputs that a recording gives back to the sandbox.
+
+They are commands, results, ends of calls, slots and answers, addressed to the sandbox's run. Owns
+how a recorded input is addressed to the run; `mesh.inspection.what_if.sandbox` calls it.
+"""
 
 from typing import Any, Final, Literal
 
@@ -106,7 +110,7 @@ def slot_input(workflow_id: str, event: SlotRequested, now_ms: int, *, denied: b
 def answer_input(
     workflow_id: str, event: ApprovalRequested, question: Question, at_ms: int
 ) -> AnswerGiven | Undeliverable | None:
-    """None: nobody answered."""
+    """The recorded answer to a question; None if nobody answered."""
     if question.undeliverable:
         return Undeliverable(
             workflow_id=workflow_id,

@@ -1,4 +1,8 @@
-"""The sandbox: the new rules at work on a recording, in virtual time."""
+"""The sandbox: the new rules at work on a recording, in virtual time.
+
+Owns the order of inputs and timers, and what is unknown. It must not read a log or send anything:
+it takes a `Run`, and its caller, `mesh.inspection.what_if.rehearsal`, reads the facts off it.
+"""
 
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,15 +47,17 @@ _TIMERS: Final[dict[str, TimerKind]] = {
 
 
 class _SetAside(NamedTuple):
-    """An input that could not be processed, and what its name says."""
+    """An input that could not be processed, and what its record's name says."""
 
     parked: ev.InputParked
     about: CrossingId
 
 
 class _Given(NamedTuple):
-    """`is_late`: it was given to what had become of a deadline, so that one of the same millisecond
-    comes first.
+    """An input that is to come, in the order in which inputs come.
+
+    `is_late`: a timer of the same millisecond comes first, because the timer had already had its
+    effect when the input was given.
     """
 
     at_ms: int
@@ -92,8 +98,10 @@ class Sandbox:
         self._inputs: list[_Given] = []
 
     def play(self) -> None:
-        """To its end: there are only so many recorded inputs, and time comes only to what was
-        recorded, or needs nobody.
+        """Play the run to its end.
+
+        It does come to an end: the recorded inputs are finite, and time moves on only to what was
+        recorded or to what needs nobody.
         """
         self._start()
         while self.ended is None and (given := self._next()) is not None:
@@ -142,9 +150,9 @@ class Sandbox:
         heapq.heappush(self._inputs, _Given(at_ms, order, next(self._tie), is_late, given))
 
     def _next(self) -> Input | _SetAside | None:
-        """The next input or timer; what came by a deadline beats it.
+        """The next input or timer. An input that came by a deadline beats the deadline's timer.
 
-        What is still to come of a run that goes on is nobody's to know.
+        None at the end of the recording of a run that is still live: nobody knows what is to come.
         """
         timer = min(self._timers(), default=None)
         if self._inputs and (timer is None or _beats(self._inputs[0], timer)):
@@ -152,13 +160,14 @@ class Sandbox:
             self.now_ms = max(self.now_ms, first.at_ms)
             return first.given
         if timer is not None:
+            # The run is still live: from here on, answers could come that nobody has recorded yet.
             if not (self._inputs or self.recorded.is_over) and timer.due_at_ms > self.recorded.until_ms:
                 return None
             self.now_ms = max(self.now_ms, timer.due_at_ms)
         return timer
 
     def _timers(self) -> Iterator[TimerDue]:
-        """Of the steps that are known to wait for one, and of the budget."""
+        """The timers of the budget, and of the steps that are known to wait for one."""
         expires = self.workflow.expires_at_ms if self.workflow is not None else None
         about: dict[str, Any] = {"workflow_id": self.run.workflow_id, "run_id": self.run.started.run_id}
         if expires is not None:
@@ -179,7 +188,11 @@ class Sandbox:
         self._miss()
 
     def _decide(self, given: Input | _SetAside) -> Decided:
-        """Where the recording says that nobody could do what begins, nobody can."""
+        """Decide what the input brings about.
+
+        If nobody could do a step's work in the recording, nobody can do it here: no agent is
+        registered for the capability, or the route is unknown.
+        """
         if isinstance(given, _SetAside):
             return park(self.workflow, given.parked, given.about, workflow_id=self.run.workflow_id, now_ms=self.now_ms)
         directory = self.directory
@@ -207,7 +220,7 @@ class Sandbox:
                 return False
 
     def _answer(self, event: ev.Event) -> None:
-        """What the recording has to say to an event of the sandbox."""
+        """Give back what the recording has in answer to an event of the sandbox."""
         if isinstance(event, ev.CallWithdrawn | ev.CallFailed):
             self._report(event)
         match event:
@@ -250,7 +263,7 @@ class Sandbox:
             self._lacking[event.step] -= 1
 
     def _resolve(self, place: str) -> None:
-        """An operator does about an incident what was done about it, after as long."""
+        """Repeat what an operator did about the incident, after as long."""
         at = self._stuck.get(place, 0)
         self._stuck[place] = at + 1
         for stuck in self.recorded.incidents.get(place, [])[at : at + 1]:
@@ -260,7 +273,7 @@ class Sandbox:
                 self._push(self.now_ms + stuck.after_ms, stuck.order, given, is_late=True)
 
     def _claim(self, event: ev.AliasSought) -> None:
-        """The alias says what it said, after as long."""
+        """Repeat what the alias answered, after as long."""
         at, claims = self._sought.get(event.alias, 0), self.recorded.claims.get(event.alias, [])
         self._sought[event.alias] = at + 1
         if at >= len(claims):
@@ -276,16 +289,16 @@ class Sandbox:
         self._push(self.now_ms + claim.after_ms, claim.order, given)
 
     def _is_known(self, settled: str) -> None:
-        """A step is settled, and its items with it."""
+        """Note that a step and its items are settled: nothing about them is unknown any more."""
         for place in [place for place in (*self.unknown, *self.open) if settled in (place, ids.step_of(place))]:
             self.unknown.pop(place, None)
             self.open.discard(place)
 
     def _grant(self, event: ev.SlotRequested) -> None:
-        """After as long as it took; at once where it never waited, since nobody else is in the
-        sandbox.
+        """Grant the slot after as long as it took in the recording.
 
-        Once, if it is under several limits.
+        If the attempt never waited there, it is granted at once, since nobody else is in the
+        sandbox. An attempt under several limits waits only once.
         """
         key = (event.task_id, event.attempt)
         if key in self.recorded.denied:
@@ -299,8 +312,9 @@ class Sandbox:
         self._push(self.now_ms + after_ms, order, slot_input(self.run.workflow_id, event, self.now_ms))
 
     def _deny(self, event: ev.SlotRequested, after_ms: int, order: int, incident: ev.IncidentRaised) -> None:
-        """It could not be asked for: as it was; whatever else got lost between the two is not lost
-        again.
+        """Repeat that the slot could not be asked for.
+
+        If the incident was of another kind, what would have come of the request is unknown.
         """
         if incident.kind != "limit":
             self.unknown[event.step] = f"its slot could not be asked for: {incident.message}"
@@ -309,8 +323,9 @@ class Sandbox:
         self._push(self.now_ms + after_ms, order, given)
 
     def _report(self, event: ev.CallWithdrawn | ev.CallFailed) -> None:
-        """What a call has taken that nobody waits for, where the recording was told of it: after as
-        long.
+        """Repeat what a call has used that nobody waits for, after as long.
+
+        Only if the recording has the report.
         """
         reported = self.recorded.reported.get((event.task_id, event.attempt))
         if reported is None:
@@ -333,7 +348,7 @@ class Sandbox:
             self._hear(event, attempt)
 
     def _hear(self, event: ev.TaskDispatched | ev.CallMade, attempt: Attempt) -> None:
-        """All that came of the attempt, each after as long as it took."""
+        """Give back every outcome of the attempt, each after as long as it took."""
         for after_ms, order, is_late, outcome in attempt.outcomes:
             why = unheard(self.route, event, attempt, outcome, after_ms=after_ms, now_ms=self.now_ms)
             if why:
@@ -380,8 +395,9 @@ class Sandbox:
         return waits[at] if at < len(waits) else None
 
     def _miss(self) -> None:
-        """A step that had the event by now in the recording, and goes on waiting for one of its
-        type: which others came is not known.
+        """Note the steps that still wait although they had their event in the recording.
+
+        Which other events of the type came is not known, so neither is what they do.
         """
         for name, number in self._waited.items():
             state, waits = self.workflow.steps.get(name) if self.workflow is not None else None, self.recorded.waits
@@ -406,7 +422,7 @@ def _timer_of(step: StepState) -> TimerKind | None:
 
 
 def _roles_of(run: Run) -> dict[str, frozenset[str]]:
-    """The roles that people answered in."""
+    """The roles in which people answered in the recording."""
     roles: dict[str, set[str]] = {}
     for event in events_of(run):
         if isinstance(event, ev.ApprovalClosed) and event.by:

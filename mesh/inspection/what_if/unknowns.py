@@ -1,5 +1,7 @@
-"""Why nothing is known of an attempt from here on: the recording has no result for what the new
-rules ask, or of a wait as long as theirs.
+"""Why nothing is known of an attempt from here on.
+
+The recording has no result for what the new rules ask, or none of a wait as long as theirs. Owns
+these reasons; `mesh.inspection.what_if.sandbox` calls it.
 """
 
 import re
@@ -34,13 +36,16 @@ def done_by_another(event: TaskDispatched | CallMade, attempt: Attempt) -> str:
 def unheard(
     route: Route, event: TaskDispatched | CallMade, attempt: Attempt, outcome: Outcome, *, after_ms: int, now_ms: int
 ) -> str:
-    """Why it is not known what would have come in this outcome's stead; empty where it stands."""
+    """Why the recorded outcome can't be used; empty if it can.
+
+    Under the new rules something else would have come, and nobody knows what.
+    """
     if not isinstance(outcome, TaskFailed | CallFailed):
         return ""
     if isinstance(outcome, CallFailed) and outcome.kind == "parked":
         return "its end was set aside"
     if outcome is not attempt.outcomes[-1][-1]:
-        return ""  # it was heard of after all
+        return ""  # a later outcome came after all
     if is_time_out(outcome):
         longer = event.due_at_ms is None or event.due_at_ms - now_ms > after_ms
         return "no result came by the time-out, which is longer now" if longer else ""
@@ -50,7 +55,7 @@ def unheard(
 
 
 def _lets_hand_over(route: Route, event: TaskDispatched | CallMade, outcome: Outcome) -> str:
-    """A hand-over that was refused, and would not be by the new rules."""
+    """Why a recorded refusal of a hand-over can't be used; empty if it can."""
     work = route.steps[ids.step_of(event.step)].work
     if not isinstance(outcome, TaskFailed) or outcome.kind != "handover_refused" or not isinstance(work, AgentWork):
         return ""
@@ -70,8 +75,9 @@ def is_time_out(outcome: Outcome) -> bool:
 
 
 def _waited_longer_for(periods: Periods | None, attempt: Attempt, failed: TaskFailed | CallFailed) -> str:
-    """The time-out that the attempt failed by, for want of a sign of life that the new rules would
-    have waited for; empty if that is not so.
+    """The time-out that failed the attempt, if the new rules would have waited longer; else empty.
+
+    Such a time-out is for a sign of life from the agent.
     """
     if not isinstance(attempt.made, TaskDispatched) or attempt.made.periods is None:
         return ""

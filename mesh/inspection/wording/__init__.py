@@ -38,7 +38,7 @@ _NOUNS: Final = (
 
 
 def words_of(event: ev.Event, decision: ev.Decision) -> Said | None:
-    """None: an event of a newer version, which this one does not know how to tell."""
+    """The words of an event; None if a newer version wrote it and this one does not know it."""
     for words in _NOUNS:
         said = words(event, decision)
         if said is not None:

@@ -1,4 +1,7 @@
-"""Calls: workflows that call others, and what they take of a budget."""
+"""Words for calls: workflows that call others, and what those use of a budget.
+
+Owns the two texts of each such event. `mesh.inspection.wording.words_of` calls it.
+"""
 
 from mesh.core import events as ev
 from mesh.core.amounts import as_amounts
@@ -38,7 +41,7 @@ def _made(event: ev.CallMade) -> Said:
 
 
 def usage_words(usage: dict[str, float] | None) -> str:
-    """What was taken of a budget: `taken: 1200 tokens, 0.3 usd`."""
+    """What was used of a budget: `taken: 1200 tokens, 0.3 usd`."""
     if usage is None:
         return "taken: all that was reserved for it, since it says nothing"
     return f"taken: {as_amounts(usage)}"

@@ -1,4 +1,7 @@
-"""Facts: what a rehearsal under other rules came to, and what became of the run that was."""
+"""Words for facts: what a rehearsal under other rules came to, and what became of the real run.
+
+Owns one text for each fact. `mesh routes replay` calls it.
+"""
 
 from typing import Final
 

@@ -1,4 +1,7 @@
-"""Limits: who waits for a slot, who is granted one, and who gives it back."""
+"""Words for limits: who waits for a slot, who is granted one, and who gives it back.
+
+Owns the two texts of each such event. `mesh.inspection.wording.words_of` calls it.
+"""
 
 from mesh.core import events as ev
 from mesh.core.amounts import as_number

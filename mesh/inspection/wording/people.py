@@ -1,4 +1,7 @@
-"""People: questions and answers, commands of operators, and what needs one."""
+"""Words for people: questions and answers, commands of operators, and incidents.
+
+Owns the two texts of each such event. `mesh.inspection.wording.words_of` calls it.
+"""
 
 from typing import Final
 

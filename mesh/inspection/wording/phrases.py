@@ -1,4 +1,8 @@
-"""The phrases that all words share: durations, times, counts, CloudEvents, and what ids say."""
+"""The phrases that all words share: durations, times, counts, CloudEvents, and what ids say.
+
+Owns their form, so that the timeline and a transcript say the same thing in the same way. Every
+module of `mesh.inspection.wording` calls it, and the command line's texts do.
+"""
 
 import re
 from datetime import UTC, datetime
@@ -22,24 +26,27 @@ _IN_HOURS_BELOW_S: Final = 2 * 86_400  # people say 24h, and 36h
 
 
 def event_words(event: dict[str, Any]) -> str:
-    """A CloudEvent in a line."""
+    """A CloudEvent on one line, with its data."""
     subject = f" {event['subject']}" if event.get("subject") else ""
     return f"event {event['id']}, {event['type']}{subject}: {as_json(event.get('data'))}"
 
 
 def event_name(cloud_event: dict[str, Any]) -> str:
-    """`event o1 (com.shop.paid)`."""
+    """A CloudEvent by its id and type: `event o1 (com.shop.paid)`."""
     return f"event {cloud_event.get('id', '')} ({cloud_event.get('type', '')})"
 
 
 def step_words(task_id: str) -> str:
-    """The step, and whose it is. Another id as it is."""
+    """The step and its workflow, from a task's id. Any other id is returned as it is."""
     parts = parse_step_id(task_id)
     return f"{parts.step} of {parts.workflow_id}" if parts else task_id
 
 
 def short(name: str) -> str:
-    """What an id says of the step: `draft`, `draft/2`. Another id as it is."""
+    """What an id says of the step: `draft`, or `draft, attempt 2`.
+
+    Any other id is returned as it is.
+    """
     for whole, tail in ((name, ""), name.rpartition("/")[::2]):
         parts = parse_step_id(whole)
         if parts is not None and len(parts.run_id) == len("4f2a9c01"):
@@ -48,12 +55,12 @@ def short(name: str) -> str:
 
 
 def timeless(message: str) -> str:
-    """How long exactly something was waited for differs from run to run."""
+    """The message without the exact time that was waited, which differs from run to run."""
     return _WAITED.sub("in time", message)
 
 
 def named(value: object) -> str:
-    """What a thing without words of its own is called."""
+    """The name of a type in words, for a value that has no words of its own."""
     return _WORD.sub(" ", type(value).__name__).lower()
 
 
@@ -73,7 +80,7 @@ def lasting(ms: float) -> str:
 
 
 def duration(ms: float) -> str:
-    """`180 ms`, `4.2 s`, `14 min`, `3 h 5 min`, `2 d 4 h`: two units at the most."""
+    """A duration in at most two units: `180 ms`, `4.2 s`, `14 min`, `3 h 5 min`, `2 d 4 h`."""
     whole = int(ms)
     if whole < SECOND_MS:
         return f"{whole} ms"
@@ -87,14 +94,14 @@ def duration(ms: float) -> str:
 
 
 def clock_time(at_ms: int, now_ms: int) -> str:
-    """Local time; with its date where that is not today's."""
+    """The local time, with its date if that is not today."""
     at, now = (datetime.fromtimestamp(ms / 1_000, UTC).astimezone() for ms in (at_ms, now_ms))
     day = "" if at.date() == now.date() else f"{at:%Y-%m-%d} "
     return f"{day}{at:%H:%M:%S}.{at.microsecond // 1000:03d}"
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 event`, `12,000 events`."""
+    """A count with its noun: `1 event`, `12,000 events`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 

@@ -1,4 +1,7 @@
-"""The two texts of an event, and its tone."""
+"""The two texts of an event, and its tone.
+
+Owns their form; every module of `mesh.inspection.wording` makes them.
+"""
 
 from typing import Any, Literal, NamedTuple
 
@@ -6,10 +9,12 @@ Tone = Literal["good", "bad", "people", "work", "quiet"]
 
 
 class Said(NamedTuple):
-    """`what` and `why`: a timeline's line, beside the step. `shows`: values that belong to it.
+    """What is said about one event, in two texts.
 
-    `told`: a transcript's sentence, without times and offsets; what leaves the router begins with
-    `->`. Empty where the heading of its decision says all.
+    `what` and `why`: a timeline's line, beside the step. `shows`: values that belong to it.
+
+    `told`: a transcript's sentence, without times and offsets. What leaves the router begins with
+    `->`. Empty if the heading of its decision says everything.
     """
 
     step: str

@@ -1,4 +1,7 @@
-"""Steps: what the rules decide of one, and what it waits for."""
+"""Words for steps: what the rules decide of one, and what it waits for.
+
+Owns the two texts of each such event. `mesh.inspection.wording.words_of` calls it.
+"""
 
 from mesh.core import events as ev
 from mesh.inspection.wording.phrases import as_json, clock_time, counted, event_name, event_words, lasting, timeless
@@ -31,8 +34,9 @@ def _of_a_step(event: ev.Event, decision: ev.Decision) -> Said | None:
 
 
 def _computed(event: ev.StepComputed, decision: ev.Decision) -> str:
-    """A value, a wait for a time that was past, or an end: that one's step is the reason of the
-    workflow's end.
+    """What a computed step was: a value, a wait for a past time, or an end.
+
+    An end's step is the reason why the workflow ends.
     """
     reasons = [one.reason for one in decision.events if isinstance(one, ev.WorkflowEnded | ev.CompensationStarted)]
     if any(reason.partition(":")[0] == event.step for reason in reasons):

@@ -1,4 +1,7 @@
-"""Tasks: what agents are given, and what they say."""
+"""Words for tasks: what agents are given, and what they say.
+
+Owns the two texts of each such event. `mesh.inspection.wording.words_of` calls it.
+"""
 
 from typing import Final
 

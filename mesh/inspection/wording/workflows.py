@@ -1,4 +1,7 @@
-"""Workflows: a run's start and end, its budget, and what became of an input."""
+"""Words for workflows: a run's start and end, its budget, and what became of an input.
+
+Owns the two texts of each such event. `mesh.inspection.wording.words_of` calls it.
+"""
 
 from typing import Final
 

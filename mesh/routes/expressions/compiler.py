@@ -66,8 +66,9 @@ def compile_expression(source: str) -> CompiledExpression:
 
 
 class TemplateRead:
-    """One place where a template reads a path: `path` leads to the string, `column` counts from 1
-    in it.
+    """One place where a template reads a path.
+
+    `path` leads to the string, and `column` counts from 1 in it.
     """
 
     __slots__ = ("path", "read", "text")
@@ -81,8 +82,7 @@ class TemplateRead:
 class CompiledTemplate:
     """A `Template`.
 
-    Equal to any other of the same source. `whole`: the expression that it is, if it is one and
-    nothing else.
+    Equal to any other of the same source. `whole`: the expression, if the template is nothing else.
     """
 
     __slots__ = ("paths", "reads", "render", "source", "whole")
@@ -231,9 +231,7 @@ def _constant(value: Any) -> Callable[[Scope], Any]:
 
 
 def _closing(source: str, start: int) -> int:
-    """Where the `}}` stands that closes the expression begun at `start`: not in a string, not of a
-    map.
-    """
+    """The `}}` that closes the expression begun at `start`: not in a string, and not of a map."""
     depth = 0
     for token in tokenize(source, start):
         if token.text == "{":

@@ -138,7 +138,7 @@ class Assignment:
             self.drop(work)
 
     def settle(self, works: Sequence[Work]) -> None:
-        """Nothing is owed for these any more: their results are at the broker, or none is needed."""
+        """Nothing more has to be done for these: their results are at the broker, or none is needed."""
         for work in works:
             if work.is_settled:
                 continue
@@ -154,7 +154,7 @@ class Assignment:
         self._progress.set()
 
     def drop(self, work: Work) -> None:
-        """It is not done here: whoever has the partition next does it."""
+        """Give back work that is not done here. The next holder of the partition does it."""
         work.share.working.pop(work.record.offset, None)
         work.share.adopted.pop(work.record.offset, None)
         self.held -= 1
@@ -165,7 +165,7 @@ class Assignment:
         self._progress.set()
 
     async def wait_progress(self, timeout_s: float) -> None:
-        """Until a work comes back, or `timeout_s`."""
+        """Wait until work comes back, or for `timeout_s`."""
         self._progress.clear()
         try:
             async with asyncio.timeout(timeout_s):
@@ -208,9 +208,7 @@ class Assignment:
         self._log.info("partitions_revoked", partitions=sorted(p.partition for p in partitions))
 
     def reconcile(self, assignment: frozenset[TopicPartition]) -> None:
-        """Let go of what was lost without a word (to a time-out), and of what did not come back in
-        time after a revoke.
-        """
+        """Let go of partitions that were lost without notice, and of work that is late after a revoke."""
         for share in list(self._shares.values()):
             if share.partition in assignment:
                 share.is_seen = True
@@ -247,8 +245,9 @@ class Assignment:
     # Commits --------------------------------------------------------------------------------------
 
     async def keep_committed(self) -> None:
-        """Commit what is settled, at once after a pause and then at most every `commit_every_s`,
-        until cancelled.
+        """Commit what is settled, until cancelled.
+
+        At once after a pause, and then at most every `commit_every_s`.
         """
         while True:
             await self._commit_due.wait()
@@ -270,6 +269,7 @@ class Assignment:
 
     async def commit(self) -> bool:
         """False if it has to be done again."""
+        # what is settled while this commit is under way belongs to the next one
         shares, self._unsaved = self._unsaved, {}
         try:
             return await self._commit([share for share in shares if not share.is_released])

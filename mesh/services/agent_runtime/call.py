@@ -136,8 +136,9 @@ class AgentCall:
 
 
 def _fields(error: ValidationError) -> str:
-    """`title: Field required; labels.0: Input should be a valid string`; never the values
-    themselves, which may be anybody's secrets.
+    """`title: Field required; labels.0: Input should be a valid string`.
+
+    Never the values themselves, which may be secret.
     """
     errors = error.errors(include_url=False, include_context=False, include_input=False)
     named = [f"{'.'.join(map(str, one['loc'])) or '(the whole)'}: {one['msg']}" for one in errors[:MAX_FIELDS]]
@@ -173,7 +174,7 @@ def _cut(text: str, limit: int) -> str:
 
 
 def _close_span(span: Any, answer: Answer) -> str | None:
-    """Note a failure on the span, and give its traceparent; None where nothing is recorded."""
+    """Note a failure on the span, and return its traceparent; None if nothing is recorded."""
     from opentelemetry.trace import Span, Status, StatusCode  # noqa: PLC0415 - tracing that is off must not pay for it
 
     if not isinstance(span, Span) or not span.get_span_context().is_valid:

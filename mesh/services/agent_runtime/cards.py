@@ -1,11 +1,10 @@
-"""An agent's card on the registry topic: put there at start, renewed, withdrawn at a graceful stop.
+"""An agent's card on the registry topic, and its registration, which stays.
 
-And its registration, which stays.
-
-Owns these records. A registry that can't be written to is no reason to stop working: it is logged,
-and tried again at the next renewal. The registration is written at the start and again now and
-then, so that while two versions of an agent run, the one that outlives the other has the last word
-on what it can do. A version without capabilities withdraws what an older one may have registered.
+The card is published at start, renewed, and withdrawn at a graceful stop. Owns these records. If
+the registry can't be written to, the agent goes on working: it logs that, and tries again at the
+next renewal. The registration is written at the start and again from time to time. So while two
+versions of an agent run, the one that outlives the other has the last word on what it can do. A
+version without capabilities withdraws what an older one may have registered.
 """
 
 import asyncio
@@ -34,7 +33,7 @@ def card_of(
     now_ms: int,
     expires_after_s: float = defaults.CARD_INTERVALS * defaults.CARD_INTERVAL_S,
 ) -> AgentCard:
-    """What an agent says of itself."""
+    """What an agent says about itself."""
     return AgentCard(
         name=agent.name,
         version=agent.version,
@@ -52,7 +51,7 @@ def card_of(
 
 
 def registration_of(card: AgentCard) -> AgentCard:
-    """What outlasts the process that the card is of."""
+    """The part of the card that outlasts its process."""
     return replace(card, instance="", registration=True)
 
 
@@ -88,8 +87,9 @@ class CardKeeper:
             await asyncio.sleep(self._every_s)
 
     async def withdraw(self) -> None:
-        """Take the card off; a renewal on its way stays before this, since a later call's records
-        land later.
+        """Withdraw the card.
+
+        A renewal on its way lands before this, because a later call's records land later.
         """
         self._is_withdrawn = True
         await self._send(withdraw_card(self._card(), topics=self._topics))

@@ -69,6 +69,7 @@ class Handlers:
             else:
                 answer = await self._call.answer(task, beat, work.usage)
         except asyncio.CancelledError:
+            # the worker itself is to end, and not only this work
             if not work.is_over and me.cancelling():
                 raise
             answer = CANCELLED
@@ -117,6 +118,7 @@ class Handlers:
         """A handler ended after its end was decided."""
         self._log.info("handler_ended_late", attempt_id=attempt_id)
         if self._can_cancel:
+            # the cancellation was meant for the handler; the worker goes on
             me.uncancel()
         if me.cancelling():
             raise asyncio.CancelledError

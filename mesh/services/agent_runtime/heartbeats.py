@@ -1,14 +1,15 @@
-"""Signs of life: what an agent says of the tasks in its hands, where their routes ask for it
-(docs/adr/0009).
+"""Signs of life: what an agent reports about its tasks, if their routes ask for it (docs/adr/0009).
 
-Owns when which sign is due, and the sending. A task that asks for none costs nothing here. Signs
-are not kept and not sent again: where one is lost, the next one does. `workers` says what begins
-and ends.
+Owns when each sign is due, and the sending. A task that asks for none costs nothing here. Signs are
+not kept and not sent again: if one is lost, the next one serves. `workers` says what begins and
+ends.
 
-    started      when the handler begins, and again every third of `start_timeout` (or of `run_timeout`): a router that takes the partition over has not heard the first
-    heartbeat    every third of `heartbeat`: for the handler as long as it has not said so itself, and from its first `ctx.heartbeat()` on only where it has called it since the last
+    started      when the handler begins, and again every third of `start_timeout` (or of
+                 `run_timeout`): a router that takes the partition over has not heard the first
+    heartbeat    every third of `heartbeat`: for the handler until its first `ctx.heartbeat()`, and
+                 from then on only if the handler has called it since the last
 
-They leave from the handlers' own event loop, so a process that is stopped, or a handler that blocks
+They leave from the handlers' own event loop. So a process that is stopped, or a handler that blocks
 the loop, falls silent.
 """
 

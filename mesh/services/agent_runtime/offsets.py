@@ -32,7 +32,9 @@ Span = tuple[int, int]  # [first, end)
 
 
 class TaskOffsets:
-    """Every offset below `next_offset` is either open (begun, or waiting to be) or done;
+    """The state of one partition's tasks.
+
+    Every offset below `next_offset` is either open (begun, or waiting to begin) or done.
     `done_ahead` are done and not yet read again.
     """
 
@@ -55,7 +57,7 @@ class TaskOffsets:
         return offset < self._floor or any(first <= offset < end for first, end in self._done_ahead)
 
     def begin(self, offset: int) -> bool:
-        """Take up the record at `offset`; false if it is done, or was taken up before.
+        """Take the record at `offset`; false if it is done, or was taken before.
 
         Offsets must be given in ascending order.
         """
@@ -70,9 +72,9 @@ class TaskOffsets:
         return True
 
     def finish(self, offset: int) -> None:
-        """The task at `offset` is done: its result is at the broker, or none is owed.
+        """The task at `offset` is done: its result is at the broker, or none is needed.
 
-        A second time changes nothing.
+        A second call changes nothing.
         """
         self._open.pop(offset, None)
 
@@ -82,15 +84,18 @@ class TaskOffsets:
 
         `more`: what to say behind that, of the offset; it begins with a comma.
         """
+        # offsets are opened in order, so the first one is the lowest
         lowest = next(iter(self._open), self._next)
         spans = self._done_spans()
+        # nothing is open, and an earlier owner has done what comes next, so it can be committed too
         if lowest == self._next and spans and spans[0][0] == lowest:
             lowest = spans.pop(0)[1]
         return Committed(lowest, _metadata(lowest, spans, more(lowest) if more is not None else ""))
 
     def _done_spans(self) -> list[Span]:
-        """What is done above the lowest open offset: what lies between open offsets, and what an
-        earlier owner did.
+        """What is done above the lowest open offset.
+
+        Between open offsets, and by an earlier owner.
         """
         spans: list[Span] = []
         after: int | None = None
@@ -128,8 +133,9 @@ def _metadata(lowest: int, spans: Iterable[Span], more: str = "") -> str:
 
 
 def _parse(committed: Committed) -> list[Span]:
-    """The done spans of a commit's metadata; of a text that is not ours none: then those tasks are
-    done again, which is allowed.
+    """The done spans of a commit's metadata.
+
+    A text that is not ours has none: those tasks are done again, which is allowed.
     """
     return list(_spans(committed.offset, committed.metadata))
 

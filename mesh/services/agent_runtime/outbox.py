@@ -1,9 +1,8 @@
-"""Results on their way to the broker: sent in batches, again until they land, and only then
-settled.
+"""Results on their way to the broker: sent in batches, repeated until they land, and then settled.
 
-Owns the order "the broker has the result, then the offset may be committed". It must not know
-handlers or partitions. The runtime gives it work with a record; it gives back each work, once, when
-nothing is owed for it any more.
+Owns the order "first the broker has the result, then the offset may be committed". It must not know
+handlers or partitions. The runtime gives it work with a record. It gives each piece of work back
+once, when nothing more has to be done for it.
 """
 
 import asyncio
@@ -24,8 +23,10 @@ Entry = tuple[Work, OutRecord]
 
 
 class Outbox:
-    """`settled` is called with each batch that has landed; `instead` makes the record to send where
-    one is refused for good.
+    """Sends results.
+
+    `settled` is called with each batch that has landed. `instead` makes the record to send if one
+    is permanently refused.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Outbox:
             pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
 
     def _settle_landed(self, batch: list[Entry], failures: Sequence[SendFailure]) -> list[Entry]:
-        """Settle what landed; what did not comes back, as the record to send instead."""
+        """Settle what landed. What did not comes back, as the record to send instead."""
         failed = {failure.index: failure for failure in failures}
         landed = [work for index, (work, _) in enumerate(batch) if index not in failed]
         again: list[Entry] = []

@@ -1,6 +1,6 @@
-"""What an agent sends: a result for each task, a dead letter for a record that is no task.
+"""What an agent sends: a result for each task, or a dead letter for a record that is not a task.
 
-Owns the choice of record, also where the first choice can't be sent. No I/O.
+Owns the choice of record, also if the first choice can't be sent. No I/O.
 """
 
 import time
@@ -70,7 +70,7 @@ class Replies:
         return self._dead_letter(record, "malformed_task", str(error))
 
     def instead(self, work: Work, record: OutRecord, failure: SendFailure) -> OutRecord | None:
-        """What to send where `record` is refused for good; None: nothing smaller or safer is left."""
+        """What to send if `record` is permanently refused; None: nothing smaller or safer is left."""
         if record.topic == self._topics.dlq:
             return None
         if failure.code is Delivery.TOO_LARGE:

@@ -245,8 +245,10 @@ class AgentRuntime:
             self._assignment.take(records)
 
     def _is_full(self) -> bool:
-        """Full at the limit; from then on until half of it is done, or partitions would be paused
-        and resumed for each record.
+        """Whether enough work is in hand.
+
+        From the limit on it stays full until half is done; otherwise partitions would be paused and
+        resumed for each record.
         """
         held = self._assignment.held
         if self._is_paused:
@@ -345,10 +347,10 @@ async def run_agents(
     tracer: Tracer | None = None,
     handle_signals: bool = True,
 ) -> None:
-    """Run several agents in this process until SIGTERM or SIGINT, then drain them; a second signal
-    ends the process at once.
+    """Run several agents in this process until SIGTERM or SIGINT, then drain them.
 
-    Raises `AgentError` where two have one name, `BrokerError` as `AgentRuntime.run`.
+    A second signal ends the process at once. Raises `AgentError` if two have one name,
+    `BrokerError` as `AgentRuntime.run`.
     """
     names = [agent.name for agent in agents]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -381,7 +383,7 @@ async def run_agents(
 
 @asynccontextmanager
 async def _group() -> AsyncIterator[asyncio.TaskGroup]:
-    """A task group that raises the one error there is as itself: it is meant for people."""
+    """A task group that raises a single error as itself, because it is meant for people."""
     try:
         async with asyncio.TaskGroup() as group:
             yield group

@@ -1,7 +1,7 @@
 """Threads for handlers that are plain functions.
 
 Owns a bounded pool of daemon threads. The standard library's pool joins its threads when the
-interpreter ends, so one handler that never returns would keep a stopped agent alive; this one does
+interpreter ends, so one handler that never returns would keep a stopped agent alive. This one does
 not. Called by `mesh.services.agent_runtime.call`.
 """
 
@@ -17,9 +17,9 @@ _Job = tuple["asyncio.Future[Any]", Callable[[], Any]]
 
 
 class DaemonThreads:
-    """At most `size` threads, started as they are needed.
+    """At most `size` threads, started when needed.
 
-    `run` waits its turn; cancelling it leaves the thread to end by itself.
+    `run` waits for its turn. Cancelling it leaves the thread to end by itself.
     """
 
     def __init__(self, size: int, name: str) -> None:

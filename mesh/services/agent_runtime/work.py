@@ -117,7 +117,7 @@ class Work:
     """One task.
 
     `is_over`: its end is decided, so whatever its handler still does has no effect. `is_settled`:
-    nothing is owed any more.
+    nothing more has to be done for it.
     """
 
     __slots__ = (

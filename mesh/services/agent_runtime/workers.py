@@ -101,12 +101,12 @@ class Workers:
         self._next_warning_s = float("-inf")
 
     def start(self, group: asyncio.TaskGroup) -> None:
-        """Workers are tasks of `group`. Each begins with the context variables of here and now."""
+        """Start the workers as tasks of `group`. Each begins with the current context variables."""
         self._group = group
         self._clean = copy_context()
 
     def add(self, works: Iterable[Work]) -> None:
-        """Do these, in this order, as workers are free."""
+        """Do these in this order, as workers are free."""
         for work in works:
             self._waiting.append(work)
             self.waiting_bytes += len(work.record.value or b"")
@@ -124,9 +124,9 @@ class Workers:
             self._drop(self._next())
 
     def abandon(self, work: Work) -> None:
-        """Stop working on it: it is somebody else's, or we must go.
+        """Stop working on it: another member has it, or this process must stop.
 
-        Nothing is sent for it. What is over already is left to end.
+        Nothing is sent for it. What is already over is left to end.
         """
         if self._handlers.abandon(work):
             self._counts.abandoned += 1
@@ -153,8 +153,9 @@ class Workers:
         worker.add_done_callback(self._workers.discard)
 
     async def _run_worker(self) -> None:
-        """Do what waits, until cancelled, or until a handler has changed context variables: the
-        next one must not see them.
+        """Do what waits, until cancelled, or until a handler has changed context variables.
+
+        The next handler must not see them.
         """
         me = asyncio.current_task()
         assert me is not None  # noqa: S101 - a coroutine that runs is in a task
@@ -279,9 +280,9 @@ class Workers:
     # Ends -----------------------------------------------------------------------------------------
 
     def _expire(self, work: Work, task: Task) -> None:
-        """Say so, since nothing else here does: at once, then at most once a minute.
+        """Log that a task was dropped because it came too late: at once, then at most once a minute.
 
-        A clock that runs ahead would drop every task like this.
+        Nothing else here says so, and a clock that runs ahead would drop every task like this.
         """
         self._counts.expired += 1
         self._expired_untold += 1
@@ -309,8 +310,9 @@ class Workers:
 
 
 def _skew(ahead_ms: float) -> dict[str, float | str]:
-    """What our clock has over the broker's timestamp of a record: the record has waited so long, or
-    our clock is wrong.
+    """How far our clock is ahead of the broker's timestamp of a record.
+
+    Either the record has waited that long, or our clock is wrong.
     """
     if ahead_ms <= 0:
         return {}

@@ -1,5 +1,4 @@
-"""The router: reads events, answers and results, decides, and sends tasks, approval requests and
-outcomes.
+"""The router: it reads events, answers and results, decides, and sends what follows.
 
 ingress      events, answers, commands -> the inbox of the partition they belong to
 owner        one log partition: inputs -> decisions -> log -> effects

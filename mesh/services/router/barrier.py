@@ -1,11 +1,10 @@
-"""Barriers: a timer that an input could beat waits until every input that reached the broker before
-it has been read.
+"""Barriers: a timer waits until every earlier input that could beat it has been read.
 
-For results that is the end of the results partition, asked for after the time. For a person's
-answer, and for an event that a step waits for, there is one step more: it lies on its own topic
-until ingress has copied it. So the broker is asked whether the ingress group has committed beyond
-every answer (event) that came before the time (it commits only what the inbox holds), and only then
-for the end of the inbox.
+For results, the barrier is the end of the results partition, asked for after the timer's time. A
+person's answer, and an event that a step waits for, need one more step, because they lie on their
+own topic until ingress has copied them. So the broker is first asked whether the ingress group has
+committed past every answer (or event) that came before the time (it commits only what the inbox
+has), and only then for the end of the inbox.
 """
 
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ _CLOCK_SLACK_MS: Final = 1
 
 
 async def raise_barriers(owners: Sequence[tuple[Owner, int]], broker: Broker, topics: Topics) -> None:
-    """Give each owner its barrier for the time beside it. Raises `BrokerUnavailable`."""
+    """Give each owner its barrier for its time. Raises `BrokerUnavailable`."""
     up_to_ms = max(up_to + owner.ahead_ms for owner, up_to in owners)
     # where the broker's clock was put back, its timestamps don't tell what came before a time
     asked_ms = None if any(owner.has_stale_stamps for owner, _ in owners) else up_to_ms + _CLOCK_SLACK_MS
@@ -48,6 +47,7 @@ async def _copied(topic: str, asked_ms: int | None, broker: Broker, topics: Topi
     begins = await broker.begin_offsets(partitions)
     committed = await broker.committed(topics.ingress_group, partitions)
     return all(
+        # what retention has dropped can't be copied any more, and must not hold up a deadline
         offset <= max(begins[tp], done.offset if (done := committed[tp]) is not None else 0)
         for tp, offset in needed.items()
     )

@@ -1,5 +1,6 @@
-"""A batch of decisions on its way: encoded, in order, with what is to be sent and remembered once
-the log has them.
+"""A batch of decisions on its way to the log.
+
+Encoded and in order, with what is to be sent and remembered once the log has them.
 """
 
 import asyncio
@@ -70,7 +71,7 @@ class Flight:
         self.is_timed = True  # its acknowledgement tells the time
 
     def end(self) -> None:
-        """Whatever became of it, nobody waits for it any longer."""
+        """The flight is over, whatever happened: nobody waits for it any longer."""
         self.previous = None
         for future in (self.confirmed, self.done):
             if not future.done():

@@ -1,8 +1,7 @@
-"""A partition's checkpoint: the fold of its log as of an offset, kept on this machine so that a
-start need not read the log from its first record.
+"""A partition's checkpoint: the fold of its log up to an offset, kept on this machine.
 
-It holds confirmed state alone, and is a cache: one that can't be read is deleted, and the log makes
-it anew.
+With it, a start need not read the log from its first record. It holds only confirmed state, and is
+a cache: one that can't be read is deleted, and is made again from the log.
 """
 
 import asyncio
@@ -36,11 +35,11 @@ class _EpochsMeta(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Loaded(NamedTuple):
-    """`spans`: [start, stop) of the effective decisions at or after the mark that the fold has
-    taken in already.
+    """A loaded checkpoint.
 
-    `origin`: the token of the log's first record, empty where nothing was loaded: a checkpoint of
-    another log is worth nothing.
+    `spans`: [start, stop) of the effective decisions at or after the mark that the fold already
+    includes. `origin`: the token of the log's first record, empty if nothing was loaded. A
+    checkpoint of another log must not be used.
     """
 
     fold: PartitionFold
@@ -72,10 +71,10 @@ def load_fold(partition: int, store: CheckpointStore | None) -> Loaded:
 
 
 class Saving:
-    """One checkpoint on its way to its store, in portions: a router that has thousands of workflows
-    to write must not let those that wait stand for 20 ms.
+    """One checkpoint on its way to its store, in portions.
 
-    It holds what the log had confirmed when it was made; the owner goes on meanwhile.
+    A router with thousands of workflows to write must not delay other work by 20 ms. It holds what
+    the log had confirmed when the saving began; the owner goes on meanwhile.
     """
 
     def __init__(self, owner: Owner, store: CheckpointStore) -> None:
@@ -94,14 +93,14 @@ class Saving:
                 origin=known.origin,
             )
         )
+        # what changes from here on belongs to the next checkpoint
         self._taken, known.dirty = known.dirty, {}
         self._left = iter(self._taken.items())
 
     def advance(self, workflows: int | None = None) -> bool:
-        """Write so many more (None: all).
+        """Write this many more workflows (None: all). True if it is done.
 
-        Whether it is done. Raises `OperatorError`; then nothing is written, and the owner has it
-        all to write yet.
+        Raises `OperatorError`. Then nothing is written, and all of it is still to be written.
         """
         known, portion = self.owner.confirmed, dict(islice(self._left, workflows))
         try:
@@ -110,10 +109,12 @@ class Saving:
                     {name: encode_workflow(workflow) for name, workflow in portion.items() if workflow is not None},
                     [name for name, workflow in portion.items() if workflow is None],
                 )
+                # a full portion: there may be more
                 if len(portion) == workflows:
                     return False
             self._store.save(offset=self._offset, epoch_tokens=self._epochs, meta=self._meta)
         except OperatorError:
+            # newer changes win over those that could not be written
             known.dirty = {**self._taken, **known.dirty}
             raise
         known.saved_offset = self._offset
@@ -121,11 +122,11 @@ class Saving:
 
 
 class Checkpoints:
-    """The checkpoints of a router's partitions: one is saved at a time, the oldest first, a portion
-    a turn.
+    """The checkpoints of a router's partitions.
 
-    `stores`: by partition, those that could be opened. `open_store` gives the place for a
-    partition's checkpoint; None: none are kept.
+    One is saved at a time, the oldest first, one portion a turn. `stores`: those that could be
+    opened, by partition. `open_store` opens the store of a partition's checkpoint; None: none are
+    kept.
     """
 
     def __init__(self, open_store: Callable[[int], CheckpointStore] | None, config: RouterConfig) -> None:
@@ -138,13 +139,13 @@ class Checkpoints:
 
     @property
     def is_saving(self) -> bool:
-        """Whether one is under way."""
+        """Whether a saving is under way."""
         return self._saving is not None
 
     def open(self, partition: int) -> None:
         """Open the store of this partition, if it is not open yet.
 
-        Without one its log is read from its first record.
+        Without a store, the partition's log is read from its first record.
         """
         if self._open_store is None or partition in self.stores:
             return
@@ -154,9 +155,10 @@ class Checkpoints:
             _log.warning("checkpoint_not_opened", partition=partition, error=str(error))
 
     def save_some(self, owners: Mapping[int, Owner], records: int) -> None:
-        """A turn, which had so many records.
+        """Save a portion, in a turn that had this many records.
 
-        A portion of as many workflows keeps up with any load, for no more have changed.
+        No more workflows than records can have changed, so a portion of that size keeps up with any
+        load.
         """
         now, interval_s = asyncio.get_running_loop().time(), self._config.checkpoint_interval_s
         if self._saving is None and now >= self._next_at:
@@ -170,7 +172,7 @@ class Checkpoints:
             self._go_on(max(records, self._config.checkpoint_portion))
 
     def save(self, owner: Owner) -> None:
-        """All of this one, now."""
+        """Save all of this owner's partition now."""
         self._go_on(None)
         self._begin(owner)
         self._go_on(None)

@@ -1,5 +1,6 @@
-"""What the log is known to have of a partition: no more than this may be kept on disk, while the
-owner's state runs ahead of it.
+"""What the log is known to have of a partition.
+
+No more than this may be written to disk, while the owner's state runs ahead of it.
 """
 
 from collections import deque
@@ -13,15 +14,14 @@ from mesh.services.router.batch import Batch
 
 
 class Confirmed:
-    """The confirmed state, but for the workflows that the last checkpoint has: those are not held
-    twice.
+    """The confirmed state, without the workflows that the last checkpoint has as they are.
 
     `offset`: the log is known up to here. `partition`: positions, watermarks, mark and sequence; no
-    workflows. `dirty`: workflows as they are now, where the last checkpoint has them otherwise
-    (None: forgotten). `spans`: [start, stop) of effective decisions from the confirmed mark on.
-    `origin`: the token of the log's first record. `epochs`: as of the take-over. `takeovers`: those
-    in a row without progress; `attempted`: the input announced last, topic and offset.
-    `saved_offset`: of the last checkpoint, -1 without one.
+    workflows. `dirty`: workflows that the last checkpoint does not have as they are now (None:
+    forgotten). `spans`: [start, stop) of effective decisions from the confirmed mark on. `origin`:
+    the token of the log's first record. `epochs`: as of the take-over. `takeovers`: how many in a
+    row made no progress. `attempted`: the input announced last, topic and offset. `saved_offset`:
+    of the last checkpoint, -1 if there is none.
     """
 
     __slots__ = (
@@ -51,9 +51,9 @@ class Confirmed:
     def of_fold(
         cls, fold: PartitionFold, *, changed: Collection[str], effective: Iterable[int], origin: str
     ) -> "Confirmed":
-        """As a take-over finds it.
+        """The confirmed state that a take-over finds.
 
-        `changed`: the workflows that the checkpoint has otherwise, or not at all; `effective`: log
+        `changed`: the workflows that the checkpoint does not have as they are. `effective`: log
         offsets of the effective decisions from the mark on.
         """
         made, state = cls(), fold.state
@@ -75,9 +75,7 @@ class Confirmed:
         return made
 
     def take(self, batch: Batch, spans: Sequence[tuple[int, int]], offset: int) -> None:
-        """The log has this batch, in these spans of (first offset, count), and is known up to
-        `offset`.
-        """
+        """The log has this batch, in these spans of (first offset, count), and is known up to `offset`."""
         self.offset = offset
         self.dirty.update(batch.changed)
         state = self.partition
@@ -93,7 +91,7 @@ class Confirmed:
             self.spans.popleft()
 
     def _note_progress(self, batch: Batch) -> None:
-        """As `PartitionFold` does: an announcement is no progress."""
+        """As `PartitionFold` does: an announcement is not progress."""
         events = batch.decisions[-1].events
         last = events[-1] if events else None
         if isinstance(last, InputAttempted):

@@ -1,7 +1,7 @@
-"""What a partition has to do without an input, and from when on it may: the times in its workflows,
-the silence of agents, and the barrier that both wait for.
+"""A partition's deadlines: what is due without an input, and the earliest time it may fire.
 
-All times are milliseconds by the broker's clock.
+The times in its workflows, the silence of agents, and the barrier that both wait for. All times are
+milliseconds by the broker's clock.
 """
 
 from collections.abc import Callable
@@ -17,9 +17,9 @@ _ASK_AGAIN_MS: Final = 200  # while ingress has not copied all answers yet
 
 
 class Barrier(NamedTuple):
-    """Every input that the broker took before `up_to_ms` stands below `targets` (offset by topic).
+    """Every input that the broker took before `up_to_ms` is below `targets` (offset by topic).
 
-    `copied`: of what else that holds, since ingress has copied it by then.
+    `copied`: which other inputs that also covers, because ingress has copied them by then.
     """
 
     up_to_ms: int
@@ -28,8 +28,10 @@ class Barrier(NamedTuple):
 
 
 class Deadlines:
-    """Those of one partition: derived from its workflows (and from what was heard of agents), and
-    never in the log before they have come.
+    """The deadlines of one partition.
+
+    Derived from its workflows and from agents' signs of life. None is in the log before it has
+    come.
     """
 
     __slots__ = ("barrier", "signs", "timers")
@@ -40,12 +42,13 @@ class Deadlines:
         self.barrier: Barrier | None = None
 
     def arm(self, decision: Decision, workflow: Workflow) -> None:
-        """A decision has led to this workflow: what of it ends at a time?"""
+        """Arm the timers of a workflow that a decision has changed."""
         for event in decision.events:
             if isinstance(event, _SETS_TIME) and workflow.expires_at_ms is not None:
                 self.timers.arm_budget(workflow.expires_at_ms, workflow.workflow_id, workflow.run_id)
             name = getattr(event, "step", None)
             step = workflow.steps.get(name) if name else None
+            # only a time that this decision has set: an older one is armed already
             if step is not None and step.due_at_ms is not None and step.since_ms == decision.at_ms:
                 self.timers.arm(step.due_at_ms, workflow.workflow_id, str(name), workflow.run_id, step)
             match event:
@@ -82,8 +85,9 @@ class Deadlines:
         return min(now_ms, barrier.up_to_ms - 1)
 
     def wants_barrier(self, now_ms: int) -> int | None:
-        """The time up to which inputs must be known to be read, since a timer that they can beat is
-        due; None: no need to ask.
+        """The time up to which inputs must be known to be read; None: no need to ask.
+
+        There is one if a timer is due that such inputs could beat.
         """
         nearest_ms, known = self.nearest_at_ms(), self.barrier
         if nearest_ms is None or nearest_ms >= now_ms:  # as in most turns
@@ -97,7 +101,7 @@ class Deadlines:
         return None
 
     def beatable(self, now_ms: int) -> list[Awaited]:
-        """What timers that are due wait for."""
+        """The kinds of input that timers which are due wait for."""
         return [
             awaited
             for awaited in AWAITED

@@ -1,9 +1,8 @@
-"""A router's routes: which version of each is in effect at an event's time, and any version that a
-running workflow started with.
+"""A router's routes: the version in effect at an event's time, and the versions that workflows run on.
 
-Owns what a router does with its own files at its start, and the knowledge of how far it may match:
-a batch is matched only once every activation that bears on it is known (`mesh.core.activation`).
-Reading and writing the topic is `mesh.services.definitions`.
+Owns what a router does with its own files at its start, and how far it may match: a batch is
+matched only once every activation that applies to it is known (`mesh.core.activation`).
+`mesh.services.definitions` reads and writes the topic.
 """
 
 import asyncio
@@ -26,7 +25,7 @@ _KEPT: Final = 8  # indexes of times past, for a backlog
 
 
 class Definitions:
-    """`get` and `at` are look-ups in memory. `known`: all that was read of the topic."""
+    """`get` and `at` only look up in memory. `known`: all that was read of the topic."""
 
     def __init__(self, broker: Broker, topics: Topics, *, instance: str, clock: Clock, entropy: Entropy) -> None:
         self._broker = broker
@@ -40,7 +39,7 @@ class Definitions:
         self._refreshed_at_s = 0.0
 
     async def start(self, routes: Sequence[Route]) -> float:
-        """Read all that is stored, and make active those of `routes` that are new.
+        """Read all that is stored, and activate those of `routes` that are new.
 
         Returns the seconds until they are in effect.
         """
@@ -62,8 +61,9 @@ class Definitions:
         return 0.0 if from_the_beginning else DELAY_MS / 1000
 
     def _due_in_s(self, routes: Sequence[Route]) -> float:
-        """Until those of `routes` that are about to be in effect are: another router, or we before
-        a time-out, have just made them active.
+        """Seconds until those of `routes` are in effect that are about to be.
+
+        Another router, or this one before a time-out, has just activated them.
         """
         active = self.known.timeline.latest()
         since_ms = [active[route.name].since_ms for route in routes if active[route.name].digest == route.digest]
@@ -71,9 +71,9 @@ class Definitions:
         return min(DELAY_MS, max(0, left_ms)) / 1000
 
     def _new(self, routes: Sequence[Route]) -> list[Route]:
-        """Those whose version was never active.
+        """The routes whose version was never active.
 
-        What an operator has chosen since, an old file does not undo.
+        An old file does not undo what an operator has chosen since.
         """
         active, known, new = self.known.timeline.latest(), self.known.timeline.digests(), []
         for route in routes:
@@ -97,8 +97,9 @@ class Definitions:
         return new
 
     async def follow(self, tell: Callable[[Mapping[str, str]], None]) -> None:
-        """Look for activations now and then, and tell the routes that are in effect now, for ever;
-        ends when it is cancelled.
+        """Look for activations at intervals, and report the routes that are in effect.
+
+        Runs until it is cancelled.
         """
         while True:
             await asyncio.sleep(_FOLLOW_EVERY_S)
@@ -120,8 +121,9 @@ class Definitions:
         await self.known.close()
 
     def active(self) -> dict[str, str]:
-        """The digest of each route in effect now, by this machine's clock: for calls, which record
-        their choice.
+        """The digest of each route in effect now, by this machine's clock.
+
+        For calls, which record their choice.
         """
         return self.known.timeline.at(self._clock.now_ms())
 
@@ -131,13 +133,14 @@ class Definitions:
 
     @property
     def has_begun(self) -> bool:
-        """Whether anything was ever made active: before that nothing can be matched, since what
-        comes first holds from the beginning.
+        """Whether anything was ever activated.
+
+        Before that nothing can be matched: the first activation applies from the beginning.
         """
         return not self.known.timeline.is_empty
 
     async def prepare(self, times_ms: Iterable[int]) -> None:
-        """Know all that bears on events of these times.
+        """Learn all that applies to events of these times.
 
         Raises `BrokerUnavailable`, and `UnknownFormat` for an active version that can't be read.
         """
@@ -158,8 +161,10 @@ class Definitions:
             self._indexes = {place: index for place, index in self._indexes.items() if place in kept}
 
     async def _know(self, newest_ms: int) -> None:
-        """Refresh unless the last time was late enough for an event of `newest_ms`, or too long ago
-        by our own time (a broker's clock that was put back stamps everything with one time).
+        """Refresh if the last refresh was too early for an event of `newest_ms`, or too long ago.
+
+        Too long by this machine's time: a broker whose clock was set back stamps everything with
+        one time.
         """
         now_s = asyncio.get_running_loop().time()
         if newest_ms >= self._until_ms or now_s - self._refreshed_at_s >= SLACK_MS / 1000:

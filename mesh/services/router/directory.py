@@ -1,6 +1,7 @@
-"""What `decide` may look up: who has which role, which agents have put their card on `mesh.agents`,
-which of them are alive, who is registered for which capability, and which version of each route
-is active.
+"""What `decide` may look up beside the state.
+
+People's roles, the agents that have put their card on `mesh.agents`, which of them are alive, which
+are registered for a capability, and the active version of each route.
 """
 
 import asyncio
@@ -22,10 +23,10 @@ _POLL_S = 5.0
 
 
 class DirectoryFollower:
-    """Follows the agent cards; `current` is always a value that a decision may keep.
+    """Follows the agent cards. `current` is always a value that a decision may keep.
 
-    Who is alive is soft: it ranks the candidates for a capability, and so may be late by a poll.
-    Cards are counted from the broker's time of their record, as everywhere.
+    Liveness is soft: it ranks the candidates for a capability, so it may be late by a poll. A
+    card's age counts from the broker's time of its record.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class DirectoryFollower:
         self.current = Directory(roles=dict(roles), roles_from=roles_from, topic_prefix=topics.prefix)
 
     async def start(self) -> None:
-        """Read the cards that are there now; may be begun again after `BrokerUnavailable`."""
+        """Read the cards that are there now. May be called again after `BrokerUnavailable`."""
         info = (await self._broker.topics()).get(self._topics.agents)
         if info is None:
             raise TopicMissing(f"topic {self._topics.agents} is not there: run `mesh topics apply`")
@@ -62,7 +63,7 @@ class DirectoryFollower:
         self._look_at_clock()
 
     async def follow(self) -> None:
-        """Read cards as they come, for ever; ends when it is cancelled."""
+        """Read cards as they come, until it is cancelled."""
         if self._reader is None:
             raise RuntimeError("the directory is not started")
         while True:
@@ -74,7 +75,7 @@ class DirectoryFollower:
             self._look_at_clock()
 
     def set_roles(self, roles: Mapping[str, frozenset[str]]) -> None:
-        """From the next decision on; what was decided stands."""
+        """Set people's roles from the next decision on. Earlier decisions stay."""
         self.current = replace(self.current, roles=dict(roles))
 
     def set_routes(self, routes: Mapping[str, str]) -> None:
@@ -130,5 +131,5 @@ def _by_capability(registrations: Iterable[AgentCard]) -> dict[str, tuple[str, .
 
 
 def _said(card: AgentCard) -> tuple[object, ...]:
-    """What of a card a decision may depend on."""
+    """The parts of a card that a decision may depend on."""
     return card.version, card.output_schema, card.max_outstanding

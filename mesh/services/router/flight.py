@@ -1,11 +1,11 @@
-"""A batch on its way: append, check the acknowledgement, send the effects, move the mark on.
+"""A batch on its way: append, check the acknowledgement, send the effects, advance the mark.
 
-Nothing leaves the router that the log does not hold: effects wait for their decisions'
-acknowledgement, and it must be exactly the expected one. Flights of one partition overlap, and each
-waits for the one before it at two points: *confirmed* (the log has it) and *done* (its effects are
-acknowledged), so that both happen in order. One that sends records to other workflows waits for
-*done* before it sends: their receivers keep one watermark, and what is overtaken would look like a
-repeat (docs/adr/0006-records-between-partitions.md).
+Nothing leaves the router that the log does not hold. Effects wait for their decisions'
+acknowledgement, which must be exactly the expected one. Flights of one partition overlap, and each
+waits for the one before it at two points, so that both happen in order: *confirmed* (the log has
+it) and *done* (its effects are acknowledged). A flight that sends records to other workflows waits
+for *done* before it sends. Their receivers keep one watermark, and an overtaken record would look
+like a repeat (docs/adr/0006-records-between-partitions.md).
 """
 
 import asyncio
@@ -32,7 +32,7 @@ _GAP_READ_TIMEOUT_S = 10.0
 def begin_flight(owner: Owner, batch: Batch) -> Flight:
     """Take the next place.
 
-    Called in the order of the batches; `fly` may then run as a task of its own.
+    Called in the order of the batches. `fly` may then run as a task of its own.
     """
     flight = Flight(batch, owner.flights[-1] if owner.flights else None)
     owner.flights.append(flight)
@@ -42,7 +42,7 @@ def begin_flight(owner: Owner, batch: Batch) -> Flight:
 async def fly(broker: Broker, owner: Owner, flight: Flight, clock: Clock, sight: Sight = blind) -> None:
     """Carry a batch through.
 
-    What goes wrong with the broker ends the ownership; nothing but that is caught.
+    An error of the broker ends the ownership. No other error is caught.
     """
     try:
         await _fly(broker, owner, flight, clock, sight)
@@ -67,6 +67,7 @@ async def _fly(broker: Broker, owner: Owner, flight: Flight, clock: Clock, sight
     sent_ms = clock.now_ms()
     appended = await broker.append(owner.log, batch.first_offset, batch.records, batch.effect_records)
     if previous is not None:
+        # acknowledgements must be checked in the order of the appends
         await previous.confirmed
     if owner.is_lost():
         return
@@ -80,6 +81,7 @@ async def _fly(broker: Broker, owner: Owner, flight: Flight, clock: Clock, sight
     owner.confirm(batch, appended.spans)
     if owner.tracing is not None:
         owner.tracing.record(batch.traced)
+    # the next flight may be checked now, while this one's effects are on their way
     flight.confirmed.set_result(None)
     failures = appended.failures
     if batch.effect_records and not appended.effects_sent:
@@ -92,6 +94,7 @@ async def _fly(broker: Broker, owner: Owner, flight: Flight, clock: Clock, sight
         await previous.done
     if owner.is_lost():
         return
+    # the batch's first offset is low enough for every decision in it
     if _take_failures(owner, batch, failures, decided_at=appended.spans[0][0]):
         first, count = appended.spans[-1]
         owner.acknowledge_effects(first + count, had_effects=bool(batch.effect_records))
@@ -127,7 +130,7 @@ async def _is_expected(broker: Broker, owner: Owner, spans: tuple[tuple[int, int
 
 
 async def _read(broker: Broker, owner: Owner, gap: Gap) -> list[Record]:
-    """What others wrote between our records."""
+    """The records that others wrote between ours."""
     reader, records = await broker.reader(), list[Record]()
     try:
         reader.assign({owner.log: gap.start})
@@ -139,17 +142,17 @@ async def _read(broker: Broker, owner: Owner, gap: Gap) -> list[Record]:
 
 
 def must_not_be_passed_over(effect: Effect, failure: SendFailure) -> bool:
-    """Whether this must be sent before anything that comes after it: starting afresh does so, until
-    an operator has mended the topic.
+    """Whether this effect must be sent before anything that comes after it.
 
-    What is too large for the broker, although it was measured before its decision, will never be
-    sent, and so is overtaken by nothing.
+    Then the ownership ends and begins again until an operator has corrected the topic. An effect
+    that is too large for the broker, although it was measured before its decision, will never be
+    sent, so nothing can overtake it.
     """
     return isinstance(effect, SendInput) and failure.code is not Delivery.TOO_LARGE
 
 
 def undeliverable(effect: Effect, record: OutRecord, failure: SendFailure) -> TaskUndeliverable | Undeliverable:
-    """A send that failed for good, as the input that it becomes."""
+    """The input that a permanently failed send becomes."""
     _log.error("effect_undeliverable", workflow_id=effect.workflow_id, topic=record.topic, reason=failure.message)
     if isinstance(effect, SendTask):
         return TaskUndeliverable(

@@ -100,8 +100,9 @@ class Ingress:
             await self._subscription.close()
 
     async def _wait_for_routes(self) -> None:
-        """Where nothing was ever made active, events stay on their topic: the first routes hold for
-        them too.
+        """Wait until a route was activated.
+
+        Before that, events stay on their topic: the first routes apply to them too.
         """
         if not self._routes.has_begun:
             _log.warning("ingress_waits_for_routes", next="start a router with --routes, or `mesh routes apply FOLDER`")
@@ -125,8 +126,9 @@ class Ingress:
         self._trails.assign(partitions)
 
     async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        """Let the batch under way land, and commit; one that does not in time is copied again by
-        the next member.
+        """Let the batch under way land, and commit.
+
+        If it does not land in time, the next member copies it again.
         """
         try:
             async with asyncio.timeout(self._config.drain_timeout_s):
@@ -146,6 +148,7 @@ class Ingress:
             _log.warning("ingress_waits", error=str(error))
             await asyncio.sleep(self._config.retry_pause_s)
             return
+        # from here to the end of the turn, a revocation waits
         self._idle.clear()
         try:
             is_copied = not records or await self._take(subscription, records)
@@ -190,7 +193,7 @@ class Ingress:
                 return
 
     async def _wait_for_room(self, subscription: Subscription) -> None:
-        """Hold back while the inbox lags: new work must not bury what is under way.
+        """Hold events back while the inbox lags, so that new work does not bury what is under way.
 
         Answers and commands go on.
         """
@@ -242,7 +245,7 @@ class Ingress:
         return not out
 
     async def _know_routes(self, times_ms: Sequence[int]) -> bool:
-        """Know which routes were in effect at these times, however long it takes.
+        """Learn which routes were in effect at these times, however long it takes.
 
         False: stopped before that.
         """
@@ -259,9 +262,9 @@ class Ingress:
         return False
 
     def _instead(self, copy: OutRecord, source: Record, failure: SendFailure) -> tuple[OutRecord, Record]:
-        """What to send in place of a copy that the broker does not take.
+        """What to send in place of a copy that the broker refuses.
 
-        No record may hold up all others for ever.
+        No record may hold up all others.
         """
         if failure.code is not Delivery.TOO_LARGE:
             _log.error("ingress_refused", topic=copy.topic, code=failure.code, reason=failure.message)
@@ -276,19 +279,22 @@ class Ingress:
     async def _commit(self, subscription: Subscription) -> None:
         """Record how far everything is copied.
 
-        Not after every batch: it costs as much as a small one, and a copy made twice is passed
-        over.
+        Not after every batch: a commit costs as much as a small batch, and a second copy is
+        ignored.
         """
         copied, self._copied = self._copied, {}
         try:
             await subscription.commit({place: self._trails.commit(place, offset) for place, offset in copied.items()})
         except BrokerUnavailable as error:
+            # what was copied meanwhile is further on, so it wins
             self._copied = {**copied, **self._copied}
             _log.warning("ingress_commit_failed", error=str(error))
 
     def _copies(self, record: Record) -> Iterator[OutRecord]:
-        """The inbox records that one source record becomes; a dead letter for what can't be read,
-        and for each route that can't take it.
+        """The inbox records that one source record becomes.
+
+        A record that can't be read becomes a dead letter, and so does one for each route that can't
+        take it.
         """
         if not self._trails.is_calm and self._trails.is_poison(record):
             yield self._dead_letter(record, "poison", "routers died on it time and again; it is set aside unread")
@@ -304,6 +310,7 @@ class Ingress:
             yield self._dead_letter(record, code, str(error))
 
     def _addressed(self, given: InboxInput) -> OutRecord:
+        # by workflow id, so that one owner decides on all inputs of a workflow
         partition = ids.partition_of_key(given.workflow_id.encode(), self._config.partitions)
         record = encode_inbox(given, topic=self._topics.inbox, partition=partition)
         if record.size_bytes() > self._broker.max_record_bytes:
@@ -369,7 +376,7 @@ class Ingress:
 
 
 def _source(record: Record, index: int) -> dict[str, Any]:
-    """Where an inbox record came from: the receiver's watermark stands on it."""
+    """Where an inbox record came from. The receiver's watermark depends on it."""
     return {
         "source_topic": record.topic,
         "source_partition": record.partition,

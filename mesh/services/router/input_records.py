@@ -1,5 +1,6 @@
-"""From a record of an input topic to the input it holds and the cause it will be; and, for one that
-can't be processed, to what the log keeps of it.
+"""From a record of an input topic to its input and its cause.
+
+Also to what the log keeps of a record that can't be processed.
 """
 
 import re
@@ -28,7 +29,7 @@ def place(record: Record) -> str:
 
 
 def reply_input(record: Record) -> tuple[inp.ResultReceived | inp.SignReceived, Cause]:
-    """What an agent has sent. Raises `MalformedRecord`."""
+    """An agent's reply as an input. Raises `MalformedRecord`."""
     reply = decode_reply(record)
     _bound("task_id", reply.task_id)
     return reply, Cause(
@@ -42,7 +43,7 @@ def reply_input(record: Record) -> tuple[inp.ResultReceived | inp.SignReceived, 
 
 
 def inbox_input(record: Record) -> tuple[inp.InboxInput, Cause]:
-    """Raises `MalformedRecord`."""
+    """An inbox record as an input. Raises `MalformedRecord`."""
     given = decode_inbox(record)
     kind, cause_id, source = _identity(given)
     _bound("workflow_id", given.workflow_id)
@@ -110,7 +111,7 @@ _SLOT_KINDS: Final[dict[type, str]] = {
 
 
 def workflow_of(record: Record) -> str:
-    """The workflow that a record's key names, for what can't be read any further."""
+    """The workflow that a record's key names, for a record that can't be read further."""
     return (record.key or b"")[:MAX_ID].decode("utf-8", "replace")
 
 
@@ -127,10 +128,10 @@ def cause_of_parked(record: Record) -> Cause:
 
 
 def parked(record: Record, code: str, message: str) -> Iterator[InputParked]:
-    """What the log keeps of it: whole; where that is too large, without its value; and at the last
-    its place alone.
+    """What the log keeps of the record.
 
-    The last one always fits.
+    The whole record; if that is too large, the record without its value; and if that is too large
+    too, only its place, which always fits.
     """
     if isinstance(record, UnreadableRecords):
         code, message = UNREADABLE, record.message
@@ -155,8 +156,9 @@ def parked(record: Record, code: str, message: str) -> Iterator[InputParked]:
 
 
 def source_of(record: Record) -> dict[str, Any]:
-    """Where an inbox record was copied or sent from, by its headers alone, so that a copy of one
-    that is parked is passed over.
+    """Where an inbox record was copied or sent from, by its headers alone.
+
+    So a second copy of a parked record is recognised.
     """
     headers = dict(record.headers)
     topic, _, partition = _SENDER.sub("", headers.get("ce_source", b"").decode(errors="replace")).rpartition("/")
@@ -172,9 +174,7 @@ def source_of(record: Record) -> dict[str, Any]:
 
 
 def name_of_crossing(record: Record) -> CrossingId | None:
-    """What a record that another workflow's owner sent is about, by its headers alone; None of any
-    other.
-    """
+    """What a record from another workflow's owner is about, by its headers alone; None for any other."""
     headers = dict(record.headers)
     if not headers.get("ce_source", b"").startswith(b"/mesh/owner/"):
         return None

@@ -1,9 +1,8 @@
-"""Agents' signs of life, and the time-outs that they put off: soft state of a partition's owner,
-which no log holds.
+"""Agents' signs of life, and the time-outs that they put off.
 
-A sign is no input and has no decision: it only moves a time on. What has to be decided is the
-time-out of an attempt that has given none (docs/adr/0009). Times are the broker's: those at which
-it took the signs.
+Soft state of a partition's owner, which no log holds. A sign is not an input and has no decision:
+it only moves a time. What has to be decided is the time-out of an attempt that gave none
+(docs/adr/0009). Times are the broker's, when it took the signs.
 
     dispatched ---- start_timeout ----> failed
         |  started (or any other sign)
@@ -13,12 +12,12 @@ it took the signs.
         '--' heartbeat
 
 A new owner has heard nothing, and gives each period in full from then on. Nor can it know whether
-an attempt has begun. With a `start_timeout` that one runs anew, and an agent that works on it says
-so again well before its end; without one the attempt is taken as begun, or nobody would miss an
-agent that died together with the owner before.
+an attempt has begun. With a `start_timeout`, that time-out starts again, and an agent that works on
+the attempt says so again well before its end. Without one, the attempt counts as begun; otherwise
+nobody would miss an agent that died together with the previous owner.
 
 Each attempt has one watch, and each watch one entry in the heap, which is looked at when it comes
-up: a sign costs one look-up, and moves nothing.
+up. So a sign costs one look-up, and moves nothing.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -86,6 +85,7 @@ class Liveness:
             if due_ms is None or due_ms <= queued_ms:
                 return queued_ms
             watch.queued_ms = due_ms
+            # signs have put its time off since it was queued, so look again then
             heapreplace(heap, (due_ms, task, attempt))
         return None
 
@@ -150,6 +150,7 @@ class _Watch:
         self.queued_ms: int | None = None
 
     def hear(self, sign: SignReceived, at_ms: int) -> None:
+        # whatever the agent's clock says, it began after the dispatch and before this sign
         begun_ms = min(at_ms, max(self.dispatched_ms, at_ms - int(sign.duration_ms)))
         if (
             not self.is_heard or self.begun_ms is None or begun_ms > self.begun_ms

@@ -1,15 +1,17 @@
 """The owner of one log partition: inputs in, decisions out, effects after their acknowledgement.
 
 Owns a partition's state while it decides on it. It must not send anything that the log does not
-hold, and must not decide on a state that the log may not have: as soon as an append's outcome is
-anything but the expected one, all of it is dropped (`is_lost`), and the partition is taken afresh.
+hold, and must not decide on a state that the log may not have. As soon as an append's outcome is
+not the expected one, all of it is dropped (`is_lost`), and the partition is taken afresh.
 
 The life of a batch, pipelined up to `max_flights` deep:
 
-    offer(records) -> next_batch(now) -> `flight.fly`: append -> acknowledgement checked -> effects sent -> mark moves on
-                      (decides on the unconfirmed state)       |                       |
-                                                   confirmed state, for the checkpoint |
-                                                                    failures: inputs of their own
+    offer(records) -> next_batch(now) -> `flight.fly`: append -> acknowledgement checked
+                      (decides on the                            |          |
+                       unconfirmed state)        confirmed state, for       effects sent
+                                                 the checkpoint             |         |
+                                                                 mark advances   failures become
+                                                                                 inputs
 
 Everything here is synchronous, and one router's loop is its only caller. `flight` and `takeover` do
 the I/O.
@@ -89,8 +91,8 @@ _MARK_AFTER: Final = 1_000  # signs of life that a new owner would have to read 
 class Owner:
     """One hold on one partition.
 
-    `state` is what all decisions so far give, also those under way; `confirmed` what the log is
-    known to have.
+    `state` is the result of all decisions so far, including those under way. `confirmed` is what
+    the log is known to have.
     """
 
     def __init__(
@@ -150,7 +152,7 @@ class Owner:
 
     @property
     def is_stalled(self) -> bool:
-        """It has inputs, and must wait for a flight before it can decide on them."""
+        """Whether it has inputs but must wait for a flight before it can decide on them."""
         return bool(self.backlog) and len(self.flights) >= self._config.max_flights
 
     @property
@@ -158,7 +160,7 @@ class Owner:
         return self.backlog < self._config.max_backlog
 
     def offer(self, record: Record) -> None:
-        """Take in the next record of an input topic."""
+        """Take the next record of an input topic."""
         self.read[record.topic] = record.offset + 1
         (self._results if record.topic == self._topics.results else self._inbox).append(record)
 
@@ -175,7 +177,7 @@ class Owner:
         self.passed = {topic: position(TopicPartition(topic, self.partition)) for topic in self.read}
 
     def lose(self, reason: str) -> None:
-        """Give up the hold: what is unconfirmed is as if it had never been."""
+        """Give up the hold. What is unconfirmed is dropped."""
         if not self.lost_because:
             self.lost_because = reason
             _log.warning("ownership_lost", partition=self.partition, reason=reason)
@@ -292,6 +294,8 @@ class Owner:
             self._take_own(batch, now_ms)
             for queue in (self._results, self._inbox):
                 while queue and len(batch) < self._config.max_poll_records:
+                    # it leaves the queue only after this: if its version is unknown, it stays at
+                    # the head
                     self._take(batch, queue[0], now_ms)
                     queue.popleft()
             self._take_timers(batch, now_ms)
@@ -308,14 +312,15 @@ class Owner:
         batch.sequence = self.state.sequence
         batch.hold, batch.seen = self.state.hold, self.state.seen
         batch.first_offset = self.ownership.appending(len(batch))
+        # timers are not taken back, so those that no longer fit pile up
         if self.deadlines.timers.is_overgrown:
             self.deadlines.timers.rebuild(self.state.workflows.values())
         return batch
 
     def _careful_batch(self, now_ms: int) -> Batch | None:
-        """One input at a time: announce it, and once the log has that, decide it.
+        """Take one input at a time: announce it, and decide it once the log has the announcement.
 
-        One that an owner before us announced and did not survive is parked.
+        If an earlier owner announced the input and did not survive it, the input is parked.
         """
         if self.flights:
             return None
@@ -336,23 +341,26 @@ class Owner:
             self._announce(batch, record, now_ms)
             return self._launch(batch)
         (self._results if record.topic == self._topics.results else self._inbox).popleft()
+        # the input that may have killed the owners before is dealt with
         self.careful, self._announced = False, None
         return self._launch(batch)
 
     def _careful_head(self) -> Record | None:
-        """The input that was announced, once it has been read; without one, the next."""
+        """The announced input, once it has been read; if none was announced, the next."""
         pending = self._announced or self.confirmed.attempted
         for queue in (self._results, self._inbox):
             while queue and self._is_behind(queue[0]):
                 queue.popleft()
         heads = [queue[0] for queue in (self._results, self._inbox) if queue]
+        # nothing is announced, or what was is decided: any input may be the next
         if pending is None or pending[1] < self.state.positions.get(pending[0], 0):
             return next(iter(heads), None)
         return next((head for head in heads if head.topic == pending[0]), None)
 
     def _is_behind(self, record: Record) -> bool:
-        """Whether this input has its decision, by its place or as a copy of one that has; judged
-        without a look at its value.
+        """Whether this input has its decision, by its place or as a second copy.
+
+        Judged without a look at its value.
         """
         if record.offset < self.state.positions.get(record.topic, 0):
             return True
@@ -370,7 +378,7 @@ class Owner:
         self._emit(batch, Decided((event,), None), "", cause, now_ms)
 
     def _take(self, batch: Batch, record: Record, now_ms: int) -> None:
-        """Decide one record, or pass over one that is decided already."""
+        """Decide one record, or ignore one that is decided already."""
         if record.offset < self.state.positions.get(record.topic, 0):
             return
         try:
@@ -389,6 +397,7 @@ class Owner:
             return
         if isinstance(given, AnswerGiven | EventOffered) and (self.state.hold is not None or self.is_stamped_ahead):
             given = replace(given, source_at_ms=self._came_at(given.source_at_ms, now_ms))
+        # positions are replaced and never changed, so these can be put back
         before = self.state.positions
         self._advance(record)
         try:
@@ -417,8 +426,7 @@ class Owner:
         self.state.positions = {**self.state.positions, record.topic: record.offset + 1}
 
     def _input_of(self, record: Record) -> tuple[ResultReceived | SignReceived | InboxInput | None, Cause]:
-        """The input, or the sign of life, that a record holds; None for one that ingress has copied
-        twice.
+        """The input, or the sign of life, that a record holds; None for a second copy by ingress.
 
         Raises `MalformedRecord`.
         """
@@ -441,29 +449,29 @@ class Owner:
             try:
                 self._decide_own(batch, given, Cause(kind="undeliverable", id=name), now_ms)
             except UnknownVersion:
+                # it is not decided after all, so it holds the mark back again
                 self._own_inputs.appendleft(own)
                 raise
 
     def offer_own(self, given: TaskUndeliverable | Undeliverable, decided_at: int) -> None:
-        """An effect of a decision at log offset `decided_at` or later could not be sent for good:
-        that is an input of ours.
+        """Take as an input that an effect of a decision at `decided_at` or later can't ever be sent.
 
-        No record holds it, so the log's mark stays before that decision until this one is in the
-        log too: a new owner then finds out by itself.
+        No record holds this input, so the log's mark stays before that decision until this one is
+        in the log too. A new owner then finds out by itself.
         """
         self._own_inputs.append((decided_at, given))
 
     @property
     def _mark(self) -> int:
-        """Up to where the log may be told that nothing is owed."""
+        """The mark that the log may have: nothing below it is still to be sent."""
         return min(self.state.mark, self._own_inputs[0][0]) if self._own_inputs else self.state.mark
 
     def _decide_own(
         self, batch: Batch, given: TaskUndeliverable | Undeliverable | TimerDue, cause: Cause, now_ms: int
     ) -> None:
-        """Decide what no record holds.
+        """Decide an input that no record holds.
 
-        It can't be parked: where it can't be processed, its step becomes an incident.
+        It can't be parked. If it can't be processed, its step becomes an incident.
         """
         try:
             self._decide(batch, given, cause, now_ms)
@@ -482,7 +490,7 @@ class Owner:
             self._emit(batch, Decided((event,), evolved), given.workflow_id, cause, now_ms)
 
     def _take_timers(self, batch: Batch, now_ms: int) -> None:
-        """Fire what is due: what an input could still beat waits for its barrier."""
+        """Fire what is due. A timer that an input could still beat waits for its barrier."""
         timers, workflows = self.deadlines.timers, self.state.workflows
         for awaited in AWAITED:
             up_to_ms, room = self._fires_up_to(awaited, now_ms), self._config.max_timers - len(batch)
@@ -490,6 +498,7 @@ class Owner:
                 try:
                     self._fire(batch, timer, now_ms)
                 except UnknownVersion:
+                    # it was taken out but not decided, and would never fire otherwise
                     timers.put_back(awaited, timer)
                     raise
         room = self._config.max_timers - len(batch)
@@ -512,23 +521,25 @@ class Owner:
         self._decide_own(batch, timer, Cause(kind="timer", id=name, at_ms=timer.due_at_ms), now_ms)
 
     def wants_barrier(self, now_ms: int) -> int | None:
-        """The time, by the broker's clock, up to which inputs must be known to be read before what
-        is due may be decided; None: no need to ask.
+        """The broker time up to which inputs must be known to be read; None: no need to ask.
 
-        `now_ms`: this machine's clock.
+        What is due may be decided only after that. `now_ms`: this machine's clock.
         """
         return None if self.is_lost() else self.deadlines.wants_barrier(now_ms + self.clock_offset_ms)
 
     def next_due_at_ms(self) -> int | None:
-        """The nearest time at which there is something to decide without an input, by this
-        machine's clock.
+        """The nearest time at which there is something to decide without an input.
+
+        By this machine's clock.
         """
         due_ms = self.deadlines.nearest_at_ms()
         return None if due_ms is None else due_ms - self.clock_offset_ms
 
     def _decide(self, batch: Batch, given: Input, cause: Cause, now_ms: int) -> None:
-        """Raises `RecordTooLarge` where what follows of it can't be sent and there is no other way
-        to decide it.
+        """Decide one input.
+
+        Raises `RecordTooLarge` if what follows can't be sent and there is no other way to decide
+        it.
         """
         workflow = self.state.workflows.get(given.workflow_id)
         route = self.versions.deciding_on(given, workflow)
@@ -547,13 +558,15 @@ class Owner:
         if not (isinstance(given, ResultReceived) and given.status == "succeeded"):
             raise RecordTooLarge(message)
         error = TaskError(kind="too_large", message=f"{message}; let the agent return less", retryable=False)
+        # the work is done, but its output can't be logged: the attempt fails, and is not tried
+        # again
         failed = replace(given, status="failed", output=None, error=error)
         self._decide(batch, failed, cause, now_ms)
 
     def _emit(self, batch: Batch, decided: Decided, workflow_id: str, cause: Cause, now_ms: int) -> bool:
-        """Make the decision, encode it and its effects, and take it into the state.
+        """Make the decision, encode it and its effects, and apply it to the state.
 
-        False, and nothing happened: something of it is too large.
+        False, with nothing changed: something of it is too large.
         """
         crosses = crossings(decided.events) > 0
         decision = Decision(
@@ -570,6 +583,7 @@ class Owner:
         limit = self._broker.max_record_bytes
         sends = effects(decision)
         encoded = [self._encoder.encode(effect) for effect in sends]
+        # checked before the state is touched: a decision is taken in whole or not at all
         if record.size_bytes() > limit or any(out.size_bytes() > limit for out in encoded):
             return False
         batch.decisions.append(decision)
@@ -597,10 +611,9 @@ class Owner:
             self.deadlines.arm(decision, workflow)
 
     def _park(self, batch: Batch, record: Record, code: str, message: str, now_ms: int) -> None:
-        """Log the input as it came, or as much of it as fits; its effect sends it to the dead
-        letters.
+        """Log the input as it came, or as much of it as fits. Its effect sends it to the dead letters.
 
-        Who waits for what it tells is told otherwise.
+        A workflow that waits for it gets a substitute answer.
         """
         workflow_id = workflow_of(record)
         self._advance(record)
@@ -609,6 +622,7 @@ class Owner:
         )
         cause, workflow = cause_of_parked(record), self.state.workflows.get(workflow_id)
         about = name_of_crossing(record)
+        # from the whole input to less and less of it: the first that fits is logged
         for event in parked(record, code, message):
             decided = park(workflow, event, about, workflow_id=workflow_id, now_ms=now_ms)
             if self._emit(batch, decided, workflow_id, cause, now_ms):
@@ -624,9 +638,7 @@ class Owner:
         self.confirmed.take(batch, spans, self.ownership.expected)
 
     def mark_batch(self, now_ms: int) -> Batch | None:
-        """A decision that only carries the mark, for a graceful stop; None where the log has it
-        already.
-        """
+        """A decision that only carries the mark, for a graceful stop; None if the log has the mark."""
         if self.is_lost() or not self._owes_mark:
             return None
         batch = Batch()
@@ -634,13 +646,13 @@ class Owner:
         return self._launch(batch)
 
     def _emit_mark(self, batch: Batch, now_ms: int) -> None:
-        """A decision that says nothing but how far we are."""
+        """A decision that only says how far we are."""
         cause = Cause(kind="mark", id=f"mark/{self.partition}/{self._mark}")
         self._emit(batch, Decided((), None), "", cause, now_ms)
 
 
 def _answer_too_large(given: AnswerGiven, message: str) -> AnswerRefused:
-    """The approver hears of it, and the question stays open."""
+    """Refuse the answer with a receipt. The question stays open."""
     return AnswerRefused(
         approval_id=given.approval_id, answer_id=given.answer_id, code="too_large", message=message, by=given.by
     )

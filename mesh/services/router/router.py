@@ -1,8 +1,8 @@
-"""The router process: membership, ingress, and the owners of the partitions that are ours.
+"""The router process: membership, ingress, and the owners of our partitions.
 
 One loop serves all owners: one poll, one batch of decisions for each partition that has inputs, one
 append each, and the next poll while those are on the wire. Membership only says which partitions to
-take; who may write a partition is the log's to say (`mesh.core.ownership`).
+take. Who may write a partition is decided by the log (`mesh.core.ownership`).
 """
 
 import asyncio
@@ -96,7 +96,7 @@ class Router:
         self._stopping.set()
 
     def set_roles(self, roles: Mapping[str, frozenset[str]]) -> None:
-        """Who has which role from now on."""
+        """Set people's roles from now on."""
         self._directory.set_roles(roles)
 
     def workflows(self) -> Iterable[Workflow]:
@@ -137,7 +137,7 @@ class Router:
         return in_effect_after_s
 
     async def _until_answered(self, step: Callable[[], Awaitable[None]]) -> bool:
-        """Do it until the broker answers. False: stopped before that."""
+        """Repeat `step` until the broker answers. False: stopped before that."""
         while not self._stopping.is_set():
             try:
                 await step()
@@ -172,17 +172,13 @@ class Router:
                 task.cancel()
 
     async def _announce(self, in_effect_after_s: float) -> None:
-        """Say that it is at work, once an event published now meets the routes that it was started
-        with.
-        """
+        """Say that it is at work, once an event published now meets the routes that it was started with."""
         await asyncio.sleep(in_effect_after_s)
         self._ready.set()
         _log.info("router_starts", instance=self._config.instance, routes=self._definitions.names())
 
     async def _end(self, task: asyncio.Task[None]) -> None:
-        """Wait for a task that has been told to end; what the broker holds up for too long is cut
-        off.
-        """
+        """Wait for a task that was asked to end, and cancel it if the broker holds it up for too long."""
         await asyncio.wait([task], timeout=self._config.drain_timeout_s)
         task.cancel()
 
@@ -223,10 +219,10 @@ class Router:
             await subscription.close()
 
     def _reconcile(self, held: set[int]) -> None:
-        """Want exactly what the group gives us.
+        """Want exactly the partitions that the group gives us.
 
-        A share that was lost to a time-out is lost without a word (`GroupListener`). Who kept
-        wanting it would take it from its new owner, and so on, for ever.
+        A partition that is lost to a time-out is lost without notice (`GroupListener`). A router
+        that kept wanting it would take it from its new owner, and so on without end.
         """
         lost = self._desired - held
         self._desired = held
@@ -235,12 +231,12 @@ class Router:
             self._retire([self.owners.pop(partition) for partition in lost & self.owners.keys()])
 
     def _retire(self, owners: Iterable[Owner]) -> None:
-        """Feed these no more; their hold may still be good when they come back."""
+        """Give these owners no more records. Their hold may still be good when the partitions come back."""
         self._dormant.update((owner.partition, owner) for owner in owners)
         self._reassign = True
 
     async def _tell_positions(self, subscription: Subscription) -> None:
-        """Commit what has changed since the last time."""
+        """Commit the positions that have changed since the last time."""
         positions = self._positions()
         changed = {tp: position for tp, position in positions.items() if self._told.get(tp) != position}
         if changed:
@@ -248,9 +244,7 @@ class Router:
             self._told = positions
 
     def _positions(self) -> dict[TopicPartition, Committed]:
-        """How far each inbox partition has been decided or passed over: for lag, not for
-        correctness.
-        """
+        """How far each inbox partition has been decided or skipped: for lag, not for correctness."""
         inbox = self._topics.inbox
         return {
             TopicPartition(inbox, p): Committed(owner.state.positions.get(inbox, 0)) for p, owner in self.owners.items()
@@ -325,12 +319,14 @@ class Router:
         inbox = [TopicPartition(self._topics.inbox, p) for p in hungry]
         limit = self._config.max_poll_records
         if self._saturated:
+            # results end work that is under way, so they go before inputs that may begin more
             first = await reader.poll(max_records=limit, timeout_s=0, partitions=results)
             if len(first) == limit:
                 return first
             rest = await reader.poll(max_records=limit - len(first), timeout_s=0, partitions=inbox)
             records = [*first, *rest]
         else:
+            # what is read already must not wait for more records
             timeout_s = 0.0 if any(o.backlog for o in self.owners.values()) else self._idle_s()
             records = list(await reader.poll(max_records=limit, timeout_s=timeout_s, partitions=results + inbox))
         self._saturated = len(records) == limit
@@ -338,11 +334,11 @@ class Router:
         return records
 
     def next_due_at_ms(self) -> int | None:
-        """When, by this machine's clock, a time comes that this router has to act on by itself;
-        None where it only waits for records.
+        """The next time, by this machine's clock, at which this router has to act by itself.
 
-        What is not in here is noticed by chance: `idle_poll_s` late on a running machine, and much
-        later in virtual time, where nobody polls for nothing.
+        None: it only waits for records. A time that is missing here is noticed only by chance:
+        after `idle_poll_s` on a running machine, and much later in virtual time, where nobody polls
+        for nothing.
         """
         dues = [due for owner in self.owners.values() if (due := owner.next_due_at_ms()) is not None]
         return min(dues, default=None)
@@ -359,10 +355,7 @@ class Router:
         return min(max(wait_s, _BARRIER_POLL_S), self._config.idle_poll_s)
 
     def _decide(self, records: Sequence[Record], flights: asyncio.TaskGroup, reader: Reader) -> bool:
-        """One batch of decisions for each partition that has inputs.
-
-        Whether any is on its way now.
-        """
+        """Decide one batch for each partition that has inputs. True if any batch is now on its way."""
         launched = False
         for record in records:
             owner = self.owners.get(record.partition)
@@ -408,8 +401,9 @@ class Router:
             reader.assign({TopicPartition(t, p): owner.read[t] for p, owner in self.owners.items() for t in owner.read})
 
     def _pause_s(self) -> float:
-        """Before taking over again: different for each router, so that two don't depose each other
-        for ever.
+        """The pause before the next take-over.
+
+        It differs for each router, so that two routers do not keep deposing each other.
         """
         return self._config.retry_pause_s * (0.5 + int(self._entropy.token()[:4], 16) / 0xFFFF)
 
@@ -433,6 +427,7 @@ class Router:
         )
         taken = [owner for owner in owners if not owner.is_lost()]
         for owner in taken:
+            # it may have been revoked while it was taken over
             if owner.partition in self._desired:
                 self.owners[owner.partition] = owner
             else:
@@ -475,9 +470,7 @@ class Router:
             await asyncio.sleep(self._config.retry_pause_s)
 
     async def _find_definitions(self, wanting: Sequence[Owner]) -> None:
-        """Look for the route versions that inputs wait for; what is not to be found parks its
-        inputs.
-        """
+        """Look for the route versions that inputs wait for. Inputs whose version can't be found are parked."""
         try:
             await self._definitions.refresh()
         except BrokerError as error:

@@ -1,10 +1,9 @@
-"""What a router tells of schedules: at its start and whenever other versions take effect, of each
-route that starts by itself, or that did in an earlier version.
+"""How a router announces schedules: at its start, and whenever other versions take effect.
 
-It tells them by way of `mesh.commands`, as an operator would: ingress copies each record once, and
-the schedule's owner decides which of two definitions is the newer
-(`mesh.core.decide.built_in.schedule`). So any number of routers may tell the same, as often as they
-like, and who tells nothing any more is missed by nobody.
+It announces each route that starts by itself, or that did in an earlier version. It does so through
+`mesh.commands`, as an operator would. Ingress copies each record once, and the schedule's owner
+decides which of two definitions is newer (`mesh.core.decide.built_in.schedule`). So any number of
+routers may announce the same, as often as they like, and one that stops is not missed.
 """
 
 import asyncio
@@ -68,9 +67,9 @@ class ScheduleAnnouncer:
 
 
 def schedules_in_effect(timeline: Timeline, versions: Mapping[str, Route], now_ms: int, *, by: str) -> list[Told]:
-    """Of each route that has or had a schedule, what holds now.
+    """The schedule in effect for each route that has or had one.
 
-    One whose version can't be read here is another router's to tell.
+    If a version can't be read here, another router announces it.
     """
     found = []
     for name, change in timeline.latest().items():
@@ -89,7 +88,9 @@ def _is_scheduled(route: Route | None) -> bool:
 
 
 def _since_ms(change: RouteChange) -> int:
-    """From the beginning is for events that were there before: no time of a schedule lies before
-    its activation.
+    """When the change took effect.
+
+    "From the beginning" is for events that were there before. A scheduled time is never before its
+    activation.
     """
     return change.activation.at_ms if change.since_ms == FROM_THE_BEGINNING else change.since_ms

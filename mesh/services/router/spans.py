@@ -1,8 +1,8 @@
 """Spans of confirmed decisions: the router's part of a run's trace.
 
 Owns which decision closes which span. It must not be asked before the log has the decision, and
-decides nothing. Each span's id was promised when it was opened, by the event that the log holds
-(`mesh.observability` draws the tree), so nothing is kept open here: a span is emitted whole at its
+decides nothing. Each span's id was fixed when it was opened, by the event that the log holds
+(`mesh.observability` draws the tree). So nothing is kept open here: a span is emitted whole at its
 end, from the state before the decision.
 
     WorkflowEnded                     the run, beneath the upstream's span
@@ -10,7 +10,7 @@ end, from the state before the decision.
     ApprovalClosed, ApprovalWithdrawn the approval, question to verdict
 
 A process that dies between confirming and emitting loses those spans, and no more. Called by
-`flight`, and only where there is a tracer.
+`flight`, and only if there is a tracer.
 """
 
 from collections.abc import Iterable
@@ -147,7 +147,7 @@ class RouterSpans:
     def _run(self, workflow: Workflow, event: WorkflowEnded, at_ms: int) -> None:
         """The whole run.
 
-        A failure is an error; a rejection, or an operator's word, is an end like another.
+        A failure is an error. A rejection, or an operator's cancel, is a normal end.
         """
         record_span(
             self._tracer,

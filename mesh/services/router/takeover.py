@@ -1,8 +1,9 @@
 """Taking partitions over, all new ones of a router at once.
 
     1  append `OwnerChanged` with a fresh token to each log partition
-    2  read each from its checkpoint (or from the mark, whichever is lower) up to that record, and fold it
-    3  send again the effects from the mark on: tasks and questions only for steps that still wait; before anything new
+    2  read each from its checkpoint (or from the mark, if that is lower) up to that record: the fold
+    3  send again the effects from the mark on, before anything new: tasks and questions only for
+       steps that still wait
     4  own
 
 Any trouble on the way leaves the owner lost, and the router begins again with a new one.
@@ -39,7 +40,7 @@ _BREATHE_EVERY: Final = 500
 
 
 class _Candidate:
-    """An owner on its way in: its fold, and the decisions whose effects may have to be sent again."""
+    """An owner during its take-over: its fold, and the decisions whose effects may be sent again."""
 
     __slots__ = (
         "changed",
@@ -79,10 +80,11 @@ class _Candidate:
 
     @property
     def start(self) -> int:
+        # below the checkpoint, the log is read for effects that may not have been sent
         return min(self.fold.state.mark, self.fold.next_offset)
 
     def feed(self, offset: int, decision: LogRecord, partitions: int) -> None:
-        """Fold one record. Those below the checkpoint are read for their effects alone."""
+        """Fold one record. Records below the checkpoint are read only for their effects."""
         if isinstance(decision, OwnerChanged) and decision.partitions != partitions:
             raise PartitionsDiffer(
                 f"the log was written with {decision.partitions} partitions, and this router is set to {partitions}: "
@@ -96,6 +98,7 @@ class _Candidate:
         elif self.fold.apply(offset, decision) and isinstance(decision, Decision):
             self.effective.append((offset, decision))
             self.changed.add(decision.workflow_id)
+            # the mark has passed these, so their effects are known to be sent
             while self.effective[0][0] < self.fold.state.mark:
                 self.effective.popleft()
 
@@ -112,8 +115,9 @@ class _Candidate:
 
 
 def _is_wanted(effect: Effect, workflow: Workflow | None) -> bool:
-    """A task or a question goes out again only while its step waits for it; the rest are records of
-    what happened.
+    """Whether to send the effect again.
+
+    A task or a question only while its step waits for it. All others are records of what happened.
     """
     if not isinstance(effect, SendTask | AskApproval):
         return True
@@ -171,6 +175,7 @@ async def _claim(candidate: _Candidate, broker: Broker, topics: Topics, config: 
         uptime_ms=0 if seen is None else seen.uptime_ms,
     )
     encoded = encode_owner_changed(record, topic=topics.log, partition=owner.partition)
+    # a claim expects no offset: it lands wherever the log ends
     appended = await broker.append(owner.log, None, [encoded], ())
     # Both clocks are cut to whole milliseconds: one less, and ours is never ahead of the broker's.
     candidate.wall_ms = clock.now_ms()
@@ -216,9 +221,7 @@ async def _read_logs(
 async def _read_first(
     reader: Reader, candidates: Mapping[int, _Candidate], broker: Broker, topics: Topics
 ) -> list[Record]:
-    """The first record that each log partition holds; there is one, since each has at least our
-    own.
-    """
+    """The first record of each log partition. There is one, because each has at least our own."""
     reader.assign(await broker.begin_offsets([TopicPartition(topics.log, p) for p in candidates]))
     first: dict[int, Record] = {}
     while len(first) < len(candidates):
@@ -232,7 +235,7 @@ async def _read_first(
 
 
 def _move_in(candidate: _Candidate) -> None:
-    """The fold becomes the owner's state."""
+    """Make the fold the owner's state."""
     owner, fold = candidate.owner, candidate.fold
     lost = owner.ownership.caught_up(fold.epochs)
     if lost is not None:
@@ -291,12 +294,11 @@ async def _send_owed(candidates: Sequence[_Candidate], broker: Broker, topics: T
 
 
 async def _skip_what_is_gone(owners: Sequence[Owner], broker: Broker, topics: Topics) -> None:
-    """Where an input topic no longer holds what we would read next, begin at the first record that
-    it still has.
+    """If an input topic no longer has our next record, begin at the first record that it still has.
 
-    A topic that ends before what was read of it has been made anew: what it holds now is all
-    unread, and says nothing about what was read before. Logs are no sources in this sense: what
-    came of them is counted by sequences, which say nothing of offsets.
+    A topic that ends before what was read of it has been created again. All that it holds now is
+    unread, and says nothing about what was read before. Logs are not sources in this sense: records
+    from them are counted by sequences, which are not offsets.
     """
     inputs = [TopicPartition(topic, owner.partition) for owner in owners for topic in (topics.results, topics.inbox)]
     sources = {_source(name) for owner in owners for name in owner.state.watermarks}
@@ -319,6 +321,8 @@ async def _skip_what_is_gone(owners: Sequence[Owner], broker: Broker, topics: To
             end = ends.get(_source(name))
             if end is not None and offset >= end:
                 _log.error("topic_made_anew", topic=name, partition=owner.partition, read=offset + 1, end=end)
+                # the new topic's offsets begin again, and the old watermark would pass over all of
+                # them
                 del owner.state.watermarks[name]
 
 

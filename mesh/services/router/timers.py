@@ -1,9 +1,9 @@
 """What is due, and when: heaps over the times in a partition's workflows.
 
-One heap for each thing that a timer waits for besides its time: nothing; every result, and every
-record of another workflow, that came before it; every answer; every event. So timers that must wait
-hold up no others, and none is looked at twice. Entries are not taken back: one that no longer fits
-its workflow is dropped when it comes up, and the heaps are made anew when too many have piled up.
+One heap for each thing that a timer waits for besides its time: nothing; every result and every
+record of another workflow that came before it; every answer; every event. So timers that must wait
+hold up no others, and none is looked at twice. Entries are not taken back. One that no longer fits
+its workflow is dropped when it comes up, and the heaps are rebuilt when too many have piled up.
 """
 
 from collections.abc import Iterable, Iterator
@@ -34,7 +34,7 @@ class Timers:
         self._rebuild_at = _REBUILD_AT
 
     def rebuild(self, workflows: Iterable[Workflow]) -> None:
-        """Take in all times of all workflows, as at a take-over, and nothing else."""
+        """Take all times of all workflows, as at a take-over, and nothing else."""
         for heap in self._heaps.values():
             heap.clear()
         self._rates.clear()
@@ -92,12 +92,11 @@ class Timers:
     def pop_due(
         self, awaited: Awaited, up_to_ms: int, workflows: dict[str, Workflow], *, limit: int
     ) -> Iterator[TimerDue]:
-        """Up to `limit` of those that are due by `up_to_ms` and still fit their workflow, in order
-        of time.
-        """
+        """Up to `limit` timers that are due by `up_to_ms` and still fit their workflow, in order of time."""
         heap, count = self._heaps[awaited], 0
         while heap and heap[0][0] <= up_to_ms and count < limit:
             entry = heappop(heap)
+            # the limiter may be armed for this time again
             if entry[2] == _RATE and self._rates.get(entry[1]) == entry[0]:
                 del self._rates[entry[1]]
             timer = _timer(entry, workflows)

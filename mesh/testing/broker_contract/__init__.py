@@ -1,7 +1,7 @@
 """The contract of `mesh.ports.Broker`, as cases that every adapter passes.
 
-Owns what the port's prose means in practice. It must know no adapter: a test module of the adapter
-brings a `BrokerHarness`:
+Owns what the port's prose means in practice. It must not know any adapter: a test module of the
+adapter brings a `BrokerHarness`:
 
     class TestMyBroker(BrokerContract):
         @pytest.fixture
@@ -9,9 +9,9 @@ brings a `BrokerHarness`:
             ...
             yield harness
 
-Every case makes its own topics and groups, so one broker serves a whole run. `conftest.py` should
-call `pytest.register_assert_rewrite("mesh.testing.broker_contract")` before this is imported, for
-readable failures.
+Every case makes its own topics and groups, so one broker serves a whole run. For readable failures,
+`conftest.py` should call `pytest.register_assert_rewrite("mesh.testing.broker_contract")` before
+this is imported.
 """
 
 from mesh.testing.broker_contract.foreign import ForeignCases, ForeignHarness

@@ -1,5 +1,6 @@
-"""Cases on records as foreign producers write them: compressed, and in transactions. For brokers that
-know of either (Kafka).
+"""Cases on records as foreign producers write them: compressed, and in transactions.
+
+Owns these cases. They are for brokers that know either (Kafka). It must not know any adapter.
 """
 
 from collections.abc import Sequence
@@ -21,12 +22,15 @@ class ForeignHarness(BrokerHarness, Protocol):
     async def write(
         self, at: TopicPartition, values: Sequence[str], *, codec: Codec = "none", transaction: Ending | None = None
     ) -> None:
-        """Write one batch as another client would. An `open` transaction stays so until the end."""
+        """Write one batch as another client would.
+
+        An `open` transaction stays open until the end.
+        """
         ...
 
 
 async def read_to_end(broker: Broker, at: TopicPartition) -> list[str]:
-    """All values of a partition as of now, by the rule that every part of the mesh reads by."""
+    """All values that a partition has now, read by the rule that every part of the mesh uses."""
     reader = await broker.reader()
     try:
         reader.assign({at: 0})

@@ -1,4 +1,7 @@
-"""Cases on consumer groups: sharing, joining, leaving, dying, committing, listeners, pausing."""
+"""Cases on consumer groups: sharing, joining, leaving, dying, committing, listeners, pausing.
+
+Owns these cases. It must not know any adapter. `BrokerContract` collects them.
+"""
 
 import asyncio
 import secrets
@@ -76,7 +79,7 @@ class GroupCases(ContractCases):
     async def test_a_member_that_is_long_in_on_assigned_stays_a_member(
         self, broker: Broker, harness: BrokerHarness
     ) -> None:
-        """A router reads a state there; its polls go on."""
+        """A router reads a whole state in `on_assigned`, and its polls go on meanwhile."""
         topic, group = await new_topic(broker, 2), _group()
         await _send(broker, topic, 2, "a")
         member, heir = Member(), Member()
@@ -358,8 +361,9 @@ class GroupCases(ContractCases):
         session_timeout_s: float | None = None,
         fetch: bool = True,
     ) -> None:
-        """Each member joins on a connection of its own; returns when all partitions have one owner
-        and every member a share.
+        """Let each member join on a connection of its own.
+
+        Returns when every partition has one owner and every member has a share.
         """
         joined = list(others)
         count = 0

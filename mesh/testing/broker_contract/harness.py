@@ -1,6 +1,6 @@
 """What the contract suite asks of an adapter's tests, and the small tools that its cases share.
 
-Owns the `BrokerHarness` protocol and the group member that the cases drive. It must know no
+Owns the `BrokerHarness` protocol and the group member that the cases drive. It must not know any
 adapter.
 """
 
@@ -24,7 +24,7 @@ from mesh.ports import (
     TopicSpec,
 )
 
-GENEROUS_S = 60.0  # a wait past this is a failure, on however noisy a machine
+GENEROUS_S = 60.0  # a longer wait is a failure, however noisy the machine
 _TICK_S = 0.1  # one turn of polling while a condition is waited for
 
 
@@ -35,27 +35,29 @@ class BrokerHarness(Protocol):
     """The shortest session time-out that the broker takes (6 s on a default Kafka)."""
 
     async def connect(self) -> Broker:
-        """A connection as another process would open it; the harness closes what is still open at
-        the end.
+        """Open a connection, as another process would.
+
+        The harness closes at the end what is still open.
         """
         ...
 
     async def crash(self, broker: Broker) -> None:
-        """End the connection's process as `kill -9` would: no commit, no leaving of groups, no
-        `on_revoked`.
+        """End the connection's process as `kill -9` would.
+
+        It commits nothing, leaves no group, and calls no `on_revoked`.
         """
         ...
 
     async def trim(self, partition: TopicPartition, before_offset: int) -> None:
         """Drop the records below `before_offset`, as retention does.
 
-        `pytest.skip` where the broker can't.
+        Calls `pytest.skip` if the broker can't.
         """
         ...
 
 
 class ContractCases:
-    """The fixtures that all cases stand on. An adapter's test class overrides `harness`."""
+    """The fixtures that all cases use. An adapter's test class overrides `harness`."""
 
     @pytest.fixture
     def harness(self) -> AsyncIterator[BrokerHarness]:
@@ -78,7 +80,7 @@ def out(topic: str, value: str, *, key: str | None = None, partition: int | None
 
 
 async def collect(reader: Reader, count: int, *, partitions: Sequence[TopicPartition] | None = None) -> list[Record]:
-    """Poll until `count` records have come; more than that is an error."""
+    """Poll until `count` records have come. More than that is an error."""
     got: list[Record] = []
     async with asyncio.timeout(GENEROUS_S):
         while len(got) < count:
@@ -88,7 +90,7 @@ async def collect(reader: Reader, count: int, *, partitions: Sequence[TopicParti
 
 
 async def read_all(broker: Broker, topic: str) -> list[Record]:
-    """All records of a topic as of now, partition by partition."""
+    """Return all records that a topic has now, partition by partition."""
     info = (await broker.topics())[topic]
     partitions = [TopicPartition(topic, p) for p in range(info.partitions)]
     begin = await broker.begin_offsets(partitions)
@@ -103,16 +105,16 @@ async def read_all(broker: Broker, topic: str) -> list[Record]:
 
 
 async def send_effects(broker: Broker, appended: Appended, effects: Sequence[OutRecord]) -> Sequence[SendFailure]:
-    """Send effects as an owner does: only where the append did not take them with it."""
+    """Send effects as an owner does: only if the append has not sent them already."""
     return appended.failures if appended.effects_sent else await broker.send(effects)
 
 
 class Member:
     """A group member as a process has it: it listens, polls, and keeps what it saw.
 
-    It asserts on every record that `on_assigned` has returned for its partition. `hold_assigned`
-    and `before_revoke` let a case look inside; `fail_assigned` and `fail_revoked` are raised by the
-    listener.
+    It asserts for every record that `on_assigned` has returned for the record's partition. A case
+    can step in with `hold_assigned` and `before_revoke`. The listener raises `fail_assigned` and
+    `fail_revoked`, if they are set.
     """
 
     def __init__(self) -> None:
@@ -175,7 +177,7 @@ class Member:
         self._subscription = await subscribing
 
     async def poll(self, *, max_records: int = 100, timeout_s: float = _TICK_S) -> int:
-        """Poll once; the number of records that came."""
+        """Poll once. Returns the number of records that came."""
         got = await self.subscription.poll(max_records=max_records, timeout_s=timeout_s)
         for record in got:
             at = TopicPartition(record.topic, record.partition)
@@ -184,13 +186,13 @@ class Member:
         return len(got)
 
     async def commit(self, *, metadata: str = "") -> None:
-        """Commit what was read of the partitions that are ours."""
+        """Commit what was read, for the partitions that this member owns now."""
         read = {TopicPartition(r.topic, r.partition): Committed(r.offset + 1, metadata) for r in self.records}
         await self.subscription.commit({at: position for at, position in read.items() if at in self.share})
 
 
 async def drive(until: Callable[[], bool], *members: Member) -> None:
-    """Poll all members side by side, in turns, until the condition holds."""
+    """Poll all members at once, again and again, until the condition holds."""
     async with asyncio.timeout(GENEROUS_S):
         while not until():
             turns: list[Coroutine[None, None, object]] = [member.poll() for member in members]

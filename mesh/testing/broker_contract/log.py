@@ -1,5 +1,7 @@
-"""Cases on the log's verb: append at an expected offset, the foreign record and the gap, appends
-under way at once, effects.
+"""Cases on the log: appends at an expected offset, foreign records and gaps, appends in flight.
+
+Also the effects that go with an append. Owns these cases, and must not know any adapter.
+`BrokerContract` collects them.
 
 The cases hold for brokers that compare (they refuse, and nothing is written) and for those that
 don't (the acknowledged offsets show the gap). What a caller may conclude is the same: it wrote at
@@ -60,9 +62,7 @@ class LogCases(ContractCases):
         assert await _log_values(broker, log) == names
 
     async def test_a_foreign_record_is_never_taken_for_ones_own(self, broker: Broker, harness: BrokerHarness) -> None:
-        """The foreign record and the gap: refused with nothing written, or acknowledged beyond the
-        expected offset.
-        """
+        """A late append is refused and writes nothing, or is acknowledged beyond its offset."""
         log = TopicPartition(await new_topic(broker), 0)
         await broker.append(log, 0, _decisions(log, "mine"), [])
         other = await harness.connect()

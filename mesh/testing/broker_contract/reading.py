@@ -1,5 +1,7 @@
-"""Cases on the `Reader`: positions, parts of an assignment, waiting, and that nothing is lost or
-repeated.
+"""Cases on the `Reader`: positions, parts of an assignment, and waiting.
+
+They also check that nothing is lost or repeated. Owns these cases, and must not know any adapter.
+`BrokerContract` collects them.
 """
 
 import asyncio
@@ -70,7 +72,7 @@ class ReadingCases(ContractCases):
         inbox, results = (await _filled(broker, 1, 20))[0], (await _filled(broker, 1, 20))[0]
         reader = await broker.reader()
         reader.assign({inbox: 0, results: 0})
-        first = await collect(reader, 5)  # fetches what it likes of both
+        first = await collect(reader, 5)  # it may fetch any records of both partitions
         seen = _by_partition(first)
         rest_of_results = 20 - len(seen.get(results, []))
         part = await collect(reader, rest_of_results, partitions=[results])

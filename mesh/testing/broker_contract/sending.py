@@ -1,5 +1,7 @@
-"""Cases on topics, sending and what a record is: order, partitions, contents, failures, timestamps
-and offsets.
+"""Cases on topics, on sending, and on what a record is.
+
+They cover order, partitions, contents, failures, timestamps and offsets. Owns these cases, and must
+not know any adapter. `BrokerContract` collects them.
 """
 
 import asyncio
@@ -159,9 +161,7 @@ class SendingCases(ContractCases):
 
 
 async def _send_until_time_passed(broker: Broker, topic: str) -> list[Record]:
-    """Send to partition 0 until the broker's clock has moved on between the first record and the
-    last.
-    """
+    """Send to partition 0 until the first and the last record have different broker timestamps."""
     reader = await broker.reader()
     reader.assign({TopicPartition(topic, 0): 0})
     records: list[Record] = []
@@ -169,6 +169,6 @@ async def _send_until_time_passed(broker: Broker, topic: str) -> list[Record]:
         while len(records) < 5 or records[-1].timestamp_ms == records[0].timestamp_ms:
             await broker.send([out(topic, str(len(records)), partition=0)])
             records += await collect(reader, 1)
-            await asyncio.sleep(0.001)  # a virtual clock moves on in waits alone
+            await asyncio.sleep(0.001)  # a virtual clock moves only during waits
     await reader.close()
     return records

@@ -1,5 +1,6 @@
-"""The kit for tests of routes: a route with played agents and people, in virtual time, days in
-milliseconds; docs/testing-routes.md.
+"""The kit for tests of routes: played agents and people, in virtual time.
+
+Days pass in milliseconds. docs/testing-routes.md shows how to use it.
 
 kit       MeshKit: what a test holds
 run       one run of a workflow, as a test sees and moves it

@@ -49,7 +49,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlayedAgent:
-    """`calls`: the tasks that it was given so far, in order."""
+    """An agent that a test plays. `calls`: the tasks that it was given so far, in order."""
 
     def __init__(
         self, name: str, script: Any, then: Any, after_s: float, tell: Callable[[BaseException], None]
@@ -70,7 +70,10 @@ class PlayedAgent:
         return [call.input for call in self.calls]
 
     def next_reply(self, task: Task) -> Reply:
-        """Raises `KitError` where the script has come to its end."""
+        """Note the call, and take the next reply from the script.
+
+        Raises `KitError` if the script has ended.
+        """
         value = msgspec.json.decode(bytes(task.input))
         self.calls.append(Call(workflow_id=task.workflow_id, step=task.step, attempt=task.attempt, input=value))
         reply = next(self._replies, None)
@@ -84,10 +87,9 @@ class PlayedAgent:
     async def answer(
         self, task: Task, reply: Reply, usage: dict[str, float], *, clock: Clock, arrived_ms: int
     ) -> Made | None:
-        """What the reply comes to: JSON, or why there is none, or who does it instead; None: it is
-        too late to begin.
+        """Turn a reply into JSON, an error, or a handover to another agent.
 
-        What it took is put into `usage`.
+        None if it is too late to begin. Puts what the attempt used into `usage`.
         """
         match reply:
             case Output():
@@ -103,7 +105,7 @@ class PlayedAgent:
                 raise AssertionError(f"{reply} is no answer")
 
     def is_slow(self, reply: Reply) -> bool:
-        """Whether its handler may wait for something, and others should not wait for it."""
+        """Whether its handler may wait for something. Others should not wait for it then."""
         if not isinstance(reply, Called):
             return False
         handler = reply.handler
@@ -118,7 +120,10 @@ class PlayedAgent:
         return known
 
     def _agent_of(self, function: Callable[..., Any]) -> Agent[Any, Any]:
-        """A test's own function. What it asserts is for the test, and no failure of an agent."""
+        """Make an agent of a test's own function.
+
+        A failed assertion in it belongs to the test. It is not a failure of the agent.
+        """
 
         async def handle(*arguments: Any) -> Any:
             try:
@@ -132,8 +137,10 @@ class PlayedAgent:
 
 
 def _in_place(agent: Agent[Any, Any]) -> Agent[Any, Any]:
-    """A real agent, to be called in the loop that there is: a plain function, which has a thread
-    for itself in production, is called as if there were no loop.
+    """A real agent that is called in the running loop.
+
+    In production a plain function gets a thread of its own. Here it is called as if no loop were
+    running.
     """
     if agent.is_async:
         return agent
@@ -168,7 +175,7 @@ def _agent(
 
 
 class PlayedPerson:
-    """Somebody with roles, who answers by a script, or when the test says so."""
+    """A person with roles, who answers by a script or when the test says so."""
 
     def __init__(self, name: str, roles: frozenset[str], answers: Answers | None) -> None:
         self.name = name
@@ -177,7 +184,7 @@ class PlayedPerson:
         self._lists: dict[str, Iterator[Answer]] = {}
 
     def next_answer(self, question: Question) -> Answer | None:
-        """What the script has for this question; None: nothing."""
+        """What the script answers to this question. None if it has no answer."""
         script = self._answers
         if isinstance(script, Mapping):
             name = question.step if question.step in script else question.step.partition("[")[0]

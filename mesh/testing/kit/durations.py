@@ -15,7 +15,7 @@ _PART: Final = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)\b")
 
 
 def seconds(duration: Duration) -> float:
-    """Raises `KitError`."""
+    """Convert a duration to seconds. Raises `KitError` if it can't be read or is negative."""
     if isinstance(duration, timedelta):
         found = duration.total_seconds()
     elif isinstance(duration, str):

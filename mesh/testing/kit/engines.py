@@ -1,11 +1,13 @@
 """Engines: what a test's mesh runs on, and how its time passes.
 
-    VirtualEngine   a memory broker and an event loop whose time is virtual: days take milliseconds, and equal tests give equal logs
+    VirtualEngine   a memory broker and an event loop in virtual time: days take milliseconds, and
+                    equal tests give equal logs
     RealEngine      a broker by its URL, in real time
 
-Both run the router as it is, with its ingress, owners and timers, and are driven step by step from
-a plain function: nothing happens while the test itself runs. `settle` lets happen all that needs no
-time; `flow` lets time pass.
+Owns the passing of time. It must not know what a test expects: `kit` does. Both run the router as
+it is, with its ingress, owners and timers. A plain function drives them step by step, so nothing
+happens while the test's own code runs. `settle` lets everything happen that needs no time, and
+`flow` lets time pass.
 """
 
 import asyncio
@@ -46,7 +48,7 @@ _WARNING: Final = 30
 _LOOK_EVERY_S: Final = 0.02  # of real time
 # a reply that comes later comes by the loop's time, and no later than this after it
 _LONGEST_LOOK_S: Final = 0.25
-# a time that inputs could beat is acted on the millisecond after, and owners are a millisecond off
+# a deadline that inputs could beat fires a millisecond late, and owners are a millisecond off
 _DUE_MS: Final = 3
 
 
@@ -55,31 +57,31 @@ class Engine(Protocol):
     stage: Stage
 
     def start(self, routes: Sequence[Route], roles: Mapping[str, frozenset[str]]) -> None:
-        """Begin with these routes, and the agents that the stage has."""
+        """Begin with these routes, and with the agents that the stage has."""
         ...
 
     def set_roles(self, roles: Mapping[str, frozenset[str]]) -> None: ...
 
     def renew(self) -> None:
-        """Take in agents that the stage got since."""
+        """Take in the agents that the stage has got since the start."""
         ...
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run something that needs no more time than the broker does."""
+        """Run something that needs no time beyond what the broker takes."""
         ...
 
     def now_ms(self) -> int: ...
 
     def settle(self) -> None:
-        """Let happen all that needs no time."""
+        """Let everything happen that needs no time."""
         ...
 
     def flow(self, for_s: float, done: Callable[[], bool]) -> bool:
-        """Let time pass until `done()`, or for so long; true for the former."""
+        """Let time pass until `done()`, or for `for_s`. True if `done()` came first."""
         ...
 
     def catch_up(self) -> None:
-        """Let that happen whose time has come, to the very moment."""
+        """Let everything happen whose time has come, up to this very moment."""
         ...
 
     def close(self) -> None: ...
@@ -91,10 +93,9 @@ def _specs(prefix: str) -> tuple[TopicSpec, ...]:
 
 
 class _Quiet:
-    """Within this, services say nothing below a warning: they speak to operators, and a test has
-    none.
+    """A context in which services log warnings and errors only.
 
-    Kits of several threads may be within it at once.
+    What they log is for operators, and a test has none. Kits in several threads may use it at once.
     """
 
     def __init__(self) -> None:
@@ -129,7 +130,7 @@ def _check_loop() -> None:
 
 
 class _WithRouter:
-    """What both engines do alike with the one router that they run."""
+    """What both engines do in the same way with the one router that they run."""
 
     _router: Router | None = None
 
@@ -139,7 +140,7 @@ class _WithRouter:
 
 
 class VirtualEngine(_WithRouter):
-    """`begins_at_ms`: what time it is when the test begins."""
+    """A memory broker in virtual time. `begins_at_ms`: the time at which the test begins."""
 
     is_virtual = True
 
@@ -195,8 +196,9 @@ class VirtualEngine(_WithRouter):
         self._until(self.loop.time())
 
     def flow(self, for_s: float, done: Callable[[], bool]) -> bool:
-        """Stretches in which nothing happens are leapt over: the router is a machine that sleeps
-        until it has something to do.
+        """Let time pass, and leap over stretches in which nothing happens.
+
+        During a leap the router is like a machine that sleeps until it has something to do.
         """
         until_s = self.loop.time() + for_s
         while self.loop.time() < until_s:
@@ -206,12 +208,14 @@ class VirtualEngine(_WithRouter):
             landed = self._cluster.landed
             if self._until(calm_until_s, done):
                 return True
+            # nothing happened in a round of all polls, so nothing will before the next time that is
+            # due
             if self._cluster.landed == landed and self._due_s() > self.loop.time():
                 self.loop.leap(min(self._due_s(), until_s))
         return self._until(until_s, done)
 
     def _due_s(self) -> float:
-        """When the router or somebody of the cast has something to do by itself."""
+        """When the router or one of the cast next has something to do of its own accord."""
         due_ms = self._router.next_due_at_ms() if self._router is not None else None
         due_s = float("inf") if due_ms is None else self.loop.time() + (due_ms - self.clock.now_ms()) / 1000
         cast_s = self.loop.next_timer_s(of=self._cast)
@@ -246,7 +250,7 @@ class VirtualEngine(_WithRouter):
 
 
 class _CountingCluster(MemoryCluster):
-    """`landed`: how many records it has taken."""
+    """A memory cluster that counts. `landed`: how many records it has taken."""
 
     landed = 0
 
@@ -256,10 +260,11 @@ class _CountingCluster(MemoryCluster):
 
 
 class HaltedClock:
-    """The machine's clock for a router, which stands still but for what `flow` lets pass: however
-    slow the broker is, no time-out comes before what needs no time.
+    """A router's clock that moves only when `flow` lets time pass.
 
-    So it falls behind the broker's clock, by as long as all the settling took; the router is told
+    So however slow the broker is, no time-out comes before what needs no time.
+
+    The clock falls behind the broker's by the time that all the settling took. The router is set up
     not to take that for a jump of the clock.
     """
 
@@ -281,8 +286,7 @@ class HaltedClock:
 
 
 class RealEngine(_WithRouter):
-    """The mesh at `url`, under `prefix`: topics, a router in this process, and all of it in real
-    time.
+    """The mesh at `url`, under `prefix`: topics and a router in this process, in real time.
 
     `patience_s`: how long anything may take that needs no time.
     """
@@ -388,14 +392,16 @@ class RealEngine(_WithRouter):
             raise KitError(f"the mesh at {self._url} has not come to rest within {self._patience_s:g} s")
 
     def settle(self) -> None:
-        """Until every record that anybody has sent is read and acted on: asked of the broker,
-        twice, so that nothing is under way between two questions.
+        """Wait until every record that anybody has sent is read and acted on.
+
+        The broker is asked twice, so that nothing can be in flight between the two answers.
         """
         give_up_s = time.monotonic() + self._patience_s
         seen: Mapping[TopicPartition, int] | None = None
         while True:
             self._check(give_up_s)
             ends = self.run(self._ends_at_rest())
+            # the same ends twice, so nothing was in flight between the two questions
             if ends is not None and ends == seen:
                 return
             seen = ends
@@ -403,10 +409,9 @@ class RealEngine(_WithRouter):
                 self.run(asyncio.sleep(_LOOK_EVERY_S))
 
     async def _ends_at_rest(self) -> Mapping[TopicPartition, int] | None:
-        """The ends of all partitions, if whoever reads each of them has come to its end; None if
-        not.
+        """The ends of all partitions, or None if some reader has not come to its end.
 
-        What is known here is asked before what the broker knows.
+        What this process knows is asked before what the broker knows.
         """
         router, topics = self._router, self._topics
         if router is None:
@@ -427,7 +432,7 @@ class RealEngine(_WithRouter):
         return ends if is_copied and is_decided and is_seen else None
 
     async def _find_partitions(self) -> None:
-        """Those that somebody reads, and those of them that ingress copies."""
+        """Find the partitions that somebody reads, and those of them that ingress copies."""
         topics, info = self._topics, await self._broker.topics()
         sources = (topics.events, topics.responses, topics.commands)
         found = {

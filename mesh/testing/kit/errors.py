@@ -1,4 +1,4 @@
-"""What a test is told when the mesh does not do as it expects.
+"""What a test reports when the mesh does not do as the test expects.
 
 All are `AssertionError`s: it is the test that fails.
 """
@@ -10,7 +10,7 @@ from mesh.routes.problems import near
 
 
 class KitError(AssertionError):
-    """Something is missing or misspelt in the test, or the mesh did not do what it was waited for.
+    """The test lacks or misspells something, or the mesh did not do what the test waited for.
 
     The message says what to write.
     """
@@ -36,12 +36,13 @@ class TranscriptDiffers(KitError):
 
 
 def unknown(what: str, name: str, known: list[str]) -> str:
-    """`refund has no step aprove (did you mean approve?)`."""
+    """Say that a name is unknown: `refund has no step aprove (did you mean approve?)`."""
     return f"{what} {name} ({near(name, known)})"
 
 
 def is_for_the_test(excinfo: Any) -> bool:
-    """For pytest, as `__tracebackhide__` of the kit's modules: what a test is told is told at the
-    test's own line.
+    """Whether pytest should show this error at the test's own line.
+
+    The kit's modules use it as their `__tracebackhide__`.
     """
     return isinstance(excinfo.value, AssertionError | MeshError)

@@ -9,7 +9,10 @@ __tracebackhide__ = is_for_the_test
 
 
 def compare(text: str, path: Path, *, regen: bool) -> None:
-    """Raises `TranscriptDiffers` with a diff, unless the file holds the text. `regen`: write it."""
+    """Compare the text with the file, or write it if `regen`.
+
+    Raises `TranscriptDiffers` with a diff if they are not the same.
+    """
     if regen:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8", newline="\n")

@@ -1,9 +1,9 @@
-"""The handlers of real agents, and a test's own functions, run as the agent runtime runs them.
+"""The handlers of real agents and a test's own functions, run as the agent runtime runs them.
 
-Owns the call, on `mesh.services.agent_runtime.handlers`: what begins, bounds, cancels and ends a
-handler is one code in both. Time is the test's. A plain function, which has a thread for itself in
-production, is called in the loop that there is; the real time that it takes is held against its
-limit, since nothing else can pass meanwhile.
+Owns the call, on `mesh.services.agent_runtime.handlers`: the same code begins, bounds, cancels and
+ends a handler in both. Time is the test's. In production a plain function has a thread of its own.
+Here it is called in the running loop, and the real time that it takes counts against its limit,
+since nothing else can pass meanwhile. `cast` calls it.
 """
 
 import asyncio
@@ -29,7 +29,10 @@ _QUIET: Final = structlog.wrap_logger(structlog.ReturnLogger(), processors=[])  
 
 
 class Handling:
-    """Of one agent, whose handler is async. `waits`: it may wait, and so be cancelled."""
+    """The handling of one agent, whose handler is async.
+
+    `waits`: the handler may wait for something, and so can be cancelled.
+    """
 
     def __init__(self, agent: Agent[Any, Any], clock: Clock, *, waits: bool) -> None:
         self._clock = clock
@@ -47,7 +50,7 @@ class Handling:
         )
 
     async def answer(self, task: Task, arrived_ms: int, usage: dict[str, float]) -> Answer | None:
-        """What the handler comes to; None: it is too late to begin it."""
+        """What the handler answers. None if it is too late to begin."""
         place = TopicPartition("", 0)
         work = Work(AssignedPartition(place, None, _LIFE), Record(*place, 0, arrived_ms, None, None, ()))
         work.task, work.usage = task, usage
@@ -82,7 +85,7 @@ class Handling:
                 timer.cancel()
 
     def _done(self, work: Work, running: asyncio.Task[None]) -> None:
-        """What went wrong beside the handler is for whoever waits."""
+        """Give an error from outside of the handler to the caller that waits."""
         self._late.discard(running)
         end = self._ends.pop(work, None)
         if end is None or end.done():

@@ -12,8 +12,9 @@
         assert run.outcome.status == "completed"
         mesh_kit.matches("a-big-refund.txt")
 
-After each call everything has happened that needs no time. Time passes in `advance`, and where
-something is waited for; see `mesh.testing.kit.engines` for what it is made of.
+Owns the test's own verbs. It must not drive the mesh: an engine does. After each call, everything
+has happened that needs no time. Time passes in `advance`, and in calls that wait for something.
+`mesh.testing.kit.engines` has what the mesh runs on.
 """
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -64,17 +65,20 @@ _REAL_PATIENCE_S: Final = 60.0
 class _Aside(NamedTuple):
     """A line between decisions: a note, or an event that nobody took."""
 
-    after: int  # so many decisions had been heard
+    after: int  # how many decisions had been heard by then
     at_ms: int
     text: str
     is_note: bool
 
 
 class MeshKit:
-    """`folder`: where relative paths lead from, the test's own; then `root`.
+    """A mesh for one test.
 
-    `broker`: the URL of a real one, in real time, under `topic_prefix`; else all is in memory and
-    virtual time.
+    `folder`: relative paths are looked up here first (it is the test's own folder), and then in
+    `root`.
+
+    `broker`: the URL of a real broker, which is used in real time under `topic_prefix`. Without it,
+    everything is in memory and in virtual time.
     """
 
     def __init__(
@@ -92,7 +96,7 @@ class MeshKit:
         self._folders = [path for path in (folder, root) if path is not None] or [Path.cwd()]
         self._regen = regen
         self._routes: dict[str, Route] = {}
-        self._told: dict[str, Route] = {}  # as they are when the mesh begins
+        self._told: dict[str, Route] = {}  # the routes as they are when the mesh begins
         self._files: dict[str, str] = {}
         self._asides: list[_Aside] = []
         self._is_open = False
@@ -112,7 +116,7 @@ class MeshKit:
         self.close()
 
     def close(self) -> None:
-        """End the mesh. Nothing of it is left for another test to see."""
+        """End the mesh. It leaves nothing behind for another test to see."""
         self._engine.close()
 
     @property
@@ -124,7 +128,7 @@ class MeshKit:
     def route(self, source: str | Path | Mapping[str, Any]) -> None:
         """Take a route: a file, or a folder of them; a document as a dict; or YAML as text.
 
-        Raises `RouteInvalid`, which names file, line and mend.
+        Raises `RouteInvalid`, which names the file, the line and the remedy.
         """
         if self._is_open:
             raise KitError("the mesh runs already: give it every route before the first event, or mesh_kit.apply(...)")
@@ -135,11 +139,11 @@ class MeshKit:
             self._files[route.name] = file
 
     def apply(self, source: str | Path | Mapping[str, Any]) -> None:
-        """While the mesh runs, make new routes, or new versions of routes, active, as `mesh routes
-        apply` does.
+        """Activate new routes, or new versions of routes, while the mesh runs.
 
-        They are in effect when this returns, two seconds later; what runs goes on by its version,
-        but for `run.migrate`.
+        It does what `mesh routes apply` does. The versions are in effect when this returns, two
+        seconds later. Workflows that run go on by the version that they have, unless `run.migrate`
+        moves them.
         """
         self._open()
         routes = [route for route, _ in self._read(source)]
@@ -160,7 +164,7 @@ class MeshKit:
         self._engine.flow(DELAY_MS / 1000, lambda: False)
 
     def _read(self, source: str | Path | Mapping[str, Any]) -> list[tuple[Route, str]]:
-        """Each route, with the name of its file if it has one."""
+        """Read each route, with the name of its file if it has one."""
         if isinstance(source, Mapping):
             return [(_compiled(source), "")]
         if isinstance(source, str) and "\n" in source:
@@ -168,7 +172,7 @@ class MeshKit:
         return [(loaded.route, _shown(loaded, self._folders)) for loaded in load_routes([self._path(source)])]
 
     def _path(self, given: str | Path) -> Path:
-        """Beside the test, else from where pytest has its root."""
+        """Find a file beside the test, or else from pytest's root folder."""
         candidates = [folder / given for folder in self._folders]
         found = next((path for path in candidates if path.exists()), None)
         if found is None:
@@ -186,13 +190,14 @@ class MeshKit:
         capabilities: Iterable[str] = (),
         max_outstanding: int | None = None,
     ) -> PlayedAgent:
-        """Play an agent by a script (`mesh.testing.kit.scripts`), or let a real one work:
-        `mesh_kit.agent(classify)`.
+        """Play an agent by a script, or let a real agent work: `mesh_kit.agent(classify)`.
 
-        `then`: what comes when the script has come to its end. `after`: how long each reply takes.
-        The result knows its `calls`. Given again, the new script takes the old one's place.
-        `capabilities`: those that it is registered for, beside a real one's own. `max_outstanding`:
-        how many tasks it wants to have at once, as an `@agent` may say.
+        `script`: see `mesh.testing.kit.scripts`. `then`: what comes after the script has ended.
+        `after`: how long each reply takes. `capabilities`: those that the agent is registered for,
+        besides a real agent's own. `max_outstanding`: how many tasks the agent wants to have at
+        once, as an `@agent` may say.
+
+        The result knows its `calls`. A second call for the same agent replaces the script.
         """
         if isinstance(name, Agent):
             script, name = name, name.name
@@ -209,17 +214,18 @@ class MeshKit:
         return played
 
     def person(self, name: str, *, roles: str | Iterable[str] = (), answers: Answers | None = None) -> None:
-        """Somebody who may be asked.
+        """Add a person who may be asked.
 
-        `answers`: what they answer by themselves, approves(...) or rejects(...), a list, by step,
-        or a function of the question; else the test does, with `run.approve`.
+        `answers`: what the person answers without the test's doing. It is approves(...),
+        rejects(...), a list, a mapping by step, or a function of the question. Without it the test
+        answers, with `run.approve`.
         """
         held = frozenset([roles] if isinstance(roles, str) else roles)
         self.stage.people[name] = PlayedPerson(name, held, answers)
         self._engine.set_roles(self._roles())
 
     def people(self, file: str | Path) -> None:
-        """Everybody whom an approvers file names, with their roles."""
+        """Add everybody whom an approvers file names, with their roles."""
         for name, roles in load_approvers(self._path(file)).items():
             self.person(name, roles=roles)
 
@@ -240,7 +246,7 @@ class MeshKit:
     def publish(self, event: Mapping[str, Any] | None = None, /, **attributes: Any) -> Run:
         """Publish a CloudEvent, by its attributes and `data`; `id` and `source` may be left out.
 
-        The run that it begins, or the workflow that it comes to.
+        Returns the run that the event begins, or the workflow that it comes to.
         """
         self._open()
         given = {**(event or {}), **attributes}
@@ -258,20 +264,20 @@ class MeshKit:
         return Run(self, event_id=whole["id"], found=next(iter(found.items())) if len(found) == 1 else None)
 
     def run(self, workflow_id: str) -> Run:
-        """The workflow with this id, `<route>:<key>`, in its latest run."""
+        """Return the latest run of the workflow with this id, `<route>:<key>`."""
         return Run(self, found=(workflow_id, ""))
 
     def advance(self, duration: Duration) -> None:
-        """Let so much time pass; what is due by then has happened."""
+        """Let this much time pass. Everything that is due by then has happened."""
         self._open()
         self.stage.act += 1
         self._engine.flow(seconds(duration), lambda: False)
         self._engine.catch_up()
 
     def next_start(self, route: str) -> Run:
-        """Let time pass until the schedule of `route` starts a workflow; its run.
+        """Let time pass until the schedule of `route` starts a workflow. Returns its run.
 
-        Raises `KitError` where it starts none any more.
+        Raises `KitError` if the schedule starts no more workflows.
         """
         self._open()
         if route not in self._routes:
@@ -309,7 +315,7 @@ class MeshKit:
         return self.run(found)
 
     def note(self, text: str) -> None:
-        """A line for the reader of the transcript."""
+        """Add a line for the reader of the transcript."""
         self._aside(text, is_note=True)
 
     def _aside(self, text: str, *, is_note: bool) -> None:
@@ -317,7 +323,7 @@ class MeshKit:
 
     @property
     def now(self) -> datetime:
-        """What time it is in the mesh."""
+        """The mesh's current time."""
         return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=self.now_ms())
 
     def now_ms(self) -> int:
@@ -326,10 +332,10 @@ class MeshKit:
     # The transcript -------------------------------------------------------------------------------
 
     def transcript(self, *, times: bool | None = None) -> str:
-        """What has happened so far, as a conversation.
+        """Write what has happened so far, as a conversation.
 
-        `times` false: what is the same on every broker (docs/testing.md says what that leaves out);
-        the default is true in virtual time alone.
+        `times` false: only what is the same on every broker (docs/testing.md says what that leaves
+        out). By default, times are written in virtual time alone.
         """
         with_times = self._engine.is_virtual if times is None else times
         writer = Writer(self._title)
@@ -355,8 +361,10 @@ class MeshKit:
         return writer.text()
 
     def _by_workflow(self) -> list[Heard]:
-        """Between workflows there is no order but the test's: what followed of one of its acts is
-        told workflow by workflow, first those that it was done to, then by id.
+        """Sort decisions by the test's acts, and those of one act by workflow.
+
+        Across workflows there is no order but the order of the test's acts. For each act, the
+        workflows that it was done to come first, and then the others by id.
         """
         done_to = {
             (heard.act, heard.decision.workflow_id)
@@ -378,28 +386,29 @@ class MeshKit:
             writer.lines += [f"{clock}{aside.text}", ""]
 
     def matches(self, name: str = "", *, times: bool | None = None) -> None:
-        """Hold the transcript against a file beside the test (its name is the test's, unless
-        given); `pytest --regen` writes it.
+        """Compare the transcript with a file beside the test; `pytest --regen` writes it.
+
+        By default the file has the test's name.
         """
         path = self._folders[0] / (name or f"{'-'.join(self._title.lower().split())}.txt")
         compare(self.transcript(times=times), path, regen=self._regen)
 
     @property
     def steps(self) -> int:
-        """How much work it was, in steps of the virtual loop; 0 in real time."""
+        """How much work it was, in steps of the virtual loop. It is 0 in real time."""
         return self._engine.loop.steps if isinstance(self._engine, VirtualEngine) else 0
 
     # For runs -------------------------------------------------------------------------------------
 
     def act(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Do something, and let happen all that follows of it at once."""
+        """Do something, and let everything happen that follows from it at once."""
         self.stage.act += 1
         result = self._engine.run(coroutine)
         self._engine.settle()
         return result
 
     def wait_for(self, run: Run, condition: Callable[[], bool], wanted: str) -> None:
-        """Let time pass until the condition holds. Raises `StandsStill` where it never will."""
+        """Let time pass until the condition holds. Raises `StandsStill` if it never will."""
         self._open()
         self._engine.settle()
 
@@ -414,8 +423,9 @@ class MeshKit:
             raise KitError(f"{run.id} has not come to {wanted} in {limit_s:g} s: {run.standing()}")
 
     def is_moving(self, workflow: Workflow) -> bool:
-        """Whether time alone moves it: something of its own, or what it waits for of other
-        workflows.
+        """Whether time alone moves the workflow on.
+
+        Either one of its own steps moves, or another workflow that it waits for does.
         """
         steps = self.stage.open_steps(workflow).values()
         if any(is_moving(step, self.stage.promised) for step in steps) or not steps:
@@ -430,7 +440,7 @@ class MeshKit:
     def workflow_of(self, event_id: str) -> tuple[str, str]:
         """The workflow and run that an event came to.
 
-        Raises `KitError` where it is not just one.
+        Raises `KitError` unless there is exactly one.
         """
         found = self.stage.begun_by(event_id)
         if len(found) == 1:
@@ -464,7 +474,7 @@ class MeshKit:
         raise KitError(f"who answers? The role is {role}, and {who}")
 
     def when(self, at_ms: int) -> str:
-        """To the second: owners' clocks are a millisecond before the broker's."""
+        """Format a time to the second: owners' clocks are a millisecond before the broker's."""
         return rfc3339(round(at_ms / 1000) * 1000).replace(".000Z", "Z")
 
 
@@ -477,15 +487,17 @@ def _compiled(document: Mapping[str, Any]) -> Route:
 
 
 def _shown(loaded: LoadedRoute, folders: list[Path]) -> str:
-    """The file's name as it is on every machine."""
+    """The file's name in a form that is the same on every machine."""
     return next(
         (loaded.file.relative_to(f).as_posix() for f in folders if loaded.file.is_relative_to(f)), loaded.file.name
     )
 
 
 def _clock(ms: int) -> str:
-    """To the second: what is due at a time happens some milliseconds after it, and owners' clocks
-    are a millisecond before the broker's.
+    """Format the time of the test's clock, to the second.
+
+    What is due at a time happens some milliseconds after it, and an owner's clock is up to a
+    millisecond before the broker's.
     """
     days, seconds_ = divmod(round(ms / 1000), 86_400)
     clock = f"{seconds_ // 3600:02}:{seconds_ // 60 % 60:02}:{seconds_ % 60:02}"

@@ -1,4 +1,8 @@
-"""One run of a workflow, as a test sees and moves it."""
+"""One run of a workflow, as a test sees and moves it.
+
+Owns the verbs of a run: waiting, answering, and what an operator may do. It must not know the
+broker or the engine: it asks its `MeshKit`.
+"""
 
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +24,7 @@ __tracebackhide__ = is_for_the_test
 
 _MOVES_BY_ITSELF = frozenset(
     {"running", "retrying", "queued"}
-)  # queued: who has the slots has tasks out, and those end
+)  # queued counts: the holders of the slots have tasks out, and those end
 _MOVED_BY_OTHERS = frozenset(
     {"iterating", "again", "held"}
 )  # of the same workflow: its items, a loop's other steps, who grants more budget
@@ -29,8 +33,8 @@ _MOVED_BY_OTHERS = frozenset(
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
     """How a run ended.
 
-    `status`: completed, failed, rejected, cancelled. `data`: the outcome's, None unless it
-    completed.
+    `status`: completed, failed, rejected or cancelled. `data`: the outcome's data; None unless the
+    run completed.
     """
 
     status: str
@@ -39,13 +43,13 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Run:
-    """Made by `MeshKit.publish` and `MeshKit.run`.
+    """One run, made by `MeshKit.publish` and `MeshKit.run`.
 
-    Where a method needs something to have happened, it lets time pass until it has, and no further.
+    If a method needs something to have happened, it lets time pass until it has, and no further.
     """
 
     def __init__(self, kit: "MeshKit", *, event_id: str = "", found: tuple[str, str] | None = None) -> None:
-        """`found`: workflow and run, the latest if that is empty."""
+        """Name the run by its event, or by `found`: workflow and run (empty: the latest)."""
         self._kit = kit
         self._event_id = event_id
         self._found = found
@@ -61,7 +65,10 @@ class Run:
         return self._where()[0]
 
     def _where(self) -> tuple[str, str]:
-        """Workflow and run. Raises `KitError` where the event has come to none, or to several."""
+        """The ids of the workflow and the run.
+
+        Raises `KitError` if the event has come to no workflow, or to several.
+        """
         if self._found is None:
             self._found = self._kit.workflow_of(self._event_id)
         workflow_id, run_id = self._found
@@ -82,7 +89,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        """running, or how it ended."""
+        """The status: running, or how the run ended."""
         return self._workflow().status
 
     @property
@@ -91,8 +98,9 @@ class Run:
         return {name: step.status for name, step in self._workflow().steps.items()}
 
     def output(self, step: str) -> Any:
-        """What a step came to: an agent's output, an approval's verdict and payload, as
-        `steps.NAME` has it for the route.
+        """The output of a step, as the route sees it in `steps.NAME`.
+
+        It is an agent's output, or the verdict and payload of an approval.
         """
         workflow_id, run_id = self._where()
         found = self._kit.stage.outputs.get((workflow_id, run_id), {})
@@ -104,17 +112,17 @@ class Run:
 
     @property
     def outcome(self) -> Ended:
-        """How it ended.
+        """How the run ended.
 
-        Lets time pass as long as something goes on by itself; raises `StandsStill` where the run
-        waits for what nobody will do.
+        Lets time pass as long as something goes on without outside help. Raises `StandsStill` if
+        the run waits for something that nobody will do.
         """
         self._kit.wait_for(self, lambda: self._where() in self._kit.stage.outcomes, "its end")
         found = self._kit.stage.outcomes[self._where()]
         return Ended(status=found.status, reason=found.reason, data=found.output)
 
     def waits_for(self, step: str) -> Question:
-        """Until `step` asks a person; what it asks."""
+        """Wait until `step` asks a person. Returns what it asks."""
         self._check_step(step)
 
         def asks() -> bool:
@@ -126,14 +134,18 @@ class Run:
         return question
 
     def reaches(self, step: str, status: str) -> None:
-        """Until `step` has this status: running, retrying, waiting, incident, succeeded, skipped,
-        ...
+        """Wait until `step` has this status.
+
+        The status is one of running, retrying, waiting, incident, succeeded, skipped and so on.
         """
         self._check_step(step)
         self._kit.wait_for(self, lambda: self._state(step).status == status, f"{step} to be {status}")
 
     def needs_operator(self, step: str) -> str:
-        """Until `step` is an incident, which only an operator can end; what went wrong."""
+        """Wait until `step` is an incident, which only an operator can end.
+
+        Returns what went wrong.
+        """
         self.reaches(step, "incident")
         incident = self._state(step).incident
         return incident.message if incident else ""
@@ -153,15 +165,15 @@ class Run:
     # Moving ---------------------------------------------------------------------------------------
 
     def approve(self, step: str, *, by: str = "", payload: Any = msgspec.UNSET, reason: str = "") -> None:
-        """Answer a question that was asked; `payload` is an edit.
+        """Approve a question that was asked; `payload` is an edit.
 
-        `by` may be left out where only one person has the role. Raises `Refused` where the answer
-        does not count.
+        `by` may be left out if only one person has the role. Raises `Refused` if the answer does
+        not count.
         """
         self._answer(step, by, Answer(decision="approve", payload=payload, reason=reason))
 
     def reject(self, step: str, *, by: str = "", reason: str = "") -> None:
-        """As `approve`."""
+        """Reject a question that was asked. The rest is as in `approve`."""
         self._answer(step, by, Answer(decision="reject", reason=reason))
 
     def _answer(self, step: str, by: str, answer: Answer) -> None:
@@ -183,7 +195,7 @@ class Run:
             )
 
     def cancel(self, *, by: str = "operator", reason: str = "") -> None:
-        """As an operator. Raises `Refused` where it can't be."""
+        """Cancel the run, as an operator. Raises `Refused` if it can't be cancelled."""
         self._command("cancel", by, reason, None)
 
     def retry(
@@ -194,29 +206,29 @@ class Run:
         reason: str = "",
         input: Any = msgspec.UNSET,  # noqa: A002 - the field's name
     ) -> None:
-        """As an operator: let an incident be tried again, or all of them; one with another `input`.
+        """As an operator, let one incident be tried again, or all of them.
 
-        A `step` that is a closed approval is asked again.
+        `input`: another input, for one incident. A `step` that is a closed approval is asked again.
         """
         if step is not None:
             self._check_step(step)
         self._command("retry", by, reason, step, input=input)
 
     def skip(self, step: str | None = None, *, by: str = "operator", reason: str = "") -> None:
-        """As an operator: go on without the step that is an incident (or an item `check[7]`, a
-        compensation `hotel.undo`), or without all of them.
+        """As an operator, go on without the step that is an incident, or without all of them.
+
+        It may also be an item (`check[7]`) or a compensation (`hotel.undo`).
         """
         self._of_incident("skip", step, by, reason)
 
     def fail(self, step: str | None = None, *, by: str = "operator", reason: str = "") -> None:
-        """As an operator: let an incident be the end of the workflow, as failed."""
+        """As an operator, let an incident end the workflow as failed."""
         self._of_incident("fail", step, by, reason)
 
     def migrate(self, *, by: str = "operator", reason: str = "") -> None:
-        """As an operator: move it to the version of its route that `mesh_kit.apply` has made
-        active.
+        """As an operator, move the run to the version that `mesh_kit.apply` has made active.
 
-        Raises `Refused` where that does not fit what it has done.
+        Raises `Refused` if that version does not fit what the run has done.
         """
         self._command("migrate", by, reason, None, to=self._kit.digest_of(self._workflow().route))
 
@@ -257,7 +269,7 @@ class Run:
     # Standing still -------------------------------------------------------------------------------
 
     def standing(self, run: str = "run") -> str:
-        """What it is at, in words. `run`: how the test gets at it."""
+        """Say in words where the run is. `run`: the name of the run in the test's code."""
         workflow = self._workflow()
         if workflow.status != "running":
             return f"it has ended: {workflow.status}" + (f" ({workflow.reason})" if workflow.reason else "")
@@ -266,7 +278,7 @@ class Run:
         return "; ".join(blocks) or "nothing has begun"
 
     def check_moving(self, wanted: str) -> None:
-        """Raises `StandsStill` where time alone will not bring what is waited for."""
+        """Raise `StandsStill` if time alone will not bring what is waited for."""
         workflow = self._workflow()
         if workflow.status != "running":
             raise StandsStill(f"{self.id} does not come to {wanted}: {self.standing()}")
@@ -303,8 +315,9 @@ _NOT_BEGUN = StepState(status="blocked")
 
 
 def is_moving(step: StepState, promised: set[str]) -> bool:
-    """Whether time alone will move this step: its agent has a task, a time is awaited, or
-    somebody's script will answer.
+    """Whether time alone will move this step.
+
+    Its agent has a task, it waits for a time, or somebody's script will answer.
     """
     if step.status == "waiting":
         return not step.awaits
@@ -314,7 +327,8 @@ def is_moving(step: StepState, promised: set[str]) -> bool:
 
 
 def is_stuck(step: StepState) -> bool:
-    """Whether no other workflow can move it either: only a person can, or it is for other steps to
-    move.
+    """Whether no other workflow can move this step either.
+
+    Only a person can move it then, or it moves when other steps do.
     """
     return step.status in {"asking", "incident"} or step.status in _MOVED_BY_OTHERS

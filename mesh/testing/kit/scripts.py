@@ -1,20 +1,38 @@
 """Scripts: what a played agent does with each task, and what a played person answers.
 
-    mesh_kit.agent("checker", {"risk": "high"})                           the same output every time
-    mesh_kit.agent("checker", lambda claim: {"risk": claim["kind"]})      an output made of the input
-    mesh_kit.agent("payer", [TimeoutError("slow"), {"paid": True}])       one attempt after the other
+Owns the meaning of what a test writes; `mesh.testing.kit.cast` plays it.
+
+The same output every time, an output made of the input, or one attempt after the other:
+
+    mesh_kit.agent("checker", {"risk": "high"})
+    mesh_kit.agent("checker", lambda claim: {"risk": claim["kind"]})
+    mesh_kit.agent("payer", [TimeoutError("slow"), {"paid": True}])
     mesh_kit.agent("payer", fails("ConnectError", times=2), then={"paid": True})
-    mesh_kit.agent("payer", later("40s", {"paid": True}))                 ... 40 s after it was asked
-    mesh_kit.agent("triage", HandOver("billing", {"question": "..."}))    passes its task on, as `raise HandOver(...)` in an agent does
-    mesh_kit.agent("payer", silent)                                       never; nobody begins it
-    mesh_kit.agent("payer", dies(after="40s"))                            begins, and is not heard of any more after 40 s; `hangs`: is alive, and never comes to an end
-    mesh_kit.agent("writer", uses({"text": "..."}, tokens=1200))          says what it took of the budget
-    mesh_kit.agent(classify)                                              the real agent, an `@agent` function
+
+An output 40 s after the agent was asked, and a task that is passed on, as `raise HandOver(...)` in
+an agent does:
+
+    mesh_kit.agent("payer", later("40s", {"paid": True}))
+    mesh_kit.agent("triage", HandOver("billing", {"question": "..."}))
+
+No output: nobody begins the task; the agent begins it and dies after 40 s; or it begins, stays
+alive, and never comes to an end:
+
+    mesh_kit.agent("payer", silent)
+    mesh_kit.agent("payer", dies(after="40s"))
+    mesh_kit.agent("payer", hangs)
+
+An output that says what it used of the budget, and the real agent, an `@agent` function:
+
+    mesh_kit.agent("writer", uses({"text": "..."}, tokens=1200))
+    mesh_kit.agent(classify)
+
+A person:
 
     mesh_kit.person("ana", roles=["manager"], answers=approves(after="2h"))
 
-A list (or any iterator) is one reply an attempt; to return a list as output, give a function. Owns
-the meaning of what a test writes; `mesh.testing.kit.cast` plays it.
+A list (or any iterator) has one reply for each attempt. To return a list as output, give a
+function.
 """
 
 import inspect
@@ -34,7 +52,7 @@ from mesh.testing.kit.durations import Duration, seconds
 
 
 class Output(msgspec.Struct, frozen=True):
-    """The attempt succeeds with this."""
+    """The attempt succeeds with this output."""
 
     value: Any
     after_s: float = 0.0
@@ -42,21 +60,25 @@ class Output(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """The attempt fails with this."""
+    """The attempt fails with this error."""
 
     error: TaskError
     after_s: float = 0.0
 
 
 class Silence(msgspec.Struct, frozen=True):
-    """Nothing is ever heard of the attempt. `times` None: nor of any other."""
+    """Nothing is ever heard of the attempt.
+
+    `times`: how many attempts in a row; None means all that follow.
+    """
 
     times: int | None = None
 
 
 class Works(msgspec.Struct, frozen=True):
-    """The agent begins, gives signs of life for so long where the route asks for them, and never
-    comes to an end.
+    """The agent begins, and never comes to an end.
+
+    It gives signs of life for `lives_s`, if the route asks for them.
     """
 
     lives_s: float
@@ -103,7 +125,7 @@ hangs: Final = Works(inf)
 
 
 def dies(*, after: Duration = 0) -> Works:
-    """An agent that begins, and of which nothing is heard any more after so long."""
+    """An agent that begins, and from which nothing is heard after `after`."""
     return Works(seconds(after))
 
 
@@ -113,14 +135,15 @@ def fails(kind: str, message: str = "as scripted", *, times: int | None = None, 
 
 
 def uses(output: Any, **usage: float) -> Uses:
-    """An output that says what it took of the budget: `uses({"text": "..."}, tokens=1200,
-    usd=0.02)`.
+    """An output that says what it used of the budget.
+
+    For example `uses({"text": "..."}, tokens=1200, usd=0.02)`.
     """
     return Uses(output=output, usage=usage)
 
 
 def later(after: Duration, script: Any) -> Later:
-    """What `script` says, that much later."""
+    """Give the replies of `script`, this much later."""
     return Later(after_s=seconds(after), script=script)
 
 
@@ -128,7 +151,7 @@ def later(after: Duration, script: Any) -> Later:
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """`payload` is an edit: this instead of what was asked."""
+    """What a played person answers. `payload` is an edit: it replaces what was asked."""
 
     decision: Literal["approve", "reject"]
     payload: Any = msgspec.UNSET
@@ -148,7 +171,7 @@ def rejects(*, reason: str = "", after: Duration = 0) -> Answer:
 
 
 def replies(script: Any, *, after_s: float = 0.0) -> Iterator[Reply]:
-    """The replies to one attempt after another; endless, or not."""
+    """The replies to one attempt after another. They may be endless."""
     match script:
         case Later():
             return replies(script.script, after_s=after_s + script.after_s)
@@ -159,14 +182,14 @@ def replies(script: Any, *, after_s: float = 0.0) -> Iterator[Reply]:
 
 
 def _endless(found: Iterable[Reply]) -> Iterator[Reply]:
-    """A script that says nothing of how often goes on for ever."""
+    """Repeat a script that does not say how often."""
     if isinstance(found, _Once):
         return repeat(found.reply)
     return iter(found)
 
 
 class _Once:
-    """One reply in a list; outside of one it is said every time."""
+    """One reply, if it is in a list. Outside of a list it is repeated."""
 
     def __init__(self, reply: Reply) -> None:
         self.reply = reply
@@ -209,11 +232,11 @@ def takes_context(function: Callable[..., Any]) -> bool:
     """Whether a plain function wants the context too, as `(input, ctx)`."""
     try:
         parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # a builtin may not say
+    except (TypeError, ValueError):  # a builtin may have no signature
         return False
     needed = [p for p in parameters if p.default is p.empty and p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD}]
     return len(needed) > 1
 
 
 Answers = Answer | list[Answer] | Mapping[str, Answer | list[Answer]] | Callable[[Any], Answer | None]
-"""What a person answers: always the same, one question after the other, by step, or by a function of the question."""
+"""What a person answers: always the same, in turn, by step, or by a function."""

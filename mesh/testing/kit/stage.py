@@ -1,12 +1,12 @@
 """The stage: reads what a mesh writes, lets the cast play, and keeps what happened.
 
-It stands outside of the mesh, on nothing but a broker's port: it reads the log, the tasks and what
-people are sent, and writes results, answers, events and commands, as agents, people and upstream
-systems do. So it is one and the same on every broker.
+Owns what a test can see. It is outside of the mesh, and must reach it by the broker's port alone.
+It reads the log, the tasks and what people are sent. It writes results, answers, events and
+commands, as agents, people and upstream systems do. So it is the same on every broker.
 
-Order. Tasks of one workflow are answered in the order in which the log dispatched them, whatever
-order their topics deliver them in, so that one test gives one log. (Async agents, and replies that
-come later, come when they come.) Across workflows there is no order but the broker's.
+Order: tasks of one workflow are answered in the order in which the log dispatched them, whatever
+order their topics deliver them in, so that one test always gives the same log. (Async agents, and
+replies that come later, keep no such order.) Across workflows there is only the broker's order.
 """
 
 import asyncio
@@ -50,9 +50,9 @@ _CARD_LASTS_S: Final = 10 * 365 * 86_400.0
 
 
 class Heard(msgspec.Struct, frozen=True):
-    """A decision as the log has it, and how its workflow stood then.
+    """A decision as the log has it, and the state of its workflow then.
 
-    `act`: which of the test's own acts it followed.
+    `act`: the number of the test's act that it followed.
     """
 
     decision: Decision
@@ -65,9 +65,9 @@ class _Spawn(Protocol):
 
 
 class Stage:
-    """`broker`: a connection of its own.
+    """The stage of one test. `broker`: a connection of its own.
 
-    `spawn` starts what takes time. What goes wrong in here is kept in `faults`, for the test.
+    `spawn` starts what takes time. Errors in here are kept in `faults`, for the test.
     """
 
     def __init__(self, broker: Broker, topics: Topics, clock: Clock, spawn: _Spawn) -> None:
@@ -110,9 +110,7 @@ class Stage:
     # Reading --------------------------------------------------------------------------------------
 
     async def prepare(self) -> None:
-        """Make the topics and cards of the agents that are there, and read all of the mesh's that
-        are to be read.
-        """
+        """Create the agents' topics, send their cards, and start to read what the mesh writes."""
         agents = [self.topics.tasks(name) for name in self.agents]
         await self._broker.create_topics([TopicSpec(topic, _TASK_PARTITIONS) for topic in agents])
         await self.send([encode_card(card, topics=self.topics) for card in self._cards()])
@@ -122,10 +120,10 @@ class Stage:
                 self.positions.setdefault(TopicPartition(topic, number), 0)
 
     def _cards(self) -> Iterator[AgentCard]:
-        """Of real agents: the mesh knows the form of what they give by these.
+        """The cards of those agents of which the mesh must know more than the name.
 
-        And of those with capabilities, with their registrations, and of those that want so many
-        tasks and no more.
+        A real agent's card has the form of its output. Cards also go out for agents with
+        capabilities (with their registrations) and for those that limit how many tasks they want.
         """
         for played in self.agents.values():
             if played.real is None and not played.capabilities and played.max_outstanding is None:
@@ -136,7 +134,7 @@ class Stage:
                 yield registration_of(card)
 
     def _card(self, played: PlayedAgent) -> AgentCard:
-        """One that lasts longer than any test."""
+        """A card that lasts longer than any test."""
         if played.real is None:
             topic = self.topics.tasks(played.name)
             return AgentCard(
@@ -146,7 +144,7 @@ class Stage:
         return card_of(played.real, topics=self.topics, instance="test", now_ms=now_ms, expires_after_s=_CARD_LASTS_S)
 
     async def watch(self) -> None:
-        """Read for ever, from where the reading had come."""
+        """Read without end, from where the last reading stopped."""
         reader = await self._broker.reader()
         try:
             reader.assign(self.positions)
@@ -167,6 +165,7 @@ class Stage:
         fold = self._folds.setdefault(record.partition, PartitionFold(record.partition))
         logged = decode_log_record(record)
         before = fold.state.workflows.get(logged.workflow_id) if isinstance(logged, Decision) else None
+        # inert decisions and mere marks are nothing that a test should see
         if not fold.apply(record.offset, logged) or not isinstance(logged, Decision) or not logged.events:
             return
         workflow = fold.state.workflows.get(logged.workflow_id)
@@ -189,7 +188,7 @@ class Stage:
                     pass
 
     def _keep_outputs(self, workflow: Workflow | None, decision: Decision) -> None:
-        """An end drops all payloads: what steps came to is kept as it was before it."""
+        """Keep the outputs of the steps as they were before the end, which drops all payloads."""
         for event in decision.events:
             if isinstance(event, WorkflowEnded):
                 break
@@ -212,7 +211,8 @@ class Stage:
             self._owed.add((kind, name))
 
     def _arrive(self, kind: str, name: str) -> bool:
-        """False if it had come before."""
+        """Note that this is here. False if it was here before."""
+        # it may come before the log's decision is read here, so both orders are noted
         self._owed.discard((kind, name))
         is_new = (kind, name) not in self._arrived
         self._arrived.add((kind, name))
@@ -227,7 +227,7 @@ class Stage:
         return next((one for one in self.workflows() if one.workflow_id == workflow_id), None)
 
     def begun_by(self, event_id: str) -> dict[str, str]:
-        """The workflows that this event came to, each with the run that it began there, or found."""
+        """The workflows that this event came to, each with the run that it began or found there."""
         found: dict[str, str] = {}
         for decision in (heard.decision for heard in self.heard):
             if decision.cause.kind == "event" and decision.cause.id == event_id:
@@ -237,12 +237,12 @@ class Stage:
         return found
 
     def raise_fault(self) -> None:
-        """What went wrong in here first, once."""
+        """Raise the first error from in here that was not raised yet."""
         if self.faults:
             raise self.faults.pop(0)
 
     def is_idle(self) -> bool:
-        """Whether everything that the log has sent is here, and whoever can answer at once has."""
+        """Whether all that the log has sent is here, and everybody who can answer at once has."""
         return not self._owed and not self._serving and not any(self._queues.values())
 
     # Agents ---------------------------------------------------------------------------------------
@@ -255,7 +255,7 @@ class Stage:
             self._go_on(task.workflow_id)
 
     def _go_on(self, workflow_id: str) -> None:
-        """Serve the workflow's tasks, if its next one is here and nobody is at it."""
+        """Serve the workflow's tasks, if its next one is here and none is being served."""
         queue = self._queues[workflow_id]
         if queue and queue[0] in self._tasks and workflow_id not in self._serving:
             self._serving.add(workflow_id)
@@ -264,6 +264,7 @@ class Stage:
     async def _serve(self, workflow_id: str) -> None:
         queue = self._queues[workflow_id]
         try:
+            # in the log's order: a task that is here waits for those that were dispatched before it
             while queue and queue[0] in self._tasks:
                 await self._begin(self._tasks.pop(queue.popleft()))
         except Exception as error:  # noqa: BLE001 - the test must hear of it, whatever it is
@@ -296,8 +297,9 @@ class Stage:
             signing.cancel()
 
     async def _sign(self, task: Task, lives_s: float) -> None:
-        """Give signs of life as the agents' runtime does, where the route asks for them, for so
-        long, and no longer than the task may take.
+        """Give signs of life for `lives_s`, as the agents' runtime does.
+
+        There are none unless the route asks for them, and they end when the task's time is over.
         """
         period_s = task.heartbeat_s or task.start_timeout_s or task.run_timeout_s
         if period_s is None:
@@ -338,7 +340,7 @@ class Stage:
             self._ask(request.approval_id)
 
     def _ask(self, approval_id: str) -> None:
-        """Once a question is both in the log and here, whoever has an answer to it may answer."""
+        """Let people answer a question once it is both in the log and here."""
         request = self._requests.get(approval_id)
         step = self._step_asking(approval_id, request.workflow_id) if request else None
         if request is None or step is None or approval_id in self.questions:
@@ -376,7 +378,7 @@ class Stage:
             self.promised.discard(approval_id)
 
     async def answer(self, approval_id: str, by: str, answer: Answer) -> str:
-        """Send an answer; its id, under which the receipt will come."""
+        """Send an answer. Returns its id, under which the receipt will come."""
         answer_id = self.fresh("answer")
         record = encode_response(
             topics=self.topics,

@@ -1,5 +1,6 @@
-"""What is judged of attempts and runs, for `mesh.testing.promises.judge`: each goes out once, and
-comes to one end.
+"""Judges attempts and runs: each goes out once, and comes to one end.
+
+Owns this part of what `mesh.testing.promises.judge` checks.
 
 * a finished step is not dispatched or called again, an attempt is dispatched or called once
 * a task has one counted result, a call one counted end, a run one end
@@ -28,8 +29,10 @@ _SILENCES: Final = frozenset({"start_timeout", "run_timeout", "heartbeat_timeout
 
 
 class Attempts:
-    """`expect` notes a finding unless its first argument is true; `deadlines` is told of attempts,
-    and asked where one has failed for its time.
+    """What the log says of attempts and runs so far.
+
+    `expect` notes a finding unless its first argument is true. `deadlines` hears of every attempt,
+    and is asked when one has failed because its time was over.
     """
 
     def __init__(self, expect: Callable[[bool, str], None], counts: Counter[str], deadlines: Deadlines) -> None:
@@ -108,7 +111,7 @@ class Attempts:
             self._settle(step.before, name, step.offset)
 
     def _forget(self, workflow_id: str) -> None:
-        """The same key may start afresh, with the same event too."""
+        """Forget a workflow: the same key may start again, even with the same event."""
         self._counts["forgotten"] += 1
         prefix = workflow_id + "/"
         self._succeeded = {task for task in self._succeeded if not task.startswith(prefix)}

@@ -1,5 +1,7 @@
-"""What the workflows of the mesh itself promise, for `mesh.testing.promises.judge`: of two
-workflows that live no alias is both's, and no time of a schedule starts two workflows or none.
+"""Judges the mesh's own workflows: aliases and schedules.
+
+Two live workflows never have the same alias. Each time of a schedule starts exactly one workflow.
+Owns this part of what `mesh.testing.promises.judge` checks.
 """
 
 from collections import Counter
@@ -13,7 +15,10 @@ _OVERDUE_MS = 30_000
 
 
 class BuiltIns:
-    """`expect` notes a finding unless its first argument is true."""
+    """What the log says of built-in workflows so far.
+
+    `expect` notes a finding unless its first argument is true.
+    """
 
     def __init__(self, expect: Callable[[bool, str], None], counts: Counter[str]) -> None:
         self._expect = expect
@@ -21,7 +26,7 @@ class BuiltIns:
         self._holders: dict[
             str, str
         ] = {}  # alias -> the workflow that was told that it has it, and has not given it back
-        self._fired: dict[str, int] = {}  # schedule -> its last time
+        self._fired: dict[str, int] = {}  # schedule -> the last time at which it fired
         self.now_ms = 0  # when the broker took the newest record
 
     def check(self, step: Step, event: object) -> None:
@@ -47,7 +52,7 @@ class BuiltIns:
                 pass
 
     def overdue(self, workflows: Iterable[Workflow]) -> Iterator[str]:
-        """Schedules whose time has come, and nothing has started."""
+        """Findings on schedules whose time has come without a start."""
         for workflow in workflows:
             due_ms = workflow.plan.next_at_ms if workflow.plan is not None else None
             if due_ms is not None and due_ms < self.now_ms - _OVERDUE_MS:

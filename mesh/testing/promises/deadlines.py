@@ -1,5 +1,6 @@
-"""What is judged of deadlines, for `mesh.testing.promises.judge`: none wins against what reached
-the broker before it.
+"""Judges deadlines: none wins against what reached the broker before it.
+
+Owns this part of what `mesh.testing.promises.judge` checks.
 
 * a time-out of a task or a call wins against no result or end that came before, and a silence
   against no sign of life; its period began neither before the attempt nor before its owner
@@ -22,17 +23,16 @@ from mesh.core.state import Directory, Workflow
 from mesh.ports import Record
 from mesh.testing.promises.ledger import Source, Step, input_of
 
-_SUCCESSES: Final = frozenset({"succeeded", "completed"})  # of a task, of a call
+_SUCCESSES: Final = frozenset({"succeeded", "completed"})  # the status of a task, or of a call
 # between an owner's clock, corrected, and the broker's: both are cut to whole milliseconds
 _SLACK_MS: Final = 2
 
 
 class Deadlines:
-    """Told of all that could beat a deadline (`result`, `sign`, `call_end`, `answer`, `offer`), and
-    asked where one has passed.
+    """Hears of all that could beat a deadline, and is asked when one has passed.
 
-    `is_settled`: whether an input (partition, topic, offset) is decided; `sources`: of inputs that
-    are.
+    It hears of `result`, `sign`, `call_end`, `answer` and `offer`. `is_settled`: whether an input
+    (partition, topic, offset) is decided. `sources`: the source records of inputs that are.
     """
 
     def __init__(
@@ -81,14 +81,14 @@ class Deadlines:
             self._check_waited(waited, given)
 
     def is_out(self, attempt: str) -> bool:
-        """It went out, of a task or a call."""
+        """Whether this attempt of a task or a call went out."""
         return attempt in self._due_ms
 
     def went_out(self, attempt: str, due_at_ms: int) -> None:
         self._due_ms[attempt] = due_at_ms
 
     def forget(self, workflow_id: str) -> None:
-        """The same key may start afresh, with the same event too."""
+        """Forget a workflow: the same key may start again, even with the same event."""
         prefix = workflow_id + "/"
         self._due_ms = {attempt: due for attempt, due in self._due_ms.items() if not attempt.startswith(prefix)}
         self._signs = {attempt: signs for attempt, signs in self._signs.items() if not attempt.startswith(prefix)}
@@ -115,8 +115,9 @@ class Deadlines:
     def _in_time(
         self, event: TaskFailed | CallFailed, due: int, came: Iterable[tuple[Record, ResultReceived | CallEnded]]
     ) -> Iterator[tuple[int, int]]:
-        """What beats a time-out: of this attempt, or a success of an earlier one; its offset, and
-        how many milliseconds early.
+        """What beats a time-out: each input's offset, and how many milliseconds early it was.
+
+        Such an input belongs to this attempt, or is a success of an earlier one.
         """
         for record, given in came:
             is_success = given.status in _SUCCESSES
@@ -126,8 +127,9 @@ class Deadlines:
                 yield record.offset, due - record.timestamp_ms
 
     def silence(self, at: Step, event: TaskFailed) -> None:
-        """No sign that would have put the time-out off came within its period, which began neither
-        before the attempt nor before this owner.
+        """Check that no sign of life came in the period that would have put the time-out off.
+
+        The period began neither before the attempt nor before this owner.
         """
         self._beaten(event, at.decision.cause.at_ms, at.where)
         step = at.before.steps.get(event.step) if at.before else None
@@ -185,14 +187,15 @@ class Deadlines:
 
     def _would_count(self, before: Workflow, answer: AnswerGiven) -> bool:
         route = self._routes.get(before.digest)
-        if route is None:  # not told: then the role must do
+        if route is None:  # the route is not known here: then only the role can be checked
             return answer.digest is None and bool(self._directory.roles.get(answer.by))
         decided = decide(before, answer, route=route, directory=self._directory, now_ms=answer.source_at_ms)
         return not any(isinstance(event, AnswerRefused) for event in decided.events)
 
     def wait(self, step: Step) -> None:
-        """A wait that times out: nothing that it waits for may have come before, be it unread, or
-        not yet copied from its own topic.
+        """Check a wait that times out: nothing that it waits for may have come before.
+
+        That holds even if it is unread, or not yet copied from its own topic.
         """
         timer = input_of(step.partition, step.decision)
         if not isinstance(timer, TimerDue) or timer.kind != "event_timeout" or step.before is None:

@@ -1,5 +1,6 @@
-"""What is judged of effects, for `mesh.testing.promises.judge`: what leaves has its effective
-decision in the log already, and what is decided leaves.
+"""Judges effects: what leaves was decided in the log before, and what is decided leaves.
+
+Owns this part of what `mesh.testing.promises.judge` checks.
 
 * no effect is sent that no effective decision says
 * the mark covers no effect that has not reached the broker
@@ -22,10 +23,10 @@ from mesh.testing.promises.ledger import Ledgers, PartitionLedger, Sent, Step, t
 
 
 class EffectLedger:
-    """Told of what is decided and of what the broker took.
+    """What is decided, and what the broker took of it.
 
-    `afterwards`: not in the order of their landing. `partitions`: of the inbox, as the log's newest
-    claim says.
+    `afterwards`: records do not come in the order in which they landed. `partitions`: how many the
+    inbox has, as the log's newest claim says.
     """
 
     def __init__(self, topics: Topics, ledgers: Ledgers, find: Callable[[str], None], *, afterwards: bool) -> None:
@@ -57,8 +58,9 @@ class EffectLedger:
             partition.owed.pop(sent, None)
 
     def crossing(self, record: Record, given: Crossing) -> None:
-        """What another workflow's decision sent has landed in an inbox: an input there, and an
-        effect of the sender.
+        """Take an input that another workflow's decision has sent to an inbox.
+
+        It is an input there, and an effect of the sender.
         """
         sender, place = given.source_partition, given.source_offset
         for (_, name), (_, one) in self._ledgers[sender].owed.items():
@@ -81,7 +83,7 @@ class EffectLedger:
         if not partition.mark <= mark <= step.offset:
             self._find(f"{where}: the mark goes from {partition.mark} to {mark}")
         partition.mark = mark
-        if decision.cause.kind == "undeliverable":  # decided now, and so owed no more
+        if decision.cause.kind == "undeliverable":  # its undeliverability is decided, so it is owed no longer
             undeliverable = decision.cause.id
             for sent in [sent for sent, (_, one) in partition.owed.items() if effect_id(one) == undeliverable]:
                 del partition.owed[sent]
@@ -91,8 +93,9 @@ class EffectLedger:
             self._find(f"{where}: the mark {mark} covers {topic} {name} of {at}, which has not been sent")
 
     def excuse(self, partition: PartitionLedger) -> None:
-        """A new owner sends tasks and questions again for waiting steps alone: the others are owed
-        no more.
+        """No longer expect effects that a new owner does not send again.
+
+        It sends tasks and questions again only for steps that still wait for them.
         """
         for sent, (_, effect) in list(partition.owed.items()):
             if not isinstance(effect, SendTask | AskApproval):
@@ -108,8 +111,9 @@ class EffectLedger:
                 del partition.owed[sent]
 
     def unsent(self) -> list[str]:
-        """Effects that the log has and the broker has not; and the other way round, where that
-        could not be told at once.
+        """Findings on effects that the log has and the broker has not.
+
+        Also the other way round, if that could not be told at once.
         """
         owed = [
             f"lost: {topic} {name}, decided at log {number}/{offset}, was never sent"
@@ -125,7 +129,8 @@ def _phantom(sent: Sent) -> str:
 
 
 def _name(effect: Effect, number: int) -> str:
-    """What an effect of partition `number` is known by: a record to another workflow by its place
-    in the sender's sequence.
+    """What an effect of partition `number` is known by.
+
+    A record to another workflow is known by its place in the sender's sequence.
     """
     return f"{number}/{effect.input.source_offset}" if isinstance(effect, SendInput) else effect_id(effect)

@@ -1,9 +1,9 @@
 """The architecture's promises, checked record by record against what the broker holds.
 
 Owns the judgement alone: it is given the records of the mesh's topics and says which promise they
-break. It reads nothing itself, and knows no router: what an owner believes does not count here,
-only what it wrote. Two callers feed it: the simulation, in the order in which records land, so that
-every promise is checked after every step; and tests on real brokers, which read the topics
+break. It reads nothing itself, and must not know a router: only what an owner wrote counts here,
+and not what it believes. Two callers feed it. The simulation does so in the order in which records
+land, so that every promise is checked after every step. Tests on real brokers read the topics
 `afterwards` (inputs and effects first, then the log).
 
 What each effective decision must keep
@@ -18,12 +18,12 @@ What each effective decision must keep
   an approval one verdict, a run one end (`mesh.testing.promises.attempts`)
 * a deadline wins against nothing that reached the broker before it, be it an answer, a result, an
   event, the end of a call or a sign of life (`mesh.testing.promises.deadlines`)
-* of two workflows that live no alias is both's; no time of a schedule starts two workflows, or none
+* two live workflows never have the same alias; each time of a schedule starts exactly one workflow
   (`mesh.testing.promises.built_in`)
 * a limit is never exceeded (`mesh.testing.promises.slots`)
 * every rule of its route holds (`mesh.testing.promises.rules`)
-* each attempt and each call counts once in a budget, and what its calls took is what they told
-  (`mesh.testing.promises.usage`)
+* each attempt and each call counts once in a budget, and a caller counts for a call what the called
+  workflow reported (`mesh.testing.promises.usage`)
 * records to other workflows are counted without a gap, and none reaches its inbox before those
   counted before it (`mesh.testing.promises.effects`)
 * an event meets the version of a route that was in effect at the event's own broker timestamp,
@@ -80,12 +80,14 @@ from mesh.testing.promises.usage import UsageLedger
 class Promises:
     """Give it every record by `landed`; `findings` is empty while all promises are kept.
 
-    `routes`: with them each decision is made again and compared (leave out routes whose approvals
-    take their schema from an agent's card, which the log does not tell). `roles`: who has which
-    role, as the routers have it (without them, who may answer is not judged). `on_finding` is told
-    of each finding at once. `afterwards`: the order of the records is not that of their landing, so
-    that what was sent before its decision can't be told from what was sent after it; `unsent` names
-    what has no decision at all.
+    `routes`: with them, each decision is made again and compared. Leave out routes whose approvals
+    take their schema from an agent's card, which is not in the log. `roles`: who has which role, as
+    the routers have it; without them, who may answer is not judged. `on_finding` is called with
+    each finding at once.
+
+    `afterwards`: the records do not come in the order in which they landed. So what was sent before
+    its decision can't be told from what was sent after it. `unsent` still names what has no
+    decision at all.
     """
 
     def __init__(
@@ -129,7 +131,7 @@ class Promises:
     # What the callers ask -------------------------------------------------------------------------
 
     def landed(self, record: Record) -> None:
-        """The broker took this record."""
+        """Take a record that the broker has taken."""
         topics, topic = self._topics, record.topic
         self._built_in.now_ms = max(self._built_in.now_ms, record.timestamp_ms)
         if topic == topics.log:
@@ -139,7 +141,7 @@ class Promises:
         elif topic in (topics.events, topics.responses, topics.commands):
             self._source_record(record)
             if topic == topics.events and (header(record, "ce_source") or "").startswith("/mesh/"):
-                self._effects.took((topic, header(record, "ce_id") or ""))  # a step has emitted it
+                self._effects.took((topic, header(record, "ce_id") or ""))  # a step has emitted it: an effect, too
         elif topic == topics.definitions:
             self._definition(record)
         elif topic in self._effect_topics or topic.startswith(self._task_prefix):
@@ -150,7 +152,7 @@ class Promises:
 
     @property
     def ended(self) -> Mapping[tuple[str, str], str]:
-        """Status, by workflow and run."""
+        """The status of each run that ended, by workflow and run."""
         return self._attempts.ended
 
     def partitions(self) -> list[int]:
@@ -161,16 +163,18 @@ class Promises:
             yield from partition.fold.state.workflows.values()
 
     def partition_of(self, attempt: str) -> int:
-        """The partition that dispatched this attempt; -1 where none has."""
+        """The partition that dispatched this attempt; -1 if none has."""
         return self._attempts.dispatched_in.get(attempt, -1)
 
     def settled_at(self, attempt: str) -> int | None:
-        """The log offset of the decision after which nobody waited for this attempt any more."""
+        """The log offset of the decision after which nobody waited for this attempt."""
         return self._attempts.settled.get(attempt)
 
     def unfinished(self) -> list[str]:
-        """What is owed as of now: inputs without a decision, effects that were never sent,
-        workflows that still run.
+        """What is owed now.
+
+        That is inputs without a decision, effects that were never sent, and workflows that still
+        run.
         """
         owed = self.unsent()
         owed += [
@@ -190,8 +194,9 @@ class Promises:
         return owed + list(self._built_in.overdue(self.workflows()))
 
     def unsent(self) -> list[str]:
-        """Effects that the log has and the broker has not; and the other way round, where that
-        could not be told at once.
+        """Findings on effects that the log has and the broker has not.
+
+        Also the other way round, if that could not be told at once.
         """
         return self._effects.unsent()
 
@@ -211,7 +216,7 @@ class Promises:
             self._deadlines.answer(answer)
 
     def unwanted(self, record: Record) -> None:
-        """No rule wants this source record: nothing has to become of it."""
+        """Note that no rule wants this source record, so nothing has to become of it."""
         self._copied[record.topic, record.partition, record.offset] = True
 
     def _definition(self, record: Record) -> None:
@@ -245,7 +250,10 @@ class Promises:
         self._deadlines.result(record, result)
 
     def _sign(self, record: Record, sign: SignReceived) -> None:
-        """Nothing has to become of it, though it may be parked where owners died on it."""
+        """Take a sign of life, which needs no decision.
+
+        It may be parked, though, if owners died on it.
+        """
         partition, place = self._ledgers[record.partition], (record.topic, record.offset)
         partition.inputs[place] = None
         partition.signs.add(place)
@@ -272,11 +280,13 @@ class Promises:
             self._effects.partitions = record.partitions
             epoch = partition.fold.epochs.current
             partition.fold.apply(offset, record)
+            # a claim that lands twice is no second take-over
             if partition.fold.epochs.current != epoch:
                 self.counts["take-overs"] += 1
                 partition.claimed_ms = timestamp_ms
                 self._effects.excuse(partition)
             return
+        # a deposed owner's late decision has no effect, and so nothing to keep
         if record.epoch != partition.fold.epochs.current:
             self.counts["inert decisions"] += 1
             partition.fold.apply(offset, record)
@@ -331,8 +341,10 @@ class Promises:
             self._check_version(given, where)
 
     def _check_version(self, given: EventMatched | EventOffered, where: str) -> None:
-        """With the activations that landed before the log's record: all that bear on an event have,
-        since one takes effect later than it lands.
+        """Check that an event met the version that was in effect at its time.
+
+        The activations that landed before the log's record are enough: each takes effect later than
+        it lands, so all that apply to the event are among them.
         """
         if isinstance(given, EventOffered) and given.only_live:
             return
@@ -378,13 +390,15 @@ class Promises:
     def _check_slot(self, step: Step, event: object) -> None:
         if isinstance(event, SlotGranted):
             self.counts["slots granted"] += 1
-        if not self._afterwards:  # across partitions, which are read one after the other then
+        if not self._afterwards:  # afterwards there is no order across partitions
             for finding in self._slots.take(step.decision, event):
                 self.find(f"{step.where}: {finding}")
 
     def _check_parked(self, step: Step, event: InputParked) -> None:
-        """An input that can be read, and what follows of it sent, is parked only after another
-        owner announced it and was not heard of again.
+        """Check that a readable input is parked only after an owner announced it and died.
+
+        That owner was another one, and nothing was heard of it again. An input whose effects are
+        too large to send may always be parked.
         """
         self.counts[f"parked: {event.code}"] += 1
         if event.code == "too_large" or step.partition.inputs.get((event.topic, event.offset)) is None:

@@ -1,5 +1,6 @@
-"""What the logs of partitions say so far, for `mesh.testing.promises.judge`: values, and no
-judgement.
+"""What the logs of partitions say so far, for `mesh.testing.promises.judge`.
+
+Owns these values alone. It judges nothing.
 """
 
 from typing import Final, NamedTuple, get_args
@@ -35,7 +36,7 @@ class PartitionLedger:
         self.fold = PartitionFold(number)
         # None: it can't be read
         self.inputs: dict[tuple[str, int], InboxInput | ResultReceived | None] = {}
-        self.signs: set[tuple[str, int]] = set()  # of life: they need no decision
+        self.signs: set[tuple[str, int]] = set()  # signs of life, which need no decision
         self.claimed_ms = 0  # when the broker took the claim of the owner in force
         self.decided: set[tuple[str, int]] = set()
         self.positions: dict[str, int] = {}
@@ -47,7 +48,7 @@ class PartitionLedger:
 
 
 class Ledgers(dict[int, PartitionLedger]):
-    """Of all partitions, by number: one begins when it is first asked for."""
+    """The ledgers of all partitions, by number. One begins when it is first asked for."""
 
     def __missing__(self, number: int) -> PartitionLedger:
         ledger = self[number] = PartitionLedger(number)
@@ -86,7 +87,7 @@ def topic_of(effect: Effect, topics: Topics) -> str:
 
 
 def input_of(partition: PartitionLedger, decision: Decision) -> Input | None:
-    """What was decided on; None where that can't be told."""
+    """What was decided on; None if that can't be told."""
     if any(isinstance(event, InputParked | InputAttempted) for event in decision.events):
         return None
     cause = decision.cause

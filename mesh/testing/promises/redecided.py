@@ -1,5 +1,7 @@
-"""Decisions made again, for `mesh.testing.promises.judge`: `decide` with the state that the log has
-at that place must give the same events.
+"""Makes decisions again, for `mesh.testing.promises.judge`.
+
+Owns the comparison. `decide` must give the same events, with the state that the log has at that
+place.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,10 +19,10 @@ from mesh.testing.promises.slots import cards_of
 
 
 def another_decision(step: Step, routes: Mapping[str, Route], known: Directory) -> str:
-    """What is wrong with a decision, beside what `decide` gives for its input on the state that the
-    log has; empty: nothing is, or it can't be told.
+    """Compare a decision with what `decide` gives for its input and the state in the log.
 
-    `routes`: by digest; `known`: what every router knows.
+    Returns what is wrong; empty if nothing is, or if it can't be told. `routes`: by digest.
+    `known`: what every router knows.
     """
     before, decision = step.before, step.decision
     given = input_of(step.partition, decision)
@@ -43,7 +45,10 @@ def another_decision(step: Step, routes: Mapping[str, Route], known: Directory) 
 
 
 def _chosen(events: Iterable[Event]) -> dict[str, str]:
-    """Whom the owner chose for a capability: what it knew of agents the log does not tell."""
+    """The agents that the owner chose for capabilities.
+
+    The log does not say what the owner knew of agents, so its choice is taken as given.
+    """
     return {
         ids.attempt_id(event.task_id, event.attempt): event.agent
         for event in events
@@ -52,7 +57,7 @@ def _chosen(events: Iterable[Event]) -> dict[str, str]:
 
 
 def _without_choices(events: Iterable[Event]) -> list[Event]:
-    """Why it was chosen rests on what the owner knew."""
+    """The events without the reasons for a choice, which depend on what the owner knew."""
     return [
         replace(event, reason="")
         if (isinstance(event, TaskDispatched) and event.capability) or isinstance(event, SlotRequested)
@@ -62,7 +67,7 @@ def _without_choices(events: Iterable[Event]) -> list[Event]:
 
 
 def _digest_for(given: Input, before: Workflow | None) -> str:
-    """Of the version that decides on this input, as owners choose it."""
+    """The digest of the version that decides on this input, as owners choose it."""
     if isinstance(given, EventMatched | WorkflowCalled | ScheduledStart):
         return given.digest
     if before is not None and before.status == "running":

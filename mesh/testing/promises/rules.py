@@ -1,19 +1,21 @@
-"""What the rules of the route language promise, for `mesh.testing.promises.judge`: read off the
-route and the log alone, and not by asking `decide` again, which may be wrong twice.
+"""Judges the rules of the route language, for `mesh.testing.promises.judge`.
+
+Owns a second reading of the rules, from the route and the log alone. It must not ask `decide`,
+which may be wrong twice.
 
 * a step begins when its needs let it, once in a round, and never after it was settled or while the
   workflow is undone; a race leaves none of the others open
-* a task has no more attempts than its route gives, and goes by way of no more and no other agents
-  than it may; one that is under a limit has asked for a slot
-* no more items are under way than may be, and no more fail than are tolerated, but for an
-  operator's word; a loop goes no more rounds than it may
-* whatever fails for good, expires, or waits in vain has the consequence that its route names; an
-  `end` ends the workflow as it says
+* a task has no more attempts than its route gives, and is handed over no more often, and to no
+  other agents, than its route allows; one that is under a limit has asked for a slot
+* no more items are under way than may be, and no more fail than are tolerated, unless an operator
+  said so; a loop goes no more rounds than it may
+* what fails after its last attempt, expires, or waits in vain has the consequence that its route
+  names; an `end` ends the workflow as it says
 * a task or a call goes out only if the budget has what it reserves, and reserves what its route
   says
 * no event is dismissed that a loop under way may still wait for, and none is taken by two rounds
-* undone is what was done, all of it, once, the last first (after an operator's `fail`, what is
-  left); nothing completes that is being undone, or has open steps
+* all that was done is undone, once, the last first (after an operator's `fail`: what is left);
+  nothing completes that is being undone, or has open steps
 """
 
 from collections.abc import Iterator, Mapping
@@ -45,8 +47,9 @@ _DONE: Final = frozenset({"succeeded", "running", "calling"})
 
 
 def broken_rules(before: Workflow | None, decision: ev.Decision, routes: Mapping[str, Route]) -> Iterator[str]:
-    """What is wrong with a decision on a workflow of these routes (by digest); of others nothing is
-    told.
+    """What is wrong with a decision on a workflow of these routes (by digest).
+
+    Workflows of other routes are not judged.
     """
     judged = _Judged(before, decision, routes)
     for event in decision.events:
@@ -55,7 +58,7 @@ def broken_rules(before: Workflow | None, decision: ev.Decision, routes: Mapping
 
 
 class _Judged:
-    """One decision, event by event, beside the state that each finds."""
+    """One decision, judged event by event, each with the state that it finds."""
 
     def __init__(self, before: Workflow | None, decision: ev.Decision, routes: Mapping[str, Route]) -> None:
         self.workflow = before
@@ -111,7 +114,7 @@ class _Judged:
                 pass
 
     def _begin(self, workflow: Workflow, step: Step, place: str, state: StepState | None) -> Iterator[str]:
-        """Whether what acts here may."""
+        """Check that what acts here may act."""
         if workflow.status != "running":
             yield f"{place} acts, and the workflow is {workflow.status}"
         if ids.is_undo(place) != (workflow.ending is not None):
@@ -193,7 +196,7 @@ class _Judged:
             yield f"{step.name} ends the workflow as {step.work.status}, and it is {self._ends() or workflow.status}"
 
     def _ends(self) -> list[str]:
-        """As what the workflow ends by this decision, perhaps once it is undone."""
+        """The statuses with which this decision ends the workflow, at once or after undoing."""
         return [
             event.status
             for event in self.decision.events
@@ -201,7 +204,7 @@ class _Judged:
         ]
 
     def _failed(self, route: Route, event: ev.TaskFailed | ev.CallFailed, state: StepState) -> Iterator[str]:
-        """What its route says of an attempt that was the last."""
+        """Check that a last attempt has the consequence that its route names."""
         place = event.step
         if isinstance(event, ev.TaskFailed) and event.kind == "interrupted" and event.deaths:
             yield from self._interrupted(event)
@@ -233,8 +236,10 @@ class _Judged:
         )
 
     def _interrupted(self, event: ev.TaskFailed) -> Iterator[str]:
-        """Its process died: the task goes out again at once, or waits for its budget or a slot; at
-        most twice, unless its route takes a death for a failure.
+        """Check what follows when an agent's process has died over a task.
+
+        The task goes out again at once, or waits for its budget or a slot. That happens at most
+        twice, unless its route counts a death as a failure.
         """
         again = (ev.TaskDispatched, ev.TaskHeld, ev.SlotRequested, ev.IncidentRaised, ev.StepGivenUp, ev.WorkflowEnded)
         if not any(isinstance(one, again) for one in self.decision.events):
@@ -243,7 +248,7 @@ class _Judged:
             yield f"{event.step} has killed {len(event.deaths)} processes, and goes out again"
 
     def _in_vain(self, route: Route) -> Iterator[str]:
-        """What its route says of a wait that has timed out."""
+        """Check that a wait that has timed out has the consequence that its route names."""
         if self.decision.cause.kind != "timer" or "/event_timeout/" not in self.decision.cause.id:
             return
         name = self.decision.cause.id.rsplit("/", 3)[1]
@@ -258,8 +263,9 @@ class _Judged:
             yield f"{name} has waited in vain, and its route says {on_timeout}"
 
     def _budget(self, workflow: Workflow) -> Iterator[str]:
-        """Whether there was budget for what has gone out, unless it was reserved before, while it
-        was queued.
+        """Check that there was budget for what has gone out.
+
+        What was queued had its budget reserved before.
         """
         account = workflow.account
         tasks = [event for event in self.decision.events if isinstance(event, ev.TaskDispatched | ev.SlotRequested)]
@@ -268,7 +274,7 @@ class _Judged:
         reserved += [event.slice.limits for event in calls if event.slice is not None]
         if account is None or self.decision.cause.kind == "slot_given":
             return
-        # a budget does not hold what asks nothing of it
+        # a budget never holds up what reserves nothing
         names = {name for some in reserved for name in some or ()}
         for name in sorted(names & account.limits.keys()):
             limit = account.limits[name]
@@ -292,7 +298,7 @@ def _may_begin(step: Step, workflow: Workflow) -> bool:
 
 
 def _is_good(step: Step, need: str, state: StepState | None) -> bool:
-    """It has succeeded, or the step's `if` speaks of how it came out."""
+    """Whether the need has succeeded, or the step's `if` reads how it came out."""
     if state is None or state.status not in FINISHED:
         return False
     read = step.condition.paths if step.condition is not None else frozenset[str]()
@@ -355,7 +361,7 @@ def _tolerated(step: Step, workflow: Workflow) -> Iterator[str]:
 
 
 def _under_way(route: Route, workflow: Workflow) -> Iterator[str]:
-    """No more items than may be."""
+    """Check that no more items are under way than may be."""
     for name, state in workflow.steps.items():
         each = route.steps[name].for_each if state.fan is not None and name in route.steps else None
         if each is not None and state.status == "iterating":
@@ -369,9 +375,9 @@ def _under_way(route: Route, workflow: Workflow) -> Iterator[str]:
 
 
 def _compensation(route: Route, workflow: Workflow, event: ev.CompensationStarted) -> Iterator[str]:
-    """All that has succeeded, or is out, and can be undone; what was done last comes first.
+    """Check what is undone: all that has succeeded or is out and can be undone, the last first.
 
-    Where that is under way and an operator fails it, what is left.
+    If that is under way and an operator fails it, what is left.
     """
     if workflow.ending is not None:
         if (event.status, event.steps) != ("failed", workflow.ending.undo):

@@ -1,9 +1,11 @@
-"""What the logs say of limits, for `mesh.testing.promises.judge`: who has a slot of which limiter,
-told by those that grant and those that give back, and never by a limiter's own count.
+"""Judges limits, for `mesh.testing.promises.judge`: who has a slot of which limiter.
+
+Owns a count of its own, made from those that grant slots and those that give them back. It must not
+use a limiter's own count.
 
 * a limiter never grants more than it may have out, and never more in any window than its rate
 * a task that was held for a limit goes out with its grant, and only then
-* who is neither queued nor running keeps no slot
+* a step that is neither queued nor running keeps no slot
 """
 
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ from mesh.core.state import AgentCard, Workflow
 
 
 class SlotLedger:
-    """Give it every effective event, in the order in which decisions land; it tells what is wrong."""
+    """Give it every effective event, in the order in which decisions land. It returns findings."""
 
     def __init__(self) -> None:
         self._limits: dict[str, Limit] = {}  # as the newest acquire said
@@ -47,7 +49,7 @@ class SlotLedger:
 
     def _grant(self, limiter: str, event: SlotGranted) -> Iterator[str]:
         attempt, limit = ids.attempt_id(event.task_id, event.attempt), self._limits[limiter]
-        # Else it is of an earlier request, or its release is under way: it goes out no more.
+        # Otherwise it is of an earlier request, or being released: it no longer goes out.
         if self._asked.get(attempt, {}).get(limiter) == event.asked_at_ms:
             self._out.setdefault(limiter, set()).add(attempt)
         out = len(self._out.get(limiter, ()))
@@ -66,8 +68,9 @@ class SlotLedger:
 
 
 def kept_needlessly(workflow: Workflow | None) -> Iterator[str]:
-    """Slots that nobody needs any more, and that should have been given back by the decision that
-    made them needless.
+    """Findings on slots that nobody needs any more.
+
+    The decision that made them needless should have given them back.
     """
     for place, slots in workflow.slots.items() if workflow is not None else ():
         step = workflow.steps.get(place) if workflow is not None else None

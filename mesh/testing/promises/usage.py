@@ -1,14 +1,16 @@
-"""What the logs say of budgets, for `mesh.testing.promises.judge`: what each attempt and each call
-of a run has taken, told by events alone, and never by the run's own account.
+"""Judges budgets, for `mesh.testing.promises.judge`: what each attempt and call of a run used.
 
-* an attempt counts once: by the last word of what it took, or whole where there is none; what was
-  not sent counts for nothing
-* the account of a run, and what its end tells, are the sum of that
-* within what was reserved for them, its tasks and calls never take more than the budget, and what
-  was granted beyond
-* a call gets the slice that it was made with, and may spend no more than that of its own accord
+Owns a count of its own, made from events alone. It must not use the run's own account.
+
+* an attempt counts once: by the last report of what it used, or by its whole reserve if there is
+  none; what was not sent counts for nothing
+* the account of a run, and what its end reports, are the sum of that
+* within what was reserved for them, its tasks and calls never use more than the budget and what was
+  granted beyond it
+* a call gets the slice that it was made with, and may spend no more than that unless more is
+  granted
 * what a caller counts for a call, and takes for its end, is what the workflow that it called has
-  told
+  reported
 """
 
 from collections.abc import Iterator
@@ -55,9 +57,9 @@ class _Told(NamedTuple):
 
 
 class _Run(Struct, kw_only=True):
-    """`reserved`, `counted`: by attempt, of a task or a call.
+    """One run. `reserved` and `counted` are by attempt, of a task or a call.
 
-    `queued`: what an attempt has reserved that waits for a slot.
+    `queued`: what is reserved for an attempt that waits for a slot.
     """
 
     run_id: str
@@ -71,9 +73,10 @@ class _Run(Struct, kw_only=True):
         return sum(amounts.get(name, 0.0) for amounts in self.counted.values())
 
     def within_reserves(self, name: str) -> float:
-        """What was taken, or may be, of what was set aside for it.
+        """What was used, or may still be, of what was reserved.
 
-        Attempts may take more, and nobody can help that.
+        An attempt may use more than its reserve. Nobody can prevent that, so the excess is left
+        out.
         """
         return sum(
             min(amounts.get(name, 0.0), self.reserved[attempt].get(name, 0.0))
@@ -82,9 +85,9 @@ class _Run(Struct, kw_only=True):
 
 
 class UsageLedger:
-    """Give it every effective decision; it tells what is wrong.
+    """Give it every effective decision. It returns findings.
 
-    `in_order`: they come as they landed, on all partitions.
+    `in_order`: the decisions come as they landed, on all partitions.
     """
 
     def __init__(self, *, in_order: bool) -> None:
@@ -94,7 +97,7 @@ class UsageLedger:
         self._told: dict[str, list[_Told]] = {}  # by attempt of a call
 
     def take(self, decision: Decision, sent: list[Effect], after: Workflow | None) -> Iterator[str]:
-        """`sent`: its effects. `after`: the workflow with this decision."""
+        """Take a decision. `sent`: its effects. `after`: the workflow with this decision."""
         out = {ids.attempt_id(one.task_id, one.attempt) for one in sent if isinstance(one, SendTask)}
         for event in decision.events:
             if isinstance(event, WorkflowStarted):
@@ -118,7 +121,7 @@ class UsageLedger:
         if event.caller is not None and self._in_order:
             attempt = ids.attempt_id(event.caller.task_id, event.caller.attempt)
             made = self._slices.get(attempt)
-            # a caller that is forgotten may have called in time
+            # the caller may have been forgotten since it called
             if attempt in self._slices and part != made:
                 yield f"{workflow_id} begins with the slice {part}, and was called with {made}"
         budget = event.budget
@@ -132,13 +135,13 @@ class UsageLedger:
             self._runs[workflow_id] = _Run(run_id=event.run_id, limits=dict(budget), names=frozenset(names))
 
     def _forget(self, workflow_id: str) -> None:
-        """The same key may start afresh, with the same event too."""
+        """Forget a workflow: the same key may start again, even with the same event."""
         prefix = workflow_id + "/"
         self._slices = {attempt: part for attempt, part in self._slices.items() if not attempt.startswith(prefix)}
         self._told = {attempt: told for attempt, told in self._told.items() if not attempt.startswith(prefix)}
 
     def _between(self, workflow_id: str, event: object) -> Iterator[str]:
-        """What a call is made with, what it tells, and what its caller takes it for."""
+        """Compare what a call is made with and reports with what its caller takes from it."""
         match event:
             case CallMade():
                 self._slices[_attempt(event)] = event.slice
@@ -176,7 +179,7 @@ def _attempt(event: Any) -> str:
 
 
 def _count(run: _Run, event: object, out: set[str]) -> None:
-    """`out`: attempts whose task this very decision sends."""
+    """Count an event. `out`: the attempts whose task this same decision sends."""
     match event:
         case BudgetRaised():
             run.limits = {name: limit + event.granted.get(name, 0.0) for name, limit in run.limits.items()}
@@ -199,14 +202,17 @@ def _count(run: _Run, event: object, out: set[str]) -> None:
 
 
 def _used(usage: _Amounts) -> _Amounts:
-    """Tokens may be said as input and output; nobody gives anything back."""
+    """Normalise a usage report.
+
+    Tokens may come as input and output, and less than 0 counts as 0.
+    """
     halves = [usage[name] for name in ("input_tokens", "output_tokens") if name in usage]
     whole = {"tokens": sum(halves)} if halves and "tokens" not in usage else {}
     return {name: max(0.0, amount) for name, amount in {**usage, **whole}.items()}
 
 
 def _balance(run: _Run, workflow: Workflow) -> Iterator[str]:
-    """The account, beside the sum of what was heard."""
+    """Compare the account with the sum of what was reported."""
     account = workflow.account
     if account is None:
         yield f"run {run.run_id} has a budget of {run.limits}, and keeps no account"

@@ -1,5 +1,6 @@
-"""`python -m mesh.testing.simulation SEED [COUNT] [--verbose] [--routes]`: run seeds, and tell the
-story of those that break a promise.
+"""Run seeds, and tell the story of those that break a promise.
+
+Usage: `python -m mesh.testing.simulation SEED [COUNT] [--verbose] [--routes]`.
 """
 
 import argparse

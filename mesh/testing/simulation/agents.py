@@ -1,6 +1,6 @@
 """Agents for the real agent runtime, whose handlers are slow, fail or hang by the seed.
 
-Used by `world`.
+Owns what their handlers do. `world` uses it.
 """
 
 import asyncio
@@ -32,8 +32,10 @@ _FOR_EVER_S: Final = 3600.0
 def scripted_agent(
     name: str, *, seed: int, outstanding: int | None, is_calm: Callable[[], bool], kill: Callable[[Context], None]
 ) -> Agent[Any, Any]:
-    """What it does with an attempt is a function of the seed and the attempt; once it is calm it
-    does all well. Some tasks `kill` its process, each time that they are begun.
+    """An agent whose work depends on the seed and the attempt alone.
+
+    Some tasks `kill` its process each time that they are begun. Once the run is calm, the agent
+    does everything well.
     """
 
     @agent(

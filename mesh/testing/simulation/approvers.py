@@ -1,5 +1,7 @@
-"""People who are asked: they answer early, in the last moment, late, twice, edited, without the
-role, and with the digest of something else.
+"""People who are asked, and who answer well or badly.
+
+They answer early, at the last moment, late, twice, edited, without the role, and with the digest of
+something else. Owns what approvers do. `parties` calls it.
 """
 
 from typing import Any
@@ -11,14 +13,18 @@ from mesh.testing.simulation.ground import Ground
 
 
 class Approvers:
-    """`on_request` where a question was delivered; `expect` where one will be; `answer` gives one."""
+    """All approvers of a run.
+
+    Call `on_request` when a question was delivered, and `expect` when one will be. `answer` gives
+    one answer.
+    """
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
         self._asked: set[str] = set()
 
     def expect(self, approval: str, within_s: float) -> None:
-        """An answer to what nobody has asked yet."""
+        """Plan an answer to something that nobody has asked yet."""
         self._ground.later(within_s, lambda: self.answer(approval, "ana", "approve", early=True))
 
     def on_request(self, request: ApprovalRequest) -> None:

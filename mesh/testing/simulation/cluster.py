@@ -1,7 +1,6 @@
-"""A memory cluster that tells of every record the moment it lands, and connections that watch what
-a router does with them.
+"""A memory cluster that reports every record as it lands, and watches what a router does.
 
-Owns the hooks alone; what is judged by them is `mesh.testing.promises.judge`. Used by `world`.
+Owns the hooks alone; `mesh.testing.promises.judge` judges by them. `world` uses it.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +30,8 @@ class WatchedCluster(MemoryCluster):
 class RouterConnection(MemoryBroker):
     """A router's connection.
 
-    It remembers where this router's claims stand, and so what it knew when it sends a task.
+    It remembers where this router's claims are in the log, and so what the router knew when it
+    sends a task.
     """
 
     def __init__(self, cluster: WatchedCluster, client_id: str, *, topics: Topics, promises: Promises) -> None:
@@ -60,8 +60,9 @@ class RouterConnection(MemoryBroker):
         return await super().send(records)
 
     def _check_task(self, record: OutRecord) -> None:
-        """A task must not go out for a step that was settled in what this router read when it took
-        over.
+        """Check that no task goes out for a step that the router must know to be settled.
+
+        The router read the log up to its claim when it took over.
         """
         if not record.topic.startswith(self._topics.tasks("")):
             return

@@ -29,7 +29,7 @@ def is_deadly(record: Record) -> bool:
 
 
 def make_mortal(router: Router, incarnation: Incarnation, topics: Topics) -> None:
-    """Let this router die where it looks at such an event."""
+    """Let this router die when it looks at such an event."""
     honest = router.ingress.converters[topics.events]
 
     def convert(record: Record) -> Iterator[Any]:

@@ -1,11 +1,13 @@
-"""Routes drawn by the seed from every rule of the route language: any of it beside any other, for
-courses of things that nobody has thought of.
+"""Routes that the seed draws from every rule of the route language.
 
-Each compiles, and each can end within minutes once everybody does right: times are seconds, loops
-and lists are short, whoever waits without end is told, and no cycle of calls or events leads from a
-route to itself. Few of them make sense. A route has some of the rules, drawn first, since of
-everything at once there is seldom two of anything. In every other seed all of them have budgets and
-calls besides, since it takes two such routes to spend a slice.
+Any rule may meet any other, so that runs go in ways that nobody has thought of. Owns the drawing.
+`repertoire` calls it.
+
+Each route compiles, and each can end within minutes once everybody behaves. So times are seconds,
+loops and lists are short, each wait without a time-out gets its event, and no cycle of calls or
+events leads from a route to itself. Few of them make sense. A route has only some of the rules,
+which are drawn first: with all rules at once there is seldom more than one of any. In every other
+seed all routes have budgets and calls besides, since it takes two such routes to spend a slice.
 """
 
 import random
@@ -39,8 +41,9 @@ class DrawnRoute(NamedTuple):
 
 
 def draw_routes(seed: int, count: int) -> list[DrawnRoute]:
-    """`drawn-1`, `drawn-2`, ...: a later one may call the earlier ones, or send the events that
-    start them.
+    """Draw `drawn-1`, `drawn-2` and so on.
+
+    A later one may call the earlier ones, or send the events that start them.
     """
     rng = random.Random(f"routes {seed}")  # noqa: S311 - a simulation's chance
     shared = rng.choice([(), (), ("budget", "call"), ("budget", "call", "for_each")])
@@ -51,7 +54,7 @@ def draw_routes(seed: int, count: int) -> list[DrawnRoute]:
         if document["route"] in called and rng.random() < 0.5:
             del document["on"], document["on_repeat"]
             if rng.random() < 0.5:
-                document.pop("budget", None)  # it spends what its callers let it
+                document.pop("budget", None)  # it spends from the slice of its callers
     return [DrawnRoute(compile_route(document), _other(rng, document)) for document in documents]
 
 
@@ -64,7 +67,7 @@ class _Drawing:
         self.kinds = ["agent"] * 3 + [kind for kind in _KINDS if kind in self.rules for _ in range(2)]
         self.steps: dict[str, _Document] = {}
         self.inside: set[str] = set()  # of loops: nobody outside may need them
-        self.aliases: dict[str, str] = {}  # step -> the key by which an awaited event says it
+        self.aliases: dict[str, str] = {}  # step -> the key under which an awaited event carries the alias
         self.upstream: dict[str, set[str]] = {}
         self.calls = 0
 
@@ -91,7 +94,7 @@ class _Drawing:
             "on": {"type": f"sim.drawn-{self.number}", **self.one({}, {}, {"if": "event.data.n % 4 != 1"})},
             "key": "${{ event.subject }}",
             "on_repeat": self.one("ignore", "new_run_after_end"),
-            # a route that others start is remembered: else an event that lands twice would start it
+            # a route that others start is remembered, or an event that lands twice would start it
             # twice
             "closed_retention": self.one("30d", "5s") if self.is_last else "30d",
             "keep_events": self.one("5s", "20s", "90s"),
@@ -111,7 +114,7 @@ class _Drawing:
         return self.rng.sample(open_, min(len(open_), self.rng.choice([0, 1, 1, 2, 2, 3])))
 
     def step(self, needs: list[str], *, kind: str = "", in_loop: bool = False) -> str:
-        """Draw one that needs these; its name."""
+        """Draw a step that needs these. Returns its name."""
         rng, name = self.rng, f"s{len(self.steps) + 1}"
         step: _Document = {}
         if needs:
@@ -152,8 +155,9 @@ class _Drawing:
         return self.one({"any": needs}, count, {"first_of": needs}, {"first_of": needs})
 
     def condition(self, needs: list[str], *, in_loop: bool) -> str | None:
-        """None, or an `if` that is true, false, speaks of a needed step, or now and then can't be
-        evaluated.
+        """Draw an `if`, or None.
+
+        It is true or false, or reads a needed step. Now and then it can't be evaluated.
         """
         pool: list[str | None] = [None] * 8
         pool += ["event.data.odd", "event.data.n % 3 != 0", "event.data.n % 5 == 4"]
@@ -168,12 +172,12 @@ class _Drawing:
         return "event.data.missing > 1" if self.rng.random() < 0.02 else self.rng.choice(pool)
 
     def is_task(self, name: str) -> bool:
-        """Its output is one agent's."""
+        """Whether the step's output is that of one agent."""
         step = self.steps[name]
         return ("agent" in step or "capability" in step) and "for_each" not in step
 
     def value(self, needs: list[str]) -> Any:
-        """An object, as agents want it."""
+        """Draw an object, which is the input that agents want."""
         if self.rng.random() < 0.01:
             return {"of": _MISSING}
         of = f"${{{{ steps.{self.rng.choice(needs)} }}}}" if needs and self.rng.random() < 0.6 else "nothing"
@@ -182,7 +186,10 @@ class _Drawing:
     # Loops ----------------------------------------------------------------------------------------
 
     def loop(self) -> None:
-        """One step that is repeated, or a body of two or three whose last one needs all the rest."""
+        """Draw one step that is repeated, or a body of two or three steps.
+
+        The last step of a body needs all the others.
+        """
         rng, before = self.rng, self.needs()
         body = [self.step(before, in_loop=True)]
         for _ in range(rng.choice([0, 1, 2])):
@@ -266,7 +273,11 @@ class _Drawing:
         }
 
     def wait(self, name: str) -> Any:
-        """Without a time-out only for what the workflow's own events bring, whatever came before."""
+        """Draw a wait.
+
+        It goes without a time-out only if the workflow's own events bring what it waits for,
+        whatever came before.
+        """
         rng = self.rng
         if rng.random() < 0.4:
             times = ("2s", "5s", {"until": "${{ event.data.due }}"}, {"until": "2026-01-01T00:01:10Z"})
@@ -280,12 +291,12 @@ class _Drawing:
         return {**wait, "timeout": self.one("3s", "6s", "9s"), "on_timeout": self.one("incident", "fail", "skip")}
 
     def emit(self) -> _Document:
-        """What steps wait for, its own too; what starts an earlier route; or what nobody wants."""
+        """Draw an event: steps wait for it, it starts an earlier route, or nobody wants it."""
         types = [*AWAITED, "sim.noise", *(f"sim.drawn-{number}" for number in range(1, self.number))]
         return {"type": self.rng.choice(types), "subject": "${{ workflow.key }}", "data": "${{ event.data }}"}
 
     def call(self, name: str) -> _Document:
-        """Items tell the called workflow which they are by its `event.data.n`."""
+        """Draw a call. Items tell the called workflow which they are by its `event.data.n`."""
         made: _Document = {
             "workflow": f"drawn-{self.rng.randint(1, self.number - 1)}",
             "input": "${{ event.data }}",
@@ -317,14 +328,15 @@ class _Drawing:
         return {**limits, **self.one(*ways)}
 
     def limits(self) -> _Document:
-        """Those of the fixed routes, which share them; of one the number differs from route to
-        route.
+        """The limits of the fixed routes, which all routes share.
+
+        The number of one of them differs from route to route.
         """
         return {"few": {"concurrency": self.rng.randint(1, 3)}, "rare": {"concurrency": 1, "rate": "2/5s"}}
 
 
 def _other(rng: random.Random, document: _Document) -> Route:
-    """Another version: some of it as it was."""
+    """Draw another version of a route, with some of it unchanged."""
     changed = deepcopy(document)
     changed["closed_retention"] = "6s" if document["closed_retention"] == "5s" else "29d"
     steps = changed["steps"]
@@ -342,5 +354,5 @@ def _other(rng: random.Random, document: _Document) -> Route:
             steps[name].pop("undo", None)
     try:
         return compile_route(changed)
-    except RouteRefused:  # others need what it has no more
+    except RouteRefused:  # other steps need what this version no longer has
         return compile_route({**document, "closed_retention": changed["closed_retention"]})

@@ -1,7 +1,6 @@
-"""What all those around the routers stand on: the broker, the time, the seed's chance, what the log
-says.
+"""What everybody around the routers shares: broker, time, chance, and what the log says.
 
-`parties` makes one, and everybody of it shares it.
+Owns these and the few verbs on them. `parties` makes one for a run.
 """
 
 import asyncio
@@ -20,10 +19,10 @@ from mesh.testing.simulation.repertoire import Repertoire
 
 
 class Ground:
-    """What is sent here lands at once: the faults of the network are met by the routers' own
-    connections.
+    """The common ground of all parties in a run.
 
-    While `is_calm` everybody does right, and promptly.
+    What is sent here lands at once: only the routers' own connections meet the faults of the
+    network. While `is_calm`, everybody behaves, and promptly.
     """
 
     def __init__(
@@ -50,7 +49,7 @@ class Ground:
         self._ids = 0
 
     def later(self, delay_s: float, action: Callable[[], None]) -> None:
-        """In the context of nobody's process: these parties outlive routers."""
+        """Call `action` after a delay, in no process's context: the parties outlive routers."""
         asyncio.get_running_loop().call_later(max(0.0, delay_s), action, context=self._context)
 
     def send(self, *records: OutRecord) -> None:
@@ -67,7 +66,7 @@ class Ground:
         self.send(to_record(event, topic=self.topics.events))
 
     def command(self, command: Any, workflow: str, *, step: str | None = None, to: str = "") -> None:
-        """An operator's."""
+        """Send an operator's command."""
         self.note("operator", " ".join(word for word in (command, workflow, step, to) if word))
         self.send(
             encode_command(

@@ -1,5 +1,7 @@
-"""Operators: they retry, skip, fail and cancel, move workflows to other versions, make versions
-active and withdraw them; once it is calm they look after all that is stuck.
+"""Operators: they retry, skip, fail and cancel, and change workflows' and routes' versions.
+
+Once it is calm, they look after everything that is stuck. Owns what operators do. `parties` calls
+it.
 """
 
 import asyncio
@@ -15,17 +17,17 @@ from mesh.testing.simulation.approvers import Approvers
 from mesh.testing.simulation.ground import Ground
 
 _SWEEP_S: Final = 5.0
-_PATIENCE_S: Final = 15.0  # for what an operator has ordered
+_PATIENCE_S: Final = 15.0  # how long an operator waits before the same command again
 _NOT_STORED: Final = "sha256:" + "0" * 64
 _HELPS_NOT: Final = frozenset({"loop", "timeout", "expression"})
 """Incidents that another try would bring about once more."""
 
 
 class Operators:
-    """`on_incident` where a step has become one; `migrate_workflows` and `change_routes` once, at
-    the begin; `sweep` once it is calm.
+    """All operators of a run.
 
-    `tell`: sends what a step waits for.
+    Call `on_incident` when a step has become one, `migrate_workflows` and `change_routes` once at
+    the beginning, and `sweep` once it is calm. `tell`: sends what a step waits for.
     """
 
     def __init__(self, ground: Ground, approvers: Approvers, tell: Callable[[Workflow, str], None]) -> None:
@@ -43,8 +45,9 @@ class Operators:
             ground.later(rng.uniform(0, 15), lambda: ground.command(order, workflow, step=step))
 
     def migrate_workflows(self, for_s: float) -> None:
-        """Move workflows that run to another version of their route, whether that fits or not, now
-        and then within `for_s`.
+        """Now and then within `for_s`, move running workflows to another version of their route.
+
+        The version may fit or not.
         """
         for _ in range(self._ground.rng.choice([0, 3, 8])):
             self._ground.later(self._ground.rng.uniform(0, for_s), self._migrate)
@@ -64,10 +67,10 @@ class Operators:
             self._ground.later(self._ground.rng.uniform(0, for_s), self._activate)
 
     def _activate(self) -> None:
-        """One or two routes at once.
+        """Change one or two routes at once.
 
-        The first of all is left to the routers, whose files hold for what was published before
-        them.
+        The very first activation is left to the routers, because their files apply to what was
+        published before it.
         """
         ground, rng, repertoire = self._ground, self._ground.rng, self._ground.repertoire
         if ground.promises.timeline.is_empty:
@@ -101,7 +104,7 @@ class Operators:
         self._ground.later(_SWEEP_S, self.sweep)
 
     def _look_after(self, workflow: Workflow, place: str, step: StepState) -> None:
-        # one word for all items that are stuck
+        # one command for all items that are stuck
         whole = ids.step_of(place) if ids.is_item(place) else place
         if step.incident is not None and self._is_time_for(f"{workflow.workflow_id}/{whole}", _PATIENCE_S):
             self._resolve(workflow, whole, step.incident.kind)
@@ -111,9 +114,9 @@ class Operators:
             self._tell(workflow, step.awaits)
 
     def _resolve(self, workflow: Workflow, place: str, kind: str) -> None:
-        """Try it again, do without it, or give it up, whatever helps.
+        """Retry it, skip it, or give it up, whichever helps.
 
-        What can't be undone is left as it is, and then everything.
+        A workflow whose undoing keeps failing is cancelled in the end.
         """
         case = (workflow.workflow_id, workflow.run_id, place)
         self._tried[case] += 1
@@ -126,7 +129,7 @@ class Operators:
             self._ground.command("fail" if workflow.ending is None or tried <= 8 else "cancel", workflow.workflow_id)
 
     def _is_time_for(self, what: str, pause_s: float) -> bool:
-        """Nobody does again what he did while it may be on its way."""
+        """Whether to do this now. Nobody repeats what may still be on its way."""
         now_s = asyncio.get_running_loop().time()
         is_time = now_s >= self._again_s.get(what, 0.0)
         if is_time:

@@ -1,8 +1,9 @@
-"""Those around the routers: upstream, agents, approvers and operators, each good and bad at what
-they do by the seed.
+"""Everybody around the routers: upstream, agents, approvers and operators.
 
-They act on what lands at the broker, as real ones do, and what they send lands at once: the faults
-of the network are met by the routers' own connections (and by the real agent runtime's, in
+The seed decides how well each of them behaves. Owns who hears of what. `world` makes them.
+
+They act on what lands at the broker, as real ones do, and what they send lands at once. Only the
+routers' own connections meet the faults of the network (and those of the real agent runtime, in
 `world`).
 """
 
@@ -26,7 +27,10 @@ from mesh.testing.simulation.upstream import Upstream
 
 
 class Parties:
-    """`plays_agents` false: real agent runtimes do, and only results are sent again here."""
+    """All parties of a run.
+
+    With `plays_agents` false, real agent runtimes work, and this only sends some results again.
+    """
 
     def __init__(self, ground: Ground, *, plays_agents: bool) -> None:
         self._ground = ground
@@ -69,7 +73,7 @@ class Parties:
                 self._agents.on_task(task)
 
     def _on_log(self) -> None:
-        """What the newest decision means for those who look on."""
+        """Tell the parties what the newest decision means for them."""
         effective = self._ground.promises.effective
         if len(effective) == self._decisions:
             return
@@ -84,16 +88,14 @@ class Parties:
                     self._upstream.on_wait(workflow, event)
 
     def calm_down(self) -> None:
-        """From here on everybody does right; what is stuck is looked after until all is done."""
+        """From here on everybody behaves, and operators look after what is stuck."""
         self._ground.is_calm = True
         self._agents.register(self._outstanding, {**CAPABILITIES, "nobodys": (AGENTS[0],)})
         self._operators.sweep()
 
 
 def workflows_of(record: Record, index: RouteIndex) -> set[str] | None:
-    """The workflows that a record of the events' topic starts; None where it must become a dead
-    letter.
-    """
+    """The workflows that a record of the events' topic starts; None if it must be a dead letter."""
     try:
         return {match.workflow_id for match in index.match(from_record(record)) if isinstance(match, Match)}
     except MalformedRecord:

@@ -1,6 +1,6 @@
 """What one run is like: how many routers live how long, what fails, which routes are played.
 
-Drawn from the seed.
+The seed draws it. Owns the chances; `world` carries the plan out.
 """
 
 import random
@@ -23,12 +23,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     real_agents: bool = False  # real agent runtimes, with deaths of their own
     mean_life_s: float = 15.0  # of a router
     blackout_at_s: float | None = None  # all routers die
-    blackout_s: float = 0.0  # ... and none lives for so long
+    blackout_s: float = 0.0  # ... and none lives for this long
     weak: WeakBehaviour
-    kinds: tuple[str, ...]  # of the fixed routes; a few, so that a run goes deep into each
+    kinds: tuple[str, ...]  # the fixed routes of this run: only a few, so that it goes deep into each
     drawn: int = 0  # routes drawn by the seed
     deadly: int = 0  # events that kill each router whose ingress reads them
-    outstanding: dict[str, int] = {}  # agent -> how many tasks it says that it wants to have
+    outstanding: dict[str, int] = {}  # agent -> how many tasks it says it wants at once
 
     @classmethod
     def of(cls, seed: int) -> "Plan":

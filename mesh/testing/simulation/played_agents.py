@@ -1,5 +1,7 @@
-"""Agents that are played: slow, failing, silent, audible for a while, passing their tasks on,
-answering twice and late, each by the seed and the attempt.
+"""Agents that are played, well or badly.
+
+They are slow, fail, fall silent, pass their tasks on, and answer twice or late. The seed and the
+attempt decide which. Owns what played agents do. `parties` calls it.
 """
 
 import random
@@ -24,7 +26,10 @@ _CALM_AGENT_S: Final = 0.05
 
 
 class PlayedAgents:
-    """`on_task` where a task was delivered; `on_result` for each result, also of real agents."""
+    """All agents of a run.
+
+    Call `on_task` when a task was delivered, and `on_result` for each result, also of real agents.
+    """
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
@@ -47,7 +52,7 @@ class PlayedAgents:
             self._ground.send(encode_card(registration, topics=self._ground.topics))
 
     def on_task(self, task: Task) -> None:
-        """A task was delivered. Delivered again, it is worked on again or known, by chance."""
+        """Work on a task. If it is delivered again, chance decides whether to work again."""
         ground, attempt = self._ground, task.attempt_id
         rng = ground.rng if attempt in self._worked else random.Random(f"{ground.seed} {attempt}")  # noqa: S311 - a simulation's chance
         if attempt in self._worked and rng.random() < 0.5:
@@ -59,7 +64,7 @@ class PlayedAgents:
         timeout_s = (task.deadline_at - task.created_at).total_seconds()
         draw = rng.random()
         if draw < 0.06:
-            return  # it died over it
+            return  # the agent died while it worked on the task
         if task.heartbeat_s is not None:
             self._work_audibly(task, task.heartbeat_s, rng)
             return
@@ -74,8 +79,9 @@ class PlayedAgents:
         ground.later(min(delay_s, 60.0), lambda: self._reply(task, error))
 
     def _work_audibly(self, task: Task, heartbeat_s: float, rng: random.Random) -> None:
-        """It begins at some time, is heard of at some distance for as long as it runs, or falls
-        silent before; then its result may come all the same.
+        """Work with signs of life, which may stop early.
+
+        If they stop early, the result may still come.
         """
         start_s, run_s = task.start_timeout_s or 4.0, task.run_timeout_s or 8.0
         begin_s = rng.choice([0.0, 0.0, rng.uniform(0, 2), start_s + rng.uniform(-0.2, 0.2)])
@@ -92,12 +98,12 @@ class PlayedAgents:
             self._ground.later(begin_s + takes_s, lambda: self._reply(task, error))
 
     def _say(self, task: Task, status: Literal["started", "heartbeat"], begin_s: float, at_s: float) -> None:
-        """A sign of life, `at_s` after its begin, which is `begin_s` from now."""
+        """Plan a sign of life, `at_s` after the work begins, which is `begin_s` from now."""
         sign = encode_sign(task, status, agent_version="1", agent_instance="played", duration_ms=round(at_s * 1000, 3))
         self._ground.later(begin_s + at_s, lambda: self._ground.send(sign))
 
     def _reply(self, task: Task, error: TaskError | None) -> None:
-        """Of a budget it takes part, all, or more than it was given; or does not say."""
+        """Send the result. Of its budget it uses part, all, or more, or does not say."""
         handover = self._to_another(task) if error is None else None
         output = msgspec.json.encode({"by": task.agent, "attempt": task.attempt})
         usage = None
@@ -117,9 +123,11 @@ class PlayedAgents:
         )
 
     def _to_another(self, task: Task) -> HandOver | None:
-        """Now and then, to one that may have it; seldom to one that may not.
+        """Now and then, hand the task over to another agent.
 
-        Each time that an attempt is worked on alike.
+        Usually it is one that may have the task, and seldom one that may not.
+
+        The choice is the same each time that the attempt is worked on.
         """
         ground = self._ground
         if ground.is_calm:
@@ -133,7 +141,7 @@ class PlayedAgents:
         return HandOver(to=rng.choice([*others, "nobody"]), input={"from": task.agent})
 
     def on_result(self, record: Record) -> None:
-        """Some results come twice, and some signs of life, at any distance."""
+        """Send some results and signs of life a second time, after any delay."""
         ground = self._ground
         if ground.rng.random() < (0.02 if ground.is_calm else 0.1):
             again = OutRecord(record.topic, record.key, record.value, record.headers, record.partition)
@@ -141,5 +149,5 @@ class PlayedAgents:
 
 
 def _until(end_s: float, every_s: float) -> Iterator[float]:
-    """0 and each further `every_s`, up to `end_s`."""
+    """Return 0, `every_s`, twice `every_s` and so on, up to `end_s`."""
     return takewhile(lambda at_s: at_s <= end_s, count(0.0, every_s))

@@ -1,7 +1,7 @@
-"""Which routes one run plays: some of the fixed kinds, all that they call, some drawn ones, and
-every version of each.
+"""Which routes one run plays, and every version of each.
 
-`world` makes one for its plan; parties and judge ask it.
+They are some of the fixed kinds, all that these call, and some drawn ones. Owns the choice. `world`
+makes one for its plan; parties and judge ask it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,11 +18,11 @@ from mesh.testing.simulation.routes import CALLED, CHANGED, FIXED, SCHEDULED
 
 
 class Repertoire(msgspec.Struct, frozen=True, kw_only=True):
-    """`kinds`: names of the routes that events start, of type `sim.<name>`.
+    """The routes of one run.
 
-    `versions`: of each route by name; the first is what routers begin with.
-
-    `called`: routes that steps call: were one withdrawn, their callers could not end.
+    `kinds`: names of the routes that events start, of type `sim.<name>`. `versions`: those of each
+    route by name; routers begin with the first. `called`: routes that steps call. If one of these
+    were withdrawn, its callers could not end.
     """
 
     kinds: tuple[str, ...]
@@ -31,7 +31,7 @@ class Repertoire(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, kinds: Iterable[str], drawn: Sequence[DrawnRoute] = ()) -> "Repertoire":
-        """With all that those kinds call, and the schedule."""
+        """The repertoire of these kinds, with all that they call, and the schedule."""
         names = tuple(kinds)
         versions: dict[str, list[Route]] = {}
         called: set[str] = set()
@@ -56,15 +56,18 @@ class Repertoire(msgspec.Struct, frozen=True, kw_only=True):
         return [route for routes in self.versions.values() for route in routes]
 
     def is_brief(self, kind: str) -> bool:
-        """Its workflows are forgotten during a run, so that an event sent again starts another."""
+        """Whether workflows of this kind are forgotten during a run.
+
+        Then an event that is sent again starts another workflow.
+        """
         return self.versions[kind][0].closed_retention_s < 60.0
 
     def awaited_by(self, kind: str) -> tuple[str, ...]:
-        """Types of the events that its steps wait for."""
+        """The types of the events that this kind's steps wait for."""
         return tuple(dict.fromkeys(awaited.type for awaited in self.versions[kind][0].awaited))
 
     def step_of(self, workflow: str, place: str) -> Step | None:
-        """What the first version of the workflow's route says of a step."""
+        """The step in the first version of the workflow's route. None if there is none."""
         versions = self.versions.get(ids.route_of(workflow))
         return versions[0].steps.get(ids.step_of(place)) if versions else None
 

@@ -1,5 +1,6 @@
-"""The fixed kinds of routes that simulations run: each rule of the route language that a router
-acts on, with times of seconds.
+"""The fixed kinds of routes that simulations run.
+
+They have each rule of the route language that a router acts on, with times of seconds.
 
 Owns the documents alone; `repertoire` chooses and compiles them, `upstream` publishes their events.
 """
@@ -143,7 +144,7 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
             "dig": {
                 "agent": "alpha",
                 "input": "${{ event.data }}",
-                "timeout": "1500s",  # none but the signs of life end it in time
+                "timeout": "1500s",  # only missing signs of life can end it within the run
                 "start_timeout": "5s",
                 "run_timeout": "12s",
                 "heartbeat": "3s",
@@ -466,7 +467,7 @@ CHANGED: Final[dict[str, dict[str, Any]]] = {
             "review": {"needs": ["draft", "check"], "approval": _approval(deadline="15s", on_expiry="approve")},
         }
     },
-    # another agent: what has begun can't go over to it
+    # another agent: a step that has begun can't migrate to this version
     "consent": {
         "steps": {
             "draft": {"agent": "beta", "input": "${{ event.data }}", "timeout": "5s", "retry": _RETRY},

@@ -1,4 +1,7 @@
-"""One run from its seed: `simulate`. Tests and the command line call it."""
+"""One run from its seed: `simulate`.
+
+Owns the run's outcome and its story. Tests and the command line call it.
+"""
 
 import io
 from collections import Counter
@@ -16,7 +19,10 @@ _LAST_LINES = 60
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """`findings` is empty where every promise was kept. `counts`: how often what happened."""
+    """How a run went.
+
+    `findings` is empty if every promise was kept. `counts` counts what happened.
+    """
 
     plan: Plan
     findings: list[str]
@@ -24,8 +30,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     transcript: Transcript
 
     def story(self, *, whole: bool = False) -> str:
-        """What to show when it failed: the end of the transcript, the routes that were drawn, the
-        findings, and how to see it again.
+        """What to show when the run failed.
+
+        That is the end of the transcript, the routes that were drawn, the findings, and how to run
+        it again.
         """
         lines = list(self.transcript.lines())
         shown = lines if whole else lines[-_LAST_LINES:]
@@ -35,8 +43,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def drawn_yaml(plan: Plan) -> str:
-    """The routes that the plan's seed draws, as a route file; what they call or wait for beside
-    them is in `routes`.
+    """The routes that the plan's seed draws, as a route file.
+
+    The fixed routes that they call or wait for are in `routes`.
     """
     from ruamel.yaml import YAML  # noqa: PLC0415 - slow to load, and most runs go well
 
@@ -53,7 +62,7 @@ def simulate(
 ) -> Outcome:
     """Run a seed.
 
-    What a run raises by itself (a deadlock, a task's unhandled exception) is a finding too.
+    What a run itself raises (a deadlock, a task's unhandled exception) is a finding too.
     """
     plan = plan or Plan.of(seed)
     transcript = Transcript()

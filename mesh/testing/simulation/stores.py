@@ -1,7 +1,7 @@
-"""A checkpoint store in memory that outlives its router, as a disk does, and may be lost or thrown
-back, as a disk's files may be.
+"""A checkpoint store in memory that outlives its router, as a disk does.
 
-Used by `world`.
+Owns how a store may be harmed; `world` decides when. It may be lost, or go back to an older state,
+as a disk's files may. `world` uses it.
 """
 
 from collections.abc import Collection, Mapping
@@ -27,7 +27,7 @@ class MemoryCheckpointStore:
         return self.last()
 
     def last(self) -> Checkpoint | None:
-        """What `load` gives, for those who look on."""
+        """What `load` gives, for those who only look on."""
         return self._kept[-1] if self._kept else None
 
     def put(self, changed: Mapping[str, bytes], removed: Collection[str]) -> None:
@@ -51,13 +51,13 @@ class MemoryCheckpointStore:
         self._put = {}
 
     def close(self) -> None:
-        """Nothing to close: what was saved stays."""
+        """Do nothing: what was saved stays."""
 
     def turn_back(self, saves: int) -> None:
-        """As if a backup of `saves` saves ago had been put in place."""
+        """Go back by `saves` saves, as if an old backup had been put in place."""
         del self._kept[max(0, len(self._kept) - saves) :]
 
     def become(self, other: "MemoryCheckpointStore") -> None:
-        """As if another log's checkpoint had been put in this one's place."""
+        """Take another store's content, as if another log's checkpoint were put here."""
         self._kept = list(other._kept)  # noqa: SLF001 - one of our own kind
         self.is_foreign = self.is_foreign or other is not self

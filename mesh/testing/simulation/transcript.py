@@ -1,7 +1,7 @@
 """What happened in a run, for people: a time, who, what.
 
 Owns the writing down. It keeps raw values and formats them only when somebody reads, since most
-runs succeed and nobody does.
+runs succeed and nobody reads them.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +27,10 @@ class _Line(NamedTuple):
 
 
 class Transcript:
-    """`now_s` gives the run's time; `who` speaks is the simulated process that is running."""
+    """The transcript of a run.
+
+    `now_s` gives the run's time. The simulated process that is running is named as the speaker.
+    """
 
     def __init__(self) -> None:
         self.now_s: Callable[[], float] = lambda: 0.0
@@ -47,7 +50,7 @@ class Transcript:
 
     @contextmanager
     def services_speak(self) -> Iterator[None]:
-        """Within this, what the services log goes here and nowhere else."""
+        """A context in which what services log goes into this transcript and nowhere else."""
         before = structlog.get_config()
         structlog.configure(
             processors=[self._take],

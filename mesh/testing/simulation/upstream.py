@@ -1,5 +1,7 @@
-"""Upstream: the events that start workflows, and those that steps wait for; repeated, early, late,
-never, and rubbish beside them.
+"""Upstream: the events that start workflows, and those that steps wait for.
+
+They come repeated, early, late or never, and with rubbish beside them. Owns what is published.
+`parties` calls it.
 """
 
 from functools import partial
@@ -16,15 +18,19 @@ from mesh.testing.simulation.ground import Ground
 
 
 class Upstream:
-    """`publish` once for each workflow; `on_wait` where a step has begun to wait for an event."""
+    """All upstream systems of a run.
+
+    Call `publish` once for each workflow, and `on_wait` when a step has begun to wait for an event.
+    """
 
     def __init__(self, ground: Ground, approvers: Approvers) -> None:
         self._ground = ground
         self._approvers = approvers
 
     def publish(self, number: int, for_s: float) -> None:
-        """Send one event at some time within `for_s`, perhaps again, perhaps with something that
-        nobody wants beside it.
+        """Send one event at some time within `for_s`, perhaps twice.
+
+        Perhaps something that nobody wants goes with it.
         """
         ground, rng = self._ground, self._ground.rng
         kind = rng.choice(ground.repertoire.kinds)
@@ -66,7 +72,7 @@ class Upstream:
             self._publish_bursts(event, ground.repertoire.awaited_by(kind), at_s)
 
     def _publish_awaited(self, event: dict[str, Any], what: str, at_s: float) -> None:
-        """What a step waits for, whether it waits by then or not; perhaps twice."""
+        """Send what a step waits for, whether it waits at that time or not; perhaps twice."""
         ground, rng = self._ground, self._ground.rng
         told = {**event, "id": f"{event['id']}-{what}", "type": what}
         for _ in range(rng.choice([0, 0, 1, 2])):
@@ -82,7 +88,7 @@ class Upstream:
                 ground.later(burst_s + rng.choice([0.0, 0.01]), partial(ground.publish, told))
 
     def on_wait(self, workflow: Workflow, wait: WaitStarted) -> None:
-        """In time, near the time-out, too late, never."""
+        """Send what the step waits for: in time, near the time-out, too late, or never."""
         ground, rng = self._ground, self._ground.rng
         left_s = 20.0
         if wait.due_at_ms is not None:
@@ -92,7 +98,7 @@ class Upstream:
             ground.later(at_s, lambda: self.tell(workflow, wait.awaits))
 
     def tell(self, workflow: Workflow, awaited: str) -> None:
-        """What a step of this workflow waits for, by key or by alias."""
+        """Send what a step of this workflow waits for, by key or by alias."""
         ground, data = self._ground, workflow.cloud_event.get("data")
         subject = workflow.key
         event = {"id": ground.fresh("told"), "source": "/sim", "type": awaited, "subject": subject, "data": data}

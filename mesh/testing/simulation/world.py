@@ -1,11 +1,12 @@
-"""One simulated run: routers that die, come back and overlap, agents, people and a network with
-faults; then calm, in which everything must end.
+"""One simulated run: routers that die, come back and overlap, with everybody around them.
 
-Owns the course of a run and what it is judged by at its end. The promises during the run are
-`mesh.testing.promises.judge`; what others do is `parties`.
+After the faults it becomes calm, and then everything must end.
 
-    faults  (`chaos_s`)   routers live and die by chance, at times all of them at once; the network is weak
-    calm                  the network behaves, each router lives on; within `calm_s` nothing may be left undone
+Owns the course of a run and what it is judged by at its end. `mesh.testing.promises.judge` has the
+promises during the run, and `parties` what others do.
+
+    faults  (`chaos_s`)   routers live and die by chance, at times all at once; the network is weak
+    calm                  the network behaves, each router lives on; within `calm_s` all must end
     stop                  every router stops gracefully
 """
 
@@ -51,14 +52,14 @@ _EPOCH_MS: Final = (
     # 2026-01-01T00:00:40Z: schedules fire 20 s after the begin, while there are faults
     1_767_225_640_000
 )
-# so that what has heaped up is gone in time, though each call takes a step
+# large enough to work off what has piled up, although each call takes a step
 _CALM_LATENCY_S: Final = 0.05
 _PAUSED: Final = 0.3  # of the lives of a real agent
 _STOP_S: Final = 60.0  # of virtual time, for a graceful stop
 
 
 class _Slot:
-    """A place where a router runs, life after life: its disk and its clock outlive it."""
+    """A place where a router runs, life after life. Its disk and its clock outlive the router."""
 
     def __init__(self, number: int, clock: VirtualClock) -> None:
         self.name = f"router-{number}"
@@ -69,7 +70,10 @@ class _Slot:
 
 
 class World:
-    """`router_class` may be one that is broken on purpose, to see whether the simulation notices."""
+    """A simulated run.
+
+    `router_class` may be one that is broken on purpose, to see whether the simulation notices.
+    """
 
     router_class = Router
 
@@ -197,7 +201,7 @@ class World:
     def _wanted(self) -> set[str]:
         """The workflows that the events so far must start, by the routes in effect at their times.
 
-        Of an event that starts none nothing is owed.
+        An event that starts none owes nothing.
         """
         timeline, wanted = self.promises.timeline, set[str]()
         for record in self._events:
@@ -211,7 +215,7 @@ class World:
     # Routers --------------------------------------------------------------------------------------
 
     async def _live(self, slot: _Slot) -> None:
-        """Life after life, until the end of the run."""
+        """Run a router's lives one after the other, until the end of the run."""
         await asyncio.sleep(self._rng.uniform(0, 3))
         while not self._is_over:
             await asyncio.sleep(max(0.0, self._dark_until_s - self.loop.time()))
@@ -255,8 +259,9 @@ class World:
         return slot.life
 
     def _files(self) -> list[Route]:
-        """The route files beside a router: the first ones, some of another version, or none, once
-        there is something to run without.
+        """Draw the route files beside a router: the first ones, some of other versions, or none.
+
+        Only once routes were activated can a router do without the first files.
         """
         draw = self._rng.random()
         if self.promises.timeline.is_empty or draw < 0.6:
@@ -278,7 +283,7 @@ class World:
         self._kill(life)
 
     def _judge_end(self, life: "_Life", error: BaseException) -> None:
-        """A router may give up where the broker is away; nothing else may end it."""
+        """Check why a router ended: only a broker that is away may end it."""
         self.transcript.note(life.name, f"ends: {error!r}")
         causes = [error]
         while causes:
@@ -294,7 +299,7 @@ class World:
             life.incarnation.kill()
 
     def _harm_stores(self, slot: _Slot) -> None:
-        """Checkpoints are lost, thrown back to an older state, or another log's."""
+        """Damage checkpoints: lose one, put an older state in its place, or another log's."""
         for store in slot.stores.values():
             draw = self._rng.random()
             if draw < 0.1:
@@ -313,8 +318,10 @@ class World:
                 self._kill(slot.life)
 
     async def _stop_all(self) -> None:
-        """Stop gracefully: then the log's mark covers all effects, and each checkpoint is the log
-        up to its offset.
+        """Stop every router gracefully.
+
+        Then the log's mark covers all effects, and each checkpoint is the log's state up to its
+        offset.
         """
         self._is_over = True
         lives = [slot.life for slot in self._slots if slot.life is not None]
@@ -331,7 +338,7 @@ class World:
     # Agents ---------------------------------------------------------------------------------------
 
     async def _live_agent(self, name: str, number: int) -> None:
-        """Life after life of one replica of a real agent runtime."""
+        """Run the lives of one replica of a real agent runtime, one after the other."""
         rng = random.Random(f"agent {self.plan.seed} {name} {number}")  # noqa: S311 - as above
         for life in itertools.count(1):
             instance = f"{name}-{number}.{life}"
@@ -368,7 +375,7 @@ class World:
             await asyncio.sleep(rng.uniform(0, 5))
 
     async def _pause_agent(self, incarnation: Incarnation, connection: MemoryBroker, rng: random.Random) -> None:
-        """Stop the replica at some time, for shorter or longer than its session, and let it go on."""
+        """Stop the replica at some time, for less or more than its session, and let it go on."""
         await asyncio.sleep(rng.uniform(0, 5))
         self.transcript.note(incarnation.name, "is stopped")
         connection.stand_still(is_still=True)
@@ -379,7 +386,7 @@ class World:
         incarnation.resume()
 
     def _kill_agent(self, incarnation: Incarnation, ctx: Context) -> None:
-        """A task ends the process that works on it: at most once for each attempt."""
+        """Let a task end the process that works on it, at most once for each attempt."""
         attempt = ids.attempt_id(ctx.task_id, ctx.attempt)
         self.transcript.note(incarnation.name, f"is dead, of {attempt}")
         self.promises.counts["agents killed by a task"] += 1
@@ -391,7 +398,7 @@ class World:
     # The end --------------------------------------------------------------------------------------
 
     def _compare_live_states(self) -> None:
-        """What the owners in force have in memory is what a fold of their log gives, to the byte."""
+        """Check that each owner in force has in memory exactly what a fold of its log gives."""
         for slot in self._slots:
             owners = slot.life.router.owners if slot.life else {}
             for partition, owner in owners.items():
@@ -439,7 +446,7 @@ class _Life:
         return self._running.exception() if self._running.done() else None
 
     async def wait_over(self, timeout_s: float | None) -> None:
-        """Until it was killed or has ended, or the time is up."""
+        """Wait until it was killed or has ended, or until the time is up."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._over.wait()

@@ -1,4 +1,7 @@
-"""What came in, in words: the heading of each decision, by its cause."""
+"""What came in, in words: the heading of each decision, by its cause.
+
+Owns these words alone. `words` calls it.
+"""
 
 from collections.abc import Mapping
 from typing import Final
@@ -35,7 +38,7 @@ _OF_SLOTS: Final = {
 def heading(decision: Decision, agents: Mapping[str, str]) -> str:
     """What came in, in a line.
 
-    `agents`: who had which attempt, by id, for an answer does not say it.
+    `agents`: the agent of each attempt, by id, because an answer does not name it.
     """
     cause = decision.cause
     match cause.kind:

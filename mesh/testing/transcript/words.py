@@ -1,9 +1,9 @@
-"""The voice for everybody: who was asked what, who answered what, and why.
+"""The words for everybody: who was asked what, who answered what, and why.
 
-It needs the log's decisions and nothing else.
+Owns how a decision reads. It needs the log's decisions and nothing else.
 
-No line holds a time or an offset: times are told as what is left until then, so that the same
-course of things reads the same whenever and on whatever broker it happens. The words themselves are
+No line holds a time or an offset. Times are given as what is left until then, so that the same
+events read the same at any time and on any broker. The words for one event are
 `mesh.inspection.wording`'s.
 """
 
@@ -40,15 +40,16 @@ _EFFECTS_WITH_WORDS: Final = (
 
 
 class Told(NamedTuple):
-    """What came in, in a line, and what came of it, in some."""
+    """What came in, in one line, and what came of it, in some lines."""
 
     heading: str
     body: list[str]
 
 
 class Words:
-    """Tells decisions, one after the other as the log has them: it remembers which agent had a
-    task, for an answer does not say it.
+    """Tells decisions, one after the other as the log has them.
+
+    It remembers which agent had a task, because an answer does not name it.
     """
 
     def __init__(self) -> None:
@@ -68,7 +69,7 @@ class Words:
 
 
 def _line(event: ev.Event, decision: ev.Decision, sent: AbstractSet[str]) -> str:
-    """Empty: the heading says it."""
+    """Tell one event. Empty if the heading says it already."""
     said = words_of(event, decision)
     if said is None:
         return named(event)

@@ -1,4 +1,7 @@
-"""The layout of a transcript, and the few phrases that all voices share."""
+"""The layout of a transcript, and the few phrases that all transcripts share.
+
+Owns the layout alone. It must not know what decisions mean: `words` does.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -11,10 +14,10 @@ _LINES_OF_ITS_OWN = frozenset({"route", "on", "key", "steps"})
 
 
 class Writer:
-    """A transcript in the making.
+    """A transcript that is being written.
 
-    `text` calls the first run that was named RUN1, and so on: a run's id says nothing to a reader.
-    TIME1 and so on are the times of schedules, where those are named.
+    `text` calls the first run that was named RUN1, and so on, because a run's id says nothing to a
+    reader. In the same way TIME1 and so on are the times of schedules.
     """
 
     def __init__(self, title: str) -> None:
@@ -24,9 +27,9 @@ class Writer:
         self._versions: dict[str, str] = {}
 
     def route(self, route: Route, *, file: str = "", version: str = "") -> None:
-        """A route with its steps; of one that is a file, the name.
+        """Write a route with its steps, or with its file's name if it has one.
 
-        `version`: what its digest is called, where there are several.
+        `version`: what its digest is called, if there are several versions.
         """
         self.lines.append(
             f"route {route.name}" + (f", from {file}" if file else "") + (f", {version}" if version else "")
@@ -41,7 +44,7 @@ class Writer:
         self.lines += [f"# {text}", ""]
 
     def paragraph(self, heading: str, body: Iterable[str], workflow: str) -> None:
-        """One input and what came of it; `workflow`: how it stands then."""
+        """Write one input and what came of it. `workflow`: its state after that."""
         self.lines += [heading, *(f"    {line}".rstrip() for line in body), f"    = {workflow}", ""]
 
     def name_run(self, run_id: str) -> None:
@@ -59,13 +62,13 @@ class Writer:
 
 
 def steps_of(route: Route) -> Iterator[tuple[str, Any]]:
-    """The definition's steps, then what else it says."""
+    """The steps of the definition, and then the rest of it."""
     yield from route.definition["steps"].items()
     yield from ((key, value) for key, value in route.definition.items() if key not in _LINES_OF_ITS_OWN)
 
 
 def since(ms: int) -> str:
-    """Hours:minutes:seconds, to the millisecond."""
+    """Format a duration as hours:minutes:seconds, to the millisecond."""
     seconds, rest = divmod(ms, 1000)
     return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{rest:03}"
 

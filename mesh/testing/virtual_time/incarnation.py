@@ -1,9 +1,9 @@
 """A simulated process, which may die.
 
-A crash is not a cancelled task, whose `finally` would run and might commit. The tasks of an
-`Incarnation`, and whatever they start, belong to it (by context variable), and after `kill` the
-loop runs not one more step of them. Its connections are killed by `on_kill`.
-`mesh.testing.virtual_time.loop` makes incarnations, and honours their end.
+Owns which tasks belong to which process. A crash differs from a cancelled task, whose `finally`
+would run and might commit. The tasks of an `Incarnation`, and whatever they start, belong to it (by
+context variable). After `kill` the loop runs not one more step of them. `on_kill` kills its
+connections. `mesh.testing.virtual_time.loop` makes incarnations, and respects their end.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ class Incarnation:
     def start(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run this as a task of the process.
 
-        After a kill the task stays pending; wait for something else then.
+        After a kill the task stays pending, so wait for something else then.
         """
         context = copy_context()
         context.run(INCARNATION.set, self)
@@ -38,7 +38,7 @@ class Incarnation:
         return task
 
     def on_kill(self, callback: Callable[[], None]) -> None:
-        """Call this at the kill: `MemoryBroker.kill`, say."""
+        """Call this when the process is killed. `MemoryBroker.kill` is an example."""
         self._on_kill.append(callback)
 
     def pause(self) -> None:
@@ -46,8 +46,9 @@ class Incarnation:
         self.is_paused = True
 
     def resume(self) -> None:
-        """Go on where it was: as after `SIGCONT`, it knows nothing of the time that has passed but
-        what its clock says.
+        """Go on where the process was stopped, as after `SIGCONT`.
+
+        Only its clock tells it that time has passed.
         """
         self.is_paused = False
         held, self.held = self.held, []
@@ -55,8 +56,9 @@ class Incarnation:
             self._loop.call_soon(_run, handle)
 
     def kill(self) -> None:
-        """End the process as `kill -9` would: no step of it runs from here on (a step that calls
-        this runs to its next wait).
+        """End the process as `kill -9` would: no step of it runs from here on.
+
+        A step that itself calls this runs up to its next wait.
         """
         if self.is_killed:
             return
@@ -71,7 +73,7 @@ def _run(handle: asyncio.Handle) -> None:
 
 
 INCARNATION: Final[ContextVar[Incarnation | None]] = ContextVar("incarnation", default=None)
-"""Whose steps these are: what a process's task starts has its context, and so belongs to the process too."""
+"""The process of these steps. What its tasks start inherits the context and belongs to it."""
 
 
 def current_incarnation() -> Incarnation | None:

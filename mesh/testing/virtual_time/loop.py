@@ -1,14 +1,13 @@
-"""An event loop whose time is virtual and whose order is seeded: the ground that simulations stand
-on.
+"""An event loop whose time is virtual and whose order is seeded. Simulations run on it.
 
 Owns time and order, and lets no step of a dead process run. When nothing is ready, time jumps to
-the next timer. With a seed, what is ready runs in an order drawn from it (but new tasks begin in
-the order they were created, on which code may rely), so one seed is one run. There are no threads,
-no sockets and no processes: asking for one raises.
+the next timer. With a seed, what is ready runs in an order drawn from it, so one seed is one run.
+(But new tasks begin in the order in which they were created, because code may rely on that.) There
+are no threads, sockets or processes: asking for one raises.
 
 A simulated process is an `Incarnation` (`mesh.testing.virtual_time.incarnation`): after its `kill`
-not one more step of it runs. When the run is over, the dead are unwound by cancelling, which nobody
-can see any more; their ports are inert by then.
+not one more step of it runs. When the run is over, the dead tasks are unwound by cancelling. Nobody
+can see that any more, because their ports do nothing then.
 
     async def main(loop: VirtualTimeLoop) -> None:
         cluster = MemoryCluster(VirtualClock(loop))
@@ -49,8 +48,9 @@ _UNWINDINGS: Final = 100  # a task that outlives so many cancellations will not 
 
 
 class Deadlock(AssertionError):
-    """Nothing is ready and no timer is set, but the run has not ended; the message lists who waits
-    where.
+    """Nothing is ready and no timer is set, but the run has not ended.
+
+    The message lists which task waits where.
     """
 
 
@@ -59,8 +59,9 @@ class VirtualTimeLimit(AssertionError):
 
 
 class _Runnable:
-    """What is ready to run: in order without a seed, else drawn, with tasks' first steps in their
-    own order.
+    """What is ready to run. Without a seed it is in order, and with one it is drawn.
+
+    The first steps of tasks keep their order in both cases.
     """
 
     def __init__(self, rng: random.Random | None) -> None:
@@ -87,13 +88,16 @@ class _Runnable:
         if drawn < len(self._first_steps):
             return self._first_steps.popleft()
         drawn -= len(self._first_steps)
+        # swapped with the last one, so that taking it out costs nothing
         self._others[drawn], self._others[-1] = self._others[-1], self._others[drawn]
         return self._others.pop()
 
 
 class _Task(asyncio.Task[T]):
-    """Hashed by its number: a set of tasks, such as a `TaskGroup` cancels, then has an order that
-    no memory address decides.
+    """A task that is hashed by its number.
+
+    So the order of a set of tasks, such as the one that a `TaskGroup` cancels, does not depend on
+    memory addresses.
     """
 
     def __init__(
@@ -115,10 +119,11 @@ class _Task(asyncio.Task[T]):
 class VirtualTimeLoop(asyncio.BaseEventLoop):
     """An asyncio event loop without an outside.
 
-    Time begins at 0.0 and is in seconds. `seed` None keeps asyncio's own order.
+    Time begins at 0.0 and is in seconds. With `seed` None, asyncio's own order is kept.
 
-    `step_s`: what a step costs. With 0 time stands still while there is something to do, and every
-    time is exact. `steps`: how many have run, as a measure of work that no machine's speed changes.
+    `step_s`: how much time a step takes. With 0, time does not pass while there is something to do,
+    and every time is exact. `steps`: how many have run. It measures work, whatever the machine's
+    speed.
     """
 
     def __init__(self, *, seed: int | None = None, limit_s: float = float("inf"), step_s: float = _STEP_S) -> None:
@@ -148,7 +153,7 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
         self._unwinding = False
 
     def incarnation(self, name: str) -> Incarnation:
-        """A new life of a simulated process."""
+        """Make a new life of a simulated process."""
         return Incarnation(self, name)
 
     # time and callbacks
@@ -196,12 +201,13 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
             self._owners[id(handle)] = owner
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Told by asyncio: a cancelled timer is passed over when its time comes."""
+        """Ignore asyncio's report of a cancelled timer: it is passed over when its time comes."""
 
     def create_task(  # type: ignore[override]  # typeshed allows a Generator too, which no caller here has
         self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: contextvars.Context | None = None
     ) -> asyncio.Task[T]:
         owner = (context or contextvars.copy_context()).get(INCARNATION)
+        # the task's constructor schedules its first step by `call_soon`
         self._creating_task = True
         try:
             number = next(self._task_numbers)
@@ -240,12 +246,12 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
                 self._step()
 
     def run_until(self, until_s: float, done: Callable[[], bool] = lambda: False) -> bool:
-        """Run all that happens up to `until_s`, and stand there; or only up to the first moment,
-        with nothing ready, in which `done()`.
+        """Run everything that happens up to `until_s`, and stop the time there.
 
-        True for the latter.
+        Stops earlier at the first moment in which nothing is ready and `done()` holds. True in that
+        case.
 
-        With the time that it is now: all that needs no time.
+        If `until_s` is the current time, everything runs that needs no time.
         """
         with self._as_the_running_one():
             while True:
@@ -275,7 +281,7 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
             sys.set_asyncgen_hooks(*hooks)
 
     def next_timer_s(self, of: Incarnation | None = None) -> float | None:
-        """When the next timer is due, of all or of one process; None where there is none."""
+        """When the next timer is due, of all or of one process. None if there is no timer."""
         self._drop_cancelled()
         if of is None:
             return self._timers[0][0] if self._timers else None
@@ -283,10 +289,10 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
         return min(dues, default=None)
 
     def leap(self, to_s: float) -> None:
-        """Let time be `to_s`, as for a machine that slept: what was due in between is late, each
-        thing once, in its order.
+        """Let time be `to_s`, as for a machine that slept.
 
-        For stretches in which only polls wake up.
+        What was due in between is late, and runs once each, in its order. This is for stretches in
+        which only polls wake up.
         """
         self._now_s = max(self._now_s, to_s)
 
@@ -302,6 +308,7 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
         owner = self._owners.pop(id(handle), None)
         if handle.cancelled():
             return
+        # kept, so that its task can be unwound at the end of the run
         if owner is not None and owner.is_killed and not self._unwinding:
             self._frozen.append(handle)
             return
@@ -316,7 +323,7 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
         handle._run()  # noqa: SLF001 - there is no public way to run a handle
 
     def _is_something_ready(self) -> bool:
-        """Whether a callback waits to run now, timers that are due included."""
+        """Whether a callback is ready to run now. Timers that are due count."""
         self._drop_cancelled()
         while self._timers and self._timers[0][0] <= self._now_s:
             self._runnable.put(heapq.heappop(self._timers)[2], first_step=False)
@@ -325,6 +332,7 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
 
     def _drop_cancelled(self) -> None:
         while self._timers and self._timers[0][2].cancelled():
+            # the id may be given to another handle once this one is gone
             self._owners.pop(id(heapq.heappop(self._timers)[2]), None)
 
     def _move_on(self) -> None:
@@ -342,9 +350,8 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
     # the end
 
     def unwind(self) -> None:
-        """Cancel all that is left, the living first, then the dead, until nothing is left; then
-        close.
-        """
+        """Cancel everything that is left, the living first, then the dead, and close."""
+        # unwinding must come to its end, whatever time that takes
         self._limit_s = float("inf")
         self._cancel_until_done(self.pending(dead=False))
         self._unwinding = True
@@ -369,9 +376,7 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
         raise Deadlock(f"{len(tasks)} tasks can't be cancelled; {_waiting(self)}")
 
     def pending(self, *, dead: bool = True) -> list["asyncio.Task[Any]"]:
-        """The tasks that are not done, the oldest first; with `dead` false, only those of the
-        living.
-        """
+        """The tasks that are not done, the oldest first. `dead` false: only those of the living."""
         known = [(number, task) for task, (number, owner) in self._tasks.items() if dead or not _is_dead(owner)]
         return [task for _, task in sorted(known, key=lambda pair: pair[0]) if not task.done()]
 
@@ -387,7 +392,7 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
     # faults, and what there is not
 
     def default_exception_handler(self, context: dict[str, Any]) -> None:
-        """Keep it: `run` raises what nobody handled."""
+        """Keep the exception: `run` raises what nobody handled."""
         if not self._unwinding:
             self.unhandled.append(context.get("exception") or RuntimeError(context["message"]))
 
@@ -417,8 +422,9 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
 
 
 class VirtualClock:
-    """Wall time in a simulation, as `mesh.ports.Clock`: the loop's time after an epoch, and
-    `skew_ms` beside it.
+    """Wall time in a simulation, as `mesh.ports.Clock`.
+
+    It is the loop's time after an epoch, plus `skew_ms`.
     """
 
     def __init__(self, loop: VirtualTimeLoop, *, epoch_ms: int = _EPOCH_MS, skew_ms: int = 0) -> None:
@@ -447,9 +453,9 @@ def run(
     seed: int | None = 0,
     limit_s: float = 30 * 86_400.0,
 ) -> T:
-    """Run `main(loop)` in virtual time and return its result; equal seeds give equal runs.
+    """Run `main(loop)` in virtual time and return its result. Equal seeds give equal runs.
 
-    What is still running at its end is cancelled. Raises `Deadlock`, `VirtualTimeLimit`, and what
+    What is still running at its end is cancelled. Raises `Deadlock`, `VirtualTimeLimit`, or what
     nobody handled.
     """
     loop = VirtualTimeLoop(seed=seed, limit_s=limit_s)

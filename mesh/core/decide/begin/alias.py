@@ -1,8 +1,10 @@
-"""Aliases, from the side of the workflow that has them: a step that has succeeded asks for its own,
-and is settled when the alias says yes; the workflow gives them back when it ends.
+"""Aliases, from the side of the workflow that wants one.
 
-An alias is a built-in workflow in the partition of its own id (`mesh.core.decide.built_in.alias`),
-so that of two workflows that ask for the same one the first has it, wherever they are.
+A step that has succeeded asks for its alias, and is settled when the alias is granted. The workflow
+gives its aliases back when it ends.
+
+An alias is a built-in workflow in the partition of its own id (`mesh.core.decide.built_in.alias`).
+So if two workflows ask for the same alias, the first one gets it, whichever partitions they are in.
 """
 
 from mesh.core import ids
@@ -15,7 +17,7 @@ from mesh.core.state import StepState
 
 
 def claim(draft: Draft, name: str) -> bool:
-    """Ask for the alias of a step that has just succeeded. True: so it is not settled yet."""
+    """Ask for the alias of a step that has just succeeded. True: the step is not settled yet."""
     template, state = draft.route.steps[name].alias, draft.live.steps[name]
     if template is None or state.status != "succeeded":
         return False
@@ -24,9 +26,10 @@ def claim(draft: Draft, name: str) -> bool:
 
 
 def seek(draft: Draft, name: str, template: Template, state: StepState) -> None:
-    """An incident where the alias can't be made."""
+    """Ask for the alias, or raise an incident if the alias can't be made."""
     workflow, scope = draft.live, draft.scope_of(name)
     try:
+        # the step's own output is put in, since a step that asks again does not count as done
         value = _checked(made_key(template, {**scope, "steps": {**scope["steps"], name: state.output}}))
     except ExpressionError as error:
         draft.add(IncidentRaised(step=name, kind="alias", message=f"the alias can't be made: {error}"))
@@ -35,6 +38,7 @@ def seek(draft: Draft, name: str, template: Template, state: StepState) -> None:
         AliasSought(
             step=name,
             task_id=ids.task_id(workflow.workflow_id, workflow.run_id, ids.instance(name, round=state.round)),
+            # numbered, so that a late answer to an earlier claim is not taken for this one's
             claim=state.claim + 1,
             alias=ids.alias_id(workflow.route, name, value),
         )
@@ -42,7 +46,7 @@ def seek(draft: Draft, name: str, template: Template, state: StepState) -> None:
 
 
 def _checked(value: str) -> str:
-    """Raises `ExpressionError`."""
+    """The value, if it can be an alias. Raises `ExpressionError`."""
     if not value.strip():
         raise ExpressionError("it is empty")
     if len(value) > MAX_KEY_LENGTH:
@@ -51,7 +55,10 @@ def _checked(value: str) -> str:
 
 
 def is_done_but_for_its_alias(step: StepState) -> bool:
-    """Its work is done: nothing of it is to be cancelled, and it may have to be undone."""
+    """Whether the step's work is done and only its alias is missing.
+
+    There is nothing to cancel then, and it may have to be undone.
+    """
     return step.status == "claiming" or (step.incident is not None and step.incident.kind == "alias")
 
 

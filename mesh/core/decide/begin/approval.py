@@ -14,7 +14,7 @@ from mesh.core.route import ApprovalWork
 
 
 def ask(draft: Draft, name: str, work: ApprovalWork, reason: str) -> None:
-    """Raises `ExpressionError`."""
+    """Send the question of an approval. Raises `ExpressionError`."""
     workflow, scope = draft.live, draft.scope_of(name)
     payload = work.payload.render(scope)
     turn = round_of(draft, name)

@@ -1,4 +1,4 @@
-"""Call another route: the call, its withdrawal, and a call that can't begin a workflow."""
+"""Call a workflow of another route, take a call back, or refuse a call that can't begin one."""
 
 from typing import Any
 
@@ -12,8 +12,9 @@ from mesh.core.state import Account, StepState
 
 
 def call(draft: Draft, place: str, work: CallWork, value: Any, reason: str, *, attempt: int = 1) -> None:
-    """Call the newest known version of the route, or hold it where the budget does not have its
-    slice; an incident where there is none.
+    """Call the newest known version of the route.
+
+    Holds the call if the budget does not have its slice. An unknown route is an incident.
     """
     workflow, turn = draft.live, round_of(draft, place)
     task = ids.task_id(workflow.workflow_id, workflow.run_id, ids.instance(place, round=turn))
@@ -23,6 +24,7 @@ def call(draft: Draft, place: str, work: CallWork, value: Any, reason: str, *, a
         message = f"no version of route {work.route} is active: `mesh routes apply` makes one so, then retry"
         draft.add(IncidentRaised(step=place, kind="unknown_route", message=message))
         return
+    # the called workflow's id holds its caller's, so ids grow with the depth of the calls
     if len(called) > MAX_CALLED_ID:
         message = f"the id of the called workflow would have {len(called)} characters ({MAX_CALLED_ID} at the most): calls nest too deep"
         draft.add(IncidentRaised(step=place, kind="too_deep", message=message))
@@ -50,9 +52,9 @@ def call(draft: Draft, place: str, work: CallWork, value: Any, reason: str, *, a
 
 
 def _slice(account: Account, work: CallWork) -> Slice:
-    """What the called workflow may spend of the budget; of the rest it tells what it has spent.
+    """What the called workflow may spend of the budget.
 
-    Hops are each workflow's own.
+    It reports what it has spent of the rest. Hops are counted by each workflow for itself.
     """
     names = (*account.limits, *account.counted)
     return Slice(
@@ -61,7 +63,7 @@ def _slice(account: Account, work: CallWork) -> Slice:
 
 
 def call_again(draft: Draft, place: str, work: CallWork, step: StepState) -> None:
-    """Another workflow, with the input of the first."""
+    """Call another workflow with the input of the first."""
     call(draft, place, work, step.input, f"called again, after {step.error}", attempt=step.attempt + 1)
 
 
@@ -71,7 +73,7 @@ def withdraw(draft: Draft, place: str, step: StepState, reason: str) -> None:
 
 
 def withdraw_items(draft: Draft, name: str, reason: str) -> None:
-    """Take back what the items of a for-each have called, before it is closed as a whole."""
+    """Take back the calls of a for-each's items, before it is closed as a whole."""
     if isinstance(draft.route.steps[name].work, CallWork):
         for place, step in draft.live.steps.items():
             if step.status == "calling" and ids.step_of(place) == name:
@@ -79,9 +81,9 @@ def withdraw_items(draft: Draft, name: str, reason: str) -> None:
 
 
 def refuse(draft: Draft, caller: Caller, run: str, reason: str) -> None:
-    """The id has a workflow that will not end for this call: the caller must not wait for it.
+    """Refuse a call whose id has a workflow that will not end for this call.
 
-    One that runs because of this very call will.
+    The caller must not wait for it. A workflow that runs because of this same call does end for it.
     """
     workflow = draft.live
     if workflow.run_id != run or workflow.status != "running":

@@ -56,8 +56,9 @@ def outputs(draft: Draft) -> Any:
 
 
 def end(draft: Draft, status: EndStatus, reason: str, output: Any = None) -> None:
-    """End the workflow, whatever is still under way; what it did is undone first, where its route
-    says how.
+    """End the workflow, whatever is still under way.
+
+    What it did is undone first, if its route says how.
     """
     if not compensate(draft, status, reason):
         close(draft, status, reason, output)

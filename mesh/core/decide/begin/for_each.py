@@ -1,5 +1,6 @@
-"""Begin a step's work for each item of a list: tasks or calls, a bounded number at once, in
-portions that one decision can hold.
+"""Begin a step's work for each item of a list.
+
+Tasks or calls, a bounded number at once, in portions that one decision can hold.
 """
 
 from typing import Any, NamedTuple
@@ -16,11 +17,15 @@ from mesh.core.state import Fan, StepState
 
 
 def start(draft: Draft, step: Step, each: ForEach, reason: str) -> bool:
-    """True: the list is empty, so the step is settled. Raises `ExpressionError`."""
+    """Begin the for-each. Raises `ExpressionError`.
+
+    True: the list is empty, so the step is settled.
+    """
     items = each.items.render(draft.scope_of(step.name))
     if not isinstance(items, list):
         raise ExpressionError(f"for_each needs a list, and {each.items.source} is {kind_of(items)}")
     draft.add(ForEachStarted(step=step.name, items=items, reason=reason))
+    # this decision's record holds the list already, and the items' tasks must fit in beside it
     if size_of(items) > PORTION_BYTES:
         go_on_later(draft, step.name)
         return False
@@ -28,16 +33,17 @@ def start(draft: Draft, step: Step, each: ForEach, reason: str) -> bool:
 
 
 def advance(draft: Draft, name: str, *, alone: bool = False) -> bool:
-    """Begin as many items as there is room for; where an operator has the for-each, none.
+    """Begin as many items as there is room for, or none if the for-each waits for an operator.
 
-    True: every item was settled, and now the step is.
+    True: every item was settled, and now the step is too.
 
-    What is too large for a portion begins in a decision of its own (`alone`), so that no other
-    input fails by it.
+    An item too large for a portion begins in a decision of its own (`alone`), so it makes no other
+    input fail.
     """
     state, fan, each = _under_way(draft, name)
     if fan.settled == fan.total:
         if state.incident is not None:
+            # an operator has it, but all items are settled, so nothing is left to decide
             draft.add(IncidentResolved(step=name, action="result", by="the results of its items"))
         draft.add(ForEachEnded(step=name, failed=fan.failed))
         return True
@@ -78,7 +84,7 @@ def input_of(draft: Draft, name: str, index: int) -> Any:
 
 
 def _begin(draft: Draft, item: _Item) -> None:
-    """Its first attempt, or its call; an incident where its input can't be made."""
+    """Begin the item's first attempt or its call. An input that can't be made is an incident."""
     if item.problem:
         draft.add(IncidentRaised(step=item.place, kind="expression", message=item.problem))
         return
@@ -90,7 +96,7 @@ def _begin(draft: Draft, item: _Item) -> None:
 
 
 def begin_item(draft: Draft, name: str, index: int) -> None:
-    """An item that never got as far as a task, once more."""
+    """Begin an item again that never got as far as a task."""
     _begin(draft, _item(draft, name, index, draft.live.steps[name].input))
 
 

@@ -1,9 +1,7 @@
-"""Limits, from the side of the workflow: which limits an attempt is under, and the slots that must
-go back.
+"""Limits, from the side of the workflow: what an attempt is under, and the slots that go back.
 
-What was asked for is given back exactly once, as soon as its attempt is neither queued nor running
-any more, whatever has become of it: looked after once for each decision, so that no other rule need
-think of it.
+A slot is given back exactly once, as soon as its attempt is neither queued nor running, for
+whatever reason. One pass for each decision sees to it, so no other rule need think of slots.
 """
 
 from collections.abc import Iterable
@@ -19,17 +17,16 @@ from mesh.core.state import Workflow
 
 
 class LimitAt(NamedTuple):
-    """A limiter, and the numbers that it is told."""
+    """A limiter, and the numbers to send it."""
 
     limiter: str
     limit: Limit
 
 
 def limits_of(draft: Draft, work: AgentWork, agent: str, *, beyond: str = "") -> list[LimitAt]:
-    """The limits that a task for this agent is under, in the order in which all ask for them; of
-    those, what comes after `beyond`.
+    """The limits that a task for this agent is under, in the order in which all tasks ask for them.
 
-    Raises `ExpressionError`.
+    Only those after `beyond`. Raises `ExpressionError`.
     """
     found: list[LimitAt] = []
     card = draft.directory.agents.get(agent)
@@ -37,6 +34,7 @@ def limits_of(draft: Draft, work: AgentWork, agent: str, *, beyond: str = "") ->
         found.append(LimitAt(limiter_id(AGENT, agent), Limit(concurrency=card.max_outstanding)))
     if work.limit is not None:
         found.append(LimitAt(_limiter(draft, work.limit), work.limit.limit))
+    # all ask in the same order, or two tasks could each hold the slot that the other waits for
     return sorted(one for one in found if one.limiter > beyond)
 
 
@@ -99,7 +97,7 @@ def _priority(draft: Draft) -> float:
 
 
 def _reserved(draft: Draft, place: str, reserve: dict[str, float]) -> dict[str, float] | None:
-    """What the budget must still have when the task goes out: the hop too."""
+    """What the budget must still have when the task goes out, its hop included."""
     account = draft.live.account
     if account is None or ids.is_undo(place):
         return None
@@ -107,7 +105,10 @@ def _reserved(draft: Draft, place: str, reserve: dict[str, float]) -> dict[str, 
 
 
 def look_after_slots(draft: Draft) -> None:
-    """Called once for each decision on a workflow that has asked for any."""
+    """Give back the slots that this decision made needless.
+
+    Called once for each decision on a workflow that has asked for any.
+    """
     for place in _touched(draft):
         for slot in draft.live.slots.get(place, ()):
             if not _is_wanted(draft.live, place, slot):
@@ -115,19 +116,21 @@ def look_after_slots(draft: Draft) -> None:
 
 
 def release_all(draft: Draft) -> None:
-    """The workflow ends."""
+    """Give back every slot, because the workflow ends."""
     for place, slots in draft.live.slots.items():
         for slot in slots:
             _release(draft, place, slot)
 
 
 def _touched(draft: Draft) -> Iterable[str]:
-    """Where slots may have become needless: at the places of this decision's events; all over,
-    where one of them is about more than an item.
+    """The places where slots may have become needless.
+
+    The places of this decision's events, or all places if an event is about more than an item.
     """
     places: set[str] = set()
     for event in draft.events:
         place = getattr(event, "step", "")
+        # it may have settled other places too: a for-each's items, or the steps of a loop
         if isinstance(event, RoundStarted) or (place and not ids.is_item(place)):
             return list(draft.live.slots)
         places.add(place)

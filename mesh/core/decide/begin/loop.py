@@ -1,6 +1,6 @@
 """Loops: whether a loop goes round again once the step that closes it is done.
 
-A loop has a bound, always.
+Every loop has a bound.
 """
 
 from mesh.core.decide.begin.end import end
@@ -12,10 +12,10 @@ from mesh.core.state import FINISHED
 
 
 def goes_round(draft: Draft, name: str, repeat: Repeat) -> bool:
-    """True: the loop is not done.
+    """Whether the loop is not done.
 
-    It goes round again, or its bound is reached and it has become an incident or the workflow's
-    end.
+    If True, it goes round again, or its bound is reached and it is now an incident or the
+    workflow's end.
     """
     try:
         if repeat.until.is_true(draft.scope_of(name)):
@@ -38,7 +38,7 @@ def goes_round(draft: Draft, name: str, repeat: Repeat) -> bool:
 
 
 def go_round(draft: Draft, name: str, repeat: Repeat) -> None:
-    """What a join inside has left under way is of the round that is over."""
+    """Begin the next round, and cancel what a join inside has left under way in this one."""
     turn = draft.live.steps[name].round + 1
     reason = f"{repeat.until.source} is false"
     for other in repeat.body:

@@ -1,6 +1,4 @@
-"""Portions: how much work for the items of lists one decision holds, so that no list makes a record
-too large.
-"""
+"""Portions: how many items of lists one decision may begin, so that no list makes a record too large."""
 
 from typing import Any, Final
 
@@ -18,9 +16,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Portion:
-    """What there is room for in a decision.
+    """The room that a decision has for items.
 
-    `alone`: what is too large for any portion may have a decision of its own.
+    `alone`: an item too large for any portion may have a decision of its own.
     """
 
     __slots__ = ("_alone", "_bytes", "_count")
@@ -31,7 +29,7 @@ class Portion:
 
     @classmethod
     def of(cls, draft: Draft) -> "Portion":
-        """What is left, beside the items that the decision has begun already."""
+        """The room that is left beside the items that the decision has already begun."""
         portion = cls()
         for event in draft.events:
             if isinstance(event, _BEGUN) and ids.is_item(event.step):
@@ -40,7 +38,7 @@ class Portion:
         return portion
 
     def takes(self, value: Any) -> bool:
-        """Whether one more with this input fits; then it is counted."""
+        """Whether one more item with this input fits. If it does, it is counted."""
         size = self._bytes + size_of(value)
         if self._count == PORTION or (size > PORTION_BYTES and (self._count or not self._alone)):
             return False
@@ -49,14 +47,14 @@ class Portion:
 
 
 def go_on_later(draft: Draft, name: str) -> None:
-    """The for-each `name` goes on in a decision of its own, at once.
+    """Continue the for-each `name` at once, in a decision of its own.
 
-    Where an operator has it, it goes on with what follows of that.
+    If it waits for an operator, it continues with what the operator decides.
     """
     if draft.live.steps[name].status == "iterating":
         draft.add(PortionScheduled(step=name, due_at_ms=draft.now_ms))
 
 
 def size_of(value: Any) -> int:
-    """Bytes of its JSON."""
+    """The size of its JSON, in bytes."""
     return len(_encode(value))

@@ -1,5 +1,7 @@
-"""Dispatch a task: one attempt goes to an agent, chosen here if the route names a capability, or is
-held until the budget and the limits allow it.
+"""Dispatch a task: one attempt goes to an agent.
+
+If the route names a capability, the agent is chosen here. The task is held until the budget and the
+limits allow it.
 """
 
 from typing import Any
@@ -28,7 +30,7 @@ def work_at(draft: Draft, place: str) -> AgentWork | CallWork:
 
 
 def round_of(draft: Draft, place: str) -> int:
-    """The round of its loop that a place is in; 1 where there is no loop."""
+    """The round of the loop that a place is in; 1 if it is in no loop."""
     if not draft.route.looped or ids.is_undo(place):
         return 1
     state = draft.live.steps.get(ids.step_of(place))
@@ -49,18 +51,19 @@ def dispatch(
     failed: str = "",
     beyond: str = "",
 ) -> None:
-    """Send it, or hold it where the budget does not have what it needs, or ask the next limit that
-    it is under for a slot.
+    """Send the task, hold it for more budget, or ask the next limit for a slot.
 
-    An incident where it is for a capability and nobody is registered for that.
+    It is an incident if the task is for a capability and no agent is registered for it.
 
-    `agent`: who it is for already, by an earlier attempt or by a hand-over, as the task's `hop`th.
-    `failed`: who had it before and failed, where it is chosen anew. `beyond`: the limit that has
-    granted it a slot last; what it needs of the budget is reserved then.
+    `agent`: the agent that has it already, by an earlier attempt or by a hand-over, as the task's
+    `hop`th. `failed`: the agent that failed, if a new one is chosen. `beyond`: the limit that has
+    just granted a slot; what the task needs of the budget is then reserved.
     """
     workflow, turn = draft.live, round_of(draft, place)
     reserve = work.reserve
+    # what was done must be undone, whatever the budget has left
     if not ids.is_undo(place):
+        # a queued task has its reserve already; only the time may have run out meanwhile
         short = _shortage_of_time(draft) if beyond else draft.shortage(reserve)
         if short is not None:
             draft.add(
@@ -121,6 +124,7 @@ def dispatch(
             hop=hop,
             reserved=reserve if reserve and workflow.account is not None else None,
             periods=work.periods,
+            # after a handover the agent was named by another agent, not chosen here
             capability=work.capability if hop == 1 else "",
             deaths=len(state.deaths) if (state := workflow.steps.get(place)) is not None else 0,
         )
@@ -128,17 +132,17 @@ def dispatch(
 
 
 def _did(draft: Draft, place: str) -> str:
-    """Who did what is to be undone at this place: it knows best how."""
+    """The agent that did what is to be undone at this place. It knows best how to undo it."""
     return draft.live.steps[ids.step_of(place)].agent if ids.is_undo(place) else ""
 
 
 def _shortage_of_time(draft: Draft) -> Shortage | None:
-    """Of what a task that is queued may lack: the rest is reserved for it."""
+    """The only thing that a queued task may lack is time: the rest is reserved for it."""
     account = draft.live.account
     return draft.shortage({}) if account is not None and account.is_time_over else None
 
 
 def _has_limit(draft: Draft, agent: str) -> bool:
-    """Whether the agent lets only so many tasks be out."""
+    """Whether the agent bounds how many tasks may be out."""
     card = draft.directory.agents.get(agent)
     return card is not None and card.max_outstanding is not None

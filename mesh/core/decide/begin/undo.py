@@ -1,9 +1,9 @@
-"""Undo: a workflow that ends any way but completed first undoes what it did, the last first.
+"""Undo: a workflow that does not end as completed first undoes what it did, the last step first.
 
-Undone is every step with an `undo` that succeeded, and every one that may have been done without a
-word of it: its task or its call is out, or was last heard of by a time-out. One at a time; each is
-a task with retries, and an incident where they don't help. An operator's `fail` leaves that one as
-it is and undoes the rest; a `cancel` while it is under way ends the workflow as it stands.
+It undoes every step with an `undo` that succeeded, and every one that may have been done: its task
+or call is still out, or timed out. One at a time; each is a task with retries, and an incident if
+they don't help. An operator's `fail` gives up that one and undoes the rest. A `cancel` while it is
+under way ends the workflow as it is.
 """
 
 from typing import Any
@@ -32,10 +32,10 @@ from mesh.core.state import FINISHED, Ending
 
 
 def close(draft: Draft, status: EndStatus, reason: str, output: Any = None) -> None:
-    """The end.
+    """End the workflow now.
 
-    Open questions and calls are withdrawn, aliases and slots given back; events that no step took
-    go to the dead letters.
+    Open questions and calls are withdrawn, aliases and slots are given back, and events that no
+    step took go to the dead letters.
     """
     workflow = draft.live
     for name, step in workflow.steps.items():
@@ -64,6 +64,7 @@ def close(draft: Draft, status: EndStatus, reason: str, output: Any = None) -> N
 
 def compensate(draft: Draft, status: EndStatus, reason: str) -> bool:
     """Begin to undo what was done. False: there is nothing to undo."""
+    # another end while it is being undone closes the workflow as it is
     if status == "completed" or draft.live.ending is not None:
         return False
     steps = draft.live.steps
@@ -74,7 +75,9 @@ def compensate(draft: Draft, status: EndStatus, reason: str) -> bool:
     done.sort(key=lambda name: steps[name].since_ms)  # equal times stand in the route's order
     done.reverse()
     draft.add(CompensationStarted(status=status, reason=reason, steps=tuple(done)))
+    # items go with their for-each
     for place in [place for place, step in steps.items() if step.status not in FINISHED and not ids.is_item(place)]:
+        # its work is done and may have to be undone, so it must not end as cancelled
         if is_done_but_for_its_alias(steps[place]):
             draft.add(AliasWaived(step=place, reason=f"the workflow {status}: {reason}"))
         else:
@@ -84,7 +87,7 @@ def compensate(draft: Draft, status: EndStatus, reason: str) -> bool:
 
 
 def undo_next(draft: Draft) -> None:
-    """Undo one step more, or end where all are undone."""
+    """Undo one more step, or end the workflow if all are undone."""
     ending = _ending(draft)
     if not ending.undo:
         close(draft, ending.status, ending.reason)
@@ -93,9 +96,9 @@ def undo_next(draft: Draft) -> None:
 
 
 def leave_undone(draft: Draft, place: str, reason: str) -> None:
-    """The rest is undone all the same, and the workflow ends as failed.
+    """Give up undoing this step. The rest is still undone, and the workflow ends as failed.
 
-    Its reason says why it was to end, and what was left undone.
+    Its reason says why it was to end, and what was not undone.
     """
     draft.add(StepSkipped(step=place, reason=reason))
     ending = _ending(draft)
@@ -125,7 +128,7 @@ def begin_undo(draft: Draft, name: str) -> None:
 
 
 def cancel_step(draft: Draft, place: str, reason: str) -> None:
-    """What is under way there is not wanted any more."""
+    """Cancel what is under way at this place."""
     step = draft.live.steps.get(place)
     if step is not None and step.status == "asking":
         draft.add(ApprovalWithdrawn(step=place, approval_id=step.task_id, reason=reason))

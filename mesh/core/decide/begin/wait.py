@@ -10,7 +10,10 @@ from mesh.core.route import AwaitedEvent, ExpressionError, Route, Step, WaitWork
 
 
 def begin_wait(draft: Draft, step: Step, work: WaitWork, reason: str) -> bool:
-    """True: what it waits for is there. Raises `ExpressionError`."""
+    """Begin to wait. Raises `ExpressionError`.
+
+    True: what it waits for is there already.
+    """
     if work.event is not None:
         return _begin_for_event(draft, step, work, work.event, reason)
     if work.until is None:
@@ -57,15 +60,15 @@ def _taken_beside(draft: Draft, name: str, alias: str) -> list[dict[str, Any]]:
 
 
 def _alias_of(route: Route, name: str) -> str:
-    """By which alias the events come that a step waits for; empty: by the workflow's key."""
+    """The alias by which the events come that a step waits for; empty: by the workflow's key."""
     work = route.steps[name].work
     return work.event.alias if isinstance(work, WaitWork) and work.event is not None else ""
 
 
 def is_wanted(draft: Draft, name: str, awaited: AwaitedEvent, cloud_event: dict[str, Any]) -> bool:
-    """Whether this is the event: by type and condition.
+    """Whether this is the awaited event, by its type and the condition.
 
-    A condition that can't be evaluated lets it pass, as a route's guard does.
+    An event passes if the condition can't be evaluated, as it does for a route's guard.
     """
     if cloud_event["type"] != awaited.type:
         return False
@@ -79,7 +82,7 @@ def is_wanted(draft: Draft, name: str, awaited: AwaitedEvent, cloud_event: dict[
 
 
 def _instant_ms(value: Any) -> int:
-    """Milliseconds since the epoch of an RFC 3339 time. Raises `ExpressionError`."""
+    """An RFC 3339 time in milliseconds since the epoch. Raises `ExpressionError`."""
     if not isinstance(value, str):
         raise ExpressionError(f"until needs a time as a string, such as 2026-11-24T09:00:00Z, not {kind_of(value)}")
     try:

@@ -1,1 +1,1 @@
-"""Decisions of the workflows that belong to the mesh itself: aliases, schedules, limiters."""
+"""Decisions of the mesh's own workflows: aliases, schedules, limiters."""

@@ -1,10 +1,10 @@
-"""An alias: whose it is, and the events that come by it.
+"""An alias: which workflow has it, and the events that come by it.
 
 A built-in workflow, in the partition of its own id.
 
-(nothing) --event--> expected: events are kept, and go to the dead letters when their time is over
-(nothing), expected --claim--> standing: has a workflow, which gets the kept events, and every one
-that comes standing --its workflow has ended, an operator's cancel--> (nothing)
+    (nothing) --event--> expected: events are kept, and go to the dead letters when their time is up
+    (nothing), expected --claim--> standing: a workflow has it, and gets the kept and all new events
+    standing --its workflow has ended, or an operator cancels it--> (nothing)
 """
 
 from mesh.core import ids
@@ -97,7 +97,7 @@ def _on_timer(draft: Draft, given: TimerDue) -> None:
 
 
 def _on_command(draft: Draft, given: CommandGiven) -> None:
-    """An operator may free it."""
+    """Free the alias, if an operator cancels it."""
     alias = draft.workflow
     if given.command != "cancel" or alias is None or alias.holder is None:
         message = "an alias that a workflow has can be cancelled, and nothing else: then it is nobody's"

@@ -1,8 +1,7 @@
-"""A limiter's own decisions: it hears of those that want a slot, grants what there is room for, and
-takes back.
+"""A limiter: it takes requests for slots, grants what there is room for, and takes slots back.
 
-The highest priority goes first, and among equals whoever was heard of first. It needs no time-outs:
-each that asks gives back, once.
+The highest priority goes first, and among equals the request that came first. It needs no
+time-outs, because every workflow that asks gives back exactly once.
 """
 
 from typing import Final
@@ -71,7 +70,7 @@ def _on_returned(draft: Draft, given: SlotReturned) -> None:
 
 
 def _on_timer(draft: Draft, given: TimerDue) -> None:
-    """One more is within the rate; or nobody has used it for long."""
+    """Grant one more that is now within the rate, or forget a limiter that nobody has used for long."""
     workflow = draft.workflow
     if workflow is None or workflow.limiter is None:
         return
@@ -83,7 +82,7 @@ def _on_timer(draft: Draft, given: TimerDue) -> None:
 
 
 def free_unread(draft: Draft, task_id: str, attempt: int) -> None:
-    """A slot was given back by a record that can't be read: its name says whose it was."""
+    """Free a slot whose release can't be read: the record's name says whose slot it was."""
     limiter = draft.workflow.limiter if draft.workflow is not None else None
     if limiter is not None and _asked_at(limiter, ids.attempt_id(task_id, attempt)) is not None:
         draft.add(SlotFreed(task_id=task_id, attempt=attempt))

@@ -1,11 +1,11 @@
 """A schedule: when a route starts by itself.
 
-A built-in workflow, in the partition of its own id; each time that comes is one decision, and its
+A built-in workflow, in the partition of its own id. Each scheduled time is one decision, and its
 record starts one workflow.
 
-Every router tells of the schedules that it knows, at its start and whenever its routes change.
-Repeats change nothing, and of two definitions that differ the one that holds from a later time of
-the broker is the newer, whoever tells of it and when: so routers with different files agree, and an
+Every router sends the schedules that it knows, at its start and whenever its routes change. Repeats
+change nothing. Of two definitions that differ, the newer is the one that is active from a later
+broker time, no matter which router sends it, or when. So routers with different files agree, and an
 old file does not bring back what was replaced.
 """
 
@@ -66,10 +66,10 @@ def _on_set(draft: Draft, given: ScheduleSet) -> None:
 
 
 def _next(draft: Draft, given: ScheduleSet) -> int | None:
-    """A definition that changes something else keeps the time that is to come, or that nobody was
-    there for.
+    """The schedule's next time.
 
-    No time comes before one that has started a workflow, however late this is told.
+    A change of anything else keeps the time that is to come, or that was missed. No time comes
+    before one that has already started a workflow.
     """
     plan = draft.workflow.plan if draft.workflow is not None else None
     if given.schedule is None:
@@ -81,7 +81,8 @@ def _next(draft: Draft, given: ScheduleSet) -> int | None:
 
 
 def _fire(draft: Draft, schedule: Schedule | None, due_ms: int) -> None:
-    """Of the times that were missed, the last one fires, late."""
+    """Start a workflow. Of the times that were missed, only the last one fires, late."""
+    # a newer definition may make it fire before its time by this owner's clock
     workflow, now_ms = draft.live, max(draft.now_ms, due_ms)
     if schedule is None:
         raise AssertionError(f"{draft.workflow_id} is due without a schedule")
@@ -99,7 +100,7 @@ def _fire(draft: Draft, schedule: Schedule | None, due_ms: int) -> None:
 
 
 def _on_command(draft: Draft, given: CommandGiven) -> None:
-    """An operator may end it, until a newer definition of the route holds."""
+    """End the schedule, if an operator cancels it, until the route has a newer definition."""
     workflow = draft.workflow
     plan: Plan | None = workflow.plan if workflow is not None else None
     if given.command != "cancel" or workflow is None or plan is None or plan.schedule is None:

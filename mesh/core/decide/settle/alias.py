@@ -1,6 +1,4 @@
-"""Aliases granted or refused: what becomes of a step's claim to its alias, and what an operator may
-do where another workflow has it.
-"""
+"""The answer to a step's claim to its alias, and what an operator may do if another workflow has it."""
 
 from typing import Literal
 
@@ -25,7 +23,7 @@ def on_alias_answered(draft: Draft, given: AliasAnswered) -> None:
 
 
 def _claiming(draft: Draft, given: AliasAnswered) -> str | InputDismissed:
-    """The step that waits for this answer, or why none does."""
+    """The step that waits for this answer, or why no step does."""
     parsed, workflow = ids.parse_step_id(given.claimant.task_id), draft.workflow
     if parsed is None or workflow is None:
         return InputDismissed(code="unknown", message=f"no workflow asked for {given.alias}")
@@ -40,7 +38,7 @@ def _claiming(draft: Draft, given: AliasAnswered) -> str | InputDismissed:
 
 
 def resolve_alias(draft: Draft, name: str, state: StepState, command: Literal["retry", "skip"], by: str) -> None:
-    """The step's work is done: ask again for the alias, or go on without it."""
+    """Ask again for the alias of a step whose work is done, or continue without it."""
     template = draft.route.steps[name].alias
     if command == "retry" and template is not None:
         seek(draft, name, template, state)

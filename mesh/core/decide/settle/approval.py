@@ -1,6 +1,4 @@
-"""Close an approval: whether an answer counts, and the one verdict, by an answer or by the
-deadline.
-"""
+"""Close an approval: whether an answer counts, and the one verdict, by an answer or the deadline."""
 
 from typing import Any, Final
 
@@ -47,7 +45,7 @@ def on_answer(draft: Draft, given: AnswerGiven) -> None:
 
 
 def expire(draft: Draft, name: str, step: StepState) -> None:
-    """Nobody has answered by the deadline."""
+    """Close an approval that nobody answered by the deadline."""
     if step.on_expiry == "incident":
         message = f"nobody with role {step.role} answered by the deadline"
         draft.add(IncidentRaised(step=name, kind="expired", message=message))
@@ -83,12 +81,13 @@ _SHOWN: Final = 300  # characters of a validator's message, which quotes the val
 
 
 def find_open(draft: Draft, given: AnswerGiven) -> tuple[str, StepState] | AnswerRefused:
-    """The step that waits for this answer, or why none does."""
+    """The step that waits for this answer, or why no step does."""
     parsed, workflow = ids.parse_step_id(given.approval_id), draft.workflow
     step = workflow.steps.get(parsed.step) if parsed and workflow and workflow.run_id == parsed.run_id else None
     if parsed is not None and step is not None and step.task_id != given.approval_id and _was_asked_before(step):
         message = f"it is closed: {parsed.step} has moved on to another question since"
         return _refused(given, "closed", message, closed=True)
+    # a step with attempts is a task or a call, so its id is not an approval's
     if parsed is None or step is None or step.task_id != given.approval_id or step.attempt:
         return _refused(given, "unknown", f"no approval {given.approval_id} was asked, or its memory has ended")
     if step.status == "asking":
@@ -109,15 +108,16 @@ def _was_asked_before(step: StepState) -> bool:
 
 
 def is_edit(given: AnswerGiven, step: StepState) -> bool:
-    """Whether it approves another payload than was asked.
+    """Whether the answer approves a payload other than the one that was asked.
 
-    By digest, since Python holds 1 and true for equal.
+    Compared by digest, because Python holds 1 and true to be equal.
     """
     return given.decision == "approve" and given.payload is not msgspec.UNSET and digest(given.payload) != step.digest
 
 
 def refusal(draft: Draft, given: AnswerGiven, step: StepState) -> AnswerRefused | None:
-    """Why this answer to an open approval does not count; None if it does."""
+    """Why this answer to an open approval does not count; None if it counts."""
+    # by the broker's timestamp of the answer, however late it is read
     if step.due_at_ms is not None and given.source_at_ms > step.due_at_ms:
         return _refused(given, "late", "it reached the broker after the deadline")
     if step.role not in draft.directory.roles.get(given.by, frozenset()):

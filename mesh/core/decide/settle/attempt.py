@@ -1,4 +1,4 @@
-"""A task's attempts: what the failure of one brings, and the next."""
+"""The attempts at a task: what the failure of one brings, and the next one."""
 
 from hashlib import sha256
 
@@ -15,10 +15,13 @@ from mesh.core.state import StepState
 
 
 def dispatch_again(draft: Draft, name: str, step: StepState, *, anew: bool = False) -> None:
-    """The next attempt, with the input of the first and by the same agent; with `anew` the count of
-    attempts begins again, and so does the choice of an agent for a capability.
+    """Make the next attempt, with the input of the first and by the same agent.
+
+    With `anew`, the count of attempts starts again, and so does the choice of an agent for a
+    capability.
     """
     work = agent_work(draft, name)
+    # an agent that got the task by a handover was named by another agent, and is not chosen again
     is_chosen = anew and bool(work.capability) and step.hop == 1
     attempt = step.attempt + 1
     budget_from = attempt if anew else step.retry_budget_from
@@ -38,7 +41,7 @@ def dispatch_again(draft: Draft, name: str, step: StepState, *, anew: bool = Fal
 
 
 def fail(draft: Draft, failed: TaskFailed) -> None:
-    """Record a failed attempt and what follows of it: another attempt, an incident, or the end."""
+    """Record a failed attempt and what follows: another attempt, an incident, or the end."""
     draft.add(failed)
     work = agent_work(draft, failed.step)
     step = draft.live.steps[failed.step]
@@ -57,8 +60,9 @@ def fail(draft: Draft, failed: TaskFailed) -> None:
 
 
 def give_up(draft: Draft, place: str, message: str, *, kind: str) -> None:
-    """No attempt is left: go on without it where the route says so, else end the workflow or leave
-    it to an operator.
+    """No attempt is left: continue without the step if the route says so.
+
+    Otherwise the workflow ends, or an operator has to act.
     """
     name, choice = ids.step_of(place), work_at(draft, place).on_exhausted
     if ids.is_item(place) and is_tolerated(draft, name):
@@ -86,7 +90,9 @@ def _wait_ms(retry: Retry, made: int, failed: TaskFailed) -> int:
 
 
 def _backoff_ms(retry: Retry, made: int, attempt: str) -> int:
-    """Milliseconds until the next attempt; the jitter is a function of the attempt's id."""
+    """Milliseconds until the next attempt. The jitter is a function of the attempt's id."""
+    # the exponent is bounded, since a float that overflows raises
     wait_s = min(retry.max_backoff_s, retry.backoff_s * retry.factor ** min(made - 1, 64))
+    # spread like a random number, but the same whichever router decides
     draw = int.from_bytes(sha256(attempt.encode()).digest()[:4], "big") / 2**32
     return int(wait_s * (1 - retry.jitter * draw) * 1000)

@@ -1,8 +1,8 @@
-"""Budgets: whether a task may be sent, and what happens where it may not: the workflow fails, or
-somebody is asked for more.
+"""Budgets: whether a task may be sent, and what happens if it may not.
 
-A task or a call that may not be sent is held. It goes out as soon as others have left enough. Where
-they can't any more, the route's `on_exhausted` is applied, once, however many tasks are held.
+A task or a call that may not be sent is held. It goes out as soon as others have left enough. If
+they no longer can, the route's `on_exhausted` is applied once, however many tasks are held: the
+workflow fails, or somebody is asked for more.
 """
 
 from math import inf
@@ -24,8 +24,9 @@ _TIME: Final = "time_s"
 
 
 def look_after_budget(draft: Draft) -> None:
-    """Called once for each decision on a run with a budget: what was freed goes to the tasks that
-    are held, in their order.
+    """Give what was freed to the tasks that are held, in their order.
+
+    Called once for each decision on a run with a budget.
     """
     workflow = draft.workflow
     if workflow is None or workflow.account is None or workflow.status != "running" or workflow.ending is not None:
@@ -43,9 +44,11 @@ def look_after_budget(draft: Draft) -> None:
 
 
 def _release(draft: Draft) -> None:
-    """Send what there is budget for, as much of it as one decision holds; the rest of a for-each in
-    the next one.
+    """Send what there is budget for, as much of it as one decision holds.
+
+    The rest of a for-each goes out in the next decision.
     """
+    # this decision may have begun items already, and all of them must fit into one record
     portion = Portion.of(draft)
     for place in _held(draft):
         if _shortage(draft, place) is not None:
@@ -85,8 +88,9 @@ def _exhausted(draft: Draft, held: list[str], why: str) -> None:
 
 
 def _mend(draft: Draft, held: list[str]) -> str:
-    """What would spare the next run this end: more for the call, where its slice is what is
-    lacking; else more in the route.
+    """What would spare the next run this end.
+
+    More for the call, if its slice is what is lacking; else more in the route.
     """
     workflow, short = draft.live, _shortage(draft, held[0]) if held else None
     name, route = short.name if short is not None else "", workflow.route
@@ -99,17 +103,20 @@ def _mend(draft: Draft, held: list[str]) -> str:
 
 
 def _is_slice(draft: Draft, name: str) -> bool:
-    """Whether it is the caller that limits it, and not the route's own budget."""
+    """Whether the caller's slice is the limit, and not the route's own budget."""
     account, budget = draft.live.account, draft.route.budget
     own = inf if budget is None else budget.limits.get(name, inf)
     return account is not None and account.limits[name] < own
 
 
 def _ask(draft: Draft, budget: Budget, account: Account, held: list[str], why: str) -> None:
-    """The question is kept at the first step that needs the answer; each further one at that place
-    is a round of its own.
+    """Ask somebody for more budget.
+
+    The question is kept at the first step that needs the answer. Each further question there is a
+    round of its own.
     """
     workflow = draft.live
+    # if the time is over, there may be nothing that is held
     waiting = held or [name for name in draft.route.steps if not _is_done(draft, name)]
     place = ids.budget_place(ids.step_of(waiting[0]))
     before = workflow.steps.get(place)
@@ -143,13 +150,13 @@ def _is_done(draft: Draft, name: str) -> bool:
 
 
 def _schema(payload: dict[str, float]) -> dict[str, Any]:
-    """What may be granted: as much or as little of each as somebody likes."""
+    """The schema of a grant: any amount of each limit."""
     amounts = {name: {"type": "number", "minimum": 0} for name in payload}
     return {"type": "object", "properties": amounts, "additionalProperties": False}
 
 
 def on_budget_answer(draft: Draft, closed: ApprovalClosed) -> None:
-    """More, for `look_after_budget` to share out; or no, and the workflow fails."""
+    """Take the answer: more, which `look_after_budget` shares out, or no, and the workflow fails."""
     if closed.verdict == "rejected":
         why = f": {closed.reason}" if closed.reason else ""
         end(draft, "failed", f"the budget is exhausted, and more was refused by {closed.by or 'its deadline'}{why}")

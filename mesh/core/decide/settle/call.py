@@ -1,6 +1,4 @@
-"""Ends of calls: what becomes of a call when the called workflow has ended, or the time is up; and
-what becomes of the called when its caller does not want it any more.
-"""
+"""The end of a call: the called workflow has ended, the time is up, or the caller takes it back."""
 
 from mesh.core import ids
 from mesh.core.decide.begin.call import withdraw
@@ -16,6 +14,7 @@ from mesh.core.state import StepState
 def on_call_ended(draft: Draft, given: CallEnded) -> None:
     found = _waiting(draft, given)
     if isinstance(found, InputDismissed):
+        # nobody waits for the call, but its slice may be set aside until this end is heard
         if not account_for(draft, ids.attempt_id(given.task_id, given.attempt), given.usage):
             draft.add(found)
         return
@@ -38,7 +37,7 @@ def on_call_ended(draft: Draft, given: CallEnded) -> None:
 
 
 def account_for(draft: Draft, attempt: str, usage: dict[str, float] | None) -> bool:
-    """What a call has taken that nobody waits for. False: nothing is reserved for it any more."""
+    """Account for a call that nobody waits for. False: nothing is reserved for it any more."""
     workflow = draft.workflow
     if workflow is None or workflow.status != "running" or workflow.account is None:
         return False
@@ -51,10 +50,10 @@ def account_for(draft: Draft, attempt: str, usage: dict[str, float] | None) -> b
 
 
 def _waiting(draft: Draft, given: CallEnded) -> tuple[str, StepState] | InputDismissed:
-    """The step that waits for this call, or why none does.
+    """The step that waits for this call, or why no step does.
 
-    As for tasks: a success of any attempt counts while the step is not settled, a failure for the
-    one under way alone.
+    As for tasks, a success of any attempt counts while the step is not settled, and a failure only
+    for the attempt under way.
     """
     task, attempt = given.task_id, given.attempt
     parsed, workflow = ids.parse_step_id(task), draft.workflow
@@ -81,8 +80,9 @@ def _waiting(draft: Draft, given: CallEnded) -> tuple[str, StepState] | InputDis
 
 
 def _counts(step: StepState, given: CallEnded) -> bool:
-    """An operator who has the step may have it because of its loop or its alias: then its work is
-    done.
+    """Whether this end still counts for the step.
+
+    If the step is an incident because of its loop or its alias, its work is done already.
     """
     if given.status != "completed":
         return step.status == "calling" and given.attempt == step.attempt
@@ -94,6 +94,7 @@ def _counts(step: StepState, given: CallEnded) -> bool:
 def _succeed(draft: Draft, name: str, step: StepState, given: CallEnded) -> None:
     if step.status == "incident":
         draft.add(IncidentResolved(step=name, action="result", by=f"the late end of {given.called}"))
+    # an earlier call has completed after all, so the one under way is not needed
     elif step.status == "calling" and step.attempt != given.attempt:
         withdraw(draft, name, step, f"{given.called} has completed after all")
     draft.add(
@@ -115,7 +116,7 @@ def _fail(draft: Draft, failed: CallFailed) -> None:
 
 
 def time_out_call(draft: Draft, name: str, step: StepState) -> None:
-    """The called workflow has not ended in time: it is not wanted any more."""
+    """Fail a call whose workflow has not ended in time, and cancel that workflow."""
     waited_s = (draft.now_ms - step.since_ms) / 1000
     _fail(
         draft,
@@ -125,13 +126,14 @@ def time_out_call(draft: Draft, name: str, step: StepState) -> None:
             attempt=step.attempt,
             kind="timeout",
             message=f"{step.called} had not ended after {waited_s:.1f} s",
+            # with this, the failure also cancels the called workflow, which still runs
             called=step.called,
         ),
     )
 
 
 def on_call_undeliverable(draft: Draft, effect: str, message: str) -> None:
-    """A call that could not be sent needs an operator; other records are for the record."""
+    """A call that could not be sent needs an operator. Other records are only noted."""
     for name, step in draft.live.steps.items():
         if step.status == "calling" and effect == f"{ids.attempt_id(step.task_id, step.attempt)}/call":
             failed = CallFailed(

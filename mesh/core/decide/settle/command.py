@@ -1,4 +1,4 @@
-"""What operators order, and effects that the broker would not take: both end at a person."""
+"""Operators' commands, and effects that the broker would not take: both need a person."""
 
 from typing import Any
 
@@ -53,7 +53,7 @@ def on_command(draft: Draft, given: CommandGiven, target: Route | None) -> None:
 
 
 def _cancel(draft: Draft, reason: str) -> None:
-    """A workflow that is being undone ends as it stands, when it is told a second time."""
+    """Cancel the workflow. A second cancel ends one that is being undone as it is."""
     if draft.live.ending is None:
         end(draft, "cancelled", reason)
     else:
@@ -80,6 +80,7 @@ def _on_incident(draft: Draft, given: CommandGiven, workflow: Workflow) -> None:
     _accept(draft, given)
     for place in stuck:
         state = draft.live.steps.get(place)
+        # the one before may have settled this one too, or ended the workflow
         if draft.live.status == "running" and state is not None and state.status == "incident":
             _resolve(draft, given, place, state)
 
@@ -117,8 +118,9 @@ def _resolve(draft: Draft, given: CommandGiven, place: str, state: StepState) ->
 
 
 def _skip(draft: Draft, place: str, state: StepState, reason: str) -> None:
-    """Those who need it go on; an item counts as failed, and its for-each goes on whatever it
-    tolerates.
+    """Skip the step: those that need it continue.
+
+    An item counts as failed, and its for-each continues whatever it tolerates.
     """
     if ids.is_item(place):
         draft.add(StepGivenUp(step=place, reason=reason))
@@ -129,8 +131,10 @@ def _skip(draft: Draft, place: str, state: StepState, reason: str) -> None:
 
 
 def _output_of_skipped(draft: Draft, place: str, state: StepState) -> Any:
-    """A question's payload passes through, as where its `if` is false; a loop is left with what its
-    last round gave.
+    """The output of a step that an operator skipped.
+
+    An approval's payload passes through, as if its `if` were false. A loop keeps its last round's
+    output.
     """
     if _closes_loop(state):
         return state.output
@@ -179,6 +183,7 @@ def _on_migrate(draft: Draft, given: CommandGiven, workflow: Workflow, target: R
         )
     )
     draft.go_over(target)
+    # any step of the new version may be able to act now
     go_on(draft, target.steps)
 
 
@@ -193,9 +198,7 @@ def _refuse(draft: Draft, given: CommandGiven, code: str, message: str) -> None:
 
 
 def on_undeliverable(draft: Draft, given: Undeliverable) -> None:
-    """A question or a call that could not be sent needs an operator; other records are for the
-    record.
-    """
+    """A question or a call that could not be sent needs an operator. Other records are only noted."""
     draft.add(EffectUndeliverable(effect_id=given.effect_id, topic=given.topic, code=given.code, message=given.message))
     workflow, parsed = draft.workflow, ids.parse_step_id(given.effect_id)
     if workflow is None or parsed is None:

@@ -1,7 +1,6 @@
-"""Awaited events: an event from outside that a workflow's steps wait for, or will wait for, or that
-nobody waits for any more.
+"""An event from outside: a step waits for it, may wait for it later, or no longer waits for it.
 
-It has found the workflow by its key, or by an alias: then it is for those steps alone that wait for
+It found the workflow by its key or by an alias. By an alias, it is only for steps that wait for
 events of this alias.
 """
 
@@ -41,7 +40,7 @@ def on_offered(draft: Draft, given: EventOffered) -> None:
 
 
 def on_forwarded(draft: Draft, given: EventForwarded) -> None:
-    """An alias passes it on, which this workflow has, or had."""
+    """Take an event that came by an alias, which this workflow has or had."""
     workflow = draft.workflow
     if workflow is None or workflow.status == "expected":
         draft.add(InputDismissed(code="closed", message=f"no run of {given.workflow_id} has the alias"))
@@ -50,7 +49,7 @@ def on_forwarded(draft: Draft, given: EventForwarded) -> None:
 
 
 def _is_open(draft: Draft, kept: KeptEvent) -> bool:
-    """Whether the event can mean anything to the workflow."""
+    """Whether the event can still matter to the workflow."""
     workflow, event = draft.workflow, kept.cloud_event
     if workflow is not None and workflow.status not in {"running", "expected"}:
         draft.add(InputDismissed(code="closed", message=f"the workflow had ended: {workflow.status}"))
@@ -79,8 +78,9 @@ def _take(draft: Draft, workflow: Workflow, kept: KeptEvent) -> None:
 
 
 def _awaiting(route: Route, kind: str, alias: str) -> Iterator[tuple[str, AwaitedEvent]]:
-    """The steps that wait, now or ever, for events of this type that come by this alias; empty: by
-    the workflow's key.
+    """The steps that wait, now or later, for events of this type that come by this alias.
+
+    An empty alias: by the workflow's key.
     """
     for name, step in route.steps.items():
         awaited = step.work.event if isinstance(step.work, WaitWork) else None
@@ -106,9 +106,7 @@ def _has_begun_to_wait(draft: Draft, name: str) -> bool:
 
 
 def _has_been_here(workflow: Workflow, kept: KeptEvent) -> bool:
-    """It started this run or an earlier one, was taken by a step, or is kept for those who wait for
-    it by the same way.
-    """
+    """Whether the event started a run of this id, was taken by a step, or is already kept the same way."""
     source, name = kept.cloud_event["source"], kept.cloud_event["id"]
     if ids.run_id(source, name) in (workflow.run_id, *workflow.earlier_runs):
         return True

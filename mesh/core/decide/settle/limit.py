@@ -1,6 +1,4 @@
-"""Slots granted or refused: what becomes of a step whose task waits for the slot of a limit, once
-it is granted, or can't be.
-"""
+"""A slot granted or refused, for a step whose task waits for it."""
 
 from mesh.core import ids
 from mesh.core.crossings import CrossingId
@@ -13,12 +11,13 @@ from mesh.core.state import StepState
 
 
 def on_slot_given(draft: Draft, given: SlotGiven) -> None:
-    """The next limit, or the task goes out.
+    """Ask the next limit, or send the task.
 
-    Where nobody waits for it any more, its release is under way already.
+    If nobody waits for the slot any more, its release is under way already.
     """
     place = _waiting(draft, given.task_id, given.attempt)
     slot = Slot(limit=given.limit, task_id=given.task_id, attempt=given.attempt, asked_at_ms=given.asked_at_ms)
+    # the step waits for the last limit that it asked; those before have granted their slots
     if place is None or draft.live.slots[place][-1] != slot:
         draft.add(InputDismissed(code="late", message=f"{_attempt(given)} wants no slot of {given.limit} any more"))
         return
@@ -47,7 +46,7 @@ def on_slot_denied(draft: Draft, given: SlotDenied) -> None:
 
 
 def fail_to_ask(draft: Draft, about: CrossingId, kind: str, message: str) -> None:
-    """What was asked, or the answer, has got lost for good: an operator must ask anew."""
+    """Raise an incident: the request or its answer is lost, and an operator must ask again."""
     place = _waiting(draft, about.caller.task_id, about.caller.attempt)
     if place is not None:
         draft.add(IncidentRaised(step=place, kind=kind, message=message))

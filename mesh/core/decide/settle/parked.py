@@ -1,6 +1,6 @@
-"""Parked inputs: what else follows when an input is set aside.
+"""What else follows when an input is parked.
 
-What one workflow told another can't be told again, so nobody may wait for it.
+A workflow does not repeat what it told another one, so nobody may wait for it.
 """
 
 from mesh.core import ids
@@ -13,8 +13,10 @@ from mesh.core.events import AliasRefused, CallFailed, CallRefused, IncidentRais
 
 
 def on_parked(draft: Draft, parked: InputParked, about: CrossingId | None) -> None:
-    """A call, a claim or an acquire that is set aside is refused; one whose end or answer is set
-    aside needs an operator; a slot that is given back is free all the same.
+    """Record the parked input, and settle whoever waits for it.
+
+    A call, a claim or a request for a slot is refused. If the end of a call or an answer was
+    parked, an operator has to act. A slot that was given back is free all the same.
     """
     draft.add(parked)
     message = f"{parked.topic}/{parked.partition}/{parked.offset} was parked: {parked.message}"

@@ -51,9 +51,9 @@ def on_event(draft: Draft, given: EventMatched | WorkflowCalled | ScheduledStart
 
 
 def _limits(budget: Budget | None, part: Slice | None) -> dict[str, float] | None:
-    """The smaller of the route's own budget and what the caller lets it spend, name by name.
+    """The smaller of the route's own budget and the caller's slice, name by name.
 
-    None: it keeps no account.
+    None: the run keeps no account.
     """
     own = None if budget is None else budget.limits
     if part is None:
@@ -63,9 +63,10 @@ def _limits(budget: Budget | None, part: Slice | None) -> dict[str, float] | Non
 
 
 def _repeats(workflow: Workflow | None, run: str, route: Route) -> str:
-    """Why a start for this id changes nothing; empty if it does."""
+    """Why a start for this id changes nothing; empty if it changes something."""
     if workflow is None or workflow.status == "expected":
         return ""
+    # a run's id comes from its event, so this is a repeat and not a second start
     if workflow.run_id == run:
         return "the same event started this run"
     if workflow.status == "running":
@@ -78,8 +79,6 @@ def _repeats(workflow: Workflow | None, run: str, route: Route) -> str:
 
 
 def _trace_of(event: dict[str, Any], workflow_id: str, run: str) -> tuple[str, str | None]:
-    """The upstream's trace and span if it sent a traceparent that holds, else a trace of the run's
-    own.
-    """
+    """The upstream's trace and span if it sent a valid traceparent, else a trace of the run's own."""
     found = _TRACEPARENT.fullmatch(str(event.get("traceparent", "")))
     return (found[1], found[2]) if found else (ids.trace_id(workflow_id, run), None)

@@ -26,7 +26,7 @@ _NO_REASON: Final = TaskError(kind="unknown", message="the agent gave no reason"
 
 
 class _Waits(NamedTuple):
-    """Who waits for an attempt: the place of its state, and the state."""
+    """The step that waits for an attempt: the place of its state, and the state."""
 
     name: str
     step: StepState
@@ -164,11 +164,11 @@ def on_task_undeliverable(draft: Draft, given: TaskUndeliverable) -> None:
 
 
 def _waiting(draft: Draft, task: str, attempt: int, *, success: bool) -> _Waits | InputDismissed:
-    """The step that waits for this attempt, or why none does.
+    """The step that waits for this attempt, or why no step does.
 
-    A success of any attempt counts as long as the step is not settled, be it an operator who has it
-    by now: the work is done, under the same idempotency key. A failure counts for the attempt under
-    way alone.
+    A success of any attempt counts as long as the step is not settled, even if it is an incident by
+    now: the work is done, under the same idempotency key. A failure counts only for the attempt
+    under way.
     """
     parsed, workflow = ids.parse_step_id(task), draft.workflow
     if parsed is None or workflow is None or parsed.workflow_id != workflow.workflow_id or not workflow.run_id:
@@ -183,6 +183,7 @@ def _waiting(draft: Draft, task: str, attempt: int, *, success: bool) -> _Waits 
         return _of_nobody(workflow, parsed, f"task {task}, attempt {attempt},")
     if step.task_id != task:
         return InputDismissed(code="late", message=f"task {task} is not the step's any more: that is {step.task_id}")
+    # an attempt that is queued for a slot is not sent yet, so nobody can answer it
     if not 1 <= attempt <= step.attempt - (step.status == "queued"):
         return InputDismissed(code="unknown", message=f"task {task}, attempt {attempt}, was never dispatched")
     if _is_unsettled(step) if success else step.status == "running" and attempt == step.attempt:
@@ -192,7 +193,7 @@ def _waiting(draft: Draft, task: str, attempt: int, *, success: bool) -> _Waits 
 
 
 def _of_nobody(workflow: Workflow, parsed: ids.TaskId, task: str) -> InputDismissed:
-    """No task is out at this place."""
+    """Why no task is out at this place."""
     name = ids.step_of(parsed.step)
     step = workflow.steps.get(name)
     if step is not None and ids.is_item(parsed.step):
@@ -203,10 +204,10 @@ def _of_nobody(workflow: Workflow, parsed: ids.TaskId, task: str) -> InputDismis
 
 
 def _is_unsettled(step: StepState) -> bool:
-    """An operator who has the step may have it because of its loop or its alias: then its work is
-    done.
+    """Whether the step still waits for a result of its task.
 
-    No agent's word is the end of a call.
+    If it is an incident because of its loop or its alias, its work is done already. An agent's
+    result never ends a call.
     """
     if step.called:
         return False

@@ -1,6 +1,6 @@
-"""Timers that are due: a time-out, a retry, a deadline, the end of a closed id's memory.
+"""A timer that is due: a time-out, a retry, a deadline, or the end of a closed id's memory.
 
-One that no longer fits the state changes nothing.
+A timer that no longer fits the state changes nothing.
 """
 
 from typing import Final, assert_never
@@ -36,6 +36,7 @@ _SIGNS: Final = {
 
 def on_timer(draft: Draft, given: TimerDue) -> None:
     workflow = draft.workflow
+    # timers are not taken back, so one of an earlier run may still fire
     if workflow is None or workflow.run_id != given.run_id:
         return
     if given.kind == "forget":
@@ -62,14 +63,16 @@ def _on_step(draft: Draft, given: TimerDue, step: StepState) -> None:
         if step.status == "running":
             _fall_silent(draft, given, step)
         return
+    # the step has moved on since the timer was set
     if step.due_at_ms is None or step.due_at_ms > given.due_at_ms:
         return
     _fire(draft, given, step)
 
 
 def _fire(draft: Draft, given: TimerDue, step: StepState) -> None:
-    """The kind must fit too: a retry may fire at once, while a time-out waits until every input
-    that could beat it has been read.
+    """Fire the timer if its kind fits the step's status.
+
+    A retry may fire at once. A time-out waits until every input that could beat it has been read.
     """
     match given.kind, step.status:
         case "task_timeout", "running":
@@ -118,10 +121,10 @@ def _time_out(draft: Draft, name: str, step: StepState) -> None:
 
 
 def _fall_silent(draft: Draft, given: TimerDue, step: StepState) -> None:
-    """No sign of life came in time.
+    """Fail an attempt that gave no sign of life in time.
 
-    Nobody decides on signs, so the owner says when the time is; that it can be one of the attempt
-    under way is seen here.
+    Nobody decides on signs, so the owner says when the time is up. Whether the timer can be one of
+    the attempt under way is checked here.
     """
     period_s = step.periods.of(given.kind) if step.periods is not None else None
     if period_s is None or given.due_at_ms < step.since_ms + int(period_s * 1000):
