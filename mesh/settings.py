@@ -179,34 +179,41 @@ class Settings(BaseSettings):
     """`mesh health` fails when the file is older than this."""
 
     kafka_security_protocol: SecurityProtocol = "PLAINTEXT"
-    """PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL. With SSL a certificate of ours (`kafka_cert_file`) makes it mutual."""
+    """How to connect to Kafka. With SSL, a certificate of our own (`MESH_KAFKA_CERT_FILE`) makes it mutual TLS."""
     kafka_sasl_mechanism: SaslMechanism | None = None
-    """PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER; with SASL_PLAINTEXT and SASL_SSL alone, and needed there."""
+    """PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER. Required with SASL_PLAINTEXT and SASL_SSL."""
     kafka_username: str | None = None
-    """Of PLAIN and SCRAM."""
+    """The user of PLAIN and SCRAM."""
     kafka_password: SecretStr | None = None
+    """The password of PLAIN and SCRAM. A file is safer: other processes may see an environment."""
     kafka_password_file: Path | None = None
-    """A file with the password alone, in its stead; better, since a process's environment can be looked at."""
+    """A file that holds the password and nothing else."""
     kafka_ca_file: Path | None = None
-    """Certificates (PEM) of who may vouch for the brokers; else the system's."""
+    """The certificates (PEM) of the authorities that sign the brokers' certificates; else the system's."""
     kafka_cert_file: Path | None = None
     """Our own certificate (PEM), for mutual TLS."""
     kafka_key_file: Path | None = None
-    """Its key (PEM), where it is not in the same file."""
+    """The key (PEM) of our certificate, if it is not in the same file."""
     kafka_key_password: SecretStr | None = None
+    """The password of that key."""
     kafka_key_password_file: Path | None = None
+    """A file that holds the password of that key and nothing else."""
     kafka_check_hostname: bool = True
     """Whether a broker's certificate must name the host that we connect to."""
     kafka_token_file: Path | None = None
-    """OAUTHBEARER: a file that something else keeps a fresh token in; read at each login."""
+    """OAUTHBEARER: a file in which another program keeps a fresh token. It is read at each login."""
     kafka_token_url: str | None = None
-    """OAUTHBEARER: the token endpoint of an authorisation server, asked by client credentials."""
+    """OAUTHBEARER: the token endpoint of an authorisation server, for client credentials."""
     kafka_token_ca_file: Path | None = None
-    """Certificates (PEM) of who may vouch for that server; else the system's."""
+    """The certificates (PEM) of the authorities that sign that server's certificate; else the system's."""
     kafka_client_id: str | None = None
+    """OAUTHBEARER: our client id at the token endpoint."""
     kafka_client_secret: SecretStr | None = None
+    """OAUTHBEARER: our client secret at the token endpoint."""
     kafka_client_secret_file: Path | None = None
+    """A file that holds the client secret and nothing else."""
     kafka_token_scope: str | None = None
+    """OAUTHBEARER: the scope to ask for, if the server wants one."""
 
     log_level: LogLevel = "info"
     """The least severe log lines that are written."""

@@ -9,6 +9,8 @@ import click
 from rich.text import Text
 
 from mesh.cli.exit_codes import FAILED
+from mesh.cli.grammar import NounGroup
+from mesh.cli.options import timeout_option
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import duration
 from mesh.codec.times import rfc3339
@@ -20,15 +22,12 @@ from mesh.inspection.read_model.queries import CommandRow, PartitionRow
 _RELEASED: Final = "released: deadlines go by the broker's clock again"
 
 
-@click.group(invoke_without_command=True, short_help="Show clocks that jumped, and release deadlines.")
-@click.pass_context
-def clock(context: click.Context) -> None:
+@click.group(cls=NounGroup, short_help="Show clocks that jumped, and release deadlines.")
+def clock() -> None:
     """Show the partitions whose clock has jumped: their deadlines go on by what really passes."""
-    if context.invoked_subcommand is None:
-        context.invoke(list_held)
 
 
-@clock.command("list")
+@clock.command("list", short_help="List the partitions whose clock has jumped.")
 @mesh_command
 def list_held(session: Session) -> None:
     """List the partitions whose clock has jumped."""
@@ -42,12 +41,12 @@ def list_held(session: Session) -> None:
     session.note("set the clock right, or `mesh clock release` if it is" if rows else "no clock is held")
 
 
-@clock.command()
+@clock.command(short_help="Let deadlines go by the broker's clock again.")
 @click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept in the log.")
 @click.option(
     "--by", metavar="WHO", envvar="MESH_BY", show_envvar=True, help="Who commands; the login name without it."
 )
-@click.option("--timeout", "timeout_s", type=float, default=60.0, show_default=True, metavar="SECONDS")
+@timeout_option("How long to wait for the decision.")
 @mesh_command
 def release(session: Session, *, reason: str, by: str | None, timeout_s: float) -> None:
     """Let deadlines go by the broker's clock again, in all partitions that hold them.

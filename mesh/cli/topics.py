@@ -98,7 +98,7 @@ def apply(session: Session, *, routes: tuple[Path, ...], agents: tuple[str, ...]
     _tell(session, session.run(_apply(session, _specs(session, routes, agents))), applied=True)
 
 
-@topics.command()
+@topics.command(short_help="Print the rights that each part of the mesh needs.")
 @routes_option
 @agents_option
 @click.option(

@@ -295,9 +295,19 @@ class Partition:
         )
 
     def offer(
-        self, kind: str, key: str = "k", *, event_id: str = "o1", data: Any = None, **attributes: str
+        self,
+        kind: str,
+        key: str = "k",
+        *,
+        event_id: str = "o1",
+        data: Any = None,
+        at_ms: int | None = None,
+        **attributes: str,
     ) -> tuple[Event, ...]:
-        """An event that a step of this workflow may wait for."""
+        """Offer an event that a step of this workflow may wait for.
+
+        `at_ms`: when the broker took it; now without it.
+        """
         event = {"specversion": "1.0", "id": event_id, "source": SOURCE, "type": kind, **attributes, "data": data}
         first = next(iter(self.routes.values()))
         return self.give(
@@ -307,7 +317,7 @@ class Partition:
                 digest=first.digest,
                 key=key,
                 cloud_event=event,
-                **self._inbox("mesh.events", None),
+                **self._inbox("mesh.events", at_ms),
             )
         )
 
@@ -363,6 +373,18 @@ class Partition:
                 workflow_id=self.id_of(key),
                 status="failed",
                 error=inp.TaskError(kind=kind, message="it broke", retryable=retryable),
+            )
+        )
+
+    def interrupt(self, step: str, *, by: str = "host-1", key: str = "k") -> tuple[Event, ...]:
+        """Report that the process `by` died over the attempt under way."""
+        return self.give(
+            inp.ResultReceived(
+                task_id=self.task_id(step, key),
+                attempt=self.step(step, key).attempt,
+                workflow_id=self.id_of(key),
+                status="interrupted",
+                agent_instance=by,
             )
         )
 

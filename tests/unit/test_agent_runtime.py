@@ -930,7 +930,7 @@ async def test_a_number_that_json_does_not_have_is_an_invalid_output(mesh: Agent
         result = await mesh.wait_result()
     assert result.error is not None
     assert (result.error.kind, result.error.retryable) == ("output_invalid", False)
-    assert "scores.2" in result.error.message
+    assert "scores[2]" in result.error.message
 
 
 async def test_an_agent_says_when_to_try_again(mesh: AgentMesh) -> None:

@@ -473,7 +473,7 @@ async def with_built_in(broker: Broker) -> None:
     )
     await writer.decide(name, Cause(kind="schedule", id="s1"), changed)
     claimant = Caller(workflow_id="daily:x", task_id="daily:x/4f2a9c01/charge")
-    kept = KeptEvent(cloud_event={"id": "o1", "source": "/s"}, topic="t", partition=0, offset=0, at_ms=0)
+    kept = KeptEvent(cloud_event={"id": "o1", "source": "/s", "type": "t"}, topic="t", partition=0, offset=0, at_ms=0)
     for said in (
         AliasBound(claimant=claimant),
         AliasRefused(claimant=claimant, message="another's"),

@@ -53,7 +53,7 @@ NOUNS = sorted(words[0] for words, command in EVERY.items() if isinstance(comman
 
 
 def test_every_noun_lists() -> None:
-    assert NOUNS == ["agents", "approvals", "dlq", "events", "routes", "topics", "workflow", "workflows"]
+    assert NOUNS == ["agents", "approvals", "clock", "dlq", "events", "routes", "topics", "workflow", "workflows"]
     assert all((noun, "list") in EVERY for noun in NOUNS)
 
 

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from one_partition import Partition, agent, approval, route
 
 from mesh.adapters.sqlite import SqliteBroker
+from mesh.adapters.system import SystemClock
 from mesh.cli.app import mesh
 from mesh.cli.routes.group import routes
 from mesh.codec.cards import encode_card
@@ -294,6 +295,8 @@ def _waiting() -> Partition:
         "tell": {"needs": "paid", "emit": {"type": "told", "data": 1}},
     }
     made = Partition(route(steps, route="shop", on={"type": "ordered"}))
+    # An event of today must come before the time-out of the wait.
+    made.now_ms = SystemClock().now_ms()
     made.start()
     return made
 

@@ -37,7 +37,7 @@ BEYOND = re.compile(
     r"a \$ref must|would never count|timeout is shorter|9999d|64 bits|not a JSON number|which JSON does not have|is not a string \(put|"
     r"count can't be 3|so no loop leads|is in the loops of|is inside the loop|nothing says which workflow|"
     r"the route's budget has no|than the whole budget|the route has no limit|99999d|is a text|"
-    r"^on\.schedule: the schedule|there is no time zone|gives no alias"
+    r"^on\.schedule: the schedule|there is no time zone|gives no alias|\(RE2 has no"
 )
 
 

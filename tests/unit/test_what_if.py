@@ -560,9 +560,22 @@ def test_an_event_that_was_read_after_the_time_out_was_there_before() -> None:
     made = Partition(route(waiting_for()))
     made.start()
     made.succeed("order")
-    after(made, 2 * 86_400_000).offer("paid")
+    taken_ms = made.now_ms
+    after(made, 2 * 86_400_000).offer("paid", at_ms=taken_ms)
     made.succeed("ship")
     assert said(rehearse(recorded(made), route(waiting_for()))) == ("same", "completed", "completed")
+
+
+def test_a_death_of_an_agent_is_replayed() -> None:
+    steps = {"a": agent(on_exhausted="fail")}
+    for deaths, end in ((1, "completed"), (3, "failed")):
+        made = Partition(route(steps))
+        made.start()
+        for n in range(deaths):
+            made.interrupt("a", by=f"host-{n}")
+        if end == "completed":
+            made.succeed("a")
+        assert said(rehearse(recorded(made), route(steps))) == ("same", end, end)
 
 
 LOOP: dict[str, Any] = {
