@@ -1,7 +1,7 @@
-"""Bad input on real parts: each gets a clear error, is visible to an operator, loses nothing and
-stops nothing else.
+"""Bad input on real parts: each gets a clear error, and an operator can see it.
 
-After each kind, a workflow that has nothing to do with it runs to its end.
+Nothing is lost, and nothing else stops: after each kind, a workflow that has nothing to do with it
+runs to its end.
 """
 
 import asyncio
@@ -133,8 +133,9 @@ async def test_bad_input_is_told_and_shown_and_stops_nothing_else(desk: Desk) ->
 
 
 async def malformed_events(desk: Desk) -> None:
-    """Each goes to the dead letters, to the byte, with its reason; `mesh dlq` and `mesh event` show
-    it.
+    """Each goes to the dead letters byte for byte, with its reason.
+
+    `mesh dlq` and `mesh event` show it.
     """
     for key, value, headers in MALFORMED:
         await desk.send(desk.mesh.topics.events, key, value, headers)
@@ -156,9 +157,7 @@ async def malformed_events(desk: Desk) -> None:
 
 
 async def too_large(desk: Desk) -> None:
-    """What the mesh does not take is a dead letter; what the broker does not take is refused where
-    it is sent.
-    """
+    """Too large for the mesh: a dead letter. Too large for the broker: refused where it is sent."""
     value = json.dumps({"n": 1, "text": "x" * 600_000}).encode()
     await desk.send(desk.mesh.topics.events, b"large", value, (*CE, JSON))
     letters = await desk.wait_letters(len(MALFORMED) + 1)
@@ -171,7 +170,7 @@ async def too_large(desk: Desk) -> None:
 
 
 async def bad_answers(desk: Desk) -> None:
-    """Refused with a receipt that says why, or a dead letter where it is no answer at all.
+    """Refused with a receipt that says why, or a dead letter if it can't be read as an answer.
 
     The approval stays open.
     """
@@ -225,8 +224,9 @@ async def newest(desk: Desk, count: int, known: dict[str, Receipt]) -> Receipt:
 
 
 async def missing_path(desk: Desk) -> None:
-    """The workflow says which path its expression missed; a retry that changes nothing says it
-    again, and an operator may cancel.
+    """The workflow says which path its expression missed.
+
+    A retry that changes nothing says it again, and an operator may cancel.
     """
     await desk.start("pathless")
     incident = await desk.wait_incident("pathless:1")
@@ -241,8 +241,9 @@ async def missing_path(desk: Desk) -> None:
 
 
 async def wrong_shape(desk: Desk) -> None:
-    """An agent that returns another shape than its type: not tried again, and the incident names
-    the field.
+    """An agent returns another shape than its type.
+
+    It is not tried again, and the incident names the field.
     """
     await desk.start("misshapen")
     incident = await desk.wait_incident("misshapen:1")
@@ -255,8 +256,9 @@ async def wrong_shape(desk: Desk) -> None:
 
 
 async def no_topic(desk: Desk) -> None:
-    """A task for an agent whose topic isn't there is an incident; when the agent has come, a retry
-    completes it.
+    """A task for an agent whose topic isn't there is an incident.
+
+    When the agent has come, a retry completes it.
     """
     await desk.start("homeless")
     await desk.others_go_on()

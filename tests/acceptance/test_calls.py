@@ -1,7 +1,7 @@
-"""Workflows that call others, on real processes: two routers, one of which is killed while calls
-are on their way.
+"""Workflows that call others, on real processes.
 
-Every call counts once, across partitions.
+There are two routers, and one of them is killed while calls are on their way. Every call counts
+once, across partitions.
 """
 
 import pytest

@@ -1,4 +1,7 @@
-"""An input that kills every router that reads it: it is set aside, and all others come to their end."""
+"""An input kills every router that reads it.
+
+It is set aside, and all others come to their end.
+"""
 
 import sys
 

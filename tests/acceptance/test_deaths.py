@@ -1,5 +1,6 @@
-"""Agents that die over a task, and replicas that were stopped and go on: real processes, killed and
-stopped for real.
+"""Agents die over a task, and replicas are stopped and go on.
+
+The processes are real, and are really killed and stopped.
 """
 
 import asyncio

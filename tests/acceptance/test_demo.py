@@ -1,5 +1,6 @@
-"""`mesh demo` from outside, as a newcomer has it: processes, exit status, what is on the screen,
-and what is left on the disk.
+"""`mesh demo` from outside, as a newcomer runs it.
+
+Its processes, its exit status, what is on the screen, and what it leaves on the disk.
 """
 
 import json
@@ -32,8 +33,9 @@ COMPLETED, WORKFLOWS = 12, 13
 
 
 def environment(**more: str) -> dict[str, str]:
-    """A newcomer's shell, with a token that must not be used and another mesh that must be left
-    alone.
+    """A newcomer's shell.
+
+    It has a token that must not be used, and another mesh that must be left alone.
     """
     own = {name: value for name, value in os.environ.items() if not name.startswith("MESH_")}
     foreign = {
@@ -167,8 +169,9 @@ class Terminal:
         return bool(read)
 
     def press(self, key: str) -> None:
-        """One key, as soon as the demo reads keys: what is typed before that is thrown away, so
-        that nobody answers unread.
+        """Press one key as soon as the demo reads keys.
+
+        The demo throws away what is typed before that, so that nobody answers a question unread.
         """
         give_up = time.monotonic() + WAIT_S
         while termios.tcgetattr(self._screen)[3] & termios.ICANON:
@@ -180,8 +183,10 @@ class Terminal:
         os.write(self._screen, line.encode())
 
     def interrupt_until(self, words: str) -> None:
-        """Ctrl-C, and again where it came in the moment before the library began to wait for a
-        line: it notices that one with the next.
+        """Press Ctrl-C until the words appear.
+
+        If it comes in the moment before the library begins to wait for a line, the library notices
+        it only with the next one.
         """
         give_up = time.monotonic() + WAIT_S
         while words not in self.text[self._read_to :]:

@@ -1,8 +1,9 @@
-"""Every command that the README and the tutorial print does what they say, typed in a fresh folder
-with the real `mesh`.
+"""Every command that the README and the tutorial print does what they say.
 
-`pytest tests/acceptance/test_documents.py --regen` writes what was printed into the pages, to be
-reviewed as a diff.
+Each is typed in a fresh folder with the real `mesh`.
+
+`pytest tests/acceptance/test_documents.py --regen` writes what was printed into the pages. Review
+it as a diff.
 """
 
 import re

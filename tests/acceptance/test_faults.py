@@ -1,9 +1,10 @@
-"""Whatever is killed, every workflow ends rightly: real processes, real brokers, hundreds of
-workflows in flight.
+"""Whatever is killed, every workflow ends rightly.
 
-Each scenario does one thing to a running mesh, and then the checker reads everything afresh:
-nothing lost, duplicated, reordered or phantom; each comment in the outbox once; the log folded here
-equals the state that the routers themselves left.
+The processes and brokers are real, and hundreds of workflows are in flight.
+
+Each scenario does one thing to a running mesh. Then the checker reads everything from the start:
+nothing is lost, duplicated, reordered or phantom; each comment is in the outbox once; and the log,
+folded here, gives the state that the routers themselves left.
 """
 
 import asyncio
@@ -78,7 +79,7 @@ class Running:
         await self.mesh.wait_outcomes(count)
 
     async def wait_owners(self, count: int) -> None:
-        """Wait until so many owners have claimed log partition 0, one after the other."""
+        """Wait until `count` owners have claimed log partition 0, one after the other."""
         broker = await self.mesh.open_broker()
         reader = await broker.reader()
         reader.assign({TopicPartition(self.mesh.topics.log, 0): 0})
@@ -96,8 +97,9 @@ class Running:
             await broker.close()
 
     async def wait_settled(self) -> None:
-        """Wait until two routers that know of each other leave each other alone: no change of owner
-        for a while.
+        """Wait until two routers that know of each other leave each other alone.
+
+        That is, until no partition changes its owner for a while.
         """
         broker = await self.mesh.open_broker()
         partitions = [TopicPartition(self.mesh.topics.log, p) for p in range(16)]
@@ -143,8 +145,9 @@ async def kill_router_and_agents(run: Running) -> None:
 
 
 async def freeze_router_until_deposed(run: Running) -> None:
-    """Another takes over, the first wakes and finds itself deposed; in between and after, work
-    comes in.
+    """Another router takes over, and the first wakes and finds itself deposed.
+
+    Work comes in between and after.
     """
     await run.wait_ended(WORKFLOWS // 10)
     run.mesh.freeze(run.router)
@@ -158,8 +161,9 @@ async def freeze_router_until_deposed(run: Running) -> None:
 
 
 async def two_routers_at_once(run: Running) -> None:
-    """Both start at the same moment, while the one before them is dead, and share or fight for
-    partitions.
+    """Two routers start at the same moment, while the one before them is dead.
+
+    They share the partitions or fight for them.
     """
     await run.wait_ended(WORKFLOWS // 10)
     run.router.kill()

@@ -1,8 +1,8 @@
-"""The main job on real parts: the samples of the issue triage come to their right ends, by a router
-and four agents that are processes of their own.
+"""The main job on real parts: the samples of the issue triage come to their right ends.
 
-A scripted approver answers through the responses topic. Afterwards a process of its own folds the
-log from the broker, and its digests are those of the states that the stopped router left.
+A router and four agents run as processes of their own. A scripted approver answers through the
+responses topic. Afterwards another process folds the log from the broker, and its digests are those
+of the states that the stopped router left.
 """
 
 import asyncio
@@ -43,8 +43,9 @@ async def set_up(mesh: MeshProcesses) -> None:
 
 
 def answer_to(request: ApprovalRequest) -> OutRecord:
-    """The scripted approver's answer, as any client would send it: one line of JSON, no CloudEvents
-    headers.
+    """The scripted approver's answer, as any client would send it.
+
+    It is one line of JSON without CloudEvents headers.
     """
     script = REVIEWED[request.workflow_id]
     answer = {
@@ -61,8 +62,9 @@ def answer_to(request: ApprovalRequest) -> OutRecord:
 
 
 async def approve(mesh: MeshProcesses, broker: Broker) -> dict[str, ApprovalRequest]:
-    """Answer all that is asked, until everything that is to be asked has been; the requests by
-    workflow.
+    """Answer every question until all that are expected have been asked.
+
+    Returns the requests by workflow.
     """
     topics, asked = mesh.topics, dict[str, ApprovalRequest]()
     info = (await broker.topics())[topics.requests]
@@ -110,7 +112,7 @@ async def test_every_sample_comes_to_its_right_end(mesh: MeshProcesses) -> None:
 
 
 def check_outbox(mesh: MeshProcesses, asked: dict[str, ApprovalRequest]) -> None:
-    """Each completed workflow's reply stands there once, edited where it was edited."""
+    """Each completed workflow's reply is there once, edited where it was edited."""
     lines = [json.loads(line) for line in (mesh.folder / "outbox.jsonl").read_bytes().splitlines()]
     posted = {f"issue-triage:{line['repository']}#{line['number']}": line for line in lines}
     assert len(lines) == len(posted)

@@ -34,7 +34,7 @@ steps:
 def overlap(log: Path) -> tuple[int, int]:
     """How many attempts were under way at once, at the most; and how many there were.
 
-    What a new owner sent again, and an agent did again, is no other attempt: its first end counts.
+    What a new owner sent again, and an agent did again, is the same attempt: its first end counts.
     """
     under_way, seen, most = set[str](), set[str](), 0
     for line in log.read_text().splitlines():

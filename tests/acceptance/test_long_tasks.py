@@ -1,5 +1,6 @@
-"""Handlers that take longer than the broker's patience, agents that stop in the middle, replicas
-that come and go under load: nothing is lost, nothing runs twice.
+"""Handlers that take longer than the broker waits, and agents that stop in the middle.
+
+Replicas come and go under load. Nothing is lost, and nothing runs twice.
 """
 
 import os

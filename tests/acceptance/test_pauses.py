@@ -1,5 +1,7 @@
-"""Workflows that wait for a person: they survive a full stop of everything, keep their rules, and a
-deadline never beats an answer that came before it.
+"""Workflows that wait for a person.
+
+They survive a full stop of everything and keep their rules. A deadline never beats an answer that
+came before it.
 """
 
 import json
@@ -62,7 +64,7 @@ async def answer(mesh: MeshProcesses, approval_id: str, decision: str = "approve
 
 
 async def receipts(mesh: MeshProcesses, count: int) -> dict[str, list[Receipt]]:
-    """What people were told, by workflow, once there are so many."""
+    """The receipts that people got, by workflow, once there are `count` of them."""
     async with mesh.broker() as broker:
 
         async def enough() -> list[Receipt] | None:
@@ -99,7 +101,7 @@ async def test_pauses_survive_a_full_stop_keep_their_rules_and_answers_beat_dead
     await wait_asked(mesh, "open:1", "open:2")
 
     # Routers down over a deadline, the answer already on the broker: it counts. One that comes
-    # after it does not, and its sender is told.
+    # after it does not, and its sender gets a receipt.
     await publish(mesh, "brief:1", "brief:2", "brief:3")
     brief = await wait_asked(mesh, "brief:1", "brief:2", "brief:3")
     assert router.stop() == 0

@@ -1,5 +1,6 @@
-"""Work that fails until its agent is restarted: with attempts left it completes by itself, with
-attempts used up it waits for an operator's word.
+"""Work that fails until its agent is restarted.
+
+With attempts left it completes by itself. With none left it waits for an operator.
 """
 
 import asyncio

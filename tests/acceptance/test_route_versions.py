@@ -1,5 +1,7 @@
-"""Rules that change while everything runs: two routers take them up at the same event, paused
-workflows keep theirs, and go over when they are told to.
+"""Rules change while everything runs.
+
+Two routers take them up at the same event. Paused workflows keep their rules, and go over to others
+when an operator says so.
 """
 
 import json
@@ -139,8 +141,10 @@ async def test_routers_take_up_changed_rules_and_paused_workflows_go_over_on_com
 
 
 async def test_each_event_meets_the_rules_of_its_own_time_however_late_it_is_read(mesh: MeshProcesses) -> None:
-    """Events go on while rules change: each one's version is told by the broker's own timestamps,
-    and no router was needed when they were taken.
+    """Events go on while rules change.
+
+    The broker's own timestamps give each event its version, and no router had to run when the
+    events were taken.
     """
     write(mesh, version("first"))
     await mesh.make_topics("drafter")

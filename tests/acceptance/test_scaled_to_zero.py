@@ -1,5 +1,7 @@
-"""Two agents with one capability: both get work; one that is killed gets none while the other
-lives; and when both are scaled to zero, tasks wait for whom they were given to.
+"""Two agents have one capability, and both get work.
+
+One that is killed gets none while the other lives. When both are scaled to zero, tasks wait for the
+agents that they were given to.
 """
 
 import pytest
@@ -55,7 +57,7 @@ async def wait_dispatched(mesh: MeshProcesses, workflows: list[str]) -> dict[str
 
 
 async def wait_agents(mesh: MeshProcesses, **alive: int) -> None:
-    """Until `mesh agents` shows these as registered, and so many of each alive."""
+    """Wait until `mesh agents` shows these as registered, and this number of each alive."""
 
     async def as_wanted() -> bool:
         found = {one["name"]: one for one in (await mesh.json("agents"))["agents"]}

@@ -1,7 +1,7 @@
-"""Schedules and aliases on real processes: two routers, one of which is killed while claims and
-events are on their way.
+"""Schedules and aliases on real processes.
 
-Each time starts one workflow, and every event finds its own, whichever comes first.
+There are two routers, and one of them is killed while claims and events are on their way. Each time
+starts one workflow, and every event finds its own, whichever comes first.
 """
 
 import pytest

@@ -1,5 +1,6 @@
-"""An agent that is stopped in the middle of a task falls silent, and the task is done by another
-one long before its group or its time-out would see to it.
+"""An agent is stopped in the middle of a task and falls silent.
+
+Another one does the task, long before the first one's group or time-out would bring that about.
 """
 
 import json
@@ -110,8 +111,10 @@ def signs(records: list[Record]) -> list[tuple[Record, SignReceived]]:
 
 
 def speaks_for_ms(record: Record, sign: SignReceived) -> int:
-    """The time at which the agent lived for certain: a first sign tells how long ago it began, by
-    then one or two milliseconds on a busy machine.
+    """The time at which the agent was certainly alive.
+
+    A first sign says how long ago the work began. By then that is one or two milliseconds on a busy
+    machine.
     """
     return record.timestamp_ms if sign.status == "heartbeat" else record.timestamp_ms - int(sign.duration_ms)
 

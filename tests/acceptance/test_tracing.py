@@ -1,5 +1,6 @@
-"""One trace from the upstream's event to the end: event, router, agents and answer, put together
-from what each process exported by itself.
+"""One trace from the upstream's event to the end: event, router, agents and answer.
+
+It is put together from what each process exported by itself.
 """
 
 import json

@@ -1,5 +1,6 @@
-"""The three users on real parts: upstream teams publish and ask, approvers answer, operators look
-and command; by the command line and by bare records.
+"""The three users on real parts, by the command line and by bare records.
+
+Upstream teams publish and ask, approvers answer, operators look and command.
 """
 
 import asyncio
@@ -89,7 +90,7 @@ async def upstream_with_the_command_line(mesh: MeshProcesses) -> None:
     await mesh.json("publish", file)
     again = await mesh.wait_until("the repeat", lambda: fates(mesh, "file-1", 2))
     assert sorted(touched["effect"] for one in again for touched in one["workflows"]) == ["repeated", "started"]
-    # What is wrong is told before anything is sent.
+    # The command says what is wrong before it sends anything.
     missing, unknown, wrong = await asyncio.gather(
         mesh.cli("publish", "--type", "test.plain", code=2),
         mesh.cli("event", "no-such-event", "--json", code=3),

@@ -1,5 +1,6 @@
-"""The memory broker passes the broker contract, strict and with Kafka's weaker behaviour (without
-faults).
+"""The memory broker passes the broker contract, without faults.
+
+Both when it is strict and when it behaves as weakly as Kafka.
 """
 
 import random

@@ -1,5 +1,6 @@
-"""The SQLite broker passes the broker contract: every connection has its own handle on one file, as
-processes have.
+"""The SQLite broker passes the broker contract.
+
+Every connection has its own handle on one file, as processes have.
 """
 
 from collections.abc import AsyncIterator

@@ -1,7 +1,6 @@
-"""Programs that the SQLite tests run as processes of their own: `python sqlite_worker.py MODE FILE
-[SESSION_S]`.
+"""Programs that the SQLite tests run as processes of their own.
 
-They report on stdout.
+`python sqlite_worker.py MODE FILE [SESSION_S]`. They report on stdout.
 """
 
 import asyncio

@@ -1,5 +1,6 @@
-"""Agents on a real Apache Kafka: tasks are shared, handed over at a stop, and what is done is not
-done again.
+"""Agents on a real Apache Kafka.
+
+They share tasks and hand them over at a stop, and what is done is not done again.
 """
 
 import asyncio

@@ -1,5 +1,6 @@
-"""The checkpoint file: what was saved is loaded, in one piece; what can't be trusted counts as
-absent.
+"""The checkpoint file: what was saved is loaded, in one piece.
+
+A file that can't be trusted counts as absent.
 """
 
 import re

@@ -1,5 +1,6 @@
-"""A damaged broker file: an error of its own kind, and nobody writes to the file until it is
-restored.
+"""A damaged broker file is an error of its own kind.
+
+Nobody writes to the file until it is restored.
 """
 
 import asyncio

@@ -1,5 +1,6 @@
-"""The publisher posts once for each task, to GitHub's API (a fake one on loopback) and to the
-outbox, and says what a refusal means.
+"""The publisher posts once for each task, to GitHub's API and to the outbox.
+
+The API is a fake one on loopback. The publisher says what a refusal means.
 """
 
 import json

@@ -1,5 +1,6 @@
-"""The demo's samples come to the ends that their manifest names, by the agents alone: what the mesh
-makes of them is tested elsewhere.
+"""The demo's samples come to the ends that their manifest names, by the agents alone.
+
+What the mesh makes of them is tested elsewhere.
 """
 
 from collections import Counter
@@ -42,7 +43,7 @@ def event(delivery: dict[str, Any]) -> dict[str, Any]:
 
 
 def in_order() -> list[dict[str, Any]]:
-    """Those with a workflow; one that stands `after` another stands later in the manifest too."""
+    """Those with a workflow. One that comes `after` another is later in the manifest too."""
     return [delivery for delivery in DELIVERIES if delivery["end"] in {"completed", "rejected"}]
 
 

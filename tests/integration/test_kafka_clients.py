@@ -1,5 +1,6 @@
-"""What becomes of the mesh's connection when parts of aiokafka break, on a real broker: whatever
-dies is replaced, and closing is never an error.
+"""What becomes of the mesh's connection to a real broker when parts of aiokafka break.
+
+Whatever dies is replaced, and closing is never an error.
 """
 
 import asyncio

@@ -1,5 +1,6 @@
-"""What the Kafka adapter makes of faults that only a real broker shows: crashes, stops, refusals,
-topics that go.
+"""What the Kafka adapter makes of faults that only a real broker shows.
+
+Crashes, stops, refusals, and topics that go.
 """
 
 import asyncio

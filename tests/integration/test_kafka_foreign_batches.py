@@ -1,5 +1,7 @@
-"""What foreign producers and damaged disks leave on a real broker, on each topic that the mesh reads
-from others: what was committed counts, what can't be decoded is a dead letter, and nothing waits.
+"""What foreign producers and damaged disks leave on a real broker.
+
+On each topic that the mesh reads from others: what was committed counts, what can't be decoded is a
+dead letter, and nothing waits.
 """
 
 import asyncio
@@ -89,7 +91,8 @@ async def test_every_codec_and_ending_on_each_topic(mesh: tuple[OnePartition, Ka
         assert {name: one.output for name, one in outcomes.items()} == {
             f"letter:{codec}": {"text": "ciao (en)"} for codec in CODECS
         }
-        # Signs and results of others, rolled back or garbage; the marker is the last of its partition.
+        # Signs and results of others, rolled back or garbage.
+        # The marker is the last of its partition.
         for topic in (own.topics.results, own.topics.commands, own.topics.agents, own.topics.tasks("one")):
             await foreign.write(TopicPartition(topic, 0), ["rubbish"], codec="zstd", transaction="abort")
         for command in (("status",), ("event", "e-zstd-ciao"), ("log", "verify"), ("dlq", "list"), ("agents",)):

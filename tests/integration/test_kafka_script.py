@@ -1,5 +1,6 @@
-"""`infra/kafka/kafka.py` as people run it: both signals end it in good order, and a folder has one
-broker.
+"""`infra/kafka/kafka.py` as people run it.
+
+Both signals end it in good order, and a folder has one broker.
 """
 
 import signal

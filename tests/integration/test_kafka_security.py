@@ -1,5 +1,6 @@
-"""A cluster with TLS, SASL and an authoriser: each part of a mesh works with its own rights and no
-others, and what the cluster refuses is one line.
+"""A cluster with TLS, SASL and an authoriser.
+
+Each part of a mesh works with its own rights and no others. What the cluster refuses is one line.
 """
 
 import base64

@@ -1,5 +1,6 @@
-"""`mesh dev` as a person runs it: processes of their own, one that dies comes back, one signal
-stops all.
+"""`mesh dev` as a person runs it.
+
+It runs processes of their own. One that dies comes back, and one signal stops all.
 """
 
 import os

@@ -1,5 +1,7 @@
-"""Rules that ran on real processes, looked at with `mesh routes`: replayed under the same rules
-they decide the same, under others they show where not.
+"""Rules that ran on real processes, looked at with `mesh routes`.
+
+Replayed under the same rules, they decide the same. Under others, the replay shows where they
+don't.
 """
 
 from pathlib import Path

@@ -1,5 +1,6 @@
-"""The SQLite broker's own promises beside the contract: the file, its readers, busy neighbours,
-retention, compaction, nudges.
+"""What the SQLite broker promises beside the contract.
+
+The file, its readers, busy neighbours, retention, compaction, nudges.
 """
 
 import asyncio

@@ -1,5 +1,6 @@
-"""Nudges between processes on one SQLite file: they wake those who listen, nobody else, and never
-wait.
+"""Nudges between processes on one SQLite file.
+
+They wake those who listen and nobody else, and they never wait.
 """
 
 import asyncio

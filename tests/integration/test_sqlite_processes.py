@@ -1,5 +1,6 @@
-"""Several real processes on one file: killed in the middle, stopped past their lease, woken by
-nudges.
+"""Several real processes on one file.
+
+They are killed in the middle, stopped past their lease, and woken by nudges.
 """
 
 import asyncio

@@ -1,5 +1,6 @@
-"""The wheel: it owns the import name `mesh` alone, and brings what a checkout has beside the
-package.
+"""The wheel: `mesh` is the only import name that it owns.
+
+It brings what a checkout has beside the package.
 """
 
 import os
@@ -16,8 +17,9 @@ TOPICS = ROOT / "topics"
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What an installation would put into site-packages, beside an `agents` of another
-    distribution.
+    """What an installation would put into site-packages.
+
+    Beside it is an `agents` of another distribution.
     """
     built, site = tmp_path_factory.mktemp("built"), tmp_path_factory.mktemp("site")
     subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", built], cwd=ROOT, check=True)

@@ -1,5 +1,6 @@
-"""The routes that ship as examples (docs/examples.md), with their real agents on files of their
-own.
+"""The routes that ship as examples (docs/examples.md).
+
+They run with their real agents, on files of their own.
 """
 
 import json

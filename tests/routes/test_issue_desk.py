@@ -1,5 +1,7 @@
-"""The route of the issue desk, tested as a team would test its own: with played agents for the
-rules, and with the real ones for the whole. docs/testing-routes.md takes its examples from here.
+"""The route of the issue desk, tested as a team would test its own.
+
+Played agents test the rules, and the real ones test the whole. docs/testing-routes.md takes its
+examples from here.
 """
 
 from pathlib import Path

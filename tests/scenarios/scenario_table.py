@@ -1,8 +1,8 @@
-"""The table of scenarios: each is a plain function of the kit, and must read the same on every
-broker. docs/testing.md says how to add one.
+"""The table of scenarios. docs/testing.md says how to add one.
 
-They run in real time too, so they use short durations; and what they want one after the other they
-do one after the other, for between events of one moment no broker promises an order.
+Each is a plain function of the kit, and must read the same on every broker. Scenarios run in real
+time too, so they use short durations. If one needs an order, it does one thing after the other: no
+broker promises an order between events of one moment.
 """
 
 from collections.abc import Callable
@@ -24,8 +24,9 @@ def scenario(play: Scenario) -> Scenario:
 
 
 def long_scenario(play: Scenario) -> Scenario:
-    """One that waits for a minute of a real clock: it is begun before all others, so that it takes
-    no time of its own.
+    """A scenario that waits for a minute of a real clock.
+
+    It is begun before all others, so that it takes no time of its own.
     """
     scenario(play)
     LONG.append(next(reversed(SCENARIOS)))

@@ -1,5 +1,6 @@
-"""Scenarios of what a route has had from the beginning: steps, retries, approvals, deadlines,
-cancelling.
+"""Scenarios of the oldest rules of a route.
+
+Steps, retries, approvals, deadlines, cancelling.
 """
 
 from typing import Any
@@ -31,8 +32,9 @@ def from_event_to_outcome(mesh: MeshKit) -> None:
 
 @scenario
 def a_condition_is_false(mesh: MeshKit) -> None:
-    """What is skipped satisfies those who need it, and a skipped question passes its payload
-    through.
+    """What is skipped satisfies those who need it.
+
+    A skipped question passes its payload through.
     """
     mesh.agent("publisher", lambda reply: reply)
     steps = {
@@ -53,7 +55,7 @@ def retries_until_it_works(mesh: MeshKit) -> None:
 
 @scenario
 def retries_used_up(mesh: MeshKit) -> None:
-    """No attempt is left: an operator has it retried, once it is mended."""
+    """No attempt is left. An operator retries it once the agent is repaired."""
     mesh.agent("broken", [fails("Boom", times=2), "mended"])
     retry = {"attempts": 2, "backoff": "100ms", "jitter": 0}
     run = begin(mesh, {"work": {"agent": "broken", "input": 1, "retry": retry}})
@@ -72,7 +74,7 @@ def a_failure_that_ends_it(mesh: MeshKit) -> None:
 
 @scenario
 def an_approval_with_an_edit(mesh: MeshKit) -> None:
-    """A person approves something else than was asked; whoever may not, is told so."""
+    """Someone without the role is refused. An editor approves something else than was asked."""
     mesh.agent("publisher", lambda value: value)
     mesh.person("ana", roles="editor")
     mesh.person("eve")
@@ -89,8 +91,9 @@ def an_approval_with_an_edit(mesh: MeshKit) -> None:
 
 @scenario
 def an_edit_that_does_not_fit(mesh: MeshKit) -> None:
-    """What a person approves must have the form that the route asks for; a question that nobody
-    answers by its deadline is rejected.
+    """What a person approves must have the form that the route asks for.
+
+    A question that nobody answers by its deadline is rejected.
     """
     mesh.person("ana", roles="editor")
     schema = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer", "maximum": 10}}}
@@ -165,8 +168,9 @@ def cancelled_by_an_operator(mesh: MeshKit) -> None:
 
 @scenario
 def parallel_steps_and_a_join(mesh: MeshKit) -> None:
-    """Three agents side by side, one of them at its second attempt, and a step that needs all of
-    them.
+    """Three agents work side by side, and one of them needs a second attempt.
+
+    One more step needs all of them.
     """
     mesh.agent("a", "one")
     mesh.agent("b", fails("Boom", times=1), then="two")

@@ -1,5 +1,6 @@
-"""Scenarios of events: which start nothing, come early or for nobody; waits that are over; aliases
-that others have.
+"""Scenarios of events: which start nothing, and which come early or for nobody.
+
+Also waits that are over, and aliases that others have.
 """
 
 from typing import Any
@@ -17,8 +18,9 @@ def task(agent: str, value: Any = 1, **more: Any) -> dict[str, Any]:
 
 @scenario
 def events_that_start_nothing(mesh: MeshKit) -> None:
-    """A guard that is false, or can't be evaluated; a key that is none; a repeat after the end,
-    until the end is forgotten.
+    """A guard is false or can't be evaluated, or no key can be made.
+
+    A repeat after the end starts nothing, until the end is forgotten.
     """
     mesh.agent("x", "done")
     on = {"type": "t", "if": "event.data.size > 1"}
@@ -33,8 +35,9 @@ def events_that_start_nothing(mesh: MeshKit) -> None:
 
 @scenario
 def events_that_come_early_or_for_nobody(mesh: MeshKit) -> None:
-    """One that comes before its workflow is kept for it; one counts once; what no step takes goes
-    to the dead letters, at the end or when its time is over.
+    """An event that comes before its workflow is kept for it, and one event counts once.
+
+    What no step takes goes to the dead letters, at the end or when its time is over.
     """
     steps = {"ready": {"wait": "200ms"}, "paid": {"needs": "ready", "wait": PAID}}
     route = {"route": "r", "on": {"type": "t"}, "key": "${{ event.subject }}", "keep_events": "400ms"}
@@ -51,8 +54,9 @@ def events_that_come_early_or_for_nobody(mesh: MeshKit) -> None:
 
 @scenario
 def waits_that_are_over(mesh: MeshKit) -> None:
-    """A time that has passed; an event that must fit and does not come in time: an incident that is
-    tried again, then a failure.
+    """A time that has passed, and an event that must fit and does not come in time.
+
+    That is an incident, which is tried again, and then a failure.
     """
     steps = {
         "until": {"wait": {"until": "${{ event.data.due }}"}},
@@ -72,8 +76,10 @@ def waits_that_are_over(mesh: MeshKit) -> None:
 
 @scenario
 def an_alias_that_another_has(mesh: MeshKit) -> None:
-    """An event that comes before the alias is kept for it; another workflow can't have it as long
-    as the first lives: it goes on without it, or asks again when the first has ended.
+    """An event that comes before the alias is kept for it.
+
+    Another workflow can't have the alias as long as the first lives. It goes on without it, or asks
+    again when the first has ended.
     """
     mesh.agent("psp", {"payment": "p-1"})
     wait = {"event": "settled", "alias": "charge", "key": "${{ event.data.payment }}"}

@@ -1,5 +1,6 @@
-"""Scenarios of what is shared: limits over all workflows, priority, an agent's own wishes; and
-budgets that end a workflow.
+"""Scenarios of what is shared: limits over all workflows, priority, an agent's own wishes.
+
+Also budgets that end a workflow.
 """
 
 from typing import Any
@@ -13,8 +14,9 @@ ON: dict[str, Any] = {"on": {"type": "t"}, "key": "${{ event.subject }}"}
 
 @scenario
 def a_limit_and_who_goes_first(mesh: MeshKit) -> None:
-    """One at a time for each tenant: of those that wait the highest priority goes first, and
-    another tenant's task does not wait at all.
+    """One at a time for each tenant: of those that wait, the highest priority goes first.
+
+    Another tenant's task does not wait at all.
     """
     mesh.agent("crm", [silent, "for another tenant", "the urgent one", "the other one"])
     limit = {"name": "crm", "key": "${{ event.data.tenant }}"}
@@ -32,8 +34,9 @@ def a_limit_and_who_goes_first(mesh: MeshKit) -> None:
 
 @scenario
 def a_rate_that_two_routes_share(mesh: MeshKit) -> None:
-    """Two in any half a second, whichever route asks; a queued task that is cancelled takes no
-    turn.
+    """Two in any half a second, whichever route asks.
+
+    A queued task that is cancelled takes no turn.
     """
     mesh.agent("model", "said")
     for name in ("r", "s"):
@@ -51,8 +54,9 @@ def a_rate_that_two_routes_share(mesh: MeshKit) -> None:
 
 @scenario
 def as_many_as_an_agent_wants(mesh: MeshKit) -> None:
-    """An agent that wants one task at a time gets the items of a for-each one after the other,
-    though the limit of the route would let two go.
+    """An agent that wants one task at a time gets the items of a for-each one after the other.
+
+    The limit of the route would let two go.
     """
     mesh.agent("checker", lambda item: item, max_outstanding=1)
     steps = {"check": {"for_each": "${{ event.data }}", "agent": "checker", "input": "${{ item }}", "limit": "two"}}

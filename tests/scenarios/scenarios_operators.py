@@ -1,5 +1,7 @@
-"""Scenarios of what operators do: incidents that are tried again, skipped, or the end; undoing that
-gets stuck; other versions of a route; calls that are taken back.
+"""Scenarios of what operators do.
+
+Incidents that are tried again, skipped, or the end; undoing that gets stuck; other versions of a
+route; calls that are taken back.
 """
 
 from typing import Any
@@ -18,8 +20,9 @@ def task(agent: str, value: Any = 1, **more: Any) -> dict[str, Any]:
 
 @scenario
 def tried_again_skipped_and_given_up(mesh: MeshKit) -> None:
-    """One item of a for-each is tried again, one step is skipped, and one whose input can't be made
-    is the end of it all.
+    """One item of a for-each is tried again, and one step is skipped.
+
+    A step whose input can't be made is the end of the workflow.
     """
     mesh.agent("checker", [fails("Unreadable", times=1, retryable=False), "b", "a"])
     mesh.agent("payer", REFUSES)
@@ -45,8 +48,9 @@ def tried_again_skipped_and_given_up(mesh: MeshKit) -> None:
 
 @scenario
 def undoing_that_gets_stuck(mesh: MeshKit) -> None:
-    """What was out without a word is undone too; whoever did a step undoes it; a second cancel ends
-    the workflow as it stands.
+    """A task that was out and never answered is undone too.
+
+    The agent that did a step undoes it. A second cancel ends the workflow as it is.
     """
     mesh.agent("north", [{"id": 1}, fails("Down", times=1, retryable=False)], capabilities=["fly"])
     mesh.agent("south", [{"id": 1}, fails("Down", times=1, retryable=False)], capabilities=["fly"])
@@ -66,8 +70,9 @@ def undoing_that_gets_stuck(mesh: MeshKit) -> None:
 
 @scenario
 def moved_to_another_version(mesh: MeshKit) -> None:
-    """A new version starts what comes after; what runs ends under its own, or is moved by an
-    operator where that fits what it has done.
+    """A new version starts what comes after.
+
+    What runs ends under its own version, or an operator moves it where that fits what it has done.
     """
     mesh.agent("mailer", lambda text: f"mailed {text}")
     mesh.agent("printer", lambda text: f"printed {text}")
@@ -93,8 +98,9 @@ def moved_to_another_version(mesh: MeshKit) -> None:
 
 @scenario
 def calls_that_are_taken_back(mesh: MeshKit) -> None:
-    """What is called and not done in time is cancelled, and so is what is under way when its caller
-    is cancelled.
+    """A call that is not done in time is cancelled.
+
+    So is a call that is under way when its caller is cancelled.
     """
     ask = {"ask": "Good?", "payload": "${{ event.data }}", "role": "editor"}
     mesh.route({"route": "notes", "steps": {"review": {"approval": ask}}})

@@ -1,5 +1,6 @@
-"""Scenarios of the rules beyond a plain graph: joins, for-each, loops, waits, values, events, ends,
-undo, hand-over.
+"""Scenarios of the rules beyond a plain graph.
+
+Joins, for-each, loops, waits, values, events, ends, undo, hand-over.
 """
 
 from collections.abc import Callable
@@ -40,8 +41,9 @@ def two_of_three(mesh: MeshKit) -> None:
 
 @scenario
 def any_is_enough(mesh: MeshKit) -> None:
-    """One success is enough for a join, and the others go on; where none can come any more, the
-    step is blocked, and an end says so.
+    """One success is enough for a join, and the others go on.
+
+    Where none can come any more, the step is blocked, and an end says so.
     """
     mesh.agent("good", "good")
     mesh.agent("bad", fails("Boom", retryable=False))
@@ -104,8 +106,9 @@ def a_loop_with_a_bound(mesh: MeshKit) -> None:
 
 @scenario
 def loops_that_come_to_their_limit(mesh: MeshKit) -> None:
-    """An operator grants one round more; a rejection that closes a loop goes round; a loop that
-    goes on without success; a for-each without items, and one that fails too often.
+    """An operator grants one round more, and a rejection that closes a loop goes round.
+
+    A loop goes on without success. A for-each has no items, and another fails too often.
     """
     mesh.agent("critic", [{"score": 1}, {"score": 2}, {"score": 9}, {"score": 0}])
     mesh.agent("bad", fails("Boom", retryable=False))
@@ -164,7 +167,10 @@ def found_by_an_alias(mesh: MeshKit) -> None:
 
 @scenario
 def values_events_and_an_early_end(mesh: MeshKit) -> None:
-    """A value is computed, an event emitted that starts another route, and the rest is ended early."""
+    """A value is computed, and an event is emitted that starts another route.
+
+    The rest is ended early.
+    """
     mesh.agent("greeter", lambda total: f"hello, {total}")
     mesh.agent("slow", silent)
     greet = {"greet": task("greeter", "${{ event.data.total }}")}
@@ -205,7 +211,7 @@ def handed_from_agent_to_agent(mesh: MeshKit) -> None:
 
 @scenario
 def a_workflow_that_calls_another(mesh: MeshKit) -> None:
-    """A step that is a whole workflow of another route; it fails once, and is called anew."""
+    """A step is a whole workflow of another route. It fails once, and is called again."""
     mesh.agent("translator", [fails("Boom", retryable=False), "Hallo"])
     work = task("translator", "${{ event.data.text }}", on_exhausted="fail")
     mesh.route({"route": "translation", "steps": {"work": work}, "output": "${{ steps.work }}"})
@@ -217,8 +223,9 @@ def a_workflow_that_calls_another(mesh: MeshKit) -> None:
 
 @scenario
 def a_budget_that_runs_out(mesh: MeshKit) -> None:
-    """What an attempt may take is set aside before it goes out; when there is not enough, a person
-    is asked for more.
+    """What an attempt may take is set aside before it goes out.
+
+    When there is not enough, a person is asked for more.
     """
     mesh.agent("writer", [uses("one", tokens=90), uses("two", tokens=80)])
     mesh.person("ana", roles="lead")
@@ -235,8 +242,9 @@ def a_budget_that_runs_out(mesh: MeshKit) -> None:
 
 @scenario
 def a_slice_of_the_budget(mesh: MeshKit) -> None:
-    """A workflow that is called may spend what was set aside for it, and what it has taken is its
-    caller's; the next one is held until then.
+    """A workflow that is called may spend what was set aside for it.
+
+    What it has taken counts as its caller's. The next call is held until then.
     """
     mesh.agent("reader", [uses("one", tokens=30), uses("two", tokens=50), uses("three", tokens=10)])
     mesh.agent("writer", uses("done", tokens=5))
@@ -253,7 +261,10 @@ def a_slice_of_the_budget(mesh: MeshKit) -> None:
 
 @scenario
 def a_call_for_each_item(mesh: MeshKit) -> None:
-    """Each item of a list has a workflow of its own; what they did is undone when the rest fails."""
+    """Each item of a list has a workflow of its own.
+
+    What they did is undone when the rest fails.
+    """
     mesh.agent("booker", str.upper)
     mesh.agent("payer", fails("NoMoney", retryable=False))
     mesh.agent("canceller", "cancelled")
@@ -277,8 +288,9 @@ def agents_that_fall_silent(mesh: MeshKit) -> None:
 
 @scenario
 def a_capability_and_who_has_it(mesh: MeshKit) -> None:
-    """Of two agents with one capability one is chosen; when it has failed for good, an operator's
-    retry goes to the other.
+    """Two agents have one capability, and one of them is chosen.
+
+    It fails in a way that is not retried, and an operator's retry goes to the other.
     """
     tried: list[str] = []
 

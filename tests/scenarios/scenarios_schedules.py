@@ -12,8 +12,9 @@ from mesh.testing import MeshKit
 
 @long_scenario
 def a_schedule_until_an_operator_ends_it(mesh: MeshKit) -> None:
-    """The next minute starts one workflow, which knows its time; then an operator ends the
-    schedule, and it has no next time any more.
+    """The next minute starts one workflow, which knows its time.
+
+    Then an operator ends the schedule, and it has no next time any more.
     """
     mesh.agent("reporter", lambda at: f"until {at}")
     report = {"agent": "reporter", "input": "${{ event.data.scheduled_at }}"}

@@ -1,7 +1,7 @@
-"""Every scenario on every broker, against one golden file: in memory and virtual time, on SQLite,
-and on a real Kafka.
+"""Every scenario on every broker, against one golden file.
 
-`--regen` writes the files, from the run in memory.
+In memory and virtual time, on SQLite, and on a real Kafka. `--regen` writes the files, from the run
+in memory.
 """
 
 import asyncio
@@ -66,7 +66,10 @@ def chosen(request: pytest.FixtureRequest, test: Callable[..., None]) -> list[st
 
 
 def begun(names: list[str], play: Callable[[str], str]) -> Iterator[Played]:
-    """The transcripts of these scenarios, all begun at once: most of a run in real time is waiting."""
+    """The transcripts of these scenarios, all begun at once.
+
+    Most of a run in real time is waiting.
+    """
     with ThreadPoolExecutor(AT_ONCE, "scenario") as threads:
         yield {name: threads.submit(play, name) for name in names}
 
@@ -78,8 +81,9 @@ def play_on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
 
 
 async def forget(bootstrap: str, prefix: str) -> None:
-    """Delete the topics of a scenario that is over: every client hears of all that the broker has,
-    again and again.
+    """Delete the topics of a scenario that is over.
+
+    Every client hears of all topics that the broker has, again and again.
     """
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()

@@ -1,8 +1,7 @@
-"""Faults that tests put into the product on purpose, one at a time, each to be noticed by the
-simulation: what is known of all of them.
+"""Faults that tests put into the product on purpose: what is known of all of them.
 
-A fault is a function that patches the product's code for the time of a test; the judge
-(`mesh.testing.promises.judge`) is left alone.
+They come one at a time, and the simulation must notice each. A fault is a function that patches the
+product's code for the time of a test. The judge (`mesh.testing.promises.judge`) is left alone.
 """
 
 from collections.abc import Callable

@@ -1,5 +1,6 @@
-"""Faults put into what comes of inputs: copied by ingress, matched with routes, repeated, and sent
-from one workflow to another.
+"""Faults put into what comes of inputs.
+
+Inputs are copied by ingress, matched with routes, repeated, and sent from one workflow to another.
 """
 
 from collections.abc import Sequence
@@ -365,7 +366,10 @@ def ingress_looks_for_activations_too_seldom(patch: pytest.MonkeyPatch) -> None:
 
 @fault
 def a_routers_old_file_undoes_what_was_applied(patch: pytest.MonkeyPatch) -> None:
-    """Each start makes its own files active, unseen by the judge's clock: they are matched at once."""
+    """Each start makes its own files active, unseen by the judge's clock.
+
+    They are matched at once.
+    """
 
     async def start(self: Definitions, routes: Sequence[Route]) -> float:
         waited = await begun(self, routes)

@@ -1,5 +1,6 @@
-"""Faults put into what owners do with their log, their effects, time and checkpoints: each
-forbidden by the architecture.
+"""Faults put into what owners do with their log, their effects, time and checkpoints.
+
+The architecture forbids each of them.
 """
 
 from collections.abc import Iterable, Sequence

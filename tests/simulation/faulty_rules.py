@@ -1,6 +1,7 @@
-"""Faults put into the rules of the route language, one at a time: each to be noticed by what the
-rules promise (`mesh.testing.promises.rules`), since `decide`, asked again, is as wrong as the
-router's.
+"""Faults put into the rules of the route language, one at a time.
+
+What the rules promise (`mesh.testing.promises.rules`) must notice each. Asking `decide` again
+can't: it is as wrong as the router's.
 """
 
 from collections.abc import Callable

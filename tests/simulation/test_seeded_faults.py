@@ -1,4 +1,4 @@
-"""The simulation notices: each fault that is put into the router is caught, and within how many seeds.
+"""The simulation catches each fault that is put into the router, within some number of seeds.
 
 `pytest tests/simulation/test_seeded_faults.py -rP` prints the numbers.
 """

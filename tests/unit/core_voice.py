@@ -47,7 +47,7 @@ UNSAID = frozenset(
 )
 """Fields that say nothing to the reader of a transcript, or that another line says."""
 _SAYS_USAGE: Final = (CallFailed, CallSucceeded, UsageReported, WorkflowEnded)
-"""Events between workflows: what one of them has taken is told to the other."""
+"""Events between workflows: what one of them has taken, the other hears."""
 
 
 def input_line(given: inp.Input, at: Callable[[int], str]) -> str:

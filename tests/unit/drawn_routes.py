@@ -1,5 +1,6 @@
-"""Routes drawn over every rule of the language, for `test_core_properties`: each compiles, and few
-of them make sense.
+"""Routes drawn over every rule of the language, for `test_core_properties`.
+
+Each compiles, and few of them make sense.
 """
 
 from copy import deepcopy
@@ -31,7 +32,10 @@ FLAVOURS: tuple[tuple[str, ...], ...] = (
     ("agent", "agent", "handover", "some", "wait"),
     (*_KINDS, "for_each", "loop", "first_of", "some", "undo", "budget", "handover", "end"),
 )
-"""What the steps of one route may be, and have: a route of everything would seldom come to what two rules do together."""
+"""What the steps of one route may be, and have.
+
+A route of everything would seldom come to what two rules do together.
+"""
 
 
 class Drawn(NamedTuple):

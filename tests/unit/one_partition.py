@@ -1,7 +1,6 @@
-"""One partition's owner without a broker: inputs in, decisions in a log of bytes, the state after
-them.
+"""One partition's owner without a broker, for tests of the core.
 
-What tests of the core stand on.
+Inputs go in, decisions go into a log of bytes, and the state after them is kept.
 """
 
 from collections import deque
@@ -223,15 +222,17 @@ class Partition:
         return effects(self.decisions[-1])
 
     def crossing(self) -> list[Crossing]:
-        """What the last decision tells other workflows, as the receiver gets it: this partition's
-        own log is its source.
+        """What the last decision tells other workflows, as the receiver gets it.
+
+        This partition's own log is its source.
         """
         told = [effect.input for effect in self.effects() if isinstance(effect, SendInput)]
         return [msgspec.structs.replace(one, source_topic="mesh.log", source_partition=0) for one in told]
 
     def pass_on(self) -> None:
-        """Give what the last decision tells other workflows, and what that makes them tell others,
-        as long as there is anything.
+        """Give what the last decision tells other workflows.
+
+        Then give what that makes them tell others, as long as there is anything.
         """
         for one in self.crossing():
             self.give(one)
@@ -249,8 +250,9 @@ class Partition:
         return [(offset, decode_log_record(as_record(out, offset))) for offset, out in enumerate(self.log)]
 
     def check_replay(self) -> None:
-        """The log gives the very state that was decided on, from its first record and from any fold
-        on the way.
+        """The log gives the very state that was decided on.
+
+        It does so from its first record, and from a fold on the way.
         """
         records = self.records()
         check_equal(replay(records), self.state)
@@ -270,7 +272,7 @@ class Partition:
     # Inputs ---------------------------------------------------------------------------------------
 
     def id_of(self, key: str = "k") -> str:
-        """Of the first route's workflow with this key; a whole id stands for itself."""
+        """The id of the first route's workflow with this key; a whole id is given back as it is."""
         return key if ":" in key else ids.workflow_id(next(iter(self.routes.values())).name, key)
 
     def _inbox(self, topic: str, at_ms: int | None) -> dict[str, Any]:
@@ -436,8 +438,9 @@ class Partition:
         )
 
     def migrate(self, to: Route | str, *, key: str = "k") -> tuple[Event, ...]:
-        """Order the workflow to go over to another version: one that was given to the partition, or
-        a digest.
+        """Order the workflow to go over to another version.
+
+        `to`: a route that was given to the partition, or a digest.
         """
         source = self._inbox("mesh.commands", None)
         return self.give(
@@ -459,8 +462,9 @@ class Partition:
         return self.give(inp.TimerDue(due_at_ms=due, workflow_id=limiter, kind="rate"))
 
     def wait(self, step: str = "", key: str = "k") -> tuple[Event, ...]:
-        """Let time pass until the step's own time has come (no step: the workflow's memory ends),
-        and tell it so.
+        """Let time pass until the step's own time has come, and give the timer to it.
+
+        Without a step: until the workflow is due to be forgotten.
         """
         workflow = self.workflow(key)
         due = workflow.steps[step].due_at_ms if step else workflow.forget_at_ms
@@ -492,8 +496,9 @@ class Partition:
     def fall_silent(
         self, step: str, kind: inp.TimerKind, due_ms: int | None = None, key: str = "k"
     ) -> tuple[Event, ...]:
-        """The owner has heard no sign of life in time; `due_ms` after the dispatch, by default one
-        whole period.
+        """The owner has heard no sign of life in time.
+
+        `due_ms` is counted from the dispatch; by default it is one whole period.
         """
         workflow, state = self.workflow(key), self.step(step, key)
         if due_ms is None:

@@ -1,14 +1,15 @@
-"""Every interleaving of a small case of "the log is the lock", explored on the real code of
-`mesh.core.ownership` and `mesh.core.replay`.
+"""Every interleaving of a small case of "the log is the lock".
+
+It is explored on the real code of `mesh.core.ownership` and `mesh.core.replay`.
 
 One log partition. Routers take it over whenever they like, with no help from any group; they crash
 at any moment; appends are pipelined and land late, after their router's death too; a change of
 owner may land twice; acknowledgements come late or never. A router sends the effects of what the
 log has confirmed to a receiver that expects them in order, and writes into each decision up to
-where they are acknowledged. Breadth first, so that what is found is a shortest way to it.
+where they are acknowledged. The search is breadth first, so what it finds is a shortest way to it.
 
-What is modelled here is the world and the owner's service; which records count, what an
-acknowledgement and a gap mean, and what a fold gives, is asked of the code itself.
+The world and the owner's service are modelled here. Which records count, what an acknowledgement
+and a gap mean, and what a fold gives, the code itself answers.
 """
 
 from collections import deque
@@ -288,7 +289,7 @@ def _record(entry: Entry) -> LogRecord:
 
 
 def _with(world: World, place: int, router: Router) -> World:
-    """Routers have no names: their order is no difference."""
+    """Routers have no names, so their order makes no difference."""
     routers = (*world.routers[:place], router, *world.routers[place + 1 :])
     return world._replace(routers=tuple(sorted(routers, key=_order)))
 
@@ -306,7 +307,10 @@ def _order(router: Router) -> tuple[int, str]:
 
 
 def _receive(received: tuple[Effect, ...] | None, number: int, effect: Effect) -> tuple[Effect, ...] | None:
-    """A receiver with one watermark: what it has had it drops; it can't know of what it has missed."""
+    """A receiver with one watermark.
+
+    It drops what it has had. It can't know of what it has missed.
+    """
     if received is None or number > len(received):
         return None
     return received if number < len(received) else (*received, effect)

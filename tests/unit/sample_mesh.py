@@ -1,5 +1,6 @@
-"""A small mesh as records, written by hand: what the tools have to show when everything that can
-happen has happened.
+"""A small mesh as records, written by hand.
+
+Everything that can happen has happened in it, and the tools have to show that.
 """
 
 from collections.abc import Sequence
@@ -172,8 +173,9 @@ def asked(number: int, at_ms: int, *, deadline_ms: int | None = 86_400_000) -> e
 
 
 async def write_sample(broker: Broker) -> Writer:
-    """1 waits for review, 2 is completed, 3 has an incident; an unwanted event, a malformed one, a
-    repeated one, a zombie's decision.
+    """Write the sample: 1 waits for review, 2 is completed, 3 has an incident.
+
+    Also an unwanted event, a malformed one, a repeated one, and a zombie's decision.
     """
     writer = Writer(broker)
     await writer.create_topics()

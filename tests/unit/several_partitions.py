@@ -1,7 +1,6 @@
-"""Several partitions' owners without a broker: decisions in logs, and what they tell each other on
-its way.
+"""Several partitions' owners without a broker, for properties across partitions.
 
-What properties across partitions stand on.
+Their decisions are in logs, and what they tell each other is on its way.
 """
 
 from collections.abc import Iterator

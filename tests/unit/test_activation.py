@@ -1,5 +1,6 @@
-"""Which version is in effect when, and that no router matches an event before it knows all that
-bears on it.
+"""Which version is in effect when.
+
+No router matches an event before it knows all that bears on it.
 """
 
 from typing import Any
@@ -81,8 +82,9 @@ _TIMES = st.lists(st.integers(0, 12_000), max_size=8, unique=True)
 def test_what_a_router_may_match_is_matched_as_one_that_knows_all_would(
     activated: list[int], events: list[int], data: st.DataObject
 ) -> None:
-    """The broker's clock runs from activation to event to activation; a router reads events at its
-    own pace, refreshing only when the rule says so.
+    """The broker's clock runs from activation to event to activation.
+
+    A router reads events at its own pace, and refreshes only when the rule says so.
     """
     all_of_them = [activation(at_ms, {"a": str(at_ms)}) for at_ms in sorted(activated)]
     whole, known = timeline(*all_of_them), Timeline()

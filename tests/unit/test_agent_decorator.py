@@ -1,4 +1,7 @@
-"""`@agent`: what it makes of a function, and what it finds wrong with one while the file is read."""
+"""`@agent`: what it makes of a function.
+
+Also what it finds wrong with one while the file is read.
+"""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What docs/agents.md shows must work as it stands."""
+"""What docs/agents.md shows must work as it is written."""
 
 import re
 from pathlib import Path

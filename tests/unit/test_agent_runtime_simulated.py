@@ -1,5 +1,6 @@
-"""The agent runtime in simulation: kills, rebalances, lost memberships and a broker that answers
-late or not at all.
+"""The agent runtime in simulation.
+
+Kills, rebalances, lost memberships, and a broker that answers late or not at all.
 """
 
 import asyncio

@@ -247,7 +247,7 @@ async def test_a_task_that_nobody_began_in_time_is_not_begun(mesh: AgentMesh) ->
 
 
 class Deaf(MemoryBroker):
-    """Takes no signs: `down` times not at all, then refuses `refused` batches for good."""
+    """Takes no signs at first: it is down `down` times, then refuses `refused` batches."""
 
     down = 0
     refused = 0

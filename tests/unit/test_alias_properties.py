@@ -1,7 +1,7 @@
-"""Aliases and schedules, whatever comes in: events, claims and answers in any delay, ends,
-operators, missed times, routers that tell old and new.
+"""Aliases and schedules, whatever comes in.
 
-No alias is two workflows', no event is lost or taken twice, no time starts twice.
+Events, claims and answers in any delay, ends, operators, missed times, and routers that tell old
+and new. No two workflows have one alias, no event is lost or taken twice, and no time starts twice.
 """
 
 from collections import Counter

@@ -1,5 +1,6 @@
-"""Capabilities in the core: who is chosen for a task, what is recorded of it, and what tools make
-of a route that names no agent.
+"""Capabilities in the core: which agent is chosen for a task, and what is recorded of it.
+
+Also what tools make of a route that names no agent.
 """
 
 from collections import Counter

@@ -1,4 +1,7 @@
-"""Every command against a mesh on SQLite: what people read, what programs read, and the exit code."""
+"""Every command against a mesh on SQLite.
+
+What people read, what programs read, and the exit code.
+"""
 
 import asyncio
 import json

@@ -1,5 +1,6 @@
-"""What a person edits comes back as the same JSON value if they change nothing, and several lines
-are several lines.
+"""What a person edits comes back as the same JSON value if they change nothing.
+
+Several lines are several lines.
 """
 
 from typing import Any

@@ -1,5 +1,6 @@
-"""What operators and upstream see of every rule of the language: timelines, what is awaited, kept
-events, commands, and why something is stuck.
+"""What operators and upstream see of every rule of the language.
+
+Timelines, what is awaited, kept events, commands, and why something is stuck.
 """
 
 import json
@@ -82,7 +83,11 @@ def test_a_step_that_is_held_names_the_calls_that_keep_what_it_needs_until_they_
 
 
 def iterating() -> ToldPartition:
-    """Five items: one done, one failed for good, one with an incident, one under way, one to come."""
+    """Five items, each in another state.
+
+    One is done, one has failed with no retry left, one has an incident, one is under way, and one
+    is to come.
+    """
     steps = {
         "check": agent("checker", "${{ item }}", for_each={**EACH, "tolerate": 1}, retry=ONCE),
         "report": agent("reporter", "${{ steps.check }}", needs="check"),

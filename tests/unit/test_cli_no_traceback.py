@@ -1,4 +1,4 @@
-"""What goes wrong with disks, files and modules is told in a line or two, never by a traceback."""
+"""An error with disks, files or modules is a line or two, never a traceback."""
 
 import asyncio
 import importlib

@@ -1,5 +1,6 @@
-"""`mesh routes ...` against files and a mesh on SQLite: what people read, what programs read, and
-the exit code.
+"""`mesh routes ...` against files and a mesh on SQLite.
+
+What people read, what programs read, and the exit code.
 """
 
 import asyncio
@@ -61,8 +62,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def stored(folder: Path) -> Path:
-    """A mesh with two versions of one route, a card, a completed workflow and one that waits for an
-    answer.
+    """A mesh with two versions of one route, a card, and two workflows.
+
+    One workflow is completed, and one waits for an answer.
     """
     made = Partition(ROUTE)
     for key, n in (("one", 1), ("two", 2)):

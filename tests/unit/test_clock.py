@@ -1,5 +1,7 @@
-"""Clocks that jump: deadlines go on by what really passes, it is said, and an operator may release
-them; long downtimes are no jumps.
+"""Clocks that jump: deadlines go by the time that really passes.
+
+The jump is reported, and an operator may release the deadlines. A long downtime does not count as a
+jump.
 """
 
 import asyncio

@@ -1,5 +1,6 @@
-"""CloudEvents on records: conformance with the CloudEvents SDK both ways, and what is refused in
-which words.
+"""CloudEvents on records: they conform with the CloudEvents SDK both ways.
+
+Also what is refused, and in which words.
 """
 
 import re

@@ -1,4 +1,7 @@
-"""GitHub's `issues` payloads become CloudEvents by the published mapping, or say what is missing."""
+"""GitHub's `issues` payloads become CloudEvents by the published mapping.
+
+Or the mapping says what is missing.
+"""
 
 from hashlib import sha256
 from typing import Any

@@ -1,5 +1,6 @@
-"""The mesh's own records come back as they were written, and what is none is refused in words that
-mend it.
+"""The mesh's own records come back as they were written.
+
+A record that can't be read is refused, and the message says how to correct it.
 """
 
 import re
@@ -83,8 +84,9 @@ json_value = st.recursive(
 
 
 def any_of(kind: Any) -> st.SearchStrategy[Any]:
-    """Values of a msgspec type as a decoder would make them, so that a round trip must give the
-    same back.
+    """Values of a msgspec type as a decoder would make them.
+
+    So a round trip must give the same back.
     """
     info = kind if isinstance(kind, msgspec.inspect.Type) else msgspec.inspect.type_info(kind)
     match info:

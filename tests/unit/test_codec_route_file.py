@@ -1,5 +1,6 @@
-"""Route files and the approvers' file: what is read, and what is said, by file and line, of what
-can't be.
+"""Route files and the approvers' file: what is read.
+
+If something can't be read, the message names the file and the line.
 """
 
 import textwrap
@@ -86,7 +87,7 @@ on: {type: t}
 key: ${{ event.subject }}
 steps:
 """
-"""What stands around the steps that a page shows."""
+"""What is around the steps that a page shows."""
 
 
 def test_folders_files_and_several_documents_are_read_once_each(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
-"""The image and the compose file hold together, as far as that can be told without a container
-engine.
+"""The image and the compose file fit together.
+
+That is checked as far as it can be without a container engine.
 """
 
 import re

@@ -1,12 +1,13 @@
-"""Records between partitions: no interleaving of crashes, take-overs, late and double landings
-loses one, or lets one be decided twice.
+"""Records between partitions: none is lost, and none is decided twice.
+
+That holds for every interleaving of crashes, take-overs, and late and double landings.
 
 One sender partition, one receiver. The owner pipelines: it decides while earlier flights are on
 their way, and its appends land behind inert ones of an owner before it, which may live on. What a
 flight tells the other partition goes out in one call, lands in order, late or twice, and is
-acknowledged or not. A new owner folds the log, sends again from the mark on, and goes on. That who
-owns the log is told by the log is `test_ownership_model`'s; what a decision tells whom, its place
-in the sequence, and what the receiver takes for a repeat, is the real code's.
+acknowledged or not. A new owner folds the log, sends again from the mark on, and goes on. That the
+log says who owns it is `test_ownership_model`'s part. What a decision tells which workflow, its
+place in the sequence, and what the receiver takes for a repeat, is the real code's.
 """
 
 from collections import deque
@@ -209,8 +210,9 @@ class Model:
         )
 
     def _move(self, world: World, place: int, owner: Owner) -> Iterator[World]:
-        """Each flight one stage on: its append lands, it is sent, its records land one by one, it
-        is acknowledged.
+        """Move each flight on by one stage.
+
+        Its append lands, it is sent, its records land one by one, it is acknowledged.
         """
         for index, flight in enumerate(owner.flights):
 

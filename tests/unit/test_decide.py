@@ -1,7 +1,7 @@
-"""Decide: what starts, goes on and ends a workflow; `test_decide_attempts` and `test_decide_people`
-have the rest.
+"""Decide: what starts, goes on and ends a workflow.
 
-`Partition` holds after each decision that the log's bytes give the very state that was decided on.
+`test_decide_attempts` and `test_decide_people` have the rest. After each decision, `Partition`
+checks that the log's bytes give the very state that was decided on.
 """
 
 from collections.abc import Callable

@@ -1,5 +1,6 @@
-"""Decide: a task's attempts: results that count and that don't, retries, time-outs, incidents, and
-what operators do about them.
+"""Decide: a task's attempts.
+
+Results that count and that don't, retries, time-outs, incidents, and what operators do about them.
 """
 
 from typing import Any, get_args

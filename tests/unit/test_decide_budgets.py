@@ -345,8 +345,9 @@ def test_a_step_skipped_before_it_began_costs_nothing() -> None:
 
 
 def test_a_repeated_start_matched_with_another_version_leaves_what_is_held_alone() -> None:
-    """It is decided by the route that its event was matched with, which need not have the step that
-    is held.
+    """The start is decided by the route that its event was matched with.
+
+    That route need not have the step that is held.
     """
     later = route({"a": agent(reserve={"tokens": 60}), "b": agent(reserve={"tokens": 60})}, budget={"tokens": 100})
     earlier = route({"a": agent(reserve={"tokens": 60})}, budget={"tokens": 100})

@@ -1,5 +1,6 @@
-"""Deciding: steps that are workflows of other routes, from the call to what becomes of it; and what
-one workflow tells another.
+"""Decide: steps that are workflows of other routes, from the call to what becomes of it.
+
+Also what one workflow tells another.
 """
 
 from typing import Any

@@ -137,7 +137,7 @@ def test_an_item_that_kills_its_agent_fails_alone() -> None:
     assert only(p.succeed("a[1]", 2), WorkflowEnded).status == "completed"
 
 
-# What nobody wants any more ------------------------------------------------------------------------
+# What nobody wants any more -----------------------------------------------------------------------
 
 
 def withdrawn(p: Partition) -> list[tuple[str, int]]:

@@ -1,5 +1,6 @@
-"""Decide: a step's work for each item of a list: so many at once, in portions, and what becomes of
-failures.
+"""Decide: a step's work for each item of a list.
+
+A bounded number at once, in portions, and what becomes of failures.
 """
 
 from typing import Any

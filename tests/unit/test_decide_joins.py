@@ -1,5 +1,6 @@
-"""Decide: which steps act on how others came out: any, so many of several, the first of several,
-and `status`.
+"""Decide: which steps act on how others came out.
+
+Any of them, a number of several, the first of several, and `status`.
 """
 
 from typing import Any
@@ -40,7 +41,7 @@ def three(needs: dict[str, Any], **more: Any) -> Partition:
     return started({**{name: agent(**GIVES_UP) for name in "abc"}, "j": agent("j", 1, needs=needs, **more)})
 
 
-# Any, and so many of several ----------------------------------------------------------------------
+# Any, and a number of several ---------------------------------------------------------------------
 
 
 def test_any_acts_on_the_first_success_once_and_the_others_go_on() -> None:

@@ -1,5 +1,6 @@
-"""Deciding: limits, from the step that asks for a slot to the limiter that grants it and gets it
-back.
+"""Decide: limits.
+
+From the step that asks for a slot to the limiter that grants it and gets it back.
 """
 
 from typing import Any

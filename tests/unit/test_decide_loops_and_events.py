@@ -1,5 +1,7 @@
-"""Decide: events that come to a loop at any moment, in bursts: each is taken by one round, in order,
-or is kept; none is lost between two rounds, and none counts twice.
+"""Decide: events that come to a loop at any moment, in bursts.
+
+Each is taken by one round, in order, or is kept. None is lost between two rounds, and none counts
+twice.
 """
 
 from typing import Any

@@ -1,5 +1,7 @@
-"""Decide: what an operator's retry sends: the input as it was, as the corrected route makes it, or
-as the operator gives it; a loop's condition asked again; an approval asked again.
+"""Decide: what an operator's retry sends.
+
+The input as it was, as the corrected route makes it, or as the operator gives it. Or a loop's
+condition is asked again, or an approval.
 """
 
 from typing import Any

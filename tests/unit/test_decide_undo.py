@@ -1,5 +1,6 @@
-"""Decide: a workflow that ends any way but completed undoes what it did, and what it may have done,
-the last first.
+"""Decide: a workflow that does not complete undoes what it did, the last first.
+
+Also what it may have done.
 """
 
 from typing import Any

@@ -1,5 +1,6 @@
-"""Decide: waits for a time and for events, which may come early, late, twice, and before the
-workflow.
+"""Decide: waits for a time and for events.
+
+Events may come early, late, twice, and before the workflow.
 """
 
 from base64 import b64decode

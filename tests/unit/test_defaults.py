@@ -1,5 +1,6 @@
-"""A default is said once: settings, router, agents, adapters and the kit for tests take the same
-one, and the pages name it.
+"""A default is written once.
+
+Settings, router, agents, adapters and the kit for tests take the same one, and the pages name it.
 """
 
 import ast

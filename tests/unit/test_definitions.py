@@ -1,5 +1,6 @@
-"""A router's routes: what it makes active at its start, and that it knows all that bears on a batch
-before it matches.
+"""A router's routes: what it makes active at its start.
+
+It knows all that bears on a batch before it matches the batch.
 """
 
 from typing import Any
@@ -193,8 +194,9 @@ async def test_a_batch_is_matched_without_asking_while_the_last_look_was_late_en
 
 
 async def test_it_looks_again_after_a_while_of_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A broker whose clock was put back stamps everything with one time: then timestamps say
-    nothing.
+    """A broker whose clock was put back stamps everything with one time.
+
+    Then timestamps say nothing.
     """
     mesh = Mesh()
     definitions, broker = mesh.router()

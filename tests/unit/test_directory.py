@@ -1,4 +1,7 @@
-"""The router's directory: who is alive, and who is registered for what, of the cards on the broker."""
+"""The router's directory: who is alive, and who is registered for what.
+
+It comes from the cards on the broker.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator

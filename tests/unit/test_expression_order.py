@@ -1,5 +1,6 @@
-"""An expression's value depends on its scope alone: not on the process, and not on the order in which
-equal values were made.
+"""An expression's value depends on its scope alone.
+
+It does not depend on the process, or on the order in which equal values were made.
 """
 
 import json

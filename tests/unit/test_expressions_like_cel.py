@@ -1,5 +1,6 @@
-"""Expressions give what a CEL library gives: values, and errors or none, on random expressions and
-scopes.
+"""Expressions give what a CEL library gives: values, and errors or none.
+
+They are random, and so are their scopes.
 
 Left out is where the library (cel 0.14.5 in Rust) departs from CEL's specification: it counts a
 string's bytes, so its `size` is replaced here; it rounds whole numbers beyond 2**53 where it
@@ -118,7 +119,10 @@ expressions = st.recursive(st.one_of(literals, paths(), paths()), _compound, max
 FAILED = object()
 NOT_JSON = object()
 OVERFLOWED = object()
-"""The library takes the negative of the least number for that number; the language's specification, and we, have an error there."""
+"""The library takes the negative of the least number for that number.
+
+The language's specification has an error there, and so have we.
+"""
 logging.getLogger("cel").setLevel(logging.ERROR)  # or each failing `size` below is a warning
 
 

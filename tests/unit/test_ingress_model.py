@@ -1,9 +1,10 @@
-"""Ingress and its watermark: no interleaving of crashes, overlapping instances and repeated batches
-loses an input, or lets one be decided twice.
+"""Ingress and its watermark: no input is lost, and none is decided twice.
+
+That holds for every interleaving of crashes, overlapping instances and repeated batches.
 
 One source partition is copied into two inbox partitions. An instance copies from where the group
-has committed, in the source's order for each inbox partition (but not between them); it may be
-overtaken by the next while it still lives, repeat what was not acknowledged, and commit, unfenced,
+has committed, in the source's order for each inbox partition (but not between them). The next may
+overtake it while it still lives. It may repeat what was not acknowledged, and commit, unfenced,
 what it has copied. The receiver's rule, and what moves its watermark, are the real code's.
 """
 
@@ -22,7 +23,10 @@ from mesh.core.state import PartitionState
 Copy = tuple[int, int]  # source offset, and which of the records that it becomes
 Watermark = tuple[int, int] | None
 COPIES: tuple[tuple[tuple[int, int], ...], ...] = (((0, 0), (1, 0)), ((0, 1),), ((0, 0), (1, 1)), ((0, 1),))
-"""For each source offset its copies: (index, inbox partition). The first becomes two inputs of one partition, the third one of each."""
+"""For each source offset its copies: (index, inbox partition).
+
+The first becomes two inputs of one partition, the third one of each.
+"""
 
 
 class Flying(NamedTuple):
@@ -127,8 +131,9 @@ class Model:
         yield sent._replace(committed=position) if self.faults.commits_early else sent
 
     def _land(self, world: World, place: int, instance: Instance) -> Iterator[World]:
-        """The first for an inbox partition that has not landed does; those for the other may be
-        earlier or later.
+        """The first one for an inbox partition that has not landed lands now.
+
+        Those for the other partition may land earlier or later.
         """
         busy: set[int] = set()
         for number, one in enumerate(instance.flying):

@@ -1,5 +1,6 @@
-"""The reply asks for what an issue lacks, links what it resembles, and repeats nothing that could
-do harm.
+"""The reply asks for what an issue lacks, and links what it resembles.
+
+It repeats nothing that could do harm.
 """
 
 import re

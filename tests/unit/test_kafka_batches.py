@@ -1,5 +1,6 @@
-"""Batches as foreign producers and damaged disks leave them: what decodes is read, what does not is
-named, and reading goes on behind it.
+"""Batches as foreign producers and damaged disks leave them.
+
+What decodes is read, what does not is named, and reading goes on behind it.
 """
 
 import struct
@@ -50,7 +51,7 @@ def fetch(raw: bytes, at: int, aborted: Sequence[tuple[int, int]] = ()) -> Any:
 
 
 def read(raw: bytes, at: int = 0, aborted: Sequence[tuple[int, int]] = ()) -> tuple[list[Any], int]:
-    """What a consumer that asks again from its position gets, and where it stands then."""
+    """What a consumer that asks again from its position gets, and its position after that."""
     got: list[Any] = []
     for _ in range(20):
         records = fetch(_from(raw, at), at, aborted)

@@ -1,5 +1,6 @@
-"""Connections that break under a request fail as aiokafka expects it, so that none of its
-background tasks dies: a scripted broker, on uvloop.
+"""Connections that break under a request fail as aiokafka expects it.
+
+So none of its background tasks dies. The broker is scripted, on uvloop.
 """
 
 import asyncio

@@ -1,5 +1,6 @@
-"""What a member makes of a broker that is away for long, and of a consumer that is past use: a
-scripted consumer, no broker.
+"""What a group member makes of a broker that is away for long.
+
+Also what it makes of a consumer that is past use. The consumer is scripted, and there is no broker.
 """
 
 import asyncio
@@ -23,8 +24,9 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 class Scripted:
-    """A consumer, the broker's answers about positions, and a listener, in one; each thing that
-    happens is a word in `story`.
+    """A consumer, the broker's answers about positions, and a listener, in one.
+
+    Each thing that happens is a word in `story`.
     """
 
     def __init__(self, *, session_timeout_s: float = GENEROUS_S) -> None:

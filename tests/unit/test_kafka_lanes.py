@@ -1,5 +1,6 @@
-"""Lanes keep order and tell each call its own fate, whatever becomes of the batches: no broker, a
-scripted producer.
+"""Lanes keep order and tell each call its own fate, whatever becomes of the batches.
+
+There is no broker, and the producer is scripted.
 """
 
 import asyncio
@@ -17,8 +18,9 @@ Fate = Callable[[list[str]], Exception | None]
 
 
 class Scripted:
-    """A producer whose batches hold `size` records, and whose `fate` says what becomes of each; it
-    is its own broker.
+    """A producer whose batches hold `size` records. It is its own broker.
+
+    `fate` says what becomes of each batch.
     """
 
     def __init__(self, fate: Fate = lambda _: None, size: int = 100) -> None:

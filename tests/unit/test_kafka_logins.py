@@ -27,7 +27,7 @@ SECRET = "s3cret"
 
 
 class Server:
-    """An authorisation server that answers what it is told to."""
+    """An authorisation server that gives the answers that a test sets."""
 
     def __init__(self) -> None:
         self.answers: list[tuple[int, Any]] = []

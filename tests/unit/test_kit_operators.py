@@ -1,5 +1,6 @@
-"""What a test of a route does as an operator, and what it has of limits, aliases and other
-versions.
+"""What a test of a route does as an operator.
+
+Also what it has of limits, aliases and other versions.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,6 @@
-"""The pytest plugin: the fixture as a user's test has it, golden transcripts, `--regen`, and what a
-failure shows.
+"""The pytest plugin: the fixture as a user's test has it.
 
-Every inner run has warnings as errors.
+Golden transcripts, `--regen`, and what a failure shows. Every inner run has warnings as errors.
 """
 
 import subprocess

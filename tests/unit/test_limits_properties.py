@@ -1,6 +1,7 @@
-"""Limits, whatever happens: over several partitions, with records between them that come late and
-again, take-overs, failures, time-outs and cancels, never more is out than may be, and nothing is
-kept for ever.
+"""Limits, whatever happens: never more is out than may be, and nothing is kept without end.
+
+There are several partitions. Records between them come late and again, and there are take-overs,
+failures, time-outs and cancels.
 
 `SlotLedger` counts as the simulation's judge does, by what was granted and given back, never by a
 limiter's own count.
@@ -266,8 +267,9 @@ class Limits(RuleBasedStateMachine):
         )
 
     def arrivals(self, decision: Decision) -> list[str]:
-        """Who has asked this limiter, in the order in which it heard of them; the last time of
-        each.
+        """Who has asked this limiter, in the order in which it heard of them.
+
+        Each is listed at its last time.
         """
         found: dict[str, None] = {}
         for one in self.mesh.decisions:
@@ -289,8 +291,9 @@ class Limits(RuleBasedStateMachine):
         raise AssertionError(granted)
 
     def teardown(self) -> None:
-        """Where everything goes on and nobody starts anything, all that was asked is granted, all
-        is given back, and every limiter is forgotten.
+        """Everything goes on and nobody starts anything.
+
+        Then all that was asked is granted, all is given back, and every limiter is forgotten.
         """
         if not hasattr(self, "mesh"):
             return

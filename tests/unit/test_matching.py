@@ -209,8 +209,9 @@ def test_a_wait_for_the_type_that_starts_its_route_is_offered_the_event_too() ->
 
 
 def waits_for_paid(name: str, *keys: str | None) -> Route:
-    """A route with a step for each key that waits for an event of type `paid`; None: by the route's
-    own key.
+    """A route with a step for each key. Each step waits for an event of type `paid`.
+
+    None: by the route's own key.
     """
     steps: dict[str, Any] = {}
     for number, made in enumerate(keys):

@@ -1,5 +1,6 @@
-"""The memory broker's faults: what Kafka may do happens, what it may not do does not, and the dead
-do nothing.
+"""The memory broker's faults.
+
+What Kafka may do happens, what it may not do does not, and the dead do nothing.
 """
 
 import asyncio
@@ -61,7 +62,7 @@ async def _until_sent(broker: Broker, records: Sequence[OutRecord]) -> None:
 
 
 class _Member:
-    """Keeps what it is told."""
+    """Keeps what it hears."""
 
     def __init__(self) -> None:
         self.assigned: list[frozenset[TopicPartition]] = []
@@ -156,7 +157,7 @@ def test_a_strict_append_under_way_at_a_kill_is_done_whole_or_not_at_all(seed: i
 
 
 def test_the_dead_can_be_cleared_away_by_cancelling() -> None:
-    """A `finally` that closes the broker would wait for ever otherwise."""
+    """A `finally` that closes the broker would wait without end otherwise."""
 
     async def main(loop: VirtualTimeLoop) -> None:
         broker = _cluster(loop, None).connect("dead")
@@ -272,8 +273,9 @@ def test_another_writers_record_may_land_between_the_parts_of_a_split_append() -
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_acknowledgements_tell_the_truth_and_order_holds_under_every_fault(seed: int) -> None:
-    """Two writers, several appends under way; each begins afresh after one that is unknown, and
-    sends it again, in order.
+    """Two writers, with several appends under way.
+
+    After an append that is unknown, each begins again and sends it again, in order.
     """
 
     async def write(cluster: MemoryCluster, name: str) -> None:

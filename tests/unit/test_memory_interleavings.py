@@ -1,5 +1,6 @@
-"""The broker contract on the memory broker in virtual time, in many orders: what holds must hold in
-each.
+"""The broker contract on the memory broker in virtual time, in many orders.
+
+What holds must hold in each.
 """
 
 import inspect

@@ -1,5 +1,6 @@
-"""Offsets that hold no record, as the last thing of every partition: whoever reads to an end comes to
-it, at once.
+"""Offsets that hold no record, as the last thing of every partition.
+
+A reader that reads to an end comes to it, at once.
 """
 
 import asyncio

@@ -3,9 +3,9 @@
 The files of released versions are never changed; `varied_log.py` writes a new one for a new
 version.
 
-The newest, log-v2, belongs to the version that is in the making: until it is released it may be
-written anew, when an event comes to the log or changes (`rm tests/data/log-v2.jsonl`, then as
-below).
+The newest, log-v2, belongs to the version that is in the making. Until that is released, the file
+may be written again when an event comes to the log or changes (`rm tests/data/log-v2.jsonl`, then
+as below).
 """
 
 import json

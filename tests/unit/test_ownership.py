@@ -23,7 +23,7 @@ def epochs(*tokens: str) -> Epochs:
 
 
 def owning(in_flight: int = 0) -> Ownership:
-    """Token me, whose `OwnerChanged` stands at offset 9."""
+    """Token me, whose `OwnerChanged` is at offset 9."""
     ownership = Ownership("me")
     ownership.claimed(9)
     assert ownership.caught_up(epochs("old", "me")) is None

@@ -1,5 +1,7 @@
-"""The log is the lock: no interleaving of crashes, take-overs, late and double landings breaks it;
-and the model finds each fault that the design forbids.
+"""The log is the lock: no interleaving breaks it.
+
+Crashes, take-overs, late and double landings. The model also finds each fault that the design
+forbids.
 """
 
 from collections.abc import Sequence
@@ -56,7 +58,7 @@ class EveryOccurrenceCounts(Epochs):
 
 
 class GapIgnored(Ownership):
-    """What stands in a gap is not looked at."""
+    """It does not look at what is in a gap."""
 
     def gap_read(self, gap: Gap, records: Sequence[LogRecord]) -> Lost | None:
         return None
@@ -70,8 +72,9 @@ class OffsetIgnored(Ownership):
 
 
 class CatchesUpBlindly(Ownership):
-    """It owns although its token is not in force at its own record: an older landing of it has been
-    overtaken.
+    """It owns although its token is not in force at its own record.
+
+    An older landing of it has been overtaken.
     """
 
     def caught_up(self, epochs: Epochs) -> Lost | None:

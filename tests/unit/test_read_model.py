@@ -1,5 +1,6 @@
-"""The read model holds what the broker holds, whatever the order of its commands, and never counts
-what is not effective.
+"""The read model holds what the broker holds, whatever the order of its commands.
+
+It never counts what is not effective.
 """
 
 import asyncio

@@ -56,8 +56,9 @@ def test_a_fact_reads_so(what: str) -> None:
 
 
 def test_every_fact_that_there_is_has_its_words_here() -> None:
-    """Of all that the transcripts of the core come to; `started` and `not started` are facts of a
-    replay alone.
+    """Every fact that the transcripts of the core come to.
+
+    `started` and `not started` are facts of a replay alone.
     """
     facts = [
         fact

@@ -1,5 +1,6 @@
-"""`mesh routes check`: each finding, with its line; and nothing to say of a route that is as it
-should be.
+"""`mesh routes check`: each finding, with its line.
+
+It says nothing about a route that is as it should be.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""`mesh routes check` and budgets: what the steps' own limits exceed, and slices that are too
-little.
+"""`mesh routes check` and budgets.
 
-Only what is certain is told.
+It finds steps whose own limits exceed the budget, and slices that are too little. It tells only
+what is certain.
 """
 
 from pathlib import Path

@@ -1,5 +1,6 @@
-"""`mesh routes check` on the whole language: joins, loops, waits, for-each, values, events, ends,
-compensation, hand-over and calls.
+"""`mesh routes check` on the whole language.
+
+Joins, loops, waits, for-each, values, events, ends, compensation, hand-over and calls.
 """
 
 from pathlib import Path

@@ -1,5 +1,6 @@
-"""Routes: what a document compiles to, and the exact message of everything that can be wrong with
-one.
+"""Routes: what a document compiles to.
+
+Also the exact message of everything that can be wrong with one.
 """
 
 import json

@@ -1,5 +1,6 @@
-"""What the tools show of routes and events: explanations, with every part of a condition, and
-Mermaid pictures.
+"""What the tools show of routes and events.
+
+Explanations, with every part of a condition, and Mermaid pictures.
 """
 
 from typing import Any

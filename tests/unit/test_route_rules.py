@@ -1,5 +1,7 @@
-"""Routes: joins, for-each, loops, waits, values, events, ends, undo, hand-over: what they compile
-to, and the exact message of everything that can be wrong with one.
+"""Routes: what the rules beyond a plain graph compile to.
+
+Joins, for-each, loops, waits, values, events, ends, undo, hand-over. Also the exact message of
+everything that can be wrong with one.
 """
 
 from typing import Any

@@ -1,5 +1,6 @@
-"""The published JSON Schema of the route file: made of the compiler's own tables, and never
-stricter than the compiler.
+"""The published JSON Schema of the route file.
+
+It is made of the compiler's own tables, and is never stricter than the compiler.
 """
 
 import json
@@ -48,8 +49,9 @@ def documents(file: Path) -> list[Any]:
 
 
 def published_routes() -> list[tuple[str, Any]]:
-    """Every route in the documentation's YAML blocks and in the files of agents, tests and
-    benchmarks.
+    """Every route in the documentation's YAML blocks and in YAML files.
+
+    The files are those of agents, tests, benchmarks and docs.
     """
     found: list[tuple[str, Any]] = [("ISSUE_TRIAGE", ISSUE_TRIAGE)]
     for folder in ("agents", "tests", "bench", "docs"):

@@ -1,5 +1,6 @@
-"""A router's checkpoints: written in portions, whole all the same, and made up for where the disk
-failed.
+"""A router's checkpoints: written in portions, and whole all the same.
+
+What the disk failed to write is made up for.
 """
 
 import asyncio
@@ -24,8 +25,9 @@ WORKFLOWS = 20
 
 
 class Disk(MemoryCheckpointStore):
-    """Notes how many workflows each portion has, and fails at the portions and the ends that it is
-    told to.
+    """A store that notes how many workflows each portion has.
+
+    It fails at the portions and the ends that a test names.
     """
 
     def __init__(self, *, failing_puts: Collection[int] = (), failing_saves: Collection[int] = ()) -> None:
@@ -58,7 +60,7 @@ class Disk(MemoryCheckpointStore):
 
 @asynccontextmanager
 async def _running_router(disk: Disk) -> AsyncIterator[Router]:
-    """A router of one partition with so many live workflows, all decided in few turns."""
+    """A router of one partition with many live workflows, all decided in few turns."""
     cluster = MemoryCluster(SystemClock())
     cluster.create_topics(topic_specs(TOPICS, partitions=1, agents=["worker"]))
     broker, ready = MemoryBroker(cluster, "r"), asyncio.Event()

@@ -1,4 +1,4 @@
-"""Schedules: which times they name, on which clocks, and what is no schedule."""
+"""Schedules: which times they name, on which clocks, and what is not a schedule."""
 
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -139,7 +139,7 @@ def test_of_the_times_that_were_missed_the_last_is_found(cron: str, due: str, no
 
 
 def test_a_due_time_that_other_rules_of_the_zone_gave_is_still_found() -> None:
-    """The zone's rules are a table that changes; what was written down by the old ones stands."""
+    """The zone's rules are a table that changes. What the old ones gave still holds."""
     due = at("2026-11-24T09:07:00")
     assert last_time(Schedule(cron="0 9 * * *"), due, due + 1) == due
 

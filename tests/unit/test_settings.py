@@ -1,5 +1,6 @@
-"""Settings come from MESH_ variables and options; what does not hold names its variable and how to
-mend it.
+"""Settings come from MESH_ variables and options.
+
+The message about a wrong one names its variable and says how to correct it.
 """
 
 import re

@@ -1,5 +1,6 @@
-"""What a router makes of agents' signs of life: which time-out they put off, and what a new owner
-starts from.
+"""What a router makes of agents' signs of life.
+
+Which time-out they put off, and what a new owner starts from.
 """
 
 from typing import Any
@@ -237,8 +238,9 @@ def test_the_heap_stays_small_where_attempts_end_long_before_their_periods(monke
 
 
 def test_tasks_that_their_own_decision_makes_needless_are_not_watched_and_harm_nothing(mesh_kit: MeshKit) -> None:
-    """Their places are gone when the decision is settled: it stands all the same, and is the only
-    one.
+    """Their places are gone when the decision is settled.
+
+    The decision counts all the same, and is the only one.
     """
     steps = {"each": agent(value="${{ item }}", for_each="${{ event.data }}"), "over": {"end": "completed"}}
     mesh_kit.route({"route": "r", "on": {"type": "t"}, "key": "${{ event.subject }}", "steps": steps})

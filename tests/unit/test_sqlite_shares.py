@@ -1,4 +1,7 @@
-"""Who should hold what in a consumer group on SQLite: everything once, evenly, and with few moves."""
+"""Which member should hold what in a consumer group on SQLite.
+
+Everything once, evenly, and with few moves.
+"""
 
 from hypothesis import given
 from hypothesis import strategies as st

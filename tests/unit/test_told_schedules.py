@@ -136,8 +136,9 @@ def test_timers_know_a_schedules_time_and_drop_one_that_holds_no_more() -> None:
 
 
 def test_each_router_tells_what_holds_and_of_two_definitions_the_newer_stays() -> None:
-    """With the old file again, the newer definition holds, and so it does for a router that the
-    broker has not let tell at first.
+    """With the old file again, the newer definition holds.
+
+    So it does for a router that the broker at first did not let tell.
     """
     versions = [route(schedule="0 9 * * *"), route(schedule="0 10 * * *"), route(schedule="0 9 * * *")]
     plans: list[Plan | None] = []

@@ -1,6 +1,6 @@
 """Golden transcripts: one scenario a file in tests/transcripts, to be read as a conversation.
 
-`pytest --regen` writes them anew; review the diff.
+`pytest --regen` writes them again; review the diff.
 """
 
 from collections.abc import Callable
@@ -60,7 +60,10 @@ def from_event_to_outcome() -> Transcript:
 
 @scenario
 def a_condition_is_false() -> Transcript:
-    """What is skipped satisfies those who need it; a skipped question passes its payload through."""
+    """What is skipped satisfies those who need it.
+
+    A skipped question passes its payload through.
+    """
     steps = {
         "classify": agent("classifier"),
         "alarm": agent("pager", needs="classify", **{"if": "steps.classify == 'high'"}),
@@ -382,8 +385,9 @@ def a_takeover() -> Transcript:
 
 @scenario
 def the_first_of_several() -> Transcript:
-    """A payment, a deadline, a veto: the first decides, and the others are cancelled with what only
-    served them.
+    """A payment, a deadline, a veto: the first decides.
+
+    The others are cancelled, with what only served them.
     """
     steps = {
         "paid": {"wait": {"event": "shop.paid"}},
@@ -408,8 +412,9 @@ def the_first_of_several() -> Transcript:
 
 @scenario
 def some_of_many() -> Transcript:
-    """Two of three opinions are enough; one of the agents fails for good, and the workflow
-    continues without it.
+    """Two of three opinions are enough.
+
+    One of the agents has no attempt left, and the workflow continues without it.
     """
     never = {"retry": {"attempts": 1}, "on_exhausted": "continue"}
     steps = {
@@ -453,8 +458,9 @@ def joins_that_can_not_be() -> Transcript:
 
 @scenario
 def for_each_item() -> Transcript:
-    """Two at a time; one item fails, which is tolerated; the next failure is not, and an operator
-    decides.
+    """Two at a time. One item fails, which is tolerated.
+
+    The next failure is not, and an operator decides.
     """
     steps = {
         "check": agent(
@@ -516,7 +522,7 @@ def a_loop_with_a_bound() -> Transcript:
 
 @scenario
 def a_person_in_a_loop() -> Transcript:
-    """A rejection goes round: the reason is what the next draft is told."""
+    """A rejection goes round: the next draft gets its reason."""
     steps = {
         "draft": agent("writer", "${{ steps.review }}"),
         "review": approval(
@@ -548,8 +554,9 @@ def a_person_in_a_loop() -> Transcript:
 
 @scenario
 def waits_for_events() -> Transcript:
-    """An event in time, one that was there before the wait, one before the start, and one that
-    never comes.
+    """An event in time, and one that was there before the wait.
+
+    Also one before the start, and one that never comes.
     """
     steps = {
         "order": agent("shop"),
@@ -689,8 +696,9 @@ def handed_from_agent_to_agent() -> Transcript:
 
 @scenario
 def a_budget_that_runs_out() -> Transcript:
-    """Reserved before each task, settled by its usage; a person grants more, and in the end
-    refuses.
+    """Reserved before each task, settled by its usage.
+
+    A person grants more, and in the end refuses.
     """
     steps = {
         "read": agent("reader", for_each="${{ event.data.pages }}", reserve={"tokens": 400}),
@@ -887,7 +895,10 @@ def a_capability_and_who_has_it() -> Transcript:
 
 @scenario
 def starts_by_a_schedule() -> Transcript:
-    """On the clocks of Berlin; what was missed fires once, and of two definitions the newer holds."""
+    """On the clocks of Berlin; what was missed fires once.
+
+    Of two definitions the newer holds.
+    """
     steps = {"report": agent("reporter", "${{ event.data }}")}
     mornings = scheduled(steps, "0 9 * * 1-5", "Europe/Berlin")
     evenings = scheduled(steps, "0 18 * * 1-5", "Europe/Berlin")
@@ -965,8 +976,9 @@ def test_a_transcript_reads_as_it_did(name: str, regen: bool) -> None:
 
 @scenario
 def over_to_another_version() -> Transcript:
-    """What a workflow has done must fit the version that it goes over to; what is to come may
-    differ.
+    """What a workflow has done must fit the version that it goes over to.
+
+    What is to come may differ.
     """
     draft = agent("drafter", "${{ event.data }}")
     review = approval(ask="Post it?", payload="${{ steps.draft }}", needs="draft")
@@ -1009,7 +1021,10 @@ def over_to_another_version() -> Transcript:
 
 @scenario
 def over_to_a_version_that_mends_it() -> Transcript:
-    """A step that is stuck on its own expression has not begun, and begins anew by the new version."""
+    """A step that is stuck on its own expression has not begun.
+
+    It begins under the new version.
+    """
     broken = route({"a": agent(), "b": agent("y", {"n": "${{ steps.a.nmber }}"}, needs="a")})
     mended = route({"a": agent(), "b": agent("y", {"n": "${{ steps.a.number }}"}, needs="a")})
     t = Transcript("A misspelt path, and the version that mends it", broken, mended)

@@ -1,5 +1,6 @@
-"""Virtual time: it jumps, it is repeated by its seed, it stops for the dead, and it tells who waits
-for nothing.
+"""Virtual time: it jumps, and a seed repeats it.
+
+It stops for the dead, and it tells who waits for nothing.
 """
 
 import asyncio

@@ -1,5 +1,6 @@
-"""Replaying a recorded run against other rules: the same rules give the same, and a change shows
-where it first decides otherwise.
+"""Replaying a recorded run against other rules.
+
+The same rules give the same, and a change shows where it first decides otherwise.
 """
 
 from collections.abc import Callable
@@ -434,7 +435,7 @@ def test_another_key_is_another_workflow() -> None:
 # Every scenario -----------------------------------------------------------------------------------
 
 OTHERWISE = {"over-to-a-version-that-mends-it"}
-"""By the version that mends it, the step is not stuck in the first place."""
+"""By the version that corrects it, the step is not stuck in the first place."""
 
 
 def runs_of(partition: Partition) -> list[tuple[Run, Route]]:

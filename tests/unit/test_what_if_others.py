@@ -1,5 +1,6 @@
-"""Replaying what others say to a run, an operator or an alias, when changed rules come to it
-earlier or later, or not at all.
+"""Replaying what others say to a run, an operator or an alias.
+
+Changed rules come to it earlier or later, or not at all.
 """
 
 from typing import Any, Literal
@@ -22,7 +23,7 @@ def slow(rest: str, **more: Any) -> Route:
 
 
 def stuck(ms: int = 30) -> Partition:
-    """The step has failed for good."""
+    """The step has failed, and is an incident."""
     made = Partition(slow("1m"))
     made.start()
     made.wait("rest")
@@ -158,8 +159,9 @@ def test_a_call_whose_end_was_set_aside_is_not_known_beyond(does: Literal["retry
 
 
 def end_set_aside_that_another_waits_for(does: Literal["retry", "skip"] | None, next_reserve: int = 80) -> Partition:
-    """The end of a call that was taken back is set aside, and so what is held until then needs an
-    operator.
+    """The end of a call that was taken back is set aside.
+
+    So what is held until that end needs an operator.
     """
     steps = {
         "slow": calling(reserve={"tokens": 80}),

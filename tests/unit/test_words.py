@@ -1,5 +1,6 @@
-"""The transcripts' voice for everybody: whatever the core can decide is told in words, without a
-time in it.
+"""The transcripts' voice for everybody.
+
+Whatever the core can decide is told in words, without a time in it.
 """
 
 import re

@@ -1,5 +1,6 @@
-"""A mesh on SQLite whose workflows were decided by the core itself: what the tools have to show of
-every rule of the language.
+"""A mesh on SQLite whose workflows were decided by the core itself.
+
+The tools have to show every rule of the language in it.
 """
 
 import asyncio

@@ -1,7 +1,6 @@
-"""A partition's conversation as text: what came in, what was decided, what left, and how the
-workflow stands.
+"""A partition's conversation as text, for people to read and to review as a diff.
 
-Made for people to read and to review as a diff.
+What came in, what was decided, what left, and how the workflow is afterwards.
 """
 
 from typing import Any

@@ -1,5 +1,6 @@
-"""A varied run of the core, as log records and the states that they give: what
-`tests/data/log-v*.jsonl` were made of.
+"""A varied run of the core, as log records and the states that they give.
+
+`tests/data/log-v*.jsonl` were made of it.
 
 `python tests/unit/varied_log.py NEW_FILE` writes the run of today's code to a new file. It never
 writes over one: what a released version wrote is history, and all later versions must replay it.
@@ -114,8 +115,9 @@ def _to_each(p: Partition, rules: Route, key: str, files: list[Any]) -> None:
 
 
 def _go_round(p: Partition, rules: Route) -> None:
-    """Rounds, a hand-over, an event in time and one too many; then one that comes before the start,
-    and one that nobody waits for.
+    """Rounds, a hand-over, an event in time and one too many.
+
+    Then one that comes before the start, and one that nobody waits for.
     """
     _to_each(p, rules, "round", ["x", "y"])
     p.offer("paid", "round", event_id="p0", data=1)
@@ -243,8 +245,9 @@ def _go_wrong(p: Partition) -> None:
 
 
 def _call(p: Partition, callers: Route) -> None:
-    """A call that fails, that is called again and succeeds; one that is taken back; one that is
-    refused.
+    """A call that fails, is called again and succeeds.
+
+    Then one that is taken back, and one that is refused.
     """
     p.start("caller:again", data=1, digest=callers.digest)
     p.pass_on()
@@ -276,7 +279,10 @@ def _move(p: Partition, changed: Route) -> None:
 
 
 def _name(p: Partition, named: Route) -> None:
-    """An alias that one workflow has and another wants; an event by it, and one that nobody takes."""
+    """An alias that one workflow has and another wants.
+
+    An event by it, and one that nobody takes.
+    """
     for key in ("one", "two"):
         p.start(f"named:{key}", event_id=key, digest=named.digest)
         p.succeed("a", "p1", key=f"named:{key}")
