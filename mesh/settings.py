@@ -142,7 +142,7 @@ class Settings(BaseSettings):
     """Copies of each topic on Kafka; 3 in production."""
 
     durability: Durability = "full"
-    """Of the SQLite broker: `full` keeps what was sent through a power loss; `normal` only through the death of a process, for 2 ms less a step."""
+    """Of the SQLite broker. `full` survives a power cut. `normal` survives only the death of a process, and saves 2 ms a step."""
 
     data_dir: Path = Path(".mesh")
     """The folder of checkpoints and read models. All of them are caches, and may be deleted."""

@@ -1,6 +1,6 @@
 """Regular expressions in linear time: RE2's, for CEL's `matches` and for JSON Schemas.
 
-Owns the choice of the engine (docs/adr/0012). A pattern comes from a route, an agent's card or an
+Owns the choice of the engine (docs/adr/0013). A pattern comes from a route, an agent's card or an
 event, and the text from anybody: with Python's own engine `^(a+)+$` and thirty characters would
 hold a router for minutes.
 """
