@@ -6,16 +6,19 @@
 Three-step workflows with agents that do nothing, 500 bytes of JSON, every decision in the log
 before its task is sent. Router and agents are processes of their own. It prints one line of JSON:
 
-    workflows_per_s, steps_per_s   all events lie on the topic when the router starts, so thousands are in flight; from the first decision to the last
-                                   outcome, by the broker's clock
-    single_ms                      one workflow at a time, from before the publishing call to the outcome in hand: p50, p99
+    workflows_per_s, steps_per_s   all events lie on the topic when the router starts, so thousands
+                                   are in flight; from the first decision to the last outcome, by
+                                   the broker's clock
+    single_ms                      one workflow at a time, from before the publishing call to the
+                                   outcome in hand: p50, p99
     answer_ms                      from before the answer is sent to the next task in hand: p50, p99
     memory_mb                      resident memory of each process at the end
-    floor                          the bare shape of the same run (bench/floor.py): two processes, the same records, no rules, checks or envelopes
+    floor                          the bare shape of the same run (bench/floor.py): two processes,
+                                   the same records, no rules, checks or envelopes
     ratio                          ours to the floor's, workflows a second
 
 `--durability normal` spares SQLite the wait for the disk; `full` is the mesh's default.
-`--routes 1000` loads so many routes, all but one for events that never come.
+`--routes 1000` loads that number of routes, all but one for events that never come.
 """
 
 import argparse

@@ -7,13 +7,13 @@
     ├── AgentError               an agent's code or its output is wrong
     │   └── NonRetryable           raised by a handler: trying again would not help
     ├── OperatorError            a file, a setting or a command line is wrong
-    │   ├── RouteInvalid           a route file does not hold (names file, line and mend)
+    │   ├── RouteInvalid           a route file does not hold (names file, line and remedy)
     │   ├── SettingsInvalid        a setting or an option does not hold
     │   ├── PartitionsDiffer       a topic's partition count is not the log's
     │   ├── FileDamaged            the broker's file is damaged, and has to be restored
     │   └── NotFound               no such workflow, approval, event, incident
     ├── BrokerError              the broker, or the way to it
-    │   ├── BrokerUnavailable      nothing answers in time; the outcome of what was under way is unknown
+    │   ├── BrokerUnavailable      nothing answers in time; what was under way may have happened
     │   ├── BrokerRefused          it says no: TLS, the login, or a right that is lacking
     │   └── TopicMissing           the topic is not there
     └── LogError                 the log holds what this version can't read

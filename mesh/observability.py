@@ -6,13 +6,15 @@ command line do, and they are its callers. The pure core neither logs nor traces
 
 Traces
 ------
-A span's id in the mesh is a function of the decision that opened it (`mesh.core.ids.span_id`): `TaskDispatched.traceparent` names the span
-of that attempt before anybody has started it, so that the router, the agent and a replay agree on it without speaking to each other. The
-spans of one run are therefore a tree that is known beforehand:
+A span's id in the mesh is a function of the decision that opened it (`mesh.core.ids.span_id`):
+`TaskDispatched.traceparent` names the span of that attempt before anybody has started it, so the
+router, the agent and a replay agree on it without speaking to each other. The spans of one run are
+therefore a tree that is known beforehand:
 
     upstream's span                          from the event's own traceparent, if it sent one
       └─ invoke_workflow <route>             the run, root otherwise
-           ├─ send mesh.tasks.<agent>        one attempt, dispatch to result; its id is in the task's traceparent
+           ├─ send mesh.tasks.<agent>        one attempt, dispatch to result; the task's traceparent
+           │    │                            has its id
            │    └─ process mesh.tasks.<agent>   the agent's own part of it
            └─ send mesh.approvals.requests   one approval, question to verdict
 
@@ -247,7 +249,10 @@ def setup_tracing(
 
 
 def tracer_to(exporter: "SpanExporter", service_name: str, *, batch: bool = True) -> Tracer:
-    """A tracer that sends to a given exporter. With `batch` false it sends each span at once (for tests)."""
+    """A tracer that sends to a given exporter.
+
+    With `batch` false it sends each span at once (for tests).
+    """
     from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - tracing that is off must not pay for the SDK
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - as above
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor  # noqa: PLC0415 - as above

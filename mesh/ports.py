@@ -6,16 +6,15 @@ Owns the vocabulary between services and adapters. It must not know any broker. 
 
 Guarantees that every `Broker` gives
 ------------------------------------
-* Order: records of one partition are read in the order of their offsets; records that one caller
-  sends to one partition, in one
-  call or in calls awaited one after the other, land in the order given. A call that is begun after another keeps that order too.
+* Order: records of one partition are read in the order of their offsets. Records that one caller
+  sends to one partition, in one call or in calls awaited one after the other, land in the order
+  given. A call that is begun after another keeps that order too.
 * Offsets grow. A broker may have offsets that hold no record (a transaction's marker, what was
-  compacted or rolled back), also at a partition's end: whether all up to an end was read is told by
-  `Reader.position`, never by the last record.
+  compacted or rolled back), also at a partition's end. `Reader.position` says whether all up to an
+  end was read; the last record never does.
 * Only committed records are read, and an end lies before a transaction that is still open.
-* Timestamps are the broker's (`LogAppendTime`), in milliseconds since the epoch, and do not fall
-  within a partition by more than the
-  broker's own clock does.
+* Timestamps are the broker's (`LogAppendTime`), in milliseconds since the epoch. Within a partition
+  they do not fall by more than the broker's own clock does.
 * Partition of a key: `mesh.core.ids.partition_of_key` (murmur2, as Kafka's Java client), on every
   broker.
 * Delivery to a group is at least once.
@@ -72,11 +71,11 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 
 class UnreadableRecords(Record, frozen=True, gc=False):
-    """Stands for records that are there and that nobody can decode: the batch is damaged, or its
-    codec is unknown.
+    """Takes the place of records that are there and that nobody can decode.
 
-    `offset` is the last of them, `first_offset` the first. Without key, value and headers it is
-    what its topic never holds, so whoever decodes it finds it malformed, and passes on.
+    The batch is damaged, or its codec is unknown. `offset` is the last of them, `first_offset` the
+    first. Without key, value and headers it is something its topic never holds, so its reader finds
+    it malformed, and passes on.
     """
 
     first_offset: int
@@ -102,7 +101,10 @@ class OutRecord(msgspec.Struct, frozen=True, gc=False):
     partition: int | None = None
 
     def size_bytes(self) -> int:
-        """An upper estimate of what the broker counts: key, value, headers and 100 bytes of framing."""
+        """An upper estimate of what the broker counts.
+
+        Key, value, headers and 100 bytes of framing.
+        """
         size = 100 + len(self.key or b"") + len(self.value or b"")
         for name, value in self.headers:
             size += len(name) + len(value) + 10
@@ -192,8 +194,9 @@ class Reader(Protocol):
         ...
 
     def position(self, partition: TopicPartition) -> int:
-        """The offset from which an assigned partition is read on: all records below it have been
-        returned by `poll`, or there are none.
+        """The offset from which an assigned partition is read on.
+
+        All records below it have been returned by `poll`, or there are none.
         """
         ...
 
@@ -214,10 +217,11 @@ class GroupListener(Protocol):
         ...
 
     async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        """These partitions go to another member when this returns (bounded by the session's time-out).
+        """These partitions go to another member when this returns.
 
-        Commits are still taken in here. It is not called for partitions that were lost to a
-        time-out before we knew: then another member may already have them.
+        The session's time-out bounds it. Commits are still taken in here. It is not called for
+        partitions that were lost to a time-out before we knew: then another member may already have
+        them.
         """
         ...
 
@@ -256,15 +260,19 @@ class Subscription(Protocol):
         ...
 
     async def confirm(self) -> frozenset[TopicPartition]:
-        """Ask the broker which partitions are ours as of now: for a process that was stopped, or
-        whose event loop was, and may have lost its share without knowing.
+        """Ask the broker which partitions are ours as of now.
 
-        What is lost leaves `assignment` without a word to the listener. Raises `BrokerUnavailable`.
+        For a process that was stopped, or whose event loop was, and that may have lost its share
+        without knowing. What is lost leaves `assignment` without a word to the listener. Raises
+        `BrokerUnavailable`.
         """
         ...
 
     async def close(self) -> None:
-        """Call `on_revoked` for what is held, leave the group, and let the others take over at once."""
+        """Call `on_revoked` for what is held, and leave the group.
+
+        The others can then take over at once.
+        """
         ...
 
 
@@ -304,8 +312,9 @@ class Broker(Protocol):
         decisions: Sequence[OutRecord],
         effects: Sequence[OutRecord],
     ) -> Appended:
-        """Append decisions to a log partition at `expected_offset`, then send their effects if that
-        can be one atomic step.
+        """Append decisions to a log partition at `expected_offset`, and send their effects.
+
+        The effects are sent only if that can be one atomic step.
 
         With None: append wherever the log ends (only `OwnerChanged` does so). A broker that can't
         compare (Kafka) appends, and the caller checks the acknowledged offsets.
@@ -318,8 +327,10 @@ class Broker(Protocol):
         ...
 
     async def end_offsets(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
-        """The offset that the next record will get, as of a moment after the call began; where a
-        transaction is open, that of its first record.
+        """The offset that the next record will get.
+
+        It is as of a moment after the call began. If a transaction is open, it is that of its first
+        record.
         """
         ...
 
@@ -328,7 +339,10 @@ class Broker(Protocol):
         ...
 
     async def offsets_at(self, partitions: Sequence[TopicPartition], timestamp_ms: int) -> Mapping[TopicPartition, int]:
-        """The first offset whose timestamp is at or after `timestamp_ms`; the end offset if there is none."""
+        """The first offset whose timestamp is at or after `timestamp_ms`.
+
+        If there is none, the end offset.
+        """
         ...
 
     async def committed(

@@ -1,10 +1,11 @@
-"""Settings: what an operator may choose, from the environment (`MESH_...`) and from command-line
-options, which win.
+"""Settings: what an operator may choose.
+
+They come from the environment (`MESH_...`) and from command-line options, which win.
 
 Owns names, units and ranges, and the defaults that nothing else needs; the others are
-`mesh.defaults`'. It must not open anything: `mesh.wiring` does, from a `Settings`. No `.env` file
-is read: what a process runs with is what its environment says. `load_settings` is the way in, since
-its errors name the variable and how to mend it.
+`mesh.defaults`'. It must not open anything: `mesh.wiring` does, from a `Settings`. It reads no
+`.env` file: what a process runs with is what its environment says. `load_settings` is the way in,
+since its errors name the variable and how to correct it.
 """
 
 import os
@@ -54,10 +55,11 @@ BrokerAddress = SqliteAddress | KafkaAddress | MemoryAddress
 
 
 def parse_broker_url(url: str) -> BrokerAddress:
-    """`sqlite://PATH` (`sqlite:///abs/olute`, `sqlite://rela/tive`),
-    `kafka://host:port[,host:port]`, or `memory://`.
+    """Parse the URL of a broker.
 
-    A Kafka host without port has 9092. Raises `SettingsInvalid`.
+    It is `sqlite://PATH` (`sqlite:///abs/olute`, `sqlite://rela/tive`),
+    `kafka://host:port[,host:port]`, or `memory://`. A Kafka host without port has 9092. Raises
+    `SettingsInvalid`.
     """
     scheme, separator, rest = url.strip().partition("://")
     if scheme.lower() == "kafka" and "@" in rest:
@@ -133,16 +135,26 @@ class Settings(BaseSettings):
     broker: str = "sqlite://.mesh/mesh.db"
     """Where everything is kept: `sqlite://PATH`, or `kafka://HOST:PORT[,HOST:PORT]`."""
     topic_prefix: TopicPrefix = defaults.TOPIC_PREFIX
-    """Before every topic and group; words that end in dots, so that several meshes can share a cluster."""
+    """Comes before the name of every topic and group.
+
+    Words that end in dots, so that several meshes can share a cluster.
+    """
     partitions: int = Field(defaults.PARTITIONS, ge=1, le=4096)
-    """Partitions of inbox, results and log. Recorded in the log at the first start and fixed from then on."""
+    """Partitions of inbox, results and log.
+
+    Recorded in the log at the first start and fixed from then on.
+    """
     task_partitions: int = Field(defaults.TASK_PARTITIONS, ge=1, le=4096)
     """Partitions of each agent's task topic: how many replicas of an agent can share its work."""
     replicas: int = Field(defaults.REPLICAS, ge=1, le=32)
     """Copies of each topic on Kafka; 3 in production."""
 
     durability: Durability = "full"
-    """Of the SQLite broker. `full` survives a power cut. `normal` survives only the death of a process, and saves 2 ms a step."""
+    """What the SQLite broker survives.
+
+    `full` survives a power cut. `normal` survives only the death of a process, and saves 2 ms a
+    step.
+    """
 
     data_dir: Path = Path(".mesh")
     """The folder of checkpoints and read models. All of them are caches, and may be deleted."""
@@ -154,34 +166,56 @@ class Settings(BaseSettings):
     """This process's name in the log and for operators."""
 
     max_event_bytes: int = Field(defaults.MAX_EVENT_BYTES, ge=1024, le=4_194_304)
-    """An upstream event larger than this goes to the dead letters: a decision holds it, and the tasks made of it, in one record."""
+    """An upstream event larger than this goes to the dead letters.
+
+    A decision holds the event, and the tasks made of it, in one record.
+    """
     max_record_bytes: int = Field(defaults.MAX_RECORD_BYTES, ge=1_000_000, le=67_108_864)
-    """The largest record that is sent; the log's and the dead letters' `max.message.bytes` in `topics/topics.yaml` must allow it. The least that is taken holds a whole portion of a for-each in one decision."""
+    """The largest record that is sent.
+
+    The log's and the dead letters' `max.message.bytes` in `topics/topics.yaml` must allow it. The
+    smallest value that is taken holds a whole portion of a for-each in one decision.
+    """
     batch_records: int = Field(defaults.BATCH_RECORDS, ge=1, le=100_000)
     """How many records one poll takes at the most."""
 
     session_timeout_s: float = Field(defaults.SESSION_TIMEOUT_S, ge=1, le=300)
-    """A process not heard of for so long loses its share of the partitions. 6 s is the least that a Kafka broker takes by default."""
+    """A process that is not heard of for this long loses its share of the partitions.
+
+    6 s is the least that a Kafka broker takes by default.
+    """
     request_timeout_s: float = Field(defaults.REQUEST_TIMEOUT_S, gt=0, le=600)
     """Bounds every wait for the broker."""
     drain_timeout_s: float = Field(defaults.DRAIN_TIMEOUT_S, ge=0, le=3600)
     """How long a stop, or a hand-over, waits for what is in flight."""
     checkpoint_interval_s: float = Field(defaults.CHECKPOINT_INTERVAL_S, gt=0, le=3600)
-    """How often confirmed state goes to the checkpoint file; the tail of the log makes up for the rest."""
+    """How often confirmed state goes to the checkpoint file.
+
+    The tail of the log makes up for the rest.
+    """
     card_interval_s: float = Field(defaults.CARD_INTERVAL_S, gt=0, le=3600)
     """How often an agent renews its card; it counts as gone after three times that."""
 
     heartbeat_file: Path | None = None
     """The file that a running service touches and `mesh health` reads."""
     heartbeat_interval_s: float = Field(5.0, gt=0, le=300)
-    """How often the heartbeat file is touched, by the event loop itself, so that a blocked loop shows."""
+    """How often the heartbeat file is touched.
+
+    The event loop itself does it, so that a blocked loop shows.
+    """
     heartbeat_max_age_s: float = Field(30.0, gt=0, le=3600)
     """`mesh health` fails when the file is older than this."""
 
     kafka_security_protocol: SecurityProtocol = "PLAINTEXT"
-    """How to connect to Kafka. With SSL, a certificate of our own (`MESH_KAFKA_CERT_FILE`) makes it mutual TLS."""
+    """How to connect to Kafka.
+
+    With SSL, a certificate of our own (`MESH_KAFKA_CERT_FILE`) makes it mutual TLS.
+    """
     kafka_sasl_mechanism: SaslMechanism | None = None
-    """PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER. Required with SASL_PLAINTEXT and SASL_SSL."""
+    """How to log in to Kafka: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER.
+
+    Required with SASL_PLAINTEXT and SASL_SSL.
+    """
     kafka_username: str | None = None
     """The user of PLAIN and SCRAM."""
     kafka_password: SecretStr | None = None
@@ -189,7 +223,10 @@ class Settings(BaseSettings):
     kafka_password_file: Path | None = None
     """A file that holds the password and nothing else."""
     kafka_ca_file: Path | None = None
-    """The certificates (PEM) of the authorities that sign the brokers' certificates; else the system's."""
+    """The certificates (PEM) of the authorities that sign the brokers' certificates.
+
+    Without it, the system's.
+    """
     kafka_cert_file: Path | None = None
     """Our own certificate (PEM), for mutual TLS."""
     kafka_key_file: Path | None = None
@@ -201,11 +238,17 @@ class Settings(BaseSettings):
     kafka_check_hostname: bool = True
     """Whether a broker's certificate must name the host that we connect to."""
     kafka_token_file: Path | None = None
-    """OAUTHBEARER: a file in which another program keeps a fresh token. It is read at each login."""
+    """For OAUTHBEARER: a file in which another program keeps a fresh token.
+
+    It is read at each login.
+    """
     kafka_token_url: str | None = None
     """OAUTHBEARER: the token endpoint of an authorisation server, for client credentials."""
     kafka_token_ca_file: Path | None = None
-    """The certificates (PEM) of the authorities that sign that server's certificate; else the system's."""
+    """The certificates (PEM) of the authorities that sign that server's certificate.
+
+    Without it, the system's.
+    """
     kafka_client_id: str | None = None
     """OAUTHBEARER: our client id at the token endpoint."""
     kafka_client_secret: SecretStr | None = None
@@ -286,7 +329,10 @@ def check_kafka(settings: Settings) -> None:
 
 
 def _login_of(mechanism: str, given: set[str]) -> set[str]:
-    """The settings that a mechanism logs in with. Raises `SettingsInvalid` where some are lacking."""
+    """The settings that a mechanism logs in with.
+
+    Raises `SettingsInvalid` if some are lacking.
+    """
     if mechanism != "OAUTHBEARER":
         if "kafka_username" not in given or not given & _of(_PASSWORD):
             raise SettingsInvalid(
@@ -313,7 +359,10 @@ def _of(names: tuple[str, ...]) -> set[str]:
 
 
 def read_secret(settings: Settings, name: str) -> str | None:
-    """A secret from the environment, or from its file. Raises `SettingsInvalid`, without the secret."""
+    """A secret from the environment, or from its file.
+
+    Raises `SettingsInvalid`, without the secret.
+    """
     secret: SecretStr | None = getattr(settings, name)
     path: Path | None = getattr(settings, f"{name}_file")
     if secret is not None or path is None:

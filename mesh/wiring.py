@@ -111,9 +111,10 @@ def _security(settings: Settings) -> Any:
 
 
 async def _check_rights(broker: Broker, settings: Settings, names: Sequence[str]) -> None:
-    """Raise `BrokerRefused` where a cluster with rights does not show us a topic that we need.
+    """Raise `BrokerRefused` if the cluster does not show us a topic that we need.
 
-    Said at the start: later it would be a result that can't be sent, or an answer that nobody reads.
+    Only for a cluster with rights. It is said at the start: later it would be a result that can't
+    be sent, or an answer that nobody reads.
     """
     if settings.kafka_security_protocol == "PLAINTEXT" or not isinstance(
         parse_broker_url(settings.broker), KafkaAddress
@@ -327,7 +328,10 @@ def warn_of_roles(routes: Sequence[Route], roles: Mapping[str, frozenset[str]]) 
 async def _follow_approvers(
     path: Path, routes: Sequence[Route], set_roles: Callable[[dict[str, frozenset[str]]], None]
 ) -> None:
-    """Apply changes of the approvers' file while the router runs. An invalid file changes nothing."""
+    """Apply changes of the approvers' file while the router runs.
+
+    An invalid file changes nothing.
+    """
     from mesh.codec.approvers_file import load_approvers  # noqa: PLC0415 - an agent does not need it
 
     seen = _stamp(path)
@@ -421,8 +425,9 @@ def _stop_on_signals(stop: Callable[[], None]) -> None:
 
 
 async def _beat_for_ever(settings: Settings, ready: asyncio.Event | None = None) -> None:
-    """Touch the heartbeat file from the event loop itself, so that a blocked loop shows; from
-    `ready` on.
+    """Touch the heartbeat file from the event loop itself, from `ready` on.
+
+    So a blocked loop shows.
     """
     if ready is not None:
         await ready.wait()

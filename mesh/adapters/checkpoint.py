@@ -59,9 +59,10 @@ class CheckpointFile:
 
     @classmethod
     def open(cls, path: str | PathLike[str]) -> "CheckpointFile":
-        """Open the file, or create it with its folder. A file that can't be used is replaced, with a warning.
+        """Open the file, or create it with its folder.
 
-        Raises `OperatorError` if the path can't be written at all.
+        A file that can't be used is replaced, with a warning. Raises `OperatorError` if the path
+        can't be written at all.
         """
         file = Path(fspath(path))
         try:
@@ -140,7 +141,7 @@ class CheckpointFile:
                 self._connection.execute("BEGIN IMMEDIATE")
             yield
         except BaseException as error:
-            if not self._is_deleted:  # it is closed then, and could not be made anew
+            if not self._is_deleted:  # it is closed then, and could not be made again
                 roll_back(self._connection)
             if not isinstance(error, apsw.Error | OSError):
                 raise

@@ -1,10 +1,12 @@
-"""What every SQLite file of the mesh needs, the embedded broker's and the caches': a file of its
-owner's alone, the end of a failed transaction, and a write-ahead log that no commit waits for.
+"""What every SQLite file of the mesh needs, the embedded broker's and the caches'.
+
+Only its owner may read the file, a failed transaction is ended, and no commit waits for the
+write-ahead log.
 
 SQLite would move the log into the file inside the commit that fills it up, and that commit then
-takes 20 ms instead of 0.1: one workflow in eighty, all of its p99. So a thread does it. What is
-left of that in a commit is a last resort: the log begins anew once all of it is moved, and while
-others go on writing, only a commit can see to that.
+takes 20 ms instead of 0.1: one workflow in eighty, all of its p99. So a thread does it. A commit
+does it only as a last resort: the log starts over once all of it is moved, and while others go on
+writing, only a commit can see to that.
 """
 
 import os
@@ -56,7 +58,7 @@ class Checkpointer:
 
         Nothing may be raised: the commit has happened.
         """
-        if pages < self._moved:  # it has begun anew
+        if pages < self._moved:  # it has started over
             self._moved = 0
         if pages - self._moved >= self._pages and (self._moving is None or not self._moving.is_alive()):
             self._moved = pages

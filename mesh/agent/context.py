@@ -70,8 +70,9 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def log(self) -> "structlog.stdlib.BoundLogger":
-        """A structlog logger that names the workflow, the step, the attempt and the agent in every
-        line.
+        """A structlog logger for this attempt.
+
+        Every line names the workflow, the step, the attempt and the agent.
         """
         import structlog  # noqa: PLC0415 - `import mesh` is on the way of every command, and must be light
 
@@ -87,7 +88,10 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def local(cls, agent: str) -> Self:
-        """The context of a handler that was called directly: no workflow, first attempt, five minutes."""
+        """The context of a handler that was called directly.
+
+        It has no workflow, is the first attempt, and has five minutes.
+        """
         workflow_id, run_id, step = "local:call", "00000000", agent
         task_id = f"{workflow_id}/{run_id}/{step}"
         return cls(

@@ -47,15 +47,17 @@ def agent(
     description: str | None = None,
     capabilities: Sequence[str] = (),
 ) -> _Decorator:
-    """Make an agent of a function `(input) -> output` or `(input, ctx: Context) -> output`; `async
-    def`, or `def` (run in a thread).
+    """Make an agent of a function.
+
+    The function is `(input) -> output` or `(input, ctx: Context) -> output`, an `async def` or a
+    `def` (run in a thread).
 
     `name`: `[a-z][a-z0-9-]*`, the one that routes use. `concurrency`: tasks that one process works
     on at once. `max_outstanding`: tasks that all routers together send it before it has answered;
     the others wait in their workflows. `version`: else the module's or its package's `__version__`,
     else a digest of the source file. `description`: else the docstring's first line.
-    `capabilities`: the contracts that it keeps, so that routes can name one of them in its stead.
-    Input and output may be of any type that pydantic can validate. Raises `AgentError` where the
+    `capabilities`: the contracts that it keeps, so that routes can name one of them instead of it.
+    Input and output may be of any type that pydantic can validate. Raises `AgentError` if the
     function can't be an agent.
     """
     _check_name(name)

@@ -1,8 +1,8 @@
-"""An agent as the runtime and the tests use it: a name, a handler, and the types of input and output.
+"""An agent: a name, a handler, and the types of input and output.
 
-Owns `Agent`. It must not know a broker or a record. `mesh.agent.decorator` makes agents,
-`mesh.services.agent_runtime` runs them, and a test calls them like the function they were made
-from.
+This is the agent as the runtime and the tests use it. Owns `Agent`. It must not know a broker or a
+record. `mesh.agent.decorator` makes agents, `mesh.services.agent_runtime` runs them, and a test
+calls them like the function they were made from.
 """
 
 from collections.abc import Callable

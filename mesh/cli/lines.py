@@ -41,8 +41,10 @@ class Lines:
             self._chunks.put_nowait(None)
 
     async def batches(self) -> AsyncIterator[list[bytes]]:
-        """Whole lines, as soon as there are some; the last one also without its line feed, but not
-        after a stop: then it is a part.
+        """Give whole lines, as soon as there are some.
+
+        The last line may lack its line feed. After a stop such a line is only a part, and is left
+        out.
         """
         rest = b""
         while chunk := await self._next():

@@ -84,7 +84,8 @@ def publish(
     mesh publish event.json
     producer | mesh publish -
 
-    Lines are sent as they come. Ctrl-C sends what was read, and says how many events were published.
+    Lines are sent as they come. Ctrl-C sends what was read, and says how many events were
+    published.
 
     An event that was published before (the same id and source) changes nothing.
     """  # noqa: D301 - \b is click\'s mark of a paragraph to leave as it is

@@ -9,15 +9,16 @@ clients call `from_record` and `to_record`; the other codecs take their headers 
 How data is read in binary mode
 -------------------------------
     content-type                        becomes
-    application/json, text/json, +json  `data`, decoded; bytes that are no JSON are refused
+    application/json, text/json, +json  `data`, decoded; bytes that are not JSON are refused
     absent                              `data`: JSON if it is, else text; else `data_base64`
-    any other                           `data`: text if it is UTF-8 and no other charset is named; else `data_base64`
+    any other                           `data`: text if it is UTF-8 and no other charset is named;
+                                        else `data_base64`
     no value (null)                     neither
 
 A structured event's `data_base64` is decoded likewise where its `datacontenttype` says JSON, so
 that rules see the same event in either mode. Deliberately wider than the specification: the mode is
 found whatever the case of header names; a value that is a JSON object with `specversion` counts as
-structured where no content type says otherwise; a plain `traceparent` header stands in for a
+structured where no content type says otherwise; a plain `traceparent` header takes the place of a
 missing extension of that name.
 """
 
@@ -247,10 +248,10 @@ def _add_data(event: dict[str, Any], value: bytes | None, content_type: str | No
 
 
 def decode_json(value: bytes, what: str) -> Any:
-    """JSON from outside.
+    """Decode JSON from outside.
 
-    Raises `MalformedRecord` if it is none, holds a number or a key that would be lost (`exact_json`),
-    or nests deeper than `MAX_JSON_DEPTH`; `what` begins the message.
+    Raises `MalformedRecord` if it is not JSON, holds a number or a key that would be lost
+    (`exact_json`), or nests deeper than `MAX_JSON_DEPTH`; `what` begins the message.
     """
     try:
         document = exact_json.decode(value)
@@ -459,7 +460,10 @@ class TraceContext(NamedTuple):
 
 
 def parse_traceparent(text: str | None) -> TraceContext | None:
-    """The parts of a traceparent; None if there is none, or one that the standard says to ignore."""
+    """The parts of a traceparent.
+
+    None if there is none, or if the standard says to ignore it.
+    """
     match = _TRACEPARENT.fullmatch(text) if text else None
     if match is None:
         return None

@@ -41,10 +41,11 @@ def encode_command(
     input: Any = msgspec.UNSET,  # noqa: A002 - the field's name
     traceparent: str | None = None,
 ) -> OutRecord:
-    """`command_id` is fresh for each command; `step`: whose incident to retry, skip or fail (a
-    step, an item `check[7]`, a compensation `hotel.undo`), all of them without.
+    """Encode an operator's command.
 
-    `to`: the digest to migrate to. `input`: of retry, for the one step that it names.
+    `command_id` is fresh for each command. `step`: whose incident to retry, skip or fail (a step,
+    an item `check[7]`, a compensation `hotel.undo`); without it, all of them. `to`: the digest to
+    migrate to. `input`: of retry, for the one step that it names.
     """
     data: dict[str, Any] = {"command": command, "workflow_id": workflow_id, "by": by}
     if reason:

@@ -34,7 +34,10 @@ HEADERS: Final = tuple(
         "first_failed_at",
     )
 )
-"""The block, in its order. Numbers and times (milliseconds since the epoch) are in decimal digits."""
+"""The block, in its order.
+
+Numbers and times (milliseconds since the epoch) are in decimal digits.
+"""
 UNREADABLE: Final = "unreadable"
 _FIRST: Final = HEADERS[0]
 _MAX_MESSAGE: Final = 2000  # characters: the reason must not make a record too large that was not

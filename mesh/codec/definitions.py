@@ -1,4 +1,6 @@
-"""The bytes of `mesh.definitions`, which is compacted: route versions, and which of them are active.
+"""The bytes of `mesh.definitions`: route versions, and which of them are active.
+
+The topic is compacted.
 
     sha256:<64 digits>      a version, under its digest: the route's document
     activation/<id>         which versions are active from then on:

@@ -78,8 +78,10 @@ def check(raw: bytes) -> None:
 
 
 def check_part(raw: bytes, part: Any) -> None:
-    """As `check`, where another decoder made the record, and `part` of it is what matters: if that
-    stands in the bytes as it would be written, nothing of it was lost.
+    """Check `part` of a record that another decoder made.
+
+    If the bytes hold the part as it would be written, nothing of it was lost. Else this is `check`
+    of the whole.
     """
     try:
         if orjson.dumps(part) in raw:

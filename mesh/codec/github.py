@@ -1,8 +1,8 @@
-"""GitHub's webhook payloads as CloudEvents, by the CloudEvents project's mapping
-(`adapters/github.md`).
+"""GitHub's webhook payloads as CloudEvents.
 
-Owns that table and nothing else: it reads no file and knows no HTTP header, and the whole body
-becomes `data`. `mesh publish --github` calls it. Another kind of event is another line of `_KINDS`.
+The mapping is the CloudEvents project's (`adapters/github.md`). Owns that table and nothing else:
+it reads no file and knows no HTTP header, and the whole body becomes `data`. `mesh publish
+--github` calls it. Another kind of event is another line of `_KINDS`.
 
 One departure: the table has `com.github.issue.` for GitHub's event `issues`, the only kind that
 does not have the name that GitHub gives in `X-GitHub-Event`. Here the type is `com.github.issues.`
@@ -50,8 +50,9 @@ def read_payload(raw: bytes) -> dict[str, Any]:
 
 
 def issue_event(payload: dict[str, Any], *, delivery: str | None, raw: bytes) -> dict[str, Any]:
-    """The CloudEvent, in CloudEvents' JSON format, of one payload of GitHub's `issues` event,
-    whatever its action.
+    """The CloudEvent of one payload of GitHub's `issues` event, whatever its action.
+
+    It is in CloudEvents' JSON format.
 
     `delivery` is the value of `X-GitHub-Delivery`; without it the id is the SHA-256 of `raw`, the
     payload's bytes, so that the same file is the same event. `time` is left out where the issue has

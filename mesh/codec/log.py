@@ -29,7 +29,10 @@ _decoder: msgspec.json.Decoder[LogRecord] = msgspec.json.Decoder(LogRecord)
 
 @lru_cache(maxsize=4096)
 def _source(partition: int, epoch: str) -> Header:
-    """The CloudEvent's source. An epoch has one writer, so source and id together name one decision."""
+    """The CloudEvent's source.
+
+    An epoch has one writer, so source and id together name one decision.
+    """
     return ("ce_source", f"/mesh/log/{partition}/{epoch}".encode())
 
 
@@ -56,7 +59,10 @@ def encode_decision(decision: Decision, *, topic: str, partition: int, tracepare
 
 
 def encode_owner_changed(change: OwnerChanged, *, topic: str, partition: int) -> OutRecord:
-    """A change of owner. It has no key, because it belongs to the partition and not to a workflow."""
+    """Encode a change of owner.
+
+    It has no key, because it belongs to the partition and not to a workflow.
+    """
     headers = (
         _SPECVERSION,
         JSON_CONTENT,
@@ -68,8 +74,10 @@ def encode_owner_changed(change: OwnerChanged, *, topic: str, partition: int) ->
 
 
 def decode_log_record(record: Record) -> LogRecord:
-    """Raises `UnknownFormat` for a newer record and for one that holds no log record at all; the
-    owner stops on either.
+    """Decode a record of the log.
+
+    Raises `UnknownFormat` if the record is newer than this version or is not a log record; the
+    owner then stops.
     """
     if record.value is None:
         raise UnknownFormat(_message(record, _why_empty(record)))

@@ -1,7 +1,7 @@
-"""Workflow states and a partition's positions as bytes, for checkpoints and for comparing two folds.
+"""Workflow states and a partition's positions as bytes.
 
-Owns no meaning. A checkpoint is a cache, and one that can't be read is deleted. So its bytes
-promise nothing beyond one version.
+They are for checkpoints and for comparing two folds. Owns no meaning. A checkpoint is a cache, and
+one that can't be read is deleted. So its bytes promise nothing beyond one version.
 """
 
 from typing import Any
@@ -67,7 +67,10 @@ def encode_meta(state: PartitionState) -> bytes:
 
 
 def decode_meta(value: bytes) -> PartitionMeta:
-    """A partition's meta from its bytes. Raises `msgspec.DecodeError` if they are not of this version."""
+    """A partition's meta from its bytes.
+
+    Raises `msgspec.DecodeError` if they are not of this version.
+    """
     return _decode_meta(value)
 
 

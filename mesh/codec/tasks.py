@@ -245,10 +245,9 @@ def encode_result(
 
 
 def encode_interrupted(task: Task, *, agent_instance: str) -> OutRecord:
-    """The word that the process `agent_instance` (empty: nobody knows which) died with the attempt
-    in its hands.
+    """Encode that a process died with this attempt in its hands.
 
-    For tasks alone that accept it.
+    The process is `agent_instance`; empty if nobody knows which. Only for tasks that accept it.
     """
     value = _ResultOut(
         task_id=task.task_id,

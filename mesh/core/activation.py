@@ -22,7 +22,10 @@ DELAY_MS: Final = 2_000
 """From the broker's timestamp of an activation to the first event that it bears on."""
 
 SLACK_MS: Final = 1_000
-"""What two broker nodes' clocks may differ by, with what the replication of an activation may take."""
+"""What two broker nodes' clocks may differ by.
+
+It includes the time that the replication of an activation may take.
+"""
 
 FROM_THE_BEGINNING: Final = -1
 """Before every timestamp."""
@@ -113,7 +116,10 @@ class Timeline:
         return {name: digest for name, digest in routes.items() if digest is not None}
 
     def earlier(self, place: int) -> set[str]:
-        """The digests that were in effect before a place and are not at it. Workflows may run on them."""
+        """The digests that were in effect before a place and are not in effect at it.
+
+        Workflows may run on them.
+        """
         active = set(self.in_effect(place).values())
         return {d for one in self._activations[:place] for d in one.routes.values() if d is not None} - active
 
@@ -134,7 +140,10 @@ class Timeline:
         }
 
     def history(self, name: str) -> list[RouteChange]:
-        """A route's changes, the oldest first. An activation of the version already active is not one."""
+        """A route's changes, the oldest first.
+
+        If an activation names the version that is already active, it is not a change.
+        """
         found: list[RouteChange] = []
         for activation, since in zip(self._activations, self._since, strict=True):
             if name not in activation.routes:

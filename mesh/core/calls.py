@@ -12,10 +12,16 @@ import msgspec
 from mesh.core import ids
 
 CALLED_TYPE: Final = "mesh.workflow.called"
-"""The type of the event that a called workflow starts with. No route need take it: a call names its route."""
+"""The type of the event that a called workflow starts with.
+
+No route needs to take it: a call names its route.
+"""
 
 MAX_CALLED_ID: Final = 1_500
-"""Characters of a called workflow's id, which holds its caller's. Far below what owners take as an id, and an end to routes that call themselves."""
+"""How many characters the id of a called workflow may have; it holds its caller's id.
+
+Far below what owners take as an id. It also ends routes that call themselves.
+"""
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -7,9 +7,11 @@ operator says that it is right now. Pure: routers bring what they have seen of t
 
 What tells a jump from a long downtime (docs/architecture.md argues for it):
 
-    the machine has not been started since the last owner   its uptime says how long that was
-    another machine, or a start between, on SQLite          nothing does: a gap of up to a week is believed
-    Kafka                                                   the router's own clock: it must say as much
+    the machine has not been started     its uptime says how long that was
+    since the last owner
+    another machine, or a start          nothing does: a gap of up to a week is believed
+    between, on SQLite
+    Kafka                                the router's own clock: it must say as much
 """
 
 from typing import Final
@@ -42,8 +44,9 @@ class Sighting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ClockHold(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The broker's clock is ahead of a partition's time by `ahead_ms` (behind, if negative), since
-    `since_ms` of that time.
+    """The broker's clock differs from a partition's time.
+
+    It is ahead by `ahead_ms` (behind, if negative), since `since_ms` of that time.
     """
 
     ahead_ms: int

@@ -68,7 +68,10 @@ _MAY_CROSS: Final = frozenset(
 
 
 def crossings(events: Iterable[ev.Event]) -> int:
-    """How many records to other workflows these events send. Every fold asks this of every decision."""
+    """How many records to other workflows these events send.
+
+    Every fold asks this of every decision.
+    """
     return sum(type(event) in _MAY_CROSS and _crosses(event) for event in events)
 
 
@@ -240,7 +243,10 @@ def _ended(
 
 
 def crossing_id(given: Crossing) -> str:
-    """The name of such a record for operators: the attempt that it is about, and what it says of it."""
+    """The name of such a record for operators.
+
+    It names the attempt that the record is about, and what it says of it.
+    """
     match given:
         case WorkflowCalled():
             return f"{ids.attempt_id(given.caller.task_id, given.caller.attempt)}/call"

@@ -1,9 +1,10 @@
-"""Ids, and the partition that an id belongs to: pure functions, so that correlation needs no
-look-up table.
+"""Ids, and the partition that an id belongs to.
+
+Pure functions, so correlation needs no look-up table.
 
     workflow id     <route>:<key>                        issue-triage:octo/repo#12
     run id          8 hexadecimal digits of the start    4f2a9c01
-    task id         <workflow id>/<run id>/<step>        also the idempotency key of all its attempts
+    task id         <workflow id>/<run id>/<step>        the idempotency key of all its attempts too
     attempt id      <task id>/<attempt>
     approval id     <workflow id>/<run id>/<step>
     outcome id      <workflow id>/<run id>
@@ -14,19 +15,21 @@ printable; control characters are percent-escaped, and so is `%`.
 
 A step may act more than once in a run, and each time has its own state and its own task:
 
-    place           <step>, <step>[<item>], <step>.undo  where its state is kept: `review`, `review[7]`, `book.undo`,
-                    <step>.budget                         and `draft.budget`, the question whether it may have more
+    place           <step>, <step>[<item>],              where its state is kept: `review`,
+                    <step>.undo, <step>.budget           `review[7]`, `book.undo`, and
+                                                         `draft.budget`, the question whether it
+                                                         may have more
     instance        the place, with the round of a loop   `draft.2`, `review.3[7]`
                     and the hand-over, from the second on `triage~2`
 
 Names of steps hold `[a-z0-9_]` only, so places and instances can be taken apart. Task and approval
 ids end in an instance.
 
-Built-in workflows, which have no route document, begin with `mesh.`, as no route's name can:
+Built-in workflows have no route document. Their ids begin with `mesh.`, as no route's name can:
 
     schedule        mesh.schedule:<route>                when the route starts by itself
     clock           mesh.clock:<number>                  how a partition's time goes
-    alias           mesh.alias:<route>.<name>/<value>    another name of one of the route's workflows
+    alias           mesh.alias:<route>.<name>/<value>    another name of a workflow of the route
 """
 
 import re
@@ -38,7 +41,10 @@ MAX_KEY_LENGTH = 512  # characters; keeps ids readable and record keys small
 
 
 def escape_key(key: str) -> str:
-    """Percent-escape `%` and what is not printable; reversible, and the identity on ordinary keys."""
+    """Percent-escape `%` and what is not printable.
+
+    It is reversible, and leaves ordinary keys as they are.
+    """
     if key.isprintable() and "%" not in key:
         return key
     return "".join(
@@ -96,7 +102,7 @@ def is_alias(workflow: str) -> bool:
 
 
 class AliasId(NamedTuple):
-    """`name`: of the step that gives it. `value`: as it stands in the id, escaped."""
+    """`name`: of the step that gives it. `value`: as it is in the id, escaped."""
 
     route: str
     name: str
@@ -224,7 +230,10 @@ _MASK = 0xFFFFFFFF
 
 
 def murmur2(data: bytes) -> int:
-    """Kafka's murmur2 (org.apache.kafka.common.utils.Utils.murmur2), as an unsigned 32-bit number."""
+    """Kafka's murmur2, as an unsigned 32-bit number.
+
+    Java's is `org.apache.kafka.common.utils.Utils.murmur2`.
+    """
     length = len(data)
     whole = length & ~3
     h = 0x9747B28C ^ length

@@ -1,4 +1,6 @@
-"""What an owner decides on: imperative where somebody wants something, past tense where it happened.
+"""What an owner decides on.
+
+Names are imperative if somebody wants something, and in the past tense if it happened.
 
 `EventMatched`, `EventOffered`, `AnswerGiven`, `CommandGiven` and `ScheduleSet` are inbox records
 that ingress writes. `mesh.core.crossings.Crossing` names the inbox records that other workflows'
@@ -32,7 +34,10 @@ class _Inbox(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
 
 
 NOWHERE: Final[dict[str, Any]] = {"source_topic": "", "source_partition": 0, "source_offset": 0}
-"""The source of an input that no record holds: of a rehearsal or an explanation, which no owner decides on."""
+"""The source of an input that no record holds.
+
+It is of a rehearsal or an explanation, which no owner decides on.
+"""
 
 
 class EventMatched(_Inbox, tag="EventMatched.1", frozen=True, kw_only=True):
@@ -150,7 +155,10 @@ class ScheduledStart(_Inbox, tag="ScheduledStart.1", frozen=True, kw_only=True):
 
 
 class AliasClaimed(_Inbox, tag="AliasClaimed.1", frozen=True, kw_only=True):
-    """A step wants this alias for its workflow; `claimant.attempt` counts how often it has asked."""
+    """A step wants this alias for its workflow.
+
+    `claimant.attempt` counts how often it has asked.
+    """
 
     claimant: Caller
 
@@ -270,9 +278,10 @@ class ResultReceived(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 class SignReceived(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A sign of life, also a record of `mesh.results`: an attempt has begun, or its handler is alive.
+    """A sign of life: an attempt has begun, or its handler is alive.
 
-    It is not an input: nobody decides on it. It only puts off a time-out (docs/adr/0009).
+    It is also a record of `mesh.results`, but not an input: nobody decides on it. It only puts off
+    a time-out (docs/adr/0009).
     """
 
     task_id: str

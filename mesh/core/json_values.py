@@ -1,5 +1,6 @@
-"""JSON values: their canonical form, so that equal values have equal digests, and their kinds in
-words.
+"""JSON values: their canonical form, and their kinds in words.
+
+Equal values have equal digests through the canonical form.
 """
 
 import json

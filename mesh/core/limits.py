@@ -21,7 +21,10 @@ AGENT: Final = "agent"
 """The name of the limits that agents set for themselves; their keys are the agents' names."""
 
 _PARTS: Final = 100
-"""Recent grants that are kept one by one; of more, each kept entry stands for this part of the window."""
+"""How many recent grants are kept one by one.
+
+If there are more, each kept entry counts for this part of the window.
+"""
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):

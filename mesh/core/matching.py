@@ -89,7 +89,10 @@ class RouteIndex:
             self._await(route, only_live=True)
 
     def _await(self, route: Route, *, only_live: bool) -> None:
-        """Index the steps that wait. Versions whose steps find their workflow the same way are indexed once."""
+        """Index the steps that wait.
+
+        Versions whose steps find their workflow the same way are indexed once.
+        """
         for awaited in route.awaited:
             key, known = awaited.key or route.key, self._awaiting.setdefault(awaited.type, [])
             if key is not None and not any(

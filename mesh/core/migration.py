@@ -43,7 +43,10 @@ FREE: Final = frozenset(
         "reserve",
     }
 )
-"""Keys of a step that may differ while it is under way: they have rules of their own here, or are read at the next attempt, or were read when it began."""
+"""Keys of a step that may differ while it is under way.
+
+They have rules of their own here, or are read at the next attempt, or were read when it began.
+"""
 
 _STUCK: Final = frozenset({"expression", "unknown_route", "too_deep"})
 _GIVEN: Final = (AgentWork, CallWork)
@@ -70,8 +73,9 @@ def to_begin_anew(workflow: Workflow) -> tuple[str, ...]:
 
 
 def with_new_inputs(workflow: Workflow, old: Route, new: Route) -> Iterator[str]:
-    """The places whose task or call is under way, or stuck, with an input that the new version
-    makes otherwise: an operator's retry makes it anew.
+    """The places that have an input which the new version makes otherwise.
+
+    Their task or call is under way, or stuck. An operator's retry makes the input again.
     """
     for place, state in workflow.steps.items():
         if not state.attempt or state.status in FINISHED or ids.is_undo(place):

@@ -110,7 +110,10 @@ class Ownership:
         return self.expected + self.in_flight
 
     def claimed(self, offset: int) -> None:
-        """`OwnerChanged` was acknowledged at `offset`. The log must now be read up to and including it."""
+        """`OwnerChanged` was acknowledged at `offset`.
+
+        The log must now be read up to and including it.
+        """
         self._must_be(Phase.CLAIMING)
         self.expected = offset + 1
         self.phase = Phase.CATCHING_UP

@@ -13,8 +13,12 @@ from mesh.core.limits import Limit
 from mesh.core.schedules import Schedule
 
 Scope = dict[str, Any]
-"""What an expression sees: `event` (the CloudEvent as JSON: id, source, type, subject, data, ...), `steps` (name to output of every step that
-has one), `status` (name to how it came out), `workflow` (id, run_id, route, key); in a for-each's templates `item` and `index`; in a loop `round`."""
+"""What an expression sees.
+
+`event`: the CloudEvent as JSON (id, source, type, subject, data, ...). `steps`: name to output of
+every step that has one. `status`: name to how it came out. `workflow`: id, run_id, route, key. In a
+for-each's templates also `item` and `index`; in a loop `round`.
+"""
 
 OnExhausted = Literal["incident", "fail", "continue"]
 OnExpiry = Literal["reject", "approve", "incident"]
@@ -24,7 +28,7 @@ OnTimeout = Literal["incident", "fail", "skip"]
 
 # A neighbour may have caused the first death. Before the third, the task began alone.
 MOST_DEATHS: Final = 3
-"""How many processes may die over a task before it fails for good."""
+"""How many processes may die over a task before it finally fails."""
 
 
 class ExpressionError(Exception):
@@ -298,7 +302,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     key: Template | None  # None: the CloudEvent's source and id
     on_repeat: OnRepeat = "ignore"
     closed_retention_s: float = 30 * 86_400.0
-    steps: dict[str, Step]  # in an order in which each stands after those it needs
+    steps: dict[str, Step]  # in an order in which each comes after those it needs
     dependents: dict[str, tuple[str, ...]]  # step -> the steps that need it, in that order
     # the outcome's data; None: the outputs of the steps that nobody needs
     output: Template | None = None
@@ -331,7 +335,10 @@ def _agent_works(route: Route) -> list[AgentWork]:
 
 
 def upstream(route: Route, name: str) -> set[str]:
-    """The steps that must have settled before this one: those it needs, those they need, and so on."""
+    """The steps that must have settled before this one.
+
+    Those it needs, those they need, and so on.
+    """
     found: set[str] = set()
     to_follow = [*route.steps[name].needs]
     while to_follow:

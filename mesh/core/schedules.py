@@ -23,7 +23,10 @@ import msgspec
 from cronsim import CronSim, CronSimError
 
 FIRED_TYPE: Final = "mesh.schedule.fired"
-"""The type of the event that a scheduled workflow starts with. No route need take it: a schedule names its route."""
+"""The type of the event that a scheduled workflow starts with.
+
+No route needs to take it: a schedule names its route.
+"""
 
 _FIELDS: Final = ("minute", "hour", "day of the month", "month", "day of the week")
 _SPANS: Final = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
@@ -93,7 +96,10 @@ def last_time(schedule: Schedule, due_ms: int, now_ms: int) -> int:
 
 
 def _check_steps(field: str, name: str, span: tuple[int, int]) -> None:
-    """Refuse a step that leaves nothing but the first value of its range. Raises `ScheduleError`."""
+    """Refuse a step that leaves nothing but the first value of its range.
+
+    Raises `ScheduleError`.
+    """
     for term in field.split(","):
         found = _STEP.fullmatch(term)
         if found is None:

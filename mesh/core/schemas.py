@@ -1,5 +1,6 @@
-"""JSON Schemas, checked in bounded time: no schema and no payload holds a router for more than a
-moment.
+"""JSON Schemas, checked in bounded time.
+
+No schema and no payload holds a router for more than a moment.
 
 Owns how a value is held against a schema. Schemas come from routes, agents' cards and contracts,
 values from anybody. What would take long in `jsonschema` is done here in another way:

@@ -23,7 +23,7 @@ StepStatus = Literal[
     "waiting",  # waits for an event or a time
     "iterating",  # a for-each whose items are under way
     "claiming",  # has succeeded, and waits until its alias is its own
-    "again",  # of a loop's body, to begin anew in the round to come
+    "again",  # of a loop's body, to begin again in the round to come
     "held",  # its task waits for more budget
     "queued",  # its task waits for the slot of a limit
     "incident",  # waits for an operator
@@ -157,12 +157,12 @@ class StepState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         None  # what has counted for each attempt before; a late word corrects it
     )
     awaits: str = ""  # waiting: the type of the event; empty where only a time is awaited
-    stale: bool = False  # its route makes the input otherwise by now
+    stale: bool = False  # its route makes the input otherwise now
     # an earlier attempt or round of it was done, or may have been, whatever the status says now
     acted: bool = False
     alias: str = ""  # the id of the alias that it has, or has asked for
     claim: int = 0  # how often it has asked for its alias
-    # processes of the agent that have died with the task in their hands, "" where the name is unknown
+    # processes of the agent that have died with the task in their hands; "" if the name is unknown
     deaths: tuple[str, ...] = ()
 
 
@@ -212,9 +212,9 @@ class PartitionState(msgspec.Struct, kw_only=True):
     Mutable: its owner, and the fold, are its only writers.
 
     `watermarks`: for each source partition (`<topic>/<partition>`), the (offset, index) of the last
-    inbox record decided. `at_ms`: of the last
-    decision; `hold`: how the broker's clock differs from that time; `seen`: an owner's machine when
-    its clock was last accounted for. `sequence`: how many records the decisions have sent to other workflows.
+    inbox record decided. `at_ms`: of the last decision; `hold`: how the broker's clock differs from
+    that time; `seen`: an owner's machine when its clock was last accounted for. `sequence`: how
+    many records the decisions have sent to other workflows.
     """
 
     workflows: dict[str, Workflow] = {}
@@ -260,6 +260,6 @@ class Directory(msgspec.Struct, frozen=True, kw_only=True):
     routes: dict[str, str] = {}  # name -> digest of the active version
     alive: frozenset[str] = frozenset()  # agents of which some process renews its card
     registered: dict[str, tuple[str, ...]] = {}  # capability -> agents
-    # attempt id -> agent: for whoever decides again what the log has decided
+    # attempt id -> agent: to decide again what the log has decided
     chosen: dict[str, str] = {}
     topic_prefix: str = defaults.TOPIC_PREFIX

@@ -6,7 +6,10 @@ from mesh import defaults
 
 
 class Topics:
-    """All names under one prefix (`mesh.` by default), so that several meshes can share a cluster."""
+    """All names under one prefix (`mesh.` by default).
+
+    With different prefixes several meshes can share a cluster.
+    """
 
     __slots__ = (
         "agents",

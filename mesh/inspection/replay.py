@@ -69,6 +69,6 @@ def replay_runs(
 ) -> list[Rehearsal]:
     """Rehearse every run under the route of its name.
 
-    `roles`: person to roles. None: whoever answered had the role.
+    `roles`: person to roles. None: the person who answered had the role.
     """
     return [rehearse(run, routes[run.started.route], roles) for run in runs]

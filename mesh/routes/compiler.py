@@ -1,13 +1,14 @@
-"""From a plain document to a `Route`: every rule of the route language is checked here, before a
-router sees it.
+"""From a plain document to a `Route`.
+
+Every rule of the route language is checked here, before a router sees it.
 
 Owns the whole and what it keeps together: the top, the steps, who needs whom, loops, aliases. What
 is written under one key is read by a module of its own: `triggers`, `tasks` (with calls and
 undoing), `approvals`, `budgets`, `limits`, and `control_flow` for the rest; `reads` checks what
 expressions read. It must not read files or know lines (`mesh.codec.route_file`), and it must be a
 function of the document alone: a stored definition compiles to an equal route in every router.
-`mesh.codec.route_file` and `mesh.codec.definitions` call it. docs/route-reference.md describes the language
-to its users.
+`mesh.codec.route_file` and `mesh.codec.definitions` call it. docs/route-reference.md describes the
+language to its users.
 """
 
 from typing import Any, Final, cast

@@ -10,7 +10,10 @@ Needs = Mapping[str, Sequence[str]]
 
 
 def find_cycle(needs: Needs) -> list[str]:
-    """One cycle, closed by its first step (`[a, b, a]`), the first by name; empty if there is none."""
+    """One cycle, closed by its first step (`[a, b, a]`).
+
+    It is the first by name; empty if there is none.
+    """
     done: set[str] = set()
     for root in sorted(needs):
         trail: list[str] = []

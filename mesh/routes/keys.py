@@ -1,5 +1,6 @@
-"""The keys of the route language, in one table: the name of each, what it holds, its default, its
-bounds, and what it means.
+"""The keys of the route language, in one table.
+
+For each key: its name, what it holds, its default, its bounds, and what it means.
 
 Three things are made of it, so they can't differ: the compiler's checks of names and types (through
 `mesh.routes.problems.Part`), the JSON Schema of route files, and the tables of

@@ -1,4 +1,4 @@
-"""What is wrong with a route, as values: where, what, and how to mend it.
+"""What is wrong with a route, as values: where, what, and how to correct it.
 
 Owns `RouteProblem` and `RouteRefused`, and the cursor (`Part`) with which `compiler` and the
 modules it calls walk a document and note every problem, not only the first. What a key may hold
@@ -73,7 +73,10 @@ class RouteRefused(RouteInvalid):
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """An expression in the document reads a path. `path` leads to the string `text` that holds it."""
+    """An expression in the document reads a path.
+
+    `path` leads to the string `text` that holds the expression.
+    """
 
     path: DocumentPath
     text: str
@@ -172,7 +175,10 @@ class Part:
                 self.missing(key)
 
     def kind(self, key: str, of: type[T]) -> T:
-        """What the key holds, as the table has it: itself, or of several kinds the one asked for."""
+        """What the key holds, as the table has it.
+
+        That is the kind itself, or of several kinds the one asked for.
+        """
         kind = self.keys[key].kind
         several = kind.kinds if isinstance(kind, OneOf) else (kind,)
         return next(one for one in several if isinstance(one, of))

@@ -1,5 +1,7 @@
-"""The keys of the mappings that stand below a step: joins, loops, retries, approvals, waits and the
-rest. `mesh.routes.keys` has the step itself and the top of a route.
+"""The keys of the mappings below a step.
+
+Joins, loops, retries, approvals, waits and the rest. `mesh.routes.keys` has the step itself and the
+top of a route.
 """
 
 import re

@@ -1,5 +1,6 @@
-"""What a key of a route may hold: names, texts, templates, durations, numbers, choices, and mappings
-of further keys.
+"""What a key of a route may hold.
+
+Names, texts, templates, durations, numbers, choices, and mappings of further keys.
 
 Owns the vocabulary in which `mesh.routes.keys` describes the route language, and the patterns of
 names and durations. It must not read documents (`mesh.routes.problems.Part` does) and knows nothing
@@ -146,7 +147,7 @@ Kind = (
 class Key(msgspec.Struct, frozen=True, kw_only=True):
     """One key of the language: what it holds, what that means, and what holds without it.
 
-    `default` is the value that an absent key stands for; of a duration, seconds. Where no value
+    `default` is the value that an absent key means; of a duration, seconds. Where no value
     says it, `otherwise` does in words. `example` shows the key in a message about its form; `hint`
     says in a message what is missing. `of`: the kinds of step that take the key; empty: all.
     `see`: the section of docs/route-reference.md that says more.

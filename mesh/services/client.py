@@ -38,11 +38,13 @@ class Client:
     Use it as an async context manager; safe for many tasks of one event loop.
 
         async with await mesh.connect("kafka://localhost:9092") as client:
-            event_id = await client.publish({"type": "com.example.ordered", "source": "/shop", "data": {"order": 7}})
+            event_id = await client.publish(
+                {"type": "com.example.ordered", "source": "/shop", "data": {"order": 7}}
+            )
             outcome = await client.wait_outcome(event_id, timeout_s=60)
 
-    Every method raises `BrokerUnavailable` where the broker does not answer, and `TopicMissing`
-    where no mesh was set up on it.
+    Every method raises `BrokerUnavailable` if the broker does not answer, and `TopicMissing` if no
+    mesh was set up on it.
     """
 
     def __init__(
@@ -80,11 +82,12 @@ class Client:
     # Events ---------------------------------------------------------------------------------------
 
     async def publish(self, event: Mapping[str, Any], *, key: str | None = None) -> str:
-        """Publish one CloudEvent, in CloudEvents' JSON format, and return its id when the broker has it.
+        """Publish one CloudEvent, and return its id when the broker has it.
 
-        `specversion` may be left out, and so may `id`, which is then a fresh one. Publishing the
-        same id and source again is harmless. Raises `MalformedRecord` if it is not a CloudEvent,
-        `RecordTooLarge` if it is too large for the broker.
+        The event is in CloudEvents' JSON format. `specversion` may be left out, and so may `id`,
+        which is then a fresh one. Publishing the same id and source again is harmless. Raises
+        `MalformedRecord` if it is not a CloudEvent, `RecordTooLarge` if it is too large for the
+        broker.
         """
         [event_id] = await self.publish_all([event], key=key)
         return event_id
@@ -131,8 +134,9 @@ class Client:
 
         With the id of an event that this client published (or of any event, if `source` is given),
         for the run that it started. With a workflow's id, for its last end if it has ended already,
-        else for the next. `since_ms` spares the reading of older outcomes. Raises `TimeoutError`;
-        an event that starts no workflow has no outcome (`mesh events show ID` tells what became of it).
+        else for the next. `since_ms` spares the reading of older outcomes. Raises `TimeoutError`.
+        An event that starts no workflow has no outcome (`mesh events show ID` says what became of
+        it).
         """
         wanted = workflow_or_event_id
         known_source, starts = self._published.get(wanted, (source, None))
@@ -240,7 +244,10 @@ class Client:
         to: str = "",
         input: Any = msgspec.UNSET,  # noqa: A002 - the field's name
     ) -> str:
-        """Send an operator's command and return its id. The log has what became of it (`mesh workflow ID`)."""
+        """Send an operator's command and return its id.
+
+        The log has what became of it (`mesh workflow ID`).
+        """
         command_id = f"command-{self._entropy.token()}"
         record = encode_command(
             topics=self._topics,

@@ -148,10 +148,11 @@ async def activate(
     at_ms: int,
     reason: str = "",
 ) -> Placed:
-    """Store `routes` that are not stored yet, and activate them and what `digests` names, all at once.
+    """Store `routes` that are not stored yet, and activate them.
 
-    A digest of None withdraws the route. Raises `BrokerUnavailable` if the outcome is unknown:
-    doing the same again, with a fresh id, is then right.
+    What `digests` names is activated with them, all at once. A digest of None withdraws the route.
+    Raises `BrokerUnavailable` if the outcome is unknown: doing the same again, with a fresh id, is
+    then right.
     """
     new = [route for route in routes if route.digest not in known.versions]
     await _send(broker, [encode_definition(route, topics) for route in new])

@@ -2,8 +2,9 @@
 
 Owns the rule of when all up to an end has been read: the reader's own position tells, never the
 last record. An offset may hold no record (a transaction's marker, what was rolled back or
-compacted), also the last one before an end, and who waited for a record there would wait for ever.
-Called wherever the mesh reads up to "now": definitions, cards, the log, single records.
+compacted), also the last one before an end, and a reader that waited for a record there would wait
+without end. Called wherever the mesh reads up to "now": definitions, cards, the log, single
+records.
 """
 
 import asyncio
@@ -40,7 +41,10 @@ async def read_up_to(
 
 
 def unread(reader: Reader, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-    """How many offsets of each partition lie before its end still; those read to it are not in it."""
+    """How many offsets of each partition are still unread before its end.
+
+    Partitions that are read to their end are left out.
+    """
     left = {at: end - reader.position(at) for at, end in ends.items()}
     return {at: count for at, count in left.items() if count > 0}
 

@@ -1,11 +1,11 @@
 """The rights that each part of a mesh needs on a Kafka cluster with ACLs, and no others.
 
-Owns the way from `topics/topics.yaml` to ACLs, and the forms in which clusters take them. It asks no
-broker and grants nothing: whoever runs the cluster does. `mesh topics acls` prints them.
+Owns the way from `topics/topics.yaml` to ACLs, and the forms in which clusters take them. It asks
+no broker and grants nothing: the people who run the cluster do. `mesh topics acls` prints them.
 
-Who writes a topic gets Write, who reads it Read; Kafka takes either for Describe. A group is read by
-its members. What is not in the file are an operator's looks at everything (`mesh status` compares
-groups with ends, `mesh topics` creates topics and reads their settings).
+A part that writes a topic gets Write, a part that reads it gets Read; Kafka takes either for
+Describe. A group is read by its members. The file does not have an operator's looks at everything
+(`mesh status` compares groups with ends, `mesh topics` creates topics and reads their settings).
 """
 
 import re
@@ -50,8 +50,8 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
 def grants(topics: Topics, agents: Sequence[str], principals: Mapping[str, str] | None = None) -> list[Grant]:
     """The rights of the router, of each agent, of upstream, approvers and operators.
 
-    `principals`: by role, and `agent.NAME` of one agent; `User:mesh-ROLE` and `User:mesh-agent-NAME`
-    of those that are not in it.
+    `principals`: by role, and `agent.NAME` of one agent. Those that are not in it are
+    `User:mesh-ROLE` and `User:mesh-agent-NAME`.
     """
     given = dict(principals or {})
     known = {*(role for role in ROLES if role != "agent"), *(f"agent.{name}" for name in agents)}

@@ -42,14 +42,14 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     messages: tuple[str, ...]  # names of schemas in `topics/schemas/`
     config: dict[str, str]
     group: Literal["ingress", "router", "agent"] | None = None
-    fixed: bool = False  # its partition count is the mesh's, for good
+    fixed: bool = False  # its partition count is the mesh's, and stays
     per_agent: bool = False
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """One way in which the broker's topics are not the contract's.
 
-    `missing`: `apply` creates it. `partitions_fixed`: nothing runs until it is mended.
+    `missing`: `apply` creates it. `partitions_fixed`: nothing runs until it is repaired.
     `partitions`, `config`: for an operator to judge; the mesh runs. `codec`: what is written to the
     topic becomes dead letters.
     """

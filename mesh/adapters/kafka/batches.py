@@ -5,7 +5,7 @@ is opened, and nothing at import. It must change nothing for a batch that is sou
 `broker`; `consuming` hands on what it makes.
 
 aiokafka 0.14 raises where a batch does not decode, and stays where it is, so that the partition is
-never read past it. Here such a batch becomes one `UnreadableRecords`, which says where it stands
+never read past it. Here such a batch becomes one `UnreadableRecords`, which says where it is
 and why, and the reading goes on behind it:
 
 * A record that does not decode costs its neighbours nothing: each record carries its length. A
@@ -51,8 +51,9 @@ def pass_over_unreadable() -> None:
 
 
 class Batches:
-    """The batches of one fetch of a partition: aiokafka's `MemoryRecords`, which also shows the
-    bytes of the batch that it gave last.
+    """The batches of one fetch of a partition.
+
+    It is aiokafka's `MemoryRecords`, and also shows the bytes of the batch that it gave last.
     """
 
     def __init__(self, raw: bytes) -> None:
@@ -190,8 +191,9 @@ class _Part(NamedTuple):
 
 
 def _taken_apart(raw: bytes) -> Sequence[_Part]:
-    """The records of a batch as far as their lengths can be followed: slower than aiokafka, and
-    more patient.
+    """The records of a batch, as far as their lengths can be followed.
+
+    Slower than aiokafka, and more patient.
     """
     first, _, _, _, _, attributes, last_delta, first_ms, max_ms, _, _, _, count = _HEADER.unpack_from(raw)
     body: bytes = raw[_HEADER.size :]

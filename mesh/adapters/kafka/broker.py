@@ -71,11 +71,13 @@ class KafkaBroker:
         max_record_bytes: int = defaults.MAX_RECORD_BYTES,
         security: Security | None = None,
     ) -> Self:
-        """Connect to `host:port[,host:port]`; raises `BrokerUnavailable` if no broker answers
-        within `open_timeout_s`.
+        """Connect to `host:port[,host:port]`.
+
+        Raises `BrokerUnavailable` if no broker answers within `open_timeout_s`, and `BrokerRefused`
+        if TLS or the login fails.
 
         `request_timeout_s` bounds every wait for an answer. `max_record_bytes` is at most what the
-        topics' `max.message.bytes` allows. Raises `BrokerRefused` where TLS or the login fail.
+        topics' `max.message.bytes` allows.
         """
         logging.getLogger("aiokafka").addHandler(
             logging.NullHandler()

@@ -1,21 +1,24 @@
-"""aiokafka's consumers, producers and admin clients seen as one: what in them must live, and how
-each is ended, whatever became of it.
+"""aiokafka's consumers, producers and admin clients, and what they have in common.
 
-Owns what is known of aiokafka's background tasks. It starts none of its clients and knows no
-record. Called by `cluster`, `consuming` and `producing`.
+What in them must live, and how each is ended, whatever happened to it. Owns what is known of
+aiokafka's background tasks. It starts none of its clients and knows no record. Called by `cluster`,
+`consuming` and `producing`.
 
-What becomes of a client of aiokafka 0.14 when one of its tasks meets an error that it does not
-expect:
+A task of an aiokafka 0.14 client may meet an error that it does not expect. What becomes of the
+client then:
 
-| the task | who is told | what the client does from then on |
+| the task | who learns of it | what the client does from then on |
 | --- | --- | --- |
-| refreshes metadata (every client has one) | nobody | waits without end for the leader of a partition or of a group; `stop` raises the error and leaves connections open |
-| fetches | nobody: `getmany` returns nothing | reads nothing; `stop` raises the error and leaves connections open |
+| refreshes metadata | nobody | waits without end for a leader; `stop` raises the error (a) |
+| fetches | nobody: `getmany` gives nothing | reads nothing; `stop` raises the error (a) |
 | coordinates a group's member | `getmany`, each time | is in no group; `stop` works |
-| sends heartbeats, or reads committed offsets | `getmany`, each time | loses its share and does not know; `stop` works |
+| sends heartbeats, reads commits | `getmany`, each time | loses its share unnoticed; `stop` works |
 | sends batches | each batch | `producing` retires it for that |
 
-None comes back by itself, so whoever holds such a client makes another: `ailment` tells.
+(a) and leaves connections open. Every client has a task that refreshes metadata; the leader is that
+of a partition or of a group.
+
+No client recovers by itself, so its holder has to make another: `ailment` says when.
 """
 
 import asyncio

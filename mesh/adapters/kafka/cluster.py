@@ -128,10 +128,10 @@ class Cluster:
             await end(old, old.close(), self.name)
 
     async def start_consumer(self, *, role: str, **options: Any) -> Any:
-        """An aiokafka consumer that commits nothing by itself, begins at the first record, and reads
-        what is committed alone.
+        """Start an aiokafka consumer that reads only what is committed.
 
-        Its end of a partition is the last stable offset: where a transaction is open, before it.
+        It commits nothing by itself and begins at the first record. Its end of a partition is the
+        last stable offset: if a transaction is open, that is before it.
         """
 
         async def start() -> Any:

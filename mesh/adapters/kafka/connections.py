@@ -1,21 +1,21 @@
-"""What aiokafka 0.14's connections do wrong when a broker dies, mended.
+"""Corrects what aiokafka 0.14's connections do wrong when a broker dies.
 
-Owns the patches of aiokafka's connections (`send`, `connect`, and the login by token), laid on by `mend_connections` when a broker
-is opened, and nothing at import. It must change nothing for a connection that is well. Called by
-`broker`.
+Owns the patches of aiokafka's connections: `send`, `connect`, and the login by token.
+`mend_connections` applies them when a broker is opened; nothing happens at import. They must change
+nothing for a connection that is well. Called by `broker`.
 
-A background task of aiokafka that meets an error that it does not expect is gone for good, and some
-of them in silence: without its metadata synchronizer a client never learns where the partitions
-are, and waits. So errors must be those that aiokafka expects:
+A background task of aiokafka that meets an unexpected error ends and is not restarted, and some end
+in silence. Without its metadata synchronizer a client never learns where the partitions are, and
+waits. So errors must be those that aiokafka expects:
 
-* A transport of uvloop that is closed answers a write with `RuntimeError`, where asyncio's raises
-  nothing, or an `OSError`. There is a
-  moment in which the transport is closed and the connection does not know (aio-libs/aiokafka#1038, open).
-* A connection that fails for what TLS or SASL say is told to nobody: a client goes on trying, and in
+* A closed transport of uvloop answers a write with `RuntimeError`, where asyncio's raises nothing,
+  or an `OSError`. For a moment the transport is closed and the connection does not know
+  (aio-libs/aiokafka#1038, open).
+* If a connection fails because of TLS or SASL, nobody learns of it: a client goes on trying, and in
   the end "can't bootstrap".
-* A request that times out is to close its connection, which may be a black hole. Where metadata
-  were asked for, nobody does, and the next
-  time they are asked for over the same one.
+* A request that times out should close its connection, which may be a black hole. If the request
+  was for metadata, nothing closes it, and the next request for metadata goes over the same
+  connection.
 """
 
 from collections.abc import Awaitable

@@ -27,12 +27,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Consumer:
-    """An aiokafka consumer (another one, where one was past use), with the mesh's values and
-    errors.
+    """An aiokafka consumer, with the mesh's values and errors.
 
-    Implements `group.GroupConsumer`.
-
-    `start` gives one that is connected, reads nothing and is in no group.
+    If aiokafka's consumer is past use, another one takes its place. Implements
+    `group.GroupConsumer`. `start` gives one that is connected, reads nothing and is in no group.
     """
 
     def __init__(self, consumer: Any, start: Callable[[], Awaitable[Any]], cluster: Cluster) -> None:
@@ -70,8 +68,9 @@ class Consumer:
                 self._join()
 
     def _read_on(self, old: Any) -> None:
-        """Read what the old consumer read, from where it was (from the first record where it had
-        yet to find that out).
+        """Read what the old consumer read, from where it was.
+
+        If it had not yet found its position, read from the first record.
         """
         positions = {at: _position(old, at) for at in old.assignment()}
         if positions:
@@ -101,7 +100,7 @@ class Consumer:
             return []
         some = [KafkaPartition(*at) for at in partitions or ()]
         try:
-            # getmany waits without end while the group shares anew
+            # getmany waits without end while the group shares again
             async with asyncio.timeout(timeout_s + 2 * BACKOFF_S):
                 got = await self._consumer.getmany(*some, timeout_ms=timeout_s * 1000, max_records=max_records)
         except TimeoutError:
@@ -122,7 +121,7 @@ class Consumer:
         return _position(self._consumer, at)
 
     def seek(self, at: TopicPartition, offset: int) -> None:
-        with contextlib.suppress(kafka_errors.IllegalStateError):  # shared anew meanwhile
+        with contextlib.suppress(kafka_errors.IllegalStateError):  # shared again meanwhile
             self._consumer.seek(at, offset)
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None:

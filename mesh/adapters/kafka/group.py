@@ -1,28 +1,29 @@
 """One member of a Kafka consumer group, with the port's meaning of a rebalance.
 
-Owns what the listener is told and when records flow. It knows no Kafka client: a `GroupConsumer`
+Owns what the listener hears and when records flow. It knows no Kafka client: a `GroupConsumer`
 (in `consuming`) polls, seeks and commits, and calls `lose_share` and `take_share` as the group
 rebalances. Called through `mesh.ports.Subscription`.
 
 Kafka's eager protocol takes all partitions from every member at each rebalance and gives each its
 new share, so the listener sees `on_revoked` with all that it held, then `on_assigned` with all that
 it has. What aiokafka 0.14 does, and what is made of it here:
+it has. What aiokafka 0.14 does, and what is done about it here:
 
-* It hands out records while its `on_partitions_assigned` runs: so all partitions are paused in
-  there, first of all.
+* It hands out records while its `on_partitions_assigned` runs. So that callback first pauses all
+  partitions.
 * It sends no heartbeat while that callback runs, and a listener that reads a state may need longer
-  than the session: so the listener
-  is called in a task, and the partitions flow when it has returned. A revocation waits for that task.
-* It swallows what callbacks raise: so the failure is kept, and the next `poll` raises it.
-* It calls no callback when the consumer stops: so `close` calls `on_revoked`.
-* It takes a group's positions as absent while their coordinator still loads them (the error stands
-  outside the partitions that it
-  looks at), and would begin at the first record: so positions come from `Cluster.committed`, which asks again, and each is set.
-* Its background tasks may die (see `clients`): so a consumer that is not well is replaced, and the
+  than the session. So the listener is called in a task, and the partitions flow when it has
+  returned. A revocation waits for that task.
+* It swallows what callbacks raise. So the failure is kept, and the next `poll` raises it.
+* It calls no callback when the consumer stops. So `close` calls `on_revoked`.
+* It takes a group's positions as absent while their coordinator still loads them (the error is
+  outside the partitions that it looks at), and would begin at the first record. So positions come
+  from `Cluster.committed`, which asks again, and each is set.
+* Its background tasks may die (see `clients`). So a consumer that is not well is replaced, and the
   share is lost without a word.
 
-What the listener raises ends the subscription. What the broker does not: it is told once, by the
-next `poll`, and tried again.
+What the listener raises ends the subscription. If the broker is unavailable, the next
+`poll` raises that once, and it is tried again.
 """
 
 import asyncio
@@ -150,8 +151,9 @@ class GroupSubscription:
         return frozenset(ours)
 
     async def confirm(self) -> frozenset[TopicPartition]:
-        """The broker refuses the commit of a member that it has removed; what was committed before
-        is committed once more.
+        """Commit once more what was committed before, and return what is still ours.
+
+        The broker refuses the commit of a member that it has removed.
         """
         taken = self._shares_taken
         known = {at: self._stands.get(at, _FROM_THE_FIRST) for at in self._held}
@@ -203,7 +205,10 @@ class GroupSubscription:
                 self._consumer.resume([at for at in partitions if at not in self._paused])
 
     async def _positions(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, Committed | None]:
-        """The group's positions, however long it takes: without them nothing of this share may flow."""
+        """The group's positions, however long it takes to get them.
+
+        Without them nothing of this share may flow.
+        """
         while partitions:
             try:
                 return await self._committed(partitions)
@@ -213,7 +218,10 @@ class GroupSubscription:
         return {}
 
     async def _give_up(self, *, told: bool) -> None:
-        """Tell the listener that its partitions go, within the session's time, unless it knows already."""
+        """Give up all partitions.
+
+        If `told`, the listener hears of it first, within the session's time.
+        """
         async with self._rebalance:
             await self._settle_taking()
             if self._held and told:
@@ -232,7 +240,10 @@ class GroupSubscription:
             )
 
     async def _settle_taking(self) -> None:
-        """Wait for an `on_assigned` under way. What the listener has not heard of yet, it need not hear of."""
+        """Wait for an `on_assigned` that is under way.
+
+        If the listener has not heard of its share yet, it need not hear of it.
+        """
         taking, self._taking = self._taking, None
         if taking is None or taking.done():
             return

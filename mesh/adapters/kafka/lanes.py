@@ -1,23 +1,23 @@
 """Lanes: records to one Kafka partition, in order, in batches, with one batch on the wire.
 
-Owns the order of what is sent to a partition and who is told what of each batch's fate. It does no
+Owns the order of what is sent to a partition and who learns what of each batch's fate. It does no
 I/O and knows no Kafka client: a `BatchProducer` (in `producing`) packs batches and delivers them.
 Called by `broker`, through `producing`.
 
-    call ──► one parcel for each partition ──► lane (a queue) ──► pack, deliver ──► landed, refused or failed ──► call
+    call ──► one parcel for each partition ──► lane (a queue)
+         ──► pack, deliver ──► landed, refused or failed ──► call
 
 * A lane has at most one batch under way, and fills the next from its queue while it waits. The
-  Kafka client has one batch for each
-  partition in flight too, so this costs no throughput; but nothing of the lane is behind a batch that fails, so a failure can be
-  dealt with in order.
+  Kafka client has one batch for each partition in flight too, so this costs no throughput. But
+  nothing of the lane is behind a batch that fails, so a failure can be dealt with in order.
 * Parcels of several calls share a batch, and a parcel may take several. There is one future for
   each call, none for each record.
 * A batch that the broker refuses goes record by record, so that the one that is wrong fails alone.
-  Not in a *strict* lane (the log):
-  there a failure fails everything in the queue, since nothing may land after what did not.
+  This does not hold for a *strict* lane (the log): there a failure fails everything in the queue,
+  since nothing may land after what did not.
 * A batch whose fate is unknown fails everything in the queue: it has waited behind it long enough.
-  A strict lane then takes nothing more until it is
-  opened `anew`: the callers learn of the failure a moment later, and what they put until then rests on what may never land.
+  A strict lane then takes nothing more until it is opened `anew`. The callers learn of the failure
+  a moment later, and what they put until then rests on what may never land.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ class Packed(NamedTuple):
 
 
 class Refused(Exception):
-    """The broker refused a batch for good.
+    """The broker refused a batch; trying again does not help.
 
     `whole`: it would refuse each of its records, whatever they hold. `is_right`: for want of a
     right.
@@ -83,7 +83,10 @@ class Spawn(Protocol):
 
 
 class Call:
-    """What one `append` or `send` waits for: all its records acknowledged or permanently refused."""
+    """What one `append` or `send` waits for.
+
+    All its records must be acknowledged or permanently refused.
+    """
 
     __slots__ = ("_left", "done", "failures", "spans", "timestamp_ms")
 
@@ -168,7 +171,7 @@ class Lane:
         self._strict = strict
         self._queue: deque[_Parcel] = deque()
         self._is_broken = False  # strict, and something in it failed
-        self._singly = 0  # so many records go one by one, after a batch with them was refused
+        self._singly = 0  # how many records go one by one, after a batch with them was refused
         self._pumping = False
 
     def put(

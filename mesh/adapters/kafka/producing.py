@@ -3,10 +3,10 @@
 Owns the life of aiokafka's producers: started when first needed, retired when one saw a failure. It
 decides no order (`lanes` does) and knows no call. Called by `broker`.
 
-aiokafka 0.14's idempotent producer is unusable for a partition once a batch of it failed for good
-(every later one fails with `OutOfOrderSequenceNumber`), and it repeats a batch for ever while the
-broker is away. So a producer that saw a failure is retired: it takes no more batches, what else it
-has under way may end, then it is closed, and the next batch gets a new one.
+aiokafka 0.14's idempotent producer is unusable for a partition once a batch of it finally failed
+(every later one fails with `OutOfOrderSequenceNumber`), and it repeats a batch without end while
+the broker is away. So a producer that saw a failure is retired: it takes no more batches, what else
+it has under way may end, then it is closed, and the next batch gets a new one.
 """
 
 import asyncio
@@ -160,7 +160,10 @@ class Producer:
         )
 
     async def dispose(self) -> None:
-        """Close it. If it is stuck it is cut off, because its own `stop` would wait for its batches forever."""
+        """Close it.
+
+        If it is stuck it is cut off, because its own `stop` would wait for its batches without end.
+        """
         if self._is_stuck or not await self._flushed():
             await self._cut()
         await end(self._producer, self._producer.stop(), self._cluster.name)
@@ -190,8 +193,8 @@ class Producer:
     def _fail_held(self) -> None:
         """Fail its batches.
 
-        Whoever waits for one is told by `deliver`; nobody waits for the futures inside aiokafka,
-        and asyncio would report each.
+        `deliver` answers the callers that wait for one. Nobody waits for the futures inside
+        aiokafka, and asyncio would report each.
 
         A batch that was put back, to be sent again, is not among the pending ones, and its end
         takes it out of them: without it there that is a `KeyError`.

@@ -1,7 +1,7 @@
 """How a client proves to a Kafka cluster who it is, and the cluster to the client: TLS and SASL.
 
 Owns the TLS context, the tokens of OAUTHBEARER, and the words for what a cluster refuses. It reads
-no environment (`mesh.settings` does) and holds no connection. A secret stands in no message, no
+no environment (`mesh.settings` does) and holds no connection. A secret is in no message, no
 `repr` and no log line. Called by `mesh.wiring`, which makes a `Security`; `cluster` gives it to
 each of aiokafka's clients.
 """
@@ -146,7 +146,10 @@ class Security(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def principal(self) -> str:
-        """Who we are, as far as we know it ourselves: a certificate's name is the cluster's to read."""
+        """Who we are, as far as we know it ourselves.
+
+        Only the cluster can read the name out of a certificate.
+        """
         if self.mechanism == "OAUTHBEARER":
             return "the token's principal"
         if self.username:
@@ -229,7 +232,10 @@ def login_refused(name: str, security: Security, error: BaseException) -> Broker
 
 
 def right_refused(name: str, security: Security, what: str) -> BrokerRefused:
-    """The message for what the cluster's ACLs do not allow; `what`: the operation and its object."""
+    """The error for what the cluster's ACLs do not allow.
+
+    `what`: the operation and its object.
+    """
     return BrokerRefused(f"{name} does not allow {security.principal} to {what}; {_NEXT}")
 
 

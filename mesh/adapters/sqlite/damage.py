@@ -1,8 +1,8 @@
 """What is known of a damaged file: an error of its own kind, and a mark beside the file.
 
-Whoever finds the damage leaves the mark, so that nobody opens the file for writing until it is
-restored. The mark holds for the file as it was then: a copy put in its place is another file, and
-the mark says nothing of it. Called by `schema` and `store`.
+The process that finds the damage leaves the mark, so that nobody opens the file for writing until
+it is restored. The mark holds for the file as it was then: a copy put in its place is another file,
+and the mark says nothing of it. Called by `schema` and `store`.
 """
 
 from contextlib import suppress

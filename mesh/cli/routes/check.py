@@ -58,9 +58,9 @@ def check(
     capabilities: tuple[Path, ...],
     strict: bool,
 ) -> None:
-    """Check route FILES (or folders): one line for each thing that can't work or is probably a mistake.
+    """Check route FILES (or folders).
 
-    Exits with 1 on errors.
+    Prints one line for each thing that can't work or is probably a mistake. Exits with 1 on errors.
 
     Without --agents or --online, agents and what they take and give are not checked; without an
     approvers' file, roles are not; without --capabilities, contracts are not.

@@ -20,8 +20,8 @@ clock_time = phrases.clock_time
 counted = phrases.counted
 duration = phrases.duration
 
-# What a terminal obeys or does not show (Unicode TR 36, 2.8, and the Default_Ignorable_Code_Points of
-# the character database): names may look alike through it, and text may hide in it.
+# What a terminal obeys or does not show (Unicode TR 36, 2.8, and the character database's
+# Default_Ignorable_Code_Points): names may look alike through it, and text may hide in it.
 _HIDDEN: Final = re.compile(
     "["
     "\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but line feed and tab

@@ -68,7 +68,7 @@ _reason = click.option("--reason", default="", metavar="TEXT", help="Why; it is 
 def cancel(session: Session, *, part: str, reason: str, by: str | None, timeout_s: float) -> None:
     """Cancel a running workflow, and wait for the decision. Exits with 1 if it is refused.
 
-    What it did is undone first, where its route says how; a second cancel ends it as it stands.
+    What it did is undone first, where its route says how; a second cancel ends it as it is.
     """
     _run(session, _Order("cancel", part, by, reason, timeout_s))
 
@@ -95,7 +95,7 @@ def retry(
     by: str | None,
     timeout_s: float,
 ) -> None:
-    """Try a workflow's incidents again, with all attempts anew; a loop asks its condition again.
+    """Try a workflow's incidents again, with all attempts; a loop asks its condition again.
 
     With --step of a closed approval: ask it again, as long as nothing was done because of its
     verdict.

@@ -18,10 +18,11 @@ _HAS_OUTPUT: Final = frozenset({"succeeded", "skipped", "rejected", "failed"})
 
 
 class Shortage(NamedTuple):
-    """What the budget lacks for one more task: it needs `need` of `name`, and `left` of `limit` remains.
+    """What the budget lacks for one more task.
 
-    `name` is empty if the budget's time is over. `may_pass`: tasks that are out may use less than
-    is reserved for them, and then there is enough.
+    The task needs `need` of `name`, and `left` of `limit` remains. `name` is empty if the budget's
+    time is over. `may_pass`: tasks that are out may use less than is reserved for them, and then
+    there is enough.
     """
 
     name: str

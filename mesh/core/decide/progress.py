@@ -37,7 +37,10 @@ _TURNS: Final = frozenset({"succeeded", "rejected"})
 
 
 def settled(draft: Draft, place: str) -> None:
-    """Continue after the work at this place is settled: a step, an item of one, or a compensation."""
+    """Continue after the work at this place is settled.
+
+    The place is a step, an item of one, or a compensation.
+    """
     if place in draft.route.steps:
         go_on(draft, following(draft, place))
     elif ids.is_undo(place):
@@ -47,9 +50,9 @@ def settled(draft: Draft, place: str) -> None:
 
 
 def go_on(draft: Draft, candidates: Iterable[str]) -> None:
-    """Let every candidate act whose needs are settled, and then the steps that need what that settled.
+    """Let every candidate act whose needs are settled.
 
-    Ends the workflow if all is done.
+    Then the steps that need what that settled. Ends the workflow if all is done.
     """
     route = draft.route
     todo = deque(candidates)
@@ -65,7 +68,10 @@ def go_on(draft: Draft, candidates: Iterable[str]) -> None:
 
 
 def following(draft: Draft, name: str) -> Iterable[str]:
-    """The steps that may act now that this step is done. None yet if it must first get its alias."""
+    """The steps that may act now that this step is done.
+
+    None yet if it must first get its alias.
+    """
     return () if claim(draft, name) else beyond(draft, name)
 
 

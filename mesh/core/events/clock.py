@@ -5,10 +5,10 @@ from mesh.core.events.event import LogEvent
 
 
 class ClockHeld(LogEvent, tag="ClockHeld.1", frozen=True, kw_only=True):
-    """The broker's clock has jumped: it is ahead of the partition's time by `ahead_ms` now, and the
-    partition's deadlines go on by what really passes.
+    """The broker's clock has jumped.
 
-    `seen`: the owner's machine at that time.
+    It is ahead of the partition's time by `ahead_ms` now, and the partition's deadlines go on by
+    what really passes. `seen`: the owner's machine at that time.
     """
 
     ahead_ms: int

@@ -29,7 +29,10 @@ class SlotRequested(LogEvent, tag="SlotRequested.1", frozen=True, kw_only=True):
 
 
 class SlotReleased(LogEvent, tag="SlotReleased.1", frozen=True, kw_only=True):
-    """The attempt no longer needs its slot, or no longer waits for one: the limiter gets it back."""
+    """The attempt no longer needs its slot, or no longer waits for one.
+
+    The limiter gets it back.
+    """
 
     step: str
     limit: str
@@ -39,7 +42,10 @@ class SlotReleased(LogEvent, tag="SlotReleased.1", frozen=True, kw_only=True):
 
 
 class SlotQueued(LogEvent, tag="SlotQueued.1", frozen=True, kw_only=True):
-    """A limiter has heard of an attempt that wants a slot, and of the numbers that count from now on."""
+    """A limiter has heard of an attempt that wants a slot.
+
+    It has also heard the numbers that count from now on.
+    """
 
     task_id: str
     attempt: int

@@ -16,7 +16,10 @@ class EffectUndeliverable(LogEvent, tag="EffectUndeliverable.1", frozen=True, kw
 
 
 class InputDismissed(LogEvent, tag="InputDismissed.1", frozen=True, kw_only=True):
-    """An input that changes nothing: a repeated or late result, a record for an unknown workflow."""
+    """An input changes nothing.
+
+    It is a repeated or late result, or a record for an unknown workflow.
+    """
 
     code: str  # repeated, late, unknown, closed
     message: str

@@ -35,7 +35,7 @@ class StepCancelled(LogEvent, tag="StepCancelled.1", frozen=True, kw_only=True):
 
 
 class StepGivenUp(LogEvent, tag="StepGivenUp.1", frozen=True, kw_only=True):
-    """The step, or an item, has failed for good, and the workflow goes on without it."""
+    """The step, or an item, has finally failed, and the workflow goes on without it."""
 
     step: str
     reason: str
@@ -72,9 +72,9 @@ class IncidentRaised(LogEvent, tag="IncidentRaised.1", frozen=True, kw_only=True
 
 class IncidentResolved(LogEvent, tag="IncidentResolved.1", frozen=True, kw_only=True):
     step: str
-    # migrate; retry; result: an attempt that had been given up succeeded late; ask_again: an approval
-    # before it is asked again
+    # migrate; retry; result: an attempt that had been given up succeeded late; ask_again: an
+    # approval before it is asked again
     action: str
     by: str
-    # of what is begun again: "given" by the operator, or "made" anew; empty: the one it had
+    # of what is begun again: "given" by the operator, or "made" again; empty: the one it had
     input: Literal["", "given", "made"] = ""

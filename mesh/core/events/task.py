@@ -24,8 +24,8 @@ class TaskDispatched(LogEvent, tag="TaskDispatched.1", frozen=True, kw_only=True
     traceparent: str  # the span of this attempt, in the workflow's trace
     reason: str  # why now, for people: "needs classify, duplicates: both succeeded"
     retry_budget_from: int = (
-        # the attempt from which the route's `attempts` are counted (an operator's retry begins
-        # anew)
+        # the attempt from which the route's `attempts` are counted (an operator's retry starts
+        # the count again)
         1
     )
     round: int = 1  # of the loop that the step is in
@@ -75,7 +75,10 @@ class TaskFailed(LogEvent, tag="TaskFailed.1", frozen=True, kw_only=True):
 
 
 class TaskHandedOver(LogEvent, tag="TaskHandedOver.1", frozen=True, kw_only=True):
-    """The agent passed its task on; the dispatch to the other agent follows in the same decision."""
+    """The agent passed its task on.
+
+    The dispatch to the other agent follows in the same decision.
+    """
 
     step: str
     task_id: str
@@ -102,6 +105,6 @@ class Withdrawn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TasksWithdrawn(LogEvent, tag="TasksWithdrawn.1", frozen=True, kw_only=True):
-    """These attempts were out, and this decision makes them needless: their agents are told."""
+    """These attempts were out, and this decision makes them needless: their agents hear of it."""
 
     tasks: tuple[Withdrawn, ...]

@@ -38,14 +38,15 @@ class WorkflowEnded(LogEvent, tag="WorkflowEnded.1", frozen=True, kw_only=True):
     traceparent: str
     output: Any = None
     forget_at_ms: int = 0  # when the id's memory ends
-    caller: Caller | None = None  # who is told
+    caller: Caller | None = None  # who hears of it
     # what the run has taken, by name: tokens, usd; where it has a budget
     usage: dict[str, float] | None = None
 
 
 class WorkflowMigrated(LogEvent, tag="WorkflowMigrated.1", frozen=True, kw_only=True):
-    """An operator has moved the workflow to another version of its route: from here on it is
-    decided by that.
+    """An operator has moved the workflow to another version of its route.
+
+    From here on that version decides.
 
     `begins_anew`: steps that were stuck before they began. `new_inputs`: places that are under way
     or stuck with an input that this version makes otherwise.

@@ -223,7 +223,10 @@ def _again(before: Workflow, event: ev.RoundStarted | ev.ApprovalReopened, at_ms
 
 
 def _round(before: Workflow, event: ev.RoundStarted, at_ms: int) -> Workflow:
-    """The steps of the loop's body begin again. Their last outputs can be read until they give new ones."""
+    """The steps of the loop's body begin again.
+
+    Their last outputs can be read until they give new ones.
+    """
     steps = dict(before.steps)
     for name in event.steps:
         was = steps.get(name)

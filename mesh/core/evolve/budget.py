@@ -98,7 +98,10 @@ def _of_call(
     was: StepState | None,
     event: ev.CallSucceeded | ev.CallFailed | ev.CallWithdrawn | ev.UsageReported,
 ) -> Account:
-    """Count the call under way, or one that nobody waits for any more and that has yet to report."""
+    """Count a call that is under way, or one that nobody waits for any more.
+
+    The second kind counts until it has reported.
+    """
     name, kept = ids.attempt_id(event.task_id, event.attempt), account.unheard
     if was is not None and was.status == "calling" and (was.task_id, was.attempt) == (event.task_id, event.attempt):
         reserved = was.reserved or {}

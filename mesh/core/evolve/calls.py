@@ -13,7 +13,10 @@ from mesh.core.state import StepState
 CallEvent = CallMade | CallSucceeded | CallFailed | CallWithdrawn
 
 _MAY_HAVE_COMPLETED: Final = frozenset({"timeout", "parked"})
-"""Failures of a call that say nothing of how its workflow ended, or will. Any other is its own word: it has completed nothing, or has undone it."""
+"""Failures of a call that say nothing of how its workflow ended, or will end.
+
+Any other failure is the called workflow's own word: it has completed nothing, or has undone it.
+"""
 
 
 def evolve_call(step: StepState | None, event: CallEvent, at_ms: int, *, acted: bool) -> StepState:

@@ -60,8 +60,10 @@ class ReadModel:
         on_progress: Callable[[int], None] | None = None,
         on_full: Callable[[str], None] | None = None,
     ) -> None:
-        """`on_progress` is called with the number of records that are still to be read, now and
-        then; `on_full`, with the reason, where the disk has no room for the file: then all of it is
+        """Take what to read, and where to keep what was read.
+
+        `on_progress` is called now and then with the number of records that are still to be read.
+        `on_full` is called with the reason if the disk has no room for the file: then all of it is
         read into memory.
         """
         self._broker = broker

@@ -84,7 +84,7 @@ def model_path(data_dir: Path, broker_url: str, prefix: str) -> Path:
 
 
 def connect(path: Path) -> apsw.Connection:
-    """Open the file, and make it anew if it is missing, damaged or of another version.
+    """Open the file, and make a new one if it is missing, damaged or of another version.
 
     Raises `OperatorError` where the folder can't be used at all, `DiskFull` where it has no room.
     """
@@ -112,7 +112,10 @@ class DiskFull(Exception):
 
 
 def is_full(error: BaseException) -> bool:
-    """The disk, or its owner's share of it, is used up; SQLite tells some of it as a failed write."""
+    """Whether the disk, or its owner's share of it, is used up.
+
+    SQLite reports some of that as a failed write.
+    """
     if isinstance(error, OSError):
         return error.errno in (ENOSPC, EDQUOT)
     return isinstance(error, apsw.FullError | apsw.IOError)

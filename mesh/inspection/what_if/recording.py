@@ -1,6 +1,6 @@
 """A recording: what a run of a workflow was given, read off its decisions.
 
-Owns the reading, for whoever plays the run again (`mesh.inspection.what_if`). It knows what came of
+Owns the reading; `mesh.inspection.what_if` plays the run again. It knows what came of
 a task, a call, a question, an alias that a step asked for and an incident, and after how long. Of
 cancels and of events from outside it knows when they came. The log does not have an input that
 changed nothing (a repeated result, a refused answer, an event that no step waited for), so what

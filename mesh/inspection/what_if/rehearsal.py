@@ -43,7 +43,7 @@ class Rehearsal(msgspec.Struct, frozen=True, kw_only=True):
 def rehearse(run: Run, route: Route, roles: Mapping[str, frozenset[str]] | None = None) -> Rehearsal:
     """Play the run under `route`.
 
-    `roles`: person to roles. None: whoever answered has the role that they had.
+    `roles`: person to roles. None: the person who answered has the role that they had.
     """
     refusal = _refusal(run, route)
     if refusal is not None:

@@ -1,5 +1,6 @@
-"""What an event of the log is called, said once: a timeline's line and a transcript's sentence
-stand beside each other, event by event.
+"""What an event of the log is called, said once.
+
+A timeline's line and a transcript's sentence are next to each other, event by event.
 
 Owns the wording, in a module for each noun:
 

@@ -1,1 +1,4 @@
-"""Expressions and templates of routes: tokens, syntax, what they read, and how they are evaluated."""
+"""Expressions and templates of routes.
+
+Tokens, syntax, what they read, and how they are evaluated.
+"""

@@ -1,9 +1,10 @@
 """CEL as Python closures, with messages that name the missing path.
 
-Owns the meaning of comparisons, logic, `in` and calls; paths are in `reading`, sums in `arithmetic`,
-macros in `macros`, conversions in `conversions`, times in `times`. What an expression gives is a function of its scope
-alone: macros go through a map by its sorted keys, and times are in UTC. `compiler` and
-`subexpressions` are its only callers; a property test holds it equal to a CEL library.
+Owns the meaning of comparisons, logic, `in` and calls; paths are in `reading`, sums in
+`arithmetic`, macros in `macros`, conversions in `conversions`, times in `times`. What an expression
+gives is a function of its scope alone: macros go through a map by its sorted keys, and times are in
+UTC. `compiler` and `subexpressions` are its only callers; a property test holds it equal to a CEL
+library.
 
 CEL's rules that Python has not:
 - no truthiness: `&&`, `||`, `!` and `?` take true and false alone;
@@ -173,7 +174,10 @@ class _Compiler:
                 return self.path((node.name,))
 
     def is_of_a_map(self, segments: Segments) -> bool:
-        """Whether it may lead into a map whose keys are numbers: a macro's variable can hold one."""
+        """Whether the path may lead into a map whose keys are numbers.
+
+        A macro's variable can hold such a map.
+        """
         return segments[0] in self.bound and any(isinstance(segment, int) for segment in segments)
 
     def constant(self, value: Any, *, foreign: bool) -> Closure:

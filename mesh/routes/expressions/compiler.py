@@ -1,8 +1,8 @@
 """Expressions and templates: compile once when a route is loaded, evaluate for every event.
 
 Owns `Expression` and `Template` of `mesh.core.route`: CEL in `if:`, and JSON values whose strings
-may hold `${{ expression }}`. `mesh.routes.compiler` calls it; `decide` and `matching` evaluate what it made.
-It must not know what names a route has: `reads` tells its callers.
+may hold `${{ expression }}`. `mesh.routes.compiler` calls it; `decide` and `matching` evaluate what
+it made. It must not know what names a route has: `reads` gives them to its callers.
 
 A constant's value is shared, not copied: values are never changed in place.
 """

@@ -1,7 +1,8 @@
-"""CEL's conversions: `int`, `uint`, `double`, `string`, `bytes`, `bool`, `timestamp`, `duration`.
+"""CEL's conversions, such as `int`, `string` and `timestamp`.
 
-Owns what each one takes and gives (cel-spec, doc/langdef.md, "List of Standard Definitions"). A value
-that does not fit is `Refused` with its kind in the message. `closures` calls it.
+The others are `uint`, `double`, `bytes`, `bool` and `duration`. Owns what each one takes and gives
+(cel-spec, doc/langdef.md, "List of Standard Definitions"). A value that does not fit is `Refused`
+with its kind in the message. `closures` calls it.
 """
 
 import math
@@ -133,8 +134,9 @@ def to_string(value: Any) -> str:
 
 
 def number_text(value: float) -> str:
-    """A double as its decimal digits, without an exponent: equal numbers have equal texts, so `1.0`
-    is `1`, and `-0.0` is `0`.
+    """A double as its decimal digits, without an exponent.
+
+    Equal numbers have equal texts, so `1.0` is `1`, and `-0.0` is `0`.
     """
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else str(value)

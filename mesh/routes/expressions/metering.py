@@ -2,12 +2,12 @@
 
 Owns the bound, and what counts. Without macros the work is bounded by the expression's own length;
 a macro repeats its body for each item of a list that may come from an event, and macros in macros
-multiply. So an expression with a macro counts steps, and ends as an error at `MAX_STEPS`: a function
-of the expression and its values, so that every router ends it at the same place.
+multiply. So an expression with a macro counts steps, and ends as an error at `MAX_STEPS`. The count
+is a function of the expression and its values, so every router ends it at the same place.
 
 A step is a node of a macro's body for one item (cases of `?` and `&&` that are passed over count
-too), an item that is copied, or 64 characters that are read; an item that is compared counts as two,
-an entry of a map as four. A million of them take about a third of a second.
+too), an item that is copied, or 64 characters that are read. An item that is compared counts as
+two, an entry of a map as four. A million steps take about a third of a second.
 """
 
 from typing import Any, Final

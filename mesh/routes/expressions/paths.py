@@ -72,7 +72,10 @@ def _quoted(name: str) -> str:
 
 
 def segments_of(node: Node) -> Segments | None:
-    """The path that the node is, whole; None if it is something else or a part of it is computed."""
+    """The path that the whole node is.
+
+    None if it is something else, or if a part of it is computed.
+    """
     steps: list[str | int] = []
     while not isinstance(node, Name):
         match node:
@@ -89,8 +92,9 @@ def segments_of(node: Node) -> Segments | None:
 
 
 def reads(node: Node, bound: frozenset[str] = frozenset()) -> Iterator[Read]:
-    """Every path that the tree may read, as long as it is fixed; not those of variables that a
-    macro binds.
+    """Every path that the tree may read, as long as it is fixed.
+
+    Paths of variables that a macro binds are left out.
     """
     segments = segments_of(node)
     if segments is not None:
@@ -169,10 +173,9 @@ def has_segment(holder: Any, segment: str | int) -> bool:
 
 
 def missing(scope: dict[str, Any], segments: Segments) -> str | None:
-    """Why the path is not there: the shortest part of it that is missing, and what there is
-    instead.
+    """Why the path is not there; None if it is.
 
-    None if it is there.
+    It names the shortest part of the path that is missing, and what there is instead.
     """
     holder: Any = scope
     for at, segment in enumerate(segments):

@@ -21,10 +21,10 @@ from mesh.routes.expressions.tokens import tokenize
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """One part of an expression and what it came to: a `value`, or the `error` that kept it from
-    one.
+    """One part of an expression and what it came to.
 
-    `paths`: what a part without parts reads.
+    That is a `value`, or the `error` that kept it from one. `paths`: what a part without parts
+    reads.
     """
 
     text: str
@@ -64,8 +64,9 @@ def part_closure(source: str, node: Node) -> Closure:
 
 
 def text_of(source: str, node: Node) -> str:
-    """The part as it is written, with the brackets that belong to it: a node's own place leaves out
-    those around it.
+    """The part as it is written, with the brackets that belong to it.
+
+    A node's own place leaves out the brackets around it.
     """
     start, end = node.start, node.end
     signs = [token for token in tokenize(source) if token.kind == "op" and token.text in ("(", ")")]

@@ -345,7 +345,7 @@ class _Parser:
 
 
 def _checked(call: Call) -> Node:
-    """The call, if there is such a function with so many arguments; `has` as its own node."""
+    """The call, if a function takes this number of arguments; `has` as its own node."""
     function, at = call.function, call.name_start
     known = FUNCTIONS if call.target is None else METHODS.keys()
     if function not in known:

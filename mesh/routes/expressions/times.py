@@ -1,7 +1,7 @@
 """Times in expressions: reading them, writing them, and taking them apart.
 
 Owns CEL's rules for `timestamp` and `duration` (cel-spec, doc/langdef.md, "Timezones" and "Abstract
-types"): RFC 3339 in, UTC out, nanoseconds kept, a time zone where a getter is given one. Equal times
+types"): RFC 3339 in, UTC out, nanoseconds kept, a time zone if a getter is given one. Equal times
 have equal text and equal parts, however they were written. `conversions` and `closures` call it.
 """
 

@@ -17,7 +17,7 @@ class ExpressionSyntaxError(Exception):
     `column` counts characters from 1 in the text it was compiled from.
 
     `message` says what is wrong, `mend` what to write instead; `path` leads to that text inside a
-    template of dicts and lists, `text` is the string it stands in.
+    template of dicts and lists, `text` is the string that holds it.
     """
 
     def __init__(
@@ -79,13 +79,14 @@ _MISTAKES: Final = {
 
 
 def wrong(message: str, start: int, mend: str = "") -> ExpressionSyntaxError:
-    """The error for what stands at `start`, counted from 0."""
+    """The error for what is at `start`, counted from 0."""
     return ExpressionSyntaxError(message, start + 1, mend=mend)
 
 
 def tokenize(source: str, start: int = 0) -> Iterator[Token]:
-    """The tokens from `start` on, closed by one of kind `end`; raises `ExpressionSyntaxError` where
-    there is none.
+    """The tokens from `start` on, closed by one of kind `end`.
+
+    Raises `ExpressionSyntaxError` where it finds no token.
     """
     at = start
     while at < len(source):

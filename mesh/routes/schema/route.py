@@ -1,5 +1,6 @@
-"""The JSON Schema of a route document, for editors: completion, hovers and red lines while a file
-is written.
+"""The JSON Schema of a route document, for editors.
+
+Editors use it for completion, hovers and red lines while a file is written.
 
 Owns no key: names, kinds, bounds, defaults and texts come from `mesh.routes.keys`, the rules that
 join several keys from `rules`. The compiler stays the judge (a schema can't know whether a step
@@ -54,7 +55,7 @@ def _key(key: values.Key) -> Schema:
 
 
 def default_of(key: values.Key) -> Any:
-    """What an absent key stands for, as one would write it."""
+    """What an absent key means, as one would write it."""
     if isinstance(key.kind, values.Choice):
         return None if key.is_required else key.kind.options[0]
     if isinstance(key.kind, values.Duration) and key.default is not None:

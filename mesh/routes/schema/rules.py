@@ -1,8 +1,7 @@
-"""The rules of the route language that join several keys of a mapping, as far as a JSON Schema can
-say them.
+"""The rules that join several keys of a mapping, as far as a JSON Schema can say them.
 
-The compiler has them all, with messages; these only help editors. By the name of the table that
-they belong to.
+The compiler has all such rules of the route language, with messages; these only help editors. Each
+is found by the name of the table that it belongs to.
 """
 
 from typing import Any, Final

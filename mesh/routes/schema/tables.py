@@ -18,7 +18,10 @@ _HEAD: Final = "| key | type | default | meaning |\n| --- | --- | --- | --- |\n"
 
 
 def with_tables(page: str) -> str:
-    """The page with every table as the code has it. Raises `KeyError` for a name without a table."""
+    """The page with every table as the code has it.
+
+    Raises `KeyError` for a name without a table.
+    """
     tables = tables_by_name()
     return _PLACE.sub(lambda place: f"{place[1]}{tables[place[2]]}{place[3]}", page)
 

@@ -1,5 +1,6 @@
-"""The partitions that this process holds of its agent's topic: what may begin, what is begun, what
-is done, what is committed.
+"""The partitions that this process holds of its agent's topic.
+
+For each: what may begin, what is begun, what is done, what is committed.
 
 Owns the group's listener and the commits. It must not know handlers or results. `runtime` gives it
 the records that it polls; it hands each on as a work when it may begin (`begins`), and every work
@@ -58,8 +59,9 @@ class Assignment:
         self._committed_some = asyncio.Event()  # a fresh one after each commit
 
     def take(self, records: Iterable[Record]) -> None:
-        """Records just read: hand on what may begin, keep what may not yet, and pass over what is
-        done or under way.
+        """Take records just read.
+
+        Hand on what may begin, keep what may not yet, and pass over what is done or under way.
         """
         works: list[Work] = []
         for record in records:
@@ -82,7 +84,7 @@ class Assignment:
         self._begin(works)
 
     def _was_interrupted(self, share: AssignedPartition, work: Work) -> bool:
-        """Whether a process died with this task in its hands; then its router is told."""
+        """Whether a process died with this task in its hands; then its router hears of it."""
         dead = share.dead
         if dead is None or not share.may_have_begun(work.record.offset):
             return False
@@ -138,7 +140,10 @@ class Assignment:
             self.drop(work)
 
     def settle(self, works: Sequence[Work]) -> None:
-        """Nothing more has to be done for these: their results are at the broker, or none is needed."""
+        """Note that nothing more has to be done for these works.
+
+        Their results are at the broker, or none is needed.
+        """
         for work in works:
             if work.is_settled:
                 continue
@@ -208,7 +213,10 @@ class Assignment:
         self._log.info("partitions_revoked", partitions=sorted(p.partition for p in partitions))
 
     def reconcile(self, assignment: frozenset[TopicPartition]) -> None:
-        """Let go of partitions that were lost without notice, and of work that is late after a revoke."""
+        """Let go of partitions that were lost without notice.
+
+        Also of work that is late after a revoke.
+        """
         for share in list(self._shares.values()):
             if share.partition in assignment:
                 share.is_seen = True
@@ -218,7 +226,10 @@ class Assignment:
             self._expire_orphans(_now_s() - self._settings.session_timeout_s)
 
     async def confirm(self) -> None:
-        """Ask the broker what is ours as of now, and let go of what is not. Raises `BrokerUnavailable`."""
+        """Ask the broker what is ours as of now, and let go of what is not.
+
+        Raises `BrokerUnavailable`.
+        """
         if self.subscription is None:
             return
         ours = await self.subscription.confirm()

@@ -1,5 +1,6 @@
-"""Which tasks of one partition may begin, so that whoever has the partition next can tell what a
-dead process may have had in its hands.
+"""Which tasks of one partition may begin.
+
+The rule lets the partition's next owner tell what a dead process may have had in its hands.
 
 Owns `Begins`: the rule, the text of it beside the committed offset, and what that text says of an
 earlier owner (`Tenure`). No I/O, no clock. `assignment` commits, `workers` asks. The model of the
@@ -18,11 +19,12 @@ so that a commit for each ordinary turn is enough, and only a burst waits for on
 exact, because a task that has killed a process must be counted for what it does itself, and a
 neighbour must not be counted for what the other did.
 
-The text stands behind the done spans of `offsets`, after a comma where older readers stop:
+The text comes after the done spans of `offsets`, after a comma where older readers stop:
 
-    t1:1+2,1+1,;o<life>;l<line>;x<offset>.<offset>      numbers in base 36, from the committed offset on
+    t1:1+2,1+1,;o<life>;l<line>;x<offset>.<offset>
 
-`k` is kept free for tasks that a former owner goes on with.
+Numbers are in base 36, from the committed offset on. `k` is kept free for tasks that a former owner
+goes on with.
 """
 
 import re
@@ -50,8 +52,9 @@ class Life(NamedTuple):
 
 
 class Tenure(NamedTuple):
-    """What a commit says of whoever had the partition: the life (its text), and what it may have
-    begun.
+    """What a commit says of the partition's owner at that time.
+
+    The life (its text), and what it may have begun.
     """
 
     life: str
@@ -64,8 +67,9 @@ class Tenure(NamedTuple):
 
 
 def tenure_of(offset: int, text: str) -> Tenure | None:
-    """The tenure that was open at a commit of `offset`; None where none was, or the text is not
-    ours.
+    """The tenure that was open at a commit of `offset`.
+
+    None if none was open, or if the text is not ours.
     """
     _, mark, rest = text.partition(MARK)
     parts = {part[:1]: part[1:] for part in rest.split(";")} if mark else {}

@@ -1,5 +1,6 @@
-"""One task through one agent's handler: input from JSON, the call, output to JSON, and what each
-failure means for a retry.
+"""One task through one agent's handler.
+
+Input from JSON, the call, output to JSON, and what each failure means for a retry.
 
 Owns the mapping of failures to `TaskError`. It must not know a broker: bytes come in a `Task`,
 bytes or an error go out. Time limits and cancelling are the runtime's, which is its only caller.
@@ -117,7 +118,10 @@ class AgentCall:
         return inputs.HandOver(to=str(passed_on.to), input=value)
 
     def _exact(self, output: Any) -> bytes:
-        """The output's JSON. Raises where a part of it would be another value to whoever reads it."""
+        """The output's JSON.
+
+        Raises if a reader would take a part of it for another value.
+        """
         made = self._dump(output, by_alias=True, warnings="error")
         exact_json.check(made)
         if b"null" in made:  # which is what NaN is written as

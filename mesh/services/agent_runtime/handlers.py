@@ -1,8 +1,8 @@
-"""Handlers that run: the one piece of code that begins, bounds, cancels and ends them, for the agent
-runtime's workers and for the test kit.
+"""Handlers that run: the one place that begins, bounds, cancels and ends them.
 
-Owns the time limits and what each handler comes to. It must not know partitions, records to send or
-a broker. Each work that is run ends once, by `ended`, or is abandoned.
+The agent runtime's workers and the test kit use it. Owns the time limits and what each handler
+comes to. It must not know partitions, records to send or a broker. Each work that is run ends once,
+by `ended`, or is abandoned.
 """
 
 import asyncio
@@ -53,8 +53,9 @@ class Handlers:
         return work.deadline_ms <= self._clock.now_ms()
 
     async def run(self, work: Work, me: asyncio.Task[Any], beat: Callable[[], None] | None = None) -> None:
-        """Call the handler, in the asyncio task `me`, which `expire` and `abandon` cancel. `beat`: what
-        its heartbeat calls.
+        """Call the handler, in the asyncio task `me`, which `expire` and `abandon` cancel.
+
+        `beat`: what its heartbeat calls.
         """
         assert work.task is not None  # noqa: S101 - decoded by the caller
         work.task, work.deadline_ms, work.time_out_kind = time_limit(work.task, self._clock.now_ms())
@@ -97,7 +98,10 @@ class Handlers:
         self._cancel(work)
 
     def abandon(self, work: Work) -> bool:
-        """Stop working on it, and say nothing of it. False if it is over already: it is left to end."""
+        """Stop working on it, and say nothing of it.
+
+        False if it is over already: it is left to end.
+        """
         if work.is_over or work not in self.running:
             return False
         work.is_over = True

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from mesh.codec.tasks import Task
 from mesh.core.inputs import TaskError
 
-MAX_MESSAGE_CHARS: Final = 2000  # of an error: enough for people, and the log keeps it for ever
+MAX_MESSAGE_CHARS: Final = 2000  # of an error: enough for people, and the log keeps it always
 MAX_KIND_CHARS: Final = 100
 MAX_FIELDS: Final = 10  # that a message about a wrong shape names
 # ids, which are at most some 2 KB each, six times over, and the rest of a result
@@ -21,8 +21,9 @@ CANCELLED: Final = TaskError(kind="CancelledError", message="the handler was can
 
 
 def begin_by_ms(task: Task, arrived_ms: int) -> float:
-    """Later than this a task that the broker took at `arrived_ms` need not be begun: its router has
-    timed it out.
+    """Until when a task that the broker took at `arrived_ms` may begin.
+
+    Later it need not begin: its router has timed it out.
     """
     by_ms = task.deadline_at.timestamp() * 1000
     if task.start_timeout_s is None:
@@ -31,8 +32,10 @@ def begin_by_ms(task: Task, arrived_ms: int) -> float:
 
 
 def time_limit(task: Task, now_ms: int) -> tuple[Task, float, str]:
-    """For a task that begins now: as its handler sees it, until when it may run, and what it is to
-    miss that.
+    """The time limit of a task that begins now.
+
+    Gives the task as its handler sees it, until when it may run, and the kind of failure if it runs
+    longer.
     """
     deadline_ms = task.deadline_at.timestamp() * 1000
     if task.run_timeout_s is None:

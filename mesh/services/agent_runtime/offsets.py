@@ -1,5 +1,6 @@
-"""Which tasks of one partition are done: what a group's commit says, and what a new owner of the
-partition makes of it.
+"""Which tasks of one partition are done.
+
+A group's commit says so, and a new owner of the partition reads it.
 
 Owns `TaskOffsets`, one for each partition that an agent holds. No I/O, no clock. The agent runtime
 is its only caller.
@@ -10,7 +11,8 @@ commit's metadata:
 
     offsets    4   5   6   7   8   9  10
     state      .   x   x   .   x   .          x done, . begun
-               ^ committed offset 4, metadata "t1:1+2,1+1": from 4 on, pass over 1, 2 are done, pass over 1, 1 is done
+               ^ committed offset 4, metadata "t1:1+2,1+1": from 4 on, pass over 1, 2 are done,
+                 pass over 1, 1 is done
 
 At most 4,096 characters of it (Kafka's `offset.metadata.max.bytes`); what does not fit, highest
 first, would be done again. Room is left for what `begins` has to say behind it.
@@ -79,10 +81,10 @@ class TaskOffsets:
         self._open.pop(offset, None)
 
     def committed(self, more: Callable[[int], str] | None = None) -> Committed:
-        """What may be committed now: everything below `offset` is done, and so is what the metadata
-        names.
+        """What may be committed now.
 
-        `more`: what to say behind that, of the offset; it begins with a comma.
+        Everything below `offset` is done, and so is what the metadata names. `more`: what to say
+        behind that, of the offset; it begins with a comma.
         """
         # offsets are opened in order, so the first one is the lowest
         lowest = next(iter(self._open), self._next)

@@ -1,7 +1,8 @@
-"""Whether this process has been away: stopped, asleep, or held up by a handler that blocks the loop.
+"""Whether this process has been away.
 
-Owns `Pulse`. Who was away for long may have lost its partitions to another replica without knowing,
-and must ask the broker before it begins anything. `runtime` beats, `workers` ask.
+It may have been stopped, asleep, or held up by a handler that blocks the loop. Owns `Pulse`. A
+process that was away for long may have lost its partitions to another replica without knowing, and
+must ask the broker before it begins anything. `runtime` beats, `workers` ask.
 """
 
 import time
@@ -44,10 +45,11 @@ class Pulse:
         return self._is_in_doubt or self._ticks() - self._beat_s > self._limit_s
 
     def trust(self, absences: int) -> None:
-        """The broker has answered what was asked after so many absences: from here on, if there was no
-        other meanwhile.
+        """Trust the process again: the broker has answered.
 
-        Until then all are in doubt: whoever begins while the answer is on its way may be wrong.
+        `absences`: how many there were when the broker was asked. If there was another one
+        meanwhile, nothing changes. Until then all are in doubt: work that begins while the answer
+        is on its way may be wrong.
         """
         self.beat()
         if self.absences == absences:

@@ -70,7 +70,10 @@ class Replies:
         return self._dead_letter(record, "malformed_task", str(error))
 
     def instead(self, work: Work, record: OutRecord, failure: SendFailure) -> OutRecord | None:
-        """What to send if `record` is permanently refused; None: nothing smaller or safer is left."""
+        """What to send if `record` is permanently refused.
+
+        None: nothing smaller or safer is left.
+        """
         if record.topic == self._topics.dlq:
             return None
         if failure.code is Delivery.TOO_LARGE:

@@ -6,25 +6,24 @@ commit says (`assignment`, `offsets`). The command line and tests call it.
 
 How it hangs together
 ---------------------
-* One loop polls. It polls on while handlers run, for a poll also serves the membership: with
-  `buffer_records` in hand it pauses
-  its partitions, so a handler may take longer than any `max.poll.interval`.
+* One loop polls. It polls on while handlers run, for a poll also serves the membership. With
+  `buffer_records` in hand it pauses its partitions, so a handler may take longer than any
+  `max.poll.interval`.
 * Up to `concurrency` workers, each an asyncio task that lives on: a task record costs no asyncio
-  task of its own. A handler that leaves context
-  variables changed ends its worker, and the next record gets a fresh one.
+  task of its own. A handler that leaves context variables changed ends its worker, and the next
+  record gets a fresh one.
 * A result goes to the outbox; when the broker has it, its task is settled; what is settled is
-  committed, at most every
-  `commit_every_s`. So a commit never passes a result that is not at the broker.
-* Where a task asks for signs of life, they are sent beside the results (`heartbeats`); nothing
-  waits for them.
+  committed, at most every `commit_every_s`. So a commit never passes a result that is not at the
+  broker.
+* If a task asks for signs of life, they are sent beside the results (`heartbeats`); nothing waits
+  for them.
 * At its deadline a task's result is `timeout`, whatever its handler does next. An async handler is
-  cancelled; a thread can't be, so
-  it keeps its worker until it ends.
-* A partition that is revoked is drained for `revoke_drain_s`; what still runs then runs on, for
-  eager rebalances mostly give the partition
-  back, and then it is not begun again. If it does not come back within the session's time-out, its handlers are cancelled.
+  cancelled; a thread can't be, so it keeps its worker until it ends.
+* A partition that is revoked is drained for `revoke_drain_s`. What still runs then runs on, for
+  eager rebalances mostly give the partition back, and then it is not begun again. If the partition
+  does not come back within the session's time-out, its handlers are cancelled.
 * What may begin is committed before it begins (`begins`). A task that a dead process may have had
-  in its hands is not begun; its router is told, which counts the deaths and sends it again
+  in its hands is not begun; its router hears of it, counts the deaths and sends the task again
   (docs/adr/0012).
 * After an absence (`pulse`) nothing begins before the broker has said which partitions are ours.
 """

@@ -4,21 +4,24 @@ Owns `Solitude`, one for all agents of a process. A task that kills its process 
 with it, and each of those counts as a suspect once more; so one that is under strong suspicion
 begins when no other handler runs, and none begins beside it. Called by `workers`.
 
-A handler may take hours, and must not hold all others up as long. So whoever seeks to be alone, or
-is, keeps others from beginning for `HOLD_S` at a time, and lets them in for as long in between.
+A handler may take hours, and must not hold all others up as long. So a handler that wants to be
+alone, or is, keeps others from beginning for `HOLD_S` at a time, and lets them in for as long in
+between.
 """
 
 import asyncio
 from collections.abc import Callable
 from typing import Final
 
-DEATHS: Final = 2  # from so many on a task is run alone
+DEATHS: Final = 2  # from this number on a task is run alone
 HOLD_S: Final = 60.0
 
 
 class Solitude:
-    """`running`: handlers that run in this process. Whoever begins one counts it up, and calls
-    `changed` when it has counted it down and `is_sought`.
+    """Lets one handler run alone in this process.
+
+    `running`: handlers that run in this process. A worker that begins one counts it up. When it
+    ends, the worker counts it down, and calls `changed` if `is_sought`.
     """
 
     __slots__ = ("_bell", "_has_lone", "_seekers", "_since_s", "running")

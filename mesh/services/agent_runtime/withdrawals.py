@@ -1,7 +1,7 @@
 """What routers say of tasks that nobody wants any more, as one agent reads it.
 
 Owns the reading of `mesh.withdrawals`. A task is begun only when all that was said since the broker
-took it has been read; from then on the topic is followed, so a handler that runs is told as well.
+took it has been read; from then on the topic is followed, so a handler that runs hears of it too.
 What is missed costs work that counts for nothing, and no more. Called by `runtime`.
 """
 
@@ -22,7 +22,7 @@ _AGAIN_S: Final = 5.0
 
 
 class Withdrawals:
-    """`withdrawn`: attempts' ids, once they are known. `on_withdrawn` is told of each, once."""
+    """`withdrawn`: attempts' ids, once they are known. `on_withdrawn` is called with each, once."""
 
     def __init__(
         self, broker: Broker, topic: str, *, agent: str, on_withdrawn: Callable[[str], None], log: Any
@@ -83,7 +83,10 @@ class Withdrawals:
     async def _read_up_to(
         self, reader: Reader, positions: dict[TopicPartition, int], ends: dict[TopicPartition, int]
     ) -> None:
-        """Up to these ends, or for as long as anything comes: the last places may hold no record."""
+        """Read up to these ends, or for as long as anything comes.
+
+        The last places may hold no record.
+        """
         reader.assign(positions)
         while any(positions[at] < end for at, end in ends.items()):
             records = await reader.poll(max_records=1000, timeout_s=_POLL_S)

@@ -63,8 +63,9 @@ class AssignedPartition:
         self.adopted |= self.working
 
     def adopt(self, earlier: "AssignedPartition") -> None:
-        """Take over what runs, or has ended, of our own earlier tenure, so that it is not begun a
-        second time.
+        """Take over what runs, or has ended, of our own earlier tenure.
+
+        So it is not begun a second time.
         """
         for offset, work in earlier.adopted.items():
             work.share = self

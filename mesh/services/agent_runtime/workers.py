@@ -1,9 +1,9 @@
-"""The workers: up to `concurrency` asyncio tasks that live on, each with one task record in its
-hands at a time.
+"""The workers: up to `concurrency` asyncio tasks that live on.
 
-Owns the waiting queue, and what must hold before a task begins. It must not know partitions or
-commits; what a handler may do is `handlers`' business. A work that it is given ends as a record in the outbox (`deliver`), or comes back undone
-(`drop`), or needs no record at all (`settle`).
+Each has one task record in its hands at a time. Owns the waiting queue, and what must hold before a
+task begins. It must not know partitions or commits; what a handler may do is `handlers`' business.
+A work that it is given ends as a record in the outbox (`deliver`), or comes back undone (`drop`),
+or needs no record at all (`settle`).
 """
 
 import asyncio
@@ -118,7 +118,7 @@ class Workers:
             wanted -= 1
 
     def drop_waiting(self) -> None:
-        """Give back what is not begun, for good."""
+        """Give back what is not begun, also what waits to run alone."""
         self._is_stopping = True
         while self._waiting:
             self._drop(self._next())
@@ -280,9 +280,10 @@ class Workers:
     # Ends -----------------------------------------------------------------------------------------
 
     def _expire(self, work: Work, task: Task) -> None:
-        """Log that a task was dropped because it came too late: at once, then at most once a minute.
+        """Log that a task was dropped because it came too late.
 
-        Nothing else here says so, and a clock that runs ahead would drop every task like this.
+        It is logged at once, then at most once a minute. Nothing else here says so, and a clock
+        that runs ahead would drop every task like this.
         """
         self._counts.expired += 1
         self._expired_untold += 1

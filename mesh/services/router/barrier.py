@@ -17,7 +17,10 @@ from mesh.services.router.owner import Owner
 from mesh.services.router.timers import Awaited
 
 _CLOCK_SLACK_MS: Final = 1
-"""Broker timestamps are whole milliseconds: an answer of the deadline's own millisecond is in time."""
+"""Broker timestamps are whole milliseconds.
+
+An answer of the deadline's own millisecond is in time.
+"""
 
 
 async def raise_barriers(owners: Sequence[tuple[Owner, int]], broker: Broker, topics: Topics) -> None:

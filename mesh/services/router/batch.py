@@ -17,9 +17,9 @@ class Batch:
     """Decisions of one partition that go to the log in one append.
 
     `first_offset`: where the first is expected. `changed`: the workflows as they are after the last
-    decision of the batch (None: forgotten). `positions`, `watermarks`: likewise; `sequence`, and what is known of the clock (`hold`, `seen`), too.
-    `crosses`: some effects go to other workflows. `traced`: what the decisions' spans are made of,
-    where there is a tracer.
+    decision of the batch (None: forgotten). `positions`, `watermarks`, `sequence`, and what is
+    known of the clock (`hold`, `seen`): likewise after the last decision. `crosses`: some effects
+    go to other workflows. `traced`: what the decisions' spans are made of, if there is a tracer.
     """
 
     __slots__ = (

@@ -30,7 +30,10 @@ class ClockWatch:
         self._last_ms = clock.now_ms()
 
     def jump_ms(self) -> int:
-        """By how much the wall clock has jumped since this was asked last; 0: not beyond the bound."""
+        """By how much the wall clock has jumped since this was asked last.
+
+        0: not beyond the bound.
+        """
         now_ms = self._clock.now_ms()
         moved_ms, self._last_ms = now_ms - self._last_ms, now_ms
         if abs(moved_ms) <= self._bound_ms:

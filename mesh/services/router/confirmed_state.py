@@ -75,7 +75,10 @@ class Confirmed:
         return made
 
     def take(self, batch: Batch, spans: Sequence[tuple[int, int]], offset: int) -> None:
-        """The log has this batch, in these spans of (first offset, count), and is known up to `offset`."""
+        """Take a batch that the log has.
+
+        It is in these spans of (first offset, count), and the log is known up to `offset`.
+        """
         self.offset = offset
         self.dirty.update(batch.changed)
         state = self.partition

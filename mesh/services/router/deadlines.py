@@ -70,10 +70,10 @@ class Deadlines:
         return _earlier(self.timers.nearest_at_ms(), self.signs.next_due_at_ms())
 
     def fires_up_to(self, awaited: Awaited, now_ms: int, decided: Callable[[str], int]) -> int:
-        """The last time whose timers may fire: no input that came before it, or in its own
-        millisecond, can be unread.
+        """The last time whose timers may fire.
 
-        `decided`: how far a topic has been decided.
+        No input that came before it, or in its own millisecond, can be unread. `decided`: how far a
+        topic has been decided.
         """
         if awaited == "nothing":
             return now_ms

@@ -1,4 +1,6 @@
-"""A router's routes: the version in effect at an event's time, and the versions that workflows run on.
+"""A router's routes: the version in effect at an event's time.
+
+Also the versions that workflows run on.
 
 Owns what a router does with its own files at its start, and how far it may match: a batch is
 matched only once every activation that applies to it is known (`mesh.core.activation`).

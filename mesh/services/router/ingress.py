@@ -1,5 +1,6 @@
-"""Ingress: copies events, answers and commands into the inbox of the partition that decides on
-them.
+"""Ingress: copies events, answers and commands into the inbox.
+
+Each goes to the partition that decides on it.
 
 Any number of routers share the work as one consumer group. A crash or a rebalance may copy a record
 twice; it is never lost and never overtaken: copies go out in the order of their source, a batch is
@@ -7,8 +8,8 @@ repeated until the broker has it, offsets are committed after that, and the rece
 watermark for each source partition. What can't be read goes to the dead letters as it came, and so
 does what routers die on (`trail`).
 
-Ingress decides nothing: who may answer, whether a workflow lives, is for the owner to say. Which
-routes an event meets is told by its own broker timestamp, so that every router matches it alike.
+Ingress decides nothing: the owner says who may answer and whether a workflow lives. An event's own
+broker timestamp says which routes it meets, so every router matches it alike.
 """
 
 import asyncio
@@ -213,8 +214,10 @@ class Ingress:
             subscription.resume(events)
 
     def _pass_on(self, subscription: Subscription) -> None:
-        """Commit also what holds no record (markers, what was rolled back): a deadline's barrier
-        waits until everything up to an end is copied, and no record may come to tell.
+        """Commit also what holds no record (markers, what was rolled back).
+
+        A deadline's barrier waits until everything up to an end is copied, and it may be that no
+        record comes to show it.
         """
         for tp in subscription.assignment():
             position = subscription.position(tp)
@@ -241,7 +244,7 @@ class Ingress:
                 continue
             out = [self._instead(*out[failure.index], failure) for failure in failures]
             if any(failure.code is not Delivery.TOO_LARGE for failure in failures):
-                await asyncio.sleep(self._config.retry_pause_s)  # until an operator has mended it
+                await asyncio.sleep(self._config.retry_pause_s)  # until an operator has repaired it
         return not out
 
     async def _know_routes(self, times_ms: Sequence[int]) -> bool:

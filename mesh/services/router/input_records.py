@@ -21,7 +21,11 @@ from mesh.ports import Record, UnreadableRecords
 _SENDER: Final = re.compile("^/mesh/(ingress|owner)/")
 
 MAX_ID: Final = 2_000
-"""Characters. Ids of the mesh's own making are far below; a longer one comes from outside, and would be in every record that speaks of it."""
+"""How many characters an id may have.
+
+Ids of the mesh's own making are far below. A longer one comes from outside, and would be in every
+record that speaks of it.
+"""
 
 
 def place(record: Record) -> str:
@@ -174,7 +178,10 @@ def source_of(record: Record) -> dict[str, Any]:
 
 
 def name_of_crossing(record: Record) -> CrossingId | None:
-    """What a record from another workflow's owner is about, by its headers alone; None for any other."""
+    """What a record from another workflow's owner is about.
+
+    Known by its headers alone. None for any other record.
+    """
     headers = dict(record.headers)
     if not headers.get("ce_source", b"").startswith(b"/mesh/owner/"):
         return None

@@ -47,7 +47,10 @@ class KnownVersions:
         return route
 
     def migrating_to(self, given: Input) -> Route | None:
-        """The version that a command to migrate names; None where there is none that can be read."""
+        """The version that a command to migrate names.
+
+        None if there is none that can be read.
+        """
         if not (isinstance(given, CommandGiven) and given.to):
             return None
         target = self._route_of(given.to)

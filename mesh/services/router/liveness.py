@@ -42,8 +42,9 @@ class Liveness:
         self._heap: list[_Entry] = []
 
     def rebuild(self, workflows: Iterable[Workflow], now_ms: int) -> None:
-        """Listen for every attempt under way, as at a take-over at `now_ms`: nothing of it has been
-        heard yet.
+        """Listen for every attempt under way, as at a take-over at `now_ms`.
+
+        Nothing has been heard of any attempt yet.
         """
         self._watches.clear()
         self._heap.clear()
@@ -53,8 +54,9 @@ class Liveness:
                     self._add(_Watch(workflow, name, step, step.periods, now_ms, is_new=False))
 
     def watch(self, workflow: Workflow, name: str, step: StepState) -> None:
-        """Listen for an attempt that has just been dispatched; nothing to do where no sign is asked
-        for.
+        """Listen for an attempt that has just been dispatched.
+
+        Does nothing if no sign is asked for.
         """
         if step.periods is not None:
             self._add(_Watch(workflow, name, step, step.periods, step.since_ms, is_new=True))
@@ -71,8 +73,9 @@ class Liveness:
             self._queue(watch)
 
     def next_due_at_ms(self) -> int | None:
-        """The nearest time at which an attempt has been silent for too long, by all that was heard
-        so far.
+        """The nearest time at which an attempt has been silent for too long.
+
+        It goes by all that was heard until now.
         """
         heap = self._heap
         while heap:
@@ -90,10 +93,10 @@ class Liveness:
         return None
 
     def pop_due(self, up_to_ms: int, workflows: Mapping[str, Workflow], *, limit: int) -> Iterator[TimerDue]:
-        """Up to `limit` of the time-outs that have come by `up_to_ms` and fit their workflow, in
-        order of time.
+        """Up to `limit` of the time-outs that are due and fit their workflow.
 
-        One at whose decision the caller stops stays due.
+        They are due by `up_to_ms`, in order of time. One at whose decision the caller stops stays
+        due.
         """
         count = 0
         while count < limit and (due_ms := self.next_due_at_ms()) is not None and due_ms <= up_to_ms:

@@ -82,7 +82,10 @@ from mesh.services.router.timers import AWAITED, Awaited
 _log = structlog.get_logger()
 
 CAREFUL_AFTER: Final = 3
-"""Owners in a row, ourselves included, without progress: then inputs are announced in the log before they are touched, one at a time."""
+"""This many owners in a row without progress, ourselves included, make us careful.
+
+Then inputs are announced in the log before they are touched, one at a time.
+"""
 
 _LOGGED: Final = 500  # characters of an id or a reason that a log line holds
 _MARK_AFTER: Final = 1_000  # signs of life that a new owner would have to read again
@@ -166,14 +169,15 @@ class Owner:
 
     @property
     def awaits_position(self) -> bool:
-        """Whether a timer waits for inputs to be read up to where they ended, and no decision has
-        come that far: there may be no record at that end.
+        """Whether a timer waits for inputs to be read up to where they ended.
+
+        And no decision has come that far: there may be no record at that end.
         """
         barrier, positions = self.deadlines.barrier, self.state.positions
         return barrier is not None and any(positions.get(t, 0) < end for t, end in barrier.targets.items())
 
     def note_positions(self, position: Callable[[TopicPartition], int]) -> None:
-        """The reader stands at `position`, and what it has brought was offered."""
+        """The reader is at `position`, and what it has brought was offered."""
         self.passed = {topic: position(TopicPartition(topic, self.partition)) for topic in self.read}
 
     def lose(self, reason: str) -> None:
@@ -191,10 +195,11 @@ class Owner:
         return 0 if self.state.hold is None else self.state.hold.ahead_ms
 
     def hear_clock(self, broker_ms: int, sent_ms: int, now_ms: int, sight: Sight = blind) -> None:
-        """The broker has stamped a record at `broker_ms`, which left here at `sent_ms`, and it is
-        `now_ms` here: has the broker's clock jumped?
+        """Check whether the broker's clock has jumped.
 
-        Where this machine can't tell that its own has not, the broker's is believed.
+        It has stamped a record at `broker_ms`, which left here at `sent_ms`, and it is `now_ms`
+        here. If this machine can't tell that its own clock has not jumped, the broker's is
+        believed.
         """
         offset, bound_ms = broker_ms - now_ms - 1 - self.ahead_ms, self._config.clock_jump_s * 1_000
         if not self._broker.has_own_clock:  # it is watched here
@@ -212,8 +217,9 @@ class Owner:
             self.hold_clock(jump_ms, seen, "the broker's clock jumped")
 
     def own_clock_jumped(self, by_ms: int, seen: Sighting | None) -> None:
-        """The clock of this machine has; the partition's time does not follow it, and the broker's
-        clock may be the same.
+        """Note that this machine's clock has jumped.
+
+        The partition's time does not follow it, and the broker's clock may be the same.
         """
         self.clock_offset_ms -= by_ms
         self._distrust_flights()
@@ -221,10 +227,10 @@ class Owner:
             self.hold_clock(by_ms, seen, "this machine's clock jumped")
 
     def hold_clock(self, jump_ms: int, seen: Sighting | None, why: str) -> None:
-        """The broker's clock has moved by so much more than time has passed: that is logged with
-        the next batch.
+        """Note that the broker's clock has moved by `jump_ms` more than time has passed.
 
-        Where it is right again by that, nothing is held any longer.
+        That is logged with the next batch. If the clock is right again by that, nothing is held any
+        longer.
         """
         self._distrust_flights()
         ahead_ms, bound_ms = self.ahead_ms + jump_ms, self._config.clock_jump_s * 1_000
@@ -413,8 +419,9 @@ class Owner:
 
     @property
     def has_stale_stamps(self) -> bool:
-        """Whether the broker stamps records with a time that stands still, since its clock was put
-        back: then nothing but their order tells when they came.
+        """Whether the broker stamps records with a time that does not move.
+
+        Its clock was put back. Then only the order of records tells when they came.
         """
         return self.ahead_ms < 0 or (self.is_stamped_ahead and self.state.hold is None)
 
@@ -454,10 +461,11 @@ class Owner:
                 raise
 
     def offer_own(self, given: TaskUndeliverable | Undeliverable, decided_at: int) -> None:
-        """Take as an input that an effect of a decision at `decided_at` or later can't ever be sent.
+        """Take as an input that an effect can't ever be sent.
 
-        No record holds this input, so the log's mark stays before that decision until this one is
-        in the log too. A new owner then finds out by itself.
+        The effect is of a decision at `decided_at` or later. No record holds this input, so the
+        log's mark stays before that decision until this one is in the log too. A new owner then
+        finds out by itself.
         """
         self._own_inputs.append((decided_at, given))
 
@@ -509,8 +517,9 @@ class Owner:
         return self.deadlines.fires_up_to(awaited, now_ms, self._decided)
 
     def _decided(self, topic: str) -> int:
-        """The offset below which nothing of an input topic is undecided: where the reader stands,
-        once all that it has brought has its decision.
+        """The offset below which nothing of an input topic is undecided.
+
+        It is where the reader is, once all that it has brought has its decision.
         """
         waiting = self._results if topic == self._topics.results else self._inbox
         position = self.state.positions.get(topic, 0)
@@ -611,9 +620,10 @@ class Owner:
             self.deadlines.arm(decision, workflow)
 
     def _park(self, batch: Batch, record: Record, code: str, message: str, now_ms: int) -> None:
-        """Log the input as it came, or as much of it as fits. Its effect sends it to the dead letters.
+        """Log the input as it came, or as much of it as fits.
 
-        A workflow that waits for it gets a substitute answer.
+        Its effect sends it to the dead letters. A workflow that waits for it gets a substitute
+        answer.
         """
         workflow_id = workflow_of(record)
         self._advance(record)
@@ -638,7 +648,10 @@ class Owner:
         self.confirmed.take(batch, spans, self.ownership.expected)
 
     def mark_batch(self, now_ms: int) -> Batch | None:
-        """A decision that only carries the mark, for a graceful stop; None if the log has the mark."""
+        """A decision that only carries the mark, for a graceful stop.
+
+        None if the log has the mark.
+        """
         if self.is_lost() or not self._owes_mark:
             return None
         batch = Batch()

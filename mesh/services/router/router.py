@@ -36,12 +36,13 @@ _BARRIER_POLL_S = 0.005  # how late an answer about a barrier may be noticed whi
 class Router:
     """One router.
 
-    `run` returns after `stop`, or raises what no retry can mend (`PartitionsDiffer`,
+    `run` returns after `stop`, or raises what no retry can repair (`PartitionsDiffer`,
     `TopicMissing`, `UnknownFormat`).
 
     `routes`: of the router's own files; those that are new it makes active. `open_checkpoint` gives
     the place for a partition's checkpoint; None: none are kept. `tracer`: where spans go; None:
-    there are none. `sight`: reads this machine's clocks. `ready` is set once it is at work, and its own routes are in effect.
+    there are none. `sight`: reads this machine's clocks. `ready` is set once it is at work, and its
+    own routes are in effect.
     """
 
     def __init__(
@@ -92,7 +93,10 @@ class Router:
         self._drained = asyncio.Event()
 
     def stop(self) -> None:
-        """Stop gracefully: finish what is under way, write marks and checkpoints, leave the groups."""
+        """Stop gracefully.
+
+        Finish what is under way, write marks and checkpoints, leave the groups.
+        """
         self._stopping.set()
 
     def set_roles(self, roles: Mapping[str, frozenset[str]]) -> None:
@@ -172,13 +176,19 @@ class Router:
                 task.cancel()
 
     async def _announce(self, in_effect_after_s: float) -> None:
-        """Say that it is at work, once an event published now meets the routes that it was started with."""
+        """Say that the router is at work.
+
+        From then on an event that is published meets the routes that it was started with.
+        """
         await asyncio.sleep(in_effect_after_s)
         self._ready.set()
         _log.info("router_starts", instance=self._config.instance, routes=self._definitions.names())
 
     async def _end(self, task: asyncio.Task[None]) -> None:
-        """Wait for a task that was asked to end, and cancel it if the broker holds it up for too long."""
+        """Wait for a task that was asked to end.
+
+        Cancel it if the broker holds it up for too long.
+        """
         await asyncio.wait([task], timeout=self._config.drain_timeout_s)
         task.cancel()
 
@@ -231,7 +241,10 @@ class Router:
             self._retire([self.owners.pop(partition) for partition in lost & self.owners.keys()])
 
     def _retire(self, owners: Iterable[Owner]) -> None:
-        """Give these owners no more records. Their hold may still be good when the partitions come back."""
+        """Give these owners no more records.
+
+        Their hold may still be good when the partitions come back.
+        """
         self._dormant.update((owner.partition, owner) for owner in owners)
         self._reassign = True
 
@@ -244,7 +257,10 @@ class Router:
             self._told = positions
 
     def _positions(self) -> dict[TopicPartition, Committed]:
-        """How far each inbox partition has been decided or skipped: for lag, not for correctness."""
+        """How far each inbox partition has been decided or skipped.
+
+        This is for lag, not for correctness.
+        """
         inbox = self._topics.inbox
         return {
             TopicPartition(inbox, p): Committed(owner.state.positions.get(inbox, 0)) for p, owner in self.owners.items()
@@ -355,7 +371,10 @@ class Router:
         return min(max(wait_s, _BARRIER_POLL_S), self._config.idle_poll_s)
 
     def _decide(self, records: Sequence[Record], flights: asyncio.TaskGroup, reader: Reader) -> bool:
-        """Decide one batch for each partition that has inputs. True if any batch is now on its way."""
+        """Decide one batch for each partition that has inputs.
+
+        True if any batch is now on its way.
+        """
         launched = False
         for record in records:
             owner = self.owners.get(record.partition)
@@ -470,7 +489,10 @@ class Router:
             await asyncio.sleep(self._config.retry_pause_s)
 
     async def _find_definitions(self, wanting: Sequence[Owner]) -> None:
-        """Look for the route versions that inputs wait for. Inputs whose version can't be found are parked."""
+        """Look for the route versions that inputs wait for.
+
+        Inputs whose version can't be found are parked.
+        """
         try:
             await self._definitions.refresh()
         except BrokerError as error:

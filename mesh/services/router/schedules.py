@@ -39,7 +39,7 @@ class ScheduleAnnouncer:
         self._told: dict[str, Told] = {}  # by route
 
     async def follow(self) -> None:
-        """Tell what is new, for ever; ends when it is cancelled."""
+        """Tell what is new, until it is cancelled."""
         while True:
             try:
                 await self.tell()

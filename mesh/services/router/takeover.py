@@ -1,7 +1,8 @@
 """Taking partitions over, all new ones of a router at once.
 
     1  append `OwnerChanged` with a fresh token to each log partition
-    2  read each from its checkpoint (or from the mark, if that is lower) up to that record: the fold
+    2  read each from its checkpoint (or from the mark, if that is lower) up to that record: the
+       fold
     3  send again the effects from the mark on, before anything new: tasks and questions only for
        steps that still wait
     4  own
@@ -40,7 +41,10 @@ _BREATHE_EVERY: Final = 500
 
 
 class _Candidate:
-    """An owner during its take-over: its fold, and the decisions whose effects may be sent again."""
+    """An owner during its take-over.
+
+    It has its fold, and the decisions whose effects may be sent again.
+    """
 
     __slots__ = (
         "changed",
@@ -103,7 +107,10 @@ class _Candidate:
                 self.effective.popleft()
 
     def owed(self) -> list[tuple[int, Effect]]:
-        """Effects from the mark on that are still wanted, with the log offsets of their decisions."""
+        """Effects from the mark on that are still wanted.
+
+        Each comes with the log offset of its decision.
+        """
         state = self.fold.state
         return [
             (offset, effect)

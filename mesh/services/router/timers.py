@@ -92,7 +92,10 @@ class Timers:
     def pop_due(
         self, awaited: Awaited, up_to_ms: int, workflows: dict[str, Workflow], *, limit: int
     ) -> Iterator[TimerDue]:
-        """Up to `limit` timers that are due by `up_to_ms` and still fit their workflow, in order of time."""
+        """Up to `limit` timers that are due and still fit their workflow.
+
+        They are due by `up_to_ms`, in order of time.
+        """
         heap, count = self._heaps[awaited], 0
         while heap and heap[0][0] <= up_to_ms and count < limit:
             entry = heappop(heap)
@@ -111,8 +114,9 @@ class Timers:
 
 
 def rate_due_at_ms(workflow: Workflow) -> int | None:
-    """When a limiter's queue goes on by itself; at once, where one decision could not hold all that
-    there was room for.
+    """When a limiter's queue goes on by itself.
+
+    At once, if one decision could not hold all that there was room for.
     """
     due = None if workflow.limiter is None else next_grant_at_ms(workflow.limiter)
     return None if due is None else max(due, workflow.updated_at_ms)

@@ -5,7 +5,7 @@ own commits, which every broker keeps, and which survives a `kill -9`. `ingress`
 
     assigned --first records--> begun --all copied--> (no trail)
                                   |
-                                  | died: whoever comes next is careful up to `until`
+                                  | died: the next router is careful up to `until`
                                   v
                              one at a time, each announced (`at`) before it is touched
                                   |
@@ -29,7 +29,9 @@ PATIENCE: Final = 2
 
 
 class Trail(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`until`: the end of what was begun, an offset. `at`: what was announced; `alone`: by how many
+    """What ingress leaves beside its position.
+
+    `until`: the end of what was begun, an offset. `at`: what was announced; `alone`: by how many
     routers.
     """
 
@@ -59,7 +61,7 @@ class Trails:
 
     def __init__(self) -> None:
         self.is_calm = True
-        self._found: dict[TopicPartition, Trail] = {}  # as whoever came before left it
+        self._found: dict[TopicPartition, Trail] = {}  # as the router before left it
         self._written: dict[TopicPartition, Trail] = {}
 
     def assign(self, partitions: Mapping[TopicPartition, Committed | None]) -> None:

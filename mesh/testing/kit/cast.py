@@ -147,7 +147,7 @@ def _in_place(agent: Agent[Any, Any]) -> Agent[Any, Any]:
 
     async def handle(*arguments: Any) -> Any:
         loop = asyncio.get_running_loop()
-        asyncio._set_running_loop(None)  # noqa: SLF001 - offered to whoever writes an event loop
+        asyncio._set_running_loop(None)  # noqa: SLF001 - offered to authors of event loops
         try:
             return agent.handler(*arguments)
         finally:

@@ -42,9 +42,9 @@ Ts = TypeVarTuple("Ts")
 
 _EPOCH_MS: Final = 1_767_225_600_000  # 2026-01-01T00:00:00Z, where virtual time begins unless told
 _STEP_S: Final = 1e-6  # what a step costs, so that time moves on for those who never wait
-_BUSY_STEPS: Final = 10_000_000  # so many steps without a pause are a loop that waits for nothing
+_BUSY_STEPS: Final = 10_000_000  # this many steps without a pause are a loop that waits for nothing
 _HELD: Final = 1_000  # tasks after which those that are done are let go
-_UNWINDINGS: Final = 100  # a task that outlives so many cancellations will not end
+_UNWINDINGS: Final = 100  # a task that outlives this many cancellations will not end
 
 
 class Deadlock(AssertionError):
@@ -271,7 +271,7 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
             raise RuntimeError("this loop runs already, or is closed")
         hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(finalizer=self._finalize)
-        asyncio._set_running_loop(self)  # noqa: SLF001 - offered to whoever writes an event loop
+        asyncio._set_running_loop(self)  # noqa: SLF001 - offered to authors of event loops
         self._running, self._stopping = True, False
         try:
             yield

@@ -1,4 +1,7 @@
-"""Portions: how many items of lists one decision may begin, so that no list makes a record too large."""
+"""Portions: how many items of lists one decision may begin.
+
+The bound is there so that no list makes a record too large.
+"""
 
 from typing import Any, Final
 

@@ -39,10 +39,10 @@ def _begin_for_event(draft: Draft, step: Step, work: WaitWork, awaited: AwaitedE
 
 
 def _taken_beside(draft: Draft, name: str, alias: str) -> list[dict[str, Any]]:
-    """Kept events that another step took in this decision: had they come now, both would wait for
-    them.
+    """Kept events that another step took in this decision.
 
-    One that stands before this step took them for itself; so did every step of a round before.
+    If they came now, both steps would wait for them and both would get them. Those that a step
+    before this one took are left out, and those of an earlier round.
     """
     before, found = upstream(draft.route, name), list[dict[str, Any]]()
     for event in draft.events:

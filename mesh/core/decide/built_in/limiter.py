@@ -70,7 +70,10 @@ def _on_returned(draft: Draft, given: SlotReturned) -> None:
 
 
 def _on_timer(draft: Draft, given: TimerDue) -> None:
-    """Grant one more that is now within the rate, or forget a limiter that nobody has used for long."""
+    """Grant one more that is now within the rate, or forget an unused limiter.
+
+    A limiter is forgotten when nobody has used it for long.
+    """
     workflow = draft.workflow
     if workflow is None or workflow.limiter is None:
         return

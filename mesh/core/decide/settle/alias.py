@@ -1,4 +1,7 @@
-"""The answer to a step's claim to its alias, and what an operator may do if another workflow has it."""
+"""The answer to a step's claim to its alias.
+
+Also what an operator may do if another workflow has the alias.
+"""
 
 from typing import Literal
 

@@ -1,4 +1,7 @@
-"""Close an approval: whether an answer counts, and the one verdict, by an answer or the deadline."""
+"""Close an approval: does an answer count, and what is the verdict?
+
+There is one verdict, by an answer or by the deadline.
+"""
 
 from typing import Any, Final
 

@@ -80,8 +80,10 @@ def give_up(draft: Draft, place: str, message: str, *, kind: str) -> None:
 
 
 def _wait_ms(retry: Retry, made: int, failed: TaskFailed) -> int:
-    """Milliseconds until the next attempt: the route's backoff, or as long as the agent asks for,
-    if that is longer, up to the route's longest.
+    """Milliseconds until the next attempt.
+
+    This is the route's backoff, or what the agent asks for if that is longer, up to the route's
+    longest.
     """
     backoff_ms = _backoff_ms(retry, made, ids.attempt_id(failed.task_id, failed.attempt))
     if failed.retry_after_s is None:

@@ -156,7 +156,10 @@ def _schema(payload: dict[str, float]) -> dict[str, Any]:
 
 
 def on_budget_answer(draft: Draft, closed: ApprovalClosed) -> None:
-    """Take the answer: more, which `look_after_budget` shares out, or no, and the workflow fails."""
+    """Take the answer to a question for more budget.
+
+    It is more, which `look_after_budget` shares out; or no, and the workflow fails.
+    """
     if closed.verdict == "rejected":
         why = f": {closed.reason}" if closed.reason else ""
         end(draft, "failed", f"the budget is exhausted, and more was refused by {closed.by or 'its deadline'}{why}")

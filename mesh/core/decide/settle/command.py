@@ -109,7 +109,7 @@ def _resolve(draft: Draft, given: CommandGiven, place: str, state: StepState) ->
     if given.command == "fail":
         leave_undone(draft, place, failed)
     elif ids.is_budget(place):
-        # it is asked anew, if there is still not enough
+        # it is asked again, if there is still not enough
         cancel_step(draft, place, f"{given.command} by {given.by}")
     elif is_alias:
         resolve_alias(draft, place, state, "skip" if given.command == "skip" else "retry", given.by)
@@ -198,7 +198,10 @@ def _refuse(draft: Draft, given: CommandGiven, code: str, message: str) -> None:
 
 
 def on_undeliverable(draft: Draft, given: Undeliverable) -> None:
-    """A question or a call that could not be sent needs an operator. Other records are only noted."""
+    """Note that a record could not be sent.
+
+    If it was a question or a call, an operator has to act.
+    """
     draft.add(EffectUndeliverable(effect_id=given.effect_id, topic=given.topic, code=given.code, message=given.message))
     workflow, parsed = draft.workflow, ids.parse_step_id(given.effect_id)
     if workflow is None or parsed is None:

@@ -106,7 +106,10 @@ def _has_begun_to_wait(draft: Draft, name: str) -> bool:
 
 
 def _has_been_here(workflow: Workflow, kept: KeptEvent) -> bool:
-    """Whether the event started a run of this id, was taken by a step, or is already kept the same way."""
+    """Whether this run already knows the event.
+
+    The event started a run of this id, was taken by a step, or is already kept the same way.
+    """
     source, name = kept.cloud_event["source"], kept.cloud_event["id"]
     if ids.run_id(source, name) in (workflow.run_id, *workflow.earlier_runs):
         return True

@@ -13,7 +13,7 @@ from mesh.core.events import AliasRefused, CallFailed, CallRefused, IncidentRais
 
 
 def on_parked(draft: Draft, parked: InputParked, about: CrossingId | None) -> None:
-    """Record the parked input, and settle whoever waits for it.
+    """Record the parked input, and settle the step that waits for it.
 
     A call, a claim or a request for a slot is refused. If the end of a call or an answer was
     parked, an operator has to act. A slot that was given back is free all the same.

@@ -1,8 +1,8 @@
 """Retry: what an operator's `retry` begins again, and with which input.
 
 A task goes out again with the input it had; or with the one that the command gives; or with one
-made anew, where the agent refused the old one unread or the workflow has gone over to a version
-that makes it otherwise. A loop's condition is asked again of what is there. An approval that is
+made again, if the agent refused the old one unread or the workflow has gone over to a version that
+makes it otherwise. A loop's condition is asked again of what is there. An approval that is
 closed is asked again, as long as nothing was done because of its verdict.
 """
 
@@ -42,7 +42,10 @@ class NextInput(NamedTuple):
 
 
 def next_input(draft: Draft, given: CommandGiven, place: str, state: StepState) -> NextInput:
-    """Raises `ExpressionError` where it is to be made anew, and can't be."""
+    """The input of the next attempt, and where it is from.
+
+    Raises `ExpressionError` if it has to be made again, and can't be.
+    """
     if given.task_input is not msgspec.UNSET:
         return NextInput("given", given.task_input)
     is_done = state.incident is not None and state.incident.kind in _NO_INPUT
@@ -76,8 +79,10 @@ def why_no_input(draft: Draft, given: CommandGiven, stuck: list[str]) -> str:
 
 
 def begin_again(draft: Draft, given: CommandGiven, place: str, state: StepState) -> None:
-    """A task gets new attempts, and so does a call; a loop gets one more round, if its condition is
-    still false; what never got so far begins afresh.
+    """Begin again what is an incident at this place.
+
+    A task gets new attempts, and so does a call. A loop gets one more round, if its condition is
+    still false. A step that never got that far begins afresh.
     """
     problem, again = "", NextInput("", state.input)
     try:
@@ -173,7 +178,7 @@ def why_not_asked_again(draft: Draft, name: str) -> str:
 
 
 def ask_again(draft: Draft, given: CommandGiven, name: str) -> None:
-    """The question goes out anew, as another approval; what came after the verdict begins again."""
+    """Ask the question again, as another approval; what came after the verdict begins again."""
     state, after = draft.live.steps[name], tuple(_begun_after(draft, name))
     for other in after:
         if draft.live.steps[other].status == "incident":
@@ -186,7 +191,7 @@ def ask_again(draft: Draft, given: CommandGiven, name: str) -> None:
 def _begun_after(draft: Draft, name: str) -> Iterator[str]:
     """The steps that need it, directly or through others, and have begun."""
     reached = {name}
-    for other, step in draft.route.steps.items():  # each stands after those it needs
+    for other, step in draft.route.steps.items():  # each comes after those it needs
         if reached.intersection(step.needs):
             reached.add(other)
             state = draft.live.steps.get(other)

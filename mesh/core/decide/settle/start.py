@@ -16,7 +16,10 @@ from mesh.core.state import Workflow
 _TRACEPARENT: Final = re.compile(
     "(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?"
 )
-"""W3C Trace Context, sections 3.2 and 4: a version to come may append fields; ids of zeros and version ff are invalid."""
+"""A traceparent (W3C Trace Context, sections 3.2 and 4).
+
+A later version may append fields. Ids of zeros and version ff are invalid.
+"""
 
 
 def on_event(draft: Draft, given: EventMatched | WorkflowCalled | ScheduledStart) -> None:
@@ -79,6 +82,9 @@ def _repeats(workflow: Workflow | None, run: str, route: Route) -> str:
 
 
 def _trace_of(event: dict[str, Any], workflow_id: str, run: str) -> tuple[str, str | None]:
-    """The upstream's trace and span if it sent a valid traceparent, else a trace of the run's own."""
+    """The trace and span that a run belongs to.
+
+    They are the upstream's if it sent a valid traceparent, else a trace of the run's own.
+    """
     found = _TRACEPARENT.fullmatch(str(event.get("traceparent", "")))
     return (found[1], found[2]) if found else (ids.trace_id(workflow_id, run), None)

@@ -1,5 +1,7 @@
-"""Tasks that nobody wants any more: told to their agents, looked after once for each decision that
-ends or cancels something, so that no other rule need think of it.
+"""Tasks that nobody wants any more: their agents hear of it.
+
+This is done once for each decision that ends or cancels something, so no other rule has to think of
+it.
 """
 
 from typing import Final
