@@ -1,5 +1,6 @@
-"""What each run of a workflow must keep, judged by its events alone and by its route: what
-`test_core_properties` asks besides the counts of results.
+"""What each run of a workflow must keep, judged by its events and its route alone.
+
+`test_core_properties` asks it, besides the counts of results.
 """
 
 from collections import Counter
@@ -14,7 +15,7 @@ from mesh.core.route import Route
 from mesh.core.state import FINISHED, StepState, Workflow
 
 _DUST = 1e-6
-_UNHEARD = frozenset({"timeout", "start_timeout", "run_timeout", "heartbeat_timeout"})
+_UNHEARD = frozenset({"timeout", "start_timeout", "run_timeout", "heartbeat_timeout", "interrupted", "agent_died"})
 _UNDER_WAY = frozenset({"running", "calling", "retrying", "held", "incident"})
 
 
@@ -45,6 +46,8 @@ class RunLedger:
             self._event(was, state, event, decision.at_ms)
             self._count(decision, event)
         self._check_count(state)
+        if before is not None and before.status == "running":
+            _check_withdrawn(before, state, decision)
 
     def _event(self, before: Workflow | None, after: Workflow | None, event: ev.Event, at_ms: int) -> None:
         match event:
@@ -101,9 +104,7 @@ class RunLedger:
     # What it takes --------------------------------------------------------------------------------
 
     def _count(self, decision: ev.Decision, event: ev.Event) -> None:
-        """Each attempt counts once, whatever is heard of it how often: what was not sent for
-        nothing.
-        """
+        """Count each attempt once, however often it is reported; what was not sent, not at all."""
         match event:
             case ev.TaskDispatched():
                 sent = [(one.task_id, one.attempt) for one in effects(decision) if isinstance(one, SendTask)]
@@ -205,6 +206,29 @@ class RunLedger:
         assert self.to_undo.pop(0) == ids.step_of(place)
 
 
+def _check_withdrawn(before: Workflow, after: Workflow | None, decision: ev.Decision) -> None:
+    """Check that what is withdrawn was out before this decision, and is not any more.
+
+    At an end that is all that was out, except what was reported.
+    """
+    told = [one for event in decision.events if isinstance(event, ev.TasksWithdrawn) for one in event.tasks]
+    named = {ids.attempt_id(one.task_id, one.attempt) for one in told}
+    assert len(named) == len(told), "an attempt is withdrawn twice"
+    was_out = _out(before)
+    assert named <= was_out, f"{named - was_out} were not out, and are withdrawn"
+    assert not named & _out(after), f"{named & _out(after)} are still out, and are withdrawn"
+    if any(isinstance(event, ev.WorkflowEnded) for event in decision.events):
+        words = (ev.TaskSucceeded, ev.TaskFailed, ev.TaskHandedOver)
+        heard = {_attempt(event) for event in decision.events if isinstance(event, words)}
+        assert was_out <= named | heard, f"{was_out - named - heard} were out, and their agents are not told"
+
+
+def _out(workflow: Workflow | None) -> set[str]:
+    """The attempts at tasks that are out, by id."""
+    steps = workflow.steps.values() if workflow is not None else ()
+    return {ids.attempt_id(step.task_id, step.attempt) for step in steps if step.status == "running"}
+
+
 def _attempt(
     event: ev.TaskDispatched
     | ev.TaskSucceeded
@@ -219,8 +243,9 @@ def _attempt(
 
 
 def check_liveness(workflow: Workflow, route: Route) -> None:
-    """A workflow that runs waits for something that can come, in every part of it; one that has
-    ended waits for nothing.
+    """Check that every part of a running workflow waits for something that can come.
+
+    A workflow that has ended waits for nothing.
     """
     waiting = {place: step for place, step in workflow.steps.items() if step.status not in FINISHED}
     if workflow.status != "running":
@@ -278,8 +303,9 @@ def check_items(workflow: Workflow, route: Route) -> None:
 
 
 def check_account(workflow: Workflow) -> None:
-    """Where agents keep to their reserve, all that is spent and promised stays within the limits;
-    what undoes is paid in any case.
+    """Check that what is spent and reserved stays within the limits.
+
+    It does if agents keep to their reserve. A compensation is paid in any case.
     """
     account = workflow.account
     if account is None or workflow.ending is not None or workflow.status != "running":
