@@ -200,6 +200,29 @@ def test_one_incarnation_goes_on_after_the_death_of_another() -> None:
     assert run(main) == (10, 20)
 
 
+def test_a_process_that_is_paused_at_the_end_is_unwound_too() -> None:
+    unwound: list[str] = []
+
+    async def main(loop: VirtualTimeLoop) -> None:
+        def tick() -> None:  # so that the loop always has something to wait for
+            loop.call_later(1, tick)
+
+        async def work() -> None:
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                unwound.append("the process came to its end")
+
+        tick()
+        paused = loop.incarnation("paused")
+        paused.start(work())
+        await asyncio.sleep(1)
+        paused.pause()
+
+    run(main, seed=1)
+    assert unwound == ["the process came to its end"]
+
+
 def test_a_task_that_a_dead_one_waits_for_may_be_killed_from_within() -> None:
     async def main(loop: VirtualTimeLoop) -> list[str]:
         seen: list[str] = []

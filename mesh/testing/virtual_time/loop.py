@@ -353,6 +353,9 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
         """Cancel everything that is left, the living first, then the dead, and close."""
         # unwinding must come to its end, whatever time that takes
         self._limit_s = float("inf")
+        # A process that is paused runs no step, so it would never see that it is cancelled.
+        for owner in {owner for _, owner in self._tasks.values() if owner is not None and owner.is_paused}:
+            owner.resume()
         self._cancel_until_done(self.pending(dead=False))
         self._unwinding = True
         for handle in self._frozen:
