@@ -15,7 +15,7 @@ from mesh.core.route import Route
 from mesh.core.state import FINISHED, StepState, Workflow
 
 _DUST = 1e-6
-_UNHEARD = frozenset({"timeout", "start_timeout", "run_timeout", "heartbeat_timeout", "interrupted", "agent_died"})
+_UNHEARD = frozenset({"timeout", "start_timeout", "run_timeout", "heartbeat_timeout"})
 _UNDER_WAY = frozenset({"running", "calling", "retrying", "held", "incident"})
 
 

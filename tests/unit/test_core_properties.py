@@ -72,6 +72,7 @@ UNDRAWN = frozenset(
     | {"AliasSought", "AliasGranted", "AliasWaived", "AliasReturned", "AliasBound", "AliasRefused", "EventRedirected"}
     | {"ScheduleChanged", "ScheduleFired"}  # test_alias_properties.py has both
     | {"ClockHeld", "ClockReleased"}  # of a built-in workflow: test_clock.py
+    | {"ApprovalReopened"}  # rare: test_decide_retry.py
     | {"LoopLeft"}  # takes a version with another `until`: test_decide_retry.py
     | {"SlotRequested", "SlotReleased", "SlotQueued"}  # `test_limits_properties` draws these
     | {"SlotGranted", "SlotFreed", "SlotRefused"}
@@ -146,7 +147,7 @@ class Core(RuleBasedStateMachine):
         pick=picks,
         success=st.sampled_from([True, True, False]),
         output=st.sampled_from([0, 1, {"text": "x"}, None]),
-        error=st.sampled_from(["slow", "bad", "input_invalid"]),
+        error=st.sampled_from(["slow", "bad"]),
         used=st.sampled_from([None, 0.0, 3.0, RESERVE]),
     )
     def result(self, pick: int, success: bool, output: Any, error: str, used: float | None) -> None:
@@ -156,14 +157,6 @@ class Core(RuleBasedStateMachine):
         word; by later ones no more than that. What undoes is paid in any case.
         """
         self.hear_of(self.tasks[-1 - pick % len(self.tasks)], success=success, output=output, error=error, used=used)
-
-    @precondition(lambda self: self.tasks)
-    @rule(pick=picks, used=st.sampled_from([None, 0.0, 3.0]), instance=st.sampled_from(["i1", "i2", ""]))
-    def death(self, pick: int, used: float | None, instance: str) -> None:
-        """A process of the agent died with the task in its hands."""
-        task = self.tasks[-1 - pick % len(self.tasks)]
-        given = result_of(task, success=False, output=None, error="interrupted")
-        self.give(replace(given, status="interrupted", agent_instance=instance, usage=self.usage(task, used)))
 
     @precondition(lambda self: self.overtaken())
     @rule(pick=picks, used=st.sampled_from([None, 0.0, 3.0]))
@@ -183,15 +176,12 @@ class Core(RuleBasedStateMachine):
         )
 
     def hear_of(self, task: SendTask, *, success: bool, output: Any, error: str, used: float | None) -> None:
-        given = result_of(task, success=success, output=output, error=error)
-        self.give(replace(given, usage=self.usage(task, used)))
-
-    def usage(self, task: SendTask, used: float | None) -> dict[str, float] | None:
         name = (task.task_id, task.attempt)
         reserved = RESERVE if is_undo(task.step) else (task.budget or {}).get("tokens", 0.0)
         most = self.said.get(name, reserved)
         self.said[name] = most if used is None else min(used, most)
-        return None if used is None else {"tokens": self.said[name]}
+        usage = None if used is None else {"tokens": self.said[name]}
+        self.give(replace(result_of(task, success=success, output=output, error=error), usage=usage))
 
     @precondition(lambda self: self.tasks and any(self.can_hand_over(task) for task in self.tasks))
     @rule(pick=picks, to=st.sampled_from(["y", "y", "z", "nobody"]))
@@ -245,11 +235,6 @@ class Core(RuleBasedStateMachine):
     )
     def command(self, key: str, command: Any, step: str | None) -> None:
         self.given(lambda: self.p.command(command, key=key, step=step))
-
-    @rule(key=keys, step=st.sampled_from([None, None, "s0", "s1", "s1[0]"]), value=st.sampled_from([1, {"a": 1}]))
-    def corrected(self, key: str, step: str | None, value: Any) -> None:
-        """An operator retries one step with another input."""
-        self.given(lambda: self.p.command("retry", key=key, step=step, task_input=value))
 
     @rule(key=keys, back=flag)
     def migrate(self, key: str, back: bool) -> None:

@@ -105,7 +105,8 @@ async def test_a_checkpoint_is_written_in_portions_and_is_whole() -> None:
     disk = Disk()
     async with _running_router(disk):
         await _until_all_are_saved(disk)
-    assert max(disk.portions) == 3
+    # No more workflows in a portion than the turn had records; how many it had, the load decides.
+    assert max(disk.portions) <= 3 < WORKFLOWS
 
 
 @pytest.mark.parametrize("failing", [{"failing_puts": {1, 2, 4}}, {"failing_saves": {1, 2, 3}}])
