@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 from one_partition import Partition, agent, names, only, route
 
@@ -23,10 +24,11 @@ from mesh.codec.state import decode_meta, encode_meta
 from mesh.core import ids
 from mesh.core.clock import AT_START_MS, BELIEVED_MS, ClockHold, Sighting, Start, in_partition_time, jump_at_start
 from mesh.core.events import ClockHeld, ClockReleased, CommandRefused, InputDismissed
-from mesh.core.inputs import CommandGiven, ResultReceived
+from mesh.core.inputs import Command, CommandGiven, ResultReceived
 from mesh.core.replay import replay
 from mesh.core.state import PartitionState, Workflow
 from mesh.core.topics import Topics
+from mesh.ports import Appended
 from mesh.services.router import Router, RouterConfig
 from mesh.services.router.clock import ClockWatch, blind
 from mesh.services.topic_plan import topic_specs
@@ -195,6 +197,16 @@ STEPS: dict[str, Any] = {
 }
 
 
+class FallingBroker(MemoryBroker):
+    """Acknowledges with timestamps that fall, as Kafka's may; those in memory never do."""
+
+    behind_ms = 0
+
+    async def append(self, *given: Any, **named: Any) -> Appended:
+        appended = await super().append(*given, **named)
+        return msgspec.structs.replace(appended, timestamp_ms=appended.timestamp_ms - self.behind_ms)
+
+
 class World:
     """One machine with a broker, and routers one after another."""
 
@@ -205,12 +217,19 @@ class World:
         self.cluster.has_own_clock = has_own_clock
         self.cluster.create_topics(topic_specs(TOPICS, partitions=1, agents=["worker"]))
         self.broker = MemoryBroker(self.cluster, "test")
+        self.of_router = FallingBroker(self.cluster, "r")
+
+    def jump_brokers_clock(self, by_ms: int) -> None:
+        if by_ms > 0:
+            self.of_broker.ahead_ms = by_ms
+        else:
+            self.of_router.behind_ms = -by_ms
 
     @asynccontextmanager
     async def router(self) -> AsyncIterator[Router]:
         ready = asyncio.Event()
         router = Router(
-            MemoryBroker(self.cluster, "r"),
+            self.of_router,
             topics=TOPICS,
             routes=[route(STEPS)],
             roles={"ana": frozenset({"lead"})},
@@ -261,10 +280,13 @@ class World:
         await self.until(lambda: self.steps(router).get("review") == "succeeded")
 
     async def release(self) -> None:
+        await self.command(ids.clock_of(0, 1), "release")
+
+    async def command(self, workflow_id: str, command: Command) -> None:
         record = encode_command(
             topics=TOPICS,
-            command="release",
-            workflow_id=ids.clock_of(0, 1),
+            command=command,
+            workflow_id=workflow_id,
             by="op",
             command_id="c1",
             at_ms=0,
@@ -341,12 +363,8 @@ async def test_on_a_broker_with_its_own_clock_the_brokers_jump_is_held(jump_ms: 
     world = World(has_own_clock=True)
     async with world.router() as router:
         await world.begin(router)
-        if jump_ms > 0:
-            world.of_broker.ahead_ms = jump_ms
-            await world.release()  # any record: its decision's acknowledgement tells the time
-        else:  # this broker's timestamps never fall, and Kafka's may
-            now_ms = world.machine.now_ms()
-            router.owners[0].hear_clock(now_ms + jump_ms, now_ms, now_ms, world.machine.sight)
+        world.jump_brokers_clock(jump_ms)
+        await world.command("r:none", "cancel")  # any decision's acknowledgement tells the time
         await world.until(lambda: world.held(router))
         assert abs(world.held(router) - jump_ms) < 1_000
         assert world.steps(router) == WAITING
