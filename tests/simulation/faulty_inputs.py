@@ -24,8 +24,7 @@ from mesh.core.route import Route
 from mesh.core.state import StepState, Workflow
 from mesh.errors import BrokerUnavailable
 from mesh.ports import OutRecord, Record, TopicPartition
-from mesh.services.router import checkpoint, definitions, takeover
-from mesh.services.router import owner as owning
+from mesh.services.router import checkpoint, decider, definitions, takeover
 from mesh.services.router import timers as timing
 from mesh.services.router.batch import Batch
 from mesh.services.router.definitions import Definitions
@@ -55,7 +54,7 @@ def a_new_owner_skips_an_input(patch: pytest.MonkeyPatch) -> None:
     async def skip(owners: Sequence[Owner], *others: Any) -> None:
         await honest(owners, *others)
         for owner in owners:
-            owner.read = {topic: offset + (offset % 5 == 3) for topic, offset in owner.read.items()}
+            owner.inputs.read = {topic: offset + (offset % 5 == 3) for topic, offset in owner.inputs.read.items()}
 
     patch.setattr(takeover, "_skip_what_is_gone", skip)
 
@@ -67,7 +66,7 @@ def a_new_owner_reads_its_inputs_from_the_begin(patch: pytest.MonkeyPatch) -> No
     async def skip(owners: Sequence[Owner], *others: Any) -> None:
         await honest(owners, *others)
         for owner in owners:
-            owner.read = dict.fromkeys(owner.read, 0)
+            owner.inputs.read = dict.fromkeys(owner.inputs.read, 0)
             owner.state.positions = {}
 
     patch.setattr(takeover, "_skip_what_is_gone", skip)
@@ -142,7 +141,7 @@ def a_repeated_result_counts_again(patch: pytest.MonkeyPatch) -> None:
                 return decide(replace(workflow, steps=steps), given, **options)
         return decided
 
-    patch.setattr(owning, "decide", decide_again)
+    patch.setattr(decider, "decide", decide_again)
 
 
 @fault
@@ -160,7 +159,7 @@ def an_item_of_a_for_each_counts_twice(patch: pytest.MonkeyPatch) -> None:
                 return decide(replace(workflow, steps=steps), given, **options)
         return decided
 
-    patch.setattr(owning, "decide", decide_again)
+    patch.setattr(decider, "decide", decide_again)
 
 
 @fault
@@ -290,7 +289,7 @@ def a_time_out_gives_no_slot_back(patch: pytest.MonkeyPatch) -> None:
             return Decided(events, workflow)
         return decided
 
-    patch.setattr(owning, "decide", decide_and_keep)
+    patch.setattr(decider, "decide", decide_and_keep)
 
 
 @fault
@@ -317,7 +316,7 @@ def a_grant_counts_for_whoever_waits_now(patch: pytest.MonkeyPatch) -> None:
                     given = replace(given, task_id=slot.task_id, attempt=slot.attempt, asked_at_ms=slot.asked_at_ms)
         return decide(workflow, given, **options)
 
-    patch.setattr(owning, "decide", decide_anyhow)
+    patch.setattr(decider, "decide", decide_anyhow)
 
 
 for _name in (

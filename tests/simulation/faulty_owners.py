@@ -22,7 +22,9 @@ from mesh.services.router import barrier, checkpoint, flight, router, takeover
 from mesh.services.router.batch import Flight
 from mesh.services.router.checkpoint import Saving
 from mesh.services.router.liveness import Liveness
+from mesh.services.router.own_inputs import OwnInputs
 from mesh.services.router.owner import Owner
+from mesh.services.router.partition_clock import PartitionClock
 from mesh.services.router.timers import Timers
 from mesh.testing.simulation import Plan
 
@@ -196,12 +198,12 @@ def _with_a_missing_topic(plan: Plan) -> Plan:
 
 @fault
 def a_failed_send_is_forgotten(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Owner, "offer_own", lambda *_: None)
+    patch.setattr(OwnInputs, "offer", lambda *_: None)
 
 
 @fault
 def the_mark_covers_a_failed_send_that_is_not_decided(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Owner, "_mark", property(lambda self: self.state.mark))
+    patch.setattr(OwnInputs, "hold_back", lambda _, mark: mark)
 
 
 for _name in ("a_failed_send_is_forgotten", "the_mark_covers_a_failed_send_that_is_not_decided"):
@@ -229,7 +231,7 @@ PLANS["deadlines_do_not_wait_for_ingress"] = with_a_blackout
 
 @fault
 def clocks_are_not_corrected(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Owner, "clock_offset_ms", property(lambda _: 0, lambda *_: None), raising=False)
+    patch.setattr(PartitionClock, "offset_ms", property(lambda _: 0, lambda *_: None), raising=False)
 
 
 @fault
@@ -332,7 +334,7 @@ def an_announcement_is_remembered_before_the_log_has_it(patch: pytest.MonkeyPatc
 
     def announce(self: Owner, batch: Any, record: Record, now_ms: int) -> None:
         honest(self, batch, record, now_ms)
-        self.confirmed.attempted = self._announced
+        self.confirmed.attempted = self.careful.announced
 
     patch.setattr(Owner, "_announce", announce)
 

@@ -263,7 +263,7 @@ class World:
         return {} if found is None else {name: step.status for name, step in found.steps.items()}
 
     def held(self, router: Router) -> int:
-        return router.owners[0].ahead_ms if 0 in router.owners else 0
+        return router.owners[0].clock.ahead_ms if 0 in router.owners else 0
 
     async def approve(self, router: Router) -> None:
         found = self.workflow(router)
@@ -350,8 +350,8 @@ async def test_on_a_broker_with_its_own_clock_a_routers_jump_changes_nothing(jum
     async with world.router() as router:
         await world.begin(router)
         world.machine.ahead_ms = jump_ms
-        offset_ms = router.owners[0].clock_offset_ms
-        await world.until(lambda: router.owners[0].clock_offset_ms != offset_ms)
+        offset_ms = router.owners[0].clock.offset_ms
+        await world.until(lambda: router.owners[0].clock.offset_ms != offset_ms)
         await world.approve(router)
         assert (world.held(router), world.steps(router)) == (0, {**WAITING, "review": "succeeded"})
     async with world.router() as router:

@@ -25,9 +25,9 @@ An answer of the deadline's own millisecond is in time.
 
 async def raise_barriers(owners: Sequence[tuple[Owner, int]], broker: Broker, topics: Topics) -> None:
     """Give each owner its barrier for its time. Raises `BrokerUnavailable`."""
-    up_to_ms = max(up_to + owner.ahead_ms for owner, up_to in owners)
+    up_to_ms = max(up_to + owner.clock.ahead_ms for owner, up_to in owners)
     # where the broker's clock was put back, its timestamps don't tell what came before a time
-    asked_ms = None if any(owner.has_stale_stamps for owner, _ in owners) else up_to_ms + _CLOCK_SLACK_MS
+    asked_ms = None if any(owner.clock.has_stale_stamps for owner, _ in owners) else up_to_ms + _CLOCK_SLACK_MS
     asked: dict[Awaited, str] = {"answers": topics.responses, "events": topics.events}
     due = {awaited for owner, up_to in owners for awaited in owner.deadlines.beatable(up_to)}
     copied = frozenset(

@@ -58,17 +58,20 @@ class Batch:
 
 
 class Flight:
-    """A batch's place in the order of its partition."""
+    """A batch's place in the order of its partition.
 
-    __slots__ = ("batch", "confirmed", "done", "is_timed", "previous")
+    `jumps`: those of a clock that its owner had seen when it began.
+    """
 
-    def __init__(self, batch: Batch, previous: "Flight | None") -> None:
+    __slots__ = ("batch", "confirmed", "done", "jumps", "previous")
+
+    def __init__(self, batch: Batch, previous: "Flight | None", jumps: int) -> None:
         loop = asyncio.get_running_loop()
         self.batch = batch
         self.confirmed: asyncio.Future[None] = loop.create_future()
         self.done: asyncio.Future[None] = loop.create_future()
         self.previous = previous
-        self.is_timed = True  # its acknowledgement tells the time
+        self.jumps = jumps
 
     def end(self) -> None:
         """The flight is over, whatever happened: nobody waits for it any longer."""

@@ -34,7 +34,7 @@ def begin_flight(owner: Owner, batch: Batch) -> Flight:
 
     Called in the order of the batches. `fly` may then run as a task of its own.
     """
-    flight = Flight(batch, owner.flights[-1] if owner.flights else None)
+    flight = Flight(batch, owner.flights[-1] if owner.flights else None, owner.clock.jumps)
     owner.flights.append(flight)
     return flight
 
@@ -76,8 +76,9 @@ async def _fly(broker: Broker, owner: Owner, flight: Flight, clock: Clock, sight
         return
     if not await _is_expected(broker, owner, appended.spans):
         return
-    if flight.is_timed:
-        owner.hear_clock(appended.timestamp_ms, sent_ms, clock.now_ms(), sight)
+    # else it left by another clock than the one that it is acknowledged by
+    if flight.jumps == owner.clock.jumps:
+        owner.clock.hear(appended.timestamp_ms, sent_ms, clock.now_ms(), sight)
     owner.confirm(batch, appended.spans)
     if owner.tracing is not None:
         owner.tracing.record(batch.traced)
@@ -110,7 +111,7 @@ def _take_failures(owner: Owner, batch: Batch, failures: Sequence[SendFailure], 
         if must_not_be_passed_over(effect, failure):
             owner.lose(f"{record.topic} does not take what is owed to other workflows: {failure.message}")
             return False
-        owner.offer_own(undeliverable(effect, record, failure), decided_at)
+        owner.own_inputs.offer(undeliverable(effect, record, failure), decided_at)
     return True
 
 

@@ -343,7 +343,7 @@ class Router:
             records = [*first, *rest]
         else:
             # what is read already must not wait for more records
-            timeout_s = 0.0 if any(o.backlog for o in self.owners.values()) else self._idle_s()
+            timeout_s = 0.0 if any(o.inputs for o in self.owners.values()) else self._idle_s()
             records = list(await reader.poll(max_records=limit, timeout_s=timeout_s, partitions=results + inbox))
         self._saturated = len(records) == limit
         await asyncio.sleep(0)
@@ -379,15 +379,15 @@ class Router:
         for record in records:
             owner = self.owners.get(record.partition)
             if owner is not None:
-                owner.offer(record)
+                owner.inputs.offer(record)
         if not self._reassign:  # else the reader does not read for all owners yet
             for owner in self.owners.values():
                 if owner.awaits_position:
-                    owner.note_positions(reader.position)
+                    owner.inputs.note_positions(reader.position)
         jump_ms = self._watch.jump_ms()
         if jump_ms:
             for owner in [*self.owners.values(), *self._dormant.values()]:
-                owner.own_clock_jumped(jump_ms, self._watch.sight())
+                owner.clock.own_jumped(jump_ms, self._watch.sight())
         now_ms = self._clock.now_ms()
         for owner in self.owners.values():
             batch = None if owner.is_idle(now_ms) else owner.next_batch(now_ms)
@@ -417,7 +417,13 @@ class Router:
             self._in_background("taking_over", lambda: self._take(missing), tasks)
         if self._reassign:
             self._reassign = False
-            reader.assign({TopicPartition(t, p): owner.read[t] for p, owner in self.owners.items() for t in owner.read})
+            reader.assign(
+                {
+                    TopicPartition(t, p): owner.inputs.read[t]
+                    for p, owner in self.owners.items()
+                    for t in owner.inputs.read
+                }
+            )
 
     def _pause_s(self) -> float:
         """The pause before the next take-over.

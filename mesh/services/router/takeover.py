@@ -19,7 +19,7 @@ import structlog
 
 from mesh.codec.effects import EffectEncoder
 from mesh.codec.log import decode_log_record, encode_owner_changed
-from mesh.core.clock import BELIEVED_MS, Sighting, Start, jump_at_start
+from mesh.core.clock import Sighting
 from mesh.core.effects import AskApproval, Effect, SendTask, WithdrawTask, effects
 from mesh.core.events import Decision, LogRecord, OwnerChanged
 from mesh.core.replay import PartitionFold
@@ -32,7 +32,7 @@ from mesh.services.router.clock import Sight, blind
 from mesh.services.router.config import RouterConfig
 from mesh.services.router.confirmed_state import Confirmed
 from mesh.services.router.flight import must_not_be_passed_over, undeliverable
-from mesh.services.router.owner import CAREFUL_AFTER, Owner
+from mesh.services.router.owner import Owner
 
 _log = structlog.get_logger()
 _READ_TIMEOUT_S: Final = 30.0
@@ -81,6 +81,12 @@ class _Candidate:
             if self.store is not None:
                 self.store.delete()  # or its workflows would stay among ours
             self.fold, self.spans, self.origin = PartitionFold(self.owner.partition), [], origin
+
+    def check_clock(self) -> None:
+        """Look whether the broker's clock has jumped since the last owner."""
+        owner = self.owner
+        if not owner.is_lost():
+            owner.clock.check_since_last_owner(self.wall_ms, owner.state.at_ms, self.seen_before, self.seen)
 
     @property
     def start(self) -> int:
@@ -158,11 +164,11 @@ async def take_over(
         await asyncio.gather(*(_claim(c, broker, topics, config, clock) for c in candidates.values()))
         await _read_logs(candidates, broker, topics, config)
         for candidate in candidates.values():
-            _check_clock(candidate, broker, config)
+            candidate.check_clock()
         await _send_owed(list(candidates.values()), broker, topics, config)
         await _skip_what_is_gone(owners, broker, topics)
         for owner in owners:
-            owner.deadlines.signs.rebuild(owner.state.workflows.values(), clock.now_ms() + owner.clock_offset_ms)
+            owner.deadlines.signs.rebuild(owner.state.workflows.values(), clock.now_ms() + owner.clock.offset_ms)
     except BrokerRefused:
         raise
     except BrokerError as error:
@@ -184,12 +190,8 @@ async def _claim(candidate: _Candidate, broker: Broker, topics: Topics, config: 
     encoded = encode_owner_changed(record, topic=topics.log, partition=owner.partition)
     # a claim expects no offset: it lands wherever the log ends
     appended = await broker.append(owner.log, None, [encoded], ())
-    # Both clocks are cut to whole milliseconds: one less, and ours is never ahead of the broker's.
     candidate.wall_ms = clock.now_ms()
-    owner.clock_offset_ms = appended.timestamp_ms - candidate.wall_ms - 1
-    if not broker.has_own_clock and owner.clock_offset_ms > config.clock_jump_s * 1_000:
-        # that clock is ours, and was put back: the broker stamps with the last time before
-        owner.clock_offset_ms, owner.is_stamped_ahead = -1, True
+    owner.clock.correct(appended.timestamp_ms, candidate.wall_ms)
     candidate.until = appended.spans[0][0]
     owner.ownership.claimed(candidate.until)
 
@@ -248,35 +250,13 @@ def _move_in(candidate: _Candidate) -> None:
     if lost is not None:
         owner.lose(lost.reason)
         return
-    owner.state = fold.state
-    owner.confirmed = Confirmed.of_fold(
+    confirmed = Confirmed.of_fold(
         fold,
         changed=candidate.changed,
         effective=[offset for offset, _ in candidate.effective],
         origin=candidate.origin,
     )
-    owner.careful = fold.takeovers >= CAREFUL_AFTER
-    owner.deadlines.timers.rebuild(fold.state.workflows.values())
-
-
-def _check_clock(candidate: _Candidate, broker: Broker, config: RouterConfig) -> None:
-    """Go by the partition's own time, where the broker's clock has jumped since the last owner."""
-    owner, state, seen = candidate.owner, candidate.owner.state, candidate.seen
-    if owner.is_lost():
-        return
-    owner.clock_offset_ms -= owner.ahead_ms
-    start = Start(
-        broker_ms=candidate.wall_ms + owner.clock_offset_ms,
-        last_ms=state.at_ms,
-        wall_ms=candidate.wall_ms,
-        before=candidate.seen_before,
-        now=seen,
-        has_own_clock=broker.has_own_clock,
-    )
-    jump_ms = jump_at_start(start, int(min(config.clock_jump_s * 1_000, BELIEVED_MS)))
-    if jump_ms:
-        owner.clock_offset_ms -= jump_ms
-        owner.hold_clock(jump_ms, seen, "the clock jumped since the last owner")
+    owner.move_in(fold.state, confirmed)
 
 
 async def _send_owed(candidates: Sequence[_Candidate], broker: Broker, topics: Topics, config: RouterConfig) -> None:
@@ -293,7 +273,7 @@ async def _send_owed(candidates: Sequence[_Candidate], broker: Broker, topics: T
             continue
         if must_not_be_passed_over(effect, failure):
             candidate.owner.lose(f"{record.topic} does not take what is owed to other workflows: {failure.message}")
-        candidate.owner.offer_own(undeliverable(effect, record, failure), at)
+        candidate.owner.own_inputs.offer(undeliverable(effect, record, failure), at)
     with_effects = {candidate.owner.partition for candidate, *_ in owed}
     for candidate in candidates:
         owner = candidate.owner
@@ -316,14 +296,14 @@ async def _skip_what_is_gone(owners: Sequence[Owner], broker: Broker, topics: To
         for topic in (topics.results, topics.inbox):
             tp, position = TopicPartition(topic, owner.partition), owner.state.positions.get(topic, 0)
             if begins[tp] <= position <= ends[tp]:
-                owner.read[topic] = position
+                owner.inputs.read[topic] = position
                 continue
             if position > ends[tp]:
                 _log.error("topic_made_anew", topic=topic, partition=owner.partition, read=position, end=ends[tp])
             elif position:
                 _log.error("inputs_gone", topic=topic, partition=owner.partition, count=begins[tp] - position)
             owner.state.positions = {**owner.state.positions, topic: begins[tp]}
-            owner.read[topic] = begins[tp]
+            owner.inputs.read[topic] = begins[tp]
         for name, (offset, _) in list(owner.state.watermarks.items()):
             end = ends.get(_source(name))
             if end is not None and offset >= end:

@@ -417,7 +417,7 @@ class RealEngine(_WithRouter):
         if router is None:
             return {}
         owners = router.owners
-        is_busy = any(owner.flights or owner.backlog for owner in owners.values())
+        is_busy = any(owner.flights or owner.inputs for owner in owners.values())
         if is_busy or not self.stage.is_idle() or self._next_due_ms() + _DUE_MS <= self.now_ms():
             return None
         ends = await self._broker.end_offsets(self._read)

@@ -1,0 +1,209 @@
+"""One input to one decision: decided on the partition's state, encoded, and applied to the state.
+
+Owns the state of a partition that has an owner. Only a decision changes it, and each goes into a
+batch. A decision that is too large for the broker, or that causes a record which is, is not taken.
+It must not know which input is next, nor what the log has acknowledged: its caller, `owner`, does.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from msgspec.structs import replace
+
+from mesh.codec.effects import EffectEncoder
+from mesh.codec.log import encode_decision
+from mesh.core import ids
+from mesh.core.crossings import crossings
+from mesh.core.decide import Decided, decide, park
+from mesh.core.effects import effects
+from mesh.core.events import AnswerRefused, Cause, Decision, IncidentRaised
+from mesh.core.evolve import evolve
+from mesh.core.inputs import AnswerGiven, Input, ResultReceived, TaskError, TaskUndeliverable, TimerDue, Undeliverable
+from mesh.core.replay import settle
+from mesh.core.route import Route
+from mesh.core.state import Directory, PartitionState, Workflow
+from mesh.core.topics import Topics
+from mesh.errors import RecordTooLarge
+from mesh.ports import Broker, Record, TopicPartition
+from mesh.services.router.batch import Batch
+from mesh.services.router.config import RouterConfig
+from mesh.services.router.deadlines import Deadlines
+from mesh.services.router.input_queues import pass_by
+from mesh.services.router.input_records import cause_of_parked, name_of_crossing, parked, place, workflow_of
+from mesh.services.router.known_versions import KnownVersions, UnknownVersion
+from mesh.services.router.own_inputs import OwnInputs
+from mesh.services.router.partition_clock import PartitionClock
+from mesh.services.router.spans import Traced
+
+_log = structlog.get_logger()
+
+_LOGGED: Final = 500  # characters of an id or a reason that a log line holds
+
+
+class Decider:
+    """`state`: the result of all decisions so far, including those under way.
+
+    `deadlines`: of the state's workflows. `own`: what could not be sent, which holds the mark back.
+    `owes_mark`: effects were acknowledged since the last decision. `signs_heard`: since the last
+    decision; only a decision tells the log how far they were read.
+    """
+
+    def __init__(
+        self,
+        partition: int,
+        *,
+        broker: Broker,
+        topics: Topics,
+        config: RouterConfig,
+        route_of: Callable[[str], Route | None],
+        directory: Callable[[], Directory],
+        token: str,
+        is_traced: bool,
+    ) -> None:
+        self.state = PartitionState()
+        self.deadlines = Deadlines()
+        self.own = OwnInputs()
+        self.versions = KnownVersions(route_of, topics.definitions)
+        self.clock = PartitionClock(
+            partition,
+            bound_s=config.clock_jump_s,
+            has_own_clock=broker.has_own_clock,
+            hold=lambda: self.state.hold,
+        )
+        self.owes_mark = False
+        self.signs_heard = 0
+        self._log = TopicPartition(topics.log, partition)
+        self._broker = broker
+        self._directory = directory
+        self._token = token
+        self._encoder = EffectEncoder(topics, partition, config.partitions)
+        self._is_traced = is_traced
+
+    @property
+    def mark(self) -> int:
+        """The mark that the log may have: nothing below it is still to be sent."""
+        return self.own.hold_back(self.state.mark)
+
+    def decide(self, batch: Batch, given: Input, cause: Cause, now_ms: int) -> None:
+        """Decide one input.
+
+        Raises `RecordTooLarge` if what follows can't be sent and there is no other way to decide
+        it.
+        """
+        workflow = self.state.workflows.get(given.workflow_id)
+        route = self.versions.deciding_on(given, workflow)
+        target = self.versions.migrating_to(given)
+        decided = decide(workflow, given, route=route, directory=self._directory(), now_ms=now_ms, target=target)
+        if not decided.events:
+            return
+        if self.emit(batch, decided, given.workflow_id, cause, now_ms):
+            if self._is_traced:
+                batch.traced.append(Traced(batch.decisions[-1], given, workflow, decided.workflow))
+            return
+        message = f"what follows of it is larger than the broker takes ({self._broker.max_record_bytes} bytes)"
+        if isinstance(given, AnswerGiven):
+            self.emit(batch, Decided((_answer_too_large(given, message),), workflow), given.workflow_id, cause, now_ms)
+            return
+        if not (isinstance(given, ResultReceived) and given.status == "succeeded"):
+            raise RecordTooLarge(message)
+        error = TaskError(kind="too_large", message=f"{message}; let the agent return less", retryable=False)
+        # the work is done, but its output can't be logged: the attempt fails, and is not tried
+        # again
+        failed = replace(given, status="failed", output=None, error=error)
+        self.decide(batch, failed, cause, now_ms)
+
+    def decide_own(
+        self, batch: Batch, given: TaskUndeliverable | Undeliverable | TimerDue, cause: Cause, now_ms: int
+    ) -> None:
+        """Decide an input that no record holds.
+
+        It can't be parked. If it can't be processed, its step becomes an incident.
+        """
+        try:
+            self.decide(batch, given, cause, now_ms)
+        except UnknownVersion:
+            raise
+        except Exception as error:  # noqa: BLE001 - the outermost place for an input that no record holds
+            _log.exception("own_input_failed", workflow_id=given.workflow_id, cause=cause.id)
+            parsed = ids.parse_step_id(given.task_id) if isinstance(given, TaskUndeliverable) else None
+            step = parsed.step if parsed else given.step if isinstance(given, TimerDue) else ""
+            workflow = self.state.workflows.get(given.workflow_id)
+            if workflow is None or step not in workflow.steps or workflow.status != "running":
+                return
+            message = f"{cause.kind} {cause.id} could not be decided: {type(error).__name__}: {error}"
+            event = IncidentRaised(step=step, kind="parked", message=message[:2_000])
+            evolved = evolve(workflow, event, workflow_id=given.workflow_id, at_ms=now_ms)
+            self.emit(batch, Decided((event,), evolved), given.workflow_id, cause, now_ms)
+
+    def emit(self, batch: Batch, decided: Decided, workflow_id: str, cause: Cause, now_ms: int) -> bool:
+        """Make the decision, encode it and its effects, and apply it to the state.
+
+        False, with nothing changed: something of it is too large.
+        """
+        crosses = crossings(decided.events) > 0
+        decision = Decision(
+            epoch=self._token,
+            workflow_id=workflow_id,
+            at_ms=now_ms,
+            cause=cause,
+            positions=self.state.positions,
+            mark=self.mark,
+            events=decided.events,
+            sequence=self.state.sequence if crosses else 0,
+        )
+        record = encode_decision(decision, topic=self._log.topic, partition=self._log.partition)
+        limit = self._broker.max_record_bytes
+        sends = effects(decision)
+        encoded = [self._encoder.encode(effect) for effect in sends]
+        # checked before the state is touched: a decision is taken in whole or not at all
+        if record.size_bytes() > limit or any(out.size_bytes() > limit for out in encoded):
+            return False
+        batch.decisions.append(decision)
+        batch.records.append(record)
+        batch.effects.extend(sends)
+        batch.effect_records.extend(encoded)
+        batch.crosses = batch.crosses or crosses
+        self._settle(batch, decision, decided.workflow)
+        self.owes_mark, self.signs_heard = False, 0
+        return True
+
+    def _settle(self, batch: Batch, decision: Decision, workflow: Workflow | None) -> None:
+        state, workflow_id, hold = self.state, decision.workflow_id, self.state.hold
+        settle(state, decision, workflow)
+        if hold is not None and state.hold is None and decision.cause.kind != "clock":
+            self.clock.released(hold)
+        cause = decision.cause
+        if cause.source_topic:
+            key = f"{cause.source_topic}/{cause.source_partition}"
+            batch.watermarks[key] = (cause.source_offset, cause.source_index)
+        if workflow_id:
+            batch.changed[workflow_id] = workflow
+        if workflow is not None:
+            self.deadlines.arm(decision, workflow)
+
+    def park(self, batch: Batch, record: Record, code: str, message: str, now_ms: int) -> None:
+        """Log the input as it came, or as much of it as fits.
+
+        Its effect sends it to the dead letters. A workflow that waits for it gets a substitute
+        answer.
+        """
+        workflow_id = workflow_of(record)
+        pass_by(record, self.state)
+        _log.error(
+            "input_parked", workflow_id=workflow_id[:_LOGGED], input=place(record), code=code, reason=message[:_LOGGED]
+        )
+        cause, workflow = cause_of_parked(record), self.state.workflows.get(workflow_id)
+        about = name_of_crossing(record)
+        # from the whole input to less and less of it: the first that fits is logged
+        for event in parked(record, code, message):
+            decided = park(workflow, event, about, workflow_id=workflow_id, now_ms=now_ms)
+            if self.emit(batch, decided, workflow_id, cause, now_ms):
+                return
+
+
+def _answer_too_large(given: AnswerGiven, message: str) -> AnswerRefused:
+    """Refuse the answer with a receipt. The question stays open."""
+    return AnswerRefused(
+        approval_id=given.approval_id, answer_id=given.answer_id, code="too_large", message=message, by=given.by
+    )
