@@ -18,12 +18,15 @@ _ASIDE: Final = frozenset({*FINISHED, "again"})
 DEATHS: Final = "deaths"
 
 
-class OpenRow(NamedTuple):
-    """The columns of `open_steps`, in their order.
+class OpenStep(NamedTuple):
+    """A step of a live workflow that has begun and not ended: the columns of `open_steps`.
 
-    `alike`: how many items the row stands for. `settled`, `total`: the items of a for-each. With
-    the incident kind `DEATHS` the row is not an incident: the task is out, or will be again, and
-    processes have died over it.
+    `status`: running, retrying, asking, calling, waiting, iterating, held, incident. `awaits`: the
+    type of the event that it waits for. `settled`, `total`: a for-each's items.
+
+    The items of a for-each that run on one agent, or wait for a retry, share one row: `alike` of
+    them, with the `since_ms` of the oldest. With the incident kind `DEATHS` the row is not an
+    incident: the task is out, or will be again, and processes have died over it.
     """
 
     workflow_id: str
@@ -43,11 +46,11 @@ class OpenRow(NamedTuple):
     total: int
 
 
-def rows_of(workflow: Workflow) -> Iterator[OpenRow]:
+def rows_of(workflow: Workflow) -> Iterator[OpenStep]:
     """The rows of a workflow; none if it is not running."""
     if workflow.status != "running":
         return
-    shared: dict[tuple[str, str, str], OpenRow] = {}
+    shared: dict[tuple[str, str, str], OpenStep] = {}
     for place, step in workflow.steps.items():
         if step.status in _ASIDE:
             continue
@@ -60,8 +63,8 @@ def rows_of(workflow: Workflow) -> Iterator[OpenRow]:
     yield from shared.values()
 
 
-def _row(workflow: Workflow, place: str, step: StepState) -> OpenRow:
-    return OpenRow(
+def _row(workflow: Workflow, place: str, step: StepState) -> OpenStep:
+    return OpenStep(
         workflow_id=workflow.workflow_id,
         step=place,
         status=step.status,
@@ -80,7 +83,7 @@ def _row(workflow: Workflow, place: str, step: StepState) -> OpenRow:
     )
 
 
-def _joined(known: OpenRow | None, row: OpenRow) -> OpenRow:
+def _joined(known: OpenStep | None, row: OpenStep) -> OpenStep:
     """The row of several items: the oldest one's, with how many there are."""
     if known is None:
         return row

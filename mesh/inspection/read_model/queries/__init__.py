@@ -1,0 +1,119 @@
+"""What the tools ask of the read model, as values.
+
+Has every query, one module for each thing that is asked about. They only read, and see the file as
+of the last `ReadModel.catch_up`. A list that may be long comes as a `Page`, which knows how many
+rows there are in all; without a `limit` it has every row. The command line and the other modules of
+`mesh.inspection` call them.
+
+workflow_rows     workflows and their states
+step_rows         steps that are under way
+timeline          decisions
+event_rows        events on the broker
+approval_rows     approvals and answers
+dead_letter_rows  dead letters
+mesh_rows         partitions, agents' cards, commands
+"""
+
+from mesh.inspection.read_model.open_steps import OpenStep
+from mesh.inspection.read_model.queries.approval_rows import (
+    AnswerRow,
+    ApprovalRow,
+    answer,
+    approval,
+    approval_request,
+    approvals,
+    approvals_containing,
+    last_approval,
+)
+from mesh.inspection.read_model.queries.dead_letter_rows import (
+    DeadLetterRow,
+    count_dead_letters,
+    dead_letter,
+    dead_letters,
+    dead_letters_containing,
+)
+from mesh.inspection.read_model.queries.event_rows import (
+    EventRow,
+    count_events,
+    events,
+    events_beginning,
+    events_by_id,
+)
+from mesh.inspection.read_model.queries.mesh_rows import (
+    CardRow,
+    CommandRow,
+    PartitionRow,
+    cards,
+    command,
+    partitions,
+)
+from mesh.inspection.read_model.queries.step_rows import (
+    Awaited,
+    awaited_events,
+    count_open_steps,
+    deadly_steps,
+    halted_iterations,
+    open_steps,
+    overdue_steps,
+    running_by_agent,
+)
+from mesh.inspection.read_model.queries.timeline import (
+    TimelineEntry,
+    decisions_after,
+    decisions_citing,
+    decisions_of,
+)
+from mesh.inspection.read_model.queries.workflow_rows import (
+    WorkflowRow,
+    count_workflows,
+    has_workflow,
+    workflow_state,
+    workflows,
+    workflows_containing,
+)
+
+__all__ = [
+    "AnswerRow",
+    "ApprovalRow",
+    "Awaited",
+    "CardRow",
+    "CommandRow",
+    "DeadLetterRow",
+    "EventRow",
+    "OpenStep",
+    "PartitionRow",
+    "TimelineEntry",
+    "WorkflowRow",
+    "answer",
+    "approval",
+    "approval_request",
+    "approvals",
+    "approvals_containing",
+    "awaited_events",
+    "cards",
+    "command",
+    "count_dead_letters",
+    "count_events",
+    "count_open_steps",
+    "count_workflows",
+    "dead_letter",
+    "dead_letters",
+    "dead_letters_containing",
+    "deadly_steps",
+    "decisions_after",
+    "decisions_citing",
+    "decisions_of",
+    "events",
+    "events_beginning",
+    "events_by_id",
+    "halted_iterations",
+    "has_workflow",
+    "last_approval",
+    "open_steps",
+    "overdue_steps",
+    "partitions",
+    "running_by_agent",
+    "workflow_state",
+    "workflows",
+    "workflows_containing",
+]

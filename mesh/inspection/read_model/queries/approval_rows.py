@@ -1,0 +1,91 @@
+"""Approvals and their answers."""
+
+from typing import Final
+
+import apsw
+import msgspec
+
+from mesh.core.events import ApprovalRequested
+from mesh.inspection.read_model.pages import Found, Listing, Page, containing
+from mesh.inspection.read_model.queries.rows import Row, columns_of
+from mesh.inspection.read_model.schema import select_one
+
+
+class ApprovalRow(Row, frozen=True, array_like=True):
+    approval_id: str
+    workflow_id: str
+    step: str
+    question: str
+    role: str
+    asked_at_ms: int
+    deadline_at_ms: int | None
+    closed_at_ms: int | None
+    verdict: str
+    closed_by: str
+    reason: str
+
+
+_APPROVAL: Final = columns_of(ApprovalRow)
+
+
+class AnswerRow(Row, frozen=True, array_like=True):
+    answer_id: str
+    approval_id: str
+    at_ms: int
+    status: str
+    code: str
+    message: str
+    by: str
+
+
+def approvals(
+    db: apsw.Connection,
+    *,
+    open_only: bool = True,
+    role: str | None = None,
+    workflow_id: str | None = None,
+    limit: int | None = None,
+    after: str | None = None,
+) -> Page[ApprovalRow]:
+    """Approvals, the one that was asked first at the top."""
+    filters: dict[str, tuple[str, ...]] = {"closed_at_ms IS NULL" if open_only else "1": ()}
+    filters |= {} if role is None else {"role = ?": (role,)}
+    filters |= {} if workflow_id is None else {"workflow_id = ?": (workflow_id,)}
+    values = tuple(value for values in filters.values() for value in values)
+    listing = Listing("approvals", _APPROVAL, ("asked_at_ms", "approval_id"), tuple(filters), values)
+    return listing.page(db, ApprovalRow, limit=limit, after=after)
+
+
+def approval(db: apsw.Connection, approval_id: str) -> ApprovalRow | None:
+    """One approval by its whole id, open or closed."""
+    row = select_one(db, f"SELECT {_APPROVAL} FROM approvals WHERE approval_id = ?", approval_id)  # noqa: S608 - constants only
+    return ApprovalRow(*row) if row else None
+
+
+def last_approval(db: apsw.Connection, workflow_id: str) -> ApprovalRow | None:
+    """The approval that the workflow asked for last, open or closed."""
+    sql = f"SELECT {_APPROVAL} FROM approvals WHERE workflow_id = ? ORDER BY asked_at_ms DESC LIMIT 1"  # noqa: S608 - constants only
+    row = select_one(db, sql, workflow_id)
+    return ApprovalRow(*row) if row else None
+
+
+def approvals_containing(db: apsw.Connection, part: str, *, open_only: bool, limit: int) -> Found:
+    """The ids of approvals that contain `part`, the last asked first.
+
+    An approval's id begins with its workflow's id.
+    """
+    state = " AND closed_at_ms IS NULL" if open_only else ""
+    source = f"FROM approvals WHERE instr(approval_id, ?1){state}"
+    return containing(db, "approval_id", source, "asked_at_ms", part=part, limit=limit)
+
+
+def approval_request(db: apsw.Connection, approval_id: str) -> ApprovalRequested | None:
+    """What was asked, with its payload."""
+    row = select_one(db, "SELECT request FROM approvals WHERE approval_id = ?", approval_id)
+    return msgspec.json.decode(row[0], type=ApprovalRequested) if row else None
+
+
+def answer(db: apsw.Connection, answer_id: str) -> AnswerRow | None:
+    sql = f"SELECT {columns_of(AnswerRow)} FROM answers WHERE answer_id = ?"  # noqa: S608 - constants only
+    row = select_one(db, sql, answer_id)
+    return AnswerRow(*row) if row else None

@@ -1,0 +1,90 @@
+"""Steps that are under way: what moves, what waits, and for what."""
+
+from typing import Final
+
+import apsw
+
+from mesh.inspection.read_model.open_steps import DEATHS, OpenStep
+from mesh.inspection.read_model.pages import Listing, Page
+from mesh.inspection.read_model.queries.rows import Row
+from mesh.inspection.read_model.schema import select, select_one
+
+_STEP: Final = ", ".join(OpenStep._fields)
+
+
+class Awaited(Row, frozen=True, array_like=True):
+    """How many steps wait for events of one type, and which of them has waited longest.
+
+    `timed`: those that have a time-out.
+    """
+
+    type: str
+    count: int
+    timed: int
+    since_ms: int
+    workflow_id: str
+    step: str
+
+
+def open_steps(
+    db: apsw.Connection, status: str, *, limit: int | None = None, after: str | None = None
+) -> Page[OpenStep]:
+    """Steps with this status, the one that has waited longest first."""
+    order = ("since_ms", "workflow_id", "step", "agent")
+    listing = Listing("open_steps", _STEP, order, ("status = ?",), (status,))
+    return listing.page(db, OpenStep, limit=limit, after=after)
+
+
+def count_open_steps(db: apsw.Connection) -> dict[str, int]:
+    """How many steps of live workflows have each status."""
+    return dict(select(db, "SELECT status, sum(alike) FROM open_steps GROUP BY status"))
+
+
+def deadly_steps(db: apsw.Connection, *, limit: int = 5) -> list[OpenStep]:
+    """Steps over whose task a process of the agent has died, the oldest first."""
+    sql = (
+        f"SELECT {_STEP} FROM open_steps WHERE incident_kind = ?"  # noqa: S608 - constants only
+        " OR (status = 'incident' AND incident_message LIKE 'agent_died: %') ORDER BY since_ms LIMIT ?"
+    )
+    return [OpenStep(*row) for row in select(db, sql, DEATHS, limit)]
+
+
+def running_by_agent(db: apsw.Connection) -> dict[str, tuple[int, int]]:
+    """For each agent, how many tasks are out, and since when the oldest is."""
+    sql = "SELECT agent, sum(alike), min(since_ms) FROM open_steps WHERE status = 'running' GROUP BY agent"
+    return {agent: (count, since_ms) for agent, count, since_ms in select(db, sql)}
+
+
+def awaited_events(db: apsw.Connection) -> list[Awaited]:
+    """The events that steps wait for, by type; the longest awaited comes first."""
+    sql = (
+        "SELECT awaits, count(*), count(due_at_ms), min(since_ms), workflow_id, step FROM open_steps"
+        " WHERE status = 'waiting' AND awaits <> '' GROUP BY awaits ORDER BY 4"
+    )
+    return [Awaited(*row) for row in select(db, sql)]
+
+
+def overdue_steps(db: apsw.Connection, before_ms: int) -> tuple[int, int]:
+    """How many steps have a time that came before this, and the first of these times.
+
+    Such a time is a time-out, a retry, a deadline, or the end of a wait.
+    """
+    sql = "SELECT coalesce(sum(alike), 0), coalesce(min(due_at_ms), 0) FROM open_steps WHERE due_at_ms < ?"
+    count, first_ms = select_one(db, sql, before_ms)
+    return count, first_ms
+
+
+def halted_iterations(db: apsw.Connection) -> list[OpenStep]:
+    """For-each steps that wait for an operator alone.
+
+    An item has an incident, and no other one is with an agent or waits for a retry.
+    """
+    sql = (
+        f"SELECT {_STEP} FROM open_steps AS each WHERE status = 'iterating'"  # noqa: S608 - constants only
+        " AND EXISTS (SELECT 1 FROM open_steps AS item WHERE item.workflow_id = each.workflow_id AND item.status = 'incident'"
+        " AND substr(item.step, 1, length(each.step) + 1) = each.step || '[')"
+        " AND NOT EXISTS (SELECT 1 FROM open_steps AS item WHERE item.workflow_id = each.workflow_id AND item.step = each.step"
+        " AND item.status IN ('running', 'retrying'))"
+        " ORDER BY since_ms"
+    )
+    return [OpenStep(*row) for row in select(db, sql)]

@@ -1,0 +1,90 @@
+"""Workflows and their states."""
+
+from typing import Final
+
+import apsw
+
+from mesh.codec.state import decode_workflow
+from mesh.core.ids import BUILT_IN
+from mesh.core.state import Workflow
+from mesh.inspection.read_model.pages import Found, Listing, Page, containing
+from mesh.inspection.read_model.queries.rows import Row, columns_of
+from mesh.inspection.read_model.schema import select, select_one
+
+_NO_BUILT_IN: Final = f"substr(workflow_id, 1, {len(BUILT_IN)}) <> '{BUILT_IN}'"
+_THERE: Final = "NOT (forgotten AND status = 'expected')"
+"""What never had a run is gone with its last event."""
+
+
+class WorkflowRow(Row, frozen=True, array_like=True):
+    workflow_id: str
+    run_id: str
+    route: str
+    status: str
+    started_at_ms: int
+    updated_at_ms: int
+    ended_at_ms: int | None
+    reason: str
+    incidents: int
+    partition: int
+
+
+_WORKFLOW: Final = columns_of(WorkflowRow)
+
+
+def workflows(
+    db: apsw.Connection,
+    *,
+    status: str | None = None,
+    route: str | None = None,
+    built_in: bool = False,
+    limit: int | None = None,
+    after: str | None = None,
+) -> Page[WorkflowRow]:
+    """Workflows, the last changed first.
+
+    `status` may also be `incident`: live ones that wait for an operator. `built_in`: with the
+    mesh's own workflows, unless they are forgotten.
+    """
+    own = f"({_NO_BUILT_IN} OR forgotten = 0)" if built_in else _NO_BUILT_IN
+    filters = {_THERE: (), own: ()} | ({} if route is None else {"route = ?": (route,)})
+    if status is not None:
+        filters |= {"incidents > 0": ()} if status == "incident" else {"status = ?": (status,)}
+    listing = Listing(
+        table="workflows",
+        columns=_WORKFLOW,
+        order=("updated_at_ms", "workflow_id"),
+        where=tuple(filters),
+        values=tuple(value for values in filters.values() for value in values),
+        last_first=True,
+    )
+    return listing.page(db, WorkflowRow, limit=limit, after=after)
+
+
+def has_workflow(db: apsw.Connection, workflow_id: str) -> bool:
+    """Whether any decision was ever made about this workflow."""
+    return select_one(db, "SELECT 1 FROM workflows WHERE workflow_id = ?", workflow_id) is not None
+
+
+def workflows_containing(db: apsw.Connection, part: str, *, limit: int) -> Found:
+    """Workflows whose id contains `part`, the last changed first."""
+    return containing(
+        db, "workflow_id", "FROM workflows WHERE instr(workflow_id, ?1)", "updated_at_ms", part=part, limit=limit
+    )
+
+
+def workflow_state(db: apsw.Connection, workflow_id: str, *, remembered: bool = False) -> Workflow | None:
+    """A workflow's state, as the fold of the log gives it.
+
+    If the memory of it has ended, this is its last state; with `remembered` it is None.
+    """
+    there = " AND NOT forgotten" if remembered else ""
+    row = select_one(db, f"SELECT state FROM workflows WHERE workflow_id = ?{there}", workflow_id)  # noqa: S608 - constants only
+    return decode_workflow(row[0]) if row else None
+
+
+def count_workflows(db: apsw.Connection) -> dict[str, int]:
+    """How many workflows have each status, without the mesh's own."""
+    return dict(
+        select(db, f"SELECT status, count(*) FROM workflows WHERE {_NO_BUILT_IN} AND {_THERE} GROUP BY status")  # noqa: S608 - constants only
+    )
