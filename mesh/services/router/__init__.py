@@ -10,6 +10,8 @@ takeover         how partitions are taken, all new ones at once
 timers           what is due, and not before the inputs that came before it
 definitions      route versions by digest
 directory        who may answer, and which agents there are
+membership       the router's part in its group, which shares the partitions out
+holdings         the partitions of a router, and their owners
 router           the process around them
 """
 

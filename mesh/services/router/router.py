@@ -1,12 +1,13 @@
-"""The router process: membership, ingress, and the owners of our partitions.
+"""The router process: the loop that serves all owners, and what runs beside it.
 
-One loop serves all owners: one poll, one batch of decisions for each partition that has inputs, one
-append each, and the next poll while those are on the wire. Membership only says which partitions to
-take. Who may write a partition is decided by the log (`mesh.core.ownership`).
+One loop: one poll, one batch of decisions for each partition that has inputs, one append each, and
+the next poll while those are on the wire. `membership` only says which partitions to take, and
+`holdings` has their owners. Who may write a partition is decided by the log
+(`mesh.core.ownership`).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
 import structlog
 
@@ -15,7 +16,7 @@ from mesh.core.state import Workflow
 from mesh.core.topics import Topics
 from mesh.errors import BrokerError, BrokerUnavailable, PartitionsDiffer, TopicMissing
 from mesh.observability import Tracer
-from mesh.ports import Broker, CheckpointStore, Clock, Committed, Entropy, Reader, Record, Subscription, TopicPartition
+from mesh.ports import Broker, CheckpointStore, Clock, Entropy, Reader, Record, TopicPartition
 from mesh.services.router.barrier import raise_barriers
 from mesh.services.router.checkpoint import Checkpoints
 from mesh.services.router.clock import ClockWatch, Sight, blind
@@ -23,7 +24,9 @@ from mesh.services.router.config import RouterConfig
 from mesh.services.router.definitions import Definitions
 from mesh.services.router.directory import DirectoryFollower
 from mesh.services.router.flight import begin_flight, fly, wait_landed
+from mesh.services.router.holdings import Holdings
 from mesh.services.router.ingress import Ingress
+from mesh.services.router.membership import Membership
 from mesh.services.router.owner import Owner
 from mesh.services.router.schedules import ScheduleAnnouncer
 from mesh.services.router.spans import RouterSpans
@@ -75,16 +78,12 @@ class Router:
         )
         self._directory = DirectoryFollower(broker, topics, roles, clock, roles_from=config.approvers)
         self.ingress = Ingress(broker, topics, self._definitions, config, clock)
-        self.owners: dict[int, Owner] = {}
-        # revoked: their hold may still be good when they come back
-        self._dormant: dict[int, Owner] = {}
-        self._desired: set[int] = set()
-        self._reassign = False
-        self._retake_at = 0.0
+        self._holdings = Holdings(config.retry_pause_s, entropy)
+        self._membership = Membership(broker, topics, config, self._holdings, self._land)
+        self.owners = self._holdings.owners
         self._background: dict[
             str, asyncio.Task[None]
         ] = {}  # at most one of each kind: taking over, barriers, definitions
-        self._told: dict[TopicPartition, Committed] = {}
         self._flying: set[asyncio.Task[None]] = set()
         self._saturated = False  # the last poll took all it could
         self._ready = ready or asyncio.Event()
@@ -110,7 +109,7 @@ class Router:
     @property
     def is_owning(self) -> bool:
         """Whether it owns every partition that the group gives it, and the group gives it some."""
-        return bool(self._desired) and self._desired <= self.owners.keys()
+        return self._holdings.is_complete
 
     async def run(self) -> None:
         try:
@@ -163,7 +162,7 @@ class Router:
             ]
             copying = tasks.create_task(self.ingress.run())
             owning = tasks.create_task(self._own())
-            taking_part = tasks.create_task(self._take_part())
+            taking_part = tasks.create_task(self._membership.take_part(self._drained))
             announcing = tasks.create_task(self._announce(in_effect_after_s))
             await self._stopping.wait()
             announcing.cancel()
@@ -203,96 +202,6 @@ class Router:
                     f"topic {name} has {info.partitions} partitions, and this router is set to {self._config.partitions}: "
                     f"set MESH_PARTITIONS={info.partitions} if the log was written so; the count can't change under a log"
                 )
-
-    # Membership -----------------------------------------------------------------------------------
-
-    async def _take_part(self) -> None:
-        """Take part in the sharing of partitions until everything is drained."""
-        subscription = await self._broker.subscribe(
-            self._topics.router_group,
-            [self._topics.inbox],
-            self,
-            member=self._config.instance,
-            fetch=False,
-            session_timeout_s=self._config.session_timeout_s,
-        )
-        try:
-            while not self._drained.is_set():
-                try:
-                    await subscription.poll(max_records=1, timeout_s=self._config.membership_poll_s)
-                    self._reconcile({partition for _, partition in subscription.assignment()})
-                    await self._tell_positions(subscription)
-                except BrokerUnavailable as error:
-                    _log.warning("membership_waits", error=str(error))
-                    await asyncio.sleep(self._config.retry_pause_s)
-        finally:
-            await subscription.close()
-
-    def _reconcile(self, held: set[int]) -> None:
-        """Want exactly the partitions that the group gives us.
-
-        A partition that is lost to a time-out is lost without notice (`GroupListener`). A router
-        that kept wanting it would take it from its new owner, and so on without end.
-        """
-        lost = self._desired - held
-        self._desired = held
-        if lost:
-            _log.warning("partitions_lost", partitions=sorted(lost))
-            self._retire([self.owners.pop(partition) for partition in lost & self.owners.keys()])
-
-    def _retire(self, owners: Iterable[Owner]) -> None:
-        """Give these owners no more records.
-
-        Their hold may still be good when the partitions come back.
-        """
-        self._dormant.update((owner.partition, owner) for owner in owners)
-        self._reassign = True
-
-    async def _tell_positions(self, subscription: Subscription) -> None:
-        """Commit the positions that have changed since the last time."""
-        positions = self._positions()
-        changed = {tp: position for tp, position in positions.items() if self._told.get(tp) != position}
-        if changed:
-            await subscription.commit(changed)
-            self._told = positions
-
-    def _positions(self) -> dict[TopicPartition, Committed]:
-        """How far each inbox partition has been decided or skipped.
-
-        This is for lag, not for correctness.
-        """
-        inbox = self._topics.inbox
-        return {
-            TopicPartition(inbox, p): Committed(owner.state.positions.get(inbox, 0)) for p, owner in self.owners.items()
-        }
-
-    async def on_assigned(self, partitions: Mapping[TopicPartition, Committed | None]) -> None:
-        self._desired.update(partition for _, partition in partitions)
-        _log.info("partitions_assigned", partitions=sorted(p for _, p in partitions))
-
-    async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        revoked = [p for _, p in partitions]
-        _log.info("partitions_revoked", partitions=sorted(revoked))
-        self._desired.difference_update(revoked)
-        leaving = [self.owners.pop(p) for p in revoked if p in self.owners]
-        self._retire(leaving)
-        await self._land(leaving)
-
-    async def _land(self, owners: Sequence[Owner]) -> None:
-        """Let what is under way land, write the marks, save the checkpoints; bounded."""
-        try:
-            async with asyncio.timeout(self._config.drain_timeout_s):
-                await asyncio.gather(*(wait_landed(owner) for owner in owners))
-                await asyncio.gather(*(self._write_mark(owner) for owner in owners))
-        except TimeoutError:
-            _log.warning("drain_timed_out", partitions=[owner.partition for owner in owners if owner.flights])
-        for owner in owners:
-            self._checkpoints.save(owner)
-
-    async def _write_mark(self, owner: Owner) -> None:
-        batch = owner.mark_batch(self._clock.now_ms())
-        if batch is not None:
-            await fly(self._broker, owner, begin_flight(owner, batch), self._clock, self._watch.sight)
 
     # Owning ---------------------------------------------------------------------------------------
 
@@ -380,13 +289,13 @@ class Router:
             owner = self.owners.get(record.partition)
             if owner is not None:
                 owner.inputs.offer(record)
-        if not self._reassign:  # else the reader does not read for all owners yet
+        if self._holdings.is_assigned:  # else the reader does not read for all owners yet
             for owner in self.owners.values():
                 if owner.awaits_position:
                     owner.inputs.note_positions(reader.position)
         jump_ms = self._watch.jump_ms()
         if jump_ms:
-            for owner in [*self.owners.values(), *self._dormant.values()]:
+            for owner in self._holdings.all_owners():
                 owner.clock.own_jumped(jump_ms, self._watch.sight())
         now_ms = self._clock.now_ms()
         for owner in self.owners.values():
@@ -402,35 +311,26 @@ class Router:
     # Looking after owners -------------------------------------------------------------------------
 
     def _change_owners(self, tasks: asyncio.TaskGroup, reader: Reader) -> None:
-        for partition, owner in list(self.owners.items()):
-            if owner.is_lost():
-                del self.owners[partition]
-                self._reassign = True
-                self._retake_at = asyncio.get_running_loop().time() + self._pause_s()
-        for partition in self._desired & self._dormant.keys():
-            owner = self._dormant.pop(partition)
-            if not owner.is_lost():
-                self.owners[partition] = owner
-                self._reassign = True
-        missing = self._desired - self.owners.keys()
-        if missing and asyncio.get_running_loop().time() >= self._retake_at:
+        missing = self._holdings.renew()
+        if missing:
             self._in_background("taking_over", lambda: self._take(missing), tasks)
-        if self._reassign:
-            self._reassign = False
-            reader.assign(
-                {
-                    TopicPartition(t, p): owner.inputs.read[t]
-                    for p, owner in self.owners.items()
-                    for t in owner.inputs.read
-                }
-            )
+        self._holdings.assign(reader)
 
-    def _pause_s(self) -> float:
-        """The pause before the next take-over.
+    async def _land(self, owners: Sequence[Owner]) -> None:
+        """Let what is under way land, write the marks, save the checkpoints; bounded."""
+        try:
+            async with asyncio.timeout(self._config.drain_timeout_s):
+                await asyncio.gather(*(wait_landed(owner) for owner in owners))
+                await asyncio.gather(*(self._write_mark(owner) for owner in owners))
+        except TimeoutError:
+            _log.warning("drain_timed_out", partitions=[owner.partition for owner in owners if owner.flights])
+        for owner in owners:
+            self._checkpoints.save(owner)
 
-        It differs for each router, so that two routers do not keep deposing each other.
-        """
-        return self._config.retry_pause_s * (0.5 + int(self._entropy.token()[:4], 16) / 0xFFFF)
+    async def _write_mark(self, owner: Owner) -> None:
+        batch = owner.mark_batch(self._clock.now_ms())
+        if batch is not None:
+            await fly(self._broker, owner, begin_flight(owner, batch), self._clock, self._watch.sight)
 
     def _in_background(
         self, kind: str, work: "Callable[[], asyncio._CoroutineLike[None]]", tasks: asyncio.TaskGroup
@@ -439,7 +339,7 @@ class Router:
         if running is None or running.done():
             self._background[kind] = tasks.create_task(work())
 
-    async def _take(self, partitions: Iterable[int]) -> None:
+    async def _take(self, partitions: Collection[int]) -> None:
         owners = [self._new_owner(partition) for partition in sorted(partitions)]
         await take_over(
             owners,
@@ -450,17 +350,7 @@ class Router:
             stores=self._checkpoints.stores,
             sight=self._watch.sight,
         )
-        taken = [owner for owner in owners if not owner.is_lost()]
-        for owner in taken:
-            # it may have been revoked while it was taken over
-            if owner.partition in self._desired:
-                self.owners[owner.partition] = owner
-            else:
-                self._dormant[owner.partition] = owner
-        if len(taken) < len(owners):
-            self._retake_at = asyncio.get_running_loop().time() + self._pause_s()
-        self._reassign = True
-        _log.info("partitions_taken_over", partitions=[owner.partition for owner in taken])
+        self._holdings.take_in(owners)
 
     def _new_owner(self, partition: int) -> Owner:
         self._checkpoints.open(partition)

@@ -1,0 +1,86 @@
+"""A router's part in its group: the group shares the partitions out, and nothing more.
+
+Owns the subscription. It must not conclude that a partition is ours to write: the log decides that
+(`mesh.core.ownership`). It tells `holdings` which partitions to want, and the group how far each is
+decided. The router runs it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import structlog
+
+from mesh.core.topics import Topics
+from mesh.errors import BrokerUnavailable
+from mesh.ports import Broker, Committed, Subscription, TopicPartition
+from mesh.services.router.config import RouterConfig
+from mesh.services.router.holdings import Holdings
+from mesh.services.router.owner import Owner
+
+_log = structlog.get_logger()
+
+
+class Membership:
+    """`land`: lets what owners have under way land, before their partitions go to others."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        topics: Topics,
+        config: RouterConfig,
+        holdings: Holdings,
+        land: Callable[[Sequence[Owner]], Awaitable[None]],
+    ) -> None:
+        self._broker = broker
+        self._topics = topics
+        self._config = config
+        self._holdings = holdings
+        self._land = land
+        self._told: dict[TopicPartition, Committed] = {}
+
+    async def take_part(self, drained: asyncio.Event) -> None:
+        """Take part in the sharing of partitions until everything is drained."""
+        subscription = await self._broker.subscribe(
+            self._topics.router_group,
+            [self._topics.inbox],
+            self,
+            member=self._config.instance,
+            fetch=False,
+            session_timeout_s=self._config.session_timeout_s,
+        )
+        try:
+            while not drained.is_set():
+                try:
+                    await subscription.poll(max_records=1, timeout_s=self._config.membership_poll_s)
+                    self._holdings.want_only({partition for _, partition in subscription.assignment()})
+                    await self._tell_positions(subscription)
+                except BrokerUnavailable as error:
+                    _log.warning("membership_waits", error=str(error))
+                    await asyncio.sleep(self._config.retry_pause_s)
+        finally:
+            await subscription.close()
+
+    async def _tell_positions(self, subscription: Subscription) -> None:
+        """Commit the positions that have changed since the last time."""
+        positions = self._positions()
+        changed = {tp: position for tp, position in positions.items() if self._told.get(tp) != position}
+        if changed:
+            await subscription.commit(changed)
+            self._told = positions
+
+    def _positions(self) -> dict[TopicPartition, Committed]:
+        """How far each inbox partition has been decided or skipped.
+
+        This is for lag, not for correctness.
+        """
+        inbox, owners = self._topics.inbox, self._holdings.owners
+        return {TopicPartition(inbox, p): Committed(owner.state.positions.get(inbox, 0)) for p, owner in owners.items()}
+
+    async def on_assigned(self, partitions: Mapping[TopicPartition, Committed | None]) -> None:
+        self._holdings.want([partition for _, partition in partitions])
+        _log.info("partitions_assigned", partitions=sorted(p for _, p in partitions))
+
+    async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        revoked = [p for _, p in partitions]
+        _log.info("partitions_revoked", partitions=sorted(revoked))
+        await self._land(self._holdings.give_up(revoked))
