@@ -2,13 +2,15 @@
 
 Days pass in milliseconds. docs/testing-routes.md shows how to use it.
 
-kit       MeshKit: what a test holds
-run       one run of a workflow, as a test sees and moves it
-scripts   what played agents and people do
-cast      who plays them
-stage     reads what the mesh writes, lets the cast play, keeps what happened: on any broker
-engines   memory and virtual time, or a real broker in real time
-golden    transcripts in files
+kit            MeshKit: what a test holds
+run            one run of a workflow, as a test sees and moves it
+scripts        what played agents and people do
+cast           who plays them
+stage          reads what the mesh writes, lets the cast play, keeps what happened: on any broker
+engines        memory and virtual time, or a real broker in real time
+route_sources  where a test's routes come from
+account        what happened, as a conversation
+golden         transcripts in files
 """
 
 from mesh.testing.kit.cast import Call, PlayedAgent, Question

@@ -21,7 +21,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import msgspec
 
@@ -30,28 +30,26 @@ from mesh.agent.definition import Agent
 from mesh.codec.approvers_file import load_approvers
 from mesh.codec.cloudevents import to_record
 from mesh.codec.definitions import encode_activation, encode_definition
-from mesh.codec.route_file import LoadedRoute, load_route_text, load_routes
 from mesh.codec.times import parse_rfc3339, rfc3339
 from mesh.core import ids
 from mesh.core.activation import DELAY_MS
-from mesh.core.events import ScheduleFired, WorkflowStarted
+from mesh.core.events import ScheduleFired
 from mesh.core.matching import RouteIndex
 from mesh.core.route import Route
 from mesh.core.state import Workflow
-from mesh.errors import MalformedRecord, RouteInvalid
+from mesh.errors import MalformedRecord
 from mesh.inspection.wording.phrases import as_json, event_words
-from mesh.routes.compiler import compile_route
-from mesh.routes.problems import RouteRefused
+from mesh.testing.kit.account import Account
 from mesh.testing.kit.cast import PlayedAgent, PlayedPerson
 from mesh.testing.kit.durations import Duration, seconds
 from mesh.testing.kit.engines import Engine, RealEngine, VirtualEngine
 from mesh.testing.kit.errors import KitError, is_for_the_test, unknown
 from mesh.testing.kit.golden import compare
+from mesh.testing.kit.route_sources import RouteSources
 from mesh.testing.kit.run import Run, is_moving, is_stuck
 from mesh.testing.kit.scripts import Answers
-from mesh.testing.kit.stage import Heard, Stage
-from mesh.testing.transcript import Writer, steps_of
-from mesh.testing.transcript.words import Words
+from mesh.testing.kit.stage import Stage
+from mesh.testing.transcript import steps_of
 
 __tracebackhide__ = is_for_the_test
 
@@ -60,15 +58,6 @@ T = TypeVar("T")
 BEGINS_AT: Final = "2026-01-01T00:00:00Z"
 _TOO_LONG_S: Final = 20 * 365 * 86_400.0
 _REAL_PATIENCE_S: Final = 60.0
-
-
-class _Aside(NamedTuple):
-    """A line between decisions: a note, or an event that nobody took."""
-
-    after: int  # how many decisions had been heard by then
-    at_ms: int
-    text: str
-    is_note: bool
 
 
 class MeshKit:
@@ -94,18 +83,16 @@ class MeshKit:
     ) -> None:
         self._title = title or "What happened"
         self._folders = [path for path in (folder, root) if path is not None] or [Path.cwd()]
+        self._sources = RouteSources(self._folders)
         self._regen = regen
         self._routes: dict[str, Route] = {}
-        self._told: dict[str, Route] = {}  # the routes as they are when the mesh begins
-        self._files: dict[str, str] = {}
-        self._asides: list[_Aside] = []
         self._is_open = False
         self._engine: Engine
         if broker is None:
             self._engine = VirtualEngine(parse_rfc3339(begins_at))
         else:
             self._engine = RealEngine(broker, prefix=topic_prefix, patience_s=_REAL_PATIENCE_S)
-        self._began_ms = self._engine.now_ms()
+        self._account = Account(self._title, self.stage, self._engine.now_ms())
 
     def __enter__(self) -> Self:
         return self
@@ -132,11 +119,11 @@ class MeshKit:
         """
         if self._is_open:
             raise KitError("the mesh runs already: give it every route before the first event, or mesh_kit.apply(...)")
-        for route, file in self._read(source):
+        for route, file in self._sources.read(source):
             if route.name in self._routes:
                 raise KitError(f"the mesh has a route {route.name} already: give this one another name")
-            self._routes[route.name] = self._told[route.name] = route
-            self._files[route.name] = file
+            self._routes[route.name] = route
+            self._account.add_route(route, file)
 
     def apply(self, source: str | Path | Mapping[str, Any]) -> None:
         """Activate new routes, or new versions of routes, while the mesh runs.
@@ -146,11 +133,11 @@ class MeshKit:
         moves them.
         """
         self._open()
-        routes = [route for route, _ in self._read(source)]
+        routes = [route for route, _ in self._sources.read(source)]
         for route in routes:
             self._routes[route.name] = route
             told = [f"    {name}: {as_json(step)}" for name, step in steps_of(route)]
-            self._aside("\n".join([f"route {route.name} is this now", *told]), is_note=False)
+            self._account.add_line("\n".join([f"route {route.name} is this now", *told]), self.now_ms())
         records = [encode_definition(route, self.stage.topics) for route in routes]
         active = encode_activation(
             {route.name: route.digest for route in routes},
@@ -162,23 +149,6 @@ class MeshKit:
         )
         self.act(self.stage.send([*records, active]))
         self._engine.flow(DELAY_MS / 1000, lambda: False)
-
-    def _read(self, source: str | Path | Mapping[str, Any]) -> list[tuple[Route, str]]:
-        """Read each route, with the name of its file if it has one."""
-        if isinstance(source, Mapping):
-            return [(_compiled(source), "")]
-        if isinstance(source, str) and "\n" in source:
-            return [(loaded.route, "") for loaded in load_route_text(source, name="the route in the test")]
-        return [(loaded.route, _shown(loaded, self._folders)) for loaded in load_routes([self._path(source)])]
-
-    def _path(self, given: str | Path) -> Path:
-        """Find a file beside the test, or else from pytest's root folder."""
-        candidates = [folder / given for folder in self._folders]
-        found = next((path for path in candidates if path.exists()), None)
-        if found is None:
-            looked = " nor ".join(str(path) for path in candidates)
-            raise KitError(f"there is neither {looked}" if len(candidates) > 1 else f"there is no {looked}")
-        return found
 
     def agent(
         self,
@@ -226,7 +196,7 @@ class MeshKit:
 
     def people(self, file: str | Path) -> None:
         """Add everybody whom an approvers file names, with their roles."""
-        for name, roles in load_approvers(self._path(file)).items():
+        for name, roles in load_approvers(self._sources.path(file)).items():
             self.person(name, roles=roles)
 
     def _roles(self) -> dict[str, frozenset[str]]:
@@ -239,7 +209,7 @@ class MeshKit:
             raise KitError("the mesh has no route yet: mesh_kit.route(...)")
         self._is_open = True
         self._engine.start(list(self._routes.values()), self._roles())
-        self._began_ms = self._engine.now_ms()
+        self._account.began_ms = self._engine.now_ms()
 
     # Moving on ------------------------------------------------------------------------------------
 
@@ -259,7 +229,7 @@ class MeshKit:
         self.stage.published[whole["id"]] = whole
         self.act(self.stage.send([record]))
         if not any(heard.decision.cause.id == whole["id"] for heard in self.stage.heard):
-            self._aside(f"{event_words(whole)}: nobody takes it", is_note=False)
+            self._account.add_line(f"{event_words(whole)}: nobody takes it", self.now_ms())
         found = self.stage.begun_by(whole["id"])
         return Run(self, event_id=whole["id"], found=next(iter(found.items())) if len(found) == 1 else None)
 
@@ -316,10 +286,7 @@ class MeshKit:
 
     def note(self, text: str) -> None:
         """Add a line for the reader of the transcript."""
-        self._aside(text, is_note=True)
-
-    def _aside(self, text: str, *, is_note: bool) -> None:
-        self._asides.append(_Aside(len(self.stage.heard), self.now_ms(), text, is_note))
+        self._account.add_line(text, self.now_ms(), is_note=True)
 
     @property
     def now(self) -> datetime:
@@ -337,53 +304,7 @@ class MeshKit:
         `times` false: only what is the same on every broker (docs/testing.md says what that leaves
         out). By default, times are written in virtual time alone.
         """
-        with_times = self._engine.is_virtual if times is None else times
-        writer = Writer(self._title)
-        for route in self._told.values():
-            writer.route(route, file=self._files.get(route.name, ""))
-        words = Words()
-        told = {id(heard): words.tell(heard.decision) for heard in self.stage.heard}
-        asides = list(self._asides)
-        course = self.stage.heard if with_times else self._by_workflow()
-        for event in (event for heard in course for event in heard.decision.events):
-            if isinstance(event, WorkflowStarted):
-                writer.name_run(event.run_id)
-            elif isinstance(event, ScheduleFired) and not with_times:
-                writer.name_time(event.key)
-        for place, heard in enumerate(course):
-            while asides and asides[0].after <= place:
-                self._write_aside(writer, asides.pop(0), with_times=with_times)
-            clock = f"{_clock(heard.decision.at_ms - self._began_ms)}  " if with_times else ""
-            heading, body = told[id(heard)]
-            writer.paragraph(f"{clock}{heard.decision.workflow_id}  {heading}", body, heard.stand)
-        for aside in asides:
-            self._write_aside(writer, aside, with_times=with_times)
-        return writer.text()
-
-    def _by_workflow(self) -> list[Heard]:
-        """Sort decisions by the test's acts, and those of one act by workflow.
-
-        Across workflows there is no order but the order of the test's acts. For each act, the
-        workflows that it was done to come first, and then the others by id.
-        """
-        done_to = {
-            (heard.act, heard.decision.workflow_id)
-            for heard in self.stage.heard
-            if heard.decision.cause.kind in {"answer", "command"} or heard.decision.cause.id in self.stage.published
-        }
-
-        def place(heard: Heard) -> tuple[int, bool, str]:
-            workflow_id = heard.decision.workflow_id
-            return heard.act, (heard.act, workflow_id) not in done_to, workflow_id
-
-        return sorted(self.stage.heard, key=place)
-
-    def _write_aside(self, writer: Writer, aside: _Aside, *, with_times: bool) -> None:
-        if aside.is_note:
-            writer.note(aside.text)
-        else:
-            clock = f"{_clock(aside.at_ms - self._began_ms)}  " if with_times else ""
-            writer.lines += [f"{clock}{aside.text}", ""]
+        return self._account.text(with_times=self._engine.is_virtual if times is None else times)
 
     def matches(self, name: str = "", *, times: bool | None = None) -> None:
         """Compare the transcript with a file beside the test; `pytest --regen` writes it.
@@ -476,29 +397,3 @@ class MeshKit:
     def when(self, at_ms: int) -> str:
         """Format a time to the second: owners' clocks are a millisecond before the broker's."""
         return rfc3339(round(at_ms / 1000) * 1000).replace(".000Z", "Z")
-
-
-def _compiled(document: Mapping[str, Any]) -> Route:
-    try:
-        return compile_route(dict(document))
-    except RouteRefused as error:
-        name = document.get("route", "?")
-        raise RouteInvalid("\n".join(f"route {name}: {problem}" for problem in error.problems)) from error
-
-
-def _shown(loaded: LoadedRoute, folders: list[Path]) -> str:
-    """The file's name in a form that is the same on every machine."""
-    return next(
-        (loaded.file.relative_to(f).as_posix() for f in folders if loaded.file.is_relative_to(f)), loaded.file.name
-    )
-
-
-def _clock(ms: int) -> str:
-    """Format the time of the test's clock, to the second.
-
-    What is due at a time happens some milliseconds after it, and an owner's clock is up to a
-    millisecond before the broker's.
-    """
-    days, seconds_ = divmod(round(ms / 1000), 86_400)
-    clock = f"{seconds_ // 3600:02}:{seconds_ // 60 % 60:02}:{seconds_ % 60:02}"
-    return f"{days}d {clock}" if days else clock
