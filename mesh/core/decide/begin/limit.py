@@ -23,6 +23,25 @@ class LimitAt(NamedTuple):
     limit: Limit
 
 
+class Attempt(NamedTuple):
+    """An attempt whose agent is known, on its way there.
+
+    `place`, `task`: of the step. `turn`: the round of its loop. `reserve`: what is set aside of the
+    budget. `budget_from`: the attempt from which the retries are counted.
+    """
+
+    place: str
+    task: str
+    attempt: int
+    agent: str
+    value: Any
+    reason: str
+    budget_from: int
+    turn: int
+    hop: int
+    reserve: dict[str, float]
+
+
 def limits_of(draft: Draft, work: AgentWork, agent: str, *, beyond: str = "") -> list[LimitAt]:
     """The limits that a task for this agent is under, in the order in which all tasks ask for them.
 
@@ -49,39 +68,25 @@ def _limiter(draft: Draft, limit: StepLimit) -> str:
     return limiter_id(limit.name, key)
 
 
-def request(
-    draft: Draft,
-    place: str,
-    at: LimitAt,
-    *,
-    task: str,
-    attempt: int,
-    agent: str,
-    value: Any,
-    reason: str,
-    retry_budget_from: int,
-    turn: int,
-    hop: int,
-    reserve: dict[str, float],
-) -> None:
+def request(draft: Draft, at: LimitAt, one: Attempt) -> None:
     """Ask for a slot. Raises `ExpressionError`."""
     draft.add(
         SlotRequested(
-            step=place,
+            step=one.place,
             limit=at.limiter,
-            task_id=task,
-            attempt=attempt,
-            agent=agent,
-            input=value,
-            reason=reason,
+            task_id=one.task,
+            attempt=one.attempt,
+            agent=one.agent,
+            input=one.value,
+            reason=one.reason,
             concurrency=at.limit.concurrency,
             rate=at.limit.rate,
             per_ms=at.limit.per_ms,
             priority=_priority(draft),
-            retry_budget_from=retry_budget_from,
-            round=turn,
-            hop=hop,
-            reserved=_reserved(draft, place, reserve),
+            retry_budget_from=one.budget_from,
+            round=one.turn,
+            hop=one.hop,
+            reserved=_reserved(draft, one.place, one.reserve),
         )
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from mesh.core import ids
 from mesh.core.capabilities import choose, nobody
-from mesh.core.decide.begin.limit import limits_of, request
+from mesh.core.decide.begin.limit import Attempt, limits_of, request
 from mesh.core.decide.draft import Draft, Shortage
 from mesh.core.events import IncidentRaised, TaskDispatched, TaskHeld
 from mesh.core.route import AgentWork, CallWork, ExpressionError
@@ -59,25 +59,21 @@ def dispatch(
     `hop`th. `failed`: the agent that failed, if a new one is chosen. `beyond`: the limit that has
     just granted a slot; what the task needs of the budget is then reserved.
     """
-    workflow, turn = draft.live, round_of(draft, place)
-    reserve = work.reserve
     # what was done must be undone, whatever the budget has left
-    if not ids.is_undo(place):
-        # a queued task has its reserve already; only the time may have run out meanwhile
-        short = _shortage_of_time(draft) if beyond else draft.shortage(reserve)
-        if short is not None:
-            draft.add(
-                TaskHeld(
-                    step=place,
-                    attempt=attempt,
-                    agent=agent or work.agent,
-                    input=value,
-                    reason=draft.why_held(short),
-                    retry_budget_from=budget_from,
-                    hop=hop,
-                )
-            )
-            return
+    short = None if ids.is_undo(place) else _shortage(draft, work, beyond)
+    if short is not None:
+        held = TaskHeld(
+            step=place,
+            attempt=attempt,
+            agent=agent or work.agent,
+            input=value,
+            reason=draft.why_held(short),
+            retry_budget_from=budget_from,
+            hop=hop,
+        )
+        draft.add(held)
+        return
+    workflow, turn = draft.live, round_of(draft, place)
     task = ids.task_id(workflow.workflow_id, workflow.run_id, ids.instance(place, round=turn, hop=hop))
     agent = agent or work.agent
     if not agent:
@@ -87,46 +83,46 @@ def dispatch(
             draft.add(IncidentRaised(step=place, kind="no_agent", message=nobody(work.capability)))
             return
         agent, reason = choice.agent, f"{reason}; {choice.why}"
-    if work.limit is not None or _has_limit(draft, agent):
-        try:
-            limits = limits_of(draft, work, agent, beyond=beyond)
-            if limits:
-                request(
-                    draft,
-                    place,
-                    limits[0],
-                    task=task,
-                    attempt=attempt,
-                    agent=agent,
-                    value=value,
-                    reason=reason,
-                    retry_budget_from=budget_from,
-                    turn=turn,
-                    hop=hop,
-                    reserve=reserve,
-                )
-                return
-        except ExpressionError as error:
-            draft.add(IncidentRaised(step=place, kind="expression", message=str(error)))
-            return
+    one = Attempt(place, task, attempt, agent, value, reason, budget_from, turn, hop, work.reserve)
+    if not _waits_for_slot(draft, work, one, beyond):
+        _send(draft, work, one)
+
+
+def _waits_for_slot(draft: Draft, work: AgentWork, one: Attempt, beyond: str) -> bool:
+    """Ask the next limit for a slot. False: there is no other limit, and the task may go."""
+    if work.limit is None and not _has_limit(draft, one.agent):
+        return False
+    try:
+        limits = limits_of(draft, work, one.agent, beyond=beyond)
+        if limits:
+            request(draft, limits[0], one)
+    except ExpressionError as error:
+        draft.add(IncidentRaised(step=one.place, kind="expression", message=str(error)))
+        return True
+    return bool(limits)
+
+
+def _send(draft: Draft, work: AgentWork, one: Attempt) -> None:
+    workflow = draft.live
+    state = workflow.steps.get(one.place)
     draft.add(
         TaskDispatched(
-            step=place,
-            task_id=task,
-            attempt=attempt,
-            agent=agent,
-            input=value,
+            step=one.place,
+            task_id=one.task,
+            attempt=one.attempt,
+            agent=one.agent,
+            input=one.value,
             due_at_ms=draft.now_ms + int(work.timeout_s * 1000),
-            traceparent=draft.traceparent(task, str(attempt)),
-            reason=reason,
-            retry_budget_from=budget_from,
-            round=turn,
-            hop=hop,
-            reserved=reserve if reserve and workflow.account is not None else None,
+            traceparent=draft.traceparent(one.task, str(one.attempt)),
+            reason=one.reason,
+            retry_budget_from=one.budget_from,
+            round=one.turn,
+            hop=one.hop,
+            reserved=one.reserve if one.reserve and workflow.account is not None else None,
             periods=work.periods,
             # after a handover the agent was named by another agent, not chosen here
-            capability=work.capability if hop == 1 else "",
-            deaths=len(state.deaths) if (state := workflow.steps.get(place)) is not None else 0,
+            capability=work.capability if one.hop == 1 else "",
+            deaths=len(state.deaths) if state is not None else 0,
         )
     )
 
@@ -136,8 +132,14 @@ def _did(draft: Draft, place: str) -> str:
     return draft.live.steps[ids.step_of(place)].agent if ids.is_undo(place) else ""
 
 
-def _shortage_of_time(draft: Draft) -> Shortage | None:
-    """The only thing that a queued task may lack is time: the rest is reserved for it."""
+def _shortage(draft: Draft, work: AgentWork, beyond: str) -> Shortage | None:
+    """What the budget lacks for the task.
+
+    A task that was queued, and is `beyond` a limit, has its reserve already. It can lack only time,
+    which may have run out meanwhile.
+    """
+    if not beyond:
+        return draft.shortage(work.reserve)
     account = draft.live.account
     return draft.shortage({}) if account is not None and account.is_time_over else None
 
