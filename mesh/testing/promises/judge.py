@@ -277,14 +277,7 @@ class Promises:
         where = f"log {number}/{offset}"
         self._expect(offset == partition.fold.next_offset, f"{where} follows {partition.fold.next_offset - 1}")
         if isinstance(record, OwnerChanged):
-            self._effects.partitions = record.partitions
-            epoch = partition.fold.epochs.current
-            partition.fold.apply(offset, record)
-            # a claim that lands twice is no second take-over
-            if partition.fold.epochs.current != epoch:
-                self.counts["take-overs"] += 1
-                partition.claimed_ms = timestamp_ms
-                self._effects.excuse(partition)
+            self._claim(partition, offset, timestamp_ms, record)
             return
         # a deposed owner's late decision has no effect, and so nothing to keep
         if record.epoch != partition.fold.epochs.current:
@@ -323,6 +316,16 @@ class Promises:
         for finding in self._usage.take(record, made, partition.fold.state.workflows.get(record.workflow_id)):
             self.find(f"{where}: {finding}")
         self._effects.decided(step, made)
+
+    def _claim(self, partition: PartitionLedger, offset: int, timestamp_ms: int, record: OwnerChanged) -> None:
+        self._effects.partitions = record.partitions
+        epoch = partition.fold.epochs.current
+        partition.fold.apply(offset, record)
+        # a claim that lands twice is no second take-over
+        if partition.fold.epochs.current != epoch:
+            self.counts["take-overs"] += 1
+            partition.claimed_ms = timestamp_ms
+            self._effects.excuse(partition)
 
     def _check_cause(self, step: Step) -> None:
         partition, cause, where = step.partition, step.decision.cause, step.where
