@@ -11,6 +11,7 @@ from mesh.cli.choice import among_ids, pick
 from mesh.cli.grammar import NounGroup
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import ago, printable, readable
+from mesh.cli.text.tables import plain_table
 from mesh.codec.cards import withdraw_registration
 from mesh.codec.times import rfc3339
 from mesh.errors import BrokerUnavailable, NotFound, OperatorError
@@ -98,9 +99,8 @@ async def _read(session: Session) -> tuple[tuple[AgentStatus, ...], list[CardRow
 
 
 def table(found: tuple[AgentStatus, ...], cards: list[CardRow], now_ms: int) -> Table:
-    rows = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
-    for name in ("AGENT", "STATE", "VERSION", "CAPABILITIES", "REPLICAS", "RUNNING", "UNREAD", "LAST HEARD"):
-        rows.add_column(name, overflow="fold", justify="right" if name in {"REPLICAS", "RUNNING", "UNREAD"} else "left")
+    names = ("AGENT", "STATE", "VERSION", "CAPABILITIES", "REPLICAS", "RUNNING", "UNREAD", "LAST HEARD")
+    rows = plain_table(*names, numbers=["REPLICAS", "RUNNING", "UNREAD"])
     for agent in found:
         own = [row for row in cards if row.card.name == agent.name and not row.card.registration]
         heard = max((row.renewed_at_ms for row in own), default=None)

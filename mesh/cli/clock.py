@@ -1,8 +1,6 @@
 """`mesh clock`: partitions whose clock has jumped, and an operator's word that it is right."""
 
-import getpass
 import sys
-from functools import partial
 from typing import Final
 
 import click
@@ -10,9 +8,10 @@ from rich.text import Text
 
 from mesh.cli.exit_codes import FAILED
 from mesh.cli.grammar import NounGroup
-from mesh.cli.options import timeout_option
+from mesh.cli.options import by_option, reason_option, timeout_option
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import duration
+from mesh.cli.workflows.commands import decision_on
 from mesh.codec.times import rfc3339
 from mesh.core.clock import ClockHold
 from mesh.core.ids import clock_of
@@ -42,18 +41,16 @@ def list_held(session: Session) -> None:
 
 
 @clock.command(short_help="Let deadlines go by the broker's clock again.")
-@click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept in the log.")
-@click.option(
-    "--by", metavar="WHO", envvar="MESH_BY", show_envvar=True, help="Who commands; the login name without it."
-)
+@reason_option(required=True)
+@by_option("commands")
 @timeout_option("How long to wait for the decision.")
 @mesh_command
-def release(session: Session, *, reason: str, by: str | None, timeout_s: float) -> None:
+def release(session: Session, *, reason: str, by: str, timeout_s: float) -> None:
     """Let deadlines go by the broker's clock again, in all partitions that hold them.
 
     The clock must be right: what is past by it then expires at once.
     """
-    rows = session.run(_release(session, by or getpass.getuser(), reason, timeout_s))
+    rows = session.run(_release(session, by, reason, timeout_s))
     if session.as_json:
         session.emit({"released": [row.workflow_id for row in rows if row.accepted]})
     else:
@@ -79,13 +76,8 @@ async def _release(session: Session, by: str, reason: str, timeout_s: float) -> 
                 continue
             name = clock_of(row.partition, count)
             command_id = await client.command("release", name, by=by, reason=reason)
-            decided = await model.wait_until(partial(queries.command, model.db, command_id), timeout_s=timeout_s)
-            if decided is None:
-                raise TimeoutError(
-                    f"no decision on `release` for partition {row.partition} after {timeout_s:g} s: the command is on the "
-                    "broker, and a router will read it (`mesh status` shows whether one is alive)"
-                )
-            found.append(decided)
+            what = f"`release` for partition {row.partition}"
+            found.append(await decision_on(model, command_id, what, timeout_s=timeout_s))
         return found
 
 

@@ -12,9 +12,10 @@ from rich.text import Text
 
 from mesh.cli.choice import Among, pick
 from mesh.cli.grammar import NounGroup
-from mesh.cli.options import page_document, page_size, paged, tell_rest
+from mesh.cli.options import page_size, paged, show_page
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import ago, one_line, printable, readable
+from mesh.cli.text.tables import plain_table
 from mesh.codec.dead_letters import DeadLetter, decode_dead_letter
 from mesh.codec.times import rfc3339
 from mesh.errors import MalformedRecord, NotFound
@@ -40,24 +41,24 @@ def dlq() -> None:
 def list_letters(session: Session, *, limit: int | None, after: str | None, code: str | None) -> None:
     """List dead letters, the last first."""
     page = session.run(_list(session, limit, after, code))
-    if session.as_json:
-        session.emit(page_document("dead_letters", [_row(row) for row in page], page))
-        return
-    if not page:
-        session.show(
-            "No more dead letters." if page.total else "No dead letters." if code is None else "No such dead letters."
-        )
-        return
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
-    for name in ("ID", "WHEN", "FROM", "REASON", "MESSAGE"):
-        table.add_column(name, overflow="fold", no_wrap=name != "MESSAGE")
+    show_page(
+        session,
+        page,
+        "dead_letters",
+        rows=map(_row, page),
+        table=_table,
+        is_chosen=code is not None,
+        notes=["the original bytes of one: mesh dlq show ID"],
+    )
+
+
+def _table(page: Page[DeadLetterRow], now_ms: int) -> Table:
+    table = plain_table("ID", "WHEN", "FROM", "REASON", "MESSAGE", whole=["ID", "WHEN", "FROM", "REASON"])
     for row in page:
         place = f"{row.topic}/{row.source_partition}/{row.source_offset}" if row.topic else "unknown"
-        when = ago(row.at_ms, session.now_ms())
+        when = ago(row.at_ms, now_ms)
         table.add_row(Text(row.id, style="bold"), when, place, Text(row.code, style="red"), one_line(row.message, 300))
-    session.show(table)
-    tell_rest(session, page)
-    session.note("the original bytes of one: mesh dlq show ID")
+    return table
 
 
 async def _list(session: Session, limit: int | None, after: str | None, code: str | None) -> Page[DeadLetterRow]:

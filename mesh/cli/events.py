@@ -9,9 +9,10 @@ from rich.text import Text
 
 from mesh.cli.choice import Among, pick
 from mesh.cli.grammar import NounGroup
-from mesh.cli.options import page_document, page_size, paged, tell_rest
+from mesh.cli.options import page_document, page_size, paged, show_page, tell_rest
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import ago, clock_time, one_line, printable
+from mesh.cli.text.tables import plain_table
 from mesh.codec.times import rfc3339
 from mesh.core.matching import Explanation
 from mesh.inspection.event_status import EventFate, fate_of
@@ -38,14 +39,9 @@ def events() -> None:
 def list_events(session: Session, *, limit: int | None, after: str | None) -> None:
     """List the events that are on the broker, the last first."""
     page = session.run(_list(session, limit, after))
-    if session.as_json:
-        session.emit(page_document("events", [_place(row) for row in page], page))
-    elif not page:
-        session.show("No events." if page.total == 0 else "No more events.")
-    else:
-        session.show(_table(page, session.now_ms()))
-        tell_rest(session, page)
-        session.note("what became of one: mesh events show ID")
+    show_page(
+        session, page, "events", rows=map(_place, page), table=_table, notes=["what became of one: mesh events show ID"]
+    )
 
 
 async def _list(session: Session, limit: int | None, after: str | None) -> Page[EventRow]:
@@ -54,9 +50,7 @@ async def _list(session: Session, limit: int | None, after: str | None) -> Page[
 
 
 def _table(page: Page[EventRow], now_ms: int) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
-    for name in ("ID", "TYPE", "SUBJECT", "SOURCE", "WHEN"):
-        table.add_column(name, overflow="fold", no_wrap=name == "WHEN")
+    table = plain_table("ID", "TYPE", "SUBJECT", "SOURCE", "WHEN", whole=["WHEN"])
     for row in page:
         kind = Text(one_line(row.type or row.problem), style="default" if row.type else "red")
         table.add_row(
@@ -83,7 +77,7 @@ def show_event(session: Session, *, event_id: str, limit: int | None, after: str
     """
     page, fates = session.run(_fates(session, event_id, limit, after))
     if session.as_json:
-        session.emit(page_document("events", [_document(one) for one in fates], page))
+        session.emit(page_document("events", map(_document, fates), page))
         return
     for number, one in enumerate(fates):
         if number:

@@ -1,19 +1,22 @@
-"""Options that several commands share: how long to wait, and which page of a list to show.
+"""Options that several commands share: who, how long to wait, and which page of a list to show.
 
-Owns their names, their defaults and what a page says in JSON. Commands with a list or a wait call
-it.
+Owns their names and defaults, and how a page is shown and said in JSON. Commands with a list, a
+wait or an author call it.
 """
 
+import getpass
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 
 import click
+from rich.table import Table
 
 from mesh.cli.session import Session
 from mesh.inspection.read_model.pages import Page
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+Row = TypeVar("Row")
 
 MAX_WAIT_S: Final = 7 * 24 * 3_600.0
 FOR_PEOPLE: Final = 50  # rows of a page on a screen
@@ -48,6 +51,31 @@ def timeout_option(text: str, *, default_s: float = 60.0) -> Callable[[Decorated
     )
 
 
+def by_option(does: str, note: str = "") -> Callable[[Decorated], Decorated]:
+    """The option `--by WHO`, passed as `by`: never empty. `does`: what the person does."""
+    return click.option(
+        "--by",
+        metavar="WHO",
+        envvar="MESH_BY",
+        show_envvar=True,
+        callback=lambda _context, _option, given: given or _login(),
+        help=f"Who {does}; the login name without it.{note}",
+    )
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # no such user in a container
+        return "unknown"
+
+
+def reason_option(*, required: bool = False) -> Callable[[Decorated], Decorated]:
+    """The option `--reason TEXT`, passed as `reason`: empty if it is not given."""
+    more: dict[str, Any] = {"required": True} if required else {"default": ""}
+    return click.option("--reason", metavar="TEXT", help="Why; it is kept in the log.", **more)
+
+
 def paged(function: Decorated) -> Decorated:
     """Add the options `--limit` and `--after`: which page of a list."""
     limit = click.option(
@@ -68,10 +96,43 @@ def page_size(session: Session, limit: int | None) -> int:
     return FOR_PROGRAMS if session.as_json else FOR_PEOPLE
 
 
-def page_document(name: str, rows: Sequence[Any], page: Page[Any]) -> dict[str, Any]:
+def page_document(name: str, rows: Iterable[Any], page: Page[Any]) -> dict[str, Any]:
     """A page in JSON: the rows, how many there are in all, and the cursor of the next page."""
     more = page.after is not None
-    return {name: rows, "total": page.total, "shown": len(page), "more": more, "next": page.after}
+    return {name: list(rows), "total": page.total, "shown": len(page), "more": more, "next": page.after}
+
+
+def show_page(
+    session: Session,
+    page: Page[Row],
+    name: str,
+    *,
+    rows: Iterable[Any],
+    table: Callable[[Page[Row], int], Table],
+    is_chosen: bool = False,
+    nothing: str = "",
+    notes: Iterable[str] = (),
+) -> None:
+    """Show a page of a list.
+
+    `name`: what is listed, in the plural. `rows`: the documents of the page's rows, which are asked
+    for only if JSON is wanted. `table`: makes a table of the page, given the time. `is_chosen`: the
+    list was narrowed by options. `nothing`: what to say of an empty list, instead of `No NAME.`
+    """
+    if session.as_json:
+        session.emit(page_document(name, rows, page))
+        return
+    if page:
+        session.show(table(page, session.now_ms()))
+        tell_rest(session, page)
+        for note in notes:
+            session.note(note)
+        return
+    listed = name.replace("_", " ")
+    if page.total:
+        session.show(f"No more {listed}.")
+    else:
+        session.show(nothing or (f"No such {listed}." if is_chosen else f"No {listed}."))
 
 
 def tell_rest(session: Session, page: Page[Any]) -> None:

@@ -16,6 +16,7 @@ from mesh.cli.exit_codes import FAILED
 from mesh.cli.grammar import NounGroup
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import counted, printable
+from mesh.cli.text.tables import plain_table
 from mesh.codec.route_file import load_routes
 from mesh.core.route import agents_of
 from mesh.ports import TopicInfo, TopicSpec
@@ -68,9 +69,7 @@ async def _list(session: Session) -> list[TopicInfo]:
 
 
 def _table(found: list[TopicInfo]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
-    for name in ("TOPIC", "PARTITIONS", "SETTINGS"):
-        table.add_column(name, overflow="fold", justify="right" if name == "PARTITIONS" else "left")
+    table = plain_table("TOPIC", "PARTITIONS", "SETTINGS", numbers=["PARTITIONS"])
     for one in found:
         settings = ", ".join(f"{name}={value}" for name, value in sorted(one.config.items()))
         table.add_row(Text(printable(one.name), style="bold"), str(one.partitions), Text(settings, style="dim"))

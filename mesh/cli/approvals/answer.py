@@ -6,25 +6,23 @@ it. `mesh.cli.approvals.commands` sends the answer.
 """
 
 from collections.abc import Iterator
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import click
 from rich.text import Text
 
 from mesh.cli.approvals.commands import (
     UNEDITED,
-    Decision,
-    by_option,
+    Answer,
+    answers,
     edit,
-    login,
-    receipt_timeout,
     send_answer,
     verdict,
 )
 from mesh.cli.approvals.ids import Waiting, with_request
 from mesh.cli.approvals.keyboard import interruptible
 from mesh.cli.approvals.listing import card
-from mesh.cli.session import Session, mesh_command
+from mesh.cli.session import Session
 from mesh.cli.text.format import counted, printable
 from mesh.inspection.read_model import ReadModel, queries
 from mesh.inspection.read_model.queries import ApprovalRow
@@ -35,10 +33,8 @@ PAGE: Final = 50
 
 @click.command(short_help="Answer what waits, one by one, on a terminal.")
 @click.option("--role", metavar="ROLE", help="Only those for this role.")
-@by_option
-@receipt_timeout
-@mesh_command
-def answer(session: Session, *, role: str | None, by: str | None, timeout_s: float) -> None:
+@answers
+def answer(session: Session, *, role: str | None, by: str, timeout_s: float) -> None:
     """Show each open approval, the oldest first, and ask for an answer.
 
     One key answers: approve, reject with a reason, edit and approve, skip, or quit.
@@ -48,7 +44,7 @@ def answer(session: Session, *, role: str | None, by: str | None, timeout_s: flo
             "`mesh approvals answer` asks a person at a terminal; without one: mesh approvals approve ID, "
             "mesh approvals reject ID --reason TEXT"
         )
-    session.run(_one_by_one(session, role, by=by or login(), timeout_s=timeout_s))
+    session.run(_one_by_one(session, role, by=by, timeout_s=timeout_s))
 
 
 async def _one_by_one(session: Session, role: str | None, *, by: str, timeout_s: float) -> None:
@@ -67,15 +63,12 @@ async def _one_by_one(session: Session, role: str | None, *, by: str, timeout_s:
             one = with_request(model, now)
             session.show("", card(one, session.now_ms(), position=f" {number:,} of {max(number, total):,} "))
             with interruptible():
-                choice = _ask(session, one)
+                choice = ask(session, one)
             if choice is None:
                 break
             if choice == "skip":
                 continue
-            decision, payload, reason = choice
-            receipt = await send_answer(
-                session, broker, one, decision, by=by, payload=payload, reason=reason, timeout_s=timeout_s
-            )
+            receipt = await send_answer(session, broker, one, choice, by=by, timeout_s=timeout_s)
             session.show(verdict(receipt))
             answered += receipt.status == "accepted"
         session.show(Text(f"\n{counted(answered, 'answer')} given.", style="dim"))
@@ -92,19 +85,19 @@ def _each(model: ReadModel, role: str | None) -> Iterator[ApprovalRow]:
             return
 
 
-def _ask(session: Session, one: Waiting) -> tuple[Decision, Any, str] | Literal["skip"] | None:
+def ask(session: Session, one: Waiting, keys: str = KEYS) -> Answer | Literal["skip"] | None:
     """Ask for one key, and for what its answer needs. None: quit."""
     while True:
-        session.show(Text(KEYS, style="cyan"))
+        session.show(Text(keys, style="cyan"))
         match click.getchar().lower():
             case "a":
-                return "approve", UNEDITED, ""
+                return Answer(decision="approve")
             case "r":
-                return "reject", UNEDITED, click.prompt("reason", default="", show_default=False)
+                return Answer(decision="reject", reason=click.prompt("reason", default="", show_default=False))
             case "e":
                 payload = edit(session, one.request)
                 if payload is not UNEDITED:
-                    return "approve", payload, ""
+                    return Answer(decision="approve", payload=payload)
             case "s":
                 return "skip"
             case "q" | "\x03" | "\x04":

@@ -5,8 +5,8 @@ owner to decide: each command waits for the receipt. `mesh.cli.approvals.ids` sa
 id names.
 """
 
-import getpass
 import sys
+from collections.abc import Callable
 from typing import Any, Final, Literal
 
 import click
@@ -16,7 +16,7 @@ from rich.text import Text
 from mesh.cli.approvals.editor import from_editor, to_editor
 from mesh.cli.approvals.ids import Waiting, pick_open
 from mesh.cli.exit_codes import FAILED
-from mesh.cli.options import timeout_option
+from mesh.cli.options import by_option, timeout_option
 from mesh.cli.publish import json_option
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import printable
@@ -28,45 +28,45 @@ from mesh.ports import Broker
 
 __all__ = [
     "UNEDITED",
-    "Decision",
+    "Answer",
     "Waiting",
+    "answers",
     "approve",
-    "by_option",
     "edit",
-    "login",
-    "receipt_timeout",
     "reject",
     "schema_problem",
     "send_answer",
     "verdict",
 ]
 
-Decision = Literal["approve", "reject"]
 UNEDITED: Final = msgspec.UNSET
 
-by_option = click.option(
-    "--by",
-    metavar="WHO",
-    envvar="MESH_BY",
-    show_envvar=True,
-    help="Who answers; the login name without it. It is claimed, not verified.",
-)
-receipt_timeout = timeout_option("How long to wait for the receipt.")
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """A person's answer. `payload`: what they approve instead of what was asked, or UNEDITED."""
+
+    decision: Literal["approve", "reject"]
+    payload: Any = UNEDITED
+    reason: str = ""
+
+
+def answers(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that answers its session, and the options `by` and `timeout_s`."""
+    who = by_option("answers", " It is claimed, not verified.")
+    return who(timeout_option("How long to wait for the receipt.")(mesh_command(function)))
 
 
 @click.command(short_help="Approve, or approve an edited payload.")
 @click.argument("approval_id", metavar="ID")
-@by_option
 @click.option("--reason", default="", metavar="TEXT", help="Why; it is kept with the verdict.")
 @click.option("--payload", metavar="JSON|@FILE", help="Approve this instead of what was asked.")
 @click.option("--edit", "edit_it", is_flag=True, help="Edit the payload in $EDITOR first.")
-@receipt_timeout
-@mesh_command
+@answers
 def approve(
     session: Session,
     *,
     approval_id: str,
-    by: str | None,
+    by: str,
     reason: str,
     payload: str | None,
     edit_it: bool,
@@ -82,68 +82,34 @@ def approve(
     if edit_it and not session.is_interactive:
         raise click.UsageError("--edit needs a terminal; without one use --payload @FILE")
     edited = UNEDITED if payload is None else json_option(payload, "--payload")
-    session.run(
-        _by_id(
-            session,
-            approval_id,
-            "approve",
-            by=by or login(),
-            payload=edited,
-            edit_it=edit_it,
-            reason=reason,
-            timeout_s=timeout_s,
-        )
-    )
+    answer = Answer(decision="approve", payload=edited, reason=reason)
+    session.run(_by_id(session, approval_id, answer, by=by, edit_it=edit_it, timeout_s=timeout_s))
 
 
 @click.command(short_help="Reject, with a reason.")
 @click.argument("approval_id", metavar="ID")
-@by_option
 @click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept with the verdict.")
-@receipt_timeout
-@mesh_command
-def reject(session: Session, *, approval_id: str, by: str | None, reason: str, timeout_s: float) -> None:
+@answers
+def reject(session: Session, *, approval_id: str, by: str, reason: str, timeout_s: float) -> None:
     """Reject ID, and wait for the receipt. Exits with 1 if the answer is refused.
 
     ID is an approval's, or a workflow's that has one open approval. Of a part of an id you are
     asked first, and without a terminal it is refused.
     """
-    session.run(
-        _by_id(
-            session,
-            approval_id,
-            "reject",
-            by=by or login(),
-            payload=UNEDITED,
-            edit_it=False,
-            reason=reason,
-            timeout_s=timeout_s,
-        )
-    )
+    answer = Answer(decision="reject", reason=reason)
+    session.run(_by_id(session, approval_id, answer, by=by, edit_it=False, timeout_s=timeout_s))
 
 
-async def _by_id(
-    session: Session,
-    part: str,
-    decision: Decision,
-    *,
-    by: str,
-    payload: Any,
-    edit_it: bool,
-    reason: str,
-    timeout_s: float,
-) -> None:
+async def _by_id(session: Session, part: str, answer: Answer, *, by: str, edit_it: bool, timeout_s: float) -> None:
     async with session.model(read_only=False) as (broker, model):
         one = pick_open(session, model, part)
         if edit_it:
-            payload = edit(session, one.request)
-            if payload is UNEDITED:
+            answer = msgspec.structs.replace(answer, payload=edit(session, one.request))
+            if answer.payload is UNEDITED:
                 sys.exit(FAILED)
-        elif payload is not UNEDITED and (problem := schema_problem(one.request, payload)):
+        elif answer.payload is not UNEDITED and (problem := schema_problem(one.request, answer.payload)):
             raise SenderError(f"the payload does not fit what {one.row.approval_id} takes: {problem}")
-        receipt = await send_answer(
-            session, broker, one, decision, by=by, payload=payload, reason=reason, timeout_s=timeout_s
-        )
+        receipt = await send_answer(session, broker, one, answer, by=by, timeout_s=timeout_s)
     if session.as_json:
         session.emit(receipt)
     else:
@@ -153,23 +119,15 @@ async def _by_id(
 
 
 async def send_answer(
-    session: Session,
-    broker: Broker,
-    one: Waiting,
-    decision: Decision,
-    *,
-    by: str,
-    payload: Any,
-    reason: str,
-    timeout_s: float,
+    session: Session, broker: Broker, one: Waiting, answer: Answer, *, by: str, timeout_s: float
 ) -> Receipt:
     """Send the answer, and wait for the receipt."""
     return await session.client(broker).answer(
         one.row.approval_id,
-        decision,
+        answer.decision,
         by=by,
-        payload=payload,
-        reason=reason,
+        payload=answer.payload,
+        reason=answer.reason,
         digest=one.request.digest,
         timeout_s=timeout_s,
     )
@@ -223,11 +181,3 @@ def schema_problem(request: ApprovalRequested, payload: Any) -> str:
     except (SchemaTooCostly, SchemaUnusable) as error:
         return f"the edit can't be checked: {error}"
     return "" if problem is None else f"{problem.json_path}: {problem.message}"
-
-
-def login() -> str:
-    """The name of the user that runs this process."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # no such user in a container
-        return "unknown"

@@ -9,9 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from mesh.cli.approvals.ids import Waiting, ending, pick_any, with_request
-from mesh.cli.options import page_document, page_size, paged, tell_rest
+from mesh.cli.options import page_size, paged, show_page
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import ago, one_line, printable, readable, rfc3339_or_none, until
+from mesh.cli.text.tables import plain_table
 from mesh.codec.times import rfc3339
 from mesh.inspection.read_model import queries
 from mesh.inspection.read_model.pages import Page
@@ -35,16 +36,19 @@ def list_approvals(
 ) -> None:
     """List the approvals that are open, the oldest first."""
     page, documents = session.run(_list(session, role, limit, after))
-    if session.as_json:
-        session.emit(page_document("approvals", documents, page))
-    elif not page:
-        session.show("Nothing waits for a person." if page.total == 0 else "No more approvals wait for a person.")
-    else:
-        session.show(table(page, session.now_ms()))
-        tell_rest(session, page)
-        session.note("see what is asked, payload and all: mesh approvals show ID")
-        session.note("answer one: mesh approvals approve ID, mesh approvals reject ID --reason TEXT")
-        session.note("answer them one by one, on a terminal: mesh approvals answer")
+    show_page(
+        session,
+        page,
+        "approvals",
+        rows=documents,
+        table=table,
+        nothing="Nothing waits for a person.",
+        notes=[
+            "see what is asked, payload and all: mesh approvals show ID",
+            "answer one: mesh approvals approve ID, mesh approvals reject ID --reason TEXT",
+            "answer them one by one, on a terminal: mesh approvals answer",
+        ],
+    )
 
 
 async def _list(
@@ -81,9 +85,7 @@ async def _show(session: Session, given: str) -> Waiting:
 
 
 def table(rows_: Page[ApprovalRow], now_ms: int) -> Table:
-    rows = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
-    for name in ("ID", "QUESTION", "ROLE", "ASKED", "DEADLINE"):
-        rows.add_column(name, overflow="fold", no_wrap=name in {"ROLE", "ASKED"})
+    rows = plain_table("ID", "QUESTION", "ROLE", "ASKED", "DEADLINE", whole=["ROLE", "ASKED"])
     for one in rows_:
         rows.add_row(
             Text(printable(one.approval_id), style="bold"),

@@ -7,13 +7,13 @@ mesh runs in five others, which go on. `conductor` calls it.
 from typing import Any, Final
 
 import click
-import msgspec
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from mesh.cli.approvals.commands import UNEDITED, Decision, Waiting, edit
+from mesh.cli.approvals import commands
+from mesh.cli.approvals.commands import UNEDITED, Waiting, edit
 from mesh.cli.approvals.keyboard import interruptible
 from mesh.cli.demo.script import Delivery
 from mesh.cli.session import Session
@@ -32,12 +32,9 @@ EXCERPT: Final = 300
 SURE: Final = 0.7  # from this confidence on, the route does not ask anybody
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer. `payload` is an edit; UNSET: what was asked. `scripted`: the manifest gave it."""
+class Answer(commands.Answer, frozen=True, kw_only=True):
+    """An answer. `scripted`: the manifest gave it, not the person."""
 
-    decision: Decision
-    payload: Any = UNEDITED
-    reason: str = ""
     scripted: bool = False
 
 

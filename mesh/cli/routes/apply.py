@@ -5,7 +5,6 @@ activates. Running routers take the versions up by themselves.
 """
 
 import asyncio
-import getpass
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from rich.text import Text
 
 from mesh.cli.choice import among_digests, pick
 from mesh.cli.exit_codes import FAILED
+from mesh.cli.options import by_option, reason_option
 from mesh.cli.routes.check import cards_of_modules, finding_line, known_cards, summary_of
 from mesh.cli.routes.versions import change_line, notes_on, short
 from mesh.cli.session import Session, mesh_command
@@ -37,10 +37,6 @@ from mesh.services.definitions import DefinitionsReader, activate
 
 SIGNS: Final = {"new": ("+", "green"), "changed": ("~", "yellow"), "withdrawn": ("-", "red"), "unchanged": ("=", "dim")}
 
-by_option = click.option(
-    "--by", metavar="WHO", envvar="MESH_BY", show_envvar=True, help="Who does it; the login name without it."
-)
-reason_option = click.option("--reason", default="", metavar="TEXT", help="Why; it is kept.")
 dry_run_option = click.option("--dry-run", is_flag=True, help="Only show what would change.")
 wait_option = click.option(
     "--wait/--no-wait", default=True, show_default=True, help="Wait until it is in effect, some two seconds."
@@ -90,8 +86,8 @@ class Done(NamedTuple):
     "--approvers", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Check roles against this file."
 )
 @click.option("--force", is_flag=True, help="Also where the check finds errors, as long as the files can be read.")
-@by_option
-@reason_option
+@by_option("does it")
+@reason_option()
 @wait_option
 @mesh_command
 def apply(
@@ -103,7 +99,7 @@ def apply(
     agents: tuple[str, ...],
     approvers: Path | None,
     force: bool,
-    by: str | None,
+    by: str,
     reason: str,
     wait: bool,
 ) -> None:
@@ -132,7 +128,7 @@ def apply(
     both = sorted({route.name for route in routes} & set(withdraw))
     if both:
         raise click.UsageError(f"{both[0]} is in the files and withdrawn; choose one")
-    order = Order(routes, withdraw, by or getpass.getuser(), reason, dry_run, wait)
+    order = Order(routes, withdraw, by, reason, dry_run, wait)
     done = session.run(_apply(session, order))
     _tell(session, done, order, findings=report.findings if report is not None else ())
 
@@ -210,21 +206,19 @@ def _withdrawal(name: str, now: RouteChange) -> Step:
 @click.argument("name", metavar="ROUTE")
 @click.argument("digest", metavar="[DIGEST]", required=False)
 @dry_run_option
-@by_option
-@reason_option
+@by_option("does it")
+@reason_option()
 @wait_option
 @mesh_command
 def rollback(
-    session: Session, *, name: str, digest: str | None, dry_run: bool, by: str | None, reason: str, wait: bool
+    session: Session, *, name: str, digest: str | None, dry_run: bool, by: str, reason: str, wait: bool
 ) -> None:
     """Make the version of ROUTE active that was active before the present one.
 
     With DIGEST: the stored version with this digest, as `mesh routes list` prints it. Twice in a
     row is there and back again. A route that is withdrawn gets the version that it had.
     """
-    done, order = session.run(
-        _rollback(session, name, digest, Order([], (), by or getpass.getuser(), reason, dry_run, wait))
-    )
+    done, order = session.run(_rollback(session, name, digest, Order([], (), by, reason, dry_run, wait)))
     _tell(session, done, order, findings=())
 
 

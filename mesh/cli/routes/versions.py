@@ -19,6 +19,7 @@ from mesh.cli.choice import DIGITS, among_digests, pick
 from mesh.cli.exit_codes import FAILED
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import ago, duration, one_line, printable, rfc3339_or_none
+from mesh.cli.text.tables import plain_table
 from mesh.codec import exact_json
 from mesh.codec.route_file import SUFFIXES, load_routes
 from mesh.codec.times import rfc3339
@@ -106,11 +107,8 @@ def list_routes(session: Session, *, route: str | None) -> None:
 
 
 def _table(versions: list[Version], stored: Stored, now_ms: int) -> Table:
-    rows = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
-    for name in ("ROUTE", "VERSION", "STORED", "ACTIVE", "RUNNING", "ENDED", "LAST START"):
-        rows.add_column(
-            name, overflow="fold", no_wrap=name != "ROUTE", justify="right" if name in {"RUNNING", "ENDED"} else "left"
-        )
+    facts = ("VERSION", "STORED", "ACTIVE", "RUNNING", "ENDED", "LAST START")
+    rows = plain_table("ROUTE", *facts, whole=facts, numbers=["RUNNING", "ENDED"])
     for version in versions:
         use = stored.used.get(version.digest, Use())
         is_current = stored.current.get(version.name) is version

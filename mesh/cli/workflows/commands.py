@@ -4,11 +4,11 @@ Owns how a command is sent, and how long its consequences are waited for. The wo
 decides whether it is accepted.
 """
 
-import getpass
 import shlex
 import sys
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from functools import reduce
+from typing import Any, Final, NamedTuple, NotRequired, TypedDict, Unpack
 
 import click
 import msgspec
@@ -16,7 +16,7 @@ from rich.text import Text
 
 from mesh.cli.choice import pick_workflow
 from mesh.cli.exit_codes import FAILED
-from mesh.cli.options import timeout_option
+from mesh.cli.options import by_option, reason_option, timeout_option
 from mesh.cli.publish import json_option
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import ago, one_line, printable
@@ -33,68 +33,64 @@ AT_WORK: Final = frozenset({"running", "retrying"})  # statuses that move by the
 
 
 class _Order(NamedTuple):
-    """What is ordered, and by whom. `by` None: the login name."""
+    """What is ordered, and by whom."""
 
     command: Command
     part: str
-    by: str | None
+    by: str
     reason: str
     timeout_s: float
     step: str | None = None
     input: Any = msgspec.UNSET
 
 
-def _given_by(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that every command has."""
-    who = click.option(
-        "--by", metavar="WHO", envvar="MESH_BY", show_envvar=True, help="Who commands; the login name without it."
-    )
-    return who(timeout_option("How long to wait for the decision.")(function))
+class _Given(TypedDict):
+    """What the command line gives to each command; `step` only to those about incidents."""
+
+    part: str
+    by: str
+    reason: str
+    timeout_s: float
+    step: NotRequired[str | None]
 
 
-_of_step = click.option(
+_id = click.argument("part", metavar="ID")
+_step = click.option(
     "--step",
     metavar="STEP",
     help="Only this step's incident (check), this item's (check[7]), this compensation's (hotel.undo); all of them without it.",
 )
-_reason = click.option("--reason", default="", metavar="TEXT", help="Why; it is kept in the log.")
+_author = (by_option("commands"), timeout_option("How long to wait for the decision."), mesh_command)
+
+
+def _with(*decorators: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """One decorator for several: the first is the outermost, as it would be on lines."""
+    return lambda function: reduce(lambda inner, decorator: decorator(inner), reversed(decorators), function)
+
+
+_cancels = _with(_id, reason_option(required=True), *_author)
+_about_incidents = _with(_id, _step, reason_option(), *_author)
 
 
 @click.command(short_help="Cancel a running workflow.")
-@click.argument("part", metavar="ID")
-@click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept in the log.")
-@_given_by
-@mesh_command
-def cancel(session: Session, *, part: str, reason: str, by: str | None, timeout_s: float) -> None:
+@_cancels
+def cancel(session: Session, **given: Unpack[_Given]) -> None:
     """Cancel a running workflow, and wait for the decision. Exits with 1 if it is refused.
 
     What it did is undone first, where its route says how; a second cancel ends it as it is.
     """
-    _run(session, _Order("cancel", part, by, reason, timeout_s))
+    _run(session, _Order("cancel", **given))
 
 
 @click.command(short_help="Try the incidents of a workflow again.")
-@click.argument("part", metavar="ID")
-@_of_step
 @click.option(
     "--input",
-    "given",
+    "new_input",
     metavar="JSON|@FILE",
     help="The input of the one step that is tried again; without it, what it had, or what the corrected route makes.",
 )
-@_reason
-@_given_by
-@mesh_command
-def retry(
-    session: Session,
-    *,
-    part: str,
-    step: str | None,
-    given: str | None,
-    reason: str,
-    by: str | None,
-    timeout_s: float,
-) -> None:
+@_about_incidents
+def retry(session: Session, *, new_input: str | None, **given: Unpack[_Given]) -> None:
     """Try a workflow's incidents again, with all attempts; a loop asks its condition again.
 
     With --step of a closed approval: ask it again, as long as nothing was done because of its
@@ -105,33 +101,25 @@ def retry(
     Waits for the decision, then up to 10 seconds for what it leads to, and tells how the workflow
     stands.
     """
-    value = msgspec.UNSET if given is None else json_option(given, "--input")
-    _run(session, _Order("retry", part, by, reason, timeout_s, step, value))
+    value = msgspec.UNSET if new_input is None else json_option(new_input, "--input")
+    _run(session, _Order("retry", input=value, **given))
 
 
 @click.command(short_help="Go on without the steps that have an incident.")
-@click.argument("part", metavar="ID")
-@_of_step
-@_reason
-@_given_by
-@mesh_command
-def skip(session: Session, *, part: str, step: str | None, reason: str, by: str | None, timeout_s: float) -> None:
+@_about_incidents
+def skip(session: Session, **given: Unpack[_Given]) -> None:
     """Go on without the steps that have an incident: those who need them run.
 
     Exits with 1 if it is refused.
 
     An item counts as failed, and its for-each goes on. Waits as `retry` does.
     """
-    _run(session, _Order("skip", part, by, reason, timeout_s, step))
+    _run(session, _Order("skip", **given))
 
 
 @click.command(short_help="End a workflow that has an incident as failed.")
-@click.argument("part", metavar="ID")
-@_of_step
-@_reason
-@_given_by
-@mesh_command
-def fail(session: Session, *, part: str, step: str | None, reason: str, by: str | None, timeout_s: float) -> None:
+@_about_incidents
+def fail(session: Session, **given: Unpack[_Given]) -> None:
     """End a workflow that has an incident as failed.
 
     Exits with 1 if it is refused.
@@ -139,7 +127,7 @@ def fail(session: Session, *, part: str, step: str | None, reason: str, by: str 
     What it did is undone first, where its route says how. A compensation that has the incident is
     left as it is, and the rest is undone. Waits as `retry` does.
     """
-    _run(session, _Order("fail", part, by, reason, timeout_s, step))
+    _run(session, _Order("fail", **given))
 
 
 def _run(session: Session, order: _Order) -> None:
@@ -159,19 +147,25 @@ async def _order(session: Session, order: _Order) -> tuple[CommandRow, Workflow 
         state = queries.workflow_state(model.db, workflow_id)
         if state is not None and state.status not in OPEN:
             return _ended(state, order, session.now_ms()), state
-        client, who = session.client(broker), order.by or getpass.getuser()
-        command_id = await client.command(
-            order.command, workflow_id, by=who, reason=order.reason, step=order.step, input=order.input
+        command_id = await session.client(broker).command(
+            order.command, workflow_id, by=order.by, reason=order.reason, step=order.step, input=order.input
         )
-        row = await model.wait_until(lambda: queries.command(model.db, command_id), timeout_s=order.timeout_s)
-        if row is None:
-            raise TimeoutError(
-                f"no decision on `{order.command}` for {workflow_id} after {order.timeout_s:g} s: the command is on the broker, and a "
-                "router will read it (`mesh status` shows whether one is alive)"
-            )
+        what = f"`{order.command}` for {workflow_id}"
+        row = await decision_on(model, command_id, what, timeout_s=order.timeout_s)
         if order.command != "cancel" and row.accepted:
             await model.wait_until(lambda: _led_to(model, workflow_id), timeout_s=min(order.timeout_s, SETTLE_S))
         return row, queries.workflow_state(model.db, workflow_id)
+
+
+async def decision_on(model: ReadModel, command_id: str, what: str, *, timeout_s: float) -> CommandRow:
+    """Wait for the decision on a command. Raises `TimeoutError`, which calls the command `what`."""
+    row = await model.wait_until(lambda: queries.command(model.db, command_id), timeout_s=timeout_s)
+    if row is None:
+        raise TimeoutError(
+            f"no decision on {what} after {timeout_s:g} s: the command is on the broker, and a router will read it "
+            "(`mesh status` shows whether one is alive)"
+        )
+    return row
 
 
 def _ended(state: Workflow, order: _Order, now_ms: int) -> CommandRow:
@@ -186,7 +180,7 @@ def _ended(state: Workflow, order: _Order, now_ms: int) -> CommandRow:
         workflow_id=state.workflow_id,
         at_ms=now_ms,
         command=order.command,
-        by=order.by or getpass.getuser(),
+        by=order.by,
         accepted=0,
         code="ended",
         message=f"{state.workflow_id} has ended: {state.status}{when}{why}. Nothing was sent",

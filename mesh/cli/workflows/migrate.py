@@ -5,7 +5,6 @@ and this shows each verdict.
 """
 
 import asyncio
-import getpass
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from rich.text import Text
 
 from mesh.cli.choice import among_digests, pick, pick_workflow
 from mesh.cli.exit_codes import FAILED
-from mesh.cli.options import timeout_option
+from mesh.cli.options import by_option, reason_option, timeout_option
 from mesh.cli.routes.versions import short
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import counted, printable
@@ -65,10 +64,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     help="The version's digest, as `mesh routes list` prints it; active: the active one.",
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would be decided, as far as the log is known here.")
-@click.option("--reason", default="", metavar="TEXT", help="Why; it is kept in the log.")
-@click.option(
-    "--by", metavar="WHO", envvar="MESH_BY", show_envvar=True, help="Who commands; the login name without it."
-)
+@reason_option()
+@by_option("commands")
 @timeout_option("How long to wait for the decisions.")
 @mesh_command
 def migrate(
@@ -79,7 +76,7 @@ def migrate(
     to: str,
     dry_run: bool,
     reason: str,
-    by: str | None,
+    by: str,
     timeout_s: float,
 ) -> None:
     """Move running workflows to another version of their route.
@@ -94,9 +91,7 @@ def migrate(
     if bool(ids) == (route is not None):
         raise click.UsageError("give the workflows' IDs, or --route for all that run")
     verdicts = session.run(
-        _migrate(
-            session, ids, route, to, dry_run=dry_run, reason=reason, by=by or getpass.getuser(), timeout_s=timeout_s
-        )
+        _migrate(session, ids, route, to, dry_run=dry_run, reason=reason, by=by, timeout_s=timeout_s)
     )
     _tell(session, verdicts, dry_run=dry_run)
     undecided = [one for one in verdicts if one.verdict == "undecided"]

@@ -10,9 +10,10 @@ from rich.text import Text
 
 from mesh.cli.choice import pick_workflow
 from mesh.cli.grammar import NounGroup, ShortForm
-from mesh.cli.options import page_document, page_size, paged, tell_rest
+from mesh.cli.options import page_size, paged, show_page
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import ago, duration, one_line, printable, rfc3339_or_none
+from mesh.cli.text.tables import plain_table
 from mesh.cli.text.timeline import SHOWN_LINES, document, entries_at, in_full, rows
 from mesh.cli.text.timeline import table as timeline_table
 from mesh.cli.text.workflow import header, status_text, waits
@@ -66,14 +67,8 @@ def list_workflows(
 ) -> None:
     """List workflows, the last changed first."""
     page = session.run(_list(session, status, route, limit, after, built_in=built_in))
-    if session.as_json:
-        session.emit(page_document("workflows", [_row(row) for row in page], page))
-    elif not page:
-        is_chosen = status is not None or route is not None
-        session.show("No more workflows." if page.total else "No such workflows." if is_chosen else "No workflows.")
-    else:
-        session.show(_table(page, session.now_ms()))
-        tell_rest(session, page)
+    is_chosen = status is not None or route is not None
+    show_page(session, page, "workflows", rows=map(_row, page), table=_table, is_chosen=is_chosen)
 
 
 async def _list(
@@ -85,9 +80,7 @@ async def _list(
 
 
 def _table(rows: Page[WorkflowRow], now_ms: int) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
-    for name in ("WORKFLOW", "STATUS", "STARTED", "TOOK", "REASON"):
-        table.add_column(name, overflow="fold", no_wrap=name in {"STATUS", "STARTED", "TOOK"})
+    table = plain_table("WORKFLOW", "STATUS", "STARTED", "TOOK", "REASON", whole=["STATUS", "STARTED", "TOOK"])
     for row in rows:
         status = status_text(row.status, row.incidents)
         taken = duration(row.ended_at_ms - row.started_at_ms) if row.ended_at_ms is not None else ""
