@@ -21,7 +21,7 @@ import pytest
 
 from infra.kafka.kafka import KafkaProcess
 from mesh.cli.demo.folder import new_run
-from mesh.cli.demo.processes import ProcessDied, Processes
+from mesh.cli.demo.processes import MeshEnded, Processes
 from mesh.cli.demo.script import load_script
 
 pytestmark = pytest.mark.slow
@@ -266,12 +266,12 @@ def test_quitting_at_a_question_stops_everything(tmp_path: Path) -> None:
     assert processes_of(tmp_path) == []
 
 
-def test_a_process_that_dies_is_told_with_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mesh_that_ends_is_told_with_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     folder = new_run(broker=None, token="0000")
     with Processes(folder, folder.environment(load_script(), os.environ)) as processes:
         processes.start(["agents.issue_triage.not_there"])
-        with pytest.raises(ProcessDied, match=r"the not-there died \(exit status 2\)[\s\S]*can't be imported"):
+        with pytest.raises(MeshEnded, match=r"the mesh ended \(exit status 2\)[\s\S]*can't be imported"):
             check_until_it_raises(processes)
     assert processes_of(tmp_path) == []
 

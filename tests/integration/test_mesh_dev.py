@@ -179,13 +179,14 @@ def test_children_do_not_outlive_a_mesh_that_is_killed(dev: Dev) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent is gone")
-def test_a_demos_process_does_not_outlive_it(tmp_path: Path) -> None:
+def test_a_demos_mesh_does_not_outlive_it(tmp_path: Path) -> None:
     code = """
-import os, signal, sys
-from pathlib import Path
-from mesh.cli.demo.processes import DemoProcess
-one = DemoProcess("mesh", ["dev"], os.environ, Path("log"))
-print(one._process.pid, flush=True)
+import os, signal
+from mesh.cli.demo.folder import new_run
+from mesh.cli.demo.processes import Processes
+one = Processes(new_run(broker=None, token="0"), os.environ)
+one.start([])
+print(one._dev.pid, flush=True)
 signal.pause()
 """
     environment = {**os.environ, "MESH_BROKER": f"sqlite://{tmp_path}/mesh.db", "PYTHONPATH": str(ROOT)}

@@ -8,9 +8,9 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console, Group
 
+from mesh.cli.approvals.commands import Answer
 from mesh.cli.demo.checks import Evidence, check
 from mesh.cli.demo.news import sent
-from mesh.cli.demo.prompt import Answer
 from mesh.cli.demo.screen import Screen, standing
 from mesh.cli.demo.script import Delivery, load_script
 from mesh.cli.demo.view import View

@@ -3,6 +3,8 @@
 Owns how an approval looks on a screen and in JSON. `mesh approvals answer` shows the same card.
 """
 
+from collections.abc import Iterable
+
 import click
 from rich.panel import Panel
 from rich.table import Table
@@ -102,8 +104,11 @@ def _deadline(row: ApprovalRow, now_ms: int) -> Text:
     return Text(until(row.deadline_at_ms, now_ms), style="yellow" if near else "default")
 
 
-def card(one: Waiting, now_ms: int, *, position: str = "") -> Panel:
-    """One approval as an approver reads it: the question, its context and the whole payload."""
+def card(one: Waiting, now_ms: int, *, position: str = "", known: Iterable[tuple[str, str]] = ()) -> Panel:
+    """One approval as an approver reads it: the question, its context and the whole payload.
+
+    `known`: what the caller knows besides, as names and values.
+    """
     row, request = one.row, one.request
     about = Text()
     about.append(printable(row.question) + "\n", style="bold")
@@ -114,6 +119,7 @@ def card(one: Waiting, now_ms: int, *, position: str = "") -> Panel:
     }
     deadline = until(row.deadline_at_ms, now_ms)
     facts = [
+        *known,
         ("workflow", row.workflow_id),
         ("step", row.step),
         ("role", row.role),

@@ -13,9 +13,8 @@ from typing import Any
 
 import msgspec
 
-from mesh.cli.approvals.commands import UNEDITED
+from mesh.cli.approvals.commands import UNEDITED, Answer
 from mesh.cli.demo.conductor import Ended
-from mesh.cli.demo.prompt import Answer
 from mesh.cli.demo.script import Delivery, Script
 from mesh.cli.demo.view import Watcher
 from mesh.cli.text.format import counted

@@ -19,7 +19,7 @@ from rich.text import Text
 from mesh.cli.demo.checks import Check, check, gather
 from mesh.cli.demo.conductor import Conductor, Ended, Stalled
 from mesh.cli.demo.folder import RunFolder, new_run
-from mesh.cli.demo.processes import ProcessDied, Processes
+from mesh.cli.demo.processes import MeshEnded, Processes
 from mesh.cli.demo.report import checks_table, next_steps, show_ends
 from mesh.cli.demo.screen import Screen
 from mesh.cli.demo.script import AGENT_MODULES, Script, load_script
@@ -103,7 +103,7 @@ def _play(session: Session, folder: RunFolder, script: Script, *, by_hand: bool)
         processes = stack.enter_context(Processes(folder, environment))
         try:
             return asyncio.run(_run(session, folder, script, processes, by_hand=by_hand))
-        except (ProcessDied, Stalled) as error:
+        except (MeshEnded, Stalled) as error:
             _tell_failure(session, folder, error)
             return False
         except KeyboardInterrupt:
@@ -175,7 +175,7 @@ def _greeting(folder: RunFolder, script: Script, *, by_hand: bool) -> list[Rende
 def _report(folder: RunFolder, ended: Ended, checks: list[Check]) -> list[RenderableType]:
     """Whether each event, each answer, the dead letters and the outbox are as they should be."""
     parts: list[RenderableType] = [Text("\nWhether all is right\n", style="bold"), checks_table(checks)]
-    if ended.answers and all(answer.scripted for answer in ended.answers.values()):
+    if ended.answers and not ended.by_hand:
         where = f"{folder.prefix}approvals.responses"
         parts.append(
             Text(f"\nThe answers were the script's; it sent them to {where}, as any approver may.", style="dim")
@@ -195,7 +195,7 @@ def _document(folder: RunFolder, script: Script, ended: Ended, checks: list[Chec
         "folder": str(folder.path),
         "broker": folder.broker,
         "topic_prefix": folder.prefix,
-        "answered_by": "person" if any(not one.scripted for one in ended.answers.values()) else "script",
+        "answered_by": "person" if ended.by_hand else "script",
         "events": [
             {"name": one.name, "workflow_id": one.workflow or None, "end": ended.view.end_of(one)}
             for one in script.deliveries

@@ -12,16 +12,19 @@ from typing import Final
 
 import msgspec
 
-from mesh.cli.approvals.commands import Waiting
+from mesh.cli.approvals.answer import KEYS, ask
+from mesh.cli.approvals.commands import Answer, Waiting, send_answer, verdict
+from mesh.cli.approvals.keyboard import interruptible
+from mesh.cli.approvals.listing import card
 from mesh.cli.demo.news import Item, news_of, no_workflow, sent
 from mesh.cli.demo.processes import Processes
-from mesh.cli.demo.prompt import Answer, ask
 from mesh.cli.demo.screen import Screen
-from mesh.cli.demo.script import Delivery, Script, short_id
+from mesh.cli.demo.script import Delivery, Script
 from mesh.cli.demo.view import View, Watcher
 from mesh.cli.session import Session
-from mesh.cli.text.format import printable
+from mesh.cli.text.format import one_line
 from mesh.codec.approvals import Receipt
+from mesh.core.state import Workflow
 from mesh.errors import BrokerError, OperatorError
 from mesh.ports import Broker, OutRecord
 from mesh.services.client import Client
@@ -30,6 +33,9 @@ TURN_S: Final = 0.1
 PATIENCE_S: Final = 90.0  # how long there may be no news while nobody is asked: twice a step's time-out
 EVENT_S: Final = 0.3  # between two events, or two answers of the script, so that a viewer can follow
 ANSWER_S: Final = 0.9
+RECEIPT_S: Final = 60.0
+EXCERPT: Final = 300  # characters of an issue's text above the question
+SURE: Final = 0.7  # from this confidence on, the route does not ask anybody
 
 
 class Stalled(OperatorError):
@@ -40,11 +46,12 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     """How the run ended.
 
     `answers`: those that were accepted, by workflow. `refused`: the receipts of those that were
-    not.
+    not. `by_hand`: whether a person gave one of the answers.
     """
 
     view: View
     answers: Mapping[str, Answer]
+    by_hand: bool
     refused: tuple[Receipt, ...]
 
 
@@ -70,7 +77,8 @@ class Conductor:
         self._screen = screen
         self._pace = 1 if screen.is_watched else 0
         self._partitions = partitions
-        self._by_hand = by_hand
+        self._asks = by_hand
+        self._by_hand = False
         self._to_send = list(script.deliveries)
         self._sent: list[str] = []
         self._answers: dict[str, Answer] = {}
@@ -82,11 +90,11 @@ class Conductor:
     async def run(self) -> Ended:
         """Run until every event has come to its end.
 
-        Raises `ProcessDied`, `Stalled`, and what the broker raises.
+        Raises `MeshEnded`, `Stalled`, and what the broker raises.
         """
         await self._turns(self._is_ready, act=False)
         view = await self._turns(self._has_ended, act=True)
-        return Ended(view=view, answers=self._answers, refused=tuple(self._refused))
+        return Ended(view=view, answers=self._answers, by_hand=self._by_hand, refused=tuple(self._refused))
 
     async def _turns(self, done: Callable[[View], bool], *, act: bool) -> View:
         self._heard_at = time.monotonic()
@@ -125,11 +133,14 @@ class Conductor:
         if time.monotonic() - self._heard_at < PATIENCE_S:
             return
         open_ones = [one.short for one in self._script.deliveries if not view.end_of(one)]
-        raise Stalled(f"nothing has happened for {PATIENCE_S:.0f} s, and without an end are: {', '.join(open_ones)}")
+        raise Stalled(
+            f"nothing has happened for {PATIENCE_S:.0f} s, and without an end are: {', '.join(open_ones)}; "
+            + self._processes.last_words()
+        )
 
     async def _act(self, view: View) -> None:
         await self._send_next(view)
-        if not self._by_hand:
+        if not self._asks:
             await self._answer_by_script(view.waiting)
         elif self._only_people_can_help(view):
             await self._ask_all(view)
@@ -174,15 +185,12 @@ class Conductor:
         It rejects a question that it does not foresee, which then shows as a wrong end.
         """
         delivery = self._script.of_workflow(one.row.workflow_id)
-        match delivery.review if delivery else "":
-            case "approve":
-                return Answer(decision="approve", reason=delivery.reason if delivery else "", scripted=True)
-            case "edit" if delivery is not None:
-                edited = {**one.request.payload, **delivery.edit}
-                return Answer(decision="approve", payload=edited, reason=delivery.reason, scripted=True)
-            case _:
-                reason = delivery.reason if delivery and delivery.reason else "the script knows no answer"
-                return Answer(decision="reject", reason=reason, scripted=True)
+        if delivery is None or not delivery.reason:
+            return Answer(decision="reject", reason="the script knows no answer")
+        if delivery.review == "edit":
+            edited = {**one.request.payload, **delivery.edit}
+            return Answer(decision="approve", payload=edited, reason=delivery.reason)
+        return Answer(decision="approve" if delivery.review == "approve" else "reject", reason=delivery.reason)
 
     def _only_people_can_help(self, view: View) -> bool:
         blocked = not self._to_send or not self._may_send(self._to_send[0], view)
@@ -192,25 +200,35 @@ class Conductor:
     async def _ask_all(self, view: View) -> None:
         self._screen.rest()
         for number, one in enumerate(view.waiting, 1):
-            delivery, workflow = self._script.of_workflow(one.row.workflow_id), view.workflows.get(one.row.workflow_id)
-            answer = None
-            if delivery is not None and workflow is not None:
-                position = f"question {number} of {len(view.waiting)}"
-                answer = ask(self._session, one, delivery, workflow, position=position)
-            receipt = await self._answer(one, answer or self._scripted(one))
-            self._screen.say(_told(receipt, one.row.workflow_id, by_script=answer is None))
+            shown = card(
+                one,
+                self._session.now_ms(),
+                position=f" question {number} of {len(view.waiting)} ",
+                known=self._about(one, view),
+            )
+            self._screen.say("", shown)
+            with interruptible():
+                choice = ask(self._session, one, KEYS.replace("skip", "leave it to the script"))
+            if choice is None:
+                raise KeyboardInterrupt
+            self._by_hand |= choice != "skip"
+            receipt = await self._answer(one, self._scripted(one) if choice == "skip" else choice)
+            self._screen.say(verdict(receipt))
         self._heard_at = time.monotonic()
+
+    def _about(self, one: Waiting, view: View) -> list[tuple[str, str]]:
+        """The issue that a question is about, and what makes the route ask."""
+        delivery = self._script.of_workflow(one.row.workflow_id)
+        workflow = view.workflows.get(one.row.workflow_id)
+        if delivery is None or workflow is None:
+            return []
+        says = one_line(str(delivery.issue.get("body") or "(nothing)"), EXCERPT)
+        return [("issue", f"{delivery.short}  {delivery.title}"), ("says", says), ("because", why_asked(workflow))]
 
     async def _answer(self, one: Waiting, answer: Answer) -> Receipt:
         """Answer through the topic, as anybody would. The receipt says if the answer counts."""
-        receipt = await self._client.answer(
-            one.row.approval_id,
-            answer.decision,
-            by=self._script.approver,
-            payload=answer.payload,
-            reason=answer.reason,
-            digest=one.request.digest,
-        )
+        by = self._script.approver
+        receipt = await send_answer(self._session, self._broker, one, answer, by=by, timeout_s=RECEIPT_S)
         self._answered_at = time.monotonic()
         if receipt.status == "accepted":
             self._answers[one.row.workflow_id] = answer
@@ -219,7 +237,16 @@ class Conductor:
         return receipt
 
 
-def _told(receipt: Receipt, workflow_id: str, *, by_script: bool) -> str:
-    who = " by the script" if by_script else ""
-    what = receipt.verdict if receipt.status == "accepted" else f"refused ({receipt.code}): {receipt.message}"
-    return f"  {short_id(workflow_id)} {printable(what)}{who}"
+def why_asked(workflow: Workflow) -> str:
+    """The values behind the route's condition. Empty if the outputs do not show them."""
+    outputs = {name: state.output for name, state in workflow.steps.items() if isinstance(state.output, dict)}
+    triage, duplicates = outputs.get("classify", {}), outputs.get("duplicates", {})
+    confidence = triage.get("confidence")
+    reasons = []
+    if triage.get("severity") == "high":
+        reasons.append("its severity is high")
+    if isinstance(confidence, int | float) and confidence < SURE:
+        reasons.append(f"the classifier is only {confidence:.0%} sure")
+    if matches := [match for match in duplicates.get("matches", []) if isinstance(match, dict)]:
+        reasons.append("it reads like " + ", ".join(f"#{match.get('number')}" for match in matches))
+    return " and ".join(reasons)
