@@ -73,9 +73,9 @@ def test_a_step_that_is_held_names_the_calls_that_keep_what_it_needs_until_they_
     p.deliver()
     write(folder, p)
     shown = text("workflow", "r:k").replace("\n", " ")
-    kept = f"80 tokens are set aside until the call that is not wanted any more has ended (`mesh workflow ID` shows how far it is): {called}"
+    kept = f"80 tokens are set aside until the call that is not wanted any more has ended: {called}"
     assert f"next held before attempt 1 needs 80 tokens, and 53 of 140 are left; {kept}" in shown
-    assert f"next: held by the workflow's budget for 1 min; {kept}" in shown
+    assert f"next: held by the workflow's budget for 1 min; {kept} (`mesh workflows show ID` shows how far" in shown
     assert "cancelled once undone: x" in text("workflow", called)
 
 

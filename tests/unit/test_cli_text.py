@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from mesh.cli.text.format import ago, clock_time, counted, duration, one_line, printable, readable, until
+from mesh.inspection.wording.phrases import blamed
 
 
 @pytest.mark.parametrize(
@@ -89,3 +90,8 @@ def test_what_hides_in_a_name_is_shown(hidden: str) -> None:
 def test_what_is_seen_stays_as_it_is() -> None:
     for text in ("ä 漢字 שלום سلام", "❤\ufe0f", "नमस्ते", "e\u0301"):
         assert printable(text) == text
+
+
+def test_a_kind_is_said_once() -> None:
+    assert blamed("non_retryable", "non_retryable: nobody to greet") == "non_retryable: nobody to greet"
+    assert blamed("exhausted", "Boom: it broke") == "exhausted: Boom: it broke"

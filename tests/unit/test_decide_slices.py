@@ -288,7 +288,7 @@ def test_what_is_reserved_for_a_call_that_is_taken_back_stays_so_until_its_end()
 def test_a_task_that_is_held_says_which_calls_keep_what_it_needs() -> None:
     p = race()
     reason = only(p.decisions[-1].events, TaskHeld).reason
-    kept = f"60 tokens are set aside until the call that is not wanted any more has ended (`mesh workflow ID` shows how far it is): {child(p)}"
+    kept = f"60 tokens are set aside until the call that is not wanted any more has ended: {child(p)}"
     assert reason == f"needs 60 tokens, and 40 of 100 are left; {kept}"
     assert unended(account(p)) == kept
     p.deliver()
@@ -298,7 +298,7 @@ def test_a_task_that_is_held_says_which_calls_keep_what_it_needs() -> None:
 def test_of_many_such_calls_the_first_are_named_and_those_alone_that_keep_what_is_lacking() -> None:
     calls = {f"c{n}": Unheard(called=f"sub:{n}", reserved={"tokens": 10.0}) for n in range(5)}
     more = {"other": Unheard(called="sub:usd", reserved={"usd": 0.5}), "none": Unheard(called="sub:none")}
-    kept = "calls that are not wanted any more have ended (`mesh workflow ID` shows how far it is)"
+    kept = "calls that are not wanted any more have ended"
     told = unended(Account(limits={}, unheard={**calls, **more}), "tokens")
     assert told == f"50 tokens are set aside until the {kept}: sub:0, sub:1, sub:2 and 2 more"
     told = unended(Account(limits={}, unheard={**more, **calls}))

@@ -17,7 +17,7 @@ from mesh.cli.text.items import NAMED
 from mesh.core import ids
 from mesh.core.evolve.budget import unended
 from mesh.core.state import FINISHED, Fan, KeptEvent, Plan, StepState, Workflow
-from mesh.inspection.wording.phrases import event_name
+from mesh.inspection.wording.phrases import blamed, event_name
 
 # statuses of steps that wait for nothing: settled, or still without their needs
 _ASIDE: Final = frozenset({*FINISHED, "again"})
@@ -110,7 +110,7 @@ def _steps(workflow: Workflow, now_ms: int, limiters: Mapping[str, Workflow]) ->
         if step.status == "queued":
             said = f" for {duration(now_ms - step.since_ms)}; {limits.why_queued(workflow, place, limiters)}"
         if step.status == "held" and workflow.account is not None and (kept := unended(workflow.account)):
-            said = f"{_said(step, now_ms)}; {kept}"
+            said = f"{_said(step, now_ms)}; {kept} (`mesh workflows show ID` shows how far one is)"
         yield _step(place, step, said, now_ms)
     if named > NAMED:
         yield Text(f"and {named - NAMED:,} more items with an incident", style=BAD)
@@ -169,7 +169,7 @@ def _said(step: StepState, now_ms: int) -> str:
         case "waiting" if step.due_at_ms is not None:
             return f" until {clock_time(step.due_at_ms, now_ms)} ({due})"
         case "incident" if step.incident is not None:
-            return f" for {waited}: {step.incident.kind}: {step.incident.message}"
+            return f" for {waited}: {blamed(step.incident.kind, step.incident.message)}"
         case _:
             return ""
 

@@ -159,7 +159,7 @@ def unended(account: Account, name: str = "") -> str:
     named = ", ".join(one.called for one in calls[:_NAMED])
     more = f" and {len(calls) - _NAMED} more" if len(calls) > _NAMED else ""
     which = "call that is not wanted any more has" if len(calls) == 1 else "calls that are not wanted any more have"
-    return f"{as_amounts(kept)} are set aside until the {which} ended (`mesh workflow ID` shows how far it is): {named}{more}"
+    return f"{as_amounts(kept)} are set aside until the {which} ended: {named}{more}"
 
 
 def _promised(account: Account, reserved: _Amounts | None) -> Account:

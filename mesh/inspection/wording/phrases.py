@@ -54,6 +54,11 @@ def short(name: str) -> str:
     return name
 
 
+def blamed(kind: str, message: str) -> str:
+    """`kind: message`; the message alone if it begins with the kind."""
+    return message if message.startswith(f"{kind}: ") else f"{kind}: {message}"
+
+
 def timeless(message: str) -> str:
     """The message without the exact time that was waited, which differs from run to run."""
     return _WAITED.sub("in time", message)
