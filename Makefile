@@ -1,6 +1,6 @@
 # make demo    watch the mesh work, and answer its questions   (YES=1: a scripted approver answers)
 # make test    all tests; real Kafka too where Java 17 and Maven are there (MESH_REQUIRE_KAFKA=1: it must be)
-# make check   the quick ones: format, lint, types, imports, unit tests
+# make check   the quick ones: format, lint, types, imports, unit tests with few draws
 # make coverage  the pure core's branches, all of them, by the unit tests alone
 # make kafka   a single-node Apache Kafka on localhost:9092, until Ctrl-C
 # make bench   workflows a second and latency, next to the bare floor   (BROKER=sqlite|kafka)
@@ -29,7 +29,7 @@ check: .venv/dev
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m pytest -q -n auto tests/unit -m "not slow"
+	@HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -n auto tests/unit -m "not slow and not deep"
 
 coverage: .venv/dev
 	@$(BIN)/python -m pytest -q -n auto tests/unit -m "not slow" --cov --cov-branch --cov-fail-under=100 --cov-report=term-missing:skip-covered

@@ -1,7 +1,7 @@
 """What all tests share: plugins, readable failures in contract suites, and Hypothesis profiles.
 
 Examples are the same in every run, so that a run says something about the change and not about the
-draw. To look for new ones: `HYPOTHESIS_PROFILE=explore make check`.
+draw. To look for new ones: `HYPOTHESIS_PROFILE=explore make coverage`. `make check` draws few.
 """
 
 import os
@@ -21,6 +21,7 @@ for name in (
 # Not timed: the machine may be busy.
 settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("explore", print_blob=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", settings.get_profile("same"), max_examples=15)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 

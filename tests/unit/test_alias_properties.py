@@ -212,6 +212,7 @@ class Schedules(RuleBasedStateMachine):
             self.p.check_replay()
 
 
+@pytest.mark.deep
 @pytest.mark.no_cover
 @pytest.mark.parametrize("machine", [Aliases, Schedules])
 def test_the_promises_hold_whatever_comes_in(machine: Any) -> None:

@@ -281,7 +281,7 @@ class Runs:
         return True
 
 
-@pytest.mark.parametrize("first", range(0, 1000, 100))
+@pytest.mark.parametrize("first", [0, *(pytest.param(n, marks=pytest.mark.deep) for n in range(100, 1000, 100))])
 def test_a_killer_is_begun_three_times_and_no_neighbour_fails(first: int) -> None:
     for seed in range(first, first + 100):
         runs = Runs(seed)

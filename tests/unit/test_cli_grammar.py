@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 from sample_mesh import write_sample
 
@@ -162,13 +163,10 @@ def test_a_mistake_is_one_line_of_json_where_json_was_asked_for(folder: Path, ar
 # Completion ---------------------------------------------------------------------------------------
 
 
-def completed(words: str, shell: str = "bash") -> set[str]:
+def completed(words: str) -> set[str]:
     """What a shell is offered for the last of these words."""
-    asked = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
-    env = os.environ | asked | {"_MESH_COMPLETE": f"{shell}_complete"}
-    code = "from mesh.cli.app import mesh; mesh(prog_name='mesh')"
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True, timeout=60)
-    return {line.rpartition(",")[2] for line in done.stdout.splitlines()}
+    _, *whole, begun = words.split(" ")
+    return {offer.value for offer in ShellComplete(mesh, {}, "mesh", "_MESH_COMPLETE").get_completions(whole, begun)}
 
 
 def test_commands_verbs_and_options_are_completed() -> None:

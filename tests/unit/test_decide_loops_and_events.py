@@ -7,6 +7,7 @@ twice.
 from typing import Any
 
 import pytest
+from draws import draws
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from one_partition import Partition, agent, approval, called_route, calling, names, only, route
@@ -108,7 +109,7 @@ def _is_under_way(p: Partition, name: str) -> bool:
     return state is not None and state.status in {"running", "asking", "calling", "iterating"}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=draws(60), deadline=None)
 @given(data=st.data(), shape=st.sampled_from(sorted(_WAITS)), doer=st.sampled_from(sorted(_DOERS)))
 def test_no_event_is_lost_or_counts_twice_whenever_it_comes(data: Any, shape: str, doer: str) -> None:
     p, number = started(_loop_of(shape, doer)), 0

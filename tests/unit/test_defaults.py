@@ -127,6 +127,7 @@ def literals(source: str) -> Iterator[str]:
                 yield f"{name} = {value.value!r}"
 
 
+@pytest.mark.deep
 def test_no_part_has_a_number_of_its_own_for_a_setting() -> None:
     # the broker's contract makes topics of any shape: they are no mesh's
     paths = [path for path in sorted((ROOT / "mesh").rglob("*.py")) if path.parent.name != "broker_contract"]

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
+from draws import draws
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -105,7 +106,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=draws(200), deadline=None)
 @given(values, st.booleans())
 def test_whatever_json_has_comes_through_as_it_is(value: Any, ascii_alone: bool) -> None:
     assert exact_json.decode(orjson.dumps(value)) == value
@@ -113,7 +114,7 @@ def test_whatever_json_has_comes_through_as_it_is(value: Any, ascii_alone: bool)
     exact_json.check_value(value)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=draws(200), deadline=None)
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=None))
 def test_a_decimal_is_its_double_or_refused(number: Any) -> None:
     text = f"{number:f}" if "." in f"{number:f}" else f"{number:f}.0"
@@ -249,7 +250,7 @@ def test_any_bytes_are_one_kind_of_error(decode: Any, value: bytes) -> None:
     one_kind_of_error(decode, None, b"\x9f")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=draws(300), deadline=None)
 @given(
     st.sampled_from(DECODERS), st.sampled_from([STRUCTURED, RESULT, ANSWER]), st.binary(max_size=4), st.integers(0, 90)
 )

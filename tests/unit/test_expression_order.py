@@ -60,6 +60,7 @@ def turned(value: Any) -> Any:
     return [turned(item) for item in value] if isinstance(value, list) else value
 
 
+@pytest.mark.deep
 def test_processes_with_other_hash_seeds_give_the_same() -> None:
     found = set()
     for seed in ("0", "1", "4711"):

@@ -16,6 +16,7 @@ import re
 from typing import Any
 
 import cel
+from draws import draws
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -148,7 +149,7 @@ def by_library(source: str, scope: dict[str, Any]) -> Any:
         return FAILED
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=draws(1_000), deadline=None)
 @given(expressions, scopes)
 @example("(event.a == 1 || true)", {"event": {}})
 @example("(1 == true)", {"event": {}})

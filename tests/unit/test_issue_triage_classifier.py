@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from draws import draws
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -154,6 +155,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("unit", HOSTILE)
 def test_a_giant_body_takes_no_giant_time(unit: str) -> None:
     giant = issue(unit * 5, unit * (1_000_000 // len(unit)))
@@ -168,7 +170,7 @@ def test_the_end_of_a_giant_body_is_read() -> None:
 
 
 # the machine may be busy
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=200)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=draws(200))
 @given(st.text(max_size=60), st.none() | st.text(max_size=400))
 def test_any_text_gets_a_verdict_in_range(title: str, body: str | None) -> None:
     said = triage(issue(title, body))

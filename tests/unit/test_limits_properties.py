@@ -338,6 +338,7 @@ class Limits(RuleBasedStateMachine):
         return None
 
 
+@pytest.mark.deep
 @pytest.mark.no_cover  # it says nothing of branches, and tracing doubles its time
 def test_limits_hold_whatever_happens() -> None:
     SEEN.clear()

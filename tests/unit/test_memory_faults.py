@@ -23,6 +23,7 @@ from mesh.testing.virtual_time.loop import VirtualClock, VirtualTimeLoop, run
 
 LOG = TopicPartition("log", 0)
 SEEDS = range(30)
+EACH_SEED = [*range(6), *(pytest.param(seed, marks=pytest.mark.deep) for seed in range(6, 30))]
 ALL_FAULTS = WeakBehaviour(
     latency_s=(0.0, 0.05),
     lost_request=0.05,
@@ -115,7 +116,7 @@ def test_no_call_of_the_dead_returns_or_has_an_effect(weak: WeakBehaviour | None
     run(main)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", EACH_SEED)
 def test_a_call_under_way_never_returns_and_what_is_on_the_wire_may_land(seed: int) -> None:
     async def main(loop: VirtualTimeLoop) -> None:
         cluster = _cluster(loop, WeakBehaviour(latency_s=(0.01, 0.02)), seed)
@@ -132,7 +133,7 @@ def test_a_call_under_way_never_returns_and_what_is_on_the_wire_may_land(seed: i
     run(main, seed=seed)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", EACH_SEED)
 def test_a_strict_append_under_way_at_a_kill_is_done_whole_or_not_at_all(seed: int) -> None:
     async def main(loop: VirtualTimeLoop) -> int:
         cluster = MemoryCluster(VirtualClock(loop), latency_s=(0.01, 0.02), rng=random.Random(seed))
@@ -271,7 +272,7 @@ def test_another_writers_record_may_land_between_the_parts_of_a_split_append() -
     assert True in {run(lambda loop, seed=seed: main(loop, seed), seed=seed) for seed in SEEDS}  # type: ignore[misc]  # a default
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", EACH_SEED)
 def test_acknowledgements_tell_the_truth_and_order_holds_under_every_fault(seed: int) -> None:
     """Two writers, with several appends under way.
 
@@ -343,7 +344,7 @@ def test_an_undead_member_believes_in_its_share_until_its_next_poll_and_is_not_t
     run(main)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", EACH_SEED)
 def test_every_record_reaches_the_group_at_least_once_under_every_fault(seed: int) -> None:
     """Three members read, commit and are rebalanced, expelled and killed; what was sent is seen."""
 
