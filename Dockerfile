@@ -41,7 +41,7 @@ USER 10001:10001
 WORKDIR /var/lib/mesh
 VOLUME /var/lib/mesh
 STOPSIGNAL SIGTERM
-# The service's event loop touches a file; this fails when the loop stands still, never because the broker is away.
+# The service's event loop touches a file; this fails when the loop hangs, never because the broker is away.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["mesh", "health"]
 ENTRYPOINT ["mesh"]
 CMD ["--help"]

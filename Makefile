@@ -14,7 +14,8 @@ BROKER ?= sqlite
 demo: .venv/run
 	@$(BIN)/mesh demo $(if $(YES),--yes) $(if $(KAFKA),--broker $(KAFKA))
 
-# Two halves side by side: one keeps a core busy, the other waits for processes and brokers most of the time, so two of its files run at once.
+# Two halves side by side: one keeps a core busy; the other waits for processes and brokers most of
+# the time, so two of its files run at once.
 test: .venv/dev
 	@$(MAKE) --no-print-directory -j2 test-core test-processes
 
@@ -32,7 +33,8 @@ check: .venv/dev
 	@HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -n auto tests/unit -m "not slow and not deep"
 
 coverage: .venv/dev
-	@$(BIN)/python -m pytest -q -n auto tests/unit -m "not slow" --cov --cov-branch --cov-fail-under=100 --cov-report=term-missing:skip-covered
+	@$(BIN)/python -m pytest -q -n auto tests/unit -m "not slow" \
+		--cov --cov-branch --cov-fail-under=100 --cov-report=term-missing:skip-covered
 
 format: .venv/dev
 	@$(BIN)/ruff format .
@@ -44,14 +46,16 @@ kafka: .venv/run
 bench: .venv/dev
 	@$(BIN)/python bench/steps.py --broker $(BROKER)
 
-# The environments. Dependencies come from the lock files alone, each with its hash; the lock is the whole closure (--no-deps), or pip would look at releases newer than it.
+# The environments. Dependencies come from the lock files alone, each with its hash. The lock is the
+# whole closure (--no-deps): otherwise pip would look at newer releases.
 .venv/pip:
 	@$(PYTHON) -m venv .venv
 	@touch $@
 
 .venv/run: .venv/pip requirements.lock requirements-build.lock pyproject.toml
 	@echo "installing the mesh into .venv ..."
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements-build.lock -r requirements.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps \
+		-r requirements-build.lock -r requirements.lock
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -60,11 +64,13 @@ bench: .venv/dev
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.lock
 	@touch $@
 
-# After a change of dependencies in pyproject.toml: make the lock files anew (they name no index).
+# After a change of dependencies in pyproject.toml: write the lock files again (they name no index).
 lock: .venv/dev
 	@$(BIN)/python -m pip install -q uv
-	@$(BIN)/uv pip compile -q --no-emit-index-url --generate-hashes --universal --python-version 3.11 --group dev pyproject.toml -o requirements-dev.lock
-	@$(BIN)/uv pip compile -q --no-emit-index-url --generate-hashes --universal --python-version 3.11 pyproject.toml -c requirements-dev.lock -o requirements.lock
+	@$(BIN)/uv pip compile -q --no-emit-index-url --generate-hashes --universal --python-version 3.11 \
+		--group dev pyproject.toml -o requirements-dev.lock
+	@$(BIN)/uv pip compile -q --no-emit-index-url --generate-hashes --universal --python-version 3.11 \
+		pyproject.toml -c requirements-dev.lock -o requirements.lock
 
 clean:
 	rm -rf .venv .mesh .demo

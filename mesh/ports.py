@@ -253,7 +253,7 @@ class Subscription(Protocol):
     def resume(self, partitions: Sequence[TopicPartition]) -> None: ...
 
     async def commit(self, offsets: Mapping[TopicPartition, Committed]) -> frozenset[TopicPartition]:
-        """Record the group's positions. Returns the partitions whose position stands.
+        """Record the group's positions. Returns the partitions whose position counts.
 
         A commit for a partition that is no longer ours is ignored, not an error.
         """

@@ -64,7 +64,7 @@ def parse_broker_url(url: str) -> BrokerAddress:
     scheme, separator, rest = url.strip().partition("://")
     if scheme.lower() == "kafka" and "@" in rest:
         raise SettingsInvalid(
-            f"the broker {_USER.sub('***@', url)} has a user where HOST or HOST:PORT must stand: set MESH_KAFKA_USERNAME and MESH_KAFKA_PASSWORD_FILE instead"
+            f"the broker {_USER.sub('***@', url)} has a user where HOST or HOST:PORT must be: set MESH_KAFKA_USERNAME and MESH_KAFKA_PASSWORD_FILE instead"
         )
     if separator and scheme.lower() not in {"sqlite", "kafka", "memory"}:
         url = _USER.sub("***@", url)
@@ -87,7 +87,7 @@ def _host_and_port(text: str, url: str) -> str:
     port = int(match["port"] or _KAFKA_PORT) if match else 0
     if match is None or not 0 < port <= _MAX_PORT:
         raise SettingsInvalid(
-            f"the broker {url!r} has {text!r} where HOST or HOST:PORT must stand, e.g. kafka://localhost:9092"
+            f"the broker {url!r} has {text!r} where HOST or HOST:PORT must be, e.g. kafka://localhost:9092"
         )
     return f"{match['host']}:{port}"
 
@@ -388,17 +388,17 @@ def _refuse_misspelt(environ: Mapping[str, str]) -> None:
             close = get_close_matches(name, known, n=1, cutoff=0 if is_ours else _CLOSE)
             if close:
                 raise SettingsInvalid(
-                    f"{name} is no setting; did you mean {close[0]}? (unset it if it is not meant for the mesh)"
+                    f"{name} is not a setting; did you mean {close[0]}? (unset it if it is not meant for the mesh)"
                 )
 
 
 def _problem(problem: Any, options: Mapping[str, Any]) -> str:
     name = str(problem["loc"][0]) if problem["loc"] else "settings"
     if problem["type"] == "extra_forbidden":
-        return f"{name} is no setting of the mesh; leave it out"
+        return f"{name} is not a setting of the mesh; leave it out"
     where = f"option {name} (or {_variable(name)})" if name in options else _variable(name)
     message = problem["msg"][:1].lower() + problem["msg"][1:]
     if name in Settings.model_fields and "Secret" in str(Settings.model_fields[name].annotation):
         return f"{where} does not hold: {message}"
     default = Settings.model_fields[name].default
-    return f"{where} is {problem['input']!r}: {message}; mend it, or unset it for the default ({default})"
+    return f"{where} is {problem['input']!r}: {message}; correct it, or unset it for the default ({default})"

@@ -33,7 +33,7 @@ def grant(bootstrap: str, grants: Iterable[Mapping[str, Any]]) -> int:
         for operation in acl["operations"]
     ]
     answer = _ask(bootstrap, struct.pack(">i", len(entries)) + b"".join(entries))
-    count, at = struct.unpack_from(">i", answer, 8)[0], 12  # correlation and throttle time stand before
+    count, at = struct.unpack_from(">i", answer, 8)[0], 12  # correlation and throttle time come before
     for _ in range(count):
         code, length = struct.unpack_from(">hh", answer, at)
         at += 4 + max(0, length)

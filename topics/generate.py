@@ -32,7 +32,7 @@ FOLDER: Final = Path(__file__).parent
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 BINDING: Final = "0.5.0"
 # What the Kafka binding of AsyncAPI knows of a topic's configuration, and the type that it wants.
-# The rest stands under `x-kafka-config`.
+# The rest is under `x-kafka-config`.
 BOUND: Final[dict[str, type]] = {
     "cleanup.policy": list,
     "retention.ms": int,

@@ -96,7 +96,7 @@ class GitHub:
             url = answer.links.get("next", {}).get("url")
         if url is not None:
             raise NonRetryable(
-                f"{issue} has more than {_PAGE * _MAX_PAGES} comments, so it can't be told whether the reply stands there",
+                f"{issue} has more than {_PAGE * _MAX_PAGES} comments, so it is unknown whether the reply is there",
                 kind="too_many_comments",
             )
 
@@ -120,14 +120,14 @@ def _refusal(method: str, url: str, answer: httpx.Response) -> Exception:
     if status >= _SERVER or status in {_REQUEST_TIMEOUT, _TOO_MANY} or _is_rate_limit(answer):
         wait = answer.headers.get("retry-after")
         return GitHubUnavailable(f"{said}; it asks to wait {wait} s" if wait else said)
-    mend = {
+    fix = {
         401: "the token in GITHUB_TOKEN is not valid: make a new one",
         403: "the token may not write to this repository's issues, or the issue is locked",
         404: "no such issue for this token: check the repository, the number and the token's repositories",
         410: "the issue was deleted, or issues are switched off",
         422: "GitHub does not take this reply: see its message",
     }.get(status, "this is not an answer that the publisher knows; check GITHUB_API_URL")
-    return NonRetryable(f"{said} ({mend})", kind=f"github_{status}")
+    return NonRetryable(f"{said} ({fix})", kind=f"github_{status}")
 
 
 def _is_rate_limit(answer: httpx.Response) -> bool:

@@ -16,7 +16,7 @@ MAX_TERMS = 300  # an issue's most frequent ones; more would only add the noise 
 
 _TITLE_FACTOR = 2.0
 _CODE_FACTOR = 0.5
-# an index that holds little is told what is rare by this many imagined issues without the term
+# in a small index every term would be rare: it counts as if it held this many more issues
 _PRIOR_ISSUES = 40
 _COMMON_WORTH = 0.35  # the factor for a word that half of all issues have
 

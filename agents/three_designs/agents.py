@@ -97,7 +97,7 @@ async def write(question: Question) -> Answer:
 async def check(answer: Answer) -> Checked:
     """Whether the answer may go out: it has a source, and says something."""
     problems = [] if answer.sources else ["no source"]
-    if len(answer.text.split()) < 8:  # noqa: PLR2004 - a greeting alone is no answer
+    if len(answer.text.split()) < 8:  # noqa: PLR2004 - a greeting alone is not an answer
         problems.append("too short")
     return Checked(answer=answer, sound=not problems, problems=problems)
 

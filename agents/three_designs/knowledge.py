@@ -50,7 +50,7 @@ ARTICLES: Final = [
         id="kb-5",
         topic="technical",
         title="The app crashes at start",
-        text="Clear the cache under Settings, Storage, and start again. A crash with version 4.1 is mended in 4.2.",
+        text="Clear the cache under Settings, Storage, and start again. A crash with version 4.1 is fixed in 4.2.",
     ),
     Article(
         id="kb-6",

@@ -53,7 +53,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         """
         for name, amount in amounts.items():
             if not isfinite(amount):
-                raise ValueError(f"{name}={amount} is no amount that can be counted")
+                raise ValueError(f"{name}={amount} is not an amount that can be counted")
             self.usage[name] = self.usage.get(name, 0.0) + amount
 
     def heartbeat(self) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
-_MAX_NAME_LENGTH = 100  # a topic's name may have 249 characters, and the prefix stands before ours
+_MAX_NAME_LENGTH = 100  # a topic's name may have 249 characters, and the prefix comes before ours
 _MAX_CAPABILITY_LENGTH = 63  # as of all names in routes
 _MAX_PARAMETERS = 2
 
@@ -124,7 +124,7 @@ def _check_capabilities(handler: Callable[..., Any], capabilities: Sequence[str]
                 f"letter, at most {_MAX_CAPABILITY_LENGTH})"
             )
         if list(capabilities).count(name) > 1:
-            raise AgentError(f"{place(handler)}: the capability {name!r} stands twice (once will do)")
+            raise AgentError(f"{place(handler)}: the capability {name!r} is given twice (once will do)")
 
 
 def _mended_name(name: str) -> str:

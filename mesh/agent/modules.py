@@ -22,7 +22,7 @@ _NOT_THE_AUTHORS: Final = ("<", *(f"{folder}{os.sep}" for folder in _LIBRARIES))
 def import_agents_module(name: str) -> ModuleType:
     """The module. Raises `OperatorError`; Ctrl-C passes through."""
     if name.endswith(".py") or not all(part.isidentifier() for part in name.split(".")):
-        raise OperatorError(f"{name} is no module's name: write {_dotted(name)}, from the folder that holds it")
+        raise OperatorError(f"{name} is not a module's name: write {_dotted(name)}, from the folder that holds it")
     try:
         return import_module(name)
     except (Exception, SystemExit) as error:

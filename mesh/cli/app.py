@@ -64,7 +64,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
     },
 }
 SHORT_FORMS: Final = {
-    "workflow": Entry("mesh.cli.workflows.show:workflow", "mesh workflows show ID; a verb may stand before ID"),
+    "workflow": Entry("mesh.cli.workflows.show:workflow", "mesh workflows show ID; a verb may come before ID"),
     "event": Entry("mesh.cli.events:show_event", "mesh events show ID"),
     "approve": Entry("mesh.cli.approvals.commands:approve", "mesh approvals approve ID"),
     "reject": Entry("mesh.cli.approvals.commands:reject", "mesh approvals reject ID"),

@@ -72,8 +72,8 @@ def show_event(session: Session, *, event_id: str, limit: int | None, after: str
 
     It waits in the backlog, or started or repeated a workflow, or a step waited for it (or it is
     kept until one does), or no route wanted it (and why), or it is a dead letter (and why). A
-    record that is no CloudEvent has its place as id: mesh.events/0/17. All records with this id are
-    shown: upstream may have sent it more than once.
+    record that is not a CloudEvent has its place as id: mesh.events/0/17. All records with this id
+    are shown: upstream may have sent it more than once.
     """
     page, fates = session.run(_fates(session, event_id, limit, after))
     if session.as_json:

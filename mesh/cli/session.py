@@ -34,7 +34,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 WIDE: Final = 200  # columns if the output is not a terminal: better a long line than a cut id
-PROGRESS_FROM: Final = 5_000  # a person is told from this many records to catch up
+PROGRESS_FROM: Final = 5_000  # from this many records to catch up, a person is shown a line
 
 
 class Session:

@@ -186,7 +186,7 @@ def _tell(session: Session, found: list[Difference], *, applied: bool) -> None:
         created = applied and one.kind == "missing"
         sign = "+" if one.kind == "missing" else "!"
         rest = (
-            f"created with {one.wanted}" if created else f"{one.found or 'not there'}, wanted {one.wanted}; {one.mend}"
+            f"created with {one.wanted}" if created else f"{one.found or 'not there'}, wanted {one.wanted}; {one.fix}"
         )
         session.show(Text(f"{sign} {one.topic}  ", style=STYLES[one.kind]) + Text(rest, style="default"))
     if not applied:

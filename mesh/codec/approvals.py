@@ -199,7 +199,7 @@ def encode_response(
 def decode_response(record: Record) -> AnswerGiven:
     """An answer from any client, ready for the inbox, with the record as its source.
 
-    `payload` null is no edit.
+    `payload` null means no edit.
 
     Raises `MalformedRecord`: which fields are missing or wrong, and what to send.
     """
@@ -220,7 +220,7 @@ def decode_response(record: Record) -> AnswerGiven:
     parts = parse_step_id(data["approval_id"])
     if parts is None:
         raise MalformedRecord(
-            f"{place(record)}: the answer's `approval_id` {data['approval_id']!r} is no approval's id "
+            f"{place(record)}: the answer's `approval_id` {data['approval_id']!r} is not an approval's id "
             "(<workflow id>/<run id>/<step>); copy it from the request, or from `mesh approvals`"
         )
     edit = data.get("payload")

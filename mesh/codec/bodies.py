@@ -75,5 +75,5 @@ def _problems(
             problems.append(f"`{name}` is not a string that says something")
     problems += [f"`{name}` is not a string" for name in optional if not isinstance(data.get(name), str | None)]
     known = {*required, *optional, *anything}
-    problems += [f"`{name}` is no field of it" for name in data if name not in known]
+    problems += [f"`{name}` is not a field of it" for name in data if name not in known]
     return problems

@@ -190,7 +190,7 @@ def _bare(value: bytes | None, content_type: str | None) -> dict[str, Any]:
     document = _structured_by_value(value) if content_type is None or _is_json(content_type) else None
     if document is None:
         raise _Refused(
-            "this is no CloudEvent: send the headers ce_specversion, ce_id, ce_source and ce_type (binary mode), "
+            "this is not a CloudEvent: send the headers ce_specversion, ce_id, ce_source and ce_type (binary mode), "
             f"or the whole event as JSON with the header content-type: {_STRUCTURED}+json (structured mode)"
         )
     return _normalised(document)
@@ -315,7 +315,7 @@ def _core_problem(name: str, value: Any) -> str | None:
     if name == "specversion" and value != SPECVERSION:
         return f"is {value!r}; the mesh reads CloudEvents {SPECVERSION}"
     if name == "time" and not is_rfc3339(value):
-        return f"is {value!r}, which is no RFC 3339 time; write it like 2026-11-24T09:00:00Z"
+        return f"is {value!r}, which is not an RFC 3339 time; write it like 2026-11-24T09:00:00Z"
     return _string_problem(value)
 
 

@@ -88,7 +88,7 @@ def decode_command(record: Record) -> CommandGiven:
     route, _, key = workflow_id.partition(":")
     if not (route and key):
         raise MalformedRecord(
-            f"{place(record)}: the command's `workflow_id` {workflow_id!r} is no workflow's id (<route>:<key>); copy it from `mesh workflows`"
+            f"{place(record)}: the command's `workflow_id` {workflow_id!r} is not a workflow's id (<route>:<key>); copy it from `mesh workflows`"
         )
     to = data.get("to") or ""
     if (command == "migrate") != bool(to) or (to and not _DIGEST.fullmatch(to)):

@@ -77,7 +77,7 @@ def encode_emitted(effect: PublishEvent, *, topics: Topics) -> OutRecord:
     """An event that a workflow emits: a CloudEvent on `mesh.events`, as upstream's are.
 
     So it starts and moves other workflows. Key: the workflow that emits, so that its events keep
-    their order. Raises `MalformedRecord` for what is no CloudEvent.
+    their order. Raises `MalformedRecord` for what is not a CloudEvent.
     """
     event = {
         **effect.cloud_event,

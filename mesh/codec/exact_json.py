@@ -50,7 +50,7 @@ class JsonRefused(ValueError):
 
 
 class NotJson(JsonRefused):
-    """It is no JSON at all."""
+    """It is not JSON at all."""
 
 
 def decode(raw: bytes | str) -> Any:
@@ -120,7 +120,7 @@ def _check_suspects(data: bytes) -> None:
     for found in _NUMBER.finditer(data):
         text = found.group()
         if (len(text) > _SURELY_EXACT or b"e" in text or b"E" in text) and not is_exact(text.decode()):
-            _check_whole(data)  # it may stand in a string
+            _check_whole(data)  # it may be in a string
             return
 
 
@@ -163,7 +163,7 @@ def _object(pairs: list[tuple[str, Any]]) -> Any:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            return _Fault(f"the key {key[:_SHOWN]!r} stands twice in one object (keep one)")
+            return _Fault(f"the key {key[:_SHOWN]!r} is given twice in one object (keep one)")
         found[key] = value
     return found
 
@@ -172,7 +172,7 @@ def _object(pairs: list[tuple[str, Any]]) -> Any:
 
 
 def check_value(value: Any) -> None:
-    """The same rule for a value that is no text yet. Raises `JsonRefused`."""
+    """The same rule for a value that is not text yet. Raises `JsonRefused`."""
     for path, message in _faults(value):
         raise JsonRefused(f"{path or 'the value'}: {message}")
 

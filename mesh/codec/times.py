@@ -28,14 +28,14 @@ def parse_rfc3339(text: str) -> int:
     """
     match = _RFC3339.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is no RFC 3339 time, e.g. 2026-11-24T09:00:00Z")
+        raise ValueError(f"{text!r} is not an RFC 3339 time, e.g. 2026-11-24T09:00:00Z")
     day, minute, second, fraction, offset = match.groups()
     leap = second == "60"  # RFC 3339 allows a leap second; datetime does not know it
     whole = f"{day}T{minute}:{'59' if leap else second}{offset.upper()}"
     try:
         since = datetime.fromisoformat(whole) - _EPOCH
     except (ValueError, OverflowError) as error:
-        raise ValueError(f"{text!r} is no time: {error}") from error
+        raise ValueError(f"{text!r} is not a time: {error}") from error
     ms = (since.days * 86_400 + since.seconds + leap) * 1000
     return ms + int((fraction or ".0")[1:4].ljust(3, "0"))
 

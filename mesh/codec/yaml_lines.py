@@ -111,9 +111,9 @@ class YamlDocument:
                 self._fault(key_node, "merge keys (<<) are not part of YAML 1.2 (write the keys out)")
             elif key in found:
                 first = self._lines[(*path, key)]
-                self._fault(key_node, f"the key {key} stands twice, first in line {first} (keep one)")
+                self._fault(key_node, f"the key {key} is given twice, first in line {first} (keep one)")
             else:
-                # people look for a block where its key stands
+                # people look for a block at its key
                 if not isinstance(value_node, ScalarNode):
                     self._lines[(*path, key)] = key_node.start_mark.line + 1
                 found[key] = self._value(value_node, (*path, key), within)
@@ -174,7 +174,7 @@ def read_yaml_text(text: str) -> tuple[list[YamlDocument], list[Fault]]:
         return documents, [_syntax_fault(error, text)]
     except (YAMLError, RecursionError, ValueError) as error:
         what = "nested too deep" if isinstance(error, RecursionError) else " ".join(str(error).split())
-        return documents, [Fault(line=1, message=f"the file is no YAML: {what}")]
+        return documents, [Fault(line=1, message=f"the file is not YAML: {what}")]
     return documents, []
 
 
@@ -185,5 +185,5 @@ def _syntax_fault(error: MarkedYAMLError, text: str) -> Fault:
     near = "\n".join(lines[max(0, line - 2) : line])
     hint = " (put a value with ${{ }} in quotes)" if "${{" in near else ""
     return Fault(
-        line=min(line, max(1, len(lines))), message=f"the file is no YAML: {error.problem or error.context}{hint}"
+        line=min(line, max(1, len(lines))), message=f"the file is not YAML: {error.problem or error.context}{hint}"
     )

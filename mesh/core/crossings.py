@@ -191,7 +191,7 @@ def _of_slot(
         return SlotReturned(workflow_id=event.limit, asked_at_ms=event.asked_at_ms, **about)
     parsed = ids.parse_step_id(event.task_id)
     if parsed is None:
-        raise ValueError(f"{event.task_id}, which {decision.workflow_id} tells something, is no task")
+        raise ValueError(f"{event.task_id}, which {decision.workflow_id} tells something, is not a task")
     about |= {"workflow_id": parsed.workflow_id, "limit": decision.workflow_id}
     if isinstance(event, ev.SlotGranted):
         return SlotGiven(asked_at_ms=event.asked_at_ms, **about)

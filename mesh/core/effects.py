@@ -206,7 +206,7 @@ def _needed(decision: Decision) -> dict[str, TaskDispatched]:
 
 def _task(decision: Decision, event: TaskDispatched) -> SendTask:
     workflow_id = decision.workflow_id
-    # `<workflow id>/<run id>/<instance>`: the run is what stands between the two
+    # `<workflow id>/<run id>/<instance>`: the run is between the two
     run_id = event.task_id[len(workflow_id) + 1 :].partition("/")[0]
     return SendTask(
         workflow_id=workflow_id,

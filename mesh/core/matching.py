@@ -1,8 +1,8 @@
 """Which routes an event starts, and with which workflow ids. Ingress asks this for every event.
 
 Owns the index by event type, so that among a thousand routes an event costs only those of its own
-type. Owns the rules of matching too: a guard that is false or can't be evaluated is no match; a key
-that can't be made is a problem that somebody must see. `explain` says the same to people.
+type. Owns the rules of matching too: a guard that is false or can't be evaluated does not match; a
+key that can't be made is a problem that somebody must see. `explain` says the same to people.
 """
 
 from collections.abc import Iterable
@@ -50,7 +50,7 @@ class MatchProblem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
-    """What one route makes of an event.
+    """How one route answers an event.
 
     `matched`: it starts a workflow, whose id is the reason's last word. `offered`: the workflows in
     which a step may wait for it.

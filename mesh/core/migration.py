@@ -60,14 +60,14 @@ def misfits(workflow: Workflow, old: Route, new: Route) -> list[str]:
     """
     if workflow.ending is not None:
         return [f"it is being undone, and will end as {workflow.ending.status}: nothing new begins in it"]
-    anew = set(to_begin_anew(workflow))
-    begun = {place: state for place, state in workflow.steps.items() if place not in anew}
+    again = set(to_begin_again(workflow))
+    begun = {place: state for place, state in workflow.steps.items() if place not in again}
     found = [line for place in begun for line in _of_step(place, begun, old, new)]
     found += [line for name, step in old.steps.items() for line in _of_loop(name, step.repeat, begun, new)]
     return found + list(_of_budget(old.budget, new.budget))
 
 
-def to_begin_anew(workflow: Workflow) -> tuple[str, ...]:
+def to_begin_again(workflow: Workflow) -> tuple[str, ...]:
     """The steps that got stuck before anything of them began."""
     return tuple(place for place, state in workflow.steps.items() if _never_began(place, state))
 

@@ -168,7 +168,7 @@ class Ownership:
                 if not self._epochs.has_seen(record.token):
                     return self.lose(f"{record.owner} took over")
             elif record.epoch == self.token:
-                return self.lose("a decision of our own stands where none was acknowledged")
+                return self.lose("the log has a decision of our own that was never acknowledged")
         return None
 
     def lose(self, reason: str) -> Lost:

@@ -71,7 +71,7 @@ def check_schedule(schedule: Schedule) -> None:
     try:
         next(CronSim(schedule.cron, _SOME_DAY.astimezone(zone)))
     except CronSimError as error:
-        raise ScheduleError(f"it is no cron schedule: {error}") from error
+        raise ScheduleError(f"it is not a cron schedule: {error}") from error
     except StopIteration as error:
         raise ScheduleError("there is no such day") from error
 

@@ -25,7 +25,7 @@ from mesh.core.patterns import PatternRefused, pattern
 
 MAX_STEPS: Final = 100_000
 _SHOWN: Final = 300
-_VALUES: Final = frozenset({"const", "default", "enum", "examples"})  # what they hold is no schema
+_VALUES: Final = frozenset({"const", "default", "enum", "examples"})  # what they hold is not a schema
 _NOTHING_ELSE: Final[Registry[Any]] = Registry()
 _NO_FORMATS: Final = FormatChecker(formats=())
 _extended: Final[Any] = validators.extend
@@ -38,7 +38,7 @@ class SchemaUnusable(ValueError):
 
 
 class NoSchema(SchemaUnusable):
-    """It is no JSON Schema; `path` leads to what is wrong."""
+    """It is not a JSON Schema; `path` leads to what is wrong."""
 
     def __init__(self, error: SchemaError) -> None:
         super().__init__(error.message[:_SHOWN])

@@ -109,7 +109,7 @@ class Book:
         self.problems.append(RouteProblem(path=path, message=message, hint=hint, on_key=on_key))
 
     def refused(self, error: ExpressionSyntaxError, path: DocumentPath, text: str) -> None:
-        self.add(path, f"{error.message} at column {error.column} of: {_clipped(text)}", error.mend)
+        self.add(path, f"{error.message} at column {error.column} of: {_clipped(text)}", error.fix)
 
 
 def seconds_of(value: Any) -> float | None:

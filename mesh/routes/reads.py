@@ -107,7 +107,7 @@ def _root_hint(sight: Sight, root: str) -> str:
     if root in sight.declared:
         return f"did you mean steps.{root}?"
     found = get_close_matches(root, ROOTS, 1, 0.75)
-    return f"did you mean {found[0]}?" if found else f"paths begin with {join(ROOTS)}; text stands in quotes"
+    return f"did you mean {found[0]}?" if found else f"paths begin with {join(ROOTS)}; text goes in quotes"
 
 
 def _check_event(book: Book, reading: Reading) -> None:

@@ -204,7 +204,7 @@ class Client:
         parts = parse_step_id(approval_id)
         if parts is None:
             raise MalformedRecord(
-                f"{approval_id!r} is no approval's id (<workflow id>/<run id>/<step>): copy it from `mesh approvals`"
+                f"{approval_id!r} is not an approval's id (<workflow id>/<run id>/<step>): copy it from `mesh approvals`"
             )
         answer_id = f"answer-{self._entropy.token()}"
         starts = await self._starts_now(self._topics.receipts, parts.workflow_id)

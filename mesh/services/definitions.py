@@ -124,7 +124,7 @@ class DefinitionsReader:
 
 
 def _version(record: Record) -> Version | None:
-    """None for what is no route version."""
+    """None for what is not a route version."""
     digest = (record.key or b"").decode("utf-8", "replace")
     try:
         route = decode_definition(record)

@@ -64,7 +64,7 @@ def grants(topics: Topics, agents: Sequence[str], principals: Mapping[str, str] 
             holder = role if agent is None else f"agent.{agent}"
             principal = given.get(holder, f"User:mesh-{holder.replace('.', '-', 1)}")
             if not re.fullmatch(r"[A-Za-z]+:\S.*", principal):
-                raise OperatorError(f"{principal!r} is no principal of Kafka: write TYPE:NAME, e.g. User:mesh-router")
+                raise OperatorError(f"{principal!r} is not a Kafka principal: write TYPE:NAME, e.g. User:mesh-router")
             found.append(Grant(role=role, agent=agent, principal=principal, acls=_acls(topics, role, agent)))
     return found
 

@@ -58,10 +58,10 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     topic: str
     wanted: str
     found: str
-    mend: str
+    fix: str
 
     def __str__(self) -> str:
-        return f"{self.topic}: {self.found or 'not there'}, wanted {self.wanted}; {self.mend}"
+        return f"{self.topic}: {self.found or 'not there'}, wanted {self.wanted}; {self.fix}"
 
 
 @cache
@@ -78,7 +78,7 @@ def contracts(folder: Path = CONTRACTS) -> tuple[Contract, ...]:
         return msgspec.convert(entries, tuple[Contract, ...])
     except (OSError, KeyError, TypeError, msgspec.ValidationError) as error:
         raise OperatorError(
-            f"{path}: the topics' contracts can't be read ({error}); install agent-mesh anew"
+            f"{path}: the topics' contracts can't be read ({error}); install agent-mesh again"
         ) from error
 
 
@@ -143,7 +143,7 @@ def _differences(spec: TopicSpec, info: TopicInfo | None, *, fixed: bool) -> lis
     if info is None:
         wanted = f"{spec.partitions} partition{'s' if spec.partitions > 1 else ''}"
         return [
-            Difference(kind="missing", topic=spec.name, wanted=wanted, found="", mend="`mesh topics apply` creates it")
+            Difference(kind="missing", topic=spec.name, wanted=wanted, found="", fix="`mesh topics apply` creates it")
         ]
     found = [] if info.partitions == spec.partitions else [_of_partitions(spec, info, fixed=fixed)]
     found += _of_codec(spec.name, info.config.get("compression.type", "producer"))
@@ -158,20 +158,20 @@ def _differences(spec: TopicSpec, info: TopicInfo | None, *, fixed: bool) -> lis
 
 def _of_partitions(spec: TopicSpec, info: TopicInfo, *, fixed: bool) -> Difference:
     if fixed:
-        mend = (
+        fix = (
             f"set MESH_PARTITIONS={info.partitions}, which is what this mesh began with; for another count begin a new mesh "
             "under another MESH_TOPIC_PREFIX"
         )
     elif info.partitions < spec.partitions:
-        mend = f"it works as it is; to raise it: kafka-topics.sh --alter --topic {spec.name} --partitions {spec.partitions}"
+        fix = f"it works as it is; to raise it: kafka-topics.sh --alter --topic {spec.name} --partitions {spec.partitions}"
     else:
-        mend = "it works as it is"
+        fix = "it works as it is"
     return Difference(
         kind="partitions_fixed" if fixed else "partitions",
         topic=spec.name,
         wanted=str(spec.partitions),
         found=f"{info.partitions} partition{'s' if info.partitions > 1 else ''}",
-        mend=mend,
+        fix=fix,
     )
 
 
@@ -180,14 +180,14 @@ def _of_codec(topic: str, codec: str) -> list[Difference]:
     if is_readable:
         return []
     if codec in _CRAMJAM_CODECS:
-        mend = "install agent-mesh with its dependencies (cramjam is lacking), or"
+        fix = "install agent-mesh with its dependencies (cramjam is lacking), or"
     else:
-        mend = "this version of agent-mesh can't read it:"
-    mend += (
+        fix = "this version of agent-mesh can't read it:"
+    fix += (
         f" kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config compression.type=producer"
     )
     wanted = "a codec that the mesh can read"
-    return [Difference(kind="codec", topic=topic, wanted=wanted, found=f"compression.type={codec}", mend=mend)]
+    return [Difference(kind="codec", topic=topic, wanted=wanted, found=f"compression.type={codec}", fix=fix)]
 
 
 def _of_config(topic: str, name: str, wanted: str, found: str) -> Difference:
@@ -196,5 +196,5 @@ def _of_config(topic: str, name: str, wanted: str, found: str) -> Difference:
         topic=topic,
         wanted=f"{name}={wanted}",
         found=f"{name}={found}",
-        mend=f"kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config {name}={wanted}",
+        fix=f"kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config {name}={wanted}",
     )

@@ -19,7 +19,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         parser.addoption(
             "--regen",
             action="store_true",
-            help="write what is compared with files anew (golden transcripts); review the diff",
+            help="rewrite the files that results are compared with (golden transcripts); review the diff",
         )
 
 

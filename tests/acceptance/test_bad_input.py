@@ -50,7 +50,7 @@ MALFORMED: list[tuple[bytes | None, bytes | None, tuple[Header, ...]]] = [
         b'{"n": 1}',
         (*CE[:1], *CE[2:], JSON, ("odd", b"\xff\x00"), ("odd", b"")),
     ),  # binary, without its id
-    (None, b'{"n": ', (*CE, JSON)),  # binary, and its data is no JSON
+    (None, b'{"n": ', (*CE, JSON)),  # binary, and its data is not JSON
     # structured, without its source
     (b"s", b'{"specversion": "1.0", "id": "x", "type": "test.plain"}', (STRUCTURED,)),
     (b"", b"\x80\x81 not JSON", (STRUCTURED,)),

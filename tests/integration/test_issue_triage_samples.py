@@ -1,6 +1,6 @@
 """The demo's samples come to the ends that their manifest names, by the agents alone.
 
-What the mesh makes of them is tested elsewhere.
+How the mesh handles them is tested elsewhere.
 """
 
 from collections import Counter

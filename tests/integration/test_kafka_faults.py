@@ -1,4 +1,4 @@
-"""What the Kafka adapter makes of faults that only a real broker shows.
+"""How the Kafka adapter handles faults that only a real broker shows.
 
 Crashes, stops, refusals, and topics that go.
 """

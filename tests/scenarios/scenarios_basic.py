@@ -56,12 +56,12 @@ def retries_until_it_works(mesh: MeshKit) -> None:
 @scenario
 def retries_used_up(mesh: MeshKit) -> None:
     """No attempt is left. An operator retries it once the agent is repaired."""
-    mesh.agent("broken", [fails("Boom", times=2), "mended"])
+    mesh.agent("broken", [fails("Boom", times=2), "fixed"])
     retry = {"attempts": 2, "backoff": "100ms", "jitter": 0}
     run = begin(mesh, {"work": {"agent": "broken", "input": 1, "retry": retry}})
     assert run.needs_operator("work") == "Boom: as scripted (attempt 2 of 2)"
     run.retry("work", by="op")
-    assert run.outcome.data == {"work": "mended"}
+    assert run.outcome.data == {"work": "fixed"}
 
 
 @scenario

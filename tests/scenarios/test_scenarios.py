@@ -43,7 +43,7 @@ def check(name: str, text: str) -> None:
         f"{path} is not there yet: `pytest {__file__} --regen` writes it; read it before you commit it"
     )
     assert text == path.read_text(), (
-        f"{path} is not what happened: `pytest {__file__} --regen` writes it anew; review its diff"
+        f"{path} is not what happened: `pytest {__file__} --regen` rewrites it; review its diff"
     )
 
 

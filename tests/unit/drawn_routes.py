@@ -138,7 +138,7 @@ class _Making:
     def call(self, value: Any, more: dict[str, Any], step: dict[str, Any]) -> dict[str, Any]:
         value = self.of_any(value, more := dict(more))
         if "budget" in self.flavour:
-            more["timeout"] = "10s"  # what a call has taken that nobody waits for is told late
+            more["timeout"] = "10s"  # a call that nobody waits for reports late what it took
         return calling(self.draw(st.sampled_from(["sub", "quick"])), value, **more, **step)
 
     def of_any(self, value: Any, more: dict[str, Any]) -> Any:

@@ -33,7 +33,7 @@ class RunLedger:
         self.granted: Counter[str] = Counter()  # rounds, by an operator, by closing step
         self.limits: Counter[str] = Counter()  # rounds, by the most generous version
         self.to_undo: list[str] | None = None
-        self.is_given_up = False  # an operator ends it as it stands
+        self.is_given_up = False  # an operator ends it as it is
         self.counted: dict[
             str, float
         ] = {}  # attempt id of a task or a call -> tokens: its last word, or else its reserve
@@ -294,7 +294,7 @@ def _is_anchored(workflow: Workflow, place: str, step: StepState, waiting: dict[
 
 
 def check_items(workflow: Workflow, route: Route) -> None:
-    """No more than so many at once."""
+    """No more than the limit at once."""
     under_way = Counter(ids.step_of(p) for p, s in workflow.steps.items() if ids.is_item(p) and s.status in _UNDER_WAY)
     for name, count in under_way.items():
         each = route.steps[name].for_each

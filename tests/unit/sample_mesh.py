@@ -285,7 +285,7 @@ async def _dead_letter(writer: Writer) -> None:
     letter = dead_letter(
         original,
         code="malformed",
-        message="mesh.events, partition 0, offset 5: this is no CloudEvent",
+        message="mesh.events, partition 0, offset 5: this is not a CloudEvent",
         component="ingress",
         group=TOPICS.ingress_group,
         topics=TOPICS,

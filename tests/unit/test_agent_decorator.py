@@ -1,4 +1,4 @@
-"""`@agent`: what it makes of a function.
+"""`@agent`: what it turns a function into.
 
 Also what it finds wrong with one while the file is read.
 """
@@ -139,7 +139,7 @@ def not_validatable(value: types.FrameType) -> int:
 
 
 @pytest.mark.parametrize(
-    ("handler", "mend"),
+    ("handler", "fix"),
     [
         (no_input, "not 0 parameters"),
         (untyped_input, "value: YourInput"),
@@ -153,11 +153,11 @@ def not_validatable(value: types.FrameType) -> int:
         (not_validatable, "pydantic model"),
     ],
 )
-def test_a_function_that_cannot_be_an_agent_is_refused_with_file_function_and_mend(handler: Any, mend: str) -> None:
+def test_a_function_that_cannot_be_an_agent_is_refused_with_file_function_and_mend(handler: Any, fix: str) -> None:
     with pytest.raises(AgentError) as caught:
         agent("wrong")(handler)
     message = str(caught.value)
-    assert mend in message
+    assert fix in message
     assert "test_agent_decorator.py:" in message
     assert handler.__name__ in message
 
@@ -192,17 +192,17 @@ def test_capabilities_are_a_list_of_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("capabilities", "mend"),
+    ("capabilities", "fix"),
     [
         ("translate", r"capabilities=\['translate'\]"),
         (["Translate"], "lower-case"),
         ([1], "lower-case"),
         (["a" * 64], "at most 63"),
-        (["a", "b", "a"], "stands twice"),
+        (["a", "b", "a"], "is given twice"),
     ],
 )
-def test_capabilities_that_do_not_hold_are_refused(capabilities: Any, mend: str) -> None:
-    with pytest.raises(AgentError, match=mend):
+def test_capabilities_that_do_not_hold_are_refused(capabilities: Any, fix: str) -> None:
+    with pytest.raises(AgentError, match=fix):
         agent("able", capabilities=capabilities)(fine)
 
 

@@ -843,9 +843,9 @@ def test_a_pulse_is_in_doubt_after_an_absence_until_it_is_trusted() -> None:
     now_s = 2.5
     assert not pulse.is_in_doubt()
     now_s = 2.6
-    assert pulse.is_in_doubt(), "whoever asks before the next beat"
+    assert pulse.is_in_doubt(), "asked before the next beat"
     pulse.beat()
-    assert pulse.is_in_doubt(), "whoever asks after it"
+    assert pulse.is_in_doubt(), "asked after it"
     asked_after = pulse.absences
     now_s = 9.0
     pulse.trust(asked_after)

@@ -159,8 +159,8 @@ def test_the_contracts_that_ship_hold() -> None:
             "capability: a\ninput: {}\noutput: {}\n---\ncapability: a\ninput: {}\noutput: {}",
             "5: the capability a is there",
         ),
-        ("capability: a\ncapability: b\ninput: {}\noutput: {}", "2: the key capability stands twice"),
-        ("capability: [", "1: the file is no YAML"),
+        ("capability: a\ncapability: b\ninput: {}\noutput: {}", "2: the key capability is given twice"),
+        ("capability: [", "1: the file is not YAML"),
     ],
 )
 def test_a_contract_that_does_not_hold_is_refused_with_its_line(tmp_path: Path, text: str, problem: str) -> None:

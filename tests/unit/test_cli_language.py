@@ -530,7 +530,7 @@ def test_status_does_not_call_a_time_overdue_that_is_still_to_come(folder: Path)
 
 
 def limited(count: int, **numbers: Any) -> ToldPartition:
-    """So many that wait for one slot: the later, the higher their priority."""
+    """Many that wait for one slot: the later, the higher their priority."""
     limits = {"openai": numbers or {"concurrency": 1}}
     p = ToldPartition(route({"a": agent(limit="openai")}, limits=limits, priority="${{ event.data }}"))
     for n in range(count):

@@ -104,7 +104,7 @@ MODULES = {
     "worded": (GOOD.replace("'good'", "'good', concurrency='3'"), "(*worded.py:3)"),
     "untyped": (GOOD.replace(": int", ""), "parameter 'x' has no type"),
     "empty": ("", "module empty defines no agent"),
-    "./good.py": ("", "./good.py is no module's name: write `good`"),
+    "./good.py": ("", "./good.py is not a module's name: write `good`"),
     "good.py": ("", "write `good`"),
     "agents/triage.py": ("", "write `agents.triage`"),
     ".good": ("", "write `good`"),

@@ -168,7 +168,7 @@ def without(name: str) -> tuple[Header, ...]:
 
 
 NO_EVENT = (
-    "this is no CloudEvent: send the headers ce_specversion, ce_id, ce_source and ce_type (binary mode), "
+    "this is not a CloudEvent: send the headers ce_specversion, ce_id, ce_source and ce_type (binary mode), "
     "or the whole event as JSON with the header content-type: application/cloudevents+json (structured mode)"
 )
 MALFORMED: list[tuple[Record, str]] = [
@@ -192,7 +192,7 @@ MALFORMED: list[tuple[Record, str]] = [
     (record(*BINARY, ("ce_subject", b"")), "attribute `subject` is empty; give it a value, or leave it out"),
     (
         record(*BINARY, ("ce_time", b"yesterday")),
-        "attribute `time` is 'yesterday', which is no RFC 3339 time; write it like 2026-11-24T09:00:00Z",
+        "attribute `time` is 'yesterday', which is not an RFC 3339 time; write it like 2026-11-24T09:00:00Z",
     ),
     (
         record(*BINARY, ("ce_my_tenant", b"x")),

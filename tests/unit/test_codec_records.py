@@ -418,7 +418,7 @@ def test_what_is_no_request_or_receipt_is_malformed(value: bytes | None) -> None
 
 def test_a_request_whose_deadline_is_no_time_is_malformed() -> None:
     value = orjson.dumps({**orjson.loads(encode_request(ASK, topics=TOPICS).value or b""), "deadline_at": "soon"})
-    with pytest.raises(MalformedRecord, match="'soon' is no RFC 3339 time"):
+    with pytest.raises(MalformedRecord, match="'soon' is not an RFC 3339 time"):
         decode_request(came("mesh.approvals.requests", value))
 
 
@@ -532,7 +532,7 @@ SEND = (
             answered({**ANSWER, "by": 7, "digest": 1, "paylod": {}}),
             (
                 "the answer does not hold: `by` is not a string that says something; `digest` is not a string; "
-                f"`paylod` is no field of it. {SEND}"
+                f"`paylod` is not a field of it. {SEND}"
             ),
         ),
         (
@@ -546,7 +546,7 @@ SEND = (
         (
             answered({**ANSWER, "approval_id": "review"}),
             (
-                "the answer's `approval_id` 'review' is no approval's id (<workflow id>/<run id>/<step>); "
+                "the answer's `approval_id` 'review' is not an approval's id (<workflow id>/<run id>/<step>); "
                 "copy it from the request, or from `mesh approvals`"
             ),
         ),
@@ -579,7 +579,7 @@ def test_a_command_comes_back(command: Command) -> None:
         by="op",
         command_id="c1",
         at_ms=AT_MS,
-        reason="mended",
+        reason="fixed",
         step="draft",
         traceparent=TRACEPARENT,
     )
@@ -589,7 +589,7 @@ def test_a_command_comes_back(command: Command) -> None:
         command_id="c1",
         command=command,
         by="op",
-        reason="mended",
+        reason="fixed",
         step="draft",
     )
 
@@ -631,12 +631,14 @@ def test_a_bare_command_takes_its_id_from_its_place() -> None:
         ),
         (
             {"command": "cancel", "workflow_id": "octo", "by": "op"},
-            ("the command's `workflow_id` 'octo' is no workflow's id (<route>:<key>); copy it from `mesh workflows`"),
+            (
+                "the command's `workflow_id` 'octo' is not a workflow's id (<route>:<key>); copy it from `mesh workflows`"
+            ),
         ),
         (
             {"command": "cancel", "force": True},
             (
-                "the command does not hold: `workflow_id` is missing; `by` is missing; `force` is no field of it. "
+                "the command does not hold: `workflow_id` is missing; `by` is missing; `force` is not a field of it. "
                 'Send {"command": "cancel", "retry", "skip", "fail" or "migrate", "workflow_id": "<route>:<key>", "by": "<who you are>"}, and if you like "reason", "step" (of retry, skip and fail); '
                 '"to": "sha256:..." with migrate, "input" with retry'
             ),

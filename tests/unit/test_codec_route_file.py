@@ -150,13 +150,13 @@ steps:
         "bad.yaml:21: step review: on_expiry can't be rejct (write reject, approve or incident)",
         "bad.yaml:22: step publish: steps need each other: publish -> review -> publish (break the cycle)",
         "bad.yaml:22: step publish: steps.review has no payloud, at column 5 of: ${{ steps.review.payloud }} (did you mean payload?)",
-        "bad.yaml:23: the key publish stands twice, first in line 22 (keep one)",
+        "bad.yaml:23: the key publish is given twice, first in line 22 (keep one)",
     ]
 
 
 def test_a_key_that_stands_twice_is_told_with_both_lines(tmp_path: Path) -> None:
     file = written(tmp_path, "r.yaml", SMALL.format("a") + "route: b\n")
-    assert refused(file) == ["r.yaml:4: the key route stands twice, first in line 1 (keep one)"]
+    assert refused(file) == ["r.yaml:4: the key route is given twice, first in line 1 (keep one)"]
 
 
 def test_route_names_are_unique_across_files(tmp_path: Path) -> None:
@@ -180,12 +180,12 @@ def test_problems_of_all_files_come_together(tmp_path: Path) -> None:
 NO_YAML: list[tuple[str | bytes, str]] = [
     ("", "1: the file is empty (begin with route: NAME)"),
     ("---\n---\n", "1: the file is empty (begin with route: NAME)"),
-    ("a: [1\n", "1: the file is no YAML: expected ',' or ']', but got '<stream end>'"),
-    ("a: 1\nb: x: y\n", "2: the file is no YAML: mapping values are not allowed here"),
-    ("a: 1\n\tb: 1\n", "2: the file is no YAML: found character '\\t' that cannot start any token"),
-    ("a: *x\n", "1: the file is no YAML: found undefined alias 'x'"),
+    ("a: [1\n", "1: the file is not YAML: expected ',' or ']', but got '<stream end>'"),
+    ("a: 1\nb: x: y\n", "2: the file is not YAML: mapping values are not allowed here"),
+    ("a: 1\n\tb: 1\n", "2: the file is not YAML: found character '\\t' that cannot start any token"),
+    ("a: *x\n", "1: the file is not YAML: found undefined alias 'x'"),
     (b"a: \xff\n", "1: the file is not UTF-8: invalid start byte at byte 3"),
-    ("[" * 500, "1: the file is no YAML: nested too deep"),
+    ("[" * 500, "1: the file is not YAML: nested too deep"),
 ]
 
 
@@ -197,13 +197,13 @@ def test_what_is_no_yaml_is_told_with_its_line(tmp_path: Path, text: str | bytes
 def test_an_unquoted_expression_inside_braces_gets_a_hint(tmp_path: Path) -> None:
     file = written(tmp_path, "r.yaml", "route: a\nsteps:\n  a: {agent: x, input: ${{ event.data }}}\n")
     [line] = refused(file)
-    assert line.startswith("r.yaml:3: the file is no YAML: ")
+    assert line.startswith("r.yaml:3: the file is not YAML: ")
     assert line.endswith(" (put a value with ${{ }} in quotes)")
 
 
 def test_a_control_character_is_told(tmp_path: Path) -> None:
     [line] = refused(written(tmp_path, "r.yaml", "a: \x01\n"))
-    assert line.startswith("r.yaml:1: the file is no YAML: unacceptable character")
+    assert line.startswith("r.yaml:1: the file is not YAML: unacceptable character")
 
 
 NO_JSON: list[tuple[str, str]] = [
@@ -286,9 +286,9 @@ BAD_APPROVERS: list[tuple[str, list[str]]] = [
             "2: the role maintainer names nobody (write who answers, as in by)",
         ],
     ),
-    ("boss: [ana]\nboss: [ben]\n", ["2: the key boss stands twice, first in line 1 (keep one)"]),
+    ("boss: [ana]\nboss: [ben]\n", ["2: the key boss is given twice, first in line 1 (keep one)"]),
     ("boss: [ana]\n---\nboss: [ben]\n", ["3: the file has more than one document (take out ---)"]),
-    ("boss: [ana\n", ["1: the file is no YAML: expected ',' or ']', but got '<stream end>'"]),
+    ("boss: [ana\n", ["1: the file is not YAML: expected ',' or ']', but got '<stream end>'"]),
 ]
 
 

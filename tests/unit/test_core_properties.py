@@ -98,7 +98,7 @@ class Core(RuleBasedStateMachine):
         self.p.routes[drawn.other.digest] = drawn.other
         self.ledgers: dict[str, RunLedger] = {}  # by workflow and run
         self.told: list[Crossing] = []  # what was sent to other workflows, in order
-        self.heard = 0  # so many of them
+        self.heard = 0  # how many of them
         self.sequence = 0
         self.tasks: list[SendTask] = []
         self.said: dict[tuple[str, int], float] = {}  # by attempt: what it took, by its last word

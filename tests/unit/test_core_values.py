@@ -71,7 +71,7 @@ def test_an_item_of_a_step_that_is_no_for_each_is_no_log_of_ours() -> None:
     p.start()
     failed = IncidentRaised(step="b[0]", kind="k", message="m")
     steps = {**p.workflow().steps, "b": StepState(status="running")}
-    with pytest.raises(ValueError, match=r"IncidentRaised for b\[0\], and b is no for-each under way"):
+    with pytest.raises(ValueError, match=r"IncidentRaised for b\[0\], and b is not a for-each under way"):
         evolve(replace(p.workflow(), steps=steps), failed, workflow_id="r:k", at_ms=1)
 
 

@@ -320,7 +320,7 @@ def test_going_on_with_no_workflow_is_a_fault() -> None:
     [
         (undo_next, "r:k is not being undone"),
         (lambda draft: begin_undo(draft, "a"), "a of r:k has nothing to undo"),
-        (lambda draft: advance(draft, "a"), "a of r:k is no for-each under way"),
+        (lambda draft: advance(draft, "a"), "a of r:k is not a for-each under way"),
     ],
 )
 def test_what_the_state_does_not_ask_for_is_a_fault(do: Callable[[Draft], object], message: str) -> None:

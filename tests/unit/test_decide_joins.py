@@ -29,7 +29,7 @@ def started(steps: dict[str, Any], data: Any = None, **more: Any) -> Partition:
     return p
 
 
-def stands(p: Partition) -> dict[str, str]:
+def statuses(p: Partition) -> dict[str, str]:
     return {name: step.status for name, step in p.workflow().steps.items()}
 
 
@@ -53,7 +53,7 @@ def test_any_acts_on_the_first_success_once_and_the_others_go_on() -> None:
     p.succeed("c")
     assert tasks(p) == []
     p.succeed("j")
-    assert (p.workflow().status, stands(p)["a"]) == ("completed", "failed")
+    assert (p.workflow().status, statuses(p)["a"]) == ("completed", "failed")
 
 
 def test_a_count_acts_when_so_many_have_succeeded() -> None:
@@ -62,7 +62,7 @@ def test_a_count_acts_when_so_many_have_succeeded() -> None:
     p.fail("b")
     assert "j" not in p.workflow().steps
     p.succeed("a")
-    assert stands(p)["j"] == "running"
+    assert statuses(p)["j"] == "running"
 
 
 def test_a_count_that_cant_be_reached_any_more_blocks_at_once() -> None:
@@ -80,7 +80,7 @@ def test_where_all_the_rest_was_skipped_the_join_is_skipped() -> None:
     p = started({"a": off, "b": off, "j": agent(needs={"any": ["a", "b"]}), "k": agent(needs="j")})
     skipped = [e for e in p.decisions[-1].events if isinstance(e, StepSkipped) and e.step == "j"]
     assert [e.reason for e in skipped] == ["needs 1 of a, b, and 0 succeeded"]
-    assert stands(p)["k"] == "running"
+    assert statuses(p)["k"] == "running"
 
 
 def test_what_a_join_reads_of_others_that_are_not_done_is_null() -> None:
@@ -97,7 +97,7 @@ def test_what_a_join_reads_of_others_that_are_not_done_is_null() -> None:
 def test_a_status_that_the_if_speaks_of_counts_for_a_join() -> None:
     p = three({"any": ["a", "b"]}, **{"if": "status.a == 'failed'"})
     p.fail("a")
-    assert stands(p)["j"] == "running"
+    assert statuses(p)["j"] == "running"
 
 
 # The first of several -----------------------------------------------------------------------------
@@ -121,7 +121,7 @@ def test_the_first_success_cancels_the_others_and_what_only_served_them() -> Non
         ("b2", "j goes on with a"),
         ("c", "j goes on with a"),
     ]
-    assert stands(p)["both"] == "running"
+    assert statuses(p)["both"] == "running"
     p.succeed("both")
     assert tasks(p) == ["other"]
     assert only(p.succeed("b1"), InputDismissed).code == "repeated"
@@ -171,7 +171,7 @@ def test_an_if_that_cant_be_evaluated_is_an_incident_and_the_race_stays_decided(
     p = started({"a": agent(), "b": agent(), "j": agent(needs={"first_of": ["a", "b"]}, **{"if": "steps.a.x"})})
     p.succeed("a", {})
     assert only(p.decisions[-1].events, IncidentRaised).step == "j"
-    assert stands(p)["b"] == "cancelled"
+    assert statuses(p)["b"] == "cancelled"
     p.command("skip")
     assert p.workflow().status == "completed"
 
@@ -209,7 +209,7 @@ def test_a_rejection_ends_nothing_where_a_join_can_do_without_it() -> None:
 def test_rejections_that_no_join_can_do_without_reject_the_workflow() -> None:
     p = started({"q1": approval(), "q2": approval(), "j": agent(needs={"count": 2, "of": ["q1", "q2"]})})
     p.answer("q1", "reject", reason="too dear")
-    assert stands(p)["j"] == "blocked"
+    assert statuses(p)["j"] == "blocked"
     p.answer("q2")
     ended = only(p.decisions[-1].events, WorkflowEnded)
     assert (ended.status, "too dear" in ended.reason) == ("rejected", True)
@@ -235,10 +235,10 @@ def test_a_step_may_act_on_how_another_came_out(status: str, settle: Any) -> Non
         }
     )
     settle(p)
-    assert stands(p)["b"] == "running"
-    assert stands(p)["c"] == ("running" if status == "succeeded" else "blocked")
+    assert statuses(p)["b"] == "running"
+    assert statuses(p)["c"] == ("running" if status == "succeeded" else "blocked")
     if status == "failed":
-        assert (stands(p)["d"], p.step("d").output) == ("succeeded", None)
+        assert (statuses(p)["d"], p.step("d").output) == ("succeeded", None)
 
 
 def test_a_status_is_empty_while_the_step_is_open() -> None:

@@ -663,7 +663,7 @@ def test_what_is_told_to_no_task_can_not_be_sent() -> None:
     p = Partition(route({"a": agent()}))
     p.give(wanted(p, 0))
     strange = SlotGranted(task_id="nonsense", attempt=1, asked_at_ms=0, granted_at_ms=0)
-    with pytest.raises(ValueError, match="is no task"):
+    with pytest.raises(ValueError, match="is not a task"):
         inputs_between(replace(p.decisions[-1], events=(strange,)))
 
 

@@ -129,7 +129,7 @@ def literals(source: str) -> Iterator[str]:
 
 @pytest.mark.deep
 def test_no_part_has_a_number_of_its_own_for_a_setting() -> None:
-    # the broker's contract makes topics of any shape: they are no mesh's
+    # the broker's contract makes topics of any shape: they belong to no mesh
     paths = [path for path in sorted((ROOT / "mesh").rglob("*.py")) if path.parent.name != "broker_contract"]
     assert [(path.name, found) for path in paths for found in literals(path.read_text())] == []
 

@@ -69,7 +69,7 @@ def test_digits_in_a_text_are_no_number(text: str) -> None:
     "text", ['{"a":1,"a":2}', '{"b":[{"a":1,"a":{}}]}', r'{"a":"\u0022\u0022","\u0061":1}', '{"a":"\\"","a":"\\""}']
 )
 def test_an_object_has_each_key_once(text: str) -> None:
-    with pytest.raises(JsonRefused, match="the key 'a' stands twice in one object"):
+    with pytest.raises(JsonRefused, match="the key 'a' is given twice in one object"):
         exact_json.decode(text)
 
 

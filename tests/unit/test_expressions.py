@@ -338,7 +338,7 @@ UNREADABLE: list[tuple[str, int, str]] = [
     ("a & b", 3, "unexpected '&' (for 'and' write &&)"),
     ("a | b", 3, "unexpected '|' (for 'or' write ||)"),
     ("1;", 2, "unexpected ';' (an expression is one value)"),
-    ("`a`", 1, "unexpected '`' (strings stand in ' or \")"),
+    ("`a`", 1, "unexpected '`' (strings go in ' or \")"),
     ("${{ a }}", 1, "unexpected '$' (expressions inside expressions take no ${{ }})"),
     ("a # b", 3, "unexpected '#'"),
     ("a and b", 3, "unexpected 'and' after the expression (write && for and, || for or, ! for not)"),

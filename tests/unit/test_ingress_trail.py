@@ -1,4 +1,4 @@
-"""The trail of ingress: what a router leaves beside its position, and what the next makes of it."""
+"""The trail of ingress: what a router leaves beside its position, and how the next one uses it."""
 
 import pytest
 

@@ -171,7 +171,7 @@ def test_reading_may_begin_inside_a_batch_that_does_not_decode() -> None:
 
 
 def test_every_bit_of_a_batch_may_be_wrong_and_the_next_batch_is_read() -> None:
-    """With its checksum made to hold, so that whatever a decoder makes of it is seen."""
+    """With its checksum made to hold, so that any result of a decoder is seen."""
     sound = batch(0, [b"one", b"two"])
     for index in range(BODY_AT, len(sound)):
         for bit in range(8):

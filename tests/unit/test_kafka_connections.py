@@ -21,7 +21,7 @@ from aiokafka.protocol.api import RequestHeader_v1, ResponseHeader_v0
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.metadata import MetadataRequest, MetadataResponse_v1
 
-from mesh.adapters.kafka.connections import mend_connections
+from mesh.adapters.kafka.connections import repair_connections
 
 GENEROUS_S = 10.0
 NODE = 0
@@ -31,8 +31,8 @@ TURNS = 12
 
 
 @pytest.fixture(autouse=True)
-def mended() -> None:
-    mend_connections()
+def fixed() -> None:
+    repair_connections()
 
 
 def on_uvloop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:

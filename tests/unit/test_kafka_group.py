@@ -1,6 +1,6 @@
-"""What a group member makes of a broker that is away for long.
+"""How a group member deals with a broker that is away for long.
 
-Also what it makes of a consumer that is past use. The consumer is scripted, and there is no broker.
+Also with a consumer that is past use. The consumer is scripted, and there is no broker.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ class Scripted:
 
     def __init__(self, *, session_timeout_s: float = GENEROUS_S) -> None:
         self.story: list[str] = []
-        self.away = 0  # so many questions find no broker
+        self.away = 0  # how many questions find no broker
         self.well = True
         self.commits_count = True
         self.revoking_s = 0.0

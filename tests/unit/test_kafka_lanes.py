@@ -64,9 +64,9 @@ class Scripted:
             task.cancel()
 
 
-def put(lane: Lane, *values: str, anew: bool = False) -> Call:
+def put(lane: Lane, *values: str, fresh: bool = False) -> Call:
     call = Call(len(values))
-    lane.put(call, [OutRecord("t", None, value.encode()) for value in values], anew=anew)
+    lane.put(call, [OutRecord("t", None, value.encode()) for value in values], fresh=fresh)
     return call
 
 
@@ -164,7 +164,7 @@ async def test_an_unknown_fate_fails_all_that_waits_and_the_lane_works_on(strict
     results = await asyncio.gather(*(call.done for call in calls), return_exceptions=True)
     assert [type(result) for result in results] == [type(None), BrokerUnavailable, BrokerUnavailable]
     assert results[1] is not results[2], "each caller gets its own"
-    again = put(lane, "d", anew=strict)
+    again = put(lane, "d", fresh=strict)
     await again.done
     assert again.spans == [(1, 1)]
 
@@ -175,7 +175,7 @@ async def test_a_strict_lane_takes_nothing_after_a_failure_until_it_is_opened_an
     first = put(lane, "a")
     await asyncio.wait([first.done])
     behind = put(lane, "rests on a")
-    claim, after = put(lane, "claim", anew=True), put(lane, "rests on the claim")
+    claim, after = put(lane, "claim", fresh=True), put(lane, "rests on the claim")
     results = await asyncio.gather(*(c.done for c in (first, behind, claim, after)), return_exceptions=True)
     assert [type(result) for result in results] == [BrokerUnavailable, BrokerUnavailable, type(None), type(None)]
     assert wire.landed == ["claim", "rests on the claim"]

@@ -450,7 +450,7 @@ def test_an_event_that_begins_nothing_says_why(desk: MeshKit) -> None:
         KitError, match=r"event-1 began nothing\. refund: it takes events of type shop\.refund, not shop\.refnd"
     ):
         _ = run.status
-    with pytest.raises(KitError, match="this is no CloudEvent"):
+    with pytest.raises(KitError, match="this is not a CloudEvent"):
         desk.publish(subject="42")
 
 

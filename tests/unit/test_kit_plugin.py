@@ -104,7 +104,7 @@ def test_a_golden_transcript_that_differs_shows_the_diff_and_the_line_of_the_tes
     result.stdout.fnmatch_lines(
         [
             '>       mesh_kit.matches("paid.txt")',
-            "*paid.txt is not what happened (`pytest --regen` writes it anew; review its diff):*",
+            "*paid.txt is not what happened (`pytest --regen` rewrites it; review its diff):*",
             "*-    pay will be tried again in 2h*",
             "*+    pay will be tried again in 1h*",
         ]
@@ -157,7 +157,7 @@ def test_a_route_file_is_found_beside_the_test_and_named(inner: pytest.Pytester)
     assert "route refund, from refund.yaml\n" in (folder / "paid.txt").read_text()
 
 
-def test_the_example_of_the_page_passes_as_it_stands_there(pytester: pytest.Pytester) -> None:
+def test_the_example_of_the_page_passes_as_it_is_there(pytester: pytest.Pytester) -> None:
     page = (Path(__file__).parents[2] / "docs" / "testing-routes.md").read_text()
     for name, opening in (
         ("refund.yaml", "```yaml"),

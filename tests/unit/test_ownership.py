@@ -73,7 +73,7 @@ def test_inert_records_in_a_gap_are_passed_over() -> None:
     ("records", "reason"),
     [
         ([change("other"), decision("other")], "router-other took over"),
-        ([decision("old"), decision("me")], "a decision of our own stands where none was acknowledged"),
+        ([decision("old"), decision("me")], "the log has a decision of our own that was never acknowledged"),
         ([decision("old")], "the gap [10, 12) could not be read whole"),
     ],
 )

@@ -332,7 +332,7 @@ def test_a_missing_file_is_a_finding_without_a_line(tmp_path: Path) -> None:
         ("!(event.data.x || true)", False),
         ("true ? event.data.x : false", None),
         ("false ? event.data.x : 1 == 1", True),
-        ("event.data.x ? false : false", None),  # where x is no truth, it fails
+        ("event.data.x ? false : false", None),  # where x is not a bool, it fails
         ("event.data.x", None),
         ("[1, 2].exists(x, x > 1)", True),
     ],

@@ -427,7 +427,7 @@ BAD: list[tuple[Any, list[str]]] = [
     ),
     (
         scheduled(schedule="0 25 * * *"),
-        [f"on.schedule: the schedule '0 25 * * *' is wrong: it is no cron schedule: Bad hour ({TIMES})"],
+        [f"on.schedule: the schedule '0 25 * * *' is wrong: it is not a cron schedule: Bad hour ({TIMES})"],
     ),
     (scheduled(schedule=9), [f"on.schedule: schedule must be a string, not a number ({TIMES})"]),
     (
@@ -649,7 +649,7 @@ BAD: list[tuple[Any, list[str]]] = [
     (
         step_with(**{"if": "severity == 'high'"}),
         [
-            "steps.a.if: unknown name severity, at column 1 of: severity == 'high' (paths begin with event, steps, status or workflow; text stands in quotes)"
+            "steps.a.if: unknown name severity, at column 1 of: severity == 'high' (paths begin with event, steps, status or workflow; text goes in quotes)"
         ],
     ),
     (

@@ -55,7 +55,7 @@ def test_a_broker_url_of_no_known_form_says_which_forms_there_are(url: str) -> N
     "url", ["kafka://a:0", "kafka://a:65536", "kafka://a:b", "kafka://a,,b", "kafka://u@h:1", "kafka://a/b"]
 )
 def test_a_kafka_address_that_does_not_hold_is_named(url: str) -> None:
-    with pytest.raises(SettingsInvalid, match="where HOST or HOST:PORT must stand"):
+    with pytest.raises(SettingsInvalid, match="where HOST or HOST:PORT must be"):
         parse_broker_url(url)
 
 
@@ -92,7 +92,7 @@ def test_no_env_file_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         (
             "MESH_PARTITIONS",
             "many",
-            "MESH_PARTITIONS is 'many': input should be a valid integer, unable to parse string as an integer; mend it",
+            "MESH_PARTITIONS is 'many': input should be a valid integer, unable to parse string as an integer; correct it",
         ),
         ("MESH_SESSION_TIMEOUT_S", "0", "MESH_SESSION_TIMEOUT_S is '0': input should be greater than or equal to 1"),
         (
@@ -102,7 +102,7 @@ def test_no_env_file_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         ),
         ("MESH_TOPIC_PREFIX", "mesh", "MESH_TOPIC_PREFIX is 'mesh': string should match pattern"),
         ("MESH_BROKER", "nonsense", "the broker 'nonsense' has no known form"),
-        ("MESH_PARTITONS", "4", "MESH_PARTITONS is no setting; did you mean MESH_PARTITIONS?"),
+        ("MESH_PARTITONS", "4", "MESH_PARTITONS is not a setting; did you mean MESH_PARTITIONS?"),
     ],
 )
 def test_a_variable_that_does_not_hold_is_named(
@@ -116,7 +116,7 @@ def test_a_variable_that_does_not_hold_is_named(
 
 def test_the_message_ends_with_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MESH_PARTITIONS", "many")
-    with pytest.raises(SettingsInvalid, match=r"mend it, or unset it for the default \(16\)$"):
+    with pytest.raises(SettingsInvalid, match=r"correct it, or unset it for the default \(16\)$"):
         load_settings()
 
 
@@ -131,7 +131,7 @@ def test_every_problem_has_its_own_line(monkeypatch: pytest.MonkeyPatch) -> None
 def test_an_option_that_does_not_hold_is_named_as_one() -> None:
     with pytest.raises(SettingsInvalid, match=r"^option partitions \(or MESH_PARTITIONS\) is 0: "):
         load_settings(partitions=0)
-    with pytest.raises(SettingsInvalid, match=r"^colour is no setting of the mesh"):
+    with pytest.raises(SettingsInvalid, match=r"^colour is not a setting of the mesh"):
         load_settings(colour="red")
 
 
@@ -189,8 +189,8 @@ def test_a_password_file_that_does_not_hold_is_named(
         ({"ca_file": "/ca.pem"}, "MESH_KAFKA_CA_FILE is set, and has no part"),
         ({"security_protocol": "SSL", "username": "u"}, "MESH_KAFKA_USERNAME is set, and has no part"),
         ({"security_protocol": "SSL", "key_file": "/k.pem"}, "MESH_KAFKA_KEY_FILE is set without MESH_KAFKA_CERT_FILE"),
-        ({"passwort": SECRET}, "MESH_KAFKA_PASSWORT is no setting; did you mean MESH_KAFKA_PASSWORD?"),
-        ({"xyz": SECRET}, "MESH_KAFKA_XYZ is no setting; did you mean MESH_KAFKA_"),
+        ({"passwort": SECRET}, "MESH_KAFKA_PASSWORT is not a setting; did you mean MESH_KAFKA_PASSWORD?"),
+        ({"xyz": SECRET}, "MESH_KAFKA_XYZ is not a setting; did you mean MESH_KAFKA_"),
     ],
 )
 def test_settings_of_kafka_that_do_not_fit_together_are_told(

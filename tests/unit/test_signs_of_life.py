@@ -1,4 +1,4 @@
-"""What a router makes of agents' signs of life.
+"""How a router reads agents' signs of life.
 
 Which time-out they put off, and what a new owner starts from.
 """

@@ -92,7 +92,7 @@ def test_what_the_mesh_sends_fits_where_it_goes() -> None:
 
 
 def test_a_contracts_file_that_does_not_hold_is_the_operators_to_mend(tmp_path: Path) -> None:
-    with pytest.raises(OperatorError, match="install agent-mesh anew"):
+    with pytest.raises(OperatorError, match="install agent-mesh again"):
         contracts(tmp_path)
     (tmp_path / "topics.yaml").write_text("defaults: {config: {}}\ntopics: [{name: x, config: {}}]\n")
     with pytest.raises(OperatorError, match="missing required field `description`"):

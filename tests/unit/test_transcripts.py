@@ -139,7 +139,7 @@ def tasks_outstanding() -> Transcript:
     t.deliver()
     t.succeed("each[0]")
     t.deliver()
-    t.note("Whoever cancels gives back what was granted, and what was only asked for.")
+    t.note("A cancelled step gives back what was granted, and what was only asked for.")
     t.command("cancel")
     t.deliver()
     return t
@@ -189,7 +189,7 @@ def retries_used_up() -> Transcript:
     t.fail("a")
     t.wait("a")
     t.fail("a")
-    t.note("It is an incident now, and nothing goes on. The agent is mended.")
+    t.note("It is an incident now, and nothing goes on. The agent is fixed.")
     t.command("retry", step="b")
     t.command("retry")
     t.succeed("a", 1)
@@ -214,7 +214,7 @@ def agents_that_fall_silent() -> Transcript:
     """Signs of life are nobody's input; what is decided is that there were none."""
     periods = {"start_timeout": "30s", "run_timeout": "10m", "heartbeat": "20s"}
     t = Transcript(
-        "An agent that does not begin, one that dies, one that works for ever",
+        "An agent that does not begin, one that dies, one that works forever",
         route({"dig": agent("digger", timeout="1h", **periods, retry={"attempts": 4, "backoff": "1s", "jitter": 0})}),
     )
     t.start()
@@ -305,7 +305,7 @@ def deadlines() -> Transcript:
     t.answer("soft")
     t.wait("hard")
     t.answer("hard")
-    t.note("An operator has it asked anew.")
+    t.note("An operator has it asked again.")
     t.command("retry", step="hard")
     t.answer("hard")
     t.wait("last")
@@ -359,7 +359,7 @@ def expressions_that_fail() -> Transcript:
         "b": agent("x", "${{ steps.a.title }}", needs="a"),
         "c": agent(needs="a", **{"if": "steps.a.count"}),
     }
-    t = Transcript("A missing path, a condition that is no bool, and an output that can't be made", route(steps))
+    t = Transcript("A missing path, a condition that is not a bool, and an output that can't be made", route(steps))
     t.start()
     t.succeed("a", {"count": 1})
     t.command("retry", step="b")
@@ -610,7 +610,7 @@ def waits_for_a_time() -> Transcript:
     t.wait("until")
     t.wait("rest")
     t.succeed("act")
-    t.note("What is no time is an incident.")
+    t.note("What is not a time is an incident.")
     t.start("odd", event_id="e2", data={"due": "tomorrow"})
     return t
 
@@ -663,7 +663,7 @@ def what_was_done_is_undone() -> Transcript:
     t.command("cancel", key="cancelled")
     t.succeed("car", "late", key="cancelled")
     t.succeed("car.undo", key="cancelled")
-    t.note("A second cancel ends it as it stands.")
+    t.note("A second cancel ends it as it is.")
     t.command("cancel", key="cancelled", reason="enough")
     return t
 
@@ -736,7 +736,7 @@ def a_workflow_that_calls_others() -> Transcript:
     called = f"translation:{t.task_id('translate')}"
     t.pass_on()
     t.now_ms += 5_000
-    t.note("The called workflow fails; an operator calls anew.")
+    t.note("The called workflow fails; an operator calls again.")
     t.fail("work", key=called)
     t.pass_on()
     t.command("retry")
@@ -879,7 +879,7 @@ def a_capability_and_who_has_it() -> Transcript:
     t.note("Two are, one of them alive.")
     t.directory = both
     t.command("retry")
-    t.note("A retry stays with its agent, though the other is alive now; an operator's retry chooses anew.")
+    t.note("A retry stays with its agent, though the other is alive now; an operator's retry chooses again.")
     t.directory = msgspec.structs.replace(both, alive=frozenset({"deepl", "llm"}))
     t.fail("translate", kind="quota")
     t.wait("translate")
@@ -971,7 +971,7 @@ def test_a_transcript_reads_as_it_did(name: str, regen: bool) -> None:
     text, path = transcript.text(), FOLDER / f"{name}.txt"
     if regen:
         path.write_text(text)
-    assert text == path.read_text(), f"{path} differs: `pytest {__file__} --regen` writes it anew; review its diff"
+    assert text == path.read_text(), f"{path} differs: `pytest {__file__} --regen` rewrites it; review its diff"
 
 
 @scenario
@@ -1020,17 +1020,17 @@ def over_to_another_version() -> Transcript:
 
 
 @scenario
-def over_to_a_version_that_mends_it() -> Transcript:
+def over_to_a_version_that_fixes_it() -> Transcript:
     """A step that is stuck on its own expression has not begun.
 
     It begins under the new version.
     """
     broken = route({"a": agent(), "b": agent("y", {"n": "${{ steps.a.nmber }}"}, needs="a")})
-    mended = route({"a": agent(), "b": agent("y", {"n": "${{ steps.a.number }}"}, needs="a")})
-    t = Transcript("A misspelt path, and the version that mends it", broken, mended)
+    fixed = route({"a": agent(), "b": agent("y", {"n": "${{ steps.a.number }}"}, needs="a")})
+    t = Transcript("A misspelt path, and the version that fixes it", broken, fixed)
     t.start()
     t.succeed("a", {"number": 7})
-    t.migrate(mended)
+    t.migrate(fixed)
     t.succeed("b", 14)
     return t
 

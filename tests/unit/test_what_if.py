@@ -434,7 +434,7 @@ def test_another_key_is_another_workflow() -> None:
 
 # Every scenario -----------------------------------------------------------------------------------
 
-OTHERWISE = {"over-to-a-version-that-mends-it"}
+OTHERWISE = {"over-to-a-version-that-fixes-it"}
 """By the version that corrects it, the step is not stuck in the first place."""
 
 
@@ -690,8 +690,8 @@ def test_a_call_takes_as_long_as_it_took() -> None:
     ("before", "now", "reason"),
     [
         (calling(), calling("other"), "route other was never called: sub was"),
-        (calling(), agent(), "it was no task"),
-        (agent(), calling(), "it was no call"),
+        (calling(), agent(), "it was not a task"),
+        (agent(), calling(), "it was not a call"),
     ],
 )
 def test_who_never_did_it_has_no_result(before: dict[str, Any], now: dict[str, Any], reason: str) -> None:

@@ -1,6 +1,6 @@
 """The transcripts' voice for everybody.
 
-Whatever the core can decide is told in words, without a time in it.
+Everything that the core can decide has words, without a time in them.
 """
 
 import re

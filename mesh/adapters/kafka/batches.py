@@ -9,7 +9,7 @@ never read past it. Here such a batch becomes one `UnreadableRecords`, which say
 and why, and the reading goes on behind it:
 
 * A record that does not decode costs its neighbours nothing: each record carries its length. A
-  header's name that is no UTF-8 is no fault at all (Java clients read and write such names).
+  header's name that is not UTF-8 is no fault (Java clients read and write such names).
 * A checksum that does not hold may be a fault of the wire, so the batch is fetched once more before
   it is given up. Of its header only what agrees with itself is believed: too short a step costs a
   fetch, too long a one would lose records.

@@ -20,7 +20,7 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 from mesh import defaults
 from mesh.adapters.kafka.batches import pass_over_unreadable
 from mesh.adapters.kafka.cluster import Cluster
-from mesh.adapters.kafka.connections import mend_connections
+from mesh.adapters.kafka.connections import repair_connections
 from mesh.adapters.kafka.consuming import Consumer, KafkaReader, Membership
 from mesh.adapters.kafka.lanes import Call, Refused
 from mesh.adapters.kafka.producing import Channel, teach_errors
@@ -83,7 +83,7 @@ class KafkaBroker:
             logging.NullHandler()
         )  # else stderr gets them where no logs are set up
         teach_errors()
-        mend_connections()
+        repair_connections()
         pass_over_unreadable()
         cluster = Cluster(bootstrap, client_id=client_id, timeout_s=request_timeout_s, security=security)
         await cluster.connect(open_timeout_s)
@@ -187,7 +187,7 @@ class KafkaBroker:
                 raise TopicMissing(self._cluster.missing(f"{log.topic}/{log.partition}"))
             if not decisions:
                 return Appended(spans=(), effects_sent=False, timestamp_ms=_now_ms())
-            self._log.lane(log).put(call, decisions, anew=expected_offset is None)
+            self._log.lane(log).put(call, decisions, fresh=expected_offset is None)
         await call.done
         # aiokafka's answer to DuplicateSequenceNumber
         if any(first < 0 for first, _ in call.spans):

@@ -1,8 +1,8 @@
 """Corrects what aiokafka 0.14's connections do wrong when a broker dies.
 
 Owns the patches of aiokafka's connections: `send`, `connect`, and the login by token.
-`mend_connections` applies them when a broker is opened; nothing happens at import. They must change
-nothing for a connection that is well. Called by `broker`.
+`repair_connections` applies them when a broker is opened; nothing happens at import. They must
+change nothing for a connection that is well. Called by `broker`.
 
 A background task of aiokafka that meets an unexpected error ends and is not restarted, and some end
 in silence. Without its metadata synchronizer a client never learns where the partitions are, and
@@ -32,7 +32,7 @@ failures: Final[dict[str, Exception]] = {}
 """Why the last try to connect failed, by client id; one that works takes it out."""
 
 
-def mend_connections() -> None:
+def repair_connections() -> None:
     """Let every connection of aiokafka in this process send as below. Again makes no difference."""
     AIOKafkaConnection.send = _send
     AIOKafkaConnection.connect = _connect

@@ -1,4 +1,4 @@
-"""Consumers: the port's reader, and what a group's member stands on.
+"""Consumers: the port's reader, and what a group's member is built on.
 
 Owns the use of aiokafka's consumers, with the mesh's values and errors around them. What a
 rebalance means is `group`'s business. Called by `broker`.

@@ -16,7 +16,7 @@ Called by `broker`, through `producing`.
   This does not hold for a *strict* lane (the log): there a failure fails everything in the queue,
   since nothing may land after what did not.
 * A batch whose fate is unknown fails everything in the queue: it has waited behind it long enough.
-  A strict lane then takes nothing more until it is opened `anew`. The callers learn of the failure
+  A strict lane then takes nothing more until a call is `fresh`. The callers learn of the failure
   a moment later, and what they put until then rests on what may never land.
 """
 
@@ -175,13 +175,13 @@ class Lane:
         self._pumping = False
 
     def put(
-        self, call: Call, records: Sequence[OutRecord], indexes: Sequence[int] | None = None, *, anew: bool = False
+        self, call: Call, records: Sequence[OutRecord], indexes: Sequence[int] | None = None, *, fresh: bool = False
     ) -> None:
         """Queue records (one at the least) behind all that were put before.
 
-        `anew`: they rest on nothing before them.
+        `fresh`: they rest on nothing before them.
         """
-        if anew:
+        if fresh:
             self._is_broken = False
         elif self._is_broken:
             call.fail(BrokerUnavailable(f"{_place(self._at)}: {_BROKEN}"))

@@ -130,7 +130,7 @@ def _verdicts(script: Script, evidence: Evidence) -> Check:
             wanted = [(verdict, script.approver, answer.reason, answer.payload is not UNEDITED)]
         if verdicts != wanted:
             problems.append(f"{one.short}: the log has {verdicts}, the answer was {wanted}")
-    return _check("each answer stands in the log as the one verdict of its question", problems)
+    return _check("each answer is in the log as the only verdict on its question", problems)
 
 
 def _retry(script: Script, evidence: Evidence) -> Check:
@@ -180,4 +180,4 @@ def _outbox(script: Script, evidence: Evidence) -> Check:
             continue
         if {name: entry.get(name) for name in answer.payload} != answer.payload:
             problems.append(f"{delivery.short}: posted otherwise than it was edited")
-    return _check(f"{len(completed)} replies stand in the outbox, each once", problems)
+    return _check(f"{len(completed)} replies are in the outbox, each once", problems)

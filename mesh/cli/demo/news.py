@@ -51,7 +51,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
 
 def sent(delivery: Delivery) -> Item:
     """The line for an event that upstream published."""
-    what = f"published: {delivery.event['type']}" if delivery.event else "published: bytes that are no event"
+    what = f"published: {delivery.event['type']}" if delivery.event else "published: bytes that are not an event"
     return Item(symbol="→", about=delivery.short, what=what, why=delivery.title, style="dim")
 
 

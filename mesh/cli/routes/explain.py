@@ -110,7 +110,7 @@ def _event(source: str, *, github: bool, delivery: str | None) -> dict[str, Any]
     if not isinstance(document, dict):
         raise MalformedRecord(f"{source}: a CloudEvent is a JSON object with id, source, type and data")
     if "repository" in document and "type" not in document:
-        raise MalformedRecord(f"{source} is no CloudEvent, but looks like a GitHub payload: give --github")
+        raise MalformedRecord(f"{source} is not a CloudEvent, but looks like a GitHub payload: give --github")
     event = {"specversion": "1.0", "id": "explained", **document}
     try:
         validate_event(event)

@@ -41,7 +41,7 @@ def graph(session: Session, *, what: str) -> None:
     mesh routes graph routes/triage.yaml > triage.mmd
     mesh routes graph 'issue-triage:octo/repo#12'        any unique part of the id will do
 
-    GitHub, GitLab and many editors draw it where it stands in a ```mermaid block.
+    GitHub, GitLab and many editors draw it in a ```mermaid block.
     """  # noqa: D301 - \b is click\'s mark of a paragraph to leave as it is
     drawn = _of_file(what) if is_file(what) else [session.run(_online(session, what))]
     if session.as_json:
@@ -81,7 +81,7 @@ def _workflow_id(session: Session, model: ReadModel, what: str) -> str:
         return pick_workflow(session, model, what, changes=False)
     except NotFound as error:
         raise NotFound(
-            f"{what!r} is no file, no stored route and no part of a workflow's id (`mesh routes list`, `mesh workflows`)"
+            f"{what!r} is not a file, a stored route or a part of a workflow's id (`mesh routes list`, `mesh workflows`)"
         ) from error
 
 

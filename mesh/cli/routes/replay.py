@@ -46,10 +46,10 @@ SHOWN: Final = 60  # characters of a value
 @click.option(
     "--approvers",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Who has which role; without it, whoever answered has the role that they had.",
+    help="Who has which role; without it, each person who answered has the role they had then.",
 )
 @click.option("--all", "show_all", is_flag=True, help="List those too that are the same.")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="So many lines; JSON has all.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Lines to show; JSON has all.")
 @click.option("--exit-code", "exit_code", is_flag=True, help="Exit with 1 if any workflow differs.")
 @mesh_command
 def replay(
@@ -112,7 +112,7 @@ def _since(text: str, now_ms: int) -> int:
         return parse_rfc3339(text if "T" in text else f"{text}T00:00:00Z")
     except ValueError as error:
         raise click.BadParameter(
-            f"{text!r} is no time: write 2h, 7d, 2026-11-20 or 2026-11-20T08:00:00Z", param_hint="--since"
+            f"{text!r} is not a time: write 2h, 7d, 2026-11-20 or 2026-11-20T08:00:00Z", param_hint="--since"
         ) from error
 
 

@@ -80,7 +80,7 @@ def version_of(session: Session, text: str, stored: Stored) -> Version:
         return digests[pick(session, text, among_digests(list(digests)), changes=False)]
     except NotFound as error:
         raise NotFound(
-            f"{text!r} is no file, no route and no version's digest; `mesh routes list` lists what is stored"
+            f"{text!r} is not a file, a route or a version's digest; `mesh routes list` lists what is stored"
         ) from error
 
 

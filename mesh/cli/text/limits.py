@@ -30,7 +30,7 @@ def why_queued(workflow: Workflow, place: str, limiters: Mapping[str, Workflow])
     return f"{why}: {_out(limiter)}{before}"
 
 
-def stands(limiter: Limiter) -> Iterator[str]:
+def state_lines(limiter: Limiter) -> Iterator[str]:
     """A limiter's state: its numbers, and the first steps of its queue."""
     rate = limiter.limit.rate
     yield _out(limiter) + (f", {rate} in {as_number(limiter.limit.per_ms / 1000)} s" if rate is not None else "")

@@ -73,7 +73,7 @@ def waits(workflow: Workflow, now_ms: int, limiters: Mapping[str, Workflow] | No
     `limiters`: those that its steps are queued at, by id, as far as they are known.
     """
     if workflow.limiter is not None:
-        return [Text(printable(line)) for line in limits.stands(workflow.limiter)]
+        return [Text(printable(line)) for line in limits.state_lines(workflow.limiter)]
     is_past = workflow.status == "expected" and (workflow.forget_at_ms or 0) <= now_ms
     lines = [] if is_past else [_kept(kept, now_ms) for kept in workflow.kept[:NAMED]]
     if workflow.plan is not None:

@@ -98,8 +98,8 @@ def retry(session: Session, *, new_input: str | None, **given: Unpack[_Given]) -
 
     Exits with 1 if it is refused.
 
-    Waits for the decision, then up to 10 seconds for what it leads to, and tells how the workflow
-    stands.
+    Waits for the decision, then up to 10 seconds for what it leads to, and shows
+    the workflow's state.
     """
     value = msgspec.UNSET if new_input is None else json_option(new_input, "--input")
     _run(session, _Order("retry", input=value, **given))

@@ -158,7 +158,7 @@ def _account(steps: dict[str, StepState], place: str, event: StepEvent | CallEve
     parent = steps[name]
     fan = parent.fan
     if fan is None:
-        raise ValueError(f"{type(event).__name__} for {place}, and {name} is no for-each under way")
+        raise ValueError(f"{type(event).__name__} for {place}, and {name} is not a for-each under way")
     match event:
         case ev.TaskDispatched() | ev.CallMade() | ev.IncidentRaised() | ev.TaskHeld() | ev.SlotRequested():
             index = ids.index_of(place)

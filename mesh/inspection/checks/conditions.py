@@ -88,17 +88,17 @@ def _unreachable(route: Route, found: Unreachable) -> RouteFinding:
     path: DocumentPath = ("steps", step.name, "needs")
     ends = [need for need in step.needs if _is_sure_end(route.steps[need])]
     if ends:
-        message, mend = (
+        message, fix = (
             f"it never runs: {ends[0]}, which it needs, ends the workflow",
             f"remove {ends[0]} from its needs",
         )
     elif step.enough is None:
         message = f"it never runs: what it needs ({', '.join(step.needs)}) is never done together"
-        mend = "correct the conditions of the steps it needs"
+        fix = "correct the conditions of the steps it needs"
     else:
         message = f"it never runs: of {', '.join(step.needs)} never {step.enough} succeed in one workflow"
-        mend = "correct their conditions, or count fewer of them"
-    return error(path, "unreachable", message, mend)
+        fix = "correct their conditions, or count fewer of them"
+    return error(path, "unreachable", message, fix)
 
 
 def _is_sure_end(step: Step) -> bool:

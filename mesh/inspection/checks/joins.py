@@ -38,8 +38,8 @@ def _losers(route: Route, race: Step) -> Iterator[RouteFinding]:
             message = (
                 f"it is blocked if {race.name} goes on with another step than {need}, because {need} is then cancelled"
             )
-            mend = f"needs: {{any: ...}} in {race.name} lets the others go on; or read status.{need} in its if"
-            yield warning(("steps", name, "needs"), "cancelled_need", message, mend)
+            fix = f"needs: {{any: ...}} in {race.name} lets the others go on; or read status.{need} in its if"
+            yield warning(("steps", name, "needs"), "cancelled_need", message, fix)
 
 
 def _serves_only(route: Route, name: str, race: Step) -> bool:

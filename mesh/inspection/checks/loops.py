@@ -20,8 +20,8 @@ def findings(route: Route, known: Known) -> Iterator[RouteFinding]:
             yield from _loop(name, step.repeat)
         if isinstance(step.work, EmitWork) and _starts_itself(route, step.work):
             message = "the event starts this route again, and so on without end"
-            mend = f"keep it out with a guard, such as on: {{if: event.source != '/mesh/{route.name}'}}, or emit another type"
-            yield warning(("steps", name, "emit", "type"), "starts_itself", message, mend)
+            fix = f"keep it out with a guard, such as on: {{if: event.source != '/mesh/{route.name}'}}, or emit another type"
+            yield warning(("steps", name, "emit", "type"), "starts_itself", message, fix)
 
 
 def _circle(route: Route, name: str, work: CallWork, routes: Mapping[str, Route]) -> Iterator[RouteFinding]:
@@ -55,8 +55,8 @@ def _loop(name: str, repeat: Repeat) -> Iterator[RouteFinding]:
         once = "is always false, so the loop ends at its limit alone"
         either = "reads nothing that a round changes, so the loop ends after one round or at its limit"
         message = f"its until {once if constant is not None else either}, as {_end(repeat)}"
-        mend = f"read what {', '.join(repeat.body)} give; or on_limit: continue, to repeat {repeat.limit} times"
-        yield warning(until, "until_fixed", message, mend)
+        fix = f"read what {', '.join(repeat.body)} give; or on_limit: continue, to repeat {repeat.limit} times"
+        yield warning(until, "until_fixed", message, fix)
 
 
 def _changes(repeat: Repeat) -> bool:

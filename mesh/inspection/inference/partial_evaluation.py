@@ -61,7 +61,7 @@ def constant_of(source: str) -> Constant | None:
             value = part_closure(source, node)({})
         except ExpressionError as error:
             return Constant(None, str(error))
-        return Constant(value) if isinstance(value, bool) else Constant(None, f"it is no condition: {source}")
+        return Constant(value) if isinstance(value, bool) else Constant(None, f"it is not a condition: {source}")
     value = outcome(source, NOTHING)
     return None if value is None else Constant(value)
 

@@ -30,7 +30,7 @@ def done_by_another(event: TaskDispatched | CallMade, attempt: Attempt) -> str:
         return "" if before.agent == event.agent else f"agent {event.agent} never did it: {before.agent} did"
     if isinstance(event, CallMade) and isinstance(before, CallMade):
         return "" if before.route == event.route else f"route {event.route} was never called: {before.route} was"
-    return "it was no task" if isinstance(event, TaskDispatched) else "it was no call"
+    return "it was not a task" if isinstance(event, TaskDispatched) else "it was not a call"
 
 
 def unheard(

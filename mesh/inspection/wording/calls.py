@@ -21,7 +21,7 @@ def words_of(event: ev.Event, decision: ev.Decision) -> Said | None:  # noqa: AR
             told = f"-> call {event.step} of {event.called} is taken back: {event.reason}"
             return Said(event.step, f"call of {event.called} taken back", "quiet", event.reason, told)
         case ev.CallRefused():
-            told = f"-> {step_words(event.caller.task_id)} is told: refused ({event.code}), {event.message}"
+            told = f"-> to {step_words(event.caller.task_id)}: refused ({event.code}), {event.message}"
             return Said("", f"call refused ({event.code})", "bad", event.message, told)
         case ev.UsageReported():
             took = "does not say what it has taken" if event.usage is None else f"has taken {as_amounts(event.usage)}"

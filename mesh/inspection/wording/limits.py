@@ -31,7 +31,7 @@ def words_of(event: ev.Event, decision: ev.Decision) -> Said | None:  # noqa: AR
             what = f"slot given back by {event.task_id}/{event.attempt}"
             return Said("", what, "quiet", told=f"the slot of {step_words(event.task_id)} is free")
         case ev.SlotRefused():
-            told = f"-> {step_words(event.task_id)} is told: no slot, {event.message}"
+            told = f"-> to {step_words(event.task_id)}: no slot, {event.message}"
             return Said("", f"{event.task_id}/{event.attempt} gets no slot", "quiet", event.message, told)
         case _:
             return None

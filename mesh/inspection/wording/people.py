@@ -9,7 +9,7 @@ from mesh.core import events as ev
 from mesh.inspection.wording.phrases import as_json, lasting, timeless
 from mesh.inspection.wording.said import Said, Tone
 
-_INPUTS: Final = {"": "", "given": ", with an input of theirs", "made": ", with its input made anew by the route"}
+_INPUTS: Final = {"": "", "given": ", with an input of theirs", "made": ", with its input made again by the route"}
 
 
 def words_of(event: ev.Event, decision: ev.Decision) -> Said | None:
@@ -64,4 +64,4 @@ def _terms(event: ev.ApprovalRequested, decision: ev.Decision) -> str:
 
 
 def _refused(by: str, code: str, message: str) -> str:
-    return f"-> {by or 'nobody'} is told: refused ({code}), {message}"
+    return f"-> to {by or 'nobody'}: refused ({code}), {message}"

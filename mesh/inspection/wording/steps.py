@@ -81,7 +81,7 @@ def _of_a_wait(event: ev.Event, decision: ev.Decision) -> Said | None:
             return Said(event.step, what, "good", "", told, shows)
         case ev.EventKept():
             left, came = lasting(event.expires_at_ms - decision.at_ms), event.kept.cloud_event
-            told = f"the event is kept for whoever will wait for it, for {left}"
+            told = f"the event is kept for a step that waits for it, for {left}"
             what, shows = f"kept {event_name(came)}", (("data", came.get("data")),)
             return Said("", what, "people", "no step waits for it yet", told, shows)
         case ev.EventUnclaimed():

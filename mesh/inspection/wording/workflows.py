@@ -46,8 +46,8 @@ def _of_a_run(event: ev.Event, decision: ev.Decision) -> Said | None:
         case ev.WorkflowEnded():
             return _ended(event)
         case ev.WorkflowMigrated():
-            anew = f", where {', '.join(event.begins_anew)} begins anew" if event.begins_anew else ""
-            told = f"{event.by or 'nobody'} moves it to another version of its route{anew}"
+            again = f", where {', '.join(event.begins_anew)} begins again" if event.begins_anew else ""
+            told = f"{event.by or 'nobody'} moves it to another version of its route{again}"
             return Said("", f"goes over to rules {event.digest[7:19]}", "work", f"from {event.before[7:19]}", told)
         case ev.WorkflowForgotten():
             return Said("", "forgotten: the id may start afresh", "quiet")

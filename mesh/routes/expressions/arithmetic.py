@@ -34,8 +34,8 @@ def compute(op: str, a: Any, b: Any) -> Any:
     found = _times(op, a, b)
     if found is not None:
         return found
-    mend = "a whole number and a fraction: write double(...)" if _is_mixed(a, b) else ""
-    raise Refused(f"cannot compute {words(a)} {op} {words(b)}{mend and f' ({mend})'}")
+    fix = "a whole number and a fraction: write double(...)" if _is_mixed(a, b) else ""
+    raise Refused(f"cannot compute {words(a)} {op} {words(b)}{fix and f' ({fix})'}")
 
 
 def _is_mixed(a: Any, b: Any) -> bool:

@@ -208,7 +208,7 @@ class _Builder:
                 yield self.expression(source, start, end, path)
             except ExpressionSyntaxError as error:
                 raise ExpressionSyntaxError(
-                    error.message, error.column, mend=error.mend, path=path, text=source
+                    error.message, error.column, fix=error.fix, path=path, text=source
                 ) from error
             at = end + 2
         if at < len(source):
@@ -220,7 +220,7 @@ class _Builder:
         try:
             compiled = compile_expression(inner.strip())
         except ExpressionSyntaxError as error:
-            raise ExpressionSyntaxError(error.message, error.column + lead, mend=error.mend) from error
+            raise ExpressionSyntaxError(error.message, error.column + lead, fix=error.fix) from error
         for read in compiled.reads:
             self.reads.append(TemplateRead(path, source, read._replace(column=read.column + lead)))
         return compiled
@@ -240,6 +240,4 @@ def _closing(source: str, start: int) -> int:
             depth -= 1
         elif token.text == "}" and source.startswith("}}", token.start):
             return token.start
-    raise ExpressionSyntaxError(
-        "${{ is not closed by }}", start - len(_OPEN) + 1, mend="write $${{ for the text itself"
-    )
+    raise ExpressionSyntaxError("${{ is not closed by }}", start - len(_OPEN) + 1, fix="write $${{ for the text itself")

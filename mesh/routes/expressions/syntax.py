@@ -189,8 +189,8 @@ class _Parser:
         node = self.expression()
         if self.next.kind == "end":
             return node
-        mend = "write && for and, || for or, ! for not" if self.next.text in ("and", "or", "not") else ""
-        raise wrong(f"unexpected {shown(self.next)} after the expression", self.next.start, mend)
+        fix = "write && for and, || for or, ! for not" if self.next.text in ("and", "or", "not") else ""
+        raise wrong(f"unexpected {shown(self.next)} after the expression", self.next.start, fix)
 
     def expression(self) -> Node:
         self.depth += 1
@@ -350,11 +350,11 @@ def _checked(call: Call) -> Node:
     known = FUNCTIONS if call.target is None else METHODS.keys()
     if function not in known:
         near = get_close_matches(function, known, 1)
-        mend = f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(known))}"
+        fix = f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(known))}"
         other = METHODS.keys() if call.target is None else FUNCTIONS
         if function in other:
-            mend = f"write value.{function}(...)" if call.target is None else f"write {function}(value)"
-        raise wrong(f"unknown function {function}()", at, mend)
+            fix = f"write value.{function}(...)" if call.target is None else f"write {function}(value)"
+        raise wrong(f"unknown function {function}()", at, fix)
     takes = (1,) if call.target is None else METHODS[function]
     if len(call.args) not in takes:
         wanted = " or ".join(str(count) for count in takes)

@@ -16,17 +16,17 @@ class ExpressionSyntaxError(Exception):
 
     `column` counts characters from 1 in the text it was compiled from.
 
-    `message` says what is wrong, `mend` what to write instead; `path` leads to that text inside a
+    `message` says what is wrong, `fix` what to write instead; `path` leads to that text inside a
     template of dicts and lists, `text` is the string that holds it.
     """
 
     def __init__(
-        self, message: str, column: int, *, mend: str = "", path: tuple[str | int, ...] = (), text: str = ""
+        self, message: str, column: int, *, fix: str = "", path: tuple[str | int, ...] = (), text: str = ""
     ) -> None:
-        super().__init__(message + (f" ({mend})" if mend else ""))
+        super().__init__(message + (f" ({fix})" if fix else ""))
         self.message = message
         self.column = column
-        self.mend = mend
+        self.fix = fix
         self.path = path
         self.text = text
 
@@ -73,14 +73,14 @@ _MISTAKES: Final = {
     "&": "for 'and' write &&",
     "|": "for 'or' write ||",
     "$": "expressions inside expressions take no ${{ }}",
-    "`": "strings stand in ' or \"",
+    "`": "strings go in ' or \"",
     ";": "an expression is one value",
 }
 
 
-def wrong(message: str, start: int, mend: str = "") -> ExpressionSyntaxError:
+def wrong(message: str, start: int, fix: str = "") -> ExpressionSyntaxError:
     """The error for what is at `start`, counted from 0."""
-    return ExpressionSyntaxError(message, start + 1, mend=mend)
+    return ExpressionSyntaxError(message, start + 1, fix=fix)
 
 
 def tokenize(source: str, start: int = 0) -> Iterator[Token]:

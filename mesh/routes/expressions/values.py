@@ -85,7 +85,7 @@ def words(value: Any) -> str:
 
 
 def number_kind(value: Any) -> str | None:
-    """`int`, `uint` or `double`; None if it is no number.
+    """`int`, `uint` or `double`; None if it is not a number.
 
     A whole number beyond 64 bits, which no input of the mesh holds, is taken as a double.
     """

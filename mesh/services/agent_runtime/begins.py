@@ -94,7 +94,7 @@ class Proposal(NamedTuple):
 class Begins:
     """Of one partition in one tenure. `first`: the offset at which it begins.
 
-    `found`: the tenure that was open, be it another's, whose tasks are no one's yet, or our own,
+    `found`: the tenure that was open, be it another's, whose tasks nobody has yet, or our own,
     lost and back again. What it may have begun is said by our commits too, until it is dealt with.
     """
 

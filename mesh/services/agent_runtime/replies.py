@@ -66,7 +66,7 @@ class Replies:
         return encode_interrupted(work.task, agent_instance=instance)
 
     def malformed(self, record: Record, error: MalformedRecord) -> OutRecord:
-        """The dead letter for a record that is no task."""
+        """The dead letter for a record that is not a task."""
         return self._dead_letter(record, "malformed_task", str(error))
 
     def instead(self, work: Work, record: OutRecord, failure: SendFailure) -> OutRecord | None:

@@ -48,7 +48,7 @@ class ScheduleAnnouncer:
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def tell(self) -> None:
-        """What was not told yet. Where it is unknown whether it landed, it is told again."""
+        """What was not sent yet. Where it is unknown whether it landed, it is sent again."""
         now_ms = self._clock.now_ms()
         versions = {digest: one.route for digest, one in self._known.versions.items() if one.route is not None}
         found = schedules_in_effect(self._known.timeline, versions, now_ms, by=self._instance)

@@ -206,7 +206,7 @@ async def _read_logs(
             if record.offset > candidates[record.partition].start:
                 raise LogError(
                     f"{topics.log}/{record.partition} begins at {record.offset}, and this router needs it from "
-                    f"{candidates[record.partition].start} on: the log is kept for ever; restore it, and set its retention.ms to -1"
+                    f"{candidates[record.partition].start} on: the log is kept forever; restore it, and set its retention.ms to -1"
                 )
         reader.assign({TopicPartition(topics.log, p): c.start for p, c in candidates.items()})
         pending = {p for p, c in candidates.items() if c.fold.next_offset <= c.until}

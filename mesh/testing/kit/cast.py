@@ -102,7 +102,7 @@ class PlayedAgent:
             case Called():
                 return await self._handling(reply, clock).answer(task, arrived_ms, usage)
             case _:
-                raise AssertionError(f"{reply} is no answer")
+                raise AssertionError(f"{reply} is not an answer")
 
     def is_slow(self, reply: Reply) -> bool:
         """Whether its handler may wait for something. Others should not wait for it then."""

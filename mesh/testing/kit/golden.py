@@ -17,7 +17,7 @@ def compare(text: str, path: Path, *, regen: bool) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8", newline="\n")
         return
-    mend = "`pytest --regen` writes it anew; review its diff"
+    fix = "`pytest --regen` rewrites it; review its diff"
     if not path.exists():
         raise TranscriptDiffers(f"{path} is not there yet; `pytest --regen` writes it. What happened:\n\n{text}")
     golden = path.read_text(encoding="utf-8")
@@ -27,4 +27,4 @@ def compare(text: str, path: Path, *, regen: bool) -> None:
                 golden.splitlines(keepends=True), text.splitlines(keepends=True), path.name, "what happened", n=4
             )
         )
-        raise TranscriptDiffers(f"{path} is not what happened ({mend}):\n\n{diff}")
+        raise TranscriptDiffers(f"{path} is not what happened ({fix}):\n\n{diff}")

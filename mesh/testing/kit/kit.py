@@ -225,7 +225,7 @@ class MeshKit:
         try:
             record = to_record(whole, topic=self.stage.topics.events)
         except MalformedRecord as error:
-            raise KitError(f"this is no CloudEvent: {error}") from error
+            raise KitError(f"this is not a CloudEvent: {error}") from error
         self.stage.published[whole["id"]] = whole
         self.act(self.stage.send([record]))
         if not any(heard.decision.cause.id == whole["id"] for heard in self.stage.heard):

@@ -15,7 +15,7 @@ from mesh.testing.simulation.runs import drawn_yaml, simulate
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m mesh.testing.simulation", description=__doc__)
     parser.add_argument("seed", type=int)
-    parser.add_argument("count", type=int, nargs="?", default=1, help="so many seeds from SEED on")
+    parser.add_argument("count", type=int, nargs="?", default=1, help="how many seeds, from SEED on")
     parser.add_argument("--verbose", action="store_true", help="the whole transcript, also of a run that went well")
     parser.add_argument("--routes", action="store_true", help="only print the routes that SEED draws, as a route file")
     arguments = parser.parse_args()

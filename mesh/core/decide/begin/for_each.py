@@ -109,5 +109,5 @@ def is_tolerated(draft: Draft, name: str) -> bool:
 def _under_way(draft: Draft, name: str) -> tuple[StepState, Fan, ForEach]:
     state, each = draft.live.steps[name], draft.route.steps[name].for_each
     if state.fan is None or each is None:
-        raise AssertionError(f"{name} of {draft.workflow_id} is no for-each under way")
+        raise AssertionError(f"{name} of {draft.workflow_id} is not a for-each under way")
     return state, state.fan, each

@@ -72,7 +72,7 @@ def compensate(draft: Draft, status: EndStatus, reason: str) -> bool:
     done = [name for name in undone if may_be_done(steps[name])]
     if not done:
         return False
-    done.sort(key=lambda name: steps[name].since_ms)  # equal times stand in the route's order
+    done.sort(key=lambda name: steps[name].since_ms)  # equal times keep the route's order
     done.reverse()
     draft.add(CompensationStarted(status=status, reason=reason, steps=tuple(done)))
     # items go with their for-each

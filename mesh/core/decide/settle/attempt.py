@@ -14,17 +14,17 @@ from mesh.core.route import Retry
 from mesh.core.state import StepState
 
 
-def dispatch_again(draft: Draft, name: str, step: StepState, *, anew: bool = False) -> None:
+def dispatch_again(draft: Draft, name: str, step: StepState, *, restarts: bool = False) -> None:
     """Make the next attempt, with the input of the first and by the same agent.
 
-    With `anew`, the count of attempts starts again, and so does the choice of an agent for a
+    With `restarts`, the count of attempts starts again, and so does the choice of an agent for a
     capability.
     """
     work = agent_work(draft, name)
     # an agent that got the task by a handover was named by another agent, and is not chosen again
-    is_chosen = anew and bool(work.capability) and step.hop == 1
+    is_chosen = restarts and bool(work.capability) and step.hop == 1
     attempt = step.attempt + 1
-    budget_from = attempt if anew else step.retry_budget_from
+    budget_from = attempt if restarts else step.retry_budget_from
     reason = f"attempt {attempt - budget_from + 1} of {work.retry.attempts}, after {step.error}"
     dispatch(
         draft,

@@ -27,7 +27,7 @@ from mesh.core.events import (
 )
 from mesh.core.evolve.steps import approval_output
 from mesh.core.inputs import CommandGiven, Undeliverable
-from mesh.core.migration import misfits, to_begin_anew, with_new_inputs
+from mesh.core.migration import misfits, to_begin_again, with_new_inputs
 from mesh.core.route import ApprovalWork, Route
 from mesh.core.state import StepState, Workflow
 
@@ -169,15 +169,15 @@ def _on_migrate(draft: Draft, given: CommandGiven, workflow: Workflow, target: R
         _refuse(draft, given, "misfit", "; ".join(why_not))
         return
     _accept(draft, given)
-    anew = to_begin_anew(workflow)
-    for place in anew:
+    again = to_begin_again(workflow)
+    for place in again:
         draft.add(IncidentResolved(step=place, action="migrate", by=given.by))
     draft.add(
         WorkflowMigrated(
             before=workflow.digest,
             digest=target.digest,
             by=given.by,
-            begins_anew=anew,
+            begins_anew=again,
             new_inputs=tuple(with_new_inputs(workflow, draft.route, target)),
             closed_retention_s=target.closed_retention_s,
         )

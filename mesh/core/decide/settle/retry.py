@@ -114,7 +114,7 @@ def _begin_as_it_was(draft: Draft, place: str, state: StepState) -> None:
     elif state.attempt and isinstance(step.work, CallWork) and not ids.is_undo(place):
         call_again(draft, place, step.work, state)
     elif state.attempt:
-        dispatch_again(draft, place, state, anew=True)
+        dispatch_again(draft, place, state, restarts=True)
     elif ids.is_item(place):
         for_each.begin_item(draft, name, ids.index_of(place))
     elif state.fan is not None:
