@@ -16,7 +16,7 @@ from mesh.ports import Record, TopicPartition
 class InputQueues:
     """`read`: the next offset to read, by topic. `in_order`: the queues, results first.
 
-    `passed`: where the reader stands, by topic: behind offsets that hold no record, too.
+    `passed`: the position of the reader, by topic: behind offsets that hold no record, too.
     """
 
     __slots__ = ("_inbox", "_partition", "_results", "_results_topic", "in_order", "passed", "read")
