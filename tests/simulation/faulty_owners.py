@@ -329,6 +329,20 @@ PLANS["another_logs_checkpoint_is_written_over"] = _with_short_lives
 
 
 @fault
+def a_checkpoint_that_is_ahead_of_the_log_is_used(patch: pytest.MonkeyPatch) -> None:
+    def verify(self: Any, first: LogRecord) -> None:
+        until, self.until = self.until, 10**9
+        honest(self, first)
+        self.until = until
+
+    honest = takeover._Candidate.verify
+    patch.setattr(takeover._Candidate, "verify", verify)
+
+
+PLANS["a_checkpoint_that_is_ahead_of_the_log_is_used"] = _with_short_lives
+
+
+@fault
 def an_announcement_is_remembered_before_the_log_has_it(patch: pytest.MonkeyPatch) -> None:
     honest = Owner._announce
 

@@ -11,7 +11,7 @@ import pytest
 from faults import PLANS, Fault, fault
 from msgspec.structs import replace
 
-from mesh.core import decide, events, ids, loops
+from mesh.core import decide, events, ids, limits, loops
 from mesh.core.decide import progress
 from mesh.core.decide.begin import for_each as begin_for_each
 from mesh.core.decide.begin import loop as begin_loop
@@ -26,6 +26,7 @@ from mesh.core.decide.settle import start as settle_start
 from mesh.core.decide.settle import timer as settle_timer
 from mesh.core.evolve import budget as evolve_budget
 from mesh.core.inputs import CallEnded
+from mesh.core.limits import Grants, Limit
 from mesh.core.route import Repeat, Step
 from mesh.core.state import Account, StepState
 from mesh.testing.simulation import Plan
@@ -138,6 +139,21 @@ def a_loop_goes_round_once_too_often(patch: pytest.MonkeyPatch) -> None:
 @rule_fault
 def a_task_goes_out_without_a_slot_of_its_limit(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(begin_task, "limits_of", lambda *_, **__: [])
+
+
+@fault
+def grants_of_a_limit_that_are_merged_count_as_of_the_first(patch: pytest.MonkeyPatch) -> None:
+    """As a limit of a high rate merges them; here one of a low rate does."""
+    honest = limits._counted
+
+    def counted(recent: tuple[Grants, ...], limit: Limit, at_ms: int) -> tuple[Grants, ...]:
+        return tuple(Grants(one.first_ms, one.first_ms, one.count) for one in honest(recent, limit, at_ms))
+
+    patch.setattr(limits, "_PARTS", 1)
+    patch.setattr(limits, "_counted", counted)
+
+
+PLANS["grants_of_a_limit_that_are_merged_count_as_of_the_first"] = _of_kinds("limited")
 
 
 @rule_fault

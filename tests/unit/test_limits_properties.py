@@ -11,7 +11,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from one_partition import agent, approval
@@ -28,7 +28,7 @@ from mesh.core.events import (
     TaskDispatched,
 )
 from mesh.core.inputs import CommandGiven, EventMatched, HandOver, ResultReceived, TaskError, TaskUndeliverable
-from mesh.core.limits import Limiter
+from mesh.core.limits import Claim, Limit, Limiter, granted, has_room, next_grant_at_ms, queued
 from mesh.core.route import Route
 from mesh.core.state import AgentCard, Directory
 from mesh.routes.compiler import compile_route
@@ -350,3 +350,33 @@ def test_limits_hold_whatever_happens() -> None:
 @pytest.mark.slow
 def test_limits_hold_whatever_happens_for_longer() -> None:
     run_state_machine_as_test(Limits, settings=settings(max_examples=1_500, stateful_step_count=80))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    rate=st.sampled_from([1, 2, 5, 101, 130]),
+    bursts=st.lists(
+        st.tuples(st.sampled_from([1, 30, 99, 100, 101, 4_000, 9_999, 10_000]), st.integers(1, 70)), max_size=12
+    ),
+)
+@example(rate=101, bursts=[(1, 30), (99, 70), (9_999, 70)])  # of the first, only the last ones still count
+def test_no_window_has_more_grants_than_the_rate_however_they_are_counted(
+    rate: int, bursts: list[tuple[int, int]]
+) -> None:
+    """Grants of a high rate are merged; a merged one counts until its last has left the window."""
+    limit, times, now_ms = Limit(rate=rate, per_ms=10_000), list[int](), 1_000_000
+    limiter, asked = Limiter(limit=limit), 0
+    for gap_ms, wanted in bursts:
+        now_ms += gap_ms
+        for _ in range(wanted):
+            asked += 1
+            limiter = queued(limiter, Claim(task_id=f"t{asked}", attempt=1, asked_at_ms=0), limit)
+        while limiter.queue and has_room(limiter, now_ms):
+            limiter = granted(limiter, limiter.queue[0].name, now_ms)
+            times.append(now_ms)
+        due_ms = next_grant_at_ms(limiter)
+        if due_ms is not None:  # and at the first moment that it names
+            now_ms = max(now_ms, due_ms)
+            limiter = granted(limiter, limiter.queue[0].name, now_ms)
+            times.append(now_ms)
+    assert all(sum(at_ms - 10_000 < other <= at_ms for other in times) <= rate for at_ms in times)

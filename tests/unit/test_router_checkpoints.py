@@ -15,6 +15,7 @@ from mesh.adapters.system import SystemClock, SystemEntropy
 from mesh.codec.cloudevents import to_record
 from mesh.core.topics import Topics
 from mesh.errors import OperatorError
+from mesh.ports import OutRecord, TopicPartition
 from mesh.services.router import Router, RouterConfig
 from mesh.services.topic_plan import topic_specs
 from mesh.testing.simulation.stores import MemoryCheckpointStore
@@ -58,12 +59,18 @@ class Disk(MemoryCheckpointStore):
         return len(last.workflows) if last is not None else 0
 
 
-@asynccontextmanager
-async def _running_router(disk: Disk) -> AsyncIterator[Router]:
-    """A router of one partition with many live workflows, all decided in few turns."""
+def _cluster() -> MemoryCluster:
     cluster = MemoryCluster(SystemClock())
     cluster.create_topics(topic_specs(TOPICS, partitions=1, agents=["worker"]))
-    broker, ready = MemoryBroker(cluster, "r"), asyncio.Event()
+    return cluster
+
+
+@asynccontextmanager
+async def _running_router(
+    disk: Disk, cluster: MemoryCluster | None = None, workflows: int = WORKFLOWS
+) -> AsyncIterator[Router]:
+    """A router of one partition with many live workflows, all decided in few turns."""
+    broker, ready = MemoryBroker(cluster or _cluster(), "r"), asyncio.Event()
     router = Router(
         broker,
         topics=TOPICS,
@@ -85,7 +92,7 @@ async def _running_router(disk: Disk) -> AsyncIterator[Router]:
     async with asyncio.timeout(GENEROUS_S), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(router.run())
         await ready.wait()
-        for n in range(WORKFLOWS):
+        for n in range(workflows):
             event = {"specversion": "1.0", "id": f"e{n}", "source": "/t", "type": "t", "subject": str(n)}
             assert not await broker.send([to_record(event, topic=TOPICS.events, key=b"k")])
         try:
@@ -132,3 +139,25 @@ async def test_a_graceful_stop_saves_the_rest_at_once() -> None:
             await asyncio.sleep(0.001)
         disk._failing_saves = ()
     assert disk.workflows() == WORKFLOWS
+
+
+def _log_that_lost_its_end(cluster: MemoryCluster, keeps: int) -> MemoryCluster:
+    """A broker whose log is the other's as an older backup has it, and that has nothing else."""
+    at, restored = TopicPartition(TOPICS.log, 0), _cluster()
+    records = cluster.records(at)[:keeps]
+    restored.land(at, [OutRecord(one.topic, one.key, one.value, one.headers) for one in records])
+    return restored
+
+
+async def test_a_checkpoint_that_is_ahead_of_its_log_is_not_used() -> None:
+    """The log is the only truth: it is read from its begin."""
+    disk, cluster, keeps = Disk(), _cluster(), 8
+    async with _running_router(disk, cluster) as router:
+        await _until_all_are_decided(router)
+    assert disk.workflows() == WORKFLOWS
+    restored = _log_that_lost_its_end(cluster, keeps)
+    async with _running_router(disk, restored, workflows=0) as router:
+        while not router.is_owning:  # noqa: ASYNC110 - no event tells of it
+            await asyncio.sleep(0.001)
+        # the first record is the owner's claim, and each other one starts a workflow
+        assert len(list(router.workflows())) == keeps - 1

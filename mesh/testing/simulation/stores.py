@@ -1,10 +1,12 @@
 """A checkpoint store in memory that outlives its router, as a disk does.
 
-Owns how a store may be harmed; `world` decides when. It may be lost, or go back to an older state,
-as a disk's files may. `world` uses it.
+Owns how a store may be harmed; `world` decides when. It may be lost, go back to an older state, or
+be ahead of its log, as a disk's files may. `world` uses it.
 """
 
 from collections.abc import Collection, Mapping
+
+from msgspec.structs import replace
 
 from mesh.ports import Checkpoint
 
@@ -14,7 +16,8 @@ class MemoryCheckpointStore:
 
     Every state saved so far is kept, so that `turn_back` can give an older one.
 
-    `is_foreign`: it was put there by `become`, and no router has written to it since.
+    `is_foreign`: it was put there by `become` or `run_ahead`, and no router has written to it
+    since.
     """
 
     def __init__(self) -> None:
@@ -56,6 +59,12 @@ class MemoryCheckpointStore:
     def turn_back(self, saves: int) -> None:
         """Go back by `saves` saves, as if an old backup had been put in place."""
         del self._kept[max(0, len(self._kept) - saves) :]
+
+    def run_ahead(self, offsets: int) -> None:
+        """Say that the log has more, as if the log had been put back to an older state."""
+        if self._kept:
+            self._kept.append(replace(self._kept[-1], offset=self._kept[-1].offset + offsets))
+            self.is_foreign = True
 
     def become(self, other: "MemoryCheckpointStore") -> None:
         """Take another store's content, as if another log's checkpoint were put here."""

@@ -54,6 +54,7 @@ _EPOCH_MS: Final = (
 )
 # large enough to work off what has piled up, although each call takes a step
 _CALM_LATENCY_S: Final = 0.05
+_AHEAD: Final = 1_000_000  # offsets of a log: more than any run has
 _PAUSED: Final = 0.3  # of the lives of a real agent
 _STOP_S: Final = 60.0  # of virtual time, for a graceful stop
 
@@ -299,7 +300,7 @@ class World:
             life.incarnation.kill()
 
     def _harm_stores(self, slot: _Slot) -> None:
-        """Damage checkpoints: lose one, put an older state in its place, or another log's."""
+        """Damage checkpoints: lose one, or put an older, a newer or another log's in its place."""
         for store in slot.stores.values():
             draw = self._rng.random()
             if draw < 0.1:
@@ -308,6 +309,8 @@ class World:
                 store.turn_back(self._rng.randint(1, 5))
             elif draw < 0.35:
                 store.become(self._rng.choice(list(slot.stores.values())))
+            elif draw < 0.4:
+                store.run_ahead(_AHEAD)
 
     async def _black_out(self, at_s: float, for_s: float) -> None:
         await asyncio.sleep(at_s)
