@@ -39,10 +39,11 @@ A route of everything would seldom come to what two rules do together.
 
 
 class Drawn(NamedTuple):
-    """A route, and another version of it."""
+    """A route, another version of it, and the steps of both that are approvals."""
 
     one: Route
     other: Route
+    asks: frozenset[str]
 
 
 class _Making:
@@ -216,6 +217,9 @@ class _Making:
         """Another version: some of it as it was."""
         changed = deepcopy(document)
         changed["closed_retention"] = "2d"
+        for step in changed["steps"].values():
+            if "repeat" in step and self.draw(flag):
+                step["repeat"]["until"] = "true"
         steps, name = changed["steps"], self.draw(st.sampled_from(sorted(self.found)))
         match self.draw(st.integers(0, 4)):
             case 0:
@@ -241,4 +245,5 @@ def routes(draw: st.DrawFn) -> Drawn:
     """Any route of up to five steps: every rule of the language that bears on what is decided."""
     making = _Making(draw)
     document = making.document()
-    return Drawn(route(**deepcopy(document)), route(**making.changed(document)))
+    other = making.changed(document)
+    return Drawn(route(**deepcopy(document)), route(**other), frozenset(making.approvals))

@@ -28,12 +28,16 @@ from run_ledger import RunLedger, check_account, check_items, check_liveness
 
 from mesh.codec.effects import effect_id
 from mesh.codec.log import decode_log_record
+from mesh.core import ids
+from mesh.core.clock import ClockHold
 from mesh.core.crossings import Crossing
+from mesh.core.decide import Decided
 from mesh.core.decide.begin import portion as begin_portion
 from mesh.core.effects import AskApproval, Effect, PublishOutcome, SendInput, SendTask, effects
 from mesh.core.events import (
     ApprovalClosed,
     ApprovalRequested,
+    ClockHeld,
     Decision,
     Event,
     TaskDispatched,
@@ -48,6 +52,7 @@ from mesh.core.ids import is_undo, parse_step_id, step_of
 from mesh.core.inputs import (
     CallCancelled,
     CallEnded,
+    CommandGiven,
     EventMatched,
     HandOver,
     Input,
@@ -71,9 +76,6 @@ UNDRAWN = frozenset(
     {"InputParked", "InputAttempted"}  # the owner's, not `decide`'s
     | {"AliasSought", "AliasGranted", "AliasWaived", "AliasReturned", "AliasBound", "AliasRefused", "EventRedirected"}
     | {"ScheduleChanged", "ScheduleFired"}  # test_alias_properties.py has both
-    | {"ClockHeld", "ClockReleased"}  # of a built-in workflow: test_clock.py
-    | {"ApprovalReopened"}  # rare: test_decide_retry.py
-    | {"LoopLeft"}  # takes a version with another `until`: test_decide_retry.py
     | {"SlotRequested", "SlotReleased", "SlotQueued"}  # `test_limits_properties` draws these
     | {"SlotGranted", "SlotFreed", "SlotRefused"}
 )
@@ -239,6 +241,50 @@ class Core(RuleBasedStateMachine):
     @rule(key=keys, back=flag)
     def migrate(self, key: str, back: bool) -> None:
         self.given(lambda: self.p.migrate(self.drawn.one if back else self.drawn.other, key=key))
+
+    @precondition(lambda self: self.answered())
+    @rule(pick=picks)
+    def ask_again(self, pick: int) -> None:
+        """An operator wants an approval asked again, whatever came of its verdict."""
+        found = self.answered()
+        name, step = found[pick % len(found)]
+        self.given(lambda: self.p.command("retry", key=name, step=step))
+
+    def answered(self) -> list[tuple[str, str]]:
+        running = [(n, w) for n, w in self.p.state.workflows.items() if w.status == "running"]
+        return [(n, p) for n, w in running for p, s in w.steps.items() if p in self.drawn.asks and s.task_id]
+
+    @precondition(lambda self: self.going_round())
+    @rule(pick=picks)
+    def leave_a_loop(self, pick: int) -> None:
+        """An operator corrects the condition of a loop that has had its rounds."""
+        found = self.going_round()
+        name, step = found[pick % len(found)]
+        self.given(lambda: self.p.migrate(self.drawn.other, key=name))
+        self.given(lambda: self.p.command("retry", key=name, step=step))
+
+    def going_round(self) -> list[tuple[str, str]]:
+        places = [(n, p, s) for n, w in self.p.state.workflows.items() for p, s in w.steps.items()]
+        return [(n, p) for n, p, s in places if s.incident is not None and s.incident.kind == "loop"]
+
+    @rule(ahead_ms=st.sampled_from([0, -20_000, 86_400_000]))
+    def clock(self, ahead_ms: int) -> None:
+        """The broker's clock jumps, and the owner holds that; or (0) an operator releases it."""
+        given = CommandGiven(
+            workflow_id=ids.clock_of(0, 1),
+            command_id="c",
+            command="release",
+            by="op",
+            **self.p._inbox("mesh.commands", None),
+        )
+        if not ahead_ms:
+            self.give(given)
+            assert self.p.state.hold is None
+            return
+        begun_ms = self.p.state.hold.since_ms if self.p.state.hold is not None else self.p.now_ms
+        self.p._write(given, Decided((ClockHeld(ahead_ms=ahead_ms, reason="it jumped"),), None))
+        self.check(self.p.decisions[-1])
+        assert self.p.state.hold == ClockHold(ahead_ms=ahead_ms, since_ms=begun_ms)
 
     @precondition(lambda self: self.budget_questions())
     @rule(tokens=st.sampled_from([0, 20, 20, 50]), time=flag)
