@@ -15,6 +15,7 @@ from mesh.core import activation
 from mesh.core.decide import Decided, decide
 from mesh.core.decide.built_in import alias as built_in_alias
 from mesh.core.decide.draft import Draft
+from mesh.core.decide.settle import task as settle_task
 from mesh.core.events import AliasBound, InputDismissed, SlotReleased
 from mesh.core.evolve import evolve
 from mesh.core.ids import is_item, parse_step_id
@@ -24,6 +25,7 @@ from mesh.core.route import Route
 from mesh.core.state import StepState, Workflow
 from mesh.errors import BrokerUnavailable
 from mesh.ports import OutRecord, Record, TopicPartition
+from mesh.services.agent_runtime.assignment import Assignment
 from mesh.services.router import checkpoint, decider, definitions, takeover
 from mesh.services.router import timers as timing
 from mesh.services.router.batch import Batch
@@ -325,6 +327,55 @@ for _name in (
     "a_grant_counts_for_whoever_waits_now",
 ):
     PLANS[_name] = _with_limits
+
+
+# Deaths of agents -------------------------------------------------------------------------------
+
+
+def _with_perilous_tasks(plan: Plan) -> Plan:
+    """Nothing but real agents that die over their tasks."""
+    weak = replace(plan.weak, latency_s=(0.0, 0.05), undead=0.0)
+    return replace(
+        plan, kinds=("perilous",), drawn=0, workflows=14, chaos_s=60.0, real_agents=True, killers=0.5, weak=weak
+    )
+
+
+@fault
+def a_task_goes_out_again_however_many_processes_it_has_ended(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(settle_task, "MOST_DEATHS", 99)
+
+
+@fault
+def a_new_owner_forgets_how_many_processes_a_task_has_ended(patch: pytest.MonkeyPatch) -> None:
+    honest = takeover._move_in
+
+    def move_in(candidate: Any) -> None:
+        honest(candidate)
+        workflows = candidate.owner.state.workflows
+        for name, workflow in list(workflows.items()):
+            steps = {place: replace(step, deaths=()) for place, step in workflow.steps.items()}
+            workflows[name] = replace(workflow, steps=steps)
+
+    patch.setattr(takeover, "_move_in", move_in)
+
+
+@fault
+def the_death_of_an_agent_is_told_twice_over(patch: pytest.MonkeyPatch) -> None:
+    """The next holder of a partition works on what it has reported as interrupted, too."""
+    honest = Assignment._was_interrupted
+
+    def was_interrupted(self: Assignment, *given: Any) -> bool:
+        return honest(self, *given) and False
+
+    patch.setattr(Assignment, "_was_interrupted", was_interrupted)
+
+
+for _name in (
+    "a_task_goes_out_again_however_many_processes_it_has_ended",
+    "a_new_owner_forgets_how_many_processes_a_task_has_ended",
+    "the_death_of_an_agent_is_told_twice_over",
+):
+    PLANS[_name] = _with_perilous_tasks
 
 
 # Which routes an event meets ----------------------------------------------------------------------

@@ -23,7 +23,7 @@ from mesh.core.effects import WithdrawTask
 from mesh.core.inputs import TaskError
 from mesh.errors import AgentError, BrokerUnavailable
 from mesh.observability import tracer_to
-from mesh.ports import Committed, OutRecord, SendFailure, TopicSpec
+from mesh.ports import Committed, OutRecord, SendFailure, TopicPartition, TopicSpec
 from mesh.services.agent_runtime import AgentSettings, run_agents
 from mesh.services.agent_runtime.cards import CardKeeper
 from mesh.services.agent_runtime.pulse import Pulse
@@ -835,6 +835,36 @@ async def test_after_an_absence_nothing_begins_before_the_broker_has_confirmed_t
         await mesh.send("sleeper", 2, 3, first=1)
         await mesh.wait_results(3)
         assert asked.is_set()
+
+
+async def test_after_an_absence_nothing_begins_that_another_replica_has_by_now(mesh: AgentMesh) -> None:
+    begun: list[int] = []
+
+    @agent("sleeper")
+    async def sleeper(value: int) -> int:
+        begun.append(value)
+        return value
+
+    async with mesh.running(sleeper) as runtime:
+        await mesh.send("sleeper", 1)
+        await mesh.wait_results(1)
+        assignment, in_doubt = runtime._assignment, [True]
+        assert assignment.subscription is not None
+        let_go = asyncio.Event()
+
+        async def confirmed() -> frozenset[TopicPartition]:
+            in_doubt.clear()
+            let_go.set()
+            return frozenset()
+
+        assignment.subscription.confirm = confirmed  # type: ignore[method-assign] # all of it is another's
+        runtime._workers._is_in_doubt = lambda: bool(in_doubt)
+        runtime._workers._confirm = assignment.confirm
+        await mesh.send("sleeper", 2, 3, first=1)
+        await let_go.wait()
+        while assignment.held:  # noqa: ASYNC110 - no event tells of what is dropped
+            await asyncio.sleep(0.001)
+    assert begun == [1]
 
 
 def test_a_pulse_is_in_doubt_after_an_absence_until_it_is_trusted() -> None:

@@ -25,17 +25,22 @@ SETTINGS: Final = AgentSettings(
     session_timeout_s=4.0,
 )
 
-_KILLERS: Final = 0.05  # of all tasks
 _FOR_EVER_S: Final = 3600.0
 
 
 def scripted_agent(
-    name: str, *, seed: int, outstanding: int | None, is_calm: Callable[[], bool], kill: Callable[[Context], None]
+    name: str,
+    *,
+    seed: int,
+    outstanding: int | None,
+    killers: float,
+    is_calm: Callable[[], bool],
+    kill: Callable[[Context], None],
 ) -> Agent[Any, Any]:
     """An agent whose work depends on the seed and the attempt alone.
 
-    Some tasks `kill` its process each time that they are begun. Once the run is calm, the agent
-    does everything well.
+    A share of the tasks, `killers`, `kill` its process each time that they are begun. Once the run
+    is calm, the agent does everything well.
     """
 
     @agent(
@@ -46,7 +51,7 @@ def scripted_agent(
     )
     async def work(value: dict[str, Any], ctx: Context) -> dict[str, Any]:
         if not is_calm():
-            if random.Random(f"{seed} {ctx.task_id} kills").random() < _KILLERS:  # noqa: S311 - a simulation's chance
+            if random.Random(f"{seed} {ctx.task_id} kills").random() < killers:  # noqa: S311 - a simulation's chance
                 kill(ctx)
                 await asyncio.sleep(_FOR_EVER_S)
             draw = random.Random(f"{seed} {ctx.task_id} {ctx.attempt}").random()  # noqa: S311 - a simulation's chance

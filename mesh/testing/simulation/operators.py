@@ -18,6 +18,7 @@ from mesh.testing.simulation.ground import Ground
 
 _SWEEP_S: Final = 5.0
 _PATIENCE_S: Final = 15.0  # how long an operator waits before the same command again
+_MISTAKES: Final = 0.3  # of all verdicts
 _NOT_STORED: Final = "sha256:" + "0" * 64
 _HELPS_NOT: Final = frozenset({"loop", "timeout", "expression"})
 """Incidents that another try would bring about once more."""
@@ -26,8 +27,9 @@ _HELPS_NOT: Final = frozenset({"loop", "timeout", "expression"})
 class Operators:
     """All operators of a run.
 
-    Call `on_incident` when a step has become one, `migrate_workflows` and `change_routes` once at
-    the beginning, and `sweep` once it is calm. `tell`: sends what a step waits for.
+    Call `on_incident` when a step has become one, `on_verdict` when an approval is closed,
+    `migrate_workflows` and `change_routes` once at the beginning, and `sweep` once it is calm.
+    `tell`: sends what a step waits for.
     """
 
     def __init__(self, ground: Ground, approvers: Approvers, tell: Callable[[Workflow, str], None]) -> None:
@@ -39,10 +41,26 @@ class Operators:
 
     def on_incident(self, workflow: str, raised: IncidentRaised) -> None:
         ground, rng = self._ground, self._ground.rng
-        if not ground.is_calm and rng.random() < 0.5:
+        if raised.kind == "loop" and not ground.is_calm and rng.random() < 0.7:
+            ground.later(rng.uniform(0, 5), lambda: self._correct(workflow, raised.step))
+        elif not ground.is_calm and rng.random() < 0.5:
             order = rng.choice(["retry", "retry", "retry", "skip", "fail"])
             step = rng.choice([None, None, raised.step])
             ground.later(rng.uniform(0, 15), lambda: ground.command(order, workflow, step=step))
+
+    def _correct(self, workflow: str, step: str) -> None:
+        """Give a loop another version's condition, and have it asked again."""
+        ground = self._ground
+        version = ground.repertoire.versions[ids.route_of(workflow)][-1]
+        ground.send(encode_definition(version, ground.topics))
+        ground.command("migrate", workflow, to=version.digest)
+        ground.command("retry", workflow, step=step)
+
+    def on_verdict(self, workflow: str, step: str) -> None:
+        """Now and then somebody answered by mistake: the approval is to be asked again."""
+        ground, rng = self._ground, self._ground.rng
+        if not ground.is_calm and rng.random() < _MISTAKES:
+            ground.later(rng.choice([0.0, rng.uniform(0, 5)]), lambda: ground.command("retry", workflow, step=step))
 
     def migrate_workflows(self, for_s: float) -> None:
         """Now and then within `for_s`, move running workflows to another version of their route.

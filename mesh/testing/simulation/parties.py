@@ -13,7 +13,7 @@ from functools import partial
 from mesh.codec.approvals import decode_request
 from mesh.codec.cloudevents import from_record
 from mesh.codec.tasks import decode_task
-from mesh.core.events import IncidentRaised, WaitStarted
+from mesh.core.events import ApprovalClosed, IncidentRaised, WaitStarted
 from mesh.core.matching import Match, RouteIndex
 from mesh.errors import MalformedRecord
 from mesh.ports import Record
@@ -82,6 +82,8 @@ class Parties:
         for event in decision.events:
             if isinstance(event, IncidentRaised):
                 self._operators.on_incident(decision.workflow_id, event)
+            elif isinstance(event, ApprovalClosed):
+                self._operators.on_verdict(decision.workflow_id, event.step)
             elif isinstance(event, WaitStarted) and event.awaits:
                 workflow = self._ground.promises.fold(number).state.workflows.get(decision.workflow_id)
                 if workflow is not None:

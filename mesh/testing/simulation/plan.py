@@ -28,6 +28,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     kinds: tuple[str, ...]  # the fixed routes of this run: only a few, so that it goes deep into each
     drawn: int = 0  # routes drawn by the seed
     deadly: int = 0  # events that kill each router whose ingress reads them
+    killers: float = 0.05  # of the tasks of real agents: each ends the process that works on it
     outstanding: dict[str, int] = {}  # agent -> how many tasks it says it wants at once
 
     @classmethod

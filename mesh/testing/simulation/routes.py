@@ -26,6 +26,20 @@ _LIMITS: Final = {"few": {"concurrency": 2}, "rare": {"concurrency": 1, "rate": 
 """Shared by routes, and by the workflows of one."""
 
 
+_ROUNDS: Final[dict[str, Any]] = {
+    "draft": {"agent": "alpha", "input": {"round": "${{ round }}"}, "timeout": "5s", "retry": _RETRY},
+    "score": {
+        "needs": "draft",
+        "agent": "beta",
+        "input": "${{ steps.draft }}",
+        "timeout": "5s",
+        "retry": _RETRY,
+        "repeat": {"from": "draft", "until": "event.data.n % 3 == 0", "limit": 2, "on_limit": "incident"},
+    },
+    "after": {"needs": "score", "agent": "gamma", "input": {}, "timeout": "6s", "retry": _RETRY},
+}
+
+
 def _approval(**options: Any) -> dict[str, Any]:
     return {"ask": "Go on?", "payload": {"draft": "${{ steps.draft }}"}, "role": "maintainer", **options}
 
@@ -91,6 +105,7 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
         "steps": {
             "draft": {"agent": "beta", "input": "${{ event.data }}", "timeout": "6s", "retry": _RETRY},
             "review": {"needs": "draft", "approval": _approval(deadline="6s", on_expiry="incident")},
+            "cool": {"wait": "20s"},  # while it lasts, a verdict may be asked for again
         },
     },
     {
@@ -268,18 +283,7 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
     },
     {
         "route": "rounds",
-        "steps": {
-            "draft": {"agent": "alpha", "input": {"round": "${{ round }}"}, "timeout": "5s", "retry": _RETRY},
-            "score": {
-                "needs": "draft",
-                "agent": "beta",
-                "input": "${{ steps.draft }}",
-                "timeout": "5s",
-                "retry": _RETRY,
-                "repeat": {"from": "draft", "until": "event.data.n % 3 == 0", "limit": 2, "on_limit": "incident"},
-            },
-            "after": {"needs": "score", "agent": "gamma", "input": {}, "timeout": "6s", "retry": _RETRY},
-        },
+        "steps": _ROUNDS,
     },
     {
         "route": "dialog",  # a burst of what it waits for comes at any time between two rounds
@@ -405,6 +409,13 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
         },
     },
     {
+        "route": "perilous",  # long enough for a task to end three processes, one after the other
+        "steps": {
+            "dive": {"agent": "alpha", "input": {}, "timeout": "300s", "retry": {"attempts": 1}},
+            "wait": {"agent": "gamma", "input": {}, "timeout": "300s", "retry": {"attempts": 2, "backoff": "1s"}},
+        },
+    },
+    {
         "route": "brief",
         "closed_retention": "5s",
         "on_repeat": "new_run_after_end",
@@ -465,6 +476,13 @@ CHANGED: Final[dict[str, dict[str, Any]]] = {
             "draft": {"agent": "alpha", "input": {"n": "${{ event.data.n }}"}, "timeout": "6s", "retry": _RETRY},
             "check": {"needs": "draft", "agent": "gamma", "input": {}, "timeout": "6s", "retry": _RETRY},
             "review": {"needs": ["draft", "check"], "approval": _approval(deadline="15s", on_expiry="approve")},
+        }
+    },
+    # a loop's condition that is corrected
+    "rounds": {
+        "steps": {
+            **_ROUNDS,
+            "score": {**_ROUNDS["score"], "repeat": {**_ROUNDS["score"]["repeat"], "until": "round > 0"}},
         }
     },
     # another agent: a step that has begun can't migrate to this version

@@ -13,6 +13,7 @@ promises during the run, and `parties` what others do.
 import asyncio
 import itertools
 import random
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -23,6 +24,7 @@ from mesh.agent.context import Context
 from mesh.codec.cloudevents import from_record
 from mesh.codec.log import decode_log_record
 from mesh.codec.state import canonical_workflow, decode_workflow
+from mesh.codec.tasks import decode_task
 from mesh.core import ids
 from mesh.core.matching import RouteIndex
 from mesh.core.replay import PartitionFold
@@ -108,7 +110,8 @@ class World:
         self.parties = Parties(ground, plays_agents=not plan.real_agents)
         self._events: list[Record] = []
         self._is_calm = False
-        self._killers: set[str] = set()  # attempts that have ended their process
+        self._copies = Counter[str]()  # of each attempt: routers may send one again
+        self._killed = Counter[str]()  # processes, by the attempt that ended them
         self._is_over = False
         self._dark_until_s = 0.0
         self._slots = [
@@ -125,6 +128,8 @@ class World:
         self.promises.landed(record)
         if record.topic == self.topics.events:
             self._events.append(record)
+        elif record.topic.startswith(self.topics.tasks("")):
+            self._copies[decode_task(record).attempt_id] += 1
         self.parties.landed(record)
 
     # The course of a run --------------------------------------------------------------------------
@@ -352,6 +357,7 @@ class World:
                 name,
                 seed=self.plan.seed,
                 outstanding=self.plan.outstanding.get(name),
+                killers=self.plan.killers,
                 is_calm=lambda: self._is_calm,
                 kill=partial(self._kill_agent, incarnation),
             )
@@ -381,6 +387,7 @@ class World:
         """Stop the replica at some time, for less or more than its session, and let it go on."""
         await asyncio.sleep(rng.uniform(0, 5))
         self.transcript.note(incarnation.name, "is stopped")
+        self.promises.counts["agents stopped for a time"] += 1
         connection.stand_still(is_still=True)
         incarnation.pause()
         await asyncio.sleep(rng.choice([0.5, 3.0, 6.0, 15.0]))
@@ -389,13 +396,13 @@ class World:
         incarnation.resume()
 
     def _kill_agent(self, incarnation: Incarnation, ctx: Context) -> None:
-        """Let a task end the process that works on it, at most once for each attempt."""
+        """Let a task end the process that works on it, at most once for each copy of an attempt."""
         attempt = ids.attempt_id(ctx.task_id, ctx.attempt)
         self.transcript.note(incarnation.name, f"is dead, of {attempt}")
         self.promises.counts["agents killed by a task"] += 1
-        if attempt in self._killers and not self.plan.weak.undead:
+        self._killed[attempt] += 1
+        if self._killed[attempt] > self._copies[attempt] and not self.plan.weak.undead:
             self.promises.find(f"{attempt} has killed its agent, and is begun again under the same number")
-        self._killers.add(attempt)
         incarnation.kill()
 
     # The end --------------------------------------------------------------------------------------
