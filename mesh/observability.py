@@ -26,13 +26,16 @@ Names follow the OpenTelemetry semantic conventions for messaging (1.44) and for
 in development there.
 """
 
+import io
+import json
 import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO, cast
 
 import structlog
 
@@ -58,6 +61,7 @@ SECRET_KEYS = frozenset({"authorization", "api_key", "password", "secret", "sasl
 
 _QUIET_S = 10.0  # between two lines of a library that say the same
 _KEPT_LINES = 1_000
+_UNWRITABLE_S = 5.0  # between two tries at a stream that takes nothing
 
 
 # Logs ---------------------------------------------------------------------------------------------
@@ -82,14 +86,15 @@ def configure_logging(*, level: str = "info", log_format: LogFormat = "auto", st
     ]
     if number > logging.DEBUG:
         shared.append(_without_payloads)
+    lines = cast("TextIO", _Lines(out, as_json=not console))
     last = _renderers(console=console, colors=_has_colours(out))
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(file=out),
+        logger_factory=structlog.WriteLoggerFactory(file=lines),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(out)
+    handler = logging.StreamHandler(lines)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
@@ -109,6 +114,53 @@ def _has_colours(out: TextIO) -> bool:
     `mesh dev` passes its terminal's choice on to its children.
     """
     return not os.environ.get("NO_COLOR") and (out.isatty() or bool(os.environ.get("FORCE_COLOR")))
+
+
+class _Lines:
+    """Writes log lines, and loses those that can't be written.
+
+    A full disk, or a reader that has gone, must not end a service or keep it busy. After a failure
+    nothing is written for a while; the first line that goes out again says how many were lost.
+    """
+
+    def __init__(self, out: TextIO, *, as_json: bool) -> None:
+        self._out = out
+        # behind Python's buffers, which would try what they hold once more at the end
+        raw = getattr(getattr(out, "buffer", None), "raw", None)
+        self._raw = raw if isinstance(raw, io.FileIO) else None
+        self._as_json = as_json
+        self._lost = 0
+        self._again_s = 0.0
+
+    def write(self, text: str) -> int:
+        if self._lost and time.monotonic() < self._again_s:
+            self._lost += 1
+            return len(text)
+        try:
+            self._put(self._loss() + text if self._lost else text)
+        except (OSError, ValueError):  # a closed stream is a ValueError
+            self._lost += 1
+            self._again_s = time.monotonic() + _UNWRITABLE_S
+        else:
+            self._lost = 0
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: each line is flushed as it is written."""
+
+    def _put(self, text: str) -> None:
+        if self._raw is None:
+            self._out.write(text)
+            self._out.flush()
+            return
+        left = memoryview(text.encode(errors="backslashreplace"))
+        while left:
+            left = left[self._raw.write(left) or 0 :]
+
+    def _loss(self) -> str:
+        if self._as_json:
+            return json.dumps({"level": "warning", "message": "log_lines_lost", "count": self._lost}) + "\n"
+        return f"log_lines_lost count={self._lost}: they could not be written\n"
 
 
 class _Repeats(logging.Filter):

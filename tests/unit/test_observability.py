@@ -1,16 +1,19 @@
 """Logs say what they should and no more; spans have exactly the ids that the decisions promised."""
 
+import errno
 import io
 import json
 import logging
 import subprocess
 import sys
+import time
 
 import pytest
 import structlog
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
+from mesh import observability
 from mesh.observability import (
     LogFormat,
     Tracer,
@@ -216,3 +219,44 @@ def test_the_otlp_exporter_goes_to_the_given_endpoint() -> None:
     tracer = setup_tracing("router", exporter="otlp", endpoint="http://127.0.0.1:9/")
     assert tracer is not None
     tracer.shutdown()
+
+
+class Disk(io.StringIO):
+    """A stream that is full at times."""
+
+    is_full = False
+    tries = 0
+
+    def write(self, text: str) -> int:
+        self.tries += 1
+        if self.is_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(text)
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_log_lines_that_cant_be_written_are_lost_and_counted_and_seldom_tried(
+    log_format: LogFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s, disk = 100.0, Disk()
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    configure_logging(log_format=log_format, stream=disk)
+    log = structlog.get_logger()
+    disk.is_full = True
+    for _ in range(50):
+        log.info("lost")
+    assert disk.tries == 1, "it backs off"
+    now_s += observability._UNWRITABLE_S
+    log.info("lost")
+    assert disk.tries == 2
+    disk.is_full = False
+    log.info("lost")
+    now_s += observability._UNWRITABLE_S
+    log.info("kept")
+    log.info("last")
+    lines = disk.getvalue().splitlines()
+    assert len(lines) == 3
+    assert "log_lines_lost" in lines[0]
+    assert "52" in lines[0]
+    assert "kept" in lines[1]
+    assert "last" in lines[2]
