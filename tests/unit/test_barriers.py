@@ -5,6 +5,7 @@ Both clocks are read in whole milliseconds, and each cuts off a part of its own.
 
 import asyncio
 import math
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -13,13 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.adapters.memory import MemoryBroker, MemoryCluster
-from mesh.core.clock import Sighting
+from mesh.core.clock import ClockHold, Sighting
 from mesh.core.events import ClockHeld
 from mesh.core.state import Directory, StepState
 from mesh.core.topics import Topics
 from mesh.services.router import RouterConfig, takeover
 from mesh.services.router.deadlines import Barrier, Deadlines
 from mesh.services.router.owner import Owner
+from mesh.services.router.partition_clock import PartitionClock
 from mesh.services.topic_plan import topic_specs
 
 DAY_MS = 86_400_000
@@ -117,17 +119,14 @@ class Heard(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def hear(*, jump_ms: int, took_ms: int = 0, sees: bool = True, has_own_clock: bool = True) -> Heard:
-    cluster = MemoryCluster(Reading(NOW_MS))
-    cluster.has_own_clock = has_own_clock
-    owner = owner_at(MemoryBroker(cluster, "r"))
-    owner.clock_offset_ms = -1
+    clock = PartitionClock(0, bound_s=10.0, has_own_clock=has_own_clock, hold=lambda: None)
+    clock.offset_ms = -1
     seen = Sighting(boot="one", uptime_ms=1, at_ms=NOW_MS) if sees else None
-    owner.hear_clock(NOW_MS + jump_ms - took_ms, NOW_MS - took_ms, NOW_MS, lambda: seen)
-    event = owner._of_clock
+    clock.hear(NOW_MS + jump_ms - took_ms, NOW_MS - took_ms, NOW_MS, lambda: seen)
     return Heard(
-        ahead_ms=event.ahead_ms if isinstance(event, ClockHeld) else None,
-        moved_ms=owner.clock_offset_ms + 1,
-        is_stamped_ahead=owner.is_stamped_ahead,
+        ahead_ms=clock.event.ahead_ms if isinstance(clock.event, ClockHeld) else None,
+        moved_ms=clock.offset_ms + 1,
+        is_stamped_ahead=clock.is_stamped_ahead,
     )
 
 
@@ -149,3 +148,80 @@ def test_small_differences_and_slow_acknowledgements_say_nothing_of_a_clock(hear
 def test_a_broker_that_has_this_machines_clock_stamps_ahead_once_that_was_put_back() -> None:
     assert hear(jump_ms=2 * DAY_MS, has_own_clock=False) == Heard(is_stamped_ahead=True)
     assert hear(jump_ms=5, has_own_clock=False) == Heard()
+
+
+# Jumps and releases, whatever their order ---------------------------------------------------------
+
+Step = tuple[str, int]
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["broker", "router", "release", "nothing"]),
+        st.sampled_from([-2 * DAY_MS, -60_000, -20_000, 20_000, 3_600_000, 2 * DAY_MS]),
+    ),
+    max_size=8,
+)
+
+
+def astray(steps: list[Step]) -> str:
+    """Where a partition's time is not what has really passed, since the last release of the clock.
+
+    Empty if it never is. Each step takes a minute.
+    """
+    hold: list[ClockHold | None] = [None]
+    clock = PartitionClock(0, bound_s=10.0, has_own_clock=True, hold=lambda: hold[0])
+    passed_ms, broker_ms, router_ms, released_ms = 0, NOW_MS, NOW_MS, 0
+    clock.correct(broker_ms, router_ms)
+    for what, jump_ms in steps:
+        passed_ms, broker_ms, router_ms = passed_ms + 60_000, broker_ms + 60_000, router_ms + 60_000
+        if what == "broker":
+            broker_ms += jump_ms
+        elif what == "router":
+            router_ms += jump_ms
+            clock.own_jumped(jump_ms, None)
+        seen = Sighting(boot="one", uptime_ms=passed_ms, at_ms=router_ms)
+        clock.hear(broker_ms, router_ms, router_ms, lambda seen=seen: seen)  # type: ignore[misc] # a constant
+        event, clock.event = clock.event, None
+        if event is not None:  # the owner logs it
+            hold[0] = ClockHold(ahead_ms=event.ahead_ms, since_ms=0) if isinstance(event, ClockHeld) else None
+        if what == "release" and hold[0] is not None:
+            released_ms += hold[0].ahead_ms
+            was, hold[0] = hold[0], None
+            clock.released(was)
+        time_ms = NOW_MS + passed_ms + released_ms - 1
+        if abs(router_ms + clock.offset_ms - time_ms) > 10_000:
+            return f"after {what} it is {router_ms + clock.offset_ms - time_ms} ms off"
+        if abs(clock.ahead_ms - (broker_ms - 1 - time_ms)) > 10_000:
+            return f"after {what} {clock.ahead_ms} ms are held, and the broker is {broker_ms - 1 - time_ms} ms ahead"
+    return ""
+
+
+@settings(max_examples=100, deadline=None)
+@given(steps=STEPS)
+def test_a_partitions_time_is_what_has_passed_whichever_clock_jumps(steps: list[Step]) -> None:
+    assert astray(steps) == ""
+
+
+def _log_no_hold(patch: pytest.MonkeyPatch) -> None:
+    honest = PartitionClock._jumped
+
+    def jumped(self: PartitionClock, *given: Any) -> None:
+        honest(self, *given)
+        self.event = None
+
+    patch.setattr(PartitionClock, "_jumped", jumped)
+
+
+FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+    "a hold is not logged": _log_no_hold,
+    "a release forgets the offset": lambda patch: patch.setattr(PartitionClock, "released", lambda *_: None),
+    "nothing is heard of the broker's clock": lambda patch: patch.setattr(PartitionClock, "hear", lambda *_: None),
+    "this machine's clock is followed": lambda patch: patch.setattr(PartitionClock, "own_jumped", lambda *_: None),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_fault_in_a_partitions_clock_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = [("broker", 2 * DAY_MS), ("router", -60_000), ("release", 0), ("nothing", 0)]
+    assert not astray(steps)
+    FAULTS[name](monkeypatch)
+    assert astray(steps)
