@@ -38,10 +38,11 @@ DEFAULTS: Final = {"instance": "host and process id", "heartbeat_file": "`<data_
 HEAD: Final = """\
 # Settings
 
-Every setting is an environment variable. Its name is `MESH_` and the field's name in capitals. A command's option wins
-over the variable, the variable over the default. An empty variable counts as unset. No `.env` file is read: a process
-runs with what its environment says ([how to use one](installing.md#env-files)). A misspelt or impossible setting stops the
-command, with a message that names the variable.
+Every setting is an environment variable. Its name is `MESH_` and the field's name in capitals. A
+command's option wins over the variable, the variable over the default. An empty variable counts as
+unset. No `.env` file is read: a process runs with what its environment says
+([how to use one](installing.md#env-files)). A misspelt or impossible setting stops the command,
+with a message that names the variable.
 
 This page is written by `python docs/generate.py` from `Settings` in `mesh/settings.py`. Do not edit it.
 

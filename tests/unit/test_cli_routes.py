@@ -579,7 +579,7 @@ def test_graph_draws_files_routes_and_workflows(stored: Path) -> None:
     assert (drawn["workflow_id"], drawn["digest"]) == ("r:one", ROUTE.digest)
     assert "succeeded, 40 ms" in drawn["mermaid"]
     missing = call("graph", "nothing")
-    assert (missing.exit_code, "no stored route" in missing.stderr) == (3, True)
+    assert (missing.exit_code, "a stored route" in missing.stderr) == (3, True)
 
 
 # replay -------------------------------------------------------------------------------------------

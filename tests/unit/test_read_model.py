@@ -169,7 +169,7 @@ async def test_events_are_found_by_id_with_the_decisions_they_caused(broker: Mem
         [unwanted] = queries.events_by_id(model.db, "delivery-9")
         assert queries.decisions_citing(model.db, unwanted.topic, unwanted.partition, unwanted.offset) == []
         [malformed] = queries.events_by_id(model.db, "mesh.events/0/5")
-        assert "no CloudEvent" in malformed.problem
+        assert "not a CloudEvent" in malformed.problem
         assert queries.count_events(model.db, TOPICS.events) == {"seen": 6, "matched": 4, "dead_lettered": 1}
 
 
