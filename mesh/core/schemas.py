@@ -63,6 +63,24 @@ def misfit(schema: Any, value: Any) -> ValidationError | None:
         raise SchemaUnusable("it leads into itself without end, or nests too deep") from error
 
 
+def why_unfit(schema: dict[str, Any], value: Any, what: str, *, at: str) -> str:
+    """Why `what` does not fit the schema that it must meet; empty if it fits.
+
+    `at`: the name of the value in paths. The schema may be an agent's, which nobody has checked. A
+    schema that can't be used lets no value pass, and does no other harm. Nothing is fetched for it.
+    """
+    try:
+        problem = misfit(schema, value)
+    except SchemaTooCostly as error:
+        return f"{what} can't be checked: {error}; make it smaller"
+    except SchemaUnusable as error:
+        return f"{what} can't be checked, since its schema can't be used: {error}"
+    if problem is None:
+        return ""
+    where = problem.json_path.replace("$", at, 1)
+    return f"{what} does not fit: {where}: {problem.message[:_SHOWN]}"
+
+
 def check_schema(schema: Any) -> None:
     """Raises `NoSchema` where it is none. Patterns are not looked at."""
     try:

@@ -249,6 +249,8 @@ class AgentCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     registration: bool = False
     # tasks that all routers together may have sent it and not heard of
     max_outstanding: int | None = None
+    # its process lets no output out that does not fit `output_schema`
+    checks_output: bool = False
 
 
 class Directory(msgspec.Struct, frozen=True, kw_only=True):
@@ -260,6 +262,8 @@ class Directory(msgspec.Struct, frozen=True, kw_only=True):
     routes: dict[str, str] = {}  # name -> digest of the active version
     alive: frozenset[str] = frozenset()  # agents of which some process renews its card
     registered: dict[str, tuple[str, ...]] = {}  # capability -> agents
+    # agent -> the output schemas of its cards, if it does not check its outputs itself
+    promised: dict[str, tuple[dict[str, Any], ...]] = {}
     # attempt id -> agent: to decide again what the log has decided
     chosen: dict[str, str] = {}
     topic_prefix: str = defaults.TOPIC_PREFIX

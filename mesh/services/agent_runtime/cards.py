@@ -7,7 +7,6 @@ versions of an agent run, the one that outlives the other has the last word on w
 version without capabilities withdraws what an older one may have registered.
 """
 
-import asyncio
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -21,6 +20,7 @@ from mesh.core.state import AgentCard
 from mesh.core.topics import Topics
 from mesh.errors import BrokerUnavailable
 from mesh.ports import Broker, Clock, OutRecord
+from mesh.services.renewal import Renewal
 
 _REGISTER_EVERY: Final = 30  # renewals of the card: five minutes, as a card is renewed by default
 
@@ -47,6 +47,7 @@ def card_of(
         renewed_at=datetime.fromtimestamp(now_ms / 1000, UTC).isoformat().replace("+00:00", "Z"),
         expires_after_s=expires_after_s,
         capabilities=agent.capabilities,
+        checks_output=True,
     )
 
 
@@ -74,17 +75,18 @@ class CardKeeper:
         self._instance = instance
         self._every_s = every_s
         self._is_withdrawn = False
+        self._renewal = Renewal(clock, every_s)
         self._log: structlog.stdlib.BoundLogger = log
 
     async def run(self) -> None:
         """Renew the card until it is withdrawn; register in between."""
         left = 0  # renewals until it registers again
         while not self._is_withdrawn:
-            await self._send(encode_card(self._card(), topics=self._topics))
+            is_sent = await self._send(encode_card(self._card(), topics=self._topics))
             if left == 0 and await self._send(self._registration()):
                 left = _REGISTER_EVERY
             left = max(0, left - 1)
-            await asyncio.sleep(self._every_s)
+            await self._renewal.wait(is_sent=is_sent)
 
     async def withdraw(self) -> None:
         """Withdraw the card.

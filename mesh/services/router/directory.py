@@ -6,6 +6,7 @@ are registered for a capability, and the active version of each route.
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import structlog
 from msgspec.structs import replace
@@ -44,6 +45,7 @@ class DirectoryFollower:
         self._reader: Reader | None = None
         self._cards: dict[str, AgentCard] = {}
         self._expiries_ms: dict[tuple[str, str], float] = {}  # by name and instance
+        self._replicas: dict[tuple[str, str], AgentCard] = {}  # those that have not expired
         self._registrations: dict[str, AgentCard] = {}
         self.current = Directory(roles=dict(roles), roles_from=roles_from, topic_prefix=topics.prefix)
 
@@ -104,6 +106,7 @@ class DirectoryFollower:
     def _note(self, card: AgentCard, at_ms: int) -> None:
         if not card.registration:
             self._expiries_ms[card.name, card.instance] = 0 if card.stopped else at_ms + card.expires_after_s * 1_000
+            self._replicas[card.name, card.instance] = card
         elif card.stopped:
             self._registrations.pop(card.name, None)
         else:
@@ -120,6 +123,29 @@ class DirectoryFollower:
         alive = frozenset(name for name, _ in self._expiries_ms)
         if alive != self.current.alive:
             self.current = replace(self.current, alive=alive)
+        self._replicas = {key: card for key, card in self._replicas.items() if key in self._expiries_ms}
+        promised = _promised(self._cards, self._replicas.values())
+        if promised != self.current.promised:
+            self.current = replace(self.current, promised=promised)
+
+
+def _promised(last: Mapping[str, AgentCard], alive: Iterable[AgentCard]) -> dict[str, tuple[dict[str, Any], ...]]:
+    """The output schemas of agents that do not check their outputs themselves, by agent.
+
+    By the cards of their living replicas, or by the last card of an agent that has none. Where a
+    replica declares nothing, or checks its outputs itself, nothing is promised for all of them.
+    """
+    cards: dict[str, list[AgentCard]] = {}
+    for card in alive:
+        cards.setdefault(card.name, []).append(card)
+    for name, card in last.items():
+        cards.setdefault(name, [card])
+    found = {}
+    for name, own in cards.items():
+        schemas = [card.output_schema for card in own if not card.checks_output and card.output_schema is not None]
+        if len(schemas) == len(own):
+            found[name] = tuple(schema for n, schema in enumerate(schemas) if schema not in schemas[:n])
+    return found
 
 
 def _by_capability(registrations: Iterable[AgentCard]) -> dict[str, tuple[str, ...]]:
@@ -132,4 +158,4 @@ def _by_capability(registrations: Iterable[AgentCard]) -> dict[str, tuple[str, .
 
 def _said(card: AgentCard) -> tuple[object, ...]:
     """The parts of a card that a decision may depend on."""
-    return card.version, card.output_schema, card.max_outstanding
+    return card.version, card.output_schema, card.max_outstanding, card.checks_output

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from mesh.codec.dead_letters import UNREADABLE
 from mesh.codec.inbox import decode_inbox
+from mesh.codec.malformed_results import failure_instead
 from mesh.codec.tasks import decode_reply
 from mesh.core import ids
 from mesh.core import inputs as inp
@@ -33,8 +34,18 @@ def place(record: Record) -> str:
 
 
 def reply_input(record: Record) -> tuple[inp.ResultReceived | inp.SignReceived, Cause]:
-    """An agent's reply as an input. Raises `MalformedRecord`."""
-    reply = decode_reply(record)
+    """An agent's reply as an input.
+
+    A malformed result is the failure of its attempt. Raises `MalformedRecord` if it can't be told
+    which attempt that is.
+    """
+    try:
+        reply = decode_reply(record)
+    except MalformedRecord as error:
+        failure = failure_instead(record, str(error)[:MAX_ID])
+        if failure is None:
+            raise
+        reply = failure
     _bound("task_id", reply.task_id)
     return reply, Cause(
         kind="result",

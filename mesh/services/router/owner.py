@@ -43,6 +43,7 @@ from mesh.services.router.careful_mode import CarefulMode
 from mesh.services.router.config import RouterConfig
 from mesh.services.router.confirmed_state import Confirmed
 from mesh.services.router.decider import Decider
+from mesh.services.router.foreign_outputs import held_to_card
 from mesh.services.router.input_queues import InputQueues, pass_by
 from mesh.services.router.input_records import inbox_input, reply_input
 from mesh.services.router.known_versions import UnknownVersion
@@ -86,6 +87,7 @@ class Owner:
         self.lost_because = ""
         self._topics = topics
         self._config = config
+        self._directory = directory
         self._decider = Decider(
             partition,
             broker=broker,
@@ -296,7 +298,9 @@ class Owner:
             decider.signs_heard += 1
             self.deadlines.signs.hear(given, self.clock.heard_at(record.timestamp_ms, now_ms))
             return
-        if isinstance(given, AnswerGiven | EventOffered) and self.clock.differs:
+        if isinstance(given, ResultReceived):
+            given = held_to_card(given, state, self._directory())
+        elif isinstance(given, AnswerGiven | EventOffered) and self.clock.differs:
             given = replace(given, source_at_ms=self.clock.came_at(given.source_at_ms, now_ms))
         before = state.positions
         pass_by(record, state)

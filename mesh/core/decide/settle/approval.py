@@ -3,7 +3,7 @@
 There is one verdict, by an answer or by the deadline.
 """
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -16,7 +16,7 @@ from mesh.core.events import AnswerRefused, ApprovalClosed, IncidentRaised
 from mesh.core.inputs import AnswerGiven
 from mesh.core.joins import rejection_is_taken
 from mesh.core.json_values import digest
-from mesh.core.schemas import SchemaTooCostly, SchemaUnusable, misfit
+from mesh.core.schemas import why_unfit
 from mesh.core.state import StepState
 
 
@@ -80,9 +80,6 @@ def _close(draft: Draft, closed: ApprovalClosed) -> None:
 _VERDICTS: Final = {"succeeded": "approved", "rejected": "rejected"}
 
 
-_SHOWN: Final = 300  # characters of a validator's message, which quotes the value
-
-
 def find_open(draft: Draft, given: AnswerGiven) -> tuple[str, StepState] | AnswerRefused:
     """The step that waits for this answer, or why no step does."""
     parsed, workflow = ids.parse_step_id(given.approval_id), draft.workflow
@@ -133,24 +130,6 @@ def refusal(draft: Draft, given: AnswerGiven, step: StepState) -> AnswerRefused 
         if problem:
             return _refused(given, "schema", problem)
     return None
-
-
-def why_unfit(schema: dict[str, Any], value: Any, what: str, *, at: str) -> str:
-    """Why `what` does not fit the schema that it must meet; empty if it fits.
-
-    `at`: the name of the value in paths. The schema may be an agent's, which nobody has checked. A
-    schema that can't be used lets no value pass, and does no other harm. Nothing is fetched for it.
-    """
-    try:
-        problem = misfit(schema, value)
-    except SchemaTooCostly as error:
-        return f"{what} can't be checked: {error}; make it smaller"
-    except SchemaUnusable as error:
-        return f"{what} can't be checked, since its schema can't be used: {error}"
-    if problem is None:
-        return ""
-    where = problem.json_path.replace("$", at, 1)
-    return f"{what} does not fit: {where}: {problem.message[:_SHOWN]}"
 
 
 def _refused(given: AnswerGiven, code: str, message: str, *, verdict: str = "", closed: bool = False) -> AnswerRefused:

@@ -20,12 +20,12 @@ from mesh.core.decide.begin.task import dispatch, work_at
 from mesh.core.decide.begin.undo import begin_undo
 from mesh.core.decide.draft import Draft
 from mesh.core.decide.progress import begin, go_on, settled
-from mesh.core.decide.settle.approval import why_unfit
 from mesh.core.decide.settle.attempt import dispatch_again
 from mesh.core.events import ApprovalReopened, IncidentRaised, IncidentResolved, LoopLeft
 from mesh.core.evolve.steps import may_be_done
 from mesh.core.inputs import CommandGiven
 from mesh.core.route import AgentWork, ApprovalWork, CallWork, ExpressionError, Repeat, Scope, ValueWork
+from mesh.core.schemas import why_unfit
 from mesh.core.state import StepState
 
 _REFUSED: Final = "input_invalid: "
