@@ -194,7 +194,7 @@ class Settings(BaseSettings):
     The tail of the log makes up for the rest.
     """
     card_interval_s: float = Field(defaults.CARD_INTERVAL_S, gt=0, le=3600)
-    """How often an agent renews its card; it counts as gone after three times that."""
+    """How often an agent or a router renews its card; it counts as gone after three times that."""
 
     heartbeat_file: Path | None = None
     """The file that a running service touches and `mesh health` reads."""

@@ -9,7 +9,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from itertools import count
@@ -22,7 +22,6 @@ from mesh.adapters.system import SystemClock, SystemEntropy, sight
 from mesh.agent.definition import Agent
 from mesh.agent.modules import import_agents_module
 from mesh.agent.registry import agents_in
-from mesh.core.route import ApprovalWork, Route
 from mesh.core.topics import Topics
 from mesh.errors import BrokerRefused, MeshError, OperatorError, SettingsInvalid
 from mesh.observability import Tracer, configure_logging, setup_tracing
@@ -39,7 +38,6 @@ from mesh.settings import (
 )
 
 _log = structlog.get_logger()
-_FOLLOW_EVERY_S = 1.0
 
 
 async def open_broker(url: str, *, client_id: str, settings: Settings, read_only: bool = False) -> Broker:
@@ -242,8 +240,10 @@ async def run_router(settings: Settings) -> None:
     from mesh.codec.route_file import load_routes  # noqa: PLC0415 - as above
     from mesh.services import topic_plan  # noqa: PLC0415 - as above
     from mesh.services.router import Router, RouterConfig  # noqa: PLC0415 - as above
+    from mesh.services.router.approvers import ApproversWatch, held_roles  # noqa: PLC0415 - as above
+    from mesh.services.router.card import RouterCardKeeper  # noqa: PLC0415 - as above
 
-    routes = [loaded.route for loaded in load_routes(_own_routes(settings))]
+    routes = [loaded.route for loaded in load_routes(own_routes(settings))]
     approvers = settings.approvers.absolute()
     roles = load_approvers(approvers) if approvers.exists() else {}
     folder = _claim_slot(settings)
@@ -252,9 +252,8 @@ async def run_router(settings: Settings) -> None:
         _log.warning("no_approvers", file=str(approvers), effect="every answer to an approval is refused")
     else:
         _log.info("approvers_read", file=str(approvers), people=len(roles))
-        warn_of_roles(routes, roles)
     broker = await open_broker(settings.broker, client_id=f"router-{settings.instance}", settings=settings)
-    ready = asyncio.Event()
+    topics, ready = Topics(settings.topic_prefix), asyncio.Event()
     beating = asyncio.create_task(_beat_for_ever(settings, ready))
 
     def open_checkpoint(partition: int) -> CheckpointStore:
@@ -263,10 +262,10 @@ async def run_router(settings: Settings) -> None:
     try:
         if isinstance(parse_broker_url(settings.broker), SqliteAddress):
             await make_topics(broker, settings, [])
-        await _check_rights(broker, settings, topic_plan.topics_of_router(Topics(settings.topic_prefix)))
+        await _check_rights(broker, settings, topic_plan.topics_of_router(topics))
         router = Router(
             broker,
-            topics=Topics(settings.topic_prefix),
+            topics=topics,
             routes=routes,
             roles=roles,
             config=RouterConfig(
@@ -287,11 +286,29 @@ async def run_router(settings: Settings) -> None:
             sight=sight,
         )
         _stop_on_signals(router.stop)
-        watching = asyncio.create_task(_follow_approvers(approvers, routes, router.set_roles))
+        card = RouterCardKeeper(
+            broker,
+            topics=topics,
+            clock=SystemClock(),
+            instance=settings.instance,
+            every_s=settings.card_interval_s,
+        )
+
+        def set_roles(roles: dict[str, frozenset[str]]) -> None:
+            router.set_roles(roles)
+            card.set_roles(held_roles(roles), str(approvers))
+
+        card.set_roles(held_roles(roles), str(approvers))
+        watch = ApproversWatch(approvers, roles, routes=router.active_routes, set_roles=set_roles)
+        watch.warn_of_roles(routes)
+        watching = [asyncio.create_task(watch.follow()), asyncio.create_task(card.run())]
         try:
             await router.run()
         finally:
-            watching.cancel()
+            for task in watching:
+                task.cancel()
+            await asyncio.wait(watching)
+            await card.withdraw()
     except BaseExceptionGroup as group:
         raise _one_error(group) from group
     finally:
@@ -301,62 +318,13 @@ async def run_router(settings: Settings) -> None:
             tracer.shutdown()
 
 
-def _own_routes(settings: Settings) -> Sequence[Path]:
+def own_routes(settings: Settings) -> Sequence[Path]:
     """The router's own route files.
 
     If nobody named any, the usual folder may be missing: then the router runs what was applied.
     """
     is_named = "routes" in settings.model_fields_set
     return settings.routes if is_named else [path for path in settings.routes if path.exists()]
-
-
-def warn_of_roles(routes: Sequence[Route], roles: Mapping[str, frozenset[str]]) -> None:
-    """Of roles that the routes ask for and nobody has."""
-    held = frozenset[str]().union(*roles.values())
-    for route in routes:
-        for name, step in route.steps.items():
-            if isinstance(step.work, ApprovalWork) and step.work.role not in held:
-                _log.warning(
-                    "nobody_has_the_role",
-                    role=step.work.role,
-                    route=route.name,
-                    step=name,
-                    effect="every answer to this approval is refused",
-                )
-
-
-async def _follow_approvers(
-    path: Path, routes: Sequence[Route], set_roles: Callable[[dict[str, frozenset[str]]], None]
-) -> None:
-    """Apply changes of the approvers' file while the router runs.
-
-    An invalid file changes nothing.
-    """
-    from mesh.codec.approvers_file import load_approvers  # noqa: PLC0415 - an agent does not need it
-
-    seen = _stamp(path)
-    while True:
-        await asyncio.sleep(_FOLLOW_EVERY_S)
-        stamp = _stamp(path)
-        if stamp == seen:
-            continue
-        seen = stamp
-        try:
-            roles = load_approvers(path) if stamp else {}
-        except OperatorError as error:
-            _log.error("approvers_unreadable", file=str(path), error=str(error), effect="the roles stay as they were")
-            continue
-        set_roles(roles)
-        _log.info("approvers_changed", file=str(path), people=len(roles))
-        warn_of_roles(routes, roles)
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size
 
 
 def _claim_slot(settings: Settings) -> Path:

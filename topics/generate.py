@@ -21,6 +21,7 @@ from mesh.codec.approvals import ApprovalRequest, Receipt
 from mesh.codec.dead_letters import HEADERS
 from mesh.codec.definitions import ActivationBody
 from mesh.codec.outcomes import Outcome
+from mesh.codec.router_cards import RouterCard
 from mesh.codec.schedules import Told
 from mesh.codec.withdrawals import Withdrawal
 from mesh.core.events import LogRecord
@@ -92,6 +93,12 @@ def schemas() -> dict[str, dict[str, Any]]:
             "Withdrawal",
             "The value of a record of mesh.withdrawals: nobody wants this attempt any more. Need not be begun, and may be cut short.",
             Withdrawal,
+        ),
+        "router-card": _of_types(
+            "Router card",
+            "The value of a record of mesh.routers (compacted): what one router says of itself, sent at its start and renewed well before it expires; "
+            "a tombstone withdraws it.",
+            RouterCard,
         ),
         "outcome": _of_types(
             "Outcome", "The value of a record of mesh.outcomes, a CloudEvent of type mesh.workflow.<status>.", Outcome

@@ -42,6 +42,9 @@ def list_agents(session: Session, *, schemas: bool) -> None:
         session.show("No agent has been here yet. Start one: mesh agent MODULE")
     else:
         session.show(table(found, cards, now_ms))
+        for one in found:
+            if one.conflict is not None:
+                session.show(Text(printable(f"{one.conflict}: tasks go to either"), style="yellow"))
 
 
 @agents.command("show", short_help="Show one agent: its replicas and their schemas.")
@@ -61,6 +64,8 @@ def show_agent(session: Session, *, name: str) -> None:
         session.emit(document)
     else:
         session.show(table((agent,), cards, session.now_ms()), "", Text(readable(document["replicas"])))
+        if agent.conflict is not None:
+            session.show(Text(printable(f"{agent.conflict}: tasks go to either"), style="yellow"))
 
 
 @agents.command("forget", short_help="Withdraw the registration of an agent that is gone for good.")
@@ -107,7 +112,7 @@ def table(found: tuple[AgentStatus, ...], cards: list[CardRow], now_ms: int) -> 
         rows.add_row(
             Text(printable(agent.name), style="bold"),
             _state(agent, own),
-            ", ".join(agent.versions),
+            Text(", ".join(agent.versions)) + Text("  schemas differ" if agent.conflict else "", style="yellow"),
             ", ".join(map(printable, agent.capabilities)),
             str(agent.alive),
             str(agent.running),
@@ -134,6 +139,7 @@ def _document(agent: AgentStatus, cards: list[CardRow], now_ms: int, *, schemas:
         "capabilities": agent.capabilities,
         "running": agent.running,
         "unread": agent.lag,
+        "schemas_differ": None if agent.conflict is None else str(agent.conflict),
         "replicas": [
             _replica(row, now_ms, schemas=schemas)
             for row in cards

@@ -13,7 +13,8 @@ from mesh.cli.agents import table as agents_table
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import ago, one_line, printable, rfc3339_or_none
 from mesh.codec.times import rfc3339
-from mesh.inspection.mesh_status import INCIDENTS_SHOWN, MeshStatus, PartitionStatus, assess
+from mesh.inspection.mesh_status import INCIDENTS_SHOWN, MeshStatus, PartitionStatus, RouterStatus, assess_twice
+from mesh.inspection.mesh_status.disk import full_disk
 from mesh.inspection.read_model import queries
 from mesh.inspection.read_model.queries import CardRow
 
@@ -62,8 +63,15 @@ def status(session: Session, *, limit: int) -> None:
 async def _read(session: Session, limit: int) -> tuple[MeshStatus, list[CardRow]]:
     async with session.model() as (broker, model):
         url = session.settings.broker
-        now_ms = session.now_ms()
-        found = await assess(broker, session.topics, model, broker_url=url, now_ms=now_ms, incidents_shown=limit)
+        found = await assess_twice(
+            broker,
+            session.topics,
+            model,
+            clock=session.clock,
+            broker_url=url,
+            incidents_shown=limit,
+            hindrance=full_disk(url),
+        )
         return found, queries.cards(model.db)
 
 
@@ -100,6 +108,7 @@ def _facts(found: MeshStatus) -> Table:
 def _owners(found: MeshStatus) -> Text:
     """Each owner with its partitions, e.g. `router-1: 0-7, router-2: 8-15`."""
     owners: dict[str, list[PartitionStatus]] = {}
+    cards = {one.instance: one for one in found.routers}
     for row in found.partitions:
         owners.setdefault(row.owner, []).append(row)
     if set(owners) <= {""}:
@@ -109,9 +118,19 @@ def _owners(found: MeshStatus) -> Text:
         text.append(", " if number else "")
         text.append(printable(owner) if owner else "nobody", style="default" if owner else "yellow")
         text.append(f" ({_ranges([row.partition for row in rows])})", style="dim")
+        text.append(*_life(cards.get(owner), found.at_ms))
+    idle = [one.instance for one in found.routers if one.state == "alive" and one.instance not in owners]
+    text.append(f"; with no partitions: {', '.join(map(printable, idle))}" if idle else "", style="dim")
     last_ms = max(max(row.decided_at_ms, row.owner_since_ms) for row in found.partitions)
     text.append(f"; last decision {ago(last_ms, found.at_ms)}", style="dim")
     return text
+
+
+def _life(router: RouterStatus | None, now_ms: int) -> tuple[str, str]:
+    """What has become of a router that is not alive, and its style."""
+    if router is None or router.state == "alive":
+        return "", "default"
+    return f" {router.state}, heard of {ago(router.heard_at_ms, now_ms)}", "red"
 
 
 def _ranges(numbers: list[int]) -> str:
@@ -185,6 +204,16 @@ def _document(found: MeshStatus) -> dict[str, object]:
     return {
         "broker": found.broker,
         "at": rfc3339(found.at_ms),
+        "routers": [
+            {
+                "instance": one.instance,
+                "state": one.state,
+                "started_at": rfc3339_or_none(one.started_at_ms or None),
+                "heard_at": rfc3339(one.heard_at_ms),
+                "partitions": one.partitions,
+            }
+            for one in found.routers
+        ],
         "partitions": [
             {
                 "partition": row.partition,
@@ -207,6 +236,7 @@ def _document(found: MeshStatus) -> dict[str, object]:
                 "overdue": one.overdue,
                 "running": one.running,
                 "oldest_running_since": rfc3339_or_none(one.oldest_running_ms),
+                "schemas_differ": None if one.conflict is None else str(one.conflict),
             }
             for one in found.agents
         ],

@@ -27,6 +27,7 @@ class Topics:
         "responses",
         "results",
         "router_group",
+        "routers",
         "withdrawals",
     )
 
@@ -42,6 +43,7 @@ class Topics:
         self.commands: Final = prefix + "commands"
         self.outcomes: Final = prefix + "outcomes"
         self.agents: Final = prefix + "agents"
+        self.routers: Final = prefix + "routers"
         self.definitions: Final = prefix + "definitions"
         self.dlq: Final = prefix + "dlq"
         self.withdrawals: Final = prefix + "withdrawals"

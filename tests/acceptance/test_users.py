@@ -230,7 +230,7 @@ async def operators(mesh: MeshProcesses) -> None:
         mesh.cli("workflow", "nothing:like:this", "--json", code=3),
     )
     assert status.keys() == {
-        *("broker", "at", "partitions", "ingress", "agents", "workflows", "steps", "events", "dead_letters"),
+        *("broker", "at", "routers", "partitions", "ingress", "agents", "workflows", "steps", "events", "dead_letters"),
         *("approvals", "oldest_approval", "incidents", "incidents_total", "stuck"),
     }
     assert status["workflows"] == {"completed": 12, "rejected": 1, "cancelled": 1}

@@ -185,7 +185,7 @@ class ReadModel:
             raise NotFound(
                 f"this broker has no topic {topics.log}: no mesh was set up here (run `mesh topics apply`, or check --broker and the prefix)"
             )
-        wanted = (topics.log, topics.events, topics.dlq, topics.agents)
+        wanted = (topics.log, topics.events, topics.dlq, topics.agents, topics.routers)
         return [
             TopicPartition(name, p)
             for name in wanted

@@ -38,6 +38,7 @@ from mesh.core.state import PartitionState, Workflow
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.inspection.read_model.open_steps import rows_of
+from mesh.inspection.read_model.routers import take_cards
 from mesh.inspection.read_model.schema import select, select_one
 from mesh.ports import Record
 
@@ -84,6 +85,8 @@ class Folder:
             self._apply_dead_letters(records)
         elif topic == topics.agents:
             self._apply_cards(records)
+        elif topic == topics.routers:
+            take_cards(self._db, records)
 
     # The log --------------------------------------------------------------------------------------
 

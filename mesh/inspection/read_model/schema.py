@@ -17,7 +17,7 @@ import apsw
 from mesh.adapters.sqlite_files import make_private
 from mesh.errors import OperatorError
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 APPLICATION_ID: Final = 0x6D657368  # "mesh"
 BUSY_TIMEOUT_MS: Final = 30_000  # others hold the lock for one batch, some tens of milliseconds
 
@@ -71,6 +71,7 @@ CREATE INDEX dead_letters_by_time ON dead_letters (at_ms, partition, dlq_offset)
 CREATE INDEX dead_letters_by_reason ON dead_letters (reason, at_ms, partition, dlq_offset);
 CREATE TABLE cards (name TEXT, instance TEXT, renewed_at_ms INTEGER NOT NULL, card BLOB NOT NULL,
     PRIMARY KEY (name, instance)) WITHOUT ROWID;
+CREATE TABLE routers (instance TEXT PRIMARY KEY, renewed_at_ms INTEGER NOT NULL, card BLOB NOT NULL) WITHOUT ROWID;
 """
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from mesh.core.activation import DELAY_MS, FROM_THE_BEGINNING, SLACK_MS, known_until_ms
+from mesh.core.activation import DELAY_MS, FROM_THE_BEGINNING, SLACK_MS, RouteChange, known_until_ms
 from mesh.core.matching import RouteIndex
 from mesh.core.route import Route
 from mesh.core.topics import Topics
@@ -39,6 +39,7 @@ class Definitions:
         self._indexes: dict[int, RouteIndex] = {}  # by the timeline's place
         self._until_ms = 0  # events below this time can be matched with what is known
         self._refreshed_at_s = 0.0
+        self._own: dict[str, str] = {}  # the versions of the router's files that are active, by route
 
     async def start(self, routes: Sequence[Route]) -> float:
         """Read all that is stored, and activate those of `routes` that are new.
@@ -47,6 +48,13 @@ class Definitions:
         """
         await self.known.start()
         new = self._new(routes)
+        active = self.known.timeline.latest()
+        fresh = {route.name for route in new}
+        self._own = {
+            route.name: route.digest
+            for route in routes
+            if route.name in fresh or (route.name in active and active[route.name].digest == route.digest)
+        }
         if not new:
             return self._due_in_s(routes)
         taken = await activate(
@@ -82,6 +90,7 @@ class Definitions:
             now = active.get(route.name)
             if now is None or route.digest not in known:
                 new.append(route)
+                _tell_replaced(route, now)
             elif now.digest != route.digest:
                 _log.warning(
                     "route_file_not_active",
@@ -107,9 +116,28 @@ class Definitions:
             await asyncio.sleep(_FOLLOW_EVERY_S)
             try:
                 await self.known.refresh()
+                self._notice_replaced()
                 tell(self.active())
             except BrokerError as error:
                 _log.warning("definitions_unread", error=str(error))
+
+    def _notice_replaced(self) -> None:
+        """Warn of each route of our own files that somebody has replaced or withdrawn."""
+        latest = self.known.timeline.latest()
+        for name, digest in list(self._own.items()):
+            now = latest.get(name)
+            if now is None or now.digest == digest:
+                continue
+            del self._own[name]
+            _log.warning(
+                "route_of_our_files_replaced",
+                route=name,
+                file_version=digest,
+                active_version=now.digest or "none: the route is withdrawn",
+                by=now.activation.by,
+                next="nothing, if that was meant; else give all routers the same files, or `mesh routes rollback "
+                f"{name}`",
+            )
 
     def get(self, digest: str) -> Route | None:
         """Any version, active or not."""
@@ -128,6 +156,12 @@ class Definitions:
         For calls, which record their choice.
         """
         return self.known.timeline.at(self._clock.now_ms())
+
+    def active_routes(self) -> list[Route]:
+        """The routes of `names`, without those that can't be read here."""
+        latest = self.known.timeline.latest()
+        found = [self.get(latest[name].digest or "") for name in self.names()]
+        return [route for route in found if route is not None]
 
     def names(self) -> list[str]:
         """The routes that are active, or about to be."""
@@ -177,3 +211,17 @@ class Definitions:
     def at(self, at_ms: int) -> RouteIndex:
         """The routes in effect at a time that was prepared."""
         return self._indexes[self.known.timeline.place(at_ms)]
+
+
+def _tell_replaced(route: Route, before: RouteChange | None) -> None:
+    """Warn that a file's new version takes the place of an active one."""
+    if before is None or before.digest is None:
+        return
+    _log.warning(
+        "file_replaces_active_route",
+        route=route.name,
+        file_version=route.digest,
+        replaced_version=before.digest,
+        activated_by=before.activation.by,
+        next=f"nothing, if that was meant; else `mesh routes rollback {route.name}`, and give all routers the same files",
+    )

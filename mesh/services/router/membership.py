@@ -16,6 +16,7 @@ from mesh.ports import Broker, Committed, Subscription, TopicPartition
 from mesh.services.router.config import RouterConfig
 from mesh.services.router.holdings import Holdings
 from mesh.services.router.owner import Owner
+from mesh.services.router.positions import told
 
 _log = structlog.get_logger()
 
@@ -69,12 +70,13 @@ class Membership:
             self._told = positions
 
     def _positions(self) -> dict[TopicPartition, Committed]:
-        """How far each inbox partition has been decided or skipped.
+        """How far each partition's inputs have been decided or skipped.
 
         This is for lag, not for correctness.
         """
-        inbox, owners = self._topics.inbox, self._holdings.owners
-        return {TopicPartition(inbox, p): Committed(owner.state.positions.get(inbox, 0)) for p, owner in owners.items()}
+        inbox, results = self._topics.inbox, self._topics.results
+        read = {p: owner.state.positions for p, owner in self._holdings.owners.items()}
+        return {TopicPartition(inbox, p): told(at.get(inbox, 0), at.get(results, 0)) for p, at in read.items()}
 
     async def on_assigned(self, partitions: Mapping[TopicPartition, Committed | None]) -> None:
         self._holdings.want([partition for _, partition in partitions])

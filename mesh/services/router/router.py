@@ -102,6 +102,10 @@ class Router:
         """Set people's roles from now on."""
         self._directory.set_roles(roles)
 
+    def active_routes(self) -> list[Route]:
+        """The routes that are active, or about to be, as far as they can be read here."""
+        return self._definitions.active_routes()
+
     def workflows(self) -> Iterable[Workflow]:
         """The live states, as decided so far."""
         return [workflow for owner in self.owners.values() for workflow in owner.state.workflows.values()]

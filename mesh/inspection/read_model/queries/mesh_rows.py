@@ -7,6 +7,7 @@ from mesh.codec.state import decode_meta
 from mesh.core.clock import ClockHold
 from mesh.core.state import AgentCard
 from mesh.inspection.read_model.queries.rows import Row, columns_of
+from mesh.inspection.read_model.routers import heard_at_ms
 from mesh.inspection.read_model.schema import select, select_one
 
 
@@ -41,7 +42,7 @@ class CardRow(Row, frozen=True, array_like=True):
         return (
             not self.card.registration
             and not self.card.stopped
-            and now_ms < self.renewed_at_ms + self.card.expires_after_s * 1_000
+            and now_ms < heard_at_ms(self.renewed_at_ms, self.card.renewed_at, now_ms) + self.card.expires_after_s * 1_000
         )
 
 

@@ -1,5 +1,6 @@
 """Steps that are under way: what moves, what waits, and for what."""
 
+from collections.abc import Mapping
 from typing import Final
 
 import apsw
@@ -7,7 +8,7 @@ import apsw
 from mesh.inspection.read_model.open_steps import DEATHS, OpenStep
 from mesh.inspection.read_model.pages import Listing, Page
 from mesh.inspection.read_model.queries.rows import Row
-from mesh.inspection.read_model.schema import select, select_one
+from mesh.inspection.read_model.schema import select
 
 _STEP: Final = ", ".join(OpenStep._fields)
 
@@ -64,14 +65,20 @@ def awaited_events(db: apsw.Connection) -> list[Awaited]:
     return [Awaited(*row) for row in select(db, sql)]
 
 
-def overdue_steps(db: apsw.Connection, before_ms: int) -> tuple[int, int]:
+def overdue_steps(db: apsw.Connection, before_ms: int, ahead_ms: Mapping[int, int]) -> tuple[int, int]:
     """How many steps have a time that came before this, and the first of these times.
 
-    Such a time is a time-out, a retry, a deadline, or the end of a wait.
+    Such a time is a time-out, a retry, a deadline, or the end of a wait. `ahead_ms`: how far the
+    clock is ahead of a partition's time, by partition, where it is.
     """
-    sql = "SELECT coalesce(sum(alike), 0), coalesce(min(due_at_ms), 0) FROM open_steps WHERE due_at_ms < ?"
-    count, first_ms = select_one(db, sql, before_ms)
-    return count, first_ms
+    sql = (
+        "SELECT workflows.partition, open_steps.alike, open_steps.due_at_ms FROM open_steps JOIN workflows USING (workflow_id)"
+        " WHERE due_at_ms < ?"
+    )
+    latest_ms = before_ms - min(ahead_ms.values(), default=0)
+    rows = [(alike, due + ahead_ms.get(p, 0)) for p, alike, due in select(db, sql, max(before_ms, latest_ms))]
+    late = [(alike, due) for alike, due in rows if due < before_ms]
+    return sum(alike for alike, _ in late), min((due for _, due in late), default=0)
 
 
 def halted_iterations(db: apsw.Connection) -> list[OpenStep]:
