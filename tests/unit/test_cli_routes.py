@@ -19,6 +19,8 @@ from mesh.cli.routes.group import routes
 from mesh.codec.cards import encode_card
 from mesh.codec.definitions import encode_definition
 from mesh.codec.route_file import load_route_text
+from mesh.codec.router_cards import RouterCard, encode_router_card
+from mesh.codec.times import rfc3339
 from mesh.core.state import AgentCard
 from mesh.core.topics import Topics
 from mesh.ports import OutRecord, TopicPartition, TopicSpec
@@ -173,6 +175,48 @@ def test_check_holds_routes_against_the_agents_of_the_broker(stored: Path) -> No
     assert [(one["line"], one["code"]) for one in found["findings"]] == [(10, "unknown_agent")]
     assert call_json("check", "new.yaml", "--broker", f"sqlite://{stored}/mesh.db", code=1)["agents_checked"]
     assert not call_json("check", "new.yaml")["agents_checked"]
+
+
+async def _send(folder: Path, *records: OutRecord) -> None:
+    broker = await SqliteBroker.open(folder / "mesh.db", client_id="test", durability="normal")
+    await broker.create_topics([TopicSpec(TOPICS.routers, 1)])
+    assert not await broker.send(records)
+    await broker.close()
+
+
+def test_check_tells_of_replicas_whose_cards_disagree(stored: Path) -> None:
+    other = AgentCard(name="worker", version="2", topic="mesh.tasks.worker", instance="two")
+    asyncio.run(_send(stored, encode_card(other, topics=TOPICS)))
+    found = call_json("check", "new.yaml", "--online")["findings"]
+    assert [(one["line"], one["severity"]) for one in found if one["code"] == "schemas_differ"] == [
+        (5, "warning"),
+        (10, "warning"),
+    ]
+    assert "replicas of worker have different input schemas and output schemas" in found[0]["message"]
+    [worker] = json.loads(CliRunner().invoke(mesh, ["agents", "--json"]).stdout)["agents"]
+    assert worker["schemas_differ"] in found[0]["message"]
+    assert "different input schemas" in CliRunner().invoke(mesh, ["agents"]).stdout
+    status = json.loads(CliRunner().invoke(mesh, ["status", "--json"]).stdout)
+    assert any("replicas of worker have different" in one["what"] for one in status["stuck"])
+
+
+def test_roles_are_those_that_every_living_router_knows_where_there_is_no_file(stored: Path) -> None:
+    now = rfc3339(SystemClock().now_ms())
+    cards = [
+        RouterCard(
+            instance=name, started_at=now, renewed_at=now, expires_after_s=600.0, roles=roles, approvers="people"
+        )
+        for name, roles in (("one", ("boss", "maintainer")), ("two", ("boss",)), ("old", None))
+    ]
+    asyncio.run(_send(stored, *(encode_router_card(card, topics=TOPICS) for card in cards)))
+    for command in (("check", "new.yaml", "--online"), ("apply", "new.yaml", "--dry-run")):
+        found = call_json(*command, code=1)["findings"]
+        assert [one["code"] for one in found if one["severity"] == "error"] == ["unknown_role"]
+    (stored / "approvers.yaml").write_text("maintainer: ana\n")
+    assert call_json("check", "new.yaml", "--online")["ok"]
+    status = json.loads(CliRunner().invoke(mesh, ["status", "--json"]).stdout)
+    said = [one for one in status["stuck"] if "nobody has the role maintainer" in one["what"]]
+    assert [one["next"] for one in said] == ["give it to somebody in people of router two"]
 
 
 def test_check_holds_routes_against_modules(folder: Path) -> None:

@@ -23,10 +23,14 @@ import click
 from rich.text import Text
 
 from mesh.cli.processes.children import die_with_parent, stop_signals
+from mesh.cli.processes.routes_at_start import warnings_at_start
+from mesh.cli.processes.services import force_option
+from mesh.cli.routes.check import cards_of_modules, finding_line
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import duration, printable
 from mesh.cli.topics import agents_of_routes
-from mesh.wiring import data_folder_named, load_agents, make_topics
+from mesh.settings import load_settings
+from mesh.wiring import data_folder_named, make_topics, own_routes
 
 COLOURS: Final = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan", "bright_magenta")
 FIRST_PAUSE_S: Final = 0.5
@@ -57,24 +61,32 @@ class Child:
     "--routes", multiple=True, type=click.Path(path_type=Path), help="Route files and folders (else MESH_ROUTES)."
 )
 @click.option("--approvers", type=click.Path(path_type=Path), help="Who has which role (else MESH_APPROVERS).")
+@force_option
 @mesh_command
-def dev(session: Session, *, modules: tuple[str, ...], routes: tuple[Path, ...], approvers: Path | None) -> None:
+def dev(
+    session: Session, *, modules: tuple[str, ...], routes: tuple[Path, ...], approvers: Path | None, force: bool
+) -> None:
     """Run a router and the agents of each MODULE, each in a process of its own, until Ctrl-C.
 
     \b
     mesh dev --routes agents/issue_triage/routes \\
         agents.issue_triage.classifier agents.issue_triage.drafter
 
-    Topics that are missing are created first. A process that dies is started again.
+    Topics that are missing are created first. A process that dies is started again. The route files
+    are checked first, as by `mesh routes check`: on errors nothing starts.
     """  # noqa: D301 - \b is click's mark of a paragraph to leave as it is
-    names = (
-        [agent.name for agent in load_agents(modules)] if modules else []
-    )  # so a module that can't be loaded is an error before anything starts
+    # so a module that can't be loaded is an error before anything starts
+    cards = cards_of_modules(session, modules)
     environment = _environment(session, routes, approvers)
-    children = [Child("router", ["router"], COLOURS[0])]
+    settings = load_settings(routes=routes) if routes else session.settings
+    for finding in warnings_at_start(own_routes(settings), agents=cards if modules else None, force=force):
+        if not session.as_json:
+            session.err.print(finding_line(finding), soft_wrap=True)
+    options = ["--force"] if force else []
+    children = [Child("router", ["router", *options, *([] if session.as_json else ["--checked"])], COLOURS[0])]
     for number, module in enumerate(modules, 1):
         children.append(Child(module.rpartition(".")[2], ["agent", module], COLOURS[number % len(COLOURS)]))
-    wanted = sorted({*names, *agents_of_routes(routes or session.settings.routes)})
+    wanted = sorted({*cards, *agents_of_routes(routes or session.settings.routes)})
     session.run(_dev(session, children, environment, wanted))
 
 

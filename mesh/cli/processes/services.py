@@ -11,12 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import click
+import structlog
 
 from mesh.cli.exit_codes import FAILED
+from mesh.cli.processes.routes_at_start import warnings_at_start
 from mesh.cli.text.format import duration
+from mesh.observability import configure_logging
 from mesh.settings import Settings, load_settings
-from mesh.wiring import load_agents, run_agents, run_router
+from mesh.wiring import load_agents, own_routes, run_agents, run_router
 from mesh.wiring import run as run_service
+
+_log = structlog.get_logger()
 
 
 def service_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -31,6 +36,9 @@ def service_options(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
+force_option = click.option("--force", is_flag=True, help="Also where the check of the routes finds errors.")
+
+
 def _settings(*, broker: str | None, as_json: bool, log_level: str | None, **others: Any) -> Settings:
     return load_settings(broker=broker, log_format="json" if as_json else None, log_level=log_level, **others)
 
@@ -40,17 +48,31 @@ def _settings(*, broker: str | None, as_json: bool, log_level: str | None, **oth
     "--routes", multiple=True, type=click.Path(path_type=Path), help="Route files and folders (else MESH_ROUTES)."
 )
 @click.option("--approvers", type=click.Path(path_type=Path), help="Who has which role (else MESH_APPROVERS).")
+@force_option
+@click.option("--checked", is_flag=True, hidden=True)
 @service_options
 def router(
-    *, routes: tuple[Path, ...], approvers: Path | None, broker: str | None, as_json: bool, log_level: str | None
+    *,
+    routes: tuple[Path, ...],
+    approvers: Path | None,
+    force: bool,
+    checked: bool,
+    broker: str | None,
+    as_json: bool,
+    log_level: str | None,
 ) -> None:
     """Run a router until SIGTERM or Ctrl-C; a second one stops it at once.
 
-    Routers of one broker share its partitions.
+    Routers of one broker share its partitions. Its route files are checked first, as by `mesh
+    routes check`: on errors it does not start.
     """
     settings = _settings(
         broker=broker, as_json=as_json, log_level=log_level, routes=routes or None, approvers=approvers
     )
+    configure_logging(level=settings.log_level, log_format=settings.log_format)
+    for one in warnings_at_start(own_routes(settings), force=force):
+        if not checked:
+            _log.warning("route_check", where=one.where, severity=one.severity, code=one.code, message=one.message)
     run_service(run_router(settings))
 
 

@@ -19,16 +19,14 @@ from rich.text import Text
 from mesh.cli.choice import among_digests, pick
 from mesh.cli.exit_codes import FAILED
 from mesh.cli.options import by_option, reason_option
-from mesh.cli.routes.check import cards_of_modules, finding_line, known_cards, summary_of
+from mesh.cli.routes.check import cards_of_modules, finding_line, look_online, roles_of, summary_of
 from mesh.cli.routes.versions import change_line, notes_on, short
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import counted
-from mesh.codec.approvers_file import load_approvers
 from mesh.codec.route_file import load_routes
 from mesh.codec.times import rfc3339
 from mesh.core.activation import DELAY_MS, FROM_THE_BEGINNING, SLACK_MS, Placed, RouteChange
 from mesh.core.route import Route
-from mesh.core.state import AgentCard
 from mesh.errors import NotFound, OperatorError
 from mesh.inspection.checks.report import Report, check
 from mesh.inspection.route_versions import Change, changes
@@ -134,12 +132,11 @@ def apply(
 
 
 async def _check(session: Session, files: Sequence[Path], modules: Sequence[str], approvers: Path | None) -> Report:
-    """Check the files, against all agents that have or had a card, if there are any."""
-    async with session.model() as (_, model):
-        known: dict[str, AgentCard] = known_cards(model)
-    known |= cards_of_modules(session, tuple(modules))
-    roles = None if approvers is None else {role for held in load_approvers(approvers).values() for role in held}
-    return check(files, agents=known or None, roles=roles)
+    """Check the files, against all agents that have or had a card, and the routers' roles."""
+    found = await look_online(session)
+    known = found.agents | cards_of_modules(session, tuple(modules))
+    roles = found.roles if approvers is None else roles_of(approvers, found.roles)
+    return check(files, agents=known or None, roles=roles, conflicts=found.conflicts)
 
 
 async def _apply(session: Session, order: Order) -> Done:

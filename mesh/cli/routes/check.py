@@ -5,9 +5,11 @@ Owns where the agents, roles and contracts come from, and how findings are shown
 """
 
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import click
+import msgspec
 import orjson
 from msgspec.structs import replace
 from rich.text import Text
@@ -18,9 +20,11 @@ from mesh.cli.text.format import counted, printable
 from mesh.codec.approvers_file import load_approvers
 from mesh.codec.capability_files import load_contracts
 from mesh.core.state import AgentCard
+from mesh.inspection.card_conflicts import SchemaConflict, conflicts_of
 from mesh.inspection.checks.report import Finding, Report
 from mesh.inspection.checks.report import check as check_routes
 from mesh.inspection.read_model import ReadModel, queries
+from mesh.inspection.read_model.routers import routers
 from mesh.routes.schema.route import route_schema
 
 STYLES = {"error": "bold red", "warning": "yellow"}
@@ -63,12 +67,15 @@ def check(
     Prints one line for each thing that can't work or is probably a mistake. Exits with 1 on errors.
 
     Without --agents or --online, agents and what they take and give are not checked; without an
-    approvers' file, roles are not; without --capabilities, contracts are not.
+    approvers' file, roles are not (with --online, routers that run tell them); without
+    --capabilities, contracts are not.
     """
-    known = _agents_of(session, agents, online=online or click.get_current_context().params.get("broker") is not None)
-    roles = _roles_of(approvers or session.settings.approvers)
+    is_online = online or click.get_current_context().params.get("broker") is not None
+    found = session.run(look_online(session)) if is_online else Online()
+    known = found.agents | cards_of_modules(session, agents) if agents or is_online else None
+    roles = roles_of(approvers or session.settings.approvers, found.roles)
     contracts = load_contracts(capabilities) if capabilities else None
-    report = check_routes(files, agents=known, roles=roles, contracts=contracts)
+    report = check_routes(files, agents=known, roles=roles, contracts=contracts, conflicts=found.conflicts)
     failed = report.count("error") > 0 or (strict and report.count("warning") > 0)
     if session.as_json:
         session.emit(_document(report, ok=not failed))
@@ -80,22 +87,35 @@ def check(
         sys.exit(FAILED)
 
 
-def _roles_of(approvers: Path) -> set[str] | None:
-    """The roles that somebody has; None where there is no such file."""
-    return {role for held in load_approvers(approvers).values() for role in held} if approvers.exists() else None
+class Online(msgspec.Struct, frozen=True, kw_only=True):
+    """What the broker knows of agents and roles.
+
+    `agents`: all that have or had a card, by name. `conflicts`: those whose living replicas
+    disagree. `roles`: those that every living router knows somebody to have; None: none says.
+    """
+
+    agents: dict[str, AgentCard] = {}
+    conflicts: dict[str, SchemaConflict] = {}
+    roles: frozenset[str] | None = None
 
 
-def _agents_of(session: Session, modules: tuple[str, ...], *, online: bool) -> dict[str, AgentCard] | None:
-    """All known agents, by name; None if nobody said where to look for them."""
-    if not modules and not online:
-        return None
-    found: dict[str, AgentCard] = session.run(_cards(session)) if online else {}
-    return found | cards_of_modules(session, modules)
-
-
-async def _cards(session: Session) -> dict[str, AgentCard]:
+async def look_online(session: Session) -> Online:
     async with session.model() as (_, model):
-        return known_cards(model)
+        now_ms = session.now_ms()
+        alive = [row.card for row in queries.cards(model.db) if row.is_alive(now_ms)]
+        said = [row.card.roles for row in routers(model.db) if row.is_alive(now_ms) and row.card.roles is not None]
+        roles = frozenset(said[0]).intersection(*said) if said else None
+        return Online(agents=known_cards(model), conflicts=conflicts_of(alive), roles=roles)
+
+
+def roles_of(approvers: Path, online: frozenset[str] | None) -> Collection[str] | None:
+    """The roles that somebody has: by the file, or by the routers where there is no such file.
+
+    None if neither tells.
+    """
+    if not approvers.exists():
+        return online
+    return {role for held in load_approvers(approvers).values() for role in held}
 
 
 def known_cards(model: ReadModel) -> dict[str, AgentCard]:

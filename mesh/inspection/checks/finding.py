@@ -11,6 +11,7 @@ import msgspec
 from mesh.core.capabilities import Contract
 from mesh.core.route import AgentWork, Route
 from mesh.core.state import AgentCard
+from mesh.inspection.card_conflicts import SchemaConflict
 from mesh.inspection.checks.capabilities import Schemas, schemas_of
 from mesh.inspection.inference.value_types import ANYTHING, Of, Shape
 from mesh.routes.problems import DocumentPath
@@ -25,6 +26,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     roles: Collection[str] | None = None
     routes: Mapping[str, Route] | None = None  # in the files that are checked, by name
     contracts: Mapping[str, Contract] | None = None
+    conflicts: Mapping[str, SchemaConflict] = {}  # agents whose living replicas disagree, by name
 
     def schemas(self, work: AgentWork) -> Schemas | None:
         return schemas_of(work, self.agents, self.contracts)

@@ -16,6 +16,10 @@ def findings(route: Route, known: Known) -> Iterator[RouteFinding]:
         for path, agent in _agents(route):
             if agent not in known.agents:
                 yield error(path, "unknown_agent", f"no agent is called {agent}", near(agent, known.agents))
+    for path, agent in _agents(route):
+        if agent in known.conflicts:
+            hint = "tasks go to either: let all replicas run one version"
+            yield warning(path, "schemas_differ", str(known.conflicts[agent]), hint)
     for path, code, message, hint in capability_problems(route, known.agents, known.contracts):
         yield error(path, code, message, hint)
     if known.roles is not None:

@@ -21,6 +21,7 @@ from mesh.core.capabilities import Contract
 from mesh.core.route import capabilities_of
 from mesh.core.state import AgentCard
 from mesh.errors import RouteInvalid
+from mesh.inspection.card_conflicts import SchemaConflict
 from mesh.inspection.checks import Known, RouteFinding, findings_of
 from mesh.routes.problems import DocumentPath
 
@@ -67,11 +68,13 @@ def check(
     agents: Mapping[str, AgentCard] | None = None,
     roles: Collection[str] | None = None,
     contracts: Mapping[str, Contract] | None = None,
+    conflicts: Mapping[str, SchemaConflict] | None = None,
 ) -> Report:
     """Check files, and the route files in folders.
 
     `agents`: every agent that exists, by name. `roles`: the roles that somebody has. `contracts`:
-    by capability. None: not known, so not checked.
+    by capability. None: not known, so not checked. `conflicts`: agents whose living replicas
+    disagree, by name.
     """
     findings: list[Finding] = []
     files = route_files(paths)
@@ -82,7 +85,7 @@ def check(
         findings += _refused(str(error), files)
         loaded = [one for file in files for one in _alone(file)]
     routes = {one.route.name: one.route for one in loaded}
-    known = Known(agents=agents, roles=roles, contracts=contracts, routes=routes)
+    known = Known(agents=agents, roles=roles, contracts=contracts, routes=routes, conflicts=conflicts or {})
     for one in loaded:
         document = _document(one)
         findings += [_placed(one.file, document, found) for found in findings_of(one.route, known)]

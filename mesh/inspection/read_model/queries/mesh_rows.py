@@ -42,7 +42,8 @@ class CardRow(Row, frozen=True, array_like=True):
         return (
             not self.card.registration
             and not self.card.stopped
-            and now_ms < heard_at_ms(self.renewed_at_ms, self.card.renewed_at, now_ms) + self.card.expires_after_s * 1_000
+            and now_ms
+            < heard_at_ms(self.renewed_at_ms, self.card.renewed_at, now_ms) + self.card.expires_after_s * 1_000
         )
 
 
