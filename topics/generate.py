@@ -157,6 +157,7 @@ def _event() -> dict[str, Any]:
             "datacontenttype": SOME_STRING,
             "dataschema": SOME_STRING,
             "traceparent": {**STRING, "description": "W3C Trace Context: the run becomes part of this trace."},
+            "tracestate": {**STRING, "description": "W3C Trace Context: passed on with the run's own events."},
             "data": {"description": "Any JSON value; a string where datacontenttype is not JSON."},
             "data_base64": {**STRING, "contentEncoding": "base64"},
         },

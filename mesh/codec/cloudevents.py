@@ -19,7 +19,7 @@ A structured event's `data_base64` is decoded likewise where its `datacontenttyp
 that rules see the same event in either mode. Deliberately wider than the specification: the mode is
 found whatever the case of header names; a value that is a JSON object with `specversion` counts as
 structured where no content type says otherwise; a plain `traceparent` header takes the place of a
-missing extension of that name.
+missing extension of that name, and brings the `tracestate` header beside it along.
 """
 
 import re
@@ -33,6 +33,7 @@ import orjson
 from mesh.codec import exact_json
 from mesh.codec.places import place
 from mesh.codec.times import is_rfc3339
+from mesh.core.traces import TRACESTATE
 from mesh.errors import MalformedRecord
 from mesh.ports import Header, OutRecord, Record
 
@@ -80,7 +81,7 @@ def is_cloud_event(record: Record) -> bool:
     """
     for name, value in record.headers:
         lower = name.lower()
-        if lower.startswith(_PREFIX) or (lower == "content-type" and _is_structured(_text(name, value))):
+        if lower.startswith(_PREFIX) or (lower == "content-type" and is_structured(_text(name, value))):
             return True
     return _structured_by_value(record.value) is not None
 
@@ -97,6 +98,7 @@ def _from_record(record: Record) -> dict[str, Any]:
     event: dict[str, Any] = {}
     content_type: str | None = None
     hop: str | None = None
+    state: str | None = None
     for name, raw in record.headers:
         lower = name.lower()
         if lower[:3] == _PREFIX:
@@ -108,7 +110,9 @@ def _from_record(record: Record) -> dict[str, Any]:
             content_type = _text(name, raw)
         elif lower == "traceparent":
             hop = raw.decode("latin-1")
-    if content_type is not None and _is_structured(content_type):
+        elif lower == "tracestate":
+            state = raw.decode("latin-1")
+    if content_type is not None and is_structured(content_type):
         event = _structured(record.value, content_type)
     elif event:
         if content_type is not None:
@@ -121,6 +125,8 @@ def _from_record(record: Record) -> dict[str, Any]:
         raise _Refused(problem)
     if hop is not None and "traceparent" not in event and parse_traceparent(hop) is not None:
         event["traceparent"] = hop
+        if state is not None and "tracestate" not in event and TRACESTATE.fullmatch(state):
+            event["tracestate"] = state
     return event
 
 
@@ -140,7 +146,8 @@ def _check_header(event: dict[str, Any], attribute: str, value: str, header_name
         raise _Refused(f"header {header_name} is there twice with different values; send it once")
 
 
-def _is_structured(content_type: str) -> bool:
+def is_structured(content_type: str) -> bool:
+    """Whether a content type says that the value is the whole event."""
     return content_type[: len(_STRUCTURED)].lower() == _STRUCTURED
 
 
@@ -415,6 +422,7 @@ def binary_headers(
     workflow_id: str | None = None,
     causation_id: str | None = None,
     traceparent: str | None = None,
+    tracestate: str | None = None,
     time: str | None = None,
     subject: str | None = None,
 ) -> tuple[Header, ...]:
@@ -429,6 +437,8 @@ def binary_headers(
         headers += (("ce_causationid", causation_id.encode()),)
     if traceparent is not None:
         headers += (("traceparent", traceparent.encode()),)
+    if tracestate:
+        headers += (("tracestate", tracestate.encode()),)
     if time is not None:
         headers += (("ce_time", time.encode()),)
     if subject is not None:

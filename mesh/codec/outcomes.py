@@ -22,7 +22,11 @@ OUTCOME_TYPE_PREFIX: Final = "mesh.workflow."
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """The data of an outcome."""
+    """The data of an outcome.
+
+    `event_id` and `event_source` name the event that started the run; of a called workflow, of a
+    scheduled start too, an event of the mesh's own.
+    """
 
     workflow_id: str
     run_id: str
@@ -30,6 +34,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     status: EndStatus
     reason: str = ""
     output: Any = None
+    event_id: str = ""
+    event_source: str = ""
 
 
 _encode = msgspec.json.Encoder().encode
@@ -49,6 +55,8 @@ def encode_outcome(effect: PublishOutcome, *, topics: Topics) -> OutRecord:
         status=effect.status,
         reason=effect.reason,
         output=effect.output,
+        event_id=effect.event_id,
+        event_source=effect.event_source,
     )
     headers = binary_headers(
         id=outcome_id(effect),
@@ -56,6 +64,7 @@ def encode_outcome(effect: PublishOutcome, *, topics: Topics) -> OutRecord:
         type=OUTCOME_TYPE_PREFIX + effect.status,
         workflow_id=effect.workflow_id,
         traceparent=effect.traceparent,
+        tracestate=effect.tracestate,
         time=rfc3339(effect.at_ms),
         subject=effect.workflow_id,
     )

@@ -47,9 +47,9 @@ def called_key(task_id: str, attempt: int) -> str:
     return task_id if attempt == 1 else ids.attempt_id(task_id, attempt)
 
 
-def called_event(caller: Caller, value: Any, traceparent: str) -> dict[str, Any]:
+def called_event(caller: Caller, value: Any, traceparent: str, tracestate: str) -> dict[str, Any]:
     """The CloudEvent that the called workflow starts with: its `data` is what the caller gives."""
-    return {
+    event = {
         "specversion": "1.0",
         "id": called_key(caller.task_id, caller.attempt),
         "source": f"/mesh/workflows/{caller.workflow_id}",
@@ -57,3 +57,4 @@ def called_event(caller: Caller, value: Any, traceparent: str) -> dict[str, Any]
         "traceparent": traceparent,
         "data": value,
     }
+    return {**event, "tracestate": tracestate} if tracestate else event

@@ -108,7 +108,7 @@ def _input(decision: ev.Decision, event: ev.Event, sequence: int) -> Crossing | 
                 route=event.route,
                 digest=event.digest,
                 key=called_key(event.task_id, event.attempt),
-                cloud_event=called_event(caller, event.input, event.traceparent),
+                cloud_event=called_event(caller, event.input, event.traceparent, event.tracestate),
                 caller=caller,
                 slice=event.slice,
                 **_source(decision, sequence),

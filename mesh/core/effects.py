@@ -99,6 +99,10 @@ class PublishOutcome(msgspec.Struct, frozen=True, kw_only=True):
     output: Any
     at_ms: int
     traceparent: str
+    tracestate: str = ""
+    # of the start event; empty in older decisions
+    event_id: str = ""
+    event_source: str = ""
 
 
 class PublishEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -249,6 +253,9 @@ def _outcome(decision: Decision, event: WorkflowEnded) -> PublishOutcome:
         output=event.output,
         at_ms=decision.at_ms,
         traceparent=event.traceparent,
+        tracestate=event.tracestate,
+        event_id=event.event_id,
+        event_source=event.event_source,
     )
 
 

@@ -148,6 +148,7 @@ def fields_of(event: Event, at: Callable[[int], str]) -> str:
             value = schedule_words(value)
         if (
             (name in UNSAID and not (name == "usage" and isinstance(event, _SAYS_USAGE)))
+            or (name in {"event_id", "event_source"} and isinstance(event, WorkflowEnded))
             or value in ("", None)
             or value is False
             or value == field.default

@@ -6,7 +6,7 @@ on the state after it.
 
 from typing import Any, Final, NamedTuple
 
-from mesh.core import ids
+from mesh.core import ids, traces
 from mesh.core.amounts import as_number
 from mesh.core.events import Event, TaskDispatched
 from mesh.core.evolve import evolve
@@ -144,7 +144,7 @@ class Draft:
 
     def traceparent(self, *parts: str) -> str:
         """A span of the workflow's trace, its id a function of `parts`."""
-        return f"00-{self.live.trace_id}-{ids.span_id(*parts)}-01"
+        return f"00-{self.live.trace_id}-{ids.span_id(*parts)}-{traces.flags(self.live)}"
 
 
 def _outputs(route: Route, steps: dict[str, StepState]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final, NamedTuple, assert_never
 
-from mesh.core import ids
+from mesh.core import ids, traces
 from mesh.core.decide.begin import for_each
 from mesh.core.decide.begin.alias import claim
 from mesh.core.decide.begin.approval import ask
@@ -264,6 +264,8 @@ def _emit(draft: Draft, name: str, work: EmitWork, reason: str) -> None:
         if attribute in made and not (isinstance(made[attribute], str) and made[attribute]):
             raise ExpressionError(f"the event's {attribute} must be a string that is not empty")
     event = {"specversion": "1.0", "id": event_id, "source": f"/mesh/{workflow.route}", **made}
+    if state_of_others := traces.tracestate(workflow):
+        event["tracestate"] = state_of_others
     draft.add(EventEmitted(step=name, cloud_event=event, traceparent=draft.traceparent(event_id), reason=reason))
 
 

@@ -25,6 +25,7 @@ class CallMade(LogEvent, tag="CallMade.1", frozen=True, kw_only=True):
     due_at_ms: int | None = None
     round: int = 1  # of the loop that the step is in
     slice: Slice | None = None  # of the budget: its limits are reserved for the call
+    tracestate: str = ""
 
 
 class CallSucceeded(LogEvent, tag="CallSucceeded.1", frozen=True, kw_only=True):

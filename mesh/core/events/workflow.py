@@ -41,6 +41,10 @@ class WorkflowEnded(LogEvent, tag="WorkflowEnded.1", frozen=True, kw_only=True):
     caller: Caller | None = None  # who hears of it
     # what the run has taken, by name: tokens, usd; where it has a budget
     usage: dict[str, float] | None = None
+    # of the start event; empty where the log does not say
+    event_id: str = ""
+    event_source: str = ""
+    tracestate: str = ""
 
 
 class WorkflowMigrated(LogEvent, tag="WorkflowMigrated.1", frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ A process that dies between confirming and emitting loses those spans, and no mo
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from mesh.core import ids
+from mesh.core import ids, traces
 from mesh.core.events import (
     ApprovalClosed,
     ApprovalWithdrawn,
@@ -182,7 +182,7 @@ class RouterSpans:
         record_span(
             self._tracer,
             name=name,
-            traceparent=f"00-{workflow.trace_id}-{ids.span_id(*opened_by)}-01",
+            traceparent=f"00-{workflow.trace_id}-{ids.span_id(*opened_by)}-{traces.flags(workflow)}",
             parent_span_id=ids.span_id(workflow.workflow_id, workflow.run_id),
             start_ms=times_ms[0],
             end_ms=times_ms[1],

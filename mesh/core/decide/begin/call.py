@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mesh.core import ids
+from mesh.core import ids, traces
 from mesh.core.calls import MAX_CALLED_ID, Caller, Slice, called_key
 from mesh.core.decide.begin.task import round_of
 from mesh.core.decide.draft import Draft
@@ -43,6 +43,7 @@ def call(draft: Draft, place: str, work: CallWork, value: Any, reason: str, *, a
             called=called,
             input=value,
             traceparent=draft.traceparent(task, str(attempt)),
+            tracestate=traces.tracestate(workflow),
             reason=reason,
             due_at_ms=None if work.timeout_s is None else draft.now_ms + int(work.timeout_s * 1000),
             round=turn,

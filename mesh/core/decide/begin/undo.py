@@ -8,7 +8,7 @@ under way ends the workflow as it is.
 
 from typing import Any
 
-from mesh.core import ids
+from mesh.core import ids, traces
 from mesh.core.decide.begin.alias import is_done_but_for_its_alias, return_aliases
 from mesh.core.decide.begin.call import withdraw, withdraw_items
 from mesh.core.decide.begin.limit import release_all
@@ -58,6 +58,9 @@ def close(draft: Draft, status: EndStatus, reason: str, output: Any = None) -> N
             forget_at_ms=draft.now_ms + int(workflow.closed_retention_s * 1000),
             caller=workflow.caller,
             usage=None if account is None else taken(account, draft.live.steps, draft.unsent()),
+            event_id=str(workflow.cloud_event.get("id", "")),
+            event_source=str(workflow.cloud_event.get("source", "")),
+            tracestate=traces.tracestate(workflow),
         )
     )
 

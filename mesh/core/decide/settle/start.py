@@ -1,7 +1,6 @@
 """Starts: what an event does to a workflow of its id, new, live or lately ended."""
 
-import re
-from typing import Any, Final
+from typing import Any
 
 from mesh.core import ids
 from mesh.core.calls import Slice
@@ -12,14 +11,7 @@ from mesh.core.events import StartRepeated, WorkflowStarted
 from mesh.core.inputs import EventMatched, ScheduledStart, WorkflowCalled
 from mesh.core.route import Budget, Route
 from mesh.core.state import Workflow
-
-_TRACEPARENT: Final = re.compile(
-    "(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?"
-)
-"""A traceparent (W3C Trace Context, sections 3.2 and 4).
-
-A later version may append fields. Ids of zeros and version ff are invalid.
-"""
+from mesh.core.traces import TRACEPARENT
 
 
 def on_event(draft: Draft, given: EventMatched | WorkflowCalled | ScheduledStart) -> None:
@@ -86,5 +78,5 @@ def _trace_of(event: dict[str, Any], workflow_id: str, run: str) -> tuple[str, s
 
     They are the upstream's if it sent a valid traceparent, else a trace of the run's own.
     """
-    found = _TRACEPARENT.fullmatch(str(event.get("traceparent", "")))
+    found = TRACEPARENT.fullmatch(str(event.get("traceparent", "")))
     return (found[1], found[2]) if found else (ids.trace_id(workflow_id, run), None)
