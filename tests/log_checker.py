@@ -74,7 +74,14 @@ async def gather(broker: Broker, topics: Topics) -> Evidence:
     promises = Promises(topics, afterwards=True)
     evidence = Evidence(promises)
     names = [topics.definitions, topics.events, topics.responses, topics.commands, topics.inbox, topics.results]
-    names += [topics.requests, topics.receipts, topics.outcomes, topics.dlq, topics.withdrawals]
+    names += [
+        topics.requests,
+        topics.receipts,
+        topics.command_receipts,
+        topics.outcomes,
+        topics.dlq,
+        topics.withdrawals,
+    ]
     names += [name for name in await broker.topics() if name.startswith(topics.tasks(""))]
     for name in [*names, topics.log]:
         for record in await read_topic(broker, name):

@@ -18,6 +18,7 @@ import msgspec
 from ruamel.yaml import YAML
 
 from mesh.codec.approvals import ApprovalRequest, Receipt
+from mesh.codec.commands import CommandReceipt
 from mesh.codec.dead_letters import HEADERS
 from mesh.codec.definitions import ActivationBody
 from mesh.codec.outcomes import Outcome
@@ -77,6 +78,11 @@ def schemas() -> dict[str, dict[str, Any]]:
             Receipt,
         ),
         "command": _command(),
+        "command-receipt": _of_types(
+            "Command receipt",
+            "The value of a record of mesh.commands.receipts: what became of an operator's command.",
+            CommandReceipt,
+        ),
         "schedule-set": _of_types(
             "Schedule set",
             "The value of a record of mesh.commands with ce_type mesh.schedule_set: what a router tells of a route's schedule, at its start.",
@@ -182,10 +188,29 @@ def _response() -> dict[str, Any]:
             "digest": {**STRING_OR_NULL, "description": "As asked: binds the answer to the payload that was shown."},
             "reason": STRING_OR_NULL,
             "payload": {
-                "description": "An edit, instead of the payload asked; must hold to payload_schema. Null: no edit."
+                "description": "An edit, instead of the payload asked; must hold to payload_schema. Null needs `edited`."
+            },
+            "edited": {
+                "type": ["boolean", "null"],
+                "description": "Whether `payload` is an edit. Needed where it is null: true, it is one; false, it is none.",
             },
         },
         "additionalProperties": False,
+        "allOf": [
+            # many clients write null for what they don't say
+            {
+                "if": {"required": ["payload"], "properties": {"payload": {"type": "null"}}},
+                "then": {"required": ["edited"], "properties": {"edited": {"type": "boolean"}}},
+            },
+            {
+                "if": {"required": ["edited"], "properties": {"edited": {"const": True}}},
+                "then": {"required": ["payload"]},
+            },
+            {
+                "if": {"required": ["edited"], "properties": {"edited": {"const": False}}},
+                "then": {"properties": {"payload": {"type": "null"}}},
+            },
+        ],
     }
 
 

@@ -12,9 +12,11 @@ import msgspec
 from mesh.codec import exact_json
 from mesh.codec.bodies import read_body
 from mesh.codec.cloudevents import binary_headers
-from mesh.codec.places import place
+from mesh.codec.places import place, receipt_id_at
 from mesh.codec.times import parse_rfc3339, rfc3339
-from mesh.core.effects import AskApproval, SendReceipt
+from mesh.codec.unreadable import PayloadIsNull
+from mesh.core import ids
+from mesh.core.effects import AskApproval, Place, SendReceipt
 from mesh.core.ids import parse_step_id
 from mesh.core.inputs import AnswerGiven
 from mesh.core.route import OnExpiry
@@ -32,7 +34,7 @@ _DECISIONS: Final[dict[str, Literal["approve", "reject"]]] = {
     "reject": "reject",
     "rejected": "reject",
 }
-_EXAMPLE: Final = '{"approval_id": "<as asked>", "decision": "approve" or "reject", "by": "<who you are>"}, and if you like "digest", "reason", "payload"'
+_EXAMPLE: Final = '{"approval_id": "<as asked>", "decision": "approve" or "reject", "by": "<who you are>"}, and if you like "digest", "reason", "payload"; "edited": true with a payload of null'
 
 
 class ApprovalRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,10 +66,11 @@ class ApprovalRequest(msgspec.Struct, frozen=True, kw_only=True):
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """A record of `mesh.approvals.receipts`.
 
-    It says what became of an answer, or of an approval that ended without one.
+    It says what became of an answer, or of an approval that ended without one. `source`: the
+    answer's record, by which the receipt's own id is made.
     """
 
-    approval_id: str
+    approval_id: str  # empty where the answer names none that can be read
     answer_id: str  # empty where no answer caused it
     status: Literal["accepted", "refused", "closed"]
     code: str
@@ -76,6 +79,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     by: str = ""
     at: str = ""  # RFC 3339
+    source: Place | None = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -120,6 +124,9 @@ def decode_request(record: Record) -> ApprovalRequest:
 
 
 def receipt_id(effect: SendReceipt) -> str:
+    """By the answer's place; without one, by the answer's id, as decisions of old have it."""
+    if effect.source is not None:
+        return receipt_id_at(effect.source)
     return f"{effect.approval_id}/{effect.answer_id or 'closed'}/receipt"
 
 
@@ -133,9 +140,11 @@ def encode_receipt(effect: SendReceipt, *, topics: Topics) -> OutRecord:
         code=effect.code,
         verdict=effect.verdict,
         closed=effect.closed,
-        message=effect.message,
-        by=effect.by,
+        # an answer's own words may be longer than its receipt may be
+        message=effect.message[: ids.MAX_ID],
+        by=effect.by[: ids.MAX_ID],
         at=at,
+        source=effect.source,
     )
     headers = binary_headers(
         id=receipt_id(effect),
@@ -173,7 +182,7 @@ def encode_response(
 ) -> OutRecord:
     """A person's answer, as the mesh's own clients send it.
 
-    `answer_id` is fresh for each answer. `payload` is an edit.
+    `answer_id` is fresh for each answer. `payload` is an edit, null too.
     """
     parts = parse_step_id(approval_id)
     workflow_id = parts.workflow_id if parts else approval_id
@@ -184,6 +193,8 @@ def encode_response(
         data["reason"] = reason
     if payload is not msgspec.UNSET:
         data["payload"] = payload
+        if payload is None:
+            data["edited"] = True
     headers = binary_headers(
         id=answer_id,
         source="/mesh/approvers",
@@ -199,7 +210,8 @@ def encode_response(
 def decode_response(record: Record) -> AnswerGiven:
     """An answer from any client, ready for the inbox, with the record as its source.
 
-    `payload` null means no edit.
+    Many clients write null for what they don't say, so `payload` null alone could be an edit or
+    none, and neither is taken: `edited` true says that it is one.
 
     Raises `MalformedRecord`: which fields are missing or wrong, and what to send.
     """
@@ -208,6 +220,7 @@ def decode_response(record: Record) -> AnswerGiven:
         what="answer",
         required=("approval_id", "decision", "by"),
         optional=("digest", "reason"),
+        flags=("edited",),
         anything=("payload",),
         example=_EXAMPLE,
     )
@@ -223,7 +236,6 @@ def decode_response(record: Record) -> AnswerGiven:
             f"{place(record)}: the answer's `approval_id` {data['approval_id']!r} is not an approval's id "
             "(<workflow id>/<run id>/<step>); copy it from the request, or from `mesh approvals`"
         )
-    edit = data.get("payload")
     return AnswerGiven(
         workflow_id=parts.workflow_id,
         source_topic=record.topic,
@@ -236,6 +248,21 @@ def decode_response(record: Record) -> AnswerGiven:
         by=data["by"],
         digest=data.get("digest") or None,
         reason=data.get("reason") or "",
-        payload=msgspec.UNSET if edit is None else edit,
+        payload=_edit(record, data),
         traceparent=body.traceparent,
     )
+
+
+def _edit(record: Record, data: dict[str, Any]) -> Any:
+    """The edit that an answer brings; `UNSET` if it brings none."""
+    payload, is_edited = data.get("payload", msgspec.UNSET), data.get("edited")
+    if payload is None and is_edited is None:
+        raise PayloadIsNull(
+            f"{place(record)}: the answer's `payload` is null: leave it out to approve what was asked; "
+            'with "edited": true null is an edit'
+        )
+    if is_edited and payload is msgspec.UNSET:
+        raise MalformedRecord(f"{place(record)}: the answer says `edited`, and brings no `payload`; send {_EXAMPLE}")
+    if is_edited is False and payload not in (msgspec.UNSET, None):
+        raise MalformedRecord(f"{place(record)}: the answer brings a `payload`, and says that nothing was edited")
+    return msgspec.UNSET if is_edited is False else payload

@@ -8,12 +8,15 @@ misspelt `payload` would otherwise approve the unedited text.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from mesh.codec.cloudevents import decode_json, from_record, header, is_cloud_event, parse_traceparent
 from mesh.codec.places import place, place_id
+from mesh.core import ids
 from mesh.errors import MalformedRecord
 from mesh.ports import Record
+
+_SHOWN: Final = 60  # characters of a field's name in a message
 
 
 class Body(NamedTuple):
@@ -35,17 +38,22 @@ def read_body(
     optional: Sequence[str],
     anything: Sequence[str],
     example: str,
+    flags: Sequence[str] = (),
 ) -> Body:
     """Read and check the fields of a record that should hold `what` ("answer").
 
-    `required` fields are strings that are not blank, `optional` ones strings or null, `anything`
-    ones any JSON. Raises `MalformedRecord`, which names all that is missing or wrong and ends with
-    `example`.
+    `required` fields are strings that are not blank, `optional` ones strings or null, `flags` true,
+    false or null, `anything` ones any JSON. No id may be longer than `ids.MAX_ID`.
+
+    Raises `MalformedRecord`, which names all that is missing or wrong and ends with `example`.
     """
     data, own_id, traceparent = _open(record, what)
     if not isinstance(data, dict):
         raise MalformedRecord(f"{place(record)}: the {what} is not a JSON object; send {example}")
-    problems = _problems(data, required, optional, anything)
+    problems = _problems(data, required, optional, flags)
+    problems += _unknown(data, {*required, *optional, *flags, *anything})
+    if len(own_id) > ids.MAX_ID:
+        problems.append(f"its id has {len(own_id)} characters, and at most {ids.MAX_ID} are taken")
     if problems:
         raise MalformedRecord(f"{place(record)}: the {what} does not hold: {'; '.join(problems)}. Send {example}")
     return Body(data, own_id, traceparent if parse_traceparent(traceparent) else None)
@@ -64,7 +72,7 @@ def _open(record: Record, what: str) -> tuple[Any, str, str | None]:
 
 
 def _problems(
-    data: dict[str, Any], required: Sequence[str], optional: Sequence[str], anything: Sequence[str]
+    data: dict[str, Any], required: Sequence[str], optional: Sequence[str], flags: Sequence[str]
 ) -> list[str]:
     problems = []
     for name in required:
@@ -73,7 +81,12 @@ def _problems(
             problems.append(f"`{name}` is missing")
         elif not isinstance(value, str) or not value.strip():
             problems.append(f"`{name}` is not a string that says something")
+        elif len(value) > ids.MAX_ID:
+            problems.append(f"`{name}` has {len(value)} characters, and at most {ids.MAX_ID} are taken")
+    problems += [f"`{name}` is not true or false" for name in flags if not isinstance(data.get(name), bool | None)]
     problems += [f"`{name}` is not a string" for name in optional if not isinstance(data.get(name), str | None)]
-    known = {*required, *optional, *anything}
-    problems += [f"`{name}` is not a field of it" for name in data if name not in known]
     return problems
+
+
+def _unknown(data: dict[str, Any], known: set[str]) -> list[str]:
+    return [f"`{name[:_SHOWN]}` is not a field of it" for name in data if name not in known]

@@ -1,30 +1,56 @@
-"""Operator commands: `mesh.commands`.
+"""Operator commands and their receipts: `mesh.commands` and `mesh.commands.receipts`.
 
-Owns the record; `topics/schemas/command.json` says the same. The owner decides and logs whether a
-command is possible. Operators' clients call `encode_command`, and ingress calls `decode_command`.
+Owns the records; `topics/schemas/command.json` and `command-receipt.json` say the same. The owner
+decides and logs whether a command is possible. Operators' clients call `encode_command` and
+`decode_command_receipt`, ingress calls `decode_command`, and owners `encode_command_receipt`.
 """
 
 import re
-from typing import Any, Final, get_args
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
+from mesh.codec import exact_json
 from mesh.codec.bodies import read_body
 from mesh.codec.cloudevents import binary_headers
-from mesh.codec.places import place
+from mesh.codec.places import place, receipt_id_at
 from mesh.codec.times import rfc3339
+from mesh.core import ids
+from mesh.core.effects import Place, SendCommandReceipt
 from mesh.core.inputs import Command, CommandGiven
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import OutRecord, Record
 
 COMMAND_TYPE: Final = "mesh.command"
+COMMAND_RECEIPT_TYPE: Final = "mesh.command.receipt"
 _COMMANDS: Final[dict[str, Command]] = {name: name for name in get_args(Command)}
 # "release" is for clocks, and has a command line of its own: `mesh clock release`
 _KNOWN: Final = ", ".join(f'"{name}"' for name in _COMMANDS if name != "release")
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _EXAMPLE: Final = '{"command": "cancel", "retry", "skip", "fail" or "migrate", "workflow_id": "<route>:<key>", "by": "<who you are>"}, and if you like "reason", "step" (of retry, skip and fail); "to": "sha256:..." with migrate, "input" with retry'
 _encode = msgspec.json.Encoder().encode
+
+
+class CommandReceipt(msgspec.Struct, frozen=True, kw_only=True):
+    """A record of `mesh.commands.receipts`: what became of a command.
+
+    `source`: the command's record, by which the receipt's own id is made. `workflow_id` begins with
+    `mesh.commands:` where the command names no workflow that can be read.
+    """
+
+    command_id: str
+    workflow_id: str
+    command: str  # empty where it can't be read
+    status: Literal["accepted", "refused"]
+    code: str  # accepted, or why it was refused
+    source: Place
+    message: str = ""
+    by: str = ""
+    at: str = ""  # RFC 3339
+
+
+_receipt_decoder: msgspec.json.Decoder[CommandReceipt] = msgspec.json.Decoder(CommandReceipt)
 
 
 def encode_command(
@@ -111,3 +137,45 @@ def decode_command(record: Record) -> CommandGiven:
         to=to,
         task_input=data.get("input", msgspec.UNSET),
     )
+
+
+def encode_command_receipt(effect: SendCommandReceipt, *, topics: Topics) -> OutRecord:
+    """What became of a command. Key: the workflow id."""
+    at = rfc3339(effect.at_ms)
+    value = CommandReceipt(
+        command_id=effect.command_id,
+        workflow_id=effect.workflow_id,
+        command=effect.command,
+        status=effect.status,
+        code=effect.code,
+        source=effect.source,
+        # a command's own words may be longer than its receipt may be
+        message=effect.message[: ids.MAX_ID],
+        by=effect.by[: ids.MAX_ID],
+        at=at,
+    )
+    headers = binary_headers(
+        id=command_receipt_id(effect),
+        source="/mesh/router",
+        type=COMMAND_RECEIPT_TYPE,
+        workflow_id=effect.workflow_id,
+        causation_id=effect.command_id,
+        time=at,
+    )
+    return OutRecord(
+        topic=topics.command_receipts, key=effect.workflow_id.encode(), value=_encode(value), headers=headers
+    )
+
+
+def command_receipt_id(effect: SendCommandReceipt) -> str:
+    return receipt_id_at(effect.source)
+
+
+def decode_command_receipt(record: Record) -> CommandReceipt:
+    """The receipt in a record. Raises `MalformedRecord`."""
+    try:
+        return _receipt_decoder.decode(record.value or b"")
+    except exact_json.DECODE_ERRORS as error:
+        raise MalformedRecord(
+            f"{place(record)}: not a command's receipt ({error}); only routers may write to this topic"
+        ) from error

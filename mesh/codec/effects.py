@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from mesh.codec.approvals import encode_receipt, encode_request, receipt_id
 from mesh.codec.cloudevents import to_record
+from mesh.codec.commands import command_receipt_id, encode_command_receipt
 from mesh.codec.dead_letters import dead_letter_id, dead_letter_of_parked
 from mesh.codec.inbox import encode_inbox
 from mesh.codec.outcomes import encode_outcome, outcome_id
@@ -25,6 +26,7 @@ from mesh.core.effects import (
     Effect,
     PublishEvent,
     PublishOutcome,
+    SendCommandReceipt,
     SendDeadLetter,
     SendInput,
     SendReceipt,
@@ -54,6 +56,8 @@ class EffectEncoder:
                 return encode_request(effect, topics=self._topics)
             case SendReceipt():
                 return encode_receipt(effect, topics=self._topics)
+            case SendCommandReceipt():
+                return encode_command_receipt(effect, topics=self._topics)
             case PublishOutcome():
                 return encode_outcome(effect, topics=self._topics)
             case PublishEvent():
@@ -97,6 +101,8 @@ def effect_id(effect: Effect) -> str:
             return effect.approval_id
         case SendReceipt():
             return receipt_id(effect)
+        case SendCommandReceipt():
+            return command_receipt_id(effect)
         case PublishOutcome():
             return outcome_id(effect)
         case PublishEvent():

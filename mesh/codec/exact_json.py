@@ -49,6 +49,10 @@ class JsonRefused(ValueError):
     """JSON that can't be taken; the message says what and where."""
 
 
+class InexactNumber(JsonRefused):
+    """A number that would be another one after it was read."""
+
+
 class NotJson(JsonRefused):
     """It is not JSON at all."""
 
@@ -125,8 +129,9 @@ def _check_suspects(data: bytes) -> None:
 
 
 class _Fault:
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, kind: type[JsonRefused] = JsonRefused) -> None:
         self.message = message
+        self.kind = kind
 
 
 def _check_whole(data: bytes) -> None:
@@ -139,20 +144,21 @@ def _check_whole(data: bytes) -> None:
         raise JsonRefused("it is nested too deep") from None
     except ValueError as error:
         raise NotJson(f"not JSON: {error}") from error
-    for path, message in _faults(document):
-        raise JsonRefused(f"{path or 'the value'}: {message}")
+    for path, fault in _faults(document):
+        raise fault.kind(f"{path or 'the value'}: {fault.message}")
 
 
 def _whole_number(text: str) -> Any:
     if is_exact(text):
         return 0
-    return _Fault(f"the number {_cut(text)} does not fit in 64 bits (send it as a string)")
+    return _Fault(f"the number {_cut(text)} does not fit in 64 bits (send it as a string)", InexactNumber)
 
 
 def _decimal(text: str) -> Any:
     if is_exact(text):
         return 0.0
-    return _Fault(f"the number {_cut(text)} can't be kept exactly: no double has this value (send it as a string)")
+    message = f"the number {_cut(text)} can't be kept exactly: no double has this value (send it as a string)"
+    return _Fault(message, InexactNumber)
 
 
 def _cut(text: str) -> str:
@@ -173,11 +179,11 @@ def _object(pairs: list[tuple[str, Any]]) -> Any:
 
 def check_value(value: Any) -> None:
     """The same rule for a value that is not text yet. Raises `JsonRefused`."""
-    for path, message in _faults(value):
-        raise JsonRefused(f"{path or 'the value'}: {message}")
+    for path, fault in _faults(value):
+        raise fault.kind(f"{path or 'the value'}: {fault.message}")
 
 
-def _faults(document: Any) -> Iterator[tuple[str, str]]:
+def _faults(document: Any) -> Iterator[tuple[str, _Fault]]:
     """What does not hold, with its path, in the document's order."""
     waiting: list[tuple[str, Any]] = [("", document)]
     while waiting:
@@ -186,8 +192,8 @@ def _faults(document: Any) -> Iterator[tuple[str, str]]:
             waiting += [(_below(path, str(key)), item) for key, item in reversed(value.items())]
         elif isinstance(value, list | tuple):
             waiting += [(f"{path}[{place}]", item) for place, item in reversed(list(enumerate(value)))]
-        elif (message := _fault_of(value)) is not None:
-            yield path, message
+        elif (fault := _fault_of(value)) is not None:
+            yield path, fault
 
 
 def _below(path: str, key: str) -> str:
@@ -196,18 +202,18 @@ def _below(path: str, key: str) -> str:
     return f"{path}.{key[:_SHOWN]}" if path else key[:_SHOWN]
 
 
-def _fault_of(value: Any) -> str | None:
+def _fault_of(value: Any) -> _Fault | None:
     match value:
         case _Fault():
-            return value.message
+            return value
         case bool():
             return None
         case int() if not _INT_MIN <= value < _UINT_END:
-            return f"the number {_digits(value)} does not fit in 64 bits (send it as a string)"
+            return _Fault(f"the number {_digits(value)} does not fit in 64 bits (send it as a string)", InexactNumber)
         case float() if value != value or value in (float("inf"), float("-inf")):  # noqa: PLR0124 - NaN
-            return f"{value} is not a number that JSON has"
+            return _Fault(f"{value} is not a number that JSON has", InexactNumber)
         case str() if any("\ud800" <= char <= "\udfff" for char in value):
-            return "the text holds half of a surrogate pair"
+            return _Fault("the text holds half of a surrogate pair")
         case _:
             return None
 

@@ -4,7 +4,7 @@ A hot path. Only routers write them, so reading needs only the value.
 """
 
 from functools import lru_cache
-from typing import Final, assert_never
+from typing import Final, Literal, NamedTuple, assert_never
 
 import msgspec
 
@@ -21,6 +21,8 @@ _EVENT: Final[Header] = ("ce_type", b"mesh.inbox.event_matched")
 _OFFERED: Final[Header] = ("ce_type", b"mesh.inbox.event_offered")
 _ANSWER: Final[Header] = ("ce_type", b"mesh.inbox.answer_given")
 _COMMAND: Final[Header] = ("ce_type", b"mesh.inbox.command_given")
+_UNREADABLE_ANSWER: Final[Header] = ("ce_type", b"mesh.inbox.answer_unreadable")
+_UNREADABLE_COMMAND: Final[Header] = ("ce_type", b"mesh.inbox.command_unreadable")
 _CALLED: Final[Header] = ("ce_type", b"mesh.inbox.workflow_called")
 _FORWARDED: Final[Header] = ("ce_type", b"mesh.inbox.event_forwarded")
 _SCHEDULE_SET: Final[Header] = ("ce_type", b"mesh.inbox.schedule_set")
@@ -38,6 +40,14 @@ _BETWEEN: Final[dict[type, Header]] = {
 }
 """What other owners send, and carries no trace."""
 
+_SENT_BY_PEOPLE: Final[dict[bytes, Literal["answer", "command"]]] = {
+    _ANSWER[1]: "answer",
+    _UNREADABLE_ANSWER[1]: "answer",
+    _COMMAND[1]: "command",
+    _UNREADABLE_COMMAND[1]: "command",
+}
+
+_ABOUT: Final = "ce_subject"
 _encode = msgspec.json.Encoder().encode
 _decoder: msgspec.json.Decoder[inp.InboxInput] = msgspec.json.Decoder(inp.InboxInput)
 
@@ -50,20 +60,25 @@ def _source(sender: str, topic: str, partition: int) -> Header:
 def encode_inbox(input: inp.InboxInput, *, topic: str, partition: int) -> OutRecord:  # noqa: A002 - the glossary's word
     """Key: the workflow id.
 
-    Source and id of the CloudEvent name the source record and which of its copies this is.
+    Source and id of the CloudEvent name the source record and which of its copies this is. What a
+    person sent also says in its headers what it is about, in case nobody can read the rest.
 
     Raises `MalformedRecord` for an event that nests too deep to be written.
     """
-    sender = "ingress"
+    sender, about = "ingress", ""
     match input:
         case inp.EventMatched() | inp.EventOffered():
             kind = _EVENT if isinstance(input, inp.EventMatched) else _OFFERED
             caused_by = str(input.cloud_event.get("id", ""))
             trace = input.cloud_event.get("traceparent")
         case inp.AnswerGiven():
-            kind, caused_by, trace = _ANSWER, input.answer_id, input.traceparent
+            kind, caused_by, trace, about = _ANSWER, input.answer_id, input.traceparent, input.approval_id
+        case inp.AnswerUnreadable():
+            kind, caused_by, trace, about = _UNREADABLE_ANSWER, input.answer_id, None, input.approval_id
         case inp.CommandGiven():
-            kind, caused_by, trace = _COMMAND, input.command_id, None
+            kind, caused_by, trace, about = _COMMAND, input.command_id, None, input.command
+        case inp.CommandUnreadable():
+            kind, caused_by, trace, about = _UNREADABLE_COMMAND, input.command_id, None, input.command
         case inp.WorkflowCalled():
             kind, caused_by, sender = _CALLED, crossing_id(input), "owner"
             trace = input.cloud_event.get("traceparent")
@@ -99,12 +114,43 @@ def encode_inbox(input: inp.InboxInput, *, topic: str, partition: int) -> OutRec
     )
     if isinstance(trace, str):
         headers += (("traceparent", trace.encode()),)
+    if about:
+        headers += ((_ABOUT, about.encode()),)
     try:
         return OutRecord(topic=topic, key=key, value=_encode(input), headers=headers, partition=partition)
     except RecursionError as error:
         raise MalformedRecord(
             f"an input for {input.workflow_id} nests too deep to be written; flatten its data"
         ) from error
+
+
+class SentByPerson(NamedTuple):
+    """What the headers of an answer or a command say.
+
+    `id`: its own. `about`: the approval's id, or the command; empty if they don't say.
+    """
+
+    kind: Literal["answer", "command"]
+    id: str
+    about: str
+
+
+def sent_by_person(record: OutRecord | Record) -> SentByPerson | None:
+    """What the headers of an inbox record say of the person's record that it is a copy of.
+
+    None if it is a copy of no such record.
+    """
+    headers = dict(record.headers)
+    kind = _SENT_BY_PEOPLE.get(headers.get("ce_type", b""))
+    if kind is None:
+        return None
+    own_id, about = headers.get("ce_causationid", b""), headers.get(_ABOUT, b"")
+    return SentByPerson(kind, own_id.decode(errors="replace"), about.decode(errors="replace"))
+
+
+def is_refusal(record: OutRecord) -> bool:
+    """Whether an inbox record only says that what a person sent can't be read."""
+    return _UNREADABLE_ANSWER in record.headers or _UNREADABLE_COMMAND in record.headers
 
 
 def decode_inbox(record: Record) -> inp.InboxInput:

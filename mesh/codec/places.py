@@ -1,5 +1,6 @@
 """How a record is named in messages. Called by every codec that refuses one."""
 
+from mesh.core.effects import Place
 from mesh.ports import Record, UnreadableRecords
 
 
@@ -13,3 +14,8 @@ def place(record: Record) -> str:
 def place_id(record: Record) -> str:
     """For ids: `mesh.events/3/17`. The same record always has the same id."""
     return f"{record.topic}/{record.partition}/{record.offset}"
+
+
+def receipt_id_at(source: Place) -> str:
+    """The id of the receipt for the answer or the command at this place."""
+    return f"{source.topic}/{source.partition}/{source.offset}/receipt"

@@ -17,6 +17,8 @@ from mesh.core.events import (
     ApprovalClosed,
     ApprovalRequested,
     ApprovalWithdrawn,
+    CommandAccepted,
+    CommandRefused,
     Decision,
     EndStatus,
     EventEmitted,
@@ -70,11 +72,23 @@ class AskApproval(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str
 
 
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a record is."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
 class SendReceipt(msgspec.Struct, frozen=True, kw_only=True):
-    """To `mesh.approvals.receipts`. Id: `<approval id>/<answer id or "closed">/receipt`."""
+    """To `mesh.approvals.receipts`.
+
+    Id: `<topic>/<partition>/<offset>/receipt` by the answer's place (`source`), because two answers
+    may have one id. Without a place: `<approval id>/<answer id or "closed">/receipt`.
+    """
 
     workflow_id: str
-    approval_id: str
+    approval_id: str  # empty where an answer names none that can be read
     answer_id: str  # empty where no answer caused it (expiry, cancel)
     status: Literal["accepted", "refused", "closed"]  # closed: ended without an answer
     code: str  # accepted, expired, withdrawn, or why it was refused
@@ -83,6 +97,21 @@ class SendReceipt(msgspec.Struct, frozen=True, kw_only=True):
     closed: bool
     by: str
     at_ms: int
+    source: Place | None = None  # of the answer; None: no answer, or an older decision
+
+
+class SendCommandReceipt(msgspec.Struct, frozen=True, kw_only=True):
+    """To `mesh.commands.receipts`. Id: `<topic>/<partition>/<offset>/receipt`, as of an answer."""
+
+    workflow_id: str
+    command_id: str
+    command: str  # empty where it can't be read
+    status: Literal["accepted", "refused"]
+    code: str  # accepted, or why it was refused
+    message: str
+    by: str
+    at_ms: int
+    source: Place
 
 
 class PublishOutcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,7 +175,15 @@ class WithdrawTask(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Effect = (
-    SendTask | WithdrawTask | AskApproval | SendReceipt | PublishOutcome | PublishEvent | SendDeadLetter | SendInput
+    SendTask
+    | WithdrawTask
+    | AskApproval
+    | SendReceipt
+    | SendCommandReceipt
+    | PublishOutcome
+    | PublishEvent
+    | SendDeadLetter
+    | SendInput
 )
 
 
@@ -175,6 +212,8 @@ def effects(decision: Decision) -> list[Effect]:
                 out.append(_receipt_of_end(decision, event))
             case AnswerRefused():
                 out.append(_receipt_of_refusal(decision, event))
+            case CommandAccepted() | CommandRefused():
+                out += _receipt_of_command(decision, event)
             case EventEmitted():
                 out.append(_event(decision, event))
             case InputParked():
@@ -319,6 +358,7 @@ def _receipt_of_verdict(decision: Decision, event: ApprovalClosed) -> SendReceip
         closed=True,
         by=event.by,
         at_ms=decision.at_ms,
+        source=_source(decision) if event.answer_id else None,
     )
 
 
@@ -349,4 +389,38 @@ def _receipt_of_refusal(decision: Decision, event: AnswerRefused) -> SendReceipt
         closed=event.closed,
         by=event.by,
         at_ms=decision.at_ms,
+        source=_source(decision),
     )
+
+
+def _receipt_of_command(decision: Decision, event: CommandAccepted | CommandRefused) -> list[Effect]:
+    """None for a decision from before commands had receipts."""
+    source = _source(decision)
+    if source is None:
+        return []
+    status: Literal["accepted", "refused"]
+    if isinstance(event, CommandAccepted):
+        status, code, message = "accepted", "accepted", event.reason
+    else:
+        status, code, message = "refused", event.code, event.message
+    return [
+        SendCommandReceipt(
+            workflow_id=decision.workflow_id,
+            command_id=event.command_id,
+            command=event.command,
+            status=status,
+            code=code,
+            message=message,
+            by=event.by,
+            at_ms=decision.at_ms,
+            source=source,
+        )
+    ]
+
+
+def _source(decision: Decision) -> Place | None:
+    """The place of the answer or command by which its receipt is named."""
+    cause = decision.cause
+    if not cause.receipt_by_place:
+        return None
+    return Place(topic=cause.source_topic, partition=cause.source_partition, offset=cause.source_offset)

@@ -29,6 +29,8 @@ Built-in workflows have no route document. Their ids begin with `mesh.`, as no r
 
     schedule        mesh.schedule:<route>                when the route starts by itself
     clock           mesh.clock:<number>                  how a partition's time goes
+    answers         mesh.answers:<partition>             answers there that name no approval
+    commands        mesh.commands:<partition>            commands there that name no workflow
     alias           mesh.alias:<route>.<name>/<value>    another name of a workflow of the route
 """
 
@@ -36,6 +38,13 @@ import re
 from hashlib import sha256
 from struct import unpack
 from typing import Final, NamedTuple
+
+MAX_ID: Final = 2_000
+"""How many characters an id may have.
+
+Ids of the mesh's own making are far below. A longer one comes from outside, and would be in every
+record that speaks of it.
+"""
 
 MAX_KEY_LENGTH = 512  # characters; keeps ids readable and record keys small
 
@@ -67,6 +76,8 @@ BUILT_IN: Final = "mesh."
 _SCHEDULE: Final = "mesh.schedule:"
 _ALIAS: Final = "mesh.alias:"
 _CLOCK: Final = "mesh.clock:"
+_ANSWERS: Final = "mesh.answers:"
+_COMMANDS: Final = "mesh.commands:"
 
 
 def schedule_id(route: str) -> str:
@@ -91,6 +102,16 @@ def clock_of(partition: int, partitions: int) -> str:
     while partition_of_key(clock_id(number).encode(), partitions) != partition:
         number += 1
     return clock_id(number)
+
+
+def answers_id(partition: int) -> str:
+    """The workflow that refuses the answers of a partition of their topic that name no approval."""
+    return f"{_ANSWERS}{partition}"
+
+
+def commands_id(partition: int) -> str:
+    """The workflow that refuses the commands of a partition of theirs that name no workflow."""
+    return f"{_COMMANDS}{partition}"
 
 
 def alias_id(route: str, name: str, value: str) -> str:

@@ -2,10 +2,10 @@
 
 Names are imperative if somebody wants something, and in the past tense if it happened.
 
-`EventMatched`, `EventOffered`, `AnswerGiven`, `CommandGiven` and `ScheduleSet` are inbox records
-that ingress writes. `mesh.core.crossings.Crossing` names the inbox records that other workflows'
-owners write. `ResultReceived` is a record of the results topic, written by agents. The owner itself
-makes `TimerDue` and `TaskUndeliverable`.
+`EventMatched`, `EventOffered`, `AnswerGiven`, `CommandGiven`, what of the last two can't be read,
+and `ScheduleSet` are inbox records that ingress writes. `mesh.core.crossings.Crossing` names the
+inbox records that other workflows' owners write. `ResultReceived` is a record of the results topic,
+written by agents. The owner itself makes `TimerDue` and `TaskUndeliverable`.
 """
 
 from typing import Any, Final, Literal
@@ -78,6 +78,20 @@ class AnswerGiven(_Inbox, tag="AnswerGiven.1", frozen=True, kw_only=True):
     traceparent: str | None = None
 
 
+class AnswerUnreadable(_Inbox, tag="AnswerUnreadable.1", frozen=True, kw_only=True):
+    """An answer that can't be read as one, or that ingress must not pass on.
+
+    It is refused, so that its sender gets a receipt. `approval_id` and `by` are empty if they can't
+    be told; then the workflow is `ids.answers_id`.
+    """
+
+    approval_id: str
+    answer_id: str
+    code: str  # malformed, too_large, number, payload, poison, unreadable
+    message: str
+    by: str = ""
+
+
 Command = Literal["cancel", "retry", "skip", "fail", "migrate", "release"]
 
 
@@ -89,6 +103,20 @@ class CommandGiven(_Inbox, tag="CommandGiven.1", frozen=True, kw_only=True):
     step: str | None = None  # retry, skip, fail: this step's incident; None: all of them
     to: str = ""  # migrate: the digest of the version
     task_input: Any = msgspec.UNSET  # retry: of the one step's task or call
+
+
+class CommandUnreadable(_Inbox, tag="CommandUnreadable.1", frozen=True, kw_only=True):
+    """A command that can't be read as one, or that ingress must not pass on.
+
+    It is refused, so that its sender gets a receipt. `command` and `by` are empty if they can't be
+    told. If the workflow can't, it is `ids.commands_id`.
+    """
+
+    command_id: str
+    command: str
+    code: str  # as of an answer
+    message: str
+    by: str = ""
 
 
 class WorkflowCalled(_Inbox, tag="WorkflowCalled.1", frozen=True, kw_only=True):
@@ -225,7 +253,9 @@ InboxInput = (
     EventMatched
     | EventOffered
     | AnswerGiven
+    | AnswerUnreadable
     | CommandGiven
+    | CommandUnreadable
     | WorkflowCalled
     | CallEnded
     | CallCancelled

@@ -13,6 +13,7 @@ class Topics:
 
     __slots__ = (
         "agents",
+        "command_receipts",
         "commands",
         "definitions",
         "dlq",
@@ -41,6 +42,7 @@ class Topics:
         self.responses: Final = prefix + "approvals.responses"
         self.receipts: Final = prefix + "approvals.receipts"
         self.commands: Final = prefix + "commands"
+        self.command_receipts: Final = prefix + "commands.receipts"
         self.outcomes: Final = prefix + "outcomes"
         self.agents: Final = prefix + "agents"
         self.routers: Final = prefix + "routers"

@@ -6,7 +6,7 @@ runs to its end.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from mesh_processes import MeshProcesses, Ran
 
 from infra.kafka.kafka import _free_port
 from mesh.codec.approvals import Receipt, decode_receipt
+from mesh.codec.commands import CommandReceipt, decode_command_receipt
 from mesh.codec.dead_letters import DeadLetter, decode_dead_letter
 from mesh.ports import Broker, Header, OutRecord
 from mesh.services.client import Client
@@ -121,6 +122,7 @@ async def test_bad_input_is_told_and_shown_and_stops_nothing_else(desk: Desk) ->
     await malformed_events(desk)
     await too_large(desk)
     await bad_answers(desk)
+    await bad_commands(desk)
     await missing_path(desk)
     await wrong_shape(desk)
     await no_topic(desk)
@@ -149,6 +151,8 @@ async def malformed_events(desk: Desk) -> None:
     assert all(one["message"] and one["topic"] == desk.mesh.topics.events for one in listed["dead_letters"])
     shown = await desk.mesh.json("event", letters[0].id)
     assert [one["fate"] for one in shown["events"]] == ["dead_lettered"]
+    by_id = await desk.mesh.json("event", "x")  # of the one without its source
+    assert [(one["id"], one["fate"]) for one in by_id["events"]] == [("x", "dead_lettered")]
     place = next(
         one for one in listed["dead_letters"] if f"{one['topic']}/{one['partition']}/{one['offset']}" == letters[0].id
     )
@@ -170,7 +174,7 @@ async def too_large(desk: Desk) -> None:
 
 
 async def bad_answers(desk: Desk) -> None:
-    """Refused with a receipt that says why, or a dead letter if it can't be read as an answer.
+    """Refused with a receipt that says why, and a dead letter too if it can't be read as an answer.
 
     The approval stays open.
     """
@@ -195,6 +199,8 @@ async def bad_answers(desk: Desk) -> None:
     assert [one.original.value for one in letters if one.original.topic == responses and one.original.key is None] == [
         b"yes!"
     ]
+    unread = await desk.wait_receipts(2)
+    assert [(one.approval_id, one.status, one.code) for one in unread] == [("", "refused", "malformed")] * 2
     told: dict[str, Receipt] = {}
     for count, (name, value) in enumerate(
         {
@@ -203,24 +209,52 @@ async def bad_answers(desk: Desk) -> None:
             "digest": answer(approval, "ana@example.org", digest="sha256:0"),
             "accepted": answer(approval, "ana@example.org"),
             "closed": answer(approval, "ana@example.org"),
+            "malformed": answer(approval, "ana@example.org", extra=1),
         }.items(),
-        1,
+        len(unread) + 1,
     ):
         await desk.send(responses, None, value)
-        told[name] = (await desk.wait_receipts(count))[-1] if count == 1 else await newest(desk, count, told)
+        told[name] = await newest(desk, count, [*unread, *told.values()])
     assert {name: (one.status, one.code) for name, one in told.items()} == {
         name: ("accepted" if name == "accepted" else "refused", name) for name in told
     }
     assert all(one.message for name, one in told.items() if name != "accepted")
+    assert (told["malformed"].approval_id, told["malformed"].verdict) == (approval, "approved")
+    await desk.wait_letters(len(MALFORMED) + 4)
     refused = await desk.mesh.cli("approve", approval, "--by", "kim@example.org", "--json", code=1)
     assert "closed" in refused.error["message"]
     await desk.others_go_on()
 
 
-async def newest(desk: Desk, count: int, known: dict[str, Receipt]) -> Receipt:
+async def newest(desk: Desk, count: int, known: Sequence[Receipt]) -> Receipt:
     """The receipt that was not there before."""
-    [new] = [one for one in await desk.wait_receipts(count) if one not in known.values()]
+    [new] = [one for one in await desk.wait_receipts(count) if one not in known]
     return new
+
+
+async def bad_commands(desk: Desk) -> None:
+    """Each has one receipt, whether anybody can read it or not."""
+    topics = desk.mesh.topics
+    for value in (
+        b"stop!",
+        b'{"command": "explode", "workflow_id": "plain:1", "by": "op"}',
+        b'{"command": "cancel", "workflow_id": "plain:none", "by": "op"}',
+    ):
+        await desk.send(topics.commands, None, value)
+
+    async def enough() -> list[CommandReceipt] | None:
+        records = await read_topic(desk.broker, topics.command_receipts)
+        found = [decode_command_receipt(record) for record in records]
+        return found if len(found) >= 3 else None
+
+    told = await desk.mesh.wait_until("3 receipts of commands", enough)
+    assert sorted((one.workflow_id, one.status, one.code) for one in told) == [
+        ("mesh.commands:0", "refused", "malformed"),
+        ("plain:1", "refused", "malformed"),
+        ("plain:none", "refused", "unknown"),
+    ]
+    await desk.wait_letters(len(MALFORMED) + 6)
+    await desk.others_go_on()
 
 
 async def missing_path(desk: Desk) -> None:

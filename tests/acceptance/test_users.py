@@ -193,7 +193,7 @@ async def approvers(mesh: MeshProcesses) -> None:
         mesh.json("reject", "asking:no", "--by", ANA, "--reason", "not now"),
         mesh.json("approve", "asking:edit", "--by", ANA, "--payload", edited),
     )
-    shape = {"approval_id", "answer_id", "status", "code", "verdict", "closed", "message", "by", "at"}
+    shape = {"approval_id", "answer_id", "status", "code", "verdict", "closed", "message", "by", "at", "source"}
     assert all(receipt.keys() == shape and receipt["status"] == "accepted" for receipt in (yes, no, edit))
     assert [receipt["verdict"] for receipt in (yes, no, edit)] == ["approved", "rejected", "approved"]
     bare = {"approval_id": asked["asking:bare"]["approval_id"], "decision": "approve", "by": ANA}

@@ -16,6 +16,7 @@ from mesh.core.effects import (
     Effect,
     PublishEvent,
     PublishOutcome,
+    SendCommandReceipt,
     SendDeadLetter,
     SendInput,
     SendReceipt,
@@ -72,6 +73,10 @@ def input_line(given: inp.Input, at: Callable[[int], str]) -> str:
         case inp.CommandGiven():
             to = f" to {given.to}" if given.to else ""
             return f"command of {given.by}: {given.command} {given.step or given.workflow_id}{to}"
+        case inp.AnswerUnreadable():
+            return f"unreadable answer to {given.approval_id or 'nothing'}: {given.code}"
+        case inp.CommandUnreadable():
+            return f"unreadable command to {given.workflow_id}: {given.code}"
         case inp.ScheduleSet():
             return f"{given.by} tells when {given.route} starts: {schedule_words(given.schedule)}, since {at(given.since_ms)}"
         case inp.TimerDue():
@@ -122,6 +127,8 @@ def effect_line(effect: Effect) -> str:
         case SendReceipt():
             verdict = f", {effect.verdict}" if effect.verdict else ""
             return f"receipt for {effect.answer_id or 'nobody'}: {effect.status} ({effect.code}){verdict}"
+        case SendCommandReceipt():
+            return f"receipt for command {effect.command_id}: {effect.status} ({effect.code})"
         case PublishOutcome():
             return f"outcome {effect.status}: {as_json(effect.output)}"
         case PublishEvent():

@@ -182,9 +182,9 @@ class Partition:
                 return Cause(kind="undeliverable", id=given.effect_id)
             case inp.EventMatched() | inp.EventOffered():
                 kind, name = "event", str(given.cloud_event["id"])
-            case inp.AnswerGiven():
+            case inp.AnswerGiven() | inp.AnswerUnreadable():
                 kind, name = "answer", given.answer_id
-            case inp.CommandGiven():
+            case inp.CommandGiven() | inp.CommandUnreadable():
                 kind, name = "command", given.command_id
             case inp.WorkflowCalled():
                 kind, name = "call", str(given.cloud_event["id"])
@@ -207,6 +207,7 @@ class Partition:
             source_partition=given.source_partition,
             source_offset=given.source_offset,
             source_index=given.source_index,
+            receipt_by_place=kind in {"answer", "command"},
         )
 
     # What there is to see -------------------------------------------------------------------------

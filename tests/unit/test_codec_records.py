@@ -400,6 +400,7 @@ def test_a_receipt_has_the_documented_shape_and_comes_back() -> None:
         "message": "the deadline was at 09:00",
         "by": "ana@example.org",
         "at": "2026-11-24T09:00:00.000Z",
+        "source": None,
     }
     assert (out.topic, out.key) == ("mesh.approvals.receipts", WORKFLOW.encode())
     assert header(out, "ce_causationid") == "n1"
@@ -506,7 +507,7 @@ def test_a_decisions_synonyms_are_understood(said: str, decision: str) -> None:
 
 
 def test_a_null_is_as_good_as_nothing_said() -> None:
-    answer = decode_response(answered({**ANSWER, "digest": None, "reason": None, "payload": None}))
+    answer = decode_response(answered({**ANSWER, "digest": None, "reason": None}))
     assert (answer.digest, answer.reason, answer.payload) == (None, "", msgspec.UNSET)
 
 
@@ -517,7 +518,7 @@ def test_a_traceparent_that_does_not_hold_is_passed_over() -> None:
 
 SEND = (
     'Send {"approval_id": "<as asked>", "decision": "approve" or "reject", "by": "<who you are>"}, '
-    'and if you like "digest", "reason", "payload"'
+    'and if you like "digest", "reason", "payload"; "edited": true with a payload of null'
 )
 
 

@@ -29,10 +29,15 @@ from mesh.core.decide.built_in.limiter import decide_limiter
 from mesh.core.decide.built_in.schedule import decide_schedule
 from mesh.core.decide.draft import Draft
 from mesh.core.decide.settle.alias import on_alias_answered
-from mesh.core.decide.settle.approval import on_answer
+from mesh.core.decide.settle.approval import on_answer, on_unreadable_answer
 from mesh.core.decide.settle.budget import look_after_budget
 from mesh.core.decide.settle.call import on_call_cancelled, on_call_ended
-from mesh.core.decide.settle.command import on_command, on_undeliverable
+from mesh.core.decide.settle.command import (
+    on_command,
+    on_undeliverable,
+    on_unreadable_command,
+    refuse_command,
+)
 from mesh.core.decide.settle.event import on_forwarded, on_offered
 from mesh.core.decide.settle.limit import on_slot_denied, on_slot_given
 from mesh.core.decide.settle.parked import on_parked
@@ -40,7 +45,7 @@ from mesh.core.decide.settle.start import on_event
 from mesh.core.decide.settle.task import on_result, on_task_undeliverable
 from mesh.core.decide.settle.timer import on_timer
 from mesh.core.decide.settle.withdrawal import withdraw
-from mesh.core.events import Event, InputDismissed, InputParked
+from mesh.core.events import AnswerRefused, CommandRefused, Event, InputDismissed, InputParked
 from mesh.core.limits import is_limiter
 from mesh.core.route import Route
 from mesh.core.state import Directory, Workflow
@@ -92,7 +97,9 @@ def _is_portion(given: inp.Input) -> bool:
 
 def _decide_built_in(draft: Draft, given: inp.Input) -> None:
     """Decide for a workflow that has no route document."""
-    if ids.is_alias(given.workflow_id):
+    if isinstance(given, inp.AnswerGiven | inp.AnswerUnreadable | inp.CommandUnreadable):
+        _decide(draft, given, None)
+    elif ids.is_alias(given.workflow_id):
         decide_alias(draft, given)
     elif ids.is_schedule(given.workflow_id):
         decide_schedule(draft, given)
@@ -100,6 +107,8 @@ def _decide_built_in(draft: Draft, given: inp.Input) -> None:
         decide_clock(draft, given)
     elif is_limiter(given.workflow_id):
         decide_limiter(draft, given)
+    elif isinstance(given, inp.CommandGiven):
+        refuse_command(draft, given, "built_in", f"{given.workflow_id} takes no commands")
     else:
         draft.add(
             InputDismissed(code="unknown", message=f"this version knows no built-in workflow {given.workflow_id}")
@@ -118,10 +127,8 @@ def _decide(draft: Draft, given: inp.Input, target: Route | None) -> None:
             on_forwarded(draft, given)
         case inp.TimerDue():
             on_timer(draft, given)
-        case inp.AnswerGiven():
-            on_answer(draft, given)
-        case inp.CommandGiven():
-            on_command(draft, given, target)
+        case inp.AnswerGiven() | inp.AnswerUnreadable() | inp.CommandGiven() | inp.CommandUnreadable():
+            _on_person(draft, given, target)
         case inp.CallEnded():
             on_call_ended(draft, given)
         case inp.CallCancelled():
@@ -135,6 +142,25 @@ def _decide(draft: Draft, given: inp.Input, target: Route | None) -> None:
         case inp.AliasClaimed() | inp.AliasReleased() | inp.ScheduleSet() | inp.SlotWanted() | inp.SlotReturned():
             message = f"{type(given).__name__} is for built-in workflows, and {given.workflow_id} is none"
             draft.add(InputDismissed(code="unknown", message=message))
+        case _:
+            assert_never(given)
+
+
+def _on_person(
+    draft: Draft,
+    given: inp.AnswerGiven | inp.AnswerUnreadable | inp.CommandGiven | inp.CommandUnreadable,
+    target: Route | None,
+) -> None:
+    """Take what a person sent, who gets exactly one receipt for it."""
+    match given:
+        case inp.AnswerGiven():
+            on_answer(draft, given)
+        case inp.AnswerUnreadable():
+            on_unreadable_answer(draft, given)
+        case inp.CommandGiven():
+            on_command(draft, given, target)
+        case inp.CommandUnreadable():
+            on_unreadable_command(draft, given)
         case _:
             assert_never(given)
 
@@ -153,14 +179,23 @@ def _on_built_in_answered(draft: Draft, given: inp.AliasAnswered | inp.SlotGiven
 
 
 def park(
-    workflow: Workflow | None, parked: InputParked, about: CrossingId | None, *, workflow_id: str, now_ms: int
+    workflow: Workflow | None,
+    parked: InputParked,
+    about: CrossingId | None,
+    *,
+    workflow_id: str,
+    now_ms: int,
+    refused: AnswerRefused | CommandRefused | None = None,
 ) -> Decided:
     """Decide what follows when an input can't be decided on and is set aside.
 
-    `about`: what the record's name says, if another workflow sent it.
+    `about`: what the record's name says, if another workflow sent it. `refused`: what its sender
+    hears, if a person sent it.
     """
     draft = Draft(workflow, workflow_id, None, Directory(), now_ms)
     on_parked(draft, parked, about)
+    if refused is not None:
+        draft.add(refused)
     if draft.workflow is not None and draft.workflow.slots:
         look_after_slots(draft)
     return Decided(tuple(draft.events), draft.workflow)

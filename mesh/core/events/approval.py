@@ -63,7 +63,8 @@ class ApprovalWithdrawn(LogEvent, tag="ApprovalWithdrawn.1", frozen=True, kw_onl
 class AnswerRefused(LogEvent, tag="AnswerRefused.1", frozen=True, kw_only=True):
     """An answer that does not count.
 
-    `code`: unknown, closed, late, role, digest, schema, malformed.
+    `code`: unknown, closed, late, role, digest, schema, too_large, failed. Of one that can't be
+    read: malformed, too_large, number, payload, poison, unreadable.
     """
 
     approval_id: str

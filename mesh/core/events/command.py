@@ -13,6 +13,6 @@ class CommandAccepted(LogEvent, tag="CommandAccepted.1", frozen=True, kw_only=Tr
 class CommandRefused(LogEvent, tag="CommandRefused.1", frozen=True, kw_only=True):
     command_id: str
     command: str
-    code: str  # unknown, ended, no_incident, unknown_step
+    code: str  # unknown, ended, no_incident, unknown_step, built_in, ...; malformed if it can't be read
     message: str
     by: str = ""

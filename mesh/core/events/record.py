@@ -136,6 +136,10 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `topic`, `partition` and `offset` are the record that the owner read. `source_*` is the record
     that ingress copied it from, for the inbox's watermark and for `mesh event`. For a record that
     another workflow's decision sent, it is that log and the record's place in the sequence.
+
+    `receipt_by_place`: an answer or a command, and the receipt that its sender gets has an id by
+    the place in `source_*`. Before that was so, a receipt had an id by the answer's id, which two
+    answers may share, and a command had no receipt.
     """
 
     kind: str
@@ -149,6 +153,7 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     source_offset: int = -1
     source_index: int = 0  # which of the records that ingress made of one source record
     event_source: str = ""  # CloudEvents source, for causes of kind event
+    receipt_by_place: bool = False
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="Decision.1", tag_field="record"):

@@ -27,12 +27,15 @@ def words_of(event: ev.Event, decision: ev.Decision) -> Said | None:
             return Said(event.step, "question withdrawn", "quiet", event.reason, told)
         case ev.AnswerRefused():
             told = _refused(event.by, event.code, event.message)
-            return Said("", f"answer refused ({event.code})", "people", f"{event.message} (by {event.by})", told)
+            return Said(
+                "", f"answer refused ({event.code})", "people", f"{event.message} (by {event.by or 'somebody'})", told
+            )
         case ev.CommandAccepted():
             return Said("", f"{event.command} by {event.by}", "work", event.reason)
         case ev.CommandRefused():
             told = _refused(event.by, event.code, event.message)
-            return Said("", f"{event.command} refused ({event.code})", "people", event.message, told)
+            what = f"{event.command or 'command'} refused ({event.code})"
+            return Said("", what, "people", event.message, told)
         case ev.IncidentRaised():
             told = f"! {event.step} needs an operator: {timeless(event.message)}"
             return Said(event.step, f"incident: {event.kind}", "bad", event.message, told)
@@ -64,4 +67,4 @@ def _terms(event: ev.ApprovalRequested, decision: ev.Decision) -> str:
 
 
 def _refused(by: str, code: str, message: str) -> str:
-    return f"-> to {by or 'nobody'}: refused ({code}), {message}"
+    return f"-> to {by or 'its sender'}: refused ({code}), {message}"

@@ -30,7 +30,14 @@ from mesh.services.router.batch import Batch
 from mesh.services.router.config import RouterConfig
 from mesh.services.router.deadlines import Deadlines
 from mesh.services.router.input_queues import pass_by
-from mesh.services.router.input_records import cause_of_parked, name_of_crossing, parked, place, workflow_of
+from mesh.services.router.input_records import (
+    cause_of_parked,
+    name_of_crossing,
+    parked,
+    place,
+    refused_with,
+    workflow_of,
+)
 from mesh.services.router.known_versions import KnownVersions, UnknownVersion
 from mesh.services.router.own_inputs import OwnInputs
 from mesh.services.router.partition_clock import PartitionClock
@@ -197,7 +204,8 @@ class Decider:
         about = name_of_crossing(record)
         # from the whole input to less and less of it: the first that fits is logged
         for event in parked(record, code, message):
-            decided = park(workflow, event, about, workflow_id=workflow_id, now_ms=now_ms)
+            refused = refused_with(record, event.code, event.message)
+            decided = park(workflow, event, about, workflow_id=workflow_id, now_ms=now_ms, refused=refused)
             if self.emit(batch, decided, workflow_id, cause, now_ms):
                 return
 
@@ -205,5 +213,9 @@ class Decider:
 def _answer_too_large(given: AnswerGiven, message: str) -> AnswerRefused:
     """Refuse the answer with a receipt. The question stays open."""
     return AnswerRefused(
-        approval_id=given.approval_id, answer_id=given.answer_id, code="too_large", message=message, by=given.by
+        approval_id=given.approval_id,
+        answer_id=given.answer_id,
+        code="too_large",
+        message=message,
+        by=given.by[: ids.MAX_ID],
     )

@@ -6,7 +6,8 @@ Any number of routers share the work as one consumer group. A crash or a rebalan
 twice; it is never lost and never overtaken: copies go out in the order of their source, a batch is
 repeated until the broker has it, offsets are committed after that, and the receiver keeps one
 watermark for each source partition. What can't be read goes to the dead letters as it came, and so
-does what routers die on (`trail`).
+does what routers die on (`trail`). An owner hears of each answer and command that goes there, and
+its sender gets a receipt: only operators may read dead letters.
 
 Ingress decides nothing: the owner says who may answer and whether a workflow lives. An event's own
 broker timestamp says which routes it meets, so every router matches it alike.
@@ -23,9 +24,10 @@ from msgspec.structs import replace
 from mesh.codec.approvals import decode_response
 from mesh.codec.cloudevents import from_record
 from mesh.codec.commands import decode_command
-from mesh.codec.dead_letters import dead_letter
-from mesh.codec.inbox import encode_inbox
+from mesh.codec.dead_letters import UNREADABLE, dead_letter
+from mesh.codec.inbox import encode_inbox, is_refusal
 from mesh.codec.schedules import decode_schedule_set, is_schedule_set
+from mesh.codec.unreadable import refusal_code, unreadable_answer, unreadable_command
 from mesh.core import ids
 from mesh.core.inputs import EventMatched, EventOffered, InboxInput
 from mesh.core.matching import Match, MatchProblem
@@ -242,7 +244,7 @@ class Ingress:
                 _log.warning("ingress_repeats_a_batch", error=str(error), records=len(out))
                 await asyncio.sleep(self._config.retry_pause_s)
                 continue
-            out = [self._instead(*out[failure.index], failure) for failure in failures]
+            out = [instead for failure in failures for instead in self._instead(*out[failure.index], failure)]
             if any(failure.code is not Delivery.TOO_LARGE for failure in failures):
                 await asyncio.sleep(self._config.retry_pause_s)  # until an operator has repaired it
         return not out
@@ -264,20 +266,25 @@ class Ingress:
             await asyncio.sleep(self._config.retry_pause_s)
         return False
 
-    def _instead(self, copy: OutRecord, source: Record, failure: SendFailure) -> tuple[OutRecord, Record]:
+    def _instead(self, copy: OutRecord, source: Record, failure: SendFailure) -> Iterator[tuple[OutRecord, Record]]:
         """What to send in place of a copy that the broker refuses.
 
         No record may hold up all others.
         """
         if failure.code is not Delivery.TOO_LARGE:
             _log.error("ingress_refused", topic=copy.topic, code=failure.code, reason=failure.message)
-            return copy, source
+            yield copy, source
+            return
         stays = f"{failure.message}; its bytes stay at {source.topic}/{source.partition}/{source.offset}"
         if copy.topic != self._topics.dlq:
-            return self._dead_letter(source, "too_large", failure.message), source
-        if copy.value is not None:
-            return self._dead_letter(replace(source, value=None), "too_large", stays), source
-        return self._dead_letter(replace(source, key=None, value=None, headers=()), "too_large", stays), source
+            yield self._dead_letter(source, "too_large", failure.message), source
+            if not is_refusal(copy):  # a smaller one there is not
+                for refusal in self._refusals(source, "too_large", failure.message):
+                    yield refusal, source
+        elif copy.value is not None:
+            yield self._dead_letter(replace(source, value=None), "too_large", stays), source
+        else:
+            yield self._dead_letter(replace(source, key=None, value=None, headers=()), "too_large", stays), source
 
     async def _commit(self, subscription: Subscription) -> None:
         """Record how far everything is copied.
@@ -297,10 +304,12 @@ class Ingress:
         """The inbox records that one source record becomes.
 
         A record that can't be read becomes a dead letter, and so does one for each route that can't
-        take it.
+        take it. If a person sent it, it also becomes an input that refuses it.
         """
         if not self._trails.is_calm and self._trails.is_poison(record):
-            yield self._dead_letter(record, "poison", "routers died on it time and again; it is set aside unread")
+            why = "routers died on it time and again; it is set aside unread"
+            yield self._dead_letter(record, "poison", why)
+            yield from self._refusals(record, "poison", why, may_look=False)
             return
         try:
             for given in self.converters[record.topic](record):
@@ -311,6 +320,16 @@ class Ingress:
         except SenderError as error:
             code = "too_large" if isinstance(error, RecordTooLarge) else "malformed"
             yield self._dead_letter(record, code, str(error))
+            is_damaged = isinstance(record, UnreadableRecords)
+            yield from self._refusals(record, UNREADABLE if is_damaged else refusal_code(error), str(error))
+
+    def _refusals(self, record: Record, code: str, message: str, *, may_look: bool = True) -> Iterator[OutRecord]:
+        """The input that refuses an answer or a command, and so gives its sender a receipt."""
+        message = record.message if isinstance(record, UnreadableRecords) else message
+        if record.topic == self._topics.responses:
+            yield self._addressed(unreadable_answer(record, code, message, may_look=may_look))
+        elif record.topic == self._topics.commands:
+            yield self._addressed(unreadable_command(record, code, message, may_look=may_look))
 
     def _addressed(self, given: InboxInput) -> OutRecord:
         # by workflow id, so that one owner decides on all inputs of a workflow

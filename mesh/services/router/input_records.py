@@ -9,24 +9,18 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from mesh.codec.dead_letters import UNREADABLE
-from mesh.codec.inbox import decode_inbox
+from mesh.codec.inbox import decode_inbox, sent_by_person
 from mesh.codec.malformed_results import failure_instead
 from mesh.codec.tasks import decode_reply
 from mesh.core import ids
 from mesh.core import inputs as inp
 from mesh.core.crossings import CrossingId, parse_crossing_id
-from mesh.core.events import Cause, InputParked
+from mesh.core.events import AnswerRefused, Cause, CommandRefused, InputParked
 from mesh.errors import MalformedRecord
 from mesh.ports import Record, UnreadableRecords
 
 _SENDER: Final = re.compile("^/mesh/(ingress|owner)/")
-
-MAX_ID: Final = 2_000
-"""How many characters an id may have.
-
-Ids of the mesh's own making are far below. A longer one comes from outside, and would be in every
-record that speaks of it.
-"""
+_PEOPLES: Final = frozenset({"answer", "command"})  # kinds of inputs whose senders get a receipt
 
 
 def place(record: Record) -> str:
@@ -76,13 +70,14 @@ def inbox_input(record: Record) -> tuple[inp.InboxInput, Cause]:
         source_offset=given.source_offset,
         source_index=given.source_index,
         event_source=source,
+        receipt_by_place=kind in _PEOPLES,
     )
 
 
 def _bound(what: str, value: str) -> None:
-    if len(value) > MAX_ID:
+    if len(value) > ids.MAX_ID:
         raise MalformedRecord(
-            f"its {what} has {len(value)} characters, and at most {MAX_ID} are taken: {value[:60]}..."
+            f"its {what} has {len(value)} characters, and at most {ids.MAX_ID} are taken: {value[:60]}..."
         )
 
 
@@ -91,9 +86,9 @@ def _identity(given: inp.InboxInput) -> tuple[str, str, str]:
     match given:
         case inp.EventMatched() | inp.EventOffered():
             return "event", given.cloud_event["id"], given.cloud_event["source"]
-        case inp.AnswerGiven():
+        case inp.AnswerGiven() | inp.AnswerUnreadable():
             return "answer", given.answer_id, ""
-        case inp.CommandGiven():
+        case inp.CommandGiven() | inp.CommandUnreadable():
             return "command", given.command_id, ""
         case inp.WorkflowCalled():
             return "call", given.cloud_event["id"], given.cloud_event["source"]
@@ -127,10 +122,11 @@ _SLOT_KINDS: Final[dict[type, str]] = {
 
 def workflow_of(record: Record) -> str:
     """The workflow that a record's key names, for a record that can't be read further."""
-    return (record.key or b"")[:MAX_ID].decode("utf-8", "replace")
+    return (record.key or b"")[: ids.MAX_ID].decode("utf-8", "replace")
 
 
 def cause_of_parked(record: Record) -> Cause:
+    source = source_of(record)
     return Cause(
         kind="parked",
         id=place(record),
@@ -138,8 +134,24 @@ def cause_of_parked(record: Record) -> Cause:
         partition=record.partition,
         offset=record.offset,
         at_ms=record.timestamp_ms,
-        **source_of(record),
+        receipt_by_place=bool(source) and sent_by_person(record) is not None,
+        **source,
     )
+
+
+def refused_with(record: Record, code: str, message: str) -> AnswerRefused | CommandRefused | None:
+    """What the sender of an answer or a command hears if its record is parked.
+
+    Known by its headers alone, since nobody may read the rest. None for any other record.
+    """
+    sent = sent_by_person(record)
+    if sent is None:
+        return None
+    own_id, about = sent.id[: ids.MAX_ID], sent.about[: ids.MAX_ID]
+    message = message[: ids.MAX_ID]
+    if sent.kind == "answer":
+        return AnswerRefused(approval_id=about, answer_id=own_id, code=code, message=message)
+    return CommandRefused(command_id=own_id, command=about, code=code, message=message)
 
 
 def parked(record: Record, code: str, message: str) -> Iterator[InputParked]:
@@ -150,7 +162,7 @@ def parked(record: Record, code: str, message: str) -> Iterator[InputParked]:
     """
     if isinstance(record, UnreadableRecords):
         code, message = UNREADABLE, record.message
-    message, headers = message[:MAX_ID], [(name, _base64(value) or "") for name, value in record.headers]
+    message, headers = message[: ids.MAX_ID], [(name, _base64(value) or "") for name, value in record.headers]
     stays = f"{message}; its bytes stay at {place(record)}"
     for said, key, value, kept in (
         (message, record.key, record.value, headers),

@@ -77,6 +77,7 @@ class Stage:
         self.heard: list[Heard] = []
         self.act = 0
         self.receipts: dict[str, Receipt] = {}  # by answer
+        self.receipt_records: list[Record] = []  # of answers and of commands, as they came
         self.outcomes: dict[tuple[str, str], Outcome] = {}  # by workflow and run
         self.questions: dict[str, Question] = {}  # by approval
         self.promised: set[str] = set()  # approvals that a script will answer
@@ -104,6 +105,7 @@ class Stage:
             topics.log: self._on_log,
             topics.requests: self._on_request,
             topics.receipts: self._on_receipt,
+            topics.command_receipts: self.receipt_records.append,
             topics.outcomes: self._on_outcome,
         }
 
@@ -395,6 +397,7 @@ class Stage:
 
     def _on_receipt(self, record: Record) -> None:
         receipt = decode_receipt(record)
+        self.receipt_records.append(record)
         if receipt.answer_id:
             self.receipts[receipt.answer_id] = receipt
 

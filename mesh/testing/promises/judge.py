@@ -9,6 +9,7 @@ land, so that every promise is checked after every step. Tests on real brokers r
 What each effective decision must keep
 --------------------------------------
 * its input has no other decision, nor has the record that ingress copied it from
+* what a person sent has exactly one receipt
 * `decide`, asked again with the state that the log has there, gives the same events (given
   `routes`; `mesh.testing.promises.redecided`)
 * positions and the mark never fall; a position passes over nothing but decided inputs and repeated
@@ -45,7 +46,7 @@ from mesh.codec.log import decode_log_record
 from mesh.codec.tasks import decode_reply
 from mesh.core.activation import Timeline
 from mesh.core.crossings import Crossing, crossings
-from mesh.core.effects import effects
+from mesh.core.effects import SendCommandReceipt, SendReceipt, effects
 from mesh.core.events import (
     AnswerRefused,
     ApprovalClosed,
@@ -126,7 +127,14 @@ class Promises:
         self._attempts = Attempts(self._expect, self.counts, self._deadlines)
         self._effects = EffectLedger(topics, self._ledgers, self.find, afterwards=afterwards)
         self._task_prefix = topics.tasks("")
-        self._effect_topics = {topics.requests, topics.receipts, topics.outcomes, topics.dlq, topics.withdrawals}
+        self._effect_topics = {
+            topics.requests,
+            topics.receipts,
+            topics.command_receipts,
+            topics.outcomes,
+            topics.dlq,
+            topics.withdrawals,
+        }
 
     # What the callers ask -------------------------------------------------------------------------
 
@@ -313,6 +321,9 @@ class Promises:
         for kept in kept_needlessly(partition.fold.state.workflows.get(record.workflow_id)):
             self.find(f"{where}: {kept}")
         made = effects(record)
+        receipts = [one for one in made if isinstance(one, SendReceipt | SendCommandReceipt) and one.source is not None]
+        expected = 1 if record.cause.receipt_by_place else 0
+        self._expect(len(receipts) == expected, f"{where}: {record.cause.id} has {len(receipts)} receipts")
         for finding in self._usage.take(record, made, partition.fold.state.workflows.get(record.workflow_id)):
             self.find(f"{where}: {finding}")
         self._effects.decided(step, made)

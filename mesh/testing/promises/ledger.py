@@ -9,6 +9,7 @@ from mesh.core.effects import (
     AskApproval,
     Effect,
     PublishEvent,
+    SendCommandReceipt,
     SendDeadLetter,
     SendInput,
     SendReceipt,
@@ -74,6 +75,8 @@ def topic_of(effect: Effect, topics: Topics) -> str:
             return topics.requests
         case SendReceipt():
             return topics.receipts
+        case SendCommandReceipt():
+            return topics.command_receipts
         case SendDeadLetter():
             return topics.dlq
         case SendInput():

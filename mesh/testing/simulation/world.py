@@ -170,6 +170,7 @@ class World:
             topics.commands,
             topics.requests,
             topics.receipts,
+            topics.command_receipts,
             topics.outcomes,
             topics.agents,
             topics.dlq,

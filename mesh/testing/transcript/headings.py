@@ -134,7 +134,7 @@ def _answer_heading(decision: Decision) -> str:
                 why = f", because: {event.reason}" if event.reason else ""
                 return f"{event.by} answers {event.step}: {event.verdict}{edit}{why}"
             case AnswerRefused():
-                return f"{event.by or 'nobody'} answers {short(event.approval_id)}"
+                return f"{event.by or 'somebody'} answers {short(event.approval_id) or 'what nobody can tell'}"
             case _:
                 continue
     return f"answer {decision.cause.id}"
@@ -146,7 +146,7 @@ def _command_heading(decision: Decision) -> str:
             case CommandAccepted():
                 return f"{event.by} orders: {event.command}" + (f", because: {event.reason}" if event.reason else "")
             case CommandRefused():
-                return f"{event.by} orders: {event.command}"
+                return f"{event.by or 'somebody'} orders: {event.command or 'what nobody can tell'}"
             case _:
                 continue
     return f"command {decision.cause.id}"

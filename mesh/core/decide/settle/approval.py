@@ -6,6 +6,7 @@ There is one verdict, by an answer or by the deadline.
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from mesh.core import ids
 from mesh.core.decide.begin.end import end, rejection_reason
@@ -13,7 +14,7 @@ from mesh.core.decide.draft import Draft
 from mesh.core.decide.progress import settled
 from mesh.core.decide.settle.budget import on_budget_answer
 from mesh.core.events import AnswerRefused, ApprovalClosed, IncidentRaised
-from mesh.core.inputs import AnswerGiven
+from mesh.core.inputs import AnswerGiven, AnswerUnreadable
 from mesh.core.joins import rejection_is_taken
 from mesh.core.json_values import digest
 from mesh.core.schemas import why_unfit
@@ -45,6 +46,15 @@ def on_answer(draft: Draft, given: AnswerGiven) -> None:
             edited=edited,
         ),
     )
+
+
+def on_unreadable_answer(draft: Draft, given: AnswerUnreadable) -> None:
+    """Refuse an answer that can't be read. The approval stays as it is."""
+    found = find_open(draft, given)
+    refused = _refused(given, given.code, given.message)
+    if isinstance(found, AnswerRefused):
+        refused = replace(refused, verdict=found.verdict, closed=found.closed)
+    draft.add(refused)
 
 
 def expire(draft: Draft, name: str, step: StepState) -> None:
@@ -80,7 +90,7 @@ def _close(draft: Draft, closed: ApprovalClosed) -> None:
 _VERDICTS: Final = {"succeeded": "approved", "rejected": "rejected"}
 
 
-def find_open(draft: Draft, given: AnswerGiven) -> tuple[str, StepState] | AnswerRefused:
+def find_open(draft: Draft, given: AnswerGiven | AnswerUnreadable) -> tuple[str, StepState] | AnswerRefused:
     """The step that waits for this answer, or why no step does."""
     parsed, workflow = ids.parse_step_id(given.approval_id), draft.workflow
     step = workflow.steps.get(parsed.step) if parsed and workflow and workflow.run_id == parsed.run_id else None
@@ -132,7 +142,9 @@ def refusal(draft: Draft, given: AnswerGiven, step: StepState) -> AnswerRefused 
     return None
 
 
-def _refused(given: AnswerGiven, code: str, message: str, *, verdict: str = "", closed: bool = False) -> AnswerRefused:
+def _refused(
+    given: AnswerGiven | AnswerUnreadable, code: str, message: str, *, verdict: str = "", closed: bool = False
+) -> AnswerRefused:
     return AnswerRefused(
         approval_id=given.approval_id,
         answer_id=given.answer_id,

@@ -26,7 +26,7 @@ from mesh.core.events import (
     WorkflowMigrated,
 )
 from mesh.core.evolve.steps import approval_output
-from mesh.core.inputs import CommandGiven, Undeliverable
+from mesh.core.inputs import CommandGiven, CommandUnreadable, Undeliverable
 from mesh.core.migration import misfits, to_begin_again, with_new_inputs
 from mesh.core.route import ApprovalWork, Route
 from mesh.core.state import StepState, Workflow
@@ -35,14 +35,14 @@ from mesh.core.state import StepState, Workflow
 def on_command(draft: Draft, given: CommandGiven, target: Route | None) -> None:
     workflow = draft.workflow
     if given.command == "release":
-        _refuse(draft, given, "built_in", "what can be released is a clock: `mesh clock release`")
+        refuse_command(draft, given, "built_in", "what can be released is a clock: `mesh clock release`")
     elif workflow is None:
-        _refuse(draft, given, "unknown", f"no workflow {given.workflow_id}: `mesh workflows` lists them")
+        refuse_command(draft, given, "unknown", f"no workflow {given.workflow_id}: `mesh workflows` lists them")
     elif workflow.status == "expected":
         message = f"{given.workflow_id} has not started: there are only events that it will wait for"
-        _refuse(draft, given, "unknown", message)
+        refuse_command(draft, given, "unknown", message)
     elif workflow.status != "running":
-        _refuse(draft, given, "ended", f"the workflow has ended: {workflow.status}")
+        refuse_command(draft, given, "ended", f"the workflow has ended: {workflow.status}")
     elif given.command == "cancel":
         _accept(draft, given)
         _cancel(draft, f"cancelled by {given.by}" + (f": {given.reason}" if given.reason else ""))
@@ -63,7 +63,7 @@ def _cancel(draft: Draft, reason: str) -> None:
 def _on_incident(draft: Draft, given: CommandGiven, workflow: Workflow) -> None:
     steps = draft.route.steps
     if given.step is not None and ids.step_of(given.step) not in steps:
-        _refuse(draft, given, "unknown_step", f"the route has no step {given.step}: {', '.join(steps)}")
+        refuse_command(draft, given, "unknown_step", f"the route has no step {given.step}: {', '.join(steps)}")
         return
     if given.command == "retry" and given.step is not None and is_closed_approval(draft, given.step):
         _ask_again(draft, given, given.step)
@@ -71,11 +71,11 @@ def _on_incident(draft: Draft, given: CommandGiven, workflow: Workflow) -> None:
     stuck = [n for n, s in workflow.steps.items() if s.status == "incident" and given.step in {None, n, ids.step_of(n)}]
     if not stuck:
         which = f"step {given.step}" if given.step else "the workflow"
-        _refuse(draft, given, "no_incident", f"{which} has no incident to {given.command}")
+        refuse_command(draft, given, "no_incident", f"{which} has no incident to {given.command}")
         return
     why_not = "" if given.task_input is msgspec.UNSET else why_no_input(draft, given, stuck)
     if why_not:
-        _refuse(draft, given, "input", why_not)
+        refuse_command(draft, given, "input", why_not)
         return
     _accept(draft, given)
     for place in stuck:
@@ -90,7 +90,7 @@ def _ask_again(draft: Draft, given: CommandGiven, name: str) -> None:
     if given.task_input is not msgspec.UNSET:
         why_not = f"{name} is an approval, and takes no input: it is asked as the route says"
     if why_not:
-        _refuse(draft, given, "acted" if given.task_input is msgspec.UNSET else "input", why_not)
+        refuse_command(draft, given, "acted" if given.task_input is msgspec.UNSET else "input", why_not)
         return
     _accept(draft, given)
     ask_again(draft, given, name)
@@ -156,17 +156,19 @@ def _on_migrate(draft: Draft, given: CommandGiven, workflow: Workflow, target: R
         message = (
             f"there is no version {given.to} that can be read here: `mesh routes list` lists those that are stored"
         )
-        _refuse(draft, given, "no_version", message)
+        refuse_command(draft, given, "no_version", message)
         return
     if target.name != workflow.route:
-        _refuse(draft, given, "other_route", f"version {given.to} is of route {target.name}, not of {workflow.route}")
+        refuse_command(
+            draft, given, "other_route", f"version {given.to} is of route {target.name}, not of {workflow.route}"
+        )
         return
     if target.digest == workflow.digest:
-        _refuse(draft, given, "already", "it runs on that version already")
+        refuse_command(draft, given, "already", "it runs on that version already")
         return
     why_not = misfits(workflow, draft.route, target)
     if why_not:
-        _refuse(draft, given, "misfit", "; ".join(why_not))
+        refuse_command(draft, given, "misfit", "; ".join(why_not))
         return
     _accept(draft, given)
     again = to_begin_again(workflow)
@@ -191,7 +193,12 @@ def _accept(draft: Draft, given: CommandGiven) -> None:
     draft.add(CommandAccepted(command_id=given.command_id, command=given.command, by=given.by, reason=given.reason))
 
 
-def _refuse(draft: Draft, given: CommandGiven, code: str, message: str) -> None:
+def on_unreadable_command(draft: Draft, given: CommandUnreadable) -> None:
+    """Refuse a command that can't be read."""
+    refuse_command(draft, given, given.code, given.message)
+
+
+def refuse_command(draft: Draft, given: CommandGiven | CommandUnreadable, code: str, message: str) -> None:
     draft.add(
         CommandRefused(command_id=given.command_id, command=given.command, code=code, message=message, by=given.by)
     )
