@@ -11,12 +11,12 @@ from mesh.cli.grammar import NounGroup
 from mesh.cli.options import by_option, reason_option, timeout_option
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import duration
-from mesh.cli.workflows.commands import decision_on
+from mesh.codec.commands import CommandReceipt
 from mesh.codec.times import rfc3339
 from mesh.core.clock import ClockHold
 from mesh.core.ids import clock_of
 from mesh.inspection.read_model import queries
-from mesh.inspection.read_model.queries import CommandRow, PartitionRow
+from mesh.inspection.read_model.queries import PartitionRow
 
 _RELEASED: Final = "released: deadlines go by the broker's clock again"
 
@@ -43,7 +43,7 @@ def list_held(session: Session) -> None:
 @clock.command(short_help="Let deadlines go by the broker's clock again.")
 @reason_option(required=True)
 @by_option("commands")
-@timeout_option("How long to wait for the decision.")
+@timeout_option("How long to wait for the receipt.")
 @mesh_command
 def release(session: Session, *, reason: str, by: str, timeout_s: float) -> None:
     """Let deadlines go by the broker's clock again, in all partitions that hold them.
@@ -52,12 +52,12 @@ def release(session: Session, *, reason: str, by: str, timeout_s: float) -> None
     """
     rows = session.run(_release(session, by, reason, timeout_s))
     if session.as_json:
-        session.emit({"released": [row.workflow_id for row in rows if row.accepted]})
+        session.emit({"released": [row.workflow_id for row in rows if row.status == "accepted"]})
     else:
         session.show(
             Text(f"{_RELEASED}, in {len(rows)} partitions" if rows else "no clock is held: nothing to release")
         )
-    if not all(row.accepted for row in rows):
+    if not all(row.status == "accepted" for row in rows):
         sys.exit(FAILED)
 
 
@@ -66,18 +66,16 @@ async def _held(session: Session) -> list[PartitionRow]:
         return [row for row in queries.partitions(model.db) if row.hold is not None]
 
 
-async def _release(session: Session, by: str, reason: str, timeout_s: float) -> list[CommandRow]:
+async def _release(session: Session, by: str, reason: str, timeout_s: float) -> list[CommandReceipt]:
     async with session.model(read_only=False) as (broker, model):
-        client, found = session.client(broker), list[CommandRow]()
+        client, found = session.client(broker), list[CommandReceipt]()
         info = (await broker.topics()).get(session.topics.inbox)
         count = 1 if info is None else info.partitions
         for row in queries.partitions(model.db):
             if row.hold is None:
                 continue
             name = clock_of(row.partition, count)
-            command_id = await client.command("release", name, by=by, reason=reason)
-            what = f"`release` for partition {row.partition}"
-            found.append(await decision_on(model, command_id, what, timeout_s=timeout_s))
+            found.append(await client.order("release", name, by=by, reason=reason, timeout_s=timeout_s))
         return found
 
 

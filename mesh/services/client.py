@@ -7,7 +7,7 @@ for it; the command line uses it too.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar
 
@@ -16,7 +16,7 @@ import msgspec
 from mesh import defaults
 from mesh.codec.approvals import ApprovalRequest, Receipt, decode_receipt, decode_request, encode_response
 from mesh.codec.cloudevents import to_record
-from mesh.codec.commands import encode_command
+from mesh.codec.commands import CommandReceipt, decode_command_receipt, encode_command
 from mesh.codec.outcomes import Outcome, decode_outcome
 from mesh.core.ids import parse_step_id, partition_of_key, run_id
 from mesh.core.inputs import Command
@@ -228,8 +228,8 @@ class Client:
         found = await self._find_last(starts, match, timeout_s=timeout_s)
         if found is None:
             raise TimeoutError(
-                f"no receipt for the answer to {approval_id} after {timeout_s:g} s: it is on the broker, and counts when a router reads it "
-                "(`mesh status` shows whether one is alive)"
+                f"no receipt on {self._topics.receipts} for the answer {answer_id} to {approval_id} after {timeout_s:g} s: "
+                "it is on the broker, and counts when a router reads it (`mesh status` shows whether one is alive)"
             )
         return found
 
@@ -246,7 +246,7 @@ class Client:
     ) -> str:
         """Send an operator's command and return its id.
 
-        The log has what became of it (`mesh workflow ID`).
+        Its receipt says what became of it (`command_receipts`); `order` waits for that.
         """
         command_id = f"command-{self._entropy.token()}"
         record = encode_command(
@@ -263,6 +263,56 @@ class Client:
         )
         await self._send([record])
         return command_id
+
+    async def order(
+        self,
+        command: Command,
+        workflow_id: str,
+        *,
+        by: str,
+        reason: str = "",
+        step: str | None = None,
+        to: str = "",
+        input: Any = msgspec.UNSET,  # noqa: A002 - the field's name
+        timeout_s: float = defaults.CLIENT_TIMEOUT_S,
+    ) -> CommandReceipt:
+        """Send an operator's command, and wait for the receipt, which says whether it is accepted.
+
+        Raises `TimeoutError` if no receipt comes: the command is on the broker all the same, and is
+        obeyed when a router reads it.
+        """
+        starts = await self.command_position()
+        command_id = await self.command(command, workflow_id, by=by, reason=reason, step=step, to=to, input=input)
+        found = await self.command_receipts([command_id], starts, timeout_s=timeout_s)
+        if command_id not in found:
+            raise TimeoutError(
+                f"no receipt on {self._topics.command_receipts} for `{command}` of {workflow_id} ({command_id}) after {timeout_s:g} s: "
+                "the command is on the broker, and a router will read it (`mesh status` shows whether one is alive)"
+            )
+        return found[command_id]
+
+    async def command_position(self) -> Mapping[TopicPartition, int]:
+        """Where the receipts of commands that are sent from now on will be."""
+        return await self._ends(self._topics.command_receipts)
+
+    async def command_receipts(
+        self, command_ids: Collection[str], starts: Mapping[TopicPartition, int], *, timeout_s: float
+    ) -> dict[str, CommandReceipt]:
+        """The receipts of these commands by id, as far as they come in time.
+
+        `starts`: from `command_position`, taken before the commands were sent.
+        """
+        wanted, found = set(command_ids), dict[str, CommandReceipt]()
+
+        def match(record: Record) -> bool | None:
+            receipt = _readable(decode_command_receipt, record)
+            if receipt is not None and receipt.command_id in wanted:
+                found[receipt.command_id] = receipt
+            return True if len(found) == len(wanted) else None
+
+        if wanted:
+            await self._find_last(starts, match, timeout_s=timeout_s)
+        return found
 
     # The way to the broker ------------------------------------------------------------------------
 

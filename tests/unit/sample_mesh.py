@@ -9,9 +9,12 @@ from typing import Any
 from mesh.codec.cards import encode_card
 from mesh.codec.cloudevents import to_record
 from mesh.codec.dead_letters import dead_letter
+from mesh.codec.effects import EffectEncoder
 from mesh.codec.log import encode_decision, encode_owner_changed
 from mesh.core import events as ev
+from mesh.core.effects import SendCommandReceipt, effects
 from mesh.core.ids import partition_of_key, run_id, span_id, task_id
+from mesh.core.inputs import CommandGiven
 from mesh.core.json_values import digest
 from mesh.core.state import AgentCard
 from mesh.core.topics import Topics
@@ -59,6 +62,7 @@ class Writer:
         names = (TOPICS.log, TOPICS.inbox, TOPICS.results)
         specs = [TopicSpec(name, PARTITIONS) for name in names]
         others = (TOPICS.events, TOPICS.responses, TOPICS.commands, TOPICS.receipts, TOPICS.requests, TOPICS.outcomes)
+        specs += [TopicSpec(TOPICS.command_receipts, 1)]
         specs += [TopicSpec(name, 1) for name in (*others, TOPICS.agents, TOPICS.dlq, TOPICS.definitions)]
         specs += [TopicSpec(TOPICS.tasks(agent), 1) for agent in ("classifier", "drafter", "publisher")]
         await self._broker.create_topics(specs)
@@ -85,6 +89,23 @@ class Writer:
             events=events,
         )
         await self._append(number, encode_decision(decision, topic=TOPICS.log, partition=number))
+
+    async def obey(self, given: CommandGiven, *events: ev.Event) -> None:
+        """Decide a command, and send its receipt."""
+        cause = ev.Cause(
+            kind="command",
+            id=given.command_id,
+            source_topic=given.source_topic,
+            source_partition=given.source_partition,
+            source_offset=given.source_offset,
+            receipt_by_place=True,
+        )
+        await self.decide(given.workflow_id, cause, *events)
+        decision = ev.Decision(
+            epoch="", workflow_id=given.workflow_id, at_ms=self.now_ms, cause=cause, positions={}, mark=0, events=events
+        )
+        encode = EffectEncoder(TOPICS, 0, PARTITIONS).encode
+        await self.send([encode(effect) for effect in effects(decision) if isinstance(effect, SendCommandReceipt)])
 
     async def _append(self, number: int, record: OutRecord) -> None:
         await self._broker.append(TopicPartition(TOPICS.log, number), None, [record], [])

@@ -567,8 +567,7 @@ def test_retry_waits_for_the_decision_and_says_what_it_was(
     async def decide(broker: Broker, record: Record) -> None:
         given = decode_command(record)
         writer = Writer(broker)
-        events = command_events(given.command_id, accepted=accepted)
-        await writer.decide(workflow(3), Cause(kind="command", id=given.command_id), events)
+        await writer.obey(given, command_events(given.command_id, accepted=accepted))
 
     answering(TOPICS.commands, decide)
     found = call_json("workflow", "retry", workflow(3), code=code)
@@ -584,7 +583,7 @@ def test_retry_shows_what_it_led_to(sample: Path, answering: Any) -> None:
         accepted = command_events(given.command_id, accepted=True)
         resolved = IncidentResolved(step="classify", action="retry", by="ops")
         again = dispatched(3, "classify", "classifier", 0, attempt=3)
-        await writer.decide(workflow(3), Cause(kind="command", id=given.command_id), accepted, resolved, again)
+        await writer.obey(given, accepted, resolved, again)
         done = msgspec.structs.replace(succeeded(3, "classify", {}), attempt=3)
         await writer.decide(workflow(3), result_cause(3, "classify", 3), done, asked(3, writer.now_ms))
 
@@ -597,6 +596,7 @@ def test_retry_shows_what_it_led_to(sample: Path, answering: Any) -> None:
 def test_a_command_that_no_router_decides_times_out(sample: Path) -> None:
     result = call("workflow", "cancel", workflow(1), "--reason", "not needed", "--timeout", "0.05")
     assert result.exit_code == 5
+    assert f"no receipt on mesh.commands.receipts for `cancel` of {workflow(1)}" in result.stderr
     assert call("workflow", "cancel", "repo#1").exit_code == 2
 
 

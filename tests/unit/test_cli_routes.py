@@ -526,7 +526,7 @@ def test_a_dry_run_tells_what_would_be_decided_and_what_would_begin(stored: Path
 def test_a_migration_that_no_router_decides_times_out_and_says_so(stored: Path) -> None:
     async def create() -> None:
         broker = await SqliteBroker.open(stored / "mesh.db", client_id="test", durability="normal")
-        await broker.create_topics([TopicSpec(TOPICS.commands, 1)])
+        await broker.create_topics([TopicSpec(TOPICS.commands, 1), TopicSpec(TOPICS.command_receipts, 1)])
         await broker.close()
 
     asyncio.run(create())
@@ -534,7 +534,7 @@ def test_a_migration_that_no_router_decides_times_out_and_says_so(stored: Path) 
     result = move("r:two", "--to", "active", "--timeout", "0.05")
     assert result.exit_code == 5
     assert result.stdout.startswith("undecided  r:two")
-    assert "no decision on 1 workflow after 0.05 s" in result.stderr
+    assert "no receipt on mesh.commands.receipts for 1 command to migrate (r:two) after 0.05 s" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from mesh.adapters.memory import MemoryBroker, MemoryCluster
 from mesh.adapters.system import SystemClock, SystemEntropy
 from mesh.codec.approvals import decode_response, encode_receipt
 from mesh.codec.cloudevents import from_record
-from mesh.codec.commands import decode_command
+from mesh.codec.commands import decode_command, encode_command_receipt
 from mesh.codec.outcomes import encode_outcome
-from mesh.core.effects import PublishOutcome, SendReceipt
+from mesh.core.effects import Place, PublishOutcome, SendCommandReceipt, SendReceipt
 from mesh.core.ids import approval_id
 from mesh.errors import MalformedRecord, RecordTooLarge, TopicMissing
 from mesh.ports import OutRecord, Record, TopicPartition
@@ -155,6 +155,42 @@ async def test_what_is_no_approval_id_is_not_sent(client: Client, cluster: Memor
     with pytest.raises(MalformedRecord, match="mesh approvals"):
         await client.answer("review", "approve", by="ana")
     assert records_of(cluster, TOPICS.responses) == []
+
+
+async def test_an_order_returns_with_its_own_receipt(
+    client: Client, cluster: MemoryCluster, router: MemoryBroker
+) -> None:
+    def told(command_id: str, status: Any, offset: int) -> OutRecord:
+        effect = SendCommandReceipt(
+            workflow_id=workflow(1),
+            command_id=command_id,
+            command="retry",
+            status=status,
+            code=status,
+            message="",
+            by="ops",
+            at_ms=1,
+            source=Place(topic=TOPICS.commands, partition=0, offset=offset),
+        )
+        return encode_command_receipt(effect, topics=TOPICS)
+
+    async def route() -> None:
+        reader = await router.reader()
+        reader.assign({TopicPartition(TOPICS.commands, 0): 0})
+        [record] = await reader.poll(max_records=1, timeout_s=60)
+        given = decode_command(record)
+        foreign = OutRecord(TOPICS.command_receipts, None, b"no receipt")
+        await router.send([foreign, told("another", "refused", 9), told(given.command_id, "accepted", 0)])
+        await reader.close()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(route())
+        found = await client.order("retry", workflow(1), by="ops")
+    assert (found.status, found.source.offset) == ("accepted", 0)
+    starts = await client.command_position()
+    assert await client.command_receipts([], starts, timeout_s=0.05) == {}
+    with pytest.raises(TimeoutError, match=r"no receipt on mesh\.commands\.receipts for `retry` of .*#1 \(command-"):
+        await client.order("retry", workflow(1), by="ops", timeout_s=0.05)
 
 
 async def test_a_command_is_sent_under_a_fresh_id(client: Client, cluster: MemoryCluster) -> None:

@@ -16,7 +16,7 @@ from mesh.codec.cloudevents import to_record
 from mesh.codec.commands import decode_command
 from mesh.codec.definitions import encode_definition
 from mesh.codec.effects import EffectEncoder
-from mesh.core.effects import SendDeadLetter, effects
+from mesh.core.effects import SendCommandReceipt, SendDeadLetter, effects
 from mesh.core.events import Event
 from mesh.core.inputs import EventMatched, EventOffered, Input
 from mesh.core.route import Route
@@ -60,7 +60,8 @@ def write(folder: Path, made: Partition) -> None:
 
 async def _write(broker: Broker, made: Partition) -> None:
     names = (TOPICS.log, TOPICS.inbox, TOPICS.results, TOPICS.events, TOPICS.commands, TOPICS.definitions, TOPICS.dlq)
-    await broker.create_topics([TopicSpec(name, 1) for name in (*names, TOPICS.agents, TOPICS.responses)])
+    others = (TOPICS.agents, TOPICS.responses, TOPICS.command_receipts)
+    await broker.create_topics([TopicSpec(name, 1) for name in (*names, *others)])
     letters = [
         EffectEncoder(TOPICS, 0, partitions=1).encode(effect)
         for decision in made.decisions
@@ -85,7 +86,10 @@ async def answer_command(broker: Broker, made: Partition) -> None:
     await reader.close()
     before = len(made.log)
     made.give(decode_command(records[0]))
+    encoder = EffectEncoder(TOPICS, 0, partitions=1)
+    receipts = [encoder.encode(effect) for effect in made.effects() if isinstance(effect, SendCommandReceipt)]
     await broker.append(TopicPartition(TOPICS.log, 0), None, made.log[before:], [])
+    assert not await broker.send(receipts)
 
 
 async def commit_ingress(broker: Broker, offset: int) -> None:

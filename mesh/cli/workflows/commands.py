@@ -21,10 +21,11 @@ from mesh.cli.publish import json_option
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import ago, one_line, printable
 from mesh.cli.text.workflow import standing, waits
+from mesh.codec.commands import CommandReceipt
+from mesh.core.effects import Place
 from mesh.core.inputs import Command
 from mesh.core.state import Workflow
 from mesh.inspection.read_model import ReadModel, queries
-from mesh.inspection.read_model.queries import CommandRow
 
 # how long to wait for a command's consequences; then the state so far is shown
 SETTLE_S: Final = 10.0
@@ -60,7 +61,7 @@ _step = click.option(
     metavar="STEP",
     help="Only this step's incident (check), this item's (check[7]), this compensation's (hotel.undo); all of them without it.",
 )
-_author = (by_option("commands"), timeout_option("How long to wait for the decision."), mesh_command)
+_author = (by_option("commands"), timeout_option("How long to wait for the receipt."), mesh_command)
 
 
 def _with(*decorators: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -131,58 +132,53 @@ def fail(session: Session, **given: Unpack[_Given]) -> None:
 
 
 def _run(session: Session, order: _Order) -> None:
-    row, state = session.run(_order(session, order))
+    receipt, state = session.run(_order(session, order))
     if session.as_json:
-        session.emit(_document(row, state))
+        session.emit(_document(receipt, state))
     else:
-        _tell(session, row, state)
-    if not row.accepted:
+        _tell(session, receipt, state)
+    if receipt.status == "refused":
         sys.exit(FAILED)
 
 
-async def _order(session: Session, order: _Order) -> tuple[CommandRow, Workflow | None]:
-    """Send the command, and wait for the decision and for what follows from it."""
+async def _order(session: Session, order: _Order) -> tuple[CommandReceipt, Workflow | None]:
+    """Send the command, and wait for its receipt and for what follows from it."""
     async with session.model(read_only=False) as (broker, model):
         workflow_id = pick_workflow(session, model, order.part, changes=True)
         state = queries.workflow_state(model.db, workflow_id)
         if state is not None and state.status not in OPEN:
             return _ended(state, order, session.now_ms()), state
-        command_id = await session.client(broker).command(
-            order.command, workflow_id, by=order.by, reason=order.reason, step=order.step, input=order.input
+        receipt = await session.client(broker).order(
+            order.command,
+            workflow_id,
+            by=order.by,
+            reason=order.reason,
+            step=order.step,
+            input=order.input,
+            timeout_s=order.timeout_s,
         )
-        what = f"`{order.command}` for {workflow_id}"
-        row = await decision_on(model, command_id, what, timeout_s=order.timeout_s)
-        if order.command != "cancel" and row.accepted:
+        # the decision is in the log before its receipt is sent
+        await model.catch_up()
+        if order.command != "cancel" and receipt.status == "accepted":
             await model.wait_until(lambda: _led_to(model, workflow_id), timeout_s=min(order.timeout_s, SETTLE_S))
-        return row, queries.workflow_state(model.db, workflow_id)
+        return receipt, queries.workflow_state(model.db, workflow_id)
 
 
-async def decision_on(model: ReadModel, command_id: str, what: str, *, timeout_s: float) -> CommandRow:
-    """Wait for the decision on a command. Raises `TimeoutError`, which calls the command `what`."""
-    row = await model.wait_until(lambda: queries.command(model.db, command_id), timeout_s=timeout_s)
-    if row is None:
-        raise TimeoutError(
-            f"no decision on {what} after {timeout_s:g} s: the command is on the broker, and a router will read it "
-            "(`mesh status` shows whether one is alive)"
-        )
-    return row
-
-
-def _ended(state: Workflow, order: _Order, now_ms: int) -> CommandRow:
+def _ended(state: Workflow, order: _Order, now_ms: int) -> CommandReceipt:
     """The answer to a command for a workflow that has ended.
 
     It is what the owner would say, but nothing is sent: the end is in the log already.
     """
     when = "" if state.ended_at_ms is None else f" {ago(state.ended_at_ms, now_ms)}"
     why = f" ({state.reason})" if state.reason else ""
-    return CommandRow(
+    return CommandReceipt(
         command_id="",
         workflow_id=state.workflow_id,
-        at_ms=now_ms,
         command=order.command,
         by=order.by,
-        accepted=0,
+        status="refused",
         code="ended",
+        source=Place(topic="", partition=-1, offset=-1),
         message=f"{state.workflow_id} has ended: {state.status}{when}{why}. Nothing was sent",
     )
 
@@ -200,27 +196,28 @@ def _is_under_way(state: Workflow) -> bool:
     return state.status == "running" and any(step.status in AT_WORK for step in state.steps.values())
 
 
-def _document(row: CommandRow, state: Workflow | None) -> dict[str, object]:
+def _document(receipt: CommandReceipt, state: Workflow | None) -> dict[str, object]:
     return {
-        "command_id": row.command_id or None,
-        "command": row.command,
-        "workflow_id": row.workflow_id,
-        "accepted": bool(row.accepted),
-        "code": row.code,
-        "message": row.message,
+        "command_id": receipt.command_id or None,
+        "command": receipt.command,
+        "workflow_id": receipt.workflow_id,
+        "accepted": receipt.status == "accepted",
+        "code": receipt.code,
+        "message": receipt.message,
         "workflow_status": state.status if state else None,
     }
 
 
-def _tell(session: Session, row: CommandRow, state: Workflow | None) -> None:
-    if not row.accepted:
-        refused = Text(f"refused ({row.code})", style="bold red")
-        session.show(refused + Text(f"  {printable(row.message)}", style="default"))
+def _tell(session: Session, receipt: CommandReceipt, state: Workflow | None) -> None:
+    if receipt.status == "refused":
+        refused = Text(f"refused ({receipt.code})", style="bold red")
+        session.show(refused + Text(f"  {printable(receipt.message)}", style="default"))
         return
-    session.show(Text(row.command, style="bold green") + Text(f"  {printable(row.workflow_id)}", style="default"))
+    said = Text(receipt.command, style="bold green")
+    session.show(said + Text(f"  {printable(receipt.workflow_id)}", style="default"))
     if state is None:
         return
     now = Text("  it is now: ", style="dim") + standing(state)
     session.show(now + Text(f"  {one_line(state.reason)}", style="dim"), *waits(state, session.now_ms()))
-    if row.command != "cancel" and _is_under_way(state):
-        session.note(f"`mesh workflows show {shlex.quote(printable(row.workflow_id))}` shows how it goes on")
+    if receipt.command != "cancel" and _is_under_way(state):
+        session.note(f"`mesh workflows show {shlex.quote(printable(receipt.workflow_id))}` shows how it goes on")

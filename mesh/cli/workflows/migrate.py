@@ -8,7 +8,7 @@ import asyncio
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import click
 import msgspec
@@ -21,6 +21,7 @@ from mesh.cli.options import by_option, reason_option, timeout_option
 from mesh.cli.routes.versions import short
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import counted, printable
+from mesh.codec.commands import CommandReceipt
 from mesh.core.decide import decide
 from mesh.core.events import ApprovalRequested, CommandRefused, Event, TaskDispatched
 from mesh.core.inputs import CommandGiven
@@ -28,10 +29,10 @@ from mesh.core.route import Route
 from mesh.core.state import Directory, Workflow
 from mesh.errors import NotFound, OperatorError
 from mesh.inspection.read_model import ReadModel, queries
-from mesh.inspection.read_model.queries import CommandRow
 from mesh.inspection.route_versions import Stored, read_stored
 from mesh.services.client import Client
 
+_NAMED: Final = 3  # workflows that a message names
 AT_ONCE: Final = 200  # commands sent at once
 ACTIVE: Final = "active"
 Kind = Literal["migrated", "already", "refused", "undecided"]
@@ -66,7 +67,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--dry-run", is_flag=True, help="Only show what would be decided, as far as the log is known here.")
 @reason_option()
 @by_option("commands")
-@timeout_option("How long to wait for the decisions.")
+@timeout_option("How long to wait for the receipts.")
 @mesh_command
 def migrate(
     session: Session,
@@ -97,7 +98,8 @@ def migrate(
     undecided = [one for one in verdicts if one.verdict == "undecided"]
     if undecided:
         raise TimeoutError(
-            f"no decision on {counted(len(undecided), 'workflow')} after {timeout_s:g} s: the commands are on the broker, and a router will read them "
+            f"no receipt on {session.topics.command_receipts} for {counted(len(undecided), 'command')} to migrate "
+            f"({_few(undecided)}) after {timeout_s:g} s: they are on the broker, and a router will read them "
             "(`mesh status` shows whether one is alive)"
         )
     if any(one.verdict == "refused" for one in verdicts):
@@ -123,10 +125,13 @@ async def _migrate(
         if dry_run:
             return [_rehearsed(workflow, targets[workflow.route], stored, by, session.now_ms()) for workflow in chosen]
         going = [workflow for workflow in chosen if workflow.digest != targets[workflow.route]]
-        sent = await _send(session.client(broker), going, targets, by=by, reason=reason)
-        rows: dict[str, CommandRow] = {}
-        await model.wait_until(lambda: _all_decided(model, sent.values(), rows), timeout_s=timeout_s)
-    return [_verdict(workflow, targets[workflow.route], sent.get(workflow.workflow_id), rows) for workflow in chosen]
+        client = session.client(broker)
+        starts = await client.command_position()
+        sent = await _send(client, going, targets, by=by, reason=reason)
+        receipts = await client.command_receipts(sent.values(), starts, timeout_s=timeout_s)
+    return [
+        _verdict(workflow, targets[workflow.route], sent.get(workflow.workflow_id), receipts) for workflow in chosen
+    ]
 
 
 def _chosen(
@@ -177,13 +182,6 @@ async def _send(
     return sent
 
 
-def _all_decided(model: ReadModel, commands: Any, rows: dict[str, CommandRow]) -> bool | None:
-    for command in commands:
-        if command not in rows and (row := queries.command(model.db, command)) is not None:
-            rows[command] = row
-    return True if all(command in rows for command in commands) else None
-
-
 def _standing(workflow: Workflow, to: str) -> Verdict:
     """The verdict before anything is decided."""
     verdict = Verdict(workflow_id=workflow.workflow_id, verdict="undecided", before=workflow.digest, to=to)
@@ -192,12 +190,15 @@ def _standing(workflow: Workflow, to: str) -> Verdict:
     return replace(verdict, verdict="already", code="already", message="it runs on that version already")
 
 
-def _verdict(workflow: Workflow, to: str, command: str | None, rows: Mapping[str, CommandRow]) -> Verdict:
+def _verdict(workflow: Workflow, to: str, command: str | None, receipts: Mapping[str, CommandReceipt]) -> Verdict:
     verdict = replace(_standing(workflow, to), command_id=command)
-    row = rows.get(command) if command is not None else None
-    if row is None:
+    receipt = receipts.get(command) if command is not None else None
+    if receipt is None:
         return verdict
-    return replace(verdict, verdict="migrated" if row.accepted else "refused", code=row.code, message=row.message)
+    is_accepted = receipt.status == "accepted"
+    return replace(
+        verdict, verdict="migrated" if is_accepted else "refused", code=receipt.code, message=receipt.message
+    )
 
 
 def _rehearsed(workflow: Workflow, to: str, stored: Stored, by: str, now_ms: int) -> Verdict:
@@ -234,6 +235,12 @@ def _act(event: Event) -> str:
             return f"{event.step} asks {event.role}"
         case _:
             return ""
+
+
+def _few(verdicts: Sequence[Verdict]) -> str:
+    """The first workflows by their ids, and how many more there are."""
+    named = ", ".join(printable(one.workflow_id) for one in verdicts[:_NAMED])
+    return named + (f" and {len(verdicts) - _NAMED} more" if len(verdicts) > _NAMED else "")
 
 
 # Telling ------------------------------------------------------------------------------------------
