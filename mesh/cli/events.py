@@ -68,12 +68,12 @@ def _table(page: Page[EventRow], now_ms: int) -> Table:
 @paged
 @mesh_command
 def show_event(session: Session, *, event_id: str, limit: int | None, after: str | None) -> None:
-    """Tell what became of the event with this ID (the beginning of it is enough).
+    """Tell what became of the event with this ID (the beginning of it is enough), or at this place.
 
     It waits in the backlog, or started or repeated a workflow, or a step waited for it (or it is
-    kept until one does), or no route wanted it (and why), or it is a dead letter (and why). A
-    record that is not a CloudEvent has its place as id: mesh.events/0/17. All records with this id
-    are shown: upstream may have sent it more than once.
+    kept until one does), or no route wanted it (and why), or it is a dead letter (and why). Each
+    record of the topic can be asked for by its place, mesh.events/0/17: topic, partition, offset.
+    All records with this id are shown: upstream may have sent it more than once.
     """
     page, fates = session.run(_fates(session, event_id, limit, after))
     if session.as_json:

@@ -30,6 +30,7 @@ from sample_mesh import (
 
 from mesh.adapters.memory import MemoryBroker, MemoryCluster
 from mesh.adapters.system import SystemClock
+from mesh.codec.dead_letters import dead_letter
 from mesh.codec.log import decode_log_record
 from mesh.codec.state import canonical_workflow
 from mesh.core.events import Cause, WorkflowForgotten
@@ -171,6 +172,53 @@ async def test_events_are_found_by_id_with_the_decisions_they_caused(broker: Mem
         [malformed] = queries.events_by_id(model.db, "mesh.events/0/5")
         assert "not a CloudEvent" in malformed.problem
         assert queries.count_events(model.db, TOPICS.events) == {"seen": 6, "matched": 4, "dead_lettered": 1}
+
+
+async def test_each_event_is_found_by_its_place_and_by_its_id_if_it_can_be_read(
+    broker: MemoryBroker, path: Path
+) -> None:
+    writer = await write_sample(broker)
+    headers = (("ce_specversion", b"1.0"), ("ce_id", b"bad-1"), ("ce_source", b"/s"))
+    await writer.send(
+        [
+            OutRecord(TOPICS.events, None, b"1", headers),
+            OutRecord(TOPICS.events, None, b'{"id": "bad-2", "type": 7}'),
+            OutRecord(TOPICS.events, None, b"nothing"),
+        ]
+    )
+    async with ReadModel(broker, TOPICS, path) as model:
+        await model.catch_up()
+        for asked, offset in (("bad-1", 6), ("bad-2", 7), ("mesh.events/0/6", 6), ("mesh.events/0/8", 8)):
+            [found] = queries.events_by_id(model.db, asked)
+            assert found.offset == offset
+            assert found.problem
+        [good] = queries.events_by_id(model.db, "mesh.events/0/0")
+        assert (good.event_id, good.problem) == ("delivery-1", "")
+        for unknown in ("mesh.events/0/99", "mesh.log/0/0", f"mesh.events/0/{'9' * 40}", "mesh.events/0/"):
+            assert list(queries.events_by_id(model.db, unknown)) == []
+
+
+async def test_an_event_whose_record_is_gone_is_found_by_its_dead_letter(broker: MemoryBroker, path: Path) -> None:
+    writer = await write_sample(broker)
+    headers = (("ce_id", b"old-1"), ("ce_source", b"/s"))
+    gone = Record(TOPICS.events, 0, 900, writer.now_ms - 1, b"k", b"x", headers)
+    foreign = Record(TOPICS.results, 0, 901, writer.now_ms - 1, b"k", b"x", headers)
+    await writer.send(
+        [
+            dead_letter(
+                one, code="malformed", message="why", component="ingress", group="g", topics=TOPICS, at_ms=writer.now_ms
+            )
+            for one in (gone, foreign)
+        ]
+        + [OutRecord(TOPICS.dlq, None, b"no dead letter")]
+    )
+    async with ReadModel(broker, TOPICS, path) as model:
+        await model.catch_up()
+        [found] = queries.events_by_id(model.db, "old-1")
+        assert (found.offset, found.at_ms) == (900, writer.now_ms - 1)
+        assert list(queries.events_by_id(model.db, "mesh.events/0/900")) == [found]
+        [letter] = queries.dead_letters(model.db, source=(found.topic, found.partition, found.offset))
+        assert letter.code == "malformed"
 
 
 async def test_incidents_dead_letters_and_cards_are_listed(broker: MemoryBroker, path: Path) -> None:

@@ -10,6 +10,7 @@ touches: a decision touches its own workflow and no other.
 
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
+from itertools import repeat
 from typing import Final
 
 import apsw
@@ -21,6 +22,7 @@ from mesh.codec.dead_letters import decode_dead_letter
 from mesh.codec.log import decode_log_record
 from mesh.codec.places import place_id
 from mesh.codec.state import decode_meta, decode_workflow, encode_meta, encode_workflow
+from mesh.codec.unreadable import event_id
 from mesh.core.events import (
     AnswerRefused,
     ApprovalClosed,
@@ -283,6 +285,9 @@ class Folder:
         )
 
     def _apply_dead_letters(self, records: Sequence[Record]) -> None:
+        for letter in map(_event_letter, records, repeat(self._topics.events)):
+            if letter is not None:  # the events topic keeps it for a shorter time, and may be read later
+                self._db.execute("INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", letter)
         rows = map(_dead_letter_row, records)
         self._db.executemany("INSERT OR REPLACE INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
@@ -318,8 +323,17 @@ def _event_row(record: Record) -> tuple[str, int, int, int, str, str, str, str, 
     try:
         event = from_record(record)
     except MalformedRecord as error:
-        return (*where, place_id(record), "", "", "", str(error))
+        return (*where, event_id(record) or place_id(record), "", "", "", str(error))
     return (*where, event["id"], event["source"], event["type"], event.get("subject", ""), "")
+
+
+def _event_letter(record: Record, topic: str) -> tuple[str, int, int, int, str, str, str, str, str] | None:
+    """The event that is a dead letter; None if what is one was no event."""
+    try:
+        letter = decode_dead_letter(record)
+    except MalformedRecord:
+        return None
+    return _event_row(letter.original) if letter.original.topic == topic else None
 
 
 def _dead_letter_row(record: Record) -> tuple[int, int, int, str, int, int, str, str, str]:

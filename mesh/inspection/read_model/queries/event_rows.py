@@ -1,5 +1,6 @@
 """Events on the broker, and what became of them."""
 
+import re
 from typing import Final
 
 import apsw
@@ -8,13 +9,15 @@ from mesh.inspection.read_model.pages import Found, Listing, Page, containing
 from mesh.inspection.read_model.queries.rows import Row
 from mesh.inspection.read_model.schema import select_one
 
+_PLACE: Final = re.compile("(.+)/([0-9]{1,9})/([0-9]{1,18})")
 _EVENT: Final = "topic, partition, event_offset, at_ms, event_id, source, type, subject, problem"
 
 
 class EventRow(Row, frozen=True, array_like=True):
     """A record of `mesh.events`.
 
-    `problem`: why it is not a CloudEvent; then `event_id` is its place.
+    `problem`: why it is not a CloudEvent; then `event_id` is its id if that can be read, else its
+    place.
     """
 
     topic: str
@@ -37,12 +40,17 @@ def events(db: apsw.Connection, *, limit: int | None = None, after: str | None =
 def events_by_id(
     db: apsw.Connection, event_id: str, *, limit: int | None = None, after: str | None = None
 ) -> Page[EventRow]:
-    """Events with exactly this id, the earliest first.
+    """Events with exactly this id, and the one at the place that it names; the earliest first.
 
     Several sources may use one id, and upstream may send an event twice.
     """
     order = ("at_ms", "partition", "event_offset")
-    listing = Listing("events", _EVENT, order, ("event_id = ?",), (event_id,))
+    which: str = "event_id = ?"
+    values: tuple[str | int, ...] = (event_id,)
+    if place := _PLACE.fullmatch(event_id):
+        which = "(event_id = ? OR topic = ? AND partition = ? AND event_offset = ?)"
+        values = (event_id, place[1], int(place[2]), int(place[3]))
+    listing = Listing("events", _EVENT, order, (which,), values)
     return listing.page(db, EventRow, limit=limit, after=after)
 
 
