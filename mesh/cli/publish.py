@@ -18,7 +18,7 @@ from mesh.cli.lines import Lines
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import counted, printable
 from mesh.codec import exact_json
-from mesh.codec.cloudevents import validate_event
+from mesh.codec.cloudevents import normal_event, present
 from mesh.codec.github import issue_event, read_payload
 from mesh.errors import MalformedRecord, MeshError
 from mesh.services.client import Client
@@ -132,7 +132,7 @@ def _checked(event: Any, where: str) -> dict[str, Any]:
     if not isinstance(event, dict):
         raise MalformedRecord(f"{where}: a CloudEvent is a JSON object with id, source, type and data")
     try:
-        validate_event({"specversion": "1.0", "id": "-", **event})
+        normal_event({"specversion": "1.0", "id": "-", **present(event)})
     except MalformedRecord as error:
         raise MalformedRecord(f"{where}: {error}") from error
     return event

@@ -10,7 +10,8 @@ misspelt `payload` would otherwise approve the unedited text.
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from mesh.codec.cloudevents import decode_json, from_record, header, is_cloud_event, parse_traceparent
+from mesh.codec.cloudevents import from_record, header, is_cloud_event, parse_traceparent
+from mesh.codec.event_data import decode_json
 from mesh.codec.places import place, place_id
 from mesh.core import ids
 from mesh.errors import MalformedRecord

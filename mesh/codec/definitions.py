@@ -18,7 +18,8 @@ import msgspec
 import orjson
 
 from mesh.codec import exact_json
-from mesh.codec.cloudevents import binary_headers, decode_json
+from mesh.codec.cloudevents import binary_headers
+from mesh.codec.event_data import decode_json
 from mesh.codec.places import place
 from mesh.codec.times import rfc3339
 from mesh.core.activation import Activation

@@ -15,7 +15,7 @@ import msgspec
 
 from mesh import defaults
 from mesh.codec.approvals import ApprovalRequest, Receipt, decode_receipt, decode_request, encode_response
-from mesh.codec.cloudevents import to_record
+from mesh.codec.cloudevents import present, to_record
 from mesh.codec.commands import CommandReceipt, decode_command_receipt, encode_command
 from mesh.codec.outcomes import Outcome, decode_outcome
 from mesh.core.ids import parse_step_id, partition_of_key, run_id
@@ -97,7 +97,7 @@ class Client:
 
         All are checked before the first is sent.
         """
-        whole = [{"specversion": "1.0", "id": self._entropy.token(), **event} for event in events]
+        whole = [{"specversion": "1.0", "id": self._entropy.token(), **present(event)} for event in events]
         records = [self._event_record(event, key) for event in whole]
         outcomes_from = await self._ends(self._topics.outcomes)
         await self._send(records)

@@ -15,7 +15,7 @@ from rich.text import Text
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import one_line, printable, readable
 from mesh.codec import exact_json
-from mesh.codec.cloudevents import validate_event
+from mesh.codec.cloudevents import normal_event, present
 from mesh.codec.github import issue_event, read_payload
 from mesh.codec.route_file import load_routes
 from mesh.core.matching import Match, RouteIndex
@@ -102,7 +102,7 @@ def _event(source: str, *, github: bool, delivery: str | None) -> dict[str, Any]
         raise click.UsageError("--delivery is the id of a GitHub webhook's delivery; it needs --github")
     raw = sys.stdin.buffer.read() if source == "-" else _bytes(Path(source))
     if github:
-        return issue_event(read_payload(raw), delivery=delivery, raw=raw)
+        return normal_event(issue_event(read_payload(raw), delivery=delivery, raw=raw))
     try:
         document = exact_json.decode(raw)
     except exact_json.JsonRefused as error:
@@ -111,12 +111,10 @@ def _event(source: str, *, github: bool, delivery: str | None) -> dict[str, Any]
         raise MalformedRecord(f"{source}: a CloudEvent is a JSON object with id, source, type and data")
     if "repository" in document and "type" not in document:
         raise MalformedRecord(f"{source} is not a CloudEvent, but looks like a GitHub payload: give --github")
-    event = {"specversion": "1.0", "id": "explained", **document}
     try:
-        validate_event(event)
+        return normal_event({"specversion": "1.0", "id": "explained", **present(document)})
     except MalformedRecord as error:
         raise MalformedRecord(f"{source}: {error}") from error
-    return event
 
 
 def _bytes(path: Path) -> bytes:

@@ -28,7 +28,7 @@ import msgspec
 from mesh import defaults
 from mesh.agent.definition import Agent
 from mesh.codec.approvers_file import load_approvers
-from mesh.codec.cloudevents import to_record
+from mesh.codec.cloudevents import present, to_record
 from mesh.codec.definitions import encode_activation, encode_definition
 from mesh.codec.times import parse_rfc3339, rfc3339
 from mesh.core import ids
@@ -220,8 +220,7 @@ class MeshKit:
         """
         self._open()
         given = {**(event or {}), **attributes}
-        whole = {"specversion": "1.0", "id": self.stage.fresh("event"), "source": "/test", **given}
-        whole = {name: value for name, value in whole.items() if value is not None or name == "data"}
+        whole = {"specversion": "1.0", "id": self.stage.fresh("event"), "source": "/test", **present(given)}
         try:
             record = to_record(whole, topic=self.stage.topics.events)
         except MalformedRecord as error:
