@@ -17,7 +17,9 @@ from typing import Final, Literal
 import msgspec
 
 from mesh.codec.cloudevents import from_record
+from mesh.codec.event_batches import member_words, members_of
 from mesh.core.events import (
+    Cause,
     Event,
     EventKept,
     EventReceived,
@@ -80,10 +82,15 @@ async def fate_of(broker: Broker, topics: Topics, model: ReadModel, event: Event
 async def _fate(broker: Broker, topics: Topics, model: ReadModel, event: EventRow) -> Fate:
     where = TopicPartition(event.topic, event.partition)
     cited = queries.decisions_citing(model.db, event.topic, event.partition, event.offset)
+    if event.member:
+        cited = [entry for entry in cited if _is_of(entry.decision.cause, event)]
     if cited:
         touched = tuple(_touched(model, entry) for entry in cited)
         return Fate(kind="decided", message=_summary(touched), workflows=touched)
-    letters = queries.dead_letters(model.db, source=(event.topic, event.partition, event.offset))
+    letters = list(queries.dead_letters(model.db, source=(event.topic, event.partition, event.offset)))
+    if event.member:
+        words = member_words(event.member)
+        letters = [one for one in letters if words in one.message or one.code == "poison"]
     if letters:
         return Fate(kind="dead_lettered", message=f"{letters[0].code}: {letters[0].message}")
     committed = (await broker.committed(topics.ingress_group, [where])).get(where)
@@ -95,6 +102,11 @@ async def _fate(broker: Broker, topics: Topics, model: ReadModel, event: EventRo
     if event.problem:
         return Fate(kind="unwanted", message=event.problem)
     return await _by_routes(broker, topics, event)
+
+
+def _is_of(cause: Cause, event: EventRow) -> bool:
+    """Whether the decision was about this event of a batch."""
+    return cause.id == event.event_id and cause.event_source in ("", event.source)
 
 
 def _touched(model: ReadModel, entry: TimelineEntry) -> WorkflowTouched:
@@ -160,6 +172,8 @@ async def _by_routes(broker: Broker, topics: Topics, event: EventRow) -> Fate:
             kind="unwanted",
             message="no decision cites it, and the broker has dropped the record: its retention is over",
         )
+    if event.member:
+        record = members_of(record)[event.member - 1]
     active = await active_routes(broker, topics, record.timestamp_ms)
     explained = tuple(RouteIndex(active).explain(from_record(record)))
     if any(one.matched or one.offered for one in explained):

@@ -103,7 +103,7 @@ PLANS["ingress_commits_before_its_copies_land"] = _with_ingress_that_dies
 @fault
 def ingress_gives_a_batch_up_when_the_broker_is_away(patch: pytest.MonkeyPatch) -> None:
     async def copy(self: Ingress, records: Sequence[Record]) -> bool:
-        out: list[OutRecord] = [copied for record in records for copied in self._copies(record)]
+        out: list[OutRecord] = [copied for record in records for copied, _ in self._copies(record)]
         with suppress(BrokerUnavailable):
             await self._broker.send(out)
         return True

@@ -10,15 +10,16 @@ touches: a decision touches its own workflow and no other.
 
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
-from itertools import repeat
-from typing import Final
+from itertools import chain, repeat
+from typing import Any, Final
 
 import apsw
 import msgspec
 
 from mesh.codec.cards import decode_card
-from mesh.codec.cloudevents import from_record
+from mesh.codec.cloudevents import BatchOfEvents, from_record
 from mesh.codec.dead_letters import decode_dead_letter
+from mesh.codec.event_batches import member_number, members_of
 from mesh.codec.log import decode_log_record
 from mesh.codec.places import place_id
 from mesh.codec.state import decode_meta, decode_workflow, encode_meta, encode_workflow
@@ -281,13 +282,16 @@ class Folder:
 
     def _apply_events(self, records: Sequence[Record]) -> None:
         self._db.executemany(
-            "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_event_row, records)
+            "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (row for record in records for row in _event_rows(record)),
         )
 
     def _apply_dead_letters(self, records: Sequence[Record]) -> None:
-        for letter in map(_event_letter, records, repeat(self._topics.events)):
-            if letter is not None:  # the events topic keeps it for a shorter time, and may be read later
-                self._db.execute("INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", letter)
+        # the events topic keeps it for a shorter time, and may be read later
+        self._db.executemany(
+            "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            chain.from_iterable(map(_event_letters, records, repeat(self._topics.events))),
+        )
         rows = map(_dead_letter_row, records)
         self._db.executemany("INSERT OR REPLACE INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
@@ -318,22 +322,52 @@ def _closing_reason(event: ApprovalClosed) -> str:
     return event.reason or ("its deadline passed" if event.expired else "")
 
 
-def _event_row(record: Record) -> tuple[str, int, int, int, str, str, str, str, str]:
-    where = (record.topic, record.partition, record.offset, record.timestamp_ms)
+_EventRow = tuple[str, int, int, int, str, str, str, str, str, int]
+
+
+def _event_rows(record: Record) -> Iterable[_EventRow]:
     try:
-        event = from_record(record)
+        return [_event_row(record, from_record(record))]
+    except BatchOfEvents:
+        return _batch_rows(record)
     except MalformedRecord as error:
-        return (*where, event_id(record) or place_id(record), "", "", "", str(error))
-    return (*where, event["id"], event["source"], event["type"], event.get("subject", ""), "")
+        return [_problem_row(record, str(error))]
 
 
-def _event_letter(record: Record, topic: str) -> tuple[str, int, int, int, str, str, str, str, str] | None:
-    """The event that is a dead letter; None if what is one was no event."""
+def _batch_rows(batch: Record) -> list[_EventRow]:
+    rows = []
+    try:
+        for number, member in enumerate(members_of(batch), 1):
+            try:
+                rows.append(_event_row(member, from_record(member), number))
+            except MalformedRecord as error:
+                rows.append(_problem_row(member, str(error), number))
+    except MalformedRecord as error:
+        return [_problem_row(batch, str(error))]
+    return rows
+
+
+def _event_row(record: Record, event: dict[str, Any], member: int = 0) -> _EventRow:
+    where = (record.topic, record.partition, record.offset, record.timestamp_ms)
+    return (*where, event["id"], event["source"], event["type"], event.get("subject", ""), "", member)
+
+
+def _problem_row(record: Record, problem: str, member: int = 0) -> _EventRow:
+    where = (record.topic, record.partition, record.offset, record.timestamp_ms)
+    name = event_id(record) or (f"{place_id(record)}/{member}" if member else place_id(record))
+    return (*where, name, "", "", "", problem, member)
+
+
+def _event_letters(record: Record, topic: str) -> Iterable[_EventRow]:
+    """The event that is a dead letter; several of a batch; none if it was no event."""
     try:
         letter = decode_dead_letter(record)
     except MalformedRecord:
-        return None
-    return _event_row(letter.original) if letter.original.topic == topic else None
+        return ()
+    if letter.original.topic != topic:
+        return ()
+    member = member_number(letter.message)
+    return [(*row[:-1], member or row[-1]) for row in _event_rows(letter.original)]
 
 
 def _dead_letter_row(record: Record) -> tuple[int, int, int, str, int, int, str, str, str]:

@@ -49,10 +49,10 @@ CREATE INDEX decisions_by_workflow ON decisions (workflow_id, log_offset);
 CREATE TABLE citations (topic TEXT, partition INTEGER, source_offset INTEGER, log_partition INTEGER, log_offset INTEGER,
     PRIMARY KEY (topic, partition, source_offset, log_partition, log_offset)) WITHOUT ROWID;
 CREATE TABLE events (topic TEXT, partition INTEGER, event_offset INTEGER, at_ms INTEGER NOT NULL, event_id TEXT NOT NULL,
-    source TEXT NOT NULL, type TEXT NOT NULL, subject TEXT NOT NULL, problem TEXT NOT NULL,
-    PRIMARY KEY (topic, partition, event_offset)) WITHOUT ROWID;
+    source TEXT NOT NULL, type TEXT NOT NULL, subject TEXT NOT NULL, problem TEXT NOT NULL, member INTEGER NOT NULL,
+    PRIMARY KEY (topic, partition, event_offset, member)) WITHOUT ROWID;
 CREATE INDEX events_by_id ON events (event_id);
-CREATE INDEX events_by_time ON events (at_ms, partition, event_offset);
+CREATE INDEX events_by_time ON events (at_ms, partition, event_offset, member);
 CREATE TABLE approvals (approval_id TEXT PRIMARY KEY, workflow_id TEXT NOT NULL, step TEXT NOT NULL, question TEXT NOT NULL,
     role TEXT NOT NULL, asked_at_ms INTEGER NOT NULL, deadline_at_ms INTEGER, closed_at_ms INTEGER, verdict TEXT NOT NULL,
     closed_by TEXT NOT NULL, reason TEXT NOT NULL, request BLOB NOT NULL);

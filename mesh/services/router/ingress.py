@@ -16,15 +16,17 @@ broker timestamp says which routes it meets, so every router matches it alike.
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
 from typing import Any, Final
 
 import structlog
 from msgspec.structs import replace
 
 from mesh.codec.approvals import decode_response
-from mesh.codec.cloudevents import from_record
+from mesh.codec.cloudevents import BatchOfEvents, from_record
 from mesh.codec.commands import decode_command
 from mesh.codec.dead_letters import UNREADABLE, dead_letter
+from mesh.codec.event_batches import member_words, members_of
 from mesh.codec.inbox import encode_inbox, is_refusal
 from mesh.codec.schedules import decode_schedule_set, is_schedule_set
 from mesh.codec.unreadable import refusal_code, unreadable_answer, unreadable_command
@@ -32,7 +34,7 @@ from mesh.core import ids
 from mesh.core.inputs import EventMatched, EventOffered, InboxInput
 from mesh.core.matching import Match, MatchProblem
 from mesh.core.topics import Topics
-from mesh.errors import BrokerUnavailable, LogError, RecordTooLarge, SenderError
+from mesh.errors import BrokerUnavailable, LogError, MalformedRecord, RecordTooLarge, SenderError
 from mesh.ports import (
     Broker,
     Clock,
@@ -54,6 +56,7 @@ _POLL_TIMEOUT_S: Final = 0.5
 _LAG_CHECK_S: Final = 1.0
 # also how late a deadline's barrier may learn that an answer has been copied
 _COMMIT_EVERY_S: Final = 0.1
+_MAX_COPIES: Final = 5_000  # that are sent at once
 
 
 class Ingress:
@@ -234,7 +237,18 @@ class Ingress:
         """
         if not await self._know_routes([r.timestamp_ms for r in records if r.topic == self._topics.events]):
             return False
-        out = [(copy, record) for record in records for copy in self._copies(record)]
+        out: list[tuple[OutRecord, Record]] = []
+        for record in records:
+            out += self._copies(record)
+            # a record may be a batch of many events: not all of their copies are held at once
+            if len(out) >= _MAX_COPIES:
+                if not await self._land(out):
+                    return False
+                out = []
+        return await self._land(out)
+
+    async def _land(self, out: list[tuple[OutRecord, Record]]) -> bool:
+        """Send copies, each with its source, until the broker has all of them."""
         while out and not self._stopping.is_set():
             try:
                 failures = await self._broker.send([copy for copy, _ in out])
@@ -279,8 +293,7 @@ class Ingress:
         if copy.topic != self._topics.dlq:
             yield self._dead_letter(source, "too_large", failure.message), source
             if not is_refusal(copy):  # a smaller one there is not
-                for refusal in self._refusals(source, "too_large", failure.message):
-                    yield refusal, source
+                yield from self._refusals(source, "too_large", failure.message)
         elif copy.value is not None:
             yield self._dead_letter(replace(source, value=None), "too_large", stays), source
         else:
@@ -300,36 +313,58 @@ class Ingress:
             self._copied = {**copied, **self._copied}
             _log.warning("ingress_commit_failed", error=str(error))
 
-    def _copies(self, record: Record) -> Iterator[OutRecord]:
-        """The inbox records that one source record becomes.
+    def _copies(self, record: Record) -> Iterator[tuple[OutRecord, Record]]:
+        """The inbox records that one source record becomes, and what each was made of.
 
         A record that can't be read becomes a dead letter, and so does one for each route that can't
         take it. If a person sent it, it also becomes an input that refuses it.
         """
         if not self._trails.is_calm and self._trails.is_poison(record):
             why = "routers died on it time and again; it is set aside unread"
-            yield self._dead_letter(record, "poison", why)
+            yield self._dead_letter(record, "poison", why), record
             yield from self._refusals(record, "poison", why, may_look=False)
             return
         try:
             for given in self.converters[record.topic](record):
                 if isinstance(given, MatchProblem):
-                    yield self._dead_letter(record, "no_key", given.message)
+                    yield self._dead_letter(record, "no_key", given.message), record
                 else:
-                    yield self._addressed(given)
+                    yield self._addressed(given), record
+        except BatchOfEvents:
+            yield from self._copies_of_batch(record)
         except SenderError as error:
-            code = "too_large" if isinstance(error, RecordTooLarge) else "malformed"
-            yield self._dead_letter(record, code, str(error))
+            yield self._dead_letter(record, _code(error), str(error)), record
             is_damaged = isinstance(record, UnreadableRecords)
             yield from self._refusals(record, UNREADABLE if is_damaged else refusal_code(error), str(error))
 
-    def _refusals(self, record: Record, code: str, message: str, *, may_look: bool = True) -> Iterator[OutRecord]:
+    def _refusals(
+        self, record: Record, code: str, message: str, *, may_look: bool = True
+    ) -> Iterator[tuple[OutRecord, Record]]:
         """The input that refuses an answer or a command, and so gives its sender a receipt."""
         message = record.message if isinstance(record, UnreadableRecords) else message
         if record.topic == self._topics.responses:
-            yield self._addressed(unreadable_answer(record, code, message, may_look=may_look))
+            yield self._addressed(unreadable_answer(record, code, message, may_look=may_look)), record
         elif record.topic == self._topics.commands:
-            yield self._addressed(unreadable_command(record, code, message, may_look=may_look))
+            yield self._addressed(unreadable_command(record, code, message, may_look=may_look)), record
+
+    def _copies_of_batch(self, batch: Record) -> Iterator[tuple[OutRecord, Record]]:
+        """The same for each event of a batch: one that can't be taken keeps back no other."""
+        try:
+            members = members_of(batch)
+        except MalformedRecord as error:
+            yield self._dead_letter(batch, "malformed", str(error)), batch
+            return
+        # counted through the batch, so that the receiver's watermark passes over none of them
+        indexes = count()
+        for number, member in enumerate(members, 1):
+            try:
+                for given in self.converters[batch.topic](member):
+                    if isinstance(given, MatchProblem):
+                        yield self._dead_letter(member, "no_key", member_words(number) + given.message), member
+                    else:
+                        yield self._addressed(replace(given, source_index=next(indexes))), member
+            except SenderError as error:
+                yield self._dead_letter(member, _code(error), member_words(number) + str(error)), member
 
     def _addressed(self, given: InboxInput) -> OutRecord:
         # by workflow id, so that one owner decides on all inputs of a workflow
@@ -395,6 +430,10 @@ class Ingress:
             topics=self._topics,
             at_ms=self._clock.now_ms(),
         )
+
+
+def _code(error: SenderError) -> str:
+    return "too_large" if isinstance(error, RecordTooLarge) else "malformed"
 
 
 def _source(record: Record, index: int) -> dict[str, Any]:

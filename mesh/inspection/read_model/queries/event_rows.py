@@ -10,14 +10,14 @@ from mesh.inspection.read_model.queries.rows import Row
 from mesh.inspection.read_model.schema import select_one
 
 _PLACE: Final = re.compile("(.+)/([0-9]{1,9})/([0-9]{1,18})")
-_EVENT: Final = "topic, partition, event_offset, at_ms, event_id, source, type, subject, problem"
+_EVENT: Final = "topic, partition, event_offset, at_ms, event_id, source, type, subject, problem, member"
 
 
 class EventRow(Row, frozen=True, array_like=True):
-    """A record of `mesh.events`.
+    """An event of a record of `mesh.events`.
 
     `problem`: why it is not a CloudEvent; then `event_id` is its id if that can be read, else its
-    place.
+    place. `member`: which event of a batch, from 1; 0 for a record that is not one.
     """
 
     topic: str
@@ -29,11 +29,12 @@ class EventRow(Row, frozen=True, array_like=True):
     type: str
     subject: str
     problem: str
+    member: int
 
 
 def events(db: apsw.Connection, *, limit: int | None = None, after: str | None = None) -> Page[EventRow]:
     """The events on the broker, the last first."""
-    order = ("at_ms", "partition", "event_offset")
+    order = ("at_ms", "partition", "event_offset", "member")
     return Listing("events", _EVENT, order, last_first=True).page(db, EventRow, limit=limit, after=after)
 
 
@@ -44,7 +45,7 @@ def events_by_id(
 
     Several sources may use one id, and upstream may send an event twice.
     """
-    order = ("at_ms", "partition", "event_offset")
+    order = ("at_ms", "partition", "event_offset", "member")
     which: str = "event_id = ?"
     values: tuple[str | int, ...] = (event_id,)
     if place := _PLACE.fullmatch(event_id):
@@ -63,8 +64,8 @@ def events_beginning(db: apsw.Connection, part: str, *, limit: int) -> Found:
 def count_events(db: apsw.Connection, events_topic: str) -> dict[str, int]:
     """How many events came, and what became of them.
 
-    `seen`: all. `matched`: some decision cites it. `dead_lettered`: a dead letter that no decision
-    cites.
+    A batch counts once. `seen`: all. `matched`: some decision cites it. `dead_lettered`: a dead
+    letter that no decision cites.
     """
 
     def count(sql: str) -> int:
@@ -72,7 +73,7 @@ def count_events(db: apsw.Connection, events_topic: str) -> dict[str, int]:
         return found
 
     return {
-        "seen": count("SELECT count(*) FROM events WHERE topic = ?"),
+        "seen": count("SELECT count(*) FROM events WHERE topic = ? AND member <= 1"),
         "matched": count(
             "SELECT count(*) FROM (SELECT DISTINCT partition, source_offset FROM citations WHERE topic = ?)"
         ),
