@@ -7,7 +7,18 @@ document. `mesh.inspection.checks.report` calls it.
 """
 
 from mesh.core.route import Route
-from mesh.inspection.checks import budgets, conditions, costs, joins, loops, missing_names, nulls, times, values
+from mesh.inspection.checks import (
+    budgets,
+    conditions,
+    costs,
+    event_attributes,
+    joins,
+    loops,
+    missing_names,
+    nulls,
+    times,
+    values,
+)
 from mesh.inspection.checks.finding import Known, RouteFinding
 from mesh.inspection.checks.known_values import Shapes
 from mesh.routes.compiler import readings_of
@@ -21,6 +32,7 @@ def findings_of(route: Route, known: Known) -> list[RouteFinding]:
     readings = readings_of(route)
     return [
         *conditions.findings(route, shapes),
+        *event_attributes.findings(readings),
         *joins.findings(route),
         *loops.findings(route, known),
         *times.findings(route),

@@ -9,14 +9,15 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from mesh.core.route import AgentWork, ApprovalWork, CallWork, EndWork, Expression, Route, Step, WaitWork, upstream
+from mesh.inspection.checks.event_attributes import nodes
 from mesh.inspection.checks.finding import RouteFinding, error, warning
 from mesh.inspection.checks.known_values import Shapes
 from mesh.inspection.inference.partial_evaluation import Constant, constant_of
 from mesh.inspection.inference.reachability import Unreachable, unreachable
 from mesh.inspection.inference.value_types import values_of
 from mesh.routes.expressions.paths import Segments, path_text, segments_of
-from mesh.routes.expressions.subexpressions import operands, tree
-from mesh.routes.expressions.syntax import Binary, Node
+from mesh.routes.expressions.subexpressions import tree
+from mesh.routes.expressions.syntax import Binary
 from mesh.routes.expressions.syntax import Constant as Written
 from mesh.routes.problems import DocumentPath, near
 
@@ -144,15 +145,9 @@ def _comparisons(route: Route, shapes: Shapes) -> Iterator[RouteFinding]:
         conditions: list[tuple[DocumentPath, Expression | None]] = [(("steps", name, "if"), step.condition)]
         conditions += [(("steps", name, "repeat", "until"), step.repeat.until)] if step.repeat is not None else []
         for path, condition in conditions:
-            for node in _nodes(tree(condition.source)) if condition is not None else ():
+            for node in nodes(tree(condition.source)) if condition is not None else ():
                 if isinstance(node, Binary) and node.op in ("==", "!="):
                     yield from _comparison(route, path, node, shapes)
-
-
-def _nodes(node: Node) -> Iterator[Node]:
-    yield node
-    for one in operands(node):
-        yield from _nodes(one)
 
 
 def _comparison(route: Route, path: DocumentPath, node: Binary, shapes: Shapes) -> Iterator[RouteFinding]:
