@@ -21,6 +21,7 @@ from mesh.codec.approvals import ApprovalRequest, Receipt
 from mesh.codec.commands import CommandReceipt
 from mesh.codec.dead_letters import HEADERS
 from mesh.codec.definitions import ActivationBody
+from mesh.codec.event_batches import MAX_EVENTS
 from mesh.codec.outcomes import Outcome
 from mesh.codec.router_cards import RouterCard
 from mesh.codec.schedules import Told
@@ -42,6 +43,9 @@ BOUND: Final[dict[str, type]] = {
     "max.message.bytes": int,
 }
 STRUCTURED_EVENT: Final = "event-structured"
+EVENT_BATCH: Final = "event-batch"
+# Header names in lower case; what every CloudEvent in binary mode may have beside its extensions.
+EVENT_HEADERS: Final = ("subject", "time", "dataschema", "partitionkey")
 STRING: Final = {"type": "string"}
 SOME_STRING: Final = {"type": "string", "minLength": 1}
 SOME_TEXT: Final = {"type": "string", "pattern": r"\S"}
@@ -144,7 +148,8 @@ def _event() -> dict[str, Any]:
         "$schema": DIALECT,
         "title": "Event",
         "description": "A CloudEvent 1.0 as a record of mesh.events holds it in structured mode. In binary mode each attribute is a header "
-        "ce_<attribute>, datacontenttype is the header content-type, and the data is the value.",
+        "ce_<attribute>, datacontenttype is the header content-type, and the data is the value. An attribute that is null is absent; an extension "
+        "that is a boolean or a number is read as its text, as in binary mode.",
         "type": "object",
         "required": ["specversion", "id", "source", "type"],
         "properties": {
@@ -158,18 +163,21 @@ def _event() -> dict[str, Any]:
                 **SOME_STRING,
                 "description": "What happened, e.g. com.github.issues.opened; routes are chosen by it.",
             },
-            "subject": SOME_STRING,
-            "time": {**SOME_STRING, "format": "date-time", "description": "RFC 3339."},
-            "datacontenttype": SOME_STRING,
-            "dataschema": SOME_STRING,
-            "traceparent": {**STRING, "description": "W3C Trace Context: the run becomes part of this trace."},
-            "tracestate": {**STRING, "description": "W3C Trace Context: passed on with the run's own events."},
+            "subject": STRING_OR_NULL,
+            "time": {**STRING_OR_NULL, "description": "RFC 3339."},
+            "datacontenttype": {**STRING_OR_NULL, "description": "application/json if it is absent."},
+            "dataschema": STRING_OR_NULL,
+            "traceparent": {**STRING_OR_NULL, "description": "W3C Trace Context: the run becomes part of this trace."},
+            "tracestate": {**STRING_OR_NULL, "description": "W3C Trace Context: passed on with the run's own events."},
             "data": {"description": "Any JSON value; a string where datacontenttype is not JSON."},
-            "data_base64": {**STRING, "contentEncoding": "base64"},
+            "data_base64": {**STRING_OR_NULL, "contentEncoding": "base64"},
         },
-        "not": {"required": ["data", "data_base64"]},
-        "propertyNames": {"pattern": "^([a-z0-9]+|data_base64)$"},
-        "additionalProperties": {"type": ["string", "boolean", "integer"]},
+        "not": {
+            "required": ["data", "data_base64"],
+            "properties": {"data": {"not": {"type": "null"}}, "data_base64": STRING},
+        },
+        "propertyNames": {"pattern": "^([A-Za-z0-9]+|data_base64)$"},
+        "additionalProperties": {"type": ["string", "boolean", "integer", "null"]},
     }
 
 
@@ -293,6 +301,7 @@ def _messages(found: tuple[Contract, ...], names: Iterable[str]) -> dict[str, An
     messages["event"] = {
         **structured,
         "summary": "Binary mode: attributes are headers, the value is the data.",
+        "headers": _event_headers(structured["headers"]),
         "payload": {"description": "The event's data. JSON, unless the header content-type says otherwise."},
     }
     messages[STRUCTURED_EVENT] = {
@@ -300,13 +309,40 @@ def _messages(found: tuple[Contract, ...], names: Iterable[str]) -> dict[str, An
         "name": STRUCTURED_EVENT,
         "summary": "Structured mode: the value is the whole event in CloudEvents' JSON format.",
         "contentType": "application/cloudevents+json",
-        "headers": {
-            "type": "object",
-            "required": ["content-type"],
-            "properties": {"content-type": {**STRING, "pattern": "^application/cloudevents"}},
-        },
+        "headers": _structured_headers("^application/cloudevents([+]json)? *(;|$)"),
+    }
+    messages[EVENT_BATCH] = {
+        **messages[STRUCTURED_EVENT],
+        "name": EVENT_BATCH,
+        "summary": "Batched mode: the value is an array of events in CloudEvents' JSON format, each taken on its own.",
+        "contentType": "application/cloudevents-batch+json",
+        "headers": _structured_headers("^application/cloudevents-batch([+]json)? *(;|$)"),
+        "payload": {"type": "array", "maxItems": MAX_EVENTS, "items": structured["payload"]},
     }
     return messages
+
+
+def _event_headers(common: dict[str, Any]) -> dict[str, Any]:
+    """The headers of an event in binary mode: the mesh's own records have no extensions but two."""
+    content_type = {
+        **STRING,
+        "description": "The datacontenttype. JSON if it is absent; ce_datacontenttype is taken if it says the same.",
+    }
+    more = {f"ce_{name}": STRING for name in EVENT_HEADERS}
+    return {
+        **common,
+        "description": "CloudEvents 1.0 in Kafka's binary mode: UTF-8, not percent-encoded. Extensions are headers ce_<name>.",
+        "properties": {**common["properties"], "content-type": content_type, **more},
+        "additionalProperties": STRING,
+    }
+
+
+def _structured_headers(pattern: str) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["content-type"],
+        "properties": {"content-type": {**STRING, "pattern": pattern}},
+    }
 
 
 def _channel_id(contract: Contract) -> str:
@@ -339,7 +375,7 @@ def _channel(contract: Contract) -> dict[str, Any]:
 
 
 def _names_of(contract: Contract) -> list[str]:
-    return [*contract.messages, *([STRUCTURED_EVENT] if "event" in contract.messages else [])]
+    return [*contract.messages, *([STRUCTURED_EVENT, EVENT_BATCH] if "event" in contract.messages else [])]
 
 
 def _operations(contract: Contract) -> dict[str, Any]:

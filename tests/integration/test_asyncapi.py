@@ -47,7 +47,7 @@ def parse(document: Path) -> dict[str, Any]:
 def test_the_official_parser_reads_the_document() -> None:
     found = parse(TOPICS / "asyncapi.yaml")
     assert found["errors"] == []
-    assert {"event", "event-structured", "task", "result", "log-record"} <= set(found["messages"])
+    assert {"event", "event-structured", "event-batch", "task", "result", "log-record"} <= set(found["messages"])
 
 
 def test_the_parser_refuses_a_document_that_is_wrong(tmp_path: Path) -> None:
