@@ -223,6 +223,28 @@ def test_publish_stops_at_a_malformed_line_and_says_what_it_has_done(sample: Pat
     assert len(call_json("event", "delivery-24")["events"]) == 1
 
 
+def test_publish_refuses_an_event_that_is_too_large_before_it_is_sent(sample: Path) -> None:
+    large = event(24) | {"data": "x" * 600_000}
+    (sample / "large.json").write_text(json.dumps(large))
+    lines = "\n".join(json.dumps(one) for one in (event(25), large, event(26)))
+    for given, stdin, before in (("large.json", None, ""), ("-", lines, "(1 event before it: published)")):
+        result = call("publish", given, stdin=stdin)
+        assert result.exit_code == 1
+        assert "'delivery-24' has 600002 bytes, and the mesh takes 524288" in result.stderr
+        assert before in result.stderr
+    assert call("event", "delivery-24").exit_code != 0
+    assert len(call_json("event", "delivery-25")["events"]) == 1
+
+
+def test_publish_takes_null_attributes_as_absent_as_structured_mode_does(sample: Path) -> None:
+    (sample / "null.json").write_text(json.dumps(event(24) | {"subject": None, "tenant": None, "time": ""}))
+    assert call("publish", "null.json").stdout == "published delivery-24\n"
+    [found] = call_json("event", "delivery-24")["events"]
+    assert (found["subject"], found["problem"]) == ("", "")
+    (sample / "fresh.json").write_text(json.dumps(event(25) | {"id": None}))
+    assert call("publish", "fresh.json").stdout.startswith("published ")
+
+
 def test_publish_maps_githubs_payload(sample: Path) -> None:
     payload = {
         "action": "opened",

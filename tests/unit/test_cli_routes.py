@@ -241,6 +241,22 @@ def test_explain_says_what_matches_and_what_comes_first(folder: Path) -> None:
     assert 'a: dispatched to worker  {"n":1}' in result.stdout
 
 
+def test_explain_and_check_know_that_extensions_are_text(folder: Path) -> None:
+    route = "route: typed\non: {type: t, if: %s}\nkey: k\nsteps: {a: {value: 1}}\n"
+    (folder / "number.yaml").write_text(route % "event.rank > 3")
+    (folder / "text.yaml").write_text(route % "int(event.rank) > 3")
+    event = json.dumps({"source": "/s", "type": "t", "rank": 5, "subject": None})
+    for name, matched in (("number.yaml", False), ("text.yaml", True)):
+        found = call_json("explain", "-", "--routes", name, stdin=event)
+        assert found["routes"][0]["matched"] is matched
+        assert found["event"]["rank"] == "5"
+        assert "subject" not in found["event"]
+        result = call("check", name)
+        assert (result.exit_code == 0) is matched
+    said = call("check", "number.yaml").stdout
+    assert "event.rank is text, and can't be compared with 3 (write int(event.rank)) [attribute_is_text]" in said
+
+
 def test_explain_knows_the_workflows_of_the_broker(stored: Path) -> None:
     event = EVENT.replace('"three"', '"two"')
     result = call("explain", "-", stdin=event)

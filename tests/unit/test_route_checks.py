@@ -154,6 +154,19 @@ FINDINGS: list[tuple[str, list[str]]] = [
         "  a: {needs: classify, agent: odd, input: 1, if: steps.classify.severity == 'hihg'}",
         ["6 error never_equal: step a: steps.classify.severity is never 'hihg' (did you mean high?)"],
     ),
+    # an event's attributes
+    (
+        "  a: {agent: odd, input: '${{ 1 + event.rank }} ${{ event.data.n + 1 }}', if: event.flag != true || 2.5 < event.rank}",
+        [
+            "6 error attribute_is_text: step a: event.flag is text, and can't be compared with true (write event.flag == 'true')",
+            "6 error attribute_is_text: step a: event.rank is text, and can't be compared with 2.5 (write double(event.rank))",
+            "6 error attribute_is_text: step a: event.rank is text, and can't be used in arithmetic with 1 (write int(event.rank))",
+        ],
+    ),
+    (
+        "  a: {agent: odd, input: '${{ int(event.rank) + 1 }}', if: event.rank == '3' && event.a < event.b && event.data > 1}",
+        [],
+    ),
     # who there is
     (
         "  a: {agent: classifer, input: 1}",
