@@ -36,7 +36,7 @@ def reply_input(record: Record) -> tuple[inp.ResultReceived | inp.SignReceived, 
     try:
         reply = decode_reply(record)
     except MalformedRecord as error:
-        failure = failure_instead(record, str(error)[:MAX_ID])
+        failure = failure_instead(record, str(error)[: ids.MAX_ID])
         if failure is None:
             raise
         reply = failure
