@@ -10,6 +10,7 @@ import msgspec
 
 from mesh.core.clock import ClockHold, Sighting
 from mesh.core.json_values import canonical
+from mesh.core.layered import Layered
 from mesh.core.state import PartitionState, Workflow
 
 
@@ -38,7 +39,14 @@ class PartitionMeta(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-_encode = msgspec.json.Encoder().encode
+def _plain(value: Any) -> Any:
+    """A type that JSON does not know, as one that it does."""
+    if isinstance(value, Layered):
+        return value.whole()
+    raise NotImplementedError(f"a {type(value).__name__} has no place in a state")
+
+
+_encode = msgspec.json.Encoder(enc_hook=_plain).encode
 _decode_workflow = msgspec.json.Decoder(Workflow).decode
 _decode_meta = msgspec.json.Decoder(PartitionMeta).decode
 

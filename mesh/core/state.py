@@ -4,6 +4,7 @@ Two folds of the same log must agree to the byte on the canonical JSON of a `Wor
 (`mesh.codec.state.canonical_workflow`).
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -186,7 +187,8 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cloud_event: dict[str, Any]  # without `data` after the end
     trace_id: str
     parent_span_id: str | None = None
-    steps: dict[str, StepState]
+    # large ones are in layers (`mesh.core.layered`)
+    steps: Mapping[str, StepState]
     closed_retention_s: float = 30 * 86_400.0
     caller: Caller | None = None  # the step that called it
     # of this id, newest last: their start events, sent again, start nothing

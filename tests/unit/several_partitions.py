@@ -6,7 +6,7 @@ Their decisions are in logs, and what they tell each other is on its way.
 from collections.abc import Iterator
 
 import msgspec
-from one_partition import START_MS
+from one_partition import START_MS, as_saved
 
 from mesh.core.crossings import Crossing, crossings, inputs_between
 from mesh.core.decide import decide
@@ -65,7 +65,7 @@ class Mesh:
             token=f"{number}.{one.owners}", owner="", partitions=len(self.parts), format_level=1, at_ms=self.now_ms
         )
         one.fold.apply(one.fold.next_offset, change)
-        one.state = msgspec.json.decode(msgspec.json.encode(one.fold.state), type=PartitionState)
+        one.state = as_saved(one.fold.state)
         one.timers.rebuild(one.state.workflows.values())
 
     def part_of(self, workflow_id: str) -> _One:

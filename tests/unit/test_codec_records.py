@@ -891,7 +891,7 @@ def test_the_canonical_form_knows_values_and_not_how_they_were_made() -> None:
     other = msgspec.structs.replace(
         workflow,
         cloud_event={"a": [1, 2], "b": 1},
-        steps=dict(reversed(workflow.steps.items())),
+        steps=dict(reversed([*workflow.steps.items()])),
         closed_retention_s=3600.0,
     )
     assert canonical_workflow(workflow) == canonical_workflow(other)

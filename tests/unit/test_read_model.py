@@ -10,7 +10,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from one_partition import START_MS, Partition, agent, route
+from one_partition import START_MS, Partition, Quick, agent, route
 from sample_mesh import (
     DRAFT,
     PARTITIONS,
@@ -32,11 +32,13 @@ from mesh.adapters.memory import MemoryBroker, MemoryCluster
 from mesh.adapters.system import SystemClock
 from mesh.codec.dead_letters import dead_letter
 from mesh.codec.log import decode_log_record
-from mesh.codec.state import canonical_workflow
+from mesh.codec.state import canonical_workflow, encode_workflow
 from mesh.core.events import Cause, WorkflowForgotten
 from mesh.core.replay import replay
+from mesh.core.state import Workflow
 from mesh.errors import BrokerUnavailable, NotFound, OperatorError, UnknownFormat
 from mesh.inspection.read_model import ReadModel, model_path, queries, schema
+from mesh.inspection.read_model.projection import Folder
 from mesh.ports import OutRecord, Record, TopicPartition, TopicSpec
 
 
@@ -490,3 +492,62 @@ async def test_the_file_is_its_owners_alone(broker: MemoryBroker, path: Path) ->
     async with ReadModel(broker, TOPICS, path):
         mode = path.stat().st_mode  # noqa: ASYNC240 - a test
         assert mode & 0o777 == 0o600
+
+
+async def test_four_times_the_items_are_about_four_times_the_steps_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+
+    def count(one: Workflow) -> bytes:
+        written.append(len(one.steps))
+        return encode_workflow(one)
+
+    monkeypatch.setattr("mesh.inspection.read_model.projection.encode_workflow", count)
+    monkeypatch.setattr("mesh.inspection.read_model.model.BATCH", 50)
+    sums = []
+    for items in (250, 1_000):
+        written.clear()
+        made = Quick(route({"a": agent("x", "${{ item }}", for_each="${{ event.data }}")}))
+        made.start(data=[1] * items)
+        for index in range(items):
+            made.succeed(f"a[{index}]", index)
+        broker = MemoryCluster(clock=SystemClock()).connect("test")
+        await broker.create_topics([TopicSpec(TOPICS.log, 1)])
+        await broker.append(TopicPartition(TOPICS.log, 0), None, made.log, [])
+        async with ReadModel(broker, TOPICS, tmp_path / f"{items}.sqlite") as model:
+            await model.catch_up()
+            assert queries.count_workflows(model.db) == {"completed": 1}
+            found = queries.workflow_state(model.db, made.id_of())
+            assert found is not None
+            assert canonical_workflow(found) == canonical_workflow(made.workflow())
+        await broker.close()
+        sums.append(sum(written))
+    assert sums[1] < 6 * sums[0]  # sixteen times as much, if each batch wrote all of it
+
+
+async def test_a_batch_for_a_large_workflow_is_bounded_in_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[int] = []
+    original = Folder.apply
+
+    def count(self: Folder, topic: str, number: int, records: Sequence[Record]) -> None:
+        batches.append(len(records))
+        original(self, topic, number, records)
+
+    monkeypatch.setattr(Folder, "apply", count)
+    monkeypatch.setattr("mesh.inspection.read_model.model.BATCH", 20)
+    monkeypatch.setattr("mesh.inspection.read_model.model._MOST_BYTES", 1)
+    made = Quick(route({"a": agent("x", "${{ item }}", for_each="${{ event.data }}")}))
+    made.start(data=[1] * 90)
+    for index in range(90):
+        made.succeed(f"a[{index}]", index)
+    broker = MemoryCluster(clock=SystemClock()).connect("test")
+    await broker.create_topics([TopicSpec(TOPICS.log, 1)])
+    await broker.append(TopicPartition(TOPICS.log, 0), None, made.log, [])
+    async with ReadModel(broker, TOPICS, tmp_path / "model.sqlite") as model:
+        await model.catch_up()
+        assert queries.count_workflows(model.db) == {"completed": 1}
+    await broker.close()
+    assert max(batches) == 20

@@ -4,6 +4,7 @@ Owns the rule that every event is evolved as soon as it is decided, so that the 
 on the state after it.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from mesh.core import ids, traces
@@ -147,7 +148,7 @@ class Draft:
         return f"00-{self.live.trace_id}-{ids.span_id(*parts)}-{traces.flags(self.live)}"
 
 
-def _outputs(route: Route, steps: dict[str, StepState]) -> dict[str, Any]:
+def _outputs(route: Route, steps: Mapping[str, StepState]) -> dict[str, Any]:
     """The output of each step that is done.
 
     In a sparse route a missing output is null. In a loop it is the last round's.
@@ -162,7 +163,7 @@ def _outputs(route: Route, steps: dict[str, StepState]) -> dict[str, Any]:
     return found
 
 
-def _statuses(route: Route, steps: dict[str, StepState]) -> dict[str, str]:
+def _statuses(route: Route, steps: Mapping[str, StepState]) -> dict[str, str]:
     return {
         name: state.status if (state := steps.get(name)) is not None and state.status in FINISHED else ""
         for name in route.steps

@@ -1,7 +1,7 @@
 """Progress: which steps can act now, and what they do."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple, assert_never
 
 from mesh.core import ids, traces
@@ -134,14 +134,14 @@ class _Skipped(NamedTuple):
     reason: str
 
 
-def _readiness(step: Step, steps: dict[str, StepState]) -> _Ready | _Blocked | _Skipped | None:
+def _readiness(step: Step, steps: Mapping[str, StepState]) -> _Ready | _Blocked | _Skipped | None:
     """Whether the step's needs let it act. None: not yet."""
     if step.enough is None:
         return _of_all(step, steps)
     return _of_some(step, step.enough, steps)
 
 
-def _of_all(step: Step, steps: dict[str, StepState]) -> _Ready | _Blocked | None:
+def _of_all(step: Step, steps: Mapping[str, StepState]) -> _Ready | _Blocked | None:
     for need in step.needs:
         state = steps.get(need)
         if state is None or not is_settled(state):
@@ -151,7 +151,7 @@ def _of_all(step: Step, steps: dict[str, StepState]) -> _Ready | _Blocked | None
     return _Ready()
 
 
-def _of_some(step: Step, enough: int, steps: dict[str, StepState]) -> _Ready | _Blocked | _Skipped | None:
+def _of_some(step: Step, enough: int, steps: Mapping[str, StepState]) -> _Ready | _Blocked | _Skipped | None:
     """Ready once `enough` needs have succeeded, or have ended in a way that the step's `if` takes.
 
     A skipped need does not count.

@@ -5,6 +5,7 @@ meaning never changes; a new version is a new case. Called by `decide` (on its o
 goes) and by `replay` (on the log's).
 """
 
+from collections.abc import Mapping
 from typing import Final, assert_never
 
 from msgspec.structs import replace
@@ -17,6 +18,7 @@ from mesh.core.evolve.built_in import BuiltIn, evolve_built_in
 from mesh.core.evolve.calls import CallEvent
 from mesh.core.evolve.limits import LimiterEvent, asked, evolve_limiter, released
 from mesh.core.evolve.steps import StepEvent, acted_before, evolve_step
+from mesh.core.layered import changed
 from mesh.core.state import FINISHED, Account, Ending, Fan, StepState, Workflow
 
 _EARLIER_RUNS: Final = 100  # runs that a workflow's id remembers: about a kilobyte
@@ -128,19 +130,21 @@ def _begun(workflow: Workflow | None, event: ev.Event, workflow_id: str) -> Work
 def _with_step(before: Workflow, event: StepEvent | CallEvent, at_ms: int) -> Workflow:
     place = event.step
     was = before.steps.get(place)
-    steps = {**before.steps, place: evolve_step(was, event, at_ms)}
+    step = evolve_step(was, event, at_ms)
     if before.account is not None:
         if was is not None and isinstance(event, ev.TaskFailed):
-            steps[place] = replace(steps[place], charged=charged(before.account, was, event))
+            step = replace(step, charged=charged(before.account, was, event))
         before = replace(before, account=booked(before.account, was, event, before.steps))
     if before.ending is not None:
         before = replace(before, ending=_undone(before.ending, event))
         if was is not None and isinstance(event, ev.StepCancelled):
             # to be undone by what it gave last
-            steps[place] = replace(steps[place], output=was.output)
+            step = replace(step, output=was.output)
+    changes = {place: step}
     if ids.is_item(place):
-        _account(steps, place, event)
-    elif was is not None and was.fan is not None and steps[place].status in FINISHED:
+        changes |= _account(before.steps, event)
+    steps = changed(before.steps, changes)
+    if was is not None and was.fan is not None and step.status in FINISHED:
         steps = _gathered(steps, place, was.fan, was_ending=before.ending is not None)
     return replace(before, steps=steps, updated_at_ms=at_ms)
 
@@ -152,28 +156,29 @@ def _undone(ending: Ending, event: StepEvent | CallEvent) -> Ending:
     return replace(ending, undo=tuple(name for name in ending.undo if ids.undo_place(name) != event.step))
 
 
-def _account(steps: dict[str, StepState], place: str, event: StepEvent | CallEvent) -> None:
-    """Count an item's event in its for-each."""
-    name = ids.step_of(place)
+def _account(steps: Mapping[str, StepState], event: StepEvent | CallEvent) -> dict[str, StepState]:
+    """The for-each of an item, with the item's event counted; nothing if it does not count."""
+    name = ids.step_of(event.step)
     parent = steps[name]
     fan = parent.fan
     if fan is None:
-        raise ValueError(f"{type(event).__name__} for {place}, and {name} is not a for-each under way")
+        raise ValueError(f"{type(event).__name__} for {event.step}, and {name} is not a for-each under way")
     match event:
         case ev.TaskDispatched() | ev.CallMade() | ev.IncidentRaised() | ev.TaskHeld() | ev.SlotRequested():
-            index = ids.index_of(place)
+            index = ids.index_of(event.step)
             # another attempt at an item does not begin one more
             if index >= fan.begun:
-                steps[name] = replace(parent, fan=replace(fan, begun=index + 1), due_at_ms=None)
+                return {name: replace(parent, fan=replace(fan, begun=index + 1), due_at_ms=None)}
         case ev.TaskSucceeded() | ev.CallSucceeded():
-            steps[name] = replace(parent, fan=replace(fan, settled=fan.settled + 1))
+            return {name: replace(parent, fan=replace(fan, settled=fan.settled + 1))}
         case ev.StepGivenUp():
-            steps[name] = replace(parent, fan=replace(fan, settled=fan.settled + 1, failed=fan.failed + 1))
+            return {name: replace(parent, fan=replace(fan, settled=fan.settled + 1, failed=fan.failed + 1))}
         case _:
             pass
+    return {}
 
 
-def _gathered(steps: dict[str, StepState], name: str, fan: Fan, *, was_ending: bool) -> dict[str, StepState]:
+def _gathered(steps: Mapping[str, StepState], name: str, fan: Fan, *, was_ending: bool) -> dict[str, StepState]:
     """Replace the items of a settled for-each by its output.
 
     One that failed, or is to be undone, keeps what its items gave so far, else null.
@@ -182,9 +187,9 @@ def _gathered(steps: dict[str, StepState], name: str, fan: Fan, *, was_ending: b
     step = steps[name]
     if step.status in {"succeeded", "failed"} or (step.status == "cancelled" and was_ending):
         outputs = [steps[place].output for place in places]
-        steps[name] = replace(step, output=outputs + [None] * (fan.total - fan.begun))
+        step = replace(step, output=outputs + [None] * (fan.total - fan.begun))
     gone = set(places)
-    return {place: state for place, state in steps.items() if place not in gone}
+    return {place: step if place == name else state for place, state in steps.items() if place not in gone}
 
 
 def _received(before: Workflow, event: ev.EventReceived, at_ms: int) -> Workflow:

@@ -11,7 +11,7 @@ A call's slice is reserved in the same way. Its workflow is sure to end, and the
 slice of a call that is taken back, or has timed out, stays reserved until then.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from msgspec.structs import replace
@@ -27,7 +27,7 @@ _HOP: Final = {"hops": 1.0}
 _NAMED: Final = 3  # calls that a message names
 
 
-def booked(account: Account, was: StepState | None, event: ev.Event, steps: dict[str, StepState]) -> Account:
+def booked(account: Account, was: StepState | None, event: ev.Event, steps: Mapping[str, StepState]) -> Account:
     """The account after `event`. `was` is the step before it, `steps` are the steps before it."""
     match event:
         case ev.StepCancelled() | ev.StepGivenUp() | ev.StepSkipped():
@@ -80,16 +80,15 @@ def charged(account: Account, was: StepState, event: ev.TaskFailed) -> dict[int,
 
 
 def _given_up(
-    account: Account, event: ev.StepCancelled | ev.StepGivenUp | ev.StepSkipped, steps: dict[str, StepState]
+    account: Account, event: ev.StepCancelled | ev.StepGivenUp | ev.StepSkipped, steps: Mapping[str, StepState]
 ) -> Account:
     """Count in full what is out, because nobody will hear of it, except what was not sent."""
     unsent = event.unsent if isinstance(event, ev.StepCancelled) else ()
-    for place, state in steps.items():
-        if place == event.step or _is_item_of(place, event.step):
-            is_out = state.status == "running" and place not in unsent
-            account = _settled(account, state.reserved, (state.reserved or {}) if is_out else {})
-            if place in unsent and "hops" in account.limits:
-                account = replace(account, spent=_plus(account.spent, _HOP, sign=-1))
+    for place, state in _with_items(steps, event.step):
+        is_out = state.status == "running" and place not in unsent
+        account = _settled(account, state.reserved, (state.reserved or {}) if is_out else {})
+        if place in unsent and "hops" in account.limits:
+            account = replace(account, spent=_plus(account.spent, _HOP, sign=-1))
     return account
 
 
@@ -116,7 +115,7 @@ def _of_call(
     return _settled(account, reserved, reserved if usage is None else _used(account, usage))
 
 
-def taken(account: Account, steps: dict[str, StepState], unsent: Collection[str]) -> _Amounts:
+def taken(account: Account, steps: Mapping[str, StepState], unsent: Collection[str]) -> _Amounts:
     """What the run has used, by name, now that it ends.
 
     What is out counts in full, except what waits for a slot or is at one of the places `unsent`.
@@ -189,5 +188,12 @@ def _plus(one: _Amounts, other: _Amounts, *, sign: int = 1) -> _Amounts:
     return {**one, **{name: round(one.get(name, 0.0) + sign * amount, _DIGITS) for name, amount in other.items()}}
 
 
-def _is_item_of(place: str, step: str) -> bool:
-    return ids.is_item(place) and ids.step_of(place) == step
+def _with_items(steps: Mapping[str, StepState], place: str) -> list[tuple[str, StepState]]:
+    """What there is at this place: the step and, if it is a for-each, its items."""
+    state = steps.get(place)
+    own = [] if state is None else [(place, state)]
+    if state is None or state.fan is None:
+        return own
+    # the items begin in their order, and none is left out
+    items = (ids.item_place(place, index) for index in range(state.fan.begun))
+    return own + [(item, steps[item]) for item in items]

@@ -19,6 +19,7 @@ from mesh.core.events import (
     ScheduleChanged,
     ScheduleFired,
 )
+from mesh.core.layered import changed
 from mesh.core.state import Plan, StepState, Workflow
 
 AliasOfStep = AliasSought | AliasGranted | AliasWaived
@@ -64,7 +65,7 @@ def _of_claimant(workflow: Workflow, event: AliasOfStep | AliasReturned, at_ms: 
     step = workflow.steps.get(event.step)
     if step is None:
         raise ValueError(f"{type(event).__name__} for step {event.step}, which has not begun")
-    steps = {**workflow.steps, event.step: _step(step, event, at_ms)}
+    steps = changed(workflow.steps, {event.step: _step(step, event, at_ms)})
     aliases = workflow.aliases
     if isinstance(event, AliasSought) and event.alias not in aliases:
         aliases = (*aliases, event.alias)

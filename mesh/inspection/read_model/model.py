@@ -44,6 +44,11 @@ Found = TypeVar("Found")
 BATCH: Final = 1_000  # records in a transaction: other commands on the file wait some 30 ms for it
 
 
+# Of a larger batch, which workflows with very many steps get. Others wait up to a second for it.
+_MOST_RECORDS: Final = 20_000
+_MOST_BYTES: Final = 64 * 1024 * 1024
+
+
 class ReadModel:
     """An open file and the broker that it follows.
 
@@ -165,7 +170,7 @@ class ReadModel:
         while left := self._unread(reader, ends):
             if self._on_progress is not None:
                 self._on_progress(sum(left.values()))
-            records = await reader.poll(max_records=BATCH, timeout_s=LOOK_S)
+            records = await self._next_batch(reader, ends)
             if left != before:  # new records of busy partitions are not progress on the others
                 heard_at, before = time.monotonic(), left
             elif time.monotonic() - heard_at > SILENCE_S:
@@ -177,6 +182,23 @@ class ReadModel:
                 # the record by which the file recognises the log is gone
                 self._start_over()
                 await self._place_reader()
+
+    async def _next_batch(self, reader: Reader, ends: Mapping[TopicPartition, int]) -> list[Record]:
+        """The records to write in one transaction.
+
+        A workflow is written as a whole, whatever part of it has changed. So a batch that touches a
+        large one should bring about as many records as that one has steps. Otherwise reading it
+        takes the square of its length.
+        """
+        records = list(await reader.poll(max_records=BATCH, timeout_s=LOOK_S))
+        wanted, room = min(self._folder.steps_written, _MOST_RECORDS), _MOST_BYTES - _size_of(records)
+        while 0 < len(records) < wanted and room > 0 and self._unread(reader, ends):
+            more = await reader.poll(max_records=BATCH, timeout_s=LOOK_S)
+            if not more:
+                break
+            records += more
+            room -= _size_of(more)
+        return records
 
     async def _partitions(self) -> list[TopicPartition]:
         self._known = await self._broker.topics()
@@ -294,6 +316,10 @@ class ReadModel:
         self.db = db
         self._folder = Folder(db, self._topics)
         self._checked = {}
+
+
+def _size_of(records: Sequence[Record]) -> int:
+    return sum(len(record.value or b"") for record in records)
 
 
 def _by_partition(records: Sequence[Record]) -> list[tuple[TopicPartition, list[Record]]]:

@@ -66,6 +66,8 @@ class Folder:
         self._db = db
         self._topics = topics
         self._folds: dict[int, PartitionFold] = {}
+        self.steps_written = 0
+        """Of the workflows that the last batch of the log touched: what it cost to write them."""
 
     def forget(self) -> None:
         """Drop what is kept in memory, because the file may not be as this process left it.
@@ -104,6 +106,7 @@ class Folder:
                 case Decision():
                     self._take_decision(fold, record, entry, touched)
         self._write_workflows(partition, touched, fold.state)
+        self.steps_written = sum(len(one.steps) for one in fold.state.workflows.values())
         self._write_partition(fold)
         # The rows of the file are the state: only what a batch touches is held in memory.
         fold.state.workflows.clear()
