@@ -13,7 +13,7 @@ import msgspec
 from mesh.codec import exact_json
 from mesh.codec.cloudevents import JSON_CONTENT
 from mesh.codec.places import place
-from mesh.core.events import Decision, LogRecord, OwnerChanged
+from mesh.core.events import Decision, Event, LogRecord, OwnerChanged
 from mesh.errors import UnknownFormat
 from mesh.ports import Header, OutRecord, Record, UnreadableRecords
 
@@ -56,6 +56,11 @@ def encode_decision(decision: Decision, *, topic: str, partition: int, tracepare
     if traceparent is not None:
         headers += (("traceparent", traceparent.encode()),)
     return OutRecord(topic=topic, key=key, value=_encode(decision), headers=headers, partition=partition)
+
+
+def event_size_bytes(event: Event) -> int:
+    """What one event takes in its decision's record."""
+    return len(_encode(event))
 
 
 def encode_owner_changed(change: OwnerChanged, *, topic: str, partition: int) -> OutRecord:

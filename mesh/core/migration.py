@@ -13,8 +13,8 @@ has begun or is settled must still make sense under the new version:
     a loop that is going round stays    its rounds are counted, and its steps depend on them
     its budget limits the same things   what it may spend was granted when it began, and since
 
-A step that got stuck before it began (its own expression could not be evaluated) begins again under
-the new version.
+A step that got stuck before it began (its own expression could not be evaluated, or what it gave
+was too large to be sent) begins again under the new version.
 """
 
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ FREE: Final = frozenset(
 They have rules of their own here, or are read at the next attempt, or were read when it began.
 """
 
-_STUCK: Final = frozenset({"expression", "unknown_route", "too_deep"})
+_STUCK: Final = frozenset({"expression", "too_large", "unknown_route", "too_deep"})
 _GIVEN: Final = (AgentWork, CallWork)
 _NEVER_WORKED: Final = frozenset({"skipped", "blocked", "cancelled"})
 

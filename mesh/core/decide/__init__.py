@@ -17,6 +17,7 @@ Only a timer that no longer fits gives nothing.
 docs/core.md has the picture of how a step moves.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple, assert_never
 
 from mesh.core import ids
@@ -27,7 +28,7 @@ from mesh.core.decide.built_in.alias import decide_alias
 from mesh.core.decide.built_in.clock import decide_clock
 from mesh.core.decide.built_in.limiter import decide_limiter
 from mesh.core.decide.built_in.schedule import decide_schedule
-from mesh.core.decide.draft import Draft
+from mesh.core.decide.draft import NOTHING_WITHHELD, Draft
 from mesh.core.decide.settle.alias import on_alias_answered
 from mesh.core.decide.settle.approval import on_answer, on_unreadable_answer
 from mesh.core.decide.settle.budget import look_after_budget
@@ -66,14 +67,16 @@ def decide(
     directory: Directory,
     now_ms: int,
     target: Route | None = None,
+    withheld: Mapping[str, str] = NOTHING_WITHHELD,
 ) -> Decided:
     """Decide what `given` brings about.
 
     `route`: the definition that the workflow runs on (`given.digest`'s for a start); it may be None
     if the workflow is not live. `target`: the definition that a `migrate` names, or None. `now_ms`:
-    the owner's clock.
+    the owner's clock. `withheld`: places where what would follow is too large, from an earlier try,
+    and what to say of it (`Draft`).
     """
-    draft = Draft(workflow, given.workflow_id, route, directory, now_ms)
+    draft = Draft(workflow, given.workflow_id, route, directory, now_ms, withheld=withheld)
     if given.workflow_id.startswith(ids.BUILT_IN):
         _decide_built_in(draft, given)
     else:

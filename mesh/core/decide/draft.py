@@ -5,16 +5,36 @@ on the state after it.
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from mesh.core import ids, traces
 from mesh.core.amounts import as_number
-from mesh.core.events import Event, TaskDispatched
+from mesh.core.events import (
+    ApprovalRequested,
+    CallMade,
+    Event,
+    EventEmitted,
+    ForEachStarted,
+    IncidentRaised,
+    SlotRequested,
+    StepComputed,
+    StepSkipped,
+    TaskDispatched,
+    TaskHeld,
+)
 from mesh.core.evolve import evolve
 from mesh.core.evolve.budget import unended
-from mesh.core.route import Route, Scope
+from mesh.core.route import ExpressionError, Route, Scope
 from mesh.core.state import FINISHED, Directory, StepState, Workflow
 
+_SENT: Final = (TaskDispatched, TaskHeld, SlotRequested, CallMade, ApprovalRequested)
+"""What goes from a step to somebody else, or waits for it to be sent."""
+
+_MADE: Final = (StepComputed, EventEmitted, ForEachStarted, StepSkipped)
+"""What a step makes when it begins, and keeps."""
+
+NOTHING_WITHHELD: Final[Mapping[str, str]] = MappingProxyType({})
 _HAS_OUTPUT: Final = frozenset({"succeeded", "skipped", "rejected", "failed"})
 
 
@@ -40,13 +60,28 @@ class Shortage(NamedTuple):
         return f"{as_number(self.need)} {self.name}, and {as_number(self.left)} of {as_number(self.limit)} are left"
 
 
-class Draft:
-    """The events so far, and the state after them."""
+class TooLarge(ExpressionError):
+    """What a step makes is larger than the broker takes."""
 
-    __slots__ = ("_route", "_scope", "directory", "events", "now_ms", "workflow", "workflow_id")
+
+class Draft:
+    """The events so far, and the state after them.
+
+    `withheld`: places where what is to be sent, or kept, is too large, and what to say of it. There
+    it becomes an incident instead. The workflow's own output is at the place "".
+    """
+
+    __slots__ = ("_route", "_scope", "directory", "events", "now_ms", "withheld", "workflow", "workflow_id")
 
     def __init__(
-        self, workflow: Workflow | None, workflow_id: str, route: Route | None, directory: Directory, now_ms: int
+        self,
+        workflow: Workflow | None,
+        workflow_id: str,
+        route: Route | None,
+        directory: Directory,
+        now_ms: int,
+        *,
+        withheld: Mapping[str, str] = NOTHING_WITHHELD,
     ) -> None:
         self.workflow = workflow
         self.workflow_id = workflow_id
@@ -55,12 +90,27 @@ class Draft:
         self.now_ms = now_ms
         self.events: list[Event] = []
         self._scope: Scope | None = None
+        self.withheld = withheld
 
     def add(self, event: Event) -> None:
+        """Take the next event of the decision.
+
+        Raises `TooLarge` for what a step makes at a place that is withheld. A task, a call or a
+        question is replaced by an incident there.
+        """
+        if self.withheld:
+            event = self._instead_of(event)
         self.events.append(event)
         self.workflow = evolve(self.workflow, event, workflow_id=self.workflow_id, at_ms=self.now_ms)
         # the event may have changed what expressions see
         self._scope = None
+
+    def _instead_of(self, event: Event) -> Event:
+        if isinstance(event, _SENT) and event.step in self.withheld:
+            return IncidentRaised(step=event.step, kind="too_large", message=self.withheld[event.step])
+        if isinstance(event, _MADE) and event.step in self.withheld:
+            raise TooLarge(self.withheld[event.step])
+        return event
 
     @property
     def live(self) -> Workflow:

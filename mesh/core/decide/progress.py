@@ -14,7 +14,7 @@ from mesh.core.decide.begin.loop import goes_round
 from mesh.core.decide.begin.task import dispatch
 from mesh.core.decide.begin.undo import cancel_step, undo_next
 from mesh.core.decide.begin.wait import begin_wait
-from mesh.core.decide.draft import Draft
+from mesh.core.decide.draft import Draft, TooLarge
 from mesh.core.events import EventEmitted, IncidentRaised, StepBlocked, StepComputed, StepSkipped
 from mesh.core.evolve.steps import approval_output
 from mesh.core.joins import takes
@@ -199,12 +199,16 @@ def _counts(step: Step, need: str, state: StepState) -> bool:
 
 
 def begin(draft: Draft, step: Step) -> bool:
-    """Do the step's work, or skip it. An expression that can't be evaluated makes it an incident.
+    """Do the step's work, or skip it.
 
-    True if that settled the step.
+    It is an incident if an expression can't be evaluated, or what it gives is too large. True if
+    that settled the step.
     """
     try:
         return _begin(draft, step)
+    except TooLarge as error:
+        draft.add(IncidentRaised(step=step.name, kind="too_large", message=str(error)))
+        return False
     except ExpressionError as error:
         draft.add(IncidentRaised(step=step.name, kind="expression", message=str(error)))
         return False

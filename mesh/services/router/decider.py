@@ -39,6 +39,7 @@ from mesh.services.router.input_records import (
     workflow_of,
 )
 from mesh.services.router.known_versions import KnownVersions, UnknownVersion
+from mesh.services.router.oversize import to_withhold
 from mesh.services.router.own_inputs import OwnInputs
 from mesh.services.router.partition_clock import PartitionClock
 from mesh.services.router.spans import Traced
@@ -100,15 +101,32 @@ class Decider:
         """
         workflow = self.state.workflows.get(given.workflow_id)
         route = self.versions.deciding_on(given, workflow)
-        target = self.versions.migrating_to(given)
-        decided = decide(workflow, given, route=route, directory=self._directory(), now_ms=now_ms, target=target)
-        if not decided.events:
-            return
-        if self.emit(batch, decided, given.workflow_id, cause, now_ms):
-            if self._is_traced:
-                batch.traced.append(Traced(batch.decisions[-1], given, workflow, decided.workflow))
-            return
-        message = f"what follows of it is larger than the broker takes ({self._broker.max_record_bytes} bytes)"
+        target, limit = self.versions.migrating_to(given), self._broker.max_record_bytes
+        withheld: dict[str, str] = {}
+        while True:
+            decided = decide(
+                workflow,
+                given,
+                route=route,
+                directory=self._directory(),
+                now_ms=now_ms,
+                target=target,
+                withheld=withheld,
+            )
+            if not decided.events:
+                return
+            if self.emit(batch, decided, given.workflow_id, cause, now_ms):
+                if self._is_traced:
+                    batch.traced.append(Traced(batch.decisions[-1], given, workflow, decided.workflow))
+                return
+            # the steps that follow are to blame, if there are any; what is handed over is the
+            # agent's
+            is_handover = isinstance(given, ResultReceived) and given.handover is not None
+            more = {} if is_handover else to_withhold(decided.events, limit, withheld)
+            if not more:
+                break
+            withheld |= more
+        message = f"what follows of it is larger than the broker takes ({limit} bytes)"
         if isinstance(given, AnswerGiven):
             self.emit(batch, Decided((_answer_too_large(given, message),), workflow), given.workflow_id, cause, now_ms)
             return

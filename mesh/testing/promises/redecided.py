@@ -5,17 +5,20 @@ place.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from msgspec.structs import replace
 
 from mesh.core import ids
 from mesh.core.decide import decide
-from mesh.core.events import CallMade, Event, SlotRequested, TaskDispatched
+from mesh.core.events import CallMade, Event, IncidentRaised, SlotRequested, TaskDispatched, WorkflowEnded
 from mesh.core.inputs import CommandGiven, EventMatched, EventOffered, Input, ScheduledStart, WorkflowCalled
 from mesh.core.route import Route
 from mesh.core.state import Directory, Workflow
 from mesh.testing.promises.ledger import Step, input_of
 from mesh.testing.promises.slots import cards_of
+
+_UNMADE: Final = "the route's output could not be made: "
 
 
 def another_decision(step: Step, routes: Mapping[str, Route], known: Directory) -> str:
@@ -35,7 +38,15 @@ def another_decision(step: Step, routes: Mapping[str, Route], known: Directory) 
     )
     try:
         target = routes.get(given.to) if isinstance(given, CommandGiven) else None
-        decided = decide(before, given, route=route, directory=directory, now_ms=decision.at_ms, target=target)
+        decided = decide(
+            before,
+            given,
+            route=route,
+            directory=directory,
+            now_ms=decision.at_ms,
+            target=target,
+            withheld=_withheld(decision.events),
+        )
     except Exception as error:  # noqa: BLE001 - whatever it raises, the owner decided where it can't be decided
         return f"{decision.cause.id} can't be decided on the state that the log has: {error!r}"
     if _without_choices(decided.events) != _without_choices(decision.events):
@@ -54,6 +65,23 @@ def _chosen(events: Iterable[Event]) -> dict[str, str]:
         for event in events
         if (isinstance(event, TaskDispatched) and event.capability) or isinstance(event, SlotRequested)
     }
+
+
+def _withheld(events: Iterable[Event]) -> dict[str, str]:
+    """The places that the owner found too large, and what it said of them.
+
+    What the broker takes is not in the log.
+    """
+    found: dict[str, str] = {}
+    for event in events:
+        match event:
+            case IncidentRaised(step=step, kind="too_large", message=message):
+                found[step] = message
+            case WorkflowEnded(status="failed", reason=reason) if _UNMADE in reason:
+                found[""] = reason.partition(_UNMADE)[2]
+            case _:
+                pass
+    return found
 
 
 def _without_choices(events: Iterable[Event]) -> list[Event]:

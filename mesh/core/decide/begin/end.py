@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from mesh.core.decide.begin.undo import close, compensate
-from mesh.core.decide.draft import Draft
+from mesh.core.decide.draft import Draft, TooLarge
 from mesh.core.events import EndStatus
 from mesh.core.joins import takes_rejection
 from mesh.core.loops import is_settled
@@ -46,8 +46,10 @@ def rejection_reason(step: StepState, name: str) -> str:
 
 
 def outputs(draft: Draft) -> Any:
-    """The outcome's data. Raises `ExpressionError`."""
+    """The outcome's data. Raises `ExpressionError`, also if it is known to be too large."""
     route = draft.route
+    if "" in draft.withheld:
+        raise TooLarge(draft.withheld[""])
     if route.output is not None:
         return route.output.render(draft.scope())
     steps = draft.live.steps

@@ -30,6 +30,7 @@ from mesh.core.state import StepState
 
 _REFUSED: Final = "input_invalid: "
 _NO_INPUT: Final = frozenset({"loop", "alias"})
+_UNSENT: Final = frozenset({"expression", "too_large"})  # its input could not be made, or sent
 _CLOSED: Final = frozenset({"succeeded", "rejected"})
 _MAY_HAVE_DONE_NOTHING: Final = frozenset({"incident", "skipped", "blocked"})
 
@@ -50,7 +51,8 @@ def next_input(draft: Draft, given: CommandGiven, place: str, state: StepState) 
         return NextInput("given", given.task_input)
     is_done = state.incident is not None and state.incident.kind in _NO_INPUT
     is_first = bool(state.attempt) and state.hop == 1 and not ids.is_undo(place) and not is_done
-    if is_first and (state.stale or state.error.startswith(_REFUSED)):
+    is_unsent = state.incident is not None and state.incident.kind in _UNSENT
+    if is_first and (state.stale or is_unsent or state.error.startswith(_REFUSED)):
         name = ids.step_of(place)
         if ids.is_item(place):
             return NextInput("made", for_each.input_of(draft, name, ids.index_of(place)))
