@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from heapq import merge
-from itertools import groupby, takewhile
+from itertools import groupby, islice, takewhile
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -36,6 +36,7 @@ _DAY: Final = timedelta(days=1)
 # the first look back for the last time; each further one is `_WIDER` times as long
 _WINDOW_MS: Final = 3_600_000
 _WIDER: Final = 24
+_MOST_COUNTED: Final = 1_000  # missed times: counting a year of minutes would hold up the partition
 _SOME_DAY: Final = datetime(2000, 1, 1, tzinfo=UTC)  # for checks, which must not depend on the day
 
 
@@ -47,6 +48,18 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
 
     cron: str
     timezone: str = "UTC"
+
+
+class Missed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Times that passed without a start: how many, the first and the last.
+
+    `is_more`: there are more than `count`; they were not counted further.
+    """
+
+    count: int
+    first_ms: int
+    last_ms: int
+    is_more: bool = False
 
 
 class ScheduleError(Exception):
@@ -93,6 +106,20 @@ def last_time(schedule: Schedule, due_ms: int, now_ms: int) -> int:
         # a rare schedule may have no time in a small window; a frequent one has far too many in a
         # large one
         window_ms *= _WIDER
+
+
+def missed_times(schedule: Schedule, due_ms: int, fired_ms: int) -> Missed | None:
+    """The times in [`due_ms`, `fired_ms`), of which `due_ms` is one; None if there is none."""
+    if fired_ms <= due_ms:
+        return None
+    times = takewhile(lambda at_ms: at_ms < fired_ms, _times(schedule, due_ms - 1))
+    count = sum(1 for _ in islice(times, _MOST_COUNTED + 1))
+    return Missed(
+        count=min(count, _MOST_COUNTED),
+        first_ms=due_ms,
+        last_ms=last_time(schedule, due_ms, fired_ms - 1),
+        is_more=count > _MOST_COUNTED,
+    )
 
 
 def _check_steps(field: str, name: str, span: tuple[int, int]) -> None:

@@ -18,8 +18,9 @@ from mesh.core.events import (
 )
 from mesh.core.evolve import evolve
 from mesh.core.inputs import CommandGiven, ScheduledStart, ScheduleSet, TimerDue, Undeliverable
-from mesh.core.schedules import rfc3339
+from mesh.core.schedules import Missed, rfc3339
 from mesh.core.state import Directory, Plan, Workflow
+from mesh.inspection.wording.built_in import words_of
 
 STEPS = {"a": agent("x", "${{ event.data.scheduled_at }}")}
 NINE = scheduled(STEPS, "0 9 * * *")
@@ -81,6 +82,50 @@ def test_what_was_missed_starts_once_and_says_how_late() -> None:
     assert fired.scheduled_at_ms == first + 3 * DAY_MS
     assert fired.cloud_event["data"] == {"scheduled_at": rfc3339(first + 3 * DAY_MS), "late_s": 90}
     assert fired.next_at_ms == first + 4 * DAY_MS
+
+
+@pytest.mark.parametrize("days", [1, 2, 3])
+def test_the_times_that_passed_without_a_start_are_noted(days: int) -> None:
+    p = partition()
+    first = plan(p).next_at_ms or 0
+    fired = only(p.fire(late_ms=days * DAY_MS), ScheduleFired)
+    assert fired.missed == Missed(count=days, first_ms=first, last_ms=first + (days - 1) * DAY_MS)
+    last = f" to {rfc3339(first + (days - 1) * DAY_MS)}" if days > 1 else ""
+    words = f"{days} time{'s' if days > 1 else ''} passed without a start: {rfc3339(first)}{last}"
+    said = words_of(fired, p.decisions[-1])
+    assert said is not None
+    assert (said.why, said.tone) == (words, "bad")
+    assert words in said.told
+    p.check_replay()
+
+
+def test_a_time_that_is_late_but_starts_a_workflow_was_not_missed() -> None:
+    p = partition()
+    fired = only(p.fire(late_ms=DAY_MS - 1), ScheduleFired)
+    assert fired.missed is None
+    said = words_of(fired, p.decisions[-1])
+    assert said is not None
+    assert (said.why, said.tone) == ("", "work")
+
+
+def test_a_long_gap_is_noted_within_bounds() -> None:
+    often = scheduled(STEPS, "* * * * *")
+    p = Partition(often)
+    p.set_schedule()
+    first = plan(p).next_at_ms or 0
+    fired = only(p.fire(late_ms=30 * DAY_MS), ScheduleFired)
+    assert fired.missed == Missed(count=1_000, first_ms=first, last_ms=fired.scheduled_at_ms - 60_000, is_more=True)
+    said = words_of(fired, p.decisions[-1])
+    assert said is not None
+    assert said.why.startswith("more than 1,000 times passed without a start: ")
+
+
+def test_times_missed_before_another_definition_holds_are_noted_too() -> None:
+    p = partition()
+    first = plan(p).next_at_ms or 0
+    p.now_ms = first + 2 * DAY_MS + HOUR_MS
+    fired = only(p.set_schedule(digest=TEN.digest, since_ms=p.now_ms), ScheduleFired)
+    assert fired.missed == Missed(count=2, first_ms=first, last_ms=first + DAY_MS)
 
 
 def test_what_is_told_again_changes_nothing() -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from mesh.core.events.event import LogEvent
-from mesh.core.schedules import Schedule
+from mesh.core.schedules import Missed, Schedule
 
 
 class ScheduleChanged(LogEvent, tag="ScheduleChanged.1", frozen=True, kw_only=True):
@@ -21,7 +21,11 @@ class ScheduleChanged(LogEvent, tag="ScheduleChanged.1", frozen=True, kw_only=Tr
 
 
 class ScheduleFired(LogEvent, tag="ScheduleFired.1", frozen=True, kw_only=True):
-    """A scheduled time has come, and a workflow starts."""
+    """A scheduled time has come, and a workflow starts.
+
+    `missed`: the times before it that passed without a start. No router lived, or it was held up.
+    None: there were none, or a version wrote this that did not note them.
+    """
 
     route: str
     digest: str
@@ -29,3 +33,4 @@ class ScheduleFired(LogEvent, tag="ScheduleFired.1", frozen=True, kw_only=True):
     cloud_event: dict[str, Any]  # that it starts with
     scheduled_at_ms: int
     next_at_ms: int
+    missed: Missed | None = None

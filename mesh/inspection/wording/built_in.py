@@ -1,8 +1,8 @@
 """Schedules, aliases and clocks, and what workflows have to do with them."""
 
 from mesh.core import events as ev
-from mesh.core.schedules import Schedule
-from mesh.inspection.wording.phrases import event_words
+from mesh.core.schedules import Missed, Schedule, rfc3339
+from mesh.inspection.wording.phrases import counted, event_words
 from mesh.inspection.wording.said import Said
 
 
@@ -46,8 +46,9 @@ def _of_a_schedule(event: ev.Event) -> Said | None:
             told = f"{event.route} starts {schedule_words(schedule)}"
             return Said("", what, "work", f"rules {event.digest[7:19]}, told by {event.by}", told)
         case ev.ScheduleFired():
-            told = f"-> start of {event.route}, for {event.key}"
-            return Said("", f"starts {event.route}:{event.key}", "work", told=told)
+            why = "" if event.missed is None else missed_words(event.missed)
+            told = f"-> start of {event.route}, for {event.key}" + (f" ({why})" if why else "")
+            return Said("", f"starts {event.route}:{event.key}", "bad" if why else "work", why, told)
         case _:
             return None
 
@@ -66,3 +67,11 @@ def _of_a_clock(event: ev.Event) -> Said | None:
 
 def schedule_words(schedule: Schedule | None) -> str:
     return f"{schedule.cron} ({schedule.timezone})" if schedule is not None else "at no time"
+
+
+def missed_words(missed: Missed) -> str:
+    """Such as `3 times passed without a start: 2026-03-01T09:00:00Z to 2026-03-03T09:00:00Z`."""
+    first, last = rfc3339(missed.first_ms), rfc3339(missed.last_ms)
+    more = "more than " if missed.is_more else ""
+    when = first if missed.count == 1 else f"{first} to {last}"
+    return f"{more}{counted(missed.count, 'time')} passed without a start: {when}"

@@ -19,7 +19,7 @@ from mesh.core.events import (
     ScheduleFired,
 )
 from mesh.core.inputs import CommandGiven, Input, ScheduleSet, TimerDue, Undeliverable
-from mesh.core.schedules import Schedule, fired_event, last_time, next_time, rfc3339
+from mesh.core.schedules import Schedule, fired_event, last_time, missed_times, next_time, rfc3339
 from mesh.core.state import Plan
 
 
@@ -81,7 +81,10 @@ def _next(draft: Draft, given: ScheduleSet) -> int | None:
 
 
 def _fire(draft: Draft, schedule: Schedule | None, due_ms: int) -> None:
-    """Start a workflow. Of the times that were missed, only the last one fires, late."""
+    """Start a workflow. Of the times that were missed, only the last one fires, late.
+
+    The event says which others there were.
+    """
     # a newer definition may make it fire before its time by this owner's clock
     workflow, now_ms = draft.live, max(draft.now_ms, due_ms)
     if schedule is None:
@@ -95,6 +98,7 @@ def _fire(draft: Draft, schedule: Schedule | None, due_ms: int) -> None:
             cloud_event=fired_event(workflow.route, at_ms, (now_ms - at_ms) // 1000),
             scheduled_at_ms=at_ms,
             next_at_ms=next_time(schedule, now_ms),
+            missed=missed_times(schedule, due_ms, at_ms),
         )
     )
 
