@@ -17,6 +17,7 @@ path. JSON that the mesh did write (inbox, log, checkpoints) held when it came i
 
 import json
 import re
+from collections import deque
 from collections.abc import Iterator
 from decimal import Context, Decimal
 from typing import Any, Final
@@ -189,8 +190,10 @@ def _faults(document: Any) -> Iterator[tuple[str, _Fault]]:
     while waiting:
         path, value = waiting.pop()
         if isinstance(value, dict):
+            # a key that is no text is written as one, so it has the faults that a value has
             waiting += [(_below(path, str(key)), item) for key, item in reversed(value.items())]
-        elif isinstance(value, list | tuple):
+            waiting += [(_below(path, str(key)), key) for key in value if not isinstance(key, str)]
+        elif isinstance(value, list | tuple | set | frozenset | deque):
             waiting += [(f"{path}[{place}]", item) for place, item in reversed(list(enumerate(value)))]
         elif (fault := _fault_of(value)) is not None:
             yield path, fault

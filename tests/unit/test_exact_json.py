@@ -1,6 +1,7 @@
 """JSON from outside: exact or refused, wherever it comes in."""
 
 import json
+from collections import deque
 from contextlib import suppress
 from typing import Any
 
@@ -206,7 +207,21 @@ def test_the_clients_entrances_refuse_it_too() -> None:
     ]
 
 
-@pytest.mark.parametrize("output", [float("nan"), [1, float("inf")], {"a": {"b": 2**64}}, {"a": [-(2**63) - 1]}])
+@pytest.mark.parametrize(
+    "output",
+    [
+        float("nan"),
+        [1, float("inf")],
+        (1, float("nan")),
+        {"a": {float("nan"), 1.0}},
+        frozenset([float("-inf")]),
+        deque([float("nan")]),
+        {"a": {float("nan"): 1}},
+        {float("inf"): 1},
+        {"a": {"b": 2**64}},
+        {"a": [-(2**63) - 1]},
+    ],
+)
 async def test_an_output_that_json_can_not_hold_is_invalid(output: Any) -> None:
     @agent("odd")
     async def odd(value: Any) -> Any:
