@@ -207,13 +207,16 @@ class Decider:
         if workflow is not None:
             self.deadlines.arm(decision, workflow)
 
-    def park(self, batch: Batch, record: Record, code: str, message: str, now_ms: int) -> None:
+    def park(
+        self, batch: Batch, record: Record, code: str, message: str, now_ms: int, *, workflow_id: str | None = None
+    ) -> None:
         """Log the input as it came, or as much of it as fits.
 
         Its effect sends it to the dead letters. A workflow that waits for it gets a substitute
-        answer.
+        answer. `workflow_id`: without it, the record's key says whose input it was. Empty: it is of
+        a workflow whose decisions are in another partition, and has no place among those.
         """
-        workflow_id = workflow_of(record)
+        workflow_id = workflow_of(record) if workflow_id is None else workflow_id
         pass_by(record, self.state)
         _log.error(
             "input_parked", workflow_id=workflow_id[:_LOGGED], input=place(record), code=code, reason=message[:_LOGGED]

@@ -293,6 +293,9 @@ class Owner:
         if given is None:
             pass_by(record, state)
             return
+        if given.workflow_id not in state.workflows and (stray := self._strayed(given)):
+            decider.park(batch, record, "wrong_partition", stray, now_ms, workflow_id="")
+            return
         if isinstance(given, SignReceived):
             pass_by(record, state)
             decider.signs_heard += 1
@@ -324,6 +327,19 @@ class Owner:
             return reply_input(record)
         given, cause = inbox_input(record)
         return (None if is_repeated(self.state, given) else given), cause
+
+    def _strayed(self, given: ResultReceived | SignReceived | InboxInput) -> str:
+        """Why nobody here can take this result; empty if it may be one of ours."""
+        if not isinstance(given, ResultReceived):
+            return ""
+        home = ids.partition_of_key(given.workflow_id.encode(), self._config.partitions)
+        if home == self.partition:
+            return ""
+        results = self._topics.results
+        return (
+            f"the result of task {given.task_id} was sent to {results}/{self.partition}, and its workflow is in partition "
+            f"{home}: send it to {results}/{home}, with the key {given.workflow_id} (docs/agents.md)"
+        )
 
     def _take_own(self, batch: Batch, now_ms: int) -> None:
         """Decide on what could not be sent."""

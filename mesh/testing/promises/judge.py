@@ -60,6 +60,7 @@ from mesh.core.events import (
     SlotGranted,
     WorkflowMigrated,
 )
+from mesh.core.ids import partition_of_key
 from mesh.core.inputs import CallEnded, EventMatched, EventOffered, ResultReceived, SignReceived
 from mesh.core.replay import PartitionFold
 from mesh.core.route import Route
@@ -412,10 +413,15 @@ class Promises:
         """Check that a readable input is parked only after an owner announced it and died.
 
         That owner was another one, and nothing was heard of it again. An input whose effects are
-        too large to send may always be parked.
+        too large to send may always be parked, and so may a result that is another partition's.
         """
         self.counts[f"parked: {event.code}"] += 1
-        if event.code == "too_large" or step.partition.inputs.get((event.topic, event.offset)) is None:
+        given = step.partition.inputs.get((event.topic, event.offset))
+        if event.code == "too_large" or given is None:
+            return
+        if event.code == "wrong_partition":
+            home = partition_of_key(given.workflow_id.encode(), self._effects.partitions)
+            self._expect(home != event.partition, f"{step.where}: a result is parked, and this is its partition")
             return
         by = step.partition.attempted.get((event.topic, event.offset))
         self._expect(
