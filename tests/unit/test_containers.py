@@ -22,7 +22,7 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if name != "kafka"}
 AGENTS = {"classifier", "duplicate-finder", "drafter", "publisher"}
 OTHERS_VARIABLES = {"MESH_DUPLICATES_INDEX", "MESH_OUTBOX", "MESH_PUBLISH_LOCKS"}  # the agents' own
-PINNED = re.compile(r"[a-z0-9./-]+:\d+\.\d+\.\d+(-[a-z0-9-]+)?")
+PINNED = re.compile(r"[a-z0-9./-]+:\d+\.\d+\.\d+(-[a-z0-9-]+)?@sha256:[0-9a-f]{64}")
 
 
 def instructions(name: str) -> list[str]:
@@ -112,7 +112,7 @@ def test_images_are_pinned() -> None:
 def test_kafka_is_the_version_that_the_tests_run_against() -> None:
     tested = re.search(r"<kafka.version>(.+)</kafka.version>", (ROOT / "infra" / "kafka" / "pom.xml").read_text())
     assert tested is not None
-    assert SERVICES["kafka"]["image"] == f"apache/kafka:{tested[1]}"
+    assert SERVICES["kafka"]["image"] .startswith(f"apache/kafka:{tested[1]}@")
 
 
 def test_kafka_is_reached_from_inside_and_from_this_machine_alone() -> None:
