@@ -240,6 +240,47 @@ FINDINGS: list[tuple[str, list[str]]] = [
     ),
     (
         (
+            "  b: {needs: classify, value: [1, 2], if: steps.classify.kind == 'bug'}\n"
+            '  a: {needs: b, for_each: "${{ steps.b }}", agent: odd, input: "${{ item }}"}'
+        ),
+        [
+            (
+                "7 warning maybe_skipped: step a: b is null if it was skipped, and then for_each has no list, which is an incident"
+                " (steps.b == null ? [] : steps.b)"
+            )
+        ],
+    ),
+    (
+        (
+            "  b: {needs: classify, value: [1, 2], if: steps.classify.kind == 'bug'}\n"
+            '  a: {needs: b, for_each: {items: "${{ steps.b }}"}, agent: odd, input: "${{ item }}"}'
+        ),
+        [
+            (
+                "7 warning maybe_skipped: step a: b is null if it was skipped, and then for_each has no list, which is an incident"
+                " (steps.b == null ? [] : steps.b)"
+            )
+        ],
+    ),
+    *(
+        (
+            (
+                "  b: {needs: classify, value: [1, 2], if: steps.classify.kind == 'bug'}\n"
+                f'  a: {{needs: b, for_each: "${{{{ {items} }}}}", agent: odd, input: "${{{{ item }}}}"{condition}}}'
+            ),
+            [],
+        )
+        for items, condition in [
+            ("steps.b == null ? [] : steps.b", ""),
+            ("status.b == 'succeeded' ? steps.b : []", ""),
+            ("[steps.b]", ""),
+            ("steps.b", ", if: steps.b != null"),
+            ("steps.b", ", if: status.b == 'succeeded'"),
+            ("steps.b", ", if: steps.classify.kind == 'bug'"),
+        ]
+    ),
+    (
+        (
             '  ok: {needs: classify, approval: {ask: "?", payload: {x: 1}, role: r, deadline: 1h}}\n'
             '  a: {needs: ok, agent: odd, input: "${{ steps.ok.payload.y }}"}'
         ),

@@ -8,8 +8,9 @@ for it: the same string, or the reading step's `if`, asks for the output as a wh
 status, or (in a loop) for the round. `mesh.inspection.checks.findings_of` calls it.
 """
 
+import re
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mesh.core.joins import takes
 from mesh.core.route import AgentWork, ApprovalWork, CallWork, Route, Step, WaitWork
@@ -17,6 +18,9 @@ from mesh.inspection.checks.finding import RouteFinding, warning
 from mesh.inspection.inference.reachability import raced, settled_before
 from mesh.routes.expressions.paths import path_text
 from mesh.routes.problems import Reading
+
+# What may stand around an expression that is a template of its own.
+_BARE: Final = re.compile(r"^\s*(?:\$\{\{)?\s*|\s*(?:\}\})?\s*$")
 
 
 class _Null(NamedTuple):
@@ -34,12 +38,24 @@ def findings(route: Route, readings: list[Reading]) -> Iterator[RouteFinding]:
     nulls = _Nulls(route)
     for reading in readings:
         segments = reading.read.segments
-        if segments[0] != "steps" or len(segments) < 3:  # noqa: PLR2004 - a field of a step
+        if segments[0] != "steps" or not (is_list := _is_list_of(reading)) and len(segments) < 3:  # noqa: PLR2004 - a field of a step
             continue
         found = nulls.of(reading, str(segments[1]))
         if found is not None and not _thought_of(route, readings, reading, found):
-            message = f"{segments[1]} is null {found.why}, and then {path_text(segments)} is an incident"
-            yield warning(reading.path, found.code, message, found.otherwise)
+            then = "for_each has no list, which" if is_list else path_text(segments)
+            message = f"{segments[1]} is null {found.why}, and then {then} is an incident"
+            yield warning(reading.path, found.code, message, _instead(found, reading) if is_list else found.otherwise)
+
+
+def _is_list_of(reading: Reading) -> bool:
+    """Whether the whole output of a step is the list that a for_each goes through."""
+    in_for_each = reading.path[0] == "steps" and len(reading.path) > 2 and reading.path[2] == "for_each"  # noqa: PLR2004
+    return in_for_each and _BARE.sub("", reading.text) == path_text(reading.read.segments)
+
+
+def _instead(null: _Null, reading: Reading) -> str:
+    whole = path_text(reading.read.segments)
+    return null.otherwise if "null" not in null.otherwise else f"{whole} == null ? [] : {whole}"
 
 
 class _Nulls:
@@ -130,7 +146,11 @@ def _thought_of(route: Route, readings: list[Reading], reading: Reading, null: _
     have the same `if`.
     """
     name = str(reading.read.segments[1])
-    beside = [other.read for other in readings if other.path == reading.path and other.text == reading.text]
+    beside = [
+        other.read
+        for other in readings
+        if other.path == reading.path and other.text == reading.text and other is not reading
+    ]
     if any(_asks(path_text(read.segments), name, tested=read.tested) for read in beside):
         return True
     if "round" in null.otherwise and any(read.segments[0] == "round" for read in beside):
