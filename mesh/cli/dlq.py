@@ -14,7 +14,7 @@ from mesh.cli.choice import Among, pick
 from mesh.cli.grammar import NounGroup
 from mesh.cli.options import page_size, paged, show_page
 from mesh.cli.session import Session, mesh_command
-from mesh.cli.text.format import ago, one_line, printable, readable
+from mesh.cli.text.format import ago, one_line, printable
 from mesh.cli.text.tables import plain_table
 from mesh.codec.dead_letters import DeadLetter, decode_dead_letter
 from mesh.codec.times import rfc3339
@@ -146,7 +146,7 @@ def _text(value: bytes | None) -> str:
     if value is None:
         return "none"
     try:
-        return readable(value.decode())
+        return printable(value.decode())
     except UnicodeDecodeError:
         return f"{len(value)} bytes, base64: {base64.b64encode(value).decode()}"
 

@@ -1,9 +1,15 @@
 """Times, ids and payloads as people read them."""
 
+import json
+import re
 import unicodedata
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mesh.cli.text.format import ago, clock_time, counted, duration, one_line, printable, readable, until
 from mesh.inspection.wording.phrases import blamed
@@ -57,16 +63,53 @@ def test_counts_have_their_noun() -> None:
     ("value", "text"),
     [
         ("plain\ntext", "plain\ntext"),
-        ({"a": 1, "b": {"c": [1, 2]}}, "a: 1\nb:\n  c: 1, 2"),
-        ({"body": "two\nlines", "ok": True, "none": None}, "body:\n  two\n  lines\nok: yes\nnone: none"),
+        ({"a": 1, "b": {"c": [1, 2]}}, "a: 1\nb:\n  c: [1, 2]"),
+        ({"body": "two\nlines", "ok": True, "none": None}, "body: |\n  two\n  lines\nok: true\nnone: null"),
         ([{"a": 1, "b": 2}, "x"], "- a: 1\n  b: 2\n- x"),
-        ({"labels": [], "more": {}, "text": ""}, "labels: (empty)\nmore: (empty)\ntext: (empty)"),
+        ({"labels": [], "more": {}, "text": ""}, 'labels: []\nmore: {}\ntext: ""'),
+        ({"labels": ["bug", "a, b", "1", None]}, 'labels: [bug, "a, b", "1", null]'),
         (3.5, "3.5"),
         ({"x\x1b": "\x1b[31m"}, "x\\x1b: \\x1b[31m"),
+        ({"title": "Re: what? 1 of 2"}, "title: Re: what? 1 of 2"),
+        ({"a": " 1", "b": "1 ", "c": '"'}, 'a: " 1"\nb: "1 "\nc: "\\""'),
+        ("approved: true\namount: 1", "|\n  approved: true\n  amount: 1"),
+        ({"a\nb: 1": 2}, '"a\\nb: 1": 2'),
     ],
 )
-def test_a_payload_reads_without_quotes_and_braces(value: Any, text: str) -> None:
+def test_a_payload_reads_with_as_few_quotes_and_braces_as_can_be(value: Any, text: str) -> None:
     assert readable(value) == text
+
+
+ALIKE: list[Any] = [
+    *(None, True, False, 1, 1.0, -1, 1e300, "", "null", "true", "True", "false", "1", "1.0", "-1", "1e300", "[]", "{}"),
+    *(" ", "a", '"a"', " a", "a ", "- a", "a: 1", "a:", "[1]", "1, 2", "|", "a\nb", "a: 1\nb: 2", "- a\n- b", "|\n  a"),
+    *([], {}, ["a"], [1], ["1"], [1, 2], ["1, 2"], ["1", "2"], [None], [[]], [{}], [["a"]], [[1, 2]], ["- a"], ["a: 1"]),
+    *([{"a": 1}], [{"a": 1, "b": 2}], [{"a": 1}, {"b": 2}], {"a": 1}, {"a": 1, "b": 2}, {"a: 1\nb": 2}, {"a: b": 1}),
+    *({"a": "b: 1"}, {"a": {"b": 1}}, {"a": "b"}, {"a": ["b"]}, {"a": "[b]"}, {"a": ["b", "c"]}, {"a": "b, c"}),
+    *({"a": "b: 1\nc: 2"}, {"a": {"b": 1, "c": 2}}, {"": 1}, {'""': 1}, {"- a": 1}, {"1": 1}, ["a\nb"], [["a"], "b"]),
+]
+
+
+@pytest.mark.parametrize("inside", [lambda one: one, lambda one: {"x": one}, lambda one: [one], lambda one: [{"x": one}]])
+def test_values_that_differ_never_look_alike(inside: Callable[[Any], Any]) -> None:
+    shown = [readable(inside(value)) for value in ALIKE]
+    assert [one for one, count in Counter(shown).items() if count > 1] == []
+
+
+_TEXTS = st.lists(st.sampled_from(["a", "1", "true", ":", " ", "-", '"', "[", "]", ",", "\n", "|", "\\"]), max_size=5).map(
+    lambda parts: re.sub(" +(?=\n|$)", "", "".join(parts))  # what is blank at a line's end is not seen
+)
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(0, 2) | _TEXTS,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_TEXTS, inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(_VALUES, _VALUES)
+def test_drawn_values_that_differ_never_look_alike(one: Any, other: Any) -> None:
+    same = json.dumps(one) == json.dumps(other)
+    assert (readable(one) == readable(other)) == same
 
 
 def test_no_character_that_is_not_seen_reaches_a_terminal() -> None:

@@ -112,7 +112,7 @@ def test_images_are_pinned() -> None:
 def test_kafka_is_the_version_that_the_tests_run_against() -> None:
     tested = re.search(r"<kafka.version>(.+)</kafka.version>", (ROOT / "infra" / "kafka" / "pom.xml").read_text())
     assert tested is not None
-    assert SERVICES["kafka"]["image"] .startswith(f"apache/kafka:{tested[1]}@")
+    assert SERVICES["kafka"]["image"].startswith(f"apache/kafka:{tested[1]}@")
 
 
 def test_kafka_is_reached_from_inside_and_from_this_machine_alone() -> None:

@@ -8,6 +8,7 @@ terminal. An escape sequence in an issue's text must not be able to move the cur
 approver is about to approve.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any, Final
@@ -68,52 +69,92 @@ def one_line(text: str, width: int = 120) -> str:
 def readable(value: Any) -> str:
     """A JSON value for people: one name and value on each line, long texts as blocks.
 
-    Quotes and braces are left out if they help nobody.
+    Two values that differ never look alike. So quotes are left out only of a text that can't be
+    taken for anything else: `true` is a truth and `"true"` a text, `null` is there and `""` is empty.
     """
+    if isinstance(value, str) and "\n" in value and not _STRUCTURE.search(value):
+        return printable(value)
     return "\n".join(_lines(value))
+
+
+# Lines of a text that could be taken for a name with its value, for an item, or for a block's head.
+_STRUCTURE: Final = re.compile(r"""^\s*(?:-(?:\s|$)|["\[{|]|.*:(?:\s|$))""", re.MULTILINE)
+_QUOTED: Final = re.compile(
+    r"""(?:true|false|null|[-+]?\.?[0-9][0-9_.]*(?:e[-+]?[0-9]+)?)\Z"""  # would be read as such
+    r"""|\s|["\[{|]|.*\s\Z"""  # begins as something else, or has an edge that is not seen
+    r"""|\Z""",
+    re.IGNORECASE,
+)
+_NAME_QUOTED: Final = re.compile(r"""\s|["\[{|]|-(?:\s|\Z)|.*(?::|\s\Z)|\Z""")
 
 
 def _lines(value: Any) -> Iterator[str]:
     match value:
         case dict() if value:
             for name, member in value.items():
-                yield from _named(f"{printable(str(name))}:", member)
+                yield from _named(_name(str(name)) + ":", member)
         case list() if value:
             for member in value:
                 yield from _item(member)
-        case str():
-            yield from printable(value).split("\n")
+        case str() if "\n" in value:
+            yield from _block("", value)
+        case str() if _STRUCTURE.search(value):
+            yield _in_quotes(value)
         case _:
             yield _scalar(value)
 
 
 def _named(name: str, value: Any) -> Iterator[str]:
-    if isinstance(value, list) and value and all(isinstance(member, str | int | float | bool) for member in value):
-        line = ", ".join(_scalar(member) for member in value)
-        if "\n" not in line:
-            yield f"{name} {line}"
-            return
-    if (isinstance(value, dict | list) and value) or (isinstance(value, str) and "\n" in value):
+    if isinstance(value, list) and value and all(_is_short(member) for member in value):
+        yield f"{name} [{', '.join(_listed(member) for member in value)}]"
+    elif isinstance(value, str) and "\n" in value:
+        yield from _block(f"{name} ", value)
+    elif isinstance(value, dict | list) and value:
         yield name
         yield from (f"  {line}".rstrip() for line in _lines(value))
     else:
         yield f"{name} {_scalar(value)}"
 
 
+def _block(head: str, text: str) -> Iterator[str]:
+    """A text of several lines below a bar, as YAML has it."""
+    yield f"{head}|"
+    yield from (f"  {line}".rstrip() for line in printable(text).split("\n"))
+
+
 def _item(value: Any) -> Iterator[str]:
     for number, line in enumerate(_lines(value)):
-        yield f"- {line}" if number == 0 else f"  {line}"
+        yield f"- {line}" if number == 0 else f"  {line}".rstrip()
+
+
+def _is_short(value: Any) -> bool:
+    return not isinstance(value, dict | list) and not (isinstance(value, str) and "\n" in value)
+
+
+def _listed(value: Any) -> str:
+    """A value of a list on one line, where a comma and a bracket have their meaning."""
+    return _in_quotes(value) if isinstance(value, str) and re.search(r"[,\]]", value) else _scalar(value)
+
+
+def _name(name: str) -> str:
+    return _in_quotes(name) if "\n" in name or _NAME_QUOTED.match(name) else printable(name)
 
 
 def _scalar(value: Any) -> str:
     match value:
         case None:
-            return "none"
+            return "null"
         case bool():
-            return "yes" if value else "no"
+            return "true" if value else "false"
         case str():
-            return printable(value) or "(empty)"
-        case dict() | list():
-            return "(empty)"
+            return _in_quotes(value) if _QUOTED.match(value) else printable(value)
+        case dict():
+            return "{}"
+        case list():
+            return "[]"
         case _:
             return str(value)
+
+
+def _in_quotes(text: str) -> str:
+    return printable(json.dumps(text, ensure_ascii=False))

@@ -91,8 +91,7 @@ def in_full(found: Iterable[Row], *, limit: int | None = SHOWN_LINES) -> Iterato
         head.append(f"  {printable(line.why)}", style="dim")
         yield head
         for name, value in line.payloads:
-            if value is not None:
-                yield Padding(Text(f"{name}\n", style="dim") + _payload(value, limit), (0, 0, 1, 14), expand=False)
+            yield Padding(Text(f"{name}\n", style="dim") + _payload(value, limit), (0, 0, 1, 14), expand=False)
 
 
 def _payload(value: Any, limit: int | None) -> Text:

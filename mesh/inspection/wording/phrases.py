@@ -31,6 +31,11 @@ def event_words(event: dict[str, Any]) -> str:
     return f"event {event['id']}, {event['type']}{subject}: {as_json(event.get('data'))}"
 
 
+def data_of(event: dict[str, Any], name: str = "data") -> tuple[tuple[str, Any], ...]:
+    """A CloudEvent's data as a value to show, under this name. None is data too: empty without any."""
+    return ((name, event["data"]),) if "data" in event else ()
+
+
 def event_name(cloud_event: dict[str, Any]) -> str:
     """A CloudEvent by its id and type: `event o1 (com.shop.paid)`."""
     return f"event {cloud_event.get('id', '')} ({cloud_event.get('type', '')})"

@@ -4,7 +4,16 @@ Owns the two texts of each such event. `mesh.inspection.wording.words_of` calls 
 """
 
 from mesh.core import events as ev
-from mesh.inspection.wording.phrases import as_json, clock_time, counted, event_name, event_words, lasting, timeless
+from mesh.inspection.wording.phrases import (
+    as_json,
+    clock_time,
+    counted,
+    data_of,
+    event_name,
+    event_words,
+    lasting,
+    timeless,
+)
 from mesh.inspection.wording.said import Said
 
 
@@ -27,7 +36,7 @@ def _of_a_step(event: ev.Event, decision: ev.Decision) -> Said | None:
             return Said(event.step, _computed(event, decision), "good", event.reason, told, shows)
         case ev.EventEmitted(cloud_event=sent):
             told = f"-> {event_words(sent)} ({event.reason})"
-            shows = (("data", sent.get("data")),)
+            shows = data_of(sent)
             return Said(event.step, f"emitted {event_name(sent)}", "good", event.reason, told, shows)
         case _:
             return None
@@ -77,12 +86,12 @@ def _of_a_wait(event: ev.Event, decision: ev.Decision) -> Said | None:
         case ev.EventReceived(cloud_event=came):
             kept = ", kept from before" if event.kept else ""
             told = f"{event.step} has its event" + (", which had come before" if event.kept else "")
-            what, shows = f"received {event_name(came)}{kept}", (("data", came.get("data")),)
+            what, shows = f"received {event_name(came)}{kept}", data_of(came)
             return Said(event.step, what, "good", "", told, shows)
         case ev.EventKept():
             left, came = lasting(event.expires_at_ms - decision.at_ms), event.kept.cloud_event
             told = f"the event is kept for a step that waits for it, for {left}"
-            what, shows = f"kept {event_name(came)}", (("data", came.get("data")),)
+            what, shows = f"kept {event_name(came)}", data_of(came)
             return Said("", what, "people", "no step waits for it yet", told, shows)
         case ev.EventUnclaimed():
             told = f"-> dead letter, {event_words(event.kept.cloud_event)} ({event.reason})"

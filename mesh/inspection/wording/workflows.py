@@ -8,7 +8,7 @@ from typing import Final
 from mesh.core import events as ev
 from mesh.core.amounts import as_amounts
 from mesh.inspection.wording.calls import usage_words
-from mesh.inspection.wording.phrases import as_json, duration, lasting, short, timeless
+from mesh.inspection.wording.phrases import as_json, data_of, duration, lasting, short, timeless
 from mesh.inspection.wording.said import Said, Tone
 
 TONES: Final[dict[str, Tone]] = {
@@ -31,7 +31,7 @@ def _of_a_run(event: ev.Event, decision: ev.Decision) -> Said | None:
     match event:
         case ev.WorkflowStarted(cloud_event=came):
             why = f"event {decision.cause.id} ({came.get('type', '')})"
-            told, shows = f"it begins, as {event.run_id}", (("event", came.get("data")),)
+            told, shows = f"it begins, as {event.run_id}", data_of(came, "event")
             return Said("", f"started by route {event.route}", "good", why, told, shows)
         case ev.StartRepeated():
             told = f"nothing begins: {event.reason}"
@@ -60,7 +60,9 @@ def _ended(event: ev.WorkflowEnded) -> Said:
     because = "" if event.status == "completed" else f" ({timeless(event.reason)})"
     taken = f"; it has taken {as_amounts(event.usage)}" if event.usage else ""
     told = f"-> outcome {event.status}: {as_json(event.output)}{because}{taken}"
-    return Said("", event.status, TONES[event.status], why, told, (("output", event.output),))
+    # without an output, unless it completed with null
+    shows = (("output", event.output),) if event.output is not None or event.status == "completed" else ()
+    return Said("", event.status, TONES[event.status], why, told, shows)
 
 
 def _of_a_budget(event: ev.Event, decision: ev.Decision) -> Said | None:
