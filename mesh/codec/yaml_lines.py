@@ -120,9 +120,15 @@ class YamlDocument:
         return found
 
 
+_FOLD: Final = "\a"
+
+
 def _scalar(node: Node) -> Any:
-    text = str(node.value)
-    return _resolved(text) if getattr(node, "style", None) is None else text
+    text, style = str(node.value), getattr(node, "style", None)
+    if style == ">":
+        # ruamel's scanner marks each place where it folded lines, which YAML itself can't contain
+        text = text.replace(_FOLD, "")
+    return _resolved(text) if style is None else text
 
 
 class _Unkept:

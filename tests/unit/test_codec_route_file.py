@@ -7,10 +7,11 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from mesh.codec.approvers_file import load_approvers
 from mesh.codec.route_file import load_routes
-from mesh.codec.yaml_lines import MAX_NODES
+from mesh.codec.yaml_lines import MAX_NODES, read_yaml_text
 from mesh.core.route import ApprovalWork
 from mesh.errors import RouteInvalid, SettingsInvalid
 
@@ -303,3 +304,10 @@ def test_bad_approvers_are_told_with_their_lines(tmp_path: Path, text: str, line
 def test_an_approvers_file_that_isnt_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(SettingsInvalid, match="the file can't be read: No such file"):
         load_approvers(tmp_path / "approvers.yaml")
+
+
+@pytest.mark.parametrize("head", [">", ">-", ">+", ">2-", "|", "|-", "|+"])
+def test_texts_of_several_lines_are_what_yaml_says(head: str) -> None:
+    text = f"a: {head}\n  ${{{{ one\n  + two }}}}\n\n    deeper\n   and more\n  back\n\n\nb: 'c\n  d'\n"
+    [document], faults = read_yaml_text(text)
+    assert (faults, document.value) == ([], YAML(typ="safe", pure=True).load(text))
