@@ -5,6 +5,7 @@ Owns shapes only. An `Issue` takes GitHub's published issue object and leaves ou
 
 import re
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -45,11 +46,16 @@ class Issue(BaseModel):
 
     @property
     def repository(self) -> str:
-        """`owner/name` in small letters, since GitHub ignores case. Empty if it is not known."""
+        """`owner/name` in small letters, since GitHub ignores case. Empty if it is not known.
+
+        Of a server other than github.com, `host/owner/name`: two servers may have repositories of
+        one name.
+        """
         for url, before in ((self.repository_url, "/repos/"), (self.html_url.partition("/issues/")[0], "//")):
             tail = "/".join(url.rstrip("/").rsplit("/", 2)[-2:])
             if before in url and _REPOSITORY.match(tail):
-                return tail.lower()
+                host = (urlsplit(url).netloc.lower()).removeprefix("www.").removeprefix("api.")
+                return tail.lower() if host in {"", "github.com"} else f"{host}/{tail.lower()}"
         return ""
 
 
@@ -98,12 +104,14 @@ class Reply(BaseModel):
 class PublishRequest(BaseModel):
     """Where to post and what.
 
-    The event says where. The text is the draft, or the maintainer's edit of it.
+    The event says where. The text is the draft, or the maintainer's edit of it. `source` is the
+    repository's address at the API of its server; without it, nobody asks which server is meant.
     """
 
     repository: str
     number: int = Field(ge=1)
     reply: Reply
+    source: str = ""
 
     @field_validator("repository")
     @classmethod

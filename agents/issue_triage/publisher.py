@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
-from mesh import Context, agent
+from mesh import Context, NonRetryable, agent
 
 from .faults import demo_fault
 from .github_api import GitHub
@@ -45,6 +45,10 @@ def publish(request: PublishRequest, ctx: Context) -> Published:
 
 def _to_github(request: PublishRequest, token: str, key: str) -> Published:
     base_url = os.environ.get("GITHUB_API_URL") or "https://api.github.com"
+    server, is_api, _ = request.source.partition("/repos/")
+    if is_api and server.lower() != base_url.rstrip("/").lower():
+        message = f"issue {request.number} is of {request.source}, and this publisher posts to {base_url}"
+        raise NonRetryable(f"{message}: set GITHUB_API_URL to {server} and retry", kind="github_server")
     locks = Path(os.environ.get("MESH_PUBLISH_LOCKS") or ".mesh/locks")
     with file_lock(locks / f"{key[:2]}.lock", timeout_s=_LOCK_WAIT_S), GitHub(token, base_url=base_url) as github:
         return github.publish(request, key=key)

@@ -246,6 +246,13 @@ def test_what_waiting_may_cure_is_tried_again(
     assert not publish(REQUEST, CONTEXT).already
 
 
+def test_an_issue_of_another_server_is_not_posted_to_this_one(github: FakeGitHub) -> None:
+    with pytest.raises(NonRetryable, match="set GITHUB_API_URL to https://git.corp.test/api/v3") as refused:
+        publish(REQUEST.model_copy(update={"source": "https://git.corp.test/api/v3/repos/octo/repo"}), CONTEXT)
+    assert (refused.value.kind, github.requests) == ("github_server", [])
+    assert not publish(REQUEST.model_copy(update={"source": f"{github.url}/repos/octo/repo"}), CONTEXT).already
+
+
 def test_an_answer_that_is_no_json_is_tried_again(github: FakeGitHub) -> None:
     github.before = lambda _method, _path: (200, {}, b"<html>a proxy's page</html>")
     with pytest.raises(GitHubUnavailable):

@@ -58,6 +58,25 @@ def test_a_severe_unclear_or_known_issue_asks_a_maintainer(desk: MeshKit, classi
     assert opened(desk).waits_for("review").role == "maintainer"
 
 
+@pytest.mark.parametrize(
+    ("source", "key"),
+    [
+        ("https://api.github.com/repos/octo/ferry", "octo/ferry"),
+        ("https://github.com/octo/ferry", "octo/ferry"),
+        ("/by/hand", "octo/ferry"),
+        ("https://git.corp.test/api/v3/repos/octo/ferry", "https://git.corp.test/api/v3/repos/octo/ferry"),
+        ("https://api.corp.ghe.com/repos/octo/ferry", "https://api.corp.ghe.com/repos/octo/ferry"),
+        ("https://github.com.evil.test/octo/ferry", "https://github.com.evil.test/octo/ferry"),
+    ],
+)
+def test_repositories_of_one_name_on_two_servers_are_two(desk: MeshKit, source: str, key: str) -> None:
+    publisher = desk.agent("publisher", {"url": "https://example.org/7#1"})
+    run = desk.publish(type="com.github.issues.opened", source=source, subject="7", data=ISSUE)
+    assert run.outcome.status == "completed"
+    assert run.id == f"issue-triage:{key}#7"
+    assert [posted["source"] for posted in publisher.inputs] == [source]
+
+
 def test_a_maintainer_edits_the_reply(desk: MeshKit) -> None:
     desk.agent("classifier", {**CLEAR, "severity": "high"})
     publisher = desk.agent("publisher", {"url": "https://example.org/7#1"})
@@ -66,7 +85,9 @@ def test_a_maintainer_edits_the_reply(desk: MeshKit) -> None:
     desk.advance("23h")
     run.approve("review", by="ana@example.org", payload={"text": "We are on it."}, reason="say more")
     assert run.outcome.data == {"publish": {"url": "https://example.org/7#1"}}
-    assert publisher.inputs == [{"repository": "octo/ferry", "number": 7, "reply": {"text": "We are on it."}}]
+    [posted] = publisher.inputs
+    assert posted.pop("source")
+    assert posted == {"repository": "octo/ferry", "number": 7, "reply": {"text": "We are on it."}}
     desk.matches()
 
 

@@ -195,8 +195,19 @@ def test_any_issue_of_the_published_shape_is_taken(changes: dict[str, Any]) -> N
     assert Issue.model_validate(raw).repository == "octo/repo"
 
 
-def test_an_enterprise_server_has_repositories_too() -> None:
-    assert Issue(number=1, title="t", repository_url="https://git.corp.test/api/v3/repos/a/b").repository == "a/b"
+@pytest.mark.parametrize(
+    ("urls", "repository"),
+    [
+        ({"repository_url": "https://git.corp.test/api/v3/repos/a/B"}, "git.corp.test/a/b"),
+        ({"html_url": "https://Git.corp.test/a/b/issues/7"}, "git.corp.test/a/b"),
+        ({"repository_url": "https://api.corp.ghe.com/repos/a/b"}, "corp.ghe.com/a/b"),
+        ({"html_url": "https://corp.ghe.com/a/b/issues/7"}, "corp.ghe.com/a/b"),
+        ({"html_url": "https://www.github.com/a/b/issues/7"}, "a/b"),
+        ({}, ""),
+    ],
+)
+def test_a_repository_of_another_server_has_its_host(urls: dict[str, str], repository: str) -> None:
+    assert Issue.model_validate({"number": 1, "title": "t", **urls}).repository == repository
 
 
 def test_an_issue_without_a_title_is_not_tried_again() -> None:
