@@ -41,6 +41,19 @@ def digest(value: Any) -> str:
     return "sha256:" + sha256(canonical(value)).hexdigest()
 
 
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two JSON values are equal. `true` is not `1` here, as it is in Python; `1.0` is."""
+    if one != other:
+        return False
+    match one:
+        case dict():
+            return all(is_same(value, other[name]) for name, value in one.items())
+        case list() | tuple():
+            return all(map(is_same, one, other))
+        case _:
+            return isinstance(one, bool) == isinstance(other, bool)
+
+
 def text_of(value: Any) -> str:
     """A value as text, in templates and keys: a string as it is, anything else as JSON.
 

@@ -11,6 +11,7 @@ import apsw
 import msgspec
 
 from mesh.core.activation import Timeline
+from mesh.core.json_values import is_same
 from mesh.core.route import Route
 from mesh.core.topics import Topics
 from mesh.errors import NotFound, TopicMissing
@@ -106,7 +107,7 @@ def changes(before: Any, after: Any, path: tuple[str | int, ...] = ()) -> Iterat
     """What differs, part by part: objects name by name, everything else as a whole."""
     if not isinstance(before, dict) or not isinstance(after, dict):
         # Python holds 1, 1.0 and true to be equal; a document does not.
-        if before != after or type(before) is not type(after):
+        if not is_same(before, after) or type(before) is not type(after):
             yield Change(kind="changed", path=path, before=before, after=after)
         return
     for name in [*before, *(name for name in after if name not in before)]:

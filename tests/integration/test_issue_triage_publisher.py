@@ -247,7 +247,7 @@ def test_what_waiting_may_cure_is_tried_again(
 
 
 def test_an_issue_of_another_server_is_not_posted_to_this_one(github: FakeGitHub) -> None:
-    with pytest.raises(NonRetryable, match="set GITHUB_API_URL to https://git.corp.test/api/v3") as refused:
+    with pytest.raises(NonRetryable, match=r"set GITHUB_API_URL to https://git\.corp\.test/api/v3") as refused:
         publish(REQUEST.model_copy(update={"source": "https://git.corp.test/api/v3/repos/octo/repo"}), CONTEXT)
     assert (refused.value.kind, github.requests) == ("github_server", [])
     assert not publish(REQUEST.model_copy(update={"source": f"{github.url}/repos/octo/repo"}), CONTEXT).already

@@ -83,20 +83,40 @@ def test_a_payload_reads_with_as_few_quotes_and_braces_as_can_be(value: Any, tex
 ALIKE: list[Any] = [
     *(None, True, False, 1, 1.0, -1, 1e300, "", "null", "true", "True", "false", "1", "1.0", "-1", "1e300", "[]", "{}"),
     *(" ", "a", '"a"', " a", "a ", "- a", "a: 1", "a:", "[1]", "1, 2", "|", "a\nb", "a: 1\nb: 2", "- a\n- b", "|\n  a"),
-    *([], {}, ["a"], [1], ["1"], [1, 2], ["1, 2"], ["1", "2"], [None], [[]], [{}], [["a"]], [[1, 2]], ["- a"], ["a: 1"]),
+    *(
+        [],
+        {},
+        ["a"],
+        [1],
+        ["1"],
+        [1, 2],
+        ["1, 2"],
+        ["1", "2"],
+        [None],
+        [[]],
+        [{}],
+        [["a"]],
+        [[1, 2]],
+        ["- a"],
+        ["a: 1"],
+    ),
     *([{"a": 1}], [{"a": 1, "b": 2}], [{"a": 1}, {"b": 2}], {"a": 1}, {"a": 1, "b": 2}, {"a: 1\nb": 2}, {"a: b": 1}),
     *({"a": "b: 1"}, {"a": {"b": 1}}, {"a": "b"}, {"a": ["b"]}, {"a": "[b]"}, {"a": ["b", "c"]}, {"a": "b, c"}),
     *({"a": "b: 1\nc: 2"}, {"a": {"b": 1, "c": 2}}, {"": 1}, {'""': 1}, {"- a": 1}, {"1": 1}, ["a\nb"], [["a"], "b"]),
 ]
 
 
-@pytest.mark.parametrize("inside", [lambda one: one, lambda one: {"x": one}, lambda one: [one], lambda one: [{"x": one}]])
+@pytest.mark.parametrize(
+    "inside", [lambda one: one, lambda one: {"x": one}, lambda one: [one], lambda one: [{"x": one}]]
+)
 def test_values_that_differ_never_look_alike(inside: Callable[[Any], Any]) -> None:
     shown = [readable(inside(value)) for value in ALIKE]
     assert [one for one, count in Counter(shown).items() if count > 1] == []
 
 
-_TEXTS = st.lists(st.sampled_from(["a", "1", "true", ":", " ", "-", '"', "[", "]", ",", "\n", "|", "\\"]), max_size=5).map(
+_TEXTS = st.lists(
+    st.sampled_from(["a", "1", "true", ":", " ", "-", '"', "[", "]", ",", "\n", "|", "\\"]), max_size=5
+).map(
     lambda parts: re.sub(" +(?=\n|$)", "", "".join(parts))  # what is blank at a line's end is not seen
 )
 _VALUES = st.recursive(

@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from test_transcripts import SCENARIOS
 from test_what_if import runs_of
 
@@ -78,8 +80,41 @@ def test_every_fact_that_there_is_has_its_words_here() -> None:
         ({"a": 1}, {"a": 1, "b": "x"}, "work: dispatched, input.b added: x"),
         ({"a": 1}, {}, "work: dispatched, input.a left out: 1"),
         ({"a": 1, "b": 1}, {"a": 2, "b": 2}, "work: dispatched, input.a 1 -> 2 and 1 more change"),
+        ("1", 1, 'work: dispatched, input "1" -> 1'),
+        (None, "null", 'work: dispatched, input null -> "null"'),
+        ([1, {"a": [2, 3]}], [1, {"a": [2, 4]}], "work: dispatched, input[1].a[1] 3 -> 4"),
+        ([1], [1, "x"], "work: dispatched, input[1] added: x"),
+        ([1, 2, 3], [1], "work: dispatched, input[1] left out: 2"),
+        ([1], [True], "work: dispatched, input[0] 1 -> true"),
+        ([[1]], [{"a": 1}], 'work: dispatched, input[0] [1] -> {"a":1}'),
+        (
+            "a" * 5_000 + "b" + "c" * 500,
+            "a" * 5_000 + "d",
+            f"work: dispatched, input from character 5,001: …{'a' * 20}b{'c' * 38}… -> …{'a' * 20}d",
+        ),
+        ("a" * 50, "a" * 51, f"work: dispatched, input {'a' * 50} -> {'a' * 51}"),
+        ("a" * 60, "a" * 61, f"work: dispatched, input from character 61: …{'a' * 20} -> …{'a' * 21}"),
+        ("a b", "a  b", "work: dispatched, input a b -> a  b"),
+        ("a\nb", "a b", "work: dispatched, input a\\nb -> a b"),
+        ("a\n\nb", "a\nb", "work: dispatched, input a\\n\\nb -> a\\nb"),
+        (
+            "x" * 90 + "\u200b" * 300,
+            "x" * 90,
+            f"work: dispatched, input from character 91: …{'x' * 20}{(chr(92) + 'u200b') * 6}\\u2… -> …{'x' * 20}",
+        ),
     ],
 )
 def test_another_input_reads_so(before: Any, after: Any, words: str) -> None:
     facts = [Fact(step="work", what="dispatched", detail={"agent": "a", "input": one}) for one in (before, after)]
     assert difference_words(Difference(step="work", before=facts[0], after=facts[1], fields=("input",))) == words
+
+
+@given(st.text(max_size=200), st.text(max_size=200), st.text(max_size=200))
+def test_where_two_texts_begin_to_differ_is_seen_however_long_they_are(same: str, one: str, other: str) -> None:
+    facts = [Fact(step="", what="computed", detail={"output": same * 40 + tail}) for tail in (one, other)]
+    words = difference_words(Difference(step="", before=facts[0], after=facts[1], fields=("output",)))
+    assert len(words) < 200
+    if one != other:
+        before, _, after = words.removeprefix("computed, output ").rpartition(" -> ")
+        assert before.rpartition("…")[2] != after or "…" in before
+        assert before != after

@@ -12,6 +12,7 @@ from test_transcripts import SCENARIOS
 
 from mesh.core.events import WorkflowMigrated, WorkflowStarted
 from mesh.core.inputs import Undeliverable
+from mesh.core.json_values import is_same
 from mesh.core.route import Route
 from mesh.inspection.what_if import Rehearsal, Run, rehearse
 from mesh.inspection.what_if.recording import Runs
@@ -273,6 +274,14 @@ def test_a_shorter_deadline_expires_what_was_answered_in_time() -> None:
     found = rehearse(recorded(approved()), hasty)
     assert said(found) == ("differs", "completed", "rejected")
     assert first(found) == ("review", "approved", "rejected", ())
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_one"),
+    [(1, True, False), ([1], [True], False), ({"a": [0]}, {"a": [False]}, False), (1, 1.0, True), ((1,), (1,), True)],
+)
+def test_true_is_not_one(before: Any, after: Any, *, is_one: bool) -> None:
+    assert is_same(before, after) == is_same(after, before) == is_one
 
 
 def test_another_deadline_that_changes_nothing_is_no_difference() -> None:

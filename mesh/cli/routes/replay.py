@@ -3,8 +3,10 @@
 Owns which runs are replayed, and how the differences are shown; `mesh.inspection.replay` replays.
 """
 
+import re
 import sys
 from collections import Counter
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +35,7 @@ STYLES: Final = {"same": "green", "differs": "yellow", "unknown": "dim"}
 ORDER: Final = ("differs", "unknown", "same")
 COUNTED: Final = {"differs": "{} would go otherwise", "unknown": "{} unknown", "same": "{} the same"}
 SHOWN: Final = 60  # characters of a value
+LEAD: Final = 20  # of these, what is the same before the first difference
 
 
 @click.command(short_help="Play recorded workflows through changed rules.")
@@ -174,15 +177,69 @@ def difference_words(one: Difference) -> str:
 
 
 def _change(change: Change) -> str:
-    where = path_text(change.path)
     match change.kind:
         case "added":
-            return f"{where} added: {_value(change.after)}"
+            return f"{path_text(change.path)} added: {_value(change.after)}"
         case "removed":
-            return f"{where} left out: {_value(change.before)}"
+            return f"{path_text(change.path)} left out: {_value(change.before)}"
         case "changed":
-            return f"{where} {_value(change.before)} -> {_value(change.after)}"
+            found = _first_in_lists(change)
+            if found.kind != "changed":
+                return _change(found)
+            before, after = _from_where_they_differ(found.before, found.after)
+            return f"{path_text(found.path)} {before} -> {after}"
+
+
+def _first_in_lists(change: Change) -> Change:
+    """Of two lists, the first item that differs, however deep; else the change as it is."""
+    before, after = change.before, change.after
+    if not isinstance(before, list | tuple) or not isinstance(after, list | tuple):
+        return change
+    for place, (old, new) in enumerate(zip(before, after, strict=False)):
+        for found in changes(old, new, (*change.path, place)):
+            return _first_in_lists(found)
+    place = min(len(before), len(after))
+    if len(after) > place:
+        return Change(kind="added", path=(*change.path, place), after=after[place])
+    if len(before) > place:
+        return Change(kind="removed", path=(*change.path, place), before=before[place])
+    return change
+
+
+def _from_where_they_differ(before: Any, after: Any) -> tuple[str, str]:
+    """Both values, cut so that the place where they begin to differ is shown.
+
+    A text and another kind of value are told apart by the text's quotes.
+    """
+    is_text = isinstance(before, str) and isinstance(after, str)
+    old, new = (value if is_text else _as_json(value) for value in (before, after))
+    place = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False)))
+    if not _is_lost(old, new, place):
+        return _shown(old), _shown(new)
+    begin = max(0, place - LEAD)
+    lead = f"from character {place + 1:,}: …" if begin else ""
+    cut = slice(begin, begin + SHOWN * 4)  # hidden characters are longer when they are shown
+    return f"{lead}{_marked(old[cut])}", f"{'…' if begin else ''}{_marked(new[cut])}"
+
+
+def _is_lost(old: str, new: str, place: int) -> bool:
+    """Whether the place is cut off, or the two look alike on one line."""
+    return place + LEAD > SHOWN < max(len(old), len(new)) or _shown(old) == _shown(new)
+
+
+def _shown(text: str) -> str:
+    return one_line(text, SHOWN)
+
+
+def _marked(text: str) -> str:
+    """The text on one line, with each blank that is not a plain space by its code."""
+    flat = printable(re.sub(r"[^\S ]", lambda found: found[0].encode("unicode_escape").decode(), text))
+    return flat if len(flat) <= SHOWN else flat[: SHOWN - 1] + "…"
 
 
 def _value(value: Any) -> str:
-    return one_line(value if isinstance(value, str) else exact_json.encode(msgspec.to_builtins(value)).decode(), SHOWN)
+    return _shown(value if isinstance(value, str) else _as_json(value))
+
+
+def _as_json(value: Any) -> str:
+    return exact_json.encode(msgspec.to_builtins(value)).decode()

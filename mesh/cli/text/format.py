@@ -69,8 +69,9 @@ def one_line(text: str, width: int = 120) -> str:
 def readable(value: Any) -> str:
     """A JSON value for people: one name and value on each line, long texts as blocks.
 
-    Two values that differ never look alike. So quotes are left out only of a text that can't be
-    taken for anything else: `true` is a truth and `"true"` a text, `null` is there and `""` is empty.
+    Two values that differ never look alike. So a text goes without quotes only where it can't be
+    taken for anything else: `true` is a truth and `"true"` a text; `null` is no text, `""` an empty
+    one.
     """
     if isinstance(value, str) and "\n" in value and not _STRUCTURE.search(value):
         return printable(value)

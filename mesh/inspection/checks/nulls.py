@@ -38,7 +38,8 @@ def findings(route: Route, readings: list[Reading]) -> Iterator[RouteFinding]:
     nulls = _Nulls(route)
     for reading in readings:
         segments = reading.read.segments
-        if segments[0] != "steps" or not (is_list := _is_list_of(reading)) and len(segments) < 3:  # noqa: PLR2004 - a field of a step
+        is_list = _is_list_of(reading)
+        if segments[0] != "steps" or (len(segments) < 3 and not is_list):  # noqa: PLR2004 - a field of a step
             continue
         found = nulls.of(reading, str(segments[1]))
         if found is not None and not _thought_of(route, readings, reading, found):

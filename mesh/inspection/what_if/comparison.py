@@ -12,6 +12,7 @@ import msgspec
 
 from mesh.core import events as ev
 from mesh.core import ids
+from mesh.core.json_values import is_same
 from mesh.core.route import Route
 from mesh.inspection.what_if.recording import Run
 
@@ -152,14 +153,14 @@ def _difference(step: str, before: list[Fact], after: list[Fact], *, complete: b
     `complete`: it is certain that the new rules decide nothing more about the step.
     """
     for old, new in zip_longest(before, after):
-        if old == new:
-            continue
+        if old is not None and new is not None and old.what == new.what:
+            if is_same(old.detail, new.detail):
+                continue
+            fields = tuple(name for name in old.detail if not is_same(old.detail[name], new.detail.get(name)))
+            return Difference(step=step, before=old, after=new, fields=fields)
         if new is None and not complete:
             return None
-        fields: tuple[str, ...] = ()
-        if old is not None and new is not None and old.what == new.what:
-            fields = tuple(name for name in old.detail if old.detail[name] != new.detail.get(name))
-        return Difference(step=step, before=old, after=new, fields=fields)
+        return Difference(step=step, before=old, after=new)
     return None
 
 

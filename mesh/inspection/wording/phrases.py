@@ -32,7 +32,7 @@ def event_words(event: dict[str, Any]) -> str:
 
 
 def data_of(event: dict[str, Any], name: str = "data") -> tuple[tuple[str, Any], ...]:
-    """A CloudEvent's data as a value to show, under this name. None is data too: empty without any."""
+    """A CloudEvent's data as a value to show, under this name; empty if it has none at all."""
     return ((name, event["data"]),) if "data" in event else ()
 
 

@@ -36,8 +36,7 @@ def _of_a_step(event: ev.Event, decision: ev.Decision) -> Said | None:
             return Said(event.step, _computed(event, decision), "good", event.reason, told, shows)
         case ev.EventEmitted(cloud_event=sent):
             told = f"-> {event_words(sent)} ({event.reason})"
-            shows = data_of(sent)
-            return Said(event.step, f"emitted {event_name(sent)}", "good", event.reason, told, shows)
+            return Said(event.step, f"emitted {event_name(sent)}", "good", event.reason, told, data_of(sent))
         case _:
             return None
 
