@@ -350,11 +350,37 @@ def test_what_a_called_workflow_waits_for_is_answered_in_that_one(kit: MeshKit) 
     with pytest.raises(StandsStill) as stands:
         _ = run.outcome
     called = f"sub:r:k/{run._workflow().run_id}/a"
-    assert f"with mesh_kit.run({called!r}).approve('ok', by='ana')" in str(stands.value)
-    assert f"mesh_kit.run({called!r}).retry('bad')" in str(stands.value)
-    kit.run(called).approve("ok", by="ana")
+    assert "with run.called('a').approve('ok', by='ana')" in str(stands.value)
+    assert "run.called('a').retry('bad')" in str(stands.value)
+    assert run.called("a").id == kit.run(called).id == called
+    run.called("a").approve("ok", by="ana")
     kit.run(called).retry("bad")
     assert run.outcome.status == "completed"
+    assert run.called("a").outcome.status == "completed"
+    with pytest.raises(KitError, match="the route sub has no step nothing"):
+        run.called("a").called("nothing")
+    with pytest.raises(StandsStill, match="ok to call its workflow"):
+        run.called("a").called("ok")
+
+
+def test_each_item_s_call_is_found_by_its_place(kit: MeshKit) -> None:
+    kit.route({"route": "sub", "steps": {"n": {"value": "${{ event.data }}"}}})
+    call = {"workflow": "sub", "for_each": [1, 2], "input": "${{ item }}"}
+    kit.route({"route": "r", "on": {"type": "t"}, "key": "k", "steps": {"a": call}})
+    run = kit.publish(type="t")
+    assert [run.called(f"a[{number}]").outcome.data for number in (0, 1)] == [{"n": 1}, {"n": 2}]
+
+
+def test_a_neighbour_s_schedule_is_told_only_once_it_does_something() -> None:
+    with MeshKit() as mesh:
+        mesh.route({"route": "daily", "on": {"schedule": "0 9 * * *"}, "steps": {"a": {"value": 1}}})
+        mesh.route({"route": "r", "on": {"type": "t"}, "key": "k", "steps": {"a": {"value": 1}}})
+        assert mesh.publish(type="t").outcome.status == "completed"
+        for times in (True, False):
+            assert "mesh.schedule:daily" not in mesh.transcript(times=times)
+            assert "r:k" in mesh.transcript(times=times)
+        mesh.next_start("daily")
+        assert "mesh.schedule:daily" in mesh.transcript()
 
 
 def test_a_script_without_an_answer_to_this_question_leaves_it_open(desk: MeshKit) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mesh.core.events import ScheduleFired, WorkflowStarted
+from mesh.core.ids import is_schedule
 from mesh.core.route import Route
 from mesh.testing.kit.stage import Heard, Stage
 from mesh.testing.transcript import Writer
@@ -54,15 +55,34 @@ class Account:
         asides = list(self._asides)
         course = self._stage.heard if with_times else self._by_workflow()
         _name_runs(writer, course, with_times=with_times)
+        idle = self._idle_schedules()
         for place, heard in enumerate(course):
             while asides and asides[0].after <= place:
                 self._write_aside(writer, asides.pop(0), with_times=with_times)
+            if heard.decision.workflow_id in idle:
+                continue
             clock = self._clock(heard.decision.at_ms) if with_times else ""
             heading, body = told[id(heard)]
             writer.paragraph(f"{clock}{heard.decision.workflow_id}  {heading}", body, heard.stand)
         for aside in asides:
             self._write_aside(writer, aside, with_times=with_times)
         return writer.text()
+
+    def _idle_schedules(self) -> set[str]:
+        """The schedules of other routes that are set, and to which nothing else happens in the test.
+
+        A test of one route in a folder is not about its neighbours' schedules.
+        """
+        if len(self._routes) < 2:
+            return set()
+        schedules = {one.decision.workflow_id for one in self._stage.heard if is_schedule(one.decision.workflow_id)}
+        busy = {
+            one.decision.workflow_id
+            for one in self._stage.heard
+            if one.decision.cause.kind == "command"
+            or any(isinstance(event, ScheduleFired) for event in one.decision.events)
+        }
+        return schedules - busy
 
     def _by_workflow(self) -> list[Heard]:
         """Sort decisions by the test's acts, and those of one act by workflow.

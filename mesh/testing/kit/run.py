@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from mesh.codec.commands import encode_command
-from mesh.core.events import CommandRefused
+from mesh.core.events import CallMade, CommandRefused
 from mesh.core.inputs import Command
 from mesh.core.state import StepState, Workflow
 from mesh.inspection.wording.phrases import lasting
@@ -107,6 +107,30 @@ class Run:
         if step not in found:
             raise KitError(unknown(f"{workflow_id} has no output yet of the step", step, list(found)))
         return found[step]
+
+    def called(self, step: str) -> "Run":
+        """The run that a `workflow:` step has called last; `step` may be an item (`notes[2]`).
+
+        Waits until it has called.
+        """
+        self._check_step(step)
+        self._kit.wait_for(self, lambda: self._begun_by(step) is not None, f"{step} to call its workflow")
+        begun = self._begun_by(step)
+        assert begun is not None
+        return Run(self._kit, found=begun)
+
+    def _begun_by(self, step: str) -> tuple[str, str] | None:
+        """The workflow and the run that the step's last call began; None if none has begun."""
+        here, _ = self._where()
+        calls = [
+            event
+            for heard in self._kit.stage.heard
+            if heard.decision.workflow_id == here
+            for event in heard.decision.events
+            if isinstance(event, CallMade) and event.step == step
+        ]
+        workflow = self._kit.stage.workflow(calls[-1].called) if calls else None
+        return None if workflow is None else (workflow.workflow_id, workflow.run_id)
 
     # Waiting --------------------------------------------------------------------------------------
 
@@ -305,7 +329,7 @@ class Run:
                 if called is None:
                     return f"{name} has called {step.called}"
                 its = Run(self._kit, found=(step.called, called.run_id))
-                return f"{name} has called {step.called}: {its.standing(f'mesh_kit.run({step.called!r})')}"
+                return f"{name} has called {step.called}: {its.standing(f'{run}.called({name!r})')}"
             case status:
                 since = lasting(max(0, self._kit.now_ms() - step.since_ms))
                 return f"{name} is {status}, for {since} now"
