@@ -69,7 +69,7 @@ class Account:
         return writer.text()
 
     def _idle_schedules(self) -> set[str]:
-        """The schedules of other routes that are set, and to which nothing else happens in the test.
+        """The schedules of other routes that are set, and that do nothing else in the test.
 
         A test of one route in a folder is not about its neighbours' schedules.
         """
