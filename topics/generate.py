@@ -27,7 +27,7 @@ from mesh.codec.router_cards import RouterCard
 from mesh.codec.schedules import Told
 from mesh.codec.withdrawals import Withdrawal
 from mesh.core.events import LogRecord
-from mesh.core.inputs import Command, InboxInput
+from mesh.core.inputs import AnswerKind, Command, InboxInput
 from mesh.routes.keys import ROUTE
 from mesh.services.topic_plan import Contract, contracts
 
@@ -191,10 +191,23 @@ def _response() -> dict[str, Any]:
         "required": ["approval_id", "decision", "by"],
         "properties": {
             "approval_id": {**SOME_TEXT, "description": "As asked: <workflow id>/<run id>/<step>."},
-            "decision": {"enum": ["approve", "reject", "approved", "rejected"]},
+            "decision": {
+                "enum": [*get_args(AnswerKind), "approved", "rejected"],
+                "description": "choose, edit, withdraw and comment are for requests of version 2.",
+            },
             "by": {**SOME_TEXT, "description": "Who answers; must have the role that the request names."},
-            "digest": {**STRING_OR_NULL, "description": "As asked: binds the answer to the payload that was shown."},
+            "digest": {
+                **STRING_OR_NULL,
+                "description": "As asked: binds the answer to the payload that was shown. Of version 2 a vote and an edit must have it.",
+            },
             "reason": STRING_OR_NULL,
+            "choice": {**STRING_OR_NULL, "description": "choose: one of the terms' choices."},
+            "form": {"description": "What the terms' form asks for; any JSON."},
+            "text": {**STRING_OR_NULL, "description": "comment: what is said."},
+            "answer_id": {
+                **STRING_OR_NULL,
+                "description": "Fresh for each answer. Without it: the CloudEvent's id, or the record's place. Sent again it counts once.",
+            },
             "payload": {
                 "description": "An edit, instead of the payload asked; must hold to payload_schema. Null needs `edited`."
             },

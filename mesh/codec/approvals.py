@@ -5,7 +5,7 @@ not judge an answer: the owner decides who may give it and whether it came in ti
 `encode_request`, `encode_receipt` and `decode_response`; approvers' clients call the other three.
 """
 
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
@@ -16,9 +16,10 @@ from mesh.codec.places import place, receipt_id_at
 from mesh.codec.times import parse_rfc3339, rfc3339
 from mesh.codec.unreadable import PayloadIsNull
 from mesh.core import ids
+from mesh.core.approvals import Terms
 from mesh.core.effects import AskApproval, Place, SendReceipt
 from mesh.core.ids import parse_step_id
-from mesh.core.inputs import AnswerGiven
+from mesh.core.inputs import AnswerGiven, AnswerGiven2, AnswerKind, first_version
 from mesh.core.route import OnExpiry
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
@@ -28,16 +29,18 @@ REQUEST_TYPE: Final = "mesh.approval.requested"
 RESPONSE_TYPE: Final = "mesh.approval.answered"
 RECEIPT_TYPE: Final = "mesh.approval.receipt"
 
-_DECISIONS: Final[dict[str, Literal["approve", "reject"]]] = {
-    "approve": "approve",
+_DECISIONS: Final[dict[str, AnswerKind]] = {
+    **{kind: kind for kind in get_args(AnswerKind)},
     "approved": "approve",
-    "reject": "reject",
     "rejected": "reject",
 }
 _EXAMPLE: Final = '{"approval_id": "<as asked>", "decision": "approve" or "reject", "by": "<who you are>"}, and if you like "digest", "reason", "payload"; "edited": true with a payload of null'
 
 
-class ApprovalRequest(msgspec.Struct, frozen=True, kw_only=True):
+_MORE: Final = tuple(kind for kind in get_args(AnswerKind) if kind not in {"approve", "reject"})
+
+
+class ApprovalRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A record of `mesh.approvals.requests`: what a person is asked.
 
     The record's timestamp says when.
@@ -52,6 +55,9 @@ class ApprovalRequest(msgspec.Struct, frozen=True, kw_only=True):
     role: str
     deadline_at: str | None  # RFC 3339; None: it stays open
     on_expiry: OnExpiry
+    version: int = 1
+    # of version 2: who may answer, how many must, and what; `role` has that in words
+    terms: Terms | None = None
 
     @property
     def workflow_id(self) -> str:
@@ -80,6 +86,11 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     by: str = ""
     at: str = ""  # RFC 3339
     source: Place | None = None
+    # of version 2: the choice; how many of how many seats the leading choice fills; the edition
+    choice: str | msgspec.UnsetType = msgspec.UNSET
+    have: int | msgspec.UnsetType = msgspec.UNSET
+    need: int | msgspec.UnsetType = msgspec.UNSET
+    edition: int | msgspec.UnsetType = msgspec.UNSET
 
 
 _encode = msgspec.json.Encoder().encode
@@ -99,6 +110,8 @@ def encode_request(effect: AskApproval, *, topics: Topics) -> OutRecord:
         role=effect.role,
         deadline_at=None if deadline is None else rfc3339(deadline),
         on_expiry=effect.on_expiry,
+        version=1 if effect.terms is None else 2,
+        terms=effect.terms,
     )
     headers = binary_headers(
         id=effect.approval_id,
@@ -145,6 +158,10 @@ def encode_receipt(effect: SendReceipt, *, topics: Topics) -> OutRecord:
         by=effect.by[: ids.MAX_ID],
         at=at,
         source=effect.source,
+        choice=effect.choice or msgspec.UNSET,
+        have=msgspec.UNSET if effect.have is None else effect.have,
+        need=msgspec.UNSET if effect.need is None else effect.need,
+        edition=msgspec.UNSET if effect.edition is None else effect.edition,
     )
     headers = binary_headers(
         id=receipt_id(effect),
@@ -171,13 +188,16 @@ def encode_response(
     *,
     topics: Topics,
     approval_id: str,
-    decision: Literal["approve", "reject"],
+    decision: AnswerKind,
     by: str,
     answer_id: str,
     at_ms: int,
     digest: str | None = None,
     reason: str = "",
     payload: Any = msgspec.UNSET,
+    choice: str = "",
+    form: Any = None,
+    text: str = "",
     traceparent: str | None = None,
 ) -> OutRecord:
     """A person's answer, as the mesh's own clients send it.
@@ -187,10 +207,10 @@ def encode_response(
     parts = parse_step_id(approval_id)
     workflow_id = parts.workflow_id if parts else approval_id
     data: dict[str, Any] = {"approval_id": approval_id, "decision": decision, "by": by}
-    if digest:
-        data["digest"] = digest
-    if reason:
-        data["reason"] = reason
+    said = {"digest": digest, "reason": reason, "choice": choice, "text": text}
+    data |= {name: value for name, value in said.items() if value}
+    if form is not None:
+        data["form"] = form
     if payload is not msgspec.UNSET:
         data["payload"] = payload
         if payload is None:
@@ -207,11 +227,13 @@ def encode_response(
     return OutRecord(topic=topics.responses, key=workflow_id.encode(), value=_encode(data), headers=headers)
 
 
-def decode_response(record: Record) -> AnswerGiven:
+def decode_response(record: Record) -> AnswerGiven | AnswerGiven2:
     """An answer from any client, ready for the inbox, with the record as its source.
 
     Many clients write null for what they don't say, so `payload` null alone could be an edit or
     none, and neither is taken: `edited` true says that it is one.
+
+    An answer that version 1 can say is one of version 1.
 
     Raises `MalformedRecord`: which fields are missing or wrong, and what to send.
     """
@@ -219,16 +241,17 @@ def decode_response(record: Record) -> AnswerGiven:
         record,
         what="answer",
         required=("approval_id", "decision", "by"),
-        optional=("digest", "reason"),
+        optional=("digest", "reason", "choice", "text", "answer_id"),
         flags=("edited",),
-        anything=("payload",),
+        anything=("payload", "form"),
         example=_EXAMPLE,
     )
     data = body.data
     decision = _DECISIONS.get(data["decision"].strip().lower())
     if decision is None:
         raise MalformedRecord(
-            f'{place(record)}: the answer\'s `decision` is {data["decision"]!r}; send "approve" or "reject"'
+            f'{place(record)}: the answer\'s `decision` is {data["decision"]!r}; send "approve" or "reject", '
+            f"or of a question that takes more, {', '.join(_MORE)}"
         )
     parts = parse_step_id(data["approval_id"])
     if parts is None:
@@ -236,21 +259,25 @@ def decode_response(record: Record) -> AnswerGiven:
             f"{place(record)}: the answer's `approval_id` {data['approval_id']!r} is not an approval's id "
             "(<workflow id>/<run id>/<step>); copy it from the request, or from `mesh approvals`"
         )
-    return AnswerGiven(
+    whole = AnswerGiven2(
         workflow_id=parts.workflow_id,
         source_topic=record.topic,
         source_partition=record.partition,
         source_offset=record.offset,
         source_at_ms=record.timestamp_ms,
         approval_id=data["approval_id"],
-        answer_id=body.id,
+        answer_id=data.get("answer_id") or body.id,
         decision=decision,
         by=data["by"],
         digest=data.get("digest") or None,
         reason=data.get("reason") or "",
         payload=_edit(record, data),
+        choice=data.get("choice") or "",
+        form=data.get("form"),
+        text=data.get("text") or "",
         traceparent=body.traceparent,
     )
+    return first_version(whole) or whole
 
 
 def _edit(record: Record, data: dict[str, Any]) -> Any:

@@ -71,7 +71,7 @@ def encode_inbox(input: inp.InboxInput, *, topic: str, partition: int) -> OutRec
             kind = _EVENT if isinstance(input, inp.EventMatched) else _OFFERED
             caused_by = str(input.cloud_event.get("id", ""))
             trace = input.cloud_event.get("traceparent")
-        case inp.AnswerGiven():
+        case inp.AnswerGiven() | inp.AnswerGiven2():
             kind, caused_by, trace, about = _ANSWER, input.answer_id, input.traceparent, input.approval_id
         case inp.AnswerUnreadable():
             kind, caused_by, trace, about = _UNREADABLE_ANSWER, input.answer_id, None, input.approval_id

@@ -9,13 +9,18 @@ from base64 import b64encode
 from typing import Any, Final, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from mesh.core import ids
+from mesh.core.approvals import Terms, Vote
 from mesh.core.crossings import Crossing, inputs_between
 from mesh.core.events import (
     AnswerRefused,
+    AnswerRefused2,
     ApprovalClosed,
+    ApprovalClosed2,
     ApprovalRequested,
+    ApprovalRequested2,
     ApprovalWithdrawn,
     CommandAccepted,
     CommandRefused,
@@ -24,13 +29,18 @@ from mesh.core.events import (
     EventEmitted,
     EventUnclaimed,
     InputParked,
+    NoteAdded,
+    PayloadEdited,
     StepCancelled,
     TaskDispatched,
     TasksWithdrawn,
+    VoteCast,
+    VoteTakenBack,
     WorkflowEnded,
 )
 from mesh.core.route import OnExpiry, Periods
 
+_WORD_CODES: Final = {VoteCast: "counted", VoteTakenBack: "taken_back", PayloadEdited: "edited", NoteAdded: "noted"}
 _STRUCTURED: Final = b"application/cloudevents+json; charset=UTF-8"
 _encode = msgspec.json.Encoder().encode
 
@@ -70,6 +80,7 @@ class AskApproval(msgspec.Struct, frozen=True, kw_only=True):
     deadline_at_ms: int | None
     at_ms: int
     traceparent: str
+    terms: Terms | None = None  # of version 2
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,13 +102,20 @@ class SendReceipt(msgspec.Struct, frozen=True, kw_only=True):
     approval_id: str  # empty where an answer names none that can be read
     answer_id: str  # empty where no answer caused it (expiry, cancel)
     status: Literal["accepted", "refused", "closed"]  # closed: ended without an answer
-    code: str  # accepted, expired, withdrawn, or why it was refused
+    # accepted, expired, withdrawn; of version 2 also counted, edited, taken_back, noted; or why it
+    # was refused
+    code: str
     message: str
     verdict: str  # approved, rejected; empty while it is open
     closed: bool
     by: str
     at_ms: int
     source: Place | None = None  # of the answer; None: no answer, or an older decision
+    # of version 2: the choice, how many of the seats the leading choice fills, and the edition
+    choice: str = ""
+    have: int | None = None
+    need: int | None = None
+    edition: int | None = None
 
 
 class SendCommandReceipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -208,6 +226,8 @@ def effects(decision: Decision) -> list[Effect]:
                 out.append(_request(decision, event))
             case ApprovalClosed():
                 out.append(_receipt_of_verdict(decision, event))
+            case VoteCast() | VoteTakenBack() | PayloadEdited() | NoteAdded():
+                out += _receipt_of_word(decision, event)
             case ApprovalWithdrawn():
                 out.append(_receipt_of_end(decision, event))
             case AnswerRefused():
@@ -343,11 +363,12 @@ def _request(decision: Decision, event: ApprovalRequested) -> AskApproval:
         deadline_at_ms=event.deadline_at_ms,
         at_ms=decision.at_ms,
         traceparent=event.traceparent,
+        terms=event.terms if isinstance(event, ApprovalRequested2) else None,
     )
 
 
 def _receipt_of_verdict(decision: Decision, event: ApprovalClosed) -> SendReceipt:
-    return SendReceipt(
+    receipt = SendReceipt(
         workflow_id=decision.workflow_id,
         approval_id=event.approval_id,
         answer_id=event.answer_id,
@@ -360,6 +381,47 @@ def _receipt_of_verdict(decision: Decision, event: ApprovalClosed) -> SendReceip
         at_ms=decision.at_ms,
         source=_source(decision) if event.answer_id else None,
     )
+    return _counted(receipt, event, choice=event.choice) if isinstance(event, ApprovalClosed2) else receipt
+
+
+def _receipt_of_word(
+    decision: Decision, event: VoteCast | VoteTakenBack | PayloadEdited | NoteAdded
+) -> list[SendReceipt]:
+    """The receipt of an answer to an approval of version 2 that leaves it open.
+
+    None for an edit that was a vote too, or a vote that brought the verdict: an answer has one.
+    """
+    after = decision.events[decision.events.index(event) + 1 :]
+    if any(isinstance(one, VoteCast | ApprovalClosed2) and one.approval_id == event.approval_id for one in after):
+        return []
+    said = event.vote if isinstance(event, VoteCast) else event
+    receipt = SendReceipt(
+        workflow_id=decision.workflow_id,
+        approval_id=event.approval_id,
+        answer_id=said.answer_id,
+        status="accepted",
+        code=_WORD_CODES[type(event)],
+        message="",
+        verdict="",
+        closed=False,
+        by=said.by,
+        at_ms=decision.at_ms,
+        source=_source(decision),
+    )
+    if isinstance(event, NoteAdded):
+        return [receipt]
+    return [_counted(receipt, event, choice=said.choice if isinstance(said, Vote) else "")]
+
+
+def _counted(
+    receipt: SendReceipt,
+    event: VoteCast | VoteTakenBack | PayloadEdited | ApprovalClosed2 | AnswerRefused2,
+    *,
+    choice: str = "",
+) -> SendReceipt:
+    """The receipt with how the votes are after the event."""
+    have = 0 if isinstance(event, PayloadEdited) else event.have
+    return replace(receipt, choice=choice, have=have, need=event.need, edition=event.edition)
 
 
 def _receipt_of_end(decision: Decision, event: ApprovalWithdrawn) -> SendReceipt:
@@ -378,7 +440,7 @@ def _receipt_of_end(decision: Decision, event: ApprovalWithdrawn) -> SendReceipt
 
 
 def _receipt_of_refusal(decision: Decision, event: AnswerRefused) -> SendReceipt:
-    return SendReceipt(
+    receipt = SendReceipt(
         workflow_id=decision.workflow_id,
         approval_id=event.approval_id,
         answer_id=event.answer_id,
@@ -391,6 +453,7 @@ def _receipt_of_refusal(decision: Decision, event: AnswerRefused) -> SendReceipt
         at_ms=decision.at_ms,
         source=_source(decision),
     )
+    return _counted(receipt, event) if isinstance(event, AnswerRefused2) else receipt
 
 
 def _receipt_of_command(decision: Decision, event: CommandAccepted | CommandRefused) -> list[Effect]:

@@ -78,6 +78,36 @@ class AnswerGiven(_Inbox, tag="AnswerGiven.1", frozen=True, kw_only=True):
     traceparent: str | None = None
 
 
+AnswerKind = Literal["approve", "reject", "choose", "edit", "withdraw", "comment"]
+
+
+class AnswerGiven2(_Inbox, tag="AnswerGiven.2", frozen=True, kw_only=True):
+    """A person's answer that says more than `AnswerGiven` can.
+
+    `answer_id`: as there. `payload`: with approve, choose and edit.
+    """
+
+    approval_id: str
+    answer_id: str
+    decision: AnswerKind
+    by: str
+    digest: str | None = None
+    reason: str = ""
+    payload: Any = msgspec.UNSET
+    choice: str = ""
+    form: Any = None
+    text: str = ""  # of a comment
+    traceparent: str | None = None
+
+
+def first_version(given: AnswerGiven2) -> AnswerGiven | None:
+    """The same answer as routers of earlier versions know it; None if it says more than that."""
+    if given.decision not in ("approve", "reject") or given.choice or given.form is not None or given.text:
+        return None
+    fields = {name: getattr(given, name) for name in AnswerGiven.__struct_fields__}
+    return AnswerGiven(**fields)
+
+
 class AnswerUnreadable(_Inbox, tag="AnswerUnreadable.1", frozen=True, kw_only=True):
     """An answer that can't be read as one, or that ingress must not pass on.
 
@@ -254,6 +284,7 @@ InboxInput = (
     | EventOffered
     | AnswerGiven
     | AnswerUnreadable
+    | AnswerGiven2
     | CommandGiven
     | CommandUnreadable
     | WorkflowCalled

@@ -48,7 +48,7 @@ FREE: Final = frozenset(
 They have rules of their own here, or are read at the next attempt, or were read when it began.
 """
 
-_STUCK: Final = frozenset({"expression", "too_large", "unknown_route", "too_deep"})
+_STUCK: Final = frozenset({"expression", "too_large", "nobody", "unknown_route", "too_deep"})
 _GIVEN: Final = (AgentWork, CallWork)
 _NEVER_WORKED: Final = frozenset({"skipped", "blocked", "cancelled"})
 

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
+from mesh.core.approvals import Reasons
 from mesh.core.limits import Limit
 from mesh.core.schedules import Schedule
 
@@ -22,6 +23,7 @@ for-each's templates also `item` and `index`; in a loop `round`.
 
 OnExhausted = Literal["incident", "fail", "continue"]
 OnExpiry = Literal["reject", "approve", "incident"]
+OnNobody = Literal["incident", "wait"]
 OnLimit = Literal["incident", "fail", "continue"]
 OnRepeat = Literal["ignore", "new_run_after_end"]
 OnTimeout = Literal["incident", "fail", "skip"]
@@ -139,7 +141,54 @@ class AgentWork(msgspec.Struct, frozen=True, kw_only=True):
     limit: StepLimit | None = None
 
 
+class SeatsAsked(msgspec.Struct, frozen=True, kw_only=True):
+    """Seats for people with a role, or for some people. One of the two templates is set.
+
+    `need`: `majority` and `all` are of those who could answer when it is asked.
+    """
+
+    need: int | Literal["majority", "all"] = 1
+    role: Template | None = None
+    people: Template | None = None
+
+
+class EditsAsked(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may edit, and how often in all. Neither role nor people: those who may vote."""
+
+    limit: int
+    role: Template | None = None
+    people: Template | None = None
+
+
+class VotingTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """The terms of an approval of version 2, not rendered yet (`mesh.core.approvals.Terms`).
+
+    `requester` is set where `not_requester` is. `voters_of`: approvals whose voters and editors
+    can't vote here. `reject`: a number, or `majority` of those who could answer when it is asked.
+    """
+
+    groups: tuple[SeatsAsked, ...]
+    requester: Template | None = None
+    not_requester: bool = False
+    not_editors: bool = False
+    voters_of: tuple[str, ...] = ()
+    not_people: tuple[Template, ...] = ()
+    reject: int | Literal["majority"] = 1
+    choices: tuple[str, ...] = ("approve", "reject")
+    rejects: tuple[str, ...] = ("reject",)
+    form: dict[str, Any] | None = None
+    reason: Reasons = "optional"
+    edit: EditsAsked
+    expiry_choice: str = "reject"
+    on_nobody: OnNobody = "incident"
+
+
 class ApprovalWork(msgspec.Struct, frozen=True, kw_only=True):
+    """A question to people.
+
+    `voting` None: the first answer of somebody with `role` is the verdict.
+    """
+
     ask: Template  # renders to a string
     payload: Template
     role: str
@@ -150,6 +199,7 @@ class ApprovalWork(msgspec.Struct, frozen=True, kw_only=True):
     # the agent whose output the payload is, where it is exactly one step's
     payload_from: str | None = None
     payload_step: str | None = None  # that step, where its agent is chosen for a capability
+    voting: VotingTerms | None = None
 
 
 class AwaitedEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -317,6 +367,27 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     awaited: tuple[AwaitedEvent, ...] = ()  # what its steps wait for
     looped: frozenset[str] = frozenset()  # the steps of its loops' bodies
     definition: dict[str, Any]  # the document it was compiled from
+
+
+def roles_of(work: ApprovalWork) -> tuple[str, ...]:
+    """The roles that may answer, as far as they are known before anything is asked."""
+    if work.voting is None:
+        return (work.role,)
+    named = [group.role for group in work.voting.groups if group.role is not None]
+    return tuple(role.source for role in named if not role.paths)
+
+
+def asks(work: ApprovalWork) -> str:
+    """Who is asked, in words: `maintainer`, or `2 of finance, 1 of ${{ ... }}`."""
+    if work.voting is None:
+        return work.role
+    groups = [(group.need, group.role or group.people) for group in work.voting.groups]
+    return ", ".join(f"{need} of {_names_of(who)}" for need, who in groups)
+
+
+def _names_of(who: Template | None) -> str:
+    source = "" if who is None else who.source
+    return source if isinstance(source, str) else ", ".join(map(str, source))
 
 
 def agents_of(route: Route) -> frozenset[str]:

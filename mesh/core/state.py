@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from mesh import defaults
+from mesh.core.approvals import Asking
 from mesh.core.calls import Caller
 from mesh.core.clock import ClockHold, Sighting
 from mesh.core.limits import Limiter, Slot
@@ -137,9 +138,10 @@ class StepState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     retry_budget_from: int = 1
     since_ms: int = 0  # when it took this status
     due_at_ms: int | None = None  # time-out, next attempt, or deadline, by status
-    input: Any = None  # the task's input, or the approval's payload as asked
+    # the task's input, or the approval's payload as asked; of version 2, as it is after its edits
+    input: Any = None
     output: Any = None  # what expressions see as `steps.<name>`
-    digest: str = ""  # approval: of the payload asked
+    digest: str = ""  # approval: of that payload
     role: str = ""  # approval
     on_expiry: OnExpiry | None = None  # approval
     expired: bool = False  # approval: closed by its deadline, so that an answer to it is late
@@ -165,6 +167,7 @@ class StepState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     claim: int = 0  # how often it has asked for its alias
     # processes of the agent that have died with the task in their hands; "" if the name is unknown
     deaths: tuple[str, ...] = ()
+    asking: Asking | None = None  # approval of version 2
 
 
 class Workflow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -260,6 +263,7 @@ class Directory(msgspec.Struct, frozen=True, kw_only=True):
 
     roles: dict[str, frozenset[str]] = {}  # person -> roles
     roles_from: str = ""  # the file that says so, for messages
+    knows_all_roles: bool = True  # else nobody can say that too few people could answer
     agents: dict[str, AgentCard] = {}
     routes: dict[str, str] = {}  # name -> digest of the active version
     alive: frozenset[str] = frozenset()  # agents of which some process renews its card

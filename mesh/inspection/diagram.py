@@ -30,6 +30,7 @@ from mesh.core.route import (
     StepLimit,
     ValueWork,
     WaitWork,
+    asks,
 )
 from mesh.core.state import FINISHED, Fan, StepState, Workflow
 
@@ -252,8 +253,10 @@ def _what(step: Step) -> str:
             return _doer(work)
         case CallWork(route=called):
             return f"workflow {called}"
-        case ApprovalWork(role=role, deadline_s=deadline_s, on_expiry=on_expiry):
-            return f"asks {role}" + (f", {_seconds(deadline_s)}, then {on_expiry}" if deadline_s is not None else "")
+        case ApprovalWork(deadline_s=deadline_s, on_expiry=on_expiry) as work:
+            return f"asks {asks(work)}" + (
+                f", {_seconds(deadline_s)}, then {on_expiry}" if deadline_s is not None else ""
+            )
         case WaitWork() as work:
             return _awaited(work)
         case ValueWork(value=value):

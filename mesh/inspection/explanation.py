@@ -87,7 +87,7 @@ def explain_event(
     repeat, or wait for the event. None: not known.
     """
     named = {route.name: route for route in routes}
-    directory = Directory(routes={name: route.digest for name, route in named.items()})
+    directory = Directory(routes={name: route.digest for name, route in named.items()}, knows_all_roles=False)
     return [_said(named[name], event, workflows, directory, now_ms) for name in sorted(named)]
 
 

@@ -7,14 +7,18 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from mesh.core.json_values import kind_of
-from mesh.core.route import ApprovalWork, OnExpiry
+from mesh.core.route import ApprovalWork, OnExpiry, VotingTerms
 from mesh.routes.control_flow import EMPTY
 from mesh.routes.expressions.compiler import CompiledTemplate
 from mesh.routes.problems import DocumentPath, Part
+from mesh.routes.voting import is_voted, on_expiry, voting
 
 
-def approval(step: Part, steps: Mapping[str, Part]) -> ApprovalWork | None:
-    """The approval of a step. `steps`: all steps of the route, by name."""
+def approval(step: Part, steps: Mapping[str, Part], requester: CompiledTemplate | None) -> ApprovalWork | None:
+    """The approval of a step.
+
+    `steps`: all steps of the route, by name. `requester`: the route's.
+    """
     part = step.mapping("approval")
     if part is None:
         return None
@@ -22,34 +26,49 @@ def approval(step: Part, steps: Mapping[str, Part]) -> ApprovalWork | None:
     if "ask" in part.value:
         part.text("ask", "the question to the person")
     payload = part.template("payload")
+    ask, deadline_s, terms = part.template("ask"), part.duration_or_never("deadline"), None
+    if is_voted(part.value):
+        _schema(part, "form")
+        terms = voting(part, steps, requester)
+    elif "role" not in part.value:
+        part.missing("role")
     return ApprovalWork(
-        ask=part.template("ask") or EMPTY,
+        ask=ask or EMPTY,
         payload=payload or EMPTY,
-        role=(part.text("role", part.keys["role"].hint) or "") if "role" in part.value else "",
-        deadline_s=part.duration_or_never("deadline"),
-        on_expiry=cast("OnExpiry", part.choice("on_expiry")),
-        payload_schema=_schema(part),
+        role=_role(part, terms),
+        deadline_s=deadline_s,
+        on_expiry=on_expiry(part, terms) if terms else cast("OnExpiry", part.choice("on_expiry")),
+        payload_schema=_schema(part, "payload_schema"),
         payload_from=_payload_from(payload, steps, "agent"),
         payload_step=_payload_from(payload, steps, "capability"),
+        voting=terms,
     )
 
 
-def _schema(part: Part) -> dict[str, Any] | None:
-    schema = part.value.get("payload_schema")
-    if "payload_schema" not in part.value:
+def _role(part: Part, terms: VotingTerms | None) -> str:
+    """The role that may answer, if it is one, and known before anything is asked."""
+    if terms is None:
+        return (part.text("role", part.keys["role"].hint) or "") if "role" in part.value else ""
+    roles = [group.role.source for group in terms.groups if group.role is not None and not group.role.paths]
+    return roles[0] if len(roles) == len(terms.groups) == 1 else ""
+
+
+def _schema(part: Part, key: str) -> dict[str, Any] | None:
+    schema = part.value.get(key)
+    if key not in part.value:
         return None
     if not isinstance(schema, dict):
-        part.problem("payload_schema", f"payload_schema must be a JSON Schema, not {kind_of(schema)}")
+        part.problem(key, f"{key} must be a JSON Schema, not {kind_of(schema)}")
         return None
     from mesh.core.schemas import NoSchema, check_schema, unusable_patterns  # noqa: PLC0415 - slow to load
 
-    path: DocumentPath = (*part.path, "payload_schema")
+    path: DocumentPath = (*part.path, key)
     for at in _distant_references(schema, path):
         part.book.add(at, "a $ref must point into the schema itself", "begin it with #")
     try:
         check_schema(schema)
     except NoSchema as error:
-        part.book.add(path + error.path, f"payload_schema is not a JSON Schema: {error}")
+        part.book.add(path + error.path, f"{key} is not a JSON Schema: {error}")
     for below, reason in unusable_patterns(schema):
         part.book.add(path + below, reason, "write it without look-around and back-references")
     return schema

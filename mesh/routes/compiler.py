@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 from msgspec.structs import replace
 
 from mesh.core.json_values import digest, kind_of
-from mesh.core.route import AgentWork, CallWork, OnRepeat, Repeat, Route, Step, WaitWork, Work
+from mesh.core.route import AgentWork, ApprovalWork, CallWork, OnRepeat, Repeat, Route, Step, WaitWork, Work
 from mesh.routes import control_flow as kinds
 from mesh.routes import tasks
 from mesh.routes.approvals import approval
@@ -39,6 +39,7 @@ from mesh.routes.problems import (
 from mesh.routes.reads import Sight, check_readings
 from mesh.routes.triggers import trigger_of
 from mesh.routes.values import NAME_LENGTH, STEP_NAME
+from mesh.routes.voting import is_voted, voters
 
 _STEP_HINT: Final = (
     f"start with a-z, then a-z, 0-9 and _, because expressions use the name; at most {NAME_LENGTH} characters"
@@ -88,6 +89,7 @@ class _RouteCompiler:
         self.joins: dict[str, Join] = {}
         self.loops: dict[str, Repeat] = {}  # by the step that closes it, whole
         self.bounds = tasks.Bounds()
+        self.requester: CompiledTemplate | None = None
 
     def compile(self) -> Route:
         root = self.root
@@ -100,6 +102,7 @@ class _RouteCompiler:
         keep_events_s = root.duration("keep_events")
         self.bounds = tasks.Bounds(budget=budget(root), limits=limits(root), is_called="on" not in root.value)
         priority = priority_of(root)
+        self.requester = root.text_template("requester", "such as ${{ event.data.clerk }}")
         self.steps = self.parts()
         self.needs = {step: self.needs_of(part) for step, part in self.steps.items()}
         order = self.order()
@@ -108,6 +111,7 @@ class _RouteCompiler:
         awaited = tuple(s.work.event for s in steps.values() if isinstance(s.work, WaitWork) and s.work.event)
         self.check_loops()
         self.check_aliases(steps)
+        self.check_voters(steps, order)
         self.check_reads(order)
         if self.book.problems:
             raise RouteRefused(self.book.problems)
@@ -218,7 +222,7 @@ class _RouteCompiler:
             case "agent" | "capability":
                 return tasks.task(part, self.bounds)
             case "approval":
-                return approval(part, self.steps)
+                return approval(part, self.steps, self.requester)
             case "workflow":
                 return tasks.call(part, self.bounds)
             case "wait":
@@ -252,6 +256,17 @@ class _RouteCompiler:
                         near(awaited.alias, giving) if giving else "write alias: ${{ ... }} in the step that knows it"
                     )
                     self.book.add(path, f"there is no step {awaited.alias} to give an alias", hint)
+
+    def check_voters(self, steps: dict[str, Step], order: tuple[str, ...]) -> None:
+        """An approval that excludes another's voters must come after it."""
+        upstream = upstream_of(self.needs, order) if order else {}
+        for name, step in steps.items():
+            terms = step.work.voting if isinstance(step.work, ApprovalWork) else None
+            for other in terms.voters_of if terms is not None and name in upstream else ():
+                if other not in upstream[name]:
+                    path: DocumentPath = ("steps", name, "approval", "not")
+                    message = f"the step {name} excludes the voters of {other} but does not need it"
+                    self.book.add(path, message, f"add {other} to its needs")
 
     def repeat(self, name: str, part: Part, order: tuple[str, ...]) -> Repeat | None:
         """The loop with its body, from the step that it goes back to."""
@@ -308,6 +323,8 @@ class _RouteCompiler:
             kinds={name: next((k for k in KINDS if k in part.value), "agent") for name, part in self.steps.items()},
             for_each=frozenset(name for name, part in self.steps.items() if "for_each" in part.value),
             loops={name: frozenset(loop.body) for loop in self.loops.values() for name in loop.body},
+            voted=frozenset(name for name, part in self.steps.items() if is_voted(part.value.get("approval"))),
+            several=frozenset(name for name, part in self.steps.items() if voters(part.value.get("approval")) != 1),
             declared=frozenset(declared) if isinstance(declared, dict) else frozenset(),
             upstream=upstream_of(self.needs, order) if order else None,
         )

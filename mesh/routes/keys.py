@@ -26,6 +26,7 @@ from mesh.routes.step_keys import (
     HANDOVER,
     JOIN,
     REPEAT,
+    REQUESTER,
     RESERVE,
     RETRY,
     STEP_LIMIT,
@@ -281,6 +282,7 @@ ROUTE: Final = Table(
             examples=("${{ event.subject }}",),
             see="ids",
         ),
+        "requester": replace(REQUESTER, text=f"{REQUESTER.text} For approvals with `not: requester`."),
         "on_repeat": Key(
             kind=Choice(options=get_args(OnRepeat)),
             text="What happens at a start whose id belongs to a workflow that has ended.",

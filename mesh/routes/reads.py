@@ -31,6 +31,7 @@ EVENT_FIELDS: Final = (
 )
 WORKFLOW_FIELDS: Final = ("id", "run_id", "route", "key")
 APPROVAL_FIELDS: Final = ("verdict", "payload", "by", "reason", "edited")
+VOTED_FIELDS: Final = (*APPROVAL_FIELDS, "choice", "form", "edition", "expired", "editors", "votes")
 ROOTS: Final = ("event", "steps", "status", "workflow")
 _EXTENSION: Final = re.compile("[a-z0-9]+")  # CloudEvents 1.0.2, "Naming conventions" of attributes
 
@@ -39,12 +40,15 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
     """What a step can see.
 
     `kinds`: of the steps that could be read. `declared`: the names of all. `upstream`: None if the
-    graph is invalid. `loops`: each step's loop body.
+    graph is invalid. `loops`: each step's loop body. `voted`: the approvals of version 2,
+    `several`: those where more than one person votes.
     """
 
     kinds: dict[str, str]
     declared: frozenset[str]
     upstream: dict[str, frozenset[str]] | None
+    voted: frozenset[str] = frozenset()
+    several: frozenset[str] = frozenset()
     for_each: frozenset[str] = frozenset()
     loops: dict[str, frozenset[str]] = {}
 
@@ -63,7 +67,7 @@ def _check(book: Book, sight: Sight, reading: Reading) -> None:
         _note(book, reading, f"unknown name {root}", _root_hint(sight, str(root)))
     elif root == "event":
         _check_event(book, reading)
-    elif reading.path[0] == "priority" or reading.path[2:4] == _LIMIT_KEY:
+    elif reading.path[0] in ("priority", "requester") or reading.path[2:4] == _LIMIT_KEY:
         _note(book, reading, f"{root} can't be read here", "read event alone here, so that it stays what it is")
     elif reading.path[0] in ("on", "key") or reading.path[2:] == _WAIT_KEY:
         _note(book, reading, f"{root} is not there yet when an event is matched", "read event alone here")
@@ -150,7 +154,10 @@ def _check_step(book: Book, sight: Sight, reading: Reading) -> None:
         if len(segments) > 2:  # noqa: PLR2004 - status.NAME
             _note(book, reading, f"status.{name} is a word, and has no {segments[2]}", f"did you mean steps.{name}?")
     elif sight.kinds.get(name) == "approval":
-        _check_field(book, reading, 2, APPROVAL_FIELDS)
+        _check_field(book, reading, 2, VOTED_FIELDS if name in sight.voted else APPROVAL_FIELDS)
+        if name in sight.several and segments[2:3] == ("form",):
+            message = f"several people vote in {name}, and each has a form of their own"
+            _note(book, reading, message, f"read them in steps.{name}.votes")
 
 
 def _check_upstream(book: Book, sight: Sight, reading: Reading, name: str) -> None:

@@ -7,7 +7,10 @@ top of a route.
 import re
 from typing import Final, get_args
 
-from mesh.core.route import ForEach, HandOver, OnExpiry, OnLimit, OnTimeout, Retry
+from msgspec.structs import replace
+
+from mesh.core.approvals import MOST_EDITS, MOST_SEATS, Reasons
+from mesh.core.route import ForEach, HandOver, OnExpiry, OnLimit, OnNobody, OnTimeout, Retry
 from mesh.routes.expressions.compiler import compile_template
 from mesh.routes.values import (
     A_NAME,
@@ -25,9 +28,11 @@ from mesh.routes.values import (
     OneOf,
     Pattern,
     SchemaDocument,
+    Several,
     Table,
     Template,
     Text,
+    Truth,
     Whole,
     Word,
 )
@@ -207,6 +212,52 @@ END: Final = Table(
         "output": Key(kind=Template(), text="The workflow's output, if it ends as `completed`."),
     },
 )
+_WHO: Final = {
+    "role": Key(
+        kind=A_TEXT_TEMPLATE,
+        text="Who may answer: a role; `approvers.yaml` says who has it.",
+        hint="name the role that may answer, such as maintainer",
+        examples=("maintainer",),
+    ),
+    "people": Key(
+        kind=OneOf(kinds=(A_TEXT_TEMPLATE, ListTemplate())),
+        text="Who may answer, instead of `role`: a name, or a list of names.",
+        examples=("${{ event.data.manager }}",),
+    ),
+}
+SEATS: Final = Table(
+    name="quorum",
+    keys={**_WHO, "need": Key(kind=Whole(high=MOST_SEATS), text="How many of them must answer.", default=1)},
+)
+EXCLUDED: Final = Table(
+    name="not",
+    keys={
+        "voters_of": Key(kind=A_STEP, text="Another approval, before this one: all who voted there or edited."),
+        "people": Key(
+            kind=OneOf(kinds=(A_TEXT_TEMPLATE, ListTemplate())),
+            text="A name, or a list of names.",
+            examples=("${{ event.data.family }}",),
+        ),
+    },
+)
+_EXCLUDED: Final = (Word(word="requester"), Word(word="editors"), EXCLUDED)
+EDIT: Final = Table(
+    name="edit",
+    keys={
+        "role": Key(kind=A_TEXT_TEMPLATE, text="Who may edit: a role.", otherwise="who may answer"),
+        "people": Key(
+            kind=OneOf(kinds=(A_TEXT_TEMPLATE, ListTemplate())), text="Who may edit: a name, or a list of names."
+        ),
+        "limit": Key(kind=Whole(high=100), text="How often it may be edited in all.", default=MOST_EDITS),
+    },
+)
+REQUESTER: Final = Key(
+    kind=A_TEXT_TEMPLATE,
+    text="Who has asked for what is to be approved: a template that gives a person's name.",
+    examples=("${{ event.data.clerk }}",),
+)
+FIRST_VERSION: Final = frozenset({"ask", "payload", "role", "deadline", "on_expiry", "payload_schema"})
+"""The keys of an approval of version 1: its first answer is the verdict."""
 APPROVAL: Final = Table(
     name="approval",
     keys={
@@ -224,16 +275,52 @@ APPROVAL: Final = Table(
             hint="what is to be approved",
             examples=("${{ steps.draft }}",),
         ),
-        "role": Key(
-            kind=A_TEXT,
-            text="Who may answer; `approvers.yaml` says who has the role.",
-            is_required=True,
-            hint="name the role that may answer, such as maintainer",
-            examples=("maintainer",),
+        **_WHO,
+        "quorum": Key(
+            kind=OneOf(kinds=(Whole(high=MOST_SEATS), Word(word="majority"), Word(word="all"), Several(of=SEATS))),
+            text="How many different people must agree; or groups, each with a number of its own.",
+            default=1,
+            example="quorum: 2, or quorum: [{role: finance, need: 2}, {role: legal}]",
+        ),
+        "not": Key(
+            kind=OneOf(kinds=(*_EXCLUDED, Several(of=OneOf(kinds=_EXCLUDED)))),
+            text="Who can't answer, whatever their roles: the requester, who edited the payload, or others; one or a list.",
+            example="not: [requester, editors, {voters_of: STEP}, {people: ...}]",
+        ),
+        "requester": replace(REQUESTER, otherwise="the route's own `requester`"),
+        "reject": Key(
+            kind=OneOf(kinds=(Word(word="any"), Word(word="majority"), Whole(high=MOST_SEATS))),
+            text="How many rejections reject it: `any` is one.",
+            default="any",
+        ),
+        "choices": Key(
+            kind=Names(of=None, least=2, is_unique=True),
+            text="What there is to choose from, instead of approve and reject.",
+            example="choices: [refund, voucher, reject]",
+        ),
+        "rejects": Key(
+            kind=Names(of=None, is_unique=True), text="Those of `choices` that reject.", otherwise="`[reject]`"
+        ),
+        "form": Key(kind=SchemaDocument(), text="A JSON Schema of what each vote must bring in `form`."),
+        "reason": Key(
+            kind=Choice(options=get_args(Reasons)),
+            text="Whether a vote must have a reason: never, always, or with a rejection.",
+        ),
+        "edit": Key(
+            kind=OneOf(kinds=(Truth(), EDIT)),
+            text="Whether the payload may be edited, and by whom. An edit resets all votes.",
+            otherwise="who may answer may edit, 20 times in all",
+            example="edit: false, or edit: {role: clerk, limit: 5}",
         ),
         "deadline": Key(kind=_DURATION_OR_NEVER, text="How long the question is open.", default=NEVER),
         "on_expiry": Key(
-            kind=Choice(options=get_args(OnExpiry)), text="What the deadline means if nobody has answered."
+            kind=OneOf(kinds=(Choice(options=get_args(OnExpiry)), A_TEXT)),
+            text="What the deadline means if there is no verdict: one of these, or one of `choices`.",
+            default=get_args(OnExpiry)[0],
+        ),
+        "on_nobody": Key(
+            kind=Choice(options=get_args(OnNobody)),
+            text="What happens if too few people could answer when it is asked: an operator decides, or it stays open.",
         ),
         "payload_schema": Key(
             kind=SchemaDocument(),

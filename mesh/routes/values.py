@@ -94,6 +94,16 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
     is_unique: bool = False
 
 
+class Several(msgspec.Struct, frozen=True, kw_only=True):
+    """A list of one kind of value, with one at least."""
+
+    of: "Kind"
+
+
+class Truth(msgspec.Struct, frozen=True, kw_only=True):
+    """True or false."""
+
+
 class Word(msgspec.Struct, frozen=True, kw_only=True):
     """One fixed word."""
 
@@ -136,6 +146,8 @@ Kind = (
     | Number
     | Pattern
     | Names
+    | Several
+    | Truth
     | Word
     | SchemaDocument
     | Table

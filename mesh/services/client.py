@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import msgspec
 
@@ -19,7 +19,7 @@ from mesh.codec.cloudevents import present, to_record
 from mesh.codec.commands import CommandReceipt, decode_command_receipt, encode_command
 from mesh.codec.outcomes import Outcome, decode_outcome
 from mesh.core.ids import parse_step_id, partition_of_key, run_id
-from mesh.core.inputs import Command
+from mesh.core.inputs import AnswerKind, Command
 from mesh.core.topics import Topics
 from mesh.errors import BrokerError, MalformedRecord, MeshError, RecordTooLarge, SenderError, TopicMissing
 from mesh.ports import Broker, Clock, Delivery, Entropy, OutRecord, Reader, Record, SendFailure, TopicPartition
@@ -186,18 +186,24 @@ class Client:
     async def answer(
         self,
         approval_id: str,
-        decision: Literal["approve", "reject"],
+        decision: AnswerKind,
         *,
         by: str,
         payload: Any = msgspec.UNSET,
         reason: str = "",
         digest: str | None = None,
+        choice: str = "",
+        form: Any = None,
+        text: str = "",
         timeout_s: float = defaults.CLIENT_TIMEOUT_S,
     ) -> Receipt:
         """Answer an approval, and wait for the receipt, which says whether the answer counts.
 
         Its `status` is accepted or refused, with a `code`. `payload` is an edit: approve this
-        instead of what was asked. `digest` binds the answer to the payload that the person saw.
+        instead of what was asked. `digest` binds the answer to the payload that the person saw. For
+        an approval of several people it is needed, and `choose`, `edit`, `withdraw` and `comment`
+        are decisions too; `choice`, `form` and `text` go with them.
+
         Raises `TimeoutError` if no receipt comes: the answer is on the broker all the same, and
         counts when a router reads it.
         """
@@ -218,6 +224,9 @@ class Client:
             digest=digest,
             reason=reason,
             payload=payload,
+            choice=choice,
+            form=form,
+            text=text,
         )
         await self._send([response])
 

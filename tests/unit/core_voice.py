@@ -70,6 +70,11 @@ def input_line(given: inp.Input, at: Callable[[int], str]) -> str:
             edit = f", payload {as_json(given.payload)}" if isinstance(given.payload, dict) else ""
             why = f", because: {given.reason}" if given.reason else ""
             return f"answer of {given.by} to {given.approval_id}: {given.decision}{edit}{why} (sent {at(given.source_at_ms)})"
+        case inp.AnswerGiven2():
+            more = f" {given.choice}" if given.choice else f": {given.text}" if given.text else ""
+            return (
+                f"answer of {given.by} to {given.approval_id}: {given.decision}{more} (sent {at(given.source_at_ms)})"
+            )
         case inp.CommandGiven():
             to = f" to {given.to}" if given.to else ""
             return f"command of {given.by}: {given.command} {given.step or given.workflow_id}{to}"

@@ -188,7 +188,7 @@ class Partition:
                 return Cause(kind="undeliverable", id=given.effect_id)
             case inp.EventMatched() | inp.EventOffered():
                 kind, name = "event", str(given.cloud_event["id"])
-            case inp.AnswerGiven() | inp.AnswerUnreadable():
+            case inp.AnswerGiven() | inp.AnswerGiven2() | inp.AnswerUnreadable():
                 kind, name = "answer", given.answer_id
             case inp.CommandGiven() | inp.CommandUnreadable():
                 kind, name = "command", given.command_id
@@ -418,6 +418,26 @@ class Partition:
                 by=by,
                 **more,
                 **source,
+            )
+        )
+
+    def vote(
+        self,
+        by: str,
+        decision: inp.AnswerKind = "approve",
+        *,
+        step: str = "review",
+        key: str = "k",
+        at_ms: int | None = None,
+        **more: Any,
+    ) -> tuple[Event, ...]:
+        """An answer to an approval of version 2, to the payload as it is now."""
+        source = self._inbox("mesh.approvals.responses", at_ms)
+        state = self.workflow(key).steps[step]
+        said = {"answer_id": f"answer-{source['source_offset']}", "digest": state.digest, **more}
+        return self.give(
+            inp.AnswerGiven2(
+                workflow_id=self.id_of(key), approval_id=state.task_id, decision=decision, by=by, **said, **source
             )
         )
 

@@ -542,7 +542,7 @@ SEND = (
         ),
         (
             answered({**ANSWER, "decision": "maybe"}),
-            'the answer\'s `decision` is \'maybe\'; send "approve" or "reject"',
+            'the answer\'s `decision` is \'maybe\'; send "approve" or "reject", or of a question that takes more, choose, edit, withdraw, comment',
         ),
         (
             answered({**ANSWER, "approval_id": "review"}),

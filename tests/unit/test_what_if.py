@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from one_partition import PEOPLE, Partition, agent, approval, called_route, calling, route
 from test_transcripts import SCENARIOS
 
@@ -32,6 +33,8 @@ TAKEN: dict[str, Any] = {
     "post": agent(needs="review"),
     "sorry": agent(needs="review", **{"if": "steps.review.verdict == 'rejected'"}),
 }
+VOTED: dict[str, Any] = {"review": approval(role="manager", quorum=2)}
+MANAGERS = replace(PEOPLE, roles={name: frozenset({"manager"}) for name in ("ana", "ben", "cy")})
 
 
 def changed(steps: dict[str, Any], **changes: Any) -> Route:
@@ -176,6 +179,26 @@ def expired_into_an_incident() -> Partition:
     return made
 
 
+def voted() -> Partition:
+    """Two of three managers, after an edit, a vote that is taken back, and one that is refused."""
+    made = Partition(route(VOTED), directory=MANAGERS)
+    made.start()
+    after(made, 10).vote("ana")
+    after(made, 10).vote("ben", payload={"n": 2})
+    after(made, 10).vote("ana")
+    return made
+
+
+def voted_and_thought_again() -> Partition:
+    made = Partition(route(VOTED), directory=MANAGERS)
+    made.start()
+    after(made, 10).vote("ana")
+    after(made, 10).vote("ana", "withdraw")
+    after(made, 10).vote("ben")
+    after(made, 10).vote("cy", reason="fine")
+    return made
+
+
 def blocked() -> Partition:
     """A rejection that one step takes into its own hands keeps the others from running."""
     made = Partition(route(TAKEN))
@@ -215,6 +238,8 @@ def sent_nowhere() -> Partition:
         unwritable,
         expired_into_an_incident,
         blocked,
+        voted,
+        voted_and_thought_again,
         sent_nowhere,
     ],
 )
@@ -233,6 +258,27 @@ def test_a_condition_that_lets_the_question_be_skipped_is_the_first_difference()
     found = rehearse(recorded(approved()), easier)
     assert said(found) == ("differs", "completed", "completed")
     assert first(found) == ("review", "asked", "skipped", ())
+
+
+def test_another_quorum_decides_on_the_recorded_votes() -> None:
+    def asking(**terms: Any) -> Route:
+        return changed(VOTED, review=approval(role="manager", **terms))
+
+    one = rehearse(recorded(voted_and_thought_again()), asking(quorum=1))
+    assert said(one)[0] == "differs"
+    three = rehearse(recorded(voted()), asking(quorum=3))
+    assert (three.before, three.after) == ("completed", "running")
+    first_version = rehearse(recorded(voted()), asking())
+    assert first_version.before == "completed"
+    recorded_first = rehearse(recorded(approved_plainly()), changed({"review": approval()}, review=approval(quorum=1)))
+    assert (recorded_first.before, recorded_first.after) == ("completed", "completed")
+
+
+def approved_plainly() -> Partition:
+    made = Partition(route({"review": approval()}))
+    made.start()
+    after(made, 10).answer()
+    return made
 
 
 def test_a_step_that_never_ran_ends_what_can_be_known() -> None:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
 from one_partition import Partition, agent, approval, called_route, calling, route, scheduled
 
 from mesh.codec.state import workflow_document
@@ -47,8 +48,9 @@ def varied_run() -> Partition:
     queues = route({"ask": agent(limit="api")}, route="triage", limits={"api": {"concurrency": 1, "rate": "5/1m"}})
     sliced = route(_SLICED, route="caller", budget={"tokens": 140, "usd": 1})
     first = route(steps, route="triage", on_repeat="new_run_after_end")
+    voted = route({"review": approval(quorum=2, reason="reject")}, route="triage")
     wrong, right = _correcting("steps.judge.rating > 0"), _correcting("steps.judge.score > 0")
-    p = Partition(first, callers, sub, rules, limited, changed, named, daily, queues, sliced, wrong, right)
+    p = Partition(first, callers, sub, rules, limited, changed, named, daily, queues, sliced, voted, wrong, right)
     _finish(p)
     _reject(p)
     _stop(p)
@@ -65,7 +67,21 @@ def varied_run() -> Partition:
     _queue(p, queues)
     _correct(p, wrong, right)
     _keep_time(p)
+    _vote(p, voted)
     return p
+
+
+def _vote(p: Partition, voted: Route) -> None:
+    """Votes, an edit, a vote that is taken back, a comment, and an answer that does not count."""
+    p.directory = replace(p.directory, roles={"ana": frozenset({"maintainer"}), "ben": frozenset({"maintainer"})})
+    p.start("voted", digest=voted.digest)
+    p.vote("ana", key="voted")
+    p.vote("ana", "withdraw", key="voted")
+    p.vote("ben", "edit", key="voted", payload={"n": 2})
+    p.vote("ana", "comment", key="voted", text="better")
+    p.vote("eve", key="voted")
+    p.vote("ana", key="voted", form={"seen": True})
+    p.vote("ben", key="voted")
 
 
 _RULES: dict[str, Any] = {

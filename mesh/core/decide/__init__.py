@@ -100,7 +100,7 @@ def _is_portion(given: inp.Input) -> bool:
 
 def _decide_built_in(draft: Draft, given: inp.Input) -> None:
     """Decide for a workflow that has no route document."""
-    if isinstance(given, inp.AnswerGiven | inp.AnswerUnreadable | inp.CommandUnreadable):
+    if isinstance(given, inp.AnswerGiven | inp.AnswerGiven2 | inp.AnswerUnreadable | inp.CommandUnreadable):
         _decide(draft, given, None)
     elif ids.is_alias(given.workflow_id):
         decide_alias(draft, given)
@@ -130,7 +130,13 @@ def _decide(draft: Draft, given: inp.Input, target: Route | None) -> None:
             on_forwarded(draft, given)
         case inp.TimerDue():
             on_timer(draft, given)
-        case inp.AnswerGiven() | inp.AnswerUnreadable() | inp.CommandGiven() | inp.CommandUnreadable():
+        case (
+            inp.AnswerGiven()
+            | inp.AnswerGiven2()
+            | inp.AnswerUnreadable()
+            | inp.CommandGiven()
+            | inp.CommandUnreadable()
+        ):
             _on_person(draft, given, target)
         case inp.CallEnded():
             on_call_ended(draft, given)
@@ -151,12 +157,12 @@ def _decide(draft: Draft, given: inp.Input, target: Route | None) -> None:
 
 def _on_person(
     draft: Draft,
-    given: inp.AnswerGiven | inp.AnswerUnreadable | inp.CommandGiven | inp.CommandUnreadable,
+    given: inp.AnswerGiven | inp.AnswerGiven2 | inp.AnswerUnreadable | inp.CommandGiven | inp.CommandUnreadable,
     target: Route | None,
 ) -> None:
     """Take what a person sent, who gets exactly one receipt for it."""
     match given:
-        case inp.AnswerGiven():
+        case inp.AnswerGiven() | inp.AnswerGiven2():
             on_answer(draft, given)
         case inp.AnswerUnreadable():
             on_unreadable_answer(draft, given)

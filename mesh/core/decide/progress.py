@@ -16,7 +16,7 @@ from mesh.core.decide.begin.undo import cancel_step, undo_next
 from mesh.core.decide.begin.wait import begin_wait
 from mesh.core.decide.draft import Draft, TooLarge
 from mesh.core.events import EventEmitted, IncidentRaised, StepBlocked, StepComputed, StepSkipped
-from mesh.core.evolve.steps import approval_output
+from mesh.core.evolve.voting import skipped_output
 from mesh.core.joins import takes
 from mesh.core.loops import is_settled
 from mesh.core.route import (
@@ -219,7 +219,7 @@ def _begin(draft: Draft, step: Step) -> bool:
     if step.condition is not None and not step.condition.is_true(scope):
         output = None
         if isinstance(step.work, ApprovalWork):
-            output = approval_output("skipped", step.work.payload.render(scope))
+            output = skipped_output(step.work.payload.render(scope), is_voted=step.work.voting is not None)
         draft.add(StepSkipped(step=step.name, reason=f"{step.condition.source} is false", output=output))
         return True
     state, work = draft.live.steps.get(step.name), step.work

@@ -53,6 +53,15 @@ from mesh.core.events.task import (
     Withdrawn,
 )
 from mesh.core.events.undo import CompensationStarted
+from mesh.core.events.voting import (
+    AnswerRefused2,
+    ApprovalClosed2,
+    ApprovalRequested2,
+    NoteAdded,
+    PayloadEdited,
+    VoteCast,
+    VoteTakenBack,
+)
 from mesh.core.events.wait import EventKept, EventReceived, EventUnclaimed, WaitEnded, WaitStarted
 from mesh.core.events.workflow import (
     EndStatus,
@@ -71,9 +80,12 @@ __all__ = [
     "AliasSought",
     "AliasWaived",
     "AnswerRefused",
+    "AnswerRefused2",
     "ApprovalClosed",
+    "ApprovalClosed2",
     "ApprovalReopened",
     "ApprovalRequested",
+    "ApprovalRequested2",
     "ApprovalWithdrawn",
     "BudgetRaised",
     "BudgetTimeOver",
@@ -106,7 +118,9 @@ __all__ = [
     "InputParked",
     "LogRecord",
     "LoopLeft",
+    "NoteAdded",
     "OwnerChanged",
+    "PayloadEdited",
     "PortionScheduled",
     "RetryScheduled",
     "RoundStarted",
@@ -132,6 +146,8 @@ __all__ = [
     "TasksWithdrawn",
     "UsageReported",
     "Verdict",
+    "VoteCast",
+    "VoteTakenBack",
     "WaitEnded",
     "WaitStarted",
     "Withdrawn",

@@ -45,6 +45,15 @@ from mesh.core.events.task import (
     TasksWithdrawn,
 )
 from mesh.core.events.undo import CompensationStarted
+from mesh.core.events.voting import (
+    AnswerRefused2,
+    ApprovalClosed2,
+    ApprovalRequested2,
+    NoteAdded,
+    PayloadEdited,
+    VoteCast,
+    VoteTakenBack,
+)
 from mesh.core.events.wait import EventKept, EventReceived, EventUnclaimed, WaitEnded, WaitStarted
 from mesh.core.events.workflow import (
     StartRepeated,
@@ -93,6 +102,12 @@ Event = (
     | ApprovalClosed
     | ApprovalReopened
     | ApprovalWithdrawn
+    | ApprovalRequested2
+    | ApprovalClosed2
+    | VoteCast
+    | VoteTakenBack
+    | PayloadEdited
+    | NoteAdded
     | CallMade
     | CallSucceeded
     | CallFailed
@@ -109,6 +124,7 @@ Event = (
     | ScheduleChanged
     | ScheduleFired
     | AnswerRefused
+    | AnswerRefused2
     | IncidentRaised
     | IncidentResolved
     | ClockHeld

@@ -18,6 +18,7 @@ from mesh.core.evolve.built_in import BuiltIn, evolve_built_in
 from mesh.core.evolve.calls import CallEvent
 from mesh.core.evolve.limits import LimiterEvent, asked, evolve_limiter, released
 from mesh.core.evolve.steps import StepEvent, acted_before, evolve_step
+from mesh.core.evolve.voting import without_payloads
 from mesh.core.layered import changed
 from mesh.core.state import FINISHED, Account, Ending, Fan, StepState, Workflow
 
@@ -56,6 +57,10 @@ def evolve(workflow: Workflow | None, event: ev.Event, *, workflow_id: str, at_m
             | ev.WaitEnded()
             | ev.ApprovalRequested()
             | ev.ApprovalClosed()
+            | ev.VoteCast()
+            | ev.VoteTakenBack()
+            | ev.PayloadEdited()
+            | ev.NoteAdded()
             | ev.LoopLeft()
             | ev.ApprovalWithdrawn()
             | ev.IncidentRaised()
@@ -72,16 +77,13 @@ def evolve(workflow: Workflow | None, event: ev.Event, *, workflow_id: str, at_m
             return _again(_begun(workflow, event, workflow_id), event, at_ms)
         case ev.BudgetRaised() | ev.BudgetTimeOver() | ev.UsageReported():
             return budgeted(_begun(workflow, event, workflow_id), event)
-        case ev.CompensationStarted():
-            ending = Ending(status=event.status, reason=event.reason, undo=event.steps)
-            return replace(_begun(workflow, event, workflow_id), ending=ending, updated_at_ms=at_ms)
+        case ev.CompensationStarted() | ev.WorkflowMigrated():
+            return _turned(_begun(workflow, event, workflow_id), event, at_ms)
         case ev.EventKept():
             return _kept(workflow, event, workflow_id, at_ms)
         case ev.EventUnclaimed():
             before = _begun(workflow, event, workflow_id)
             return replace(before, kept=tuple(one for one in before.kept if one != event.kept))
-        case ev.WorkflowMigrated():
-            return _migrated(_begun(workflow, event, workflow_id), event, at_ms)
         case (
             ev.AliasSought()
             | ev.AliasGranted()
@@ -100,6 +102,8 @@ def evolve(workflow: Workflow | None, event: ev.Event, *, workflow_id: str, at_m
             return _built_in(workflow, event, workflow_id, at_ms)
         case ev.WorkflowForgotten():
             return None
+        case ev.AnswerRefused2() if event.is_remembered:
+            return _with_step(_begun(workflow, event, workflow_id), event, at_ms)
         case (
             ev.InputDismissed()
             | ev.StartRepeated()
@@ -303,6 +307,14 @@ def _account_of(limits: dict[str, float], part: Slice | None) -> Account:
     return Account(limits=limits, counted=counted)
 
 
+def _turned(workflow: Workflow, event: ev.CompensationStarted | ev.WorkflowMigrated, at_ms: int) -> Workflow:
+    """The run goes on otherwise: it undoes what it did, or follows another version of its route."""
+    if isinstance(event, ev.WorkflowMigrated):
+        return _migrated(workflow, event, at_ms)
+    ending = Ending(status=event.status, reason=event.reason, undo=event.steps)
+    return replace(workflow, ending=ending, updated_at_ms=at_ms)
+
+
 def _migrated(workflow: Workflow, event: ev.WorkflowMigrated, at_ms: int) -> Workflow:
     steps = {place: state for place, state in workflow.steps.items() if place not in event.begins_anew}
     steps |= {place: replace(steps[place], stale=True) for place in event.new_inputs}
@@ -325,6 +337,7 @@ def _ended(workflow: Workflow, event: ev.WorkflowEnded, at_ms: int) -> Workflow:
             since_ms=step.since_ms if step.status in FINISHED else at_ms,
             error=step.error,
             expired=step.expired,
+            asking=without_payloads(step.asking),
         )
         for name, step in workflow.steps.items()
         if not ids.is_item(name)

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from mesh.core import events as ev
 from mesh.core.evolve.calls import CallEvent, evolve_call
 from mesh.core.evolve.limits import queue_up
+from mesh.core.evolve.voting import VotingEvent, asked_voters, closed_by_votes, evolve_voting
 from mesh.core.state import Fan, Incident, StepState, StepStatus
 
 _DOING: Final = frozenset({"running", "calling", "iterating", "succeeded", "claiming"})
@@ -42,6 +43,7 @@ StepEvent = (
     | ev.LoopLeft
     | ev.IncidentRaised
     | ev.IncidentResolved
+    | VotingEvent
 )
 
 
@@ -124,7 +126,8 @@ def _moved(
     | ev.ApprovalClosed
     | ev.ApprovalWithdrawn
     | ev.LoopLeft
-    | ev.IncidentResolved,
+    | ev.IncidentResolved
+    | VotingEvent,
     at_ms: int,
 ) -> StepState:
     match event:
@@ -157,6 +160,8 @@ def _moved(
             return replace(step, status=status, since_ms=at_ms, due_at_ms=None, incident=None, deaths=(), stale=stale)
         case ev.LoopLeft():
             return replace(step, status="rejected" if event.rejected else "succeeded", since_ms=at_ms)
+        case ev.VoteCast() | ev.VoteTakenBack() | ev.PayloadEdited() | ev.NoteAdded() | ev.AnswerRefused2():
+            return evolve_voting(step, event)
         case _:
             assert_never(event)
 
@@ -265,7 +270,7 @@ def _held(step: StepState | None, event: ev.TaskHeld | ev.SlotRequested, at_ms: 
 
 
 def _asked(step: StepState | None, event: ev.ApprovalRequested, at_ms: int) -> StepState:
-    return StepState(
+    asked = StepState(
         status="asking",
         task_id=event.approval_id,
         since_ms=at_ms,
@@ -279,12 +284,13 @@ def _asked(step: StepState | None, event: ev.ApprovalRequested, at_ms: int) -> S
         round=event.round,
         hop=event.asked,
     )
+    return asked_voters(asked, step, event) if isinstance(event, ev.ApprovalRequested2) else asked
 
 
 def _closed(step: StepState, event: ev.ApprovalClosed, at_ms: int) -> StepState:
     output = approval_output(event.verdict, event.payload, by=event.by, reason=event.reason, edited=event.edited)
     status = "succeeded" if event.verdict == "approved" else "rejected"
-    return replace(
+    closed = replace(
         step,
         status=status,
         since_ms=at_ms,
@@ -294,3 +300,4 @@ def _closed(step: StepState, event: ev.ApprovalClosed, at_ms: int) -> StepState:
         payload_schema=None,
         expired=event.expired,
     )
+    return closed_by_votes(closed, event) if isinstance(event, ev.ApprovalClosed2) else closed

@@ -31,6 +31,16 @@ from mesh.routes.expressions.paths import Segments
 _VERDICTS: Final = ("approved", "rejected", "skipped")
 _ALWAYS: Final = ("", "succeeded", "skipped", "blocked", "cancelled")
 _ITEMS: Final = 50  # items of a written-out list that are looked at
+_VOTE: Final = Fields({"by": TEXT, "choice": TEXT, "reason": TEXT, "form": ANYTHING, "at": TEXT})
+_VOTED: Final[dict[str, Shape]] = {
+    "choice": TEXT,
+    "form": ANYTHING,
+    "edition": NUMBER,
+    "expired": TRUTH,
+    "editors": Many(TEXT),
+    "votes": Many(_VOTE),
+}
+"""What an approval of several people gives beside what every approval gives."""
 _EVENT: Final = Of(
     {
         "type": "object",
@@ -115,7 +125,14 @@ class Shapes:
             case ApprovalWork():
                 payload = self._payload(step.work)
                 verdict = one_of(*_VERDICTS)
-                return Fields({"verdict": verdict, "payload": payload, "by": TEXT, "reason": TEXT, "edited": TRUTH})
+                own: dict[str, Shape] = {
+                    "verdict": verdict,
+                    "payload": payload,
+                    "by": TEXT,
+                    "reason": TEXT,
+                    "edited": TRUTH,
+                }
+                return Fields(own if step.work.voting is None else own | _VOTED)
             case WaitWork():
                 return NULL if step.work.event is None else _EVENT
             case ValueWork():

@@ -5,7 +5,7 @@ Owns the findings about names that a route refers to. `mesh.inspection.checks.fi
 
 from collections.abc import Collection, Iterator
 
-from mesh.core.route import AgentWork, ApprovalWork, CallWork, Route
+from mesh.core.route import AgentWork, ApprovalWork, CallWork, Route, roles_of
 from mesh.inspection.checks.capabilities import capability_problems
 from mesh.inspection.checks.finding import Known, RouteFinding, error, warning, written
 from mesh.routes.problems import DocumentPath, near
@@ -52,6 +52,9 @@ def _calls(route: Route, routes: Collection[str]) -> Iterator[RouteFinding]:
 
 def _roles(route: Route, roles: Collection[str]) -> Iterator[RouteFinding]:
     for name, step in route.steps.items():
-        if isinstance(step.work, ApprovalWork) and step.work.role not in roles:
-            message = f"nobody has the role {step.work.role}, so every answer would be refused"
-            yield error(("steps", name, "approval", "role"), "unknown_role", message, near(step.work.role, roles))
+        if not isinstance(step.work, ApprovalWork):
+            continue
+        for role in roles_of(step.work):
+            if role not in roles:
+                message = f"nobody has the role {role}, so every answer would be refused"
+                yield error(("steps", name, "approval", "role"), "unknown_role", message, near(role, roles))

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from mesh.core.route import ApprovalWork, Route
+from mesh.core.route import ApprovalWork, Route, roles_of
 from mesh.core.topics import Topics
 from mesh.inspection.card_conflicts import conflict_of
 from mesh.inspection.mesh_status.values import AgentStatus, Backlog, RouterStatus
@@ -181,6 +181,6 @@ def roles_asked(routes: Iterable[Route]) -> dict[str, tuple[str, str]]:
     asked: dict[str, tuple[str, str]] = {}
     for route in routes:
         for name, step in route.steps.items():
-            if isinstance(step.work, ApprovalWork):
-                asked.setdefault(step.work.role, (route.name, name))
+            for role in roles_of(step.work) if isinstance(step.work, ApprovalWork) else ():
+                asked.setdefault(role, (route.name, name))
     return asked

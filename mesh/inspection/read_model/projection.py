@@ -32,7 +32,11 @@ from mesh.core.events import (
     CommandAccepted,
     CommandRefused,
     Decision,
+    NoteAdded,
     OwnerChanged,
+    PayloadEdited,
+    VoteCast,
+    VoteTakenBack,
     WorkflowEnded,
 )
 from mesh.core.ownership import Epochs
@@ -197,6 +201,13 @@ class Folder:
                         self._insert_answer(
                             event.answer_id, event.approval_id, at_ms, "accepted", "accepted", "", event.by
                         )
+                case VoteCast(vote=vote):
+                    self._insert_answer(
+                        vote.answer_id, event.approval_id, at_ms, "accepted", "counted", vote.reason, vote.by
+                    )
+                case VoteTakenBack() | PayloadEdited() | NoteAdded():
+                    code = _WORD_CODES[type(event)]
+                    self._insert_answer(event.answer_id, event.approval_id, at_ms, "accepted", code, "", event.by)
                 case ApprovalWithdrawn():
                     self._close_approval(event.approval_id, at_ms, "", "", event.reason)
                 case AnswerRefused(answer_id=answer, approval_id=approval):
@@ -319,6 +330,9 @@ class Folder:
                 "INSERT OR REPLACE INTO cards VALUES (?, ?, ?, ?)",
                 (card.name, card.instance, record.timestamp_ms, _encode_json(card)),
             )
+
+
+_WORD_CODES: Final = {VoteTakenBack: "taken_back", PayloadEdited: "edited", NoteAdded: "noted"}
 
 
 def _closing_reason(event: ApprovalClosed) -> str:

@@ -76,6 +76,9 @@ class Attempt(msgspec.Struct):
     handed: HandOver | None = None
 
 
+Word = ev.VoteCast | ev.VoteTakenBack | ev.PayloadEdited
+
+
 class Question(msgspec.Struct):
     """A question to people, and its answer. `after_ms` None: it was not closed."""
 
@@ -84,6 +87,8 @@ class Question(msgspec.Struct):
     after_ms: int | None = None
     order: int = 0
     closed: ev.ApprovalClosed | None = None  # by a person
+    # what people said where several vote, with how long after the question, and the order
+    words: list[tuple[int, int, Word]] = []
     undeliverable: str = ""
 
 
@@ -237,6 +242,10 @@ class Recording:
         match event:
             case ev.ApprovalRequested():
                 self.questions.setdefault(event.approval_id, []).append(Question(event, decision.at_ms))
+            case ev.VoteCast() | ev.VoteTakenBack() | ev.PayloadEdited() if event.approval_id in self.questions:
+                question = self.questions[event.approval_id][-1]
+                at_ms = _in_time(decision.at_ms, question.asked.deadline_at_ms)
+                question.words.append((at_ms - question.at_ms, order, event))
             case ev.ApprovalClosed() if event.approval_id in self.questions:
                 question = self.questions[event.approval_id][-1]
                 question.after_ms, question.order = _in_time(decision.at_ms, question.asked.deadline_at_ms), order

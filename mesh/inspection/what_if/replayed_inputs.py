@@ -4,7 +4,7 @@ They are commands, results, ends of calls, slots and answers, addressed to the s
 how a recorded input is addressed to the run; `mesh.inspection.what_if.sandbox` calls it.
 """
 
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, assert_never
 
 import msgspec
 
@@ -16,15 +16,19 @@ from mesh.core.events import (
     CallSucceeded,
     CallWithdrawn,
     CommandAccepted,
+    PayloadEdited,
     SlotRequested,
     TaskDispatched,
     TaskFailed,
     TaskHandedOver,
     TaskSucceeded,
+    VoteCast,
+    VoteTakenBack,
 )
 from mesh.core.inputs import (
     NOWHERE,
     AnswerGiven,
+    AnswerGiven2,
     CallEnded,
     CommandGiven,
     Input,
@@ -35,7 +39,7 @@ from mesh.core.inputs import (
     TaskUndeliverable,
     Undeliverable,
 )
-from mesh.inspection.what_if.recording import Attempt, Outcome, Question
+from mesh.inspection.what_if.recording import Attempt, Outcome, Question, Word
 
 _CALL_ENDS: Final = frozenset({"failed", "rejected", "cancelled", "refused"})
 _COMMANDS: Final[dict[str, Literal["cancel", "retry", "skip", "fail"]]] = {
@@ -133,3 +137,25 @@ def answer_input(
         **NOWHERE,
         source_at_ms=at_ms,
     )
+
+
+def word_input(workflow_id: str, approval_id: str, word: Word, at_ms: int) -> AnswerGiven2:
+    """What a person said in an approval of several people. The sandbox says what they saw."""
+    about: dict[str, Any] = {
+        "workflow_id": workflow_id,
+        "approval_id": approval_id,
+        **NOWHERE,
+        "source_at_ms": at_ms,
+    }
+    match word:
+        case VoteCast(vote=vote):
+            about |= {"answer_id": vote.answer_id, "by": vote.by, "reason": vote.reason, "form": vote.form}
+            return AnswerGiven2(decision="choose", choice=vote.choice, **about)
+        case VoteTakenBack():
+            return AnswerGiven2(decision="withdraw", answer_id=word.answer_id, by=word.by, **about)
+        case PayloadEdited():
+            # the same answer may also be a vote, and then that has its id
+            edit = f"{word.answer_id}/edit"
+            return AnswerGiven2(decision="edit", answer_id=edit, by=word.by, payload=word.payload, **about)
+        case _:
+            assert_never(word)

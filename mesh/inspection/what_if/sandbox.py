@@ -20,6 +20,8 @@ from mesh.core.decide import Decided, decide, park
 from mesh.core.inputs import (
     NOWHERE,
     AliasAnswered,
+    AnswerGiven,
+    AnswerGiven2,
     CallCancelled,
     EventForwarded,
     EventMatched,
@@ -34,7 +36,14 @@ from mesh.core.state import Directory, StepState, Workflow
 from mesh.inspection.what_if.arrivals import Arrival, Arrivals, event_name, event_of
 from mesh.inspection.what_if.comparison import Fact, events_of, facts_of
 from mesh.inspection.what_if.recording import Attempt, Offered, Recording, Run, Wait
-from mesh.inspection.what_if.replayed_inputs import answer_input, command_input, report_input, result_input, slot_input
+from mesh.inspection.what_if.replayed_inputs import (
+    answer_input,
+    command_input,
+    report_input,
+    result_input,
+    slot_input,
+    word_input,
+)
 from mesh.inspection.what_if.unknowns import done_by_another, is_time_out, never, unheard
 
 _TIMERS: Final[dict[str, TimerKind]] = {
@@ -77,6 +86,7 @@ class Sandbox:
         called = {step.work.route: "" for step in route.steps.values() if isinstance(step.work, CallWork)}
         self.directory = Directory(
             roles=dict(roles) if roles is not None else _roles_of(run),
+            knows_all_roles=roles is not None,
             routes={**called, **self.recorded.called},
             registered=stand_ins(route),
             chosen=self.recorded.chosen,
@@ -196,6 +206,8 @@ class Sandbox:
         if isinstance(given, _SetAside):
             return park(self.workflow, given.parked, given.about, workflow_id=self.run.workflow_id, now_ms=self.now_ms)
         directory = self.directory
+        if isinstance(given, AnswerGiven | AnswerGiven2):
+            given = self._as_seen(given)
         while True:
             decided = decide(self.workflow, given, route=self.route, directory=directory, now_ms=self.now_ms)
             lacking = [event for event in decided.events if self._is_lacking(event)]
@@ -209,6 +221,14 @@ class Sandbox:
                 routes={name: digest for name, digest in directory.routes.items() if name not in routes},
                 chosen={},
             )
+
+    def _as_seen(self, given: AnswerGiven | AnswerGiven2) -> AnswerGiven | AnswerGiven2:
+        """A vote is for the payload that there is: the person would have seen that one."""
+        asked = ids.parse_step_id(given.approval_id)
+        step = self.workflow.steps.get(asked.step) if self.workflow is not None and asked is not None else None
+        if step is None or step.asking is None:
+            return given
+        return msgspec.structs.replace(given, digest=step.digest)
 
     def _is_lacking(self, event: ev.Event) -> bool:
         match event:
@@ -370,7 +390,11 @@ class Sandbox:
             return
         at_ms = self.now_ms + question.after_ms
         given = answer_input(self.run.workflow_id, event, question, at_ms)
-        if given is not None:
+        if isinstance(event, ev.ApprovalRequested2) and question.words:
+            for after_ms, order, word in question.words:
+                said_ms = self.now_ms + after_ms
+                self._push(said_ms, order, word_input(self.run.workflow_id, event.approval_id, word, said_ms))
+        elif given is not None:
             self._push(at_ms, question.order, given)
         elif event.deadline_at_ms is None or event.deadline_at_ms > at_ms:
             self.unknown[event.step] = "nobody answered by the deadline, which is longer now"
@@ -427,4 +451,6 @@ def _roles_of(run: Run) -> dict[str, frozenset[str]]:
     for event in events_of(run):
         if isinstance(event, ev.ApprovalClosed) and event.by:
             roles.setdefault(event.by, set()).add(event.role)
+        if isinstance(event, ev.VoteCast):
+            roles.setdefault(event.vote.by, set()).update(event.vote.roles)
     return {person: frozenset(held) for person, held in roles.items()}

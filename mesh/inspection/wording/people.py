@@ -16,15 +16,19 @@ def words_of(event: ev.Event, decision: ev.Decision) -> Said | None:
     match event:
         case ev.ApprovalRequested():
             again = f", round {event.round}" if event.round > 1 else ""
-            what = f"asks role {event.role}{again}: {event.question}"
+            terms = event.terms if isinstance(event, ev.ApprovalRequested2) else None
+            who = event.role if terms is None else terms.rule
+            what = f"asks {'role ' if terms is None else ''}{who}{again}: {event.question}"
             asked = f"{event.question} {as_json(event.payload)} ({_terms(event, decision)})"
-            told = f"-> question {event.step} to {event.role}: {asked}"
+            told = f"-> question {event.step} to {who}: {asked}"
             return Said(event.step, what, "people", event.reason, told, (("payload", event.payload),))
         case ev.ApprovalClosed():
             return _closed(event)
         case ev.ApprovalWithdrawn():
             told = f"-> question {event.step} is withdrawn: {event.reason}"
             return Said(event.step, "question withdrawn", "quiet", event.reason, told)
+        case ev.VoteCast() | ev.VoteTakenBack() | ev.PayloadEdited() | ev.NoteAdded():
+            return _of_a_word(event)
         case ev.AnswerRefused():
             told = _refused(event.by, event.code, event.message)
             return Said(
@@ -51,10 +55,32 @@ def words_of(event: ev.Event, decision: ev.Decision) -> Said | None:
             return None
 
 
+def _of_a_word(event: ev.VoteCast | ev.VoteTakenBack | ev.PayloadEdited | ev.NoteAdded) -> Said:
+    """What a person says in an approval that takes more than one answer."""
+    match event:
+        case ev.VoteCast(vote=vote):
+            what = f"{vote.choice} by {vote.by} (unverified), {event.have} of {event.need}"
+            told = f"{vote.by} votes in {event.step}: {vote.choice} ({event.have} of {event.need})"
+            return Said(event.step, what, "people", vote.reason, told)
+        case ev.VoteTakenBack():
+            what = f"vote taken back by {event.by} (unverified), {event.have} of {event.need}"
+            told = f"{event.by} takes their vote in {event.step} back ({event.have} of {event.need})"
+            return Said(event.step, what, "people", "", told)
+        case ev.PayloadEdited():
+            what = f"edition {event.edition} by {event.by} (unverified); all votes are reset"
+            told = f"{event.by} edits {event.step}, edition {event.edition}: {as_json(event.payload)}"
+            return Said(event.step, what, "people", event.reason, told, (("payload", event.payload),))
+        case ev.NoteAdded():
+            told = f"{event.by} comments on {event.step}: {event.text}"
+            return Said(event.step, f"comment by {event.by} (unverified)", "people", event.text, told)
+
+
 def _closed(event: ev.ApprovalClosed) -> Said:
     edited = ", with an edit" if event.edited else ""
     by = "by its deadline" if event.expired else f"by {event.by} (unverified)"
     told = f"{event.step} is {event.verdict}: {event.reason}" if event.expired else ""
+    if isinstance(event, ev.ApprovalClosed2) and not event.expired:
+        told = f"{event.step} is {event.verdict}: {event.choice}, by {event.rule}"
     tone: Tone = "good" if event.verdict == "approved" else "people"
     what = f"{event.verdict} {by}{edited}"
     return Said(event.step, what, tone, event.reason, told, (("payload", event.payload),))
@@ -63,7 +89,10 @@ def _closed(event: ev.ApprovalClosed) -> Said:
 def _terms(event: ev.ApprovalRequested, decision: ev.Decision) -> str:
     if event.deadline_at_ms is None:
         return f"{event.reason}; no deadline"
-    return f"{event.reason}; {lasting(event.deadline_at_ms - decision.at_ms)} to answer, else {event.on_expiry}"
+    expiry: str = event.on_expiry
+    if isinstance(event, ev.ApprovalRequested2) and expiry != "incident":
+        expiry = event.terms.expiry_choice
+    return f"{event.reason}; {lasting(event.deadline_at_ms - decision.at_ms)} to answer, else {expiry}"
 
 
 def _refused(by: str, code: str, message: str) -> str:

@@ -95,6 +95,10 @@ def _kind(kind: values.Kind) -> Schema:  # noqa: C901, PLR0911, PLR0912 - one ca
             item = {"type": "string", "minLength": 1} if kind.of is None else _kind(kind.of)
             least = {"minItems": kind.least} if kind.least else {}
             return {"type": "array", "items": item, **least, **({"uniqueItems": True} if kind.is_unique else {})}
+        case values.Several():
+            return {"type": "array", "items": _kind(kind.of), "minItems": 1}
+        case values.Truth():
+            return {"type": "boolean"}
         case values.Word():
             return {"const": kind.word}
         case values.SchemaDocument():

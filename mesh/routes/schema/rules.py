@@ -4,9 +4,10 @@ The compiler has all such rules of the route language, with messages; these only
 is found by the name of the table that it belongs to.
 """
 
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from mesh.core.limits import AGENT
+from mesh.core.route import OnExpiry
 from mesh.routes.keys import AGENT_KINDS, BUDGET, KINDS, LIMIT, STEP
 from mesh.routes.step_keys import EVENT_ONLY
 
@@ -59,6 +60,18 @@ RULES: Final[dict[str, dict[str, Any]]] = {
         "oneOf": [{"required": ["any"]}, {"required": ["count", "of"]}, {"required": ["first_of"]}],
         "dependencies": {"count": ["of"], "of": ["count"]},
     },
+    "approval": {
+        "anyOf": [
+            *_one_of("role", "people"),
+            {"required": ["quorum"], "properties": {"quorum": {"type": "array"}}},
+        ],
+        "not": {"required": ["role", "people"]},
+        "dependencies": {"rejects": ["choices"]},
+        "if": {"required": ["choices"]},
+        "else": {"properties": {"on_expiry": {"enum": list(get_args(OnExpiry))}}},
+    },
+    "quorum": {"oneOf": _one_of("role", "people")},
+    "not": {"oneOf": _one_of("voters_of", "people")},
     "undo": {"oneOf": _one_of(*AGENT_KINDS)},
     "wait": {
         "oneOf": _one_of("until", "event"),

@@ -49,6 +49,8 @@ def _below(table: values.Table) -> Iterable[values.Table]:
                 yield from _below(kind)
             elif isinstance(kind, values.Named):
                 yield from _below(kind.table)
+            elif isinstance(kind, values.Several) and isinstance(kind.of, values.Table):
+                yield from _below(kind.of)
 
 
 def _row(name: str, key: values.Key) -> str:
@@ -89,6 +91,10 @@ def _said(kind: values.Kind) -> str:  # noqa: C901, PLR0911, PLR0912 - one case 
             return kind.said
         case values.Names():
             return "list of texts" if kind.of is None else "list of names"
+        case values.Several():
+            return f"list of them ({_said(kind.of)})" if not isinstance(kind.of, values.OneOf) else "list of them"
+        case values.Truth():
+            return "`true` or `false`"
         case values.Word():
             return f"`{kind.word}`"
         case values.SchemaDocument():

@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from mesh.codec.approvers_file import load_approvers
-from mesh.core.route import ApprovalWork, Route
+from mesh.core.route import ApprovalWork, Route, roles_of
 from mesh.errors import OperatorError
 
 _log = structlog.get_logger()
@@ -66,19 +66,22 @@ class ApproversWatch:
         held = held_roles(self._roles)
         for route in routes:
             for name, step in route.steps.items():
-                if not isinstance(step.work, ApprovalWork) or step.work.role in held:
-                    continue
-                asked = (route.name, name, step.work.role)
-                if asked not in self._told:
-                    self._told.add(asked)
-                    _log.warning(
-                        "nobody_has_the_role",
-                        role=step.work.role,
-                        route=route.name,
-                        step=name,
-                        effect="every answer to this approval is refused",
-                        next=f"give the role to somebody in {self._path}; it is read again when it changes",
-                    )
+                for role in roles_of(step.work) if isinstance(step.work, ApprovalWork) else ():
+                    if role not in held:
+                        self._warn(route.name, name, role)
+
+    def _warn(self, route: str, step: str, role: str) -> None:
+        asked = (route, step, role)
+        if asked not in self._told:
+            self._told.add(asked)
+            _log.warning(
+                "nobody_has_the_role",
+                role=role,
+                route=route,
+                step=step,
+                effect="every answer to this approval is refused",
+                next=f"give the role to somebody in {self._path}; it is read again when it changes",
+            )
 
     def _take(self, *, is_there: bool) -> None:
         try:

@@ -19,7 +19,16 @@ from mesh.core.decide import Decided, decide, park
 from mesh.core.effects import effects
 from mesh.core.events import AnswerRefused, Cause, Decision, IncidentRaised
 from mesh.core.evolve import evolve
-from mesh.core.inputs import AnswerGiven, Input, ResultReceived, TaskError, TaskUndeliverable, TimerDue, Undeliverable
+from mesh.core.inputs import (
+    AnswerGiven,
+    AnswerGiven2,
+    Input,
+    ResultReceived,
+    TaskError,
+    TaskUndeliverable,
+    TimerDue,
+    Undeliverable,
+)
 from mesh.core.replay import settle
 from mesh.core.route import Route
 from mesh.core.state import Directory, PartitionState, Workflow
@@ -127,7 +136,7 @@ class Decider:
                 break
             withheld |= more
         message = f"what follows of it is larger than the broker takes ({limit} bytes)"
-        if isinstance(given, AnswerGiven):
+        if isinstance(given, AnswerGiven | AnswerGiven2):
             self.emit(batch, Decided((_answer_too_large(given, message),), workflow), given.workflow_id, cause, now_ms)
             return
         if not (isinstance(given, ResultReceived) and given.status == "succeeded"):
@@ -231,7 +240,7 @@ class Decider:
                 return
 
 
-def _answer_too_large(given: AnswerGiven, message: str) -> AnswerRefused:
+def _answer_too_large(given: AnswerGiven | AnswerGiven2, message: str) -> AnswerRefused:
     """Refuse the answer with a receipt. The question stays open."""
     return AnswerRefused(
         approval_id=given.approval_id,

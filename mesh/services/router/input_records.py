@@ -86,7 +86,7 @@ def _identity(given: inp.InboxInput) -> tuple[str, str, str]:
     match given:
         case inp.EventMatched() | inp.EventOffered():
             return "event", given.cloud_event["id"], given.cloud_event["source"]
-        case inp.AnswerGiven() | inp.AnswerUnreadable():
+        case inp.AnswerGiven() | inp.AnswerGiven2() | inp.AnswerUnreadable():
             return "answer", given.answer_id, ""
         case inp.CommandGiven() | inp.CommandUnreadable():
             return "command", given.command_id, ""

@@ -30,7 +30,7 @@ from msgspec.structs import replace
 from mesh.core import ids
 from mesh.core.decide import Decided
 from mesh.core.events import Cause, InputAttempted
-from mesh.core.inputs import AnswerGiven, EventOffered, InboxInput, ResultReceived, SignReceived, TimerDue
+from mesh.core.inputs import AnswerGiven, AnswerGiven2, EventOffered, InboxInput, ResultReceived, SignReceived, TimerDue
 from mesh.core.ownership import Ownership, Phase
 from mesh.core.replay import is_repeated
 from mesh.core.route import Route
@@ -303,7 +303,7 @@ class Owner:
             return
         if isinstance(given, ResultReceived):
             given = held_to_card(given, state, self._directory())
-        elif isinstance(given, AnswerGiven | EventOffered) and self.clock.differs:
+        elif isinstance(given, AnswerGiven | AnswerGiven2 | EventOffered) and self.clock.differs:
             given = replace(given, source_at_ms=self.clock.came_at(given.source_at_ms, now_ms))
         before = state.positions
         pass_by(record, state)

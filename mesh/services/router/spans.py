@@ -25,7 +25,7 @@ from mesh.core.events import (
     TaskSucceeded,
     WorkflowEnded,
 )
-from mesh.core.inputs import AnswerGiven, Input
+from mesh.core.inputs import AnswerGiven, AnswerGiven2, Input
 from mesh.core.state import StepState, Workflow
 from mesh.core.topics import Topics
 from mesh.observability import Attributes, SpanKind, Tracer, record_span
@@ -133,7 +133,11 @@ class RouterSpans:
             }
         else:
             attributes["mesh.approval.verdict"] = "withdrawn"
-        answered = given.traceparent if isinstance(given, AnswerGiven) and isinstance(event, ApprovalClosed) else None
+        answered = (
+            given.traceparent
+            if isinstance(given, AnswerGiven | AnswerGiven2) and isinstance(event, ApprovalClosed)
+            else None
+        )
         self._emit(
             workflow,
             f"send {topic}",

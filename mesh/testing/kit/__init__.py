@@ -17,7 +17,7 @@ from mesh.testing.kit.cast import Call, PlayedAgent, Question
 from mesh.testing.kit.errors import KitError, Refused, StandsStill, TranscriptDiffers
 from mesh.testing.kit.kit import MeshKit
 from mesh.testing.kit.run import Ended, Run
-from mesh.testing.kit.scripts import Answer, approves, dies, fails, hangs, later, rejects, silent, uses
+from mesh.testing.kit.scripts import Answer, approves, chooses, dies, fails, hangs, later, rejects, silent, uses
 
 __all__ = [
     "Answer",
@@ -32,6 +32,7 @@ __all__ = [
     "StandsStill",
     "TranscriptDiffers",
     "approves",
+    "chooses",
     "dies",
     "fails",
     "hangs",

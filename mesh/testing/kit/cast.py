@@ -15,6 +15,8 @@ from pydantic import TypeAdapter
 
 from mesh.agent.definition import Agent
 from mesh.codec.tasks import Task
+from mesh.core.approvals import Body, Terms, may_edit, may_vote
+from mesh.core.people import person_of
 from mesh.ports import Clock
 from mesh.services.agent_runtime.call import Answer as Made
 from mesh.testing.kit.errors import KitError, is_for_the_test
@@ -46,6 +48,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     role: str
     payload_schema: dict[str, Any] | None = None
     deadline_at: str | None = None  # RFC 3339
+    terms: Terms | None = None  # where more than the first answer counts
 
 
 class PlayedAgent:
@@ -182,6 +185,15 @@ class PlayedPerson:
         self.roles = roles
         self._answers = answers
         self._lists: dict[str, Iterator[Answer]] = {}
+
+    def may_answer(self, question: Question) -> bool:
+        """Whether the person can vote or edit, by the roles that the test gave them."""
+        terms = question.terms
+        if terms is None:
+            return question.role in self.roles
+        body = Body(person_of(self.name), self.roles)
+        is_voter = may_vote(terms, body) and body.name not in terms.excluded
+        return is_voter or may_edit(terms, body)
 
     def next_answer(self, question: Question) -> Answer | None:
         """What the script answers to this question. None if it has no answer."""

@@ -40,7 +40,7 @@ from mesh.core.state import Workflow
 from mesh.errors import MalformedRecord
 from mesh.inspection.wording.phrases import as_json, event_words
 from mesh.testing.kit.account import Account
-from mesh.testing.kit.cast import PlayedAgent, PlayedPerson
+from mesh.testing.kit.cast import PlayedAgent, PlayedPerson, Question
 from mesh.testing.kit.durations import Duration, seconds
 from mesh.testing.kit.engines import Engine, RealEngine, VirtualEngine
 from mesh.testing.kit.errors import KitError, is_for_the_test, unknown
@@ -382,8 +382,9 @@ class MeshKit:
         if name not in self.stage.people:
             raise KitError(unknown("there is nobody named", name, list(self.stage.people)))
 
-    def only_person_for(self, role: str) -> str:
-        able = [person.name for person in self.stage.people.values() if role in person.roles]
+    def only_person_for(self, question: Question) -> str:
+        role = question.role
+        able = [person.name for person in self.stage.people.values() if person.may_answer(question)]
         if len(able) == 1:
             return able[0]
         who = (

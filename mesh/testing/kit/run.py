@@ -4,6 +4,7 @@ Owns the verbs of a run: waiting, answering, and what an operator may do. It mus
 broker or the engine: it asks its `MeshKit`.
 """
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -15,7 +16,7 @@ from mesh.core.state import StepState, Workflow
 from mesh.inspection.wording.phrases import lasting
 from mesh.testing.kit.cast import Question
 from mesh.testing.kit.errors import KitError, Refused, StandsStill, is_for_the_test, unknown
-from mesh.testing.kit.scripts import Answer
+from mesh.testing.kit.scripts import Answer, approves, chooses, rejects
 
 if TYPE_CHECKING:
     from mesh.testing.kit.kit import MeshKit
@@ -188,17 +189,47 @@ class Run:
 
     # Moving ---------------------------------------------------------------------------------------
 
-    def approve(self, step: str, *, by: str = "", payload: Any = msgspec.UNSET, reason: str = "") -> None:
+    def approve(
+        self, step: str, *, by: str = "", payload: Any = msgspec.UNSET, reason: str = "", form: Any = None
+    ) -> None:
         """Approve a question that was asked; `payload` is an edit.
 
         `by` may be left out if only one person has the role. Raises `Refused` if the answer does
         not count.
         """
-        self._answer(step, by, Answer(decision="approve", payload=payload, reason=reason))
+        self.answer(step, approves(payload=payload, reason=reason, form=form), by=by)
 
-    def reject(self, step: str, *, by: str = "", reason: str = "") -> None:
+    def reject(self, step: str, *, by: str = "", reason: str = "", form: Any = None) -> None:
         """Reject a question that was asked. The rest is as in `approve`."""
-        self._answer(step, by, Answer(decision="reject", reason=reason))
+        self.answer(step, rejects(reason=reason, form=form), by=by)
+
+    def choose(
+        self,
+        step: str,
+        choice: str,
+        *,
+        by: str = "",
+        payload: Any = msgspec.UNSET,
+        reason: str = "",
+        form: Any = None,
+    ) -> None:
+        """Vote for one of the approval's `choices`. The rest is as in `approve`."""
+        self.answer(step, chooses(choice, payload=payload, reason=reason, form=form), by=by)
+
+    def edit(self, step: str, payload: Any, *, by: str = "", reason: str = "") -> None:
+        """Edit the payload without a vote. It resets all votes."""
+        self.answer(step, Answer(decision="edit", payload=payload, reason=reason), by=by)
+
+    def withdraw(self, step: str, *, by: str) -> None:
+        """Take the person's vote back."""
+        self.answer(step, Answer(decision="withdraw"), by=by)
+
+    def comment(self, step: str, text: str, *, by: str) -> None:
+        self.answer(step, Answer(decision="comment", text=text), by=by)
+
+    def answer(self, step: str, answer: Answer, *, by: str = "") -> None:
+        """Answer a question that was asked, as a person. The rest is as in `approve`."""
+        self._answer(step, by, answer)
 
     def _answer(self, step: str, by: str, answer: Answer) -> None:
         kit = self._kit
@@ -208,7 +239,7 @@ class Run:
             raise KitError(
                 f"{self.id} has not asked {step} yet: {self.standing()}. To let time pass until it does: run.waits_for({step!r})"
             )
-        person = by or kit.only_person_for(question.role)
+        person = by or kit.only_person_for(question)
         kit.check_person(person)
         answer_id = kit.act(kit.stage.answer(question.approval_id, person, answer))
         receipt = kit.stage.receipts.get(answer_id)
@@ -338,7 +369,7 @@ class Run:
 _NOT_BEGUN = StepState(status="blocked")
 
 
-def is_moving(step: StepState, promised: set[str]) -> bool:
+def is_moving(step: StepState, promised: Collection[str]) -> bool:
     """Whether time alone will move this step.
 
     Its agent has a task, it waits for a time, or somebody's script will answer.

@@ -30,6 +30,7 @@ An output that says what it used of the budget, and the real agent, an `@agent` 
 A person:
 
     mesh_kit.person("ana", roles=["manager"], answers=approves(after="2h"))
+    mesh_kit.person("ben", roles=["manager"], answers=chooses("voucher"))
 
 A list (or any iterator) has one reply for each attempt. To return a list as output, give a
 function.
@@ -39,14 +40,14 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, repeat
 from math import inf
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
 from mesh.agent.definition import Agent
 from mesh.agent.handover import HandOver
 from mesh.core import inputs
-from mesh.core.inputs import TaskError
+from mesh.core.inputs import AnswerKind, TaskError
 from mesh.services.agent_runtime.call import error_of
 from mesh.testing.kit.durations import Duration, seconds
 
@@ -153,18 +154,29 @@ def later(after: Duration, script: Any) -> Later:
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What a played person answers. `payload` is an edit: it replaces what was asked."""
 
-    decision: Literal["approve", "reject"]
+    decision: AnswerKind
     payload: Any = msgspec.UNSET
     reason: str = ""
     after_s: float = 0.0
+    choice: str = ""
+    form: Any = None
+    text: str = ""
+    digest: str = ""  # of the payload that the person saw; empty: the present one
 
 
-def approves(*, payload: Any = msgspec.UNSET, reason: str = "", after: Duration = 0) -> Answer:
-    return Answer(decision="approve", payload=payload, reason=reason, after_s=seconds(after))
+def approves(*, payload: Any = msgspec.UNSET, reason: str = "", form: Any = None, after: Duration = 0) -> Answer:
+    return Answer(decision="approve", payload=payload, reason=reason, form=form, after_s=seconds(after))
 
 
-def rejects(*, reason: str = "", after: Duration = 0) -> Answer:
-    return Answer(decision="reject", reason=reason, after_s=seconds(after))
+def rejects(*, reason: str = "", form: Any = None, after: Duration = 0) -> Answer:
+    return Answer(decision="reject", reason=reason, form=form, after_s=seconds(after))
+
+
+def chooses(
+    choice: str, *, payload: Any = msgspec.UNSET, reason: str = "", form: Any = None, after: Duration = 0
+) -> Answer:
+    """One of the approval's `choices`."""
+    return Answer(decision="choose", choice=choice, payload=payload, reason=reason, form=form, after_s=seconds(after))
 
 
 # Reading a script ---------------------------------------------------------------------------------

@@ -80,7 +80,8 @@ class Stage:
         self.receipt_records: list[Record] = []  # of answers and of commands, as they came
         self.outcomes: dict[tuple[str, str], Outcome] = {}  # by workflow and run
         self.questions: dict[str, Question] = {}  # by approval
-        self.promised: set[str] = set()  # approvals that a script will answer
+        # approvals that scripts will answer, once for each answer
+        self.promised: list[str] = []
         self.positions: dict[TopicPartition, int] = {}
         # by workflow and run: what expressions see as `steps`
         self.outputs: dict[tuple[str, str], dict[str, Any]] = {}
@@ -356,14 +357,17 @@ class Stage:
             role=request.role,
             payload_schema=request.payload_schema,
             deadline_at=request.deadline_at,
+            terms=request.terms,
         )
         self.questions[approval_id] = question
         for person in self.people.values():
-            answer = person.next_answer(question) if request.role in person.roles else None
+            answer = person.next_answer(question) if person.may_answer(question) else None
             if answer is not None:
-                self.promised.add(approval_id)
+                self.promised.append(approval_id)
                 self._spawn(self._answer_later(approval_id, person.name, answer))
-                return
+                # the first answer is the verdict
+                if question.terms is None:
+                    return
 
     def _step_asking(self, approval_id: str, workflow_id: str) -> str | None:
         workflow = self.workflow(workflow_id)
@@ -377,11 +381,16 @@ class Stage:
         except Exception as error:  # noqa: BLE001 - the test must hear of it, whatever it is
             self.faults.append(error)
         finally:
-            self.promised.discard(approval_id)
+            self.promised.remove(approval_id)
 
     async def answer(self, approval_id: str, by: str, answer: Answer) -> str:
         """Send an answer. Returns its id, under which the receipt will come."""
         answer_id = self.fresh("answer")
+        question = self.questions[approval_id]
+        digest = answer.digest or None
+        if question.terms is not None and digest is None:
+            workflow = self.workflow(question.workflow_id)
+            digest = workflow.steps[question.step].digest if workflow is not None else None
         record = encode_response(
             topics=self.topics,
             approval_id=approval_id,
@@ -389,8 +398,12 @@ class Stage:
             by=by,
             answer_id=answer_id,
             at_ms=self._clock.now_ms(),
+            digest=digest,
             reason=answer.reason,
             payload=answer.payload,
+            choice=answer.choice,
+            form=answer.form,
+            text=answer.text,
         )
         await self.send([record])
         return answer_id

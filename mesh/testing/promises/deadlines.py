@@ -15,11 +15,14 @@ from collections.abc import Set as AbstractSet
 from typing import Final
 
 from mesh.core import ids
+from mesh.core.approvals import verdict_of
 from mesh.core.decide import decide
-from mesh.core.events import AnswerRefused, ApprovalClosed, CallFailed, EventReceived, TaskFailed
-from mesh.core.inputs import AnswerGiven, CallEnded, EventOffered, ResultReceived, SignReceived, TimerDue
+from mesh.core.events import AnswerRefused, ApprovalClosed, ApprovalClosed2, CallFailed, EventReceived, TaskFailed
+from mesh.core.inputs import AnswerGiven, AnswerGiven2, CallEnded, EventOffered, ResultReceived, SignReceived, TimerDue
+from mesh.core.json_values import digest
+from mesh.core.people import person_of
 from mesh.core.route import Route
-from mesh.core.state import Directory, Workflow
+from mesh.core.state import Directory, StepState, Workflow
 from mesh.ports import Record
 from mesh.testing.promises.ledger import Source, Step, input_of
 
@@ -55,7 +58,7 @@ class Deadlines:
         # with the broker's time, by attempt
         self._signs: dict[str, list[tuple[int, SignReceived]]] = {}
         self._call_ends: dict[str, list[tuple[Record, CallEnded]]] = {}  # by task
-        self._answers: dict[str, list[AnswerGiven]] = {}  # by approval
+        self._answers: dict[str, list[AnswerGiven | AnswerGiven2]] = {}  # by approval
         self._verdicts: set[str] = set()  # approvals
         self._due_ms: dict[str, int] = {}  # by attempt, of a task or a call
         self._given_up: dict[
@@ -73,7 +76,7 @@ class Deadlines:
     def call_end(self, record: Record, ended: CallEnded) -> None:
         self._call_ends.setdefault(ended.task_id, []).append((record, ended))
 
-    def answer(self, answer: AnswerGiven) -> None:
+    def answer(self, answer: AnswerGiven | AnswerGiven2) -> None:
         self._answers.setdefault(answer.approval_id, []).append(answer)
 
     def offer(self, given: EventOffered) -> None:
@@ -170,8 +173,22 @@ class Deadlines:
             return
         late = step.due_at_ms is not None and decision.cause.at_ms > step.due_at_ms
         self._expect(not late, f"{where}: {event.answer_id} came after the deadline and counts")
+        if isinstance(event, ApprovalClosed2):
+            self._votes(step, event, where)
+            return
         is_entitled = not self._directory.roles or step.role in self._directory.roles.get(event.by, frozenset())
         self._expect(is_entitled, f"{where}: {event.by} has not the role {step.role}, and the answer counts")
+
+    def _votes(self, step: StepState, event: ApprovalClosed2, where: str) -> None:
+        """Check that the votes are of distinct people, for this payload, and enough."""
+        people = [person_of(vote.by) for vote in event.votes]
+        self._expect(len(people) == len(set(people)), f"{where}: one person counts twice in {event.approval_id}")
+        seen = {vote.digest for vote in event.votes}
+        self._expect(seen <= {digest(event.payload)}, f"{where}: votes over different payloads in {event.approval_id}")
+        terms = step.asking.terms if step.asking is not None else None
+        found = None if terms is None else verdict_of(terms, event.votes)
+        is_reached = found is not None and (found.verdict, found.choice) == (event.verdict, event.choice)
+        self._expect(is_reached, f"{where}: {event.approval_id} is {event.verdict} without the votes for it")
 
     def expiry(self, before: Workflow | None, name: str, where: str) -> None:
         step = before.steps.get(name) if before else None
@@ -185,7 +202,7 @@ class Deadlines:
                 early_ms = step.due_at_ms - answer.source_at_ms
                 self._find(f"{where}: {step.task_id} expires, though {answer.answer_id} came {early_ms} ms before")
 
-    def _would_count(self, before: Workflow, answer: AnswerGiven) -> bool:
+    def _would_count(self, before: Workflow, answer: AnswerGiven | AnswerGiven2) -> bool:
         route = self._routes.get(before.digest)
         if route is None:  # the route is not known here: then only the role can be checked
             return answer.digest is None and bool(self._directory.roles.get(answer.by))

@@ -19,9 +19,13 @@ from mesh.core.events import (
     EventKept,
     EventReceived,
     IncidentRaised,
+    NoteAdded,
+    PayloadEdited,
     TaskFailed,
     TaskHandedOver,
     TaskSucceeded,
+    VoteCast,
+    VoteTakenBack,
     WorkflowStarted,
 )
 from mesh.core.ids import attempt_id
@@ -129,6 +133,13 @@ def _event_heading(decision: Decision) -> str:
 def _answer_heading(decision: Decision) -> str:
     for event in decision.events:
         match event:
+            case VoteCast(vote=vote):
+                why = f", because: {vote.reason}" if vote.reason else ""
+                return f"{vote.by} answers {event.step}: {vote.choice}{why}"
+            case VoteTakenBack() | NoteAdded():
+                return f"{event.by} answers {event.step}"
+            case PayloadEdited() if not any(isinstance(other, VoteCast) for other in decision.events):
+                return f"{event.by} answers {event.step} with an edit"
             case ApprovalClosed():
                 edit = f", but with {as_json(event.payload)}" if event.edited else ""
                 why = f", because: {event.reason}" if event.reason else ""

@@ -7,37 +7,61 @@ from typing import Any
 
 from mesh.core import ids
 from mesh.core.decide.begin.task import round_of
+from mesh.core.decide.begin.terms import rendered, why_nobody
 from mesh.core.decide.draft import Draft
-from mesh.core.events import ApprovalRequested
+from mesh.core.events import ApprovalRequested, ApprovalRequested2, IncidentRaised
 from mesh.core.json_values import digest
-from mesh.core.route import ApprovalWork
+from mesh.core.route import ApprovalWork, VotingTerms
 
 
 def ask(draft: Draft, name: str, work: ApprovalWork, reason: str) -> None:
-    """Send the question of an approval. Raises `ExpressionError`."""
+    """Send the question of an approval. Raises `ExpressionError`.
+
+    If its seats can't be filled by the people there are, the step is an incident instead.
+    """
+    asked = _question(draft, name, work, reason)
+    draft.add(asked if work.voting is None else _to_voters(draft, name, asked, work.voting))
+
+
+def _question(draft: Draft, name: str, work: ApprovalWork, reason: str) -> ApprovalRequested:
     workflow, scope = draft.live, draft.scope_of(name)
     payload = work.payload.render(scope)
     turn = round_of(draft, name)
     state = workflow.steps.get(name)
     asked = 1 if state is None else state.hop
     approval = ids.approval_id(workflow.workflow_id, workflow.run_id, ids.instance(name, round=turn, hop=asked))
-    draft.add(
-        ApprovalRequested(
-            step=name,
-            approval_id=approval,
-            question=str(work.ask.render(scope)),
-            payload=payload,
-            digest=digest(payload),
-            role=work.role,
-            on_expiry=work.on_expiry,
-            traceparent=draft.traceparent(approval),
-            reason=reason,
-            deadline_at_ms=None if work.deadline_s is None else draft.now_ms + int(work.deadline_s * 1000),
-            payload_schema=_payload_schema(draft, work),
-            round=turn,
-            asked=asked,
-        )
+    return ApprovalRequested(
+        step=name,
+        approval_id=approval,
+        question=str(work.ask.render(scope)),
+        payload=payload,
+        digest=digest(payload),
+        role=work.role,
+        on_expiry=work.on_expiry,
+        traceparent=draft.traceparent(approval),
+        reason=reason,
+        deadline_at_ms=None if work.deadline_s is None else draft.now_ms + int(work.deadline_s * 1000),
+        payload_schema=_payload_schema(draft, work),
+        round=turn,
+        asked=asked,
     )
+
+
+def _to_voters(
+    draft: Draft, name: str, asked: ApprovalRequested, voting: VotingTerms
+) -> ApprovalRequested2 | IncidentRaised:
+    """The same question, on terms; or why nobody could answer it."""
+    terms = rendered(draft, name, voting)
+    lacking = why_nobody(draft, terms) if voting.on_nobody == "incident" else ""
+    if lacking:
+        return IncidentRaised(step=name, kind="nobody", message=lacking)
+    fields = {field: getattr(asked, field) for field in asked.__struct_fields__ if field != "role"}
+    return ApprovalRequested2(**fields, role=_role(terms.groups[0].role, terms.rule, len(terms.groups)), terms=terms)
+
+
+def _role(role: str, rule: str, groups: int) -> str:
+    """What tools of version 1 show as the role: the role if there is one alone, else the rule."""
+    return role if role and groups == 1 else rule
 
 
 def _payload_schema(draft: Draft, work: ApprovalWork) -> dict[str, Any] | None:

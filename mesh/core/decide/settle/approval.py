@@ -13,15 +13,60 @@ from mesh.core.decide.begin.end import end, rejection_reason
 from mesh.core.decide.draft import Draft
 from mesh.core.decide.progress import settled
 from mesh.core.decide.settle.budget import on_budget_answer
+from mesh.core.decide.settle.voting import Refusal, close_at_deadline, is_repeated, on_word, refused, whole, why_expired
 from mesh.core.events import AnswerRefused, ApprovalClosed, IncidentRaised
-from mesh.core.inputs import AnswerGiven, AnswerUnreadable
+from mesh.core.inputs import AnswerGiven, AnswerGiven2, AnswerUnreadable
 from mesh.core.joins import rejection_is_taken
 from mesh.core.json_values import digest
 from mesh.core.schemas import why_unfit
 from mesh.core.state import StepState
 
 
-def on_answer(draft: Draft, given: AnswerGiven) -> None:
+def on_answer(draft: Draft, given: AnswerGiven | AnswerGiven2) -> None:
+    voted = _asks_voters(draft, given.approval_id)
+    if voted is not None:
+        _on_word(draft, whole(given), *voted)
+    elif isinstance(given, AnswerGiven):
+        _on_first(draft, given)
+    else:
+        _on_more(draft, given)
+
+
+def _asks_voters(draft: Draft, approval_id: str) -> tuple[str, StepState] | None:
+    """The step that has asked this in version 2, whether it is open or closed."""
+    parsed, workflow = ids.parse_step_id(approval_id), draft.workflow
+    step = workflow.steps.get(parsed.step) if parsed and workflow and workflow.run_id == parsed.run_id else None
+    if parsed is None or step is None or step.asking is None or step.task_id != approval_id:
+        return None
+    return parsed.step, step
+
+
+def _on_word(draft: Draft, word: AnswerGiven2, name: str, step: StepState) -> None:
+    """Judge an answer to an approval of version 2."""
+    found = find_open(draft, word)
+    if not isinstance(found, AnswerRefused):
+        closed = on_word(draft, word, name, step)
+        if closed is not None:
+            _close(draft, closed)
+    elif is_repeated(word, step):
+        why = Refusal("repeated", f"the answer with this id was judged before; {found.message}")
+        draft.add(refused(word, name, step, why, like=found))
+    else:
+        draft.add(refused(word, name, step, Refusal(found.code, found.message), like=found))
+
+
+def _on_more(draft: Draft, given: AnswerGiven2) -> None:
+    """Refuse an answer that says more than an approval of version 1 takes."""
+    found = find_open(draft, given)
+    if isinstance(found, AnswerRefused):
+        draft.add(found)
+    else:
+        message = f"this approval takes approve and reject alone, without choice, form or text: {given.decision}"
+        draft.add(_refused(given, "malformed", message))
+
+
+def _on_first(draft: Draft, given: AnswerGiven) -> None:
+    """Judge an answer to an approval of version 1: the first that counts is the verdict."""
     found = find_open(draft, given)
     if isinstance(found, AnswerRefused):
         draft.add(found)
@@ -60,8 +105,12 @@ def on_unreadable_answer(draft: Draft, given: AnswerUnreadable) -> None:
 def expire(draft: Draft, name: str, step: StepState) -> None:
     """Close an approval that nobody answered by the deadline."""
     if step.on_expiry == "incident":
-        message = f"nobody with role {step.role} answered by the deadline"
+        waited = f"nobody with role {step.role} answered by the deadline"
+        message = waited if step.asking is None else why_expired(step)
         draft.add(IncidentRaised(step=name, kind="expired", message=message))
+        return
+    if step.asking is not None:
+        _close(draft, close_at_deadline(name, step))
         return
     _close(
         draft,
@@ -90,7 +139,9 @@ def _close(draft: Draft, closed: ApprovalClosed) -> None:
 _VERDICTS: Final = {"succeeded": "approved", "rejected": "rejected"}
 
 
-def find_open(draft: Draft, given: AnswerGiven | AnswerUnreadable) -> tuple[str, StepState] | AnswerRefused:
+def find_open(
+    draft: Draft, given: AnswerGiven | AnswerGiven2 | AnswerUnreadable
+) -> tuple[str, StepState] | AnswerRefused:
     """The step that waits for this answer, or why no step does."""
     parsed, workflow = ids.parse_step_id(given.approval_id), draft.workflow
     step = workflow.steps.get(parsed.step) if parsed and workflow and workflow.run_id == parsed.run_id else None
@@ -143,7 +194,12 @@ def refusal(draft: Draft, given: AnswerGiven, step: StepState) -> AnswerRefused 
 
 
 def _refused(
-    given: AnswerGiven | AnswerUnreadable, code: str, message: str, *, verdict: str = "", closed: bool = False
+    given: AnswerGiven | AnswerGiven2 | AnswerUnreadable,
+    code: str,
+    message: str,
+    *,
+    verdict: str = "",
+    closed: bool = False,
 ) -> AnswerRefused:
     return AnswerRefused(
         approval_id=given.approval_id,

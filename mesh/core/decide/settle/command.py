@@ -25,7 +25,7 @@ from mesh.core.events import (
     StepSkipped,
     WorkflowMigrated,
 )
-from mesh.core.evolve.steps import approval_output
+from mesh.core.evolve.voting import skipped_output
 from mesh.core.inputs import CommandGiven, CommandUnreadable, Undeliverable
 from mesh.core.migration import misfits, to_begin_again, with_new_inputs
 from mesh.core.route import ApprovalWork, Route
@@ -138,8 +138,9 @@ def _output_of_skipped(draft: Draft, place: str, state: StepState) -> Any:
     """
     if _closes_loop(state):
         return state.output
-    if not ids.is_undo(place) and isinstance(draft.route.steps[place].work, ApprovalWork):
-        return approval_output("skipped", state.input)
+    work = None if ids.is_undo(place) else draft.route.steps[place].work
+    if isinstance(work, ApprovalWork):
+        return skipped_output(state.input, is_voted=work.voting is not None)
     return None
 
 

@@ -5,7 +5,7 @@ from typing import Final
 import apsw
 import msgspec
 
-from mesh.core.events import ApprovalRequested
+from mesh.core.events import ApprovalRequested, ApprovalRequested2
 from mesh.inspection.read_model.pages import Found, Listing, Page, containing
 from mesh.inspection.read_model.queries.rows import Row, columns_of
 from mesh.inspection.read_model.schema import select_one
@@ -82,7 +82,7 @@ def approvals_containing(db: apsw.Connection, part: str, *, open_only: bool, lim
 def approval_request(db: apsw.Connection, approval_id: str) -> ApprovalRequested | None:
     """What was asked, with its payload."""
     row = select_one(db, "SELECT request FROM approvals WHERE approval_id = ?", approval_id)
-    return msgspec.json.decode(row[0], type=ApprovalRequested) if row else None
+    return msgspec.json.decode(row[0], type=ApprovalRequested | ApprovalRequested2) if row else None
 
 
 def answer(db: apsw.Connection, answer_id: str) -> AnswerRow | None:

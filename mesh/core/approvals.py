@@ -1,0 +1,215 @@
+"""Approvals of several people: the terms, the votes, and how a verdict is reached from them.
+
+Owns the values that events and the state share, and the rules that need nothing else. `decide` asks
+them whether a vote brings the verdict, and replay finds the same again. An approval with a `role`
+alone has none of this: its first answer is the verdict.
+
+    terms     rendered once, when it is asked; a later version of the route changes nothing
+    seats     `need` for each group; each is filled by another person
+    votes     of distinct people, all for the digest of the present edition
+    edition   the payload as it is now; an edit makes the next one, and resets all votes
+"""
+
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+
+from mesh.core.people import person_of
+
+Reasons = Literal["optional", "required", "reject"]
+
+MOST_SEATS: Final = 100
+MOST_EDITS: Final = 20  # without a limit of the route's own
+MOST_ANSWERS: Final = 64  # of one person in one approval, so that what is remembered stays small
+MOST_NOTES: Final = 50
+MOST_TEXT: Final = 16 * 1024  # bytes of one note
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`need` seats for people with `role`, or for some of `people`."""
+
+    need: int
+    role: str = ""
+    people: tuple[str, ...] = ()
+
+    @property
+    def who(self) -> str:
+        return self.role or ", ".join(self.people)
+
+
+class Editing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Who may edit, and how often in all. Neither role nor people: those who may vote."""
+
+    limit: int = MOST_EDITS  # 0: nobody may
+    role: str = ""
+    people: tuple[str, ...] = ()
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an approval asks of people, as rendered when it was asked.
+
+    `excluded`: people who can't vote, as `person_of` has them, and why. `expiry_choice`: what it
+    comes to at its deadline.
+    """
+
+    groups: tuple[Group, ...]
+    reject_need: int = 1
+    choices: tuple[str, ...] = ("approve", "reject")
+    rejects: tuple[str, ...] = ("reject",)
+    excluded: dict[str, str] = {}
+    not_editors: bool = False
+    requester: str = ""
+    form: dict[str, Any] | None = None
+    reason: Reasons = "optional"
+    editing: Editing = Editing()
+    expiry_choice: str = "reject"
+
+    @property
+    def need(self) -> int:
+        """The number of seats."""
+        return sum(group.need for group in self.groups)
+
+    @property
+    def rule(self) -> str:
+        """`2 of finance, 1 of de-legal`."""
+        return ", ".join(f"{group.need} of {group.who}" for group in self.groups)
+
+
+class Vote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A person's vote that is in force.
+
+    `roles`: those of the person's roles at `at_ms` that the terms name. So nobody has to look them
+    up again.
+    """
+
+    by: str
+    choice: str
+    digest: str  # of the payload that the person saw
+    at_ms: int  # the broker's time of the answer
+    roles: tuple[str, ...] = ()
+    answer_id: str = ""
+    reason: str = ""
+    form: Any = None
+
+
+class Asking(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How far an approval of version 2 is. Part of its step's state.
+
+    The payload of the present edition, and its digest, are the step's `input` and `digest`.
+    `words`: by person, the broker's time of the newest vote, edit or withdrawal. `seen`: by person,
+    the marks of the answers that were judged; they stay until the workflow is forgotten.
+    """
+
+    terms: Terms
+    edition: int = 1
+    votes: tuple[Vote, ...] = ()
+    words: dict[str, int] = {}
+    seen: dict[str, tuple[str, ...]] = {}
+    editors: tuple[str, ...] = ()
+    notes: int = 0
+
+
+class Body(NamedTuple):
+    """A person who may fill a seat. `name`: as `person_of` has it."""
+
+    name: str
+    roles: frozenset[str]
+
+
+class Standing(NamedTuple):
+    """The choice that is nearest to its verdict: how many of the seats it fills."""
+
+    choice: str
+    have: int
+    need: int
+
+
+class Verdict(NamedTuple):
+    verdict: Literal["approved", "rejected"]
+    choice: str
+
+
+def mark_of(answer_id: str) -> str:
+    """What is remembered of an answer's id: 16 hexadecimal digits."""
+    return sha256(answer_id.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def named_roles(terms: Terms) -> frozenset[str]:
+    """All roles that decide who may vote or edit."""
+    return frozenset({group.role for group in terms.groups} | {terms.editing.role}) - {""}
+
+
+def belongs(body: Body, role: str, people: Iterable[str]) -> bool:
+    """Whether the person has the role, or is one of the people."""
+    return (bool(role) and role in body.roles) or any(person_of(name) == body.name for name in people)
+
+
+def may_vote(terms: Terms, body: Body) -> bool:
+    """Whether there is a seat that the person could fill."""
+    return any(belongs(body, group.role, group.people) for group in terms.groups)
+
+
+def may_edit(terms: Terms, body: Body) -> bool:
+    """Whether the person may edit, however often that was done."""
+    editing = terms.editing
+    if editing.role or editing.people:
+        return belongs(body, editing.role, editing.people)
+    return may_vote(terms, body) and body.name not in terms.excluded
+
+
+def seated(groups: Sequence[Group], bodies: Sequence[Body]) -> int:
+    """How many seats these people can fill, each person one.
+
+    A maximum matching by augmenting paths: who came first may move to another seat that they fit.
+    """
+    seats = [group for group in groups for _ in range(group.need)]
+    fits = [[n for n, body in enumerate(bodies) if belongs(body, seat.role, seat.people)] for seat in seats]
+    seat_of: dict[int, int] = {}
+
+    def fill(seat: int, tried: set[int]) -> bool:
+        for body in fits[seat]:
+            if body not in tried:
+                tried.add(body)
+                if body not in seat_of or fill(seat_of[body], tried):
+                    seat_of[body] = seat
+                    return True
+        return False
+
+    return sum(fill(seat, set()) for seat in range(len(seats)))
+
+
+def standing(terms: Terms, votes: Sequence[Vote]) -> Standing:
+    """The approving choice that fills the most seats; of several, the first in the route."""
+    best = Standing("", 0, terms.need)
+    for choice in terms.choices:
+        if choice not in terms.rejects:
+            have = seated(terms.groups, [_body(vote) for vote in votes if vote.choice == choice])
+            best = Standing(choice, have, terms.need) if have > best.have else best
+    return best
+
+
+def verdict_of(terms: Terms, votes: Sequence[Vote]) -> Verdict | None:
+    """The verdict that these votes bring; None: not yet. Rejections go first."""
+    against = [vote.choice for vote in votes if vote.choice in terms.rejects]
+    if len(against) >= terms.reject_need:
+        return Verdict("rejected", max(terms.rejects, key=against.count))
+    leading = standing(terms, votes)
+    return Verdict("approved", leading.choice) if leading.have == leading.need else None
+
+
+def is_split(terms: Terms, votes: Sequence[Vote]) -> bool:
+    """Whether the votes would fill all seats if they were for one choice."""
+    for_it = [_body(vote) for vote in votes if vote.choice not in terms.rejects]
+    return verdict_of(terms, votes) is None and seated(terms.groups, for_it) == terms.need
+
+
+def _body(vote: Vote) -> Body:
+    return Body(person_of(vote.by), frozenset(vote.roles))
+
+
+def without(votes: Sequence[Vote], by: str) -> tuple[Vote, ...]:
+    """The votes of all others."""
+    name = person_of(by)
+    return tuple(vote for vote in votes if person_of(vote.by) != name)

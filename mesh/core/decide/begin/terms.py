@@ -1,0 +1,124 @@
+"""The terms of an approval, rendered when it is asked: who may answer, who may not, and how many.
+
+They go into the request's event, so a later version of the route or of the roles changes nothing
+about an approval that is open. A name that is missing is an error, never "nobody is excluded".
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from msgspec.structs import replace
+
+from mesh.core.approvals import Body, Editing, Group, Terms, may_vote, seated
+from mesh.core.decide.draft import Draft
+from mesh.core.people import people_by_roles, person_of
+from mesh.core.route import ExpressionError, Scope, SeatsAsked, Template, VotingTerms
+
+
+def rendered(draft: Draft, name: str, voting: VotingTerms) -> Terms:
+    """The terms as they are now. Raises `ExpressionError`."""
+    scope = draft.scope_of(name)
+    requester = "" if voting.requester is None else _name(voting.requester, scope, "requester")
+    excluded = dict(_excluded(draft, voting, scope, requester))
+    groups = tuple(_group(draft, seats, scope, excluded) for seats in voting.groups)
+    edit = voting.edit
+    terms = Terms(
+        groups=groups,
+        choices=voting.choices,
+        rejects=voting.rejects,
+        excluded=excluded,
+        not_editors=voting.not_editors,
+        requester=requester,
+        form=voting.form,
+        reason=voting.reason,
+        editing=Editing(
+            limit=edit.limit,
+            role="" if edit.role is None else _name(edit.role, scope, "the role that may edit"),
+            people=() if edit.people is None else _names(edit.people, scope, "the people who may edit"),
+        ),
+        expiry_choice=voting.expiry_choice,
+        reject_need=1 if voting.reject == "majority" else voting.reject,
+    )
+    return terms if voting.reject != "majority" else replace(terms, reject_need=_majority(len(_voters(draft, terms))))
+
+
+def why_nobody(draft: Draft, terms: Terms) -> str:
+    """Which seats can't be filled by distinct people who may vote; empty if all can.
+
+    Also empty where nobody knows all who have a role.
+    """
+    voters = _voters(draft, terms)
+    if not draft.directory.knows_all_roles or seated(terms.groups, voters) == terms.need:
+        return ""
+    lacking = next((group for group in terms.groups if seated([group], voters) < group.need), None)
+    if lacking is None:
+        return f"{terms.rule}: {len(voters)} people could answer, and no way to seat them fills all seats"
+    could = seated([lacking], voters)
+    without = f", without {', '.join(terms.excluded)}" if terms.excluded else ""
+    return f"{lacking.need} of {lacking.who} must answer, and {could} could{without}"
+
+
+def _group(draft: Draft, seats: SeatsAsked, scope: Scope, excluded: dict[str, str]) -> Group:
+    role = "" if seats.role is None else _name(seats.role, scope, "role")
+    people = () if seats.people is None else _names(seats.people, scope, "people")
+    if isinstance(seats.need, int):
+        return Group(need=seats.need, role=role, people=people)
+    could = len(_voters(draft, Terms(groups=(Group(need=1, role=role, people=people),), excluded=excluded)))
+    return Group(need=_majority(could) if seats.need == "majority" else max(could, 1), role=role, people=people)
+
+
+def _majority(of: int) -> int:
+    return of // 2 + 1
+
+
+def _voters(draft: Draft, terms: Terms) -> list[Body]:
+    """All who could vote now."""
+    roles = people_by_roles(draft.directory.roles)
+    named = {person_of(name) for group in terms.groups for name in group.people}
+    bodies = [Body(name, roles.get(name, frozenset())) for name in sorted(roles.keys() | named)]
+    return [body for body in bodies if may_vote(terms, body) and body.name not in terms.excluded]
+
+
+def _excluded(draft: Draft, voting: VotingTerms, scope: Scope, requester: str) -> Iterator[tuple[str, str]]:
+    """Who can't vote, and why. The last reason for a person is the one that is kept."""
+    for template in voting.not_people:
+        for name in _names(template, scope, "the people in not", may_be_none=True):
+            yield person_of(name), "the route excludes them"
+    for step in voting.voters_of:
+        for name in _took_part(draft, step):
+            yield person_of(name), f"they took part in {step}"
+    if voting.not_requester:
+        yield person_of(requester), "they are the requester"
+
+
+def _took_part(draft: Draft, step: str) -> Iterator[str]:
+    """Whose votes and edits were in force when that approval closed, in its newest round."""
+    state = draft.live.steps.get(step)
+    output = state.output if state is not None else None
+    if not isinstance(output, dict):
+        return
+    yield from (vote["by"] for vote in output.get("votes", []))
+    yield from output.get("editors", [])
+    if output.get("by"):
+        yield output["by"]
+
+
+def _name(template: Template, scope: Scope, what: str) -> str:
+    value = template.render(scope)
+    if isinstance(value, str) and value.strip():
+        return value
+    raise ExpressionError(f"{what} must be a name, and {template.source} gives {_shown(value)}")
+
+
+def _names(template: Template, scope: Scope, what: str, *, may_be_none: bool = False) -> tuple[str, ...]:
+    """A name or a list of names. `may_be_none`: the list may be empty."""
+    value = template.render(scope)
+    found = [value] if isinstance(value, str) else value
+    is_list = isinstance(found, list) and all(isinstance(name, str) and name.strip() for name in found)
+    if is_list and (found or may_be_none):
+        return tuple(found)
+    raise ExpressionError(f"{what} must be a name or a list of names, and {template.source} gives {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    return "an empty text" if value == "" else "null" if value is None else repr(value)[:80]

@@ -1,0 +1,107 @@
+"""What the events of an approval of version 2 change in its step's state.
+
+`evolve`'s part for votes, edits and the verdict, by the same rules. Replay counts nothing: who
+replaced whom is decided, and is in the events.
+"""
+
+from typing import Any, assert_never
+
+from msgspec.structs import replace
+
+from mesh.core import events as ev
+from mesh.core.approvals import MOST_ANSWERS, Asking, Terms, Vote, mark_of, without
+from mesh.core.people import person_of
+from mesh.core.schedules import rfc3339
+from mesh.core.state import StepState
+
+VotingEvent = ev.VoteCast | ev.VoteTakenBack | ev.PayloadEdited | ev.NoteAdded | ev.AnswerRefused2
+
+
+def asked_voters(step: StepState, before: StepState | None, event: ev.ApprovalRequested2) -> StepState:
+    """The step, as an approval of version 1 has it, with the terms.
+
+    What is asked again under the same id starts without votes, and knows the answers judged before.
+    """
+    known = None if before is None or before.task_id != event.approval_id else before.asking
+    asking = Asking(terms=event.terms)
+    if known is not None:
+        asking = replace(asking, words=known.words, seen=known.seen)
+    return replace(step, asking=asking)
+
+
+def evolve_voting(step: StepState, event: VotingEvent) -> StepState:
+    """Raises `ValueError` for an event that its step can't have had."""
+    asking = step.asking
+    if asking is None:
+        raise ValueError(f"{type(event).__name__} for step {event.step}, which asks for no votes")
+    match event:
+        case ev.VoteCast(vote=vote):
+            asking = _spoken(asking, vote.by, vote.at_ms, vote.answer_id)
+            return replace(step, asking=replace(asking, votes=(*without(asking.votes, vote.by), vote)))
+        case ev.VoteTakenBack():
+            asking = _spoken(asking, event.by, event.at_ms, event.answer_id)
+            return replace(step, asking=replace(asking, votes=without(asking.votes, event.by)))
+        case ev.PayloadEdited():
+            asking = _spoken(asking, event.by, event.at_ms, event.answer_id)
+            editors = tuple(dict.fromkeys((*asking.editors, event.by)))
+            asking = replace(asking, edition=event.edition, votes=(), editors=editors)
+            return replace(step, input=event.payload, digest=event.digest, asking=asking)
+        case ev.NoteAdded():
+            return replace(step, asking=_seen(replace(asking, notes=event.number), event.by, event.answer_id))
+        case ev.AnswerRefused2():
+            return replace(step, asking=_seen(asking, event.by, event.answer_id))
+        case _:
+            assert_never(event)
+
+
+def closed_by_votes(step: StepState, event: ev.ApprovalClosed2) -> StepState:
+    """The step, as an approval of version 1 closes, with what later steps read more."""
+    asking = step.asking
+    if asking is None:
+        raise ValueError(f"ApprovalClosed2 for step {event.step}, which asks for no votes")
+    more: dict[str, Any] = {
+        "choice": event.choice,
+        "form": event.form,
+        "edition": event.edition,
+        "expired": event.expired,
+        "editors": list(event.editors),
+        "votes": [_vote_read(vote) for vote in event.votes],
+    }
+    return replace(step, output={**step.output, **more}, asking=replace(asking, votes=()))
+
+
+def without_payloads(asking: Asking | None) -> Asking | None:
+    """What is kept of an approval once its workflow has ended: which answers were judged."""
+    return None if asking is None else Asking(terms=Terms(groups=()), seen=asking.seen)
+
+
+def skipped_output(payload: Any, *, is_voted: bool) -> dict[str, Any]:
+    """What expressions see of an approval that is skipped."""
+    output: dict[str, Any] = {"verdict": "skipped", "payload": payload, "by": "", "reason": "", "edited": False}
+    more: dict[str, Any] = {"choice": "", "form": None, "edition": 1, "expired": False, "editors": [], "votes": []}
+    return {**output, **more} if is_voted else output
+
+
+def _vote_read(vote: Vote) -> dict[str, Any]:
+    """A vote as later steps read it."""
+    return {
+        "by": vote.by,
+        "choice": vote.choice,
+        "reason": vote.reason,
+        "form": vote.form,
+        "at": rfc3339(vote.at_ms),
+    }
+
+
+def _spoken(asking: Asking, by: str, at_ms: int, answer_id: str) -> Asking:
+    """Note a person's newest word."""
+    return _seen(replace(asking, words={**asking.words, person_of(by): at_ms}), by, answer_id)
+
+
+def _seen(asking: Asking, by: str, answer_id: str) -> Asking:
+    """Remember an answer's id. Beyond the limit every answer of the person is refused anyway."""
+    person = person_of(by)
+    known = asking.seen.get(person, ())
+    if len(known) >= MOST_ANSWERS:
+        return asking
+    return replace(asking, seen={**asking.seen, person: (*known, mark_of(answer_id))})

@@ -1,0 +1,259 @@
+"""An approval's terms of version 2: who may answer, how many must, who can't, and what they say.
+
+`mesh.routes.approvals` calls this for an approval that has one of the keys which version 1 lacks.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, cast, get_args
+
+from mesh.core.approvals import MOST_SEATS, Reasons
+from mesh.core.json_values import kind_of
+from mesh.core.route import EditsAsked, OnExpiry, OnNobody, SeatsAsked, Template, VotingTerms
+from mesh.routes.control_flow import EMPTY
+from mesh.routes.expressions.compiler import CompiledTemplate
+from mesh.routes.problems import DocumentPath, Part, is_whole, join, near, shown
+from mesh.routes.step_keys import EDIT, EXCLUDED, FIRST_VERSION, SEATS
+
+_ROLE_HINT = "name the role that may answer, such as maintainer"
+
+
+def is_voted(value: Any) -> bool:
+    """Whether an approval, as written, has more than version 1 knows."""
+    if not isinstance(value, dict):
+        return False
+    return bool(value.keys() - FIRST_VERSION) or "${{" in str(value.get("role", ""))
+
+
+def voters(value: Any) -> int | None:
+    """How many must agree, as written; None if only the people there are say how many."""
+    quorum = value.get("quorum", 1) if isinstance(value, dict) else 1
+    if isinstance(quorum, list):
+        needs = [group.get("need", 1) if isinstance(group, dict) else 1 for group in quorum]
+        return sum(need for need in needs if is_whole(need))
+    return quorum if is_whole(quorum) else None
+
+
+def voting(part: Part, steps: Mapping[str, Part], requester: CompiledTemplate | None) -> VotingTerms:
+    """The terms. `requester`: the route's own."""
+    own = part.text_template("requester", "such as ${{ event.data.clerk }}")
+    excluded = _Excluded(part, steps)
+    has_requester = own is not None or requester is not None
+    if excluded.requester and not has_requester and "requester" not in part.value:
+        part.problem("not", "not: requester needs a requester", "say who it is: requester: ${{ event.data.NAME }}")
+    choices, rejects = _choices(part)
+    return VotingTerms(
+        groups=_groups(part),
+        requester=(own or requester) if excluded.requester else None,
+        not_requester=excluded.requester,
+        not_editors=excluded.editors,
+        voters_of=tuple(excluded.voters_of),
+        not_people=tuple(excluded.people),
+        reject=_reject(part),
+        choices=choices,
+        rejects=rejects,
+        form=cast("dict[str, Any] | None", part.value.get("form")),
+        reason=cast("Reasons", part.choice("reason")),
+        edit=_edit(part),
+        expiry_choice=_expiry_choice(part, choices, rejects),
+        on_nobody=cast("OnNobody", part.choice("on_nobody")),
+    )
+
+
+def on_expiry(part: Part, terms: VotingTerms) -> OnExpiry:
+    """How version 1 would say what the deadline means."""
+    if part.value.get("on_expiry") == "incident":
+        return "incident"
+    return "reject" if terms.expiry_choice in terms.rejects else "approve"
+
+
+# Who may answer -----------------------------------------------------------------------------------
+
+
+def _groups(part: Part) -> tuple[SeatsAsked, ...]:
+    quorum = part.value.get("quorum", 1)
+    if isinstance(quorum, list):
+        return _listed(part, quorum)
+    role, people = _who(part, "approval")
+    if quorum == "all" and people is None:
+        part.problem("quorum", "quorum: all goes with people", "name them: people: [...], or write majority")
+    if quorum in ("majority", "all"):
+        need: int | Literal["majority", "all"] = quorum
+    elif is_whole(quorum) and 1 <= quorum <= MOST_SEATS:
+        need = quorum
+    else:
+        hint = f"write a whole number from 1 to {MOST_SEATS}, majority, all, or a list of groups"
+        part.problem("quorum", f"quorum can't be {shown(quorum)}", hint)
+        need = 1
+    return (SeatsAsked(need=need, role=role, people=people),)
+
+
+def _listed(part: Part, quorum: list[Any]) -> tuple[SeatsAsked, ...]:
+    for key in ("role", "people"):
+        if key in part.value:
+            part.problem(key, f"{key} goes with a quorum that is a number", f"write {key} in the groups of quorum")
+    if not quorum:
+        part.problem("quorum", "quorum names no group", part.keys["quorum"].example)
+    found: list[SeatsAsked] = []
+    for place, value in enumerate(quorum):
+        group = _below(part, ("quorum", place), value, SEATS.keys, part.keys["quorum"].example)
+        if group is not None:
+            role, people = _who(group, "group")
+            found.append(SeatsAsked(need=group.whole("need"), role=role, people=people))
+    seats = sum(group.need for group in found if isinstance(group.need, int))
+    if seats > MOST_SEATS:
+        part.problem("quorum", f"{seats} people must answer", f"let at most {MOST_SEATS} answer")
+    return tuple(found)
+
+
+def _who(part: Part, what: str) -> tuple[Template | None, Template | None]:
+    """The role or the people."""
+    if "role" in part.value and "people" in part.value:
+        part.problem("people", f"the {what} has both role and people", "make two groups of it: quorum: [...]")
+    if "role" not in part.value and "people" not in part.value:
+        part.missing("role", _ROLE_HINT)
+    role = part.text_template("role", _ROLE_HINT)
+    return role, _people(part) if "people" in part.value else None
+
+
+def _people(part: Part) -> Template | None:
+    """A template of names. One that is no template is checked here."""
+    value = part.value["people"]
+    names = [value] if isinstance(value, str) else value
+    is_named = isinstance(names, list) and all(isinstance(name, str) and name.strip() for name in names)
+    if not is_named or not names:
+        part.problem("people", f"people can't be {shown(value) or 'empty'}", "write a name, a list of names, or ${{ }}")
+        return EMPTY
+    return part.template("people")
+
+
+def _below(part: Part, where: tuple[str | int, ...], value: Any, keys: Mapping[str, Any], hint: str) -> Part | None:
+    """A mapping in a list, with its keys checked."""
+    path: DocumentPath = (*part.path, *where)
+    if not isinstance(value, dict):
+        part.book.add(path, f"{where[0]} takes a mapping here, not {kind_of(value)}", hint)
+        return None
+    below = Part(value, path, part.book, keys)
+    below.check_keys()
+    return below
+
+
+# Who can't ----------------------------------------------------------------------------------------
+
+
+class _Excluded:
+    """What `not` says."""
+
+    def __init__(self, part: Part, steps: Mapping[str, Part]) -> None:
+        self.requester = False
+        self.editors = False
+        self.voters_of: list[str] = []
+        self.people: list[Template] = []
+        self._steps = steps
+        value = part.value.get("not", [])
+        if isinstance(value, list):
+            for place, one in enumerate(value):
+                self._take(part, ("not", place), one)
+        else:
+            self._take(part, ("not",), value)
+
+    def _take(self, part: Part, where: tuple[str | int, ...], value: Any) -> None:
+        hint = "write requester, editors, {voters_of: STEP} or {people: ...}"
+        if value == "requester":
+            self.requester = True
+        elif value == "editors":
+            self.editors = True
+        elif isinstance(value, str):
+            part.book.add((*part.path, *where), f"not can't be {shown(value)}", hint)
+        else:
+            below = _below(part, where, value, EXCLUDED.keys, hint)
+            if below is not None:
+                self._take_mapping(below, hint)
+
+    def _take_mapping(self, below: Part, hint: str) -> None:
+        if len(below.value.keys() & {"voters_of", "people"}) != 1:
+            below.book.add(below.path, "not needs voters_of or people here", hint)
+        if "voters_of" in below.value:
+            self.voters_of += _approval(below, self._steps)
+        if "people" in below.value:
+            self.people.append(_people(below) or EMPTY)
+
+
+def _approval(below: Part, steps: Mapping[str, Part]) -> Iterable[str]:
+    name = below.value["voters_of"]
+    if name not in steps:
+        below.problem("voters_of", f"there is no step {shown(name)}", near(str(name), steps))
+    elif "approval" not in steps[name].value:
+        below.problem("voters_of", f"the step {name} is not an approval, so nobody votes there", "name an approval")
+    else:
+        yield name
+
+
+# What they say ------------------------------------------------------------------------------------
+
+
+def _choices(part: Part) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The choices, and those of them that reject."""
+    if "choices" not in part.value:
+        if "rejects" in part.value:
+            part.problem("rejects", "rejects goes with choices", "write choices, or remove it")
+        return ("approve", "reject"), ("reject",)
+    choices = _words(part, "choices")
+    rejects = _words(part, "rejects") if "rejects" in part.value else [name for name in choices if name == "reject"]
+    for name in rejects:
+        if name not in choices:
+            part.problem("rejects", f"{shown(name)} is not among the choices", near(name, choices))
+    if len(choices) < 2:  # noqa: PLR2004 - one is no choice
+        part.problem("choices", "there must be two choices at least", part.keys["choices"].example)
+    if choices and set(choices) <= set(rejects):
+        part.problem("rejects", "every choice rejects, so nobody can approve", "leave one of the choices out")
+    return tuple(choices), tuple(rejects)
+
+
+def _words(part: Part, key: str) -> list[str]:
+    value = part.value[key]
+    if isinstance(value, list) and all(isinstance(name, str) and name.strip() for name in value):
+        if len(set(value)) == len(value):
+            return value
+        part.problem(key, f"{key} names the same twice", "write it once")
+    else:
+        part.problem(key, f"{key} must be a list of words", part.keys["choices"].example)
+    return []
+
+
+def _expiry_choice(part: Part, choices: tuple[str, ...], rejects: tuple[str, ...]) -> str:
+    wanted = part.value.get("on_expiry", "reject")
+    if wanted in choices or wanted == "incident":
+        return str(wanted)
+    if "deadline" in part.value or "on_expiry" in part.value:
+        known = [*choices, "incident"] if "choices" in part.value else get_args(OnExpiry)
+        part.problem("on_expiry", f"on_expiry can't be {shown(wanted)}", f"write {join(known)}")
+    # without a deadline nothing expires
+    return next(iter(rejects), "reject")
+
+
+def _reject(part: Part) -> int | Literal["majority"]:
+    value = part.value.get("reject", "any")
+    if value == "any":
+        return 1
+    if value == "majority":
+        return "majority"
+    if is_whole(value) and 1 <= value <= MOST_SEATS:
+        return value
+    part.problem(
+        "reject", f"reject can't be {shown(value)}", f"write any, majority, or a number from 1 to {MOST_SEATS}"
+    )
+    return 1
+
+
+def _edit(part: Part) -> EditsAsked:
+    limit = cast("int", EDIT.keys["limit"].default)
+    value = part.value.get("edit", True)
+    if isinstance(value, bool):
+        return EditsAsked(limit=limit if value else 0)
+    edit = _below(part, ("edit",), value, EDIT.keys, part.keys["edit"].example)
+    if edit is None:
+        return EditsAsked(limit=limit)
+    if "role" in edit.value and "people" in edit.value:
+        edit.problem("people", "edit has both role and people", "name one of them")
+    people = _people(edit) if "people" in edit.value else None
+    return EditsAsked(limit=edit.whole("limit"), role=edit.text_template("role", "who may edit"), people=people)

@@ -1,0 +1,132 @@
+"""Scenarios of approvals by several people: quorums, four eyes, edits, choices."""
+
+from typing import Any
+
+import pytest
+from scenario_table import begin, scenario
+
+from mesh.testing import MeshKit, Refused
+
+PAY = {"ask": "Pay?", "payload": "${{ event.data }}"}
+
+
+def paid(mesh: MeshKit, **more: Any) -> dict[str, Any]:
+    """A question, and the payment that follows it. Three managers and a clerk may answer."""
+    for name in ("ana", "ben", "cy"):
+        mesh.person(name, roles="manager")
+    mesh.person("dan", roles="clerk")
+    mesh.agent("payer", lambda value: {"paid": value["amount"]})
+    return {
+        "review": {"approval": {**PAY, **more}},
+        "pay": {"needs": "review", "agent": "payer", "input": "${{ steps.review.payload }}"},
+    }
+
+
+@scenario
+def a_quorum_of_two(mesh: MeshKit) -> None:
+    """Two different managers must agree. One person counts once, and may take the vote back."""
+    steps = paid(mesh, role="manager", quorum=2)
+    output = {
+        "by": "${{ steps.review.votes.map(vote, vote.by) }}",
+        "choice": "${{ steps.review.choice }}",
+        "edited": "${{ steps.review.edited }}",
+    }
+    run = begin(mesh, steps, data={"amount": 10}, output=output)
+    run.approve("review", by="ana")
+    run.approve("review", by="ana", reason="again")
+    run.withdraw("review", by="ana")
+    run.approve("review", by="ben")
+    with pytest.raises(Refused, match="role"):
+        run.approve("review", by="dan")
+    run.comment("review", "Is this the right amount?", by="cy")
+    run.approve("review", by="cy", reason="it is")
+    assert run.outcome.data == {"by": ["ben", "cy"], "choice": "approve", "edited": False}
+    with pytest.raises(Refused, match="closed"):
+        run.approve("review", by="ana")
+
+
+@scenario
+def four_eyes(mesh: MeshKit) -> None:
+    """Neither the requester nor who edits the payload can approve. An edit resets all votes."""
+    steps = paid(mesh, role="manager", **{"not": ["requester", "editors"], "edit": {"role": "clerk", "limit": 1}})
+    run = begin(mesh, steps, data={"amount": 10, "by": "ben"}, requester="${{ event.data.by }}")
+    with pytest.raises(Refused, match="requester"):
+        run.approve("review", by="ben")
+    with pytest.raises(Refused, match="role"):
+        run.edit("review", {"amount": 9, "by": "ben"}, by="ana")
+    run.edit("review", {"amount": 11, "by": "ben"}, by="dan")
+    with pytest.raises(Refused, match="once"):
+        run.edit("review", {"amount": 12, "by": "ben"}, by="dan")
+    run.approve("review", by="cy")
+    assert run.outcome.data == {"pay": {"paid": 11}}
+
+
+@scenario
+def seats_of_two_groups(mesh: MeshKit) -> None:
+    """Ana could take either seat. She votes first, and Ben can still take his."""
+    mesh.person("eve", roles=["finance", "legal"])
+    mesh.person("fay", roles="finance")
+    steps = paid(mesh, quorum=[{"role": "finance"}, {"role": "${{ event.data.of }}"}])
+    run = begin(mesh, steps, data={"amount": 10, "of": "legal"})
+    run.approve("review", by="eve")
+    run.approve("review", by="fay")
+    assert run.outcome.status == "completed"
+
+
+@scenario
+def an_edit_resets_the_votes(mesh: MeshKit) -> None:
+    """Votes are for what was seen. An edit resets them, and may be a vote too."""
+    steps = paid(mesh, role="manager", quorum=2)
+    run = begin(mesh, steps, data={"amount": 10})
+    run.approve("review", by="ana")
+    run.approve("review", by="ben", payload={"amount": 20})
+    with pytest.raises(Refused, match="changes nothing"):
+        run.edit("review", {"amount": 20}, by="ben")
+    run.approve("review", by="ana")
+    assert run.outcome.data == {"pay": {"paid": 20}}
+
+
+@scenario
+def one_of_several_choices(mesh: MeshKit) -> None:
+    """Choices instead of approve and reject. Votes that are split close nothing."""
+    steps = paid(
+        mesh,
+        role="manager",
+        quorum=2,
+        choices=["refund", "voucher", "reject"],
+        reject="majority",
+        reason="reject",
+    )
+    split = {
+        **PAY,
+        "role": "manager",
+        "quorum": 2,
+        "choices": ["cash", "card"],
+        "deadline": "500ms",
+        "on_expiry": "card",
+    }
+    steps["how"] = {"needs": "review", "approval": split}
+    steps["pay"]["needs"] = "how"
+    output = {"what": "${{ steps.review.choice }}", "how": "${{ steps.how.choice }}"}
+    run = begin(mesh, steps, data={"amount": 10}, output=output)
+    with pytest.raises(Refused, match="say which"):
+        run.approve("review", by="cy")
+    with pytest.raises(Refused, match="reason"):
+        run.reject("review", by="cy")
+    run.reject("review", by="cy", reason="too much")
+    run.choose("review", "refund", by="ana")
+    run.choose("review", "voucher", by="ben")
+    run.choose("review", "voucher", by="ana")
+    mesh.advance("500ms")
+    assert run.outcome.data == {"what": "voucher", "how": "card"}
+
+
+@scenario
+def nobody_could_answer(mesh: MeshKit) -> None:
+    """Three managers are wanted, and one of them is the requester. An operator skips it."""
+    steps = paid(mesh, role="manager", quorum=3, requester="${{ event.data.by }}", **{"not": "requester"})
+    steps["pay"]["input"] = {"amount": 0}
+    run = begin(mesh, steps, data={"amount": 10, "by": "Ana"})
+    assert run.needs_operator("review") == "3 of manager must answer, and 2 could, without ana"
+    run.skip("review", by="op")
+    assert run.outcome.status == "completed"
