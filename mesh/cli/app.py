@@ -68,6 +68,9 @@ SHORT_FORMS: Final = {
     "event": Entry("mesh.cli.events:show_event", "mesh events show ID"),
     "approve": Entry("mesh.cli.approvals.commands:approve", "mesh approvals approve ID"),
     "reject": Entry("mesh.cli.approvals.commands:reject", "mesh approvals reject ID"),
+    "choose": Entry("mesh.cli.approvals.votes:choose", "mesh approvals choose ID CHOICE"),
+    "withdraw": Entry("mesh.cli.approvals.votes:withdraw", "mesh approvals withdraw ID"),
+    "comment": Entry("mesh.cli.approvals.votes:comment", "mesh approvals comment ID TEXT"),
 }
 COMMANDS: Final = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 _ALL: Final = COMMANDS | SHORT_FORMS

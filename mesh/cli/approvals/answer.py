@@ -24,6 +24,7 @@ from mesh.cli.approvals.keyboard import interruptible
 from mesh.cli.approvals.listing import card
 from mesh.cli.session import Session
 from mesh.cli.text.format import counted, printable
+from mesh.core.approvals import Terms
 from mesh.inspection.read_model import ReadModel, queries
 from mesh.inspection.read_model.queries import ApprovalRow
 
@@ -87,13 +88,19 @@ def _each(model: ReadModel, role: str | None) -> Iterator[ApprovalRow]:
 
 def ask(session: Session, one: Waiting, keys: str = KEYS) -> Answer | Literal["skip"] | None:
     """Ask for one key, and for what its answer needs. None: quit."""
+    choices = () if one.asking is None else one.asking.terms.choices
+    has_choices = bool(choices) and choices != Terms(groups=()).choices
     while True:
-        session.show(Text(keys, style="cyan"))
+        session.show(Text(f"c choose   {keys}" if has_choices else keys, style="cyan"))
         match click.getchar().lower():
             case "a":
                 return Answer(decision="approve")
             case "r":
                 return Answer(decision="reject", reason=click.prompt("reason", default="", show_default=False))
+            case "c" if has_choices:
+                chosen = click.prompt("choice", type=click.Choice(choices))
+                reason = click.prompt("reason", default="", show_default=False)
+                return Answer(decision="choose", choice=chosen, reason=reason)
             case "e":
                 payload = edit(session, one.request)
                 if payload is not UNEDITED:

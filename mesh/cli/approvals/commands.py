@@ -7,7 +7,7 @@ id names.
 
 import sys
 from collections.abc import Callable
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import click
 import msgspec
@@ -22,6 +22,7 @@ from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import printable
 from mesh.codec.approvals import Receipt
 from mesh.core.events import ApprovalRequested
+from mesh.core.inputs import AnswerKind
 from mesh.core.schemas import SchemaTooCostly, SchemaUnusable, misfit
 from mesh.errors import SenderError
 from mesh.ports import Broker
@@ -30,9 +31,12 @@ __all__ = [
     "UNEDITED",
     "Answer",
     "Waiting",
+    "answer_by_id",
     "answers",
     "approve",
     "edit",
+    "form_of",
+    "form_option",
     "reject",
     "schema_problem",
     "send_answer",
@@ -45,9 +49,12 @@ UNEDITED: Final = msgspec.UNSET
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """A person's answer. `payload`: what they approve instead of what was asked, or UNEDITED."""
 
-    decision: Literal["approve", "reject"]
+    decision: AnswerKind
     payload: Any = UNEDITED
     reason: str = ""
+    choice: str = ""
+    form: Any = None
+    text: str = ""
 
 
 def answers(function: Callable[..., None]) -> Callable[..., None]:
@@ -56,11 +63,20 @@ def answers(function: Callable[..., None]) -> Callable[..., None]:
     return who(timeout_option("How long to wait for the receipt.")(mesh_command(function)))
 
 
+form_option = click.option("--form", metavar="JSON|@FILE", help="What the question asks each voter to fill in.")
+
+
+def form_of(given: str | None) -> Any:
+    """The value of `--form`."""
+    return None if given is None else json_option(given, "--form")
+
+
 @click.command(short_help="Approve, or approve an edited payload.")
 @click.argument("approval_id", metavar="ID")
 @click.option("--reason", default="", metavar="TEXT", help="Why; it is kept with the verdict.")
 @click.option("--payload", metavar="JSON|@FILE", help="Approve this instead of what was asked.")
 @click.option("--edit", "edit_it", is_flag=True, help="Edit the payload in $EDITOR first.")
+@form_option
 @answers
 def approve(
     session: Session,
@@ -70,6 +86,7 @@ def approve(
     reason: str,
     payload: str | None,
     edit_it: bool,
+    form: str | None,
     timeout_s: float,
 ) -> None:
     """Approve ID, and wait for the receipt. Exits with 1 if the answer is refused.
@@ -82,25 +99,32 @@ def approve(
     if edit_it and not session.is_interactive:
         raise click.UsageError("--edit needs a terminal; without one use --payload @FILE")
     edited = UNEDITED if payload is None else json_option(payload, "--payload")
-    answer = Answer(decision="approve", payload=edited, reason=reason)
-    session.run(_by_id(session, approval_id, answer, by=by, edit_it=edit_it, timeout_s=timeout_s))
+    answer = Answer(decision="approve", payload=edited, reason=reason, form=form_of(form))
+    session.run(answer_by_id(session, approval_id, answer, by=by, edit_it=edit_it, timeout_s=timeout_s))
 
 
 @click.command(short_help="Reject, with a reason.")
 @click.argument("approval_id", metavar="ID")
 @click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept with the verdict.")
+@form_option
 @answers
-def reject(session: Session, *, approval_id: str, by: str, reason: str, timeout_s: float) -> None:
+def reject(session: Session, *, approval_id: str, by: str, reason: str, form: str | None, timeout_s: float) -> None:
     """Reject ID, and wait for the receipt. Exits with 1 if the answer is refused.
 
     ID is an approval's, or a workflow's that has one open approval. Of a part of an id you are
     asked first, and without a terminal it is refused.
     """
-    answer = Answer(decision="reject", reason=reason)
-    session.run(_by_id(session, approval_id, answer, by=by, edit_it=False, timeout_s=timeout_s))
+    answer = Answer(decision="reject", reason=reason, form=form_of(form))
+    session.run(answer_by_id(session, approval_id, answer, by=by, timeout_s=timeout_s))
 
 
-async def _by_id(session: Session, part: str, answer: Answer, *, by: str, edit_it: bool, timeout_s: float) -> None:
+async def answer_by_id(
+    session: Session, part: str, answer: Answer, *, by: str, edit_it: bool = False, timeout_s: float
+) -> None:
+    """Answer the open approval that `part` names, and show the receipt.
+
+    Ends the process with an exit code of its own if the answer is refused.
+    """
     async with session.model(read_only=False) as (broker, model):
         one = pick_open(session, model, part)
         if edit_it:
@@ -129,12 +153,19 @@ async def send_answer(
         payload=answer.payload,
         reason=answer.reason,
         digest=one.request.digest,
+        choice=answer.choice,
+        form=answer.form,
+        text=answer.text,
         timeout_s=timeout_s,
     )
 
 
 def verdict(receipt: Receipt) -> Text:
     """A receipt on one line."""
+    if receipt.status == "accepted" and not receipt.closed:
+        votes = f" ({receipt.have} of {receipt.need})" if isinstance(receipt.have, int) else ""
+        line = Text(f"{receipt.code.replace('_', ' ')}{votes}", style="bold green")
+        return line + Text(f"  {printable(receipt.approval_id)}", style="default")
     if receipt.status == "accepted":
         line = Text(
             receipt.verdict or "accepted", style="bold green" if receipt.verdict == "approved" else "bold yellow"

@@ -8,6 +8,7 @@ import click
 from mesh.cli.approvals.answer import answer
 from mesh.cli.approvals.commands import approve, reject
 from mesh.cli.approvals.listing import list_approvals, show_approval
+from mesh.cli.approvals.votes import choose, comment, withdraw
 from mesh.cli.grammar import NounGroup
 
 
@@ -21,8 +22,11 @@ def approvals() -> None:
     mesh approvals show ID                       the question and its whole payload
     mesh approvals approve ID                    also: mesh approve ID
     mesh approvals reject ID --reason TEXT       also: mesh reject ID --reason TEXT
+    mesh approvals choose ID CHOICE              also: mesh choose ID CHOICE
+    mesh approvals withdraw ID                   take your vote back; also: mesh withdraw ID
+    mesh approvals comment ID TEXT               also: mesh comment ID TEXT
     """  # noqa: D301 - \b is click's mark of a paragraph to leave as it is
 
 
-for _command in (list_approvals, show_approval, approve, reject, answer):
+for _command in (list_approvals, show_approval, approve, reject, choose, withdraw, comment, answer):
     approvals.add_command(_command)

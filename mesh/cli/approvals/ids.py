@@ -10,7 +10,8 @@ import msgspec
 from mesh.cli.choice import SHOWN, Among, listed, pick
 from mesh.cli.session import Session
 from mesh.cli.text.format import ago
-from mesh.core.events import ApprovalRequested
+from mesh.core.approvals import Asking
+from mesh.core.events import ApprovalRequested, ApprovalRequested2
 from mesh.errors import NotFound, OperatorError, SenderError
 from mesh.inspection.read_model import ReadModel, queries
 from mesh.inspection.read_model.pages import Found
@@ -20,8 +21,14 @@ WHERE = "mesh approvals list"
 
 
 class Waiting(msgspec.Struct, frozen=True):
+    """An approval. `request`: what was asked, with the payload as it is now.
+
+    `asking`: its votes so far, where several people vote and it is open.
+    """
+
     row: ApprovalRow
     request: ApprovalRequested
+    asking: Asking | None = None
 
 
 def with_request(model: ReadModel, row: ApprovalRow) -> Waiting:
@@ -29,7 +36,12 @@ def with_request(model: ReadModel, row: ApprovalRow) -> Waiting:
     request = queries.approval_request(model.db, row.approval_id)
     if request is None:
         raise NotFound(f"the request of {row.approval_id} is not in the read model; try again")
-    return Waiting(row, request)
+    workflow = queries.workflow_state(model.db, row.workflow_id) if isinstance(request, ApprovalRequested2) else None
+    step = workflow.steps.get(row.step) if workflow is not None else None
+    if step is None or step.task_id != row.approval_id or step.status != "asking":
+        return Waiting(row, request)
+    request = msgspec.structs.replace(request, payload=step.input, digest=step.digest)
+    return Waiting(row, request, step.asking)
 
 
 def pick_open(session: Session, model: ReadModel, given: str) -> Waiting:

@@ -3,7 +3,7 @@
 Owns how an approval looks on a screen and in JSON. `mesh approvals answer` shows the same card.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import click
 from rich.panel import Panel
@@ -16,6 +16,8 @@ from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import ago, one_line, printable, readable, rfc3339_or_none, until
 from mesh.cli.text.tables import plain_table
 from mesh.codec.times import rfc3339
+from mesh.core.approvals import Asking, Terms, is_split, standing
+from mesh.core.events import ApprovalRequested2
 from mesh.inspection.read_model import queries
 from mesh.inspection.read_model.pages import Page
 from mesh.inspection.read_model.queries import ApprovalRow
@@ -126,15 +128,47 @@ def card(one: Waiting, now_ms: int, *, position: str = "", known: Iterable[tuple
         ("asked", ago(row.asked_at_ms, now_ms)),
         ("why", request.reason),
     ]
+    if isinstance(request, ApprovalRequested2) and request.on_expiry != "incident":
+        expiry[request.on_expiry] = f"then it comes to {request.terms.expiry_choice}"
     facts.append(
         ("deadline", f"{deadline}, {expiry[request.on_expiry]}" if row.deadline_at_ms is not None else deadline)
     )
+    facts += _voting(one)
     for name, value in facts:
         about.append(f"{name:<10}", style="dim")
         about.append(printable(value) + "\n")
     about.append("\n")
     about.append(readable(request.payload))
     return Panel(about, title=position or None, title_align="left", border_style="dim", padding=(1, 2))
+
+
+def _voting(one: Waiting) -> Iterator[tuple[str, str]]:
+    """Where several people vote: who must, who can't, and how the votes are."""
+    if one.asking is None:
+        return
+    terms, votes = one.asking.terms, one.asking.votes
+    now = standing(terms, votes)
+    yield "wanted", terms.rule
+    if terms.choices != Terms(groups=()).choices:
+        yield "choices", ", ".join(terms.choices)
+    if terms.excluded:
+        yield "excluded", ", ".join(f"{name} ({why})" for name, why in terms.excluded.items())
+    yield "votes", f"{now.have} of {now.need}" + (", split over choices" if is_split(terms, votes) else "")
+    for vote in votes:
+        yield "", f"{vote.choice} by {vote.by}" + (f": {vote.reason}" if vote.reason else "")
+    if one.asking.edition > 1:
+        yield "edition", f"{one.asking.edition}, edited by {', '.join(one.asking.editors)}"
+
+
+def _votes_document(asking: Asking) -> dict[str, object]:
+    now = standing(asking.terms, asking.votes)
+    return {
+        "terms": asking.terms,
+        "edition": asking.edition,
+        "have": now.have,
+        "need": now.need,
+        "votes": [{"by": vote.by, "choice": vote.choice, "reason": vote.reason} for vote in asking.votes],
+    }
 
 
 def _document(one: Waiting) -> dict[str, object]:
@@ -151,6 +185,7 @@ def _document(one: Waiting) -> dict[str, object]:
         "asked_at": rfc3339(row.asked_at_ms),
         "deadline_at": rfc3339_or_none(row.deadline_at_ms),
         "on_expiry": request.on_expiry,
+        **({} if one.asking is None else _votes_document(one.asking)),
     }
 
 

@@ -14,7 +14,7 @@ from mesh.cli.text import limits
 from mesh.cli.text.events import BAD, END_STYLES, PEOPLE, STEP_STYLES
 from mesh.cli.text.format import ago, clock_time, duration, one_line, printable, until
 from mesh.cli.text.items import NAMED
-from mesh.core import ids
+from mesh.core import approvals, ids
 from mesh.core.evolve.budget import unended
 from mesh.core.state import FINISHED, Fan, KeptEvent, Plan, StepState, Workflow
 from mesh.inspection.wording.phrases import blamed, event_name
@@ -156,7 +156,11 @@ def _said(step: StepState, now_ms: int) -> str:
         case "retrying":
             return f"; next attempt {due}; the last one failed: {step.error}"
         case "asking":
-            return f" role {step.role} for {waited}; deadline {due}"
+            if step.asking is None:
+                return f" role {step.role} for {waited}; deadline {due}"
+            now = approvals.standing(step.asking.terms, step.asking.votes)
+            split = ", split over choices" if approvals.is_split(step.asking.terms, step.asking.votes) else ""
+            return f" {step.asking.terms.rule} for {waited}, {now.have} of {now.need} votes{split}; deadline {due}"
         case "calling":
             return f" {step.called} for {waited}; time-out {due}"
         case "claiming":

@@ -1,0 +1,188 @@
+"""What people see and send where several of them vote."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from msgspec.structs import replace
+from sample_mesh import TOPICS, Writer, asked, partition, run, started, workflow
+
+from mesh.adapters.sqlite import SqliteBroker
+from mesh.cli.app import mesh
+from mesh.cli.approvals.commands import verdict
+from mesh.codec.approvals import Receipt, decode_response
+from mesh.core.approvals import Group, Terms, Vote
+from mesh.core.events import (
+    ApprovalClosed2,
+    ApprovalRequested2,
+    Cause,
+    NoteAdded,
+    PayloadEdited,
+    VoteCast,
+    VoteTakenBack,
+)
+from mesh.core.ids import task_id
+from mesh.core.inputs import AnswerGiven2
+from mesh.core.json_values import digest
+from mesh.inspection.read_model import ReadModel, queries
+from mesh.ports import Broker, TopicPartition
+
+TERMS = Terms(
+    groups=(Group(need=2, role="maintainer"),),
+    choices=("refund", "voucher", "reject"),
+    excluded={"cy": "they are the requester"},
+    expiry_choice="voucher",
+)
+ID = task_id(workflow(1), run(1), "review")
+EDITED = {"text": "Thank you."}
+
+
+def vote(by: str, choice: str, **more: Any) -> Vote:
+    return Vote(
+        by=by, choice=choice, digest=digest(EDITED), at_ms=2, roles=("maintainer",), answer_id=f"by-{by}", **more
+    )
+
+
+async def write(broker: Broker) -> None:
+    """A workflow whose question was edited, and has two votes that differ."""
+    writer = Writer(broker)
+    await writer.create_topics()
+    await writer.take_over(partition(workflow(1)))
+    first = asked(1, writer.now_ms)
+    fields = {name: getattr(first, name) for name in first.__struct_fields__}
+    about: dict[str, Any] = {"step": "review", "approval_id": ID}
+    at: dict[str, Any] = {"at_ms": 1, "answer_id": "a"}
+    cause = Cause(kind="answer", id="a")
+    await writer.decide(workflow(1), Cause(kind="event", id="x"), started(1), ApprovalRequested2(**fields, terms=TERMS))
+    edit = PayloadEdited(**about, **at, by="eve", payload=EDITED, digest=digest(EDITED), edition=2, need=2)
+    await writer.decide(workflow(1), cause, edit)
+    cast = VoteCast(**about, vote=vote("ana", "refund", reason="fair"), edition=2, have=1, need=2)
+    await writer.decide(workflow(1), cause, cast)
+    await writer.decide(workflow(1), cause, replace(cast, vote=vote("ben", "voucher")))
+    await writer.decide(workflow(1), cause, NoteAdded(**about, **at, by="ben", number=1, text="hm"))
+
+
+def with_broker(folder: Path, work: Callable[[Broker], Awaitable[Any]]) -> Any:
+    async def open_and_work() -> Any:
+        broker = await SqliteBroker.open(folder / "mesh.db", client_id="test", durability="normal")
+        try:
+            return await work(broker)
+        finally:
+            await broker.close()
+
+    return asyncio.run(open_and_work())
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, value in {
+        "MESH_BROKER": f"sqlite://{tmp_path}/mesh.db",
+        "MESH_DATA_DIR": str(tmp_path / "data"),
+        "MESH_BY": "dan",
+        "COLUMNS": "120",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    with_broker(tmp_path, write)
+    return tmp_path
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(mesh, arguments)
+
+
+def sent(folder: Path) -> AnswerGiven2:
+    async def read(broker: Broker) -> Any:
+        reader = await broker.reader()
+        reader.assign({TopicPartition(TOPICS.responses, 0): 0})
+        records = await reader.poll(max_records=10, timeout_s=1)
+        await reader.close()
+        return decode_response(records[-1])
+
+    found = with_broker(folder, read)
+    assert isinstance(found, AnswerGiven2)
+    return found
+
+
+def test_an_approval_shows_its_votes_and_the_payload_as_it_is_now(folder: Path) -> None:
+    shown = call("approvals", "show", ID).stdout
+    for line in (
+        "wanted    2 of maintainer",
+        "choices   refund, voucher, reject",
+        "excluded  cy (they are the requester)",
+        "votes     1 of 2, split over choices",
+        "refund by ana: fair",
+        "voucher by ben",
+        "edition   2, edited by eve",
+        "then it comes to voucher",
+        "Thank you.",
+    ):
+        assert line in shown, shown
+    found = json.loads(call("approvals", "show", ID, "--json").stdout)
+    assert (found["payload"], found["digest"], found["edition"]) == (EDITED, digest(EDITED), 2)
+    assert [one["by"] for one in found["votes"]] == ["ana", "ben"]
+    assert (found["have"], found["need"], found["terms"]["choices"]) == (1, 2, ["refund", "voucher", "reject"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("choose", ID, "voucher", "--reason", "fair", "--form", '{"n": 1}'), {"choice": "voucher", "form": {"n": 1}}),
+        (("approvals", "choose", ID, "refund"), {"choice": "refund", "decision": "choose"}),
+        (("withdraw", ID), {"decision": "withdraw"}),
+        (("comment", ID, "which invoice?"), {"decision": "comment", "text": "which invoice?"}),
+        (("approve", ID, "--form", "[1]"), {"decision": "approve", "form": [1]}),
+        (("reject", ID, "--reason", "no", "--form", "2"), {"decision": "reject", "reason": "no", "form": 2}),
+    ],
+)
+def test_what_is_sent_names_what_was_shown(folder: Path, arguments: tuple[str, ...], said: dict[str, Any]) -> None:
+    # no router is there, so no receipt comes
+    assert call(*arguments, "--timeout", "0.05").exit_code == 5
+    given = sent(folder)
+    assert (given.by, given.digest, given.approval_id) == ("dan", digest(EDITED), ID)
+    assert {name: getattr(given, name) for name in said} == said
+
+
+@pytest.mark.parametrize(
+    ("code", "closed", "line"),
+    [
+        ("counted", False, "counted (1 of 2)"),
+        ("taken_back", False, "taken back (1 of 2)"),
+        ("accepted", True, "approved"),
+    ],
+)
+def test_a_receipt_on_one_line(code: str, closed: bool, line: str) -> None:
+    verdict_word = "approved" if closed else ""
+    receipt = Receipt(
+        approval_id=ID, answer_id="a", status="accepted", code=code, verdict=verdict_word, closed=closed, have=1, need=2
+    )
+    assert str(verdict(receipt)).startswith(line)
+    assert str(verdict(replace(receipt, code="noted", closed=False, have=2))).startswith("noted (2 of 2)")
+
+
+def test_the_read_model_knows_each_answer_and_the_end(folder: Path) -> None:
+    about: dict[str, Any] = {"step": "review", "approval_id": ID}
+    closed = ApprovalClosed2(
+        **about, verdict="approved", payload=EDITED, by="dan", answer_id="last", choice="voucher", edition=2,
+        rule="2 of maintainer", have=2, need=2, votes=(vote("ben", "voucher"), vote("dan", "voucher")), editors=("eve",),
+    )  # fmt: skip
+    back = VoteTakenBack(**about, by="ana", at_ms=3, answer_id="back", why="person", edition=2, have=1, need=2)
+
+    async def look(broker: Broker) -> None:
+        writer = Writer(broker)
+        writer.now_ms += 1_000
+        await writer.decide(workflow(1), Cause(kind="answer", id="back"), back)
+        await writer.decide(workflow(1), Cause(kind="answer", id="last"), closed)
+        async with ReadModel(broker, TOPICS, folder / "model.sqlite") as model:
+            await model.catch_up()
+            codes = {name: queries.answer(model.db, name) for name in ("by-ana", "back", "last")}
+            assert {name: row and row.code for name, row in codes.items()} == {
+                "by-ana": "counted", "back": "taken_back", "last": "accepted",
+            }  # fmt: skip
+
+    with_broker(folder, look)
+    assert "closed: approved by dan" in call("approvals", "show", ID).stdout
