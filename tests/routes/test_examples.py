@@ -15,7 +15,7 @@ from agents.incident_response.fleet import open_fleet
 from agents.refund.desk import assess, pay
 from agents.refund.ledger import open_ledger
 from agents.three_designs import agents as tickets
-from mesh.testing import MeshKit, fails
+from mesh.testing import MeshKit, Refused, fails
 
 AGENTS = Path(__file__).parents[2] / "agents"
 
@@ -71,6 +71,9 @@ def test_when_no_lead_answers_a_manager_is_asked_and_finance_has_the_last_word(r
     assert run.steps["lead"] == "cancelled"
     run.approve("manager", by="max@example.org")
     run.approve("finance", by="fay@example.org", reason="seen")
+    with pytest.raises(Refused, match="took part in manager"):
+        run.approve("finance", by="max@example.org")
+    run.approve("finance", by="fin@example.org")
     assert run.outcome.status == "completed"
     assert paid() == [("A-1001", 80_000)]
     refunds.matches("a-refund-that-escalates.txt")
@@ -87,6 +90,44 @@ def test_an_order_that_was_refunded_before_is_looked_at(refunds: MeshKit) -> Non
     assert request(refunds).outcome.status == "completed"
     run = request(refunds)
     assert run.waits_for("lead").role == "support-lead"
+
+
+# Production change --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def changes(mesh_kit: MeshKit) -> MeshKit:
+    mesh_kit.route(AGENTS / "production_change" / "routes")
+    mesh_kit.people(AGENTS / "production_change" / "approvers.yaml")
+    return mesh_kit
+
+
+def propose(kit: MeshKit) -> Any:
+    return kit.publish(type="com.example.change.proposed", data=sample("production_change", "change.json"))
+
+
+def test_four_eyes_look_at_a_change_to_production(changes: MeshKit) -> None:
+    run = propose(changes)
+    plan = {"steps": ["drain", "deploy", "watch"], "rollback": "redeploy 42"}
+    run.edit("plan", plan, by="ines@example.org", reason="41 is broken")
+    run.approve("plan", by="olga@example.org")
+    for who in ("emil", "olga", "ines"):
+        with pytest.raises(Refused) as refusal:
+            run.choose("release", "now", by=f"{who}@example.org")
+        assert refusal.value.code == "excluded"
+    assert run.steps["release"] == "asking"
+
+
+def test_a_change_goes_out_when_an_engineer_and_security_agree(changes: MeshKit) -> None:
+    run = propose(changes)
+    run.approve("plan", by="olga@example.org")
+    run.choose("release", "tonight", by="ines@example.org")
+    run.choose("release", "now", by="sven@example.org")
+    run.choose("release", "tonight", by="sven@example.org")
+    assert run.steps["wait"] == "waiting"
+    changes.advance("8h")
+    assert run.outcome.status == "completed"
+    changes.matches("a-change-to-production.txt")
 
 
 # Document review ----------------------------------------------------------------------------------

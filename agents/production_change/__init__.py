@@ -1,0 +1,1 @@
+"""A change to production: four eyes, two approvals, and no agent at all."""
