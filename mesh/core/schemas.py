@@ -24,6 +24,11 @@ from mesh.core.json_values import text_of
 from mesh.core.patterns import PatternRefused, pattern
 
 MAX_STEPS: Final = 100_000
+# Far below Python's own limit of calls: there the library's native parts panic, and a panic is not an
+# `Exception`. A level of a schema takes ten calls, a level of a check three.
+MAX_NESTING: Final = 100
+MAX_DEPTH: Final = 200
+_TOO_DEEP: Final = "it leads into itself without end, or nests too deep"
 _SHOWN: Final = 300
 _VALUES: Final = frozenset({"const", "default", "enum", "examples"})  # what they hold is not a schema
 _NOTHING_ELSE: Final[Registry[Any]] = Registry()
@@ -40,9 +45,9 @@ class SchemaUnusable(ValueError):
 class NoSchema(SchemaUnusable):
     """It is not a JSON Schema; `path` leads to what is wrong."""
 
-    def __init__(self, error: SchemaError) -> None:
-        super().__init__(error.message[:_SHOWN])
-        self.path: _Path = tuple(error.absolute_path)
+    def __init__(self, message: str, path: _Path = ()) -> None:
+        super().__init__(message[:_SHOWN])
+        self.path = path
 
 
 class SchemaTooCostly(ValueError):
@@ -59,8 +64,8 @@ def misfit(schema: Any, value: Any) -> ValidationError | None:
         return next(_counting()(_plain(schema), registry=_NOTHING_ELSE).iter_errors(value), None)
     except (PatternRefused, Unresolvable, OverflowError) as error:
         raise SchemaUnusable(str(error)[:_SHOWN]) from error
-    except RecursionError as error:
-        raise SchemaUnusable("it leads into itself without end, or nests too deep") from error
+    except RecursionError as error:  # a value that nests deep, where items are compared
+        raise SchemaUnusable(_TOO_DEEP) from error
 
 
 def why_unfit(schema: dict[str, Any], value: Any, what: str, *, at: str) -> str:
@@ -83,10 +88,22 @@ def why_unfit(schema: dict[str, Any], value: Any, what: str, *, at: str) -> str:
 
 def check_schema(schema: Any) -> None:
     """Raises `NoSchema` where it is none. Patterns are not looked at."""
+    if not _is_nested_at_most(schema, MAX_NESTING):
+        raise NoSchema(f"it nests deeper than {MAX_NESTING} levels")
     try:
         Draft202012Validator.check_schema(schema, format_checker=_NO_FORMATS)
     except SchemaError as error:
-        raise NoSchema(error) from error
+        raise NoSchema(error.message, tuple(error.absolute_path)) from error
+
+
+def _is_nested_at_most(value: Any, levels: int) -> bool:
+    below = [value]
+    for _ in range(levels + 1):
+        parts = [one for one in below if isinstance(one, dict | list)]
+        if not parts:
+            return True
+        below = [part for one in parts for part in (one.values() if isinstance(one, dict) else one)]
+    return False
 
 
 def _plain(schema: Any) -> Any:
@@ -144,16 +161,25 @@ def _refused(source: str) -> str:
 
 
 def _counting() -> Any:
-    """A validator that gives up after `MAX_STEPS`, all keywords of one check together."""
-    left = MAX_STEPS
+    """A validator that gives up after `MAX_STEPS`, all keywords of one check together.
+
+    And where keywords lead into one another more than `MAX_DEPTH` deep.
+    """
+    left, depth = MAX_STEPS, 0
 
     def counted(keyword: _Keyword) -> _Keyword:
         def checked(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
-            nonlocal left
+            nonlocal left, depth
             left -= 1 + _size(value) + (len(instance) >> 3 if type(instance) in (list, dict) else 0)
             if left < 0:
                 raise SchemaTooCostly(f"the check takes more than {MAX_STEPS:,} steps")
-            yield from keyword(validator, value, instance, schema) or ()
+            if depth >= MAX_DEPTH:
+                raise SchemaUnusable(_TOO_DEEP)
+            depth += 1
+            try:
+                yield from keyword(validator, value, instance, schema) or ()
+            finally:
+                depth -= 1
 
         return checked
 

@@ -115,6 +115,37 @@ def test_a_schema_that_can_not_be_used_says_why(schema: dict[str, Any], message:
     assert message in str(caught.value)
 
 
+def nested_schema(levels: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "integer"}
+    for _ in range(levels):
+        schema = {"items": schema}
+    return schema
+
+
+def nested_list(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def in_a_deep_call(calls: int, schema: Any, value: Any) -> Any:
+    return misfit(schema, value) if calls == 0 else in_a_deep_call(calls - 1, schema, value)
+
+
+@pytest.mark.parametrize("calls", range(0, 60, 3))
+def test_no_schema_comes_near_the_depth_at_which_the_library_dies(calls: int) -> None:
+    for schema, value in (({"$ref": "#"}, 1), (nested_schema(101), 1), ({"items": {"$ref": "#"}}, nested_list(300))):
+        with pytest.raises(SchemaUnusable, match="nests"):
+            in_a_deep_call(calls, schema, value)
+
+
+def test_what_nests_as_deep_as_people_write_it_is_checked() -> None:
+    assert misfit(nested_schema(50), nested_list(50)) is None
+    assert misfit({"items": {"$ref": "#"}}, nested_list(99)) is None
+    assert misfit(nested_schema(50), nested_list(51)) is not None
+
+
 def test_values_nested_too_deep_are_no_crash() -> None:
     with pytest.raises(SchemaUnusable, match="nests too deep"):
         misfit({"uniqueItems": True, "items": {"$ref": "#"}}, [NESTED])
