@@ -53,9 +53,9 @@ def refusal_code(error: BaseException) -> str:
     return "malformed"
 
 
-def unreadable_answer(record: Record, code: str, message: str, *, may_look: bool = True) -> AnswerUnreadable:
-    """The input that refuses the answer in a record. `may_look`: its bytes harm nobody."""
-    found = _of_person(record) if may_look else {}
+def unreadable_answer(record: Record, code: str, message: str) -> AnswerUnreadable:
+    """The input that refuses the answer in a record."""
+    found = _of_person(record)
     approval_id = _bounded(found.get("approval_id", ""))
     parts = ids.parse_step_id(approval_id)
     return AnswerUnreadable(
@@ -65,16 +65,16 @@ def unreadable_answer(record: Record, code: str, message: str, *, may_look: bool
         source_offset=record.offset,
         source_at_ms=record.timestamp_ms,
         approval_id="" if parts is None else approval_id,
-        answer_id=_own_id(record, may_look=may_look),
+        answer_id=_own_id(record),
         code=code,
         message=_said(record, message),
         by=found.get("by", "")[:_NAME],
     )
 
 
-def unreadable_command(record: Record, code: str, message: str, *, may_look: bool = True) -> CommandUnreadable:
-    """The input that refuses the command in a record. `may_look`: its bytes harm nobody."""
-    found = _of_person(record) if may_look else {}
+def unreadable_command(record: Record, code: str, message: str) -> CommandUnreadable:
+    """The input that refuses the command in a record."""
+    found = _of_person(record)
     workflow_id = _bounded(found.get("workflow_id", ""))
     route, _, key = workflow_id.partition(":")
     return CommandUnreadable(
@@ -83,7 +83,7 @@ def unreadable_command(record: Record, code: str, message: str, *, may_look: boo
         source_partition=record.partition,
         source_offset=record.offset,
         source_at_ms=record.timestamp_ms,
-        command_id=_own_id(record, may_look=may_look),
+        command_id=_own_id(record),
         command=found.get("command", "")[:_NAME],
         code=code,
         message=_said(record, message),
@@ -104,10 +104,10 @@ def event_id(record: Record) -> str:
     return _bounded(_text(said.pop())) if len(said) == 1 else ""
 
 
-def _own_id(record: Record, *, may_look: bool) -> str:
+def _own_id(record: Record) -> str:
     """The id under which a person's client knows what it sent: the CloudEvent's, or the place."""
     is_event = any(name.lower().startswith(_PREFIX) for name, _ in record.headers) or _says_structured(record)
-    if may_look and (is_event or ("", "specversion") in _members(record.value)):
+    if is_event or ("", "specversion") in _members(record.value):
         return event_id(record) or place_id(record)
     return place_id(record)
 

@@ -24,8 +24,8 @@ from mesh.core.json_values import text_of
 from mesh.core.patterns import PatternRefused, pattern
 
 MAX_STEPS: Final = 100_000
-# Far below Python's own limit of calls: there the library's native parts panic, and a panic is not an
-# `Exception`. A level of a schema takes ten calls, a level of a check three.
+# Far below Python's own limit of calls: there the library's native parts panic, and a panic is not
+# an `Exception`. A level of a schema takes ten calls, a level of a check three.
 MAX_NESTING: Final = 100
 MAX_DEPTH: Final = 200
 _TOO_DEEP: Final = "it leads into itself without end, or nests too deep"

@@ -110,11 +110,15 @@ def test_what_names_no_approval_goes_to_the_workflow_of_its_partition(value: byt
     assert refused.answer_id == "mesh.approvals.responses/2/7"
 
 
-def test_bytes_that_kill_are_not_looked_at() -> None:
-    refused = unreadable_answer(answered(ANSWER, *CE), "poison", "why", may_look=False)
-    assert (refused.approval_id, refused.answer_id) == ("", "mesh.approvals.responses/2/7")
-    command = unreadable_command(came(TOPICS.commands, orjson.dumps(COMMAND)), "poison", "why", may_look=False)
-    assert (command.workflow_id, command.command) == ("mesh.commands:2", "")
+def test_a_refusal_goes_where_what_it_refuses_went() -> None:
+    """A router may have copied it before it died, and then the refusal is a second copy."""
+    answer = answered(ANSWER, *CE)
+    command = came(TOPICS.commands, orjson.dumps(COMMAND))
+    for read, refused in (
+        (decode_response(answer), unreadable_answer(answer, "poison", "why")),
+        (decode_command(command), unreadable_command(command, "poison", "why")),
+    ):
+        assert (refused.workflow_id, refused.source_offset) == (read.workflow_id, read.source_offset)
 
 
 def test_a_command_that_cant_be_read_still_names_its_workflow() -> None:

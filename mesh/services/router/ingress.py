@@ -322,7 +322,7 @@ class Ingress:
         if not self._trails.is_calm and self._trails.is_poison(record):
             why = "routers died on it time and again; it is set aside unread"
             yield self._dead_letter(record, "poison", why), record
-            yield from self._refusals(record, "poison", why, may_look=False)
+            yield from self._refusals(record, "poison", why)
             return
         try:
             for given in self.converters[record.topic](record):
@@ -337,15 +337,13 @@ class Ingress:
             is_damaged = isinstance(record, UnreadableRecords)
             yield from self._refusals(record, UNREADABLE if is_damaged else refusal_code(error), str(error))
 
-    def _refusals(
-        self, record: Record, code: str, message: str, *, may_look: bool = True
-    ) -> Iterator[tuple[OutRecord, Record]]:
+    def _refusals(self, record: Record, code: str, message: str) -> Iterator[tuple[OutRecord, Record]]:
         """The input that refuses an answer or a command, and so gives its sender a receipt."""
         message = record.message if isinstance(record, UnreadableRecords) else message
         if record.topic == self._topics.responses:
-            yield self._addressed(unreadable_answer(record, code, message, may_look=may_look)), record
-        elif record.topic == self._topics.commands:
-            yield self._addressed(unreadable_command(record, code, message, may_look=may_look)), record
+            yield self._addressed(unreadable_answer(record, code, message)), record
+        elif record.topic == self._topics.commands and not is_schedule_set(record):  # a router sends those
+            yield self._addressed(unreadable_command(record, code, message)), record
 
     def _copies_of_batch(self, batch: Record) -> Iterator[tuple[OutRecord, Record]]:
         """The same for each event of a batch: one that can't be taken keeps back no other."""
