@@ -1,6 +1,7 @@
 # make demo    watch the mesh work, and answer its questions   (YES=1: a scripted approver answers)
 # make test    all tests; real Kafka too where Java 17 and Maven are there (MESH_REQUIRE_KAFKA=1: it must be)
 # make check   the quick ones: format, lint, types, imports, unit tests with few draws
+# make lint    those of them that run nothing: format, lint, types, imports
 # make coverage  the pure core's branches, all of them, by the unit tests alone
 # make kafka   a single-node Apache Kafka on localhost:9092, until Ctrl-C
 # make bench   workflows a second and latency, next to the bare floor   (BROKER=sqlite|kafka)
@@ -9,7 +10,7 @@ PYTHON ?= $(shell command -v python3.11 || echo python3)
 BIN := .venv/bin
 BROKER ?= sqlite
 
-.PHONY: test-core test-processes demo test check coverage format kafka bench lock clean
+.PHONY: test-core test-processes demo test lint check coverage format kafka bench lock clean
 
 demo: .venv/run
 	@$(BIN)/mesh demo $(if $(YES),--yes) $(if $(KAFKA),--broker $(KAFKA))
@@ -25,11 +26,13 @@ test-core: .venv/dev
 test-processes: .venv/dev
 	@$(BIN)/python -m pytest -q -p no:cacheprovider -n 2 --dist loadfile tests/acceptance tests/contract tests/integration
 
-check: .venv/dev
+lint: .venv/dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+check: lint
 	@HYPOTHESIS_PROFILE=quick $(BIN)/python -m pytest -q -n auto tests/unit -m "not slow and not deep"
 
 coverage: .venv/dev
