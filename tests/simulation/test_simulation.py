@@ -73,7 +73,21 @@ EXPECTED = (
     "checkpoints compared",
 )
 
+PEOPLE = (
+    "ApprovalRequested2",
+    "ApprovalClosed2",
+    "VoteCast",
+    "VoteTakenBack",
+    "PayloadEdited",
+    "NoteAdded",
+    "AnswerRefused2",
+    "ApprovalReopened",
+    *(f"refused: {code}" for code in ("choice", "digest", "edits", "excluded", "late", "reason", "repeated", "role")),
+)
+"""What the runs with approvals of several people meet."""
+
 UNMET = {
+    *PEOPLE,
     # A record between workflows that can't be read or sent: no broker here damages or refuses one.
     "CallRefused",
     "EffectUndeliverable",
@@ -90,6 +104,15 @@ MET = (*EXPECTED, *(event.__name__ for event in get_args(Event) if event.__name_
 def test_the_promises_are_kept(seed: int) -> None:
     outcome = simulate(seed)
     assert not outcome.findings, outcome.story()
+
+
+def test_several_people_never_give_two_verdicts_nor_one_that_is_not_theirs() -> None:
+    counts = Counter[str]()
+    for seed in range(20):
+        outcome = simulate(seed, plan=replace(Plan.of(seed), kinds=("vote", "escalate")))
+        assert not outcome.findings, outcome.story()
+        counts += outcome.counts
+    assert [name for name in PEOPLE if not counts[name]] == []
 
 
 @pytest.mark.parametrize("seed", [65, 350, 1077, 1151, 1499, 1737, 2314])

@@ -1,14 +1,19 @@
 """People who are asked, and who answer well or badly.
 
 They answer early, at the last moment, late, twice, edited, without the role, and with the digest of
-something else. Owns what approvers do. `parties` calls it.
+something else. Where several vote, they also choose, edit, withdraw and comment. Owns what
+approvers do. `parties` calls it.
 """
 
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from mesh.codec.approvals import ApprovalRequest, encode_response
+from mesh.core.approvals import Terms
+from mesh.core.inputs import AnswerKind
+from mesh.core.json_values import digest
 from mesh.testing.simulation.ground import Ground
 
 
@@ -32,6 +37,9 @@ class Approvers:
         if request.approval_id in self._asked and rng.random() < 0.8:
             return
         self._asked.add(request.approval_id)
+        if request.terms is not None:
+            self._vote(request, request.terms)
+            return
         entitled = "ben" if request.role == "lead" else rng.choice(["ana", "ben"])
         if ground.is_calm:
             ground.later(0.2, lambda: self.answer(request.approval_id, entitled, "approve"))
@@ -43,23 +51,46 @@ class Approvers:
             at_s = rng.choice([rng.uniform(0, left_s), left_s - rng.uniform(0, 0.3), left_s + rng.uniform(-0.005, 0.3)])
             self._plan_answer(request, entitled, at_s)
 
+    def _vote(self, request: ApprovalRequest, terms: Terms) -> None:
+        """Plan what several people do: most of it fits, and not all of it together."""
+        ground, rng = self._ground, self._ground.rng
+        payloads = [request.payload, {"draft": "better"}, {"other": 1}]
+        for _ in range(rng.choice([2, 4, 8, 12])):
+            by = rng.choice(["ana", "ana", "ben", "ben", "CEM", "cem", "eve"])
+            decision: AnswerKind = rng.choice(
+                ["approve", "choose", "choose", "choose", "reject", "edit", "withdraw", "comment"]
+            )
+            said: dict[str, Any] = {"digest": digest(rng.choice([*payloads[:1] * 4, *payloads]))}
+            match decision:
+                case "choose":
+                    said["choice"] = rng.choice([*terms.choices[:1] * 3, *terms.choices, "elsewhere"])
+                case "edit":
+                    said["payload"] = rng.choice(payloads)
+                case "comment":
+                    said = {"text": "which one?"}
+                case "reject":
+                    said["reason"] = rng.choice(["", "no"])
+                case _:
+                    pass
+            at_s = 0.2 if ground.is_calm else rng.choice([rng.uniform(0, 16), rng.uniform(14.9, 15.3)])
+            ground.later(at_s, partial(self.answer, request.approval_id, by, decision, **said))
+
     def _plan_answer(self, request: ApprovalRequest, entitled: str, at_s: float) -> None:
         rng = self._ground.rng
         by = rng.choice([entitled, entitled, entitled, "eve", "nobody"])
-        decision = rng.choice(["approve", "approve", "reject"])
-        digest = rng.choice([request.digest, None, request.digest, "sha256:" + "0" * 64])
+        decision: AnswerKind = rng.choice(["approve", "approve", "reject"])
+        seen = rng.choice([request.digest, None, request.digest, "sha256:" + "0" * 64])
         payload = rng.choice([msgspec.UNSET, msgspec.UNSET, {"draft": "better"}, {"other": 1}])
-        self._ground.later(at_s, lambda: self.answer(request.approval_id, by, decision, digest=digest, payload=payload))
+        self._ground.later(at_s, lambda: self.answer(request.approval_id, by, decision, digest=seen, payload=payload))
 
     def answer(
         self,
         approval: str,
         by: str,
-        decision: Any,
+        decision: AnswerKind,
         *,
-        digest: str | None = None,
-        payload: Any = msgspec.UNSET,
         early: bool = False,
+        **said: Any,
     ) -> None:
         ground = self._ground
         ground.note("approver", f"{by} answers {decision} to {approval}" + (" before it is asked" if early else ""))
@@ -70,8 +101,7 @@ class Approvers:
             by=by,
             answer_id=ground.fresh("answer"),
             at_ms=ground.clock.now_ms(),
-            digest=digest,
-            payload=payload,
+            **said,
         )
         ground.send(record)
         if ground.rng.random() < 0.1:

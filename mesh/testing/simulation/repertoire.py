@@ -14,7 +14,7 @@ from mesh.core import ids
 from mesh.core.route import CallWork, Route, Step
 from mesh.routes.compiler import compile_route
 from mesh.testing.simulation.drawn import DrawnRoute
-from mesh.testing.simulation.routes import CALLED, CHANGED, FIXED, SCHEDULED
+from mesh.testing.simulation.routes import CALLED, CHANGED, FIXED, SCHEDULED, VOTED
 
 
 class Repertoire(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +80,7 @@ def _callees(route: Route) -> list[str]:
 def _fixed(name: str) -> list[Route]:
     if name in CALLED:
         return [compile_route(CALLED[name])]
-    document = FIXED[name]
+    document = {**FIXED, **VOTED}[name]
     changed = [_compiled({**document, **CHANGED[name]})] if name in CHANGED else []
     return [_compiled(document), *changed]
 

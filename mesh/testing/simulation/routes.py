@@ -17,7 +17,12 @@ CAPABILITIES: Final = {"work": ("alpha", "beta"), "rest": ("gamma",)}
 AWAITED: Final = ("sim.news", "sim.more")
 """Types of the events that drawn routes wait for, and emit."""
 
-ROLES: Final = {"ana": frozenset({"maintainer"}), "ben": frozenset({"maintainer", "lead"}), "eve": frozenset({"guest"})}
+ROLES: Final = {
+    "ana": frozenset({"maintainer"}),
+    "ben": frozenset({"maintainer", "lead"}),
+    "cem": frozenset({"maintainer", "lead"}),
+    "eve": frozenset({"guest"}),
+}
 
 _RETRY: Final = {"attempts": 3, "backoff": "1s", "max_backoff": "4s"}
 
@@ -442,6 +447,50 @@ _CALLED_DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
     },
 )
 """No event starts these: steps of others call them."""
+
+_VOTE: Final[dict[str, Any]] = {
+    "route": "vote",
+    "requester": "${{ event.data.n % 4 == 0 ? 'ana' : 'dan' }}",
+    "steps": {
+        "draft": {"agent": "alpha", "input": "${{ event.data }}", "timeout": "5s", "retry": _RETRY},
+        "pair": {
+            "needs": "draft",
+            "approval": _approval(
+                quorum=2,
+                choices=["go", "wait", "stop"],
+                rejects=["stop"],
+                edit={"role": "maintainer", "limit": 2},
+                deadline="15s",
+                on_expiry="wait",
+            ),
+        },
+        "other": {
+            "needs": "pair",
+            "approval": _approval(
+                role="lead",
+                reject="any",
+                reason="reject",
+                deadline="15s",
+                **{"not": ["requester", {"voters_of": "pair"}]},
+            ),
+        },
+        "each": {
+            "needs": "draft",
+            "approval": {
+                "ask": "Both of you?",
+                "payload": {"draft": "${{ steps.draft }}"},
+                "quorum": [{"role": "maintainer"}, {"role": "lead"}],
+                "not": "requester",
+                "reject": "majority",
+                "deadline": "15s",
+                "on_expiry": "approve",
+            },
+        },
+    },
+}
+
+VOTED: Final = {"vote": _VOTE}
+"""Approvals of several people, for runs of their own; an event of type `sim.vote` starts one."""
 
 _HOURLY: Final[dict[str, Any]] = {
     "route": "hourly",  # for runs of a minute
