@@ -21,6 +21,9 @@ from mesh.core.people import person_of
 Reasons = Literal["optional", "required", "reject"]
 
 MOST_SEATS: Final = 100
+MOST_NAMES: Final = 1_000  # in one list of people
+MOST_REMEMBERED: Final = 2_000  # answers of one approval, beyond which refused ones are not
+LONGEST_NAME: Final = 200
 MOST_EDITS: Final = 20  # without a limit of the route's own
 MOST_ANSWERS: Final = 64  # of one person in one approval, so that what is remembered stays small
 MOST_NOTES: Final = 50
@@ -164,8 +167,7 @@ def seated(groups: Sequence[Group], bodies: Sequence[Body]) -> int:
 
     A maximum matching by augmenting paths: who came first may move to another seat that they fit.
     """
-    seats = [group for group in groups for _ in range(group.need)]
-    fits = [[n for n, body in enumerate(bodies) if belongs(body, seat.role, seat.people)] for seat in seats]
+    fits = [among for group in groups for among in [who_fits(group, bodies)] * group.need]
     seat_of: dict[int, int] = {}
 
     def fill(seat: int, tried: set[int]) -> bool:
@@ -177,7 +179,13 @@ def seated(groups: Sequence[Group], bodies: Sequence[Body]) -> int:
                     return True
         return False
 
-    return sum(fill(seat, set()) for seat in range(len(seats)))
+    return sum(fill(seat, set()) for seat in range(len(fits)))
+
+
+def who_fits(group: Group, bodies: Sequence[Body]) -> list[int]:
+    """Which of these could fill a seat of the group, by their places."""
+    people = frozenset(map(person_of, group.people))
+    return [n for n, body in enumerate(bodies) if body.name in people or (group.role and group.role in body.roles)]
 
 
 def standing(terms: Terms, votes: Sequence[Vote]) -> Standing:

@@ -180,7 +180,7 @@ class _Excluded:
 
 def _approval(below: Part, steps: Mapping[str, Part]) -> Iterable[str]:
     name = below.value["voters_of"]
-    if name not in steps:
+    if not isinstance(name, str) or name not in steps:
         below.problem("voters_of", f"there is no step {shown(name)}", near(str(name), steps))
     elif "approval" not in steps[name].value:
         below.problem("voters_of", f"the step {name} is not an approval, so nobody votes there", "name an approval")
@@ -202,6 +202,8 @@ def _choices(part: Part) -> tuple[tuple[str, ...], tuple[str, ...]]:
     for name in rejects:
         if name not in choices:
             part.problem("rejects", f"{shown(name)} is not among the choices", near(name, choices))
+    if "incident" in choices:
+        part.problem("choices", "incident is what on_expiry says for none of the choices", "take another word")
     if len(choices) < 2:  # noqa: PLR2004 - one is no choice
         part.problem("choices", "there must be two choices at least", part.keys["choices"].example)
     if choices and set(choices) <= set(rejects):

@@ -75,10 +75,18 @@ def without_payloads(asking: Asking | None) -> Asking | None:
     return None if asking is None else Asking(terms=Terms(groups=()), seen=asking.seen)
 
 
-def skipped_output(payload: Any, *, is_voted: bool) -> dict[str, Any]:
-    """What expressions see of an approval that is skipped."""
+def skipped_output(payload: Any, *, is_voted: bool, asking: Asking | None = None) -> dict[str, Any]:
+    """What expressions see of an approval that is skipped.
+
+    `asking`: of one that was asked. Its edits stay in the payload, so their editors count as having
+    taken part.
+    """
     output: dict[str, Any] = {"verdict": "skipped", "payload": payload, "by": "", "reason": "", "edited": False}
     more: dict[str, Any] = {"choice": "", "form": None, "edition": 1, "expired": False, "editors": [], "votes": []}
+    if asking is not None:
+        output["edited"] = asking.edition > 1
+        more["edition"], more["editors"] = asking.edition, list(asking.editors)
+        more["votes"] = [_vote_read(vote) for vote in asking.votes]
     return {**output, **more} if is_voted else output
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from mesh.core.approvals import Body, Editing, Group, Terms, may_vote, seated
+from mesh.core.approvals import MOST_NAMES, MOST_SEATS, Body, Editing, Group, Terms, seated, who_fits
 from mesh.core.decide.draft import Draft
 from mesh.core.people import people_by_roles, person_of
 from mesh.core.route import ExpressionError, Scope, SeatsAsked, Template, VotingTerms
@@ -39,6 +39,8 @@ def rendered(draft: Draft, name: str, voting: VotingTerms) -> Terms:
         expiry_choice=voting.expiry_choice,
         reject_need=1 if voting.reject == "majority" else voting.reject,
     )
+    if terms.need > MOST_SEATS:
+        raise ExpressionError(f"the quorum would be {terms.need} people, and may be {MOST_SEATS}")
     return terms if voting.reject != "majority" else replace(terms, reject_need=_majority(len(_voters(draft, terms))))
 
 
@@ -76,7 +78,8 @@ def _voters(draft: Draft, terms: Terms) -> list[Body]:
     roles = people_by_roles(draft.directory.roles)
     named = {person_of(name) for group in terms.groups for name in group.people}
     bodies = [Body(name, roles.get(name, frozenset())) for name in sorted(roles.keys() | named)]
-    return [body for body in bodies if may_vote(terms, body) and body.name not in terms.excluded]
+    could = {n for group in terms.groups for n in who_fits(group, bodies)}
+    return [body for n, body in enumerate(bodies) if n in could and body.name not in terms.excluded]
 
 
 def _excluded(draft: Draft, voting: VotingTerms, scope: Scope, requester: str) -> Iterator[tuple[str, str]]:
@@ -115,6 +118,8 @@ def _names(template: Template, scope: Scope, what: str, *, may_be_none: bool = F
     value = template.render(scope)
     found = [value] if isinstance(value, str) else value
     is_list = isinstance(found, list) and all(isinstance(name, str) and name.strip() for name in found)
+    if is_list and len(found) > MOST_NAMES:
+        raise ExpressionError(f"{what} are {len(found):,} names, and may be {MOST_NAMES:,}")
     if is_list and (found or may_be_none):
         return tuple(found)
     raise ExpressionError(f"{what} must be a name or a list of names, and {template.source} gives {_shown(value)}")

@@ -140,7 +140,7 @@ def _output_of_skipped(draft: Draft, place: str, state: StepState) -> Any:
         return state.output
     work = None if ids.is_undo(place) else draft.route.steps[place].work
     if isinstance(work, ApprovalWork):
-        return skipped_output(state.input, is_voted=work.voting is not None)
+        return skipped_output(state.input, is_voted=work.voting is not None, asking=state.asking)
     return None
 
 

@@ -1,7 +1,8 @@
 """An answer to an approval of version 2: a vote, an edit, a withdrawal or a comment.
 
-Every answer is judged at the broker's time of it, and gets one of the codes below, in this order.
-What counts is a person's newest word, by that time, in whatever order answers are read.
+Every answer gets one of the codes below, in this order. What counts is the newest word of a person,
+by the time of the broker, in any order of reading. Roles are those that the router knows when it
+reads the answer.
 
     repeated                        its id was judged before; it has no effect
     closed, late                    there is a verdict, or the deadline had passed
@@ -16,8 +17,10 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from mesh.core.approvals import (
+    LONGEST_NAME,
     MOST_ANSWERS,
     MOST_NOTES,
+    MOST_REMEMBERED,
     MOST_TEXT,
     Asking,
     Body,
@@ -42,14 +45,16 @@ from mesh.core.events import (
     VoteTakenBack,
 )
 from mesh.core.inputs import AnswerGiven, AnswerGiven2
-from mesh.core.json_values import digest
+from mesh.core.json_values import digest, text_of
 from mesh.core.people import person_of, roles_of
 from mesh.core.schemas import why_unfit
 from mesh.core.state import StepState
 
-_FORGOTTEN: Final = frozenset({"repeated", "closed", "late", "superseded", "limit"})
-"""Codes of answers whose ids need not be remembered: sent again, they are refused again."""
+_FORGOTTEN: Final = frozenset({"repeated", "closed", "limit"})
+"""Codes of answers whose ids need not be remembered.
 
+All others are: sent again, an older word has a newer time, and would count after all.
+"""
 
 _MOST_OFTEN: Final = {0: "it may not be edited", 1: "it may be edited once, and was"}
 
@@ -91,8 +96,13 @@ def refused(
         edition=asking.edition,
         have=now.have,
         need=now.need,
-        is_remembered=why.code not in _FORGOTTEN,
+        is_remembered=why.code not in _FORGOTTEN and _has_room(asking, word),
     )
+
+
+def _has_room(asking: Asking, word: AnswerGiven2) -> bool:
+    """Whether a refusal can be remembered. Strangers must not fill the state with made-up names."""
+    return len(word.by) <= LONGEST_NAME and sum(map(len, asking.seen.values())) < MOST_REMEMBERED
 
 
 def is_repeated(word: AnswerGiven2, step: StepState) -> bool:
@@ -290,8 +300,13 @@ def _of_person(draft: Draft, word: AnswerGiven2, step: StepState) -> Refusal | N
     asking, body = _asking(step), _body(draft, word)
     terms = asking.terms
     match word.decision:
-        case "withdraw":
-            return None
+        case "withdraw":  # also before the vote is read, but by nobody who could have none
+            has_voted = any(person_of(vote.by) == body.name for vote in asking.votes)
+            return (
+                None
+                if has_voted or may_vote(terms, body) or may_edit(terms, body)
+                else _no_role(draft, word, terms.rule)
+            )
         case "comment":
             is_asker = body.name == person_of(terms.requester) and terms.requester != ""
             if may_vote(terms, body) or may_edit(terms, body) or body.name in terms.excluded or is_asker:
@@ -323,7 +338,8 @@ def _of_editor(draft: Draft, word: AnswerGiven2, terms: Terms, body: Body) -> Re
 
 def _no_role(draft: Draft, word: AnswerGiven2, rule: str) -> Refusal:
     where = f", by {draft.directory.roles_from}" if draft.directory.roles_from else ""
-    return Refusal("role", f"{word.by or 'nobody'} is not among those who may: {rule}{where}")
+    shown = rule if len(rule) <= LONGEST_NAME else f"{rule[:LONGEST_NAME]}..."
+    return Refusal("role", f"{word.by or 'nobody'} is not among those who may: {shown}{where}")
 
 
 def _of_content(draft: Draft, word: AnswerGiven2, step: StepState) -> Ballot | Refusal:
@@ -344,11 +360,15 @@ def _of_content(draft: Draft, word: AnswerGiven2, step: StepState) -> Ballot | R
 def _of_comment(word: AnswerGiven2, step: StepState) -> Refusal | None:
     if not word.text.strip():
         return Refusal("malformed", "a comment needs a `text`")
-    if len(word.text.encode("utf-8", "surrogatepass")) > MOST_TEXT:
+    if _size(word.text) > MOST_TEXT:
         return Refusal("too_large", f"the text of a comment has at most {MOST_TEXT:,} bytes")
     if _asking(step).notes >= MOST_NOTES:
         return Refusal("limit", f"an approval takes {MOST_NOTES} comments")
     return None
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def _ballot(word: AnswerGiven2, step: StepState) -> Ballot | Refusal:
@@ -383,6 +403,9 @@ def _of_words(word: AnswerGiven2, step: StepState, ballot: Ballot) -> Refusal | 
     terms = _asking(step).terms
     if not ballot.choice:
         return None
+    # all votes are in the verdict's event, which must not be larger than a record
+    if _size(word.reason) > MOST_TEXT or (word.form is not None and _size(text_of(word.form)) > MOST_TEXT):
+        return Refusal("too_large", f"a reason and a form have at most {MOST_TEXT:,} bytes each")
     is_wanted = terms.reason == "required" or (terms.reason == "reject" and ballot.choice in terms.rejects)
     if is_wanted and not word.reason.strip():
         return Refusal("reason", f"{ballot.choice} needs a `reason`")
