@@ -57,6 +57,7 @@ class ApproversWatch:
         """Apply a change of the file. A file that is invalid changes nothing."""
         stamp = _stamp(self._path)
         if stamp != self._seen:
+            # also if it can't be read: the same mistake is told once, and not each second
             self._seen = stamp
             self._take(is_there=stamp is not None)
         self.warn_of_roles(self._routes())
@@ -101,6 +102,7 @@ class ApproversWatch:
         taken = {person: sorted(had - roles.get(person, frozenset())) for person, had in sorted(self._roles.items())}
         lost = {person: names for person, names in taken.items() if names}
         empty = sorted(held_roles(self._roles) - held_roles(roles))
+        # a file that is gone is always worth a warning, even if nobody had a role
         if is_there and not lost:
             return
         _log.warning(
@@ -118,4 +120,5 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
         found = path.stat()
     except OSError:
         return None
+    # an editor that writes a new file in its place may leave the time and the size as they were
     return found.st_mtime_ns, found.st_size, found.st_ino

@@ -25,6 +25,7 @@ An answer of the deadline's own millisecond is in time.
 
 async def raise_barriers(owners: Sequence[tuple[Owner, int]], broker: Broker, topics: Topics) -> None:
     """Give each owner its barrier for its time. Raises `BrokerUnavailable`."""
+    # One question for all: the latest time covers the earlier ones.
     up_to_ms = max(up_to + owner.clock.ahead_ms for owner, up_to in owners)
     # where the broker's clock was put back, its timestamps don't tell what came before a time
     asked_ms = None if any(owner.clock.has_stale_stamps for owner, _ in owners) else up_to_ms + _CLOCK_SLACK_MS
@@ -34,6 +35,7 @@ async def raise_barriers(owners: Sequence[tuple[Owner, int]], broker: Broker, to
         [awaited for awaited in asked if awaited in due and await _copied(asked[awaited], asked_ms, broker, topics)]
     )
     inputs = [TopicPartition(t, owner.partition) for owner, _ in owners for t in (topics.inbox, topics.results)]
+    # Asked last: a copy that ingress has committed is below an end that is asked for after it.
     ends = await broker.end_offsets(inputs)
     for owner, up_to in owners:
         targets = {t: ends[TopicPartition(t, owner.partition)] for t in (topics.inbox, topics.results)}
@@ -43,6 +45,7 @@ async def raise_barriers(owners: Sequence[tuple[Owner, int]], broker: Broker, to
 async def _copied(topic: str, asked_ms: int | None, broker: Broker, topics: Topics) -> bool:
     """Whether ingress has copied all that came to this topic before the time; None: until now."""
     info = (await broker.topics()).get(topic)
+    # there is nothing on it to wait for
     if info is None:
         return True
     partitions = [TopicPartition(topic, p) for p in range(info.partitions)]

@@ -61,6 +61,7 @@ def load_fold(partition: int, store: CheckpointStore | None) -> Loaded:
         workflows = {name: decode_workflow(value) for name, value in saved.workflows.items()}
     except msgspec.DecodeError as error:
         _log.warning("checkpoint_unreadable", partition=partition, error=str(error))
+        # a checkpoint is a cache: without it, more of the log is read
         store.delete()
         return Loaded(PartitionFold(partition), [])
     fold = PartitionFold(
@@ -162,6 +163,7 @@ class Checkpoints:
         """
         now, interval_s = asyncio.get_running_loop().time(), self._config.checkpoint_interval_s
         if self._saving is None and now >= self._next_at:
+            # spread over the interval, so that a router's partitions are not all due at once
             self._next_at = now + interval_s / (len(owners) + 1)
             due = [p for p in owners if now - self._saved_at.get(p, 0.0) >= interval_s]
             if due:
@@ -173,6 +175,7 @@ class Checkpoints:
 
     def save(self, owner: Owner) -> None:
         """Save all of this owner's partition now."""
+        # one saving at a time: the one under way is finished first
         self._go_on(None)
         self._begin(owner)
         self._go_on(None)
@@ -183,6 +186,7 @@ class Checkpoints:
 
     def _begin(self, owner: Owner) -> None:
         store = self.stores.get(owner.partition)
+        # nothing new since the last one, or nothing that is still ours to say
         if store is not None and not owner.is_lost() and owner.confirmed.offset != owner.confirmed.saved_offset:
             self._saving = Saving(owner, store)
 

@@ -67,6 +67,7 @@ class Confirmed:
             hold=state.hold,
             seen=state.seen,
         )
+        # a decision of the partition itself, such as a mark, has no workflow
         made.dirty = {name: state.workflows.get(name) for name in changed if name}
         made.spans = deque((offset, offset + 1) for offset in effective)
         made.origin = origin
@@ -90,6 +91,7 @@ class Confirmed:
         state.hold, state.seen = batch.hold, batch.seen
         self._note_progress(batch)
         self.spans.extend((first, first + count) for first, count in spans)
+        # below the mark all effects are sent, so no take-over asks which decisions counted there
         while self.spans and self.spans[0][1] <= state.mark:
             self.spans.popleft()
 

@@ -82,6 +82,8 @@ class Deadlines:
             return -1
         if any(decided(topic) < offset for topic, offset in barrier.targets.items()):
             return -1
+        # An input of `up_to_ms` itself may lie behind the targets, and one that comes in a
+        # deadline's own millisecond is in time.
         return min(now_ms, barrier.up_to_ms - 1)
 
     def wants_barrier(self, now_ms: int) -> int | None:
@@ -96,6 +98,8 @@ class Deadlines:
             due = self._next_at_ms(awaited)
             if known is None or (due is not None and known.up_to_ms <= due):
                 return now_ms
+            # the end of the inbox is known, but not whether ingress has
+            # copied everything into it by then
             if awaited != "results" and awaited not in known.copied and now_ms - known.up_to_ms >= _ASK_AGAIN_MS:
                 return now_ms
         return None

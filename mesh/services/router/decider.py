@@ -113,6 +113,8 @@ class Decider:
         target, limit = self.versions.migrating_to(given), self._broker.max_record_bytes
         withheld: dict[str, str] = {}
         while True:
+            # It is pure, so it may be asked again, each time with more
+            # of what is too large withheld.
             decided = decide(
                 workflow,
                 given,
@@ -122,6 +124,8 @@ class Decider:
                 target=target,
                 withheld=withheld,
             )
+            # a timer that no longer fits its workflow: the owner made
+            # it, so nobody misses a decision
             if not decided.events:
                 return
             if self.emit(batch, decided, given.workflow_id, cause, now_ms):
@@ -139,6 +143,7 @@ class Decider:
         if isinstance(given, AnswerGiven | AnswerGiven2):
             self.emit(batch, Decided((_answer_too_large(given, message),), workflow), given.workflow_id, cause, now_ms)
             return
+        # the caller parks it
         if not (isinstance(given, ResultReceived) and given.status == "succeeded"):
             raise RecordTooLarge(message)
         error = TaskError(kind="too_large", message=f"{message}; let the agent return less", retryable=False)
@@ -184,6 +189,8 @@ class Decider:
             positions=self.state.positions,
             mark=self.mark,
             events=decided.events,
+            # counts only records for other workflows, so a decision without any
+            # says nothing (docs/adr/0006)
             sequence=self.state.sequence if crosses else 0,
         )
         record = encode_decision(decision, topic=self._log.topic, partition=self._log.partition)
@@ -205,6 +212,7 @@ class Decider:
     def _settle(self, batch: Batch, decision: Decision, workflow: Workflow | None) -> None:
         state, workflow_id, hold = self.state, decision.workflow_id, self.state.hold
         settle(state, decision, workflow)
+        # Released by an operator. For a release of our own, the clock has moved the offset already.
         if hold is not None and state.hold is None and decision.cause.kind != "clock":
             self.clock.released(hold)
         cause = decision.cause
@@ -226,6 +234,7 @@ class Decider:
         a workflow whose decisions are in another partition, and has no place among those.
         """
         workflow_id = workflow_of(record) if workflow_id is None else workflow_id
+        # first, because the decision must carry the position behind it
         pass_by(record, self.state)
         _log.error(
             "input_parked", workflow_id=workflow_id[:_LOGGED], input=place(record), code=code, reason=message[:_LOGGED]

@@ -78,6 +78,8 @@ class Definitions:
         active = self.known.timeline.latest()
         since_ms = [active[route.name].since_ms for route in routes if active[route.name].digest == route.digest]
         left_ms = max(since_ms, default=0) - self._clock.now_ms()
+        # By our clock and the broker's: where they differ, it is
+        # never longer than the delay itself.
         return min(DELAY_MS, max(0, left_ms)) / 1000
 
     def _new(self, routes: Sequence[Route]) -> list[Route]:
@@ -193,6 +195,7 @@ class Definitions:
             earlier = [route for digest in timeline.earlier(place) if (route := self.known.get(digest)) is not None]
             self._indexes[place] = RouteIndex(active, earlier)
         if missing:
+            # A backlog may need times long past; live events need the newest ones alone.
             kept = {*sorted(self._indexes)[-_KEPT:], *places}
             self._indexes = {place: index for place, index in self._indexes.items() if place in kept}
 

@@ -57,6 +57,7 @@ class DirectoryFollower:
         partitions = [TopicPartition(self._topics.agents, p) for p in range(info.partitions)]
         begins = await self._broker.begin_offsets(partitions)
         ends = await self._broker.end_offsets(partitions)
+        # it may be a second try
         await self.close()
         self._reader = await self._broker.reader()
         self._reader.assign(begins)
@@ -98,6 +99,7 @@ class DirectoryFollower:
                 _log.warning("agent_card_unreadable", error=str(error))
                 continue
             self._note(card, record.timestamp_ms)
+        # A new value, since decisions under way may keep the one before.
         if self._cards != known:
             self.current = replace(self.current, agents=dict(self._cards))
         if self._registrations != registered:

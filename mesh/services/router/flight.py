@@ -49,6 +49,7 @@ async def fly(broker: Broker, owner: Owner, flight: Flight, clock: Clock, sight:
     except BrokerError as error:
         owner.lose(str(error))
     finally:
+        # also after an error: the flight behind this one waits for both of its points
         flight.end()
         owner.flights.remove(flight)
 
@@ -69,8 +70,10 @@ async def _fly(broker: Broker, owner: Owner, flight: Flight, clock: Clock, sight
     if previous is not None:
         # acknowledgements must be checked in the order of the appends
         await previous.confirmed
+    # the flight before may have ended the ownership, and then this outcome means nothing
     if owner.is_lost():
         return
+    # only a broker that compares refuses (SQLite); Kafka appends, and the offsets are checked below
     if appended.refused:
         owner.lose("the log's end is not where it was left: another owner wrote to it")
         return
@@ -80,17 +83,22 @@ async def _fly(broker: Broker, owner: Owner, flight: Flight, clock: Clock, sight
     if flight.jumps == owner.clock.jumps:
         owner.clock.hear(appended.timestamp_ms, sent_ms, clock.now_ms(), sight)
     owner.confirm(batch, appended.spans)
+    # after the log has it: a decision that is dropped never happened, and must leave no span
     if owner.tracing is not None:
         owner.tracing.record(batch.traced)
     # the next flight may be checked now, while this one's effects are on their way
     flight.confirmed.set_result(None)
     failures = appended.failures
+    # on SQLite they are part of the append's transaction
     if batch.effect_records and not appended.effects_sent:
+        # A record of the flight before may yet be sent again. It must not come behind one of ours,
+        # which is counted after it (docs/adr/0006).
         if batch.crosses and previous is not None:
             await previous.done
             if owner.is_lost():
                 return
         failures = tuple(await broker.send(batch.effect_records))
+    # the mark must not pass effects of the flight before that nobody has acknowledged
     if previous is not None:
         await previous.done
     if owner.is_lost():

@@ -49,6 +49,9 @@ class Holdings:
         """Want these partitions no longer. Returns their owners, which get no more records."""
         self._wanted.difference_update(partitions)
         leaving = [self.owners.pop(partition) for partition in partitions if partition in self.owners]
+        # Kept, not dropped: many rebalances give a partition back, and then its owner
+        # goes on without a take-over. If another router has written meanwhile, its
+        # next acknowledgement shows it.
         self._asleep.update((owner.partition, owner) for owner in leaving)
         self.is_assigned = False
         return leaving
@@ -70,6 +73,8 @@ class Holdings:
 
         Returns the partitions to take over now.
         """
+        # an owner that is lost never comes back; its partition is
+        # taken by a new one with a new token
         for partition, owner in list(self.owners.items()):
             if owner.is_lost():
                 del self.owners[partition]

@@ -148,6 +148,8 @@ class Ingress:
     async def _turn(self, subscription: Subscription) -> None:
         try:
             await self._wait_for_room(subscription)
+            # What is copied is committed soon: a deadline's barrier waits
+            # for the commit (docs/adr/0003).
             timeout_s = _COMMIT_EVERY_S if self._copied else _POLL_TIMEOUT_S
             records = await subscription.poll(max_records=self._config.max_poll_records, timeout_s=timeout_s)
         except BrokerUnavailable as error:
@@ -159,6 +161,7 @@ class Ingress:
         try:
             is_copied = not records or await self._take(subscription, records)
             now = asyncio.get_running_loop().time()
+            # Only if all that was polled is copied: the position lies behind all of it.
             if is_copied and now - self._committed_at >= _COMMIT_EVERY_S:
                 self._pass_on(subscription)
             if self._copied and now - self._committed_at >= _COMMIT_EVERY_S:
@@ -211,6 +214,7 @@ class Ingress:
         ends = await self._broker.end_offsets(inbox)
         read = await self._broker.committed(self._topics.router_group, inbox)
         lag = sum(end - (committed.offset if (committed := read[tp]) else 0) for tp, end in ends.items())
+        # Answers and commands are not held back: they end or steer work that is under way.
         events = [tp for tp in subscription.assignment() if tp.topic == self._topics.events]
         if lag > self._config.max_inbox_lag:
             _log.info("ingress_holds_back", inbox_lag=lag)
@@ -291,6 +295,7 @@ class Ingress:
             return
         stays = f"{failure.message}; its bytes stay at {source.topic}/{source.partition}/{source.offset}"
         if copy.topic != self._topics.dlq:
+            # Each substitute is smaller than what it replaces, so this comes to an end.
             yield self._dead_letter(source, "too_large", failure.message), source
             if not is_refusal(copy):  # a smaller one there is not
                 yield from self._refusals(source, "too_large", failure.message)

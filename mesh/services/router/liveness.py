@@ -106,6 +106,8 @@ class Liveness:
             if timer is not None:
                 count += 1
                 yield timer
+            # The decision may have sent out the next attempt, whose
+            # watch is under the same task id.
             if self._watches.get(task) is watch:
                 del self._watches[task]
 

@@ -46,6 +46,7 @@ class Membership:
             [self._topics.inbox],
             self,
             member=self._config.instance,
+            # The group only shares partitions out: owners read from the positions that the log has.
             fetch=False,
             session_timeout_s=self._config.session_timeout_s,
         )
@@ -85,4 +86,5 @@ class Membership:
     async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
         revoked = [p for _, p in partitions]
         _log.info("partitions_revoked", partitions=sorted(revoked))
+        # The group waits for this, so the next owner finds our last mark in the log.
         await self._land(self._holdings.give_up(revoked))

@@ -165,6 +165,7 @@ class Owner:
 
     def lose(self, reason: str) -> None:
         """Give up the hold. What is unconfirmed is dropped."""
+        # the first reason is the cause; errors after it follow from it
         if not self.lost_because:
             self.lost_because = reason
             _log.warning("ownership_lost", partition=self.partition, reason=reason)
@@ -179,6 +180,8 @@ class Owner:
         """
         if self.is_lost() or len(self.flights) >= self._config.max_flights:
             return None
+        # Before anything is decided by the corrected time: an owner that takes over must find the
+        # hold in the log, or it would believe the broker's clock.
         if self.clock.event is not None:
             return self._note_clock(now_ms + self.clock.offset_ms)
         if self.careful.is_on:
@@ -189,6 +192,7 @@ class Owner:
                 return None
         batch, now_ms = Batch(), now_ms + self.clock.offset_ms
         try:
+            # First what could not be sent: until it is decided, it holds the mark back.
             self._take_own(batch, now_ms)
             for queue in self.inputs.in_order:
                 while queue and len(batch) < self._config.max_poll_records:
@@ -196,9 +200,14 @@ class Owner:
                     # the head
                     self._take(batch, queue[0], now_ms)
                     queue.popleft()
+            # Timers last: the inputs above may have brought the positions up to
+            # the barrier that they wait for.
             self._take_timers(batch, now_ms)
+        # what was decided before this input goes out, and all behind it waits for the version
         except UnknownVersion as error:
             self.wanted_digest = str(error)
+        # Signs of life cause no decision (docs/adr/0009). Without this, a new owner would read all
+        # of them again if nothing else happens.
         if self._decider.signs_heard >= _MARK_AFTER:
             self._emit_mark(batch, now_ms)
         return self._launch(batch)
@@ -206,6 +215,8 @@ class Owner:
     def _launch(self, batch: Batch) -> Batch | None:
         if not batch.decisions:
             return None
+        # Of the last decision, not of the state: signs and second copies
+        # passed since are not in the log.
         batch.positions = batch.decisions[-1].positions
         batch.sequence = self.state.sequence
         batch.hold, batch.seen = self.state.hold, self.state.seen
@@ -222,6 +233,8 @@ class Owner:
     def acknowledge_effects(self, mark: int, *, had_effects: bool) -> None:
         """The broker has acknowledged the effects of every decision below log offset `mark`."""
         self.state.mark = mark
+        # a mark that passes no effects spares a new owner nothing, so
+        # it needs no decision of its own
         self._decider.owes_mark = self._decider.owes_mark or had_effects
 
     def mark_batch(self, now_ms: int) -> Batch | None:
@@ -250,6 +263,8 @@ class Owner:
 
     def _careful_batch(self, now_ms: int) -> Batch | None:
         """One input at a time: announced first, and decided once the log has the announcement."""
+        # The announcement must be in the log before its input is touched,
+        # or a death would leave no trail.
         if self.flights:
             return None
         batch, attempted = Batch(), self.confirmed.attempted
@@ -290,12 +305,16 @@ class Owner:
         except MalformedRecord as error:
             decider.park(batch, record, "malformed", str(error), now_ms)
             return
+        # its first copy has its decision, so this one gets none (docs/adr/0005)
         if given is None:
             pass_by(record, state)
             return
+        # Most workflows are here, so the id is hashed only where one is not.
         if given.workflow_id not in state.workflows and (stray := self._strayed(given)):
             decider.park(batch, record, "wrong_partition", stray, now_ms, workflow_id="")
             return
+        # No decision (docs/adr/0009): thousands of tasks with
+        # heartbeats would fill the log with them.
         if isinstance(given, SignReceived):
             pass_by(record, state)
             decider.signs_heard += 1
@@ -303,13 +322,17 @@ class Owner:
             return
         if isinstance(given, ResultReceived):
             given = held_to_card(given, state, self._directory())
+        # Whether these are in time goes by the broker's stamp, and
+        # deadlines go by the partition's time.
         elif isinstance(given, AnswerGiven | AnswerGiven2 | EventOffered) and self.clock.differs:
             given = replace(given, source_at_ms=self.clock.came_at(given.source_at_ms, now_ms))
+        # Passed before it is decided, because its decision must carry the position behind it.
         before = state.positions
         pass_by(record, state)
         try:
             decider.decide(batch, given, cause, now_ms)
         except UnknownVersion:
+            # else the next decision would tell the log that this input is decided
             state.positions = before
             raise
         except RecordTooLarge as error:
@@ -323,6 +346,8 @@ class Owner:
 
         Raises `MalformedRecord`.
         """
+        # Agents send results straight here, so there is no watermark:
+        # `decide` dismisses what comes twice.
         if record.topic == self._topics.results:
             return reply_input(record)
         given, cause = inbox_input(record)
@@ -356,6 +381,7 @@ class Owner:
         """Fire what is due. A timer that an input could still beat waits for its barrier."""
         timers, workflows = self.deadlines.timers, self.state.workflows
         for awaited in AWAITED:
+            # Thousands may be due at once, as after a downtime; the rest fires in the next turns.
             up_to_ms, room = self._fires_up_to(awaited, now_ms), self._config.max_timers - len(batch)
             for timer in timers.pop_due(awaited, up_to_ms, workflows, limit=room):
                 try:
@@ -365,6 +391,8 @@ class Owner:
                     timers.put_back(awaited, timer)
                     raise
         room = self._config.max_timers - len(batch)
+        # a result or a sign that came in time may still be unread, so
+        # these wait for the results, too
         for timer in self.deadlines.signs.pop_due(self._fires_up_to("results", now_ms), workflows, limit=room):
             self._fire(batch, timer, now_ms)
 

@@ -89,6 +89,7 @@ class PartitionClock:
         `last_ms`: of the log's last decision. `before`: of the last owner's machine; `seen`: of
         ours.
         """
+        # a jump that an owner before us held is held on
         self.offset_ms -= self.ahead_ms
         start = Start(
             broker_ms=wall_ms + self.offset_ms,
@@ -134,6 +135,7 @@ class PartitionClock:
         """
         self.offset_ms -= by_ms
         self.jumps += 1
+        # The broker stamps by this very clock, so its stamps have jumped as well.
         if not self._has_own_clock:
             self._jumped(by_ms, seen, "this machine's clock jumped")
 

@@ -137,6 +137,8 @@ class Router:
             nonlocal in_effect_after_s
             in_effect_after_s = await self._definitions.start(self._routes)
 
+        # In this order: a router that is set to another number of
+        # partitions must not activate anything.
         for step in (self._check_topics, activate, self._directory.start):
             if not await self._until_answered(step):
                 return None
@@ -148,6 +150,8 @@ class Router:
         while not self._stopping.is_set():
             try:
                 await step()
+            # every other error passes: no retry repairs a missing topic or
+            # a wrong number of partitions
             except BrokerUnavailable as error:
                 _log.warning(
                     "router_waits", error=str(error), next="it begins when the broker answers; look whether it is well"
@@ -170,10 +174,12 @@ class Router:
             announcing = tasks.create_task(self._announce(in_effect_after_s))
             await self._stopping.wait()
             announcing.cancel()
+            # Ingress first: nothing new goes into the inboxes while their owners drain.
             self.ingress.stop()
             await self._end(copying)
             self._draining.set()
             await asyncio.wait([owning])  # bounded by itself
+            # The membership ends last: the group gives our partitions away as soon as we leave it.
             await self._end(taking_part)
             for task in following:
                 task.cancel()
@@ -197,6 +203,8 @@ class Router:
 
     async def _check_topics(self) -> None:
         topics = await self._broker.topics()
+        # One owner has partition p of all three, and which partition a
+        # workflow is in depends on this count.
         for name in (self._topics.log, self._topics.inbox, self._topics.results):
             info = topics.get(name)
             if info is None:
@@ -226,6 +234,8 @@ class Router:
                             0
                         )  # appends begin, and on the embedded log are done, before the next poll is made ready
                     self._look_after(flights, len(records))
+                # a take-over that is not done has nothing to land, and the
+                # next owner claims for itself
                 for task in self._background.values():
                     task.cancel()
                 await self._land(list(self.owners.values()))
@@ -240,6 +250,7 @@ class Router:
         stalled = [owner.flights[0].done for owner in self.owners.values() if owner.is_stalled]
         if stalled:
             await asyncio.wait(stalled, timeout=self._config.idle_poll_s, return_when=asyncio.FIRST_COMPLETED)
+        # An owner with a full backlog is not read for: the broker has more room than this process.
         hungry = [owner.partition for owner in self.owners.values() if owner.wants_records]
         if not hungry:
             await asyncio.sleep(0 if stalled else self._config.idle_poll_s)
@@ -247,6 +258,7 @@ class Router:
         results = [TopicPartition(self._topics.results, p) for p in hungry]
         inbox = [TopicPartition(self._topics.inbox, p) for p in hungry]
         limit = self._config.max_poll_records
+        # Two polls cost more than one, so only while there is more than one can take.
         if self._saturated:
             # results end work that is under way, so they go before inputs that may begin more
             first = await reader.poll(max_records=limit, timeout_s=0, partitions=results)
@@ -274,6 +286,7 @@ class Router:
 
     def _idle_s(self) -> float:
         """How long to wait for records while nothing else is due."""
+        # a saving goes on by one portion a turn, so turns must not be long
         if self._checkpoints.is_saving:
             return _BARRIER_POLL_S
         due = self.next_due_at_ms()
@@ -297,14 +310,19 @@ class Router:
             for owner in self.owners.values():
                 if owner.awaits_position:
                     owner.inputs.note_positions(reader.position)
+        # Before the time is read: no timer may fire by a clock that has just jumped.
         jump_ms = self._watch.jump_ms()
         if jump_ms:
+            # Those that sleep, too: one that wakes again would take the
+            # jump for time that has passed.
             for owner in self._holdings.all_owners():
                 owner.clock.own_jumped(jump_ms, self._watch.sight())
         now_ms = self._clock.now_ms()
         for owner in self.owners.values():
             batch = None if owner.is_idle(now_ms) else owner.next_batch(now_ms)
             if batch is not None:
+                # Not in the task: flights must take their places in the order in which
+                # their batches were decided.
                 flight = begin_flight(owner, batch)
                 flying = flights.create_task(fly(self._broker, owner, flight, self._clock, self._watch.sight))
                 self._flying.add(flying)
@@ -324,10 +342,13 @@ class Router:
         """Let what is under way land, write the marks, save the checkpoints; bounded."""
         try:
             async with asyncio.timeout(self._config.drain_timeout_s):
+                # Marks come after everything has landed: an earlier mark would be lower, and the
+                # next owner would send effects again that the broker has.
                 await asyncio.gather(*(wait_landed(owner) for owner in owners))
                 await asyncio.gather(*(self._write_mark(owner) for owner in owners))
         except TimeoutError:
             _log.warning("drain_timed_out", partitions=[owner.partition for owner in owners if owner.flights])
+        # also after a time-out: what is saved is only what the log has confirmed
         for owner in owners:
             self._checkpoints.save(owner)
 
@@ -375,6 +396,7 @@ class Router:
             (owner, up_to) for owner in self.owners.values() if (up_to := owner.wants_barrier(now_ms)) is not None
         ]
         if waiting:
+            # In the background: other partitions must not wait while the broker answers.
             self._in_background("barriers", lambda: self._raise_barriers(waiting), tasks)
         wanting = [owner for owner in self.owners.values() if owner.wanted_digest is not None]
         if wanting:
@@ -386,6 +408,7 @@ class Router:
             await raise_barriers(waiting, self._broker, self._topics)
         except BrokerError as error:
             _log.warning("timers_wait", error=str(error))
+            # while this sleeps no other of its kind begins, so it is the pause between two tries
             await asyncio.sleep(self._config.retry_pause_s)
 
     async def _find_definitions(self, wanting: Sequence[Owner]) -> None:
@@ -400,6 +423,8 @@ class Router:
             await asyncio.sleep(self._config.retry_pause_s)
             return
         for owner in wanting:
+            # Looked for once: if it is missing, the next try to decide on
+            # the input fails, and parks it.
             digest, owner.wanted_digest = owner.wanted_digest, None
             if digest is not None and self._definitions.get(digest) is None:
                 owner.versions.missing.add(digest)

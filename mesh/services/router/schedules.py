@@ -58,6 +58,7 @@ class ScheduleAnnouncer:
         ]
         failures = {failure.index: failure for failure in await self._broker.send(records)} if records else {}
         for index, told in enumerate(new):
+            # it is not noted as told, so the next look tries again
             if index in failures:
                 _log.error("schedule_not_told", route=told.route, reason=failures[index].message)
             else:
@@ -75,6 +76,7 @@ def schedules_in_effect(timeline: Timeline, versions: Mapping[str, Route], now_m
     for name, change in timeline.latest().items():
         once = any(_is_scheduled(versions.get(one.digest or "")) for one in timeline.history(name))
         route = versions.get(change.digest or "")
+        # One that had a schedule and has none now is announced, too, or its old times would go on.
         if not once or change.since_ms > now_ms or (change.digest is not None and route is None):
             continue
         schedule = route.on.schedule if route is not None and route.on is not None else None

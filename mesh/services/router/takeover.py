@@ -75,6 +75,8 @@ class _Candidate:
     def verify(self, first: LogRecord) -> None:
         """Compare the log's first record with the one that the checkpoint's log began with."""
         origin = first.token if isinstance(first, OwnerChanged) else first.epoch
+        # A checkpoint that is further on than our claim is of a longer
+        # log: an older copy was restored.
         if self.origin != origin or self.fold.next_offset > self.until:
             if self.origin:
                 _log.warning("checkpoint_of_another_log", partition=self.owner.partition)
@@ -100,9 +102,12 @@ class _Candidate:
                 f"the log was written with {decision.partitions} partitions, and this router is set to {partitions}: "
                 f"set MESH_PARTITIONS={decision.partitions}"
             )
+        # our own claim, which is folded next, takes its place
         if offset == self.until:
             self.seen_before = self.fold.state.seen
         if offset < self.fold.next_offset:
+            # Which epoch was in force down here is not folded again; the
+            # checkpoint's spans say what counted.
             if isinstance(decision, Decision) and any(start <= offset < stop for start, stop in self.spans):
                 self.effective.append((offset, decision))
         elif self.fold.apply(offset, decision) and isinstance(decision, Decision):
@@ -132,6 +137,8 @@ def _is_wanted(effect: Effect, workflow: Workflow | None) -> bool:
 
     A task or a question only while its step waits for it. All others are records of what happened.
     """
+    # Receivers know these by their ids, so once more does no harm; a
+    # task may cost a paid model call.
     if not isinstance(effect, SendTask | AskApproval):
         return True
     step = workflow.steps.get(effect.step) if workflow is not None else None
@@ -163,12 +170,17 @@ async def take_over(
     try:
         await asyncio.gather(*(_claim(c, broker, topics, config, clock) for c in candidates.values()))
         await _read_logs(candidates, broker, topics, config)
+        # after the logs are read: it compares with what the last owner wrote of its own clock
         for candidate in candidates.values():
             candidate.check_clock()
+        # Before the owner may decide: a record for another workflow that is sent again must not
+        # come behind a newer one, or its receiver takes it for a repeat (docs/adr/0006).
         await _send_owed(list(candidates.values()), broker, topics, config)
         await _skip_what_is_gone(owners, broker, topics)
         for owner in owners:
+            # Last of all: each period begins again now, and reading the log may have taken a while.
             owner.deadlines.signs.rebuild(owner.state.workflows.values(), clock.now_ms() + owner.clock.offset_ms)
+    # a `BrokerError`, too, but a new owner would be refused like this one
     except BrokerRefused:
         raise
     except BrokerError as error:
@@ -217,6 +229,8 @@ async def _read_logs(
                 raise BrokerUnavailable(f"{topics.log} can't be read to the end of partitions {sorted(pending)}")
             for record in records:
                 candidate = candidates[record.partition]
+                # What lies behind our claim is not folded: the first
+                # acknowledgement shows it as a gap.
                 if record.offset <= candidate.until:
                     candidate.feed(record.offset, decode_log_record(record), config.partitions)
             pending = {p for p in pending if candidates[p].fold.next_offset <= candidates[p].until}
@@ -239,6 +253,7 @@ async def _read_first(
         if not records:
             raise BrokerUnavailable(f"{topics.log} can't be read at its begin; is the broker well?")
         for record in records:
+            # a poll may bring several records of one partition
             first.setdefault(record.partition, record)
     return list(first.values())
 
@@ -277,6 +292,7 @@ async def _send_owed(candidates: Sequence[_Candidate], broker: Broker, topics: T
     with_effects = {candidate.owner.partition for candidate, *_ in owed}
     for candidate in candidates:
         owner = candidate.owner
+        # all effects from before our claim are sent now, or wait as inputs that hold the mark back
         owner.acknowledge_effects(candidate.until + 1, had_effects=owner.partition in with_effects)
 
 
@@ -300,6 +316,7 @@ async def _skip_what_is_gone(owners: Sequence[Owner], broker: Broker, topics: To
                 continue
             if position > ends[tp]:
                 _log.error("topic_made_anew", topic=topic, partition=owner.partition, read=position, end=ends[tp])
+            # at 0 nothing was ever read, so it is not known that anything is lost
             elif position:
                 _log.error("inputs_gone", topic=topic, partition=owner.partition, count=begins[tp] - position)
             owner.state.positions = {**owner.state.positions, topic: begins[tp]}

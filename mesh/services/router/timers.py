@@ -43,6 +43,8 @@ class Timers:
                 self._heaps[awaited].append(entry)
         for heap in self._heaps.values():
             heapify(heap)
+        # It grows with what is really armed, or a partition with many
+        # timers would rebuild all the time.
         self._rebuild_at = max(_REBUILD_AT, 4 * self._size)
 
     @property
@@ -103,12 +105,14 @@ class Timers:
             if entry[2] == _RATE and self._rates.get(entry[1]) == entry[0]:
                 del self._rates[entry[1]]
             timer = _timer(entry, workflows)
+            # one that no longer fits costs no decision, so it does not count
             if timer is not None:
                 count += 1
                 yield timer
 
     def put_back(self, awaited: Awaited, timer: TimerDue) -> None:
         places = {"budget_time": _BUDGET, "schedule": _SCHEDULE, "rate": _RATE}
+        # a `forget` has no step, and an empty place means just that
         place = places.get(timer.kind, timer.step)
         heappush(self._heaps[awaited], (timer.due_at_ms, timer.workflow_id, place, timer.run_id))
 
@@ -132,8 +136,11 @@ def _timing(step: StepState) -> tuple[TimerKind, Awaited]:
         case "asking":
             return "approval_deadline", "answers"
         case "calling":
+            # their barrier covers the inbox as well, where the end of a
+            # call arrives (docs/adr/0006)
             return "call_timeout", "results"
         case "waiting":
+            # a wait for a time alone is beaten by nothing
             return ("event_timeout", "events") if step.awaits else ("wait", "nothing")
         case "iterating":
             return "portion", "nothing"
@@ -144,6 +151,7 @@ def _timing(step: StepState) -> tuple[TimerKind, Awaited]:
 def _timer(entry: _Entry, workflows: dict[str, Workflow]) -> TimerDue | None:
     due_at_ms, workflow_id, name, run_id = entry
     workflow = workflows.get(workflow_id)
+    # the id may have a new run by now
     if workflow is None or workflow.run_id != run_id:
         return None
     if not name:

@@ -84,11 +84,15 @@ class Trails:
         ends: dict[TopicPartition, int] = {}
         for record in records:
             place = TopicPartition(record.topic, record.partition)
+            # Only what comes first after an assignment, since a commit for each batch
+            # would cost too much. A router that dies later leaves the rest to one
+            # that begins at the last commit.
             if place not in self._written:
                 firsts.setdefault(place, record.offset)
                 ends[place] = record.offset + 1
         for place, end in ends.items():
             found = self._found.get(place, _NONE)
+            # what the router before had begun may reach further than our first records
             self._written[place] = msgspec.structs.replace(found, until=max(found.until, end))
         return {place: Committed(first, self._text(place)) for place, first in firsts.items()}
 
@@ -106,6 +110,7 @@ class Trails:
         """What to commit before this record alone is touched; all before it is done."""
         place = TopicPartition(record.topic, record.partition)
         found, written = self._found.get(place, _NONE), self._written.get(place, _NONE)
+        # a death on another record clears this one, so the count starts again
         alone = found.alone + 1 if found.at == record.offset else 1
         self._written[place] = msgspec.structs.replace(written, at=record.offset, alone=alone)
         return {place: Committed(record.offset, self._text(place))}
