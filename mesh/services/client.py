@@ -99,10 +99,12 @@ class Client:
         """
         whole = [{"specversion": "1.0", "id": self._entropy.token(), **present(event)} for event in events]
         records = [self._event_record(event, key) for event in whole]
+        # before they are sent: a fast workflow may have ended before the broker has answered
         outcomes_from = await self._ends(self._topics.outcomes)
         await self._send(records)
         for event in whole:
             self._published[event["id"]] = (event["source"], outcomes_from)
+        # a client that publishes for months must not remember all of it
         while len(self._published) > KEPT_EVENTS:
             del self._published[next(iter(self._published))]
         return [event["id"] for event in whole]
@@ -213,6 +215,7 @@ class Client:
                 f"{approval_id!r} is not an approval's id (<workflow id>/<run id>/<step>): copy it from `mesh approvals`"
             )
         answer_id = f"answer-{self._entropy.token()}"
+        # before the answer is sent, or its receipt may lie below the place where the reading begins
         starts = await self._starts_now(self._topics.receipts, parts.workflow_id)
         response = encode_response(
             topics=self._topics,
@@ -290,6 +293,7 @@ class Client:
         Raises `TimeoutError` if no receipt comes: the command is on the broker all the same, and is
         obeyed when a router reads it.
         """
+        # before the command is sent, for the same reason as in `answer`
         starts = await self.command_position()
         command_id = await self.command(command, workflow_id, by=by, reason=reason, step=step, to=to, input=input)
         found = await self.command_receipts([command_id], starts, timeout_s=timeout_s)
@@ -378,6 +382,8 @@ async def _search(
     deadline = time.monotonic() + timeout_s
     last: Found | None = None
     while (left := deadline - time.monotonic()) > 0 and (last is None or unread(reader, ends)):
+        # with a match in hand, what is left may hold no record (a
+        # marker), and must not be waited for
         wait_s = 1.0 if last is None else LOOK_S
         for record in await reader.poll(max_records=BATCH, timeout_s=min(left, wait_s)):
             found = match(record)

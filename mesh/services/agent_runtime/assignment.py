@@ -70,11 +70,13 @@ class Assignment:
                 continue
             work = share.begin(record)
             if work is None:
+                # what is done already may let the committed position move on
                 self._mark_unsaved(share)
                 continue
             self.held += 1
             if share.dead is not None and self._was_interrupted(share, work):
                 continue
+            # While one waits for the line, all behind it wait too, so that none overtakes another.
             if record.offset < share.begins.line and not share.beyond:
                 works.append(work)
             else:
@@ -92,6 +94,8 @@ class Assignment:
             work.task = task = decode_task(work.record)
         except MalformedRecord:
             return False
+        # An older router does not know the word, so its task just begins again. And a task with
+        # deaths begins only once it is named: one that is not named was not begun (docs/adr/0012).
         if "interrupted" not in task.accepts or (task.deaths and work.record.offset not in dead.named):
             return False
         share.working[work.record.offset] = work
@@ -150,6 +154,7 @@ class Assignment:
             work.is_settled = True
             offset = work.record.offset
             work.share.working.pop(offset, None)
+            # one that ran on from an earlier tenure is not open here until its record is read again
             if offset not in work.share.adopted:
                 work.share.offsets.finish(offset)
             if work.task is not None and work.task.deaths:
@@ -195,6 +200,7 @@ class Assignment:
         earlier.let_go(_now_s())
         share.adopt(earlier)
         for work in list(share.working.values()):
+            # another member had the partition in between, and its result is at the broker
             if share.offsets.is_done_elsewhere(work.record.offset):
                 self._abandon(work)
 
@@ -207,6 +213,8 @@ class Assignment:
         until_s = _now_s() + self._settings.revoke_drain_s
         while any(share.working for share in leaving) and (left_s := until_s - _now_s()) > 0:
             await self.wait_progress(left_s)
+        # The tenure ends in good order, so the next holder takes nothing of
+        # it for a death (docs/adr/0012).
         await self._commit(leaving, is_end=True)
         for share in leaving:
             self._let_go(share)
@@ -220,6 +228,7 @@ class Assignment:
         for share in list(self._shares.values()):
             if share.partition in assignment:
                 share.is_seen = True
+            # One that was never seen is new: the subscription names it only after `on_assigned`.
             elif share.is_seen:
                 self._let_go(share)
         if self._orphans:
@@ -241,6 +250,7 @@ class Assignment:
     def _let_go(self, share: AssignedPartition) -> None:
         share.let_go(_now_s())
         self._drop_blocked(share)
+        # it may have come back meanwhile, as a new share
         if self._shares.get(share.partition) is share:
             del self._shares[share.partition]
         self._unsaved.pop(share, None)
@@ -306,6 +316,8 @@ class Assignment:
             return False
         is_well = True
         for share, proposal in proposals.items():
+            # Only once the broker has it: a task that begins before that
+            # could kill us without a trace.
             if share.partition in stands and not share.is_released:
                 self._accept(share, proposal)
             elif share.beyond or share.unnamed:

@@ -133,6 +133,8 @@ class Begins:
 
         `waiting`: the first offset that waits for the line; there may be none before it.
         """
+        # Far enough ahead that only a burst waits for a commit, and not so far that a death makes
+        # hundreds of suspects (docs/adr/0012).
         reserve = max(2 * concurrency, 4 * self._begun)
         self._begun = 0
         self.next_offset = max(self.next_offset, waiting)
@@ -148,6 +150,7 @@ class Begins:
     def accept(self, proposal: Proposal) -> None:
         """The broker has the commit."""
         self.line = max(self.line, proposal.line)
+        # one that ended while the commit was on its way is not to be named any more
         self.named |= {offset for offset in proposal.named if offset in self._wanted}
         for offset in proposal.named:
             self._wanted.pop(offset, None)

@@ -65,6 +65,7 @@ class AgentCall:
                 output = await self._call(value)
         except HandOver as passed_on:
             return self._handed_over(passed_on)
+        # also a `sys.exit`: one handler must not end the process, and everything that runs in it
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the handler is somebody else's code: its failures are results
             return error_of(error)
         try:

@@ -94,6 +94,7 @@ class Handlers:
 
     def expire(self, work: Work) -> None:
         """End it: its deadline has come."""
+        # Its end first: whatever the handler makes of the cancellation counts for nothing then.
         self._end(work, timed_out(work.time_out_kind), None)
         self._cancel(work)
 
@@ -124,6 +125,7 @@ class Handlers:
         if self._can_cancel:
             # the cancellation was meant for the handler; the worker goes on
             me.uncancel()
+        # what is left of it was for the worker itself, which is to end
         if me.cancelling():
             raise asyncio.CancelledError
 

@@ -88,6 +88,7 @@ class Heartbeats:
         try:
             failures = await self._broker.send([self._record(life, status, now_s) for life, status in due])
         except BrokerUnavailable as error:
+            # Not noted as sent, so the next look tries again, with what is true then.
             self._log.warning("signs_not_sent", signs=len(due), error=str(error))
             return
         for life, status in due:
@@ -134,12 +135,15 @@ class _Life:
         self.beaten_s = self.ticks()
 
     def next_sign(self, now_s: float) -> _Status | None:
+        # Until the handler first speaks for itself, the runtime speaks for it. From then on only
+        # the handler's own calls count, so that one which hangs is noticed (docs/adr/0009).
         if now_s >= self.beat_at_s and (self.beaten_s is None or self.beaten_s >= self.said_s):
             return "heartbeat"
         return "started" if now_s >= self.say_at_s else None
 
     def sent(self, status: _Status, now_s: float) -> None:
         """A sign left that speaks for all that was before `now_s`."""
+        # any sign says that the attempt has begun
         self.say_at_s = now_s + self.say_every_s
         if status == "heartbeat":
             self.said_s, self.beat_at_s = now_s, now_s + self.beat_every_s

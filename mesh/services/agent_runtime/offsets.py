@@ -127,6 +127,7 @@ def _metadata(lowest: int, spans: Iterable[Span], more: str = "") -> str:
     for first, end in spans:
         run = f"{base36(first - at)}+{base36(end - first)}"
         size += len(run) + 1
+        # Kafka bounds this text. What finds no room is done again after a death, which is allowed.
         if size > MAX_METADATA_CHARS:
             break
         runs.append(run)

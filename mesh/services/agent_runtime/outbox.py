@@ -64,6 +64,8 @@ class Outbox:
             try:
                 failures = await self._broker.send([record for _, record in batch])
             except BrokerUnavailable as error:
+                # All of it again, since it is unknown what landed: an attempt's
+                # result counts once at its router.
                 self._log.warning("results_wait_for_broker", results=len(batch), error=str(error), retry_in_s=pause_s)
             else:
                 if not failures:

@@ -90,6 +90,7 @@ class AgentRuntime:
         self._topics = topics
         self._instance = instance
         self._settings = settings or AgentSettings()
+        # twice what runs at once, so that no worker waits for the next poll
         self._limit = max(self._settings.buffer_records, 2 * agent.concurrency)
         self._stopping = asyncio.Event()
         self._is_paused = False
@@ -175,6 +176,7 @@ class AgentRuntime:
             try:
                 await self._serve()
             finally:
+                # The task group waits for its tasks, and these have no end of their own.
                 self._threads.close()
                 self._workers.dismiss()
                 for task in background:
@@ -211,6 +213,7 @@ class AgentRuntime:
             self._log.info("agent_started", version=self.agent.version, concurrency=self.agent.concurrency)
             await self._take_tasks(subscription)
             await self._drain(subscription)
+            # after the drain: until then the agent is at work, and its card should say so
             await self._card.withdraw()
         finally:
             await subscription.close()
@@ -239,6 +242,7 @@ class AgentRuntime:
             subscription.resume(list(subscription.assignment()))
         room = min(self._settings.poll_records, self._limit - self._assignment.held)
         records = await subscription.poll(max_records=room, timeout_s=self._settings.poll_s)
+        # What this poll has lost goes first: its tasks belong to another member by now.
         self._assignment.reconcile(subscription.assignment())
         if records:
             self._assignment.take(records)
@@ -260,6 +264,7 @@ class AgentRuntime:
     async def _serve_membership(self, subscription: Subscription) -> None:
         subscription.pause(list(subscription.assignment()))
         await self._assignment.wait_progress(_PAUSED_POLL_S)
+        # Also with enough in hand: members hear of rebalances in their polls.
         records = await subscription.poll(max_records=1, timeout_s=0)
         self._assignment.reconcile(subscription.assignment())
         # of a partition that came while we were paused
@@ -291,9 +296,11 @@ class AgentRuntime:
 
     async def _confirm(self) -> None:
         """We have been away: ask the broker what is ours, until it answers."""
+        # Many workers may be in doubt at once; one question answers for all of them.
         async with self._confirming:
             while self._pulse.is_in_doubt():
                 self._pulse.beat()
+                # before the question: an absence while it is on its way makes its answer old
                 absences = self._pulse.absences
                 self._withdrawals.doubt()
                 try:
@@ -314,9 +321,12 @@ class AgentRuntime:
 
     async def _drain(self, subscription: Subscription) -> None:
         self._log.info("agent_drains", held=self._assignment.held, drain_s=self._settings.drain_s)
+        # What is not begun costs the next holder nothing. What runs may
+        # have cost a model call already.
         self._drop_waiting()
         await self._wait_empty(subscription, self._settings.drain_s)
         self._workers.abandon_all()
+        # results that are made may still be on their way
         await self._wait_empty(subscription, _FLUSH_S)
         await self._assignment.commit()
 
@@ -328,6 +338,7 @@ class AgentRuntime:
                 await self._serve_membership(subscription)
             except BrokerUnavailable as error:
                 self._log.warning("broker_unavailable", error=str(error))
+            # the poll may have brought tasks of a partition that came meanwhile
             self._drop_waiting()
 
     def _drop_waiting(self) -> None:
@@ -360,6 +371,7 @@ async def run_agents(
             else "there is no agent to run"
         )
         raise AgentError(trouble)
+    # One for all: a task that kills the process takes the other agents' tasks with it.
     solitude = Solitude()
     runtimes = [
         AgentRuntime(
@@ -399,6 +411,7 @@ def _signals(runtimes: Sequence[AgentRuntime], *, handle: bool) -> Iterator[None
 
     def stop() -> None:
         for number in handled:
+            # A second signal then has its usual effect, and ends the process.
             loop.remove_signal_handler(number)
         for runtime in runtimes:
             runtime.stop()

@@ -76,6 +76,7 @@ class Withdrawals:
                 await self._read_up_to(reader, {at: starts[at] for at in left}, {at: ends[at] for at in left})
             finally:
                 await reader.close()
+        # Only the first reading says where following begins; later ones read what is older.
         if not self._next:
             self._next = dict(ends)
             self._is_followed.set()
@@ -126,6 +127,7 @@ class Withdrawals:
         attempt = withdrawal.attempt_id
         if withdrawal.agent != self._agent or attempt in self.withdrawn:
             return
+        # a withdrawal only saves work, so an old one may be forgotten
         if len(self.withdrawn) >= _MOST:
             del self.withdrawn[next(iter(self.withdrawn))]
         self.withdrawn[attempt] = None

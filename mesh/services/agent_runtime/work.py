@@ -44,6 +44,7 @@ class AssignedPartition:
         self.partition = partition
         self.offsets = TaskOffsets(committed)
         self.begins = Begins(first, life, found)
+        # our own tenure, lost and back again, tells of no death
         self.dead: Tenure | None = found if found is not None and found.life != life.text else None
         self.beyond: deque[Work] = deque()
         self.unnamed: dict[int, Work] = {}
@@ -81,6 +82,7 @@ class AssignedPartition:
         dead = self.dead
         if dead is None:
             return False
+        # behind all that it may have begun; what follows need not be compared any more
         if offset >= dead.line and all(offset > named for named in dead.named):
             self.dead = None
             return False

@@ -202,6 +202,7 @@ class Workers:
             await self._solitude.wait_open()
         if not self._withdrawals.covers(work.record.timestamp_ms):
             await self._withdrawals.catch_up(work.record.timestamp_ms)
+        # each of the waits above may have been long enough to lose the partition
         if work.share.is_released:
             self._drop(work)
             return
@@ -252,6 +253,7 @@ class Workers:
     async def _is_alone(self, work: Work) -> bool:
         """Wait until no handler runs; false if the work is given back before."""
         if await self._solitude.wait_alone(lambda: self._is_stopping or work.share.is_released):
+            # the wait may have been longer than our session
             if not self._is_in_doubt() and not work.share.is_released:
                 return True
             self._solitude.leave()
@@ -300,6 +302,7 @@ class Workers:
             )
             self._expired_untold = 0
             self._next_warning_s = self._ticks() + _WARN_EVERY_S
+        # no result: the router has timed it out by itself
         self._settle((work,))
 
     def _ended(self, work: Work, answer: Answer, traceparent: str | None) -> None:
