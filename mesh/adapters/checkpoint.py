@@ -86,6 +86,7 @@ class CheckpointFile:
         """
         if self._is_deleted:
             return None
+        # a portion that was put and not saved is of an owner that is gone
         roll_back(self._connection)
         try:
             return self._load()
@@ -100,6 +101,7 @@ class CheckpointFile:
             if row is None:
                 return None
             offset, epoch_tokens, meta, crc = row
+            # SQLite keeps no checksums, and a wrong state would be decided on without a sign.
             if crc != _state_crc(offset, epoch_tokens, meta):
                 raise _Damaged("its head is not what was saved")
             workflows: dict[str, bytes] = {}
@@ -177,6 +179,7 @@ def _connect(path: Path) -> apsw.Connection:
     try:
         connection.set_busy_timeout(_BUSY_MS)
         connection.pragma("journal_mode", "wal")
+        # a power loss may take the last saves: the log has all of it
         connection.pragma("synchronous", "NORMAL")
         connection.pragma("wal_autocheckpoint", 0)  # `Checkpointer` does it
         with connection:

@@ -138,6 +138,8 @@ class PartitionRecords(_PlainRecords):  # type: ignore[misc] # aiokafka is untyp
                     error = CorruptRecordException(f"a record in it claims the offset {offset}")
                     yield from self._one_by_one(batch, error)
                     return
+                # a fetch begins with the whole batch that holds its offset, so
+                # the first records may be old
                 if offset >= self.next_fetch_offset:
                     read = self._consumer_record(tp, record)
                     self.next_fetch_offset = offset + 1

@@ -187,6 +187,7 @@ class KafkaBroker:
                 raise TopicMissing(self._cluster.missing(f"{log.topic}/{log.partition}"))
             if not decisions:
                 return Appended(spans=(), effects_sent=False, timestamp_ms=_now_ms())
+            # A claim rests on nothing before it, so it is where a broken lane begins afresh.
             self._log.lane(log).put(call, decisions, fresh=expected_offset is None)
         await call.done
         # aiokafka's answer to DuplicateSequenceNumber

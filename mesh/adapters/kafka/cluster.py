@@ -119,6 +119,7 @@ class Cluster:
         admin = AIOKafkaAdminClient(**self.connection("admin"))
         try:
             await admin.start()
+        # a cancelled start, too, leaves connections open
         except BaseException:
             await end(admin, admin.close(), self.name)
             raise
@@ -242,6 +243,8 @@ class Cluster:
                 spec.name,
                 spec.partitions,
                 spec.replicas,
+                # Deadlines and routes go by when the broker took a record, so
+                # the broker has to stamp it.
                 topic_configs={"message.timestamp.type": "LogAppendTime", **spec.config},
             )
             for spec in specs
@@ -262,6 +265,7 @@ class Cluster:
         await self._look()
         absent = [spec.name for spec in specs if spec.name not in self.counts]
         if absent:
+            # one that `_ask` repeats: it takes a moment until a new topic is known everywhere
             raise kafka_errors.LeaderNotAvailableError(", ".join(absent))
 
     async def delete_records(self, partition: TopicPartition, before_offset: int) -> None:

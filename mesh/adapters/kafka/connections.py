@@ -71,6 +71,7 @@ def _send(connection: Any, request: Any, expect_response: bool = True) -> Awaita
     try:
         answer = _plain_send(connection, request, expect_response)
     except RuntimeError as error:
+        # an error of another kind, which must not be hidden
         if not writer.transport.is_closing():
             raise
         connection.close(reason=CloseReason.CONNECTION_BROKEN, exc=error)

@@ -84,6 +84,8 @@ class Consumer:
 
     def assign(self, positions: Mapping[TopicPartition, int]) -> None:
         consumer = self._consumer
+        # A new assignment drops what aiokafka has fetched ahead, so
+        # there is one only where it must be.
         if consumer.assignment() != positions.keys():
             consumer.assign(list(positions))
             changed = dict(positions)
@@ -95,6 +97,7 @@ class Consumer:
     async def poll(
         self, max_records: int, timeout_s: float, partitions: Sequence[TopicPartition] | None = None
     ) -> list[Record]:
+        # to `getmany`, none means all
         if partitions is not None and not partitions:
             await asyncio.sleep(timeout_s)
             return []

@@ -6,7 +6,6 @@ rebalances. Called through `mesh.ports.Subscription`.
 
 Kafka's eager protocol takes all partitions from every member at each rebalance and gives each its
 new share, so the listener sees `on_revoked` with all that it held, then `on_assigned` with all that
-it has. What aiokafka 0.14 does, and what is made of it here:
 it has. What aiokafka 0.14 does, and what is done about it here:
 
 * It hands out records while its `on_partitions_assigned` runs. So that callback first pauses all
@@ -122,6 +121,7 @@ class GroupSubscription:
             await self._give_up(told=False)
             await self._consumer.replace()
         records = await self._consumer.poll(max_records, timeout_s)
+        # what came before the failure is handed out first
         if not records:
             self._raise_failure()
         return records
@@ -157,6 +157,7 @@ class GroupSubscription:
         """
         taken = self._shares_taken
         known = {at: self._stands.get(at, _FROM_THE_FIRST) for at in self._held}
+        # a share that was taken meanwhile is not what the refusal is about
         if known and not await self._consumer.commit(known) and taken == self._shares_taken:
             self._held = frozenset()
             self._paused.clear()
@@ -200,7 +201,9 @@ class GroupSubscription:
                     self._consumer.seek(at, position.offset)
             self._held = frozenset(partitions)
             self._stands = {at: position for at, position in positions.items() if position is not None}
+            # held before the listener hears of it, because it may commit
             await self._listener.on_assigned(positions)
+            # only now: no record may come before the listener has prepared for it
             if self._fetch:
                 self._consumer.resume([at for at in partitions if at not in self._paused])
 
@@ -247,6 +250,7 @@ class GroupSubscription:
         taking, self._taking = self._taking, None
         if taking is None or taking.done():
             return
+        # the listener has not heard of this share, so it need not hear that it is gone
         if not self._held:
             taking.cancel()
         await asyncio.wait({taking}, timeout=self._session_timeout_s)

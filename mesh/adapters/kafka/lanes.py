@@ -206,6 +206,7 @@ class Lane:
     async def _turn(self) -> None:
         """One batch, from the queue to its fate."""
         limit = 1 if self._singly else _NO_LIMIT
+        # The producer first: while it is waited for, more calls find room in this batch.
         producer = await self._producer()
         packed = producer.pack(chain.from_iterable(parcel.rest() for parcel in self._queue), limit)
         try:
@@ -241,6 +242,7 @@ class Lane:
             self._singly = count
 
     def _fail_all(self, error: BrokerError) -> None:
+        # Callers hear of it later, and what they put until then may rest on what did not land.
         self._is_broken = self._strict
         while self._queue:
             self._queue.popleft().call.fail(error)

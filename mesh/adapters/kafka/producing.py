@@ -246,6 +246,8 @@ class Channel:
 
     async def _start(self) -> Producer:
         while True:
+            # Idempotent: aiokafka repeats a batch whose answer is late, and the broker must take it
+            # once.
             producer = AIOKafkaProducer(
                 **self._cluster.connection(self._kind), acks="all", enable_idempotence=True, max_batch_size=_BATCH_BYTES
             )
@@ -273,9 +275,11 @@ class Channel:
         """
         for task in list(self._working):
             task.cancel()
+        # their callers are answered before the producers go
         if self._working:
             await asyncio.wait(self._working, timeout=CLOSE_S)
         if self._current is not None and not self._current.retired:
+            # so that a lane which is still under way starts no batch with it
             self._current.retired = True
             self._spawn_closing(self._current.dispose())
         if self._closing:

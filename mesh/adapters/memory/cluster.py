@@ -58,6 +58,7 @@ class Partition:
         """Take the records with the current time. Returns the first one's offset."""
         first = self.end
         topic, number = self.at
+        # as a broker does: a partition's timestamps never fall
         if self.records:
             now_ms = max(now_ms, self.records[-1].timestamp_ms)
         self.records += [

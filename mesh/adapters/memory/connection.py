@@ -70,6 +70,7 @@ class MemoryBroker:
         """Return at once while the process lives, and never after its death."""
         while self._killed:
             task = asyncio.current_task()
+            # else a test could never end the tasks of a dead process
             if task is not None and task.cancelling():
                 raise asyncio.CancelledError
             await asyncio.get_running_loop().create_future()
@@ -158,6 +159,7 @@ class MemoryBroker:
         self, weak: WeakBehaviour, partition: "Partition", expected_offset: int | None, decisions: Sequence[OutRecord]
     ) -> Appended:
         if expected_offset is None:
+            # a claim rests on nothing before it
             self._unknown.pop(partition.at, None)
         elif partition.at in self._unknown:
             raise BrokerUnavailable(
@@ -178,6 +180,8 @@ class MemoryBroker:
 
     def _split(self, weak: WeakBehaviour, decisions: Sequence[OutRecord]) -> list[Sequence[OutRecord]]:
         if len(decisions) > 1 and self._cluster.happens(weak.split_append):
+            # Kafka's client may send one append as two batches, and another
+            # writer may come between them.
             cut = self._cluster.rng.randint(1, len(decisions) - 1)
             return [decisions[:cut], decisions[cut:]]
         return [decisions] if decisions else []

@@ -115,6 +115,7 @@ class Group:
         for member in self._members.values():
             held = [at for at, holder in self._holders.items() if holder is member]
             must = held if self._eager else [at for at in held if self._meant_for.get(at) is not member]
+            # a new dict for each rebalance: `_bound_revoking` knows by it which one it bounds
             member.must_revoke = dict.fromkeys(sorted(must))
             if must:
                 self._bound_revoking(member)

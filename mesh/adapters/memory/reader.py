@@ -111,6 +111,7 @@ class MemoryReader:
         await self._connection.alive()
         await self._connection.travel()
         while True:
+            # before looking, so that a record which lands meanwhile sets it again
             self._cursor.wake.clear()
             if records := self._cursor.take(max_records, partitions, ()):
                 return records

@@ -130,6 +130,7 @@ class SqliteBroker:
         sent = await self._plan(effects)
 
         def work() -> Appended:
+            # Within the transaction: no other process can write between this look and the append.
             end = self._store.log.tail(log_id).offset
             if expected_offset is not None and end != expected_offset:
                 return Appended((), effects_sent=False, timestamp_ms=self._store.now_ms(), refused=True)
@@ -144,6 +145,7 @@ class SqliteBroker:
 
         appended = await self._store.write(work)
         if not appended.refused:
+            # after the commit: a reader that wakes must find the records
             self._store.nudges.send((log_id, *sent.chunks))
         await self._store.breathe()
         return appended
@@ -283,6 +285,7 @@ class SqliteBroker:
         log, compaction = self._store.log, Compaction(partition_id, tombstones_before_ms)
         while await self._store.read(lambda: compaction.look(log, _COMPACT_PORTION)):
             await self._store.breathe()
+        # In portions, because every other writer waits while a transaction is open.
         for dead in compaction.dead(_CLEAN_PORTION):
             await self._store.write(partial(log.drop, dead))
             await self._store.breathe()

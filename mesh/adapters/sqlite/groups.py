@@ -94,6 +94,7 @@ def _move_one(result: dict[str, set[int]], wants: Mapping[str, frozenset[int]]) 
                 break
             movable = result[giver] & wants[taker]
             if movable:
+                # by a fixed rule: all members must come to the same shares from the same rows
                 moved = max(movable)
                 result[giver].discard(moved)
                 result[taker].add(moved)
@@ -160,6 +161,7 @@ class Groups:
             return Step(is_lost=True, dead=(), claim=(), release=())
         dead = [member.id for member in members if member.id != me.id and _is_over(member, now_s)]
         alive = [member for member in members if member.id not in dead]
+        # what the dead held is free for whom it falls to, in this same step
         held = {at: holder for at, holder in self._claims(me.group_id).items() if holder not in dead}
         share = shares({member.id: self._partitions(member.topics) for member in alive}, held)[me.id]
         claim = [at for at in sorted(share) if at not in held]
@@ -216,6 +218,7 @@ class Groups:
 
     def commit(self, me: Me, positions: Mapping[int, Committed]) -> frozenset[int]:
         """Record positions, but only of partitions that `me` holds. Returns those."""
+        # A member that was removed while it was stopped must not move what is another's by now.
         held = self.held_by(me).intersection(positions)
         self._connection.executemany(
             "INSERT INTO position VALUES (?, ?, ?, ?)"
@@ -234,4 +237,5 @@ class Groups:
 
 def _is_over(member: _Member, now_s: float) -> bool:
     left_s = member.lease_until_s - now_s
+    # the monotonic clock begins again at each boot, and an old lease would then hold for days
     return left_s <= 0 or left_s > _LEASE_SLACK * member.session_s or is_dead(member.process)

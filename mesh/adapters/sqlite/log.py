@@ -154,7 +154,8 @@ class Log:
         Reads the catalogue only if a topic is new to this process.
         """
         plan = self._plan(records, [])
-        # `size_bytes` is at the most 100 bytes and four times the encoded record
+        # `size_bytes` is at the most 100 bytes and four times the encoded record, so it is
+        # counted only where a record may be too large
         small = self._max_bytes // 5
         if all(len(payload) < small for parts in plan.chunks.values() for _, payload in parts):
             return plan

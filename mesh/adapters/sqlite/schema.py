@@ -87,6 +87,7 @@ def connect(path: str | PathLike[str], *, durability: Durability, read_only: boo
         if not read_only:
             file.parent.mkdir(parents=True, exist_ok=True)
             refuse_damaged(file)
+            # before SQLite makes it with the mode that the umask leaves
             make_private(file)
         connection = _open(file, read_only=read_only)
     except OSError as error:
@@ -136,6 +137,7 @@ def _prepare(connection: apsw.Connection, file: Path, durability: Durability, *,
 
 def _is_current(connection: apsw.Connection, file: Path) -> bool:
     application, version = connection.pragma("application_id"), connection.pragma("user_version")
+    # an empty file, as one that was only just made; anything else without our id is not ours
     if application == 0 and version == 0 and connection.execute("SELECT count(*) FROM sqlite_schema").get == 0:
         return False
     if application != APPLICATION_ID:

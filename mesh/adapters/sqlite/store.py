@@ -112,6 +112,7 @@ class Store:
         """Try once. Raises SQLite's own busy errors, and the port's errors for the others."""
         if not self.is_open:
             raise BrokerUnavailable(f"this connection to {self._path} was closed")
+        # what a damaged file says can't be trusted, and nothing may be written on top of it
         if self._damage is not None:
             raise self._damage
         execute = self._connection.execute
@@ -133,6 +134,7 @@ class Store:
         explained = explain(error, self._path)
         if isinstance(explained, FileDamaged):
             self._damage = explained
+            # closing would move the log into the damaged file
             self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         return explained
 
@@ -156,6 +158,8 @@ class Store:
             self.nudges.close()
             try:
                 if self._checkpointer is not None:
+                    # in a thread: it waits for the one that moves the log,
+                    # and other tasks must go on
                     await asyncio.to_thread(self._checkpointer.close)
             finally:
                 self._connection.close()

@@ -81,6 +81,7 @@ class SqliteSubscription:
 
     async def _live(self) -> None:
         """Take part until closed. An error that can't be survived is kept for the next `poll`."""
+        # A task of its own: a listener may take longer than the lease.
         renewing = asyncio.create_task(self._keep_lease(), name=f"sqlite lease of {self._me.name}")
         try:
             while not self._is_closing:
@@ -119,6 +120,7 @@ class SqliteSubscription:
             return
         if step.is_lost:
             self._drop_all()
+            # a new id, so that what was begun under the old one can't touch the new membership
             self._me = self._me._replace(id=_fresh(self._me.name), process=this_process())
             await self._join()
             _log.warning("group_member_joins_anew", member=self._me.name, reason="its lease had ended")
@@ -128,6 +130,7 @@ class SqliteSubscription:
             _log.info("group_members_removed", member=self._me.name, removed=list(step.dead))
         await self._revoke(step.release)
         await self._assign(claimed)
+        # others may claim what has come free, and need not wait for their next look
         if step.dead or step.release:
             self._nudge_group()
         self._look.wake()  # look again at once: this step may have made another one due
@@ -159,6 +162,7 @@ class SqliteSubscription:
         me = self._me
         places = {at: self._store.log.catalogue.place_of(at) for at in claimed}
         self._held.update(places)
+        # Before any record of these is read, and with the partitions held: the listener may commit.
         await self._listener.on_assigned({places[at]: position for at, position in claimed.items()})
         for at, position in claimed.items():
             # it may have lost its membership while the listener ran
