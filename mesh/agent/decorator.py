@@ -113,6 +113,7 @@ def _check_options(handler: Callable[..., Any], name: str, concurrency: int, max
 
 
 def _check_capabilities(handler: Callable[..., Any], capabilities: Sequence[str]) -> None:
+    # a string is a sequence, too: of capabilities with one letter each
     if isinstance(capabilities, str):
         raise AgentError(
             f"{place(handler)}: capabilities is a string (write a list of names: capabilities=[{capabilities!r}])"
@@ -204,6 +205,7 @@ def _version(handler: Callable[..., Any]) -> str:
     if isinstance(declared, str):
         return declared
     try:
+        # The whole file, and not the function alone: what it calls there is its behaviour, too.
         source = Path(handler.__code__.co_filename).read_bytes()
     except OSError:  # made in an interpreter's prompt: there is no file
         source = handler.__code__.co_code

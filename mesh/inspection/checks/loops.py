@@ -35,6 +35,7 @@ def _circle(route: Route, name: str, work: CallWork, routes: Mapping[str, Route]
 def _trail(at: str, goal: str, routes: Mapping[str, Route], before: tuple[str, ...]) -> tuple[str, ...]:
     if at == goal:
         return (*before, at)
+    # a circle that leaves out this route is found when its own routes are checked
     if at in before or at not in routes:
         return ()
     called = [step.work.route for step in routes[at].steps.values() if isinstance(step.work, CallWork)]

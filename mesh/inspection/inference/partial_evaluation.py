@@ -169,12 +169,14 @@ def held(source: str) -> Facts:
 
 def _held(source: str, node: Node, facts: Facts, *, holds: bool) -> Facts:
     match node:
+        # a true `&&` makes all its parts true, a false `||` makes them all false
         case Logic(op=op, operands=several) if (op == "&&") == holds:
             for one in several:
                 facts = _held(source, one, facts, holds=holds)
             return facts
         case Not(operand=operand):
             return _held(source, operand, facts, holds=not holds)
+        # here any one of the parts may have decided, so nothing is certain of any of them
         case Logic() | Conditional():
             return facts
         case _:

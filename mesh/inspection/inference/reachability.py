@@ -89,6 +89,8 @@ class _Search:
         self.asked: set[str] = set()  # steps whose `if` was asked, at least once
         self.worlds = 0
         self.told = frozenset(_told(route))
+        # Elsewhere to be cancelled only keeps other steps from running, and the outcomes that are
+        # tried anyway show all that can run. Each outcome more multiplies the ways to try.
         self.races = raced(route) & self.told
 
     def run(self) -> None:
@@ -130,6 +132,7 @@ class _Search:
             return ["skipped"]
         self.ran.add(step.name)
         found: list[_Outcome] = ["skipped"] if holds is None else []
+        # elsewhere it lets the same steps run as a success does
         found += ["dropped"] if step.name in self.told and _may_need_an_operator(step) else []
         return [*found, *_otherwise(self.route, step), "ended" if isinstance(step.work, EndWork) else "succeeded"]
 
@@ -163,6 +166,8 @@ def _may_need_an_operator(step: Step) -> bool:
 def raced(route: Route) -> frozenset[str]:
     """The steps that the winner of a race may cancel: its rivals, and what serves only them."""
     found = {need for step in route.steps.values() if step.first_of and len(step.needs) > 1 for need in step.needs}
+    # backwards: what needs a step comes after it, so one pass finds
+    # all that serves the rivals alone
     for name in reversed(route.steps):
         dependents = route.dependents[name]
         if dependents and found.issuperset(dependents):

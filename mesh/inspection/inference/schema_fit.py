@@ -43,6 +43,7 @@ class Misfit(msgspec.Struct, frozen=True, kw_only=True):
 
 def misfits(shape: Shape, schema: Any, root: Schema, path: Segments = ()) -> list[Misfit]:
     """Where the shape can't meet the schema, by the alternative that fits best."""
+    # a schema may refer to itself, and has no end then
     if len(path) > DEPTH or isinstance(shape, Anything):
         return []
     if isinstance(shape, OneOf):
@@ -95,6 +96,7 @@ def _given(shape: _Known) -> frozenset[str]:
     match shape:
         case Scalar(value=value):
             kind = type_of(value)
+            # in JSON Schema, each integer is a number as well
             return frozenset({kind, "number"} if kind == "integer" else {kind})
         case Fields():
             return frozenset({"object"})

@@ -90,6 +90,7 @@ class View:
         # Records before the beginning are gone (retention): nobody can be behind on them.
         lags = {tp.partition: ends[tp] - max(positions.get(tp.partition, 0), begins[tp]) for tp in partitions}
         behind = [tp for tp in partitions if lags[tp.partition] > 0]
+        # newer records are unread, but nobody is late with them yet
         old = await self._broker.offsets_at(behind, self.now_ms - PATIENCE_MS) if behind else {}
         read = {tp: max(positions.get(tp.partition, 0), begins[tp]) for tp in behind}
         overdue = {tp: old[tp] - read[tp] for tp in behind if old[tp] > read[tp]}

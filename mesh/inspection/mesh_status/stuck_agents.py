@@ -56,6 +56,7 @@ def _nobody(agent: AgentStatus, topic: str, now_ms: int, waited_ms: int) -> Iter
 
 
 def _behind(agent: AgentStatus, topic: str) -> Iterator[Stuck]:
+    # What is sent out counts as running, begun or not; what finds no place waits in the topic.
     waiting = min(agent.running - agent.places, agent.overdue)
     if waiting > 0:
         busy = f"its {agent.places:,} place{'s are' if agent.places > 1 else ' is'} taken"

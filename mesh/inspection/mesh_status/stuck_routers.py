@@ -83,6 +83,7 @@ def _none_alive(rows: Sequence[RouterRow], inputs: Inputs, now_ms: int) -> Stuck
     ago = span(now_ms - last.heard_at_ms(now_ms))
     end = f"stopped {ago} ago" if last.stopped else f"was heard of last {ago} ago, and did not stop in good order"
     unread = f"{inputs.unread}, and " if inputs.unread else ""
+    # All stopped in good order, and nothing is open or unread: somebody meant it so.
     is_calm = all(row.stopped for row in rows if row.gone_at_ms(now_ms) >= last.heard_at_ms(now_ms))
     is_calm = is_calm and not inputs.open_workflows and not inputs.unread
     return Stuck(
@@ -101,6 +102,7 @@ def _left(
     if not dead:
         return []
     gone_ms = min(row.gone_at_ms(now_ms) for row in dead.values())
+    # The living ones may have started only after that death, and need as long from then.
     if now_ms - max(gone_ms, min(row.started_at_ms for row in alive)) < TAKE_OVER_MS:
         return []
     who = ", ".join(sorted({row.instance for row in dead.values()}))

@@ -112,6 +112,7 @@ class ReadModel:
         try:
             await self._catch_up()
         except (apsw.CorruptError, apsw.NotADBError):
+            # a cache: all of it can be read from the broker again
             self._start_over(new_file=True)
             await self._catch_up()
         except (apsw.FullError, apsw.IOError) as error:

@@ -150,6 +150,7 @@ class Folder:
     def _take_decision(self, fold: PartitionFold, record: Record, decision: Decision, touched: set[str]) -> None:
         workflow_id = decision.workflow_id
         workflows = fold.state.workflows
+        # Once for each batch: after that, what is in memory is newer than the row.
         if workflow_id not in touched and (loaded := self._load_workflow(workflow_id)) is not None:
             workflows[workflow_id] = loaded
         touched.add(workflow_id)
@@ -257,6 +258,7 @@ class Folder:
 
     def _write_workflows(self, partition: int, touched: Iterable[str], state: PartitionState) -> None:
         for workflow_id in touched:
+            # steps that have settled since have rows there, and would look open
             self._db.execute("DELETE FROM open_steps WHERE workflow_id = ?", (workflow_id,))
             workflow = state.workflows.get(workflow_id)
             if workflow is None:

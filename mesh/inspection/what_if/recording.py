@@ -277,6 +277,7 @@ class Recording:
                 if event.action in {"retry", "skip"}:
                     self._keep(_accepted(decision), stuck, decision.at_ms, order)
             case ev.CommandAccepted(command="fail"):
+                # a `fail` names no step: it is taken to be about the newest incident that is open
                 stuck = max((one[-1] for one in self.incidents.values() if not one[-1].is_over), key=_began)
                 self._keep(event, stuck, decision.at_ms, order)
             case ev.CommandAccepted(command="cancel"):
@@ -313,6 +314,7 @@ class Recording:
             case ev.EventReceived():
                 wait = self.waits[event.step][-1]
                 wait.took = _name(event.cloud_event)
+                # one that was kept has been offered before, when it came
                 if not event.kept:
                     self.offered.append(Offered(_in_time(at_ms, wait.started.due_at_ms), order, event.cloud_event))
             case ev.EventKept():

@@ -154,6 +154,8 @@ class Sandbox:
 
     def _arrive(self, arrivals: Sequence[Arrival]) -> None:
         for at_ms, order, given in arrivals:
+            # what comes by an alias is known only once the alias is
+            # granted, and time does not go back
             self._push(max(at_ms, self.now_ms), order, given)
 
     def _push(self, at_ms: int, order: int, given: Input | _SetAside, *, is_late: bool = False) -> None:
