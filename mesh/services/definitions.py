@@ -68,9 +68,11 @@ class DefinitionsReader:
             ends = await self._broker.end_offsets(list(self._positions))
             behind = [at for at, end in ends.items() if self._positions[at] < end]
             if behind:
+                # what was dropped before it was read will never come
                 for at, begin in (await self._broker.begin_offsets(behind)).items():
                     self._positions[at] = max(self._positions[at], begin)
                 await self._read_up_to({at: end for at, end in ends.items() if self._positions[at] < end})
+                # the last offsets may hold no record, and would look unread each time
                 self._positions = {at: max(self._positions[at], end) for at, end in ends.items()}
 
     async def _read_up_to(self, ends: Mapping[TopicPartition, int]) -> None:
@@ -97,6 +99,7 @@ class DefinitionsReader:
         if version is not None:
             if version.problem and version.digest not in self.versions:
                 _log.warning("definition_unreadable", error=version.problem)
+            # a version may be stored twice; it is there since the first time
             self.versions.setdefault(version.digest, version)
 
     def get(self, digest: str) -> Route | None:
@@ -155,6 +158,7 @@ async def activate(
     then right.
     """
     new = [route for route in routes if route.digest not in known.versions]
+    # Versions first: a router that reads the activation must find what it names.
     await _send(broker, [encode_definition(route, topics) for route in new])
     names = {**{route.name: route.digest for route in routes}, **(digests or {})}
     record = encode_activation(

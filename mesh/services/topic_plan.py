@@ -96,6 +96,8 @@ def topic_specs(
     for contract in contracts():
         count = contract.partitions if isinstance(contract.partitions, int) else counts[contract.partitions]
         config = dict(contract.config)
+        # `acks=all` waits for the replicas that are in sync, which
+        # without this may be the leader alone
         if replicas >= _MIN_REPLICAS_FOR_QUORUM:
             config["min.insync.replicas"] = "2"
         names = [topics.tasks(agent) for agent in agents] if contract.per_agent else [topics.prefix + contract.name]

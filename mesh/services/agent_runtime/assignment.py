@@ -228,7 +228,6 @@ class Assignment:
         for share in list(self._shares.values()):
             if share.partition in assignment:
                 share.is_seen = True
-            # One that was never seen is new: the subscription names it only after `on_assigned`.
             elif share.is_seen:
                 self._let_go(share)
         if self._orphans:

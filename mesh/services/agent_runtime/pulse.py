@@ -48,9 +48,9 @@ class Pulse:
         """Trust the process again: the broker has answered.
 
         `absences`: how many there were when the broker was asked. If there was another one
-        meanwhile, nothing changes. Until then all are in doubt: work that begins while the answer
-        is on its way may be wrong.
+        meanwhile, nothing changes.
         """
         self.beat()
+        # else the answer is older than the last absence, and may be wrong by now
         if self.absences == absences:
             self._is_in_doubt = False

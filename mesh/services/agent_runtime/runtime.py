@@ -90,7 +90,7 @@ class AgentRuntime:
         self._topics = topics
         self._instance = instance
         self._settings = settings or AgentSettings()
-        # twice what runs at once, so that no worker waits for the next poll
+        # at least twice what runs at once, so that no worker waits for the next poll
         self._limit = max(self._settings.buffer_records, 2 * agent.concurrency)
         self._stopping = asyncio.Event()
         self._is_paused = False
@@ -248,12 +248,10 @@ class AgentRuntime:
             self._assignment.take(records)
 
     def _is_full(self) -> bool:
-        """Whether enough work is in hand.
-
-        From the limit on it stays full until half is done; otherwise partitions would be paused and
-        resumed for each record.
-        """
+        """Whether enough work is in hand."""
         held = self._assignment.held
+        # From the limit on it stays full until half is done, or partitions would be
+        # paused and resumed for each record.
         if self._is_paused:
             return held > self._limit // 2 or self._waiting_bytes() > self._settings.buffer_bytes // 2
         return held >= self._limit or self._waiting_bytes() >= self._settings.buffer_bytes

@@ -60,6 +60,7 @@ class Solitude:
             while self._has_lone or self.running:
                 if is_over():
                     return False
+                # bounded, because nothing rings the bell when `is_over` changes
                 await self._wait(1.0)
         finally:
             self._seekers -= 1

@@ -84,13 +84,11 @@ class Withdrawals:
     async def _read_up_to(
         self, reader: Reader, positions: dict[TopicPartition, int], ends: dict[TopicPartition, int]
     ) -> None:
-        """Read up to these ends, or for as long as anything comes.
-
-        The last places may hold no record.
-        """
+        """Read up to these ends, or for as long as anything comes."""
         reader.assign(positions)
         while any(positions[at] < end for at, end in ends.items()):
             records = await reader.poll(max_records=1000, timeout_s=_POLL_S)
+            # the last places may hold no record
             if not records:
                 return
             for record in records:

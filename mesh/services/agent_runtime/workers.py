@@ -153,10 +153,7 @@ class Workers:
         worker.add_done_callback(self._workers.discard)
 
     async def _run_worker(self) -> None:
-        """Do what waits, until cancelled, or until a handler has changed context variables.
-
-        The next handler must not see them.
-        """
+        """Do what waits, until cancelled, or until a handler has changed context variables."""
         me = asyncio.current_task()
         assert me is not None  # noqa: S101 - a coroutine that runs is in a task
         slice_end_s = self._ticks() + _SLICE_S
@@ -166,6 +163,7 @@ class Workers:
                 slice_end_s = self._ticks() + _SLICE_S
                 continue
             await self._do(self._next(), me)
+            # the next handler must not see what this one has set
             if copy_context() != self._clean:
                 self._workers.discard(me)
                 self._hire()
@@ -282,13 +280,11 @@ class Workers:
     # Ends -----------------------------------------------------------------------------------------
 
     def _expire(self, work: Work, task: Task) -> None:
-        """Log that a task was dropped because it came too late.
-
-        It is logged at once, then at most once a minute. Nothing else here says so, and a clock
-        that runs ahead would drop every task like this.
-        """
+        """Log that a task was dropped because it came too late."""
         self._counts.expired += 1
         self._expired_untold += 1
+        # At once, then at most once a minute. Nothing else here says so, and a clock that runs
+        # ahead would drop every task like this.
         if self._ticks() >= self._next_warning_s:
             now_ms = self._clock.now_ms()
             self._log.warning(

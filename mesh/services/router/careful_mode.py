@@ -58,6 +58,7 @@ class CarefulMode:
         place = (record.topic, record.offset)
         if self.announced == place:
             return "decide"
+        # announced by an owner before us, which did not survive it
         return "set_aside" if attempted == place else "announce"
 
 
@@ -68,6 +69,7 @@ def _is_behind(record: Record, state: PartitionState) -> bool:
     """
     if record.offset < state.positions.get(record.topic, 0):
         return True
+    # by the headers alone: its value may be what kills
     source = source_of(record)
     seen = state.watermarks.get(f"{source['source_topic']}/{source['source_partition']}") if source else None
     if seen is None or (source["source_offset"], source["source_index"]) > seen:

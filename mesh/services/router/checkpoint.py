@@ -156,11 +156,7 @@ class Checkpoints:
             _log.warning("checkpoint_not_opened", partition=partition, error=str(error))
 
     def save_some(self, owners: Mapping[int, Owner], records: int) -> None:
-        """Save a portion, in a turn that had this many records.
-
-        No more workflows than records can have changed, so a portion of that size keeps up with any
-        load.
-        """
+        """Save a portion, in a turn that had this many records."""
         now, interval_s = asyncio.get_running_loop().time(), self._config.checkpoint_interval_s
         if self._saving is None and now >= self._next_at:
             # spread over the interval, so that a router's partitions are not all due at once
@@ -171,6 +167,8 @@ class Checkpoints:
                 self._saved_at[partition] = now
                 self._begin(owners[partition])
         if self._saving is not None:
+            # No more workflows than records can have changed, so a portion of that
+            # size keeps up with any load.
             self._go_on(max(records, self._config.checkpoint_portion))
 
     def save(self, owner: Owner) -> None:

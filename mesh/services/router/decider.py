@@ -143,7 +143,7 @@ class Decider:
         if isinstance(given, AnswerGiven | AnswerGiven2):
             self.emit(batch, Decided((_answer_too_large(given, message),), workflow), given.workflow_id, cause, now_ms)
             return
-        # the caller parks it
+        # the caller parks it, or makes its step an incident
         if not (isinstance(given, ResultReceived) and given.status == "succeeded"):
             raise RecordTooLarge(message)
         error = TaskError(kind="too_large", message=f"{message}; let the agent return less", retryable=False)

@@ -83,16 +83,14 @@ class Definitions:
         return min(DELAY_MS, max(0, left_ms)) / 1000
 
     def _new(self, routes: Sequence[Route]) -> list[Route]:
-        """The routes whose version was never active.
-
-        An old file does not undo what an operator has chosen since.
-        """
+        """The routes whose version was never active."""
         active, known, new = self.known.timeline.latest(), self.known.timeline.digests(), []
         for route in routes:
             now = active.get(route.name)
             if now is None or route.digest not in known:
                 new.append(route)
                 _tell_replaced(route, now)
+            # an old file does not undo what an operator has chosen since
             elif now.digest != route.digest:
                 _log.warning(
                     "route_file_not_active",
@@ -200,12 +198,10 @@ class Definitions:
             self._indexes = {place: index for place, index in self._indexes.items() if place in kept}
 
     async def _know(self, newest_ms: int) -> None:
-        """Refresh if the last refresh was too early for an event of `newest_ms`, or too long ago.
-
-        Too long by this machine's time: a broker whose clock was set back stamps everything with
-        one time.
-        """
+        """Refresh if the last time was too early for an event of `newest_ms`, or too long ago."""
         now_s = asyncio.get_running_loop().time()
+        # Too long by this machine's time: a broker whose clock was set back
+        # stamps everything with one time.
         if newest_ms >= self._until_ms or now_s - self._refreshed_at_s >= SLACK_MS / 1000:
             await self.known.refresh()
             self._until_ms = max(self._until_ms, known_until_ms(newest_ms))

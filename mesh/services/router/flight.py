@@ -153,10 +153,10 @@ async def _read(broker: Broker, owner: Owner, gap: Gap) -> list[Record]:
 def must_not_be_passed_over(effect: Effect, failure: SendFailure) -> bool:
     """Whether this effect must be sent before anything that comes after it.
 
-    Then the ownership ends and begins again until an operator has corrected the topic. An effect
-    that is too large for the broker, although it was measured before its decision, will never be
-    sent, so nothing can overtake it.
+    Then the ownership ends and begins again until an operator has corrected the topic.
     """
+    # One that is too large for the broker, although it was measured before its decision, will never
+    # be sent, so nothing can overtake it.
     return isinstance(effect, SendInput) and failure.code is not Delivery.TOO_LARGE
 
 

@@ -57,11 +57,9 @@ class Holdings:
         return leaving
 
     def want_only(self, held: set[int]) -> None:
-        """Want exactly the partitions that the group gives us.
-
-        A partition that is lost to a time-out is lost without notice (`GroupListener`). A router
-        that kept wanting it would take it from its new owner, and so on without end.
-        """
+        """Want exactly the partitions that the group gives us."""
+        # A partition that is lost to a time-out is lost without notice (`GroupListener`). A router
+        # that kept wanting it would take it from its new owner, and so on without end.
         lost = self._wanted - held
         if lost:
             _log.warning("partitions_lost", partitions=sorted(lost))
@@ -108,9 +106,7 @@ class Holdings:
             )
 
     def _pause(self) -> None:
-        """Wait before the next take-over.
-
-        The pause differs for each router, so that two routers do not keep deposing each other.
-        """
+        """Wait before the next take-over."""
+        # Another pause for each router, or two of them would keep deposing each other.
         pause_s = self._retry_pause_s * (0.5 + int(self._entropy.token()[:4], 16) / 0xFFFF)
         self._retake_at = asyncio.get_running_loop().time() + pause_s

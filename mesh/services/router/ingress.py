@@ -164,6 +164,8 @@ class Ingress:
             # Only if all that was polled is copied: the position lies behind all of it.
             if is_copied and now - self._committed_at >= _COMMIT_EVERY_S:
                 self._pass_on(subscription)
+            # Not after every batch: a commit costs as much as a small batch,
+            # and a second copy is ignored.
             if self._copied and now - self._committed_at >= _COMMIT_EVERY_S:
                 self._committed_at = now
                 await self._commit(subscription)
@@ -295,7 +297,7 @@ class Ingress:
             return
         stays = f"{failure.message}; its bytes stay at {source.topic}/{source.partition}/{source.offset}"
         if copy.topic != self._topics.dlq:
-            # Each substitute is smaller than what it replaces, so this comes to an end.
+            # From one substitute to the next, less of the record is left, until what is left fits.
             yield self._dead_letter(source, "too_large", failure.message), source
             if not is_refusal(copy):  # a smaller one there is not
                 yield from self._refusals(source, "too_large", failure.message)
@@ -305,11 +307,7 @@ class Ingress:
             yield self._dead_letter(replace(source, key=None, value=None, headers=()), "too_large", stays), source
 
     async def _commit(self, subscription: Subscription) -> None:
-        """Record how far everything is copied.
-
-        Not after every batch: a commit costs as much as a small batch, and a second copy is
-        ignored.
-        """
+        """Record how far everything is copied."""
         copied, self._copied = self._copied, {}
         try:
             await subscription.commit({place: self._trails.commit(place, offset) for place, offset in copied.items()})

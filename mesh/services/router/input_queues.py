@@ -59,8 +59,6 @@ class InputQueues:
 
 
 def pass_by(record: Record, state: PartitionState) -> None:
-    """Note that this record has its decision, or needs none.
-
-    Positions are replaced and never changed, so those of before can be put back.
-    """
+    """Note that this record has its decision, or needs none."""
+    # replaced and never changed, so that those of before can be put back
     state.positions = {**state.positions, record.topic: record.offset + 1}

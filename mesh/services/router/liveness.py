@@ -11,10 +11,7 @@ it only moves a time. What has to be decided is the time-out of an attempt that 
         |  ^------- heartbeat_timeout -> failed
         '--' heartbeat
 
-A new owner has heard nothing, and gives each period in full from then on. Nor can it know whether
-an attempt has begun. With a `start_timeout`, that time-out starts again, and an agent that works on
-the attempt says so again well before its end. Without one, the attempt counts as begun; otherwise
-nobody would miss an agent that died together with the previous owner.
+A new owner has heard nothing, and gives each period in full from then on.
 
 Each attempt has one watch, and each watch one entry in the heap, which is looked at when it comes
 up. So a sign costs one look-up, and moves nothing.
@@ -150,6 +147,9 @@ class _Watch:
         self.dispatched_ms = step.since_ms
         self.from_ms = from_ms
         self.beat_ms = from_ms
+        # At a take-over nobody knows whether it has begun. With a `start_timeout`, its agent says
+        # so again well before that ends. Without one it counts as begun, or nobody would miss an
+        # agent that died together with the owner before.
         self.begun_ms = None if is_new or periods.start_timeout_s is not None else from_ms
         self.is_heard = False
         self.queued_ms: int | None = None

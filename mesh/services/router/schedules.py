@@ -68,15 +68,13 @@ class ScheduleAnnouncer:
 
 
 def schedules_in_effect(timeline: Timeline, versions: Mapping[str, Route], now_ms: int, *, by: str) -> list[Told]:
-    """The schedule in effect for each route that has or had one.
-
-    If a version can't be read here, another router announces it.
-    """
+    """The schedule in effect for each route that has or had one."""
     found = []
     for name, change in timeline.latest().items():
         once = any(_is_scheduled(versions.get(one.digest or "")) for one in timeline.history(name))
         route = versions.get(change.digest or "")
         # One that had a schedule and has none now is announced, too, or its old times would go on.
+        # If the version can't be read here, another router announces it.
         if not once or change.since_ms > now_ms or (change.digest is not None and route is None):
             continue
         schedule = route.on.schedule if route is not None and route.on is not None else None

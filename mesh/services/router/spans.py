@@ -58,6 +58,8 @@ class RouterSpans:
         for event in decision.events:
             match event:
                 case TaskSucceeded() | TaskFailed():
+                    # taken out: the end of the workflow, if it is in the same
+                    # decision, must not close it again
                     step = running.pop(event.step, None)
                     if before is not None and step is not None:
                         self._attempt(before, event.step, step, decision.at_ms, event)

@@ -297,15 +297,11 @@ async def _send_owed(candidates: Sequence[_Candidate], broker: Broker, topics: T
 
 
 async def _skip_what_is_gone(owners: Sequence[Owner], broker: Broker, topics: Topics) -> None:
-    """If an input topic no longer has our next record, begin at the first record that it still has.
-
-    A topic that ends before what was read of it has been created again. All that it holds now is
-    unread, and says nothing about what was read before. Logs are not sources in this sense: records
-    from them are counted by sequences, which are not offsets.
-    """
+    """If an input topic no longer has our next record, begin at the first that it still has."""
     inputs = [TopicPartition(topic, owner.partition) for owner in owners for topic in (topics.results, topics.inbox)]
     sources = {_source(name) for owner in owners for name in owner.state.watermarks}
     there = await broker.topics()
+    # Logs are left out: records from them are counted by sequences, which are not offsets.
     known = sorted(tp for tp in sources if tp.topic in there and tp.topic != topics.log)
     begins, ends = await broker.begin_offsets(inputs), await broker.end_offsets([*inputs, *known])
     for owner in owners:
@@ -314,6 +310,8 @@ async def _skip_what_is_gone(owners: Sequence[Owner], broker: Broker, topics: To
             if begins[tp] <= position <= ends[tp]:
                 owner.inputs.read[topic] = position
                 continue
+            # A topic that ends before what was read of it has been created again. All that it holds
+            # now is unread, and says nothing about what was read before.
             if position > ends[tp]:
                 _log.error("topic_made_anew", topic=topic, partition=owner.partition, read=position, end=ends[tp])
             # at 0 nothing was ever read, so it is not known that anything is lost
