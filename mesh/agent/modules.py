@@ -25,6 +25,7 @@ def import_agents_module(name: str) -> ModuleType:
         raise OperatorError(f"{name} is not a module's name: write {_dotted(name)}, from the folder that holds it")
     try:
         return import_module(name)
+    # a module may do anything while it is imported, also end the process
     except (Exception, SystemExit) as error:
         raise OperatorError(" ".join(_said(name, error).split())) from error
 

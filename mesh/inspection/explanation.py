@@ -269,6 +269,7 @@ class _Waits:
         if about.step in takers:
             said = f"it moves {about.workflow_id}: its step {about.step} waits for it"
             first: list[First] = []
+            # once for each workflow, and not again for each of its steps that waits
             if about.workflow_id not in told:
                 start = self._event if decided.workflow is None else decided.workflow.cloud_event
                 first = _all_told(decided.events, self._route, start, decided.workflow)

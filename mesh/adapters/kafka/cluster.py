@@ -203,11 +203,9 @@ class Cluster:
         return topic not in self.counts
 
     async def _look(self) -> None:
-        """Read all topics' partition counts.
-
-        Asking for all is the one way that never creates a topic.
-        """
+        """Read all topics' partition counts."""
         counts = {}
+        # asking for all is the one way that never creates a topic
         for topic in await self._admin.describe_topics():
             name, count = topic["topic"], len(topic["partitions"])
             if topic["error_code"]:  # it exists, and can't be described just now

@@ -68,14 +68,12 @@ class Consumer:
                 self._join()
 
     def _read_on(self, old: Any) -> None:
-        """Read what the old consumer read, from where it was.
-
-        If it had not yet found its position, read from the first record.
-        """
+        """Read what the old consumer read, from where it was."""
         positions = {at: _position(old, at) for at in old.assignment()}
         if positions:
             self._consumer.assign(list(positions))
         for at, offset in positions.items():
+            # one that had not found its position yet reads from the first record, as it would have
             if offset is not None:
                 self._consumer.seek(at, offset)
 

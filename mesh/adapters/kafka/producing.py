@@ -191,18 +191,14 @@ class Producer:
         self._fail_held()
 
     def _fail_held(self) -> None:
-        """Fail its batches.
-
-        `deliver` answers the callers that wait for one. Nobody waits for the futures inside
-        aiokafka, and asyncio would report each.
-
-        A batch that was put back, to be sent again, is not among the pending ones, and its end
-        takes it out of them: without it there that is a `KeyError`.
-        """
+        """Fail its batches. `deliver` answers the callers that wait for one."""
         held = self._producer._message_accumulator  # noqa: SLF001 - see `_cut`
         pending = held._pending_batches  # noqa: SLF001 - as above
+        # A batch that was put back, to be sent again, is not among the pending ones, and its end
+        # takes it out of them: that would be a `KeyError`.
         pending.update(batch for queue in held._batches.values() for batch in queue)  # noqa: SLF001 - as above
         for batch in pending:
+            # nobody waits for these, and asyncio would report each
             batch.future.add_done_callback(consume)
             batch._drain_waiter.add_done_callback(consume)  # noqa: SLF001 - as above
         held.fail_all(KafkaError("the producer was retired"))

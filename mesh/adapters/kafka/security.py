@@ -96,6 +96,7 @@ class ClientCredentials:
         async with self._asking:
             if not self._token or time.monotonic() >= self._renew_at:
                 self._token, lasts_s = await self._ask()
+                # one that lasts less than two minutes is used for half of its time
                 self._renew_at = time.monotonic() + max(lasts_s - _RENEW_BEFORE_S, lasts_s / 2)
             return self._token
 
@@ -198,6 +199,7 @@ def _no_password() -> str:
 def is_login_refused(error: BaseException | None) -> bool:
     """Whether a connection failed by what trying again does not change: TLS or SASL said no."""
     while error is not None:
+        # the other side has closed the connection, as a broker that dies does: worth another try
         if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
             return False
         if isinstance(error, (ssl.SSLError, *UNAUTHENTICATED)):

@@ -75,6 +75,7 @@ class MemorySubscription:
             await self._connection.travel()
             return await self._poll(max_records, until_s)
         finally:
+            # a dead process gives no sign of life, even though its `finally` runs
             if not self._connection.is_killed:
                 self._membership.polling = False
                 self._membership.heard_at = asyncio.get_running_loop().time()

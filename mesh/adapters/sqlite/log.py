@@ -247,16 +247,14 @@ class Log:
         return 0 if pos is None else pos - low
 
     def offset_at(self, partition_id: int, timestamp_ms: int) -> int:
-        """The first offset at or after a time, or the end if there is none.
-
-        It is found by halving, because a partition's timestamps never fall.
-        """
+        """The first offset at or after a time, or the end if there is none."""
         low = partition_id << _OFFSET_BITS
         end, last_ms = self.tail(partition_id)
         if last_ms < timestamp_ms:
             return end
         # the chunk with `early` is too early, and the one with `late` is not
         early, late = self.begin_offset(partition_id) - 1, end
+        # halving is right, because a partition's timestamps never fall
         while late - early > 1:
             middle = (early + late) // 2
             row = self._connection.execute(_AT, (low, low + middle)).get

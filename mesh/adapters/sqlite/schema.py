@@ -124,6 +124,7 @@ def _prepare(connection: apsw.Connection, file: Path, durability: Durability, *,
     connection.set_busy_timeout(_LOCK_WAIT_MS)
     if not read_only:
         connection.pragma("page_size", _PAGE_BYTES)
+        # readers do not wait for the writer, nor the writer for them
         connection.pragma("journal_mode", "wal")
         connection.pragma("synchronous", "FULL" if durability == "full" else "NORMAL")
         connection.pragma("wal_autocheckpoint", 0)  # `Checkpointer` does it

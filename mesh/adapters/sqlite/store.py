@@ -82,6 +82,8 @@ class Store:
         # calls that wait came first
         if not self._waiting:
             try:
+                # Immediate: one that reads first and writes later would fail
+                # if another wrote in between.
                 return self._try(work, "BEGIN IMMEDIATE")
             except (apsw.BusyError, apsw.LockedError):
                 pass

@@ -139,10 +139,8 @@ class SqliteSubscription:
         return self._store.groups.next_step(self._me, time.monotonic())
 
     def _claim(self) -> tuple[Step, Mapping[int, Committed | None]]:
-        """Claim what is due, within a transaction.
-
-        The step is computed again there, because it may have changed meanwhile.
-        """
+        """Claim what is due, within a transaction."""
+        # computed again in here, because it may have changed since it was read
         step = self._next_step()
         return step, {} if step.is_lost else self._store.groups.apply(self._me, step)
 

@@ -132,7 +132,7 @@ class _Search:
             return ["skipped"]
         self.ran.add(step.name)
         found: list[_Outcome] = ["skipped"] if holds is None else []
-        # elsewhere it lets the same steps run as a success does
+        # elsewhere it lets no step run that a success would not
         found += ["dropped"] if step.name in self.told and _may_need_an_operator(step) else []
         return [*found, *_otherwise(self.route, step), "ended" if isinstance(step.work, EndWork) else "succeeded"]
 

@@ -164,6 +164,7 @@ def follow(shape: Shape, segments: Segments, label: str) -> Found:
         found = _step(shape, segment, label)
         if found.missing:
             return found
+        # the first doubt on the way is the one to name
         first = first if first.unsure else found
         shape, label = found.shape, f"{label}[{segment}]" if isinstance(segment, int) else f"{label}.{segment}"
     return Found(shape=shape, unsure=first.unsure, null=first.null)
@@ -206,6 +207,7 @@ def _into_some(shapes: tuple[Shape, ...], segment: str | int, label: str) -> Fou
     found = [_step(shape, segment, label) for shape in shapes]
     there = [one for one in found if not one.missing]
     if not there:
+        # nothing has fields in null, so the message is about what may be meant
         return next((one for one, shape in zip(found, shapes, strict=True) if shape != NULL), found[0])
     shape = alternatives([one.shape for one in there])
     if len(there) == len(found):

@@ -185,13 +185,11 @@ class ReadModel:
                 await self._place_reader()
 
     async def _next_batch(self, reader: Reader, ends: Mapping[TopicPartition, int]) -> list[Record]:
-        """The records to write in one transaction.
-
-        A workflow is written as a whole, whatever part of it has changed. So a batch that touches a
-        large one should bring about as many records as that one has steps. Otherwise reading it
-        takes the square of its length.
-        """
+        """The records to write in one transaction."""
         records = list(await reader.poll(max_records=BATCH, timeout_s=LOOK_S))
+        # A workflow is written as a whole, whatever part of it has changed. So a batch that
+        # touches a large one should bring about as many records as it has steps, or to read it
+        # takes the square of its length.
         wanted, room = min(self._folder.steps_written, _MOST_RECORDS), _MOST_BYTES - _size_of(records)
         while 0 < len(records) < wanted and room > 0 and self._unread(reader, ends):
             more = await reader.poll(max_records=BATCH, timeout_s=LOOK_S)
@@ -236,12 +234,10 @@ class ReadModel:
         return left | {tp: left.get(tp, 0) for tp in self._checked if tp not in reached}
 
     async def _still_held(self, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        """The ends, without partitions whose unread records the broker has dropped.
-
-        To wait for those would be in vain.
-        """
+        """The ends, without partitions whose unread records the broker has dropped."""
         behind = [tp for tp in self._left(ends) if tp.topic != self._topics.log]
         begins = await self._broker.begin_offsets(behind) if behind else {}
+        # to wait for those would be in vain
         return {tp: end for tp, end in ends.items() if begins.get(tp) != end}
 
     async def _place_reader(self) -> Reader:
@@ -290,6 +286,7 @@ class ReadModel:
                     return False
                 self._write_new(partition, batch)
         except BaseException:
+            # what is kept in memory may be ahead of the file, which was rolled back
             self._folder.forget()
             raise
         return True

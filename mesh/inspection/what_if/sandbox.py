@@ -221,6 +221,7 @@ class Sandbox:
                 directory,
                 registered={name: who for name, who in directory.registered.items() if name not in capabilities},
                 routes={name: digest for name, digest in directory.routes.items() if name not in routes},
+                # a choice that is known would win, although nobody is registered any more
                 chosen={},
             )
 
