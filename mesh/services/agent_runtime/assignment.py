@@ -120,6 +120,7 @@ class Assignment:
         """Wait until a task with deaths is named; false if its partition is lost before."""
         share, offset = work.share, work.record.offset
         share.begins.want(offset)
+        # asked for again after each commit: it may have failed, and what one can name is bounded
         while offset not in share.begins.named and not share.is_released:
             self._hurry(share)
             await self._committed_some.wait()
@@ -129,6 +130,7 @@ class Assignment:
         """It begins now."""
         share = work.share
         share.begins.begin(work.record.offset)
+        # only while some wait for the line: otherwise ordinary commits move it soon enough
         if share.beyond and share.begins.is_short(self._concurrency):
             self._hurry(share)
 
@@ -138,6 +140,7 @@ class Assignment:
             self._drop_blocked(share)
 
     def _drop_blocked(self, share: AssignedPartition) -> None:
+        # those who wait in `name_now` must see that the partition is lost
         self._wake_named()
         for work in share.take_blocked():
             self.blocked_bytes -= len(work.record.value or b"")
@@ -193,6 +196,7 @@ class Assignment:
             if earlier is not None:
                 self._drop_blocked(earlier)
                 self._adopt(share, earlier)
+            # its first commit says whose tenure it is, and only then anything may begin
             self._mark_unsaved(share)
         self._log.info("partitions_assigned", partitions=sorted(p.partition for p in partitions))
 
@@ -257,6 +261,7 @@ class Assignment:
             self._orphans[share.partition] = share
 
     def _expire_orphans(self, before_s: float) -> None:
+        # not back within a session: another member has these tasks by now
         for share in [share for share in self._orphans.values() if share.released_at_s <= before_s]:
             del self._orphans[share.partition]
             for work in list(share.working.values()):
@@ -271,12 +276,14 @@ class Assignment:
         """
         while True:
             await self._commit_due.wait()
+            # before the commit: what is settled meanwhile asks for the next one
             self._commit_due.clear()
             self._commit_urgent.clear()
             is_well = await self.commit()
             if is_well:
                 await self._pause(self._settings.commit_every_s)
             else:
+                # the whole pause, however urgent: asking more often does not bring a broker back
                 await asyncio.sleep(self._settings.commit_every_s)
 
     async def _pause(self, pause_s: float) -> None:

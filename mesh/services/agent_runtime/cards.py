@@ -97,6 +97,7 @@ class CardKeeper:
         await self._send(withdraw_card(self._card(), topics=self._topics))
 
     def _registration(self) -> OutRecord:
+        # an earlier version of the agent may have registered some
         if not self._agent.capabilities:
             return withdraw_registration(self._agent.name, topics=self._topics)
         return encode_card(registration_of(self._card()), topics=self._topics)

@@ -228,6 +228,7 @@ class AgentRuntime:
                 pause_s = 0.1
             except BrokerUnavailable as error:
                 self._log.warning("broker_unavailable", error=str(error), retry_in_s=pause_s)
+                # not a plain sleep: a stop ends it
                 await self._assignment.wait_progress(pause_s)
                 pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s)
 

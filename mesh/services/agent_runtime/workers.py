@@ -188,12 +188,15 @@ class Workers:
 
     def _wake(self) -> int:
         bell = self._idle.pop()
+        # its worker was cancelled while it rested, so nobody hears the bell
         if bell.done():
             return 0
         bell.set_result(None)
         return 1
 
     async def _do(self, work: Work, me: asyncio.Task[Any]) -> None:
+        # A process that was away may have lost its share. Nothing begins before the broker has said
+        # what is ours as of now (docs/adr/0012).
         if self._is_in_doubt():
             await self._confirm()
         if self._solitude.is_sought:
@@ -207,6 +210,7 @@ class Workers:
         try:
             work.task = task = decode_task(work.record)
         except MalformedRecord as error:
+            # under way until its dead letter is at the broker: a revocation waits for that
             work.share.working[work.record.offset] = work
             self._counts.dead_lettered += 1
             self._log.warning("task_malformed", task_record=work.place, error=str(error))

@@ -241,6 +241,8 @@ class Ingress:
 
         False: stopped before that.
         """
+        # An event may be matched only once every activation that concerns
+        # its time is read (docs/adr/0008).
         if not await self._know_routes([r.timestamp_ms for r in records if r.topic == self._topics.events]):
             return False
         out: list[tuple[OutRecord, Record]] = []

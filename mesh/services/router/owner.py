@@ -346,8 +346,8 @@ class Owner:
 
         Raises `MalformedRecord`.
         """
-        # Agents send results straight here, so there is no watermark:
-        # `decide` dismisses what comes twice.
+        # Agents send results straight here, so nothing numbers them, and none is known here for a
+        # repeat: `decide` dismisses what comes twice.
         if record.topic == self._topics.results:
             return reply_input(record)
         given, cause = inbox_input(record)
