@@ -149,6 +149,7 @@ class Lane:
         if self._given_up:
             return
         self._given_up = True
+        # Before the callers hear of it: what they append next must be refused already.
         self._gave_up(self)
         for batch in self._queue:
             batch.acknowledge(None)
@@ -194,6 +195,7 @@ class Turnstile:
         self._queue.clear()
 
     def _arrive(self) -> None:
+        # given up while it was on its way
         if not self._queue:
             return
         transaction, result = self._queue.pop(0)

@@ -161,7 +161,7 @@ class Groups:
             return Step(is_lost=True, dead=(), claim=(), release=())
         dead = [member.id for member in members if member.id != me.id and _is_over(member, now_s)]
         alive = [member for member in members if member.id not in dead]
-        # what the dead held is free for whom it falls to, in this same step
+        # what the dead held may be claimed in this same step
         held = {at: holder for at, holder in self._claims(me.group_id).items() if holder not in dead}
         share = shares({member.id: self._partitions(member.topics) for member in alive}, held)[me.id]
         claim = [at for at in sorted(share) if at not in held]

@@ -129,6 +129,7 @@ def _sure(route: Route, *, goes_well: bool) -> list[str]:
         blocked = not goes_well and any(_may_block(route, need) for need in step.needs)
         if step.condition is None and step.enough is None and set(sure).issuperset(step.needs) and not blocked:
             sure.append(name)
+    # the winner of a race may cancel these before they begin
     races = raced(route)
     return [name for name in sure if name not in races]
 
@@ -175,6 +176,7 @@ def _earliest(route: Route) -> dict[str, float]:
     ends: dict[str, float] = {}
     for name, step in route.steps.items():
         before = sorted(ends[need] for need in step.needs)
+        # it begins when enough of what it needs has ended, so the latest of these says when
         begins[name] = before[(step.enough or len(before)) - 1] if before else 0.0
         waits = step.work.seconds if isinstance(step.work, WaitWork) and step.condition is None else None
         ends[name] = begins[name] + (waits or 0.0)

@@ -54,6 +54,8 @@ def rows_of(workflow: Workflow) -> Iterator[OpenStep]:
     for place, step in workflow.steps.items():
         if step.status in _ASIDE:
             continue
+        # All rows of a workflow are written again when it changes, and a for-each may have
+        # thousands of items. An incident or a death has a message of its own, and so a row.
         if ids.is_item(place) and step.incident is None and not step.deaths:
             name = ids.step_of(place)
             kind = (name, step.status, step.agent)

@@ -70,6 +70,7 @@ def take_cards(db: apsw.Connection, records: Sequence[Record]) -> None:
             continue  # a record that is not a card says nothing about any router
         instance = card.instance if card is not None else (record.key or b"").decode("utf-8", "replace")
         stopped = card is None
+        # a tombstone says only that the router stopped; the rest is in its last card
         if card is None:
             old = select_one(db, "SELECT card FROM routers WHERE instance = ?", instance)
             if old is None:

@@ -136,6 +136,7 @@ def _opened(connection: apsw.Connection) -> apsw.Connection:
     try:
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)
         connection.pragma("journal_mode", "wal")
+        # what a power loss takes is read from the broker again
         connection.pragma("synchronous", "normal")
         with transaction(connection):
             if (

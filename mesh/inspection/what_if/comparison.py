@@ -136,6 +136,7 @@ def differences(run: Run, after: list[Fact], route: Route, *, complete: bool) ->
     order = dict.fromkeys((*(fact.step for fact in after), *(fact.step for fact in before)))
     found = []
     for step in order:
+        # a step that the new rules do not have will never have another decision
         known = complete or (step != "" and ids.step_of(step) not in route.steps)
         difference = _difference(step, _of(step, before), _of(step, after), complete=known)
         if difference is not None:
@@ -158,6 +159,7 @@ def _difference(step: str, before: list[Fact], after: list[Fact], *, complete: b
                 continue
             fields = tuple(name for name in old.detail if not is_same(old.detail[name], new.detail.get(name)))
             return Difference(step=step, before=old, after=new, fields=fields)
+        # the new rules may decide it yet, so nothing is known to differ
         if new is None and not complete:
             return None
         return Difference(step=step, before=old, after=new)
@@ -169,6 +171,7 @@ def _by_time(found: list[Difference], before: list[Fact], after: list[Fact]) -> 
 
     def place(one: Difference) -> tuple[int, int]:
         facts, fact = (after, one.after) if one.after is not None else (before, one.before)
+        # by identity, since the same may have been decided more than once
         at = next((number for number, known in enumerate(facts) if known is fact), len(facts))
         return (at, one.after is None)
 

@@ -91,6 +91,7 @@ def result_input(workflow_id: str, event: TaskDispatched | CallMade, attempt: At
 
 
 def _call_failed(about: dict[str, Any], event: TaskDispatched | CallMade, failed: CallFailed) -> Input:
+    # that is not how a workflow ends: the call itself could not be sent
     if failed.kind not in _CALL_ENDS:
         name = f"{ids.attempt_id(event.task_id, event.attempt)}/call"
         return Undeliverable(

@@ -73,6 +73,7 @@ def count_events(db: apsw.Connection, events_topic: str) -> dict[str, int]:
         return found
 
     return {
+        # a batch counts once, by its first member
         "seen": count("SELECT count(*) FROM events WHERE topic = ? AND member <= 1"),
         "matched": count(
             "SELECT count(*) FROM (SELECT DISTINCT partition, source_offset FROM citations WHERE topic = ?)"

@@ -75,6 +75,7 @@ def overdue_steps(db: apsw.Connection, before_ms: int, ahead_ms: Mapping[int, in
         "SELECT workflows.partition, open_steps.alike, open_steps.due_at_ms FROM open_steps JOIN workflows USING (workflow_id)"
         " WHERE due_at_ms < ?"
     )
+    # Wide enough for every partition: where the clock is behind, later times are overdue as well.
     latest_ms = before_ms - min(ahead_ms.values(), default=0)
     rows = [(alike, due + ahead_ms.get(p, 0)) for p, alike, due in select(db, sql, max(before_ms, latest_ms))]
     late = [(alike, due) for alike, due in rows if due < before_ms]
