@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from one_partition import Partition, approval, only, route
-from voting_kit import CROWD, asked, code
+from voting_kit import CROWD, asked, code, excluding
 
 from mesh.core.approvals import LONGEST_NAME, MOST_NAMES, MOST_SEATS, MOST_TEXT, Body, Group, seated
 from mesh.core.decide.settle import voting
