@@ -77,6 +77,7 @@ def decide(
     and what to say of it (`Draft`).
     """
     draft = Draft(workflow, given.workflow_id, route, directory, now_ms, withheld=withheld)
+    # no route's name can begin so, so a route's workflow never comes here
     if given.workflow_id.startswith(ids.BUILT_IN):
         _decide_built_in(draft, given)
     else:
@@ -88,6 +89,8 @@ def decide(
             look_after_budget(draft)
         if draft.workflow.slots:
             look_after_slots(draft)
+        # last: the budget may have ended the workflow just now, and then its tasks are not wanted
+        # either
         if workflow is not None and workflow.steps:
             withdraw(draft, workflow, given)
     return Decided(tuple(draft.events), draft.workflow)
@@ -100,6 +103,8 @@ def _is_portion(given: inp.Input) -> bool:
 
 def _decide_built_in(draft: Draft, given: inp.Input) -> None:
     """Decide for a workflow that has no route document."""
+    # an answer that names no approval, or what can't be read, comes to a workflow of the mesh's
+    # own; it is refused the ordinary way, since its sender needs a receipt (ADR 15)
     if isinstance(given, inp.AnswerGiven | inp.AnswerGiven2 | inp.AnswerUnreadable | inp.CommandUnreadable):
         _decide(draft, given, None)
     elif ids.is_alias(given.workflow_id):
@@ -111,6 +116,7 @@ def _decide_built_in(draft: Draft, given: inp.Input) -> None:
     elif is_limiter(given.workflow_id):
         decide_limiter(draft, given)
     elif isinstance(given, inp.CommandGiven):
+        # also for an id that only a newer version knows: each command gets its receipt (ADR 15)
         refuse_command(draft, given, "built_in", f"{given.workflow_id} takes no commands")
     else:
         draft.add(
@@ -148,6 +154,8 @@ def _decide(draft: Draft, given: inp.Input, target: Route | None) -> None:
             on_task_undeliverable(draft, given)
         case inp.Undeliverable():
             on_undeliverable(draft, given)
+        # misdirected, which no router of this version does; an input has its decision all the same
+        # (ADR 5)
         case inp.AliasClaimed() | inp.AliasReleased() | inp.ScheduleSet() | inp.SlotWanted() | inp.SlotReturned():
             message = f"{type(given).__name__} is for built-in workflows, and {given.workflow_id} is none"
             draft.add(InputDismissed(code="unknown", message=message))
@@ -205,6 +213,8 @@ def park(
     on_parked(draft, parked, about)
     if refused is not None:
         draft.add(refused)
+    # a parked grant makes the step an incident, so it does not queue any more, and its slot must go
+    # back here too (ADR 7)
     if draft.workflow is not None and draft.workflow.slots:
         look_after_slots(draft)
     return Decided(tuple(draft.events), draft.workflow)

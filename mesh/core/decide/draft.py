@@ -109,6 +109,8 @@ class Draft:
         if isinstance(event, _SENT) and event.step in self.withheld:
             return IncidentRaised(step=event.step, kind="too_large", message=self.withheld[event.step])
         if isinstance(event, _MADE) and event.step in self.withheld:
+            # not replaced: the caller would go on as if the step were settled; `begin` makes the
+            # incident
             raise TooLarge(self.withheld[event.step])
         return event
 
@@ -142,6 +144,7 @@ class Draft:
                     "key": workflow.key,
                 },
             }
+            # few routes read it, and it would be made again after each event
             if route.reads_status:
                 self._scope["status"] = _statuses(route, workflow.steps)
         return self._scope
@@ -167,6 +170,8 @@ class Draft:
         need = {**reserve, "hops": 1.0} if "hops" in account.limits and not is_call else reserve
         for name, limit in account.limits.items():
             taken = account.spent.get(name, 0.0) + account.reserved.get(name, 0.0)
+            # a task that reserves nothing of a name is never held for it, even if agents used more
+            # than they had reserved
             if name in need and taken + need[name] > limit:
                 # it would fit if every reserve came back unused, so waiting may help
                 may_pass = account.spent.get(name, 0.0) + need[name] <= limit
@@ -195,6 +200,7 @@ class Draft:
 
     def traceparent(self, *parts: str) -> str:
         """A span of the workflow's trace, its id a function of `parts`."""
+        # not drawn at random: what is sent again after a crash has the same span
         return f"00-{self.live.trace_id}-{ids.span_id(*parts)}-{traces.flags(self.live)}"
 
 

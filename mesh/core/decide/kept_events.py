@@ -19,17 +19,16 @@ _encode = msgspec.json.Encoder().encode
 
 def is_kept(workflow: Workflow, event: KeptEvent) -> bool:
     """Whether this event is already kept and came the same way."""
+    # the alias belongs to it: one event may come by the key and by an alias, for different steps
     name = (event.cloud_event["source"], event.cloud_event["id"], event.alias)
     return any((one.cloud_event["source"], one.cloud_event["id"], one.alias) == name for one in workflow.kept)
 
 
 def keep(draft: Draft, kept: KeptEvent, route: str, digest: str, key: str) -> None:
-    """Keep the event, unless too many are kept.
-
-    The bound is what the workflow's end could put aside in one decision. An event past it is put
-    aside at once.
-    """
+    """Keep the event, unless too many are kept. Then it is put aside at once."""
     others = () if draft.workflow is None else draft.workflow.kept
+    # at its end the workflow puts all of them aside in one decision, which must fit into one
+    # record; an event alone always does, since it came in one
     if others and (len(others) == KEPT or len(_encode((*others, kept))) > KEPT_BYTES):
         reason = f"{len(others)} events are kept already, and no step has taken them"
         draft.add(EventUnclaimed(kept=kept, reason=reason))

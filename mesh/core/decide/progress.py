@@ -33,6 +33,7 @@ from mesh.core.route import (
 from mesh.core.state import StepState
 
 _SATISFIES: Final = frozenset({"succeeded", "skipped"})
+# a rejection too: a loop's `until` may read the verdict and ask for another round
 _TURNS: Final = frozenset({"succeeded", "rejected"})
 
 
@@ -45,6 +46,7 @@ def settled(draft: Draft, place: str) -> None:
         go_on(draft, following(draft, place))
     elif ids.is_undo(place):
         undo_next(draft)
+    # an item: what needs the step goes on only after the last of its items
     elif for_each.advance(draft, ids.step_of(place)):
         go_on(draft, following(draft, ids.step_of(place)))
 
@@ -105,7 +107,10 @@ def _act(draft: Draft, step: Step) -> list[str]:
     ready = _readiness(step, draft.live.steps)
     match ready:
         case _Ready():
+            # before the step begins: its expressions may read the statuses of those that lost
             needless = _cancel_others(draft, step) if step.first_of else []
+            # those that lost are settled even if the step itself is only under way, and others may
+            # need them
             return [step.name, *needless] if begin(draft, step) else needless
         case _Blocked(reason=reason):
             draft.add(StepBlocked(step=step.name, reason=reason))
@@ -163,6 +168,8 @@ def _of_some(step: Step, enough: int, steps: Mapping[str, StepState]) -> _Ready 
             still_open += 1
         elif _counts(step, need, state):
             counted += 1
+        # a skip refuses nothing: if the join falls short by skips alone it is skipped too, and what
+        # needs it can still act
         elif state.status != "skipped":
             refused = refused or f"{need} was {state.status}"
     if counted >= enough:
@@ -181,6 +188,7 @@ def _cancel_others(draft: Draft, step: Step) -> list[str]:
     # backwards, so that a step is looked at after all steps that need it
     for name in reversed(route.steps):
         dependents = route.dependents[name]
+        # a step that nothing needs gives part of the outcome, so a race never makes it needless
         if name not in gone and dependents and not is_settled(steps.get(name)) and gone.issuperset(dependents):
             gone.add(name)
     cancelled = [name for name in route.steps if name in gone]
@@ -206,6 +214,7 @@ def begin(draft: Draft, step: Step) -> bool:
     """
     try:
         return _begin(draft, step)
+    # before its base class, or an operator would look for a fault in an expression
     except TooLarge as error:
         draft.add(IncidentRaised(step=step.name, kind="too_large", message=str(error)))
         return False
@@ -218,6 +227,7 @@ def _begin(draft: Draft, step: Step) -> bool:
     scope = draft.scope_of(step.name)
     if step.condition is not None and not step.condition.is_true(scope):
         output = None
+        # later steps read the payload where the approval would have it, whether or not it was asked
         if isinstance(step.work, ApprovalWork):
             output = skipped_output(step.work.payload.render(scope), is_voted=step.work.voting is not None)
         draft.add(StepSkipped(step=step.name, reason=f"{step.condition.source} is false", output=output))
@@ -230,6 +240,8 @@ def _begin(draft: Draft, step: Step) -> bool:
         return for_each.start(draft, step, step.for_each, reason)
     match work:
         case AgentWork():
+            # retries count from this attempt: the ones before an approval was asked again use up
+            # none of them
             dispatch(draft, step.name, work, work.input.render(scope), reason, attempt=attempt, budget_from=attempt)
             return False
         case ApprovalWork():
@@ -264,6 +276,8 @@ def _emit(draft: Draft, name: str, work: EmitWork, reason: str) -> None:
     event_id = ids.task_id(
         workflow.workflow_id, workflow.run_id, ids.instance(name, round=1 if state is None else state.round)
     )
+    # a template may give anything, and an event that is not valid would go out and be refused by
+    # its readers
     for attribute in ("type", "subject"):
         if attribute in made and not (isinstance(made[attribute], str) and made[attribute]):
             raise ExpressionError(f"the event's {attribute} must be a string that is not empty")
@@ -279,6 +293,7 @@ def _end_here(draft: Draft, name: str, work: EndWork, reason: str) -> None:
     output = None
     if work.status == "completed":
         output = outputs(draft) if work.output is None else work.output.render(scope)
+    # settled before the end, or the closed workflow would show that it was never reached
     draft.add(StepComputed(step=name, output=output, reason=reason))
     end(draft, work.status, f"{name}: {why}" if why else name, output)
 

@@ -19,6 +19,7 @@ from mesh.core.state import StepState
 def claim(draft: Draft, name: str) -> bool:
     """Ask for the alias of a step that has just succeeded. True: the step is not settled yet."""
     template, state = draft.route.steps[name].alias, draft.live.steps[name]
+    # a step that was skipped has given nothing that an alias could be made of
     if template is None or state.status != "succeeded":
         return False
     seek(draft, name, template, state)
@@ -49,6 +50,7 @@ def _checked(value: str) -> str:
     """The value, if it can be an alias. Raises `ExpressionError`."""
     if not value.strip():
         raise ExpressionError("it is empty")
+    # it becomes part of an id, and of the keys of records
     if len(value) > MAX_KEY_LENGTH:
         raise ExpressionError(f"it has {len(value)} characters, and {MAX_KEY_LENGTH} are taken at the most")
     return value
@@ -64,5 +66,7 @@ def is_done_but_for_its_alias(step: StepState) -> bool:
 
 def return_aliases(draft: Draft) -> None:
     workflow = draft.live
+    # also those that were only asked for: the claim may be on its way, and would bind the alias to
+    # a workflow that has ended; the release follows it in the same sequence (ADR 6)
     for alias in workflow.aliases:
         draft.add(AliasReturned(alias=alias, run_id=workflow.run_id))

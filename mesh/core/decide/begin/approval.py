@@ -28,6 +28,8 @@ def _question(draft: Draft, name: str, work: ApprovalWork, reason: str) -> Appro
     payload = work.payload.render(scope)
     turn = round_of(draft, name)
     state = workflow.steps.get(name)
+    # of an approval `hop` counts how often it was asked again; each question has its own id, so
+    # that an answer to the one before does not count for this one
     asked = 1 if state is None else state.hop
     approval = ids.approval_id(workflow.workflow_id, workflow.run_id, ids.instance(name, round=turn, hop=asked))
     return ApprovalRequested(
@@ -67,6 +69,9 @@ def _role(role: str, rule: str, groups: int) -> str:
 def _payload_schema(draft: Draft, work: ApprovalWork) -> dict[str, Any] | None:
     if work.payload_schema is not None:
         return work.payload_schema
+    # the agent that did the step, if it is known: of a capability or after a hand-over the route
+    # does not say which
     source = draft.live.steps.get(work.payload_step or "")
     card = draft.directory.agents.get(source.agent if source is not None else work.payload_from or "")
+    # it goes into the event, so a newer card changes nothing about a question that is open
     return card.output_schema if card else None

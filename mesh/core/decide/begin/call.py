@@ -19,6 +19,7 @@ def call(draft: Draft, place: str, work: CallWork, value: Any, reason: str, *, a
     workflow, turn = draft.live, round_of(draft, place)
     task = ids.task_id(workflow.workflow_id, workflow.run_id, ids.instance(place, round=turn))
     called = ids.workflow_id(work.route, called_key(task, attempt))
+    # chosen here and logged, so the called workflow's owner need not know the same versions
     digest = draft.directory.routes.get(work.route)
     if digest is None:
         message = f"no version of route {work.route} is active: `mesh routes apply` makes one so, then retry"
@@ -29,6 +30,7 @@ def call(draft: Draft, place: str, work: CallWork, value: Any, reason: str, *, a
         message = f"the id of the called workflow would have {len(called)} characters ({MAX_CALLED_ID} at the most): calls nest too deep"
         draft.add(IncidentRaised(step=place, kind="too_deep", message=message))
         return
+    # after the checks above: a call that can't be made must not wait for budget first
     short = draft.shortage(work.reserve, is_call=True)
     if short is not None:
         draft.add(TaskHeld(step=place, attempt=attempt, agent="", input=value, reason=draft.why_held(short)))
@@ -65,6 +67,7 @@ def _slice(account: Account, work: CallWork) -> Slice:
 
 def call_again(draft: Draft, place: str, work: CallWork, step: StepState) -> None:
     """Call another workflow with the input of the first."""
+    # another attempt makes another id, so that the ends of the two workflows can be told apart
     call(draft, place, work, step.input, f"called again, after {step.error}", attempt=step.attempt + 1)
 
 
@@ -75,6 +78,8 @@ def withdraw(draft: Draft, place: str, step: StepState, reason: str) -> None:
 
 def withdraw_items(draft: Draft, name: str, reason: str) -> None:
     """Take back the calls of a for-each's items, before it is closed as a whole."""
+    # items have no event of their own when their for-each is closed, so without this the workflows
+    # that they called would run on for nobody
     if isinstance(draft.route.steps[name].work, CallWork):
         for place, step in draft.live.steps.items():
             if step.status == "calling" and ids.step_of(place) == name:

@@ -19,11 +19,14 @@ def end_if_done(draft: Draft) -> None:
     for name in draft.route.steps:
         if not is_settled(steps.get(name)):
             return
+    # a rejection that led to a step was handled, and the workflow is complete all the same
     refused = [name for name, step in steps.items() if step.status == "rejected" and not _taken(draft, name)]
     if refused:
         end(draft, "rejected", rejection_reason(steps[refused[0]], refused[0]))
         return
     try:
+        # an incident belongs to a step, and all of them are settled: what can't be made fails the
+        # run
         output = outputs(draft)
     except ExpressionError as error:
         end(draft, "failed", f"all steps are done, but the route's output could not be made: {error}")
@@ -53,6 +56,7 @@ def outputs(draft: Draft) -> Any:
     if route.output is not None:
         return route.output.render(draft.scope())
     steps = draft.live.steps
+    # what no other step needs was made for the outcome
     leaves = [name for name in route.steps if not route.dependents[name]]
     return {name: steps[name].output if name in steps else None for name in leaves}
 

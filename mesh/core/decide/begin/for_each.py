@@ -24,6 +24,7 @@ def start(draft: Draft, step: Step, each: ForEach, reason: str) -> bool:
     items = each.items.render(draft.scope_of(step.name))
     if not isinstance(items, list):
         raise ExpressionError(f"for_each needs a list, and {each.items.source} is {kind_of(items)}")
+    # the whole list is in the event: an item that begins later, or again, must not see another list
     draft.add(ForEachStarted(step=step.name, items=items, reason=reason))
     # this decision's record holds the list already, and the items' tasks must fit in beside it
     if size_of(items) > PORTION_BYTES:
@@ -41,6 +42,8 @@ def advance(draft: Draft, name: str, *, alone: bool = False) -> bool:
     input fail.
     """
     state, fan, each = _under_way(draft, name)
+    # before the incident is looked at: late results may settle the last items while an operator has
+    # the step
     if fan.settled == fan.total:
         if state.incident is not None:
             # an operator has it, but all items are settled, so nothing is left to decide

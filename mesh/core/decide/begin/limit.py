@@ -60,6 +60,7 @@ def limits_of(draft: Draft, work: AgentWork, agent: str, *, beyond: str = "") ->
 def _limiter(draft: Draft, limit: StepLimit) -> str:
     if limit.key is None:
         return limiter_id(limit.name)
+    # of the start event alone, which stays as it is: each attempt of the run asks the same limiter
     key = made_key(limit.key, {"event": draft.live.cloud_event})
     if not key.strip() or len(key) > ids.MAX_KEY_LENGTH:
         raise ExpressionError(
@@ -104,6 +105,7 @@ def _priority(draft: Draft) -> float:
 def _reserved(draft: Draft, place: str, reserve: dict[str, float]) -> dict[str, float] | None:
     """What the budget must still have when the task goes out, its hop included."""
     account = draft.live.account
+    # compensation is never held for budget, so it reserves nothing either (ADR 11)
     if account is None or ids.is_undo(place):
         return None
     return {**reserve, "hops": 1.0} if "hops" in account.limits else reserve or None
@@ -139,6 +141,7 @@ def _touched(draft: Draft) -> Iterable[str]:
         if isinstance(event, RoundStarted) or (place and not ids.is_item(place)):
             return list(draft.live.slots)
         places.add(place)
+    # a set has another order in each process, and a decision made again must be the same
     return sorted(places)
 
 
@@ -147,6 +150,8 @@ def _is_wanted(workflow: Workflow, place: str, slot: Slot) -> bool:
     return (
         step is not None
         and step.status in {"queued", "running"}
+        # each attempt has a slot of its own: a retry that is under way must not keep the old one
+        # (ADR 7)
         and (step.task_id, step.attempt) == (slot.task_id, slot.attempt)
     )
 

@@ -21,6 +21,7 @@ def goes_round(draft: Draft, name: str, repeat: Repeat) -> bool:
         if repeat.until.is_true(draft.scope_of(name)):
             return False
     except ExpressionError as error:
+        # True below: nobody knows that the loop is done, so nothing behind it may begin
         draft.add(IncidentRaised(step=name, kind="loop", message=str(error)))
         return True
     made = draft.live.steps[name].round
@@ -43,6 +44,7 @@ def go_round(draft: Draft, name: str, repeat: Repeat) -> None:
     reason = f"{repeat.until.source} is false"
     for other in repeat.body:
         state = draft.live.steps.get(other)
+        # a step that has not begun in this round has nothing to cancel
         if other != name and state is not None and state.status not in FINISHED and state.status != "again":
             cancel_step(draft, other, f"round {turn} begins: {reason}")
     draft.add(RoundStarted(step=name, round=turn, steps=repeat.body, reason=reason))

@@ -31,6 +31,7 @@ def work_at(draft: Draft, place: str) -> AgentWork | CallWork:
 
 def round_of(draft: Draft, place: str) -> int:
     """The round of the loop that a place is in; 1 if it is in no loop."""
+    # a step is undone once in a run, however many rounds it had
     if not draft.route.looped or ids.is_undo(place):
         return 1
     state = draft.live.steps.get(ids.step_of(place))
@@ -74,8 +75,10 @@ def dispatch(
         draft.add(held)
         return
     workflow, turn = draft.live, round_of(draft, place)
+    # without the attempt: it is the idempotency key of all attempts
     task = ids.task_id(workflow.workflow_id, workflow.run_id, ids.instance(place, round=turn, hop=hop))
     agent = agent or work.agent
+    # chosen before the limits, since an agent may have a limit of its own
     if not agent:
         did = _did(draft, place)
         choice = choose(draft.directory, work.capability, task, attempt=attempt, did=did, failed=failed)
@@ -84,17 +87,20 @@ def dispatch(
             return
         agent, reason = choice.agent, f"{reason}; {choice.why}"
     one = Attempt(place, task, attempt, agent, value, reason, budget_from, turn, hop, work.reserve)
+    # after the budget: what is reserved stays reserved while the task queues (ADR 7)
     if not _waits_for_slot(draft, work, one, beyond):
         _send(draft, work, one)
 
 
 def _waits_for_slot(draft: Draft, work: AgentWork, one: Attempt, beyond: str) -> bool:
     """Ask the next limit for a slot. False: there is no other limit, and the task may go."""
+    # most tasks are under no limit, and pay for one look into the directory
     if work.limit is None and not _has_limit(draft, one.agent):
         return False
     try:
         limits = limits_of(draft, work, one.agent, beyond=beyond)
         if limits:
+            # one at a time: its grant comes back here with `beyond`, and asks the next
             request(draft, limits[0], one)
     except ExpressionError as error:
         draft.add(IncidentRaised(step=one.place, kind="expression", message=str(error)))
@@ -112,6 +118,7 @@ def _send(draft: Draft, work: AgentWork, one: Attempt) -> None:
             attempt=one.attempt,
             agent=one.agent,
             input=one.value,
+            # from now on: the time in queues does not count against the agent (ADR 7)
             due_at_ms=draft.now_ms + int(work.timeout_s * 1000),
             traceparent=draft.traceparent(one.task, str(one.attempt)),
             reason=one.reason,
@@ -122,6 +129,7 @@ def _send(draft: Draft, work: AgentWork, one: Attempt) -> None:
             periods=work.periods,
             # after a handover the agent was named by another agent, not chosen here
             capability=work.capability if one.hop == 1 else "",
+            # the agent's processes begin a suspect alone, and only if they know of it (ADR 12)
             deaths=len(state.deaths) if state is not None else 0,
         )
     )

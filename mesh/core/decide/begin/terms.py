@@ -37,6 +37,7 @@ def rendered(draft: Draft, name: str, voting: VotingTerms) -> Terms:
             people=() if edit.people is None else _names(edit.people, scope, "the people who may edit"),
         ),
         expiry_choice=voting.expiry_choice,
+        # a majority is one of the voters, and who they are takes the terms to say: replaced below
         reject_need=1 if voting.reject == "majority" else voting.reject,
     )
     if terms.need > MOST_SEATS:
@@ -53,6 +54,7 @@ def why_nobody(draft: Draft, terms: Terms) -> str:
     if not draft.directory.knows_all_roles or seated(terms.groups, voters) == terms.need:
         return ""
     lacking = next((group for group in terms.groups if seated([group], voters) < group.need), None)
+    # each group could be filled by itself, but some people fit several and take one seat only
     if lacking is None:
         return f"{terms.rule}: {len(voters)} people could answer, and no way to seat them fills all seats"
     could = seated([lacking], voters)
@@ -66,6 +68,7 @@ def _group(draft: Draft, seats: SeatsAsked, scope: Scope, excluded: dict[str, st
     if isinstance(seats.need, int):
         return Group(need=seats.need, role=role, people=people)
     could = len(_voters(draft, Terms(groups=(Group(need=1, role=role, people=people),), excluded=excluded)))
+    # one seat at least: a group without people must not be full from the start
     return Group(need=_majority(could) if seats.need == "majority" else max(could, 1), role=role, people=people)
 
 
@@ -102,6 +105,7 @@ def _took_part(draft: Draft, step: str) -> Iterator[str]:
         return
     yield from (vote["by"] for vote in output.get("votes", []))
     yield from output.get("editors", [])
+    # an approval of version 1 has no votes: the one whose answer counted took part alone
     if output.get("by"):
         yield output["by"]
 

@@ -38,6 +38,8 @@ def close(draft: Draft, status: EndStatus, reason: str, output: Any = None) -> N
     step took go to the dead letters.
     """
     workflow = draft.live
+    # before `WorkflowEnded`: after it no step is asking or calling any more, and nobody would tell
+    # the approvers and the called workflows
     for name, step in workflow.steps.items():
         if step.status == "asking":
             draft.add(ApprovalWithdrawn(step=name, approval_id=step.task_id, reason=f"the workflow {status}: {reason}"))
@@ -47,6 +49,7 @@ def close(draft: Draft, status: EndStatus, reason: str, output: Any = None) -> N
     for kept in workflow.kept:
         draft.add(EventUnclaimed(kept=kept, reason=f"no step took it before the workflow {status}"))
     release_all(draft)
+    # read after the withdrawals above, which change it
     account = draft.live.account
     draft.add(
         WorkflowEnded(
@@ -58,6 +61,7 @@ def close(draft: Draft, status: EndStatus, reason: str, output: Any = None) -> N
             forget_at_ms=draft.now_ms + int(workflow.closed_retention_s * 1000),
             caller=workflow.caller,
             usage=None if account is None else taken(account, draft.live.steps, draft.unsent()),
+            # the outcome is made of this event alone, so what it says of the start has to be in it
             event_id=str(workflow.cloud_event.get("id", "")),
             event_source=str(workflow.cloud_event.get("source", "")),
             tracestate=traces.tracestate(workflow),
@@ -77,6 +81,7 @@ def compensate(draft: Draft, status: EndStatus, reason: str) -> bool:
         return False
     done.sort(key=lambda name: steps[name].since_ms)  # equal times keep the route's order
     done.reverse()
+    # before the cancellations: from here on a cancelled step keeps the output to be undone by
     draft.add(CompensationStarted(status=status, reason=reason, steps=tuple(done)))
     # items go with their for-each
     for place in [place for place, step in steps.items() if step.status not in FINISHED and not ids.is_item(place)]:
@@ -103,6 +108,7 @@ def leave_undone(draft: Draft, place: str, reason: str) -> None:
 
     Its reason says why it was to end, and what was not undone.
     """
+    # a skipped compensation leaves the list of what is to be undone, so that the rest goes on
     draft.add(StepSkipped(step=place, reason=reason))
     ending = _ending(draft)
     draft.add(CompensationStarted(status="failed", reason=f"{ending.reason}; {reason}", steps=ending.undo))
@@ -123,6 +129,7 @@ def begin_undo(draft: Draft, name: str) -> None:
     try:
         # null where it was not heard of
         scope, output = draft.scope_of(name), draft.live.steps[name].output
+        # put in here, because a cancelled step is not among those whose outputs expressions see
         value = work.input.render({**scope, "steps": {**scope["steps"], name: output}})
     except ExpressionError as error:
         draft.add(IncidentRaised(step=place, kind="expression", message=str(error)))
@@ -140,5 +147,6 @@ def cancel_step(draft: Draft, place: str, reason: str) -> None:
     else:
         if step is not None and step.fan is not None:
             withdraw_items(draft, place, reason)
+        # what was never sent costs nothing, and only this decision knows that it was not
         unsent = () if draft.live.account is None else draft.unsent(place)
         draft.add(StepCancelled(step=place, reason=reason, unsent=unsent))

@@ -29,6 +29,7 @@ def begin_wait(draft: Draft, step: Step, work: WaitWork, reason: str) -> bool:
 
 def _begin_for_event(draft: Draft, step: Step, work: WaitWork, awaited: AwaitedEvent, reason: str) -> bool:
     due = None if work.timeout_s is None else draft.now_ms + int(work.timeout_s * 1000)
+    # even if the event is here already: `EventReceived` is only for a step that waits
     draft.add(WaitStarted(step=step.name, awaits=awaited.type, due_at_ms=due, reason=reason))
     kept = [one.cloud_event for one in draft.live.kept if one.alias == awaited.alias]
     for event in [*_taken_beside(draft, step.name, awaited.alias), *kept]:
@@ -77,6 +78,8 @@ def is_wanted(draft: Draft, name: str, awaited: AwaitedEvent, cloud_event: dict[
     scope = draft.scope_of(name)
     try:
         return awaited.condition.is_true({**scope, "start": scope["event"], "event": cloud_event})
+    # its sender chooses what is in it: an event that lacks a field is not the one awaited, and must
+    # not stop the run
     except ExpressionError:
         return False
 
@@ -89,6 +92,7 @@ def _instant_ms(value: Any) -> int:
         found = datetime.fromisoformat(value)
     except ValueError:
         raise ExpressionError(f"until needs a time such as 2026-11-24T09:00:00Z, and got {value[:60]}") from None
+    # it would mean another moment on each router's machine
     if found.tzinfo is None:
         raise ExpressionError(f"the time {value[:60]} has no offset: write Z or +01:00 after it")
     return int(found.timestamp() * 1000)

@@ -67,6 +67,7 @@ def _on_offered(draft: Draft, given: EventOffered) -> None:
 def _on_claimed(draft: Draft, given: AliasClaimed) -> None:
     alias, claimant = draft.workflow, given.claimant
     holder = alias.holder if alias is not None else None
+    # the same workflow may ask again, by a retry or in another round, and hears the same answer
     if holder is not None and holder.workflow_id != claimant.workflow_id:
         has = f"{given.workflow_id} is the alias of {holder.workflow_id}, which lives"
         message = f"{has}: end that workflow, then retry; or skip, and go on without the alias"
@@ -80,6 +81,7 @@ def _on_claimed(draft: Draft, given: AliasClaimed) -> None:
 def _on_released(draft: Draft, given: AliasReleased) -> None:
     holder = draft.workflow.holder if draft.workflow is not None else None
     parsed = ids.parse_step_id(holder.task_id) if holder is not None else None
+    # a release of an earlier run must not take the alias from the present one
     if parsed is None or (parsed.workflow_id, parsed.run_id) != (given.claimant, given.run_id):
         message = f"it is not the alias of {given.claimant}, run {given.run_id}"
         draft.add(InputDismissed(code="unknown", message=message))

@@ -49,6 +49,8 @@ def _on_wanted(draft: Draft, given: SlotWanted) -> None:
         SlotQueued(
             task_id=given.task_id,
             attempt=given.attempt,
+            # with the attempt it names the claim; both sides read it from the asker's decision
+            # (ADR 7)
             asked_at_ms=given.source_at_ms,
             concurrency=given.concurrency,
             rate=given.rate,
@@ -62,6 +64,7 @@ def _on_wanted(draft: Draft, given: SlotWanted) -> None:
 def _on_returned(draft: Draft, given: SlotReturned) -> None:
     limiter = draft.workflow.limiter if draft.workflow is not None else None
     name = ids.attempt_id(given.task_id, given.attempt)
+    # the release of an earlier claim by the same attempt must not free a later one
     if limiter is None or _asked_at(limiter, name) != given.asked_at_ms:
         draft.add(InputDismissed(code="unknown", message=f"{name} has no slot here to give back"))
         return
@@ -109,6 +112,7 @@ def _grant(draft: Draft) -> None:
                 task_id=first.task_id,
                 attempt=first.attempt,
                 asked_at_ms=first.asked_at_ms,
+                # a time that never runs back, so that grants leave the window in their order
                 granted_at_ms=clock_ms(limiter, draft.now_ms),
             )
         )

@@ -43,6 +43,8 @@ def _on_set(draft: Draft, given: ScheduleSet) -> None:
     workflow = draft.workflow
     plan = workflow.plan if workflow is not None else None
     if workflow is not None and plan is not None:
+        # the digest decides between two of the same time, so that all routers come to the same one,
+        # in whatever order they announce them
         known = (plan.since_ms, workflow.digest)
         if known == (given.since_ms, given.digest):
             draft.add(InputDismissed(code="repeated", message=f"definition {given.digest} is known"))

@@ -21,6 +21,7 @@ def on_alias_answered(draft: Draft, given: AliasAnswered) -> None:
     elif given.refusal:
         draft.add(IncidentRaised(step=found, kind="alias", message=given.refusal))
     else:
+        # then `beyond`, not `settled`: that would ask for the alias once more
         draft.add(AliasGranted(step=found, alias=given.alias))
         go_on(draft, beyond(draft, found))
 

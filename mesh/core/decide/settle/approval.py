@@ -127,9 +127,11 @@ def expire(draft: Draft, name: str, step: StepState) -> None:
 
 def _close(draft: Draft, closed: ApprovalClosed) -> None:
     draft.add(closed)
+    # the question for more budget belongs to no step, so nothing needs it in the route
     if ids.is_budget(closed.step):
         on_budget_answer(draft, closed)
         return
+    # at once, even while other branches are under way: nothing in the route handles it
     if closed.verdict == "rejected" and not rejection_is_taken(draft.route, closed.step):
         end(draft, "rejected", rejection_reason(draft.live.steps[closed.step], closed.step))
         return
@@ -184,6 +186,7 @@ def refusal(draft: Draft, given: AnswerGiven, step: StepState) -> AnswerRefused 
     if step.role not in draft.directory.roles.get(given.by, frozenset()):
         where = f" in {draft.directory.roles_from}" if draft.directory.roles_from else ""
         return _refused(given, "role", f"{given.by or 'nobody'} does not have the role {step.role}{where}")
+    # optional: without edits there is one payload alone that the answer can be for
     if given.digest is not None and given.digest != step.digest:
         return _refused(given, "digest", f"it answers another payload: the one that was asked has {step.digest}")
     if step.payload_schema is not None and is_edit(given, step):

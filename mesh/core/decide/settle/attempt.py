@@ -44,9 +44,11 @@ def fail(draft: Draft, failed: TaskFailed) -> None:
     """Record a failed attempt and what follows: another attempt, an incident, or the end."""
     draft.add(failed)
     work = agent_work(draft, failed.step)
+    # read after the failure: a death has moved the start of the count
     step = draft.live.steps[failed.step]
     retry, made = work.retry, failed.attempt - step.retry_budget_from + 1
     retryable = failed.retryable and failed.kind not in retry.non_retryable
+    # at once, without a backoff: a death is not among the route's attempts (ADR 12)
     if retryable and failed.deaths:
         dispatch_again(draft, failed.step, step)
         return
@@ -70,6 +72,7 @@ def give_up(draft: Draft, place: str, message: str, *, kind: str) -> None:
         settled(draft, place)
     elif choice == "continue":
         reason = message if place == name else f"{place}: {message}"
+        # before the for-each is closed: after that nothing knows of its items' calls
         withdraw_items(draft, name, reason)
         draft.add(StepGivenUp(step=name, reason=reason))
         settled(draft, name)

@@ -29,6 +29,7 @@ def look_after_budget(draft: Draft) -> None:
     Called once for each decision on a run with a budget.
     """
     workflow = draft.workflow
+    # what is being undone is never held, and nothing new begins beside it (ADR 11)
     if workflow is None or workflow.account is None or workflow.status != "running" or workflow.ending is not None:
         return
     _release(draft)
@@ -39,6 +40,7 @@ def look_after_budget(draft: Draft) -> None:
             cancel_step(draft, question, "there is budget enough now")
         return
     why = "its time is over" if over else _why(draft, held)
+    # asked once, however many tasks are held (ADR 11)
     if question is None and why:
         _exhausted(draft, held, why)
 
@@ -52,7 +54,10 @@ def _release(draft: Draft) -> None:
     portion = Portion.of(draft)
     for place in _held(draft):
         if _shortage(draft, place) is not None:
+            # a smaller task behind it may fit
             continue
+        # only lists can make a decision grow without bound: a step by itself goes out whatever it
+        # weighs
         if portion.takes(draft.live.steps[place].input) or not ids.is_item(place):
             _send(draft, place)
         else:
@@ -123,6 +128,7 @@ def _ask(draft: Draft, budget: Budget, account: Account, held: list[str], why: s
     turn = 1 if before is None else before.round + 1
     approval = ids.approval_id(workflow.workflow_id, workflow.run_id, ids.instance(place, round=turn))
     limits = account.limits  # which has a caller's slice too
+    # after a grant the run's limits have grown: what is offered next is the route's amount again
     payload = {name: min(limit, budget.limits.get(name, limit)) for name, limit in limits.items()}
     if account.is_time_over and budget.time_s is not None:
         payload[_TIME] = budget.time_s
@@ -134,6 +140,7 @@ def _ask(draft: Draft, budget: Budget, account: Account, held: list[str], why: s
             payload=payload,
             digest=digest(payload),
             role=budget.role,
+            # silence grants nothing
             on_expiry="reject",
             traceparent=draft.traceparent(approval),
             reason="the budget is exhausted",
@@ -173,6 +180,7 @@ def on_budget_answer(draft: Draft, closed: ApprovalClosed) -> None:
 def _send(draft: Draft, place: str) -> None:
     step, work, reason = draft.live.steps[place], work_at(draft, place), "there is budget for it now"
     if isinstance(work, CallWork):
+        # while it was held the step kept the number of the attempt before (`evolve`)
         call(draft, place, work, step.input, reason, attempt=step.attempt + 1)
         return
     dispatch(

@@ -88,6 +88,7 @@ def _counts(step: StepState, given: CallEnded) -> bool:
         return step.status == "calling" and given.attempt == step.attempt
     if step.incident is not None:
         return step.incident.kind not in {"loop", "alias"}
+    # held: the next call waits for budget, and the one before it may still complete
     return step.status in {"calling", "held"}
 
 
@@ -142,6 +143,7 @@ def on_call_undeliverable(draft: Draft, effect: str, message: str) -> None:
                 attempt=step.attempt,
                 kind="undeliverable",
                 message=f"the call of {step.called} could not be sent: {message}",
+                # it never left, so its slice comes back whole
                 usage={},
             )
             draft.add(failed)
@@ -155,6 +157,7 @@ def on_call_cancelled(draft: Draft, given: CallCancelled) -> None:
     workflow = draft.workflow
     if workflow is None:
         draft.add(InputDismissed(code="unknown", message=f"no workflow {given.workflow_id} to cancel"))
+    # only the very call that began this run may end it
     elif workflow.caller != given.caller:
         draft.add(InputDismissed(code="unknown", message=f"run {workflow.run_id} is not of this call"))
     elif workflow.status != "running":

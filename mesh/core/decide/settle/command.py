@@ -68,6 +68,7 @@ def _on_incident(draft: Draft, given: CommandGiven, workflow: Workflow) -> None:
     if given.command == "retry" and given.step is not None and is_closed_approval(draft, given.step):
         _ask_again(draft, given, given.step)
         return
+    # who names a step means its items and its compensation too
     stuck = [n for n, s in workflow.steps.items() if s.status == "incident" and given.step in {None, n, ids.step_of(n)}]
     if not stuck:
         which = f"step {given.step}" if given.step else "the workflow"
@@ -103,6 +104,7 @@ def _resolve(draft: Draft, given: CommandGiven, place: str, state: StepState) ->
         return
     is_alias = state.incident is not None and state.incident.kind == "alias"
     if given.command == "retry" and not ids.is_budget(place) and not is_alias:
+        # it resolves the incident itself, because that event says where the input is from
         begin_again(draft, given, place, state)
         return
     draft.add(IncidentResolved(step=place, action=given.command, by=given.by))
@@ -136,6 +138,7 @@ def _output_of_skipped(draft: Draft, place: str, state: StepState) -> Any:
     An approval's payload passes through, as if its `if` were false. A loop keeps its last round's
     output.
     """
+    # the step's own work is done; only its loop was stuck
     if _closes_loop(state):
         return state.output
     work = None if ids.is_undo(place) else draft.route.steps[place].work
@@ -173,6 +176,7 @@ def _on_migrate(draft: Draft, given: CommandGiven, workflow: Workflow, target: R
         return
     _accept(draft, given)
     again = to_begin_again(workflow)
+    # before the migration, which drops the states of these steps
     for place in again:
         draft.add(IncidentResolved(step=place, action="migrate", by=given.by))
     draft.add(
@@ -185,6 +189,7 @@ def _on_migrate(draft: Draft, given: CommandGiven, workflow: Workflow, target: R
             closed_retention_s=target.closed_retention_s,
         )
     )
+    # after the event: as in replay, what follows belongs to the new version
     draft.go_over(target)
     # any step of the new version may be able to act now
     go_on(draft, target.steps)

@@ -30,6 +30,7 @@ def on_offered(draft: Draft, given: EventOffered) -> None:
     if not _is_open(draft, kept):
         return
     if workflow is None or workflow.status == "expected":
+        # an earlier version starts nothing any more, so no run would ever come to take it
         if given.only_live:
             message = "only an earlier version of the route waits for it, and no workflow runs under this id"
             draft.add(InputDismissed(code="unclaimed", message=message))
@@ -71,6 +72,7 @@ def _take(draft: Draft, workflow: Workflow, kept: KeptEvent) -> None:
             settled(draft, name)
     if taking:
         return
+    # a run that is being undone begins no wait again, so it keeps nothing either
     if any(not is_over(draft.route, draft.live.steps, name) for name in awaited) and draft.live.ending is None:
         keep(draft, kept, workflow.route, workflow.digest, workflow.key)
         return
@@ -114,6 +116,7 @@ def _has_been_here(workflow: Workflow, kept: KeptEvent) -> bool:
     The event started a run of this id, was taken by a step, or is already kept the same way.
     """
     source, name = kept.cloud_event["source"], kept.cloud_event["id"]
+    # a route may wait for the type that starts it: the event has had its effect by the start
     if ids.run_id(source, name) in (workflow.run_id, *workflow.earlier_runs):
         return True
     return is_kept(workflow, kept) or ids.event_mark(source, name) in workflow.heard

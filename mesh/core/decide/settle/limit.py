@@ -30,6 +30,7 @@ def on_slot_given(draft: Draft, given: SlotGiven) -> None:
         f"{limiter_name(given.limit)} has granted a slot",
         attempt=step.attempt,
         budget_from=step.retry_budget_from,
+        # as it was chosen when it queued: the slot may be one of that agent's own limit
         agent=step.agent,
         hop=step.hop,
         beyond=given.limit,

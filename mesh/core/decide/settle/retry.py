@@ -50,6 +50,7 @@ def next_input(draft: Draft, given: CommandGiven, place: str, state: StepState) 
     if given.task_input is not msgspec.UNSET:
         return NextInput("given", given.task_input)
     is_done = state.incident is not None and state.incident.kind in _NO_INPUT
+    # after a hand-over the input is what the other agent gave, which no template makes again
     is_first = bool(state.attempt) and state.hop == 1 and not ids.is_undo(place) and not is_done
     is_unsent = state.incident is not None and state.incident.kind in _UNSENT
     if is_first and (state.stale or is_unsent or state.error.startswith(_REFUSED)):
@@ -91,9 +92,11 @@ def begin_again(draft: Draft, given: CommandGiven, place: str, state: StepState)
         again = next_input(draft, given, place, state)
     except ExpressionError as error:
         problem = str(error)
+    # also if the input can't be made: the command was accepted, and a new incident says why
     draft.add(IncidentResolved(step=place, action="retry", by=given.by, input=again.origin))
     if problem:
         draft.add(IncidentRaised(step=place, kind="expression", message=problem))
+    # nothing of it was ever sent, so there is no attempt whose input could be replaced
     elif again.origin == "given" and not state.attempt:
         _begin_with(draft, place, again.value, given)
     else:
@@ -111,6 +114,7 @@ def _begin_with(draft: Draft, place: str, value: Any, given: CommandGiven) -> No
 def _begin_as_it_was(draft: Draft, place: str, state: StepState) -> None:
     name = ids.step_of(place)
     step = draft.route.steps[name]
+    # before the attempts are looked at: the work of a stuck loop is done, and must not be repeated
     if step.repeat is not None and state.incident is not None and state.incident.kind == "loop":
         _ask_the_loop(draft, name, step.repeat, state)
     elif state.attempt and isinstance(step.work, CallWork) and not ids.is_undo(place):
@@ -135,6 +139,7 @@ def _ask_the_loop(draft: Draft, name: str, repeat: Repeat, state: StepState) -> 
 
     One more round, where it is false, or what the round gave still says nothing.
     """
+    # the status says only `incident` by now; the output still has the verdict
     is_rejection = isinstance(state.output, dict) and state.output.get("verdict") == "rejected"
     rejected = is_rejection and isinstance(draft.route.steps[name].work, ApprovalWork)
     try:
@@ -146,6 +151,7 @@ def _ask_the_loop(draft: Draft, name: str, repeat: Repeat, state: StepState) -> 
         go_on(draft, repeat.body)
         return
     draft.add(LoopLeft(step=name, reason=f"{repeat.until.source} is true", rejected=rejected))
+    # not by `settled`, which would ask the loop once more
     go_on(draft, draft.route.dependents[name])
 
 
@@ -181,6 +187,7 @@ def why_not_asked_again(draft: Draft, name: str) -> str:
 
 def ask_again(draft: Draft, given: CommandGiven, name: str) -> None:
     """Ask the question again, as another approval; what came after the verdict begins again."""
+    # listed before the events below, which change what has begun
     state, after = draft.live.steps[name], tuple(_begun_after(draft, name))
     for other in after:
         if draft.live.steps[other].status == "incident":

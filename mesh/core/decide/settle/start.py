@@ -22,6 +22,7 @@ def on_event(draft: Draft, given: EventMatched | WorkflowCalled | ScheduledStart
     if refusal:
         draft.add(StartRepeated(event_source=event["source"], event_id=event["id"], reason=refusal))
         if caller is not None:
+            # the caller waits for the end of a workflow that will not begin for it
             refuse(draft, caller, run, refusal)
         return
     budget = draft.route.budget
@@ -37,6 +38,8 @@ def on_event(draft: Draft, given: EventMatched | WorkflowCalled | ScheduledStart
             parent_span_id=parent,
             closed_retention_s=draft.route.closed_retention_s,
             budget=_limits(budget, part),
+            # from the route's own budget alone: time passes for all alike, so a slice has none
+            # (ADR 11)
             expires_at_ms=None if budget is None or budget.time_s is None else draft.now_ms + int(budget.time_s * 1000),
             caller=caller,
             slice=part,

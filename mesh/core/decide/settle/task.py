@@ -103,6 +103,7 @@ def _hand_over(draft: Draft, waits: _Waits, given: ResultReceived, handover: Han
         refusal = "its route lets it hand over to nobody"
     elif handover.to not in allowed.to:
         refusal = f"its route lets it hand over to {', '.join(sorted(allowed.to))}"
+    # the first agent is hop 1, so this is one more than the hand-overs so far
     elif waits.step.hop > allowed.hops:
         refusal = f"the task has been handed over {allowed.hops} times, which is the limit"
     else:
@@ -119,9 +120,11 @@ def _hand_over(draft: Draft, waits: _Waits, given: ResultReceived, handover: Han
             )
         )
         reason, hop = f"handed over by {waits.step.agent}", waits.step.hop + 1
+        # from attempt 1: another hop is another task, with an id and a key of its own
         dispatch(draft, waits.name, work, handover.input, reason, attempt=1, agent=handover.to, hop=hop)
         return
     message = f"{waits.step.agent} handed over to {handover.to}, and {refusal}"
+    # not retryable: the route forbids it, however often it is tried
     _fail(draft, waits, given, TaskError(kind="handover_refused", message=message, retryable=False))
 
 
@@ -171,6 +174,7 @@ def _waiting(draft: Draft, task: str, attempt: int, *, success: bool) -> _Waits 
     under way.
     """
     parsed, workflow = ids.parse_step_id(task), draft.workflow
+    # without a run (only kept events, or a built-in workflow) no task can be out
     if parsed is None or workflow is None or parsed.workflow_id != workflow.workflow_id or not workflow.run_id:
         return InputDismissed(code="unknown", message=f"no workflow knows task {task}")
     if parsed.run_id != workflow.run_id:

@@ -40,6 +40,7 @@ def on_timer(draft: Draft, given: TimerDue) -> None:
     if workflow is None or workflow.run_id != given.run_id:
         return
     if given.kind == "forget":
+        # the time may have been put off since the timer was set, by another event that is kept
         if workflow.forget_at_ms is not None and workflow.forget_at_ms <= given.due_at_ms:
             for kept in workflow.kept:
                 draft.add(EventUnclaimed(kept=kept, reason="no workflow of this id started in time"))
@@ -59,6 +60,7 @@ def on_timer(draft: Draft, given: TimerDue) -> None:
 
 
 def _on_step(draft: Draft, given: TimerDue, step: StepState) -> None:
+    # `due_at_ms` says nothing about these: the owner keeps their times outside the log (ADR 9)
     if given.kind in _SIGNS:
         if step.status == "running":
             _fall_silent(draft, given, step)
@@ -74,6 +76,7 @@ def _fire(draft: Draft, given: TimerDue, step: StepState) -> None:
 
     A retry may fire at once. A time-out waits until every input that could beat it has been read.
     """
+    # a timer is not taken back when its step moves on, so kind and status must fit
     match given.kind, step.status:
         case "task_timeout", "running":
             _time_out(draft, given.step, step)
@@ -121,12 +124,10 @@ def _time_out(draft: Draft, name: str, step: StepState) -> None:
 
 
 def _fall_silent(draft: Draft, given: TimerDue, step: StepState) -> None:
-    """Fail an attempt that gave no sign of life in time.
-
-    Nobody decides on signs, so the owner says when the time is up. Whether the timer can be one of
-    the attempt under way is checked here.
-    """
+    """Fail an attempt that gave no sign of life in time."""
     period_s = step.periods.of(given.kind) if step.periods is not None else None
+    # nobody decides on signs, so the owner says when the time is up; but a timer that is due before
+    # a whole period has passed since the dispatch is one of an earlier attempt
     if period_s is None or given.due_at_ms < step.since_ms + int(period_s * 1000):
         return
     waited_s = period_s + (draft.now_ms - given.due_at_ms) / 1000

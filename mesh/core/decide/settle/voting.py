@@ -218,6 +218,7 @@ def _take(draft: Draft, word: AnswerGiven2, name: str, ballot: Ballot) -> None:
             reason=word.reason,
         )
         draft.add(edited)
+    # where editors can't vote, this very edit has made its sender one
     if ballot.choice and not (is_edit and asking.terms.not_editors):
         draft.add(_vote(draft, word, name, ballot.choice))
 
@@ -231,6 +232,8 @@ def _vote(draft: Draft, word: AnswerGiven2, name: str, choice: str) -> VoteCast:
         choice=choice,
         digest=step.digest,
         at_ms=word.source_at_ms,
+        # kept with the vote, so that neither replay nor a later decision asks the directory
+        # (ADR 16)
         roles=tuple(sorted(body.roles & named_roles(asking.terms))),
         answer_id=word.answer_id,
         reason=word.reason,
@@ -283,9 +286,12 @@ def _judged(draft: Draft, word: AnswerGiven2, step: StepState) -> Ballot | Refus
     # by the broker's timestamp of the answer, however late it is read
     if step.due_at_ms is not None and word.source_at_ms > step.due_at_ms:
         return Refusal("late", "it reached the broker after the deadline")
+    # a comment replaces nothing, so it is never out of date; of two at the same time the one read
+    # later counts
     if word.decision != "comment" and asking.words.get(person, -1) > word.source_at_ms:
         return Refusal("superseded", f"{word.by} has sent a later answer, and that one counts")
     found = _of_person(draft, word, step) or _of_content(draft, word, step)
+    # last: an answer that would not count anyway is refused for its own reason
     if isinstance(found, Ballot) and len(asking.seen.get(person, ())) >= MOST_ANSWERS:
         return Refusal("limit", f"one person may send {MOST_ANSWERS} answers to an approval")
     return found
@@ -308,6 +314,7 @@ def _of_person(draft: Draft, word: AnswerGiven2, step: StepState) -> Refusal | N
                 else _no_role(draft, word, terms.rule)
             )
         case "comment":
+            # those who may not vote, or asked for it, may still be heard
             is_asker = body.name == person_of(terms.requester) and terms.requester != ""
             if may_vote(terms, body) or may_edit(terms, body) or body.name in terms.excluded or is_asker:
                 return None
@@ -382,6 +389,7 @@ def _ballot(word: AnswerGiven2, step: StepState) -> Ballot | Refusal:
     choice = _choice(word, terms)
     if isinstance(choice, Refusal):
         return choice
+    # a rejection edits nothing, whatever payload came with it
     return Ballot(choice, msgspec.UNSET if choice in terms.rejects else edit)
 
 
@@ -417,6 +425,7 @@ def _of_words(word: AnswerGiven2, step: StepState, ballot: Ballot) -> Refusal | 
 
 
 def _of_digest(word: AnswerGiven2, step: StepState) -> Refusal | None:
+    # not optional as in version 1: a vote is for one edition, and must say which (ADR 16)
     if word.digest is None:
         return Refusal("digest", f"say which payload you saw: send `digest`; it is {step.digest} now")
     if word.digest != step.digest:
@@ -433,6 +442,7 @@ def _of_edit(draft: Draft, word: AnswerGiven2, step: StepState, ballot: Ballot) 
         if problem:
             return Refusal("schema", problem)
     limit = asking.terms.editing.limit
+    # edition 1 is the payload as it was asked, so this is one more than the edits so far
     if asking.edition > limit:
         return Refusal("edits", _MOST_OFTEN.get(limit, f"it may be edited {limit} times, and was"))
     # of an approval with another payload: it is an edit too

@@ -30,9 +30,11 @@ def withdraw(draft: Draft, before: Workflow, given: Input) -> None:
         if step.status != "running" or (step.task_id, step.attempt) == told:
             continue
         now = after.get(place)
+        # the states before and after are compared, so that it does not matter which rule ended it
         if now is None or (now.status, now.task_id, now.attempt) != ("running", step.task_id, step.attempt):
             gone.append(Withdrawn(task_id=step.task_id, attempt=step.attempt, agent=step.agent))
     if gone:
+        # those beyond the bound run for nothing, and their results are dismissed: no harm (ADR 12)
         draft.add(TasksWithdrawn(tasks=tuple(gone[:_MOST])))
 
 
