@@ -93,6 +93,7 @@ class Timeline:
         if activation.beginning and not self._activations:
             since = FROM_THE_BEGINNING
         else:
+            # never before an earlier one, even if the broker's clock was put back (ADR 8)
             since = max(activation.at_ms + DELAY_MS, self._since[-1] if self._since else 0)
         self._activations.append(activation)
         self._since.append(since)

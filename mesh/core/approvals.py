@@ -136,6 +136,7 @@ class Verdict(NamedTuple):
 
 def mark_of(answer_id: str) -> str:
     """What is remembered of an answer's id: 16 hexadecimal digits."""
+    # not the id itself: it may be long, and an approval remembers many
     return sha256(answer_id.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
@@ -174,6 +175,8 @@ def seated(groups: Sequence[Group], bodies: Sequence[Body]) -> int:
         for body in fits[seat]:
             if body not in tried:
                 tried.add(body)
+                # a person who has a seat gives it up if somebody else can fill it, so the order of
+                # votes does not matter (ADR 16)
                 if body not in seat_of or fill(seat_of[body], tried):
                     seat_of[body] = seat
                     return True
@@ -202,6 +205,7 @@ def verdict_of(terms: Terms, votes: Sequence[Vote]) -> Verdict | None:
     """The verdict that these votes bring; None: not yet. Rejections go first."""
     against = [vote.choice for vote in votes if vote.choice in terms.rejects]
     if len(against) >= terms.reject_need:
+        # of two that are named equally often, the first in the route
         return Verdict("rejected", max(terms.rejects, key=against.count))
     leading = standing(terms, votes)
     return Verdict("approved", leading.choice) if leading.have == leading.need else None

@@ -43,12 +43,14 @@ def choose(
     the hash each candidate is equally likely, and an agent that comes or goes moves only its own
     share.
     """
+    # who decides once more what the log has decided must choose as it did
     known = directory.chosen.get(ids.attempt_id(task_id, attempt))
     if known is not None:
         return Choice(known, f"capability {capability}: {known}, as it was chosen before")
     names = directory.registered.get(capability, ())
     if not names:
         return None
+    # the name last, so that the order of the list never decides
     agent = max(
         names, key=lambda name: (name == did, name in directory.alive, name != failed, _weight(task_id, name), name)
     )

@@ -38,6 +38,7 @@ class Sighting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def jump_since(self, before: "Sighting | None") -> int | None:
         """By how much the wall clock has moved beyond what has passed; None: it can't be told."""
+        # two machines that tell no boot id must not pass for one
         if before is None or before.boot != self.boot or not self.boot:
             return None
         return (self.at_ms - before.at_ms) - (self.uptime_ms - before.uptime_ms)
@@ -71,20 +72,24 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
 
 def jump_at_start(start: Start, bound_ms: int) -> int:
     """By how much the broker's clock has jumped since the last owner; 0: it is to be believed."""
+    # an empty log has no time to hold the clock against
     gap_ms = start.broker_ms - start.last_ms if start.last_ms else 0
     if start.has_own_clock:
         return _jump_beside(start, gap_ms)
     jump_ms = None if start.now is None else start.now.jump_since(start.before)
     if jump_ms is not None:
         return jump_ms if abs(jump_ms) > bound_ms else 0
+    # a long gap may be a downtime; a clock behind the log can't be one
     return gap_ms if gap_ms > BELIEVED_MS or gap_ms < -bound_ms else 0
 
 
 def _jump_beside(start: Start, gap_ms: int) -> int:
     """Two clocks must agree that so much time has passed."""
+    # time can't have run back, whatever the second clock says
     if gap_ms < -AT_START_MS:
         return gap_ms
     disagree_ms = start.broker_ms - start.wall_ms
+    # not more than the gap, or the partition's time would run back behind the log
     return min(disagree_ms, gap_ms) if gap_ms > AT_START_MS and disagree_ms > AT_START_MS else 0
 
 
@@ -96,5 +101,7 @@ def in_partition_time(at_ms: int, hold: ClockHold | None, now_ms: int) -> int:
     """
     if hold is None:
         return at_ms
+    # a second more, for a broker's clock that is a little ahead of the owner's
     readings = [one for one in (at_ms, at_ms - hold.ahead_ms) if one <= now_ms + 1_000]
+    # a record that is here came by now, whatever its stamp says
     return max(readings, default=now_ms)

@@ -72,6 +72,7 @@ def crossings(events: Iterable[ev.Event]) -> int:
 
     Every fold asks this of every decision.
     """
+    # by exact type: every fold asks it of every event, and a look into a set is the cheapest
     return sum(type(event) in _MAY_CROSS and _crosses(event) for event in events)
 
 
@@ -80,6 +81,7 @@ def _crosses(event: ev.Event) -> bool:
         case ev.WorkflowEnded():
             return event.caller is not None
         case ev.CallFailed():
+            # it cancels the called workflow, but only if that may still run
             return event.called != ""
         case _:
             return True
@@ -93,6 +95,8 @@ def inputs_between(decision: ev.Decision) -> list[Crossing]:
     found: list[Crossing] = []
     for event in decision.events:
         if type(event) in _MAY_CROSS:
+            # numbered by what was found so far: folds count the same with `crossings`, and must
+            # agree
             one = _input(decision, event, decision.sequence + len(found))
             if one is not None:
                 found.append(one)
@@ -118,6 +122,7 @@ def _input(decision: ev.Decision, event: ev.Event, sequence: int) -> Crossing | 
         case ev.CallFailed() if event.called:
             return _cancelled(decision, event, f"the call has failed: {event.kind}", sequence)
         case ev.CallRefused():
+            # nothing began, so nothing was spent: the slice goes back whole
             return _ended(decision, event.caller, sequence, status="refused", reason=event.message, usage={})
         case ev.WorkflowEnded() if event.caller is not None:
             return _ended(
@@ -294,6 +299,7 @@ def parse_crossing_id(text: str) -> CrossingId | None:
 
     None if the text is not such a name, or if nobody waits for the record.
     """
+    # from the right: a workflow's key may hold slashes
     rest, _, what = text.rpartition("/")
     task, _, attempt = rest.rpartition("/")
     parsed = ids.parse_step_id(task)

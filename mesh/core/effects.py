@@ -216,6 +216,7 @@ def effects(decision: Decision) -> list[Effect]:
     for event in decision.events:
         match event:
             case TaskDispatched():
+                # by identity: of several at one place in a decision, the last alone goes out
                 if needed.get(event.step) is event:
                     out.append(_task(decision, event))
             case TasksWithdrawn():
@@ -258,6 +259,7 @@ def _needed(decision: Decision) -> dict[str, TaskDispatched]:
             case TaskDispatched():
                 found[event.step] = event
             case StepCancelled():
+                # items have no event of their own: they go with their for-each
                 found.pop(event.step, None)
                 found = {p: task for p, task in found.items() if not (ids.is_item(p) and ids.step_of(p) == event.step)}
             case WorkflowEnded():
@@ -379,6 +381,7 @@ def _receipt_of_verdict(decision: Decision, event: ApprovalClosed) -> SendReceip
         closed=True,
         by=event.by,
         at_ms=decision.at_ms,
+        # at a deadline no answer caused it, so no place can name the receipt
         source=_source(decision) if event.answer_id else None,
     )
     return _counted(receipt, event, choice=event.choice) if isinstance(event, ApprovalClosed2) else receipt
@@ -420,6 +423,7 @@ def _counted(
     choice: str = "",
 ) -> SendReceipt:
     """The receipt with how the votes are after the event."""
+    # an edit resets all votes
     have = 0 if isinstance(event, PayloadEdited) else event.have
     return replace(receipt, choice=choice, have=have, need=event.need, edition=event.edition)
 

@@ -54,6 +54,7 @@ def escape_key(key: str) -> str:
 
     It is reversible, and leaves ordinary keys as they are.
     """
+    # `%` is escaped too, or a key that holds an escape would have the id of another key
     if key.isprintable() and "%" not in key:
         return key
     return "".join(
@@ -139,6 +140,7 @@ def parse_alias_id(workflow: str) -> AliasId:
 
 def run_id(event_source: str, event_id: str) -> str:
     """The run that this start event begins: the same event always begins the same run."""
+    # neither attribute can hold a line break, so no two events give the same text
     return sha256(f"{event_source}\n{event_id}".encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
@@ -220,10 +222,12 @@ _INSTANCE: Final = re.compile(r"([a-z0-9_]+)(?:\.[0-9]+)?(\.undo|\.budget|\[[0-9
 
 def parse_step_id(text: str) -> TaskId | None:
     """Split a task id or an approval id; None if it does not have that form."""
+    # from the right: a workflow's key may hold slashes
     parts = text.rsplit("/", 2)
     if len(parts) != len(TaskId._fields) or ":" not in parts[0] or not all(parts):
         return None
     workflow, run, last = parts
+    # by far the most frequent form, told without a regular expression
     if last.isidentifier():
         return TaskId(workflow, run, last)
     found = _INSTANCE.fullmatch(last)
@@ -269,4 +273,5 @@ def murmur2(data: bytes) -> int:
 
 def partition_of_key(key: bytes, partitions: int) -> int:
     """The partition in [0, `partitions`) that Kafka's default partitioner gives to `key`."""
+    # as Kafka's `toPositive` does it: its producers must come to the same partition
     return (murmur2(key) & 0x7FFFFFFF) % partitions

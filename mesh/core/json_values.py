@@ -31,6 +31,7 @@ def _is_json(value: Any) -> bool:
         case list() | tuple():
             return all(map(_is_json, value))
         case str():
+            # else `encode` above would raise an error of another kind
             return not any("\ud800" <= char <= "\udfff" for char in value)
         case _:
             return value is None or isinstance(value, int | float)

@@ -77,6 +77,7 @@ class Layered(Mapping[str, Value]):
     def changed(self, changes: Mapping[str, Value]) -> "Layered[Value]":
         """With these entries instead of what was there."""
         top = {**self._top, **changes}
+        # at the square root, copying `top` and merging it now and then cost about the same
         if len(top) ** 2 <= len(self._base):
             return Layered(self._base, top)
         return Layered({**self._base, **top}, {})

@@ -147,6 +147,7 @@ def granted(limiter: Limiter, name: str, at_ms: int) -> Limiter:
     claim, limit = limiter.queue[place], limiter.limit
     recent = limiter.recent
     if limit.rate is not None:
+        # what has left the window is dropped, so that the state stays small
         recent = _counted(tuple(one for one in recent if one.last_ms + limit.per_ms > at_ms), limit, at_ms)
     return replace(
         limiter,
@@ -168,6 +169,8 @@ def _counted(recent: tuple[Grants, ...], limit: Limit, at_ms: int) -> tuple[Gran
 
     Merged grants count as of the last of them, so the rate is never exceeded.
     """
+    # exact up to a rate of 100; above, grants in a hundredth of the window count as one entry
+    # (ADR 7)
     width = limit.per_ms // _PARTS if limit.rate is not None and limit.rate > _PARTS else 0
     if recent and at_ms - recent[-1].first_ms <= width:
         last = recent[-1]

@@ -76,9 +76,11 @@ class RouteIndex:
     """
 
     def __init__(self, routes: Iterable[Route], earlier: Iterable[Route] = ()) -> None:
+        # sorted, so that all routers number the records of one event alike: a copy is known by that
         self._routes = tuple(sorted(routes, key=lambda route: route.name))
         by_type: dict[str, list[Route]] = {}
         for route in self._routes:
+            # times start it, and no event does, whatever its type
             if route.on is not None and route.on.schedule is None:
                 by_type.setdefault(route.on.type, []).append(route)
         self._by_type = {kind: tuple(found) for kind, found in by_type.items()}

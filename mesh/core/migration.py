@@ -103,9 +103,11 @@ def _of_step(place: str, begun: dict[str, StepState], old: Route, new: Route) ->
     if type(after.work) is not type(before.work):
         yield f"{it} does something of another kind in the new version: keep it, and put what is new in a step of another name"
         return
+    # what nobody has done may be somebody else's in the new version
     if state.status not in _NEVER_WORKED:
         yield from _of_doer(it, before.work, after.work)
     yield from _of_needs(it, begun, before, after)
+    # a settled step is not read again: only its output counts
     if state.status not in FINISHED:
         yield from _of_parts(it, old.definition["steps"][name], new.definition["steps"][name])
 

@@ -18,10 +18,8 @@ Both are state machines without I/O. The service around them (`mesh.services.rou
 appends and sends. Everything that affects who owns a partition must be in this file, so that its
 real code can be explored exhaustively (`tests/unit/test_ownership_model.py`).
 
-Why a token counts only at its first occurrence: an append whose acknowledgement was lost may land
-twice, and its second landing must depose nobody. Why it is not a counter: two routers that take
-over at once would choose the same number. Why it is not the record's offset: the log could never be
-copied.
+Why a token is not a counter: two routers that take over at once would choose the same number. Why
+it is not the record's offset: the log could never be copied.
 """
 
 from collections.abc import Iterable, Sequence
@@ -47,6 +45,8 @@ class Epochs:
         """
         if isinstance(record, Decision):
             return record.epoch == self.current
+        # a token counts at its first occurrence alone: an append whose acknowledgement was lost may
+        # land twice, and its second landing must depose nobody
         if record.token in self._seen:
             return False
         self._seen.add(record.token)
@@ -125,6 +125,7 @@ class Ownership:
             # our own record must be the newest token at its own offset, unless it is a late second
             # landing of an older one
             return self.lose("the log does not have our token in force at our own record")
+        # a copy, because the fold's own goes on changing
         self._epochs = Epochs(epochs.seen(), epochs.current)
         self.phase = Phase.OWNING
         return None
@@ -161,12 +162,15 @@ class Ownership:
         """
         if self.phase is not Phase.OWNING:
             return Lost(f"not owning: {self.phase}")
+        # what can't be read may be a new token
         if len(records) != gap.stop - gap.start:
             return self.lose(f"the gap [{gap.start}, {gap.stop}) could not be read whole")
         for record in records:
             if isinstance(record, OwnerChanged):
+                # a token that was in force before has landed late once more, and deposes nobody
                 if not self._epochs.has_seen(record.token):
                     return self.lose(f"{record.owner} took over")
+            # an append that was taken for lost has landed: the log has what the state here has not
             elif record.epoch == self.token:
                 return self.lose("the log has a decision of our own that was never acknowledged")
         return None

@@ -11,8 +11,10 @@ from collections.abc import Mapping
 
 def person_of(name: str) -> str:
     """The name in the form in which names are compared."""
+    # ASCII has nothing to normalise, and most names are ASCII
     if name.isascii():
         return name.strip().lower()
+    # twice, because case folding may give what NFKC would change again
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).strip()
 
 

@@ -86,12 +86,14 @@ def settle(state: PartitionState, decision: Decision, workflow: Workflow | None)
     state.positions = decision.positions
     state.mark = max(state.mark, decision.mark)
     state.at_ms = decision.at_ms
+    # only the clock's decisions have such events: all others need not be looked through
     if is_clock(decision.workflow_id):
         _set_clock(state, decision)
     # a decision that sends nothing carries no sequence, so the count stays as it is
     if sent := crossings(decision.events):
         state.sequence = decision.sequence + sent
     cause = decision.cause
+    # results and timers are copies of nothing, and move no watermark
     if cause.source_topic:
         state.watermarks[f"{cause.source_topic}/{cause.source_partition}"] = (cause.source_offset, cause.source_index)
 

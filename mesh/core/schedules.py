@@ -113,6 +113,7 @@ def missed_times(schedule: Schedule, due_ms: int, fired_ms: int) -> Missed | Non
     if fired_ms <= due_ms:
         return None
     times = takewhile(lambda at_ms: at_ms < fired_ms, _times(schedule, due_ms - 1))
+    # one more than is shown, which tells whether there are more
     count = sum(1 for _ in islice(times, _MOST_COUNTED + 1))
     return Missed(
         count=min(count, _MOST_COUNTED),
@@ -207,6 +208,7 @@ def fired_event(route: str, at_ms: int, late_s: int) -> dict[str, Any]:
     time = rfc3339(at_ms)
     return {
         "specversion": "1.0",
+        # the time itself, so that a time which is sent twice starts one run
         "id": time,
         "source": f"/mesh/schedules/{route}",
         "type": FIRED_TYPE,

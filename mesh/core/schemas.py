@@ -97,6 +97,7 @@ def check_schema(schema: Any) -> None:
 
 
 def _is_nested_at_most(value: Any, levels: int) -> bool:
+    # level by level, without recursion: this is what keeps the others from recursing too deep
     below = [value]
     for _ in range(levels + 1):
         parts = [one for one in below if isinstance(one, dict | list)]

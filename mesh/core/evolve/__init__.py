@@ -168,6 +168,8 @@ def _account(steps: Mapping[str, StepState], event: StepEvent | CallEvent) -> di
     if fan is None:
         raise ValueError(f"{type(event).__name__} for {event.step}, and {name} is not a for-each under way")
     match event:
+        # an item that became an incident before it had a task has begun too, or each portion would
+        # begin it once more
         case ev.TaskDispatched() | ev.CallMade() | ev.IncidentRaised() | ev.TaskHeld() | ev.SlotRequested():
             index = ids.index_of(event.step)
             # another attempt at an item does not begin one more
@@ -191,6 +193,7 @@ def _gathered(steps: Mapping[str, StepState], name: str, fan: Fan, *, was_ending
     step = steps[name]
     if step.status in {"succeeded", "failed"} or (step.status == "cancelled" and was_ending):
         outputs = [steps[place].output for place in places]
+        # items that never began are null: places in the output are places in the list
         step = replace(step, output=outputs + [None] * (fan.total - fan.begun))
     gone = set(places)
     return {place: step if place == name else state for place, state in steps.items() if place not in gone}
@@ -240,6 +243,7 @@ def _round(before: Workflow, event: ev.RoundStarted, at_ms: int) -> Workflow:
     for name in event.steps:
         was = steps.get(name)
         output = was.output if was else None
+        # nothing but the output is taken along: a late result of the round before must find no task
         steps[name] = StepState(
             status="again", since_ms=at_ms, round=event.round, output=output, acted=acted_before(was)
         )
@@ -250,6 +254,7 @@ def _reopened(before: Workflow, event: ev.ApprovalReopened, at_ms: int) -> Workf
     """The approval, and what came after it, are to begin again in the round that they are in."""
     steps = dict(before.steps)
     asked = steps[event.step]
+    # without its id, so that an answer to the old question is refused; the next one counts `hop`
     steps[event.step] = replace(asked, status="again", since_ms=at_ms, task_id="", hop=asked.hop + 1, expired=False)
     for name in event.begins_again:
         steps[name] = replace(steps[name], status="again", since_ms=at_ms, due_at_ms=None, input=None, stale=False)
@@ -259,6 +264,7 @@ def _reopened(before: Workflow, event: ev.ApprovalReopened, at_ms: int) -> Workf
 def _kept(before: Workflow | None, event: ev.EventKept, workflow_id: str, at_ms: int) -> Workflow:
     """Keep the event with the run, or with a run that is still to come."""
     if before is not None:
+        # a run has no such time: what it keeps goes with its end
         until = event.expires_at_ms if before.status == "expected" else before.forget_at_ms
         return replace(before, kept=(*before.kept, event.kept), updated_at_ms=at_ms, forget_at_ms=until)
     return Workflow(
@@ -296,7 +302,9 @@ def _started(before: Workflow | None, event: ev.WorkflowStarted, workflow_id: st
         account=None if event.budget is None else _account_of(event.budget, event.slice),
         expires_at_ms=event.expires_at_ms,
         caller=event.caller,
+        # so that their start events, sent again, start nothing
         earlier_runs=(*before.earlier_runs, before.run_id)[-_EARLIER_RUNS:] if before and before.run_id else (),
+        # kept events came for the run that begins now; those that steps took before count once only
         kept=before.kept if before else (),
         heard=before.heard if before else (),
     )
@@ -337,6 +345,7 @@ def _ended(workflow: Workflow, event: ev.WorkflowEnded, at_ms: int) -> Workflow:
             since_ms=step.since_ms if step.status in FINISHED else at_ms,
             error=step.error,
             expired=step.expired,
+            # what a late answer is judged by stays until the id is forgotten
             asking=without_payloads(step.asking),
         )
         for name, step in workflow.steps.items()
@@ -355,5 +364,6 @@ def _ended(workflow: Workflow, event: ev.WorkflowEnded, at_ms: int) -> Workflow:
         kept=(),
         ending=None,
         expires_at_ms=None,
+        # nobody waits for the usage of these calls any more
         account=None if workflow.account is None else replace(workflow.account, unheard={}),
     )

@@ -68,6 +68,7 @@ def _heard(account: Account, was: StepState, event: ev.TaskSucceeded | ev.TaskHa
 
 
 def _took(account: Account, was: StepState, event: ev.TaskSucceeded | ev.TaskHandedOver | ev.TaskFailed) -> _Amounts:
+    # it never left, so it has used nothing
     if isinstance(event, ev.TaskFailed) and event.kind == "undeliverable":
         return {}
     return (was.reserved or {}) if event.usage is None else _used(account, event.usage)
@@ -87,6 +88,7 @@ def _given_up(
     for place, state in _with_items(steps, event.step):
         is_out = state.status == "running" and place not in unsent
         account = _settled(account, state.reserved, (state.reserved or {}) if is_out else {})
+        # a task that was never sent is not a hop
         if place in unsent and "hops" in account.limits:
             account = replace(account, spent=_plus(account.spent, _HOP, sign=-1))
     return account
@@ -139,6 +141,7 @@ def budgeted(before: Workflow, event: ev.BudgetRaised | ev.BudgetTimeOver | ev.U
     if isinstance(event, ev.BudgetTimeOver):
         return replace(before, account=replace(account, is_time_over=True), expires_at_ms=None)
     limits = {name: limit + event.granted.get(name, 0.0) for name, limit in account.limits.items()}
+    # more tokens alone do not bring time back
     over = account.is_time_over and event.expires_at_ms is None
     expires = event.expires_at_ms if event.expires_at_ms is not None else before.expires_at_ms
     return replace(before, account=replace(account, limits=limits, is_time_over=over), expires_at_ms=expires)
@@ -179,6 +182,7 @@ def _used(account: Account, usage: _Amounts) -> _Amounts:
     found = dict(usage)
     if "tokens" not in found and ("input_tokens" in found or "output_tokens" in found):
         found["tokens"] = found.get("input_tokens", 0.0) + found.get("output_tokens", 0.0)
+    # usage is the agent's word: a negative amount must not earn budget
     return {name: max(0.0, found[name]) for name in (*account.limits, *account.counted) if name in found}
 
 

@@ -49,6 +49,7 @@ def evolve_call(step: StepState | None, event: CallEvent, at_ms: int, *, acted: 
             did = step.acted or event.kind in _MAY_HAVE_COMPLETED
             return replace(step, status="failed", error=f"{event.kind}: {event.message}", acted=did)
         case CallWithdrawn():
+            # the called workflow may have completed before the cancellation reaches it
             return replace(step, status="cancelled", input=None, acted=True)
         case _:
             assert_never(event)

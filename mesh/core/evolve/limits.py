@@ -35,6 +35,7 @@ def queue_up(step: StepState | None, event: SlotRequested, at_ms: int) -> StepSt
         reserved=event.reserved,
         charged=step.charged if step else None,
         stale=step is not None and step.stale,
+        # the attempt that was out may do its work, whatever becomes of this one
         acted=step is not None and (step.acted or step.status == "running"),
         deaths=step.deaths if step else (),
     )
@@ -55,6 +56,7 @@ def released(before: Workflow, event: SlotReleased) -> Workflow:
 def evolve_limiter(before: Workflow | None, event: LimiterEvent, workflow_id: str, at_ms: int) -> Workflow:
     """The limiter after `event`. Raises `ValueError` for a slot that was never asked for."""
     limiter = _limiter(before.limiter if before else None, event, workflow_id)
+    # never within the window: a limiter that forgets its grants would exceed the rate (ADR 7)
     idle_ms = max(_REMEMBERED_MS, limiter.limit.per_ms)
     forget_at_ms = at_ms + idle_ms if limiter.is_idle else None
     if before is not None:

@@ -135,6 +135,7 @@ def _moved(
             return _failed(step, event, at_ms)
         case ev.TaskHandedOver():
             acted = step.acted or step.error.startswith(_UNHEARD)
+            # the deaths were those of the other agent's processes
             return replace(step, error="", reserved=None, charged=None, acted=acted, deaths=())
         case ev.RetryScheduled():
             return replace(step, status="retrying", since_ms=at_ms, due_at_ms=event.due_at_ms)
@@ -156,7 +157,9 @@ def _moved(
             return replace(step, status="cancelled", since_ms=at_ms, due_at_ms=None, input=None)
         case ev.IncidentResolved():
             status: StepStatus = "retrying" if step.fan is None else "iterating"
+            # an input that was given, or made again, is of the present version
             stale = step.stale and not event.input
+            # an operator's retry starts the count of deaths again (ADR 12)
             return replace(step, status=status, since_ms=at_ms, due_at_ms=None, incident=None, deaths=(), stale=stale)
         case ev.LoopLeft():
             return replace(step, status="rejected" if event.rejected else "succeeded", since_ms=at_ms)
@@ -216,6 +219,7 @@ def _closed_without(step: StepState, status: StepStatus, at_ms: int) -> StepStat
 
 def _stuck(step: StepState, event: ev.IncidentRaised, at_ms: int) -> StepState:
     incident = Incident(kind=event.kind, message=event.message, raised_at_ms=at_ms)
+    # what is out when the incident comes may still do its work, and then has to be undone
     acted = step.acted or step.status in _DOING
     # the account has just given back what a queued step had reserved
     reserved = None if step.status == "queued" else step.reserved
@@ -262,6 +266,7 @@ def _held(step: StepState | None, event: ev.TaskHeld | ev.SlotRequested, at_ms: 
         due_at_ms=None,
         input=event.input,
         agent=event.agent,
+        # that attempt is not made yet: it counts when it is sent
         attempt=event.attempt - 1,
         retry_budget_from=event.retry_budget_from,
         hop=event.hop,

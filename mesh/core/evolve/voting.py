@@ -22,6 +22,7 @@ def asked_voters(step: StepState, before: StepState | None, event: ev.ApprovalRe
 
     What is asked again under the same id starts without votes, and knows the answers judged before.
     """
+    # an answer that was judged under this id must not count a second time
     known = None if before is None or before.task_id != event.approval_id else before.asking
     asking = Asking(terms=event.terms)
     if known is not None:
@@ -44,6 +45,7 @@ def evolve_voting(step: StepState, event: VotingEvent) -> StepState:
         case ev.PayloadEdited():
             asking = _spoken(asking, event.by, event.at_ms, event.answer_id)
             editors = tuple(dict.fromkeys((*asking.editors, event.by)))
+            # a vote that was kept would count consent to what the person never saw (ADR 16)
             asking = replace(asking, edition=event.edition, votes=(), editors=editors)
             return replace(step, input=event.payload, digest=event.digest, asking=asking)
         case ev.NoteAdded():
