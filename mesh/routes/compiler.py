@@ -66,6 +66,7 @@ def compile_route(document: Any) -> Route:
     if not isinstance(document, dict):
         book.add((), f"a route must be a mapping, not {kind_of(document)}", "begin with route: NAME")
         raise RouteRefused(book.problems)
+    # first, and alone: all that follows takes the document for JSON
     find_foreign(document, (), book)
     if book.problems:
         raise RouteRefused(book.problems)
@@ -103,6 +104,7 @@ class _RouteCompiler:
         self.bounds = tasks.Bounds(budget=budget(root), limits=limits(root), is_called="on" not in root.value)
         priority = priority_of(root)
         self.requester = root.text_template("requester", "such as ${{ event.data.clerk }}")
+        # the steps come last: they reserve, limit and exclude by what the top says
         self.steps = self.parts()
         self.needs = {step: self.needs_of(part) for step, part in self.steps.items()}
         order = self.order()
@@ -119,17 +121,21 @@ class _RouteCompiler:
         looped = frozenset(name for loop in self.loops.values() for name in loop.body)
         return Route(
             name=name,
+            # of the document, not of what was made of it: a newer version must find the same digest
             digest=digest(self.document),
             on=trigger,
             key=key,
             on_repeat=cast("OnRepeat", repeat),
             closed_retention_s=retention_s,
+            # in the graph's order: routers decide in it, and the file's spelling must not matter
             steps={step: steps[step] for step in order},
             dependents=dependents_of(self.needs, order),
             output=output,
             budget=self.bounds.budget,
             priority=priority,
             keep_events_s=keep_events_s,
+            # where a step may act before others are done, what is not there is null, and not an
+            # error
             is_sparse=bool(looped) or reads_status or any(_is_sparse(step) for step in steps.values()),
             reads_status=reads_status,
             awaited=awaited,
@@ -180,6 +186,7 @@ class _RouteCompiler:
                 self.book.add(path, f"needs names {name} twice", "write it once")
             elif name in self.steps:
                 good.append(name)
+            # one that is there, and is not a mapping, has a problem of its own already
             elif name not in self.root.value["steps"]:
                 others = [step for step in self.root.value["steps"] if step != itself]
                 self.book.add(path, f"there is no step {name} to need", near(name, others))

@@ -17,6 +17,7 @@ def find_cycle(needs: Needs) -> list[str]:
     done: set[str] = set()
     for root in sorted(needs):
         trail: list[str] = []
+        # without recursion: a chain of steps may be longer than Python's stack
         branches = [iter((root,))]
         while branches:
             step = next(branches[-1], None)
@@ -28,6 +29,7 @@ def find_cycle(needs: Needs) -> list[str]:
                 return [*trail[trail.index(step) :], step]
             elif step not in done:
                 trail.append(step)
+                # by name, so that a document gets the same message however it is written
                 branches.append(iter(sorted(needs[step])))
     return []
 

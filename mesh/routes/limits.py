@@ -58,6 +58,7 @@ def _rate(part: Part) -> tuple[int | None, int]:
     if found is None or not seconds or seconds > LONGEST_S or int(found[1]) > MOST:
         part.problem("rate", f"rate can't be {shown(value)}", "write a number and a time, such as 100/1m or 5/1s")
         return None, 0
+    # part of a millisecond would be a window of nothing
     return int(found[1]), max(1, int(seconds * 1000))
 
 
@@ -66,6 +67,7 @@ def priority_of(root: Part) -> CompiledTemplate | None:
     if "priority" not in root.value:
         return None
     value = root.value["priority"]
+    # to Python true is a number
     if isinstance(value, bool) or not isinstance(value, int | float | str) or value == "":
         root.problem("priority", f"priority must be a number or a template, not {kind_of(value)}", "priority: 5")
         return None

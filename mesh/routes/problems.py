@@ -129,6 +129,7 @@ def is_name(value: Any) -> bool:
 
 
 def is_whole(value: Any) -> TypeGuard[int]:
+    # to Python true is 1
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -308,6 +309,7 @@ class Part:
 def find_foreign(value: Any, path: DocumentPath, book: Book) -> None:
     """Note everything that JSON does not have: a stored definition must be the document."""
     match value:
+        # bools before whole numbers, which they are to Python
         case None | bool() | str():
             pass
         case int() if not -(2**63) <= value < 2**64:

@@ -123,6 +123,7 @@ def _check_event(book: Book, reading: Reading) -> None:
     field = segments[1] if len(segments) > 1 else "data"
     if field in EVENT_FIELDS:
         return
+    # stricter than usual: any short word may be an extension that upstream really sends
     found = get_close_matches(str(field), EVENT_FIELDS, 1, 0.75)
     if found:
         _note(book, reading, f"an event has no {field}", f"did you mean event.{found[0]}?")

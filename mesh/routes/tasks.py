@@ -103,6 +103,7 @@ def _times(part: Part) -> tuple[float, Periods | None]:
     start_s, run_s, heartbeat_s = (part.duration(key) for key in PERIOD_KEYS)
     timeout_s = part.duration("timeout")
     if "timeout" not in part.value:
+        # a default must not cut off the longer periods that somebody wrote
         timeout_s = max(timeout_s, start_s + run_s)
     if heartbeat_s > (run_s or timeout_s):
         longer = "run_timeout" if run_s else "timeout"
@@ -123,6 +124,7 @@ def _retry(step: Part) -> Retry:
         return Retry()
     backoff_s, max_backoff_s = part.duration("backoff"), part.duration("max_backoff")
     if "max_backoff" not in part.value:
+        # the default must not shorten a backoff that somebody wrote
         max_backoff_s = max(max_backoff_s, backoff_s)
     if max_backoff_s < backoff_s:
         part.problem("max_backoff", "max_backoff is less than backoff", "make it longer")

@@ -38,6 +38,7 @@ def _schedule(root: Part, on: Part) -> Trigger:
             root.problem(key, f"{key} does not go with a schedule", "remove it: each time is a key")
     hint = 'minute, hour, day of the month, month, day of the week, such as "0 9 * * 1-5"'
     zone = on.text("timezone", "such as Europe/Berlin") if "timezone" in on.value else "UTC"
+    # any valid line will do where the text is missing: that problem is noted already
     found = Schedule(cron=on.text("schedule", hint) or "* * * * *", timezone=zone or "UTC")
     try:
         check_schedule(found)

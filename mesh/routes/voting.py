@@ -21,6 +21,7 @@ def is_voted(value: Any) -> bool:
     """Whether an approval, as written, has more than version 1 knows."""
     if not isinstance(value, dict):
         return False
+    # a role that has to be rendered needs terms, which version 1 does not have
     return bool(value.keys() - FIRST_VERSION) or "${{" in str(value.get("role", ""))
 
 
@@ -43,6 +44,8 @@ def voting(part: Part, steps: Mapping[str, Part], requester: CompiledTemplate | 
     choices, rejects = _choices(part)
     return VotingTerms(
         groups=_groups(part),
+        # rendered only where it excludes somebody: a missing name is an incident, and here it would
+        # be one for nothing
         requester=(own or requester) if excluded.requester else None,
         not_requester=excluded.requester,
         not_editors=excluded.editors,

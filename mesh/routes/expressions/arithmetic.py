@@ -46,6 +46,7 @@ def _fraction(op: str, a: float, b: float) -> float:
     if op == "%":
         raise Refused("cannot compute a fraction % a fraction: % takes whole numbers")
     try:
+        # a whole number beyond 64 bits counts as a double, and may be too large for one
         left, right = float(a), float(b)
     except OverflowError:
         raise Refused(f"the numbers of {op} are too large") from None
@@ -73,6 +74,7 @@ def _divided(op: str, a: int, b: int) -> int:
     """Towards zero; the remainder has the sign of `a`."""
     if b == 0:
         raise Refused("division by zero" if op == "/" else "the remainder of a division by zero")
+    # by absolute values, because Python rounds down and CEL towards zero
     quotient = abs(a) // abs(b)
     if (a < 0) != (b < 0):
         quotient = -quotient

@@ -102,10 +102,12 @@ def closure(node: Node, source: str) -> Closure:
     run = compiler.compile(node)
     if compiler.metered:
         run = _metered(run, compiler.shown)
+    # what only reads gives JSON as it is, and most rules only read
     return compiler.outward(run) if compiler.computes else run
 
 
 def _metered(run: Closure, shown: str) -> Closure:
+    # a meter for each evaluation, or one would be charged for those before it
     return lambda scope: run(MeteredScope(scope, Meter(shown)))
 
 
@@ -202,12 +204,14 @@ class _Compiler:
     def list_of(self, items: tuple[Node, ...]) -> Closure:
         parts = [self.compile(item) for item in items]
         if all(isinstance(item, Constant) for item in items):
+            # shared by all evaluations: values are never changed in place
             constant = [part({}) for part in parts]
             return lambda _scope: constant
         return lambda scope: [part(scope) for part in parts]
 
     def map_of(self, entries: tuple[tuple[Node, Node], ...]) -> Closure:
         if all(isinstance(key, Constant) and type(key.value) is str and not key.foreign for key, _ in entries):
+            # fixed texts as keys: nothing to check, and the map is JSON already
             named = [(key.value, self.compile(value)) for key, value in entries if isinstance(key, Constant)]
             return lambda scope: {key: part(scope) for key, part in named}
         self.computes = True
@@ -266,6 +270,8 @@ class _Compiler:
         metered = self.metered
         if isinstance(argument, Constant) and type(argument.value) is str:
             try:
+                # compiled now, so that a mistake is found when the route is loaded, and not by an
+                # event
                 pattern(argument.value)
             except PatternRefused as refused:
                 raise wrong(str(refused), argument.start) from None
@@ -311,6 +317,7 @@ class _Compiler:
     def macro(self, call: Call, subject: Node) -> Closure:
         outer, name = self.bound, self.text(call.args[0])
         holder_of, label = self.compile(subject), self.text(subject)
+        # after the subject: the variable is bound in the body alone
         self.bound = outer | {name}
         parts = [self.compile(part) for part in call.args[1:]]
         self.bound = outer
@@ -327,6 +334,7 @@ class _Compiler:
             if type(holder) not in (list, dict):
                 raise self.error(f"{call.function}() needs a list or a map, but {label} is {words(holder)}")
             if type(holder) is dict:
+                # sorting the keys is work too
                 scope.meter.take(len(holder))
             return run(macro, items_of(holder), MeteredScope(scope, scope.meter))
 
@@ -400,6 +408,8 @@ class _Compiler:
             if joins and type(a) is type(b) and type(a) in _JOINED:
                 if metered:
                     charge_joined(scope, a, b)
+                # before it is made: a text that doubles in each of some macros would fill the
+                # memory
                 if len(a) + len(b) > LONGEST:
                     raise self.error(f"the result of + is too long: it may have {LONGEST:,} characters or items")
                 return a + b
@@ -447,6 +457,8 @@ class _Compiler:
             for part, label in parts:
                 try:
                     value = part(scope)
+                # first: absorbed like other errors, it would let the evaluation go on beyond its
+                # bound
                 except ExpressionTooCostly:
                     raise
                 except ExpressionError as error:

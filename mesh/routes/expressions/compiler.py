@@ -102,6 +102,7 @@ class CompiledTemplate:
         return isinstance(other, CompiledTemplate) and bool(self.source == other.source)
 
     def __hash__(self) -> int:
+        # the source may be a dict or a list, which have no hash
         return hash(self.paths)
 
     def __repr__(self) -> str:
@@ -162,6 +163,7 @@ class _Builder:
         parts = {key: self.value(item, (*path, key)) for key, item in source.items()}
         if not any(isinstance(part, _Dynamic) for part in parts.values()):
             return parts
+        # None holds the place, so that what is rendered keeps the order of the source
         fixed = {key: None if isinstance(part, _Dynamic) else part for key, part in parts.items()}
         changing = [(key, part.render) for key, part in parts.items() if isinstance(part, _Dynamic)]
 

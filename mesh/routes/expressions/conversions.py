@@ -83,6 +83,7 @@ def to_double(value: Any) -> float:
     if len(value) > _LONGEST_NUMBER or not _FRACTION.fullmatch(value):
         raise Refused(f"double() of {value[:_SHOWN]!r}: the text is not a number")
     found = float(value)
+    # a text like `inf` means it; digits that come to it are only too many
     if math.isinf(found) and value[-1].isdigit():
         raise Refused(f"double() of {value[:_SHOWN]!r}: the number is too large")
     return found

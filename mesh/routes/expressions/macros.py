@@ -41,6 +41,7 @@ def _quantified(macro: Macro, items: list[Any], scope: MeteredScope, *, decisive
         try:
             if _holds(macro, scope, item) is decisive:
                 return decisive
+        # first: absorbed like other errors, it would let the evaluation go on beyond its bound
         except ExpressionTooCostly:
             raise
         except ExpressionError as error:

@@ -69,6 +69,7 @@ def charge_joined(scope: Any, left: Any, right: Any) -> None:
 def equal_within(left: Any, right: Any, meter: Meter) -> bool:
     """`equal`, counted item by item."""
     kind = type(left)
+    # settled without a look inside, so there is nothing to count
     if kind is not type(right) or kind in NUMBERS:
         return equal(left, right)
     if kind is list:

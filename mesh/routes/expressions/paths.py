@@ -169,6 +169,7 @@ def has_segment(holder: Any, segment: str | int) -> bool:
     """Whether there is such a field or place."""
     if isinstance(segment, str):
         return isinstance(holder, dict) and segment in holder
+    # Python would take -1 for the last item, and CEL has no such place
     return type(holder) is list and 0 <= segment < len(holder)
 
 

@@ -21,6 +21,7 @@ def follow(segments: Segments, error_of: ErrorOf) -> Closure:
     """A path that is known whole."""
 
     def lost(scope: Scope) -> ExpressionError:
+        # the path is walked once more to say where it ends, so that a hit pays for no message
         return error_of(str(missing(scope, segments)))
 
     def followed(scope: Scope) -> Any:

@@ -213,6 +213,7 @@ class _Parser:
             operands.append(self.logic("&&") if op == "||" else self.binary(0))
         if len(operands) == 1:
             return operands[0]
+        # one node for a chain, so that its depth does not grow with its length
         return Logic(op=op, operands=tuple(operands), start=operands[0].start, end=operands[-1].end)
 
     def binary(self, level: int) -> Node:
@@ -321,6 +322,7 @@ class _Parser:
             if not self.sees(","):
                 break
             comma = self.take()
+            # CEL's lists and maps may end in a comma, and arguments may not
             if closing == ")" and self.sees(closing):
                 raise wrong("expected a value after ','", comma.start)
         return tuple(items), self.expect(closing, "to close the list").end

@@ -87,6 +87,7 @@ def timestamp_text(at: Timestamp) -> str:
     """RFC 3339 in UTC, without zeros at the end of the fraction."""
     seconds, nanos = divmod(at, _SECOND)
     moment = _EPOCH + timedelta(seconds=seconds)
+    # not `%Y`, which does not fill up years before 1000 on every platform
     return f"{moment.year:04}-{moment:%m-%dT%H:%M:%S}{_fraction(nanos)}Z"
 
 
@@ -104,6 +105,7 @@ def _fraction(nanos: int) -> str:
 
 _OF_TIME: Final[dict[str, Callable[[datetime], int]]] = {
     "getFullYear": lambda at: at.year,
+    # CEL counts months and days from 0, except in `getDate`
     "getMonth": lambda at: at.month - 1,
     "getDate": lambda at: at.day,
     "getDayOfMonth": lambda at: at.day - 1,

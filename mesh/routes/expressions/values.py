@@ -110,6 +110,7 @@ def type_of(value: Any) -> Kind:
 def equal(left: Any, right: Any) -> bool:
     """CEL's `==`."""
     kind = type(left)
+    # by exact type: to Python true is 1
     if kind is not type(right):
         return kind in NUMBERS and type(right) in NUMBERS and bool(left == right)
     if kind is list:
@@ -150,6 +151,7 @@ def items_of(holder: list[Any] | dict[Any, Any]) -> list[Any]:
 
 
 def _rank(key: Any) -> tuple[int, Any]:
+    # bools, numbers, then texts: Python can't order one kind against another
     if type(key) is BoolKey:
         return 0, key.value
     return (1, key) if type(key) is int else (2, key)
