@@ -277,6 +277,7 @@ def decode_response(record: Record) -> AnswerGiven | AnswerGiven2:
         text=data.get("text") or "",
         traceparent=body.traceparent,
     )
+    # a router of before can read the first version, so it is used wherever it says all (ADR 16)
     return first_version(whole) or whole
 
 

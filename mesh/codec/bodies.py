@@ -3,8 +3,7 @@
 As a CloudEvent, or as bare JSON so that one short kcat line works.
 
 Owns the reading of such a record down to its checked fields. It must not know what they mean:
-`mesh.codec.approvals` and `mesh.codec.commands` do. An unknown field is refused, not ignored: a
-misspelt `payload` would otherwise approve the unedited text.
+`mesh.codec.approvals` and `mesh.codec.commands` do.
 """
 
 from collections.abc import Sequence
@@ -52,6 +51,7 @@ def read_body(
     if not isinstance(data, dict):
         raise MalformedRecord(f"{place(record)}: the {what} is not a JSON object; send {example}")
     problems = _problems(data, required, optional, flags)
+    # refused, not ignored: a misspelt `payload` would approve the text that was not edited
     problems += _unknown(data, {*required, *optional, *flags, *anything})
     if len(own_id) > ids.MAX_ID:
         problems.append(f"its id has {len(own_id)} characters, and at most {ids.MAX_ID} are taken")

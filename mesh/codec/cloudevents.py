@@ -107,6 +107,7 @@ def _from_record(record: Record) -> dict[str, Any]:
                 continue  # absent
             text = _text(name, raw)
             if attribute in event or attribute in _DATA:
+                # noted, not raised: in structured mode these headers mean nothing
                 problem = problem or _header_problem(event, attribute, text, name)
             event[attribute] = text
         elif lower == "content-type" and raw:
@@ -118,6 +119,8 @@ def _from_record(record: Record) -> dict[str, Any]:
             hop = raw.decode("latin-1")
         elif lower == "tracestate":
             state = raw.decode("latin-1")
+    # the content type goes first: with it, `ce_` headers are only copies for those who route by
+    # them
     if content_type is not None and is_structured(content_type):
         event = _structured(record.value, content_type)
     elif event:
@@ -205,10 +208,12 @@ def _bare(value: bytes | None, content_type: str | None) -> dict[str, Any]:
 
 
 def _structured_by_value(value: bytes | None) -> dict[str, Any] | None:
+    # a quick look, so that other JSON is not decoded for nothing
     if not value or b'"specversion"' not in value:
         return None
     try:
         document = decode_json(value, "the event", around=1)
+    # it is JSON, and its sender must hear what would be lost of it
     except Inexact:
         raise
     except Refused:
@@ -431,6 +436,7 @@ def parse_traceparent(text: str | None) -> TraceContext | None:
     if match is None:
         return None
     version, trace, span, flags, more = match.groups()
+    # only later versions may have more fields (W3C, section 3.2)
     if version == "ff" or (version == "00" and more) or not trace.strip("0") or not span.strip("0"):
         return None
     return TraceContext(trace, span, sampled=bool(int(flags, 16) & 1))

@@ -134,6 +134,7 @@ def decode_dead_letter(record: Record) -> DeadLetter:
     starts = [index for index, (name, _) in enumerate(record.headers) if name == _FIRST]
     if not starts:
         raise MalformedRecord(f"{place(record)}: not a dead letter of the mesh (it has no header {_FIRST})")
+    # the last block is this letter's own; one before it belongs to the original
     own = {name.removeprefix(PREFIX): value.decode(errors="replace") for name, value in record.headers[starts[-1] :]}
     try:
         return DeadLetter(

@@ -71,6 +71,7 @@ def decode_definition(record: Record) -> Route | None:
         raise MalformedRecord(
             f"the route definition {place(record)} does not hold for this version of the mesh: {error}"
         ) from error
+    # workflows keep the digest: a document under another's would change what they run on
     if route.digest.encode() != record.key:
         raise MalformedRecord(
             f"the route definition {place(record)} is not what its key says: its digest is {route.digest}"
@@ -97,6 +98,7 @@ def encode_activation(
     body: dict[str, Any] = msgspec.to_builtins(ActivationBody(routes=routes, by=by, beginning=beginning, reason=reason))
     headers = binary_headers(id=activation_id, source="/mesh/routes", type=ACTIVATION_TYPE, time=rfc3339(at_ms))
     key = _ACTIVATION + activation_id.encode()
+    # in partition 0 alone: activations count in the order of their offsets (ADR 8)
     return OutRecord(topic=topics.definitions, key=key, value=orjson.dumps(body), headers=headers, partition=0)
 
 
@@ -117,6 +119,7 @@ def decode_activation(record: Record) -> Activation | None:
         id=record.key[len(_ACTIVATION) :].decode("utf-8", "replace"),
         routes=body.routes,
         by=body.by,
+        # the broker's time, which is the same for every router (ADR 8)
         at_ms=record.timestamp_ms,
         beginning=body.beginning,
         reason=body.reason,

@@ -72,6 +72,7 @@ class EffectEncoder:
                 assert_never(effect)
 
     def _input(self, effect: SendInput) -> OutRecord:
+        # the core does not know the log's name; the receiver keeps a watermark for it (ADR 6)
         given = replace(effect.input, source_topic=self._topics.log, source_partition=self._partition)
         partition = partition_of_key(given.workflow_id.encode(), self._partitions)
         return encode_inbox(given, topic=self._topics.inbox, partition=partition)
@@ -85,6 +86,7 @@ def encode_emitted(effect: PublishEvent, *, topics: Topics) -> OutRecord:
     """
     event = {
         **effect.cloud_event,
+        # of the decision, so that sending it again sends the same bytes
         "time": rfc3339(effect.at_ms),
         "correlationid": effect.workflow_id,
         "traceparent": effect.traceparent,

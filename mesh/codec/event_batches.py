@@ -26,6 +26,7 @@ def members_of(batch: Record) -> list[Record]:
     the batch is not a JSON array of at most `MAX_EVENTS`.
     """
     try:
+        # the array and the event are around the data, and do not count as its levels
         events = decode_json(batch.value or b"", "the batch", around=2)
     except Refused as refusal:
         raise MalformedRecord(f"{place(batch)}: {refusal}") from refusal.__cause__

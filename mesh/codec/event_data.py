@@ -181,6 +181,7 @@ def _settle_data(event: dict[str, Any]) -> None:
         raise _unknown_charset(content_type)
     else:
         if charset != "utf-8":
+            # tried here, where it can be refused; its bytes are made when it is sent on
             _encoded(data, charset)
         event["data"] = data
 
@@ -244,12 +245,14 @@ def decode_json(value: bytes, what: str, *, around: int = 0) -> Any:
 
 
 def _check_depth(value: bytes, document: Any, what: str, limit: int) -> None:
+    # there are no more levels than brackets, and those are counted fast
     if value.count(b"[") + value.count(b"{") > limit and _depth(document, limit) > limit:
         raise Refused(f"{what} is nested deeper than {MAX_JSON_DEPTH} levels; flatten it, or send it as text")
 
 
 def _depth(document: Any, limit: int) -> int:
     """Levels of objects and arrays, counted only up to the first one too many."""
+    # level by level: recursion could go as deep as what it is to find
     level: list[Any] = [document] if isinstance(document, dict | list) else []
     depth = 0
     while level and depth <= limit:

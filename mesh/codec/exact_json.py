@@ -72,6 +72,7 @@ def decode(raw: bytes | str) -> Any:
         raise JsonRefused("it is nested too deep") from error
     if again != data:  # else all of it is in the value
         _check_suspects(data)
+        # a key that was lost took its quotes along; one written as \u0022 would upset the count
         if data.count(_QUOTE) != again.count(_QUOTE) or (_BACKSLASH in data and _ESCAPED_QUOTE in data):
             _check_whole(data)
     return value
@@ -194,6 +195,7 @@ def _faults(document: Any) -> Iterator[tuple[str, _Fault]]:
             waiting += [(_below(path, str(key)), item) for key, item in reversed(value.items())]
             waiting += [(_below(path, str(key)), key) for key in value if not isinstance(key, str)]
         elif isinstance(value, list | tuple | set | frozenset | deque):
+            # a stack: reversed, so that faults come in the document's order
             waiting += [(f"{path}[{place}]", item) for place, item in reversed(list(enumerate(value)))]
         elif (fault := _fault_of(value)) is not None:
             yield path, fault

@@ -108,6 +108,7 @@ def encode_inbox(input: inp.InboxInput, *, topic: str, partition: int) -> OutRec
         JSON_CONTENT,
         kind,
         _source(sender, input.source_topic, input.source_partition),
+        # the place and the copy's number: a copy that is made twice has the same id
         ("ce_id", b"%d/%d" % (input.source_offset, input.source_index)),
         ("ce_correlationid", key),
         ("ce_causationid", caused_by.encode()),

@@ -91,6 +91,7 @@ def _text(said: dict[str, Any], name: str) -> str:
 
 def _readable(record: Record) -> dict[str, Any]:
     """The members of the value's object up to the first that can't be read."""
+    # a character has four bytes at the most, so enough is decoded, and no more
     text = (record.value or b"")[: 4 * _READ].decode("utf-8", "replace")[:_READ]
     found: dict[str, Any] = {}
     try:

@@ -39,6 +39,7 @@ _TASK_HEADERS: Final[tuple[Header, ...]] = (
 _RESULT_HEADERS: Final[tuple[Header, ...]] = (_SPEC_VERSION, _JSON, ("ce_type", RESULT_TYPE.encode()))
 _SIGN_HEADERS: Final[tuple[Header, ...]] = (_SPEC_VERSION, _JSON, ("ce_type", SIGN_TYPE.encode()))
 _NULL: Final = msgspec.Raw(b"null")
+# agents report a death only to routers that know the word (ADR 12)
 _ACCEPTS: Final = ("interrupted",)
 
 _Name = Annotated[str, msgspec.Meta(min_length=1)]
@@ -342,6 +343,7 @@ def decode_result(record: Record) -> ResultReceived:
         raise MalformedRecord(f"the result record {_place(record)} has no value")
     try:
         result = _result_decoder.decode(record.value)
+        # the output is nearly all of it, and is found as bytes; a hand-over has its input elsewhere
         if result.handover is None:
             exact_json.check_part(record.value, result.output)
         else:
@@ -359,6 +361,7 @@ def decode_result(record: Record) -> ResultReceived:
 
 
 def _check_ids(record: Record, reply: ResultReceived | SignReceived) -> None:
+    # the owner finds the workflow by one id and the step by the other, so they must agree
     if reply.attempt < 1 or not reply.task_id.startswith(reply.workflow_id + "/"):
         raise MalformedRecord(_no_result(record, "`task_id`, `attempt` and `workflow_id` are not those of one task"))
 

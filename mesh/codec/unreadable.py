@@ -156,6 +156,7 @@ def _members(value: bytes | None) -> Members:
             elif len(above) == 1 or (len(above) == 2 and above[1] == _DATA):  # noqa: PLR2004 - one below the outermost
                 found.setdefault((above[1] if len(above) > 1 else "", key), set()).add(text)
         before = token
+    # a guess between two could show the refusal in another workflow
     return {name: texts.pop() for name, texts in found.items() if len(texts) == 1}
 
 
