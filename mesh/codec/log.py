@@ -29,10 +29,8 @@ _decoder: msgspec.json.Decoder[LogRecord] = msgspec.json.Decoder(LogRecord)
 
 @lru_cache(maxsize=4096)
 def _source(partition: int, epoch: str) -> Header:
-    """The CloudEvent's source.
-
-    An epoch has one writer, so source and id together name one decision.
-    """
+    """The CloudEvent's source."""
+    # an epoch has one writer, so source and id together name one decision
     return ("ce_source", f"/mesh/log/{partition}/{epoch}".encode())
 
 

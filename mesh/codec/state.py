@@ -83,11 +83,9 @@ def decode_meta(value: bytes) -> PartitionMeta:
 
 
 def workflow_document(workflow: Workflow) -> dict[str, Any]:
-    """A workflow as JSON types.
-
-    It goes through bytes and back once, so that a live state and one read from a checkpoint are
-    equal to the byte (3600 against 3600.0, tuple against list).
-    """
+    """A workflow as JSON types."""
+    # through bytes and back once, so that a live state and one read from a checkpoint are equal to
+    # the byte (3600 against 3600.0, tuple against list)
     document: dict[str, Any] = msgspec.json.decode(_encode(_decode_workflow(_encode(workflow))))
     return document
 

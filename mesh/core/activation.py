@@ -36,6 +36,8 @@ def known_until_ms(seen_ms: int) -> int:
 
     The refresh must have begun after an event of `seen_ms` had been seen.
     """
+    # less the slack: nodes' clocks differ, and an activation may be stamped and not replicated yet
+    # (ADR 8)
     return seen_ms + DELAY_MS - SLACK_MS
 
 
@@ -90,6 +92,7 @@ class Timeline:
 
         If the broker's clock was set back, the activation still comes after all earlier ones.
         """
+        # so that events from before the first router are matched too (ADR 8)
         if activation.beginning and not self._activations:
             since = FROM_THE_BEGINNING
         else:

@@ -39,9 +39,7 @@ def choose(
     """An agent for this attempt; None if no agent is registered.
 
     First the agent that `did` what is to be undone, then agents that are alive, then any but the
-    one that `failed`, then by rendezvous hash of the task's id (Thaler and Ravishankar, 1998). By
-    the hash each candidate is equally likely, and an agent that comes or goes moves only its own
-    share.
+    one that `failed`, then by rendezvous hash of the task's id (Thaler and Ravishankar, 1998).
     """
     # who decides once more what the log has decided must choose as it did
     known = directory.chosen.get(ids.attempt_id(task_id, attempt))
@@ -60,6 +58,8 @@ def choose(
 
 
 def _weight(task_id: str, agent: str) -> bytes:
+    # by the hash each candidate is equally likely, and an agent that comes or goes moves only its
+    # own share
     return sha256(f"{task_id}\n{agent}".encode("utf-8", "surrogatepass")).digest()
 
 

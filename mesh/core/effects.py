@@ -390,11 +390,10 @@ def _receipt_of_verdict(decision: Decision, event: ApprovalClosed) -> SendReceip
 def _receipt_of_word(
     decision: Decision, event: VoteCast | VoteTakenBack | PayloadEdited | NoteAdded
 ) -> list[SendReceipt]:
-    """The receipt of an answer to an approval of version 2 that leaves it open.
-
-    None for an edit that was a vote too, or a vote that brought the verdict: an answer has one.
-    """
+    """The receipt of an answer to an approval of version 2 that leaves it open."""
     after = decision.events[decision.events.index(event) + 1 :]
+    # an answer has one receipt (ADR 15): where an edit was a vote too, or a vote brought the
+    # verdict, the event that follows has it
     if any(isinstance(one, VoteCast | ApprovalClosed2) and one.approval_id == event.approval_id for one in after):
         return []
     said = event.vote if isinstance(event, VoteCast) else event

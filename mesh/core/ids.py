@@ -100,6 +100,7 @@ def is_clock(workflow: str) -> bool:
 def clock_of(partition: int, partitions: int) -> str:
     """The first clock's id whose key leads to this partition: there a command to it is decided."""
     number = 0
+    # by trying: a hash can't be turned round
     while partition_of_key(clock_id(number).encode(), partitions) != partition:
         number += 1
     return clock_id(number)

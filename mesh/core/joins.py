@@ -14,8 +14,7 @@ def takes(step: Step, other: str, *, rejected: bool) -> bool:
 def _speaks_of(condition: Expression, other: str, *, rejected: bool) -> bool:
     whole = f"steps.{other}"
     return any(
-        # only a rejection leaves an output to read: a step that failed or was blocked has a status
-        # alone
+        # a rejection is in the approval's output too, so an `if` that reads that handles it as well
         path == f"status.{other}" or (rejected and (path == whole or path.startswith(whole + ".")))
         for path in condition.paths
     )

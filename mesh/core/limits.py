@@ -165,15 +165,13 @@ def _place(limiter: Limiter, name: str) -> int:
 
 
 def _counted(recent: tuple[Grants, ...], limit: Limit, at_ms: int) -> tuple[Grants, ...]:
-    """The recent grants with one more.
-
-    Merged grants count as of the last of them, so the rate is never exceeded.
-    """
+    """The recent grants with one more."""
     # exact up to a rate of 100; above, grants in a hundredth of the window count as one entry
     # (ADR 7)
     width = limit.per_ms // _PARTS if limit.rate is not None and limit.rate > _PARTS else 0
     if recent and at_ms - recent[-1].first_ms <= width:
         last = recent[-1]
+        # merged grants count as of the last of them, so the rate is never exceeded
         return (*recent[:-1], Grants(last.first_ms, at_ms, last.count + 1))
     return (*recent, Grants(at_ms, at_ms, 1))
 

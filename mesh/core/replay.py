@@ -111,14 +111,11 @@ def _set_clock(state: PartitionState, decision: Decision) -> None:
 
 
 def is_repeated(state: PartitionState, given: InboxInput) -> bool:
-    """Whether this input was copied or sent before, and is decided.
-
-    One watermark for each source partition is enough. Ingress copies a partition in order, and
-    after a crash it starts at a place that it had not yet passed. So new records come in order, and
-    every record at or below the watermark is a repeat. Other owners send in the order of their
-    sequence, which gives the same.
-    """
+    """Whether this input was copied or sent before, and is decided."""
     seen = state.watermarks.get(f"{given.source_topic}/{given.source_partition}")
+    # one watermark is enough: ingress copies a partition in order, and after a crash starts at a
+    # place that it had not yet passed; so every record at or below it is a repeat. Other owners
+    # send in the order of their sequence, which gives the same
     return seen is not None and (given.source_offset, given.source_index) <= seen
 
 

@@ -26,6 +26,7 @@ _SAMPLED: Final = 1
 def flags(workflow: Workflow) -> str:
     """The flags of the run's trace: whether it is recorded. A trace of the mesh's own is."""
     found = TRACEPARENT.fullmatch(_said(workflow, "traceparent")) if workflow.parent_span_id else None
+    # this flag alone: the standard wants all that are not known to be zero (section 3.2)
     return f"{int(found[3], 16) & _SAMPLED:02x}" if found else "01"
 
 

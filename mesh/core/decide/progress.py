@@ -91,6 +91,7 @@ def beyond(draft: Draft, name: str) -> Iterable[str]:
 
 def _is_going(draft: Draft) -> bool:
     workflow = draft.live
+    # while a workflow is being undone, nothing else moves in it
     return workflow.status == "running" and workflow.ending is None
 
 
@@ -266,13 +267,11 @@ def _begin(draft: Draft, step: Step) -> bool:
 
 
 def _emit(draft: Draft, name: str, work: EmitWork, reason: str) -> None:
-    """Emit the step's event.
-
-    Its source and id name the step and its round, so sending it again sends the same event.
-    """
+    """Emit the step's event."""
     workflow = draft.live
     made = work.event.render(draft.scope_of(name))
     state = workflow.steps.get(name)
+    # it names the step and its round, so sending it again sends the same event
     event_id = ids.task_id(
         workflow.workflow_id, workflow.run_id, ids.instance(name, round=1 if state is None else state.round)
     )

@@ -102,6 +102,7 @@ def evolve(workflow: Workflow | None, event: ev.Event, *, workflow_id: str, at_m
             return _built_in(workflow, event, workflow_id, at_ms)
         case ev.WorkflowForgotten():
             return None
+        # other refusals need no memory: the same answer, sent again, is refused again
         case ev.AnswerRefused2() if event.is_remembered:
             return _with_step(_begun(workflow, event, workflow_id), event, at_ms)
         case (
@@ -138,6 +139,7 @@ def _with_step(before: Workflow, event: StepEvent | CallEvent, at_ms: int) -> Wo
     if before.account is not None:
         if was is not None and isinstance(event, ev.TaskFailed):
             step = replace(step, charged=charged(before.account, was, event))
+        # with the states as they were: they say what is reserved, and for which attempt
         before = replace(before, account=booked(before.account, was, event, before.steps))
     if before.ending is not None:
         before = replace(before, ending=_undone(before.ending, event))

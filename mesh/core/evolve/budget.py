@@ -52,13 +52,11 @@ def booked(account: Account, was: StepState | None, event: ev.Event, steps: Mapp
 
 
 def _heard(account: Account, was: StepState, event: ev.TaskSucceeded | ev.TaskHandedOver | ev.TaskFailed) -> Account:
-    """Count the attempt that is out, or an earlier one that succeeded.
-
-    After a success of an earlier one, nobody waits for the one that is out, so it counts in full.
-    """
+    """Count the attempt that is out, or an earlier one that succeeded."""
     if was.status == "running":
         if event.attempt == was.attempt:
             return _settled(account, was.reserved, _took(account, was, event))
+        # an earlier one has succeeded: nobody waits for the one that is out, so it counts in full
         account = _settled(account, was.reserved, was.reserved or {})
     if event.usage is None:
         return account

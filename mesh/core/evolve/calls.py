@@ -34,6 +34,7 @@ def evolve_call(step: StepState | None, event: CallEvent, at_ms: int, *, acted: 
             input=event.input,
             called=event.called,
             error=step.error if step else "",
+            # of the last round: it can be read until this one gives something
             output=step.output if step else None,
             round=event.round,
             reserved=event.slice.limits if event.slice is not None else None,

@@ -387,6 +387,7 @@ class _Compiler:
             if type(holder) is list:
                 if metered:
                     return _is_among(value, holder, scope)
+                # a string equals nothing but a string, so Python's own search is right, and fast
                 if type(value) is str:
                     return value in holder
                 return any(equal(value, item) for item in holder)
@@ -408,8 +409,7 @@ class _Compiler:
             if joins and type(a) is type(b) and type(a) in _JOINED:
                 if metered:
                     charge_joined(scope, a, b)
-                # before it is made: a text that doubles in each of some macros would fill the
-                # memory
+                # before it is made: macros in macros can double a text again and again
                 if len(a) + len(b) > LONGEST:
                     raise self.error(f"the result of + is too long: it may have {LONGEST:,} characters or items")
                 return a + b

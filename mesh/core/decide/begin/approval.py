@@ -28,8 +28,8 @@ def _question(draft: Draft, name: str, work: ApprovalWork, reason: str) -> Appro
     payload = work.payload.render(scope)
     turn = round_of(draft, name)
     state = workflow.steps.get(name)
-    # of an approval `hop` counts how often it was asked again; each question has its own id, so
-    # that an answer to the one before does not count for this one
+    # of an approval `hop` counts the questions; each has its own id, so that an answer to the one
+    # before does not count for this one
     asked = 1 if state is None else state.hop
     approval = ids.approval_id(workflow.workflow_id, workflow.run_id, ids.instance(name, round=turn, hop=asked))
     return ApprovalRequested(

@@ -19,7 +19,7 @@ def end_if_done(draft: Draft) -> None:
     for name in draft.route.steps:
         if not is_settled(steps.get(name)):
             return
-    # a rejection that led to a step was handled, and the workflow is complete all the same
+    # a rejection that some step took and acted on is handled: the workflow is complete
     refused = [name for name, step in steps.items() if step.status == "rejected" and not _taken(draft, name)]
     if refused:
         end(draft, "rejected", rejection_reason(steps[refused[0]], refused[0]))

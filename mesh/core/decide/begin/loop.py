@@ -21,7 +21,7 @@ def goes_round(draft: Draft, name: str, repeat: Repeat) -> bool:
         if repeat.until.is_true(draft.scope_of(name)):
             return False
     except ExpressionError as error:
-        # True below: nobody knows that the loop is done, so nothing behind it may begin
+        # nobody knows that the loop is done, so nothing behind it may begin
         draft.add(IncidentRaised(step=name, kind="loop", message=str(error)))
         return True
     made = draft.live.steps[name].round

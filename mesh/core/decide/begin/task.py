@@ -141,13 +141,11 @@ def _did(draft: Draft, place: str) -> str:
 
 
 def _shortage(draft: Draft, work: AgentWork, beyond: str) -> Shortage | None:
-    """What the budget lacks for the task.
-
-    A task that was queued, and is `beyond` a limit, has its reserve already. It can lack only time,
-    which may have run out meanwhile.
-    """
+    """What the budget lacks for the task."""
     if not beyond:
         return draft.shortage(work.reserve)
+    # it was queued, so it has its reserve already: it can lack only time, which may have run out
+    # meanwhile
     account = draft.live.account
     return draft.shortage({}) if account is not None and account.is_time_over else None
 

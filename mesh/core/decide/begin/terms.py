@@ -37,7 +37,7 @@ def rendered(draft: Draft, name: str, voting: VotingTerms) -> Terms:
             people=() if edit.people is None else _names(edit.people, scope, "the people who may edit"),
         ),
         expiry_choice=voting.expiry_choice,
-        # a majority is one of the voters, and who they are takes the terms to say: replaced below
+        # a majority counts the voters, and only the terms can say who they are: replaced below
         reject_need=1 if voting.reject == "majority" else voting.reject,
     )
     if terms.need > MOST_SEATS:

@@ -67,10 +67,7 @@ def _alias_of(route: Route, name: str) -> str:
 
 
 def is_wanted(draft: Draft, name: str, awaited: AwaitedEvent, cloud_event: dict[str, Any]) -> bool:
-    """Whether this is the awaited event, by its type and the condition.
-
-    An event passes if the condition can't be evaluated, as it does for a route's guard.
-    """
+    """Whether this is the awaited event, by its type and the condition."""
     if cloud_event["type"] != awaited.type:
         return False
     if awaited.condition is None:

@@ -171,10 +171,8 @@ def _was_asked_before(step: StepState) -> bool:
 
 
 def is_edit(given: AnswerGiven, step: StepState) -> bool:
-    """Whether the answer approves a payload other than the one that was asked.
-
-    Compared by digest, because Python holds 1 and true to be equal.
-    """
+    """Whether the answer approves a payload other than the one that was asked."""
+    # by digest, because Python holds 1 and true to be equal
     return given.decision == "approve" and given.payload is not msgspec.UNSET and digest(given.payload) != step.digest
 
 

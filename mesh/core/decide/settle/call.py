@@ -80,12 +80,10 @@ def _waiting(draft: Draft, given: CallEnded) -> tuple[str, StepState] | InputDis
 
 
 def _counts(step: StepState, given: CallEnded) -> bool:
-    """Whether this end still counts for the step.
-
-    If the step is an incident because of its loop or its alias, its work is done already.
-    """
+    """Whether this end still counts for the step."""
     if given.status != "completed":
         return step.status == "calling" and given.attempt == step.attempt
+    # where its loop or its alias is the incident, its work is done already
     if step.incident is not None:
         return step.incident.kind not in {"loop", "alias"}
     # held: the next call waits for budget, and the one before it may still complete

@@ -177,6 +177,7 @@ def _waiting(draft: Draft, task: str, attempt: int, *, success: bool) -> _Waits 
     # without a run (only kept events, or a built-in workflow) no task can be out
     if parsed is None or workflow is None or parsed.workflow_id != workflow.workflow_id or not workflow.run_id:
         return InputDismissed(code="unknown", message=f"no workflow knows task {task}")
+    # an id may run again, and a late result of the run before must not count
     if parsed.run_id != workflow.run_id:
         message = f"task {task} is of an earlier run; the run is {workflow.run_id}"
         return InputDismissed(code="late", message=message)
@@ -208,13 +209,11 @@ def _of_nobody(workflow: Workflow, parsed: ids.TaskId, task: str) -> InputDismis
 
 
 def _is_unsettled(step: StepState) -> bool:
-    """Whether the step still waits for a result of its task.
-
-    If it is an incident because of its loop or its alias, its work is done already. An agent's
-    result never ends a call.
-    """
+    """Whether the step still waits for a result of its task."""
+    # an agent's result never ends a call
     if step.called:
         return False
+    # where its loop or its alias is the incident, its work is done already
     if step.incident is not None:
         return step.incident.kind not in {"loop", "alias"}
     return step.status in {"running", "retrying", "held", "queued"}
