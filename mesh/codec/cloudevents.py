@@ -268,6 +268,7 @@ def _put_extension(event: dict[str, Any], name: str, value: Any) -> None:
     if lower in _CORE or lower in _DATA:
         raise Refused(f"attribute `{name}` is written `{lower}`")
     text = _attribute_text(value) if type(value) is int or type(value) is bool else value
+    # two spellings of one name are one attribute
     if event.setdefault(lower, text) != text:
         raise Refused(f"attribute `{lower}` is there twice with different values; send it once")
 

@@ -41,6 +41,7 @@ def members_of(batch: Record) -> list[Record]:
 
 
 def _goes_along(name: str) -> bool:
+    # these speak of the batch, and each event has its own
     return name != "content-type" and not name.startswith("ce_")
 
 

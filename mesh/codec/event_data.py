@@ -122,6 +122,7 @@ def put_bytes(event: dict[str, Any], value: bytes, what: str) -> None:
     if shape == "json":
         if value:
             event["data"] = decode_json(value, what)
+            # said in the event, so that rules see the same whichever mode it came in
             if content_type is None:
                 event["datacontenttype"] = DEFAULT
     elif shape == "text":
@@ -155,6 +156,7 @@ def settle_members(event: dict[str, Any]) -> None:
     if encoded is not None:
         if event.get("data") is not None:
             raise Refused("`data` and `data_base64` are both there; send one of them")
+        # null beside `data_base64` says nothing
         event.pop("data", None)
         event.setdefault("datacontenttype", BYTES)
         put_bytes(event, decode_base64(encoded), "`data_base64`")

@@ -100,10 +100,12 @@ def check_part(raw: bytes, part: Any) -> None:
 def is_exact(text: str) -> bool:
     """Whether a number, as it is written, is one of 64 bits or a double's."""
     if text.lstrip("-").isdigit():
+        # the length first: Python refuses to read very long numbers
         return len(text) <= _SHOWN and _INT_MIN <= int(text) < _UINT_END
     if len(text) > _LONGEST:
         return False
     found = float(text)
+    # the shortest form first, in which nearly all are written
     return repr(found) == text or _is_doubles(found, Decimal(text))
 
 

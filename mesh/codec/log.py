@@ -87,7 +87,7 @@ def decode_log_record(record: Record) -> LogRecord:
     try:
         return _decoder.decode(record.value)
     except exact_json.DECODE_ERRORS as error:
-        # not skipped: a fold that lacks one decision is another state, and says so nowhere
+        # not skipped: a fold that lacks one decision is another state, and nobody could tell
         raise UnknownFormat(_message(record, str(error))) from error
 
 

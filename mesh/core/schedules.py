@@ -147,6 +147,8 @@ def _times(schedule: Schedule, after_ms: int) -> Iterator[int]:
     after = datetime.fromtimestamp(after_ms // 1000, zone)
     # Near a change of the clock, an earlier local time may be a later moment.
     start = (after - _clock_change(after)).replace(tzinfo=None)
+    # of every hour: a local time that comes twice counts at both its moments, and one that is
+    # skipped at none
     if CronSim(schedule.cron, start).hours == _HOURS:
         first = (_moment(local, zone, fold=0) for local in CronSim(schedule.cron, start))
         second = (_moment(local, zone, fold=1) for local in CronSim(schedule.cron, start))

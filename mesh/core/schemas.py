@@ -166,6 +166,7 @@ def _counting() -> Any:
 
     And where keywords lead into one another more than `MAX_DEPTH` deep.
     """
+    # made for each check: the count is of that one alone
     left, depth = MAX_STEPS, 0
 
     def counted(keyword: _Keyword) -> _Keyword:

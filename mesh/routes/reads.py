@@ -162,6 +162,7 @@ def _check_step(book: Book, sight: Sight, reading: Reading) -> None:
 
 
 def _check_upstream(book: Book, sight: Sight, reading: Reading, name: str) -> None:
+    # with an invalid graph every step would seem to read what it does not need
     if reading.path[0] != "steps" or sight.upstream is None:
         return
     reader = str(reading.path[1])

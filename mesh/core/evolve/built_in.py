@@ -43,6 +43,8 @@ def evolve_built_in(before: Workflow | None, event: BuiltIn, workflow_id: str, a
                 schedule=event.schedule,
                 since_ms=event.since_ms,
                 next_at_ms=event.next_at_ms,
+                # kept: another definition must not start a time once more that has started a
+                # workflow
                 fired_at_ms=before.plan.fired_at_ms if before is not None and before.plan is not None else None,
             )
             schedule = before or _standing(workflow_id, event.route, "", at_ms)
@@ -67,6 +69,7 @@ def _of_claimant(workflow: Workflow, event: AliasOfStep | AliasReturned, at_ms: 
         raise ValueError(f"{type(event).__name__} for step {event.step}, which has not begun")
     steps = changed(workflow.steps, {event.step: _step(step, event, at_ms)})
     aliases = workflow.aliases
+    # a step may ask for the same one again, and it is given back once
     if isinstance(event, AliasSought) and event.alias not in aliases:
         aliases = (*aliases, event.alias)
     return replace(workflow, steps=steps, aliases=aliases, updated_at_ms=at_ms)

@@ -48,6 +48,7 @@ def evolve_voting(step: StepState, event: VotingEvent) -> StepState:
             # a vote that was kept would count consent to what the person never saw (ADR 16)
             asking = replace(asking, edition=event.edition, votes=(), editors=editors)
             return replace(step, input=event.payload, digest=event.digest, asking=asking)
+        # a comment takes the place of no other word, so it does not count as the newest
         case ev.NoteAdded():
             return replace(step, asking=_seen(replace(asking, notes=event.number), event.by, event.answer_id))
         case ev.AnswerRefused2():

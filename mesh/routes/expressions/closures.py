@@ -191,6 +191,7 @@ class _Compiler:
     # --- reading ----------------------------------------------------------------------------------
 
     def path(self, segments: Segments) -> Closure:
+        # a macro's variable may be called `int`, and then it hides the kind
         if len(segments) == 1 and segments[0] in KINDS and segments[0] not in self.bound:
             self.computes = True
             return self.constant(KINDS[str(segments[0])], foreign=False)

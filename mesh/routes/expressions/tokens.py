@@ -42,6 +42,7 @@ class Token(NamedTuple):
     value: Any = None
 
 
+# in this order: a fraction begins like a whole number, and a string's prefix like a name
 _TOKEN: Final = re.compile(
     r"""(?P<space>(?:[ \t\r\n\f]+|//[^\r\n]*)+)
     |(?P<float>[0-9]+\.[0-9]+(?:[eE][+-]?[0-9]+)?|[0-9]+[eE][+-]?[0-9]+|\.[0-9]+(?:[eE][+-]?[0-9]+)?)

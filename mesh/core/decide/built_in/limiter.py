@@ -102,6 +102,7 @@ def _asked_at(limiter: Limiter, name: str) -> int | None:
 
 
 def _grant(draft: Draft) -> None:
+    # bounded, so that the decision fits into a record: the owner's timer brings the rest at once
     for _ in range(_PORTION):
         limiter = draft.live.limiter
         if limiter is None or not has_room(limiter, draft.now_ms):

@@ -67,6 +67,7 @@ def give_up(draft: Draft, place: str, message: str, *, kind: str) -> None:
     Otherwise the workflow ends, or an operator has to act.
     """
     name, choice = ids.step_of(place), work_at(draft, place).on_exhausted
+    # before `on_exhausted`, which is for the step: an item that may fail ends nothing
     if ids.is_item(place) and is_tolerated(draft, name):
         draft.add(StepGivenUp(step=place, reason=message))
         settled(draft, place)

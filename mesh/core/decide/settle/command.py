@@ -79,6 +79,7 @@ def _on_incident(draft: Draft, given: CommandGiven, workflow: Workflow) -> None:
         refuse_command(draft, given, "input", why_not)
         return
     _accept(draft, given)
+    # after one acceptance for all of them: a command has one receipt (ADR 15)
     for place in stuck:
         state = draft.live.steps.get(place)
         # the one before may have settled this one too, or ended the workflow

@@ -38,6 +38,7 @@ def on_parked(draft: Draft, parked: InputParked, about: CrossingId | None) -> No
             free_unread(draft, task, attempt)
         case "grant" | "denial":
             fail_to_ask(draft, about, "parked", message)
+        # a cancellation: nobody waits for it
         case _:
             pass
 
@@ -48,6 +49,7 @@ def _end_unread(draft: Draft, about: CrossingId, message: str) -> None:
     step = workflow.steps.get(parsed.step) if parsed is not None and workflow is not None else None
     expected = ("calling", caller.task_id, caller.attempt)
     if parsed is not None and step is not None and (step.status, step.task_id, step.attempt) == expected:
+        # without usage: nobody has read how much it took, so the whole slice counts
         failed = CallFailed(
             step=parsed.step, task_id=caller.task_id, attempt=caller.attempt, kind="parked", message=message
         )

@@ -75,6 +75,7 @@ def why_no_input(draft: Draft, given: CommandGiven, stuck: list[str]) -> str:
     if has_none or not isinstance(work, AgentWork | CallWork):
         return f"{place} takes no input: that is for a task or a call"
     card = draft.directory.agents.get(state.agent or (work.agent if isinstance(work, AgentWork) else ""))
+    # only the agent can tell then, and refuses the input unread if it must
     if card is None or card.input_schema is None:
         return ""
     problem = why_unfit(card.input_schema, given.task_input, "the input", at="input")
