@@ -247,7 +247,7 @@ def decode_json(value: bytes, what: str, *, around: int = 0) -> Any:
 
 
 def _check_depth(value: bytes, document: Any, what: str, limit: int) -> None:
-    # there are no more levels than brackets, and those are counted fast
+    # there can't be more levels than brackets, and those are counted fast
     if value.count(b"[") + value.count(b"{") > limit and _depth(document, limit) > limit:
         raise Refused(f"{what} is nested deeper than {MAX_JSON_DEPTH} levels; flatten it, or send it as text")
 

@@ -120,6 +120,7 @@ class RouteIndex:
                 key = made_key(template, {"event": cloud_event})
             except ExpressionError:
                 continue
+            # under any other key no workflow can have started
             if key.strip() and len(key) <= MAX_KEY_LENGTH:
                 target = alias_id(route.name, alias, key) if alias else workflow_id(route.name, key)
                 offer = Offer(route=route, key=key, workflow_id=target, only_live=only_live)

@@ -142,6 +142,7 @@ class Ownership:
 
         Returns the gaps to read and give to `gap_read`. No gaps: the append is confirmed.
         """
+        # appends that were under way when it was lost are acknowledged too, and confirm nothing
         if self.phase is not Phase.OWNING:
             return Lost(f"not owning: {self.phase}")
         gaps: list[Gap] = []

@@ -84,6 +84,8 @@ def settle(state: PartitionState, decision: Decision, workflow: Workflow | None)
     else:
         state.workflows[decision.workflow_id] = workflow
     state.positions = decision.positions
+    # a decision may carry an older mark, where an undeliverable effect holds it back; what was
+    # acknowledged before stays so
     state.mark = max(state.mark, decision.mark)
     state.at_ms = decision.at_ms
     # only the clock's decisions have such events: all others need not be looked through

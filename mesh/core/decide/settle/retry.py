@@ -97,7 +97,7 @@ def begin_again(draft: Draft, given: CommandGiven, place: str, state: StepState)
     draft.add(IncidentResolved(step=place, action="retry", by=given.by, input=again.origin))
     if problem:
         draft.add(IncidentRaised(step=place, kind="expression", message=problem))
-    # nothing of it was ever sent, so there is no attempt whose input could be replaced
+    # nothing of it was ever sent, so it begins, with this input for its first attempt
     elif again.origin == "given" and not state.attempt:
         _begin_with(draft, place, again.value, given)
     else:
