@@ -77,7 +77,11 @@ async def upstream_with_the_command_line(mesh: MeshProcesses) -> None:
     assert published[0] == {"published": [{"id": "file-1", "source": "/cli", "type": "test.plain"}]}
     assert [one["id"] for one in published[1].json["published"]] == ["line-0", "line-1", "line-2"]
     ended = published[3]
-    assert ended.keys() == {"workflow_id", "run_id", "route", "status", "reason", "output"}
+    # an outcome names its start event
+    assert ended.keys() == {
+        *("workflow_id", "run_id", "route", "status", "reason", "output", "event_id", "event_source"),
+    }
+    assert ended["event_id"]
     assert (ended["workflow_id"], ended["status"]) == ("plain:run", "completed")
     assert ended["output"] == {"work": {"n": 7, "text": "draft 7"}}
 
