@@ -83,23 +83,23 @@ class Confirmed:
         self.offset = offset
         self.dirty.update(batch.changed)
         state = self.partition
+        self._note_progress(batch)
         state.watermarks.update(batch.watermarks)
         state.positions = batch.positions
         state.sequence = batch.sequence
         state.mark = batch.decisions[-1].mark
         state.at_ms = batch.decisions[-1].at_ms
         state.hold, state.seen = batch.hold, batch.seen
-        self._note_progress(batch)
         self.spans.extend((first, first + count) for first, count in spans)
         # below the mark all effects are sent, so no take-over asks which decisions counted there
         while self.spans and self.spans[0][1] <= state.mark:
             self.spans.popleft()
 
     def _note_progress(self, batch: Batch) -> None:
-        """As `PartitionFold` does: an announcement is not progress."""
+        """As `PartitionFold` does: an announcement is not progress, and neither is a timer."""
         events = batch.decisions[-1].events
         last = events[-1] if events else None
         if isinstance(last, InputAttempted):
             self.attempted = (last.topic, last.offset)
-        else:
+        elif batch.positions != self.partition.positions or not all(one.events for one in batch.decisions):
             self.attempted, self.takeovers = None, 0
