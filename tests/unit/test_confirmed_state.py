@@ -33,7 +33,7 @@ def batch(kind: str, positions: dict[str, int]) -> Batch:
     return made
 
 
-@pytest.mark.parametrize("kinds", itertools.product(KINDS, repeat=3))
+@pytest.mark.parametrize("kinds", list(itertools.product(KINDS, repeat=3)))
 def test_confirmed_progress_is_the_folds(kinds: tuple[str, ...]) -> None:
     fold, confirmed, offset = PartitionFold(0), Confirmed(), 3
     fold.takeovers = confirmed.takeovers = 2
