@@ -1,7 +1,7 @@
 """What can still be told of a record that can't be read: whose it is, and what it is about.
 
-Owns the search of damaged bytes for ids. It must not judge them: whoever sent the record gets a
-refusal, and nothing else follows from what is found here. Ingress calls it for answers and
+Owns the search of damaged bytes for ids. It must not judge them: the sender gets a refusal, and
+nothing else follows from what is found here. Ingress calls it for answers and
 commands, and the read model for events.
 
 The bytes may be no JSON at all (cut off, in another encoding, with a key twice). So they are looked

@@ -1,8 +1,8 @@
 """People: when two names are the same person, and who has which role.
 
 Owns what makes people distinct. A person is what an answer says in `by`, compared after NFKC and
-case folding, so that nobody is two people by the way that they write their name. Whoever holds the
-roles (`mesh.core.state.Directory`), this is the only place that looks them up by person.
+case folding, so a person stays one however they write their name. Only this module looks up the
+roles of `mesh.core.state.Directory` by person.
 """
 
 import unicodedata

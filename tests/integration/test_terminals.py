@@ -1,6 +1,6 @@
 """What is at the other end of a command's output: closed, full, narrow, or of few characters.
 
-It is told in a line, or not at all; no command ends with a traceback for it.
+It is a line, or nothing; no command ends with a traceback for it.
 """
 
 import subprocess

@@ -57,7 +57,7 @@ class ApproversWatch:
         """Apply a change of the file. A file that is invalid changes nothing."""
         stamp = _stamp(self._path)
         if stamp != self._seen:
-            # also if it can't be read: the same mistake is told once, and not each second
+            # also if it can't be read: the same mistake is logged once, not each second
             self._seen = stamp
             self._take(is_there=stamp is not None)
         self.warn_of_roles(self._routes())

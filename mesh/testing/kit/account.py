@@ -1,6 +1,6 @@
 """The account of a test: what its mesh has done, as a conversation.
 
-Owns the order in which it is told, and the lines that no decision causes. `MeshKit` adds those, and
+Owns the order of its lines, and the lines that no decision causes. `MeshKit` adds those, and
 asks for the text; `mesh.testing.transcript` has the words.
 """
 
