@@ -1,12 +1,16 @@
 """What can still be told of a record that can't be read: whose it is, and what it is about.
 
 Owns the search of damaged bytes for ids. It must not judge them: the sender gets a refusal, and
-nothing else follows from what is found here. Ingress calls it for answers and
-commands, and the read model for events.
+nothing else follows from what is found here. Ingress calls it for answers and commands, and the
+read model for events.
 
 The bytes may be no JSON at all (cut off, in another encoding, with a key twice). So they are looked
 through for strings and brackets, which tells what belongs to which object. A member that says two
-different things says nothing.
+different things says nothing. That takes linear time and no recursion, so it is safe for bytes that
+routers have died on, too.
+
+A refusal goes where the answer itself would go. If a router had copied the answer before it died,
+the owner's watermark then takes the refusal for a second copy, and the answer has one receipt.
 """
 
 import re
