@@ -10,18 +10,22 @@ PYTHON ?= $(shell command -v python3.11 || echo python3)
 BIN := .venv/bin
 BROKER ?= sqlite
 
-.PHONY: test-core test-processes demo test lint check coverage format kafka bench lock clean
+.PHONY: test-simulations test-processes test-units demo test lint check coverage format kafka bench lock clean
 
 demo: .venv/run
 	@$(BIN)/mesh demo $(if $(YES),--yes) $(if $(KAFKA),--broker $(KAFKA))
 
 # Two halves side by side: one keeps a core busy; the other waits for processes and brokers most of
-# the time, so two of its files run at once.
+# the time, so two of its files run at once. Then the unit tests, on all cores.
 test: .venv/dev
-	@$(MAKE) --no-print-directory -j2 test-core test-processes
+	@$(MAKE) --no-print-directory -j2 test-simulations test-processes
+	@$(MAKE) --no-print-directory test-units
 
-test-core: .venv/dev
-	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/unit tests/simulation tests/routes tests/scenarios
+test-simulations: .venv/dev
+	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/simulation tests/routes tests/scenarios
+
+test-units: .venv/dev
+	@$(BIN)/python -m pytest -q -p no:cacheprovider -n auto tests/unit
 
 test-processes: .venv/dev
 	@$(BIN)/python -m pytest -q -p no:cacheprovider -n 2 --dist loadfile tests/acceptance tests/contract tests/integration
