@@ -3,7 +3,9 @@
 The message about a wrong one names its variable and says how to correct it.
 """
 
+import os
 import re
+from collections.abc import ItemsView
 from pathlib import Path
 
 import pytest
@@ -221,3 +223,16 @@ def test_the_brokers_file_survives_a_power_loss_unless_told_otherwise(monkeypatc
     monkeypatch.setenv("MESH_DURABILITY", "some")
     with pytest.raises(SettingsInvalid, match="MESH_DURABILITY is 'some'"):
         load_settings()
+
+
+def test_another_thread_may_take_a_variable_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Environment(dict[str, str]):
+        def items(self) -> ItemsView[str, str]:
+            # what `os.environ` raises where a variable is gone between its name and its value
+            if self.pop("ELSEWHERE", None):
+                raise KeyError("ELSEWHERE")
+            return super().items()
+
+    monkeypatch.setattr("os.environ", Environment({"ELSEWHERE": "1", "MESH_PARTITIONS": "7"}))
+    assert load_settings().partitions == 7
+    assert "ELSEWHERE" not in os.environ

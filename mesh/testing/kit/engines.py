@@ -295,19 +295,24 @@ class RealEngine(_WithRouter):
 
     def __init__(self, url: str, *, prefix: str, patience_s: float = 60.0) -> None:
         _check_loop()
+        # before the loop, which nobody would close if these are refused
+        self._settings = load_settings(broker=url, topic_prefix=prefix, partitions=_PARTITIONS, instance="test")
         self.loop = asyncio.new_event_loop()
         self.clock = HaltedClock()
         self._url = url
         self._patience_s = patience_s
         self._topics = Topics(prefix)
-        self._settings = load_settings(broker=url, topic_prefix=prefix, partitions=_PARTITIONS, instance="test")
         self._brokers: list[Broker] = []
         self._read: list[TopicPartition] = []
         self._sources: list[TopicPartition] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._broker = self._open("test")
+        try:
+            self._broker = self._open("test")
+        except BaseException:
+            self.close()
+            raise
         self.stage = Stage(self._broker, self._topics, self.clock, self._spawn)
 
     def _open(self, client_id: str) -> Broker:

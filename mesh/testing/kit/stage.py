@@ -308,7 +308,13 @@ class Stage:
         if period_s is None:
             return
         lives_s = min(lives_s, (task.deadline_at - task.created_at).total_seconds())
-        every_s, worked_s, status = period_s / 3, 0.0, "started"
+        try:
+            await self._sign_every(period_s / 3, task, lives_s)
+        except Exception as error:  # noqa: BLE001 - the test must hear of it, whatever it is
+            self.faults.append(error)
+
+    async def _sign_every(self, every_s: float, task: Task, lives_s: float) -> None:
+        worked_s, status = 0.0, "started"
         while worked_s <= lives_s:
             sign = encode_sign(
                 task,
