@@ -68,8 +68,11 @@ class PartitionClock:
         return min(at_ms, now_ms) if self.has_stale_stamps else in_partition_time(at_ms, self._hold(), now_ms)
 
     def heard_at(self, at_ms: int, now_ms: int) -> int:
-        """When a sign of life came, in the partition's time; now, where its stamp is stale."""
-        return now_ms if self.has_stale_stamps else in_partition_time(at_ms, self._hold(), now_ms)
+        """When a sign of life came, in the partition's time; now, where its stamp is stale.
+
+        It is never later than now: an attempt would run on for as long as the broker is ahead.
+        """
+        return now_ms if self.has_stale_stamps else min(now_ms, in_partition_time(at_ms, self._hold(), now_ms))
 
     # At the take-over -----------------------------------------------------------------------------
 
