@@ -63,9 +63,6 @@ share.coordinator.state.topic.min.isr=1
 # Groups that form at once, and short sessions for tests that kill members.
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=500
-# After a kill -9 the broker waits for its own old session: 11.6 s by default, 3.2 s with these two.
-broker.session.timeout.ms=1500
-broker.heartbeat.interval.ms=300
 # Small.
 log.cleaner.dedupe.buffer.size=16777216
 num.network.threads=2
