@@ -26,7 +26,9 @@ from mesh.core.topics import Topics
 from mesh.errors import BrokerRefused, MeshError, OperatorError, SettingsInvalid
 from mesh.observability import Tracer, configure_logging, setup_tracing
 from mesh.ports import Broker, CheckpointStore
+from mesh.services.agent_runtime.settings import AgentSettings
 from mesh.services.client import Client
+from mesh.services.router.config import RouterConfig
 from mesh.settings import (
     KafkaAddress,
     MemoryAddress,
@@ -196,8 +198,7 @@ def load_agents(modules: Sequence[str]) -> list[Agent[Any, Any]]:
 
 async def run_agents(settings: Settings, modules: Sequence[str]) -> None:
     """Run the modules' agents in this process until SIGTERM or SIGINT."""
-    from mesh.services.agent_runtime import AgentSettings  # noqa: PLC0415 - a router does not need it
-    from mesh.services.agent_runtime import run_agents as serve  # noqa: PLC0415 - as above
+    from mesh.services.agent_runtime.runtime import run_agents as serve  # noqa: PLC0415 - a router does not need it
 
     agents = load_agents(modules)
     names = "+".join(agent.name for agent in agents)
@@ -239,9 +240,9 @@ async def run_router(settings: Settings) -> None:
     from mesh.codec.approvers_file import load_approvers  # noqa: PLC0415 - as above
     from mesh.codec.route_file import load_routes  # noqa: PLC0415 - as above
     from mesh.services import topic_plan  # noqa: PLC0415 - as above
-    from mesh.services.router import Router, RouterConfig  # noqa: PLC0415 - as above
     from mesh.services.router.approvers import ApproversWatch, held_roles  # noqa: PLC0415 - as above
     from mesh.services.router.card import RouterCardKeeper  # noqa: PLC0415 - as above
+    from mesh.services.router.router import Router  # noqa: PLC0415 - as above
 
     routes = [loaded.route for loaded in load_routes(own_routes(settings))]
     approvers = settings.approvers.absolute()

@@ -13,7 +13,8 @@ from mesh.codec.tasks import decode_result, encode_task
 from mesh.core.effects import SendTask
 from mesh.core.topics import Topics
 from mesh.ports import TopicPartition, TopicSpec
-from mesh.services.agent_runtime import AgentRuntime, AgentSettings
+from mesh.services.agent_runtime.runtime import AgentRuntime
+from mesh.services.agent_runtime.settings import AgentSettings
 
 GENEROUS_S = 120.0
 SETTINGS = AgentSettings(session_timeout_s=6.0)

@@ -32,7 +32,8 @@ from mesh import Context, agent
 from mesh.adapters.sqlite import SqliteBroker
 from mesh.adapters.system import SystemClock
 from mesh.core.topics import Topics
-from mesh.services.agent_runtime import AgentSettings, run_agents
+from mesh.services.agent_runtime.runtime import run_agents
+from mesh.services.agent_runtime.settings import AgentSettings
 
 
 @agent("worker", concurrency=2)

@@ -15,7 +15,8 @@ from mesh.core.inputs import ResultReceived
 from mesh.core.route import Periods
 from mesh.core.topics import Topics
 from mesh.ports import Committed, OutRecord, Record, TopicPartition, TopicSpec
-from mesh.services.agent_runtime import AgentRuntime, AgentSettings
+from mesh.services.agent_runtime.runtime import AgentRuntime
+from mesh.services.agent_runtime.settings import AgentSettings
 
 TOPICS = Topics()
 GENEROUS_S = 30.0

@@ -24,9 +24,10 @@ from mesh.core.inputs import TaskError
 from mesh.errors import AgentError, BrokerUnavailable
 from mesh.observability import tracer_to
 from mesh.ports import Committed, OutRecord, SendFailure, TopicPartition, TopicSpec
-from mesh.services.agent_runtime import AgentSettings, run_agents
 from mesh.services.agent_runtime.cards import CardKeeper
 from mesh.services.agent_runtime.pulse import Pulse
+from mesh.services.agent_runtime.runtime import run_agents
+from mesh.services.agent_runtime.settings import AgentSettings
 from mesh.services.agent_runtime.solitude import Solitude
 
 

@@ -14,8 +14,9 @@ from mesh.codec.tasks import decode_result, decode_task, encode_task
 from mesh.core.effects import SendTask
 from mesh.core.topics import Topics
 from mesh.ports import Clock, TopicPartition, TopicSpec
-from mesh.services.agent_runtime import AgentRuntime, AgentSettings
 from mesh.services.agent_runtime.offsets import TaskOffsets
+from mesh.services.agent_runtime.runtime import AgentRuntime
+from mesh.services.agent_runtime.settings import AgentSettings
 from mesh.testing.virtual_time.loop import VirtualClock, VirtualTimeLoop, run
 
 TOPICS = Topics()

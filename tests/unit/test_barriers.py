@@ -18,7 +18,8 @@ from mesh.core.clock import ClockHold, Sighting
 from mesh.core.events import ClockHeld
 from mesh.core.state import Directory, StepState
 from mesh.core.topics import Topics
-from mesh.services.router import RouterConfig, takeover
+from mesh.services.router import takeover
+from mesh.services.router.config import RouterConfig
 from mesh.services.router.deadlines import Barrier, Deadlines
 from mesh.services.router.owner import Owner
 from mesh.services.router.partition_clock import PartitionClock

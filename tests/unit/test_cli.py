@@ -174,6 +174,17 @@ def test_help_and_import_load_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_a_command_that_only_reads_loads_no_service(tmp_path: Path) -> None:
+    code = (
+        "import sys; from click.testing import CliRunner; from mesh.cli.app import mesh;"
+        f"CliRunner().invoke(mesh, ['status', '--broker', 'sqlite://{tmp_path}/none.db']);"
+        "print([name for name in ('mesh.cli.status', 'mesh.services.router.router', 'mesh.core.decide', 'jsonschema',"
+        " 'mesh.services.agent_runtime.runtime', 'aiokafka') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "['mesh.cli.status']"
+
+
 def test_a_mistyped_command_is_told_what_is_near() -> None:
     result = call("statsu")
     assert result.exit_code == 2

@@ -29,8 +29,9 @@ from mesh.core.replay import replay
 from mesh.core.state import PartitionState, Workflow
 from mesh.core.topics import Topics
 from mesh.ports import Appended
-from mesh.services.router import Router, RouterConfig
 from mesh.services.router.clock import ClockWatch, blind
+from mesh.services.router.config import RouterConfig
+from mesh.services.router.router import Router
 from mesh.services.topic_plan import topic_specs
 
 DAY_MS = 86_400_000

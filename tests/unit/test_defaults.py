@@ -22,8 +22,8 @@ from mesh.core.decide.kept_events import KEPT_BYTES
 from mesh.core.state import Directory
 from mesh.core.topics import Topics
 from mesh.ports import Broker, TopicSpec
-from mesh.services.agent_runtime import AgentSettings
 from mesh.services.agent_runtime.cards import card_of
+from mesh.services.agent_runtime.settings import AgentSettings
 from mesh.services.client import Client
 from mesh.services.router.config import RouterConfig
 from mesh.services.topic_plan import topic_specs

@@ -16,7 +16,8 @@ from mesh.codec.cloudevents import to_record
 from mesh.core.topics import Topics
 from mesh.errors import OperatorError
 from mesh.ports import OutRecord, TopicPartition
-from mesh.services.router import Router, RouterConfig
+from mesh.services.router.config import RouterConfig
+from mesh.services.router.router import Router
 from mesh.services.topic_plan import topic_specs
 from mesh.testing.simulation.stores import MemoryCheckpointStore
 

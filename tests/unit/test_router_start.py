@@ -12,7 +12,8 @@ from mesh.core.topics import Topics
 from mesh.errors import BrokerUnavailable, TopicMissing
 from mesh.ports import OutRecord, SendFailure, TopicPartition
 from mesh.services.definitions import DefinitionsReader, activate
-from mesh.services.router import Router, RouterConfig
+from mesh.services.router.config import RouterConfig
+from mesh.services.router.router import Router
 from mesh.services.topic_plan import topic_specs
 
 GENEROUS_S = 60.0

@@ -5,8 +5,8 @@ The message about a wrong one names its variable and says how to correct it.
 
 import os
 import re
-from collections.abc import ItemsView
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -227,7 +227,7 @@ def test_the_brokers_file_survives_a_power_loss_unless_told_otherwise(monkeypatc
 
 def test_another_thread_may_take_a_variable_away(monkeypatch: pytest.MonkeyPatch) -> None:
     class Environment(dict[str, str]):
-        def items(self) -> ItemsView[str, str]:
+        def items(self) -> Any:
             # what `os.environ` raises where a variable is gone between its name and its value
             if self.pop("ELSEWHERE", None):
                 raise KeyError("ELSEWHERE")

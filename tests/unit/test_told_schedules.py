@@ -19,7 +19,8 @@ from mesh.core.topics import Topics
 from mesh.errors import BrokerUnavailable, MalformedRecord
 from mesh.ports import Delivery, OutRecord, Record, SendFailure, TopicPartition, TopicSpec
 from mesh.routes.compiler import compile_route
-from mesh.services.router import Router, RouterConfig
+from mesh.services.router.config import RouterConfig
+from mesh.services.router.router import Router
 from mesh.services.router.schedules import schedules_in_effect
 from mesh.services.router.timers import Timers
 from mesh.testing.virtual_time.loop import SeededEntropy, VirtualClock, VirtualTimeLoop, run

@@ -6,9 +6,3 @@
 `AgentRuntime` is one agent in one process; `run_agents` runs several until a signal. Called by the
 command line and by tests.
 """
-
-from mesh.services.agent_runtime.cards import card_of
-from mesh.services.agent_runtime.runtime import AgentRuntime, run_agents
-from mesh.services.agent_runtime.settings import AgentSettings, Counts
-
-__all__ = ["AgentRuntime", "AgentSettings", "Counts", "card_of", "run_agents"]

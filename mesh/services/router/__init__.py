@@ -14,8 +14,3 @@ membership       the router's part in its group, which shares the partitions out
 holdings         the partitions of a router, and their owners
 router           the process around them
 """
-
-from mesh.services.router.config import RouterConfig
-from mesh.services.router.router import Router
-
-__all__ = ["Router", "RouterConfig"]

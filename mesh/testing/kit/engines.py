@@ -26,7 +26,8 @@ from mesh.adapters.system import SystemEntropy
 from mesh.core.route import Route
 from mesh.core.topics import Topics
 from mesh.ports import Broker, OutRecord, TopicPartition, TopicSpec
-from mesh.services.router import Router, RouterConfig
+from mesh.services.router.config import RouterConfig
+from mesh.services.router.router import Router
 from mesh.services.topic_plan import topic_specs
 from mesh.settings import load_settings
 from mesh.testing.kit.errors import KitError, is_for_the_test

@@ -12,7 +12,7 @@ from mesh.agent.context import Context
 from mesh.agent.decorator import agent
 from mesh.agent.definition import Agent
 from mesh.errors import NonRetryable
-from mesh.services.agent_runtime import AgentSettings
+from mesh.services.agent_runtime.settings import AgentSettings
 from mesh.testing.simulation.routes import CAPABILITIES
 
 SETTINGS: Final = AgentSettings(

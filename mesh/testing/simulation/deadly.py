@@ -10,7 +10,7 @@ from mesh.codec.cloudevents import from_record
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import Record
-from mesh.services.router import Router
+from mesh.services.router.router import Router
 from mesh.testing.virtual_time.incarnation import Incarnation
 
 DEADLY: Final = "sim.deadly"

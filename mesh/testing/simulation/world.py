@@ -33,8 +33,9 @@ from mesh.core.state import Workflow
 from mesh.core.topics import Topics
 from mesh.errors import BrokerError
 from mesh.ports import Record, TopicPartition, TopicSpec
-from mesh.services.agent_runtime import AgentRuntime
-from mesh.services.router import Router, RouterConfig
+from mesh.services.agent_runtime.runtime import AgentRuntime
+from mesh.services.router.config import RouterConfig
+from mesh.services.router.router import Router
 from mesh.testing.promises.judge import Promises
 from mesh.testing.simulation.agents import SETTINGS, scripted_agent
 from mesh.testing.simulation.cluster import RouterConnection, WatchedCluster
