@@ -36,10 +36,11 @@ CHANGES: Final = re.compile(r"mesh \w+ (approve|reject|answer|cancel|retry|skip|
 UNLIKE: Final = (
     (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?Z?"), "TIME"),
     (re.compile(r"\b\d\d:\d\d:\d\d(\.\d+)?"), "TIME"),
-    (re.compile(r"\b(\d+(\.\d+)?) ?(ms|min|s|h|d)\b( \d+ (min|h)\b)?"), "DURATION"),
-    (re.compile(r"\bnow\b|\bDURATION ago\b"), "AGO"),
+    # before durations: an id may be 7679103d
     (re.compile(r"\bsrc-[0-9a-f]{12}\b"), "VERSION"),
     (re.compile(r"\bsha256:[0-9a-f]{8,64}|\b[0-9a-f]{32}\b|\b[0-9a-f]{12}\b|\b[0-9a-f]{8}\b"), "ID"),
+    (re.compile(r"\b(\d+(\.\d+)?) ?(ms|min|s|h|d)\b( \d+ (s|min|h)\b)?"), "DURATION"),
+    (re.compile(r"\bnow\b|\bDURATION ago\b"), "AGO"),
     (re.compile(r"\b(on |instance=)[\w.-]+-\d+\b"), r"\1PROCESS"),
     (re.compile(r"\s+"), " "),
     (re.compile(r"^TIME "), ""),  # only the first line of a decision has it

@@ -67,10 +67,13 @@ async def test_another_router_takes_over_and_the_dead_one_is_no_alarm(sqlite_mes
     await wait_alive(mesh, first)
     second.wait_started()
     first.kill()
+
+    async def taken_over() -> bool:
+        return {one["owner"] for one in (await mesh.json("status"))["partitions"]} == {"router-1"}
+
+    await mesh.wait_until("that the other router owns all partitions", taken_over)
     await wait_alive(mesh, second)
     assert await stuck(mesh) == []
-    status = await mesh.json("status")
-    assert {one["owner"] for one in status["partitions"]} == {"router-1"}
 
 
 async def test_a_long_task_with_signs_of_life_and_a_cancelled_one_beside_it_are_not_stuck(
