@@ -65,7 +65,7 @@ def start_kafka(process: KafkaProcess) -> KafkaProcess:
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaProcess]:
     """The run's broker. Tests share it and must not kill it: `new_kafka` is for that."""
-    process = start_kafka(KafkaProcess(tmp_path_factory.mktemp("kafka")))
+    process = start_kafka(KafkaProcess(tmp_path_factory.mktemp("kafka"), is_brief=True))
     yield process
     process.stop()
 
@@ -76,7 +76,7 @@ def new_kafka(tmp_path: Path) -> Iterator[Callable[[], KafkaProcess]]:
     started: list[KafkaProcess] = []
 
     def start() -> KafkaProcess:
-        process = start_kafka(KafkaProcess(tmp_path / f"kafka-{len(started)}", settings=_BACK_SOON))
+        process = start_kafka(KafkaProcess(tmp_path / f"kafka-{len(started)}", settings=_BACK_SOON, is_brief=True))
         started.append(process)
         return process
 

@@ -70,6 +70,8 @@ num.io.threads=4
 """
 
 
+_COMPILE_LESS = "-XX:TieredStopAtLevel=1"
+
 _SECURE = """\
 listeners=INSIDE://127.0.0.1:{port},SASL_SSL://127.0.0.1:{sasl_ssl},SASL_PLAINTEXT://127.0.0.1:{sasl_plaintext},\\
 SSL://127.0.0.1:{ssl},CONTROLLER://127.0.0.1:{controller_port}
@@ -269,7 +271,8 @@ class KafkaProcess:
     Ports are chosen at the first start (unless `port` is given) and kept, so `kill()` and
     `restart()` come back at the same address with the same data. Not thread-safe. Raises
     `KafkaMissing` without Java or Maven, and `KafkaFailed` if the broker does not start. Its output
-    is in `data/kafka.log`.
+    is in `data/kafka.log`. `is_brief`: it lives for minutes, so it starts with half of the CPU time
+    and stays slower.
     """
 
     def __init__(
@@ -280,12 +283,14 @@ class KafkaProcess:
         heap_mb: int = 512,
         settings: dict[str, str] | None = None,
         access: Access | None = None,
+        is_brief: bool = False,
     ) -> None:
         self.data = Path(data)
         self.port = port or _free_port()
         self._controller_port = _free_port()
         self._heap_mb = heap_mb
         self._settings = settings or {}
+        self._is_brief = is_brief
         self.access = access
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -370,11 +375,11 @@ class KafkaProcess:
             )
             text = plain.sub("", text) + self.access.config(self.port, self._controller_port)
         config.write_text(text + "".join(f"{name}={value}\n" for name, value in self._settings.items()))
-        run = [java(), f"-Xmx{self._heap_mb}M", "-Xms128M", "-XX:+UseSerialGC"]
-        run += [f"-Dkafka.logs.dir={self.data}", "-cp", f"{fetch_jars()}/*"]
+        options = [f"-Xmx{self._heap_mb}M", "-Xms128M", "-XX:+UseSerialGC", f"-Dkafka.logs.dir={self.data}"]
+        options += ["-cp", f"{fetch_jars()}/*"]
         if not (logs / "meta.properties").exists():
-            self._format(run, config)
-        return [*run, "kafka.Kafka", str(config)]
+            self._format([java(), _COMPILE_LESS, *options], config)
+        return [java(), *([_COMPILE_LESS] if self._is_brief else []), *options, "kafka.Kafka", str(config)]
 
     def _format(self, run: list[str], config: Path) -> None:
         cluster = hashlib.sha256(os.urandom(16)).hexdigest()[:22]

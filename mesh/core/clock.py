@@ -24,6 +24,9 @@ AT_START_MS: Final = 600_000
 BELIEVED_MS: Final = 7 * 86_400_000
 """The longest downtime that is believed where nothing but the clock itself tells of it."""
 
+LITTLE_AHEAD_MS: Final = 1_000
+"""How far a broker's stamp may be ahead of its owner's clock without a jump of either."""
+
 
 class Sighting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A machine's clocks, read at once.
@@ -101,7 +104,6 @@ def in_partition_time(at_ms: int, hold: ClockHold | None, now_ms: int) -> int:
     """
     if hold is None:
         return at_ms
-    # a second more, for a broker's clock that is a little ahead of the owner's
-    readings = [one for one in (at_ms, at_ms - hold.ahead_ms) if one <= now_ms + 1_000]
+    readings = [one for one in (at_ms, at_ms - hold.ahead_ms) if one <= now_ms + LITTLE_AHEAD_MS]
     # a record that is here came by now, whatever its stamp says
     return max(readings, default=now_ms)

@@ -91,7 +91,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureCluster]
     folder = tmp_path_factory.mktemp("secure-kafka")
     users = [NOBODY, *(user_of(holder) for holder in HOLDERS)]
     access = Access(folder / "tls", {user: password_of(user) for user in users})
-    process = start_kafka(KafkaProcess(folder / "kafka", access=access))
+    process = start_kafka(KafkaProcess(folder / "kafka", access=access, is_brief=True))
     yield SecureCluster(process, access)
     process.stop()
 

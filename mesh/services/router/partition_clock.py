@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import structlog
 
-from mesh.core.clock import BELIEVED_MS, ClockHold, Sighting, Start, in_partition_time, jump_at_start
+from mesh.core.clock import BELIEVED_MS, LITTLE_AHEAD_MS, ClockHold, Sighting, Start, in_partition_time, jump_at_start
 from mesh.core.events import ClockHeld, ClockReleased
 from mesh.services.router.clock import Sight, blind
 
@@ -68,11 +68,10 @@ class PartitionClock:
         return min(at_ms, now_ms) if self.has_stale_stamps else in_partition_time(at_ms, self._hold(), now_ms)
 
     def heard_at(self, at_ms: int, now_ms: int) -> int:
-        """When a sign of life came, in the partition's time; now, where its stamp is stale.
-
-        It is never later than now: an attempt would run on for as long as the broker is ahead.
-        """
-        return now_ms if self.has_stale_stamps else min(now_ms, in_partition_time(at_ms, self._hold(), now_ms))
+        """When a sign of life came, in the partition's time; now, where its stamp can't be."""
+        heard_ms = in_partition_time(at_ms, self._hold(), now_ms)
+        # a stamp that is far ahead would let an attempt run on until then
+        return now_ms if self.has_stale_stamps or heard_ms > now_ms + LITTLE_AHEAD_MS else heard_ms
 
     # At the take-over -----------------------------------------------------------------------------
 
