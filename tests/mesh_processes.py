@@ -5,6 +5,7 @@ test's own folder and topic prefix, and every process is ended by its id.
 """
 
 import asyncio
+import atexit
 import json
 import os
 import signal
@@ -12,11 +13,13 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import apsw
+from command_server import Commands
 
 from mesh.adapters.system import SystemClock, SystemEntropy
 from mesh.codec.outcomes import Outcome, decode_outcome
@@ -100,6 +103,15 @@ class Process:
         return self.log.read_text(errors="replace")
 
 
+@cache
+def commands() -> Commands:
+    """What runs the commands of this whole run, until its end."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    server = Commands({**os.environ, "PYTHONPATH": path}, ROOT)
+    atexit.register(server.close)
+    return server
+
+
 class MeshProcesses:
     """All processes of one mesh, and a connection to its broker."""
 
@@ -147,23 +159,10 @@ class MeshProcesses:
 
     async def cli(self, *arguments: str | Path, stdin: bytes = b"", code: int | None = 0, **env: str) -> Ran:
         """Run a command of `mesh` to its end. `code`: the exit code to expect (None: any)."""
-        command = [sys.executable, "-m", "mesh", *map(str, arguments)]
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            cwd=ROOT,
-            env=self.env(**env),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+        ended = await asyncio.to_thread(
+            commands().run, [*map(str, arguments)], env=self.env(**env), cwd=ROOT, stdin=stdin, timeout_s=WAIT_S
         )
-        try:
-            out, err = await asyncio.wait_for(process.communicate(stdin), WAIT_S)
-        except BaseException:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-            raise
-        ran = Ran(process.returncode or 0, out, err.decode())
+        ran = Ran(ended[0], ended[1], ended[2].decode())
         assert code in {None, ran.code}, f"mesh {arguments}: {ran}\n{self.logs()}"
         return ran
 
@@ -282,7 +281,7 @@ class MeshProcesses:
                 return got
             if time.monotonic() > end:
                 raise AssertionError(f"{what}: not in time\n{self.logs()}")
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
 
 
 @contextmanager
