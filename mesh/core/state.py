@@ -256,6 +256,10 @@ class AgentCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     max_outstanding: int | None = None
     # its process lets no output out that does not fit `output_schema`
     checks_output: bool = False
+    # of a process that has gone on with tasks of partitions which it gave back: its life, as its
+    # commits name it, and what is still in its hands, each as <partition>/<offset>
+    life: str = ""
+    keeps: tuple[str, ...] = ()
 
 
 class Directory(msgspec.Struct, frozen=True, kw_only=True):

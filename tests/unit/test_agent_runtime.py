@@ -601,34 +601,6 @@ async def test_a_handler_that_runs_through_a_rebalance_which_gives_its_partition
     assert sorted(begun) == ["a", "b", "c", "short"]
 
 
-async def test_a_handler_whose_partition_went_elsewhere_for_good_is_cancelled() -> None:
-    mesh = AgentMesh(partitions=2)
-    settings = AgentSettings(poll_s=0.05, commit_every_s=0.01, revoke_drain_s=0.05, session_timeout_s=0.5)
-    cancelled: list[str] = []
-
-    @agent("moved", concurrency=4)
-    async def moved(value: str, ctx: Context) -> str:
-        try:
-            await asyncio.sleep(GENEROUS_S * 2)
-        except asyncio.CancelledError:
-            cancelled.append(value)
-            raise
-        return value
-
-    settings_stop = AgentSettings(poll_s=0.05, drain_s=0.05, session_timeout_s=0.5)
-    mesh.create_tasks_topic("moved")
-    await mesh.send("moved", "a", partition=0)
-    await mesh.send("moved", "b", partition=1, first=1)
-    one = mesh.runtime(moved, instance="one", settings=settings)
-    running = asyncio.create_task(one.run())
-    await wait_until(lambda: len(mesh.cluster.groups) == 1)
-    async with mesh.running(moved, instance="two", settings=settings_stop):
-        await wait_until(lambda: one.counts.abandoned == 1)
-        await wait_until(lambda: len(cancelled) == 1)
-    running.cancel()
-    await asyncio.wait([running])
-
-
 # Start and stop -----------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ comes back once: settled, or dropped undone.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -16,7 +16,8 @@ import structlog
 from mesh.codec.tasks import decode_task
 from mesh.errors import BrokerUnavailable, MalformedRecord
 from mesh.ports import Committed, Record, Subscription, TopicPartition
-from mesh.services.agent_runtime.begins import Life, Proposal
+from mesh.services.agent_runtime.begins import MARK, Life, Proposal, kept_text
+from mesh.services.agent_runtime.keepers import Fate, Keepers
 from mesh.services.agent_runtime.settings import AgentSettings
 from mesh.services.agent_runtime.work import AssignedPartition, Work
 
@@ -26,7 +27,9 @@ class Assignment:
 
     `begin` gets the works that may begin, in order. `interrupt` gets one that a process had in its
     hands when it died, and the process's name. `abandon` is told of a work that another member has,
-    or will have.
+    or will have. `keepers`: of tasks that former owners go on with. `tell_kept` says on our card
+    what we go on with ourselves; false if the broker does not have it. `kept_less`: the card may
+    say less.
     """
 
     def __init__(
@@ -38,6 +41,9 @@ class Assignment:
         begin: Callable[[Sequence[Work]], None],
         interrupt: Callable[[Work, str], None],
         abandon: Callable[[Work], None],
+        keepers: Keepers,
+        tell_kept: Callable[[], Awaitable[bool]],
+        kept_less: Callable[[], None],
         log: Any,
     ) -> None:
         self.held = 0
@@ -49,6 +55,9 @@ class Assignment:
         self._begin = begin
         self._interrupt = interrupt
         self._abandon = abandon
+        self._keepers = keepers
+        self._tell_kept = tell_kept
+        self._kept_less = kept_less
         self._log: structlog.stdlib.BoundLogger = log
         self._shares: dict[TopicPartition, AssignedPartition] = {}
         self._orphans: dict[TopicPartition, AssignedPartition] = {}  # lost lately, with works that run on
@@ -74,6 +83,9 @@ class Assignment:
                 self._mark_unsaved(share)
                 continue
             self.held += 1
+            if record.offset in share.kept:
+                self._leave_to_keeper(share, work)
+                continue
             if share.dead is not None and self._was_interrupted(share, work):
                 continue
             # While one waits for the line, all behind it wait too, so that none overtakes another.
@@ -90,17 +102,82 @@ class Assignment:
         dead = share.dead
         if dead is None or not share.may_have_begun(work.record.offset):
             return False
+        return self._tell_interrupted(work, dead.instance, is_named=work.record.offset in dead.named)
+
+    def _tell_interrupted(self, work: Work, instance: str, *, is_named: bool) -> bool:
         try:
             work.task = task = decode_task(work.record)
         except MalformedRecord:
             return False
         # An older router does not know the word, so its task just begins again. And a task with
         # deaths begins only once it is named: one that is not named was not begun (docs/adr/0012).
-        if "interrupted" not in task.accepts or (task.deaths and work.record.offset not in dead.named):
+        if "interrupted" not in task.accepts or (task.deaths and not is_named):
             return False
-        share.working[work.record.offset] = work
-        self._interrupt(work, dead.instance)
+        work.share.working[work.record.offset] = work
+        self._interrupt(work, instance)
         return True
+
+    # What others keep -----------------------------------------------------------------------------
+
+    def _leave_to_keeper(self, share: AssignedPartition, work: Work) -> None:
+        """A former owner goes on with this one: it waits here until its end is known."""
+        offset = work.record.offset
+        # we kept it ourselves, and it is not in our hands any more: its result is at the broker
+        if share.kept[offset] == self._life.text:
+            del share.kept[offset]
+            self.settle((work,))
+            return
+        share.waiting[offset] = work
+        self.blocked_bytes += len(work.record.value or b"")
+        self._keepers.want(work.record.timestamp_ms)
+        self._log.info("task_left_to_its_keeper", task_record=work.place, keeper=share.kept[offset])
+
+    def look_after_kept(self) -> bool:
+        """Go on with what its keeper does not keep any more; false if nothing waits."""
+        shares = [share for share in self._shares.values() if share.waiting and not share.is_released]
+        for share in shares:
+            for offset, work in list(share.waiting.items()):
+                life = share.kept[offset]
+                fate = self._keepers.fate(life, _place(work))
+                if fate != "kept":
+                    del share.waiting[offset], share.kept[offset]
+                    self._end_waiting(share, work, fate, keeper=life)
+        return any(share.waiting for share in shares)
+
+    def _end_waiting(self, share: AssignedPartition, work: Work, fate: Fate, *, keeper: str) -> None:
+        size = len(work.record.value or b"")
+        if fate == "ended":
+            self.blocked_bytes -= size
+            self.settle((work,))
+        # it was begun for certain, so it counts as named
+        elif fate == "dead" and self._tell_interrupted(work, keeper.rpartition("~")[0], is_named=True):
+            self.blocked_bytes -= size
+        else:
+            # It begins behind a commit that does not name it as kept any more: if we die with it,
+            # the next owner must take it for ours.
+            share.beyond.appendleft(work)
+            self._hurry(share)
+
+    # What we keep ---------------------------------------------------------------------------------
+
+    def kept_places(self) -> list[str]:
+        """What we go on with, of partitions that we gave back: each as <partition>/<offset>."""
+        shares = [*self._orphans.values(), *(share for share in self._shares.values() if share.is_released)]
+        return [f"{share.partition.partition}/{offset}" for share in shares for offset in sorted(share.keeps)]
+
+    async def _keep(self, leaving: Sequence[AssignedPartition]) -> None:
+        """Say what we go on with, before anybody else can have the partition."""
+        for share in leaving:
+            share.keep(self._life)
+        # Without the card nobody could tell when they end; then they run on for one session alone.
+        if any(share.keeps for share in leaving) and not await self._tell_kept():
+            for share in leaving:
+                share.keeps.clear()
+
+    def _end_keeping(self, work: Work) -> None:
+        if work.record.offset in work.share.keeps:
+            work.share.keeps.discard(work.record.offset)
+            self._kept_less()
 
     def name(self, work: Work) -> bool:
         """Whether a task with deaths may begin: once it is named.
@@ -163,6 +240,7 @@ class Assignment:
             if work.task is not None and work.task.deaths:
                 work.share.begins.finish(offset)
             self._mark_unsaved(work.share)
+            self._end_keeping(work)
             self.held -= 1
         self._progress.set()
 
@@ -217,6 +295,7 @@ class Assignment:
         until_s = _now_s() + self._settings.revoke_drain_s
         while any(share.working for share in leaving) and (left_s := until_s - _now_s()) > 0:
             await self.wait_progress(left_s)
+        await self._keep(leaving)
         # The tenure ends in good order, so the next holder takes nothing of
         # it for a death (docs/adr/0012).
         await self._commit(leaving, is_end=True)
@@ -263,9 +342,11 @@ class Assignment:
     def _expire_orphans(self, before_s: float) -> None:
         # not back within a session: another member has these tasks by now
         for share in [share for share in self._orphans.values() if share.released_at_s <= before_s]:
-            del self._orphans[share.partition]
-            for work in list(share.working.values()):
-                self._abandon(work)
+            if not share.keeps:
+                del self._orphans[share.partition]
+            for offset, work in list(share.working.items()):
+                if offset not in share.keeps:
+                    self._abandon(work)
 
     # Commits --------------------------------------------------------------------------------------
 
@@ -318,8 +399,14 @@ class Assignment:
         except BrokerUnavailable as error:
             self._log.warning("commit_failed", error=str(error))
             for share in shares:
+                share.keeps.clear()
                 self._mark_unsaved(share)
             return False
+        if is_end:
+            for share in shares:
+                # the group did not take it, so nobody knows what we would keep
+                if share.partition not in stands:
+                    share.keeps.clear()
         is_well = True
         for share, proposal in proposals.items():
             # Only once the broker has it: a task that begins before that
@@ -336,9 +423,14 @@ class Assignment:
         return share.begins.propose(self._concurrency, waiting)
 
     def _committed(self, share: AssignedPartition, proposal: Proposal | None) -> Committed:
-        if proposal is None:
-            return share.offsets.committed()
-        return share.offsets.committed(lambda offset: share.begins.text(offset, proposal))
+        """`proposal`: what may begin; None at the end of a tenure."""
+
+        def said(offset: int) -> str:
+            begins = "" if proposal is None else share.begins.text(offset, proposal)
+            kept = kept_text(offset, share.all_kept(self._life))
+            return begins + (";" if begins else MARK) + kept if kept else begins
+
+        return share.offsets.committed(said)
 
     def _accept(self, share: AssignedPartition, proposal: Proposal) -> None:
         share.begins.accept(proposal)
@@ -361,6 +453,10 @@ class Assignment:
         self._unsaved[share] = None
         if not self._commit_due.is_set():
             self._commit_due.set()
+
+
+def _place(work: Work) -> str:
+    return f"{work.record.partition}/{work.record.offset}"
 
 
 def _now_s() -> float:

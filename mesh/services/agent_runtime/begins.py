@@ -21,20 +21,22 @@ neighbour must not be counted for what the other did.
 
 The text comes after the done spans of `offsets`, after a comma where older readers stop:
 
-    t1:1+2,1+1,;o<life>;l<line>;x<offset>.<offset>
+    t1:1+2,1+1,;o<life>;l<line>;x<offset>.<offset>;k<life>/<offset>.<offset>
 
-Numbers are in base 36, from the committed offset on. `k` is kept free for tasks that a former owner
-goes on with.
+Numbers are in base 36, from the committed offset on. `k` (kept) names tasks that a former owner
+goes on with, after it gave the partition back in good order. Nobody else begins them (`keepers`).
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from mesh.services.agent_runtime.base36 import base36
 
 MARK: Final = ",;"
 MAX_NAMED: Final = 128  # at once, in one partition: some 600 characters
+MAX_KEPT: Final = 128  # at once, in one partition
+MAX_KEEPERS: Final = 8  # with names of 140 characters at most, all of it fits beside the done spans
 _LIFE: Final = re.compile(r"[^A-Za-z0-9_.@-]")
 _MAX_LIFE_CHARS: Final = 120
 _DELTA: Final = re.compile(r"[0-9a-z]{1,13}")
@@ -78,6 +80,33 @@ def tenure_of(offset: int, text: str) -> Tenure | None:
     numbers = [_number(delta) for delta in parts.get("x", "").split(".") if delta]
     named = frozenset(offset + number for number in numbers if number is not None)
     return Tenure(parts["o"], offset + (_number(parts.get("l", "")) or 0), named)
+
+
+def kept_of(offset: int, text: str) -> dict[int, str]:
+    """The tasks that a commit of `offset` says are kept, each with its keeper's life."""
+    _, _, rest = text.partition(MARK)
+    kept: dict[int, str] = {}
+    for part in rest.split(";"):
+        life, slash, deltas = part[1:].partition("/")
+        if part[:1] == "k" and slash:
+            numbers = [_number(delta) for delta in deltas.split(".")]
+            kept |= {offset + number: life for number in numbers if number is not None}
+    return kept
+
+
+def kept_text(offset: int, kept: Mapping[int, str]) -> str:
+    """What a commit of `offset` says of the tasks that are kept; it follows `MARK`."""
+    by_life: dict[str, list[int]] = {}
+    for one in sorted(kept):
+        if one >= offset:
+            by_life.setdefault(kept[one], []).append(one - offset)
+    return ";".join(f"k{life}/{_join(deltas)}" for life, deltas in by_life.items())
+
+
+def may_keep(kept: Mapping[int, str], offsets: Iterable[int], life: str) -> list[int]:
+    """As many of these tasks of ours as a commit has room to name, beside what is kept already."""
+    others = set(kept.values()) - {life}
+    return list(offsets)[: MAX_KEPT - len(kept)] if len(others) < MAX_KEEPERS else []
 
 
 def _number(text: str) -> int | None:

@@ -7,6 +7,7 @@ versions of an agent run, the one that outlives the other has the last word on w
 version without capabilities withdraws what an older one may have registered.
 """
 
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -57,6 +58,8 @@ def registration_of(card: AgentCard) -> AgentCard:
 
 
 class CardKeeper:
+    """`life`: of this process, as its commits name it. `keeps`: what it goes on with."""
+
     def __init__(
         self,
         broker: Broker,
@@ -67,6 +70,8 @@ class CardKeeper:
         instance: str,
         every_s: float,
         log: Any,
+        life: str = "",
+        keeps: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self._broker = broker
         self._agent = agent
@@ -74,6 +79,9 @@ class CardKeeper:
         self._clock = clock
         self._instance = instance
         self._every_s = every_s
+        self._life = life
+        self._keeps = keeps
+        self._has_kept = False
         self._is_withdrawn = False
         self._renewal = Renewal(clock, every_s)
         self._log: structlog.stdlib.BoundLogger = log
@@ -88,12 +96,25 @@ class CardKeeper:
             left = max(0, left - 1)
             await self._renewal.wait(is_sent=is_sent)
 
+    def hasten(self) -> None:
+        """Renew the card now: what it says has changed."""
+        self._renewal.hasten()
+
+    async def tell(self) -> bool:
+        """Publish the card now; false if the broker does not have it."""
+        self._has_kept = True
+        return await self._send(encode_card(self._card(), topics=self._topics))
+
     async def withdraw(self) -> None:
         """Withdraw the card.
 
         A renewal on its way lands before this, because a later call's records land later.
         """
         self._is_withdrawn = True
+        # what it still keeps is given up with the card, and what has ended must not be taken for
+        # that
+        if self._has_kept:
+            await self._send(encode_card(self._card(), topics=self._topics))
         await self._send(withdraw_card(self._card(), topics=self._topics))
 
     def _registration(self) -> OutRecord:
@@ -103,13 +124,14 @@ class CardKeeper:
         return encode_card(registration_of(self._card()), topics=self._topics)
 
     def _card(self) -> AgentCard:
-        return card_of(
+        card = card_of(
             self._agent,
             topics=self._topics,
             instance=self._instance,
             now_ms=self._clock.now_ms(),
             expires_after_s=defaults.CARD_INTERVALS * self._every_s,
         )
+        return replace(card, life=self._life, keeps=tuple(self._keeps())) if self._has_kept else card
 
     async def _send(self, record: OutRecord) -> bool:
         try:

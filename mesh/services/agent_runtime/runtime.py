@@ -19,9 +19,10 @@ How it hangs together
   for them.
 * At its deadline a task's result is `timeout`, whatever its handler does next. An async handler is
   cancelled; a thread can't be, so it keeps its worker until it ends.
-* A partition that is revoked is drained for `revoke_drain_s`. What still runs then runs on, for
-  eager rebalances mostly give the partition back, and then it is not begun again. If the partition
-  does not come back within the session's time-out, its handlers are cancelled.
+* A partition that is revoked is drained for `revoke_drain_s`. What still runs then runs on: the
+  last commit and the card name it as kept, and nobody else begins it while the card does
+  (`keepers`). What could not be named is cancelled if the partition does not come back within the
+  session's time-out.
 * What may begin is committed before it begins (`begins`). A task that a dead process may have had
   in its hands is not begun; its router hears of it, counts the deaths and sends the task again
   (docs/adr/0012).
@@ -48,6 +49,7 @@ from mesh.services.agent_runtime.begins import Life
 from mesh.services.agent_runtime.call import AgentCall
 from mesh.services.agent_runtime.cards import CardKeeper
 from mesh.services.agent_runtime.heartbeats import Heartbeats
+from mesh.services.agent_runtime.keepers import Keepers
 from mesh.services.agent_runtime.outbox import Outbox
 from mesh.services.agent_runtime.pulse import Pulse, boot_s
 from mesh.services.agent_runtime.replies import Replies
@@ -62,6 +64,7 @@ _PAUSED_POLL_S: Final = 0.5  # between polls that only serve the membership
 _FLUSH_S: Final = 5.0  # at a stop, for results that are made and not yet sent
 _LONGEST_PAUSE_S: Final = 5.0
 _CONFIRM_AGAIN_S: Final = 0.2
+_TELL_S: Final = 1.0  # within a revocation, which is bounded by the session
 
 
 class AgentRuntime:
@@ -102,13 +105,18 @@ class AgentRuntime:
         self._replies = replies = Replies(
             agent, topics=topics, clock=clock, instance=instance, max_record_bytes=broker.max_record_bytes, ticks=ticks
         )
+        life = Life(instance, str(clock.now_ms()))
+        self._keepers = Keepers(broker, topics.agents, agent=agent.name, log=self._log)
         self._assignment = Assignment(
             self._settings,
-            life=Life(instance, str(clock.now_ms())),
+            life=life,
             concurrency=agent.concurrency,
             begin=self._begin,
             interrupt=self._interrupt,
             abandon=self._abandon,
+            keepers=self._keepers,
+            tell_kept=self._tell_kept,
+            kept_less=self._kept_less,
             log=self._log,
         )
         self._outbox = Outbox(broker, settled=self._assignment.settle, instead=replies.instead, log=self._log)
@@ -154,6 +162,8 @@ class AgentRuntime:
             instance=instance,
             every_s=self._settings.card_every_s,
             log=self._log,
+            life=life.text,
+            keeps=self._assignment.kept_places,
         )
 
     async def run(self) -> None:
@@ -170,6 +180,7 @@ class AgentRuntime:
                 self._assignment.keep_committed(),
                 self._watch(),
                 self._withdrawals.run(),
+                self._keepers.run(self._assignment.look_after_kept),
                 self._card.run(),
             )
             background = [group.create_task(part) for part in parts]
@@ -309,6 +320,15 @@ class AgentRuntime:
                     await asyncio.sleep(_CONFIRM_AGAIN_S)
                 else:
                     self._pulse.trust(absences)
+
+    async def _tell_kept(self) -> bool:
+        """Publish what we keep; false if it is not known to be at the broker in time."""
+        telling = asyncio.create_task(self._card.tell(), name="agent tells what it keeps")
+        await asyncio.wait({telling}, timeout=_TELL_S)
+        return telling.done() and telling.result()
+
+    def _kept_less(self) -> None:
+        self._card.hasten()
 
     def _withdraw(self, attempt_id: str) -> None:
         self._workers.withdraw(attempt_id)

@@ -10,7 +10,7 @@ from typing import Any
 
 from mesh.codec.tasks import Task
 from mesh.ports import Committed, Record, TopicPartition
-from mesh.services.agent_runtime.begins import Begins, Life, Tenure, tenure_of
+from mesh.services.agent_runtime.begins import Begins, Life, Tenure, kept_of, may_keep, tenure_of
 from mesh.services.agent_runtime.offsets import TaskOffsets
 
 
@@ -20,6 +20,8 @@ class AssignedPartition:
     `working`: begun and not yet settled, by offset. `adopted`: begun in an earlier tenure of ours
     and not read again in this one. `beyond`: read, and not below the begin line yet; `unnamed`:
     with deaths, and not named yet. `dead`: the tenure of a process that died with the partition.
+    `kept`: tasks that a former owner goes on with, and whose life that is; `waiting`: those of them
+    that were read here. `keeps`: tasks that we go on with after we gave the partition back.
     `is_released`: it is another member's now; what waits is dropped, what runs may still end.
     `is_seen`: the subscription named it since.
     """
@@ -31,10 +33,13 @@ class AssignedPartition:
         "dead",
         "is_released",
         "is_seen",
+        "keeps",
+        "kept",
         "offsets",
         "partition",
         "released_at_s",
         "unnamed",
+        "waiting",
         "working",
     )
 
@@ -50,6 +55,9 @@ class AssignedPartition:
         self.unnamed: dict[int, Work] = {}
         self.working: dict[int, Work] = {}
         self.adopted: dict[int, Work] = {}
+        self.kept: dict[int, str] = kept_of(first, text)
+        self.waiting: dict[int, Work] = {}
+        self.keeps: set[int] = set()
         self.is_released = False
         self.is_seen = False
         self.released_at_s = 0.0
@@ -72,7 +80,19 @@ class AssignedPartition:
             work.share = self
             if not work.is_settled:
                 self.working[offset] = work
+                # begun in this tenure too: if we die now, the next owner must know of it
+                self.begins.begin(offset)
+                if work.task is not None and work.task.deaths:
+                    self.begins.want(offset)
         self.adopted = earlier.adopted
+
+    def keep(self, life: Life) -> None:
+        """We go on with what runs, although the partition goes to another member."""
+        self.keeps = set(may_keep(self.kept, self.working, life.text))
+
+    def all_kept(self, life: Life) -> dict[int, str]:
+        """What a commit has to name as kept, ours and that of others."""
+        return self.kept | dict.fromkeys(self.keeps, life.text)
 
     def may_have_begun(self, offset: int) -> bool:
         """Whether a process that died may have begun the task at `offset`.
@@ -99,7 +119,8 @@ class AssignedPartition:
 
     def take_blocked(self) -> "list[Work]":
         """All that still waits to be allowed to begin."""
-        blocked = [*self.beyond, *self.unnamed.values()]
+        blocked = [*self.waiting.values(), *self.beyond, *self.unnamed.values()]
+        self.waiting.clear()
         self.beyond.clear()
         self.unnamed.clear()
         return blocked
@@ -107,10 +128,13 @@ class AssignedPartition:
     def begin(self, record: Record) -> "Work | None":
         """The work to do for a record just read; None if it is done, or on its way."""
         if not self.offsets.begin(record.offset):
+            self.kept.pop(record.offset, None)
             return None
         earlier = self.adopted.pop(record.offset, None)
         if earlier is None:
             return Work(self, record)
+        # it is in our own hands, whoever kept it
+        self.kept.pop(record.offset, None)
         if earlier.is_settled:
             self.offsets.finish(record.offset)
         return None
