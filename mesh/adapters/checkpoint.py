@@ -1,20 +1,22 @@
 """A partition's checkpoint: one SQLite file with the states of its workflows at one log offset.
 
 It is a cache of the log, and may be deleted at any time. A file that is damaged, of another program
-or of another version counts as absent, and is replaced. The bytes are the caller's (the router's
+or of another version is replaced: by its older copy (`checkpoint_copy`) if that is good, else it
+counts as absent. The bytes are the caller's (the router's
 partition owner); nothing here knows what they mean. One process uses a file at a time.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from zlib import crc32
 
 import apsw
 import structlog
 
+from mesh.adapters.checkpoint_copy import ENDINGS, OlderCopy
 from mesh.adapters.sqlite_files import Checkpointer, make_private, roll_back
 from mesh.errors import OperatorError
 from mesh.ports import Checkpoint
@@ -38,6 +40,7 @@ CREATE TABLE workflow (
 );
 """
 _LEFTOVERS: Final = ("", "-wal", "-shm", "-journal")
+_DAMAGE: Final = (apsw.CorruptError, apsw.NotADBError, apsw.SQLError)
 
 _log = structlog.get_logger(__name__)
 
@@ -54,6 +57,7 @@ class CheckpointFile:
 
     def __init__(self, path: Path, connection: apsw.Connection) -> None:
         self._path = path
+        self._older = _older(path)
         self._take(connection)
         self._is_deleted = False
 
@@ -71,8 +75,8 @@ class CheckpointFile:
                 return cls(file, _connect(file))
             except (apsw.NotADBError, apsw.CorruptError, _Damaged) as error:
                 _warn_replaced(file, error)
-                _remove(file)
-                return cls(file, _connect(file))
+                _remove(file, _LEFTOVERS)
+                return cls(file, _connect_older(file))
         except (apsw.Error, OSError) as error:
             raise OperatorError(
                 f"cannot open the checkpoint {file}: {error}. Check that the folder is yours to write, and that no other router "
@@ -80,8 +84,9 @@ class CheckpointFile:
             ) from error
 
     def load(self) -> Checkpoint | None:
-        """What was saved last; None if nothing was, or if it is damaged (then the file is emptied).
+        """What was saved last; None if nothing was.
 
+        If it is damaged, its older copy; None if there is no good one (then the file is emptied).
         What was put and not saved is dropped.
         """
         if self._is_deleted:
@@ -90,7 +95,14 @@ class CheckpointFile:
         roll_back(self._connection)
         try:
             return self._load()
-        except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, _Damaged) as error:
+        except (*_DAMAGE, _Damaged) as error:
+            _warn_replaced(self._path, error)
+        self._close()
+        _remove(self._path, _LEFTOVERS)
+        self._take(_connect_older(self._path))
+        try:
+            return self._load()
+        except (*_DAMAGE, _Damaged) as error:
             _warn_replaced(self._path, error)
             self._replace()
             return None
@@ -100,15 +112,9 @@ class CheckpointFile:
             row = self._connection.execute("SELECT log_offset, epoch_tokens, meta, crc FROM state").get
             if row is None:
                 return None
-            offset, epoch_tokens, meta, crc = row
-            # SQLite keeps no checksums, and a wrong state would be decided on without a sign.
-            if crc != _state_crc(offset, epoch_tokens, meta):
-                raise _Damaged("its head is not what was saved")
-            workflows: dict[str, bytes] = {}
-            for id_, state, crc in self._connection.execute("SELECT id, state, crc FROM workflow"):
-                if crc != crc32(state):
-                    raise _Damaged(f"the state of {id_} is not what was saved")
-                workflows[id_] = state
+            rows = _checked(row, self._connection.execute("SELECT id, state, crc FROM workflow"))
+            workflows = {id_: state for id_, state, _ in rows}
+        offset, epoch_tokens, meta, _ = row
         return Checkpoint(offset=offset, epoch_tokens=epoch_tokens, meta=meta, workflows=workflows)
 
     def put(self, changed: Mapping[str, bytes], removed: Collection[str]) -> None:
@@ -129,6 +135,7 @@ class CheckpointFile:
                 (offset, epoch_tokens, meta, _state_crc(offset, epoch_tokens, meta)),
             )
             self._connection.execute("COMMIT")
+        self._older.saved()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -153,14 +160,24 @@ class CheckpointFile:
 
     def close(self) -> None:
         """Close the file; what was saved stays."""
+        if not self._is_deleted:
+            self._older.finish()
+        self._close()
+
+    def _close(self) -> None:
         with suppress(apsw.Error):
             self._connection.close()
         self._checkpointer.close()
 
     def delete(self) -> None:
-        """Delete the file. It holds nothing until the next `save` creates it again."""
-        self.close()
+        """Delete the file and its copy.
+
+        It holds nothing until the next `save` creates it again.
+        """
+        self._older.wait()
+        self._close()
         _remove(self._path)
+        self._older = _older(self._path)
         self._is_deleted = True
 
     def _replace(self) -> None:
@@ -190,6 +207,35 @@ def _connect(path: Path) -> apsw.Connection:
     return connection
 
 
+def _connect_older(path: Path) -> apsw.Connection:
+    """Connect to the older copy, in the place of a file that was removed; else to a new file."""
+    if _older(path).put_in_place():
+        try:
+            return _connect(path)
+        except (*_DAMAGE, _Damaged) as error:
+            _warn_replaced(path, error)
+            _remove(path)
+    return _connect(path)
+
+
+def _older(path: Path) -> OlderCopy:
+    return OlderCopy(path, _prepare, _checked)
+
+
+def _checked(head: tuple[Any, ...] | None, rows: Iterable[tuple[str, bytes, int]]) -> Iterator[tuple[str, bytes, int]]:
+    """The rows as they are.
+
+    Raises `_Damaged` if the head, or one of them, is not what was saved.
+    """
+    # SQLite keeps no checksums, and a wrong state would be decided on without a sign.
+    if head is None or head[3] != _state_crc(*head[:3]):
+        raise _Damaged("its head is not what was saved")
+    for id_, state, crc in rows:
+        if crc != crc32(state):
+            raise _Damaged(f"the state of {id_} is not what was saved")
+        yield id_, state, crc
+
+
 def _prepare(connection: apsw.Connection) -> None:
     application, version = connection.pragma("application_id"), connection.pragma("user_version")
     if application == 0 and version == 0 and connection.execute("SELECT count(*) FROM sqlite_schema").get == 0:
@@ -208,6 +254,6 @@ def _warn_replaced(path: Path, error: Exception) -> None:
     _log.warning("checkpoint_replaced", file=str(path), reason=str(error) or type(error).__name__)
 
 
-def _remove(path: Path) -> None:
-    for ending in _LEFTOVERS:
+def _remove(path: Path, endings: Sequence[str] = (*_LEFTOVERS, *ENDINGS)) -> None:
+    for ending in endings:
         path.with_name(path.name + ending).unlink(missing_ok=True)

@@ -153,18 +153,103 @@ def _flipped_head(path: Path) -> None:
         other.execute("UPDATE state SET log_offset = 1000")
 
 
-@pytest.mark.parametrize("damage", [_garbage, _cut, _foreign, _newer, _flipped_state, _flipped_head])
-def test_a_file_that_cannot_be_trusted_counts_as_absent_and_is_replaced(
+DAMAGES = [_garbage, _cut, _foreign, _newer, _flipped_state, _flipped_head]
+
+
+def _older(path: Path) -> Path:
+    return path.with_name(path.name + ".older")
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_file_that_cannot_be_trusted_is_replaced_by_its_older_copy(
     path: Path, damage: Callable[[Path], None]
+) -> None:
+    file = CheckpointFile.open(path)
+    _save(file, 7, {"r:1": b"the state of one", "r:2": b"two"}, [], epoch_tokens=b"e", meta=b"m")
+    file.close()
+    copied = _older(path).read_bytes()
+    file = CheckpointFile.open(path)
+    _save(file, 8, {"r:2": b"two again"}, ["r:1"])
+    file._older.wait()
+    file._close()  # as if it was killed
+    _older(path).write_bytes(copied)  # so that the copy is older than the file
+    _flip(path) if damage is _flipped_state else damage(path)
+    with capture_logs() as logs:
+        file = CheckpointFile.open(path)
+        loaded = file.load()
+    assert loaded == Checkpoint(
+        offset=7, epoch_tokens=b"e", meta=b"m", workflows={"r:1": b"the state of one", "r:2": b"two"}
+    )
+    assert [(line["event"], line["log_level"]) for line in logs] == [("checkpoint_replaced", "warning")]
+    # what is saved from here on is on top of what was loaded
+    _save(file, 9, {"r:3": b"three"}, ["r:2"])
+    file.close()
+    again = CheckpointFile.open(path)
+    assert again.load() == Checkpoint(
+        offset=9, epoch_tokens=b"", meta=b"", workflows={"r:1": b"the state of one", "r:3": b"three"}
+    )
+    again.close()
+
+
+def _flip(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute("UPDATE workflow SET state = x'00'")
+
+
+@pytest.mark.parametrize("damage", [_flip, _flipped_head])
+def test_damage_is_never_copied_over_a_good_copy(path: Path, damage: Callable[[Path], None]) -> None:
+    file = CheckpointFile.open(path)
+    _save(file, 7, {"r:1": b"one"})
+    file.close()
+    good = _older(path).read_bytes()
+    file = CheckpointFile.open(path)
+    file.put({"r:2": b"two"}, [])
+    file.save(offset=8, epoch_tokens=b"", meta=b"")
+    file._older.wait()
+    _older(path).write_bytes(good)
+    damage(path)
+    with capture_logs() as logs:
+        file._older._is_stale = True
+        file.close()
+    assert [line["event"] for line in logs] == ["checkpoint_not_copied"]
+    assert _older(path).read_bytes() == good
+    assert sorted(one.name for one in path.parent.iterdir() if "older" in one.name) == [_older(path).name]
+
+
+def test_what_was_saved_last_is_copied_at_the_close_and_a_deleted_file_is_not(path: Path) -> None:
+    file = CheckpointFile.open(path)
+    for offset in range(1, 5):
+        _save(file, offset, {f"r:{offset}": b"x"})
+    file.close()
+    _garbage(path)
+    file = CheckpointFile.open(path)
+    loaded = file.load()
+    assert loaded is not None
+    assert (loaded.offset, len(loaded.workflows)) == (4, 4)
+    file.delete()
+    assert list(path.parent.iterdir()) == []
+    file.close()
+    assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("copy", [None, *DAMAGES])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_file_that_cannot_be_trusted_counts_as_absent_where_it_has_no_good_copy(
+    path: Path, damage: Callable[[Path], None], copy: Callable[[Path], None] | None
 ) -> None:
     file = CheckpointFile.open(path)
     _save(file, 7, {"r:1": b"the state of one"}, [], epoch_tokens=b"e", meta=b"m")
     file.close()
     damage(path)
+    if copy is None:
+        _older(path).unlink()
+    else:
+        copy(_older(path))
     with capture_logs() as logs:
         file = CheckpointFile.open(path)
         assert file.load() is None
-    assert [(line["event"], line["log_level"]) for line in logs] == [("checkpoint_replaced", "warning")]
+    told = [("checkpoint_replaced", "warning")] * (1 if copy is None else 2)
+    assert [(line["event"], line["log_level"]) for line in logs] == told
     _save(file, 8, {"r:2": b"two"})
     file.close()
     again = CheckpointFile.open(path)
