@@ -11,8 +11,8 @@ A layered mapping has the entries and the order that a dict would have, and is e
 Called by `evolve`; the codec writes it as the dict that it stands for.
 """
 
-from collections.abc import ItemsView, Iterator, Mapping, ValuesView
-from typing import Final, TypeVar, overload
+from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
+from typing import Any, Final, TypeVar, overload
 
 Value = TypeVar("Value")
 Other = TypeVar("Other")
@@ -27,11 +27,15 @@ A dict of that size is copied in less time than an event otherwise takes.
 class Layered(Mapping[str, Value]):
     """A large mapping. `top` wins over `base`. Neither is ever changed."""
 
-    __slots__ = ("_base", "_top")
+    __slots__ = ("_base", "_found", "_top")
 
-    def __init__(self, base: dict[str, Value], top: dict[str, Value]) -> None:
+    def __init__(
+        self, base: dict[str, Value], top: dict[str, Value], found: dict[Any, list[str]] | None = None
+    ) -> None:
         self._base = base
         self._top = top
+        # what `keys_where` has found in `base`, for all versions that share it
+        self._found: dict[Any, list[str]] = {} if found is None else found
 
     def __getitem__(self, key: str) -> Value:
         top = self._top
@@ -71,16 +75,43 @@ class Layered(Mapping[str, Value]):
         """The dict that it stands for. It must not be changed."""
         if self._top:
             # versions before share the old base, so that stays as it is
-            self._base, self._top = {**self._base, **self._top}, {}
+            self._base, self._top, self._found = {**self._base, **self._top}, {}, {}
         return self._base
+
+    def keys_where(self, holds: Callable[[str, Value], bool]) -> list[str]:
+        """The keys whose entries `holds` is true of, in order; `base` is looked through once."""
+        known = self._found.get(holds)
+        if known is None:
+            known = self._found[holds] = [key for key, value in self._base.items() if holds(key, value)]
+        top, base = self._top, self._base
+        if not top:
+            return known
+        now = {key for key, value in top.items() if holds(key, value)}
+        # a new one of `base` has a place among the known that only a look through all of it tells
+        if any(key in base and not holds(key, base[key]) for key in now):
+            self.whole()
+            return self.keys_where(holds)
+        kept = [key for key in known if key not in top or key in now]
+        return kept + [key for key in top if key in now and key not in base]
 
     def changed(self, changes: Mapping[str, Value]) -> "Layered[Value]":
         """With these entries instead of what was there."""
         top = {**self._top, **changes}
         # at the square root, copying `top` and merging it now and then cost about the same
         if len(top) ** 2 <= len(self._base):
-            return Layered(self._base, top)
+            return Layered(self._base, top, self._found)
         return Layered({**self._base, **top}, {})
+
+
+def keys_where(mapping: Mapping[str, Value], holds: Callable[[str, Value], bool]) -> list[str]:
+    """The keys whose entries `holds` is true of, in order. The list must not be changed.
+
+    `holds` must be a pure function that is there as long as the program: of a large mapping it is
+    asked about what has changed since it was asked last, and seldom about all.
+    """
+    if isinstance(mapping, Layered):
+        return mapping.keys_where(holds)
+    return [key for key, value in mapping.items() if holds(key, value)]
 
 
 def changed(before: Mapping[str, Value], changes: Mapping[str, Value]) -> Mapping[str, Value]:

@@ -1,6 +1,7 @@
 """Large mappings in layers: what a dict would hold, and little to copy for each change."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 from one_partition import Partition, Quick, agent, route
 
 from mesh.codec.state import canonical_workflow, encode_workflow
-from mesh.core.layered import Layered, changed
+from mesh.core.decide.settle import budget
+from mesh.core.layered import Layered, changed, keys_where
 from mesh.core.replay import replay
 from mesh.core.state import StepState
 
@@ -41,6 +43,31 @@ def test_every_version_is_the_dict_that_it_stands_for(count: int, changes: list[
         ]
 
 
+def is_even(key: str, value: int) -> bool:
+    return int(key) % 3 == 0 and value % 2 == 0
+
+
+def is_new(key: str, value: int) -> bool:
+    return str(value) != key
+
+
+@given(count=st.integers(0, 120), changes=CHANGES)
+def test_every_version_tells_which_entries_something_holds_for_in_their_order(
+    count: int, changes: list[dict[str, int]]
+) -> None:
+    versions: list[tuple[Mapping[str, int], dict[str, int]]] = [(changed(numbers(count), {}), numbers(count))]
+    for number, change in enumerate(changes):
+        mapping, plain = versions[-1]
+        after = changed(mapping, change)
+        versions.append((after, {**plain, **change}))
+        # asked between the changes too, so that what is remembered is older than the version asked
+        if number % 2:
+            keys_where(after, is_even)
+    for mapping, plain in versions:
+        for holds in (is_even, is_new):
+            assert keys_where(mapping, holds) == [key for key, value in plain.items() if holds(key, value)]
+
+
 def test_a_small_mapping_is_a_plain_dict() -> None:
     assert type(changed({}, {"a": 1})) is dict
 
@@ -65,9 +92,10 @@ def test_a_layered_mapping_reads_as_a_dict() -> None:
 # A for-each --------------------------------------------------------------------------------------
 
 
-def ran(items: int) -> Partition:
+def ran(items: int, **rest: Any) -> Partition:
     """A for-each of this length, from its start to its end."""
-    p = Quick(route({"a": agent("x", "${{ item }}", for_each={"items": "${{ event.data }}", "concurrency": 40})}))
+    for_each = {"items": "${{ event.data }}", "concurrency": 40}
+    p = Quick(route({"a": agent("x", "${{ item }}", for_each=for_each)}, **rest))
     p.start(data=[1] * items)
     for index in range(items):
         p.succeed(f"a[{index}]", index)
@@ -101,6 +129,27 @@ def copied_in(items: int, copied: list[int]) -> float:
 def test_four_times_the_items_are_about_four_times_the_work(copied: list[int]) -> None:
     few, many = copied_in(400, copied), copied_in(1600, copied)
     # the square root of the length: a whole copy for each event would be four times as much
+    assert many < 2.6 * few
+    assert many < 1600 / 4
+
+
+def looked_at(items: int, monkeypatch: pytest.MonkeyPatch) -> float:
+    """Steps that a budget looks at for each item of a for-each of this length."""
+    count = 0
+
+    def counting(place: str, step: StepState) -> bool:
+        nonlocal count
+        count += 1
+        return step.status == "held"
+
+    with monkeypatch.context() as patch:
+        patch.setattr(budget, "_is_held", counting)
+        ran(items, budget={"tokens": 1e9})
+    return count / items
+
+
+def test_a_budget_looks_at_what_has_changed_and_seldom_at_all_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    few, many = looked_at(400, monkeypatch), looked_at(1600, monkeypatch)
     assert many < 2.6 * few
     assert many < 1600 / 4
 

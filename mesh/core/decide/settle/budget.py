@@ -17,8 +17,9 @@ from mesh.core.decide.begin.undo import cancel_step
 from mesh.core.decide.draft import Draft, Shortage
 from mesh.core.events import ApprovalClosed, ApprovalRequested, BudgetRaised
 from mesh.core.json_values import digest
+from mesh.core.layered import keys_where
 from mesh.core.route import Budget, CallWork
-from mesh.core.state import FINISHED, Account
+from mesh.core.state import FINISHED, Account, StepState
 
 _TIME: Final = "time_s"
 
@@ -34,7 +35,7 @@ def look_after_budget(draft: Draft) -> None:
         return
     _release(draft)
     held, over = _held(draft), draft.live.account is not None and draft.live.account.is_time_over
-    question = next((p for p, s in draft.live.steps.items() if ids.is_budget(p) and s.status not in FINISHED), None)
+    question = next(iter(keys_where(draft.live.steps, _is_open_question)), None)
     if not held and not over:
         if question is not None:
             cancel_step(draft, question, "there is budget enough now")
@@ -52,21 +53,34 @@ def _release(draft: Draft) -> None:
     """
     # this decision may have begun items already, and all of them must fit into one record
     portion = Portion.of(draft)
+    short: set[str] = set()  # steps for whose tasks too little is left
     for place in _held(draft):
+        # all items of a step need the same, and what is sent here leaves no more than before
+        if (name := ids.step_of(place)) in short:
+            continue
         if _shortage(draft, place) is not None:
             # a smaller task behind it may fit
+            short.add(name)
             continue
         # only lists can make a decision grow without bound: a step by itself goes out whatever it
         # weighs
         if portion.takes(draft.live.steps[place].input) or not ids.is_item(place):
             _send(draft, place)
         else:
-            go_on_later(draft, ids.step_of(place))
+            go_on_later(draft, name)
             return
 
 
 def _held(draft: Draft) -> list[str]:
-    return [place for place, step in draft.live.steps.items() if step.status == "held"]
+    return keys_where(draft.live.steps, _is_held)
+
+
+def _is_held(place: str, step: StepState) -> bool:  # noqa: ARG001 - as `keys_where` asks
+    return step.status == "held"
+
+
+def _is_open_question(place: str, step: StepState) -> bool:
+    return ids.is_budget(place) and step.status not in FINISHED
 
 
 def _shortage(draft: Draft, place: str) -> Shortage | None:
