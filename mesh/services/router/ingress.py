@@ -57,6 +57,7 @@ _LAG_CHECK_S: Final = 1.0
 # also how late a deadline's barrier may learn that an answer has been copied
 _COMMIT_EVERY_S: Final = 0.1
 _MAX_COPIES: Final = 5_000  # that are sent at once
+_LARGE_BYTES: Final = 65_536  # a broker that takes less than it says takes this much at least
 
 
 class Ingress:
@@ -256,17 +257,23 @@ class Ingress:
         return await self._land(out)
 
     async def _land(self, out: list[tuple[OutRecord, Record]]) -> bool:
-        """Send copies, each with its source, until the broker has all of them."""
+        """Send copies, each with its source, until the broker has all of them.
+
+        What takes the place of a copy that is refused lands before all that follows it. Behind
+        that, its owner would take it for a repeat.
+        """
         while out and not self._stopping.is_set():
+            now = out[: _up_to_large(out)]
             try:
-                failures = await self._broker.send([copy for copy, _ in out])
+                failures = await self._broker.send([copy for copy, _ in now])
             except BrokerUnavailable as error:
                 # The same batch again, in the same order: what had landed is passed over by the
                 # owner's watermark.
-                _log.warning("ingress_repeats_a_batch", error=str(error), records=len(out))
+                _log.warning("ingress_repeats_a_batch", error=str(error), records=len(now))
                 await asyncio.sleep(self._config.retry_pause_s)
                 continue
-            out = [instead for failure in failures for instead in self._instead(*out[failure.index], failure)]
+            again = [instead for failure in failures for instead in self._instead(*now[failure.index], failure)]
+            out = again + out[len(now) :]
             if any(failure.code is not Delivery.TOO_LARGE for failure in failures):
                 await asyncio.sleep(self._config.retry_pause_s)  # until an operator has repaired it
         return not out
@@ -433,6 +440,12 @@ class Ingress:
             topics=self._topics,
             at_ms=self._clock.now_ms(),
         )
+
+
+def _up_to_large(out: Sequence[tuple[OutRecord, Record]]) -> int:
+    """How many copies may be sent at once: up to the first that may be too large."""
+    sizes = (len(copy.value) if copy.value is not None else 0 for copy, _ in out)
+    return next((number for number, size in enumerate(sizes, 1) if size > _LARGE_BYTES), len(out))
 
 
 def _code(error: SenderError) -> str:
