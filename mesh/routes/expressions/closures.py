@@ -35,6 +35,8 @@ from mesh.routes.expressions.metering import (
     charge_joined,
     charge_length,
     equal_within,
+    is_among,
+    meter_of,
 )
 from mesh.routes.expressions.paths import (
     Segments,
@@ -362,7 +364,7 @@ class _Compiler:
             return lambda scope: left(scope) != constant
         wanted = node.op == "=="
         if self.metered:
-            return lambda scope: equal_within(left(scope), right(scope), _meter(scope)) is wanted
+            return lambda scope: equal_within(left(scope), right(scope), meter_of(scope)) is wanted
         return lambda scope: equal(left(scope), right(scope)) is wanted
 
     def order(self, node: Binary) -> Closure:
@@ -387,7 +389,7 @@ class _Compiler:
             value, holder = left(scope), right(scope)
             if type(holder) is list:
                 if metered:
-                    return _is_among(value, holder, scope)
+                    return is_among(value, holder, scope)
                 # a string equals nothing but a string, so Python's own search is right, and fast
                 if type(value) is str:
                     return value in holder
@@ -491,18 +493,3 @@ class _Compiler:
             raise self.mistyped(label, value)
 
         return chosen
-
-
-def _meter(scope: Any) -> Meter:
-    meter: Meter = scope.meter
-    return meter
-
-
-def _is_among(value: Any, holder: list[Any], scope: Scope) -> bool:
-    meter = _meter(scope)
-    if type(value) is str:
-        # as Python compares texts: far faster than a step, and one by one only in their beginnings
-        meter.take((len(holder) >> 4) * (1 + (len(value) >> 6)) + 1)
-        return value in holder
-    meter.take(len(holder))
-    return any(equal_within(value, item, meter) for item in holder)

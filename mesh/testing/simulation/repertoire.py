@@ -13,8 +13,10 @@ import msgspec
 from mesh.core import ids
 from mesh.core.route import CallWork, Route, Step
 from mesh.routes.compiler import compile_route
+from mesh.testing.simulation.called_routes import CALLED, SCHEDULED
 from mesh.testing.simulation.drawn import DrawnRoute
-from mesh.testing.simulation.routes import CALLED, CHANGED, FIXED, SCHEDULED, VOTED
+from mesh.testing.simulation.routes import CHANGED, FIXED
+from mesh.testing.simulation.voted_routes import VOTED
 
 
 class Repertoire(msgspec.Struct, frozen=True, kw_only=True):

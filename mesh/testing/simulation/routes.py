@@ -2,7 +2,9 @@
 
 They have each rule of the route language that a router acts on, with times of seconds.
 
-Owns the documents alone; `repertoire` chooses and compiles them, `upstream` publishes their events.
+Owns the documents alone; those on which people vote are in `voted_routes`, those that no event
+starts in `called_routes`. `repertoire` chooses and compiles them, `upstream` publishes their
+events.
 """
 
 from typing import Any, Final
@@ -24,7 +26,7 @@ ROLES: Final = {
     "eve": frozenset({"guest"}),
 }
 
-_RETRY: Final = {"attempts": 3, "backoff": "1s", "max_backoff": "4s"}
+RETRY: Final = {"attempts": 3, "backoff": "1s", "max_backoff": "4s"}
 
 
 _LIMITS: Final = {"few": {"concurrency": 2}, "rare": {"concurrency": 1, "rate": "2/5s"}}
@@ -32,20 +34,21 @@ _LIMITS: Final = {"few": {"concurrency": 2}, "rare": {"concurrency": 1, "rate": 
 
 
 _ROUNDS: Final[dict[str, Any]] = {
-    "draft": {"agent": "alpha", "input": {"round": "${{ round }}"}, "timeout": "5s", "retry": _RETRY},
+    "draft": {"agent": "alpha", "input": {"round": "${{ round }}"}, "timeout": "5s", "retry": RETRY},
     "score": {
         "needs": "draft",
         "agent": "beta",
         "input": "${{ steps.draft }}",
         "timeout": "5s",
-        "retry": _RETRY,
+        "retry": RETRY,
         "repeat": {"from": "draft", "until": "event.data.n % 3 == 0", "limit": 2, "on_limit": "incident"},
     },
-    "after": {"needs": "score", "agent": "gamma", "input": {}, "timeout": "6s", "retry": _RETRY},
+    "after": {"needs": "score", "agent": "gamma", "input": {}, "timeout": "6s", "retry": RETRY},
 }
 
 
-def _approval(**options: Any) -> dict[str, Any]:
+def approval(**options: Any) -> dict[str, Any]:
+    """A question about the draft to the maintainers, unless the options say otherwise."""
     return {"ask": "Go on?", "payload": {"draft": "${{ steps.draft }}"}, "role": "maintainer", **options}
 
 
@@ -53,8 +56,8 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
     {
         "route": "fan",
         "steps": {
-            "left": {"agent": "alpha", "input": "${{ event.data }}", "timeout": "6s", "retry": _RETRY},
-            "right": {"agent": "beta", "input": "${{ event.data }}", "timeout": "8s", "retry": _RETRY},
+            "left": {"agent": "alpha", "input": "${{ event.data }}", "timeout": "6s", "retry": RETRY},
+            "right": {"agent": "beta", "input": "${{ event.data }}", "timeout": "8s", "retry": RETRY},
             "odd": {
                 "needs": "left",
                 "if": "event.data.odd",
@@ -73,11 +76,11 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
     {
         "route": "review",
         "steps": {
-            "draft": {"agent": "alpha", "input": "${{ event.data }}", "timeout": "6s", "retry": _RETRY},
+            "draft": {"agent": "alpha", "input": "${{ event.data }}", "timeout": "6s", "retry": RETRY},
             "review": {
                 "needs": "draft",
                 "if": "event.data.n % 5 != 4",
-                "approval": _approval(
+                "approval": approval(
                     deadline="12s", on_expiry="reject", payload_schema={"type": "object", "required": ["draft"]}
                 ),
             },
@@ -87,8 +90,8 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
     {
         "route": "consent",
         "steps": {
-            "draft": {"agent": "gamma", "input": "${{ event.data }}", "timeout": "5s", "retry": _RETRY},
-            "agree": {"needs": "draft", "approval": _approval(deadline="8s", on_expiry="approve")},
+            "draft": {"agent": "gamma", "input": "${{ event.data }}", "timeout": "5s", "retry": RETRY},
+            "agree": {"needs": "draft", "approval": approval(deadline="8s", on_expiry="approve")},
             "good": {
                 "needs": "agree",
                 "if": "steps.agree.verdict == 'approved'",
@@ -108,8 +111,8 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
     {
         "route": "escalate",
         "steps": {
-            "draft": {"agent": "beta", "input": "${{ event.data }}", "timeout": "6s", "retry": _RETRY},
-            "review": {"needs": "draft", "approval": _approval(deadline="6s", on_expiry="incident")},
+            "draft": {"agent": "beta", "input": "${{ event.data }}", "timeout": "6s", "retry": RETRY},
+            "review": {"needs": "draft", "approval": approval(deadline="6s", on_expiry="incident")},
             "cool": {"wait": "20s"},  # while it lasts, a verdict may be asked for again
         },
     },
@@ -117,8 +120,8 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
         "route": "open",
         "closed_retention": "30d",
         "steps": {
-            "draft": {"agent": "alpha", "input": "${{ event.data }}", "timeout": "6s", "retry": _RETRY},
-            "review": {"needs": "draft", "approval": _approval(deadline="never", role="lead")},
+            "draft": {"agent": "alpha", "input": "${{ event.data }}", "timeout": "6s", "retry": RETRY},
+            "review": {"needs": "draft", "approval": approval(deadline="never", role="lead")},
         },
     },
     {
@@ -155,7 +158,7 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
         "route": "astray",
         "steps": {
             "lost": {"agent": UNKNOWN_AGENT, "input": "${{ event.data }}", "timeout": "300s"},
-            "found": {"agent": "alpha", "input": "${{ event.data }}", "timeout": "6s", "retry": _RETRY},
+            "found": {"agent": "alpha", "input": "${{ event.data }}", "timeout": "6s", "retry": RETRY},
         },
     },
     {
@@ -177,7 +180,7 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
                 "timeout": "30s",
                 "run_timeout": "9s",
                 "heartbeat": "2s",
-                "retry": _RETRY,
+                "retry": RETRY,
             },
         },
     },
@@ -210,7 +213,7 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
                 "agent": "alpha",
                 "input": "${{ event.data }}",
                 "timeout": "5s",
-                "retry": _RETRY,
+                "retry": RETRY,
                 "alias": "p${{ event.data.n % 2 }}",
             },
             "settled": {
@@ -223,7 +226,7 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
                     "on_timeout": "skip",
                 },
             },
-            "last": {"needs": "settled", "agent": "beta", "input": {}, "timeout": "5s", "retry": _RETRY},
+            "last": {"needs": "settled", "agent": "beta", "input": {}, "timeout": "5s", "retry": RETRY},
         },
     },
     {
@@ -231,13 +234,13 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
         "limits": _LIMITS,
         "priority": "${{ event.data.n }}",
         "steps": {
-            "one": {"agent": "alpha", "input": {}, "limit": "few", "timeout": "5s", "retry": _RETRY},
+            "one": {"agent": "alpha", "input": {}, "limit": "few", "timeout": "5s", "retry": RETRY},
             "two": {
                 "agent": "beta",
                 "input": {},
                 "limit": {"name": "rare", "key": "${{ event.data.odd }}"},
                 "timeout": "6s",
-                "retry": _RETRY,
+                "retry": RETRY,
                 "on_exhausted": "fail",
             },
             "each": {
@@ -255,15 +258,15 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
         "route": "limited-too",
         "limits": _LIMITS,
         "steps": {
-            "first": {"agent": "alpha", "input": {}, "limit": "few", "timeout": "3s", "retry": _RETRY},
-            "other": {"agent": "beta", "input": {}, "timeout": "6s", "retry": _RETRY},
+            "first": {"agent": "alpha", "input": {}, "limit": "few", "timeout": "3s", "retry": RETRY},
+            "other": {"agent": "beta", "input": {}, "timeout": "6s", "retry": RETRY},
             "last": {
                 "needs": {"first_of": ["first", "other"]},
                 "agent": "alpha",
                 "input": {},
                 "limit": "few",
                 "timeout": "5s",
-                "retry": _RETRY,
+                "retry": RETRY,
             },
         },
     },
@@ -282,7 +285,7 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
                 "agent": "beta",
                 "input": {"each": "${{ steps.each }}"},
                 "timeout": "6s",
-                "retry": _RETRY,
+                "retry": RETRY,
             },
         },
     },
@@ -294,7 +297,7 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
         "route": "dialog",  # a burst of what it waits for comes at any time between two rounds
         "steps": {
             "said": {"wait": {"event": "sim.said", "timeout": "9s", "on_timeout": "skip"}},
-            "reply": {"needs": "said", "agent": "alpha", "input": {}, "timeout": "5s", "retry": _RETRY},
+            "reply": {"needs": "said", "agent": "alpha", "input": {}, "timeout": "5s", "retry": RETRY},
             "heard": {
                 "needs": "reply",
                 "wait": {"event": "sim.said", "timeout": "4s", "on_timeout": "skip"},
@@ -304,7 +307,7 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
                 "agent": "beta",
                 "input": {},
                 "timeout": "5s",
-                "retry": _RETRY,
+                "retry": RETRY,
                 "repeat": {"from": "said", "until": "round == 4", "limit": 4},
             },
         },
@@ -312,14 +315,14 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
     {
         "route": "echo",  # rounds that may pass within one decision
         "steps": {
-            "begin": {"agent": "beta", "input": {}, "timeout": "9s", "retry": _RETRY},
+            "begin": {"agent": "beta", "input": {}, "timeout": "9s", "retry": RETRY},
             "said": {"needs": "begin", "wait": {"event": "sim.said", "timeout": "9s", "on_timeout": "skip"}},
             "heard": {
                 "needs": "said",
                 "wait": {"event": "sim.said", "timeout": "4s", "on_timeout": "skip"},
                 "repeat": {"from": "said", "until": "round == 3", "limit": 3},
             },
-            "last": {"needs": "heard", "agent": "alpha", "input": {}, "timeout": "5s", "retry": _RETRY},
+            "last": {"needs": "heard", "agent": "alpha", "input": {}, "timeout": "5s", "retry": RETRY},
         },
     },
     {
@@ -341,7 +344,7 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
                 "agent": "alpha",
                 "input": {"paid": "${{ status.paid }}", "late": "${{ status.late }}"},
                 "timeout": "6s",
-                "retry": _RETRY,
+                "retry": RETRY,
             },
         },
     },
@@ -350,7 +353,7 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
         "keep_events": "90s",
         "steps": {
             "first": {"wait": {"event": "sim.paid", "timeout": "12s", "on_timeout": "incident"}},
-            "work": {"needs": "first", "agent": "beta", "input": {}, "timeout": "6s", "retry": _RETRY},
+            "work": {"needs": "first", "agent": "beta", "input": {}, "timeout": "6s", "retry": RETRY},
             "second": {"needs": "work", "wait": {"event": "sim.sent", "timeout": "6s", "on_timeout": "skip"}},
             "told": {"needs": "second", "emit": {"type": "sim.told", "data": "${{ status.second }}"}},
         },
@@ -364,7 +367,7 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
                 "timeout": "5s",
                 "retry": {"attempts": 2, "backoff": "1s"},
                 "on_exhausted": "fail",
-                "undo": {"agent": "beta", "input": {"of": "${{ steps.book }}"}, "timeout": "5s", "retry": _RETRY},
+                "undo": {"agent": "beta", "input": {"of": "${{ steps.book }}"}, "timeout": "5s", "retry": RETRY},
             },
             "pay": {
                 "needs": "book",
@@ -393,7 +396,7 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
                 "input": "${{ event.data }}",
                 "handover": {"to": ["beta", "gamma"], "hops": 2},
                 "timeout": "6s",
-                "retry": _RETRY,
+                "retry": RETRY,
             },
         },
     },
@@ -401,15 +404,15 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
         "route": "thrifty",
         "budget": {"tokens": 30, "hops": 5, "on_exhausted": "ask", "role": "lead", "deadline": "20s"},
         "steps": {
-            "left": {"agent": "alpha", "input": {}, "reserve": {"tokens": 20}, "timeout": "5s", "retry": _RETRY},
-            "right": {"agent": "beta", "input": {}, "reserve": {"tokens": 20}, "timeout": "5s", "retry": _RETRY},
+            "left": {"agent": "alpha", "input": {}, "reserve": {"tokens": 20}, "timeout": "5s", "retry": RETRY},
+            "right": {"agent": "beta", "input": {}, "reserve": {"tokens": 20}, "timeout": "5s", "retry": RETRY},
             "last": {
                 "needs": ["left", "right"],
                 "agent": "gamma",
                 "input": {},
                 "reserve": {"tokens": 10},
                 "timeout": "5s",
-                "retry": _RETRY,
+                "retry": RETRY,
             },
         },
     },
@@ -424,87 +427,12 @@ _DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
         "route": "brief",
         "closed_retention": "5s",
         "on_repeat": "new_run_after_end",
-        "steps": {"only": {"agent": "alpha", "input": "${{ event.data }}", "timeout": "6s", "retry": _RETRY}},
+        "steps": {"only": {"agent": "alpha", "input": "${{ event.data }}", "timeout": "6s", "retry": RETRY}},
     },
 )
-
-_CALLED_DOCUMENTS: Final[tuple[dict[str, Any], ...]] = (
-    {
-        "route": "called",
-        "steps": {
-            "work": {"agent": "alpha", "input": "${{ event.data }}", "timeout": "5s", "retry": _RETRY},
-            "more": {"needs": "work", "agent": "beta", "input": "${{ steps.work }}", "timeout": "5s", "retry": _RETRY},
-        },
-        "output": {"of": "${{ event.data }}", "more": "${{ steps.more }}"},
-    },
-    {
-        "route": "called-with-an-approval",
-        "steps": {
-            "draft": {"agent": "gamma", "input": "${{ event.data }}", "timeout": "5s", "retry": _RETRY},
-            "review": {"needs": "draft", "approval": _approval(deadline="10s", on_expiry="approve")},
-            "again": {"needs": "review", "workflow": "called", "input": "${{ steps.review.payload }}"},
-        },
-    },
-)
-"""No event starts these: steps of others call them."""
-
-_VOTE: Final[dict[str, Any]] = {
-    "route": "vote",
-    "requester": "${{ event.data.n % 4 == 0 ? 'ana' : 'dan' }}",
-    "steps": {
-        "draft": {"agent": "alpha", "input": "${{ event.data }}", "timeout": "5s", "retry": _RETRY},
-        "pair": {
-            "needs": "draft",
-            "approval": _approval(
-                quorum=2,
-                choices=["go", "wait", "stop"],
-                rejects=["stop"],
-                edit={"role": "maintainer", "limit": 2},
-                deadline="15s",
-                on_expiry="wait",
-            ),
-        },
-        "other": {
-            "needs": "pair",
-            "approval": _approval(
-                role="lead",
-                reject="any",
-                reason="reject",
-                deadline="15s",
-                **{"not": ["requester", {"voters_of": "pair"}]},
-            ),
-        },
-        "each": {
-            "needs": "draft",
-            "approval": {
-                "ask": "Both of you?",
-                "payload": {"draft": "${{ steps.draft }}"},
-                "quorum": [{"role": "maintainer"}, {"role": "lead"}],
-                "not": "requester",
-                "reject": "majority",
-                "deadline": "15s",
-                "on_expiry": "approve",
-            },
-        },
-    },
-}
-
-VOTED: Final = {"vote": _VOTE}
-"""Approvals of several people, for runs of their own; an event of type `sim.vote` starts one."""
-
-_HOURLY: Final[dict[str, Any]] = {
-    "route": "hourly",  # for runs of a minute
-    "on": {"schedule": "* * * * *"},
-    "steps": {"only": {"agent": "alpha", "input": "${{ event.data }}", "timeout": "5s", "retry": _RETRY}},
-}
 
 FIXED: Final = {str(document["route"]): document for document in _DOCUMENTS}
 """By name; an event of type `sim.<name>` starts one."""
-
-CALLED: Final = {str(document["route"]): document for document in (*_CALLED_DOCUMENTS, _HOURLY)}
-"""No event starts these."""
-
-SCHEDULED: Final = "hourly"
 
 CHANGED: Final[dict[str, dict[str, Any]]] = {
     # another key, so that one event starts workflows of two ids if two routers match it differently
@@ -515,16 +443,16 @@ CHANGED: Final[dict[str, dict[str, Any]]] = {
     # other steps
     "open": {
         "steps": {
-            "draft": {"agent": "alpha", "input": "${{ event.data }}", "timeout": "8s", "retry": _RETRY},
-            "review": {"needs": "draft", "approval": _approval(deadline="never", role="lead")},
+            "draft": {"agent": "alpha", "input": "${{ event.data }}", "timeout": "8s", "retry": RETRY},
+            "review": {"needs": "draft", "approval": approval(deadline="never", role="lead")},
             "publish": {"needs": "review", "agent": "beta", "input": "${{ steps.review.payload }}", "timeout": "6s"},
         }
     },
     "review": {
         "steps": {
-            "draft": {"agent": "alpha", "input": {"n": "${{ event.data.n }}"}, "timeout": "6s", "retry": _RETRY},
-            "check": {"needs": "draft", "agent": "gamma", "input": {}, "timeout": "6s", "retry": _RETRY},
-            "review": {"needs": ["draft", "check"], "approval": _approval(deadline="15s", on_expiry="approve")},
+            "draft": {"agent": "alpha", "input": {"n": "${{ event.data.n }}"}, "timeout": "6s", "retry": RETRY},
+            "check": {"needs": "draft", "agent": "gamma", "input": {}, "timeout": "6s", "retry": RETRY},
+            "review": {"needs": ["draft", "check"], "approval": approval(deadline="15s", on_expiry="approve")},
         }
     },
     # a loop's condition that is corrected
@@ -537,8 +465,8 @@ CHANGED: Final[dict[str, dict[str, Any]]] = {
     # another agent: a step that has begun can't migrate to this version
     "consent": {
         "steps": {
-            "draft": {"agent": "beta", "input": "${{ event.data }}", "timeout": "5s", "retry": _RETRY},
-            "agree": {"needs": "draft", "approval": _approval(deadline="8s", on_expiry="approve")},
+            "draft": {"agent": "beta", "input": "${{ event.data }}", "timeout": "5s", "retry": RETRY},
+            "agree": {"needs": "draft", "approval": approval(deadline="8s", on_expiry="approve")},
         }
     },
 }

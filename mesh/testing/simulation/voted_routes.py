@@ -1,0 +1,52 @@
+"""The fixed route of simulations on which several people vote.
+
+Owns the document alone; `repertoire` compiles it, `upstream` publishes its events.
+"""
+
+from typing import Any, Final
+
+from mesh.testing.simulation.routes import RETRY, approval
+
+_VOTE: Final[dict[str, Any]] = {
+    "route": "vote",
+    "requester": "${{ event.data.n % 4 == 0 ? 'ana' : 'dan' }}",
+    "steps": {
+        "draft": {"agent": "alpha", "input": "${{ event.data }}", "timeout": "5s", "retry": RETRY},
+        "pair": {
+            "needs": "draft",
+            "approval": approval(
+                quorum=2,
+                choices=["go", "wait", "stop"],
+                rejects=["stop"],
+                edit={"role": "maintainer", "limit": 2},
+                deadline="15s",
+                on_expiry="wait",
+            ),
+        },
+        "other": {
+            "needs": "pair",
+            "approval": approval(
+                role="lead",
+                reject="any",
+                reason="reject",
+                deadline="15s",
+                **{"not": ["requester", {"voters_of": "pair"}]},
+            ),
+        },
+        "each": {
+            "needs": "draft",
+            "approval": {
+                "ask": "Both of you?",
+                "payload": {"draft": "${{ steps.draft }}"},
+                "quorum": [{"role": "maintainer"}, {"role": "lead"}],
+                "not": "requester",
+                "reject": "majority",
+                "deadline": "15s",
+                "on_expiry": "approve",
+            },
+        },
+    },
+}
+
+VOTED: Final = {"vote": _VOTE}
+"""Approvals of several people, for runs of their own; an event of type `sim.vote` starts one."""
