@@ -67,7 +67,10 @@ def schemas() -> dict[str, dict[str, Any]]:
         ),
         "log-record": _of_types(
             "Log record",
-            "The value of a record of mesh.log: a decision, or a change of owner. Tags carry a version; a reader that meets an unknown one stops.",
+            (
+                "The value of a record of mesh.log: a decision, or a change of owner. Tags carry a "
+                "version; a reader that meets an unknown one stops."
+            ),
             LogRecord,
         ),
         "approval-request": _of_types(
@@ -78,7 +81,10 @@ def schemas() -> dict[str, dict[str, Any]]:
         "approval-response": _response(),
         "approval-receipt": _of_types(
             "Approval receipt",
-            "The value of a record of mesh.approvals.receipts: what became of an answer, or of an approval that ended without one.",
+            (
+                "The value of a record of mesh.approvals.receipts: what became of an answer, or of an "
+                "approval that ended without one."
+            ),
             Receipt,
         ),
         "command": _command(),
@@ -89,24 +95,33 @@ def schemas() -> dict[str, dict[str, Any]]:
         ),
         "schedule-set": _of_types(
             "Schedule set",
-            "The value of a record of mesh.commands with ce_type mesh.schedule_set: what a router tells of a route's schedule, at its start.",
+            (
+                "The value of a record of mesh.commands with ce_type mesh.schedule_set: what a router "
+                "tells of a route's schedule, at its start."
+            ),
             Told,
         ),
         "definition": _definition(),
         "activation": _of_types(
             "Activation",
-            "The value of a record of mesh.definitions whose key is activation/ and a fresh id: these versions are the routes of their names for events that the broker "
-            "takes two seconds after it or later; null withdraws a route. Stored in partition 0, after the versions that it names.",
+            "The value of a record of mesh.definitions whose key is activation/ and a fresh id: these "
+            "versions are the routes of their names for events that the broker "
+            "takes two seconds after it or later; null withdraws a route. Stored in partition 0, "
+            "after the versions that it names.",
             ActivationBody,
         ),
         "withdrawal": _of_types(
             "Withdrawal",
-            "The value of a record of mesh.withdrawals: nobody wants this attempt any more. Need not be begun, and may be cut short.",
+            (
+                "The value of a record of mesh.withdrawals: nobody wants this attempt any more. Need not "
+                "be begun, and may be cut short."
+            ),
             Withdrawal,
         ),
         "router-card": _of_types(
             "Router card",
-            "The value of a record of mesh.routers (compacted): what one router says of itself, sent at its start and renewed well before it expires; "
+            "The value of a record of mesh.routers (compacted): what one router says of itself, sent "
+            "at its start and renewed well before it expires; "
             "a tombstone withdraws it.",
             RouterCard,
         ),
@@ -147,8 +162,10 @@ def _event() -> dict[str, Any]:
     return {
         "$schema": DIALECT,
         "title": "Event",
-        "description": "A CloudEvent 1.0 as a record of mesh.events holds it in structured mode. In binary mode each attribute is a header "
-        "ce_<attribute>, datacontenttype is the header content-type, and the data is the value. An attribute that is null is absent; an extension "
+        "description": "A CloudEvent 1.0 as a record of mesh.events holds it in structured mode. In binary mode "
+        "each attribute is a header "
+        "ce_<attribute>, datacontenttype is the header content-type, and the data is the value. "
+        "An attribute that is null is absent; an extension "
         "that is a boolean or a number is read as its text, as in binary mode.",
         "type": "object",
         "required": ["specversion", "id", "source", "type"],
@@ -185,7 +202,8 @@ def _response() -> dict[str, Any]:
     return {
         "$schema": DIALECT,
         "title": "Approval response",
-        "description": "The value of a record of mesh.approvals.responses: a person's answer. No CloudEvents headers are needed; if there are any, "
+        "description": "The value of a record of mesh.approvals.responses: a person's answer. No CloudEvents "
+        "headers are needed; if there are any, "
         "ce_id is the answer's id.",
         "type": "object",
         "required": ["approval_id", "decision", "by"],
@@ -198,7 +216,10 @@ def _response() -> dict[str, Any]:
             "by": {**SOME_TEXT, "description": "Who answers; must have the role that the request names."},
             "digest": {
                 **STRING_OR_NULL,
-                "description": "As asked: binds the answer to the payload that was shown. Of version 2 a vote and an edit must have it.",
+                "description": (
+                    "As asked: binds the answer to the payload that was shown. Of version 2 a vote and an "
+                    "edit must have it."
+                ),
             },
             "reason": STRING_OR_NULL,
             "choice": {**STRING_OR_NULL, "description": "choose: one of the terms' choices."},
@@ -206,14 +227,21 @@ def _response() -> dict[str, Any]:
             "text": {**STRING_OR_NULL, "description": "comment: what is said."},
             "answer_id": {
                 **STRING_OR_NULL,
-                "description": "Fresh for each answer. Without it: the CloudEvent's id, or the record's place. Sent again it counts once.",
+                "description": (
+                    "Fresh for each answer. Without it: the CloudEvent's id, or the record's place. Sent "
+                    "again it counts once."
+                ),
             },
             "payload": {
-                "description": "An edit, instead of the payload asked; must hold to payload_schema. Null needs `edited`."
+                "description": (
+                    "An edit, instead of the payload asked; must hold to payload_schema. Null needs `edited`."
+                )
             },
             "edited": {
                 "type": ["boolean", "null"],
-                "description": "Whether `payload` is an edit. Needed where it is null: true, it is one; false, it is none.",
+                "description": (
+                    "Whether `payload` is an edit. Needed where it is null: true, it is one; false, it is none."
+                ),
             },
         },
         "additionalProperties": False,
@@ -239,7 +267,8 @@ def _command() -> dict[str, Any]:
     return {
         "$schema": DIALECT,
         "title": "Command",
-        "description": "The value of a record of mesh.commands: an operator's command. No CloudEvents headers are needed; if there are any, ce_id is "
+        "description": "The value of a record of mesh.commands: an operator's command. No CloudEvents headers "
+        "are needed; if there are any, ce_id is "
         "the command's id.",
         "type": "object",
         "required": ["command", "workflow_id", "by"],
@@ -250,7 +279,10 @@ def _command() -> dict[str, Any]:
             "reason": STRING_OR_NULL,
             "step": {
                 **STRING_OR_NULL,
-                "description": "retry, skip, fail: the incident of this step alone (of one item: `check[7]`; of a compensation: `hotel.undo`).",
+                "description": (
+                    "retry, skip, fail: the incident of this step alone (of one item: `check[7]`; of a "
+                    "compensation: `hotel.undo`)."
+                ),
             },
             "to": {
                 "description": "migrate: the digest of the version to go over to.",
@@ -270,7 +302,10 @@ def _definition() -> dict[str, Any]:
     return {
         "$schema": DIALECT,
         "title": "Definition",
-        "description": "The value of a record of mesh.definitions: a route as it was written, in JSON. The key is the digest of its canonical form.",
+        "description": (
+            "The value of a record of mesh.definitions: a route as it was written, in JSON. The key "
+            "is the digest of its canonical form."
+        ),
         "type": "object",
         "required": ["route", "steps"],
         "properties": {
@@ -297,7 +332,9 @@ def asyncapi() -> dict[str, Any]:
         "info": {
             "title": "Agent mesh",
             "version": "1",
-            "description": "Derived from topics.yaml by `python -m topics.generate`. Addresses have the default prefix, mesh.",
+            "description": (
+                "Derived from topics.yaml by `python -m topics.generate`. Addresses have the default prefix, mesh."
+            ),
         },
         "defaultContentType": "application/json",
         "servers": {"kafka": {"host": "localhost:9092", "protocol": "kafka"}},
@@ -344,7 +381,9 @@ def _event_headers(common: dict[str, Any]) -> dict[str, Any]:
     more = {f"ce_{name}": STRING for name in EVENT_HEADERS}
     return {
         **common,
-        "description": "CloudEvents 1.0 in Kafka's binary mode: UTF-8, not percent-encoded. Extensions are headers ce_<name>.",
+        "description": (
+            "CloudEvents 1.0 in Kafka's binary mode: UTF-8, not percent-encoded. Extensions are headers ce_<name>."
+        ),
         "properties": {**common["properties"], "content-type": content_type, **more},
         "additionalProperties": STRING,
     }

@@ -114,12 +114,14 @@ class Client:
         size = len(record.value or b"")
         if size > self._max_event_bytes:
             raise RecordTooLarge(
-                f"event {event['id']!r} has {size} bytes, and the mesh takes {self._max_event_bytes} (MESH_MAX_EVENT_BYTES): "
+                f"event {event['id']!r} has {size} bytes, and the mesh takes {self._max_event_bytes} "
+                "(MESH_MAX_EVENT_BYTES): "
                 "put the bulk elsewhere and send its address"
             )
         if record.size_bytes() > self._broker.max_record_bytes:
             raise RecordTooLarge(
-                f"event {event['id']!r} has {record.size_bytes()} bytes, and the broker takes {self._broker.max_record_bytes}: "
+                f"event {event['id']!r} has {record.size_bytes()} bytes, and the broker takes "
+                f"{self._broker.max_record_bytes}: "
                 "put the bulk elsewhere and send its address"
             )
         return record
@@ -155,7 +157,8 @@ class Client:
         if found is None:
             kind, command = ("event", "events show") if run else ("workflow", "workflows show")
             raise TimeoutError(
-                f"{kind} {wanted} has no outcome after {timeout_s:g} s: `mesh {command} '{wanted}'` tells what became of it"
+                f"{kind} {wanted} has no outcome after {timeout_s:g} s: `mesh {command} '{wanted}'` tells "
+                "what became of it"
             )
         return found
 
@@ -212,7 +215,8 @@ class Client:
         parts = parse_step_id(approval_id)
         if parts is None:
             raise MalformedRecord(
-                f"{approval_id!r} is not an approval's id (<workflow id>/<run id>/<step>): copy it from `mesh approvals`"
+                f"{approval_id!r} is not an approval's id (<workflow id>/<run id>/<step>): copy it from "
+                "`mesh approvals`"
             )
         answer_id = f"answer-{self._entropy.token()}"
         # before the answer is sent, or its receipt may lie below the place where the reading begins
@@ -240,7 +244,8 @@ class Client:
         found = await self._find_last(starts, match, timeout_s=timeout_s)
         if found is None:
             raise TimeoutError(
-                f"no receipt on {self._topics.receipts} for the answer {answer_id} to {approval_id} after {timeout_s:g} s: "
+                f"no receipt on {self._topics.receipts} for the answer {answer_id} to {approval_id} after "
+                f"{timeout_s:g} s: "
                 "it is on the broker, and counts when a router reads it (`mesh status` shows whether one is alive)"
             )
         return found
@@ -299,7 +304,8 @@ class Client:
         found = await self.command_receipts([command_id], starts, timeout_s=timeout_s)
         if command_id not in found:
             raise TimeoutError(
-                f"no receipt on {self._topics.command_receipts} for `{command}` of {workflow_id} ({command_id}) after {timeout_s:g} s: "
+                f"no receipt on {self._topics.command_receipts} for `{command}` of {workflow_id} "
+                f"({command_id}) after {timeout_s:g} s: "
                 "the command is on the broker, and a router will read it (`mesh status` shows whether one is alive)"
             )
         return found[command_id]
@@ -339,7 +345,8 @@ class Client:
             known = await self._broker.topics()
             if topic not in known:
                 raise TopicMissing(
-                    f"this broker has no topic {topic}: no mesh was set up here (run `mesh topics apply`, or check address and prefix)"
+                    f"this broker has no topic {topic}: no mesh was set up here (run `mesh topics apply`, or "
+                    "check address and prefix)"
                 )
             self._counts[topic] = known[topic].partitions
         return self._counts[topic]

@@ -88,11 +88,15 @@ def lines(tmp_path: Path, text: str, **options: Any) -> list[str]:
 
 def test_a_route_that_is_as_it_should_be_has_no_finding(tmp_path: Path) -> None:
     text = HEAD + (
-        '  draft: {needs: classify, agent: drafter, input: {title: x, triage: "${{ steps.classify }}", count: 1, tags: [a, "${{ event.data.b }}"]}}\n'
-        "  review:\n    needs: draft\n    if: steps.classify.severity == 'high' && steps.classify.nested.n > 1 && steps.classify.kind == 'x'\n"
+        '  draft: {needs: classify, agent: drafter, input: {title: x, triage: "${{ steps.classify '
+        '}}", count: 1, tags: [a, "${{ event.data.b }}"]}}\n'
+        "  review:\n    needs: draft\n    if: steps.classify.severity == 'high' && "
+        "steps.classify.nested.n > 1 && steps.classify.kind == 'x'\n"
         '    approval: {ask: ok?, payload: "${{ steps.draft }}", role: boss, deadline: never}\n'
-        "  post: {needs: review, agent: odd, input: \"${{ steps.review.payload.text }}\", if: steps.review.verdict != 'rejected'}\n"
-        "  sorry: {needs: review, agent: odd, input: \"${{ steps.review.reason }}\", if: steps.review.verdict == 'rejected'}\n"
+        '  post: {needs: review, agent: odd, input: "${{ steps.review.payload.text }}", if: '
+        "steps.review.verdict != 'rejected'}\n"
+        '  sorry: {needs: review, agent: odd, input: "${{ steps.review.reason }}", if: '
+        "steps.review.verdict == 'rejected'}\n"
     )
     assert lines(tmp_path, text, roles={"boss"}) == []
 
@@ -120,7 +124,10 @@ FINDINGS: list[tuple[str, list[str]]] = [
     (
         "  a: {agent: odd, input: 1, if: 1 + 'x' == 2}",
         [
-            "6 error always_fails: step a: its if always fails: cannot compute a number + a string (in: 1 + 'x' == 2) (correct the expression)"
+            (
+                "6 error always_fails: step a: its if always fails: cannot compute a number + a string "
+                "(in: 1 + 'x' == 2) (correct the expression)"
+            )
         ],
     ),
     (
@@ -131,7 +138,8 @@ FINDINGS: list[tuple[str, list[str]]] = [
         ),
         [
             (
-                "8 error unreachable: step sorry: it never runs: whenever its needs are done, its if is false: steps.ok.verdict == 'rejected'"
+                "8 error unreachable: step sorry: it never runs: whenever its needs are done, its if is "
+                "false: steps.ok.verdict == 'rejected'"
                 " (a rejection ends the workflow, unless a step that needs ok itself takes it: add ok to its needs)"
             )
         ],
@@ -145,7 +153,8 @@ FINDINGS: list[tuple[str, list[str]]] = [
         ),
         [
             (
-                "9 error unreachable: step both: it never runs: whenever its needs are done, its if is false: steps.ok.verdict == 'rejected'"
+                "9 error unreachable: step both: it never runs: whenever its needs are done, its if is "
+                "false: steps.ok.verdict == 'rejected'"
                 " (correct the if, or remove the step)"
             )
         ],
@@ -156,15 +165,30 @@ FINDINGS: list[tuple[str, list[str]]] = [
     ),
     # an event's attributes
     (
-        "  a: {agent: odd, input: '${{ 1 + event.rank }} ${{ event.data.n + 1 }}', if: event.flag != true || 2.5 < event.rank}",
+        (
+            "  a: {agent: odd, input: '${{ 1 + event.rank }} ${{ event.data.n + 1 }}', if: event.flag "
+            "!= true || 2.5 < event.rank}"
+        ),
         [
-            "6 error attribute_is_text: step a: event.flag is text, and can't be compared with true (write event.flag == 'true')",
-            "6 error attribute_is_text: step a: event.rank is text, and can't be compared with 2.5 (write double(event.rank))",
-            "6 error attribute_is_text: step a: event.rank is text, and can't be used in arithmetic with 1 (write int(event.rank))",
+            (
+                "6 error attribute_is_text: step a: event.flag is text, and can't be compared with true "
+                "(write event.flag == 'true')"
+            ),
+            (
+                "6 error attribute_is_text: step a: event.rank is text, and can't be compared with 2.5 "
+                "(write double(event.rank))"
+            ),
+            (
+                "6 error attribute_is_text: step a: event.rank is text, and can't be used in arithmetic "
+                "with 1 (write int(event.rank))"
+            ),
         ],
     ),
     (
-        "  a: {agent: odd, input: '${{ int(event.rank) + 1 }}', if: event.rank == '3' && event.a < event.b && event.data > 1}",
+        (
+            "  a: {agent: odd, input: '${{ int(event.rank) + 1 }}', if: event.rank == '3' && event.a "
+            "< event.b && event.data > 1}"
+        ),
         [],
     ),
     # who there is
@@ -175,42 +199,64 @@ FINDINGS: list[tuple[str, list[str]]] = [
     (
         '  a:\n    approval:\n      {ask: "?", payload: 1, deadline: 1h,\n       role: bos}',
         [
-            "9 error unknown_role: step a: nobody has the role bos, so every answer would be refused (did you mean boss?)"
+            (
+                "9 error unknown_role: step a: nobody has the role bos, so every answer would be refused "
+                "(did you mean boss?)"
+            )
         ],
     ),
     # times
     (
         '  a:\n    approval: {ask: "?", payload: 1, role: r, on_expiry: approve}',
         [
-            "7 warning no_deadline: step a: the approval has no deadline: it may wait without end (write deadline: 24h, or deadline: never if that is intended)",
-            "7 warning no_effect: step a: on_expiry has no effect without a deadline (write a deadline, or remove on_expiry)",
+            (
+                "7 warning no_deadline: step a: the approval has no deadline: it may wait without end "
+                "(write deadline: 24h, or deadline: never if that is intended)"
+            ),
+            (
+                "7 warning no_effect: step a: on_expiry has no effect without a deadline (write a "
+                "deadline, or remove on_expiry)"
+            ),
         ],
     ),
     (
         "  a: {agent: odd, input: 1, retry: {attempts: 1, backoff: 5s}}",
         [
-            "6 warning no_effect: step a: backoff has no effect: with attempts: 1 there is no second attempt (raise attempts, or remove it)"
+            (
+                "6 warning no_effect: step a: backoff has no effect: with attempts: 1 there is no second "
+                "attempt (raise attempts, or remove it)"
+            )
         ],
     ),
     # what is read
     (
         '  a: {needs: classify, agent: odd, input: {x: "${{ steps.classify.severty }}"}}',
         [
-            "6 error unknown_field: step a: steps.classify has no severty, at column 5 of: ${{ steps.classify.severty }} (did you mean severity?)"
+            (
+                "6 error unknown_field: step a: steps.classify has no severty, at column 5 of: ${{ "
+                "steps.classify.severty }} (did you mean severity?)"
+            )
         ],
     ),
     (
         '  a: {needs: classify, agent: odd, input: "${{ steps.classify.nested.m + steps.classify.labels.x }}"}',
         [
-            "6 error unknown_field: step a: steps.classify.labels is an array, and has no x, at column 31 of: ${{ steps.classify.nested.m + steps.classify.labels.x }}",
-            "6 error unknown_field: step a: steps.classify.nested has no m, at column 5 of: ${{ steps.classify.nested.m + steps.classify.labels.x }} (there are: n)",
+            (
+                "6 error unknown_field: step a: steps.classify.labels is an array, and has no x, at "
+                "column 31 of: ${{ steps.classify.nested.m + steps.classify.labels.x }}"
+            ),
+            (
+                "6 error unknown_field: step a: steps.classify.nested has no m, at column 5 of: ${{ "
+                "steps.classify.nested.m + steps.classify.labels.x }} (there are: n)"
+            ),
         ],
     ),
     (
         '  a: {needs: classify, agent: odd, input: "${{ steps.classify.hint }}"}',
         [
             (
-                "6 warning maybe_missing: step a: steps.classify may come without hint, at column 5 of: ${{ steps.classify.hint }}"
+                "6 warning maybe_missing: step a: steps.classify may come without hint, at column 5 of: "
+                "${{ steps.classify.hint }}"
                 " (test it first: has(steps.classify.hint) && ...)"
             )
         ],
@@ -221,7 +267,8 @@ FINDINGS: list[tuple[str, list[str]]] = [
     ),
     (
         (
-            "  b: {needs: classify, agent: drafter, input: {title: x, triage: \"${{ steps.classify }}\"}, if: steps.classify.kind == 'bug'}\n"
+            '  b: {needs: classify, agent: drafter, input: {title: x, triage: "${{ steps.classify '
+            "}}\"}, if: steps.classify.kind == 'bug'}\n"
             '  a: {needs: b, agent: odd, input: "${{ steps.b.text }}"}'
         ),
         [
@@ -233,7 +280,8 @@ FINDINGS: list[tuple[str, list[str]]] = [
     ),
     (
         (
-            "  b: {needs: classify, agent: drafter, input: {title: x, triage: \"${{ steps.classify }}\"}, if: steps.classify.kind == 'bug'}\n"
+            '  b: {needs: classify, agent: drafter, input: {title: x, triage: "${{ steps.classify '
+            "}}\"}, if: steps.classify.kind == 'bug'}\n"
             '  a: {needs: b, agent: odd, input: "${{ steps.b.text }}", if: steps.b != null}'
         ),
         [],
@@ -245,7 +293,8 @@ FINDINGS: list[tuple[str, list[str]]] = [
         ),
         [
             (
-                "7 warning maybe_skipped: step a: b is null if it was skipped, and then for_each has no list, which is an incident"
+                "7 warning maybe_skipped: step a: b is null if it was skipped, and then for_each has no "
+                "list, which is an incident"
                 " (steps.b == null ? [] : steps.b)"
             )
         ],
@@ -257,7 +306,8 @@ FINDINGS: list[tuple[str, list[str]]] = [
         ),
         [
             (
-                "7 warning maybe_skipped: step a: b is null if it was skipped, and then for_each has no list, which is an incident"
+                "7 warning maybe_skipped: step a: b is null if it was skipped, and then for_each has no "
+                "list, which is an incident"
                 " (steps.b == null ? [] : steps.b)"
             )
         ],
@@ -285,7 +335,10 @@ FINDINGS: list[tuple[str, list[str]]] = [
             '  a: {needs: ok, agent: odd, input: "${{ steps.ok.payload.y }}"}'
         ),
         [
-            "7 error unknown_field: step a: steps.ok.payload has no y, at column 5 of: ${{ steps.ok.payload.y }} (there are: x)"
+            (
+                "7 error unknown_field: step a: steps.ok.payload has no y, at column 5 of: ${{ "
+                "steps.ok.payload.y }} (there are: x)"
+            )
         ],
     ),
     # what is given
@@ -302,20 +355,30 @@ FINDINGS: list[tuple[str, list[str]]] = [
     ),
     (
         (
-            "  a:\n    agent: drafter\n    input:\n      title: 1\n      triage: {severity: hihg, labels: [1], note: x, nested: {n: x}}\n      tone: kin\n"
+            "  a:\n    agent: drafter\n    input:\n      title: 1\n      triage: {severity: hihg, "
+            "labels: [1], note: x, nested: {n: x}}\n      tone: kin\n"
             "      count: ${{ event.data.n }} pieces"
         ),
         [
             "9 error input_misfit: step a: input of drafter: title is a number, not a string",
             "10 error input_misfit: step a: input of drafter: triage.labels[0] is a number, not a string",
             "10 error input_misfit: step a: input of drafter: triage.nested.n is a string, not an integer",
-            "10 error input_misfit: step a: input of drafter: triage.severity does not fit: 'hihg' is not one of ['low', 'high'] (did you mean high?)",
-            "11 error input_misfit: step a: input of drafter: tone does not fit: 'kin' is not one of ['dry', 'kind'] (did you mean kind?)",
+            (
+                "10 error input_misfit: step a: input of drafter: triage.severity does not fit: 'hihg' is "
+                "not one of ['low', 'high'] (did you mean high?)"
+            ),
+            (
+                "11 error input_misfit: step a: input of drafter: tone does not fit: 'kin' is not one of "
+                "['dry', 'kind'] (did you mean kind?)"
+            ),
             "12 error input_misfit: step a: input of drafter: count is a string, not an integer",
         ],
     ),
     (
-        '  a: {needs: classify, agent: drafter, input: {title: "${{ steps.classify.labels }}", triage: "${{ steps.classify.nested }}", tone: "${{ steps.classify.severity }}"}}',
+        (
+            '  a: {needs: classify, agent: drafter, input: {title: "${{ steps.classify.labels }}", '
+            'triage: "${{ steps.classify.nested }}", tone: "${{ steps.classify.severity }}"}}'
+        ),
         [
             "6 error input_misfit: step a: input of drafter: title is an array, not a string",
             *(
@@ -326,7 +389,10 @@ FINDINGS: list[tuple[str, list[str]]] = [
         ],
     ),
     (
-        '  a: {approval: {ask: "?", payload: {x: 1}, role: r, deadline: 1h, payload_schema: {properties: {x: {type: string}}}}}',
+        (
+            '  a: {approval: {ask: "?", payload: {x: 1}, role: r, deadline: 1h, payload_schema: '
+            "{properties: {x: {type: string}}}}}"
+        ),
         ["6 error input_misfit: step a: payload: x is a number, not a string"],
     ),
 ]
@@ -349,8 +415,14 @@ def test_agents_and_roles_are_checked_only_where_they_are_known(tmp_path: Path) 
 def test_a_guard_and_a_repeat_that_do_nothing_are_told(tmp_path: Path) -> None:
     text = "route: r\non: {type: t, if: 1 > 2}\non_repeat: new_run_after_end\nsteps:\n  a: {agent: odd, input: 1}\n"
     assert lines(tmp_path, text) == [
-        "2 warning never_starts: the route never starts: its guard is always false: 1 > 2 (remove the guard, or correct it)",
-        "3 warning no_effect: on_repeat has no effect: without key, no second event gives the same id (write a key, or remove on_repeat)",
+        (
+            "2 warning never_starts: the route never starts: its guard is always false: 1 > 2 (remove "
+            "the guard, or correct it)"
+        ),
+        (
+            "3 warning no_effect: on_repeat has no effect: without key, no second event gives the "
+            "same id (write a key, or remove on_repeat)"
+        ),
     ]
     assert (
         lines(tmp_path, text.replace("1 > 2", "2 > 1"))[0] == "2 warning constant: the guard is always true (remove it)"

@@ -139,38 +139,101 @@ def test_who_is_asked_in_words_and_as_roles() -> None:
     [
         ({}, "steps.review.approval: role is missing (name the role that may answer, such as maintainer)"),
         ({"quorum": 2}, "steps.review.approval: role is missing (name the role that may answer, such as maintainer)"),
-        ({"role": "a", "people": ["b"]}, "people: the approval has both role and people (make two groups of it: quorum: [...])"),
+        ({"role": "a", "people": ["b"]}, (
+"people: the approval has both role and people (make two "
+"groups of it: quorum: [...])"
+)),
         ({"people": []}, "people: people can't be a list (write a name, a list of names, or ${{ }})"),
         ({"people": 7}, "people: people can't be 7 (write a name, a list of names, or ${{ }})"),
-        ({"role": "a", "quorum": "all"}, "quorum: quorum: all goes with people (name them: people: [...], or write majority)"),
-        ({"role": "a", "quorum": 0}, "quorum: quorum can't be 0 (write a whole number from 1 to 100, majority, all, or a list of groups)"),
-        ({"role": "a", "quorum": [{"role": "b"}]}, "role: role goes with a quorum that is a number (write role in the groups of quorum)"),
-        ({"quorum": []}, "quorum: quorum names no group (quorum: 2, or quorum: [{role: finance, need: 2}, {role: legal}])"),
-        ({"quorum": ["a"]}, "quorum.0: quorum takes a mapping here, not a string (quorum: 2, or quorum: [{role: finance, need: 2}, {role: legal}])"),
-        ({"quorum": [{"role": "a", "need": 60}, {"role": "b", "need": 60}]}, "quorum: 120 people must answer (let at most 100 answer)"),
+        ({"role": "a", "quorum": "all"}, (
+"quorum: quorum: all goes with people (name them: people: "
+"[...], or write majority)"
+)),
+        ({"role": "a", "quorum": 0}, (
+"quorum: quorum can't be 0 (write a whole number from 1 to 100, majority, all, or a list "
+"of groups)"
+)),
+        ({"role": "a", "quorum": [{"role": "b"}]}, (
+"role: role goes with a quorum that is a number (write role "
+"in the groups of quorum)"
+)),
+        ({"quorum": []}, (
+"quorum: quorum names no group (quorum: 2, or quorum: [{role: finance, need: 2}, {role: "
+"legal}])"
+)),
+        ({"quorum": ["a"]}, (
+"quorum.0: quorum takes a mapping here, not a string (quorum: 2, or quorum: [{role: "
+"finance, need: 2}, {role: legal}])"
+)),
+        ({"quorum": [{"role": "a", "need": 60}, {"role": "b", "need": 60}]}, (
+"quorum: 120 people must answer (let at "
+"most 100 answer)"
+)),
         ({"quorum": [{"role": "a", "nede": 2}]}, "quorum.0.nede: unknown key nede (did you mean need?)"),
-        ({"role": "a", "not": "requester"}, "not: not: requester needs a requester (say who it is: requester: ${{ event.data.NAME }})"),
-        ({"role": "a", "not": "me"}, "not: not can't be me (write requester, editors, {voters_of: STEP} or {people: ...})"),
-        ({"role": "a", "not": [7]}, "not.0: not takes a mapping here, not a number (write requester, editors, {voters_of: STEP} or {people: ...})"),
-        ({"role": "a", "not": {}}, "not: not needs voters_of or people here (write requester, editors, {voters_of: STEP} or {people: ...})"),
-        ({"role": "a", "not": {"people": None}}, "not.people: people can't be null (write a name, a list of names, or ${{ }})"),
-        ({"role": "a", "not": {"voters_of": "reveiw"}}, "not.voters_of: there is no step reveiw (did you mean review?)"),
+        ({"role": "a", "not": "requester"}, (
+"not: not: requester needs a requester (say who it is: "
+"requester: ${{ event.data.NAME }})"
+)),
+        ({"role": "a", "not": "me"}, (
+"not: not can't be me (write requester, editors, {voters_of: "
+"STEP} or {people: ...})"
+)),
+        ({"role": "a", "not": [7]}, (
+"not.0: not takes a mapping here, not a number (write requester, editors, {voters_of: "
+"STEP} or {people: ...})"
+)),
+        ({"role": "a", "not": {}}, (
+"not: not needs voters_of or people here (write requester, editors, {voters_of: STEP} or "
+"{people: ...})"
+)),
+        ({"role": "a", "not": {"people": None}}, (
+"not.people: people can't be null (write a name, a list of "
+"names, or ${{ }})"
+)),
+        ({"role": "a", "not": {"voters_of": "reveiw"}}, (
+"not.voters_of: there is no step reveiw (did you mean "
+"review?)"
+)),
         ({"role": "a", "rejects": ["b"]}, "rejects: rejects goes with choices (write choices, or remove it)"),
-        ({"role": "a", "choices": ["b", "c"], "rejects": ["d"]}, "rejects: d is not among the choices (there are: b, c)"),
-        ({"role": "a", "choices": ["b"]}, "choices: there must be two choices at least (choices: [refund, voucher, reject])"),
+        ({"role": "a", "choices": ["b", "c"], "rejects": ["d"]}, (
+"rejects: d is not among the choices "
+"(there are: b, c)"
+)),
+        ({"role": "a", "choices": ["b"]}, (
+"choices: there must be two choices at least (choices: "
+"[refund, voucher, reject])"
+)),
         ({"role": "a", "choices": ["b", "b"]}, "choices: choices names the same twice (write it once)"),
-        ({"role": "a", "choices": "b"}, "choices: choices must be a list of words (choices: [refund, voucher, reject])"),
+        ({"role": "a", "choices": "b"}, (
+"choices: choices must be a list of words (choices: [refund, "
+"voucher, reject])"
+)),
         (
             {"role": "a", "choices": ["b", "reject"], "rejects": ["b", "reject"]},
             "rejects: every choice rejects, so nobody can approve (leave one of the choices out)",
         ),
-        ({"role": "a", "choices": ["b", "c"], "deadline": "1h"}, "on_expiry: on_expiry can't be reject (write b, c or incident)"),
-        ({"role": "a", "quorum": 2, "on_expiry": "b"}, "on_expiry: on_expiry can't be b (write reject, approve or incident)"),
+        ({"role": "a", "choices": ["b", "c"], "deadline": "1h"}, (
+"on_expiry: on_expiry can't be reject (write b, c or "
+"incident)"
+)),
+        ({"role": "a", "quorum": 2, "on_expiry": "b"}, (
+"on_expiry: on_expiry can't be b (write reject, approve or "
+"incident)"
+)),
         ({"role": "a", "reject": 0}, "reject: reject can't be 0 (write any, majority, or a number from 1 to 100)"),
-        ({"role": "a", "edit": 3}, "edit: edit takes a mapping here, not a number (edit: false, or edit: {role: clerk, limit: 5})"),
-        ({"role": "a", "edit": {"role": "b", "people": "c"}}, "edit.people: edit has both role and people (name one of them)"),
+        ({"role": "a", "edit": 3}, (
+"edit: edit takes a mapping here, not a number (edit: false, or edit: {role: clerk, "
+"limit: 5})"
+)),
+        ({"role": "a", "edit": {"role": "b", "people": "c"}}, (
+"edit.people: edit has both role and people (name one of "
+"them)"
+)),
         ({"role": "a", "form": 7}, "form: form must be a JSON Schema, not a number"),
-        ({"role": "a", "form": {"type": "nothing"}}, "form.type: form is not a JSON Schema: 'nothing' is not valid under any of the given schemas"),
+        ({"role": "a", "form": {"type": "nothing"}}, (
+"form.type: form is not a JSON Schema: 'nothing' is not valid under any of the given "
+"schemas"
+)),
         ({"role": "a", "reason": "maybe"}, "reason: reason can't be maybe (write optional, required or reject)"),
     ],
 )  # fmt: skip

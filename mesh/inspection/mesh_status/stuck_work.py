@@ -29,7 +29,10 @@ def stuck_steps(incidents: Page[OpenStep]) -> list[Stuck]:
         return []
     one, count = incidents[0], incidents.total
     message = one.incident_message if len(one.incident_message) <= _LINE else one.incident_message[: _LINE - 1] + "…"
-    what = f"{count:,} incident{'s' if count > 1 else ''} wait{'' if count > 1 else 's'} for an operator; the oldest: {one.step}: {message}"
+    what = (
+        f"{count:,} incident{'s' if count > 1 else ''} wait{'' if count > 1 else 's'} for an "
+        f"operator; the oldest: {one.step}: {message}"
+    )
     return [Stuck(severity="error", what=what, next_step=_what_helps(one))]
 
 
@@ -44,9 +47,15 @@ def _what_helps(one: OpenStep) -> str:
     if one.incident_kind in _FIRST:
         return f"{_FIRST[one.incident_kind]}, then {retry}"
     if one.incident_message.startswith(_REPAIR):
-        return f"repair the agent {one.agent} (mesh workflows show '{one.workflow_id}' has the whole message), then {retry}"
+        return (
+            f"repair the agent {one.agent} (mesh workflows show '{one.workflow_id}' has the whole "
+            f"message), then {retry}"
+        )
     if one.incident_kind == "non_retryable":
-        return f"remove the cause (mesh workflows show '{one.workflow_id}' has it): as things are, trying again would not help; then {retry}"
+        return (
+            f"remove the cause (mesh workflows show '{one.workflow_id}' has it): as things are, trying "
+            f"again would not help; then {retry}"
+        )
     return retry
 
 
@@ -58,7 +67,10 @@ def deadly(steps: Sequence[OpenStep]) -> list[Stuck]:
         what = f"agent {one.agent} dies over the task {one.step} of {one.workflow_id}"
         if one.status == "incident":
             what += ", which is not sent again"
-            where = f"repair the agent (its processes' last lines say why they died), then mesh workflows retry '{one.workflow_id}'"
+            where = (
+                "repair the agent (its processes' last lines say why they died), then mesh workflows "
+                f"retry '{one.workflow_id}'"
+            )
         found.append(Stuck(severity="error" if one.status == "incident" else "warning", what=what, next_step=where))
     return found
 

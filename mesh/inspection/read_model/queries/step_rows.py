@@ -72,7 +72,8 @@ def overdue_steps(db: apsw.Connection, before_ms: int, ahead_ms: Mapping[int, in
     clock is ahead of a partition's time, by partition, where it is.
     """
     sql = (
-        "SELECT workflows.partition, open_steps.alike, open_steps.due_at_ms FROM open_steps JOIN workflows USING (workflow_id)"
+        "SELECT workflows.partition, open_steps.alike, open_steps.due_at_ms FROM open_steps JOIN "
+        "workflows USING (workflow_id)"
         " WHERE due_at_ms < ?"
     )
     # Wide enough for every partition: where the clock is behind, later times are overdue as well.
@@ -89,9 +90,11 @@ def halted_iterations(db: apsw.Connection) -> list[OpenStep]:
     """
     sql = (
         f"SELECT {_STEP} FROM open_steps AS each WHERE status = 'iterating'"  # noqa: S608 - constants only
-        " AND EXISTS (SELECT 1 FROM open_steps AS item WHERE item.workflow_id = each.workflow_id AND item.status = 'incident'"
+        " AND EXISTS (SELECT 1 FROM open_steps AS item WHERE item.workflow_id = each.workflow_id "
+        "AND item.status = 'incident'"
         " AND substr(item.step, 1, length(each.step) + 1) = each.step || '[')"
-        " AND NOT EXISTS (SELECT 1 FROM open_steps AS item WHERE item.workflow_id = each.workflow_id AND item.step = each.step"
+        " AND NOT EXISTS (SELECT 1 FROM open_steps AS item WHERE item.workflow_id = "
+        "each.workflow_id AND item.step = each.step"
         " AND item.status IN ('running', 'retrying'))"
         " ORDER BY since_ms"
     )
