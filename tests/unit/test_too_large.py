@@ -26,6 +26,8 @@ from mesh.core.route import Route
 from mesh.core.state import Workflow
 from mesh.core.topics import Topics
 from mesh.errors import RecordTooLarge
+from mesh.inspection.what_if.recording import Runs
+from mesh.inspection.what_if.rehearsal import Rehearsal, rehearse
 from mesh.ports import Broker
 from mesh.services.router.batch import Batch
 from mesh.services.router.config import RouterConfig
@@ -129,6 +131,52 @@ def test_a_corrected_route_goes_on_with_what_was_paid_for(step: dict[str, Any]) 
     sent = [event for one in p.decisions for event in one.events if isinstance(event, TaskDispatched)]
     assert [event.step for event in sent].count("a") == 1
     p.check_replay()
+
+
+def rehearsed(p: Partition, rules: Route) -> Rehearsal:
+    """The run of `p` under these rules."""
+    runs = Runs()
+    for decision in p.decisions:
+        runs.take(decision)
+    (run,) = (one for one in runs.found if one.workflow_id == "r:k")
+    return rehearse(run, rules)
+
+
+@pytest.mark.parametrize("step", NEXT.values(), ids=NEXT)
+def test_a_replay_under_the_same_rules_meets_the_same_incident(step: dict[str, Any]) -> None:
+    first = route({"a": agent("x"), "b": {**step, "needs": "a"}})
+    second = route({"a": agent("x"), "b": {**corrected(step), "needs": "a"}})
+    p = Owned(first, second, called_route({"s": agent("z", "${{ event.data }}")}))
+    p.start()
+    p.succeed("a", HALF)
+    p.command("retry")
+    assert rehearsed(p, first).verdict == "same"
+    p.command("cancel")
+    found = rehearsed(p, first)
+    assert (found.verdict, found.after) == ("same", "cancelled")
+
+
+def test_what_became_too_large_in_a_later_round_is_not_so_in_the_first() -> None:
+    until = {"from": "a", "until": "round == 3", "limit": 5}
+    rules = route({"a": agent("x"), "b": {**agent("y", TWICE), "needs": "a", "repeat": until}})
+    p = Owned(rules)
+    p.start()
+    p.succeed("a", "short")
+    p.succeed("b", 1)
+    p.succeed("a", HALF)
+    assert only(p.decisions[-1].events, IncidentRaised).kind == "too_large"
+    assert rehearsed(p, rules).verdict == "same"
+
+
+def test_a_replay_under_other_rules_does_not_know_what_is_too_large() -> None:
+    first = route({"a": agent("x"), "b": agent("y", TWICE, needs="a")})
+    p = Owned(first)
+    p.start()
+    p.succeed("a", HALF)
+    second = route({"a": agent("x"), "b": agent("y", "${{ steps.a }}", needs="a")})
+    found = rehearsed(p, second)
+    assert [one.step for one in found.unknown] == ["b"]
+    assert "too large for the broker" in found.unknown[0].why
 
 
 def corrected(value: Any) -> Any:

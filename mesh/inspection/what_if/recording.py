@@ -144,6 +144,20 @@ class Reported(msgspec.Struct):
     parked: ev.InputParked | None
 
 
+_BEGINS = (
+    ev.TaskDispatched
+    | ev.TaskHeld
+    | ev.SlotRequested
+    | ev.CallMade
+    | ev.ApprovalRequested
+    | ev.StepComputed
+    | ev.StepSkipped
+    | ev.EventEmitted
+    | ev.ForEachStarted
+)
+"""What a place sends or makes, unless that is too large."""
+
+
 class Recording:
     """What a run was given.
 
@@ -167,6 +181,8 @@ class Recording:
         self.granted: dict[tuple[str, int], tuple[int, int]] = {}  # after how long, and its order
         self.denied: dict[tuple[str, int], tuple[int, int, ev.IncidentRaised]] = {}
         self.lacking: dict[str, int] = {}  # place -> how often its work began when nobody could do it
+        # by place, for each time that it began: what was said of what was too large, or ""
+        self.too_large: dict[str, list[str]] = {}
         self.withdrawn: tuple[int, int, str] | None = None  # taken back by its caller: when, order, why
         self.until_ms = max(decision.at_ms for decision in run.decisions if not _is_idle(decision))
         self.is_over = any(isinstance(event, ev.WorkflowEnded) for event in _events(run))
@@ -181,6 +197,8 @@ class Recording:
             if decision.cause.kind == "call_cancelled":
                 self.withdrawn = self.withdrawn or (decision.at_ms, order, "its caller does not want it any more")
             for event in decision.events:
+                if (said := too_large(event)) is not None:
+                    self.too_large.setdefault(said[0], []).append(said[1])
                 self._of_tasks(event, decision, order)
                 self._of_people(event, decision, order)
                 self._of_events(event, decision.at_ms, order)
@@ -333,6 +351,20 @@ class Recording:
         due = wait.started.due_at_ms
         if wait.took is None and wait.gave_up_after_ms is None and due is not None and due <= at_ms:
             wait.gave_up_after_ms = due - wait.at_ms
+
+
+def too_large(event: ev.Event) -> tuple[str, str] | None:
+    """The place that has begun, and what is said to be too large there, or "".
+
+    None: the event is of neither.
+    """
+    match event:
+        case ev.IncidentRaised(kind="too_large"):
+            return event.step, event.message
+        case _ if isinstance(event, _BEGINS):
+            return event.step, ""
+        case _:
+            return None
 
 
 def _accepted(decision: ev.Decision) -> ev.CommandAccepted:

@@ -35,7 +35,7 @@ from mesh.core.route import CallWork, Route
 from mesh.core.state import Directory, StepState, Workflow
 from mesh.inspection.what_if.arrivals import Arrival, Arrivals, event_name, event_of
 from mesh.inspection.what_if.comparison import Fact, events_of, facts_of
-from mesh.inspection.what_if.recording import Attempt, Offered, Recording, Run, Wait
+from mesh.inspection.what_if.recording import Attempt, Offered, Recording, Run, Wait, too_large
 from mesh.inspection.what_if.replayed_inputs import (
     answer_input,
     command_input,
@@ -104,6 +104,10 @@ class Sandbox:
         self._came: set[tuple[str, str]] = set()
         self._arrivals = Arrivals(run, route)
         self._lacking = dict(self.recorded.lacking)
+        # What the broker takes is not in the log. So only under the same rules it is known that the
+        # same things are too large.
+        is_same = route.digest == run.started.digest
+        self._too_large = {place: list(said) for place, said in self.recorded.too_large.items()} if is_same else {}
         self._tie = count()
         self._inputs: list[_Given] = []
 
@@ -193,6 +197,9 @@ class Sandbox:
         decided = self._decide(given)
         self.workflow = decided.workflow
         for event in decided.events:
+            if (begun := too_large(event)) is not None:
+                # it has begun once more, as often as in the recording or not
+                self._too_large[begun[0]] = self._too_large.get(begun[0], [])[1:]
             self.facts += facts_of(event)
             self._answer(event)
         if isinstance(given, EventOffered | EventForwarded):
@@ -211,7 +218,14 @@ class Sandbox:
         if isinstance(given, AnswerGiven | AnswerGiven2):
             given = self._as_seen(given)
         while True:
-            decided = decide(self.workflow, given, route=self.route, directory=directory, now_ms=self.now_ms)
+            decided = decide(
+                self.workflow,
+                given,
+                route=self.route,
+                directory=directory,
+                now_ms=self.now_ms,
+                withheld={place: said[0] for place, said in self._too_large.items() if said and said[0]},
+            )
             lacking = [event for event in decided.events if self._is_lacking(event)]
             if not lacking:
                 return decided

@@ -16,6 +16,8 @@ _REFUSED_TO: Final = re.compile(r" handed over to ([a-z0-9-]+), and ")
 
 
 def never(recorded: Recording, event: TaskDispatched | CallMade) -> str:
+    if any(recorded.too_large.get(event.step, ())):
+        return "what it gets was too large for the broker, and nothing says how much is not"
     made = [one.made for one in recorded.attempts.values() if one.made.step == event.step]
     if any(one.task_id == event.task_id for one in made):
         return f"attempt {event.attempt} was never made"
