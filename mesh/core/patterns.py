@@ -36,7 +36,7 @@ def pattern(source: str) -> Pattern:
     import re2  # noqa: PLC0415
 
     if len(source) > MAX_PATTERN:
-        raise PatternRefused(f"the pattern has {len(source)} characters, and may have {MAX_PATTERN}")
+        raise PatternRefused(f"the pattern has {len(source)} characters; the most is {MAX_PATTERN}")
     options = re2.Options()
     options.log_errors = False
     options.never_capture = True  # whether it matches is all that is asked, and that is faster

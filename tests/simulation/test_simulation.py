@@ -124,7 +124,7 @@ def test_several_people_never_give_two_verdicts_nor_one_that_is_not_theirs() -> 
 
 
 @pytest.mark.parametrize("seed", [65, 350, 1077, 1151, 1499, 1737, 2314])
-def test_what_was_found_once_stays_mended(seed: int) -> None:
+def test_what_was_found_once_stays_corrected(seed: int) -> None:
     outcome = simulate(seed)
     assert not outcome.findings, outcome.story()
 

@@ -658,7 +658,7 @@ def test_replay_shows_which_workflows_would_go_otherwise(stored: Path) -> None:
     assert "ok: asked maintainer -> skipped" in result.stdout
     assert "r:two" not in result.stdout
     assert "r:two" in call("replay", "new.yaml", "--all").stdout
-    assert "2 workflows: 1 would go otherwise, 1 the same; nothing was sent" in result.stderr
+    assert "2 workflows: 1 would go differently, 1 the same; nothing was sent" in result.stderr
     assert call("replay", "new.yaml", "--exit-code").exit_code == 1
     assert call("replay", "new.yaml", "--exit-code", "--workflow", "two").exit_code == 0
 

@@ -87,8 +87,8 @@ def test_a_vote_is_small(said: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("terms", "message"),
     [
-        ({"quorum": "all"}, f"the quorum would be {MOST_SEATS + 1} people, and may be {MOST_SEATS}"),
-        ({"quorum": 1, "not": {"people": "${{ event.data.more }}"}}, "1,001 names, and may be 1,000"),
+        ({"quorum": "all"}, f"the quorum would be {MOST_SEATS + 1} people; the most is {MOST_SEATS}"),
+        ({"quorum": 1, "not": {"people": "${{ event.data.more }}"}}, "1,001 names; the most is 1,000"),
     ],
 )
 def test_a_rule_of_an_event_is_bounded(terms: dict[str, Any], message: str) -> None:

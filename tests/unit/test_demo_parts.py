@@ -143,7 +143,7 @@ GOOD = evidence()
         ({"dead_letters": frozenset()}, "15-malformed.json is not there"),
         ({"outbox": GOOD.outbox[1:]}, "ferry#412: posted 0 times"),
         ({"outbox": [*GOOD.outbox, GOOD.outbox[0]]}, "ferry#412: posted 2 times"),
-        ({"outbox": [{**one, "body": "?"} for one in GOOD.outbox]}, "ferry#421: posted otherwise than it was edited"),
+        ({"outbox": [{**one, "body": "?"} for one in GOOD.outbox]}, "ferry#421: the posted text is not the edited one"),
     ],
 )
 def test_what_is_wrong_is_named(changes: dict[str, Any], words: str) -> None:

@@ -82,7 +82,7 @@ def test_what_multiplies_comes_to_an_end(source: str) -> None:
 def test_a_sum_has_a_bound_without_a_macro_too(source: str) -> None:
     scope = {"event": {"t": "a" * (LONGEST // 2 + 1), "l": [1] * (LONGEST // 2 + 1)}}
     with pytest.raises(
-        ExpressionError, match=r"the result of \+ is too long: it may have 4,194,304 characters or item"
+        ExpressionError, match=r"the result of \+ is too long: the most is 4,194,304 characters or item"
     ):
         compile_expression(source).evaluate(scope)
 

@@ -397,7 +397,7 @@ UNREADABLE: list[tuple[str, int, str]] = [
         r"the pattern '(a)\\1' can't be used: invalid escape sequence: \1 (RE2 has no back-references, and writes \z for the end)",
     ),
     ("'a'.matches('(')", 13, "the pattern '(' can't be used: missing ): ("),
-    ("'a'.matches('" + "a" * 1001 + "')", 13, "the pattern has 1001 characters, and may have 1000"),
+    ("'a'.matches('" + "a" * 1001 + "')", 13, "the pattern has 1001 characters; the most is 1000"),
     ("(" * 41 + "1" + ")" * 41, 41, "the expression is nested too deep (at most 40 levels)"),
     ("1" + " + 1" * 400, 1601, "the expression is too long (at most 800 words and signs)"),
 ]

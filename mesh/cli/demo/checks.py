@@ -179,5 +179,5 @@ def _outbox(script: Script, evidence: Evidence) -> Check:
         if delivery is None or answer is None or answer.payload is UNEDITED:
             continue
         if {name: entry.get(name) for name in answer.payload} != answer.payload:
-            problems.append(f"{delivery.short}: posted otherwise than it was edited")
+            problems.append(f"{delivery.short}: the posted text is not the edited one")
     return _check(f"{len(completed)} replies are in the outbox, each once", problems)

@@ -33,7 +33,7 @@ from mesh.routes.values import LONGEST_S
 
 STYLES: Final = {"same": "green", "differs": "yellow", "unknown": "dim"}
 ORDER: Final = ("differs", "unknown", "same")
-COUNTED: Final = {"differs": "{} would go otherwise", "unknown": "{} unknown", "same": "{} the same"}
+COUNTED: Final = {"differs": "{} would go differently", "unknown": "{} unknown", "same": "{} the same"}
 SHOWN: Final = 60  # characters of a value
 LEAD: Final = 20  # of these, what is the same before the first difference
 

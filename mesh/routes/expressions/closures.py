@@ -414,7 +414,7 @@ class _Compiler:
                     charge_joined(scope, a, b)
                 # before it is made: macros in macros can double a text again and again
                 if len(a) + len(b) > LONGEST:
-                    raise self.error(f"the result of + is too long: it may have {LONGEST:,} characters or items")
+                    raise self.error(f"the result of + is too long: the most is {LONGEST:,} characters or items")
                 return a + b
             try:
                 return compute(op, a, b)

@@ -41,7 +41,7 @@ def rendered(draft: Draft, name: str, voting: VotingTerms) -> Terms:
         reject_need=1 if voting.reject == "majority" else voting.reject,
     )
     if terms.need > MOST_SEATS:
-        raise ExpressionError(f"the quorum would be {terms.need} people, and may be {MOST_SEATS}")
+        raise ExpressionError(f"the quorum would be {terms.need} people; the most is {MOST_SEATS}")
     return terms if voting.reject != "majority" else replace(terms, reject_need=_majority(len(_voters(draft, terms))))
 
 
@@ -123,7 +123,7 @@ def _names(template: Template, scope: Scope, what: str, *, may_be_none: bool = F
     found = [value] if isinstance(value, str) else value
     is_list = isinstance(found, list) and all(isinstance(name, str) and name.strip() for name in found)
     if is_list and len(found) > MOST_NAMES:
-        raise ExpressionError(f"{what} are {len(found):,} names, and may be {MOST_NAMES:,}")
+        raise ExpressionError(f"{what} are {len(found):,} names; the most is {MOST_NAMES:,}")
     if is_list and (found or may_be_none):
         return tuple(found)
     raise ExpressionError(f"{what} must be a name or a list of names, and {template.source} gives {_shown(value)}")

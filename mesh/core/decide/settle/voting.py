@@ -56,7 +56,7 @@ _FORGOTTEN: Final = frozenset({"repeated", "closed", "limit"})
 All others are: sent again, an older word has a newer time, and would count after all.
 """
 
-_MOST_OFTEN: Final = {0: "it may not be edited", 1: "it may be edited once, and was"}
+_MOST_OFTEN: Final = {0: "it may not be edited", 1: "it may be edited once, and has been"}
 
 
 class Refusal(NamedTuple):
@@ -444,8 +444,8 @@ def _of_edit(draft: Draft, word: AnswerGiven2, step: StepState, ballot: Ballot) 
     limit = asking.terms.editing.limit
     # edition 1 is the payload as it was asked, so this is one more than the edits so far
     if asking.edition > limit:
-        return Refusal("edits", _MOST_OFTEN.get(limit, f"it may be edited {limit} times, and was"))
+        return Refusal("edits", _MOST_OFTEN.get(limit, f"it may be edited {limit} times, and has been"))
     # of an approval with another payload: it is an edit too
     if not may_edit(asking.terms, _body(draft, word)):
-        return Refusal("edits", f"{word.by} may vote, and not edit")
+        return Refusal("edits", f"{word.by} may vote but not edit")
     return None
