@@ -233,7 +233,7 @@ class Subscription(Protocol):
     """
 
     async def poll(self, *, max_records: int, timeout_s: float) -> Sequence[Record]:
-        """As `Reader.poll`.
+        """Take the next records, as `Reader.poll` does.
 
         Must be called often enough, even while everything is paused: each `poll` also serves the
         membership.
@@ -243,7 +243,7 @@ class Subscription(Protocol):
     def assignment(self) -> frozenset[TopicPartition]: ...
 
     def position(self, partition: TopicPartition) -> int | None:
-        """As `Reader.position`; None where it is not ours, or not known yet."""
+        """The next offset to read, as in `Reader`; None where it is not ours, or not known yet."""
         ...
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None:

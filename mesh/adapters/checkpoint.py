@@ -139,9 +139,9 @@ class CheckpointFile:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """In the transaction of the next checkpoint.
+        """Write within the transaction of the next checkpoint.
 
-        What goes wrong ends it, and raises `OperatorError`.
+        An error ends the transaction, and is raised as `OperatorError`.
         """
         try:
             if self._is_deleted:

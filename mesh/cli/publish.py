@@ -149,7 +149,7 @@ class _Sent:
         self.count = 0
 
     async def send(self, events: Sequence[dict[str, Any]]) -> None:
-        """In batches. An error says what was published before it."""
+        """Send the events in batches. An error says what was published before it."""
         try:
             for first in range(0, len(events), BATCH):
                 await self._send(events[first : first + BATCH])
@@ -189,7 +189,10 @@ async def _publish(session: Session, events: Sequence[dict[str, Any]], key: str 
 
 
 async def _publish_lines(session: Session, stream: Any, key: str | None) -> bool:
-    """Each line as it comes. False: interrupted, after all that was read was sent."""
+    """Publish each line as it comes.
+
+    False: it was interrupted, and all that was read before is sent.
+    """
     async with session.broker() as broker:
         sent, lines = _Sent(session, session.client(broker), key), Lines(stream)
         _stop_on_signals(lines.stop)
@@ -205,7 +208,10 @@ async def _publish_lines(session: Session, stream: Any, key: str | None) -> bool
 
 
 async def _send_lines(sent: _Sent, lines: Sequence[bytes], number: int, large_bytes: int) -> None:
-    """What stood before a line that can't be sent is published, and said to be."""
+    """Send the events of these lines.
+
+    If a line can't be sent, the lines before it are published, and the error says so.
+    """
     events: list[dict[str, Any]] = []
     for line in lines:
         number += 1

@@ -101,7 +101,7 @@ class Session:
             yield broker, model
 
     def _tell_full(self, why: str) -> None:
-        """Also where a program reads: on standard error."""
+        """Warn on standard error that the cache has no room, even if a program reads the output."""
         warning = f"no room in MESH_DATA_DIR ({self.settings.data_dir}): {why}; this command reads the log into memory"
         click.echo(f"warning: {warning}", err=True)
 

@@ -137,7 +137,7 @@ def decode_request(record: Record) -> ApprovalRequest:
 
 
 def receipt_id(effect: SendReceipt) -> str:
-    """By the answer's place; without one, by the answer's id, as decisions of old have it."""
+    """The receipt's id, made of the answer's place; in older decisions, of the answer's id."""
     if effect.source is not None:
         return receipt_id_at(effect.source)
     return f"{effect.approval_id}/{effect.answer_id or 'closed'}/receipt"

@@ -62,7 +62,7 @@ class Refused(MalformedRecord):
 
 
 class Inexact(Refused):
-    """It is JSON, but something of it would be lost."""
+    """JSON of which a part would be lost."""
 
 
 class Content(NamedTuple):

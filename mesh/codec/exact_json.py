@@ -55,7 +55,7 @@ class InexactNumber(JsonRefused):
 
 
 class NotJson(JsonRefused):
-    """It is not JSON at all."""
+    """Bytes that are not JSON at all."""
 
 
 def decode(raw: bytes | str) -> Any:

@@ -5,14 +5,14 @@ from mesh.ports import Record, UnreadableRecords
 
 
 def place(record: Record) -> str:
-    """For people: `mesh.events, partition 3, offset 17`."""
+    """A record's place in words: `mesh.events, partition 3, offset 17`."""
     if isinstance(record, UnreadableRecords) and record.first_offset != record.offset:
         return f"{record.topic}, partition {record.partition}, offsets {record.first_offset} to {record.offset}"
     return f"{record.topic}, partition {record.partition}, offset {record.offset}"
 
 
 def place_id(record: Record) -> str:
-    """For ids: `mesh.events/3/17`. The same record always has the same id."""
+    """A record's place as an id: `mesh.events/3/17`. One record always has the same id."""
     return f"{record.topic}/{record.partition}/{record.offset}"
 
 

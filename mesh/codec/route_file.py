@@ -50,7 +50,7 @@ def load_routes(paths: Sequence[Path]) -> list[LoadedRoute]:
 
 
 def load_route_text(text: str, *, name: str) -> list[LoadedRoute]:
-    """As `load_routes`, for a file's text. `name` is the file's name in messages.
+    """Load the routes of a file's text. `name` is the file's name in messages.
 
     Raises `RouteInvalid`.
     """

@@ -92,7 +92,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _TaskOut(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """As `Task`, with the input as a value."""
+    """A `Task` whose input is a value."""
 
     task_id: str
     attempt: int
@@ -116,7 +116,7 @@ class _TaskOut(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
 
 
 class _ResultOut(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """As `ResultReceived`, with the output as JSON text."""
+    """A `ResultReceived` whose output is JSON text."""
 
     task_id: str
     attempt: int

@@ -92,7 +92,7 @@ class YamlDocument:
         return found
 
     def _is_tagged(self, node: Node) -> bool:
-        """By what is written: the composer gives untagged nodes a tag as well."""
+        """Whether a tag is written in the text. The composer gives untagged nodes a tag as well."""
         tag = _WRITTEN_TAG.match(self._text, node.start_mark.index)
         if tag is not None:
             self._fault(node, f"the tag {tag[1]} means nothing here (remove it)")
@@ -169,7 +169,7 @@ def read_yaml(path: Path) -> tuple[list[YamlDocument], list[Fault]]:
 
 
 def read_yaml_text(text: str) -> tuple[list[YamlDocument], list[Fault]]:
-    """As `read_yaml`, for a file's text."""
+    """Read a file's text, as `read_yaml` reads a file."""
     documents: list[YamlDocument] = []
     try:
         for root in YAML(typ="rt", pure=True).compose_all(text):

@@ -20,7 +20,7 @@ No route needs to take it: a call names its route.
 MAX_CALLED_ID: Final = 1_500
 """How many characters the id of a called workflow may have; it holds its caller's id.
 
-Far below what owners take as an id. It also ends routes that call themselves.
+Far below the longest id that owners take. It also stops routes that call themselves without end.
 """
 
 

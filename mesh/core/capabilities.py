@@ -41,7 +41,7 @@ def choose(
     First the agent that `did` what is to be undone, then agents that are alive, then any but the
     one that `failed`, then by rendezvous hash of the task's id (Thaler and Ravishankar, 1998).
     """
-    # who decides once more what the log has decided must choose as it did
+    # deciding again what the log has decided must give the same choice
     known = directory.chosen.get(ids.attempt_id(task_id, attempt))
     if known is not None:
         return Choice(known, f"capability {capability}: {known}, as it was chosen before")

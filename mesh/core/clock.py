@@ -40,7 +40,7 @@ class Sighting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     at_ms: int
 
     def jump_since(self, before: "Sighting | None") -> int | None:
-        """By how much the wall clock has moved beyond what has passed; None: it can't be told."""
+        """How much more the wall clock has moved than time has passed; None: it can't be told."""
         # two machines that tell no boot id must not pass for one
         if before is None or before.boot != self.boot or not self.boot:
             return None
@@ -74,7 +74,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def jump_at_start(start: Start, bound_ms: int) -> int:
-    """By how much the broker's clock has jumped since the last owner; 0: it is to be believed."""
+    """How far the broker's clock has jumped since the last owner; 0: it can be believed."""
     # an empty log has no time to hold the clock against
     gap_ms = start.broker_ms - start.last_ms if start.last_ms else 0
     if start.has_own_clock:

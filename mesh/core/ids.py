@@ -98,9 +98,9 @@ def is_clock(workflow: str) -> bool:
 
 
 def clock_of(partition: int, partitions: int) -> str:
-    """The first clock's id whose key leads to this partition: there a command to it is decided."""
+    """The first clock's id whose key leads to this partition, where its commands are decided."""
     number = 0
-    # by trying: a hash can't be turned round
+    # by trial, because a hash can't be inverted
     while partition_of_key(clock_id(number).encode(), partitions) != partition:
         number += 1
     return clock_id(number)
@@ -133,7 +133,7 @@ class AliasId(NamedTuple):
 
 
 def parse_alias_id(workflow: str) -> AliasId:
-    """Of an id that `is_alias`. Routes' and steps' names have neither dots nor slashes."""
+    """The parts of an alias's id. Routes' and steps' names have neither dots nor slashes."""
     whose, _, value = workflow.removeprefix(_ALIAS).partition("/")
     route, _, name = whose.partition(".")
     return AliasId(route, name, value)
@@ -228,7 +228,7 @@ def parse_step_id(text: str) -> TaskId | None:
     if len(parts) != len(TaskId._fields) or ":" not in parts[0] or not all(parts):
         return None
     workflow, run, last = parts
-    # by far the most frequent form, told without a regular expression
+    # by far the most frequent form, found without a regular expression
     if last.isidentifier():
         return TaskId(workflow, run, last)
     found = _INSTANCE.fullmatch(last)

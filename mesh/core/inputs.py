@@ -2,10 +2,10 @@
 
 Names are imperative if somebody wants something, and in the past tense if it happened.
 
-`EventMatched`, `EventOffered`, `AnswerGiven`, `CommandGiven`, what of the last two can't be read,
-and `ScheduleSet` are inbox records that ingress writes. `mesh.core.crossings.Crossing` names the
-inbox records that other workflows' owners write. `ResultReceived` is a record of the results topic,
-written by agents. The owner itself makes `TimerDue` and `TaskUndeliverable`.
+`EventMatched`, `EventOffered`, `AnswerGiven`, `CommandGiven`, those of the last two that can't be
+read, and `ScheduleSet` are inbox records that ingress writes. `mesh.core.crossings.Crossing` names
+the inbox records that other workflows' owners write. `ResultReceived` is a record of the results
+topic, written by agents. The owner itself makes `TimerDue` and `TaskUndeliverable`.
 """
 
 from typing import Any, Final, Literal

@@ -95,7 +95,7 @@ class Layered(Mapping[str, Value]):
         return kept + [key for key in top if key in now and key not in base]
 
     def changed(self, changes: Mapping[str, Value]) -> "Layered[Value]":
-        """With these entries instead of what was there."""
+        """The mapping with these entries in place of the old ones."""
         top = {**self._top, **changes}
         # at the square root, copying `top` and merging it now and then cost about the same
         if len(top) ** 2 <= len(self._base):
@@ -115,7 +115,7 @@ def keys_where(mapping: Mapping[str, Value], holds: Callable[[str, Value], bool]
 
 
 def changed(before: Mapping[str, Value], changes: Mapping[str, Value]) -> Mapping[str, Value]:
-    """The mapping with these entries instead of what was there. `before` stays as it is."""
+    """The mapping with these entries in place of the old ones. `before` stays as it is."""
     if isinstance(before, Layered):
         return before.changed(changes)
     after = {**before, **changes}

@@ -73,7 +73,7 @@ def to_begin_again(workflow: Workflow) -> tuple[str, ...]:
 
 
 def with_new_inputs(workflow: Workflow, old: Route, new: Route) -> Iterator[str]:
-    """The places that have an input which the new version makes otherwise.
+    """The places that have an input which the new version makes differently.
 
     Their task or call is under way, or stuck. An operator's retry makes the input again.
     """

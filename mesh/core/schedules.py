@@ -161,7 +161,7 @@ def _times(schedule: Schedule, after_ms: int) -> Iterator[int]:
 
 
 def _clock_change(near: datetime) -> timedelta:
-    """By how much the zone's offset differs within a day of this time, and a minute more."""
+    """How much the zone's offset changes within a day of this time, plus a minute."""
     offsets = [(near.astimezone(UTC) + days * _DAY).astimezone(near.tzinfo).utcoffset() for days in (-1, 0, 1)]
     known = [offset or timedelta() for offset in offsets]
     return max(known) - min(known) + timedelta(minutes=1)

@@ -39,11 +39,11 @@ _Path = tuple[str | int, ...]
 
 
 class SchemaUnusable(ValueError):
-    """Nothing can be held against this schema; the message says why."""
+    """A schema that no value can be checked against; the message says why."""
 
 
 class NoSchema(SchemaUnusable):
-    """It is not a JSON Schema; `path` leads to what is wrong."""
+    """A value that is not a JSON Schema; `path` leads to what is wrong."""
 
     def __init__(self, message: str, path: _Path = ()) -> None:
         super().__init__(message[:_SHOWN])
@@ -51,7 +51,7 @@ class NoSchema(SchemaUnusable):
 
 
 class SchemaTooCostly(ValueError):
-    """To hold this value against the schema takes too long."""
+    """A check that would take too long."""
 
 
 def misfit(schema: Any, value: Any) -> ValidationError | None:
@@ -233,7 +233,7 @@ def _were(names: list[str]) -> str:
 
 
 def _unique_items(validator: Any, wanted: Any, instance: Any, _schema: Any) -> Iterator[ValidationError]:
-    """By text: equal values have equal texts, and `"1"` has its quotes."""
+    """`uniqueItems`, by text: equal values have equal texts, and `"1"` has its quotes."""
     if not (wanted and validator.is_type(instance, "array")):
         return
     if len({text_of([item]) for item in instance}) < len(instance):

@@ -160,7 +160,7 @@ class StepState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         None  # what has counted for each attempt before; a late word corrects it
     )
     awaits: str = ""  # waiting: the type of the event; empty where only a time is awaited
-    stale: bool = False  # its route makes the input otherwise now
+    stale: bool = False  # its route makes the input differently now
     # an earlier attempt or round of it was done, or may have been, whatever the status says now
     acted: bool = False
     alias: str = ""  # the id of the alias that it has, or has asked for

@@ -93,7 +93,7 @@ class Client:
         return event_id
 
     async def publish_all(self, events: Sequence[Mapping[str, Any]], *, key: str | None = None) -> list[str]:
-        """As `publish`, in one batch. Returns the ids in order.
+        """Publish several events in one batch, as `publish` does, and return their ids in order.
 
         All are checked before the first is sent.
         """

@@ -50,7 +50,7 @@ def unread(reader: Reader, ends: Mapping[TopicPartition, int]) -> dict[TopicPart
 
 
 def names(left: Mapping[TopicPartition, int]) -> str:
-    """For messages: which partitions, and how much of each."""
+    """The partitions in words for a message, with how much of each is left."""
     few = [f"{at.topic}/{at.partition} ({left[at]} left)" for at in sorted(left)[:3]]
     return ", ".join(few) + (f" and {len(left) - 3} more" if len(left) > 3 else "")  # noqa: PLR2004 - three are enough
 

@@ -70,7 +70,7 @@ def grants(topics: Topics, agents: Sequence[str], principals: Mapping[str, str] 
 
 
 def _acls(topics: Topics, role: Application, agent: str | None) -> tuple[Acl, ...]:
-    """By resource and name, each once."""
+    """Each right once, sorted by resource and name."""
     found: dict[Resource, set[Operation]] = {}
     for contract in contracts():
         at = _topic(topics, contract, agent)
@@ -90,7 +90,11 @@ def _acls(topics: Topics, role: Application, agent: str | None) -> tuple[Acl, ..
 
 
 def _topic(topics: Topics, contract: Contract, agent: str | None) -> Resource:
-    """Of task topics an agent's own; for who deals with all agents, also of those yet to come."""
+    """The topic as a resource.
+
+    Of the task topics an agent has its own. A part that deals with all agents also has those of
+    agents that do not exist yet.
+    """
     if not contract.per_agent:
         return "topic", topics.prefix + contract.name, "literal"
     return ("topic", topics.tasks(""), "prefixed") if agent is None else ("topic", topics.tasks(agent), "literal")

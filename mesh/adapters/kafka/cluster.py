@@ -273,7 +273,7 @@ class Cluster:
         )
 
     def missing(self, topic: str) -> str:
-        """For messages: a cluster does not show a topic to who has no right to it."""
+        """The message for a topic that is missing, or is hidden because we have no right to it."""
         if self.security.protocol == "PLAINTEXT":
             return missing(topic)
         return (

@@ -39,7 +39,7 @@ SURE: Final = 0.7  # from this confidence on, the route does not ask anybody
 
 
 class Stalled(OperatorError):
-    """Nothing moves any more, and not everything has come to its end."""
+    """The mesh has stopped moving before everything came to its end."""
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):

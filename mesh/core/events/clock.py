@@ -17,7 +17,7 @@ class ClockHeld(LogEvent, tag="ClockHeld.1", frozen=True, kw_only=True):
 
 
 class ClockReleased(LogEvent, tag="ClockReleased.1", frozen=True, kw_only=True):
-    """The partition's time is the broker's again, by an operator's word, or since that is right.
+    """The partition's time is the broker's again: an operator released it, or it is right again.
 
     `by` is empty for the latter.
     """

@@ -53,7 +53,7 @@ class WorkflowMigrated(LogEvent, tag="WorkflowMigrated.1", frozen=True, kw_only=
     From here on that version decides.
 
     `begins_anew`: steps that were stuck before they began. `new_inputs`: places that are under way
-    or stuck with an input that this version makes otherwise.
+    or stuck with an input that this version makes differently.
     """
 
     before: str  # digests

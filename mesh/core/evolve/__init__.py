@@ -318,7 +318,7 @@ def _account_of(limits: dict[str, float], part: Slice | None) -> Account:
 
 
 def _turned(workflow: Workflow, event: ev.CompensationStarted | ev.WorkflowMigrated, at_ms: int) -> Workflow:
-    """The run goes on otherwise: it undoes what it did, or follows another version of its route."""
+    """The run changes course: it undoes what it did, or follows another version of its route."""
     if isinstance(event, ev.WorkflowMigrated):
         return _migrated(workflow, event, at_ms)
     ending = Ending(status=event.status, reason=event.reason, undo=event.steps)

@@ -57,7 +57,7 @@ class _World(NamedTuple):
 
 
 def unreachable(route: Route) -> list[Unreachable]:
-    """The steps that can't run, whatever the outcome of the others.
+    """The steps that can't run, however the others come out.
 
     Empty if there are too many ways to try.
     """

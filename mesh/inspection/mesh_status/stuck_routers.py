@@ -62,7 +62,7 @@ def stuck_routers(
 
 
 def held_clocks(owned: Mapping[int, PartitionRow]) -> list[Stuck]:
-    """Of all partitions together: one machine's clock is behind all of them, as a rule."""
+    """The finding about clocks that jumped, one for all partitions: mostly they share one clock."""
     held = [(row.partition, row.hold) for row in owned.values() if row.hold is not None]
     if not held:
         return []

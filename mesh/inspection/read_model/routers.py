@@ -38,7 +38,7 @@ class RouterRow(msgspec.Struct, frozen=True, kw_only=True):
         return heard_at_ms(self.renewed_at_ms, self.card.renewed_at, now_ms)
 
     def gone_at_ms(self, now_ms: int) -> int:
-        """From when on it counts as gone, if nothing more is heard of it."""
+        """The time from which it counts as gone, if nothing more is heard of it."""
         lasts_ms = 0 if self.stopped else int(self.card.expires_after_s * 1_000)
         return self.heard_at_ms(now_ms) + lasts_ms
 

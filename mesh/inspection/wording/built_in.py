@@ -70,7 +70,10 @@ def schedule_words(schedule: Schedule | None) -> str:
 
 
 def missed_words(missed: Missed) -> str:
-    """Such as `3 times passed without a start: 2026-03-01T09:00:00Z to 2026-03-03T09:00:00Z`."""
+    """Missed times in words.
+
+    Such as `3 times passed without a start: 2026-03-01T09:00:00Z to 2026-03-03T09:00:00Z`.
+    """
     first, last = rfc3339(missed.first_ms), rfc3339(missed.last_ms)
     more = "more than " if missed.is_more else ""
     when = first if missed.count == 1 else f"{first} to {last}"

@@ -56,7 +56,7 @@ def _fraction(op: str, a: float, b: float) -> float:
 
 
 def _quotient(a: float, b: float) -> float:
-    """As IEEE 754 has it: by zero it is infinite, or no number."""
+    """The quotient of two fractions by IEEE 754: by zero it is infinite or NaN."""
     if b:
         return a / b
     return math.nan if not a or math.isnan(a) else math.copysign(math.inf, a) * math.copysign(1.0, b)

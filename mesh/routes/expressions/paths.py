@@ -54,7 +54,7 @@ def _bare(name: str) -> bool:
 
 
 def path_text(segments: Segments) -> str:
-    """As one would write it: `event.data["foo-bar"].labels[0]`."""
+    """The path as one would write it: `event.data["foo-bar"].labels[0]`."""
     text = str(segments[0])
     for segment in segments[1:]:
         if isinstance(segment, int):

@@ -204,7 +204,7 @@ class Assignment:
         return not share.is_released
 
     def begun(self, work: Work) -> None:
-        """It begins now."""
+        """Note that this work begins now."""
         share = work.share
         share.begins.begin(work.record.offset)
         # only while some wait for the line: otherwise ordinary commits move it soon enough
@@ -368,7 +368,7 @@ class Assignment:
                 await asyncio.sleep(self._settings.commit_every_s)
 
     async def _pause(self, pause_s: float) -> None:
-        """Until something waits to be allowed to begin, or so long."""
+        """Wait until something waits to be allowed to begin, but at most one pause."""
         try:
             async with asyncio.timeout(pause_s):
                 await self._commit_urgent.wait()

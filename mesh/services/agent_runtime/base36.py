@@ -6,7 +6,7 @@ _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 def base36(number: int) -> str:
-    """Of a number >= 0; `int(text, 36)` reads it."""
+    """A number >= 0 in base 36; `int(text, 36)` reads it."""
     text = ""
     while True:
         number, digit = divmod(number, 36)

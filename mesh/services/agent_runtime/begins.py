@@ -121,7 +121,7 @@ class Proposal(NamedTuple):
 
 
 class Begins:
-    """Of one partition in one tenure. `first`: the offset at which it begins.
+    """Says what may begin in one partition during one tenure. `first`: the tenure's first offset.
 
     `found`: the tenure that was open, be it another's, whose tasks nobody has yet, or our own,
     lost and back again. What it may have begun is said by our commits too, until it is dealt with.
@@ -138,7 +138,7 @@ class Begins:
         self._begun = 0  # since the last proposal
 
     def begin(self, offset: int) -> None:
-        """A task is begun."""
+        """Note that a task is begun."""
         self._begun += 1
         if offset >= self.next_offset:
             self.next_offset = offset + 1
@@ -148,7 +148,7 @@ class Begins:
         self._wanted[offset] = None
 
     def finish(self, offset: int) -> None:
-        """It need not be named any more."""
+        """Note that this task need not be named any more."""
         if offset in self.named:
             self.named -= {offset}
         self._wanted.pop(offset, None)
@@ -158,7 +158,9 @@ class Begins:
         return self.line - self.next_offset <= left
 
     def propose(self, concurrency: int, waiting: int = 0) -> Proposal:
-        """What the next commit should say. Begins since the last one say how fast it goes.
+        """What the next commit should say.
+
+        The number of tasks begun since the last proposal says how far ahead the line must be.
 
         `waiting`: the first offset that waits for the line; there may be none before it.
         """
@@ -171,13 +173,13 @@ class Begins:
         return Proposal(max(self.line, self.next_offset + reserve), self.named.union(more))
 
     def text(self, offset: int, proposal: Proposal) -> str:
-        """Of a commit at `offset`."""
+        """The text of a commit at `offset`."""
         named = _join(sorted(one - offset for one in proposal.named if one >= offset))
         line = base36(max(0, proposal.line - offset))
         return f"{MARK}o{self._life};l{line}" + (f";x{named}" if named else "")
 
     def accept(self, proposal: Proposal) -> None:
-        """The broker has the commit."""
+        """Take what the proposal says: the broker has its commit."""
         self.line = max(self.line, proposal.line)
         # one that ended while the commit was on its way is not to be named any more
         self.named |= {offset for offset in proposal.named if offset in self._wanted}

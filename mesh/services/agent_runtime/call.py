@@ -76,7 +76,7 @@ class AgentCall:
     async def traced_answer(
         self, task: Task, beat: Callable[[], None] | None = None, usage: dict[str, float] | None = None
     ) -> tuple[Answer, str | None]:
-        """As `answer`, within a span beneath the task's, and with the span's traceparent."""
+        """Do as `answer` does, in a span below the task's, and return its traceparent too."""
         attributes = {
             "gen_ai.operation.name": "invoke_agent",
             "gen_ai.agent.name": self._agent.name,

@@ -20,7 +20,7 @@ from mesh.services.agent_runtime.work import Work
 
 
 class Handlers:
-    """Of one agent. `can_cancel`: handlers are async; a thread can't be cancelled.
+    """Runs one agent's handlers. `can_cancel`: they are async; a thread can't be cancelled.
 
     `ended` gets a work, what it came to, and the traceparent of its span.
     """
@@ -83,7 +83,7 @@ class Handlers:
             self._end(work, answer, traceparent)
 
     def time_out(self) -> list[Work]:
-        """End what is past its deadline; which those are."""
+        """End what is past its deadline, and return it."""
         if not self.running:
             return []
         now_ms = self._clock.now_ms()

@@ -53,9 +53,9 @@ class Heartbeats:
         self._asked = asyncio.Event()
 
     def begin(self, work: Work, task: Task) -> Callable[[], None] | None:
-        """The handler of `work` begins now.
+        """Begin to send signs of life for `work`, whose handler begins now.
 
-        What it may call to say that it makes progress; None where nobody listens.
+        Returns what the handler may call to say that it makes progress; None where nobody listens.
         """
         if task.start_timeout_s is None and task.run_timeout_s is None and task.heartbeat_s is None:
             return None
@@ -64,7 +64,7 @@ class Heartbeats:
         return life.beat
 
     def end(self, work: Work) -> None:
-        """It has ended, or what it does counts no more."""
+        """Send no more signs for this work: it has ended, or no longer counts."""
         self._lives.pop(work, None)
         if not self._lives:
             self._asked.clear()

@@ -21,7 +21,7 @@ CANCELLED: Final = TaskError(kind="CancelledError", message="the handler was can
 
 
 def begin_by_ms(task: Task, arrived_ms: int) -> float:
-    """Until when a task that the broker took at `arrived_ms` may begin.
+    """The latest time at which a task that the broker took at `arrived_ms` may begin.
 
     Later it need not begin: its router has timed it out.
     """

@@ -13,12 +13,14 @@ PART: Final = 4  # of the session's time-out: an absence below it can't have cos
 
 
 def boot_s() -> float:
-    """Seconds, also of the time in which the machine slept."""
+    """Seconds since some moment, including the time that the machine slept."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 class Pulse:
-    """In doubt after an absence of more than a quarter of `session_s`, until `trust`.
+    """Notices when this process was away for more than a quarter of `session_s`.
+
+    It is in doubt from then on until `trust`.
 
     `absences`: how many there were, as of the last beat.
     """
@@ -33,7 +35,7 @@ class Pulse:
         self.absences = 0
 
     def beat(self) -> None:
-        """The loop turns. To be called far more often than the limit."""
+        """Note that the loop turns. Call it far more often than the limit."""
         now_s = self._ticks()
         if now_s - self._beat_s > self._limit_s:
             self._is_in_doubt = True
@@ -41,7 +43,7 @@ class Pulse:
         self._beat_s = now_s
 
     def is_in_doubt(self) -> bool:
-        """Also where nobody has beaten since we are back."""
+        """Whether this process was away; true even before the first beat after an absence."""
         return self._is_in_doubt or self._ticks() - self._beat_s > self._limit_s
 
     def trust(self, absences: int) -> None:

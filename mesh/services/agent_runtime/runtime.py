@@ -305,7 +305,7 @@ class AgentRuntime:
         self._outbox.put(work, self._replies.interrupted(work, instance))
 
     async def _confirm(self) -> None:
-        """We have been away: ask the broker what is ours, until it answers."""
+        """Ask the broker which partitions are ours, until it answers: this process was away."""
         # Many workers may be in doubt at once; one question answers for all of them.
         async with self._confirming:
             while self._pulse.is_in_doubt():

@@ -39,19 +39,19 @@ class Solitude:
         return self._has_lone or self._seekers > 0
 
     def changed(self) -> None:
-        """Something ended that may have been waited for."""
+        """Wake those who wait for something to end."""
         self._bell.set()
         self._bell = asyncio.Event()
 
     async def wait_open(self) -> None:
-        """Until others may begin."""
+        """Wait until others may begin."""
         while self.is_sought and (left_s := self._closed_for_s()) > 0:
             await self._wait(left_s)
 
     async def wait_alone(self, is_over: Callable[[], bool]) -> bool:
-        """Until no handler runs; then the caller's is the only one, until `leave`.
+        """Wait until no handler runs; the caller's is then the only one, until `leave`.
 
-        False if `is_over` before.
+        Returns False if `is_over` becomes true before that.
         """
         if not self.is_sought:
             self._since_s = _now_s()
@@ -70,7 +70,7 @@ class Solitude:
         return True
 
     def leave(self) -> None:
-        """The lone one has ended."""
+        """Let others begin: the lone handler has ended."""
         self._has_lone = False
         self._since_s = _now_s()
         self.changed()

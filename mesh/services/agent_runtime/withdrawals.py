@@ -43,7 +43,7 @@ class Withdrawals:
         return self._since_ms <= at_ms
 
     def doubt(self) -> None:
-        """We were away: what was said meanwhile is not known."""
+        """Note that this process was away, and may have missed withdrawals."""
         self._since_ms = float("inf")
 
     async def catch_up(self, at_ms: int) -> None:

@@ -63,7 +63,7 @@ class AssignedPartition:
         self.released_at_s = 0.0
 
     def let_go(self, now_s: float) -> None:
-        """It is no longer ours.
+        """Note that the partition is no longer ours.
 
         What runs on is kept in `adopted`, in case the partition comes back.
         """
@@ -109,7 +109,7 @@ class AssignedPartition:
         return offset < dead.line or offset in dead.named
 
     def take_ready(self) -> "list[Work]":
-        """What waited to be allowed to begin, and is now."""
+        """Take the works that waited to be allowed to begin, and now are."""
         ready = []
         while self.beyond and self.beyond[0].record.offset < self.begins.line:
             ready.append(self.beyond.popleft())
@@ -118,7 +118,7 @@ class AssignedPartition:
         return ready
 
     def take_blocked(self) -> "list[Work]":
-        """All that still waits to be allowed to begin."""
+        """Take all works that still wait to be allowed to begin."""
         blocked = [*self.waiting.values(), *self.beyond, *self.unnamed.values()]
         self.waiting.clear()
         self.beyond.clear()

@@ -30,7 +30,7 @@ class ClockWatch:
         self._last_ms = clock.now_ms()
 
     def jump_ms(self) -> int:
-        """By how much the wall clock has jumped since this was asked last.
+        """How far the wall clock has jumped since this was last asked.
 
         0: not beyond the bound.
         """

@@ -38,11 +38,11 @@ class Holdings:
         return bool(self._wanted) and self._wanted <= self.owners.keys()
 
     def all_owners(self) -> Sequence[Owner]:
-        """Those that sleep, too."""
+        """All owners, the sleeping ones too."""
         return [*self.owners.values(), *self._asleep.values()]
 
     def want(self, partitions: Collection[int]) -> None:
-        """The group gives us these partitions, too."""
+        """Want these partitions too: the group gives them to us."""
         self._wanted.update(partitions)
 
     def give_up(self, partitions: Collection[int]) -> Sequence[Owner]:

@@ -127,7 +127,7 @@ class Ingress:
     async def on_assigned(self, partitions: Mapping[TopicPartition, Committed | None]) -> None:
         """Learn how the previous holders of these partitions ended.
 
-        Nothing else to prepare: copies know their place by their source.
+        There is nothing else to prepare, because copies know their place by their source.
         """
         self._passed = {tp: committed.offset if committed else 0 for tp, committed in partitions.items()}
         self._trails.assign(partitions)

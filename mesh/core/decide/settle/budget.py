@@ -107,7 +107,7 @@ def _exhausted(draft: Draft, held: list[str], why: str) -> None:
 
 
 def _mend(draft: Draft, held: list[str]) -> str:
-    """What would spare the next run this end.
+    """What lets the next run avoid this end.
 
     More for the call, if its slice is what is lacking; else more in the route.
     """

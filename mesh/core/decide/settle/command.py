@@ -68,7 +68,7 @@ def _on_incident(draft: Draft, given: CommandGiven, workflow: Workflow) -> None:
     if given.command == "retry" and given.step is not None and is_closed_approval(draft, given.step):
         _ask_again(draft, given, given.step)
         return
-    # who names a step means its items and its compensation too
+    # a command about a step is about its items and its compensation too
     stuck = [n for n, s in workflow.steps.items() if s.status == "incident" and given.step in {None, n, ids.step_of(n)}]
     if not stuck:
         which = f"step {given.step}" if given.step else "the workflow"
