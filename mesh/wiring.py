@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 import structlog
 
@@ -22,6 +22,7 @@ from mesh.adapters.system import SystemClock, SystemEntropy, sight
 from mesh.agent.definition import Agent
 from mesh.agent.modules import import_agents_module
 from mesh.agent.registry import agents_in
+from mesh.core.route import Route
 from mesh.core.topics import Topics
 from mesh.errors import BrokerRefused, MeshError, OperatorError, SettingsInvalid
 from mesh.observability import Tracer, configure_logging, setup_tracing
@@ -38,6 +39,11 @@ from mesh.settings import (
     parse_broker_url,
     read_secret,
 )
+
+if TYPE_CHECKING:
+    from mesh.services.router.router import Router
+
+_Roles = dict[str, frozenset[str]]
 
 _log = structlog.get_logger()
 
@@ -204,7 +210,7 @@ async def run_agents(settings: Settings, modules: Sequence[str]) -> None:
     names = "+".join(agent.name for agent in agents)
     tracer = _observe(settings, names)
     broker = await open_broker(settings.broker, client_id=f"{names}-{settings.instance}", settings=settings)
-    beating = asyncio.create_task(_beat_for_ever(settings))
+    beating = asyncio.create_task(_beat_until_cancelled(settings))
     topics = Topics(settings.topic_prefix)
     try:
         own = [topics.tasks(agent.name) for agent in agents]
@@ -236,80 +242,23 @@ async def run_agents(settings: Settings, modules: Sequence[str]) -> None:
 
 async def run_router(settings: Settings) -> None:
     """Run a router until SIGTERM or SIGINT."""
-    from mesh.adapters.checkpoint import CheckpointFile  # noqa: PLC0415 - an agent does not need the router's parts
-    from mesh.codec.approvers_file import load_approvers  # noqa: PLC0415 - as above
-    from mesh.codec.route_file import load_routes  # noqa: PLC0415 - as above
+    from mesh.codec.route_file import load_routes  # noqa: PLC0415 - an agent does not need the router's parts
     from mesh.services import topic_plan  # noqa: PLC0415 - as above
-    from mesh.services.router.approvers import ApproversWatch, held_roles  # noqa: PLC0415 - as above
-    from mesh.services.router.card import RouterCardKeeper  # noqa: PLC0415 - as above
-    from mesh.services.router.router import Router  # noqa: PLC0415 - as above
 
     routes = [loaded.route for loaded in load_routes(own_routes(settings))]
-    approvers = settings.approvers.absolute()
-    roles = load_approvers(approvers) if approvers.exists() else {}
+    roles = _read_roles(settings.approvers.absolute())
     folder = _claim_slot(settings)
     tracer = _observe(settings, "router")
-    if not roles:
-        _log.warning("no_approvers", file=str(approvers), effect="every answer to an approval is refused")
-    else:
-        _log.info("approvers_read", file=str(approvers), people=len(roles))
     broker = await open_broker(settings.broker, client_id=f"router-{settings.instance}", settings=settings)
-    topics, ready = Topics(settings.topic_prefix), asyncio.Event()
-    beating = asyncio.create_task(_beat_for_ever(settings, ready))
-
-    def open_checkpoint(partition: int) -> CheckpointStore:
-        return CheckpointFile.open(folder / f"{partition}.db")
-
+    ready = asyncio.Event()
+    beating = asyncio.create_task(_beat_until_cancelled(settings, ready))
     try:
         if isinstance(parse_broker_url(settings.broker), SqliteAddress):
             await make_topics(broker, settings, [])
-        await _check_rights(broker, settings, topic_plan.topics_of_router(topics))
-        router = Router(
-            broker,
-            topics=topics,
-            routes=routes,
-            roles=roles,
-            config=RouterConfig(
-                instance=settings.instance,
-                approvers=str(approvers),
-                partitions=settings.partitions,
-                session_timeout_s=settings.session_timeout_s,
-                max_poll_records=settings.batch_records,
-                checkpoint_interval_s=settings.checkpoint_interval_s,
-                drain_timeout_s=settings.drain_timeout_s,
-                max_event_bytes=settings.max_event_bytes,
-            ),
-            clock=SystemClock(),
-            entropy=SystemEntropy(),
-            open_checkpoint=open_checkpoint,
-            tracer=tracer,
-            ready=ready,
-            sight=sight,
-        )
+        await _check_rights(broker, settings, topic_plan.topics_of_router(Topics(settings.topic_prefix)))
+        router = _router(settings, broker, routes, roles, folder=folder, tracer=tracer, ready=ready)
         _stop_on_signals(router.stop)
-        card = RouterCardKeeper(
-            broker,
-            topics=topics,
-            clock=SystemClock(),
-            instance=settings.instance,
-            every_s=settings.card_interval_s,
-        )
-
-        def set_roles(roles: dict[str, frozenset[str]]) -> None:
-            router.set_roles(roles)
-            card.set_roles(held_roles(roles), str(approvers))
-
-        card.set_roles(held_roles(roles), str(approvers))
-        watch = ApproversWatch(approvers, roles, routes=router.active_routes, set_roles=set_roles)
-        watch.warn_of_roles(routes)
-        watching = [asyncio.create_task(watch.follow()), asyncio.create_task(card.run())]
-        try:
-            await router.run()
-        finally:
-            for task in watching:
-                task.cancel()
-            await asyncio.wait(watching)
-            await card.withdraw()
+        await _run_with_card(settings, router, broker, routes, roles)
     except BaseExceptionGroup as group:
         raise _one_error(group) from group
     finally:
@@ -317,6 +266,91 @@ async def run_router(settings: Settings) -> None:
         await broker.close()
         if tracer is not None:
             tracer.shutdown()
+
+
+def _read_roles(approvers: Path) -> _Roles:
+    """Each person's roles by the approvers' file; none if the file is not there."""
+    from mesh.codec.approvers_file import load_approvers  # noqa: PLC0415 - an agent does not need the router's parts
+
+    roles = load_approvers(approvers) if approvers.exists() else {}
+    if not roles:
+        _log.warning("no_approvers", file=str(approvers), effect="every answer to an approval is refused")
+    else:
+        _log.info("approvers_read", file=str(approvers), people=len(roles))
+    return roles
+
+
+def _router(
+    settings: Settings,
+    broker: Broker,
+    routes: Sequence[Route],
+    roles: _Roles,
+    *,
+    folder: Path,
+    tracer: Tracer | None,
+    ready: asyncio.Event,
+) -> "Router":
+    """The router with its settings and this machine's clocks. `folder`: of its checkpoints."""
+    from mesh.adapters.checkpoint import CheckpointFile  # noqa: PLC0415 - an agent does not need the router's parts
+    from mesh.services.router.router import Router  # noqa: PLC0415 - as above
+
+    def open_checkpoint(partition: int) -> CheckpointStore:
+        return CheckpointFile.open(folder / f"{partition}.db")
+
+    return Router(
+        broker,
+        topics=Topics(settings.topic_prefix),
+        routes=routes,
+        roles=roles,
+        config=RouterConfig(
+            instance=settings.instance,
+            approvers=str(settings.approvers.absolute()),
+            partitions=settings.partitions,
+            session_timeout_s=settings.session_timeout_s,
+            max_poll_records=settings.batch_records,
+            checkpoint_interval_s=settings.checkpoint_interval_s,
+            drain_timeout_s=settings.drain_timeout_s,
+            max_event_bytes=settings.max_event_bytes,
+        ),
+        clock=SystemClock(),
+        entropy=SystemEntropy(),
+        open_checkpoint=open_checkpoint,
+        tracer=tracer,
+        ready=ready,
+        sight=sight,
+    )
+
+
+async def _run_with_card(
+    settings: Settings, router: "Router", broker: Broker, routes: Sequence[Route], roles: _Roles
+) -> None:
+    """Run the router, with its card and the approvers' file followed beside it."""
+    from mesh.services.router.approvers import (  # noqa: PLC0415 - an agent does not need the router's parts
+        ApproversWatch,
+        held_roles,
+    )
+    from mesh.services.router.card import RouterCardKeeper  # noqa: PLC0415 - as above
+
+    approvers, topics = settings.approvers.absolute(), Topics(settings.topic_prefix)
+    card = RouterCardKeeper(
+        broker, topics=topics, clock=SystemClock(), instance=settings.instance, every_s=settings.card_interval_s
+    )
+
+    def set_roles(roles: _Roles) -> None:
+        router.set_roles(roles)
+        card.set_roles(held_roles(roles), str(approvers))
+
+    card.set_roles(held_roles(roles), str(approvers))
+    watch = ApproversWatch(approvers, roles, routes=router.active_routes, set_roles=set_roles)
+    watch.warn_of_roles(routes)
+    beside = [asyncio.create_task(watch.follow()), asyncio.create_task(card.run())]
+    try:
+        await router.run()
+    finally:
+        for task in beside:
+            task.cancel()
+        await asyncio.wait(beside)
+        await card.withdraw()
 
 
 def own_routes(settings: Settings) -> Sequence[Path]:
@@ -393,7 +427,7 @@ def _stop_on_signals(stop: Callable[[], None]) -> None:
         loop.add_signal_handler(number, first, number)
 
 
-async def _beat_for_ever(settings: Settings, ready: asyncio.Event | None = None) -> None:
+async def _beat_until_cancelled(settings: Settings, ready: asyncio.Event | None = None) -> None:
     """Touch the heartbeat file from the event loop itself, from `ready` on.
 
     So a blocked loop shows.

@@ -13,10 +13,17 @@ from mesh.cli.agents import table as agents_table
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import ago, one_line, printable, rfc3339_or_none
 from mesh.codec.times import rfc3339
-from mesh.inspection.mesh_status import INCIDENTS_SHOWN, MeshStatus, PartitionStatus, RouterStatus, assess_twice
+from mesh.inspection.mesh_status import (
+    INCIDENTS_SHOWN,
+    AgentStatus,
+    MeshStatus,
+    PartitionStatus,
+    RouterStatus,
+    assess_twice,
+)
 from mesh.inspection.mesh_status.disk import full_disk
 from mesh.inspection.read_model import queries
-from mesh.inspection.read_model.queries import CardRow
+from mesh.inspection.read_model.queries import CardRow, OpenStep
 
 STYLES = {
     "running": "cyan",
@@ -204,42 +211,10 @@ def _document(found: MeshStatus) -> dict[str, object]:
     return {
         "broker": found.broker,
         "at": rfc3339(found.at_ms),
-        "routers": [
-            {
-                "instance": one.instance,
-                "state": one.state,
-                "started_at": rfc3339_or_none(one.started_at_ms or None),
-                "heard_at": rfc3339(one.heard_at_ms),
-                "partitions": one.partitions,
-            }
-            for one in found.routers
-        ],
-        "partitions": [
-            {
-                "partition": row.partition,
-                "owner": row.owner,
-                "owner_since": rfc3339_or_none(row.owner_since_ms or None),
-                "last_decision_at": rfc3339_or_none(row.decided_at_ms or None),
-                "inbox_lag": row.inbox_lag,
-                "results_lag": row.results_lag,
-                "clock": row.hold and {"ahead_s": row.hold.ahead_ms / 1_000, "since": rfc3339(row.hold.since_ms)},
-            }
-            for row in found.partitions
-        ],
+        "routers": [_router(one) for one in found.routers],
+        "partitions": [_partition(row) for row in found.partitions],
         "ingress": [{"topic": one.topic, "lag": one.lag, "overdue": one.overdue} for one in found.backlogs],
-        "agents": [
-            {
-                "name": one.name,
-                "alive": one.alive,
-                "versions": one.versions,
-                "unread": one.lag,
-                "overdue": one.overdue,
-                "running": one.running,
-                "oldest_running_since": rfc3339_or_none(one.oldest_running_ms),
-                "schemas_differ": None if one.conflict is None else str(one.conflict),
-            }
-            for one in found.agents
-        ],
+        "agents": [_agent(one) for one in found.agents],
         "workflows": found.workflows,
         "steps": found.steps,
         "events": found.events,
@@ -252,16 +227,52 @@ def _document(found: MeshStatus) -> dict[str, object]:
             "asked_at": rfc3339(oldest.asked_at_ms),
             "deadline_at": rfc3339_or_none(oldest.deadline_at_ms),
         },
-        "incidents": [
-            {
-                "workflow_id": one.workflow_id,
-                "step": one.step,
-                "kind": one.incident_kind,
-                "message": one.incident_message,
-                "since": rfc3339(one.since_ms),
-            }
-            for one in found.incidents
-        ],
+        "incidents": [_incident(one) for one in found.incidents],
         "incidents_total": found.incidents.total,
         "stuck": [{"severity": one.severity, "what": one.what, "next": one.next_step} for one in found.stuck],
+    }
+
+
+def _router(one: RouterStatus) -> dict[str, object]:
+    return {
+        "instance": one.instance,
+        "state": one.state,
+        "started_at": rfc3339_or_none(one.started_at_ms or None),
+        "heard_at": rfc3339(one.heard_at_ms),
+        "partitions": one.partitions,
+    }
+
+
+def _partition(one: PartitionStatus) -> dict[str, object]:
+    return {
+        "partition": one.partition,
+        "owner": one.owner,
+        "owner_since": rfc3339_or_none(one.owner_since_ms or None),
+        "last_decision_at": rfc3339_or_none(one.decided_at_ms or None),
+        "inbox_lag": one.inbox_lag,
+        "results_lag": one.results_lag,
+        "clock": one.hold and {"ahead_s": one.hold.ahead_ms / 1_000, "since": rfc3339(one.hold.since_ms)},
+    }
+
+
+def _agent(one: AgentStatus) -> dict[str, object]:
+    return {
+        "name": one.name,
+        "alive": one.alive,
+        "versions": one.versions,
+        "unread": one.lag,
+        "overdue": one.overdue,
+        "running": one.running,
+        "oldest_running_since": rfc3339_or_none(one.oldest_running_ms),
+        "schemas_differ": None if one.conflict is None else str(one.conflict),
+    }
+
+
+def _incident(one: OpenStep) -> dict[str, object]:
+    return {
+        "workflow_id": one.workflow_id,
+        "step": one.step,
+        "kind": one.incident_kind,
+        "message": one.incident_message,
+        "since": rfc3339(one.since_ms),
     }

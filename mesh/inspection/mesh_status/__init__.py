@@ -11,7 +11,7 @@ Called by `mesh status`, later by the console.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from msgspec.structs import replace
@@ -39,7 +39,8 @@ from mesh.inspection.mesh_status.values import (
     Stuck,
 )
 from mesh.inspection.read_model import ReadModel, queries
-from mesh.inspection.read_model.queries import PartitionRow
+from mesh.inspection.read_model.pages import Page
+from mesh.inspection.read_model.queries import ApprovalRow, OpenStep, PartitionRow
 from mesh.inspection.read_model.routers import RouterRow, routers
 from mesh.inspection.route_versions import read_stored
 from mesh.ports import Broker, Clock
@@ -139,8 +140,7 @@ async def assess(
         open_workflows=workflows.get("running", 0),
         has_routes=bool(active),
     )
-    counts = queries.count_events(model.db, topics.events)
-    waiting = backlogs[0].lag
+    processes = [hindrance] if hindrance is not None else _of_processes(cards, owned, inputs, agents, view)
     return MeshStatus(
         broker=broker_url,
         at_ms=now_ms,
@@ -150,29 +150,41 @@ async def assess(
         agents=agents,
         workflows=workflows,
         steps=steps,
-        events=EventCounts(
-            seen=counts["seen"],
-            waiting=waiting,
-            matched=counts["matched"],
-            dead_lettered=counts["dead_lettered"],
-            # The numbers are not of one moment, so the rest may come out below 0.
-            unwanted=max(0, counts["seen"] - waiting - counts["matched"] - counts["dead_lettered"] - inbox.total),
-        ),
+        events=_event_counts(model, topics, waiting=backlogs[0].lag, in_inbox=inbox.total),
         dead_letters=queries.count_dead_letters(model.db),
         approvals=approvals.total,
         oldest_approval=approvals[0] if approvals else None,
         incidents=incidents,
         stuck=(
-            *([hindrance] if hindrance is not None else _of_processes(cards, owned, inputs, agents, view)),
+            *processes,
             *held_clocks(owned),
             *_unheld_roles(cards, active, now_ms),
-            *stuck_steps(incidents),
-            *deadly(queries.deadly_steps(model.db)),
-            *stuck_iterations(queries.halted_iterations(model.db)),
-            *waiting_people(approvals, now_ms),
-            *waiting_for_events(queries.awaited_events(model.db), now_ms),
+            *_of_work(model, incidents, approvals, now_ms),
         ),
     )
+
+
+def _event_counts(model: ReadModel, topics: Topics, *, waiting: int, in_inbox: int) -> EventCounts:
+    """How many events came, and what became of them. `in_inbox`: on the way to a decision."""
+    counts = queries.count_events(model.db, topics.events)
+    seen, matched, dead_lettered = counts["seen"], counts["matched"], counts["dead_lettered"]
+    return EventCounts(
+        seen=seen,
+        waiting=waiting,
+        matched=matched,
+        dead_lettered=dead_lettered,
+        # The numbers are not of one moment, so the rest may come out below 0.
+        unwanted=max(0, seen - waiting - matched - dead_lettered - in_inbox),
+    )
+
+
+def _of_work(model: ReadModel, incidents: Page[OpenStep], approvals: Page[ApprovalRow], now_ms: int) -> Iterator[Stuck]:
+    """What waits in workflows: for operators, for people, for events."""
+    yield from stuck_steps(incidents)
+    yield from deadly(queries.deadly_steps(model.db))
+    yield from stuck_iterations(queries.halted_iterations(model.db))
+    yield from waiting_people(approvals, now_ms)
+    yield from waiting_for_events(queries.awaited_events(model.db), now_ms)
 
 
 def _of_processes(
