@@ -10,7 +10,7 @@ from mesh.cli.exit_codes import FAILED
 from mesh.cli.grammar import NounGroup
 from mesh.cli.options import by_option, reason_option, timeout_option
 from mesh.cli.session import Session, mesh_command
-from mesh.cli.text.format import duration
+from mesh.cli.text.format import counted, duration, printable
 from mesh.codec.commands import CommandReceipt
 from mesh.codec.times import rfc3339
 from mesh.core.clock import ClockHold
@@ -54,9 +54,7 @@ def release(session: Session, *, reason: str, by: str, timeout_s: float) -> None
     if session.as_json:
         session.emit({"released": [row.workflow_id for row in rows if row.status == "accepted"]})
     else:
-        session.show(
-            Text(f"{_RELEASED}, in {len(rows)} partitions" if rows else "no clock is held: nothing to release")
-        )
+        session.show(Text(_outcome(rows)))
     if not all(row.status == "accepted" for row in rows):
         sys.exit(FAILED)
 
@@ -77,6 +75,17 @@ async def _release(session: Session, by: str, reason: str, timeout_s: float) -> 
             name = clock_of(row.partition, count)
             found.append(await client.order("release", name, by=by, reason=reason, timeout_s=timeout_s))
         return found
+
+
+def _outcome(rows: list[CommandReceipt]) -> str:
+    """What became of the releases, one line for each refusal."""
+    if not rows:
+        return "no clock is held: nothing to release"
+    refused = [row for row in rows if row.status != "accepted"]
+    released = len(rows) - len(refused)
+    lines = [f"{_RELEASED}, in {counted(released, 'partition')}"] if released else []
+    lines += [f"refused ({row.code})  {row.workflow_id}: {row.message}" for row in refused]
+    return "\n".join(map(printable, lines))
 
 
 def _told(row: PartitionRow, hold: ClockHold) -> str:
