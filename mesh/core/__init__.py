@@ -1,4 +1,4 @@
-"""The pure core: events, routes, workflow state, decide, evolve, effects, ownership, replay.
+"""The pure core: events, workflow state, decide, evolve, effects, ownership, replay.
 
 No clock, ids, I/O, logging or async.
 """

@@ -13,7 +13,7 @@ from typing import Any
 import apsw
 import pytest
 
-from mesh.adapters.sqlite import SqliteBroker, reading, schema
+from mesh.adapters.sqlite import SqliteBroker, readers, schema
 from mesh.adapters.sqlite import broker as adapter
 from mesh.adapters.sqlite.nudge import folder_of
 from mesh.adapters.sqlite.schema import Durability
@@ -227,7 +227,7 @@ async def test_compaction_keeps_the_last_record_of_each_key(broker: SqliteBroker
 async def test_nudges_work_where_the_path_is_too_long_for_a_socket(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "POLL_S", 10 * GENEROUS_S)
+    monkeypatch.setattr(readers, "POLL_S", 10 * GENEROUS_S)
     file = tmp_path / ("a" * 60) / ("b" * 60) / "mesh.db"
     one, other = [await SqliteBroker.open(file, client_id="test") for _ in range(2)]
     assert not folder_of(file).is_relative_to(tmp_path)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mesh.adapters.sqlite import SqliteBroker, reading, subscription
+from mesh.adapters.sqlite import SqliteBroker, readers, subscription
 from mesh.ports import Committed, OutRecord, Record, TopicPartition, TopicSpec
 
 _WORKER = Path(__file__).with_name("sqlite_worker.py")
@@ -156,7 +156,7 @@ async def test_a_member_stopped_past_its_lease_loses_its_share_without_a_word_an
 async def test_readers_in_two_processes_wake_each_other_without_polling(
     broker: SqliteBroker, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "POLL_S", 10 * GENEROUS_S)
+    monkeypatch.setattr(readers, "POLL_S", 10 * GENEROUS_S)
     monkeypatch.setattr(subscription, "POLL_S", 10 * GENEROUS_S)
     reader = await broker.reader()
     reader.assign({RESULT: 0})

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from mesh.core.route import ExpressionError
-from mesh.routes.expressions import metering
+from mesh.routes.expressions import meter
 from mesh.routes.expressions.compiler import compile_expression
-from mesh.routes.expressions.metering import LONGEST, MAX_STEPS
+from mesh.routes.expressions.meter import LONGEST, MAX_STEPS
 
 LONG: dict[str, Any] = {
     "event": {
@@ -62,7 +62,7 @@ MULTIPLYING: list[str] = [
 @pytest.fixture
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bound that is as tight for these lists as the real one is for the largest event's."""
-    monkeypatch.setattr(metering, "MAX_STEPS", 20_000)
+    monkeypatch.setattr(meter, "MAX_STEPS", 20_000)
 
 
 @pytest.mark.usefixtures("few_steps")

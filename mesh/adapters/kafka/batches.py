@@ -2,7 +2,7 @@
 
 Owns one patch of aiokafka, its `PartitionRecords`, laid on by `pass_over_unreadable` when a broker
 is opened, and nothing at import. It must change nothing for a batch that is sound. Called by
-`broker`; `consuming` hands on what it makes.
+`broker`; `consumers` hands on what it makes.
 
 aiokafka 0.14 raises where a batch does not decode, and stays where it is, so that the partition is
 never read past it. Here such a batch becomes one `UnreadableRecords`, which says where it is

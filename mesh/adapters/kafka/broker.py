@@ -21,9 +21,9 @@ from mesh import defaults
 from mesh.adapters.kafka.batches import pass_over_unreadable
 from mesh.adapters.kafka.cluster import Cluster
 from mesh.adapters.kafka.connections import repair_connections
-from mesh.adapters.kafka.consuming import Consumer, KafkaReader, Membership
+from mesh.adapters.kafka.consumers import Consumer, KafkaReader, Membership
 from mesh.adapters.kafka.lanes import Call, Refused
-from mesh.adapters.kafka.producing import Channel, teach_errors
+from mesh.adapters.kafka.producers import Channel, teach_errors
 from mesh.adapters.kafka.security import Security
 from mesh.core.ids import partition_of_key
 from mesh.errors import BrokerUnavailable, RecordTooLarge, TopicMissing

@@ -2,7 +2,7 @@
 
 What in them must live, and how each is ended, whatever happened to it. Owns what is known of
 aiokafka's background tasks. It starts none of its clients and knows no record. Called by `cluster`,
-`consuming` and `producing`.
+`consumers` and `producers`.
 
 A task of an aiokafka 0.14 client may meet an error that it does not expect. What becomes of the
 client then:
@@ -13,7 +13,7 @@ client then:
 | fetches | nobody: `getmany` gives nothing | reads nothing; `stop` raises the error (a) |
 | coordinates a group's member | `getmany`, each time | is in no group; `stop` works |
 | sends heartbeats, reads commits | `getmany`, each time | loses its share unnoticed; `stop` works |
-| sends batches | each batch | `producing` retires it for that |
+| sends batches | each batch | `producers` retires it for that |
 
 (a) and leaves connections open. Every client has a task that refreshes metadata; the leader is that
 of a partition or of a group.

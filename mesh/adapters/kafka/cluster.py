@@ -1,7 +1,7 @@
 """A Kafka cluster to ask (topics, offsets, groups' positions), and how every client connects.
 
 Owns the questions that are repeated until they are answered or their time is over, and what is
-known of topics. It sends and reads no records. Called by `broker`; `producing` and `consuming` use
+known of topics. It sends and reads no records. Called by `broker`; `producers` and `consumers` use
 its names and waits.
 """
 

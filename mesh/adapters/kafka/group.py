@@ -1,7 +1,7 @@
 """One member of a Kafka consumer group, with the port's meaning of a rebalance.
 
 Owns what the listener hears and when records flow. It knows no Kafka client: a `GroupConsumer`
-(in `consuming`) polls, seeks and commits, and calls `lose_share` and `take_share` as the group
+(in `consumers`) polls, seeks and commits, and calls `lose_share` and `take_share` as the group
 rebalances. Called through `mesh.ports.Subscription`.
 
 Kafka's eager protocol takes all partitions from every member at each rebalance and gives each its

@@ -1,8 +1,8 @@
 """Lanes: records to one Kafka partition, in order, in batches, with one batch on the wire.
 
 Owns the order of what is sent to a partition and who learns what of each batch's fate. It does no
-I/O and knows no Kafka client: a `BatchProducer` (in `producing`) packs batches and delivers them.
-Called by `broker`, through `producing`.
+I/O and knows no Kafka client: a `BatchProducer` (in `producers`) packs batches and delivers them.
+Called by `broker`, through `producers`.
 
     call ──► one parcel for each partition ──► lane (a queue)
          ──► pack, deliver ──► landed, refused or failed ──► call

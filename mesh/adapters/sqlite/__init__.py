@@ -9,7 +9,7 @@ what a record means.
     groups         who holds which partition
     processes      whether a member's process is alive
     nudge          wakes sleeping readers
-    reading        the port's readers
+    readers        the port's readers
     subscription   the port's group members
     broker         the port
 """

@@ -20,7 +20,7 @@ import structlog
 from mesh import defaults
 from mesh.adapters.sqlite.chunks import chunks_of
 from mesh.adapters.sqlite.log import Compaction, Plan, Topic
-from mesh.adapters.sqlite.reading import SqliteReader
+from mesh.adapters.sqlite.readers import SqliteReader
 from mesh.adapters.sqlite.schema import Durability, connect
 from mesh.adapters.sqlite.store import Store
 from mesh.adapters.sqlite.subscription import SqliteSubscription

@@ -2,7 +2,7 @@
 
 Owns the tables of topics and records. It must not begin a transaction: everything here is a call
 into SQLite in the caller's thread, and the caller puts what must be atomic into one transaction.
-`broker` and `reading` call it.
+`broker` and `readers` call it.
 
 A partition's next offset and last timestamp are those of its last chunk. Nothing ever drops that
 chunk, so no second table has to be kept in step.

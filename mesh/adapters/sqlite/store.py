@@ -1,6 +1,6 @@
 """One open file in one event loop, with short transactions and the tables behind them.
 
-Owns the transactions, and must not hold the loop up. Called by `broker`, `reading` and
+Owns the transactions, and must not hold the loop up. Called by `broker`, `readers` and
 `subscription`.
 
 SQLite is called in the loop's own thread: a commit costs tens of microseconds, and a hand-over to a

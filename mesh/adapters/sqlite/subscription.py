@@ -24,7 +24,7 @@ import structlog
 from mesh.adapters.sqlite.groups import Me, Step
 from mesh.adapters.sqlite.nudge import group_key
 from mesh.adapters.sqlite.processes import this_process
-from mesh.adapters.sqlite.reading import POLL_S, Feed, Waker
+from mesh.adapters.sqlite.readers import POLL_S, Feed, Waker
 from mesh.adapters.sqlite.store import Store
 from mesh.errors import BrokerUnavailable
 from mesh.ports import Committed, GroupListener, Record, TopicPartition

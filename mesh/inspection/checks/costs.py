@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from mesh.core.route import ApprovalWork, Route
 from mesh.inspection.checks.finding import Known, RouteFinding, warning
 from mesh.routes.expressions.compiler import expressions_in
-from mesh.routes.expressions.metering import MAX_STEPS
+from mesh.routes.expressions.meter import MAX_STEPS
 from mesh.routes.expressions.paths import macros_of, path_text, reads
 from mesh.routes.expressions.subexpressions import tree
 from mesh.routes.expressions.syntax import Call, Node

@@ -1,6 +1,6 @@
 """CEL as Python closures, with messages that name the missing path.
 
-Owns the meaning of comparisons, logic, `in` and calls; paths are in `reading`, sums in
+Owns the meaning of comparisons, logic, `in` and calls; paths are in `lookups`, sums in
 `arithmetic`, macros in `macros`, conversions in `conversions`, times in `times`. What an expression
 gives is a function of its scope alone: macros go through a map by its sorted keys, and times are in
 UTC. `compiler` and `subexpressions` are its only callers; a property test holds it equal to a CEL
@@ -26,8 +26,9 @@ from mesh.core.route import ExpressionError, Scope
 from mesh.routes.expressions import times
 from mesh.routes.expressions.arithmetic import compute, negative
 from mesh.routes.expressions.conversions import CONVERSIONS
+from mesh.routes.expressions.lookups import Closure, follow, has_field, index
 from mesh.routes.expressions.macros import MACRO_RUNS, Macro
-from mesh.routes.expressions.metering import (
+from mesh.routes.expressions.meter import (
     LONGEST,
     ExpressionTooCostly,
     Meter,
@@ -44,7 +45,6 @@ from mesh.routes.expressions.paths import (
     nodes_of,
     segments_of,
 )
-from mesh.routes.expressions.reading import Closure, follow, has_field, index
 from mesh.routes.expressions.syntax import (
     MACROS,
     Binary,

@@ -13,8 +13,8 @@ from typing import Any, Final
 from mesh.core.json_values import kind_of, text_of
 from mesh.core.route import ExpressionError, Scope
 from mesh.routes.expressions.closures import closure
+from mesh.routes.expressions.lookups import Closure
 from mesh.routes.expressions.paths import Read, path_text, reads
-from mesh.routes.expressions.reading import Closure
 from mesh.routes.expressions.syntax import parse
 from mesh.routes.expressions.tokens import ExpressionSyntaxError, tokenize
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from mesh.core.route import ExpressionError, Scope
-from mesh.routes.expressions.metering import ExpressionTooCostly, MeteredScope
+from mesh.routes.expressions.meter import ExpressionTooCostly, MeteredScope
 
 
 class Macro(msgspec.Struct, frozen=True, kw_only=True):

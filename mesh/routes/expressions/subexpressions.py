@@ -14,8 +14,8 @@ import msgspec
 
 from mesh.core.route import ExpressionError, Scope
 from mesh.routes.expressions.closures import closure
+from mesh.routes.expressions.lookups import Closure
 from mesh.routes.expressions.paths import Read, path_text, reads
-from mesh.routes.expressions.reading import Closure
 from mesh.routes.expressions.syntax import Conditional, Logic, Node, Not, parse
 from mesh.routes.expressions.tokens import tokenize
 
