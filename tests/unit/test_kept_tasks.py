@@ -17,9 +17,10 @@ from mesh import Agent, agent
 from mesh.adapters.memory import MemoryBroker, WeakBehaviour
 from mesh.codec.cards import decode_card
 from mesh.ports import Committed, Delivery, OutRecord, SendFailure
-from mesh.services.agent_runtime import AgentRuntime, AgentSettings
 from mesh.services.agent_runtime.begins import MAX_KEEPERS, MAX_KEPT, Life, kept_of, kept_text, may_keep, tenure_of
 from mesh.services.agent_runtime.offsets import MAX_METADATA_CHARS, TaskOffsets
+from mesh.services.agent_runtime.runtime import AgentRuntime
+from mesh.services.agent_runtime.settings import AgentSettings
 
 SHORT = AgentSettings(
     poll_s=0.05,
