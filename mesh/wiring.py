@@ -9,7 +9,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from itertools import count
@@ -41,9 +41,9 @@ from mesh.settings import (
 )
 
 if TYPE_CHECKING:
+    from mesh.services.router.approvers import Rule
     from mesh.services.router.router import Router
 
-_Roles = dict[str, frozenset[str]]
 
 _log = structlog.get_logger()
 
@@ -244,9 +244,10 @@ async def run_router(settings: Settings) -> None:
     """Run a router until SIGTERM or SIGINT."""
     from mesh.codec.route_file import load_routes  # noqa: PLC0415 - an agent does not need the router's parts
     from mesh.services import topic_plan  # noqa: PLC0415 - as above
+    from mesh.services.people import people_now  # noqa: PLC0415 - as above
+    from mesh.services.router.approvers import rule_at_start  # noqa: PLC0415 - as above
 
     routes = [loaded.route for loaded in load_routes(own_routes(settings))]
-    roles = _read_roles(settings.approvers.absolute())
     folder = _claim_slot(settings)
     tracer = _observe(settings, "router")
     broker = await open_broker(settings.broker, client_id=f"router-{settings.instance}", settings=settings)
@@ -255,10 +256,14 @@ async def run_router(settings: Settings) -> None:
     try:
         if isinstance(parse_broker_url(settings.broker), SqliteAddress):
             await make_topics(broker, settings, [])
-        await _check_rights(broker, settings, topic_plan.topics_of_router(Topics(settings.topic_prefix)))
-        router = _router(settings, broker, routes, roles, folder=folder, tracer=tracer, ready=ready)
+        topics = Topics(settings.topic_prefix)
+        await _check_rights(broker, settings, topic_plan.topics_of_router(topics))
+        # once the topic rules, not even an invalid file keeps a router from starting
+        people = await people_now(broker, topics, SystemClock().now_ms())
+        rule = rule_at_start(settings.approvers.absolute(), topics.people, people)
+        router = _router(settings, broker, routes, rule.roles, folder=folder, tracer=tracer, ready=ready)
         _stop_on_signals(router.stop)
-        await _run_with_card(settings, router, broker, routes, roles)
+        await _run_with_card(settings, router, broker, routes, rule)
     except BaseExceptionGroup as group:
         raise _one_error(group) from group
     finally:
@@ -268,23 +273,11 @@ async def run_router(settings: Settings) -> None:
             tracer.shutdown()
 
 
-def _read_roles(approvers: Path) -> _Roles:
-    """Each person's roles by the approvers' file; none if the file is not there."""
-    from mesh.codec.approvers_file import load_approvers  # noqa: PLC0415 - an agent does not need the router's parts
-
-    roles = load_approvers(approvers) if approvers.exists() else {}
-    if not roles:
-        _log.warning("no_approvers", file=str(approvers), effect="every answer to an approval is refused")
-    else:
-        _log.info("approvers_read", file=str(approvers), people=len(roles))
-    return roles
-
-
 def _router(
     settings: Settings,
     broker: Broker,
     routes: Sequence[Route],
-    roles: _Roles,
+    roles: Mapping[str, frozenset[str]],
     *,
     folder: Path,
     tracer: Tracer | None,
@@ -322,11 +315,12 @@ def _router(
 
 
 async def _run_with_card(
-    settings: Settings, router: "Router", broker: Broker, routes: Sequence[Route], roles: _Roles
+    settings: Settings, router: "Router", broker: Broker, routes: Sequence[Route], rule: "Rule"
 ) -> None:
     """Run the router, with its card and the approvers' file followed beside it."""
     from mesh.services.router.approvers import (  # noqa: PLC0415 - an agent does not need the router's parts
         ApproversWatch,
+        Rule,
         held_roles,
     )
     from mesh.services.router.card import RouterCardKeeper  # noqa: PLC0415 - as above
@@ -336,12 +330,14 @@ async def _run_with_card(
         broker, topics=topics, clock=SystemClock(), instance=settings.instance, every_s=settings.card_interval_s
     )
 
-    def set_roles(roles: _Roles) -> None:
-        router.set_roles(roles)
-        card.set_roles(held_roles(roles), str(approvers))
+    def tell(rule: Rule) -> None:
+        router.set_roles(rule.roles, rule.people)
+        card.set_roles(held_roles(rule.roles), rule.source, people=rule.version)
 
-    card.set_roles(held_roles(roles), str(approvers))
-    watch = ApproversWatch(approvers, roles, routes=router.active_routes, set_roles=set_roles)
+    tell(rule)
+    watch = ApproversWatch(
+        approvers, rule, topic=topics.people, routes=router.active_routes, people=router.people, tell=tell
+    )
     watch.warn_of_roles(routes)
     beside = [asyncio.create_task(watch.follow()), asyncio.create_task(card.run())]
     try:

@@ -23,6 +23,7 @@ from mesh.codec.dead_letters import HEADERS
 from mesh.codec.definitions import ActivationBody
 from mesh.codec.event_batches import MAX_EVENTS
 from mesh.codec.outcomes import Outcome
+from mesh.codec.people import PeopleActivationBody, PeopleBody
 from mesh.codec.router_cards import RouterCard
 from mesh.codec.schedules import Told
 from mesh.codec.withdrawals import Withdrawal
@@ -109,6 +110,18 @@ def schemas() -> dict[str, dict[str, Any]]:
             "takes two seconds after it or later; null withdraws a route. Stored in partition 0, "
             "after the versions that it names.",
             ActivationBody,
+        ),
+        "people": _of_types(
+            "People",
+            "The value of a record of mesh.approvals.people whose key is people/ and the digest of this value: a version of the people, their further names and their "
+            "roles. Names are compared after NFKC and case folding, and no two people share one.",
+            PeopleBody,
+        ),
+        "people-activation": _of_types(
+            "Activation of people",
+            "The value of a record of mesh.approvals.people whose key is activation/ and a fresh id: this version of the people holds for answers that the broker takes "
+            "two seconds after it or later; the topic's first activation also holds for all answers before it. Stored in partition 0, after the version that it names.",
+            PeopleActivationBody,
         ),
         "withdrawal": _of_types(
             "Withdrawal",
@@ -475,6 +488,8 @@ def _cloud_event_headers(name: str) -> dict[str, Any]:
         "agent-card",
         "definition",
         "activation",
+        "people",
+        "people-activation",
     }
     return {
         "type": "object",

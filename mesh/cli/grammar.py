@@ -5,7 +5,7 @@ each noun's module gives its verbs.
 """
 
 from difflib import get_close_matches
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import click
 from click.shell_completion import CompletionItem
@@ -17,6 +17,8 @@ _HELP: Final = frozenset({"-h", "--help"})
 
 class NounGroup(click.Group):
     """`mesh NOUN VERB`; `mesh NOUN` and `mesh NOUN --option` are `mesh NOUN list`."""
+
+    bare: ClassVar[str] = LIST
 
     def __init__(self, *args: Any, **options: Any) -> None:
         options.setdefault("subcommand_metavar", "[VERB] [ARGS]...")
@@ -32,7 +34,7 @@ class NounGroup(click.Group):
     def verb_of(self, args: list[str]) -> str | None:
         """The verb that is meant if the arguments do not begin with one; None if they do."""
         is_bare = not args or (args[0].startswith("-") and args[0] not in _HELP)
-        return LIST if is_bare else None
+        return self.bare if is_bare else None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -53,10 +55,16 @@ class NounGroup(click.Group):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         found = super().shell_complete(ctx, incomplete)
-        if incomplete.startswith("-") and LIST in self.commands:
-            bare = self.commands[LIST]
+        if incomplete.startswith("-") and self.bare in self.commands:
+            bare = self.commands[self.bare]
             found += bare.shell_complete(click.Context(bare, parent=ctx, resilient_parsing=True), incomplete)
         return list({item.value: item for item in found}.values())
+
+
+class ShowGroup(NounGroup):
+    """A noun of which there is one: without a verb it is shown."""
+
+    bare: ClassVar[str] = SHOW
 
 
 class ShortForm(NounGroup):

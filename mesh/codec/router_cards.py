@@ -24,8 +24,9 @@ class RouterCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a router says about itself.
 
     Times are RFC 3339, UTC, by the router's clock. It counts as gone `expires_after_s` after the
-    broker took the card. `roles`: those that somebody has by its approvers' file; None: it does not
-    say. `approvers`: that file.
+    broker took the card. `roles`: those that somebody has; None: it does not say. `approvers`: the
+    file or the topic that says so. `people`: the version of the people's topic that rules; empty:
+    the file does.
     """
 
     instance: str
@@ -34,6 +35,7 @@ class RouterCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     expires_after_s: float
     roles: tuple[str, ...] | None = None
     approvers: str = ""
+    people: str = ""
 
 
 _encode: Final = msgspec.json.Encoder().encode

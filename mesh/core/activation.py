@@ -10,6 +10,9 @@ batch (`known_until_ms`), with no clock but the broker's timestamps. docs/adr/00
                              SLACK_MS, for brokers whose clocks differ), so every event before 106.0
                              can be matched
 
+The people's topic follows the same rule for answers (`mesh.core.people_versions`), so the times are
+in `Moments`, which knows nothing of routes.
+
 Pure: `mesh.codec.definitions` reads the records, and routers and the command line fold them here.
 """
 
@@ -76,6 +79,36 @@ class Placed(NamedTuple):
     since_ms: int
 
 
+class Moments:
+    """The first time that each activation of a topic applies to, in the order of their offsets.
+
+    `since`: these times. They never fall.
+    """
+
+    def __init__(self) -> None:
+        self.since: list[int] = []
+
+    def add(self, at_ms: int, *, beginning: bool) -> int:
+        """The first time that the topic's next activation applies to.
+
+        `at_ms`: when the broker took it. `beginning`: if it is the topic's first, it also applies
+        to all that was there already. If the broker's clock was set back, the activation still
+        comes after all earlier ones.
+        """
+        # so that what came before the first router is judged too (ADR 8)
+        if beginning and not self.since:
+            since = FROM_THE_BEGINNING
+        else:
+            # never before an earlier one, even if the broker's clock was put back (ADR 8)
+            since = max(at_ms + DELAY_MS, self.since[-1] if self.since else 0)
+        self.since.append(since)
+        return since
+
+    def place(self, at_ms: int) -> int:
+        """How many activations are in effect at `at_ms`."""
+        return bisect_right(self.since, at_ms)
+
+
 class Timeline:
     """All activations so far.
 
@@ -85,21 +118,16 @@ class Timeline:
 
     def __init__(self) -> None:
         self._activations: list[Activation] = []
-        self._since: list[int] = []  # of each, never falling
+        self._moments = Moments()
 
     def add(self, activation: Activation) -> None:
-        """Add the topic's next activation.
-
-        If the broker's clock was set back, the activation still comes after all earlier ones.
-        """
-        # so that events from before the first router are matched too (ADR 8)
-        if activation.beginning and not self._activations:
-            since = FROM_THE_BEGINNING
-        else:
-            # never before an earlier one, even if the broker's clock was put back (ADR 8)
-            since = max(activation.at_ms + DELAY_MS, self._since[-1] if self._since else 0)
+        """Add the topic's next activation."""
+        self._moments.add(activation.at_ms, beginning=activation.beginning)
         self._activations.append(activation)
-        self._since.append(since)
+
+    @property
+    def _since(self) -> list[int]:
+        return self._moments.since
 
     @property
     def is_empty(self) -> bool:
@@ -110,7 +138,7 @@ class Timeline:
 
         Times with the same place have the same set of routes.
         """
-        return bisect_right(self._since, at_ms)
+        return self._moments.place(at_ms)
 
     def in_effect(self, place: int) -> dict[str, str]:
         """The digest of each route at a place."""

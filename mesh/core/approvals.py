@@ -83,8 +83,9 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Vote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A person's vote that is in force.
 
-    `roles`: those of the person's roles at `at_ms` that the terms name. So nobody has to look them
-    up again.
+    `by`: the person's id. `roles`, `names`: those of the person's roles and further names at
+    `at_ms` that the terms name. So nobody has to look them up again. `people`: the version that
+    said so; empty: a file did.
     """
 
     by: str
@@ -95,6 +96,8 @@ class Vote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     answer_id: str = ""
     reason: str = ""
     form: Any = None
+    names: tuple[str, ...] = ()
+    people: str = ""
 
 
 class Asking(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -115,10 +118,15 @@ class Asking(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Body(NamedTuple):
-    """A person who may fill a seat. `name`: as `person_of` has it."""
+    """A person who may fill a seat. `name`, and further `names`: as `person_of` has them."""
 
     name: str
     roles: frozenset[str]
+    names: frozenset[str] = frozenset()
+
+    def is_among(self, people: Iterable[str]) -> bool:
+        """Whether one of these is a name of the person. They are as `person_of` has them."""
+        return any(name == self.name or name in self.names for name in people)
 
 
 class Standing(NamedTuple):
@@ -145,9 +153,20 @@ def named_roles(terms: Terms) -> frozenset[str]:
     return frozenset({group.role for group in terms.groups} | {terms.editing.role}) - {""}
 
 
+def named_people(terms: Terms) -> frozenset[str]:
+    """All who may vote or edit by name, as `person_of` has them."""
+    people = (name for group in terms.groups for name in group.people)
+    return frozenset(map(person_of, (*people, *terms.editing.people)))
+
+
+def why_excluded(terms: Terms, body: Body) -> str:
+    """Why the person can't vote; empty if nothing excludes them."""
+    return next((why for name, why in terms.excluded.items() if body.is_among([name])), "")
+
+
 def belongs(body: Body, role: str, people: Iterable[str]) -> bool:
     """Whether the person has the role, or is one of the people."""
-    return (bool(role) and role in body.roles) or any(person_of(name) == body.name for name in people)
+    return (bool(role) and role in body.roles) or body.is_among(map(person_of, people))
 
 
 def may_vote(terms: Terms, body: Body) -> bool:
@@ -160,7 +179,7 @@ def may_edit(terms: Terms, body: Body) -> bool:
     editing = terms.editing
     if editing.role or editing.people:
         return belongs(body, editing.role, editing.people)
-    return may_vote(terms, body) and body.name not in terms.excluded
+    return may_vote(terms, body) and not why_excluded(terms, body)
 
 
 def seated(groups: Sequence[Group], bodies: Sequence[Body]) -> int:
@@ -188,7 +207,11 @@ def seated(groups: Sequence[Group], bodies: Sequence[Body]) -> int:
 def who_fits(group: Group, bodies: Sequence[Body]) -> list[int]:
     """Which of these could fill a seat of the group, by their places."""
     people = frozenset(map(person_of, group.people))
-    return [n for n, body in enumerate(bodies) if body.name in people or (group.role and group.role in body.roles)]
+    return [
+        n
+        for n, body in enumerate(bodies)
+        if body.name in people or not people.isdisjoint(body.names) or (group.role and group.role in body.roles)
+    ]
 
 
 def standing(terms: Terms, votes: Sequence[Vote]) -> Standing:
@@ -218,10 +241,16 @@ def is_split(terms: Terms, votes: Sequence[Vote]) -> bool:
 
 
 def _body(vote: Vote) -> Body:
-    return Body(person_of(vote.by), frozenset(vote.roles))
+    return Body(person_of(vote.by), frozenset(vote.roles), frozenset(vote.names))
 
 
-def without(votes: Sequence[Vote], by: str) -> tuple[Vote, ...]:
-    """The votes of all others."""
-    name = person_of(by)
-    return tuple(vote for vote in votes if person_of(vote.by) != name)
+def without(votes: Sequence[Vote], by: str, names: Iterable[str] = ()) -> tuple[Vote, ...]:
+    """The votes of all others. `names`: further names of the person, as `person_of` has them."""
+    own = {person_of(by), *names}
+    return tuple(vote for vote in votes if person_of(vote.by) not in own)
+
+
+def with_vote(votes: Sequence[Vote], vote: Vote) -> tuple[Vote, ...]:
+    """The votes with this one, in the place of any earlier one of the same person."""
+    # by its further names too: the earlier vote may be older than the version that has them
+    return (*without(votes, vote.by, vote.names), vote)

@@ -14,6 +14,7 @@ from mesh.core.approvals import Asking
 from mesh.core.calls import Caller
 from mesh.core.clock import ClockHold, Sighting
 from mesh.core.limits import Limiter, Slot
+from mesh.core.people import People
 from mesh.core.route import OnExpiry, Periods
 from mesh.core.schedules import Schedule
 
@@ -267,6 +268,7 @@ class Directory(msgspec.Struct, frozen=True, kw_only=True):
 
     roles: dict[str, frozenset[str]] = {}  # person -> roles
     roles_from: str = ""  # the file that says so, for messages
+    people: People | None = None  # with their further names, where these are known; `roles` says the same
     knows_all_roles: bool = True  # else nobody can say that too few people could answer
     agents: dict[str, AgentCard] = {}
     routes: dict[str, str] = {}  # name -> digest of the active version

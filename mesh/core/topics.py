@@ -22,6 +22,7 @@ class Topics:
         "ingress_group",
         "log",
         "outcomes",
+        "people",
         "prefix",
         "receipts",
         "requests",
@@ -41,6 +42,7 @@ class Topics:
         self.requests: Final = prefix + "approvals.requests"
         self.responses: Final = prefix + "approvals.responses"
         self.receipts: Final = prefix + "approvals.receipts"
+        self.people: Final = prefix + "approvals.people"
         self.commands: Final = prefix + "commands"
         self.command_receipts: Final = prefix + "commands.receipts"
         self.outcomes: Final = prefix + "outcomes"

@@ -5,7 +5,6 @@ first, and once the broker has them, the activation that names them. Its callers
 version may be activated. `mesh.core.activation` has the rule of what is in effect when.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -15,9 +14,9 @@ from mesh.codec.definitions import decode_activation, decode_definition, encode_
 from mesh.core.activation import Placed, Timeline
 from mesh.core.route import Route
 from mesh.core.topics import Topics
-from mesh.errors import BrokerUnavailable, MalformedRecord, OperatorError, TopicMissing, UnknownFormat
-from mesh.ports import Broker, OutRecord, Reader, Record, TopicPartition, UnreadableRecords
-from mesh.services.reading import read_up_to
+from mesh.errors import BrokerUnavailable, MalformedRecord, OperatorError, UnknownFormat
+from mesh.ports import Broker, OutRecord, Record, UnreadableRecords
+from mesh.services.whole_topic import WholeTopic
 
 _log = structlog.get_logger()
 
@@ -41,47 +40,19 @@ class DefinitionsReader:
     def __init__(self, broker: Broker, topics: Topics) -> None:
         self.versions: dict[str, Version] = {}  # by digest
         self.timeline = Timeline()
-        self._broker = broker
         self._topics = topics
-        self._reader: Reader | None = None
-        self._positions: dict[TopicPartition, int] = {}
-        self._reading = asyncio.Lock()
+        self._topic = WholeTopic(broker, topics.definitions, self._take)
 
     async def start(self) -> None:
         """Read all that is there. Called again after `BrokerUnavailable`, it continues.
 
         Raises `TopicMissing` too.
         """
-        info = (await self._broker.topics()).get(self._topics.definitions)
-        if info is None:
-            raise TopicMissing(f"topic {self._topics.definitions} is not there: run `mesh topics apply`")
-        if self._reader is None:
-            reader = await self._broker.reader()
-            self._positions = {TopicPartition(self._topics.definitions, p): 0 for p in range(info.partitions)}
-            reader.assign(self._positions)
-            self._reader = reader
-        await self.refresh()
+        await self._topic.start()
 
     async def refresh(self) -> None:
         """Read up to the topic's current end: one call to the broker if nothing is new."""
-        async with self._reading:
-            ends = await self._broker.end_offsets(list(self._positions))
-            behind = [at for at, end in ends.items() if self._positions[at] < end]
-            if behind:
-                # what was dropped before it was read will never come
-                for at, begin in (await self._broker.begin_offsets(behind)).items():
-                    self._positions[at] = max(self._positions[at], begin)
-                await self._read_up_to({at: end for at, end in ends.items() if self._positions[at] < end})
-                # the last offsets may hold no record, and would look unread each time
-                self._positions = {at: max(self._positions[at], end) for at, end in ends.items()}
-
-    async def _read_up_to(self, ends: Mapping[TopicPartition, int]) -> None:
-        if self._reader is None:
-            raise RuntimeError("definitions are not started")
-        async for records in read_up_to(self._reader, ends):
-            for record in records:
-                self._positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
-                self._take(record)
+        await self._topic.refresh()
 
     def _take(self, record: Record) -> None:
         if isinstance(record, UnreadableRecords):
@@ -122,8 +93,7 @@ class DefinitionsReader:
         return route
 
     async def close(self) -> None:
-        if self._reader is not None:
-            await self._reader.close()
+        await self._topic.close()
 
 
 def _version(record: Record) -> Version | None:

@@ -26,11 +26,12 @@ from mesh.core.state import StepState, Workflow
 from mesh.errors import BrokerUnavailable
 from mesh.ports import OutRecord, Record, TopicPartition
 from mesh.services.agent_runtime.assignment import Assignment
-from mesh.services.router import checkpoint, decider, definitions, takeover
+from mesh.services.router import checkpoint, decider, definitions, lookout, takeover
 from mesh.services.router import timers as timing
 from mesh.services.router.batch import Batch
 from mesh.services.router.definitions import Definitions
 from mesh.services.router.ingress import Ingress
+from mesh.services.router.lookout import Lookout
 from mesh.services.router.owner import Owner
 from mesh.services.router.timers import Timers
 from mesh.services.router.trail import Trails
@@ -396,12 +397,12 @@ def ingress_matches_with_the_routes_activated_last(patch: pytest.MonkeyPatch) ->
 
 @fault
 def ingress_never_looks_for_activations_again(patch: pytest.MonkeyPatch) -> None:
-    async def know(self: Definitions, _: int) -> None:
+    async def look(self: Lookout, _: int) -> None:
         if not self._until_ms:
-            await self.known.refresh()
+            await self._refresh()
         self._until_ms = 1
 
-    patch.setattr(Definitions, "_know", know)
+    patch.setattr(Lookout, "look", look)
     # else what calls look at would be there for events too
     patch.setattr(definitions, "_FOLLOW_EVERY_S", 10_000.0)
 
@@ -409,8 +410,8 @@ def ingress_never_looks_for_activations_again(patch: pytest.MonkeyPatch) -> None
 @fault
 def ingress_looks_for_activations_too_seldom(patch: pytest.MonkeyPatch) -> None:
     """As if they took effect ten seconds later than they do."""
-    patch.setattr(definitions, "known_until_ms", lambda seen_ms: seen_ms + 10_000)
-    patch.setattr(definitions, "SLACK_MS", 10_000)
+    patch.setattr(lookout, "known_until_ms", lambda seen_ms: seen_ms + 10_000)
+    patch.setattr(lookout, "SLACK_MS", 10_000)
     patch.setattr(definitions, "_FOLLOW_EVERY_S", 10.0)
 
 

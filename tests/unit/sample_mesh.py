@@ -63,7 +63,8 @@ class Writer:
         specs = [TopicSpec(name, PARTITIONS) for name in names]
         others = (TOPICS.events, TOPICS.responses, TOPICS.commands, TOPICS.receipts, TOPICS.requests, TOPICS.outcomes)
         specs += [TopicSpec(TOPICS.command_receipts, 1)]
-        specs += [TopicSpec(name, 1) for name in (*others, TOPICS.agents, TOPICS.dlq, TOPICS.definitions)]
+        once = (*others, TOPICS.agents, TOPICS.dlq, TOPICS.definitions, TOPICS.people)
+        specs += [TopicSpec(name, 1) for name in once]
         specs += [TopicSpec(TOPICS.tasks(agent), 1) for agent in ("classifier", "drafter", "publisher")]
         await self._broker.create_topics(specs)
 

@@ -203,7 +203,7 @@ async def test_it_looks_again_after_a_while_of_its_own_time(monkeypatch: pytest.
     await definitions.start([OLD])
     await definitions.prepare([START_MS])
     asked = broker.asked
-    monkeypatch.setattr(definitions, "_refreshed_at_s", -10.0)
+    monkeypatch.setattr(definitions._lookout, "_began_s", -10.0)
     await definitions.prepare([START_MS])
     assert broker.asked == asked + 1
 

@@ -147,7 +147,15 @@ def test_each_router_tells_what_holds_and_of_two_definitions_the_newer_stays() -
     async def main(loop: VirtualTimeLoop) -> None:
         clock = VirtualClock(loop)
         cluster = MemoryCluster(clock)
-        once = (TOPICS.log, TOPICS.inbox, TOPICS.results, TOPICS.definitions, TOPICS.agents, TOPICS.events)
+        once = (
+            TOPICS.log,
+            TOPICS.inbox,
+            TOPICS.results,
+            TOPICS.definitions,
+            TOPICS.agents,
+            TOPICS.people,
+            TOPICS.events,
+        )
         cluster.create_topics([TopicSpec(name, 1) for name in (*once, TOPICS.responses, TOPICS.commands, TOPICS.dlq)])
         for number, version in enumerate(versions):
             connection = _Slow(cluster, f"router-{number}")

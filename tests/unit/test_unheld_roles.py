@@ -8,9 +8,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from mesh.codec.approvers_file import load_approvers
+from mesh.core.people import People, Person, people_of
 from mesh.core.route import Route
 from mesh.routes.compiler import compile_route
-from mesh.services.router.approvers import ApproversWatch
+from mesh.services.router.approvers import ApproversWatch, Rule, rule_at_start
+
+TOPIC = "mesh.approvals.people"
 
 
 def asking(route: str, *roles: str) -> Route:
@@ -28,12 +31,19 @@ class Watched:
         self.file.write_text(text)
         self.routes = list(routes)
         self.roles: Mapping[str, frozenset[str]] | None = None
+        self.people: People | None = None
         self._watch = ApproversWatch(
-            self.file, load_approvers(self.file), routes=lambda: self.routes, set_roles=self._take
+            self.file,
+            rule_at_start(self.file, TOPIC, None),
+            topic=TOPIC,
+            routes=lambda: self.routes,
+            people=lambda: self.people,
+            tell=self._take,
         )
 
-    def _take(self, roles: Mapping[str, frozenset[str]]) -> None:
-        self.roles = roles
+    def _take(self, rule: Rule) -> None:
+        self.rule = rule
+        self.roles = rule.roles
 
     def look(self) -> list[Any]:
         with capture_logs() as logs:
@@ -91,3 +101,53 @@ def test_an_invalid_file_changes_nothing(tmp_path: Path) -> None:
     watched.file.write_text("lead: {ana: 1}\n")
     assert [log["event"] for log in watched.look()] == ["approvers_unreadable"]
     assert watched.roles is None
+
+
+# Once the people's topic rules --------------------------------------------------------------------
+
+ANA = people_of([Person(id="ana", names=("slack:U1",), roles=frozenset({"lead"}))], digest="sha256:1")
+
+
+def test_once_the_topic_rules_the_file_is_not_read_and_that_is_said_once(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, "lead: ben\n", [asking("r", "lead")])
+    watched.people = ANA
+    assert [(log["event"], log["rules"]) for log in watched.look()] == [("approvers_file_not_read", TOPIC)]
+    assert (watched.rule.roles, watched.rule.source, watched.rule.version) == (ANA.roles, TOPIC, "sha256:1")
+    assert watched.look() == []
+
+
+def test_a_change_of_the_file_that_is_not_read_is_said(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, "lead: ben\n")
+    watched.people = ANA
+    watched.look()
+    watched.file.write_text("lead: [no, body\n")
+    assert [log["event"] for log in watched.look()] == ["approvers_file_not_read"]
+    assert watched.look() == []
+    assert watched.rule.roles == ANA.roles
+    watched.file.unlink()
+    assert watched.look() == []
+
+
+def test_a_new_version_of_the_people_is_told(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, "", [asking("r", "lead")])
+    watched.people = ANA
+    watched.look()
+    watched.people = people_of([Person(id="ana")], digest="sha256:2")
+    assert [(log["event"], TOPIC in log["next"]) for log in watched.look()] == [("nobody_has_the_role", True)]
+    assert (watched.rule.version, watched.rule.roles) == ("sha256:2", {"ana": frozenset()})
+
+
+def test_a_router_that_starts_under_the_topic_does_not_read_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "approvers.yaml"
+    file.write_text("lead: [no, body\n")
+    with capture_logs() as logs:
+        rule = rule_at_start(file, TOPIC, ANA)
+    assert (rule.roles, rule.people, rule.source) == (ANA.roles, ANA, TOPIC)
+    assert [log["event"] for log in logs] == ["people_in_effect", "approvers_file_not_read"]
+
+
+def test_further_names_in_the_file_are_taken_where_it_rules(tmp_path: Path) -> None:
+    rule = Watched(tmp_path, "people: {ana: {names: ['slack:U1'], roles: lead}}\n")._watch._rule
+    assert rule.roles == {"ana": frozenset({"lead"})}
+    assert rule.people is not None
+    assert rule.people.named("SLACK:u1") == Person(id="ana", names=("slack:U1",), roles=frozenset({"lead"}))

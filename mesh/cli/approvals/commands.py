@@ -174,7 +174,7 @@ def verdict(receipt: Receipt) -> Text:
     line = Text(f"refused ({printable(receipt.code)})", style="bold red")
     line.append(f"  {printable(receipt.message or receipt.approval_id)}", style="default")
     if receipt.code == "role":
-        line.append("\napprovers.yaml says who has which role; --by says who you are", style="dim")
+        line.append("\n`mesh people` shows who has which role; --by says who you are", style="dim")
     return line
 
 

@@ -16,20 +16,18 @@ from rich.table import Table
 from rich.text import Text
 
 from mesh.cli.exit_codes import FAILED
+from mesh.cli.moments import moment
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import counted, one_line, printable
 from mesh.codec import exact_json
 from mesh.codec.approvers_file import load_approvers
 from mesh.codec.route_file import load_routes
-from mesh.codec.times import parse_rfc3339
 from mesh.errors import NotFound
 from mesh.inspection.replay import read_runs, replay_runs
 from mesh.inspection.route_versions import Change, changes
 from mesh.inspection.what_if import Difference, Rehearsal
 from mesh.inspection.wording.facts import fact_words
 from mesh.routes.expressions.paths import path_text
-from mesh.routes.problems import seconds_of
-from mesh.routes.values import LONGEST_S
 
 STYLES: Final = {"same": "green", "differs": "yellow", "unknown": "dim"}
 ORDER: Final = ("differs", "unknown", "same")
@@ -79,7 +77,7 @@ def replay(
     """  # noqa: D301 - \b is click\'s mark of a paragraph to leave as it is
     routes = {one.route.name: one.route for one in load_routes(files)}
     roles = None if approvers is None else load_approvers(approvers)
-    since_ms = 0 if since is None else _since(since, session.now_ms())
+    since_ms = 0 if since is None else moment(since, session.now_ms(), "--since")
     runs = session.run(_read(session, list(routes), since_ms))
     found = replay_runs(_chosen(runs, part), routes, roles=roles)
     if not found and part is not None:
@@ -104,19 +102,6 @@ def _chosen(runs: list[Any], part: str | None) -> list[Any]:
 async def _read(session: Session, routes: list[str], since_ms: int) -> list[Any]:
     async with session.broker(read_only=True) as broker:
         return await read_runs(broker, session.topics, routes=routes, since_ms=since_ms)
-
-
-def _since(text: str, now_ms: int) -> int:
-    """The time that is meant: a time, or a duration (as routes write it) before now."""
-    seconds = seconds_of(text)
-    if seconds is not None and 0 < seconds <= LONGEST_S:
-        return now_ms - int(seconds * 1_000)
-    try:
-        return parse_rfc3339(text if "T" in text else f"{text}T00:00:00Z")
-    except ValueError as error:
-        raise click.BadParameter(
-            f"{text!r} is not a time: write 2h, 7d, 2026-11-20 or 2026-11-20T08:00:00Z", param_hint="--since"
-        ) from error
 
 
 # For people ---------------------------------------------------------------------------------------

@@ -20,6 +20,8 @@ docs/core.md has the picture of how a step moves.
 from collections.abc import Mapping
 from typing import NamedTuple, assert_never
 
+from msgspec.structs import replace
+
 from mesh.core import ids
 from mesh.core import inputs as inp
 from mesh.core.crossings import CrossingId
@@ -48,6 +50,7 @@ from mesh.core.decide.settle.timer import on_timer
 from mesh.core.decide.settle.withdrawal import withdraw
 from mesh.core.events import AnswerRefused, CommandRefused, Event, InputDismissed, InputParked
 from mesh.core.limits import is_limiter
+from mesh.core.people import id_of
 from mesh.core.route import Route
 from mesh.core.state import Directory, Workflow
 
@@ -171,7 +174,8 @@ def _on_person(
     """Take what a person sent, who gets exactly one receipt for it."""
     match given:
         case inp.AnswerGiven() | inp.AnswerGiven2():
-            on_answer(draft, given)
+            # events know people by their ids, whatever name an answer was given under
+            on_answer(draft, replace(given, by=id_of(draft.directory.people, given.by)))
         case inp.AnswerUnreadable():
             on_unreadable_answer(draft, given)
         case inp.CommandGiven():

@@ -13,9 +13,13 @@ from mesh.core.events.event import LogEvent
 
 
 class ApprovalRequested2(ApprovalRequested, tag="ApprovalRequested.2", frozen=True, kw_only=True):
-    """`role` has the rule in words; the terms say who may answer."""
+    """`role` has the rule in words; the terms say who may answer.
+
+    `people`: the version of the people that the terms were rendered with; empty: there was none.
+    """
 
     terms: Terms
+    people: str = ""
 
 
 class VoteCast(LogEvent, tag="VoteCast.1", frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from typing import Any, assert_never
 from msgspec.structs import replace
 
 from mesh.core import events as ev
-from mesh.core.approvals import MOST_ANSWERS, Asking, Terms, Vote, mark_of, without
+from mesh.core.approvals import MOST_ANSWERS, Asking, Terms, Vote, mark_of, with_vote, without
 from mesh.core.people import person_of
 from mesh.core.schedules import rfc3339
 from mesh.core.state import StepState
@@ -38,7 +38,7 @@ def evolve_voting(step: StepState, event: VotingEvent) -> StepState:
     match event:
         case ev.VoteCast(vote=vote):
             asking = _spoken(asking, vote.by, vote.at_ms, vote.answer_id)
-            return replace(step, asking=replace(asking, votes=(*without(asking.votes, vote.by), vote)))
+            return replace(step, asking=replace(asking, votes=with_vote(asking.votes, vote)))
         case ev.VoteTakenBack():
             asking = _spoken(asking, event.by, event.at_ms, event.answer_id)
             return replace(step, asking=replace(asking, votes=without(asking.votes, event.by)))

@@ -39,9 +39,12 @@ class RouterCardKeeper:
         self._card = RouterCard(instance=instance, started_at=now, renewed_at=now, expires_after_s=lasts_s)
         self._renewal = Renewal(clock, every_s)
 
-    def set_roles(self, roles: Collection[str], approvers: str) -> None:
-        """Say from the next renewal on, which comes soon, which roles somebody has."""
-        self._card = replace(self._card, roles=tuple(sorted(roles)), approvers=approvers)
+    def set_roles(self, roles: Collection[str], approvers: str, *, people: str = "") -> None:
+        """Say from the next renewal on, which comes soon, which roles somebody has.
+
+        `approvers`: where that is written. `people`: the version of the people's topic that rules.
+        """
+        self._card = replace(self._card, roles=tuple(sorted(roles)), approvers=approvers, people=people)
         self._renewal.hasten()
 
     async def run(self) -> None:

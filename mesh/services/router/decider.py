@@ -102,8 +102,10 @@ class Decider:
         """The mark that the log may have: nothing below it is still to be sent."""
         return self.own.hold_back(self.state.mark)
 
-    def decide(self, batch: Batch, given: Input, cause: Cause, now_ms: int) -> None:
-        """Decide one input.
+    def decide(
+        self, batch: Batch, given: Input, cause: Cause, now_ms: int, *, directory: Directory | None = None
+    ) -> None:
+        """Decide one input. `directory`: as of the input's time; None: as it is now.
 
         Raises `RecordTooLarge` if what follows can't be sent and there is no other way to decide
         it.
@@ -119,7 +121,7 @@ class Decider:
                 workflow,
                 given,
                 route=route,
-                directory=self._directory(),
+                directory=self._directory() if directory is None else directory,
                 now_ms=now_ms,
                 target=target,
                 withheld=withheld,

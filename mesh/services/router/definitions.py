@@ -13,13 +13,14 @@ from typing import Final
 
 import structlog
 
-from mesh.core.activation import DELAY_MS, FROM_THE_BEGINNING, SLACK_MS, RouteChange, known_until_ms
+from mesh.core.activation import DELAY_MS, FROM_THE_BEGINNING, RouteChange
 from mesh.core.matching import RouteIndex
 from mesh.core.route import Route
 from mesh.core.topics import Topics
 from mesh.errors import BrokerError
 from mesh.ports import Broker, Clock, Entropy
 from mesh.services.definitions import DefinitionsReader, activate
+from mesh.services.router.lookout import Lookout
 
 _log = structlog.get_logger()
 _FOLLOW_EVERY_S: Final = 1.0  # how late a call of a workflow may learn of a new version
@@ -37,8 +38,7 @@ class Definitions:
         self._entropy = entropy
         self.known = DefinitionsReader(broker, topics)
         self._indexes: dict[int, RouteIndex] = {}  # by the timeline's place
-        self._until_ms = 0  # events below this time can be matched with what is known
-        self._refreshed_at_s = 0.0
+        self._lookout = Lookout(self.known.refresh)
         self._own: dict[str, str] = {}  # the versions of the router's files that are active, by route
 
     async def start(self, routes: Sequence[Route]) -> float:
@@ -183,7 +183,7 @@ class Definitions:
         times = sorted(set(times_ms))
         if not times:
             return
-        await self._know(times[-1])
+        await self._lookout.look(times[-1])
         timeline = self.known.timeline
         first, last = timeline.place(times[0]), timeline.place(times[-1])
         places = {last} if first == last else {timeline.place(at_ms) for at_ms in times}
@@ -196,16 +196,6 @@ class Definitions:
             # A backlog may need times long past; live events need the newest ones alone.
             kept = {*sorted(self._indexes)[-_KEPT:], *places}
             self._indexes = {place: index for place, index in self._indexes.items() if place in kept}
-
-    async def _know(self, newest_ms: int) -> None:
-        """Refresh if the last time was too early for an event of `newest_ms`, or too long ago."""
-        now_s = asyncio.get_running_loop().time()
-        # Too long by this machine's time: a broker whose clock was set back
-        # stamps everything with one time.
-        if newest_ms >= self._until_ms or now_s - self._refreshed_at_s >= SLACK_MS / 1000:
-            await self.known.refresh()
-            self._until_ms = max(self._until_ms, known_until_ms(newest_ms))
-            self._refreshed_at_s = now_s
 
     def at(self, at_ms: int) -> RouteIndex:
         """The routes in effect at a time that was prepared."""

@@ -12,6 +12,7 @@ import structlog
 from msgspec.structs import replace
 
 from mesh.codec.cards import decode_card
+from mesh.core.people import People
 from mesh.core.state import AgentCard, Directory
 from mesh.core.topics import Topics
 from mesh.errors import BrokerUnavailable, MalformedRecord, TopicMissing
@@ -47,6 +48,7 @@ class DirectoryFollower:
         self._expiries_ms: dict[tuple[str, str], float] = {}  # by name and instance
         self._replicas: dict[tuple[str, str], AgentCard] = {}  # those that have not expired
         self._registrations: dict[str, AgentCard] = {}
+        self._is_ruled = False  # by the people's topic
         self.current = Directory(roles=dict(roles), roles_from=roles_from, topic_prefix=topics.prefix)
 
     async def start(self) -> None:
@@ -77,9 +79,19 @@ class DirectoryFollower:
                 await asyncio.sleep(_PAUSE_S)
             self._look_at_clock()
 
-    def set_roles(self, roles: Mapping[str, frozenset[str]]) -> None:
-        """Set people's roles from the next decision on. Earlier decisions stay."""
-        self.current = replace(self.current, roles=dict(roles))
+    def set_roles(self, roles: Mapping[str, frozenset[str]], people: People | None = None) -> None:
+        """Set people's roles from the next decision on. Earlier decisions stay.
+
+        `people`: the same with their further names. Nothing changes once the people's topic rules.
+        """
+        if not self._is_ruled:
+            self.current = replace(self.current, roles=dict(roles), people=people)
+
+    def set_people(self, people: People) -> None:
+        """The people by their topic, which rules from now on."""
+        if not self._is_ruled or people is not self.current.people:
+            self._is_ruled = True
+            self.current = replace(self.current, roles=people.roles, people=people, roles_from=self._topics.people)
 
     def set_routes(self, routes: Mapping[str, str]) -> None:
         """The active version of each route by its digest, from the next decision on."""

@@ -21,7 +21,9 @@ Everything here is synchronous, and one router's loop is its only caller. `fligh
 the I/O.
 """
 
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -36,7 +38,7 @@ from mesh.core.replay import is_repeated
 from mesh.core.route import Route
 from mesh.core.state import Directory, PartitionState
 from mesh.core.topics import Topics
-from mesh.errors import MalformedRecord, RecordTooLarge
+from mesh.errors import MalformedRecord, RecordTooLarge, UnknownFormat
 from mesh.ports import Broker, Record, TopicPartition
 from mesh.services.router.batch import Batch, Flight
 from mesh.services.router.careful_mode import CarefulMode
@@ -48,6 +50,7 @@ from mesh.services.router.input_queues import InputQueues, pass_by
 from mesh.services.router.input_records import inbox_input, reply_input
 from mesh.services.router.known_versions import UnknownVersion
 from mesh.services.router.own_inputs import cause_of_own
+from mesh.services.router.people import PeopleFollower, PeopleUnread
 from mesh.services.router.spans import RouterSpans
 from mesh.services.router.timers import AWAITED, Awaited
 
@@ -60,7 +63,8 @@ class Owner:
     """One hold on one partition.
 
     `state` is the result of all decisions so far, including those under way. `confirmed` is what
-    the log is known to have. `flights`: under way, in order.
+    the log is known to have. `flights`: under way, in order. `wants_people_ms`: an answer waits for
+    a look at the people's topic; it is the newest broker timestamp that this owner has seen.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class Owner:
         directory: Callable[[], Directory],
         token: str,
         tracing: RouterSpans | None = None,
+        people: PeopleFollower | None = None,
     ) -> None:
         self.partition = partition
         self.log = TopicPartition(topics.log, partition)
@@ -84,10 +89,13 @@ class Owner:
         self.careful = CarefulMode()
         self.flights: list[Flight] = []
         self.wanted_digest: str | None = None
+        self.wants_people_ms: int | None = None
         self.lost_because = ""
         self._topics = topics
         self._config = config
         self._directory = directory
+        self._people = people
+        self._looked_below = 0  # offset of the inbox: read before the last look at people began
         self._decider = Decider(
             partition,
             broker=broker,
@@ -163,6 +171,13 @@ class Owner:
         due_ms = self.next_due_at_ms()
         return due_ms is None or due_ms > now_ms
 
+    def note_look(self, below: int) -> None:
+        """The router has looked at the people's topic.
+
+        `below`: the offset up to which this owner's inbox had been read before the look began.
+        """
+        self._looked_below, self.wants_people_ms = below, None
+
     def lose(self, reason: str) -> None:
         """Give up the hold. What is unconfirmed is dropped."""
         # the first reason is the cause; errors after it follow from it
@@ -190,16 +205,14 @@ class Owner:
             except UnknownVersion as error:
                 self.wanted_digest = str(error)
                 return None
+            except PeopleUnread:
+                return None
         batch, now_ms = Batch(), now_ms + self.clock.offset_ms
         try:
             # First what could not be sent: until it is decided, it holds the mark back.
             self._take_own(batch, now_ms)
             for queue in self.inputs.in_order:
-                while queue and len(batch) < self._config.max_poll_records:
-                    # it leaves the queue only after this: if its version is unknown, it stays at
-                    # the head
-                    self._take(batch, queue[0], now_ms)
-                    queue.popleft()
+                self._take_queue(batch, queue, now_ms)
             # Timers last: the inputs above may have brought the positions up to
             # the barrier that they wait for.
             self._take_timers(batch, now_ms)
@@ -295,6 +308,17 @@ class Owner:
         event = InputAttempted(topic=record.topic, offset=record.offset)
         self._decider.emit(batch, Decided((event,), None), "", cause, now_ms)
 
+    def _take_queue(self, batch: Batch, queue: deque[Record], now_ms: int) -> None:
+        """Decide what was offered, up to an answer that can't be judged yet."""
+        try:
+            while queue and len(batch) < self._config.max_poll_records:
+                # it leaves the queue only after this: what can't be decided yet stays at the head
+                self._take(batch, queue[0], now_ms)
+                queue.popleft()
+        # timers that need no answer go on, and so do results
+        except PeopleUnread:
+            pass
+
     def _take(self, batch: Batch, record: Record, now_ms: int) -> None:
         """Decide one record, or ignore one that is decided already."""
         decider, state = self._decider, self.state
@@ -320,17 +344,21 @@ class Owner:
             decider.signs_heard += 1
             self.deadlines.signs.hear(given, self.clock.heard_at(record.timestamp_ms, now_ms))
             return
+        directory = None
         if isinstance(given, ResultReceived):
             given = held_to_card(given, state, self._directory())
+        elif isinstance(given, AnswerGiven | AnswerGiven2):
+            # by the broker's own stamp, which is the same for every owner
+            directory = self._directory_at(given.source_at_ms, record)
         # Whether these are in time goes by the broker's stamp, and
         # deadlines go by the partition's time.
-        elif isinstance(given, AnswerGiven | AnswerGiven2 | EventOffered) and self.clock.differs:
+        if isinstance(given, AnswerGiven | AnswerGiven2 | EventOffered) and self.clock.differs:
             given = replace(given, source_at_ms=self.clock.came_at(given.source_at_ms, now_ms))
         # Passed before it is decided, because its decision must carry the position behind it.
         before = state.positions
         pass_by(record, state)
         try:
-            decider.decide(batch, given, cause, now_ms)
+            decider.decide(batch, given, cause, now_ms, directory=directory)
         except UnknownVersion:
             # else the next decision would tell the log that this input is decided
             state.positions = before
@@ -340,6 +368,20 @@ class Owner:
         except Exception as error:  # noqa: BLE001 - an input that can't be processed is parked, and holds up nothing else
             _log.exception("input_parked", workflow_id=given.workflow_id, topic=record.topic, offset=record.offset)
             decider.park(batch, record, "failed", f"{type(error).__name__}: {error}", now_ms)
+
+    def _directory_at(self, at_ms: int, record: Record) -> Directory:
+        """The directory with the people as of an answer's broker time.
+
+        Raises `PeopleUnread` if the router must look at their topic first.
+        """
+        if self._people is None:
+            return self._directory()
+        if self._people.knows(at_ms, was_read=record.offset < self._looked_below):
+            with suppress(UnknownFormat):  # the look says so, and the answer waits
+                return self._people.directory_at(self._directory(), at_ms)
+        # the newest stamp that was read covers all answers of the batch, so one look is enough
+        self.wants_people_ms = max(at_ms, self.inputs.of(record.topic)[-1].timestamp_ms)
+        raise PeopleUnread
 
     def _input_of(self, record: Record) -> tuple[ResultReceived | SignReceived | InboxInput | None, Cause]:
         """The input, or the sign of life, that a record holds; None for a second copy by ingress.

@@ -11,10 +11,11 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 
 import structlog
 
+from mesh.core.people import People
 from mesh.core.route import Route
 from mesh.core.state import Workflow
 from mesh.core.topics import Topics
-from mesh.errors import BrokerError, BrokerUnavailable, PartitionsDiffer, TopicMissing
+from mesh.errors import BrokerError, BrokerUnavailable, MeshError, PartitionsDiffer, TopicMissing
 from mesh.observability import Tracer
 from mesh.ports import Broker, CheckpointStore, Clock, Entropy, Reader, Record, TopicPartition
 from mesh.services.router.barrier import raise_barriers
@@ -28,6 +29,7 @@ from mesh.services.router.holdings import Holdings
 from mesh.services.router.ingress import Ingress
 from mesh.services.router.membership import Membership
 from mesh.services.router.owner import Owner
+from mesh.services.router.people import PeopleFollower
 from mesh.services.router.schedules import ScheduleAnnouncer
 from mesh.services.router.spans import RouterSpans
 from mesh.services.router.takeover import take_over
@@ -77,6 +79,7 @@ class Router:
             broker, topics, self._definitions.known, instance=config.instance, clock=clock, entropy=entropy
         )
         self._directory = DirectoryFollower(broker, topics, roles, clock, roles_from=config.approvers)
+        self._people = PeopleFollower(broker, topics, clock)
         self.ingress = Ingress(broker, topics, self._definitions, config, clock)
         self._holdings = Holdings(config.retry_pause_s, entropy)
         self._membership = Membership(broker, topics, config, self._holdings, self._land)
@@ -98,9 +101,13 @@ class Router:
         """
         self._stopping.set()
 
-    def set_roles(self, roles: Mapping[str, frozenset[str]]) -> None:
-        """Set people's roles from now on."""
-        self._directory.set_roles(roles)
+    def set_roles(self, roles: Mapping[str, frozenset[str]], people: People | None = None) -> None:
+        """Set people's roles, and their further names, by the approvers' file from now on."""
+        self._directory.set_roles(roles, people)
+
+    def people(self) -> People | None:
+        """The people in effect by their topic; None: the approvers' file rules."""
+        return self._people.current()
 
     def active_routes(self) -> list[Route]:
         """The routes that are active, or about to be, as far as they can be read here."""
@@ -124,6 +131,7 @@ class Router:
             self._checkpoints.close()
             await self._definitions.close()
             await self._directory.close()
+            await self._people.close()
         _log.info("router_stopped", instance=self._config.instance)
 
     async def _begin(self) -> float | None:
@@ -139,10 +147,13 @@ class Router:
 
         # In this order: a router that is set to another number of
         # partitions must not activate anything.
-        for step in (self._check_topics, activate, self._directory.start):
+        for step in (self._check_topics, activate, self._directory.start, self._people.start):
             if not await self._until_answered(step):
                 return None
         self._directory.set_routes(self._definitions.active())
+        people = self._people.current()
+        if people is not None:
+            self._directory.set_people(people)
         return in_effect_after_s
 
     async def _until_answered(self, step: Callable[[], Awaitable[None]]) -> bool:
@@ -167,6 +178,7 @@ class Router:
                 tasks.create_task(self._directory.follow()),
                 tasks.create_task(self._definitions.follow(self._directory.set_routes)),
                 tasks.create_task(self._schedules.follow()),
+                tasks.create_task(self._people.follow(self._directory.set_people)),
             ]
             copying = tasks.create_task(self.ingress.run())
             owning = tasks.create_task(self._own())
@@ -250,6 +262,10 @@ class Router:
         stalled = [owner.flights[0].done for owner in self.owners.values() if owner.is_stalled]
         if stalled:
             await asyncio.wait(stalled, timeout=self._config.idle_poll_s, return_when=asyncio.FIRST_COMPLETED)
+        looking = self._background.get("people")
+        if looking is not None and not looking.done():
+            # an answer waits for the broker's reply, which may be here sooner than a record
+            await asyncio.wait([looking], timeout=_BARRIER_POLL_S)
         # An owner with a full backlog is not read for: the broker has more room than this process.
         hungry = [owner.partition for owner in self.owners.values() if owner.wants_records]
         if not hungry:
@@ -268,7 +284,8 @@ class Router:
             records = [*first, *rest]
         else:
             # what is read already must not wait for more records
-            timeout_s = 0.0 if any(o.inputs for o in self.owners.values()) else self._idle_s()
+            can_decide = any(o.inputs and o.wants_people_ms is None for o in self.owners.values())
+            timeout_s = 0.0 if can_decide else self._idle_s()
             records = list(await reader.poll(max_records=limit, timeout_s=timeout_s, partitions=results + inbox))
         self._saturated = len(records) == limit
         await asyncio.sleep(0)
@@ -286,8 +303,9 @@ class Router:
 
     def _idle_s(self) -> float:
         """How long to wait for records while nothing else is due."""
-        # a saving goes on by one portion a turn, so turns must not be long
-        if self._checkpoints.is_saving:
+        # a saving goes on by one portion a turn, and an answer waits for a look: turns must not be
+        # long
+        if self._checkpoints.is_saving or any(o.wants_people_ms is not None for o in self.owners.values()):
             return _BARRIER_POLL_S
         due = self.next_due_at_ms()
         if due is None:
@@ -388,6 +406,7 @@ class Router:
             directory=lambda: self._directory.current,
             token=self._entropy.token(),
             tracing=self._tracing,
+            people=self._people,
         )
 
     def _look_after(self, tasks: asyncio.TaskGroup, records: int) -> None:
@@ -401,7 +420,23 @@ class Router:
         wanting = [owner for owner in self.owners.values() if owner.wanted_digest is not None]
         if wanting:
             self._in_background("definitions", lambda: self._find_definitions(wanting), tasks)
+        unjudged = [owner for owner in self.owners.values() if owner.wants_people_ms is not None]
+        if unjudged:
+            self._in_background("people", lambda: self._look_at_people(unjudged), tasks)
         self._checkpoints.save_some(self.owners, records)
+
+    async def _look_at_people(self, owners: Sequence[Owner]) -> None:
+        """Look at the end of the people's topic, once for all answers that wait for it."""
+        read = [(owner, owner.inputs.read.get(self._topics.inbox, 0)) for owner in owners]
+        newest_ms = max(owner.wants_people_ms or 0 for owner in owners)
+        try:
+            await self._people.look(newest_ms)
+        except MeshError as error:
+            _log.warning("answers_wait", error=str(error), effect="answers to approvals are judged when it can be read")
+            await asyncio.sleep(self._config.retry_pause_s)
+            return
+        for owner, below in read:
+            owner.note_look(below)
 
     async def _raise_barriers(self, waiting: Sequence[tuple[Owner, int]]) -> None:
         try:

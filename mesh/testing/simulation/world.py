@@ -177,7 +177,7 @@ class World:
             topics.dlq,
             topics.withdrawals,
         )
-        specs += [TopicSpec(name, 1) for name in (*rest, topics.definitions)]
+        specs += [TopicSpec(name, 1) for name in (*rest, topics.definitions, topics.people)]
         specs += [TopicSpec(topics.tasks(agent), 2) for agent in AGENTS]
         self.cluster.create_topics(specs)
 

@@ -58,7 +58,13 @@ def _to_voters(
     if lacking:
         return IncidentRaised(step=name, kind="nobody", message=lacking)
     fields = {field: getattr(asked, field) for field in asked.__struct_fields__ if field != "role"}
-    return ApprovalRequested2(**fields, role=_role(terms.groups[0].role, terms.rule, len(terms.groups)), terms=terms)
+    people = draft.directory.people
+    return ApprovalRequested2(
+        **fields,
+        role=_role(terms.groups[0].role, terms.rule, len(terms.groups)),
+        terms=terms,
+        people="" if people is None else people.digest,
+    )
 
 
 def _role(role: str, rule: str, groups: int) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from mesh.core.approvals import MOST_NAMES, MOST_SEATS, Body, Editing, Group, Terms, seated, who_fits
+from mesh.core.approvals import MOST_NAMES, MOST_SEATS, Body, Editing, Group, Terms, seated, who_fits, why_excluded
 from mesh.core.decide.draft import Draft
-from mesh.core.people import people_by_roles, person_of
+from mesh.core.people import further_names, id_of, people_by_roles, person_of
 from mesh.core.route import ExpressionError, Scope, SeatsAsked, Template, VotingTerms
 
 
@@ -78,23 +78,35 @@ def _majority(of: int) -> int:
 
 def _voters(draft: Draft, terms: Terms) -> list[Body]:
     """All who could vote now."""
-    roles = people_by_roles(draft.directory.roles)
-    named = {person_of(name) for group in terms.groups for name in group.people}
-    bodies = [Body(name, roles.get(name, frozenset())) for name in sorted(roles.keys() | named)]
+    people, roles = draft.directory.people, people_by_roles(draft.directory.roles)
+    # by id, so that two names of one person are no two voters
+    named = {person_of(id_of(people, name)) for group in terms.groups for name in group.people}
+    bodies = [
+        Body(name, roles.get(name, frozenset()), further_names(people, name)) for name in sorted(roles.keys() | named)
+    ]
     could = {n for group in terms.groups for n in who_fits(group, bodies)}
-    return [body for n, body in enumerate(bodies) if n in could and body.name not in terms.excluded]
+    return [body for n, body in enumerate(bodies) if n in could and not why_excluded(terms, body)]
 
 
 def _excluded(draft: Draft, voting: VotingTerms, scope: Scope, requester: str) -> Iterator[tuple[str, str]]:
-    """Who can't vote, and why. The last reason for a person is the one that is kept."""
+    """Who can't vote, and why. The last reason for a person is the one that is kept.
+
+    By the name that the route gives and by the person's id: the name may be taken from the person
+    later.
+    """
+    for name, why in _excluded_names(draft, voting, scope, requester):
+        yield from dict.fromkeys((person_of(name), person_of(id_of(draft.directory.people, name))), why).items()
+
+
+def _excluded_names(draft: Draft, voting: VotingTerms, scope: Scope, requester: str) -> Iterator[tuple[str, str]]:
     for template in voting.not_people:
         for name in _names(template, scope, "the people in not", may_be_none=True):
-            yield person_of(name), "the route excludes them"
+            yield name, "the route excludes them"
     for step in voting.voters_of:
         for name in _took_part(draft, step):
-            yield person_of(name), f"they took part in {step}"
+            yield name, f"they took part in {step}"
     if voting.not_requester:
-        yield person_of(requester), "they are the requester"
+        yield requester, "they are the requester"
 
 
 def _took_part(draft: Draft, step: str) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """An answer to an approval of version 2: a vote, an edit, a withdrawal or a comment.
 
 Every answer gets one of the codes below, in this order. What counts is the newest word of a person,
-by the time of the broker, in any order of reading. Roles are those that the router knows when it
-reads the answer.
+by the time of the broker, in any order of reading. The directory has people and their roles as of
+the answer's time.
 
     repeated                        its id was judged before; it has no effect
     closed, late                    there is a verdict, or the deadline had passed
@@ -29,9 +29,12 @@ from mesh.core.approvals import (
     mark_of,
     may_edit,
     may_vote,
+    named_people,
     named_roles,
     standing,
     verdict_of,
+    why_excluded,
+    with_vote,
     without,
 )
 from mesh.core.decide.draft import Draft
@@ -46,7 +49,7 @@ from mesh.core.events import (
 )
 from mesh.core.inputs import AnswerGiven, AnswerGiven2
 from mesh.core.json_values import digest, text_of
-from mesh.core.people import person_of, roles_of
+from mesh.core.people import further_names, person_of, roles_of
 from mesh.core.schemas import why_unfit
 from mesh.core.state import StepState
 
@@ -226,7 +229,7 @@ def _take(draft: Draft, word: AnswerGiven2, name: str, ballot: Ballot) -> None:
 def _vote(draft: Draft, word: AnswerGiven2, name: str, choice: str) -> VoteCast:
     step = draft.live.steps[name]
     asking = _asking(step)
-    body = _body(draft, word)
+    body, people = _body(draft, word), draft.directory.people
     vote = Vote(
         by=word.by,
         choice=choice,
@@ -235,11 +238,13 @@ def _vote(draft: Draft, word: AnswerGiven2, name: str, choice: str) -> VoteCast:
         # kept with the vote, so that neither replay nor a later decision asks the directory
         # (ADR 16)
         roles=tuple(sorted(body.roles & named_roles(asking.terms))),
+        names=tuple(sorted(body.names & named_people(asking.terms))),
+        people="" if people is None else people.digest,
         answer_id=word.answer_id,
         reason=word.reason,
         form=word.form,
     )
-    now = standing(asking.terms, (*without(asking.votes, word.by), vote))
+    now = standing(asking.terms, with_vote(asking.votes, vote))
     return VoteCast(
         step=name, approval_id=word.approval_id, vote=vote, edition=asking.edition, have=now.have, need=now.need
     )
@@ -298,7 +303,11 @@ def _judged(draft: Draft, word: AnswerGiven2, step: StepState) -> Ballot | Refus
 
 
 def _body(draft: Draft, word: AnswerGiven2) -> Body:
-    return Body(person_of(word.by), roles_of(draft.directory.roles, word.by))
+    people = draft.directory.people
+    person = people.named(word.by) if people is not None else None
+    # the person's own record, because the roles of all people would be looked through
+    held = roles_of(draft.directory.roles, word.by) if person is None else person.roles
+    return Body(person_of(word.by), held, further_names(people, word.by))
 
 
 def _of_person(draft: Draft, word: AnswerGiven2, step: StepState) -> Refusal | None:
@@ -315,8 +324,8 @@ def _of_person(draft: Draft, word: AnswerGiven2, step: StepState) -> Refusal | N
             )
         case "comment":
             # those who may not vote, or asked for it, may still be heard
-            is_asker = body.name == person_of(terms.requester) and terms.requester != ""
-            if may_vote(terms, body) or may_edit(terms, body) or body.name in terms.excluded or is_asker:
+            is_asker = terms.requester != "" and body.is_among([person_of(terms.requester)])
+            if may_vote(terms, body) or may_edit(terms, body) or why_excluded(terms, body) or is_asker:
                 return None
             return _no_role(draft, word, terms.rule)
         case "edit":
@@ -327,8 +336,8 @@ def _of_person(draft: Draft, word: AnswerGiven2, step: StepState) -> Refusal | N
 
 def _of_voter(draft: Draft, word: AnswerGiven2, asking: Asking, body: Body) -> Refusal | None:
     terms = asking.terms
-    why = terms.excluded.get(body.name, "")
-    if not why and terms.not_editors and body.name in map(person_of, asking.editors):
+    why = why_excluded(terms, body)
+    if not why and terms.not_editors and body.is_among(map(person_of, asking.editors)):
         why = "they have edited it"
     if why:
         return Refusal("excluded", f"{word.by} can't vote here: {why}")
@@ -338,8 +347,9 @@ def _of_voter(draft: Draft, word: AnswerGiven2, asking: Asking, body: Body) -> R
 def _of_editor(draft: Draft, word: AnswerGiven2, terms: Terms, body: Body) -> Refusal | None:
     if may_edit(terms, body):
         return None
-    if body.name in terms.excluded and may_vote(terms, body):
-        return Refusal("excluded", f"{word.by} can't edit here: {terms.excluded[body.name]}")
+    why = why_excluded(terms, body)
+    if why and may_vote(terms, body):
+        return Refusal("excluded", f"{word.by} can't edit here: {why}")
     return _no_role(draft, word, terms.editing.role or ", ".join(terms.editing.people) or terms.rule)
 
 

@@ -1,0 +1,166 @@
+"""The content of `mesh.approvals.people`: every version of the people, and which is active when.
+
+Owns reading the topic, for routers and for the command line, and the order of writing: the version
+first, and once the broker has it, the activation that names it. Its callers say whether a version
+may be activated. `mesh.core.people_versions` has the rule of what is in effect when.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+import structlog
+
+from mesh.codec.people import (
+    decode_people,
+    decode_people_activation,
+    digest_of,
+    encode_people,
+    encode_people_activation,
+    version_of,
+)
+from mesh.core.people import People
+from mesh.core.people_versions import PeopleTimeline, PlacedPeople
+from mesh.core.topics import Topics
+from mesh.errors import BrokerUnavailable, MalformedRecord, OperatorError, UnknownFormat
+from mesh.ports import Broker, OutRecord, Record, UnreadableRecords
+from mesh.services.whole_topic import WholeTopic
+
+_log = structlog.get_logger()
+
+
+class PeopleVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """One stored version.
+
+    `people` is None if this version of the mesh can't read it; `problem` says why.
+    """
+
+    digest: str
+    stored_at_ms: int
+    people: People | None
+    problem: str = ""
+
+
+class PeopleReader:
+    """All that is known so far. `refresh` reads what has been written since."""
+
+    def __init__(self, broker: Broker, topics: Topics) -> None:
+        self.versions: dict[str, PeopleVersion] = {}  # by digest
+        self.timeline = PeopleTimeline()
+        self._name = topics.people
+        self._topic = WholeTopic(broker, topics.people, self._take)
+
+    async def start(self) -> None:
+        """Read all that is there. Called again after `BrokerUnavailable`, it continues.
+
+        Raises `TopicMissing` too.
+        """
+        await self._topic.start()
+
+    async def refresh(self) -> None:
+        """Read up to the topic's current end: one call to the broker if nothing is new."""
+        await self._topic.refresh()
+
+    async def close(self) -> None:
+        await self._topic.close()
+
+    def people_at(self, at_ms: int) -> People | None:
+        """The people in effect at a time; None: nothing was ever activated.
+
+        Raises `UnknownFormat` if the version in effect can't be read here.
+        """
+        return self.people_of(self.timeline.at(at_ms))
+
+    def people_of(self, placed: PlacedPeople | None) -> People | None:
+        """The people that an activation names. Raises `UnknownFormat`."""
+        if placed is None:
+            return None
+        digest = placed.activation.people
+        version = self.versions.get(digest)
+        if version is not None and version.people is not None:
+            return version.people
+        why = version.problem if version is not None else f"it is not on {self._name}"
+        raise UnknownFormat(
+            f"version {digest} of the people is active and can't be read here: {why}."
+            " If a newer agent-mesh wrote it, update this one"
+        )
+
+    def _take(self, record: Record) -> None:
+        if isinstance(record, UnreadableRecords):
+            _log.error("people_unreadable", error=record.message)
+            return
+        try:
+            activation = decode_people_activation(record)
+        except MalformedRecord as error:
+            _log.warning("people_activation_unreadable", error=str(error))
+            return
+        if activation is not None:
+            self.timeline.add(activation)
+        elif version_of(record):
+            version = _version(record)
+            if version.problem:
+                _log.warning("people_unreadable", error=version.problem)
+            # a version may be stored twice; it is there since the first time
+            known = self.versions.get(version.digest)
+            if known is None or known.people is None:
+                self.versions[version.digest] = version
+
+
+def _version(record: Record) -> PeopleVersion:
+    try:
+        people, problem = decode_people(record), ""
+    except MalformedRecord as error:
+        people, problem = None, str(error)
+    return PeopleVersion(digest=version_of(record), stored_at_ms=record.timestamp_ms, people=people, problem=problem)
+
+
+async def people_now(broker: Broker, topics: Topics, now_ms: int) -> People | None:
+    """The people in effect; None: the topic has none, or the broker does not say.
+
+    Raises `TopicMissing`, and `UnknownFormat` if they can't be read here.
+    """
+    known = PeopleReader(broker, topics)
+    try:
+        await known.start()
+    except BrokerUnavailable:  # the router waits for it, and looks itself
+        return None
+    finally:
+        await known.close()
+    return known.people_at(now_ms)
+
+
+async def activate_people(
+    known: PeopleReader,
+    broker: Broker,
+    topics: Topics,
+    people: People,
+    *,
+    activation_id: str,
+    by: str,
+    at_ms: int,
+    reason: str = "",
+) -> PlacedPeople:
+    """Store this version if it is not stored yet, and activate it.
+
+    Raises `BrokerUnavailable` if the outcome is unknown: doing the same again, with a fresh id, is
+    then right.
+    """
+    digest = digest_of(people)
+    # The version first: a router that reads the activation must find what it names.
+    if digest not in known.versions:
+        await _send(broker, [encode_people(people, topics)])
+    record = encode_people_activation(
+        digest, topics=topics, activation_id=activation_id, by=by, at_ms=at_ms, reason=reason
+    )
+    await _send(broker, [record])
+    await known.refresh()
+    for placed in reversed(known.timeline.all()):
+        if placed.activation.id == activation_id:
+            return placed
+    raise BrokerUnavailable(f"the activation {activation_id} is on its way, and can't be read back yet")
+
+
+async def _send(broker: Broker, records: Sequence[OutRecord]) -> None:
+    failures = await broker.send(records)
+    if failures:
+        name = (records[failures[0].index].key or b"").decode("utf-8", "replace")
+        raise OperatorError(f"{name} could not be stored: {failures[0].message}")
