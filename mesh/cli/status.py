@@ -25,6 +25,7 @@ from mesh.inspection.mesh_status.disk import full_disk
 from mesh.inspection.read_model import queries
 from mesh.inspection.read_model.queries import CardRow, OpenStep
 
+DIGEST_SHOWN = 19  # with sha256:
 STYLES = {
     "running": "cyan",
     "expected": "dim",
@@ -98,6 +99,8 @@ def _facts(found: MeshStatus) -> Table:
     facts.add_row("broker", printable(found.broker))
     facts.add_row("routers", _owners(found))
     facts.add_row("unread", _unread(found))
+    if people := _people(found):
+        facts.add_row("people", people)
     facts.add_row("events", _events(found))
     facts.add_row("workflows", _workflows(found))
     facts.add_row("steps", _steps(found))
@@ -131,6 +134,20 @@ def _owners(found: MeshStatus) -> Text:
     last_ms = max(max(row.decided_at_ms, row.owner_since_ms) for row in found.partitions)
     text.append(f"; last decision {ago(last_ms, found.at_ms)}", style="dim")
     return text
+
+
+def _people(found: MeshStatus) -> Text | None:
+    """What says who has which role; None if no living router tells."""
+    rules = dict.fromkeys(
+        f"{one.people_from}, version {one.people[:DIGEST_SHOWN]}" if one.people else f"{one.people_from} (a file)"
+        for one in found.routers
+        if one.state == "alive" and one.people_from
+    )
+    if not rules:
+        return None
+    text = Text("; ".join(map(printable, rules)))
+    # for a moment after a change, or files that differ
+    return text.append("  routers differ", style="yellow") if len(rules) > 1 else text
 
 
 def _life(router: RouterStatus | None, now_ms: int) -> tuple[str, str]:
@@ -240,6 +257,7 @@ def _router(one: RouterStatus) -> dict[str, object]:
         "started_at": rfc3339_or_none(one.started_at_ms or None),
         "heard_at": rfc3339(one.heard_at_ms),
         "partitions": one.partitions,
+        "people": {"source": one.people_from, "version": one.people or None} if one.people_from else None,
     }
 
 

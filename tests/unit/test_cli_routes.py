@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 from one_partition import Partition, agent, approval, route
@@ -217,6 +218,19 @@ def test_roles_are_those_that_every_living_router_knows_where_there_is_no_file(s
     status = json.loads(CliRunner().invoke(mesh, ["status", "--json"]).stdout)
     said = [one for one in status["stuck"] if "nobody has the role maintainer" in one["what"]]
     assert [one["next"] for one in said] == ["give it to somebody in people of router two"]
+    assert {one["instance"]: one["people"] for one in status["routers"]}["two"] == {"source": "people", "version": None}
+    assert "people (a file)" in CliRunner().invoke(mesh, ["status"]).stdout
+
+
+def test_status_says_which_version_of_the_people_rules(stored: Path) -> None:
+    now = rfc3339(SystemClock().now_ms())
+    card = RouterCard(instance="one", started_at=now, renewed_at=now, expires_after_s=600.0, roles=())
+    ruled = msgspec.structs.replace(card, approvers=TOPICS.people, people="sha256:" + "0" * 64)
+    asyncio.run(_send(stored, encode_router_card(ruled, topics=TOPICS)))
+    assert f"{TOPICS.people}, version sha256:000000000000" in CliRunner().invoke(mesh, ["status"]).stdout
+    other = msgspec.structs.replace(card, instance="two", approvers="/etc/approvers.yaml")
+    asyncio.run(_send(stored, encode_router_card(other, topics=TOPICS)))
+    assert "routers differ" in CliRunner().invoke(mesh, ["status"]).stdout
 
 
 def test_check_holds_routes_against_modules(folder: Path) -> None:

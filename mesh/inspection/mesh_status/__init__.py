@@ -229,6 +229,8 @@ def _unheld_roles(cards: Sequence[RouterRow], active: Sequence[Route], now_ms: i
             what = f"nobody has the role {role}, which {step} of route {route} asks: every answer would be refused"
             which = lacking[0]
             next_step = f"give it to somebody in {which.approvers} of router {which.instance}"
+            if which.people:
+                next_step = "give it to somebody: `mesh people apply FILE`, with all people and their roles"
             found.append(Stuck(severity="warning", what=what, next_step=next_step))
     return found
 

@@ -172,6 +172,8 @@ def router_statuses(
                 started_at_ms=row.started_at_ms,
                 heard_at_ms=row.heard_at_ms(now_ms),
                 partitions=partitions,
+                people_from=row.card.approvers,
+                people=row.card.people,
             )
         )
     return tuple(sorted(found, key=lambda one: (one.state != "alive", one.instance)))

@@ -92,13 +92,19 @@ class Stuck(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RouterStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A router that has or had a card. `heard_at_ms`: when it was last heard of."""
+    """A router that has or had a card. `heard_at_ms`: when it was last heard of.
+
+    `people_from`: the file or the topic by which it knows who has which role; empty: it does not
+    say. `people`: the version of the topic; empty: the file rules.
+    """
 
     instance: str
     state: Literal["alive", "stopped", "gone"]
     started_at_ms: int
     heard_at_ms: int
     partitions: tuple[int, ...]
+    people_from: str = ""
+    people: str = ""
 
 
 class MeshStatus(msgspec.Struct, frozen=True, kw_only=True):
