@@ -22,17 +22,18 @@ from mesh.core.ids import is_item, parse_step_id
 from mesh.core.inputs import AliasClaimed, Input, ResultReceived, SlotGiven, TimerDue
 from mesh.core.matching import RouteIndex
 from mesh.core.route import Route
-from mesh.core.state import StepState, Workflow
+from mesh.core.state import Directory, StepState, Workflow
 from mesh.errors import BrokerUnavailable
 from mesh.ports import OutRecord, Record, TopicPartition
 from mesh.services.agent_runtime.assignment import Assignment
-from mesh.services.router import checkpoint, decider, definitions, lookout, takeover
+from mesh.services.router import checkpoint, decider, definitions, lookout, people, takeover
 from mesh.services.router import timers as timing
 from mesh.services.router.batch import Batch
 from mesh.services.router.definitions import Definitions
 from mesh.services.router.ingress import Ingress
 from mesh.services.router.lookout import Lookout
 from mesh.services.router.owner import Owner
+from mesh.services.router.people import PeopleFollower
 from mesh.services.router.timers import Timers
 from mesh.services.router.trail import Trails
 from mesh.testing.simulation import Plan
@@ -440,3 +441,45 @@ for _name in (
     "a_routers_old_file_undoes_what_was_applied",
 ):
     PLANS[_name] = _with_many_changes
+
+
+# By whose roles an answer is judged ---------------------------------------------------------------
+
+
+def _with_roles_that_change(plan: Plan) -> Plan:
+    weak = replace(plan.weak, latency_s=(0.0, 0.4), rebalance=0.02)
+    return replace(
+        plan,
+        routers=2,
+        workflows=25,
+        mean_life_s=8.0,
+        real_agents=False,
+        weak=weak,
+        kinds=("consent", "review", "vote"),
+        drawn=0,
+        people_change=True,
+    )
+
+
+@fault
+def answers_are_judged_by_the_roles_of_when_they_are_read(patch: pytest.MonkeyPatch) -> None:
+    def directory_at(self: PeopleFollower, directory: Directory, _: int) -> Directory:
+        latest = self.known.timeline.latest()
+        return as_of(self, directory, 0 if latest is None else latest.since_ms)
+
+    as_of = PeopleFollower.directory_at
+    patch.setattr(PeopleFollower, "directory_at", directory_at)
+
+
+@fault
+def an_owner_never_looks_for_people_before_it_judges(patch: pytest.MonkeyPatch) -> None:
+    """It learns of a version only when it follows the topic, and that may be late."""
+    patch.setattr(PeopleFollower, "knows", lambda *_, **__: True)
+    patch.setattr(people, "_FOLLOW_EVERY_S", 10.0)
+
+
+for _name in (
+    "answers_are_judged_by_the_roles_of_when_they_are_read",
+    "an_owner_never_looks_for_people_before_it_judges",
+):
+    PLANS[_name] = _with_roles_that_change

@@ -228,6 +228,12 @@ def test_status_says_which_version_of_the_people_rules(stored: Path) -> None:
     ruled = msgspec.structs.replace(card, approvers=TOPICS.people, people="sha256:" + "0" * 64)
     asyncio.run(_send(stored, encode_router_card(ruled, topics=TOPICS)))
     assert f"{TOPICS.people}, version sha256:000000000000" in CliRunner().invoke(mesh, ["status"]).stdout
+    status = json.loads(CliRunner().invoke(mesh, ["status", "--json"]).stdout)
+    said = [one["next"] for one in status["stuck"] if "nobody has the role maintainer" in one["what"]]
+    assert said == ["give it to somebody: `mesh people apply FILE`, with all people and their roles"]
+    (stored / "approvers.yaml").write_text("maintainer: ana\n")
+    found = call_json("check", "new.yaml", "--online", code=1)["findings"]
+    assert "unknown_role" in [one["code"] for one in found], "the file does not count"
     other = msgspec.structs.replace(card, instance="two", approvers="/etc/approvers.yaml")
     asyncio.run(_send(stored, encode_router_card(other, topics=TOPICS)))
     assert "routers differ" in CliRunner().invoke(mesh, ["status"]).stdout

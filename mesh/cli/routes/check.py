@@ -73,7 +73,8 @@ def check(
     is_online = online or click.get_current_context().params.get("broker") is not None
     found = session.run(look_online(session)) if is_online else Online()
     known = found.agents | cards_of_modules(session, agents) if agents or is_online else None
-    roles = roles_of(approvers or session.settings.approvers, found.roles)
+    usual = None if found.is_ruled else session.settings.approvers
+    roles = roles_of(approvers or usual, found.roles)
     contracts = load_contracts(capabilities) if capabilities else None
     report = check_routes(files, agents=known, roles=roles, contracts=contracts, conflicts=found.conflicts)
     failed = report.count("error") > 0 or (strict and report.count("warning") > 0)
@@ -92,28 +93,36 @@ class Online(msgspec.Struct, frozen=True, kw_only=True):
 
     `agents`: all that have or had a card, by name. `conflicts`: those whose living replicas
     disagree. `roles`: those that every living router knows somebody to have; None: none says.
+    `is_ruled`: they have them from the people's topic, so a file does not count.
     """
 
     agents: dict[str, AgentCard] = {}
     conflicts: dict[str, SchemaConflict] = {}
     roles: frozenset[str] | None = None
+    is_ruled: bool = False
 
 
 async def look_online(session: Session) -> Online:
     async with session.model() as (_, model):
         now_ms = session.now_ms()
         alive = [row.card for row in queries.cards(model.db) if row.is_alive(now_ms)]
-        said = [row.card.roles for row in routers(model.db) if row.is_alive(now_ms) and row.card.roles is not None]
+        living = [row.card for row in routers(model.db) if row.is_alive(now_ms)]
+        said = [card.roles for card in living if card.roles is not None]
         roles = frozenset(said[0]).intersection(*said) if said else None
-        return Online(agents=known_cards(model), conflicts=conflicts_of(alive), roles=roles)
+        return Online(
+            agents=known_cards(model),
+            conflicts=conflicts_of(alive),
+            roles=roles,
+            is_ruled=any(card.people for card in living),
+        )
 
 
-def roles_of(approvers: Path, online: frozenset[str] | None) -> Collection[str] | None:
+def roles_of(approvers: Path | None, online: frozenset[str] | None) -> Collection[str] | None:
     """The roles that somebody has: by the file, or by the routers where there is no such file.
 
     None if neither tells.
     """
-    if not approvers.exists():
+    if approvers is None or not approvers.exists():
         return online
     return {role for held in load_approvers(approvers).values() for role in held}
 

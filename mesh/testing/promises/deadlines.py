@@ -42,7 +42,7 @@ class Deadlines:
         self,
         *,
         routes: Mapping[str, Route],
-        directory: Directory,
+        directory: Callable[[int], Directory],
         sources: AbstractSet[Source],
         is_settled: Callable[[int, str, int], bool],
         counts: Counter[str],
@@ -176,7 +176,8 @@ class Deadlines:
         if isinstance(event, ApprovalClosed2):
             self._votes(step, event, where)
             return
-        is_entitled = not self._directory.roles or step.role in self._directory.roles.get(event.by, frozenset())
+        roles = self._directory(decision.cause.at_ms).roles
+        is_entitled = not roles or step.role in roles.get(event.by, frozenset())
         self._expect(is_entitled, f"{where}: {event.by} has not the role {step.role}, and the answer counts")
 
     def _votes(self, step: StepState, event: ApprovalClosed2, where: str) -> None:
@@ -205,8 +206,9 @@ class Deadlines:
     def _would_count(self, before: Workflow, answer: AnswerGiven | AnswerGiven2) -> bool:
         route = self._routes.get(before.digest)
         if route is None:  # the route is not known here: then only the role can be checked
-            return answer.digest is None and bool(self._directory.roles.get(answer.by))
-        decided = decide(before, answer, route=route, directory=self._directory, now_ms=answer.source_at_ms)
+            return answer.digest is None and bool(self._directory(answer.source_at_ms).roles.get(answer.by))
+        directory = self._directory(answer.source_at_ms)
+        decided = decide(before, answer, route=route, directory=directory, now_ms=answer.source_at_ms)
         return not any(isinstance(event, AnswerRefused) for event in decided.events)
 
     def wait(self, step: Step) -> None:
@@ -230,7 +232,8 @@ class Deadlines:
         route = self._routes.get(before.digest)
         if given.source_at_ms >= due or source in self._sources or route is None:
             return
-        decided = decide(before, given, route=route, directory=self._directory, now_ms=given.source_at_ms)
+        directory = self._directory(given.source_at_ms)
+        decided = decide(before, given, route=route, directory=directory, now_ms=given.source_at_ms)
         if any(isinstance(event, EventReceived) and event.step == name for event in decided.events):
             early_ms = due - given.source_at_ms
             self._find(

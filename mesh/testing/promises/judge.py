@@ -73,6 +73,7 @@ from mesh.testing.promises.built_in import BuiltIns
 from mesh.testing.promises.deadlines import Deadlines
 from mesh.testing.promises.effects import EffectLedger
 from mesh.testing.promises.ledger import Ledgers, PartitionLedger, Source, Step
+from mesh.testing.promises.people import PeopleLedger
 from mesh.testing.promises.redecided import another_decision
 from mesh.testing.promises.rules import broken_rules
 from mesh.testing.promises.slots import SlotLedger, kept_needlessly
@@ -109,6 +110,7 @@ class Promises:
         self._routes = {route.digest: route for route in routes}
         newest = {route.name: route.digest for route in routes}
         self._directory = Directory(roles=dict(roles or {}), routes=newest, topic_prefix=topics.prefix)
+        self._people = PeopleLedger(self._directory, topics.people)
         self._on_finding = on_finding
         self._afterwards = afterwards
         self._ledgers = Ledgers()
@@ -119,7 +121,7 @@ class Promises:
         self._usage = UsageLedger(in_order=not afterwards)
         self._deadlines = Deadlines(
             routes=self._routes,
-            directory=self._directory,
+            directory=self._people.at,
             sources=self._sources,
             is_settled=lambda number, topic, offset: self._is_settled(self._ledgers[number], topic, offset),
             counts=self.counts,
@@ -153,6 +155,8 @@ class Promises:
                 self._effects.took((topic, header(record, "ce_id") or ""))  # a step has emitted it: an effect, too
         elif topic == topics.definitions:
             self._definition(record)
+        elif topic == topics.people:
+            self._people.landed(record)
         elif topic in self._effect_topics or topic.startswith(self._task_prefix):
             self._effect(record)
 
@@ -306,8 +310,8 @@ class Promises:
         sequence = partition.fold.state.sequence if crossings(record.events) else 0
         self._expect(record.sequence == sequence, f"{where}: the sequence is {record.sequence}, not {sequence}")
         if self._routes:
-            another = another_decision(step, self._routes, self._directory)
-            self._expect(not another, f"{where}: {another}")
+            tried = [another_decision(step, self._routes, known) for known in self._people.of_decision(record)]
+            self._expect("" in tried, f"{where}: {tried[0]}")
             for broken in broken_rules(before, record, self._routes):
                 self.find(f"{where}: {broken}")
         self._deadlines.wait(step)

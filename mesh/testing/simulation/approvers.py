@@ -56,7 +56,7 @@ class Approvers:
         ground, rng = self._ground, self._ground.rng
         payloads = [request.payload, {"draft": "better"}, {"other": 1}]
         for _ in range(rng.choice([2, 4, 8, 12])):
-            by = rng.choice(["ana", "ana", "ben", "ben", "CEM", "cem", "eve"])
+            by = rng.choice(["ana", "ana", "ben", "ben", "CEM", "cem", "slack:C", "eve"])
             decision: AnswerKind = rng.choice(
                 ["approve", "choose", "choose", "choose", "reject", "edit", "withdraw", "comment"]
             )

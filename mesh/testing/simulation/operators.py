@@ -12,7 +12,9 @@ from typing import Final
 from mesh.codec.definitions import encode_activation, encode_definition
 from mesh.core import ids
 from mesh.core.events import IncidentRaised
+from mesh.core.people import People
 from mesh.core.state import StepState, Workflow
+from mesh.testing.simulation import people
 from mesh.testing.simulation.approvers import Approvers
 from mesh.testing.simulation.ground import Ground
 
@@ -28,7 +30,8 @@ class Operators:
     """All operators of a run.
 
     Call `on_incident` when a step has become one, `on_verdict` when an approval is closed,
-    `migrate_workflows` and `change_routes` once at the beginning, and `sweep` once it is calm.
+    `migrate_workflows`, `change_routes` and, if wanted, `change_people` once at the beginning, and
+    `settle` once it is calm.
     `tell`: sends what a step waits for.
     """
 
@@ -36,6 +39,7 @@ class Operators:
         self._ground = ground
         self._approvers = approvers
         self._tell = tell
+        self._changes_people = False
         self._again_s: dict[str, float] = {}
         self._tried: Counter[tuple[str, str, str]] = Counter()
 
@@ -111,7 +115,26 @@ class Operators:
         ground.send(*(encode_definition(route, ground.topics) for route in chosen))
         ground.send(record)
 
+    def change_people(self, for_s: float) -> None:
+        """Grant and take away roles, now and then within `for_s`; the first version at once."""
+        ground, rng = self._ground, self._ground.rng
+        people.activate(ground, people.ALL)
+        self._changes_people = True
+        for _ in range(rng.choice([2, 5, 9])):
+            ground.later(rng.uniform(0, for_s), lambda: self._apply_people(rng.choice(people.VERSIONS)))
+
+    def _apply_people(self, version: People) -> None:
+        if not self._ground.is_calm:
+            people.activate(self._ground, version)
+            self._ground.promises.counts["people applied"] += 1
+
     # Once it is calm ------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Give everybody their own roles back, and look after what is stuck from then on."""
+        if self._changes_people:
+            people.activate(self._ground, people.ALL)
+        self.sweep()
 
     def sweep(self) -> None:
         """Look after all that is stuck, again and again."""

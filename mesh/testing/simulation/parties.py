@@ -42,7 +42,9 @@ class Parties:
         self._decisions = 0
         self._outstanding: Mapping[str, int] = {}
 
-    def begin(self, *, workflows: int, chaos_s: float, outstanding: Mapping[str, int]) -> None:
+    def begin(
+        self, *, workflows: int, chaos_s: float, outstanding: Mapping[str, int], people_change: bool = False
+    ) -> None:
         """Plan what comes from outside while there are faults."""
         self._outstanding = outstanding
         if self._plays_agents:
@@ -51,6 +53,8 @@ class Parties:
             self._upstream.publish(number, chaos_s * 0.7)
         self._operators.change_routes(chaos_s * 0.8)
         self._operators.migrate_workflows(chaos_s * 0.9)
+        if people_change:
+            self._operators.change_people(chaos_s * 0.9)
 
     def send_deadly(self, count: int) -> None:
         """Send events that kill routers, among all others."""
@@ -93,7 +97,7 @@ class Parties:
         """From here on everybody behaves, and operators look after what is stuck."""
         self._ground.is_calm = True
         self._agents.register(self._outstanding, {**CAPABILITIES, "nobodys": (AGENTS[0],)})
-        self._operators.sweep()
+        self._operators.settle()
 
 
 def workflows_of(record: Record, index: RouteIndex) -> set[str] | None:

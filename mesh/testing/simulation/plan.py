@@ -29,6 +29,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     drawn: int = 0  # routes drawn by the seed
     deadly: int = 0  # events that kill each router whose ingress reads them
     killers: float = 0.05  # of the tasks of real agents: each ends the process that works on it
+    people_change: bool = False  # roles are granted and taken away
     outstanding: dict[str, int] = {}  # agent -> how many tasks it says it wants at once
 
     @classmethod
@@ -62,4 +63,5 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             kinds=tuple(rng.sample(sorted(FIXED), rng.randint(1, 3))),
             drawn=rng.choice([1, 2, 3, 3]),
             outstanding={rng.choice(AGENTS): rng.randint(1, 2)} if rng.random() < 0.3 else {},
+            people_change=rng.random() < 0.3,
         )

@@ -147,7 +147,12 @@ class World:
     async def _course(self) -> None:
         plan = self.plan
         self._create_topics()
-        self.parties.begin(workflows=plan.workflows, chaos_s=plan.chaos_s, outstanding=plan.outstanding)
+        self.parties.begin(
+            workflows=plan.workflows,
+            chaos_s=plan.chaos_s,
+            outstanding=plan.outstanding,
+            people_change=plan.people_change,
+        )
         self.parties.send_deadly(plan.deadly)
         async with asyncio.TaskGroup() as tasks:
             parts = [tasks.create_task(self._live(slot)) for slot in self._slots]

@@ -1,0 +1,52 @@
+"""The people as the topic has them, for `mesh.testing.promises.judge`.
+
+Owns who had which role when, by the records alone.
+"""
+
+from msgspec.structs import replace
+
+from mesh.codec.people import decode_people, decode_people_activation
+from mesh.core.events import ApprovalRequested2, Decision, IncidentRaised
+from mesh.core.people import People
+from mesh.core.people_versions import PeopleTimeline
+from mesh.core.state import Directory
+from mesh.ports import Record
+
+
+class PeopleLedger:
+    """`known`: who has which role until the topic has a version."""
+
+    def __init__(self, known: Directory, topic: str) -> None:
+        self.timeline = PeopleTimeline()
+        self._known = known
+        self._topic = topic
+        self._versions: dict[str, People] = {}
+
+    def landed(self, record: Record) -> None:
+        """Take a record of the people's topic."""
+        activation, version = decode_people_activation(record), decode_people(record)
+        if activation is not None:
+            self.timeline.add(activation)
+        if version is not None:
+            self._versions[version.digest] = version
+
+    def at(self, at_ms: int) -> Directory:
+        """What every router knows of people as of an answer's broker time."""
+        placed = self.timeline.at(at_ms)
+        return self._known if placed is None else self._with(placed.activation.people)
+
+    def of_decision(self, decision: Decision) -> list[Directory]:
+        """What the owner may have known that made this decision: one of these."""
+        if decision.cause.kind == "answer":
+            return [self.at(decision.cause.at_ms)]
+        asked = [event.people for event in decision.events if isinstance(event, ApprovalRequested2) and event.people]
+        if asked:
+            return [self._with(asked[0])]
+        # a question goes by what its router knows at that moment, and this event does not say what
+        if any(isinstance(event, IncidentRaised) and event.kind == "nobody" for event in decision.events):
+            return [self._known, *map(self._with, self._versions)]
+        return [self._known]
+
+    def _with(self, digest: str) -> Directory:
+        people = self._versions[digest]
+        return replace(self._known, people=people, roles=people.roles, roles_from=self._topic)
