@@ -130,3 +130,21 @@ def nobody_could_answer(mesh: MeshKit) -> None:
     assert run.needs_operator("review") == "3 of manager must answer, and 2 could, without ana"
     run.skip("review", by="op")
     assert run.outcome.status == "completed"
+
+
+@scenario
+def one_person_under_two_names(mesh: MeshKit) -> None:
+    """Ana votes from a chat and by mail: she is one person, and takes one seat.
+
+    She loses the role before all have voted. Her vote stays counted, and she can't vote again.
+    """
+    steps = paid(mesh, role="manager", quorum=2)
+    mesh.person("ana", roles="manager", names="slack:U1")
+    run = begin(mesh, steps, data={"amount": 10}, output={"by": "${{ steps.review.votes.map(vote, vote.by) }}"})
+    run.approve("review", by="slack:U1")
+    run.approve("review", by="ana")
+    mesh.person("ana", names="slack:U1")
+    with pytest.raises(Refused, match="role"):
+        run.approve("review", by="slack:U1", reason="again")
+    run.approve("review", by="ben")
+    assert run.outcome.data == {"by": ["ana", "ben"]}

@@ -23,6 +23,7 @@ import structlog
 from mesh import defaults, wiring
 from mesh.adapters.memory import MemoryCluster
 from mesh.adapters.system import SystemEntropy
+from mesh.core.people import People
 from mesh.core.route import Route
 from mesh.core.topics import Topics
 from mesh.ports import Broker, OutRecord, TopicPartition, TopicSpec
@@ -61,7 +62,7 @@ class Engine(Protocol):
         """Begin with these routes, and with the agents that the stage has."""
         ...
 
-    def set_roles(self, roles: Mapping[str, frozenset[str]]) -> None: ...
+    def set_roles(self, roles: Mapping[str, frozenset[str]], people: People | None = None) -> None: ...
 
     def renew(self) -> None:
         """Take in the agents that the stage has got since the start."""
@@ -135,9 +136,9 @@ class _WithRouter:
 
     _router: Router | None = None
 
-    def set_roles(self, roles: Mapping[str, frozenset[str]]) -> None:
+    def set_roles(self, roles: Mapping[str, frozenset[str]], people: People | None = None) -> None:
         if self._router is not None:
-            self._router.set_roles(roles)
+            self._router.set_roles(roles, people)
 
 
 class VirtualEngine(_WithRouter):

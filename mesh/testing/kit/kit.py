@@ -27,7 +27,7 @@ import msgspec
 
 from mesh import defaults
 from mesh.agent.definition import Agent
-from mesh.codec.approvers_file import load_approvers
+from mesh.codec.approvers_file import load_approvers, load_people
 from mesh.codec.cloudevents import present, to_record
 from mesh.codec.definitions import encode_activation, encode_definition
 from mesh.codec.times import parse_rfc3339, rfc3339
@@ -35,6 +35,7 @@ from mesh.core import ids
 from mesh.core.activation import DELAY_MS
 from mesh.core.events import ScheduleFired
 from mesh.core.matching import RouteIndex
+from mesh.core.people import People, Person, people_of, shared_names
 from mesh.core.route import Route
 from mesh.core.state import Workflow
 from mesh.errors import MalformedRecord
@@ -84,6 +85,7 @@ class MeshKit:
         self._title = title or "What happened"
         self._folders = [path for path in (folder, root) if path is not None] or [Path.cwd()]
         self._sources = RouteSources(self._folders)
+        self._names: dict[str, tuple[str, ...]] = {}  # the further names of people
         self._regen = regen
         self._routes: dict[str, Route] = {}
         self._is_open = False
@@ -183,21 +185,40 @@ class MeshKit:
             self._engine.renew()
         return played
 
-    def person(self, name: str, *, roles: str | Iterable[str] = (), answers: Answers | None = None) -> None:
-        """Add a person who may be asked.
+    def person(
+        self,
+        name: str,
+        *,
+        roles: str | Iterable[str] = (),
+        names: str | Iterable[str] = (),
+        answers: Answers | None = None,
+    ) -> None:
+        """Add a person who may be asked, or change who they are from now on.
 
-        `answers`: what the person answers without the test's doing. It is approves(...),
-        rejects(...), a list, a mapping by step, or a function of the question. Without it the test
-        answers, with `run.approve`.
+        `name`: the person's id. `names`: further names that answers and routes may use. `answers`:
+        what the person answers without the test's doing. It is approves(...), rejects(...), a list,
+        a mapping by step, or a function of the question. Without it the test answers, with
+        `run.approve`.
         """
         held = frozenset([roles] if isinstance(roles, str) else roles)
         self.stage.people[name] = PlayedPerson(name, held, answers)
-        self._engine.set_roles(self._roles())
+        self._names[name] = (names,) if isinstance(names, str) else tuple(names)
+        self._engine.set_roles(self._roles(), self._people())
 
     def people(self, file: str | Path) -> None:
-        """Add everybody whom an approvers file names, with their roles."""
-        for name, roles in load_approvers(self._sources.path(file)).items():
-            self.person(name, roles=roles)
+        """Add everybody whom an approvers file names, with their roles and further names."""
+        path = self._sources.path(file)
+        names = {person.id: person.names for person in load_people(path).persons.values()}
+        for name, roles in load_approvers(path).items():
+            self.person(name, roles=roles, names=names.get(name, ()))
+
+    def _people(self) -> People | None:
+        """Everybody with their further names; None if nobody has one."""
+        persons = [Person(id=name, names=self._names[name], roles=roles) for name, roles in self._roles().items()]
+        for shared in shared_names(persons):
+            raise KitError(f"{shared.one} and {shared.other} share the name {shared.name}: a name is one person's")
+        people = people_of(persons)
+        return people if people.has_further_names else None
 
     def _roles(self) -> dict[str, frozenset[str]]:
         return {person.name: person.roles for person in self.stage.people.values()}
@@ -209,6 +230,7 @@ class MeshKit:
             raise KitError("the mesh has no route yet: mesh_kit.route(...)")
         self._is_open = True
         self._engine.start(list(self._routes.values()), self._roles())
+        self._engine.set_roles(self._roles(), self._people())
         self._account.began_ms = self._engine.now_ms()
 
     # Moving on ------------------------------------------------------------------------------------
@@ -379,7 +401,8 @@ class MeshKit:
         return self._routes[route].steps if route in self._routes else ()
 
     def check_person(self, name: str) -> None:
-        if name not in self.stage.people:
+        further = {own for names in self._names.values() for own in names}
+        if name not in self.stage.people and name not in further:
             raise KitError(unknown("there is nobody named", name, list(self.stage.people)))
 
     def only_person_for(self, question: Question) -> str:
