@@ -24,8 +24,9 @@ from mesh.errors import OperatorError, TopicMissing, UnknownFormat
 from mesh.ports import OutRecord, TopicPartition, TopicSpec
 from mesh.services.client import Client
 from mesh.services.people import PeopleReader, activate_people, people_now
-from mesh.services.router import Router, RouterConfig
+from mesh.services.router.config import RouterConfig
 from mesh.services.router.people import PeopleFollower
+from mesh.services.router.router import Router
 from mesh.services.topic_plan import topic_specs
 from mesh.testing.virtual_time.loop import SeededEntropy, VirtualClock, VirtualTimeLoop, run
 
