@@ -447,12 +447,12 @@ for _name in (
 
 
 def _with_roles_that_change(plan: Plan) -> Plan:
-    weak = replace(plan.weak, latency_s=(0.0, 0.4), rebalance=0.02)
+    weak = replace(plan.weak, latency_s=(0.0, 0.4))
     return replace(
         plan,
         routers=2,
-        workflows=25,
-        mean_life_s=8.0,
+        workflows=12,
+        mean_life_s=15.0,
         real_agents=False,
         weak=weak,
         kinds=("consent", "review", "vote"),
