@@ -47,21 +47,24 @@ def walk(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tuple[
 
 
 EVERY = dict(walk(mesh))
-NOUNS = sorted(words[0] for words, command in EVERY.items() if isinstance(command, NounGroup) and len(words) == 1)
+# each noun, and the verb that it means by itself
+BARE = {w[0]: command.bare for w, command in EVERY.items() if isinstance(command, NounGroup) and len(w) == 1}
+NOUNS = sorted(BARE)
 
 
 # Nouns, verbs and short forms ---------------------------------------------------------------------
 
 
-def test_every_noun_lists() -> None:
-    assert NOUNS == ["agents", "approvals", "clock", "dlq", "events", "routes", "topics", "workflow", "workflows"]
-    assert all((noun, "list") in EVERY for noun in NOUNS)
+def test_every_noun_lists_and_people_are_shown() -> None:
+    listed = ["agents", "approvals", "clock", "dlq", "events", "routes", "topics", "workflow", "workflows"]
+    assert dict.fromkeys(listed, "list") | {"people": "show"} == BARE
+    assert all((noun, verb) in EVERY for noun, verb in BARE.items())
 
 
 @pytest.mark.parametrize("noun", NOUNS)
 def test_a_noun_alone_lists_with_options_and_without(folder: Path, noun: str) -> None:
     for options in ((), ("--json",)):
-        bare, whole = (call(noun, *verb, *(() if noun == "workflow" else options)) for verb in ((), ("list",)))
+        bare, whole = (call(noun, *verb, *(() if noun == "workflow" else options)) for verb in ((), (BARE[noun],)))
         assert (bare.exit_code, bare.stdout) == (0, whole.stdout), bare.output
 
 
