@@ -427,7 +427,7 @@ def test_a_refused_answer_exits_with_1_and_says_why(sample: Path, answering: Any
     result = call("reject", workflow(1), "--reason", "no", "--by", "eve")
     assert result.exit_code == 1
     assert "refused (role)" in result.stdout
-    assert "approvers.yaml" in result.stdout
+    assert "`mesh people` shows who has which role" in result.stdout
 
 
 def test_an_answer_nobody_receives_times_out_with_5(sample: Path) -> None:
