@@ -50,8 +50,8 @@ class Holdings:
         self._wanted.difference_update(partitions)
         leaving = [self.owners.pop(partition) for partition in partitions if partition in self.owners]
         # Kept, not dropped: many rebalances give a partition back, and then its owner
-        # goes on without a take-over. If another router has written meanwhile, its
-        # next acknowledgement shows it.
+        # goes on without a take-over. If another router has written meanwhile, the
+        # acknowledgement of its next append shows it.
         self._asleep.update((owner.partition, owner) for owner in leaving)
         self.is_assigned = False
         return leaving
@@ -81,6 +81,7 @@ class Holdings:
         for partition in self._wanted & self._asleep.keys():
             owner = self._asleep.pop(partition)
             if not owner.is_lost():
+                owner.wake()
                 self.owners[partition] = owner
                 self.is_assigned = False
         missing = self._wanted - self.owners.keys()

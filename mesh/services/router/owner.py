@@ -91,6 +91,7 @@ class Owner:
         self.wanted_digest: str | None = None
         self.wants_people_ms: int | None = None
         self.lost_because = ""
+        self._is_doubted = False
         self._topics = topics
         self._config = config
         self._directory = directory
@@ -166,7 +167,7 @@ class Owner:
         """
         if self.inputs or self.own_inputs or self._decider.signs_heard >= _MARK_AFTER:
             return False
-        if self.clock.event is not None:
+        if self.clock.event is not None or self.owes_proof:
             return False
         due_ms = self.next_due_at_ms()
         return due_ms is None or due_ms > now_ms
@@ -177,6 +178,17 @@ class Owner:
         `below`: the offset up to which this owner's inbox had been read before the look began.
         """
         self._looked_below, self.wants_people_ms = below, None
+
+    def wake(self) -> None:
+        """Go on: the partition, which another router may have had meanwhile, is ours again."""
+        self._is_doubted = True
+
+    @property
+    def owes_proof(self) -> bool:
+        """Whether it must append something although nothing is to be decided."""
+        # A mark counts as progress, and careful mode must see whether there is any. It announces
+        # the next input anyway.
+        return self._is_doubted and not self.careful.is_on
 
     def lose(self, reason: str) -> None:
         """Give up the hold. What is unconfirmed is dropped."""
@@ -199,6 +211,12 @@ class Owner:
         # hold in the log, or it would believe the broker's clock.
         if self.clock.event is not None:
             return self._note_clock(now_ms + self.clock.offset_ms)
+        # The acknowledgement shows whether another router has claimed the partition since. Without
+        # an input nothing else would show it, and the log would name that router as the owner.
+        if self.owes_proof:
+            batch = Batch()
+            self._emit_mark(batch, now_ms + self.clock.offset_ms)
+            return self._launch(batch)
         if self.careful.is_on:
             try:
                 return self._careful_batch(now_ms + self.clock.offset_ms)
@@ -234,6 +252,7 @@ class Owner:
         batch.sequence = self.state.sequence
         batch.hold, batch.seen = self.state.hold, self.state.seen
         batch.first_offset = self.ownership.appending(len(batch))
+        self._is_doubted = False
         # timers are not taken back, so those that no longer fit pile up
         if self.deadlines.timers.is_overgrown:
             self.deadlines.timers.rebuild(self.state.workflows.values())
