@@ -76,6 +76,7 @@ async def gather(broker: Broker, topics: Topics) -> Evidence:
     names = [topics.definitions, topics.events, topics.responses, topics.commands, topics.inbox, topics.results]
     names += [
         topics.requests,
+        topics.open_approvals,
         topics.receipts,
         topics.command_receipts,
         topics.outcomes,

@@ -22,6 +22,7 @@ from mesh.codec.commands import CommandReceipt
 from mesh.codec.dead_letters import HEADERS
 from mesh.codec.definitions import ActivationBody
 from mesh.codec.event_batches import MAX_EVENTS
+from mesh.codec.open_approvals import OpenNote, OpenPayload, OpenRequest, OpenStanding
 from mesh.codec.outcomes import Outcome
 from mesh.codec.people import PeopleActivationBody, PeopleBody
 from mesh.codec.router_cards import RouterCard
@@ -78,6 +79,15 @@ def schemas() -> dict[str, dict[str, Any]]:
             "Approval request",
             "The value of a record of mesh.approvals.requests: what a human is asked.",
             ApprovalRequest,
+        ),
+        "open-approval": _of_types(
+            "Open approval",
+            "The value of a record of mesh.approvals.open (compacted), by its key: request/<approval id>, payload/<approval id> (the newest edition, once edited), "
+            "standing/<approval id> (once somebody has voted), note/<n>/<approval id>; a tombstone for each says that the approval is closed.",
+            OpenRequest,
+            OpenPayload,
+            OpenStanding,
+            OpenNote,
         ),
         "approval-response": _response(),
         "approval-receipt": _of_types(
@@ -144,8 +154,10 @@ def schemas() -> dict[str, dict[str, Any]]:
     }
 
 
-def _of_types(title: str, description: str, types: Any) -> dict[str, Any]:
-    (schema,), components = msgspec.json.schema_components([types], ref_template="#/$defs/{name}")
+def _of_types(title: str, description: str, *types: Any) -> dict[str, Any]:
+    """The schema of one of `types`."""
+    found, components = msgspec.json.schema_components(types, ref_template="#/$defs/{name}")
+    schema = found[0] if len(found) == 1 else {"anyOf": list(found)}
     plain = _plain({**schema, "$defs": components})
     return {"$schema": DIALECT, "title": title, "description": description, **plain}
 

@@ -16,6 +16,7 @@ from mesh.codec.cloudevents import to_record
 from mesh.codec.commands import command_receipt_id, encode_command_receipt
 from mesh.codec.dead_letters import dead_letter_id, dead_letter_of_parked
 from mesh.codec.inbox import encode_inbox
+from mesh.codec.open_approvals import encode_shown, shown_id
 from mesh.codec.outcomes import encode_outcome, outcome_id
 from mesh.codec.tasks import encode_task
 from mesh.codec.times import rfc3339
@@ -34,6 +35,7 @@ from mesh.core.effects import (
     WithdrawTask,
 )
 from mesh.core.ids import attempt_id, partition_of_key
+from mesh.core.open_approvals import ShowApproval
 from mesh.core.topics import Topics
 from mesh.ports import OutRecord
 
@@ -54,6 +56,8 @@ class EffectEncoder:
                 return encode_task(effect, topics=self._topics, reply_partition=self._partition)
             case AskApproval():
                 return encode_request(effect, topics=self._topics)
+            case ShowApproval():
+                return encode_shown(effect, topics=self._topics)
             case SendReceipt():
                 return encode_receipt(effect, topics=self._topics)
             case SendCommandReceipt():
@@ -101,6 +105,8 @@ def effect_id(effect: Effect) -> str:
             return attempt_id(effect.task_id, effect.attempt)
         case AskApproval():
             return effect.approval_id
+        case ShowApproval():
+            return shown_id(effect)
         case SendReceipt():
             return receipt_id(effect)
         case SendCommandReceipt():

@@ -28,6 +28,7 @@ MOST_EDITS: Final = 20  # without a limit of the route's own
 MOST_ANSWERS: Final = 64  # of one person in one approval, so that what is remembered stays small
 MOST_NOTES: Final = 50
 MOST_TEXT: Final = 16 * 1024  # bytes of one note
+SHOWN_REASON: Final = 200  # characters of a vote's reason that an inbox shows
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -115,6 +116,27 @@ class Asking(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     seen: dict[str, tuple[str, ...]] = {}
     editors: tuple[str, ...] = ()
     notes: int = 0
+
+
+class Ballot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A vote as others see it. `reason`: its first `SHOWN_REASON` characters."""
+
+    by: str
+    choice: str
+    at_ms: int
+    reason: str = ""
+
+
+class Tally(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How an approval is after an event: what `standing` on `mesh.approvals.open` says."""
+
+    edition: int
+    digest: str
+    have: int
+    need: int
+    votes: tuple[Ballot, ...] = ()
+    editors: tuple[str, ...] = ()
+    deadline_at_ms: int | None = None
 
 
 class Body(NamedTuple):
@@ -238,6 +260,23 @@ def is_split(terms: Terms, votes: Sequence[Vote]) -> bool:
     """Whether the votes would fill all seats if they were for one choice."""
     for_it = [_body(vote) for vote in votes if vote.choice not in terms.rejects]
     return verdict_of(terms, votes) is None and seated(terms.groups, for_it) == terms.need
+
+
+def tally_of(asking: Asking, digest: str, deadline_at_ms: int | None) -> Tally:
+    """How the votes are, for others to see."""
+    now = standing(asking.terms, asking.votes)
+    return Tally(
+        edition=asking.edition,
+        digest=digest,
+        have=now.have,
+        need=now.need,
+        votes=tuple(
+            Ballot(by=vote.by, choice=vote.choice, at_ms=vote.at_ms, reason=vote.reason[:SHOWN_REASON])
+            for vote in asking.votes
+        ),
+        editors=asking.editors,
+        deadline_at_ms=deadline_at_ms,
+    )
 
 
 def _body(vote: Vote) -> Body:

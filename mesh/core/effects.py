@@ -38,6 +38,7 @@ from mesh.core.events import (
     VoteTakenBack,
     WorkflowEnded,
 )
+from mesh.core.open_approvals import ShowApproval, shown
 from mesh.core.route import OnExpiry, Periods
 
 _WORD_CODES: Final = {VoteCast: "counted", VoteTakenBack: "taken_back", PayloadEdited: "edited", NoteAdded: "noted"}
@@ -196,6 +197,7 @@ Effect = (
     SendTask
     | WithdrawTask
     | AskApproval
+    | ShowApproval
     | SendReceipt
     | SendCommandReceipt
     | PublishOutcome
@@ -243,6 +245,7 @@ def effects(decision: Decision) -> list[Effect]:
                 out.append(_unclaimed(decision, event))
             case _:
                 pass
+    out += shown(decision)
     out += [SendInput(workflow_id=decision.workflow_id, input=given) for given in inputs_between(decision)]
     return out
 

@@ -21,6 +21,7 @@ class Topics:
         "inbox",
         "ingress_group",
         "log",
+        "open_approvals",
         "outcomes",
         "people",
         "prefix",
@@ -41,6 +42,7 @@ class Topics:
         self.log: Final = prefix + "log"
         self.requests: Final = prefix + "approvals.requests"
         self.responses: Final = prefix + "approvals.responses"
+        self.open_approvals: Final = prefix + "approvals.open"
         self.receipts: Final = prefix + "approvals.receipts"
         self.people: Final = prefix + "approvals.people"
         self.commands: Final = prefix + "commands"

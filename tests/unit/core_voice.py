@@ -24,6 +24,7 @@ from mesh.core.effects import (
     WithdrawTask,
 )
 from mesh.core.events import CallFailed, CallSucceeded, Event, UsageReported, WorkflowEnded
+from mesh.core.open_approvals import ShowApproval
 from mesh.core.schedules import Schedule
 from mesh.core.state import KeptEvent
 from mesh.inspection.wording.built_in import schedule_words
@@ -127,6 +128,8 @@ def effect_line(effect: Effect) -> str:
     match effect:
         case SendTask():
             return f"task {effect.task_id}/{effect.attempt} to {effect.agent}: {as_json(effect.input)}"
+        case ShowApproval():
+            return f"{'shown as open' if effect.value else 'no longer open'}: {effect.key}"
         case AskApproval():
             return f"question {effect.approval_id} to {effect.role}: {effect.question} {as_json(effect.payload)}"
         case SendReceipt():

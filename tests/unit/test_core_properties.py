@@ -24,6 +24,7 @@ from hypothesis.stateful import (
 )
 from msgspec.structs import replace
 from one_partition import PEOPLE, Partition, agent, as_record, called_route, route
+from open_topic import show
 from run_ledger import RunLedger, check_account, check_items, check_liveness
 
 from mesh.codec.effects import effect_id
@@ -64,9 +65,11 @@ from mesh.core.inputs import (
     Undeliverable,
     WorkflowCalled,
 )
+from mesh.core.open_approvals import ShowApproval
 from mesh.core.replay import is_repeated
 from mesh.core.route import AgentWork
 from mesh.core.state import Workflow
+from mesh.testing.promises.open_topic import differences
 
 KEYS = ("k", "l")
 SEEN: set[type] = set()
@@ -113,6 +116,7 @@ class Core(RuleBasedStateMachine):
         self.closed: Counter[str] = Counter()  # by approval id
         self.sent: Counter[str] = Counter()  # by attempt id
         self.outcomes: Counter[str] = Counter()  # by run
+        self.open: dict[tuple[str, str], bytes] = {}  # what an approver's tool holds
         self.counted = (self.succeeded, self.closed, self.sent, self.outcomes)
         self.over: set[str] = set()  # workflows that have ended, until they start again
         if starts:
@@ -456,6 +460,7 @@ class Core(RuleBasedStateMachine):
         assert effects(read_back) == sends
         for effect in sends:
             self.note(effect)
+        assert not differences(self.open, self.p.state.workflows.values())
         for event in decision.events:
             SEEN.add(type(event))
             self.check_event(decision, event)
@@ -472,6 +477,8 @@ class Core(RuleBasedStateMachine):
                 assert sent.source_offset == self.sequence, "a place in the sequence was left out, or taken twice"
                 self.sequence += 1
                 self.told.append(sent)
+            case ShowApproval():
+                show(self.open, effect)
             case PublishOutcome():
                 self.outcomes[f"{effect.workflow_id}/{effect.run_id}"] += 1
             case _:

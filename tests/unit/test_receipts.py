@@ -351,7 +351,7 @@ def test_a_receipt_is_small_however_much_the_answer_says() -> None:
     )
     cause = Cause(kind="answer", id="a", source_topic="t", source_partition=1, source_offset=2, receipt_by_place=True)
     decision = Decision(epoch="", workflow_id="r:k", at_ms=1, cause=cause, positions={}, mark=0, events=(closed,))
-    [effect] = effects(decision)
+    [effect] = [one for one in effects(decision) if isinstance(one, SendReceipt)]
     receipt = decode_receipt(landed(EffectEncoder(TOPICS, 0, 1).encode(effect)))
     assert (len(receipt.message), receipt.source) == (2_000, Place(topic="t", partition=1, offset=2))
 

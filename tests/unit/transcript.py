@@ -8,8 +8,10 @@ from typing import Any
 from core_voice import effect_line, event_line, input_line
 from one_partition import START_MS, Partition
 
+from mesh.core.effects import Effect
 from mesh.core.events import Event
 from mesh.core.inputs import Input
+from mesh.core.open_approvals import ShowApproval
 from mesh.core.route import Route
 from mesh.testing.transcript import Writer, since, stand
 
@@ -41,7 +43,11 @@ class Transcript(Partition):
         events = super().give(given)
         body = [event_line(event, _clock) for event in events]
         decided = len(self.decisions) > before
-        body += [f"-> {effect_line(effect)}" for effect in self.effects()] if decided else ["(nothing)"]
+        body += (
+            [f"-> {effect_line(effect)}" for effect in self.effects() if not _is_said(effect)]
+            if decided
+            else ["(nothing)"]
+        )
         for event in events:
             self.writer.name_run(getattr(event, "run_id", ""))
         heading = f"{_clock(self.now_ms)}  {input_line(given, _clock)}"
@@ -50,6 +56,11 @@ class Transcript(Partition):
 
     def text(self) -> str:
         return self.writer.text()
+
+
+def _is_said(effect: Effect) -> bool:
+    """Whether the event above it says the same."""
+    return isinstance(effect, ShowApproval)
 
 
 def _clock(at_ms: int) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from mesh.core import ids, traces
 from mesh.core.amounts import as_number
+from mesh.core.decide.open_approvals import TO_COMPLETE, completed
 from mesh.core.events import (
     ApprovalRequested,
     CallMade,
@@ -100,6 +101,8 @@ class Draft:
         """
         if self.withheld:
             event = self._instead_of(event)
+        if type(event) in TO_COMPLETE:
+            event = completed(event, self.workflow)
         self.events.append(event)
         self.workflow = evolve(self.workflow, event, workflow_id=self.workflow_id, at_ms=self.now_ms)
         # the event may have changed what expressions see

@@ -53,11 +53,16 @@ class ApprovalReopened(LogEvent, tag="ApprovalReopened.1", frozen=True, kw_only=
 
 
 class ApprovalWithdrawn(LogEvent, tag="ApprovalWithdrawn.1", frozen=True, kw_only=True):
-    """Answers are no longer wanted: the workflow ended, or an operator's retry asks again."""
+    """Answers are no longer wanted: the workflow ended, or an operator's retry asks again.
+
+    `edition`, `notes`: of version 2, how far the approval had come.
+    """
 
     step: str
     approval_id: str
     reason: str
+    edition: int = 0
+    notes: int = 0
 
 
 class AnswerRefused(LogEvent, tag="AnswerRefused.1", frozen=True, kw_only=True):

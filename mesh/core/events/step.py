@@ -63,11 +63,16 @@ class IncidentRaised(LogEvent, tag="IncidentRaised.1", frozen=True, kw_only=True
 
     `kind`: exhausted, non_retryable, undeliverable, no_agent, expression, expired, too_large,
     parked, limit, timeout.
+
+    Where it ends an open approval: its id, and of version 2 its edition and number of notes.
     """
 
     step: str
     kind: str
     message: str
+    approval_id: str = ""
+    edition: int = 0
+    notes: int = 0
 
 
 class IncidentResolved(LogEvent, tag="IncidentResolved.1", frozen=True, kw_only=True):

@@ -2,12 +2,12 @@
 
 Each event of a vote, an edit or a withdrawal says how the votes are after it (`have` of `need`
 seats), since a receipt is made of the event alone. `at_ms` is the broker's time of the answer: it
-says which of a person's words is the newest.
+says which of a person's words is the newest. `tally` is what an approver's tool shows after it.
 """
 
 from typing import Any, Literal
 
-from mesh.core.approvals import Terms, Vote
+from mesh.core.approvals import Tally, Terms, Vote
 from mesh.core.events.approval import AnswerRefused, ApprovalClosed, ApprovalRequested
 from mesh.core.events.event import LogEvent
 
@@ -31,6 +31,7 @@ class VoteCast(LogEvent, tag="VoteCast.1", frozen=True, kw_only=True):
     edition: int
     have: int
     need: int
+    tally: Tally | None = None
 
 
 class VoteTakenBack(LogEvent, tag="VoteTakenBack.1", frozen=True, kw_only=True):
@@ -45,6 +46,7 @@ class VoteTakenBack(LogEvent, tag="VoteTakenBack.1", frozen=True, kw_only=True):
     edition: int
     have: int
     need: int
+    tally: Tally | None = None
 
 
 class PayloadEdited(LogEvent, tag="PayloadEdited.1", frozen=True, kw_only=True):
@@ -60,6 +62,7 @@ class PayloadEdited(LogEvent, tag="PayloadEdited.1", frozen=True, kw_only=True):
     edition: int
     need: int
     reason: str = ""
+    tally: Tally | None = None
 
 
 class NoteAdded(LogEvent, tag="NoteAdded.1", frozen=True, kw_only=True):
@@ -83,6 +86,7 @@ class ApprovalClosed2(ApprovalClosed, tag="ApprovalClosed.2", frozen=True, kw_on
     votes: tuple[Vote, ...] = ()
     editors: tuple[str, ...] = ()
     form: Any = None  # of the closing answer
+    notes: int = 0  # how many comments there were
 
 
 class AnswerRefused2(AnswerRefused, tag="AnswerRefused.2", frozen=True, kw_only=True):

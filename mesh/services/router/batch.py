@@ -19,7 +19,9 @@ class Batch:
     `first_offset`: where the first is expected. `changed`: the workflows as they are after the last
     decision of the batch (None: forgotten). `positions`, `watermarks`, `sequence`, and what is
     known of the clock (`hold`, `seen`): likewise after the last decision. `crosses`: some effects
-    go to other workflows. `traced`: what the decisions' spans are made of, if there is a tracer.
+    go to other workflows, or must keep their order otherwise. `places`: of each effect that says
+    where it was decided, its index and that of its decision. `traced`: what the decisions' spans
+    are made of, if there is a tracer.
     """
 
     __slots__ = (
@@ -30,6 +32,7 @@ class Batch:
         "effects",
         "first_offset",
         "hold",
+        "places",
         "positions",
         "records",
         "seen",
@@ -46,6 +49,7 @@ class Batch:
         self.changed: dict[str, Workflow | None] = {}
         self.watermarks: dict[str, tuple[int, int]] = {}
         self.positions: dict[str, int] = {}
+        self.places: list[tuple[int, int]] = []
         self.traced: list[Traced] = []
         self.first_offset = -1
         self.sequence = 0

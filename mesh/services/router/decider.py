@@ -16,6 +16,7 @@ from mesh.codec.log import encode_decision
 from mesh.core import ids
 from mesh.core.crossings import crossings
 from mesh.core.decide import Decided, decide, park
+from mesh.core.decide.open_approvals import completed
 from mesh.core.effects import effects
 from mesh.core.events import AnswerRefused, Cause, Decision, IncidentRaised
 from mesh.core.evolve import evolve
@@ -29,6 +30,7 @@ from mesh.core.inputs import (
     TimerDue,
     Undeliverable,
 )
+from mesh.core.open_approvals import ShowApproval
 from mesh.core.replay import settle
 from mesh.core.route import Route
 from mesh.core.state import Directory, PartitionState, Workflow
@@ -173,7 +175,8 @@ class Decider:
             if workflow is None or step not in workflow.steps or workflow.status != "running":
                 return
             message = f"{cause.kind} {cause.id} could not be decided: {type(error).__name__}: {error}"
-            event = IncidentRaised(step=step, kind="parked", message=message[:2_000])
+            # a deadline ends an approval by this, too
+            event = completed(IncidentRaised(step=step, kind="parked", message=message[:2_000]), workflow)
             evolved = evolve(workflow, event, workflow_id=given.workflow_id, at_ms=now_ms)
             self.emit(batch, Decided((event,), evolved), given.workflow_id, cause, now_ms)
 
@@ -202,11 +205,14 @@ class Decider:
         # checked before the state is touched: a decision is taken in whole or not at all
         if record.size_bytes() > limit or any(out.size_bytes() > limit for out in encoded):
             return False
+        # what is open must reach its topic in the order of the log, as records for others must
+        places = [n for n, effect in enumerate(sends, len(batch.effects)) if isinstance(effect, ShowApproval)]
+        batch.places += [(n, len(batch.decisions)) for n in places]
+        batch.crosses = batch.crosses or crosses or bool(places)
         batch.decisions.append(decision)
         batch.records.append(record)
         batch.effects.extend(sends)
         batch.effect_records.extend(encoded)
-        batch.crosses = batch.crosses or crosses
         self._settle(batch, decision, decided.workflow)
         self.owes_mark, self.signs_heard = False, 0
         return True

@@ -29,6 +29,7 @@ from typing import Final
 import structlog
 from msgspec.structs import replace
 
+from mesh.codec.open_approvals import placed
 from mesh.core import ids
 from mesh.core.decide import Decided
 from mesh.core.events import Cause, InputAttempted
@@ -253,6 +254,8 @@ class Owner:
         batch.hold, batch.seen = self.state.hold, self.state.seen
         batch.first_offset = self.ownership.appending(len(batch))
         self._is_doubted = False
+        for index, decision in batch.places:
+            batch.effect_records[index] = placed(batch.effect_records[index], batch.first_offset + decision)
         # timers are not taken back, so those that no longer fit pile up
         if self.deadlines.timers.is_overgrown:
             self.deadlines.timers.rebuild(self.state.workflows.values())

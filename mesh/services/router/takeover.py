@@ -19,9 +19,11 @@ import structlog
 
 from mesh.codec.effects import EffectEncoder
 from mesh.codec.log import decode_log_record, encode_owner_changed
+from mesh.codec.open_approvals import placed
 from mesh.core.clock import Sighting
 from mesh.core.effects import AskApproval, Effect, SendTask, WithdrawTask, effects
 from mesh.core.events import Decision, LogRecord, OwnerChanged
+from mesh.core.open_approvals import ShowApproval
 from mesh.core.replay import PartitionFold
 from mesh.core.state import Workflow
 from mesh.core.topics import Topics
@@ -278,7 +280,9 @@ async def _send_owed(candidates: Sequence[_Candidate], broker: Broker, topics: T
     owed: list[tuple[_Candidate, int, Effect, OutRecord]] = []
     for candidate in candidates:
         encoder = EffectEncoder(topics, candidate.owner.partition, config.partitions)
-        owed.extend((candidate, at, effect, encoder.encode(effect)) for at, effect in candidate.owed())
+        for at, effect in candidate.owed():
+            record = encoder.encode(effect)
+            owed.append((candidate, at, effect, placed(record, at) if isinstance(effect, ShowApproval) else record))
     failures = await broker.send([record for *_, record in owed]) if owed else ()
     if owed:
         _log.info("effects_sent_again", count=len(owed))

@@ -27,6 +27,7 @@ What each effective decision must keep
   workflow reported (`mesh.testing.promises.usage`)
 * records to other workflows are counted without a gap, and none reaches its inbox before those
   counted before it (`mesh.testing.promises.effects`)
+* the topic of open approvals has exactly those that are open (`mesh.testing.promises.open_topic`)
 * an event meets the version of a route that was in effect at the event's own broker timestamp,
   whichever router matched it
 
@@ -73,6 +74,7 @@ from mesh.testing.promises.built_in import BuiltIns
 from mesh.testing.promises.deadlines import Deadlines
 from mesh.testing.promises.effects import EffectLedger
 from mesh.testing.promises.ledger import Ledgers, PartitionLedger, Source, Step
+from mesh.testing.promises.open_topic import OpenTopic
 from mesh.testing.promises.people import PeopleLedger
 from mesh.testing.promises.redecided import another_decision
 from mesh.testing.promises.rules import broken_rules
@@ -129,9 +131,11 @@ class Promises:
         )
         self._attempts = Attempts(self._expect, self.counts, self._deadlines)
         self._effects = EffectLedger(topics, self._ledgers, self.find, afterwards=afterwards)
+        self._open = OpenTopic()
         self._task_prefix = topics.tasks("")
         self._effect_topics = {
             topics.requests,
+            topics.open_approvals,
             topics.receipts,
             topics.command_receipts,
             topics.outcomes,
@@ -159,6 +163,8 @@ class Promises:
             self._people.landed(record)
         elif topic in self._effect_topics or topic.startswith(self._task_prefix):
             self._effect(record)
+        if topic == topics.open_approvals:
+            self._open.take(record)
 
     def fold(self, partition: int) -> PartitionFold:
         return self._ledgers[partition].fold
@@ -209,9 +215,10 @@ class Promises:
     def unsent(self) -> list[str]:
         """Findings on effects that the log has and the broker has not.
 
-        Also the other way round, if that could not be told at once.
+        Also the other way round, if that could not be told at once; and how the topic of open
+        approvals differs from those that are open.
         """
-        return self._effects.unsent()
+        return self._effects.unsent() + self._open.findings(self.workflows())
 
     def find(self, finding: str) -> None:
         self.findings.append(finding)

@@ -18,6 +18,7 @@ from mesh.core.effects import (
 )
 from mesh.core.events import Decision, InputAttempted, InputParked
 from mesh.core.inputs import InboxInput, Input, ResultReceived, TimerDue, TimerKind
+from mesh.core.open_approvals import ShowApproval
 from mesh.core.replay import PartitionFold
 from mesh.core.state import Workflow
 from mesh.core.topics import Topics
@@ -73,6 +74,8 @@ def topic_of(effect: Effect, topics: Topics) -> str:
             return topics.tasks(effect.agent)
         case AskApproval():
             return topics.requests
+        case ShowApproval():
+            return topics.open_approvals
         case SendReceipt():
             return topics.receipts
         case SendCommandReceipt():

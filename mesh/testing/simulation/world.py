@@ -23,6 +23,7 @@ from mesh.adapters.memory import MemoryBroker, WeakBehaviour
 from mesh.agent.context import Context
 from mesh.codec.cloudevents import from_record
 from mesh.codec.log import decode_log_record
+from mesh.codec.open_approvals import OPEN_PARTITIONS
 from mesh.codec.state import canonical_workflow, decode_workflow
 from mesh.codec.tasks import decode_task
 from mesh.core import ids
@@ -182,6 +183,7 @@ class World:
             topics.dlq,
             topics.withdrawals,
         )
+        specs += [TopicSpec(topics.open_approvals, OPEN_PARTITIONS)]
         specs += [TopicSpec(name, 1) for name in (*rest, topics.definitions, topics.people)]
         specs += [TopicSpec(topics.tasks(agent), 2) for agent in AGENTS]
         self.cluster.create_topics(specs)

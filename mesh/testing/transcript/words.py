@@ -24,6 +24,7 @@ from mesh.core.effects import (
     effects,
 )
 from mesh.core.ids import attempt_id
+from mesh.core.open_approvals import ShowApproval
 from mesh.inspection.wording import words_of
 from mesh.inspection.wording.phrases import named
 from mesh.testing.transcript.headings import heading
@@ -32,6 +33,7 @@ _EFFECTS_WITH_WORDS: Final = (
     SendTask,
     WithdrawTask,
     AskApproval,
+    ShowApproval,
     SendCommandReceipt,
     SendReceipt,
     PublishOutcome,

@@ -1,0 +1,228 @@
+"""The records of `mesh.approvals.open`: what is open, for approvers' tools.
+
+Owns their bytes, keys and partitions; `mesh.core.open_approvals` says when one is sent. Routers
+encode, and so does the command that repairs the topic. The inbox of the command line decodes.
+
+A record says at which place of the log it was decided (`LOG_OFFSET`). A router that was cut off may
+have a record on its way that lands behind those of the next owner. A reader takes a record only if
+it was not decided before the one that it has under this key.
+"""
+
+from typing import Any, Final, NamedTuple, TypeVar
+
+import msgspec
+from msgspec.structs import replace
+
+from mesh.codec import exact_json
+from mesh.codec.approvals import ApprovalRequest
+from mesh.codec.cloudevents import binary_headers, header
+from mesh.codec.places import place
+from mesh.codec.times import rfc3339
+from mesh.core.approvals import Ballot, Tally
+from mesh.core.events import ApprovalRequested, ApprovalRequested2
+from mesh.core.ids import parse_step_id, partition_of_key
+from mesh.core.open_approvals import NewPayload, Note, ShowApproval
+from mesh.core.topics import Topics
+from mesh.errors import MalformedRecord
+from mesh.ports import OutRecord, Record
+
+OPEN_TYPE: Final = "mesh.approval.open"
+OPEN_PARTITIONS: Final = 4  # of the topic; all keys of an approval are in the partition of its id
+LOG_OFFSET: Final = "mesh_log_offset"
+
+
+class OpenRequest(ApprovalRequest, frozen=True, kw_only=True, omit_defaults=True):
+    """What was asked, with what a tool shows besides. `reason`: why the step asks."""
+
+    asked_at: str = ""  # RFC 3339
+    reason: str = ""
+
+
+class OpenPayload(msgspec.Struct, frozen=True, kw_only=True):
+    """The payload of the newest edition, and who edited."""
+
+    payload: Any
+    digest: str
+    edition: int
+    by: str
+
+
+class OpenVote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A vote that is in force."""
+
+    by: str
+    choice: str
+    at: str
+    reason: str = ""
+
+
+class OpenStanding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How an approval of version 2 is: the leading choice fills `have` of `need` seats."""
+
+    edition: int
+    digest: str
+    have: int
+    need: int
+    votes: tuple[OpenVote, ...] = ()
+    editors: tuple[str, ...] = ()
+    deadline_at: str | None = None
+
+
+class OpenNote(msgspec.Struct, frozen=True, kw_only=True):
+    number: int
+    by: str
+    at: str
+    text: str
+
+
+class OpenKey(NamedTuple):
+    """The key of a record. `part`: request, payload, standing or note/<n>."""
+
+    part: str
+    approval_id: str
+
+
+_encode = msgspec.json.Encoder().encode
+_P = TypeVar("_P")
+_Part = OpenRequest | OpenPayload | OpenStanding | OpenNote
+
+
+def encode_shown(effect: ShowApproval, *, topics: Topics) -> OutRecord:
+    """A part of an open approval, or a tombstone. `placed` adds where it was decided."""
+    headers = binary_headers(
+        id=shown_id(effect),
+        source="/mesh/router",
+        type=OPEN_TYPE,
+        workflow_id=effect.workflow_id,
+        time=rfc3339(effect.at_ms),
+    )
+    return OutRecord(
+        topic=topics.open_approvals,
+        key=effect.key.encode(),
+        value=None if effect.value is None else _encode(_value(effect)),
+        headers=headers,
+        partition=open_partition(effect.approval_id),
+    )
+
+
+def shown_id(effect: ShowApproval) -> str:
+    """The record's id: it is idempotent by its key."""
+    return f"{effect.approval_id}/open/{effect.part}"
+
+
+def open_partition(approval_id: str) -> int:
+    """The partition of all keys of an approval."""
+    return partition_of_key(approval_id.encode("utf-8", "surrogatepass"), OPEN_PARTITIONS)
+
+
+def placed(record: OutRecord, log_offset: int) -> OutRecord:
+    """The record with the place of its decision in the log."""
+    return replace(record, headers=(*record.headers, (LOG_OFFSET, str(log_offset).encode())))
+
+
+def _value(effect: ShowApproval) -> _Part:
+    value = effect.value
+    match value:
+        case ApprovalRequested():
+            return _request(value, effect.at_ms)
+        case NewPayload():
+            return OpenPayload(payload=value.payload, digest=value.digest, edition=value.edition, by=value.by)
+        case Tally():
+            return _standing(value)
+        case Note():
+            return OpenNote(number=value.number, by=value.by, at=rfc3339(value.at_ms), text=value.text)
+        case _:
+            raise AssertionError(f"{effect.key} has no value")
+
+
+def _request(event: ApprovalRequested, at_ms: int) -> OpenRequest:
+    terms = event.terms if isinstance(event, ApprovalRequested2) else None
+    return OpenRequest(
+        approval_id=event.approval_id,
+        question=event.question,
+        payload=event.payload,
+        payload_schema=event.payload_schema,
+        digest=event.digest,
+        role=event.role,
+        deadline_at=_time(event.deadline_at_ms),
+        on_expiry=event.on_expiry,
+        version=1 if terms is None else 2,
+        terms=terms,
+        asked_at=rfc3339(at_ms),
+        reason=event.reason,
+    )
+
+
+def _standing(tally: Tally) -> OpenStanding:
+    return OpenStanding(
+        edition=tally.edition,
+        digest=tally.digest,
+        have=tally.have,
+        need=tally.need,
+        votes=tuple(_vote(vote) for vote in tally.votes),
+        editors=tally.editors,
+        deadline_at=_time(tally.deadline_at_ms),
+    )
+
+
+def _vote(vote: Ballot) -> OpenVote:
+    return OpenVote(by=vote.by, choice=vote.choice, at=rfc3339(vote.at_ms), reason=vote.reason)
+
+
+def _time(at_ms: int | None) -> str | None:
+    return None if at_ms is None else rfc3339(at_ms)
+
+
+# Reading ------------------------------------------------------------------------------------------
+
+
+def open_key(record: Record) -> OpenKey:
+    """What a record is about. Raises `MalformedRecord`."""
+    key = (record.key or b"").decode("utf-8", "replace")
+    part, _, approval_id = key.partition("/")
+    if part == "note":
+        number, _, approval_id = approval_id.partition("/")
+        part = f"note/{number}"
+    if part not in {"request", "payload", "standing"} and not part.startswith("note/"):
+        approval_id = ""
+    if parse_step_id(approval_id) is None:
+        raise MalformedRecord(
+            f"{place(record)}: {key[:200]!r} is no key of an open approval; only routers may write to this topic"
+        )
+    return OpenKey(part, approval_id)
+
+
+def log_offset(record: Record) -> int:
+    """Where the record was decided; -1 if it does not say."""
+    found = header(record, LOG_OFFSET)
+    return int(found) if found is not None and found.isascii() and found.isdigit() else -1
+
+
+_requests: msgspec.json.Decoder[OpenRequest] = msgspec.json.Decoder(OpenRequest)
+_payloads: msgspec.json.Decoder[OpenPayload] = msgspec.json.Decoder(OpenPayload)
+_standings: msgspec.json.Decoder[OpenStanding] = msgspec.json.Decoder(OpenStanding)
+_notes: msgspec.json.Decoder[OpenNote] = msgspec.json.Decoder(OpenNote)
+
+
+def decode_open_request(value: bytes) -> OpenRequest:
+    """The request in a value. Raises `MalformedRecord`, as the three below do."""
+    return _decoded(_requests, value)
+
+
+def decode_open_payload(value: bytes) -> OpenPayload:
+    return _decoded(_payloads, value)
+
+
+def decode_open_standing(value: bytes) -> OpenStanding:
+    return _decoded(_standings, value)
+
+
+def decode_open_note(value: bytes) -> OpenNote:
+    return _decoded(_notes, value)
+
+
+def _decoded(decoder: msgspec.json.Decoder[_P], value: bytes) -> _P:
+    try:
+        return decoder.decode(value)
+    except exact_json.DECODE_ERRORS as error:
+        raise MalformedRecord(f"not a record of an open approval ({error})") from error

@@ -1,0 +1,154 @@
+"""Open approvals: what `mesh.approvals.open` says of each, as effects of decisions.
+
+The topic is compacted, and each approval has some keys on it. A record of a key replaces the one
+before. So a tool that reads the topic knows all that is open, and needs no log.
+
+    request/<id>    what was asked
+    payload/<id>    the payload of the newest edition; only after an edit
+    standing/<id>   votes, edition and deadline; only after the first vote, edit or withdrawal
+    note/<n>/<id>   a comment
+
+An effect is a function of one decision, so each event carries the part that it changes, whole. The
+event that ends an approval knows which keys it has, and sends a tombstone for each. A refusal of an
+answer to an approval that is not open sends one too: if a record of a deposed owner came late, and
+shows what is closed, the first answer to it takes it away again.
+
+`mesh.core.effects` is the caller; `mesh.codec.open_approvals` has the bytes.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from mesh.core.approvals import Tally
+from mesh.core.events import (
+    AnswerRefused,
+    AnswerRefused2,
+    ApprovalClosed,
+    ApprovalClosed2,
+    ApprovalRequested,
+    ApprovalRequested2,
+    ApprovalWithdrawn,
+    Decision,
+    IncidentRaised,
+    NoteAdded,
+    PayloadEdited,
+    VoteCast,
+    VoteTakenBack,
+)
+
+REQUEST: Final = "request"
+PAYLOAD: Final = "payload"
+STANDING: Final = "standing"
+
+_MAY_SHOW: Final = frozenset(
+    {
+        AnswerRefused,
+        AnswerRefused2,
+        ApprovalClosed,
+        ApprovalClosed2,
+        ApprovalRequested,
+        ApprovalRequested2,
+        ApprovalWithdrawn,
+        IncidentRaised,
+        NoteAdded,
+        PayloadEdited,
+        VoteCast,
+        VoteTakenBack,
+    }
+)
+
+
+class NewPayload(msgspec.Struct, frozen=True, kw_only=True):
+    payload: Any
+    digest: str
+    edition: int
+    by: str
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True):
+    number: int
+    by: str
+    at_ms: int
+    text: str
+
+
+Shown = ApprovalRequested | NewPayload | Tally | Note
+
+
+class ShowApproval(msgspec.Struct, frozen=True, kw_only=True):
+    """To `mesh.approvals.open`, in the partition of `approval_id`. Key: `<part>/<approval id>`.
+
+    `value` None: a tombstone.
+    """
+
+    workflow_id: str
+    approval_id: str
+    part: str  # request, payload, standing or note/<n>
+    value: Shown | None
+    at_ms: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.part}/{self.approval_id}"
+
+
+def shown(decision: Decision) -> list[ShowApproval]:
+    """What a decision changes on the topic: each key once, as it is after the decision."""
+    # by exact type, since most decisions change nothing here
+    if not any(type(event) in _MAY_SHOW for event in decision.events):
+        return []
+    found: dict[str, ShowApproval] = {}
+    for event in decision.events:
+        for approval_id, part, value in _parts(event):
+            show = ShowApproval(
+                workflow_id=decision.workflow_id, approval_id=approval_id, part=part, value=value, at_ms=decision.at_ms
+            )
+            # behind all that came before, so that an approval never ends before it begins
+            found.pop(show.key, None)
+            found[show.key] = show
+    return list(found.values())
+
+
+def _parts(event: Any) -> list[tuple[str, str, Shown | None]]:
+    """What an event changes: approval, part and value."""
+    match event:
+        case ApprovalRequested():
+            return [(event.approval_id, REQUEST, event)]
+        case PayloadEdited():
+            payload = NewPayload(payload=event.payload, digest=event.digest, edition=event.edition, by=event.by)
+            return [(event.approval_id, PAYLOAD, payload), *_standing(event)]
+        case VoteCast() | VoteTakenBack():
+            return _standing(event)
+        case NoteAdded():
+            note = Note(number=event.number, by=event.by, at_ms=event.at_ms, text=event.text)
+            return [(event.approval_id, note_part(event.number), note)]
+        case ApprovalClosed2():
+            return _ended(event.approval_id, event.edition, event.notes)
+        case ApprovalClosed():
+            return _ended(event.approval_id, 0, 0)
+        case ApprovalWithdrawn() | IncidentRaised() if event.approval_id:
+            return _ended(event.approval_id, event.edition, event.notes)
+        case AnswerRefused() if event.approval_id and (event.closed or event.code == "unknown"):
+            return _ended(event.approval_id, 0, 0)
+        case _:
+            return []
+
+
+def _standing(event: VoteCast | VoteTakenBack | PayloadEdited) -> list[tuple[str, str, Shown | None]]:
+    return [] if event.tally is None else [(event.approval_id, STANDING, event.tally)]
+
+
+def _ended(approval_id: str, edition: int, notes: int) -> list[tuple[str, str, Shown | None]]:
+    """Tombstones. `edition` 0: of version 1, which has a request alone."""
+    return [(approval_id, part, None) for part in parts_of(edition, notes)]
+
+
+def parts_of(edition: int, notes: int) -> list[str]:
+    """The parts that an approval may have on the topic."""
+    parts = [REQUEST, *([STANDING] if edition else []), *([PAYLOAD] if edition > 1 else [])]
+    return parts + [note_part(number) for number in range(1, notes + 1)]
+
+
+def note_part(number: int) -> str:
+    return f"note/{number}"
