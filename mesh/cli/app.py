@@ -67,8 +67,8 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
 SHORT_FORMS: Final = {
     "workflow": Entry("mesh.cli.workflows.show:workflow", "mesh workflows show ID; a verb may come before ID"),
     "event": Entry("mesh.cli.events:show_event", "mesh events show ID"),
-    "approve": Entry("mesh.cli.approvals.commands:approve", "mesh approvals approve ID"),
-    "reject": Entry("mesh.cli.approvals.commands:reject", "mesh approvals reject ID"),
+    "approve": Entry("mesh.cli.approvals.verdicts:approve", "mesh approvals approve ID"),
+    "reject": Entry("mesh.cli.approvals.verdicts:reject", "mesh approvals reject ID"),
     "choose": Entry("mesh.cli.approvals.votes:choose", "mesh approvals choose ID CHOICE"),
     "withdraw": Entry("mesh.cli.approvals.votes:withdraw", "mesh approvals withdraw ID"),
     "comment": Entry("mesh.cli.approvals.votes:comment", "mesh approvals comment ID TEXT"),

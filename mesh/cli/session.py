@@ -23,6 +23,7 @@ from mesh.cli.text.format import counted
 from mesh.codec import exact_json
 from mesh.core.topics import Topics
 from mesh.errors import NotFound
+from mesh.inspection.inbox import Inbox, inbox_path
 from mesh.inspection.read_model import ReadModel, model_path
 from mesh.observability import configure_logging
 from mesh.ports import Broker
@@ -100,10 +101,36 @@ class Session:
             await model.catch_up()
             yield broker, model
 
+    @asynccontextmanager
+    async def inbox(self, *, read_only: bool = True) -> AsyncIterator[tuple[Broker, Inbox]]:
+        """The broker and what is open for people, caught up. It reads no log."""
+        path = inbox_path(self.settings.data_dir, self.settings.broker, self.settings.topic_prefix)
+        async with (
+            self.broker(read_only=read_only) as broker,
+            Inbox(
+                broker,
+                self.topics,
+                path,
+                now_ms=self.now_ms,
+                on_progress=self._progress(),
+                on_unkept=self._tell_unkept,
+            ) as inbox,
+        ):
+            await inbox.catch_up()
+            yield broker, inbox
+
     def _tell_full(self, why: str) -> None:
         """Warn on standard error that the cache has no room, even if a program reads the output."""
         warning = f"no room in MESH_DATA_DIR ({self.settings.data_dir}): {why}; this command reads the log into memory"
         click.echo(f"warning: {warning}", err=True)
+
+    def _tell_unkept(self, why: str) -> None:
+        """Also where a program reads: on standard error."""
+        folder = self.settings.data_dir
+        click.echo(
+            f"warning: the inbox can't be kept in MESH_DATA_DIR ({folder}): {why}; each command reads it again",
+            err=True,
+        )
 
     def _check_file(self) -> None:
         address = parse_broker_url(self.settings.broker)

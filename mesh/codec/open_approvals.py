@@ -18,7 +18,7 @@ from mesh.codec.approvals import ApprovalRequest
 from mesh.codec.cloudevents import binary_headers, header
 from mesh.codec.places import place
 from mesh.codec.times import rfc3339
-from mesh.core.approvals import Ballot, Tally
+from mesh.core.approvals import Ballot, Tally, Terms
 from mesh.core.events import ApprovalRequested, ApprovalRequested2
 from mesh.core.ids import parse_step_id, partition_of_key
 from mesh.core.open_approvals import NewPayload, Note, ShowApproval
@@ -66,6 +66,7 @@ class OpenStanding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     votes: tuple[OpenVote, ...] = ()
     editors: tuple[str, ...] = ()
     deadline_at: str | None = None
+    split: bool = False  # the votes would fill all seats, and are for several choices
 
 
 class OpenNote(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,7 +125,7 @@ def _value(effect: ShowApproval) -> _Part:
     value = effect.value
     match value:
         case ApprovalRequested():
-            return _request(value, effect.at_ms)
+            return open_request(value, effect.at_ms)
         case NewPayload():
             return OpenPayload(payload=value.payload, digest=value.digest, edition=value.edition, by=value.by)
         case Tally():
@@ -135,7 +136,8 @@ def _value(effect: ShowApproval) -> _Part:
             raise AssertionError(f"{effect.key} has no value")
 
 
-def _request(event: ApprovalRequested, at_ms: int) -> OpenRequest:
+def open_request(event: ApprovalRequested, at_ms: int) -> OpenRequest:
+    """What was asked, as a record has it."""
     terms = event.terms if isinstance(event, ApprovalRequested2) else None
     return OpenRequest(
         approval_id=event.approval_id,
@@ -162,6 +164,7 @@ def _standing(tally: Tally) -> OpenStanding:
         votes=tuple(_vote(vote) for vote in tally.votes),
         editors=tally.editors,
         deadline_at=_time(tally.deadline_at_ms),
+        split=tally.split,
     )
 
 
@@ -219,6 +222,37 @@ def decode_open_standing(value: bytes) -> OpenStanding:
 
 def decode_open_note(value: bytes) -> OpenNote:
     return _decoded(_notes, value)
+
+
+class IndexedRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What lists and filters need of a request. The payload is passed over."""
+
+    approval_id: str
+    question: str
+    role: str
+    deadline_at: str | None = None
+    asked_at: str = ""
+    terms: Terms | None = None
+
+
+_indexed: msgspec.json.Decoder[IndexedRequest] = msgspec.json.Decoder(IndexedRequest)
+
+
+def decode_indexed_request(value: bytes) -> IndexedRequest:
+    """As `decode_open_request`, and less."""
+    return _decoded(_indexed, value)
+
+
+class _WithPayload(msgspec.Struct, frozen=True):
+    payload: Any
+
+
+_with_payload: msgspec.json.Decoder[_WithPayload] = msgspec.json.Decoder(_WithPayload)
+
+
+def payload_in(value: bytes) -> Any:
+    """The payload of a request, or of an edit."""
+    return _decoded(_with_payload, value).payload
 
 
 def _decoded(decoder: msgspec.json.Decoder[_P], value: bytes) -> _P:

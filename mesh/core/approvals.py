@@ -137,6 +137,7 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     votes: tuple[Ballot, ...] = ()
     editors: tuple[str, ...] = ()
     deadline_at_ms: int | None = None
+    split: bool = False  # the votes would fill all seats, and are for several choices
 
 
 class Body(NamedTuple):
@@ -276,6 +277,7 @@ def tally_of(asking: Asking, digest: str, deadline_at_ms: int | None) -> Tally:
         ),
         editors=asking.editors,
         deadline_at_ms=deadline_at_ms,
+        split=is_split(asking.terms, asking.votes),
     )
 
 

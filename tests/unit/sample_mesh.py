@@ -11,11 +11,13 @@ from mesh.codec.cloudevents import to_record
 from mesh.codec.dead_letters import dead_letter
 from mesh.codec.effects import EffectEncoder
 from mesh.codec.log import encode_decision, encode_owner_changed
+from mesh.codec.open_approvals import OPEN_PARTITIONS
 from mesh.core import events as ev
-from mesh.core.effects import SendCommandReceipt, effects
+from mesh.core.effects import SendCommandReceipt, SendReceipt, effects
 from mesh.core.ids import partition_of_key, run_id, span_id, task_id
 from mesh.core.inputs import CommandGiven
 from mesh.core.json_values import digest
+from mesh.core.open_approvals import ShowApproval
 from mesh.core.state import AgentCard
 from mesh.core.topics import Topics
 from mesh.ports import Broker, OutRecord, Record, TopicPartition, TopicSpec
@@ -62,7 +64,7 @@ class Writer:
         names = (TOPICS.log, TOPICS.inbox, TOPICS.results)
         specs = [TopicSpec(name, PARTITIONS) for name in names]
         others = (TOPICS.events, TOPICS.responses, TOPICS.commands, TOPICS.receipts, TOPICS.requests, TOPICS.outcomes)
-        specs += [TopicSpec(TOPICS.command_receipts, 1)]
+        specs += [TopicSpec(TOPICS.command_receipts, 1), TopicSpec(TOPICS.open_approvals, OPEN_PARTITIONS)]
         once = (*others, TOPICS.agents, TOPICS.dlq, TOPICS.definitions, TOPICS.people)
         specs += [TopicSpec(name, 1) for name in once]
         specs += [TopicSpec(TOPICS.tasks(agent), 1) for agent in ("classifier", "drafter", "publisher")]
@@ -90,6 +92,9 @@ class Writer:
             events=events,
         )
         await self._append(number, encode_decision(decision, topic=TOPICS.log, partition=number))
+        encode = EffectEncoder(TOPICS, 0, PARTITIONS).encode
+        told = [effect for effect in effects(decision) if isinstance(effect, ShowApproval | SendReceipt)]
+        await self.send([encode(effect) for effect in told])
 
     async def obey(self, given: CommandGiven, *events: ev.Event) -> None:
         """Decide a command, and send its receipt."""

@@ -40,11 +40,19 @@ def call(*arguments: str, stdin: str | None = None) -> Result:
 def test_a_data_folder_that_cannot_be_used_is_one_line(sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (sample / "file").write_text("")
     monkeypatch.setenv("MESH_DATA_DIR", str(sample / "file" / "data"))
-    for command in (["status"], ["approvals"], ["workflows"], ["dev"], ["router"]):
+    for command in (["status"], ["workflows"], ["dev"], ["router"]):
         result = call(*command)
         assert result.exit_code == 2, result.output
         assert len(result.stderr.strip().splitlines()) == 1
         assert "MESH_DATA_DIR" in result.stderr
+
+
+def test_who_answers_needs_no_data_folder(sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (sample / "file").write_text("")
+    monkeypatch.setenv("MESH_DATA_DIR", str(sample / "file" / "data"))
+    result = call("approvals", "--json")
+    assert (result.exit_code, json.loads(result.stdout)["total"]) == (0, 1)
+    assert "warning: the inbox can't be kept in MESH_DATA_DIR" in result.stderr
 
 
 def test_a_full_data_folder_keeps_nobody_from_looking(sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +60,7 @@ def test_a_full_data_folder_keeps_nobody_from_looking(sample: Path, monkeypatch:
         raise OSError(ENOSPC, "No space left on device")
 
     monkeypatch.setattr(read_model_schema, "make_private", no_room)
-    result = call("approvals", "--json")
+    result = call("workflows", "--json")
     assert result.exit_code == 0
     assert json.loads(result.stdout)
     assert "warning: no room in MESH_DATA_DIR" in result.stderr

@@ -29,8 +29,11 @@ from mesh.adapters.sqlite import SqliteBroker
 from mesh.adapters.system import SystemClock
 from mesh.cli.app import mesh
 from mesh.codec.dead_letters import dead_letter
+from mesh.codec.effects import EffectEncoder
 from mesh.codec.log import encode_decision
+from mesh.core.effects import effects
 from mesh.core.events import Cause, Decision, Event, IncidentRaised
+from mesh.core.open_approvals import ShowApproval
 from mesh.errors import OperatorError
 from mesh.inspection.read_model import ReadModel, model_path, queries
 from mesh.inspection.read_model.pages import Page, encode_cursor
@@ -42,6 +45,7 @@ MANY = 1_050
 async def decide_all(broker: Broker, writer: Writer, decisions: Sequence[tuple[str, tuple[Event, ...]]]) -> None:
     """Like `Writer.decide` for each, in one transaction for each partition."""
     found: dict[int, list[OutRecord]] = {number: [] for number in range(PARTITIONS)}
+    sent: list[OutRecord] = []
     for workflow_id, events in decisions:
         writer.now_ms += 1
         number = partition(workflow_id)
@@ -55,6 +59,8 @@ async def decide_all(broker: Broker, writer: Writer, decisions: Sequence[tuple[s
             events=events,
         )
         found[number].append(encode_decision(decision, topic=TOPICS.log, partition=number))
+        sent += [EffectEncoder(TOPICS, 0, 1).encode(one) for one in effects(decision) if isinstance(one, ShowApproval)]
+    await writer.send(sent)
     for number, records in found.items():
         await broker.append(TopicPartition(TOPICS.log, number), None, records, [])
 

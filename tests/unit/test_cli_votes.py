@@ -16,18 +16,22 @@ from mesh.cli.app import mesh
 from mesh.cli.approvals.commands import verdict
 from mesh.codec.approvals import Receipt, decode_response
 from mesh.core.approvals import Group, Terms, Vote
+from mesh.core.decide.open_approvals import completed
 from mesh.core.events import (
     ApprovalClosed2,
     ApprovalRequested2,
     Cause,
+    Event,
     NoteAdded,
     PayloadEdited,
     VoteCast,
     VoteTakenBack,
 )
+from mesh.core.evolve import evolve
 from mesh.core.ids import task_id
 from mesh.core.inputs import AnswerGiven2
 from mesh.core.json_values import digest
+from mesh.core.state import Workflow
 from mesh.inspection.read_model import ReadModel, queries
 from mesh.ports import Broker, TopicPartition
 
@@ -57,13 +61,23 @@ async def write(broker: Broker) -> None:
     about: dict[str, Any] = {"step": "review", "approval_id": ID}
     at: dict[str, Any] = {"at_ms": 1, "answer_id": "a"}
     cause = Cause(kind="answer", id="a")
-    await writer.decide(workflow(1), Cause(kind="event", id="x"), started(1), ApprovalRequested2(**fields, terms=TERMS))
+    state: Workflow | None = None
+
+    async def decide(cause: Cause, *events: Event) -> None:
+        nonlocal state
+        told = list[Event]()
+        for event in events:
+            told.append(completed(event, state))
+            state = evolve(state, told[-1], workflow_id=workflow(1), at_ms=writer.now_ms)
+        await writer.decide(workflow(1), cause, *told)
+
+    await decide(Cause(kind="event", id="x"), started(1), ApprovalRequested2(**fields, terms=TERMS))
     edit = PayloadEdited(**about, **at, by="eve", payload=EDITED, digest=digest(EDITED), edition=2, need=2)
-    await writer.decide(workflow(1), cause, edit)
+    await decide(cause, edit)
     cast = VoteCast(**about, vote=vote("ana", "refund", reason="fair"), edition=2, have=1, need=2)
-    await writer.decide(workflow(1), cause, cast)
-    await writer.decide(workflow(1), cause, replace(cast, vote=vote("ben", "voucher")))
-    await writer.decide(workflow(1), cause, NoteAdded(**about, **at, by="ben", number=1, text="hm"))
+    await decide(cause, cast)
+    await decide(cause, replace(cast, vote=vote("ben", "voucher")))
+    await decide(cause, NoteAdded(**about, **at, by="ben", number=1, text="hm"))
 
 
 def with_broker(folder: Path, work: Callable[[Broker], Awaitable[Any]]) -> Any:

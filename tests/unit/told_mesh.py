@@ -16,9 +16,11 @@ from mesh.codec.cloudevents import to_record
 from mesh.codec.commands import decode_command
 from mesh.codec.definitions import encode_definition
 from mesh.codec.effects import EffectEncoder
+from mesh.codec.open_approvals import OPEN_PARTITIONS
 from mesh.core.effects import SendCommandReceipt, SendDeadLetter, effects
 from mesh.core.events import Event
 from mesh.core.inputs import EventMatched, EventOffered, Input
+from mesh.core.open_approvals import ShowApproval
 from mesh.core.route import Route
 from mesh.core.topics import Topics
 from mesh.ports import Broker, Committed, OutRecord, TopicPartition, TopicSpec
@@ -61,12 +63,13 @@ def write(folder: Path, made: Partition) -> None:
 async def _write(broker: Broker, made: Partition) -> None:
     names = (TOPICS.log, TOPICS.inbox, TOPICS.results, TOPICS.events, TOPICS.commands, TOPICS.definitions, TOPICS.dlq)
     others = (TOPICS.agents, TOPICS.responses, TOPICS.command_receipts)
-    await broker.create_topics([TopicSpec(name, 1) for name in (*names, *others)])
+    specs = [TopicSpec(name, 1) for name in (*names, *others)]
+    await broker.create_topics([*specs, TopicSpec(TOPICS.open_approvals, OPEN_PARTITIONS)])
     letters = [
         EffectEncoder(TOPICS, 0, partitions=1).encode(effect)
         for decision in made.decisions
         for effect in effects(decision)
-        if isinstance(effect, SendDeadLetter)
+        if isinstance(effect, SendDeadLetter | ShowApproval)
     ]
     events: list[OutRecord] = []
     if isinstance(made, ToldPartition):

@@ -6,7 +6,7 @@ it. `mesh.cli.approvals.commands` sends the answer.
 """
 
 from collections.abc import Iterator
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import click
 from rich.text import Text
@@ -19,24 +19,23 @@ from mesh.cli.approvals.commands import (
     send_answer,
     verdict,
 )
-from mesh.cli.approvals.ids import Waiting, with_request
+from mesh.cli.approvals.filters import filtered, filters_of, wanted_of
 from mesh.cli.approvals.keyboard import interruptible
 from mesh.cli.approvals.listing import card
 from mesh.cli.session import Session
 from mesh.cli.text.format import counted, printable
 from mesh.core.approvals import Terms
-from mesh.inspection.read_model import ReadModel, queries
-from mesh.inspection.read_model.queries import ApprovalRow
+from mesh.inspection.inbox import Filters, Inbox, OpenRow, Waiting, find, page_of
 
 KEYS: Final = "a approve   r reject   e edit and approve   s skip   q quit"
 PAGE: Final = 50
 
 
 @click.command(short_help="Answer what waits, one by one, on a terminal.")
-@click.option("--role", metavar="ROLE", help="Only those for this role.")
+@filtered
 @answers
-def answer(session: Session, *, role: str | None, by: str, timeout_s: float) -> None:
-    """Show each open approval, the oldest first, and ask for an answer.
+def answer(session: Session, *, by: str, timeout_s: float, **options: Any) -> None:
+    """Show each open approval, the nearest deadline first, and ask for an answer.
 
     One key answers: approve, reject with a reason, edit and approve, skip, or quit.
     """
@@ -45,23 +44,23 @@ def answer(session: Session, *, role: str | None, by: str, timeout_s: float) -> 
             "`mesh approvals answer` asks a person at a terminal; without one: mesh approvals approve ID, "
             "mesh approvals reject ID --reason TEXT"
         )
-    session.run(_one_by_one(session, role, by=by, timeout_s=timeout_s))
+    filters = filters_of(session, wanted_of(options), by)
+    session.run(_one_by_one(session, filters, by=by, timeout_s=timeout_s))
 
 
-async def _one_by_one(session: Session, role: str | None, *, by: str, timeout_s: float) -> None:
-    async with session.model(read_only=False) as (broker, model):
-        total = queries.approvals(model.db, role=role, limit=1).total
+async def _one_by_one(session: Session, filters: Filters, *, by: str, timeout_s: float) -> None:
+    async with session.inbox(read_only=False) as (broker, inbox):
+        total = page_of(inbox.db, filters, limit=1).total
         if not total:
             session.show("Nothing waits for a person.")
             return
         session.show(Text(f"You answer as {printable(by)} (claimed, not verified).", style="dim"))
         answered = 0
-        for number, row in enumerate(_each(model, role), 1):
-            await model.catch_up()
-            now = queries.approval(model.db, row.approval_id)
-            if now is None or now.closed_at_ms is not None:
+        for number, row in enumerate(_each(inbox, filters), 1):
+            await inbox.catch_up()
+            one = find(inbox.db, row.approval_id)
+            if one is None:
                 continue  # somebody else was faster
-            one = with_request(model, now)
             session.show("", card(one, session.now_ms(), position=f" {number:,} of {max(number, total):,} "))
             with interruptible():
                 choice = ask(session, one)
@@ -75,11 +74,11 @@ async def _one_by_one(session: Session, role: str | None, *, by: str, timeout_s:
         session.show(Text(f"\n{counted(answered, 'answer')} given.", style="dim"))
 
 
-def _each(model: ReadModel, role: str | None) -> Iterator[ApprovalRow]:
+def _each(inbox: Inbox, filters: Filters) -> Iterator[OpenRow]:
     """All open approvals, page by page."""
     after: str | None = None
     while True:
-        page = queries.approvals(model.db, role=role, limit=PAGE, after=after)
+        page = page_of(inbox.db, filters, limit=PAGE, after=after)
         yield from page
         after = page.after
         if after is None:
@@ -88,7 +87,7 @@ def _each(model: ReadModel, role: str | None) -> Iterator[ApprovalRow]:
 
 def ask(session: Session, one: Waiting, keys: str = KEYS) -> Answer | Literal["skip"] | None:
     """Ask for one key, and for what its answer needs. None: quit."""
-    choices = () if one.asking is None else one.asking.terms.choices
+    choices = () if one.request.terms is None else one.request.terms.choices
     has_choices = bool(choices) and choices != Terms(groups=()).choices
     while True:
         session.show(Text(f"c choose   {keys}" if has_choices else keys, style="cyan"))
@@ -102,7 +101,7 @@ def ask(session: Session, one: Waiting, keys: str = KEYS) -> Answer | Literal["s
                 reason = click.prompt("reason", default="", show_default=False)
                 return Answer(decision="choose", choice=chosen, reason=reason)
             case "e":
-                payload = edit(session, one.request)
+                payload = edit(session, one)
                 if payload is not UNEDITED:
                     return Answer(decision="approve", payload=payload)
             case "s":

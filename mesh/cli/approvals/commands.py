@@ -1,4 +1,4 @@
-"""`mesh approvals approve | reject ID`: people's answers, by id.
+"""People's answers, by id.
 
 Owns what an answer is made of, and how it is sent. Whether an answer counts is for the workflow's
 owner to decide: each command waits for the receipt. `mesh.cli.approvals.ids` says which approval an
@@ -14,17 +14,17 @@ import msgspec
 from rich.text import Text
 
 from mesh.cli.approvals.editor import from_editor, to_editor
-from mesh.cli.approvals.ids import Waiting, pick_open
+from mesh.cli.approvals.ids import pick_open
 from mesh.cli.exit_codes import FAILED
 from mesh.cli.options import by_option, timeout_option
 from mesh.cli.publish import json_option
 from mesh.cli.session import Session, mesh_command
-from mesh.cli.text.format import printable
+from mesh.cli.text.format import printable, until
 from mesh.codec.approvals import Receipt
-from mesh.core.events import ApprovalRequested
 from mesh.core.inputs import AnswerKind
 from mesh.core.schemas import SchemaTooCostly, SchemaUnusable, misfit
 from mesh.errors import SenderError
+from mesh.inspection.inbox import Waiting
 from mesh.ports import Broker
 
 __all__ = [
@@ -33,17 +33,16 @@ __all__ = [
     "Waiting",
     "answer_by_id",
     "answers",
-    "approve",
     "edit",
     "form_of",
     "form_option",
-    "reject",
     "schema_problem",
     "send_answer",
     "verdict",
 ]
 
 UNEDITED: Final = msgspec.UNSET
+NEAR_MS: Final = 15 * 60_000  # to the deadline, as long as an edit may take
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,53 +70,6 @@ def form_of(given: str | None) -> Any:
     return None if given is None else json_option(given, "--form")
 
 
-@click.command(short_help="Approve, or approve an edited payload.")
-@click.argument("approval_id", metavar="ID")
-@click.option("--reason", default="", metavar="TEXT", help="Why; it is kept with the verdict.")
-@click.option("--payload", metavar="JSON|@FILE", help="Approve this instead of what was asked.")
-@click.option("--edit", "edit_it", is_flag=True, help="Edit the payload in $EDITOR first.")
-@form_option
-@answers
-def approve(
-    session: Session,
-    *,
-    approval_id: str,
-    by: str,
-    reason: str,
-    payload: str | None,
-    edit_it: bool,
-    form: str | None,
-    timeout_s: float,
-) -> None:
-    """Approve ID, and wait for the receipt. Exits with 1 if the answer is refused.
-
-    ID is an approval's, or a workflow's that has one open approval. Of a part of an id you are
-    asked first, and without a terminal it is refused.
-    """
-    if edit_it and payload is not None:
-        raise click.UsageError("--edit and --payload are two ways to do the same; choose one")
-    if edit_it and not session.is_interactive:
-        raise click.UsageError("--edit needs a terminal; without one use --payload @FILE")
-    edited = UNEDITED if payload is None else json_option(payload, "--payload")
-    answer = Answer(decision="approve", payload=edited, reason=reason, form=form_of(form))
-    session.run(answer_by_id(session, approval_id, answer, by=by, edit_it=edit_it, timeout_s=timeout_s))
-
-
-@click.command(short_help="Reject, with a reason.")
-@click.argument("approval_id", metavar="ID")
-@click.option("--reason", required=True, metavar="TEXT", help="Why; it is kept with the verdict.")
-@form_option
-@answers
-def reject(session: Session, *, approval_id: str, by: str, reason: str, form: str | None, timeout_s: float) -> None:
-    """Reject ID, and wait for the receipt. Exits with 1 if the answer is refused.
-
-    ID is an approval's, or a workflow's that has one open approval. Of a part of an id you are
-    asked first, and without a terminal it is refused.
-    """
-    answer = Answer(decision="reject", reason=reason, form=form_of(form))
-    session.run(answer_by_id(session, approval_id, answer, by=by, timeout_s=timeout_s))
-
-
 async def answer_by_id(
     session: Session, part: str, answer: Answer, *, by: str, edit_it: bool = False, timeout_s: float
 ) -> None:
@@ -125,13 +77,13 @@ async def answer_by_id(
 
     Ends the process with an exit code of its own if the answer is refused.
     """
-    async with session.model(read_only=False) as (broker, model):
-        one = pick_open(session, model, part)
+    async with session.inbox(read_only=False) as (broker, inbox):
+        one = await pick_open(session, broker, inbox, part)
         if edit_it:
-            answer = msgspec.structs.replace(answer, payload=edit(session, one.request))
+            answer = msgspec.structs.replace(answer, payload=edit(session, one))
             if answer.payload is UNEDITED:
                 sys.exit(FAILED)
-        elif answer.payload is not UNEDITED and (problem := schema_problem(one.request, answer.payload)):
+        elif answer.payload is not UNEDITED and (problem := schema_problem(one, answer.payload)):
             raise SenderError(f"the payload does not fit what {one.row.approval_id} takes: {problem}")
         receipt = await send_answer(session, broker, one, answer, by=by, timeout_s=timeout_s)
     if session.as_json:
@@ -178,11 +130,13 @@ def verdict(receipt: Receipt) -> Text:
     return line
 
 
-def edit(session: Session, request: ApprovalRequested) -> Any:
+def edit(session: Session, one: Waiting) -> Any:
     """The payload as the person leaves it in $EDITOR, or UNEDITED if it is not changed.
 
     Asks again after a mistake.
     """
+    request = one.request
+    warn_of_deadline(session, one)
     text = to_editor(request.payload)
     while True:
         edited = click.edit(text, extension=".yaml")
@@ -194,7 +148,7 @@ def edit(session: Session, request: ApprovalRequested) -> Any:
         except ValueError as error:
             problem = str(error)
         else:
-            problem = schema_problem(request, payload)
+            problem = schema_problem(one, payload)
             if not problem:
                 return payload if payload != request.payload else UNEDITED
         session.show(Text(printable(problem), style="red"))
@@ -203,8 +157,21 @@ def edit(session: Session, request: ApprovalRequested) -> Any:
         text = edited
 
 
-def schema_problem(request: ApprovalRequested, payload: Any) -> str:
+def warn_of_deadline(session: Session, one: Waiting) -> None:
+    """Say that little time is left, before an editor takes it."""
+    deadline_ms = one.row.deadline_at_ms
+    if deadline_ms is not None and deadline_ms - session.now_ms() < NEAR_MS:
+        left = until(deadline_ms, session.now_ms())
+        session.show(
+            Text(
+                f"the deadline is near ({left}): an answer that reaches the broker later does not count", style="yellow"
+            )
+        )
+
+
+def schema_problem(one: Waiting, payload: Any) -> str:
     """Why the owner would refuse this edit; empty if it fits."""
+    request = one.request
     if request.payload_schema is None:
         return ""
     try:

@@ -6,8 +6,8 @@ Owns the group and its help; each verb is in a module of its own.
 import click
 
 from mesh.cli.approvals.answer import answer
-from mesh.cli.approvals.commands import approve, reject
 from mesh.cli.approvals.listing import list_approvals, show_approval
+from mesh.cli.approvals.verdicts import approve, reject
 from mesh.cli.approvals.votes import choose, comment, withdraw
 from mesh.cli.grammar import NounGroup
 
@@ -17,7 +17,7 @@ def approvals() -> None:
     """Approvals: questions that workflows ask people. Without a verb: list.
 
     \b
-    mesh approvals                               what waits, the oldest first
+    mesh approvals                               what waits, the nearest deadline first
     mesh approvals answer                        one by one, with one key for each
     mesh approvals show ID                       the question and its whole payload
     mesh approvals approve ID                    also: mesh approve ID

@@ -4,64 +4,74 @@ Owns how an approval looks on a screen and in JSON. `mesh approvals answer` show
 """
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import click
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from mesh.cli.approvals.ids import Waiting, ending, pick_any, with_request
-from mesh.cli.options import page_size, paged, show_page
+from mesh.cli.approvals.filters import filtered, filters_of, tell_unfit, wanted_of
+from mesh.cli.approvals.ids import Ended, ending, pick_any
+from mesh.cli.options import by_option, page_size, paged, show_page
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import ago, one_line, printable, readable, rfc3339_or_none, until
 from mesh.cli.text.tables import plain_table
 from mesh.codec.times import rfc3339
-from mesh.core.approvals import Asking, Terms, is_split, standing
-from mesh.core.events import ApprovalRequested2
-from mesh.inspection.read_model import queries
+from mesh.core.approvals import Terms
+from mesh.inspection.inbox import Filters, OpenRow, Waiting, find, page_of
 from mesh.inspection.read_model.pages import Page
-from mesh.inspection.read_model.queries import ApprovalRow
 
 SOON_MS = 3_600_000
 
 
 @click.command("list", short_help="List what waits for a person.")
-@click.option("--role", metavar="ROLE", help="Only those for this role.")
+@filtered
+@by_option("asks", " For --mine.")
 @click.option("--list", "list_only", is_flag=True, hidden=True, help="What this command does anyway.")
 @paged
 @mesh_command
 def list_approvals(
     session: Session,
+    /,
     *,
-    role: str | None,
+    by: str,
     list_only: bool,  # noqa: ARG001 - scripts of earlier versions write it
     limit: int | None,
     after: str | None,
+    **options: Any,
 ) -> None:
-    """List the approvals that are open, the oldest first."""
-    page, documents = session.run(_list(session, role, limit, after))
+    """List the approvals that are open: the nearest deadline first, then the oldest.
+
+    Filters narrow the whole list before a page is cut. `total` is that of the narrowed list.
+    """
+    wanted = wanted_of(options)
+    filters = filters_of(session, wanted, by)
+    page, documents = session.run(_list(session, filters, limit, after))
     show_page(
         session,
         page,
         "approvals",
         rows=documents,
         table=table,
-        nothing="Nothing waits for a person.",
+        is_chosen=not wanted.is_empty,
+        nothing="" if not wanted.is_empty else "Nothing waits for a person.",
         notes=[
             "see what is asked, payload and all: mesh approvals show ID",
             "answer one: mesh approvals approve ID, mesh approvals reject ID --reason TEXT",
             "answer them one by one, on a terminal: mesh approvals answer",
         ],
     )
+    tell_unfit(session, filters)
 
 
 async def _list(
-    session: Session, role: str | None, limit: int | None, after: str | None
-) -> tuple[Page[ApprovalRow], list[dict[str, object]]]:
-    async with session.model() as (_, model):
-        page = queries.approvals(model.db, role=role, limit=page_size(session, limit), after=after)
-        documents = [_document(with_request(model, row)) for row in page] if session.as_json else []
-        return page, documents
+    session: Session, filters: Filters, limit: int | None, after: str | None
+) -> tuple[Page[OpenRow], list[dict[str, object]]]:
+    async with session.inbox() as (_, inbox):
+        page = page_of(inbox.db, filters, limit=page_size(session, limit), after=after)
+        found = (find(inbox.db, row.approval_id) for row in page) if session.as_json else ()
+        return page, [_document(one) for one in found if one is not None]
 
 
 @click.command("show", short_help="Show one approval: what is asked, or how it ended.")
@@ -70,25 +80,33 @@ async def _list(
 def show_approval(session: Session, *, approval_id: str) -> None:
     """Show one approval, open or closed, with its whole payload.
 
-    ID is an approval's or a workflow's, or any part that fits only one.
+    ID is an approval's or a workflow's, or any part that fits only one. Of a closed one, what was
+    asked is shown to those who may read the log; others see how it ended.
     """
     one = session.run(_show(session, approval_id))
-    if session.as_json:
-        session.emit(_document(one) | _ended(one.row))
-        return
-    session.show(card(one, session.now_ms()))
-    if one.row.closed_at_ms is not None:
-        session.show(Text(f"closed: {printable(ending(one.row, session.now_ms()))}", style="yellow"))
-    else:
+    if isinstance(one, Waiting):
+        if session.as_json:
+            session.emit(_document(one) | _ended(None))
+            return
+        session.show(card(one, session.now_ms()))
         session.note("answer it: mesh approvals approve ID, mesh approvals reject ID --reason TEXT")
+        return
+    if session.as_json:
+        known = {"approval_id": one.approval_id} if one.asked is None else _document(one.asked)
+        session.emit(known | _ended(one))
+        return
+    if one.asked is not None:
+        session.show(card(one.asked, session.now_ms()))
+    named = "" if one.asked is not None else f"{printable(one.approval_id)} is "
+    session.show(Text(f"{named}closed: {printable(ending(one, session.now_ms()))}", style="yellow"))
 
 
-async def _show(session: Session, given: str) -> Waiting:
-    async with session.model() as (_, model):
-        return pick_any(session, model, given)
+async def _show(session: Session, given: str) -> Waiting | Ended:
+    async with session.inbox() as (broker, inbox):
+        return await pick_any(session, broker, inbox, given)
 
 
-def table(rows_: Page[ApprovalRow], now_ms: int) -> Table:
+def table(rows_: Iterable[OpenRow], now_ms: int) -> Table:
     rows = plain_table("ID", "QUESTION", "ROLE", "ASKED", "DEADLINE", whole=["ROLE", "ASKED"])
     for one in rows_:
         rows.add_row(
@@ -101,7 +119,7 @@ def table(rows_: Page[ApprovalRow], now_ms: int) -> Table:
     return rows
 
 
-def _deadline(row: ApprovalRow, now_ms: int) -> Text:
+def _deadline(row: OpenRow, now_ms: int) -> Text:
     near = row.deadline_at_ms is not None and row.deadline_at_ms - now_ms < SOON_MS
     return Text(until(row.deadline_at_ms, now_ms), style="yellow" if near else "default")
 
@@ -128,7 +146,7 @@ def card(one: Waiting, now_ms: int, *, position: str = "", known: Iterable[tuple
         ("asked", ago(row.asked_at_ms, now_ms)),
         ("why", request.reason),
     ]
-    if isinstance(request, ApprovalRequested2) and request.on_expiry != "incident":
+    if request.terms is not None and request.on_expiry != "incident":
         expiry[request.on_expiry] = f"then it comes to {request.terms.expiry_choice}"
     facts.append(
         ("deadline", f"{deadline}, {expiry[request.on_expiry]}" if row.deadline_at_ms is not None else deadline)
@@ -144,30 +162,36 @@ def card(one: Waiting, now_ms: int, *, position: str = "", known: Iterable[tuple
 
 def _voting(one: Waiting) -> Iterator[tuple[str, str]]:
     """Where several people vote: who must, who can't, and how the votes are."""
-    if one.asking is None:
+    terms, standing = one.request.terms, one.standing
+    if terms is None:
         return
-    terms, votes = one.asking.terms, one.asking.votes
-    now = standing(terms, votes)
     yield "wanted", terms.rule
     if terms.choices != Terms(groups=()).choices:
         yield "choices", ", ".join(terms.choices)
     if terms.excluded:
         yield "excluded", ", ".join(f"{name} ({why})" for name, why in terms.excluded.items())
-    yield "votes", f"{now.have} of {now.need}" + (", split over choices" if is_split(terms, votes) else "")
-    for vote in votes:
-        yield "", f"{vote.choice} by {vote.by}" + (f": {vote.reason}" if vote.reason else "")
-    if one.asking.edition > 1:
-        yield "edition", f"{one.asking.edition}, edited by {', '.join(one.asking.editors)}"
+    if standing is None:
+        yield "votes", f"0 of {terms.need}"
+    else:
+        yield "votes", f"{standing.have} of {standing.need}" + (", split over choices" if standing.split else "")
+        for vote in standing.votes:
+            yield "", f"{vote.choice} by {vote.by}" + (f": {vote.reason}" if vote.reason else "")
+        if standing.edition > 1:
+            yield "edition", f"{standing.edition}, edited by {', '.join(standing.editors)}"
+    for note in one.notes:
+        yield f"note {note.number}", f"{note.by}: {note.text}"
 
 
-def _votes_document(asking: Asking) -> dict[str, object]:
-    now = standing(asking.terms, asking.votes)
+def _votes_document(one: Waiting, terms: Terms) -> dict[str, object]:
+    standing = one.standing
+    votes = () if standing is None else standing.votes
     return {
-        "terms": asking.terms,
-        "edition": asking.edition,
-        "have": now.have,
-        "need": now.need,
-        "votes": [{"by": vote.by, "choice": vote.choice, "reason": vote.reason} for vote in asking.votes],
+        "terms": terms,
+        "edition": 1 if standing is None else standing.edition,
+        "have": 0 if standing is None else standing.have,
+        "need": terms.need,
+        "votes": [{"by": vote.by, "choice": vote.choice, "reason": vote.reason} for vote in votes],
+        "notes": list(one.notes),
     }
 
 
@@ -176,6 +200,7 @@ def _document(one: Waiting) -> dict[str, object]:
     return {
         "approval_id": row.approval_id,
         "workflow_id": row.workflow_id,
+        "route": row.route,
         "step": row.step,
         "question": row.question,
         "payload": request.payload,
@@ -185,14 +210,14 @@ def _document(one: Waiting) -> dict[str, object]:
         "asked_at": rfc3339(row.asked_at_ms),
         "deadline_at": rfc3339_or_none(row.deadline_at_ms),
         "on_expiry": request.on_expiry,
-        **({} if one.asking is None else _votes_document(one.asking)),
+        **({} if request.terms is None else _votes_document(one, request.terms)),
     }
 
 
-def _ended(row: ApprovalRow) -> dict[str, object]:
+def _ended(ended: Ended | None) -> dict[str, object]:
     return {
-        "closed_at": rfc3339_or_none(row.closed_at_ms),
-        "verdict": row.verdict or None,
-        "closed_by": row.closed_by or None,
-        "closing_reason": row.reason,
+        "closed_at": None if ended is None else rfc3339(ended.at_ms),
+        "verdict": None if ended is None or ended.verdict == "withdrawn" else ended.verdict,
+        "closed_by": (ended.by or None) if ended is not None else None,
+        "closing_reason": "" if ended is None else ended.reason,
     }

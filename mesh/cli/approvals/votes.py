@@ -1,37 +1,43 @@
 """`mesh approvals choose | withdraw | comment ID`: what people say where several people vote.
 
-`mesh.cli.approvals.commands` has approve and reject, and sends all of them.
+`mesh.cli.approvals.verdicts` has approve and reject.
 """
+
+from typing import Any
 
 import click
 
+from mesh.cli.approvals.batch import answer_chosen, chosen_of, many
 from mesh.cli.approvals.commands import Answer, answer_by_id, answers, form_of, form_option
 from mesh.cli.session import Session
 
 
 @click.command(short_help="Vote for one of the choices.")
-@click.argument("approval_id", metavar="ID")
+@click.argument("approval_ids", metavar="ID...", nargs=-1)
 @click.argument("choice", metavar="CHOICE")
 @click.option("--reason", default="", metavar="TEXT", help="Why; it is kept with the vote.")
 @form_option
+@many
 @answers
 def choose(
     session: Session,
+    /,
     *,
-    approval_id: str,
+    approval_ids: tuple[str, ...],
     choice: str,
     by: str,
     reason: str,
     form: str | None,
     timeout_s: float,
+    **options: Any,
 ) -> None:
     """Vote for CHOICE in ID, and wait for the receipt. Exits with 1 if the answer is refused.
 
     `mesh approvals show ID` says what there is to choose from. ID is as in `mesh approvals
-    approve`.
+    approve`, and so are several.
     """
     answer = Answer(decision="choose", choice=choice, reason=reason, form=form_of(form))
-    session.run(answer_by_id(session, approval_id, answer, by=by, timeout_s=timeout_s))
+    answer_chosen(session, chosen_of(approval_ids, options), answer, by=by, timeout_s=timeout_s)
 
 
 @click.command(short_help="Take your vote back.")

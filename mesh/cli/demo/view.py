@@ -10,12 +10,13 @@ from typing import Final, Literal
 
 import msgspec
 
-from mesh.cli.approvals.commands import Waiting
+from mesh.cli.approvals.ids import as_waiting
 from mesh.cli.demo.script import Delivery, Script
 from mesh.codec.dead_letters import decode_dead_letter
 from mesh.core.state import Workflow
 from mesh.core.topics import Topics
 from mesh.inspection.event_status import fate_of, read_record
+from mesh.inspection.inbox import Waiting
 from mesh.inspection.read_model import ReadModel, queries
 from mesh.inspection.read_model.queries import EventRow, TimelineEntry
 from mesh.ports import Broker, TopicPartition
@@ -96,7 +97,7 @@ class Watcher:
         self._last_row = new[-1][0] if new else self._last_row
         return View(
             workflows={workflow_id: state for workflow_id, state in states.items() if state is not None},
-            waiting=tuple(Waiting(row, request) for row, request in requests if request is not None),
+            waiting=tuple(as_waiting(row, request) for row, request in requests if request is not None),
             agents={name: name in alive for name in self._agents},
             partitions=len(queries.partitions(db)),
             fates=dict(self._fates),

@@ -1,0 +1,141 @@
+"""Which open approvals are meant: the filters of `mesh approvals list` and of answers to many.
+
+Owns the options, and what they mean as `mesh.inspection.inbox.Filters`.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import click
+import msgspec
+
+from mesh.cli.moments import moment
+from mesh.cli.session import Session
+from mesh.codec.approvers_file import load_approvers
+from mesh.core.people import roles_of
+from mesh.core.route import ExpressionError
+from mesh.errors import OperatorError
+from mesh.inspection.inbox import Filters, Mine
+from mesh.routes.expressions.compiler import CompiledExpression, compile_expression
+from mesh.routes.expressions.tokens import ExpressionSyntaxError
+from mesh.routes.problems import seconds_of
+from mesh.routes.values import LONGEST_S
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+NAMES: Final = ("role", "mine", "route", "due", "asked_before", "condition")
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """The options as they were given."""
+
+    role: str | None = None
+    mine: bool = False
+    route: str | None = None
+    due: str | None = None
+    asked_before: str | None = None
+    condition: str | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        return self == Wanted()
+
+
+class Payloads:
+    """A condition on payloads.
+
+    `unfit`: for how many it could not be evaluated. They are not meant.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.unfit = 0
+        self.why = ""
+        self._condition = _compiled(source)
+
+    def __call__(self, payload: Any) -> bool:
+        try:
+            return self._condition.is_true({"payload": payload})
+        except ExpressionError as error:
+            self.unfit += 1
+            self.why = str(error)
+            return False
+
+
+def filtered(function: Decorated) -> Decorated:
+    """Add the filters' options, passed by the names of `Wanted`."""
+    for option in (
+        click.option(
+            "--if",
+            "condition",
+            metavar="EXPRESSION",
+            help="Only those whose payload fits, in the language of routes: 'payload.amount < 100'.",
+        ),
+        click.option("--asked-before", metavar="WHEN", help="Only those asked before: 2d (ago), or a time."),
+        click.option("--due", metavar="DURATION", help="Only those whose deadline is that near: 4h."),
+        click.option("--route", metavar="ROUTE", help="Only those that this route asks."),
+        click.option("--mine", is_flag=True, help="Only those that wait for you (see --by)."),
+        click.option("--role", metavar="ROLE", help="Only those that this role may answer, also as one of several."),
+    ):
+        function = option(function)
+    return function
+
+
+def wanted_of(options: dict[str, Any]) -> Wanted:
+    """Take the filters out of a command's options."""
+    return Wanted(**{name: options.pop(name) for name in NAMES})
+
+
+def filters_of(session: Session, wanted: Wanted, by: str) -> Filters:
+    """What the options mean now. `by`: whose approvals `--mine` is about."""
+    now_ms = session.now_ms()
+    return Filters(
+        role=wanted.role,
+        mine=Mine(by, roles_held(session, by)) if wanted.mine else None,
+        route=wanted.route,
+        due_before_ms=None if wanted.due is None else now_ms + _milliseconds(wanted.due),
+        asked_before_ms=None
+        if wanted.asked_before is None
+        else moment(wanted.asked_before, now_ms, "--asked-before"),
+        payload=None if wanted.condition is None else Payloads(wanted.condition),
+    )
+
+
+def tell_unfit(session: Session, filters: Filters) -> None:
+    """Say for how many payloads the condition could not be evaluated."""
+    if isinstance(filters.payload, Payloads) and filters.payload.unfit:
+        session.note(
+            f"--if could not be evaluated for {filters.payload.unfit:,}, which are left out: {filters.payload.why}"
+        )
+
+
+def roles_held(session: Session, person: str) -> frozenset[str]:
+    """The roles of a person, as far as this machine knows them: from the approvers' file.
+
+    The routers decide by what they know. This only says what to show.
+    """
+    path = session.settings.approvers
+    if not path.exists():
+        raise OperatorError(
+            f"--mine needs to know your roles, and there is no {path}: name the file in MESH_APPROVERS, or use --role ROLE"
+        )
+    return roles_of(load_approvers(path), person)
+
+
+def _milliseconds(text: str) -> int:
+    seconds = seconds_of(text)
+    if seconds is None or not 0 < seconds <= LONGEST_S:
+        raise click.BadParameter(f"{text!r} is not a duration: write 30m, 4h or 2d", param_hint="--due")
+    return int(seconds * 1_000)
+
+
+def _compiled(source: str) -> CompiledExpression:
+    try:
+        found = compile_expression(source)
+    except ExpressionSyntaxError as error:
+        raise click.BadParameter(str(error), param_hint="--if") from error
+    others = sorted(path for path in found.paths if path.partition(".")[0].partition("[")[0] != "payload")
+    if others:
+        raise click.BadParameter(
+            f"it reads {', '.join(others)}; a condition can read `payload` alone", param_hint="--if"
+        )
+    return found

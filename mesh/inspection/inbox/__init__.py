@@ -1,0 +1,29 @@
+"""The inbox of people who answer approvals: a cache of what is open, and what it answers."""
+
+from mesh.inspection.inbox.entries import (
+    ALL,
+    Filters,
+    Mine,
+    OpenRow,
+    Waiting,
+    find,
+    ids_containing,
+    of_workflow,
+    page_of,
+)
+from mesh.inspection.inbox.inbox import Inbox
+from mesh.inspection.inbox.schema import inbox_path
+
+__all__ = [
+    "ALL",
+    "Filters",
+    "Inbox",
+    "Mine",
+    "OpenRow",
+    "Waiting",
+    "find",
+    "ids_containing",
+    "inbox_path",
+    "of_workflow",
+    "page_of",
+]

@@ -1,0 +1,173 @@
+"""What the inbox answers: lists with filters, one approval with all its parts, ids by a part.
+
+A filter narrows the whole list before a page is cut, and the total is that of the narrowed list.
+"""
+
+from collections.abc import Callable, Collection
+from typing import Any, Final
+
+import apsw
+import msgspec
+from msgspec.structs import replace
+
+from mesh.codec.open_approvals import (
+    OpenNote,
+    OpenRequest,
+    OpenStanding,
+    decode_open_note,
+    decode_open_payload,
+    decode_open_request,
+    decode_open_standing,
+    payload_in,
+)
+from mesh.core.open_approvals import PAYLOAD, REQUEST, STANDING
+from mesh.core.people import person_of
+from mesh.inspection.inbox.schema import NEVER
+from mesh.inspection.read_model.pages import Found, Listing, Page, containing, decode_cursor, encode_cursor
+from mesh.inspection.read_model.schema import select, select_one
+
+_COLUMNS: Final = "approval_id, workflow_id, route, step, question, role, asked_at_ms, due_at_ms"
+_ORDER: Final = ("due_at_ms", "asked_at_ms", "approval_id")
+
+
+class OpenRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An open approval in a list."""
+
+    approval_id: str
+    workflow_id: str
+    route: str
+    step: str
+    question: str
+    role: str
+    asked_at_ms: int
+    deadline_at_ms: int | None
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """An open approval. `request`: what was asked, with the payload as it is now.
+
+    `standing`: the votes so far; None where nobody has voted, and of version 1.
+    """
+
+    row: OpenRow
+    request: OpenRequest
+    standing: OpenStanding | None = None
+    notes: tuple[OpenNote, ...] = ()
+
+
+class Mine(msgspec.Struct, frozen=True):
+    """What waits for a person: what they may answer, and have not voted on."""
+
+    person: str
+    roles: Collection[str]
+
+
+class Filters(msgspec.Struct, frozen=True, kw_only=True):
+    """Which approvals are wanted; all that is given must hold.
+
+    `payload`: says of a payload whether it is wanted.
+    """
+
+    role: str | None = None
+    mine: Mine | None = None
+    route: str | None = None
+    due_before_ms: int | None = None
+    asked_before_ms: int | None = None
+    payload: Callable[[Any], bool] | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        return self == Filters()
+
+
+ALL: Final = Filters()
+
+
+def page_of(
+    db: apsw.Connection, filters: Filters = ALL, *, limit: int | None = None, after: str | None = None
+) -> Page[OpenRow]:
+    """A page of what is open: the nearest deadline first, then what was asked first."""
+    where: dict[str, tuple[Any, ...]] = {"1": ()}
+    entitled = "approval_id IN (SELECT approval_id FROM entitled WHERE "
+    if filters.role is not None:
+        where[f"{entitled}kind = 'role' AND name = ?)"] = (filters.role,)
+    if filters.mine is not None:
+        roles, person = sorted(filters.mine.roles), person_of(filters.mine.person)
+        marks = ", ".join("?" * len(roles))
+        where[f"{entitled}(kind = 'person' AND name = ?) OR (kind = 'role' AND name IN ({marks})))"] = (person, *roles)
+        where["approval_id NOT IN (SELECT approval_id FROM barred WHERE name = ?)"] = (person,)
+    if filters.route is not None:
+        where["route = ?"] = (filters.route,)
+    if filters.due_before_ms is not None:
+        where["due_at_ms <= ?"] = (filters.due_before_ms,)
+    if filters.asked_before_ms is not None:
+        where["asked_at_ms < ?"] = (filters.asked_before_ms,)
+    values = tuple(value for some in where.values() for value in some)
+    listing = Listing("approvals", _COLUMNS, _ORDER, tuple(where), values)
+    if filters.payload is None:
+        return listing.page(db, _row, limit=limit, after=after)
+    return _with_payloads(db, listing, filters.payload, limit=limit, after=after)
+
+
+def _with_payloads(
+    db: apsw.Connection, listing: Listing, wanted: Callable[[Any], bool], *, limit: int | None, after: str | None
+) -> Page[OpenRow]:
+    """The same where payloads must be looked into: those of all rows, since the total counts."""
+    rows = [row for row in listing.page(db, _row, limit=None, after=None) if wanted(_payload(db, row.approval_id))]
+    begin = () if after is None else decode_cursor(after, len(_ORDER))
+    behind = [row for row in rows if not begin or _place(row) > begin]
+    shown = behind if limit is None else behind[:limit]
+    cursor = encode_cursor(_place(shown[-1])) if len(shown) < len(behind) else None
+    return Page(shown, total=len(rows), after=cursor)
+
+
+def _place(row: OpenRow) -> tuple[int | str, ...]:
+    return (NEVER if row.deadline_at_ms is None else row.deadline_at_ms, row.asked_at_ms, row.approval_id)
+
+
+def _row(*columns: Any) -> OpenRow:
+    approval_id, workflow_id, route, step, question, role, asked_at_ms, due_at_ms = columns
+    return OpenRow(
+        approval_id=approval_id,
+        workflow_id=workflow_id,
+        route=route,
+        step=step,
+        question=question,
+        role=role,
+        asked_at_ms=asked_at_ms,
+        deadline_at_ms=None if due_at_ms == NEVER else due_at_ms,
+    )
+
+
+def _payload(db: apsw.Connection, approval_id: str) -> Any:
+    """The payload as it is now, and nothing else of the approval."""
+    sql = "SELECT value FROM parts WHERE approval_id = ? AND part IN (?, ?) AND value IS NOT NULL ORDER BY part = ? LIMIT 1"
+    return payload_in(select_one(db, sql, approval_id, PAYLOAD, REQUEST, REQUEST)[0])
+
+
+def find(db: apsw.Connection, approval_id: str) -> Waiting | None:
+    """One open approval by its whole id, with all its parts."""
+    row = select_one(db, f"SELECT {_COLUMNS} FROM approvals WHERE approval_id = ?", approval_id)  # noqa: S608 - constants only
+    if row is None:
+        return None
+    sql = "SELECT part, value FROM parts WHERE approval_id = ? AND value IS NOT NULL"
+    parts: dict[str, bytes] = dict(select(db, sql, approval_id))
+    request = decode_open_request(parts[REQUEST])
+    if PAYLOAD in parts:
+        edited = decode_open_payload(parts[PAYLOAD])
+        request = replace(request, payload=edited.payload, digest=edited.digest)
+    notes = [decode_open_note(value) for part, value in parts.items() if part.startswith("note/")]
+    standing = decode_open_standing(parts[STANDING]) if STANDING in parts else None
+    return Waiting(_row(*row), request, standing, tuple(sorted(notes, key=lambda note: note.number)))
+
+
+def of_workflow(db: apsw.Connection, workflow_id: str) -> list[str]:
+    """The ids of the workflow's open approvals, the one asked first at the top."""
+    sql = "SELECT approval_id FROM approvals WHERE workflow_id = ? ORDER BY asked_at_ms, approval_id"
+    return [row[0] for row in select(db, sql, workflow_id)]
+
+
+def ids_containing(db: apsw.Connection, part: str, *, limit: int) -> Found:
+    """The ids of open approvals that contain `part`, the last asked first."""
+    source = "FROM approvals WHERE instr(approval_id, ?1)"
+    return containing(db, "approval_id", source, "asked_at_ms", part=part, limit=limit)
