@@ -5,7 +5,8 @@ page by page, and each one is read again before it is shown, because somebody el
 it. `mesh.cli.approvals.commands` sends the answer.
 """
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal
 
 import click
@@ -16,12 +17,13 @@ from mesh.cli.approvals.commands import (
     Answer,
     answers,
     edit,
+    keep_refused_edit,
     send_answer,
     verdict,
 )
 from mesh.cli.approvals.filters import filtered, filters_of, wanted_of
 from mesh.cli.approvals.keyboard import interruptible
-from mesh.cli.approvals.listing import card
+from mesh.cli.approvals.listing import card, table
 from mesh.cli.session import Session
 from mesh.cli.text.format import counted, printable
 from mesh.core.approvals import Terms
@@ -29,6 +31,8 @@ from mesh.inspection.inbox import Filters, Inbox, OpenRow, Waiting, find, page_o
 
 KEYS: Final = "a approve   r reject   e edit and approve   s skip   q quit"
 PAGE: Final = 50
+LISTED: Final = 20  # rows of the list between two cards
+ESC: Final = "\x1b"
 
 
 @click.command(short_help="Answer what waits, one by one, on a terminal.")
@@ -37,7 +41,8 @@ PAGE: Final = 50
 def answer(session: Session, *, by: str, timeout_s: float, **options: Any) -> None:
     """Show each open approval, the nearest deadline first, and ask for an answer.
 
-    One key answers: approve, reject with a reason, edit and approve, skip, or quit.
+    One key answers: approve, reject with a reason, edit and approve, skip, or quit. Ctrl-C and Esc
+    go one step back: from what you type to the card, from the card to the list, and out.
     """
     if not session.is_interactive:
         raise click.UsageError(
@@ -55,23 +60,64 @@ async def _one_by_one(session: Session, filters: Filters, *, by: str, timeout_s:
             session.show("Nothing waits for a person.")
             return
         session.show(Text(f"You answer as {printable(by)} (claimed, not verified).", style="dim"))
-        answered = 0
-        for number, row in enumerate(_each(inbox, filters), 1):
+        answered, number, queue = 0, 0, deque[OpenRow]()
+        rows = _each(inbox, filters)
+        while (row := queue.popleft() if queue else next(rows, None)) is not None:
+            number += 1
             await inbox.catch_up()
             one = find(inbox.db, row.approval_id)
             if one is None:
                 continue  # somebody else was faster
             session.show("", card(one, session.now_ms(), position=f" {number:,} of {max(number, total):,} "))
-            with interruptible():
-                choice = ask(session, one)
+            choice = _asked(session, one)
+            if choice == "list":
+                chosen = _from_list(session, inbox, filters, row)
+                if chosen is None:
+                    break
+                number -= 1
+                queue.appendleft(chosen)
+                continue
             if choice is None:
                 break
             if choice == "skip":
                 continue
             receipt = await send_answer(session, broker, one, choice, by=by, timeout_s=timeout_s)
             session.show(verdict(receipt))
+            keep_refused_edit(session, one, choice, receipt)
             answered += receipt.status == "accepted"
         session.show(Text(f"\n{counted(answered, 'answer')} given.", style="dim"))
+
+
+def _asked(session: Session, one: Waiting) -> Answer | Literal["skip", "list"] | None:
+    """As `ask`. Ctrl-C and Esc at the card go back to the list."""
+    try:
+        with interruptible():
+            return ask(session, one, back=True)
+    except KeyboardInterrupt:
+        return "list"
+
+
+def _from_list(session: Session, inbox: Inbox, filters: Filters, at: OpenRow) -> OpenRow | None:
+    """Show what waits, and take a number. Enter: go on at `at`. Ctrl-C, Esc and q: None."""
+    page = page_of(inbox.db, filters, limit=LISTED)
+    session.show("", table(page, session.now_ms()))
+    if len(page) < page.total:
+        session.show(Text(f"{len(page):,} of {page.total:,}", style="dim"))
+    while True:
+        try:
+            with interruptible():
+                given = click.prompt(
+                    f"which one (1 to {len(page)}), Enter goes on, q quits", default="", show_default=False
+                )
+        except KeyboardInterrupt:
+            return None
+        given = given.strip()
+        if not given:
+            return at
+        if given.startswith(ESC) or given == "q":
+            return None
+        if given.isascii() and given.isdigit() and 1 <= int(given) <= len(page):
+            return page[int(given) - 1]
 
 
 def _each(inbox: Inbox, filters: Filters) -> Iterator[OpenRow]:
@@ -85,28 +131,57 @@ def _each(inbox: Inbox, filters: Filters) -> Iterator[OpenRow]:
             return
 
 
-def ask(session: Session, one: Waiting, keys: str = KEYS) -> Answer | Literal["skip"] | None:
-    """Ask for one key, and for what its answer needs. None: quit."""
+def ask(
+    session: Session, one: Waiting, keys: str = KEYS, *, back: bool = False
+) -> Answer | Literal["skip", "list"] | None:
+    """Ask for one key, and for what its answer needs. None: quit.
+
+    Ctrl-C and Esc while something is typed go back to the keys. At the keys, with `back`, Esc goes
+    to the list, and Ctrl-C raises `KeyboardInterrupt`, as it does while a key is waited for.
+    """
     choices = () if one.request.terms is None else one.request.terms.choices
     has_choices = bool(choices) and choices != Terms(groups=()).choices
     while True:
         session.show(Text(f"c choose   {keys}" if has_choices else keys, style="cyan"))
-        match click.getchar().lower():
-            case "a":
-                return Answer(decision="approve")
-            case "r":
-                return Answer(decision="reject", reason=click.prompt("reason", default="", show_default=False))
-            case "c" if has_choices:
-                chosen = click.prompt("choice", type=click.Choice(choices))
-                reason = click.prompt("reason", default="", show_default=False)
-                return Answer(decision="choose", choice=chosen, reason=reason)
-            case "e":
-                payload = edit(session, one)
-                if payload is not UNEDITED:
-                    return Answer(decision="approve", payload=payload)
-            case "s":
-                return "skip"
-            case "q" | "\x03" | "\x04":
-                return None
-            case _:
-                pass
+        key = click.getchar().lower()
+        if back and key in {ESC, "\x03"}:
+            return "list"
+        if key in {"q", "\x03", "\x04"}:
+            return None
+        if key == "s":
+            return "skip"
+        try:
+            found = _answer_by_key(session, one, key, choices if has_choices else ())
+        except (KeyboardInterrupt, click.Abort, _Back):
+            session.show(Text("nothing is sent", style="dim"))
+            continue
+        if found is not None:
+            return found
+
+
+class _Back(Exception):
+    """Esc was typed."""
+
+
+def _answer_by_key(session: Session, one: Waiting, key: str, choices: Sequence[str]) -> Answer | None:
+    """The answer that a key begins; None if there is none."""
+    match key:
+        case "a":
+            return Answer(decision="approve")
+        case "r":
+            return Answer(decision="reject", reason=_typed("reason"))
+        case "c" if choices:
+            chosen = click.prompt("choice", type=click.Choice(choices))
+            return Answer(decision="choose", choice=chosen, reason=_typed("reason"))
+        case "e":
+            payload = edit(session, one)
+            return None if payload is UNEDITED else Answer(decision="approve", payload=payload)
+        case _:
+            return None
+
+
+def _typed(what: str) -> str:
+    text: str = click.prompt(what, default="", show_default=False)
+    if ESC in text:
+        raise _Back
+    return text

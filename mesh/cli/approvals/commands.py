@@ -13,7 +13,7 @@ import click
 import msgspec
 from rich.text import Text
 
-from mesh.cli.approvals.editor import from_editor, to_editor
+from mesh.cli.approvals.editor import from_editor, keep, to_editor
 from mesh.cli.approvals.ids import pick_open
 from mesh.cli.exit_codes import FAILED
 from mesh.cli.options import by_option, timeout_option
@@ -86,6 +86,7 @@ async def answer_by_id(
         elif answer.payload is not UNEDITED and (problem := schema_problem(one, answer.payload)):
             raise SenderError(f"the payload does not fit what {one.row.approval_id} takes: {problem}")
         receipt = await send_answer(session, broker, one, answer, by=by, timeout_s=timeout_s)
+    keep_refused_edit(session, one, answer, receipt)
     if session.as_json:
         session.emit(receipt)
     else:
@@ -110,6 +111,15 @@ async def send_answer(
         text=answer.text,
         timeout_s=timeout_s,
     )
+
+
+def keep_refused_edit(session: Session, one: Waiting, answer: Answer, receipt: Receipt) -> None:
+    """Keep an edit that was refused, and say where. A person may have worked on it for long."""
+    if receipt.status == "accepted" or answer.payload is UNEDITED:
+        return
+    path = keep(session.settings.data_dir / "edits", one.row.approval_id, answer.payload)
+    again = f"mesh approvals approve '{one.row.approval_id}' --payload @{path}"
+    click.echo(f"your edit is kept in {path}; to send it again: {again}", err=True)
 
 
 def verdict(receipt: Receipt) -> Text:

@@ -4,10 +4,11 @@ Owns both ways, out and back. If nothing was changed, the same JSON value comes 
 payload. The commands in which a person edits what they approve call it.
 """
 
+import os
 import re
 from io import StringIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkstemp
 from typing import Any, Final
 
 from ruamel.yaml import YAML
@@ -56,6 +57,29 @@ def from_editor(text: str) -> Any:
     if len(documents) != 1:
         raise ValueError("nothing is left of it" if not documents else "more than one document (take out ---)")
     return documents[0].value
+
+
+def keep(folder: Path, name: str, payload: Any) -> Path:
+    """Write an edited payload into a file that its author alone may read. Returns its path.
+
+    Where the folder can't be written, the file is in the machine's folder for temporary files.
+    """
+    words = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-")[-80:]
+    content = exact_json.encode(payload, indent=True) + b"\n"
+    for where in (folder, None):
+        try:
+            if where is not None:
+                where.mkdir(parents=True, exist_ok=True)
+            # made for the owner alone, and never in place of another
+            handle, path = mkstemp(prefix=f"{words}-", suffix=".json", dir=where)
+        except OSError:
+            if where is None:
+                raise
+            continue
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        return Path(path)
+    raise AssertionError("there is always a second place")
 
 
 def _blocks(value: Any) -> Any:

@@ -7,6 +7,7 @@ import click
 
 from mesh.cli.approvals.answer import answer
 from mesh.cli.approvals.listing import list_approvals, show_approval
+from mesh.cli.approvals.republish import republish
 from mesh.cli.approvals.verdicts import approve, reject
 from mesh.cli.approvals.votes import choose, comment, withdraw
 from mesh.cli.grammar import NounGroup
@@ -25,8 +26,9 @@ def approvals() -> None:
     mesh approvals choose ID CHOICE              also: mesh choose ID CHOICE
     mesh approvals withdraw ID                   take your vote back; also: mesh withdraw ID
     mesh approvals comment ID TEXT               also: mesh comment ID TEXT
+    mesh approvals republish                     for operators: repair the topic of what is open
     """  # noqa: D301 - \b is click's mark of a paragraph to leave as it is
 
 
-for _command in (list_approvals, show_approval, approve, reject, choose, withdraw, comment, answer):
+for _command in (list_approvals, show_approval, approve, reject, choose, withdraw, comment, answer, republish):
     approvals.add_command(_command)

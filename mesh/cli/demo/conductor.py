@@ -212,7 +212,7 @@ class Conductor:
             if choice is None:
                 raise KeyboardInterrupt
             self._by_hand |= choice != "skip"
-            receipt = await self._answer(one, self._scripted(one) if choice == "skip" else choice)
+            receipt = await self._answer(one, choice if isinstance(choice, Answer) else self._scripted(one))
             self._screen.say(verdict(receipt))
         self._heard_at = time.monotonic()
 

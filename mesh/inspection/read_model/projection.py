@@ -32,6 +32,7 @@ from mesh.core.events import (
     CommandAccepted,
     CommandRefused,
     Decision,
+    IncidentRaised,
     NoteAdded,
     OwnerChanged,
     PayloadEdited,
@@ -209,6 +210,8 @@ class Folder:
                 case VoteTakenBack() | PayloadEdited() | NoteAdded():
                     code = _WORD_CODES[type(event)]
                     self._insert_answer(event.answer_id, event.approval_id, at_ms, "accepted", code, "", event.by)
+                case IncidentRaised() if event.approval_id:
+                    self._close_approval(event.approval_id, at_ms, "", "", event.message)
                 case ApprovalWithdrawn():
                     self._close_approval(event.approval_id, at_ms, "", "", event.reason)
                 case AnswerRefused(answer_id=answer, approval_id=approval):
