@@ -142,8 +142,17 @@ async def test_a_job_passes_with_the_rights_that_are_printed_and_no_others(
 
     await mesh.cli("publish", *event, **upstream)
     approval_id = await mesh.wait_until("the question", asked)
+    # the approvals topics alone are the approver's to read
+    assert (await mesh.cli("workflows", code=None, **approver)).code != 0
+    one = (await mesh.cli("approvals", "show", approval_id, "--json", **approver)).json
+    assert (one["role"], one["closed_at"]) == ("editor", None)
     receipt = (await mesh.cli("approve", approval_id, "--by", ANA, "--json", **approver)).json
     assert (receipt["status"], receipt["verdict"]) == ("accepted", "approved")
+    ended = (await mesh.cli("approvals", "show", approval_id, "--json", **approver)).json
+    assert (ended["verdict"], ended["closed_by"]) == ("approved", ANA)
+    again = await mesh.cli("reject", approval_id, "--by", ANA, "--reason", "no", code=1, **approver)
+    assert "is closed: approved" in again.err
+    assert (await mesh.cli("approvals", "--json", **approver)).json["total"] == 0
     outcomes = await mesh.wait_outcomes(1)
     assert outcomes["letter:a"].output == {"text": "ciao (en) (it)"}
     status = (await mesh.cli("status", "--json", **operator)).json
@@ -163,6 +172,7 @@ FORGERIES = [
     ("agent.one", "tasks.two", "another agent's task"),
     ("upstream", "results", "a result"),
     ("approver", "commands", "a command"),
+    ("approver", "approvals.open", "an approval"),
 ]
 
 

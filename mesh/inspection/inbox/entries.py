@@ -27,6 +27,11 @@ from mesh.inspection.read_model.pages import Found, Listing, Page, containing, d
 from mesh.inspection.read_model.schema import select, select_one
 
 _COLUMNS: Final = "approval_id, workflow_id, route, step, question, role, asked_at_ms, due_at_ms"
+# the record with the payload as it is now: that of the newest edition goes before the request's
+_PAYLOAD: Final = (
+    "SELECT value FROM parts WHERE parts.approval_id = approvals.approval_id AND part IN ('payload', 'request') "
+    "AND value IS NOT NULL ORDER BY part LIMIT 1"
+)
 _ORDER: Final = ("due_at_ms", "asked_at_ms", "approval_id")
 
 
@@ -113,7 +118,12 @@ def _with_payloads(
     db: apsw.Connection, listing: Listing, wanted: Callable[[Any], bool], *, limit: int | None, after: str | None
 ) -> Page[OpenRow]:
     """The same where payloads must be looked into: those of all rows, since the total counts."""
-    rows = [row for row in listing.page(db, _row, limit=None, after=None) if wanted(_payload(db, row.approval_id))]
+    whole = listing._replace(columns=f"{_COLUMNS}, ({_PAYLOAD})")
+    rows = [
+        row
+        for row, value in whole.page(db, lambda *columns: (_row(*columns[:-1]), columns[-1]), limit=None, after=None)
+        if wanted(payload_in(value))
+    ]
     begin = () if after is None else decode_cursor(after, len(_ORDER))
     behind = [row for row in rows if not begin or _place(row) > begin]
     shown = behind if limit is None else behind[:limit]
@@ -137,12 +147,6 @@ def _row(*columns: Any) -> OpenRow:
         asked_at_ms=asked_at_ms,
         deadline_at_ms=None if due_at_ms == NEVER else due_at_ms,
     )
-
-
-def _payload(db: apsw.Connection, approval_id: str) -> Any:
-    """The payload as it is now, and nothing else of the approval."""
-    sql = "SELECT value FROM parts WHERE approval_id = ? AND part IN (?, ?) AND value IS NOT NULL ORDER BY part = ? LIMIT 1"
-    return payload_in(select_one(db, sql, approval_id, PAYLOAD, REQUEST, REQUEST)[0])
 
 
 def find(db: apsw.Connection, approval_id: str) -> Waiting | None:

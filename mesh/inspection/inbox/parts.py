@@ -49,8 +49,11 @@ def take(db: apsw.Connection, records: Iterable[Record]) -> None:
 
 
 def _index(db: apsw.Connection, approval_id: str) -> None:
-    for table in ("approvals", "entitled", "barred"):
-        db.execute(f"DELETE FROM {table} WHERE approval_id = ?", (approval_id,))  # noqa: S608 - constants only
+    db.execute("DELETE FROM approvals WHERE approval_id = ?", (approval_id,))
+    # most are new, and have no rows in the others either
+    if db.changes():
+        db.execute("DELETE FROM entitled WHERE approval_id = ?", (approval_id,))
+        db.execute("DELETE FROM barred WHERE approval_id = ?", (approval_id,))
     sql = "SELECT part, value FROM parts WHERE approval_id = ? AND part IN (?, ?) AND value IS NOT NULL"
     parts: dict[str, bytes] = dict(select(db, sql, approval_id, REQUEST, STANDING))
     if REQUEST not in parts:
