@@ -93,9 +93,7 @@ def filters_of(session: Session, wanted: Wanted, by: str) -> Filters:
         mine=Mine(by, roles_held(session, by)) if wanted.mine else None,
         route=wanted.route,
         due_before_ms=None if wanted.due is None else now_ms + _milliseconds(wanted.due),
-        asked_before_ms=None
-        if wanted.asked_before is None
-        else moment(wanted.asked_before, now_ms, "--asked-before"),
+        asked_before_ms=None if wanted.asked_before is None else moment(wanted.asked_before, now_ms, "--asked-before"),
         payload=None if wanted.condition is None else Payloads(wanted.condition),
     )
 
