@@ -111,7 +111,12 @@ async def granted(cluster: SecureCluster, mesh: MeshProcesses) -> list[dict[str,
     printed = (await mesh.cli("topics", "acls", "--format", "json", *principals)).json["grants"]
     assert {one["principal"] for one in printed} == {f"User:{user_of(holder)}" for holder in HOLDERS}
     assert grant(cluster.process.bootstrap, printed)
-    await mesh.cli("topics", "apply", **cluster.env(user_of("operator")))
+
+    async def is_applied() -> bool:
+        return (await mesh.cli("topics", "apply", code=None, **cluster.env(user_of("operator")))).code == 0
+
+    # the broker goes by new rights a moment after it has taken them
+    await mesh.wait_until("that the operator's rights hold", is_applied)
     return list(printed)
 
 
