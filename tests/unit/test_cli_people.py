@@ -11,13 +11,17 @@ from click.testing import CliRunner, Result
 from mesh.adapters.sqlite import SqliteBroker
 from mesh.adapters.system import SystemClock
 from mesh.cli.app import mesh
+from mesh.cli.approvals.filters import Wanted, filters_of
+from mesh.cli.session import Session
 from mesh.codec.route_file import load_route_text
 from mesh.codec.router_cards import RouterCard, encode_router_card
 from mesh.codec.times import rfc3339
 from mesh.core.topics import Topics
+from mesh.inspection.inbox import Mine
 from mesh.ports import OutRecord
 from mesh.services.definitions import DefinitionsReader, activate
 from mesh.services.topic_plan import topic_specs
+from mesh.settings import load_settings
 
 TOPICS = Topics()
 ROUTE = """\
@@ -186,3 +190,24 @@ def test_a_version_in_which_two_share_a_name_is_refused_and_names_both_and_the_l
 
 def test_a_time_that_is_none_is_refused(folder: Path) -> None:
     assert "is not a time" in call("show", "--at", "soon", code=2).stderr
+
+
+def mine(folder: Path, name: str) -> tuple[set[str], set[str]]:
+    async def found() -> Mine | None:
+        broker = await SqliteBroker.open(folder / "mesh.db", client_id="test", durability="normal")
+        try:
+            return (await filters_of(Session(load_settings(), as_json=True), broker, Wanted(mine=True), name)).mine
+        finally:
+            await broker.close()
+
+    one = asyncio.run(found())
+    assert one is not None
+    return set(one.names), set(one.roles)
+
+
+def test_mine_goes_by_the_file_until_the_topic_has_people(folder: Path) -> None:
+    (folder / "approvers.yaml").write_text("finance: [Ben]\n")
+    assert mine(folder, "ben") == ({"ben"}, {"finance"})
+    apply(folder, "people: {ana: {names: ['slack:U1'], roles: [finance, boss]}}\n")
+    assert mine(folder, "slack:u1") == ({"ana", "slack:u1"}, {"finance", "boss"})
+    assert mine(folder, "ben") == ({"ben"}, set())

@@ -21,6 +21,7 @@ from mesh.codec.open_approvals import OPEN_PARTITIONS, encode_shown, placed
 from mesh.core.effects import SendReceipt, effects
 from mesh.core.inputs import AnswerGiven, AnswerGiven2
 from mesh.core.open_approvals import ShowApproval
+from mesh.core.people import person_of
 from mesh.core.route import Route
 from mesh.core.topics import Topics
 from mesh.errors import NotFound
@@ -150,12 +151,15 @@ async def test_mine_is_what_i_may_answer_and_have_not_answered(made: Mesh, tmp_p
             ("Eve", frozenset[str](), [31, 32]),
             ("dan", frozenset[str](), []),
         ):
-            assert amounts_of(inbox, Filters(mine=Mine(person, roles))) == expected
+            assert amounts_of(inbox, Filters(mine=Mine({person_of(person)}, roles))) == expected
+        # under any of the person's names
+        assert amounts_of(inbox, Filters(mine=Mine({"ben", "slack:u1"}, ROLES["ben"]))) == [1, 32]
+        assert amounts_of(inbox, Filters(mine=Mine({"slack:u2", "eve"}, frozenset()))) == [31, 32]
         # an edit asks everybody again
         made.partitions[3].vote("ana", "edit", key="k31", payload={"amount": 33})
         await made.send()
         await inbox.catch_up()
-        assert amounts_of(inbox, Filters(mine=Mine("ben", ROLES["ben"]))) == [1, 33, 32]
+        assert amounts_of(inbox, Filters(mine=Mine({"ben"}, ROLES["ben"]))) == [1, 33, 32]
         found = find(inbox.db, made.open_id(3, 31))
         assert found is not None
         assert found.request.digest == made.partitions[3].step("review", "k31").digest

@@ -21,7 +21,7 @@ from mesh.cli.approvals.commands import (
     send_answer,
     verdict,
 )
-from mesh.cli.approvals.filters import filtered, filters_of, wanted_of
+from mesh.cli.approvals.filters import Wanted, filtered, filters_of, wanted_of
 from mesh.cli.approvals.keyboard import interruptible
 from mesh.cli.approvals.listing import card, table
 from mesh.cli.session import Session
@@ -49,12 +49,12 @@ def answer(session: Session, *, by: str, timeout_s: float, **options: Any) -> No
             "`mesh approvals answer` asks a person at a terminal; without one: mesh approvals approve ID, "
             "mesh approvals reject ID --reason TEXT"
         )
-    filters = filters_of(session, wanted_of(options), by)
-    session.run(_one_by_one(session, filters, by=by, timeout_s=timeout_s))
+    session.run(_one_by_one(session, wanted_of(options), by=by, timeout_s=timeout_s))
 
 
-async def _one_by_one(session: Session, filters: Filters, *, by: str, timeout_s: float) -> None:
+async def _one_by_one(session: Session, wanted: Wanted, *, by: str, timeout_s: float) -> None:
     async with session.inbox(read_only=False) as (broker, inbox):
+        filters = await filters_of(session, broker, wanted, by)
         total = page_of(inbox.db, filters, limit=1).total
         if not total:
             session.show("Nothing waits for a person.")

@@ -107,7 +107,7 @@ async def _find(session: Session, broker: Broker, inbox: Inbox, chosen: Chosen, 
             one.row.approval_id: one for given in chosen.ids for one in [await pick_open(session, broker, inbox, given)]
         }
         return list(named.values())
-    filters = filters_of(session, chosen.wanted, by)
+    filters = await filters_of(session, broker, chosen.wanted, by)
     found = [find(inbox.db, row.approval_id) for row in page_of(inbox.db, filters)]
     tell_unfit(session, filters)
     return [one for one in found if one is not None]

@@ -11,15 +11,17 @@ import msgspec
 
 from mesh.cli.moments import moment
 from mesh.cli.session import Session
-from mesh.codec.approvers_file import load_approvers
-from mesh.core.people import roles_of
+from mesh.codec.approvers_file import load_people
+from mesh.core.people import further_names, person_of
 from mesh.core.route import ExpressionError
-from mesh.errors import OperatorError
+from mesh.errors import OperatorError, TopicMissing
 from mesh.inspection.inbox import Filters, Mine
+from mesh.ports import Broker
 from mesh.routes.expressions.compiler import CompiledExpression, compile_expression
 from mesh.routes.expressions.tokens import ExpressionSyntaxError
 from mesh.routes.problems import seconds_of
 from mesh.routes.values import LONGEST_S
+from mesh.services.people import people_now
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -85,12 +87,12 @@ def wanted_of(options: dict[str, Any]) -> Wanted:
     return Wanted(**{name: options.pop(name) for name in NAMES})
 
 
-def filters_of(session: Session, wanted: Wanted, by: str) -> Filters:
+async def filters_of(session: Session, broker: Broker, wanted: Wanted, by: str) -> Filters:
     """What the options mean now. `by`: whose approvals `--mine` is about."""
     now_ms = session.now_ms()
     return Filters(
         role=wanted.role,
-        mine=Mine(by, roles_held(session, by)) if wanted.mine else None,
+        mine=await _mine(session, broker, by) if wanted.mine else None,
         route=wanted.route,
         due_before_ms=None if wanted.due is None else now_ms + _milliseconds(wanted.due),
         asked_before_ms=None if wanted.asked_before is None else moment(wanted.asked_before, now_ms, "--asked-before"),
@@ -106,17 +108,26 @@ def tell_unfit(session: Session, filters: Filters) -> None:
         )
 
 
-def roles_held(session: Session, person: str) -> frozenset[str]:
-    """The roles of a person, as far as this machine knows them: from the approvers' file.
+async def _mine(session: Session, broker: Broker, name: str) -> Mine:
+    """The names and the roles of a person: from the people's topic, or from the approvers' file.
 
     The routers decide by what they know. This only says what to show.
     """
-    path = session.settings.approvers
-    if not path.exists():
-        raise OperatorError(
-            f"--mine needs to know your roles, and there is no {path}: name the file in MESH_APPROVERS, or use --role ROLE"
-        )
-    return roles_of(load_approvers(path), person)
+    try:
+        people = await people_now(broker, session.topics, session.now_ms())
+    except TopicMissing:
+        people = None
+    if people is None:
+        path = session.settings.approvers
+        if not path.exists():
+            raise OperatorError(
+                f"--mine needs to know your roles, and there is no {path}:"
+                " name the file in MESH_APPROVERS, or use --role ROLE"
+            )
+        people = load_people(path)
+    person = people.named(name)
+    names = {person_of(name), *further_names(people, name)}
+    return Mine(names=names, roles=frozenset() if person is None else person.roles)
 
 
 def _milliseconds(text: str) -> int:

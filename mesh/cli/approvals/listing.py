@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from mesh.cli.approvals.filters import filtered, filters_of, tell_unfit, wanted_of
+from mesh.cli.approvals.filters import Wanted, filtered, filters_of, tell_unfit, wanted_of
 from mesh.cli.approvals.ids import Ended, ending, pick_any
 from mesh.cli.options import by_option, page_size, paged, show_page
 from mesh.cli.session import Session, mesh_command
@@ -19,7 +19,7 @@ from mesh.cli.text.format import ago, one_line, printable, readable, rfc3339_or_
 from mesh.cli.text.tables import plain_table
 from mesh.codec.times import rfc3339
 from mesh.core.approvals import Terms
-from mesh.inspection.inbox import Filters, OpenRow, Waiting, find, page_of
+from mesh.inspection.inbox import OpenRow, Waiting, find, page_of
 from mesh.inspection.read_model.pages import Page
 
 SOON_MS = 3_600_000
@@ -46,8 +46,7 @@ def list_approvals(
     Filters narrow the whole list before a page is cut. `total` is that of the narrowed list.
     """
     wanted = wanted_of(options)
-    filters = filters_of(session, wanted, by)
-    page, documents = session.run(_list(session, filters, limit, after))
+    page, documents = session.run(_list(session, wanted, by, limit, after))
     show_page(
         session,
         page,
@@ -62,14 +61,15 @@ def list_approvals(
             "answer them one by one, on a terminal: mesh approvals answer",
         ],
     )
-    tell_unfit(session, filters)
 
 
 async def _list(
-    session: Session, filters: Filters, limit: int | None, after: str | None
+    session: Session, wanted: Wanted, by: str, limit: int | None, after: str | None
 ) -> tuple[Page[OpenRow], list[dict[str, object]]]:
-    async with session.inbox() as (_, inbox):
+    async with session.inbox() as (broker, inbox):
+        filters = await filters_of(session, broker, wanted, by)
         page = page_of(inbox.db, filters, limit=page_size(session, limit), after=after)
+        tell_unfit(session, filters)
         found = (find(inbox.db, row.approval_id) for row in page) if session.as_json else ()
         return page, [_document(one) for one in found if one is not None]
 

@@ -3,6 +3,7 @@
 A filter narrows the whole list before a page is cut, and the total is that of the narrowed list.
 """
 
+import json
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
@@ -21,7 +22,6 @@ from mesh.codec.open_approvals import (
     payload_in,
 )
 from mesh.core.open_approvals import PAYLOAD, REQUEST, STANDING
-from mesh.core.people import person_of
 from mesh.inspection.inbox.schema import NEVER
 from mesh.inspection.read_model.pages import Found, Listing, Page, containing, decode_cursor, encode_cursor
 from mesh.inspection.read_model.schema import select, select_one
@@ -63,7 +63,7 @@ class Waiting(msgspec.Struct, frozen=True):
 class Mine(msgspec.Struct, frozen=True):
     """What waits for a person: what they may answer, and have not voted on."""
 
-    person: str
+    names: Collection[str]  # all that the person has, as `person_of` has them
     roles: Collection[str]
 
 
@@ -86,6 +86,10 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ALL: Final = Filters()
+_AMONG: Final = "name IN (SELECT value FROM json_each(?))"
+_NOT_BARRED: Final = (
+    "approval_id NOT IN (SELECT approval_id FROM barred WHERE name IN (SELECT value FROM json_each(?)))"
+)
 
 
 def page_of(
@@ -97,10 +101,9 @@ def page_of(
     if filters.role is not None:
         where[f"{entitled}kind = 'role' AND name = ?)"] = (filters.role,)
     if filters.mine is not None:
-        roles, person = sorted(filters.mine.roles), person_of(filters.mine.person)
-        marks = ", ".join("?" * len(roles))
-        where[f"{entitled}(kind = 'person' AND name = ?) OR (kind = 'role' AND name IN ({marks})))"] = (person, *roles)
-        where["approval_id NOT IN (SELECT approval_id FROM barred WHERE name = ?)"] = (person,)
+        roles, names = json.dumps(sorted(filters.mine.roles)), json.dumps(sorted(filters.mine.names))
+        where[f"{entitled}(kind = 'person' AND {_AMONG}) OR (kind = 'role' AND {_AMONG}))"] = (names, roles)
+        where[_NOT_BARRED] = (names,)
     if filters.route is not None:
         where["route = ?"] = (filters.route,)
     if filters.due_before_ms is not None:
