@@ -89,7 +89,8 @@ def show_approval(session: Session, *, approval_id: str) -> None:
             session.emit(_document(one) | _ended(None))
             return
         session.show(card(one, session.now_ms()))
-        session.note("answer it: mesh approvals approve ID, mesh approvals reject ID --reason TEXT")
+        verb = "choose ID CHOICE" if _has_choices(one.request.terms) else "approve ID"
+        session.note(f"answer it: mesh approvals {verb}, mesh approvals reject ID --reason TEXT")
         return
     if session.as_json:
         known = {"approval_id": one.approval_id} if one.asked is None else _document(one.asked)
@@ -142,7 +143,7 @@ def card(one: Waiting, now_ms: int, *, position: str = "", known: Iterable[tuple
         *known,
         ("workflow", row.workflow_id),
         ("step", row.step),
-        ("role", row.role),
+        ("role", row.role) if request.terms is None else ("wanted", request.terms.rule),
         ("asked", ago(row.asked_at_ms, now_ms)),
         ("why", request.reason),
     ]
@@ -160,13 +161,16 @@ def card(one: Waiting, now_ms: int, *, position: str = "", known: Iterable[tuple
     return Panel(about, title=position or None, title_align="left", border_style="dim", padding=(1, 2))
 
 
+def _has_choices(terms: Terms | None) -> bool:
+    return terms is not None and terms.choices != Terms(groups=()).choices
+
+
 def _voting(one: Waiting) -> Iterator[tuple[str, str]]:
     """Where several people vote: who must, who can't, and how the votes are."""
     terms, standing = one.request.terms, one.standing
     if terms is None:
         return
-    yield "wanted", terms.rule
-    if terms.choices != Terms(groups=()).choices:
+    if _has_choices(terms):
         yield "choices", ", ".join(terms.choices)
     if terms.excluded:
         yield "excluded", ", ".join(f"{name} ({why})" for name, why in terms.excluded.items())
