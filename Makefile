@@ -16,7 +16,8 @@ demo: .venv/run
 	@$(BIN)/mesh demo $(if $(YES),--yes) $(if $(KAFKA),--broker $(KAFKA))
 
 # Two halves side by side: one keeps a core busy; the other waits for processes and brokers most of
-# the time, so two of its files run at once. Then the unit tests, on all cores (UNITS: which of them).
+# the time, so three of its files run at once. Then the unit tests, on all cores (UNITS: which of
+# them).
 test: .venv/dev
 	@$(MAKE) --no-print-directory -j2 test-simulations test-processes
 	@$(MAKE) --no-print-directory test-units
@@ -28,7 +29,7 @@ test-units: .venv/dev
 	@$(BIN)/python -m pytest -q -p no:cacheprovider -n auto tests/unit $(UNITS)
 
 test-processes: .venv/dev
-	@$(BIN)/python -m pytest -q -p no:cacheprovider -n 2 --dist loadfile tests/acceptance tests/contract tests/integration
+	@$(BIN)/python -m pytest -q -p no:cacheprovider -n 3 --dist loadfile tests/acceptance tests/contract tests/integration
 
 lint: .venv/dev
 	@$(BIN)/ruff format --check .

@@ -211,15 +211,16 @@ async def test_what_somebody_has_no_right_to_is_refused_by_the_broker_and_told(
 async def test_a_right_that_is_read_alone_does_not_write(cluster: SecureCluster, secure_mesh: MeshProcesses) -> None:
     """The topic can be seen here, and the word comes from the produce request."""
     await granted(cluster, secure_mesh)
+    readable = secure_mesh.topics.receipts
     broker = await cluster.open(cluster.security(user_of("approver")))
     try:
-        [failure] = await broker.send([OutRecord(secure_mesh.topics.log, b"x", b"{}")])
-        with pytest.raises(BrokerRefused, match=r"User:mesh-approver to write to the topic .*log"):
-            await broker.append(TopicPartition(secure_mesh.topics.log, 0), None, [OutRecord("", None, b"{}")], ())
+        [failure] = await broker.send([OutRecord(readable, b"x", b"{}")])
+        with pytest.raises(BrokerRefused, match=r"User:mesh-approver to write to the topic .*receipts"):
+            await broker.append(TopicPartition(readable, 0), None, [OutRecord("", None, b"{}")], ())
     finally:
         await broker.close()
     assert failure.code is Delivery.REFUSED
-    assert f"does not allow User:mesh-approver to write to the topic {secure_mesh.topics.log}" in failure.message
+    assert f"does not allow User:mesh-approver to write to the topic {readable}" in failure.message
 
 
 async def test_a_part_that_lacks_a_right_ends_with_one_line_that_says_so(
