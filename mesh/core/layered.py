@@ -109,14 +109,15 @@ def keys_where(mapping: Mapping[str, Value], holds: Callable[[str, Value], bool]
     `holds` must be a pure function that is there as long as the program: of a large mapping it is
     asked about what has changed since it was asked last, and seldom about all.
     """
-    if isinstance(mapping, Layered):
+    if type(mapping) is Layered:
         return mapping.keys_where(holds)
     return [key for key, value in mapping.items() if holds(key, value)]
 
 
 def changed(before: Mapping[str, Value], changes: Mapping[str, Value]) -> Mapping[str, Value]:
     """The mapping with these entries in place of the old ones. `before` stays as it is."""
-    if isinstance(before, Layered):
+    # not `isinstance`, which asks an abstract class in Python, for each event
+    if type(before) is Layered:
         return before.changed(changes)
     after = {**before, **changes}
     return Layered(after, {}) if len(after) > _LARGE else after

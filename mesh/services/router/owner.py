@@ -57,6 +57,8 @@ from mesh.services.router.timers import AWAITED, Awaited
 
 _log = structlog.get_logger()
 
+_ANSWERS: Final = (AnswerGiven, AnswerGiven2)
+_TIMED: Final = (AnswerGiven, AnswerGiven2, EventOffered)  # by the broker's stamp
 _MARK_AFTER: Final = 1_000  # signs of life that a new owner would have to read again
 
 
@@ -369,13 +371,14 @@ class Owner:
         directory = None
         if isinstance(given, ResultReceived):
             given = held_to_card(given, state, self._directory())
-        elif isinstance(given, AnswerGiven | AnswerGiven2):
-            # by the broker's own stamp, which is the same for every owner
-            directory = self._directory_at(given.source_at_ms, record)
-        # Whether these are in time goes by the broker's stamp, and
-        # deadlines go by the partition's time.
-        if isinstance(given, AnswerGiven | AnswerGiven2 | EventOffered) and self.clock.differs:
-            given = replace(given, source_at_ms=self.clock.came_at(given.source_at_ms, now_ms))
+        elif isinstance(given, _TIMED):
+            if isinstance(given, _ANSWERS):
+                # by the broker's own stamp, which is the same for every owner
+                directory = self._directory_at(given.source_at_ms, record)
+            # Whether these are in time goes by the broker's stamp, and deadlines go by the
+            # partition's time.
+            if self.clock.differs:
+                given = replace(given, source_at_ms=self.clock.came_at(given.source_at_ms, now_ms))
         # Passed before it is decided, because its decision must carry the position behind it.
         before = state.positions
         pass_by(record, state)
