@@ -82,8 +82,9 @@ def schemas() -> dict[str, dict[str, Any]]:
         ),
         "open-approval": _of_types(
             "Open approval",
-            "The value of a record of mesh.approvals.open (compacted), by its key: request/<approval id>, payload/<approval id> (the newest edition, once edited), "
-            "standing/<approval id> (once somebody has voted), note/<n>/<approval id>; a tombstone for each says that the approval is closed.",
+            "The value of a record of mesh.approvals.open (compacted), by its key: request/<approval id>, "
+            "payload/<approval id> (the newest edition, once edited), standing/<approval id> (once somebody has "
+            "voted), note/<n>/<approval id>; a tombstone for each says that the approval is closed.",
             OpenRequest,
             OpenPayload,
             OpenStanding,
@@ -123,14 +124,16 @@ def schemas() -> dict[str, dict[str, Any]]:
         ),
         "people": _of_types(
             "People",
-            "The value of a record of mesh.approvals.people whose key is people/ and the digest of this value: a version of the people, their further names and their "
+            "The value of a record of mesh.approvals.people whose key is people/ and the digest of this value: a "
+            "version of the people, their further names and their "
             "roles. Names are compared after NFKC and case folding, and no two people share one.",
             PeopleBody,
         ),
         "people-activation": _of_types(
             "Activation of people",
-            "The value of a record of mesh.approvals.people whose key is activation/ and a fresh id: this version of the people holds for answers that the broker takes "
-            "two seconds after it or later; the topic's first activation also holds for all answers before it. Stored in partition 0, after the version that it names.",
+            "The value of a record of mesh.approvals.people whose key is activation/ and a fresh id: this version "
+            "of the people holds for answers that the broker takes two seconds after it or later; the topic's first "
+            "activation also holds for all answers before it. Stored in partition 0, after the version that it names.",
             PeopleActivationBody,
         ),
         "withdrawal": _of_types(

@@ -18,7 +18,7 @@ import structlog
 from mesh.adapters.sqlite_files import make_private
 
 _EVERY_S: Final = 30.0
-_SHARE: Final = 100  # a copy may take one part in so many of the time
+_SHARE: Final = 100  # a copy may take this fraction of the time: 1 / 100
 _ENDING: Final = ".older"
 _UNDER_WAY: Final = ".older-new"
 ENDINGS: Final = (_ENDING, _UNDER_WAY, f"{_UNDER_WAY}-journal")

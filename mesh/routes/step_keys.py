@@ -284,7 +284,8 @@ APPROVAL: Final = Table(
         ),
         "not": Key(
             kind=OneOf(kinds=(*_EXCLUDED, Several(of=OneOf(kinds=_EXCLUDED)))),
-            text="Who can't answer, whatever their roles: the requester, who edited the payload, or others; one or a list.",
+            text="Who can't answer, whatever their roles: the requester, who edited the payload, or others; "
+            "one or a list.",
             example="not: [requester, editors, {voters_of: STEP}, {people: ...}]",
         ),
         "requester": replace(REQUESTER, otherwise="the route's own `requester`"),

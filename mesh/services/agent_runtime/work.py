@@ -133,7 +133,7 @@ class AssignedPartition:
         earlier = self.adopted.pop(record.offset, None)
         if earlier is None:
             return Work(self, record)
-        # it is in our own hands, whoever kept it
+        # it is in our own hands, no matter who kept it
         self.kept.pop(record.offset, None)
         if earlier.is_settled:
             self.offsets.finish(record.offset)
