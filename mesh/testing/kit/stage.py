@@ -282,9 +282,11 @@ class Stage:
         if isinstance(reply, Silence):
             return
         if isinstance(reply, Works):
+            await self._say_begun(task)
             self._spawn(self._sign(task, reply.lives_s))
             return
         if reply.after_s or agent.is_slow(reply):
+            await self._say_begun(task)
             self._spawn(self._reply_later(agent, task, reply))
         else:
             await self._reply(agent, task, reply)
@@ -299,12 +301,17 @@ class Stage:
         finally:
             signing.cancel()
 
+    async def _say_begun(self, task: Task) -> None:
+        """Give the first sign of life, if the route asks for any: before time goes on."""
+        if _period_s(task) is not None:
+            await self._send_sign(task, 0.0, is_heartbeat=False)
+
     async def _sign(self, task: Task, lives_s: float) -> None:
-        """Give signs of life for `lives_s`, as the agents' runtime does.
+        """Give further signs of life for `lives_s`, as the agents' runtime does.
 
         There are none unless the route asks for them, and they end when the task's time is over.
         """
-        period_s = task.heartbeat_s or task.start_timeout_s or task.run_timeout_s
+        period_s = _period_s(task)
         if period_s is None:
             return
         lives_s = min(lives_s, (task.deadline_at - task.created_at).total_seconds())
@@ -314,19 +321,25 @@ class Stage:
             self.faults.append(error)
 
     async def _sign_every(self, every_s: float, task: Task, lives_s: float) -> None:
-        worked_s, status = 0.0, "started"
-        while worked_s <= lives_s:
-            sign = encode_sign(
-                task,
-                "heartbeat" if status == "heartbeat" else "started",
-                agent_version="test",
-                agent_instance="test",
-                duration_ms=worked_s * 1000,
-            )
-            await self.send([sign])
+        now_s = asyncio.get_running_loop().time
+        began_s, worked_s = now_s(), 0.0
+        while True:
             await asyncio.sleep(every_s)
-            worked_s += every_s
-            status = "heartbeat" if task.heartbeat_s is not None else "started"
+            # on a busy machine more has passed than was slept
+            worked_s = max(worked_s + every_s, now_s() - began_s)
+            if worked_s > lives_s:
+                return
+            await self._send_sign(task, worked_s, is_heartbeat=task.heartbeat_s is not None)
+
+    async def _send_sign(self, task: Task, worked_s: float, *, is_heartbeat: bool) -> None:
+        sign = encode_sign(
+            task,
+            "heartbeat" if is_heartbeat else "started",
+            agent_version="test",
+            agent_instance="test",
+            duration_ms=worked_s * 1000,
+        )
+        await self.send([sign])
 
     async def _reply(self, agent: PlayedAgent, task: Task, reply: Reply) -> None:
         usage: dict[str, float] = {}
@@ -438,6 +451,11 @@ class Stage:
 
     def open_steps(self, workflow: Workflow) -> dict[str, Any]:
         return {name: step for name, step in workflow.steps.items() if step.status not in FINISHED}
+
+
+def _period_s(task: Task) -> float | None:
+    """How often the route wants a sign of life at least; None: it asks for none."""
+    return task.heartbeat_s or task.start_timeout_s or task.run_timeout_s
 
 
 def _result(task: Task, answer: Made, usage: dict[str, float]) -> OutRecord:
