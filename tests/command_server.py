@@ -82,8 +82,10 @@ def _code(fd: int, timeout_s: float) -> int:
     said, end = b"", time.monotonic() + timeout_s
     while True:
         if not select.select([fd], [], [], max(0.0, end - time.monotonic()))[0]:
-            with suppress(ValueError, ProcessLookupError):
-                os.kill(int(said.split()[0]) if said else 0, signal.SIGKILL)
+            # a command that has not named itself yet can't be killed, and 0 would be all of us
+            if said:
+                with suppress(ProcessLookupError):
+                    os.kill(int(said.split()[0]), signal.SIGKILL)
             raise TimeoutError(f"a command took longer than {timeout_s:g} s")
         more = os.read(fd, 100)
         if not more:
