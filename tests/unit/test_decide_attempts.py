@@ -27,6 +27,7 @@ from mesh.core.events import (
 )
 from mesh.core.inputs import ResultReceived, TaskUndeliverable, TimerDue, TimerKind, Undeliverable
 from mesh.core.route import Periods, Retry
+from mesh.inspection.wording.phrases import timeless
 
 NO_JITTER = {"attempts": 3, "backoff": "2s", "jitter": 0}
 
@@ -237,6 +238,17 @@ def test_silence_says_how_long_it_lasted_where_it_is_decided_late() -> None:
     p.now_ms += 60_000
     failed = only(p.fall_silent("a", "heartbeat_timeout", 40_000), TaskFailed)
     assert failed.message == "no sign of life of agent x for 25.0 s"
+
+
+@pytest.mark.parametrize("kind", ["start_timeout", "run_timeout", "heartbeat_timeout", "timeout"])
+def test_a_transcript_does_not_say_how_late_a_time_out_was(kind: TimerKind) -> None:
+    told = set()
+    for passed_ms in (0, 60_040, 612_345):
+        p = started({"a": agent(**AUDIBLE)})
+        p.now_ms += passed_ms
+        events = p.wait("a") if kind == "timeout" else p.fall_silent("a", kind)
+        told.add(timeless(only(events, TaskFailed).message))
+    assert len(told) == 1, told
 
 
 def test_a_route_may_say_that_silence_is_not_to_be_tried_again() -> None:

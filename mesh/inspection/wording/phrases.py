@@ -19,7 +19,7 @@ HOUR_MS: Final = 60 * MINUTE_MS
 DAY_MS: Final = 24 * HOUR_MS
 
 _WORD: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
-_WAITED: Final = re.compile(r"\b(?:after|in|for) [0-9.]+ s\b")
+_WAITED: Final = re.compile(r"(?:\b(?:after|in|for) )?\b[0-9.]+ s\b")
 _UNITS: Final = (("d", 86_400), ("h", 3_600), ("m", 60))
 _EXACT_BELOW_S: Final = 10
 _IN_HOURS_BELOW_S: Final = 2 * 86_400  # people say 24h, and 36h
