@@ -17,9 +17,10 @@ from mesh.codec.times import parse_rfc3339, rfc3339
 from mesh.codec.unreadable import PayloadIsNull
 from mesh.core import ids
 from mesh.core.approvals import Terms
-from mesh.core.effects import AskApproval, Place, SendReceipt
+from mesh.core.effects import AskApproval
 from mesh.core.ids import parse_step_id
 from mesh.core.inputs import AnswerGiven, AnswerGiven2, AnswerKind, first_version
+from mesh.core.receipts import Place, SendReceipt
 from mesh.core.route import OnExpiry
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord

@@ -16,8 +16,8 @@ from mesh.codec.cloudevents import binary_headers
 from mesh.codec.places import place, receipt_id_at
 from mesh.codec.times import rfc3339
 from mesh.core import ids
-from mesh.core.effects import Place, SendCommandReceipt
 from mesh.core.inputs import Command, CommandGiven
+from mesh.core.receipts import Place, SendCommandReceipt
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import OutRecord, Record

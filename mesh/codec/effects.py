@@ -27,15 +27,14 @@ from mesh.core.effects import (
     Effect,
     PublishEvent,
     PublishOutcome,
-    SendCommandReceipt,
     SendDeadLetter,
     SendInput,
-    SendReceipt,
     SendTask,
     WithdrawTask,
 )
 from mesh.core.ids import attempt_id, partition_of_key
 from mesh.core.open_approvals import ShowApproval
+from mesh.core.receipts import SendCommandReceipt, SendReceipt
 from mesh.core.topics import Topics
 from mesh.ports import OutRecord
 

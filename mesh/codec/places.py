@@ -1,6 +1,6 @@
 """How a record is named in messages. Called by every codec that refuses one."""
 
-from mesh.core.effects import Place
+from mesh.core.receipts import Place
 from mesh.ports import Record, UnreadableRecords
 
 

@@ -16,15 +16,14 @@ from mesh.core.effects import (
     Effect,
     PublishEvent,
     PublishOutcome,
-    SendCommandReceipt,
     SendDeadLetter,
     SendInput,
-    SendReceipt,
     SendTask,
     WithdrawTask,
 )
 from mesh.core.events import CallFailed, CallSucceeded, Event, UsageReported, WorkflowEnded
 from mesh.core.open_approvals import ShowApproval
+from mesh.core.receipts import SendCommandReceipt, SendReceipt
 from mesh.core.schedules import Schedule
 from mesh.core.state import KeptEvent
 from mesh.inspection.wording.built_in import schedule_words

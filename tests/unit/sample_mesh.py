@@ -13,11 +13,12 @@ from mesh.codec.effects import EffectEncoder
 from mesh.codec.log import encode_decision, encode_owner_changed
 from mesh.codec.open_approvals import OPEN_PARTITIONS
 from mesh.core import events as ev
-from mesh.core.effects import SendCommandReceipt, SendReceipt, effects
+from mesh.core.effects import effects
 from mesh.core.ids import partition_of_key, run_id, span_id, task_id
 from mesh.core.inputs import CommandGiven
 from mesh.core.json_values import digest
 from mesh.core.open_approvals import ShowApproval
+from mesh.core.receipts import SendCommandReceipt, SendReceipt
 from mesh.core.state import AgentCard
 from mesh.core.topics import Topics
 from mesh.ports import Broker, OutRecord, Record, TopicPartition, TopicSpec

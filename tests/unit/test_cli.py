@@ -30,7 +30,7 @@ from mesh.codec.commands import decode_command
 from mesh.codec.definitions import encode_definition
 from mesh.codec.outcomes import encode_outcome
 from mesh.core.calls import Caller
-from mesh.core.effects import AskApproval, PublishOutcome, SendReceipt
+from mesh.core.effects import AskApproval, PublishOutcome
 from mesh.core.events import (
     AliasBound,
     AliasRefused,
@@ -40,6 +40,7 @@ from mesh.core.events import (
     ScheduleChanged,
     WorkflowForgotten,
 )
+from mesh.core.receipts import SendReceipt
 from mesh.core.schedules import Schedule
 from mesh.core.state import AgentCard, KeptEvent
 from mesh.ports import Broker, OutRecord, Record, TopicPartition

@@ -4,7 +4,7 @@ from typing import Literal
 
 from mesh.cli.clock import _outcome
 from mesh.codec.commands import CommandReceipt
-from mesh.core.effects import Place
+from mesh.core.receipts import Place
 
 
 def receipt(

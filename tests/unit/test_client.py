@@ -13,8 +13,9 @@ from mesh.codec.approvals import decode_response, encode_receipt
 from mesh.codec.cloudevents import from_record
 from mesh.codec.commands import decode_command, encode_command_receipt
 from mesh.codec.outcomes import encode_outcome
-from mesh.core.effects import Place, PublishOutcome, SendCommandReceipt, SendReceipt
+from mesh.core.effects import PublishOutcome
 from mesh.core.ids import approval_id
+from mesh.core.receipts import Place, SendCommandReceipt, SendReceipt
 from mesh.errors import MalformedRecord, RecordTooLarge, TopicMissing
 from mesh.ports import OutRecord, Record, TopicPartition
 from mesh.services.client import Client

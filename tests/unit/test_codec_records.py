@@ -37,10 +37,11 @@ from mesh.codec.state import (
     encode_workflow,
 )
 from mesh.core.calls import Caller, called_event
-from mesh.core.effects import AskApproval, Effect, PublishOutcome, SendDeadLetter, SendInput, SendReceipt, SendTask
+from mesh.core.effects import AskApproval, Effect, PublishOutcome, SendDeadLetter, SendInput, SendTask
 from mesh.core.events import Cause, Decision, Event, InputParked, OwnerChanged, TaskSucceeded
 from mesh.core.ids import partition_of_key
 from mesh.core.inputs import AnswerGiven, Command, CommandGiven, EventMatched, InboxInput, WorkflowCalled
+from mesh.core.receipts import SendReceipt
 from mesh.core.state import PartitionState, StepState, Workflow
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord, UnknownFormat

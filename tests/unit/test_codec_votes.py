@@ -8,8 +8,9 @@ from one_partition import as_record
 
 from mesh.codec.approvals import decode_request, decode_response, encode_receipt, encode_request, encode_response
 from mesh.core.approvals import Group, Terms
-from mesh.core.effects import AskApproval, SendReceipt
+from mesh.core.effects import AskApproval
 from mesh.core.inputs import AnswerGiven, AnswerGiven2
+from mesh.core.receipts import SendReceipt
 from mesh.core.topics import Topics
 from mesh.ports import Record
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from one_partition import Partition, agent, approval, names, only, route
 
-from mesh.core.effects import SendReceipt, SendTask
+from mesh.core.effects import SendTask
 from mesh.core.events import (
     ApprovalWithdrawn,
     IncidentRaised,
@@ -19,6 +19,7 @@ from mesh.core.events import (
     TaskDispatched,
     WorkflowEnded,
 )
+from mesh.core.receipts import SendReceipt
 
 GIVES_UP: dict[str, Any] = {"retry": {"attempts": 1}, "on_exhausted": "continue"}
 

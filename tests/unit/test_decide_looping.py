@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from one_partition import Partition, agent, approval, names, only, route
 
-from mesh.core.effects import SendReceipt, SendTask
+from mesh.core.effects import SendTask
 from mesh.core.events import (
     ApprovalWithdrawn,
     IncidentRaised,
@@ -16,6 +16,7 @@ from mesh.core.events import (
     WorkflowEnded,
 )
 from mesh.core.inputs import ResultReceived
+from mesh.core.receipts import SendReceipt
 
 UNTIL_OK: dict[str, Any] = {"until": "steps.b == 'ok'", "limit": 2}
 

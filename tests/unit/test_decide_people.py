@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from one_partition import PEOPLE, START_MS, Partition, agent, approval, names, only, route
 
 from mesh.core import schemas
-from mesh.core.effects import AskApproval, SendReceipt
+from mesh.core.effects import AskApproval
 from mesh.core.events import (
     AnswerRefused,
     ApprovalClosed,
@@ -22,6 +22,7 @@ from mesh.core.events import (
 )
 from mesh.core.inputs import Undeliverable
 from mesh.core.json_values import digest
+from mesh.core.receipts import SendReceipt
 from mesh.core.state import AgentCard, Directory
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}}, "required": ["n"]}

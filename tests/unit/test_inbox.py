@@ -18,10 +18,11 @@ from mesh.cli.approvals.editor import keep
 from mesh.codec.approvals import Receipt, decode_response
 from mesh.codec.effects import EffectEncoder
 from mesh.codec.open_approvals import OPEN_PARTITIONS, encode_shown, placed
-from mesh.core.effects import SendReceipt, effects
+from mesh.core.effects import effects
 from mesh.core.inputs import AnswerGiven, AnswerGiven2
 from mesh.core.open_approvals import ShowApproval
 from mesh.core.people import person_of
+from mesh.core.receipts import SendReceipt
 from mesh.core.route import Route
 from mesh.core.topics import Topics
 from mesh.errors import NotFound

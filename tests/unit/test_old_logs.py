@@ -17,9 +17,10 @@ from varied_log import varied_run
 
 from mesh.codec.log import decode_log_record
 from mesh.codec.state import canonical_workflow
-from mesh.core.effects import AskApproval, Effect, PublishOutcome, SendDeadLetter, SendReceipt, SendTask, effects
+from mesh.core.effects import AskApproval, Effect, PublishOutcome, SendDeadLetter, SendTask, effects
 from mesh.core.events import Decision, Event, LogRecord
 from mesh.core.json_values import canonical
+from mesh.core.receipts import SendReceipt
 from mesh.core.replay import replay
 from mesh.ports import Record
 

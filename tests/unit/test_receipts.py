@@ -15,9 +15,10 @@ from mesh.codec.effects import EffectEncoder, effect_id
 from mesh.codec.inbox import decode_inbox, encode_inbox, is_refusal, sent_by_person
 from mesh.codec.unreadable import event_id, refusal_code, unreadable_answer, unreadable_command
 from mesh.core.decide import park
-from mesh.core.effects import Place, SendCommandReceipt, SendReceipt, effects
+from mesh.core.effects import effects
 from mesh.core.events import AnswerRefused, ApprovalClosed, Cause, CommandRefused, Decision, InputParked
 from mesh.core.inputs import AnswerGiven, AnswerUnreadable, CommandGiven, CommandUnreadable
+from mesh.core.receipts import Place, SendCommandReceipt, SendReceipt
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord, SenderError
 from mesh.ports import Header, OutRecord, Record

@@ -17,9 +17,10 @@ from mesh.codec.commands import decode_command, encode_command
 from mesh.codec.effects import EffectEncoder
 from mesh.codec.inbox import encode_inbox
 from mesh.codec.log import encode_decision, encode_owner_changed
-from mesh.core.effects import AskApproval, PublishOutcome, SendReceipt
+from mesh.core.effects import AskApproval, PublishOutcome
 from mesh.core.events import Cause, Decision, OwnerChanged, StepBlocked
 from mesh.core.inputs import CommandGiven
+from mesh.core.receipts import SendReceipt
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord, OperatorError, PartitionsDiffer
 from mesh.ports import Broker, OutRecord, Record, TopicSpec

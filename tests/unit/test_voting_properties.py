@@ -195,15 +195,13 @@ def _after_close(patch: pytest.MonkeyPatch) -> None:
 
 def _no_receipt(patch: pytest.MonkeyPatch) -> None:
     """A vote that leaves it open has no receipt."""
-    patch.setattr(effects, "_receipt_of_word", lambda *_: [])
+    patch.setattr(effects, "receipt_of_word", lambda *_: [])
 
 
 def _two_receipts(patch: pytest.MonkeyPatch) -> None:
     """An edit that is a vote too has one for each."""
-    honest = effects._receipt_of_word
-    patch.setattr(
-        effects, "_receipt_of_word", lambda decision, event: honest(replace(decision, events=(event,)), event)
-    )
+    honest = effects.receipt_of_word
+    patch.setattr(effects, "receipt_of_word", lambda decision, event: honest(replace(decision, events=(event,)), event))
 
 
 def _rejections_ignored(patch: pytest.MonkeyPatch) -> None:

@@ -17,10 +17,11 @@ from mesh.codec.commands import decode_command
 from mesh.codec.definitions import encode_definition
 from mesh.codec.effects import EffectEncoder
 from mesh.codec.open_approvals import OPEN_PARTITIONS
-from mesh.core.effects import SendCommandReceipt, SendDeadLetter, effects
+from mesh.core.effects import SendDeadLetter, effects
 from mesh.core.events import Event
 from mesh.core.inputs import EventMatched, EventOffered, Input
 from mesh.core.open_approvals import ShowApproval
+from mesh.core.receipts import SendCommandReceipt
 from mesh.core.route import Route
 from mesh.core.topics import Topics
 from mesh.ports import Broker, Committed, OutRecord, TopicPartition, TopicSpec

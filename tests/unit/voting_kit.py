@@ -5,10 +5,10 @@ from typing import Any
 from msgspec.structs import replace
 from one_partition import PEOPLE, Partition, agent, approval, only, route
 
-from mesh.core.effects import SendReceipt
 from mesh.core.events import (
     ApprovalClosed2,
 )
+from mesh.core.receipts import SendReceipt
 from mesh.core.state import Directory
 
 CROWD = replace(

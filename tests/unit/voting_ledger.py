@@ -8,10 +8,11 @@ from collections import Counter
 from itertools import permutations
 from typing import Any, NamedTuple
 
-from mesh.core.effects import Effect, SendReceipt
+from mesh.core.effects import Effect
 from mesh.core.events import ApprovalClosed, Event, PayloadEdited, VoteCast, VoteTakenBack
 from mesh.core.inputs import AnswerGiven2
 from mesh.core.json_values import digest
+from mesh.core.receipts import SendReceipt
 
 
 class Said(NamedTuple):

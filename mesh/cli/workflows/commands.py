@@ -22,8 +22,8 @@ from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import ago, one_line, printable
 from mesh.cli.text.workflow import standing, waits
 from mesh.codec.commands import CommandReceipt
-from mesh.core.effects import Place
 from mesh.core.inputs import Command
+from mesh.core.receipts import Place
 from mesh.core.state import Workflow
 from mesh.inspection.read_model import ReadModel, queries
 

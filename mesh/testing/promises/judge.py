@@ -47,7 +47,7 @@ from mesh.codec.log import decode_log_record
 from mesh.codec.tasks import decode_reply
 from mesh.core.activation import Timeline
 from mesh.core.crossings import Crossing, crossings
-from mesh.core.effects import SendCommandReceipt, SendReceipt, effects
+from mesh.core.effects import effects
 from mesh.core.events import (
     AnswerRefused,
     ApprovalClosed,
@@ -63,6 +63,7 @@ from mesh.core.events import (
 )
 from mesh.core.ids import partition_of_key
 from mesh.core.inputs import CallEnded, EventMatched, EventOffered, ResultReceived, SignReceived
+from mesh.core.receipts import SendCommandReceipt, SendReceipt
 from mesh.core.replay import PartitionFold
 from mesh.core.route import Route
 from mesh.core.state import Directory, Workflow

@@ -5,20 +5,11 @@ Owns these values alone. It judges nothing.
 
 from typing import Final, NamedTuple, get_args
 
-from mesh.core.effects import (
-    AskApproval,
-    Effect,
-    PublishEvent,
-    SendCommandReceipt,
-    SendDeadLetter,
-    SendInput,
-    SendReceipt,
-    SendTask,
-    WithdrawTask,
-)
+from mesh.core.effects import AskApproval, Effect, PublishEvent, SendDeadLetter, SendInput, SendTask, WithdrawTask
 from mesh.core.events import Decision, InputAttempted, InputParked
 from mesh.core.inputs import InboxInput, Input, ResultReceived, TimerDue, TimerKind
 from mesh.core.open_approvals import ShowApproval
+from mesh.core.receipts import SendCommandReceipt, SendReceipt
 from mesh.core.replay import PartitionFold
 from mesh.core.state import Workflow
 from mesh.core.topics import Topics

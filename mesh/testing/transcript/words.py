@@ -15,16 +15,15 @@ from mesh.core.effects import (
     AskApproval,
     PublishEvent,
     PublishOutcome,
-    SendCommandReceipt,
     SendDeadLetter,
     SendInput,
-    SendReceipt,
     SendTask,
     WithdrawTask,
     effects,
 )
 from mesh.core.ids import attempt_id
 from mesh.core.open_approvals import ShowApproval
+from mesh.core.receipts import SendCommandReceipt, SendReceipt
 from mesh.inspection.wording import words_of
 from mesh.inspection.wording.phrases import named
 from mesh.testing.transcript.headings import heading

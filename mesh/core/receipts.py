@@ -1,0 +1,201 @@
+"""Receipts: what the sender of an answer or of a command is told, as values.
+
+A receipt is a function of one event and its decision. `mesh.core.effects` is the caller; the bytes
+are in `mesh.codec.approvals` and `mesh.codec.commands`. docs/adr/0015 says why each answer has
+exactly one.
+"""
+
+from typing import Final, Literal
+
+import msgspec
+from msgspec.structs import replace
+
+from mesh.core.approvals import Vote
+from mesh.core.events import (
+    AnswerRefused,
+    AnswerRefused2,
+    ApprovalClosed,
+    ApprovalClosed2,
+    ApprovalWithdrawn,
+    CommandAccepted,
+    CommandRefused,
+    Decision,
+    NoteAdded,
+    PayloadEdited,
+    VoteCast,
+    VoteTakenBack,
+)
+
+_WORD_CODES: Final = {VoteCast: "counted", VoteTakenBack: "taken_back", PayloadEdited: "edited", NoteAdded: "noted"}
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a record is."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class SendReceipt(msgspec.Struct, frozen=True, kw_only=True):
+    """To `mesh.approvals.receipts`.
+
+    Id: `<topic>/<partition>/<offset>/receipt` by the answer's place (`source`), because two answers
+    may have one id. Without a place: `<approval id>/<answer id or "closed">/receipt`.
+    """
+
+    workflow_id: str
+    approval_id: str  # empty where an answer names none that can be read
+    answer_id: str  # empty where no answer caused it (expiry, cancel)
+    status: Literal["accepted", "refused", "closed"]  # closed: ended without an answer
+    # accepted, expired, withdrawn; of version 2 also counted, edited, taken_back, noted; or why it
+    # was refused
+    code: str
+    message: str
+    verdict: str  # approved, rejected; empty while it is open
+    closed: bool
+    by: str
+    at_ms: int
+    source: Place | None = None  # of the answer; None: no answer, or an older decision
+    # of version 2: the choice, how many of the seats the leading choice fills, and the edition
+    choice: str = ""
+    have: int | None = None
+    need: int | None = None
+    edition: int | None = None
+
+
+class SendCommandReceipt(msgspec.Struct, frozen=True, kw_only=True):
+    """To `mesh.commands.receipts`. Id: `<topic>/<partition>/<offset>/receipt`, as of an answer."""
+
+    workflow_id: str
+    command_id: str
+    command: str  # empty where it can't be read
+    status: Literal["accepted", "refused"]
+    code: str  # accepted, or why it was refused
+    message: str
+    by: str
+    at_ms: int
+    source: Place
+
+
+def receipt_of_verdict(decision: Decision, event: ApprovalClosed) -> SendReceipt:
+    receipt = SendReceipt(
+        workflow_id=decision.workflow_id,
+        approval_id=event.approval_id,
+        answer_id=event.answer_id,
+        status="closed" if event.expired else "accepted",
+        code="expired" if event.expired else "accepted",
+        message=event.reason,
+        verdict=event.verdict,
+        closed=True,
+        by=event.by,
+        at_ms=decision.at_ms,
+        # at a deadline no answer caused it, so no place can name the receipt
+        source=_source(decision) if event.answer_id else None,
+    )
+    return _counted(receipt, event, choice=event.choice) if isinstance(event, ApprovalClosed2) else receipt
+
+
+def receipt_of_word(
+    decision: Decision, event: VoteCast | VoteTakenBack | PayloadEdited | NoteAdded
+) -> list[SendReceipt]:
+    """The receipt of an answer to an approval of version 2 that leaves it open."""
+    after = decision.events[decision.events.index(event) + 1 :]
+    # an answer has one receipt (ADR 15): where an edit was a vote too, or a vote brought the
+    # verdict, the event that follows has it
+    if any(isinstance(one, VoteCast | ApprovalClosed2) and one.approval_id == event.approval_id for one in after):
+        return []
+    said = event.vote if isinstance(event, VoteCast) else event
+    receipt = SendReceipt(
+        workflow_id=decision.workflow_id,
+        approval_id=event.approval_id,
+        answer_id=said.answer_id,
+        status="accepted",
+        code=_WORD_CODES[type(event)],
+        message="",
+        verdict="",
+        closed=False,
+        by=said.by,
+        at_ms=decision.at_ms,
+        source=_source(decision),
+    )
+    if isinstance(event, NoteAdded):
+        return [receipt]
+    return [_counted(receipt, event, choice=said.choice if isinstance(said, Vote) else "")]
+
+
+def _counted(
+    receipt: SendReceipt,
+    event: VoteCast | VoteTakenBack | PayloadEdited | ApprovalClosed2 | AnswerRefused2,
+    *,
+    choice: str = "",
+) -> SendReceipt:
+    """The receipt with how the votes are after the event."""
+    # an edit resets all votes
+    have = 0 if isinstance(event, PayloadEdited) else event.have
+    return replace(receipt, choice=choice, have=have, need=event.need, edition=event.edition)
+
+
+def receipt_of_end(decision: Decision, event: ApprovalWithdrawn) -> SendReceipt:
+    return SendReceipt(
+        workflow_id=decision.workflow_id,
+        approval_id=event.approval_id,
+        answer_id="",
+        status="closed",
+        code="withdrawn",
+        message=event.reason,
+        verdict="",
+        closed=True,
+        by="",
+        at_ms=decision.at_ms,
+    )
+
+
+def receipt_of_refusal(decision: Decision, event: AnswerRefused) -> SendReceipt:
+    receipt = SendReceipt(
+        workflow_id=decision.workflow_id,
+        approval_id=event.approval_id,
+        answer_id=event.answer_id,
+        status="refused",
+        code=event.code,
+        message=event.message,
+        verdict=event.verdict,
+        closed=event.closed,
+        by=event.by,
+        at_ms=decision.at_ms,
+        source=_source(decision),
+    )
+    return _counted(receipt, event) if isinstance(event, AnswerRefused2) else receipt
+
+
+def receipt_of_command(decision: Decision, event: CommandAccepted | CommandRefused) -> list[SendCommandReceipt]:
+    """None for a decision from before commands had receipts."""
+    source = _source(decision)
+    if source is None:
+        return []
+    status: Literal["accepted", "refused"]
+    if isinstance(event, CommandAccepted):
+        status, code, message = "accepted", "accepted", event.reason
+    else:
+        status, code, message = "refused", event.code, event.message
+    return [
+        SendCommandReceipt(
+            workflow_id=decision.workflow_id,
+            command_id=event.command_id,
+            command=event.command,
+            status=status,
+            code=code,
+            message=message,
+            by=event.by,
+            at_ms=decision.at_ms,
+            source=source,
+        )
+    ]
+
+
+def _source(decision: Decision) -> Place | None:
+    """The place of the answer or command by which its receipt is named."""
+    cause = decision.cause
+    if not cause.receipt_by_place:
+        return None
+    return Place(topic=cause.source_topic, partition=cause.source_partition, offset=cause.source_offset)
