@@ -23,11 +23,13 @@ from mesh.codec.dead_letters import HEADERS
 from mesh.codec.definitions import ActivationBody
 from mesh.codec.event_batches import MAX_EVENTS
 from mesh.codec.open_approvals import OpenNote, OpenPayload, OpenRequest, OpenStanding
+from mesh.codec.orders import ORDERS
 from mesh.codec.outcomes import Outcome
 from mesh.codec.people import PeopleActivationBody, PeopleBody
 from mesh.codec.router_cards import RouterCard
 from mesh.codec.schedules import Told
 from mesh.codec.withdrawals import Withdrawal
+from mesh.core.approvals import MOST_NAMES
 from mesh.core.events import LogRecord
 from mesh.core.inputs import AnswerKind, Command, InboxInput
 from mesh.routes.keys import ROUTE
@@ -239,7 +241,7 @@ def _response() -> dict[str, Any]:
             "approval_id": {**SOME_TEXT, "description": "As asked: <workflow id>/<run id>/<step>."},
             "decision": {
                 "enum": [*get_args(AnswerKind), "approved", "rejected"],
-                "description": "choose, edit, withdraw and comment are for requests of version 2.",
+                "description": "All but approve and reject are for requests of version 2.",
             },
             "by": {**SOME_TEXT, "description": "Who answers; must have the role that the request names."},
             "digest": {
@@ -291,7 +293,28 @@ def _response() -> dict[str, Any]:
     }
 
 
+def _order() -> dict[str, Any]:
+    text: dict[str, Any] = {"type": ["string", "null"]}
+    names: dict[str, Any] = {"type": ["array", "null"], "items": {"type": "string"}, "maxItems": MOST_NAMES}
+    return {
+        "description": "extend, reassign, void: what of which open approval of this workflow.",
+        "type": "object",
+        "required": ["approval_id"],
+        "properties": {
+            "approval_id": {"type": "string", "description": "As asked: <workflow id>/<run id>/<step>."},
+            "plus": {**text, "description": "extend: how much longer it is open, such as 4h."},
+            "until": {**text, "description": "extend: the new deadline, RFC 3339, instead of `plus`."},
+            "roles": {**names, "description": "reassign: roles that may answer."},
+            "people": {**names, "description": "reassign: people who may answer."},
+            "replace": {"type": ["boolean", "null"], "description": "reassign: nobody else may from then on."},
+            "voter": {**text, "description": "void: whose vote is taken back."},
+        },
+        "additionalProperties": False,
+    }
+
+
 def _command() -> dict[str, Any]:
+    orders = {"enum": sorted(ORDERS)}
     return {
         "$schema": DIALECT,
         "title": "Command",
@@ -302,6 +325,7 @@ def _command() -> dict[str, Any]:
         "required": ["command", "workflow_id", "by"],
         "properties": {
             "command": {"enum": list(get_args(Command))},
+            "order": _order(),
             "workflow_id": {**SOME_TEXT, "pattern": "^[^:]+:.", "description": "<route>:<key>"},
             "by": SOME_TEXT,
             "reason": STRING_OR_NULL,
@@ -322,7 +346,11 @@ def _command() -> dict[str, Any]:
         "if": {"properties": {"command": {"const": "migrate"}}},
         "then": {"required": ["to"], "properties": {"to": DIGEST}},
         "else": {"properties": {"to": {"enum": [None, ""]}}},
-        "allOf": [{"if": {"required": ["input"]}, "then": {"properties": {"command": {"const": "retry"}}}}],
+        "allOf": [
+            {"if": {"required": ["input"]}, "then": {"properties": {"command": {"const": "retry"}}}},
+            {"if": {"required": ["order"]}, "then": {"properties": {"command": orders}}},
+            {"if": {"properties": {"command": orders}}, "then": {"required": ["order"]}},
+        ],
     }
 
 

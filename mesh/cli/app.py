@@ -71,6 +71,8 @@ SHORT_FORMS: Final = {
     "reject": Entry("mesh.cli.approvals.verdicts:reject", "mesh approvals reject ID"),
     "choose": Entry("mesh.cli.approvals.votes:choose", "mesh approvals choose ID CHOICE"),
     "withdraw": Entry("mesh.cli.approvals.votes:withdraw", "mesh approvals withdraw ID"),
+    "claim": Entry("mesh.cli.approvals.orders:claim", "mesh approvals claim ID"),
+    "unclaim": Entry("mesh.cli.approvals.orders:unclaim", "mesh approvals unclaim ID"),
     "comment": Entry("mesh.cli.approvals.votes:comment", "mesh approvals comment ID TEXT"),
 }
 COMMANDS: Final = {name: entry for section in SECTIONS.values() for name, entry in section.items()}

@@ -13,10 +13,11 @@ import msgspec
 from mesh.codec import exact_json
 from mesh.codec.bodies import read_body
 from mesh.codec.cloudevents import binary_headers
+from mesh.codec.orders import ORDER_EXAMPLE, ORDERS, order_document, read_order
 from mesh.codec.places import place, receipt_id_at
 from mesh.codec.times import rfc3339
 from mesh.core import ids
-from mesh.core.inputs import Command, CommandGiven
+from mesh.core.inputs import ApprovalOrder, Command, CommandGiven
 from mesh.core.receipts import Place, SendCommandReceipt
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
@@ -65,13 +66,15 @@ def encode_command(
     step: str | None = None,
     to: str = "",
     input: Any = msgspec.UNSET,  # noqa: A002 - the field's name
+    order: ApprovalOrder | None = None,
     traceparent: str | None = None,
 ) -> OutRecord:
     """Encode an operator's command.
 
     `command_id` is fresh for each command. `step`: whose incident to retry, skip or fail (a step,
     an item `check[7]`, a compensation `hotel.undo`); without it, all of them. `to`: the digest to
-    migrate to. `input`: of retry, for the one step that it names.
+    migrate to. `input`: of retry, for the one step that it names. `order`: of extend, reassign and
+    void.
     """
     data: dict[str, Any] = {"command": command, "workflow_id": workflow_id, "by": by}
     if reason:
@@ -82,6 +85,8 @@ def encode_command(
         data["to"] = to
     if input is not msgspec.UNSET:
         data["input"] = input
+    if order is not None:
+        data["order"] = order_document(order)
     headers = binary_headers(
         id=command_id,
         source="/mesh/operators",
@@ -103,7 +108,7 @@ def decode_command(record: Record) -> CommandGiven:
         what="command",
         required=("command", "workflow_id", "by"),
         optional=("reason", "step", "to"),
-        anything=("input",),
+        anything=("input", "order"),
         example=_EXAMPLE,
     )
     data = body.data
@@ -123,6 +128,10 @@ def decode_command(record: Record) -> CommandGiven:
         )
     if "input" in data and command != "retry":
         raise MalformedRecord(f"{place(record)}: `input` goes with retry alone; send {_EXAMPLE}")
+    if ("order" in data) != (command in ORDERS):
+        raise MalformedRecord(
+            f"{place(record)}: `order` goes with {', '.join(sorted(ORDERS))} alone; send {ORDER_EXAMPLE}"
+        )
     return CommandGiven(
         workflow_id=workflow_id,
         source_topic=record.topic,
@@ -136,6 +145,7 @@ def decode_command(record: Record) -> CommandGiven:
         step=data.get("step") or None,
         to=to,
         task_input=data.get("input", msgspec.UNSET),
+        order=read_order(record, command, workflow_id, data["order"]) if "order" in data else None,
     )
 
 

@@ -18,7 +18,7 @@ from mesh.codec.approvals import ApprovalRequest
 from mesh.codec.cloudevents import binary_headers, header
 from mesh.codec.places import place
 from mesh.codec.times import rfc3339
-from mesh.core.approvals import Ballot, Tally, Terms
+from mesh.core.approvals import Ballot, Change, Tally, Terms
 from mesh.core.events import ApprovalRequested, ApprovalRequested2
 from mesh.core.ids import parse_step_id, partition_of_key
 from mesh.core.open_approvals import NewPayload, Note, ShowApproval
@@ -56,6 +56,20 @@ class OpenVote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str = ""
 
 
+class OpenChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Who may answer besides, of the answers from `since` on.
+
+    `alone`: from then on nobody else may. `quorum`: so many of them suffice; 0: they fill the seats
+    like all others.
+    """
+
+    since: str  # RFC 3339
+    roles: tuple[str, ...] = ()
+    people: tuple[str, ...] = ()
+    alone: bool = False
+    quorum: int = 0
+
+
 class OpenStanding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How an approval of version 2 is: the leading choice fills `have` of `need` seats."""
 
@@ -67,6 +81,11 @@ class OpenStanding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     editors: tuple[str, ...] = ()
     deadline_at: str | None = None
     split: bool = False  # the votes would fill all seats, and are for several choices
+    stage: int = 0  # how many stages have come about
+    besides: tuple[OpenChange, ...] = ()
+    claimed_by: str | None = None
+    claimed_until: str | None = None
+    held: int = 0  # answers that came after the deadline, and wait for it to be moved
 
 
 class OpenNote(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,11 +184,26 @@ def _standing(tally: Tally) -> OpenStanding:
         editors=tally.editors,
         deadline_at=_time(tally.deadline_at_ms),
         split=tally.split,
+        stage=tally.stage,
+        besides=tuple(map(_change, tally.changes)),
+        claimed_by=None if tally.claim is None else tally.claim.by,
+        claimed_until=None if tally.claim is None else rfc3339(tally.claim.until_ms),
+        held=tally.held,
     )
 
 
 def _vote(vote: Ballot) -> OpenVote:
     return OpenVote(by=vote.by, choice=vote.choice, at=rfc3339(vote.at_ms), reason=vote.reason)
+
+
+def _change(change: Change) -> OpenChange:
+    return OpenChange(
+        since=rfc3339(change.from_ms),
+        roles=change.roles,
+        people=change.people,
+        alone=change.alone,
+        quorum=change.quorum,
+    )
 
 
 def _time(at_ms: int | None) -> str | None:

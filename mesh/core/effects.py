@@ -15,12 +15,15 @@ from mesh.core.approvals import Terms
 from mesh.core.crossings import Crossing, inputs_between
 from mesh.core.events import (
     AnswerRefused,
+    ApprovalClaimed,
     ApprovalClosed,
+    ApprovalReleased,
     ApprovalRequested,
     ApprovalRequested2,
     ApprovalWithdrawn,
     CommandAccepted,
     CommandRefused,
+    DeadlineMoved,
     Decision,
     EndStatus,
     EventEmitted,
@@ -185,7 +188,15 @@ def effects(decision: Decision) -> list[Effect]:
                 out.append(_request(decision, event))
             case ApprovalClosed():
                 out.append(receipt_of_verdict(decision, event))
-            case VoteCast() | VoteTakenBack() | PayloadEdited() | NoteAdded():
+            case (
+                VoteCast()
+                | VoteTakenBack()
+                | PayloadEdited()
+                | NoteAdded()
+                | ApprovalClaimed()
+                | ApprovalReleased()
+                | DeadlineMoved()
+            ):
                 out += receipt_of_word(decision, event)
             case ApprovalWithdrawn():
                 out.append(receipt_of_end(decision, event))

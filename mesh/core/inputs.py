@@ -78,7 +78,7 @@ class AnswerGiven(_Inbox, tag="AnswerGiven.1", frozen=True, kw_only=True):
     traceparent: str | None = None
 
 
-AnswerKind = Literal["approve", "reject", "choose", "edit", "withdraw", "comment"]
+AnswerKind = Literal["approve", "reject", "choose", "edit", "withdraw", "comment", "claim", "release", "extend"]
 
 
 class AnswerGiven2(_Inbox, tag="AnswerGiven.2", frozen=True, kw_only=True):
@@ -122,7 +122,23 @@ class AnswerUnreadable(_Inbox, tag="AnswerUnreadable.1", frozen=True, kw_only=Tr
     by: str = ""
 
 
-Command = Literal["cancel", "retry", "skip", "fail", "migrate", "release"]
+Command = Literal["cancel", "retry", "skip", "fail", "migrate", "release", "extend", "reassign", "void"]
+
+
+class ApprovalOrder(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What extend, reassign and void say of one approval.
+
+    extend: `by_ms`, or `until_ms`. reassign: `roles` and `people` may answer too, or nobody else
+    (`replace`). void: the vote of `voter`.
+    """
+
+    approval_id: str
+    by_ms: int = 0
+    until_ms: int = 0
+    roles: tuple[str, ...] = ()
+    people: tuple[str, ...] = ()
+    replace: bool = False
+    voter: str = ""
 
 
 class CommandGiven(_Inbox, tag="CommandGiven.1", frozen=True, kw_only=True):
@@ -133,6 +149,7 @@ class CommandGiven(_Inbox, tag="CommandGiven.1", frozen=True, kw_only=True):
     step: str | None = None  # retry, skip, fail: this step's incident; None: all of them
     to: str = ""  # migrate: the digest of the version
     task_input: Any = msgspec.UNSET  # retry: of the one step's task or call
+    order: ApprovalOrder | None = None  # extend, reassign, void
 
 
 class CommandUnreadable(_Inbox, tag="CommandUnreadable.1", frozen=True, kw_only=True):
@@ -362,6 +379,7 @@ TimerKind = Literal[
     "heartbeat_timeout",
     "retry",
     "approval_deadline",
+    "approval_stage",
     "call_timeout",
     "wait",
     "event_timeout",

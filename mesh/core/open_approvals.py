@@ -5,7 +5,7 @@ before. So a tool that reads the topic knows all that is open, and needs no log.
 
     request/<id>    what was asked
     payload/<id>    the payload of the newest edition; only after an edit
-    standing/<id>   votes, edition and deadline; only after the first vote, edit or withdrawal
+    standing/<id>   votes, edition, deadline, stage, claim; only once something of it has changed
     note/<n>/<id>   a comment
 
 An effect is a function of one decision, so each event carries the part that it changes, whole. The
@@ -22,13 +22,19 @@ import msgspec
 
 from mesh.core.approvals import Tally
 from mesh.core.events import (
+    AnswerHeld,
     AnswerRefused,
     AnswerRefused2,
+    ApprovalClaimed,
     ApprovalClosed,
     ApprovalClosed2,
+    ApprovalEscalated,
+    ApprovalReassigned,
+    ApprovalReleased,
     ApprovalRequested,
     ApprovalRequested2,
     ApprovalWithdrawn,
+    DeadlineMoved,
     Decision,
     IncidentRaised,
     NoteAdded,
@@ -43,19 +49,40 @@ STANDING: Final = "standing"
 
 _MAY_SHOW: Final = frozenset(
     {
+        AnswerHeld,
         AnswerRefused,
         AnswerRefused2,
+        ApprovalClaimed,
         ApprovalClosed,
         ApprovalClosed2,
+        ApprovalEscalated,
+        ApprovalReassigned,
+        ApprovalReleased,
         ApprovalRequested,
         ApprovalRequested2,
         ApprovalWithdrawn,
+        DeadlineMoved,
         IncidentRaised,
         NoteAdded,
         PayloadEdited,
         VoteCast,
         VoteTakenBack,
     }
+)
+
+
+_Told = (
+    VoteCast
+    | VoteTakenBack
+    | PayloadEdited
+    | NoteAdded
+    | ApprovalEscalated
+    | DeadlineMoved
+    | ApprovalClaimed
+    | ApprovalReleased
+    | ApprovalReassigned
+    | AnswerHeld
+    | AnswerRefused2
 )
 
 
@@ -118,11 +145,22 @@ def _parts(event: Any) -> list[tuple[str, str, Shown | None]]:
         case PayloadEdited():
             payload = NewPayload(payload=event.payload, digest=event.digest, edition=event.edition, by=event.by)
             return [(event.approval_id, PAYLOAD, payload), *_standing(event)]
-        case VoteCast() | VoteTakenBack():
+        case (
+            VoteCast()
+            | VoteTakenBack()
+            | ApprovalEscalated()
+            | DeadlineMoved()
+            | ApprovalClaimed()
+            | ApprovalReleased()
+            | ApprovalReassigned()
+            | AnswerHeld()
+        ):
             return _standing(event)
         case NoteAdded():
             note = Note(number=event.number, by=event.by, at_ms=event.at_ms, text=event.text)
-            return [(event.approval_id, note_part(event.number), note)]
+            return [(event.approval_id, note_part(event.number), note), *_standing(event)]
+        case AnswerRefused2(tally=Tally()):
+            return _standing(event)
         case ApprovalClosed2():
             return _ended(event.approval_id, event.edition, event.notes)
         case ApprovalClosed():
@@ -135,7 +173,7 @@ def _parts(event: Any) -> list[tuple[str, str, Shown | None]]:
             return []
 
 
-def _standing(event: VoteCast | VoteTakenBack | PayloadEdited) -> list[tuple[str, str, Shown | None]]:
+def _standing(event: _Told) -> list[tuple[str, str, Shown | None]]:
     return [] if event.tally is None else [(event.approval_id, STANDING, event.tally)]
 
 

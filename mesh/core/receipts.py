@@ -14,19 +14,32 @@ from mesh.core.approvals import Vote
 from mesh.core.events import (
     AnswerRefused,
     AnswerRefused2,
+    ApprovalClaimed,
     ApprovalClosed,
     ApprovalClosed2,
+    ApprovalReleased,
     ApprovalWithdrawn,
     CommandAccepted,
     CommandRefused,
+    DeadlineMoved,
     Decision,
+    Event,
     NoteAdded,
     PayloadEdited,
     VoteCast,
     VoteTakenBack,
 )
 
-_WORD_CODES: Final = {VoteCast: "counted", VoteTakenBack: "taken_back", PayloadEdited: "edited", NoteAdded: "noted"}
+_WORD_CODES: Final = {
+    VoteCast: "counted",
+    VoteTakenBack: "taken_back",
+    PayloadEdited: "edited",
+    NoteAdded: "noted",
+    ApprovalClaimed: "claimed",
+    ApprovalReleased: "released",
+    DeadlineMoved: "extended",
+}
+_Word = VoteCast | VoteTakenBack | PayloadEdited | NoteAdded | ApprovalClaimed | ApprovalReleased | DeadlineMoved
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,8 +61,8 @@ class SendReceipt(msgspec.Struct, frozen=True, kw_only=True):
     approval_id: str  # empty where an answer names none that can be read
     answer_id: str  # empty where no answer caused it (expiry, cancel)
     status: Literal["accepted", "refused", "closed"]  # closed: ended without an answer
-    # accepted, expired, withdrawn; of version 2 also counted, edited, taken_back, noted; or why it
-    # was refused
+    # accepted, expired, withdrawn; of version 2 also reached, counted, edited, taken_back, noted;
+    # or why it was refused
     code: str
     message: str
     verdict: str  # approved, rejected; empty while it is open
@@ -79,33 +92,39 @@ class SendCommandReceipt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def receipt_of_verdict(decision: Decision, event: ApprovalClosed) -> SendReceipt:
+    code = _code_of_verdict(event)
     receipt = SendReceipt(
         workflow_id=decision.workflow_id,
         approval_id=event.approval_id,
         answer_id=event.answer_id,
-        status="closed" if event.expired else "accepted",
-        code="expired" if event.expired else "accepted",
+        status="accepted" if code == "accepted" else "closed",
+        code=code,
         message=event.reason,
         verdict=event.verdict,
         closed=True,
         by=event.by,
         at_ms=decision.at_ms,
         # at a deadline no answer caused it, so no place can name the receipt
-        source=_source(decision) if event.answer_id else None,
+        source=_source(decision, event) if event.answer_id else None,
     )
     return _counted(receipt, event, choice=event.choice) if isinstance(event, ApprovalClosed2) else receipt
 
 
-def receipt_of_word(
-    decision: Decision, event: VoteCast | VoteTakenBack | PayloadEdited | NoteAdded
-) -> list[SendReceipt]:
+def _code_of_verdict(event: ApprovalClosed) -> str:
+    """Why it closed. `reached`: others may answer now, and the votes that were there suffice."""
+    if event.expired:
+        return "expired"
+    return "reached" if isinstance(event, ApprovalClosed2) and not event.answer_id else "accepted"
+
+
+def receipt_of_word(decision: Decision, event: _Word) -> list[SendReceipt]:
     """The receipt of an answer to an approval of version 2 that leaves it open."""
+    said = event.vote if isinstance(event, VoteCast) else event
     after = decision.events[decision.events.index(event) + 1 :]
     # an answer has one receipt (ADR 15): where an edit was a vote too, or a vote brought the
-    # verdict, the event that follows has it
-    if any(isinstance(one, VoteCast | ApprovalClosed2) and one.approval_id == event.approval_id for one in after):
+    # verdict, the event that follows has it; what an operator ordered has the command's
+    if not said.answer_id or _is_void(event) or any(_is_of(one, said.by, said.answer_id) for one in after):
         return []
-    said = event.vote if isinstance(event, VoteCast) else event
     receipt = SendReceipt(
         workflow_id=decision.workflow_id,
         approval_id=event.approval_id,
@@ -117,11 +136,22 @@ def receipt_of_word(
         closed=False,
         by=said.by,
         at_ms=decision.at_ms,
-        source=_source(decision),
+        source=_source(decision, event),
     )
-    if isinstance(event, NoteAdded):
+    if not isinstance(event, VoteCast | VoteTakenBack | PayloadEdited):
         return [receipt]
     return [_counted(receipt, event, choice=said.choice if isinstance(said, Vote) else "")]
+
+
+def _is_void(event: Event) -> bool:
+    return isinstance(event, VoteTakenBack) and event.why == "void"
+
+
+def _is_of(event: Event, by: str, answer_id: str) -> bool:
+    """Whether a later event of the decision is of the same answer."""
+    # more than one answer may be judged in a decision: those that were held
+    said = event.vote if isinstance(event, VoteCast) else event
+    return isinstance(said, Vote | ApprovalClosed2) and (said.by, said.answer_id) == (by, answer_id)
 
 
 def _counted(
@@ -163,7 +193,7 @@ def receipt_of_refusal(decision: Decision, event: AnswerRefused) -> SendReceipt:
         closed=event.closed,
         by=event.by,
         at_ms=decision.at_ms,
-        source=_source(decision),
+        source=_source(decision, event),
     )
     return _counted(receipt, event) if isinstance(event, AnswerRefused2) else receipt
 
@@ -193,8 +223,12 @@ def receipt_of_command(decision: Decision, event: CommandAccepted | CommandRefus
     ]
 
 
-def _source(decision: Decision) -> Place | None:
+def _source(decision: Decision, event: Event | None = None) -> Place | None:
     """The place of the answer or command by which its receipt is named."""
+    # of an answer that was held the event has it, since something else causes the decision
+    held = getattr(event, "source", None)
+    if held is not None:
+        return Place(topic=held[0], partition=held[1], offset=held[2])
     cause = decision.cause
     if not cause.receipt_by_place:
         return None

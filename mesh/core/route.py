@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
-from mesh.core.approvals import Reasons
+from mesh.core.approvals import Claiming, Extending, Reasons
 from mesh.core.limits import Limit
 from mesh.core.schedules import Schedule
 
@@ -160,6 +160,19 @@ class EditsAsked(msgspec.Struct, frozen=True, kw_only=True):
     people: Template | None = None
 
 
+class StageAsked(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may answer too, `after_s` after the stage before: people with a role, or people.
+
+    `quorum`: so many of them suffice; 0: they fill the seats. `replace`: nobody else may then.
+    """
+
+    after_s: float
+    role: Template | None = None
+    people: Template | None = None
+    quorum: int = 0
+    replace: bool = False
+
+
 class VotingTerms(msgspec.Struct, frozen=True, kw_only=True):
     """The terms of an approval of version 2, not rendered yet (`mesh.core.approvals.Terms`).
 
@@ -181,6 +194,9 @@ class VotingTerms(msgspec.Struct, frozen=True, kw_only=True):
     edit: EditsAsked
     expiry_choice: str = "reject"
     on_nobody: OnNobody = "incident"
+    stages: tuple[StageAsked, ...] = ()
+    extending: Extending | None = None
+    claiming: Claiming = Claiming()
 
 
 class ApprovalWork(msgspec.Struct, frozen=True, kw_only=True):
@@ -192,7 +208,8 @@ class ApprovalWork(msgspec.Struct, frozen=True, kw_only=True):
     ask: Template  # renders to a string
     payload: Template
     role: str
-    deadline_s: float | None  # None: never
+    deadline_s: float | None  # None: never, or `deadline_at`
+    deadline_at: Template | None = None  # renders to a time
     on_expiry: OnExpiry = "reject"
     # JSON Schema for edits; else the schema of `payload_from`'s agent
     payload_schema: dict[str, Any] | None = None
@@ -373,7 +390,8 @@ def roles_of(work: ApprovalWork) -> tuple[str, ...]:
     """The roles that may answer, as far as they are known before anything is asked."""
     if work.voting is None:
         return (work.role,)
-    named = [group.role for group in work.voting.groups if group.role is not None]
+    groups = [group.role for group in work.voting.groups]
+    named = [role for role in (*groups, *(stage.role for stage in work.voting.stages)) if role is not None]
     return tuple(role.source for role in named if not role.paths)
 
 

@@ -11,6 +11,7 @@ from mesh.core.route import ApprovalWork, OnExpiry, VotingTerms
 from mesh.routes.control_flow import EMPTY
 from mesh.routes.expressions.compiler import CompiledTemplate
 from mesh.routes.problems import DocumentPath, Part
+from mesh.routes.stages import deadline
 from mesh.routes.voting import is_voted, on_expiry, voting
 
 
@@ -26,7 +27,8 @@ def approval(step: Part, steps: Mapping[str, Part], requester: CompiledTemplate 
     if "ask" in part.value:
         part.text("ask", "the question to the person")
     payload = part.template("payload")
-    ask, deadline_s, terms = part.template("ask"), part.duration_or_never("deadline"), None
+    ask, terms = part.template("ask"), None
+    deadline_s, deadline_at = deadline(part)
     if is_voted(part.value):
         _schema(part, "form")
         terms = voting(part, steps, requester)
@@ -37,6 +39,7 @@ def approval(step: Part, steps: Mapping[str, Part], requester: CompiledTemplate 
         payload=payload or EMPTY,
         role=_role(part, terms),
         deadline_s=deadline_s,
+        deadline_at=deadline_at,
         on_expiry=on_expiry(part, terms) if terms else cast("OnExpiry", part.choice("on_expiry")),
         payload_schema=_schema(part, "payload_schema"),
         payload_from=_payload_from(payload, steps, "agent"),

@@ -9,7 +9,7 @@ from typing import Final, get_args
 
 from msgspec.structs import replace
 
-from mesh.core.approvals import MOST_EDITS, MOST_SEATS, Reasons
+from mesh.core.approvals import LEASE_MS, MOST_EDITS, MOST_SEATS, Reasons
 from mesh.core.route import ForEach, HandOver, OnExpiry, OnLimit, OnNobody, OnTimeout, Retry
 from mesh.routes.expressions.compiler import compile_template
 from mesh.routes.values import (
@@ -251,6 +251,55 @@ EDIT: Final = Table(
         "limit": Key(kind=Whole(high=100), text="How often it may be edited in all.", default=MOST_EDITS),
     },
 )
+DEADLINE_AT: Final = Table(
+    name="deadline",
+    keys={
+        "at": Key(
+            kind=A_TEXT_TEMPLATE,
+            text="A template that gives a time, such as `2026-11-24T09:00:00Z`.",
+            is_required=True,
+            examples=("${{ event.data.due }}",),
+        ),
+    },
+)
+STAGE_TO: Final = Table(name="to", keys=_WHO)
+STAGE: Final = Table(
+    name="escalate",
+    keys={
+        "after": Key(
+            kind=Duration(),
+            text="How long after the stage before, or after the question.",
+            is_required=True,
+            hint="how long nobody has answered then, such as after: 4h",
+        ),
+        "to": Key(
+            kind=OneOf(kinds=(A_TEXT_TEMPLATE, STAGE_TO)),
+            text="Who may answer too from then on: a role, or `{people: ...}`.",
+            is_required=True,
+            hint="the role that may answer too, such as to: lead",
+            example="to: lead, or to: {people: ...}",
+            examples=("lead",),
+        ),
+        "quorum": Key(
+            kind=Whole(high=MOST_SEATS),
+            text="How many of them suffice.",
+            otherwise="they fill the seats like all others",
+        ),
+        "replace": Key(kind=Truth(), text="Whether nobody else may answer from then on.", default=False),
+    },
+)
+EXTEND: Final = Table(
+    name="extend",
+    keys={
+        "by": Key(
+            kind=Duration(),
+            text="How far each time.",
+            is_required=True,
+            hint="how far the deadline moves, such as by: 8h",
+        ),
+        "times": Key(kind=Whole(high=100), text="How often in all.", default=1),
+    },
+)
 REQUESTER: Final = Key(
     kind=A_TEXT_TEMPLATE,
     text="Who has asked for what is to be approved: a template that gives a person's name.",
@@ -313,7 +362,27 @@ APPROVAL: Final = Table(
             otherwise="who may answer may edit, 20 times in all",
             example="edit: false, or edit: {role: clerk, limit: 5}",
         ),
-        "deadline": Key(kind=_DURATION_OR_NEVER, text="How long the question is open.", default=NEVER),
+        "deadline": Key(
+            kind=OneOf(kinds=(Duration(), Word(word=NEVER), DEADLINE_AT)),
+            text="How long the question is open, or until when: `{at: TEMPLATE}`.",
+            default=NEVER,
+        ),
+        "escalate": Key(
+            kind=Several(of=STAGE),
+            text="Who may answer too if there is no verdict after some time, in stages.",
+            example="escalate: [{after: 4h, to: lead}, {after: 1d, to: director, quorum: 1}]",
+        ),
+        "extend": Key(
+            kind=EXTEND,
+            text="Lets people who may answer move the deadline.",
+            otherwise="operators alone may",
+            example="extend: {by: 8h, times: 2}",
+        ),
+        "claim": Key(
+            kind=Choice(options=("advisory", "exclusive")),
+            text="What a claim means: it says who is looking, or others can't answer until it ends.",
+        ),
+        "lease": Key(kind=Duration(), text="How long a claim lasts.", default=LEASE_MS / 1000),
         "on_expiry": Key(
             kind=OneOf(kinds=(Choice(options=get_args(OnExpiry)), A_TEXT)),
             text="What the deadline means if there is no verdict: one of these, or one of `choices`.",

@@ -7,14 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, cast, get_args
 
 from mesh.core.approvals import MOST_SEATS, Reasons
-from mesh.core.json_values import kind_of
 from mesh.core.route import EditsAsked, OnExpiry, OnNobody, SeatsAsked, Template, VotingTerms
 from mesh.routes.control_flow import EMPTY
 from mesh.routes.expressions.compiler import CompiledTemplate
-from mesh.routes.problems import DocumentPath, Part, is_whole, join, near, shown
+from mesh.routes.problems import Part, is_whole, join, near, shown
+from mesh.routes.stages import below, claiming, extending, named_people, stages, who_answers
 from mesh.routes.step_keys import EDIT, EXCLUDED, FIRST_VERSION, SEATS
-
-_ROLE_HINT = "name the role that may answer, such as maintainer"
 
 
 def is_voted(value: Any) -> bool:
@@ -22,7 +20,8 @@ def is_voted(value: Any) -> bool:
     if not isinstance(value, dict):
         return False
     # a role that has to be rendered needs terms, which version 1 does not have
-    return bool(value.keys() - FIRST_VERSION) or "${{" in str(value.get("role", ""))
+    is_more = bool(value.keys() - FIRST_VERSION) or "${{" in str(value.get("role", ""))
+    return is_more or isinstance(value.get("deadline"), dict)
 
 
 def voters(value: Any) -> int | None:
@@ -59,6 +58,9 @@ def voting(part: Part, steps: Mapping[str, Part], requester: CompiledTemplate | 
         edit=_edit(part),
         expiry_choice=_expiry_choice(part, choices, rejects),
         on_nobody=cast("OnNobody", part.choice("on_nobody")),
+        stages=stages(part),
+        extending=extending(part),
+        claiming=claiming(part, voters(part.value)),
     )
 
 
@@ -76,7 +78,7 @@ def _groups(part: Part) -> tuple[SeatsAsked, ...]:
     quorum = part.value.get("quorum", 1)
     if isinstance(quorum, list):
         return _listed(part, quorum)
-    role, people = _who(part, "approval")
+    role, people = who_answers(part, "approval")
     if quorum == "all" and people is None:
         part.problem("quorum", "quorum: all goes with people", "name them: people: [...], or write majority")
     if quorum in ("majority", "all"):
@@ -98,46 +100,14 @@ def _listed(part: Part, quorum: list[Any]) -> tuple[SeatsAsked, ...]:
         part.problem("quorum", "quorum names no group", part.keys["quorum"].example)
     found: list[SeatsAsked] = []
     for place, value in enumerate(quorum):
-        group = _below(part, ("quorum", place), value, SEATS.keys, part.keys["quorum"].example)
+        group = below(part, ("quorum", place), value, SEATS.keys, part.keys["quorum"].example)
         if group is not None:
-            role, people = _who(group, "group")
+            role, people = who_answers(group, "group")
             found.append(SeatsAsked(need=group.whole("need"), role=role, people=people))
     seats = sum(group.need for group in found if isinstance(group.need, int))
     if seats > MOST_SEATS:
         part.problem("quorum", f"{seats} people must answer", f"let at most {MOST_SEATS} answer")
     return tuple(found)
-
-
-def _who(part: Part, what: str) -> tuple[Template | None, Template | None]:
-    """The role or the people."""
-    if "role" in part.value and "people" in part.value:
-        part.problem("people", f"the {what} has both role and people", "make two groups of it: quorum: [...]")
-    if "role" not in part.value and "people" not in part.value:
-        part.missing("role", _ROLE_HINT)
-    role = part.text_template("role", _ROLE_HINT)
-    return role, _people(part) if "people" in part.value else None
-
-
-def _people(part: Part) -> Template | None:
-    """A template of names. One that is no template is checked here."""
-    value = part.value["people"]
-    names = [value] if isinstance(value, str) else value
-    is_named = isinstance(names, list) and all(isinstance(name, str) and name.strip() for name in names)
-    if not is_named or not names:
-        part.problem("people", f"people can't be {shown(value) or 'empty'}", "write a name, a list of names, or ${{ }}")
-        return EMPTY
-    return part.template("people")
-
-
-def _below(part: Part, where: tuple[str | int, ...], value: Any, keys: Mapping[str, Any], hint: str) -> Part | None:
-    """A mapping in a list, with its keys checked."""
-    path: DocumentPath = (*part.path, *where)
-    if not isinstance(value, dict):
-        part.book.add(path, f"{where[0]} takes a mapping here, not {kind_of(value)}", hint)
-        return None
-    below = Part(value, path, part.book, keys)
-    below.check_keys()
-    return below
 
 
 # Who can't ----------------------------------------------------------------------------------------
@@ -168,25 +138,25 @@ class _Excluded:
         elif isinstance(value, str):
             part.book.add((*part.path, *where), f"not can't be {shown(value)}", hint)
         else:
-            below = _below(part, where, value, EXCLUDED.keys, hint)
-            if below is not None:
-                self._take_mapping(below, hint)
+            found = below(part, where, value, EXCLUDED.keys, hint)
+            if found is not None:
+                self._take_mapping(found, hint)
 
-    def _take_mapping(self, below: Part, hint: str) -> None:
-        if len(below.value.keys() & {"voters_of", "people"}) != 1:
-            below.book.add(below.path, "not needs voters_of or people here", hint)
-        if "voters_of" in below.value:
-            self.voters_of += _approval(below, self._steps)
-        if "people" in below.value:
-            self.people.append(_people(below) or EMPTY)
+    def _take_mapping(self, found: Part, hint: str) -> None:
+        if len(found.value.keys() & {"voters_of", "people"}) != 1:
+            found.book.add(found.path, "not needs voters_of or people here", hint)
+        if "voters_of" in found.value:
+            self.voters_of += _approval(found, self._steps)
+        if "people" in found.value:
+            self.people.append(named_people(found) or EMPTY)
 
 
-def _approval(below: Part, steps: Mapping[str, Part]) -> Iterable[str]:
-    name = below.value["voters_of"]
+def _approval(found: Part, steps: Mapping[str, Part]) -> Iterable[str]:
+    name = found.value["voters_of"]
     if not isinstance(name, str) or name not in steps:
-        below.problem("voters_of", f"there is no step {shown(name)}", near(str(name), steps))
+        found.problem("voters_of", f"there is no step {shown(name)}", near(str(name), steps))
     elif "approval" not in steps[name].value:
-        below.problem("voters_of", f"the step {name} is not an approval, so nobody votes there", "name an approval")
+        found.problem("voters_of", f"the step {name} is not an approval, so nobody votes there", "name an approval")
     else:
         yield name
 
@@ -255,10 +225,10 @@ def _edit(part: Part) -> EditsAsked:
     value = part.value.get("edit", True)
     if isinstance(value, bool):
         return EditsAsked(limit=limit if value else 0)
-    edit = _below(part, ("edit",), value, EDIT.keys, part.keys["edit"].example)
+    edit = below(part, ("edit",), value, EDIT.keys, part.keys["edit"].example)
     if edit is None:
         return EditsAsked(limit=limit)
     if "role" in edit.value and "people" in edit.value:
         edit.problem("people", "edit has both role and people", "name one of them")
-    people = _people(edit) if "people" in edit.value else None
+    people = named_people(edit) if "people" in edit.value else None
     return EditsAsked(limit=edit.whole("limit"), role=edit.text_template("role", "who may edit"), people=people)

@@ -19,7 +19,7 @@ from mesh.codec.cloudevents import present, to_record
 from mesh.codec.commands import CommandReceipt, decode_command_receipt, encode_command
 from mesh.codec.outcomes import Outcome, decode_outcome
 from mesh.core.ids import parse_step_id, partition_of_key, run_id
-from mesh.core.inputs import AnswerKind, Command
+from mesh.core.inputs import AnswerKind, ApprovalOrder, Command
 from mesh.core.topics import Topics
 from mesh.errors import BrokerError, MalformedRecord, MeshError, RecordTooLarge, SenderError, TopicMissing
 from mesh.ports import Broker, Clock, Delivery, Entropy, OutRecord, Reader, Record, SendFailure, TopicPartition
@@ -260,6 +260,7 @@ class Client:
         step: str | None = None,
         to: str = "",
         input: Any = msgspec.UNSET,  # noqa: A002 - the field's name
+        about: ApprovalOrder | None = None,
     ) -> str:
         """Send an operator's command and return its id.
 
@@ -277,6 +278,7 @@ class Client:
             step=step,
             to=to,
             input=input,
+            order=about,
         )
         await self._send([record])
         return command_id
@@ -291,6 +293,7 @@ class Client:
         step: str | None = None,
         to: str = "",
         input: Any = msgspec.UNSET,  # noqa: A002 - the field's name
+        about: ApprovalOrder | None = None,
         timeout_s: float = defaults.CLIENT_TIMEOUT_S,
     ) -> CommandReceipt:
         """Send an operator's command, and wait for the receipt, which says whether it is accepted.
@@ -300,7 +303,9 @@ class Client:
         """
         # before the command is sent, for the same reason as in `answer`
         starts = await self.command_position()
-        command_id = await self.command(command, workflow_id, by=by, reason=reason, step=step, to=to, input=input)
+        command_id = await self.command(
+            command, workflow_id, by=by, reason=reason, step=step, to=to, input=input, about=about
+        )
         found = await self.command_receipts([command_id], starts, timeout_s=timeout_s)
         if command_id not in found:
             raise TimeoutError(

@@ -441,6 +441,29 @@ class Partition:
             )
         )
 
+    def order(
+        self,
+        command: Literal["extend", "reassign", "void"],
+        *,
+        step: str = "review",
+        key: str = "k",
+        at_ms: int | None = None,
+        approval_id: str = "",
+        **about: Any,
+    ) -> tuple[Event, ...]:
+        """An operator's order about the step's approval."""
+        source = self._inbox("mesh.commands", at_ms)
+        return self.give(
+            inp.CommandGiven(
+                workflow_id=self.id_of(key),
+                command_id=f"c{source['source_offset']}",
+                command=command,
+                by="op",
+                order=inp.ApprovalOrder(approval_id=approval_id or self.task_id(step, key), **about),
+                **source,
+            )
+        )
+
     def command(
         self,
         command: Literal["cancel", "retry", "skip", "fail"],

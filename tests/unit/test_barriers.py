@@ -18,7 +18,9 @@ from mesh.core.clock import ClockHold, Sighting
 from mesh.core.events import ClockHeld
 from mesh.core.state import Directory, StepState
 from mesh.core.topics import Topics
+from mesh.ports import OutRecord
 from mesh.services.router import takeover
+from mesh.services.router.barrier import raise_barriers
 from mesh.services.router.config import RouterConfig
 from mesh.services.router.deadlines import Barrier, Deadlines
 from mesh.services.router.owner import Owner
@@ -234,3 +236,24 @@ def test_each_fault_in_a_partitions_clock_is_noticed(name: str, monkeypatch: pyt
     assert not astray(steps)
     FAULTS[name](monkeypatch)
     assert astray(steps)
+
+
+@pytest.mark.parametrize("topic", [TOPICS.responses, TOPICS.commands])
+def test_a_deadline_waits_until_what_people_and_operators_sent_is_copied(topic: str) -> None:
+    """An extension that reached the broker in time beats a deadline, as an answer does."""
+    reading = Reading(NOW_MS)
+
+    async def copied() -> bool:
+        cluster = MemoryCluster(reading)
+        cluster.create_topics(topic_specs(TOPICS, partitions=1, agents=[]))
+        broker = MemoryBroker(cluster, "r")
+        await broker.send([OutRecord(topic=topic, key=b"r:k", value=b"{}", headers=())])
+        owner = owner_at(broker)
+        step = StepState(status="asking", due_at_ms=NOW_MS + 5)
+        owner.deadlines.timers.arm(NOW_MS + 5, "r:k", "a", "1", step)
+        await raise_barriers([(owner, NOW_MS + 100)], broker, TOPICS)
+        barrier = owner.deadlines.barrier
+        assert barrier is not None
+        return "answers" in barrier.copied
+
+    assert not asyncio.run(copied())

@@ -203,4 +203,4 @@ def test_bash_completes_with_the_script(tmp_path: Path) -> None:
     done = subprocess.run(
         ["bash", "-c", code], check=True, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60
     )
-    assert done.stdout.split() == ["reject", "republish"], done.stderr
+    assert done.stdout.split() == ["reassign", "reject", "republish"], done.stderr

@@ -15,6 +15,7 @@ from mesh.adapters.sqlite import SqliteBroker
 from mesh.cli.app import mesh
 from mesh.cli.approvals.commands import verdict
 from mesh.codec.approvals import Receipt, decode_response
+from mesh.codec.commands import decode_command
 from mesh.core.approvals import Group, Terms, Vote
 from mesh.core.decide.open_approvals import completed
 from mesh.core.events import (
@@ -29,7 +30,7 @@ from mesh.core.events import (
 )
 from mesh.core.evolve import evolve
 from mesh.core.ids import task_id
-from mesh.core.inputs import AnswerGiven2
+from mesh.core.inputs import AnswerGiven2, ApprovalOrder, CommandGiven
 from mesh.core.json_values import digest
 from mesh.core.state import Workflow
 from mesh.inspection.read_model import ReadModel, queries
@@ -120,6 +121,63 @@ def sent(folder: Path) -> AnswerGiven2:
     found = with_broker(folder, read)
     assert isinstance(found, AnswerGiven2)
     return found
+
+
+def ordered(folder: Path) -> CommandGiven:
+    async def read(broker: Broker) -> Any:
+        reader = await broker.reader()
+        reader.assign({TopicPartition(TOPICS.commands, 0): 0})
+        records = await reader.poll(max_records=10, timeout_s=1)
+        await reader.close()
+        return decode_command(records[-1])
+
+    found = with_broker(folder, read)
+    assert isinstance(found, CommandGiven)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "order"),
+    [
+        (("extend", ID, "--plus", "90m"), {"by_ms": 5_400_000}),
+        (("extend", ID, "--until", "2026-11-24T09:00:00Z"), {"until_ms": 1_795_510_800_000}),
+        (("reassign", ID, "--role", "lead", "--person", "eve"), {"roles": ("lead",), "people": ("eve",)}),
+        (("reassign", ID, "--replace", "--person", "eve"), {"people": ("eve",), "replace": True}),
+        (("void", ID, "--voter", "ben"), {"voter": "ben"}),
+    ],
+)
+def test_an_operator_orders_what_becomes_of_an_approval(
+    folder: Path, arguments: tuple[str, ...], order: dict[str, Any]
+) -> None:
+    result = call("approvals", *arguments, "--by", "op", "--reason", "so", "--timeout", "0")
+    assert result.exit_code == 5, result.output  # no router answers
+    found = ordered(folder)
+    assert (found.command, found.by, found.reason) == (arguments[0], "op", "so")
+    assert found.order == ApprovalOrder(approval_id=ID, **order)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("extend", ID), "say how far with --plus"),
+        (("extend", ID, "--plus", "1h", "--until", "2026-11-24T09:00:00Z"), "say how far with --plus"),
+        (("extend", ID, "--plus", "soon"), "--plus takes a duration"),
+        (("extend", ID, "--until", "soon"), "--until"),
+        (("reassign", ID), "say who may answer"),
+        (("void", ID), "--voter"),
+    ],
+)
+def test_an_order_that_says_too_little_is_not_sent(folder: Path, arguments: tuple[str, ...], message: str) -> None:
+    result = call("approvals", *arguments)
+    assert result.exit_code == 2, result.output
+    assert message in result.output
+
+
+@pytest.mark.parametrize(("command", "decision"), [("claim", "claim"), ("unclaim", "release")])
+def test_an_approver_says_that_they_are_looking(folder: Path, command: str, decision: str) -> None:
+    call(command, ID, "--timeout", "0")
+    found = sent(folder)
+    assert (found.decision, found.by, found.approval_id) == (decision, "dan", ID)
 
 
 def test_an_approval_shows_its_votes_and_the_payload_as_it_is_now(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Decide: one person under several names, in votes, exclusions and edits; what the log keeps."""
+"""Decide: one person under several names, in votes, exclusions, edits and orders."""
 
 from typing import Any
 
@@ -7,8 +7,19 @@ from msgspec.structs import replace
 from one_partition import PEOPLE, Partition, agent, approval, only, route
 from voting_kit import BY, asked, closed, excluding, receipt
 
-from mesh.core.events import ApprovalClosed, ApprovalRequested2, IncidentRaised, PayloadEdited, VoteCast
+from mesh.core.approvals import Asking
+from mesh.core.events import (
+    AnswerHeld,
+    AnswerRefused2,
+    ApprovalClosed,
+    ApprovalReassigned,
+    ApprovalRequested2,
+    IncidentRaised,
+    PayloadEdited,
+    VoteCast,
+)
 from mesh.core.people import Person, people_of
+from mesh.core.receipts import SendCommandReceipt
 from mesh.core.state import Directory
 
 MANAGER = frozenset({"manager"})
@@ -143,3 +154,110 @@ def test_an_approval_of_one_role_knows_people_by_all_names_too(name: str) -> Non
     p.start()
     p.answer("ok", by=name)
     assert only(p.decisions[-1].events, ApprovalClosed).by == "Ana@example.org"
+
+
+# Stages, claims and orders ------------------------------------------------------------------------
+
+
+def ordered(p: Partition, command: Any, **about: Any) -> str:
+    """The code of an order's one receipt. Then the log folds to the same."""
+    p.order(command, **about)
+    p.check_replay()
+    return only(p.effects(), SendCommandReceipt).code
+
+
+def held(p: Partition, by: str, decision: Any = "approve", **more: Any) -> None:
+    """A late answer."""
+    due = p.step("review").due_at_ms
+    assert due is not None
+    p.vote(by, decision, at_ms=due + 1, **more)
+    assert only(p.decisions[-1].events, AnswerHeld).answer.by == "Ana@example.org"
+
+
+def asking_in(p: Partition) -> Asking:
+    asking = p.step("review").asking
+    assert asking is not None
+    return asking
+
+
+def test_a_held_answer_is_judged_by_the_people_of_its_own_time() -> None:
+    p = asked(role=None, quorum=2, people=["slack:U1", "ben"], deadline="1h", directory=KNOWN)
+    held(p, "ana")
+    p.directory = directory(replace(ANA, names=(), roles=frozenset()), BEN, digest="sha256:2")
+    assert ordered(p, "extend", by_ms=3_600_000) == "accepted"
+    vote = only(p.decisions[-1].events, VoteCast).vote
+    assert (vote.by, vote.names, vote.people) == ("Ana@example.org", ("slack:u1",), VERSION)
+    p.directory = KNOWN
+    assert said(p, "ben")[0] == "accepted"
+
+
+def test_a_held_answer_of_somebody_who_had_no_role_then_is_refused() -> None:
+    p = asked(quorum=1, deadline="1h", directory=directory(replace(ANA, roles=frozenset()), BEN))
+    held(p, "slack:U1")
+    p.directory = KNOWN
+    ordered(p, "extend", by_ms=3_600_000)
+    refused = only(p.decisions[-1].events, AnswerRefused2)
+    assert (refused.code, "mesh.approvals.people" in refused.message) == ("role", False)
+
+
+def test_a_stage_by_name_is_for_the_person_under_all_names() -> None:
+    stage = {"after": "1h", "to": {"people": "slack:U1"}, "quorum": 1}
+    p = asked(role="clerk", quorum=1, escalate=[stage], directory=KNOWN)
+    assert said(p, "ana")[0] == "role"
+    p.now_ms += 3_600_001
+    assert said(p, "Ana@example.org")[0] == "accepted"
+    assert closed(p).votes[0].names == ("slack:u1",)
+
+
+def test_who_has_claimed_it_is_not_kept_out_under_another_name() -> None:
+    p = asked(claim="exclusive", directory=directory(BEN, Person(id="slack:U1", roles=MANAGER)))
+    assert said(p, "slack:U1", "claim")[0] == "claimed"
+    p.directory = KNOWN
+    assert said(p, "ben")[0] == "claimed"
+    assert only(p.decisions[-1].events, AnswerRefused2).code == "claimed"
+    assert said(p, "ana", "release")[0] == "released"
+    assert asking_in(p).claim is None
+    assert said(p, "ben")[0] == "accepted"
+
+
+def test_a_vote_ends_the_claim_of_the_person_under_another_name() -> None:
+    p = asked(quorum=2, directory=directory(BEN, Person(id="slack:U1", roles=MANAGER)))
+    said(p, "slack:U1", "claim")
+    p.directory = KNOWN
+    assert said(p, "ana")[0] == "counted"
+    assert asking_in(p).claim is None
+
+
+def test_a_vote_by_a_role_gives_way_once_it_is_known_whose_it_is() -> None:
+    p = asked(quorum=2, directory=directory(BEN, Person(id="slack:U1", roles=MANAGER)))
+    said(p, "slack:U1")
+    p.directory = KNOWN
+    assert said(p, "ana") == ("counted", "Ana@example.org")
+    assert [vote.by for vote in asking_in(p).votes] == ["Ana@example.org"]
+
+
+@pytest.mark.parametrize("name", ["ana", "SLACK:U1", "Ana@example.org"])
+def test_an_order_means_a_person_by_any_name(name: str) -> None:
+    p = asked(role="clerk", quorum=2, directory=directory(ANA, DAN, Person(id="eve", roles=DAN.roles)))
+    assert ordered(p, "reassign", people=(name, "ana")) == "accepted"
+    assert only(p.decisions[-1].events, ApprovalReassigned).change.people == ("Ana@example.org",)
+    assert said(p, "slack:U1")[0] == "counted"
+    assert ordered(p, "void", voter=name) == "accepted"
+    assert asking_in(p).votes == ()
+    assert ordered(p, "void", voter=name) == "no_vote"
+
+
+def test_an_order_voids_a_vote_that_was_given_under_another_name() -> None:
+    p = asked(quorum=2, directory=directory(BEN, Person(id="slack:U1", roles=MANAGER)))
+    said(p, "slack:U1")
+    p.directory = KNOWN
+    assert ordered(p, "void", voter="ana") == "accepted"
+    assert asking_in(p).votes == ()
+
+
+@pytest.mark.parametrize("terms", [{"not": {"people": "slack:U1"}}, {"not": "editors"}])
+def test_no_order_lifts_an_exclusion_under_another_name(terms: dict[str, Any]) -> None:
+    p = asked(quorum=1, directory=KNOWN, **excluding(terms))
+    if terms["not"] == "editors":
+        assert said(p, "slack:U1", "edit", payload={"n": 2})[0] == "edited"
+    assert ordered(p, "reassign", people=("ana",)) == "excluded"

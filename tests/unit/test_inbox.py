@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from one_partition import PEOPLE, Partition, route
+from rich.console import Console
 
 from mesh.adapters.memory import MemoryBroker, MemoryCluster
 from mesh.adapters.sqlite import SqliteBroker
 from mesh.adapters.system import SystemClock
 from mesh.cli.app import mesh
 from mesh.cli.approvals.editor import keep
+from mesh.cli.approvals.listing import card
 from mesh.codec.approvals import Receipt, decode_response
 from mesh.codec.effects import EffectEncoder
 from mesh.codec.open_approvals import OPEN_PARTITIONS, encode_shown, placed
@@ -26,7 +28,7 @@ from mesh.core.receipts import SendReceipt
 from mesh.core.route import Route
 from mesh.core.topics import Topics
 from mesh.errors import NotFound
-from mesh.inspection.inbox import Filters, Inbox, Mine, find, ids_containing, of_workflow, page_of
+from mesh.inspection.inbox import Filters, Inbox, Mine, Waiting, find, ids_containing, of_workflow, page_of
 from mesh.inspection.inbox.inbox import OLDEST_MS
 from mesh.inspection.inbox.repair import Repair, Written
 from mesh.inspection.read_model import ReadModel, model_path
@@ -47,6 +49,7 @@ ROUTES = (
     asking("later", role="legal", deadline="9h"),
     asking("never", role="finance"),
     asking("groups", **GROUPS, deadline="2h"),
+    asking("staged", role="finance", quorum=2, deadline="3h", escalate=[{"after": "2h", "to": "legal", "quorum": 1}]),
 )
 
 
@@ -164,6 +167,50 @@ async def test_mine_is_what_i_may_answer_and_have_not_answered(made: Mesh, tmp_p
         found = find(inbox.db, made.open_id(3, 31))
         assert found is not None
         assert found.request.digest == made.partitions[3].step("review", "k31").digest
+
+
+async def test_who_may_answer_now_and_who_is_looking_is_known(made: Mesh, tmp_path: Path) -> None:
+    await made.start(4, 41)
+    p = made.partitions[4]
+    due = p.step("review", "k41").due_at_ms
+    assert due is not None
+    p.order("reassign", key="k41", people=("Eve",), replace=True)
+    p.vote("eve", "claim", key="k41")
+    p.vote("eve", "comment", key="k41", at_ms=due + 1, text="late")
+    await made.send()
+    async with opened(made, tmp_path / "i.sqlite") as inbox:
+        await inbox.catch_up()
+        assert amounts_of(inbox, Filters(role="finance")) == []
+        assert amounts_of(inbox, Filters(mine=Mine({"eve"}, []))) == [41]
+        one = find(inbox.db, made.open_id(4, 41))
+        assert one is not None
+        shown = as_text(one, p.now_ms)
+        for line in (
+            "besides   Eve, and nobody else",
+            "later     legal, in 2 h; 1 of them suffice",
+            "claimed   by eve, in 30 min",
+            "late      1 answer came after the deadline",
+        ):
+            assert line in shown, shown
+        assert "claimed " not in as_text(one, p.now_ms + 3_600_000)
+        # a stage comes about by the first answer after it, and the deadline is moved
+        p.vote("ben", "comment", key="k41", at_ms=p.now_ms + 2 * 3_600_000 + 1, text="hm")
+        p.order("extend", key="k41", by_ms=3_600_000)
+        await made.send()
+        await inbox.catch_up()
+        assert amounts_of(inbox, Filters(role="legal")) == [41]
+        one = find(inbox.db, made.open_id(4, 41))
+        assert one is not None
+        assert one.standing is not None
+        assert (one.standing.held, one.standing.stage, one.row.deadline_at_ms) == (0, 1, due + 3_600_000)
+        assert [note.text for note in one.notes] == ["hm", "late"]
+
+
+def as_text(one: Waiting, now_ms: int) -> str:
+    console = Console(width=120)
+    with console.capture() as shown:
+        console.print(card(one, now_ms))
+    return shown.get()
 
 
 async def test_what_ends_is_gone_and_a_second_command_reads_only_what_is_new(made: Mesh, tmp_path: Path) -> None:
@@ -307,6 +354,25 @@ async def test_a_repair_makes_the_topic_what_the_log_has(made: Mesh, tmp_path: P
         records = await repair.round()
         assert {(record.key or b"").partition(b"/")[0] for record in records} == {b"request"}
         assert len(records) == 2
+
+
+async def test_a_repair_knows_deadlines_that_were_moved(made: Mesh, tmp_path: Path) -> None:
+    p = made.partitions[4]
+    for key in ("k41", "k42"):
+        p.start(key, event_id=key, data={"amount": int(key[1:])})
+    p.order("extend", key="k41", by_ms=3_600_000)
+    p.vote("ana", "claim", key="k42")
+    await made.broker.append(TopicPartition(TOPICS.log, 0), None, p.log, [])
+    path = model_path(tmp_path, "memory://", "mesh.")
+    async with opened(made, tmp_path / "i.sqlite") as inbox, ReadModel(made.broker, TOPICS, path) as model:
+        done = await repaired(made, inbox, model)
+        ids = [made.open_id(4, 41), made.open_id(4, 42)]
+        assert done.restored == {(one, part) for one in ids for part in ("request", "standing")}
+        await inbox.catch_up()
+        found = [find(inbox.db, one) for one in ids]
+        assert [one.row.deadline_at_ms for one in found if one] == [
+            p.step("review", key).due_at_ms for key in ("k41", "k42")
+        ]
 
 
 # Commands -----------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from one_partition import agent
 
-from mesh.core.approvals import MOST_EDITS
+from mesh.core.approvals import MOST_EDITS, Claiming, Extending
 from mesh.core.route import ApprovalWork, VotingTerms, asks, roles_of
 from mesh.routes.compiler import compile_route
 from mesh.routes.problems import RouteRefused
@@ -293,3 +293,63 @@ def test_a_routes_requester_reads_the_event_alone() -> None:
 
 def test_each_mapping_below_an_approval_has_a_table_in_the_reference() -> None:
     assert {"approval", "quorum", "not", "edit"} <= tables_by_name().keys()
+
+
+# Time ---------------------------------------------------------------------------------------------
+
+STAGE: dict[str, Any] = {"after": "1h", "to": "lead"}
+
+
+def test_stages_and_a_deadline_that_is_a_time_are_read() -> None:
+    found = work({"role": "boss", "deadline": {"at": "${{ event.data.due }}"}})
+    assert found.voting is not None
+    assert (found.deadline_s, found.deadline_at is not None) == (None, True)
+    asked = {**STAGE, "to": {"people": ["x"]}, "quorum": 2, "replace": True}
+    stages = terms({"role": "boss", "deadline": "3h", "escalate": [STAGE, asked]}).stages
+    assert [(one.after_s, one.quorum, one.replace, one.people is not None) for one in stages] == [
+        (3600, 0, False, False),
+        (3600, 2, True, True),
+    ]
+
+
+def test_the_roles_of_stages_are_among_those_that_are_asked() -> None:
+    assert roles_of(work({"role": "boss", "escalate": [STAGE]})) == ("boss", "lead")
+
+
+@pytest.mark.parametrize(
+    ("approval", "problem"),
+    [
+        ({"escalate": []}, "escalate must be a list of stages"),
+        ({"escalate": STAGE}, "escalate must be a list of stages"),
+        ({"escalate": ["lead"]}, "escalate takes a mapping here, not a string"),
+        ({"escalate": [{"after": "1h"}]}, "to is missing"),
+        ({"escalate": [{"to": "lead"}]}, "after is missing"),
+        ({"escalate": [{**STAGE, "to": {}}]}, "role is missing"),
+        ({"escalate": [{**STAGE, "to": {"boss": "x"}}]}, "unknown key boss"),
+        ({"escalate": [{**STAGE, "to": 7}]}, "to must be a string"),
+        ({"escalate": [{**STAGE, "to": {"role": "a", "people": "b"}}]}, "has both role and people"),
+        ({"escalate": [{**STAGE, "replace": "yes"}]}, "replace can't be yes"),
+        ({"escalate": [{**STAGE, "quorum": 0}]}, "quorum can't be 0"),
+        ({"escalate": [STAGE, STAGE], "deadline": "2h"}, "this stage comes 2h after the question"),
+        ({"deadline": {}}, "at is missing"),
+        ({"deadline": {"at": 7}}, "at must be a string"),
+        ({"deadline": ["1h"]}, "deadline can't be"),
+        ({"extend": {"by": "1h"}}, "there is no deadline to move"),
+        ({"extend": {}, "deadline": "1h"}, "by is missing"),
+        ({"extend": "1h", "deadline": "1h"}, "extend takes a mapping here"),
+        ({"extend": {"by": "1h", "times": 0}, "deadline": "1h"}, "times can't be 0"),
+        ({"claim": "mine"}, "claim can't be mine"),
+        ({"claim": "exclusive", "quorum": 2}, "an exclusive claim keeps out the others"),
+        ({"lease": "0s"}, "lease can't be 0s"),
+    ],
+)
+def test_what_is_wrong_with_a_time_or_a_stage_is_said(approval: dict[str, Any], problem: str) -> None:
+    found = problems({"role": "boss", **approval})
+    assert any(problem in one for one in found), found
+
+
+def test_extensions_and_claims_are_read() -> None:
+    found = terms({"role": "boss", "deadline": "1h", "extend": {"by": "8h", "times": 2}, "claim": "exclusive"})
+    assert found.extending == Extending(by_ms=8 * 3_600_000, times=2)
+    assert found.claiming == Claiming(exclusive=True)
+    assert terms({"role": "boss", "lease": "10m"}).claiming == Claiming(lease_ms=600_000)

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 from mesh.adapters.memory import MemoryBroker, MemoryCluster
 from mesh.codec.approvals import Receipt, decode_receipt, decode_request, encode_response
+from mesh.codec.commands import CommandReceipt, decode_command_receipt, encode_command
 from mesh.codec.people import encode_people, encode_people_activation
 from mesh.codec.route_file import load_route_text
 from mesh.core.activation import DELAY_MS, SLACK_MS
+from mesh.core.inputs import ApprovalOrder, Command
 from mesh.core.people import People, Person, people_of
 from mesh.core.state import Directory
 from mesh.core.topics import Topics
@@ -313,6 +315,21 @@ class Running:
         receipts = {one.answer_id: one for one in map(decode_receipt, found)}
         return [receipts[one] for one in ids]
 
+    async def order(self, command: Command, **about: Any) -> CommandReceipt:
+        """An operator's order about the approval, and its receipt."""
+        before = len(self._landed(TOPICS.command_receipts))
+        record = encode_command(
+            topics=TOPICS,
+            command=command,
+            workflow_id=self.approval.removesuffix("/review").rpartition("/")[0],
+            by="ops",
+            command_id=self.entropy.token(),
+            at_ms=self.clock.now_ms(),
+            order=ApprovalOrder(approval_id=self.approval, **about),
+        )
+        assert not await self.operator.send([record])
+        return decode_command_receipt((await self._wait_landed(TOPICS.command_receipts, before + 1))[-1])
+
     async def stop(self) -> None:
         self.router.stop()
         await self.running
@@ -373,6 +390,22 @@ def test_a_person_votes_once_under_all_names_and_events_have_the_id() -> None:
         found = await running.answer("SLACK:u1", "Ana", "ben")
         assert codes(found) == [("counted", 1), ("counted", 1), ("counted", 2)]
         assert [one.by for one in found] == ["ana", "ana", "ben"]
+        await running.stop()
+
+    run(main)
+
+
+def test_an_order_goes_by_the_people_as_of_its_broker_time() -> None:
+    async def main(loop: VirtualTimeLoop) -> None:
+        running = Running(loop)
+        await running.apply(lead("ana"), lead("ben"), lead("cem"))
+        await running.ask()
+        assert codes(await running.answer("ana")) == [("counted", 1)]
+        await running.apply(lead("ana", "slack:U1"), lead("ben"), lead("cem"))
+        assert (await running.order("void", voter="slack:U1")).code == "no_vote", "the version does not hold yet"
+        await asyncio.sleep(DELAY_MS / 1000)
+        assert (await running.order("void", voter="slack:U1")).code == "accepted"
+        assert codes(await running.answer("ben")) == [("counted", 1)]
         await running.stop()
 
     run(main)

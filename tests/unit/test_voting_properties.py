@@ -13,10 +13,11 @@ from msgspec.structs import replace
 from one_partition import PEOPLE, Partition, route
 from voting_ledger import Ledger, Rule
 
-from mesh.core import approvals, effects
+from mesh.core import approvals, effects, receipts
 from mesh.core.approvals import Body, Group
 from mesh.core.decide.settle import approval as settle_approval
 from mesh.core.decide.settle import voting as settle_voting
+from mesh.core.decide.settle import words as settle_words
 from mesh.core.events import PayloadEdited
 from mesh.core.evolve import steps as evolve_steps
 from mesh.core.evolve import voting as evolve_voting
@@ -100,12 +101,12 @@ def test_no_promise_is_broken() -> None:
 
 def _twice(patch: pytest.MonkeyPatch) -> None:
     """A person's second vote does not replace the first."""
-    patch.setattr(evolve_voting, "without", lambda votes, _: tuple(votes))
+    patch.setattr(evolve_voting, "with_vote", lambda votes, vote: (*votes, vote))
 
 
 def _replay(patch: pytest.MonkeyPatch) -> None:
     """An answer's id is not remembered."""
-    patch.setattr(settle_voting, "is_repeated", lambda *_: False)
+    patch.setattr(settle_words, "is_repeated", lambda *_: False)
     patch.setattr(settle_approval, "is_repeated", lambda *_: False)
 
 
@@ -116,8 +117,8 @@ def _old_word(patch: pytest.MonkeyPatch) -> None:
 
 def _self_vote(patch: pytest.MonkeyPatch) -> None:
     """Nobody is excluded."""
-    honest = settle_voting._of_voter
-    patch.setattr(settle_voting, "_of_voter", lambda d, w, asking, body: honest(d, w, _of_all(asking), body))
+    honest = settle_words._of_voter
+    patch.setattr(settle_words, "_of_voter", lambda d, w, asking, body: honest(d, w, _of_all(asking), body))
 
 
 def _of_all(asking: Any) -> Any:
@@ -126,19 +127,17 @@ def _of_all(asking: Any) -> Any:
 
 def _editor_vote(patch: pytest.MonkeyPatch) -> None:
     """Who edits may vote."""
-    honest = settle_voting._of_voter
-    patch.setattr(
-        settle_voting, "_of_voter", lambda d, w, asking, body: honest(d, w, replace(asking, editors=()), body)
-    )
+    honest = settle_words._of_voter
+    patch.setattr(settle_words, "_of_voter", lambda d, w, asking, body: honest(d, w, replace(asking, editors=()), body))
 
 
 def _no_role(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(settle_voting, "may_vote", lambda *_: True)
+    patch.setattr(settle_words, "may_vote", lambda *_: True)
 
 
 def _stale_roles(patch: pytest.MonkeyPatch) -> None:
     """Judged by the roles that the owner happened to know first."""
-    patch.setattr(settle_voting, "roles_of", lambda _, by: VERSIONS[0].get(by, frozenset()))
+    patch.setattr(settle_words, "roles_of", lambda _, by: VERSIONS[0].get(by, frozenset()))
 
 
 def _edit_keeps(patch: pytest.MonkeyPatch) -> None:
@@ -157,7 +156,7 @@ def _edit_keeps(patch: pytest.MonkeyPatch) -> None:
 
 def _no_digest(patch: pytest.MonkeyPatch) -> None:
     """Votes are not bound to what was seen: they count for the digest that they name."""
-    patch.setattr(settle_voting, "_of_digest", lambda *_: None)
+    patch.setattr(settle_words, "_of_digest", lambda *_: None)
     honest = settle_voting._vote
 
     def vote(draft: Any, word: Any, name: str, choice: str) -> Any:
@@ -190,7 +189,7 @@ def _after_close(patch: pytest.MonkeyPatch) -> None:
         return found if found is not None and draft.workflow.status == "running" else honest(draft, given)
 
     patch.setattr(settle_approval, "find_open", find)
-    patch.setattr(settle_approval, "_close", lambda draft, closed: draft.add(closed))
+    patch.setattr(settle_approval, "close", lambda draft, closed: draft.add(closed))
 
 
 def _no_receipt(patch: pytest.MonkeyPatch) -> None:
@@ -200,15 +199,15 @@ def _no_receipt(patch: pytest.MonkeyPatch) -> None:
 
 def _two_receipts(patch: pytest.MonkeyPatch) -> None:
     """An edit that is a vote too has one for each."""
-    honest = effects.receipt_of_word
+    honest = receipts.receipt_of_word
     patch.setattr(effects, "receipt_of_word", lambda decision, event: honest(replace(decision, events=(event,)), event))
 
 
 def _rejections_ignored(patch: pytest.MonkeyPatch) -> None:
     honest = approvals.verdict_of
 
-    def verdict(terms: Any, votes: Any) -> Any:
-        return honest(replace(terms, reject_need=99), votes)
+    def verdict(terms: Any, votes: Any, *more: Any) -> Any:
+        return honest(replace(terms, reject_need=99), votes, *more)
 
     patch.setattr(settle_voting, "verdict_of", verdict)
 

@@ -48,7 +48,10 @@ def varied_run() -> Partition:
     queues = route({"ask": agent(limit="api")}, route="triage", limits={"api": {"concurrency": 1, "rate": "5/1m"}})
     sliced = route(_SLICED, route="caller", budget={"tokens": 140, "usd": 1})
     first = route(steps, route="triage", on_repeat="new_run_after_end")
-    voted = route({"review": approval(quorum=2, reason="reject")}, route="triage")
+    voted = route(
+        {"review": approval(quorum=2, reason="reject", deadline="4h", escalate=[{"after": "1h", "to": "lead"}])},
+        route="triage",
+    )
     wrong, right = _correcting("steps.judge.rating > 0"), _correcting("steps.judge.score > 0")
     p = Partition(first, callers, sub, rules, limited, changed, named, daily, queues, sliced, voted, wrong, right)
     _finish(p)
@@ -80,7 +83,13 @@ def _vote(p: Partition, voted: Route) -> None:
     p.vote("ben", "edit", key="voted", payload={"n": 2})
     p.vote("ana", "comment", key="voted", text="better")
     p.vote("eve", key="voted")
+    p.vote("ana", "claim", key="voted")
+    p.vote("ana", "release", key="voted")
+    p.vote("ben", "comment", key="voted", at_ms=p.now_ms + 5 * 3_600_000, text="late")
+    p.order("extend", by_ms=3_600_000, key="voted")
+    p.order("reassign", people=("eve",), key="voted")
     p.vote("ana", key="voted", form={"seen": True})
+    p.now_ms += 3_600_001
     p.vote("ben", key="voted")
 
 

@@ -7,6 +7,7 @@ import click
 
 from mesh.cli.approvals.answer import answer
 from mesh.cli.approvals.listing import list_approvals, show_approval
+from mesh.cli.approvals.orders import claim, extend, reassign, unclaim, void
 from mesh.cli.approvals.republish import republish
 from mesh.cli.approvals.verdicts import approve, reject
 from mesh.cli.approvals.votes import choose, comment, withdraw
@@ -26,9 +27,29 @@ def approvals() -> None:
     mesh approvals choose ID CHOICE              also: mesh choose ID CHOICE
     mesh approvals withdraw ID                   take your vote back; also: mesh withdraw ID
     mesh approvals comment ID TEXT               also: mesh comment ID TEXT
+    mesh approvals claim ID                      say that you are looking; also: mesh claim ID
+    mesh approvals unclaim ID                    give it back; also: mesh unclaim ID
+    mesh approvals extend ID --plus 4h           operators: move the deadline
+    mesh approvals reassign ID --person NAME     operators: let others answer
+    mesh approvals void ID --voter NAME          operators: take back a vote
     mesh approvals republish                     for operators: repair the topic of what is open
     """  # noqa: D301 - \b is click's mark of a paragraph to leave as it is
 
 
-for _command in (list_approvals, show_approval, approve, reject, choose, withdraw, comment, answer, republish):
+for _command in (
+    list_approvals,
+    show_approval,
+    approve,
+    reject,
+    choose,
+    withdraw,
+    comment,
+    claim,
+    unclaim,
+    extend,
+    reassign,
+    void,
+    answer,
+    republish,
+):
     approvals.add_command(_command)

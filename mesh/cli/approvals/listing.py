@@ -15,9 +15,10 @@ from mesh.cli.approvals.filters import Wanted, filtered, filters_of, tell_unfit,
 from mesh.cli.approvals.ids import Ended, ending, pick_any
 from mesh.cli.options import by_option, page_size, paged, show_page
 from mesh.cli.session import Session, mesh_command
-from mesh.cli.text.format import ago, one_line, printable, readable, rfc3339_or_none, until
+from mesh.cli.text.format import ago, counted, one_line, printable, readable, rfc3339_or_none, until
 from mesh.cli.text.tables import plain_table
-from mesh.codec.times import rfc3339
+from mesh.codec.open_approvals import OpenStanding
+from mesh.codec.times import parse_rfc3339, rfc3339
 from mesh.core.approvals import Terms
 from mesh.inspection.inbox import OpenRow, Waiting, find, page_of
 from mesh.inspection.read_model.pages import Page
@@ -152,7 +153,7 @@ def card(one: Waiting, now_ms: int, *, position: str = "", known: Iterable[tuple
     facts.append(
         ("deadline", f"{deadline}, {expiry[request.on_expiry]}" if row.deadline_at_ms is not None else deadline)
     )
-    facts += _voting(one)
+    facts += _voting(one, now_ms)
     for name, value in facts:
         about.append(f"{name:<10}", style="dim")
         about.append(printable(value) + "\n")
@@ -165,11 +166,12 @@ def _has_choices(terms: Terms | None) -> bool:
     return terms is not None and terms.choices != Terms(groups=()).choices
 
 
-def _voting(one: Waiting) -> Iterator[tuple[str, str]]:
+def _voting(one: Waiting, now_ms: int) -> Iterator[tuple[str, str]]:
     """Where several people vote: who must, who can't, and how the votes are."""
     terms, standing = one.request.terms, one.standing
     if terms is None:
         return
+    yield from _changes(terms, standing, now_ms)
     if _has_choices(terms):
         yield "choices", ", ".join(terms.choices)
     if terms.excluded:
@@ -180,10 +182,33 @@ def _voting(one: Waiting) -> Iterator[tuple[str, str]]:
         yield "votes", f"{standing.have} of {standing.need}" + (", split over choices" if standing.split else "")
         for vote in standing.votes:
             yield "", f"{vote.choice} by {vote.by}" + (f": {vote.reason}" if vote.reason else "")
-        if standing.edition > 1:
-            yield "edition", f"{standing.edition}, edited by {', '.join(standing.editors)}"
+        yield from _around(standing, now_ms)
     for note in one.notes:
         yield f"note {note.number}", f"{note.by}: {note.text}"
+
+
+def _changes(terms: Terms, standing: OpenStanding | None, now_ms: int) -> Iterator[tuple[str, str]]:
+    """Who may answer besides, and who will, if there is no verdict before."""
+    for one in () if standing is None else standing.besides:
+        who = ", ".join((*one.roles, *one.people))
+        yield "besides", who + (", and nobody else" if one.alone else "") + _enough(one.quorum)
+    for stage in terms.stages[0 if standing is None else standing.stage :]:
+        yield "later", f"{stage.who}, {until(stage.at_ms, now_ms)}" + _enough(stage.quorum)
+
+
+def _enough(quorum: int) -> str:
+    return f"; {quorum} of them suffice" if quorum else ""
+
+
+def _around(standing: OpenStanding, now_ms: int) -> Iterator[tuple[str, str]]:
+    """Who looks at it, what waits, and who has edited."""
+    claimed_until_ms = parse_rfc3339(standing.claimed_until) if standing.claimed_until else 0
+    if claimed_until_ms > now_ms:
+        yield "claimed", f"by {standing.claimed_by}, {until(claimed_until_ms, now_ms)}"
+    if standing.held:
+        yield "late", f"{counted(standing.held, 'answer')} came after the deadline; held in case it is moved"
+    if standing.edition > 1:
+        yield "edition", f"{standing.edition}, edited by {', '.join(standing.editors)}"
 
 
 def _votes_document(one: Waiting, terms: Terms) -> dict[str, object]:
@@ -191,9 +216,14 @@ def _votes_document(one: Waiting, terms: Terms) -> dict[str, object]:
     votes = () if standing is None else standing.votes
     return {
         "terms": terms,
+        "stage": 0 if standing is None else standing.stage,
+        "besides": [] if standing is None else list(standing.besides),
+        "claimed_by": None if standing is None else standing.claimed_by,
+        "claimed_until": None if standing is None else standing.claimed_until,
+        "held": 0 if standing is None else standing.held,
         "edition": 1 if standing is None else standing.edition,
         "have": 0 if standing is None else standing.have,
-        "need": terms.need,
+        "need": terms.need if standing is None else standing.need,
         "votes": [{"by": vote.by, "choice": vote.choice, "reason": vote.reason} for vote in votes],
         "notes": list(one.notes),
     }

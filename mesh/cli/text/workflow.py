@@ -158,8 +158,12 @@ def _said(step: StepState, now_ms: int) -> str:
         case "asking":
             if step.asking is None:
                 return f" role {step.role} for {waited}; deadline {due}"
-            now = approvals.standing(step.asking.terms, step.asking.votes)
-            split = ", split over choices" if approvals.is_split(step.asking.terms, step.asking.votes) else ""
+            now = approvals.standing(step.asking.terms, step.asking.votes, step.asking.changes)
+            split = (
+                ", split over choices"
+                if approvals.is_split(step.asking.terms, step.asking.votes, step.asking.changes)
+                else ""
+            )
             return f" {step.asking.terms.rule} for {waited}, {now.have} of {now.need} votes{split}; deadline {due}"
         case "calling":
             return f" {step.called} for {waited}; time-out {due}"

@@ -32,23 +32,23 @@ from mesh.core.decide.built_in.limiter import decide_limiter
 from mesh.core.decide.built_in.schedule import decide_schedule
 from mesh.core.decide.draft import NOTHING_WITHHELD, Draft
 from mesh.core.decide.settle.alias import on_alias_answered
-from mesh.core.decide.settle.approval import on_answer, on_unreadable_answer
+from mesh.core.decide.settle.approval import ENDS, on_answer, on_unreadable_answer, refuse_held
 from mesh.core.decide.settle.budget import look_after_budget
 from mesh.core.decide.settle.call import on_call_cancelled, on_call_ended
 from mesh.core.decide.settle.command import (
     on_command,
     on_undeliverable,
     on_unreadable_command,
-    refuse_command,
 )
 from mesh.core.decide.settle.event import on_forwarded, on_offered
 from mesh.core.decide.settle.limit import on_slot_denied, on_slot_given
 from mesh.core.decide.settle.parked import on_parked
+from mesh.core.decide.settle.refusing import refuse_command
 from mesh.core.decide.settle.start import on_event
 from mesh.core.decide.settle.task import on_result, on_task_undeliverable
 from mesh.core.decide.settle.timer import on_timer
 from mesh.core.decide.settle.withdrawal import withdraw
-from mesh.core.events import AnswerRefused, CommandRefused, Event, InputDismissed, InputParked
+from mesh.core.events import AnswerRefused, CommandRefused, Event, IncidentRaised, InputDismissed, InputParked
 from mesh.core.limits import is_limiter
 from mesh.core.people import id_of
 from mesh.core.route import Route
@@ -92,6 +92,8 @@ def decide(
             look_after_budget(draft)
         if draft.workflow.slots:
             look_after_slots(draft)
+        if workflow is not None and any(isinstance(event, ENDS) for event in draft.events):
+            refuse_held(draft, workflow)
         # last: the budget may have ended the workflow just now, and then its tasks are not wanted
         # either
         if workflow is not None and workflow.steps:
@@ -221,4 +223,13 @@ def park(
     # back here too (ADR 7)
     if draft.workflow is not None and draft.workflow.slots:
         look_after_slots(draft)
+    return Decided(tuple(draft.events), draft.workflow)
+
+
+def get_stuck(workflow: Workflow, step: str, message: str, *, workflow_id: str, now_ms: int) -> Decided:
+    """Decide that a step needs an operator: an input that no record holds can't be decided on."""
+    draft = Draft(workflow, workflow_id, None, Directory(), now_ms)
+    draft.add(IncidentRaised(step=step, kind="parked", message=message))
+    # a deadline ends an approval by this, too
+    refuse_held(draft, workflow)
     return Decided(tuple(draft.events), draft.workflow)

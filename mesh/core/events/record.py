@@ -46,9 +46,15 @@ from mesh.core.events.task import (
 )
 from mesh.core.events.undo import CompensationStarted
 from mesh.core.events.voting import (
+    AnswerHeld,
     AnswerRefused2,
+    ApprovalClaimed,
     ApprovalClosed2,
+    ApprovalEscalated,
+    ApprovalReassigned,
+    ApprovalReleased,
     ApprovalRequested2,
+    DeadlineMoved,
     NoteAdded,
     PayloadEdited,
     VoteCast,
@@ -104,6 +110,12 @@ Event = (
     | ApprovalWithdrawn
     | ApprovalRequested2
     | ApprovalClosed2
+    | ApprovalEscalated
+    | AnswerHeld
+    | ApprovalClaimed
+    | ApprovalReassigned
+    | ApprovalReleased
+    | DeadlineMoved
     | VoteCast
     | VoteTakenBack
     | PayloadEdited

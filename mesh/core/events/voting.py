@@ -3,11 +3,12 @@
 Each event of a vote, an edit or a withdrawal says how the votes are after it (`have` of `need`
 seats), since a receipt is made of the event alone. `at_ms` is the broker's time of the answer: it
 says which of a person's words is the newest. `tally` is what an approver's tool shows after it.
+`source` is the place of an answer that was held; of all others the decision's cause has it.
 """
 
 from typing import Any, Literal
 
-from mesh.core.approvals import Tally, Terms, Vote
+from mesh.core.approvals import Change, Held, Source, Tally, Terms, Vote
 from mesh.core.events.approval import AnswerRefused, ApprovalClosed, ApprovalRequested
 from mesh.core.events.event import LogEvent
 
@@ -32,21 +33,26 @@ class VoteCast(LogEvent, tag="VoteCast.1", frozen=True, kw_only=True):
     have: int
     need: int
     tally: Tally | None = None
+    source: Source | None = None
 
 
 class VoteTakenBack(LogEvent, tag="VoteTakenBack.1", frozen=True, kw_only=True):
-    """A person takes their vote back. It may be unread yet, and then never counts."""
+    """A person takes their vote back. It may be unread yet, and then never counts.
+
+    `why` void: an operator does, and `answer_id` is the command's id.
+    """
 
     step: str
     approval_id: str
     by: str
     at_ms: int
     answer_id: str
-    why: Literal["person"]
+    why: Literal["person", "void"]
     edition: int
     have: int
     need: int
     tally: Tally | None = None
+    source: Source | None = None
 
 
 class PayloadEdited(LogEvent, tag="PayloadEdited.1", frozen=True, kw_only=True):
@@ -63,9 +69,12 @@ class PayloadEdited(LogEvent, tag="PayloadEdited.1", frozen=True, kw_only=True):
     need: int
     reason: str = ""
     tally: Tally | None = None
+    source: Source | None = None
 
 
 class NoteAdded(LogEvent, tag="NoteAdded.1", frozen=True, kw_only=True):
+    """A comment. `tally`: of one that was held."""
+
     step: str
     approval_id: str
     by: str
@@ -73,6 +82,83 @@ class NoteAdded(LogEvent, tag="NoteAdded.1", frozen=True, kw_only=True):
     answer_id: str
     number: int
     text: str
+    source: Source | None = None
+    tally: Tally | None = None
+
+
+class ApprovalClaimed(LogEvent, tag="ApprovalClaimed.1", frozen=True, kw_only=True):
+    """Somebody looks at it, until `until_ms`. It is no word: it replaces no vote."""
+
+    step: str
+    approval_id: str
+    by: str
+    at_ms: int
+    answer_id: str
+    until_ms: int
+    source: Source | None = None
+    tally: Tally | None = None
+
+
+class ApprovalReleased(LogEvent, tag="ApprovalReleased.1", frozen=True, kw_only=True):
+    """Who had claimed it no longer looks at it.
+
+    `names`: that under which they had claimed it, if it is another than `by`.
+    """
+
+    step: str
+    approval_id: str
+    by: str
+    at_ms: int
+    answer_id: str
+    names: tuple[str, ...] = ()
+    source: Source | None = None
+    tally: Tally | None = None
+
+
+class DeadlineMoved(LogEvent, tag="DeadlineMoved.1", frozen=True, kw_only=True):
+    """The deadline is later now. `answer_id` empty: an operator moved it."""
+
+    step: str
+    approval_id: str
+    before_ms: int  # the deadline until then
+    deadline_at_ms: int
+    by: str
+    at_ms: int
+    answer_id: str = ""
+    source: Source | None = None
+    tally: Tally | None = None
+
+
+class AnswerHeld(LogEvent, tag="AnswerHeld.1", frozen=True, kw_only=True):
+    """An answer came after the deadline, and the approval is open.
+
+    It has no receipt yet: it is judged if the deadline is moved, and else refused.
+    """
+
+    step: str
+    approval_id: str
+    answer: Held
+    tally: Tally | None = None
+
+
+class ApprovalReassigned(LogEvent, tag="ApprovalReassigned.1", frozen=True, kw_only=True):
+    """An operator lets others answer too, or instead."""
+
+    step: str
+    approval_id: str
+    by: str
+    change: Change
+    tally: Tally | None = None
+
+
+class ApprovalEscalated(LogEvent, tag="ApprovalEscalated.1", frozen=True, kw_only=True):
+    """A stage has come about: by its timer, or by an answer that reached the broker after it."""
+
+    step: str
+    approval_id: str
+    stage: int  # from 1
+    change: Change
+    tally: Tally | None = None
 
 
 class ApprovalClosed2(ApprovalClosed, tag="ApprovalClosed.2", frozen=True, kw_only=True):
@@ -87,16 +173,17 @@ class ApprovalClosed2(ApprovalClosed, tag="ApprovalClosed.2", frozen=True, kw_on
     editors: tuple[str, ...] = ()
     form: Any = None  # of the closing answer
     notes: int = 0  # how many comments there were
+    source: Source | None = None
 
 
 class AnswerRefused2(AnswerRefused, tag="AnswerRefused.2", frozen=True, kw_only=True):
     """An answer that does not count, to an approval of version 2.
 
     `is_remembered`: the answer's id is known from now on, so the same answer, sent again, can't
-    count later.
+    count later. `tally`: of an answer that was held, while the approval is open.
 
     `code`: repeated, closed, late, superseded, excluded, role, choice, reason, form, digest,
-    schema, edits, limit, too_large, malformed.
+    claimed, schema, edits, limit, too_large, malformed.
     """
 
     step: str
@@ -104,3 +191,5 @@ class AnswerRefused2(AnswerRefused, tag="AnswerRefused.2", frozen=True, kw_only=
     have: int
     need: int
     is_remembered: bool = False
+    source: Source | None = None
+    tally: Tally | None = None

@@ -61,6 +61,12 @@ def evolve(workflow: Workflow | None, event: ev.Event, *, workflow_id: str, at_m
             | ev.VoteTakenBack()
             | ev.PayloadEdited()
             | ev.NoteAdded()
+            | ev.ApprovalEscalated()
+            | ev.AnswerHeld()
+            | ev.ApprovalClaimed()
+            | ev.ApprovalReassigned()
+            | ev.ApprovalReleased()
+            | ev.DeadlineMoved()
             | ev.LoopLeft()
             | ev.ApprovalWithdrawn()
             | ev.IncidentRaised()
@@ -103,7 +109,7 @@ def evolve(workflow: Workflow | None, event: ev.Event, *, workflow_id: str, at_m
         case ev.WorkflowForgotten():
             return None
         # other refusals need no memory: the same answer, sent again, is refused again
-        case ev.AnswerRefused2() if event.is_remembered:
+        case ev.AnswerRefused2() if event.is_remembered or event.source is not None:
             return _with_step(_begun(workflow, event, workflow_id), event, at_ms)
         case (
             ev.InputDismissed()

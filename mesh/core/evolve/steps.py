@@ -163,7 +163,19 @@ def _moved(
             return replace(step, status=status, since_ms=at_ms, due_at_ms=None, incident=None, deaths=(), stale=stale)
         case ev.LoopLeft():
             return replace(step, status="rejected" if event.rejected else "succeeded", since_ms=at_ms)
-        case ev.VoteCast() | ev.VoteTakenBack() | ev.PayloadEdited() | ev.NoteAdded() | ev.AnswerRefused2():
+        case (
+            ev.VoteCast()
+            | ev.VoteTakenBack()
+            | ev.PayloadEdited()
+            | ev.NoteAdded()
+            | ev.ApprovalEscalated()
+            | ev.AnswerHeld()
+            | ev.ApprovalClaimed()
+            | ev.ApprovalReassigned()
+            | ev.ApprovalReleased()
+            | ev.DeadlineMoved()
+            | ev.AnswerRefused2()
+        ):
             return evolve_voting(step, event)
         case _:
             assert_never(event)

@@ -4,17 +4,30 @@
 replaced whom is decided, and is in the events.
 """
 
+from collections.abc import Iterable
 from typing import Any, assert_never
 
 from msgspec.structs import replace
 
 from mesh.core import events as ev
-from mesh.core.approvals import MOST_ANSWERS, Asking, Terms, Vote, mark_of, with_vote, without
+from mesh.core.approvals import MOST_ANSWERS, Asking, Claim, Terms, Vote, mark_of, with_vote, without
 from mesh.core.people import person_of
 from mesh.core.schedules import rfc3339
 from mesh.core.state import StepState
 
-VotingEvent = ev.VoteCast | ev.VoteTakenBack | ev.PayloadEdited | ev.NoteAdded | ev.AnswerRefused2
+_Judged = (
+    ev.VoteCast
+    | ev.VoteTakenBack
+    | ev.PayloadEdited
+    | ev.NoteAdded
+    | ev.ApprovalClaimed
+    | ev.ApprovalReleased
+    | ev.DeadlineMoved
+    | ev.AnswerRefused2
+)
+"""What becomes of an answer, which may have been held until then."""
+
+VotingEvent = _Judged | ev.AnswerHeld | ev.ApprovalEscalated | ev.ApprovalReassigned
 
 
 def asked_voters(step: StepState, before: StepState | None, event: ev.ApprovalRequested2) -> StepState:
@@ -36,9 +49,29 @@ def evolve_voting(step: StepState, event: VotingEvent) -> StepState:
     if asking is None:
         raise ValueError(f"{type(event).__name__} for step {event.step}, which asks for no votes")
     match event:
+        case ev.AnswerHeld():
+            return replace(step, asking=replace(asking, held=(*asking.held, event.answer)))
+        case ev.ApprovalEscalated():
+            return replace(step, asking=replace(asking, stage=event.stage, changes=(*asking.changes, event.change)))
+        case ev.ApprovalReassigned():
+            return replace(step, asking=replace(asking, changes=(*asking.changes, event.change), claim=None))
+        case _:
+            return _judged(step, _without_held(asking, event), event)
+
+
+def _without_held(asking: Asking, event: _Judged) -> Asking:
+    """An answer that is judged is held no longer."""
+    if event.source is None:
+        return asking
+    return replace(asking, held=tuple(held for held in asking.held if held.source != event.source))
+
+
+def _judged(step: StepState, asking: Asking, event: _Judged) -> StepState:
+    match event:
         case ev.VoteCast(vote=vote):
             asking = _spoken(asking, vote.by, vote.at_ms, vote.answer_id)
-            return replace(step, asking=replace(asking, votes=with_vote(asking.votes, vote)))
+            claim = _claim_but_of(asking, vote.by, vote.names)
+            return replace(step, asking=replace(asking, votes=with_vote(asking.votes, vote), claim=claim))
         case ev.VoteTakenBack():
             asking = _spoken(asking, event.by, event.at_ms, event.answer_id)
             return replace(step, asking=replace(asking, votes=without(asking.votes, event.by)))
@@ -51,10 +84,31 @@ def evolve_voting(step: StepState, event: VotingEvent) -> StepState:
         # a comment takes the place of no other word, so it does not count as the newest
         case ev.NoteAdded():
             return replace(step, asking=_seen(replace(asking, notes=event.number), event.by, event.answer_id))
-        case ev.AnswerRefused2():
+        # nor does a claim: one that is read first would make an older vote count for nothing
+        case ev.ApprovalClaimed():
+            asking = replace(asking, claim=Claim(by=event.by, until_ms=event.until_ms))
             return replace(step, asking=_seen(asking, event.by, event.answer_id))
+        case ev.ApprovalReleased():
+            asking = replace(asking, claim=_claim_but_of(asking, event.by, event.names))
+            return replace(step, asking=_seen(asking, event.by, event.answer_id))
+        case ev.DeadlineMoved():
+            return _moved(step, asking, event)
+        case ev.AnswerRefused2():
+            return replace(step, asking=_seen(asking, event.by, event.answer_id) if event.is_remembered else asking)
         case _:
             assert_never(event)
+
+
+def _claim_but_of(asking: Asking, by: str, names: Iterable[str]) -> Claim | None:
+    """The claim, unless it is this person's. `names`: further names, as `person_of` has them."""
+    claim = asking.claim
+    return None if claim is None or person_of(claim.by) in {person_of(by), *names} else claim
+
+
+def _moved(step: StepState, asking: Asking, event: ev.DeadlineMoved) -> StepState:
+    if event.answer_id:
+        asking = _seen(replace(asking, extended=asking.extended + 1), event.by, event.answer_id)
+    return replace(step, due_at_ms=event.deadline_at_ms, asking=asking)
 
 
 def closed_by_votes(step: StepState, event: ev.ApprovalClosed2) -> StepState:
@@ -70,7 +124,7 @@ def closed_by_votes(step: StepState, event: ev.ApprovalClosed2) -> StepState:
         "editors": list(event.editors),
         "votes": [_vote_read(vote) for vote in event.votes],
     }
-    return replace(step, output={**step.output, **more}, asking=replace(asking, votes=()))
+    return replace(step, output={**step.output, **more}, asking=replace(asking, votes=(), held=(), claim=None))
 
 
 def without_payloads(asking: Asking | None) -> Asking | None:

@@ -64,30 +64,33 @@ def _index(db: apsw.Connection, approval_id: str) -> None:
         asked_at_ms = parse_rfc3339(request.asked_at) if request.asked_at else 0
         deadline = request.deadline_at if standing is None else standing.deadline_at
         due_at_ms = NEVER if deadline is None else parse_rfc3339(deadline)
+        entitled = _entitled(request, standing)
     except (MalformedRecord, ValueError):
         return
     named = ids.parse_step_id(approval_id)
     workflow_id, step = ("", "") if named is None else (named.workflow_id, named.step)
     row = (approval_id, workflow_id, ids.route_of(workflow_id), step, request.question, request.role)
     db.execute("INSERT INTO approvals VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*row, asked_at_ms, due_at_ms))
-    db.executemany(
-        "INSERT OR IGNORE INTO entitled VALUES (?, ?, ?)", ((*who, approval_id) for who in _entitled(request))
-    )
+    db.executemany("INSERT OR IGNORE INTO entitled VALUES (?, ?, ?)", ((*who, approval_id) for who in entitled))
     db.executemany(
         "INSERT OR IGNORE INTO barred VALUES (?, ?)", ((approval_id, name) for name in _barred(request.terms, standing))
     )
 
 
-def _entitled(request: IndexedRequest) -> Iterator[tuple[str, str]]:
+def _entitled(request: IndexedRequest, standing: OpenStanding | None) -> list[tuple[str, str]]:
     """Who may answer: roles and people."""
     if request.terms is None:
-        yield "role", request.role
-        return
-    for group in request.terms.groups:
-        if group.role:
-            yield "role", group.role
-        for name in group.people:
-            yield "person", person_of(name)
+        return [("role", request.role)]
+    found = [who for group in request.terms.groups for who in _named((group.role,), group.people)]
+    # in the order of their times, as the owner has it
+    for change in () if standing is None else sorted(standing.besides, key=lambda one: parse_rfc3339(one.since)):
+        found = [*(() if change.alone else found), *_named(change.roles, change.people)]
+    return found
+
+
+def _named(roles: Iterable[str], people: Iterable[str]) -> Iterator[tuple[str, str]]:
+    yield from (("role", role) for role in roles if role)
+    yield from (("person", person_of(name)) for name in people)
 
 
 def _barred(terms: Terms | None, standing: OpenStanding | None) -> Iterator[str]:

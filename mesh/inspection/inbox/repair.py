@@ -113,7 +113,7 @@ def _parts(
         return
     if asking.edition > 1:
         yield PAYLOAD, NewPayload(payload=step.input, digest=step.digest, edition=asking.edition, by=asking.editors[-1])
-    if asking.edition > 1 or asking.votes or has_standing:
+    if asking.is_changed or step.due_at_ms != event.deadline_at_ms or has_standing:
         yield STANDING, tally_of(asking, step.digest, step.due_at_ms)
     # of an approval that was asked again under its id, the newest ones count
     for note in notes[len(notes) - asking.notes :]:

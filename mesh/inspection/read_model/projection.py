@@ -26,11 +26,14 @@ from mesh.codec.state import decode_meta, decode_workflow, encode_meta, encode_w
 from mesh.codec.unreadable import event_id
 from mesh.core.events import (
     AnswerRefused,
+    ApprovalClaimed,
     ApprovalClosed,
+    ApprovalReleased,
     ApprovalRequested,
     ApprovalWithdrawn,
     CommandAccepted,
     CommandRefused,
+    DeadlineMoved,
     Decision,
     IncidentRaised,
     NoteAdded,
@@ -207,7 +210,12 @@ class Folder:
                     self._insert_answer(
                         vote.answer_id, event.approval_id, at_ms, "accepted", "counted", vote.reason, vote.by
                     )
-                case VoteTakenBack() | PayloadEdited() | NoteAdded():
+                case DeadlineMoved():
+                    self._move_deadline(at_ms, event)
+                # of a void vote the command has a row of its own
+                case (
+                    VoteTakenBack(why="person") | PayloadEdited() | NoteAdded() | ApprovalClaimed() | ApprovalReleased()
+                ):
                     code = _WORD_CODES[type(event)]
                     self._insert_answer(event.answer_id, event.approval_id, at_ms, "accepted", code, "", event.by)
                 case IncidentRaised() if event.approval_id:
@@ -246,6 +254,14 @@ class Folder:
                 _encode_json(event),
             ),
         )
+
+    def _move_deadline(self, at_ms: int, event: DeadlineMoved) -> None:
+        self._db.execute(
+            "UPDATE approvals SET deadline_at_ms = ? WHERE approval_id = ?", (event.deadline_at_ms, event.approval_id)
+        )
+        # of an operator's order the command has a row of its own
+        if event.answer_id:
+            self._insert_answer(event.answer_id, event.approval_id, at_ms, "accepted", "extended", "", event.by)
 
     def _close_approval(self, approval_id: str, at_ms: int, verdict: str, by: str, reason: str) -> None:
         self._db.execute(
@@ -337,7 +353,13 @@ class Folder:
             )
 
 
-_WORD_CODES: Final = {VoteTakenBack: "taken_back", PayloadEdited: "edited", NoteAdded: "noted"}
+_WORD_CODES: Final = {
+    VoteTakenBack: "taken_back",
+    PayloadEdited: "edited",
+    NoteAdded: "noted",
+    ApprovalClaimed: "claimed",
+    ApprovalReleased: "released",
+}
 
 
 def _closing_reason(event: ApprovalClosed) -> str:

@@ -29,6 +29,19 @@ def words_of(event: ev.Event, decision: ev.Decision) -> Said | None:
             return Said(event.step, "question withdrawn", "quiet", event.reason, told)
         case ev.VoteCast() | ev.VoteTakenBack() | ev.PayloadEdited() | ev.NoteAdded():
             return _of_a_word(event)
+        case (
+            ev.ApprovalClaimed()
+            | ev.ApprovalReleased()
+            | ev.DeadlineMoved()
+            | ev.AnswerHeld()
+            | ev.ApprovalReassigned()
+        ):
+            return _of_time(event)
+        case ev.ApprovalEscalated(change=change):
+            only = ", and nobody else" if change.alone else ""
+            enough = f"; {change.quorum} of them suffice" if change.quorum else ""
+            what = f"escalated, stage {event.stage}: {change.who} may answer{only}{enough}"
+            return Said(event.step, what, "people", "", f"{event.step} is {what}")
         case ev.AnswerRefused():
             told = _refused(event.by, event.code, event.message)
             return Said(
@@ -55,6 +68,29 @@ def words_of(event: ev.Event, decision: ev.Decision) -> Said | None:
             return None
 
 
+def _of_time(
+    event: ev.ApprovalClaimed | ev.ApprovalReleased | ev.DeadlineMoved | ev.AnswerHeld | ev.ApprovalReassigned,
+) -> Said:
+    """Who looks at an approval, until when it is open, and who may answer now."""
+    match event:
+        case ev.ApprovalClaimed():
+            what = f"claimed by {event.by} (unverified), for {lasting(event.until_ms - event.at_ms)}"
+            return Said(event.step, what, "people", "", f"{event.by} claims {event.step}")
+        case ev.ApprovalReleased():
+            told = f"{event.by} gives {event.step} back"
+            return Said(event.step, f"released by {event.by} (unverified)", "people", "", told)
+        case ev.DeadlineMoved():
+            longer = lasting(event.deadline_at_ms - event.before_ms)
+            told = f"{event.step} is open for {longer} longer"
+            return Said(event.step, f"deadline moved by {event.by}: {longer} longer", "people", "", told)
+        case ev.AnswerHeld(answer=held):
+            told = f"the answer of {held.by} came after the deadline; it is held until {event.step} closes"
+            return Said(event.step, f"late answer held: {held.decision} by {held.by}", "quiet", "", told)
+        case ev.ApprovalReassigned(change=change):
+            what = f"{change.who} may answer" + (", and nobody else" if change.alone else "")
+            return Said(event.step, f"reassigned by {event.by}: {what}", "people", "", f"{event.step}: {what}")
+
+
 def _of_a_word(event: ev.VoteCast | ev.VoteTakenBack | ev.PayloadEdited | ev.NoteAdded) -> Said:
     """What a person says in an approval that takes more than one answer."""
     match event:
@@ -62,6 +98,10 @@ def _of_a_word(event: ev.VoteCast | ev.VoteTakenBack | ev.PayloadEdited | ev.Not
             what = f"{vote.choice} by {vote.by} (unverified), {event.have} of {event.need}"
             told = f"{vote.by} votes in {event.step}: {vote.choice} ({event.have} of {event.need})"
             return Said(event.step, what, "people", vote.reason, told)
+        case ev.VoteTakenBack(why="void"):
+            told = f"the vote of {event.by} in {event.step} is void ({event.have} of {event.need})"
+            what = f"vote of {event.by} is void, {event.have} of {event.need}"
+            return Said(event.step, what, "people", "", told)
         case ev.VoteTakenBack():
             what = f"vote taken back by {event.by} (unverified), {event.have} of {event.need}"
             told = f"{event.by} takes their vote in {event.step} back ({event.have} of {event.need})"
@@ -77,7 +117,7 @@ def _of_a_word(event: ev.VoteCast | ev.VoteTakenBack | ev.PayloadEdited | ev.Not
 
 def _closed(event: ev.ApprovalClosed) -> Said:
     edited = ", with an edit" if event.edited else ""
-    by = "by its deadline" if event.expired else f"by {event.by} (unverified)"
+    by = "by its deadline" if event.expired else f"by {event.by} (unverified)" if event.by else "by its votes"
     told = f"{event.step} is {event.verdict}: {event.reason}" if event.expired else ""
     if isinstance(event, ev.ApprovalClosed2) and not event.expired:
         told = f"{event.step} is {event.verdict}: {event.choice}, by {event.rule}"

@@ -71,6 +71,7 @@ RULES: Final[dict[str, dict[str, Any]]] = {
         "else": {"properties": {"on_expiry": {"enum": list(get_args(OnExpiry))}}},
     },
     "quorum": {"oneOf": _one_of("role", "people")},
+    "to": {"oneOf": _one_of("role", "people")},
     "not": {"oneOf": _one_of("voters_of", "people")},
     "undo": {"oneOf": _one_of(*AGENT_KINDS)},
     "wait": {

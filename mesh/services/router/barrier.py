@@ -1,10 +1,10 @@
 """Barriers: a timer waits until every earlier input that could beat it has been read.
 
 For results, the barrier is the end of the results partition, asked for after the timer's time. A
-person's answer, and an event that a step waits for, need one more step, because they lie on their
-own topic until ingress has copied them. So the broker is first asked whether the ingress group has
-committed past every answer (or event) that came before the time (it commits only what the inbox
-has), and only then for the end of the inbox.
+person's answer or an operator's command, and an event that a step waits for, need one more step,
+because they lie on their own topic until ingress has copied them. So the broker is first asked
+whether the ingress group has committed past every such record that came before the time (it commits
+only what the inbox has), and only then for the end of the inbox.
 """
 
 from collections.abc import Sequence
@@ -29,10 +29,14 @@ async def raise_barriers(owners: Sequence[tuple[Owner, int]], broker: Broker, to
     up_to_ms = max(up_to + owner.clock.ahead_ms for owner, up_to in owners)
     # where the broker's clock was put back, its timestamps don't tell what came before a time
     asked_ms = None if any(owner.clock.has_stale_stamps for owner, _ in owners) else up_to_ms + _CLOCK_SLACK_MS
-    asked: dict[Awaited, str] = {"answers": topics.responses, "events": topics.events}
+    asked = _sources(topics)
     due = {awaited for owner, up_to in owners for awaited in owner.deadlines.beatable(up_to)}
     copied = frozenset(
-        [awaited for awaited in asked if awaited in due and await _copied(asked[awaited], asked_ms, broker, topics)]
+        [
+            awaited
+            for awaited, sources in asked.items()
+            if awaited in due and all([await _copied(topic, asked_ms, broker, topics) for topic in sources])
+        ]
     )
     inputs = [TopicPartition(t, owner.partition) for owner, _ in owners for t in (topics.inbox, topics.results)]
     # Asked last: a copy that ingress has committed is below an end that is asked for after it.
@@ -40,6 +44,12 @@ async def raise_barriers(owners: Sequence[tuple[Owner, int]], broker: Broker, to
     for owner, up_to in owners:
         targets = {t: ends[TopicPartition(t, owner.partition)] for t in (topics.inbox, topics.results)}
         owner.deadlines.barrier = Barrier(up_to, targets, copied)
+
+
+def _sources(topics: Topics) -> dict[Awaited, tuple[str, ...]]:
+    """The topics whose records may beat a timer, and that ingress copies."""
+    # an operator's extension that came in time beats a deadline, as an answer does
+    return {"answers": (topics.responses, topics.commands), "events": (topics.events,)}
 
 
 async def _copied(topic: str, asked_ms: int | None, broker: Broker, topics: Topics) -> bool:

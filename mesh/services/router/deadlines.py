@@ -7,7 +7,17 @@ milliseconds by the broker's clock.
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from mesh.core.events import BudgetRaised, Decision, TaskDispatched, TaskFailed, TaskSucceeded, WorkflowStarted
+from mesh.core.events import (
+    ApprovalEscalated,
+    ApprovalRequested2,
+    BudgetRaised,
+    DeadlineMoved,
+    Decision,
+    TaskDispatched,
+    TaskFailed,
+    TaskSucceeded,
+    WorkflowStarted,
+)
 from mesh.core.state import Workflow
 from mesh.services.router.liveness import Liveness
 from mesh.services.router.timers import AWAITED, Awaited, Timers
@@ -54,6 +64,10 @@ class Deadlines:
             match event:
                 case TaskDispatched() if step is not None:  # or its own decision made it needless
                     self.signs.watch(workflow, event.step, step)
+                case ApprovalRequested2() | ApprovalEscalated() if step is not None:
+                    self.timers.arm_stage(workflow, event.step, step)
+                case DeadlineMoved() if step is not None and step.due_at_ms is not None and step.status == "asking":
+                    self.timers.arm(step.due_at_ms, workflow.workflow_id, event.step, workflow.run_id, step)
                 case TaskSucceeded() | TaskFailed():
                     self.signs.forget(event.task_id)
                 case _:

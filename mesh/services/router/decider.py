@@ -15,11 +15,9 @@ from mesh.codec.effects import EffectEncoder
 from mesh.codec.log import encode_decision
 from mesh.core import ids
 from mesh.core.crossings import crossings
-from mesh.core.decide import Decided, decide, park
-from mesh.core.decide.open_approvals import completed
+from mesh.core.decide import Decided, decide, get_stuck, park
 from mesh.core.effects import effects
-from mesh.core.events import AnswerRefused, Cause, Decision, IncidentRaised
-from mesh.core.evolve import evolve
+from mesh.core.events import AnswerRefused, Cause, Decision
 from mesh.core.inputs import (
     AnswerGiven,
     AnswerGiven2,
@@ -175,10 +173,8 @@ class Decider:
             if workflow is None or step not in workflow.steps or workflow.status != "running":
                 return
             message = f"{cause.kind} {cause.id} could not be decided: {type(error).__name__}: {error}"
-            # a deadline ends an approval by this, too
-            event = completed(IncidentRaised(step=step, kind="parked", message=message[:2_000]), workflow)
-            evolved = evolve(workflow, event, workflow_id=given.workflow_id, at_ms=now_ms)
-            self.emit(batch, Decided((event,), evolved), given.workflow_id, cause, now_ms)
+            decided = get_stuck(workflow, step, message[:2_000], workflow_id=given.workflow_id, now_ms=now_ms)
+            self.emit(batch, decided, given.workflow_id, cause, now_ms)
 
     def emit(self, batch: Batch, decided: Decided, workflow_id: str, cause: Cause, now_ms: int) -> bool:
         """Make the decision, encode it and its effects, and apply it to the state.

@@ -33,7 +33,16 @@ from mesh.codec.open_approvals import placed
 from mesh.core import ids
 from mesh.core.decide import Decided
 from mesh.core.events import Cause, InputAttempted
-from mesh.core.inputs import AnswerGiven, AnswerGiven2, EventOffered, InboxInput, ResultReceived, SignReceived, TimerDue
+from mesh.core.inputs import (
+    AnswerGiven,
+    AnswerGiven2,
+    CommandGiven,
+    EventOffered,
+    InboxInput,
+    ResultReceived,
+    SignReceived,
+    TimerDue,
+)
 from mesh.core.ownership import Ownership, Phase
 from mesh.core.replay import is_repeated
 from mesh.core.route import Route
@@ -58,7 +67,7 @@ from mesh.services.router.timers import AWAITED, Awaited
 _log = structlog.get_logger()
 
 _ANSWERS: Final = (AnswerGiven, AnswerGiven2)
-_TIMED: Final = (AnswerGiven, AnswerGiven2, EventOffered)  # by the broker's stamp
+_TIMED: Final = (AnswerGiven, AnswerGiven2, CommandGiven, EventOffered)  # by the broker's stamp
 _MARK_AFTER: Final = 1_000  # signs of life that a new owner would have to read again
 
 
@@ -66,8 +75,9 @@ class Owner:
     """One hold on one partition.
 
     `state` is the result of all decisions so far, including those under way. `confirmed` is what
-    the log is known to have. `flights`: under way, in order. `wants_people_ms`: an answer waits for
-    a look at the people's topic; it is the newest broker timestamp that this owner has seen.
+    the log is known to have. `flights`: under way, in order. `wants_people_ms`: an answer or an
+    order waits for a look at the people's topic; it is the newest broker timestamp that this owner
+    has seen.
     """
 
     def __init__(
@@ -372,7 +382,8 @@ class Owner:
         if isinstance(given, ResultReceived):
             given = held_to_card(given, state, self._directory())
         elif isinstance(given, _TIMED):
-            if isinstance(given, _ANSWERS):
+            # an order names people too
+            if isinstance(given, _ANSWERS) or (isinstance(given, CommandGiven) and given.order is not None):
                 # by the broker's own stamp, which is the same for every owner
                 directory = self._directory_at(given.source_at_ms, record)
             # Whether these are in time goes by the broker's stamp, and deadlines go by the
@@ -395,7 +406,7 @@ class Owner:
             decider.park(batch, record, "failed", f"{type(error).__name__}: {error}", now_ms)
 
     def _directory_at(self, at_ms: int, record: Record) -> Directory:
-        """The directory with the people as of an answer's broker time.
+        """The directory with the people as of the broker time of an answer or an order.
 
         Raises `PeopleUnread` if the router must look at their topic first.
         """

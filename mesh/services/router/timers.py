@@ -22,6 +22,7 @@ _Entry = tuple[int, str, str, str]
 _BUDGET: Final = "~budget"  # in the place of a place
 _SCHEDULE: Final = "~schedule"
 _RATE: Final = "~rate"  # likewise
+_STAGE: Final = "~stage/"  # before the place of an approval
 _REBUILD_AT: Final = 50_000
 
 
@@ -58,6 +59,12 @@ class Timers:
     def arm(self, due_at_ms: int, workflow_id: str, place: str, run_id: str, step: StepState) -> None:
         """A step has taken a status that ends at a time."""
         heappush(self._heaps[_timing(step)[1]], (due_at_ms, workflow_id, place, run_id))
+
+    def arm_stage(self, workflow: Workflow, place: str, step: StepState) -> None:
+        """An approval waits for its next stage, if it has one."""
+        due = _stage_due_at_ms(step)
+        if due is not None:
+            heappush(self._heaps["answers"], (due, workflow.workflow_id, _STAGE + place, workflow.run_id))
 
     def arm_forget(self, due_at_ms: int, workflow_id: str, run_id: str) -> None:
         """A workflow has ended, and will be forgotten."""
@@ -114,6 +121,8 @@ class Timers:
         places = {"budget_time": _BUDGET, "schedule": _SCHEDULE, "rate": _RATE}
         # a `forget` has no step, and an empty place means just that
         place = places.get(timer.kind, timer.step)
+        if timer.kind == "approval_stage":
+            place = _STAGE + timer.step
         heappush(self._heaps[awaited], (timer.due_at_ms, timer.workflow_id, place, timer.run_id))
 
 
@@ -170,6 +179,8 @@ def _timer(entry: _Entry, workflows: dict[str, Workflow]) -> TimerDue | None:
         if rate_due_at_ms(workflow) != due_at_ms:
             return None
         return TimerDue(due_at_ms=due_at_ms, workflow_id=workflow_id, kind="rate", run_id=run_id)
+    if name.startswith(_STAGE):
+        return _stage_timer(entry, workflow)
     step = workflow.steps.get(name)
     if step is None or step.due_at_ms != due_at_ms:
         return None
@@ -181,6 +192,21 @@ def _timer(entry: _Entry, workflows: dict[str, Workflow]) -> TimerDue | None:
         run_id=run_id,
         attempt=step.attempt,
     )
+
+
+def _stage_timer(entry: _Entry, workflow: Workflow) -> TimerDue | None:
+    due_at_ms, workflow_id, name, run_id = entry
+    place = name.removeprefix(_STAGE)
+    step = workflow.steps.get(place)
+    if step is None or _stage_due_at_ms(step) != due_at_ms:
+        return None
+    return TimerDue(due_at_ms=due_at_ms, workflow_id=workflow_id, kind="approval_stage", step=place, run_id=run_id)
+
+
+def _stage_due_at_ms(step: StepState) -> int | None:
+    """When an open approval's next stage comes about."""
+    stage = step.asking.next_stage if step.asking is not None and step.status == "asking" else None
+    return None if stage is None else stage.at_ms
 
 
 def _entries(workflow: Workflow) -> Iterator[tuple[Awaited, _Entry]]:
@@ -196,3 +222,6 @@ def _entries(workflow: Workflow) -> Iterator[tuple[Awaited, _Entry]]:
     for name, step in workflow.steps.items():
         if step.due_at_ms is not None:
             yield _timing(step)[1], (step.due_at_ms, workflow.workflow_id, name, workflow.run_id)
+        stage_due = _stage_due_at_ms(step)
+        if stage_due is not None:
+            yield "answers", (stage_due, workflow.workflow_id, _STAGE + name, workflow.run_id)

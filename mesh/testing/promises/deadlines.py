@@ -17,8 +17,26 @@ from typing import Final
 from mesh.core import ids
 from mesh.core.approvals import verdict_of
 from mesh.core.decide import decide
-from mesh.core.events import AnswerRefused, ApprovalClosed, ApprovalClosed2, CallFailed, EventReceived, TaskFailed
-from mesh.core.inputs import AnswerGiven, AnswerGiven2, CallEnded, EventOffered, ResultReceived, SignReceived, TimerDue
+from mesh.core.events import (
+    AnswerRefused,
+    ApprovalClosed,
+    ApprovalClosed2,
+    ApprovalEscalated,
+    ApprovalReassigned,
+    CallFailed,
+    EventReceived,
+    TaskFailed,
+)
+from mesh.core.inputs import (
+    AnswerGiven,
+    AnswerGiven2,
+    CallEnded,
+    CommandGiven,
+    EventOffered,
+    ResultReceived,
+    SignReceived,
+    TimerDue,
+)
 from mesh.core.json_values import digest
 from mesh.core.people import person_of
 from mesh.core.route import Route
@@ -27,6 +45,7 @@ from mesh.ports import Record
 from mesh.testing.promises.ledger import Source, Step, input_of
 
 _SUCCESSES: Final = frozenset({"succeeded", "completed"})  # the status of a task, or of a call
+_CHANGES: Final = (ApprovalEscalated, ApprovalReassigned)  # of who may answer
 # between an owner's clock, corrected, and the broker's: both are cut to whole milliseconds
 _SLACK_MS: Final = 2
 
@@ -59,6 +78,7 @@ class Deadlines:
         self._signs: dict[str, list[tuple[int, SignReceived]]] = {}
         self._call_ends: dict[str, list[tuple[Record, CallEnded]]] = {}  # by task
         self._answers: dict[str, list[AnswerGiven | AnswerGiven2]] = {}  # by approval
+        self._orders: dict[str, list[CommandGiven]] = {}  # of operators, by approval
         self._verdicts: set[str] = set()  # approvals
         self._due_ms: dict[str, int] = {}  # by attempt, of a task or a call
         self._given_up: dict[
@@ -78,6 +98,10 @@ class Deadlines:
 
     def answer(self, answer: AnswerGiven | AnswerGiven2) -> None:
         self._answers.setdefault(answer.approval_id, []).append(answer)
+
+    def order(self, given: CommandGiven) -> None:
+        if given.order is not None:
+            self._orders.setdefault(given.order.approval_id, []).append(given)
 
     def offer(self, given: EventOffered) -> None:
         for waited in self._given_up.get(given.workflow_id, ()):
@@ -171,23 +195,26 @@ class Deadlines:
         step = before.steps.get(event.step) if before else None
         if step is None:
             return
-        late = step.due_at_ms is not None and decision.cause.at_ms > step.due_at_ms
+        # without an answer, votes from before the deadline suffice: others may answer since
+        late = event.answer_id != "" and step.due_at_ms is not None and decision.cause.at_ms > step.due_at_ms
         self._expect(not late, f"{where}: {event.answer_id} came after the deadline and counts")
         if isinstance(event, ApprovalClosed2):
-            self._votes(step, event, where)
+            self._votes(at, step, event)
             return
         roles = self._directory(decision.cause.at_ms).roles
         is_entitled = not roles or step.role in roles.get(event.by, frozenset())
         self._expect(is_entitled, f"{where}: {event.by} has not the role {step.role}, and the answer counts")
 
-    def _votes(self, step: StepState, event: ApprovalClosed2, where: str) -> None:
+    def _votes(self, at: Step, step: StepState, event: ApprovalClosed2) -> None:
         """Check that the votes are of distinct people, for this payload, and enough."""
+        where = at.where
         people = [person_of(vote.by) for vote in event.votes]
         self._expect(len(people) == len(set(people)), f"{where}: one person counts twice in {event.approval_id}")
         seen = {vote.digest for vote in event.votes}
         self._expect(seen <= {digest(event.payload)}, f"{where}: votes over different payloads in {event.approval_id}")
-        terms = step.asking.terms if step.asking is not None else None
-        found = None if terms is None else verdict_of(terms, event.votes)
+        asking = step.asking
+        new = [one.change for one in at.decision.events if isinstance(one, _CHANGES) and one.step == event.step]
+        found = None if asking is None else verdict_of(asking.terms, event.votes, (*asking.changes, *new))
         is_reached = found is not None and (found.verdict, found.choice) == (event.verdict, event.choice)
         self._expect(is_reached, f"{where}: {event.approval_id} is {event.verdict} without the votes for it")
 
@@ -202,6 +229,12 @@ class Deadlines:
             if self._would_count(before, answer):
                 early_ms = step.due_at_ms - answer.source_at_ms
                 self._find(f"{where}: {step.task_id} expires, though {answer.answer_id} came {early_ms} ms before")
+
+        for order in self._orders.get(step.task_id, ()):
+            source = (order.source_topic, order.source_partition, order.source_offset, 0)
+            if order.command == "extend" and order.source_at_ms < step.due_at_ms and source not in self._sources:
+                early_ms = step.due_at_ms - order.source_at_ms
+                self._find(f"{where}: {step.task_id} expires, though {order.command_id} came {early_ms} ms before")
 
     def _would_count(self, before: Workflow, answer: AnswerGiven | AnswerGiven2) -> bool:
         route = self._routes.get(before.digest)

@@ -40,6 +40,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from mesh.codec.approvals import decode_response
 from mesh.codec.cloudevents import header
+from mesh.codec.commands import decode_command
 from mesh.codec.dead_letters import decode_dead_letter
 from mesh.codec.definitions import decode_activation
 from mesh.codec.inbox import decode_inbox
@@ -63,7 +64,6 @@ from mesh.core.events import (
 )
 from mesh.core.ids import partition_of_key
 from mesh.core.inputs import CallEnded, EventMatched, EventOffered, ResultReceived, SignReceived
-from mesh.core.receipts import SendCommandReceipt, SendReceipt
 from mesh.core.replay import PartitionFold
 from mesh.core.route import Route
 from mesh.core.state import Directory, Workflow
@@ -77,6 +77,7 @@ from mesh.testing.promises.effects import EffectLedger
 from mesh.testing.promises.ledger import Ledgers, PartitionLedger, Source, Step
 from mesh.testing.promises.open_topic import OpenTopic
 from mesh.testing.promises.people import PeopleLedger
+from mesh.testing.promises.receipts import Receipts
 from mesh.testing.promises.redecided import another_decision
 from mesh.testing.promises.rules import broken_rules
 from mesh.testing.promises.slots import SlotLedger, kept_needlessly
@@ -122,6 +123,7 @@ class Promises:
         self._built_in = BuiltIns(self._expect, self.counts)
         self._slots = SlotLedger()
         self._usage = UsageLedger(in_order=not afterwards)
+        self._receipts = Receipts()
         self._deadlines = Deadlines(
             routes=self._routes,
             directory=self._people.at,
@@ -235,6 +237,14 @@ class Promises:
             except MalformedRecord:
                 return
             self._deadlines.answer(answer)
+        if record.topic == self._topics.commands:
+            self._hear_order(record)
+
+    def _hear_order(self, record: Record) -> None:
+        try:
+            self._deadlines.order(decode_command(record))
+        except MalformedRecord:
+            return
 
     def unwanted(self, record: Record) -> None:
         """Note that no rule wants this source record, so nothing has to become of it."""
@@ -334,9 +344,8 @@ class Promises:
         for kept in kept_needlessly(partition.fold.state.workflows.get(record.workflow_id)):
             self.find(f"{where}: {kept}")
         made = effects(record)
-        receipts = [one for one in made if isinstance(one, SendReceipt | SendCommandReceipt) and one.source is not None]
-        expected = 1 if record.cause.receipt_by_place else 0
-        self._expect(len(receipts) == expected, f"{where}: {record.cause.id} has {len(receipts)} receipts")
+        for finding in self._receipts.take(record, made):
+            self.find(f"{where}: {finding}")
         for finding in self._usage.take(record, made, partition.fold.state.workflows.get(record.workflow_id)):
             self.find(f"{where}: {finding}")
         self._effects.decided(step, made)

@@ -6,6 +6,7 @@ Owns this part of what `mesh.testing.promises.judge` checks, and keeps the topic
 from collections.abc import Iterable
 
 from mesh.codec.open_approvals import (
+    OpenStanding,
     decode_open_payload,
     decode_open_request,
     decode_open_standing,
@@ -13,6 +14,8 @@ from mesh.codec.open_approvals import (
     open_key,
     open_partition,
 )
+from mesh.codec.times import rfc3339
+from mesh.core.approvals import Asking
 from mesh.core.open_approvals import PAYLOAD, REQUEST, STANDING, note_part
 from mesh.core.state import StepState, Workflow
 from mesh.ports import Record
@@ -61,30 +64,55 @@ def _parts(held: _Held, approval_id: str, step: StepState) -> list[str]:
         return [REQUEST]
     parts = [REQUEST, *([PAYLOAD] if asking.edition > 1 else []), *map(note_part, range(1, asking.notes + 1))]
     # where a person took back what had not come, the votes are as if nobody had said anything
-    has_standing = asking.edition > 1 or asking.votes or (approval_id, STANDING) in held
+    has_standing = asking.is_changed or (approval_id, STANDING) in held
     return [*parts, STANDING] if has_standing else parts
 
 
 def _wrong(held: _Held, approval_id: str, step: StepState) -> list[str]:
     """Parts that say something else than the state."""
     found: dict[str, bool] = {}
+    due = None if step.due_at_ms is None else rfc3339(step.due_at_ms)
     if (value := held.get((approval_id, REQUEST))) is not None:
         request = decode_open_request(value)
         is_edited = step.asking is not None and step.asking.edition > 1
-        found[REQUEST] = request.role == step.role and (is_edited or request.digest == step.digest)
+        # a deadline that was moved is in the standing
+        is_due = (approval_id, STANDING) in held or request.deadline_at == due
+        found[REQUEST] = request.role == step.role and (is_edited or request.digest == step.digest) and is_due
     if (value := held.get((approval_id, PAYLOAD))) is not None:
         payload = decode_open_payload(value)
         found[PAYLOAD] = (payload.payload, payload.digest) == (step.input, step.digest)
     if (value := held.get((approval_id, STANDING))) is not None and step.asking is not None:
-        standing, asking = decode_open_standing(value), step.asking
-        votes = [(vote.by, vote.choice) for vote in standing.votes]
-        found[STANDING] = (standing.edition, standing.digest, votes) == (
-            asking.edition,
-            step.digest,
-            [(vote.by, vote.choice) for vote in asking.votes],
-        )
+        standing = decode_open_standing(value)
+        found[STANDING] = standing.deadline_at == due and _shown(standing) == _known(step.asking, step.digest)
     return [
         f"{part}/{approval_id} on the open topic says another thing than the log"
         for part, ok in found.items()
         if not ok
     ]
+
+
+def _shown(standing: OpenStanding) -> tuple[object, ...]:
+    """What a tool learns of the votes, and of who may answer."""
+    return (
+        standing.edition,
+        standing.digest,
+        [(vote.by, vote.choice) for vote in standing.votes],
+        standing.stage,
+        [(one.since, one.roles, one.people, one.alone) for one in standing.besides],
+        (standing.claimed_by, standing.claimed_until),
+        standing.held,
+    )
+
+
+def _known(asking: Asking, digest: str) -> tuple[object, ...]:
+    """The same of the state."""
+    claim = asking.claim
+    return (
+        asking.edition,
+        digest,
+        [(vote.by, vote.choice) for vote in asking.votes],
+        asking.stage,
+        [(rfc3339(one.from_ms), one.roles, one.people, one.alone) for one in asking.changes],
+        (None, None) if claim is None else (claim.by, rfc3339(claim.until_ms)),
+        len(asking.held),
+    )

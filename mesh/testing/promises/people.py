@@ -5,8 +5,9 @@ Owns who had which role when, by the records alone.
 
 from msgspec.structs import replace
 
+from mesh.codec.orders import ORDERS
 from mesh.codec.people import decode_people, decode_people_activation
-from mesh.core.events import ApprovalRequested2, Decision, IncidentRaised
+from mesh.core.events import ApprovalRequested2, CommandAccepted, CommandRefused, Decision, Event, IncidentRaised
 from mesh.core.people import People
 from mesh.core.people_versions import PeopleTimeline
 from mesh.core.state import Directory
@@ -31,13 +32,13 @@ class PeopleLedger:
             self._versions[version.digest] = version
 
     def at(self, at_ms: int) -> Directory:
-        """What every router knows of people as of an answer's broker time."""
+        """What every router knows of people as of the broker time of an answer or an order."""
         placed = self.timeline.at(at_ms)
         return self._known if placed is None else self._with(placed.activation.people)
 
     def of_decision(self, decision: Decision) -> list[Directory]:
         """What the owner may have known that made this decision: one of these."""
-        if decision.cause.kind == "answer":
+        if decision.cause.kind == "answer" or any(_is_order(event) for event in decision.events):
             return [self.at(decision.cause.at_ms)]
         asked = [event.people for event in decision.events if isinstance(event, ApprovalRequested2) and event.people]
         if asked:
@@ -50,3 +51,8 @@ class PeopleLedger:
     def _with(self, digest: str) -> Directory:
         people = self._versions[digest]
         return replace(self._known, people=people, roles=people.roles, roles_from=self._topic)
+
+
+def _is_order(event: Event) -> bool:
+    """Whether an operator has ordered something about an approval, which may name people."""
+    return isinstance(event, CommandAccepted | CommandRefused) and event.command in ORDERS

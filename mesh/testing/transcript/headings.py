@@ -8,13 +8,18 @@ from typing import Final
 
 from mesh.core.calls import Caller
 from mesh.core.events import (
+    AnswerHeld,
     AnswerRefused,
+    ApprovalClaimed,
     ApprovalClosed,
+    ApprovalEscalated,
+    ApprovalReleased,
     CallFailed,
     CallRefused,
     CallSucceeded,
     CommandAccepted,
     CommandRefused,
+    DeadlineMoved,
     Decision,
     EventKept,
     EventReceived,
@@ -94,6 +99,8 @@ def _timer_heading(decision: Decision, agents: Mapping[str, str]) -> str:
                 return f"{agent} {late} {event.step} in time"
             case CallFailed():
                 return f"{event.called} has not come to an end for {event.step} in time"
+            case ApprovalEscalated():
+                return f"it is time to escalate {event.step}"
             case ApprovalClosed() | IncidentRaised(kind="expired"):
                 return f"nobody has answered {event.step} in time"
             case _:
@@ -136,11 +143,13 @@ def _answer_heading(decision: Decision) -> str:
             case VoteCast(vote=vote):
                 why = f", because: {vote.reason}" if vote.reason else ""
                 return f"{vote.by} answers {event.step}: {vote.choice}{why}"
-            case VoteTakenBack() | NoteAdded():
+            case VoteTakenBack() | NoteAdded() | ApprovalClaimed() | ApprovalReleased() | DeadlineMoved():
                 return f"{event.by} answers {event.step}"
+            case AnswerHeld(answer=held):
+                return f"{held.by} answers {event.step}: {held.decision}"
             case PayloadEdited() if not any(isinstance(other, VoteCast) for other in decision.events):
                 return f"{event.by} answers {event.step} with an edit"
-            case ApprovalClosed():
+            case ApprovalClosed() if event.by:
                 edit = f", but with {as_json(event.payload)}" if event.edited else ""
                 why = f", because: {event.reason}" if event.reason else ""
                 return f"{event.by} answers {event.step}: {event.verdict}{edit}{why}"

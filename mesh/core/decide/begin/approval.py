@@ -6,12 +6,14 @@
 from typing import Any
 
 from mesh.core import ids
+from mesh.core.decide.begin.instants import instant_ms
 from mesh.core.decide.begin.task import round_of
 from mesh.core.decide.begin.terms import rendered, why_nobody
 from mesh.core.decide.draft import Draft
 from mesh.core.events import ApprovalRequested, ApprovalRequested2, IncidentRaised
 from mesh.core.json_values import digest
-from mesh.core.route import ApprovalWork, VotingTerms
+from mesh.core.route import ApprovalWork, ExpressionError, VotingTerms
+from mesh.core.schedules import rfc3339
 
 
 def ask(draft: Draft, name: str, work: ApprovalWork, reason: str) -> None:
@@ -42,11 +44,22 @@ def _question(draft: Draft, name: str, work: ApprovalWork, reason: str) -> Appro
         on_expiry=work.on_expiry,
         traceparent=draft.traceparent(approval),
         reason=reason,
-        deadline_at_ms=None if work.deadline_s is None else draft.now_ms + int(work.deadline_s * 1000),
+        deadline_at_ms=_deadline_ms(draft, name, work),
         payload_schema=_payload_schema(draft, work),
         round=turn,
         asked=asked,
     )
+
+
+def _deadline_ms(draft: Draft, name: str, work: ApprovalWork) -> int | None:
+    """The instant of the deadline; None: it stays open. Raises `ExpressionError`."""
+    if work.deadline_at is None:
+        return None if work.deadline_s is None else draft.now_ms + int(work.deadline_s * 1000)
+    found = instant_ms(work.deadline_at.render(draft.scope_of(name)), "deadline")
+    # nobody could answer, and `on_expiry` would decide at once
+    if found <= draft.now_ms:
+        raise ExpressionError(f"the deadline {rfc3339(found)} had passed when it was to be asked")
+    return found
 
 
 def _to_voters(

@@ -9,7 +9,18 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from mesh.core.approvals import MOST_NAMES, MOST_SEATS, Body, Editing, Group, Terms, seated, who_fits, why_excluded
+from mesh.core.approvals import (
+    MOST_NAMES,
+    MOST_SEATS,
+    Body,
+    Editing,
+    Group,
+    Stage,
+    Terms,
+    seated,
+    who_fits,
+    why_excluded,
+)
 from mesh.core.decide.draft import Draft
 from mesh.core.people import further_names, id_of, people_by_roles, person_of
 from mesh.core.route import ExpressionError, Scope, SeatsAsked, Template, VotingTerms
@@ -37,6 +48,9 @@ def rendered(draft: Draft, name: str, voting: VotingTerms) -> Terms:
             people=() if edit.people is None else _names(edit.people, scope, "the people who may edit"),
         ),
         expiry_choice=voting.expiry_choice,
+        stages=tuple(_stages(draft, voting, scope)),
+        extending=voting.extending,
+        claiming=voting.claiming,
         # a majority counts the voters, and only the terms can say who they are: replaced below
         reject_need=1 if voting.reject == "majority" else voting.reject,
     )
@@ -70,6 +84,20 @@ def _group(draft: Draft, seats: SeatsAsked, scope: Scope, excluded: dict[str, st
     could = len(_voters(draft, Terms(groups=(Group(need=1, role=role, people=people),), excluded=excluded)))
     # one seat at least: a group without people must not be full from the start
     return Group(need=_majority(could) if seats.need == "majority" else max(could, 1), role=role, people=people)
+
+
+def _stages(draft: Draft, voting: VotingTerms, scope: Scope) -> Iterator[Stage]:
+    """The stages with their instants: each counts from the one before."""
+    at_ms = draft.now_ms
+    for asked in voting.stages:
+        at_ms += int(asked.after_s * 1000)
+        yield Stage(
+            at_ms=at_ms,
+            role="" if asked.role is None else _name(asked.role, scope, "the role of a stage"),
+            people=() if asked.people is None else _names(asked.people, scope, "the people of a stage"),
+            quorum=asked.quorum,
+            replace=asked.replace,
+        )
 
 
 def _majority(of: int) -> int:

@@ -1,11 +1,10 @@
 """Wait for a time, or for an event from outside, which may have come already."""
 
-from datetime import datetime
 from typing import Any
 
+from mesh.core.decide.begin.instants import instant_ms
 from mesh.core.decide.draft import Draft
 from mesh.core.events import EventReceived, RoundStarted, StepComputed, WaitStarted
-from mesh.core.json_values import kind_of
 from mesh.core.route import AwaitedEvent, ExpressionError, Route, Step, WaitWork, upstream
 
 
@@ -19,7 +18,7 @@ def begin_wait(draft: Draft, step: Step, work: WaitWork, reason: str) -> bool:
     if work.until is None:
         due = draft.now_ms + int((work.seconds or 0) * 1000)
     else:
-        due = _instant_ms(work.until.render(draft.scope_of(step.name)))
+        due = instant_ms(work.until.render(draft.scope_of(step.name)), "until")
     if due <= draft.now_ms:
         draft.add(StepComputed(step=step.name, output=None, reason=f"{reason}; the time has come"))
         return True
@@ -79,17 +78,3 @@ def is_wanted(draft: Draft, name: str, awaited: AwaitedEvent, cloud_event: dict[
     # not stop the run
     except ExpressionError:
         return False
-
-
-def _instant_ms(value: Any) -> int:
-    """An RFC 3339 time in milliseconds since the epoch. Raises `ExpressionError`."""
-    if not isinstance(value, str):
-        raise ExpressionError(f"until needs a time as a string, such as 2026-11-24T09:00:00Z, not {kind_of(value)}")
-    try:
-        found = datetime.fromisoformat(value)
-    except ValueError:
-        raise ExpressionError(f"until needs a time such as 2026-11-24T09:00:00Z, and got {value[:60]}") from None
-    # it would mean another moment on each router's machine
-    if found.tzinfo is None:
-        raise ExpressionError(f"the time {value[:60]} has no offset: write Z or +01:00 after it")
-    return int(found.timestamp() * 1000)

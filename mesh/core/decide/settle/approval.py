@@ -9,17 +9,27 @@ import msgspec
 from msgspec.structs import replace
 
 from mesh.core import ids
+from mesh.core.approvals import Held
 from mesh.core.decide.begin.end import end, rejection_reason
 from mesh.core.decide.draft import Draft
 from mesh.core.decide.progress import settled
 from mesh.core.decide.settle.budget import on_budget_answer
-from mesh.core.decide.settle.voting import Refusal, close_at_deadline, is_repeated, on_word, refused, whole, why_expired
-from mesh.core.events import AnswerRefused, ApprovalClosed, IncidentRaised
+from mesh.core.decide.settle.stages import due_stage, escalated, why_escalated
+from mesh.core.decide.settle.voting import close_at_deadline, closing, on_word, refused, whole, why_expired
+from mesh.core.decide.settle.words import Refusal, held_word, is_repeated
+from mesh.core.events import (
+    AnswerRefused,
+    ApprovalClosed,
+    ApprovalClosed2,
+    ApprovalWithdrawn,
+    DeadlineMoved,
+    IncidentRaised,
+)
 from mesh.core.inputs import AnswerGiven, AnswerGiven2, AnswerUnreadable
 from mesh.core.joins import rejection_is_taken
 from mesh.core.json_values import digest
 from mesh.core.schemas import why_unfit
-from mesh.core.state import StepState
+from mesh.core.state import StepState, Workflow
 
 
 def on_answer(draft: Draft, given: AnswerGiven | AnswerGiven2) -> None:
@@ -43,16 +53,100 @@ def _asks_voters(draft: Draft, approval_id: str) -> tuple[str, StepState] | None
 
 def _on_word(draft: Draft, word: AnswerGiven2, name: str, step: StepState) -> None:
     """Judge an answer to an approval of version 2."""
+    # by the broker's time of the answer: its rights must not depend on when the timer is decided
+    if step.due_at_ms is None or word.source_at_ms <= step.due_at_ms:
+        escalate_by(draft, name, word.source_at_ms - 1)
     found = find_open(draft, word)
     if not isinstance(found, AnswerRefused):
-        closed = on_word(draft, word, name, step)
+        due_ms = step.due_at_ms
+        closed = on_word(draft, word, name, draft.live.steps[name])
         if closed is not None:
-            _close(draft, closed)
+            close(draft, closed)
+        elif draft.live.steps[name].due_at_ms != due_ms:
+            judge_held(draft, name)
     elif is_repeated(word, step):
         why = Refusal("repeated", f"the answer with this id was judged before; {found.message}")
         draft.add(refused(word, name, step, why, like=found))
     else:
         draft.add(refused(word, name, step, Refusal(found.code, found.message), like=found))
+
+
+def judge_held(draft: Draft, name: str) -> None:
+    """Judge the answers that are in time since the deadline was moved, by their broker times."""
+    before = draft.live.steps[name]
+    # looked up each time: one of them may move the deadline again, or close the approval
+    while _is_open(draft, name, before) and (held := _next_held(draft.live.steps[name])) is not None:
+        _on_word(draft, held_word(draft, before.task_id, held), name, draft.live.steps[name])
+
+
+def _next_held(step: StepState) -> Held | None:
+    """The earliest of the held answers that are in time now."""
+    held = () if step.asking is None else step.asking.held
+    in_time = (one for one in held if step.due_at_ms is None or one.at_ms <= step.due_at_ms)
+    return min(in_time, key=lambda one: (one.at_ms, one.source), default=None)
+
+
+def refuse_held(draft: Draft, before: Workflow) -> None:
+    """Refuse the answers that were held for an approval which this decision has ended.
+
+    `before`: the workflow as it was. Each answer gets its receipt so.
+    """
+    ended = {event.step: event for event in draft.events if isinstance(event, ENDS)}
+    for name, event in ended.items():
+        step = before.steps.get(name)
+        if step is None or step.asking is None or not step.asking.held or _is_open(draft, name, step):
+            continue
+        verdict = event.verdict if isinstance(event, ApprovalClosed2) else ""
+        judged = {getattr(one, "source", None) for one in draft.events}
+        for held in step.asking.held:
+            if held.source not in judged:
+                word = held_word(draft, step.task_id, held)
+                why = _why_ended(draft, name, step, held)
+                end = _refused(word, why.code, "", verdict=verdict, closed=True)
+                draft.add(refused(word, name, step, why, like=end))
+
+
+def _why_ended(draft: Draft, name: str, before: StepState, held: Held) -> Refusal:
+    moved = [one.deadline_at_ms for one in draft.events if isinstance(one, DeadlineMoved) and one.step == name]
+    if held.at_ms <= max([before.due_at_ms or 0, *moved]):
+        return Refusal("closed", "it is closed: another answer has brought the verdict")
+    return Refusal("late", "it reached the broker after the deadline, which nobody has moved behind it")
+
+
+ENDS: Final = (ApprovalClosed2, ApprovalWithdrawn, IncidentRaised)
+"""What ends an open approval."""
+
+
+def _is_open(draft: Draft, name: str, before: StepState) -> bool:
+    step = draft.workflow.steps.get(name) if draft.workflow is not None else None
+    return step is not None and step.status == "asking" and step.task_id == before.task_id
+
+
+def find_asking(draft: Draft, approval_id: str) -> tuple[str, StepState] | Refusal:
+    """The open approval of version 2 with this id, or why an order about it can't be obeyed."""
+    parsed, workflow = ids.parse_step_id(approval_id), draft.workflow
+    step = workflow.steps.get(parsed.step) if parsed and workflow and workflow.run_id == parsed.run_id else None
+    if parsed is None or step is None or step.task_id != approval_id or step.attempt:
+        return Refusal("unknown", f"no approval {approval_id} is open: `mesh approvals` lists them")
+    if step.status != "asking":
+        return Refusal("closed", f"{approval_id} is closed: {_VERDICTS.get(step.status, step.status)}")
+    if step.asking is None:
+        message = f"{approval_id} is an approval of one answer: only one with votes takes such an order"
+        return Refusal("version", message)
+    return parsed.step, step
+
+
+def escalate_by(draft: Draft, name: str, up_to_ms: int) -> None:
+    """Bring about the stages of an open approval whose instants are not after `up_to_ms`."""
+    step = draft.live.steps[name]
+    while step.status == "asking" and (stage := due_stage(step, up_to_ms)) is not None:
+        draft.add(escalated(name, step, stage))
+        # a vote from before the stage may be enough now
+        closed = closing(draft, name, reason=why_escalated(stage))
+        if closed is not None:
+            close(draft, closed)
+            return
+        step = draft.live.steps[name]
 
 
 def _on_more(draft: Draft, given: AnswerGiven2) -> None:
@@ -77,7 +171,7 @@ def _on_first(draft: Draft, given: AnswerGiven) -> None:
         draft.add(refused)
         return
     edited = is_edit(given, step)
-    _close(
+    close(
         draft,
         ApprovalClosed(
             step=name,
@@ -104,15 +198,21 @@ def on_unreadable_answer(draft: Draft, given: AnswerUnreadable) -> None:
 
 def expire(draft: Draft, name: str, step: StepState) -> None:
     """Close an approval that nobody answered by the deadline."""
+    # whichever timer is decided first: what came about before the deadline may have closed it
+    if step.asking is not None and step.due_at_ms is not None:
+        escalate_by(draft, name, step.due_at_ms - 1)
+        if any(isinstance(event, ApprovalClosed2) for event in draft.events):
+            return
+        step = draft.live.steps[name]
     if step.on_expiry == "incident":
         waited = f"nobody with role {step.role} answered by the deadline"
         message = waited if step.asking is None else why_expired(step)
         draft.add(IncidentRaised(step=name, kind="expired", message=message))
         return
     if step.asking is not None:
-        _close(draft, close_at_deadline(name, step))
+        close(draft, close_at_deadline(name, step))
         return
-    _close(
+    close(
         draft,
         ApprovalClosed(
             step=name,
@@ -125,7 +225,8 @@ def expire(draft: Draft, name: str, step: StepState) -> None:
     )
 
 
-def _close(draft: Draft, closed: ApprovalClosed) -> None:
+def close(draft: Draft, closed: ApprovalClosed) -> None:
+    """Close it, and let what follows from the verdict act."""
     draft.add(closed)
     # the question for more budget belongs to no step, so nothing needs it in the route
     if ids.is_budget(closed.step):

@@ -14,10 +14,11 @@ from mesh.core.decide.progress import go_on, settled
 from mesh.core.decide.settle.alias import on_claim_undeliverable, resolve_alias
 from mesh.core.decide.settle.call import on_call_undeliverable
 from mesh.core.decide.settle.limit import fail_to_ask
+from mesh.core.decide.settle.orders import on_order
+from mesh.core.decide.settle.refusing import refuse_command
 from mesh.core.decide.settle.retry import ask_again, begin_again, is_closed_approval, why_no_input, why_not_asked_again
 from mesh.core.events import (
     CommandAccepted,
-    CommandRefused,
     EffectUndeliverable,
     IncidentRaised,
     IncidentResolved,
@@ -43,6 +44,8 @@ def on_command(draft: Draft, given: CommandGiven, target: Route | None) -> None:
         refuse_command(draft, given, "unknown", message)
     elif workflow.status != "running":
         refuse_command(draft, given, "ended", f"the workflow has ended: {workflow.status}")
+    elif given.order is not None:
+        on_order(draft, given, given.order)
     elif given.command == "cancel":
         _accept(draft, given)
         _cancel(draft, f"cancelled by {given.by}" + (f": {given.reason}" if given.reason else ""))
@@ -203,12 +206,6 @@ def _accept(draft: Draft, given: CommandGiven) -> None:
 def on_unreadable_command(draft: Draft, given: CommandUnreadable) -> None:
     """Refuse a command that can't be read."""
     refuse_command(draft, given, given.code, given.message)
-
-
-def refuse_command(draft: Draft, given: CommandGiven | CommandUnreadable, code: str, message: str) -> None:
-    draft.add(
-        CommandRefused(command_id=given.command_id, command=given.command, code=code, message=message, by=given.by)
-    )
 
 
 def on_undeliverable(draft: Draft, given: Undeliverable) -> None:
