@@ -6,6 +6,7 @@ import pytest
 from scenario_table import begin, scenario
 
 from mesh.testing import MeshKit, Refused
+from mesh.testing.kit.scripts import Answer
 
 PAY = {"ask": "Pay?", "payload": "${{ event.data }}"}
 
@@ -148,3 +149,46 @@ def one_person_under_two_names(mesh: MeshKit) -> None:
         run.approve("review", by="slack:U1", reason="again")
     run.approve("review", by="ben")
     assert run.outcome.data == {"by": ["ana", "ben"]}
+
+
+@scenario
+def escalated_in_stages(mesh: MeshKit) -> None:
+    """Three managers are wanted. After a time one director suffices, and one has voted already."""
+    mesh.person("eve", roles=["manager", "director"])
+    stage = {"after": "1s", "to": "director", "quorum": 1}
+    steps = paid(mesh, role="manager", quorum=3, deadline="1h", escalate=[stage])
+    run = begin(mesh, steps, data={"amount": 10}, output={"by": "${{ steps.review.votes.map(vote, vote.by) }}"})
+    run.approve("review", by="eve")
+    mesh.advance("1s")
+    assert run.outcome.data == {"by": ["eve"]}
+
+
+@scenario
+def handed_over_by_an_operator(mesh: MeshKit) -> None:
+    """The deadline is moved, the approval reassigned, and a vote voided. No order lifts `not`."""
+    mesh.person("eve", roles="auditor")
+    mesh.person("fay", roles="auditor")
+    steps = paid(
+        mesh, role="manager", quorum=2, deadline="1h", extend={"by": "1h", "times": 1}, **{"not": {"people": "fay"}}
+    )
+    run = begin(mesh, steps, data={"amount": 10}, output={"by": "${{ steps.review.votes.map(vote, vote.by) }}"})
+    run.answer("review", Answer(decision="claim"), by="ben")
+    run.answer("review", Answer(decision="release"), by="ben")
+    run.extend("review", "2h", by="op", reason="ana is away")
+    run.answer("review", Answer(decision="extend"), by="ben")
+    with pytest.raises(Refused, match="limit"):
+        run.answer("review", Answer(decision="extend"), by="ana")
+    run.approve("review", by="ana")
+    run.void("review", "ana", by="op", reason="her account was stolen")
+    with pytest.raises(Refused, match="no_vote"):
+        run.void("review", "cy", by="op")
+    run.approve("review", by="ben")
+    with pytest.raises(Refused, match="excluded"):
+        run.reassign("review", people=("fay",), by="op")
+    run.reassign("review", roles=("auditor",), replace=True, by="op")
+    with pytest.raises(Refused, match="role"):
+        run.approve("review", by="cy")
+    with pytest.raises(Refused, match="excluded"):
+        run.approve("review", by="fay")
+    run.approve("review", by="eve")
+    assert run.outcome.data == {"by": ["ben", "eve"]}

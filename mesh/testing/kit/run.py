@@ -11,10 +11,11 @@ import msgspec
 
 from mesh.codec.commands import encode_command
 from mesh.core.events import CallMade, CommandRefused
-from mesh.core.inputs import Command
+from mesh.core.inputs import ApprovalOrder, Command
 from mesh.core.state import StepState, Workflow
 from mesh.inspection.wording.phrases import lasting
 from mesh.testing.kit.cast import Question
+from mesh.testing.kit.durations import Duration, seconds
 from mesh.testing.kit.errors import KitError, Refused, StandsStill, is_for_the_test, unknown
 from mesh.testing.kit.scripts import Answer, approves, chooses, rejects
 
@@ -287,6 +288,37 @@ class Run:
         """
         self._command("migrate", by, reason, None, to=self._kit.digest_of(self._workflow().route))
 
+    def extend(self, step: str, plus: Duration, *, by: str = "operator", reason: str = "") -> None:
+        """As an operator, let the question be open for longer. Raises `Refused` if it can't be."""
+        self._order("extend", step, by, reason, by_ms=int(seconds(plus) * 1000))
+
+    def reassign(
+        self,
+        step: str,
+        *,
+        roles: tuple[str, ...] = (),
+        people: tuple[str, ...] = (),
+        replace: bool = False,
+        by: str = "operator",
+        reason: str = "",
+    ) -> None:
+        """As an operator, let others answer too, or nobody else (`replace`).
+
+        Raises `Refused` if the route excludes them.
+        """
+        self._order("reassign", step, by, reason, roles=roles, people=people, replace=replace)
+
+    def void(self, step: str, voter: str, *, by: str = "operator", reason: str = "") -> None:
+        """As an operator, take back somebody's vote. Raises `Refused` if they have none."""
+        self._order("void", step, by, reason, voter=voter)
+
+    def _order(self, command: Command, step: str, by: str, reason: str, **about: Any) -> None:
+        self._check_step(step)
+        question = self._question(step)
+        if question is None:
+            raise KitError(f"{self.id} has not asked {step} yet: {self.standing()}")
+        self._command(command, by, reason, None, order=ApprovalOrder(approval_id=question.approval_id, **about))
+
     def _of_incident(self, command: Literal["skip", "fail"], step: str | None, by: str, reason: str) -> None:
         if step is not None:
             self._check_step(step)
@@ -301,6 +333,7 @@ class Run:
         *,
         to: str = "",
         input: Any = msgspec.UNSET,  # noqa: A002 - the field's name
+        order: ApprovalOrder | None = None,
     ) -> None:
         kit, command_id = self._kit, self._kit.stage.fresh("command")
         record = encode_command(
@@ -314,6 +347,7 @@ class Run:
             step=step,
             to=to,
             input=input,
+            order=order,
         )
         kit.act(kit.stage.send([record]))
         for heard in reversed(kit.stage.heard):

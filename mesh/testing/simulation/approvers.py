@@ -6,15 +6,19 @@ approvers do. `parties` calls it.
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from mesh.codec.approvals import ApprovalRequest, encode_response
+from mesh.core import ids
 from mesh.core.approvals import Terms
-from mesh.core.inputs import AnswerKind
+from mesh.core.inputs import AnswerKind, ApprovalOrder, Command
 from mesh.core.json_values import digest
 from mesh.testing.simulation.ground import Ground
+
+_OF_TIME: Final[tuple[AnswerKind, ...]] = ("claim", "release", "extend")
+_ORDERS: Final[tuple[Command, ...]] = ("extend", "reassign", "void")
 
 
 class Approvers:
@@ -58,7 +62,7 @@ class Approvers:
         for _ in range(rng.choice([2, 4, 8, 12])):
             by = rng.choice(["ana", "ana", "ben", "ben", "CEM", "cem", "slack:C", "eve"])
             decision: AnswerKind = rng.choice(
-                ["approve", "choose", "choose", "choose", "reject", "edit", "withdraw", "comment"]
+                ["approve", "choose", "choose", "choose", "reject", "edit", "withdraw", "comment", *_OF_TIME]
             )
             said: dict[str, Any] = {"digest": digest(rng.choice([*payloads[:1] * 4, *payloads]))}
             match decision:
@@ -66,6 +70,8 @@ class Approvers:
                     said["choice"] = rng.choice([*terms.choices[:1] * 3, *terms.choices, "elsewhere"])
                 case "edit":
                     said["payload"] = rng.choice(payloads)
+                case "claim" | "release" | "extend":
+                    said = {}
                 case "comment":
                     said = {"text": "which one?"}
                 case "reject":
@@ -74,6 +80,24 @@ class Approvers:
                     pass
             at_s = 0.2 if ground.is_calm else rng.choice([rng.uniform(0, 16), rng.uniform(14.9, 15.3)])
             ground.later(at_s, partial(self.answer, request.approval_id, by, decision, **said))
+        for _ in range(rng.choice([0, 0, 1, 2])):
+            at_s = rng.choice([rng.uniform(0, 16), rng.uniform(14.7, 15.0)])
+            ground.later(at_s, partial(self._order, request.approval_id, rng.choice(_ORDERS)))
+
+    def _order(self, approval: str, command: Command) -> None:
+        """An operator moves the deadline, reassigns it, or voids a vote."""
+        rng, parsed = self._ground.rng, ids.parse_step_id(approval)
+        if parsed is None:
+            raise AssertionError(f"{approval} is no approval's id")
+        match command:
+            case "extend":
+                order = ApprovalOrder(approval_id=approval, by_ms=2_000)
+            case "void":
+                order = ApprovalOrder(approval_id=approval, voter=rng.choice(["ana", "ben"]))
+            case _:
+                people, is_alone = (rng.choice(["eve", "slack:C"]),), rng.random() < 0.3
+                order = ApprovalOrder(approval_id=approval, people=people, replace=is_alone)
+        self._ground.command(command, parsed.workflow_id, order=order)
 
     def _plan_answer(self, request: ApprovalRequest, entitled: str, at_s: float) -> None:
         rng = self._ground.rng

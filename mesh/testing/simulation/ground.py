@@ -12,6 +12,7 @@ from typing import Any
 from mesh.adapters.memory import MemoryCluster
 from mesh.codec.cloudevents import to_record
 from mesh.codec.commands import encode_command
+from mesh.core.inputs import ApprovalOrder
 from mesh.core.topics import Topics
 from mesh.ports import Clock, OutRecord
 from mesh.testing.promises.judge import Promises
@@ -65,7 +66,9 @@ class Ground:
     def publish(self, event: dict[str, Any]) -> None:
         self.send(to_record(event, topic=self.topics.events))
 
-    def command(self, command: Any, workflow: str, *, step: str | None = None, to: str = "") -> None:
+    def command(
+        self, command: Any, workflow: str, *, step: str | None = None, to: str = "", order: ApprovalOrder | None = None
+    ) -> None:
         """Send an operator's command."""
         self.note("operator", " ".join(word for word in (command, workflow, step, to) if word))
         self.send(
@@ -78,5 +81,6 @@ class Ground:
                 at_ms=self.clock.now_ms(),
                 step=step,
                 to=to,
+                order=order,
             )
         )

@@ -21,6 +21,8 @@ _VOTE: Final[dict[str, Any]] = {
                 edit={"role": "maintainer", "limit": 2},
                 deadline="15s",
                 on_expiry="wait",
+                escalate=[{"after": "5s", "to": "lead"}, {"after": "5s", "to": "maintainer", "quorum": 1}],
+                extend={"by": "3s", "times": 2},
             ),
         },
         "other": {
@@ -29,6 +31,8 @@ _VOTE: Final[dict[str, Any]] = {
                 role="lead",
                 reject="any",
                 reason="reject",
+                claim="exclusive",
+                lease="3s",
                 deadline="15s",
                 **{"not": ["requester", {"voters_of": "pair"}]},
             ),
