@@ -543,7 +543,7 @@ SEND = (
         ),
         (
             answered({**ANSWER, "decision": "maybe"}),
-            'the answer\'s `decision` is \'maybe\'; send "approve" or "reject", or of a question that takes more, choose, edit, withdraw, comment',
+            'the answer\'s `decision` is \'maybe\'; send "approve" or "reject", or of a question that takes more, choose, edit, withdraw, comment, claim, release, extend',
         ),
         (
             answered({**ANSWER, "approval_id": "review"}),
@@ -629,7 +629,7 @@ def test_a_bare_command_takes_its_id_from_its_place() -> None:
     [
         (
             {"command": "explode", "workflow_id": WORKFLOW, "by": "op"},
-            'the command \'explode\' is not known; send one of "cancel", "retry", "skip", "fail", "migrate"',
+            'the command \'explode\' is not known; send one of "cancel", "retry", "skip", "fail", "migrate", "extend", "reassign", "void"',
         ),
         (
             {"command": "cancel", "workflow_id": "octo", "by": "op"},
