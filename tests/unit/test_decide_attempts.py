@@ -240,13 +240,13 @@ def test_silence_says_how_long_it_lasted_where_it_is_decided_late() -> None:
     assert failed.message == "no sign of life of agent x for 25.0 s"
 
 
-@pytest.mark.parametrize("kind", ["start_timeout", "run_timeout", "heartbeat_timeout", "timeout"])
+@pytest.mark.parametrize("kind", ["start_timeout", "run_timeout", "heartbeat_timeout", "task_timeout"])
 def test_a_transcript_does_not_say_how_late_a_time_out_was(kind: TimerKind) -> None:
     told = set()
     for passed_ms in (0, 60_040, 612_345):
         p = started({"a": agent(**AUDIBLE)})
         p.now_ms += passed_ms
-        events = p.wait("a") if kind == "timeout" else p.fall_silent("a", kind)
+        events = p.wait("a") if kind == "task_timeout" else p.fall_silent("a", kind)
         told.add(timeless(only(events, TaskFailed).message))
     assert len(told) == 1, told
 
