@@ -9,6 +9,9 @@
 PYTHON ?= $(shell command -v python3.11 || echo python3)
 BIN := .venv/bin
 BROKER ?= sqlite
+# Let Python keep what it has compiled, whatever the environment says: tests start hundreds of
+# processes, and each would spend half a second of CPU on compiling the mesh again.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: test-simulations test-processes test-units demo test lint check coverage format kafka bench lock clean
 
