@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from sample_mesh import write_sample
 
 from mesh.adapters.sqlite import SqliteBroker
+from mesh.adapters.system import SystemClock
 from mesh.cli.app import COMMANDS, SHORT_FORMS, mesh
 from mesh.cli.grammar import NounGroup
 
@@ -27,6 +28,9 @@ async def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MESH_BROKER", f"sqlite://{tmp_path}/mesh.db")
     monkeypatch.setenv("MESH_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
+    # so that two commands say the same of how long ago a thing was
+    now_ms = SystemClock().now_ms()
+    monkeypatch.setattr(SystemClock, "now_ms", lambda _: now_ms)
     return tmp_path
 
 

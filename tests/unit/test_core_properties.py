@@ -84,6 +84,8 @@ UNDRAWN = frozenset(
     # `test_voting_properties` draws these
     | {"ApprovalRequested2", "ApprovalClosed2", "VoteCast", "VoteTakenBack", "PayloadEdited", "NoteAdded"}
     | {"AnswerRefused2"}
+    # ... and `test_timed_properties` these
+    | {"AnswerHeld", "ApprovalClaimed", "ApprovalReleased", "ApprovalEscalated", "ApprovalReassigned", "DeadlineMoved"}
     | {"LoopLeft"}  # too rare for every drawing; the simulation must meet it, and test_decide_retry.py has it
 )
 DIRECTORY = replace(PEOPLE, registered={"work": ("x", "y")}, alive=frozenset({"x"}))
