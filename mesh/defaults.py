@@ -36,6 +36,8 @@ REQUEST_TIMEOUT_S: Final = 30.0
 DRAIN_TIMEOUT_S: Final = 20.0
 # the tail of the log makes up for what is younger than the checkpoint
 CHECKPOINT_INTERVAL_S: Final = 5.0
+# between when an answer was signed and when it came; a person's clock may be wrong, too
+ANSWER_MAX_AGE_S: Final = 24 * 3_600
 # between two renewals of an agent's card
 CARD_INTERVAL_S: Final = 10.0
 # a card holds for as many intervals: two renewals may be lost

@@ -293,6 +293,13 @@ class Broker(Protocol):
         """
         ...
 
+    async def cluster_id(self) -> str:
+        """What names this broker among all, permanently.
+
+        A cluster has its own id, and so has each file. Answers that people sign name it.
+        """
+        ...
+
     async def create_topics(self, specs: Sequence[TopicSpec]) -> None:
         """Create those that do not exist. The others stay as they are."""
         ...

@@ -120,6 +120,7 @@ LogFormat = Annotated[Literal["auto", "console", "json"], BeforeValidator(_lower
 TraceExporter = Annotated[Literal["off", "console", "otlp"], BeforeValidator(_lower)]
 SecurityProtocol = Annotated[Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], BeforeValidator(_upper)]
 SaslMechanism = Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"], BeforeValidator(_upper)]
+Answers = Annotated[Literal["unsigned", "signed"], BeforeValidator(_lower)]
 Durability = Annotated[Literal["full", "normal"], BeforeValidator(_lower)]
 TopicPrefix = Annotated[str, Field(pattern=r"^([A-Za-z0-9_-]+\.)*$", max_length=100)]
 
@@ -164,6 +165,16 @@ class Settings(BaseSettings):
     """Route files, and folders of route files."""
     approvers: Path = Path("approvers.yaml")
     """The file that says who has which role."""
+    answers: Answers = "unsigned"
+    """Whether an answer of a person must be signed: `unsigned` or `signed`.
+
+    The same for all routers. With `unsigned` whoever may write to the topic can answer as anybody.
+    A route may ask for more.
+    """
+    answer_max_age_s: int = Field(defaults.ANSWER_MAX_AGE_S, ge=1, le=31_536_000)
+    """How long a signed answer may be under way, by its signer's clock. A later one is refused."""
+    approver_key: Path | None = None
+    """The file of the private key that signs the answers of this machine's user."""
     instance: str = Field(default_factory=_instance, pattern=r"^[A-Za-z0-9._-]{1,200}$")
     """This process's name in the log and for operators."""
 

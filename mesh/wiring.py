@@ -298,6 +298,8 @@ def _router(
         config=RouterConfig(
             instance=settings.instance,
             approvers=str(settings.approvers.absolute()),
+            answers="none" if settings.answers == "unsigned" else "gateway",
+            answer_max_age_ms=settings.answer_max_age_s * 1_000,
             partitions=settings.partitions,
             session_timeout_s=settings.session_timeout_s,
             max_poll_records=settings.batch_records,

@@ -46,6 +46,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
             "mesh.cli.workflows.show:workflows", "List workflows; show, cancel, repair or migrate them."
         ),
         "agents": Entry("mesh.cli.agents:agents", "List agents and who is alive."),
+        "approver": Entry("mesh.cli.approver:approver", "Make keys, and say whose key signs answers."),
         "people": Entry("mesh.cli.people:people", "Show who has which role; plan and apply changes."),
         "clock": Entry("mesh.cli.clock:clock", "Show clocks that jumped, and release deadlines."),
         "dlq": Entry("mesh.cli.dlq:dlq", "Look at dead letters."),

@@ -263,7 +263,12 @@ def _tell_applied(session: Session, planned: Planned, placed: PlacedPeople | Non
 def _since(placed: PlacedPeople) -> str:
     if placed.since_ms == FROM_THE_BEGINNING:
         return "from the beginning"
-    at = datetime.fromtimestamp(placed.since_ms / 1000).astimezone().isoformat(sep=" ", timespec="seconds")
+    return in_effect_from(placed.since_ms)
+
+
+def in_effect_from(since_ms: int) -> str:
+    """Which answers what is on the topic holds for."""
+    at = datetime.fromtimestamp(since_ms / 1000).astimezone().isoformat(sep=" ", timespec="seconds")
     return f"for answers that the broker takes at {at} or later"
 
 

@@ -11,7 +11,8 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
 import click
 import msgspec
@@ -22,7 +23,7 @@ from mesh.adapters.system import SystemClock, SystemEntropy
 from mesh.cli.text.format import counted
 from mesh.codec import exact_json
 from mesh.core.topics import Topics
-from mesh.errors import NotFound
+from mesh.errors import NotFound, OperatorError
 from mesh.inspection.inbox import Inbox, inbox_path
 from mesh.inspection.read_model import ReadModel, model_path
 from mesh.observability import configure_logging
@@ -30,6 +31,9 @@ from mesh.ports import Broker
 from mesh.services.client import Client
 from mesh.settings import Settings, SqliteAddress, load_settings, parse_broker_url
 from mesh.wiring import open_broker
+
+if TYPE_CHECKING:
+    from mesh.codec.signing_keys import SigningKey
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -48,6 +52,8 @@ class Session:
         self.clock = SystemClock()
         self.out = console(sys.stdout)
         self.err = console(sys.stderr)
+        self.key_file: Path | None = None  # of who answers, and signs
+        self._key: SigningKey | None = None
 
     @property
     def is_interactive(self) -> bool:
@@ -59,6 +65,19 @@ class Session:
 
     def fresh_id(self) -> str:
         return SystemEntropy().token()
+
+    def signing_key(self) -> "SigningKey | None":
+        """The key that signs answers; None: they are not signed. Asks once for its passphrase."""
+        if self.key_file is not None and self._key is None:
+            from mesh.codec.signing_keys import is_encrypted, load_key  # noqa: PLC0415 - only who signs needs it
+
+            secret: str | None = None
+            if is_encrypted(self.key_file):
+                if not sys.stdin.isatty():
+                    raise OperatorError(f"the key {self.key_file} has a passphrase, and there is no terminal to ask on")
+                secret = click.prompt(f"passphrase of {self.key_file}", hide_input=True, err=True)
+            self._key = load_key(self.key_file, secret)
+        return self._key
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(work)

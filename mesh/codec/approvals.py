@@ -5,13 +5,15 @@ not judge an answer: the owner decides who may give it and whether it came in ti
 `encode_request`, `encode_receipt` and `decode_response`; approvers' clients call the other three.
 """
 
-from typing import Any, Final, Literal, get_args
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 import msgspec
 
 from mesh.codec import exact_json
 from mesh.codec.bodies import read_body
 from mesh.codec.cloudevents import binary_headers
+from mesh.codec.jws_bodies import SIGNED_FIELDS, encode_signed, opened
 from mesh.codec.places import place, receipt_id_at
 from mesh.codec.times import parse_rfc3339, rfc3339
 from mesh.codec.unreadable import PayloadIsNull
@@ -20,6 +22,7 @@ from mesh.core.approvals import Terms
 from mesh.core.effects import AskApproval
 from mesh.core.ids import parse_step_id
 from mesh.core.inputs import AnswerGiven, AnswerGiven2, AnswerKind, first_version
+from mesh.core.json_values import digest as payload_digest
 from mesh.core.receipts import Place, SendReceipt
 from mesh.core.route import OnExpiry
 from mesh.core.topics import Topics
@@ -185,6 +188,13 @@ def decode_receipt(record: Record) -> Receipt:
         ) from error
 
 
+class Signer(NamedTuple):
+    """Whose key signs an answer, for which mesh. `sign`: a body, as JWS in compact form."""
+
+    mesh: str
+    sign: Callable[[dict[str, Any]], str]
+
+
 def encode_response(
     *,
     topics: Topics,
@@ -200,10 +210,12 @@ def encode_response(
     form: Any = None,
     text: str = "",
     traceparent: str | None = None,
+    signer: Signer | None = None,
 ) -> OutRecord:
     """A person's answer, as the mesh's own clients send it.
 
-    `answer_id` is fresh for each answer. `payload` is an edit, null too.
+    `answer_id` is fresh for each answer. `payload` is an edit, null too. With a `signer` it is
+    signed.
     """
     parts = parse_step_id(approval_id)
     workflow_id = parts.workflow_id if parts else approval_id
@@ -212,10 +224,9 @@ def encode_response(
     data |= {name: value for name, value in said.items() if value}
     if form is not None:
         data["form"] = form
-    if payload is not msgspec.UNSET:
-        data["payload"] = payload
-        if payload is None:
-            data["edited"] = True
+    is_edit = payload is not msgspec.UNSET
+    if is_edit and signer is None:
+        data |= {"payload": payload, "edited": True} if payload is None else {"payload": payload}
     headers = binary_headers(
         id=answer_id,
         source="/mesh/approvers",
@@ -225,7 +236,13 @@ def encode_response(
         traceparent=traceparent,
         time=rfc3339(at_ms),
     )
-    return OutRecord(topic=topics.responses, key=workflow_id.encode(), value=_encode(data), headers=headers)
+    if signer is None:
+        value = _encode(data)
+    else:
+        data |= {"mesh": signer.mesh, "answer_id": answer_id, "answered_at": rfc3339(at_ms)}
+        data |= {"payload_digest": payload_digest(payload)} if is_edit else {}
+        value = encode_signed(signer.sign(data), payload, is_edit=is_edit)
+    return OutRecord(topic=topics.responses, key=workflow_id.encode(), value=value, headers=headers)
 
 
 def decode_response(record: Record) -> AnswerGiven | AnswerGiven2:
@@ -242,56 +259,70 @@ def decode_response(record: Record) -> AnswerGiven | AnswerGiven2:
         record,
         what="answer",
         required=("approval_id", "decision", "by"),
-        optional=("digest", "reason", "choice", "text", "answer_id"),
+        optional=("digest", "reason", "choice", "text", "answer_id", *SIGNED_FIELDS),
         flags=("edited",),
-        anything=("payload", "form"),
+        anything=("payload", "form", "via"),
         example=_EXAMPLE,
+        unwrap=opened,
     )
-    data = body.data
+    source = {
+        "source_topic": record.topic,
+        "source_partition": record.partition,
+        "source_offset": record.offset,
+        "source_at_ms": record.timestamp_ms,
+    }
+    whole = answer_of(body.data, source, where=place(record), own_id=body.id, traceparent=body.traceparent)
+    # a router of before can read the first version, so it is used wherever it says all (ADR 16)
+    return first_version(whole) or whole
+
+
+def answer_of(
+    data: Mapping[str, Any], source: Mapping[str, Any], *, where: str, own_id: str, traceparent: str | None
+) -> AnswerGiven2:
+    """The answer that these fields say. `source`: where it came from.
+
+    Raises `MalformedRecord`.
+    """
     decision = _DECISIONS.get(data["decision"].strip().lower())
     if decision is None:
         raise MalformedRecord(
-            f'{place(record)}: the answer\'s `decision` is {data["decision"]!r}; send "approve" or "reject", '
+            f'{where}: the answer\'s `decision` is {data["decision"]!r}; send "approve" or "reject", '
             f"or of a question that takes more, {', '.join(_MORE)}"
         )
     parts = parse_step_id(data["approval_id"])
     if parts is None:
         raise MalformedRecord(
-            f"{place(record)}: the answer's `approval_id` {data['approval_id']!r} is not an approval's id "
+            f"{where}: the answer's `approval_id` {data['approval_id']!r} is not an approval's id "
             "(<workflow id>/<run id>/<step>); copy it from the request, or from `mesh approvals`"
         )
-    whole = AnswerGiven2(
+    return AnswerGiven2(
         workflow_id=parts.workflow_id,
-        source_topic=record.topic,
-        source_partition=record.partition,
-        source_offset=record.offset,
-        source_at_ms=record.timestamp_ms,
+        **source,
         approval_id=data["approval_id"],
-        answer_id=data.get("answer_id") or body.id,
+        answer_id=data.get("answer_id") or own_id,
+        jws=data.get("jws") or "",
         decision=decision,
         by=data["by"],
         digest=data.get("digest") or None,
         reason=data.get("reason") or "",
-        payload=_edit(record, data),
+        payload=_edit(where, data),
         choice=data.get("choice") or "",
         form=data.get("form"),
         text=data.get("text") or "",
-        traceparent=body.traceparent,
+        traceparent=traceparent,
     )
-    # a router of before can read the first version, so it is used wherever it says all (ADR 16)
-    return first_version(whole) or whole
 
 
-def _edit(record: Record, data: dict[str, Any]) -> Any:
+def _edit(where: str, data: Mapping[str, Any]) -> Any:
     """The edit that an answer brings; `UNSET` if it brings none."""
     payload, is_edited = data.get("payload", msgspec.UNSET), data.get("edited")
     if payload is None and is_edited is None:
         raise PayloadIsNull(
-            f"{place(record)}: the answer's `payload` is null: leave it out to approve what was asked; "
+            f"{where}: the answer's `payload` is null: leave it out to approve what was asked; "
             'with "edited": true null is an edit'
         )
     if is_edited and payload is msgspec.UNSET:
-        raise MalformedRecord(f"{place(record)}: the answer says `edited`, and brings no `payload`; send {_EXAMPLE}")
+        raise MalformedRecord(f"{where}: the answer says `edited`, and brings no `payload`; send {_EXAMPLE}")
     if is_edited is False and payload not in (msgspec.UNSET, None):
-        raise MalformedRecord(f"{place(record)}: the answer brings a `payload`, and says that nothing was edited")
+        raise MalformedRecord(f"{where}: the answer brings a `payload`, and says that nothing was edited")
     return msgspec.UNSET if is_edited is False else payload

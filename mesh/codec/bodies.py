@@ -6,7 +6,7 @@ Owns the reading of such a record down to its checked fields. It must not know w
 `mesh.codec.approvals` and `mesh.codec.commands` do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from mesh.codec.cloudevents import from_record, header, is_cloud_event, parse_traceparent
@@ -39,17 +39,23 @@ def read_body(
     anything: Sequence[str],
     example: str,
     flags: Sequence[str] = (),
+    unwrap: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
 ) -> Body:
     """Read and check the fields of a record that should hold `what` ("answer").
 
     `required` fields are strings that are not blank, `optional` ones strings or null, `flags` true,
-    false or null, `anything` ones any JSON. No id may be longer than `ids.MAX_ID`.
+    false or null, `anything` ones any JSON. No id may be longer than `ids.MAX_ID`. `unwrap` opens
+    an envelope, and raises `MalformedRecord` as this does.
 
     Raises `MalformedRecord`, which names all that is missing or wrong and ends with `example`.
     """
     data, own_id, traceparent = _open(record, what)
     if not isinstance(data, dict):
         raise MalformedRecord(f"{place(record)}: the {what} is not a JSON object; send {example}")
+    try:
+        data = data if unwrap is None else unwrap(data)
+    except MalformedRecord as error:
+        raise MalformedRecord(f"{place(record)}: the {what} does not hold: {error}. Send {example}") from error
     problems = _problems(data, required, optional, flags)
     # refused, not ignored: a misspelt `payload` would approve the text that was not edited
     problems += _unknown(data, {*required, *optional, *flags, *anything})

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 
 from mesh.core.people import person_of
+from mesh.core.signing import Level, Proof
 
 Reasons = Literal["optional", "required", "reject"]
 
@@ -112,6 +113,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stages: tuple[Stage, ...] = ()  # in the order of their times
     extending: Extending | None = None  # None: operators alone may
     claiming: Claiming = Claiming()
+    signed: Level = "none"  # what an answer must bring; the mesh may ask for more
 
     @property
     def need(self) -> int:
@@ -142,6 +144,7 @@ class Vote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     form: Any = None
     names: tuple[str, ...] = ()
     people: str = ""
+    proof: Proof | None = None  # None: nobody has signed it
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -190,6 +193,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     choice: str = ""
     form: Any = None
     text: str = ""
+    proof: Proof | None = None
 
 
 class Asking(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -232,6 +236,7 @@ class Ballot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     choice: str
     at_ms: int
     reason: str = ""
+    signed: Level = "none"  # none: it is claimed, and nobody has checked by whom
 
 
 class Tally(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -429,7 +434,13 @@ def tally_of(asking: Asking, digest: str, deadline_at_ms: int | None) -> Tally:
         have=now.have,
         need=now.need,
         votes=tuple(
-            Ballot(by=vote.by, choice=vote.choice, at_ms=vote.at_ms, reason=vote.reason[:SHOWN_REASON])
+            Ballot(
+                by=vote.by,
+                choice=vote.choice,
+                at_ms=vote.at_ms,
+                reason=vote.reason[:SHOWN_REASON],
+                signed="none" if vote.proof is None else vote.proof.how,
+            )
             for vote in asking.votes
         ),
         editors=asking.editors,

@@ -14,6 +14,7 @@ import msgspec
 
 from mesh.core.calls import Caller, Slice
 from mesh.core.schedules import Schedule
+from mesh.core.signing import Proof
 from mesh.core.state import KeptEvent
 
 
@@ -84,7 +85,8 @@ AnswerKind = Literal["approve", "reject", "choose", "edit", "withdraw", "comment
 class AnswerGiven2(_Inbox, tag="AnswerGiven.2", frozen=True, kw_only=True):
     """A person's answer that says more than `AnswerGiven` can.
 
-    `answer_id`: as there. `payload`: with approve, choose and edit.
+    `answer_id`: as there. `payload`: with approve, choose and edit. `jws`: the signed answer, which
+    says all the rest, and nothing of it is proven until the owner has checked it (`CheckedAnswer`).
     """
 
     approval_id: str
@@ -98,10 +100,27 @@ class AnswerGiven2(_Inbox, tag="AnswerGiven.2", frozen=True, kw_only=True):
     form: Any = None
     text: str = ""  # of a comment
     traceparent: str | None = None
+    jws: str = ""  # empty: nobody has signed it
+
+
+class CheckedAnswer(AnswerGiven2, tag="CheckedAnswer", frozen=True, kw_only=True):
+    """A signed answer that its owner has checked. It is in no record: no replay checks it again.
+
+    `proof`: whose key it is; None: it does not hold, and `code` and `why` say why.
+    """
+
+    proof: Proof | None = None
+    code: str = ""
+    why: str = ""
 
 
 def first_version(given: AnswerGiven2) -> AnswerGiven | None:
     """The same answer as routers of earlier versions know it; None if it says more than that."""
+    return None if given.jws else without_more(given)
+
+
+def without_more(given: AnswerGiven2) -> AnswerGiven | None:
+    """What the answer says, whoever has signed it, if version 1 has words for all of it."""
     if given.decision not in ("approve", "reject") or given.choice or given.form is not None or given.text:
         return None
     fields = {name: getattr(given, name) for name in AnswerGiven.__struct_fields__}

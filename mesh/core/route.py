@@ -12,6 +12,7 @@ import msgspec
 from mesh.core.approvals import Claiming, Extending, Reasons
 from mesh.core.limits import Limit
 from mesh.core.schedules import Schedule
+from mesh.core.signing import Level
 
 Scope = dict[str, Any]
 """What an expression sees.
@@ -197,6 +198,7 @@ class VotingTerms(msgspec.Struct, frozen=True, kw_only=True):
     stages: tuple[StageAsked, ...] = ()
     extending: Extending | None = None
     claiming: Claiming = Claiming()
+    signed: Level = "none"
 
 
 class ApprovalWork(msgspec.Struct, frozen=True, kw_only=True):

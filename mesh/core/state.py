@@ -17,6 +17,7 @@ from mesh.core.limits import Limiter, Slot
 from mesh.core.people import People
 from mesh.core.route import OnExpiry, Periods
 from mesh.core.schedules import Schedule
+from mesh.core.signing import Level
 
 StepStatus = Literal[
     "running",  # a task is out
@@ -279,3 +280,4 @@ class Directory(msgspec.Struct, frozen=True, kw_only=True):
     # attempt id -> agent: to decide again what the log has decided
     chosen: dict[str, str] = {}
     topic_prefix: str = defaults.TOPIC_PREFIX
+    answers: Level = "none"  # what every answer must bring; a route may ask for more

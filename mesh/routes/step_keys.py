@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from mesh.core.approvals import LEASE_MS, MOST_EDITS, MOST_SEATS, Reasons
 from mesh.core.route import ForEach, HandOver, OnExpiry, OnLimit, OnNobody, OnTimeout, Retry
+from mesh.core.signing import LEVELS
 from mesh.routes.expressions.compiler import compile_template
 from mesh.routes.values import (
     A_NAME,
@@ -391,6 +392,13 @@ APPROVAL: Final = Table(
         "on_nobody": Key(
             kind=Choice(options=get_args(OnNobody)),
             text="What happens if too few people could answer when it is asked: an operator decides, or it stays open.",
+        ),
+        "signed": Key(
+            kind=Choice(options=LEVELS),
+            text=(
+                "What an answer must bring: nothing, any signature, or the person's own. "
+                "`MESH_ANSWERS=signed` asks for a signature in any case."
+            ),
         ),
         "payload_schema": Key(
             kind=SchemaDocument(),

@@ -8,6 +8,7 @@ from typing import Any, Literal, cast, get_args
 
 from mesh.core.approvals import MOST_SEATS, Reasons
 from mesh.core.route import EditsAsked, OnExpiry, OnNobody, SeatsAsked, Template, VotingTerms
+from mesh.core.signing import Level
 from mesh.routes.control_flow import EMPTY
 from mesh.routes.expressions.compiler import CompiledTemplate
 from mesh.routes.problems import Part, is_whole, join, near, shown
@@ -61,6 +62,7 @@ def voting(part: Part, steps: Mapping[str, Part], requester: CompiledTemplate | 
         stages=stages(part),
         extending=extending(part),
         claiming=claiming(part, voters(part.value)),
+        signed=cast("Level", part.choice("signed")),
     )
 
 

@@ -9,14 +9,15 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Protocol, Self, TypeVar
 
 import msgspec
 
 from mesh import defaults
-from mesh.codec.approvals import ApprovalRequest, Receipt, decode_receipt, decode_request, encode_response
+from mesh.codec.approvals import ApprovalRequest, Receipt, Signer, decode_receipt, decode_request, encode_response
 from mesh.codec.cloudevents import present, to_record
 from mesh.codec.commands import CommandReceipt, decode_command_receipt, encode_command
+from mesh.codec.jws_bodies import mesh_of
 from mesh.codec.outcomes import Outcome, decode_outcome
 from mesh.core.ids import parse_step_id, partition_of_key, run_id
 from mesh.core.inputs import AnswerKind, ApprovalOrder, Command
@@ -30,6 +31,14 @@ Found = TypeVar("Found")
 # published ones whose source the client remembers, so that their id alone is enough
 KEPT_EVENTS: Final = 10_000
 BATCH: Final = 1_000
+
+
+class AnswerKey(Protocol):
+    """A private key of a person who answers."""
+
+    def sign(self, body: dict[str, Any]) -> str:
+        """The signed body, as JWS in compact form."""
+        ...
 
 
 class Client:
@@ -200,6 +209,7 @@ class Client:
         choice: str = "",
         form: Any = None,
         text: str = "",
+        key: AnswerKey | None = None,
         timeout_s: float = defaults.CLIENT_TIMEOUT_S,
     ) -> Receipt:
         """Answer an approval, and wait for the receipt, which says whether the answer counts.
@@ -207,7 +217,7 @@ class Client:
         Its `status` is accepted or refused, with a `code`. `payload` is an edit: approve this
         instead of what was asked. `digest` binds the answer to the payload that the person saw. For
         an approval of several people it is needed, and `choose`, `edit`, `withdraw` and `comment`
-        are decisions too; `choice`, `form` and `text` go with them.
+        are decisions too; `choice`, `form` and `text` go with them. `key` signs the answer.
 
         Raises `TimeoutError` if no receipt comes: the answer is on the broker all the same, and
         counts when a router reads it.
@@ -234,6 +244,7 @@ class Client:
             choice=choice,
             form=form,
             text=text,
+            signer=None if key is None else Signer(await self.mesh(), key.sign),
         )
         await self._send([response])
 
@@ -249,6 +260,10 @@ class Client:
                 "it is on the broker, and counts when a router reads it (`mesh status` shows whether one is alive)"
             )
         return found
+
+    async def mesh(self) -> str:
+        """What names this mesh among all, in the answers that are signed for it."""
+        return mesh_of(self._topics.prefix, await self._broker.cluster_id())
 
     async def command(
         self,

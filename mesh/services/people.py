@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import msgspec
 import structlog
 
+from mesh.codec.approver_keys import decode_key_record
 from mesh.codec.people import (
     decode_people,
     decode_people_activation,
@@ -18,6 +19,7 @@ from mesh.codec.people import (
     encode_people_activation,
     version_of,
 )
+from mesh.core.approver_keys import KeyTimeline, KnownKey
 from mesh.core.people import People
 from mesh.core.people_versions import PeopleTimeline, PlacedPeople
 from mesh.core.topics import Topics
@@ -46,6 +48,7 @@ class PeopleReader:
     def __init__(self, broker: Broker, topics: Topics) -> None:
         self.versions: dict[str, PeopleVersion] = {}  # by digest
         self.timeline = PeopleTimeline()
+        self.keys = KeyTimeline()
         self._name = topics.people
         self._topic = WholeTopic(broker, topics.people, self._take)
 
@@ -89,9 +92,13 @@ class PeopleReader:
             _log.error("people_unreadable", error=record.message)
             return
         try:
+            key = decode_key_record(record)
+            if key is not None:
+                self.keys.add(key)
+                return
             activation = decode_people_activation(record)
         except MalformedRecord as error:
-            _log.warning("people_activation_unreadable", error=str(error))
+            _log.warning("people_record_unreadable", error=str(error))
             return
         if activation is not None:
             self.timeline.add(activation)
@@ -157,6 +164,19 @@ async def activate_people(
         if placed.activation.id == activation_id:
             return placed
     raise BrokerUnavailable(f"the activation {activation_id} is on its way, and can't be read back yet")
+
+
+async def write_key(known: PeopleReader, broker: Broker, record: OutRecord, kid: str) -> KnownKey:
+    """Write the record of a key, or of its end, and read it back.
+
+    Raises `BrokerUnavailable` if the outcome is unknown.
+    """
+    await _send(broker, [record])
+    await known.refresh()
+    found = known.keys.get(kid)
+    if found is None:
+        raise BrokerUnavailable(f"the record of the key {kid} is on its way, and can't be read back yet")
+    return found
 
 
 async def _send(broker: Broker, records: Sequence[OutRecord]) -> None:

@@ -98,6 +98,9 @@ class KafkaBroker:
         """
         return await self._cluster.topics(configs_of)
 
+    async def cluster_id(self) -> str:
+        return await self._cluster.cluster_id()
+
     async def create_topics(self, specs: Sequence[TopicSpec]) -> None:
         """Timestamps are the broker's (`LogAppendTime`) unless a spec says otherwise.
 

@@ -228,6 +228,11 @@ class Cluster:
             found[name] = TopicInfo(name, counts[name], config)
         return found
 
+    async def cluster_id(self) -> str:
+        """Kafka's own id of the cluster."""
+        found = await self._ask("asking for the cluster's id", self._admin.describe_cluster)
+        return str(found.get("cluster_id") or "")
+
     async def create_topics(self, specs: Sequence[TopicSpec]) -> None:
         await self._ask("listing topics", self._look)
         absent = [spec for spec in specs if spec.name not in self.counts]

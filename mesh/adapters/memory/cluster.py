@@ -96,6 +96,7 @@ class MemoryCluster:
         self.has_latency = bool(latency_s[1]) if weak is None else bool(weak.latency_s[1])
         self._latency_s = latency_s if weak is None else weak.latency_s
         self.rng = rng if rng is not None else random.Random(0)  # noqa: S311 - chance for a simulation, no secret
+        self.cluster_id = "memory"  # a test may give each of its clusters its own
         self.has_own_clock = True  # as Kafka has; a test may say that it is the machine's
         self.max_record_bytes = max_record_bytes
         self.groups: dict[str, Group] = {}

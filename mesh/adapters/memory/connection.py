@@ -86,6 +86,10 @@ class MemoryBroker:
         await self._call()
         return self._cluster.topics()
 
+    async def cluster_id(self) -> str:
+        await self._call()
+        return self._cluster.cluster_id
+
     async def create_topics(self, specs: Sequence[TopicSpec]) -> None:
         await self._call()
         self._cluster.create_topics(specs)

@@ -94,6 +94,15 @@ class SqliteBroker:
         catalogue = await self._store.read(self._store.log.catalogue.load)
         return {name: topic.info for name, topic in catalogue.items()}
 
+    async def cluster_id(self) -> str:
+        """The file's own id. It is made when it is first asked for."""
+        found = await self._store.read(self._store.log.catalogue.own_id)
+        # a connection for reading makes none: nobody has needed one so far
+        if not found and self._cleaner is not None:
+            await self._store.write(self._store.log.catalogue.make_id)
+            found = await self._store.read(self._store.log.catalogue.own_id)
+        return found
+
     async def create_topics(self, specs: Sequence[TopicSpec]) -> None:
         await self._store.write(lambda: self._store.log.catalogue.create(specs))
 

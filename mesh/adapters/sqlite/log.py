@@ -120,6 +120,20 @@ class Catalogue:
                 (spec.name, spec.partitions, free, msgspec.json.encode(spec.config).decode()),
             )
 
+    def own_id(self) -> str:
+        """The file's id; empty: it has none yet."""
+        # a table that older versions do not know, and leave alone
+        if not self._connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'identity'").get:
+            return ""
+        return str(self._connection.execute("SELECT id FROM identity").get or "")
+
+    def make_id(self) -> None:
+        """Give the file its id, unless it has one. Call it within a transaction."""
+        self._connection.execute("CREATE TABLE IF NOT EXISTS identity (id TEXT NOT NULL)")
+        self._connection.execute(
+            "INSERT INTO identity SELECT lower(hex(randomblob(16))) WHERE NOT EXISTS (SELECT 1 FROM identity)"
+        )
+
     def target(self, record: OutRecord) -> tuple[int, Topic] | SendFailure:
         """The id of the partition that a record goes to, or a failure without its index."""
         topic = self._by_name.get(record.topic) or self.find(record.topic)

@@ -5,8 +5,10 @@ owner to decide: each command waits for the receipt. `mesh.cli.approvals.ids` sa
 id names.
 """
 
+import functools
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -57,9 +59,24 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def answers(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command that answers its session, and the options `by` and `timeout_s`."""
-    who = by_option("answers", " It is claimed, not verified.")
-    return who(timeout_option("How long to wait for the receipt.")(mesh_command(function)))
+    """Give a command that answers its session, and the options `by` and `timeout_s`.
+
+    The session gets the key that signs, if there is one.
+    """
+
+    @functools.wraps(function)
+    def signing(session: Session, /, *args: Any, key: Path | None, **options: Any) -> None:
+        session.key_file = key or session.settings.approver_key
+        function(session, *args, **options)
+
+    who = by_option("answers", " Without --key it is claimed, not verified.")
+    key = click.option(
+        "--key",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Sign with the private key in FILE (else MESH_APPROVER_KEY); `mesh approver keygen` makes one.",
+    )
+    return who(key(timeout_option("How long to wait for the receipt.")(mesh_command(signing))))
 
 
 form_option = click.option("--form", metavar="JSON|@FILE", help="What the question asks each voter to fill in.")
@@ -109,6 +126,7 @@ async def send_answer(
         choice=answer.choice,
         form=answer.form,
         text=answer.text,
+        key=session.signing_key(),
         timeout_s=timeout_s,
     )
 

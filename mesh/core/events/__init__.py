@@ -56,6 +56,7 @@ from mesh.core.events.undo import CompensationStarted
 from mesh.core.events.voting import (
     AnswerHeld,
     AnswerRefused2,
+    AnswerSigned,
     ApprovalClaimed,
     ApprovalClosed2,
     ApprovalEscalated,
@@ -88,6 +89,7 @@ __all__ = [
     "AnswerHeld",
     "AnswerRefused",
     "AnswerRefused2",
+    "AnswerSigned",
     "ApprovalClaimed",
     "ApprovalClosed",
     "ApprovalClosed2",

@@ -48,6 +48,7 @@ from mesh.core.events.undo import CompensationStarted
 from mesh.core.events.voting import (
     AnswerHeld,
     AnswerRefused2,
+    AnswerSigned,
     ApprovalClaimed,
     ApprovalClosed2,
     ApprovalEscalated,
@@ -137,6 +138,7 @@ Event = (
     | ScheduleFired
     | AnswerRefused
     | AnswerRefused2
+    | AnswerSigned
     | IncidentRaised
     | IncidentResolved
     | ClockHeld

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from mesh.core.approvals import Change, Held, Source, Tally, Terms, Vote
 from mesh.core.events.approval import AnswerRefused, ApprovalClosed, ApprovalRequested
 from mesh.core.events.event import LogEvent
+from mesh.core.signing import Proof
 
 
 class ApprovalRequested2(ApprovalRequested, tag="ApprovalRequested.2", frozen=True, kw_only=True):
@@ -193,3 +194,17 @@ class AnswerRefused2(AnswerRefused, tag="AnswerRefused.2", frozen=True, kw_only=
     is_remembered: bool = False
     source: Source | None = None
     tally: Tally | None = None
+
+
+class AnswerSigned(LogEvent, tag="AnswerSigned.1", frozen=True, kw_only=True):
+    """An answer came with a signature, which the owner has checked. It changes nothing.
+
+    The events that follow in the decision say what became of the answer. `jws`: as it came, so that
+    an audit can check it again. `proof` None: it does not hold.
+    """
+
+    approval_id: str
+    answer_id: str
+    by: str
+    jws: str
+    proof: Proof | None = None

@@ -116,6 +116,7 @@ def evolve(workflow: Workflow | None, event: ev.Event, *, workflow_id: str, at_m
             | ev.StartRepeated()
             | ev.TasksWithdrawn()
             | ev.AnswerRefused()
+            | ev.AnswerSigned()
             | ev.CallRefused()
             | ev.AliasRefused()
             | ev.SlotRefused()

@@ -23,12 +23,12 @@ def words_of(event: ev.Event, decision: ev.Decision) -> Said | None:
             told = f"-> question {event.step} to {who}: {asked}"
             return Said(event.step, what, "people", event.reason, told, (("payload", event.payload),))
         case ev.ApprovalClosed():
-            return _closed(event)
+            return _closed(event, decision)
         case ev.ApprovalWithdrawn():
             told = f"-> question {event.step} is withdrawn: {event.reason}"
             return Said(event.step, "question withdrawn", "quiet", event.reason, told)
         case ev.VoteCast() | ev.VoteTakenBack() | ev.PayloadEdited() | ev.NoteAdded():
-            return _of_a_word(event)
+            return _of_a_word(event, decision)
         case (
             ev.ApprovalClaimed()
             | ev.ApprovalReleased()
@@ -36,12 +36,17 @@ def words_of(event: ev.Event, decision: ev.Decision) -> Said | None:
             | ev.AnswerHeld()
             | ev.ApprovalReassigned()
         ):
-            return _of_time(event)
+            return _of_time(event, decision)
         case ev.ApprovalEscalated(change=change):
             only = ", and nobody else" if change.alone else ""
             enough = f"; {change.quorum} of them suffice" if change.quorum else ""
             what = f"escalated, stage {event.stage}: {change.who} may answer{only}{enough}"
             return Said(event.step, what, "people", "", f"{event.step} is {what}")
+        case ev.AnswerSigned(proof=proof):
+            if proof is None:
+                return Said("", "signature refused", "quiet", f"of {event.by}")
+            via = "" if proof.how == "own" else f", for {event.by}"
+            return Said("", f"signed by {proof.signer}{via}", "quiet", f"key {proof.kid}")
         case ev.AnswerRefused():
             told = _refused(event.by, event.code, event.message)
             return Said(
@@ -70,15 +75,16 @@ def words_of(event: ev.Event, decision: ev.Decision) -> Said | None:
 
 def _of_time(
     event: ev.ApprovalClaimed | ev.ApprovalReleased | ev.DeadlineMoved | ev.AnswerHeld | ev.ApprovalReassigned,
+    decision: ev.Decision,
 ) -> Said:
     """Who looks at an approval, until when it is open, and who may answer now."""
     match event:
         case ev.ApprovalClaimed():
-            what = f"claimed by {event.by} (unverified), for {lasting(event.until_ms - event.at_ms)}"
+            what = f"claimed by {_who(event.by, decision)}, for {lasting(event.until_ms - event.at_ms)}"
             return Said(event.step, what, "people", "", f"{event.by} claims {event.step}")
         case ev.ApprovalReleased():
             told = f"{event.by} gives {event.step} back"
-            return Said(event.step, f"released by {event.by} (unverified)", "people", "", told)
+            return Said(event.step, f"released by {_who(event.by, decision)}", "people", "", told)
         case ev.DeadlineMoved():
             longer = lasting(event.deadline_at_ms - event.before_ms)
             told = f"{event.step} is open for {longer} longer"
@@ -91,11 +97,13 @@ def _of_time(
             return Said(event.step, f"reassigned by {event.by}: {what}", "people", "", f"{event.step}: {what}")
 
 
-def _of_a_word(event: ev.VoteCast | ev.VoteTakenBack | ev.PayloadEdited | ev.NoteAdded) -> Said:
+def _of_a_word(
+    event: ev.VoteCast | ev.VoteTakenBack | ev.PayloadEdited | ev.NoteAdded, decision: ev.Decision
+) -> Said:
     """What a person says in an approval that takes more than one answer."""
     match event:
         case ev.VoteCast(vote=vote):
-            what = f"{vote.choice} by {vote.by} (unverified), {event.have} of {event.need}"
+            what = f"{vote.choice} by {_who(vote.by, decision)}, {event.have} of {event.need}"
             told = f"{vote.by} votes in {event.step}: {vote.choice} ({event.have} of {event.need})"
             return Said(event.step, what, "people", vote.reason, told)
         case ev.VoteTakenBack(why="void"):
@@ -103,21 +111,27 @@ def _of_a_word(event: ev.VoteCast | ev.VoteTakenBack | ev.PayloadEdited | ev.Not
             what = f"vote of {event.by} is void, {event.have} of {event.need}"
             return Said(event.step, what, "people", "", told)
         case ev.VoteTakenBack():
-            what = f"vote taken back by {event.by} (unverified), {event.have} of {event.need}"
+            what = f"vote taken back by {_who(event.by, decision)}, {event.have} of {event.need}"
             told = f"{event.by} takes their vote in {event.step} back ({event.have} of {event.need})"
             return Said(event.step, what, "people", "", told)
         case ev.PayloadEdited():
-            what = f"edition {event.edition} by {event.by} (unverified); all votes are reset"
+            what = f"edition {event.edition} by {_who(event.by, decision)}; all votes are reset"
             told = f"{event.by} edits {event.step}, edition {event.edition}: {as_json(event.payload)}"
             return Said(event.step, what, "people", event.reason, told, (("payload", event.payload),))
         case ev.NoteAdded():
             told = f"{event.by} comments on {event.step}: {event.text}"
-            return Said(event.step, f"comment by {event.by} (unverified)", "people", event.text, told)
+            return Said(event.step, f"comment by {_who(event.by, decision)}", "people", event.text, told)
 
 
-def _closed(event: ev.ApprovalClosed) -> Said:
+def _who(by: str, decision: ev.Decision) -> str:
+    """Who has answered, and whether that is proven."""
+    is_signed = any(isinstance(one, ev.AnswerSigned) and one.proof is not None for one in decision.events)
+    return f"{by} ({'signed' if is_signed else 'unverified'})"
+
+
+def _closed(event: ev.ApprovalClosed, decision: ev.Decision) -> Said:
     edited = ", with an edit" if event.edited else ""
-    by = "by its deadline" if event.expired else f"by {event.by} (unverified)" if event.by else "by its votes"
+    by = "by its deadline" if event.expired else f"by {_who(event.by, decision)}" if event.by else "by its votes"
     told = f"{event.step} is {event.verdict}: {event.reason}" if event.expired else ""
     if isinstance(event, ev.ApprovalClosed2) and not event.expired:
         told = f"{event.step} is {event.verdict}: {event.choice}, by {event.rule}"

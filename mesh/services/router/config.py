@@ -3,6 +3,7 @@
 import msgspec
 
 from mesh import defaults
+from mesh.core.signing import Level
 
 
 class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -13,6 +14,8 @@ class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     instance: str
     approvers: str = ""  # the file that the roles were read from, for messages
+    answers: Level = "none"  # what every answer must bring
+    answer_max_age_ms: int = defaults.ANSWER_MAX_AGE_S * 1_000
     partitions: int = defaults.PARTITIONS
     session_timeout_s: float = defaults.SESSION_TIMEOUT_S
     # one poll, and so about one batch of decisions over all partitions

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from mesh.codec.cards import decode_card
 from mesh.core.people import People
+from mesh.core.signing import Level
 from mesh.core.state import AgentCard, Directory
 from mesh.core.topics import Topics
 from mesh.errors import BrokerUnavailable, MalformedRecord, TopicMissing
@@ -39,6 +40,7 @@ class DirectoryFollower:
         clock: Clock,
         *,
         roles_from: str = "",
+        answers: Level = "none",
     ) -> None:
         self._broker = broker
         self._topics = topics
@@ -49,7 +51,7 @@ class DirectoryFollower:
         self._replicas: dict[tuple[str, str], AgentCard] = {}  # those that have not expired
         self._registrations: dict[str, AgentCard] = {}
         self._is_ruled = False  # by the people's topic
-        self.current = Directory(roles=dict(roles), roles_from=roles_from, topic_prefix=topics.prefix)
+        self.current = Directory(roles=dict(roles), roles_from=roles_from, topic_prefix=topics.prefix, answers=answers)
 
     async def start(self) -> None:
         """Read the cards that are there now. May be called again after `BrokerUnavailable`."""

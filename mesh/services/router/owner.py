@@ -30,12 +30,14 @@ import structlog
 from msgspec.structs import replace
 
 from mesh.codec.open_approvals import placed
+from mesh.codec.signed_answers import Judge, checked
 from mesh.core import ids
 from mesh.core.decide import Decided
 from mesh.core.events import Cause, InputAttempted
 from mesh.core.inputs import (
     AnswerGiven,
     AnswerGiven2,
+    CheckedAnswer,
     CommandGiven,
     EventOffered,
     InboxInput,
@@ -386,6 +388,8 @@ class Owner:
             if isinstance(given, _ANSWERS) or (isinstance(given, CommandGiven) and given.order is not None):
                 # by the broker's own stamp, which is the same for every owner
                 directory = self._directory_at(given.source_at_ms, record)
+            if isinstance(given, AnswerGiven2) and given.jws:
+                given = self._checked(given, directory or self._directory())
             # Whether these are in time goes by the broker's stamp, and deadlines go by the
             # partition's time.
             if self.clock.differs:
@@ -418,6 +422,12 @@ class Owner:
         # the newest stamp that was read covers all answers of the batch, so one look is enough
         self.wants_people_ms = max(at_ms, self.inputs.of(record.topic)[-1].timestamp_ms)
         raise PeopleUnread
+
+    def _checked(self, answer: AnswerGiven2, directory: Directory) -> CheckedAnswer:
+        """A signed answer with its proof. Its keys are known as far as its people are."""
+        nobody = Judge(mesh="", key=lambda _: None)
+        judge = nobody if self._people is None else self._people.judge(directory, self._config.answer_max_age_ms)
+        return checked(answer, judge)
 
     def _input_of(self, record: Record) -> tuple[ResultReceived | SignReceived | InboxInput | None, Cause]:
         """The input, or the sign of life, that a record holds; None for a second copy by ingress.

@@ -13,6 +13,8 @@ from typing import Final
 import structlog
 from msgspec.structs import replace
 
+from mesh.codec.jws_bodies import mesh_of
+from mesh.codec.signed_answers import Judge
 from mesh.core.people import People
 from mesh.core.state import Directory
 from mesh.core.topics import Topics
@@ -34,6 +36,9 @@ class PeopleFollower:
 
     def __init__(self, broker: Broker, topics: Topics, clock: Clock) -> None:
         self.known = PeopleReader(broker, topics)
+        self.mesh = ""  # its name in signed answers, known after `start`
+        self._broker = broker
+        self._prefix = topics.prefix
         self._topic = topics.people
         self._clock = clock
         self._lookout = Lookout(self.known.refresh)
@@ -43,6 +48,7 @@ class PeopleFollower:
     async def start(self) -> None:
         """Read all that is there. May be called again after `BrokerUnavailable`."""
         await self.known.start()
+        self.mesh = mesh_of(self._prefix, await self._broker.cluster_id())
 
     async def close(self) -> None:
         await self.known.close()
@@ -108,3 +114,13 @@ class PeopleFollower:
         if self._last is None or self._last[0] is not people:
             self._last = (people, people.roles)
         return replace(directory, people=people, roles=self._last[1], roles_from=self._topic)
+
+    def judge(self, directory: Directory, max_age_ms: int) -> Judge:
+        """What a signed answer is checked against, with the directory as of its time."""
+        return Judge(
+            mesh=self.mesh,
+            key=self.known.keys.get,
+            people=directory.people,
+            roles=directory.roles,
+            max_age_ms=max_age_ms,
+        )

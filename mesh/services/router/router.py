@@ -78,7 +78,9 @@ class Router:
         self._schedules = ScheduleAnnouncer(
             broker, topics, self._definitions.known, instance=config.instance, clock=clock, entropy=entropy
         )
-        self._directory = DirectoryFollower(broker, topics, roles, clock, roles_from=config.approvers)
+        self._directory = DirectoryFollower(
+            broker, topics, roles, clock, roles_from=config.approvers, answers=config.answers
+        )
         self._people = PeopleFollower(broker, topics, clock)
         self.ingress = Ingress(broker, topics, self._definitions, config, clock)
         self._holdings = Holdings(config.retry_pause_s, entropy)

@@ -5,7 +5,10 @@
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from mesh.core import ids
+from mesh.core.approvals import Group, Terms
 from mesh.core.decide.begin.instants import instant_ms
 from mesh.core.decide.begin.task import round_of
 from mesh.core.decide.begin.terms import rendered, why_nobody
@@ -14,6 +17,7 @@ from mesh.core.events import ApprovalRequested, ApprovalRequested2, IncidentRais
 from mesh.core.json_values import digest
 from mesh.core.route import ApprovalWork, ExpressionError, VotingTerms
 from mesh.core.schedules import rfc3339
+from mesh.core.signing import stricter
 
 
 def ask(draft: Draft, name: str, work: ApprovalWork, reason: str) -> None:
@@ -22,7 +26,21 @@ def ask(draft: Draft, name: str, work: ApprovalWork, reason: str) -> None:
     If its seats can't be filled by the people there are, the step is an incident instead.
     """
     asked = _question(draft, name, work, reason)
-    draft.add(asked if work.voting is None else _to_voters(draft, name, asked, work.voting))
+    if work.voting is not None:
+        draft.add(_to_voters(draft, name, asked, work.voting))
+    elif draft.directory.answers != "none":
+        draft.add(_on_terms(draft, asked, _of_one(work)))
+    else:
+        draft.add(asked)
+
+
+def _of_one(work: ApprovalWork) -> Terms:
+    """The terms of an approval that names a role alone, where answers must be signed.
+
+    As one of version 1 it would not know which answers it has judged, so one that came before its
+    role could be sent again.
+    """
+    return Terms(groups=(Group(need=1, role=work.role),), expiry_choice=work.on_expiry)
 
 
 def _question(draft: Draft, name: str, work: ApprovalWork, reason: str) -> ApprovalRequested:
@@ -70,6 +88,12 @@ def _to_voters(
     lacking = why_nobody(draft, terms) if voting.on_nobody == "incident" else ""
     if lacking:
         return IncidentRaised(step=name, kind="nobody", message=lacking)
+    return _on_terms(draft, asked, terms)
+
+
+def _on_terms(draft: Draft, asked: ApprovalRequested, terms: Terms) -> ApprovalRequested2:
+    # what the mesh asks for now goes with the question, so a later setting takes nothing from it
+    terms = replace(terms, signed=stricter(terms.signed, draft.directory.answers))
     fields = {field: getattr(asked, field) for field in asked.__struct_fields__ if field != "role"}
     people = draft.directory.people
     return ApprovalRequested2(

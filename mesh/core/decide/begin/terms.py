@@ -51,6 +51,7 @@ def rendered(draft: Draft, name: str, voting: VotingTerms) -> Terms:
         stages=tuple(_stages(draft, voting, scope)),
         extending=voting.extending,
         claiming=voting.claiming,
+        signed=voting.signed,
         # a majority counts the voters, and only the terms can say who they are: replaced below
         reject_need=1 if voting.reject == "majority" else voting.reject,
     )

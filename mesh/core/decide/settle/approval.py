@@ -14,9 +14,10 @@ from mesh.core.decide.begin.end import end, rejection_reason
 from mesh.core.decide.draft import Draft
 from mesh.core.decide.progress import settled
 from mesh.core.decide.settle.budget import on_budget_answer
+from mesh.core.decide.settle.signatures import signed_event, why_unproven
 from mesh.core.decide.settle.stages import due_stage, escalated, why_escalated
 from mesh.core.decide.settle.voting import close_at_deadline, closing, on_word, refused, whole, why_expired
-from mesh.core.decide.settle.words import Refusal, held_word, is_repeated
+from mesh.core.decide.settle.words import Refusal, asking_of, held_word, is_repeated
 from mesh.core.events import (
     AnswerRefused,
     ApprovalClosed,
@@ -25,21 +26,43 @@ from mesh.core.events import (
     DeadlineMoved,
     IncidentRaised,
 )
-from mesh.core.inputs import AnswerGiven, AnswerGiven2, AnswerUnreadable
+from mesh.core.inputs import AnswerGiven, AnswerGiven2, AnswerUnreadable, CheckedAnswer, without_more
 from mesh.core.joins import rejection_is_taken
 from mesh.core.json_values import digest
 from mesh.core.schemas import why_unfit
+from mesh.core.signing import stricter
 from mesh.core.state import StepState, Workflow
 
 
 def on_answer(draft: Draft, given: AnswerGiven | AnswerGiven2) -> None:
     voted = _asks_voters(draft, given.approval_id)
+    if _is_unproven(draft, given, voted):
+        return
     if voted is not None:
         _on_word(draft, whole(given), *voted)
     elif isinstance(given, AnswerGiven):
         _on_first(draft, given)
     else:
         _on_more(draft, given)
+
+
+def _is_unproven(draft: Draft, given: AnswerGiven | AnswerGiven2, voted: tuple[str, StepState] | None) -> bool:
+    """Whether the answer is refused for its signature. Logs the signature of one that has any."""
+    found = find_open(draft, given)
+    if isinstance(found, AnswerRefused) and found.code == "unknown":
+        return False
+    if isinstance(given, CheckedAnswer):
+        draft.add(signed_event(given))
+    level = "none" if voted is None else asking_of(voted[1]).terms.signed
+    why = why_unproven(given, stricter(draft.directory.answers, level))
+    if why is None:
+        return False
+    end = found if isinstance(found, AnswerRefused) else _refused(given, why.code, why.message)
+    if voted is not None:
+        draft.add(refused(whole(given), *voted, why, like=end))
+    else:
+        draft.add(replace(end, code=why.code, message=why.message))
+    return True
 
 
 def _asks_voters(draft: Draft, approval_id: str) -> tuple[str, StepState] | None:
@@ -150,7 +173,14 @@ def escalate_by(draft: Draft, name: str, up_to_ms: int) -> None:
 
 
 def _on_more(draft: Draft, given: AnswerGiven2) -> None:
-    """Refuse an answer that says more than an approval of version 1 takes."""
+    """Refuse an answer that says more than an approval of version 1 takes.
+
+    One that is signed may say no more than that.
+    """
+    plain = without_more(given)
+    if plain is not None:
+        _on_first(draft, plain)
+        return
     found = find_open(draft, given)
     if isinstance(found, AnswerRefused):
         draft.add(found)

@@ -28,6 +28,7 @@ from mesh.core.decide.settle.words import (
     held_of,
     judged,
     may_hold,
+    proof_of,
     source_of,
     version_of,
 )
@@ -49,10 +50,11 @@ from mesh.core.json_values import digest
 from mesh.core.people import person_of
 from mesh.core.state import StepState
 
-_FORGOTTEN: Final = frozenset({"repeated", "closed", "limit"})
+_FORGOTTEN: Final = frozenset({"repeated", "closed", "limit", "signature", "key", "unsigned"})
 """Codes of answers whose ids need not be remembered.
 
-All others are: sent again, an older word has a newer time, and would count after all.
+All others are: sent again, an older word has a newer time, and would count after all. Whose answer
+it is that fails a check of its signature nobody knows, so it must not use up the person's id.
 """
 
 
@@ -232,6 +234,7 @@ def _vote(draft: Draft, word: AnswerGiven2, name: str, choice: str) -> VoteCast:
         roles=tuple(sorted(body.roles & named_roles(asking.terms, asking.changes))),
         names=tuple(sorted(body.names & _known_names(asking))),
         people=version_of(draft, word),
+        proof=proof_of(word),
         answer_id=word.answer_id,
         reason=word.reason,
         form=word.form,

@@ -1,8 +1,9 @@
 """What an answer to an approval of version 2 must be: who gives it, when, and what it says.
 
-Every answer that does not count has one of these codes, in this order. What counts is the newest
-word of a person, by the time of the broker, in any order of reading. The directory has people and
-their roles as of the answer's time; of an answer that was held, the answer has them itself.
+Every answer that does not count has one of these codes, in this order, after those of signatures
+(`mesh.core.decide.settle.signatures`). What counts is the newest word of a person, by the time of
+the broker, in any order of reading. The directory has people and their roles as of the answer's
+time; of an answer that was held, the answer has them itself.
 
     repeated                        its id was judged before; it has no effect
     closed, late                    there is a verdict, or the deadline had passed
@@ -36,10 +37,11 @@ from mesh.core.approvals import (
     why_excluded,
 )
 from mesh.core.decide.draft import Draft
-from mesh.core.inputs import AnswerGiven2, AnswerKind
+from mesh.core.inputs import AnswerGiven2, AnswerKind, CheckedAnswer
 from mesh.core.json_values import digest, text_of
 from mesh.core.people import further_names, person_of, roles_of
 from mesh.core.schemas import why_unfit
+from mesh.core.signing import Proof
 from mesh.core.state import StepState
 
 _MOVED_OFTEN: Final = {1: "its deadline may be moved once, and has been"}
@@ -70,6 +72,12 @@ class HeldWord(AnswerGiven2, tag="HeldWord", frozen=True, kw_only=True):
     roles: frozenset[str]
     names: frozenset[str]
     version: str
+    proof: Proof | None = None
+
+
+def proof_of(word: AnswerGiven2) -> Proof | None:
+    """Whose key has signed the answer; None: nobody's."""
+    return word.proof if isinstance(word, CheckedAnswer | HeldWord) else None
 
 
 def asking_of(step: StepState) -> Asking:
@@ -341,6 +349,7 @@ def held_of(draft: Draft, word: AnswerGiven2) -> Held:
         choice=word.choice,
         form=word.form,
         text=word.text,
+        proof=proof_of(word),
     )
 
 
@@ -366,6 +375,7 @@ def held_word(draft: Draft, approval_id: str, held: Held) -> HeldWord:
         roles=frozenset(held.roles),
         names=frozenset(held.names),
         version=held.version,
+        proof=held.proof,
     )
 
 
