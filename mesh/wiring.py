@@ -329,8 +329,19 @@ async def _run_with_card(
 
     approvers, topics = settings.approvers.absolute(), Topics(settings.topic_prefix)
     card = RouterCardKeeper(
-        broker, topics=topics, clock=SystemClock(), instance=settings.instance, every_s=settings.card_interval_s
+        broker,
+        topics=topics,
+        clock=SystemClock(),
+        instance=settings.instance,
+        every_s=settings.card_interval_s,
+        answers=settings.answers,
     )
+    if settings.answers == "unsigned":
+        _log.warning(
+            "answers_need_no_signature",
+            effect=f"whoever may write to {topics.responses} can answer as anybody",
+            next="give each person a key (mesh approver), and set MESH_ANSWERS=signed for all routers",
+        )
 
     def tell(rule: Rule) -> None:
         router.set_roles(rule.roles, rule.people)

@@ -25,6 +25,7 @@ from mesh.codec.event_batches import MAX_EVENTS
 from mesh.codec.open_approvals import OpenNote, OpenPayload, OpenRequest, OpenStanding
 from mesh.codec.orders import ORDERS
 from mesh.codec.outcomes import Outcome
+from mesh.codec.approver_keys import ApproverKeyBody, KeyRevocationBody
 from mesh.codec.people import PeopleActivationBody, PeopleBody
 from mesh.codec.router_cards import RouterCard
 from mesh.codec.schedules import Told
@@ -138,6 +139,20 @@ def schemas() -> dict[str, dict[str, Any]]:
             "activation also holds for all answers before it. Stored in partition 0, after the version that it names.",
             PeopleActivationBody,
         ),
+        "approver-key": _of_types(
+            "Approver key",
+            "The value of a record of mesh.approvals.people whose key is key/ and the thumbprint of the public key "
+            "(RFC 7638): answers that this key signs are those of `person`, if the broker takes them two seconds after "
+            "it or later. Stored in partition 0, once.",
+            ApproverKeyBody,
+        ),
+        "key-revocation": _of_types(
+            "Revocation of a key",
+            "The value of a record of mesh.approvals.people whose key is revocation/ and the thumbprint of a key: "
+            "nothing that it signs counts any more, if the broker takes it two seconds after this or later. `since`: "
+            "RFC 3339, from when on the key is distrusted, for the audit. Stored in partition 0, once.",
+            KeyRevocationBody,
+        ),
         "withdrawal": _of_types(
             "Withdrawal",
             (
@@ -232,9 +247,33 @@ def _response() -> dict[str, Any]:
     return {
         "$schema": DIALECT,
         "title": "Approval response",
-        "description": "The value of a record of mesh.approvals.responses: a person's answer. No CloudEvents "
-        "headers are needed; if there are any, "
-        "ce_id is the answer's id.",
+        "description": "The value of a record of mesh.approvals.responses: a person's answer, bare or signed. No "
+        "CloudEvents headers are needed; if there are any, "
+        "ce_id is the answer's id, unless a signature says another.",
+        "anyOf": [_bare_response(), _signed_response()],
+    }
+
+
+def _signed_response() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["jws"],
+        "properties": {
+            "jws": {
+                "type": "string",
+                "pattern": "^[A-Za-z0-9_-]+\\.[A-Za-z0-9_-]+\\.[A-Za-z0-9_-]+$",
+                "description": "JWS in compact form: alg Ed25519, typ mesh-answer+jws, kid the key's thumbprint. "
+                "Its body has the fields of a bare answer but payload and edited, and mesh, answer_id, answered_at, "
+                "and payload_digest where there is an edit.",
+            },
+            "payload": {"description": "An edit, whose digest is in the body."},
+        },
+        "additionalProperties": False,
+    }
+
+
+def _bare_response() -> dict[str, Any]:
+    return {
         "type": "object",
         "required": ["approval_id", "decision", "by"],
         "properties": {
@@ -533,6 +572,8 @@ def _cloud_event_headers(name: str) -> dict[str, Any]:
         "activation",
         "people",
         "people-activation",
+        "approver-key",
+        "key-revocation",
     }
     return {
         "type": "object",

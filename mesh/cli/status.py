@@ -101,6 +101,8 @@ def _facts(found: MeshStatus) -> Table:
     facts.add_row("unread", _unread(found))
     if people := _people(found):
         facts.add_row("people", people)
+    if answers := _answers(found):
+        facts.add_row("answers", answers)
     facts.add_row("events", _events(found))
     facts.add_row("workflows", _workflows(found))
     facts.add_row("steps", _steps(found))
@@ -148,6 +150,17 @@ def _people(found: MeshStatus) -> Text | None:
     text = Text("; ".join(map(printable, rules)))
     # for a moment after a change, or files that differ
     return text.append("  routers differ", style="yellow") if len(rules) > 1 else text
+
+
+def _answers(found: MeshStatus) -> Text | None:
+    """Whether people's answers must be signed; None if no living router tells."""
+    says = sorted({one.answers for one in found.routers if one.state == "alive" and one.answers})
+    if says == ["signed"]:
+        return Text("signed")
+    if says == ["unsigned"]:
+        return Text("unsigned: whoever may write to their topic can answer as anybody", style="yellow")
+    # an answer would count or not by which router reads it
+    return Text("routers differ: MESH_ANSWERS must be the same for all", style="red") if says else None
 
 
 def _life(router: RouterStatus | None, now_ms: int) -> tuple[str, str]:
@@ -258,6 +271,7 @@ def _router(one: RouterStatus) -> dict[str, object]:
         "heard_at": rfc3339(one.heard_at_ms),
         "partitions": one.partitions,
         "people": {"source": one.people_from, "version": one.people or None} if one.people_from else None,
+        "answers": one.answers or None,
     }
 
 

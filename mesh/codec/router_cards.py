@@ -26,7 +26,8 @@ class RouterCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Times are RFC 3339, UTC, by the router's clock. It counts as gone `expires_after_s` after the
     broker took the card. `roles`: those that somebody has; None: it does not say. `approvers`: the
     file or the topic that says so. `people`: the version of the people's topic that rules; empty:
-    the file does.
+    the file does. `answers`: `signed` or `unsigned`, as the router takes them; empty: it does not
+    say.
     """
 
     instance: str
@@ -36,6 +37,7 @@ class RouterCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     roles: tuple[str, ...] | None = None
     approvers: str = ""
     people: str = ""
+    answers: str = ""
 
 
 _encode: Final = msgspec.json.Encoder().encode

@@ -174,6 +174,7 @@ def router_statuses(
                 partitions=partitions,
                 people_from=row.card.approvers,
                 people=row.card.people,
+                answers=row.card.answers,
             )
         )
     return tuple(sorted(found, key=lambda one: (one.state != "alive", one.instance)))

@@ -28,7 +28,9 @@ _WITHDRAW_S: Final = 5.0  # for the last word to a broker that may be gone
 class RouterCardKeeper:
     """`every_s`: how often the card is renewed; it expires after three times that."""
 
-    def __init__(self, broker: Broker, *, topics: Topics, clock: Clock, instance: str, every_s: float) -> None:
+    def __init__(
+        self, broker: Broker, *, topics: Topics, clock: Clock, instance: str, every_s: float, answers: str = ""
+    ) -> None:
         self._broker = broker
         self._topics = topics
         self._clock = clock
@@ -36,7 +38,9 @@ class RouterCardKeeper:
         self._told_failure = ""
         now = rfc3339(clock.now_ms())
         lasts_s = defaults.CARD_INTERVALS * every_s
-        self._card = RouterCard(instance=instance, started_at=now, renewed_at=now, expires_after_s=lasts_s)
+        self._card = RouterCard(
+            instance=instance, started_at=now, renewed_at=now, expires_after_s=lasts_s, answers=answers
+        )
         self._renewal = Renewal(clock, every_s)
 
     def set_roles(self, roles: Collection[str], approvers: str, *, people: str = "") -> None:
