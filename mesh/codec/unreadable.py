@@ -34,6 +34,7 @@ _TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[{}\[\]:]', re.DOTALL)
 _PREFIX: Final = "ce_"
 _DATA: Final = "data"
 _SHOWN: Final = 1_000  # characters of a reason, so that the refusal itself is never too large
+_DOTS: Final = 2  # in a JWS in compact form
 _NAME: Final = 200  # characters of a name or a verb
 
 
@@ -124,11 +125,22 @@ def _said(record: Record, message: str) -> str:
 def _of_person(record: Record) -> dict[str, str]:
     """The fields of an answer or a command, bare or as the data of a CloudEvent."""
     members = _members(record.value)
+    if signed := _signed(members):
+        return signed
     encoded = members.get(("", "data_base64"))
     if encoded is not None:
         members = {(_DATA, name): text for (where, name), text in _decoded(encoded).items() if not where} | members
     inside = {name: text for (where, name), text in members.items() if where == _DATA}
     return inside | {name: text for (where, name), text in members.items() if not where}
+
+
+def _signed(members: Members) -> dict[str, str]:
+    """The fields that the body of a signed answer has. Nobody has checked the signature."""
+    jws = members.get(("", "jws")) or members.get((_DATA, "jws"), "")
+    body = jws.split(".")[1] if jws.count(".") == _DOTS else ""
+    # base64url, and without its padding
+    padded = body.replace("-", "+").replace("_", "/") + "=" * (-len(body) % 4)
+    return {name: text for (where, name), text in _decoded(padded).items() if not where}
 
 
 def _decoded(encoded: str) -> Members:

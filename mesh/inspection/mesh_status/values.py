@@ -95,8 +95,8 @@ class RouterStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A router that has or had a card. `heard_at_ms`: when it was last heard of.
 
     `people_from`: the file or the topic by which it knows who has which role; empty: it does not
-    say. `people`: the version of the topic; empty: the file rules. `answers`: `signed` or `unsigned`, as it
-    takes them; empty: it does not say.
+    say. `people`: the version of the topic; empty: the file rules. `answers`: `signed` or
+    `unsigned`, as it takes them; empty: it does not say.
     """
 
     instance: str

@@ -97,9 +97,7 @@ def _of_time(
             return Said(event.step, f"reassigned by {event.by}: {what}", "people", "", f"{event.step}: {what}")
 
 
-def _of_a_word(
-    event: ev.VoteCast | ev.VoteTakenBack | ev.PayloadEdited | ev.NoteAdded, decision: ev.Decision
-) -> Said:
+def _of_a_word(event: ev.VoteCast | ev.VoteTakenBack | ev.PayloadEdited | ev.NoteAdded, decision: ev.Decision) -> Said:
     """What a person says in an approval that takes more than one answer."""
     match event:
         case ev.VoteCast(vote=vote):
