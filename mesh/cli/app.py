@@ -47,6 +47,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         ),
         "agents": Entry("mesh.cli.agents:agents", "List agents and who is alive."),
         "approver": Entry("mesh.cli.approver:approver", "Make keys, and say whose key signs answers."),
+        "audit": Entry("mesh.cli.audit:audit", "Verify what the log proves of approvals."),
         "people": Entry("mesh.cli.people:people", "Show who has which role; plan and apply changes."),
         "clock": Entry("mesh.cli.clock:clock", "Show clocks that jumped, and release deadlines."),
         "dlq": Entry("mesh.cli.dlq:dlq", "Look at dead letters."),

@@ -1,7 +1,7 @@
-"""`mesh log verify`: fold the log from the broker, and print what every workflow comes to.
+"""`mesh log verify | export`: fold the log from the broker, and give one workflow to an auditor.
 
-Owns the comparison of two folds. It uses no read model and no checkpoint, so its result depends on
-the log alone.
+Owns the comparison of two folds. `verify` uses no read model and no checkpoint, so its result
+depends on the log alone.
 """
 
 import sys
@@ -16,11 +16,14 @@ from mesh.cli.exit_codes import FAILED
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import counted, printable
 from mesh.codec import exact_json
+from mesh.codec.jws_bodies import mesh_of
 from mesh.codec.log import decode_log_record
 from mesh.codec.state import canonical_workflow
+from mesh.core import ids
 from mesh.core.replay import PartitionFold
 from mesh.errors import NotFound, OperatorError
-from mesh.ports import TopicPartition
+from mesh.inspection.audit.bundle import Head, bundle_lines
+from mesh.ports import Broker, Record, TopicPartition
 from mesh.services.reading import read_up_to
 
 
@@ -58,6 +61,49 @@ def verify(session: Session, *, against: Path | None) -> None:
         session.note(said + same)
     if differing:
         sys.exit(FAILED)
+
+
+@log.command(short_help="Write a workflow's decisions, and the records of people, to a file.")
+@click.option("--workflow", "workflow_id", metavar="ID", required=True, help="The whole id of the workflow.")
+@mesh_command
+def export(session: Session, *, workflow_id: str) -> None:
+    """Print a bundle for `mesh audit verify`: a line of JSON for each record, as the broker has it.
+
+    It has all decisions about the workflow, and all people, roles and keys of all times. Only who
+    may read the log can do this.
+
+    mesh log export --workflow refund:4711 > refund-4711.jsonl
+    """
+    for line in session.run(_export(session, workflow_id)):
+        click.echo(line)  # bytes, as they are
+
+
+async def _export(session: Session, workflow_id: str) -> list[bytes]:
+    topics = session.topics
+    async with session.broker(read_only=True) as broker:
+        found = await broker.topics()
+        info = found.get(topics.log)
+        if info is None:
+            raise NotFound(f"this broker has no topic {topics.log}: no mesh was set up here (check --broker)")
+        partition = ids.partition_of_key(workflow_id.encode(), info.partitions)
+        mesh = mesh_of(topics.prefix, await broker.cluster_id())
+        head = Head(bundle=1, mesh=mesh, workflow_id=workflow_id, log=topics.log, partition=partition)
+        people = await _all(broker, TopicPartition(topics.people, 0)) if topics.people in found else []
+        decisions = await _all(broker, TopicPartition(topics.log, partition))
+    if not any(record.key == workflow_id.encode() for record in decisions):
+        raise NotFound(f"the log has no decision about {workflow_id}: give the whole id (`mesh workflows list`)")
+    return list(bundle_lines(head, people, decisions))
+
+
+async def _all(broker: Broker, place: TopicPartition) -> list[Record]:
+    """All records of a partition, up to its end."""
+    ends, begins = await broker.end_offsets([place]), await broker.begin_offsets([place])
+    reader = await broker.reader()
+    try:
+        reader.assign(begins)
+        return [one async for batch in read_up_to(reader, ends) for one in batch if one.offset < ends[place]]
+    finally:
+        await reader.close()
 
 
 async def _fold(session: Session) -> tuple[dict[str, str], int]:

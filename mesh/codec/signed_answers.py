@@ -13,14 +13,14 @@ Checks in this order; the first that fails gives the code:
 """
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
 from mesh.codec.approvals import answer_of
 from mesh.codec.jws_bodies import fields_of, parts_of
 from mesh.codec.times import parse_rfc3339
-from mesh.core.approver_keys import KnownKey, SpeaksFor
+from mesh.core.approver_keys import ApproverKey, KnownKey, SpeaksFor
 from mesh.core.ids import route_of
 from mesh.core.inputs import AnswerGiven2, CheckedAnswer
 from mesh.core.json_values import digest
@@ -70,18 +70,34 @@ def checked(given: AnswerGiven2, judge: Judge) -> CheckedAnswer:
 def proof_of(given: AnswerGiven2, judge: Judge) -> Proof:
     """Whose key has signed the answer. Raises `Wrong`."""
     body, known = signed_body(given.jws, judge.key)
-    if body.get("mesh") != judge.mesh:
-        raise Wrong("signature", f"it is signed for the mesh {_shown(body.get('mesh'))}, and this is {judge.mesh}")
+    of_this_mesh(body, judge)
     _check_fields(given, body)
     at_ms = given.source_at_ms
-    if not known.is_valid(at_ms):
-        when = "was revoked before" if known.from_ms <= at_ms else "was not in effect yet when"
-        raise Wrong("key", f"the key {known.key.kid} of {known.key.person} {when} the broker took the answer")
-    proof = _of_gateway(given, body, known, judge) if known.key.speaks_for else _of_person(given, body, known, judge)
+    proof = proof_by(known, body, by=given.by, approval_id=given.approval_id, at_ms=at_ms, judge=judge)
     if abs(parse_rfc3339(body["answered_at"]) - at_ms) > judge.max_age_ms:
         hours = judge.max_age_ms / 3_600_000
         raise Wrong("stale", f"it was signed at {body['answered_at']}, more than {hours:g} h from when it came")
     return proof
+
+
+def of_this_mesh(body: dict[str, Any], judge: Judge) -> None:
+    """Raises `Wrong` if the answer is for another mesh."""
+    if body.get("mesh") != judge.mesh:
+        raise Wrong("signature", f"it is signed for the mesh {_shown(body.get('mesh'))}, and this is {judge.mesh}")
+
+
+def proof_by(known: KnownKey, body: dict[str, Any], *, by: str, approval_id: str, at_ms: int, judge: Judge) -> Proof:
+    """What this key proves of an answer that the broker took at this time. Raises `Wrong`."""
+    key = known.key
+    if not known.is_valid(at_ms):
+        when = "was revoked before" if known.from_ms <= at_ms else "was not in effect yet when"
+        raise Wrong("key", f"the key {key.kid} of {key.person} {when} the broker took the answer")
+    if key.speaks_for is None:
+        _check_person(key, body, by, judge)
+    else:
+        _check_gateway(key, key.speaks_for, body, by=by, approval_id=approval_id, judge=judge)
+    how: Literal["own", "gateway"] = "own" if key.speaks_for is None else "gateway"
+    return Proof(kid=key.kid, signer=key.person, how=how, people=_version(judge))
 
 
 def signed_body(jws: str, key: Callable[[str], KnownKey | None]) -> tuple[dict[str, Any], KnownKey]:
@@ -137,30 +153,29 @@ def _check_fields(given: AnswerGiven2, body: dict[str, Any]) -> None:
         raise Wrong("signature", "what was read of it is not what is signed")
 
 
-def _of_person(given: AnswerGiven2, body: dict[str, Any], known: KnownKey, judge: Judge) -> Proof:
-    key = known.key
-    if _id(judge, key.person) != _id(judge, given.by):
-        raise Wrong("key", f"the key {key.kid} is of {key.person}, and not of {given.by}")
+def _check_person(key: ApproverKey, body: dict[str, Any], by: str, judge: Judge) -> None:
+    if _id(judge, key.person) != _id(judge, by):
+        raise Wrong("key", f"the key {key.kid} is of {key.person}, and not of {by}")
     if "via" in body:
         raise Wrong("key", f"the key {key.kid} of {key.person} speaks for nobody else")
-    return Proof(kid=key.kid, signer=key.person, how="own", people=_version(judge))
 
 
-def _of_gateway(given: AnswerGiven2, body: dict[str, Any], known: KnownKey, judge: Judge) -> Proof:
-    key, via = known.key, body.get("via")
+def _check_gateway(
+    key: ApproverKey, scope: SpeaksFor, body: dict[str, Any], *, by: str, approval_id: str, judge: Judge
+) -> None:
+    via = body.get("via")
     signer = via.get("signer") if isinstance(via, dict) else None
     if not isinstance(signer, str) or person_of(signer) != person_of(key.person):
         raise Wrong("key", f"the key {key.kid} is of the gateway {key.person}: its answers say so in `via.signer`")
-    if not speaks_for(key.speaks_for or SpeaksFor(), given, judge):
-        raise Wrong("key", f"the gateway {key.person} may not speak for {given.by} in {route_of(given.workflow_id)}")
-    return Proof(kid=key.kid, signer=key.person, how="gateway", people=_version(judge))
+    if not _speaks_for(scope, by, route_of(approval_id), judge):
+        raise Wrong("key", f"the gateway {key.person} may not speak for {by} in {route_of(approval_id)}")
 
 
-def speaks_for(scope: SpeaksFor, given: AnswerGiven2, judge: Judge) -> bool:
-    """Whether a gateway with this scope may name the person of the answer."""
-    if scope.routes and route_of(given.workflow_id) not in scope.routes:
+def _speaks_for(scope: SpeaksFor, by: str, route: str, judge: Judge) -> bool:
+    """Whether a gateway with this scope may name the person."""
+    if scope.routes and route not in scope.routes:
         return False
-    person = _id(judge, given.by)
+    person = _id(judge, by)
     roles = frozenset[str]().union(*(held for name, held in judge.roles.items() if person_of(name) == person))
     return not roles.isdisjoint(scope.roles) or person in {_id(judge, name) for name in scope.people}
 

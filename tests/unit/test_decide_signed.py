@@ -12,7 +12,6 @@ from voting_kit import CROWD, asked, closed, code
 
 from mesh.core import inputs as inp
 from mesh.core.approvals import Terms, Vote
-from mesh.core.effects import SendReceipt
 from mesh.core.events import (
     AnswerHeld,
     AnswerRefused,
@@ -23,6 +22,7 @@ from mesh.core.events import (
     Event,
     VoteCast,
 )
+from mesh.core.receipts import SendReceipt
 from mesh.core.signing import Proof, stricter
 from mesh.core.state import Directory
 
