@@ -68,6 +68,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
 }
 SHORT_FORMS: Final = {
     "workflow": Entry("mesh.cli.workflows.show:workflow", "mesh workflows show ID; a verb may come before ID"),
+    "approval": Entry("mesh.cli.approvals.listing:show_approval", "mesh approvals show ID"),
     "event": Entry("mesh.cli.events:show_event", "mesh events show ID"),
     "approve": Entry("mesh.cli.approvals.verdicts:approve", "mesh approvals approve ID"),
     "reject": Entry("mesh.cli.approvals.verdicts:reject", "mesh approvals reject ID"),

@@ -22,6 +22,7 @@ from mesh.core.approvals import Ballot, Change, Tally, Terms
 from mesh.core.events import ApprovalRequested, ApprovalRequested2
 from mesh.core.ids import parse_step_id, partition_of_key
 from mesh.core.open_approvals import NewPayload, Note, ShowApproval
+from mesh.core.signing import Level
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import OutRecord, Record
@@ -54,6 +55,7 @@ class OpenVote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     choice: str
     at: str
     reason: str = ""
+    signed: Level = "none"  # none: it is claimed, and nobody has checked by whom
 
 
 class OpenChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -193,7 +195,7 @@ def _standing(tally: Tally) -> OpenStanding:
 
 
 def _vote(vote: Ballot) -> OpenVote:
-    return OpenVote(by=vote.by, choice=vote.choice, at=rfc3339(vote.at_ms), reason=vote.reason)
+    return OpenVote(by=vote.by, choice=vote.choice, at=rfc3339(vote.at_ms), reason=vote.reason, signed=vote.signed)
 
 
 def _change(change: Change) -> OpenChange:

@@ -176,7 +176,7 @@ def _from_log(session: Session, model: ReadModel, given: str) -> Waiting | Ended
 
     One that is open there is not on the topic yet, or not any more.
     """
-    row = _row_in_log(session, model, given)
+    row = row_in_log(session, model, given)
     event = queries.approval_request(model.db, row.approval_id)
     if event is None:
         raise NotFound(f"the request of {given} is not in the read model; try again")
@@ -188,7 +188,8 @@ def _from_log(session: Session, model: ReadModel, given: str) -> Waiting | Ended
     return Ended(row.approval_id, verdict, row.closed_by, row.closed_at_ms, row.reason, asked)
 
 
-def _row_in_log(session: Session, model: ReadModel, given: str) -> ApprovalRow:
+def row_in_log(session: Session, model: ReadModel, given: str) -> ApprovalRow:
+    """The approval that the log has by this id, its workflow's, or a part that fits only one."""
     row = queries.approval(model.db, given)
     if row is not None:
         return row

@@ -4,13 +4,14 @@ Owns how an approval looks on a screen and in JSON. `mesh approvals answer` show
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import click
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from mesh.cli.approvals.audit import read_audit, show_audit
 from mesh.cli.approvals.filters import Wanted, filtered, filters_of, tell_unfit, wanted_of
 from mesh.cli.approvals.ids import Ended, ending, pick_any
 from mesh.cli.options import by_option, page_size, paged, show_page
@@ -77,13 +78,17 @@ async def _list(
 
 @click.command("show", short_help="Show one approval: what is asked, or how it ended.")
 @click.argument("approval_id", metavar="ID")
+@click.option("--audit", "is_audit", is_flag=True, help="All that the log has of it: editions, answers, proofs.")
 @mesh_command
-def show_approval(session: Session, *, approval_id: str) -> None:
+def show_approval(session: Session, *, approval_id: str, is_audit: bool) -> None:
     """Show one approval, open or closed, with its whole payload.
 
     ID is an approval's or a workflow's, or any part that fits only one. Of a closed one, what was
     asked is shown to those who may read the log; others see how it ended.
     """
+    if is_audit:
+        show_audit(session, *session.run(read_audit(session, approval_id)))
+        return
     one = session.run(_show(session, approval_id))
     if isinstance(one, Waiting):
         if session.as_json:
@@ -148,6 +153,8 @@ def card(one: Waiting, now_ms: int, *, position: str = "", known: Iterable[tuple
         ("asked", ago(row.asked_at_ms, now_ms)),
         ("why", request.reason),
     ]
+    if request.terms is not None and request.terms.signed != "none":
+        facts.append(("signed", _SIGNED[request.terms.signed]))
     if request.terms is not None and request.on_expiry != "incident":
         expiry[request.on_expiry] = f"then it comes to {request.terms.expiry_choice}"
     facts.append(
@@ -160,6 +167,9 @@ def card(one: Waiting, now_ms: int, *, position: str = "", known: Iterable[tuple
     about.append("\n")
     about.append(readable(request.payload))
     return Panel(about, title=position or None, title_align="left", border_style="dim", padding=(1, 2))
+
+
+_SIGNED: Final = {"own": "with your own key (--key FILE)", "gateway": "with a key (--key FILE)"}
 
 
 def _has_choices(terms: Terms | None) -> bool:
@@ -181,7 +191,8 @@ def _voting(one: Waiting, now_ms: int) -> Iterator[tuple[str, str]]:
     else:
         yield "votes", f"{standing.have} of {standing.need}" + (", split over choices" if standing.split else "")
         for vote in standing.votes:
-            yield "", f"{vote.choice} by {vote.by}" + (f": {vote.reason}" if vote.reason else "")
+            proof = " (signed)" if vote.signed != "none" else ""
+            yield "", f"{vote.choice} by {vote.by}{proof}" + (f": {vote.reason}" if vote.reason else "")
         yield from _around(standing, now_ms)
     for note in one.notes:
         yield f"note {note.number}", f"{note.by}: {note.text}"
@@ -224,7 +235,9 @@ def _votes_document(one: Waiting, terms: Terms) -> dict[str, object]:
         "edition": 1 if standing is None else standing.edition,
         "have": 0 if standing is None else standing.have,
         "need": terms.need if standing is None else standing.need,
-        "votes": [{"by": vote.by, "choice": vote.choice, "reason": vote.reason} for vote in votes],
+        "votes": [
+            {"by": vote.by, "choice": vote.choice, "reason": vote.reason, "signed": vote.signed} for vote in votes
+        ],
         "notes": list(one.notes),
     }
 
