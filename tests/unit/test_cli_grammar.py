@@ -60,7 +60,7 @@ NOUNS = sorted(BARE)
 
 
 def test_every_noun_lists_and_people_are_shown() -> None:
-    listed = ["agents", "approvals", "clock", "dlq", "events", "routes", "topics", "workflow", "workflows"]
+    listed = ["agents", "approvals", "approver", "clock", "dlq", "events", "routes", "topics", "workflow", "workflows"]
     assert dict.fromkeys(listed, "list") | {"people": "show"} == BARE
     assert all((noun, verb) in EVERY for noun, verb in BARE.items())
 
@@ -82,6 +82,7 @@ def test_a_noun_alone_lists_with_options_and_without(folder: Path, noun: str) ->
         ("workflow", "workflows"),
         ("workflow retry {id}x", "workflows retry {id}x"),
         ("event delivery-1", "events show delivery-1"),
+        ("approval {id}", "approvals show {id}"),
         ("approve {id}x", "approvals approve {id}x"),
         ("reject {id}x --reason no", "approvals reject {id}x --reason no"),
         ("workflows --all", "workflows list --built-in"),
