@@ -431,15 +431,15 @@ class Partition:
         at_ms: int | None = None,
         **more: Any,
     ) -> tuple[Event, ...]:
-        """An answer to an approval of version 2, to the payload as it is now."""
+        """An answer to an approval of version 2, to the payload as it is now.
+
+        With a `proof` it is signed, and its owner has checked that.
+        """
         source = self._inbox("mesh.approvals.responses", at_ms)
         state = self.workflow(key).steps[step]
-        said = {"answer_id": f"answer-{source['source_offset']}", "digest": state.digest, **more}
-        return self.give(
-            inp.AnswerGiven2(
-                workflow_id=self.id_of(key), approval_id=state.task_id, decision=decision, by=by, **said, **source
-            )
-        )
+        said = {"answer_id": f"answer-{source['source_offset']}", "digest": state.digest, "approval_id": state.task_id}
+        kind = inp.CheckedAnswer if "proof" in more else inp.AnswerGiven2
+        return self.give(kind(workflow_id=self.id_of(key), decision=decision, by=by, **{**said, **more}, **source))
 
     def order(
         self,

@@ -31,28 +31,9 @@ GATE = Proof(kid="k2", signer="console", how="gateway")
 SIGNED = replace(CROWD, answers="gateway")
 
 
-def signed(
-    p: Partition, by: str, decision: inp.AnswerKind = "approve", *, at_ms: int | None = None, **more: Any
-) -> tuple[Event, ...]:
+def signed(p: Partition, by: str, decision: inp.AnswerKind = "approve", **more: Any) -> tuple[Event, ...]:
     """An answer whose signature was checked, as its owner decides it."""
-    source = p._inbox("mesh.approvals.responses", at_ms)
-    state = p.workflow("k").steps["review"]
-    said: dict[str, Any] = {
-        "answer_id": f"answer-{source['source_offset']}",
-        "digest": state.digest,
-        "proof": OWN,
-        "jws": "a.b.c",
-        "approval_id": state.task_id,
-    }
-    return p.give(
-        inp.CheckedAnswer(
-            workflow_id=p.id_of("k"),
-            decision=decision,
-            by=by,
-            **{**said, **more},
-            **source,
-        )
-    )
+    return p.vote(by, decision, **{"proof": OWN, "jws": "a.b.c", **more})
 
 
 def refusal(p: Partition, by: str = "ana", **more: Any) -> str:

@@ -22,6 +22,7 @@ from mesh.core.decide import Decided, park
 from mesh.core.events import ClockHeld, InputAttempted, InputParked
 from mesh.core.inputs import CommandGiven, TaskUndeliverable, Undeliverable
 from mesh.core.route import Route
+from mesh.core.signing import Proof
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -83,6 +84,7 @@ def _vote(p: Partition, voted: Route) -> None:
     p.vote("ben", "edit", key="voted", payload={"n": 2})
     p.vote("ana", "comment", key="voted", text="better")
     p.vote("eve", key="voted")
+    p.vote("dan", key="voted", jws="a.b.c", proof=Proof(kid="kid", signer="dan", how="own", people="sha256:1"))
     p.vote("ana", "claim", key="voted")
     p.vote("ana", "release", key="voted")
     p.vote("ben", "comment", key="voted", at_ms=p.now_ms + 5 * 3_600_000, text="late")
