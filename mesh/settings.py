@@ -121,6 +121,7 @@ TraceExporter = Annotated[Literal["off", "console", "otlp"], BeforeValidator(_lo
 SecurityProtocol = Annotated[Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], BeforeValidator(_upper)]
 SaslMechanism = Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"], BeforeValidator(_upper)]
 Answers = Annotated[Literal["unsigned", "signed"], BeforeValidator(_lower)]
+SmtpSecurity = Annotated[Literal["starttls", "tls", "none"], BeforeValidator(_lower)]
 Durability = Annotated[Literal["full", "normal"], BeforeValidator(_lower)]
 TopicPrefix = Annotated[str, Field(pattern=r"^([A-Za-z0-9_-]+\.)*$", max_length=100)]
 
@@ -271,6 +272,29 @@ class Settings(BaseSettings):
     kafka_token_scope: str | None = None
     """OAUTHBEARER: the scope to ask for, if the server wants one."""
 
+    console_url: str = Field("", pattern=r"^(https?://[^\s?#]+)?$")
+    """Where people answer in a browser: a link in notices, in place of a command."""
+    notifier_include_payload: bool = False
+    """Whether the notifier's messages hold what is to be approved."""
+    webhook_secrets: SecretStr | None = None
+    """What signs the notifier's webhooks: `whsec_` and base64; several, with commas, to rotate."""
+    webhook_secrets_file: Path | None = None
+    """A file that holds these secrets, one a line."""
+    smtp_host: str = ""
+    """The mail server of the notifier. Without it, there is no e-mail."""
+    smtp_port: int = Field(587, ge=1, le=_MAX_PORT)
+    """The mail server's port."""
+    smtp_security: SmtpSecurity = "starttls"
+    """How the connection to the mail server is protected: `starttls`, `tls` or `none`."""
+    smtp_username: str = ""
+    """The user at the mail server; empty: no login."""
+    smtp_password: SecretStr | None = None
+    """The password at the mail server. A file is safer: other processes may see an environment."""
+    smtp_password_file: Path | None = None
+    """A file that holds that password and nothing else."""
+    smtp_from: str = Field("", pattern=r"^([^\s@<>]+@[^\s@<>]+)?$")
+    """The sender of the notifier's e-mail. Needed with `MESH_SMTP_HOST`."""
+
     log_level: LogLevel = "info"
     """The least severe log lines that are written."""
     log_format: LogFormat = "auto"
@@ -298,6 +322,7 @@ def load_settings(**options: Any) -> Settings:
         raise SettingsInvalid("\n".join(_problem(problem, given) for problem in error.errors())) from error
     parse_broker_url(settings.broker)
     check_kafka(settings)
+    _check_notifier(settings)
     return settings
 
 
@@ -308,6 +333,15 @@ def _read(given: Mapping[str, Any]) -> Settings:
         with suppress(KeyError):
             return Settings(**given)
     return Settings(**given)
+
+
+def _check_notifier(settings: Settings) -> None:
+    """Raises `SettingsInvalid` for a secret that is said twice, and for mail without a sender."""
+    for secret in ("webhook_secrets", "smtp_password"):
+        if getattr(settings, secret) is not None and getattr(settings, f"{secret}_file") is not None:
+            raise SettingsInvalid(f"{_variable(secret)} and {_variable(secret)}_FILE are both set; keep one of them")
+    if settings.smtp_host and not settings.smtp_from:
+        raise SettingsInvalid("MESH_SMTP_HOST is set without MESH_SMTP_FROM, the sender of the notifier's e-mail")
 
 
 # Kafka's security ---------------------------------------------------------------------------------

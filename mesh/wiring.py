@@ -7,6 +7,7 @@ workflows. The command line calls it, and so does `mesh.connect`.
 import asyncio
 import gc
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -248,7 +249,7 @@ async def run_router(settings: Settings) -> None:
     from mesh.services.router.approvers import rule_at_start  # noqa: PLC0415 - as above
 
     routes = [loaded.route for loaded in load_routes(own_routes(settings))]
-    folder = _claim_slot(settings)
+    folder = _claim_slot(settings, "checkpoints")
     tracer = _observe(settings, "router")
     broker = await open_broker(settings.broker, client_id=f"router-{settings.instance}", settings=settings)
     ready = asyncio.Event()
@@ -362,6 +363,54 @@ async def _run_with_card(
         await card.withdraw()
 
 
+async def run_notifier(settings: Settings) -> None:
+    """Run a notifier until SIGTERM or SIGINT."""
+    from mesh.notifier.config import NotifierConfig  # noqa: PLC0415 - others do not need the notifier's parts
+    from mesh.notifier.couriers import Couriers, MailServer, secret_key  # noqa: PLC0415 - as above
+    from mesh.notifier.notifier import Notifier  # noqa: PLC0415 - as above
+
+    secrets = re.split(r"[\s,]+", read_secret(settings, "webhook_secrets") or "")
+    clock, topics = SystemClock(), Topics(settings.topic_prefix)
+    couriers = Couriers(
+        clock,
+        keys=[secret_key(secret) for secret in secrets if secret],
+        mail=MailServer(
+            host=settings.smtp_host,
+            port=settings.smtp_port,
+            security=settings.smtp_security,
+            username=settings.smtp_username,
+            password=read_secret(settings, "smtp_password") or "",
+            sender=settings.smtp_from,
+        ),
+    )
+    folder = _claim_slot(settings, "notifier")
+    broker = await open_broker(settings.broker, client_id=f"notifier-{settings.instance}", settings=settings)
+    ready = asyncio.Event()
+    beating = asyncio.create_task(_beat_until_cancelled(settings, ready))
+    try:
+        if isinstance(parse_broker_url(settings.broker), SqliteAddress):
+            await make_topics(broker, settings, [])
+        await _check_rights(broker, settings, [topics.open_approvals, topics.people, topics.receipts, topics.notices])
+        config = NotifierConfig(
+            instance=settings.instance,
+            console_url=settings.console_url,
+            include_payload=settings.notifier_include_payload,
+            session_timeout_s=settings.session_timeout_s,
+            drain_s=settings.drain_timeout_s,
+        )
+        notifier = Notifier(
+            broker, topics=topics, config=config, clock=clock, folder=folder, courier=couriers, on_ready=ready.set
+        )
+        _stop_on_signals(notifier.stop)
+        await notifier.run()
+    except BaseExceptionGroup as group:
+        raise _one_error(group) from group
+    finally:
+        beating.cancel()
+        await couriers.close()
+        await broker.close()
+
+
 def own_routes(settings: Settings) -> Sequence[Path]:
     """The router's own route files.
 
@@ -371,16 +420,16 @@ def own_routes(settings: Settings) -> Sequence[Path]:
     return settings.routes if is_named else [path for path in settings.routes if path.exists()]
 
 
-def _claim_slot(settings: Settings) -> Path:
-    """The first folder for checkpoints that no running router on this machine holds.
+def _claim_slot(settings: Settings, kind: str) -> Path:
+    """The first folder of this kind that no running service on this machine holds.
 
-    So a restarted router finds its own checkpoints again.
+    So a restarted service finds its own files again.
     """
     import fcntl  # noqa: PLC0415 - not there on Windows
 
     mesh = sha256(f"{settings.broker}\n{settings.topic_prefix}".encode()).hexdigest()[:12]
     for slot in count():
-        folder = settings.data_dir / "checkpoints" / mesh / str(slot)
+        folder = settings.data_dir / kind / mesh / str(slot)
         with data_folder_named(settings):
             folder.mkdir(parents=True, exist_ok=True)
             lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)

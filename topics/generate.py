@@ -18,14 +18,16 @@ import msgspec
 from ruamel.yaml import YAML
 
 from mesh.codec.approvals import ApprovalRequest, Receipt
+from mesh.codec.approver_keys import ApproverKeyBody, KeyRevocationBody
+from mesh.codec.channels import Channel
 from mesh.codec.commands import CommandReceipt
 from mesh.codec.dead_letters import HEADERS
 from mesh.codec.definitions import ActivationBody
 from mesh.codec.event_batches import MAX_EVENTS
+from mesh.codec.notices import Notice
 from mesh.codec.open_approvals import OpenNote, OpenPayload, OpenRequest, OpenStanding
 from mesh.codec.orders import ORDERS
 from mesh.codec.outcomes import Outcome
-from mesh.codec.approver_keys import ApproverKeyBody, KeyRevocationBody
 from mesh.codec.people import PeopleActivationBody, PeopleBody
 from mesh.codec.router_cards import RouterCard
 from mesh.codec.schedules import Told
@@ -152,6 +154,18 @@ def schemas() -> dict[str, dict[str, Any]]:
             "nothing that it signs counts any more, if the broker takes it two seconds after this or later. `since`: "
             "RFC 3339, from when on the key is distrusted, for the audit. Stored in partition 0, once.",
             KeyRevocationBody,
+        ),
+        "channel": _of_types(
+            "Channel",
+            "The value of a record of mesh.approvals.people whose key is channel/ and a person's id: where the notifier "
+            "sends what it has to tell them. A tombstone takes all addresses away.",
+            Channel,
+        ),
+        "notice": _of_types(
+            "Notice",
+            "The value of a record of mesh.approvals.notices: what a person is told at one of their addresses; first "
+            "due, then sent, undelivered or dropped. The last record with this id and channel is what became of it.",
+            Notice,
         ),
         "withdrawal": _of_types(
             "Withdrawal",
@@ -525,6 +539,10 @@ def _names_of(contract: Contract) -> list[str]:
     return [*contract.messages, *([STRUCTURED_EVENT, EVENT_BATCH] if "event" in contract.messages else [])]
 
 
+_MEMBERS: Final = {"ingress": "router"}
+"""Who joins a group that has another name."""
+
+
 def _operations(contract: Contract) -> dict[str, Any]:
     channel = _channel_id(contract)
     title = channel[0].upper() + channel[1:]
@@ -533,7 +551,8 @@ def _operations(contract: Contract) -> dict[str, Any]:
         operations[f"{application}Sends{title}"] = {"action": "send", "channel": {"$ref": f"#/channels/{channel}"}}
     for application in contract.readers:
         operation: dict[str, Any] = {"action": "receive", "channel": {"$ref": f"#/channels/{channel}"}}
-        if contract.group is not None:
+        # the others who read it are in no group
+        if contract.group is not None and application == _MEMBERS.get(contract.group, contract.group):
             group = "mesh.agent." if contract.group == "agent" else f"mesh.{contract.group}"
             shape = (
                 {"pattern": f"^{group.replace('.', chr(92) + '.')}.+$"}
@@ -574,6 +593,7 @@ def _cloud_event_headers(name: str) -> dict[str, Any]:
         "people-activation",
         "approver-key",
         "key-revocation",
+        "channel",
     }
     return {
         "type": "object",

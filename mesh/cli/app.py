@@ -49,6 +49,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "approver": Entry("mesh.cli.approver:approver", "Make keys, and say whose key signs answers."),
         "audit": Entry("mesh.cli.audit:audit", "Verify what the log proves of approvals."),
         "people": Entry("mesh.cli.people:people", "Show who has which role; plan and apply changes."),
+        "notices": Entry("mesh.cli.notices:notices", "List what people were told of approvals."),
         "clock": Entry("mesh.cli.clock:clock", "Show clocks that jumped, and release deadlines."),
         "dlq": Entry("mesh.cli.dlq:dlq", "Look at dead letters."),
         "topics": Entry("mesh.cli.topics:topics", "List, plan and apply the topics."),
@@ -63,6 +64,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "dev": Entry("mesh.cli.processes.dev:dev", "Run a whole mesh on this machine."),
         "router": Entry("mesh.cli.processes.services:router", "Run a router."),
         "agent": Entry("mesh.cli.processes.services:agent", "Run agents."),
+        "notifier": Entry("mesh.cli.processes.services:notifier", "Tell people what waits for their approval."),
         "health": Entry("mesh.cli.processes.services:health", "Tell whether the service of this folder is alive."),
     },
 }

@@ -15,6 +15,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
+from mesh.cli.channels import channels
 from mesh.cli.exit_codes import FAILED
 from mesh.cli.grammar import ShowGroup
 from mesh.cli.moments import moment
@@ -68,6 +69,9 @@ def people() -> None:
     mesh people apply approvers.yaml      make it so; running routers take it up
     mesh people show --at 7d              who had which role a week ago
     """  # noqa: D301 - \b is click's mark of a paragraph to leave as it is
+
+
+people.add_command(channels)
 
 
 @people.command(short_help="Show what a file would change.")

@@ -88,6 +88,7 @@ class OpenStanding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     claimed_by: str | None = None
     claimed_until: str | None = None
     held: int = 0  # answers that came after the deadline, and wait for it to be moved
+    reset: tuple[str, ...] = ()  # whose votes an edit has reset, and who have not spoken since
 
 
 class OpenNote(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,6 +192,7 @@ def _standing(tally: Tally) -> OpenStanding:
         claimed_by=None if tally.claim is None else tally.claim.by,
         claimed_until=None if tally.claim is None else rfc3339(tally.claim.until_ms),
         held=tally.held,
+        reset=tally.reset,
     )
 
 

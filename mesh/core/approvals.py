@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 
 from mesh.core.people import person_of
+from mesh.core.reminding import Reminding
 from mesh.core.signing import Level, Proof
 
 Reasons = Literal["optional", "required", "reject"]
@@ -114,6 +115,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     extending: Extending | None = None  # None: operators alone may
     claiming: Claiming = Claiming()
     signed: Level = "none"  # what an answer must bring; the mesh may ask for more
+    reminding: Reminding | None = None  # for the notifier alone
 
     @property
     def need(self) -> int:
@@ -202,7 +204,8 @@ class Asking(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     The payload of the present edition, and its digest, are the step's `input` and `digest`.
     `words`: by person, the broker's time of the newest vote, edit or withdrawal. `seen`: by person,
     the marks of the answers that were judged; they stay until the workflow is forgotten. `stage`:
-    how many stages have come about. `extended`: how often people have moved the deadline.
+    how many stages have come about. `extended`: how often people have moved the deadline. `reset`:
+    whose votes an edit has reset, and who have not spoken since.
     """
 
     terms: Terms
@@ -217,6 +220,7 @@ class Asking(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     claim: Claim | None = None
     held: tuple[Held, ...] = ()
     extended: int = 0
+    reset: tuple[str, ...] = ()
 
     @property
     def next_stage(self) -> Stage | None:
@@ -254,6 +258,7 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     changes: tuple[Change, ...] = ()
     claim: Claim | None = None
     held: int = 0  # answers that came after the deadline, and wait for it to be moved
+    reset: tuple[str, ...] = ()  # whose votes an edit has reset, and who have not spoken since
 
 
 class Body(NamedTuple):
@@ -450,6 +455,7 @@ def tally_of(asking: Asking, digest: str, deadline_at_ms: int | None) -> Tally:
         changes=asking.changes,
         claim=asking.claim,
         held=len(asking.held),
+        reset=asking.reset,
     )
 
 

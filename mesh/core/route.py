@@ -11,6 +11,7 @@ import msgspec
 
 from mesh.core.approvals import Claiming, Extending, Reasons
 from mesh.core.limits import Limit
+from mesh.core.reminding import Reminding
 from mesh.core.schedules import Schedule
 from mesh.core.signing import Level
 
@@ -199,6 +200,7 @@ class VotingTerms(msgspec.Struct, frozen=True, kw_only=True):
     extending: Extending | None = None
     claiming: Claiming = Claiming()
     signed: Level = "none"
+    reminding: Reminding | None = None
 
 
 class ApprovalWork(msgspec.Struct, frozen=True, kw_only=True):

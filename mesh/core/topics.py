@@ -21,6 +21,8 @@ class Topics:
         "inbox",
         "ingress_group",
         "log",
+        "notices",
+        "notifier_group",
         "open_approvals",
         "outcomes",
         "people",
@@ -45,6 +47,7 @@ class Topics:
         self.open_approvals: Final = prefix + "approvals.open"
         self.receipts: Final = prefix + "approvals.receipts"
         self.people: Final = prefix + "approvals.people"
+        self.notices: Final = prefix + "approvals.notices"
         self.commands: Final = prefix + "commands"
         self.command_receipts: Final = prefix + "commands.receipts"
         self.outcomes: Final = prefix + "outcomes"
@@ -55,6 +58,7 @@ class Topics:
         self.withdrawals: Final = prefix + "withdrawals"
         self.router_group: Final = prefix + "router"
         self.ingress_group: Final = prefix + "ingress"
+        self.notifier_group: Final = prefix + "notifier"
 
     def tasks(self, agent: str) -> str:
         """The topic of one agent's tasks."""

@@ -301,6 +301,22 @@ EXTEND: Final = Table(
         "times": Key(kind=Whole(high=100), text="How often in all.", default=1),
     },
 )
+REMIND: Final = Table(
+    name="remind",
+    keys={
+        "before": Key(
+            kind=OneOf(kinds=(Duration(), Several(of=Duration()))),
+            text="How long before the deadline: a duration, or a list.",
+            examples=("4h",),
+        ),
+        "every": Key(kind=Duration(), text="How long between two reminders.", otherwise="only `before`"),
+        "cooldown": Key(
+            kind=Duration(zero=True),
+            text="A reminder that comes sooner after the one before is left out.",
+            otherwise="none is left out",
+        ),
+    },
+)
 REQUESTER: Final = Key(
     kind=A_TEXT_TEMPLATE,
     text="Who has asked for what is to be approved: a template that gives a person's name.",
@@ -378,6 +394,12 @@ APPROVAL: Final = Table(
             text="Lets people who may answer move the deadline.",
             otherwise="operators alone may",
             example="extend: {by: 8h, times: 2}",
+        ),
+        "remind": Key(
+            kind=REMIND,
+            text="When the notifier reminds those who have not answered.",
+            otherwise="once, an hour before the deadline",
+            example="remind: {before: [4h, 1h], every: 1d, cooldown: 2h}",
         ),
         "claim": Key(
             kind=Choice(options=("advisory", "exclusive")),

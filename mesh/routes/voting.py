@@ -12,6 +12,7 @@ from mesh.core.signing import Level
 from mesh.routes.control_flow import EMPTY
 from mesh.routes.expressions.compiler import CompiledTemplate
 from mesh.routes.problems import Part, is_whole, join, near, shown
+from mesh.routes.reminding import reminding
 from mesh.routes.stages import below, claiming, extending, named_people, stages, who_answers
 from mesh.routes.step_keys import EDIT, EXCLUDED, FIRST_VERSION, SEATS
 
@@ -63,6 +64,7 @@ def voting(part: Part, steps: Mapping[str, Part], requester: CompiledTemplate | 
         extending=extending(part),
         claiming=claiming(part, voters(part.value)),
         signed=cast("Level", part.choice("signed")),
+        reminding=reminding(part),
     )
 
 

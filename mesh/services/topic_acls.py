@@ -24,7 +24,7 @@ from mesh.services.topic_plan import Application, Contract, contracts
 Resource = tuple[Literal["topic", "group"], str, Literal["literal", "prefixed"]]
 Operation = Literal["Read", "Write", "Describe", "Create", "DescribeConfigs"]
 
-ROLES: Final[tuple[Application, ...]] = ("router", "agent", "upstream", "approver", "operator")
+ROLES: Final[tuple[Application, ...]] = ("router", "agent", "notifier", "upstream", "approver", "operator")
 _ORDER: Final[tuple[Operation, ...]] = ("Read", "Write", "Describe", "Create", "DescribeConfigs")
 _LOOKS: Final[tuple[Operation, ...]] = ("Describe", "Create", "DescribeConfigs")
 
@@ -48,7 +48,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def grants(topics: Topics, agents: Sequence[str], principals: Mapping[str, str] | None = None) -> list[Grant]:
-    """The rights of the router, of each agent, of upstream, approvers and operators.
+    """The rights of the router, of each agent, of the notifier, upstream, approvers and operators.
 
     `principals`: by role, and `agent.NAME` of one agent. Those that are not in it are
     `User:mesh-ROLE` and `User:mesh-agent-NAME`.
@@ -104,8 +104,12 @@ def _group(topics: Topics, group: str | None, role: Application, agent: str | No
     """The consumer group in which this role reads, if it is the one that the group is of."""
     if agent is not None and group == "agent":
         return topics.agent_group(agent)
-    names = {"ingress": topics.ingress_group, "router": topics.router_group}
-    return names.get(group or "") if role == "router" else None
+    names = {
+        ("router", "ingress"): topics.ingress_group,
+        ("router", "router"): topics.router_group,
+        ("notifier", "notifier"): topics.notifier_group,
+    }
+    return names.get((role, group or ""))
 
 
 def _everything(topics: Topics) -> list[Resource]:
@@ -113,7 +117,7 @@ def _everything(topics: Topics) -> list[Resource]:
     if topics.prefix:
         return [("topic", topics.prefix, "prefixed"), ("group", topics.prefix, "prefixed")]
     found = [_topic(topics, contract, None) for contract in contracts()]
-    found += [("group", name, "literal") for name in (topics.ingress_group, topics.router_group)]
+    found += [("group", name, "literal") for name in (topics.ingress_group, topics.router_group, topics.notifier_group)]
     return [*found, ("group", topics.agent_group(""), "prefixed")]
 
 

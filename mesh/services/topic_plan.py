@@ -27,7 +27,7 @@ _MIN_REPLICAS_FOR_QUORUM: Final = 3
 _PLAIN_CODECS: Final = frozenset({"producer", "uncompressed", "none", "gzip"})
 _CRAMJAM_CODECS: Final = frozenset({"snappy", "lz4", "zstd"})
 
-Application = Literal["upstream", "router", "agent", "approver", "operator"]
+Application = Literal["upstream", "router", "agent", "notifier", "approver", "operator"]
 
 
 class Contract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,7 +41,7 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     partitions: Literal["mesh", "tasks"] | int
     messages: tuple[str, ...]  # names of schemas in `topics/schemas/`
     config: dict[str, str]
-    group: Literal["ingress", "router", "agent"] | None = None
+    group: Literal["ingress", "router", "agent", "notifier"] | None = None
     fixed: bool = False  # its partition count is the mesh's, and stays
     per_agent: bool = False
 

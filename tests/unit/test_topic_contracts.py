@@ -30,7 +30,7 @@ from topics import generate
 
 TOPICS = Topics()
 BY_NAME = {contract.name: contract for contract in contracts()}
-NOT_TOPICS = {"prefix", "router_group", "ingress_group"}
+NOT_TOPICS = {"prefix", "router_group", "notifier_group", "ingress_group"}
 
 
 class StoppedClock:

@@ -1,4 +1,4 @@
-"""`mesh router`, `mesh agent`, `mesh health`: the services, each a process of its own.
+"""`mesh router`, `agent`, `notifier`, `health`: the services, each a process of its own.
 
 Owns which settings these commands take as options; everything else is a MESH_ variable.
 `mesh.wiring` builds and runs the services.
@@ -17,7 +17,7 @@ from mesh.cli.exit_codes import FAILED
 from mesh.cli.text.format import duration
 from mesh.observability import configure_logging
 from mesh.settings import Settings, load_settings
-from mesh.wiring import load_agents, own_routes, run_agents, run_router
+from mesh.wiring import load_agents, own_routes, run_agents, run_notifier, run_router
 from mesh.wiring import run as run_service
 
 _log = structlog.get_logger()
@@ -93,6 +93,20 @@ def agent(*, modules: tuple[str, ...], broker: str | None, as_json: bool, log_le
     settings = _settings(broker=broker, as_json=as_json, log_level=log_level)
     load_agents(modules)  # before there is a loop, which would keep a Ctrl-C from a slow import
     run_service(run_agents(settings, modules))
+
+
+@click.command(short_help="Tell people what waits for their approval.")
+@service_options
+def notifier(*, broker: str | None, as_json: bool, log_level: str | None) -> None:
+    """Run a notifier until SIGTERM or Ctrl-C.
+
+    It tells people what waits for them, and reminds them, at the addresses that `mesh people
+    channels set` gives them. Several notifiers share the work. It needs the approvals topics alone.
+    Its secrets are settings: MESH_WEBHOOK_SECRETS_FILE, MESH_SMTP_PASSWORD_FILE.
+    """
+    settings = _settings(broker=broker, as_json=as_json, log_level=log_level)
+    configure_logging(level=settings.log_level, log_format=settings.log_format)
+    run_service(run_notifier(settings))
 
 
 @click.command(short_help="Tell whether the service of this folder is alive.")

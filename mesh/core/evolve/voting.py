@@ -70,16 +70,20 @@ def _judged(step: StepState, asking: Asking, event: _Judged) -> StepState:
     match event:
         case ev.VoteCast(vote=vote):
             asking = _spoken(asking, vote.by, vote.at_ms, vote.answer_id)
-            claim = _claim_but_of(asking, vote.by, vote.names)
-            return replace(step, asking=replace(asking, votes=with_vote(asking.votes, vote), claim=claim))
+            claim, reset = _claim_but_of(asking, vote.by, vote.names), _reset_but_of(asking, vote.by, vote.names)
+            votes = with_vote(asking.votes, vote)
+            return replace(step, asking=replace(asking, votes=votes, claim=claim, reset=reset))
         case ev.VoteTakenBack():
             asking = _spoken(asking, event.by, event.at_ms, event.answer_id)
-            return replace(step, asking=replace(asking, votes=without(asking.votes, event.by)))
+            votes, reset = without(asking.votes, event.by), _reset_but_of(asking, event.by)
+            return replace(step, asking=replace(asking, votes=votes, reset=reset))
         case ev.PayloadEdited():
             asking = _spoken(asking, event.by, event.at_ms, event.answer_id)
             editors = tuple(dict.fromkeys((*asking.editors, event.by)))
             # a vote that was kept would count consent to what the person never saw (ADR 16)
-            asking = replace(asking, edition=event.edition, votes=(), editors=editors)
+            voters = dict.fromkeys((*asking.reset, *(vote.by for vote in asking.votes)))
+            asking = replace(asking, edition=event.edition, votes=(), editors=editors, reset=tuple(voters))
+            asking = replace(asking, reset=_reset_but_of(asking, event.by))
             return replace(step, input=event.payload, digest=event.digest, asking=asking)
         # a comment takes the place of no other word, so it does not count as the newest
         case ev.NoteAdded():
@@ -105,6 +109,12 @@ def _claim_but_of(asking: Asking, by: str, names: Iterable[str]) -> Claim | None
     return None if claim is None or person_of(claim.by) in {person_of(by), *names} else claim
 
 
+def _reset_but_of(asking: Asking, by: str, names: Iterable[str] = ()) -> tuple[str, ...]:
+    """Whose votes were reset, but for this person. `names`: as in `_claim_but_of`."""
+    own = {person_of(by), *names}
+    return tuple(name for name in asking.reset if person_of(name) not in own)
+
+
 def _moved(step: StepState, asking: Asking, event: ev.DeadlineMoved) -> StepState:
     if event.answer_id:
         asking = _seen(replace(asking, extended=asking.extended + 1), event.by, event.answer_id)
@@ -124,7 +134,9 @@ def closed_by_votes(step: StepState, event: ev.ApprovalClosed2) -> StepState:
         "editors": list(event.editors),
         "votes": [_vote_read(vote) for vote in event.votes],
     }
-    return replace(step, output={**step.output, **more}, asking=replace(asking, votes=(), held=(), claim=None))
+    return replace(
+        step, output={**step.output, **more}, asking=replace(asking, votes=(), held=(), claim=None, reset=())
+    )
 
 
 def without_payloads(asking: Asking | None) -> Asking | None:

@@ -9,7 +9,7 @@ week, so after that an end may have been missed. It also starts over where the b
 record than the file at the last place that the file has read.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
@@ -45,12 +45,13 @@ class Inbox:
         now_ms: Callable[[], int],
         on_progress: Callable[[int], None] | None = None,
         on_unkept: Callable[[str], None] = lambda _: None,
+        on_taken: Callable[[Collection[str]], None] = lambda _: None,
     ) -> None:
         """Take what to read, and where to keep what was read.
 
         `on_progress` is called now and then with the number of records that are still to be read.
         `on_unkept` is called with the reason where the file can't be written: then all of it is
-        kept in memory.
+        kept in memory. `on_taken` is called with the approvals about which something was written.
         """
         self._broker = broker
         self._topic = topics.open_approvals
@@ -58,6 +59,7 @@ class Inbox:
         self._now_ms = now_ms
         self._on_progress = on_progress
         self._on_unkept = on_unkept
+        self._on_taken = on_taken
         self.db: apsw.Connection = open_cache(path, on_unkept)
 
     async def __aenter__(self) -> Self:
@@ -148,15 +150,17 @@ class Inbox:
         return known is not None and record.offset == known[0] - 1 and record_digest(record) != known[1]
 
     def _write(self, records: Sequence[Record]) -> None:
+        taken: set[str] = set()
         with transaction(self.db):
             for partition, batch in groupby(sorted(records, key=_place), key=lambda record: record.partition):
                 row = select_one(self.db, "SELECT next_offset FROM positions WHERE partition = ?", partition)
                 # another process may have written some of them
                 new = [record for record in batch if row is None or record.offset >= row[0]]
                 if new:
-                    take(self.db, new)
+                    taken.update(take(self.db, new))
                     last = (partition, new[-1].offset + 1, record_digest(new[-1]))
                     self.db.execute("INSERT OR REPLACE INTO positions VALUES (?, ?, ?)", last)
+        self._on_taken(taken)
 
 
 def record_digest(record: Record) -> bytes:

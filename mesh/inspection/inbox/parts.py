@@ -3,7 +3,7 @@
 Owns what of a part is looked for: who may answer, who can't any more, and the deadline.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import apsw
 
@@ -26,8 +26,8 @@ from mesh.inspection.read_model.schema import select
 from mesh.ports import Record
 
 
-def take(db: apsw.Connection, records: Iterable[Record]) -> None:
-    """Write records, in the order in which they came.
+def take(db: apsw.Connection, records: Iterable[Record]) -> Collection[str]:
+    """Write records, in the order in which they came. Returns which approvals they are about.
 
     What is not of an open approval is passed over.
     """
@@ -46,6 +46,7 @@ def take(db: apsw.Connection, records: Iterable[Record]) -> None:
         changed[approval_id] = None
     for approval_id in changed:
         _index(db, approval_id)
+    return changed
 
 
 def _index(db: apsw.Connection, approval_id: str) -> None:

@@ -52,6 +52,7 @@ def rendered(draft: Draft, name: str, voting: VotingTerms) -> Terms:
         extending=voting.extending,
         claiming=voting.claiming,
         signed=voting.signed,
+        reminding=voting.reminding,
         # a majority counts the voters, and only the terms can say who they are: replaced below
         reject_need=1 if voting.reject == "majority" else voting.reject,
     )

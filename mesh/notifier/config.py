@@ -1,0 +1,20 @@
+"""What a notifier may be set to."""
+
+import msgspec
+
+from mesh import defaults
+
+
+class NotifierConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """`console_url` empty: messages have a command instead of a link.
+
+    `look_s`: how often it looks for what is new. `people_s`: ... of people and addresses.
+    """
+
+    instance: str
+    console_url: str = ""
+    include_payload: bool = False
+    session_timeout_s: float = defaults.SESSION_TIMEOUT_S
+    drain_s: float = defaults.DRAIN_TIMEOUT_S
+    look_s: float = 0.5
+    people_s: float = 2.0

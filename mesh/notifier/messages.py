@@ -1,0 +1,208 @@
+"""What a message says: to a program as JSON, to a person as text.
+
+Owns the words. A message tells one notice, several of one address, or a digest. It holds no payload
+unless a setting wants it. Pure.
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote
+
+import msgspec
+
+from mesh.codec import exact_json
+from mesh.codec.channels import ChannelKind
+from mesh.codec.notices import Notice
+from mesh.codec.times import rfc3339
+from mesh.core.ids import parse_step_id, route_of
+from mesh.inspection.inbox import OpenRow
+
+LISTED: Final = 20
+"""Approvals that one message names; of others it says how many there are."""
+_PAYLOAD_SHOWN: Final = 4_000  # characters of it that a text shows
+_LINE: Final = 200
+_DO: Final = {
+    "asked": "Your approval is wanted",
+    "stage": "Your approval is wanted, because others have not answered",
+    "edited": "The payload was edited, and your vote no longer counts",
+    "extended": "The deadline was moved",
+    "reminder": "This still waits for your approval",
+}
+
+
+class Message(NamedTuple):
+    """`body`: for programs. `title`, `text`: for people.
+
+    `id`: by which a receiver knows a repeat.
+    """
+
+    id: str
+    body: dict[str, Any]
+    title: str
+    text: str
+
+
+class Shown(NamedTuple):
+    """What of an open approval a message may say besides its notice.
+
+    `payload` UNSET: it is left out.
+    """
+
+    choices: Sequence[str] = ("approve", "reject")
+    payload: Any = msgspec.UNSET
+
+
+class Waits(NamedTuple):
+    """What waits for a person: the first of it, and how much it is in all."""
+
+    rows: Sequence[OpenRow]
+    total: int
+
+
+def of_notices(notices: Sequence[Notice], shown: Mapping[str, Shown], console: str) -> Message:
+    """One message that tells these notices of one person. `shown`: by approval."""
+    if len(notices) == 1:
+        one = notices[0]
+        title, text = _title(one), _text(one, shown.get(one.approval_id, Shown()), console)
+    else:
+        title = f"{len(notices):,} approvals: {_plain(notices[0].question, 60)}, and others"
+        lines = [f"{_title(one)}{_until(one.deadline_at)}\n    {_where(one.approval_id, console)}" for one in notices]
+        rest = [f"... and {len(lines) - LISTED:,} more: mesh approvals --mine"] if len(lines) > LISTED else []
+        text = "\n".join([*lines[:LISTED], *rest])
+    first = notices[0]
+    body = {"type": f"mesh.approval.{first.what}", "timestamp": first.at, "data": _data(first, shown, console)}
+    return Message(first.id, body, title, text)
+
+
+def of_digest(notice: Notice, waits: Waits, console: str) -> Message:
+    """The one message of a day."""
+    title = f"{waits.total:,} {'approval waits' if waits.total == 1 else 'approvals wait'} for you"
+    lines = [
+        f"{_plain(row.question)}{_until_ms(row.deadline_at_ms)}\n    {_where(row.approval_id, console)}"
+        for row in waits.rows
+    ]
+    left = waits.total - len(waits.rows)
+    rest = [f"... and {left:,} more: mesh approvals --mine"] if left else []
+    approvals = [
+        {
+            "approval_id": row.approval_id,
+            "question": row.question,
+            "deadline_at": None if row.deadline_at_ms is None else rfc3339(row.deadline_at_ms),
+            **_link(row.approval_id, console),
+        }
+        for row in waits.rows
+    ]
+    data = {"person": notice.person, "total": waits.total, "approvals": approvals}
+    body = {"type": "mesh.approval.digest", "timestamp": notice.at, "data": data}
+    return Message(notice.id, body, title, "\n".join([f"{title}, the nearest deadline first:", "", *lines, *rest]))
+
+
+def _title(one: Notice) -> str:
+    question = _plain(one.question)
+    match one.what:
+        case "closed":
+            return f"Closed{f' as {one.verdict}' if one.verdict else ''}: {question}"
+        case "reminder":
+            return f"Reminder: {question}"
+        case "edited":
+            return f"Edited: {question}"
+        case "extended":
+            return f"Deadline moved: {question}"
+        case _:
+            return question
+
+
+def _text(one: Notice, shown: Shown, console: str) -> str:
+    if one.what == "closed":
+        by = f" by {_plain(one.by)}" if one.by else ""
+        lines = [_plain(one.question, 500), "", f"It is closed{f': {one.verdict}{by}' if one.verdict else ''}."]
+        return "\n".join([*lines, "", one.approval_id])
+    lines = [f"{_DO.get(one.what, '')}.", "", _plain(one.question, 500), "", *_facts(one)]
+    if shown.payload is not msgspec.UNSET:
+        lines += ["", _payload(shown.payload)]
+    return "\n".join([*lines, "", *_how(one.approval_id, shown.choices, console)])
+
+
+def _facts(one: Notice) -> list[str]:
+    parts = parse_step_id(one.approval_id)
+    asks = _plain(one.requester) or (f"route {route_of(parts.workflow_id)}" if parts else "")
+    facts = [f"asked by   {asks}"] if asks else []
+    facts.append(f"until      {one.deadline_at or 'no deadline'}")
+    facts.append(f"approval   {_plain(one.approval_id, 1_000)}")
+    return facts
+
+
+def _how(approval_id: str, choices: Sequence[str], console: str) -> list[str]:
+    if console:
+        return [f"To answer: {_where(approval_id, console)}"]
+    name = shlex.quote(approval_id)
+    if tuple(choices) != ("approve", "reject"):
+        return [f"To answer: mesh choose {name} {'|'.join(choices)}"]
+    return [f"To answer: mesh approve {name}", f"           mesh reject {name} --reason ..."]
+
+
+def _where(approval_id: str, console: str) -> str:
+    if console:
+        return f"{console.rstrip('/')}/approvals/{quote(approval_id, safe='')}"
+    return f"mesh approvals show {shlex.quote(approval_id)}"
+
+
+def _link(approval_id: str, console: str) -> dict[str, str]:
+    return {"url": _where(approval_id, console)} if console else {}
+
+
+def _data(one: Notice, shown: Mapping[str, Shown], console: str) -> dict[str, Any]:
+    payload = shown.get(one.approval_id, Shown()).payload
+    data: dict[str, Any] = {
+        "notice_id": one.id,
+        "what": one.what,
+        "person": one.person,
+        "approval_id": one.approval_id,
+        "question": one.question,
+        "requester": one.requester or None,
+        "asked_at": one.asked_at,
+        "deadline_at": one.deadline_at,
+        "edition": one.edition,
+        **_link(one.approval_id, console),
+    }
+    if one.what == "closed":
+        data |= {"verdict": one.verdict or None, "by": one.by or None}
+    else:
+        data["command"] = _how(one.approval_id, shown.get(one.approval_id, Shown()).choices, "")[0][
+            len("To answer: ") :
+        ]
+    return data if payload is msgspec.UNSET else {**data, "payload": payload}
+
+
+def _payload(payload: Any) -> str:
+    text = exact_json.encode(payload, indent=True).decode()
+    return text if len(text) <= _PAYLOAD_SHOWN else f"{text[:_PAYLOAD_SHOWN]}\n... (mesh approvals show has all of it)"
+
+
+def _until(deadline_at: str | None) -> str:
+    return f" (until {deadline_at})" if deadline_at else ""
+
+
+def _until_ms(deadline_at_ms: int | None) -> str:
+    return "" if deadline_at_ms is None else _until(rfc3339(deadline_at_ms))
+
+
+def _plain(text: str, most: int = _LINE) -> str:
+    """One line without control characters: a question must not be able to forge a header."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def slack_text(text: str) -> str:
+    """As Slack wants text that holds no links or names of its own."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def as_slack(message: Message) -> dict[str, str]:
+    return {"text": slack_text(f"{message.title}\n{message.text}")}
+
+
+def is_for_people(kind: ChannelKind) -> bool:
+    """Whether one message may tell several notices: a program wants each by itself."""
+    return kind != "webhook"

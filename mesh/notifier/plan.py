@@ -1,0 +1,158 @@
+"""What people are to be told of an approval, and when to look again.
+
+Owns the rules, as functions of how the approval is now and of what was told: nothing is remembered
+from event to event. So it does not matter how many events passed unseen while no notifier ran, and
+what was told once is not told again.
+
+    asked      to each who may answer and was told nothing yet
+    stage      the same, of somebody whom a stage or a reassignment has added
+    edited     to each whose vote an edit has reset
+    extended   to each who was told another deadline
+    reminder   to each for whom it waits, at the last instant of the route that has come
+    closed     to each who was told
+
+An approval that is asked again under its id (an operator's retry) begins anew: what was told counts
+only for the same `asked_at`. The numbers of ids go on, so no id comes twice.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from msgspec.structs import replace
+
+from mesh.codec.notices import LONGEST_QUESTION, Notice, What, notice_id
+from mesh.codec.times import rfc3339
+from mesh.core.reminding import DEFAULT, Reminding, last_instant, next_instant
+from mesh.notifier.waiting import Directory, Reachable, Waiting
+
+ON_TIME_MS: Final = 60_000
+"""A reminder that is at most so late counts as of its instant, so the cool-down runs from there."""
+
+
+class Plan(NamedTuple):
+    """`next_ms`: when time alone makes more due; None: never."""
+
+    notices: list[Notice]
+    next_ms: int | None
+
+
+class Closing(NamedTuple):
+    """How an approval ended. `verdict` empty: nobody knows any more."""
+
+    verdict: str = ""
+    by: str = ""
+
+
+def plan(waiting: Waiting, told: Sequence[Notice], directory: Directory, now_ms: int) -> Plan:
+    """What is due for an approval that is open.
+
+    `told`: its notices, in the order of their topic.
+    """
+    notices: list[Notice] = []
+    for reach in directory.named_by(waiting):
+        mine = [one for one in told if one.person == reach.person]
+        news = _news(waiting, reach, [one for one in mine if one.asked_at == waiting.asked_at], now_ms)
+        if news is not None:
+            notices += _notices(waiting, reach, mine, *news)
+    reminding = _reminding(waiting)
+    return Plan(notices, next_instant(reminding, waiting.asked_at_ms, waiting.deadline_at_ms, now_ms))
+
+
+def _news(waiting: Waiting, reach: Reachable, mine: Sequence[Notice], now_ms: int) -> tuple[What, int] | None:
+    """The first thing that the person does not know, and the moment that it is about."""
+    waits = waiting.waits_for(reach.body, now_ms)
+    if not mine:
+        if not waits:
+            return None
+        return ("asked" if waiting.is_of_first(reach.body) else "stage"), now_ms
+    is_reset = waits and reach.body.is_among(waiting.reset)
+    if is_reset and waiting.edition > max(one.edition for one in mine):
+        return "edited", now_ms
+    if waiting.deadline_at != mine[-1].deadline_at and waiting.may_answer(reach.body, now_ms):
+        return "extended", now_ms
+    due_ms = _reminder(waiting, reach, mine, now_ms) if waits else None
+    return None if due_ms is None else ("reminder", due_ms)
+
+
+def _reminder(waiting: Waiting, reach: Reachable, mine: Sequence[Notice], now_ms: int) -> int | None:
+    reminding, deadline_ms = _reminding(waiting), waiting.deadline_at_ms
+    instant = last_instant(reminding, waiting.asked_at_ms, deadline_ms, now_ms)
+    if instant is None or instant <= max(one.at_ms for one in mine):
+        return None
+    reminded = max((one.at_ms for one in mine if one.what == "reminder"), default=None)
+    if reminded is not None and instant < reminded + reminding.cooldown_ms:
+        return None
+    # a digest comes in time, and has it
+    if reach.digest is not None and (deadline_ms is None or reach.digest.next(instant) < deadline_ms):
+        return None
+    return instant if now_ms - instant <= ON_TIME_MS else now_ms
+
+
+def _reminding(waiting: Waiting) -> Reminding:
+    return DEFAULT if waiting.terms is None or waiting.terms.reminding is None else waiting.terms.reminding
+
+
+def _notices(waiting: Waiting, reach: Reachable, mine: Sequence[Notice], what: What, at_ms: int) -> Iterator[Notice]:
+    number = 1 + max((one.number for one in mine if one.what == what), default=0)
+    for kind in reach.kinds:
+        yield Notice(
+            id=notice_id(waiting.approval_id, what, number, reach.person),
+            what=what,
+            number=number,
+            person=reach.person,
+            channel=kind,
+            at=rfc3339(at_ms),
+            approval_id=waiting.approval_id,
+            question=waiting.question[:LONGEST_QUESTION],
+            requester="" if waiting.terms is None else waiting.terms.requester,
+            asked_at=waiting.asked_at,
+            edition=waiting.edition,
+            deadline_at=waiting.deadline_at,
+        )
+
+
+def plan_close(told: Sequence[Notice], directory: Directory, closing: Closing, now_ms: int) -> list[Notice]:
+    """What is due for an approval that is not open any more: its close, to those who were told."""
+    notices: list[Notice] = []
+    for person in dict.fromkeys(one.person for one in to_close(told)):
+        reach = directory.reachable.get(person)
+        mine = [one for one in told if one.person == person]
+        number = 1 + max((one.number for one in mine if one.what == "closed"), default=0)
+        closed = replace(
+            mine[-1],
+            id=notice_id(mine[-1].approval_id, "closed", number, person),
+            what="closed",
+            number=number,
+            status="due",
+            at=rfc3339(now_ms),
+            verdict=closing.verdict,
+            by=closing.by,
+            attempts=0,
+            message="",
+            reason="",
+        )
+        notices += [replace(closed, channel=kind) for kind in (() if reach is None else reach.kinds)]
+    return notices
+
+
+def to_close(told: Sequence[Notice]) -> list[Notice]:
+    """The notices that reached people who do not know of the close yet."""
+    last_asked = max((one.asked_at for one in told), default="")
+    of_round = [one for one in told if one.asked_at == last_asked]
+    know = {one.person for one in of_round if one.what == "closed"}
+    return [one for one in of_round if one.status == "sent" and one.person not in know]
+
+
+def why_not_wanted(notice: Notice, waiting: Waiting | None, reach: Reachable | None, now_ms: int) -> str:
+    """Why a notice that is due need not go out any more; empty: it must."""
+    if reach is None or notice.channel not in reach.kinds:
+        return "the person has no such address any more"
+    if notice.what in ("closed", "digest"):
+        return ""
+    if waiting is None or waiting.asked_at != notice.asked_at:
+        return "the approval has closed"
+    if notice.what == "extended":
+        return "" if waiting.deadline_at == notice.deadline_at else "the deadline was moved again"
+    if notice.what == "edited" and waiting.edition != notice.edition:
+        return "the payload was edited again"
+    return "" if waiting.waits_for(reach.body, now_ms) else "it does not wait for the person any more"
