@@ -88,7 +88,7 @@ class Process:
         Before that, a signal would end it as it ends a bare interpreter.
         """
         end = time.monotonic() + WAIT_S
-        while not any(sign in self.text() for sign in ("router_starts", "agent_started")):
+        while not any(sign in self.text() for sign in ("router_starts", "agent_started", "notifier_starts")):
             assert self.is_alive, f"{self.name} ended with {self._process.returncode}\n{self.text()[-3000:]}"
             assert time.monotonic() < end, f"{self.name} does not start\n{self.text()[-3000:]}"
             time.sleep(0.02)
@@ -156,6 +156,9 @@ class MeshProcesses:
 
     def agent(self, *modules: str, name: str = "", **env: str) -> Process:
         return self._start(name or modules[0].rpartition(".")[2], ["agent", *modules], env)
+
+    def notifier(self, name: str = "notifier", **env: str) -> Process:
+        return self._start(name, ["notifier"], env)
 
     async def cli(self, *arguments: str | Path, stdin: bytes = b"", code: int | None = 0, **env: str) -> Ran:
         """Run a command of `mesh` to its end. `code`: the exit code to expect (None: any)."""

@@ -22,9 +22,11 @@ from mesh.inspection.mesh_status import (
     assess_twice,
 )
 from mesh.inspection.mesh_status.disk import full_disk
+from mesh.inspection.notices import count_undelivered
 from mesh.inspection.read_model import queries
 from mesh.inspection.read_model.queries import CardRow, OpenStep
 
+DAY_MS = 86_400_000
 DIGEST_SHOWN = 19  # with sha256:
 STYLES = {
     "running": "cyan",
@@ -60,15 +62,15 @@ def status(session: Session, *, limit: int) -> None:
 
     It has routers and partitions, what waits, agents and workflows.
     """
-    found, cards = session.run(_read(session, limit))
+    found, cards, undelivered = session.run(_read(session, limit))
     if session.as_json:
-        session.emit(_document(found))
+        session.emit(_document(found) | {"notices_undelivered": undelivered})
         return
-    for part in render(found, cards):
+    for part in render(found, cards, undelivered):
         session.show(part)
 
 
-async def _read(session: Session, limit: int) -> tuple[MeshStatus, list[CardRow]]:
+async def _read(session: Session, limit: int) -> tuple[MeshStatus, list[CardRow], int]:
     async with session.model() as (broker, model):
         url = session.settings.broker
         found = await assess_twice(
@@ -80,12 +82,17 @@ async def _read(session: Session, limit: int) -> tuple[MeshStatus, list[CardRow]
             incidents_shown=limit,
             hindrance=full_disk(url),
         )
-        return found, queries.cards(model.db)
+        undelivered = await count_undelivered(broker, session.topics, found.at_ms - DAY_MS)
+        return found, queries.cards(model.db), undelivered
 
 
-def render(found: MeshStatus, cards: list[CardRow]) -> list[Table | Text]:
-    """What the screen shows, from top to bottom."""
-    parts: list[Table | Text] = [_facts(found)]
+def render(found: MeshStatus, cards: list[CardRow], undelivered: int = 0) -> list[Table | Text]:
+    """What the screen shows, from top to bottom. `undelivered`: notices of the last day."""
+    facts = _facts(found)
+    if undelivered:
+        said = Text(f"{undelivered:,} undelivered in the last day", style="red")
+        facts.add_row("notices", said + Text("  mesh notices list --undelivered", style="dim"))
+    parts: list[Table | Text] = [facts]
     if found.agents:
         parts += [Text(), agents_table(found.agents, cards, found.at_ms)]
     parts += [Text(), *_stuck(found)]

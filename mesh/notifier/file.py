@@ -167,13 +167,26 @@ class NoticeFile:
         return [(person, kind) for person, kind in select(self._db, sql, now_ms, json.dumps(sorted(partitions)))]
 
     def due(self, person: str, kind: ChannelKind, partitions: Collection[int], now_ms: int, limit: int) -> list[Due]:
-        """What is due at one address, the first at the top."""
+        """What is due at one address. What was tried least goes first, so it is held by nothing."""
         sql = (
             "SELECT body, attempts FROM notices WHERE status = 'due' AND person = ? AND channel = ? AND next_ms <= ? "
-            "AND partition IN (SELECT value FROM json_each(?)) ORDER BY next_ms, number LIMIT ?"
+            "AND partition IN (SELECT value FROM json_each(?)) ORDER BY attempts, number LIMIT ?"
         )
         rows = select(self._db, sql, person, kind, now_ms, json.dumps(sorted(partitions)), limit)
         return [Due(_decode(body), attempts) for body, attempts in rows]
+
+    def overdue(self, person: str, kind: ChannelKind, partitions: Collection[int], before_ms: int) -> list[Due]:
+        """What is due at one address since before then, whenever it was to be tried again."""
+        sql = (
+            "SELECT body, attempts FROM notices WHERE status = 'due' AND person = ? AND channel = ? AND at_ms <= ? "
+            "AND partition IN (SELECT value FROM json_each(?))"
+        )
+        rows = select(self._db, sql, person, kind, before_ms, json.dumps(sorted(partitions)))
+        return [Due(_decode(body), attempts) for body, attempts in rows]
+
+    def resume(self, person: str) -> None:
+        """Wait no longer with what is due to a person, whose addresses are others now."""
+        self._db.execute("UPDATE notices SET next_ms = 0 WHERE status = 'due' AND person = ?", (person,))
 
     def postpone(self, notices: Sequence[Notice], next_ms: int) -> None:
         """Try these notices again then."""

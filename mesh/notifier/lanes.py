@@ -17,7 +17,7 @@ import structlog
 from msgspec.structs import replace
 
 from mesh.codec.channels import ChannelKind
-from mesh.codec.notices import Notice, NoticeStatus
+from mesh.codec.notices import Notice
 from mesh.notifier.couriers import Courier, Undelivered
 from mesh.notifier.file import Due, NoticeFile
 from mesh.notifier.messages import Message, is_for_people
@@ -85,6 +85,11 @@ class Lanes:
             if lane not in self._running and len(self._running) < MOST_LANES:
                 self._running[lane] = group.create_task(self._run(*lane), name=f"lane {lane[1]}")
 
+    def resume(self, person: str) -> None:
+        """Try again at once, because the person's addresses are others now."""
+        self._file.resume(person)
+        self._failures = {lane: count for lane, count in self._failures.items() if lane[0] != person}
+
     async def settle(self, timeout_s: float) -> None:
         """Wait for the messages that are on their way, and cut off those that take longer."""
         running = list(self._running.values())
@@ -117,7 +122,7 @@ class Lanes:
             await self._failed(person, kind, content, attempts, error)
             return False
         self._failures.pop((person, kind), None)
-        await self._record([_become(one, "sent", content, attempts) for one in content.notices])
+        await self._record([_sent(one, content.message.id, attempts) for one in content.notices])
         return True
 
     async def _failed(
@@ -129,15 +134,21 @@ class Lanes:
         _log.warning(
             "notice_not_delivered", notice_id=content.message.id, channel=kind, reason=reason, failures=failures
         )
-        over = [one for one in content.notices if error.is_final or now_ms - one.at_ms >= GIVE_UP_MS]
-        again = [one for one in content.notices if one not in over]
-        own = max((attempts[one.id] for one in again), default=0) + 1
-        self._file.postpone(again, now_ms + int(pause_s(own, error.wait_s) * 1000))
+        own = max(attempts[one.id] for one in content.notices) + 1
+        self._file.postpone(content.notices, now_ms + int(pause_s(own, error.wait_s) * 1000))
         self._file.pause(person, kind, now_ms + int(pause_s(failures, error.wait_s) * 1000))
+        attempts.update((one.id, attempts[one.id] + 1) for one in content.notices)
+        over = list(content.notices) if error.is_final else []
+        # of all that waits here, since a receiver that is down is tried with one notice at a time
+        for one, tried in self._file.overdue(person, kind, self._partitions(), now_ms - GIVE_UP_MS):
+            attempts[one.id] = tried
+            over += [] if error.is_final and one in content.notices else [one]
         if over:
-            await self._record([replace(_become(one, "undelivered", content, attempts), reason=reason) for one in over])
+            await self._record(
+                [replace(one, status="undelivered", attempts=attempts[one.id], reason=reason) for one in over]
+            )
 
 
-def _become(notice: Notice, status: NoticeStatus, content: Content, attempts: dict[str, int]) -> Notice:
-    message = content.message.id if content.message.id != notice.id else ""
-    return replace(notice, status=status, attempts=attempts[notice.id] + 1, message=message)
+def _sent(notice: Notice, message_id: str, attempts: dict[str, int]) -> Notice:
+    message = message_id if message_id != notice.id else ""
+    return replace(notice, status="sent", attempts=attempts[notice.id] + 1, message=message)

@@ -256,7 +256,12 @@ class Notifier:
             return
         if people is None:
             _log.warning("nobody_is_told", why="no version of the people was applied: mesh people apply FILE")
-        self._directory, self._directory_is_of = Directory(people, self._channels.channels), now_of
+        directory = Directory(people, self._channels.channels)
+        for person, reach in directory.reachable.items():
+            before = self._directory.reachable.get(person)
+            if before is not None and before.channel != reach.channel:
+                self._lanes.resume(person)
+        self._directory, self._directory_is_of = directory, now_of
         self._next_digests = {}
         self._is_all_due = True
 

@@ -6,6 +6,7 @@ so what notifiers read is what a router writes.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -32,7 +33,7 @@ from mesh.testing.virtual_time.incarnation import Incarnation
 from mesh.testing.virtual_time.loop import VirtualClock, VirtualTimeLoop, run
 
 TOPICS = Topics()
-LOOK_S = 5.0
+LOOK_S = 30.0
 HOUR_S = 3_600.0
 T = TypeVar("T")
 
@@ -151,6 +152,9 @@ class NotifiedMesh:
 
     async def pass_time(self, seconds: float = 4 * LOOK_S) -> None:
         await asyncio.sleep(seconds)
+
+    def today(self) -> str:
+        return f"{datetime.fromtimestamp(self.clock.now_ms() / 1000, UTC):%Y%m%d}"
 
     async def notices(self) -> dict[tuple[str, str], list[Notice]]:
         """Each notice by id and channel, as it became."""
