@@ -22,6 +22,7 @@ import httpx
 import msgspec
 import orjson
 
+from mesh.codec import exact_json
 from mesh.codec.channels import ChannelKind
 from mesh.errors import MeshError, SettingsInvalid
 from mesh.notifier.messages import Message, as_slack
@@ -112,6 +113,8 @@ class Couriers:
                         assert_never(kind)
         except TimeoutError as error:
             raise Undelivered(f"no answer within {TIMEOUT_S:g} s") from error
+        except (TypeError, ValueError) as error:
+            raise Undelivered(f"{type(error).__name__}: the message can't be written", is_final=True) from error
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -119,7 +122,7 @@ class Couriers:
     # HTTP -----------------------------------------------------------------------------------------
 
     async def _webhook(self, url: str, message: Message) -> None:
-        body, now_s = orjson.dumps(message.body), self._clock.now_ms() // 1000
+        body, now_s = exact_json.encode(message.body), self._clock.now_ms() // 1000
         # an id may hold what a header can't
         message_id = header_id(message.id)
         headers = {"webhook-id": message_id, "webhook-timestamp": str(now_s)}
@@ -171,7 +174,7 @@ class Couriers:
             ) from error
         except aiosmtplib.SMTPResponseException as error:
             raise Undelivered(f"the mail server answered {error.code}") from error
-        except (aiosmtplib.SMTPException, OSError, ValueError) as error:
+        except (aiosmtplib.SMTPException, OSError) as error:
             raise Undelivered(f"{type(error).__name__}: the mail server did not take it") from error
 
 

@@ -21,6 +21,7 @@ from mesh.inspection.read_model.schema import delete_file, select, select_one, t
 
 KEPT_MS: Final = 90 * 86_400_000  # as long as the topic keeps a notice
 _VERSION: Final = 1
+_MOST_OVERDUE: Final = 10_000  # at one look; the rest is found at the next
 _TABLES: Final = """
 CREATE TABLE positions (partition INTEGER PRIMARY KEY, next_offset INTEGER NOT NULL, last_digest BLOB NOT NULL);
 CREATE TABLE notices (number INTEGER PRIMARY KEY, id TEXT NOT NULL, channel TEXT NOT NULL, key TEXT NOT NULL,
@@ -28,7 +29,7 @@ CREATE TABLE notices (number INTEGER PRIMARY KEY, id TEXT NOT NULL, channel TEXT
     attempts INTEGER NOT NULL, next_ms INTEGER NOT NULL, body BLOB NOT NULL, UNIQUE (id, channel));
 CREATE INDEX notices_by_key ON notices (key, number);
 CREATE INDEX notices_by_age ON notices (at_ms);
-CREATE INDEX notices_due ON notices (person, channel, next_ms, number) WHERE status = 'due';
+CREATE INDEX notices_due ON notices (person, channel, attempts, number) WHERE status = 'due';
 CREATE TABLE looks (approval_id TEXT PRIMARY KEY, at_ms INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX looks_by_time ON looks (at_ms);
 """
@@ -179,9 +180,9 @@ class NoticeFile:
         """What is due at one address since before then, whenever it was to be tried again."""
         sql = (
             "SELECT body, attempts FROM notices WHERE status = 'due' AND person = ? AND channel = ? AND at_ms <= ? "
-            "AND partition IN (SELECT value FROM json_each(?))"
+            "AND partition IN (SELECT value FROM json_each(?)) LIMIT ?"
         )
-        rows = select(self._db, sql, person, kind, before_ms, json.dumps(sorted(partitions)))
+        rows = select(self._db, sql, person, kind, before_ms, json.dumps(sorted(partitions)), _MOST_OVERDUE)
         return [Due(_decode(body), attempts) for body, attempts in rows]
 
     def resume(self, person: str) -> None:

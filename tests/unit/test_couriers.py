@@ -4,7 +4,6 @@ import base64
 import hashlib
 import hmac
 import json
-import os
 from collections.abc import AsyncIterator
 
 import pytest
@@ -15,7 +14,7 @@ from mesh.errors import SettingsInvalid
 from mesh.notifier.couriers import Couriers, MailServer, Undelivered, header_id, secret_key
 from mesh.notifier.messages import Message
 
-SECRETS = ["whsec_" + base64.b64encode(os.urandom(32)).decode() for _ in range(2)]
+SECRETS = ["whsec_" + base64.b64encode(bytes([number]) * 32).decode() for number in (1, 2)]
 MESSAGE = Message("pay:k/r/review/asked/1/ana", {"type": "mesh.approval.asked", "data": {}}, "Pay <5>?", "Pay?\nNow.")
 
 

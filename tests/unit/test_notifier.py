@@ -154,7 +154,7 @@ def test_a_person_with_a_digest_has_one_message_a_day_and_reminders_where_it_wou
         told = len(m.receivers.arrived)
         for key in ("k", "late"):
             await m.do(lambda p, key=key: p.wait("review", key))  # type: ignore[misc]
-        # both closes come as one message; then nothing waits, so no digest comes, also not later in the day
+        # both closes are in one message; then nothing waits, so there is no digest that day
         await m.pass_time(13 * HOUR_S)
         await m.do(begin("new"))
         await m.pass_time(HOUR_S)

@@ -27,7 +27,15 @@ def may(grant: Grant, operation: str) -> set[str]:
 
 def test_writers_write_and_readers_read_and_members_read_their_group() -> None:
     found = by_holder(grants(TOPICS, AGENTS))
-    assert list(found) == ["router", "agent.classifier", "agent.drafter", "upstream", "approver", "operator"]
+    assert list(found) == [
+        "router",
+        "agent.classifier",
+        "agent.drafter",
+        "upstream",
+        "approver",
+        "notifier",
+        "operator",
+    ]
     for contract in contracts():
         if contract.per_agent:
             continue
@@ -46,6 +54,13 @@ def test_an_agent_reaches_its_own_tasks_and_group_alone() -> None:
     assert may(one, "Read") - for_all == {"topic shop.tasks.drafter", "group shop.agent.drafter"}
     assert may(one, "Write") == {"topic shop.results", "topic shop.agents", "topic shop.dlq"}
     assert may(one, "Describe") == may(one, "Create") == set()
+
+
+def test_the_notifier_needs_the_approvals_topics_alone() -> None:
+    notifier = by_holder(grants(TOPICS, AGENTS))["notifier"]
+    topics = {f"topic shop.approvals.{name}" for name in ("open", "people", "receipts", "notices")}
+    assert may(notifier, "Read") == topics | {"group shop.notifier"}
+    assert may(notifier, "Write") == {"topic shop.approvals.notices"}
 
 
 def test_only_the_operator_looks_at_everything_and_creates_topics() -> None:
@@ -98,6 +113,7 @@ def test_strimzi_gets_a_user_for_each_principal() -> None:
         "mesh-agent-drafter",
         "mesh-upstream",
         "mesh-approver",
+        "mesh-notifier",
         "mesh-operator",
     ]
     assert {user["metadata"]["labels"]["strimzi.io/cluster"] for user in users} == {"big"}

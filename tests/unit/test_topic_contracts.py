@@ -57,10 +57,11 @@ def test_every_topic_of_the_code_has_a_contract_and_no_other_has_one() -> None:
 
 
 def test_groups_are_those_of_the_code() -> None:
-    assert {contract.group for contract in contracts()} == {None, "ingress", "router", "agent"}
-    assert (TOPICS.ingress_group, TOPICS.router_group, TOPICS.agent_group("x")) == (
+    assert {contract.group for contract in contracts()} == {None, "ingress", "router", "agent", "notifier"}
+    assert (TOPICS.ingress_group, TOPICS.router_group, TOPICS.notifier_group, TOPICS.agent_group("x")) == (
         "mesh.ingress",
         "mesh.router",
+        "mesh.notifier",
         "mesh.agent.x",
     )
 
@@ -70,6 +71,8 @@ def test_trust_boundaries_hold() -> None:
     may_write = {name: set(contract.writers) for name, contract in BY_NAME.items()}
     assert [name for name, writers in may_write.items() if "agent" in writers] == ["results", "agents", "dlq"]
     assert may_write["log"] == may_write["inbox"] == may_write["tasks"] == {"router"}
+    assert may_write["approvals.notices"] == {"notifier"}
+    assert [name for name, writers in may_write.items() if "notifier" in writers] == ["approvals.notices"]
     assert may_write["approvals.responses"] == {"approver"}
     assert may_write["commands"] == {"operator", "router"}
 
