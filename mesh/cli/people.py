@@ -20,7 +20,6 @@ from mesh.cli.exit_codes import FAILED
 from mesh.cli.grammar import ShowGroup
 from mesh.cli.moments import moment
 from mesh.cli.options import by_option, reason_option
-from mesh.cli.routes.check import look_online
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import printable
 from mesh.cli.text.tables import plain_table
@@ -34,6 +33,7 @@ from mesh.errors import OperatorError
 from mesh.inspection.mesh_status.look import roles_asked
 from mesh.inspection.people_changes import PeoplePlan, PersonChange, people_plan
 from mesh.inspection.route_versions import active_routes
+from mesh.inspection.router_roles import roles_by_files
 from mesh.ports import Broker
 from mesh.services.people import PeopleReader, activate_people
 
@@ -166,7 +166,8 @@ async def _planned(session: Session, broker: Broker, known: PeopleReader, wanted
     asked = roles_asked(await active_routes(broker, session.topics, session.now_ms()))
     earlier = [one.people for one in known.versions.values() if one.people is not None]
     # before the first version, routers say which roles somebody has by their files
-    held = before.held_roles if last is not None else (await look_online(session)).roles or frozenset()
+    by_files = None if last is not None else await roles_by_files(broker, session.topics, session.now_ms())
+    held = before.held_roles if last is not None else by_files or frozenset()
     plan = people_plan(before, wanted, held=held, asked=asked, earlier=earlier)
     return Planned(wanted, digest_of(wanted), last, plan)
 

@@ -113,7 +113,7 @@ def apply(session: Session, *, routes: tuple[Path, ...], agents: tuple[str, ...]
     "principals",
     multiple=True,
     metavar="WHO=PRINCIPAL",
-    help="Who is who on the cluster: router, upstream, approver, operator or agent.NAME, e.g. router=User:CN=router.",
+    help="Who is who on the cluster: router, upstream, approver, notifier, people, operator or agent.NAME, e.g. router=User:CN=router.",
 )
 @click.option("--cluster", default="kafka", show_default=True, metavar="NAME", help="The Kafka that Strimzi runs.")
 @mesh_command

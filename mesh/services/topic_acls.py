@@ -24,7 +24,7 @@ from mesh.services.topic_plan import Application, Contract, contracts
 Resource = tuple[Literal["topic", "group"], str, Literal["literal", "prefixed"]]
 Operation = Literal["Read", "Write", "Describe", "Create", "DescribeConfigs"]
 
-ROLES: Final[tuple[Application, ...]] = ("router", "agent", "upstream", "approver", "notifier", "operator")
+ROLES: Final[tuple[Application, ...]] = ("router", "agent", "upstream", "approver", "notifier", "people", "operator")
 _ORDER: Final[tuple[Operation, ...]] = ("Read", "Write", "Describe", "Create", "DescribeConfigs")
 _LOOKS: Final[tuple[Operation, ...]] = ("Describe", "Create", "DescribeConfigs")
 
@@ -48,7 +48,9 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def grants(topics: Topics, agents: Sequence[str], principals: Mapping[str, str] | None = None) -> list[Grant]:
-    """The rights of the router, of each agent, of upstream, approvers, the notifier and operators.
+    """The rights of the router, of each agent, of upstream, and of people and their tools.
+
+    `people`: who say who may approve, and are not those who deploy routes.
 
     `principals`: by role, and `agent.NAME` of one agent. Those that are not in it are
     `User:mesh-ROLE` and `User:mesh-agent-NAME`.

@@ -26,7 +26,7 @@ from mesh.ports import Delivery, OutRecord, TopicPartition, TopicSpec
 pytestmark = pytest.mark.kafka
 
 AGENTS = ("one", "two")
-HOLDERS = ("router", "agent.one", "agent.two", "upstream", "approver", "operator")
+HOLDERS = ("router", "agent.one", "agent.two", "upstream", "approver", "notifier", "people", "operator")
 NOBODY = "nobody"  # known to the cluster, and without any right
 ANA = "ana@example.org"
 ROUTE = """\
@@ -127,6 +127,9 @@ async def test_a_job_passes_with_the_rights_that_are_printed_and_no_others(
     await granted(cluster, mesh)
     upstream, approver, operator = (cluster.env(user_of(one)) for one in ("upstream", "approver", "operator"))
     mesh.router(**cluster.env(user_of("router")))
+    people = cluster.env(user_of("people"))
+    applied = await mesh.cli("people", "apply", str(mesh.approvers), "--yes", "--by", "eva", "--json", **people)
+    assert not applied.json["unchanged"]
     for name in AGENTS:
         mesh.agent("translating_agent", name=name, TRANSLATOR=name, **cluster.env(user_of(f"agent.{name}")))
     event = (
@@ -178,6 +181,8 @@ FORGERIES = [
     ("upstream", "results", "a result"),
     ("approver", "commands", "a command"),
     ("approver", "approvals.open", "an approval"),
+    ("operator", "approvals.people", "a role"),
+    ("people", "definitions", "a route"),
 ]
 
 
@@ -237,6 +242,12 @@ async def test_a_part_that_lacks_a_right_ends_with_one_line_that_says_so(
     # Its topics alone, and not its group: the subscription is what fails.
     everything = [{"resource": "topic", "name": mesh.prefix, "pattern": "prefixed", "operations": ["Read", "Write"]}]
     grant(cluster.process.bootstrap, [{"principal": f"User:{NOBODY}", "acls": everything}])
+
+    async def are_seen() -> bool:
+        """The broker goes by new rights a moment after it has taken them."""
+        return (await mesh.cli("topics", "list", "--json", **nobody)).json["total"] > 0
+
+    await mesh.wait_until("that the topics are seen", are_seen)
     for command, group in ((["router"], topics.prefix), (["agent", "translating_agent"], topics.agent_group("one"))):
         ran = await mesh.cli(*command, code=4, TRANSLATOR="one", **nobody)
         assert "the group" in ran.err + ran.out.decode()

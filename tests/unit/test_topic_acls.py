@@ -34,6 +34,7 @@ def test_writers_write_and_readers_read_and_members_read_their_group() -> None:
         "upstream",
         "approver",
         "notifier",
+        "people",
         "operator",
     ]
     for contract in contracts():
@@ -114,6 +115,7 @@ def test_strimzi_gets_a_user_for_each_principal() -> None:
         "mesh-upstream",
         "mesh-approver",
         "mesh-notifier",
+        "mesh-people",
         "mesh-operator",
     ]
     assert {user["metadata"]["labels"]["strimzi.io/cluster"] for user in users} == {"big"}

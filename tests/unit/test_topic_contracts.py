@@ -75,6 +75,8 @@ def test_trust_boundaries_hold() -> None:
     assert [name for name, writers in may_write.items() if "notifier" in writers] == ["approvals.notices"]
     assert may_write["approvals.responses"] == {"approver"}
     assert may_write["commands"] == {"operator", "router"}
+    # who may deploy a route must not be able to grant a role
+    assert may_write["approvals.people"].isdisjoint(may_write["definitions"])
 
 
 def test_workflows_partitions_are_fixed_and_equal() -> None:

@@ -25,6 +25,7 @@ from mesh.inspection.checks.report import Finding, Report
 from mesh.inspection.checks.report import check as check_routes
 from mesh.inspection.read_model import ReadModel, queries
 from mesh.inspection.read_model.routers import routers
+from mesh.inspection.router_roles import roles_of_all
 from mesh.routes.schema.route import route_schema
 
 STYLES = {"error": "bold red", "warning": "yellow"}
@@ -106,14 +107,12 @@ async def look_online(session: Session) -> Online:
     async with session.model() as (_, model):
         now_ms = session.now_ms()
         alive = [row.card for row in queries.cards(model.db) if row.is_alive(now_ms)]
-        living = [row.card for row in routers(model.db) if row.is_alive(now_ms)]
-        said = [card.roles for card in living if card.roles is not None]
-        roles = frozenset(said[0]).intersection(*said) if said else None
+        rows = routers(model.db)
         return Online(
             agents=known_cards(model),
             conflicts=conflicts_of(alive),
-            roles=roles,
-            is_ruled=any(card.people for card in living),
+            roles=roles_of_all(rows, now_ms),
+            is_ruled=any(row.card.people for row in rows if row.is_alive(now_ms)),
         )
 
 
