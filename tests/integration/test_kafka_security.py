@@ -245,7 +245,7 @@ async def test_a_part_that_lacks_a_right_ends_with_one_line_that_says_so(
 
     async def are_seen() -> bool:
         """The broker goes by new rights a moment after it has taken them."""
-        return (await mesh.cli("topics", "list", "--json", **nobody)).json["total"] > 0
+        return bool((await mesh.cli("topics", "list", "--json", **nobody)).json["total"])
 
     await mesh.wait_until("that the topics are seen", are_seen)
     for command, group in ((["router"], topics.prefix), (["agent", "translating_agent"], topics.agent_group("one"))):
