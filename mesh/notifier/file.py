@@ -201,11 +201,6 @@ class NoticeFile:
         sql = "UPDATE notices SET next_ms = max(next_ms, ?) WHERE status = 'due' AND person = ? AND channel = ?"
         self._db.execute(sql, (until_ms, person, kind))
 
-    def next_ms(self) -> int | None:
-        """When the next look or the next attempt is due; None: nothing is."""
-        sql = "SELECT min(at_ms) FROM looks UNION ALL SELECT min(next_ms) FROM notices WHERE status = 'due'"
-        return min((at for (at,) in select(self._db, sql) if at is not None), default=None)
-
 
 def record_digest(key: bytes | None, value: bytes | None, timestamp_ms: int) -> bytes:
     """By which the file recognises a record."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from one_partition import PEOPLE, Partition, route
 
-from mesh.adapters.memory import MemoryCluster
+from mesh.adapters.memory import MemoryBroker, MemoryCluster
 from mesh.codec.channels import Channel, ChannelKind, encode_channel
 from mesh.codec.effects import EffectEncoder
 from mesh.codec.notices import NOTICE_PARTITIONS, Notice, decode_notice
@@ -114,7 +114,7 @@ class NotifiedMesh:
     async def send(self, records: list[OutRecord]) -> None:
         assert not await self.broker.send(records)
 
-    async def do(self, act: Callable[[Partition], object]) -> None:
+    async def do(self, act: Callable[[Partition], object], *, receipts: bool = True) -> None:
         """Let something happen to the approvals, now, and send what follows of it."""
         self.partition.now_ms = self.clock.now_ms()
         act(self.partition)
@@ -125,7 +125,7 @@ class NotifiedMesh:
             for effect in effects(decision):
                 if isinstance(effect, ShowApproval):
                     out.append(placed(encoder.encode(effect), self._offset))
-                elif isinstance(effect, SendReceipt):
+                elif isinstance(effect, SendReceipt) and receipts:
                     out.append(encoder.encode(effect))
         self._sent = len(self.partition.decisions)
         await self.send(out)
@@ -135,17 +135,21 @@ class NotifiedMesh:
         process = self.loop.incarnation(name)
         broker = self.cluster.connect(name)
         process.on_kill(broker.kill)
-        notifier = Notifier(
-            broker,
+        notifier = self.make(name, broker, folder=folder, **config)
+        self.processes.append(process)
+        process.start(notifier.run())
+        return notifier
+
+    def make(self, name: str, broker: MemoryBroker | None = None, *, folder: str = "", **config: Any) -> Notifier:
+        """A notifier that does not run yet."""
+        return Notifier(
+            broker or self.broker,
             topics=TOPICS,
             config=NotifierConfig(instance=name, look_s=LOOK_S, people_s=LOOK_S, **config),
             clock=self.clock,
             folder=self.folder / (folder or name),
             courier=self.receivers,
         )
-        self.processes.append(process)
-        process.start(notifier.run())
-        return notifier
 
     def kill(self, number: int = -1) -> None:
         self.processes[number].kill()
