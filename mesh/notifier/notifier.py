@@ -52,6 +52,7 @@ TOLD_LATE_MS: Final = 86_400_000
 
 _RECEIPT_WAIT_MS: Final = 10_000
 _RECEIPT_AGAIN_MS: Final = 1_000
+_REFUSED_AGAIN_MS: Final = 60_000
 _PORTION: Final = 200  # approvals that one turn looks at
 _LAND_S: Final = 5.0  # at a hand-over, for what is on its way
 _MANY: Final = 1_000
@@ -226,9 +227,10 @@ class Notifier:
         ids = self._file.to_look_at(now_ms, _PORTION)
         notices, looks = await self._look(ids, now_ms)
         notices += self._digests(now_ms)
-        if notices:
-            await self._topic.write(notices)
+        refused = await self._topic.write(notices) if notices else []
         self._file.looked(looks)
+        # perhaps a right is missing that an operator gives back
+        self._file.look_at({one.approval_id for one in refused if one.approval_id}, now_ms + _REFUSED_AGAIN_MS)
         return bool(ids or notices)
 
     def _taken(self, approval_ids: Collection[str]) -> None:

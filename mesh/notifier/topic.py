@@ -93,8 +93,8 @@ class NoticeTopic:
         position = Position(records[-1].offset + 1, _digest(records[-1]))
         self._file.take(partition, position, notices, self._clock.now_ms())
 
-    async def write(self, notices: Sequence[Notice]) -> None:
-        """Send these, as often as it takes. Those that can't be sent are told in the log."""
+    async def write(self, notices: Sequence[Notice]) -> list[Notice]:
+        """Send these, as often as it takes. Returns those that the broker refuses."""
         now_ms = self._clock.now_ms()
         records = [encode_notice(one, topics=self._topics, at_ms=now_ms) for one in notices]
         while True:
@@ -106,6 +106,7 @@ class NoticeTopic:
                 await asyncio.sleep(RETRY_S)
         for failure in failures:
             _log.error("notice_refused", notice_id=notices[failure.index].id, error=failure.message)
+        return [notices[failure.index] for failure in failures]
 
     async def close(self) -> None:
         if self._reader is not None:

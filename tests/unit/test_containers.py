@@ -86,7 +86,7 @@ def test_variables_of_the_image_are_settings() -> None:
 
 
 def test_there_is_a_service_for_everything_that_runs() -> None:
-    assert set(SERVICES) == {"kafka", "topics", "router", *AGENTS}
+    assert set(SERVICES) == {"kafka", "topics", "router", "notifier", *AGENTS}
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -100,7 +100,8 @@ def test_every_command_is_one_of_the_mesh(name: str) -> None:
         case "topics":
             assert rest == ["apply"]
         case _:
-            assert (command, rest) == ("router", [])
+            assert (command, rest) == (name, [])
+            assert name in {"router", "notifier"}
 
 
 def test_images_are_pinned() -> None:

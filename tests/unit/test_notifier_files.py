@@ -114,6 +114,22 @@ def test_a_close_whose_receipt_never_comes_is_told_without_a_verdict(tmp_path: P
     play(tmp_path, ROLES, scene, **TWO)
 
 
+def test_a_notice_that_the_broker_refuses_is_planned_again_later(tmp_path: Path) -> None:
+    async def scene(m: NotifiedMesh) -> None:
+        await m.create("ana")
+        m.start()
+        await m.pass_time()
+        await m.do(begin())
+        m.cluster.max_record_bytes, allowed = 700, m.cluster.max_record_bytes
+        await m.pass_time(300)
+        assert m.receivers.told() == []
+        m.cluster.max_record_bytes = allowed
+        await m.pass_time(300)
+        assert m.receivers.told() == ["asked/1 ana"]
+
+    play(tmp_path, ROLES, scene, **{**TWO, "ask": "Pay? " + "x" * 500})
+
+
 def test_new_addresses_are_tried_at_once(tmp_path: Path) -> None:
     async def scene(m: NotifiedMesh) -> None:
         await m.create("ana")
