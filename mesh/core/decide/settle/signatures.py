@@ -7,16 +7,17 @@ but `stale`, since then its person has signed it.
     unsigned                the mesh or the approval asks for more than the answer brings
 """
 
-from mesh.core.decide.settle.words import HeldWord, Refusal
+from mesh.core.decide.settle.words import Refusal
 from mesh.core.events import AnswerSigned
 from mesh.core.inputs import AnswerGiven, AnswerGiven2, CheckedAnswer
 from mesh.core.signing import Level
 
 
 def why_unproven(given: AnswerGiven | AnswerGiven2, level: Level) -> Refusal | None:
-    """Why it is not proven enough whose answer this is; None if it is."""
-    if isinstance(given, HeldWord):  # judged when it came
-        return None
+    """Why it is not proven enough whose answer this is; None if it is.
+
+    An answer that is held was asked for that when it came, and never comes here again.
+    """
     if not isinstance(given, CheckedAnswer):
         # never taken for one without a signature
         if isinstance(given, AnswerGiven2) and given.jws:
