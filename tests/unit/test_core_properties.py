@@ -83,7 +83,7 @@ UNDRAWN = frozenset(
     | {"SlotGranted", "SlotFreed", "SlotRefused"}
     # `test_voting_properties` draws these
     | {"ApprovalRequested2", "ApprovalClosed2", "VoteCast", "VoteTakenBack", "PayloadEdited", "NoteAdded"}
-    | {"AnswerRefused2"}
+    | {"AnswerRefused2", "AnswerSigned"}
     # ... and `test_timed_properties` these
     | {"AnswerHeld", "ApprovalClaimed", "ApprovalReleased", "ApprovalEscalated", "ApprovalReassigned", "DeadlineMoved"}
     | {"LoopLeft"}  # too rare for every drawing; the simulation must meet it, and test_decide_retry.py has it
