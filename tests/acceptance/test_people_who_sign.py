@@ -87,6 +87,9 @@ async def test_signed_answers_count_and_an_auditor_can_verify_them(mesh: MeshPro
     assert (found["failures"], found["claimed"]) == ([], 0)
     story = (await mesh.cli("approval", order, "--audit", "--json")).json["audit"]
     assert [one["proof"]["signer"] for one in story if one["code"] in {"counted", "accepted"}] == ["ana", "ben"]
+    for by, count in (("ana@example.org", 1), ("eve", 0)):
+        closed = (await mesh.cli("approvals", "--closed", "--by", by, "--since", "1h", "--json")).json
+        assert closed["total"] == count
     status = (await mesh.cli("status", "--json")).json
     assert [one["answers"] for one in status["routers"]] == ["signed"]
 

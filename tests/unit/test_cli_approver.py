@@ -182,3 +182,8 @@ def test_an_audit_has_editions_with_what_they_change_and_each_answer_with_its_pr
         ("ana", "accepted", PROOF, False),
     ]
     assert rows[-1].what[-1] == "by the rule: 1 of manager"
+
+
+def test_what_was_decided_is_listed_apart_from_what_is_open() -> None:
+    assert "--since goes with --closed" in call("approvals", "--since", "2h", code=2).stderr
+    assert "alone" in call("approvals", "--closed", "--mine", code=2).stderr

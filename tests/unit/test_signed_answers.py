@@ -4,6 +4,8 @@ What is true is proven, and so is whose key it is.
 """
 
 import hmac
+import subprocess
+import sys
 from hashlib import sha256
 from typing import Any
 
@@ -237,3 +239,9 @@ def test_a_refusal_of_what_can_t_be_read_goes_to_the_approval_that_is_signed() -
     refused = unreadable_answer(record({"jws": signed(answer_id="short")}), "malformed", "why")
     assert (refused.approval_id, refused.workflow_id, refused.by) == (APPROVAL, "pay:7", "ana")
     assert unreadable_answer(record({"jws": "a.b"}), "malformed", "why").approval_id == ""
+
+
+def test_a_router_loads_no_library_of_signatures_before_there_is_one() -> None:
+    loads = "import sys, mesh.services.router.router, mesh.wiring; print('joserfc' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", loads], capture_output=True, text=True, check=True)
+    assert ran.stdout == "False\n"

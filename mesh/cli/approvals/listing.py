@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mesh.cli.approvals.audit import read_audit, show_audit
+from mesh.cli.approvals.closed import is_by_given, show_closed
 from mesh.cli.approvals.filters import Wanted, filtered, filters_of, tell_unfit, wanted_of
 from mesh.cli.approvals.ids import Ended, ending, pick_any
 from mesh.cli.options import by_option, page_size, paged, show_page
@@ -29,7 +30,9 @@ SOON_MS = 3_600_000
 
 @click.command("list", short_help="List what waits for a person.")
 @filtered
-@by_option("asks", " For --mine.")
+@by_option("asks", " For --mine; with --closed: who has answered.")
+@click.option("--closed", is_flag=True, help="What was decided instead, the last first. It needs the log.")
+@click.option("--since", metavar="WHEN", help="With --closed: since then (2h, 7d, or a time).")
 @click.option("--list", "list_only", is_flag=True, hidden=True, help="What this command does anyway.")
 @paged
 @mesh_command
@@ -39,6 +42,8 @@ def list_approvals(
     *,
     by: str,
     list_only: bool,  # noqa: ARG001 - scripts of earlier versions write it
+    closed: bool,
+    since: str | None,
     limit: int | None,
     after: str | None,
     **options: Any,
@@ -48,6 +53,13 @@ def list_approvals(
     Filters narrow the whole list before a page is cut. `total` is that of the narrowed list.
     """
     wanted = wanted_of(options)
+    if since is not None and not closed:
+        raise click.UsageError("--since goes with --closed; of open ones --asked-before narrows the list")
+    if closed:
+        if not wanted.is_empty:
+            raise click.UsageError("--closed goes with --by and --since alone")
+        show_closed(session, by=by if is_by_given() else "", since=since, limit=limit, after=after)
+        return
     page, documents = session.run(_list(session, wanted, by, limit, after))
     show_page(
         session,

@@ -23,6 +23,7 @@ from mesh.inspection.read_model.queries.approval_rows import (
     approval_request,
     approvals,
     approvals_containing,
+    closed_approvals,
     last_approval,
 )
 from mesh.inspection.read_model.queries.dead_letter_rows import (
@@ -91,6 +92,7 @@ __all__ = [
     "approvals_containing",
     "awaited_events",
     "cards",
+    "closed_approvals",
     "command",
     "count_dead_letters",
     "count_events",

@@ -56,6 +56,28 @@ def approvals(
     return listing.page(db, ApprovalRow, limit=limit, after=after)
 
 
+def closed_approvals(
+    db: apsw.Connection, *, by: str, since_ms: int, limit: int | None, after: str | None = None
+) -> Page[ApprovalRow]:
+    """Approvals that are closed since then, the last first.
+
+    `by`: those in which an answer of this person counted; empty: all.
+    """
+    where, values = ["closed_at_ms IS NOT NULL", "closed_at_ms >= ?"], [since_ms]
+    if by:
+        where.append(
+            "(closed_by = ? OR approval_id IN (SELECT approval_id FROM answers WHERE by = ? AND status = 'accepted'))"
+        )
+    return Listing(
+        table="approvals",
+        columns=_APPROVAL,
+        order=("closed_at_ms", "approval_id"),
+        where=tuple(where),
+        values=(*values, *((by, by) if by else ())),
+        last_first=True,
+    ).page(db, ApprovalRow, limit=limit, after=after)
+
+
 def approval(db: apsw.Connection, approval_id: str) -> ApprovalRow | None:
     """One approval by its whole id, open or closed."""
     row = select_one(db, f"SELECT {_APPROVAL} FROM approvals WHERE approval_id = ?", approval_id)  # noqa: S608 - constants only
