@@ -30,14 +30,12 @@ import structlog
 from msgspec.structs import replace
 
 from mesh.codec.open_approvals import placed
-from mesh.codec.signed_answers import Judge, checked
 from mesh.core import ids
 from mesh.core.decide import Decided
 from mesh.core.events import Cause, InputAttempted
 from mesh.core.inputs import (
     AnswerGiven,
     AnswerGiven2,
-    CheckedAnswer,
     CommandGiven,
     EventOffered,
     InboxInput,
@@ -62,7 +60,7 @@ from mesh.services.router.input_queues import InputQueues, pass_by
 from mesh.services.router.input_records import inbox_input, reply_input
 from mesh.services.router.known_versions import UnknownVersion
 from mesh.services.router.own_inputs import cause_of_own
-from mesh.services.router.people import PeopleFollower, PeopleUnread
+from mesh.services.router.people import PeopleFollower, PeopleUnread, checked_answer
 from mesh.services.router.spans import RouterSpans
 from mesh.services.router.timers import AWAITED, Awaited
 
@@ -389,7 +387,8 @@ class Owner:
                 # by the broker's own stamp, which is the same for every owner
                 directory = self._directory_at(given.source_at_ms, record)
             if isinstance(given, AnswerGiven2) and given.jws:
-                given = self._checked(given, directory or self._directory())
+                max_age_ms = self._config.answer_max_age_ms
+                given = checked_answer(self._people, given, directory or self._directory(), max_age_ms)
             # Whether these are in time goes by the broker's stamp, and deadlines go by the
             # partition's time.
             if self.clock.differs:
@@ -422,12 +421,6 @@ class Owner:
         # the newest stamp that was read covers all answers of the batch, so one look is enough
         self.wants_people_ms = max(at_ms, self.inputs.of(record.topic)[-1].timestamp_ms)
         raise PeopleUnread
-
-    def _checked(self, answer: AnswerGiven2, directory: Directory) -> CheckedAnswer:
-        """A signed answer with its proof. Its keys are known as far as its people are."""
-        nobody = Judge(mesh="", key=lambda _: None)
-        judge = nobody if self._people is None else self._people.judge(directory, self._config.answer_max_age_ms)
-        return checked(answer, judge)
 
     def _input_of(self, record: Record) -> tuple[ResultReceived | SignReceived | InboxInput | None, Cause]:
         """The input, or the sign of life, that a record holds; None for a second copy by ingress.

@@ -14,7 +14,8 @@ import structlog
 from msgspec.structs import replace
 
 from mesh.codec.jws_bodies import mesh_of
-from mesh.codec.signed_answers import Judge
+from mesh.codec.signed_answers import Judge, checked
+from mesh.core.inputs import AnswerGiven2, CheckedAnswer
 from mesh.core.people import People
 from mesh.core.state import Directory
 from mesh.core.topics import Topics
@@ -124,3 +125,11 @@ class PeopleFollower:
             roles=directory.roles,
             max_age_ms=max_age_ms,
         )
+
+
+def checked_answer(
+    people: PeopleFollower | None, answer: AnswerGiven2, directory: Directory, max_age_ms: int
+) -> CheckedAnswer:
+    """A signed answer with its proof. Its keys are known as far as its people are."""
+    nobody = Judge(mesh="", key=lambda _: None)
+    return checked(answer, nobody if people is None else people.judge(directory, max_age_ms))

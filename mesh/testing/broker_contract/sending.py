@@ -32,6 +32,11 @@ class SendingCases(ContractCases):
         assert (await broker.topics())[topic].partitions == 3
         assert (await other.topics())[topic].partitions == 3
 
+    async def test_a_broker_has_one_id_for_each_connection(self, broker: Broker, harness: BrokerHarness) -> None:
+        found, other = await broker.cluster_id(), await harness.connect()
+        assert found
+        assert (await broker.cluster_id(), await other.cluster_id()) == (found, found)
+
     async def test_creating_a_topic_again_leaves_it_as_it_is(self, broker: Broker) -> None:
         topic, another = await new_topic(broker, 2), await new_topic(broker, 1)
         await broker.send([out(topic, "kept", partition=1)])
