@@ -35,8 +35,8 @@ def approver() -> None:
 
     \b
     mesh approver keygen ana.pem > ana.jwk     make a key; the public half is printed
-    mesh approver add ana@example.org ana.jwk  operators: answers with it are hers
-    mesh approver revoke KID --since 2h        operators: nothing that it signs counts any more
+    mesh approver add ana@example.org ana.jwk  who grants roles: answers with it are hers
+    mesh approver revoke KID --since 2h        ... and nothing that it signs counts any more
     """  # noqa: D301 - \b is click's mark of a paragraph to leave as it is
 
 
@@ -51,8 +51,8 @@ def approver() -> None:
 def keygen(*, file: Path, is_asked: bool, passphrase_file: Path | None) -> None:
     """Make a key of Ed25519, keep it in FILE, and print the public half as a JWK.
 
-    Only you may read FILE (mode 0600). Nobody else ever needs it: give the public half to an
-    operator, who runs `mesh approver add`.
+    Only you may read FILE (mode 0600). Nobody else ever needs it: give the public half to who
+    grants roles, who runs `mesh approver add`.
     """
     passphrase: str | None = None
     if passphrase_file is not None:
