@@ -11,6 +11,7 @@ fields are ignored, so that either side can be upgraded first.
 """
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -132,6 +133,7 @@ class _ResultOut(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     usage: dict[str, float] | None = None
 
 
+_BEFORE_OUTPUT: Final = b'"output":'
 _encoder: Final = msgspec.json.Encoder()
 _task_decoder: Final = msgspec.json.Decoder(Task)
 _result_decoder: Final = msgspec.json.Decoder(ResultReceived)
@@ -345,7 +347,7 @@ def decode_result(record: Record) -> ResultReceived:
         result = _result_decoder.decode(record.value)
         # the output is nearly all of it, and is found as bytes; a hand-over has its input elsewhere
         if result.handover is None:
-            exact_json.check_part(record.value, result.output)
+            exact_json.check_part(record.value, result.output, after=_BEFORE_OUTPUT)
         else:
             exact_json.check(record.value)
     except exact_json.DECODE_ERRORS as error:
@@ -377,5 +379,7 @@ def _place(record: Record) -> str:
 _LAST_MS: Final = 253_402_300_799_000  # the year 9999, the end of RFC 3339
 
 
+# the decisions of a batch have one time, and their tasks few time-outs
+@lru_cache(maxsize=256)
 def _utc(at_ms: int) -> datetime:
     return datetime.fromtimestamp(min(at_ms, _LAST_MS) / 1000, UTC)

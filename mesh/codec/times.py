@@ -5,12 +5,15 @@ Only codecs call it. The core knows only milliseconds.
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 _RFC3339 = re.compile(r"(\d{4}-\d{2}-\d{2})[Tt](\d{2}:\d{2}):(\d{2})(\.\d+)?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z, the last that RFC 3339 can write
 
 
+# the outcomes of a batch have one time
+@lru_cache(maxsize=256)
 def rfc3339(at_ms: int) -> str:
     """The time as `2026-11-24T09:00:00.000Z`.
 

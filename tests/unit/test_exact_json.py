@@ -271,3 +271,51 @@ def test_any_bytes_are_one_kind_of_error(decode: Any, value: bytes) -> None:
 )
 def test_damaged_bytes_are_one_kind_of_error(decode: Any, value: bytes, damage: bytes, at: int) -> None:
     one_kind_of_error(decode, value[:at] + damage + value[at + len(damage) :], None)
+
+
+# What is known without reading it again ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"id":"a","output":{"n":1}}',
+        b'{"id":"a","output": {"n":1}}',
+        b'{"output":7,"more":{"output":{"n":1}}}',
+        b'{"n":1}',
+    ],
+)
+def test_a_part_is_found_wherever_the_bytes_hold_it(raw: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exact_json, "check", lambda _: pytest.fail("the whole was read again"))
+    exact_json.check_part(raw, {"n": 1}, after=b'"output":')
+
+
+@pytest.mark.parametrize("raw", [b'{"output":{"n":9007199254740993.0}}', b'{"output":{"n":1,"n":9007199254740992.0}}'])
+def test_a_part_that_the_bytes_hold_in_other_words_is_checked(raw: bytes) -> None:
+    with pytest.raises(exact_json.JsonRefused):
+        exact_json.check_part(raw, {"n": 9007199254740992.0}, after=b'"output":')
+
+
+class _AlikeKey(str):
+    """A key that is equal to no other, whatever its letters."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+@pytest.mark.parametrize(
+    ("value", "is_known"),
+    [
+        ({"a": [1, 0.1, None, "x", True]}, True),
+        ({"n": 2**64}, False),
+        ({1: "x"}, False),
+        ({_AlikeKey("a"): 1, _AlikeKey("a"): 2}, False),
+        ({"a": 1.0}, False),
+    ],
+)
+def test_only_plain_values_are_known_to_be_written_whole(value: Any, is_known: bool) -> None:
+    raw = b'{"a":1}' if value == {"a": 1.0} else json.dumps(value, separators=(",", ":")).encode()
+    assert exact_json.is_written_as(value, raw) is is_known
