@@ -40,7 +40,8 @@ class OlderCopy:
         self._prepare = prepare
         self._check = check
         self._copying: threading.Thread | None = None
-        self._due_s = 0.0
+        # not with the first save: that comes when a router is busy with what waited for it
+        self._due_s = time.monotonic() + _EVERY_S
         self._is_stale = False
 
     def saved(self) -> None:

@@ -216,6 +216,13 @@ def test_damage_is_never_copied_over_a_good_copy(path: Path, damage: Callable[[P
     assert sorted(one.name for one in path.parent.iterdir() if "older" in one.name) == [_older(path).name]
 
 
+def test_the_first_save_makes_no_copy_yet(file: CheckpointFile, path: Path) -> None:
+    _save(file, 7, {"r:1": b"one"}, [])
+    assert file._older._copying is None
+    file.close()
+    assert _older(path).exists()
+
+
 def test_what_was_saved_last_is_copied_at_the_close_and_a_deleted_file_is_not(path: Path) -> None:
     file = CheckpointFile.open(path)
     for offset in range(1, 5):
