@@ -22,6 +22,7 @@ Guarantees that every `Broker` gives
 
 from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
+from itertools import chain
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -105,10 +106,8 @@ class OutRecord(msgspec.Struct, frozen=True, gc=False):
 
         Key, value, headers and 100 bytes of framing.
         """
-        size = 100 + len(self.key or b"") + len(self.value or b"")
-        for name, value in self.headers:
-            size += len(name) + len(value) + 10
-        return size
+        headers = 10 * len(self.headers) + sum(map(len, chain.from_iterable(self.headers)))
+        return 100 + len(self.key or b"") + len(self.value or b"") + headers
 
 
 class Delivery(StrEnum):

@@ -6,17 +6,20 @@ no harm, because receivers know its id. `mesh.codec.effects` has their bytes.
 """
 
 from base64 import b64encode
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import msgspec
 
 from mesh.core import ids
 from mesh.core.approvals import Terms
-from mesh.core.crossings import Crossing, inputs_between
+from mesh.core.crossings import MAY_CROSS, Crossing, inputs_between
 from mesh.core.events import (
     AnswerRefused,
+    AnswerRefused2,
     ApprovalClaimed,
     ApprovalClosed,
+    ApprovalClosed2,
     ApprovalReleased,
     ApprovalRequested,
     ApprovalRequested2,
@@ -26,6 +29,7 @@ from mesh.core.events import (
     DeadlineMoved,
     Decision,
     EndStatus,
+    Event,
     EventEmitted,
     EventUnclaimed,
     InputParked,
@@ -38,7 +42,7 @@ from mesh.core.events import (
     VoteTakenBack,
     WorkflowEnded,
 )
-from mesh.core.open_approvals import ShowApproval, shown
+from mesh.core.open_approvals import MAY_SHOW, ShowApproval, shown
 from mesh.core.receipts import (
     SendCommandReceipt,
     SendReceipt,
@@ -52,6 +56,7 @@ from mesh.core.route import OnExpiry, Periods
 
 _STRUCTURED: Final = b"application/cloudevents+json; charset=UTF-8"
 _encode = msgspec.json.Encoder().encode
+_ENDS_TASKS: Final = frozenset({StepCancelled, WorkflowEnded})
 
 
 class SendTask(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,48 +178,24 @@ def effects(decision: Decision) -> list[Effect]:
     event of the same decision makes it needless: the workflow ends, or the step is cancelled.
     """
     out: list[Effect] = []
-    needed = _needed(decision)
+    kinds = set(map(type, decision.events))
+    # in most decisions there is one task at the most, and nothing that could make it needless
+    is_simple = len(kinds) == len(decision.events) and _ENDS_TASKS.isdisjoint(kinds)
+    needed = None if is_simple or TaskDispatched not in kinds else _needed(decision)
     for event in decision.events:
-        match event:
-            case TaskDispatched():
-                # by identity: of several at one place in a decision, the last alone goes out
-                if needed.get(event.step) is event:
-                    out.append(_task(decision, event))
-            case TasksWithdrawn():
-                out += _withdrawals(decision, event)
-            case WorkflowEnded():
-                out.append(_outcome(decision, event))
-            case ApprovalRequested():
-                out.append(_request(decision, event))
-            case ApprovalClosed():
-                out.append(receipt_of_verdict(decision, event))
-            case (
-                VoteCast()
-                | VoteTakenBack()
-                | PayloadEdited()
-                | NoteAdded()
-                | ApprovalClaimed()
-                | ApprovalReleased()
-                | DeadlineMoved()
-            ):
-                out += receipt_of_word(decision, event)
-            case ApprovalWithdrawn():
-                out.append(receipt_of_end(decision, event))
-            case AnswerRefused():
-                out.append(receipt_of_refusal(decision, event))
-            case CommandAccepted() | CommandRefused():
-                out += receipt_of_command(decision, event)
-            case EventEmitted():
-                out.append(_event(decision, event))
-            case InputParked():
-                out.append(SendDeadLetter(workflow_id=decision.workflow_id, parked=event, at_ms=decision.at_ms))
-            case EventUnclaimed():
-                out.append(_unclaimed(decision, event))
-            case _:
-                pass
-    out += shown(decision)
-    out += [SendInput(workflow_id=decision.workflow_id, input=given) for given in inputs_between(decision)]
+        derive = _DERIVED.get(type(event))
+        if derive is not None and (needed is None or _is_needed(event, needed)):
+            out += derive(decision, event)
+    if not MAY_SHOW.isdisjoint(kinds):
+        out += shown(decision)
+    if not MAY_CROSS.isdisjoint(kinds):
+        out += [SendInput(workflow_id=decision.workflow_id, input=given) for given in inputs_between(decision)]
     return out
+
+
+def _is_needed(event: Event, needed: dict[str, TaskDispatched]) -> bool:
+    # by identity: of several at one place in a decision, the last alone goes out
+    return not isinstance(event, TaskDispatched) or needed.get(event.step) is event
 
 
 def _needed(decision: Decision) -> dict[str, TaskDispatched]:
@@ -239,11 +220,11 @@ def _needed(decision: Decision) -> dict[str, TaskDispatched]:
     return found
 
 
-def _task(decision: Decision, event: TaskDispatched) -> SendTask:
+def _task(decision: Decision, event: TaskDispatched) -> list[Effect]:
     workflow_id = decision.workflow_id
     # `<workflow id>/<run id>/<instance>`: the run is between the two
     run_id = event.task_id[len(workflow_id) + 1 :].partition("/")[0]
-    return SendTask(
+    task = SendTask(
         workflow_id=workflow_id,
         run_id=run_id,
         route=ids.route_of(workflow_id),
@@ -259,6 +240,7 @@ def _task(decision: Decision, event: TaskDispatched) -> SendTask:
         periods=event.periods,
         deaths=event.deaths,
     )
+    return [task]
 
 
 def _withdrawals(decision: Decision, event: TasksWithdrawn) -> list[Effect]:
@@ -274,8 +256,8 @@ def _withdrawals(decision: Decision, event: TasksWithdrawn) -> list[Effect]:
     ]
 
 
-def _outcome(decision: Decision, event: WorkflowEnded) -> PublishOutcome:
-    return PublishOutcome(
+def _outcome(decision: Decision, event: WorkflowEnded) -> list[Effect]:
+    outcome = PublishOutcome(
         workflow_id=decision.workflow_id,
         run_id=event.run_id,
         route=ids.route_of(decision.workflow_id),
@@ -288,6 +270,7 @@ def _outcome(decision: Decision, event: WorkflowEnded) -> PublishOutcome:
         event_id=event.event_id,
         event_source=event.event_source,
     )
+    return [outcome]
 
 
 def _event(decision: Decision, event: EventEmitted) -> PublishEvent:
@@ -297,6 +280,10 @@ def _event(decision: Decision, event: EventEmitted) -> PublishEvent:
         at_ms=decision.at_ms,
         traceparent=event.traceparent,
     )
+
+
+def _dead_letter(decision: Decision, event: InputParked) -> SendDeadLetter:
+    return SendDeadLetter(workflow_id=decision.workflow_id, parked=event, at_ms=decision.at_ms)
 
 
 def _unclaimed(decision: Decision, event: EventUnclaimed) -> SendDeadLetter:
@@ -337,3 +324,33 @@ def _request(decision: Decision, event: ApprovalRequested) -> AskApproval:
         traceparent=event.traceparent,
         terms=event.terms if isinstance(event, ApprovalRequested2) else None,
     )
+
+
+_DERIVED: Final[dict[type[Event], Callable[[Decision, Any], Iterable[Effect]]]] = {
+    TaskDispatched: _task,
+    TasksWithdrawn: _withdrawals,
+    WorkflowEnded: _outcome,
+    ApprovalRequested: lambda decision, event: [_request(decision, event)],
+    ApprovalRequested2: lambda decision, event: [_request(decision, event)],
+    ApprovalClosed: lambda decision, event: [receipt_of_verdict(decision, event)],
+    ApprovalClosed2: lambda decision, event: [receipt_of_verdict(decision, event)],
+    VoteCast: receipt_of_word,
+    VoteTakenBack: receipt_of_word,
+    PayloadEdited: receipt_of_word,
+    NoteAdded: receipt_of_word,
+    ApprovalClaimed: receipt_of_word,
+    ApprovalReleased: receipt_of_word,
+    DeadlineMoved: receipt_of_word,
+    ApprovalWithdrawn: lambda decision, event: [receipt_of_end(decision, event)],
+    AnswerRefused: lambda decision, event: [receipt_of_refusal(decision, event)],
+    AnswerRefused2: lambda decision, event: [receipt_of_refusal(decision, event)],
+    CommandAccepted: receipt_of_command,
+    CommandRefused: receipt_of_command,
+    EventEmitted: lambda decision, event: [_event(decision, event)],
+    InputParked: lambda decision, event: [_dead_letter(decision, event)],
+    EventUnclaimed: lambda decision, event: [_unclaimed(decision, event)],
+}
+"""What each class of event sends; the others send nothing.
+
+By exact class, since every decision is asked: a `match` would try a dozen classes on most events.
+"""

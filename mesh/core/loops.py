@@ -4,7 +4,7 @@ A settled step is over only if no loop around it can go round. Who asks "does an
 this step?" asks here, and not its status. Rules on the route and the states alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from mesh.core.route import Route
 from mesh.core.state import FINISHED, StepState
@@ -25,6 +25,15 @@ def may_begin_again(route: Route, steps: Mapping[str, StepState], name: str) -> 
         for closing, step in route.steps.items()
         if step.repeat is not None
     )
+
+
+def are_settled(names: Iterable[str], steps: Mapping[str, StepState]) -> bool:
+    """Whether all of these steps are settled. Each decision asks it of all steps of its route."""
+    for name in names:
+        state = steps.get(name)
+        if state is None or state.status not in FINISHED:
+            return False
+    return True
 
 
 def is_settled(state: StepState | None) -> bool:

@@ -47,7 +47,7 @@ REQUEST: Final = "request"
 PAYLOAD: Final = "payload"
 STANDING: Final = "standing"
 
-_MAY_SHOW: Final = frozenset(
+MAY_SHOW: Final = frozenset(
     {
         AnswerHeld,
         AnswerRefused,
@@ -69,6 +69,7 @@ _MAY_SHOW: Final = frozenset(
         VoteTakenBack,
     }
 )
+"""The events that may change the topic. Most decisions have none of them."""
 
 
 _Told = (
@@ -122,9 +123,6 @@ class ShowApproval(msgspec.Struct, frozen=True, kw_only=True):
 
 def shown(decision: Decision) -> list[ShowApproval]:
     """What a decision changes on the topic: each key once, as it is after the decision."""
-    # by exact type, since most decisions change nothing here
-    if not any(type(event) in _MAY_SHOW for event in decision.events):
-        return []
     found: dict[str, ShowApproval] = {}
     for event in decision.events:
         for approval_id, part, value in _parts(event):

@@ -1,13 +1,17 @@
 """Evolve, effects, replay, ids and canonical JSON: what tests of `decide` don't reach."""
 
-from typing import Any
+from collections.abc import Collection
+from typing import Any, get_args
 
 import pytest
 from msgspec.structs import replace
 from one_partition import START_MS, Partition, agent, names, only, route
 
 from mesh.core import ids
-from mesh.core.effects import SendDeadLetter, effects
+from mesh.core.crossings import MAY_CROSS
+from mesh.core.decide import _ENDS_MORE
+from mesh.core.decide.open_approvals import TO_COMPLETE
+from mesh.core.effects import _DERIVED, _ENDS_TASKS, SendDeadLetter, effects
 from mesh.core.events import (
     Cause,
     Decision,
@@ -24,6 +28,7 @@ from mesh.core.events import (
 from mesh.core.evolve import evolve
 from mesh.core.inputs import CommandGiven
 from mesh.core.json_values import canonical, digest
+from mesh.core.open_approvals import MAY_SHOW
 from mesh.core.replay import PartitionFold, is_repeated, replay
 from mesh.core.state import PartitionState, StepState
 from mesh.core.topics import Topics
@@ -256,3 +261,13 @@ def test_what_is_no_json_is_refused(value: Any) -> None:
 def test_all_names_stand_under_the_prefix() -> None:
     topics = Topics("acme.")
     assert (topics.log, topics.tasks("x"), topics.agent_group("x")) == ("acme.log", "acme.tasks.x", "acme.agent.x")
+
+
+# Tables by class ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("table", [_DERIVED, MAY_SHOW, MAY_CROSS, _ENDS_TASKS, _ENDS_MORE, TO_COMPLETE])
+def test_a_table_that_has_a_class_of_events_has_its_newer_versions_too(table: Collection[type[Event]]) -> None:
+    kinds = get_args(Event)
+    assert set(table) <= set(kinds)
+    assert [kind for kind in kinds if kind not in table and issubclass(kind, tuple(table))] == []

@@ -18,7 +18,7 @@ docs/core.md has the picture of how a step moves.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple, assert_never
+from typing import Final, NamedTuple, assert_never
 
 from msgspec.structs import replace
 
@@ -47,12 +47,15 @@ from mesh.core.decide.settle.refusing import refuse_command
 from mesh.core.decide.settle.start import on_event
 from mesh.core.decide.settle.task import on_result, on_task_undeliverable
 from mesh.core.decide.settle.timer import on_timer
-from mesh.core.decide.settle.withdrawal import withdraw
+from mesh.core.decide.settle.withdrawal import ENDS_TASKS, withdraw
 from mesh.core.events import AnswerRefused, CommandRefused, Event, IncidentRaised, InputDismissed, InputParked
 from mesh.core.limits import is_limiter
 from mesh.core.people import id_of
 from mesh.core.route import Route
 from mesh.core.state import Directory, Workflow
+
+_ENDS_MORE: Final = frozenset({*ENDS, *ENDS_TASKS})
+"""Events after which answers or tasks may be left that nobody wants. Most decisions have none."""
 
 
 class Decided(NamedTuple):
@@ -92,11 +95,10 @@ def decide(
             look_after_budget(draft)
         if draft.workflow.slots:
             look_after_slots(draft)
-        if workflow is not None and any(isinstance(event, ENDS) for event in draft.events):
-            refuse_held(draft, workflow)
         # last: the budget may have ended the workflow just now, and then its tasks are not wanted
         # either
-        if workflow is not None and workflow.steps:
+        if workflow is not None and not _ENDS_MORE.isdisjoint(map(type, draft.events)):
+            refuse_held(draft, workflow)
             withdraw(draft, workflow, given)
     return Decided(tuple(draft.events), draft.workflow)
 

@@ -204,7 +204,8 @@ class Draft:
     def traceparent(self, *parts: str) -> str:
         """A span of the workflow's trace, its id a function of `parts`."""
         # not drawn at random: what is sent again after a crash has the same span
-        return f"00-{self.live.trace_id}-{ids.span_id(*parts)}-{traces.flags(self.live)}"
+        workflow = self.live
+        return f"00-{workflow.trace_id}-{ids.span_id(*parts)}-{traces.flags(workflow)}"
 
 
 def _outputs(route: Route, steps: Mapping[str, StepState]) -> dict[str, Any]:

@@ -90,9 +90,9 @@ def beyond(draft: Draft, name: str) -> Iterable[str]:
 
 
 def _is_going(draft: Draft) -> bool:
-    workflow = draft.live
+    workflow = draft.workflow
     # while a workflow is being undone, nothing else moves in it
-    return workflow.status == "running" and workflow.ending is None
+    return workflow is not None and workflow.status == "running" and workflow.ending is None
 
 
 def _is_open(state: StepState | None) -> bool:
@@ -132,6 +132,9 @@ class _Ready(NamedTuple):
     pass
 
 
+_READY: Final = _Ready()
+
+
 class _Blocked(NamedTuple):
     reason: str
 
@@ -154,7 +157,7 @@ def _of_all(step: Step, steps: Mapping[str, StepState]) -> _Ready | _Blocked | N
             return None
         if state.status not in _SATISFIES and not takes(step, need, rejected=state.status == "rejected"):
             return _Blocked(f"needs {need}, which was {state.status}")
-    return _Ready()
+    return _READY
 
 
 def _of_some(step: Step, enough: int, steps: Mapping[str, StepState]) -> _Ready | _Blocked | _Skipped | None:
@@ -174,7 +177,7 @@ def _of_some(step: Step, enough: int, steps: Mapping[str, StepState]) -> _Ready 
         elif state.status != "skipped":
             refused = refused or f"{need} was {state.status}"
     if counted >= enough:
-        return _Ready()
+        return _READY
     # enough may still come, so wait
     if counted + still_open >= enough:
         return None

@@ -355,7 +355,7 @@ def _ended(workflow: Workflow, event: ev.WorkflowEnded, at_ms: int) -> Workflow:
             error=step.error,
             expired=step.expired,
             # what a late answer is judged by stays until the id is forgotten
-            asking=without_payloads(step.asking),
+            asking=None if step.asking is None else without_payloads(step.asking),
         )
         for name, step in workflow.steps.items()
         if not ids.is_item(name)

@@ -139,9 +139,9 @@ def closed_by_votes(step: StepState, event: ev.ApprovalClosed2) -> StepState:
     )
 
 
-def without_payloads(asking: Asking | None) -> Asking | None:
+def without_payloads(asking: Asking) -> Asking:
     """What is kept of an approval once its workflow has ended: which answers were judged."""
-    return None if asking is None else Asking(terms=Terms(groups=()), seen=asking.seen)
+    return Asking(terms=Terms(groups=()), seen=asking.seen)
 
 
 def skipped_output(payload: Any, *, is_voted: bool, asking: Asking | None = None) -> dict[str, Any]:

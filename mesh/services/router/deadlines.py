@@ -54,7 +54,7 @@ class Deadlines:
     def arm(self, decision: Decision, workflow: Workflow) -> None:
         """Arm the timers of a workflow that a decision has changed."""
         for event in decision.events:
-            if isinstance(event, _SETS_TIME) and workflow.expires_at_ms is not None:
+            if workflow.expires_at_ms is not None and isinstance(event, _SETS_TIME):
                 self.timers.arm_budget(workflow.expires_at_ms, workflow.workflow_id, workflow.run_id)
             name = getattr(event, "step", None)
             step = workflow.steps.get(name) if name else None
@@ -64,12 +64,12 @@ class Deadlines:
             match event:
                 case TaskDispatched() if step is not None:  # or its own decision made it needless
                     self.signs.watch(workflow, event.step, step)
+                case TaskSucceeded() | TaskFailed():
+                    self.signs.forget(event.task_id)
                 case ApprovalRequested2() | ApprovalEscalated() if step is not None:
                     self.timers.arm_stage(workflow, event.step, step)
                 case DeadlineMoved() if step is not None and step.due_at_ms is not None and step.status == "asking":
                     self.timers.arm(step.due_at_ms, workflow.workflow_id, event.step, workflow.run_id, step)
-                case TaskSucceeded() | TaskFailed():
-                    self.signs.forget(event.task_id)
                 case _:
                     pass
         if workflow.plan is not None and workflow.plan.next_at_ms is not None:

@@ -55,6 +55,7 @@ from mesh.services.router.spans import Traced
 
 _log = structlog.get_logger()
 
+_ANSWERS: Final = (AnswerGiven, AnswerGiven2)
 _LOGGED: Final = 500  # characters of an id or a reason that a log line holds
 
 
@@ -142,7 +143,7 @@ class Decider:
                 break
             withheld |= more
         message = f"what follows of it is larger than the broker takes ({limit} bytes)"
-        if isinstance(given, AnswerGiven | AnswerGiven2):
+        if isinstance(given, _ANSWERS):
             self.emit(batch, Decided((_answer_too_large(given, message),), workflow), given.workflow_id, cause, now_ms)
             return
         # the caller parks it, or makes its step an incident
@@ -199,12 +200,15 @@ class Decider:
         sends = effects(decision)
         encoded = [self._encoder.encode(effect) for effect in sends]
         # checked before the state is touched: a decision is taken in whole or not at all
-        if record.size_bytes() > limit or any(out.size_bytes() > limit for out in encoded):
-            return False
+        for out in (record, *encoded):
+            if out.size_bytes() > limit:
+                return False
         # what is open must reach its topic in the order of the log, as records for others must
-        places = [n for n, effect in enumerate(sends, len(batch.effects)) if isinstance(effect, ShowApproval)]
-        batch.places += [(n, len(batch.decisions)) for n in places]
-        batch.crosses = batch.crosses or crosses or bool(places)
+        if ShowApproval in map(type, sends):
+            places = [n for n, effect in enumerate(sends, len(batch.effects)) if isinstance(effect, ShowApproval)]
+            batch.places += [(n, len(batch.decisions)) for n in places]
+            crosses = True
+        batch.crosses = batch.crosses or crosses
         batch.decisions.append(decision)
         batch.records.append(record)
         batch.effects.extend(sends)

@@ -5,10 +5,13 @@ an owner wants a version that it does not have yet. `owner` is its only caller.
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from mesh.core.inputs import CommandGiven, EventMatched, EventOffered, Input, ScheduledStart, WorkflowCalled
 from mesh.core.route import Route
 from mesh.core.state import Workflow
+
+_STARTS: Final = (EventMatched, WorkflowCalled, ScheduledStart)
 
 
 class UnknownVersion(Exception):
@@ -28,7 +31,7 @@ class KnownVersions:
 
         Raises `UnknownVersion`, or `LookupError` for one that is not to be found.
         """
-        if isinstance(given, EventMatched | WorkflowCalled | ScheduledStart):
+        if isinstance(given, _STARTS):
             digest = given.digest
         elif workflow is not None and workflow.status == "running":
             digest = workflow.digest

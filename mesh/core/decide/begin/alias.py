@@ -18,9 +18,12 @@ from mesh.core.state import StepState
 
 def claim(draft: Draft, name: str) -> bool:
     """Ask for the alias of a step that has just succeeded. True: the step is not settled yet."""
-    template, state = draft.route.steps[name].alias, draft.live.steps[name]
+    template = draft.route.steps[name].alias
+    if template is None:
+        return False
+    state = draft.live.steps[name]
     # a step that was skipped has given nothing that an alias could be made of
-    if template is None or state.status != "succeeded":
+    if state.status != "succeeded":
         return False
     seek(draft, name, template, state)
     return True

@@ -6,7 +6,7 @@ from mesh.core.decide.begin.undo import close, compensate
 from mesh.core.decide.draft import Draft, TooLarge
 from mesh.core.events import EndStatus
 from mesh.core.joins import takes_rejection
-from mesh.core.loops import is_settled
+from mesh.core.loops import are_settled
 from mesh.core.route import ExpressionError
 from mesh.core.state import StepState
 
@@ -16,9 +16,8 @@ _RAN: Final = frozenset({"succeeded", "rejected"})
 def end_if_done(draft: Draft) -> None:
     """End the workflow if every step is settled."""
     steps = draft.live.steps
-    for name in draft.route.steps:
-        if not is_settled(steps.get(name)):
-            return
+    if not are_settled(draft.route.steps, steps):
+        return
     # a rejection that some step took and acted on is handled: the workflow is complete
     refused = [name for name, step in steps.items() if step.status == "rejected" and not _taken(draft, name)]
     if refused:

@@ -142,12 +142,15 @@ def _did(draft: Draft, place: str) -> str:
 
 def _shortage(draft: Draft, work: AgentWork, beyond: str) -> Shortage | None:
     """What the budget lacks for the task."""
+    account = draft.live.account
+    # most runs have no budget
+    if account is None:
+        return None
     if not beyond:
         return draft.shortage(work.reserve)
     # it was queued, so it has its reserve already: it can lack only time, which may have run out
     # meanwhile
-    account = draft.live.account
-    return draft.shortage({}) if account is not None and account.is_time_over else None
+    return draft.shortage({}) if account.is_time_over else None
 
 
 def _has_limit(draft: Draft, agent: str) -> bool:

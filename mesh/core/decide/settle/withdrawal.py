@@ -12,7 +12,10 @@ from mesh.core.events import Event, StepCancelled, StepGivenUp, TasksWithdrawn, 
 from mesh.core.inputs import Input, ResultReceived, TaskUndeliverable
 from mesh.core.state import Workflow
 
-_ENDS: Final = (WorkflowEnded, StepCancelled, StepGivenUp)
+ENDS_TASKS: Final = (WorkflowEnded, StepCancelled, StepGivenUp)
+"""What may end tasks that are out."""
+
+_OWN_WORD: Final = (ResultReceived, TaskUndeliverable)
 _MOST: Final = 200  # of one decision: it must not grow too large for the sake of what only saves work
 
 
@@ -23,7 +26,7 @@ def withdraw(draft: Draft, before: Workflow, given: Input) -> None:
     """
     if not any(_may_end_others(event) for event in draft.events):
         return
-    told = (given.task_id, given.attempt) if isinstance(given, ResultReceived | TaskUndeliverable) else None
+    told = (given.task_id, given.attempt) if isinstance(given, _OWN_WORD) else None
     after = draft.workflow.steps if draft.workflow is not None else {}
     gone = []
     for place, step in before.steps.items():
@@ -40,4 +43,4 @@ def withdraw(draft: Draft, before: Workflow, given: Input) -> None:
 
 def _may_end_others(event: Event) -> bool:
     """An item that has failed ends nothing but itself."""
-    return isinstance(event, _ENDS) and not (isinstance(event, StepGivenUp) and ids.is_item(event.step))
+    return isinstance(event, ENDS_TASKS) and not (isinstance(event, StepGivenUp) and ids.is_item(event.step))
