@@ -11,7 +11,7 @@ from mesh.core import ids
 from mesh.core.crossings import MAY_CROSS
 from mesh.core.decide import _ENDS_MORE
 from mesh.core.decide.open_approvals import TO_COMPLETE
-from mesh.core.effects import _DERIVED, _ENDS_TASKS, SendDeadLetter, effects
+from mesh.core.effects import _DERIVED, _ENDS_TASKS, SendDeadLetter, SendTask, effects
 from mesh.core.events import (
     Cause,
     Decision,
@@ -22,6 +22,8 @@ from mesh.core.events import (
     InputParked,
     LogRecord,
     OwnerChanged,
+    StepCancelled,
+    TaskDispatched,
     TaskSucceeded,
     WorkflowEnded,
 )
@@ -261,6 +263,41 @@ def test_what_is_no_json_is_refused(value: Any) -> None:
 def test_all_names_stand_under_the_prefix() -> None:
     topics = Topics("acme.")
     assert (topics.log, topics.tasks("x"), topics.agent_group("x")) == ("acme.log", "acme.tasks.x", "acme.agent.x")
+
+
+# Tasks that their own decision makes needless -----------------------------------------------------
+
+
+def dispatched(place: str, attempt: int = 1) -> TaskDispatched:
+    return TaskDispatched(
+        step=place,
+        task_id=f"r:k/run/{place}",
+        attempt=attempt,
+        agent="a",
+        input=1,
+        due_at_ms=9,
+        traceparent="",
+        reason="",
+    )
+
+
+ENDED = WorkflowEnded(status="failed", reason="", run_id="run", traceparent="", output=None, forget_at_ms=9)
+
+
+@pytest.mark.parametrize(
+    ("events", "sent"),
+    [
+        ([dispatched("a"), dispatched("b")], ["a/1", "b/1"]),
+        ([dispatched("a"), ENDED], []),
+        ([ENDED, dispatched("a.undo")], ["a.undo/1"]),
+        ([dispatched("a"), dispatched("b"), StepCancelled(step="a", reason="")], ["b/1"]),
+        ([dispatched("a[0]"), dispatched("a[1]"), dispatched("b"), StepCancelled(step="a", reason="")], ["b/1"]),
+        ([dispatched("a"), dispatched("a", attempt=2)], ["a/2"]),
+    ],
+)
+def test_a_task_that_its_own_decision_makes_needless_is_not_sent(events: list[Event], sent: list[str]) -> None:
+    found = [effect for effect in effects(decision(*events)) if isinstance(effect, SendTask)]
+    assert [f"{task.step}/{task.attempt}" for task in found] == sent
 
 
 # Tables by class ----------------------------------------------------------------------------------
