@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 
 from mesh.codec.approvals import ApprovalRequest, Receipt
 from mesh.codec.approver_keys import ApproverKeyBody, KeyRevocationBody
+from mesh.codec.calendars import CalendarActivationBody, CalendarBody
 from mesh.codec.channels import Channel
 from mesh.codec.commands import CommandReceipt
 from mesh.codec.dead_letters import HEADERS
@@ -166,6 +167,21 @@ def schemas() -> dict[str, dict[str, Any]]:
             "The value of a record of mesh.approvals.notices: what a person is told at one of their addresses; first "
             "due, then sent, undelivered or dropped. The last record with this id and channel is what became of it.",
             Notice,
+        ),
+        "calendar": _of_types(
+            "Calendar",
+            "The value of a record of mesh.approvals.people whose key is calendar/, the calendar's name, / and the "
+            "digest of this value: a version of working hours, compiled to UTC. Times are whole minutes: of the epoch "
+            "in from, until and the first number of each day, its local midnight; after that midnight in the day's "
+            "further numbers, which are start, end, start, end.",
+            CalendarBody,
+        ),
+        "calendar-activation": _of_types(
+            "Activation of a calendar",
+            "The value of a record of mesh.approvals.people whose key is calendar-activation/ and a fresh id: this "
+            "version of the calendar holds for approvals that are asked by what the broker takes two seconds after it "
+            "or later. Stored after the version that it names.",
+            CalendarActivationBody,
         ),
         "withdrawal": _of_types(
             "Withdrawal",
@@ -594,6 +610,8 @@ def _cloud_event_headers(name: str) -> dict[str, Any]:
         "approver-key",
         "key-revocation",
         "channel",
+        "calendar",
+        "calendar-activation",
     }
     return {
         "type": "object",

@@ -50,6 +50,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "audit": Entry("mesh.cli.audit:audit", "Verify what the log proves of approvals."),
         "people": Entry("mesh.cli.people:people", "Show who has which role; plan and apply changes."),
         "notices": Entry("mesh.cli.notices:notices", "List what people were told of approvals."),
+        "calendars": Entry("mesh.cli.calendars:calendars", "Show working hours; plan and apply changes."),
         "clock": Entry("mesh.cli.clock:clock", "Show clocks that jumped, and release deadlines."),
         "dlq": Entry("mesh.cli.dlq:dlq", "Look at dead letters."),
         "topics": Entry("mesh.cli.topics:topics", "List, plan and apply the topics."),

@@ -1,5 +1,7 @@
 """The content of `mesh.approvals.people`: every version of the people, and which is active when.
 
+`mesh.services.calendars` has the calendars, which are on the same topic.
+
 Owns reading the topic, for routers and for the command line, and the order of writing: the version
 first, and once the broker has it, the activation that names it. Its callers say whether a version
 may be activated. `mesh.core.people_versions` has the rule of what is in effect when.
@@ -25,6 +27,7 @@ from mesh.core.people_versions import PeopleTimeline, PlacedPeople
 from mesh.core.topics import Topics
 from mesh.errors import BrokerUnavailable, MalformedRecord, OperatorError, UnknownFormat
 from mesh.ports import Broker, OutRecord, Record, UnreadableRecords
+from mesh.services.calendars import Calendars
 from mesh.services.whole_topic import WholeTopic
 
 _log = structlog.get_logger()
@@ -49,6 +52,7 @@ class PeopleReader:
         self.versions: dict[str, PeopleVersion] = {}  # by digest
         self.timeline = PeopleTimeline()
         self.keys = KeyTimeline()
+        self.calendars = Calendars()
         self._name = topics.people
         self._topic = WholeTopic(broker, topics.people, self._take)
 
@@ -90,6 +94,8 @@ class PeopleReader:
     def _take(self, record: Record) -> None:
         if isinstance(record, UnreadableRecords):
             _log.error("people_unreadable", error=record.message)
+            return
+        if self.calendars.take(record):
             return
         try:
             key = decode_key_record(record)
