@@ -116,6 +116,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     claiming: Claiming = Claiming()
     signed: Level = "none"  # what an answer must bring; the mesh may ask for more
     reminding: Reminding | None = None  # for the notifier alone
+    on_nobody: Literal["incident", "wait"] = "incident"  # where too few could answer from a stage on
 
     @property
     def need(self) -> int:
@@ -407,10 +408,10 @@ def standing(terms: Terms, votes: Sequence[Vote], changes: Sequence[Change] = ()
 
 def _standings(terms: Terms, votes: Sequence[Vote], choice: str, changes: Sequence[Change]) -> Iterator[Standing]:
     """How far one choice is: by the seats, then by each quorum of a stage's own."""
-    yield Standing(choice, seated(terms.groups, [_body(vote, changes) for vote in votes]), terms.need, terms.rule)
+    yield Standing(choice, seated(terms.groups, [as_body(vote, changes) for vote in votes]), terms.need, terms.rule)
     for change in changes:
         if change.quorum:
-            have = sum(_is_named(change, _body(vote)) for vote in votes)
+            have = sum(_is_named(change, as_body(vote)) for vote in votes)
             yield Standing(choice, min(have, change.quorum), change.quorum, f"{change.quorum} of {change.who}")
 
 
@@ -426,7 +427,7 @@ def verdict_of(terms: Terms, votes: Sequence[Vote], changes: Sequence[Change] = 
 
 def is_split(terms: Terms, votes: Sequence[Vote], changes: Sequence[Change] = ()) -> bool:
     """Whether the votes would fill all seats if they were for one choice."""
-    for_it = [_body(vote, changes) for vote in votes if vote.choice not in terms.rejects]
+    for_it = [as_body(vote, changes) for vote in votes if vote.choice not in terms.rejects]
     return verdict_of(terms, votes, changes) is None and seated(terms.groups, for_it) == terms.need
 
 
@@ -459,9 +460,19 @@ def tally_of(asking: Asking, digest: str, deadline_at_ms: int | None) -> Tally:
     )
 
 
-def _body(vote: Vote, changes: Sequence[Change] = ()) -> Body:
-    body = Body(person_of(vote.by), frozenset(vote.roles), frozenset(vote.names))
+def as_body(vote: Vote, changes: Sequence[Change] = ()) -> Body:
+    """Who has voted, by what the vote keeps of them."""
+    return among(Body(person_of(vote.by), frozenset(vote.roles), frozenset(vote.names)), changes)
+
+
+def among(body: Body, changes: Sequence[Change]) -> Body:
+    """The person, who may fill any seat if one of these changes names them."""
     return body._replace(anywhere=any(_is_named(change, body) for change in changes))
+
+
+def is_enough(change: Change, bodies: Iterable[Body]) -> bool:
+    """Whether these people could fill the quorum that a stage has of its own."""
+    return bool(change.quorum) and sum(_is_named(change, body) for body in bodies) >= change.quorum
 
 
 def is_claimed(asking: Asking, body: Body, at_ms: int) -> bool:

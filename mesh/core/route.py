@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, Protocol
 import msgspec
 
 from mesh.core.approvals import Claiming, Extending, Reasons
+from mesh.core.calendars import WorkingTime
 from mesh.core.limits import Limit
 from mesh.core.reminding import Reminding
 from mesh.core.schedules import Schedule
@@ -165,10 +166,12 @@ class EditsAsked(msgspec.Struct, frozen=True, kw_only=True):
 class StageAsked(msgspec.Struct, frozen=True, kw_only=True):
     """Who may answer too, `after_s` after the stage before: people with a role, or people.
 
-    `quorum`: so many of them suffice; 0: they fill the seats. `replace`: nobody else may then.
+    `working`: so much working time after it, in the place of `after_s`. `quorum`: so many of them
+    suffice; 0: they fill the seats. `replace`: nobody else may then.
     """
 
     after_s: float
+    working: WorkingTime | None = None
     role: Template | None = None
     people: Template | None = None
     quorum: int = 0
@@ -212,8 +215,9 @@ class ApprovalWork(msgspec.Struct, frozen=True, kw_only=True):
     ask: Template  # renders to a string
     payload: Template
     role: str
-    deadline_s: float | None  # None: never, or `deadline_at`
+    deadline_s: float | None  # None: never, or one of the two below
     deadline_at: Template | None = None  # renders to a time
+    deadline_working: WorkingTime | None = None
     on_expiry: OnExpiry = "reject"
     # JSON Schema for edits; else the schema of `payload_from`'s agent
     payload_schema: dict[str, Any] | None = None
@@ -221,6 +225,17 @@ class ApprovalWork(msgspec.Struct, frozen=True, kw_only=True):
     payload_from: str | None = None
     payload_step: str | None = None  # that step, where its agent is chosen for a capability
     voting: VotingTerms | None = None
+
+    @property
+    def has_deadline(self) -> bool:
+        return not (self.deadline_s is None and self.deadline_at is None and self.deadline_working is None)
+
+    @property
+    def calendars(self) -> frozenset[str]:
+        """The calendars that it needs when it is asked."""
+        stages = self.voting.stages if self.voting is not None else ()
+        times = (self.deadline_working, *(stage.working for stage in stages))
+        return frozenset(time.calendar for time in times if time is not None)
 
 
 class AwaitedEvent(msgspec.Struct, frozen=True, kw_only=True):

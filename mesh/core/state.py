@@ -11,6 +11,7 @@ import msgspec
 
 from mesh import defaults
 from mesh.core.approvals import Asking
+from mesh.core.calendars import Calendar
 from mesh.core.calls import Caller
 from mesh.core.clock import ClockHold, Sighting
 from mesh.core.limits import Limiter, Slot
@@ -270,6 +271,9 @@ class Directory(msgspec.Struct, frozen=True, kw_only=True):
     roles: dict[str, frozenset[str]] = {}  # person -> roles
     roles_from: str = ""  # the file that says so, for messages
     people: People | None = None  # with their further names, where these are known; `roles` says the same
+    # in effect at the time of the input, by name; None: nobody has looked, and `decide` says that
+    # it needs one (`CalendarUnread`)
+    calendars: Mapping[str, Calendar] | None = {}
     knows_all_roles: bool = True  # else nobody can say that too few people could answer
     agents: dict[str, AgentCard] = {}
     routes: dict[str, str] = {}  # name -> digest of the active version

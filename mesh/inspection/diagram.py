@@ -253,10 +253,9 @@ def _what(step: Step) -> str:
             return _doer(work)
         case CallWork(route=called):
             return f"workflow {called}"
-        case ApprovalWork(deadline_s=deadline_s, on_expiry=on_expiry) as work:
-            return f"asks {asks(work)}" + (
-                f", {_seconds(deadline_s)}, then {on_expiry}" if deadline_s is not None else ""
-            )
+        case ApprovalWork(on_expiry=on_expiry) as work:
+            lasts = _lasts(work)
+            return f"asks {asks(work)}" + (f", {lasts}, then {on_expiry}" if lasts else "")
         case WaitWork() as work:
             return _awaited(work)
         case ValueWork(value=value):
@@ -267,6 +266,13 @@ def _what(step: Step) -> str:
             return f"ends as {status}: {_clipped(_expression(reason.source))}" if reason.source else f"ends as {status}"
         case _:
             assert_never(step.work)
+
+
+def _lasts(work: ApprovalWork) -> str:
+    """How long a question is open; empty where the route gives no such time."""
+    if work.deadline_working is not None:
+        return str(work.deadline_working)
+    return "" if work.deadline_s is None else _seconds(work.deadline_s)
 
 
 def _doer(work: AgentWork) -> str:

@@ -20,8 +20,9 @@ from mesh.core.decide import decide
 from mesh.core.inputs import NOWHERE, EventForwarded, EventMatched, EventOffered
 from mesh.core.limits import limiter_name
 from mesh.core.matching import Match, MatchProblem, RouteIndex
-from mesh.core.route import AwaitedEvent, Route, Template, WaitWork
+from mesh.core.route import ApprovalWork, AwaitedEvent, Route, Template, WaitWork, Work
 from mesh.core.state import FINISHED, Directory, KeptEvent, Workflow
+from mesh.inspection.assumed_calendars import assumed_calendars
 from mesh.routes.expressions.compiler import compile_template
 from mesh.routes.expressions.subexpressions import Part, parts_of
 
@@ -87,7 +88,11 @@ def explain_event(
     repeat, or wait for the event. None: not known.
     """
     named = {route.name: route for route in routes}
-    directory = Directory(routes={name: route.digest for name, route in named.items()}, knows_all_roles=False)
+    directory = Directory(
+        routes={name: route.digest for name, route in named.items()},
+        knows_all_roles=False,
+        calendars=assumed_calendars(named.values(), now_ms),
+    )
     return [_said(named[name], event, workflows, directory, now_ms) for name in sorted(named)]
 
 
@@ -322,7 +327,15 @@ def _told(event: ev.Event, route: Route, scope: dict[str, Any], events: Sequence
     if found is None or (found.step and ids.is_item(found.step) and ids.index_of(found.step)):
         return []  # of a for-each, only the first item is shown
     named = route.steps[ids.step_of(found.step)].condition if found.step else None
+    if found.what == "ask":
+        found = msgspec.structs.replace(found, said=f"{found.said}{_by_calendar(route.steps[found.step].work)}")
     return [msgspec.structs.replace(found, condition=parts_of(named.source, scope) if named else None)]
+
+
+def _by_calendar(work: Work) -> str:
+    """The deadline of a question that a calendar gives. The calendar itself is not known here."""
+    time = work.deadline_working if isinstance(work, ApprovalWork) else None
+    return "" if time is None else f" (open for {time} of {time.calendar})"
 
 
 def _of_others(event: ev.Event) -> First | None:

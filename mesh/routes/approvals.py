@@ -28,7 +28,7 @@ def approval(step: Part, steps: Mapping[str, Part], requester: CompiledTemplate 
         part.text("ask", "the question to the person")
     payload = part.template("payload")
     ask, terms = part.template("ask"), None
-    deadline_s, deadline_at = deadline(part)
+    due = deadline(part)
     if is_voted(part.value):
         _schema(part, "form")
         terms = voting(part, steps, requester)
@@ -38,8 +38,9 @@ def approval(step: Part, steps: Mapping[str, Part], requester: CompiledTemplate 
         ask=ask or EMPTY,
         payload=payload or EMPTY,
         role=_role(part, terms),
-        deadline_s=deadline_s,
-        deadline_at=deadline_at,
+        deadline_s=due.seconds,
+        deadline_at=due.at,
+        deadline_working=due.working,
         on_expiry=on_expiry(part, terms) if terms else cast("OnExpiry", part.choice("on_expiry")),
         payload_schema=_schema(part, "payload_schema"),
         payload_from=_payload_from(payload, steps, "agent"),

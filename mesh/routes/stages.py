@@ -4,28 +4,54 @@
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+from msgspec.structs import replace
 
 from mesh.core.approvals import Claiming, Extending
+from mesh.core.calendars import WorkingTime
 from mesh.core.json_values import kind_of
 from mesh.core.route import StageAsked, Template
 from mesh.routes.control_flow import EMPTY
-from mesh.routes.problems import DocumentPath, Part, seconds_of, shown, written_duration
-from mesh.routes.step_keys import DEADLINE_AT, EXTEND, STAGE, STAGE_TO
+from mesh.routes.problems import DocumentPath, Part, is_whole, seconds_of, shown, written_duration
+from mesh.routes.step_keys import DEADLINE_AT, EXTEND, STAGE, STAGE_TO, WORKING
 from mesh.routes.values import NEVER
 
+_WORKING_HINT: Final = "such as {working: 16h, calendar: berlin} or {working_days: 1, calendar: berlin}"
 _ROLE_HINT: Final = "name the role that may answer, such as maintainer"
 
 
-def deadline(part: Part) -> tuple[float | None, Template | None]:
-    """The deadline as seconds, or as a template of a time; both None: never."""
+class Deadline(NamedTuple):
+    """One of these, or none: then the question stays open."""
+
+    seconds: float | None = None
+    at: Template | None = None
+    working: WorkingTime | None = None
+
+
+def deadline(part: Part) -> Deadline:
     value = part.value.get("deadline")
     if not isinstance(value, dict):
-        return part.duration_or_never("deadline"), None
+        return Deadline(seconds=part.duration_or_never("deadline"))
+    if value.keys() & WORKING.keys.keys():
+        return Deadline(working=working_time(part, "deadline"))
     at = Part(value, (*part.path, "deadline"), part.book, DEADLINE_AT.keys)
     at.check_keys()
     at.check_required()
-    return None, at.text_template("at", "such as ${{ event.data.due }}")
+    return Deadline(at=at.text_template("at", "such as ${{ event.data.due }}"))
+
+
+def working_time(part: Part, key: str) -> WorkingTime:
+    """Hours or days of a calendar, from a mapping."""
+    found = Part(part.value[key], (*part.path, key), part.book, WORKING.keys)
+    found.check_keys()
+    if ("working" in found.value) == ("working_days" in found.value):
+        found.book.add(found.path, f"{key} needs working or working_days, one of them", _WORKING_HINT)
+    found.check_required()
+    calendar = found.name("calendar") if "calendar" in found.value else ""
+    if "working_days" in found.value:
+        return WorkingTime(calendar=calendar, days=found.whole("working_days"))
+    return WorkingTime(calendar=calendar, ms=int(found.duration("working") * 1000))
 
 
 def stages(part: Part) -> tuple[StageAsked, ...]:
@@ -72,8 +98,10 @@ def _stage(part: Part, place: int, value: Any, hint: str) -> StageAsked | None:
     is_replacing = stage.value.get("replace", False)
     if not isinstance(is_replacing, bool):
         stage.problem("replace", f"replace can't be {shown(is_replacing)}", "write true or false")
+    working = working_time(stage, "after") if isinstance(stage.value.get("after"), dict) else None
     return StageAsked(
-        after_s=stage.duration("after"),
+        after_s=0.0 if working is not None else stage.duration("after"),
+        working=working,
         role=role,
         people=people,
         quorum=stage.whole("quorum") if "quorum" in stage.value else 0,
@@ -90,13 +118,45 @@ def _to(stage: Part) -> tuple[Template | None, Template | None]:
 
 
 def _check_times(part: Part, known: tuple[StageAsked, ...]) -> None:
-    """A stage that is not before the deadline never comes about."""
+    """A stage that is not before the deadline never comes about.
+
+    Said where both are plain durations, or times of one calendar in one unit.
+    """
+    if any(stage.working is not None for stage in known):
+        _check_working(part, known)
+        return
     limit, at = seconds_of(part.value.get("deadline")), 0.0
     for place, stage in enumerate(known):
         at += stage.after_s
         if limit is not None and at >= limit:
             message = f"this stage comes {written_duration(at)} after the question, and the deadline {written_duration(limit)} after it"
             part.book.add((*part.path, "escalate", place), message, "let it come before the deadline")
+
+
+def _check_working(part: Part, known: tuple[StageAsked, ...]) -> None:
+    limit = deadline_written(part.value.get("deadline"))
+    if limit is None:
+        return
+    total = 0
+    for place, stage in enumerate(known):
+        time = stage.working
+        if time is None or time.calendar != limit.calendar or bool(time.days) != bool(limit.days):
+            return
+        total += time.days or time.ms
+        if total >= (limit.days or limit.ms):
+            at = replace(time, days=total) if time.days else replace(time, ms=total)
+            message = f"this stage comes {at} after the question, and the deadline {limit} after it"
+            part.book.add((*part.path, "escalate", place), message, "let it come before the deadline")
+
+
+def deadline_written(value: Any) -> WorkingTime | None:
+    """The working time of a deadline, where it is one that holds."""
+    if not isinstance(value, dict) or not isinstance(value.get("calendar"), str):
+        return None
+    days, seconds = value.get("working_days"), seconds_of(value.get("working"))
+    if is_whole(days) and days > 0:
+        return WorkingTime(calendar=value["calendar"], days=days)
+    return WorkingTime(calendar=value["calendar"], ms=int(seconds * 1000)) if seconds else None
 
 
 # Who may answer -----------------------------------------------------------------------------------

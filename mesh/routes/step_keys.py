@@ -10,6 +10,7 @@ from typing import Final, get_args
 from msgspec.structs import replace
 
 from mesh.core.approvals import LEASE_MS, MOST_EDITS, MOST_SEATS, Reasons
+from mesh.core.calendars import MOST_DAYS
 from mesh.core.route import ForEach, HandOver, OnExpiry, OnLimit, OnNobody, OnTimeout, Retry
 from mesh.core.signing import LEVELS
 from mesh.routes.expressions.compiler import compile_template
@@ -263,13 +264,30 @@ DEADLINE_AT: Final = Table(
         ),
     },
 )
+WORKING: Final = Table(
+    name="working",
+    keys={
+        "working": Key(kind=Duration(), text="So much of the calendar's working time.", examples=("16h",)),
+        "working_days": Key(
+            kind=Whole(high=MOST_DAYS),
+            text="Until the end of the hours of the n-th working day after the day it counts from.",
+        ),
+        "calendar": Key(
+            kind=A_NAME,
+            text="The calendar, which `mesh calendars apply` has put on the mesh.",
+            is_required=True,
+            hint="name the calendar, such as calendar: berlin",
+        ),
+    },
+)
+"""Of a deadline or a stage: `{working: 16h, calendar: berlin}`, `{working_days: 1, ...}`."""
 STAGE_TO: Final = Table(name="to", keys=_WHO)
 STAGE: Final = Table(
     name="escalate",
     keys={
         "after": Key(
-            kind=Duration(),
-            text="How long after the stage before, or after the question.",
+            kind=OneOf(kinds=(Duration(), WORKING)),
+            text="How long after the stage before, or after the question; or working time of a calendar.",
             is_required=True,
             hint="how long nobody has answered then, such as after: 4h",
         ),
@@ -380,8 +398,9 @@ APPROVAL: Final = Table(
             example="edit: false, or edit: {role: clerk, limit: 5}",
         ),
         "deadline": Key(
-            kind=OneOf(kinds=(Duration(), Word(word=NEVER), DEADLINE_AT)),
-            text="How long the question is open, or until when: `{at: TEMPLATE}`.",
+            kind=OneOf(kinds=(Duration(), Word(word=NEVER), DEADLINE_AT, WORKING)),
+            text="How long the question is open, or until when: `{at: TEMPLATE}`; or working time of a calendar: "
+            "`{working: 16h, calendar: NAME}`, `{working_days: 1, calendar: NAME}`.",
             default=NEVER,
         ),
         "escalate": Key(
@@ -413,7 +432,8 @@ APPROVAL: Final = Table(
         ),
         "on_nobody": Key(
             kind=Choice(options=get_args(OnNobody)),
-            text="What happens if too few people could answer when it is asked: an operator decides, or it stays open.",
+            text="What happens if too few people could answer when it is asked, or from a stage on: an operator "
+            "decides, or it stays open.",
         ),
         "signed": Key(
             kind=Choice(options=LEVELS),

@@ -192,3 +192,31 @@ def handed_over_by_an_operator(mesh: MeshKit) -> None:
         run.approve("review", by="fay")
     run.approve("review", by="eve")
     assert run.outcome.data == {"by": ["ben", "eve"]}
+
+
+@scenario
+def working_hours(mesh: MeshKit) -> None:
+    """Nobody has applied the calendar yet: an operator does, and it is asked again.
+
+    Then a stage leaves too few people, which is seen when the stage comes.
+    """
+    after = {"working": "1s", "calendar": "office"}
+    steps = paid(
+        mesh,
+        role="manager",
+        quorum=2,
+        deadline={"working": "2h", "calendar": "office"},
+        escalate=[{"after": after, "to": "clerk", "replace": True}],
+    )
+    run = begin(mesh, steps, data={"amount": 10})
+    assert "no calendar office is in effect" in run.needs_operator("review")
+    mesh.calendar("calendar: office\ntimezone: UTC\nhours: {mon-sun: 00:00-24:00}\n")
+    run.retry("review")
+    run.waits_for("review")
+    mesh.advance("2s")
+    assert "2 of manager must answer, and 1 could" in run.needs_operator("review")
+    mesh.person("eve", roles="clerk")
+    run.retry("review", reason="there are two clerks now")
+    mesh.advance("2s")
+    run.approve("review", by="dan")
+    run.approve("review", by="eve")

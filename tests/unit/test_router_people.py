@@ -248,6 +248,8 @@ steps:
 class Running:
     """A router in virtual time, with an approval that is open."""
 
+    route = ROUTE
+
     def __init__(self, loop: VirtualTimeLoop) -> None:
         self.clock = VirtualClock(loop)
         self.cluster = MemoryCluster(self.clock)
@@ -258,7 +260,7 @@ class Running:
         self.router = Router(
             self.broker,
             topics=TOPICS,
-            routes=[load_route_text(ROUTE, name="r.yaml")[0].route],
+            routes=[load_route_text(self.route, name="r.yaml")[0].route],
             roles={name: frozenset({"lead"}) for name in ("old", "older", "oldest")},
             config=RouterConfig(instance="r", partitions=1),
             clock=self.clock,

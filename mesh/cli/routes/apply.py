@@ -136,7 +136,7 @@ async def _check(session: Session, files: Sequence[Path], modules: Sequence[str]
     found = await look_online(session)
     known = found.agents | cards_of_modules(session, tuple(modules))
     roles = found.roles if approvers is None else roles_of(approvers, found.roles)
-    return check(files, agents=known or None, roles=roles, conflicts=found.conflicts)
+    return check(files, agents=known or None, roles=roles, conflicts=found.conflicts, calendars=found.calendars)
 
 
 async def _apply(session: Session, order: Order) -> Done:

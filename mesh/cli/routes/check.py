@@ -20,13 +20,16 @@ from mesh.cli.text.format import counted, printable
 from mesh.codec.approvers_file import load_approvers
 from mesh.codec.capability_files import load_contracts
 from mesh.core.state import AgentCard
+from mesh.errors import TopicMissing
 from mesh.inspection.card_conflicts import SchemaConflict, conflicts_of
 from mesh.inspection.checks.report import Finding, Report
 from mesh.inspection.checks.report import check as check_routes
 from mesh.inspection.read_model import ReadModel, queries
 from mesh.inspection.read_model.routers import routers
 from mesh.inspection.router_roles import roles_of_all
+from mesh.ports import Broker
 from mesh.routes.schema.route import route_schema
+from mesh.services.calendars import read_calendars
 
 STYLES = {"error": "bold red", "warning": "yellow"}
 
@@ -77,7 +80,9 @@ def check(
     usual = None if found.is_ruled else session.settings.approvers
     roles = roles_of(approvers or usual, found.roles)
     contracts = load_contracts(capabilities) if capabilities else None
-    report = check_routes(files, agents=known, roles=roles, contracts=contracts, conflicts=found.conflicts)
+    report = check_routes(
+        files, agents=known, roles=roles, contracts=contracts, conflicts=found.conflicts, calendars=found.calendars
+    )
     failed = report.count("error") > 0 or (strict and report.count("warning") > 0)
     if session.as_json:
         session.emit(_document(report, ok=not failed))
@@ -94,17 +99,19 @@ class Online(msgspec.Struct, frozen=True, kw_only=True):
 
     `agents`: all that have or had a card, by name. `conflicts`: those whose living replicas
     disagree. `roles`: those that every living router knows somebody to have; None: none says.
-    `is_ruled`: they have them from the people's topic, so a file does not count.
+    `is_ruled`: they have them from the people's topic, so a file does not count. `calendars`: those
+    that were applied; None: their topic is not there.
     """
 
     agents: dict[str, AgentCard] = {}
     conflicts: dict[str, SchemaConflict] = {}
     roles: frozenset[str] | None = None
     is_ruled: bool = False
+    calendars: frozenset[str] | None = None
 
 
 async def look_online(session: Session) -> Online:
-    async with session.model() as (_, model):
+    async with session.model() as (broker, model):
         now_ms = session.now_ms()
         alive = [row.card for row in queries.cards(model.db) if row.is_alive(now_ms)]
         rows = routers(model.db)
@@ -113,7 +120,15 @@ async def look_online(session: Session) -> Online:
             conflicts=conflicts_of(alive),
             roles=roles_of_all(rows, now_ms),
             is_ruled=any(row.card.people for row in rows if row.is_alive(now_ms)),
+            calendars=await _calendars(broker, session),
         )
+
+
+async def _calendars(broker: Broker, session: Session) -> frozenset[str] | None:
+    try:
+        return frozenset((await read_calendars(broker, session.topics)).timeline.names())
+    except TopicMissing:
+        return None
 
 
 def roles_of(approvers: Path | None, online: frozenset[str] | None) -> Collection[str] | None:

@@ -28,6 +28,7 @@ from mesh.core.inputs import CommandGiven
 from mesh.core.route import Route
 from mesh.core.state import Directory, Workflow
 from mesh.errors import NotFound, OperatorError
+from mesh.inspection.assumed_calendars import assumed_calendars
 from mesh.inspection.read_model import ReadModel, queries
 from mesh.inspection.route_versions import Stored, read_stored
 from mesh.services.client import Client
@@ -220,9 +221,10 @@ def _rehearsed(workflow: Workflow, to: str, stored: Stored, by: str, now_ms: int
         by=by,
         to=to,
     )
-    events = decide(
-        workflow, given, route=old, directory=Directory(knows_all_roles=False), now_ms=now_ms, target=routes.get(to)
-    ).events
+    target = routes.get(to)
+    assumed = assumed_calendars([] if target is None else [target], now_ms)
+    directory = Directory(knows_all_roles=False, calendars=assumed)
+    events = decide(workflow, given, route=old, directory=directory, now_ms=now_ms, target=target).events
     for event in events:
         if isinstance(event, CommandRefused):
             return replace(verdict, verdict="refused", code=event.code, message=event.message)

@@ -10,6 +10,7 @@ from mesh.core.decide.begin.alias import claim
 from mesh.core.decide.begin.approval import ask
 from mesh.core.decide.begin.call import call
 from mesh.core.decide.begin.end import end, end_if_done, outputs
+from mesh.core.decide.begin.instants import CalendarLacks
 from mesh.core.decide.begin.loop import goes_round
 from mesh.core.decide.begin.task import dispatch
 from mesh.core.decide.begin.undo import cancel_step, undo_next
@@ -218,9 +219,12 @@ def begin(draft: Draft, step: Step) -> bool:
     """
     try:
         return _begin(draft, step)
-    # before its base class, or an operator would look for a fault in an expression
+    # these before their base class, or an operator would look for a fault in an expression
     except TooLarge as error:
         draft.add(IncidentRaised(step=step.name, kind="too_large", message=str(error)))
+        return False
+    except CalendarLacks as error:
+        draft.add(IncidentRaised(step=step.name, kind="calendar", message=str(error)))
         return False
     except ExpressionError as error:
         draft.add(IncidentRaised(step=step.name, kind="expression", message=str(error)))

@@ -62,7 +62,7 @@ class IncidentRaised(LogEvent, tag="IncidentRaised.1", frozen=True, kw_only=True
     """A step needs an operator.
 
     `kind`: exhausted, non_retryable, undeliverable, no_agent, expression, expired, too_large,
-    parked, limit, timeout.
+    parked, limit, timeout, nobody, calendar.
 
     Where it ends an open approval: its id, and of version 2 its edition and number of notes.
     """

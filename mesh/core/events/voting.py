@@ -8,6 +8,8 @@ says which of a person's words is the newest. `tally` is what an approver's tool
 
 from typing import Any, Literal
 
+import msgspec
+
 from mesh.core.approvals import Change, Held, Source, Tally, Terms, Vote
 from mesh.core.events.approval import AnswerRefused, ApprovalClosed, ApprovalRequested
 from mesh.core.events.event import LogEvent
@@ -18,10 +20,12 @@ class ApprovalRequested2(ApprovalRequested, tag="ApprovalRequested.2", frozen=Tr
     """`role` has the rule in words; the terms say who may answer.
 
     `people`: the version of the people that the terms were rendered with; empty: there was none.
+    `calendars`: the versions that its instants were computed with, by name.
     """
 
     terms: Terms
     people: str = ""
+    calendars: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class VoteCast(LogEvent, tag="VoteCast.1", frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ document. `mesh.inspection.checks.report` calls it.
 from mesh.core.route import Route
 from mesh.inspection.checks import (
     budgets,
+    calendars,
     conditions,
     costs,
     event_attributes,
@@ -36,6 +37,7 @@ def findings_of(route: Route, known: Known) -> list[RouteFinding]:
         *joins.findings(route),
         *loops.findings(route, known),
         *times.findings(route),
+        *calendars.findings(route, known),
         *budgets.findings(route, known),
         *missing_names.findings(route, known),
         *values.findings(route, known, shapes, readings),

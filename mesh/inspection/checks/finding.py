@@ -26,6 +26,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     roles: Collection[str] | None = None
     routes: Mapping[str, Route] | None = None  # in the files that are checked, by name
     contracts: Mapping[str, Contract] | None = None
+    calendars: Collection[str] | None = None
     conflicts: Mapping[str, SchemaConflict] = {}  # agents whose living replicas disagree, by name
 
     def schemas(self, work: AgentWork) -> Schemas | None:

@@ -69,12 +69,13 @@ def check(
     roles: Collection[str] | None = None,
     contracts: Mapping[str, Contract] | None = None,
     conflicts: Mapping[str, SchemaConflict] | None = None,
+    calendars: Collection[str] | None = None,
 ) -> Report:
     """Check files, and the route files in folders.
 
     `agents`: every agent that exists, by name. `roles`: the roles that somebody has. `contracts`:
-    by capability. None: not known, so not checked. `conflicts`: agents whose living replicas
-    disagree, by name.
+    by capability. `calendars`: those that were applied. None: not known, so not checked.
+    `conflicts`: agents whose living replicas disagree, by name.
     """
     findings: list[Finding] = []
     files = route_files(paths)
@@ -85,7 +86,14 @@ def check(
         findings += _refused(str(error), files)
         loaded = [one for file in files for one in _alone(file)]
     routes = {one.route.name: one.route for one in loaded}
-    known = Known(agents=agents, roles=roles, contracts=contracts, routes=routes, conflicts=conflicts or {})
+    known = Known(
+        agents=agents,
+        roles=roles,
+        contracts=contracts,
+        routes=routes,
+        conflicts=conflicts or {},
+        calendars=calendars,
+    )
     for one in loaded:
         document = _document(one)
         findings += [_placed(one.file, document, found) for found in findings_of(one.route, known)]

@@ -34,7 +34,7 @@ def _deadline(route: Route, name: str, work: ApprovalWork) -> Iterator[RouteFind
     if "deadline" not in approval:
         message = "the approval has no deadline: it may wait without end"
         yield warning(path, "no_deadline", message, "write deadline: 24h, or deadline: never if that is intended")
-    if "on_expiry" in approval and work.deadline_s is None:
+    if "on_expiry" in approval and not work.has_deadline:
         message = "on_expiry has no effect without a deadline"
         yield warning((*path, "on_expiry"), "no_effect", message, "write a deadline, or remove on_expiry")
 

@@ -70,6 +70,7 @@ RULES: Final[dict[str, dict[str, Any]]] = {
         "if": {"required": ["choices"]},
         "else": {"properties": {"on_expiry": {"enum": list(get_args(OnExpiry))}}},
     },
+    "working": {"oneOf": _one_of("working", "working_days")},
     "quorum": {"oneOf": _one_of("role", "people")},
     "to": {"oneOf": _one_of("role", "people")},
     "not": {"oneOf": _one_of("voters_of", "people")},

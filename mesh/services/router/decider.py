@@ -5,7 +5,7 @@ batch. A decision that is too large for the broker, or that causes a record whic
 It must not know which input is next, nor what the log has acknowledged: its caller, `owner`, does.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import structlog
@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from mesh.codec.effects import EffectEncoder
 from mesh.codec.log import encode_decision
 from mesh.core import ids
+from mesh.core.calendars import Calendar, CalendarUnread
 from mesh.core.crossings import crossings
 from mesh.core.decide import Decided, decide, get_stuck, park
 from mesh.core.effects import effects
@@ -59,6 +60,11 @@ _ANSWERS: Final = (AnswerGiven, AnswerGiven2)
 _LOGGED: Final = 500  # characters of an id or a reason that a log line holds
 
 
+def no_calendars(_at_ms: int) -> dict[str, Calendar]:
+    """For an owner without the people's topic."""
+    return {}
+
+
 class Decider:
     """`state`: the result of all decisions so far, including those under way.
 
@@ -78,6 +84,7 @@ class Decider:
         directory: Callable[[], Directory],
         token: str,
         is_traced: bool,
+        calendars_at: Callable[[int], Mapping[str, Calendar]] = no_calendars,
     ) -> None:
         self.state = PartitionState()
         self.deadlines = Deadlines()
@@ -94,6 +101,7 @@ class Decider:
         self._log = TopicPartition(topics.log, partition)
         self._broker = broker
         self._directory = directory
+        self._calendars_at = calendars_at
         self._token = token
         self._encoder = EffectEncoder(topics, partition, config.partitions)
         self._is_traced = is_traced
@@ -109,7 +117,7 @@ class Decider:
         """Decide one input. `directory`: as of the input's time; None: as it is now.
 
         Raises `RecordTooLarge` if what follows can't be sent and there is no other way to decide
-        it.
+        it, and `CalendarUnread` if the directory has no calendars and it needs one.
         """
         workflow = self.state.workflows.get(given.workflow_id)
         route = self.versions.deciding_on(given, workflow)
@@ -163,7 +171,12 @@ class Decider:
         It can't be parked. If it can't be processed, its step becomes an incident.
         """
         try:
-            self.decide(batch, given, cause, now_ms)
+            try:
+                self.decide(batch, given, cause, now_ms)
+            except CalendarUnread:
+                # no record has a broker's time here: what is known now is what it is asked by
+                timed = replace(self._directory(), calendars=self._calendars_at(now_ms))
+                self.decide(batch, given, cause, now_ms, directory=timed)
         except UnknownVersion:
             raise
         except Exception as error:  # noqa: BLE001 - the outermost place for an input that no record holds

@@ -51,7 +51,10 @@ class DirectoryFollower:
         self._replicas: dict[tuple[str, str], AgentCard] = {}  # those that have not expired
         self._registrations: dict[str, AgentCard] = {}
         self._is_ruled = False  # by the people's topic
-        self.current = Directory(roles=dict(roles), roles_from=roles_from, topic_prefix=topics.prefix, answers=answers)
+        # few decisions ask by a calendar, and those need it as of their input (`owner`)
+        self.current = Directory(
+            roles=dict(roles), roles_from=roles_from, topic_prefix=topics.prefix, answers=answers, calendars=None
+        )
 
     async def start(self) -> None:
         """Read the cards that are there now. May be called again after `BrokerUnavailable`."""

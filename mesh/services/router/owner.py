@@ -22,8 +22,7 @@ the I/O.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -31,6 +30,7 @@ from msgspec.structs import replace
 
 from mesh.codec.open_approvals import placed
 from mesh.core import ids
+from mesh.core.calendars import CalendarUnread
 from mesh.core.decide import Decided
 from mesh.core.events import Cause, InputAttempted
 from mesh.core.inputs import (
@@ -48,13 +48,14 @@ from mesh.core.replay import is_repeated
 from mesh.core.route import Route
 from mesh.core.state import Directory, PartitionState
 from mesh.core.topics import Topics
-from mesh.errors import MalformedRecord, RecordTooLarge, UnknownFormat
+from mesh.errors import MalformedRecord, RecordTooLarge
 from mesh.ports import Broker, Record, TopicPartition
+from mesh.services.router.as_of import AsOf
 from mesh.services.router.batch import Batch, Flight
 from mesh.services.router.careful_mode import CarefulMode
 from mesh.services.router.config import RouterConfig
 from mesh.services.router.confirmed_state import Confirmed
-from mesh.services.router.decider import Decider
+from mesh.services.router.decider import Decider, no_calendars
 from mesh.services.router.foreign_outputs import held_to_card
 from mesh.services.router.input_queues import InputQueues, pass_by
 from mesh.services.router.input_records import inbox_input, reply_input
@@ -102,14 +103,12 @@ class Owner:
         self.careful = CarefulMode()
         self.flights: list[Flight] = []
         self.wanted_digest: str | None = None
-        self.wants_people_ms: int | None = None
         self.lost_because = ""
         self._is_doubted = False
         self._topics = topics
         self._config = config
         self._directory = directory
         self._people = people
-        self._looked_below = 0  # offset of the inbox: read before the last look at people began
         self._decider = Decider(
             partition,
             broker=broker,
@@ -119,11 +118,17 @@ class Owner:
             directory=directory,
             token=token,
             is_traced=tracing is not None,
+            calendars_at=no_calendars if people is None else people.calendars_at,
         )
+        self._as_of = AsOf(people, directory, self.inputs)
         self.clock = self._decider.clock
         self.deadlines = self._decider.deadlines
         self.versions = self._decider.versions
         self.own_inputs = self._decider.own
+
+    @property
+    def wants_people_ms(self) -> int | None:
+        return self._as_of.wants_ms
 
     @property
     def state(self) -> PartitionState:
@@ -185,12 +190,12 @@ class Owner:
         due_ms = self.next_due_at_ms()
         return due_ms is None or due_ms > now_ms
 
-    def note_look(self, below: int) -> None:
+    def note_look(self, below: Mapping[str, int]) -> None:
         """The router has looked at the people's topic.
 
-        `below`: the offset up to which this owner's inbox had been read before the look began.
+        `below`: the offsets up to which this owner had read its inputs before the look began.
         """
-        self._looked_below, self.wants_people_ms = below, None
+        self._as_of.note_look(below)
 
     def wake(self) -> None:
         """Go on: the partition, which another router may have had meanwhile, is ours again."""
@@ -378,14 +383,15 @@ class Owner:
             decider.signs_heard += 1
             self.deadlines.signs.hear(given, self.clock.heard_at(record.timestamp_ms, now_ms))
             return
-        directory = None
+        directory, asked_ms = None, record.timestamp_ms
         if isinstance(given, ResultReceived):
             given = held_to_card(given, state, self._directory())
         elif isinstance(given, _TIMED):
+            asked_ms = given.source_at_ms
             # an order names people too
             if isinstance(given, _ANSWERS) or (isinstance(given, CommandGiven) and given.order is not None):
                 # by the broker's own stamp, which is the same for every owner
-                directory = self._directory_at(given.source_at_ms, record)
+                directory = self._as_of.with_people(given.source_at_ms, record)
             if isinstance(given, AnswerGiven2) and given.jws:
                 max_age_ms = self._config.answer_max_age_ms
                 given = checked_answer(self._people, given, directory or self._directory(), max_age_ms)
@@ -397,8 +403,13 @@ class Owner:
         before = state.positions
         pass_by(record, state)
         try:
-            decider.decide(batch, given, cause, now_ms, directory=directory)
-        except UnknownVersion:
+            try:
+                decider.decide(batch, given, cause, now_ms, directory=directory)
+            # few inputs ask by a calendar, so only those are looked up
+            except CalendarUnread:
+                directory = self._as_of.with_calendars(directory or self._directory(), asked_ms, record)
+                decider.decide(batch, given, cause, now_ms, directory=directory)
+        except (UnknownVersion, PeopleUnread):
             # else the next decision would tell the log that this input is decided
             state.positions = before
             raise
@@ -407,20 +418,6 @@ class Owner:
         except Exception as error:  # noqa: BLE001 - an input that can't be processed is parked, and holds up nothing else
             _log.exception("input_parked", workflow_id=given.workflow_id, topic=record.topic, offset=record.offset)
             decider.park(batch, record, "failed", f"{type(error).__name__}: {error}", now_ms)
-
-    def _directory_at(self, at_ms: int, record: Record) -> Directory:
-        """The directory with the people as of the broker time of an answer or an order.
-
-        Raises `PeopleUnread` if the router must look at their topic first.
-        """
-        if self._people is None:
-            return self._directory()
-        if self._people.knows(at_ms, was_read=record.offset < self._looked_below):
-            with suppress(UnknownFormat):  # the look says so, and the answer waits
-                return self._people.directory_at(self._directory(), at_ms)
-        # the newest stamp that was read covers all answers of the batch, so one look is enough
-        self.wants_people_ms = max(at_ms, self.inputs.of(record.topic)[-1].timestamp_ms)
-        raise PeopleUnread
 
     def _input_of(self, record: Record) -> tuple[ResultReceived | SignReceived | InboxInput | None, Cause]:
         """The input, or the sign of life, that a record holds; None for a second copy by ingress.

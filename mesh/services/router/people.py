@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from mesh.codec.jws_bodies import mesh_of
 from mesh.codec.signed_answers import Judge, checked
+from mesh.core.calendars import Calendar
 from mesh.core.inputs import AnswerGiven2, CheckedAnswer
 from mesh.core.people import People
 from mesh.core.state import Directory
@@ -29,7 +30,7 @@ _FOLLOW_EVERY_S: Final = 1.0  # how late a question may count who could answer b
 
 
 class PeopleUnread(Exception):
-    """An answer is newer than the last look at the people's topic."""
+    """An answer, or what asks by a calendar, is newer than the last look at the people's topic."""
 
 
 class PeopleFollower:
@@ -99,6 +100,10 @@ class PeopleFollower:
         """
         # no look is of use that is older than the answer, by our clock (ADR 8)
         return self._lookout.knows(at_ms) and (was_read or self._lookout.is_fresh())
+
+    def calendars_at(self, at_ms: int) -> dict[str, Calendar]:
+        """The calendars in effect at a broker time that is known, by name."""
+        return self.known.calendars.at(at_ms)
 
     def directory_at(self, directory: Directory, at_ms: int) -> Directory:
         """The directory with the people as of a broker time that is known.

@@ -429,7 +429,7 @@ class Router:
 
     async def _look_at_people(self, owners: Sequence[Owner]) -> None:
         """Look at the end of the people's topic, once for all answers that wait for it."""
-        read = [(owner, owner.inputs.read.get(self._topics.inbox, 0)) for owner in owners]
+        read = [(owner, dict(owner.inputs.read)) for owner in owners]
         newest_ms = max(owner.wants_people_ms or 0 for owner in owners)
         try:
             await self._people.look(newest_ms)

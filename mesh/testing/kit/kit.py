@@ -28,6 +28,8 @@ import msgspec
 from mesh import defaults
 from mesh.agent.definition import Agent
 from mesh.codec.approvers_file import load_approvers, load_people
+from mesh.codec.calendars import digest_of, encode_calendar, encode_calendar_activation
+from mesh.codec.calendars_file import load_calendar, load_calendar_text
 from mesh.codec.cloudevents import present, to_record
 from mesh.codec.definitions import encode_activation, encode_definition
 from mesh.codec.times import parse_rfc3339, rfc3339
@@ -211,6 +213,26 @@ class MeshKit:
         names = {person.id: person.names for person in load_people(path).persons.values()}
         for name, roles in load_approvers(path).items():
             self.person(name, roles=roles, names=names.get(name, ()))
+
+    def calendar(self, source: str | Path) -> None:
+        """Apply a calendar of working hours: a file, or its YAML as text.
+
+        It is in effect when this returns, two seconds later.
+        """
+        self._open()
+        today = self.now.date()
+        is_text = isinstance(source, str) and "\n" in source
+        found = load_calendar_text(str(source), today) if is_text else load_calendar(self._sources.path(source), today)
+        active = encode_calendar_activation(
+            found.name,
+            digest_of(found),
+            topics=self.stage.topics,
+            activation_id=self.stage.fresh("calendar"),
+            by="operator",
+            at_ms=self.now_ms(),
+        )
+        self.act(self.stage.send([encode_calendar(found, self.stage.topics), active]))
+        self._engine.flow(DELAY_MS / 1000, lambda: False)
 
     def _people(self) -> People | None:
         """Everybody with their further names; None if nobody has one."""

@@ -3,13 +3,14 @@
 `mesh.core.decide.settle.approval` closes it.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from msgspec.structs import replace
 
 from mesh.core import ids
 from mesh.core.approvals import Group, Terms
-from mesh.core.decide.begin.instants import instant_ms
+from mesh.core.decide.begin.instants import instant_ms, working_instant_ms
 from mesh.core.decide.begin.task import round_of
 from mesh.core.decide.begin.terms import rendered, why_nobody
 from mesh.core.decide.draft import Draft
@@ -27,7 +28,7 @@ def ask(draft: Draft, name: str, work: ApprovalWork, reason: str) -> None:
     """
     asked = _question(draft, name, work, reason)
     if work.voting is not None:
-        draft.add(_to_voters(draft, name, asked, work.voting))
+        draft.add(_to_voters(draft, name, asked, work, work.voting))
     elif draft.directory.answers != "none":
         draft.add(_on_terms(draft, asked, _of_one(work)))
     else:
@@ -71,6 +72,8 @@ def _question(draft: Draft, name: str, work: ApprovalWork, reason: str) -> Appro
 
 def _deadline_ms(draft: Draft, name: str, work: ApprovalWork) -> int | None:
     """The instant of the deadline; None: it stays open. Raises `ExpressionError`."""
+    if work.deadline_working is not None:
+        return working_instant_ms(draft, work.deadline_working, draft.now_ms)
     if work.deadline_at is None:
         return None if work.deadline_s is None else draft.now_ms + int(work.deadline_s * 1000)
     found = instant_ms(work.deadline_at.render(draft.scope_of(name)), "deadline")
@@ -81,17 +84,19 @@ def _deadline_ms(draft: Draft, name: str, work: ApprovalWork) -> int | None:
 
 
 def _to_voters(
-    draft: Draft, name: str, asked: ApprovalRequested, voting: VotingTerms
+    draft: Draft, name: str, asked: ApprovalRequested, work: ApprovalWork, voting: VotingTerms
 ) -> ApprovalRequested2 | IncidentRaised:
     """The same question, on terms; or why nobody could answer it."""
     terms = rendered(draft, name, voting)
     lacking = why_nobody(draft, terms) if voting.on_nobody == "incident" else ""
     if lacking:
         return IncidentRaised(step=name, kind="nobody", message=lacking)
-    return _on_terms(draft, asked, terms)
+    return _on_terms(draft, asked, terms, sorted(work.calendars))
 
 
-def _on_terms(draft: Draft, asked: ApprovalRequested, terms: Terms) -> ApprovalRequested2:
+def _on_terms(
+    draft: Draft, asked: ApprovalRequested, terms: Terms, calendars: Iterable[str] = ()
+) -> ApprovalRequested2:
     # what the mesh asks for now goes with the question, so a later setting takes nothing from it
     terms = replace(terms, signed=stricter(terms.signed, draft.directory.answers))
     fields = {field: getattr(asked, field) for field in asked.__struct_fields__ if field != "role"}
@@ -101,6 +106,7 @@ def _on_terms(draft: Draft, asked: ApprovalRequested, terms: Terms) -> ApprovalR
         role=_role(terms.groups[0].role, terms.rule, len(terms.groups)),
         terms=terms,
         people="" if people is None else people.digest,
+        calendars={name: (draft.directory.calendars or {})[name].digest for name in calendars},
     )
 
 

@@ -1,8 +1,10 @@
-"""Times that a template gives: of a wait, and of an approval's deadline."""
+"""Times of waits and approvals: those that a template gives, and those of a calendar."""
 
 from datetime import datetime
 from typing import Any
 
+from mesh.core.calendars import WorkingTime, instant_of
+from mesh.core.decide.draft import Draft
 from mesh.core.json_values import kind_of
 from mesh.core.route import ExpressionError
 
@@ -22,3 +24,18 @@ def instant_ms(value: Any, key: str) -> int:
     if found.tzinfo is None:
         raise ExpressionError(f"the time {value[:60]} has no offset: write Z or +01:00 after it")
     return int(found.timestamp() * 1000)
+
+
+class CalendarLacks(ExpressionError):
+    """A calendar does not say when a time is over."""
+
+
+def working_instant_ms(draft: Draft, time: WorkingTime, from_ms: int) -> int:
+    """When this much working time after `from_ms` is over, by the calendar as of the input.
+
+    Raises `CalendarLacks`, and `CalendarUnread` if nobody has looked up the calendars.
+    """
+    found, problem = instant_of(time, draft.directory.calendars, from_ms)
+    if found is None:
+        raise CalendarLacks(problem)
+    return found

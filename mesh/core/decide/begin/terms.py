@@ -4,7 +4,7 @@ They go into the request's event, so a later version of the route or of the role
 about an approval that is open. A name that is missing is an error, never "nobody is excluded".
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -12,15 +12,22 @@ from msgspec.structs import replace
 from mesh.core.approvals import (
     MOST_NAMES,
     MOST_SEATS,
+    Asking,
     Body,
+    Change,
     Editing,
     Group,
     Stage,
     Terms,
+    among,
+    as_body,
+    is_enough,
+    may_vote,
     seated,
     who_fits,
     why_excluded,
 )
+from mesh.core.decide.begin.instants import working_instant_ms
 from mesh.core.decide.draft import Draft
 from mesh.core.people import further_names, id_of, people_by_roles, person_of
 from mesh.core.route import ExpressionError, Scope, SeatsAsked, Template, VotingTerms
@@ -53,6 +60,7 @@ def rendered(draft: Draft, name: str, voting: VotingTerms) -> Terms:
         claiming=voting.claiming,
         signed=voting.signed,
         reminding=voting.reminding,
+        on_nobody=voting.on_nobody,
         # a majority counts the voters, and only the terms can say who they are: replaced below
         reject_need=1 if voting.reject == "majority" else voting.reject,
     )
@@ -73,9 +81,40 @@ def why_nobody(draft: Draft, terms: Terms) -> str:
     # each group could be filled by itself, but some people fit several and take one seat only
     if lacking is None:
         return f"{terms.rule}: {len(voters)} people could answer, and no way to seat them fills all seats"
-    could = seated([lacking], voters)
+    return _lacks(terms, lacking, seated([lacking], voters))
+
+
+def why_nobody_left(draft: Draft, asking: Asking, at_ms: int) -> str:
+    """As above, of an open approval, for the people who may answer from this time on.
+
+    Who has voted keeps the seat. A stage's own quorum suffices.
+    """
+    terms, changes = asking.terms, asking.changes
+    if terms.on_nobody == "wait" or not draft.directory.knows_all_roles:
+        return ""
+    voted = [as_body(vote, changes) for vote in asking.votes]
+    left = [body for body in _all_bodies(draft, terms, changes) if _may_still(asking, body, voted, at_ms)]
+    everyone = [*voted, *(among(body, changes) for body in left)]
+    if seated(terms.groups, everyone) == terms.need or any(is_enough(change, everyone) for change in changes):
+        return ""
+    lacking = next((group for group in terms.groups if seated([group], everyone) < group.need), None)
+    if lacking is None:
+        return f"{terms.rule}: {len(everyone)} people voted or could, and no way to seat them fills all seats"
+    return _lacks(terms, lacking, seated([lacking], everyone))
+
+
+def _may_still(asking: Asking, body: Body, voted: Sequence[Body], at_ms: int) -> bool:
+    """Whether somebody who has not voted may."""
+    terms = asking.terms
+    if any(body.is_among([one.name, *one.names]) for one in voted) or why_excluded(terms, body):
+        return False
+    is_barred = terms.not_editors and body.is_among(map(person_of, asking.editors))
+    return not is_barred and may_vote(terms, body, asking.changes, at_ms)
+
+
+def _lacks(terms: Terms, group: Group, could: int) -> str:
     without = f", without {', '.join(terms.excluded)}" if terms.excluded else ""
-    return f"{lacking.need} of {lacking.who} must answer, and {could} could{without}"
+    return f"{group.need} of {group.who} must answer, and {could} could{without}"
 
 
 def _group(draft: Draft, seats: SeatsAsked, scope: Scope, excluded: dict[str, str]) -> Group:
@@ -92,7 +131,10 @@ def _stages(draft: Draft, voting: VotingTerms, scope: Scope) -> Iterator[Stage]:
     """The stages with their instants: each counts from the one before."""
     at_ms = draft.now_ms
     for asked in voting.stages:
-        at_ms += int(asked.after_s * 1000)
+        if asked.working is not None:
+            at_ms = working_instant_ms(draft, asked.working, at_ms)
+        else:
+            at_ms += int(asked.after_s * 1000)
         yield Stage(
             at_ms=at_ms,
             role="" if asked.role is None else _name(asked.role, scope, "the role of a stage"),
@@ -108,14 +150,20 @@ def _majority(of: int) -> int:
 
 def _voters(draft: Draft, terms: Terms) -> list[Body]:
     """All who could vote now."""
-    people, roles = draft.directory.people, people_by_roles(draft.directory.roles)
-    # by id, so that two names of one person are no two voters
-    named = {person_of(id_of(people, name)) for group in terms.groups for name in group.people}
-    bodies = [
-        Body(name, roles.get(name, frozenset()), further_names(people, name)) for name in sorted(roles.keys() | named)
-    ]
+    bodies = _all_bodies(draft, terms)
     could = {n for group in terms.groups for n in who_fits(group, bodies)}
     return [body for n, body in enumerate(bodies) if n in could and not why_excluded(terms, body)]
+
+
+def _all_bodies(draft: Draft, terms: Terms, changes: Sequence[Change] = ()) -> list[Body]:
+    """All who are known by a role, or are named."""
+    people, roles = draft.directory.people, people_by_roles(draft.directory.roles)
+    # by id, so that two names of one person are no two voters
+    lists = (*(group.people for group in terms.groups), *(change.people for change in changes))
+    named = {person_of(id_of(people, name)) for names in lists for name in names}
+    return [
+        Body(name, roles.get(name, frozenset()), further_names(people, name)) for name in sorted(roles.keys() | named)
+    ]
 
 
 def _excluded(draft: Draft, voting: VotingTerms, scope: Scope, requester: str) -> Iterator[tuple[str, str]]:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from mesh.core import ids
 from mesh.core.approvals import Held
 from mesh.core.decide.begin.end import end, rejection_reason
+from mesh.core.decide.begin.terms import why_nobody_left
 from mesh.core.decide.draft import Draft
 from mesh.core.decide.progress import settled
 from mesh.core.decide.settle.budget import on_budget_answer
@@ -170,6 +171,23 @@ def escalate_by(draft: Draft, name: str, up_to_ms: int) -> None:
             close(draft, closed)
             return
         step = draft.live.steps[name]
+
+
+def reach_stage(draft: Draft, name: str, due_ms: int) -> None:
+    """Bring about the stages up to an instant, and see that people are left who can answer.
+
+    All answers from before the instant must have been read.
+    """
+    escalate_by(draft, name, due_ms)
+    step = draft.workflow.steps.get(name) if draft.workflow is not None else None
+    # an answer that is later than a stage brings it about too, but one from before may be unread
+    # then, and may still fill a seat: so only the timer looks, which has the barrier
+    if step is None or step.status != "asking" or step.asking is None or not step.asking.stage:
+        return
+    stage = step.asking.terms.stages[step.asking.stage - 1]
+    lacking = why_nobody_left(draft, step.asking, stage.at_ms + 1)
+    if lacking:
+        draft.add(IncidentRaised(step=name, kind="nobody", message=f"it was escalated to {stage.who}: {lacking}"))
 
 
 def _on_more(draft: Draft, given: AnswerGiven2) -> None:

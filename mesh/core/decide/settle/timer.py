@@ -10,7 +10,7 @@ from mesh.core.decide.begin import for_each
 from mesh.core.decide.begin.end import end
 from mesh.core.decide.draft import Draft
 from mesh.core.decide.progress import settled
-from mesh.core.decide.settle.approval import escalate_by, expire
+from mesh.core.decide.settle.approval import expire, reach_stage
 from mesh.core.decide.settle.attempt import dispatch_again, fail
 from mesh.core.decide.settle.call import time_out_call
 from mesh.core.events import (
@@ -67,7 +67,7 @@ def _on_step(draft: Draft, given: TimerDue, step: StepState) -> None:
         return
     # not the step's own time either: its stages have instants of theirs
     if given.kind == "approval_stage":
-        escalate_by(draft, given.step, given.due_at_ms)
+        reach_stage(draft, given.step, given.due_at_ms)
         return
     # the step has moved on since the timer was set
     if step.due_at_ms is None or step.due_at_ms > given.due_at_ms:
