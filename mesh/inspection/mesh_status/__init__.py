@@ -22,6 +22,7 @@ from mesh.errors import NotFound
 from mesh.inspection.mesh_status.look import PATIENCE_MS, Lag, View, roles_asked, router_statuses
 from mesh.inspection.mesh_status.stuck_agents import stuck_agents
 from mesh.inspection.mesh_status.stuck_routers import Inputs, held_clocks, stuck_routers
+from mesh.inspection.mesh_status.stuck_terms import stuck_terms
 from mesh.inspection.mesh_status.stuck_work import (
     deadly,
     stuck_iterations,
@@ -159,6 +160,7 @@ async def assess(
             *processes,
             *held_clocks(owned),
             *_unheld_roles(cards, active, now_ms),
+            *await stuck_terms(broker, topics, model.db, active, now_ms),
             *_of_work(model, incidents, approvals, now_ms),
         ),
     )

@@ -20,6 +20,8 @@ _FIRST: Final = {
     "unknown_route": "make the called route active (mesh routes apply FILE)",
     "no_agent": "start an agent that has the capability",
     "undeliverable": "mesh topics apply",
+    "calendar": "mesh calendars apply FILE",
+    "nobody": "give the role to more people (mesh people apply FILE)",
 }
 _REPAIR: Final = ("agent_died: ", "output_invalid: ", "result_invalid: ", "handover_refused: ", "too_large: ")
 

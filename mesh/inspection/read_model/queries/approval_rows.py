@@ -111,3 +111,28 @@ def answer(db: apsw.Connection, answer_id: str) -> AnswerRow | None:
     sql = f"SELECT {columns_of(AnswerRow)} FROM answers WHERE answer_id = ?"  # noqa: S608 - constants only
     row = select_one(db, sql, answer_id)
     return AnswerRow(*row) if row else None
+
+
+def open_requests(db: apsw.Connection, *, limit: int) -> list[tuple[ApprovalRequested, str]]:
+    """What open approvals ask, each with its workflow's id, the oldest first."""
+    sql = "SELECT request, workflow_id FROM approvals WHERE closed_at_ms IS NULL ORDER BY asked_at_ms, approval_id LIMIT ?"
+    kinds = ApprovalRequested | ApprovalRequested2
+    return [(msgspec.json.decode(row[0], type=kinds), row[1]) for row in db.execute(sql, (limit,))]
+
+
+def voters(db: apsw.Connection) -> dict[str, list[str]]:
+    """Who has sent an answer that counted, by open approval."""
+    sql = (
+        "SELECT DISTINCT approval_id, by FROM answers WHERE status = 'accepted'"
+        " AND approval_id IN (SELECT approval_id FROM approvals WHERE closed_at_ms IS NULL)"
+    )
+    found: dict[str, list[str]] = {}
+    for approval_id, by in db.execute(sql):
+        found.setdefault(approval_id, []).append(by)
+    return found
+
+
+def reassigned(db: apsw.Connection) -> frozenset[str]:
+    """The workflows of which an operator has reassigned an approval."""
+    sql = "SELECT DISTINCT workflow_id FROM commands WHERE command = 'reassign' AND accepted"
+    return frozenset(row[0] for row in db.execute(sql))
