@@ -12,7 +12,7 @@ reads. The instants go into the request of an approval, so replay asks no calend
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -160,6 +160,15 @@ class PlacedCalendar(msgspec.Struct, frozen=True):
 
     activation: CalendarActivation
     since_ms: int
+
+
+CalendarsAt = Callable[[int], Mapping[str, Calendar]]
+"""The calendars in effect at a broker's time, by name."""
+
+
+def no_calendars(_at_ms: int) -> dict[str, Calendar]:
+    """Where nothing was applied."""
+    return {}
 
 
 class CalendarTimeline:

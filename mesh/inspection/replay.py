@@ -9,6 +9,7 @@ it known which decisions count. It sends nothing. `mesh routes replay` calls it.
 from collections.abc import Mapping, Sequence
 
 from mesh.codec.log import decode_log_record
+from mesh.core.calendars import CalendarsAt, no_calendars
 from mesh.core.events import Decision, WorkflowStarted
 from mesh.core.ownership import Epochs
 from mesh.core.route import Route
@@ -65,10 +66,15 @@ class _Reading:
 
 
 def replay_runs(
-    runs: Sequence[Run], routes: Mapping[str, Route], *, roles: Mapping[str, frozenset[str]] | None = None
+    runs: Sequence[Run],
+    routes: Mapping[str, Route],
+    *,
+    roles: Mapping[str, frozenset[str]] | None = None,
+    calendars_at: CalendarsAt = no_calendars,
 ) -> list[Rehearsal]:
     """Rehearse every run under the route of its name.
 
-    `roles`: person to roles. None: the person who answered had the role.
+    `roles`: person to roles. None: the person who answered had the role. `calendars_at`: those in
+    effect at a time.
     """
-    return [rehearse(run, routes[run.started.route], roles) for run in runs]
+    return [rehearse(run, routes[run.started.route], roles, calendars_at) for run in runs]

@@ -9,9 +9,10 @@ from voting_kit import CROWD, asked, code, excluding
 
 from mesh.core.calendars import Calendar, CalendarUnread, WorkingDay
 from mesh.core.effects import AskApproval
-from mesh.core.events import ApprovalRequested2, IncidentRaised
+from mesh.core.events import ApprovalRequested2, IncidentRaised, WorkflowStarted
 from mesh.core.inputs import TimerDue
 from mesh.core.state import Directory
+from mesh.inspection.what_if import Run, rehearse
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -207,3 +208,16 @@ def test_held_answers_are_refused_when_a_stage_finds_nobody() -> None:
     assert names(p.decisions[-1].events) == ["AnswerHeld"]
     assert names(reach(p)) == ["ApprovalEscalated", "IncidentRaised", "AnswerRefused2"]
     p.check_replay()
+
+
+# Replaying ----------------------------------------------------------------------------------------
+
+
+def test_a_recorded_run_is_rehearsed_by_the_calendars_of_its_time() -> None:
+    p = asked(directory=by(calendar()), deadline=hours("2h"))
+    assert code(p, "ben") == "accepted"
+    [start] = [event for one in p.decisions for event in one.events if isinstance(event, WorkflowStarted)]
+    run = Run(workflow_id="r:k", started=start, decisions=list(p.decisions))
+    same = next(iter(p.routes.values()))
+    assert rehearse(run, same, None, lambda _: {"berlin": calendar()}).verdict == "same"
+    assert rehearse(run, same).verdict == "differs", "nothing was applied"

@@ -22,12 +22,14 @@ from mesh.cli.text.format import counted, one_line, printable
 from mesh.codec import exact_json
 from mesh.codec.approvers_file import load_approvers
 from mesh.codec.route_file import load_routes
-from mesh.errors import NotFound
+from mesh.core.calendars import CalendarsAt, no_calendars
+from mesh.errors import NotFound, TopicMissing
 from mesh.inspection.replay import read_runs, replay_runs
 from mesh.inspection.route_versions import Change, changes
 from mesh.inspection.what_if import Difference, Rehearsal
 from mesh.inspection.wording.facts import fact_words
 from mesh.routes.expressions.paths import path_text
+from mesh.services.calendars import read_calendars
 
 STYLES: Final = {"same": "green", "differs": "yellow", "unknown": "dim"}
 ORDER: Final = ("differs", "unknown", "same")
@@ -78,8 +80,8 @@ def replay(
     routes = {one.route.name: one.route for one in load_routes(files)}
     roles = None if approvers is None else load_approvers(approvers)
     since_ms = 0 if since is None else moment(since, session.now_ms(), "--since")
-    runs = session.run(_read(session, list(routes), since_ms))
-    found = replay_runs(_chosen(runs, part), routes, roles=roles)
+    runs, calendars_at = session.run(_read(session, list(routes), since_ms))
+    found = replay_runs(_chosen(runs, part), routes, roles=roles, calendars_at=calendars_at)
     if not found and part is not None:
         raise NotFound(f"no workflow of {', '.join(routes)} has {part!r} in its id and began by then")
     counts: Counter[str] = Counter(one.verdict for one in found)
@@ -99,9 +101,14 @@ def _chosen(runs: list[Any], part: str | None) -> list[Any]:
     return [run for run in runs if run.workflow_id == part] or [run for run in runs if part in run.workflow_id]
 
 
-async def _read(session: Session, routes: list[str], since_ms: int) -> list[Any]:
+async def _read(session: Session, routes: list[str], since_ms: int) -> tuple[list[Any], CalendarsAt]:
+    """The runs, and the calendars that questions are asked by."""
     async with session.broker(read_only=True) as broker:
-        return await read_runs(broker, session.topics, routes=routes, since_ms=since_ms)
+        runs = await read_runs(broker, session.topics, routes=routes, since_ms=since_ms)
+        try:
+            return runs, (await read_calendars(broker, session.topics)).at
+        except TopicMissing:
+            return runs, no_calendars
 
 
 # For people ---------------------------------------------------------------------------------------

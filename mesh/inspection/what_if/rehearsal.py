@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from mesh.core.calendars import CalendarsAt, no_calendars
 from mesh.core.events import WorkflowEnded
 from mesh.core.matching import Match, RouteIndex
 from mesh.core.route import Route
@@ -40,16 +41,22 @@ class Rehearsal(msgspec.Struct, frozen=True, kw_only=True):
     unknown: tuple[Unknown, ...] = ()
 
 
-def rehearse(run: Run, route: Route, roles: Mapping[str, frozenset[str]] | None = None) -> Rehearsal:
+def rehearse(
+    run: Run,
+    route: Route,
+    roles: Mapping[str, frozenset[str]] | None = None,
+    calendars_at: CalendarsAt = no_calendars,
+) -> Rehearsal:
     """Play the run under `route`.
 
     `roles`: person to roles. None: the person who answered has the role that they had.
+    `calendars_at`: those that questions are asked by.
     """
     refusal = _refusal(run, route)
     if refusal is not None:
         started = Fact(step="", what="started", detail={"workflow": run.workflow_id})
         return _result(run, "not started", [Difference(step="", before=started, after=refusal)], ())
-    sandbox = Sandbox(run, route, roles)
+    sandbox = Sandbox(run, route, roles, calendars_at)
     sandbox.play()
     ended = sandbox.ended
     found = differences(run, sandbox.facts, route, complete=ended is not None)

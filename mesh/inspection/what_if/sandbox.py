@@ -13,6 +13,7 @@ import msgspec
 
 from mesh.core import events as ev
 from mesh.core import ids
+from mesh.core.calendars import CalendarsAt, no_calendars
 from mesh.core.calls import Caller
 from mesh.core.capabilities import stand_ins
 from mesh.core.crossings import CrossingId
@@ -79,9 +80,16 @@ class _Given(NamedTuple):
 class Sandbox:
     """The new rules at work on the recording, in virtual time."""
 
-    def __init__(self, run: Run, route: Route, roles: Mapping[str, frozenset[str]] | None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        route: Route,
+        roles: Mapping[str, frozenset[str]] | None,
+        calendars_at: CalendarsAt = no_calendars,
+    ) -> None:
         self.run = run
         self.route = route
+        self._calendars_at = calendars_at
         self.recorded = Recording(run)
         called = {step.work.route: "" for step in route.steps.values() if isinstance(step.work, CallWork)}
         self.directory = Directory(
@@ -214,7 +222,8 @@ class Sandbox:
         """
         if isinstance(given, _SetAside):
             return park(self.workflow, given.parked, given.about, workflow_id=self.run.workflow_id, now_ms=self.now_ms)
-        directory = self.directory
+        # a time of the sandbox, since changed rules may ask at another
+        directory = msgspec.structs.replace(self.directory, calendars=self._calendars_at(self.now_ms))
         if isinstance(given, AnswerGiven | AnswerGiven2):
             given = self._as_seen(given)
         while True:

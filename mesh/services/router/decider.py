@@ -5,7 +5,7 @@ batch. A decision that is too large for the broker, or that causes a record whic
 It must not know which input is next, nor what the log has acknowledged: its caller, `owner`, does.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from mesh.codec.effects import EffectEncoder
 from mesh.codec.log import encode_decision
 from mesh.core import ids
-from mesh.core.calendars import Calendar, CalendarUnread
+from mesh.core.calendars import CalendarsAt, CalendarUnread, no_calendars
 from mesh.core.crossings import crossings
 from mesh.core.decide import Decided, decide, get_stuck, park
 from mesh.core.effects import effects
@@ -60,11 +60,6 @@ _ANSWERS: Final = (AnswerGiven, AnswerGiven2)
 _LOGGED: Final = 500  # characters of an id or a reason that a log line holds
 
 
-def no_calendars(_at_ms: int) -> dict[str, Calendar]:
-    """For an owner without the people's topic."""
-    return {}
-
-
 class Decider:
     """`state`: the result of all decisions so far, including those under way.
 
@@ -84,7 +79,7 @@ class Decider:
         directory: Callable[[], Directory],
         token: str,
         is_traced: bool,
-        calendars_at: Callable[[int], Mapping[str, Calendar]] = no_calendars,
+        calendars_at: CalendarsAt = no_calendars,
     ) -> None:
         self.state = PartitionState()
         self.deadlines = Deadlines()

@@ -30,7 +30,7 @@ from msgspec.structs import replace
 
 from mesh.codec.open_approvals import placed
 from mesh.core import ids
-from mesh.core.calendars import CalendarUnread
+from mesh.core.calendars import CalendarUnread, no_calendars
 from mesh.core.decide import Decided
 from mesh.core.events import Cause, InputAttempted
 from mesh.core.inputs import (
@@ -55,7 +55,7 @@ from mesh.services.router.batch import Batch, Flight
 from mesh.services.router.careful_mode import CarefulMode
 from mesh.services.router.config import RouterConfig
 from mesh.services.router.confirmed_state import Confirmed
-from mesh.services.router.decider import Decider, no_calendars
+from mesh.services.router.decider import Decider
 from mesh.services.router.foreign_outputs import held_to_card
 from mesh.services.router.input_queues import InputQueues, pass_by
 from mesh.services.router.input_records import inbox_input, reply_input
