@@ -36,6 +36,7 @@ from mesh.codec.withdrawals import Withdrawal
 from mesh.core.approvals import MOST_NAMES
 from mesh.core.events import LogRecord
 from mesh.core.inputs import AnswerKind, Command, InboxInput
+from mesh.core.questions import MOST_QUESTIONS
 from mesh.routes.keys import ROUTE
 from mesh.services.topic_plan import Contract, contracts
 
@@ -323,7 +324,14 @@ def _bare_response() -> dict[str, Any]:
             "reason": STRING_OR_NULL,
             "choice": {**STRING_OR_NULL, "description": "choose: one of the terms' choices."},
             "form": {"description": "What the terms' form asks for; any JSON."},
-            "text": {**STRING_OR_NULL, "description": "comment: what is said."},
+            "text": {**STRING_OR_NULL, "description": "comment, ask, inform: what is said."},
+            "to": {**STRING_OR_NULL, "description": "ask: whom, as the question's terms name them."},
+            "question": {
+                "type": ["integer", "null"],
+                "minimum": 1,
+                "maximum": MOST_QUESTIONS,
+                "description": "inform: the number of the question; not needed where one alone is open.",
+            },
             "answer_id": {
                 **STRING_OR_NULL,
                 "description": (

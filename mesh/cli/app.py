@@ -79,6 +79,8 @@ SHORT_FORMS: Final = {
     "withdraw": Entry("mesh.cli.approvals.votes:withdraw", "mesh approvals withdraw ID"),
     "claim": Entry("mesh.cli.approvals.orders:claim", "mesh approvals claim ID"),
     "unclaim": Entry("mesh.cli.approvals.orders:unclaim", "mesh approvals unclaim ID"),
+    "ask-back": Entry("mesh.cli.approvals.questions:ask_back", "mesh approvals ask-back ID TEXT"),
+    "inform": Entry("mesh.cli.approvals.questions:inform", "mesh approvals inform ID TEXT"),
     "comment": Entry("mesh.cli.approvals.votes:comment", "mesh approvals comment ID TEXT"),
 }
 COMMANDS: Final = {name: entry for section in SECTIONS.values() for name, entry in section.items()}

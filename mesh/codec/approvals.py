@@ -23,6 +23,7 @@ from mesh.core.effects import AskApproval
 from mesh.core.ids import parse_step_id
 from mesh.core.inputs import AnswerGiven, AnswerGiven2, AnswerKind, first_version
 from mesh.core.json_values import digest as payload_digest
+from mesh.core.questions import MOST_QUESTIONS
 from mesh.core.receipts import Place, SendReceipt
 from mesh.core.route import OnExpiry
 from mesh.core.topics import Topics
@@ -209,6 +210,8 @@ def encode_response(
     choice: str = "",
     form: Any = None,
     text: str = "",
+    to: str = "",
+    question: int = 0,
     traceparent: str | None = None,
     signer: Signer | None = None,
 ) -> OutRecord:
@@ -220,7 +223,7 @@ def encode_response(
     parts = parse_step_id(approval_id)
     workflow_id = parts.workflow_id if parts else approval_id
     data: dict[str, Any] = {"approval_id": approval_id, "decision": decision, "by": by}
-    said = {"digest": digest, "reason": reason, "choice": choice, "text": text}
+    said = {"digest": digest, "reason": reason, "choice": choice, "text": text, "to": to, "question": question}
     data |= {name: value for name, value in said.items() if value}
     if form is not None:
         data["form"] = form
@@ -259,9 +262,9 @@ def decode_response(record: Record) -> AnswerGiven | AnswerGiven2:
         record,
         what="answer",
         required=("approval_id", "decision", "by"),
-        optional=("digest", "reason", "choice", "text", "answer_id", *SIGNED_FIELDS),
+        optional=("digest", "reason", "choice", "text", "to", "answer_id", *SIGNED_FIELDS),
         flags=("edited",),
-        anything=("payload", "form", "via"),
+        anything=("payload", "form", "via", "question"),
         example=_EXAMPLE,
         unwrap=opened,
     )
@@ -309,8 +312,23 @@ def answer_of(
         choice=data.get("choice") or "",
         form=data.get("form"),
         text=data.get("text") or "",
+        to=data.get("to") or "",
+        question=_question(where, data),
         traceparent=traceparent,
     )
+
+
+def _question(where: str, data: Mapping[str, Any]) -> int:
+    """The number of the question that an answer is for; 0 if it names none."""
+    number = data.get("question")
+    if number is None:
+        return 0
+    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= MOST_QUESTIONS:
+        raise MalformedRecord(
+            f"{where}: the answer's `question` is {number!r:.50}; send the number of an open question, "
+            f"from 1 to {MOST_QUESTIONS}"
+        )
+    return number
 
 
 def _edit(where: str, data: Mapping[str, Any]) -> Any:

@@ -21,7 +21,7 @@ from mesh.codec.times import rfc3339
 from mesh.core.approvals import Ballot, Change, Tally, Terms
 from mesh.core.events import ApprovalRequested, ApprovalRequested2
 from mesh.core.ids import parse_step_id, partition_of_key
-from mesh.core.open_approvals import NewPayload, Note, ShowApproval
+from mesh.core.open_approvals import NewPayload, Note, NoteKind, ShowApproval
 from mesh.core.signing import Level
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
@@ -89,13 +89,26 @@ class OpenStanding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     claimed_until: str | None = None
     held: int = 0  # answers that came after the deadline, and wait for it to be moved
     reset: tuple[str, ...] = ()  # whose votes an edit has reset, and who have not spoken since
+    questions: tuple[int, ...] = ()  # the numbers of those that are not answered
 
 
-class OpenNote(msgspec.Struct, frozen=True, kw_only=True):
+class OpenNote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A comment; a question with its number, and to whom it is; or the answer to one.
+
+    `agent`: it answers, and `by` is empty. `failed`: it could not, and the text says why.
+    `proposal`: what it would put in the place of the payload.
+    """
+
     number: int
     by: str
     at: str
     text: str
+    kind: NoteKind = "comment"
+    question: int = 0
+    to: str = ""
+    agent: str = ""
+    failed: bool = False
+    proposal: Any = msgspec.UNSET
 
 
 class OpenKey(NamedTuple):
@@ -153,7 +166,7 @@ def _value(effect: ShowApproval) -> _Part:
         case Tally():
             return _standing(value)
         case Note():
-            return OpenNote(number=value.number, by=value.by, at=rfc3339(value.at_ms), text=value.text)
+            return _note(value)
         case _:
             raise AssertionError(f"{effect.key} has no value")
 
@@ -193,6 +206,22 @@ def _standing(tally: Tally) -> OpenStanding:
         claimed_until=None if tally.claim is None else rfc3339(tally.claim.until_ms),
         held=tally.held,
         reset=tally.reset,
+        questions=tally.questions,
+    )
+
+
+def _note(note: Note) -> OpenNote:
+    return OpenNote(
+        number=note.number,
+        by=note.by,
+        at=rfc3339(note.at_ms),
+        text=note.text,
+        kind=note.kind,
+        question=note.question,
+        to=note.to,
+        agent=note.agent,
+        failed=note.failed,
+        proposal=note.proposal,
     )
 
 

@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 
 from mesh.core.people import person_of
+from mesh.core.questions import AskingBack, Question
 from mesh.core.reminding import Reminding
 from mesh.core.signing import Level, Proof
 
@@ -117,6 +118,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     signed: Level = "none"  # what an answer must bring; the mesh may ask for more
     reminding: Reminding | None = None  # for the notifier alone
     on_nobody: Literal["incident", "wait"] = "incident"  # where too few could answer from a stage on
+    asking_back: AskingBack | None = None  # None: nobody can be asked
 
     @property
     def need(self) -> int:
@@ -197,6 +199,8 @@ class Held(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     form: Any = None
     text: str = ""
     proof: Proof | None = None
+    to: str = ""
+    question: int = 0
 
 
 class Asking(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -206,7 +210,8 @@ class Asking(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `words`: by person, the broker's time of the newest vote, edit or withdrawal. `seen`: by person,
     the marks of the answers that were judged; they stay until the workflow is forgotten. `stage`:
     how many stages have come about. `extended`: how often people have moved the deadline. `reset`:
-    whose votes an edit has reset, and who have not spoken since.
+    whose votes an edit has reset, and who have not spoken since. `questions`: those
+    that are not answered; `asked`: the number of the last one.
     """
 
     terms: Terms
@@ -222,6 +227,8 @@ class Asking(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     held: tuple[Held, ...] = ()
     extended: int = 0
     reset: tuple[str, ...] = ()
+    questions: tuple[Question, ...] = ()
+    asked: int = 0
 
     @property
     def next_stage(self) -> Stage | None:
@@ -231,7 +238,8 @@ class Asking(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def is_changed(self) -> bool:
         """Whether it is another than when it was asked, but for its deadline and its comments."""
-        return self.edition > 1 or bool(self.votes or self.changes or self.held) or self.claim is not None
+        is_moved = bool(self.votes or self.changes or self.held or self.questions)
+        return self.edition > 1 or is_moved or self.claim is not None
 
 
 class Ballot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -260,6 +268,7 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     claim: Claim | None = None
     held: int = 0  # answers that came after the deadline, and wait for it to be moved
     reset: tuple[str, ...] = ()  # whose votes an edit has reset, and who have not spoken since
+    questions: tuple[int, ...] = ()  # the numbers of those that are not answered
 
 
 class Body(NamedTuple):
@@ -457,6 +466,7 @@ def tally_of(asking: Asking, digest: str, deadline_at_ms: int | None) -> Tally:
         claim=asking.claim,
         held=len(asking.held),
         reset=asking.reset,
+        questions=tuple(one.number for one in asking.questions),
     )
 
 

@@ -16,9 +16,11 @@ printable; control characters are percent-escaped, and so is `%`.
 A step may act more than once in a run, and each time has its own state and its own task:
 
     place           <step>, <step>[<item>],              where its state is kept: `review`,
-                    <step>.undo, <step>.budget           `review[7]`, `book.undo`, and
-                                                         `draft.budget`, the question whether it
-                                                         may have more
+                    <step>.undo, <step>.budget,          `review[7]`, `book.undo`,
+                    <step>.ask<n>                        `draft.budget`, the question whether it
+                                                         may have more, and `review.ask1`, the
+                                                         first question of an approval if an
+                                                         agent answers it
     instance        the place, with the round of a loop   `draft.2`, `review.3[7]`
                     and the hand-over, from the second on `triage~2`
 
@@ -176,6 +178,21 @@ def budget_place(step: str) -> str:
     return f"{step}.budget"
 
 
+def question_place(approval: str, number: int) -> str:
+    """Where the state of an agent's task is kept that answers a question of an approval."""
+    return f"{approval}.ask{number}"
+
+
+def is_question(place: str) -> bool:
+    return ".ask" in place
+
+
+def asked_by(place: str) -> tuple[str, int]:
+    """The approval's place, and which of its questions this is."""
+    approval, _, number = place.rpartition(".ask")
+    return approval, int(number)
+
+
 def is_budget(place: str) -> bool:
     return place.endswith(".budget")
 
@@ -218,7 +235,7 @@ class TaskId(NamedTuple):
     step: str
 
 
-_INSTANCE: Final = re.compile(r"([a-z0-9_]+)(?:\.[0-9]+)?(\.undo|\.budget|\[[0-9]+\])?(?:~[0-9]+)?")
+_INSTANCE: Final = re.compile(r"([a-z0-9_]+)(?:\.[0-9]+)?(\.undo|\.budget|(?:\[[0-9]+\])?(?:\.ask[0-9]+)?)(?:~[0-9]+)?")
 
 
 def parse_step_id(text: str) -> TaskId | None:
@@ -232,7 +249,7 @@ def parse_step_id(text: str) -> TaskId | None:
     if last.isidentifier():
         return TaskId(workflow, run, last)
     found = _INSTANCE.fullmatch(last)
-    return TaskId(workflow, run, found[1] + (found[2] or "")) if found else TaskId(workflow, run, last)
+    return TaskId(workflow, run, found[1] + found[2]) if found else TaskId(workflow, run, last)
 
 
 def trace_id(workflow: str, run: str) -> str:

@@ -79,14 +79,18 @@ class AnswerGiven(_Inbox, tag="AnswerGiven.1", frozen=True, kw_only=True):
     traceparent: str | None = None
 
 
-AnswerKind = Literal["approve", "reject", "choose", "edit", "withdraw", "comment", "claim", "release", "extend"]
+AnswerKind = Literal[
+    "approve", "reject", "choose", "edit", "withdraw", "comment", "ask", "inform", "claim", "release", "extend"
+]
 
 
 class AnswerGiven2(_Inbox, tag="AnswerGiven.2", frozen=True, kw_only=True):
     """A person's answer that says more than `AnswerGiven` can.
 
-    `answer_id`: as there. `payload`: with approve, choose and edit. `jws`: the signed answer, which
-    says all the rest, and nothing of it is proven until the owner has checked it (`CheckedAnswer`).
+    `answer_id`: as there. `payload`: with approve, choose and edit. `to`: who is asked.
+    `question`: the number of the one that is answered; 0: the only one that is open. `jws`: the
+    signed answer, which says all the rest, and nothing of it is proven until the owner has
+    checked it (`CheckedAnswer`).
     """
 
     approval_id: str
@@ -98,7 +102,9 @@ class AnswerGiven2(_Inbox, tag="AnswerGiven.2", frozen=True, kw_only=True):
     payload: Any = msgspec.UNSET
     choice: str = ""
     form: Any = None
-    text: str = ""  # of a comment
+    text: str = ""  # of a comment, a question or an answer to one
+    to: str = ""
+    question: int = 0
     traceparent: str | None = None
     jws: str = ""  # empty: nobody has signed it
 
@@ -121,7 +127,9 @@ def first_version(given: AnswerGiven2) -> AnswerGiven | None:
 
 def without_more(given: AnswerGiven2) -> AnswerGiven | None:
     """What the answer says, whoever has signed it, if version 1 has words for all of it."""
-    if given.decision not in ("approve", "reject") or given.choice or given.form is not None or given.text:
+    if given.decision not in ("approve", "reject") or given.choice or given.form is not None:
+        return None
+    if given.text or given.to or given.question:
         return None
     fields = {name: getattr(given, name) for name in AnswerGiven.__struct_fields__}
     return AnswerGiven(**fields)

@@ -6,7 +6,7 @@ before. So a tool that reads the topic knows all that is open, and needs no log.
     request/<id>    what was asked
     payload/<id>    the payload of the newest edition; only after an edit
     standing/<id>   votes, edition, deadline, stage, claim; only once something of it has changed
-    note/<n>/<id>   a comment
+    note/<n>/<id>   a comment, a question, or the answer to one
 
 An effect is a function of one decision, so each event carries the part that it changes, whole. The
 event that ends an approval knows which keys it has, and sends a tombstone for each. A refusal of an
@@ -16,7 +16,7 @@ shows what is closed, the first answer to it takes it away again.
 `mesh.core.effects` is the caller; `mesh.codec.open_approvals` has the bytes.
 """
 
-from typing import Any, Final
+from typing import Any, Final, Literal, assert_never
 
 import msgspec
 
@@ -39,6 +39,8 @@ from mesh.core.events import (
     IncidentRaised,
     NoteAdded,
     PayloadEdited,
+    QuestionAnswered,
+    QuestionAsked,
     VoteCast,
     VoteTakenBack,
 )
@@ -65,6 +67,8 @@ MAY_SHOW: Final = frozenset(
         IncidentRaised,
         NoteAdded,
         PayloadEdited,
+        QuestionAnswered,
+        QuestionAsked,
         VoteCast,
         VoteTakenBack,
     }
@@ -77,6 +81,8 @@ _Told = (
     | VoteTakenBack
     | PayloadEdited
     | NoteAdded
+    | QuestionAsked
+    | QuestionAnswered
     | ApprovalEscalated
     | DeadlineMoved
     | ApprovalClaimed
@@ -94,11 +100,25 @@ class NewPayload(msgspec.Struct, frozen=True, kw_only=True):
     by: str
 
 
+NoteKind = Literal["comment", "question", "answer"]
+
+
 class Note(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody said. `question`: the number of the question that it is, or answers.
+
+    `agent`: it answers, and not a person. `failed`: it could not, and the text says why.
+    """
+
     number: int
     by: str
     at_ms: int
     text: str
+    kind: NoteKind = "comment"
+    question: int = 0
+    to: str = ""
+    agent: str = ""
+    failed: bool = False
+    proposal: Any = msgspec.UNSET
 
 
 Shown = ApprovalRequested | NewPayload | Tally | Note
@@ -154,9 +174,9 @@ def _parts(event: Any) -> list[tuple[str, str, Shown | None]]:
             | AnswerHeld()
         ):
             return _standing(event)
-        case NoteAdded():
-            note = Note(number=event.number, by=event.by, at_ms=event.at_ms, text=event.text)
-            return [(event.approval_id, note_part(event.number), note), *_standing(event)]
+        case NoteAdded() | QuestionAsked() | QuestionAnswered():
+            note = note_of(event)
+            return [(event.approval_id, note_part(note.number), note), *_standing(event)]
         case AnswerRefused2(tally=Tally()):
             return _standing(event)
         case ApprovalClosed2():
@@ -169,6 +189,38 @@ def _parts(event: Any) -> list[tuple[str, str, Shown | None]]:
             return _ended(event.approval_id, 0, 0)
         case _:
             return []
+
+
+def note_of(event: NoteAdded | QuestionAsked | QuestionAnswered) -> Note:
+    """The note that an event adds."""
+    by, at_ms = event.by, event.at_ms
+    match event:
+        case NoteAdded():
+            return Note(number=event.number, by=by, at_ms=at_ms, text=event.text)
+        case QuestionAsked():
+            return Note(
+                number=event.note,
+                by=by,
+                at_ms=at_ms,
+                text=event.text,
+                kind="question",
+                question=event.question,
+                to=event.to.name,
+            )
+        case QuestionAnswered():
+            return Note(
+                number=event.note,
+                by=by,
+                at_ms=at_ms,
+                text=event.reply.text,
+                kind="answer",
+                question=event.question,
+                agent=event.agent,
+                failed=event.failed,
+                proposal=event.reply.proposal,
+            )
+        case _:
+            assert_never(event)
 
 
 def _standing(event: _Told) -> list[tuple[str, str, Shown | None]]:

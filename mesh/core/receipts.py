@@ -26,6 +26,8 @@ from mesh.core.events import (
     Event,
     NoteAdded,
     PayloadEdited,
+    QuestionAnswered,
+    QuestionAsked,
     VoteCast,
     VoteTakenBack,
 )
@@ -35,11 +37,23 @@ _WORD_CODES: Final = {
     VoteTakenBack: "taken_back",
     PayloadEdited: "edited",
     NoteAdded: "noted",
+    QuestionAsked: "asked",
+    QuestionAnswered: "informed",
     ApprovalClaimed: "claimed",
     ApprovalReleased: "released",
     DeadlineMoved: "extended",
 }
-_Word = VoteCast | VoteTakenBack | PayloadEdited | NoteAdded | ApprovalClaimed | ApprovalReleased | DeadlineMoved
+_Word = (
+    VoteCast
+    | VoteTakenBack
+    | PayloadEdited
+    | NoteAdded
+    | QuestionAsked
+    | QuestionAnswered
+    | ApprovalClaimed
+    | ApprovalReleased
+    | DeadlineMoved
+)
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):

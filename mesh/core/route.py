@@ -178,11 +178,29 @@ class StageAsked(msgspec.Struct, frozen=True, kw_only=True):
     replace: bool = False
 
 
+class AddresseeAsked(msgspec.Struct, frozen=True, kw_only=True):
+    """Who can be asked: the requester, or what one of the others says."""
+
+    agent: str = ""
+    role: Template | None = None
+    people: Template | None = None
+    is_requester: bool = False
+
+
+class BackAsked(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom those who may answer can ask, how often in all, and how far that moves the deadline."""
+
+    to: tuple[AddresseeAsked, ...]
+    limit: int
+    extends_ms: int = 0
+
+
 class VotingTerms(msgspec.Struct, frozen=True, kw_only=True):
     """The terms of an approval of version 2, not rendered yet (`mesh.core.approvals.Terms`).
 
-    `requester` is set where `not_requester` is. `voters_of`: approvals whose voters and editors
-    can't vote here. `reject`: a number, or `majority` of those who could answer when it is asked.
+    `requester` is set where `not_requester` is, or the requester can be asked. `voters_of`:
+    approvals whose voters and editors can't vote here. `reject`: a number, or `majority` of those
+    who could answer when it is asked.
     """
 
     groups: tuple[SeatsAsked, ...]
@@ -204,6 +222,7 @@ class VotingTerms(msgspec.Struct, frozen=True, kw_only=True):
     claiming: Claiming = Claiming()
     signed: Level = "none"
     reminding: Reminding | None = None
+    ask_back: BackAsked | None = None
 
 
 class ApprovalWork(msgspec.Struct, frozen=True, kw_only=True):
@@ -430,7 +449,15 @@ def _names_of(who: Template | None) -> str:
 def agents_of(route: Route) -> frozenset[str]:
     """All agents that this route names and that may therefore get a task from it."""
     named = {work.agent for work in _agent_works(route) if work.agent}
-    return frozenset(named.union(*(work.handover.to for work in _agent_works(route) if work.handover)))
+    handed = (work.handover.to for work in _agent_works(route) if work.handover)
+    return frozenset(named.union(*handed, agents_asked(route)))
+
+
+def agents_asked(route: Route) -> frozenset[str]:
+    """All agents that people can ask before they answer an approval."""
+    works = [step.work for step in route.steps.values()]
+    terms = [work.voting for work in works if isinstance(work, ApprovalWork) and work.voting is not None]
+    return frozenset(to.agent for one in terms if one.ask_back is not None for to in one.ask_back.to if to.agent)
 
 
 def capabilities_of(route: Route) -> frozenset[str]:

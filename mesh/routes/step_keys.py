@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from mesh.core.approvals import LEASE_MS, MOST_EDITS, MOST_SEATS, Reasons
 from mesh.core.calendars import MOST_DAYS
+from mesh.core.questions import MOST_QUESTIONS, QUESTIONS
 from mesh.core.route import ForEach, HandOver, OnExpiry, OnLimit, OnNobody, OnTimeout, Retry
 from mesh.core.signing import LEVELS
 from mesh.routes.expressions.compiler import compile_template
@@ -335,6 +336,36 @@ REMIND: Final = Table(
         ),
     },
 )
+ASKED: Final = Table(
+    name="addressee",
+    keys={
+        "agent": Key(kind=A_NAME, text="An agent: the question becomes its task.", examples=("researcher",)),
+        "role": Key(kind=A_TEXT_TEMPLATE, text="People with this role.", examples=("clerk",)),
+        "people": Key(
+            kind=OneOf(kinds=(A_TEXT_TEMPLATE, ListTemplate())),
+            text="A name, or a list of names.",
+            examples=("${{ event.data.manager }}",),
+        ),
+    },
+)
+_ASKED: Final = (Word(word="requester"), ASKED)
+ASK_BACK: Final = Table(
+    name="ask_back",
+    keys={
+        "to": Key(
+            kind=OneOf(kinds=(*_ASKED, Several(of=OneOf(kinds=_ASKED)))),
+            text="Who can be asked: `requester`, or an agent, a role, or people; one or a list.",
+            is_required=True,
+            hint="who can be asked, such as to: requester",
+            example="to: [requester, {agent: researcher}]",
+            examples=("requester",),
+        ),
+        "limit": Key(kind=Whole(high=MOST_QUESTIONS), text="How many questions in all.", default=QUESTIONS),
+        "extends": Key(
+            kind=Duration(), text="How far each question moves the deadline.", otherwise="it stays where it is"
+        ),
+    },
+)
 REQUESTER: Final = Key(
     kind=A_TEXT_TEMPLATE,
     text="Who has asked for what is to be approved: a template that gives a person's name.",
@@ -419,6 +450,12 @@ APPROVAL: Final = Table(
             text="When the notifier reminds those who have not answered.",
             otherwise="once, an hour before the deadline",
             example="remind: {before: [4h, 1h], every: 1d, cooldown: 2h}",
+        ),
+        "ask_back": Key(
+            kind=ASK_BACK,
+            text="Lets people who may answer ask back. A question changes no vote.",
+            otherwise="nobody can be asked",
+            example="ask_back: {to: [requester, {agent: researcher}], limit: 3, extends: 8h}",
         ),
         "claim": Key(
             kind=Choice(options=("advisory", "exclusive")),

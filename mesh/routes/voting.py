@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, cast, get_args
+from typing import Any, Final, Literal, cast, get_args
 
 from mesh.core.approvals import MOST_SEATS, Reasons
 from mesh.core.route import EditsAsked, OnExpiry, OnNobody, SeatsAsked, Template, VotingTerms
@@ -12,9 +12,12 @@ from mesh.core.signing import Level
 from mesh.routes.control_flow import EMPTY
 from mesh.routes.expressions.compiler import CompiledTemplate
 from mesh.routes.problems import Part, is_whole, join, near, shown
+from mesh.routes.questions import ask_back, asks_requester
 from mesh.routes.reminding import reminding
 from mesh.routes.stages import below, claiming, extending, named_people, stages, who_answers
 from mesh.routes.step_keys import EDIT, EXCLUDED, FIRST_VERSION, SEATS
+
+_REQUESTER_HINT: Final = "say who it is: requester: ${{ event.data.NAME }}"
 
 
 def is_voted(value: Any) -> bool:
@@ -41,13 +44,16 @@ def voting(part: Part, steps: Mapping[str, Part], requester: CompiledTemplate | 
     excluded = _Excluded(part, steps)
     has_requester = own is not None or requester is not None
     if excluded.requester and not has_requester and "requester" not in part.value:
-        part.problem("not", "not: requester needs a requester", "say who it is: requester: ${{ event.data.NAME }}")
+        part.problem("not", "not: requester needs a requester", _REQUESTER_HINT)
+    back = ask_back(part)
+    if asks_requester(back) and not has_requester and "requester" not in part.value:
+        part.problem("ask_back", "to: requester needs a requester", _REQUESTER_HINT)
     choices, rejects = _choices(part)
     return VotingTerms(
         groups=_groups(part),
-        # rendered only where it excludes somebody: a missing name is an incident, and here it would
-        # be one for nothing
-        requester=(own or requester) if excluded.requester else None,
+        # rendered only where somebody needs it: a missing name is an incident, and here it would be
+        # one for nothing
+        requester=(own or requester) if excluded.requester or asks_requester(back) else None,
         not_requester=excluded.requester,
         not_editors=excluded.editors,
         voters_of=tuple(excluded.voters_of),
@@ -65,6 +71,7 @@ def voting(part: Part, steps: Mapping[str, Part], requester: CompiledTemplate | 
         claiming=claiming(part, voters(part.value)),
         signed=cast("Level", part.choice("signed")),
         reminding=reminding(part),
+        ask_back=back,
     )
 
 

@@ -210,14 +210,17 @@ class Client:
         form: Any = None,
         text: str = "",
         key: AnswerKey | None = None,
+        to: str = "",
+        question: int = 0,
         timeout_s: float = defaults.CLIENT_TIMEOUT_S,
     ) -> Receipt:
         """Answer an approval, and wait for the receipt, which says whether the answer counts.
 
         Its `status` is accepted or refused, with a `code`. `payload` is an edit: approve this
         instead of what was asked. `digest` binds the answer to the payload that the person saw. For
-        an approval of several people it is needed, and `choose`, `edit`, `withdraw` and `comment`
-        are decisions too; `choice`, `form` and `text` go with them. `key` signs the answer.
+        an approval of several people it is needed, and `choose`, `edit`, `withdraw`, `comment`,
+        `ask` and `inform` are decisions too; `choice`, `form`, `text`, `to` and `question` go with
+        them. `key` signs the answer.
 
         Raises `TimeoutError` if no receipt comes: the answer is on the broker all the same, and
         counts when a router reads it.
@@ -245,6 +248,8 @@ class Client:
             form=form,
             text=text,
             signer=None if key is None else Signer(await self.mesh(), key.sign),
+            to=to,
+            question=question,
         )
         await self._send([response])
 

@@ -6,7 +6,7 @@ import pytest
 from scenario_table import begin, scenario
 
 from mesh.testing import MeshKit, Refused
-from mesh.testing.kit.scripts import Answer
+from mesh.testing.kit.scripts import Answer, fails
 
 PAY = {"ask": "Pay?", "payload": "${{ event.data }}"}
 
@@ -161,6 +161,31 @@ def escalated_in_stages(mesh: MeshKit) -> None:
     mesh.advance("200ms")
     run.approve("review", by="eve")
     assert run.outcome.data == {"by": ["eve"]}
+
+
+@scenario
+def asked_back(mesh: MeshKit) -> None:
+    """A manager asks the requester, and an agent that proposes something else, before she votes.
+
+    Another question to the agent fails, which is no incident. One is open when it closes.
+    """
+    proposes = {"text": "it was half of that", "proposal": {"amount": 5, "by": "dan"}}
+    mesh.agent("researcher", [proposes, fails("offline", "there is no network", retryable=False)])
+    ask = {"to": ["requester", {"agent": "researcher"}], "limit": 4, "extends": "1h"}
+    steps = paid(mesh, role="manager", quorum=2, deadline="1h", ask_back=ask, **{"not": "requester"})
+    run = begin(mesh, steps, data={"amount": 10, "by": "dan"}, requester="${{ event.data.by }}")
+    run.approve("review", by="ben")
+    run.ask_back("review", "what is it for?", by="ana", to="requester")
+    with pytest.raises(Refused, match="role"):
+        run.inform("review", "I know", by="ben")
+    run.inform("review", "travel", by="dan")
+    run.ask_back("review", "is it too much?", by="ana", to="researcher")
+    run.ask_back("review", "what is the weather?", by="ana", to="researcher")
+    run.ask_back("review", "when was it?", by="ana", to="requester")
+    with pytest.raises(Refused, match="limit"):
+        run.ask_back("review", "and where?", by="ana", to="requester")
+    run.approve("review", by="ana")
+    assert run.outcome.data == {"pay": {"paid": 10}}
 
 
 @scenario

@@ -87,9 +87,14 @@ PEOPLE = (
     "ApprovalReassigned",
     "ApprovalReleased",
     "DeadlineMoved",
+    "QuestionAnswered",
+    "QuestionAsked",
     "AnswerRefused2",
     "ApprovalReopened",
-    *(f"refused: {code}" for code in ("choice", "digest", "edits", "excluded", "late", "reason", "repeated", "role")),
+    *(
+        f"refused: {code}"
+        for code in ("choice", "digest", "edits", "excluded", "late", "question", "reason", "repeated", "role")
+    ),
 )
 """What the runs with approvals of several people meet."""
 

@@ -25,6 +25,8 @@ from mesh.core.events import (
     Event,
     NoteAdded,
     PayloadEdited,
+    QuestionAnswered,
+    QuestionAsked,
     VoteCast,
     VoteTakenBack,
 )
@@ -32,6 +34,7 @@ from mesh.core.evolve import evolve
 from mesh.core.ids import task_id
 from mesh.core.inputs import AnswerGiven2, ApprovalOrder, CommandGiven
 from mesh.core.json_values import digest
+from mesh.core.questions import Addressee, AskingBack, Reply
 from mesh.core.state import Workflow
 from mesh.inspection.read_model import ReadModel, queries
 from mesh.ports import Broker, TopicPartition
@@ -41,7 +44,9 @@ TERMS = Terms(
     choices=("refund", "voucher", "reject"),
     excluded={"cy": "they are the requester"},
     expiry_choice="voucher",
+    asking_back=AskingBack(to=(Addressee(name="requester", people=("cy",)), Addressee(name="researcher", agent="x"))),
 )
+RESEARCHER = Addressee(name="researcher", agent="researcher")
 ID = task_id(workflow(1), run(1), "review")
 EDITED = {"text": "Thank you."}
 
@@ -79,6 +84,15 @@ async def write(broker: Broker) -> None:
     await decide(cause, cast)
     await decide(cause, replace(cast, vote=vote("ben", "voucher")))
     await decide(cause, NoteAdded(**about, **at, by="ben", number=1, text="hm"))
+    due: dict[str, Any] = {"before_ms": first.deadline_at_ms, "deadline_at_ms": first.deadline_at_ms}
+    for number, to in enumerate((Addressee(name="requester", people=("cy",)), RESEARCHER, RESEARCHER), start=1):
+        await decide(
+            cause, QuestionAsked(**about, **at, by="ana", question=number, note=1 + number, text="why?", to=to, **due)
+        )
+    unsent: dict[str, Any] = {**about, "at_ms": 1, "by": "", "answer_id": "", "agent": "researcher"}
+    reply = Reply(text="it fits", proposal={"text": "Thanks."})
+    await decide(cause, QuestionAnswered(**unsent, question=2, note=5, reply=reply))
+    await decide(cause, QuestionAnswered(**unsent, question=3, note=6, reply=Reply(text="timeout"), failed=True))
 
 
 def with_broker(folder: Path, work: Callable[[Broker], Awaitable[Any]]) -> Any:
@@ -190,12 +204,19 @@ def test_an_approval_shows_its_votes_and_the_payload_as_it_is_now(folder: Path) 
         "refund by ana: fair",
         "voucher by ben",
         "edition   2, edited by eve",
+        "ask back  requester, researcher: mesh approvals ask-back ID TEXT --to NAME",
+        "open      question 1",
+        "note 1    ben: hm",
+        "note 2    ana asks requester (question 1): why?",
+        "note 5    agent researcher answers question 2: it fits; proposes",
+        "note 6    agent researcher has no answer to question 3: timeout",
         "then it comes to voucher",
         "Thank you.",
     ):
         assert line in shown, shown
     found = json.loads(call("approvals", "show", ID, "--json").stdout)
     assert (found["payload"], found["digest"], found["edition"]) == (EDITED, digest(EDITED), 2)
+    assert (found["questions"], found["notes"][4]["proposal"]) == ([1], {"text": "Thanks."})
     assert [one["by"] for one in found["votes"]] == ["ana", "ben"]
     assert (found["have"], found["need"], found["terms"]["choices"]) == (1, 2, ["refund", "voucher", "reject"])
 
@@ -207,6 +228,10 @@ def test_an_approval_shows_its_votes_and_the_payload_as_it_is_now(folder: Path) 
         (("approvals", "choose", ID, "refund"), {"choice": "refund", "decision": "choose"}),
         (("withdraw", ID), {"decision": "withdraw"}),
         (("comment", ID, "which invoice?"), {"decision": "comment", "text": "which invoice?"}),
+        (("ask-back", ID, "why?", "--to", "dan"), {"decision": "ask", "text": "why?", "to": "dan"}),
+        (("approvals", "ask-back", ID, "why?"), {"decision": "ask", "text": "why?", "to": ""}),
+        (("inform", ID, "so", "--question", "2"), {"decision": "inform", "text": "so", "question": 2}),
+        (("approvals", "inform", ID, "so"), {"decision": "inform", "text": "so", "question": 0}),
         (("approve", ID, "--form", "[1]"), {"decision": "approve", "form": [1]}),
         (("reject", ID, "--reason", "no", "--form", "2"), {"decision": "reject", "reason": "no", "form": 2}),
     ],

@@ -12,6 +12,7 @@ from mesh.core.effects import AskApproval
 from mesh.core.inputs import AnswerGiven, AnswerGiven2
 from mesh.core.receipts import SendReceipt
 from mesh.core.topics import Topics
+from mesh.errors import MalformedRecord
 from mesh.ports import Record
 
 TOPICS = Topics()
@@ -53,9 +54,30 @@ def test_an_answer_that_says_no_more_stays_one_of_version_1(more: dict[str, Any]
     assert ("answer_id" not in more) or given.answer_id == "own"
 
 
-@pytest.mark.parametrize("more", [{"choice": "a"}, {"form": 1}, {"text": "a"}, {"decision": "withdraw"}])
+@pytest.mark.parametrize(
+    "more", [{"choice": "a"}, {"form": 1}, {"text": "a"}, {"decision": "withdraw"}, {"to": "a"}, {"question": 1}]
+)
 def test_an_answer_that_says_more_is_one_of_version_2(more: dict[str, Any]) -> None:
     assert isinstance(decode_response(answered({**ANSWER, **more})), AnswerGiven2)
+
+
+def test_a_question_and_its_answer_go_there_and_back() -> None:
+    about: dict[str, Any] = {"approval_id": "r:k/12345678/review", "by": "ana", "answer_id": "a1", "at_ms": 1}
+    asked = encode_response(topics=TOPICS, decision="ask", text="why?", to="clerk", **about)
+    given = decode_response(as_record(asked, 7))
+    assert isinstance(given, AnswerGiven2)
+    assert (given.decision, given.text, given.to, given.question) == ("ask", "why?", "clerk", 0)
+    informed = decode_response(
+        as_record(encode_response(topics=TOPICS, decision="inform", text="so", question=2, **about), 8)
+    )
+    assert isinstance(informed, AnswerGiven2)
+    assert (informed.decision, informed.text, informed.to, informed.question) == ("inform", "so", "", 2)
+
+
+@pytest.mark.parametrize("number", [0, 21, -1, True, "1", 1.5, [1]])
+def test_a_question_is_named_by_its_number(number: Any) -> None:
+    with pytest.raises(MalformedRecord, match="send the number of an open question, from 1 to 20"):
+        decode_response(answered({**ANSWER, "decision": "inform", "text": "so", "question": number}))
 
 
 def test_a_request_of_version_1_says_what_it_said() -> None:

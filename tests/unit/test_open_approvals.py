@@ -22,7 +22,7 @@ from mesh.codec.open_approvals import (
     open_partition,
     placed,
 )
-from mesh.core import open_approvals
+from mesh.core import ids, open_approvals
 from mesh.core.approvals import SHOWN_REASON
 from mesh.core.decide import draft as core_draft
 from mesh.core.decide.open_approvals import TO_COMPLETE, completed
@@ -42,6 +42,7 @@ PAYLOADS = ({"amount": 1}, {"amount": 2}, {"amount": 3})
 QUORUM = {"quorum": [{"role": "a", "need": 2}, {"role": "b"}]}
 KINDS: tuple[dict[str, Any], ...] = (
     QUORUM,
+    {**QUORUM, "ask_back": {"to": ["requester", {"agent": "x"}], "extends": "1h"}, "requester": "ana"},
     {**QUORUM, "reject": "majority", "choices": ["pay", "voucher", "reject"]},
     {"role": "a"},
     {"role": "a", "on_expiry": "incident"},
@@ -107,13 +108,20 @@ def _act(rng: Random, p: Partition, number: int) -> None:
     elif draw < 0.22 and open_ones:
         command, about = rng.choice(ORDERS)
         p.order(command, approval_id=open_ones[0].task_id, **about)
-    elif draw < 0.26 and workflow is not None:
+    elif draw < 0.3 and workflow is not None and (asked := _out(workflow)):
+        (p.succeed if rng.random() < 0.5 else p.fail)(rng.choice(asked))
+    elif draw < 0.34 and workflow is not None:
         _escalate(p, workflow)
     elif workflow is not None and workflow.steps:
         step = rng.choice(open_ones or list(workflow.steps.values()))
         # some come after the deadline, and are held
         late_ms = 0 if step.due_at_ms is None or rng.random() < 0.8 else step.due_at_ms + 5 - p.now_ms
         p.give(_answer(rng, number, step.task_id, step.digest, p.now_ms + late_ms))
+
+
+def _out(workflow: Workflow) -> list[str]:
+    """The questions that agents are to answer."""
+    return [place for place, step in workflow.steps.items() if ids.is_question(place) and step.status == "running"]
 
 
 def _escalate(p: Partition, workflow: Workflow) -> None:
@@ -126,8 +134,20 @@ def _escalate(p: Partition, workflow: Workflow) -> None:
 
 
 def _answer(rng: Random, number: int, approval_id: str, seen: str, now_ms: int) -> AnswerGiven2:
-    kinds = ["approve", "choose", "reject", "edit", "withdraw", "comment", "claim", "release", "extend"]
-    decision = rng.choices(kinds, [6, 2, 1, 3, 2, 3, 3, 4, 1])[0]
+    kinds = [
+        "approve",
+        "choose",
+        "reject",
+        "edit",
+        "withdraw",
+        "comment",
+        "claim",
+        "release",
+        "extend",
+        "ask",
+        "inform",
+    ]
+    decision = rng.choices(kinds, [6, 2, 1, 3, 2, 5, 3, 4, 1, 6, 3])[0]
     payload: dict[str, Any] = {"payload": rng.choice(PAYLOADS)} if decision == "edit" else {}
     return AnswerGiven2(
         workflow_id="r:k",
@@ -139,6 +159,7 @@ def _answer(rng: Random, number: int, approval_id: str, seen: str, now_ms: int) 
         reason="because " * 100,
         choice=rng.choice(["pay", "voucher"]) if decision == "choose" else "",
         text="hm",
+        to=rng.choice(["requester", "x"]) if decision == "ask" else "",
         source_topic="mesh.approvals.responses",
         source_partition=0,
         source_offset=number,

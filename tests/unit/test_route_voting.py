@@ -6,7 +6,7 @@ import pytest
 from one_partition import agent
 
 from mesh.core.approvals import MOST_EDITS, Claiming, Extending
-from mesh.core.route import ApprovalWork, VotingTerms, asks, roles_of
+from mesh.core.route import ApprovalWork, VotingTerms, agents_asked, agents_of, asks, roles_of
 from mesh.routes.compiler import compile_route
 from mesh.routes.problems import RouteRefused
 from mesh.routes.schema.tables import tables_by_name
@@ -353,3 +353,56 @@ def test_extensions_and_claims_are_read() -> None:
     assert found.extending == Extending(by_ms=8 * 3_600_000, times=2)
     assert found.claiming == Claiming(exclusive=True)
     assert terms({"role": "boss", "lease": "10m"}).claiming == Claiming(lease_ms=600_000)
+
+
+# Questions ----------------------------------------------------------------------------------------
+
+
+def test_who_can_be_asked_back_is_read() -> None:
+    to = ["requester", {"agent": "researcher"}, {"role": "${{ event.data.role }}"}, {"people": ["x", "y"]}]
+    back = {"to": to, "limit": 5, "extends": "8h"}
+    found = terms({"role": "boss", "deadline": "1h", "ask_back": back, "requester": "${{ event.data.by }}"})
+    assert found.ask_back is not None
+    assert (found.ask_back.limit, found.ask_back.extends_ms) == (5, 8 * 3_600_000)
+    assert [(one.is_requester, one.agent, one.role is None, one.people is None) for one in found.ask_back.to] == [
+        (True, "", True, True),
+        (False, "researcher", True, True),
+        (False, "", False, True),
+        (False, "", True, False),
+    ]
+    assert found.requester is not None
+    assert not found.not_requester
+    alone = terms({"role": "boss", "ask_back": {"to": {"role": "clerk"}}}).ask_back
+    assert alone is not None
+    assert (len(alone.to), alone.limit, alone.extends_ms) == (1, 3, 0)
+
+
+def test_an_agent_that_can_be_asked_back_is_one_of_the_routes_agents() -> None:
+    found = compile_route(document({"role": "boss", "ask_back": {"to": {"agent": "researcher"}}}))
+    assert agents_of(found) == {"researcher"}
+    assert agents_asked(found) == {"researcher"}
+
+
+@pytest.mark.parametrize(
+    ("back", "problem"),
+    [
+        ("requester", "ask_back takes a mapping here"),
+        ({}, "to is missing"),
+        ({"to": []}, "to names nobody"),
+        ({"to": "clerk"}, "to can't be clerk"),
+        ({"to": ["requester"]}, "to: requester needs a requester"),
+        ({"to": 7}, "to takes a mapping here, not a number"),
+        ({"to": {}}, "one of agent, role and people is needed here"),
+        ({"to": {"agent": "a", "role": "b"}}, "one of agent, role and people is needed here"),
+        ({"to": {"clerk": "a"}}, "unknown key clerk"),
+        ({"to": {"agent": "A!"}}, "agent"),
+        ({"to": {"people": []}}, "people can't be"),
+        ({"to": {"role": 7}}, "role must be a string"),
+        ({"to": [{"agent": "x"}, {"role": "x"}]}, "two of those who can be asked are called x"),
+        ({"to": {"agent": "x"}, "limit": 21}, "limit can't be 21"),
+        ({"to": {"agent": "x"}, "extends": "1h"}, "there is no deadline to move"),
+    ],
+)
+def test_what_is_wrong_with_asking_back_is_said(back: Any, problem: str) -> None:
+    found = problems({"role": "boss", "ask_back": back})
+    assert any(problem in one for one in found), found

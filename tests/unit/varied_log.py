@@ -50,7 +50,7 @@ def varied_run() -> Partition:
     sliced = route(_SLICED, route="caller", budget={"tokens": 140, "usd": 1})
     first = route(steps, route="triage", on_repeat="new_run_after_end")
     voted = route(
-        {"review": approval(quorum=2, reason="reject", deadline="4h", escalate=[{"after": "1h", "to": "lead"}])},
+        {"review": approval(quorum=2, reason="reject", deadline="4h", **_ASKING)},
         route="triage",
     )
     wrong, right = _correcting("steps.judge.rating > 0"), _correcting("steps.judge.score > 0")
@@ -90,11 +90,20 @@ def _vote(p: Partition, voted: Route) -> None:
     p.vote("ben", "comment", key="voted", at_ms=p.now_ms + 5 * 3_600_000, text="late")
     p.order("extend", by_ms=3_600_000, key="voted")
     p.order("reassign", people=("eve",), key="voted")
+    p.vote("ben", "ask", key="voted", text="since when?", to="maintainer")
+    p.vote("ana", "inform", key="voted", text="Monday")
+    p.vote("ben", "ask", key="voted", text="and why?", to="asker")
+    p.succeed("review.ask2", {"text": "it broke", "proposal": {"n": 3}}, key="voted")
+    p.vote("ben", "ask", key="voted", text="who says so?", to="asker")
     p.vote("ana", key="voted", form={"seen": True})
     p.now_ms += 3_600_001
     p.vote("ben", key="voted")
 
 
+_ASKING: dict[str, Any] = {
+    "escalate": [{"after": "1h", "to": "lead"}],
+    "ask_back": {"to": [{"role": "maintainer"}, {"agent": "asker"}], "extends": "5m"},
+}
 _RULES: dict[str, Any] = {
     "price": {"value": {"n": "${{ event.data.n }}"}},
     "tell": {"needs": "price", "emit": {"type": "told", "data": "${{ steps.price }}"}},

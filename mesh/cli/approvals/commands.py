@@ -56,6 +56,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     choice: str = ""
     form: Any = None
     text: str = ""
+    to: str = ""
+    question: int = 0
 
 
 def answers(function: Callable[..., None]) -> Callable[..., None]:
@@ -127,6 +129,8 @@ async def send_answer(
         form=answer.form,
         text=answer.text,
         key=session.signing_key(),
+        to=answer.to,
+        question=answer.question,
         timeout_s=timeout_s,
     )
 

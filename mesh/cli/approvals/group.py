@@ -8,6 +8,7 @@ import click
 from mesh.cli.approvals.answer import answer
 from mesh.cli.approvals.listing import list_approvals, show_approval
 from mesh.cli.approvals.orders import claim, extend, reassign, unclaim, void
+from mesh.cli.approvals.questions import ask_back, inform
 from mesh.cli.approvals.republish import republish
 from mesh.cli.approvals.verdicts import approve, reject
 from mesh.cli.approvals.votes import choose, comment, withdraw
@@ -27,6 +28,8 @@ def approvals() -> None:
     mesh approvals choose ID CHOICE              also: mesh choose ID CHOICE
     mesh approvals withdraw ID                   take your vote back; also: mesh withdraw ID
     mesh approvals comment ID TEXT               also: mesh comment ID TEXT
+    mesh approvals ask-back ID TEXT --to NAME    ask before you answer; also: mesh ask-back ID TEXT
+    mesh approvals inform ID TEXT                answer such a question; also: mesh inform ID TEXT
     mesh approvals claim ID                      say that you are looking; also: mesh claim ID
     mesh approvals unclaim ID                    give it back; also: mesh unclaim ID
     mesh approvals extend ID --plus 4h           operators: move the deadline
@@ -44,6 +47,8 @@ for _command in (
     choose,
     withdraw,
     comment,
+    ask_back,
+    inform,
     claim,
     unclaim,
     extend,

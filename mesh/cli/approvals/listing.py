@@ -4,9 +4,10 @@ Owns how an approval looks on a screen and in JSON. `mesh approvals answer` show
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 import click
+import msgspec
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -19,9 +20,11 @@ from mesh.cli.options import by_option, page_size, paged, show_page
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import ago, counted, one_line, printable, readable, rfc3339_or_none, until
 from mesh.cli.text.tables import plain_table
-from mesh.codec.open_approvals import OpenStanding
+from mesh.codec.open_approvals import OpenNote, OpenStanding
 from mesh.codec.times import parse_rfc3339, rfc3339
 from mesh.core.approvals import Terms
+from mesh.core.json_values import text_of
+from mesh.core.questions import names_of
 from mesh.inspection.inbox import OpenRow, Waiting, find, page_of
 from mesh.inspection.read_model.pages import Page
 
@@ -206,8 +209,34 @@ def _voting(one: Waiting, now_ms: int) -> Iterator[tuple[str, str]]:
             proof = " (signed)" if vote.signed != "none" else ""
             yield "", f"{vote.choice} by {vote.by}{proof}" + (f": {vote.reason}" if vote.reason else "")
         yield from _around(standing, now_ms)
+    yield from _asking_back(one)
     for note in one.notes:
-        yield f"note {note.number}", f"{note.by}: {note.text}"
+        yield f"note {note.number}", note_line(note)
+
+
+def _asking_back(one: Waiting) -> Iterator[tuple[str, str]]:
+    """Who can be asked, and which questions wait for an answer."""
+    terms, standing = one.request.terms, one.standing
+    if terms is not None and terms.asking_back is not None:
+        yield "ask back", f"{names_of(terms.asking_back.to)}: mesh approvals ask-back ID TEXT --to NAME"
+    if standing is not None and standing.questions:
+        yield "open", ", ".join(f"question {number}" for number in standing.questions)
+
+
+def note_line(note: OpenNote) -> str:
+    """A note on one line."""
+    who = f"agent {note.agent}" if note.agent else note.by
+    match note.kind:
+        case "comment":
+            return f"{who}: {note.text}"
+        case "question":
+            return f"{who} asks {note.to} (question {note.question}): {note.text}"
+        case "answer":
+            what = "has no answer to" if note.failed else "answers"
+            more = "" if note.proposal is msgspec.UNSET else f"; proposes {text_of(note.proposal)}"
+            return f"{who} {what} question {note.question}: {note.text}{more}"
+        case _:
+            assert_never(note.kind)
 
 
 def _changes(terms: Terms, standing: OpenStanding | None, now_ms: int) -> Iterator[tuple[str, str]]:
@@ -247,6 +276,7 @@ def _votes_document(one: Waiting, terms: Terms) -> dict[str, object]:
         "edition": 1 if standing is None else standing.edition,
         "have": 0 if standing is None else standing.have,
         "need": terms.need if standing is None else standing.need,
+        "questions": [] if standing is None else list(standing.questions),
         "votes": [
             {"by": vote.by, "choice": vote.choice, "reason": vote.reason, "signed": vote.signed} for vote in votes
         ],

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from mesh.core import ids, traces
 from mesh.core.amounts import as_number
-from mesh.core.decide.open_approvals import TO_COMPLETE, completed
+from mesh.core.decide.open_approvals import TO_COMPLETE, completed, questions_out, unanswered
 from mesh.core.events import (
     ApprovalRequested,
     CallMade,
@@ -19,7 +19,9 @@ from mesh.core.events import (
     ForEachStarted,
     IncidentRaised,
     SlotRequested,
+    StepCancelled,
     StepComputed,
+    StepGivenUp,
     StepSkipped,
     TaskDispatched,
     TaskHeld,
@@ -101,12 +103,23 @@ class Draft:
         """
         if self.withheld:
             event = self._instead_of(event)
+        if type(event) is IncidentRaised and ids.is_question(event.step):
+            # nobody has to act, and the approval goes on: the question has its answer
+            self.add(StepGivenUp(step=event.step, reason=event.message))
+            self.add(unanswered(event, self.live, self.now_ms))
+            return
+        needless: tuple[str, ...] = ()
         if type(event) in TO_COMPLETE:
+            needless = questions_out(event, self.workflow)
             event = completed(event, self.workflow)
         self.events.append(event)
         self.workflow = evolve(self.workflow, event, workflow_id=self.workflow_id, at_ms=self.now_ms)
         # the event may have changed what expressions see
         self._scope = None
+        for place in needless:
+            # what was never sent costs nothing, and only this decision knows that it was not
+            unsent = () if self.live.account is None else self.unsent(place)
+            self.add(StepCancelled(step=place, reason="its approval is open no longer", unsent=unsent))
 
     def _instead_of(self, event: Event) -> Event:
         if isinstance(event, _SENT) and event.step in self.withheld:

@@ -10,6 +10,7 @@ from typing import Final, get_args
 
 from msgspec.structs import replace
 
+from mesh.core import ids
 from mesh.core.approvals import Tally, tally_of
 from mesh.core.events import (
     AnswerHeld,
@@ -25,10 +26,13 @@ from mesh.core.events import (
     IncidentRaised,
     NoteAdded,
     PayloadEdited,
+    QuestionAnswered,
+    QuestionAsked,
     VoteCast,
     VoteTakenBack,
 )
 from mesh.core.evolve.voting import evolve_voting
+from mesh.core.questions import Reply
 from mesh.core.state import StepState, Workflow
 
 _Told = (
@@ -37,6 +41,8 @@ _Told = (
     | PayloadEdited
     | ApprovalEscalated
     | DeadlineMoved
+    | QuestionAsked
+    | QuestionAnswered
     | ApprovalClaimed
     | ApprovalReleased
     | ApprovalReassigned
@@ -62,6 +68,35 @@ def completed(event: Event, workflow: Workflow | None) -> Event:
     if isinstance(event, ApprovalWithdrawn | IncidentRaised):
         return replace(event, approval_id=step.task_id, edition=edition, notes=notes)
     return event
+
+
+def questions_out(event: Event, workflow: Workflow | None) -> tuple[str, ...]:
+    """The tasks of questions that nobody wants once this event has ended their approval.
+
+    `workflow`: before the event.
+    """
+    step = None if workflow is None else workflow.steps.get(getattr(event, "step", ""))
+    if not isinstance(event, _Ends) or step is None or step.status != "asking" or step.asking is None:
+        return ()
+    return tuple(ids.question_place(event.step, one.number) for one in step.asking.questions if one.to.agent)
+
+
+def unanswered(event: IncidentRaised, workflow: Workflow, at_ms: int) -> QuestionAnswered:
+    """That an agent could not answer a question. `event`: what would stop another task."""
+    approval, number = ids.asked_by(event.step)
+    step = workflow.steps[approval]
+    return QuestionAnswered(
+        step=approval,
+        approval_id=step.task_id,
+        by="",
+        at_ms=at_ms,
+        answer_id="",
+        question=number,
+        note=1 if step.asking is None else step.asking.notes + 1,
+        reply=Reply(text=event.message),
+        agent=workflow.steps[event.step].agent,
+        failed=True,
+    )
 
 
 def _was_held(event: NoteAdded | AnswerRefused2, step: StepState) -> bool:

@@ -66,6 +66,8 @@ from mesh.core.events.voting import (
     DeadlineMoved,
     NoteAdded,
     PayloadEdited,
+    QuestionAnswered,
+    QuestionAsked,
     VoteCast,
     VoteTakenBack,
 )
@@ -136,6 +138,8 @@ __all__ = [
     "OwnerChanged",
     "PayloadEdited",
     "PortionScheduled",
+    "QuestionAnswered",
+    "QuestionAsked",
     "RetryScheduled",
     "RoundStarted",
     "ScheduleChanged",

@@ -58,6 +58,8 @@ from mesh.core.events.voting import (
     DeadlineMoved,
     NoteAdded,
     PayloadEdited,
+    QuestionAnswered,
+    QuestionAsked,
     VoteCast,
     VoteTakenBack,
 )
@@ -121,6 +123,8 @@ Event = (
     | VoteTakenBack
     | PayloadEdited
     | NoteAdded
+    | QuestionAsked
+    | QuestionAnswered
     | CallMade
     | CallSucceeded
     | CallFailed

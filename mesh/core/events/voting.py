@@ -13,6 +13,7 @@ import msgspec
 from mesh.core.approvals import Change, Held, Source, Tally, Terms, Vote
 from mesh.core.events.approval import AnswerRefused, ApprovalClosed, ApprovalRequested
 from mesh.core.events.event import LogEvent
+from mesh.core.questions import Addressee, Reply
 from mesh.core.signing import Proof
 
 
@@ -87,6 +88,49 @@ class NoteAdded(LogEvent, tag="NoteAdded.1", frozen=True, kw_only=True):
     answer_id: str
     number: int
     text: str
+    source: Source | None = None
+    tally: Tally | None = None
+
+
+class QuestionAsked(LogEvent, tag="QuestionAsked.1", frozen=True, kw_only=True):
+    """Somebody who may answer asks back. It changes no vote.
+
+    The deadline moves from `before_ms` to `deadline_at_ms`; both None: there is none. `note`: the
+    number of its note. If an agent is asked, its task follows in the same decision.
+    """
+
+    step: str
+    approval_id: str
+    by: str
+    at_ms: int
+    answer_id: str
+    question: int  # from 1
+    note: int
+    text: str
+    to: Addressee
+    before_ms: int | None = None
+    deadline_at_ms: int | None = None
+    source: Source | None = None
+    tally: Tally | None = None
+
+
+class QuestionAnswered(LogEvent, tag="QuestionAnswered.1", frozen=True, kw_only=True):
+    """A question is answered, by a person or an agent. `note`: the number of the answer's note.
+
+    `agent`: the one that was asked; then nobody sent an answer, and `by` and `answer_id` are empty.
+    `failed`: it has no answer, and the text says why.
+    """
+
+    step: str
+    approval_id: str
+    by: str
+    at_ms: int
+    answer_id: str
+    question: int
+    note: int
+    reply: Reply
+    agent: str = ""
+    failed: bool = False
     source: Source | None = None
     tally: Tally | None = None
 
@@ -177,7 +221,7 @@ class ApprovalClosed2(ApprovalClosed, tag="ApprovalClosed.2", frozen=True, kw_on
     votes: tuple[Vote, ...] = ()
     editors: tuple[str, ...] = ()
     form: Any = None  # of the closing answer
-    notes: int = 0  # how many comments there were
+    notes: int = 0  # how many comments, questions and answers to these there were
     source: Source | None = None
 
 
@@ -188,7 +232,7 @@ class AnswerRefused2(AnswerRefused, tag="AnswerRefused.2", frozen=True, kw_only=
     count later. `tally`: of an answer that was held, while the approval is open.
 
     `code`: repeated, closed, late, superseded, excluded, role, choice, reason, form, digest,
-    claimed, schema, edits, limit, too_large, malformed.
+    claimed, schema, edits, limit, question, too_large, malformed.
     """
 
     step: str

@@ -20,6 +20,7 @@ from mesh.core.evolve.limits import LimiterEvent, asked, evolve_limiter, release
 from mesh.core.evolve.steps import StepEvent, acted_before, evolve_step
 from mesh.core.evolve.voting import without_payloads
 from mesh.core.layered import changed
+from mesh.core.questions import MOST_QUESTIONS
 from mesh.core.state import FINISHED, Account, Ending, Fan, StepState, Workflow
 
 _EARLIER_RUNS: Final = 100  # runs that a workflow's id remembers: about a kilobyte
@@ -61,6 +62,8 @@ def evolve(workflow: Workflow | None, event: ev.Event, *, workflow_id: str, at_m
             | ev.VoteTakenBack()
             | ev.PayloadEdited()
             | ev.NoteAdded()
+            | ev.QuestionAsked()
+            | ev.QuestionAnswered()
             | ev.ApprovalEscalated()
             | ev.AnswerHeld()
             | ev.ApprovalClaimed()
@@ -153,6 +156,8 @@ def _with_step(before: Workflow, event: StepEvent | CallEvent, at_ms: int) -> Wo
         if was is not None and isinstance(event, ev.StepCancelled):
             # to be undone by what it gave last
             step = replace(step, output=was.output)
+    if isinstance(event, ev.ApprovalRequested2):
+        before = replace(before, steps=_without_questions(before.steps, event))
     changes = {place: step}
     if ids.is_item(place):
         changes |= _account(before.steps, event)
@@ -160,6 +165,19 @@ def _with_step(before: Workflow, event: StepEvent | CallEvent, at_ms: int) -> Wo
     if was is not None and was.fan is not None and step.status in FINISHED:
         steps = _gathered(steps, place, was.fan, was_ending=before.ending is not None)
     return replace(before, steps=steps, updated_at_ms=at_ms)
+
+
+def _without_questions(steps: Mapping[str, StepState], event: ev.ApprovalRequested2) -> Mapping[str, StepState]:
+    """Drop the tasks of questions that another approval at this place has asked.
+
+    Each was for another task, so nothing of its attempts may count for that of the new one.
+    """
+    was = steps.get(event.step)
+    # asked again under the same id it goes on with the numbers of its questions
+    if was is None or was.task_id == event.approval_id:
+        return steps
+    gone = {ids.question_place(event.step, number) for number in range(1, MOST_QUESTIONS + 1)} & steps.keys()
+    return {place: state for place, state in steps.items() if place not in gone} if gone else steps
 
 
 def _undone(ending: Ending, event: StepEvent | CallEvent) -> Ending:

@@ -168,6 +168,8 @@ def _moved(
             | ev.VoteTakenBack()
             | ev.PayloadEdited()
             | ev.NoteAdded()
+            | ev.QuestionAsked()
+            | ev.QuestionAnswered()
             | ev.ApprovalEscalated()
             | ev.AnswerHeld()
             | ev.ApprovalClaimed()

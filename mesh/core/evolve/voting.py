@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from mesh.core import events as ev
 from mesh.core.approvals import MOST_ANSWERS, Asking, Claim, Terms, Vote, mark_of, with_vote, without
 from mesh.core.people import person_of
+from mesh.core.questions import Question
 from mesh.core.schedules import rfc3339
 from mesh.core.state import StepState
 
@@ -20,6 +21,8 @@ _Judged = (
     | ev.VoteTakenBack
     | ev.PayloadEdited
     | ev.NoteAdded
+    | ev.QuestionAsked
+    | ev.QuestionAnswered
     | ev.ApprovalClaimed
     | ev.ApprovalReleased
     | ev.DeadlineMoved
@@ -39,7 +42,7 @@ def asked_voters(step: StepState, before: StepState | None, event: ev.ApprovalRe
     known = None if before is None or before.task_id != event.approval_id else before.asking
     asking = Asking(terms=event.terms)
     if known is not None:
-        asking = replace(asking, words=known.words, seen=known.seen)
+        asking = replace(asking, words=known.words, seen=known.seen, asked=known.asked)
     return replace(step, asking=asking)
 
 
@@ -88,6 +91,12 @@ def _judged(step: StepState, asking: Asking, event: _Judged) -> StepState:
         # a comment takes the place of no other word, so it does not count as the newest
         case ev.NoteAdded():
             return replace(step, asking=_seen(replace(asking, notes=event.number), event.by, event.answer_id))
+        case ev.QuestionAsked():
+            one = Question(number=event.question, to=event.to)
+            asking = replace(asking, questions=(*asking.questions, one), asked=one.number, notes=event.note)
+            return replace(step, due_at_ms=event.deadline_at_ms, asking=_seen(asking, event.by, event.answer_id))
+        case ev.QuestionAnswered():
+            return replace(step, asking=_answered(asking, event))
         # nor does a claim: one that is read first would make an older vote count for nothing
         case ev.ApprovalClaimed():
             asking = replace(asking, claim=Claim(by=event.by, until_ms=event.until_ms))
@@ -101,6 +110,13 @@ def _judged(step: StepState, asking: Asking, event: _Judged) -> StepState:
             return replace(step, asking=_seen(asking, event.by, event.answer_id) if event.is_remembered else asking)
         case _:
             assert_never(event)
+
+
+def _answered(asking: Asking, event: ev.QuestionAnswered) -> Asking:
+    questions = tuple(one for one in asking.questions if one.number != event.question)
+    asking = replace(asking, questions=questions, notes=event.note)
+    # an agent sends no answer with an id
+    return _seen(asking, event.by, event.answer_id) if event.answer_id else asking
 
 
 def _claim_but_of(asking: Asking, by: str, names: Iterable[str]) -> Claim | None:
@@ -135,7 +151,9 @@ def closed_by_votes(step: StepState, event: ev.ApprovalClosed2) -> StepState:
         "votes": [_vote_read(vote) for vote in event.votes],
     }
     return replace(
-        step, output={**step.output, **more}, asking=replace(asking, votes=(), held=(), claim=None, reset=())
+        step,
+        output={**step.output, **more},
+        asking=replace(asking, votes=(), held=(), claim=None, reset=(), questions=()),
     )
 
 

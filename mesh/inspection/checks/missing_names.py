@@ -39,6 +39,10 @@ def _agents(route: Route) -> Iterator[tuple[DocumentPath, str]]:
                 to = written(route, name)["handover"]["to"]
                 for place, agent in enumerate([to] if isinstance(to, str) else to):
                     yield (*at, "handover", "to", *([] if isinstance(to, str) else [place])), agent
+        if isinstance(step.work, ApprovalWork) and step.work.voting is not None:
+            for asked in () if step.work.voting.ask_back is None else step.work.voting.ask_back.to:
+                if asked.agent:
+                    yield (*at, "approval", "ask_back"), asked.agent
         if step.undo is not None and step.undo.agent:
             yield (*at, "undo", "agent"), step.undo.agent
 

@@ -9,15 +9,15 @@ looks at what the round before wrote as the last word on those keys, and writes 
 says otherwise by then. The last round finds nothing.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import apsw
 
 from mesh.codec.open_approvals import encode_shown, placed
 from mesh.core.approvals import tally_of
-from mesh.core.events import ApprovalRequested, NoteAdded
-from mesh.core.open_approvals import PAYLOAD, REQUEST, STANDING, NewPayload, Note, ShowApproval, Shown, note_part
+from mesh.core.events import ApprovalRequested, NoteAdded, QuestionAnswered, QuestionAsked
+from mesh.core.open_approvals import PAYLOAD, REQUEST, STANDING, NewPayload, ShowApproval, Shown, note_of, note_part
 from mesh.core.state import StepState
 from mesh.core.topics import Topics
 from mesh.inspection.inbox.inbox import Inbox
@@ -80,6 +80,9 @@ def _held(db: apsw.Connection) -> dict[Key, Written]:
     return {(approval_id, part): Written(offset, value) for approval_id, part, offset, value in rows}
 
 
+_NOTES: Final = (NoteAdded, QuestionAsked, QuestionAnswered)
+
+
 def _tombstone(key: Key) -> ShowApproval:
     approval_id, part = key
     return ShowApproval(workflow_id="", approval_id=approval_id, part=part, value=None, at_ms=0)
@@ -94,7 +97,7 @@ def _open_in_log(db: apsw.Connection, held: Mapping[Key, Written]) -> Iterator[t
         if step is None or event is None or (step.status, step.task_id) != ("asking", row.approval_id):
             continue
         decisions = queries.decisions_of(db, row.workflow_id)
-        said = [one for entry in decisions for one in entry.decision.events if isinstance(one, NoteAdded)]
+        said = [one for entry in decisions for one in entry.decision.events if isinstance(one, _NOTES)]
         notes = [one for one in said if one.approval_id == row.approval_id]
         has_standing = (row.approval_id, STANDING) in held
         for part, value in _parts(event, step, notes, has_standing=has_standing):
@@ -105,7 +108,11 @@ def _open_in_log(db: apsw.Connection, held: Mapping[Key, Written]) -> Iterator[t
 
 
 def _parts(
-    event: ApprovalRequested, step: StepState, notes: list[NoteAdded], *, has_standing: bool
+    event: ApprovalRequested,
+    step: StepState,
+    notes: Sequence[NoteAdded | QuestionAsked | QuestionAnswered],
+    *,
+    has_standing: bool,
 ) -> Iterator[tuple[str, Shown]]:
     yield REQUEST, event
     asking = step.asking
@@ -116,5 +123,5 @@ def _parts(
     if asking.is_changed or step.due_at_ms != event.deadline_at_ms or has_standing:
         yield STANDING, tally_of(asking, step.digest, step.due_at_ms)
     # of an approval that was asked again under its id, the newest ones count
-    for note in notes[len(notes) - asking.notes :]:
-        yield note_part(note.number), Note(number=note.number, by=note.by, at_ms=note.at_ms, text=note.text)
+    for note in map(note_of, notes[len(notes) - asking.notes :]):
+        yield note_part(note.number), note

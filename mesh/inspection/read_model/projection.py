@@ -39,6 +39,8 @@ from mesh.core.events import (
     NoteAdded,
     OwnerChanged,
     PayloadEdited,
+    QuestionAnswered,
+    QuestionAsked,
     VoteCast,
     VoteTakenBack,
     WorkflowEnded,
@@ -212,6 +214,8 @@ class Folder:
                     )
                 case DeadlineMoved():
                     self._move_deadline(at_ms, event)
+                case QuestionAsked() | QuestionAnswered():
+                    self._take_question(at_ms, event)
                 # of a void vote the command has a row of its own
                 case (
                     VoteTakenBack(why="person") | PayloadEdited() | NoteAdded() | ApprovalClaimed() | ApprovalReleased()
@@ -239,6 +243,17 @@ class Folder:
                     )
                 case _:
                     pass
+
+    def _take_question(self, at_ms: int, event: QuestionAsked | QuestionAnswered) -> None:
+        if isinstance(event, QuestionAsked) and event.deadline_at_ms is not None:
+            self._db.execute(
+                "UPDATE approvals SET deadline_at_ms = ? WHERE approval_id = ?",
+                (event.deadline_at_ms, event.approval_id),
+            )
+        # an agent's answer is a result, and no record of the answers
+        if event.answer_id:
+            code = _WORD_CODES[type(event)]
+            self._insert_answer(event.answer_id, event.approval_id, at_ms, "accepted", code, "", event.by)
 
     def _open_approval(self, workflow_id: str, at_ms: int, event: ApprovalRequested) -> None:
         self._db.execute(
@@ -356,6 +371,8 @@ class Folder:
 _WORD_CODES: Final = {
     VoteTakenBack: "taken_back",
     PayloadEdited: "edited",
+    QuestionAsked: "asked",
+    QuestionAnswered: "informed",
     NoteAdded: "noted",
     ApprovalClaimed: "claimed",
     ApprovalReleased: "released",

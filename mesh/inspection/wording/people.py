@@ -3,7 +3,9 @@
 Owns the two texts of each such event. `mesh.inspection.wording.words_of` calls it.
 """
 
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from mesh.core import events as ev
 from mesh.inspection.wording.phrases import as_json, lasting, timeless
@@ -27,7 +29,14 @@ def words_of(event: ev.Event, decision: ev.Decision) -> Said | None:
         case ev.ApprovalWithdrawn():
             told = f"-> question {event.step} is withdrawn: {event.reason}"
             return Said(event.step, "question withdrawn", "quiet", event.reason, told)
-        case ev.VoteCast() | ev.VoteTakenBack() | ev.PayloadEdited() | ev.NoteAdded():
+        case (
+            ev.VoteCast()
+            | ev.VoteTakenBack()
+            | ev.PayloadEdited()
+            | ev.NoteAdded()
+            | ev.QuestionAsked()
+            | ev.QuestionAnswered()
+        ):
             return _of_a_word(event, decision)
         case (
             ev.ApprovalClaimed()
@@ -97,9 +106,15 @@ def _of_time(
             return Said(event.step, f"reassigned by {event.by}: {what}", "people", "", f"{event.step}: {what}")
 
 
-def _of_a_word(event: ev.VoteCast | ev.VoteTakenBack | ev.PayloadEdited | ev.NoteAdded, decision: ev.Decision) -> Said:
+_Question = ev.QuestionAsked | ev.QuestionAnswered
+_Word = ev.VoteCast | ev.VoteTakenBack | ev.PayloadEdited | ev.NoteAdded | _Question
+
+
+def _of_a_word(event: _Word, decision: ev.Decision) -> Said:
     """What a person says in an approval that takes more than one answer."""
     match event:
+        case ev.QuestionAsked() | ev.QuestionAnswered():
+            return _of_a_question(event, decision)
         case ev.VoteCast(vote=vote):
             what = f"{vote.choice} by {_who(vote.by, decision)}, {event.have} of {event.need}"
             told = f"{vote.by} votes in {event.step}: {vote.choice} ({event.have} of {event.need})"
@@ -119,6 +134,27 @@ def _of_a_word(event: ev.VoteCast | ev.VoteTakenBack | ev.PayloadEdited | ev.Not
         case ev.NoteAdded():
             told = f"{event.by} comments on {event.step}: {event.text}"
             return Said(event.step, f"comment by {_who(event.by, decision)}", "people", event.text, told)
+
+
+def _of_a_question(event: _Question, decision: ev.Decision) -> Said:
+    """A question of somebody who is to approve, or what became of it."""
+    if isinstance(event, ev.QuestionAsked):
+        told = f"{event.by} asks {event.to.name} about {event.step}: {event.text}"
+        longer = 0 if event.before_ms is None else (event.deadline_at_ms or 0) - event.before_ms
+        more = f"; the deadline is {lasting(longer)} later" if longer else ""
+        what = f"question {event.question} to {event.to.name} by {_who(event.by, decision)}{more}"
+        return Said(event.step, what, "people", event.text, told + more)
+    text, proposal = event.reply.text, event.reply.proposal
+    who = f"agent {event.agent}" if event.agent else event.by
+    shown = who if event.agent else _who(event.by, decision)
+    if event.failed:
+        told = f"{who} could not answer question {event.question} of {event.step}: {text}"
+        return Said(event.step, f"question {event.question}: no answer of {who}", "quiet", text, told)
+    proposed: tuple[tuple[str, Any], ...] = () if proposal is msgspec.UNSET else (("proposal", proposal),)
+    told = f"{who} answers question {event.question} of {event.step}: {text}"
+    if proposed:
+        told += f", and proposes {as_json(proposal)}"
+    return Said(event.step, f"question {event.question} answered by {shown}", "people", text, told, proposed)
 
 
 def _who(by: str, decision: ev.Decision) -> str:

@@ -73,6 +73,7 @@ RULES: Final[dict[str, dict[str, Any]]] = {
     "working": {"oneOf": _one_of("working", "working_days")},
     "quorum": {"oneOf": _one_of("role", "people")},
     "to": {"oneOf": _one_of("role", "people")},
+    "addressee": {"oneOf": _one_of("agent", "role", "people")},
     "not": {"oneOf": _one_of("voters_of", "people")},
     "undo": {"oneOf": _one_of(*AGENT_KINDS)},
     "wait": {

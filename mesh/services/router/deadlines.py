@@ -13,6 +13,7 @@ from mesh.core.events import (
     BudgetRaised,
     DeadlineMoved,
     Decision,
+    QuestionAsked,
     TaskDispatched,
     TaskFailed,
     TaskSucceeded,
@@ -68,8 +69,9 @@ class Deadlines:
                     self.signs.forget(event.task_id)
                 case ApprovalRequested2() | ApprovalEscalated() if step is not None:
                     self.timers.arm_stage(workflow, event.step, step)
-                case DeadlineMoved() if step is not None and step.due_at_ms is not None and step.status == "asking":
-                    self.timers.arm(step.due_at_ms, workflow.workflow_id, event.step, workflow.run_id, step)
+                case DeadlineMoved() | QuestionAsked() if step is not None and step.status == "asking":
+                    if step.due_at_ms is not None:
+                        self.timers.arm(step.due_at_ms, workflow.workflow_id, event.step, workflow.run_id, step)
                 case _:
                     pass
         if workflow.plan is not None and workflow.plan.next_at_ms is not None:

@@ -228,6 +228,14 @@ class Run:
     def comment(self, step: str, text: str, *, by: str) -> None:
         self.answer(step, Answer(decision="comment", text=text), by=by)
 
+    def ask_back(self, step: str, text: str, *, by: str, to: str = "") -> None:
+        """Ask before answering: `to` is whom the route names; not needed if it names one alone."""
+        self.answer(step, Answer(decision="ask", text=text, to=to), by=by)
+
+    def inform(self, step: str, text: str, *, by: str, question: int = 0) -> None:
+        """Answer a question that was asked back; its number is not needed if one alone is open."""
+        self.answer(step, Answer(decision="inform", text=text, question=question), by=by)
+
     def answer(self, step: str, answer: Answer, *, by: str = "") -> None:
         """Answer a question that was asked, as a person. The rest is as in `approve`."""
         self._answer(step, by, answer)

@@ -161,6 +161,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     choice: str = ""
     form: Any = None
     text: str = ""
+    to: str = ""
+    question: int = 0
     digest: str = ""  # of the payload that the person saw; empty: the present one
 
 

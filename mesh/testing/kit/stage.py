@@ -423,6 +423,8 @@ class Stage:
             choice=answer.choice,
             form=answer.form,
             text=answer.text,
+            to=answer.to,
+            question=answer.question,
         )
         await self.send([record])
         return answer_id

@@ -100,7 +100,7 @@ def _shown(standing: OpenStanding) -> tuple[object, ...]:
         standing.stage,
         [(one.since, one.roles, one.people, one.alone) for one in standing.besides],
         (standing.claimed_by, standing.claimed_until),
-        standing.held,
+        (standing.held, standing.questions),
     )
 
 
@@ -114,5 +114,5 @@ def _known(asking: Asking, digest: str) -> tuple[object, ...]:
         asking.stage,
         [(rfc3339(one.from_ms), one.roles, one.people, one.alone) for one in asking.changes],
         (None, None) if claim is None else (claim.by, rfc3339(claim.until_ms)),
-        len(asking.held),
+        (len(asking.held), tuple(one.number for one in asking.questions)),
     )

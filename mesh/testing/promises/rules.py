@@ -219,6 +219,10 @@ class _Judged:
         if event.kind == "undeliverable":
             return
         work = route.steps[ids.step_of(place)].work
+        if ids.is_question(place):
+            if not any(isinstance(one, ev.QuestionAnswered) and one.failed for one in self.decision.events):
+                yield f"{place} has failed for good, and its question has no answer"
+            return
         choice = work.on_exhausted if isinstance(work, AgentWork | CallWork) and not ids.is_undo(place) else "incident"
         has_given_up = any(
             isinstance(one, ev.StepGivenUp) and one.step in (place, ids.step_of(place)) for one in self.decision.events
@@ -320,7 +324,20 @@ def _dismissed(route: Route, workflow: Workflow, event: ev.InputDismissed) -> It
                 yield f"an event {awaited.type} is dismissed, and {name} may wait for it in a round to come"
 
 
+def _asked(place: str, event: ev.TaskDispatched, workflow: Workflow) -> Iterator[str]:
+    """Check that a question went to the agent that was asked, while the approval is open."""
+    approval, number = ids.asked_by(place)
+    step = workflow.steps.get(approval)
+    asking = step.asking if step is not None and step.status == "asking" else None
+    to = [one.to.agent for one in (asking.questions if asking else ()) if one.number == number]
+    if to != [event.agent]:
+        yield f"{place} goes to {event.agent}, and {', '.join(to) or 'nobody'} was asked"
+
+
 def _dispatch(step: Step, place: str, event: ev.TaskDispatched, workflow: Workflow) -> Iterator[str]:
+    if ids.is_question(place):
+        yield from _asked(place, event, workflow)
+        return
     work = step.undo if ids.is_undo(place) else step.work
     if not isinstance(work, AgentWork):
         yield f"a task goes out for {place}, which has no agent"

@@ -1,8 +1,8 @@
 """People who are asked, and who answer well or badly.
 
 They answer early, at the last moment, late, twice, edited, without the role, and with the digest of
-something else. Where several vote, they also choose, edit, withdraw and comment. Owns what
-approvers do. `parties` calls it.
+something else. Where several vote, they also choose, edit, withdraw, comment and ask back.
+Owns what approvers do. `parties` calls it.
 """
 
 from functools import partial
@@ -18,6 +18,7 @@ from mesh.core.json_values import digest
 from mesh.testing.simulation.ground import Ground
 
 _OF_TIME: Final[tuple[AnswerKind, ...]] = ("claim", "release", "extend")
+_QUESTIONS: Final[tuple[AnswerKind, ...]] = ("ask", "ask", "inform")
 _ORDERS: Final[tuple[Command, ...]] = ("extend", "reassign", "void")
 
 
@@ -62,7 +63,18 @@ class Approvers:
         for _ in range(rng.choice([2, 4, 8, 12])):
             by = rng.choice(["ana", "ana", "ben", "ben", "CEM", "cem", "slack:C", "eve"])
             decision: AnswerKind = rng.choice(
-                ["approve", "choose", "choose", "choose", "reject", "edit", "withdraw", "comment", *_OF_TIME]
+                [
+                    "approve",
+                    "choose",
+                    "choose",
+                    "choose",
+                    "reject",
+                    "edit",
+                    "withdraw",
+                    "comment",
+                    *_OF_TIME,
+                    *_QUESTIONS,
+                ]
             )
             said: dict[str, Any] = {"digest": digest(rng.choice([*payloads[:1] * 4, *payloads]))}
             match decision:
@@ -74,6 +86,10 @@ class Approvers:
                     said = {}
                 case "comment":
                     said = {"text": "which one?"}
+                case "ask":
+                    said = {"text": "which one?", "to": rng.choice(["alpha", "lead", "lead", "nobody"])}
+                case "inform":
+                    said = {"text": "that one", "question": rng.choice([1, 1, 2])}
                 case "reject":
                     said["reason"] = rng.choice(["", "no"])
                 case _:

@@ -23,6 +23,7 @@ _VOTE: Final[dict[str, Any]] = {
                 on_expiry="wait",
                 escalate=[{"after": "5s", "to": "lead"}, {"after": "5s", "to": "maintainer", "quorum": 1}],
                 extend={"by": "3s", "times": 2},
+                ask_back={"to": [{"role": "lead"}, {"agent": "alpha"}], "limit": 4, "extends": "1s"},
             ),
         },
         "other": {

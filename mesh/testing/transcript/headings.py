@@ -26,6 +26,8 @@ from mesh.core.events import (
     IncidentRaised,
     NoteAdded,
     PayloadEdited,
+    QuestionAnswered,
+    QuestionAsked,
     TaskFailed,
     TaskHandedOver,
     TaskSucceeded,
@@ -145,6 +147,10 @@ def _answer_heading(decision: Decision) -> str:
                 return f"{vote.by} answers {event.step}: {vote.choice}{why}"
             case VoteTakenBack() | NoteAdded() | ApprovalClaimed() | ApprovalReleased() | DeadlineMoved():
                 return f"{event.by} answers {event.step}"
+            case QuestionAsked():
+                return f"{event.by} asks back about {event.step}"
+            case QuestionAnswered() if event.answer_id:
+                return f"{event.by} answers a question about {event.step}"
             case AnswerHeld(answer=held):
                 return f"{held.by} answers {event.step}: {held.decision}"
             case PayloadEdited() if not any(isinstance(other, VoteCast) for other in decision.events):

@@ -11,16 +11,34 @@ from mesh.core.capabilities import choose, nobody
 from mesh.core.decide.begin.limit import Attempt, limits_of, request
 from mesh.core.decide.draft import Draft, Shortage
 from mesh.core.events import IncidentRaised, TaskDispatched, TaskHeld
-from mesh.core.route import AgentWork, CallWork, ExpressionError
+from mesh.core.route import AgentWork, CallWork, ExpressionError, Scope
 
 
 def agent_work(draft: Draft, place: str) -> AgentWork:
-    """What an agent is asked to do at this place: the step's work, or its compensation."""
+    """What an agent is asked to do at this place: the step's work, its compensation, a question."""
+    if ids.is_question(place):
+        return question_work(draft.live.steps[place].agent)
     step = draft.route.steps[ids.step_of(place)]
     work = step.undo if ids.is_undo(place) else step.work
     if not isinstance(work, AgentWork):
         raise TypeError(f"{place} of {draft.workflow_id} has attempts, but its route gives it no agent")
     return work
+
+
+class _Nothing:
+    """The template of a task whose input no route gives."""
+
+    source: Any = None
+    paths: frozenset[str] = frozenset()
+
+    def render(self, scope: Scope) -> Any:  # noqa: ARG002 - as all templates have it
+        return None
+
+
+def question_work(agent: str) -> AgentWork:
+    """What an agent is asked to do where a person asks it: default time-outs and attempts."""
+    # not from the route: a question that is out must not depend on a version that came later
+    return AgentWork(agent=agent, input=_Nothing())
 
 
 def work_at(draft: Draft, place: str) -> AgentWork | CallWork:
@@ -60,8 +78,10 @@ def dispatch(
     `hop`th. `failed`: the agent that failed, if a new one is chosen. `beyond`: the limit that has
     just granted a slot; what the task needs of the budget is then reserved.
     """
-    # what was done must be undone, whatever the budget has left
-    short = None if ids.is_undo(place) else _shortage(draft, work, beyond)
+    # what was done must be undone, whatever the budget has left; and a question was let through
+    # when it was asked
+    is_due = ids.is_undo(place) or ids.is_question(place)
+    short = None if is_due else _shortage(draft, work, beyond)
     if short is not None:
         held = TaskHeld(
             step=place,

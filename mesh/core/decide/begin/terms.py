@@ -30,7 +30,8 @@ from mesh.core.approvals import (
 from mesh.core.decide.begin.instants import working_instant_ms
 from mesh.core.decide.draft import Draft
 from mesh.core.people import further_names, id_of, people_by_roles, person_of
-from mesh.core.route import ExpressionError, Scope, SeatsAsked, Template, VotingTerms
+from mesh.core.questions import REQUESTER, Addressee, AskingBack
+from mesh.core.route import AddresseeAsked, BackAsked, ExpressionError, Scope, SeatsAsked, Template, VotingTerms
 
 
 def rendered(draft: Draft, name: str, voting: VotingTerms) -> Terms:
@@ -61,6 +62,7 @@ def rendered(draft: Draft, name: str, voting: VotingTerms) -> Terms:
         signed=voting.signed,
         reminding=voting.reminding,
         on_nobody=voting.on_nobody,
+        asking_back=None if voting.ask_back is None else _asking_back(voting.ask_back, scope, requester),
         # a majority counts the voters, and only the terms can say who they are: replaced below
         reject_need=1 if voting.reject == "majority" else voting.reject,
     )
@@ -142,6 +144,29 @@ def _stages(draft: Draft, voting: VotingTerms, scope: Scope) -> Iterator[Stage]:
             quorum=asked.quorum,
             replace=asked.replace,
         )
+
+
+def _asking_back(back: BackAsked, scope: Scope, requester: str) -> AskingBack:
+    """Who can be asked. Raises `ExpressionError`."""
+    to = tuple(_addressee(one, scope, requester) for one in back.to)
+    names = [one.name for one in to]
+    # an asker says a name, and it must mean one of them
+    double = next((name for name in names if names.count(name) > 1), None)
+    if double is not None:
+        raise ExpressionError(f"two of those who can be asked back are called {double}")
+    return AskingBack(to=to, limit=back.limit, extends_ms=back.extends_ms)
+
+
+def _addressee(one: AddresseeAsked, scope: Scope, requester: str) -> Addressee:
+    if one.is_requester:
+        return Addressee(name=REQUESTER, people=(requester,))
+    if one.agent:
+        return Addressee(name=one.agent, agent=one.agent)
+    if one.role is not None:
+        role = _name(one.role, scope, "the role that can be asked back")
+        return Addressee(name=role, role=role)
+    people = () if one.people is None else _names(one.people, scope, "the people who can be asked back")
+    return Addressee(name=", ".join(people), people=people)
 
 
 def _majority(of: int) -> int:

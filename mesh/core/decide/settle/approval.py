@@ -15,10 +15,11 @@ from mesh.core.decide.begin.terms import why_nobody_left
 from mesh.core.decide.draft import Draft
 from mesh.core.decide.progress import settled
 from mesh.core.decide.settle.budget import on_budget_answer
+from mesh.core.decide.settle.refusing import Refusal
 from mesh.core.decide.settle.signatures import signed_event, why_unproven
 from mesh.core.decide.settle.stages import due_stage, escalated, why_escalated
 from mesh.core.decide.settle.voting import close_at_deadline, closing, on_word, refused, whole, why_expired
-from mesh.core.decide.settle.words import Refusal, asking_of, held_word, is_repeated
+from mesh.core.decide.settle.words import asking_of, held_word, is_repeated
 from mesh.core.events import (
     AnswerRefused,
     ApprovalClosed,
@@ -26,6 +27,7 @@ from mesh.core.events import (
     ApprovalWithdrawn,
     DeadlineMoved,
     IncidentRaised,
+    QuestionAsked,
 )
 from mesh.core.inputs import AnswerGiven, AnswerGiven2, AnswerUnreadable, CheckedAnswer, without_more
 from mesh.core.joins import rejection_is_taken
@@ -131,8 +133,8 @@ def refuse_held(draft: Draft, before: Workflow) -> None:
 
 
 def _why_ended(draft: Draft, name: str, before: StepState, held: Held) -> Refusal:
-    moved = [one.deadline_at_ms for one in draft.events if isinstance(one, DeadlineMoved) and one.step == name]
-    if held.at_ms <= max([before.due_at_ms or 0, *moved]):
+    moves = [one for one in draft.events if isinstance(one, DeadlineMoved | QuestionAsked) and one.step == name]
+    if held.at_ms <= max([before.due_at_ms or 0, *(one.deadline_at_ms or 0 for one in moves)]):
         return Refusal("closed", "it is closed: another answer has brought the verdict")
     return Refusal("late", "it reached the broker after the deadline, which nobody has moved behind it")
 

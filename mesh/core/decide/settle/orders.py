@@ -7,9 +7,9 @@ order's time, as of an answer. An order may call a person by any of their names.
 from mesh.core.approvals import Body, Change, Vote, standing, why_excluded, without
 from mesh.core.decide.draft import Draft
 from mesh.core.decide.settle.approval import close, escalate_by, find_asking, judge_held
-from mesh.core.decide.settle.refusing import refuse_command
+from mesh.core.decide.settle.refusing import Refusal, refuse_command
 from mesh.core.decide.settle.voting import closing
-from mesh.core.decide.settle.words import Refusal, asking_of
+from mesh.core.decide.settle.words import asking_of
 from mesh.core.events import ApprovalReassigned, CommandAccepted, DeadlineMoved, VoteTakenBack
 from mesh.core.inputs import ApprovalOrder, CommandGiven
 from mesh.core.people import further_names, id_of, person_of

@@ -7,7 +7,7 @@ but `stale`, since then its person has signed it.
     unsigned                the mesh or the approval asks for more than the answer brings
 """
 
-from mesh.core.decide.settle.words import Refusal
+from mesh.core.decide.settle.refusing import Refusal
 from mesh.core.events import AnswerSigned
 from mesh.core.inputs import AnswerGiven, AnswerGiven2, CheckedAnswer
 from mesh.core.signing import Level

@@ -10,6 +10,7 @@ from mesh.core.decide.begin.task import agent_work, dispatch
 from mesh.core.decide.draft import Draft
 from mesh.core.decide.progress import settled
 from mesh.core.decide.settle.attempt import fail
+from mesh.core.decide.settle.questions import answered
 from mesh.core.events import (
     IncidentRaised,
     IncidentResolved,
@@ -144,7 +145,10 @@ def _succeed(draft: Draft, waits: _Waits, given: ResultReceived) -> None:
             usage=given.usage,
         )
     )
-    settled(draft, waits.name)
+    if ids.is_question(waits.name):
+        answered(draft, waits.name, given.output)
+    else:
+        settled(draft, waits.name)
 
 
 def on_task_undeliverable(draft: Draft, given: TaskUndeliverable) -> None:

@@ -20,9 +20,10 @@ from mesh.core.approvals import (
     without,
 )
 from mesh.core.decide.draft import Draft
+from mesh.core.decide.settle.questions import ask, asked, informed
+from mesh.core.decide.settle.refusing import Refusal
 from mesh.core.decide.settle.words import (
     Ballot,
-    Refusal,
     asking_of,
     body_of,
     held_of,
@@ -105,6 +106,10 @@ def on_word(draft: Draft, word: AnswerGiven2, name: str, step: StepState) -> App
             draft.add(_held(draft, word, name) if is_held else refused(word, name, step, found))
         case "comment":
             draft.add(_note(word, name, step))
+        case "ask":
+            ask(draft, asked(_said(word, name), word, step, asking_of(step)))
+        case "inform":
+            draft.add(informed(_said(word, name), word, asking_of(step)))
         case "withdraw":
             draft.add(_withdrawal(word, name, step))
         case "claim":

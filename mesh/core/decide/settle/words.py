@@ -9,7 +9,7 @@ time; of an answer that was held, the answer has them itself.
     closed, late                    there is a verdict, or the deadline had passed
     superseded                      a later vote, edit or withdrawal of the same person was read
     excluded, role, claimed         the person may not answer
-    choice, reason, form, digest, schema, edits, limit
+    choice, reason, form, digest, schema, edits, limit, question
                                     what the answer says does not fit
 """
 
@@ -37,6 +37,8 @@ from mesh.core.approvals import (
     why_excluded,
 )
 from mesh.core.decide.draft import Draft
+from mesh.core.decide.settle.questions import room_for_notes, why_not_answered, why_not_asked
+from mesh.core.decide.settle.refusing import Refusal
 from mesh.core.inputs import AnswerGiven2, AnswerKind, CheckedAnswer
 from mesh.core.json_values import digest, text_of
 from mesh.core.people import further_names, person_of, roles_of
@@ -45,15 +47,10 @@ from mesh.core.signing import Proof
 from mesh.core.state import StepState
 
 _MOVED_OFTEN: Final = {1: "its deadline may be moved once, and has been"}
-_NO_WORDS: Final = frozenset({"comment", "claim", "release", "extend"})
+_NO_WORDS: Final = frozenset({"comment", "ask", "inform", "claim", "release", "extend"})
 """Answers that take the place of no other of the same person."""
 
 _MOST_OFTEN: Final = {0: "it may not be edited", 1: "it may be edited once, and has been"}
-
-
-class Refusal(NamedTuple):
-    code: str
-    message: str
 
 
 class Ballot(NamedTuple):
@@ -142,12 +139,14 @@ def _of_person(draft: Draft, word: AnswerGiven2, step: StepState) -> Refusal | N
             if _may_take_part(word, asking, body) or why_excluded(terms, body) or is_asker:
                 return None
             return _no_role(draft, word, _who_may(asking))
+        case "inform":  # who was asked may have no right to vote
+            return why_not_answered(word, asking, body)
         case "release" if asking.claim is not None and body.is_among([person_of(asking.claim.by)]):
             return None
         case "edit":
             why = _of_editor(draft, word, asking, body)
-        # who may edit may say that they are looking
-        case "claim" | "release" if may_edit(terms, body, asking.changes, word.source_at_ms):
+        # who may edit may say that they are looking, and ask
+        case "claim" | "release" | "ask" if may_edit(terms, body, asking.changes, word.source_at_ms):
             why = None
         case _:
             why = _of_voter(draft, word, asking, body)
@@ -200,7 +199,11 @@ def _of_content(draft: Draft, word: AnswerGiven2, step: StepState) -> Ballot | R
         case "withdraw" | "claim" | "release":
             return Ballot()
         case "comment":
-            return _of_comment(word, step) or Ballot()
+            return _of_text(word, "a comment") or _of_room(step) or Ballot()
+        case "ask":
+            return _of_text(word, "a question") or why_not_asked(draft, word, asking_of(step)) or Ballot()
+        case "inform":
+            return _of_text(word, "an answer to a question") or Ballot()
         case "extend":
             return _of_extension(step) or Ballot()
         case _:
@@ -211,14 +214,19 @@ def _of_content(draft: Draft, word: AnswerGiven2, step: StepState) -> Ballot | R
             return why or ballot
 
 
-def _of_comment(word: AnswerGiven2, step: StepState) -> Refusal | None:
+def _of_text(word: AnswerGiven2, what: str) -> Refusal | None:
     if not word.text.strip():
-        return Refusal("malformed", "a comment needs a `text`")
+        return Refusal("malformed", f"{what} needs a `text`")
     if _size(word.text) > MOST_TEXT:
-        return Refusal("too_large", f"the text of a comment has at most {MOST_TEXT:,} bytes")
-    if asking_of(step).notes >= MOST_NOTES:
-        return Refusal("limit", f"an approval takes {MOST_NOTES} comments")
+        return Refusal("too_large", f"the text of {what} has at most {MOST_TEXT:,} bytes")
     return None
+
+
+def _of_room(step: StepState) -> Refusal | None:
+    # the answers to open questions must have room
+    if room_for_notes(asking_of(step)) > 0:
+        return None
+    return Refusal("limit", f"an approval takes {MOST_NOTES} notes: comments, questions and answers")
 
 
 def _of_extension(step: StepState) -> Refusal | None:
@@ -350,6 +358,8 @@ def held_of(draft: Draft, word: AnswerGiven2) -> Held:
         form=word.form,
         text=word.text,
         proof=proof_of(word),
+        to=word.to,
+        question=word.question,
     )
 
 
@@ -372,6 +382,8 @@ def held_word(draft: Draft, approval_id: str, held: Held) -> HeldWord:
         choice=held.choice,
         form=held.form,
         text=held.text,
+        to=held.to,
+        question=held.question,
         roles=frozenset(held.roles),
         names=frozenset(held.names),
         version=held.version,
