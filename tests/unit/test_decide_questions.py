@@ -9,6 +9,7 @@ from voting_kit import CROWD, asked, closed, code, excluding, receipt
 
 from mesh.core.approvals import MOST_NOTES, MOST_TEXT
 from mesh.core.decide import get_stuck
+from mesh.core.decide.begin.task import question_work
 from mesh.core.decide.settle import questions
 from mesh.core.effects import SendTask, WithdrawTask
 from mesh.core.events import (
@@ -497,3 +498,7 @@ def _draft(p: Partition) -> Any:
     workflow = p.workflow()
     steps = {**workflow.steps, "pay": replace(p.step("review"), asking=None)}
     return Draft(replace(workflow, steps=steps), "r:k", None, CROWD, p.now_ms)
+
+
+def test_no_route_makes_the_input_of_a_question() -> None:
+    assert question_work("researcher").input.render({}) is None
