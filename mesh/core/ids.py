@@ -201,6 +201,11 @@ def is_item(place: str) -> bool:
     return place.endswith("]")
 
 
+def is_of_item(place: str) -> bool:
+    """Whether it is an item's place, or that of a question about an item."""
+    return "[" in place
+
+
 def is_undo(place: str) -> bool:
     return place.endswith(".undo")
 

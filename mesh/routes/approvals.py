@@ -29,7 +29,8 @@ def approval(step: Part, steps: Mapping[str, Part], requester: CompiledTemplate 
     payload = part.template("payload")
     ask, terms = part.template("ask"), None
     due = deadline(part)
-    if is_voted(part.value):
+    # of items too: a router that knows no such approvals must stop at their events (ADR 16)
+    if is_voted(part.value) or "for_each" in step.value:
         _schema(part, "form")
         terms = voting(part, steps, requester)
     elif "role" not in part.value:

@@ -132,9 +132,9 @@ STEP: Final = Table(
         ),
         "for_each": Key(
             kind=OneOf(kinds=(ListTemplate(), FOR_EACH)),
-            text="A list. The work is done for each item of it; the input may read `item` and `index`.",
+            text="A list. The work is done for each item of it; the input, or the approval, may read `item` and `index`.",
             examples=FILES,
-            of=_TASK_OR_CALL,
+            of=(*_TASK_OR_CALL, "approval"),
         ),
         "handover": Key(
             kind=HANDOVER,

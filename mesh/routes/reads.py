@@ -80,8 +80,8 @@ def _check(book: Book, sight: Sight, reading: Reading) -> None:
 _WAIT_KEY: Final = ("wait", "key")
 _LIMIT_KEY: Final = ("limit", "key")
 _LOCAL: Final = {
-    "item": "only the input of a step with for_each has item",
-    "index": "only the input of a step with for_each has index",
+    "item": "only the input or the approval of a step with for_each has item",
+    "index": "only the input or the approval of a step with for_each has index",
     "round": "only the steps of a loop have round (repeat: {from: ..., until: ..., limit: ...})",
     "start": "only the `if` of a wait has start, where event is the one that is awaited",
 }
@@ -96,7 +96,7 @@ def _check_local(book: Book, sight: Sight, reading: Reading) -> None:
         case "start":
             there = path[2:] == ("wait", "if")
         case _:
-            there = step in sight.for_each and path[2] == "input"
+            there = step in sight.for_each and path[2] in ("input", "approval")
     if not there:
         _note(book, reading, f"there is no {root} here", _LOCAL[root])
     elif root == "start":
@@ -154,7 +154,8 @@ def _check_step(book: Book, sight: Sight, reading: Reading) -> None:
     if root == "status":
         if len(segments) > 2:  # noqa: PLR2004 - status.NAME
             _note(book, reading, f"status.{name} is a word, and has no {segments[2]}", f"did you mean steps.{name}?")
-    elif sight.kinds.get(name) == "approval":
+    # of a for-each it is a list of them
+    elif sight.kinds.get(name) == "approval" and name not in sight.for_each:
         _check_field(book, reading, 2, VOTED_FIELDS if name in sight.voted else APPROVAL_FIELDS)
         if name in sight.several and segments[2:3] == ("form",):
             message = f"several people vote in {name}, and each has a form of their own"

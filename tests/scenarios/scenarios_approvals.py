@@ -189,6 +189,24 @@ def asked_back(mesh: MeshKit) -> None:
 
 
 @scenario
+def each_item_approved(mesh: MeshKit) -> None:
+    """Each expense is approved by itself, two at once. One may be rejected; the list says which."""
+    steps = paid(mesh)
+    question = {"ask": "Pay ${{ item.amount }}?", "payload": "${{ item }}", "role": "manager"}
+    steps["review"] = {
+        "for_each": {"items": "${{ event.data.items }}", "concurrency": 2, "tolerate": 1},
+        "approval": question,
+    }
+    steps["pay"]["input"] = {"amount": "${{ steps.review.filter(one, one.verdict == 'approved').size() }}"}
+    run = begin(mesh, steps, data={"items": [{"amount": 10}, {"amount": 20}, {"amount": 30}]})
+    run.approve("review[1]", by="ana")
+    run.reject("review[2]", by="ben", reason="no receipt")
+    run.edit("review[0]", {"amount": 9}, by="ana")
+    run.approve("review[0]", by="ben")
+    assert run.outcome.data == {"pay": {"paid": 2}}
+
+
+@scenario
 def handed_over_by_an_operator(mesh: MeshKit) -> None:
     """The deadline is moved, the approval reassigned, and a vote voided. No order lifts `not`."""
     mesh.person("eve", roles="auditor")

@@ -494,14 +494,14 @@ BAD: list[tuple[Any, list[str]]] = [
     (
         steps(a=agent(input="${{ item }}")),
         [
-            "steps.a.input: there is no item here, at column 5 of: ${{ item }} (only the input of a step with for_each has item)"
+            "steps.a.input: there is no item here, at column 5 of: ${{ item }} (only the input or the approval of a step with for_each has item)"
         ],
     ),
     (
         steps(a=agent(for_each="${{ [index] }}", **{"if": "item == 1"})),
         [
-            "steps.a.if: there is no item here, at column 1 of: item == 1 (only the input of a step with for_each has item)",
-            "steps.a.for_each: there is no index here, at column 6 of: ${{ [index] }} (only the input of a step with for_each has index)",
+            "steps.a.if: there is no item here, at column 1 of: item == 1 (only the input or the approval of a step with for_each has item)",
+            "steps.a.for_each: there is no index here, at column 6 of: ${{ [index] }} (only the input or the approval of a step with for_each has index)",
         ],
     ),
     (

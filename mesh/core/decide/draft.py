@@ -165,13 +165,19 @@ class Draft:
                 self._scope["status"] = _statuses(route, workflow.steps)
         return self._scope
 
-    def scope_of(self, step: str) -> Scope:
-        """What the expressions of this step see now. In a loop that includes its round."""
-        scope = self.scope()
-        if step not in self.route.looped:
-            return scope
-        state = self.live.steps.get(step)
-        return {**scope, "round": 1 if state is None else state.round}
+    def scope_of(self, place: str) -> Scope:
+        """What the expressions at this place see now.
+
+        In a loop that includes its round, and for an item the item and its index.
+        """
+        scope, step = self.scope(), ids.step_of(place)
+        if step in self.route.looped:
+            state = self.live.steps.get(step)
+            scope = {**scope, "round": 1 if state is None else state.round}
+        if ids.is_item(place):
+            index = ids.index_of(place)
+            scope = {**scope, "item": self.live.steps[step].input[index], "index": index}
+        return scope
 
     def shortage(self, reserve: dict[str, float], *, is_call: bool = False) -> Shortage | None:
         """What the budget lacks for one more task with this reserve; None if the task may be sent.

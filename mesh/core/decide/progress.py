@@ -235,8 +235,9 @@ def _begin(draft: Draft, step: Step) -> bool:
     scope = draft.scope_of(step.name)
     if step.condition is not None and not step.condition.is_true(scope):
         output = None
-        # later steps read the payload where the approval would have it, whether or not it was asked
-        if isinstance(step.work, ApprovalWork):
+        # later steps read the payload where the approval would have it, whether or not it was
+        # asked; of a for-each there is one for each item, and nobody knows the items
+        if isinstance(step.work, ApprovalWork) and step.for_each is None:
             output = skipped_output(step.work.payload.render(scope), is_voted=step.work.voting is not None)
         draft.add(StepSkipped(step=step.name, reason=f"{step.condition.source} is false", output=output))
         return True

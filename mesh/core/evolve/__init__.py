@@ -113,7 +113,10 @@ def evolve(workflow: Workflow | None, event: ev.Event, *, workflow_id: str, at_m
             return None
         # other refusals need no memory: the same answer, sent again, is refused again
         case ev.AnswerRefused2() if event.is_remembered or event.source is not None:
-            return _with_step(_begun(workflow, event, workflow_id), event, at_ms)
+            before = _begun(workflow, event, workflow_id)
+            # nothing is kept of an item once its for-each, or the workflow, has ended
+            is_gone = ids.is_item(event.step) and event.step not in before.steps
+            return before if is_gone else _with_step(before, event, at_ms)
         case (
             ev.InputDismissed()
             | ev.StartRepeated()
@@ -197,7 +200,14 @@ def _account(steps: Mapping[str, StepState], event: StepEvent | CallEvent) -> di
     match event:
         # an item that became an incident before it had a task has begun too, or each portion would
         # begin it once more
-        case ev.TaskDispatched() | ev.CallMade() | ev.IncidentRaised() | ev.TaskHeld() | ev.SlotRequested():
+        case (
+            ev.TaskDispatched()
+            | ev.CallMade()
+            | ev.IncidentRaised()
+            | ev.TaskHeld()
+            | ev.SlotRequested()
+            | ev.ApprovalRequested2()
+        ):
             index = ids.index_of(event.step)
             # another attempt at an item does not begin one more
             if index >= fan.begun:
@@ -206,6 +216,9 @@ def _account(steps: Mapping[str, StepState], event: StepEvent | CallEvent) -> di
             return {name: replace(parent, fan=replace(fan, settled=fan.settled + 1))}
         case ev.StepGivenUp():
             return {name: replace(parent, fan=replace(fan, settled=fan.settled + 1, failed=fan.failed + 1))}
+        case ev.ApprovalClosed2():
+            failed = fan.failed + (event.verdict == "rejected")
+            return {name: replace(parent, fan=replace(fan, settled=fan.settled + 1, failed=failed))}
         case _:
             pass
     return {}
@@ -223,6 +236,8 @@ def _gathered(steps: Mapping[str, StepState], name: str, fan: Fan, *, was_ending
         # items that never began are null: places in the output are places in the list
         step = replace(step, output=outputs + [None] * (fan.total - fan.begun))
     gone = set(places)
+    # with the questions that were asked back about them
+    gone |= {place for place in steps if ids.is_question(place) and ids.step_of(place) == name}
     return {place: step if place == name else state for place, state in steps.items() if place not in gone}
 
 
@@ -376,7 +391,7 @@ def _ended(workflow: Workflow, event: ev.WorkflowEnded, at_ms: int) -> Workflow:
             asking=None if step.asking is None else without_payloads(step.asking),
         )
         for name, step in workflow.steps.items()
-        if not ids.is_item(name)
+        if not ids.is_of_item(name)
     }
     cloud_event = {name: value for name, value in workflow.cloud_event.items() if name not in {"data", "data_base64"}}
     return replace(

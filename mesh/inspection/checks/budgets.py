@@ -140,7 +140,7 @@ def _may_block(route: Route, name: str) -> bool:
         case AgentWork(on_exhausted="continue") | CallWork(on_exhausted="continue"):
             return True
         case ApprovalWork():
-            return rejection_is_taken(route, name)
+            return route.steps[name].for_each is None and rejection_is_taken(route, name)
         case _:
             return False
 

@@ -132,7 +132,8 @@ class Shapes:
                     "reason": TEXT,
                     "edited": TRUTH,
                 }
-                return Fields(own if step.work.voting is None else own | _VOTED)
+                one = Fields(own if step.work.voting is None else own | _VOTED)
+                return self._of_each(step, one)
             case WaitWork():
                 return NULL if step.work.event is None else _EVENT
             case ValueWork():

@@ -70,7 +70,7 @@ class _Nulls:
         step = self._route.steps[name]
         reader = self._route.steps.get(str(reading.path[1])) if reading.path[0] == "steps" else None
         whole = f"steps.{name}"
-        if isinstance(step.work, ApprovalWork):
+        if isinstance(step.work, ApprovalWork) and step.for_each is None:
             return None
         if reader is not None:
             found = self._by_place(reading, reader, name)

@@ -201,7 +201,7 @@ def _counts(step: Step, need: str, result: _Outcome, *, skipped: bool) -> bool:
 def _otherwise(route: Route, step: Step) -> list[_Outcome]:
     """How else a step that runs may come out, if the workflow continues after it."""
     match step.work:
-        case ApprovalWork():
+        case ApprovalWork() if step.for_each is None:
             # If no step takes a rejection, it ends the workflow, and nothing more runs.
             return ["rejected"] if rejection_is_taken(route, step.name) else []
         case AgentWork(on_exhausted="continue") | CallWork(on_exhausted="continue"):
@@ -221,7 +221,8 @@ def _known(route: Route, world: _World, settled: frozenset[str]) -> Facts:
     for name in settled:
         result = world.outcomes[name]
         known["status", name] = "skipped" if result == "dropped" else result
-        if isinstance(route.steps[name].work, ApprovalWork) and result != "dropped":
+        is_one = isinstance(route.steps[name].work, ApprovalWork) and route.steps[name].for_each is None
+        if is_one and result != "dropped":
             known["steps", name, "verdict"] = _VERDICTS.get(result)
         elif result in ("skipped", "dropped"):
             known["steps", name] = None

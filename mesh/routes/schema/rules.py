@@ -53,7 +53,11 @@ RULES: Final[dict[str, dict[str, Any]]] = {
         "else": {
             "if": {"required": ["workflow"]},
             "then": {"required": ["input"], "properties": _not_for("workflow")},
-            "else": {"properties": _not_for(None)},
+            "else": {
+                "if": {"required": ["approval"]},
+                "then": {"properties": _not_for("approval")},
+                "else": {"properties": _not_for(None)},
+            },
         },
     },
     "needs": {

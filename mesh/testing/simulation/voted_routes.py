@@ -38,6 +38,13 @@ _VOTE: Final[dict[str, Any]] = {
                 **{"not": ["requester", {"voters_of": "pair"}]},
             ),
         },
+        "all": {
+            "needs": "draft",
+            "for_each": {"items": [1, 2], "tolerate": 1},
+            "approval": approval(
+                ask="Item ${{ item }}?", role="maintainer", deadline="15s", ask_back={"to": {"agent": "alpha"}}
+            ),
+        },
         "each": {
             "needs": "draft",
             "approval": {

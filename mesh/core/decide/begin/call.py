@@ -6,8 +6,8 @@ from mesh.core import ids, traces
 from mesh.core.calls import MAX_CALLED_ID, Caller, Slice, called_key
 from mesh.core.decide.begin.task import round_of
 from mesh.core.decide.draft import Draft
-from mesh.core.events import CallMade, CallRefused, CallWithdrawn, IncidentRaised, TaskHeld
-from mesh.core.route import CallWork
+from mesh.core.events import ApprovalWithdrawn, CallMade, CallRefused, CallWithdrawn, IncidentRaised, TaskHeld
+from mesh.core.route import ApprovalWork, CallWork
 from mesh.core.state import Account, StepState
 
 
@@ -77,13 +77,17 @@ def withdraw(draft: Draft, place: str, step: StepState, reason: str) -> None:
 
 
 def withdraw_items(draft: Draft, name: str, reason: str) -> None:
-    """Take back the calls of a for-each's items, before it is closed as a whole."""
+    """Take back the calls and approvals of a for-each's items, before it is closed as a whole."""
     # items have no event of their own when their for-each is closed, so without this the workflows
-    # that they called would run on for nobody
-    if isinstance(draft.route.steps[name].work, CallWork):
+    # that they called would run on for nobody, and people would be asked in vain
+    if isinstance(draft.route.steps[name].work, CallWork | ApprovalWork):
         for place, step in draft.live.steps.items():
-            if step.status == "calling" and ids.step_of(place) == name:
+            if ids.step_of(place) != name:
+                continue
+            if step.status == "calling":
                 withdraw(draft, place, step, reason)
+            elif step.status == "asking" and place != name:
+                draft.add(ApprovalWithdrawn(step=place, approval_id=step.task_id, reason=reason))
 
 
 def refuse(draft: Draft, caller: Caller, run: str, reason: str) -> None:

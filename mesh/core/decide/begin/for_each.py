@@ -1,18 +1,19 @@
 """Begin a step's work for each item of a list.
 
-Tasks or calls, a bounded number at once, in portions that one decision can hold.
+Tasks, calls or approvals, a bounded number at once, in portions that one decision can hold.
 """
 
 from typing import Any, NamedTuple
 
 from mesh.core import ids
+from mesh.core.decide.begin.approval import ask
 from mesh.core.decide.begin.call import call
 from mesh.core.decide.begin.portion import PORTION_BYTES, Portion, go_on_later, size_of
 from mesh.core.decide.begin.task import dispatch, work_at
 from mesh.core.decide.draft import Draft
 from mesh.core.events import ForEachEnded, ForEachStarted, IncidentRaised, IncidentResolved
 from mesh.core.json_values import kind_of
-from mesh.core.route import CallWork, ExpressionError, ForEach, Step
+from mesh.core.route import ApprovalWork, CallWork, ExpressionError, ForEach, Step
 from mesh.core.state import Fan, StepState
 
 
@@ -82,20 +83,36 @@ def _item(draft: Draft, name: str, index: int, items: list[Any]) -> _Item:
 
 def input_of(draft: Draft, name: str, index: int) -> Any:
     """The input of one item. Raises `ExpressionError`."""
-    item = draft.live.steps[name].input[index]
-    return work_at(draft, name).input.render({**draft.scope_of(name), "item": item, "index": index})
+    scope, work = draft.scope_of(ids.item_place(name, index)), draft.route.steps[name].work
+    if isinstance(work, ApprovalWork):
+        return work.payload.render(scope)
+    return work_at(draft, name).input.render(scope)
 
 
 def _begin(draft: Draft, item: _Item) -> None:
-    """Begin the item's first attempt or its call. An input that can't be made is an incident."""
+    """Begin the item's first attempt, its call or its approval.
+
+    An input that can't be made is an incident.
+    """
     if item.problem:
         draft.add(IncidentRaised(step=item.place, kind="expression", message=item.problem))
+        return
+    asks = draft.route.steps[ids.step_of(item.place)].work
+    if isinstance(asks, ApprovalWork):
+        _ask(draft, item, asks)
         return
     work = work_at(draft, item.place)
     if isinstance(work, CallWork):
         call(draft, item.place, work, item.value, item.reason)
     else:
         dispatch(draft, item.place, work, item.value, item.reason, attempt=1)
+
+
+def _ask(draft: Draft, item: _Item, work: ApprovalWork) -> None:
+    try:
+        ask(draft, item.place, work, item.reason)
+    except ExpressionError as error:
+        draft.add(IncidentRaised(step=item.place, kind="expression", message=str(error)))
 
 
 def begin_item(draft: Draft, name: str, index: int) -> None:
@@ -107,6 +124,12 @@ def is_tolerated(draft: Draft, name: str) -> bool:
     """Whether one more item of this for-each may fail."""
     _, fan, each = _under_way(draft, name)
     return fan.failed < each.tolerated(fan.total)
+
+
+def is_beyond_tolerance(draft: Draft, name: str) -> bool:
+    """Whether more items of this for-each have failed than may."""
+    _, fan, each = _under_way(draft, name)
+    return fan.failed > each.tolerated(fan.total)
 
 
 def _under_way(draft: Draft, name: str) -> tuple[StepState, Fan, ForEach]:

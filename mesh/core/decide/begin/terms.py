@@ -216,6 +216,12 @@ def _took_part(draft: Draft, step: str) -> Iterator[str]:
     """Whose votes and edits were in force when that approval closed, in its newest round."""
     state = draft.live.steps.get(step)
     output = state.output if state is not None else None
+    # of a for-each: in any of its approvals
+    for one in output if isinstance(output, list) else [output]:
+        yield from _took_part_in(one)
+
+
+def _took_part_in(output: Any) -> Iterator[str]:
     if not isinstance(output, dict):
         return
     yield from (vote["by"] for vote in output.get("votes", []))

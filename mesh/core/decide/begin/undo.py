@@ -84,7 +84,7 @@ def compensate(draft: Draft, status: EndStatus, reason: str) -> bool:
     # before the cancellations: from here on a cancelled step keeps the output to be undone by
     draft.add(CompensationStarted(status=status, reason=reason, steps=tuple(done)))
     # items go with their for-each, and questions with their approval
-    own = [place for place in steps if not ids.is_item(place) and not ids.is_question(place)]
+    own = [place for place in steps if not ids.is_of_item(place) and not ids.is_question(place)]
     for place in [place for place in own if steps[place].status not in FINISHED]:
         # its work is done and may have to be undone, so it must not end as cancelled
         if is_done_but_for_its_alias(steps[place]):

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from mesh.core import ids
 from mesh.core.approvals import Held
+from mesh.core.decide.begin import for_each
 from mesh.core.decide.begin.end import end, rejection_reason
 from mesh.core.decide.begin.terms import why_nobody_left
 from mesh.core.decide.draft import Draft
@@ -282,11 +283,23 @@ def close(draft: Draft, closed: ApprovalClosed) -> None:
     if ids.is_budget(closed.step):
         on_budget_answer(draft, closed)
         return
+    if ids.is_item(closed.step):
+        _close_item(draft, closed.step)
+        return
     # at once, even while other branches are under way: nothing in the route handles it
     if closed.verdict == "rejected" and not rejection_is_taken(draft.route, closed.step):
         end(draft, "rejected", rejection_reason(draft.live.steps[closed.step], closed.step))
         return
     settled(draft, closed.step)
+
+
+def _close_item(draft: Draft, place: str) -> None:
+    """Go on after the verdict on an item. More rejections than are tolerated end the workflow."""
+    name = ids.step_of(place)
+    if for_each.is_beyond_tolerance(draft, name):
+        end(draft, "rejected", rejection_reason(draft.live.steps[place], place))
+    else:
+        settled(draft, place)
 
 
 _VERDICTS: Final = {"succeeded": "approved", "rejected": "rejected"}
@@ -301,6 +314,8 @@ def find_open(
     if parsed is not None and step is not None and step.task_id != given.approval_id and _was_asked_before(step):
         message = f"it is closed: {parsed.step} has moved on to another question since"
         return _refused(given, "closed", message, closed=True)
+    if parsed is not None and workflow is not None and _has_ended(workflow, parsed):
+        return _refused(given, "closed", "it is closed, and so are all of its for-each", closed=True)
     # a step with attempts is a task or a call, so its id is not an approval's
     if parsed is None or step is None or step.task_id != given.approval_id or step.attempt:
         return _refused(given, "unknown", f"no approval {given.approval_id} was asked, or its memory has ended")
@@ -314,6 +329,12 @@ def find_open(
     if step.expired:
         return _refused(given, "late", f"its deadline had passed, and it was {verdict}", verdict=verdict, closed=True)
     return _refused(given, "closed", f"it is closed: {verdict or step.status}", verdict=verdict, closed=True)
+
+
+def _has_ended(workflow: Workflow, asked: ids.TaskId) -> bool:
+    """Whether this is an item of a for-each that has ended, so nothing of the item is kept."""
+    each = workflow.steps.get(ids.step_of(asked.step)) if ids.is_item(asked.step) else None
+    return each is not None and each.fan is None and workflow.run_id == asked.run_id
 
 
 def _was_asked_before(step: StepState) -> bool:

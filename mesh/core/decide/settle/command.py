@@ -146,7 +146,7 @@ def _output_of_skipped(draft: Draft, place: str, state: StepState) -> Any:
     if _closes_loop(state):
         return state.output
     work = None if ids.is_undo(place) else draft.route.steps[place].work
-    if isinstance(work, ApprovalWork):
+    if isinstance(work, ApprovalWork) and draft.route.steps[place].for_each is None:
         return skipped_output(state.input, is_voted=work.voting is not None, asking=state.asking)
     return None
 
