@@ -326,9 +326,11 @@ class Broker(Protocol):
         compare (Kafka) appends, and the caller checks the acknowledged offsets.
 
         Two calls may be under way at once for one partition. The second lands after the first, or
-        not at all. After an append of unknown outcome, this connection's appends at an offset fail
-        unmade until one with None begins afresh, because they rest on what may never land. Raises
-        `BrokerUnavailable` if the outcome is unknown, `TopicMissing` if there is no such log.
+        not at all. After an append that was refused, or whose outcome is unknown, this connection's
+        appends at an offset fail unmade until one with None begins afresh: they rest on what may
+        never land, and must not be taken because the log happens to end where they expect it.
+        Raises `BrokerUnavailable` if the outcome is unknown, `TopicMissing` if there is no such
+        log.
         """
         ...
 

@@ -41,7 +41,8 @@ class MemoryBroker:
         self._cluster = cluster
         self._killed = False
         self._lanes: dict[TopicPartition, Lane] = {}
-        # logs with an append of unknown outcome; nothing is appended to them until the next claim
+        # logs with an append that was refused, or of unknown outcome; nothing is appended to them
+        # until the next claim
         self._unknown: dict[TopicPartition, None] = {}
         self._turnstile = Turnstile(cluster)
         self._open: list[MemoryReader | MemorySubscription] = []
@@ -151,7 +152,10 @@ class MemoryBroker:
         effects: Sequence[OutRecord],
     ) -> Appended:
         now_ms = self._cluster.clock.now_ms()
-        if expected_offset is not None and expected_offset != partition.end:
+        if expected_offset is None:
+            self._unknown.pop(partition.at, None)
+        elif expected_offset != partition.end or partition.at in self._unknown:
+            self._unknown[partition.at] = None
             return Appended((), effects_sent=False, timestamp_ms=now_ms, refused=True)
         first = self._cluster.land(partition.at, decisions)
         failures = self._send_all(effects)

@@ -59,6 +59,8 @@ class SqliteBroker:
         self._store = store
         self._client_id = client_id
         self._subscriptions: list[SqliteSubscription] = []
+        # logs that refused an append, by id; nothing is appended to them until the next claim
+        self._refused: set[int] = set()
         self.has_own_clock = False
         self.max_record_bytes = max_record_bytes
         self._cleaner = (
@@ -141,7 +143,10 @@ class SqliteBroker:
         def work() -> Appended:
             # Within the transaction: no other process can write between this look and the append.
             end = self._store.log.tail(log_id).offset
-            if expected_offset is not None and end != expected_offset:
+            # One that was made ready before the refusal may fit the end by chance, and its effects
+            # would leave with it.
+            if expected_offset is not None and (end != expected_offset or log_id in self._refused):
+                self._refused.add(log_id)
                 return Appended((), effects_sent=False, timestamp_ms=self._store.now_ms(), refused=True)
             timestamp_ms = self._store.log.write(own, self._store.now_ms())
             self._store.log.write(sent.chunks, timestamp_ms)
@@ -152,7 +157,13 @@ class SqliteBroker:
                 failures=tuple(sent.failures),
             )
 
-        appended = await self._store.write(work)
+        try:
+            appended = await self._store.write(work)
+        except BrokerUnavailable:
+            self._refused.add(log_id)
+            raise
+        if expected_offset is None:
+            self._refused.discard(log_id)
         if not appended.refused:
             # after the commit: a reader that wakes must find the records
             self._store.nudges.send((log_id, *sent.chunks))
