@@ -24,6 +24,7 @@ class PartitionMeta(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: int = 0
     hold: ClockHold | None = None
     seen: Sighting | None = None
+    claimed: Sighting | None = None
 
     def state(self, workflows: dict[str, Workflow]) -> PartitionState:
         """What it was made of, with these workflows."""
@@ -36,6 +37,7 @@ class PartitionMeta(msgspec.Struct, frozen=True, kw_only=True):
             at_ms=self.at_ms,
             hold=self.hold,
             seen=self.seen,
+            claimed=self.claimed,
         )
 
 
@@ -70,6 +72,7 @@ def encode_meta(state: PartitionState) -> bytes:
             at_ms=state.at_ms,
             hold=state.hold,
             seen=state.seen,
+            claimed=state.claimed,
         )
     )
 

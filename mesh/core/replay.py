@@ -48,7 +48,7 @@ class PartitionFold:
             # back
             self.takeovers += counts
             if counts and record.boot:
-                self.state.seen = Sighting(boot=record.boot, uptime_ms=record.uptime_ms, at_ms=record.at_ms)
+                self.state.claimed = Sighting(boot=record.boot, uptime_ms=record.uptime_ms, at_ms=record.at_ms)
             return False
         if counts:
             self._note_progress(record)
@@ -88,6 +88,10 @@ def settle(state: PartitionState, decision: Decision, workflow: Workflow | None)
     # acknowledged before stays so
     state.mark = max(state.mark, decision.mark)
     state.at_ms = decision.at_ms
+    # An owner logs first of all what has become of the clock. One that died before it has accounted
+    # for nothing, and the next owner must see the jump as well.
+    if state.claimed is not None:
+        state.seen, state.claimed = state.claimed, None
     # only the clock's decisions have such events: all others need not be looked through
     if is_clock(decision.workflow_id):
         _set_clock(state, decision)

@@ -221,8 +221,9 @@ class PartitionState(msgspec.Struct, kw_only=True):
 
     `watermarks`: for each source partition (`<topic>/<partition>`), the (offset, index) of the last
     inbox record decided. `at_ms`: of the last decision; `hold`: how the broker's clock differs from
-    that time; `seen`: an owner's machine when its clock was last accounted for. `sequence`: how
-    many records the decisions have sent to other workflows.
+    that time; `seen`: an owner's machine when its clock was last accounted for. `claimed`: the
+    machine of an owner that has logged no decision yet, and so has not said whether its clock has
+    jumped. `sequence`: how many records the decisions have sent to other workflows.
     """
 
     workflows: dict[str, Workflow] = {}
@@ -233,6 +234,7 @@ class PartitionState(msgspec.Struct, kw_only=True):
     at_ms: int = 0
     hold: ClockHold | None = None
     seen: Sighting | None = None
+    claimed: Sighting | None = None
 
 
 class AgentCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -66,6 +66,7 @@ class Confirmed:
             at_ms=state.at_ms,
             hold=state.hold,
             seen=state.seen,
+            claimed=state.claimed,
         )
         # a decision of the partition itself, such as a mark, has no workflow
         made.dirty = {name: state.workflows.get(name) for name in changed if name}
@@ -89,7 +90,7 @@ class Confirmed:
         state.sequence = batch.sequence
         state.mark = batch.decisions[-1].mark
         state.at_ms = batch.decisions[-1].at_ms
-        state.hold, state.seen = batch.hold, batch.seen
+        state.hold, state.seen, state.claimed = batch.hold, batch.seen, None
         self.spans.extend((first, first + count) for first, count in spans)
         # below the mark all effects are sent, so no take-over asks which decisions counted there
         while self.spans and self.spans[0][1] <= state.mark:

@@ -294,7 +294,12 @@ class Owner:
 
         None if the log has the mark.
         """
-        if self.is_lost() or not self._decider.owes_mark:
+        if self.is_lost():
+            return None
+        # A mark alone would say that the clock is accounted for.
+        if self.clock.event is not None:
+            return self._note_clock(now_ms + self.clock.offset_ms)
+        if not self._decider.owes_mark:
             return None
         batch = Batch()
         self._emit_mark(batch, now_ms + self.clock.offset_ms)

@@ -28,7 +28,7 @@ class PartitionClock:
     of them left by another clock than the one that it is acknowledged by. `event`: to be logged.
     """
 
-    __slots__ = ("_bound_ms", "_has_own_clock", "_hold", "_partition", "event", "is_stamped_ahead", "jumps", "offset_ms")  # fmt: skip
+    __slots__ = ("_bound_ms", "_has_own_clock", "_hold", "_partition", "_seen", "event", "is_stamped_ahead", "jumps", "offset_ms")  # fmt: skip
 
     def __init__(
         self, partition: int, *, bound_s: float, has_own_clock: bool, hold: Callable[[], ClockHold | None]
@@ -41,6 +41,7 @@ class PartitionClock:
         self._bound_ms = bound_s * 1_000
         self._has_own_clock = has_own_clock
         self._hold = hold
+        self._seen: Sighting | None = None  # this machine, when the offset was last set by it
 
     # Times ----------------------------------------------------------------------------------------
 
@@ -82,15 +83,35 @@ class PartitionClock:
         if not self._has_own_clock and self.offset_ms > self._bound_ms:
             # that clock is ours, and was put back: the broker stamps with the last time before
             self.offset_ms, self.is_stamped_ahead = -1, True
+        elif not self._has_own_clock and self.offset_ms < -self._bound_ms:
+            # put forward since the stamp, or the acknowledgement took that long: it is one clock
+            self.offset_ms = -1
+
+    def check_since_claim(self, at_claim: Sighting | None, seen: Sighting | None) -> None:
+        """Go on by the broker, if this machine's clock has jumped since our claim.
+
+        A take-over may last, and nobody watches the clock for its owner.
+        """
+        jump_ms = None if seen is None else seen.jump_since(at_claim)
+        # the same clock stamps here and there, so what it is off by stays
+        if jump_ms is not None and self._has_own_clock and abs(jump_ms) > self._bound_ms:
+            self.offset_ms -= jump_ms
 
     def check_since_last_owner(
-        self, wall_ms: int, last_ms: int, before: Sighting | None, seen: Sighting | None
+        self,
+        wall_ms: int,
+        last_ms: int,
+        before: Sighting | None,
+        seen: Sighting | None,
+        *,
+        claimed: Sighting | None = None,
     ) -> None:
         """Go by the partition's own time, if the broker's clock has jumped since the last owner.
 
         `last_ms`: of the log's last decision. `before`: of the last owner's machine; `seen`: of
-        ours.
+        ours. `claimed`: of ours too, as our claim has it.
         """
+        self._seen = seen
         # a jump that an owner before us held is held on
         self.offset_ms -= self.ahead_ms
         start = Start(
@@ -102,6 +123,11 @@ class PartitionClock:
             has_own_clock=self._has_own_clock,
         )
         jump_ms = jump_at_start(start, int(min(self._bound_ms, BELIEVED_MS)))
+        # Nobody before us tells of this machine, but our claim does, and the next owner will hold
+        # its clock against that.
+        if seen is not None and not self._has_own_clock and seen.jump_since(before) is None:
+            since_ms = seen.jump_since(claimed) or 0
+            jump_ms = since_ms if abs(since_ms) > self._bound_ms else jump_ms
         if jump_ms:
             self.offset_ms -= jump_ms
             self._jumped(jump_ms, seen, "the clock jumped since the last owner")
@@ -135,6 +161,12 @@ class PartitionClock:
 
         The partition's time does not follow it, and the broker's clock may be the same.
         """
+        # A take-over that has just ended may have found this jump by itself.
+        since_ms = None if seen is None else seen.jump_since(self._seen)
+        by_ms = by_ms if since_ms is None else since_ms
+        self._seen = seen
+        if abs(by_ms) <= self._bound_ms:
+            return
         self.offset_ms -= by_ms
         self.jumps += 1
         # The broker stamps by this very clock, so its stamps have jumped as well.

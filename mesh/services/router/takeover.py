@@ -55,11 +55,11 @@ class _Candidate:
         "origin",
         "owner",
         "seen",
+        "seen_at_claim",
         "seen_before",
         "spans",
         "store",
         "until",
-        "wall_ms",
     )
 
     def __init__(self, owner: Owner, store: CheckpointStore | None, seen: Sighting | None) -> None:
@@ -69,7 +69,7 @@ class _Candidate:
         self.until = -1
         self.seen = seen  # of this machine
         self.seen_before: Sighting | None = None  # of the owner before us
-        self.wall_ms = 0  # when the broker took our claim, by this machine's clock
+        self.seen_at_claim: Sighting | None = None  # of this machine, when the broker had taken our claim
         # from the mark on, as far as it is known
         self.effective: deque[tuple[int, Decision]] = deque()
         self.changed: set[str] = set()  # workflows that the checkpoint does not have as they are
@@ -86,11 +86,15 @@ class _Candidate:
                 self.store.delete()  # or its workflows would stay among ours
             self.fold, self.spans, self.origin = PartitionFold(self.owner.partition), [], origin
 
-    def check_clock(self) -> None:
-        """Look whether the broker's clock has jumped since the last owner."""
+    def check_clock(self, clock: Clock, sight: Sight) -> None:
+        """Look whether the clock has jumped since the last owner, or since our claim."""
         owner = self.owner
         if not owner.is_lost():
-            owner.clock.check_since_last_owner(self.wall_ms, owner.state.at_ms, self.seen_before, self.seen)
+            seen = sight()
+            owner.clock.check_since_claim(self.seen_at_claim, seen)
+            owner.clock.check_since_last_owner(
+                clock.now_ms(), owner.state.at_ms, self.seen_before, seen, claimed=self.seen
+            )
 
     @property
     def start(self) -> int:
@@ -170,15 +174,16 @@ async def take_over(
         candidates[owner.partition] = _Candidate(owner, stores.get(owner.partition), sight())
         await asyncio.sleep(0)  # a checkpoint may be large, and heartbeats run in this loop
     try:
-        await asyncio.gather(*(_claim(c, broker, topics, config, clock) for c in candidates.values()))
+        await asyncio.gather(*(_claim(c, broker, topics, config, clock, sight=sight) for c in candidates.values()))
         await _read_logs(candidates, broker, topics, config)
-        # after the logs are read: it compares with what the last owner wrote of its own clock
-        for candidate in candidates.values():
-            candidate.check_clock()
         # Before the owner may decide: a record for another workflow that is sent again must not
         # come behind a newer one, or its receiver takes it for a repeat (docs/adr/0006).
         await _send_owed(list(candidates.values()), broker, topics, config)
         await _skip_what_is_gone(owners, broker, topics)
+        # Nothing is awaited from here on: whoever watches the clock for owners has these at once,
+        # and a jump is noted here or there.
+        for candidate in candidates.values():
+            candidate.check_clock(clock, sight)
         for owner in owners:
             # Last of all: each period begins again now, and reading the log may have taken a while.
             owner.deadlines.signs.rebuild(owner.state.workflows.values(), clock.now_ms() + owner.clock.offset_ms)
@@ -190,7 +195,15 @@ async def take_over(
             owner.lose(f"taking over failed: {error}")
 
 
-async def _claim(candidate: _Candidate, broker: Broker, topics: Topics, config: RouterConfig, clock: Clock) -> None:
+async def _claim(
+    candidate: _Candidate,
+    broker: Broker,
+    topics: Topics,
+    config: RouterConfig,
+    clock: Clock,
+    *,
+    sight: Sight = blind,
+) -> None:
     owner, seen = candidate.owner, candidate.seen
     record = OwnerChanged(
         token=owner.ownership.token,
@@ -204,8 +217,8 @@ async def _claim(candidate: _Candidate, broker: Broker, topics: Topics, config: 
     encoded = encode_owner_changed(record, topic=topics.log, partition=owner.partition)
     # a claim expects no offset: it lands wherever the log ends
     appended = await broker.append(owner.log, None, [encoded], ())
-    candidate.wall_ms = clock.now_ms()
-    owner.clock.correct(appended.timestamp_ms, candidate.wall_ms)
+    candidate.seen_at_claim = sight()
+    owner.clock.correct(appended.timestamp_ms, clock.now_ms())
     candidate.until = appended.spans[0][0]
     owner.ownership.claimed(candidate.until)
 
