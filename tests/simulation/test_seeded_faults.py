@@ -6,13 +6,14 @@
 import faulty_inputs
 import faulty_owners
 import faulty_rules
+import faulty_weather
 import pytest
 from faults import FAULTS, PLANS, plan_for
 
 from mesh.testing.simulation import simulate
 
 MOST_SEEDS = 100
-assert {faulty_inputs, faulty_owners, faulty_rules}  # loaded, so that their faults are among FAULTS
+assert {faulty_inputs, faulty_owners, faulty_rules, faulty_weather}  # loaded, so that their faults are among FAULTS
 
 
 @pytest.mark.parametrize("name", FAULTS)

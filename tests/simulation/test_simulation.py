@@ -10,7 +10,7 @@ import sys
 from collections import Counter
 from functools import cache
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from msgspec.structs import replace
@@ -21,6 +21,7 @@ from mesh.routes.keys import ROUTE, STEP
 from mesh.services.router import owner
 from mesh.testing.simulation import Plan, simulate
 from mesh.testing.simulation.drawn import draw_routes
+from mesh.testing.simulation.heavy import HEAVY
 from mesh.testing.simulation.runs import drawn_yaml
 
 BEGIN, END = map(int, os.environ.get("MESH_SIMULATION_SEEDS", "0:100").split(":"))
@@ -106,7 +107,7 @@ UNMET = {
     "SlotRefused",
     # Nobody signs there, and no answer need be signed: test_router_signed.py.
     "AnswerSigned",
-    # A simulated machine tells no uptime, so no router here sees a jump: test_clock.py.
+    # Few runs have a clock that jumps: the runs with fixed weather below.
     "ClockHeld",
     "ClockReleased",
 }
@@ -134,6 +135,39 @@ def test_several_people_never_give_two_verdicts_nor_one_that_is_not_theirs() -> 
         assert not outcome.findings, outcome.story()
         counts += outcome.counts
     assert [name for name in PEOPLE if not counts[name]] == []
+
+
+def _under(seed: int, **weather: Any) -> Counter[str]:
+    """What a short run with this weather, and little else, meets. It must break no promise."""
+    plan = replace(Plan.of(seed), chaos_s=25.0, workflows=6, drawn=0, real_agents=False, people_change=False)
+    outcome = simulate(seed, plan=replace(plan, **{"deadly": 0, "heavy": (), "jumps": (), **weather}))
+    assert not outcome.findings, outcome.story()
+    return outcome.counts
+
+
+def test_what_goes_through_a_large_list_too_often_ends_as_the_documents_say_and_all_else_goes_on() -> None:
+    counts = _under(3, heavy=tuple(HEAVY), kinds=("fan",), workflows=2)
+    # an `if`, an input and the items of a for-each; a key; a guard lets nothing in without a word
+    assert counts["incident: expression"] >= 3
+    assert counts["dead letter: no_key"]
+
+
+def test_an_input_that_kills_ingress_goes_to_the_dead_letters() -> None:
+    assert _under(2, deadly=2)["dead letter: poison"] >= 2
+
+
+@pytest.mark.parametrize(
+    "jumps",
+    [((9.0, 7_200.0),), ((9.0, -240.0),), ((9.0, 7_200.0), (15.0, -7_200.0)), ((9.0, -120.0), (15.0, 120.0))],
+)
+def test_a_jump_of_the_clock_makes_nothing_due_and_after_the_release_all_goes_on(
+    jumps: tuple[tuple[float, float], ...],
+) -> None:
+    counts = Counter[str]()
+    for seed in range(2):
+        counts += _under(seed, jumps=jumps, kinds=("awaits", "race", "review"))
+    assert counts["ClockHeld"]
+    assert counts["ClockReleased"]
 
 
 @pytest.mark.parametrize("seed", [65, 350, 1077, 1151, 1499, 1737, 2314])

@@ -19,10 +19,12 @@ What each effective decision must keep
   an approval one verdict, a run one end (`mesh.testing.promises.attempts`)
 * a deadline wins against nothing that reached the broker before it, be it an answer, a result, an
   event, the end of a call or a sign of life (`mesh.testing.promises.deadlines`)
+* a jump of the clock makes nothing due, and no answer late (`mesh.testing.promises.clocks`)
 * two live workflows never have the same alias; each time of a schedule starts exactly one workflow
   (`mesh.testing.promises.built_in`)
 * a limit is never exceeded (`mesh.testing.promises.slots`)
 * every rule of its route holds (`mesh.testing.promises.rules`)
+* what takes more steps than an evaluation may take has no value (`mesh.testing.promises.costs`)
 * each attempt and each call counts once in a budget, and a caller counts for a call what the called
   workflow reported (`mesh.testing.promises.usage`)
 * records to other workflows are counted without a gap, and none reaches its inbox before those
@@ -72,6 +74,8 @@ from mesh.errors import MalformedRecord
 from mesh.ports import Record
 from mesh.testing.promises.attempts import Attempts
 from mesh.testing.promises.built_in import BuiltIns
+from mesh.testing.promises.clocks import Clocks
+from mesh.testing.promises.costs import Costs
 from mesh.testing.promises.deadlines import Deadlines
 from mesh.testing.promises.effects import EffectLedger
 from mesh.testing.promises.ledger import Ledgers, PartitionLedger, Source, Step
@@ -105,6 +109,7 @@ class Promises:
         roles: Mapping[str, frozenset[str]] | None = None,
         on_finding: Callable[[str], None] = lambda _: None,
         afterwards: bool = False,
+        passed_ms: Callable[[], int] | None = None,
     ) -> None:
         self.findings: list[str] = []
         self.counts: Counter[str] = Counter()
@@ -112,6 +117,9 @@ class Promises:
         self.timeline = Timeline()
         self._topics = topics
         self._routes = {route.digest: route for route in routes}
+        self._clocks = Clocks(passed_ms, self.find)
+        self._judged = 0  # partition
+        self._costs = Costs({} if afterwards else self._routes)
         newest = {route.name: route.digest for route in routes}
         self._directory = Directory(roles=dict(roles or {}), routes=newest, topic_prefix=topics.prefix)
         self._people = PeopleLedger(self._directory, topics.people)
@@ -130,7 +138,7 @@ class Promises:
             sources=self._sources,
             is_settled=lambda number, topic, offset: self._is_settled(self._ledgers[number], topic, offset),
             counts=self.counts,
-            find=self.find,
+            find=self._find_by_stamps,
         )
         self._attempts = Attempts(self._expect, self.counts, self._deadlines)
         self._effects = EffectLedger(topics, self._ledgers, self.find, afterwards=afterwards)
@@ -151,7 +159,7 @@ class Promises:
     def landed(self, record: Record) -> None:
         """Take a record that the broker has taken."""
         topics, topic = self._topics, record.topic
-        self._built_in.now_ms = max(self._built_in.now_ms, record.timestamp_ms)
+        self._built_in.now_ms = self._clocks.now_ms(max(self._built_in.now_ms, record.timestamp_ms))
         if topic == topics.log:
             self._log_record(record.partition, record.offset, record.timestamp_ms, decode_log_record(record))
         elif topic in (topics.inbox, topics.results):
@@ -227,9 +235,15 @@ class Promises:
         self.findings.append(finding)
         self._on_finding(finding)
 
+    def _find_by_stamps(self, finding: str) -> None:
+        """Note what the broker's stamps say of a deadline, unless they have jumped."""
+        if not self._clocks.has_jumped(self._judged):
+            self.find(finding)
+
     # Inputs ---------------------------------------------------------------------------------------
 
     def _source_record(self, record: Record) -> None:
+        self._clocks.source_landed(record)
         self._copied[record.topic, record.partition, record.offset] = False
         if record.topic == self._topics.responses:
             try:
@@ -260,6 +274,7 @@ class Promises:
 
     def _input(self, record: Record) -> None:
         place, inputs = (record.topic, record.offset), self._ledgers[record.partition].inputs
+        self._judged = record.partition
         try:
             if record.topic == self._topics.inbox:
                 given = inputs[place] = decode_inbox(record)
@@ -305,6 +320,7 @@ class Promises:
 
     def _log_record(self, number: int, offset: int, timestamp_ms: int, record: LogRecord) -> None:
         partition = self._ledgers[number]
+        self._judged = number
         where = f"log {number}/{offset}"
         self._expect(offset == partition.fold.next_offset, f"{where} follows {partition.fold.next_offset - 1}")
         if isinstance(record, OwnerChanged):
@@ -319,9 +335,10 @@ class Promises:
         self.counts["marks"] += record.cause.kind == "mark"
         self.effective.append((number, offset, record))
         before = partition.fold.state.workflows.get(record.workflow_id)
-        if record.cause.kind == "timer" and timestamp_ms < record.cause.at_ms:
-            self.find(f"{where}: {record.cause.id} fires {record.cause.at_ms - timestamp_ms} ms before its time")
         step = Step(partition, before, record, offset, where)
+        self._clocks.begin(number, record)
+        if record.cause.kind == "timer":
+            self._clocks.fires(step, timestamp_ms)
         self._check_cause(step)
         self._check_positions(step)
         self._effects.check_mark(step)
@@ -332,6 +349,8 @@ class Promises:
             self._expect("" in tried, f"{where}: {tried[0]}")
             for broken in broken_rules(before, record, self._routes):
                 self.find(f"{where}: {broken}")
+            for costly in self._costs.take(before, record):
+                self.find(f"{where}: {costly}")
         self._deadlines.wait(step)
         for event in record.events:
             self.counts[type(event).__name__] += 1
@@ -407,6 +426,7 @@ class Promises:
                 self._deadlines.verdict(step, event)
             case AnswerRefused():
                 self.counts[f"refused: {event.code}"] += 1
+                self._clocks.refused(step, event)
             case IncidentRaised():
                 self.counts[f"incident: {event.kind}"] += 1
                 if event.kind == "expired":
@@ -420,6 +440,7 @@ class Promises:
             case InputAttempted():
                 step.partition.attempted[event.topic, event.offset] = step.decision.epoch
             case _:
+                self._clocks.take(step, event)
                 self._attempts.check(step, event)
                 self._built_in.check(step, event)
 
@@ -456,6 +477,7 @@ class Promises:
         name = header(record, "ce_id") or ""
         if record.topic == self._topics.dlq:
             letter = decode_dead_letter(record)
+            self.counts[f"dead letter: {letter.code}"] += 1
             if letter.component != "router":
                 original = letter.original
                 self._copied[original.topic, original.partition, original.offset] = True

@@ -15,6 +15,7 @@ from mesh.core.events import CallMade, Event, IncidentRaised, SlotRequested, Tas
 from mesh.core.inputs import CommandGiven, EventMatched, EventOffered, Input, ScheduledStart, WorkflowCalled
 from mesh.core.route import Route
 from mesh.core.state import Directory, Workflow
+from mesh.testing.promises.clocks import as_owner
 from mesh.testing.promises.ledger import Step, input_of
 from mesh.testing.promises.slots import cards_of
 
@@ -27,10 +28,16 @@ def another_decision(step: Step, routes: Mapping[str, Route], known: Directory) 
     Returns what is wrong; empty if nothing is, or if it can't be told. `routes`: by digest.
     `known`: what every router knows.
     """
-    before, decision = step.before, step.decision
+    decision = step.decision
     given = input_of(step.partition, decision)
     if given is None:
         return ""
+    tried = [_decided_otherwise(step, one, routes, known) for one in as_owner(given, step.partition, decision.at_ms)]
+    return "" if "" in tried else tried[0]
+
+
+def _decided_otherwise(step: Step, given: Input, routes: Mapping[str, Route], known: Directory) -> str:
+    before, decision = step.before, step.decision
     route = routes.get(_digest_for(given, before))
     called = {event.route: event.digest for event in decision.events if isinstance(event, CallMade)}
     directory = replace(

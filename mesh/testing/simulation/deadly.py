@@ -11,6 +11,7 @@ from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.ports import Record
 from mesh.services.router.router import Router
+from mesh.testing.simulation.heavy import MANY
 from mesh.testing.virtual_time.incarnation import Incarnation
 
 DEADLY: Final = "sim.deadly"
@@ -18,7 +19,8 @@ DEADLY: Final = "sim.deadly"
 
 
 def deadly_event(number: int) -> dict[str, Any]:
-    return {"specversion": "1.0", "id": f"deadly-{number}", "source": "/sim", "type": DEADLY, "data": {}}
+    data = {"many": [*range(MANY)]}
+    return {"specversion": "1.0", "id": f"deadly-{number}", "source": "/sim", "type": DEADLY, "data": data}
 
 
 def is_deadly(record: Record) -> bool:

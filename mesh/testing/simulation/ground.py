@@ -34,6 +34,7 @@ class Ground:
         topics: Topics,
         clock: Clock,
         seed: int,
+        partitions: int,
         repertoire: Repertoire,
         note: Callable[[str, str], None],
     ) -> None:
@@ -42,6 +43,7 @@ class Ground:
         self.topics = topics
         self.clock = clock
         self.seed = seed
+        self.partitions = partitions
         self.repertoire = repertoire
         self.note = note
         self.rng = random.Random(f"parties {seed}")  # noqa: S311 - a simulation's chance

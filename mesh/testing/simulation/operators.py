@@ -21,6 +21,7 @@ from mesh.testing.simulation.ground import Ground
 _SWEEP_S: Final = 5.0
 _PATIENCE_S: Final = 15.0  # how long an operator waits before the same command again
 _MISTAKES: Final = 0.3  # of all verdicts
+_RELEASES: Final = 0.5  # of all jumps, before it is calm
 _NOT_STORED: Final = "sha256:" + "0" * 64
 _HELPS_NOT: Final = frozenset({"loop", "timeout", "expression"})
 """Incidents that another try would bring about once more."""
@@ -128,6 +129,17 @@ class Operators:
             people.activate(self._ground, version)
             self._ground.promises.counts["people applied"] += 1
 
+    def release_clocks(self) -> None:
+        """Say that the clock is right, some time after a jump, or only once it is calm."""
+        if self._ground.rng.random() < _RELEASES:
+            self._ground.later(self._ground.rng.uniform(1, 12), self._release)
+
+    def _release(self) -> None:
+        partitions = self._ground.promises.partitions()
+        for partition in partitions:
+            if self._ground.promises.fold(partition).state.hold is not None:
+                self._ground.command("release", ids.clock_of(partition, self._ground.partitions))
+
     # Once it is calm ------------------------------------------------------------------------------
 
     def settle(self) -> None:
@@ -138,6 +150,7 @@ class Operators:
 
     def sweep(self) -> None:
         """Look after all that is stuck, again and again."""
+        self._release()
         for workflow in list(self._ground.promises.workflows()):
             if workflow.status == "running":
                 for place, step in workflow.steps.items():

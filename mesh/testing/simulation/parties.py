@@ -7,19 +7,22 @@ routers' own connections meet the faults of the network (and those of the real a
 `world`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from mesh.codec.approvals import decode_request
 from mesh.codec.cloudevents import from_record
 from mesh.codec.tasks import decode_task
 from mesh.core.events import ApprovalClosed, IncidentRaised, WaitStarted
 from mesh.core.matching import Match, RouteIndex
+from mesh.core.route import Route
 from mesh.errors import MalformedRecord
 from mesh.ports import Record
 from mesh.testing.simulation.approvers import Approvers
-from mesh.testing.simulation.deadly import deadly_event
+from mesh.testing.simulation.deadly import deadly_event, is_deadly
 from mesh.testing.simulation.ground import Ground
+from mesh.testing.simulation.heavy import heavy_event
 from mesh.testing.simulation.operators import Operators
 from mesh.testing.simulation.played_agents import PlayedAgents
 from mesh.testing.simulation.routes import AGENTS, CAPABILITIES, UNKNOWN_AGENT
@@ -43,7 +46,13 @@ class Parties:
         self._outstanding: Mapping[str, int] = {}
 
     def begin(
-        self, *, workflows: int, chaos_s: float, outstanding: Mapping[str, int], people_change: bool = False
+        self,
+        *,
+        workflows: int,
+        chaos_s: float,
+        outstanding: Mapping[str, int],
+        people_change: bool = False,
+        routes_change: bool = True,
     ) -> None:
         """Plan what comes from outside while there are faults."""
         self._outstanding = outstanding
@@ -51,7 +60,8 @@ class Parties:
             self._agents.register(outstanding, CAPABILITIES)
         for number in range(workflows):
             self._upstream.publish(number, chaos_s * 0.7)
-        self._operators.change_routes(chaos_s * 0.8)
+        if routes_change:
+            self._operators.change_routes(chaos_s * 0.8)
         self._operators.migrate_workflows(chaos_s * 0.9)
         if people_change:
             self._operators.change_people(chaos_s * 0.9)
@@ -61,6 +71,13 @@ class Parties:
         for number in range(count):
             event = deadly_event(number)
             self._ground.later(3.0 + 6.0 * number, partial(self._ground.publish, event))
+
+    def send_heavy(self, kinds: Sequence[str]) -> None:
+        """Send events with large lists, among all others, and one with small lists for each."""
+        for number, kind in enumerate(kinds):
+            for is_large in (True, False):
+                event = heavy_event(kind, 2 * number + is_large, is_large=is_large)
+                self._ground.later(3.0 + 4.0 * number, partial(self._ground.publish, event))
 
     def landed(self, record: Record) -> None:
         """React to what the broker has taken; the promises have seen it already."""
@@ -93,6 +110,10 @@ class Parties:
                 if workflow is not None:
                     self._upstream.on_wait(workflow, event)
 
+    def clock_jumped(self) -> None:
+        """Operators may soon find that the clock is right."""
+        self._operators.release_clocks()
+
     def calm_down(self) -> None:
         """From here on everybody behaves, and operators look after what is stuck."""
         self._ground.is_calm = True
@@ -100,9 +121,25 @@ class Parties:
         self._operators.settle()
 
 
-def workflows_of(record: Record, index: RouteIndex) -> set[str] | None:
-    """The workflows that a record of the events' topic starts; None if it must be a dead letter."""
+class Met(NamedTuple):
+    """What a version of a route makes of an event.
+
+    `started`: the workflows. `is_wanted`: something must become of it, be it a dead letter.
+    """
+
+    started: frozenset[str] = frozenset()
+    is_wanted: bool = True
+
+
+def met_by(record: Record, route: Route) -> Met:
+    """What this version makes of a record of the events' topic."""
+    if is_deadly(record):
+        return Met()
     try:
-        return {match.workflow_id for match in index.match(from_record(record)) if isinstance(match, Match)}
+        event = from_record(record)
     except MalformedRecord:
-        return None
+        return Met()
+    index = RouteIndex([route])
+    found = index.match(event)
+    started = frozenset(match.workflow_id for match in found if isinstance(match, Match))
+    return Met(started, bool(found or index.offers(event)))

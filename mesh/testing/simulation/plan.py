@@ -4,11 +4,17 @@ The seed draws it. Owns the chances; `world` carries the plan out.
 """
 
 import random
+from typing import Final
 
 import msgspec
 
 from mesh.adapters.memory import WeakBehaviour
+from mesh.testing.simulation.heavy import HEAVY
 from mesh.testing.simulation.routes import AGENTS, FIXED
+
+_HEAVY: Final = 0.02  # of all runs: each takes two seconds longer
+_DEADLY: Final = 0.05
+_JUMPS: Final = 0.05
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,8 +35,20 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     drawn: int = 0  # routes drawn by the seed
     deadly: int = 0  # events that kill each router whose ingress reads them
     killers: float = 0.05  # of the tasks of real agents: each ends the process that works on it
+    # of the clock that broker and routers share, on one machine: when, and by how many seconds
+    jumps: tuple[tuple[float, float], ...] = ()
+    heavy: tuple[str, ...] = ()  # routes whose events have large lists
     people_change: bool = False  # roles are granted and taken away
     outstanding: dict[str, int] = {}  # agent -> how many tasks it says it wants at once
+
+    @property
+    def is_put_back(self) -> bool:
+        """Whether a clock is put back.
+
+        Then nothing is activated: a topic's stamps stand still until the clock has caught up, each
+        topic's at a time of its own, so that an activation may bear on events that were matched.
+        """
+        return any(by_s < 0 for _, by_s in self.jumps)
 
     @classmethod
     def of(cls, seed: int) -> "Plan":
@@ -64,4 +82,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             drawn=rng.choice([1, 2, 3, 3]),
             outstanding={rng.choice(AGENTS): rng.randint(1, 2)} if rng.random() < 0.3 else {},
             people_change=rng.random() < 0.3,
+            # what was drawn before these must not change: a seed is known by its run
+            heavy=(rng.choice(sorted(HEAVY)),) if rng.random() < _HEAVY else (),
+            deadly=1 if rng.random() < _DEADLY else 0,
+            jumps=_draw_jumps(rng) if rng.random() < _JUMPS else (),
         )
+
+
+def _draw_jumps(rng: random.Random) -> tuple[tuple[float, float], ...]:
+    """Forward by hours or back by minutes, now and then with a second jump that sets it right."""
+    at_s, by_s = rng.uniform(5, 20), rng.choice([rng.uniform(3_600, 18_000), -rng.uniform(60, 240)])
+    back = [(at_s + rng.uniform(2, 12), -by_s)] if rng.random() < 0.3 else []
+    return ((at_s, by_s), *back)

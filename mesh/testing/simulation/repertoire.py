@@ -15,6 +15,7 @@ from mesh.core.route import CallWork, Route, Step
 from mesh.routes.compiler import compile_route
 from mesh.testing.simulation.called_routes import CALLED, SCHEDULED
 from mesh.testing.simulation.drawn import DrawnRoute
+from mesh.testing.simulation.heavy import HEAVY
 from mesh.testing.simulation.routes import CHANGED, FIXED
 from mesh.testing.simulation.voted_routes import VOTED
 
@@ -32,12 +33,15 @@ class Repertoire(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, list[Route]]
 
     @classmethod
-    def of(cls, kinds: Iterable[str], drawn: Sequence[DrawnRoute] = ()) -> "Repertoire":
-        """The repertoire of these kinds, with all that they call, and the schedule."""
+    def of(cls, kinds: Iterable[str], drawn: Sequence[DrawnRoute] = (), *, beside: Iterable[str] = ()) -> "Repertoire":
+        """The repertoire of these kinds, with all that they call, and the schedule.
+
+        `beside`: further fixed routes, whose events are not among those of the kinds.
+        """
         names = tuple(kinds)
         versions: dict[str, list[Route]] = {}
         called: set[str] = set()
-        todo = [*names, SCHEDULED]
+        todo = [*names, *beside, SCHEDULED]
         while todo:
             name = todo.pop(0)
             if name not in versions:
@@ -82,7 +86,7 @@ def _callees(route: Route) -> list[str]:
 def _fixed(name: str) -> list[Route]:
     if name in CALLED:
         return [compile_route(CALLED[name])]
-    document = {**FIXED, **VOTED}[name]
+    document = {**FIXED, **VOTED, **HEAVY}[name]
     changed = [_compiled({**document, **CHANGED[name]})] if name in CHANGED else []
     return [_compiled(document), *changed]
 

@@ -15,19 +15,17 @@ import itertools
 import random
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import partial
 from typing import Final
 
 from mesh.adapters.memory import MemoryBroker, WeakBehaviour
 from mesh.agent.context import Context
-from mesh.codec.cloudevents import from_record
 from mesh.codec.log import decode_log_record
 from mesh.codec.open_approvals import OPEN_PARTITIONS
 from mesh.codec.state import canonical_workflow, decode_workflow
 from mesh.codec.tasks import decode_task
 from mesh.core import ids
-from mesh.core.matching import RouteIndex
+from mesh.core.clock import Sighting
 from mesh.core.replay import PartitionFold
 from mesh.core.route import Route
 from mesh.core.state import Workflow
@@ -35,6 +33,7 @@ from mesh.core.topics import Topics
 from mesh.errors import BrokerError
 from mesh.ports import Record, TopicPartition, TopicSpec
 from mesh.services.agent_runtime.runtime import AgentRuntime
+from mesh.services.router.clock import blind
 from mesh.services.router.config import RouterConfig
 from mesh.services.router.router import Router
 from mesh.testing.promises.judge import Promises
@@ -43,7 +42,8 @@ from mesh.testing.simulation.cluster import RouterConnection, WatchedCluster
 from mesh.testing.simulation.deadly import make_mortal
 from mesh.testing.simulation.drawn import draw_routes
 from mesh.testing.simulation.ground import Ground
-from mesh.testing.simulation.parties import Parties, workflows_of
+from mesh.testing.simulation.life import Life
+from mesh.testing.simulation.parties import Met, Parties, met_by
 from mesh.testing.simulation.plan import Plan
 from mesh.testing.simulation.repertoire import Repertoire
 from mesh.testing.simulation.routes import AGENTS, ROLES, UNKNOWN_AGENT
@@ -71,7 +71,7 @@ class _Slot:
         self.clock = clock
         self.stores: dict[int, MemoryCheckpointStore] = {}
         self.lives = 0
-        self.life: _Life | None = None
+        self.life: Life | None = None
 
 
 class World:
@@ -89,37 +89,57 @@ class World:
         self.transcript = transcript
         transcript.now_s = loop.time
         self.broken = asyncio.Event()
-        self.repertoire = Repertoire.of(plan.kinds, draw_routes(plan.seed, plan.drawn))
+        self.repertoire = Repertoire.of(plan.kinds, draw_routes(plan.seed, plan.drawn), beside=plan.heavy)
         self._versions = {route.digest: route for route in self.repertoire.every()}
-        self.promises = Promises(self.topics, routes=list(self._versions.values()), roles=ROLES, on_finding=self._found)
+        self.promises = Promises(
+            self.topics,
+            routes=list(self._versions.values()),
+            roles=ROLES,
+            on_finding=self._found,
+            passed_ms=self._passed_ms if plan.jumps else None,
+        )
         self._rng = random.Random(f"world {plan.seed}")  # noqa: S311 - a simulation's chance
         self._clock = VirtualClock(loop, epoch_ms=_EPOCH_MS)
         self.cluster = WatchedCluster(
             self._clock,
-            weak=plan.weak,
+            # the broker that shares a machine's clock is a file of that machine
+            weak=None if plan.jumps else plan.weak,
+            latency_s=plan.weak.latency_s,
             rng=random.Random(f"cluster {plan.seed}"),  # noqa: S311 - as above
             on_landed=self._landed,
         )
+        self.cluster.has_own_clock = not plan.jumps
         ground = Ground(
             self.cluster,
             self.promises,
             topics=self.topics,
             clock=self._clock,
             seed=plan.seed,
+            partitions=plan.partitions,
             repertoire=self.repertoire,
             note=self.transcript.note,
         )
         self.parties = Parties(ground, plays_agents=not plan.real_agents)
         self._events: list[Record] = []
+        # by an event's place, and the digest of a version
+        self._mets: dict[tuple[int, int, str], Met] = {}
         self._is_calm = False
         self._copies = Counter[str]()  # of each attempt: routers may send one again
         self._killed = Counter[str]()  # processes, by the attempt that ended them
         self._is_over = False
         self._dark_until_s = 0.0
-        self._slots = [
-            _Slot(n + 1, VirtualClock(loop, epoch_ms=_EPOCH_MS, skew_ms=self._rng.randint(-2_000, 2_000)))
-            for n in range(plan.routers)
-        ]
+        self._slots = [_Slot(n + 1, self._clock if plan.jumps else self._skewed()) for n in range(plan.routers)]
+
+    def _skewed(self) -> VirtualClock:
+        return VirtualClock(self.loop, epoch_ms=_EPOCH_MS, skew_ms=self._rng.randint(-2_000, 2_000))
+
+    def _passed_ms(self) -> int:
+        """A clock that never jumps."""
+        return _EPOCH_MS + int(self.loop.time() * 1000)
+
+    def _sight(self) -> Sighting:
+        """The clocks of the machine that all share."""
+        return Sighting(boot="machine", uptime_ms=int(self.loop.time() * 1000), at_ms=self._clock.now_ms())
 
     def _found(self, finding: str) -> None:
         self.transcript.note("PROMISE", finding)
@@ -152,15 +172,18 @@ class World:
             workflows=plan.workflows,
             chaos_s=plan.chaos_s,
             outstanding=plan.outstanding,
-            people_change=plan.people_change,
+            people_change=plan.people_change and not plan.is_put_back,
+            routes_change=not plan.is_put_back,
         )
         self.parties.send_deadly(plan.deadly)
+        self.parties.send_heavy(plan.heavy)
         async with asyncio.TaskGroup() as tasks:
             parts = [tasks.create_task(self._live(slot)) for slot in self._slots]
             if plan.real_agents:
                 parts += [tasks.create_task(self._live_agent(agent, n)) for agent in AGENTS for n in range(2)]
             if plan.blackout_at_s is not None:
                 parts.append(tasks.create_task(self._black_out(plan.blackout_at_s, plan.blackout_s)))
+            parts += [tasks.create_task(self._jump(at_s, by_s)) for at_s, by_s in plan.jumps]
             await asyncio.sleep(plan.chaos_s)
             self._calm_down()
             await self._wait_done()
@@ -191,13 +214,16 @@ class World:
     def _calm_down(self) -> None:
         self.transcript.note("world", "the faults stop")
         low, high = self.plan.weak.latency_s
-        self.cluster.weak = WeakBehaviour(latency_s=(low, min(high, _CALM_LATENCY_S)))
+        if self.cluster.weak is not None:
+            self.cluster.weak = WeakBehaviour(latency_s=(low, min(high, _CALM_LATENCY_S)))
         self.cluster.create_topics([TopicSpec(self.topics.tasks(UNKNOWN_AGENT), 2)])
         self._is_calm = True
         self.parties.calm_down()
 
     async def _wait_done(self) -> None:
-        until_s = self.loop.time() + self.plan.calm_s
+        # deadlines are later by what the clock is put back
+        calm_s = self.plan.calm_s + sum(abs(by_s) for _, by_s in self.plan.jumps if by_s < 0)
+        until_s = self.loop.time() + calm_s
         missing: list[str] = []
         while self.loop.time() < until_s:
             await asyncio.sleep(2.0)
@@ -205,7 +231,7 @@ class World:
             if not missing:
                 return
         for finding in missing:
-            self.promises.find(f"not at an end {self.plan.calm_s:g} s after the last fault: {finding}")
+            self.promises.find(f"not at an end {calm_s:g} s after the last fault: {finding}")
 
     def _missing(self) -> list[str]:
         started = {workflow for workflow, _ in self.promises.ended} | {w.workflow_id for w in self.promises.workflows()}
@@ -220,12 +246,18 @@ class World:
         """
         timeline, wanted = self.promises.timeline, set[str]()
         for record in self._events:
-            index = RouteIndex(self._versions[digest] for digest in timeline.at(record.timestamp_ms).values())
-            found = workflows_of(record, index)
-            if found is not None and not found and not index.offers(from_record(record)):
+            found = [self._met(record, digest) for digest in timeline.at(record.timestamp_ms).values()]
+            wanted = wanted.union(*(met.started for met in found))
+            if not any(met.is_wanted for met in found):
                 self.promises.unwanted(record)
-            wanted |= found or set()
         return wanted
+
+    def _met(self, record: Record, digest: str) -> Met:
+        """What this event is to this version: costly to find out, and asked for time and again."""
+        place = (record.partition, record.offset, digest)
+        if place not in self._mets:
+            self._mets[place] = met_by(record, self._versions[digest])
+        return self._mets[place]
 
     # Routers --------------------------------------------------------------------------------------
 
@@ -239,7 +271,7 @@ class World:
             await asyncio.sleep(self._rng.choice([0.0, 0.2, self._rng.uniform(0, 8)]))
             self._harm_stores(slot)
 
-    def _start(self, slot: _Slot) -> "_Life":
+    def _start(self, slot: _Slot) -> Life:
         slot.lives += 1
         name = f"{slot.name}.{slot.lives}"
         self.transcript.note(name, "starts")
@@ -266,11 +298,12 @@ class World:
             ),
             clock=slot.clock,
             entropy=SeededEntropy(random.Random(f"entropy {self.plan.seed} {name}")),  # noqa: S311 - as above
+            sight=self._sight if self.plan.jumps else blind,
             open_checkpoint=lambda partition: slot.stores.setdefault(partition, MemoryCheckpointStore()),
         )
         if self.plan.deadly:
             make_mortal(router, incarnation, self.topics)
-        slot.life = _Life(router, incarnation)
+        slot.life = Life(router, incarnation)
         return slot.life
 
     def _files(self) -> list[Route]:
@@ -279,12 +312,12 @@ class World:
         Only once routes were activated can a router do without the first files.
         """
         draw = self._rng.random()
-        if self.promises.timeline.is_empty or draw < 0.6:
+        if self.promises.timeline.is_empty or draw < 0.6 or self.plan.is_put_back:
             return self.repertoire.first()
         some = list(self._versions.values())
         return [] if draw < 0.8 else self._rng.sample(some, min(3, len(some)))
 
-    async def _until_death(self, life: "_Life") -> None:
+    async def _until_death(self, life: Life) -> None:
         rng, left_s = self._rng, self.plan.chaos_s - self.loop.time()
         life_s = rng.expovariate(1 / self.plan.mean_life_s)
         await life.wait_over(life_s if life_s < left_s else None)
@@ -297,7 +330,7 @@ class World:
             self._judge_end(life, error)
         self._kill(life)
 
-    def _judge_end(self, life: "_Life", error: BaseException) -> None:
+    def _judge_end(self, life: Life, error: BaseException) -> None:
         """Check why a router ended: only a broker that is away may end it."""
         self.transcript.note(life.name, f"ends: {error!r}")
         causes = [error]
@@ -308,7 +341,7 @@ class World:
             elif not isinstance(cause, BrokerError):
                 self.promises.find(f"{life.name} died of {cause!r}")
 
-    def _kill(self, life: "_Life") -> None:
+    def _kill(self, life: Life) -> None:
         if not life.incarnation.is_killed:
             self.transcript.note(life.name, "is dead")
             life.incarnation.kill()
@@ -333,6 +366,14 @@ class World:
         for slot in self._slots:
             if slot.life is not None:
                 self._kill(slot.life)
+
+    async def _jump(self, at_s: float, by_s: float) -> None:
+        """Put the machine's clock forward or back, whoever lives."""
+        await asyncio.sleep(at_s)
+        self.transcript.note("world", f"the clock jumps by {by_s:+.1f} s")
+        self.promises.counts["clock put forward" if by_s > 0 else "clock put back"] += 1
+        self._clock.skew_ms += int(by_s * 1000)
+        self.parties.clock_jumped()
 
     async def _stop_all(self) -> None:
         """Stop every router gracefully.
@@ -444,28 +485,3 @@ class World:
         wrong = sorted(name for name in live.keys() | folded.keys() if live.get(name) != folded.get(name))
         if wrong:
             self.promises.find(f"{what}: not what the log gives for {wrong}")
-
-
-class _Life:
-    """One life of one router."""
-
-    def __init__(self, router: Router, incarnation: Incarnation) -> None:
-        self.router = router
-        self.incarnation = incarnation
-        self.name = incarnation.name
-        self._over = asyncio.Event()
-        incarnation.on_kill(self._over.set)
-        self._running = incarnation.start(router.run())
-        self._running.add_done_callback(lambda _: self._over.set())
-
-    def is_over(self) -> bool:
-        return self._over.is_set()
-
-    def error(self) -> BaseException | None:
-        return self._running.exception() if self._running.done() else None
-
-    async def wait_over(self, timeout_s: float | None) -> None:
-        """Wait until it was killed or has ended, or until the time is up."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._over.wait()
