@@ -26,6 +26,7 @@ from mesh.core.state import Directory, StepState, Workflow
 from mesh.errors import BrokerUnavailable
 from mesh.ports import OutRecord, Record, TopicPartition
 from mesh.services.agent_runtime.assignment import Assignment
+from mesh.services.agent_runtime.pulse import Pulse
 from mesh.services.router import checkpoint, decider, definitions, lookout, people, takeover
 from mesh.services.router import timers as timing
 from mesh.services.router.batch import Batch
@@ -483,3 +484,30 @@ for _name in (
     "an_owner_never_looks_for_people_before_it_judges",
 ):
     PLANS[_name] = _with_roles_that_change
+
+
+def _with_replicas_that_are_stopped(plan: Plan) -> Plan:
+    """Nothing but real agents with much to do, each of them stopped once in its life."""
+    weak = replace(plan.weak, latency_s=(0.0, 0.05), undead=0.0, rebalance=0.0, failed_call=0.0)
+    return replace(
+        plan,
+        kinds=("sheaf",),
+        drawn=0,
+        workflows=40,
+        chaos_s=40.0,
+        mean_life_s=20.0,
+        routers=1,
+        blackout_at_s=None,
+        real_agents=True,
+        killers=0.0,
+        paused=1.0,
+        weak=weak,
+    )
+
+
+@fault
+def a_replica_that_was_stopped_goes_on_without_a_question(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Pulse, "is_in_doubt", lambda _: False)
+
+
+PLANS["a_replica_that_was_stopped_goes_on_without_a_question"] = _with_replicas_that_are_stopped

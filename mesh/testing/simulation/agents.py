@@ -35,6 +35,7 @@ def scripted_agent(
     outstanding: int | None,
     killers: float,
     is_calm: Callable[[], bool],
+    begins: Callable[[Context], None],
     kill: Callable[[Context], None],
 ) -> Agent[Any, Any]:
     """An agent whose work depends on the seed and the attempt alone.
@@ -50,6 +51,7 @@ def scripted_agent(
         capabilities=[capability for capability, agents in CAPABILITIES.items() if name in agents],
     )
     async def work(value: dict[str, Any], ctx: Context) -> dict[str, Any]:
+        begins(ctx)
         if not is_calm():
             if random.Random(f"{seed} {ctx.task_id} kills").random() < killers:  # noqa: S311 - a simulation's chance
                 kill(ctx)

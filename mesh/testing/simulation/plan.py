@@ -38,6 +38,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     # of the clock that broker and routers share, on one machine: when, and by how many seconds
     jumps: tuple[tuple[float, float], ...] = ()
     heavy: tuple[str, ...] = ()  # routes whose events have large lists
+    paused: float = 0.3  # of the lives of real agents: each is stopped for a time, and goes on
     people_change: bool = False  # roles are granted and taken away
     outstanding: dict[str, int] = {}  # agent -> how many tasks it says it wants at once
 

@@ -59,7 +59,6 @@ _EPOCH_MS: Final = (
 # large enough to work off what has piled up, although each call takes a step
 _CALM_LATENCY_S: Final = 0.05
 _AHEAD: Final = 1_000_000  # offsets of a log: more than any run has
-_PAUSED: Final = 0.3  # of the lives of a real agent
 _STOP_S: Final = 60.0  # of virtual time, for a graceful stop
 
 
@@ -125,6 +124,7 @@ class World:
         self._mets: dict[tuple[int, int, str], Met] = {}
         self._is_calm = False
         self._copies = Counter[str]()  # of each attempt: routers may send one again
+        self._begun = Counter[str]()  # attempts, by real agents
         self._killed = Counter[str]()  # processes, by the attempt that ended them
         self._is_over = False
         self._dark_until_s = 0.0
@@ -409,6 +409,7 @@ class World:
                 outstanding=self.plan.outstanding.get(name),
                 killers=self.plan.killers,
                 is_calm=lambda: self._is_calm,
+                begins=self._agent_begins,
                 kill=partial(self._kill_agent, incarnation),
             )
             runtime = AgentRuntime(
@@ -425,7 +426,7 @@ class World:
             died = asyncio.Event()
             incarnation.on_kill(died.set)
             ends_s = life_s if life_s < self.plan.chaos_s - self.loop.time() else None
-            if rng.random() < _PAUSED and ends_s is not None:
+            if rng.random() < self.plan.paused and ends_s is not None:
                 await self._pause_agent(incarnation, connection, rng)
             ended = asyncio.ensure_future(died.wait())
             await asyncio.wait([running, ended], timeout=ends_s, return_when=asyncio.FIRST_COMPLETED)
@@ -444,6 +445,18 @@ class World:
         self.transcript.note(incarnation.name, "goes on")
         connection.stand_still(is_still=False)
         incarnation.resume()
+
+    def _agent_begins(self, ctx: Context) -> None:
+        """Check that each copy of an attempt is begun once.
+
+        A replica that was stopped may have lost its partitions meanwhile, so it asks first. Where
+        calls fail or members are forgotten, a copy may be begun again.
+        """
+        attempt, weak = ids.attempt_id(ctx.task_id, ctx.attempt), self.plan.weak
+        self._begun[attempt] += 1
+        is_sound = not (weak.undead or weak.rebalance or weak.failed_call)
+        if is_sound and self._begun[attempt] > self._copies[attempt]:
+            self.promises.find(f"{attempt} is begun {self._begun[attempt]} times, of {self._copies[attempt]} copies")
 
     def _kill_agent(self, incarnation: Incarnation, ctx: Context) -> None:
         """Let a task end the process that works on it, at most once for each copy of an attempt."""
