@@ -19,6 +19,7 @@ from mesh.codec.commands import decode_command
 from mesh.core.approvals import Group, Terms, Vote
 from mesh.core.decide.open_approvals import completed
 from mesh.core.events import (
+    AnswerRefused,
     ApprovalClosed2,
     ApprovalRequested2,
     Cause,
@@ -283,3 +284,16 @@ def test_the_read_model_knows_each_answer_and_the_end(folder: Path) -> None:
 
     with_broker(folder, look)
     assert "closed: approved by dan" in call("approvals", "show", ID).stdout
+
+
+def test_a_refusal_under_the_id_of_an_answer_that_counted_does_not_hide_it(folder: Path) -> None:
+    async def refuse_and_look(broker: Broker) -> Any:
+        writer = Writer(broker)
+        refused = AnswerRefused(approval_id=ID, answer_id="by-ana", code="signature", message="forged", by="ana")
+        await writer.decide(workflow(1), Cause(kind="answer", id="by-ana"), refused)
+        async with ReadModel(broker, TOPICS, folder / "model.db") as model:
+            await model.catch_up()
+            return queries.answer(model.db, "by-ana")
+
+    found = with_broker(folder, refuse_and_look)
+    assert (found.status, found.code) == ("accepted", "counted")

@@ -285,7 +285,13 @@ class Folder:
         )
 
     def _insert_answer(self, *row: str | int) -> None:
-        self._db.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        # what counted stays: anybody may send another answer under its id, which is then refused
+        self._db.execute(
+            "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (answer_id, approval_id) DO UPDATE SET"
+            " at_ms = excluded.at_ms, status = excluded.status, code = excluded.code, message = excluded.message,"
+            " by = excluded.by WHERE answers.status <> 'accepted' OR excluded.status = 'accepted'",
+            row,
+        )
 
     def _insert_command(self, *row: str | int) -> None:
         self._db.execute("INSERT OR REPLACE INTO commands VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
