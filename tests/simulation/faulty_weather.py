@@ -15,12 +15,11 @@ from mesh.core.events import LogRecord
 from mesh.core.matching import MatchProblem
 from mesh.core.replay import PartitionFold
 from mesh.core.route import Scope
-from mesh.ports import Clock, OutRecord, Record
+from mesh.ports import OutRecord, Record
 from mesh.routes.expressions import meter
 from mesh.routes.expressions.compiler import CompiledExpression
 from mesh.routes.expressions.meter import ExpressionTooCostly
-from mesh.services.router import takeover
-from mesh.services.router.clock import ClockWatch, Sight
+from mesh.services.router.clock import ClockWatch
 from mesh.services.router.ingress import Ingress
 from mesh.services.router.partition_clock import PartitionClock
 from mesh.testing.simulation import Plan
@@ -109,7 +108,7 @@ def _with_a_jump(by_s: float) -> Callable[[Plan], Plan]:
 def deadlines_follow_a_clock_that_is_put_forward(patch: pytest.MonkeyPatch) -> None:
     """Nobody watches the clock, so what it says is the time."""
     patch.setattr(ClockWatch, "jump_ms", lambda _: 0)
-    patch.setattr(PartitionClock, "check_since_last_owner", lambda *_: None)
+    patch.setattr(PartitionClock, "check_since_last_owner", lambda *_, **__: None)
 
 
 @fault
@@ -122,9 +121,9 @@ def a_new_owner_believes_the_clock_again(patch: pytest.MonkeyPatch) -> None:
     """A jump is held only as long as the router lives that saw it."""
     honest = PartitionClock.check_since_last_owner
 
-    def check(self: PartitionClock, *given: Any) -> None:
+    def check(self: PartitionClock, *given: Any, **named: Any) -> None:
         self.offset_ms += self.ahead_ms
-        honest(self, *given)
+        honest(self, *given, **named)
 
     patch.setattr(PartitionClock, "check_since_last_owner", check)
 
@@ -167,17 +166,6 @@ def an_owner_that_has_logged_nothing_has_accounted_for_the_clock(patch: pytest.M
 
 
 @fault
-def nobody_sees_a_jump_during_a_take_over(patch: pytest.MonkeyPatch) -> None:
-    """A new owner takes the clock for what it was when the router began to take over."""
-    honest = takeover._Candidate.check_clock
-
-    def check(self: Any, clock: Clock, _: Sight) -> None:
-        honest(self, clock, lambda: self.seen)
-
-    patch.setattr(takeover._Candidate, "check_clock", check)
-
-
-@fault
 def an_append_behind_a_refused_one_is_taken_if_it_fits(patch: pytest.MonkeyPatch) -> None:
     honest = MemoryBroker._compare_and_append
 
@@ -190,7 +178,6 @@ def an_append_behind_a_refused_one_is_taken_if_it_fits(patch: pytest.MonkeyPatch
 
 for _name in (
     "an_owner_that_has_logged_nothing_has_accounted_for_the_clock",
-    "nobody_sees_a_jump_during_a_take_over",
     "an_append_behind_a_refused_one_is_taken_if_it_fits",
 ):
     PLANS[_name] = _with_deaths_around_a_jump
