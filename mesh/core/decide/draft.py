@@ -103,13 +103,14 @@ class Draft:
         """
         if self.withheld:
             event = self._instead_of(event)
-        if type(event) is IncidentRaised and ids.is_question(event.step):
-            # nobody has to act, and the approval goes on: the question has its answer
-            self.add(StepGivenUp(step=event.step, reason=event.message))
-            self.add(unanswered(event, self.live, self.now_ms))
-            return
         needless: tuple[str, ...] = ()
+        # by exact class, and first of all: most events are none of these
         if type(event) in TO_COMPLETE:
+            if type(event) is IncidentRaised and ids.is_question(event.step):
+                # nobody has to act, and the approval goes on: the question has its answer
+                self.add(StepGivenUp(step=event.step, reason=event.message))
+                self.add(unanswered(event, self.live, self.now_ms))
+                return
             needless = questions_out(event, self.workflow)
             event = completed(event, self.workflow)
         self.events.append(event)
