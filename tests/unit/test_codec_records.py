@@ -543,7 +543,7 @@ SEND = (
         ),
         (
             answered({**ANSWER, "decision": "maybe"}),
-            'the answer\'s `decision` is \'maybe\'; send "approve" or "reject", or of a question that takes more, choose, edit, withdraw, comment, claim, release, extend',
+            'the answer\'s `decision` is \'maybe\'; send "approve" or "reject", or of a question that takes more, choose, edit, withdraw, comment, ask, inform, claim, release, extend',
         ),
         (
             answered({**ANSWER, "approval_id": "review"}),

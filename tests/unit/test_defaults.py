@@ -48,6 +48,7 @@ NAMES = {
     "drain_timeout_s": ("DRAIN_TIMEOUT_S", "drain_s"),
     "checkpoint_interval_s": ("CHECKPOINT_INTERVAL_S",),
     "card_interval_s": ("CARD_INTERVAL_S", "card_every_s"),
+    "answer_max_age_s": ("ANSWER_MAX_AGE_S",),  # the router takes it in milliseconds
 }
 SETTING_OF = {name: setting for setting, (_, *others) in NAMES.items() for name in (setting, *others)}
 

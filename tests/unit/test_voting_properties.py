@@ -194,13 +194,21 @@ def _after_close(patch: pytest.MonkeyPatch) -> None:
 
 def _no_receipt(patch: pytest.MonkeyPatch) -> None:
     """A vote that leaves it open has no receipt."""
-    patch.setattr(effects, "receipt_of_word", lambda *_: [])
+    _send_for_words(patch, lambda *_: [])
 
 
 def _two_receipts(patch: pytest.MonkeyPatch) -> None:
     """An edit that is a vote too has one for each."""
     honest = receipts.receipt_of_word
-    patch.setattr(effects, "receipt_of_word", lambda decision, event: honest(replace(decision, events=(event,)), event))
+    _send_for_words(patch, lambda decision, event: honest(replace(decision, events=(event,)), event))
+
+
+def _send_for_words(patch: pytest.MonkeyPatch, send: Callable[..., Any]) -> None:
+    """Send this in place of the receipts of words that leave an approval open."""
+    table = effects._DERIVED
+    words = {kind: send for kind, derive in table.items() if derive is receipts.receipt_of_word}
+    assert words
+    patch.setattr(effects, "_DERIVED", {**table, **words})
 
 
 def _rejections_ignored(patch: pytest.MonkeyPatch) -> None:
