@@ -169,8 +169,8 @@ class Settings(BaseSettings):
     answers: Answers = "unsigned"
     """Whether an answer of a person must be signed: `unsigned` or `signed`.
 
-    The same for all routers. With `unsigned` whoever may write to the topic can answer as anybody.
-    A route may ask for more.
+    The same for all routers. With `unsigned` anybody who may write to the topic can answer in any
+    name. A route may ask for more.
     """
     answer_max_age_s: int = Field(defaults.ANSWER_MAX_AGE_S, ge=1, le=31_536_000)
     """How long a signed answer may be under way, by its signer's clock. A later one is refused."""

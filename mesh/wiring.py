@@ -340,7 +340,7 @@ async def _run_with_card(
     if settings.answers == "unsigned":
         _log.warning(
             "answers_need_no_signature",
-            effect=f"whoever may write to {topics.responses} can answer as anybody",
+            effect=f"anybody who may write to {topics.responses} can answer in any name",
             next="give each person a key (mesh approver), and set MESH_ANSWERS=signed for all routers",
         )
 

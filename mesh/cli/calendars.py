@@ -117,7 +117,7 @@ def show(session: Session, *, name: str | None) -> None:
 @calendars.command("next", short_help="Show when an amount of working time is over.")
 @click.argument("name")
 @click.argument("duration", required=False)
-@click.option("--days", type=click.IntRange(1, MOST_DAYS), help="So many working days, instead of DURATION.")
+@click.option("--days", type=click.IntRange(1, MOST_DAYS), help="A number of working days, instead of DURATION.")
 @click.option("--from", "from_", metavar="WHEN", help="Counted from then: 2026-11-27T15:00:00Z, or 2h (ago).")
 @mesh_command
 def next_(session: Session, *, name: str, duration: str | None, days: int | None, from_: str | None) -> None:

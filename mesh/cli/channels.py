@@ -69,7 +69,7 @@ def set_channels(session: Session, /, *, person: str, **given: str | None) -> No
     """Set addresses of PERSON. What is not given stays as it is.
 
     PERSON is the id or a further name. The URL of a Slack webhook is on the topic of people, which
-    approvers can read: whoever has it can write to that channel of Slack.
+    approvers can read: anybody who has it can write to that channel of Slack.
     """
     wanted = {name: value for name, value in given.items() if value is not None}
     if not wanted:

@@ -165,7 +165,7 @@ def _answers(found: MeshStatus) -> Text | None:
     if says == ["signed"]:
         return Text("signed")
     if says == ["unsigned"]:
-        return Text("unsigned: whoever may write to their topic can answer as anybody", style="yellow")
+        return Text("unsigned: anybody who may write to their topic can answer in any name", style="yellow")
     # an answer would count or not by which router reads it
     return Text("routers differ: MESH_ANSWERS must be the same for all", style="red") if says else None
 

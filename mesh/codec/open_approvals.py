@@ -61,8 +61,8 @@ class OpenVote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class OpenChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Who may answer besides, of the answers from `since` on.
 
-    `alone`: from then on nobody else may. `quorum`: so many of them suffice; 0: they fill the seats
-    like all others.
+    `alone`: from then on nobody else may. `quorum`: how many of them suffice; 0: they fill the
+    seats like all others.
     """
 
     since: str  # RFC 3339

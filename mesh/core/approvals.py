@@ -65,7 +65,7 @@ class Editing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Stage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Who may answer too, for answers later than `at_ms`: people with `role`, or `people`.
 
-    `quorum`: so many of them suffice; 0: they fill the seats like all others. `replace`: from then
+    `quorum`: how many of them suffice; 0: they fill the seats like all others. `replace`: from then
     on nobody else may answer.
     """
 

@@ -99,7 +99,7 @@ def reassign(
 ) -> None:
     """Let others answer ID too, or with --replace nobody else. Exits with 1 if it is refused.
 
-    Votes that were given stay. Whoever the route excludes stays excluded. ID is as in `mesh
+    Votes that were given stay. A person whom the route excludes stays excluded. ID is as in `mesh
     approvals approve`.
     """
     if not roles and not people:

@@ -1,8 +1,8 @@
 """What the people's topic says of open approvals and active routes: who is left, how long time is.
 
 Owns two kinds of findings: quorums that the people there are can't reach any more, and calendars
-that are missing or end soon. It warns only of what is sure: whoever has voted, or whom a stage may
-add, counts for any seat.
+that are missing or end soon. It warns only of what is sure: all who have voted, or whom a
+stage may add, count for any seat.
 """
 
 from collections.abc import Iterable, Iterator

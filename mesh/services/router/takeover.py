@@ -180,8 +180,8 @@ async def take_over(
         # come behind a newer one, or its receiver takes it for a repeat (docs/adr/0006).
         await _send_owed(list(candidates.values()), broker, topics, config)
         await _skip_what_is_gone(owners, broker, topics)
-        # Nothing is awaited from here on: whoever watches the clock for owners has these at once,
-        # and a jump is noted here or there.
+        # Nothing is awaited from here on, so the watch of the clock has these owners at once, and a
+        # jump is noted here or there.
         for candidate in candidates.values():
             candidate.check_clock(clock, sight)
         for owner in owners:
