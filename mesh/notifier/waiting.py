@@ -12,9 +12,10 @@ import msgspec
 from mesh.codec.channels import Channel, ChannelKind, DailyTime, daily_time
 from mesh.codec.open_approvals import IndexedRequest, OpenStanding, decode_indexed_request, decode_open_standing
 from mesh.codec.times import parse_rfc3339
-from mesh.core.approvals import Body, Change, Terms, may_vote, named_people, named_roles, why_excluded
+from mesh.core.approvals import Change, Terms
 from mesh.core.open_approvals import REQUEST, STANDING
 from mesh.core.people import People, person_of
+from mesh.core.voting import Body, may_vote, named_people, named_roles, why_excluded
 from mesh.errors import MalformedRecord
 from mesh.inspection.read_model.schema import select
 

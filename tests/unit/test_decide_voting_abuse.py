@@ -6,9 +6,10 @@ import pytest
 from one_partition import Partition, approval, names, only, route
 from voting_kit import CROWD, asked, code, excluding
 
-from mesh.core.approvals import LONGEST_NAME, MOST_NAMES, MOST_SEATS, MOST_TEXT, Body, Group, seated
+from mesh.core.approvals import LONGEST_NAME, MOST_NAMES, MOST_SEATS, MOST_TEXT, Group
 from mesh.core.decide.settle import voting
 from mesh.core.events import AnswerRefused2, IncidentRaised
+from mesh.core.voting import Body, seated
 from mesh.routes.problems import RouteRefused
 
 

@@ -4,7 +4,6 @@ import pytest
 from one_partition import Partition, agent, approval, names, only, route
 from voting_kit import BY, CROWD, SCHEMA, asked, closed, code, excluding, receipt
 
-from mesh.core.approvals import is_split
 from mesh.core.decide.settle.voting import why_expired
 from mesh.core.events import (
     AnswerRefused,
@@ -21,6 +20,7 @@ from mesh.core.evolve import evolve
 from mesh.core.json_values import digest
 from mesh.core.receipts import SendReceipt
 from mesh.core.state import StepState
+from mesh.core.voting import is_split
 
 # Edits --------------------------------------------------------------------------------------------
 

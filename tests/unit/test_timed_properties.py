@@ -17,7 +17,7 @@ from timed_ledger import Right, Timed
 
 from mesh.core import decide as core_decide
 from mesh.core import receipts
-from mesh.core.approvals import Body, Terms, belongs, may_vote
+from mesh.core.approvals import Terms
 from mesh.core.decide.settle import approval as settle_approval
 from mesh.core.decide.settle import orders as settle_orders
 from mesh.core.decide.settle import voting as settle_voting
@@ -27,6 +27,7 @@ from mesh.core.evolve import voting as evolve_voting
 from mesh.core.inputs import AnswerGiven2, ApprovalOrder, CommandGiven, TimerDue
 from mesh.core.json_values import digest
 from mesh.core.people import People, Person, id_of, people_of, person_of, roles_of
+from mesh.core.voting import Body, belongs, may_vote
 
 SEEDS = 120
 VERSIONS: tuple[dict[str, frozenset[str]], ...] = (

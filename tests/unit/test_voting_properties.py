@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from one_partition import PEOPLE, Partition, route
 from voting_ledger import Ledger, Rule
 
-from mesh.core import approvals, effects, receipts
-from mesh.core.approvals import Body, Group
+from mesh.core import effects, receipts, voting
+from mesh.core.approvals import Group
 from mesh.core.decide.settle import approval as settle_approval
 from mesh.core.decide.settle import voting as settle_voting
 from mesh.core.decide.settle import words as settle_words
@@ -23,6 +23,7 @@ from mesh.core.evolve import steps as evolve_steps
 from mesh.core.evolve import voting as evolve_voting
 from mesh.core.inputs import AnswerGiven2
 from mesh.core.json_values import digest
+from mesh.core.voting import Body
 
 SEEDS = 150
 PAYLOADS: tuple[Any, ...] = ({"n": 1}, {"n": 2})
@@ -177,7 +178,7 @@ def _greedy(patch: pytest.MonkeyPatch) -> None:
                 free.remove(seat)
         return sum(int(group.need) for group in groups) - len(free)
 
-    patch.setattr(approvals, "seated", seated)
+    patch.setattr(voting, "seated", seated)
 
 
 def _after_close(patch: pytest.MonkeyPatch) -> None:
@@ -212,7 +213,7 @@ def _send_for_words(patch: pytest.MonkeyPatch, send: Callable[..., Any]) -> None
 
 
 def _rejections_ignored(patch: pytest.MonkeyPatch) -> None:
-    honest = approvals.verdict_of
+    honest = voting.verdict_of
 
     def verdict(terms: Any, votes: Any, *more: Any) -> Any:
         return honest(replace(terms, reject_need=99), votes, *more)

@@ -14,7 +14,7 @@ from mesh.cli.text import limits
 from mesh.cli.text.events import BAD, END_STYLES, PEOPLE, STEP_STYLES
 from mesh.cli.text.format import ago, clock_time, duration, one_line, printable, until
 from mesh.cli.text.items import NAMED
-from mesh.core import approvals, ids
+from mesh.core import ids, voting
 from mesh.core.evolve.budget import unended
 from mesh.core.state import FINISHED, Fan, KeptEvent, Plan, StepState, Workflow
 from mesh.inspection.wording.phrases import blamed, event_name
@@ -158,10 +158,10 @@ def _said(step: StepState, now_ms: int) -> str:
         case "asking":
             if step.asking is None:
                 return f" role {step.role} for {waited}; deadline {due}"
-            now = approvals.standing(step.asking.terms, step.asking.votes, step.asking.changes)
+            now = voting.standing(step.asking.terms, step.asking.votes, step.asking.changes)
             split = (
                 ", split over choices"
-                if approvals.is_split(step.asking.terms, step.asking.votes, step.asking.changes)
+                if voting.is_split(step.asking.terms, step.asking.votes, step.asking.changes)
                 else ""
             )
             return f" {step.asking.terms.rule} for {waited}, {now.have} of {now.need} votes{split}; deadline {due}"

@@ -11,7 +11,7 @@ from typing import Final, get_args
 from msgspec.structs import replace
 
 from mesh.core import ids
-from mesh.core.approvals import Tally, tally_of
+from mesh.core.approvals import Tally
 from mesh.core.events import (
     AnswerHeld,
     AnswerRefused2,
@@ -34,6 +34,7 @@ from mesh.core.events import (
 from mesh.core.evolve.voting import evolve_voting
 from mesh.core.questions import Reply
 from mesh.core.state import StepState, Workflow
+from mesh.core.voting import tally_of
 
 _Told = (
     VoteCast

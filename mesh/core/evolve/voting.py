@@ -10,11 +10,12 @@ from typing import Any, assert_never
 from msgspec.structs import replace
 
 from mesh.core import events as ev
-from mesh.core.approvals import MOST_ANSWERS, Asking, Claim, Terms, Vote, mark_of, with_vote, without
+from mesh.core.approvals import MOST_ANSWERS, Asking, Claim, Terms, Vote, mark_of
 from mesh.core.people import person_of
 from mesh.core.questions import Question
 from mesh.core.schedules import rfc3339
 from mesh.core.state import StepState
+from mesh.core.voting import with_vote, without
 
 _Judged = (
     ev.VoteCast

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from mesh.codec.signed_answers import Judge
-from mesh.core.approvals import Asking, Body, Terms, Vote, may_edit, may_vote, verdict_of, why_excluded
+from mesh.core.approvals import Asking, Terms, Vote
 from mesh.core.events import (
     AnswerHeld,
     AnswerRefused,
@@ -30,6 +30,7 @@ from mesh.core.ownership import Epochs
 from mesh.core.people import People, further_names, person_of
 from mesh.core.signing import Proof
 from mesh.core.state import StepState, Workflow
+from mesh.core.voting import Body, may_edit, may_vote, verdict_of, why_excluded
 from mesh.inspection.audit.bundle import Bundle
 from mesh.inspection.audit.signatures import Checked
 

@@ -15,11 +15,11 @@ from typing import Final, NamedTuple
 import apsw
 
 from mesh.codec.open_approvals import encode_shown, placed
-from mesh.core.approvals import tally_of
 from mesh.core.events import ApprovalRequested, NoteAdded, QuestionAnswered, QuestionAsked
 from mesh.core.open_approvals import PAYLOAD, REQUEST, STANDING, NewPayload, ShowApproval, Shown, note_of, note_part
 from mesh.core.state import StepState
 from mesh.core.topics import Topics
+from mesh.core.voting import tally_of
 from mesh.inspection.inbox.inbox import Inbox
 from mesh.inspection.read_model import ReadModel, queries
 from mesh.inspection.read_model.schema import select

@@ -11,11 +11,12 @@ from typing import Final
 import apsw
 
 from mesh.core.activation import DELAY_MS
-from mesh.core.approvals import Body, Terms, among, is_enough, seated, stage_change, who_fits, why_excluded
+from mesh.core.approvals import Terms
 from mesh.core.events import ApprovalRequested2
 from mesh.core.people import People, person_of
 from mesh.core.route import ApprovalWork, Route
 from mesh.core.topics import Topics
+from mesh.core.voting import Body, among, is_enough, seated, stage_change, who_fits, why_excluded
 from mesh.errors import BrokerError, UnknownFormat
 from mesh.inspection.calendar_changes import why_near
 from mesh.inspection.mesh_status.values import Stuck

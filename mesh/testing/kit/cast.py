@@ -15,8 +15,9 @@ from pydantic import TypeAdapter
 
 from mesh.agent.definition import Agent
 from mesh.codec.tasks import Task
-from mesh.core.approvals import Body, Terms, may_edit, may_vote
+from mesh.core.approvals import Terms
 from mesh.core.people import person_of
+from mesh.core.voting import Body, may_edit, may_vote
 from mesh.ports import Clock
 from mesh.services.agent_runtime.call import Answer as Made
 from mesh.testing.kit.errors import KitError, is_for_the_test

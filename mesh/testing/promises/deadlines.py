@@ -15,7 +15,6 @@ from collections.abc import Set as AbstractSet
 from typing import Final
 
 from mesh.core import ids
-from mesh.core.approvals import verdict_of
 from mesh.core.decide import decide
 from mesh.core.events import (
     AnswerRefused,
@@ -41,6 +40,7 @@ from mesh.core.json_values import digest
 from mesh.core.people import person_of
 from mesh.core.route import Route
 from mesh.core.state import Directory, StepState, Workflow
+from mesh.core.voting import verdict_of
 from mesh.ports import Record
 from mesh.testing.promises.ledger import Source, Step, input_of
 

@@ -9,29 +9,13 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from mesh.core.approvals import (
-    MOST_NAMES,
-    MOST_SEATS,
-    Asking,
-    Body,
-    Change,
-    Editing,
-    Group,
-    Stage,
-    Terms,
-    among,
-    as_body,
-    is_enough,
-    may_vote,
-    seated,
-    who_fits,
-    why_excluded,
-)
+from mesh.core.approvals import MOST_NAMES, MOST_SEATS, Asking, Change, Editing, Group, Stage, Terms
 from mesh.core.decide.begin.instants import working_instant_ms
 from mesh.core.decide.draft import Draft
 from mesh.core.people import further_names, id_of, people_by_roles, person_of
 from mesh.core.questions import REQUESTER, Addressee, AskingBack
 from mesh.core.route import AddresseeAsked, BackAsked, ExpressionError, Scope, SeatsAsked, Template, VotingTerms
+from mesh.core.voting import Body, among, as_body, is_enough, may_vote, seated, who_fits, why_excluded
 
 
 def rendered(draft: Draft, name: str, voting: VotingTerms) -> Terms:

@@ -4,7 +4,7 @@ An operator can't vote, and can't lift what the route excludes. The directory ha
 order's time, as of an answer. An order may call a person by any of their names.
 """
 
-from mesh.core.approvals import Body, Change, Vote, standing, why_excluded, without
+from mesh.core.approvals import Change, Vote
 from mesh.core.decide.draft import Draft
 from mesh.core.decide.settle.approval import close, escalate_by, find_asking, judge_held
 from mesh.core.decide.settle.refusing import Refusal, refuse_command
@@ -15,6 +15,7 @@ from mesh.core.inputs import ApprovalOrder, CommandGiven
 from mesh.core.people import further_names, id_of, person_of
 from mesh.core.schedules import rfc3339
 from mesh.core.state import StepState
+from mesh.core.voting import Body, standing, why_excluded, without
 
 
 def on_order(draft: Draft, given: CommandGiven, order: ApprovalOrder) -> None:

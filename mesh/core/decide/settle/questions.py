@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from mesh.core import ids
-from mesh.core.approvals import MOST_NOTES, MOST_TEXT, Asking, Body, belongs
+from mesh.core.approvals import MOST_NOTES, MOST_TEXT, Asking
 from mesh.core.decide.begin.task import dispatch, question_work
 from mesh.core.decide.draft import Draft
 from mesh.core.decide.settle.refusing import Refusal
@@ -19,6 +19,7 @@ from mesh.core.inputs import AnswerGiven2
 from mesh.core.json_values import text_of
 from mesh.core.questions import MOST_PROPOSAL, Question, Reply, found_among, names_of
 from mesh.core.state import StepState
+from mesh.core.voting import Body, belongs
 
 _ASKED_OFTEN: Final = {1: "one question may be asked, and was"}
 

@@ -4,10 +4,11 @@ A stage comes about by its timer, or by the first answer that reached the broker
 whichever is decided first; both come to the same.
 """
 
-from mesh.core.approvals import Stage, stage_change
+from mesh.core.approvals import Stage
 from mesh.core.decide.settle.words import asking_of
 from mesh.core.events import ApprovalEscalated
 from mesh.core.state import StepState
+from mesh.core.voting import stage_change
 
 
 def due_stage(step: StepState, up_to_ms: int) -> Stage | None:

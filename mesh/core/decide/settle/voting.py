@@ -7,18 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from mesh.core.approvals import (
-    LONGEST_NAME,
-    MOST_REMEMBERED,
-    Asking,
-    Vote,
-    named_people,
-    named_roles,
-    standing,
-    verdict_of,
-    with_vote,
-    without,
-)
+from mesh.core.approvals import LONGEST_NAME, MOST_REMEMBERED, Asking, Vote
 from mesh.core.decide.draft import Draft
 from mesh.core.decide.settle.questions import ask, asked, informed
 from mesh.core.decide.settle.refusing import Refusal
@@ -50,6 +39,7 @@ from mesh.core.inputs import AnswerGiven, AnswerGiven2
 from mesh.core.json_values import digest
 from mesh.core.people import person_of
 from mesh.core.state import StepState
+from mesh.core.voting import named_people, named_roles, standing, verdict_of, with_vote, without
 
 _FORGOTTEN: Final = frozenset({"repeated", "closed", "limit", "signature", "key", "unsigned"})
 """Codes of answers whose ids need not be remembered.

@@ -26,15 +26,10 @@ from mesh.core.approvals import (
     MOST_NOTES,
     MOST_TEXT,
     Asking,
-    Body,
     Held,
     Source,
     Terms,
-    is_claimed,
     mark_of,
-    may_edit,
-    may_vote,
-    why_excluded,
 )
 from mesh.core.decide.draft import Draft
 from mesh.core.decide.settle.questions import room_for_notes, why_not_answered, why_not_asked
@@ -45,6 +40,7 @@ from mesh.core.people import further_names, person_of, roles_of
 from mesh.core.schemas import why_unfit
 from mesh.core.signing import Proof
 from mesh.core.state import StepState
+from mesh.core.voting import Body, is_claimed, may_edit, may_vote, why_excluded
 
 _MOVED_OFTEN: Final = {1: "its deadline may be moved once, and has been"}
 _NO_WORDS: Final = frozenset({"comment", "ask", "inform", "claim", "release", "extend"})
