@@ -6,14 +6,11 @@ workflows. The command line calls it, and so does `mesh.connect`.
 
 import asyncio
 import gc
-import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from hashlib import sha256
-from itertools import count
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -25,6 +22,7 @@ from mesh.agent.modules import import_agents_module
 from mesh.agent.registry import agents_in
 from mesh.core.route import Route
 from mesh.core.topics import Topics
+from mesh.data_folders import claim_slot
 from mesh.errors import BrokerRefused, MeshError, OperatorError, SettingsInvalid
 from mesh.observability import Tracer, configure_logging, setup_tracing
 from mesh.ports import Broker, CheckpointStore
@@ -249,7 +247,7 @@ async def run_router(settings: Settings) -> None:
     from mesh.services.router.approvers import rule_at_start  # noqa: PLC0415 - as above
 
     routes = [loaded.route for loaded in load_routes(own_routes(settings))]
-    folder = _claim_slot(settings, "checkpoints")
+    folder = claim_slot(settings, "checkpoints")
     tracer = _observe(settings, "router")
     broker = await open_broker(settings.broker, client_id=f"router-{settings.instance}", settings=settings)
     ready = asyncio.Event()
@@ -383,7 +381,7 @@ async def run_notifier(settings: Settings) -> None:
             sender=settings.smtp_from,
         ),
     )
-    folder = _claim_slot(settings, "notifier")
+    folder = claim_slot(settings, "notifier")
     broker = await open_broker(settings.broker, client_id=f"notifier-{settings.instance}", settings=settings)
     ready = asyncio.Event()
     beating = asyncio.create_task(_beat_until_cancelled(settings, ready))
@@ -420,45 +418,11 @@ def own_routes(settings: Settings) -> Sequence[Path]:
     return settings.routes if is_named else [path for path in settings.routes if path.exists()]
 
 
-def _claim_slot(settings: Settings, kind: str) -> Path:
-    """The first folder of this kind that no running service on this machine holds.
-
-    So a restarted service finds its own files again.
-    """
-    import fcntl  # noqa: PLC0415 - not there on Windows
-
-    mesh = sha256(f"{settings.broker}\n{settings.topic_prefix}".encode()).hexdigest()[:12]
-    for slot in count():
-        folder = settings.data_dir / kind / mesh / str(slot)
-        with data_folder_named(settings):
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            continue
-        return folder  # the lock is held, and its descriptor kept, until the process ends
-    raise AssertionError("count() has no end")
-
-
 def _one_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The one error that people are to see, where what ended several tasks is said by one."""
     errors = [error for error in _flat(group) if not isinstance(error, asyncio.CancelledError)]
     is_said = len(errors) == 1 or (bool(errors) and all(isinstance(error, MeshError) for error in errors))
     return errors[0] if is_said else group
-
-
-@contextmanager
-def data_folder_named(settings: Settings) -> Iterator[None]:
-    """What goes wrong with the data folder, as one line that names it."""
-    try:
-        yield
-    except OSError as error:
-        raise OperatorError(
-            f"the data folder {settings.data_dir} can't be used: {error.strerror or error}. Make it yours to write, or name "
-            "another one in MESH_DATA_DIR."
-        ) from error
 
 
 def _flat(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

@@ -29,8 +29,9 @@ from mesh.cli.routes.check import cards_of_modules, finding_line
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import duration, printable
 from mesh.cli.topics import agents_of_routes
+from mesh.data_folders import data_folder_named
 from mesh.settings import load_settings
-from mesh.wiring import data_folder_named, make_topics, own_routes
+from mesh.wiring import make_topics, own_routes
 
 COLOURS: Final = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan", "bright_magenta")
 FIRST_PAUSE_S: Final = 0.5
