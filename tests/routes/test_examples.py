@@ -37,6 +37,7 @@ def _own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def refunds(mesh_kit: MeshKit) -> MeshKit:
     mesh_kit.route(AGENTS / "refund" / "routes")
     mesh_kit.people(AGENTS / "refund" / "approvers.yaml")
+    mesh_kit.calendar(AGENTS / "refund" / "calendar.yaml")
     mesh_kit.agent(assess)
     mesh_kit.agent(pay)
     return mesh_kit
@@ -77,6 +78,20 @@ def test_when_no_lead_answers_a_manager_is_asked_and_finance_has_the_last_word(r
     assert run.outcome.status == "completed"
     assert paid() == [("A-1001", 80_000)]
     refunds.matches("a-refund-that-escalates.txt")
+
+
+def test_after_four_working_hours_the_director_of_finance_may_fill_a_seat(refunds: MeshKit) -> None:
+    run = request(refunds, cents=80_000, reason="because")
+    refunds.advance("4h")
+    run.approve("manager", by="max@example.org")
+    run.approve("finance", by="fay@example.org")
+    with pytest.raises(Refused, match="role"):
+        run.approve("finance", by="dora@example.org")
+    # it was asked at 05:00 of a Thursday in Berlin, so four working hours are over at 13:00
+    refunds.advance("10h")
+    run.approve("finance", by="dora@example.org", reason="fin is on leave")
+    assert run.outcome.status == "completed"
+    assert paid() == [("A-1001", 80_000)]
 
 
 def test_a_rejection_pays_nothing(refunds: MeshKit) -> None:
