@@ -265,6 +265,7 @@ class AgentCard(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     # commits name it, and what is still in its hands, each as <partition>/<offset>
     life: str = ""
     keeps: tuple[str, ...] = ()
+    number: int = 0  # of the card in that life: one that lands late says nothing new
 
 
 class Directory(msgspec.Struct, frozen=True, kw_only=True):

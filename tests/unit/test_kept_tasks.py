@@ -5,7 +5,7 @@ cards say of it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,8 +15,9 @@ from msgspec.structs import replace
 
 from mesh import Agent, agent
 from mesh.adapters.memory import MemoryBroker, WeakBehaviour
-from mesh.codec.cards import decode_card
-from mesh.ports import Committed, Delivery, OutRecord, SendFailure
+from mesh.codec.cards import decode_card, encode_card
+from mesh.errors import BrokerUnavailable
+from mesh.ports import Committed, Delivery, OutRecord, SendFailure, TopicPartition
 from mesh.services.agent_runtime.begins import MAX_KEEPERS, MAX_KEPT, Life, kept_of, kept_text, may_keep, tenure_of
 from mesh.services.agent_runtime.offsets import MAX_METADATA_CHARS, TaskOffsets
 from mesh.services.agent_runtime.runtime import AgentRuntime
@@ -138,6 +139,89 @@ async def test_a_kept_task_passes_through_a_second_owner_to_a_third() -> None:
             handlers.go_on.set()
             await mesh.wait_results(2)
             await wait_until(lambda: [committed.offset for committed in commits(mesh)] == [1, 1])
+    assert handlers.values() == ["a", "b"]
+
+
+def fail_commits(runtime: AgentRuntime, *, lands: bool, all_of_them: bool) -> list[Mapping[TopicPartition, Committed]]:
+    """Let commits of this process end without an answer: those that name what it keeps, or all.
+
+    Returns those that have failed so far.
+    """
+    subscription, failed = runtime._assignment.subscription, list[Mapping[TopicPartition, Committed]]()
+    assert subscription is not None
+    honest = subscription.commit
+
+    async def commit(offsets: Mapping[TopicPartition, Committed]) -> Any:
+        if not all_of_them and not any(kept_of(*one) for one in offsets.values()):
+            return await honest(offsets)
+        if lands:
+            await honest(offsets)
+        failed.append(offsets)
+        raise BrokerUnavailable("a commit was not acknowledged in time; the outcome is unknown")
+
+    subscription.commit = commit  # type: ignore[method-assign]
+    return failed
+
+
+async def some_cards_later(mesh: AgentMesh) -> None:
+    """Wait until everybody has had the time to read what the others say."""
+    cards = len(mesh.records(TOPICS.agents))
+    await wait_until(lambda: len(mesh.records(TOPICS.agents)) > cards + 8)
+
+
+async def test_what_a_commit_of_unknown_outcome_names_is_kept() -> None:
+    mesh, handlers = AgentMesh(partitions=2), Handlers()
+    async with replica(mesh, handlers, "one") as one:
+        await spread(mesh, "a", "b")
+        await wait_until(lambda: len(handlers.begun) == 2)
+        failed = fail_commits(one, lands=True, all_of_them=False)
+        async with replica(mesh, handlers, "two") as two:
+            await wait_until(lambda: bool(failed) and two._assignment.held == 1)
+            await some_cards_later(mesh)
+            assert [committed.offset for committed in commits(mesh)] == [0, 0], "nothing is done yet"
+            handlers.go_on.set()
+            await mesh.wait_results(2)
+            await wait_until(lambda: [committed.offset for committed in commits(mesh)] == [1, 1])
+    assert handlers.values() == ["a", "b"]
+    assert handlers.cancelled == []
+
+
+async def test_a_card_that_lands_late_says_nothing_new() -> None:
+    mesh, handlers = AgentMesh(partitions=2), Handlers()
+    async with replica(mesh, handlers, "one"):
+        await spread(mesh, "a", "b")
+        await wait_until(lambda: len(handlers.begun) == 2)
+        async with replica(mesh, handlers, "two") as two:
+            await wait_until(lambda: kept(mesh) == 1 and two._assignment.held == 1)
+            told = [decode_card(record) for record in mesh.records(TOPICS.agents)]
+            last = next(card for card in reversed(told) if card.keeps)
+            late = encode_card(replace(last, number=last.number - 1, keeps=()), topics=TOPICS)
+            mesh.cluster.land(TopicPartition(TOPICS.agents, 0), [late])
+            await some_cards_later(mesh)
+            assert [committed.offset for committed in commits(mesh)] == [0, 0], "nothing is done yet"
+            handlers.go_on.set()
+            await mesh.wait_results(2)
+    assert handlers.values() == ["a", "b"]
+
+
+async def test_what_was_kept_stays_so_until_its_result_is_there_whatever_becomes_of_later_commits() -> None:
+    mesh, handlers = AgentMesh(partitions=2), Handlers()
+    async with replica(mesh, handlers, "one") as one:
+        await spread(mesh, "a", "b")
+        await wait_until(lambda: len(handlers.begun) == 2)
+        async with replica(mesh, handlers, "two"):
+            await wait_until(lambda: kept(mesh) == 1)
+            failed = fail_commits(one, lands=False, all_of_them=True)
+        # the partition comes back, and is lost again, without a commit of ours in between
+        await wait_until(lambda: len(one._assignment._shares) == 2)
+        async with replica(mesh, handlers, "three") as three:
+            await wait_until(lambda: bool(failed) and three._assignment.held == 1)
+            await some_cards_later(mesh)
+            answered = {result.task_id for result in mesh.results() if result.status == "succeeded"}
+            assert answered == set(), "the handlers still run"
+            assert [committed.offset for committed in commits(mesh)] == [0, 0], "nothing is done yet"
+            handlers.go_on.set()
+            await wait_until(lambda: len([r for r in mesh.results() if r.status == "succeeded"]) == 2)
     assert handlers.values() == ["a", "b"]
 
 

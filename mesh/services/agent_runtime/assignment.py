@@ -83,8 +83,7 @@ class Assignment:
                 self._mark_unsaved(share)
                 continue
             self.held += 1
-            if record.offset in share.kept:
-                self._leave_to_keeper(share, work)
+            if record.offset in share.kept and self._is_left_to_keeper(share, work):
                 continue
             if share.dead is not None and self._was_interrupted(share, work):
                 continue
@@ -119,18 +118,23 @@ class Assignment:
 
     # What others keep -----------------------------------------------------------------------------
 
-    def _leave_to_keeper(self, share: AssignedPartition, work: Work) -> None:
-        """A former owner goes on with this one: it waits here until its end is known."""
+    def _is_left_to_keeper(self, share: AssignedPartition, work: Work) -> bool:
+        """Whether a former owner goes on with this one: then it waits here for its end."""
         offset = work.record.offset
-        # we kept it ourselves, and it is not in our hands any more: its result is at the broker
+        # we kept it ourselves, and it is not in our hands any more
         if share.kept[offset] == self._life.text:
             del share.kept[offset]
+            # its result is at the broker; or we gave it up at our stop, and still say that we keep
+            # it
+            if offset in share.keeps:
+                return False
             self.settle((work,))
-            return
+            return True
         share.waiting[offset] = work
         self.blocked_bytes += len(work.record.value or b"")
         self._keepers.want(work.record.timestamp_ms)
         self._log.info("task_left_to_its_keeper", task_record=work.place, keeper=share.kept[offset])
+        return True
 
     def look_after_kept(self) -> bool:
         """Go on with what its keeper does not keep any more; false if nothing waits."""
@@ -161,8 +165,8 @@ class Assignment:
     # What we keep ---------------------------------------------------------------------------------
 
     def kept_places(self) -> list[str]:
-        """What we go on with, of partitions that we gave back: each as <partition>/<offset>."""
-        shares = [*self._orphans.values(), *(share for share in self._shares.values() if share.is_released)]
+        """What we go on with, and a commit may name as kept: each as <partition>/<offset>."""
+        shares = [*self._orphans.values(), *self._shares.values()]
         return [f"{share.partition.partition}/{offset}" for share in shares for offset in sorted(share.keeps)]
 
     async def _keep(self, leaving: Sequence[AssignedPartition]) -> None:
@@ -172,7 +176,7 @@ class Assignment:
         # Without the card nobody could tell when they end; then they run on for one session alone.
         if any(share.keeps for share in leaving) and not await self._tell_kept():
             for share in leaving:
-                share.keeps.clear()
+                share.keep_nothing_new()
 
     def _end_keeping(self, work: Work) -> None:
         if work.record.offset in work.share.keeps:
@@ -285,6 +289,7 @@ class Assignment:
             # another member had the partition in between, and its result is at the broker
             if share.offsets.is_done_elsewhere(work.record.offset):
                 self._abandon(work)
+                self._end_keeping(work)
 
     async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
         leaving = [self._shares[partition] for partition in partitions if partition in self._shares]
@@ -336,7 +341,7 @@ class Assignment:
         if self._shares.get(share.partition) is share:
             del self._shares[share.partition]
         self._unsaved.pop(share, None)
-        if share.adopted:
+        if share.adopted or share.keeps:
             self._orphans[share.partition] = share
 
     def _expire_orphans(self, before_s: float) -> None:
@@ -399,14 +404,14 @@ class Assignment:
         except BrokerUnavailable as error:
             self._log.warning("commit_failed", error=str(error))
             for share in shares:
-                share.keeps.clear()
                 self._mark_unsaved(share)
+            # What it names as kept stays on our card: the broker may have the commit nevertheless.
             return False
         if is_end:
             for share in shares:
                 # the group did not take it, so nobody knows what we would keep
                 if share.partition not in stands:
-                    share.keeps.clear()
+                    share.keep_nothing_new()
         is_well = True
         for share, proposal in proposals.items():
             # Only once the broker has it: a task that begins before that
@@ -427,7 +432,8 @@ class Assignment:
 
         def said(offset: int) -> str:
             begins = "" if proposal is None else share.begins.text(offset, proposal)
-            kept = kept_text(offset, share.all_kept(self._life))
+            # within a tenure its line says what we may have begun
+            kept = kept_text(offset, share.kept if proposal is not None else share.all_kept(self._life))
             return begins + (";" if begins else MARK) + kept if kept else begins
 
         return share.offsets.committed(said)

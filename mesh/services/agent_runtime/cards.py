@@ -82,6 +82,7 @@ class CardKeeper:
         self._life = life
         self._keeps = keeps
         self._has_kept = False
+        self._number = 0
         self._is_withdrawn = False
         self._renewal = Renewal(clock, every_s)
         self._log: structlog.stdlib.BoundLogger = log
@@ -131,7 +132,10 @@ class CardKeeper:
             now_ms=self._clock.now_ms(),
             expires_after_s=defaults.CARD_INTERVALS * self._every_s,
         )
-        return replace(card, life=self._life, keeps=tuple(self._keeps())) if self._has_kept else card
+        if not self._has_kept:
+            return card
+        self._number += 1
+        return replace(card, life=self._life, keeps=tuple(self._keeps()), number=self._number)
 
     async def _send(self, record: OutRecord) -> bool:
         try:

@@ -19,6 +19,7 @@ from typing import Any, Final, Literal
 import structlog
 
 from mesh.codec.cards import decode_card
+from mesh.core.state import AgentCard
 from mesh.errors import BrokerError, MalformedRecord, TopicMissing
 from mesh.ports import Broker, Reader, Record, TopicPartition
 
@@ -32,12 +33,13 @@ _PATIENCE_S: Final = 30.0  # with a broker that does not let us read the cards
 class _Seen:
     """The last card of one process, by our own clock."""
 
-    __slots__ = ("expires_after_s", "is_withdrawn", "keeps", "life", "seen_s")
+    __slots__ = ("expires_after_s", "is_withdrawn", "keeps", "life", "number", "seen_s")
 
-    def __init__(self, life: str, keeps: frozenset[str], expires_after_s: float) -> None:
-        self.life = life
-        self.keeps = keeps
-        self.expires_after_s = expires_after_s
+    def __init__(self, card: AgentCard) -> None:
+        self.life = card.life
+        self.number = card.number
+        self.keeps = frozenset(card.keeps)
+        self.expires_after_s = card.expires_after_s
         # our own clock: a machine whose clock is wrong must not be taken for dead
         self.seen_s = _now_s()
         self.is_withdrawn = False
@@ -143,8 +145,12 @@ class Keepers:
                 continue
             if card.name != self._agent or card.registration:
                 continue
+            before = self._cards.get(card.instance)
+            # a card whose sender had given it up may land behind later ones
+            is_late = before is not None and before.life == card.life and card.number < before.number
             if not card.stopped:
-                self._cards[card.instance] = _Seen(card.life, frozenset(card.keeps), card.expires_after_s)
+                if not is_late:
+                    self._cards[card.instance] = _Seen(card)
             elif card.instance in self._cards:
                 self._cards[card.instance].is_withdrawn = True
 

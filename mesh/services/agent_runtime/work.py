@@ -21,7 +21,9 @@ class AssignedPartition:
     and not read again in this one. `beyond`: read, and not below the begin line yet; `unnamed`:
     with deaths, and not named yet. `dead`: the tenure of a process that died with the partition.
     `kept`: tasks that a former owner goes on with, and whose life that is; `waiting`: those of them
-    that were read here. `keeps`: tasks that we go on with after we gave the partition back.
+    that were read here. `keeps`: tasks that our card says we go on with, also once the partition is
+    ours again: a commit of an earlier tenure may name them. `promised`: those that such a commit of
+    ours may name.
     `is_released`: it is another member's now; what waits is dropped, what runs may still end.
     `is_seen`: the subscription named it since.
     """
@@ -37,6 +39,7 @@ class AssignedPartition:
         "kept",
         "offsets",
         "partition",
+        "promised",
         "released_at_s",
         "unnamed",
         "waiting",
@@ -58,6 +61,7 @@ class AssignedPartition:
         self.kept: dict[int, str] = kept_of(first, text)
         self.waiting: dict[int, Work] = {}
         self.keeps: set[int] = set()
+        self.promised: frozenset[int] = frozenset()
         self.is_released = False
         self.is_seen = False
         self.released_at_s = 0.0
@@ -85,10 +89,18 @@ class AssignedPartition:
                 if work.task is not None and work.task.deaths:
                     self.begins.want(offset)
         self.adopted = earlier.adopted
+        # Until a task's result is at the broker: a member that reads a commit of that tenure would
+        # take a task that our card does not list for done.
+        self.keeps |= earlier.keeps
+        self.promised = frozenset(self.keeps)
 
     def keep(self, life: Life) -> None:
         """We go on with what runs, although the partition goes to another member."""
-        self.keeps = set(may_keep(self.kept, self.working, life.text))
+        self.keeps |= set(may_keep(self.kept, self.working, life.text))
+
+    def keep_nothing_new(self) -> None:
+        """Go on only with what an earlier commit of ours may name."""
+        self.keeps &= self.promised
 
     def all_kept(self, life: Life) -> dict[int, str]:
         """What a commit has to name as kept, ours and that of others."""
