@@ -235,7 +235,7 @@ async def operators(mesh: MeshProcesses) -> None:
     )
     assert status.keys() == {
         *("broker", "at", "routers", "partitions", "ingress", "agents", "workflows", "steps", "events", "dead_letters"),
-        *("approvals", "oldest_approval", "incidents", "incidents_total", "stuck"),
+        *("approvals", "oldest_approval", "incidents", "incidents_total", "notices_undelivered", "stuck"),
     }
     assert status["workflows"] == {"completed": 12, "rejected": 1, "cancelled": 1}
     assert (status["stuck"], status["incidents"], status["oldest_approval"]) == ([], [], None)

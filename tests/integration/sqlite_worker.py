@@ -28,13 +28,14 @@ class Telling:
 
 
 async def append(broker: SqliteBroker, _: float) -> None:
-    """Append decisions with one effect each, until killed."""
+    """Append decisions with one effect each, until killed; after a refusal behind a claim."""
     end = (await broker.end_offsets([LOG]))[LOG]
     while True:
         decisions = [OutRecord("log", b"w", b"%d" % n) for n in range(end, end + 5)]
         effects = [OutRecord("tasks", None, record.value) for record in decisions]
         if (await broker.append(LOG, end, decisions, effects)).refused:
-            end = (await broker.end_offsets([LOG]))[LOG]
+            claimed = await broker.append(LOG, None, [OutRecord("log", b"w", b"claim")], [])
+            end = sum(claimed.spans[-1])
             continue
         end += len(decisions)
         say("appended", end)

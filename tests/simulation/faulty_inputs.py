@@ -452,7 +452,7 @@ def _with_roles_that_change(plan: Plan) -> Plan:
     return replace(
         plan,
         routers=2,
-        workflows=12,
+        workflows=6,
         mean_life_s=15.0,
         real_agents=False,
         weak=weak,
