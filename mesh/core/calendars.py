@@ -4,7 +4,7 @@ Owns the value that a file of working hours is compiled to, the instants that ar
 and which version of a calendar is in effect when. A calendar is a list of days in UTC, so nobody
 who asks it needs a time zone, or knows one of another age. It says nothing beyond its horizon.
 
-    working        so many hours of the calendar's, from the moment of the question on
+    working        a number of the calendar's hours, from the moment of the question on
     working days   the end of the hours of the n-th working day after the day of the question
 
 Pure. `mesh.codec.calendars_file` compiles, `mesh.codec.calendars` stores, `mesh.services.people`

@@ -126,7 +126,7 @@ def first_version(given: AnswerGiven2) -> AnswerGiven | None:
 
 
 def without_more(given: AnswerGiven2) -> AnswerGiven | None:
-    """What the answer says, whoever has signed it, if version 1 has words for all of it."""
+    """What the answer says without its signature, if version 1 has words for all of it."""
     if given.decision not in ("approve", "reject") or given.choice or given.form is not None:
         return None
     if given.text or given.to or given.question:

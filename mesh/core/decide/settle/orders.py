@@ -114,7 +114,7 @@ def _extend(draft: Draft, given: CommandGiven, name: str, step: StepState, to_ms
 
 def _reassign(draft: Draft, given: CommandGiven, order: ApprovalOrder, name: str) -> None:
     # answers of before still count, even if they are read later
-    # by id: whom the order means stays the same, whoever has the name later
+    # by id: the order means the same person, also if somebody else has the name later
     people = tuple(dict.fromkeys(id_of(draft.directory.people, one) for one in order.people))
     change = Change(from_ms=given.source_at_ms, roles=order.roles, people=people, alone=order.replace)
     draft.add(ApprovalReassigned(step=name, approval_id=order.approval_id, by=given.by, change=change))
