@@ -172,7 +172,7 @@ def apply(session: Session, *, file: Path, yes: bool, by: str, reason: str) -> N
     placed = None
     if not planned.is_unchanged:
         if not yes:
-            _confirm(session)
+            session.confirm_apply()
         placed = session.run(_apply(session, planned, by, reason))
     if session.as_json:
         session.emit(_document(planned, placed))
@@ -231,14 +231,6 @@ def _named(held: list[Held], name: str) -> Held:
     if found is None:
         raise NotFound(f"no calendar {name} was applied: `mesh calendars` lists those that were")
     return found
-
-
-def _confirm(session: Session) -> None:
-    """Ask on a terminal. Raises `OperatorError` where nobody can be asked, or nobody wants it."""
-    if not session.is_interactive:
-        raise OperatorError("nothing is applied: there is no terminal to ask on, so it needs --yes")
-    if not click.confirm("Apply this?", err=True):
-        raise OperatorError("nothing is applied")
 
 
 # Telling ------------------------------------------------------------------------------------------

@@ -29,7 +29,6 @@ from mesh.codec.times import rfc3339
 from mesh.core.activation import FROM_THE_BEGINNING
 from mesh.core.people import People, Person
 from mesh.core.people_versions import PlacedPeople
-from mesh.errors import OperatorError
 from mesh.inspection.mesh_status.look import roles_asked
 from mesh.inspection.people_changes import PeoplePlan, PersonChange, people_plan
 from mesh.inspection.route_versions import active_routes
@@ -120,7 +119,7 @@ def apply(session: Session, *, file: Path, force: bool, yes: bool, by: str, reas
         session.note("Nothing is applied")
         sys.exit(FAILED)
     if not yes:
-        _confirm(session)
+        session.confirm_apply()
     placed, other = session.run(_apply(session, planned, by, reason))
     _tell_applied(session, planned, placed)
     if other is not None:
@@ -204,14 +203,6 @@ async def _read(session: Session, at_ms: int) -> tuple[PlacedPeople | None, Peop
             return known.timeline.at(at_ms), known.people_at(at_ms), known.timeline.latest()
         finally:
             await known.close()
-
-
-def _confirm(session: Session) -> None:
-    """Ask on a terminal. Raises `OperatorError` where nobody can be asked, or nobody wants it."""
-    if not session.is_interactive:
-        raise OperatorError("nothing is applied: there is no terminal to ask on, so it needs --yes")
-    if not click.confirm("Apply this?", err=True):
-        raise OperatorError("nothing is applied")
 
 
 # Telling ------------------------------------------------------------------------------------------

@@ -60,6 +60,13 @@ class Session:
         """Whether a person can be asked."""
         return not self.as_json and sys.stdin.isatty() and sys.stdout.isatty()
 
+    def confirm_apply(self) -> None:
+        """Ask on a terminal. Raises `OperatorError` if nobody can be asked, or the answer is no."""
+        if not self.is_interactive:
+            raise OperatorError("nothing is applied: there is no terminal to ask on, so it needs --yes")
+        if not click.confirm("Apply this?", err=True):
+            raise OperatorError("nothing is applied")
+
     def now_ms(self) -> int:
         return self.clock.now_ms()
 
