@@ -32,7 +32,7 @@ _TYPE: Final = "mesh.notice."
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What one person is told at one address. `at`: the moment that it is about.
+    """One message to one person at one address. `at`: the moment that it is about.
 
     `asked_at`, `edition`, `deadline_at`: how the approval was. `message`: under which id it went
     out, where one message told several notices. `reason`: why it was not delivered, or dropped.

@@ -1,4 +1,4 @@
-"""Receipts: what the sender of an answer or of a command is told, as values.
+"""Receipts: what the sender of an answer or of a command hears back, as values.
 
 A receipt is a function of one event and its decision. `mesh.core.effects` is the caller; the bytes
 are in `mesh.codec.approvals` and `mesh.codec.commands`. docs/adr/0015 says why each answer has

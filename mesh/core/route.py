@@ -166,7 +166,7 @@ class EditsAsked(msgspec.Struct, frozen=True, kw_only=True):
 class StageAsked(msgspec.Struct, frozen=True, kw_only=True):
     """Who may answer too, `after_s` after the stage before: people with a role, or people.
 
-    `working`: so much working time after it, in the place of `after_s`. `quorum`: so many of them
+    `working`: a span of working time after it, in the place of `after_s`. `quorum`: so many of them
     suffice; 0: they fill the seats. `replace`: nobody else may then.
     """
 

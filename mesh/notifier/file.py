@@ -98,7 +98,7 @@ class NoticeFile:
 
     def _put(self, notice: Notice) -> None:
         key = notice_key(notice)
-        # a notice is never due again once something has become of it, whoever reads what late
+        # a notice is never due again once something has become of it, however late it is read
         self._db.execute(
             "INSERT INTO notices (id, channel, key, partition, person, status, at_ms, attempts, next_ms, body) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, ?) ON CONFLICT (id, channel) DO UPDATE "

@@ -1,6 +1,6 @@
 """Verify a bundle: each answer's signature and right, each digest, and each verdict, by fold.
 
-Owns what an auditor is told. Each failure names the place in the log, the approval, and what does
+Owns what an auditor reads. Each failure names the place in the log, the approval, and what does
 not hold. It takes no event's word for what can be computed: the votes that are in force, and the
 verdict that they bring, come from the fold of the decisions.
 """
