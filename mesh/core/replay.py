@@ -5,6 +5,7 @@ to the byte.
 """
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from mesh.core.clock import ClockHold, Sighting
 from mesh.core.crossings import crossings
@@ -16,12 +17,27 @@ from mesh.core.ownership import Epochs
 from mesh.core.state import PartitionState, Workflow
 
 
+class Attempt(NamedTuple):
+    """An input that was announced before it was touched. `times`: by how many owners in a row."""
+
+    topic: str
+    offset: int
+    times: int = 1
+
+
+def attempt_after(before: Attempt | None, event: InputAttempted) -> Attempt:
+    """What is known of an announced input after one more announcement."""
+    if before is None or before[:2] != (event.topic, event.offset):
+        return Attempt(event.topic, event.offset)
+    return Attempt(event.topic, event.offset, before.times + 1)
+
+
 class PartitionFold:
     """The fold of one log partition, from its first record or from a checkpoint.
 
     `state`: what the effective decisions give. `next_offset`: the offset after the last record
-    folded. `takeovers`: how many owners in a row made no progress. `attempted`: the input (topic,
-    offset) that the last of them announced before it touched it, if no decision on it followed.
+    folded. `takeovers`: how many owners in a row made no progress. `attempted`: the input that the
+    last of them announced before it touched it, if no decision on it followed.
     """
 
     __slots__ = ("attempted", "epochs", "next_offset", "partition", "state", "takeovers")
@@ -34,7 +50,7 @@ class PartitionFold:
         self.epochs = epochs or Epochs()
         self.next_offset = next_offset
         self.takeovers = 0
-        self.attempted: tuple[str, int] | None = None
+        self.attempted: Attempt | None = None
 
     def apply(self, offset: int, record: LogRecord) -> bool:
         """Fold the record at `offset`.
@@ -58,7 +74,7 @@ class PartitionFold:
     def _note_progress(self, decision: Decision) -> None:
         last = decision.events[-1] if decision.events else None
         if isinstance(last, InputAttempted):
-            self.attempted = (last.topic, last.offset)
+            self.attempted = attempt_after(self.attempted, last)
         elif not decision.events or decision.positions != self.state.positions:
             # inputs were decided, or an owner stopped in good order; a timer that fires says
             # nothing of the input that may be the poison

@@ -14,12 +14,13 @@ from mesh.adapters.memory import MemoryBroker
 from mesh.core.effects import Effect
 from mesh.core.events import Decision, LogRecord
 from mesh.core.ownership import Epochs, Lost, Ownership
-from mesh.core.replay import PartitionFold
+from mesh.core.replay import Attempt, PartitionFold
 from mesh.core.state import Workflow
 from mesh.errors import BrokerError, BrokerUnavailable
 from mesh.ports import Broker, Record
-from mesh.services.router import barrier, checkpoint, flight, router, takeover
+from mesh.services.router import barrier, careful_mode, checkpoint, flight, router, takeover
 from mesh.services.router.batch import Flight
+from mesh.services.router.careful_mode import PATIENCE
 from mesh.services.router.checkpoint import Saving
 from mesh.services.router.liveness import Liveness
 from mesh.services.router.own_inputs import OwnInputs
@@ -343,12 +344,24 @@ PLANS["a_checkpoint_that_is_ahead_of_the_log_is_used"] = _with_short_lives
 
 
 @fault
+def one_death_on_an_announced_input_sets_it_aside(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(careful_mode, "PATIENCE", 1)
+
+
+def _with_deadly_inputs(plan: Plan) -> Plan:
+    return replace(plan, deadly=4, workflows=12, drawn=0, real_agents=False, blackout_at_s=None, jumps=())
+
+
+PLANS["one_death_on_an_announced_input_sets_it_aside"] = _with_deadly_inputs
+
+
+@fault
 def an_announcement_is_remembered_before_the_log_has_it(patch: pytest.MonkeyPatch) -> None:
     honest = Owner._announce
 
     def announce(self: Owner, batch: Any, record: Record, now_ms: int) -> None:
         honest(self, batch, record, now_ms)
-        self.confirmed.attempted = self.careful.announced
+        self.confirmed.attempted = Attempt(record.topic, record.offset, PATIENCE)
 
     patch.setattr(Owner, "_announce", announce)
 

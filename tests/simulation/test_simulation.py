@@ -152,8 +152,11 @@ def test_what_goes_through_a_large_list_too_often_ends_as_the_documents_say_and_
     assert counts["dead letter: no_key"]
 
 
-def test_an_input_that_kills_ingress_goes_to_the_dead_letters() -> None:
-    assert _under(2, deadly=2)["dead letter: poison"] >= 2
+@pytest.mark.parametrize("seed", [2, 18, 20, 27])
+def test_what_kills_routers_is_set_aside_and_nothing_else(seed: int) -> None:
+    """Two events kill in ingress, and two commands kill owners. Nothing else kills a router."""
+    counts = _under(seed, deadly=4, chaos_s=40.0, workflows=12, blackout_at_s=None, mean_life_s=1e9)
+    assert (counts["set aside by ingress"], counts["parked: poison"]) == (2, 2)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from mesh.core.evolve import evolve
 from mesh.core.inputs import CommandGiven
 from mesh.core.json_values import canonical, digest
 from mesh.core.open_approvals import MAY_SHOW
-from mesh.core.replay import PartitionFold, is_repeated, replay
+from mesh.core.replay import Attempt, PartitionFold, is_repeated, replay
 from mesh.core.state import PartitionState, StepState
 from mesh.core.topics import Topics
 
@@ -195,7 +195,7 @@ def test_an_owner_that_stops_in_good_order_did_not_die_of_an_input() -> None:
 def test_an_input_is_attempted_until_a_decision_moves_past_it() -> None:
     attempted = decision(InputAttempted(topic="t", offset=4), positions={"t": 4})
     found = fold(owner("one"), attempted, owner("two"))
-    assert (found.attempted, found.takeovers) == (("t", 4), 2)
+    assert (found.attempted, found.takeovers) == (Attempt("t", 4), 2)
     found.apply(3, decision(PARKED, positions={"t": 5}, epoch="two"))
     assert (found.attempted, found.takeovers) == (None, 0)
 

@@ -14,7 +14,7 @@ import structlog
 
 from mesh.codec.state import decode_meta, decode_workflow, encode_meta, encode_workflow
 from mesh.core.ownership import Epochs
-from mesh.core.replay import PartitionFold
+from mesh.core.replay import Attempt, PartitionFold
 from mesh.errors import OperatorError
 from mesh.ports import CheckpointStore
 from mesh.services.router.config import RouterConfig
@@ -30,6 +30,7 @@ class _EpochsMeta(msgspec.Struct, frozen=True, kw_only=True):
     current: str
     takeovers: int
     attempted: tuple[str, int] | None
+    attempts: int = 1
     spans: list[tuple[int, int]]
     origin: str
 
@@ -67,7 +68,8 @@ def load_fold(partition: int, store: CheckpointStore | None) -> Loaded:
     fold = PartitionFold(
         partition, state=meta.state(workflows), epochs=Epochs(kept.seen, kept.current), next_offset=saved.offset
     )
-    fold.takeovers, fold.attempted = kept.takeovers, kept.attempted
+    fold.takeovers = kept.takeovers
+    fold.attempted = Attempt(*kept.attempted, kept.attempts) if kept.attempted is not None else None
     return Loaded(fold, kept.spans, kept.origin)
 
 
@@ -89,7 +91,8 @@ class Saving:
                 seen=known.epochs.seen(),
                 current=known.epochs.current,
                 takeovers=known.takeovers,
-                attempted=known.attempted,
+                attempted=known.attempted and known.attempted[:2],
+                attempts=known.attempted.times if known.attempted is not None else 0,
                 spans=list(known.spans),
                 origin=known.origin,
             )

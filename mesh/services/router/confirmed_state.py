@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from mesh.core.events import InputAttempted
 from mesh.core.ownership import Epochs
-from mesh.core.replay import PartitionFold
+from mesh.core.replay import Attempt, PartitionFold, attempt_after
 from mesh.core.state import PartitionState, Workflow
 from mesh.services.router.batch import Batch
 
@@ -20,7 +20,7 @@ class Confirmed:
     workflows. `dirty`: workflows that the last checkpoint does not have as they are now (None:
     forgotten). `spans`: [start, stop) of effective decisions from the confirmed mark on. `origin`:
     the token of the log's first record. `epochs`: as of the take-over. `takeovers`: how many in a
-    row made no progress. `attempted`: the input announced last, topic and offset. `saved_offset`:
+    row made no progress. `attempted`: the input announced last. `saved_offset`:
     of the last checkpoint, -1 if there is none.
     """
 
@@ -44,7 +44,7 @@ class Confirmed:
         self.origin = ""
         self.epochs = Epochs()
         self.takeovers = 0
-        self.attempted: tuple[str, int] | None = None
+        self.attempted: Attempt | None = None
         self.saved_offset = -1
 
     @classmethod
@@ -101,6 +101,6 @@ class Confirmed:
         events = batch.decisions[-1].events
         last = events[-1] if events else None
         if isinstance(last, InputAttempted):
-            self.attempted = (last.topic, last.offset)
+            self.attempted = attempt_after(self.attempted, last)
         elif batch.positions != self.partition.positions or not all(one.events for one in batch.decisions):
             self.attempted, self.takeovers = None, 0

@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 import structlog
 
 from mesh.ports import Entropy, Reader, TopicPartition
+from mesh.services.router.careful_mode import Place
 from mesh.services.router.owner import Owner
 
 _log = structlog.get_logger()
@@ -19,13 +20,15 @@ _log = structlog.get_logger()
 class Holdings:
     """`owners`: those that get records, by partition.
 
-    `is_assigned`: the reader reads for exactly these. `retry_pause_s`: before a partition that was
-    lost is taken again.
+    `is_assigned`: the reader reads for exactly these. `outlived`: by partition, what its last owner
+    here had announced (`careful_mode`) when it lost the partition. `retry_pause_s`: before a
+    partition that was lost is taken again.
     """
 
     def __init__(self, retry_pause_s: float, entropy: Entropy) -> None:
         self.owners: dict[int, Owner] = {}
         self.is_assigned = True
+        self.outlived: dict[int, Place | None] = {}
         self._asleep: dict[int, Owner] = {}
         self._wanted: set[int] = set()
         self._retake_at = 0.0
@@ -76,20 +79,29 @@ class Holdings:
         for partition, owner in list(self.owners.items()):
             if owner.is_lost():
                 del self.owners[partition]
+                self._outlive(owner)
                 self.is_assigned = False
                 self._pause()
         for partition in self._wanted & self._asleep.keys():
             owner = self._asleep.pop(partition)
-            if not owner.is_lost():
+            if owner.is_lost():
+                self._outlive(owner)
+            else:
                 owner.wake()
                 self.owners[partition] = owner
                 self.is_assigned = False
         missing = self._wanted - self.owners.keys()
         return missing if missing and asyncio.get_running_loop().time() >= self._retake_at else ()
 
+    def _outlive(self, owner: Owner) -> None:
+        self.outlived[owner.partition] = owner.careful.announced or owner.careful.outlived
+
     def take_in(self, owners: Sequence[Owner]) -> None:
         """Take in what a take-over has made ready, or lost."""
         taken = [owner for owner in owners if not owner.is_lost()]
+        for owner in owners:
+            if owner.is_lost():
+                self._outlive(owner)
         for owner in taken:
             # it may have been revoked while it was taken over
             (self.owners if owner.partition in self._wanted else self._asleep)[owner.partition] = owner

@@ -63,7 +63,9 @@ _LARGE_BYTES: Final = 65_536  # a broker that takes less than it says takes this
 class Ingress:
     """`counts`: events by what became of them since the start: matched, unwanted, malformed, ...
 
-    `converters`: by topic, the inputs that a record becomes.
+    `converters`: by topic, the inputs that a record becomes. `is_on_trial`: a record is announced
+    and read that routers may have died of, so nothing else may be handled. `may_read`: whether
+    records may be read; not while an owner has an input on trial.
     """
 
     def __init__(self, broker: Broker, topics: Topics, routes: Definitions, config: RouterConfig, clock: Clock) -> None:
@@ -73,6 +75,9 @@ class Ingress:
         self._config = config
         self._clock = clock
         self._subscription: Subscription | None = None
+        self.is_on_trial = False
+        self.may_read = asyncio.Event()
+        self.may_read.set()
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopping = asyncio.Event()
@@ -182,27 +187,60 @@ class Ingress:
             await self._leave(subscription, begun)
         careful = [] if self._trails.is_calm else [record for record in records if self._trails.is_careful(record)]
         for record in careful:
-            _log.warning("ingress_is_careful", topic=record.topic, partition=record.partition, offset=record.offset)
-            await self._leave(subscription, self._trails.announce(record))
-            if not await self._copy([record]):
+            if not await self._copy_alone(subscription, record):
                 return False
-            self._copied[TopicPartition(record.topic, record.partition)] = record.offset + 1
         rest = [record for record in records if not self._trails.is_careful(record)] if careful else records
         if rest and not await self._copy(rest):
             return False
         self._copied.update({TopicPartition(r.topic, r.partition): r.offset + 1 for r in rest})
         return True
 
-    async def _leave(self, subscription: Subscription, trail: dict[TopicPartition, Committed]) -> None:
-        """Write the trail down before what it tells of is touched."""
+    async def _copy_alone(self, subscription: Subscription, record: Record) -> bool:
+        """Copy a record that routers may have died of: announced, and with nothing beside it.
+
+        False: stopped before it was copied.
+        """
+        if not await self._know_routes_of([record]):
+            return False
+        _log.warning("ingress_is_careful", topic=record.topic, partition=record.partition, offset=record.offset)
+        try:
+            await self._leave(subscription, self._trails.announce(record), alone=True)
+            out = list(self._copies(record))
+            # at once, or a death of another cause would be counted against this record
+            await subscription.commit(self._trails.survived(record))
+        except BrokerUnavailable as error:  # only of the last commit
+            _log.warning("ingress_commit_failed", error=str(error))
+        finally:
+            self.is_on_trial = False
+        if not await self._land(out):
+            return False
+        self._copied[TopicPartition(record.topic, record.partition)] = record.offset + 1
+        return True
+
+    async def _leave(
+        self, subscription: Subscription, trail: dict[TopicPartition, Committed], *, alone: bool = False
+    ) -> None:
+        """Write the trail down before what it tells of is touched.
+
+        `alone`: from here on nothing else is to be handled.
+        """
         while not self._stopping.is_set():
+            if alone:
+                await self._until_it_may_read()
+                self.is_on_trial = True
             try:
                 await subscription.commit(trail)
             except BrokerUnavailable as error:
+                self.is_on_trial = False  # a broker that does not answer must not hold up owners
                 _log.warning("ingress_waits", error=str(error))
                 await asyncio.sleep(self._config.retry_pause_s)
             else:
                 return
+
+    async def _until_it_may_read(self) -> None:
+        # a loop, because the next trial may begin before this task is resumed
+        while not self.may_read.is_set():
+            await self.may_read.wait()
 
     async def _wait_for_room(self, subscription: Subscription) -> None:
         """Hold events back while the inbox lags, so that new work does not bury what is under way.
@@ -242,12 +280,12 @@ class Ingress:
 
         False: stopped before that.
         """
-        # An event may be matched only once every activation that concerns
-        # its time is read (docs/adr/0008).
-        if not await self._know_routes([r.timestamp_ms for r in records if r.topic == self._topics.events]):
+        if not await self._know_routes_of(records):
             return False
         out: list[tuple[OutRecord, Record]] = []
         for record in records:
+            if not self.may_read.is_set():
+                await self._until_it_may_read()
             out += self._copies(record)
             # a record may be a batch of many events: not all of their copies are held at once
             if len(out) >= _MAX_COPIES:
@@ -278,11 +316,14 @@ class Ingress:
                 await asyncio.sleep(self._config.retry_pause_s)  # until an operator has repaired it
         return not out
 
-    async def _know_routes(self, times_ms: Sequence[int]) -> bool:
-        """Learn which routes were in effect at these times, however long it takes.
+    async def _know_routes_of(self, records: Sequence[Record]) -> bool:
+        """Learn which routes were in effect at the times of these events, however long it takes.
 
         False: stopped before that.
         """
+        # An event may be matched only once every activation that concerns
+        # its time is read (docs/adr/0008).
+        times_ms = [record.timestamp_ms for record in records if record.topic == self._topics.events]
         while not self._stopping.is_set():
             try:
                 await self._routes.prepare(times_ms)

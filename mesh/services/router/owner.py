@@ -137,7 +137,7 @@ class Owner:
     def move_in(self, state: PartitionState, confirmed: Confirmed) -> None:
         """Begin with what the log has, as the take-over has read it."""
         self._decider.state, self.confirmed = state, confirmed
-        self.careful.begin(confirmed.takeovers)
+        self.careful.begin(confirmed.takeovers, confirmed.attempted)
         self.deadlines.timers.rebuild(state.workflows.values())
 
     # What the router asks -------------------------------------------------------------------------
@@ -177,6 +177,16 @@ class Owner:
         """
         due_ms = self.deadlines.nearest_at_ms()
         return None if due_ms is None else due_ms - self.clock.offset_ms
+
+    @property
+    def is_on_trial(self) -> bool:
+        """Whether it handles an input that owners may have died of, so that nothing else may be.
+
+        An input that waits for a version of something may wait long, and nothing handles it.
+        """
+        if self.careful.announced is None or self.is_lost():
+            return False
+        return self.wanted_digest is None and self.wants_people_ms is None
 
     def is_idle(self, now_ms: int) -> bool:
         """Whether there is nothing to decide: most partitions, in most turns.
@@ -281,6 +291,8 @@ class Owner:
     def confirm(self, batch: Batch, spans: Sequence[tuple[int, int]]) -> None:
         """The log has this batch, in these spans of (first offset, count)."""
         self.confirmed.take(batch, spans, self.ownership.expected)
+        if self.careful.is_decided:
+            self.careful.end()
 
     def acknowledge_effects(self, mark: int, *, had_effects: bool) -> None:
         """The broker has acknowledged the effects of every decision below log offset `mark`."""
@@ -299,8 +311,10 @@ class Owner:
         # A mark alone would say that the clock is accounted for.
         if self.clock.event is not None:
             return self._note_clock(now_ms + self.clock.offset_ms)
-        if not self._decider.owes_mark:
+        # the next owner must not believe that we died of what we have announced
+        if not self._decider.owes_mark and self.careful.announced is None:
             return None
+        self.careful.announced = None
         batch = Batch()
         self._emit_mark(batch, now_ms + self.clock.offset_ms)
         return self._launch(batch)
@@ -343,8 +357,11 @@ class Owner:
                 reason = "owners died on it time and again; it is set aside unread"
                 self._decider.park(batch, record, "poison", reason, now_ms)
         self.inputs.of(record.topic).popleft()
-        self.careful.end()
-        return self._launch(batch)
+        launched = self._launch(batch)
+        if launched is None:  # what needs no decision is dealt with
+            self.careful.end()
+        self.careful.is_decided = launched is not None
+        return launched
 
     def _announce(self, batch: Batch, record: Record, now_ms: int) -> None:
         self.careful.announced = (record.topic, record.offset)

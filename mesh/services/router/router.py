@@ -7,7 +7,7 @@ the next poll while those are on the wire. `membership` only says which partitio
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 import structlog
 
@@ -287,7 +287,8 @@ class Router:
         else:
             # what is read already must not wait for more records
             can_decide = any(o.inputs and o.wants_people_ms is None for o in self.owners.values())
-            timeout_s = 0.0 if can_decide else self._idle_s()
+            is_trial = self.ingress.is_on_trial or not self.ingress.may_read.is_set()
+            timeout_s = _BARRIER_POLL_S if is_trial else 0.0 if can_decide else self._idle_s()
             records = list(await reader.poll(max_records=limit, timeout_s=timeout_s, partitions=results + inbox))
         self._saturated = len(records) == limit
         await asyncio.sleep(0)
@@ -338,7 +339,7 @@ class Router:
             for owner in self._holdings.all_owners():
                 owner.clock.own_jumped(jump_ms, self._watch.sight())
         now_ms = self._clock.now_ms()
-        for owner in self.owners.values():
+        for owner in self._may_decide():
             batch = None if owner.is_idle(now_ms) else owner.next_batch(now_ms)
             if batch is not None:
                 # Not in the task: flights must take their places in the order in which
@@ -349,6 +350,24 @@ class Router:
                 flying.add_done_callback(self._flying.discard)
                 launched = True
         return launched
+
+    def _may_decide(self) -> Iterator[Owner]:
+        """The owners that may decide now; one alone while it has an input on trial.
+
+        Ingress reads nothing meanwhile. What kills us would be counted against that input.
+        """
+        owners = list(self.owners.values())
+        on_trial = [owner for owner in owners if owner.is_on_trial]
+        for owner in on_trial or owners:
+            if self.ingress.is_on_trial:
+                return
+            yield owner
+            if owner.is_on_trial:
+                break
+        if any(owner.is_on_trial for owner in owners):
+            self.ingress.may_read.clear()
+        else:
+            self.ingress.may_read.set()
 
     # Looking after owners -------------------------------------------------------------------------
 
@@ -399,7 +418,7 @@ class Router:
 
     def _new_owner(self, partition: int) -> Owner:
         self._checkpoints.open(partition)
-        return Owner(
+        owner = Owner(
             partition,
             broker=self._broker,
             topics=self._topics,
@@ -410,6 +429,8 @@ class Router:
             tracing=self._tracing,
             people=self._people,
         )
+        owner.careful.outlived = self._holdings.outlived.get(partition)
+        return owner
 
     def _look_after(self, tasks: asyncio.TaskGroup, records: int) -> None:
         now_ms = self._clock.now_ms()

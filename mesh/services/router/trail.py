@@ -7,7 +7,7 @@ own commits, which every broker keeps, and which survives a `kill -9`. `ingress`
                                   |
                                   | died: the next router is careful up to `until`
                                   v
-                             one at a time, each announced (`at`) before it is touched
+                             one at a time, each announced (`at`) before it is read
                                   |
                                   | died on the same one twice: it is set aside unread
                                   v
@@ -15,7 +15,7 @@ own commits, which every broker keeps, and which survives a `kill -9`. `ingress`
 
 A death has many reasons, and most inputs that were under way are innocent: so the first makes the
 next router slow alone, and an input is set aside only after routers died on it, and on nothing
-else, `PATIENCE` times.
+else, `PATIENCE` times. While one is announced and read, its process decides nothing (`router`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -113,6 +113,12 @@ class Trails:
         # a death on another record clears this one, so the count starts again
         alone = found.alone + 1 if found.at == record.offset else 1
         self._written[place] = msgspec.structs.replace(written, at=record.offset, alone=alone)
+        return {place: Committed(record.offset, self._text(place))}
+
+    def survived(self, record: Record) -> dict[TopicPartition, Committed]:
+        """What to commit once a record that was announced has been read: nobody died on it."""
+        place = TopicPartition(record.topic, record.partition)
+        self._written[place] = msgspec.structs.replace(self._written[place], at=-1, alone=0)
         return {place: Committed(record.offset, self._text(place))}
 
     def commit(self, place: TopicPartition, offset: int) -> Committed:

@@ -39,6 +39,7 @@ owed.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final
 
 from mesh.codec.approvals import decode_response
 from mesh.codec.cloudevents import header
@@ -86,6 +87,9 @@ from mesh.testing.promises.redecided import another_decision
 from mesh.testing.promises.rules import broken_rules
 from mesh.testing.promises.slots import SlotLedger, kept_needlessly
 from mesh.testing.promises.usage import UsageLedger
+
+_PATIENCE: Final = 2
+"""This many owners must have died on an input before it is set aside."""
 
 
 class Promises:
@@ -438,7 +442,7 @@ class Promises:
             case InputParked():
                 self._check_parked(step, event)
             case InputAttempted():
-                step.partition.attempted[event.topic, event.offset] = step.decision.epoch
+                step.partition.attempted[event.topic, event.offset].add(step.decision.epoch)
             case _:
                 self._clocks.take(step, event)
                 self._attempts.check(step, event)
@@ -452,9 +456,9 @@ class Promises:
                 self.find(f"{step.where}: {finding}")
 
     def _check_parked(self, step: Step, event: InputParked) -> None:
-        """Check that a readable input is parked only after an owner announced it and died.
+        """Check that a readable input is parked only after two owners announced it and died.
 
-        That owner was another one, and nothing was heard of it again. An input whose effects are
+        They were others, and nothing was heard of them again. An input whose effects are
         too large to send may always be parked, and so may a result that is another partition's.
         """
         self.counts[f"parked: {event.code}"] += 1
@@ -465,9 +469,9 @@ class Promises:
             home = partition_of_key(given.workflow_id.encode(), self._effects.partitions)
             self._expect(home != event.partition, f"{step.where}: a result is parked, and this is its partition")
             return
-        by = step.partition.attempted.get((event.topic, event.offset))
+        by = step.partition.attempted[event.topic, event.offset] - {step.decision.epoch}
         self._expect(
-            event.code == "poison" and by is not None and by != step.decision.epoch,
+            event.code == "poison" and len(by) >= _PATIENCE,
             f"{step.where}: a sound input is parked: {event.code}: {event.message}",
         )
 
@@ -480,6 +484,8 @@ class Promises:
             self.counts[f"dead letter: {letter.code}"] += 1
             if letter.component != "router":
                 original = letter.original
+                is_first = not self._copied.get((original.topic, original.partition, original.offset))
+                self.counts["set aside by ingress"] += is_first and letter.code == "poison"
                 self._copied[original.topic, original.partition, original.offset] = True
                 return
             name = f"{letter.original.topic}/{letter.original.partition}/{letter.original.offset}/dead-letter"

@@ -3,6 +3,7 @@
 Owns these values alone. It judges nothing.
 """
 
+from collections import defaultdict
 from typing import Final, NamedTuple, get_args
 
 from mesh.core.effects import AskApproval, Effect, PublishEvent, SendDeadLetter, SendInput, SendTask, WithdrawTask
@@ -36,8 +37,8 @@ class PartitionLedger:
         self.mark = 0
         # decided at this offset, and not yet seen at the broker
         self.owed: dict[Sent, tuple[int, Effect]] = {}
-        # announced inputs, with the epoch that announced them
-        self.attempted: dict[tuple[str, int], str] = {}
+        # announced inputs, with the epochs that announced them
+        self.attempted: defaultdict[tuple[str, int], set[str]] = defaultdict(set)
 
 
 class Ledgers(dict[int, PartitionLedger]):

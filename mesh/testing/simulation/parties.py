@@ -20,7 +20,7 @@ from mesh.core.route import Route
 from mesh.errors import MalformedRecord
 from mesh.ports import Record
 from mesh.testing.simulation.approvers import Approvers
-from mesh.testing.simulation.deadly import deadly_event, is_deadly
+from mesh.testing.simulation.deadly import DEADLY_WORKFLOW, deadly_event, is_deadly
 from mesh.testing.simulation.ground import Ground
 from mesh.testing.simulation.heavy import heavy_event
 from mesh.testing.simulation.operators import Operators
@@ -67,10 +67,12 @@ class Parties:
             self._operators.change_people(chaos_s * 0.9)
 
     def send_deadly(self, count: int) -> None:
-        """Send events that kill routers, among all others."""
+        """Send inputs that kill routers, among all others: their ingress, and then their owner."""
         for number in range(count):
-            event = deadly_event(number)
-            self._ground.later(3.0 + 6.0 * number, partial(self._ground.publish, event))
+            kill = partial(self._ground.publish, deadly_event(number))
+            if number % 2:
+                kill = partial(self._ground.command, "cancel", f"{DEADLY_WORKFLOW}{number}")
+            self._ground.later(3.0 + 6.0 * number, kill)
 
     def send_heavy(self, kinds: Sequence[str]) -> None:
         """Send events with large lists, among all others, and one with small lists for each."""

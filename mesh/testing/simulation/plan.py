@@ -33,7 +33,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     weak: WeakBehaviour
     kinds: tuple[str, ...]  # the fixed routes of this run: only a few, so that it goes deep into each
     drawn: int = 0  # routes drawn by the seed
-    deadly: int = 0  # events that kill each router whose ingress reads them
+    deadly: int = 0  # inputs that kill each router that reads them
     killers: float = 0.05  # of the tasks of real agents: each ends the process that works on it
     # of the clock that broker and routers share, on one machine: when, and by how many seconds
     jumps: tuple[tuple[float, float], ...] = ()
