@@ -15,7 +15,7 @@ broker timestamp says which routes it meets, so every router matches it alike.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any, Final
 
@@ -57,6 +57,7 @@ _LAG_CHECK_S: Final = 1.0
 # also how late a deadline's barrier may learn that an answer has been copied
 _COMMIT_EVERY_S: Final = 0.1
 _MAX_COPIES: Final = 5_000  # that are sent at once
+_CAREFUL_TURN_S: Final = 0.5
 _LARGE_BYTES: Final = 65_536  # a broker that takes less than it says takes this much at least
 
 
@@ -83,6 +84,8 @@ class Ingress:
         self._stopping = asyncio.Event()
         self._lag_checked_at = 0.0
         self._committed_at = 0.0
+        self._left: Sequence[Record] = ()  # polled, and not copied yet
+        self._is_leaving = False  # some of our partitions go elsewhere
         self._copied: dict[TopicPartition, int] = {}  # and not committed yet
         self._passed: dict[TopicPartition, int] = {}  # where the reading stood at the last commit
         self._trails = Trails()
@@ -135,6 +138,7 @@ class Ingress:
         There is nothing else to prepare, because copies know their place by their source.
         """
         self._passed = {tp: committed.offset if committed else 0 for tp, committed in partitions.items()}
+        self._leave_to_others(partitions)  # they are read again, from where the last commit is
         self._trails.assign(partitions)
 
     async def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
@@ -142,6 +146,7 @@ class Ingress:
 
         If it does not land in time, the next member copies it again.
         """
+        self._is_leaving = True
         try:
             async with asyncio.timeout(self._config.drain_timeout_s):
                 await self._idle.wait()
@@ -149,7 +154,13 @@ class Ingress:
                     await self._commit(self._subscription)
         except TimeoutError:
             _log.warning("ingress_leaves_a_batch", partitions=[f"{tp.topic}/{tp.partition}" for tp in partitions])
+        finally:
+            self._is_leaving = False
+        self._leave_to_others(partitions)
         self._trails.revoke(partitions)
+
+    def _leave_to_others(self, partitions: Collection[TopicPartition]) -> None:
+        self._left = [one for one in self._left if TopicPartition(one.topic, one.partition) not in partitions]
 
     async def _turn(self, subscription: Subscription) -> None:
         try:
@@ -157,7 +168,12 @@ class Ingress:
             # What is copied is committed soon: a deadline's barrier waits
             # for the commit (docs/adr/0003).
             timeout_s = _COMMIT_EVERY_S if self._copied else _POLL_TIMEOUT_S
-            records = await subscription.poll(max_records=self._config.max_poll_records, timeout_s=timeout_s)
+            limit = self._config.max_poll_records
+            # While records are left, a poll only shows the group that we are alive. What it brings
+            # is no more than a turn copies.
+            if self._left:
+                timeout_s, limit = 0.0, 1
+            polled = await subscription.poll(max_records=limit, timeout_s=timeout_s)
         except BrokerUnavailable as error:
             _log.warning("ingress_waits", error=str(error))
             await asyncio.sleep(self._config.retry_pause_s)
@@ -165,6 +181,7 @@ class Ingress:
         # from here to the end of the turn, a revocation waits
         self._idle.clear()
         try:
+            records, self._left = [*self._left, *polled] if self._left else polled, ()
             is_copied = not records or await self._take(subscription, records)
             now = asyncio.get_running_loop().time()
             # Only if all that was polled is copied: the position lies behind all of it.
@@ -181,15 +198,22 @@ class Ingress:
     async def _take(self, subscription: Subscription, records: Sequence[Record]) -> bool:
         """Copy a batch, one record at a time as far as routers have died on it.
 
-        False: stopped before all of it was copied.
+        False: not all of it is copied. The rest is `_left` for the next turn.
         """
         if begun := self._trails.begin(records):
             await self._leave(subscription, begun)
         careful = [] if self._trails.is_calm else [record for record in records if self._trails.is_careful(record)]
-        for record in careful:
+        rest = [record for record in records if not self._trails.is_careful(record)] if careful else records
+        now = asyncio.get_running_loop().time
+        end = now() + _CAREFUL_TURN_S
+        for number, record in enumerate(careful):
+            # Each takes several round trips. A member that does not poll for long loses its
+            # partitions, and the next one would begin again, and lose them too.
+            if number and (self._is_leaving or now() >= end):
+                self._left = [*careful[number:], *rest]
+                return False
             if not await self._copy_alone(subscription, record):
                 return False
-        rest = [record for record in records if not self._trails.is_careful(record)] if careful else records
         if rest and not await self._copy(rest):
             return False
         self._copied.update({TopicPartition(r.topic, r.partition): r.offset + 1 for r in rest})
