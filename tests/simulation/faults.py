@@ -18,7 +18,6 @@ PLANS: dict[str, Callable[[Plan], Plan]] = {}
 
 CAUGHT_BY: dict[str, int] = {
     "a_checkpoint_that_is_ahead_of_the_log_is_used": 4,
-    "an_announcement_is_remembered_before_the_log_has_it": 37,
     "another_logs_checkpoint_is_written_over": 9,
     "the_end_of_one_items_call_is_taken_for_anothers": 24,
 }

@@ -81,6 +81,21 @@ def test_a_death_of_another_cause_sets_nothing_aside() -> None:
                 group.kept.update(trails.announce(one))
 
 
+def test_what_was_announced_and_read_did_not_kill() -> None:
+    """However many routers die of something else behind it, it is not set aside."""
+    group = Group()
+    for _ in range(PATIENCE + 2):
+        trails = Trails()
+        trails.assign(group.kept)
+        group.kept.update(trails.begin([record(0)]))
+        assert not trails.is_poison(record(0))
+        if trails.is_careful(record(0)):
+            group.kept.update(trails.announce(record(0)))
+            group.kept.update(trails.survived(record(0)))
+    trails.revoke([PLACE])
+    assert trails.survived(record(0)) == {}
+
+
 def test_a_trail_is_written_once_for_each_assignment_and_partition() -> None:
     trails = Trails()
     trails.assign({PLACE: None, OTHER: Committed(3, '{"until":5}')})

@@ -118,6 +118,8 @@ class Trails:
     def survived(self, record: Record) -> dict[TopicPartition, Committed]:
         """What to commit once a record that was announced has been read: nobody died on it."""
         place = TopicPartition(record.topic, record.partition)
+        if place not in self._written:  # it has gone elsewhere meanwhile
+            return {}
         self._written[place] = msgspec.structs.replace(self._written[place], at=-1, alone=0)
         return {place: Committed(record.offset, self._text(place))}
 
