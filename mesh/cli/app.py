@@ -42,6 +42,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
     },
     "For operators": {
         "status": Entry("mesh.cli.status:status", "Show the mesh on one screen, and why something is stuck."),
+        "incidents": Entry("mesh.cli.incidents:incidents", "List what is wrong: incidents, grouped by cause."),
         "workflows": Entry(
             "mesh.cli.workflows.show:workflows", "List workflows; show, cancel, repair or migrate them."
         ),

@@ -4,12 +4,17 @@ Owns how lists and timelines are read and shown. The verbs that change something
 their own.
 """
 
+from collections.abc import Sequence
+from functools import partial
+from typing import TypedDict, Unpack
+
 import click
 from rich.table import Table
 from rich.text import Text
 
 from mesh.cli.choice import pick_workflow
 from mesh.cli.grammar import NounGroup, ShortForm
+from mesh.cli.incidents import STEPS_NAMED, Incidents, incident_document, incident_table, pick_cause
 from mesh.cli.options import page_size, paged, show_page
 from mesh.cli.session import Session, mesh_command
 from mesh.cli.text.format import ago, duration, one_line, printable, rfc3339_or_none
@@ -25,9 +30,17 @@ from mesh.core.state import Workflow
 from mesh.errors import NotFound
 from mesh.inspection.read_model import queries
 from mesh.inspection.read_model.pages import Page
-from mesh.inspection.read_model.queries import TimelineEntry, WorkflowRow
+from mesh.inspection.read_model.queries import IncidentRow, TimelineEntry, WorkflowRow
 
 STATUSES = ("expected", "running", "completed", "failed", "rejected", "cancelled", "incident")
+
+
+class _Filters(TypedDict):
+    """Which workflows are listed."""
+
+    status: str | None
+    route: str | None
+    cause: str | None
 
 
 @click.group(cls=NounGroup, short_help="List workflows; show, cancel, repair or migrate them.")
@@ -57,26 +70,40 @@ workflow = ShortForm(
     help="Only these; `incident`: running ones that wait for an operator; `expected`: no run yet, only events that wait for one.",
 )
 @click.option("--route", metavar="ROUTE", help="Only this route's.")
+@click.option("--cause", metavar="CAUSE", help="Only those with an incident of this cause (`mesh incidents`).")
 @paged
 @click.option(
     "--built-in", "--all", "built_in", is_flag=True, help="With the mesh's own: schedules, aliases, limiters."
 )
 @mesh_command
 def list_workflows(
-    session: Session, *, status: str | None, route: str | None, limit: int | None, after: str | None, built_in: bool
+    session: Session, *, limit: int | None, after: str | None, built_in: bool, **given: Unpack[_Filters]
 ) -> None:
     """List workflows, the last changed first."""
-    page = session.run(_list(session, status, route, limit, after, built_in=built_in))
-    is_chosen = status is not None or route is not None
-    show_page(session, page, "workflows", rows=map(_row, page), table=_table, is_chosen=is_chosen)
+    page, incidents = session.run(_list(session, limit, after, built_in=built_in, **given))
+    wants_incidents = given["status"] == "incident" or given["cause"] is not None
+    show_page(
+        session,
+        page,
+        "workflows",
+        rows=(_row(row, incidents.get(row.workflow_id, ())) for row in page),
+        table=partial(incident_table, incidents) if wants_incidents else _table,
+        is_chosen=any(value is not None for value in given.values()),
+        notes=["what they have in common: mesh incidents"] if wants_incidents else (),
+    )
 
 
 async def _list(
-    session: Session, status: str | None, route: str | None, limit: int | None, after: str | None, *, built_in: bool
-) -> Page[WorkflowRow]:
+    session: Session, limit: int | None, after: str | None, *, built_in: bool, **given: Unpack[_Filters]
+) -> tuple[Page[WorkflowRow], Incidents]:
+    """The workflows, and the incidents of those that have some."""
     async with session.model() as (_, model):
+        if given["cause"] is not None:
+            given["cause"] = pick_cause(session, model, given["cause"])
         size = page_size(session, limit)
-        return queries.workflows(model.db, status=status, route=route, built_in=built_in, limit=size, after=after)
+        page = queries.workflows(model.db, built_in=built_in, limit=size, after=after, **given)
+        named = [row.workflow_id for row in page if row.incidents]
+        return page, {name: queries.incidents_of(model.db, name, limit=STEPS_NAMED) for name in named}
 
 
 def _table(rows: Page[WorkflowRow], now_ms: int) -> Table:
@@ -94,7 +121,7 @@ def _table(rows: Page[WorkflowRow], now_ms: int) -> Table:
     return table
 
 
-def _row(row: WorkflowRow) -> dict[str, object]:
+def _row(row: WorkflowRow, incidents: Sequence[IncidentRow]) -> dict[str, object]:
     return {
         "workflow_id": row.workflow_id,
         "run_id": row.run_id,
@@ -106,6 +133,7 @@ def _row(row: WorkflowRow) -> dict[str, object]:
         "ended_at": rfc3339_or_none(row.ended_at_ms),
         "reason": row.reason,
         "partition": row.partition,
+        "incident_steps": list(map(incident_document, incidents)),
     }
 
 

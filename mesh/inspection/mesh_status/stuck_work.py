@@ -35,10 +35,10 @@ def stuck_steps(incidents: Page[OpenStep]) -> list[Stuck]:
         f"{count:,} incident{'s' if count > 1 else ''} wait{'' if count > 1 else 's'} for an "
         f"operator; the oldest: {one.step}: {message}"
     )
-    return [Stuck(severity="error", what=what, next_step=_what_helps(one))]
+    return [Stuck(severity="error", what=what, next_step=what_helps(one))]
 
 
-def _what_helps(one: OpenStep) -> str:
+def what_helps(one: OpenStep) -> str:
     """What an operator can do about an incident, so that it does not come back as it was."""
     retry = f"mesh workflows retry '{one.workflow_id}'"
     migrate = f"correct the route, mesh routes apply FILE, then mesh workflows migrate '{one.workflow_id}' --to active"

@@ -50,6 +50,7 @@ from mesh.core.replay import PartitionFold
 from mesh.core.state import PartitionState, Workflow
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
+from mesh.inspection.read_model.incidents import IncidentFold
 from mesh.inspection.read_model.open_steps import rows_of
 from mesh.inspection.read_model.routers import take_cards
 from mesh.inspection.read_model.schema import select, select_one
@@ -76,6 +77,7 @@ class Folder:
         self._db = db
         self._topics = topics
         self._folds: dict[int, PartitionFold] = {}
+        self._incidents = IncidentFold(db)
         self.steps_written = 0
         """Of the workflows that the last batch of the log touched: what it cost to write them."""
 
@@ -85,6 +87,7 @@ class Folder:
         Another process moved it on, or a transaction was rolled back.
         """
         self._folds.clear()
+        self._incidents.end_batch()
 
     def apply(self, topic: str, partition: int, records: Sequence[Record]) -> None:
         """Take in consecutive records of one partition, all of them after what the file has.
@@ -117,6 +120,7 @@ class Folder:
                     self._take_decision(fold, record, entry, touched)
         self._write_workflows(partition, touched, fold.state)
         self.steps_written = sum(len(one.steps) for one in fold.state.workflows.values())
+        self._incidents.end_batch()
         self._write_partition(fold)
         # The rows of the file are the state: only what a batch touches is held in memory.
         fold.state.workflows.clear()
@@ -198,6 +202,7 @@ class Folder:
 
     def _take_events(self, decision: Decision) -> None:
         workflow_id, at_ms = decision.workflow_id, decision.at_ms
+        self._incidents.hear(workflow_id, decision.events)
         for event in decision.events:
             match event:
                 case ApprovalRequested():
@@ -328,6 +333,7 @@ class Folder:
         self._db.executemany(
             "INSERT OR REPLACE INTO open_steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", open_steps
         )
+        self._incidents.write(workflow, open_steps)
 
     def _write_partition(self, fold: PartitionFold) -> None:
         self._db.execute(

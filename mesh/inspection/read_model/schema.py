@@ -17,7 +17,7 @@ import apsw
 from mesh.adapters.sqlite_files import make_private
 from mesh.errors import OperatorError
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 APPLICATION_ID: Final = 0x6D657368  # "mesh"
 BUSY_TIMEOUT_MS: Final = 30_000  # others hold the lock for one batch, some tens of milliseconds
 
@@ -43,6 +43,11 @@ CREATE TABLE open_steps (workflow_id TEXT, step TEXT, status TEXT NOT NULL, agen
     incident_message TEXT NOT NULL, awaits TEXT NOT NULL, alike INTEGER NOT NULL, settled INTEGER NOT NULL, total INTEGER NOT NULL,
     PRIMARY KEY (workflow_id, step, status, agent)) WITHOUT ROWID;
 CREATE INDEX open_steps_by_status ON open_steps (status, agent, since_ms);
+CREATE TABLE causes (cause TEXT PRIMARY KEY, kind TEXT NOT NULL, route TEXT NOT NULL, step TEXT NOT NULL, agent TEXT NOT NULL,
+    agent_version TEXT NOT NULL, pattern TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE incidents (workflow_id TEXT, step TEXT, cause TEXT NOT NULL, since_ms INTEGER NOT NULL, agent_version TEXT NOT NULL,
+    PRIMARY KEY (workflow_id, step)) WITHOUT ROWID;
+CREATE INDEX incidents_by_cause ON incidents (cause, since_ms, workflow_id, step);
 CREATE TABLE decisions (partition INTEGER NOT NULL, log_offset INTEGER NOT NULL, workflow_id TEXT NOT NULL, run_id TEXT NOT NULL,
     at_ms INTEGER NOT NULL, record BLOB NOT NULL, UNIQUE (partition, log_offset));
 CREATE INDEX decisions_by_workflow ON decisions (workflow_id, log_offset);

@@ -11,6 +11,7 @@ timeline          decisions
 event_rows        events on the broker
 approval_rows     approvals and answers
 dead_letter_rows  dead letters
+incident_rows     incidents and their causes
 mesh_rows         partitions, agents' cards, commands
 """
 
@@ -39,6 +40,16 @@ from mesh.inspection.read_model.queries.event_rows import (
     events,
     events_beginning,
     events_by_id,
+)
+from mesh.inspection.read_model.queries.incident_rows import (
+    CauseRow,
+    IncidentRow,
+    causes,
+    causes_containing,
+    example,
+    has_cause,
+    incidents,
+    incidents_of,
 )
 from mesh.inspection.read_model.queries.mesh_rows import (
     CardRow,
@@ -78,9 +89,11 @@ __all__ = [
     "ApprovalRow",
     "Awaited",
     "CardRow",
+    "CauseRow",
     "CommandRow",
     "DeadLetterRow",
     "EventRow",
+    "IncidentRow",
     "OpenStep",
     "PartitionRow",
     "TimelineEntry",
@@ -92,6 +105,8 @@ __all__ = [
     "approvals_containing",
     "awaited_events",
     "cards",
+    "causes",
+    "causes_containing",
     "closed_approvals",
     "command",
     "count_dead_letters",
@@ -108,8 +123,12 @@ __all__ = [
     "events",
     "events_beginning",
     "events_by_id",
+    "example",
     "halted_iterations",
+    "has_cause",
     "has_workflow",
+    "incidents",
+    "incidents_of",
     "last_approval",
     "open_steps",
     "overdue_steps",

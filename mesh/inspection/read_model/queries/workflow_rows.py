@@ -37,17 +37,21 @@ def workflows(
     *,
     status: str | None = None,
     route: str | None = None,
+    cause: str | None = None,
     built_in: bool = False,
     limit: int | None = None,
     after: str | None = None,
 ) -> Page[WorkflowRow]:
     """Workflows, the last changed first.
 
-    `status` may also be `incident`: live ones that wait for an operator. `built_in`: with the
-    mesh's own workflows, unless they are forgotten.
+    `status` may also be `incident`: live ones that wait for an operator. `cause`: those
+    with an incident of this cause. `built_in`: with the mesh's own workflows, unless they are
+    forgotten.
     """
     own = f"({_NO_BUILT_IN} OR forgotten = 0)" if built_in else _NO_BUILT_IN
-    filters = {_THERE: (), own: ()} | ({} if route is None else {"route = ?": (route,)})
+    filters: dict[str, tuple[str, ...]] = {_THERE: (), own: ()}
+    filters |= {} if route is None else {"route = ?": (route,)}
+    filters |= {} if cause is None else {"workflow_id IN (SELECT workflow_id FROM incidents WHERE cause = ?)": (cause,)}
     if status is not None:
         filters |= {"incidents > 0": ()} if status == "incident" else {"status = ?": (status,)}
     listing = Listing(
