@@ -14,6 +14,7 @@ from mesh.codec.calendars import CalendarActivationBody, CalendarBody
 from mesh.codec.channels import Channel
 from mesh.codec.commands import CommandReceipt
 from mesh.codec.definitions import ActivationBody
+from mesh.codec.handlings import Handling
 from mesh.codec.notices import Notice
 from mesh.codec.open_approvals import OpenNote, OpenPayload, OpenRequest, OpenStanding
 from mesh.codec.orders import ORDERS
@@ -139,6 +140,13 @@ def schemas() -> dict[str, dict[str, Any]]:
             "The value of a record of mesh.approvals.notices: what a person is told at one of their addresses; first "
             "due, then sent, undelivered or dropped. The last record with this id and channel is what became of it.",
             Notice,
+        ),
+        "dead-letter-handling": _of_types(
+            "Handling of a dead letter",
+            "The value of a record of mesh.dlq with ce_type mesh.dlq.handling, in the partition of the letter that it "
+            "is about: an operator has taken it to send it back, has sent it, could not, or has discarded it. `taken` "
+            "and `discarded` count only if `after` names the letter's last operation.",
+            Handling,
         ),
         "calendar": _of_types(
             "Calendar",

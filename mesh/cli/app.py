@@ -53,7 +53,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "notices": Entry("mesh.cli.notices:notices", "List what people were told of approvals."),
         "calendars": Entry("mesh.cli.calendars:calendars", "Show working hours; plan and apply changes."),
         "clock": Entry("mesh.cli.clock:clock", "Show clocks that jumped, and release deadlines."),
-        "dlq": Entry("mesh.cli.dlq:dlq", "Look at dead letters."),
+        "dlq": Entry("mesh.cli.dlq:dlq", "Look at dead letters, send them back, discard them."),
         "topics": Entry("mesh.cli.topics:topics", "List, plan and apply the topics."),
         "log": Entry("mesh.cli.log:log", "Fold and verify the log."),
     },

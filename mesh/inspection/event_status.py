@@ -33,7 +33,7 @@ from mesh.core.matching import Explanation, RouteIndex
 from mesh.core.state import KeptEvent
 from mesh.core.topics import Topics
 from mesh.inspection.read_model import ReadModel, queries
-from mesh.inspection.read_model.queries import EventRow, TimelineEntry
+from mesh.inspection.read_model.queries import EventRow, LetterFilter, TimelineEntry
 from mesh.inspection.route_versions import active_routes
 from mesh.ports import Broker, Record, TopicPartition
 from mesh.services.reading import first_at
@@ -87,7 +87,7 @@ async def _fate(broker: Broker, topics: Topics, model: ReadModel, event: EventRo
     if cited:
         touched = tuple(_touched(model, entry) for entry in cited)
         return Fate(kind="decided", message=_summary(touched), workflows=touched)
-    letters = list(queries.dead_letters(model.db, source=(event.topic, event.partition, event.offset)))
+    letters = list(queries.dead_letters(model.db, LetterFilter(source=(event.topic, event.partition, event.offset))))
     if event.member:
         words = member_words(event.member)
         letters = [one for one in letters if words in one.message or one.code == "poison"]

@@ -4,11 +4,16 @@ Incidents that are tried again, skipped, or the end; undoing that gets stuck; ot
 route; calls that are taken back.
 """
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 from scenario_table import begin, scenario
 
+from mesh.codec.redrive import By
+from mesh.inspection.read_model import ReadModel, queries
+from mesh.inspection.redriving import Redriving
 from mesh.testing import MeshKit, Refused, fails, silent
 
 REFUSES = fails("Refused", retryable=False)
@@ -114,3 +119,41 @@ def calls_that_are_taken_back(mesh: MeshKit) -> None:
     assert run.steps["quick"] == "failed"
     run.cancel(by="op")
     assert run.outcome.status == "cancelled"
+
+
+@scenario
+def a_dead_letter_goes_back_once(mesh: MeshKit) -> None:
+    """An event that came for nobody is redriven when its workflow is there.
+
+    A second operator finds that it has gone back.
+    """
+    paid = {"event": "paid", "key": "${{ event.subject }}"}
+    route = {"route": "r", "on": {"type": "t"}, "key": "${{ event.subject }}", "keep_events": "200ms"}
+    mesh.route({**route, "steps": {"paid": {"wait": paid}}})
+    mesh.publish(type="paid", subject="k", id="too-early", data=3)
+    mesh.advance("200ms")
+    run = mesh.publish(type="t", subject="k")
+    run.reaches("paid", "waiting")
+    assert redrive(mesh, "ana") == ["redriven"]
+    assert run.output("paid")["data"] == 3
+    assert redrive(mesh, "ben") == ["open: 0", "stays: redriven"]
+
+
+def redrive(mesh: MeshKit, by: str) -> list[str]:
+    """What becomes of the letters that are open, or of all where none is."""
+
+    async def act() -> list[str]:
+        broker, topics = mesh.stage.broker, mesh.stage.topics
+        with TemporaryDirectory() as folder:
+            async with ReadModel(broker, topics, Path(folder) / "model.sqlite") as model:
+                await model.catch_up()
+                redriving = Redriving(
+                    broker, model, topics, By(f"operation of {by}", by, mesh.now_ms(), "it is there now")
+                )
+                rows = queries.dead_letters(model.db, queries.LetterFilter(statuses=("open",), code="unclaimed"))
+                if rows:
+                    return [one.verdict async for one in redriving.redrive(rows)]
+                done = [f"{one.verdict}: {one.code}" async for one in redriving.redrive(queries.dead_letters(model.db))]
+                return [f"open: {queries.count_dead_letters(model.db)}", *done]
+
+    return mesh.act(act())

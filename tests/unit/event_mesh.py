@@ -45,7 +45,7 @@ class EventMesh:
         found: list[DeadLetter] = []
 
         async def read() -> None:
-            topic, broker = self.kit.stage.topics.dlq, self.kit.stage._broker
+            topic, broker = self.kit.stage.topics.dlq, self.kit.stage.broker
             reader = await broker.reader()
             partitions = (await broker.topics())[topic].partitions
             ends = await broker.end_offsets([TopicPartition(topic, number) for number in range(partitions)])

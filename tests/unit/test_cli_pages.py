@@ -148,7 +148,7 @@ LISTS: dict[str, Callable[..., Page[Any]]] = {
     "events": queries.events,
     "events of an id": lambda db, **page: queries.events_by_id(db, "e1", **page),
     "dead letters": queries.dead_letters,
-    "dead letters of a kind": lambda db, **page: queries.dead_letters(db, code="c", **page),
+    "dead letters of a kind": lambda db, **page: queries.dead_letters(db, queries.LetterFilter(code="c"), **page),
     "incidents": lambda db, **page: queries.open_steps(db, "incident", **page),
 }
 

@@ -121,7 +121,7 @@ def test_each_event_of_a_batch_can_be_asked_for(mesh: EventMesh, tmp_path: Path)
     counts: dict[str, int] = {}
 
     async def ask() -> None:
-        broker, topics = mesh.kit.stage._broker, mesh.kit.stage.topics
+        broker, topics = mesh.kit.stage.broker, mesh.kit.stage.topics
         async with ReadModel(broker, topics, model_path(tmp_path, "memory://", "mesh.")) as model:
             await model.catch_up()
             fates.extend([await fate_of(broker, topics, model, row) for row in queries.events(model.db)])

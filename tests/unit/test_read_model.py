@@ -219,7 +219,9 @@ async def test_an_event_whose_record_is_gone_is_found_by_its_dead_letter(broker:
         [found] = queries.events_by_id(model.db, "old-1")
         assert (found.offset, found.at_ms) == (900, writer.now_ms - 1)
         assert list(queries.events_by_id(model.db, "mesh.events/0/900")) == [found]
-        [letter] = queries.dead_letters(model.db, source=(found.topic, found.partition, found.offset))
+        [letter] = queries.dead_letters(
+            model.db, queries.LetterFilter(source=(found.topic, found.partition, found.offset))
+        )
         assert letter.code == "malformed"
 
 

@@ -51,6 +51,7 @@ from mesh.core.state import PartitionState, Workflow
 from mesh.core.topics import Topics
 from mesh.errors import MalformedRecord
 from mesh.inspection.read_model.incidents import IncidentFold
+from mesh.inspection.read_model.letters import take_letters
 from mesh.inspection.read_model.open_steps import rows_of
 from mesh.inspection.read_model.routers import take_cards
 from mesh.inspection.read_model.schema import select, select_one
@@ -354,8 +355,7 @@ class Folder:
             "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             chain.from_iterable(map(_event_letters, records, repeat(self._topics.events))),
         )
-        rows = map(_dead_letter_row, records)
-        self._db.executemany("INSERT OR REPLACE INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        take_letters(self._db, records)
 
     def _apply_cards(self, records: Sequence[Record]) -> None:
         for record in records:
@@ -441,22 +441,3 @@ def _event_letters(record: Record, topic: str) -> Iterable[_EventRow]:
         return ()
     member = member_number(letter.message)
     return [(*row[:-1], member or row[-1]) for row in _event_rows(letter.original)]
-
-
-def _dead_letter_row(record: Record) -> tuple[int, int, int, str, int, int, str, str, str]:
-    try:
-        letter = decode_dead_letter(record)
-    except MalformedRecord as error:
-        return (record.partition, record.offset, record.timestamp_ms, "", -1, -1, "foreign", str(error), "")
-    original = letter.original
-    return (
-        record.partition,
-        record.offset,
-        record.timestamp_ms,
-        original.topic,
-        original.partition,
-        original.offset,
-        letter.code,
-        letter.message,
-        "",
-    )

@@ -70,10 +70,12 @@ CREATE TABLE commands (command_id TEXT PRIMARY KEY, workflow_id TEXT NOT NULL, a
     by TEXT NOT NULL, accepted INTEGER NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE dead_letters (partition INTEGER, dlq_offset INTEGER, at_ms INTEGER NOT NULL, topic TEXT NOT NULL,
     source_partition INTEGER NOT NULL, source_offset INTEGER NOT NULL, reason TEXT NOT NULL, message TEXT NOT NULL,
-    workflow_id TEXT NOT NULL, PRIMARY KEY (partition, dlq_offset)) WITHOUT ROWID;
+    workflow_id TEXT NOT NULL, route TEXT NOT NULL, times INTEGER NOT NULL, status TEXT NOT NULL, operation TEXT NOT NULL,
+    handled_by TEXT NOT NULL, handled_reason TEXT NOT NULL, handled_at_ms INTEGER, PRIMARY KEY (partition, dlq_offset)) WITHOUT ROWID;
 CREATE INDEX dead_letters_by_source ON dead_letters (topic, source_partition, source_offset);
 CREATE INDEX dead_letters_by_time ON dead_letters (at_ms, partition, dlq_offset);
 CREATE INDEX dead_letters_by_reason ON dead_letters (reason, at_ms, partition, dlq_offset);
+CREATE INDEX dead_letters_by_status ON dead_letters (status, at_ms, partition, dlq_offset);
 CREATE TABLE cards (name TEXT, instance TEXT, renewed_at_ms INTEGER NOT NULL, card BLOB NOT NULL,
     PRIMARY KEY (name, instance)) WITHOUT ROWID;
 CREATE TABLE routers (instance TEXT PRIMARY KEY, renewed_at_ms INTEGER NOT NULL, card BLOB NOT NULL) WITHOUT ROWID;

@@ -87,7 +87,7 @@ class Stage:
         self.outputs: dict[tuple[str, str], dict[str, Any]] = {}
         self.published: dict[str, Mapping[str, Any]] = {}
         self.topics = topics
-        self._broker = broker
+        self.broker = broker
         self._clock = clock
         self._spawn = spawn
         self._folds: dict[int, PartitionFold] = {}
@@ -115,9 +115,9 @@ class Stage:
     async def prepare(self) -> None:
         """Create the agents' topics, send their cards, and start to read what the mesh writes."""
         agents = [self.topics.tasks(name) for name in self.agents]
-        await self._broker.create_topics([TopicSpec(topic, _TASK_PARTITIONS) for topic in agents])
+        await self.broker.create_topics([TopicSpec(topic, _TASK_PARTITIONS) for topic in agents])
         await self.send([encode_card(card, topics=self.topics) for card in self._cards()])
-        there = await self._broker.topics()
+        there = await self.broker.topics()
         for topic in (*self._on, *agents):
             for number in range(there[topic].partitions):
                 self.positions.setdefault(TopicPartition(topic, number), 0)
@@ -148,7 +148,7 @@ class Stage:
 
     async def watch(self) -> None:
         """Read without end, from where the last reading stopped."""
-        reader = await self._broker.reader()
+        reader = await self.broker.reader()
         try:
             reader.assign(self.positions)
             while True:
@@ -348,7 +348,7 @@ class Stage:
         if answer is None:
             return
         result = _result(task, answer, usage)
-        limit = self._broker.max_record_bytes
+        limit = self.broker.max_record_bytes
         if not isinstance(answer, TaskError) and not fits(result, answer, limit):
             result = _result(task, too_large(result.size_bytes(), limit), usage)
         await self.send([result])
@@ -447,7 +447,7 @@ class Stage:
         return f"{what}-{self._numbers[what]}"
 
     async def send(self, records: list[OutRecord]) -> None:
-        failures = await self._broker.send(records)
+        failures = await self.broker.send(records)
         if failures:
             raise KitError(f"the broker takes no record for {records[failures[0].index].topic}: {failures[0].message}")
 

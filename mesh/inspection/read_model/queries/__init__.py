@@ -28,7 +28,9 @@ from mesh.inspection.read_model.queries.approval_rows import (
     last_approval,
 )
 from mesh.inspection.read_model.queries.dead_letter_rows import (
+    UNSETTLED,
     DeadLetterRow,
+    LetterFilter,
     count_dead_letters,
     dead_letter,
     dead_letters,
@@ -85,6 +87,7 @@ from mesh.inspection.read_model.queries.workflow_rows import (
 )
 
 __all__ = [
+    "UNSETTLED",
     "AnswerRow",
     "ApprovalRow",
     "Awaited",
@@ -94,6 +97,7 @@ __all__ = [
     "DeadLetterRow",
     "EventRow",
     "IncidentRow",
+    "LetterFilter",
     "OpenStep",
     "PartitionRow",
     "TimelineEntry",
